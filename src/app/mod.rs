@@ -1,0 +1,232 @@
+//! The composition root: puts the stages together, keeps the core alive over store failures, and stops in order.
+
+mod opening;
+
+use std::fmt::Display;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tracing::{error, info};
+
+use opening::{Opening, Parts};
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::edge::{self, Edge, Gate};
+use crate::event::{Fingerprint, fingerprint};
+use crate::faults::{Faults, NoFaults};
+use crate::journal::OpenError;
+use crate::projection;
+
+/// The first pause before a failed store is opened again; doubled each time, up to the longest.
+const REOPEN_FIRST: Duration = Duration::from_millis(100);
+const REOPEN_LONGEST: Duration = Duration::from_secs(5);
+
+/// Why a node did not start, or did not stop as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}; stop what is using it, or set server.bind to another address")]
+    Bind {
+        /// What `server.bind` says.
+        address: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The store cannot be opened.
+    #[error("cannot open the store")]
+    Open(#[from] OpenError),
+    /// What is derived from the journal does not fit it, or cannot be derived.
+    #[error("cannot follow the journal")]
+    Projection(#[from] projection::Failed),
+    /// A thread or the signal handler could not be set up.
+    #[error("cannot set up the node")]
+    Setup(#[from] std::io::Error),
+    /// The stop took longer than it may.
+    #[error("the node did not stop within {0:?}; everything acknowledged is on the disk")]
+    Grace(Duration),
+    /// A thread that was opening or closing the store panicked.
+    #[error("a thread of the node panicked")]
+    Panicked,
+}
+
+/// What a node takes from its surroundings; tests put others in.
+#[derive(Clone)]
+pub struct Seams {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What fails.
+    pub faults: Arc<dyn Faults>,
+    /// How idempotency keys become fingerprints.
+    pub fingerprint: Fingerprint,
+}
+
+impl Default for Seams {
+    fn default() -> Self {
+        Self { clock: Arc::new(SystemClock::default()), faults: Arc::new(NoFaults), fingerprint }
+    }
+}
+
+/// A running node. Needs an actix system around it.
+pub struct Node {
+    address: SocketAddr,
+    server: ServerHandle,
+    stop: watch::Sender<bool>,
+    keeper: actix_rt::task::JoinHandle<Result<(), Error>>,
+    grace: Duration,
+}
+
+impl Node {
+    /// Starts a node and returns when it is ready.
+    ///
+    /// # Errors
+    /// [`Error`] when it cannot listen or its store cannot be opened; nothing is left running then.
+    pub async fn start(config: Config, seams: Seams) -> Result<Self, Error> {
+        let config = Arc::new(config);
+        let (listener, address) = listen(&config.server.bind)?;
+        let gate = Gate::shut("the store is being opened");
+        let edge = Arc::new(Edge::new(Arc::clone(&config), Arc::clone(&seams.clock), gate.clone()));
+        let server = edge::serve(edge, listener)?;
+        let handle = server.handle();
+        actix_rt::spawn(server);
+        let parts = Parts { config: Arc::clone(&config), seams };
+        let opening = match Opening::open(&parts).await {
+            Ok(opening) => opening,
+            Err(error) => {
+                handle.stop(false).await;
+                return Err(error);
+            }
+        };
+        gate.open(opening.core());
+        let (stop, stopping) = watch::channel(false);
+        let keeper = actix_rt::spawn(keep(parts, opening, gate, stopping));
+        info!(%address, store = %config.store.path.display(), "node ready");
+        Ok(Self { address, server: handle, stop, keeper, grace: config.server.shutdown_grace })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops from left to right: no new requests, then each stage when what it was given is done, the store last.
+    ///
+    /// # Errors
+    /// [`Error::Grace`] when that takes longer than `server.shutdown_grace_s`.
+    pub async fn stop(self) -> Result<(), Error> {
+        let Self { server, stop, keeper, grace, .. } = self;
+        let orderly = async {
+            server.stop(true).await;
+            // The keeper is gone only if it panicked, which its handle says.
+            let _ = stop.send(true);
+            keeper.await.unwrap_or(Err(Error::Panicked))
+        };
+        timeout(grace, orderly).await.unwrap_or(Err(Error::Grace(grace)))
+    }
+}
+
+/// Runs a node until SIGTERM or Ctrl-C. `ready` is called once it is, with where it listens.
+///
+/// # Errors
+/// [`Error`] when it does not start or does not stop in time.
+pub fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), Error> {
+    actix_rt::System::new().block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let node = Node::start(config, Seams::default()).await?;
+        ready(node.address());
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        info!("stopping");
+        node.stop().await?;
+        info!("stopped");
+        Ok(())
+    })
+}
+
+/// What [`rebuild`] made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Records read from the journal.
+    pub records: u64,
+    /// Entities found in them.
+    pub entities: u64,
+}
+
+/// Makes everything derived anew from the journal. The node must not be running.
+///
+/// # Errors
+/// [`Error`] when the store is in use or cannot be read.
+pub fn rebuild(config: &Config) -> Result<Rebuilt, Error> {
+    opening::rebuild(config)
+}
+
+fn listen(bind: &str) -> Result<(TcpListener, SocketAddr), Error> {
+    let error = |source| Error::Bind { address: bind.to_owned(), source };
+    let listener = TcpListener::bind(bind).map_err(error)?;
+    let address = listener.local_addr().map_err(error)?;
+    Ok((listener, address))
+}
+
+/// Keeps a core behind the gate: when the store fails, drops everything that rested on it and opens it again.
+async fn keep(
+    parts: Parts,
+    mut opening: Opening,
+    gate: Gate,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    loop {
+        let reason = tokio::select! {
+            _ = stopping.wait_for(|stopping| *stopping) => {
+                gate.close("the node is stopping");
+                return opening.close().await;
+            }
+            reason = opening.failed() => reason,
+        };
+        error!(reason, "store failed, opening it again");
+        gate.close(&reason);
+        opening.abandon().await;
+        opening = tokio::select! {
+            _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+            opening = reopen(&parts, &gate) => opening,
+        };
+        gate.open(opening.core());
+        info!("store open again");
+    }
+}
+
+async fn reopen(parts: &Parts, gate: &Gate) -> Opening {
+    let mut pause = REOPEN_FIRST;
+    loop {
+        pause_for(pause).await;
+        match Opening::open(parts).await {
+            Ok(opening) => return opening,
+            Err(failure) => {
+                let reason = chain(&failure);
+                error!(reason, "store cannot be opened again yet");
+                gate.close(reason);
+            }
+        }
+        pause = (pause * 2).min(REOPEN_LONGEST);
+    }
+}
+
+async fn pause_for(time: Duration) {
+    let mut ticks = interval(time);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick comes at once.
+    ticks.tick().await;
+    ticks.tick().await;
+}
+
+/// An error with all its causes, in one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {}", cause as &dyn Display))
+}

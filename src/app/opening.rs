@@ -1,0 +1,172 @@
+//! One opening of the store, with everything that rests on it.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::interval;
+use tracing::warn;
+
+use super::{Error, Seams};
+use crate::clock::SystemClock;
+use crate::config::{Config, Sync};
+use crate::edge::Core;
+use crate::entity::{self, Surroundings};
+use crate::event::{Kind, Position, fingerprint};
+use crate::faults::NoFaults;
+use crate::journal::{self, Journal, Log, Store};
+use crate::projection::{self, PageRequest, Projection};
+use crate::router::{self, Router};
+
+/// Places in the journal's queue besides one for each permit: fences of entities that are started anew.
+const FENCES: usize = 1024;
+
+/// How long an abandoned store is waited for before its files are opened again.
+const RELEASE_MAX: Duration = Duration::from_secs(10);
+
+/// What every opening is made from.
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub(super) config: Arc<Config>,
+    pub(super) seams: Seams,
+}
+
+pub(super) struct Opening {
+    core: Arc<Core>,
+    log: Arc<Log>,
+    projection: Arc<Projection>,
+    store: Weak<Store>,
+}
+
+impl Opening {
+    pub(super) async fn open(parts: &Parts) -> Result<Self, Error> {
+        let for_thread = parts.clone();
+        let opened = spawn_blocking(move || open_store(&for_thread)).await.map_err(|_| Error::Panicked)?;
+        let (store, log, projection) = opened?;
+        let Parts { config, seams } = parts;
+        let surroundings = Arc::new(Surroundings {
+            journal: Arc::clone(&log) as Arc<dyn Journal>,
+            offers: Arc::clone(projection.offers()),
+            clock: Arc::clone(&seams.clock),
+            faults: Arc::clone(&seams.faults),
+            limits: entity::Limits { items_max: config.entity.items_max },
+            mailbox_capacity: config.router.mailbox_capacity,
+        });
+        let router = Router::start(
+            &config.router,
+            router::Parts {
+                surroundings,
+                projection: Arc::clone(&projection),
+                fingerprint: seams.fingerprint,
+                claim_window: config.sources.support.idempotency_window,
+            },
+        );
+        let core = Arc::new(Core { router, reads: projection.reads() });
+        Ok(Self { core, log, projection, store: Arc::downgrade(&store) })
+    }
+
+    pub(super) fn core(&self) -> Arc<Core> {
+        Arc::clone(&self.core)
+    }
+
+    /// Returns with the reason when the store, the journal or the projection has failed.
+    pub(super) async fn failed(&self) -> String {
+        let (mut log, mut projection) = (self.log.failed(), self.projection.failed());
+        let ended = |failed: Result<tokio::sync::watch::Ref<'_, Option<String>>, _>, what: &str| {
+            failed.ok().and_then(|reason| reason.clone()).unwrap_or_else(|| format!("the {what}'s thread ended"))
+        };
+        tokio::select! {
+            failed = log.wait_for(Option::is_some) => ended(failed, "journal"),
+            failed = projection.wait_for(Option::is_some) => ended(failed, "projection"),
+        }
+    }
+
+    /// Ends each stage when what it was given is done.
+    pub(super) async fn close(self) -> Result<(), Error> {
+        let Self { core, log, projection, store } = self;
+        let failed = log.failed();
+        let end = move || {
+            core.router.stop();
+            log.close();
+            projection.close();
+        };
+        spawn_blocking(end).await.map_err(|_| Error::Panicked)?;
+        released(&store).await;
+        match &*failed.borrow() {
+            Some(reason) => Err(Error::Setup(std::io::Error::other(reason.clone()))),
+            None => Ok(()),
+        }
+    }
+
+    /// Drops everything that rests on a failed store, and waits until its files are free.
+    pub(super) async fn abandon(self) {
+        let store = Weak::clone(&self.store);
+        // Whatever fails on the way was lost with the store already.
+        let _ = self.close().await;
+        if store.strong_count() > 0 {
+            warn!("the failed store is still in use, trying to open it all the same");
+        }
+    }
+}
+
+/// Waits until nothing uses the store, for a while at most.
+async fn released(store: &Weak<Store>) {
+    let wait = async {
+        let mut ticks = interval(Duration::from_millis(5));
+        while store.strong_count() > 0 {
+            ticks.tick().await;
+        }
+    };
+    // Past the limit, opening finds the folder in use and says so.
+    let _ = tokio::time::timeout(RELEASE_MAX, wait).await;
+}
+
+type Opened = (Arc<Store>, Arc<Log>, Arc<Projection>);
+
+fn open_store(parts: &Parts) -> Result<Opened, Error> {
+    let Parts { config, seams } = parts;
+    let store = Store::open(&config.store.path, config.store.cache_bytes, Arc::clone(&seams.faults))?;
+    let log = Log::open(Arc::clone(&store), journal_limits(config), Arc::clone(&seams.clock))?;
+    let projection = Projection::start(
+        Arc::clone(&store),
+        Arc::clone(&log) as Arc<dyn Journal>,
+        projection_limits(config),
+        Arc::clone(&seams.clock),
+        seams.fingerprint,
+    )?;
+    Ok((store, log, projection))
+}
+
+fn journal_limits(config: &Config) -> journal::Limits {
+    journal::Limits {
+        queue: config.router.in_flight_events_max + FENCES,
+        commit_records: config.store.commit_records_max,
+        commit_bytes: config.store.commit_bytes_max,
+        sync_interval: (config.store.sync == Sync::Interval).then_some(config.store.sync_interval),
+    }
+}
+
+fn projection_limits(config: &Config) -> projection::Limits {
+    projection::Limits { claim_window: config.sources.support.idempotency_window }
+}
+
+pub(super) fn rebuild(config: &Config) -> Result<super::Rebuilt, Error> {
+    let clock = Arc::new(SystemClock::default());
+    let store = Store::open(&config.store.path, config.store.cache_bytes, Arc::new(NoFaults))?;
+    let log = Log::open(Arc::clone(&store), journal_limits(config), Arc::clone(&clock) as _)?;
+    projection::clear(&store).map_err(projection::Failed::from)?;
+    let journal = Arc::clone(&log) as Arc<dyn Journal>;
+    let projection = Projection::start(store, journal, projection_limits(config), clock, fingerprint)?;
+    let records = log.durable_end().borrow().get() - Position::FIRST.get();
+    let reads = projection.reads();
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let page = PageRequest { page: 1, page_size: 1 };
+    let mut entities = 0;
+    for kind in Kind::ALL {
+        let listed = runtime.block_on(reads.entities(kind, page)).map_err(projection::Failed::from)?;
+        entities += listed.total;
+    }
+    log.close();
+    projection.close();
+    Ok(super::Rebuilt { records, entities })
+}

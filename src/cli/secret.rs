@@ -1,0 +1,67 @@
+//! `hookyard secret new`: a value for a token, an API key or a signing secret.
+
+use std::io::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clap::Subcommand;
+
+use super::Error;
+use crate::config;
+
+/// Make secrets
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Example:\n  hookyard secret new")]
+pub(super) enum Secret {
+    /// Print a new random secret
+    ///
+    /// Prints `whsec_` and 32 random bytes in base64. Fit for every secret of the configuration: admin.token,
+    /// sources.support.api_keys and sources.support.secrets. Use a new one for each, and give the sender the
+    /// same characters. To replace a signing secret, list the new one beside the old one until the sender has changed.
+    #[command(after_help = "Example:\n  HOOKYARD_ADMIN__TOKEN=\"$(hookyard secret new)\" hookyard serve")]
+    New,
+}
+
+impl Secret {
+    pub(super) fn run(&self, out: &mut impl Write) -> Result<(), Error> {
+        match self {
+            Self::New => writeln!(out, "{}", generate()?.expose())?,
+        }
+        Ok(())
+    }
+}
+
+/// The operating system gives no random bytes; there is nothing to do about it here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the operating system gives no random bytes: {0}")]
+pub(super) struct NoRandom(getrandom::Error);
+
+/// A new secret of 256 random bits.
+pub(super) fn generate() -> Result<config::Secret, NoRandom> {
+    Ok(config::Secret::new(format!("whsec_{}", STANDARD.encode(random()?))))
+}
+
+/// 32 random bytes of the operating system.
+pub(super) fn random() -> Result<[u8; 32], NoRandom> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(NoRandom)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_secret_is_32_bytes_and_unlike_the_last() {
+        let print = || {
+            let mut out = Vec::new();
+            Secret::New.run(&mut out).expect("random bytes and memory to write to");
+            String::from_utf8(out).expect("text")
+        };
+        let (first, second) = (print(), print());
+        assert_ne!(first, second);
+        let encoded = first.strip_prefix("whsec_").expect("the prefix").trim_end();
+        assert_eq!(STANDARD.decode(encoded).expect("base64").len(), 32);
+    }
+}

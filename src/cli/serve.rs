@@ -1,0 +1,99 @@
+//! `hookyard serve`: runs a node until it is told to stop.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::send::{SAMPLE_TICKET, base_url};
+use super::{ConfigArgs, Error, Loaded, dev, logging};
+use crate::app;
+use crate::config::{Config, DevSecrets, Purpose};
+use crate::panics;
+
+/// Run a node
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  hookyard serve --dev\n  hookyard serve --config hookyard.toml")]
+pub(super) struct Serve {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+impl Serve {
+    pub(super) fn run(&self, out: &mut impl Write) -> Result<(), Error> {
+        let Loaded { config, dev } = self.config.load(Purpose::Node)?;
+        logging::start(&config.telemetry)?;
+        panics::install_hook();
+        if let Some(secrets) = &dev {
+            dev::save(&config.store.path, secrets)?;
+        }
+        let shown = config.clone();
+        let greet = |address: SocketAddr| {
+            if let Some(secrets) = &dev {
+                // A terminal that is gone is no reason not to run.
+                let _ = self.greet(&shown, address, secrets, out);
+            }
+        };
+        Ok(app::serve(config, greet)?)
+    }
+
+    /// Says where the secrets are, and gives two lines to paste: one that sends an event, one that reads it back.
+    fn greet(
+        &self,
+        config: &Config,
+        address: SocketAddr,
+        secrets: &DevSecrets,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
+        let path = dev::path(&config.store.path);
+        let url = base_url(&address.to_string());
+        let program = std::env::args_os().next().unwrap_or_else(|| "hookyard".into());
+        let program = Path::new(&program).display();
+        let mut send = format!("{program} send message.created --entity {SAMPLE_TICKET} --url {url}");
+        if let Some(file) = &self.config.config {
+            send = format!("{send} --config {}", quoted(file));
+        }
+        // What the environment says in this terminal, another one does not know.
+        if std::env::var_os("HOOKYARD_STORE__PATH").is_some() {
+            send = format!("HOOKYARD_STORE__PATH={} {send}", quoted(&config.store.path));
+        }
+        let token = match config.admin.token.expose() == secrets.admin_token.expose() {
+            true => format!("$(sed -n 's/^token = \"\\(.*\\)\"$/\\1/p' {})", quoted(&path)),
+            false => "<the admin.token you have set>".to_owned(),
+        };
+        writeln!(out, "development node on {url}, its secrets are in {}\n", path.display())?;
+        writeln!(out, "send an event:\n  {send}\n")?;
+        writeln!(
+            out,
+            "read the ticket back:\n  curl -H \"Authorization: Bearer {token}\" {url}/api/v1/entities/ticket/{SAMPLE_TICKET}\n"
+        )?;
+        out.flush()
+    }
+}
+
+/// `path` as one word of a shell's line.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_to_paste_show_no_secret_and_name_what_differs_from_the_defaults() {
+        let secrets = dev::generate().expect("random bytes");
+        let mut draft = crate::config::Draft::read(None, [("HOOKYARD_SERVER__BIND", "127.0.0.1:9")]);
+        draft.set_dev(&secrets);
+        let config = draft.finish(Purpose::Node).expect("complete");
+        let serve = Serve { config: ConfigArgs { config: Some("it's.toml".into()), dev: true } };
+        let mut out = Vec::new();
+        let address = "127.0.0.1:9".parse().expect("an address");
+        serve.greet(&config, address, &secrets, &mut out).expect("memory to write to");
+        let text = String::from_utf8(out).expect("text");
+        assert!(text.contains("--url http://127.0.0.1:9 --config 'it'\\''s.toml'"), "{text}");
+        assert!(text.contains("/p' 'hookyard-data/dev-secrets.toml')\" http://127.0.0.1:9/api/v1/"), "{text}");
+        for secret in [&secrets.admin_token, &secrets.support_api_key, &secrets.support_secret] {
+            assert!(!text.contains(secret.expose()));
+        }
+    }
+}

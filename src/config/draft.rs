@@ -1,0 +1,266 @@
+//! The settings before they are judged: the defaults, overlaid by the file, overlaid by the environment, each with its place.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+use zeroize::Zeroizing;
+
+use super::problem::{Place, Problem};
+use super::{DevSecrets, Secret};
+
+/// The embedded defaults; the keys in it are the keys there are.
+const DEFAULTS: &str = include_str!("../../config/default.toml");
+
+const PREFIX: &str = "HOOKYARD_";
+
+/// A value as it was written.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    /// From the environment: text that becomes what its key wants.
+    Raw(Secret),
+    Text(Secret),
+    Integer(i64),
+    Float(f64),
+    Boolean(bool),
+    List(Vec<Setting>),
+    /// Something that no key takes, under its name.
+    Other(&'static str),
+    /// Already read.
+    Taken,
+}
+
+impl Value {
+    fn read(value: &DeValue<'_>, place: &dyn Fn(usize) -> Place) -> Self {
+        match value {
+            DeValue::String(text) => Self::Text(Secret::new(text.as_ref())),
+            DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+                Ok(number) => Self::Integer(number),
+                Err(_) => Self::Other("a number beyond 64 bits"),
+            },
+            DeValue::Float(number) => number.as_str().parse().map_or(Self::Other("a number"), Self::Float),
+            DeValue::Boolean(value) => Self::Boolean(*value),
+            DeValue::Datetime(_) => Self::Other("a date"),
+            DeValue::Array(items) => Self::List(
+                items
+                    .iter()
+                    .map(|item| Setting { value: Self::read(item.get_ref(), place), place: place(item.span().start) })
+                    .collect(),
+            ),
+            DeValue::Table(_) => Self::Other("a table"),
+        }
+    }
+
+    /// Whether it gives nothing: an empty text or list.
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Raw(text) | Self::Text(text) => text.is_empty(),
+            Self::List(items) => items.is_empty(),
+            Self::Integer(_) | Self::Float(_) | Self::Boolean(_) | Self::Other(_) | Self::Taken => false,
+        }
+    }
+
+    /// What it is, for a message that says what was expected instead.
+    pub(super) fn describe(&self) -> &'static str {
+        match self {
+            Self::Raw(_) | Self::Text(_) => "a string",
+            Self::Integer(_) => "a whole number",
+            Self::Float(_) => "a fraction",
+            Self::Boolean(_) => "a boolean",
+            Self::List(_) => "a list",
+            Self::Other(name) => name,
+            Self::Taken => "nothing",
+        }
+    }
+}
+
+/// A value and where it was set.
+#[derive(Clone, Debug)]
+pub(super) struct Setting {
+    pub(super) value: Value,
+    pub(super) place: Place,
+}
+
+/// The settings of every key there is, and what was wrong on the way to them.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    pub(super) settings: BTreeMap<String, Setting>,
+    pub(super) file: Option<PathBuf>,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Draft {
+    /// Reads `file`, if there is one, and the variables of `env` that set something, on top of the defaults.
+    ///
+    /// Problems are kept and reported when the draft is finished, together with those found then.
+    #[must_use]
+    pub fn read<N, V>(file: Option<&Path>, env: impl IntoIterator<Item = (N, V)>) -> Self
+    where
+        N: Into<OsString>,
+        V: Into<OsString>,
+    {
+        let mut draft = Self::defaults();
+        if let Some(path) = file {
+            draft.read_file(path);
+        }
+        for (name, value) in env {
+            draft.read_variable(&name.into().to_string_lossy(), value.into());
+        }
+        draft
+    }
+
+    fn defaults() -> Self {
+        let table = DeTable::parse(DEFAULTS).expect("the embedded defaults are tested to be TOML");
+        let mut leaves = BTreeMap::new();
+        flatten(table.get_ref(), "", &mut leaves);
+        Self { settings: leaves, file: None, problems: Vec::new() }
+    }
+
+    /// Where the data folder is, as far as this draft says.
+    #[must_use]
+    pub fn store_path(&self) -> PathBuf {
+        match self.settings.get("store.path").map(|setting| &setting.value) {
+            Some(Value::Text(path) | Value::Raw(path)) => path.expose().into(),
+            _ => PathBuf::new(),
+        }
+    }
+
+    /// Enables every source that is not switched off or on, and fills in `secrets`.
+    pub fn set_dev(&mut self, secrets: &DevSecrets) {
+        let is_switch = |key: &str| key.starts_with("sources.") && key.ends_with(".enabled");
+        for (_, setting) in self.settings.iter_mut().filter(|(key, _)| is_switch(key)) {
+            if setting.place == Place::Defaults {
+                setting.value = Value::Boolean(true);
+            }
+        }
+        self.fill_secrets(secrets);
+    }
+
+    /// Fills in `secrets` where neither the file nor the environment gives any.
+    pub fn fill_secrets(&mut self, secrets: &DevSecrets) {
+        let text = |secret: &Secret| Value::Text(secret.clone());
+        let list = |secret| Value::List(vec![Setting { value: text(secret), place: Place::Defaults }]);
+        let made = [
+            ("admin.token", text(&secrets.admin_token)),
+            ("sources.support.api_keys", list(&secrets.support_api_key)),
+            ("sources.support.secrets", list(&secrets.support_secret)),
+        ];
+        for (key, value) in made {
+            if let Some(setting) = self.settings.get_mut(key).filter(|setting| setting.value.is_empty()) {
+                setting.value = value;
+            }
+        }
+    }
+
+    fn read_file(&mut self, path: &Path) {
+        self.file = Some(path.to_owned());
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => Zeroizing::new(text),
+            Err(error) => {
+                let place = Place::File(path.to_owned(), None);
+                return self.problems.push(Problem::at(place, format!("cannot be read: {error}")));
+            }
+        };
+        let place = |offset| Place::File(path.to_owned(), Some(line_of(&text, offset)));
+        // What can be read of a broken file is judged as well, so that one round shows everything.
+        let (table, errors) = DeTable::parse_recoverable(&text);
+        for error in errors {
+            // Only the message: the error's own display quotes the line, which may hold a secret.
+            let place = place(error.span().map_or(text.len(), |span| span.start));
+            self.problems.push(Problem::at(place, format!("not TOML: {}", error.message())));
+        }
+        self.overlay(table.get_ref(), "", &place);
+    }
+
+    fn overlay(&mut self, table: &DeTable<'_>, path: &str, place: &dyn Fn(usize) -> Place) {
+        for (name, value) in table {
+            let key = join(path, name.get_ref());
+            let here = place(name.span().start);
+            if let Some(setting) = self.settings.get_mut(&key) {
+                *setting = Setting { value: Value::read(value.get_ref(), place), place: here };
+                continue;
+            }
+            let is_section = self.sections().any(|section| section == key);
+            match (value.get_ref(), is_section) {
+                (DeValue::Table(inner), true) => self.overlay(inner, &key, place),
+                (other, true) => {
+                    let found = Value::read(other, place).describe();
+                    self.problems.push(Problem::of(&key, here, format!("expected a table, found {found}")));
+                }
+                (DeValue::Table(_), false) => {
+                    let nearest = nearest(&key, self.sections());
+                    self.problems
+                        .push(Problem::at(here, format!("unknown section `{key}`; the nearest is `{nearest}`")));
+                }
+                (_, false) => {
+                    let nearest = nearest(&key, self.keys());
+                    self.problems.push(Problem::at(here, format!("unknown key `{key}`; the nearest is `{nearest}`")));
+                }
+            }
+        }
+    }
+
+    /// Takes the variables with our prefix and a level separator; all others are somebody else's.
+    fn read_variable(&mut self, name: &str, value: OsString) {
+        let Some(path) = name.strip_prefix(PREFIX).filter(|path| path.contains("__")) else { return };
+        let key = path.split("__").map(str::to_lowercase).collect::<Vec<_>>().join(".");
+        let place = Place::Environment(name.to_owned());
+        let Ok(value) = value.into_string() else {
+            return self.problems.push(Problem::at(place, "not UTF-8"));
+        };
+        if let Some(setting) = self.settings.get_mut(&key) {
+            *setting = Setting { value: Value::Raw(Secret::new(value)), place };
+            return;
+        }
+        let nearest = nearest(&key, self.keys());
+        let detail = format!("sets the unknown key `{key}`; the nearest is `{nearest}` ({})", variable(nearest));
+        self.problems.push(Problem::at(place, detail));
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &str> {
+        self.settings.keys().map(String::as_str)
+    }
+
+    /// Every proper prefix of a key: `sources` and `sources.support` for `sources.support.enabled`.
+    fn sections(&self) -> impl Iterator<Item = &str> {
+        self.keys().flat_map(|key| key.match_indices('.').map(move |(end, _)| &key[..end]))
+    }
+}
+
+/// The environment variable that sets `key`.
+pub(super) fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
+}
+
+fn flatten(table: &DeTable<'_>, path: &str, leaves: &mut BTreeMap<String, Setting>) {
+    for (name, value) in table {
+        let key = join(path, name.get_ref());
+        match value.get_ref() {
+            DeValue::Table(inner) => flatten(inner, &key, leaves),
+            leaf => {
+                let value = Value::read(leaf, &|_| Place::Defaults);
+                leaves.insert(key, Setting { value, place: Place::Defaults });
+            }
+        }
+    }
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().iter().take(offset);
+    1 + before.filter(|byte| **byte == b'\n').count()
+}
+
+/// The known name nearest to `key`: misspelt as a whole, or right but for its section, which counts as one slip.
+fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
+    let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+    let distance = |candidate: &str| {
+        let whole = strsim::damerau_levenshtein(key, candidate);
+        whole.min(1 + strsim::damerau_levenshtein(&last(key), &last(candidate)))
+    };
+    known.min_by_key(|candidate| distance(candidate)).expect("there are keys and sections")
+}

@@ -1,0 +1,342 @@
+//! Turns settings into a configuration: types, ranges and what must fit together. Every problem is found before any is reported.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::draft::{Draft, Setting, Value, variable};
+use super::problem::{Place, Problem, Problems};
+use super::{
+    Admin, Config, Entity, LogFormat, Router, Secret, Server, Sources, Store, Support, Sync, Telemetry, UnknownEntity,
+};
+
+/// The shortest span of time that any key takes; zero would mean "never" in one place and "at once" in another.
+const SHORTEST_S: f64 = 0.001;
+const DAY_S: f64 = 86_400.0;
+const HOUR_S: f64 = 3_600.0;
+const MIB: i64 = 1 << 20;
+/// No limit but that of the type.
+const ANY: i64 = i64::MAX;
+
+/// What a configuration is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To run a node: each secret that it needs must be there.
+    Node,
+    /// To work on a node's data or to talk to it: secrets may be missing.
+    Tool,
+}
+
+/// Reads the defaults, then `file`, then the environment, and checks the whole.
+///
+/// # Errors
+/// [`Problems`], all of them at once, each with its file and line or its variable.
+pub fn load<N, V>(file: Option<&Path>, env: impl IntoIterator<Item = (N, V)>) -> Result<Config, Problems>
+where
+    N: Into<OsString>,
+    V: Into<OsString>,
+{
+    Draft::read(file, env).finish(Purpose::Node)
+}
+
+impl Draft {
+    /// Checks the whole and gives the configuration.
+    ///
+    /// # Errors
+    /// [`Problems`] of reading and of checking, all of them at once.
+    pub fn finish(mut self, purpose: Purpose) -> Result<Config, Problems> {
+        let config = Config {
+            server: self.server(),
+            store: self.store(),
+            admin: Admin { token: self.secret("admin.token") },
+            router: self.router(),
+            entity: Entity { items_max: self.integer("entity.items_max", 1..=MIB) },
+            sources: Sources { support: self.support() },
+            telemetry: self.telemetry(),
+        };
+        self.check_fit(&config);
+        if purpose == Purpose::Node {
+            self.check_secrets(&config);
+        }
+        Problems::none(self.problems)?;
+        Ok(config)
+    }
+
+    fn server(&mut self) -> Server {
+        Server {
+            bind: self.text("server.bind", |text| {
+                let address = text.parse::<SocketAddr>();
+                address.map(|_| ()).map_err(|_| "an IP address and a port, such as 127.0.0.1:8080".to_owned())
+            }),
+            workers: self.integer("server.workers", 0..=1024),
+            body_limit_bytes: self.integer("server.body_limit_bytes", 1024..=16 * MIB),
+            request_timeout: self.seconds("server.request_timeout_s", HOUR_S),
+            keep_alive: self.seconds("server.keep_alive_s", HOUR_S),
+            connections_max: self.integer("server.connections_max", 1..=MIB),
+            trusted_proxies: self.networks("server.trusted_proxies"),
+            auth_failures_per_minute: self.integer("server.auth_failures_per_minute", 0..=u32::MAX.into()),
+            shutdown_grace: self.seconds("server.shutdown_grace_s", HOUR_S),
+        }
+    }
+
+    fn store(&mut self) -> Store {
+        Store {
+            path: self.text("store.path", not_blank).into(),
+            cache_bytes: self.integer("store.cache_bytes", MIB..=ANY),
+            sync: self.choice("store.sync", &[("commit", Sync::Commit), ("interval", Sync::Interval)]),
+            sync_interval: self.seconds("store.sync_interval_s", 60.0),
+            commit_records_max: self.integer("store.commit_records_max", 1..=MIB),
+            commit_bytes_max: self.integer("store.commit_bytes_max", 1024..=1024 * MIB),
+        }
+    }
+
+    fn router(&mut self) -> Router {
+        Router {
+            shards: self.integer("router.shards", 0..=1024),
+            mailbox_capacity: self.integer("router.mailbox_capacity", 1..=MIB),
+            // A quarter of it may belong to one entity, and a slice is kept for the node's own events.
+            in_flight_events_max: self.integer("router.in_flight_events_max", 16..=MIB),
+            in_flight_bytes_max: self.integer("router.in_flight_bytes_max", 1..=ANY),
+            idle_timeout: self.seconds("router.idle_timeout_s", DAY_S),
+            live_entities_max: self.integer("router.live_entities_max", 1..=ANY),
+            restarts_max: self.integer("router.restarts_max", 1..=u32::MAX.into()),
+            restart_window: self.seconds("router.restart_window_s", DAY_S),
+            quarantine: self.seconds("router.quarantine_s", DAY_S),
+            projection_lag_max: self.integer("router.projection_lag_max", 1..=ANY),
+        }
+    }
+
+    fn support(&mut self) -> Support {
+        let unknown_entity = [("create", UnknownEntity::Create), ("reject", UnknownEntity::Reject)];
+        Support {
+            enabled: self.boolean("sources.support.enabled"),
+            api_keys: self.secrets("sources.support.api_keys"),
+            secrets: self.secrets("sources.support.secrets"),
+            tolerance: self.seconds("sources.support.tolerance_s", DAY_S),
+            rate_per_minute: self.integer("sources.support.rate_per_minute", 0..=u32::MAX.into()),
+            unknown_entity: self.choice("sources.support.unknown_entity", &unknown_entity),
+            idempotency_window: self.hours("sources.support.idempotency_window_h", 24.0 * 366.0),
+        }
+    }
+
+    fn telemetry(&mut self) -> Telemetry {
+        Telemetry {
+            log: self.choice("telemetry.log", &[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)]),
+            level: self.text("telemetry.level", |text| {
+                let expected =
+                    || "error, warn, info, debug, trace or directives such as \"info,hookyard=debug\"".to_owned();
+                is_filter(text).then_some(()).ok_or_else(expected)
+            }),
+        }
+    }
+
+    fn check_fit(&mut self, config: &Config) {
+        let (bytes, body) = (config.router.in_flight_bytes_max, config.server.body_limit_bytes);
+        // Zero is what a value became that is already reported.
+        if bytes > 0 && bytes < 4 * body {
+            let key = "router.in_flight_bytes_max";
+            let place = self.place_of(&[key, "server.body_limit_bytes"]);
+            let detail = format!("expected at least 4 times server.body_limit_bytes ({}), found {bytes}", 4 * body);
+            self.problems.push(Problem::of(key, place, detail));
+        }
+    }
+
+    fn check_secrets(&mut self, config: &Config) {
+        if config.admin.token.is_empty() {
+            self.missing("admin.token", "admin.token");
+        }
+        let support = &config.sources.support;
+        if support.enabled && support.api_keys.is_empty() {
+            self.missing("sources.support.api_keys", "sources.support.enabled");
+        }
+        if support.enabled && support.secrets.is_empty() {
+            self.missing("sources.support.secrets", "sources.support.enabled");
+        }
+    }
+
+    /// Reports that the secret `key` is missing, at its own place or that of the key that calls for it.
+    fn missing(&mut self, key: &str, called_for_by: &str) {
+        // A list whose items are wrong is not missing: its items are reported.
+        if self.problems.iter().any(|problem| problem.key() == Some(key)) {
+            return;
+        }
+        let place = match (self.place_of(&[key, called_for_by]), &self.file) {
+            (Place::Defaults, Some(file)) => Place::File(file.clone(), None),
+            (place, _) => place,
+        };
+        let detail = format!(
+            "missing: set it in the configuration file or in {}; `hookyard secret new` makes a value",
+            variable(key)
+        );
+        self.problems.push(Problem::of(key, place, detail));
+    }
+
+    /// Where the first of `keys` was set that the operator has set.
+    fn place_of(&self, keys: &[&str]) -> Place {
+        let mut places = keys.iter().filter_map(|key| self.settings.get(*key)).map(|setting| &setting.place);
+        places.find(|place| **place != Place::Defaults).cloned().unwrap_or(Place::Defaults)
+    }
+
+    fn take(&mut self, key: &str) -> Setting {
+        let setting = self.settings.get_mut(key).expect("a test compares the keys read with those of the defaults");
+        let value = std::mem::replace(&mut setting.value, Value::Taken);
+        Setting { value, place: setting.place.clone() }
+    }
+
+    /// Reads `key` with `read`, whose error says what was expected and found.
+    fn read_as<T: Default>(&mut self, key: &str, read: impl FnOnce(Value) -> Result<T, String>) -> T {
+        let Setting { value, place } = self.take(key);
+        read(value).unwrap_or_else(|detail| {
+            self.problems.push(Problem::of(key, place, detail));
+            T::default()
+        })
+    }
+
+    fn boolean(&mut self, key: &str) -> bool {
+        self.read_as(key, |value| match value {
+            Value::Boolean(value) => Ok(value),
+            Value::Raw(text) => text.expose().trim().parse().map_err(|_| found("true or false", text.expose())),
+            other => Err(unexpected("true or false", &other)),
+        })
+    }
+
+    fn integer<T: TryFrom<i64> + Default>(&mut self, key: &str, range: RangeInclusive<i64>) -> T {
+        self.read_as(key, |value| {
+            let number = match value {
+                Value::Integer(number) => number,
+                Value::Raw(text) => text.expose().trim().parse().map_err(|_| found("a whole number", text.expose()))?,
+                other => return Err(unexpected("a whole number", &other)),
+            };
+            let fits = || range.contains(&number).then_some(T::try_from(number).ok()).flatten();
+            fits().ok_or_else(|| match *range.end() {
+                ANY => format!("expected at least {}, found {number}", range.start()),
+                end => format!("expected {} to {end}, found {number}", range.start()),
+            })
+        })
+    }
+
+    fn seconds(&mut self, key: &str, longest_s: f64) -> Duration {
+        self.duration(key, "seconds", 1.0, longest_s)
+    }
+
+    fn hours(&mut self, key: &str, longest_h: f64) -> Duration {
+        self.duration(key, "hours", HOUR_S, longest_h)
+    }
+
+    fn duration(&mut self, key: &str, unit: &str, unit_s: f64, longest: f64) -> Duration {
+        let expected = format!("a number of {unit}");
+        self.read_as(key, |value| {
+            let number = match value {
+                // Exact: the longest span anywhere is far below 2^53.
+                Value::Integer(number) => number as f64,
+                Value::Float(number) => number,
+                Value::Raw(text) => text.expose().trim().parse().map_err(|_| found(&expected, text.expose()))?,
+                other => return Err(unexpected(&expected, &other)),
+            };
+            if !(SHORTEST_S..=longest).contains(&number) {
+                return Err(format!("expected {SHORTEST_S} to {longest} {unit}, found {number}"));
+            }
+            Ok(Duration::from_secs_f64(number * unit_s))
+        })
+    }
+
+    /// A string that `check` finds right; its error says what was expected.
+    fn text(&mut self, key: &str, check: impl FnOnce(&str) -> Result<(), String>) -> String {
+        self.read_as(key, |value| {
+            let text = string(value)?;
+            check(text.expose()).map_err(|expected| found(&expected, text.expose()))?;
+            Ok(text.expose().to_owned())
+        })
+    }
+
+    fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
+        let first = choices.first().expect("a choice has alternatives").1;
+        let chosen = self.read_as(key, |value| {
+            let text = string(value)?;
+            let chosen = choices.iter().find(|(name, _)| *name == text.expose());
+            chosen.map(|(_, choice)| Some(*choice)).ok_or_else(|| {
+                let names: Vec<_> = choices.iter().map(|(name, _)| format!("{name:?}")).collect();
+                found(&names.join(" or "), text.expose())
+            })
+        });
+        chosen.unwrap_or(first)
+    }
+
+    fn secret(&mut self, key: &str) -> Secret {
+        self.read_as(key, string)
+    }
+
+    fn secrets(&mut self, key: &str) -> Vec<Secret> {
+        self.list(key, |value| {
+            let secret = string(value)?;
+            if secret.expose().trim().is_empty() { Err("a secret is empty".to_owned()) } else { Ok(secret) }
+        })
+    }
+
+    fn networks(&mut self, key: &str) -> Vec<ipnet::IpNet> {
+        self.list(key, |value| {
+            let text = string(value)?;
+            let network = text.expose().parse().or_else(|_| text.expose().parse::<IpAddr>().map(Into::into));
+            network.map_err(|_| found("a network such as 10.0.0.0/8", text.expose()))
+        })
+    }
+
+    /// The items of a list that `read` can read; the others are reported, each at its own line.
+    fn list<T>(&mut self, key: &str, read: impl Fn(Value) -> Result<T, String>) -> Vec<T> {
+        let Setting { value, place } = self.take(key);
+        let items = match value {
+            Value::List(items) => items,
+            Value::Raw(text) => split(text.expose(), &place),
+            other => {
+                self.problems.push(Problem::of(key, place, unexpected("a list of strings", &other)));
+                return Vec::new();
+            }
+        };
+        let mut wrong = |place, detail| self.problems.push(Problem::of(key, place, detail));
+        items.into_iter().filter_map(|item| read(item.value).map_err(|detail| wrong(item.place, detail)).ok()).collect()
+    }
+}
+
+fn string(value: Value) -> Result<Secret, String> {
+    match value {
+        Value::Text(text) | Value::Raw(text) => Ok(text),
+        other => Err(unexpected("a string", &other)),
+    }
+}
+
+fn not_blank(text: &str) -> Result<(), String> {
+    if text.trim().is_empty() { Err("a path".to_owned()) } else { Ok(()) }
+}
+
+/// The items of a list in a variable; nothing at all is the empty list.
+fn split(text: &str, place: &Place) -> Vec<Setting> {
+    if text.trim().is_empty() {
+        return Vec::new();
+    }
+    let item = |item: &str| Setting { value: Value::Raw(Secret::new(item.trim())), place: place.clone() };
+    text.split(',').map(item).collect()
+}
+
+/// Whether `text` is a filter, with each bare word a level: `inof` would be taken for the name of a target, and log nothing else.
+fn is_filter(text: &str) -> bool {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_word = |part: &str| part.chars().all(|c| c.is_ascii_alphabetic());
+    let is_level = |part: &str| LEVELS.contains(&part.to_ascii_lowercase().as_str());
+    EnvFilter::try_new(text).is_ok() && text.split(',').map(str::trim).all(|part| !is_word(part) || is_level(part))
+}
+
+fn unexpected(expected: &str, value: &Value) -> String {
+    format!("expected {expected}, found {}", value.describe())
+}
+
+/// For keys that are no secrets: shows what was found.
+fn found(expected: &str, text: &str) -> String {
+    format!("expected {expected}, found {text:?}")
+}
+
+#[cfg(test)]
+mod tests;

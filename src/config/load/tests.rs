@@ -1,0 +1,315 @@
+//! What the loader takes, what it refuses, and what it says then.
+
+use std::fs;
+
+use super::super::DevSecrets;
+use super::*;
+
+type Env<'a> = &'a [(&'a str, &'a str)];
+
+const NO_ENV: Env<'static> = &[];
+const TOKEN: (&str, &str) = ("HOOKYARD_ADMIN__TOKEN", "t");
+
+/// Loads `text` as a file with the variables `env`; the folder's name is cut from problems.
+fn loaded(text: &str, env: Env<'_>) -> Result<Config, Vec<String>> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("h.toml");
+    fs::write(&path, text).expect("the folder is writable");
+    let prefix = format!("{}/", folder.path().display());
+    load(Some(&path), env.iter().copied())
+        .map_err(|problems| problems.iter().map(|problem| problem.to_string().replace(&prefix, "")).collect())
+}
+
+fn problems(text: &str, env: Env<'_>) -> Vec<String> {
+    loaded(text, env).expect_err("something is wrong with it")
+}
+
+/// A file of `text` that has nothing else wrong with it.
+fn only_problem(text: &str) -> String {
+    let mut problems = problems(text, &[TOKEN]);
+    assert_eq!(problems.len(), 1, "{text}: {problems:#?}");
+    problems.remove(0)
+}
+
+#[test]
+fn the_documented_defaults_load() {
+    let config = load(None, [TOKEN]).expect("the defaults lack only the token");
+    assert_eq!(config.server.bind, "127.0.0.1:8080");
+    assert_eq!(config.server.body_limit_bytes, 1_000_000);
+    assert_eq!(config.server.request_timeout, Duration::from_secs(15));
+    assert_eq!(config.store.path, Path::new("hookyard-data"));
+    assert_eq!(config.store.sync, Sync::Commit);
+    assert_eq!(config.store.sync_interval, Duration::from_millis(100));
+    assert_eq!(config.router.in_flight_bytes_max, 64 << 20);
+    assert_eq!(config.router.projection_lag_max, 200_000);
+    assert_eq!(config.entity.items_max, 1000);
+    assert!(!config.sources.support.enabled);
+    assert_eq!(config.sources.support.idempotency_window, Duration::from_secs(24 * 3600));
+    assert_eq!(config.sources.support.unknown_entity, UnknownEntity::Create);
+    assert_eq!(config.telemetry.log, LogFormat::Pretty);
+}
+
+#[test]
+fn every_key_of_the_defaults_is_read() {
+    let mut draft = Draft::read(None, NO_ENV.iter().copied());
+    draft.server();
+    draft.store();
+    draft.router();
+    draft.support();
+    draft.telemetry();
+    draft.secret("admin.token");
+    draft.integer::<usize>("entity.items_max", 1..=ANY);
+    let unread: Vec<_> = draft
+        .settings
+        .iter()
+        .filter(|(_, setting)| !matches!(setting.value, Value::Taken))
+        .map(|(key, _)| key)
+        .collect();
+    assert!(unread.is_empty(), "{unread:?}");
+}
+
+#[test]
+fn every_default_has_its_reason_above_it() {
+    let mut lines = include_str!("../../../config/default.toml").lines().map(str::trim).peekable();
+    while let Some(line) = lines.next() {
+        let next_is_key = lines.peek().is_some_and(|next| next.contains(" = ") && !next.starts_with('#'));
+        assert!(!next_is_key || line.starts_with('#'), "no comment above {:?}", lines.peek());
+    }
+}
+
+#[test]
+fn the_file_overrides_the_defaults_and_the_environment_overrides_both() {
+    let text = "[server]\nbind = \"127.0.0.1:1\"\nworkers = 3\n[sources.support]\nrate_per_minute = 0\n";
+    let env = [
+        TOKEN,
+        ("HOOKYARD_SERVER__BIND", "[::1]:9"),
+        ("HOOKYARD_SERVER__TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.7"),
+        ("HOOKYARD_SOURCES__SUPPORT__ENABLED", "true"),
+        ("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "a,b"),
+        ("HOOKYARD_SOURCES__SUPPORT__SECRETS", "s"),
+        ("HOOKYARD_STORE__SYNC_INTERVAL_S", "0.25"),
+        ("HOOKYARD_HOME", "no separator: not ours"),
+        ("SERVER__BIND", "no prefix: not ours"),
+    ];
+    let config = loaded(text, &env).expect("valid");
+    assert_eq!((config.server.bind.as_str(), config.server.workers), ("[::1]:9", 3));
+    let proxies: Vec<_> = config.server.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "192.0.2.7/32"]);
+    assert_eq!(config.sources.support.rate_per_minute, 0);
+    assert_eq!(config.sources.support.api_keys.iter().map(Secret::expose).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(config.store.sync_interval, Duration::from_millis(250));
+}
+
+#[test]
+fn spans_of_time_take_fractions() {
+    let text = "[server]\nkeep_alive_s = 1.5\n[sources.support]\nidempotency_window_h = 0.5\ntolerance_s = 2";
+    let config = loaded(text, &[TOKEN]).expect("valid");
+    assert_eq!(config.server.keep_alive, Duration::from_millis(1500));
+    assert_eq!(config.sources.support.idempotency_window, Duration::from_secs(1800));
+    assert_eq!(config.sources.support.tolerance, Duration::from_secs(2));
+}
+
+#[test]
+fn a_problem_says_where_it_is_and_what_was_expected() {
+    let table = [
+        ("\n[server]\nbnd = 1", "h.toml:3: unknown key `server.bnd`; the nearest is `server.bind`"),
+        ("bind = 1", "h.toml:1: unknown key `bind`; the nearest is `server.bind`"),
+        ("[server]\nlevel = 1", "h.toml:2: unknown key `server.level`; the nearest is `telemetry.level`"),
+        ("[servr]\nbind = 1", "h.toml:1: unknown section `servr`; the nearest is `server`"),
+        ("[sources.suport]", "h.toml:1: unknown section `sources.suport`; the nearest is `sources.support`"),
+        ("[[server]]", "h.toml:1: server: expected a table, found a list"),
+        ("server = 5", "h.toml:1: server: expected a table, found a whole number"),
+        ("[server.bind]", "h.toml:1: server.bind: expected a string, found a table"),
+        ("server.workers = \"4\"", "h.toml:1: server.workers: expected a whole number, found a string"),
+        ("server.workers = 1.5", "h.toml:1: server.workers: expected a whole number, found a fraction"),
+        ("server.workers = -1", "h.toml:1: server.workers: expected 0 to 1024, found -1"),
+        (
+            "server.workers = 99999999999999999999",
+            "h.toml:1: server.workers: expected a whole number, found a number beyond 64 bits",
+        ),
+        ("server.keep_alive_s = true", "h.toml:1: server.keep_alive_s: expected a number of seconds, found a boolean"),
+        ("server.keep_alive_s = 0", "h.toml:1: server.keep_alive_s: expected 0.001 to 3600 seconds, found 0"),
+        ("server.keep_alive_s = nan", "h.toml:1: server.keep_alive_s: expected 0.001 to 3600 seconds, found NaN"),
+        (
+            "server.bind = \"localhost\"",
+            "h.toml:1: server.bind: expected an IP address and a port, such as 127.0.0.1:8080, found \"localhost\"",
+        ),
+        ("server.body_limit_bytes = 5", "h.toml:1: server.body_limit_bytes: expected 1024 to 16777216, found 5"),
+        (
+            "server.body_limit_bytes = 16777217",
+            "h.toml:1: server.body_limit_bytes: expected 1024 to 16777216, found 16777217",
+        ),
+        (
+            "server.trusted_proxies = [\n\"10.0.0.0/8\",\n\"x\"]",
+            "h.toml:3: server.trusted_proxies: expected a network such as 10.0.0.0/8, found \"x\"",
+        ),
+        (
+            "server.trusted_proxies = \"x\"",
+            "h.toml:1: server.trusted_proxies: expected a list of strings, found a string",
+        ),
+        ("store.path = \"\"", "h.toml:1: store.path: expected a path, found \"\""),
+        ("store.sync = \"never\"", "h.toml:1: store.sync: expected \"commit\" or \"interval\", found \"never\""),
+        ("store.commit_records_max = 0", "h.toml:1: store.commit_records_max: expected 1 to 1048576, found 0"),
+        ("router.mailbox_capacity = 0", "h.toml:1: router.mailbox_capacity: expected 1 to 1048576, found 0"),
+        ("router.in_flight_events_max = 15", "h.toml:1: router.in_flight_events_max: expected 16 to 1048576, found 15"),
+        (
+            "router.in_flight_bytes_max = 3999999",
+            "h.toml:1: router.in_flight_bytes_max: expected at least 4 times server.body_limit_bytes (4000000), found 3999999",
+        ),
+        (
+            "server.body_limit_bytes = 16777216\nrouter.in_flight_bytes_max = 67108863",
+            "h.toml:2: router.in_flight_bytes_max: expected at least 4 times server.body_limit_bytes (67108864), found 67108863",
+        ),
+        ("router.live_entities_max = 0", "h.toml:1: router.live_entities_max: expected at least 1, found 0"),
+        ("entity.items_max = 0", "h.toml:1: entity.items_max: expected 1 to 1048576, found 0"),
+        (
+            "sources.support.enabled = \"yes\"",
+            "h.toml:1: sources.support.enabled: expected true or false, found a string",
+        ),
+        ("sources.support.secrets = [\"a\", \" \"]", "h.toml:1: sources.support.secrets: a secret is empty"),
+        ("sources.support.secrets = [5]", "h.toml:1: sources.support.secrets: expected a string, found a whole number"),
+        (
+            "sources.support.tolerance_s = 2025-01-01",
+            "h.toml:1: sources.support.tolerance_s: expected a number of seconds, found a date",
+        ),
+    ];
+    for (text, expected) in table {
+        assert_eq!(only_problem(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_bad_filter_is_refused() {
+    for level in ["", "inof", "hookyard=loud", "info,=", "info,wran"] {
+        let problem = only_problem(&format!("telemetry.level = \"{level}\""));
+        assert!(problem.starts_with("h.toml:1: telemetry.level: expected error, warn,"), "{problem}");
+    }
+    for level in ["info", "WARN", "off", "info,hookyard::journal=debug", "hookyard[event{id=1}]=trace"] {
+        assert!(is_filter(level), "{level}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_wrong_is_named() {
+    let table = [
+        (
+            ("HOOKYARD_SERVER__BNID", "x"),
+            "HOOKYARD_SERVER__BNID: sets the unknown key `server.bnid`; the nearest is `server.bind` (HOOKYARD_SERVER__BIND)",
+        ),
+        (
+            ("HOOKYARD_SERVER__WORKERS", "many"),
+            "HOOKYARD_SERVER__WORKERS: server.workers: expected a whole number, found \"many\"",
+        ),
+        (
+            ("HOOKYARD_SOURCES__SUPPORT__ENABLED", "1"),
+            "HOOKYARD_SOURCES__SUPPORT__ENABLED: sources.support.enabled: expected true or false, found \"1\"",
+        ),
+        (
+            ("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "a,,b"),
+            "HOOKYARD_SOURCES__SUPPORT__API_KEYS: sources.support.api_keys: a secret is empty",
+        ),
+    ];
+    for (variable, expected) in table {
+        assert_eq!(problems("", &[TOKEN, variable]), [expected]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_not_text_is_refused() {
+    use std::os::unix::ffi::OsStringExt;
+    let value = OsString::from_vec(vec![0xff]);
+    let problems = load(None, [("HOOKYARD_ADMIN__TOKEN", value)]).expect_err("not UTF-8");
+    assert!(problems.to_string().contains("HOOKYARD_ADMIN__TOKEN: not UTF-8"), "{problems}");
+}
+
+#[test]
+fn all_problems_are_reported_at_once_in_the_order_of_the_file() {
+    let text = "[server]\nworkers = \"x\"\nbnd = 1\n[store]\nsync = 5\nx = = 1\n";
+    let problems = problems(text, &[("HOOKYARD_ENTITY__ITEMS_MAX", "0")]);
+    let starts = [
+        "h.toml: admin.token: missing",
+        "h.toml:2: server.workers",
+        "h.toml:3: unknown key `server.bnd`",
+        "h.toml:5: store.sync",
+        "h.toml:6: not TOML: ",
+        "HOOKYARD_ENTITY__ITEMS_MAX: entity.items_max",
+    ];
+    for start in starts {
+        assert!(problems.iter().any(|problem| problem.starts_with(start)), "{start}: {problems:#?}");
+    }
+    let position = |start: &str| problems.iter().position(|problem| problem.starts_with(start));
+    assert!(starts.map(position).is_sorted(), "{problems:#?}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_problem() {
+    let problems = load(Some(Path::new("no/such.toml")), [TOKEN]).expect_err("there is none").to_string();
+    assert!(problems.contains("no/such.toml: cannot be read: "), "{problems}");
+}
+
+#[test]
+fn a_missing_secret_names_its_key_its_variable_and_the_way_to_make_one() {
+    let text = "[sources.support]\nenabled = true\nsecrets = []\n";
+    let how = |variable| {
+        format!("missing: set it in the configuration file or in {variable}; `hookyard secret new` makes a value")
+    };
+    assert_eq!(
+        problems(text, NO_ENV),
+        [
+            format!("h.toml: admin.token: {}", how("HOOKYARD_ADMIN__TOKEN")),
+            format!("h.toml:2: sources.support.api_keys: {}", how("HOOKYARD_SOURCES__SUPPORT__API_KEYS")),
+            format!("h.toml:3: sources.support.secrets: {}", how("HOOKYARD_SOURCES__SUPPORT__SECRETS")),
+        ]
+    );
+    let without_a_file = load(None, NO_ENV.iter().copied()).expect_err("no token").to_string();
+    assert!(without_a_file.contains("\n  admin.token: missing"), "{without_a_file}");
+}
+
+#[test]
+fn a_tool_may_lack_secrets() {
+    let draft = Draft::read(None, NO_ENV.iter().copied());
+    assert!(draft.finish(Purpose::Tool).is_ok());
+}
+
+#[test]
+fn no_problem_shows_a_secret() {
+    let files = [
+        "admin.token = [\"hunter2\"]",
+        "admin.token = { hunter2 = 1 }",
+        "admin.token = \"hunter2",
+        "admin.token = hunter2",
+        "admin.token = \"hunter2\" hunter2",
+        "[admin]\ntoken = \"a\"\ntoken = \"hunter2\"",
+        "[admin]\ntokn = \"hunter2\"",
+        "sources.support.secrets = \"hunter2\"",
+        "sources.support.secrets = [\"hunter2\", \"\"]",
+        "sources.support.secrets = [\"hunter2\" \"hunter2\"]",
+        "sources.support.api_keys = [[\"hunter2\"]]",
+        "[[sources.support.secrets]]\nhunter2 = 1",
+    ];
+    for text in files {
+        let problems = problems(text, NO_ENV).join("\n");
+        assert!(!problems.contains("hunter2"), "{problems}");
+    }
+    let env = [("HOOKYARD_SOURCES__SUPPORT__SECRETS", "hunter2,"), ("HOOKYARD_ADMIN__TOKN", "hunter2")];
+    assert!(!problems("", &env).join("\n").contains("hunter2"));
+    let draft = Draft::read(None, [("HOOKYARD_ADMIN__TOKEN", "hunter2")]);
+    assert!(!format!("{draft:?}").contains("hunter2"));
+}
+
+#[test]
+fn development_secrets_fill_what_nobody_has_set() {
+    let secrets = DevSecrets {
+        admin_token: Secret::new("dev-token"),
+        support_api_key: Secret::new("dev-key"),
+        support_secret: Secret::new("dev-secret"),
+    };
+    let mut draft = Draft::read(None, [("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "own")]);
+    draft.set_dev(&secrets);
+    let config = draft.finish(Purpose::Node).expect("complete");
+    assert!(config.sources.support.enabled);
+    assert_eq!(config.admin.token.expose(), "dev-token");
+    assert_eq!(config.sources.support.api_keys[0].expose(), "own");
+    assert_eq!(config.sources.support.secrets[0].expose(), "dev-secret");
+}

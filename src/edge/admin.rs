@@ -1,0 +1,55 @@
+//! Who may read: callers with the admin's bearer token.
+
+use actix_web::HttpRequest;
+use actix_web::http::header::AUTHORIZATION;
+
+use super::Edge;
+use super::error::Error;
+use crate::config::Secret;
+
+/// The name that requests of the admin API have in logs.
+pub(super) const SOURCE: &str = "admin";
+
+/// Checks that `request` carries the admin's token.
+///
+/// # Errors
+/// [`Error::Unauthorized`], or [`Error::RateLimited`] when its client failed too often.
+pub(super) fn authorize(request: &HttpRequest, edge: &Edge) -> Result<(), Error> {
+    let given = request.headers().get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
+    if given.is_some_and(|given| opens(&edge.config.admin.token, given)) {
+        return Ok(());
+    }
+    Err(edge.count_failure(request, Error::Unauthorized))
+}
+
+/// The token of an `Authorization` header; the scheme's case does not matter (RFC 9110, 11.1).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+fn opens(token: &Secret, given: &[u8]) -> bool {
+    // An empty token is one that was never set: it opens nothing.
+    token.matches(given) && !token.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_is_read_from_a_bearer_header_only() {
+        assert_eq!(bearer(b"Bearer secret"), Some(&b"secret"[..]));
+        assert_eq!(bearer(b"bearer  secret"), Some(&b"secret"[..]));
+        for other in [&b"secret"[..], b"Basic secret", b"Bearer", b"Bearersecret", b""] {
+            assert_eq!(bearer(other), None);
+        }
+    }
+
+    #[test]
+    fn a_token_that_was_never_set_opens_nothing() {
+        assert!(opens(&Secret::new("t"), b"t"));
+        assert!(!opens(&Secret::new("t"), b""));
+        assert!(!opens(&Secret::new(""), b""));
+    }
+}

@@ -1,0 +1,54 @@
+//! Building answers: JSON bodies and the headers that several of them share.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use serde::Serialize;
+
+use super::limit::Quota;
+
+/// The accepted event's id.
+pub(super) const EVENT_ID: HeaderName = HeaderName::from_static("x-event-id");
+/// The accepted event's number among its entity's.
+pub(super) const ENTITY_SEQUENCE: HeaderName = HeaderName::from_static("x-entity-sequence");
+/// The id that the request's log lines carry.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+const RATE_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const RATE_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+
+/// An answer with `body` as JSON.
+#[must_use]
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
+    let mut bytes = Vec::with_capacity(192);
+    // A body of ours has string keys and no fallible members; an empty body is what is left if one ever had.
+    if serde_json::to_writer(&mut bytes, body).is_err() {
+        bytes.clear();
+    }
+    let mut response = HttpResponse::with_body(status, bytes).map_into_boxed_body();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The answer to a reader, never cached.
+#[must_use]
+pub(super) fn uncached(status: StatusCode, body: &impl Serialize) -> HttpResponse {
+    let mut response = json(status, body);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Sets header `name`, unless `value` cannot stand in one.
+pub(super) fn write(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// Says what is left of a limit.
+pub(super) fn write_quota(headers: &mut HeaderMap, quota: &Quota) {
+    headers.insert(RATE_LIMIT, quota.limit.into());
+    headers.insert(RATE_REMAINING, quota.remaining.into());
+    headers.insert(RATE_RESET, quota.reset_seconds().into());
+}

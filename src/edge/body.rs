@@ -1,0 +1,182 @@
+//! Reading a request's body: within a size, within a time, and without copying one that came in one piece.
+
+use std::error::Error as StdError;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::body::{BodyStream, MessageBody};
+use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::web::Payload;
+use bytes::{Bytes, BytesMut};
+
+use super::error::Error;
+
+/// What a body may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// The most bytes.
+    pub bytes_max: usize,
+    /// The longest it may take to arrive, from the first byte to the last.
+    pub time: Duration,
+}
+
+/// Reads the whole body of `request`.
+///
+/// # Errors
+/// [`Error::BodyTooLarge`] as soon as that is known, [`Error::RequestTimeout`], or [`Error::BodyIncomplete`].
+pub async fn read(request: &HttpRequest, payload: Payload, bounds: Bounds) -> Result<Bytes, Error> {
+    if declared_length(request).is_some_and(|length| length > bounds.bytes_max as u64) {
+        return Err(Error::BodyTooLarge { limit: bounds.bytes_max });
+    }
+    within(bounds, pin!(BodyStream::new(payload.into_inner()))).await
+}
+
+async fn within<B>(bounds: Bounds, body: Pin<&mut B>) -> Result<Bytes, Error>
+where
+    B: MessageBody,
+    B::Error: Into<Box<dyn StdError>>,
+{
+    let mut reading = pin!(collect(body, bounds.bytes_max));
+    // Most bodies came with their head; only one that did not is worth a timer.
+    let ready = poll_fn(|context| match reading.as_mut().poll(context) {
+        Poll::Ready(body) => Poll::Ready(Some(body)),
+        Poll::Pending => Poll::Ready(None),
+    });
+    match ready.await {
+        Some(body) => body,
+        None => tokio::time::timeout(bounds.time, reading).await.unwrap_or(Err(Error::RequestTimeout)),
+    }
+}
+
+async fn collect<B>(mut body: Pin<&mut B>, bytes_max: usize) -> Result<Bytes, Error>
+where
+    B: MessageBody,
+    B::Error: Into<Box<dyn StdError>>,
+{
+    let first = next(&mut body, 0, bytes_max).await?.unwrap_or_default();
+    let Some(second) = next(&mut body, first.len(), bytes_max).await? else { return Ok(first) };
+    let mut joined = BytesMut::with_capacity((first.len() + second.len()) * 2);
+    joined.extend_from_slice(&first);
+    joined.extend_from_slice(&second);
+    // The pieces share memory with the connection's read buffer: let it go.
+    drop((first, second));
+    while let Some(piece) = next(&mut body, joined.len(), bytes_max).await? {
+        joined.extend_from_slice(&piece);
+    }
+    Ok(joined.freeze())
+}
+
+/// The next piece of a body of which `read` bytes are there.
+async fn next<B>(body: &mut Pin<&mut B>, read: usize, bytes_max: usize) -> Result<Option<Bytes>, Error>
+where
+    B: MessageBody,
+    B::Error: Into<Box<dyn StdError>>,
+{
+    match poll_fn(|context| body.as_mut().poll_next(context)).await {
+        None => Ok(None),
+        Some(Ok(piece)) if read + piece.len() <= bytes_max => Ok(Some(piece)),
+        Some(Ok(_)) => Err(Error::BodyTooLarge { limit: bytes_max }),
+        Some(Err(_)) => Err(Error::BodyIncomplete),
+    }
+}
+
+fn declared_length(request: &HttpRequest) -> Option<u64> {
+    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::io;
+    use std::task::Context;
+
+    use actix_web::body::BodySize;
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { bytes_max: 6, time: Duration::from_secs(15) };
+
+    enum Piece {
+        Bytes(&'static str),
+        Broken,
+        Never,
+    }
+
+    /// A body that comes in pieces, each after a pause.
+    struct Pieces(VecDeque<Piece>, bool);
+
+    impl Pieces {
+        fn new(pieces: impl IntoIterator<Item = Piece>) -> Self {
+            Self(pieces.into_iter().collect(), false)
+        }
+    }
+
+    impl MessageBody for Pieces {
+        type Error = io::Error;
+
+        fn size(&self) -> BodySize {
+            BodySize::Stream
+        }
+
+        fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+            self.1 = !self.1;
+            if self.1 {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            match self.0.pop_front() {
+                None => Poll::Ready(None),
+                Some(Piece::Bytes(text)) => Poll::Ready(Some(Ok(Bytes::from_static(text.as_bytes())))),
+                Some(Piece::Broken) => Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
+                Some(Piece::Never) => Poll::Pending,
+            }
+        }
+    }
+
+    async fn read_pieces(pieces: impl IntoIterator<Item = Piece>) -> Result<Bytes, Error> {
+        within(BOUNDS, pin!(Pieces::new(pieces))).await
+    }
+
+    #[tokio::test]
+    async fn pieces_are_joined_up_to_the_limit() {
+        use Piece::Bytes;
+        assert_eq!(read_pieces([]).await.expect("empty"), "");
+        assert_eq!(read_pieces([Bytes("ab")]).await.expect("small"), "ab");
+        assert_eq!(read_pieces(["ab", "cd", "ef"].map(Bytes)).await.expect("just fits"), "abcdef");
+        for pieces in [&["abcdefg"][..], &["abcdef", "g"], &["ab", "cd", "efg"]] {
+            let error = read_pieces(pieces.iter().copied().map(Bytes)).await.expect_err("too large");
+            assert!(matches!(error, Error::BodyTooLarge { limit: 6 }), "{pieces:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stops_coming_is_given_up() {
+        let started = tokio::time::Instant::now();
+        let error = read_pieces([Piece::Bytes("ab"), Piece::Never]).await.expect_err("too slow");
+        assert!(matches!(error, Error::RequestTimeout));
+        assert_eq!(started.elapsed(), BOUNDS.time);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_not_taken_for_whole() {
+        let error = read_pieces([Piece::Bytes("ab"), Piece::Broken]).await.expect_err("broken off");
+        assert!(matches!(error, Error::BodyIncomplete));
+    }
+
+    #[tokio::test]
+    async fn a_declared_length_over_the_limit_is_refused_unread() {
+        let request = TestRequest::default().insert_header((CONTENT_LENGTH, "7")).to_http_request();
+        let error = read(&request, empty(), BOUNDS).await.expect_err("too large");
+        assert!(matches!(error, Error::BodyTooLarge { limit: 6 }));
+    }
+
+    fn empty() -> Payload {
+        use actix_web::FromRequest;
+        let (request, mut payload) = TestRequest::default().to_http_parts();
+        Payload::from_request(&request, &mut payload).into_inner().expect("always there")
+    }
+}

@@ -1,0 +1,290 @@
+//! Every way a request is refused, and the one place that turns it into an answer: status, `{"detail", "code"}`, headers.
+
+use std::time::Duration;
+
+use actix_web::body::BoxBody;
+use actix_web::http::header::{ALLOW, HeaderMap, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::{ConnectionType, StatusCode};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+
+use super::answer::{self, EVENT_ID};
+use super::fields::Fault;
+use super::limit::{Quota, whole_seconds};
+use crate::entity::ticket;
+use crate::event::{EventId, Position};
+use crate::projection::Unavailable;
+use crate::router::Refusal;
+
+/// Why a request is refused. What it displays is the answer's `detail`.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The body is larger than is read.
+    #[error("body is larger than {limit} bytes")]
+    BodyTooLarge {
+        /// The most bytes that are read.
+        limit: usize,
+    },
+    /// The body took too long.
+    #[error("body did not arrive in time")]
+    RequestTimeout,
+    /// The connection ended within the body, or its chunks are malformed.
+    #[error("body is incomplete or its transfer encoding is malformed")]
+    BodyIncomplete,
+    /// A content type that is not JSON.
+    #[error("Content-Type must be application/json")]
+    UnsupportedMediaType,
+    /// The body is not JSON, or no JSON object.
+    #[error("{0}")]
+    InvalidJson(String),
+    /// Wrong or missing fields; never empty.
+    #[error("{}", .0.first().map_or("request is not valid", |fault| fault.detail.as_str()))]
+    Invalid(Vec<Fault>),
+    /// An event that is not in the catalogue.
+    #[error("event must be one of {}", ticket::EVENTS.join(", "))]
+    UnknownEvent,
+    /// No API key, or none that is configured.
+    #[error("X-CRM-API-Key is missing or not valid")]
+    InvalidApiKey,
+    /// No signature or timestamp, or not that of the body.
+    #[error("X-CRM-Signature is missing or not that of this body and timestamp")]
+    InvalidSignature,
+    /// A signed timestamp too far from the node's clock.
+    #[error("timestamp is not an RFC 3339 time near the server's clock")]
+    StaleTimestamp,
+    /// No admin token, or not the configured one.
+    #[error("a valid bearer token is required")]
+    Unauthorized,
+    /// The caller's window is full.
+    #[error("rate limit of {} a minute is used up", .0.limit)]
+    RateLimited(Quota),
+    /// The path, or what it names, does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// The path does not take this method.
+    #[error("method is not allowed here")]
+    MethodNotAllowed {
+        /// The methods that it takes, as in the `Allow` header.
+        allow: &'static str,
+    },
+    /// The idempotency key came before.
+    #[error("an event with this idempotency key was accepted before")]
+    Duplicate {
+        /// The first event with that key.
+        first: EventId,
+    },
+    /// An event that did not fail is not reprocessed.
+    #[error("only a failed event can be reprocessed")]
+    NotFailed,
+    /// Another attempt at the same event is under way.
+    #[error("event is being reprocessed by another request")]
+    ReprocessedElsewhere,
+    /// The node has more to do than it takes.
+    #[error("the node is overloaded, retry later")]
+    Overloaded,
+    /// The entity takes no events for a while.
+    #[error("the entity takes no events for now, retry later")]
+    Quarantined {
+        /// For how long.
+        retry_after: Duration,
+    },
+    /// It is not known whether the event was stored.
+    #[error("it is not known whether the event was stored, retry with the same idempotency key")]
+    Unknown,
+    /// The store is not open, or its projections cannot be read.
+    #[error("the node is not ready, retry with the same idempotency key")]
+    Unavailable,
+    /// Something is wrong with the node itself; the log has more.
+    #[error("the node failed to answer, its log says more")]
+    Internal,
+}
+
+#[derive(Serialize)]
+struct Shape<'a> {
+    detail: &'a str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [Fault],
+}
+
+impl Error {
+    /// The status and the stable code: the whole table.
+    const fn class(&self) -> (u16, &'static str) {
+        match self {
+            Self::BodyTooLarge { .. } => (413, "body_too_large"),
+            Self::RequestTimeout => (408, "request_timeout"),
+            Self::BodyIncomplete => (400, "body_incomplete"),
+            Self::UnsupportedMediaType => (415, "unsupported_media_type"),
+            Self::InvalidJson(_) => (400, "invalid_json"),
+            Self::Invalid(_) => (400, "validation_failed"),
+            Self::UnknownEvent => (400, "unknown_event"),
+            Self::InvalidApiKey => (401, "invalid_api_key"),
+            Self::InvalidSignature => (401, "invalid_signature"),
+            Self::StaleTimestamp => (401, "stale_timestamp"),
+            Self::Unauthorized => (401, "unauthorized"),
+            Self::RateLimited(_) => (429, "rate_limited"),
+            Self::NotFound(_) => (404, "not_found"),
+            Self::MethodNotAllowed { .. } => (405, "method_not_allowed"),
+            Self::Duplicate { .. } => (409, "duplicate_event"),
+            Self::NotFailed => (409, "not_failed"),
+            Self::ReprocessedElsewhere => (409, "reprocess_in_progress"),
+            Self::Overloaded => (503, "overloaded"),
+            Self::Quarantined { .. } => (503, "entity_quarantined"),
+            Self::Unknown | Self::Unavailable => (503, "unavailable"),
+            Self::Internal => (500, "internal_error"),
+        }
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        self.class().1
+    }
+
+    /// The refusal of `refusal`, by a store whose ids `event_id` makes.
+    pub fn from_refusal(refusal: Refusal, event_id: impl FnOnce(Position) -> EventId) -> Self {
+        match refusal {
+            Refusal::Duplicate { position, sequence: _ } => Self::Duplicate { first: event_id(position) },
+            Refusal::Overloaded => Self::Overloaded,
+            Refusal::Quarantined { retry_after } => Self::Quarantined { retry_after },
+            Refusal::Unknown => Self::Unknown,
+        }
+    }
+
+    /// A 404 that says `what` does not exist.
+    pub fn not_found(what: impl Into<String>) -> Self {
+        Self::NotFound(what.into())
+    }
+
+    fn faults(&self) -> &[Fault] {
+        if let Self::Invalid(faults) = self { faults } else { &[] }
+    }
+
+    /// Seconds until a retry makes sense.
+    fn retry_after(&self) -> Option<u64> {
+        if let Self::RateLimited(quota) = self {
+            return Some(quota.reset_seconds());
+        }
+        if let Self::Quarantined { retry_after } = self {
+            return Some(whole_seconds(*retry_after));
+        }
+        (self.class().0 == 503).then_some(1)
+    }
+
+    /// Whether the rest of the request is left unread, so that it cannot be told from the next one.
+    const fn ends_connection(&self) -> bool {
+        matches!(self, Self::BodyTooLarge { .. } | Self::RequestTimeout | Self::BodyIncomplete)
+    }
+
+    fn write_headers(&self, headers: &mut HeaderMap) {
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if let Self::RateLimited(quota) = self {
+            answer::write_quota(headers, quota);
+        }
+        if let Self::MethodNotAllowed { allow } = self {
+            answer::write(headers, ALLOW, allow);
+        }
+        if let Self::Unauthorized = self {
+            answer::write(headers, WWW_AUTHENTICATE, "Bearer");
+        }
+        if let Self::Duplicate { first } = self {
+            answer::write(headers, EVENT_ID, &first.to_string());
+            answer::write(headers, LOCATION, &format!("/api/v1/events/{first}"));
+        }
+    }
+}
+
+impl From<Unavailable> for Error {
+    fn from(error: Unavailable) -> Self {
+        tracing::warn!(%error, "projection could not be read");
+        Self::Unavailable
+    }
+}
+
+impl ResponseError for Error {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.class().0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        let shape = Shape { detail: &self.to_string(), code: self.code(), errors: self.faults() };
+        let mut response = answer::uncached(self.status_code(), &shape);
+        self.write_headers(response.headers_mut());
+        if self.ends_connection() {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::body::to_bytes;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::event::Incarnation;
+
+    async fn answer_of(error: Error) -> (u16, HeaderMap, Value) {
+        let response = error.error_response();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = to_bytes(response.into_body()).await.expect("a body in memory");
+        (status, headers, serde_json::from_slice(&body).expect("JSON"))
+    }
+
+    #[tokio::test]
+    async fn every_error_has_one_shape() {
+        let (status, headers, body) = answer_of(Error::InvalidSignature).await;
+        assert_eq!(status, 401);
+        assert_eq!(headers.get("content-type").expect("set"), "application/json");
+        let detail = "X-CRM-Signature is missing or not that of this body and timestamp";
+        assert_eq!(body, json!({"detail": detail, "code": "invalid_signature"}));
+    }
+
+    #[tokio::test]
+    async fn a_validation_error_lists_its_fields_and_leads_with_the_first() {
+        let fault = |field: &'static str| Fault { field: field.into(), detail: format!("{field} is required") };
+        let (status, _, body) = answer_of(Error::Invalid(vec![fault("support_uid"), fault("data.status")])).await;
+        assert_eq!(status, 400);
+        let errors = json!([
+            {"field": "support_uid", "detail": "support_uid is required"},
+            {"field": "data.status", "detail": "data.status is required"},
+        ]);
+        assert_eq!(body, json!({"detail": "support_uid is required", "code": "validation_failed", "errors": errors}));
+    }
+
+    #[tokio::test]
+    async fn what_helps_the_caller_is_in_the_headers() {
+        let first = EventId::new(Incarnation::new(7), Position::new(9));
+        let quota = Quota { limit: 100, remaining: 0, reset: Duration::from_millis(1_200) };
+        let quarantined = Error::Quarantined { retry_after: Duration::from_millis(2_500) };
+        let cases = [
+            (Error::Unauthorized, 401, "www-authenticate", "Bearer"),
+            (Error::MethodNotAllowed { allow: "POST" }, 405, "allow", "POST"),
+            (Error::Duplicate { first }, 409, "location", "/api/v1/events/evt_00000007_9"),
+            (Error::Duplicate { first }, 409, "x-event-id", "evt_00000007_9"),
+            (Error::RateLimited(quota), 429, "retry-after", "2"),
+            (Error::RateLimited(quota), 429, "ratelimit-limit", "100"),
+            (Error::RateLimited(quota), 429, "ratelimit-remaining", "0"),
+            (Error::RateLimited(quota), 429, "ratelimit-reset", "2"),
+            (Error::Overloaded, 503, "retry-after", "1"),
+            (Error::Unavailable, 503, "retry-after", "1"),
+            (quarantined, 503, "retry-after", "3"),
+        ];
+        for (error, status, name, value) in cases {
+            let code = error.code();
+            let (answered, headers, _) = answer_of(error).await;
+            assert_eq!(answered, status, "{code}");
+            assert_eq!(headers.get(name).expect("set"), value, "{code}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unknown_outcome_says_how_to_retry() {
+        let (status, _, body) = answer_of(Error::from_refusal(Refusal::Unknown, |_| unreachable!())).await;
+        assert_eq!((status, body["code"].as_str()), (503, Some("unavailable")));
+        assert!(body["detail"].as_str().expect("text").contains("retry with the same idempotency key"));
+    }
+}

@@ -1,0 +1,281 @@
+//! Reading fields one by one, and gathering everything that is wrong with them instead of stopping at the first.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::error::Error;
+use crate::event::{ID_MAX_BYTES, InvalidId, Timestamp, check_id};
+
+/// The most faults that one answer lists; a body of a megabyte could have a hundred thousand.
+const FAULTS_MAX: usize = 100;
+
+/// One wrong field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// Its path, such as `data.status`.
+    pub field: Cow<'static, str>,
+    /// What is wrong with it, for a person. Never holds what was sent.
+    pub detail: String,
+}
+
+/// All that was found wrong so far.
+///
+/// Each reader takes a field's path and its raw value. It gives the value, or a stand-in when that is wrong; stand-ins
+/// never get out, since only [`Faults::finish`] hands on what was read.
+#[derive(Debug, Default)]
+pub struct Faults(Vec<Fault>);
+
+impl Faults {
+    /// Notes that `field` is wrong; `problem` continues the sentence that begins with its name.
+    pub fn add(&mut self, field: impl Into<Cow<'static, str>>, problem: impl AsRef<str>) {
+        if self.0.len() < FAULTS_MAX {
+            let field = field.into();
+            let detail = format!("{field} {}", problem.as_ref());
+            self.0.push(Fault { field, detail });
+        }
+    }
+
+    /// `value`, if nothing was wrong.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every fault.
+    pub fn finish<T>(self, value: T) -> Result<T, Error> {
+        if self.0.is_empty() { Ok(value) } else { Err(Error::Invalid(self.0)) }
+    }
+
+    /// A required string, possibly empty.
+    pub fn text(&mut self, field: &'static str, raw: Option<&RawValue>) -> String {
+        let Some(raw) = raw else {
+            self.add(field, "is required");
+            return String::new();
+        };
+        match from_raw(raw, "a string") {
+            Ok(text) => text,
+            Err(problem) => {
+                self.add(field, problem);
+                String::new()
+            }
+        }
+    }
+
+    /// A required string that says something.
+    pub fn name(&mut self, field: &'static str, raw: Option<&RawValue>) -> String {
+        let before = self.0.len();
+        let name = self.text(field, raw);
+        if name.is_empty() && self.0.len() == before {
+            self.add(field, "must not be empty");
+        }
+        name
+    }
+
+    /// A required id.
+    pub fn id(&mut self, field: &'static str, raw: Option<&RawValue>) -> String {
+        let before = self.0.len();
+        let id = self.text(field, raw);
+        if self.0.len() == before
+            && let Err(InvalidId) = check_id(&id)
+        {
+            self.add(field, format!("must have 1 to {ID_MAX_BYTES} bytes and no control characters"));
+        }
+        id
+    }
+
+    /// A required string that is one of `names`.
+    pub fn one_of(&mut self, field: &'static str, raw: Option<&RawValue>, names: &[&str]) -> String {
+        let before = self.0.len();
+        let name = self.text(field, raw);
+        if self.0.len() == before && !names.contains(&name.as_str()) {
+            self.add(field, format!("must be one of {}", names.join(", ")));
+        }
+        name
+    }
+
+    /// A required whole number from `least` to `most`.
+    pub fn number(&mut self, field: &'static str, raw: Option<&RawValue>, least: u64, most: u64) -> u64 {
+        let Some(raw) = raw else {
+            self.add(field, "is required");
+            return least;
+        };
+        let number = raw.get().parse().ok().filter(|number| (least..=most).contains(number));
+        number.unwrap_or_else(|| {
+            let wanted = format!("a whole number from {least} to {most}");
+            self.add(field, problem(raw, &wanted));
+            least
+        })
+    }
+
+    /// An optional string.
+    pub fn optional_text(&mut self, field: &'static str, raw: Option<&RawValue>) -> Option<String> {
+        present(raw).map(|raw| self.text(field, Some(raw)))
+    }
+
+    /// An optional `true` or `false`; absent means `false`.
+    pub fn flag(&mut self, field: &'static str, raw: Option<&RawValue>) -> bool {
+        let flag = present(raw).map_or(Ok(false), |raw| from_raw(raw, "true or false"));
+        flag.unwrap_or_else(|problem| {
+            self.add(field, problem);
+            false
+        })
+    }
+
+    /// An optional RFC 3339 time.
+    pub fn optional_time(&mut self, field: &'static str, raw: Option<&RawValue>) -> Option<Timestamp> {
+        let raw = present(raw)?;
+        let time = match from_raw::<Cow<'_, str>>(raw, "an RFC 3339 time") {
+            Ok(text) => Timestamp::parse(&text).ok_or(Cow::Borrowed("must be an RFC 3339 time")),
+            Err(problem) => Err(problem),
+        };
+        time.map_err(|problem| self.add(field, problem)).ok()
+    }
+
+    /// An optional string or object, kept as it is.
+    pub fn optional_text_or_object(&mut self, field: &'static str, raw: Option<&RawValue>) -> Option<Value> {
+        let raw = present(raw)?;
+        if !matches!(kind(raw), "a string" | "an object") {
+            self.add(field, problem(raw, "a string or an object"));
+            return None;
+        }
+        // Only nesting beyond serde_json's bound, or half a surrogate pair, gets here.
+        let value = serde_json::from_str(raw.get());
+        value.map_err(|_| self.add(field, "must be valid text and nest less than 128 deep")).ok()
+    }
+
+    /// Notes it if an optional field is anything but an object.
+    pub fn optional_object(&mut self, field: &'static str, raw: Option<&RawValue>) {
+        if let Some(raw) = present(raw)
+            && kind(raw) != "an object"
+        {
+            self.add(field, problem(raw, "an object"));
+        }
+    }
+
+    /// An optional list of at most `items_max` strings of 1 to `bytes_max` bytes; absent means empty.
+    pub fn texts(
+        &mut self,
+        field: &'static str,
+        raw: Option<&RawValue>,
+        items_max: usize,
+        bytes_max: usize,
+    ) -> Vec<String> {
+        let Some(raw) = present(raw) else { return Vec::new() };
+        let items: Vec<&RawValue> = match from_raw(raw, "a list of strings") {
+            Ok(items) => items,
+            Err(problem) => {
+                self.add(field, problem);
+                return Vec::new();
+            }
+        };
+        if items.len() > items_max {
+            self.add(field, format!("must have at most {items_max} items, not {}", items.len()));
+            return Vec::new();
+        }
+        items.iter().enumerate().map(|(index, item)| self.item(field, index, item, bytes_max)).collect()
+    }
+
+    fn item(&mut self, list: &'static str, index: usize, raw: &RawValue, bytes_max: usize) -> String {
+        match from_raw::<String>(raw, "a string") {
+            Ok(text) if text.is_empty() || text.len() > bytes_max => {
+                self.add(format!("{list}[{index}]"), format!("must have 1 to {bytes_max} bytes"));
+                String::new()
+            }
+            Ok(text) => text,
+            Err(problem) => {
+                self.add(format!("{list}[{index}]"), problem);
+                String::new()
+            }
+        }
+    }
+}
+
+/// `raw`, unless it is null: optional fields may be null instead of absent.
+#[must_use]
+pub fn present(raw: Option<&RawValue>) -> Option<&RawValue> {
+    raw.filter(|raw| raw.get() != "null")
+}
+
+fn from_raw<'a, T: Deserialize<'a>>(raw: &'a RawValue, wanted: &str) -> Result<T, Cow<'static, str>> {
+    serde_json::from_str(raw.get()).map_err(|_| problem(raw, wanted).into())
+}
+
+fn problem(raw: &RawValue, wanted: &str) -> String {
+    let found = kind(raw);
+    // A string that is no string holds half a surrogate pair; a number that is no such number is out of range.
+    if wanted == found || found == "a number" && wanted.contains("number") {
+        return if found == "a string" { "must be valid Unicode text".into() } else { format!("must be {wanted}") };
+    }
+    format!("must be {wanted}, not {found}")
+}
+
+/// What sort of value it is, for a person.
+fn kind(raw: &RawValue) -> &'static str {
+    match raw.get().as_bytes().first() {
+        Some(b'"') => "a string",
+        Some(b'{') => "an object",
+        Some(b'[') => "a list",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        Some(_) | None => "a number",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(json: &str) -> &RawValue {
+        serde_json::from_str(json).expect("JSON")
+    }
+
+    /// The fault that `read` finds in `json`, or nothing.
+    fn fault(json: &str, read: impl FnOnce(&mut Faults, Option<&RawValue>)) -> Option<String> {
+        let mut faults = Faults::default();
+        read(&mut faults, Some(raw(json)));
+        assert!(faults.0.len() <= 1, "{faults:?}");
+        faults.0.pop().map(|fault| fault.detail)
+    }
+
+    #[test]
+    fn a_fault_says_what_was_expected_and_what_was_found() {
+        let text = |json| fault(json, |faults, raw| drop(faults.text("f", raw)));
+        assert_eq!(text(r#""x""#), None);
+        assert_eq!(text("1").as_deref(), Some("f must be a string, not a number"));
+        assert_eq!(text("null").as_deref(), Some("f must be a string, not null"));
+        assert_eq!(text("[]").as_deref(), Some("f must be a string, not a list"));
+        assert_eq!(text(r#""\ud800""#).as_deref(), Some("f must be valid Unicode text"));
+        let score = |json| fault(json, |faults, raw| assert!(faults.number("f", raw, 1, 5) <= 5));
+        assert_eq!(score("5"), None);
+        for json in ["0", "6", "4.5", "1e0", "-1"] {
+            assert_eq!(score(json).as_deref(), Some("f must be a whole number from 1 to 5"), "{json}");
+        }
+        assert_eq!(score("true").as_deref(), Some("f must be a whole number from 1 to 5, not a boolean"));
+        let time = |json| {
+            fault(json, |faults, raw| assert_eq!(faults.optional_time("f", raw).is_some(), json.contains("2025")))
+        };
+        assert_eq!(time(r#""2025-12-04T10:30:00+02:00""#), None);
+        assert_eq!(time("null"), None);
+        assert_eq!(time(r#""soon""#).as_deref(), Some("f must be an RFC 3339 time"));
+        assert_eq!(time("7").as_deref(), Some("f must be an RFC 3339 time, not a number"));
+    }
+
+    #[test]
+    fn each_item_of_a_list_is_judged() {
+        let mut faults = Faults::default();
+        faults.texts("tags", Some(raw(r#"["a", 1, "", "bbbb"]"#)), 10, 3);
+        let fields: Vec<_> = faults.0.iter().map(|fault| fault.field.as_ref()).collect();
+        assert_eq!(fields, ["tags[1]", "tags[2]", "tags[3]"]);
+        let list = |json| fault(json, |faults, raw| drop(faults.texts("tags", raw, 1, 3)));
+        assert_eq!(list(r#""a""#).as_deref(), Some("tags must be a list of strings, not a string"));
+        assert_eq!(list(r#"["a", "b"]"#).as_deref(), Some("tags must have at most 1 items, not 2"));
+    }
+
+    #[test]
+    fn the_list_of_faults_is_bounded() {
+        let mut faults = Faults::default();
+        (0..FAULTS_MAX * 2).for_each(|_| faults.add("f", "is wrong"));
+        let Err(Error::Invalid(faults)) = faults.finish(()) else { panic!("there are faults") };
+        assert_eq!(faults.len(), FAULTS_MAX);
+    }
+}

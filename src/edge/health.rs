@@ -1,0 +1,32 @@
+//! For those who watch the process: alive (`/healthz`) and able to take events (`/readyz`).
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::RETRY_AFTER;
+use actix_web::web::Data;
+use serde::Serialize;
+
+use super::{Edge, answer};
+
+#[derive(Serialize)]
+struct Health<'a> {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+}
+
+/// Says that the process answers, whatever state its store is in.
+pub(super) async fn alive() -> HttpResponse {
+    answer::uncached(StatusCode::OK, &Health { status: "ok", reason: None })
+}
+
+/// Says whether events are taken, and if not, why.
+pub(super) async fn ready(edge: Data<Edge>) -> HttpResponse {
+    let Some(reason) = edge.gate.not_ready() else {
+        return answer::uncached(StatusCode::OK, &Health { status: "ready", reason: None });
+    };
+    let health = Health { status: "not_ready", reason: Some(&reason) };
+    let mut response = answer::uncached(StatusCode::SERVICE_UNAVAILABLE, &health);
+    response.headers_mut().insert(RETRY_AFTER, 1_u32.into());
+    response
+}

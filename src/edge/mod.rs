@@ -1,0 +1,133 @@
+//! The edge: what speaks HTTP. It reads, authenticates, limits and decodes requests, and words the answers.
+//!
+//! | path | methods | who |
+//! |---|---|---|
+//! | `/api/v0/crm/webhooks/support/` | POST | senders with an API key and a signature |
+//! | `/api/v1/entities/{kind}`, `…/{id}`, `…/{id}/timeline` | GET | the admin |
+//! | `/api/v1/events`, `…/{event_id}` | GET | the admin |
+//! | `/api/v1/events/{event_id}/reprocess` | POST | the admin |
+//! | `/healthz`, `/readyz` | GET | anyone |
+
+use std::io;
+use std::net::{IpAddr, TcpListener};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::http::KeepAlive;
+use actix_web::web::{self, Data};
+use actix_web::{App, HttpRequest, HttpServer};
+
+pub mod address;
+mod admin;
+mod answer;
+pub mod body;
+mod call;
+pub mod error;
+pub mod failures;
+pub mod fields;
+mod gate;
+mod health;
+pub mod limit;
+pub mod members;
+mod query;
+mod reads;
+mod routes;
+pub mod support;
+#[cfg(test)]
+mod tests;
+
+pub use gate::{Core, Gate};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use error::Error;
+use failures::Failures;
+use support::Support;
+
+/// Threads of each worker for what blocks. The handlers themselves never block; a few serve the reads.
+const BLOCKING_THREADS: usize = 4;
+
+/// What all handlers share.
+pub struct Edge {
+    config: Arc<Config>,
+    clock: Arc<dyn Clock>,
+    gate: Gate,
+    failures: Failures,
+    support: Support,
+}
+
+impl std::fmt::Debug for Edge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Edge").field("gate", &self.gate).finish_non_exhaustive()
+    }
+}
+
+impl Edge {
+    /// An edge that sends what it takes in through `gate`.
+    #[must_use]
+    pub fn new(config: Arc<Config>, clock: Arc<dyn Clock>, gate: Gate) -> Self {
+        let failures = Failures::new(config.server.auth_failures_per_minute);
+        let support = Support::new(&config.sources.support);
+        Self { config, clock, gate, failures, support }
+    }
+
+    fn support(&self) -> &Support {
+        &self.support
+    }
+
+    fn core(&self) -> Result<Arc<Core>, Error> {
+        self.gate.current().ok_or(Error::Unavailable)
+    }
+
+    fn bounds(&self) -> body::Bounds {
+        body::Bounds { bytes_max: self.config.server.body_limit_bytes, time: self.config.server.request_timeout }
+    }
+
+    fn client(&self, request: &HttpRequest) -> IpAddr {
+        address::client(request, &self.config.server.trusted_proxies)
+    }
+
+    /// Counts a failed authentication of the client of `request`: `error`, unless that client failed too often.
+    fn count_failure(&self, request: &HttpRequest, error: Error) -> Error {
+        let counted = self.failures.count(self.client(request), self.clock.monotonic());
+        counted.err().map_or(error, Error::RateLimited)
+    }
+}
+
+/// Serves `edge` on `listener` until the server is stopped. Signals are left to the caller. Must be called within an
+/// actix system; the server runs when it is awaited or spawned.
+///
+/// # Errors
+/// Those of setting up the listener.
+pub fn serve(edge: Arc<Edge>, listener: TcpListener) -> io::Result<Server> {
+    let config = Arc::clone(&edge.config);
+    let workers = workers(config.server.workers);
+    let data = Data::from(edge);
+    let app = move || {
+        App::new()
+            .app_data(data.clone())
+            .configure(|service| routes::configure(service, &data.config))
+            .default_service(web::route().to(routes::not_found))
+    };
+    let server = HttpServer::new(app)
+        .workers(workers)
+        .worker_max_blocking_threads(BLOCKING_THREADS)
+        .max_connections(config.server.connections_max.div_ceil(workers).max(1))
+        .keep_alive(keep_alive(config.server.keep_alive))
+        .client_request_timeout(config.server.request_timeout)
+        .tcp_nodelay(true)
+        .shutdown_timeout(limit::whole_seconds(config.server.shutdown_grace))
+        .disable_signals()
+        .listen(listener)?;
+    Ok(server.run())
+}
+
+fn workers(configured: usize) -> usize {
+    if configured > 0 { configured } else { thread::available_parallelism().map_or(1, usize::from) }
+}
+
+fn keep_alive(configured: Duration) -> KeepAlive {
+    if configured.is_zero() { KeepAlive::Disabled } else { KeepAlive::Timeout(configured) }
+}

@@ -1,0 +1,149 @@
+//! Query parameters: each read by name, unknown and wrong ones reported together.
+
+use actix_web::web::Query;
+
+use super::error::Error;
+use super::fields::Faults;
+use crate::event::{Kind, Timestamp};
+use crate::projection::PageRequest;
+
+/// How many items a page has when nobody says.
+const PAGE_SIZE_DEFAULT: u64 = 20;
+/// The most items of a page.
+const PAGE_SIZE_MAX: u64 = 100;
+/// The last page that may be asked for; far enough for any list, near enough that no product overflows.
+const PAGE_MAX: u64 = u32::MAX as u64;
+/// How much of an unknown parameter's name is repeated to its sender.
+const NAME_MAX_CHARS: usize = 64;
+
+/// The parameters of one request, and what is wrong with them.
+#[derive(Debug)]
+pub(super) struct Parameters {
+    given: Vec<(String, String)>,
+    faults: Faults,
+}
+
+impl Parameters {
+    /// Reads a query string of which the parameters may be `known`.
+    #[must_use]
+    pub(super) fn parse(query: &str, known: &[&'static str]) -> Self {
+        let mut faults = Faults::default();
+        let given = Query::<Vec<(String, String)>>::from_query(query).map(Query::into_inner).unwrap_or_default();
+        for (index, (name, _)) in given.iter().enumerate() {
+            if !known.contains(&name.as_str()) {
+                faults.add(shortened(name), format!("is not a parameter here, these are: {}", known.join(", ")));
+            } else if given[..index].iter().any(|(earlier, _)| earlier == name) {
+                faults.add(name.clone(), "must be given once");
+            }
+        }
+        Self { given, faults }
+    }
+
+    /// The text of `name`, if it was given.
+    pub(super) fn text(&mut self, name: &'static str) -> Option<String> {
+        let (_, value) = self.given.iter_mut().find(|(given, _)| given == name)?;
+        Some(std::mem::take(value))
+    }
+
+    /// `page` and `page_size`.
+    pub(super) fn page(&mut self) -> PageRequest {
+        PageRequest {
+            page: self.number("page", 1, PAGE_MAX),
+            page_size: self.number("page_size", PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX),
+        }
+    }
+
+    /// The moment `name`, if it was given.
+    pub(super) fn time(&mut self, name: &'static str) -> Option<Timestamp> {
+        let text = self.text(name)?;
+        // A plus sign that was not encoded arrives as a space: `10:30:00+02:00` is what was meant.
+        let time = Timestamp::parse(&text).or_else(|| Timestamp::parse(&text.replace(' ', "+")));
+        if time.is_none() {
+            self.faults.add(name, "must be an RFC 3339 time");
+        }
+        time
+    }
+
+    /// The entity kind `name`, if it was given.
+    pub(super) fn kind(&mut self, name: &'static str) -> Option<Kind> {
+        self.one_of(name, &Kind::ALL.map(|kind| (kind.as_str(), kind)))
+    }
+
+    /// Which of `choices` was given for `name`.
+    pub(super) fn one_of<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.text(name)?;
+        let chosen = choices.iter().find(|(choice, _)| *choice == text).map(|(_, value)| *value);
+        if chosen.is_none() {
+            let names: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
+            self.faults.add(name, format!("must be one of {}", names.join(", ")));
+        }
+        chosen
+    }
+
+    /// `value`, if nothing was wrong.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming each wrong parameter.
+    pub(super) fn finish<T>(self, value: T) -> Result<T, Error> {
+        self.faults.finish(value)
+    }
+
+    fn number(&mut self, name: &'static str, default: u64, most: u64) -> u64 {
+        let Some(text) = self.text(name) else { return default };
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse().ok().filter(|number| digits && (1..=most).contains(number));
+        number.unwrap_or_else(|| {
+            self.faults.add(name, format!("must be a whole number from 1 to {most}"));
+            default
+        })
+    }
+}
+
+fn shortened(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(NAME_MAX_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(query: &str) -> Result<(u64, u64), Vec<String>> {
+        let mut parameters = Parameters::parse(query, &["page", "page_size"]);
+        let page = parameters.page();
+        parameters.finish((page.page, page.page_size)).map_err(fields)
+    }
+
+    fn fields(error: Error) -> Vec<String> {
+        let Error::Invalid(faults) = error else { panic!("{error}") };
+        faults.into_iter().map(|fault| fault.field.into_owned()).collect()
+    }
+
+    #[test]
+    fn pages_have_defaults_and_bounds() {
+        assert_eq!(page(""), Ok((1, 20)));
+        assert_eq!(page("page=3&page_size=100"), Ok((3, 100)));
+        for query in ["page_size=0", "page_size=101", "page_size=-1", "page_size=", "page_size=ten", "page_size=%2B7"] {
+            assert_eq!(page(query), Err(vec!["page_size".into()]), "{query}");
+        }
+        assert_eq!(page("page=0&page_size=1000"), Err(vec!["page".into(), "page_size".into()]));
+        assert_eq!(page("page=18446744073709551615"), Err(vec!["page".into()]));
+    }
+
+    #[test]
+    fn unknown_and_repeated_parameters_are_named() {
+        assert_eq!(page("pagesize=3&page=1&page=2"), Err(vec!["pagesize".into(), "page".into()]));
+    }
+
+    #[test]
+    fn a_time_may_have_an_unencoded_plus() {
+        for query in
+            ["since=2025-12-04T12:30:00%2B02:00", "since=2025-12-04T12:30:00+02:00", "since=2025-12-04T10:30:00Z"]
+        {
+            let mut parameters = Parameters::parse(query, &["since"]);
+            assert_eq!(parameters.time("since"), Timestamp::parse("2025-12-04T10:30:00Z"), "{query}");
+        }
+        let mut parameters = Parameters::parse("since=yesterday&kind=car", &["since", "kind"]);
+        assert_eq!((parameters.time("since"), parameters.kind("kind")), (None, None));
+        assert_eq!(fields(parameters.finish(()).expect_err("both wrong")), ["since", "kind"]);
+    }
+}

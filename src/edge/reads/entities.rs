@@ -1,0 +1,169 @@
+//! `GET /api/v1/entities/…`: the entities of a kind, one with its state, and the timeline of one.
+
+use std::str;
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::super::call::Call;
+use super::super::error::Error;
+use super::super::members::members;
+use super::super::query::Parameters;
+use super::super::{Edge, admin, answer};
+use super::{EventRef, List, event_id};
+use crate::entity;
+use crate::event::{EntityKey, Incarnation, Kind, Timestamp};
+use crate::projection::{History, PageRequest, Stored};
+
+#[derive(Serialize)]
+struct Entity<'a> {
+    kind: Kind,
+    id: &'a str,
+    sequence: Option<u64>,
+    first_event: EventRef,
+    last_event: EventRef,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<Value>,
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    sequence: Option<u64>,
+    r#type: &'a str,
+    summary: String,
+    actor: Option<&'a RawValue>,
+    at: Timestamp,
+    received_at: Timestamp,
+    late: bool,
+    event_id: String,
+    data: Option<&'a RawValue>,
+}
+
+/// `GET /api/v1/entities/{kind}`
+pub(in crate::edge) async fn list(request: HttpRequest, path: Path<String>, edge: Data<Edge>) -> HttpResponse {
+    let call = Call::begin(&request, admin::SOURCE);
+    let result = list_of(&request, &path, &edge).await;
+    call.end(&request, &edge, result)
+}
+
+/// `GET /api/v1/entities/{kind}/{id}`
+pub(in crate::edge) async fn show(
+    request: HttpRequest,
+    path: Path<(String, String)>,
+    edge: Data<Edge>,
+) -> HttpResponse {
+    let call = Call::begin(&request, admin::SOURCE);
+    let result = state_of(&request, &path.0, &path.1, &edge).await;
+    call.end(&request, &edge, result)
+}
+
+/// `GET /api/v1/entities/{kind}/{id}/timeline`
+pub(in crate::edge) async fn timeline(
+    request: HttpRequest,
+    path: Path<(String, String)>,
+    edge: Data<Edge>,
+) -> HttpResponse {
+    let call = Call::begin(&request, admin::SOURCE);
+    let result = timeline_of(&request, &path.0, &path.1, &edge).await;
+    call.end(&request, &edge, result)
+}
+
+async fn list_of(request: &HttpRequest, kind: &str, edge: &Edge) -> Result<HttpResponse, Error> {
+    admin::authorize(request, edge)?;
+    let kind = known_kind(kind)?;
+    let page = page(request)?;
+    let core = edge.core()?;
+    let found = core.reads.entities(kind, page).await?;
+    let mut items = Vec::with_capacity(found.items.len());
+    for key in &found.items {
+        // An entity that went between the two reads is left out.
+        if let Some((first, last)) = core.reads.ends(key).await? {
+            items.push(view(key, core.reads.incarnation(), &first, &last));
+        }
+    }
+    Ok(answer::uncached(StatusCode::OK, &List::new(items, found.total, page)))
+}
+
+async fn state_of(request: &HttpRequest, kind: &str, id: &str, edge: &Edge) -> Result<HttpResponse, Error> {
+    admin::authorize(request, edge)?;
+    let key = known_key(kind, id)?;
+    Parameters::parse(request.query_string(), &[]).finish(())?;
+    let core = edge.core()?;
+    let history = core.reads.history(&key).await?.ok_or_else(no_such_entity)?;
+    let mut entity = view(&key, core.reads.incarnation(), &history.first, &history.last);
+    entity.state = Some(state(&key, &history, edge)?);
+    Ok(answer::uncached(StatusCode::OK, &entity))
+}
+
+async fn timeline_of(request: &HttpRequest, kind: &str, id: &str, edge: &Edge) -> Result<HttpResponse, Error> {
+    admin::authorize(request, edge)?;
+    let key = known_key(kind, id)?;
+    let page = page(request)?;
+    let core = edge.core()?;
+    let found = core.reads.timeline(&key, page).await?.ok_or_else(no_such_entity)?;
+    let items = found.items.iter().map(|stored| entry(core.reads.incarnation(), stored)).collect();
+    Ok(answer::uncached(StatusCode::OK, &List::new(items, found.total, page)))
+}
+
+fn view<'a>(key: &'a EntityKey, incarnation: Incarnation, first: &Stored, last: &Stored) -> Entity<'a> {
+    Entity {
+        kind: key.kind(),
+        id: key.id(),
+        sequence: last.record.sequence,
+        first_event: EventRef::new(incarnation, first),
+        last_event: EventRef::new(incarnation, last),
+        state: None,
+    }
+}
+
+fn state(key: &EntityKey, history: &History, edge: &Edge) -> Result<Value, Error> {
+    let limits = entity::Limits { items_max: edge.config.entity.items_max };
+    let state = entity::restore(key.kind(), &history.past, limits).map_err(|error| {
+        tracing::error!(entity = %key, %error, "state could not be restored");
+        Error::Internal
+    })?;
+    Ok(state.to_json())
+}
+
+fn entry(incarnation: Incarnation, stored: &Stored) -> Entry<'_> {
+    let record = &stored.record;
+    let payload = str::from_utf8(&record.payload).unwrap_or_default();
+    // A payload that is no JSON object has neither.
+    let [actor, data] = members(payload, ["actor", "data"]).unwrap_or_default();
+    Entry {
+        sequence: record.sequence,
+        r#type: &record.event_type,
+        summary: entity::summary(record.entity.kind(), &record.change),
+        actor,
+        at: record.at,
+        received_at: stored.received_at,
+        late: record.late,
+        event_id: event_id(incarnation, stored).to_string(),
+        data,
+    }
+}
+
+fn page(request: &HttpRequest) -> Result<PageRequest, Error> {
+    let mut parameters = Parameters::parse(request.query_string(), &["page", "page_size"]);
+    let page = parameters.page();
+    parameters.finish(page)
+}
+
+fn known_kind(name: &str) -> Result<Kind, Error> {
+    Kind::parse(name).ok_or_else(|| {
+        let names = Kind::ALL.map(Kind::as_str).join(", ");
+        Error::not_found(format!("there is no such kind of entity, these are: {names}"))
+    })
+}
+
+fn known_key(kind: &str, id: &str) -> Result<EntityKey, Error> {
+    EntityKey::try_new(known_kind(kind)?, id).map_err(|_| no_such_entity())
+}
+
+fn no_such_entity() -> Error {
+    Error::not_found("there is no such entity")
+}

@@ -1,0 +1,153 @@
+//! `GET /api/v1/events` and `/api/v1/events/{event_id}`: what became of each accepted event.
+
+use std::str;
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::super::call::Call;
+use super::super::error::Error;
+use super::super::query::Parameters;
+use super::super::{Core, Edge, admin, answer};
+use super::{List, event_id};
+use crate::event::{EventId, Incarnation, Kind, Timestamp};
+use crate::projection::{EventFilter, EventView, Page, PageRequest, Status};
+
+const PARAMETERS: [&str; 9] = ["source", "type", "kind", "entity", "status", "since", "until", "page", "page_size"];
+
+#[derive(Serialize)]
+struct Event<'a> {
+    event_id: String,
+    source: &'a str,
+    r#type: &'a str,
+    entity: EventEntity<'a>,
+    status: &'static str,
+    code: Option<u16>,
+    error_message: Option<&'a str>,
+    received_at: Timestamp,
+    processing_at: Timestamp,
+    processed_at: Timestamp,
+    payload: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+struct EventEntity<'a> {
+    kind: Kind,
+    id: &'a str,
+    sequence: Option<u64>,
+}
+
+/// What `status` asks for. No reader ever sees an event before it is decided, so two of the names find nothing.
+#[derive(Clone, Copy)]
+enum StatusFilter {
+    Undecided,
+    Decided(Status),
+}
+
+const STATUSES: [(&str, StatusFilter); 4] = [
+    ("received", StatusFilter::Undecided),
+    ("processing", StatusFilter::Undecided),
+    ("completed", StatusFilter::Decided(Status::Completed)),
+    ("failed", StatusFilter::Decided(Status::Failed)),
+];
+
+/// `GET /api/v1/events`
+pub(in crate::edge) async fn list(request: HttpRequest, edge: Data<Edge>) -> HttpResponse {
+    let call = Call::begin(&request, admin::SOURCE);
+    let result = list_of(&request, &edge).await;
+    call.end(&request, &edge, result)
+}
+
+/// `GET /api/v1/events/{event_id}`
+pub(in crate::edge) async fn show(request: HttpRequest, path: Path<String>, edge: Data<Edge>) -> HttpResponse {
+    let call = Call::begin(&request, admin::SOURCE);
+    let result = event_of(&request, &path, &edge).await;
+    call.end(&request, &edge, result)
+}
+
+async fn list_of(request: &HttpRequest, edge: &Edge) -> Result<HttpResponse, Error> {
+    admin::authorize(request, edge)?;
+    let (filter, page) = filter(request.query_string())?;
+    let core = edge.core()?;
+    let found = match filter {
+        Some(filter) => core.reads.events(filter, page).await?,
+        None => Page { items: Vec::new(), total: 0 },
+    };
+    let items = found.items.iter().map(|view| event(core.reads.incarnation(), view)).collect();
+    Ok(answer::uncached(StatusCode::OK, &List::new(items, found.total, page)))
+}
+
+async fn event_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpResponse, Error> {
+    admin::authorize(request, edge)?;
+    Parameters::parse(request.query_string(), &[]).finish(())?;
+    let core = edge.core()?;
+    let (_, view) = find(&core, id).await?;
+    Ok(answer::uncached(StatusCode::OK, &event(core.reads.incarnation(), &view)))
+}
+
+/// The event with the public id `id`.
+///
+/// # Errors
+/// [`Error::NotFound`] for an id that is malformed, of another store, or of no event.
+pub(super) async fn find(core: &Core, id: &str) -> Result<(EventId, EventView), Error> {
+    let no_such_event = || Error::not_found("there is no such event");
+    let ours = |id: &EventId| id.incarnation() == core.reads.incarnation();
+    let id = EventId::parse(id).filter(ours).ok_or_else(no_such_event)?;
+    let view = core.reads.event(id.position()).await?.ok_or_else(no_such_event)?;
+    // An event has one id: a further attempt at one is found under that one's.
+    if view.event.record.reprocesses.is_some() {
+        return Err(no_such_event());
+    }
+    Ok((id, view))
+}
+
+/// The filter that a query asks for; `None` when it can find nothing.
+fn filter(query: &str) -> Result<(Option<EventFilter>, PageRequest), Error> {
+    let mut parameters = Parameters::parse(query, &PARAMETERS);
+    let page = parameters.page();
+    let status = parameters.one_of("status", &STATUSES);
+    let filter = EventFilter {
+        source: parameters.text("source"),
+        event_type: parameters.text("type"),
+        kind: parameters.kind("kind"),
+        entity: parameters.text("entity"),
+        status: match status {
+            Some(StatusFilter::Decided(status)) => Some(status),
+            Some(StatusFilter::Undecided) | None => None,
+        },
+        since: parameters.time("since"),
+        until: parameters.time("until"),
+    };
+    let finds_nothing = matches!(status, Some(StatusFilter::Undecided));
+    parameters.finish(((!finds_nothing).then_some(filter), page))
+}
+
+/// An event as it was received, with the outcome of the newest attempt at it.
+fn event(incarnation: Incarnation, view: &EventView) -> Event<'_> {
+    let received = &view.event.record;
+    let decided = view.resolution.as_ref().unwrap_or(&view.event);
+    let failure = decided.record.failure.as_ref();
+    Event {
+        event_id: event_id(incarnation, &view.event).to_string(),
+        source: &received.source,
+        r#type: &received.event_type,
+        entity: EventEntity {
+            kind: received.entity.kind(),
+            id: received.entity.id(),
+            sequence: decided.record.sequence,
+        },
+        status: match view.status {
+            Status::Completed => "completed",
+            Status::Failed => "failed",
+        },
+        code: failure.map(|failure| failure.code),
+        error_message: failure.map(|failure| failure.message.as_str()),
+        received_at: view.event.received_at,
+        processing_at: decided.record.decided_at,
+        processed_at: decided.committed_at,
+        payload: str::from_utf8(&received.payload).ok().and_then(|text| serde_json::from_str(text).ok()),
+    }
+}

@@ -1,0 +1,51 @@
+//! What the admin reads: entities with their timelines, events with their fates, each list in pages, newest first.
+
+use serde::Serialize;
+
+use crate::event::{EventId, Incarnation, Timestamp};
+use crate::projection::{PageRequest, Stored};
+
+pub(super) mod entities;
+pub(super) mod events;
+pub(super) mod reprocess;
+
+/// One page of a list.
+#[derive(Debug, Serialize)]
+struct List<T> {
+    items: Vec<T>,
+    total: u64,
+    page: u64,
+    page_size: u64,
+    pages: u64,
+}
+
+impl<T> List<T> {
+    fn new(items: Vec<T>, total: u64, page: PageRequest) -> Self {
+        Self { items, total, page: page.page, page_size: page.page_size, pages: total.div_ceil(page.page_size) }
+    }
+}
+
+/// An event where only its name and times matter.
+#[derive(Debug, Serialize)]
+struct EventRef {
+    event_id: String,
+    r#type: String,
+    at: Timestamp,
+    received_at: Timestamp,
+}
+
+impl EventRef {
+    fn new(incarnation: Incarnation, stored: &Stored) -> Self {
+        Self {
+            event_id: event_id(incarnation, stored).to_string(),
+            r#type: stored.record.event_type.clone(),
+            at: stored.record.at,
+            received_at: stored.received_at,
+        }
+    }
+}
+
+/// The public id of the event in `stored`. Another attempt at an event goes by the event's own id.
+fn event_id(incarnation: Incarnation, stored: &Stored) -> EventId {
+    EventId::new(incarnation, stored.record.reprocesses.unwrap_or(stored.position))
+}

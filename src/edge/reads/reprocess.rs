@@ -1,0 +1,62 @@
+//! `POST /api/v1/events/{event_id}/reprocess`: one more attempt at an event that failed, from its stored payload.
+
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+use tracing::Span;
+
+use super::super::call::Call;
+use super::super::error::Error;
+use super::super::support::{self, Given, Verified};
+use super::super::{Edge, admin};
+use super::events;
+use crate::entity::Command;
+use crate::event::EventId;
+use crate::projection::{EventView, Status};
+use crate::router::Refusal;
+
+/// Answers as the first request of the event was: 202, with the event's own id, and the number that it has now.
+pub(in crate::edge) async fn run(request: HttpRequest, path: Path<String>, edge: Data<Edge>) -> HttpResponse {
+    let call = Call::begin(&request, admin::SOURCE);
+    let result = reprocess(&request, &path, &edge, call.span().clone()).await;
+    call.end(&request, &edge, result)
+}
+
+async fn reprocess(request: &HttpRequest, id: &str, edge: &Edge, span: Span) -> Result<HttpResponse, Error> {
+    admin::authorize(request, edge)?;
+    let core = edge.core()?;
+    let (id, view) = events::find(&core, id).await?;
+    if view.status != Status::Failed {
+        return Err(Error::NotFailed);
+    }
+    let command = command(id, &view, edge, span)?;
+    let entity = command.entity.clone();
+    let outcome = core.router.submit(command).await.map_err(refused)?;
+    Ok(support::accepted(id, &entity, &outcome))
+}
+
+/// The event's command again, by the rules of today. Its time stays what it was: an attempt makes nothing newer.
+fn command(id: EventId, view: &EventView, edge: &Edge, span: Span) -> Result<Command, Error> {
+    let record = &view.event.record;
+    if record.source != support::SOURCE {
+        tracing::error!(source = record.source, event_id = %id, "event of an unknown source cannot be reprocessed");
+        return Err(Error::Internal);
+    }
+    // The claim of this attempt: two requests at once make one attempt.
+    let key = format!("reprocess:{id}:{}", view.attempts);
+    let given = Given {
+        idempotency_key: Some(key.as_bytes()),
+        at: Some(record.at),
+        unknown_entity: edge.support().unknown_entity(),
+    };
+    let command = support::decode(&Verified::from_store(record), given, span)?;
+    Ok(Command { reprocesses: Some(id.position()), ..command })
+}
+
+fn refused(refusal: Refusal) -> Error {
+    match refusal {
+        Refusal::Duplicate { .. } => Error::ReprocessedElsewhere,
+        Refusal::Overloaded => Error::Overloaded,
+        Refusal::Quarantined { retry_after } => Error::Quarantined { retry_after },
+        Refusal::Unknown => Error::Unknown,
+    }
+}

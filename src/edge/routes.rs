@@ -1,0 +1,81 @@
+//! Which handler answers which path and method, and what becomes of the others.
+
+use std::future::{Ready, ready};
+
+use actix_web::guard::{self, Guard};
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder};
+
+use super::call::Call;
+use super::error::Error;
+use super::{Edge, health, reads, support};
+use crate::config::Config;
+
+/// The name that requests for nothing of ours have in logs.
+const SOURCE: &str = "none";
+
+const GET: &str = "GET, HEAD";
+const POST: &str = "POST";
+
+/// Adds all paths that `config` enables. Each is known with and without a slash at its end: as a path of its own, since
+/// a pattern with an optional end costs a regular expression at each request.
+pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
+    if config.sources.support.enabled {
+        post(service, "/api/v0/crm/webhooks/support/", support::receive);
+        post(service, "/api/v0/crm/webhooks/support", support::receive);
+    }
+    for path in ["/healthz", "/health"] {
+        get(service, path, health::alive);
+    }
+    get(service, "/readyz", health::ready);
+    for end in ["", "/"] {
+        get(service, &format!("/api/v1/entities/{{kind}}{end}"), reads::entities::list);
+        get(service, &format!("/api/v1/entities/{{kind}}/{{id}}{end}"), reads::entities::show);
+        get(service, &format!("/api/v1/entities/{{kind}}/{{id}}/timeline{end}"), reads::entities::timeline);
+        get(service, &format!("/api/v1/events{end}"), reads::events::list);
+        get(service, &format!("/api/v1/events/{{event_id}}{end}"), reads::events::show);
+        post(service, &format!("/api/v1/events/{{event_id}}/reprocess{end}"), reads::reprocess::run);
+    }
+}
+
+/// Answers for every path that is not ours.
+pub(super) async fn not_found(request: HttpRequest, edge: Data<Edge>) -> HttpResponse {
+    let call = Call::begin(&request, SOURCE);
+    call.end(&request, &edge, Err(Error::not_found("there is nothing at this path")))
+}
+
+fn get<F, Args>(service: &mut ServiceConfig, path: &str, handler: F)
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    add(service, path, guard::Any(guard::Get()).or(guard::Head()), GET, handler);
+}
+
+fn post<F, Args>(service: &mut ServiceConfig, path: &str, handler: F)
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    add(service, path, guard::Post(), POST, handler);
+}
+
+fn add<F, Args>(service: &mut ServiceConfig, path: &str, methods: impl Guard + 'static, allow: &'static str, handler: F)
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    let resource: Resource = web::resource(path).route(web::route().guard(methods).to(handler));
+    service.service(resource.default_service(web::route().to(not_allowed(allow))));
+}
+
+/// Answers for a method that a path does not take.
+fn not_allowed(allow: &'static str) -> impl Fn(HttpRequest, Data<Edge>) -> Ready<HttpResponse> + Clone {
+    move |request, edge| {
+        let call = Call::begin(&request, SOURCE);
+        ready(call.end(&request, &edge, Err(Error::MethodNotAllowed { allow })))
+    }
+}

@@ -1,0 +1,150 @@
+//! The `data` of the 12 support events: what each requires, member by member.
+
+use serde_json::value::RawValue;
+
+use super::super::fields::{Faults, present};
+use super::super::members::members;
+use crate::entity::ticket::{Action, PRIORITIES, STATUSES};
+
+/// The most tags that one event names.
+const TAGS_MAX: usize = 1_000;
+/// The longest tag, in bytes.
+const TAG_MAX_BYTES: usize = 256;
+
+/// Reads the data of the event `event`, which is one of [`crate::entity::ticket::EVENTS`]; what is wrong goes to `faults`.
+/// `None` for another event, or for data that is no object.
+pub(super) fn read(event: &str, data: Option<&RawValue>, faults: &mut Faults) -> Option<Action> {
+    // Nothing in it is required for `agent.unassigned`, so it may be missing as a whole there.
+    let json = match present(data) {
+        None if event == "agent.unassigned" => "{}",
+        None => {
+            faults.add("data", "is required");
+            return None;
+        }
+        Some(data) => data.get(),
+    };
+    let reader = reader(event)?;
+    if !json.starts_with('{') {
+        faults.add("data", "must be an object");
+        return None;
+    }
+    // The text was found to be JSON when the body was read, and is an object: nothing is left to go wrong.
+    reader(json, faults).ok()
+}
+
+type Reader = fn(&str, &mut Faults) -> Result<Action, serde_json::Error>;
+
+fn reader(event: &str) -> Option<Reader> {
+    Some(match event {
+        "message.created" => message_created,
+        "message.updated" => message_updated,
+        "message.deleted" => message_deleted,
+        "status.changed" => status_changed,
+        "agent.assigned" => agent_assigned,
+        "agent.unassigned" => agent_unassigned,
+        "priority.changed" => priority_changed,
+        "tags.updated" => tags_updated,
+        "category.changed" => category_changed,
+        "attachment.added" => attachment_added,
+        "sla.breached" => sla_breached,
+        "rating.submitted" => rating_submitted,
+        _ => return None,
+    })
+}
+
+fn message_created(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
+    let [message_id, text, author, is_internal] = members(data, ["message_id", "text", "author", "is_internal"])?;
+    Ok(Action::MessageCreated {
+        message_id: faults.id("data.message_id", message_id),
+        text: faults.text("data.text", text),
+        author: faults.optional_text_or_object("data.author", author),
+        is_internal: faults.flag("data.is_internal", is_internal),
+    })
+}
+
+fn message_updated(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
+    let [message_id, text] = members(data, ["message_id", "text"])?;
+    Ok(Action::MessageUpdated {
+        message_id: faults.id("data.message_id", message_id),
+        text: faults.text("data.text", text),
+    })
+}
+
+fn message_deleted(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
+    let [message_id, reason] = members(data, ["message_id", "reason"])?;
+    Ok(Action::MessageDeleted {
+        message_id: faults.id("data.message_id", message_id),
+        reason: faults.optional_text("data.reason", reason),
+    })
+}
+
+fn status_changed(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
+    let [status, reason] = members(data, ["status", "reason"])?;
+    Ok(Action::StatusChanged {
+        status: faults.one_of("data.status", status, &STATUSES),
+        reason: faults.optional_text("data.reason", reason),
+    })
+}
+
+fn agent_assigned(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
+    let [agent_id, agent_name] = members(data, ["agent_id", "agent_name"])?;
+    Ok(Action::AgentAssigned {
+        agent_id: faults.id("data.agent_id", agent_id),
+        agent_name: faults.optional_text("data.agent_name", agent_name),
+    })
+}
+
+fn agent_unassigned(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
+    let [reason] = members(data, ["reason"])?;
+    Ok(Action::AgentUnassigned { reason: faults.optional_text("data.reason", reason) })
+}
+
+fn priority_changed(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
+    let [priority] = members(data, ["priority"])?;
+    Ok(Action::PriorityChanged { priority: faults.one_of("data.priority", priority, &PRIORITIES) })
+}
+
+/// `tags` is the whole list; with it, `added` and `removed` say nothing new.
+fn tags_updated(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
+    let [tags, added, removed] = members(data, ["tags", "added", "removed"])?;
+    if present(tags).or(present(added)).or(present(removed)).is_none() {
+        faults.add("data.tags", "is required, or data.added or data.removed");
+    }
+    let mut list = |field, raw| faults.texts(field, raw, TAGS_MAX, TAG_MAX_BYTES);
+    let (added, removed) = (list("data.added", added), list("data.removed", removed));
+    Ok(match present(tags) {
+        Some(tags) => Action::TagsReplaced { tags: list("data.tags", Some(tags)) },
+        None => Action::TagsEdited { added, removed },
+    })
+}
+
+fn category_changed(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
+    let [category] = members(data, ["category"])?;
+    Ok(Action::CategoryChanged { category: faults.name("data.category", category) })
+}
+
+fn attachment_added(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
+    let [attachment_id, file_name, url, size] = members(data, ["attachment_id", "file_name", "url", "size"])?;
+    Ok(Action::AttachmentAdded {
+        attachment_id: faults.id("data.attachment_id", attachment_id),
+        file_name: faults.name("data.file_name", file_name),
+        url: faults.optional_text("data.url", url),
+        size: present(size).map(|size| faults.number("data.size", Some(size), 0, u64::MAX)),
+    })
+}
+
+fn sla_breached(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
+    let [policy, due_at] = members(data, ["policy", "due_at"])?;
+    Ok(Action::SlaBreached {
+        policy: faults.name("data.policy", policy),
+        due_at: faults.optional_time("data.due_at", due_at),
+    })
+}
+
+fn rating_submitted(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
+    let [score, comment] = members(data, ["score", "comment"])?;
+    Ok(Action::RatingSubmitted {
+        score: faults.number("data.score", score, 1, 5) as u8,
+        comment: faults.optional_text("data.comment", comment),
+    })
+}

@@ -1,0 +1,113 @@
+//! From a verified body to a command, with every wrong field named.
+
+use std::str;
+
+use serde_json::value::RawValue;
+use tracing::Span;
+
+use super::super::error::Error;
+use super::super::fields::{Faults, present};
+use super::super::members::members;
+use super::SOURCE;
+use super::data;
+use super::signature::Verified;
+use crate::config::UnknownEntity;
+use crate::entity::ticket::EVENTS;
+use crate::entity::{Action, Command};
+use crate::event::{EntityKey, ID_MAX_BYTES, Kind, Timestamp, check_id};
+
+/// What is known of an event beside its body.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    /// The idempotency key, if it came outside the body; it wins over the body's.
+    pub idempotency_key: Option<&'a [u8]>,
+    /// The event's time, if its body gives none.
+    pub at: Option<Timestamp>,
+    /// What happens if its ticket does not exist.
+    pub unknown_entity: UnknownEntity,
+}
+
+/// Decodes `body` into a command that is logged under `span`. Of members with one name the last one counts; unknown
+/// ones stay in the payload, which is the body as it was received.
+///
+/// # Errors
+/// [`Error::InvalidJson`], [`Error::UnknownEvent`], or [`Error::Invalid`] with every wrong field.
+pub fn decode(body: &Verified, given: Given<'_>, span: Span) -> Result<Command, Error> {
+    let text = str::from_utf8(body.body()).map_err(|_| Error::InvalidJson("body is not UTF-8".into()))?;
+    let names = ["event", "support_uid", "idempotency_key", "timestamp", "data", "actor"];
+    let [event, support_uid, idempotency_key, timestamp, data, actor] =
+        members(text, names).map_err(|error| invalid_json(&error))?;
+    let mut faults = Faults::default();
+    let event = event_name(event, &mut faults)?;
+    let uid = faults.id("support_uid", support_uid);
+    let key = key(given.idempotency_key, idempotency_key, &mut faults);
+    let at = faults.optional_time("timestamp", timestamp).or(given.at);
+    faults.optional_object("actor", actor);
+    let action = data::read(event, data, &mut faults);
+    let (action, entity) = faults.finish((action, EntityKey::try_new(Kind::Ticket, &uid)))?;
+    let (Some(action), Ok(entity)) = (action, entity) else {
+        // Each of them noted a fault if it is missing.
+        return Err(Error::Internal);
+    };
+    Ok(Command {
+        source: SOURCE,
+        entity,
+        action: Action::Ticket(action),
+        event_type: event,
+        at,
+        idempotency_key: Some(key),
+        payload: body.body().clone(),
+        may_create: given.unknown_entity == UnknownEntity::Create,
+        reprocesses: None,
+        span,
+    })
+}
+
+/// The characters of the `timestamp` in a body that nobody vouches for yet, to check its signature with and for nothing else.
+#[must_use]
+pub(super) fn unverified_timestamp(body: &[u8]) -> Option<String> {
+    let [timestamp] = members(str::from_utf8(body).ok()?, ["timestamp"]).ok()?;
+    serde_json::from_str(timestamp?.get()).ok()
+}
+
+/// The catalogue's own text for the event's name; empty, and noted, if it is missing or no string.
+fn event_name(raw: Option<&RawValue>, faults: &mut Faults) -> Result<&'static str, Error> {
+    let Some(raw) = raw.filter(|raw| raw.get().starts_with('"')) else {
+        faults.text("event", raw);
+        return Ok("");
+    };
+    // Escapes are rare in names: compare without unescaping first.
+    let quoted = raw.get().trim_matches('"');
+    let known = |name: &str| EVENTS.into_iter().find(|event| *event == name);
+    let unescaped = || serde_json::from_str::<String>(raw.get()).ok();
+    known(quoted).or_else(|| known(&unescaped()?)).ok_or(Error::UnknownEvent)
+}
+
+fn key(given: Option<&[u8]>, raw: Option<&RawValue>, faults: &mut Faults) -> String {
+    let Some(given) = given else {
+        if present(raw).is_none() {
+            faults.add("idempotency_key", "is required, as the header Idempotency-Key or in the body");
+            return String::new();
+        }
+        return faults.id("idempotency_key", raw);
+    };
+    let key = str::from_utf8(given).ok().filter(|key| check_id(key).is_ok());
+    if key.is_none() {
+        let problem =
+            format!("(header Idempotency-Key) must have 1 to {ID_MAX_BYTES} bytes of UTF-8 and no control characters");
+        faults.add("idempotency_key", problem);
+    }
+    key.unwrap_or_default().to_owned()
+}
+
+fn invalid_json(error: &serde_json::Error) -> Error {
+    // Its own words may repeat what was sent; where it was is enough.
+    Error::InvalidJson(if error.is_data() {
+        "body must be a JSON object".into()
+    } else {
+        format!("body is not valid JSON at line {} column {}", error.line(), error.column())
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! The support contract: `POST /api/v0/crm/webhooks/support/`, its checks in their order, and its answers.
+//!
+//! ```text
+//! size ─> API key ─> signature ─> timestamp ─> rate limit ─> JSON, fields ─> duplicate ─> stored ─> 202
+//!  413      401         401          401          429         415, 400         409          503
+//! ```
+
+use std::str;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::answer::{self, ENTITY_SEQUENCE, EVENT_ID};
+use super::call::Call;
+use super::error::Error;
+use super::limit::{Quota, Window};
+use super::{Edge, body};
+use crate::config;
+use crate::entity::{Command, Outcome};
+use crate::event::{EntityKey, EventId, Timestamp};
+
+mod data;
+mod decode;
+pub mod signature;
+
+pub use decode::{Given, decode};
+pub use signature::{Verified, Verifier};
+
+/// The source's name, in records and logs.
+pub const SOURCE: &str = "support";
+
+const API_KEY: &str = "x-crm-api-key";
+const SIGNATURE: &str = "x-crm-signature";
+const TIMESTAMP: &str = "x-crm-timestamp";
+const IDEMPOTENCY_KEYS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
+
+/// What the endpoint checks requests against.
+#[derive(Debug)]
+pub struct Support {
+    config: config::Support,
+    verifier: Verifier,
+    /// One for each API key; `None` without a limit.
+    windows: Vec<Option<Mutex<Window>>>,
+}
+
+/// A request that proved who sent it.
+struct Authentic {
+    body: Verified,
+    /// When its sender signed it.
+    at: Timestamp,
+    /// Which API key it came with.
+    key: usize,
+}
+
+/// Takes one event in.
+pub async fn receive(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
+    let call = Call::begin(&request, SOURCE);
+    let mut quota = None;
+    let result = answer(&request, payload, &edge, &call, &mut quota).await;
+    let mut response = call.end(&request, &edge, result);
+    if let Some(quota) = quota {
+        answer::write_quota(response.headers_mut(), &quota);
+    }
+    response
+}
+
+/// The checks in their order; `quota` is what the sender has left, once it is known who that is.
+async fn answer(
+    request: &HttpRequest,
+    payload: Payload,
+    edge: &Edge,
+    call: &Call,
+    quota: &mut Option<Quota>,
+) -> Result<HttpResponse, Error> {
+    let headers = request.headers();
+    let support = edge.support();
+    let body = body::read(request, payload, edge.bounds()).await?;
+    let authentic = support.authenticate(headers, body, edge.clock.wall());
+    let authentic = authentic.map_err(|error| edge.count_failure(request, error))?;
+    *quota = support.admit(authentic.key, edge.clock.monotonic())?;
+    check_content_type(headers)?;
+    let given = Given {
+        idempotency_key: IDEMPOTENCY_KEYS.iter().find_map(|name| headers.get(*name)).map(HeaderValue::as_bytes),
+        at: Some(authentic.at),
+        unknown_entity: support.config.unknown_entity,
+    };
+    let command = decode(&authentic.body, given, call.span().clone())?;
+    submit(edge, command).await
+}
+
+/// Sends `command` on its way, and answers when it is durable.
+async fn submit(edge: &Edge, command: Command) -> Result<HttpResponse, Error> {
+    let core = edge.core()?;
+    let entity = command.entity.clone();
+    let event_id = |position| EventId::new(core.reads.incarnation(), position);
+    let outcome = core.router.submit(command).await.map_err(|refusal| Error::from_refusal(refusal, event_id))?;
+    Ok(accepted(event_id(outcome.position), &entity, &outcome))
+}
+
+#[derive(Serialize)]
+struct Accepted<'a> {
+    status: &'static str,
+    event_id: &'a str,
+    entity: AcceptedEntity<'a>,
+}
+
+#[derive(Serialize)]
+struct AcceptedEntity<'a> {
+    kind: &'static str,
+    id: &'a str,
+    sequence: Option<u64>,
+}
+
+/// The 202 of an event: `event_id` became `outcome` in `entity`.
+#[must_use]
+pub fn accepted(event_id: EventId, entity: &EntityKey, outcome: &Outcome) -> HttpResponse {
+    let event_id = event_id.to_string();
+    let entity = AcceptedEntity { kind: entity.kind().as_str(), id: entity.id(), sequence: outcome.sequence };
+    let body = Accepted { status: "accepted", event_id: &event_id, entity };
+    let mut response = answer::json(StatusCode::ACCEPTED, &body);
+    answer::write(response.headers_mut(), EVENT_ID, &event_id);
+    if let Some(sequence) = outcome.sequence {
+        response.headers_mut().insert(ENTITY_SEQUENCE, sequence.into());
+    }
+    response
+}
+
+impl Support {
+    /// What `config` asks for.
+    #[must_use]
+    pub fn new(config: &config::Support) -> Self {
+        let window = || Window::try_new(config.rate_per_minute).map(Mutex::new);
+        Self {
+            verifier: Verifier::new(&config.secrets),
+            windows: config.api_keys.iter().map(|_| window()).collect(),
+            config: config.clone(),
+        }
+    }
+
+    /// What happens to an event of a ticket that does not exist.
+    #[must_use]
+    pub fn unknown_entity(&self) -> config::UnknownEntity {
+        self.config.unknown_entity
+    }
+
+    fn authenticate(&self, headers: &HeaderMap, body: Bytes, now: Timestamp) -> Result<Authentic, Error> {
+        let api_key = headers.get(API_KEY).ok_or(Error::InvalidApiKey)?;
+        let key = self.find_key(api_key.as_bytes()).ok_or(Error::InvalidApiKey)?;
+        let signature = headers.get(SIGNATURE).ok_or(Error::InvalidSignature)?.as_bytes();
+        let in_body;
+        let timestamp = match headers.get(TIMESTAMP) {
+            Some(timestamp) => timestamp.as_bytes(),
+            None => {
+                in_body = decode::unverified_timestamp(&body).ok_or(Error::InvalidSignature)?;
+                in_body.as_bytes()
+            }
+        };
+        let body = self.verifier.verify(&body, timestamp, signature).ok_or(Error::InvalidSignature)?;
+        let at = str::from_utf8(timestamp).ok().and_then(Timestamp::parse).ok_or(Error::StaleTimestamp)?;
+        if at.distance(now) > self.config.tolerance {
+            return Err(Error::StaleTimestamp);
+        }
+        Ok(Authentic { body, at, key })
+    }
+
+    /// Which API key `candidate` is. All are compared, whichever fits.
+    fn find_key(&self, candidate: &[u8]) -> Option<usize> {
+        let mut found = None;
+        for (index, key) in self.config.api_keys.iter().enumerate() {
+            if key.matches(candidate) && !key.is_empty() {
+                found = Some(index);
+            }
+        }
+        found
+    }
+
+    /// Asks the window of API key `key` for room; there is no quota to tell where there is no limit.
+    fn admit(&self, key: usize, now: Duration) -> Result<Option<Quota>, Error> {
+        let Some(window) = &self.windows[key] else { return Ok(None) };
+        let answer = window.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
+        answer.map(Some).map_err(Error::RateLimited)
+    }
+}
+
+/// JSON by any of its names; no content type counts as JSON.
+fn check_content_type(headers: &HeaderMap) -> Result<(), Error> {
+    let Some(given) = headers.get(CONTENT_TYPE) else { return Ok(()) };
+    let essence = given.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let is_json = essence.eq_ignore_ascii_case(b"application/json")
+        || essence.len() > 5 && essence[essence.len() - 5..].eq_ignore_ascii_case(b"+json");
+    if is_json { Ok(()) } else { Err(Error::UnsupportedMediaType) }
+}

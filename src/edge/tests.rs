@@ -1,0 +1,246 @@
+//! Requests through all of the edge, to a node whose store is not open: what is refused, in which order, and with what.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::App;
+use actix_web::http::{Method, header::HeaderMap};
+use actix_web::test::{TestRequest, call_service, init_service, read_body};
+use actix_web::web::{self, Data};
+use serde_json::{Value, json};
+
+use super::support::signature::sign;
+use super::{Edge, Gate, routes};
+use crate::clock::ManualClock;
+use crate::config::{self, Secret};
+use crate::event::Timestamp;
+
+const WEBHOOK: &str = "/api/v0/crm/webhooks/support/";
+const NOW: &str = "2025-12-04T10:30:00Z";
+const BODY: &str = r#"{"event":"status.changed","support_uid":"S","idempotency_key":"k","data":{"status":"new"}}"#;
+
+struct Bench {
+    edge: Data<Edge>,
+    clock: Arc<ManualClock>,
+}
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl Bench {
+    fn new(settings: &[(&str, &str)]) -> Self {
+        let secrets = [
+            ("HOOKYARD_ADMIN__TOKEN", "token"),
+            ("HOOKYARD_SOURCES__SUPPORT__ENABLED", "true"),
+            ("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "key,other"),
+            ("HOOKYARD_SOURCES__SUPPORT__SECRETS", "new,old"),
+        ];
+        let config = config::load(None, [&secrets, settings].concat()).expect("valid");
+        let clock = Arc::new(ManualClock::starting_at(Timestamp::parse(NOW).expect("valid")));
+        let gate = Gate::shut("the store is being opened");
+        Self { edge: Data::new(Edge::new(Arc::new(config), Arc::clone(&clock) as _, gate)), clock }
+    }
+
+    async fn send(&self, request: TestRequest) -> Answer {
+        let app = App::new()
+            .app_data(self.edge.clone())
+            .configure(|service| routes::configure(service, &self.edge.config))
+            .default_service(web::route().to(routes::not_found));
+        let request = request.peer_addr("203.0.113.9:4711".parse().expect("an address")).to_request();
+        let response = call_service(&init_service(app).await, request).await;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = serde_json::from_slice(&read_body(response).await).unwrap_or_default();
+        Answer { status, headers, body }
+    }
+}
+
+impl Answer {
+    fn code(&self) -> (u16, &str) {
+        (self.status, self.body["code"].as_str().unwrap_or_default())
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+fn post(body: &str) -> TestRequest {
+    TestRequest::post().uri(WEBHOOK).set_payload(body.to_owned())
+}
+
+fn signed(body: &str, key: &str, secret: &str, timestamp: &str) -> TestRequest {
+    post(body)
+        .insert_header(("x-crm-api-key", key))
+        .insert_header(("x-crm-signature", sign(&Secret::new(secret), body.as_bytes(), timestamp)))
+        .insert_header(("x-crm-timestamp", timestamp))
+}
+
+fn get(path: &str) -> TestRequest {
+    TestRequest::get().uri(path).insert_header(("authorization", "Bearer token"))
+}
+
+#[tokio::test]
+async fn checks_are_made_in_their_order() {
+    let bench = Bench::new(&[("HOOKYARD_SERVER__BODY_LIMIT_BYTES", "1024")]);
+    let (large, stale) = ("x".repeat(1025), "2025-12-04T10:24:59Z");
+    let text = |request: TestRequest| request.insert_header(("content-type", "text/plain"));
+    let cases = [
+        (post(&large), 413, "body_too_large"),
+        (post("{"), 401, "invalid_api_key"),
+        (signed("{", "wrong", "new", NOW), 401, "invalid_api_key"),
+        (signed("{", "", "new", NOW), 401, "invalid_api_key"),
+        (post("{").insert_header(("x-crm-api-key", "key")), 401, "invalid_signature"),
+        (signed("{", "key", "wrong", stale), 401, "invalid_signature"),
+        (signed("{", "key", "new", "now"), 401, "stale_timestamp"),
+        (signed("{", "key", "new", stale), 401, "stale_timestamp"),
+        (signed("{", "key", "new", "2025-12-04T10:35:01Z"), 401, "stale_timestamp"),
+        (text(signed("{", "key", "new", NOW)), 415, "unsupported_media_type"),
+        (signed("{", "key", "new", NOW), 400, "invalid_json"),
+        (signed("{}", "key", "new", NOW), 400, "validation_failed"),
+        (signed(r#"{"event": "x"}"#, "key", "new", NOW), 400, "unknown_event"),
+        (signed(BODY, "key", "new", NOW), 503, "unavailable"),
+        (signed(BODY, "other", "old", "2025-12-04T10:25:00Z"), 503, "unavailable"),
+    ];
+    for (number, (request, status, code)) in (1..).zip(cases) {
+        assert_eq!(bench.send(request).await.code(), (status, code), "case {number}");
+    }
+}
+
+#[tokio::test]
+async fn the_timestamp_may_stand_in_the_body_instead() {
+    let bench = Bench::new(&[]);
+    let without_header = |body: &str, timestamp: &str| {
+        let signature = sign(&Secret::new("new"), body.as_bytes(), timestamp);
+        post(body).insert_header(("x-crm-api-key", "key")).insert_header(("x-crm-signature", signature))
+    };
+    let body = |timestamp: Value| {
+        let mut body: Value = serde_json::from_str(BODY).expect("JSON");
+        body["timestamp"] = timestamp;
+        body.to_string()
+    };
+    let cases = [
+        (without_header(&body(json!(NOW)), NOW), 503, "unavailable"),
+        (without_header(&body(json!("today")), "today"), 401, "stale_timestamp"),
+        (without_header(&body(json!(NOW)), "2025-12-04T10:30:01Z"), 401, "invalid_signature"),
+        (without_header(BODY, ""), 401, "invalid_signature"),
+        (without_header(&body(json!(7)), "7"), 401, "invalid_signature"),
+        (without_header("nonsense", NOW), 401, "invalid_signature"),
+        // The header is what was signed, but the body's own time still has to be one.
+        (signed(&body(json!("today")), "key", "new", NOW), 400, "validation_failed"),
+    ];
+    for (number, (request, status, code)) in (1..).zip(cases) {
+        assert_eq!(bench.send(request).await.code(), (status, code), "case {number}");
+    }
+}
+
+#[tokio::test]
+async fn json_has_several_names() {
+    let bench = Bench::new(&[]);
+    for (name, status) in [
+        ("application/json", 503),
+        ("Application/JSON; charset=utf-8", 503),
+        ("application/vnd.crm.v2+json", 503),
+        ("application/x-www-form-urlencoded", 415),
+        ("application/jsonp", 415),
+        ("", 415),
+    ] {
+        let request = signed(BODY, "key", "new", NOW).insert_header(("content-type", name));
+        assert_eq!(bench.send(request).await.status, status, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn each_api_key_has_a_window_of_its_own() {
+    let bench = Bench::new(&[("HOOKYARD_SOURCES__SUPPORT__RATE_PER_MINUTE", "2")]);
+    let first = bench.send(signed(BODY, "key", "new", NOW)).await;
+    assert_eq!((first.header("ratelimit-limit"), first.header("ratelimit-remaining")), ("2", "1"));
+    bench.clock.advance(Duration::from_millis(20_500));
+    assert_eq!(bench.send(signed("{", "key", "new", NOW)).await.header("ratelimit-remaining"), "0");
+    let refused = bench.send(signed(BODY, "key", "new", NOW)).await;
+    assert_eq!(refused.code(), (429, "rate_limited"));
+    assert_eq!((refused.header("retry-after"), refused.header("ratelimit-reset")), ("40", "40"));
+    assert_eq!(bench.send(signed(BODY, "other", "new", NOW)).await.status, 503);
+    bench.clock.advance(Duration::from_secs(40));
+    assert_eq!(bench.send(signed(BODY, "key", "new", NOW)).await.status, 503);
+}
+
+#[tokio::test]
+async fn a_failing_caller_is_slowed_down_and_an_authentic_request_never() {
+    let bench = Bench::new(&[("HOOKYARD_SERVER__AUTH_FAILURES_PER_MINUTE", "2")]);
+    assert_eq!(bench.send(signed(BODY, "key", "wrong", NOW)).await.code(), (401, "invalid_signature"));
+    assert_eq!(bench.send(TestRequest::get().uri("/api/v1/events")).await.code(), (401, "unauthorized"));
+    for request in [signed(BODY, "wrong", "new", NOW), TestRequest::get().uri("/api/v1/events")] {
+        let refused = bench.send(request).await;
+        assert_eq!(refused.code(), (429, "rate_limited"));
+        assert_eq!((refused.header("retry-after"), refused.header("ratelimit-limit")), ("60", "2"));
+    }
+    assert_eq!(bench.send(signed(BODY, "key", "new", NOW)).await.code(), (503, "unavailable"));
+    assert_eq!(bench.send(get("/api/v1/events")).await.code(), (503, "unavailable"));
+}
+
+#[tokio::test]
+async fn every_known_path_says_which_methods_it_takes() {
+    let bench = Bench::new(&[]);
+    let reprocess = "/api/v1/events/evt_00000007_9/reprocess";
+    let paths = [
+        (WEBHOOK, "POST"),
+        ("/api/v0/crm/webhooks/support", "POST"),
+        (reprocess, "POST"),
+        ("/healthz", "GET, HEAD"),
+        ("/readyz", "GET, HEAD"),
+        ("/api/v1/entities/ticket", "GET, HEAD"),
+        ("/api/v1/entities/ticket/", "GET, HEAD"),
+        ("/api/v1/entities/ticket/S/timeline", "GET, HEAD"),
+        ("/api/v1/entities/ticket/a%2Fb/", "GET, HEAD"),
+        ("/api/v1/events/evt_00000007_9", "GET, HEAD"),
+    ];
+    for (path, allow) in paths {
+        let answer = bench.send(TestRequest::default().method(Method::DELETE).uri(path)).await;
+        assert_eq!((answer.code(), answer.header("allow")), ((405, "method_not_allowed"), allow), "{path}");
+    }
+    for path in ["/", "/api/v1", "/api/v1/entities/ticket/a/b", "/api/v0/crm/webhooks/supports/"] {
+        assert_eq!(bench.send(get(path)).await.code(), (404, "not_found"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_is_not_enabled_does_not_exist() {
+    let bench = Bench::new(&[("HOOKYARD_SOURCES__SUPPORT__ENABLED", "false")]);
+    assert_eq!(bench.send(signed(BODY, "key", "new", NOW)).await.code(), (404, "not_found"));
+}
+
+#[tokio::test]
+async fn readers_are_told_what_they_asked_wrongly() {
+    let bench = Bench::new(&[]);
+    let kind = bench.send(get("/api/v1/entities/car")).await;
+    assert_eq!(kind.code(), (404, "not_found"));
+    assert!(kind.body["detail"].as_str().is_some_and(|detail| detail.contains("ticket")));
+    let query = "page=0&since=now&kind=car&status=done&colour=red";
+    let events = bench.send(get(&format!("/api/v1/events?{query}"))).await;
+    assert_eq!(events.code(), (400, "validation_failed"));
+    let fields: Vec<_> = events.body["errors"].as_array().expect("a list").iter().map(|e| &e["field"]).collect();
+    assert_eq!(fields, ["colour", "page", "status", "kind", "since"]);
+    assert_eq!(bench.send(get("/api/v1/entities/ticket/S?verbose=1")).await.code(), (400, "validation_failed"));
+}
+
+#[tokio::test]
+async fn health_needs_no_store_and_readiness_does() {
+    let bench = Bench::new(&[]);
+    for path in ["/healthz", "/health"] {
+        assert_eq!(bench.send(TestRequest::get().uri(path)).await.body, json!({"status": "ok"}));
+    }
+    let ready = bench.send(TestRequest::get().uri("/readyz")).await;
+    assert_eq!((ready.status, ready.header("retry-after")), (503, "1"));
+    assert_eq!(ready.body, json!({"status": "not_ready", "reason": "the store is being opened"}));
+}
+
+#[tokio::test]
+async fn every_answer_carries_the_id_of_its_request() {
+    let bench = Bench::new(&[]);
+    let given = bench.send(get("/nothing").insert_header(("x-request-id", "abc-1"))).await;
+    assert_eq!((given.header("x-request-id"), given.header("x-content-type-options")), ("abc-1", "nosniff"));
+    assert_eq!(bench.send(post("{}")).await.header("x-request-id").len(), 16);
+}

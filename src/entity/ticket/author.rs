@@ -1,0 +1,43 @@
+//! Who wrote a message, as the sender put it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
+
+/// Any JSON but null, kept as text: a number that is parsed, written and parsed again may come out different in its last
+/// digit, and a state that is replayed has to equal the one that was live.
+#[derive(Clone, Debug)]
+pub(super) struct Author(Arc<RawValue>);
+
+impl Author {
+    /// The author that `value` names; none for null.
+    pub(super) fn new(value: &Value) -> Option<Self> {
+        (!value.is_null())
+            .then(|| Self(to_raw_value(value).expect("a JSON value has string keys and can be written").into()))
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        // Null only for a nesting deeper than the parser goes, which no request body can bring.
+        serde_json::from_str(self.0.get()).unwrap_or_default()
+    }
+}
+
+impl PartialEq for Author {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+impl Serialize for Author {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Author {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Box::<RawValue>::deserialize(deserializer)?.into()))
+    }
+}

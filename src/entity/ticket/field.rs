@@ -1,0 +1,47 @@
+//! A value together with the time it was last given, by which a late event is told.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Timestamp;
+
+/// A moment as it is stored: whole microseconds. A [`Timestamp`] writes itself with milliseconds, after which two events
+/// of one millisecond could no longer be told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Micros(i64);
+
+impl From<Timestamp> for Micros {
+    fn from(time: Timestamp) -> Self {
+        Self(time.as_micros())
+    }
+}
+
+impl From<Micros> for Timestamp {
+    fn from(time: Micros) -> Self {
+        Self::from_micros(time.0)
+    }
+}
+
+/// A value and the own time of the event that gave it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Field<T> {
+    pub(super) value: T,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<Micros>,
+}
+
+impl<T> Field<T> {
+    /// The value a ticket begins with; no event is late for it.
+    pub(super) const fn initial(value: T) -> Self {
+        Self { value, at: None }
+    }
+
+    pub(super) const fn given(value: T, at: Micros) -> Self {
+        Self { value, at: Some(at) }
+    }
+
+    /// Whether an event of `at` is older than what gave the value; an equal time is not.
+    pub(super) fn is_late(&self, at: Micros) -> bool {
+        self.at.is_some_and(|seen| at < seen)
+    }
+}

@@ -1,0 +1,111 @@
+//! The newest items of a collection, and a trace of the ones that were pushed out.
+//!
+//! ```text
+//!   forgotten: fingerprints, at most 8 × keep        items: whole, at most keep
+//!   [f1 f2 f3 … fn] <── pushed out, oldest first ──  [i1 i2 … im] <── push
+//! ```
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// How many fingerprints are remembered for each item that is kept: at 8 bytes each they cost less than the items do.
+const FINGERPRINTS_PER_ITEM: usize = 8;
+
+/// An item with an identity within its collection.
+pub(super) trait Keyed {
+    fn fingerprint(&self) -> Fingerprint;
+}
+
+/// What is left of an item that was pushed out: the first 8 bytes of the SHA-256 of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fingerprint(u64);
+
+impl Fingerprint {
+    /// The fingerprint of a key that is the concatenation of `parts`.
+    pub(super) fn of(parts: &[&[u8]]) -> Self {
+        let mut hash = Sha256::new();
+        parts.iter().for_each(|part| hash.update(part));
+        let hash = hash.finalize();
+        Self(u64::from_be_bytes(*hash.first_chunk().expect("SHA-256 has 32 bytes")))
+    }
+}
+
+/// Items in the order in which they came, bounded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Kept<T> {
+    #[serde(default = "VecDeque::new", skip_serializing_if = "VecDeque::is_empty")]
+    items: VecDeque<T>,
+    #[serde(default, with = "packed", skip_serializing_if = "VecDeque::is_empty")]
+    forgotten: VecDeque<Fingerprint>,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self { items: VecDeque::new(), forgotten: VecDeque::new() }
+    }
+}
+
+impl<T> Kept<T> {
+    /// The items, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.items.iter()
+    }
+
+    /// The newest item that `is` the one asked for.
+    pub(super) fn find(&self, is: impl Fn(&T) -> bool) -> Option<&T> {
+        self.items.iter().rev().find(|item| is(item))
+    }
+
+    pub(super) fn find_mut(&mut self, is: impl Fn(&T) -> bool) -> Option<&mut T> {
+        self.items.iter_mut().rev().find(|item| is(item))
+    }
+
+    /// Whether an item with the fingerprint that `fingerprint` computes was pushed out and is still remembered.
+    pub(super) fn has_forgotten(&self, fingerprint: impl FnOnce() -> Fingerprint) -> bool {
+        !self.forgotten.is_empty() && self.forgotten.contains(&fingerprint())
+    }
+
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.items.len(), self.forgotten.len())
+    }
+}
+
+impl<T: Keyed> Kept<T> {
+    /// Adds the newest item and pushes out the oldest ones beyond `keep`.
+    pub(super) fn push(&mut self, item: T, keep: usize) {
+        self.items.push_back(item);
+        let surplus = self.items.len().saturating_sub(keep);
+        self.forgotten.extend(self.items.drain(..surplus).map(|item| item.fingerprint()));
+        let surplus = self.forgotten.len().saturating_sub(keep.saturating_mul(FINGERPRINTS_PER_ITEM));
+        self.forgotten.drain(..surplus);
+    }
+}
+
+/// Fingerprints in one base64 string of 8 big-endian bytes each: half of what they take as JSON numbers.
+mod packed {
+    use std::collections::VecDeque;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD_NO_PAD;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Fingerprint;
+
+    pub(super) fn serialize<S: Serializer>(list: &VecDeque<Fingerprint>, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes: Vec<u8> = list.iter().flat_map(|fingerprint| fingerprint.0.to_be_bytes()).collect();
+        serializer.serialize_str(&STANDARD_NO_PAD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<VecDeque<Fingerprint>, D::Error> {
+        let bytes = STANDARD_NO_PAD.decode(String::deserialize(deserializer)?).map_err(D::Error::custom)?;
+        let (chunks, rest) = bytes.as_chunks::<8>();
+        if !rest.is_empty() {
+            return Err(D::Error::custom("expected fingerprints of 8 bytes"));
+        }
+        Ok(chunks.iter().map(|bytes| Fingerprint(u64::from_be_bytes(*bytes))).collect())
+    }
+}

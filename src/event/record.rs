@@ -1,0 +1,284 @@
+//! The record that an accepted event becomes, and its bytes.
+//!
+//! A record is a run of fields, each a tag byte, a varint length and that many bytes. Tags keep their meaning for ever;
+//! a field that is absent is not written; a reader that meets a tag it does not know refuses the record.
+//!
+//! | tag | field | bytes |
+//! |---|---|---|
+//! | 1 | `at` | i64 big-endian, microseconds |
+//! | 2 | `source` | UTF-8 |
+//! | 3 | `kind` | UTF-8 |
+//! | 4 | `id` | UTF-8 |
+//! | 5 | `sequence` | u64 big-endian |
+//! | 6 | `event_type` | UTF-8 |
+//! | 7 | `late` | none: present means late |
+//! | 8 | `idempotency_key` | UTF-8 |
+//! | 9 | `payload` | as received |
+//! | 10 | `change` | JSON, the kind's own |
+//! | 11 | `failure` | u16 big-endian code, then UTF-8 |
+//! | 12 | `reprocesses` | u64 big-endian |
+//! | 13 | `decided_at` | i64 big-endian, microseconds |
+
+use bytes::Bytes;
+
+use super::{EntityKey, Kind, Position, Timestamp};
+
+/// Why an event that was accepted could not be applied to its entity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// An HTTP-like code, such as 404 for something that does not exist.
+    pub code: u16,
+    /// One sentence for a person.
+    pub message: String,
+}
+
+/// Everything that is kept of one accepted event. What it did (`change`) is written out, so that replaying it never
+/// depends on today's rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The event's own time, never further ahead of the receive time than the tolerance.
+    pub at: Timestamp,
+    /// When its entity decided it.
+    pub decided_at: Timestamp,
+    /// The configured source it came by, such as `support`.
+    pub source: String,
+    /// The entity it belongs to.
+    pub entity: EntityKey,
+    /// Its number among the entity's records, from 1; `None` for an event that failed.
+    pub sequence: Option<u64>,
+    /// Its name in the catalogue, such as `status.changed`.
+    pub event_type: String,
+    /// Whether something of it was older than what the entity already had.
+    pub late: bool,
+    /// The sender's key, if the contract has one.
+    pub idempotency_key: Option<String>,
+    /// The event as it was received.
+    pub payload: Bytes,
+    /// What it changed, in the words of its kind (JSON); empty for an event that failed.
+    pub change: Bytes,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+    /// The failed event that this record is another attempt at.
+    pub reprocesses: Option<Position>,
+}
+
+/// Bytes that are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("record is corrupt at field {field}")]
+pub struct Corrupt {
+    /// The tag of the field that could not be read.
+    pub field: u8,
+}
+
+mod tag {
+    pub(super) const AT: u8 = 1;
+    pub(super) const SOURCE: u8 = 2;
+    pub(super) const KIND: u8 = 3;
+    pub(super) const ID: u8 = 4;
+    pub(super) const SEQUENCE: u8 = 5;
+    pub(super) const EVENT_TYPE: u8 = 6;
+    pub(super) const LATE: u8 = 7;
+    pub(super) const IDEMPOTENCY_KEY: u8 = 8;
+    pub(super) const PAYLOAD: u8 = 9;
+    pub(super) const CHANGE: u8 = 10;
+    pub(super) const FAILURE: u8 = 11;
+    pub(super) const REPROCESSES: u8 = 12;
+    pub(super) const DECIDED_AT: u8 = 13;
+}
+
+impl Record {
+    /// The record's bytes, by the table of this module.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.payload.len() + self.change.len() + 160);
+        put(&mut out, tag::AT, &self.at.as_micros().to_be_bytes());
+        put(&mut out, tag::DECIDED_AT, &self.decided_at.as_micros().to_be_bytes());
+        put(&mut out, tag::SOURCE, self.source.as_bytes());
+        put(&mut out, tag::KIND, self.entity.kind().as_str().as_bytes());
+        put(&mut out, tag::ID, self.entity.id().as_bytes());
+        if let Some(sequence) = self.sequence {
+            put(&mut out, tag::SEQUENCE, &sequence.to_be_bytes());
+        }
+        put(&mut out, tag::EVENT_TYPE, self.event_type.as_bytes());
+        if self.late {
+            put(&mut out, tag::LATE, &[]);
+        }
+        if let Some(key) = &self.idempotency_key {
+            put(&mut out, tag::IDEMPOTENCY_KEY, key.as_bytes());
+        }
+        put(&mut out, tag::PAYLOAD, &self.payload);
+        if !self.change.is_empty() {
+            put(&mut out, tag::CHANGE, &self.change);
+        }
+        if let Some(failure) = &self.failure {
+            let mut bytes = failure.code.to_be_bytes().to_vec();
+            bytes.extend_from_slice(failure.message.as_bytes());
+            put(&mut out, tag::FAILURE, &bytes);
+        }
+        if let Some(position) = self.reprocesses {
+            put(&mut out, tag::REPROCESSES, &position.get().to_be_bytes());
+        }
+        out
+    }
+
+    /// Reads a record; its payload and change share memory with `bytes`.
+    ///
+    /// # Errors
+    /// [`Corrupt`] with the tag of the field that is missing, unknown or malformed.
+    pub fn decode(bytes: &Bytes) -> Result<Self, Corrupt> {
+        let mut fields: [Option<Bytes>; 14] = Default::default();
+        let mut rest = bytes.clone();
+        while !rest.is_empty() {
+            let (tag, value) = take(&mut rest)?;
+            *fields.get_mut(usize::from(tag)).ok_or(Corrupt { field: tag })? = Some(value);
+        }
+        let mut optional = |tag: u8| fields[usize::from(tag)].take();
+        let number =
+            |tag, bytes: Bytes| bytes.as_ref().try_into().map(u64::from_be_bytes).map_err(|_| Corrupt { field: tag });
+        let time = |tag, bytes| number(tag, bytes).map(|n| Timestamp::from_micros(n.cast_signed()));
+        let required = |tag, value: Option<Bytes>| value.ok_or(Corrupt { field: tag });
+        Ok(Self {
+            at: time(tag::AT, required(tag::AT, optional(tag::AT))?)?,
+            decided_at: time(tag::DECIDED_AT, required(tag::DECIDED_AT, optional(tag::DECIDED_AT))?)?,
+            source: text(tag::SOURCE, required(tag::SOURCE, optional(tag::SOURCE))?)?,
+            entity: {
+                let kind = text(tag::KIND, required(tag::KIND, optional(tag::KIND))?)?;
+                let id = text(tag::ID, required(tag::ID, optional(tag::ID))?)?;
+                let kind = Kind::parse(&kind).ok_or(Corrupt { field: tag::KIND })?;
+                EntityKey::try_new(kind, &id).map_err(|_| Corrupt { field: tag::ID })?
+            },
+            sequence: optional(tag::SEQUENCE).map(|bytes| number(tag::SEQUENCE, bytes)).transpose()?,
+            event_type: text(tag::EVENT_TYPE, required(tag::EVENT_TYPE, optional(tag::EVENT_TYPE))?)?,
+            late: optional(tag::LATE).is_some(),
+            idempotency_key: optional(tag::IDEMPOTENCY_KEY)
+                .map(|bytes| text(tag::IDEMPOTENCY_KEY, bytes))
+                .transpose()?,
+            payload: required(tag::PAYLOAD, optional(tag::PAYLOAD))?,
+            change: optional(tag::CHANGE).unwrap_or_default(),
+            failure: optional(tag::FAILURE).map(failure).transpose()?,
+            reprocesses: optional(tag::REPROCESSES)
+                .map(|bytes| number(tag::REPROCESSES, bytes).map(Position::new))
+                .transpose()?,
+        })
+    }
+}
+
+fn put(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    out.push(tag);
+    let mut length = value.len();
+    while length >= 0x80 {
+        out.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    out.push(length as u8);
+    out.extend_from_slice(value);
+}
+
+fn take(rest: &mut Bytes) -> Result<(u8, Bytes), Corrupt> {
+    let tag = rest[0];
+    let corrupt = Corrupt { field: tag };
+    let mut length = 0_usize;
+    let mut used = 1;
+    loop {
+        let byte = *rest.get(used).ok_or(corrupt)?;
+        // Four groups of seven bits hold 256 MiB, far above any record.
+        if used > 4 {
+            return Err(corrupt);
+        }
+        length |= usize::from(byte & 0x7f) << (7 * (used - 1));
+        used += 1;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    let end = used.checked_add(length).filter(|end| *end <= rest.len()).ok_or(corrupt)?;
+    let value = rest.slice(used..end);
+    *rest = rest.slice(end..);
+    Ok((tag, value))
+}
+
+fn text(tag: u8, bytes: Bytes) -> Result<String, Corrupt> {
+    String::from_utf8(bytes.into()).map_err(|_| Corrupt { field: tag })
+}
+
+fn failure(bytes: Bytes) -> Result<Failure, Corrupt> {
+    let corrupt = Corrupt { field: tag::FAILURE };
+    let (code, message) = bytes.split_first_chunk::<2>().ok_or(corrupt)?;
+    let message = String::from_utf8(message.to_vec()).map_err(|_| corrupt)?;
+    Ok(Failure { code: u16::from_be_bytes(*code), message })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample() -> Record {
+        Record {
+            at: Timestamp::from_micros(1_733_308_200_000_000),
+            decided_at: Timestamp::from_micros(1_733_308_200_000_001),
+            source: "support".into(),
+            entity: EntityKey::try_new(Kind::Ticket, "S").expect("valid"),
+            sequence: Some(3),
+            event_type: "status.changed".into(),
+            late: true,
+            idempotency_key: Some("k".into()),
+            payload: Bytes::from_static(b"{}"),
+            change: Bytes::from_static(b"[]"),
+            failure: Some(Failure { code: 404, message: "no".into() }),
+            reprocesses: Some(Position::new(9)),
+        }
+    }
+
+    /// Stores outlive versions: if these bytes change, the format number has to.
+    #[test]
+    fn the_bytes_of_a_record_never_change() {
+        let golden = "01080006286f438c1a000d080006286f438c1a010207737570706f727403067469636b6574040153\
+                      05080000000000000003060e7374617475732e6368616e676564070008016b09027b7d0a025b5d\
+                      0b0401946e6f0c080000000000000009";
+        assert_eq!(hex::encode(sample().encode()), golden.replace(char::is_whitespace, ""));
+    }
+
+    #[test]
+    fn a_field_from_the_future_is_refused() {
+        let mut bytes = sample().encode();
+        put(&mut bytes, 200, b"?");
+        assert_eq!(Record::decode(&bytes.into()), Err(Corrupt { field: 200 }));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(
+            micros in any::<i64>(), id in "[^\\p{Cc}]{1,60}", sequence in any::<Option<u64>>(), late in any::<bool>(),
+            key in any::<Option<String>>(), payload in prop::collection::vec(any::<u8>(), 0..40_000),
+            change in prop::collection::vec(any::<u8>(), 0..300),
+            failure in any::<Option<(u16, String)>>(), reprocesses in any::<Option<u64>>(),
+        ) {
+            let record = Record {
+                at: Timestamp::from_micros(micros),
+                decided_at: Timestamp::from_micros(micros),
+                source: "support".into(),
+                entity: EntityKey::try_new(Kind::Ticket, &id).expect("at most 240 bytes, none of them control"),
+                sequence, event_type: "x.y".into(), late, idempotency_key: key,
+                payload: payload.into(), change: change.into(),
+                failure: failure.map(|(code, message)| Failure { code, message }),
+                reprocesses: reprocesses.map(Position::new),
+            };
+            prop_assert_eq!(Record::decode(&record.encode().into()), Ok(record));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Record::decode(&bytes.into());
+        }
+
+        #[test]
+        fn a_cut_record_is_never_read_as_whole(cut in 1_usize..100) {
+            let bytes = sample().encode();
+            let kept = bytes.len().saturating_sub(cut);
+            let read = Record::decode(&Bytes::from(bytes).slice(..kept));
+            prop_assert!(read != Ok(sample()));
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! A moment in UTC, to the microsecond.
+
+use std::fmt;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, TimeZone, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A moment in UTC, counted in microseconds since 1970 so that two spellings of one instant are equal.
+///
+/// Shown as RFC 3339 with milliseconds and `Z`, which is how every answer and delivery gives times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The moment `micros` microseconds after the Unix epoch.
+    #[must_use]
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the Unix epoch.
+    #[must_use]
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// Reads an RFC 3339 time with any offset; `None` if it is not one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        DateTime::parse_from_rfc3339(text).ok().map(|time| Self(time.timestamp_micros()))
+    }
+
+    /// This moment moved forward by `by`, stopping at the end of representable time.
+    #[must_use]
+    pub fn saturating_add(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// This moment moved back by `by`, stopping at the beginning of representable time.
+    #[must_use]
+    pub fn saturating_sub(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// How far two moments lie apart, whichever is first.
+    #[must_use]
+    pub fn distance(self, other: Self) -> Duration {
+        Duration::from_micros(self.0.abs_diff(other.0))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time: DateTime<Utc> = Utc.timestamp_micros(self.0).single().unwrap_or_default();
+        f.write_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("expected an RFC 3339 time"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_spellings_of_one_instant_are_equal() {
+        let utc = Timestamp::parse("2025-12-04T10:30:00Z").expect("valid");
+        let offset = Timestamp::parse("2025-12-04T12:30:00.000+02:00").expect("valid");
+        assert_eq!(utc, offset);
+        assert_eq!(utc.to_string(), "2025-12-04T10:30:00.000Z");
+    }
+
+    #[test]
+    fn what_is_not_rfc_3339_is_refused() {
+        for text in ["", "yesterday", "2025-12-04", "2025-12-04 10:30:00", "1733308200"] {
+            assert_eq!(Timestamp::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! The data folder: our own lock and format file around sled's, and the only way to put something on the disk.
+//!
+//! ```text
+//! LOCK       held while a process uses the folder
+//! FORMAT     which format, which incarnation, and whether the log was ever begun
+//! log/       sled's own files (db, conf, snap.*; blobs/ stays empty)
+//! set-aside/ snapshot files that sled could not use
+//! ```
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::preflight::{self, Damage, SEGMENT_BYTES};
+use crate::event::Incarnation;
+use crate::faults::{Faults, Point};
+
+/// The format that this version writes and the newest that it reads.
+const FORMAT: u32 = 1;
+
+const INCARNATION_KEY: &[u8] = b"incarnation";
+
+/// Why a store was not opened. Nothing in it was changed, except where a variant says so.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file or folder could not be read, made or written.
+    #[error("cannot use {}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error("{} is in use by another process; stop that one first, or give this one a store.path of its own", .0.display())]
+    InUse(PathBuf),
+    /// Written by a later version.
+    #[error("{} says format {found}, and this version reads up to {FORMAT}; start the newer hookyard that wrote it", file.display())]
+    Newer {
+        /// The format file.
+        file: PathBuf,
+        /// The format it names.
+        found: u32,
+    },
+    /// The format file is not one.
+    #[error("{} is not a format file of a store; restore it from a backup, or point store.path elsewhere", .0.display())]
+    BadFormat(PathBuf),
+    /// There is a log, and nothing that says what it is.
+    #[error("{} is missing although there is a log beside it; restore it from a backup", .0.display())]
+    NoFormat(PathBuf),
+    /// Files are damaged. Nothing was touched.
+    #[error("the store is damaged, and nothing was changed; restore the data folder from a backup")]
+    Damaged(#[from] Damage),
+    /// sled found damage that reading alone does not show.
+    #[error("{} cannot be opened; keep a copy of the folder and restore it from a backup", folder.display())]
+    Sled {
+        /// sled's folder.
+        folder: PathBuf,
+        /// What sled said.
+        #[source]
+        source: sled::Error,
+    },
+    /// sled panicked on what it found.
+    #[error("{} made the store panic: {message}; keep a copy of the folder and restore it from a backup", folder.display())]
+    Panicked {
+        /// sled's folder.
+        folder: PathBuf,
+        /// The panic's message.
+        message: String,
+    },
+    /// The log belongs to another store or lost what was in it.
+    #[error("{} does not hold the log that FORMAT names; restore the data folder from a backup", .0.display())]
+    Foreign(PathBuf),
+    /// The log's end is not as any commit leaves it.
+    #[error("the journal in {} is broken at position {position}; restore the data folder from a backup", folder.display())]
+    Broken {
+        /// sled's folder.
+        folder: PathBuf,
+        /// Where.
+        position: u64,
+    },
+}
+
+/// An open data folder. The last one dropped closes it.
+pub struct Store {
+    db: sled::Db,
+    /// Our own handle of sled's file: sled's flush ends in `sync_file_range`, which leaves the file's metadata and the
+    /// device's cache unflushed.
+    db_file: File,
+    folder: PathBuf,
+    incarnation: Incarnation,
+    faults: Arc<dyn Faults>,
+    // Dropped last: the folder is free for the next process only once sled has let go of it.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the data folder at `path`, making it if there is none, with a page cache of `cache_bytes`.
+    ///
+    /// # Errors
+    /// [`OpenError`], each saying which file is wrong and what to do.
+    pub fn open(path: &Path, cache_bytes: u64, faults: Arc<dyn Faults>) -> Result<Arc<Self>, OpenError> {
+        make_folder(path)?;
+        let lock = lock(path)?;
+        let log = path.join("log");
+        let format_file = path.join("FORMAT");
+        let format = match Format::read(&format_file)? {
+            Some(format) => format,
+            None if log.exists() => return Err(OpenError::NoFormat(format_file)),
+            None => {
+                let format = Format { incarnation: draw_incarnation(), begun: false };
+                format.write(path)?;
+                format
+            }
+        };
+        if format.begun {
+            preflight::inspect(&log)?;
+            sync_all(&log.join("db"))?;
+            sync_all(&log)?;
+        }
+        let db = open_sled(path, &log, cache_bytes)?;
+        let db_path = log.join("db");
+        let db_file = File::open(&db_path).map_err(|source| OpenError::Io { path: db_path, source })?;
+        let store = Self { db, db_file, folder: path.to_owned(), incarnation: format.incarnation, faults, _lock: lock };
+        store.claim(&format)?;
+        preflight::no_blobs(&log)?;
+        Ok(Arc::new(store))
+    }
+
+    /// The tree `name`, made if there is none.
+    ///
+    /// # Errors
+    /// sled's own.
+    pub fn tree(&self, name: &str) -> Result<sled::Tree, sled::Error> {
+        self.db.open_tree(name)
+    }
+
+    /// Removes the tree `name` and all that is in it.
+    ///
+    /// # Errors
+    /// sled's own.
+    pub fn drop_tree(&self, name: &str) -> Result<(), sled::Error> {
+        self.db.drop_tree(name).map(|_| ())
+    }
+
+    /// Returns when all that was put before this call is on the disk.
+    ///
+    /// # Errors
+    /// Any I/O error; the store must be opened anew after one, since sled refuses every later write but may go on
+    /// answering that its buffers are flushed.
+    pub fn sync(&self) -> Result<(), sled::Error> {
+        self.faults.at(Point::Flush)?;
+        self.db.flush()?;
+        self.faults.at(Point::Sync)?;
+        self.db_file.sync_data()?;
+        Ok(())
+    }
+
+    /// The store's incarnation.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// The data folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn faults(&self) -> &dyn Faults {
+        self.faults.as_ref()
+    }
+
+    /// Checks that the log is the one that FORMAT names, or makes it so if it was never begun.
+    fn claim(&self, format: &Format) -> Result<(), OpenError> {
+        let sled = |source| OpenError::Sled { folder: self.folder.join("log"), source };
+        let meta = self.tree("meta").map_err(sled)?;
+        let expected = format.incarnation.get().to_be_bytes();
+        match meta.get(INCARNATION_KEY).map_err(sled)? {
+            Some(found) if found == expected => {}
+            None if !format.begun => {
+                meta.insert(INCARNATION_KEY, &expected).map_err(sled)?;
+                self.sync().map_err(sled)?;
+            }
+            _ => return Err(OpenError::Foreign(self.folder.join("log"))),
+        }
+        if !format.begun {
+            sync_all(&self.folder.join("log"))?;
+            Format { begun: true, ..*format }.write(&self.folder)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Format {
+    incarnation: Incarnation,
+    /// Whether a log was ever synced: before that, an empty folder is no loss.
+    begun: bool,
+}
+
+impl Format {
+    fn read(file: &Path) -> Result<Option<Self>, OpenError> {
+        let text = match fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(OpenError::BadFormat(file.to_owned()));
+            }
+            Err(source) => return Err(OpenError::Io { path: file.to_owned(), source }),
+        };
+        let value = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "));
+            line.ok_or_else(|| OpenError::BadFormat(file.to_owned()))
+        };
+        let found: u32 = value("hookyard-store-format")?.parse().map_err(|_| OpenError::BadFormat(file.to_owned()))?;
+        if found > FORMAT {
+            return Err(OpenError::Newer { file: file.to_owned(), found });
+        }
+        let incarnation =
+            u32::from_str_radix(value("incarnation")?, 16).map_err(|_| OpenError::BadFormat(file.to_owned()))?;
+        Ok(Some(Self { incarnation: Incarnation::new(incarnation), begun: value("log-begun")? == "true" }))
+    }
+
+    fn write(self, folder: &Path) -> Result<(), OpenError> {
+        let temporary = folder.join("FORMAT.new");
+        let io = |source| OpenError::Io { path: temporary.clone(), source };
+        let mut file = File::create(&temporary).map_err(io)?;
+        write!(
+            file,
+            "hookyard-store-format = {FORMAT}\nincarnation = {:08x}\nlog-begun = {}\n",
+            self.incarnation.get(),
+            self.begun
+        )
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&temporary, folder.join("FORMAT")))
+        .map_err(io)?;
+        sync_all(folder)
+    }
+}
+
+fn make_folder(path: &Path) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
+    // Only the owner may look inside: events hold what customers wrote.
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)
+}
+
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let file = path.join("LOCK");
+    let io = |source| OpenError::Io { path: file.clone(), source };
+    let lock = File::options().create(true).truncate(false).write(true).open(&file).map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
+        Err(fs::TryLockError::Error(source)) => Err(OpenError::Io { path: file, source }),
+    }
+}
+
+fn draw_incarnation() -> Incarnation {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes).expect("the operating system has randomness");
+    Incarnation::new(u32::from_be_bytes(bytes))
+}
+
+fn sync_all(path: &Path) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
+    File::open(path).and_then(|file| file.sync_all()).map_err(io)
+}
+
+/// Opens sled; if it cannot use its snapshot file (a cache of where pages are, which an abrupt stop can leave ahead of the
+/// log), sets that aside and lets sled read the whole log instead.
+fn open_sled(path: &Path, log: &Path, cache_bytes: u64) -> Result<sled::Db, OpenError> {
+    let first = match try_open(log, cache_bytes) {
+        Ok(db) => return Ok(db),
+        Err(error) => error,
+    };
+    let aside = path.join("set-aside");
+    let moved = move_snapshots(log, &aside).map_err(|source| OpenError::Io { path: aside.clone(), source })?;
+    if moved.is_empty() {
+        return Err(first);
+    }
+    warn!(error = &first as &dyn std::error::Error, "snapshot set aside, reading the whole log instead");
+    match try_open(log, cache_bytes) {
+        Ok(db) => {
+            info!(set_aside = %aside.display(), "store opened without its snapshot");
+            Ok(db)
+        }
+        Err(_) => {
+            for name in moved {
+                // The first error is the one to tell; the files stay in `set-aside` if they cannot be put back.
+                let _ = fs::rename(aside.join(&name), log.join(&name));
+            }
+            Err(first)
+        }
+    }
+}
+
+fn try_open(log: &Path, cache_bytes: u64) -> Result<sled::Db, OpenError> {
+    let config = sled::Config::new()
+        .path(log)
+        .cache_capacity(cache_bytes)
+        .segment_size(SEGMENT_BYTES)
+        // Every sync is ours, so that what is answered and what is on the disk are never decided by a timer.
+        .flush_every_ms(None);
+    match crate::panics::contain(|| config.open()) {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(source)) => Err(OpenError::Sled { folder: log.to_owned(), source }),
+        Err(message) => Err(OpenError::Panicked { folder: log.to_owned(), message }),
+    }
+}
+
+fn move_snapshots(log: &Path, aside: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+    let mut moved = Vec::new();
+    for entry in fs::read_dir(log)? {
+        let name = entry?.file_name();
+        if name.to_string_lossy().starts_with("snap.") {
+            fs::create_dir_all(aside)?;
+            fs::rename(log.join(&name), aside.join(&name))?;
+            moved.push(name);
+        }
+    }
+    Ok(moved)
+}

@@ -1,0 +1,27 @@
+//! Hookyard receives signed webhooks, gives every entity its own actor, applies that entity's events strictly in order,
+//! and keeps them in an embedded store.
+//!
+//! One folder for each stage, in the order in which an event passes them; a stage uses only what comes after it:
+//!
+//! ```text
+//!  sender ──HTTP──> edge ──> router ──> entity ──> journal ──> projection ──> readers
+//!                    │          │          │          │             │
+//!               authenticate  admit,     decide,   make it      derive what
+//!               and decode    no doubles apply     durable      is asked for
+//! ```
+//!
+//! Beside the stages: [`event`] is their common vocabulary, [`config`] what an operator sets, [`clock`] and [`faults`] what
+//! tests replace, [`app`] puts all together, and [`cli`] is what a person types.
+
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod edge;
+pub mod entity;
+pub mod event;
+pub mod faults;
+pub mod journal;
+pub mod panics;
+pub mod projection;
+pub mod router;

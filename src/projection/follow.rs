@@ -1,0 +1,314 @@
+//! The projection's thread: follows the journal to its durable end, writes rows, checkpoints.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::error;
+
+use super::claims::Archive;
+use super::index::Index;
+use super::snapshot::Offers;
+use super::{Reads, TREE};
+use crate::clock::Clock;
+use crate::event::{Corrupt, Fingerprint, Position, Record};
+use crate::journal::{Frame, Journal, ReadError, Store};
+
+/// Rows that wait at most, before they are written: enough to write a busy entity's row once instead of many times.
+const DIRTY_ROWS_MAX: usize = 2_000;
+/// How long a row waits at most when nobody asks for it.
+const WRITE_INTERVAL: Duration = Duration::from_millis(250);
+/// How far a crash sets the projection back.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// After a wake-up, how long more commits are awaited: one pass over twenty costs less than twenty passes.
+const GATHER_INTERVAL: Duration = Duration::from_millis(5);
+
+/// What bounds the projection.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The longest time for which a source remembers idempotency keys.
+    pub claim_window: Duration,
+}
+
+/// Why the projection cannot go on. The store must be opened anew.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The tree failed.
+    #[error("cannot write what is derived from the journal")]
+    Store(#[from] sled::Error),
+    /// The journal failed.
+    #[error(transparent)]
+    Journal(#[from] ReadError),
+    /// A record cannot be read.
+    #[error("the record at position {position} cannot be read")]
+    Record {
+        /// Where it stands.
+        position: Position,
+        /// What is wrong with it.
+        #[source]
+        source: Corrupt,
+    },
+    /// The journal lost records that the projection has seen.
+    #[error(
+        "the journal ends at position {end}, but records up to {seen} were read from it before; restore the data folder from a backup"
+    )]
+    AheadOfJournal {
+        /// The journal's end.
+        end: Position,
+        /// The position after the last record seen.
+        seen: Position,
+    },
+    /// A reader found what was derived unreadable.
+    #[error(transparent)]
+    Unreadable(#[from] super::Unavailable),
+    /// The thread could not be started.
+    #[error("cannot start the projection's thread")]
+    Thread(#[from] std::io::Error),
+}
+
+/// The projection of one opening of the store.
+pub struct Projection {
+    shared: Arc<Shared>,
+    archive: Arc<Archive>,
+    offers: Arc<Offers>,
+    written: watch::Receiver<Position>,
+    failed: watch::Receiver<Option<String>>,
+    tree: sled::Tree,
+    journal: Arc<dyn Journal>,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+/// What readers and the thread say to each other.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// Readers wait for everything before this position.
+    wanted: AtomicU64,
+    stopping: std::sync::atomic::AtomicBool,
+    wake: Notify,
+}
+
+impl Shared {
+    /// Asks for everything before `position` to be written now.
+    pub(super) fn want(&self, position: Position) {
+        if self.wanted.fetch_max(position.get(), Ordering::AcqRel) < position.get() {
+            self.wake.notify_one();
+        }
+    }
+}
+
+impl Projection {
+    /// Catches up with `journal`, then goes on following it on a thread of its own. Blocks until it has caught up.
+    ///
+    /// # Errors
+    /// [`Failed`] when the store fails or what is derived does not fit the journal.
+    pub fn start(
+        store: Arc<Store>,
+        journal: Arc<dyn Journal>,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+        fingerprint: Fingerprint,
+    ) -> Result<Arc<Self>, Failed> {
+        let tree = store.tree(TREE)?;
+        let archive = Arc::new(Archive::open(tree.clone())?);
+        let offers = Arc::new(Offers::default());
+        let shared = Arc::new(Shared::default());
+        let mut follower = Follower {
+            index: Index::open(tree.clone())?,
+            archive: Arc::clone(&archive),
+            offers: Arc::clone(&offers),
+            journal: Arc::clone(&journal),
+            store,
+            clock,
+            fingerprint,
+            claim_window: limits.claim_window,
+        };
+        let end = *journal.durable_end().borrow();
+        let seen = Position::new(follower.index.cursor.position).max(archive.end());
+        if seen > end {
+            return Err(Failed::AheadOfJournal { end, seen });
+        }
+        follower.recall_claims()?;
+        follower.pass_all()?;
+        follower.index.write()?;
+        let (written_sender, written) = watch::channel(follower.position());
+        let (failed_sender, failed) = watch::channel(None);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let for_thread = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("projection".into()).spawn(move || {
+            if let Err(error) = runtime.block_on(follower.run(&for_thread, &written_sender)) {
+                error!(error = &error as &dyn std::error::Error, "projection failed");
+                failed_sender.send_replace(Some(error.to_string()));
+            }
+        })?;
+        let thread = Mutex::new(Some(thread));
+        Ok(Arc::new(Self { shared, archive, offers, written, failed, tree, journal, thread }))
+    }
+
+    /// The position before which everything can be read, and every change of it.
+    #[must_use]
+    pub fn written(&self) -> watch::Receiver<Position> {
+        self.written.clone()
+    }
+
+    /// Becomes `Some` with the reason when the projection cannot go on.
+    #[must_use]
+    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+        self.failed.clone()
+    }
+
+    /// Claims that the projection has passed.
+    #[must_use]
+    pub fn archive(&self) -> &Arc<Archive> {
+        &self.archive
+    }
+
+    /// Where entities offer their states.
+    #[must_use]
+    pub fn offers(&self) -> &Arc<Offers> {
+        &self.offers
+    }
+
+    /// What readers use.
+    #[must_use]
+    pub fn reads(&self) -> Reads {
+        let shared = Arc::clone(&self.shared);
+        Reads::new(self.tree.clone(), Arc::clone(&self.journal), shared, self.written.clone())
+    }
+
+    /// Follows the journal to its end a last time, checkpoints, and ends the thread. Blocks until then.
+    pub fn close(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        self.shared.wake.notify_one();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic there has been logged by the hook, and the next opening repeats what it left undone.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Follower {
+    index: Index,
+    archive: Arc<Archive>,
+    offers: Arc<Offers>,
+    journal: Arc<dyn Journal>,
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    fingerprint: Fingerprint,
+    claim_window: Duration,
+}
+
+impl Follower {
+    fn position(&self) -> Position {
+        Position::new(self.index.cursor.position)
+    }
+
+    async fn run(mut self, shared: &Shared, written: &watch::Sender<Position>) -> Result<(), Failed> {
+        let mut durable_end = self.journal.durable_end();
+        let mut write_due = Instant::now() + WRITE_INTERVAL;
+        let mut checkpoint_due = Instant::now() + CHECKPOINT_INTERVAL;
+        let mut checkpointed = Position::new(0);
+        loop {
+            let stopping = shared.stopping.load(Ordering::Acquire);
+            durable_end.borrow_and_update();
+            self.pass_all()?;
+            let now = Instant::now();
+            let unwritten = *written.borrow() < self.position();
+            let wanted = shared.wanted.load(Ordering::Acquire) > written.borrow().get();
+            if unwritten && (wanted || stopping || now >= write_due) {
+                self.index.write()?;
+                written.send_replace(self.position());
+                write_due = now + WRITE_INTERVAL;
+            }
+            if stopping || (now >= checkpoint_due && checkpointed < *written.borrow()) {
+                self.checkpoint(written)?;
+                checkpointed = self.position();
+                checkpoint_due = now + CHECKPOINT_INTERVAL;
+            }
+            if stopping {
+                return Ok(());
+            }
+            let idle = checkpointed == self.position();
+            let next = if idle { now + CHECKPOINT_INTERVAL } else { write_due.max(now) };
+            tokio::select! {
+                biased;
+                () = shared.wake.notified() => {}
+                changed = durable_end.changed() => {
+                    if changed.is_err() {
+                        // The journal is gone: what is left to do is what `close` asks for.
+                        shared.wake.notified().await;
+                    } else {
+                        // Either way there is something to do now.
+                        let _ = timeout(GATHER_INTERVAL, shared.wake.notified()).await;
+                    }
+                }
+                () = sleep_until(next), if !idle => {}
+            }
+        }
+    }
+
+    fn checkpoint(&mut self, written: &watch::Sender<Position>) -> Result<(), Failed> {
+        if *written.borrow() < self.position() {
+            self.index.write()?;
+            written.send_replace(self.position());
+        }
+        self.store.sync()?;
+        self.index.write_cursor()?;
+        self.archive.expire(self.clock.wall().saturating_sub(self.claim_window))?;
+        Ok(())
+    }
+
+    /// Takes in everything up to the durable end.
+    fn pass_all(&mut self) -> Result<(), Failed> {
+        while let Some(frame) = self.journal.read(self.position())? {
+            let mut position = self.position();
+            while let Some((entry, record)) = decode(&frame, position)? {
+                self.index.pass(position, entry, &record, &self.offers)?;
+                if position >= self.archive.end() {
+                    self.pass_claim(position, entry, &record)?;
+                }
+                position = position.plus(1);
+            }
+            if self.index.dirty_rows() >= DIRTY_ROWS_MAX {
+                self.index.write()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads again the claims that stand in no block but lie behind the cursor.
+    fn recall_claims(&mut self) -> Result<(), Failed> {
+        let cursor = self.position();
+        let mut position = self.archive.end();
+        while position < cursor {
+            let Some(frame) = self.journal.read(position)? else { break };
+            while let Some((entry, record)) = decode(&frame, position)?.filter(|_| position < cursor) {
+                self.pass_claim(position, entry, &record)?;
+                position = position.plus(1);
+            }
+        }
+        Ok(())
+    }
+
+    fn pass_claim(
+        &self,
+        position: Position,
+        received_at: crate::event::Timestamp,
+        record: &Record,
+    ) -> Result<(), sled::Error> {
+        let claim = record.idempotency_key.as_ref().map(|key| (self.fingerprint)(&record.source, key));
+        self.archive.pass(position, received_at, claim)
+    }
+}
+
+/// The record at `position` of `frame` with its receive time, or `None` beyond the frame's end.
+fn decode(frame: &Frame, position: Position) -> Result<Option<(crate::event::Timestamp, Record)>, Failed> {
+    let Some(entry) = frame.entry(position) else { return Ok(None) };
+    let bytes: &Bytes = &entry.bytes;
+    let record = Record::decode(bytes).map_err(|source| Failed::Record { position, source })?;
+    Ok(Some((entry.received_at, record)))
+}

@@ -1,0 +1,261 @@
+//! What the projection has derived from the journal but not yet written: rows in memory, written whole and seldom.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use super::events::{self, Block, Mark, Slot};
+use super::keys;
+use super::snapshot::{self, Offers};
+use crate::event::{EntityKey, Kind, Position, Record, Timestamp, fingerprint};
+
+/// Positions in one row of a timeline.
+pub(super) const CHUNK_RECORDS: u64 = 64;
+
+/// Attempts at one event that are remembered; the claim on the next attempt's number then refuses any more.
+const ATTEMPTS_MAX: usize = 1_000;
+
+/// Rows of timelines that are kept in memory after they were written, for entities that go on.
+const CLEAN_CHUNKS_MAX: usize = 8 * 1024;
+
+/// The row that says how far the projection is, with the counts that belong to exactly that point.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Cursor {
+    /// Everything before this position is in the tree.
+    pub(super) position: u64,
+    /// How many entities of each kind there are.
+    births: BTreeMap<Kind, u64>,
+}
+
+impl Cursor {
+    fn load(tree: &sled::Tree) -> Result<Self, sled::Error> {
+        let start = Self { position: Position::FIRST.get(), births: BTreeMap::new() };
+        tree.get(keys::CURSOR)?.map_or(Ok(start), |row| parse(&row))
+    }
+}
+
+/// The names that event blocks refer to by number. Numbers are given once and never change.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names(Vec<String>);
+
+impl Names {
+    pub(super) fn load(tree: &sled::Tree) -> Result<Self, sled::Error> {
+        tree.get(keys::NAMES)?.map_or(Ok(Self::default()), |row| parse(&row).map(Self))
+    }
+
+    /// The number of `name`, if an event ever had it.
+    pub(super) fn number(&self, name: &str) -> Option<u16> {
+        self.0.iter().position(|known| known == name).and_then(|number| u16::try_from(number).ok())
+    }
+
+    fn number_or_add(&mut self, name: &str) -> u16 {
+        self.number(name).unwrap_or_else(|| {
+            self.0.push(name.to_owned());
+            u16::try_from(self.0.len() - 1).expect("sources, kinds and event types are configured, so few")
+        })
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(row: &[u8]) -> Result<T, sled::Error> {
+    serde_json::from_slice(row).map_err(|_| sled::Error::ReportableBug("a row of the projection is malformed".into()))
+}
+
+fn to_row<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("numbers and texts always serialize")
+}
+
+/// A row of a timeline: positions of up to 64 consecutive records, 0 where there is none yet.
+#[derive(Default)]
+struct Chunk {
+    positions: Vec<u64>,
+    dirty: bool,
+}
+
+/// Rows that differ from the tree, and the cursor they lead to.
+pub(super) struct Index {
+    tree: sled::Tree,
+    pub(super) cursor: Cursor,
+    names: Names,
+    names_written: usize,
+    chunks: HashMap<(EntityKey, u32), Chunk>,
+    blocks: BTreeMap<u64, Block>,
+    births: Vec<(Vec<u8>, String)>,
+    attempts: BTreeMap<Position, Vec<u64>>,
+    snapshots: HashMap<EntityKey, (u64, Vec<u8>)>,
+    dirty_rows: usize,
+}
+
+impl Index {
+    pub(super) fn open(tree: sled::Tree) -> Result<Self, sled::Error> {
+        let cursor = Cursor::load(&tree)?;
+        let names = Names::load(&tree)?;
+        Ok(Self {
+            tree,
+            cursor,
+            names_written: names.0.len(),
+            names,
+            chunks: HashMap::new(),
+            blocks: BTreeMap::new(),
+            births: Vec::new(),
+            attempts: BTreeMap::new(),
+            snapshots: HashMap::new(),
+            dirty_rows: 0,
+        })
+    }
+
+    /// Rows that wait to be written.
+    pub(super) fn dirty_rows(&self) -> usize {
+        self.dirty_rows
+    }
+
+    /// Takes in the record at `position`, which must be the cursor's.
+    pub(super) fn pass(
+        &mut self,
+        position: Position,
+        received_at: Timestamp,
+        record: &Record,
+        offers: &Offers,
+    ) -> Result<(), sled::Error> {
+        let mark = match (record.reprocesses, &record.failure) {
+            (Some(original), failure) => {
+                self.attempt(original, position, failure.is_none())?;
+                Mark::Attempt
+            }
+            (None, Some(_)) => Mark::Failed,
+            (None, None) => Mark::Completed,
+        };
+        let slot = Slot {
+            received_at,
+            id: fingerprint("", record.entity.id()),
+            source: self.names.number_or_add(&record.source),
+            event_type: self.names.number_or_add(&record.event_type),
+            kind: self.names.number_or_add(record.entity.kind().as_str()),
+            mark,
+        };
+        let (block, place) = events::place(position);
+        self.block(block)?.set(place, slot);
+        if let Some(sequence) = record.sequence {
+            self.follow(&record.entity, sequence, position)?;
+            if let Some(state) = offers.take(&record.entity, sequence) {
+                self.dirty_rows += 1;
+                self.snapshots.insert(record.entity.clone(), state);
+            }
+        }
+        self.cursor.position = position.plus(1).get();
+        Ok(())
+    }
+
+    /// Writes every waiting row. The cursor row is not among them: see [`Index::write_cursor`].
+    pub(super) fn write(&mut self) -> Result<(), sled::Error> {
+        for ((entity, number), chunk) in self.chunks.iter_mut().filter(|(_, chunk)| chunk.dirty) {
+            self.tree.insert(keys::timeline(entity, *number), encode_positions(&chunk.positions))?;
+            chunk.dirty = false;
+        }
+        for (key, id) in self.births.drain(..) {
+            self.tree.insert(key, id.as_str())?;
+        }
+        // Before the blocks that refer to them.
+        if self.names_written < self.names.0.len() {
+            self.tree.insert(keys::NAMES, to_row(&self.names.0))?;
+            self.names_written = self.names.0.len();
+        }
+        let open_block = events::place(Position::new(self.cursor.position)).0;
+        for (number, block) in &self.blocks {
+            self.tree.insert(keys::events(*number), block.encode())?;
+        }
+        self.blocks.retain(|number, _| *number == open_block);
+        for (position, attempts) in std::mem::take(&mut self.attempts) {
+            self.tree.insert(keys::attempts(position), encode_positions(&attempts))?;
+        }
+        for (entity, (sequence, state)) in self.snapshots.drain() {
+            snapshot::store(&self.tree, &entity, sequence, &state)?;
+        }
+        if self.chunks.len() > CLEAN_CHUNKS_MAX {
+            self.chunks.clear();
+        }
+        self.dirty_rows = 0;
+        Ok(())
+    }
+
+    /// Writes the cursor row, after a sync that followed the rows it vouches for.
+    pub(super) fn write_cursor(&self) -> Result<(), sled::Error> {
+        self.tree.insert(keys::CURSOR, to_row(&self.cursor)).map(|_| ())
+    }
+
+    fn follow(&mut self, entity: &EntityKey, sequence: u64, position: Position) -> Result<(), sled::Error> {
+        if sequence == 1 {
+            let number = self.cursor.births.entry(entity.kind()).or_default();
+            self.births.push((keys::birth(entity.kind(), *number), entity.id().to_owned()));
+            self.dirty_rows += 1;
+            *number += 1;
+        }
+        let (number, slot) = chunk_place(sequence);
+        let tree = &self.tree;
+        let chunk = match self.chunks.entry((entity.clone(), number)) {
+            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::hash_map::Entry::Vacant(new) => {
+                // Nothing stands before the first slot, so nothing has to be read for it.
+                let stored = if slot == 0 { None } else { tree.get(keys::timeline(entity, number))? };
+                let positions = stored.map(|row| decode_positions(&row)).unwrap_or_default();
+                new.insert(Chunk { positions, dirty: false })
+            }
+        };
+        if chunk.positions.len() <= slot {
+            chunk.positions.resize(slot + 1, 0);
+        }
+        chunk.positions[slot] = position.get();
+        if !chunk.dirty {
+            chunk.dirty = true;
+            self.dirty_rows += 1;
+        }
+        Ok(())
+    }
+
+    fn attempt(&mut self, original: Position, position: Position, succeeded: bool) -> Result<(), sled::Error> {
+        if !self.attempts.contains_key(&original) {
+            let stored = self.tree.get(keys::attempts(original))?;
+            self.attempts.insert(original, stored.map(|row| decode_positions(&row)).unwrap_or_default());
+            self.dirty_rows += 1;
+        }
+        let attempts = self.attempts.get_mut(&original).expect("it was just put there");
+        if let Err(place) = attempts.binary_search(&position.get()) {
+            attempts.insert(place, position.get());
+            attempts.drain(..attempts.len().saturating_sub(ATTEMPTS_MAX));
+        }
+        if succeeded {
+            let (block, place) = events::place(original);
+            self.block(block)?.mark(place, Mark::Completed);
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, number: u64) -> Result<&mut Block, sled::Error> {
+        if !self.blocks.contains_key(&number) {
+            let stored = self.tree.get(keys::events(number))?;
+            self.blocks.insert(number, stored.and_then(|row| Block::decode(&row)).unwrap_or_default());
+            self.dirty_rows += 1;
+        }
+        Ok(self.blocks.get_mut(&number).expect("it was just put there"))
+    }
+}
+
+/// The row that holds the record `sequence` of an entity, and its slot there.
+pub(super) fn chunk_place(sequence: u64) -> (u32, usize) {
+    let index = sequence - 1;
+    let chunk = u32::try_from(index / CHUNK_RECORDS).expect("no entity has 2^38 records");
+    (chunk, (index % CHUNK_RECORDS) as usize)
+}
+
+const POSITIONS_FORMAT: u8 = 1;
+
+fn encode_positions(positions: &[u64]) -> Vec<u8> {
+    let mut row = Vec::with_capacity(1 + positions.len() * 8);
+    row.push(POSITIONS_FORMAT);
+    positions.iter().for_each(|position| row.extend_from_slice(&position.to_be_bytes()));
+    row
+}
+
+pub(super) fn decode_positions(row: &[u8]) -> Vec<u64> {
+    let (positions, _) = row.get(1..).unwrap_or_default().as_chunks::<8>();
+    positions.iter().map(|bytes| u64::from_be_bytes(*bytes)).collect()
+}

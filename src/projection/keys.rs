@@ -1,0 +1,153 @@
+//! The keys of the one tree that holds everything derived.
+//!
+//! | tag | key after the tag | value |
+//! |---|---|---|
+//! | 1 | – | the cursor row |
+//! | 2 | entity, chunk u32 | up to 64 positions of the entity's records, slot = (sequence − 1) mod 64 |
+//! | 3 | entity, sequence u64, chunk u16 | a part of the entity's state after that record |
+//! | 4 | kind, number u64 | the id of the kind's n-th entity, from 0 |
+//! | 5 | block u64 | what lists of events filter by, 512 events a block |
+//! | 6 | position u64 | the attempts at reprocessing the failed event there |
+//! | 7 | position u64, chunk u16 | a part of a sorted block of claims, by the block's last position |
+//! | 8 | – | the names that event blocks refer to by number |
+//!
+//! Integers are big-endian, so that keys sort as what they name. A text is written with 0 as `0, 255` and ended by `0, 1`:
+//! no text's key is the beginning of another's, and texts sort as their bytes do.
+
+use crate::event::{EntityKey, Kind, Position};
+
+pub(super) const CURSOR: &[u8] = &[1];
+const TIMELINE: u8 = 2;
+const SNAPSHOT: u8 = 3;
+const BIRTH: u8 = 4;
+const EVENTS: u8 = 5;
+const ATTEMPTS: u8 = 6;
+pub(super) const CLAIMS: u8 = 7;
+pub(super) const NAMES: &[u8] = &[8];
+
+fn text(key: &mut Vec<u8>, text: &str) {
+    for byte in text.bytes() {
+        key.push(byte);
+        if byte == 0 {
+            key.push(255);
+        }
+    }
+    key.extend_from_slice(&[0, 1]);
+}
+
+fn entity(tag: u8, entity: &EntityKey) -> Vec<u8> {
+    let mut key = Vec::with_capacity(entity.id().len() + 32);
+    key.push(tag);
+    text(&mut key, entity.kind().as_str());
+    text(&mut key, entity.id());
+    key
+}
+
+pub(super) fn timeline_prefix(key: &EntityKey) -> Vec<u8> {
+    entity(TIMELINE, key)
+}
+
+pub(super) fn timeline(key: &EntityKey, chunk: u32) -> Vec<u8> {
+    let mut key = timeline_prefix(key);
+    key.extend_from_slice(&chunk.to_be_bytes());
+    key
+}
+
+/// The chunk number in a key that [`timeline`] made.
+pub(super) fn timeline_chunk(key: &[u8]) -> Option<u32> {
+    key.last_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+pub(super) fn snapshot_prefix(key: &EntityKey) -> Vec<u8> {
+    entity(SNAPSHOT, key)
+}
+
+pub(super) fn snapshot(key: &EntityKey, sequence: u64, chunk: u16) -> Vec<u8> {
+    let mut key = snapshot_prefix(key);
+    key.extend_from_slice(&sequence.to_be_bytes());
+    key.extend_from_slice(&chunk.to_be_bytes());
+    key
+}
+
+/// The sequence in a key that [`snapshot`] made.
+pub(super) fn snapshot_sequence(key: &[u8]) -> Option<u64> {
+    let (sequence, _chunk) = key.last_chunk::<10>()?.split_first_chunk::<8>()?;
+    Some(u64::from_be_bytes(*sequence))
+}
+
+pub(super) fn birth(kind: Kind, number: u64) -> Vec<u8> {
+    let mut key = vec![BIRTH];
+    text(&mut key, kind.as_str());
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+pub(super) fn events(block: u64) -> [u8; 9] {
+    numbered(EVENTS, block)
+}
+
+pub(super) fn attempts(position: Position) -> [u8; 9] {
+    numbered(ATTEMPTS, position.get())
+}
+
+pub(super) fn claims(last: Position, chunk: u16) -> [u8; 11] {
+    let mut key = [0; 11];
+    key[..9].copy_from_slice(&numbered(CLAIMS, last.get()));
+    key[9..].copy_from_slice(&chunk.to_be_bytes());
+    key
+}
+
+/// The block's last position in a key that [`claims`] made.
+pub(super) fn claims_last(key: &[u8]) -> Option<Position> {
+    let (position, _chunk) = key.get(1..)?.split_first_chunk::<8>()?;
+    Some(Position::new(u64::from_be_bytes(*position)))
+}
+
+fn numbered(tag: u8, number: u64) -> [u8; 9] {
+    let mut key = [tag; 9];
+    key[1..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ticket(id: &str) -> EntityKey {
+        EntityKey::try_new(Kind::Ticket, id).expect("valid")
+    }
+
+    #[test]
+    fn the_bytes_of_keys_never_change() {
+        assert_eq!(hex::encode(timeline(&ticket("A"), 2)), "027469636b6574000141000100000002");
+        assert_eq!(hex::encode(snapshot(&ticket("A"), 3, 1)), "037469636b6574000141000100000000000000030001");
+        assert_eq!(hex::encode(birth(Kind::Ticket, 9)), "047469636b657400010000000000000009");
+        assert_eq!(hex::encode(events(1)), "050000000000000001");
+        assert_eq!(hex::encode(attempts(Position::new(1))), "060000000000000001");
+        assert_eq!(hex::encode(claims(Position::new(1), 2)), "0700000000000000010002");
+    }
+
+    proptest! {
+        #[test]
+        fn keys_sort_as_what_they_name(a in "[^\\p{Cc}]{1,9}", b in "[^\\p{Cc}]{1,9}", m in any::<u32>(), n in any::<u32>()) {
+            let (first, second) = (timeline(&ticket(&a), m), timeline(&ticket(&b), n));
+            prop_assert_eq!(first.cmp(&second), (a.as_bytes(), m).cmp(&(b.as_bytes(), n)));
+            prop_assert_eq!(timeline_chunk(&first), Some(m));
+        }
+
+        #[test]
+        fn texts_with_zero_bytes_sort_as_texts(a in "[\0\u{1}a]{0,6}", b in "[\0\u{1}a]{0,6}") {
+            let encoded = |value: &str| { let mut key = Vec::new(); text(&mut key, value); key };
+            prop_assert_eq!(encoded(&a).cmp(&encoded(&b)), a.as_bytes().cmp(b.as_bytes()));
+            prop_assert!(a == b || !encoded(&a).starts_with(&encoded(&b)));
+        }
+
+        #[test]
+        fn no_entity_s_rows_are_among_another_s(a in "[^\\p{Cc}]{1,5}", b in "[^\\p{Cc}]{1,5}", n in any::<u64>()) {
+            prop_assume!(a != b);
+            prop_assert!(!snapshot(&ticket(&a), n, 0).starts_with(&snapshot_prefix(&ticket(&b))));
+        }
+    }
+}

@@ -1,0 +1,486 @@
+//! What readers ask, answered from what is written: everything that was durable when they came, and nothing that was not.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::events::{BLOCK_EVENTS, Block, Mark, Slot};
+use super::follow::Shared;
+use super::index::{self, CHUNK_RECORDS, Names};
+use super::{keys, snapshot};
+use crate::event::{EntityKey, Incarnation, Kind, Position, Record, Timestamp, fingerprint};
+use crate::journal::{Frame, Journal, ReadError};
+
+/// Which part of a list is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// From 1.
+    pub page: u64,
+    /// From 1 to 100.
+    pub page_size: u64,
+}
+
+impl PageRequest {
+    fn skipped(self) -> u64 {
+        (self.page - 1).saturating_mul(self.page_size)
+    }
+
+    /// Of `total` numbered things, those of this page, highest number first. Numbers begin at 0.
+    fn numbers(self, total: u64) -> impl Iterator<Item = u64> {
+        let end = total.saturating_sub(self.skipped());
+        (end.saturating_sub(self.page_size)..end).rev()
+    }
+}
+
+/// A part of a list.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// The part asked for.
+    pub items: Vec<T>,
+    /// How many the whole list has.
+    pub total: u64,
+}
+
+/// A record with where and when it was stored.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Its place in the journal.
+    pub position: Position,
+    /// When its request was received.
+    pub received_at: Timestamp,
+    /// When it was written.
+    pub committed_at: Timestamp,
+    /// The record.
+    pub record: Record,
+}
+
+/// An entity's ends and what lies between.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// The entity's first record.
+    pub first: Stored,
+    /// The entity's newest record.
+    pub last: Stored,
+    /// What its state is made of.
+    pub past: Past,
+}
+
+/// What an entity's state is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    /// The newest stored state, with the sequence of the last record in it.
+    pub snapshot: Option<(u64, Vec<u8>)>,
+    /// The records after the snapshot, in order.
+    pub later: Vec<Stored>,
+}
+
+/// How far an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Applied to its entity.
+    Completed,
+    /// Accepted, but it could not be applied.
+    Failed,
+}
+
+/// An event with what became of it.
+#[derive(Clone, Debug)]
+pub struct EventView {
+    /// The event as it was first stored.
+    pub event: Stored,
+    /// How far it is.
+    pub status: Status,
+    /// The newest record that tried it again, if any did.
+    pub resolution: Option<Stored>,
+    /// How often it was tried again.
+    pub attempts: u32,
+}
+
+/// Which events a list holds; what is `None` is not asked for.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// The configured source.
+    pub source: Option<String>,
+    /// The name in the catalogue.
+    pub event_type: Option<String>,
+    /// The entity's kind.
+    pub kind: Option<Kind>,
+    /// The entity's id.
+    pub entity: Option<String>,
+    /// How far it is.
+    pub status: Option<Status>,
+    /// Received at this moment or later.
+    pub since: Option<Timestamp>,
+    /// Received before this moment.
+    pub until: Option<Timestamp>,
+}
+
+/// The store could not be read; it is being opened anew.
+#[derive(Debug, thiserror::Error)]
+pub enum Unavailable {
+    /// The projection ended before it reached what the reader waits for.
+    #[error("the projection ended")]
+    Ended,
+    /// The tree failed or holds something malformed.
+    #[error("cannot read the projection")]
+    Store(#[from] sled::Error),
+    /// The journal failed or holds something malformed.
+    #[error(transparent)]
+    Journal(#[from] ReadError),
+    /// The blocking pool is gone: the process is stopping.
+    #[error("reading was cancelled")]
+    Cancelled,
+}
+
+/// Answers readers. Cheap to clone.
+#[derive(Clone)]
+pub struct Reads {
+    view: View,
+    shared: Arc<Shared>,
+    written: watch::Receiver<Position>,
+}
+
+impl Reads {
+    pub(super) fn new(
+        tree: sled::Tree,
+        journal: Arc<dyn Journal>,
+        shared: Arc<Shared>,
+        written: watch::Receiver<Position>,
+    ) -> Self {
+        Self { view: View { tree, journal }, shared, written }
+    }
+
+    /// The store's incarnation, a part of every event id.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.view.journal.incarnation()
+    }
+
+    /// Waits until everything that is durable now can be read.
+    ///
+    /// # Errors
+    /// [`Unavailable::Ended`] when the projection ends first.
+    pub async fn caught_up(&self) -> Result<(), Unavailable> {
+        let end = *self.view.journal.durable_end().borrow();
+        self.passed(end).await
+    }
+
+    /// Waits until everything before `end` can be read.
+    ///
+    /// # Errors
+    /// [`Unavailable::Ended`] when the projection ends first.
+    pub async fn passed(&self, end: Position) -> Result<(), Unavailable> {
+        let mut written = self.written.clone();
+        if *written.borrow() < end {
+            self.shared.want(end);
+            written.wait_for(|written| *written >= end).await.map_err(|_| Unavailable::Ended)?;
+        }
+        Ok(())
+    }
+
+    /// Everything from which the state of `entity` is made; `None` if there is no such entity.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store fails.
+    pub async fn history(&self, entity: &EntityKey) -> Result<Option<History>, Unavailable> {
+        let entity = entity.clone();
+        self.read(move |view| view.history(&entity)).await
+    }
+
+    /// What the state of `entity` is made of, without waiting: for one whose records are known to be written. Empty if
+    /// there is no such entity.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store fails.
+    pub async fn past_as_written(&self, entity: &EntityKey) -> Result<Past, Unavailable> {
+        let entity = entity.clone();
+        self.read_now(move |view| view.past(&entity)).await
+    }
+
+    /// The first and newest record of `entity`; `None` if there is no such entity.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store fails.
+    pub async fn ends(&self, entity: &EntityKey) -> Result<Option<(Stored, Stored)>, Unavailable> {
+        let entity = entity.clone();
+        self.read(move |view| view.ends(&entity)).await
+    }
+
+    /// The entities of `kind`, the one begun last first.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store fails.
+    pub async fn entities(&self, kind: Kind, page: PageRequest) -> Result<Page<EntityKey>, Unavailable> {
+        self.read(move |view| view.entities(kind, page)).await
+    }
+
+    /// The records of `entity`, newest first; `None` if there is no such entity.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store fails.
+    pub async fn timeline(&self, entity: &EntityKey, page: PageRequest) -> Result<Option<Page<Stored>>, Unavailable> {
+        let entity = entity.clone();
+        self.read(move |view| view.timeline(&entity, page)).await
+    }
+
+    /// The events that pass `filter`, newest first.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store fails.
+    pub async fn events(&self, filter: EventFilter, page: PageRequest) -> Result<Page<EventView>, Unavailable> {
+        self.read(move |view| view.events(&filter, page)).await
+    }
+
+    /// The event at `position`; `None` if none was received there.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store fails.
+    pub async fn event(&self, position: Position) -> Result<Option<EventView>, Unavailable> {
+        self.read(move |view| view.event(position)).await
+    }
+
+    /// The record at `position`, as soon as it is durable, whether or not the projection has passed it.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store fails.
+    pub async fn record(&self, position: Position) -> Result<Option<Stored>, Unavailable> {
+        self.read_now(move |view| view.stored(position)).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&View) -> Result<T, Unavailable> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        self.caught_up().await?;
+        self.read_now(ask).await
+    }
+
+    async fn read_now<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&View) -> Result<T, Unavailable> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let view = self.view.clone();
+        tokio::task::spawn_blocking(move || ask(&view)).await.map_err(|_| Unavailable::Cancelled)?
+    }
+}
+
+/// The reading itself, which blocks.
+#[derive(Clone)]
+struct View {
+    tree: sled::Tree,
+    journal: Arc<dyn Journal>,
+}
+
+impl View {
+    fn stored(&self, position: Position) -> Result<Option<Stored>, Unavailable> {
+        let frame = self.journal.read(position)?;
+        frame.map(|frame| stored_in(&frame, position)).transpose()
+    }
+
+    /// A record that an index row names, so that it must be there.
+    fn indexed(&self, position: Position) -> Result<Stored, Unavailable> {
+        self.stored(position)?.ok_or(Unavailable::Journal(ReadError::Corrupt(position)))
+    }
+
+    fn history(&self, entity: &EntityKey) -> Result<Option<History>, Unavailable> {
+        let Some((first, last)) = self.ends(entity)? else { return Ok(None) };
+        Ok(Some(History { first, last, past: self.past(entity)? }))
+    }
+
+    fn past(&self, entity: &EntityKey) -> Result<Past, Unavailable> {
+        let snapshot = snapshot::load(&self.tree, entity)?;
+        let included = snapshot.as_ref().map_or(0, |(sequence, _)| *sequence);
+        let mut later = Vec::new();
+        let mut frame: Option<Arc<Frame>> = None;
+        for position in self.positions(entity, included + 1)? {
+            // Consecutive records of a busy entity mostly share a frame.
+            if frame.as_ref().is_none_or(|frame| frame.entry(position).is_none()) {
+                frame = self.journal.read(position)?;
+            }
+            let held = frame.as_ref().ok_or(Unavailable::Journal(ReadError::Corrupt(position)))?;
+            later.push(stored_in(held, position)?);
+        }
+        Ok(Past { snapshot, later })
+    }
+
+    /// Where the entity's records from `sequence` on stand.
+    fn positions(&self, entity: &EntityKey, sequence: u64) -> Result<Vec<Position>, Unavailable> {
+        let (chunk, slot) = index::chunk_place(sequence);
+        let mut positions = Vec::new();
+        for row in self.tree.range(keys::timeline(entity, chunk)..=keys::timeline(entity, u32::MAX)).values() {
+            positions.extend(index::decode_positions(&row?).into_iter().map(Position::new));
+        }
+        Ok(positions.split_off(slot.min(positions.len())))
+    }
+
+    fn ends(&self, entity: &EntityKey) -> Result<Option<(Stored, Stored)>, Unavailable> {
+        let Some(first) = self.tree.get(keys::timeline(entity, 0))? else { return Ok(None) };
+        let Some(first) = index::decode_positions(&first).first().copied() else { return Ok(None) };
+        let rows = self.tree.range(keys::timeline_prefix(entity)..=keys::timeline(entity, u32::MAX));
+        let newest = rows.values().next_back().transpose()?;
+        let last = newest.and_then(|row| index::decode_positions(&row).last().copied()).unwrap_or(first);
+        Ok(Some((self.indexed(Position::new(first))?, self.indexed(Position::new(last))?)))
+    }
+
+    fn last_sequence(&self, entity: &EntityKey) -> Result<Option<u64>, Unavailable> {
+        let rows = self.tree.range(keys::timeline_prefix(entity)..=keys::timeline(entity, u32::MAX));
+        let Some((key, row)) = rows.last_row()? else { return Ok(None) };
+        let chunk = u64::from(keys::timeline_chunk(&key).unwrap_or_default());
+        Ok(Some(chunk * CHUNK_RECORDS + index::decode_positions(&row).len() as u64))
+    }
+
+    fn entities(&self, kind: Kind, page: PageRequest) -> Result<Page<EntityKey>, Unavailable> {
+        // Rows are written before the cursor row, so births are counted by their rows.
+        let total = self.births(kind)?;
+        let mut items = Vec::new();
+        for number in page.numbers(total) {
+            let Some(id) = self.tree.get(keys::birth(kind, number))? else { continue };
+            items.extend(std::str::from_utf8(&id).ok().and_then(|id| EntityKey::try_new(kind, id).ok()));
+        }
+        Ok(Page { items, total })
+    }
+
+    fn births(&self, kind: Kind) -> Result<u64, Unavailable> {
+        let rows = self.tree.range(keys::birth(kind, 0)..=keys::birth(kind, u64::MAX));
+        let Some((key, _)) = rows.last_row()? else { return Ok(0) };
+        Ok(key.last_chunk().map_or(0, |number| u64::from_be_bytes(*number) + 1))
+    }
+
+    fn timeline(&self, entity: &EntityKey, page: PageRequest) -> Result<Option<Page<Stored>>, Unavailable> {
+        let Some(total) = self.last_sequence(entity)? else { return Ok(None) };
+        let mut items = Vec::new();
+        let mut row: Option<(u32, Vec<u64>)> = None;
+        for number in page.numbers(total) {
+            let (chunk, slot) = index::chunk_place(number + 1);
+            if row.as_ref().is_none_or(|(held, _)| *held != chunk) {
+                let value = self.tree.get(keys::timeline(entity, chunk))?.unwrap_or_default();
+                row = Some((chunk, index::decode_positions(&value)));
+            }
+            let position = row.as_ref().and_then(|(_, positions)| positions.get(slot).copied());
+            items.push(self.indexed(Position::new(position.unwrap_or_default()))?);
+        }
+        Ok(Some(Page { items, total }))
+    }
+
+    fn event(&self, position: Position) -> Result<Option<EventView>, Unavailable> {
+        let stored = self.stored(position)?.filter(|stored| stored.record.reprocesses.is_none());
+        stored.map(|event| self.event_view(event)).transpose()
+    }
+
+    fn event_view(&self, event: Stored) -> Result<EventView, Unavailable> {
+        if event.record.failure.is_none() {
+            return Ok(EventView { event, status: Status::Completed, resolution: None, attempts: 0 });
+        }
+        let row = self.tree.get(keys::attempts(event.position))?;
+        let attempts = row.map(|row| index::decode_positions(&row)).unwrap_or_default();
+        let newest = attempts.last().copied().map(Position::new);
+        let resolution = newest.map(|position| self.indexed(position)).transpose()?;
+        let resolved = resolution.as_ref().is_some_and(|stored| stored.record.failure.is_none());
+        let status = if resolved { Status::Completed } else { Status::Failed };
+        let attempts = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
+        Ok(EventView { event, status, resolution, attempts })
+    }
+
+    fn events(&self, filter: &EventFilter, page: PageRequest) -> Result<Page<EventView>, Unavailable> {
+        let skipped = page.skipped();
+        let (mut total, mut items) = (0, Vec::new());
+        for found in self.matches(filter)? {
+            let position = found?;
+            if total >= skipped && total - skipped < page.page_size {
+                items.push(self.event_view(self.indexed(position)?)?);
+            }
+            total += 1;
+        }
+        Ok(Page { items, total })
+    }
+
+    /// The positions of the events that pass `filter`, newest first.
+    fn matches<'a>(
+        &'a self,
+        filter: &'a EventFilter,
+    ) -> Result<Box<dyn Iterator<Item = Result<Position, Unavailable>> + 'a>, Unavailable> {
+        let Some(wanted) = Wanted::try_new(filter, &Names::load(&self.tree)?) else {
+            return Ok(Box::new(std::iter::empty()));
+        };
+        let rows = self.tree.range(keys::events(0)..=keys::events(u64::MAX)).rev();
+        let blocks = rows.map_while(move |row| match row {
+            Err(error) => Some(Err(Unavailable::Store(error))),
+            Ok((key, value)) => {
+                let number = key.last_chunk().map_or(0, |number| u64::from_be_bytes(*number));
+                let block = Block::decode(&value).unwrap_or_default();
+                let newest = block.newest_first().next().map(|(_, slot)| slot.received_at);
+                // Receive times never go backwards: everything before this block is older still.
+                let exhausted = wanted.since.zip(newest).is_some_and(|(since, newest)| newest < since);
+                (!exhausted).then(|| Ok(wanted.positions(number, &block)))
+            }
+        });
+        Ok(Box::new(blocks.flat_map(|found| match found {
+            Ok(positions) => positions.into_iter().map(Ok).collect::<Vec<_>>(),
+            Err(error) => vec![Err(error)],
+        })))
+    }
+}
+
+fn stored_in(frame: &Frame, position: Position) -> Result<Stored, Unavailable> {
+    let corrupt = || Unavailable::Journal(ReadError::Corrupt(position));
+    let entry = frame.entry(position).ok_or_else(corrupt)?;
+    let record = Record::decode(&entry.bytes).map_err(|_| corrupt())?;
+    Ok(Stored { position, received_at: entry.received_at, committed_at: frame.committed_at, record })
+}
+
+/// The last row of a range.
+trait LastRow {
+    fn last_row(self) -> Result<Option<(sled::IVec, sled::IVec)>, sled::Error>;
+}
+
+impl LastRow for sled::Iter {
+    fn last_row(mut self) -> Result<Option<(sled::IVec, sled::IVec)>, sled::Error> {
+        self.next_back().transpose()
+    }
+}
+
+/// A filter in the numbers of the event blocks.
+struct Wanted {
+    source: Option<u16>,
+    event_type: Option<u16>,
+    kind: Option<u16>,
+    id: Option<u64>,
+    mark: Option<Mark>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+}
+
+impl Wanted {
+    /// `None` when a name is asked for that no event has.
+    fn try_new(filter: &EventFilter, names: &Names) -> Option<Self> {
+        let number = |name: Option<&str>| name.map(|name| names.number(name).ok_or(())).transpose().ok();
+        Some(Self {
+            source: number(filter.source.as_deref())?,
+            event_type: number(filter.event_type.as_deref())?,
+            kind: number(filter.kind.map(Kind::as_str))?,
+            id: filter.entity.as_deref().map(|id| fingerprint("", id)),
+            mark: filter.status.map(|status| match status {
+                Status::Completed => Mark::Completed,
+                Status::Failed => Mark::Failed,
+            }),
+            since: filter.since,
+            until: filter.until,
+        })
+    }
+
+    fn positions(&self, block: u64, slots: &Block) -> Vec<Position> {
+        let matching = slots.newest_first().filter(|(_, slot)| self.admits(slot));
+        matching.map(|(place, _)| Position::new(block * BLOCK_EVENTS + place as u64)).collect()
+    }
+
+    fn admits(&self, slot: &Slot) -> bool {
+        slot.mark != Mark::Attempt
+            && self.source.is_none_or(|source| source == slot.source)
+            && self.event_type.is_none_or(|event_type| event_type == slot.event_type)
+            && self.kind.is_none_or(|kind| kind == slot.kind)
+            && self.id.is_none_or(|id| id == slot.id)
+            && self.mark.is_none_or(|mark| mark == slot.mark)
+            && self.since.is_none_or(|since| slot.received_at >= since)
+            && self.until.is_none_or(|until| slot.received_at < until)
+    }
+}

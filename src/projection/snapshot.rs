@@ -1,0 +1,163 @@
+//! Snapshots: states that entities offer, and how they are stored.
+//!
+//! An entity offers a state before its record is durable; the projection stores it once it has passed that record.
+//!
+//! ```text
+//! part   format u8 = 1 | flags u8 (1 = last part) | a part of the lz4-compressed state
+//! ```
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::keys;
+use crate::event::EntityKey;
+use crate::journal::VALUE_MAX_BYTES;
+
+const FORMAT: u8 = 1;
+const LAST: u8 = 1;
+const HEADER_BYTES: usize = 2;
+/// Memory for states that wait for the projection. An offer beyond it is declined: the entity offers again later.
+const WAITING_MAX_BYTES: usize = 32 * 1024 * 1024;
+/// No state is larger: its collections are bounded.
+const STATE_MAX_BYTES: usize = 1024 * 1024 * 1024;
+
+/// States that wait until the projection has passed the record they include.
+#[derive(Default)]
+pub struct Offers(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    states: HashMap<EntityKey, (u64, Vec<u8>)>,
+    bytes: usize,
+}
+
+impl Offers {
+    /// Offers `state`, which is that of `entity` after its record `sequence`; says whether it was taken.
+    ///
+    /// Must be called before that record is submitted, so that the projection cannot have passed it.
+    pub fn offer(&self, entity: &EntityKey, sequence: u64, state: Vec<u8>) -> bool {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.bytes + state.len() > WAITING_MAX_BYTES || waiting.states.contains_key(entity) {
+            return false;
+        }
+        waiting.bytes += state.len();
+        waiting.states.insert(entity.clone(), (sequence, state));
+        true
+    }
+
+    /// Takes the state of `entity` if it includes no record after `passed`.
+    pub(super) fn take(&self, entity: &EntityKey, passed: u64) -> Option<(u64, Vec<u8>)> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.states.get(entity)?.0 > passed {
+            return None;
+        }
+        let (sequence, state) = waiting.states.remove(entity)?;
+        waiting.bytes -= state.len();
+        Some((sequence, state))
+    }
+}
+
+/// Stores `state`, then removes the entity's older snapshots.
+pub(super) fn store(tree: &sled::Tree, entity: &EntityKey, sequence: u64, state: &[u8]) -> Result<(), sled::Error> {
+    let packed = lz4_flex::compress_prepend_size(state);
+    let mut parts = packed.chunks(VALUE_MAX_BYTES - HEADER_BYTES).zip(0_u16..).peekable();
+    while let Some((part, chunk)) = parts.next() {
+        let flags = if parts.peek().is_none() { LAST } else { 0 };
+        let mut value = Vec::with_capacity(HEADER_BYTES + part.len());
+        value.extend_from_slice(&[FORMAT, flags]);
+        value.extend_from_slice(part);
+        tree.insert(keys::snapshot(entity, sequence, chunk), value)?;
+    }
+    for key in tree.range(keys::snapshot_prefix(entity)..keys::snapshot(entity, sequence, 0)).keys() {
+        tree.remove(key?)?;
+    }
+    Ok(())
+}
+
+/// The newest whole snapshot of `entity`: the sequence that it includes, and the state.
+pub(super) fn load(tree: &sled::Tree, entity: &EntityKey) -> Result<Option<(u64, Vec<u8>)>, sled::Error> {
+    let mut below = keys::snapshot(entity, u64::MAX, u16::MAX);
+    loop {
+        let Some(row) = tree.range(keys::snapshot_prefix(entity)..=below).next_back() else { return Ok(None) };
+        let Some(sequence) = keys::snapshot_sequence(&row?.0) else { return Ok(None) };
+        let parts =
+            tree.range(keys::snapshot(entity, sequence, 0)..=keys::snapshot(entity, sequence, u16::MAX)).values();
+        if let Some(state) = join(&parts.collect::<Result<Vec<_>, _>>()?) {
+            return Ok(Some((sequence, state)));
+        }
+        // A crash left a part of it: an older one is whole, or the journal has everything.
+        let Some(earlier) = sequence.checked_sub(1) else { return Ok(None) };
+        below = keys::snapshot(entity, earlier, u16::MAX);
+    }
+}
+
+fn join<V: AsRef<[u8]>>(parts: &[V]) -> Option<Vec<u8>> {
+    let mut packed = Vec::new();
+    for part in parts {
+        let (header, bytes) = part.as_ref().split_first_chunk::<HEADER_BYTES>()?;
+        if header[0] != FORMAT {
+            return None;
+        }
+        packed.extend_from_slice(bytes);
+    }
+    let whole = parts.last()?.as_ref()[1] & LAST != 0;
+    let size = u32::from_le_bytes(*packed.first_chunk()?);
+    if !whole || usize::try_from(size).ok()? > STATE_MAX_BYTES {
+        return None;
+    }
+    lz4_flex::decompress_size_prepended(&packed).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Kind;
+
+    fn setup() -> (sled::Tree, EntityKey) {
+        let db = sled::Config::new().temporary(true).open().expect("opens");
+        (db.open_tree("t").expect("opens"), EntityKey::try_new(Kind::Ticket, "S").expect("valid"))
+    }
+
+    fn noise(bytes: usize, seed: u64) -> Vec<u8> {
+        let mut state = seed;
+        std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        })
+        .take(bytes)
+        .collect()
+    }
+
+    #[test]
+    fn a_large_state_is_stored_in_small_values_and_replaces_the_older_one() {
+        let (tree, entity) = setup();
+        store(&tree, &entity, 3, &noise(50_000, 1)).expect("stores");
+        store(&tree, &entity, 9, &noise(40_000, 2)).expect("stores");
+        assert_eq!(load(&tree, &entity).expect("loads"), Some((9, noise(40_000, 2))));
+        assert!(tree.iter().values().all(|value| value.expect("reads").len() <= VALUE_MAX_BYTES));
+        assert!(tree.iter().keys().all(|key| keys::snapshot_sequence(&key.expect("reads")) == Some(9)));
+    }
+
+    /// A crash between the parts must not hide the older snapshot.
+    #[test]
+    fn a_snapshot_without_its_last_part_is_passed_over() {
+        let (tree, entity) = setup();
+        store(&tree, &entity, 3, b"older").expect("stores");
+        let older = tree.iter().next().expect("one row").expect("reads");
+        store(&tree, &entity, 9, &noise(40_000, 2)).expect("stores");
+        tree.insert(older.0, older.1).expect("puts");
+        tree.remove(keys::snapshot(&entity, 9, 3)).expect("removes");
+        assert_eq!(load(&tree, &entity).expect("loads"), Some((3, b"older".to_vec())));
+    }
+
+    #[test]
+    fn an_offer_is_taken_only_once_its_record_is_passed() {
+        let (_, entity) = setup();
+        let offers = Offers::default();
+        assert!(offers.offer(&entity, 5, vec![1]));
+        assert!(!offers.offer(&entity, 6, vec![2]), "one state of an entity waits at a time");
+        assert_eq!(offers.take(&entity, 4), None);
+        assert_eq!(offers.take(&entity, 5), Some((5, vec![1])));
+        assert_eq!(offers.take(&entity, 5), None);
+    }
+}

@@ -1,0 +1,77 @@
+//! Admission: a permit for each event between its request and its answer, so that nothing is refused later for want of room.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Room for events and their bytes.
+#[derive(Debug)]
+pub(super) struct Admission {
+    events: Room,
+    bytes: Room,
+}
+
+#[derive(Debug)]
+struct Room {
+    taken: AtomicUsize,
+    limit: usize,
+}
+
+impl Room {
+    fn take(&self, amount: usize) -> bool {
+        let fits = |taken: usize| taken.checked_add(amount).filter(|sum| *sum <= self.limit);
+        self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_ok()
+    }
+
+    fn give_back(&self, amount: usize) {
+        self.taken.fetch_sub(amount, Ordering::AcqRel);
+    }
+}
+
+/// Room for one event. Given back when dropped.
+#[derive(Debug)]
+pub(super) struct Permit {
+    admission: Arc<Admission>,
+    bytes: usize,
+}
+
+impl Admission {
+    pub(super) fn new(events: usize, bytes: usize) -> Arc<Self> {
+        let room = |limit| Room { taken: AtomicUsize::new(0), limit };
+        Arc::new(Self { events: room(events), bytes: room(bytes) })
+    }
+
+    /// A permit for one event of `bytes` bytes, or `None` when there is no room.
+    pub(super) fn admit(self: &Arc<Self>, bytes: usize) -> Option<Permit> {
+        if !self.events.take(1) {
+            return None;
+        }
+        if !self.bytes.take(bytes) {
+            self.events.give_back(1);
+            return None;
+        }
+        Some(Permit { admission: Arc::clone(self), bytes })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.admission.events.give_back(1);
+        self.admission.bytes.give_back(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_bounded_by_events_and_by_bytes_and_comes_back() {
+        let admission = Admission::new(2, 100);
+        let first = admission.admit(60).expect("room");
+        assert!(admission.admit(60).is_none(), "bytes are bounded");
+        let second = admission.admit(40).expect("a refusal takes no room");
+        assert!(admission.admit(0).is_none(), "events are bounded");
+        drop((first, second));
+        assert!(admission.admit(100).is_some());
+    }
+}

@@ -1,0 +1,100 @@
+//! Which entities crash too often: a pure count over a window, with the time as an argument.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::event::EntityKey;
+
+/// How often an entity may crash.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    pub(super) restarts: u32,
+    pub(super) window: Duration,
+    pub(super) quarantine: Duration,
+}
+
+/// The crashes of the entities that crashed lately.
+#[derive(Debug)]
+pub(super) struct Crashes {
+    budget: Budget,
+    entities: HashMap<EntityKey, History>,
+}
+
+#[derive(Debug, Default)]
+struct History {
+    times: VecDeque<Duration>,
+    quarantined_until: Option<Duration>,
+}
+
+impl Crashes {
+    pub(super) fn new(budget: Budget) -> Self {
+        Self { budget, entities: HashMap::new() }
+    }
+
+    /// Notes a crash of `entity` at `now`; `Some` with how long it stays quarantined when that was one too many.
+    pub(super) fn note(&mut self, entity: &EntityKey, now: Duration) -> Option<Duration> {
+        let history = self.entities.entry(entity.clone()).or_default();
+        history.times.push_back(now);
+        while history.times.front().is_some_and(|time| *time + self.budget.window <= now) {
+            history.times.pop_front();
+        }
+        if history.times.len() <= self.budget.restarts as usize {
+            return None;
+        }
+        history.times.clear();
+        history.quarantined_until = Some(now + self.budget.quarantine);
+        Some(self.budget.quarantine)
+    }
+
+    /// How much longer `entity` takes no events, if it is quarantined.
+    pub(super) fn quarantined(&self, entity: &EntityKey, now: Duration) -> Option<Duration> {
+        let until = self.entities.get(entity)?.quarantined_until?;
+        until.checked_sub(now).filter(|left| !left.is_zero())
+    }
+
+    /// Whether `entity` crashed so lately that records of its last life may still be on their way to the disk.
+    pub(super) fn crashed_lately(&self, entity: &EntityKey) -> bool {
+        self.entities.contains_key(entity)
+    }
+
+    /// Forgets what no longer counts.
+    pub(super) fn forget(&mut self, now: Duration) {
+        let window = self.budget.window;
+        self.entities.retain(|_, history| {
+            let counts = history.times.back().is_some_and(|time| *time + window > now);
+            // Kept for a window beyond the quarantine, so that its next start is behind a fence too.
+            counts || history.quarantined_until.is_some_and(|until| until + window > now)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Kind;
+
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn an_entity_is_quarantined_past_its_budget_and_comes_back() {
+        let budget = Budget { restarts: 2, window: seconds(60), quarantine: seconds(30) };
+        let (entity, other) = (ticket("A"), ticket("B"));
+        let mut crashes = Crashes::new(budget);
+        // time of crash, quarantined by it?
+        for (at, expected) in [(0, None), (1, None), (62, None), (63, None), (64, Some(seconds(30)))] {
+            assert_eq!(crashes.note(&entity, seconds(at)), expected, "crash at {at} s");
+        }
+        assert_eq!(crashes.quarantined(&entity, seconds(70)), Some(seconds(24)));
+        assert_eq!(crashes.quarantined(&other, seconds(70)), None);
+        assert_eq!(crashes.quarantined(&entity, seconds(94)), None);
+        assert!(crashes.crashed_lately(&entity));
+        crashes.forget(seconds(200));
+        assert!(!crashes.crashed_lately(&entity));
+    }
+
+    fn ticket(id: &str) -> EntityKey {
+        EntityKey::try_new(Kind::Ticket, id).expect("valid")
+    }
+}

@@ -1,0 +1,1 @@
+//! Panicking, passivated and quarantined entities.

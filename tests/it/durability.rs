@@ -1,0 +1,1 @@
+//! Durable accept and nothing lost: the real binary, killed at any moment.

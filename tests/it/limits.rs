@@ -1,0 +1,1 @@
+//! What is bounded, and how overload is answered.

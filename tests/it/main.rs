@@ -1,0 +1,15 @@
+//! End-to-end tests: real HTTP against a real store in a temporary folder, one file for each promise or contract.
+#![expect(unreachable_pub, reason = "a test binary has no outside that its items could reach")]
+
+mod answers;
+mod commands;
+mod crashes;
+mod duplicates;
+mod durability;
+mod failures;
+mod limits;
+mod opening;
+mod order;
+mod reads;
+mod rebuild;
+mod yard;

@@ -1,0 +1,1 @@
+//! Damaged, foreign and newer stores are refused, and nothing of them is touched.

@@ -1,0 +1,1 @@
+//! Per-entity order: numbers without gaps, late events that overwrite nothing newer.

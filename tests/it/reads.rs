@@ -1,0 +1,1 @@
+//! What the admin reads: entities, timelines, events, reprocessing.

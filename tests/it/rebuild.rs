@@ -1,0 +1,1 @@
+//! Everything derived can be made anew from the journal.

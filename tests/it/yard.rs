@@ -1,0 +1,266 @@
+//! A node to test against: in this process with clock, faults and fingerprints of the test's own, or as the real binary.
+
+use std::future::Future;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use hookyard::app::{Node, Seams};
+use hookyard::clock::{Clock, ManualClock};
+use hookyard::config::{Config, Secret, load};
+use hookyard::edge::support::signature::sign;
+use hookyard::event::Timestamp;
+use reqwest::{Client, RequestBuilder, Response};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+pub const API_KEY: &str = "test-key";
+pub const SECRET: &str = "test-secret";
+pub const TOKEN: &str = "test-token";
+pub const SUPPORT: &str = "/api/v0/crm/webhooks/support/";
+
+/// Where a clock that is moved by hand begins.
+pub const START: &str = "2025-12-04T10:30:00.000Z";
+
+/// Runs `test` in an actix system, as the binary does.
+pub fn run<F: Future>(test: F) -> F::Output {
+    actix_rt::System::new().block_on(test)
+}
+
+/// A data folder and what a node is started with; survives the nodes that use it.
+pub struct Ground {
+    pub folder: TempDir,
+    pub seams: Seams,
+    keys: Vec<(String, String)>,
+}
+
+impl Ground {
+    /// Fresh, with no limits on rates, and with the configuration keys given, such as `("router.idle_timeout_s", "0.1")`.
+    pub fn new(keys: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut ground = Self { folder, seams: Seams::default(), keys: Vec::new() };
+        ground.set("server.bind", "127.0.0.1:0");
+        ground.set("server.workers", "2");
+        ground.set("admin.token", TOKEN);
+        ground.set("sources.support.enabled", "true");
+        ground.set("sources.support.api_keys", API_KEY);
+        ground.set("sources.support.secrets", SECRET);
+        ground.set("sources.support.rate_per_minute", "0");
+        ground.set("store.path", ground.store().to_str().expect("a readable path").to_owned().as_str());
+        keys.iter().for_each(|(key, value)| ground.set(key, value));
+        ground
+    }
+
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.keys.push((format!("HOOKYARD_{}", key.replace('.', "__").to_uppercase()), value.to_owned()));
+    }
+
+    /// Makes the node's clock stand still at [`START`] until it is moved.
+    pub fn with_manual_clock(&mut self) -> Arc<ManualClock> {
+        let clock = Arc::new(ManualClock::starting_at(Timestamp::parse(START).expect("a time")));
+        self.seams.clock = Arc::clone(&clock) as Arc<dyn Clock>;
+        clock
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    pub fn config(&self) -> Config {
+        load(None, self.keys.clone()).expect("a valid configuration")
+    }
+
+    pub async fn start(&self) -> Yard {
+        let node = Node::start(self.config(), self.seams.clone()).await.expect("the node starts");
+        let gate = Gate::new(format!("http://{}", node.address()), Arc::clone(&self.seams.clock));
+        Yard { gate, node }
+    }
+
+    /// Starts the real binary on this folder and waits until it is ready.
+    pub async fn start_process(&self) -> Process {
+        let port = free_port();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_hookyard"))
+            .arg("serve")
+            .envs(self.keys.clone())
+            .env("HOOKYARD_SERVER__BIND", format!("127.0.0.1:{port}"))
+            .env("HOOKYARD_TELEMETRY__LEVEL", "info")
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+        let mut log = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        let seen: Vec<String> = log
+            .by_ref()
+            .map(|line| line.expect("text"))
+            .scan(false, |ready, line| (!std::mem::replace(ready, line.contains("node ready"))).then_some(line))
+            .collect();
+        assert!(seen.last().is_some_and(|line| line.contains("node ready")), "not ready: {seen:#?}");
+        // The pipe is emptied for as long as the process lives, or its log would stop it.
+        std::thread::spawn(move || log.for_each(drop));
+        let gate = Gate::new(format!("http://127.0.0.1:{port}"), Arc::clone(&self.seams.clock));
+        Process { gate, child }
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("bound").port()
+}
+
+/// A node in this process.
+pub struct Yard {
+    pub gate: Gate,
+    pub node: Node,
+}
+
+impl Yard {
+    pub async fn stop(self) {
+        self.node.stop().await.expect("the node stops in order");
+    }
+}
+
+impl std::ops::Deref for Yard {
+    type Target = Gate;
+
+    fn deref(&self) -> &Gate {
+        &self.gate
+    }
+}
+
+/// A node in a process of its own; killed when dropped.
+pub struct Process {
+    pub gate: Gate,
+    pub child: Child,
+}
+
+impl Process {
+    /// `kill -9`
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it was running");
+        self.child.wait().expect("it was a child");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl std::ops::Deref for Process {
+    type Target = Gate;
+
+    fn deref(&self) -> &Gate {
+        &self.gate
+    }
+}
+
+/// A running node, as its senders and its admin see it. Cheap to clone.
+#[derive(Clone)]
+pub struct Gate {
+    pub base: String,
+    pub client: Client,
+    clock: Arc<dyn Clock>,
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Value,
+}
+
+impl Answer {
+    async fn read(response: Response) -> Self {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.expect("a body");
+        Self { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("text"))
+    }
+
+    pub fn sequence(&self) -> u64 {
+        self.body["entity"]["sequence"].as_u64().unwrap_or_else(|| panic!("no sequence in {self:?}"))
+    }
+
+    pub fn event_id(&self) -> String {
+        self.body["event_id"].as_str().unwrap_or_else(|| panic!("no event id in {self:?}")).to_owned()
+    }
+}
+
+impl Gate {
+    fn new(base: String, clock: Arc<dyn Clock>) -> Self {
+        let client = Client::builder().no_proxy().build().expect("a client");
+        Self { base, client, clock }
+    }
+
+    /// A signed request with this body, as the contract's headers want it.
+    pub fn signed(&self, body: &str, key: &str) -> RequestBuilder {
+        let timestamp = self.clock.wall().to_string();
+        self.client
+            .post(format!("{}{SUPPORT}", self.base))
+            .header("content-type", "application/json")
+            .header("x-crm-api-key", API_KEY)
+            .header("x-crm-signature", sign(&Secret::new(SECRET), body.as_bytes(), &timestamp))
+            .header("x-crm-timestamp", timestamp)
+            .header("idempotency-key", key)
+            .body(body.to_owned())
+    }
+
+    /// Sends one event; an error when there was no answer.
+    pub async fn try_send(&self, ticket: &str, key: &str, event: &str, data: Value) -> reqwest::Result<Answer> {
+        let body = json!({"event": event, "support_uid": ticket, "data": data}).to_string();
+        Ok(Answer::read(self.signed(&body, key).send().await?).await)
+    }
+
+    pub async fn send(&self, ticket: &str, key: &str, event: &str, data: Value) -> Answer {
+        self.try_send(ticket, key, event, data).await.expect("an answer")
+    }
+
+    /// Sends a message whose id and text are its key.
+    pub async fn message(&self, ticket: &str, key: &str) -> Answer {
+        self.send(ticket, key, "message.created", json!({"message_id": key, "text": key})).await
+    }
+
+    pub async fn answer(&self, request: RequestBuilder) -> Answer {
+        Answer::read(request.send().await.expect("an answer")).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.answer(self.client.get(format!("{}{path}", self.base)).bearer_auth(TOKEN)).await
+    }
+
+    pub async fn post(&self, path: &str) -> Answer {
+        self.answer(self.client.post(format!("{}{path}", self.base)).bearer_auth(TOKEN)).await
+    }
+
+    /// The whole timeline of a ticket, oldest first.
+    pub async fn timeline(&self, ticket: &str) -> Vec<Value> {
+        let mut items = Vec::new();
+        for page in 1.. {
+            let path = format!("/api/v1/entities/ticket/{ticket}/timeline?page={page}&page_size=100");
+            let answer = self.get(&path).await;
+            if answer.status == 404 {
+                break;
+            }
+            assert_eq!(answer.status, 200, "{answer:?}");
+            items.extend(answer.body["items"].as_array().expect("items").clone());
+            if page >= answer.body["pages"].as_u64().expect("pages") {
+                break;
+            }
+        }
+        items.reverse();
+        items
+    }
+}
+
+/// Files under `folder` that sled put aside as blobs; a store has none, ever.
+pub fn blobs(folder: &Path) -> usize {
+    std::fs::read_dir(folder.join("log/blobs")).map_or(0, Iterator::count)
+}
