@@ -50,7 +50,6 @@ impl Opening {
             clock: Arc::clone(&seams.clock),
             faults: Arc::clone(&seams.faults),
             limits: entity::Limits { items_max: config.entity.items_max },
-            mailbox_capacity: config.router.mailbox_capacity,
         });
         let router = Router::start(
             &config.router,

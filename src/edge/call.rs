@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use actix_web::dev::Payload;
 use actix_web::http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use actix_web::{HttpRequest, HttpResponse};
 use tracing::Span;
@@ -9,6 +10,7 @@ use tracing::Span;
 use super::Edge;
 use super::answer::REQUEST_ID;
 use super::error::Error;
+use super::unread;
 
 /// The longest id that is taken over from a sender.
 const ID_MAX_BYTES: usize = 128;
@@ -37,9 +39,15 @@ impl Call {
         &self.span
     }
 
-    /// Ends it: logs what became of it, and gives the answer its id.
+    /// Ends it: logs what became of it, and gives the answer its id. `payload` is what was not read of the request.
     #[must_use]
-    pub(super) fn end(self, request: &HttpRequest, edge: &Edge, result: Result<HttpResponse, Error>) -> HttpResponse {
+    pub(super) fn end(
+        self,
+        request: &HttpRequest,
+        payload: Payload,
+        edge: &Edge,
+        result: Result<HttpResponse, Error>,
+    ) -> HttpResponse {
         let mut response = match result {
             Ok(response) => {
                 tracing::debug!(parent: &self.span, status = response.status().as_u16(), "request answered");
@@ -54,7 +62,7 @@ impl Call {
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, self.id);
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        response
+        unread::hold(request, payload, response)
     }
 }
 

@@ -1,12 +1,12 @@
 //! For those who watch the process: alive (`/healthz`) and able to take events (`/readyz`).
 
-use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
-use actix_web::web::Data;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
-use super::{Edge, answer};
+use super::{Edge, answer, unread};
 
 #[derive(Serialize)]
 struct Health<'a> {
@@ -16,12 +16,17 @@ struct Health<'a> {
 }
 
 /// Says that the process answers, whatever state its store is in.
-pub(super) async fn alive() -> HttpResponse {
-    answer::uncached(StatusCode::OK, &Health { status: "ok", reason: None })
+pub(super) async fn alive(request: HttpRequest, payload: Payload) -> HttpResponse {
+    let response = answer::uncached(StatusCode::OK, &Health { status: "ok", reason: None });
+    unread::hold(&request, payload.into_inner(), response)
 }
 
 /// Says whether events are taken, and if not, why.
-pub(super) async fn ready(edge: Data<Edge>) -> HttpResponse {
+pub(super) async fn ready(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
+    unread::hold(&request, payload.into_inner(), readiness(&edge))
+}
+
+fn readiness(edge: &Edge) -> HttpResponse {
     let Some(reason) = edge.gate.not_ready() else {
         return answer::uncached(StatusCode::OK, &Health { status: "ready", reason: None });
     };

@@ -37,6 +37,7 @@ mod routes;
 pub mod support;
 #[cfg(test)]
 mod tests;
+mod unread;
 
 pub use gate::{Core, Gate};
 

@@ -3,7 +3,7 @@
 use std::future::{Ready, ready};
 
 use actix_web::guard::{self, Guard};
-use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::web::{self, Data, Payload, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder};
 
 use super::call::Call;
@@ -39,9 +39,9 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
 }
 
 /// Answers for every path that is not ours.
-pub(super) async fn not_found(request: HttpRequest, edge: Data<Edge>) -> HttpResponse {
+pub(super) async fn not_found(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
     let call = Call::begin(&request, SOURCE);
-    call.end(&request, &edge, Err(Error::not_found("there is nothing at this path")))
+    call.end(&request, payload.into_inner(), &edge, Err(Error::not_found("there is nothing at this path")))
 }
 
 fn get<F, Args>(service: &mut ServiceConfig, path: &str, handler: F)
@@ -73,9 +73,9 @@ where
 }
 
 /// Answers for a method that a path does not take.
-fn not_allowed(allow: &'static str) -> impl Fn(HttpRequest, Data<Edge>) -> Ready<HttpResponse> + Clone {
-    move |request, edge| {
+fn not_allowed(allow: &'static str) -> impl Fn(HttpRequest, Payload, Data<Edge>) -> Ready<HttpResponse> + Clone {
+    move |request, payload, edge| {
         let call = Call::begin(&request, SOURCE);
-        ready(call.end(&request, &edge, Err(Error::MethodNotAllowed { allow })))
+        ready(call.end(&request, payload.into_inner(), &edge, Err(Error::MethodNotAllowed { allow })))
     }
 }

@@ -1,5 +1,7 @@
 //! Requests through all of the edge, to a node whose store is not open: what is refused, in which order, and with what.
 
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use actix_web::web::{self, Data};
 use serde_json::{Value, json};
 
 use super::support::signature::sign;
-use super::{Edge, Gate, routes};
+use super::{Edge, Gate, routes, serve};
 use crate::clock::ManualClock;
 use crate::config::{self, Secret};
 use crate::event::Timestamp;
@@ -243,4 +245,40 @@ async fn every_answer_carries_the_id_of_its_request() {
     let given = bench.send(get("/nothing").insert_header(("x-request-id", "abc-1"))).await;
     assert_eq!((given.header("x-request-id"), given.header("x-content-type-options")), ("abc-1", "nosniff"));
     assert_eq!(bench.send(post("{}")).await.header("x-request-id").len(), 16);
+}
+
+/// The server waited without a timer for the end of a chunked body that nobody reads: one stalled sender, one connection gone.
+#[test]
+fn a_chunked_body_that_stops_in_the_middle_does_not_hold_its_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let edge = Bench::new(&[("HOOKYARD_SERVER__REQUEST_TIMEOUT_S", "0.2")]).edge.into_inner();
+    let answers = actix_rt::System::new().block_on(async move {
+        let server = serve(edge, listener).expect("a listener");
+        let handle = server.handle();
+        actix_rt::spawn(server);
+        let paths = [(WEBHOOK, "408"), ("/nothing", "404"), ("/healthz", "405")];
+        let answers =
+            paths.map(|(path, status)| (status, actix_rt::task::spawn_blocking(move || stall(address, path))));
+        let mut received = Vec::new();
+        for (status, answer) in answers {
+            received.push((status, answer.await.expect("no panic")));
+        }
+        handle.stop(false).await;
+        received
+    });
+    for (status, answer) in answers {
+        let answer = answer.expect("the server ends the connection");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
+}
+
+/// Sends the beginning of a chunked request and no more; gives what comes until the server ends the connection.
+fn stall(address: SocketAddr, path: &str) -> io::Result<String> {
+    let mut connection = TcpStream::connect(address)?;
+    connection.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(connection, "POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab")?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer)?;
+    Ok(answer)
 }

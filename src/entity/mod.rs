@@ -17,7 +17,7 @@ pub mod ticket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use tracing::{debug, error};
 
 pub use command::{Action, Command, Outcome};
@@ -68,8 +68,6 @@ pub struct Surroundings {
     pub faults: Arc<dyn Faults>,
     /// Bounds of a state.
     pub limits: Limits,
-    /// Messages that may wait for one entity.
-    pub mailbox_capacity: usize,
 }
 
 /// The state that `past` makes.
@@ -114,6 +112,16 @@ impl Entity {
             stretch: 0,
             key,
             surroundings,
+        })
+    }
+
+    /// Starts the actor on this thread, with room for `capacity` waiting messages.
+    #[must_use]
+    pub fn open(self, capacity: usize) -> Addr<Self> {
+        // Set before anything is sent: an actor's own `started` comes later, and the default is 16.
+        Self::create(|ctx| {
+            ctx.set_mailbox_capacity(capacity);
+            self
         })
     }
 
@@ -211,10 +219,6 @@ impl Entity {
 
 impl Actor for Entity {
     type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(self.surroundings.mailbox_capacity);
-    }
 }
 
 impl Handler<Apply> for Entity {

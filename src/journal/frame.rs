@@ -213,15 +213,17 @@ mod tests {
             .collect()
     }
 
+    /// Read, not written: another version of lz4 may pack the same body otherwise.
     #[test]
-    fn the_bytes_of_a_frame_never_change() {
+    fn frames_that_were_written_stay_readable() {
         let frames = gather(Position::new(7), Timestamp::from_micros(2), vec![entry(3, 1)]);
-        let values = encode(&frames);
-        assert_eq!(hex::encode(values[0].0), "00000000000000070000");
-        assert_eq!(
-            hex::encode(&values[0].1),
-            "01060000000000000002000000010000000000000001000000030120\u{33}f".replace("\u{33}f", "3f")
-        );
+        assert_eq!(hex::encode(encode(&frames)[0].0), "00000000000000070000");
+        let plain = "010600000000000000020000000100000000000000010000000301203f";
+        let packed = "01071b000000120001005202000000010b009000010000000301203f";
+        for stored in [plain, packed] {
+            let value = hex::decode(stored).expect("hex");
+            assert_eq!(decode(Position::new(7), [value]).as_ref(), frames.first(), "{stored}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use actix::{Actor, Addr, Arbiter};
+use actix::{Actor, Addr, Arbiter, Context};
 use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 
@@ -87,8 +87,7 @@ impl Router {
         let Parts { surroundings, projection, fingerprint, claim_window } = parts;
         let shards = shard_count(config.shards);
         let bounds = Bounds {
-            mailbox_capacity: config.in_flight_events_max,
-            entity_in_flight: (config.in_flight_events_max as u64 / 4).max(1),
+            entity_in_flight: (config.in_flight_events_max / 4).clamp(1, config.mailbox_capacity),
             live_entities: config.live_entities_max.div_ceil(shards),
             idle_timeout: config.idle_timeout,
         };
@@ -119,7 +118,12 @@ impl Router {
                     .expect("a thread's runtime needs only memory and an epoll handle")
             });
             let (surroundings, reads, written) = (Arc::clone(&surroundings), reads.clone(), written.clone());
-            let make = move |_: &mut _| Supervisor::new(bounds, surroundings, reads, written, Crashes::new(budget));
+            // As many messages as there are permits: what is admitted finds room.
+            let capacity = config.in_flight_events_max;
+            let make = move |ctx: &mut Context<Supervisor>| {
+                ctx.set_mailbox_capacity(capacity);
+                Supervisor::new(bounds, surroundings, reads, written, Crashes::new(budget))
+            };
             router.shards.push(Supervisor::start_in_arbiter(&arbiter.handle(), make));
             router.arbiters.get_mut().unwrap_or_else(PoisonError::into_inner).push(arbiter);
         }

@@ -33,9 +33,8 @@ const EVICTION_LOOKS: usize = 64;
 /// Bounds of one shard.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    pub(super) mailbox_capacity: usize,
-    /// Events of one entity between request and answer.
-    pub(super) entity_in_flight: u64,
+    /// Events of one entity between request and answer; its mailbox holds as many.
+    pub(super) entity_in_flight: usize,
     pub(super) live_entities: usize,
     pub(super) idle_timeout: Duration,
 }
@@ -102,7 +101,7 @@ impl Supervisor {
             return self.begin(key, deliver, ctx);
         };
         match entry {
-            Entry::Loading(queue) if queue.len() as u64 >= self.bounds.entity_in_flight => {
+            Entry::Loading(queue) if queue.len() >= self.bounds.entity_in_flight => {
                 deliver.completion.refuse(Refusal::Overloaded);
             }
             Entry::Loading(queue) => queue.push_back(deliver),
@@ -162,7 +161,13 @@ impl Supervisor {
         };
         debug!(entity = %key, waiting = waiting.len(), "entity spawned");
         let flight = Arc::clone(entity.flight());
-        let live = Live { address: entity.start(), flight, sent: 0, last_used: self.now(), referenced: true };
+        let live = Live {
+            address: entity.open(self.bounds.entity_in_flight),
+            flight,
+            sent: 0,
+            last_used: self.now(),
+            referenced: true,
+        };
         self.entities.insert(key, Entry::Live(live));
         waiting.into_iter().for_each(|deliver| self.deliver(deliver, ctx));
     }
@@ -205,12 +210,12 @@ enum Room {
 }
 
 impl Live {
-    fn room(&self, in_flight_max: u64) -> Room {
+    fn room(&self, in_flight_max: usize) -> Room {
         if !self.address.connected() {
             return Room::Closed;
         }
         let waiting = self.sent - self.flight.handled_count();
-        if waiting + self.flight.in_flight_count() < in_flight_max { Room::Free } else { Room::None }
+        if waiting + self.flight.in_flight_count() < in_flight_max as u64 { Room::Free } else { Room::None }
     }
 
     fn send(&mut self, deliver: Deliver, now: Duration) {
@@ -218,8 +223,8 @@ impl Live {
         self.last_used = now;
         self.referenced = true;
         let reply = Box::new(move |outcome| completion.complete(outcome));
-        // A message that is refused is answered by its dropped completion: the mailbox closed in this very moment, or is
-        // smaller than what an entity may have in flight; the sender tries again in either case.
+        // The mailbox has room for all that an entity may have in flight; if it closed in this very moment, the dropped
+        // completion tells the sender to try again.
         if self.address.try_send(Apply { command, reply }).is_ok() {
             self.sent += 1;
         }
@@ -237,7 +242,6 @@ impl Actor for Supervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(self.bounds.mailbox_capacity);
         let interval = (self.bounds.idle_timeout / 4).clamp(Duration::from_millis(10), Duration::from_secs(10));
         ctx.run_interval(interval, |supervisor, _| supervisor.passivate_idle());
     }

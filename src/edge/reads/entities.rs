@@ -3,7 +3,7 @@
 use std::str;
 
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Path};
+use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use serde_json::Value;
@@ -44,32 +44,39 @@ struct Entry<'a> {
 }
 
 /// `GET /api/v1/entities/{kind}`
-pub(in crate::edge) async fn list(request: HttpRequest, path: Path<String>, edge: Data<Edge>) -> HttpResponse {
+pub(in crate::edge) async fn list(
+    request: HttpRequest,
+    payload: Payload,
+    path: Path<String>,
+    edge: Data<Edge>,
+) -> HttpResponse {
     let call = Call::begin(&request, admin::SOURCE);
     let result = list_of(&request, &path, &edge).await;
-    call.end(&request, &edge, result)
+    call.end(&request, payload.into_inner(), &edge, result)
 }
 
 /// `GET /api/v1/entities/{kind}/{id}`
 pub(in crate::edge) async fn show(
     request: HttpRequest,
+    payload: Payload,
     path: Path<(String, String)>,
     edge: Data<Edge>,
 ) -> HttpResponse {
     let call = Call::begin(&request, admin::SOURCE);
     let result = state_of(&request, &path.0, &path.1, &edge).await;
-    call.end(&request, &edge, result)
+    call.end(&request, payload.into_inner(), &edge, result)
 }
 
 /// `GET /api/v1/entities/{kind}/{id}/timeline`
 pub(in crate::edge) async fn timeline(
     request: HttpRequest,
+    payload: Payload,
     path: Path<(String, String)>,
     edge: Data<Edge>,
 ) -> HttpResponse {
     let call = Call::begin(&request, admin::SOURCE);
     let result = timeline_of(&request, &path.0, &path.1, &edge).await;
-    call.end(&request, &edge, result)
+    call.end(&request, payload.into_inner(), &edge, result)
 }
 
 async fn list_of(request: &HttpRequest, kind: &str, edge: &Edge) -> Result<HttpResponse, Error> {

@@ -3,7 +3,7 @@
 use std::str;
 
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Path};
+use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -55,17 +55,22 @@ const STATUSES: [(&str, StatusFilter); 4] = [
 ];
 
 /// `GET /api/v1/events`
-pub(in crate::edge) async fn list(request: HttpRequest, edge: Data<Edge>) -> HttpResponse {
+pub(in crate::edge) async fn list(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
     let call = Call::begin(&request, admin::SOURCE);
     let result = list_of(&request, &edge).await;
-    call.end(&request, &edge, result)
+    call.end(&request, payload.into_inner(), &edge, result)
 }
 
 /// `GET /api/v1/events/{event_id}`
-pub(in crate::edge) async fn show(request: HttpRequest, path: Path<String>, edge: Data<Edge>) -> HttpResponse {
+pub(in crate::edge) async fn show(
+    request: HttpRequest,
+    payload: Payload,
+    path: Path<String>,
+    edge: Data<Edge>,
+) -> HttpResponse {
     let call = Call::begin(&request, admin::SOURCE);
     let result = event_of(&request, &path, &edge).await;
-    call.end(&request, &edge, result)
+    call.end(&request, payload.into_inner(), &edge, result)
 }
 
 async fn list_of(request: &HttpRequest, edge: &Edge) -> Result<HttpResponse, Error> {

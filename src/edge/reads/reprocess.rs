@@ -1,6 +1,6 @@
 //! `POST /api/v1/events/{event_id}/reprocess`: one more attempt at an event that failed, from its stored payload.
 
-use actix_web::web::{Data, Path};
+use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use tracing::Span;
 
@@ -15,10 +15,15 @@ use crate::projection::{EventView, Status};
 use crate::router::Refusal;
 
 /// Answers as the first request of the event was: 202, with the event's own id, and the number that it has now.
-pub(in crate::edge) async fn run(request: HttpRequest, path: Path<String>, edge: Data<Edge>) -> HttpResponse {
+pub(in crate::edge) async fn run(
+    request: HttpRequest,
+    payload: Payload,
+    path: Path<String>,
+    edge: Data<Edge>,
+) -> HttpResponse {
     let call = Call::begin(&request, admin::SOURCE);
     let result = reprocess(&request, &path, &edge, call.span().clone()).await;
-    call.end(&request, &edge, result)
+    call.end(&request, payload.into_inner(), &edge, result)
 }
 
 async fn reprocess(request: &HttpRequest, id: &str, edge: &Edge, span: Span) -> Result<HttpResponse, Error> {
@@ -41,15 +46,16 @@ fn command(id: EventId, view: &EventView, edge: &Edge, span: Span) -> Result<Com
         tracing::error!(source = record.source, event_id = %id, "event of an unknown source cannot be reprocessed");
         return Err(Error::Internal);
     }
-    // The claim of this attempt: two requests at once make one attempt.
-    let key = format!("reprocess:{id}:{}", view.attempts);
     let given = Given {
-        idempotency_key: Some(key.as_bytes()),
+        // Replaced below: a key with a control character is refused where keys come from outside.
+        idempotency_key: Some(b"reprocess"),
         at: Some(record.at),
         unknown_entity: edge.support().unknown_entity(),
     };
     let command = support::decode(&Verified::from_store(record), given, span)?;
-    Ok(Command { reprocesses: Some(id.position()), ..command })
+    // The claim of this attempt: two requests at once make one attempt, and no sender's key can be the same.
+    let key = format!("\u{1}reprocess:{id}:{}", view.attempts);
+    Ok(Command { idempotency_key: Some(key), reprocesses: Some(id.position()), ..command })
 }
 
 fn refused(refusal: Refusal) -> Error {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use actix_web::web::{Data, Payload};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, dev};
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -60,10 +60,11 @@ struct Authentic {
 
 /// Takes one event in.
 pub async fn receive(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
+    let mut payload = payload.into_inner();
     let call = Call::begin(&request, SOURCE);
     let mut quota = None;
-    let result = answer(&request, payload, &edge, &call, &mut quota).await;
-    let mut response = call.end(&request, &edge, result);
+    let result = answer(&request, &mut payload, &edge, &call, &mut quota).await;
+    let mut response = call.end(&request, payload, &edge, result);
     if let Some(quota) = quota {
         answer::write_quota(response.headers_mut(), &quota);
     }
@@ -73,7 +74,7 @@ pub async fn receive(request: HttpRequest, payload: Payload, edge: Data<Edge>) -
 /// The checks in their order; `quota` is what the sender has left, once it is known who that is.
 async fn answer(
     request: &HttpRequest,
-    payload: Payload,
+    payload: &mut dev::Payload,
     edge: &Edge,
     call: &Call,
     quota: &mut Option<Quota>,
