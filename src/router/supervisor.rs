@@ -172,19 +172,25 @@ impl Supervisor {
         waiting.into_iter().for_each(|deliver| self.deliver(deliver, ctx));
     }
 
-    /// Makes room for another entity by letting go of one that was not used lately (the "clock" algorithm).
+    /// Makes room for another entity by letting go of one that was not used lately (the "clock" algorithm), or else of the
+    /// first that can go: all live ones having been used lately is no reason to refuse a new one.
     fn evict_one(&mut self) -> bool {
         let written = *self.written.borrow();
+        let mut used_lately = None;
         for _ in 0..EVICTION_LOOKS.min(self.entities.len() * 2) {
             self.hand = (self.hand + 1) % self.entities.len();
             let Some((_, Entry::Live(live))) = self.entities.get_index_mut(self.hand) else { continue };
-            if std::mem::take(&mut live.referenced) || !live.can_go(written) {
+            let referenced = std::mem::take(&mut live.referenced);
+            if !live.can_go(written) {
                 continue;
             }
-            self.entities.swap_remove_index(self.hand);
-            return true;
+            if !referenced {
+                self.entities.swap_remove_index(self.hand);
+                return true;
+            }
+            used_lately.get_or_insert(self.hand);
         }
-        false
+        used_lately.is_some_and(|index| self.entities.swap_remove_index(index).is_some())
     }
 
     fn passivate_idle(&mut self) {
