@@ -138,13 +138,18 @@ impl Node {
 pub fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), Error> {
     actix_rt::System::new().block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
+        // Until it is ready, a signal ends the process at once, which a store that is being opened survives.
+        let node = Node::start(config, Seams::default()).await?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let node = Node::start(config, Seams::default()).await?;
         ready(node.address());
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         info!("stopping");
-        node.stop().await?;
+        if let Err(failure) = node.stop().await {
+            error!(reason = chain(&failure), "not stopped in order");
+            // Returning would wait for the very thread that hangs.
+            std::process::exit(1);
+        }
         info!("stopped");
         Ok(())
     })

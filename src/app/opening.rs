@@ -15,6 +15,7 @@ use crate::entity::{self, Surroundings};
 use crate::event::{Kind, Position, fingerprint};
 use crate::faults::NoFaults;
 use crate::journal::{self, Journal, Log, Store};
+use crate::panics;
 use crate::projection::{self, PageRequest, Projection};
 use crate::router::{self, Router};
 
@@ -88,9 +89,17 @@ impl Opening {
             core.router.stop();
             log.close();
             projection.close();
+            (core, log, projection)
         };
-        spawn_blocking(end).await.map_err(|_| Error::Panicked)?;
-        released(&store).await;
+        let held = spawn_blocking(end).await.map_err(|_| Error::Panicked)?;
+        // Requests that are inside are being answered, and let go of the core then.
+        until(|| Arc::strong_count(&held.0) == 1).await;
+        // sled unwraps a sync when it is dropped, which a failing disk fails.
+        let dropped = spawn_blocking(move || panics::contain(move || drop(held)));
+        if let Err(reason) = dropped.await.map_err(|_| Error::Panicked)? {
+            warn!(reason, "the store panicked when it was closed");
+        }
+        until(|| store.strong_count() == 0).await;
         match &*failed.borrow() {
             Some(reason) => Err(Error::Setup(std::io::Error::other(reason.clone()))),
             None => Ok(()),
@@ -108,11 +117,11 @@ impl Opening {
     }
 }
 
-/// Waits until nothing uses the store, for a while at most.
-async fn released(store: &Weak<Store>) {
+/// Waits until what is being let go of is free, for a while at most.
+async fn until(free: impl Fn() -> bool) {
     let wait = async {
         let mut ticks = interval(Duration::from_millis(5));
-        while store.strong_count() > 0 {
+        while !free() {
             ticks.tick().await;
         }
     };

@@ -99,6 +99,8 @@ impl Entity {
     /// # Errors
     /// [`RestoreError`] when its snapshot or a record cannot be read.
     pub fn restore(key: EntityKey, past: &Past, surroundings: Arc<Surroundings>) -> Result<Self, RestoreError> {
+        // What an earlier life offered may hold a record that was never written.
+        surroundings.offers.withdraw(&key);
         let state = restore(key.kind(), past, surroundings.limits)?;
         let (included, snapshot_bytes) =
             past.snapshot.as_ref().map_or((0, 0), |(sequence, bytes)| (*sequence, bytes.len()));
@@ -137,7 +139,7 @@ impl Entity {
         let now = self.surroundings.clock.wall();
         self.received_at = self.received_at.max(now);
         let at = match command.at {
-            Some(at) if at <= self.received_at.saturating_add(AHEAD_MAX) => at,
+            Some(at) if at <= now.saturating_add(AHEAD_MAX) => at,
             _ => self.received_at,
         };
         let span = command.span.clone();
@@ -153,8 +155,10 @@ impl Entity {
             Err(_) => (None, false, Vec::new()),
         };
         debug!(entity = %self.key, sequence, late, "event decided");
-        self.bytes_since_snapshot += change.len();
-        self.offer_snapshot();
+        if sequence.is_some() {
+            self.bytes_since_snapshot += change.len();
+            self.offer_snapshot();
+        }
         let record = Record {
             at,
             decided_at: now,
@@ -204,14 +208,18 @@ impl Entity {
             bytes: record.encode(),
         };
         let (sequence, failure) = (record.sequence, record.failure.clone());
-        let flight = Arc::clone(&self.flight);
+        let (flight, key) = (Arc::clone(&self.flight), self.key.clone());
+        let offers = Arc::clone(&self.surroundings.offers);
         flight.departed();
         let settle = Box::new(move |settled: Settled| match settled {
             Ok(position) => {
                 flight.arrived(position);
                 reply(Outcome { position, sequence, failure });
             }
-            Err(_) => flight.went_astray(),
+            Err(_) => {
+                offers.withdraw(&key);
+                flight.went_astray();
+            }
         });
         self.surroundings.journal.submit(Submission { drafts: vec![draft], settle })
     }

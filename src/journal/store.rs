@@ -123,6 +123,8 @@ impl Store {
             sync_all(&log.join("db"))?;
             sync_all(&log)?;
         }
+        // A folder that was there before us keeps its mode, so sled's own is closed to others in any case.
+        make_folder(&log)?;
         let db = open_sled(path, &log, cache_bytes)?;
         let db_path = log.join("db");
         let db_file = File::open(&db_path).map_err(|source| OpenError::Io { path: db_path, source })?;
@@ -148,14 +150,22 @@ impl Store {
         self.db.drop_tree(name).map(|_| ())
     }
 
+    /// Hands all that was put before this call to the operating system: it survives the end of the process from then on.
+    ///
+    /// # Errors
+    /// As [`Store::sync`].
+    pub fn flush(&self) -> Result<(), sled::Error> {
+        self.faults.at(Point::Flush)?;
+        self.db.flush().map(|_| ())
+    }
+
     /// Returns when all that was put before this call is on the disk.
     ///
     /// # Errors
     /// Any I/O error; the store must be opened anew after one, since sled refuses every later write but may go on
     /// answering that its buffers are flushed.
     pub fn sync(&self) -> Result<(), sled::Error> {
-        self.faults.at(Point::Flush)?;
-        self.db.flush()?;
+        self.flush()?;
         self.faults.at(Point::Sync)?;
         self.db_file.sync_data()?;
         Ok(())

@@ -3,6 +3,9 @@
 //! New claims stand in a map. Every 65,536 of them become a block: sorted by fingerprint, stored in parts of at most 12 KiB,
 //! with a Bloom filter in memory that spares nearly every look-up of a new key a read. Old blocks are dropped whole.
 //!
+//! A block's first part is written last and removed first, so a block is whole if it has one. What a crash left of another
+//! is removed, and its claims are read from the journal again.
+//!
 //! ```text
 //! part   format u8 = 1 | newest receive time i64 BE µs | n × (fingerprint u64 BE | position u64 BE)
 //! ```
@@ -65,6 +68,10 @@ impl Archive {
                 return Err(sled::Error::ReportableBug("a part of a claims block is malformed".into()));
             };
             if blocks.last().is_none_or(|block| block.last != last) {
+                if keys::claims_part(&key) != Some(0) {
+                    tree.remove(key)?;
+                    continue;
+                }
                 blocks.push(Block { last, newest, parts: Vec::new(), filter: Bloom::for_items(block_claims) });
             }
             let block = blocks.last_mut().expect("one was just pushed if there was none");
@@ -160,9 +167,9 @@ impl Archive {
         };
         sorted.sort_unstable();
         let mut block = Block { last, newest, parts: Vec::new(), filter: Bloom::for_items(sorted.len()) };
-        for (chunk, part) in sorted.chunks(PART_CLAIMS).enumerate() {
-            self.tree.insert(keys::claims(last, part_number(chunk)), encode_part(newest, part))?;
-            block.parts.push(part[0].0);
+        block.parts = sorted.chunks(PART_CLAIMS).map(|part| part[0].0).collect();
+        for (number, part) in sorted.chunks(PART_CLAIMS).enumerate().rev() {
+            self.tree.insert(keys::claims(last, part_number(number)), encode_part(newest, part))?;
         }
         sorted.iter().for_each(|(fingerprint, _)| block.filter.insert(*fingerprint));
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -252,6 +259,23 @@ mod tests {
         let reopened = Archive::with_block_size(tree, 100).expect("opens");
         assert_eq!(reopened.end(), Position::new(201), "what stood in the open map is read from the journal again");
         assert_eq!(reopened.find(spread(200)).expect("reads"), [Position::new(200)]);
+    }
+
+    /// A crash between the parts must not hide the claims of those that were not written.
+    #[test]
+    fn a_block_without_its_first_part_is_dropped_whole() {
+        let tree = tree();
+        // Two parts each.
+        let claims = (1..=2_000).map(spread);
+        let archive = Archive::with_block_size(tree.clone(), 1_000).expect("opens");
+        for (fingerprint, position) in claims.zip(1..) {
+            archive.pass(Position::new(position), Timestamp::from_micros(1), Some(fingerprint)).expect("passes");
+        }
+        tree.remove(keys::claims(Position::new(2_000), 0)).expect("removes");
+        let reopened = Archive::with_block_size(tree.clone(), 1_000).expect("opens");
+        assert_eq!(reopened.end(), Position::new(1_001));
+        assert_eq!(reopened.find(spread(1_000)).expect("reads"), [Position::new(1_000)]);
+        assert_eq!(tree.len(), 2, "nothing of the broken block is left");
     }
 
     #[test]

@@ -15,11 +15,13 @@ use super::index::Index;
 use super::snapshot::Offers;
 use super::{Reads, TREE};
 use crate::clock::Clock;
-use crate::event::{Corrupt, Fingerprint, Position, Record};
+use crate::event::{Corrupt, Fingerprint, Position, Record, Timestamp};
 use crate::journal::{Frame, Journal, ReadError, Store};
 
 /// Rows that wait at most, before they are written: enough to write a busy entity's row once instead of many times.
 const DIRTY_ROWS_MAX: usize = 2_000;
+/// Records that are taken in at most, before what they made is written: readers and a busy node's checkpoints wait for it.
+const RECORDS_MAX: u64 = 10_000;
 /// How long a row waits at most when nobody asks for it.
 const WRITE_INTERVAL: Duration = Duration::from_millis(250);
 /// How far a crash sets the projection back.
@@ -132,7 +134,9 @@ impl Projection {
             return Err(Failed::AheadOfJournal { end, seen });
         }
         follower.recall_claims()?;
-        follower.pass_all()?;
+        while follower.pass_some()? {
+            follower.index.write()?;
+        }
         follower.index.write()?;
         let (written_sender, written) = watch::channel(follower.position());
         let (failed_sender, failed) = watch::channel(None);
@@ -215,25 +219,29 @@ impl Follower {
         loop {
             let stopping = shared.stopping.load(Ordering::Acquire);
             durable_end.borrow_and_update();
-            self.pass_all()?;
+            let full = self.pass_some()?;
             let now = Instant::now();
             let unwritten = *written.borrow() < self.position();
             let wanted = shared.wanted.load(Ordering::Acquire) > written.borrow().get();
-            if unwritten && (wanted || stopping || now >= write_due) {
+            if unwritten && (full || wanted || stopping || now >= write_due) {
                 self.index.write()?;
                 written.send_replace(self.position());
                 write_due = now + WRITE_INTERVAL;
             }
-            if stopping || (now >= checkpoint_due && checkpointed < *written.borrow()) {
+            if now >= checkpoint_due && checkpointed < *written.borrow() {
                 self.checkpoint(written)?;
                 checkpointed = self.position();
                 checkpoint_due = now + CHECKPOINT_INTERVAL;
             }
+            if full {
+                continue;
+            }
             if stopping {
-                return Ok(());
+                return self.checkpoint(written);
             }
             let idle = checkpointed == self.position();
-            let next = if idle { now + CHECKPOINT_INTERVAL } else { write_due.max(now) };
+            let unwritten = *written.borrow() < self.position();
+            let next = if unwritten { write_due.min(checkpoint_due) } else { checkpoint_due };
             tokio::select! {
                 biased;
                 () = shared.wake.notified() => {}
@@ -258,32 +266,31 @@ impl Follower {
         }
         self.store.sync()?;
         self.index.write_cursor()?;
-        self.archive.expire(self.clock.wall().saturating_sub(self.claim_window))?;
+        self.archive.expire(self.horizon())?;
         Ok(())
     }
 
-    /// Takes in everything up to the durable end.
-    fn pass_all(&mut self) -> Result<(), Failed> {
-        while let Some(frame) = self.journal.read(self.position())? {
+    /// Takes in what is durable, until there is no more or enough rows wait to be written; says whether it is the latter.
+    fn pass_some(&mut self) -> Result<bool, Failed> {
+        let enough = self.position().plus(RECORDS_MAX);
+        while self.index.dirty_rows() < DIRTY_ROWS_MAX && self.position() < enough {
+            let Some(frame) = self.journal.read(self.position())? else { return Ok(false) };
             let mut position = self.position();
-            while let Some((entry, record)) = decode(&frame, position)? {
-                self.index.pass(position, entry, &record, &self.offers)?;
+            while let Some((received_at, record)) = decode(&frame, position)? {
+                self.index.pass(position, received_at, &record, &self.offers)?;
                 if position >= self.archive.end() {
-                    self.pass_claim(position, entry, &record)?;
+                    self.pass_claim(position, received_at, &record)?;
                 }
                 position = position.plus(1);
             }
-            if self.index.dirty_rows() >= DIRTY_ROWS_MAX {
-                self.index.write()?;
-            }
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Reads again the claims that stand in no block but lie behind the cursor.
+    /// Reads again the claims that stand in no block but lie behind the cursor, as far back as keys are remembered.
     fn recall_claims(&mut self) -> Result<(), Failed> {
         let cursor = self.position();
-        let mut position = self.archive.end();
+        let mut position = self.archive.end().max(self.first_since(self.horizon())?);
         while position < cursor {
             let Some(frame) = self.journal.read(position)? else { break };
             while let Some((entry, record)) = decode(&frame, position)?.filter(|_| position < cursor) {
@@ -294,19 +301,37 @@ impl Follower {
         Ok(())
     }
 
-    fn pass_claim(
-        &self,
-        position: Position,
-        received_at: crate::event::Timestamp,
-        record: &Record,
-    ) -> Result<(), sled::Error> {
-        let claim = record.idempotency_key.as_ref().map(|key| (self.fingerprint)(&record.source, key));
+    /// Claims received before this moment are forgotten.
+    fn horizon(&self) -> Timestamp {
+        self.clock.wall().saturating_sub(self.claim_window)
+    }
+
+    /// The first position behind the cursor that was received at `moment` or later, else the cursor's. Receive times never
+    /// go backwards, so halving finds it.
+    fn first_since(&self, moment: Timestamp) -> Result<Position, Failed> {
+        let (mut low, mut high) = (Position::FIRST.get(), self.position().get());
+        while low < high {
+            let middle = Position::new(low + (high - low) / 2);
+            let frame = self.journal.read(middle)?;
+            let entry = frame.as_ref().and_then(|frame| frame.entry(middle));
+            if entry.is_some_and(|entry| entry.received_at < moment) {
+                low = middle.get() + 1;
+            } else {
+                high = middle.get();
+            }
+        }
+        Ok(Position::new(low))
+    }
+
+    fn pass_claim(&self, position: Position, received_at: Timestamp, record: &Record) -> Result<(), sled::Error> {
+        let key = record.idempotency_key.as_ref().filter(|_| received_at >= self.horizon());
+        let claim = key.map(|key| (self.fingerprint)(&record.source, key));
         self.archive.pass(position, received_at, claim)
     }
 }
 
 /// The record at `position` of `frame` with its receive time, or `None` beyond the frame's end.
-fn decode(frame: &Frame, position: Position) -> Result<Option<(crate::event::Timestamp, Record)>, Failed> {
+fn decode(frame: &Frame, position: Position) -> Result<Option<(Timestamp, Record)>, Failed> {
     let Some(entry) = frame.entry(position) else { return Ok(None) };
     let bytes: &Bytes = &entry.bytes;
     let record = Record::decode(bytes).map_err(|source| Failed::Record { position, source })?;

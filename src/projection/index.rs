@@ -232,7 +232,9 @@ impl Index {
     fn block(&mut self, number: u64) -> Result<&mut Block, sled::Error> {
         if !self.blocks.contains_key(&number) {
             let stored = self.tree.get(keys::events(number))?;
-            self.blocks.insert(number, stored.and_then(|row| Block::decode(&row)).unwrap_or_default());
+            let block = stored.map_or(Some(Block::default()), |row| Block::decode(&row));
+            let malformed = || sled::Error::ReportableBug("a block of events is malformed".into());
+            self.blocks.insert(number, block.ok_or_else(malformed)?);
             self.dirty_rows += 1;
         }
         Ok(self.blocks.get_mut(&number).expect("it was just put there"))

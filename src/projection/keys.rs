@@ -103,6 +103,11 @@ pub(super) fn claims_last(key: &[u8]) -> Option<Position> {
     Some(Position::new(u64::from_be_bytes(*position)))
 }
 
+/// The part's number in a key that [`claims`] made.
+pub(super) fn claims_part(key: &[u8]) -> Option<u16> {
+    key.last_chunk().map(|part| u16::from_be_bytes(*part))
+}
+
 fn numbered(tag: u8, number: u64) -> [u8; 9] {
     let mut key = [tag; 9];
     key[1..].copy_from_slice(&number.to_be_bytes());

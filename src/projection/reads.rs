@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::events::{BLOCK_EVENTS, Block, Mark, Slot};
 use super::follow::Shared;
@@ -138,7 +138,12 @@ pub struct Reads {
     view: View,
     shared: Arc<Shared>,
     written: watch::Receiver<Position>,
+    /// Bounds the lists that are read at once, so that looking up keys and loading entities always find a thread.
+    places: Arc<Semaphore>,
 }
+
+/// Lists and states that are read at once.
+const READERS_MAX: usize = 3;
 
 impl Reads {
     pub(super) fn new(
@@ -147,7 +152,7 @@ impl Reads {
         shared: Arc<Shared>,
         written: watch::Receiver<Position>,
     ) -> Self {
-        Self { view: View { tree, journal }, shared, written }
+        Self { view: View { tree, journal }, shared, written, places: Arc::new(Semaphore::new(READERS_MAX)) }
     }
 
     /// The store's incarnation, a part of every event id.
@@ -252,6 +257,7 @@ impl Reads {
         ask: impl FnOnce(&View) -> Result<T, Unavailable> + Send + 'static,
     ) -> Result<T, Unavailable> {
         self.caught_up().await?;
+        let _place = self.places.acquire().await.map_err(|_| Unavailable::Cancelled)?;
         self.read_now(ask).await
     }
 
@@ -283,8 +289,18 @@ impl View {
     }
 
     fn history(&self, entity: &EntityKey) -> Result<Option<History>, Unavailable> {
-        let Some((first, last)) = self.ends(entity)? else { return Ok(None) };
-        Ok(Some(History { first, last, past: self.past(entity)? }))
+        let past = self.past(entity)?;
+        let Some((first, newest)) = self.ends(entity)? else { return Ok(None) };
+        // The projection may have gone on between the two: the state's own last record is the one to show with it.
+        let last = match (past.later.last(), &past.snapshot) {
+            (Some(last), _) => last.clone(),
+            (None, Some((sequence, _))) => match self.position(entity, *sequence)? {
+                Some(position) => self.indexed(position)?,
+                None => newest,
+            },
+            (None, None) => newest,
+        };
+        Ok(Some(History { first, last, past }))
     }
 
     fn past(&self, entity: &EntityKey) -> Result<Past, Unavailable> {
@@ -301,6 +317,13 @@ impl View {
             later.push(stored_in(held, position)?);
         }
         Ok(Past { snapshot, later })
+    }
+
+    /// Where the entity's record `sequence` stands.
+    fn position(&self, entity: &EntityKey, sequence: u64) -> Result<Option<Position>, Unavailable> {
+        let (chunk, slot) = index::chunk_place(sequence);
+        let row = self.tree.get(keys::timeline(entity, chunk))?.unwrap_or_default();
+        Ok(index::decode_positions(&row).get(slot).copied().map(Position::new))
     }
 
     /// Where the entity's records from `sequence` on stand.
@@ -407,7 +430,7 @@ impl View {
             Err(error) => Some(Err(Unavailable::Store(error))),
             Ok((key, value)) => {
                 let number = key.last_chunk().map_or(0, |number| u64::from_be_bytes(*number));
-                let block = Block::decode(&value).unwrap_or_default();
+                let Some(block) = Block::decode(&value) else { return Some(Err(malformed())) };
                 let newest = block.newest_first().next().map(|(_, slot)| slot.received_at);
                 // Receive times never go backwards: everything before this block is older still.
                 let exhausted = wanted.since.zip(newest).is_some_and(|(since, newest)| newest < since);
@@ -419,6 +442,10 @@ impl View {
             Err(error) => vec![Err(error)],
         })))
     }
+}
+
+fn malformed() -> Unavailable {
+    Unavailable::Store(sled::Error::ReportableBug("a block of events is malformed".into()))
 }
 
 fn stored_in(frame: &Frame, position: Position) -> Result<Stored, Unavailable> {

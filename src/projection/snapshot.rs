@@ -45,6 +45,14 @@ impl Offers {
         true
     }
 
+    /// Takes back what was offered for `entity`: its actor did not come as far.
+    pub fn withdraw(&self, entity: &EntityKey) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, state)) = waiting.states.remove(entity) {
+            waiting.bytes -= state.len();
+        }
+    }
+
     /// Takes the state of `entity` if it includes no record after `passed`.
     pub(super) fn take(&self, entity: &EntityKey, passed: u64) -> Option<(u64, Vec<u8>)> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,9 +88,13 @@ pub(super) fn load(tree: &sled::Tree, entity: &EntityKey) -> Result<Option<(u64,
     loop {
         let Some(row) = tree.range(keys::snapshot_prefix(entity)..=below).next_back() else { return Ok(None) };
         let Some(sequence) = keys::snapshot_sequence(&row?.0) else { return Ok(None) };
-        let parts =
-            tree.range(keys::snapshot(entity, sequence, 0)..=keys::snapshot(entity, sequence, u16::MAX)).values();
-        if let Some(state) = join(&parts.collect::<Result<Vec<_>, _>>()?) {
+        let rows = tree.range(keys::snapshot(entity, sequence, 0)..=keys::snapshot(entity, sequence, u16::MAX));
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+        // One that is being replaced at this moment loses its parts from the front.
+        let in_order =
+            rows.iter().zip(0_u16..).all(|((key, _), part)| **key == *keys::snapshot(entity, sequence, part));
+        let parts: Vec<_> = rows.iter().map(|(_, part)| part).collect();
+        if let Some(state) = Some(parts).filter(|_| in_order).and_then(|parts| join(&parts)) {
             return Ok(Some((sequence, state)));
         }
         // A crash left a part of it: an older one is whole, or the journal has everything.

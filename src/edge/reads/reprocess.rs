@@ -55,7 +55,7 @@ fn command(id: EventId, view: &EventView, edge: &Edge, span: Span) -> Result<Com
     let command = support::decode(&Verified::from_store(record), given, span)?;
     // The claim of this attempt: two requests at once make one attempt, and no sender's key can be the same.
     let key = format!("\u{1}reprocess:{id}:{}", view.attempts);
-    Ok(Command { idempotency_key: Some(key), reprocesses: Some(id.position()), ..command })
+    Ok(Command { at: Some(record.at), idempotency_key: Some(key), reprocesses: Some(id.position()), ..command })
 }
 
 fn refused(refusal: Refusal) -> Error {
