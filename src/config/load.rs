@@ -98,7 +98,7 @@ impl Draft {
         Router {
             shards: self.integer("router.shards", 0..=1024),
             mailbox_capacity: self.integer("router.mailbox_capacity", 1..=MIB),
-            // A quarter of it may belong to one entity, and a slice is kept for the node's own events.
+            // A quarter of it may belong to one entity.
             in_flight_events_max: self.integer("router.in_flight_events_max", 16..=MIB),
             in_flight_bytes_max: self.integer("router.in_flight_bytes_max", 1..=ANY),
             idle_timeout: self.seconds("router.idle_timeout_s", DAY_S),

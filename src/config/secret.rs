@@ -22,7 +22,7 @@ impl Secret {
         &self.0
     }
 
-    /// Whether `candidate` is this secret, in time that depends on the candidate's length only.
+    /// Whether `candidate` is this secret, in time that depends on the two lengths only.
     #[must_use]
     pub fn matches(&self, candidate: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(candidate).into()

@@ -23,14 +23,21 @@ pub struct Bounds {
     pub time: Duration,
 }
 
+/// Refuses a request that says itself that its body is too large.
+///
+/// # Errors
+/// [`Error::BodyTooLarge`].
+pub fn check_declared(request: &HttpRequest, bounds: Bounds) -> Result<(), Error> {
+    let too_large = declared_length(request).is_some_and(|length| length > bounds.bytes_max as u64);
+    if too_large { Err(Error::BodyTooLarge { limit: bounds.bytes_max }) } else { Ok(()) }
+}
+
 /// Reads the whole body of `request`.
 ///
 /// # Errors
 /// [`Error::BodyTooLarge`] as soon as that is known, [`Error::RequestTimeout`], or [`Error::BodyIncomplete`].
 pub async fn read(request: &HttpRequest, payload: &mut Payload, bounds: Bounds) -> Result<Bytes, Error> {
-    if declared_length(request).is_some_and(|length| length > bounds.bytes_max as u64) {
-        return Err(Error::BodyTooLarge { limit: bounds.bytes_max });
-    }
+    check_declared(request, bounds)?;
     within(bounds, pin!(BodyStream::new(payload))).await
 }
 

@@ -37,7 +37,9 @@ impl Offers {
     /// Must be called before that record is submitted, so that the projection cannot have passed it.
     pub fn offer(&self, entity: &EntityKey, sequence: u64, state: Vec<u8>) -> bool {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.bytes + state.len() > WAITING_MAX_BYTES || waiting.states.contains_key(entity) {
+        // One that is larger than the bound is taken when it is alone, or it would never be.
+        let full = waiting.bytes > 0 && waiting.bytes + state.len() > WAITING_MAX_BYTES;
+        if full || waiting.states.contains_key(entity) {
             return false;
         }
         waiting.bytes += state.len();

@@ -87,7 +87,8 @@ impl Router {
         let Parts { surroundings, projection, fingerprint, claim_window } = parts;
         let shards = shard_count(config.shards);
         let bounds = Bounds {
-            entity_in_flight: (config.in_flight_events_max / 4).clamp(1, config.mailbox_capacity),
+            entity_events: (config.in_flight_events_max / 4).clamp(1, config.mailbox_capacity),
+            entity_bytes: config.in_flight_bytes_max / 4,
             live_entities: config.live_entities_max.div_ceil(shards),
             idle_timeout: config.idle_timeout,
         };
@@ -148,7 +149,7 @@ impl Router {
             None => None,
         };
         let (reply, outcome) = oneshot::channel();
-        let completion = Completion { claim, reply, permit };
+        let completion = Completion { claim, reply, permit, share: None };
         let shard = &self.shards[self.shard(&command.entity)];
         match shard.try_send(Deliver { command, completion }) {
             Ok(()) => {}
@@ -180,6 +181,8 @@ struct Completion {
     claim: Option<Claim>,
     reply: oneshot::Sender<Result<Outcome, Refusal>>,
     permit: Permit,
+    /// The permit among those of its entity, once that is found.
+    share: Option<Permit>,
 }
 
 impl Completion {
@@ -190,14 +193,14 @@ impl Completion {
             claim.take(taken);
         }
         // The room is given back before the answer, so that whoever reads the answer finds it.
-        drop(self.permit);
+        drop((self.permit, self.share));
         // Nobody waits when the sender has given up.
         let _ = self.reply.send(Ok(outcome));
     }
 
     fn refuse(self, refusal: Refusal) {
         drop(self.claim);
-        drop(self.permit);
+        drop((self.permit, self.share));
         // Nobody waits when the sender has given up.
         let _ = self.reply.send(Err(refusal));
     }

@@ -19,6 +19,7 @@ use actix::prelude::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler
 use indexmap::IndexMap;
 use tracing::{debug, error, warn};
 
+use super::admission::Admission;
 use super::crashes::Crashes;
 use super::{Completion, Refusal};
 use crate::entity::{Apply, Command, Entity, Flight, STRETCH, Surroundings};
@@ -30,11 +31,16 @@ use crate::projection::Reads;
 /// Entities that are looked at for one that can go, when another is to come and all places are taken.
 const EVICTION_LOOKS: usize = 64;
 
+/// Entities that are loaded at once; the threads that read the store for them are fewer.
+const LOADING_MAX: usize = 16;
+
 /// Bounds of one shard.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// Events of one entity between request and answer; its mailbox holds as many.
-    pub(super) entity_in_flight: usize,
+    pub(super) entity_events: usize,
+    /// Bytes of such events.
+    pub(super) entity_bytes: usize,
     pub(super) live_entities: usize,
     pub(super) idle_timeout: Duration,
 }
@@ -46,12 +52,22 @@ pub(super) struct Supervisor {
     written: tokio::sync::watch::Receiver<Position>,
     entities: IndexMap<EntityKey, Entry>,
     crashes: Crashes,
+    loading: usize,
+    /// Entities whose loading waits for others'.
+    to_load: VecDeque<EntityKey>,
     /// Where the search for an entity that can go begins.
     hand: usize,
     stretch: u32,
 }
 
-enum Entry {
+struct Entry {
+    /// What the entity may hold of all permits, so that it leaves room for others.
+    share: Arc<Admission>,
+    stage: Stage,
+}
+
+enum Stage {
+    Absent,
     Loading(VecDeque<Deliver>),
     Live(Live),
 }
@@ -84,54 +100,65 @@ impl Supervisor {
         crashes: Crashes,
     ) -> Self {
         let entities = IndexMap::new();
-        Self { bounds, surroundings, reads, written, entities, crashes, hand: 0, stretch: 0 }
+        let to_load = VecDeque::new();
+        Self { bounds, surroundings, reads, written, entities, crashes, loading: 0, to_load, hand: 0, stretch: 0 }
     }
 
     fn now(&self) -> Duration {
         self.surroundings.clock.monotonic()
     }
 
-    fn deliver(&mut self, deliver: Deliver, ctx: &mut Context<Self>) {
+    fn deliver(&mut self, mut deliver: Deliver, ctx: &mut Context<Self>) {
         let now = self.now();
         let key = deliver.command.entity.clone();
         if let Some(retry_after) = self.crashes.quarantined(&key, now) {
             return deliver.completion.refuse(Refusal::Quarantined { retry_after });
         }
-        let Some(entry) = self.entities.get_mut(&key) else {
-            return self.begin(key, deliver, ctx);
-        };
-        match entry {
-            Entry::Loading(queue) if queue.len() >= self.bounds.entity_in_flight => {
-                deliver.completion.refuse(Refusal::Overloaded);
-            }
-            Entry::Loading(queue) => queue.push_back(deliver),
-            Entry::Live(live) => match live.room(self.bounds.entity_in_flight) {
-                Room::Free => live.send(deliver, now),
-                Room::None => deliver.completion.refuse(Refusal::Overloaded),
-                Room::Closed => self.crashed(key, deliver, ctx),
-            },
-        }
-    }
-
-    fn begin(&mut self, key: EntityKey, deliver: Deliver, ctx: &mut Context<Self>) {
-        if self.entities.len() >= self.bounds.live_entities && !self.evict_one() {
+        if !self.entities.contains_key(&key) && self.entities.len() >= self.bounds.live_entities && !self.evict_one() {
             return deliver.completion.refuse(Refusal::Overloaded);
         }
-        self.load(key, VecDeque::from([deliver]), ctx);
-    }
-
-    fn crashed(&mut self, key: EntityKey, deliver: Deliver, ctx: &mut Context<Self>) {
-        if let Some(quarantine) = self.crashes.note(&key, self.now()) {
-            error!(entity = %key, ?quarantine, "entity crashed too often and is quarantined");
-            self.entities.swap_remove(&key);
-            return deliver.completion.refuse(Refusal::Quarantined { retry_after: quarantine });
+        let bounds = self.bounds;
+        let entry = self.entities.entry(key.clone()).or_insert_with(|| Entry::new(bounds));
+        let Some(share) = entry.share.admit(deliver.command.payload.len()) else {
+            return deliver.completion.refuse(Refusal::Overloaded);
+        };
+        deliver.completion.share = Some(share);
+        match &mut entry.stage {
+            Stage::Absent => {
+                entry.stage = Stage::Loading(VecDeque::from([deliver]));
+                self.load(key, ctx);
+            }
+            Stage::Loading(waiting) => waiting.push_back(deliver),
+            Stage::Live(live) if live.address.connected() => live.send(deliver, now),
+            Stage::Live(_) => {
+                entry.stage = Stage::Loading(VecDeque::from([deliver]));
+                self.crashed(key, ctx);
+            }
         }
-        warn!(entity = %key, "entity crashed, starting it anew from the journal");
-        self.load(key, VecDeque::from([deliver]), ctx);
     }
 
-    fn load(&mut self, key: EntityKey, waiting: VecDeque<Deliver>, ctx: &mut Context<Self>) {
-        self.entities.insert(key.clone(), Entry::Loading(waiting));
+    fn crashed(&mut self, key: EntityKey, ctx: &mut Context<Self>) {
+        let Some(quarantine) = self.crashes.note(&key, self.now()) else {
+            warn!(entity = %key, "entity crashed, starting it anew from the journal");
+            return self.load(key, ctx);
+        };
+        error!(entity = %key, ?quarantine, "entity crashed too often and is quarantined");
+        self.give_up(&key, &Refusal::Quarantined { retry_after: quarantine });
+    }
+
+    /// Refuses what waits for an entity, and lets go of it.
+    fn give_up(&mut self, key: &EntityKey, refusal: &Refusal) {
+        if let Some(Entry { stage: Stage::Loading(waiting), .. }) = self.entities.swap_remove(key) {
+            waiting.into_iter().for_each(|deliver| deliver.completion.refuse(refusal.clone()));
+        }
+    }
+
+    /// Begins loading, or queues it: actix polls every future of an actor at every wake, so there must be few.
+    fn load(&mut self, key: EntityKey, ctx: &mut Context<Self>) {
+        if self.loading >= LOADING_MAX {
+            return self.to_load.push_back(key);
+        }
+        self.loading += 1;
         let behind_fence = self.crashes.crashed_lately(&key);
         let (reads, surroundings) = (self.reads.clone(), Arc::clone(&self.surroundings));
         let entity = key.clone();
@@ -144,32 +171,34 @@ impl Supervisor {
             let restored = panics::contain(|| Entity::restore(entity, &past, surroundings));
             restored?.map_err(|error| error.to_string())
         };
-        let arrive = |loaded, supervisor: &mut Self, ctx: &mut Context<Self>| supervisor.loaded(key, loaded, ctx);
+        let arrive = move |loaded, supervisor: &mut Self, ctx: &mut Context<Self>| supervisor.loaded(&key, loaded, ctx);
         ctx.spawn(loading.into_actor(self).map(arrive));
     }
 
-    fn loaded(&mut self, key: EntityKey, loaded: Result<Entity, String>, ctx: &mut Context<Self>) {
-        let Some(Entry::Loading(waiting)) = self.entities.swap_remove(&key) else { return };
+    fn loaded(&mut self, key: &EntityKey, loaded: Result<Entity, String>, ctx: &mut Context<Self>) {
+        self.loading -= 1;
+        if let Some(next) = self.to_load.pop_front() {
+            self.load(next, ctx);
+        }
+        let now = self.now();
         let entity = match loaded {
             Ok(entity) => entity,
             Err(reason) => {
                 error!(entity = %key, %reason, "entity cannot be loaded");
                 // Counted like a crash, so that an entity that never loads does not keep the disk busy.
-                self.crashes.note(&key, self.now());
-                return waiting.into_iter().for_each(|deliver| deliver.completion.refuse(Refusal::Unknown));
+                self.crashes.note(key, now);
+                return self.give_up(key, &Refusal::Unknown);
             }
         };
-        debug!(entity = %key, waiting = waiting.len(), "entity spawned");
+        let Some(entry @ Entry { stage: Stage::Loading(_), .. }) = self.entities.get_mut(key) else { return };
         let flight = Arc::clone(entity.flight());
-        let live = Live {
-            address: entity.open(self.bounds.entity_in_flight),
-            flight,
-            sent: 0,
-            last_used: self.now(),
-            referenced: true,
-        };
-        self.entities.insert(key, Entry::Live(live));
-        waiting.into_iter().for_each(|deliver| self.deliver(deliver, ctx));
+        let address = entity.open(self.bounds.entity_events);
+        let live = Live { address, flight, sent: 0, last_used: now, referenced: true };
+        let loading = std::mem::replace(&mut entry.stage, Stage::Live(live));
+        if let (Stage::Loading(waiting), Stage::Live(live)) = (loading, &mut entry.stage) {
+            debug!(entity = %key, waiting = waiting.len(), "entity spawned");
+            waiting.into_iter().for_each(|deliver| live.send(deliver, now));
+        }
     }
 
     /// Makes room for another entity by letting go of one that was not used lately (the "clock" algorithm), or else of the
@@ -179,7 +208,9 @@ impl Supervisor {
         let mut used_lately = None;
         for _ in 0..EVICTION_LOOKS.min(self.entities.len() * 2) {
             self.hand = (self.hand + 1) % self.entities.len();
-            let Some((_, Entry::Live(live))) = self.entities.get_index_mut(self.hand) else { continue };
+            let Some(live) = self.entities.get_index_mut(self.hand).and_then(|(_, entry)| entry.live()) else {
+                continue;
+            };
             let referenced = std::mem::take(&mut live.referenced);
             if !live.can_go(written) {
                 continue;
@@ -196,10 +227,8 @@ impl Supervisor {
     fn passivate_idle(&mut self) {
         let (now, written, timeout) = (self.now(), *self.written.borrow(), self.bounds.idle_timeout);
         let before = self.entities.len();
-        self.entities.retain(|_, entry| match entry {
-            Entry::Loading(_) => true,
-            Entry::Live(live) => live.last_used + timeout > now || !live.can_go(written),
-        });
+        let stays = |live: &mut Live| live.last_used + timeout > now || !live.can_go(written);
+        self.entities.retain(|_, entry| entry.live().is_none_or(stays));
         self.crashes.forget(now);
         if self.entities.len() < before {
             debug!(passivated = before - self.entities.len(), live = self.entities.len(), "idle entities passivated");
@@ -207,23 +236,20 @@ impl Supervisor {
     }
 }
 
-/// Whether a live entity takes another event.
-enum Room {
-    Free,
-    None,
-    /// Its mailbox is closed: it panicked.
-    Closed,
+impl Entry {
+    fn new(bounds: Bounds) -> Self {
+        Self { share: Admission::new(bounds.entity_events, bounds.entity_bytes), stage: Stage::Absent }
+    }
+
+    fn live(&mut self) -> Option<&mut Live> {
+        match &mut self.stage {
+            Stage::Live(live) => Some(live),
+            Stage::Absent | Stage::Loading(_) => None,
+        }
+    }
 }
 
 impl Live {
-    fn room(&self, in_flight_max: usize) -> Room {
-        if !self.address.connected() {
-            return Room::Closed;
-        }
-        let waiting = self.sent - self.flight.handled_count();
-        if waiting + self.flight.in_flight_count() < in_flight_max as u64 { Room::Free } else { Room::None }
-    }
-
     fn send(&mut self, deliver: Deliver, now: Duration) {
         let Deliver { command, completion } = deliver;
         self.last_used = now;

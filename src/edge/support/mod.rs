@@ -81,8 +81,11 @@ async fn answer(
 ) -> Result<HttpResponse, Error> {
     let headers = request.headers();
     let support = edge.support();
+    body::check_declared(request, edge.bounds())?;
+    // Known senders only: nobody else's body is worth memory.
+    let key = support.api_key(headers).map_err(|error| edge.count_failure(request, error))?;
     let body = body::read(request, payload, edge.bounds()).await?;
-    let authentic = support.authenticate(headers, body, edge.clock.wall());
+    let authentic = support.authenticate(key, headers, body, edge.clock.wall());
     let authentic = authentic.map_err(|error| edge.count_failure(request, error))?;
     *quota = support.admit(authentic.key, edge.clock.monotonic())?;
     check_content_type(headers)?;
@@ -150,9 +153,12 @@ impl Support {
         self.config.unknown_entity
     }
 
-    fn authenticate(&self, headers: &HeaderMap, body: Bytes, now: Timestamp) -> Result<Authentic, Error> {
+    fn api_key(&self, headers: &HeaderMap) -> Result<usize, Error> {
         let api_key = headers.get(API_KEY).ok_or(Error::InvalidApiKey)?;
-        let key = self.find_key(api_key.as_bytes()).ok_or(Error::InvalidApiKey)?;
+        self.find_key(api_key.as_bytes()).ok_or(Error::InvalidApiKey)
+    }
+
+    fn authenticate(&self, key: usize, headers: &HeaderMap, body: Bytes, now: Timestamp) -> Result<Authentic, Error> {
         let signature = headers.get(SIGNATURE).ok_or(Error::InvalidSignature)?.as_bytes();
         let in_body;
         let timestamp = match headers.get(TIMESTAMP) {
