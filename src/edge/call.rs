@@ -18,7 +18,6 @@ const ID_MAX_BYTES: usize = 128;
 /// A request that is being handled.
 #[derive(Debug)]
 pub(super) struct Call {
-    source: &'static str,
     id: HeaderValue,
     span: Span,
 }
@@ -30,7 +29,7 @@ impl Call {
         let given = request.headers().get(REQUEST_ID).filter(|id| is_sane(id.as_bytes()));
         let id = given.cloned().unwrap_or_else(new_id);
         let span = tracing::info_span!("request", request_id = id.to_str().unwrap_or_default(), source);
-        Self { source, id, span }
+        Self { id, span }
     }
 
     /// The request's span.
@@ -55,7 +54,7 @@ impl Call {
             }
             Err(error) => {
                 let client = edge.client(request);
-                tracing::info!(parent: &self.span, code = error.code(), source = self.source, %client, "request refused");
+                tracing::info!(parent: &self.span, code = error.code(), %client, "request refused");
                 HttpResponse::from_error(error)
             }
         };

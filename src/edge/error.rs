@@ -68,7 +68,7 @@ pub enum Error {
         allow: &'static str,
     },
     /// The idempotency key came before.
-    #[error("an event with this idempotency key was accepted before")]
+    #[error("an event with this idempotency key was accepted before, as {first}")]
     Duplicate {
         /// The first event with that key.
         first: EventId,

@@ -277,7 +277,10 @@ fn a_chunked_body_that_stops_in_the_middle_does_not_hold_its_connection() {
 fn stall(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut connection = TcpStream::connect(address)?;
     connection.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(connection, "POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab")?;
+    write!(
+        connection,
+        "POST {path} HTTP/1.1\r\nHost: x\r\nX-CRM-API-Key: key\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"
+    )?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer)?;
     Ok(answer)

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 pub use command::{Action, Command, Outcome};
 pub use flight::Flight;
@@ -146,6 +146,9 @@ impl Entity {
         let _entered = span.enter();
         let decided = self.decide(&command, at);
         let failure = decided.as_ref().err().cloned();
+        if let Some(failure) = &failure {
+            warn!(entity = %self.key, event_type = command.event_type, code = failure.code, "event cannot be applied");
+        }
         let (sequence, late, change) = match decided {
             Ok(decision) => {
                 self.state.apply(&decision.change, self.surroundings.limits);

@@ -9,7 +9,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -125,6 +125,7 @@ impl Store {
         }
         // A folder that was there before us keeps its mode, so sled's own is closed to others in any case.
         make_folder(&log)?;
+        close_to_others(&log)?;
         let db = open_sled(path, &log, cache_bytes)?;
         let db_path = log.join("db");
         let db_file = File::open(&db_path).map_err(|source| OpenError::Io { path: db_path, source })?;
@@ -259,6 +260,11 @@ fn make_folder(path: &Path) -> Result<(), OpenError> {
     let io = |source| OpenError::Io { path: path.to_owned(), source };
     // Only the owner may look inside: events hold what customers wrote.
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)
+}
+
+fn close_to_others(path: &Path) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(io)
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {

@@ -9,6 +9,11 @@ const TAGS_LISTED: usize = 5;
 /// What `change` was about, without the text of a message or of a comment: `status changed to pending`.
 #[must_use]
 pub fn summary(change: &Change) -> String {
+    let about = about(change);
+    if change.late { format!("{about} (late: nothing changed)") } else { about }
+}
+
+fn about(change: &Change) -> String {
     match &change.effect {
         Effect::Status(status) => format!("status changed to {status}"),
         Effect::Priority(priority) => format!("priority changed to {priority}"),
