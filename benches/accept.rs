@@ -2,6 +2,11 @@
 //!
 //! `cargo bench --bench accept`. Both servers run as processes of their own, one after the other in each round, under the
 //! same load: keep-alive connections whose client signs every request. What counts is the ratio within a round.
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a program that measures time and prints what it measured"
+)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, ExitCode, Stdio};

@@ -41,6 +41,9 @@ pub enum Error {
     /// The store cannot be opened.
     #[error("cannot open the store")]
     Open(#[from] OpenError),
+    /// The store can be opened but not written.
+    #[error("cannot write to the store; free some space, or see what is wrong with the disk")]
+    Unwritable(#[source] crate::journal::WriteError),
     /// What is derived from the journal does not fit it, or cannot be derived.
     #[error("cannot follow the journal")]
     Projection(#[from] projection::Failed),
@@ -197,21 +200,24 @@ async fn keep(
         error!(reason, "store failed, opening it again");
         gate.close(&reason);
         opening.abandon().await;
-        opening = tokio::select! {
-            _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
-            opening = reopen(&parts, &gate) => opening,
-        };
+        let Some(reopened) = reopen(&parts, &gate, &mut stopping).await else { return Ok(()) };
+        opening = reopened;
         gate.open(opening.core());
         info!("store open again");
     }
 }
 
-async fn reopen(parts: &Parts, gate: &Gate) -> Opening {
+/// Opens the store again as soon as that works; `None` when the node is to stop before.
+async fn reopen(parts: &Parts, gate: &Gate, stopping: &mut watch::Receiver<bool>) -> Option<Opening> {
     let mut pause = REOPEN_FIRST;
     loop {
-        pause_for(pause).await;
-        match Opening::open(parts).await {
-            Ok(opening) => return opening,
+        // Only a pause is cut short: what is being opened has to be closed in order, or the folder would stay in use.
+        tokio::select! {
+            _ = stopping.wait_for(|stopping| *stopping) => return None,
+            () = pause_for(pause) => {}
+        }
+        match Opening::open_proven(parts).await {
+            Ok(opening) => return Some(opening),
             Err(failure) => {
                 let reason = chain(&failure);
                 error!(reason, "store cannot be opened again yet");

@@ -65,6 +65,20 @@ impl Opening {
         Ok(Self { core, log, projection, store: Arc::downgrade(&store) })
     }
 
+    /// Like [`Opening::open`], and gives a store back only if it can be written: reading alone works on a full disk too.
+    pub(super) async fn open_proven(parts: &Parts) -> Result<Self, Error> {
+        let opening = Self::open(parts).await?;
+        let log = Arc::clone(&opening.log);
+        let proof = spawn_blocking(move || log.store().prove()).await.map_err(|_| Error::Panicked)?;
+        match proof {
+            Ok(()) => Ok(opening),
+            Err(failure) => {
+                opening.abandon().await;
+                Err(Error::Unwritable(failure))
+            }
+        }
+    }
+
     pub(super) fn core(&self) -> Arc<Core> {
         Arc::clone(&self.core)
     }

@@ -47,7 +47,7 @@ impl Serve {
         let path = dev::path(&config.store.path);
         let url = base_url(&address.to_string());
         let program = std::env::args_os().next().unwrap_or_else(|| "hookyard".into());
-        let program = Path::new(&program).display();
+        let program = word(Path::new(&program));
         let mut send = format!("{program} send message.created --entity {SAMPLE_TICKET} --url {url}");
         if let Some(file) = &self.config.config {
             send = format!("{send} --config {}", quoted(file));
@@ -70,7 +70,14 @@ impl Serve {
     }
 }
 
-/// `path` as one word of a shell's line.
+/// `path` as one word of a shell's line, left as it is where that is one.
+fn word(path: &Path) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+@".contains(byte);
+    let text = path.display().to_string();
+    if text.bytes().all(|byte| plain(&byte)) { text } else { quoted(path) }
+}
+
+/// `path` in the quotes of a shell.
 fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }

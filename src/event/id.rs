@@ -164,8 +164,8 @@ impl EventId {
             incarnation: Incarnation(u32::from_str_radix(incarnation, 16).ok()?),
             position: Position(position.parse().ok()?),
         };
-        // One event has one spelling: `evt_3F9…`, `+7` and `007` are not ids.
-        (id.to_string() == text).then_some(id)
+        // One event has one spelling: `evt_3F9…`, `+7` and `007` are not ids. No event stands at position 0.
+        (id.position >= Position::FIRST && id.to_string() == text).then_some(id)
     }
 
     /// The store's incarnation.

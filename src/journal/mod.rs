@@ -20,7 +20,7 @@ use crate::event::{EntityKey, Incarnation, Position, Timestamp};
 
 pub use frame::{Entry, Frame, VALUE_MAX_BYTES};
 pub use log::{Limits, Log};
-pub use store::{OpenError, Store};
+pub use store::{OpenError, Store, WriteError};
 
 /// One record on its way into the log.
 #[derive(Clone, Debug)]

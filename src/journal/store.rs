@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
+use super::frame::VALUE_MAX_BYTES;
 use super::preflight::{self, Damage, SEGMENT_BYTES};
 use crate::event::Incarnation;
 use crate::faults::{Faults, Point};
@@ -23,6 +24,10 @@ use crate::faults::{Faults, Point};
 const FORMAT: u32 = 1;
 
 const INCARNATION_KEY: &[u8] = b"incarnation";
+const PROOF_KEY: &[u8] = b"proof";
+
+/// A write that the disk or sled refused.
+pub type WriteError = sled::Error;
 
 /// Why a store was not opened. Nothing in it was changed, except where a variant says so.
 #[derive(Debug, thiserror::Error)]
@@ -170,6 +175,16 @@ impl Store {
         self.faults.at(Point::Sync)?;
         self.db_file.sync_data()?;
         Ok(())
+    }
+
+    /// Writes as much as a value may hold and syncs it, which shows that the disk takes writes again.
+    ///
+    /// # Errors
+    /// Those of a write or of [`Store::sync`].
+    pub fn prove(&self) -> Result<(), WriteError> {
+        self.faults.at(Point::Put)?;
+        self.tree("meta")?.insert(PROOF_KEY, vec![0; VALUE_MAX_BYTES])?;
+        self.sync()
     }
 
     /// The store's incarnation.

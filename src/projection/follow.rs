@@ -145,7 +145,10 @@ impl Projection {
         let thread = thread::Builder::new().name("projection".into()).spawn(move || {
             if let Err(error) = runtime.block_on(follower.run(&for_thread, &written_sender)) {
                 error!(error = &error as &dyn std::error::Error, "projection failed");
-                failed_sender.send_replace(Some(error.to_string()));
+                // With its causes: a full disk, say, is what an operator has to read.
+                let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
+                let reason = causes.fold(error.to_string(), |reason, cause| format!("{reason}: {cause}"));
+                failed_sender.send_replace(Some(reason));
             }
         })?;
         let thread = Mutex::new(Some(thread));

@@ -1,1 +1,424 @@
 //! The binary's commands, run as a person would.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use hookyard::entity::ticket::EVENTS;
+use reqwest::Client;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::yard::{Gate, Ground, SUPPORT, TOKEN, run, soon};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_hookyard");
+
+/// `program` as it would start in `folder` from a terminal in which nothing is set.
+fn plain(program: impl AsRef<Path>, folder: &Path) -> Command {
+    let mut command = Command::new(program.as_ref());
+    command.current_dir(folder).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+}
+
+fn hookyard(folder: &Path, words: &[&str]) -> Command {
+    let mut command = plain(BINARY, folder);
+    command.args(words);
+    command
+}
+
+/// Its exit code, and what it wrote to its output and for its errors.
+fn told(command: &mut Command) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command.output().expect("it starts");
+    (status.code(), String::from_utf8(stdout).expect("text"), String::from_utf8(stderr).expect("text"))
+}
+
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().expect("kill starts");
+    assert!(sent.success(), "kill -{name}: {sent}");
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+#[test]
+fn the_help_of_every_command_has_an_example() {
+    let folder = folder();
+    let commands: [&[&str]; 7] =
+        [&[], &["serve"], &["check"], &["send"], &["secret"], &["secret", "new"], &["rebuild"]];
+    for words in commands {
+        let (code, help, error) = told(hookyard(folder.path(), words).arg("--help"));
+        assert_eq!((code, error.as_str()), (Some(0), ""), "{words:?}");
+        let example = help.lines().rev().find(|line| line.contains("hookyard ")).unwrap_or_default();
+        assert!(example.starts_with("  ") && example.contains(words.first().unwrap_or(&"serve --dev")), "{help}");
+    }
+    let (code, output, error) = told(&mut hookyard(folder.path(), &["sreve"]));
+    assert_eq!((code, output.as_str()), (Some(2), ""));
+    assert!(error.contains("serve"), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).expect("it is there").count(), 0, "no command makes a file by being asked");
+}
+
+#[test]
+fn check_reports_every_problem_with_its_place_and_the_nearest_key() {
+    let folder = folder();
+    let text = "[server]\nbnid = \"127.0.0.1:1\"\nworkers = \"many\"\nbind = \"localhost\"\n\n[sorces.support]\nenabled = true\n\n\
+                [store]\nsync = \"never\"\n\n[router]\nbody_limit_bytes = 5\n\n[sources.support]\nenabled = true\n";
+    fs::write(folder.path().join("bad.toml"), text).expect("writable");
+    let mut command = hookyard(folder.path(), &["check", "--config", "bad.toml"]);
+    let (code, output, error) = told(command.env("HOOKYARD_SERVER__WORKRES", "2"));
+    assert_eq!((code, output.as_str()), (Some(1), ""));
+    let places = [
+        "bad.toml:2: unknown key `server.bnid`; the nearest is `server.bind`",
+        "bad.toml:3: server.workers: expected a whole number, found a string",
+        "bad.toml:4: server.bind: expected an IP address and a port",
+        "bad.toml:6: unknown section `sorces`; the nearest is `sources`",
+        "bad.toml:10: store.sync: expected \"commit\" or \"interval\", found \"never\"",
+        "bad.toml:13: unknown key `router.body_limit_bytes`; the nearest is `server.body_limit_bytes`",
+        "bad.toml: admin.token: missing",
+        "bad.toml:16: sources.support.api_keys: missing",
+        "bad.toml:16: sources.support.secrets: missing",
+        "HOOKYARD_SERVER__WORKRES: sets the unknown key `server.workres`; the nearest is `server.workers`",
+    ];
+    for place in places {
+        assert!(error.lines().any(|line| line.trim_start().starts_with(place)), "no {place} in\n{error}");
+    }
+    assert!(error.contains("10 problems"), "{error}");
+}
+
+#[test]
+fn check_sums_up_a_good_file_and_shows_no_secret() {
+    let folder = folder();
+    let text = "[admin]\ntoken = \"hunter2\"\n[sources.support]\nenabled = true\napi_keys = [\"hunter2\"]\nsecrets = [\"hunter2\"]\n";
+    fs::write(folder.path().join("good.toml"), text).expect("writable");
+    let (code, output, error) = told(&mut hookyard(folder.path(), &["check", "--config", "good.toml"]));
+    assert_eq!((code, error.as_str()), (Some(0), ""));
+    assert!(output.contains("valid") && output.contains("127.0.0.1:8080") && !output.contains("hunter2"), "{output}");
+    assert!(!folder.path().join("hookyard-data").exists(), "nothing is made by checking");
+    let (code, _, error) = told(&mut hookyard(folder.path(), &["check", "--config", "none.toml"]));
+    assert_eq!(code, Some(1));
+    assert!(error.contains("none.toml: cannot be read"), "{error}");
+}
+
+#[test]
+fn serve_without_secrets_names_each_key_and_its_variable() {
+    let folder = folder();
+    let mut command = hookyard(folder.path(), &["serve"]);
+    let (code, output, error) = told(command.env("HOOKYARD_SOURCES__SUPPORT__ENABLED", "true"));
+    assert_eq!((code, output.as_str()), (Some(1), ""));
+    for (key, variable) in [
+        ("admin.token", "HOOKYARD_ADMIN__TOKEN"),
+        ("sources.support.api_keys", "HOOKYARD_SOURCES__SUPPORT__API_KEYS"),
+        ("sources.support.secrets", "HOOKYARD_SOURCES__SUPPORT__SECRETS"),
+    ] {
+        let names_both = |line: &str| line.contains(&format!("{key}: missing")) && line.contains(variable);
+        assert!(error.lines().any(names_both), "no {key} in\n{error}");
+    }
+    assert!(error.contains("hookyard secret new"), "{error}");
+    assert!(!folder.path().join("hookyard-data").exists());
+}
+
+/// A development node, and the two lines that it gave to paste; killed when dropped.
+struct Dev {
+    child: Child,
+    send: String,
+    read: String,
+}
+
+impl Dev {
+    fn start(command: &mut Command) -> Self {
+        let command = command.env("HOOKYARD_SERVER__BIND", "127.0.0.1:0").stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("it starts");
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (mut send, mut read) = (None, None);
+        for line in output.lines().map(|line| line.expect("text")) {
+            let line = line.trim_start();
+            if line.contains(" send message.created ") {
+                send = Some(line.to_owned());
+            } else if line.starts_with("curl ") {
+                read = Some(line.to_owned());
+                break;
+            }
+        }
+        Self { child, send: send.expect("a line that sends"), read: read.expect("a line that reads") }
+    }
+
+    /// Its ticket, by the very line that it printed, or in its place where there is no curl.
+    async fn ticket(&self, folder: &Path) -> Value {
+        let has_curl = told(plain("sh", folder).args(["-c", "command -v curl"])).0 == Some(0);
+        if has_curl {
+            let (code, output, error) = told(plain("sh", folder).args(["-c", &self.read]));
+            assert_eq!(code, Some(0), "{}: {error}", self.read);
+            return serde_json::from_str(&output).unwrap_or_else(|_| panic!("no JSON: {output}"));
+        }
+        let (_, token, _) =
+            told(plain("sh", folder).args(["-c", &format!("echo \"{}\"", between(&self.read, "Bearer ", "\" http"))]));
+        let url = &self.read[self.read.rfind("http").expect("an address")..];
+        let client = Client::builder().no_proxy().build().expect("a client");
+        let answer = client.get(url).bearer_auth(token.trim()).send().await.expect("an answer");
+        serde_json::from_str(&answer.text().await.expect("a body")).expect("JSON")
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+    let (_, text) = text.split_once(start).expect("its start");
+    text.rsplit_once(end).expect("its end").0
+}
+
+#[test]
+fn the_first_development_start_makes_secrets_and_prints_lines_that_work() {
+    run(async {
+        let folder = folder();
+        let mut dev = Dev::start(&mut hookyard(folder.path(), &["serve", "--dev"]));
+        let secrets = folder.path().join("hookyard-data/dev-secrets.toml");
+        let mode = |path: &Path| fs::metadata(path).expect("it was made").permissions().mode() & 0o777;
+        assert_eq!((mode(&secrets), mode(&folder.path().join("hookyard-data"))), (0o600, 0o700));
+        let made = fs::read_to_string(&secrets).expect("readable");
+        let token = between(&made, "token = \"", "\"\n\n[sources");
+        assert!(!dev.send.contains(token) && !dev.read.contains(token), "a secret is on the terminal");
+
+        let (code, output, error) = told(plain("sh", folder.path()).args(["-c", &dev.send]));
+        assert_eq!(code, Some(0), "{}: {error}", dev.send);
+        assert!(output.contains("202") && output.contains("SUP-1042"), "{output}");
+        let ticket = dev.ticket(folder.path()).await;
+        assert_eq!((&ticket["id"], &ticket["sequence"]), (&json!("SUP-1042"), &json!(1)));
+        signal(&dev.child, "TERM");
+        assert_eq!(dev.child.wait().expect("a child").code(), Some(0));
+
+        let dev = Dev::start(&mut hookyard(folder.path(), &["serve", "--dev"]));
+        assert_eq!(fs::read_to_string(&secrets).expect("readable"), made, "the same secrets at the next start");
+        assert_eq!(dev.ticket(folder.path()).await, ticket);
+    });
+}
+
+/// The program's own path was printed as it was, so the line broke in a folder with a space in its name.
+#[test]
+fn the_printed_lines_work_in_folders_with_any_name() {
+    run(async {
+        let folder = folder();
+        let tools = folder.path().join("my tools");
+        fs::create_dir(&tools).expect("writable");
+        symlink(BINARY, tools.join("it's hookyard")).expect("writable");
+        fs::write(folder.path().join("it's mine.toml"), "[entity]\nitems_max = 10\n").expect("writable");
+        let mut serve = plain(tools.join("it's hookyard"), folder.path());
+        serve.args(["serve", "--dev", "--config", "it's mine.toml"]).env("HOOKYARD_STORE__PATH", "$HOME & 'data'");
+        let dev = Dev::start(&mut serve);
+        assert!(folder.path().join("$HOME & 'data'/dev-secrets.toml").exists());
+        let (code, output, error) = told(plain("sh", folder.path()).args(["-c", &dev.send]));
+        assert_eq!(code, Some(0), "{}: {output}{error}", dev.send);
+        assert_eq!(dev.ticket(folder.path()).await["sequence"], 1);
+    });
+}
+
+#[test]
+fn development_is_for_this_machine_only() {
+    let folder = folder();
+    let mut command = hookyard(folder.path(), &["serve", "--dev"]);
+    let (code, output, error) = told(command.env("HOOKYARD_SERVER__BIND", "0.0.0.0:0"));
+    assert_eq!((code, output.as_str()), (Some(1), ""));
+    assert!(error.contains("server.bind is 0.0.0.0:0") && error.contains("127.0.0.1"), "{error}");
+    assert!(!folder.path().join("hookyard-data").exists());
+}
+
+/// Sends messages to a ticket of its own, one after another, until one is not accepted.
+async fn send_until_it_ends(gate: Gate, ticket: String, accepted: mpsc::UnboundedSender<(String, String)>) {
+    for number in 0.. {
+        let key = format!("{ticket}-{number}");
+        let data = json!({"message_id": key, "text": key});
+        match gate.try_send(&ticket, &key, "message.created", data).await {
+            Ok(answer) if answer.status == 202 => {
+                accepted.send((ticket.clone(), answer.event_id())).expect("it listens")
+            }
+            Ok(_) | Err(_) => return,
+        }
+    }
+}
+
+async fn all_that_was_answered_is_there_after(signal_name: &str) {
+    let ground = Ground::new(&[]);
+    let mut process = ground.start_process().await;
+    let (sender, mut accepted) = mpsc::unbounded_channel();
+    let mut load = JoinSet::new();
+    for number in 0..8 {
+        load.spawn(send_until_it_ends(process.gate.clone(), format!("S-{number}"), sender.clone()));
+    }
+    drop(sender);
+    let mut events = Vec::new();
+    while events.len() < 100 {
+        events.push(soon(accepted.recv()).await.expect("all of them send"));
+    }
+    signal(&process.child, signal_name);
+    while let Some(event) = soon(accepted.recv()).await {
+        events.push(event);
+    }
+    soon(load.join_all()).await;
+    assert_eq!(process.child.wait().expect("a child").code(), Some(0), "{signal_name}");
+
+    let yard = ground.start().await;
+    for number in 0..8 {
+        let ticket = format!("S-{number}");
+        let timeline = yard.timeline(&ticket).await;
+        let stored: Vec<_> = timeline.iter().map(|entry| entry["event_id"].as_str().expect("an id")).collect();
+        let answered: Vec<_> = events.iter().filter(|(of, _)| *of == ticket).map(|(_, id)| id.as_str()).collect();
+        assert_eq!(stored[..answered.len()], answered, "{ticket}");
+        assert!(stored.len() <= answered.len() + 1, "{ticket}: one of them may have been on its way");
+    }
+    yard.stop().await;
+}
+
+#[test]
+fn a_node_that_is_terminated_under_load_ends_in_order_and_keeps_all_that_it_answered() {
+    run(all_that_was_answered_is_there_after("TERM"));
+}
+
+#[test]
+fn a_node_that_is_interrupted_under_load_ends_in_order_and_keeps_all_that_it_answered() {
+    run(all_that_was_answered_is_there_after("INT"));
+}
+
+#[test]
+fn an_idle_and_a_half_sent_request_do_not_keep_a_node_from_ending() {
+    run(async {
+        use std::io::Write;
+        let ground = Ground::new(&[("server.request_timeout_s", "2"), ("server.shutdown_grace_s", "30")]);
+        let mut process = ground.start_process().await;
+        assert_eq!(process.message("S", "k-1").await.sequence(), 1, "its connection stays open");
+        let address = process.base.trim_start_matches("http://").to_owned();
+        let mut half = std::net::TcpStream::connect(address).expect("it listens");
+        half.write_all(format!("POST {SUPPORT} HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{{").as_bytes())
+            .expect("sent");
+        signal(&process.child, "TERM");
+        assert_eq!(process.child.wait().expect("a child").code(), Some(0));
+    });
+}
+
+#[test]
+fn every_sample_that_can_be_sent_is_accepted_and_applied() {
+    run(async {
+        let ground = Ground::new(&[]);
+        let process = ground.start_process().await;
+        let secrets = "[sources.support]\napi_keys = [\"test-key\"]\nsecrets = [\"test-secret\"]\n";
+        fs::write(ground.folder.path().join("sender.toml"), secrets).expect("writable");
+        let send = |words: &[&str]| {
+            let base = ["send", "--config", "sender.toml", "--url", &process.base];
+            told(&mut hookyard(ground.folder.path(), &[&base, words].concat()))
+        };
+        for (sequence, event) in (1..).zip(EVENTS) {
+            let (code, output, error) = send(&[event]);
+            assert_eq!(code, Some(0), "{event}: {output}{error}");
+            let answer: Value =
+                serde_json::from_str(output.split_once('\n').expect("a status, then a body").1).expect("JSON");
+            assert_eq!(answer["entity"], json!({"kind": "ticket", "id": "SUP-1042", "sequence": sequence}), "{event}");
+        }
+        let types: Vec<_> = process.timeline("SUP-1042").await.iter().map(|entry| entry["type"].clone()).collect();
+        assert_eq!(types, EVENTS);
+        assert_eq!(process.get("/api/v1/events?status=failed").await.body["total"], 0);
+
+        let own = [
+            "status.changed",
+            "--entity",
+            "S/1",
+            "--key",
+            "k-1",
+            "--at",
+            "2025-12-04T10:30:00Z",
+            "--data",
+            r#"{"status": "closed"}"#,
+        ];
+        assert_eq!(send(&own).0, Some(0));
+        let ticket = process.get("/api/v1/entities/ticket/S%2F1").await.body;
+        assert_eq!(
+            (&ticket["state"]["status"], &ticket["last_event"]["at"]),
+            (&json!("closed"), &json!("2025-12-04T10:30:00.000Z"))
+        );
+        let (code, output, error) = send(&own);
+        assert_eq!(code, Some(1), "it was sent before");
+        assert!(output.contains("duplicate_event") && error.contains("409"), "{output}{error}");
+    });
+}
+
+#[test]
+fn send_says_what_is_missing_when_nobody_listens_or_nothing_can_be_signed() {
+    let folder = folder();
+    let (code, output, error) = told(&mut hookyard(folder.path(), &["send"]));
+    assert_eq!((code, output.as_str()), (Some(1), ""));
+    assert!(error.contains("hookyard serve --dev") && error.contains("HOOKYARD_SOURCES__SUPPORT__SECRETS"), "{error}");
+
+    // Bound and not listened on by anyone else for as long as this test holds it.
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
+    let url = format!("http://127.0.0.1:{taken}");
+    let mut command = hookyard(folder.path(), &["send", "--url", &url]);
+    command.env("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "key").env("HOOKYARD_SOURCES__SUPPORT__SECRETS", "hunter2");
+    let (code, output, error) = told(&mut command);
+    assert_eq!((code, output.as_str()), (Some(1), ""));
+    assert!(error.contains("no node answers at") && error.contains(&url) && error.contains("--url"), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+
+    let (code, _, error) = told(&mut hookyard(folder.path(), &["send", "message.creatd"]));
+    assert_eq!(code, Some(2));
+    assert!(EVENTS.iter().all(|event| error.contains(event)), "{error}");
+}
+
+#[test]
+fn a_new_secret_is_unlike_the_last_and_fit_for_every_key() {
+    run(async {
+        let folder = folder();
+        let secret = || {
+            let (code, output, error) = told(&mut hookyard(folder.path(), &["secret", "new"]));
+            assert_eq!((code, error.as_str(), output.lines().count()), (Some(0), "", 1));
+            output.trim_end().to_owned()
+        };
+        let (token, api_key, signing) = (secret(), secret(), secret());
+        assert!(token != api_key && api_key != signing && signing != token);
+        assert!([&token, &api_key, &signing].iter().all(|made| made.starts_with("whsec_") && made.len() == 50));
+        let mut ground = Ground::new(&[]);
+        ground.set("admin.token", &token);
+        ground.set("sources.support.api_keys", &api_key);
+        ground.set("sources.support.secrets", &signing);
+        let process = ground.start_process().await;
+        let mut send = hookyard(folder.path(), &["send", "--url", &process.base]);
+        send.env("HOOKYARD_SOURCES__SUPPORT__API_KEYS", &api_key).env("HOOKYARD_SOURCES__SUPPORT__SECRETS", &signing);
+        let (code, output, error) = told(&mut send);
+        assert_eq!(code, Some(0), "{output}{error}");
+        let events = process.client.get(format!("{}/api/v1/events", process.base)).bearer_auth(&token);
+        assert_eq!(process.answer(events).await.body["total"], 1);
+    });
+}
+
+#[test]
+fn a_second_node_on_one_store_is_refused_and_disturbs_the_first_in_nothing() {
+    run(async {
+        let ground = Ground::new(&[]);
+        let process = ground.start_process().await;
+        assert_eq!(process.message("S", "k-1").await.sequence(), 1);
+        let store = ground.store();
+        for command in ["serve", "rebuild"] {
+            let mut second = hookyard(ground.folder.path(), &[command]);
+            second.env("HOOKYARD_SERVER__BIND", "127.0.0.1:0").env("HOOKYARD_ADMIN__TOKEN", TOKEN);
+            let (code, output, error) = told(second.env("HOOKYARD_STORE__PATH", &store));
+            assert_eq!((code, output.as_str()), (Some(1), ""), "{command}");
+            let last = error.lines().last().unwrap_or_default();
+            assert!(last.starts_with("error: ") && last.contains(&format!("{} is in use", store.display())), "{error}");
+        }
+        let (code, _, error) = {
+            let mut second = hookyard(ground.folder.path(), &["serve"]);
+            second.env("HOOKYARD_SERVER__BIND", process.base.trim_start_matches("http://"));
+            told(second.env("HOOKYARD_ADMIN__TOKEN", TOKEN))
+        };
+        assert_eq!(code, Some(1));
+        assert!(error.contains("cannot listen on") && error.contains("server.bind"), "{error}");
+        assert_eq!(process.message("S", "k-2").await.sequence(), 2);
+        assert_eq!(process.timeline("S").await.len(), 2);
+    });
+}

@@ -1,1 +1,340 @@
 //! Once in: one source and idempotency key is accepted once within its window.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookyard::entity::{self, Action, State, ticket};
+use hookyard::event::{EntityKey, EventId, Kind, Position, Record, Timestamp};
+use hookyard::faults::NoFaults;
+use hookyard::journal::{Draft, Journal, Limits, Log, Store, Submission};
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::yard::{Answer, Gate, Ground, run, together};
+
+/// The longest that a key is remembered by default.
+const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// That all of `answers` but one are duplicates of that one, whose event id this gives.
+fn one_accepted(answers: &[Answer]) -> String {
+    let (accepted, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 202);
+    assert_eq!(accepted.len(), 1, "{answers:#?}");
+    let first = accepted[0].event_id();
+    refused.into_iter().for_each(|answer| assert_duplicate(answer, &first));
+    first
+}
+
+fn assert_duplicate(answer: &Answer, first: &str) {
+    assert_eq!((answer.status, answer.body["code"].as_str()), (409, Some("duplicate_event")), "{answer:?}");
+    assert_eq!(answer.header("x-event-id"), Some(first));
+    assert_eq!(answer.header("location"), Some(format!("/api/v1/events/{first}").as_str()));
+}
+
+fn later_message(gate: &Gate, ticket: &str, key: &str) -> impl Future<Output = Answer> + 'static {
+    let (gate, ticket, key) = (gate.clone(), ticket.to_owned(), key.to_owned());
+    async move { gate.message(&ticket, &key).await }
+}
+
+/// How many events there are in all.
+async fn events(gate: &Gate) -> u64 {
+    gate.get("/api/v1/events").await.body["total"].as_u64().expect("a total")
+}
+
+#[test]
+fn of_32_concurrent_duplicates_one_is_accepted_and_31_name_it() {
+    run(async {
+        let ground = Ground::new(&[]);
+        let yard = ground.start().await;
+        for round in 0..6 {
+            let key = format!("k-{round}");
+            let answers = together((0..32).map(|_| later_message(&yard, "T", &key))).await;
+            let first = one_accepted(&answers);
+            assert_duplicate(&yard.message("T", &key).await, &first);
+        }
+        assert_eq!(yard.timeline("T").await.len(), 6);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_key_that_comes_with_two_tickets_at_once_is_accepted_once() {
+    run(async {
+        let ground = Ground::new(&[("router.shards", "2")]);
+        let yard = ground.start().await;
+        for round in 0..60 {
+            let key = format!("k-{round}");
+            let answers = together(["A", "B"].map(|ticket| later_message(&yard, ticket, &key))).await;
+            one_accepted(&answers);
+        }
+        assert_eq!(yard.timeline("A").await.len() + yard.timeline("B").await.len(), 60);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_key_is_the_same_wherever_in_the_request_it_stands() {
+    run(async {
+        let ground = Ground::new(&[]);
+        let yard = ground.start().await;
+        let first = yard.message("T", "k").await.event_id();
+        let body = json!({"event": "agent.unassigned", "support_uid": "T", "idempotency_key": "k"}).to_string();
+        for other_header in [None, Some("k")] {
+            let mut request = yard.signed(&body, "k").build().expect("a request");
+            request.headers_mut().remove("idempotency-key");
+            if let Some(key) = other_header {
+                request.headers_mut().insert("x-idempotency-key", key.parse().expect("a header"));
+            }
+            let request = reqwest::RequestBuilder::from_parts(yard.client.clone(), request);
+            assert_duplicate(&yard.answer(request).await, &first);
+        }
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_duplicate_is_known_after_a_restart() {
+    run(async {
+        let ground = Ground::new(&[]);
+        let yard = ground.start().await;
+        let first = yard.message("T", "k").await.event_id();
+        yard.stop().await;
+
+        let yard = ground.start().await;
+        let answers = together((0..8).map(|_| later_message(&yard, "T", "k"))).await;
+        answers.iter().for_each(|answer| assert_duplicate(answer, &first));
+        assert_eq!(yard.timeline("T").await.len(), 1);
+        yard.stop().await;
+    });
+}
+
+/// Puts `count` events with the keys `k-1`, `k-2` … into the journal of `ground`, as a node would, but without HTTP.
+fn fill(ground: &Ground, count: u64) -> impl Fn(u64) -> String + use<> {
+    let store = Store::open(&ground.store(), 64 << 20, Arc::new(NoFaults)).expect("opens");
+    let limits = Limits { queue: count as usize, commit_records: 1024, commit_bytes: 4 << 20, sync_interval: None };
+    let log = Log::open(store, limits, Arc::clone(&ground.seams.clock)).expect("opens");
+    let now = ground.seams.clock.wall();
+    let incarnation = log.incarnation();
+    for n in 1..=count {
+        let entity = EntityKey::try_new(Kind::Ticket, &format!("T-{}", (n - 1) / 100)).expect("an id");
+        let record = status_changed(entity.clone(), (n - 1) % 100 + 1, format!("k-{n}"), now);
+        let draft = Draft { entity, sequence: record.sequence, received_at: now, bytes: record.encode() };
+        log.submit(Submission { drafts: vec![draft], settle: Box::new(|_| ()) }).expect("open");
+    }
+    log.close();
+    move |n| EventId::new(incarnation, Position::new(n)).to_string()
+}
+
+fn status_changed(entity: EntityKey, sequence: u64, key: String, at: Timestamp) -> Record {
+    let action = Action::Ticket(ticket::Action::StatusChanged { status: "open".into(), reason: None });
+    let decided = State::new(Kind::Ticket).decide(&action, at, entity::Limits { items_max: 10 }).expect("taken");
+    Record {
+        at,
+        decided_at: at,
+        source: "support".into(),
+        entity,
+        sequence: Some(sequence),
+        event_type: "status.changed".into(),
+        late: false,
+        idempotency_key: Some(key),
+        payload: "{}".into(),
+        change: decided.change.encode().into(),
+        failure: None,
+        reprocesses: None,
+    }
+}
+
+/// 65,536 keys make a block, which leaves memory for the store.
+#[test]
+fn a_duplicate_is_known_when_its_key_has_left_memory() {
+    run(async {
+        let mut ground = Ground::new(&[]);
+        let clock = ground.with_manual_clock();
+        let id = fill(&ground, 66_000);
+        for _restart in 0..2 {
+            let yard = ground.start().await;
+            for n in [1, 40_000, 65_536, 65_537, 66_000] {
+                assert_duplicate(&yard.message("T", &format!("k-{n}")).await, &id(n));
+            }
+            yard.stop().await;
+        }
+        let yard = ground.start().await;
+        assert_eq!(yard.message("T", "k-66001").await.event_id(), id(66_001));
+        clock.advance(WINDOW);
+        for n in [1, 65_536, 66_000] {
+            assert_eq!(yard.message("T", &format!("k-{n}")).await.status, 202);
+        }
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_key_is_free_again_when_its_window_ends() {
+    run(async {
+        let mut ground = Ground::new(&[]);
+        let clock = ground.with_manual_clock();
+        let yard = ground.start().await;
+        let first = yard.message("T", "k").await.event_id();
+        clock.advance(WINDOW - SECOND);
+        assert_duplicate(&yard.message("T", "k").await, &first);
+        clock.advance(2 * SECOND);
+        let second = yard.message("T", "k").await.event_id();
+        assert_ne!(second, first);
+        clock.advance(WINDOW - SECOND);
+        assert_duplicate(&yard.message("T", "k").await, &second);
+        assert_eq!(yard.timeline("T").await.len(), 2);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_window_goes_on_across_restarts() {
+    run(async {
+        let mut ground = Ground::new(&[]);
+        let clock = ground.with_manual_clock();
+        let yard = ground.start().await;
+        let first = yard.message("T", "k").await.event_id();
+        yard.stop().await;
+
+        clock.advance(WINDOW - SECOND);
+        let yard = ground.start().await;
+        assert_duplicate(&yard.message("T", "k").await, &first);
+        yard.stop().await;
+
+        clock.advance(2 * SECOND);
+        let yard = ground.start().await;
+        let second = yard.message("T", "k").await.event_id();
+        assert_ne!(second, first);
+        yard.stop().await;
+
+        // Both events with this key are in the store now; the newer one counts.
+        let yard = ground.start().await;
+        assert_duplicate(&yard.message("T", "k").await, &second);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn keys_whose_fingerprints_collide_are_no_duplicates() {
+    run(async {
+        let mut ground = Ground::new(&[]);
+        ground.seams.fingerprint = |_, _| 7;
+        let yard = ground.start().await;
+        let mut first = Vec::new();
+        for n in 0..5 {
+            let answer = yard.message("T", &format!("one-{n}")).await;
+            assert_eq!(answer.status, 202, "{answer:?}");
+            first.push((format!("one-{n}"), answer.event_id()));
+        }
+        // Twelve keys at once, each of them three times.
+        let keys: Vec<_> = (0..12).map(|n| format!("many-{n}")).collect();
+        let threes = keys.iter().map(|key| together([(); 3].map(|()| later_message(&yard, "T", key))));
+        let threes = together(threes.collect::<Vec<_>>()).await;
+        first.extend(keys.into_iter().zip(threes).map(|(key, answers)| (key, one_accepted(&answers))));
+        yard.stop().await;
+
+        let yard = ground.start().await;
+        for (key, event_id) in &first {
+            assert_duplicate(&yard.message("T", key).await, event_id);
+        }
+        assert_eq!(yard.message("T", "another").await.status, 202);
+        assert_eq!(events(&yard).await, 18);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn an_event_that_failed_holds_its_key() {
+    run(async {
+        let ground = Ground::new(&[("sources.support.unknown_entity", "reject")]);
+        let yard = ground.start().await;
+        let failed = yard.message("T", "k").await;
+        assert_eq!((failed.status, failed.body["entity"]["sequence"].as_u64()), (202, None));
+        assert_duplicate(&yard.message("T", "k").await, &failed.event_id());
+        yard.stop().await;
+
+        let yard = ground.start().await;
+        assert_duplicate(&yard.message("OTHER", "k").await, &failed.event_id());
+        assert_eq!(events(&yard).await, 1);
+        yard.stop().await;
+    });
+}
+
+/// One HTTP worker, so that whatever was sent before a request that is answered has been read, too.
+fn ground_with_one_worker() -> Ground {
+    Ground::new(&[("server.workers", "1")])
+}
+
+#[test]
+fn a_duplicate_of_a_pending_event_waits_for_its_outcome() {
+    run(async {
+        let mut ground = ground_with_one_worker();
+        let dam = ground.with_dam();
+        let yard = ground.start().await;
+        let first = dam.hold(later_message(&yard, "T", "k")).await;
+        let duplicates = ["T", "OTHER"].map(|ticket| actix_rt::spawn(later_message(&yard, ticket, "k")));
+        assert_eq!(yard.get("/healthz").await.status, 200);
+        assert!(!first.is_finished() && duplicates.iter().all(|duplicate| !duplicate.is_finished()));
+        dam.open();
+        let accepted = first.await.expect("runs");
+        assert_eq!(accepted.status, 202, "{accepted:?}");
+        for duplicate in duplicates {
+            assert_duplicate(&duplicate.await.expect("runs"), &accepted.event_id());
+        }
+        assert_eq!(events(&yard).await, 1);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn an_event_whose_request_was_given_up_holds_its_key_and_is_stored_once() {
+    run(async {
+        let mut ground = ground_with_one_worker();
+        let dam = ground.with_dam();
+        let yard = ground.start().await;
+        for round in 0..5 {
+            let key = format!("k-{round}");
+            let request = yard.signed(&message(&key), &key).build().expect("a request");
+            let connection = dam.hold(connection_with(raw(&yard, request))).await.await.expect("runs");
+            // A reset, which makes the server drop what it was doing for this connection.
+            connection.set_zero_linger().expect("a connected socket");
+            drop(connection);
+            assert_eq!(yard.get("/healthz").await.status, 200);
+            let meanwhile = actix_rt::spawn(later_message(&yard, "T", &key));
+            assert_eq!(yard.get("/healthz").await.status, 200);
+            dam.open();
+            let meanwhile = meanwhile.await.expect("runs");
+            let first = meanwhile.header("x-event-id").expect("an event id").to_owned();
+            assert_duplicate(&meanwhile, &first);
+            assert_duplicate(&yard.message("T", &key).await, &first);
+            assert_eq!(yard.timeline("T").await.len(), round + 1);
+            assert_eq!(yard.timeline("T").await[round]["event_id"], first);
+        }
+        yard.stop().await;
+    });
+}
+
+fn message(key: &str) -> String {
+    json!({"event": "message.created", "support_uid": "T", "data": {"message_id": key, "text": key}}).to_string()
+}
+
+/// Connects and sends; nothing is read.
+async fn connection_with((address, bytes): (String, Vec<u8>)) -> TcpStream {
+    let mut connection = TcpStream::connect(address).await.expect("connects");
+    connection.write_all(&bytes).await.expect("is written");
+    connection
+}
+
+/// Where `request` goes, and its bytes on the wire.
+fn raw(gate: &Gate, request: reqwest::Request) -> (String, Vec<u8>) {
+    let address = gate.base.strip_prefix("http://").expect("an http address").to_owned();
+    let body = request.body().and_then(reqwest::Body::as_bytes).expect("a body");
+    let mut bytes =
+        format!("POST {} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n", request.url().path(), body.len());
+    for (name, value) in request.headers() {
+        bytes += &format!("{name}: {}\r\n", value.to_str().expect("text"));
+    }
+    bytes += "\r\n";
+    (address, [bytes.as_bytes(), body].concat())
+}

@@ -1,19 +1,23 @@
 //! A node to test against: in this process with clock, faults and fingerprints of the test's own, or as the real binary.
 
 use std::future::Future;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use hookyard::app::{Node, Seams};
 use hookyard::clock::{Clock, ManualClock};
 use hookyard::config::{Config, Secret, load};
 use hookyard::edge::support::signature::sign;
 use hookyard::event::Timestamp;
+use hookyard::faults::{Faults, Point};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 pub const API_KEY: &str = "test-key";
 pub const SECRET: &str = "test-secret";
@@ -63,6 +67,13 @@ impl Ground {
         clock
     }
 
+    /// Puts a dam, open at first, before the disk.
+    pub fn with_dam(&mut self) -> Arc<Dam> {
+        let dam = Arc::new(Dam::default());
+        self.seams.faults = Arc::clone(&dam) as Arc<dyn Faults>;
+        dam
+    }
+
     pub fn store(&self) -> PathBuf {
         self.folder.path().join("store")
     }
@@ -89,15 +100,14 @@ impl Ground {
             .stdout(Stdio::null())
             .spawn()
             .expect("the binary starts");
-        let mut log = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-        let seen: Vec<String> = log
-            .by_ref()
-            .map(|line| line.expect("text"))
-            .scan(false, |ready, line| (!std::mem::replace(ready, line.contains("node ready"))).then_some(line))
-            .collect();
-        assert!(seen.last().is_some_and(|line| line.contains("node ready")), "not ready: {seen:#?}");
+        let mut log = BufReader::new(child.stderr.take().expect("a pipe")).lines().map(|line| line.expect("text"));
+        let mut seen = Vec::new();
+        // Nothing may be read beyond that line: the next one may never come.
+        while !seen.last().is_some_and(|line: &String| line.contains("node ready")) {
+            seen.push(log.next().unwrap_or_else(|| panic!("not ready: {seen:#?}")));
+        }
         // The pipe is emptied for as long as the process lives, or its log would stop it.
-        std::thread::spawn(move || log.for_each(drop));
+        thread::spawn(move || log.for_each(drop));
         let gate = Gate::new(format!("http://127.0.0.1:{port}"), Arc::clone(&self.seams.clock));
         Process { gate, child }
     }
@@ -106,6 +116,86 @@ impl Ground {
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound").port()
+}
+
+/// Runs all of `tasks` at once and gives what each came to, in their order.
+pub async fn together<T: Future + 'static>(tasks: impl IntoIterator<Item = T>) -> Vec<T::Output>
+where
+    T::Output: 'static,
+{
+    let running: Vec<_> = tasks.into_iter().map(actix_rt::spawn).collect();
+    let mut outputs = Vec::new();
+    for task in running {
+        outputs.push(task.await.expect("a task that does not panic"));
+    }
+    outputs
+}
+
+/// Waits for what must come, so that a test whose promise is broken fails instead of waiting for ever.
+pub async fn soon<F: Future>(what: F) -> F::Output {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    tokio::time::timeout(PATIENCE, what).await.expect("it never came")
+}
+
+/// `id` as it may stand in a path.
+pub fn encoded(id: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    id.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+/// A disk that hangs: while it is shut, no commit gets past its sync.
+#[derive(Default)]
+pub struct Dam {
+    is_shut: Mutex<bool>,
+    opened: Condvar,
+    held: watch::Sender<u32>,
+    /// Values that were about to be put into the store, of which each belongs to a commit.
+    puts: watch::Sender<u64>,
+}
+
+impl Dam {
+    pub fn shut(&self) {
+        *self.is_shut.lock().expect("no holder panics") = true;
+    }
+
+    pub fn open(&self) {
+        *self.is_shut.lock().expect("no holder panics") = false;
+        self.opened.notify_all();
+    }
+
+    /// Shuts it, sends what `request` is, and returns it still running when its event is on its way to the disk.
+    pub async fn hold<T: 'static>(&self, request: impl Future<Output = T> + 'static) -> actix_rt::task::JoinHandle<T> {
+        self.shut();
+        let mut puts = self.puts.subscribe();
+        puts.borrow_and_update();
+        let running = actix_rt::spawn(request);
+        soon(puts.changed()).await.expect("the sender is our own");
+        running
+    }
+
+    /// Returns when a commit is being held.
+    pub async fn holds(&self) {
+        soon(self.held.subscribe().wait_for(|held| *held > 0)).await.expect("the sender is our own");
+    }
+}
+
+impl Faults for Dam {
+    fn at(&self, point: Point<'_>) -> io::Result<()> {
+        if matches!(point, Point::Put) {
+            self.puts.send_modify(|puts| *puts += 1);
+        }
+        // The projection syncs too; what it waits for is none of the journal's business.
+        if !matches!(point, Point::Sync) || thread::current().name() != Some("journal") {
+            return Ok(());
+        }
+        let is_shut = self.is_shut.lock().expect("no holder panics");
+        if *is_shut {
+            self.held.send_modify(|held| *held += 1);
+            drop(self.opened.wait_while(is_shut, |is_shut| *is_shut).expect("no holder panics"));
+            self.held.send_modify(|held| *held -= 1);
+        }
+        Ok(())
+    }
 }
 
 /// A node in this process.
