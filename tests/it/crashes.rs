@@ -1,1 +1,413 @@
-//! Panicking, passivated and quarantined entities.
+//! Entities that crash, are let go of, and come back: alone, with their state, and with their next number.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookyard::faults::NoFaults;
+use hookyard::journal::Store;
+use serde_json::{Value, json};
+
+use crate::rebuild::rebuild;
+use crate::failures::{Trouble, audit, begin, outputs, together, within};
+use crate::yard::{Answer, Gate, Ground, run};
+
+/// Message ids, which are idempotency keys too.
+fn keys(ticket: &str, numbers: RangeInclusive<u64>) -> Vec<String> {
+    numbers.map(|number| format!("{ticket}-{number}")).collect()
+}
+
+/// A message to be sent in a task of its own.
+fn message(gate: &Gate, ticket: &str, key: &str) -> impl Future<Output = Answer> + Send + use<> {
+    let (gate, ticket, key) = (gate.clone(), ticket.to_owned(), key.to_owned());
+    async move { gate.message(&ticket, &key).await }
+}
+
+async fn state(gate: &Gate, ticket: &str) -> Answer {
+    within(gate.get(&format!("/api/v1/entities/ticket/{ticket}"))).await
+}
+
+fn class(answer: &Answer) -> (u16, &Value) {
+    (answer.status, &answer.body["code"])
+}
+
+#[test]
+fn an_entity_that_crashes_comes_back_with_its_state_its_next_number_and_its_key_free_again() {
+    run(async {
+        let mut ground = Ground::new(&[]);
+        let trouble = Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        let mut accepted = Vec::new();
+        for key in keys("SUP-1", 1..=3) {
+            accepted.push(yard.message("SUP-1", &key).await);
+        }
+        trouble.crash("SUP-1", 1);
+        let crashed = within(yard.message("SUP-1", "SUP-1-4")).await;
+        assert_eq!(class(&crashed), (503, &json!("unavailable")));
+        assert_eq!(crashed.header("retry-after"), Some("1"));
+
+        let retried = within(yard.message("SUP-1", "SUP-1-4")).await;
+        assert_eq!((retried.status, retried.sequence()), (202, 4), "{retried:?}");
+        accepted.push(retried);
+        audit(&yard, "SUP-1", &keys("SUP-1", 1..=4), &accepted).await;
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_crash_before_the_first_record_of_an_entity_leaves_no_entity() {
+    run(async {
+        let mut ground = Ground::new(&[]);
+        let trouble = Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        trouble.crash("SUP-1", 1);
+        assert_eq!(within(yard.message("SUP-1", "SUP-1-1")).await.status, 503);
+        assert_eq!(state(&yard, "SUP-1").await.status, 404);
+        assert_eq!(within(yard.message("SUP-1", "SUP-1-1")).await.sequence(), 1);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn other_entities_do_not_notice_a_crash() {
+    run(async {
+        let mut ground = Ground::new(&[("router.restarts_max", "1000")]);
+        let trouble = Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        trouble.crash("SUP-bad", u32::MAX);
+        let bad = keys("SUP-bad", 1..=20);
+        let tickets: Vec<String> = (1..=8).map(|n| format!("SUP-{n}")).collect();
+        let good = tickets.iter().flat_map(|ticket| keys(ticket, 1..=10).into_iter().map(move |key| (ticket, key)));
+        let crashing = bad.iter().map(|key| message(&yard, "SUP-bad", key));
+        let working = good.map(|(ticket, key)| message(&yard, ticket, &key));
+        let (crashed, accepted) = tokio::join!(together(crashing), together(working));
+        assert!(crashed.iter().all(|answer| answer.status == 503), "{crashed:?}");
+        let refused: Vec<_> = accepted.iter().filter(|answer| answer.status != 202).collect();
+        assert!(refused.is_empty(), "{refused:?}");
+        for (ticket, accepted) in tickets.iter().zip(accepted.chunks(10)) {
+            audit(&yard, ticket, &keys(ticket, 1..=10), accepted).await;
+        }
+        yard.stop().await;
+    });
+}
+
+/// The successor must not be loaded before the records that the crashed entity had submitted are durable.
+#[test]
+fn a_crash_with_records_on_their_way_loses_and_repeats_no_number() {
+    run(async {
+        let mut ground = Ground::new(&[]);
+        let trouble = Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        let mut accepted = vec![yard.message("SUP-1", "SUP-1-1").await];
+        trouble.hold_syncs();
+        let mut on_their_way = Vec::new();
+        for number in 2..=6 {
+            on_their_way.push(tokio::spawn(message(&yard, "SUP-1", &format!("SUP-1-{number}"))));
+            trouble.decided("SUP-1", number).await;
+        }
+        trouble.crash("SUP-1", 1);
+        assert_eq!(within(yard.message("SUP-1", "SUP-1-7")).await.status, 503);
+        let successors = begin([7, 8, 9].map(|n| message(&yard, "SUP-1", &format!("SUP-1-{n}"))));
+        // A ticket of its own says when the requests before it have been routed.
+        let other = tokio::spawn(message(&yard, "SUP-2", "SUP-2-1"));
+        trouble.decided("SUP-2", 1).await;
+        trouble.release_syncs();
+        for (request, number) in on_their_way.into_iter().zip(2..) {
+            let answer = within(request).await.expect("no panic in it");
+            assert_eq!((answer.status, answer.sequence()), (202, number), "{answer:?}");
+            accepted.push(answer);
+        }
+        let successors = outputs(successors).await;
+        assert!(successors.iter().all(|answer| answer.status == 202), "{successors:?}");
+        accepted.extend(successors);
+        assert_eq!(within(other).await.expect("no panic in it").status, 202);
+        audit(&yard, "SUP-1", &keys("SUP-1", 1..=9), &accepted).await;
+        yard.stop().await;
+    });
+}
+
+/// Whatever was in the mailbox at a crash is answered 503 and sent again; large texts make snapshots due meanwhile.
+#[test]
+fn crashes_under_load_lose_and_repeat_nothing() {
+    run(async {
+        let mut ground = Ground::new(&[("router.restarts_max", "1000")]);
+        let trouble = Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        let tickets = ["SUP-1", "SUP-2", "SUP-3"];
+        let senders = tickets.into_iter().flat_map(|ticket| (0..4).map(move |sender| (ticket, sender)));
+        let work = senders.map(|(ticket, sender)| {
+            let (gate, trouble) = (yard.gate.clone(), Arc::clone(&trouble));
+            async move {
+                let mut accepted = Vec::new();
+                for key in keys(ticket, sender * 15 + 1..=sender * 15 + 15) {
+                    if key.ends_with('5') {
+                        trouble.crash(ticket, 1);
+                    }
+                    let text = format!("{key}{}", " a long story".repeat(60));
+                    accepted.push(until_accepted(&gate, ticket, &key, &text).await);
+                }
+                accepted
+            }
+        });
+        let accepted = together(work).await;
+        for (ticket, accepted) in tickets.into_iter().zip(accepted.chunks(4)) {
+            let accepted: Vec<_> = accepted.iter().flatten().collect();
+            assert_eq!(accepted.len(), 60);
+            audit(&yard, ticket, &keys(ticket, 1..=60), accepted).await;
+        }
+        yard.stop().await;
+    });
+}
+
+/// Sends a message until it is accepted; a crash stores nothing, so there is never a 409.
+async fn until_accepted(gate: &Gate, ticket: &str, key: &str, text: &str) -> Answer {
+    loop {
+        let data = json!({"message_id": key, "text": text});
+        let answer = within(gate.send(ticket, key, "message.created", data)).await;
+        if answer.status == 202 {
+            return answer;
+        }
+        assert_eq!(class(&answer), (503, &json!("unavailable")));
+    }
+}
+
+#[test]
+fn an_entity_that_crashes_too_often_rests_alone_and_then_works_again() {
+    run(async {
+        let mut ground = Ground::new(&[("router.restarts_max", "2"), ("router.quarantine_s", "60")]);
+        let clock = ground.with_manual_clock();
+        let trouble = Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        let mut accepted = vec![yard.message("SUP-1", "SUP-1-1").await];
+        trouble.crash("SUP-1", 3);
+        for _ in 0..3 {
+            assert_eq!(class(&within(yard.message("SUP-1", "SUP-1-2")).await), (503, &json!("unavailable")));
+        }
+        for (advance, retry_after) in [(0, "60"), (20, "40"), (39, "1")] {
+            clock.advance(Duration::from_secs(advance));
+            let resting = within(yard.message("SUP-1", "SUP-1-2")).await;
+            assert_eq!(class(&resting), (503, &json!("entity_quarantined")));
+            assert_eq!(resting.header("retry-after"), Some(retry_after));
+            assert_eq!(within(yard.message("SUP-2", &format!("SUP-2-{advance}"))).await.status, 202);
+        }
+        assert_eq!(state(&yard, "SUP-1").await.body["sequence"], 1, "it can be read meanwhile");
+        clock.advance(Duration::from_secs(1));
+        for number in 2..=3 {
+            let answer = within(yard.message("SUP-1", &format!("SUP-1-{number}"))).await;
+            assert_eq!((answer.status, answer.sequence()), (202, number), "{answer:?}");
+            accepted.push(answer);
+        }
+        audit(&yard, "SUP-1", &keys("SUP-1", 1..=3), &accepted).await;
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn crashes_that_lie_a_window_apart_never_end_in_quarantine() {
+    run(async {
+        let mut ground = Ground::new(&[("router.restarts_max", "1"), ("router.restart_window_s", "10")]);
+        let clock = ground.with_manual_clock();
+        let trouble = Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        for number in 1..=4 {
+            let key = format!("SUP-1-{number}");
+            trouble.crash("SUP-1", 1);
+            assert_eq!(class(&within(yard.message("SUP-1", &key)).await), (503, &json!("unavailable")));
+            assert_eq!(within(yard.message("SUP-1", &key)).await.sequence(), number);
+            clock.advance(Duration::from_secs(10));
+        }
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn an_entity_with_records_on_their_way_is_not_let_go_and_a_new_one_finds_no_place() {
+    run(async {
+        let mut ground = Ground::new(&[("router.live_entities_max", "4"), ("router.idle_timeout_s", "0.01")]);
+        let trouble = Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        let tickets = ["SUP-1", "SUP-2", "SUP-3", "SUP-4"];
+        trouble.hold_syncs();
+        let mut requests = Vec::new();
+        for number in 1..=3 {
+            for ticket in tickets {
+                requests.push((ticket, number, tokio::spawn(message(&yard, ticket, &format!("{ticket}-{number}")))));
+                trouble.decided(ticket, number).await;
+            }
+            let refused = within(yard.message("SUP-5", "SUP-5-1")).await;
+            assert_eq!(class(&refused), (503, &json!("overloaded")));
+            assert_eq!(refused.header("retry-after"), Some("1"));
+        }
+        trouble.release_syncs();
+        for (ticket, number, request) in requests {
+            let answer = within(request).await.expect("no panic in it");
+            assert_eq!((answer.status, answer.sequence()), (202, number), "of {ticket}: {answer:?}");
+        }
+        // A read returns when the projection has passed all, so now they can go.
+        assert_eq!(state(&yard, "SUP-1").await.status, 200);
+        assert_eq!(within(yard.message("SUP-5", "SUP-5-1")).await.sequence(), 1);
+        for ticket in tickets {
+            assert_eq!(state(&yard, ticket).await.status, 200);
+            assert_eq!(within(yard.message(ticket, &format!("{ticket}-4"))).await.sequence(), 4);
+            audit(&yard, ticket, &keys(ticket, 1..=4), &[]).await;
+        }
+        yard.stop().await;
+    });
+}
+
+/// Entities go as soon as they may: one sender finds out whether that is before their last record can be loaded again,
+/// several whether others being loaded disturb it.
+#[test]
+fn entities_that_come_and_go_all_the_time_lose_and_repeat_no_number() {
+    for (senders, live_max) in [(1, "1"), (6, "3")] {
+        run(async {
+            let ground = Ground::new(&[("router.live_entities_max", live_max), ("router.idle_timeout_s", "0.001")]);
+            let yard = ground.start().await;
+            let work = (0..senders).map(|sender| {
+                let gate = yard.gate.clone();
+                async move {
+                    for number in 1..=12 {
+                        until_there_is_room(&gate, &format!("SUP-{sender}-a"), number).await;
+                        until_there_is_room(&gate, &format!("SUP-{sender}-b"), number).await;
+                    }
+                }
+            });
+            together(work).await;
+            for ticket in (0..senders).flat_map(|sender| ["a", "b"].map(|end| format!("SUP-{sender}-{end}"))) {
+                audit(&yard, &ticket, &keys(&ticket, 1..=12), &[]).await;
+            }
+            yard.stop().await;
+        });
+    }
+}
+
+/// Sends the message `number`; nothing but a lack of room may refuse it.
+async fn until_there_is_room(gate: &Gate, ticket: &str, number: u64) {
+    loop {
+        let answer = within(gate.message(ticket, &format!("{ticket}-{number}"))).await;
+        if answer.status == 202 {
+            return assert_eq!(answer.sequence(), number, "of {ticket}");
+        }
+        assert_eq!(class(&answer), (503, &json!("overloaded")), "of {ticket}");
+        // What is durable is projected when this returns, and so can go.
+        state(gate, ticket).await;
+    }
+}
+
+/// Looking at 64 entities that all had been used since the last look, the router had refused the newcomer.
+#[test]
+fn a_new_entity_finds_a_place_although_all_live_ones_were_used_lately() {
+    run(async {
+        let ground = Ground::new(&[("router.live_entities_max", "150")]);
+        let yard = ground.start().await;
+        let tickets: Vec<String> = (1..=150).map(|n| format!("SUP-{n}")).collect();
+        let answers = together(tickets.iter().map(|ticket| message(&yard, ticket, ticket))).await;
+        assert!(answers.iter().all(|answer| answer.status == 202));
+        for n in 151..=310 {
+            let ticket = format!("SUP-{n}");
+            state(&yard, "SUP-1").await;
+            let answer = within(yard.message(&ticket, &ticket)).await;
+            assert_eq!(answer.status, 202, "of {ticket}: {answer:?}");
+        }
+        let listed = yard.get("/api/v1/entities/ticket").await;
+        assert_eq!(listed.body["total"], 310);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn an_entity_with_snapshots_is_the_same_after_it_was_let_go_after_a_restart_and_after_a_rebuild() {
+    run(async {
+        let ground = Ground::new(&[("router.live_entities_max", "1"), ("entity.items_max", "20")]);
+        let yard = ground.start().await;
+        for number in 1..=100 {
+            let (text, key) = (format!("{number} {}", "words ".repeat(200)), format!("SUP-1-{number}"));
+            let data = json!({"message_id": key, "text": text});
+            assert_eq!(yard.send("SUP-1", &key, "message.created", data).await.sequence(), number);
+        }
+        let before = state(&yard, "SUP-1").await.body;
+        assert_eq!(before["state"]["messages"].as_array().map(Vec::len), Some(20), "{before}");
+
+        let make_it_go = async |yard: &Gate, key: &str| {
+            state(yard, "SUP-2").await;
+            assert_eq!(within(yard.message("SUP-2", key)).await.status, 202);
+            state(yard, "SUP-2").await;
+        };
+        make_it_go(&yard, "SUP-2-1").await;
+        assert_eq!(state(&yard, "SUP-1").await.body, before);
+        // Decided from the state that was loaded: the message is known, and another one would have failed.
+        let data = json!({"message_id": "SUP-1-90", "text": "changed"});
+        assert_eq!(yard.send("SUP-1", "edit-1", "message.updated", data).await.sequence(), 101);
+        make_it_go(&yard, "SUP-2-2").await;
+        let data = json!({"message_id": "SUP-1-100"});
+        assert_eq!(yard.send("SUP-1", "edit-2", "message.deleted", data).await.sequence(), 102);
+        let edited = state(&yard, "SUP-1").await.body;
+        assert!(edited.to_string().contains("changed"));
+        yard.stop().await;
+        assert!(snapshot_rows(&ground) > 0, "no snapshot was taken, so none was tested");
+
+        let yard = ground.start().await;
+        assert_eq!(state(&yard, "SUP-1").await.body, edited);
+        yard.stop().await;
+
+        rebuild(&ground).expect("it rebuilds");
+        assert_eq!(snapshot_rows(&ground), 0, "a rebuild begins from nothing");
+        let yard = ground.start().await;
+        assert_eq!(state(&yard, "SUP-1").await.body, edited);
+        let data = json!({"message_id": "SUP-1-99", "text": "changed too"});
+        assert_eq!(yard.send("SUP-1", "edit-3", "message.updated", data).await.sequence(), 103);
+        yard.stop().await;
+    });
+}
+
+/// How many parts of snapshots the stopped node's store holds.
+pub fn snapshot_rows(ground: &Ground) -> usize {
+    /// The tag of their keys.
+    const SNAPSHOT: u8 = 3;
+    let store = Store::open(&ground.store(), 1 << 20, Arc::new(NoFaults)).expect("the node has stopped");
+    store.tree("projection").expect("a tree").scan_prefix([SNAPSHOT]).count()
+}
+
+/// Each message beyond the first few had been refused: the mailbox of an entity that begins was small until its first turn.
+#[test]
+fn the_first_events_of_an_entity_may_come_all_at_once() {
+    run(async {
+        let mut ground = Ground::new(&[]);
+        let trouble = Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        let new = keys("SUP-1", 1..=100);
+        let accepted = together(new.iter().map(|key| message(&yard, "SUP-1", key))).await;
+        let refused: Vec<_> = accepted.iter().filter(|answer| answer.status != 202).collect();
+        assert!(refused.is_empty(), "{} refused: {:?}", refused.len(), refused.first());
+        audit(&yard, "SUP-1", &new, &accepted).await;
+
+        trouble.crash("SUP-1", 1);
+        assert_eq!(within(yard.message("SUP-1", "SUP-1-101")).await.status, 503);
+        let more = keys("SUP-1", 101..=200);
+        let accepted = together(more.iter().map(|key| message(&yard, "SUP-1", key))).await;
+        assert!(accepted.iter().all(|answer| answer.status == 202));
+        audit(&yard, "SUP-1", &keys("SUP-1", 1..=200), &accepted).await;
+        yard.stop().await;
+    });
+}
+
+/// An event that its sender gives up on is decided all the same, and its retry learns of it.
+#[test]
+fn a_retry_after_a_crash_and_a_lost_connection_is_stored_once() {
+    run(async {
+        let mut ground = Ground::new(&[]);
+        let trouble = Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        trouble.crash("SUP-1", 1);
+        assert_eq!(within(yard.message("SUP-1", "SUP-1-1")).await.status, 503);
+        trouble.hold_syncs();
+        let given_up = tokio::spawn(message(&yard, "SUP-1", "SUP-1-1"));
+        trouble.decided("SUP-1", 2).await;
+        given_up.abort();
+        let retry = tokio::spawn(message(&yard, "SUP-1", "SUP-1-1"));
+        trouble.release_syncs();
+        assert_eq!(within(retry).await.expect("no panic in it").status, 409);
+        audit(&yard, "SUP-1", &keys("SUP-1", 1..=1), &[]).await;
+        yard.stop().await;
+    });
+}

@@ -1,1 +1,582 @@
-//! A store that fails at put, flush or sync, and a full disk.
+//! A store that fails: whoever waits is told, the node opens it again by itself, and what was acknowledged is there.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use hookyard::faults::{Faults, Point};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::yard::{Answer, Gate, Ground, run};
+
+/// Long enough for anything on a busy machine; whatever takes longer is stuck.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// A place at which the store is made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Put,
+    Flush,
+    Sync,
+}
+
+/// Failures that a test plays while the node runs.
+#[derive(Default)]
+pub struct Trouble {
+    script: Mutex<Script>,
+    released: Condvar,
+    /// How many events of each ticket were about to be decided.
+    decided: watch::Sender<HashMap<String, u64>>,
+    /// How many threads stand at a held sync.
+    held: watch::Sender<usize>,
+    /// How often the store was made to fail.
+    played: watch::Sender<u32>,
+}
+
+#[derive(Default)]
+struct Script {
+    /// Passes that are let through before the failures begin.
+    spared: u32,
+    failing: Option<(Place, u32)>,
+    crashes: HashMap<String, u32>,
+    hold_syncs: bool,
+}
+
+impl Trouble {
+    /// Puts new trouble, none so far, under the nodes of `ground`.
+    pub fn on(ground: &mut Ground) -> Arc<Self> {
+        let trouble = Arc::new(Self::default());
+        ground.seams.faults = Arc::clone(&trouble) as Arc<dyn Faults>;
+        trouble
+    }
+
+    /// The next `times` passes of `place` fail.
+    pub fn fail(&self, place: Place, times: u32) {
+        self.fail_after(place, 0, times);
+    }
+
+    /// Of the next passes of `place`, `spared` work and then `times` fail.
+    pub fn fail_after(&self, place: Place, spared: u32, times: u32) {
+        let mut script = self.script();
+        (script.failing, script.spared) = (Some((place, times)), spared);
+    }
+
+    /// Nothing fails any more.
+    pub fn heal(&self) {
+        self.script().failing = None;
+    }
+
+    /// How often the store was made to fail.
+    pub fn played(&self) -> u32 {
+        *self.played.borrow()
+    }
+
+    /// Waits until the store was made to fail `times` times.
+    pub async fn until_played(&self, times: u32) {
+        let mut played = self.played.subscribe();
+        within(played.wait_for(|played| *played >= times)).await.expect("the sender lives as long as this");
+    }
+
+    /// The next `times` events of `ticket` crash its entity.
+    pub fn crash(&self, ticket: &str, times: u32) {
+        self.script().crashes.insert(ticket.to_owned(), times);
+    }
+
+    /// Every sync waits from now on, until [`Trouble::release_syncs`].
+    pub fn hold_syncs(&self) {
+        self.script().hold_syncs = true;
+    }
+
+    pub fn release_syncs(&self) {
+        self.script().hold_syncs = false;
+        self.released.notify_all();
+    }
+
+    /// Waits until `events` events of `ticket` reached their entity, over all its lives.
+    pub async fn decided(&self, ticket: &str, events: u64) {
+        let mut decided = self.decided.subscribe();
+        let reached = decided.wait_for(|decided| decided.get(ticket).is_some_and(|count| *count >= events));
+        within(reached).await.expect("the sender lives as long as this");
+    }
+
+    /// Waits until a thread stands at a held sync.
+    pub async fn sync_reached(&self) {
+        let mut held = self.held.subscribe();
+        within(held.wait_for(|held| *held > 0)).await.expect("the sender lives as long as this");
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().expect("no holder panics")
+    }
+
+    fn pass(&self, place: Place) -> io::Result<()> {
+        let mut script = self.script();
+        let Some((failing, times)) = script.failing.filter(|(failing, times)| *failing == place && *times > 0) else {
+            return Ok(());
+        };
+        if script.spared > 0 {
+            script.spared -= 1;
+            return Ok(());
+        }
+        script.failing = Some((failing, times - 1));
+        drop(script);
+        self.played.send_modify(|played| *played += 1);
+        Err(io::Error::other("the disk is on strike"))
+    }
+
+    fn wait_while_held(&self) {
+        self.held.send_modify(|held| *held += 1);
+        // Bounded, so that a test that failed meanwhile ends.
+        let (script, _) =
+            self.released.wait_timeout_while(self.script(), STUCK, |script| script.hold_syncs).expect("no holder panics");
+        drop(script);
+        self.held.send_modify(|held| *held -= 1);
+    }
+
+    fn decide(&self, ticket: &str) {
+        let crashes = match self.script().crashes.get_mut(ticket) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                true
+            }
+            Some(_) | None => false,
+        };
+        self.decided.send_modify(|decided| *decided.entry(ticket.to_owned()).or_default() += 1);
+        assert!(!crashes, "the test crashes {ticket}");
+    }
+}
+
+impl Faults for Trouble {
+    fn at(&self, point: Point<'_>) -> io::Result<()> {
+        match point {
+            Point::Put => self.pass(Place::Put),
+            Point::Flush => self.pass(Place::Flush),
+            Point::Sync => {
+                self.wait_while_held();
+                self.pass(Place::Sync)
+            }
+            Point::Decide(entity) => {
+                self.decide(entity.id());
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What `future` gives; panics when it is stuck.
+pub async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(STUCK, future).await.expect("it is stuck")
+}
+
+/// Runs `futures` at the same time; their outputs come in the same order.
+pub async fn together<F>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    outputs(begin(futures)).await
+}
+
+/// Begins all `futures`; see [`outputs`].
+pub fn begin<F>(futures: impl IntoIterator<Item = F>) -> Vec<JoinHandle<F::Output>>
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    futures.into_iter().map(tokio::spawn).collect()
+}
+
+/// Waits for what was begun.
+pub async fn outputs<T>(tasks: Vec<JoinHandle<T>>) -> Vec<T> {
+    let mut outputs = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        outputs.push(within(task).await.expect("no panic in it"));
+    }
+    outputs
+}
+
+/// Polls `/readyz` until it answers `status`.
+pub async fn until_readyz_is(gate: &Gate, status: u16) -> Answer {
+    let mut polls = tokio::time::interval(Duration::from_millis(2));
+    within(async {
+        loop {
+            polls.tick().await;
+            let answer = gate.get("/readyz").await;
+            if answer.status == status {
+                return answer;
+            }
+        }
+    })
+    .await
+}
+
+/// Sends the message `key` until it is known to be stored: `Some` with the answer that accepted it, or `None` when a
+/// request that was answered with 503 had stored it.
+pub async fn insist(gate: &Gate, ticket: &str, key: &str) -> Option<Answer> {
+    loop {
+        let answer = gate.message(ticket, key).await;
+        match answer.status {
+            202 => return Some(answer),
+            409 => return None,
+            503 => assert!(answer.header("retry-after").is_some(), "{answer:?}"),
+            _ => panic!("{answer:?}"),
+        }
+        until_readyz_is(gate, 200).await;
+    }
+}
+
+/// Checks that the ticket holds exactly the messages `keys`, numbered without a gap, and each where its 202 said.
+pub async fn audit<'a>(
+    gate: &Gate,
+    ticket: &str,
+    keys: &[String],
+    accepted: impl IntoIterator<Item = &'a Answer>,
+) {
+    let timeline = gate.timeline(ticket).await;
+    let sequences: Vec<_> = timeline.iter().map(|item| item["sequence"].as_u64().expect("a number")).collect();
+    assert_eq!(sequences, (1..=keys.len() as u64).collect::<Vec<_>>(), "of {ticket}");
+    let sorted = |mut keys: Vec<String>| {
+        keys.sort();
+        keys
+    };
+    let id = |item: &Value, member: &str| item[member].as_str().expect("text").to_owned();
+    let stored = timeline.iter().map(|item| id(&item["data"], "message_id")).collect();
+    assert_eq!(sorted(stored), sorted(keys.to_vec()), "of {ticket}");
+    for answer in accepted {
+        let item = &timeline[answer.sequence() as usize - 1];
+        assert_eq!(item["event_id"], answer.body["event_id"], "of {ticket}");
+    }
+    let state = gate.get(&format!("/api/v1/entities/ticket/{ticket}")).await;
+    assert_eq!(state.body["sequence"], keys.len(), "{state:?}");
+    let in_state = state.body["state"]["messages"].as_array().expect("a list").iter();
+    let in_timeline = timeline.iter().map(|item| id(&item["data"], "message_id"));
+    assert_eq!(in_state.map(|item| id(item, "message_id")).collect::<Vec<_>>(), in_timeline.collect::<Vec<_>>());
+}
+
+#[test]
+fn after_one_failure_of_any_operation_the_node_opens_its_store_again_and_state_journal_and_answers_agree() {
+    for place in [Place::Put, Place::Flush, Place::Sync] {
+        run(async {
+            let mut ground = Ground::new(&[]);
+            let trouble = Trouble::on(&mut ground);
+            let yard = ground.start().await;
+            let mut accepted = vec![yard.message("SUP-1", "k-1").await, yard.message("SUP-1", "k-2").await];
+            trouble.fail(place, 1);
+            let failed = within(yard.message("SUP-1", "k-3")).await;
+            assert_eq!((failed.status, &failed.body["code"]), (503, &json!("unavailable")), "{place:?}: {failed:?}");
+            assert_eq!(failed.header("retry-after"), Some("1"));
+            assert_eq!(trouble.played(), 1, "{place:?}");
+
+            accepted.extend(insist(&yard, "SUP-1", "k-3").await);
+            accepted.push(insist(&yard, "SUP-1", "k-4").await.expect("it was sent once"));
+            assert_eq!(yard.message("SUP-1", "k-2").await.status, 409, "keys are remembered over the failure");
+            let keys = ["k-1", "k-2", "k-3", "k-4"].map(String::from);
+            audit(&yard, "SUP-1", &keys, &accepted).await;
+            yard.stop().await;
+
+            let yard = ground.start().await;
+            audit(&yard, "SUP-1", &keys, &accepted).await;
+            yard.stop().await;
+        });
+    }
+}
+
+/// The node had called itself ready between two failures, since a store that takes nothing can be opened all the same.
+#[test]
+fn while_the_store_keeps_failing_the_node_says_why_it_is_not_ready_and_once_it_heals_the_node_is_ready_by_itself() {
+    for place in [Place::Put, Place::Flush, Place::Sync] {
+        run(async {
+            let mut ground = Ground::new(&[]);
+            let trouble = Trouble::on(&mut ground);
+            let yard = ground.start().await;
+            let accepted = yard.message("SUP-1", "k-1").await;
+            trouble.fail(place, u32::MAX);
+            assert_eq!(within(yard.message("SUP-1", "k-2")).await.status, 503);
+            until_readyz_is(&yard, 503).await;
+            while trouble.played() < 4 {
+                let not_ready = yard.get("/readyz").await;
+                assert_eq!((not_ready.status, &not_ready.body["status"]), (503, &json!("not_ready")), "{place:?}");
+                let reason = not_ready.body["reason"].as_str().expect("a reason");
+                assert!(reason.contains("the disk is on strike"), "{reason}");
+                assert!(not_ready.header("retry-after").is_some());
+                let refused = within(yard.message("SUP-1", "k-2")).await;
+                assert_eq!((refused.status, &refused.body["code"]), (503, &json!("unavailable")), "{place:?}");
+                assert!(refused.header("retry-after").is_some());
+                assert_eq!(yard.get("/api/v1/events").await.status, 503);
+                assert_eq!(yard.get("/healthz").await.status, 200, "the process is well");
+            }
+            trouble.heal();
+            let stored = insist(&yard, "SUP-1", "k-2").await;
+            audit(&yard, "SUP-1", &["k-1", "k-2"].map(String::from), stored.iter().chain([&accepted])).await;
+            yard.stop().await;
+        });
+    }
+}
+
+/// An event of several values in the store is there with all of them or not at all.
+#[test]
+fn an_event_whose_values_were_written_in_part_is_not_there() {
+    run(async {
+        let mut ground = Ground::new(&[]);
+        let trouble = Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        let mut accepted = vec![yard.message("SUP-1", "k-1").await];
+        let data = json!({"message_id": "k-2", "text": noise(50_000)});
+        trouble.fail_after(Place::Put, 2, 1);
+        assert_eq!(within(yard.send("SUP-1", "k-2", "message.created", data.clone())).await.status, 503);
+        assert_eq!(trouble.played(), 1);
+        let retried = loop {
+            let answer = within(yard.send("SUP-1", "k-2", "message.created", data.clone())).await;
+            if answer.status != 503 {
+                break answer;
+            }
+            until_readyz_is(&yard, 200).await;
+        };
+        assert_eq!((retried.status, retried.sequence()), (202, 2));
+        accepted.push(retried);
+        audit(&yard, "SUP-1", &["k-1", "k-2"].map(String::from), &accepted).await;
+        yard.stop().await;
+    });
+}
+
+/// `/readyz` had said that something derived could not be written, and not why.
+#[test]
+fn a_failure_that_only_the_projection_meets_is_told_with_its_cause_and_survived_too() {
+    run(async {
+        let mut ground = Ground::new(&[]);
+        let trouble = Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        let mut accepted = vec![yard.message("SUP-1", "k-1").await];
+        // Nothing more is written, so the next sync is the one of the projection's checkpoint.
+        trouble.fail(Place::Sync, u32::MAX);
+        let not_ready = until_readyz_is(&yard, 503).await;
+        let reason = not_ready.body["reason"].as_str().expect("a reason");
+        assert!(reason.contains("the disk is on strike"), "{reason}");
+        trouble.heal();
+        accepted.push(insist(&yard, "SUP-1", "k-2").await.expect("it was sent once"));
+        audit(&yard, "SUP-1", &["k-1", "k-2"].map(String::from), &accepted).await;
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn all_that_wait_at_a_failure_are_answered_also_those_that_wait_for_the_outcome_of_their_duplicate() {
+    run(async {
+        let mut ground = Ground::new(&[]);
+        let trouble = Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        assert_eq!(yard.message("SUP-1", "k-1").await.status, 202);
+        trouble.hold_syncs();
+        let requests = (0..60).map(|n| {
+            let gate = yard.gate.clone();
+            async move { gate.message(&format!("SUP-{}", n % 3), &format!("d-{}", n % 20)).await }
+        });
+        let requests = begin(requests);
+        for ticket in ["SUP-0", "SUP-1", "SUP-2"] {
+            trouble.decided(ticket, 2).await;
+        }
+        trouble.fail(Place::Sync, 1);
+        trouble.release_syncs();
+        let answers = outputs(requests).await;
+        assert_eq!(trouble.played(), 1);
+        // Those that came to the gate after the store was open again were accepted.
+        assert!(answers.iter().all(|answer| [503, 202, 409].contains(&answer.status)), "{answers:?}");
+        assert!(answers.iter().filter(|answer| answer.status == 503).count() >= 6, "{answers:?}");
+        for n in 0..20 {
+            insist(&yard, "SUP-9", &format!("d-{n}")).await;
+        }
+        let listed = yard.get("/api/v1/events").await;
+        assert_eq!(listed.body["total"], 21, "each key once: {listed:?}");
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn several_failures_in_a_row_under_load_lose_and_repeat_nothing() {
+    run(async {
+        let mut ground = Ground::new(&[]);
+        let trouble = Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        let tickets = ["SUP-1", "SUP-2", "SUP-3"];
+        let enough = Arc::new(AtomicBool::new(false));
+        let senders = tickets.into_iter().flat_map(|ticket| (0..4).map(move |sender| (ticket, sender)));
+        let work = begin(senders.map(|(ticket, sender)| {
+            let (gate, enough) = (yard.gate.clone(), Arc::clone(&enough));
+            async move {
+                let (mut keys, mut accepted) = (Vec::new(), Vec::new());
+                while !enough.load(Ordering::Relaxed) {
+                    keys.push(format!("{ticket}-{sender}-{}", keys.len()));
+                    accepted.extend(insist(&gate, ticket, keys.last().expect("just pushed")).await);
+                }
+                (keys, accepted)
+            }
+        }));
+        let mut failures = 0;
+        // Two at once are a failure of the store that had just been opened again.
+        for (place, times) in [(Place::Put, 1), (Place::Sync, 2), (Place::Flush, 1), (Place::Sync, 1), (Place::Put, 2)] {
+            failures += times;
+            trouble.fail_after(place, 5, times);
+            trouble.until_played(failures).await;
+            until_readyz_is(&yard, 200).await;
+        }
+        enough.store(true, Ordering::Relaxed);
+        let done = outputs(work).await;
+        for (ticket, done) in tickets.into_iter().zip(done.chunks(4)) {
+            let keys: Vec<_> = done.iter().flat_map(|(keys, _)| keys.clone()).collect();
+            audit(&yard, ticket, &keys, done.iter().flat_map(|(_, accepted)| accepted)).await;
+        }
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_node_stops_while_its_store_is_failing_and_what_it_acknowledged_is_there_at_the_next_start() {
+    for wait_for_readyz in [None, Some(503)] {
+        run(async {
+            let mut ground = Ground::new(&[]);
+            let trouble = Trouble::on(&mut ground);
+            let yard = ground.start().await;
+            let accepted = yard.message("SUP-1", "k-1").await;
+            trouble.fail(Place::Sync, u32::MAX);
+            assert_eq!(within(yard.message("SUP-1", "k-2")).await.status, 503);
+            if let Some(status) = wait_for_readyz {
+                until_readyz_is(&yard, status).await;
+            }
+            // Stopping may report the failure; what matters is that it ends.
+            let _ = within(yard.node.stop()).await;
+
+            trouble.heal();
+            let yard = ground.start().await;
+            let stored = insist(&yard, "SUP-1", "k-2").await;
+            audit(&yard, "SUP-1", &["k-1", "k-2"].map(String::from), stored.iter().chain([&accepted])).await;
+            yard.stop().await;
+        });
+    }
+}
+
+/// The store that was being opened when the stop came had never been closed, and its folder stayed in use.
+#[test]
+fn a_node_that_is_stopped_while_it_opens_its_store_again_leaves_the_folder_free() {
+    run(async {
+        let mut ground = Ground::new(&[]);
+        let trouble = Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        let accepted = yard.message("SUP-1", "k-1").await;
+        // Half a commit is left, so opening removes it and syncs, where it is held.
+        let data = json!({"message_id": "k-2", "text": noise(50_000)});
+        trouble.fail_after(Place::Put, 2, 1);
+        trouble.hold_syncs();
+        assert_eq!(within(yard.send("SUP-1", "k-2", "message.created", data)).await.status, 503);
+        trouble.sync_reached().await;
+        let stop = actix_rt::spawn(yard.node.stop());
+        // The server is gone when nobody listens any more; then the stop has reached the store.
+        let gone = within(async { while yard.gate.client.get(&yard.gate.base).send().await.is_ok() {} });
+        gone.await;
+        trouble.release_syncs();
+        within(stop).await.expect("no panic in it").expect("it stops in order");
+
+        let yard = ground.start().await;
+        audit(&yard, "SUP-1", &["k-1".to_owned()], [&accepted]).await;
+        yard.stop().await;
+    });
+}
+
+/// Set for the process that may mount.
+const MAY_MOUNT: &str = "HOOKYARD_TEST_MAY_MOUNT";
+
+/// On a real file system without room. Mounting takes rights, so the test runs itself again in a mount namespace of its
+/// own; nothing of it is left then, however it ends. Where the system permits no such namespace (some containers), a
+/// message says that this test was left out.
+#[test]
+fn a_full_disk_is_told_and_survived_and_all_that_was_acknowledged_is_there() {
+    if std::env::var_os(MAY_MOUNT).is_some() {
+        return run(fill_a_disk());
+    }
+    let unshare = |command: &[&str]| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "--map-root-user"]).args(command);
+        unshare
+    };
+    let probe = unshare(&["mount", "-t", "tmpfs", "none", "/mnt"]).output();
+    if !probe.as_ref().is_ok_and(|probe| probe.status.success()) {
+        return eprintln!("left out: no file system can be mounted here: {probe:?}");
+    }
+    let this = std::env::current_exe().expect("this test's binary");
+    let name = "failures::a_full_disk_is_told_and_survived_and_all_that_was_acknowledged_is_there";
+    let again = unshare(&[this.to_str().expect("a readable path"), "--exact", name, "--nocapture"])
+        .env(MAY_MOUNT, "yes")
+        .output()
+        .expect("it could be started a moment ago");
+    let told = [again.stdout, again.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(again.status.success() && told.contains("1 passed"), "{told}");
+}
+
+async fn fill_a_disk() {
+    let mut ground = Ground::new(&[]);
+    let disk = ground.folder.path().join("disk");
+    std::fs::create_dir(&disk).expect("a folder");
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=12m", "none"]).arg(&disk).status();
+    assert!(mounted.is_ok_and(|status| status.success()), "it could be done a moment ago");
+    let ballast = disk.join("ballast");
+    std::fs::write(&ballast, vec![0; 6 << 20]).expect("there is room");
+    ground.set("store.path", disk.join("store").to_str().expect("a readable path"));
+    let yard = ground.start().await;
+
+    let mut accepted = Vec::new();
+    let refused = loop {
+        let number = accepted.len();
+        assert!(number < 500, "12 MB hold 500 events of 40 KB");
+        let key = format!("k-{number}");
+        let data = json!({"message_id": key, "text": noise(40_000)});
+        let answer = within(yard.send(&format!("SUP-{number}"), &key, "message.created", data)).await;
+        if answer.status != 202 {
+            break answer;
+        }
+        accepted.push(answer);
+    };
+    assert_eq!((refused.status, &refused.body["code"]), (503, &json!("unavailable")));
+    assert!(accepted.len() > 20, "it was full after {} events", accepted.len());
+    let reason = until_readyz_is(&yard, 503).await.body["reason"].to_string();
+    assert!(reason.contains("No space left on device"), "{reason}");
+    for attempt in 0..5 {
+        let data = json!({"message_id": "later", "text": noise(40_000)});
+        let answer = within(yard.send("SUP-later", &format!("later-{attempt}"), "message.created", data)).await;
+        assert_eq!(answer.status, 503, "there is no room for {attempt}");
+    }
+
+    std::fs::remove_file(&ballast).expect("it is there");
+    until_readyz_is(&yard, 200).await;
+    insist(&yard, "SUP-last", "last").await;
+    all_are_there(&yard, &accepted).await;
+    yard.stop().await;
+
+    let yard = ground.start().await;
+    all_are_there(&yard, &accepted).await;
+    yard.stop().await;
+}
+
+/// Checks that the first event of the ticket `SUP-n` is the one that the n-th answer is about.
+async fn all_are_there(gate: &Gate, accepted: &[Answer]) {
+    for (number, answer) in accepted.iter().enumerate() {
+        let timeline = gate.timeline(&format!("SUP-{number}")).await;
+        assert_eq!(timeline.len(), 1, "of SUP-{number}");
+        assert_eq!(timeline[0]["event_id"], answer.body["event_id"]);
+        assert_eq!(timeline[0]["data"]["text"].as_str().map(str::len), Some(40_000));
+    }
+}
+
+/// Text that does not become smaller when it is compressed.
+pub fn noise(bytes: usize) -> String {
+    let mut state = 7_u64;
+    let letters = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'0' + ((state >> 33) % 75) as u8)
+    });
+    letters.filter(|letter| *letter != '\\').take(bytes).collect()
+}
