@@ -92,7 +92,7 @@ impl Server {
             .arg("serve")
             .env("HOOKYARD_SERVER__BIND", format!("127.0.0.1:{port}"))
             .env("HOOKYARD_STORE__PATH", folder.path())
-            .env("HOOKYARD_ADMIN__TOKEN", "bench")
+            .env("HOOKYARD_ADMIN__TOKEN", "bench-token")
             .env("HOOKYARD_SOURCES__SUPPORT__ENABLED", "true")
             .env("HOOKYARD_SOURCES__SUPPORT__API_KEYS", API_KEY)
             .env("HOOKYARD_SOURCES__SUPPORT__SECRETS", SECRET)

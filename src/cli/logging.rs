@@ -3,18 +3,73 @@
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::Error;
 use crate::config::{LogFormat, Telemetry};
 
+/// The most that libraries log unless `telemetry.level` names them.
+const LIBRARIES: [(&str, LevelFilter); 3] = [
+    // Announces its workers; what becomes of them is worth knowing.
+    ("actix_server", LevelFilter::WARN),
+    ("actix_web", LevelFilter::WARN),
+    // Takes the malformed requests of strangers for errors of ours.
+    ("actix_http", LevelFilter::OFF),
+];
+
 /// Sends what is logged from now on to standard error, as `telemetry` says.
 pub(super) fn start(telemetry: &Telemetry) -> Result<(), Error> {
-    let filter = EnvFilter::try_new(&telemetry.level).map_err(|error| Error::Logging(error.into()))?;
+    let filter = EnvFilter::try_new(quietened(&telemetry.level)).map_err(|error| Error::Logging(error.into()))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let started = match telemetry.log {
         LogFormat::Pretty => lines.with_ansi(io::stderr().is_terminal()).finish().try_init(),
         LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
     };
     started.map_err(|error| Error::Logging(error.into()))
+}
+
+/// `level` with directives for the libraries that it does not name and would let say more.
+fn quietened(level: &str) -> String {
+    let parts = || level.split(',').map(str::trim);
+    let general = parts().filter_map(|part| part.parse().ok()).next_back().unwrap_or(LevelFilter::OFF);
+    let is_named =
+        |library: &str| parts().filter_map(target).any(|it| library.starts_with(it) || it.starts_with(library));
+    let mut text = level.to_owned();
+    for (library, most) in LIBRARIES {
+        if most < general && !is_named(library) {
+            text.push_str(&format!(",{library}={most}"));
+        }
+    }
+    text
+}
+
+/// The target that the directive `part` names, if it names one.
+fn target(part: &str) -> Option<&str> {
+    let is_level = part.parse::<LevelFilter>().is_ok();
+    part.split(['=', '[']).next().filter(|target| !is_level && !target.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_quiet_unless_the_level_names_them() {
+        let table = [
+            ("info", "info,actix_server=warn,actix_web=warn,actix_http=off"),
+            ("DEBUG", "DEBUG,actix_server=warn,actix_web=warn,actix_http=off"),
+            ("warn", "warn,actix_http=off"),
+            ("error", "error,actix_http=off"),
+            ("off", "off"),
+            ("hookyard=debug", "hookyard=debug"),
+            ("info,actix_http=debug", "info,actix_http=debug,actix_server=warn,actix_web=warn"),
+            ("info, actix_http::h1", "info, actix_http::h1,actix_server=warn,actix_web=warn"),
+            ("info,actix=info", "info,actix=info"),
+        ];
+        for (level, expected) in table {
+            assert_eq!(quietened(level), expected);
+            assert!(EnvFilter::try_new(expected).is_ok(), "{expected}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The command line: what can be asked of the binary, one file for each command.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -90,6 +91,8 @@ enum Error {
     Send(#[from] send::Error),
     #[error(transparent)]
     Random(#[from] secret::NoRandom),
+    #[error("there is no store at {}; check store.path", .0.display())]
+    NoStore(PathBuf),
     #[error("logging cannot be started")]
     Logging(#[source] Box<dyn std::error::Error + std::marker::Send + Sync>),
     #[error("cannot write to standard output")]
@@ -126,6 +129,12 @@ fn run(command: Command, out: &mut impl Write) -> Result<(), Error> {
         Command::Secret(secret) => secret.run(out),
         Command::Rebuild(rebuild) => rebuild.run(out),
     }
+}
+
+/// `number` of something that has these two names.
+fn count<N: Display + PartialEq + From<u8>>(number: N, one: &str, many: &str) -> String {
+    let name = if number == N::from(1) { one } else { many };
+    format!("{number} {name}")
 }
 
 /// An error and what caused it, outermost first.

@@ -1,8 +1,9 @@
 //! `hookyard rebuild`: recreates everything that is derived from the journal.
 
 use std::io::Write;
+use std::path::Path;
 
-use super::{ConfigArgs, Error, logging};
+use super::{ConfigArgs, Error, count, logging};
 use crate::app;
 use crate::config::Purpose;
 
@@ -17,9 +18,42 @@ pub(super) struct Rebuild {
 impl Rebuild {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<(), Error> {
         let config = self.config.load(Purpose::Tool)?.config;
+        check_store(&config.store.path)?;
         logging::start(&config.telemetry)?;
         let app::Rebuilt { records, entities } = app::rebuild(&config)?;
-        writeln!(out, "rebuilt from {records} records of {entities} entities")?;
+        let (records, entities) = (count(records, "record", "records"), count(entities, "entity", "entities"));
+        writeln!(out, "rebuilt from {records} of {entities}")?;
         Ok(())
+    }
+}
+
+/// Refuses a folder without a store, in place of which an empty one would be made.
+fn check_store(path: &Path) -> Result<(), Error> {
+    match path.join("FORMAT").try_exists() {
+        Ok(false) => Err(Error::NoStore(path.to_owned())),
+        // What cannot be looked at is for the store to explain.
+        Ok(true) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_there_is_no_store_none_is_made() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("data");
+        let error = check_store(&path).expect_err("no store").to_string();
+        assert_eq!(error, format!("there is no store at {}; check store.path", path.display()));
+        assert!(!path.exists());
+        std::fs::write(folder.path().join("FORMAT"), "").expect("writable");
+        assert!(check_store(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn one_of_a_thing_has_its_own_name() {
+        assert_eq!(count(1_u64, "entity", "entities"), "1 entity");
+        assert_eq!(count(0_u64, "entity", "entities"), "0 entities");
     }
 }

@@ -41,7 +41,7 @@ pub(super) struct Send {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Node to send to, such as https://hooks.example.com [default: server.bind of the configuration]
-    #[arg(long)]
+    #[arg(long, value_parser = parse_url)]
     url: Option<String>,
     /// Idempotency key [default: a random one]
     #[arg(long)]
@@ -65,12 +65,21 @@ pub(super) enum Error {
     NoSecrets,
     #[error("no node answers at {url}; start one with `hookyard serve --dev`, or name another with --url")]
     Unreachable { url: String, source: reqwest::Error },
+    #[error("something answers at {url}, but it does not speak TLS; try http://")]
+    NoTls { url: String, source: reqwest::Error },
     #[error("the event could not be sent, or its answer not be read; it may have been accepted")]
     Broken(#[from] reqwest::Error),
     #[error("the node answered {0}")]
     Refused(StatusCode),
     #[error("the asynchronous runtime cannot be started")]
     Runtime(#[source] io::Error),
+}
+
+/// What the node said.
+struct Answer {
+    status: StatusCode,
+    event_id: Option<String>,
+    body: String,
 }
 
 /// A request that is ready to go.
@@ -93,9 +102,7 @@ impl Send {
         let random = hex::encode(&secret::random()?[..16]);
         let signed = self.sign(&config, SystemClock::default().wall(), random)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
-        let (status, answer) = runtime.block_on(post(signed))?;
-        writeln!(out, "{status}\n{answer}")?;
-        if status.is_success() { Ok(()) } else { Err(Error::Refused(status).into()) }
+        runtime.block_on(post(signed))?.report(out)
     }
 
     /// The request as the CRM would make it at `now`, with the idempotency key `random` if none is given.
@@ -126,7 +133,32 @@ impl Send {
     }
 }
 
-async fn post(signed: Signed) -> Result<(StatusCode, String), Error> {
+impl Answer {
+    /// Shows the answer and what it means; an error unless the event is stored now.
+    fn report(&self, out: &mut impl Write) -> Result<(), super::Error> {
+        writeln!(out, "{}\n{}", self.status, self.body)?;
+        match (&self.event_id, self.status) {
+            (Some(event_id), StatusCode::CONFLICT) => {
+                writeln!(out, "X-Event-Id: {event_id}\nan event with this idempotency key was stored before")?;
+                Ok(())
+            }
+            (_, StatusCode::ACCEPTED) if self.is_not_applied() => {
+                writeln!(out, "stored, but not applied to the ticket: see the event")?;
+                Ok(())
+            }
+            (_, status) if status.is_success() => Ok(()),
+            (_, status) => Err(Error::Refused(status).into()),
+        }
+    }
+
+    /// Whether the event has no place among those of its entity.
+    fn is_not_applied(&self) -> bool {
+        let body: Value = serde_json::from_str(&self.body).unwrap_or_default();
+        body.pointer("/entity/sequence").is_some_and(Value::is_null)
+    }
+}
+
+async fn post(signed: Signed) -> Result<Answer, Error> {
     // A node is reached directly: a proxy of the environment is for the outside.
     let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build()?;
     let request = client
@@ -138,10 +170,19 @@ async fn post(signed: Signed) -> Result<(StatusCode, String), Error> {
         .header("Idempotency-Key", signed.key)
         .body(signed.body);
     let answer = request.send().await.map_err(|error| match error.is_connect() {
+        true if lacks_tls(&error) => Error::NoTls { url: signed.url, source: error.without_url() },
         true => Error::Unreachable { url: signed.url, source: error.without_url() },
         false => Error::Broken(error),
     })?;
-    Ok((answer.status(), answer.text().await?))
+    let event_id = answer.headers().get("X-Event-Id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    Ok(Answer { status: answer.status(), event_id, body: answer.text().await? })
+}
+
+/// Whether the other side answered a TLS handshake with something else, or by hanging up.
+fn lacks_tls(error: &reqwest::Error) -> bool {
+    // rustls is reqwest's own matter, so its errors are known by their text only.
+    let text = super::chain(error);
+    text.contains("corrupt message") || text.contains("tls handshake eof")
 }
 
 /// Where a node that listens on `bind` is reached from this machine.
@@ -156,7 +197,18 @@ pub(super) fn base_url(bind: &str) -> String {
 }
 
 fn parse_object(text: &str) -> Result<Map<String, Value>, String> {
-    serde_json::from_str(text).map_err(|error| format!("expected a JSON object: {error}"))
+    match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err("expected a JSON object".to_owned()),
+        // It ends with the line and the column.
+        Err(error) => Err(format!("is not JSON: {error}")),
+    }
+}
+
+fn parse_url(text: &str) -> Result<String, String> {
+    let is_http = reqwest::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    let expected = || "expected a URL that begins with http:// or https://".to_owned();
+    is_http.then(|| text.to_owned()).ok_or_else(expected)
 }
 
 fn parse_time(text: &str) -> Result<String, String> {
@@ -177,7 +229,7 @@ mod tests {
     }
 
     const ENV: [(&str, &str); 2] =
-        [("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "key"), ("HOOKYARD_SOURCES__SUPPORT__SECRETS", "secret")];
+        [("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "test-key"), ("HOOKYARD_SOURCES__SUPPORT__SECRETS", "test-secret")];
 
     fn sign(words: &[&str], env: &[(&str, &str)]) -> Result<Signed, Error> {
         let line = Line::try_parse_from([&["send"], words].concat()).unwrap_or_else(|error| panic!("{error}"));
@@ -191,7 +243,7 @@ mod tests {
         let signed = sign(&[], &ENV).expect("secrets are there");
         assert_eq!(signed.url, "http://127.0.0.1:8080/api/v0/crm/webhooks/support/");
         assert_eq!((signed.timestamp.as_str(), signed.key.as_str()), ("2025-12-04T10:30:00.000Z", "random"));
-        assert_eq!(signed.signature, signature::sign(&Secret::new("secret"), &signed.body, &signed.timestamp));
+        assert_eq!(signed.signature, signature::sign(&Secret::new("test-secret"), &signed.body, &signed.timestamp));
         let body: Value = serde_json::from_slice(&signed.body).expect("JSON");
         assert_eq!((&body["event"], &body["support_uid"]), (&json!("message.created"), &json!("SUP-1042")));
         assert_eq!((&body["data"]["message_id"], &body["timestamp"]), (&json!("msg-1"), &json!(signed.timestamp)));
@@ -230,7 +282,46 @@ mod tests {
         let unknown = refused(&["message.creatd"]);
         assert!(EVENTS.iter().all(|event| unknown.contains(event)), "{unknown}");
         assert!(refused(&["--data", "[]"]).contains("expected a JSON object"));
+        let not_json = refused(&["--data", "notjson"]);
+        assert!(not_json.contains("is not JSON: ") && not_json.contains("line 1 column 2"), "{not_json}");
+        for url in ["ftp://h", "localhost:8080", "127.0.0.1:8080", ""] {
+            assert!(refused(&["--url", url]).contains("begins with http:// or https://"), "{url}");
+        }
         assert!(refused(&["--at", "noon"]).contains("expected an RFC 3339 time"));
+    }
+
+    fn report(status: StatusCode, event_id: Option<&str>, body: &str) -> (String, bool) {
+        let answer = Answer { status, event_id: event_id.map(str::to_owned), body: body.to_owned() };
+        let mut out = Vec::new();
+        let is_ok = answer.report(&mut out).is_ok();
+        (String::from_utf8(out).expect("text"), is_ok)
+    }
+
+    #[test]
+    fn an_answer_is_shown_with_what_it_means() {
+        let (text, is_ok) = report(StatusCode::CONFLICT, Some("evt_1_2"), "{}");
+        assert!(is_ok && text.ends_with("X-Event-Id: evt_1_2\nan event with this idempotency key was stored before\n"));
+        let (text, is_ok) = report(StatusCode::ACCEPTED, Some("evt_1_2"), r#"{"entity":{"sequence":null}}"#);
+        assert!(is_ok && text.ends_with("stored, but not applied to the ticket: see the event\n"), "{text}");
+        let (text, is_ok) = report(StatusCode::ACCEPTED, Some("evt_1_2"), r#"{"entity":{"sequence":1}}"#);
+        assert!(is_ok && text.ends_with("}}\n"), "{text}");
+        assert!(!report(StatusCode::UNAUTHORIZED, None, "{}").1);
+        assert!(!report(StatusCode::CONFLICT, None, "a proxy's own").1);
+    }
+
+    #[tokio::test]
+    async fn a_node_without_tls_is_told_from_none() {
+        use tokio::io::AsyncWriteExt;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let base = format!("https://{}", listener.local_addr().expect("bound"));
+        let plain = async {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("it listens");
+        };
+        let signed = Signed { url: base, ..sign(&[], &ENV).expect("secrets are there") };
+        let (answer, ()) = tokio::join!(post(signed), plain);
+        let error = answer.err().expect("no TLS").to_string();
+        assert!(error.contains("it does not speak TLS; try http://"), "{error}");
     }
 
     #[test]

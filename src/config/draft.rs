@@ -1,6 +1,6 @@
 //! The settings before they are judged: the defaults, overlaid by the file, overlaid by the environment, each with its place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,9 @@ use super::{DevSecrets, Secret};
 const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 const PREFIX: &str = "HOOKYARD_";
+
+/// Ours, but no setting: where the benchmarks keep their data.
+const NO_SETTING: &str = "HOOKYARD_BENCH_DIR";
 
 /// A value as it was written.
 #[derive(Clone, Debug)]
@@ -88,6 +91,8 @@ pub struct Draft {
     pub(super) settings: BTreeMap<String, Setting>,
     pub(super) file: Option<PathBuf>,
     pub(super) problems: Vec<Problem>,
+    /// Whether the file could not be read as a whole, so that nothing can be said of what is in it.
+    pub(super) is_broken: bool,
 }
 
 impl Draft {
@@ -114,7 +119,7 @@ impl Draft {
         let table = DeTable::parse(DEFAULTS).expect("the embedded defaults are tested to be TOML");
         let mut leaves = BTreeMap::new();
         flatten(table.get_ref(), "", &mut leaves);
-        Self { settings: leaves, file: None, problems: Vec::new() }
+        Self { settings: leaves, file: None, problems: Vec::new(), is_broken: false }
     }
 
     /// Where the data folder is, as far as this draft says.
@@ -159,18 +164,20 @@ impl Draft {
             Ok(text) => Zeroizing::new(text),
             Err(error) => {
                 let place = Place::File(path.to_owned(), None);
+                self.is_broken = true;
                 return self.problems.push(Problem::at(place, format!("cannot be read: {error}")));
             }
         };
         let place = |offset| Place::File(path.to_owned(), Some(line_of(&text, offset)));
-        // What can be read of a broken file is judged as well, so that one round shows everything.
-        let (table, errors) = DeTable::parse_recoverable(&text);
-        for error in errors {
-            // Only the message: the error's own display quotes the line, which may hold a secret.
-            let place = place(error.span().map_or(text.len(), |span| span.start));
-            self.problems.push(Problem::at(place, format!("not TOML: {}", error.message())));
+        match DeTable::parse(&text) {
+            Ok(table) => self.overlay(table.get_ref(), "", &place),
+            Err(error) => {
+                // Only the message: the error's own display quotes the line, which may hold a secret.
+                let place = place(error.span().map_or(text.len(), |span| span.start));
+                self.is_broken = true;
+                self.problems.push(Problem::at(place, format!("not TOML: {}", error.message())));
+            }
         }
-        self.overlay(table.get_ref(), "", &place);
     }
 
     fn overlay(&mut self, table: &DeTable<'_>, path: &str, place: &dyn Fn(usize) -> Place) {
@@ -189,21 +196,22 @@ impl Draft {
                     self.problems.push(Problem::of(&key, here, format!("expected a table, found {found}")));
                 }
                 (DeValue::Table(_), false) => {
-                    let nearest = nearest(&key, self.sections());
-                    self.problems
-                        .push(Problem::at(here, format!("unknown section `{key}`; the nearest is `{nearest}`")));
+                    let hint = nearest(&key, self.sections())
+                        .map_or_else(|| self.what_there_is(&key), |nearest| format!("the nearest is `{nearest}`"));
+                    self.problems.push(Problem::at(here, format!("unknown section `{key}`; {hint}")));
                 }
                 (_, false) => {
-                    let nearest = nearest(&key, self.keys());
-                    self.problems.push(Problem::at(here, format!("unknown key `{key}`; the nearest is `{nearest}`")));
+                    let hint = nearest(&key, self.keys())
+                        .map_or_else(|| self.what_there_is(&key), |nearest| format!("the nearest is `{nearest}`"));
+                    self.problems.push(Problem::at(here, format!("unknown key `{key}`; {hint}")));
                 }
             }
         }
     }
 
-    /// Takes the variables with our prefix and a level separator; all others are somebody else's.
+    /// Takes the variables with our prefix; all others are somebody else's.
     fn read_variable(&mut self, name: &str, value: OsString) {
-        let Some(path) = name.strip_prefix(PREFIX).filter(|path| path.contains("__")) else { return };
+        let Some(path) = name.strip_prefix(PREFIX).filter(|_| name != NO_SETTING) else { return };
         let key = path.split("__").map(str::to_lowercase).collect::<Vec<_>>().join(".");
         let place = Place::Environment(name.to_owned());
         let Ok(value) = value.into_string() else {
@@ -213,9 +221,28 @@ impl Draft {
             *setting = Setting { value: Value::Raw(Secret::new(value)), place };
             return;
         }
-        let nearest = nearest(&key, self.keys());
-        let detail = format!("sets the unknown key `{key}`; the nearest is `{nearest}` ({})", variable(nearest));
+        let hint = match nearest(&key, self.keys()) {
+            Some(nearest) => format!("the nearest is `{nearest}` ({})", variable(nearest)),
+            // Not meant for us: container platforms make variables like HOOKYARD_PORT for a service of that name.
+            None if !key.contains('.') => return,
+            None => self.what_there_is(&key),
+        };
+        let detail = match key.contains('.') {
+            true => format!("sets the unknown key `{key}`; {hint}"),
+            false => format!("sets no key, since two underscores stand between the levels; {hint}"),
+        };
         self.problems.push(Problem::at(place, detail));
+    }
+
+    /// What could stand instead of `key`, which resembles nothing: the keys of its section, or else the sections.
+    fn what_there_is(&self, key: &str) -> String {
+        let section = key.rsplit_once('.').map_or("", |(section, _)| section);
+        let keys: Vec<_> = self.keys().filter_map(|key| key.strip_prefix(section)?.strip_prefix('.')).collect();
+        if !keys.is_empty() {
+            return format!("`{section}` has {}", keys.join(", "));
+        }
+        let sections: BTreeSet<_> = self.keys().filter_map(|key| key.rsplit_once('.')).map(|(name, _)| name).collect();
+        format!("the sections are {}", sections.into_iter().collect::<Vec<_>>().join(", "))
     }
 
     fn keys(&self) -> impl Iterator<Item = &str> {
@@ -255,12 +282,18 @@ fn line_of(text: &str, offset: usize) -> usize {
     1 + before.filter(|byte| **byte == b'\n').count()
 }
 
-/// The known name nearest to `key`: misspelt as a whole, or right but for its section, which counts as one slip.
-fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
+/// The known name that `key` is most likely meant to be, if any is close: misspelt as a whole, or right but for its
+/// section, which counts as one slip. Close means two slips, or a third of the last part's length.
+fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+    // One underscore for two in a variable is the commonest slip of all.
+    let flat = |path: &str| path.replace('.', "_");
     let distance = |candidate: &str| {
-        let whole = strsim::damerau_levenshtein(key, candidate);
+        let whole = strsim::damerau_levenshtein(&flat(key), &flat(candidate));
         whole.min(1 + strsim::damerau_levenshtein(&last(key), &last(candidate)))
     };
-    known.min_by_key(|candidate| distance(candidate)).expect("there are keys and sections")
+    let limit = 2.max(last(key).chars().count() / 3);
+    let (distance, nearest) =
+        known.map(|candidate| (distance(candidate), candidate)).min_by_key(|(slips, _)| *slips)?;
+    (distance <= limit).then_some(nearest)
 }

@@ -47,8 +47,13 @@ impl Draft {
     /// Checks the whole and gives the configuration.
     ///
     /// # Errors
-    /// [`Problems`] of reading and of checking, all of them at once.
+    /// [`Problems`] of reading and of checking, all of them at once; only that of the file if it cannot be read.
     pub fn finish(mut self, purpose: Purpose) -> Result<Config, Problems> {
+        if self.is_broken {
+            // Whatever else seems wrong or missing may be right in the part that was not read.
+            self.problems.retain(Problem::is_in_file);
+            Problems::none(std::mem::take(&mut self.problems))?;
+        }
         let config = Config {
             server: self.server(),
             store: self.store(),
@@ -114,8 +119,8 @@ impl Draft {
         let unknown_entity = [("create", UnknownEntity::Create), ("reject", UnknownEntity::Reject)];
         Support {
             enabled: self.boolean("sources.support.enabled"),
-            api_keys: self.secrets("sources.support.api_keys"),
-            secrets: self.secrets("sources.support.secrets"),
+            api_keys: self.secrets("sources.support.api_keys", sendable),
+            secrets: self.secrets("sources.support.secrets", not_empty),
             tolerance: self.seconds("sources.support.tolerance_s", DAY_S),
             rate_per_minute: self.integer("sources.support.rate_per_minute", 0..=u32::MAX.into()),
             unknown_entity: self.choice("sources.support.unknown_entity", &unknown_entity),
@@ -267,14 +272,15 @@ impl Draft {
     }
 
     fn secret(&mut self, key: &str) -> Secret {
-        self.read_as(key, string)
+        self.read_as(key, |value| {
+            let text = string(value)?;
+            // Empty is missing, which matters to a node only.
+            if text.is_empty() { Ok(text) } else { sendable(text) }
+        })
     }
 
-    fn secrets(&mut self, key: &str) -> Vec<Secret> {
-        self.list(key, |value| {
-            let secret = string(value)?;
-            if secret.expose().trim().is_empty() { Err("a secret is empty".to_owned()) } else { Ok(secret) }
-        })
+    fn secrets(&mut self, key: &str, check: fn(Secret) -> Result<Secret, String>) -> Vec<Secret> {
+        self.list(key, |value| check(string(value)?))
     }
 
     fn networks(&mut self, key: &str) -> Vec<ipnet::IpNet> {
@@ -308,6 +314,21 @@ fn string(value: Value) -> Result<Secret, String> {
     }
 }
 
+/// `secret`, if it can be sent in a header. Its error never shows it.
+fn sendable(secret: Secret) -> Result<Secret, String> {
+    let text = secret.expose();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(secret);
+    }
+    Err("expected printable ASCII characters without spaces; `hookyard secret new` makes a value".to_owned())
+}
+
+/// `secret`, if it is one.
+fn not_empty(secret: Secret) -> Result<Secret, String> {
+    let blank = secret.expose().trim().is_empty();
+    if blank { Err("a secret is empty; `hookyard secret new` makes one".to_owned()) } else { Ok(secret) }
+}
+
 fn not_blank(text: &str) -> Result<(), String> {
     if text.trim().is_empty() { Err("a path".to_owned()) } else { Ok(()) }
 }
@@ -323,10 +344,21 @@ fn split(text: &str, place: &Place) -> Vec<Setting> {
 
 /// Whether `text` is a filter, with each bare word a level: `inof` would be taken for the name of a target, and log nothing else.
 fn is_filter(text: &str) -> bool {
+    EnvFilter::try_new(text).is_ok() && text.split(',').all(|part| is_directive(part.trim()))
+}
+
+fn is_directive(text: &str) -> bool {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    let is_word = |part: &str| part.chars().all(|c| c.is_ascii_alphabetic());
-    let is_level = |part: &str| LEVELS.contains(&part.to_ascii_lowercase().as_str());
-    EnvFilter::try_new(text).is_ok() && text.split(',').map(str::trim).all(|part| !is_word(part) || is_level(part))
+    let target = text.split(['=', '[']).next().unwrap_or_default();
+    if target == text {
+        let is_path = text.contains("::") && is_target(text);
+        return is_path || LEVELS.contains(&text.to_ascii_lowercase().as_str());
+    }
+    is_target(target)
+}
+
+fn is_target(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_alphanumeric() || "_:-.".contains(c))
 }
 
 fn unexpected(expected: &str, value: &Value) -> String {

@@ -33,6 +33,11 @@ impl Problem {
         Self { place, key: Some(key.to_owned()), detail: detail.into() }
     }
 
+    /// Whether it is the file's.
+    pub(super) fn is_in_file(&self) -> bool {
+        matches!(self.place, Place::File(..))
+    }
+
     /// The key it is about, such as `server.bind`, if it is about one.
     #[must_use]
     pub fn key(&self) -> Option<&str> {

@@ -35,10 +35,10 @@ struct Answer {
 impl Bench {
     fn new(settings: &[(&str, &str)]) -> Self {
         let secrets = [
-            ("HOOKYARD_ADMIN__TOKEN", "token"),
+            ("HOOKYARD_ADMIN__TOKEN", "test-token"),
             ("HOOKYARD_SOURCES__SUPPORT__ENABLED", "true"),
-            ("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "key,other"),
-            ("HOOKYARD_SOURCES__SUPPORT__SECRETS", "new,old"),
+            ("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "test-key,other-key"),
+            ("HOOKYARD_SOURCES__SUPPORT__SECRETS", "new-secret,old-secret"),
         ];
         let config = config::load(None, [&secrets, settings].concat()).expect("valid");
         let clock = Arc::new(ManualClock::starting_at(Timestamp::parse(NOW).expect("valid")));
@@ -81,7 +81,7 @@ fn signed(body: &str, key: &str, secret: &str, timestamp: &str) -> TestRequest {
 }
 
 fn get(path: &str) -> TestRequest {
-    TestRequest::get().uri(path).insert_header(("authorization", "Bearer token"))
+    TestRequest::get().uri(path).insert_header(("authorization", "Bearer test-token"))
 }
 
 #[tokio::test]
@@ -92,19 +92,19 @@ async fn checks_are_made_in_their_order() {
     let cases = [
         (post(&large), 413, "body_too_large"),
         (post("{"), 401, "invalid_api_key"),
-        (signed("{", "wrong", "new", NOW), 401, "invalid_api_key"),
-        (signed("{", "", "new", NOW), 401, "invalid_api_key"),
-        (post("{").insert_header(("x-crm-api-key", "key")), 401, "invalid_signature"),
-        (signed("{", "key", "wrong", stale), 401, "invalid_signature"),
-        (signed("{", "key", "new", "now"), 401, "stale_timestamp"),
-        (signed("{", "key", "new", stale), 401, "stale_timestamp"),
-        (signed("{", "key", "new", "2025-12-04T10:35:01Z"), 401, "stale_timestamp"),
-        (text(signed("{", "key", "new", NOW)), 415, "unsupported_media_type"),
-        (signed("{", "key", "new", NOW), 400, "invalid_json"),
-        (signed("{}", "key", "new", NOW), 400, "validation_failed"),
-        (signed(r#"{"event": "x"}"#, "key", "new", NOW), 400, "unknown_event"),
-        (signed(BODY, "key", "new", NOW), 503, "unavailable"),
-        (signed(BODY, "other", "old", "2025-12-04T10:25:00Z"), 503, "unavailable"),
+        (signed("{", "wrong", "new-secret", NOW), 401, "invalid_api_key"),
+        (signed("{", "", "new-secret", NOW), 401, "invalid_api_key"),
+        (post("{").insert_header(("x-crm-api-key", "test-key")), 401, "invalid_signature"),
+        (signed("{", "test-key", "wrong", stale), 401, "invalid_signature"),
+        (signed("{", "test-key", "new-secret", "now"), 401, "stale_timestamp"),
+        (signed("{", "test-key", "new-secret", stale), 401, "stale_timestamp"),
+        (signed("{", "test-key", "new-secret", "2025-12-04T10:35:01Z"), 401, "stale_timestamp"),
+        (text(signed("{", "test-key", "new-secret", NOW)), 415, "unsupported_media_type"),
+        (signed("{", "test-key", "new-secret", NOW), 400, "invalid_json"),
+        (signed("{}", "test-key", "new-secret", NOW), 400, "validation_failed"),
+        (signed(r#"{"event": "x"}"#, "test-key", "new-secret", NOW), 400, "unknown_event"),
+        (signed(BODY, "test-key", "new-secret", NOW), 503, "unavailable"),
+        (signed(BODY, "other-key", "old-secret", "2025-12-04T10:25:00Z"), 503, "unavailable"),
     ];
     for (number, (request, status, code)) in (1..).zip(cases) {
         assert_eq!(bench.send(request).await.code(), (status, code), "case {number}");
@@ -115,8 +115,8 @@ async fn checks_are_made_in_their_order() {
 async fn the_timestamp_may_stand_in_the_body_instead() {
     let bench = Bench::new(&[]);
     let without_header = |body: &str, timestamp: &str| {
-        let signature = sign(&Secret::new("new"), body.as_bytes(), timestamp);
-        post(body).insert_header(("x-crm-api-key", "key")).insert_header(("x-crm-signature", signature))
+        let signature = sign(&Secret::new("new-secret"), body.as_bytes(), timestamp);
+        post(body).insert_header(("x-crm-api-key", "test-key")).insert_header(("x-crm-signature", signature))
     };
     let body = |timestamp: Value| {
         let mut body: Value = serde_json::from_str(BODY).expect("JSON");
@@ -131,7 +131,7 @@ async fn the_timestamp_may_stand_in_the_body_instead() {
         (without_header(&body(json!(7)), "7"), 401, "invalid_signature"),
         (without_header("nonsense", NOW), 401, "invalid_signature"),
         // The header is what was signed, but the body's own time still has to be one.
-        (signed(&body(json!("today")), "key", "new", NOW), 400, "validation_failed"),
+        (signed(&body(json!("today")), "test-key", "new-secret", NOW), 400, "validation_failed"),
     ];
     for (number, (request, status, code)) in (1..).zip(cases) {
         assert_eq!(bench.send(request).await.code(), (status, code), "case {number}");
@@ -149,7 +149,7 @@ async fn json_has_several_names() {
         ("application/jsonp", 415),
         ("", 415),
     ] {
-        let request = signed(BODY, "key", "new", NOW).insert_header(("content-type", name));
+        let request = signed(BODY, "test-key", "new-secret", NOW).insert_header(("content-type", name));
         assert_eq!(bench.send(request).await.status, status, "{name}");
     }
 }
@@ -157,29 +157,29 @@ async fn json_has_several_names() {
 #[tokio::test]
 async fn each_api_key_has_a_window_of_its_own() {
     let bench = Bench::new(&[("HOOKYARD_SOURCES__SUPPORT__RATE_PER_MINUTE", "2")]);
-    let first = bench.send(signed(BODY, "key", "new", NOW)).await;
+    let first = bench.send(signed(BODY, "test-key", "new-secret", NOW)).await;
     assert_eq!((first.header("ratelimit-limit"), first.header("ratelimit-remaining")), ("2", "1"));
     bench.clock.advance(Duration::from_millis(20_500));
-    assert_eq!(bench.send(signed("{", "key", "new", NOW)).await.header("ratelimit-remaining"), "0");
-    let refused = bench.send(signed(BODY, "key", "new", NOW)).await;
+    assert_eq!(bench.send(signed("{", "test-key", "new-secret", NOW)).await.header("ratelimit-remaining"), "0");
+    let refused = bench.send(signed(BODY, "test-key", "new-secret", NOW)).await;
     assert_eq!(refused.code(), (429, "rate_limited"));
     assert_eq!((refused.header("retry-after"), refused.header("ratelimit-reset")), ("40", "40"));
-    assert_eq!(bench.send(signed(BODY, "other", "new", NOW)).await.status, 503);
+    assert_eq!(bench.send(signed(BODY, "other-key", "new-secret", NOW)).await.status, 503);
     bench.clock.advance(Duration::from_secs(40));
-    assert_eq!(bench.send(signed(BODY, "key", "new", NOW)).await.status, 503);
+    assert_eq!(bench.send(signed(BODY, "test-key", "new-secret", NOW)).await.status, 503);
 }
 
 #[tokio::test]
 async fn a_failing_caller_is_slowed_down_and_an_authentic_request_never() {
     let bench = Bench::new(&[("HOOKYARD_SERVER__AUTH_FAILURES_PER_MINUTE", "2")]);
-    assert_eq!(bench.send(signed(BODY, "key", "wrong", NOW)).await.code(), (401, "invalid_signature"));
+    assert_eq!(bench.send(signed(BODY, "test-key", "wrong", NOW)).await.code(), (401, "invalid_signature"));
     assert_eq!(bench.send(TestRequest::get().uri("/api/v1/events")).await.code(), (401, "unauthorized"));
-    for request in [signed(BODY, "wrong", "new", NOW), TestRequest::get().uri("/api/v1/events")] {
+    for request in [signed(BODY, "wrong", "new-secret", NOW), TestRequest::get().uri("/api/v1/events")] {
         let refused = bench.send(request).await;
         assert_eq!(refused.code(), (429, "rate_limited"));
         assert_eq!((refused.header("retry-after"), refused.header("ratelimit-limit")), ("60", "2"));
     }
-    assert_eq!(bench.send(signed(BODY, "key", "new", NOW)).await.code(), (503, "unavailable"));
+    assert_eq!(bench.send(signed(BODY, "test-key", "new-secret", NOW)).await.code(), (503, "unavailable"));
     assert_eq!(bench.send(get("/api/v1/events")).await.code(), (503, "unavailable"));
 }
 
@@ -211,7 +211,7 @@ async fn every_known_path_says_which_methods_it_takes() {
 #[tokio::test]
 async fn a_source_that_is_not_enabled_does_not_exist() {
     let bench = Bench::new(&[("HOOKYARD_SOURCES__SUPPORT__ENABLED", "false")]);
-    assert_eq!(bench.send(signed(BODY, "key", "new", NOW)).await.code(), (404, "not_found"));
+    assert_eq!(bench.send(signed(BODY, "test-key", "new-secret", NOW)).await.code(), (404, "not_found"));
 }
 
 #[tokio::test]
@@ -279,7 +279,7 @@ fn stall(address: SocketAddr, path: &str) -> io::Result<String> {
     connection.set_read_timeout(Some(Duration::from_secs(10)))?;
     write!(
         connection,
-        "POST {path} HTTP/1.1\r\nHost: x\r\nX-CRM-API-Key: key\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"
+        "POST {path} HTTP/1.1\r\nHost: x\r\nX-CRM-API-Key: test-key\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"
     )?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer)?;

@@ -19,6 +19,9 @@ pub enum Damage {
     /// A file that must be there is not.
     #[error("{} is missing", .0.display())]
     Missing(PathBuf),
+    /// Nothing was ever written to the log, or what was is gone.
+    #[error("{} is empty", .0.display())]
+    Empty(PathBuf),
     /// A segment's header is neither empty nor whole.
     #[error("{}: the segment at byte {offset} is not a segment of a store", file.display())]
     Segment {
@@ -58,6 +61,7 @@ pub(super) fn inspect(folder: &Path) -> Result<(), Damage> {
     let mut db = File::open(&file).map_err(io)?;
     let length = db.metadata().map_err(io)?.len();
     let mut header = [0; HEADER_BYTES];
+    let mut used = false;
     for offset in (0..length).step_by(SEGMENT_BYTES) {
         if offset + HEADER_BYTES as u64 > length {
             break;
@@ -66,8 +70,9 @@ pub(super) fn inspect(folder: &Path) -> Result<(), Damage> {
         if !is_segment_header(&header) {
             return Err(Damage::Segment { file, offset });
         }
+        used |= !is_unused(&header);
     }
-    Ok(())
+    if used { Ok(()) } else { Err(Damage::Empty(file)) }
 }
 
 /// Checks that `folder` holds no blob file.
@@ -86,5 +91,9 @@ pub(super) fn no_blobs(folder: &Path) -> Result<(), Damage> {
 
 fn is_segment_header(header: &[u8; HEADER_BYTES]) -> bool {
     let stored = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) ^ u32::MAX;
-    header.iter().all(|byte| *byte == 0) || crc32fast::hash(&header[4..]) == stored
+    is_unused(header) || crc32fast::hash(&header[4..]) == stored
+}
+
+fn is_unused(header: &[u8; HEADER_BYTES]) -> bool {
+    header.iter().all(|byte| *byte == 0)
 }

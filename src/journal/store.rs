@@ -217,6 +217,8 @@ impl Store {
             _ => return Err(OpenError::Foreign(self.folder.join("log"))),
         }
         if !format.begun {
+            // sled writes it once and never syncs it, and a damaged one is beyond repair.
+            sync_all(&self.folder.join("log/conf"))?;
             sync_all(&self.folder.join("log"))?;
             Format { begun: true, ..*format }.write(&self.folder)?;
         }
@@ -251,7 +253,9 @@ impl Format {
         }
         let incarnation =
             u32::from_str_radix(value("incarnation")?, 16).map_err(|_| OpenError::BadFormat(file.to_owned()))?;
-        Ok(Some(Self { incarnation: Incarnation::new(incarnation), begun: value("log-begun")? == "true" }))
+        // Anything else must not count as a log that was never begun: what is in the folder would go unchecked.
+        let begun = value("log-begun")?.parse().map_err(|_| OpenError::BadFormat(file.to_owned()))?;
+        Ok(Some(Self { incarnation: Incarnation::new(incarnation), begun }))
     }
 
     fn write(self, folder: &Path) -> Result<(), OpenError> {

@@ -161,6 +161,11 @@ impl Reads {
         self.view.journal.incarnation()
     }
 
+    /// Asks for everything that is durable now to be written soon, without waiting for it.
+    pub fn hurry(&self) {
+        self.shared.want(*self.view.journal.durable_end().borrow());
+    }
+
     /// Waits until everything that is durable now can be read.
     ///
     /// # Errors

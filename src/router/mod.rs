@@ -22,7 +22,7 @@ use tracing::{error, warn};
 use admission::{Admission, Permit};
 use claims::{Claim, ClaimTable, Denied, Taken};
 use crashes::{Budget, Crashes};
-use supervisor::{Bounds, Deliver, Supervisor};
+use supervisor::{Bounds, Deliver, PATIENCE, Supervisor};
 
 use crate::config;
 use crate::entity::{Command, Outcome, Surroundings};
@@ -151,7 +151,7 @@ impl Router {
         let (reply, outcome) = oneshot::channel();
         let completion = Completion { claim, reply, permit, share: None };
         let shard = &self.shards[self.shard(&command.entity)];
-        match shard.try_send(Deliver { command, completion }) {
+        match shard.try_send(Deliver { command, completion, patience: PATIENCE }) {
             Ok(()) => {}
             Err(actix::prelude::SendError::Full(_)) => return Err(Refusal::Overloaded),
             Err(actix::prelude::SendError::Closed(_)) => return Err(Refusal::Unknown),

@@ -34,6 +34,11 @@ const EVICTION_LOOKS: usize = 64;
 /// Entities that are loaded at once; the threads that read the store for them are fewer.
 const LOADING_MAX: usize = 16;
 
+/// How often, and how long each time, an event waits for room for its entity before it is refused: half a second in all,
+/// twice the time after which the projection writes unasked. Permits bound how many wait.
+pub(super) const PATIENCE: u8 = 100;
+const ROOM_INTERVAL: Duration = Duration::from_millis(5);
+
 /// Bounds of one shard.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
@@ -55,6 +60,8 @@ pub(super) struct Supervisor {
     loading: usize,
     /// Entities whose loading waits for others'.
     to_load: VecDeque<EntityKey>,
+    /// Events for whose entities there is no room yet.
+    crowded: VecDeque<Deliver>,
     /// Where the search for an entity that can go begins.
     hand: usize,
     stretch: u32,
@@ -85,6 +92,8 @@ struct Live {
 pub(super) struct Deliver {
     pub(super) command: Command,
     pub(super) completion: Completion,
+    /// How often it may still wait for room for its entity.
+    pub(super) patience: u8,
 }
 
 impl Message for Deliver {
@@ -100,8 +109,20 @@ impl Supervisor {
         crashes: Crashes,
     ) -> Self {
         let entities = IndexMap::new();
-        let to_load = VecDeque::new();
-        Self { bounds, surroundings, reads, written, entities, crashes, loading: 0, to_load, hand: 0, stretch: 0 }
+        let (to_load, crowded) = (VecDeque::new(), VecDeque::new());
+        Self {
+            bounds,
+            surroundings,
+            reads,
+            written,
+            entities,
+            crashes,
+            loading: 0,
+            to_load,
+            crowded,
+            hand: 0,
+            stretch: 0,
+        }
     }
 
     fn now(&self) -> Duration {
@@ -115,7 +136,7 @@ impl Supervisor {
             return deliver.completion.refuse(Refusal::Quarantined { retry_after });
         }
         if !self.entities.contains_key(&key) && self.entities.len() >= self.bounds.live_entities && !self.evict_one() {
-            return deliver.completion.refuse(Refusal::Overloaded);
+            return self.wait_for_room(deliver, ctx);
         }
         let bounds = self.bounds;
         let entry = self.entities.entry(key.clone()).or_insert_with(|| Entry::new(bounds));
@@ -134,6 +155,22 @@ impl Supervisor {
                 entry.stage = Stage::Loading(VecDeque::from([deliver]));
                 self.crashed(key, ctx);
             }
+        }
+    }
+
+    /// Keeps an event for whose entity there is no room until the projection lets another go, for a while.
+    fn wait_for_room(&mut self, mut deliver: Deliver, ctx: &mut Context<Self>) {
+        let Some(patience) = deliver.patience.checked_sub(1) else {
+            return deliver.completion.refuse(Refusal::Overloaded);
+        };
+        deliver.patience = patience;
+        self.crowded.push_back(deliver);
+        if self.crowded.len() == 1 {
+            self.reads.hurry();
+            ctx.run_later(ROOM_INTERVAL, |supervisor, ctx| {
+                let crowded = std::mem::take(&mut supervisor.crowded);
+                crowded.into_iter().for_each(|deliver| supervisor.deliver(deliver, ctx));
+            });
         }
     }
 
@@ -251,7 +288,7 @@ impl Entry {
 
 impl Live {
     fn send(&mut self, deliver: Deliver, now: Duration) {
-        let Deliver { command, completion } = deliver;
+        let Deliver { command, completion, .. } = deliver;
         self.last_used = now;
         self.referenced = true;
         let reply = Box::new(move |outcome| completion.complete(outcome));

@@ -8,8 +8,8 @@ use hookyard::faults::NoFaults;
 use hookyard::journal::Store;
 use serde_json::{Value, json};
 
-use crate::rebuild::rebuild;
 use crate::failures::{Trouble, audit, begin, outputs, together, within};
+use crate::rebuild::rebuild;
 use crate::yard::{Answer, Gate, Ground, run};
 
 /// Message ids, which are idempotency keys too.

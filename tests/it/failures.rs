@@ -133,8 +133,10 @@ impl Trouble {
     fn wait_while_held(&self) {
         self.held.send_modify(|held| *held += 1);
         // Bounded, so that a test that failed meanwhile ends.
-        let (script, _) =
-            self.released.wait_timeout_while(self.script(), STUCK, |script| script.hold_syncs).expect("no holder panics");
+        let (script, _) = self
+            .released
+            .wait_timeout_while(self.script(), STUCK, |script| script.hold_syncs)
+            .expect("no holder panics");
         drop(script);
         self.held.send_modify(|held| *held -= 1);
     }
@@ -232,12 +234,7 @@ pub async fn insist(gate: &Gate, ticket: &str, key: &str) -> Option<Answer> {
 }
 
 /// Checks that the ticket holds exactly the messages `keys`, numbered without a gap, and each where its 202 said.
-pub async fn audit<'a>(
-    gate: &Gate,
-    ticket: &str,
-    keys: &[String],
-    accepted: impl IntoIterator<Item = &'a Answer>,
-) {
+pub async fn audit<'a>(gate: &Gate, ticket: &str, keys: &[String], accepted: impl IntoIterator<Item = &'a Answer>) {
     let timeline = gate.timeline(ticket).await;
     let sequences: Vec<_> = timeline.iter().map(|item| item["sequence"].as_u64().expect("a number")).collect();
     assert_eq!(sequences, (1..=keys.len() as u64).collect::<Vec<_>>(), "of {ticket}");
@@ -419,7 +416,8 @@ fn several_failures_in_a_row_under_load_lose_and_repeat_nothing() {
         }));
         let mut failures = 0;
         // Two at once are a failure of the store that had just been opened again.
-        for (place, times) in [(Place::Put, 1), (Place::Sync, 2), (Place::Flush, 1), (Place::Sync, 1), (Place::Put, 2)] {
+        for (place, times) in [(Place::Put, 1), (Place::Sync, 2), (Place::Flush, 1), (Place::Sync, 1), (Place::Put, 2)]
+        {
             failures += times;
             trouble.fail_after(place, 5, times);
             trouble.until_played(failures).await;

@@ -1,11 +1,247 @@
-//! Rebuilding what is derived gives what was there before.
+//! Rebuilding what is derived from the journal: every read says the same as before.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use hookyard::app::{self, Rebuilt};
+use hookyard::clock::{Clock, ManualClock};
+use hookyard::config::Secret;
+use hookyard::edge::support::signature::sign;
+use hookyard::event::Timestamp;
+use hookyard::faults::NoFaults;
+use hookyard::journal::Store;
+use serde_json::{Value, json};
 
-use crate::yard::Ground;
+use crate::crashes::snapshot_rows;
+use crate::failures::{begin, noise, outputs};
+use crate::opening::tool;
+use crate::yard::{Answer, Gate, Ground, SECRET, run};
 
-/// Rebuilds the store of `ground` on a thread of its own, since it blocks.
+/// Rebuilds the store of `ground`, on a thread of its own since it blocks.
 pub fn rebuild(ground: &Ground) -> Result<Rebuilt, app::Error> {
     let config = ground.config();
     std::thread::spawn(move || app::rebuild(&config)).join().expect("no panic in it")
+}
+
+/// A stopped node's folder with a bit of everything, and all that its readers were told.
+struct History {
+    ground: Ground,
+    told: BTreeMap<String, Value>,
+    /// What was accepted, by key.
+    accepted: Vec<(&'static str, Answer)>,
+}
+
+/// More than one page of a list has.
+const TICKETS: u64 = 130;
+/// More than one block of events and several snapshots' worth.
+const LONG: u64 = 600;
+/// Of the other records, see [`live_through`].
+const OTHERS: u64 = 9;
+
+impl History {
+    fn new() -> Self {
+        let mut ground = Ground::new(&[("entity.items_max", "50")]);
+        let clock = ground.with_manual_clock();
+        let (told, accepted) = run(async {
+            let yard = ground.start().await;
+            let accepted = live_through(&yard, &clock).await;
+            let told = everything(&yard).await;
+            yard.stop().await;
+            (told, accepted)
+        });
+        assert!(snapshot_rows(&ground) > 0, "no entity has a snapshot");
+        Self { ground, told, accepted }
+    }
+
+    /// What a rebuild reads and finds.
+    fn size(&self) -> Rebuilt {
+        Rebuilt { records: TICKETS + LONG + OTHERS, entities: TICKETS + 1 }
+    }
+
+    /// Starts a node and compares what it tells its readers, and whether it knows the keys, with what there was.
+    fn is_the_same(&self) {
+        run(async {
+            let yard = self.ground.start().await;
+            let told = everything(&yard).await;
+            assert!(told.keys().eq(self.told.keys()), "{:?} became {:?}", self.told.keys(), told.keys());
+            for (path, answer) in &told {
+                assert_eq!(*answer, self.told[path], "at {path}");
+            }
+            for (key, accepted) in &self.accepted {
+                let again = yard.message("SUP-other", key).await;
+                assert_eq!(again.status, 409, "{key}: {again:?}");
+                assert_eq!(again.header("x-event-id"), accepted.header("x-event-id"), "of {key}");
+            }
+            yard.stop().await;
+        });
+    }
+
+    /// Changes the rows of what is derived while no node runs.
+    fn change(&self, change: impl FnOnce(&Store)) {
+        let store = Store::open(&self.ground.store(), 1 << 20, Arc::new(NoFaults)).expect("the node has stopped");
+        change(&store);
+        store.sync().expect("it syncs");
+    }
+}
+
+/// Many tickets and a long one; failed, reprocessed and late events.
+async fn live_through(gate: &Gate, clock: &ManualClock) -> Vec<(&'static str, Answer)> {
+    let accepted = |answer: Answer| {
+        assert_eq!(answer.status, 202, "{answer:?}");
+        answer
+    };
+    for number in 1..=TICKETS {
+        let (ticket, key) = (format!("SUP-{number}"), format!("status-{number}"));
+        accepted(gate.send(&ticket, &key, "status.changed", json!({"status": "pending"})).await);
+        clock.advance(Duration::from_millis(300));
+    }
+    let long = (1..=LONG).map(|number| {
+        let (gate, key) = (gate.clone(), format!("long-{number}"));
+        async move {
+            let data = json!({"message_id": key, "text": noise(200)});
+            gate.send("SUP-long", &key, "message.created", data).await
+        }
+    });
+    outputs(begin(long)).await.into_iter().for_each(|answer| drop(accepted(answer)));
+
+    let unknown = json!({"message_id": "m-1", "text": "of a message that is not there"});
+    let lost = accepted(gate.send("SUP-1", "lost", "message.updated", unknown.clone()).await);
+    let never = accepted(gate.send("SUP-2", "never", "message.updated", unknown.clone()).await);
+    let none = accepted(gate.send("SUP-none", "none", "message.updated", unknown).await);
+    let reprocess = async |event: &Answer| gate.post(&format!("/api/v1/events/{}/reprocess", event.event_id())).await;
+    accepted(reprocess(&lost).await);
+    accepted(reprocess(&never).await);
+    accepted(gate.message("SUP-1", "m-1").await);
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(accepted(reprocess(&lost).await).sequence(), 3, "it failed twice and worked at last");
+    let late = accepted(sent_late(gate, clock, "SUP-3", json!({"status": "closed"})).await);
+    assert_eq!(late.sequence(), 2);
+    let tags = accepted(gate.send("SUP-3", "tags", "tags.updated", json!({"tags": ["b", "a"]})).await);
+    let state = gate.get("/api/v1/entities/ticket/SUP-3").await;
+    assert_eq!(state.body["state"]["status"], "pending", "the late event did not count");
+    vec![("lost", lost), ("never", never), ("none", none), ("late", late), ("tags", tags)]
+}
+
+/// A change of status that was signed before what the ticket has already seen.
+async fn sent_late(gate: &Gate, clock: &ManualClock, ticket: &str, data: Value) -> Answer {
+    let body = json!({"event": "status.changed", "support_uid": ticket, "data": data}).to_string();
+    let signed_at = clock.wall().saturating_sub(Duration::from_secs(250)).to_string();
+    let request = gate.signed(&body, "late").build().expect("a request");
+    let mut headers = request.headers().clone();
+    let signature = sign(&Secret::new(SECRET), body.as_bytes(), &signed_at);
+    headers.insert("x-crm-signature", signature.parse().expect("a header"));
+    headers.insert("x-crm-timestamp", signed_at.parse().expect("a header"));
+    gate.answer(gate.client.post(request.url().clone()).headers(headers).body(body)).await
+}
+
+/// What all readers are told, by path.
+async fn everything(gate: &Gate) -> BTreeMap<String, Value> {
+    let middle = Timestamp::parse(crate::yard::START).expect("a time").saturating_add(Duration::from_secs(20));
+    let mut told = BTreeMap::new();
+    let lists = [
+        "entities/ticket?".to_owned(),
+        "events?".to_owned(),
+        "events?status=failed&".to_owned(),
+        "events?status=completed&".to_owned(),
+        "events?type=message.updated&".to_owned(),
+        "events?entity=SUP-1&".to_owned(),
+        "events?entity=SUP-2&status=failed&".to_owned(),
+        "events?source=support&kind=ticket&".to_owned(),
+        format!("events?since={middle}&"),
+        format!("events?until={middle}&"),
+    ];
+    for list in lists {
+        for page_size in [100, 7] {
+            for page in 1.. {
+                let path = format!("/api/v1/{list}page={page}&page_size={page_size}");
+                let answer = gate.get(&path).await;
+                assert_eq!(answer.status, 200, "{path}: {answer:?}");
+                let pages = answer.body["pages"].as_u64().expect("a number");
+                told.insert(path, answer.body);
+                if page >= pages {
+                    break;
+                }
+            }
+        }
+    }
+    let listed = |told: &BTreeMap<String, Value>, list: &str, id: &str| -> Vec<String> {
+        let pages = told.iter().filter(|(path, _)| path.starts_with(list) && path.ends_with("page_size=100"));
+        let items = pages.flat_map(|(_, page)| page["items"].as_array().expect("items"));
+        items.map(|item| item[id].as_str().expect("text").to_owned()).collect()
+    };
+    for ticket in listed(&told, "/api/v1/entities/ticket?", "id") {
+        let path = format!("/api/v1/entities/ticket/{ticket}");
+        told.insert(path.clone(), gate.get(&path).await.body);
+        told.insert(format!("{path}/timeline"), gate.timeline(&ticket).await.into());
+    }
+    for event in listed(&told, "/api/v1/events?page", "event_id") {
+        let path = format!("/api/v1/events/{event}");
+        told.insert(path.clone(), gate.get(&path).await.body);
+    }
+    told
+}
+
+#[test]
+fn every_read_is_the_same_after_a_rebuild_by_function_and_by_command() {
+    let history = History::new();
+    history.is_the_same();
+    assert_eq!(rebuild(&history.ground).expect("it rebuilds"), history.size());
+    assert_eq!(snapshot_rows(&history.ground), 0, "it began from nothing");
+    history.is_the_same();
+
+    let output = tool(&history.ground, &["rebuild"]);
+    assert!(output.status.success(), "{output:?}");
+    let Rebuilt { records, entities } = history.size();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains(&format!("rebuilt from {records} records of {entities} entities")), "{told}");
+    history.is_the_same();
+}
+
+#[test]
+fn a_rebuild_replaces_what_was_derived_wrongly() {
+    let history = History::new();
+    history.change(|store| {
+        let tree = store.tree("projection").expect("a tree");
+        for row in tree.iter().step_by(3) {
+            let (key, value) = row.expect("readable");
+            let mut wrong = value.to_vec();
+            wrong.reverse();
+            tree.insert(key, wrong).expect("writes");
+        }
+    });
+    assert_eq!(rebuild(&history.ground).expect("it rebuilds"), history.size());
+    history.is_the_same();
+}
+
+/// A crash within a rebuild: what was derived is gone, and of what was derived anew some rows are there.
+#[test]
+fn a_rebuild_that_was_cut_short_is_finished_by_the_next_start() {
+    let history = History::new();
+    history.change(|store| store.drop_tree("projection").expect("drops"));
+    history.is_the_same();
+    history.change(|store| {
+        /// Its row is written last.
+        const CURSOR: &[u8] = &[1];
+        let tree = store.tree("projection").expect("a tree");
+        tree.remove(CURSOR).expect("removes").expect("was there");
+        let keys: Vec<_> = tree.iter().keys().map(|key| key.expect("readable")).collect();
+        keys.iter().step_by(2).for_each(|key| drop(tree.remove(key).expect("removes")));
+    });
+    history.is_the_same();
+}
+
+#[test]
+fn a_store_in_use_is_not_rebuilt() {
+    run(async {
+        let ground = Ground::new(&[]);
+        let yard = ground.start().await;
+        assert_eq!(yard.message("SUP-1", "k-1").await.status, 202);
+        assert!(rebuild(&ground).is_err_and(|error| format!("{error:?}").contains("InUse")));
+        let output = tool(&ground, &["rebuild"]);
+        assert!(!output.status.success());
+        assert!(String::from_utf8_lossy(&output.stderr).contains("is in use by another process"), "{output:?}");
+        assert_eq!(yard.message("SUP-1", "k-2").await.sequence(), 2);
+        yard.stop().await;
+    });
 }

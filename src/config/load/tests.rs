@@ -8,7 +8,7 @@ use super::*;
 type Env<'a> = &'a [(&'a str, &'a str)];
 
 const NO_ENV: Env<'static> = &[];
-const TOKEN: (&str, &str) = ("HOOKYARD_ADMIN__TOKEN", "t");
+const TOKEN: (&str, &str) = ("HOOKYARD_ADMIN__TOKEN", "test-token");
 
 /// Loads `text` as a file with the variables `env`; the folder's name is cut from problems.
 fn loaded(text: &str, env: Env<'_>) -> Result<Config, Vec<String>> {
@@ -26,7 +26,9 @@ fn problems(text: &str, env: Env<'_>) -> Vec<String> {
 
 /// A file of `text` that has nothing else wrong with it.
 fn only_problem(text: &str) -> String {
-    let mut problems = problems(text, &[TOKEN]);
+    // A variable would stand above the file.
+    let env: Env<'_> = if text.starts_with("admin.token") { NO_ENV } else { &[TOKEN] };
+    let mut problems = problems(text, env);
     assert_eq!(problems.len(), 1, "{text}: {problems:#?}");
     problems.remove(0)
 }
@@ -85,10 +87,10 @@ fn the_file_overrides_the_defaults_and_the_environment_overrides_both() {
         ("HOOKYARD_SERVER__BIND", "[::1]:9"),
         ("HOOKYARD_SERVER__TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.7"),
         ("HOOKYARD_SOURCES__SUPPORT__ENABLED", "true"),
-        ("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "a,b"),
-        ("HOOKYARD_SOURCES__SUPPORT__SECRETS", "s"),
+        ("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "test-key-a,test-key-b"),
+        ("HOOKYARD_SOURCES__SUPPORT__SECRETS", "test-secret"),
         ("HOOKYARD_STORE__SYNC_INTERVAL_S", "0.25"),
-        ("HOOKYARD_HOME", "no separator: not ours"),
+        ("HOOKYARD_BENCH_DIR", "no setting"),
         ("SERVER__BIND", "no prefix: not ours"),
     ];
     let config = loaded(text, &env).expect("valid");
@@ -96,7 +98,10 @@ fn the_file_overrides_the_defaults_and_the_environment_overrides_both() {
     let proxies: Vec<_> = config.server.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(proxies, ["10.0.0.0/8", "192.0.2.7/32"]);
     assert_eq!(config.sources.support.rate_per_minute, 0);
-    assert_eq!(config.sources.support.api_keys.iter().map(Secret::expose).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(
+        config.sources.support.api_keys.iter().map(Secret::expose).collect::<Vec<_>>(),
+        ["test-key-a", "test-key-b"]
+    );
     assert_eq!(config.store.sync_interval, Duration::from_millis(250));
 }
 
@@ -115,6 +120,18 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ("\n[server]\nbnd = 1", "h.toml:3: unknown key `server.bnd`; the nearest is `server.bind`"),
         ("bind = 1", "h.toml:1: unknown key `bind`; the nearest is `server.bind`"),
         ("[server]\nlevel = 1", "h.toml:2: unknown key `server.level`; the nearest is `telemetry.level`"),
+        (
+            "[store]\nfoo = 1",
+            "h.toml:2: unknown key `store.foo`; `store` has cache_bytes, commit_bytes_max, commit_records_max, path, sync, sync_interval_s",
+        ),
+        (
+            "foobar = 1",
+            "h.toml:1: unknown key `foobar`; the sections are admin, entity, router, server, sources.support, store, telemetry",
+        ),
+        (
+            "[foobar]",
+            "h.toml:1: unknown section `foobar`; the sections are admin, entity, router, server, sources.support, store, telemetry",
+        ),
         ("[servr]\nbind = 1", "h.toml:1: unknown section `servr`; the nearest is `server`"),
         ("[sources.suport]", "h.toml:1: unknown section `sources.suport`; the nearest is `sources.support`"),
         ("[[server]]", "h.toml:1: server: expected a table, found a list"),
@@ -166,7 +183,22 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
             "sources.support.enabled = \"yes\"",
             "h.toml:1: sources.support.enabled: expected true or false, found a string",
         ),
-        ("sources.support.secrets = [\"a\", \" \"]", "h.toml:1: sources.support.secrets: a secret is empty"),
+        (
+            "sources.support.secrets = [\"test-secret\",\n\" \"]",
+            "h.toml:2: sources.support.secrets: a secret is empty; `hookyard secret new` makes one",
+        ),
+        (
+            "admin.token = \"with a space\"",
+            "h.toml:1: admin.token: expected printable ASCII characters without spaces; `hookyard secret new` makes a value",
+        ),
+        (
+            "admin.token = \"schlüssel\"",
+            "h.toml:1: admin.token: expected printable ASCII characters without spaces; `hookyard secret new` makes a value",
+        ),
+        (
+            "admin.token = \"new-line\\n\"",
+            "h.toml:1: admin.token: expected printable ASCII characters without spaces; `hookyard secret new` makes a value",
+        ),
         ("sources.support.secrets = [5]", "h.toml:1: sources.support.secrets: expected a string, found a whole number"),
         (
             "sources.support.tolerance_s = 2025-01-01",
@@ -180,13 +212,29 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
 
 #[test]
 fn a_bad_filter_is_refused() {
-    for level in ["", "inof", "hookyard=loud", "info,=", "info,wran"] {
+    for level in ["", "inof", "hookyard=loud", "info,=", "info,wran", "loud!!", "info,lo ud=info"] {
         let problem = only_problem(&format!("telemetry.level = \"{level}\""));
         assert!(problem.starts_with("h.toml:1: telemetry.level: expected error, warn,"), "{problem}");
     }
-    for level in ["info", "WARN", "off", "info,hookyard::journal=debug", "hookyard[event{id=1}]=trace"] {
+    for level in [
+        "info",
+        "WARN",
+        "off",
+        "info,hookyard::journal=debug",
+        "hookyard[event{id=1}]=trace",
+        "hookyard::journal",
+        "[event]=info",
+    ] {
         assert!(is_filter(level), "{level}");
     }
+}
+
+/// A container platform makes such variables for a service that is named after us.
+#[test]
+fn a_variable_that_resembles_no_key_is_somebody_elses() {
+    let token = ("HOOKYARD_ADMIN__TOKEN", "test-token");
+    let config = load(None, [token, ("HOOKYARD_PORT", "tcp://10.0.0.1:80"), ("HOOKYARD_SERVICE_HOST", "10.0.0.1")]);
+    assert!(config.is_ok(), "{config:?}");
 }
 
 #[test]
@@ -197,6 +245,10 @@ fn a_variable_that_is_wrong_is_named() {
             "HOOKYARD_SERVER__BNID: sets the unknown key `server.bnid`; the nearest is `server.bind` (HOOKYARD_SERVER__BIND)",
         ),
         (
+            ("HOOKYARD_ADMIN_TOKEN", "x"),
+            "HOOKYARD_ADMIN_TOKEN: sets no key, since two underscores stand between the levels; the nearest is `admin.token` (HOOKYARD_ADMIN__TOKEN)",
+        ),
+        (
             ("HOOKYARD_SERVER__WORKERS", "many"),
             "HOOKYARD_SERVER__WORKERS: server.workers: expected a whole number, found \"many\"",
         ),
@@ -205,8 +257,8 @@ fn a_variable_that_is_wrong_is_named() {
             "HOOKYARD_SOURCES__SUPPORT__ENABLED: sources.support.enabled: expected true or false, found \"1\"",
         ),
         (
-            ("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "a,,b"),
-            "HOOKYARD_SOURCES__SUPPORT__API_KEYS: sources.support.api_keys: a secret is empty",
+            ("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "test-key,,test-key"),
+            "HOOKYARD_SOURCES__SUPPORT__API_KEYS: sources.support.api_keys: expected printable ASCII characters without spaces; `hookyard secret new` makes a value",
         ),
     ];
     for (variable, expected) in table {
@@ -225,14 +277,13 @@ fn a_variable_that_is_not_text_is_refused() {
 
 #[test]
 fn all_problems_are_reported_at_once_in_the_order_of_the_file() {
-    let text = "[server]\nworkers = \"x\"\nbnd = 1\n[store]\nsync = 5\nx = = 1\n";
+    let text = "[server]\nworkers = \"x\"\nbnd = 1\n[store]\nsync = 5\n";
     let problems = problems(text, &[("HOOKYARD_ENTITY__ITEMS_MAX", "0")]);
     let starts = [
         "h.toml: admin.token: missing",
         "h.toml:2: server.workers",
         "h.toml:3: unknown key `server.bnd`",
         "h.toml:5: store.sync",
-        "h.toml:6: not TOML: ",
         "HOOKYARD_ENTITY__ITEMS_MAX: entity.items_max",
     ];
     for start in starts {
@@ -243,9 +294,13 @@ fn all_problems_are_reported_at_once_in_the_order_of_the_file() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_a_problem() {
-    let problems = load(Some(Path::new("no/such.toml")), [TOKEN]).expect_err("there is none").to_string();
-    assert!(problems.contains("no/such.toml: cannot be read: "), "{problems}");
+fn of_a_file_that_cannot_be_read_only_that_is_said() {
+    let missing = load(Some(Path::new("no/such.toml")), [("HOOKYARD_FOO", "x")]).expect_err("there is none");
+    assert_eq!(missing.iter().count(), 1, "{missing}");
+    assert!(missing.to_string().contains("no/such.toml: cannot be read: "), "{missing}");
+    let broken = problems("[server]\nbnd = 1\nworkers = = 1\n[stor\n", &[("HOOKYARD_FOO", "x")]);
+    assert_eq!(broken.len(), 1, "{broken:#?}");
+    assert!(broken[0].starts_with("h.toml:3: not TOML: "), "{broken:#?}");
 }
 
 #[test]
@@ -302,14 +357,14 @@ fn no_problem_shows_a_secret() {
 fn development_secrets_fill_what_nobody_has_set() {
     let secrets = DevSecrets {
         admin_token: Secret::new("dev-token"),
-        support_api_key: Secret::new("dev-key"),
+        support_api_key: Secret::new("the-dev-key"),
         support_secret: Secret::new("dev-secret"),
     };
-    let mut draft = Draft::read(None, [("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "own")]);
+    let mut draft = Draft::read(None, [("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "own-test-key")]);
     draft.set_dev(&secrets);
     let config = draft.finish(Purpose::Node).expect("complete");
     assert!(config.sources.support.enabled);
     assert_eq!(config.admin.token.expose(), "dev-token");
-    assert_eq!(config.sources.support.api_keys[0].expose(), "own");
+    assert_eq!(config.sources.support.api_keys[0].expose(), "own-test-key");
     assert_eq!(config.sources.support.secrets[0].expose(), "dev-secret");
 }
