@@ -10,6 +10,7 @@ use hookyard::entity::ticket::EVENTS;
 use reqwest::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -285,6 +286,30 @@ fn a_node_that_is_terminated_under_load_ends_in_order_and_keeps_all_that_it_answ
 #[test]
 fn a_node_that_is_interrupted_under_load_ends_in_order_and_keeps_all_that_it_answered() {
     run(all_that_was_answered_is_there_after("INT"));
+}
+
+#[test]
+fn what_is_on_its_way_when_a_node_stops_is_answered() {
+    run(async {
+        let mut ground = Ground::new(&[]);
+        let dam = ground.with_dam();
+        let yard = ground.start().await;
+        dam.shut();
+        let gate = yard.gate.clone();
+        let waiting = actix_rt::spawn(async move { gate.message("S", "k-1").await });
+        dam.holds().await;
+        let address = yard.node.address();
+        let stopping = actix_rt::spawn(yard.stop());
+        // The stop has begun when nobody is let in any more.
+        soon(async { while TcpStream::connect(address).await.is_ok() {} }).await;
+        dam.open();
+        assert_eq!(soon(waiting).await.expect("no panic").sequence(), 1);
+        stopping.await.expect("it stops in order");
+
+        let yard = ground.start().await;
+        assert_eq!(yard.timeline("S").await.len(), 1);
+        yard.stop().await;
+    });
 }
 
 #[test]

@@ -252,7 +252,7 @@ fn events_without_room_are_refused_and_leave_no_trace() {
         assert_eq!(yard.get("/api/v1/events").await.body["total"], 16);
         for (ticket, key) in refused {
             assert_eq!(yard.get(&format!("/api/v1/entities/ticket/{ticket}")).await.status, 404, "{ticket}");
-            assert_eq!(yard.message(&ticket, &key).await.sequence(), 1, "{key} is free again");
+            assert_eq!(soon(yard.message(&ticket, &key)).await.sequence(), 1, "{key} is free again");
         }
         yard.stop().await;
     });
@@ -276,7 +276,7 @@ fn one_entity_holds_at_most_a_quarter_of_the_room() {
             yard.timeline("busy").await.iter().map(|entry| entry["sequence"].as_u64()).collect();
         assert_eq!(sequences.split_off(1), [2, 3, 4, 5].map(Some), "nothing of the others");
         let (_, key) = &refused[0];
-        assert_eq!(yard.message("busy", key).await.sequence(), 6);
+        assert_eq!(soon(yard.message("busy", key)).await.sequence(), 6);
         yard.stop().await;
     });
 }
@@ -318,7 +318,7 @@ fn the_bytes_on_their_way_are_bounded_too() {
         }
         // Who fails authentication takes no room, and is told so.
         clock.advance(Duration::from_secs(1));
-        assert_eq!(yard.answer(forged(&yard)).await.status, 401);
+        assert_eq!(soon(yard.answer(forged(&yard))).await.status, 401);
         dam.open();
         assert_eq!(soon(waiting.join_all()).await, [202; 4]);
         assert_eq!(yard.message("S", "k").await.sequence(), 1);
@@ -335,7 +335,7 @@ fn a_sender_that_gives_up_frees_its_room_only_when_its_event_is_settled() {
         dam.shut();
         let (_, mut waiting) = send_until_refused(&yard, to_many_tickets(24), 8).await;
         waiting.shutdown().await;
-        let late = yard.message("late", "late").await;
+        let late = soon(yard.message("late", "late")).await;
         assert_eq!(code(&late), (503, "overloaded"), "what was given up is still on its way");
         dam.open();
         // A stop ends when all that was taken in is settled.
