@@ -23,7 +23,7 @@ const DIRTY_ROWS_MAX: usize = 2_000;
 /// Records that are taken in at most, before what they made is written: readers and a busy node's checkpoints wait for it.
 const RECORDS_MAX: u64 = 10_000;
 /// How long a row waits at most when nobody asks for it.
-const WRITE_INTERVAL: Duration = Duration::from_millis(250);
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// How far a crash sets the projection back.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// After a wake-up, how long more commits are awaited: one pass over twenty costs less than twenty passes.

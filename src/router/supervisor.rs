@@ -35,7 +35,7 @@ const EVICTION_LOOKS: usize = 64;
 const LOADING_MAX: usize = 16;
 
 /// How often, and how long each time, an event waits for room for its entity before it is refused: half a second in all,
-/// twice the time after which the projection writes unasked. Permits bound how many wait.
+/// while the projection writes what it was asked to. Permits bound how many wait.
 pub(super) const PATIENCE: u8 = 100;
 const ROOM_INTERVAL: Duration = Duration::from_millis(5);
 
