@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
-use tracing::{debug, error, warn};
+use tracing::{Span, debug, error, warn};
 
 pub use command::{Action, Command, Outcome};
 pub use flight::Flight;
@@ -212,10 +212,11 @@ impl Entity {
         };
         let (sequence, failure) = (record.sequence, record.failure.clone());
         let (flight, key) = (Arc::clone(&self.flight), self.key.clone());
-        let offers = Arc::clone(&self.surroundings.offers);
+        let (offers, span) = (Arc::clone(&self.surroundings.offers), Span::current());
         flight.departed();
         let settle = Box::new(move |settled: Settled| match settled {
             Ok(position) => {
+                span.in_scope(|| debug!(%position, "event durable"));
                 flight.arrived(position);
                 reply(Outcome { position, sequence, failure });
             }
