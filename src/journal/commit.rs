@@ -20,7 +20,6 @@ use crate::faults::Point;
 const REMEMBERED_MAX: usize = 32 * 1024;
 
 pub(super) struct Committer {
-    store: Arc<Store>,
     tree: sled::Tree,
     limits: Limits,
     clock: Arc<dyn Clock>,
@@ -32,6 +31,8 @@ pub(super) struct Committer {
     /// Frames that are put but not yet synced; only with a sync interval.
     unsynced: Vec<Frame>,
     synced_at: Duration,
+    // Dropped after the tree, as in `Log`.
+    store: Arc<Store>,
 }
 
 impl Committer {

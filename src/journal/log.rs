@@ -33,13 +33,14 @@ const RECENT_MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// The journal over sled.
 pub struct Log {
-    store: Arc<Store>,
     tree: sled::Tree,
     queue: RwLock<Option<SyncSender<Submission>>>,
     durable_end: watch::Receiver<Position>,
     failed: watch::Receiver<Option<String>>,
     recent: Arc<Recent>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
+    // Dropped after the tree: whoever sees that nobody has the store may open it again, and a tree keeps sled's lock.
+    store: Arc<Store>,
 }
 
 impl Log {

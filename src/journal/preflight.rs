@@ -44,11 +44,24 @@ pub enum Damage {
     },
 }
 
-/// Checks the files in `folder`, in which sled keeps its log, by reading only.
+/// The log sequence number that no record of a log reaches, by sled's count of all bytes ever logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LogEnd(i64);
+
+impl LogEnd {
+    /// Whether the snapshot file `name` (`snap.` and the number up to which it covers the log, in hex) covers more than
+    /// the log has. sled would believe it, and look for pages where there are none or others.
+    pub(super) fn is_passed_by(self, name: &str) -> bool {
+        let covered = name.strip_prefix("snap.").and_then(|number| i64::from_str_radix(number, 16).ok());
+        covered.is_some_and(|covered| covered > self.0)
+    }
+}
+
+/// Checks the files in `folder`, in which sled keeps its log, by reading only; says where the log ends at the latest.
 ///
 /// # Errors
 /// [`Damage`] that opening would make worse.
-pub(super) fn inspect(folder: &Path) -> Result<(), Damage> {
+pub(super) fn inspect(folder: &Path) -> Result<LogEnd, Damage> {
     for name in ["conf", "db"] {
         let file = folder.join(name);
         if !file.is_file() {
@@ -61,7 +74,7 @@ pub(super) fn inspect(folder: &Path) -> Result<(), Damage> {
     let mut db = File::open(&file).map_err(io)?;
     let length = db.metadata().map_err(io)?.len();
     let mut header = [0; HEADER_BYTES];
-    let mut used = false;
+    let mut newest = None;
     for offset in (0..length).step_by(SEGMENT_BYTES) {
         if offset + HEADER_BYTES as u64 > length {
             break;
@@ -70,9 +83,11 @@ pub(super) fn inspect(folder: &Path) -> Result<(), Damage> {
         if !is_segment_header(&header) {
             return Err(Damage::Segment { file, offset });
         }
-        used |= !is_unused(&header);
+        if !is_unused(&header) {
+            newest = newest.max(Some(lsn(&header)));
+        }
     }
-    if used { Ok(()) } else { Err(Damage::Empty(file)) }
+    newest.map(|lsn| LogEnd(lsn.saturating_add(SEGMENT_BYTES as i64))).ok_or(Damage::Empty(file))
 }
 
 /// Checks that `folder` holds no blob file.
@@ -92,6 +107,11 @@ pub(super) fn no_blobs(folder: &Path) -> Result<(), Damage> {
 fn is_segment_header(header: &[u8; HEADER_BYTES]) -> bool {
     let stored = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) ^ u32::MAX;
     is_unused(header) || crc32fast::hash(&header[4..]) == stored
+}
+
+fn lsn(header: &[u8; HEADER_BYTES]) -> i64 {
+    let stored = *header[4..].first_chunk().expect("a header has 20 bytes");
+    i64::from_le_bytes(stored) ^ i64::MAX
 }
 
 fn is_unused(header: &[u8; HEADER_BYTES]) -> bool {

@@ -12,6 +12,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use tracing::{info, warn};
 
@@ -23,7 +25,13 @@ use crate::faults::{Faults, Point};
 /// The format that this version writes and the newest that it reads.
 const FORMAT: u32 = 1;
 
+/// How often a lock that is taken is tried again, and after which pause: an opening that has just ended, of this process or
+/// of the one before it, lets go of its files a moment later, since threads of sled hold them too.
+const LOCK_ATTEMPTS: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
 const INCARNATION_KEY: &[u8] = b"incarnation";
+const SET_ASIDE: &str = "set-aside";
 const PROOF_KEY: &[u8] = b"proof";
 
 /// A write that the disk or sled refused.
@@ -124,7 +132,11 @@ impl Store {
             }
         };
         if format.begun {
-            preflight::inspect(&log)?;
+            let end = preflight::inspect(&log)?;
+            let moved = set_aside(path, &log, |name| end.is_passed_by(name))?;
+            if !moved.is_empty() {
+                warn!("snapshot is ahead of the log and was set aside, reading the whole log instead");
+            }
             sync_all(&log.join("db"))?;
             sync_all(&log)?;
         }
@@ -290,7 +302,15 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     let file = path.join("LOCK");
     let io = |source| OpenError::Io { path: file.clone(), source };
     let lock = File::options().create(true).truncate(false).write(true).open(&file).map_err(io)?;
-    match lock.try_lock() {
+    let mut tried = lock.try_lock();
+    for _ in 1..LOCK_ATTEMPTS {
+        if !matches!(tried, Err(fs::TryLockError::WouldBlock)) {
+            break;
+        }
+        thread::sleep(LOCK_PAUSE);
+        tried = lock.try_lock();
+    }
+    match tried {
         Ok(()) => Ok(lock),
         Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
         Err(fs::TryLockError::Error(source)) => Err(OpenError::Io { path: file, source }),
@@ -311,12 +331,22 @@ fn sync_all(path: &Path) -> Result<(), OpenError> {
 /// Opens sled; if it cannot use its snapshot file (a cache of where pages are, which an abrupt stop can leave ahead of the
 /// log), sets that aside and lets sled read the whole log instead.
 fn open_sled(path: &Path, log: &Path, cache_bytes: u64) -> Result<sled::Db, OpenError> {
-    let first = match try_open(log, cache_bytes) {
+    let mut opened = try_open(log, cache_bytes);
+    for _ in 1..LOCK_ATTEMPTS {
+        if !opened.as_ref().is_err_and(is_locked) {
+            break;
+        }
+        thread::sleep(LOCK_PAUSE);
+        opened = try_open(log, cache_bytes);
+    }
+    let first = match opened {
         Ok(db) => return Ok(db),
+        // Of the disk or the system, not of what the files hold.
+        Err(error @ OpenError::Sled { source: sled::Error::Io(_), .. }) => return Err(error),
         Err(error) => error,
     };
-    let aside = path.join("set-aside");
-    let moved = move_snapshots(log, &aside).map_err(|source| OpenError::Io { path: aside.clone(), source })?;
+    let aside = path.join(SET_ASIDE);
+    let moved = set_aside(path, log, |_| true)?;
     if moved.is_empty() {
         return Err(first);
     }
@@ -336,6 +366,12 @@ fn open_sled(path: &Path, log: &Path, cache_bytes: u64) -> Result<sled::Db, Open
     }
 }
 
+/// Whether sled's own lock is taken. We hold ours, so it can only be a remainder of the opening before.
+fn is_locked(error: &OpenError) -> bool {
+    matches!(error, OpenError::Sled { source: sled::Error::Io(source), .. }
+        if source.to_string().starts_with("could not acquire lock"))
+}
+
 fn try_open(log: &Path, cache_bytes: u64) -> Result<sled::Db, OpenError> {
     let config = sled::Config::new()
         .path(log)
@@ -350,11 +386,18 @@ fn try_open(log: &Path, cache_bytes: u64) -> Result<sled::Db, OpenError> {
     }
 }
 
-fn move_snapshots(log: &Path, aside: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+/// Moves the snapshot files with names that are `chosen` out of sled's sight, and says which these are.
+fn set_aside(path: &Path, log: &Path, chosen: impl Fn(&str) -> bool) -> Result<Vec<std::ffi::OsString>, OpenError> {
+    let aside = path.join(SET_ASIDE);
+    move_snapshots(log, &aside, chosen).map_err(|source| OpenError::Io { path: aside, source })
+}
+
+fn move_snapshots(log: &Path, aside: &Path, chosen: impl Fn(&str) -> bool) -> io::Result<Vec<std::ffi::OsString>> {
     let mut moved = Vec::new();
     for entry in fs::read_dir(log)? {
         let name = entry?.file_name();
-        if name.to_string_lossy().starts_with("snap.") {
+        let text = name.to_string_lossy();
+        if text.starts_with("snap.") && chosen(&text) {
             fs::create_dir_all(aside)?;
             fs::rename(log.join(&name), aside.join(&name))?;
             moved.push(name);
