@@ -11,8 +11,8 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use hookyard::clock::SystemClock;
 use hookyard::config::{Secret, UnknownEntity};
 use hookyard::edge::support::{Given, Verifier, decode, signature::sign};
-use hookyard::entity::{Action, Limits, State};
-use hookyard::event::{EntityKey, Kind, Record, Timestamp};
+use hookyard::entity::{Action, Context, Draw, Ids, Limits, State, Verdict};
+use hookyard::event::{EntityKey, Kind, Name, Record, Timestamp};
 use hookyard::faults::NoFaults;
 use hookyard::journal::{self, Draft, Journal, Log, Store, Submission};
 
@@ -47,10 +47,15 @@ fn decide(criterion: &mut Criterion) {
     let action =
         Action::Ticket(hookyard::entity::ticket::Action::StatusChanged { status: "open".into(), reason: None });
     let mut state = State::new(Kind::Ticket);
+    let (key, ids) = (EntityKey::try_new(Kind::Ticket, "SUP-1").expect("valid"), Ids::after(0));
     criterion.bench_function("entity/decide + apply", |bencher| {
         bencher.iter(|| {
-            let decision = state.decide(&action, Timestamp::from_micros(1), limits).expect("it is valid");
-            state.apply(&decision.change, limits);
+            let at = Timestamp::from_micros(1);
+            let source = Name::from_static("support");
+            let draw = Draw::new(&ids);
+            let context = Context { key: &key, source, at, received_at: at, code_is_free: true, limits, draw };
+            let Ok(Verdict::Accept(accepted)) = state.decide(&action, &context) else { panic!("it is valid") };
+            state.apply(&accepted.change, limits);
         });
     });
 }
@@ -58,18 +63,11 @@ fn decide(criterion: &mut Criterion) {
 fn record(sequence: u64) -> Draft {
     let entity = EntityKey::try_new(Kind::Ticket, &format!("SUP-{sequence}")).expect("valid");
     let record = Record {
-        at: Timestamp::from_micros(1),
-        decided_at: Timestamp::from_micros(1),
-        source: "support".into(),
-        entity: entity.clone(),
         sequence: Some(1),
-        event_type: "message.created".into(),
-        late: false,
         idempotency_key: Some(sequence.to_string()),
         payload: body(),
         change: body(),
-        failure: None,
-        reprocesses: None,
+        ..Record::new("support", entity.clone(), "message.created", Timestamp::from_micros(1))
     };
     Draft { entity, sequence: Some(1), received_at: Timestamp::from_micros(1), bytes: record.encode() }
 }

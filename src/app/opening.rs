@@ -10,14 +10,14 @@ use tracing::warn;
 use super::{Error, Seams};
 use crate::clock::SystemClock;
 use crate::config::{Config, Sync};
-use crate::edge::Core;
+use crate::edge::{Core, support};
 use crate::entity::{self, Surroundings};
-use crate::event::{Kind, Position, fingerprint};
+use crate::event::{Position, fingerprint};
 use crate::faults::NoFaults;
 use crate::journal::{self, Journal, Log, Store};
 use crate::panics;
-use crate::projection::{self, PageRequest, Projection};
-use crate::router::{self, Router};
+use crate::projection::{self, Projection};
+use crate::router::{self, Router, Windows};
 
 /// Places in the journal's queue besides one for each permit: fences of entities that are started anew.
 const FENCES: usize = 1024;
@@ -51,6 +51,7 @@ impl Opening {
             clock: Arc::clone(&seams.clock),
             faults: Arc::clone(&seams.faults),
             limits: entity::Limits { items_max: config.entity.items_max },
+            ids: entity::Ids::after(projection.drawn()),
         });
         let router = Router::start(
             &config.router,
@@ -58,7 +59,7 @@ impl Opening {
                 surroundings,
                 projection: Arc::clone(&projection),
                 fingerprint: seams.fingerprint,
-                claim_window: config.sources.support.idempotency_window,
+                windows: windows(config),
             },
         );
         let core = Arc::new(Core { router, reads: projection.reads() });
@@ -169,7 +170,12 @@ fn journal_limits(config: &Config) -> journal::Limits {
 }
 
 fn projection_limits(config: &Config) -> projection::Limits {
-    projection::Limits { claim_window: config.sources.support.idempotency_window }
+    projection::Limits { claim_window: windows(config).longest() }
+}
+
+/// How long each source's idempotency keys are remembered.
+fn windows(config: &Config) -> Windows {
+    Windows(vec![(support::SOURCE, config.sources.support.idempotency_window)])
 }
 
 pub(super) fn rebuild(config: &Config) -> Result<super::Rebuilt, Error> {
@@ -180,14 +186,7 @@ pub(super) fn rebuild(config: &Config) -> Result<super::Rebuilt, Error> {
     let journal = Arc::clone(&log) as Arc<dyn Journal>;
     let projection = Projection::start(store, journal, projection_limits(config), clock, fingerprint)?;
     let records = log.durable_end().borrow().get() - Position::FIRST.get();
-    let reads = projection.reads();
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let page = PageRequest { page: 1, page_size: 1 };
-    let mut entities = 0;
-    for kind in Kind::ALL {
-        let listed = runtime.block_on(reads.entities(kind, page)).map_err(projection::Failed::from)?;
-        entities += listed.total;
-    }
+    let entities = projection.entities();
     log.close();
     projection.close();
     Ok(super::Rebuilt { records, entities })

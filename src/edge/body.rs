@@ -3,13 +3,14 @@
 use std::error::Error as StdError;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::str;
 use std::task::Poll;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::body::{BodyStream, MessageBody};
 use actix_web::dev::Payload;
-use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use bytes::{Bytes, BytesMut};
 
 use super::error::Error;
@@ -30,6 +31,34 @@ pub struct Bounds {
 pub fn check_declared(request: &HttpRequest, bounds: Bounds) -> Result<(), Error> {
     let too_large = declared_length(request).is_some_and(|length| length > bounds.bytes_max as u64);
     if too_large { Err(Error::BodyTooLarge { limit: bounds.bytes_max }) } else { Ok(()) }
+}
+
+/// The media type of a `Content-Type` header, without its parameters; `None` if there is no such header.
+#[must_use]
+pub fn media_type(headers: &HeaderMap) -> Option<&[u8]> {
+    let given = headers.get(CONTENT_TYPE)?;
+    Some(given.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii())
+}
+
+/// Refuses what is not JSON by any of its names; no content type counts as JSON.
+///
+/// # Errors
+/// [`Error::UnsupportedMediaType`].
+pub fn check_is_json(headers: &HeaderMap) -> Result<(), Error> {
+    let is_json = media_type(headers).is_none_or(|given| {
+        let suffix = given.len().checked_sub(5).map(|start| &given[start..]);
+        given.eq_ignore_ascii_case(b"application/json")
+            || given.len() > 5 && suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json"))
+    });
+    if is_json { Ok(()) } else { Err(Error::UnsupportedMediaType) }
+}
+
+/// The text of a JSON body.
+///
+/// # Errors
+/// [`Error::InvalidJson`] when it is not UTF-8.
+pub fn text(body: &[u8]) -> Result<&str, Error> {
+    str::from_utf8(body).map_err(|_| Error::InvalidJson("body is not UTF-8".into()))
 }
 
 /// Reads the whole body of `request`.

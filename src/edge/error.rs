@@ -1,5 +1,6 @@
 //! Every way a request is refused, and the one place that turns it into an answer: status, `{"detail", "code"}`, headers.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix_web::body::BoxBody;
@@ -7,11 +8,12 @@ use actix_web::http::header::{ALLOW, HeaderMap, LOCATION, RETRY_AFTER, WWW_AUTHE
 use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::answer::{self, EVENT_ID};
 use super::fields::Fault;
 use super::limit::{Quota, whole_seconds};
-use crate::entity::ticket;
+use crate::entity::{Rejection, ticket};
 use crate::event::{EventId, Position};
 use crate::projection::Unavailable;
 use crate::router::Refusal;
@@ -73,6 +75,15 @@ pub enum Error {
         /// The first event with that key.
         first: EventId,
     },
+    /// The idempotency key came before, with another request.
+    #[error("the idempotency key was used before with another path or body")]
+    KeyReused,
+    /// The event's entity refuses it.
+    #[error("{}", .0.message)]
+    Rejected(Rejection),
+    /// The caller's address is not on the list of those that may call.
+    #[error("this address may not call here")]
+    Forbidden,
     /// An event that did not fail is not reprocessed.
     #[error("only a failed event can be reprocessed")]
     NotFailed,
@@ -105,11 +116,13 @@ struct Shape<'a> {
     code: &'static str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [Fault],
+    #[serde(flatten)]
+    member: Option<BTreeMap<&'static str, &'a Value>>,
 }
 
 impl Error {
     /// The status and the stable code: the whole table.
-    const fn class(&self) -> (u16, &'static str) {
+    fn class(&self) -> (u16, &'static str) {
         match self {
             Self::BodyTooLarge { .. } => (413, "body_too_large"),
             Self::RequestTimeout => (408, "request_timeout"),
@@ -126,6 +139,9 @@ impl Error {
             Self::NotFound(_) => (404, "not_found"),
             Self::MethodNotAllowed { .. } => (405, "method_not_allowed"),
             Self::Duplicate { .. } => (409, "duplicate_event"),
+            Self::KeyReused => (409, "idempotency_key_reused"),
+            Self::Rejected(rejection) => (rejection.status, rejection.code),
+            Self::Forbidden => (403, "forbidden"),
             Self::NotFailed => (409, "not_failed"),
             Self::ReprocessedElsewhere => (409, "reprocess_in_progress"),
             Self::Overloaded => (503, "overloaded"),
@@ -137,7 +153,7 @@ impl Error {
 
     /// The stable code.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         self.class().1
     }
 
@@ -145,15 +161,34 @@ impl Error {
     pub fn from_refusal(refusal: Refusal, event_id: impl FnOnce(Position) -> EventId) -> Self {
         match refusal {
             Refusal::Duplicate { position, sequence: _ } => Self::Duplicate { first: event_id(position) },
+            Refusal::Rejected(rejection) => Self::Rejected(rejection),
+            // Only kinds that remember what they applied say so, and their contracts answer for themselves.
+            Refusal::Known { .. } => Self::Internal,
             Refusal::Overloaded => Self::Overloaded,
             Refusal::Quarantined { retry_after } => Self::Quarantined { retry_after },
             Refusal::Unknown => Self::Unknown,
         }
     }
 
+    /// What `serde_json` says of a body that should be an object.
+    #[must_use]
+    pub fn not_json(error: &serde_json::Error) -> Self {
+        // Its own words may repeat what was sent; where it was is enough.
+        Self::InvalidJson(if error.is_data() {
+            "body must be a JSON object".into()
+        } else {
+            format!("body is not valid JSON at line {} column {}", error.line(), error.column())
+        })
+    }
+
     /// A 404 that says `what` does not exist.
     pub fn not_found(what: impl Into<String>) -> Self {
         Self::NotFound(what.into())
+    }
+
+    fn member(&self) -> Option<BTreeMap<&'static str, &Value>> {
+        let Self::Rejected(Rejection { member: Some((name, value)), .. }) = self else { return None };
+        Some(BTreeMap::from([(*name, value)]))
     }
 
     fn faults(&self) -> &[Fault] {
@@ -209,7 +244,8 @@ impl ResponseError for Error {
     }
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
-        let shape = Shape { detail: &self.to_string(), code: self.code(), errors: self.faults() };
+        let shape =
+            Shape { detail: &self.to_string(), code: self.code(), errors: self.faults(), member: self.member() };
         let mut response = answer::uncached(self.status_code(), &shape);
         self.write_headers(response.headers_mut());
         if self.ends_connection() {
@@ -222,7 +258,7 @@ impl ResponseError for Error {
 #[cfg(test)]
 mod tests {
     use actix_web::body::to_bytes;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::event::Incarnation;

@@ -25,12 +25,12 @@ mod answer;
 pub mod body;
 mod call;
 pub mod error;
-pub mod failures;
 pub mod fields;
 mod gate;
 mod health;
+mod intake;
 pub mod limit;
-pub mod members;
+pub mod limiter;
 mod query;
 mod reads;
 mod routes;
@@ -44,7 +44,7 @@ pub use gate::{Core, Gate};
 use crate::clock::Clock;
 use crate::config::Config;
 use error::Error;
-use failures::Failures;
+use limiter::Limiter;
 use support::Support;
 
 /// Threads of each worker for what blocks. The handlers themselves never block; a few serve the reads.
@@ -55,7 +55,7 @@ pub struct Edge {
     config: Arc<Config>,
     clock: Arc<dyn Clock>,
     gate: Gate,
-    failures: Failures,
+    failures: Limiter<IpAddr>,
     support: Support,
 }
 
@@ -69,7 +69,7 @@ impl Edge {
     /// An edge that sends what it takes in through `gate`.
     #[must_use]
     pub fn new(config: Arc<Config>, clock: Arc<dyn Clock>, gate: Gate) -> Self {
-        let failures = Failures::new(config.server.auth_failures_per_minute);
+        let failures = Limiter::new(config.server.auth_failures_per_minute);
         let support = Support::new(&config.sources.support);
         Self { config, clock, gate, failures, support }
     }
@@ -92,7 +92,7 @@ impl Edge {
 
     /// Counts a failed authentication of the client of `request`: `error`, unless that client failed too often.
     fn count_failure(&self, request: &HttpRequest, error: Error) -> Error {
-        let counted = self.failures.count(self.client(request), self.clock.monotonic());
+        let counted = self.failures.admit(address::network(self.client(request)), self.clock.monotonic());
         counted.err().map_or(error, Error::RateLimited)
     }
 }

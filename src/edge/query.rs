@@ -66,7 +66,13 @@ impl Parameters {
 
     /// The entity kind `name`, if it was given.
     pub(super) fn kind(&mut self, name: &'static str) -> Option<Kind> {
-        self.one_of(name, &Kind::ALL.map(|kind| (kind.as_str(), kind)))
+        let text = self.text(name)?;
+        let kind = Kind::parse(&text);
+        if kind.is_none() {
+            let names = Kind::BUILT_IN.map(Kind::as_str).join(", ");
+            self.faults.add(name, format!("must be one of {names}, or custom:<name> for a name that is configured"));
+        }
+        kind
     }
 
     /// Which of `choices` was given for `name`.

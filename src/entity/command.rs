@@ -1,40 +1,97 @@
 //! What a contract decodes a request into, and what an entity answers.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
-use super::ticket;
-use crate::event::{EntityKey, Failure, Position, Timestamp};
+use super::Action;
+use super::verdict::Rejection;
+use crate::event::{EntityKey, Failure, Name, Position, Shape, Timestamp};
 
 /// One authentic, decoded event on its way to its entity.
 #[derive(Clone, Debug)]
 pub struct Command {
     /// The configured source it came by, such as `support`.
-    pub source: &'static str,
+    pub source: Name,
     /// The entity it is for.
     pub entity: EntityKey,
     /// What it asks for.
     pub action: Action,
     /// Its name in the catalogue, such as `status.changed`.
-    pub event_type: &'static str,
+    pub event_type: Cow<'static, str>,
     /// Its own time, if the event or its request gives one.
     pub at: Option<Timestamp>,
     /// The sender's key against duplicates.
     pub idempotency_key: Option<String>,
+    /// The hash of the request, where a repeated one has to be the same.
+    pub request: Option<[u8; 32]>,
     /// The event as it was received.
     pub payload: Bytes,
-    /// Whether it may be the first of its entity; if not, it fails with 404 when there is none.
+    /// What the payload is.
+    pub shape: Shape,
+    /// Whether it may be the first of its entity; if not, it is refused with 404 when there is none.
     pub may_create: bool,
+    /// What happens when its entity refuses it.
+    pub refusal: OnRefusal,
+    /// A key that an entity it creates is to hold for ever, such as a customer's code.
+    pub code: Option<String>,
+    /// Whether it is completed or failed by a later event only.
+    pub owes: bool,
     /// The failed event that this is another attempt at.
     pub reprocesses: Option<Position>,
+    /// The event that this one completes or fails.
+    pub concludes: Option<Conclusion>,
     /// The request's span, so that what happens to the event later is logged under it.
     pub span: tracing::Span,
 }
 
-/// What is asked of an entity, one variant for each kind.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// Of a support ticket.
-    Ticket(ticket::Action),
+impl Command {
+    /// An event of which no more is known: it may begin its entity, and is recorded as failed if that refuses it.
+    #[must_use]
+    pub fn new(
+        source: Name,
+        entity: EntityKey,
+        action: Action,
+        event_type: impl Into<Cow<'static, str>>,
+        payload: Bytes,
+    ) -> Self {
+        Self {
+            source,
+            entity,
+            action,
+            event_type: event_type.into(),
+            at: None,
+            idempotency_key: None,
+            request: None,
+            payload,
+            shape: Shape::Envelope,
+            may_create: true,
+            refusal: OnRefusal::Record,
+            code: None,
+            owes: false,
+            reprocesses: None,
+            concludes: None,
+            span: tracing::Span::current(),
+        }
+    }
+}
+
+/// What happens when an entity refuses an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRefusal {
+    /// It is recorded as failed, for someone to look at: its sender is not told.
+    Record,
+    /// Its sender is told, and nothing is recorded.
+    Answer,
+}
+
+/// That an event ends the processing of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conclusion {
+    /// Where the other event stands.
+    pub event: Position,
+    /// Why that one failed, if it did.
+    pub failure: Option<Failure>,
 }
 
 /// What became of an event, said once it is durable.
@@ -46,4 +103,15 @@ pub struct Outcome {
     pub sequence: Option<u64>,
     /// Why it failed, if it did.
     pub failure: Option<Failure>,
+    /// What its sender is answered, as JSON, by contracts that answer from the state; else empty.
+    pub answer: Bytes,
+}
+
+/// Why an event left no record, said once what it was decided on is durable.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Denial {
+    /// The entity refused it.
+    Rejected(Rejection),
+    /// The entity knows it already: its sender is answered this JSON (possibly nothing).
+    Known(Bytes),
 }

@@ -10,24 +10,29 @@
 //! leaves when its record is durable. A panic in here ends this actor only; the router starts it anew from the journal.
 
 mod command;
+mod field;
 mod flight;
+pub mod generic;
 mod state;
 pub mod ticket;
+mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Handler, Message, WrapFuture};
+use bytes::Bytes;
 use tracing::{Span, debug, error, warn};
 
-pub use command::{Action, Command, Outcome};
+pub use command::{Command, Conclusion, Denial, OnRefusal, Outcome};
 pub use flight::Flight;
-pub use state::{Change, Decision, Limits, RestoreError, State, summary};
+pub use state::{Action, Change, RestoreError, State, summary};
+pub use verdict::{Acceptance, Birth, Context, Draw, Ids, Limits, Rejection, Verdict};
 
 use crate::clock::Clock;
-use crate::event::{EntityKey, Failure, Kind, Record, Timestamp};
+use crate::event::{EntityKey, Kind, Record, Timestamp};
 use crate::faults::{Faults, Point};
-use crate::journal::{Draft, Journal, Settled, Submission};
+use crate::journal::{Closed, Draft, Journal, Settled, Submission};
 use crate::panics::Containment;
 use crate::projection::{Offers, Past};
 
@@ -41,13 +46,15 @@ const SNAPSHOT_MIN_BYTES: usize = 16 * 1024;
 /// Messages handled at a stretch before the other actors of the thread get a turn: actix empties a mailbox otherwise.
 pub const STRETCH: u32 = 64;
 
-/// What an entity is told about its event: what became of it, once that is durable. Dropped uncalled when nobody can know.
-pub type Reply = Box<dyn FnOnce(Outcome) + Send>;
+/// What an entity calls with what became of its event, once that is durable. Dropped uncalled when nobody can know.
+pub type Reply = Box<dyn FnOnce(Result<Outcome, Denial>) + Send>;
 
 /// Asks an entity to decide one event.
 pub struct Apply {
     /// The event.
     pub command: Command,
+    /// Whether nobody else holds the key that it claims for ever; `true` if it claims none.
+    pub code_is_free: bool,
     /// Called when what became of it is durable.
     pub reply: Reply,
 }
@@ -68,6 +75,8 @@ pub struct Surroundings {
     pub faults: Arc<dyn Faults>,
     /// Bounds of a state.
     pub limits: Limits,
+    /// The ids that the node gives.
+    pub ids: Ids,
 }
 
 /// The state that `past` makes.
@@ -133,7 +142,14 @@ impl Entity {
         &self.flight
     }
 
-    fn handle_command(&mut self, command: Command, reply: Reply, ctx: &mut Context<Self>) {
+    /// Whether it has no record yet.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        self.sequence == 0
+    }
+
+    fn handle_command(&mut self, message: Apply, ctx: &mut actix::Context<Self>) {
+        let Apply { command, code_is_free, reply } = message;
         // A test's fault here is a panic; there is nothing at this point that could fail with an error.
         let _ = self.surroundings.faults.at(Point::Decide(&self.key));
         let now = self.surroundings.clock.wall();
@@ -144,50 +160,82 @@ impl Entity {
         };
         let span = command.span.clone();
         let _entered = span.enter();
-        let decided = self.decide(&command, at);
-        let failure = decided.as_ref().err().cloned();
-        if let Some(failure) = &failure {
-            warn!(entity = %self.key, event_type = command.event_type, code = failure.code, "event cannot be applied");
-        }
-        let (sequence, late, change) = match decided {
-            Ok(decision) => {
-                self.state.apply(&decision.change, self.surroundings.limits);
-                self.sequence += 1;
-                (Some(self.sequence), decision.late, decision.change.encode())
-            }
-            Err(_) => (None, false, Vec::new()),
-        };
-        debug!(entity = %self.key, sequence, late, "event decided");
-        if sequence.is_some() {
-            self.bytes_since_snapshot += change.len();
-            self.offer_snapshot();
-        }
-        let record = Record {
+        let surroundings = Arc::clone(&self.surroundings);
+        let context = Context {
+            key: &self.key,
+            source: command.source,
             at,
-            decided_at: now,
-            source: command.source.to_owned(),
-            entity: self.key.clone(),
-            sequence,
-            event_type: command.event_type.to_owned(),
-            late,
-            idempotency_key: command.idempotency_key,
-            payload: command.payload,
-            change: change.into(),
-            failure,
-            reprocesses: command.reprocesses,
+            received_at: self.received_at,
+            code_is_free,
+            limits: surroundings.limits,
+            draw: Draw::new(&surroundings.ids),
         };
-        if self.submit(&record, reply).is_err() {
-            // The store is being opened anew, and this state holds a record that it does not.
+        let verdict = if self.is_absent() && !command.may_create {
+            Err(absent(&self.key))
+        } else {
+            self.state.decide(&command.action, &context)
+        };
+        let drawn = context.draw.highest();
+        let submitted = match verdict {
+            Err(rejection) if command.refusal == OnRefusal::Answer => self.deny(Denial::Rejected(rejection), reply),
+            Ok(Verdict::Known(answer)) => self.deny(Denial::Known(to_json(answer)), reply),
+            Err(rejection) => {
+                let event_type = command.event_type.as_ref();
+                warn!(entity = %self.key, event_type, code = rejection.status, "event cannot be applied");
+                let failure = Some(rejection.to_failure());
+                self.submit(vec![Record { failure, owes: false, ..record(command, at, now) }], reply)
+            }
+            Ok(Verdict::Note) => self.submit(vec![record(command, at, now)], reply),
+            Ok(Verdict::Accept(acceptance)) => self.accept(acceptance, drawn, record(command, at, now), reply),
+        };
+        if submitted.is_err() {
+            // The store is being opened anew, and this state may hold a record that it does not.
             ctx.stop();
         }
     }
 
-    fn decide(&self, command: &Command, at: Timestamp) -> Result<Decision, Failure> {
-        if self.sequence == 0 && !command.may_create {
-            let message = format!("{} {} does not exist", self.key.kind(), self.key.id());
-            return Err(Failure { code: 404, message });
+    fn accept(
+        &mut self,
+        acceptance: Acceptance<Change>,
+        drawn: Option<u64>,
+        command: Record,
+        reply: Reply,
+    ) -> Result<(), Closed> {
+        let Acceptance { change, late, answer, births } = acceptance;
+        self.state.apply(&change, self.surroundings.limits);
+        self.sequence += 1;
+        debug!(entity = %self.key, sequence = self.sequence, late, "event decided");
+        let change = change.encode();
+        self.bytes_since_snapshot += change.len();
+        self.offer_snapshot();
+        let own_id = number(&self.key).filter(|_| self.sequence == 1);
+        let record = Record {
+            sequence: Some(self.sequence),
+            late,
+            change: change.into(),
+            answer: to_json(answer),
+            drawn: drawn.max(own_id),
+            ..command
+        };
+        let mut records = vec![record];
+        for birth in births {
+            records.push(born(birth, &records[0]));
         }
-        self.state.decide(&command.action, at, self.surroundings.limits)
+        self.submit(records, reply)
+    }
+
+    /// Answers an event that leaves no record, after everything that it was decided on is durable.
+    fn deny(&self, denial: Denial, reply: Reply) -> Result<(), Closed> {
+        if self.flight.in_flight_count() == 0 {
+            reply(Err(denial));
+            return Ok(());
+        }
+        let settle = Box::new(move |settled: Settled| {
+            if settled.is_ok() {
+                reply(Err(denial));
+            }
+        });
+        self.surroundings.journal.submit(Submission { drafts: Vec::new(), settle })
     }
 
     /// Before the record is submitted, so that the projection cannot pass it first.
@@ -203,34 +251,90 @@ impl Entity {
         self.surroundings.offers.offer(&self.key, self.sequence, state);
     }
 
-    fn submit(&self, record: &Record, reply: Reply) -> Result<(), crate::journal::Closed> {
-        let draft = Draft {
-            entity: self.key.clone(),
+    /// Sends `records`, the first of them this entity's own, on their way together.
+    fn submit(&self, records: Vec<Record>, reply: Reply) -> Result<(), Closed> {
+        let drafts = records.iter().map(|record| Draft {
+            entity: record.entity.clone(),
             sequence: record.sequence,
             received_at: self.received_at,
             bytes: record.encode(),
-        };
-        let (sequence, failure) = (record.sequence, record.failure.clone());
+        });
+        let drafts: Vec<Draft> = drafts.collect();
+        let others = drafts.len() as u64 - 1;
+        let Some(Record { sequence, failure, answer, .. }) = records.into_iter().next() else { return Ok(()) };
         let (flight, key) = (Arc::clone(&self.flight), self.key.clone());
         let (offers, span) = (Arc::clone(&self.surroundings.offers), Span::current());
         flight.departed();
         let settle = Box::new(move |settled: Settled| match settled {
             Ok(position) => {
                 span.in_scope(|| debug!(%position, "event durable"));
-                flight.arrived(position);
-                reply(Outcome { position, sequence, failure });
+                flight.arrived(position.plus(others));
+                reply(Ok(Outcome { position, sequence, failure, answer }));
             }
             Err(_) => {
                 offers.withdraw(&key);
                 flight.went_astray();
             }
         });
-        self.surroundings.journal.submit(Submission { drafts: vec![draft], settle })
+        self.surroundings.journal.submit(Submission { drafts, settle })
     }
 }
 
+/// What is recorded of `command` before it is known what it does.
+fn record(command: Command, at: Timestamp, now: Timestamp) -> Record {
+    let (concludes, failure) = match command.concludes {
+        Some(Conclusion { event, failure }) => (Some(event), failure),
+        None => (None, None),
+    };
+    Record {
+        decided_at: now,
+        idempotency_key: command.idempotency_key,
+        payload: command.payload,
+        failure,
+        reprocesses: command.reprocesses,
+        shape: command.shape,
+        request: command.request,
+        owes: command.owes,
+        concludes,
+        ..Record::new(command.source.as_str(), command.entity, command.event_type, at)
+    }
+}
+
+/// The first record of an entity that begins with `cause`.
+fn born(birth: Birth, cause: &Record) -> Record {
+    Record {
+        decided_at: cause.decided_at,
+        drawn: number(&birth.key),
+        sequence: Some(1),
+        payload: birth.payload,
+        change: birth.change.encode().into(),
+        code: birth.code,
+        ..Record::new(cause.source.clone(), birth.key, birth.event_type, cause.at)
+    }
+}
+
+/// The number that is the id of an entity whose ids the node gives.
+fn number(key: &EntityKey) -> Option<u64> {
+    key.kind().has_drawn_ids().then(|| key.id().parse().ok()).flatten()
+}
+
+fn to_json(answer: Option<serde_json::Value>) -> Bytes {
+    answer.map(|answer| answer.to_string().into()).unwrap_or_default()
+}
+
+/// Why an event that begins nothing is refused by an entity that does not exist.
+#[must_use]
+pub fn absent(key: &EntityKey) -> Rejection {
+    Rejection::not_found(match key.kind() {
+        Kind::PreLead => "Pre-lead not found".to_owned(),
+        Kind::Lead => "Lead not found".to_owned(),
+        Kind::Customer => "Customer not found".to_owned(),
+        kind => format!("{kind} {} does not exist", key.id()),
+    })
+}
+
 impl Actor for Entity {
-    type Context = Context<Self>;
+    type Context = actix::Context<Self>;
 }
 
 impl Handler<Apply> for Entity {
@@ -243,7 +347,7 @@ impl Handler<Apply> for Entity {
             ctx.stop();
             return;
         }
-        self.handle_command(message.command, message.reply, ctx);
+        self.handle_command(message, ctx);
         self.flight.handled();
         self.stretch += 1;
         if self.stretch.is_multiple_of(STRETCH) {

@@ -2,40 +2,144 @@
 //!
 //! A snapshot is a format byte and the kind's JSON; a change is the kind's JSON alone, since its record has a format.
 
-use super::{Action, ticket};
-use crate::event::{Failure, Kind, Timestamp};
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::verdict::{Acceptance, Context, Limits, Rejection, Verdict};
+use super::{generic, ticket};
+use crate::event::Kind;
 
 /// The format of the snapshots written; others are refused.
 const SNAPSHOT_FORMAT: u8 = 1;
 
-/// The bounds on what one entity holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// How many items each collection of a state keeps; older ones live on in the timeline.
-    pub items_max: usize,
+/// Makes the common types of all kinds from the list of them. The module of a kind has a `State` with `apply` and `to_json`,
+/// an `Action`, a `Change`, and the functions `decide` and `summary`.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident($module:ident) = $kinds:pat,)+) => {
+        /// Everything that is known of one entity.
+        #[allow(clippy::large_enum_variant, reason = "one for each actor, moved only when that begins")]
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum State {
+            $($(#[$doc])* $variant($module::State),)+
+        }
+
+        /// What is asked of an entity.
+        #[derive(Clone, Debug)]
+        pub enum Action {
+            $($(#[$doc])* $variant($module::Action),)+
+        }
+
+        /// What one event did to an entity.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Change {
+            $($(#[$doc])* $variant($module::Change),)+
+        }
+
+        impl State {
+            /// The state of an entity of `kind` before its first event.
+            #[must_use]
+            pub fn new(kind: Kind) -> Self {
+                match kind {
+                    $($kinds => Self::$variant($module::State::default()),)+
+                }
+            }
+
+            /// What `action` does to this entity. Changes nothing by itself.
+            ///
+            /// # Errors
+            /// [`Rejection`] when the entity cannot take the event, such as one about a part of it that does not exist.
+            pub fn decide(&self, action: &Action, context: &Context<'_>) -> Result<Verdict<Change>, Rejection> {
+                match (self, action) {
+                    $((Self::$variant(state), Action::$variant(action)) => {
+                        $module::decide(state, action, context).map(|verdict| verdict.map(Change::$variant))
+                    })+
+                    _ => Err(Rejection::not_found(format!("a {} takes no such event", context.key.kind()))),
+                }
+            }
+
+            /// Makes `change` part of the state.
+            pub fn apply(&mut self, change: &Change, limits: Limits) {
+                match (self, change) {
+                    $((Self::$variant(state), Change::$variant(change)) => state.apply(change, limits),)+
+                    _ => unreachable!("a change is made or read by the kind of its state"),
+                }
+            }
+
+            fn write_snapshot(&self, bytes: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+                match self {
+                    $(Self::$variant(state) => serde_json::to_writer(bytes, state),)+
+                }
+            }
+
+            fn read_snapshot(kind: Kind, json: &[u8]) -> Result<Self, serde_json::Error> {
+                match kind {
+                    $($kinds => serde_json::from_slice(json).map(Self::$variant),)+
+                }
+            }
+
+            /// The state as the API shows it, with the digits of its numbers.
+            #[must_use]
+            pub fn to_raw_json(&self) -> Box<RawValue> {
+                match self {
+                    $(Self::$variant(state) => to_raw_value(&state.to_json()),)+
+                }
+                .expect("a state has string keys")
+            }
+        }
+
+        impl Change {
+            /// The change as its record holds it.
+            #[must_use]
+            pub fn encode(&self) -> Vec<u8> {
+                match self {
+                    $(Self::$variant(change) => serde_json::to_vec(change),)+
+                }
+                .expect("a change has string keys")
+            }
+
+            /// Reads what [`Change::encode`] wrote.
+            ///
+            /// # Errors
+            /// When `bytes` are not a change of `kind`, or one that only a newer version knows.
+            pub fn decode(kind: Kind, bytes: &[u8]) -> Result<Self, serde_json::Error> {
+                match kind {
+                    $($kinds => serde_json::from_slice(bytes).map(Self::$variant),)+
+                }
+            }
+
+            fn summary(&self) -> String {
+                match self {
+                    $(Self::$variant(change) => $module::summary(change),)+
+                }
+            }
+        }
+    };
 }
 
-/// Everything that is known of one entity.
-#[derive(Clone, Debug, PartialEq)]
-pub enum State {
+kinds! {
     /// Of a support ticket.
-    Ticket(ticket::State),
+    Ticket(ticket) = Kind::Ticket,
+    /// Of whatever has fields of which the last writer wins.
+    Generic(generic) = Kind::PreLead
+        | Kind::Lead
+        | Kind::Customer
+        | Kind::C2sLead
+        | Kind::Conversation
+        | Kind::Organisation
+        | Kind::Person
+        | Kind::Task
+        | Kind::Mandat
+        | Kind::Interaction
+        | Kind::Custom(_),
 }
 
-/// What one event did to an entity.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Change {
-    /// To a support ticket.
-    Ticket(ticket::Change),
-}
-
-/// The outcome of an event that did not fail.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Decision {
-    /// What to record and to apply.
-    pub change: Change,
-    /// Whether something of the event was older than what the entity already had.
-    pub late: bool,
+impl<C> Verdict<C> {
+    fn map<D>(self, wrap: impl FnOnce(C) -> D) -> Verdict<D> {
+        match self {
+            Self::Accept(acceptance) => Verdict::Accept(Acceptance::map(acceptance, wrap)),
+            Self::Note => Verdict::Note,
+            Self::Known(answer) => Verdict::Known(answer),
+        }
+    }
 }
 
 /// Stored bytes that no state can be made from.
@@ -70,41 +174,11 @@ pub enum RestoreError {
 }
 
 impl State {
-    /// The state of an entity of `kind` before its first event.
-    #[must_use]
-    pub fn new(kind: Kind) -> Self {
-        match kind {
-            Kind::Ticket => Self::Ticket(ticket::State::default()),
-        }
-    }
-
-    /// What `action` does to this entity, given the event's own time `at`. Changes nothing by itself.
-    ///
-    /// # Errors
-    /// [`Failure`] when the entity cannot take the event, such as one about a part of it that does not exist.
-    pub fn decide(&self, action: &Action, at: Timestamp, limits: Limits) -> Result<Decision, Failure> {
-        match (self, action) {
-            (Self::Ticket(state), Action::Ticket(action)) => state
-                .decide(action, at, limits)
-                .map(|change| Decision { late: change.late(), change: Change::Ticket(change) }),
-        }
-    }
-
-    /// Makes `change` part of the state.
-    pub fn apply(&mut self, change: &Change, limits: Limits) {
-        match (self, change) {
-            (Self::Ticket(state), Change::Ticket(change)) => state.apply(change, limits),
-        }
-    }
-
     /// The bytes from which [`State::from_snapshot`] makes the same state.
     #[must_use]
     pub fn snapshot(&self) -> Vec<u8> {
         let mut bytes = vec![SNAPSHOT_FORMAT];
-        match self {
-            Self::Ticket(state) => serde_json::to_writer(&mut bytes, state),
-        }
-        .expect("a state has string keys, and a Vec takes every write");
+        self.write_snapshot(&mut bytes).expect("a state has string keys, and a Vec takes every write");
         bytes
     }
 
@@ -118,39 +192,7 @@ impl State {
             Some((&found, _)) => return Err(RestoreError::Format { found }),
             None => &[],
         };
-        match kind {
-            Kind::Ticket => serde_json::from_slice(json).map(Self::Ticket),
-        }
-        .map_err(|source| RestoreError::Snapshot { kind, source })
-    }
-
-    /// The state as the API shows it.
-    #[must_use]
-    pub fn to_json(&self) -> serde_json::Value {
-        match self {
-            Self::Ticket(state) => state.to_json(),
-        }
-    }
-}
-
-impl Change {
-    /// The change as its record holds it.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        match self {
-            Self::Ticket(change) => serde_json::to_vec(change),
-        }
-        .expect("a change has string keys")
-    }
-
-    /// Reads what [`Change::encode`] wrote.
-    ///
-    /// # Errors
-    /// When `bytes` are not a change of `kind`, or one that only a newer version knows.
-    pub fn decode(kind: Kind, bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        match kind {
-            Kind::Ticket => serde_json::from_slice(bytes).map(Self::Ticket),
-        }
+        Self::read_snapshot(kind, json).map_err(|source| RestoreError::Snapshot { kind, source })
     }
 }
 
@@ -176,22 +218,67 @@ pub(super) fn restore<'a>(
 #[must_use]
 pub fn summary(kind: Kind, change: &[u8]) -> String {
     match Change::decode(kind, change) {
-        Ok(Change::Ticket(change)) => ticket::summary(&change),
+        Ok(change) => change.summary(),
         // A timeline with one unreadable row is of more use than none.
         Err(_) => "recorded".into(),
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::entity) mod tests {
+    use serde_json::Value;
+
     use super::*;
+    use crate::entity::verdict::{Draw, Ids};
+    use crate::event::{EntityKey, Name, Timestamp};
 
     const LIMITS: Limits = Limits { items_max: 3 };
 
+    impl State {
+        /// The state as the API shows it.
+        pub(in crate::entity) fn to_json(&self) -> Value {
+            serde_json::from_str(self.to_raw_json().get()).expect("JSON")
+        }
+    }
+
+    /// What entity 7 in `state` says to `action` of the moment `at`.
+    pub(in crate::entity) fn ask(state: &State, at: i64, action: &Action) -> Result<Verdict<Change>, Rejection> {
+        ask_within(LIMITS, state, Timestamp::from_micros(at), action)
+    }
+
+    pub(in crate::entity) fn ask_within(
+        limits: Limits,
+        state: &State,
+        at: Timestamp,
+        action: &Action,
+    ) -> Result<Verdict<Change>, Rejection> {
+        let ids = Ids::after(1_000);
+        let context = Context {
+            key: &EntityKey::numbered(Kind::Ticket, 7),
+            source: Name::from_static("test"),
+            at,
+            received_at: at,
+            code_is_free: true,
+            limits,
+            draw: Draw::new(&ids),
+        };
+        state.decide(action, &context)
+    }
+
+    /// Decides and applies, as a live entity does.
+    pub(in crate::entity) fn take(state: &mut State, at: i64, action: &Action) -> Acceptance<Change> {
+        match ask(state, at, action) {
+            Ok(Verdict::Accept(acceptance)) => {
+                state.apply(&acceptance.change, LIMITS);
+                acceptance
+            }
+            other => panic!("not accepted: {other:?}"),
+        }
+    }
+
     fn opened() -> Change {
         let action = Action::Ticket(ticket::Action::StatusChanged { status: "open".into(), reason: None });
-        let decision = State::new(Kind::Ticket).decide(&action, Timestamp::from_micros(5), LIMITS);
-        decision.expect("a status can always be taken").change
+        take(&mut State::new(Kind::Ticket), 5, &action).change
     }
 
     #[test]
@@ -199,7 +286,7 @@ mod tests {
         let mut state = State::new(Kind::Ticket);
         state.apply(&opened(), LIMITS);
         let action = Action::Ticket(ticket::Action::StatusChanged { status: "closed".into(), reason: None });
-        let late = |at| state.decide(&action, Timestamp::from_micros(at), LIMITS).expect("taken").late;
+        let late = |at| take(&mut state.clone(), at, &action).late;
         assert_eq!([late(4), late(5), late(6)], [true, false, false]);
     }
 

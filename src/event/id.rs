@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use super::Kind;
 
 /// The longest id or idempotency key that is taken, in bytes: long enough for a URL-like id, short enough for an index key.
 pub const ID_MAX_BYTES: usize = 256;
@@ -22,39 +22,6 @@ pub fn check_id(text: &str) -> Result<(), InvalidId> {
     fits.then_some(()).ok_or(InvalidId)
 }
 
-/// What sort of thing an entity is; each kind has its own state and rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A support ticket.
-    Ticket,
-}
-
-impl Kind {
-    /// Every kind there is.
-    pub const ALL: [Self; 1] = [Self::Ticket];
-
-    /// The kind's name on the wire and in store keys.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ticket => "ticket",
-        }
-    }
-
-    /// The kind of that name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// Which entity an event belongs to. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntityKey {
@@ -70,6 +37,12 @@ impl EntityKey {
     pub fn try_new(kind: Kind, id: &str) -> Result<Self, InvalidId> {
         check_id(id)?;
         Ok(Self { kind, id: id.into() })
+    }
+
+    /// The key of the entity of `kind` that the node has given the number `number`.
+    #[must_use]
+    pub fn numbered(kind: Kind, number: u64) -> Self {
+        Self { kind, id: number.to_string().into() }
     }
 
     /// The entity's kind.

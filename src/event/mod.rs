@@ -2,10 +2,18 @@
 
 mod fingerprint;
 mod id;
+mod kind;
+mod members;
+mod name;
+mod payload;
 mod record;
 mod time;
 
 pub use fingerprint::{Fingerprint, fingerprint};
-pub use id::{EntityKey, EventId, ID_MAX_BYTES, Incarnation, InvalidId, Kind, Position, check_id};
-pub use record::{Corrupt, Failure, Record};
+pub use id::{EntityKey, EventId, ID_MAX_BYTES, Incarnation, InvalidId, Position, check_id};
+pub use kind::Kind;
+pub use members::members;
+pub use name::Name;
+pub use payload::form_to_json;
+pub use record::{Corrupt, Failure, Record, Shape};
 pub use time::Timestamp;

@@ -18,6 +18,13 @@
 //! | 11 | `failure` | u16 big-endian code, then UTF-8 |
 //! | 12 | `reprocesses` | u64 big-endian |
 //! | 13 | `decided_at` | i64 big-endian, microseconds |
+//! | 14 | `shape` | 1 byte: 1 bare, 2 form; absent means an envelope |
+//! | 15 | `answer` | JSON |
+//! | 16 | `request` | 32 bytes |
+//! | 17 | `drawn` | u64 big-endian |
+//! | 18 | `code` | UTF-8 |
+//! | 19 | `owes` | none: present means that a later record concludes the event |
+//! | 20 | `concludes` | u64 big-endian |
 
 use bytes::Bytes;
 
@@ -30,6 +37,18 @@ pub struct Failure {
     pub code: u16,
     /// One sentence for a person.
     pub message: String,
+}
+
+/// What a payload is, so that readers find the event's data in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shape {
+    /// A JSON object whose member `data` is the event's data.
+    #[default]
+    Envelope,
+    /// JSON that is the event's data as a whole.
+    Bare,
+    /// `application/x-www-form-urlencoded`, the event's data as a whole.
+    Form,
 }
 
 /// Everything that is kept of one accepted event. What it did (`change`) is written out, so that replaying it never
@@ -60,6 +79,20 @@ pub struct Record {
     pub failure: Option<Failure>,
     /// The failed event that this record is another attempt at.
     pub reprocesses: Option<Position>,
+    /// What the payload is.
+    pub shape: Shape,
+    /// What its sender was answered, as JSON, where a repeated request gets the same again; else empty.
+    pub answer: Bytes,
+    /// The hash of the request that it came by, where a repeated one has to be the same.
+    pub request: Option<[u8; 32]>,
+    /// The highest id that the node gave to something in it.
+    pub drawn: Option<u64>,
+    /// A key that its entity holds for ever, such as a customer's code.
+    pub code: Option<String>,
+    /// Whether there is more to be done, so that the event is completed or failed by a later record.
+    pub owes: bool,
+    /// The event that this record completes, or fails if it has a failure.
+    pub concludes: Option<Position>,
 }
 
 /// Bytes that are no record.
@@ -84,9 +117,43 @@ mod tag {
     pub(super) const FAILURE: u8 = 11;
     pub(super) const REPROCESSES: u8 = 12;
     pub(super) const DECIDED_AT: u8 = 13;
+    pub(super) const SHAPE: u8 = 14;
+    pub(super) const ANSWER: u8 = 15;
+    pub(super) const REQUEST: u8 = 16;
+    pub(super) const DRAWN: u8 = 17;
+    pub(super) const CODE: u8 = 18;
+    pub(super) const OWES: u8 = 19;
+    pub(super) const CONCLUDES: u8 = 20;
+    pub(super) const COUNT: usize = 21;
 }
 
 impl Record {
+    /// A record of which no more is known: of an event of `entity`, decided at `at`, its own time.
+    #[must_use]
+    pub fn new(source: impl Into<String>, entity: EntityKey, event_type: impl Into<String>, at: Timestamp) -> Self {
+        Self {
+            at,
+            decided_at: at,
+            source: source.into(),
+            entity,
+            sequence: None,
+            event_type: event_type.into(),
+            late: false,
+            idempotency_key: None,
+            payload: Bytes::new(),
+            change: Bytes::new(),
+            failure: None,
+            reprocesses: None,
+            shape: Shape::Envelope,
+            answer: Bytes::new(),
+            request: None,
+            drawn: None,
+            code: None,
+            owes: false,
+            concludes: None,
+        }
+    }
+
     /// The record's bytes, by the table of this module.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -118,6 +185,27 @@ impl Record {
         if let Some(position) = self.reprocesses {
             put(&mut out, tag::REPROCESSES, &position.get().to_be_bytes());
         }
+        if let Some(shape) = self.shape.to_byte() {
+            put(&mut out, tag::SHAPE, &[shape]);
+        }
+        if !self.answer.is_empty() {
+            put(&mut out, tag::ANSWER, &self.answer);
+        }
+        if let Some(request) = &self.request {
+            put(&mut out, tag::REQUEST, request);
+        }
+        if let Some(drawn) = self.drawn {
+            put(&mut out, tag::DRAWN, &drawn.to_be_bytes());
+        }
+        if let Some(code) = &self.code {
+            put(&mut out, tag::CODE, code.as_bytes());
+        }
+        if self.owes {
+            put(&mut out, tag::OWES, &[]);
+        }
+        if let Some(position) = self.concludes {
+            put(&mut out, tag::CONCLUDES, &position.get().to_be_bytes());
+        }
         out
     }
 
@@ -126,7 +214,7 @@ impl Record {
     /// # Errors
     /// [`Corrupt`] with the tag of the field that is missing, unknown or malformed.
     pub fn decode(bytes: &Bytes) -> Result<Self, Corrupt> {
-        let mut fields: [Option<Bytes>; 14] = Default::default();
+        let mut fields: [Option<Bytes>; tag::COUNT] = Default::default();
         let mut rest = bytes.clone();
         while !rest.is_empty() {
             let (tag, value) = take(&mut rest)?;
@@ -144,7 +232,7 @@ impl Record {
             entity: {
                 let kind = text(tag::KIND, required(tag::KIND, optional(tag::KIND))?)?;
                 let id = text(tag::ID, required(tag::ID, optional(tag::ID))?)?;
-                let kind = Kind::parse(&kind).ok_or(Corrupt { field: tag::KIND })?;
+                let kind = Kind::from_store(&kind).ok_or(Corrupt { field: tag::KIND })?;
                 EntityKey::try_new(kind, &id).map_err(|_| Corrupt { field: tag::ID })?
             },
             sequence: optional(tag::SEQUENCE).map(|bytes| number(tag::SEQUENCE, bytes)).transpose()?,
@@ -159,7 +247,36 @@ impl Record {
             reprocesses: optional(tag::REPROCESSES)
                 .map(|bytes| number(tag::REPROCESSES, bytes).map(Position::new))
                 .transpose()?,
+            shape: optional(tag::SHAPE).map_or(Ok(Shape::Envelope), |byte| Shape::from_bytes(&byte))?,
+            answer: optional(tag::ANSWER).unwrap_or_default(),
+            request: optional(tag::REQUEST)
+                .map(|bytes| bytes.as_ref().try_into().map_err(|_| Corrupt { field: tag::REQUEST }))
+                .transpose()?,
+            drawn: optional(tag::DRAWN).map(|bytes| number(tag::DRAWN, bytes)).transpose()?,
+            code: optional(tag::CODE).map(|bytes| text(tag::CODE, bytes)).transpose()?,
+            owes: optional(tag::OWES).is_some(),
+            concludes: optional(tag::CONCLUDES)
+                .map(|bytes| number(tag::CONCLUDES, bytes).map(Position::new))
+                .transpose()?,
         })
+    }
+}
+
+impl Shape {
+    const fn to_byte(self) -> Option<u8> {
+        match self {
+            Self::Envelope => None,
+            Self::Bare => Some(1),
+            Self::Form => Some(2),
+        }
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, Corrupt> {
+        match bytes {
+            [1] => Ok(Self::Bare),
+            [2] => Ok(Self::Form),
+            _ => Err(Corrupt { field: tag::SHAPE }),
+        }
     }
 }
 
@@ -228,6 +345,13 @@ mod tests {
             change: Bytes::from_static(b"[]"),
             failure: Some(Failure { code: 404, message: "no".into() }),
             reprocesses: Some(Position::new(9)),
+            shape: Shape::Form,
+            answer: Bytes::from_static(b"{}"),
+            request: Some([7; 32]),
+            drawn: Some(8),
+            code: Some("C".into()),
+            owes: true,
+            concludes: Some(Position::new(6)),
         }
     }
 
@@ -236,7 +360,8 @@ mod tests {
     fn the_bytes_of_a_record_never_change() {
         let golden = "01080006286f438c1a000d080006286f438c1a010207737570706f727403067469636b6574040153\
                       05080000000000000003060e7374617475732e6368616e676564070008016b09027b7d0a025b5d\
-                      0b0401946e6f0c080000000000000009";
+                      0b0401946e6f0c0800000000000000090e01020f027b7d1020070707070707070707070707070707070707070707\
+                      0707070707070707070707110800000000000000081201431300140800000000000000 06";
         assert_eq!(hex::encode(sample().encode()), golden.replace(char::is_whitespace, ""));
     }
 
@@ -254,6 +379,10 @@ mod tests {
             key in any::<Option<String>>(), payload in prop::collection::vec(any::<u8>(), 0..40_000),
             change in prop::collection::vec(any::<u8>(), 0..300),
             failure in any::<Option<(u16, String)>>(), reprocesses in any::<Option<u64>>(),
+            shape in prop::sample::select(vec![Shape::Envelope, Shape::Bare, Shape::Form]),
+            (answer, request) in (prop::collection::vec(any::<u8>(), 0..300), any::<Option<[u8; 32]>>()),
+            (drawn, code) in (any::<Option<u64>>(), any::<Option<String>>()),
+            (owes, concludes) in (any::<bool>(), any::<Option<u64>>()),
         ) {
             let record = Record {
                 at: Timestamp::from_micros(micros),
@@ -264,6 +393,7 @@ mod tests {
                 payload: payload.into(), change: change.into(),
                 failure: failure.map(|(code, message)| Failure { code, message }),
                 reprocesses: reprocesses.map(Position::new),
+                shape, answer: answer.into(), request, drawn, code, owes, concludes: concludes.map(Position::new),
             };
             prop_assert_eq!(Record::decode(&record.encode().into()), Ok(record));
         }

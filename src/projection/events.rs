@@ -24,6 +24,8 @@ pub(super) enum Mark {
     Failed,
     /// It is an attempt at reprocessing another event, which lists leave out.
     Attempt,
+    /// It was applied, and a later record says how it ended.
+    Processing,
 }
 
 impl Mark {
@@ -32,6 +34,7 @@ impl Mark {
             Self::Completed => 1,
             Self::Failed => 2,
             Self::Attempt => 3,
+            Self::Processing => 4,
         }
     }
 
@@ -40,6 +43,7 @@ impl Mark {
             1 => Some(Self::Completed),
             2 => Some(Self::Failed),
             3 => Some(Self::Attempt),
+            4 => Some(Self::Processing),
             _ => None,
         }
     }
@@ -131,7 +135,7 @@ mod tests {
     fn a_full_block_is_read_back_and_fits_a_value() {
         let mut block = Block::default();
         for place in 1..BLOCK_EVENTS as usize {
-            let mark = [Mark::Completed, Mark::Failed, Mark::Attempt][place % 3];
+            let mark = [Mark::Completed, Mark::Failed, Mark::Attempt, Mark::Processing][place % 4];
             let received_at = Timestamp::from_micros(place as i64);
             block.set(place, Slot { received_at, id: u64::MAX - 1, source: 1, event_type: 2, kind: 3, mark });
         }

@@ -79,6 +79,8 @@ pub struct Projection {
     offers: Arc<Offers>,
     written: watch::Receiver<Position>,
     failed: watch::Receiver<Option<String>>,
+    drawn: u64,
+    entities: u64,
     tree: sled::Tree,
     journal: Arc<dyn Journal>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
@@ -138,6 +140,7 @@ impl Projection {
             follower.index.write()?;
         }
         follower.index.write()?;
+        let (drawn, entities) = (follower.index.cursor.drawn, follower.index.cursor.entities());
         let (written_sender, written) = watch::channel(follower.position());
         let (failed_sender, failed) = watch::channel(None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -152,7 +155,7 @@ impl Projection {
             }
         })?;
         let thread = Mutex::new(Some(thread));
-        Ok(Arc::new(Self { shared, archive, offers, written, failed, tree, journal, thread }))
+        Ok(Arc::new(Self { shared, archive, offers, written, failed, drawn, entities, tree, journal, thread }))
     }
 
     /// The position before which everything can be read, and every change of it.
@@ -165,6 +168,18 @@ impl Projection {
     #[must_use]
     pub fn failed(&self) -> watch::Receiver<Option<String>> {
         self.failed.clone()
+    }
+
+    /// The highest id that the node had given when this opening began.
+    #[must_use]
+    pub fn drawn(&self) -> u64 {
+        self.drawn
+    }
+
+    /// How many entities there were when this opening began.
+    #[must_use]
+    pub fn entities(&self) -> u64 {
+        self.entities
     }
 
     /// Claims that the projection has passed.

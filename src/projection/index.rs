@@ -25,34 +25,67 @@ pub(super) struct Cursor {
     pub(super) position: u64,
     /// How many entities of each kind there are.
     births: BTreeMap<Kind, u64>,
+    /// The highest id that the node gave.
+    #[serde(default)]
+    pub(super) drawn: u64,
 }
 
 impl Cursor {
+    /// How many entities there are.
+    pub(super) fn entities(&self) -> u64 {
+        self.births.values().sum()
+    }
+
     fn load(tree: &sled::Tree) -> Result<Self, sled::Error> {
-        let start = Self { position: Position::FIRST.get(), births: BTreeMap::new() };
+        let start = Self { position: Position::FIRST.get(), births: BTreeMap::new(), drawn: 0 };
         tree.get(keys::CURSOR)?.map_or(Ok(start), |row| parse(&row))
     }
 }
 
+/// The most bytes of names that are numbered, with a margin below the largest value: senders of configured sources name
+/// their own events.
+const NAMES_MAX_BYTES: usize = 8 * 1024;
+
+/// The number of every name beyond the bound.
+pub(super) const OTHER: u16 = u16::MAX;
+
 /// The names that event blocks refer to by number. Numbers are given once and never change.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Names(Vec<String>);
+pub(super) struct Names {
+    list: Vec<String>,
+    numbers: HashMap<String, u16>,
+    bytes: usize,
+}
 
 impl Names {
     pub(super) fn load(tree: &sled::Tree) -> Result<Self, sled::Error> {
-        tree.get(keys::NAMES)?.map_or(Ok(Self::default()), |row| parse(&row).map(Self))
+        let list: Vec<String> = tree.get(keys::NAMES)?.map_or(Ok(Vec::new()), |row| parse(&row))?;
+        let mut names = Self::default();
+        list.into_iter().for_each(|name| names.add(name));
+        Ok(names)
     }
 
-    /// The number of `name`, if an event ever had it.
+    /// The number of `name`, if an event ever had it: [`OTHER`] if that cannot be told.
     pub(super) fn number(&self, name: &str) -> Option<u16> {
-        self.0.iter().position(|known| known == name).and_then(|number| u16::try_from(number).ok())
+        self.numbers.get(name).copied().or_else(|| self.is_full().then_some(OTHER))
     }
 
     fn number_or_add(&mut self, name: &str) -> u16 {
-        self.number(name).unwrap_or_else(|| {
-            self.0.push(name.to_owned());
-            u16::try_from(self.0.len() - 1).expect("sources, kinds and event types are configured, so few")
-        })
+        if self.number(name).is_none() {
+            self.add(name.to_owned());
+        }
+        self.number(name).unwrap_or(OTHER)
+    }
+
+    fn add(&mut self, name: String) {
+        // With its quotes and a comma; escapes cannot double what stands within the bound and its margin.
+        self.bytes += name.len() + 3;
+        self.numbers.insert(name.clone(), u16::try_from(self.list.len()).unwrap_or(OTHER));
+        self.list.push(name);
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes > NAMES_MAX_BYTES
     }
 }
 
@@ -81,6 +114,9 @@ pub(super) struct Index {
     blocks: BTreeMap<u64, Block>,
     births: Vec<(Vec<u8>, String)>,
     attempts: BTreeMap<Position, Vec<u64>>,
+    codes: Vec<(Vec<u8>, Position)>,
+    /// Events that are to be completed or failed, or no longer.
+    owed: BTreeMap<Position, bool>,
     snapshots: HashMap<EntityKey, (u64, Vec<u8>)>,
     dirty_rows: usize,
 }
@@ -92,12 +128,14 @@ impl Index {
         Ok(Self {
             tree,
             cursor,
-            names_written: names.0.len(),
+            names_written: names.list.len(),
             names,
             chunks: HashMap::new(),
             blocks: BTreeMap::new(),
             births: Vec::new(),
             attempts: BTreeMap::new(),
+            codes: Vec::new(),
+            owed: BTreeMap::new(),
             snapshots: HashMap::new(),
             dirty_rows: 0,
         })
@@ -116,14 +154,7 @@ impl Index {
         record: &Record,
         offers: &Offers,
     ) -> Result<(), sled::Error> {
-        let mark = match (record.reprocesses, &record.failure) {
-            (Some(original), failure) => {
-                self.attempt(original, position, failure.is_none())?;
-                Mark::Attempt
-            }
-            (None, Some(_)) => Mark::Failed,
-            (None, None) => Mark::Completed,
-        };
+        let mark = self.fate(position, record)?;
         let slot = Slot {
             received_at,
             id: fingerprint("", record.entity.id()),
@@ -141,8 +172,40 @@ impl Index {
                 self.snapshots.insert(record.entity.clone(), state);
             }
         }
+        if let Some(code) = &record.code {
+            self.codes.push((keys::code(code), position));
+            self.dirty_rows += 1;
+        }
+        self.cursor.drawn = self.cursor.drawn.max(record.drawn.unwrap_or_default());
         self.cursor.position = position.plus(1).get();
         Ok(())
+    }
+
+    /// What the record at `position` says of itself, after noting what it says of another event.
+    fn fate(&mut self, position: Position, record: &Record) -> Result<Mark, sled::Error> {
+        let failed = record.failure.is_some();
+        if let Some(event) = record.concludes {
+            self.attempt(event, position, if failed { Mark::Failed } else { Mark::Completed })?;
+            self.owe(event, false);
+            return Ok(Mark::Completed);
+        }
+        let mark = match (record.owes, failed) {
+            (true, _) => Mark::Processing,
+            (false, true) => Mark::Failed,
+            (false, false) => Mark::Completed,
+        };
+        if record.owes {
+            self.owe(record.reprocesses.unwrap_or(position), true);
+        }
+        let Some(event) = record.reprocesses else { return Ok(mark) };
+        self.attempt(event, position, mark)?;
+        Ok(Mark::Attempt)
+    }
+
+    fn owe(&mut self, event: Position, owed: bool) {
+        if self.owed.insert(event, owed).is_none() {
+            self.dirty_rows += 1;
+        }
     }
 
     /// Writes every waiting row. The cursor row is not among them: see [`Index::write_cursor`].
@@ -155,15 +218,24 @@ impl Index {
             self.tree.insert(key, id.as_str())?;
         }
         // Before the blocks that refer to them.
-        if self.names_written < self.names.0.len() {
-            self.tree.insert(keys::NAMES, to_row(&self.names.0))?;
-            self.names_written = self.names.0.len();
+        if self.names_written < self.names.list.len() {
+            self.tree.insert(keys::NAMES, to_row(&self.names.list))?;
+            self.names_written = self.names.list.len();
         }
         let open_block = events::place(Position::new(self.cursor.position)).0;
         for (number, block) in &self.blocks {
             self.tree.insert(keys::events(*number), block.encode())?;
         }
         self.blocks.retain(|number, _| *number == open_block);
+        for (key, position) in self.codes.drain(..) {
+            self.tree.insert(key, &position.get().to_be_bytes())?;
+        }
+        for (position, owed) in std::mem::take(&mut self.owed) {
+            match owed {
+                true => self.tree.insert(keys::owed(position), &[])?,
+                false => self.tree.remove(keys::owed(position))?,
+            };
+        }
         for (position, attempts) in std::mem::take(&mut self.attempts) {
             self.tree.insert(keys::attempts(position), encode_positions(&attempts))?;
         }
@@ -211,7 +283,7 @@ impl Index {
         Ok(())
     }
 
-    fn attempt(&mut self, original: Position, position: Position, succeeded: bool) -> Result<(), sled::Error> {
+    fn attempt(&mut self, original: Position, position: Position, mark: Mark) -> Result<(), sled::Error> {
         if !self.attempts.contains_key(&original) {
             let stored = self.tree.get(keys::attempts(original))?;
             self.attempts.insert(original, stored.map(|row| decode_positions(&row)).unwrap_or_default());
@@ -222,10 +294,8 @@ impl Index {
             attempts.insert(place, position.get());
             attempts.drain(..attempts.len().saturating_sub(ATTEMPTS_MAX));
         }
-        if succeeded {
-            let (block, place) = events::place(original);
-            self.block(block)?.mark(place, Mark::Completed);
-        }
+        let (block, place) = events::place(original);
+        self.block(block)?.mark(place, mark);
         Ok(())
     }
 

@@ -10,6 +10,8 @@
 //! | 6 | position u64 | the attempts at reprocessing the failed event there |
 //! | 7 | position u64, chunk u16 | a part of a sorted block of claims, by the block's last position |
 //! | 8 | – | the names that event blocks refer to by number |
+//! | 9 | code | the position of the first record of the entity that holds the code |
+//! | 10 | position u64 | nothing: the event there is still to be completed or failed |
 //!
 //! Integers are big-endian, so that keys sort as what they name. A text is written with 0 as `0, 255` and ended by `0, 1`:
 //! no text's key is the beginning of another's, and texts sort as their bytes do.
@@ -24,6 +26,8 @@ const EVENTS: u8 = 5;
 const ATTEMPTS: u8 = 6;
 pub(super) const CLAIMS: u8 = 7;
 pub(super) const NAMES: &[u8] = &[8];
+const CODE: u8 = 9;
+const OWED: u8 = 10;
 
 fn text(key: &mut Vec<u8>, text: &str) {
     for byte in text.bytes() {
@@ -97,6 +101,21 @@ pub(super) fn claims(last: Position, chunk: u16) -> [u8; 11] {
     key
 }
 
+pub(super) fn code(held: &str) -> Vec<u8> {
+    let mut key = vec![CODE];
+    text(&mut key, held);
+    key
+}
+
+pub(super) fn owed(position: Position) -> [u8; 9] {
+    numbered(OWED, position.get())
+}
+
+/// The position in a key that [`owed`] made.
+pub(super) fn owed_position(key: &[u8]) -> Option<Position> {
+    key.last_chunk().map(|number| Position::new(u64::from_be_bytes(*number)))
+}
+
 /// The block's last position in a key that [`claims`] made.
 pub(super) fn claims_last(key: &[u8]) -> Option<Position> {
     let (position, _chunk) = key.get(1..)?.split_first_chunk::<8>()?;
@@ -131,6 +150,8 @@ mod tests {
         assert_eq!(hex::encode(birth(Kind::Ticket, 9)), "047469636b657400010000000000000009");
         assert_eq!(hex::encode(events(1)), "050000000000000001");
         assert_eq!(hex::encode(attempts(Position::new(1))), "060000000000000001");
+        assert_eq!(hex::encode(code("C")), "09430001");
+        assert_eq!(hex::encode(owed(Position::new(1))), "0a0000000000000001");
         assert_eq!(hex::encode(claims(Position::new(1), 2)), "0700000000000000010002");
     }
 

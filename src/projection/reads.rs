@@ -6,7 +6,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::events::{BLOCK_EVENTS, Block, Mark, Slot};
 use super::follow::Shared;
-use super::index::{self, CHUNK_RECORDS, Names};
+use super::index::{self, CHUNK_RECORDS, Names, OTHER};
 use super::{keys, snapshot};
 use crate::event::{EntityKey, Incarnation, Kind, Position, Record, Timestamp, fingerprint};
 use crate::journal::{Frame, Journal, ReadError};
@@ -74,9 +74,19 @@ pub struct Past {
     pub later: Vec<Stored>,
 }
 
+impl Past {
+    /// Whether there is no such entity.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.snapshot.is_none() && self.later.is_empty()
+    }
+}
+
 /// How far an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
+    /// Applied to its entity; a later event says how it ends.
+    Processing,
     /// Applied to its entity.
     Completed,
     /// Accepted, but it could not be applied.
@@ -90,7 +100,7 @@ pub struct EventView {
     pub event: Stored,
     /// How far it is.
     pub status: Status,
-    /// The newest record that tried it again, if any did.
+    /// The newest record that tried it again or ended it, if any did.
     pub resolution: Option<Stored>,
     /// How often it was tried again.
     pub attempts: u32,
@@ -113,6 +123,15 @@ pub struct EventFilter {
     pub since: Option<Timestamp>,
     /// Received before this moment.
     pub until: Option<Timestamp>,
+}
+
+impl EventFilter {
+    /// Whether the names that are asked for are those of `record`.
+    fn admits(&self, record: &Record) -> bool {
+        self.source.as_ref().is_none_or(|source| *source == record.source)
+            && self.event_type.as_ref().is_none_or(|event_type| *event_type == record.event_type)
+            && self.kind.is_none_or(|kind| kind == record.entity.kind())
+    }
 }
 
 /// The store could not be read; it is being opened anew.
@@ -249,6 +268,52 @@ impl Reads {
         self.read(move |view| view.event(position)).await
     }
 
+    /// Where the first record of the entity stands that holds `code` for ever, as far as that is written.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store fails.
+    pub async fn position_of_code(&self, code: &str) -> Result<Option<Position>, Unavailable> {
+        let key = keys::code(code);
+        self.read_now(move |view| view.position_of_code(&key)).await
+    }
+
+    /// The entity that holds `code` for ever.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store fails.
+    pub async fn holder(&self, code: &str) -> Result<Option<EntityKey>, Unavailable> {
+        self.caught_up().await?;
+        self.holder_as_written(code).await
+    }
+
+    /// The entity that holds `code` for ever, without waiting: for a code that is known to be written if it is held.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store fails.
+    pub async fn holder_as_written(&self, code: &str) -> Result<Option<EntityKey>, Unavailable> {
+        let key = keys::code(code);
+        self.read_now(move |view| {
+            let Some(position) = view.position_of_code(&key)? else { return Ok(None) };
+            view.indexed(position).map(|stored| Some(stored.record.entity))
+        })
+        .await
+    }
+
+    /// The events from `from` on that are still to be completed or failed, oldest first, at most `limit`, as far as that
+    /// is written.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store fails.
+    pub async fn owed(&self, from: Position, limit: usize) -> Result<Vec<Stored>, Unavailable> {
+        self.read_now(move |view| view.owed(from, limit)).await
+    }
+
+    /// The position before which everything is written, and every change of it.
+    #[must_use]
+    pub fn written(&self) -> watch::Receiver<Position> {
+        self.written.clone()
+    }
+
     /// The record at `position`, as soon as it is durable, whether or not the projection has passed it.
     ///
     /// # Errors
@@ -291,6 +356,18 @@ impl View {
     /// A record that an index row names, so that it must be there.
     fn indexed(&self, position: Position) -> Result<Stored, Unavailable> {
         self.stored(position)?.ok_or(Unavailable::Journal(ReadError::Corrupt(position)))
+    }
+
+    fn position_of_code(&self, key: &[u8]) -> Result<Option<Position>, Unavailable> {
+        let Some(row) = self.tree.get(key)? else { return Ok(None) };
+        let position = row.as_ref().try_into().map_err(|_| malformed("a row of a code"))?;
+        Ok(Some(Position::new(u64::from_be_bytes(position))))
+    }
+
+    fn owed(&self, from: Position, limit: usize) -> Result<Vec<Stored>, Unavailable> {
+        let rows = self.tree.range(keys::owed(from)..=keys::owed(Position::new(u64::MAX))).keys().take(limit);
+        rows.map(|key| self.indexed(keys::owed_position(&key?).ok_or_else(|| malformed("a key of what is owed"))?))
+            .collect()
     }
 
     fn history(&self, entity: &EntityKey) -> Result<Option<History>, Unavailable> {
@@ -396,15 +473,19 @@ impl View {
     }
 
     fn event_view(&self, event: Stored) -> Result<EventView, Unavailable> {
-        if event.record.failure.is_none() {
+        if event.record.failure.is_none() && !event.record.owes {
             return Ok(EventView { event, status: Status::Completed, resolution: None, attempts: 0 });
         }
         let row = self.tree.get(keys::attempts(event.position))?;
         let attempts = row.map(|row| index::decode_positions(&row)).unwrap_or_default();
         let newest = attempts.last().copied().map(Position::new);
         let resolution = newest.map(|position| self.indexed(position)).transpose()?;
-        let resolved = resolution.as_ref().is_some_and(|stored| stored.record.failure.is_none());
-        let status = if resolved { Status::Completed } else { Status::Failed };
+        let Record { failure, owes, .. } = &resolution.as_ref().unwrap_or(&event).record;
+        let status = match (failure, owes) {
+            (Some(_), _) => Status::Failed,
+            (None, true) => Status::Processing,
+            (None, false) => Status::Completed,
+        };
         let attempts = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
         Ok(EventView { event, status, resolution, attempts })
     }
@@ -412,8 +493,15 @@ impl View {
     fn events(&self, filter: &EventFilter, page: PageRequest) -> Result<Page<EventView>, Unavailable> {
         let skipped = page.skipped();
         let (mut total, mut items) = (0, Vec::new());
-        for found in self.matches(filter)? {
+        let Some(wanted) = Wanted::try_new(filter, &Names::load(&self.tree)?) else {
+            return Ok(Page { items, total });
+        };
+        let unsure = wanted.is_unsure();
+        for found in self.matches(wanted) {
             let position = found?;
+            if unsure && !filter.admits(&self.indexed(position)?.record) {
+                continue;
+            }
             if total >= skipped && total - skipped < page.page_size {
                 items.push(self.event_view(self.indexed(position)?)?);
             }
@@ -422,35 +510,29 @@ impl View {
         Ok(Page { items, total })
     }
 
-    /// The positions of the events that pass `filter`, newest first.
-    fn matches<'a>(
-        &'a self,
-        filter: &'a EventFilter,
-    ) -> Result<Box<dyn Iterator<Item = Result<Position, Unavailable>> + 'a>, Unavailable> {
-        let Some(wanted) = Wanted::try_new(filter, &Names::load(&self.tree)?) else {
-            return Ok(Box::new(std::iter::empty()));
-        };
+    /// The positions of the events that `wanted` admits, newest first.
+    fn matches(&self, wanted: Wanted) -> impl Iterator<Item = Result<Position, Unavailable>> + '_ {
         let rows = self.tree.range(keys::events(0)..=keys::events(u64::MAX)).rev();
         let blocks = rows.map_while(move |row| match row {
             Err(error) => Some(Err(Unavailable::Store(error))),
             Ok((key, value)) => {
                 let number = key.last_chunk().map_or(0, |number| u64::from_be_bytes(*number));
-                let Some(block) = Block::decode(&value) else { return Some(Err(malformed())) };
+                let Some(block) = Block::decode(&value) else { return Some(Err(malformed("a block of events"))) };
                 let newest = block.newest_first().next().map(|(_, slot)| slot.received_at);
                 // Receive times never go backwards: everything before this block is older still.
                 let exhausted = wanted.since.zip(newest).is_some_and(|(since, newest)| newest < since);
                 (!exhausted).then(|| Ok(wanted.positions(number, &block)))
             }
         });
-        Ok(Box::new(blocks.flat_map(|found| match found {
+        blocks.flat_map(|found| match found {
             Ok(positions) => positions.into_iter().map(Ok).collect::<Vec<_>>(),
             Err(error) => vec![Err(error)],
-        })))
+        })
     }
 }
 
-fn malformed() -> Unavailable {
-    Unavailable::Store(sled::Error::ReportableBug("a block of events is malformed".into()))
+fn malformed(what: &str) -> Unavailable {
+    Unavailable::Store(sled::Error::ReportableBug(format!("{what} is malformed")))
 }
 
 fn stored_in(frame: &Frame, position: Position) -> Result<Stored, Unavailable> {
@@ -492,12 +574,18 @@ impl Wanted {
             kind: number(filter.kind.map(Kind::as_str))?,
             id: filter.entity.as_deref().map(|id| fingerprint("", id)),
             mark: filter.status.map(|status| match status {
+                Status::Processing => Mark::Processing,
                 Status::Completed => Mark::Completed,
                 Status::Failed => Mark::Failed,
             }),
             since: filter.since,
             until: filter.until,
         })
+    }
+
+    /// Whether names are asked for that have no number of their own, so that the records have to be read.
+    fn is_unsure(&self) -> bool {
+        [self.source, self.event_type, self.kind].contains(&Some(OTHER))
     }
 
     fn positions(&self, block: u64, slots: &Block) -> Vec<Position> {

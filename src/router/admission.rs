@@ -40,6 +40,11 @@ impl Admission {
         Arc::new(Self { events: room(events), bytes: room(bytes) })
     }
 
+    /// Permits for events of these sizes in bytes, all of them or none.
+    pub(super) fn admit_all(self: &Arc<Self>, sizes: impl Iterator<Item = usize>) -> Option<Vec<Permit>> {
+        sizes.map(|bytes| self.admit(bytes)).collect()
+    }
+
     /// A permit for one event of `bytes` bytes, or `None` when there is no room.
     pub(super) fn admit(self: &Arc<Self>, bytes: usize) -> Option<Permit> {
         if !self.events.take(1) {
@@ -72,6 +77,7 @@ mod tests {
         let second = admission.admit(40).expect("a refusal takes no room");
         assert!(admission.admit(0).is_none(), "events are bounded");
         drop((first, second));
+        assert!(admission.admit_all([50, 60].into_iter()).is_none(), "all or none");
         assert!(admission.admit(100).is_some());
     }
 }

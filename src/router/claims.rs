@@ -7,6 +7,9 @@
 //!                         └──────> (free)
 //! ```
 //!
+//! Two tables work like this: that of keys, which are free again after their source's window, and that of codes (such as a
+//! customer's), which are held for ever.
+//!
 //! A claim is made before routing, since one key may come with two entities, and travels with its event: an HTTP request
 //! that is given up does not free it. Who meets a pending claim waits for its outcome.
 
@@ -14,10 +17,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::clock::Clock;
-use crate::event::{Fingerprint, Position, Timestamp};
+use crate::event::{EntityKey, Fingerprint, Name, Position, Timestamp};
 use crate::projection::{Archive, Reads, Unavailable};
 
 /// Locks that share the table, so that HTTP workers seldom wait for each other.
@@ -35,19 +38,47 @@ pub(super) struct Taken {
 pub(super) enum Denied {
     /// The key was taken before, within its window.
     Taken(Taken),
-    /// Whoever holds the key failed; whether its event was stored is not known.
-    Unknown,
+    /// Another event holds the key and is on its way; dropped untold if that one fails.
+    Pending(oneshot::Receiver<Taken>),
     /// The store could not be asked.
     Unavailable(Unavailable),
 }
 
 pub(super) struct ClaimTable {
     stripes: Vec<Mutex<Stripe>>,
-    archive: Arc<Archive>,
+    past: Past,
     reads: Reads,
     clock: Arc<dyn Clock>,
     fingerprint: Fingerprint,
-    window: Duration,
+}
+
+/// Where a table finds what was taken long ago.
+enum Past {
+    /// Keys, each remembered for as long as its source says.
+    Keys { archive: Arc<Archive>, windows: Windows },
+    /// Codes, remembered for ever; the position is how far the rows of codes are written.
+    Codes { written: watch::Receiver<Position> },
+}
+
+/// How long each source's keys are remembered.
+#[derive(Clone, Debug, Default)]
+pub struct Windows(pub Vec<(Name, Duration)>);
+
+impl Windows {
+    /// How long keys of sources are remembered that say nothing else: longer than common senders go on retrying.
+    pub const DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// The window of `source`.
+    #[must_use]
+    pub fn of(&self, source: &str) -> Duration {
+        self.0.iter().find(|(name, _)| name.as_str() == source).map_or(Self::DEFAULT, |(_, window)| *window)
+    }
+
+    /// The longest window of all.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.0.iter().map(|(_, window)| *window).fold(Self::DEFAULT, Duration::max)
+    }
 }
 
 #[derive(Default)]
@@ -58,14 +89,14 @@ struct Stripe {
 }
 
 struct Slot {
-    name: Name,
+    name: Key,
     hold: Hold,
 }
 
 /// The key in full: fingerprints may collide.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Name {
-    source: &'static str,
+struct Key {
+    source: Name,
     key: Box<str>,
 }
 
@@ -78,7 +109,7 @@ enum Hold {
 pub(super) struct Claim {
     table: Arc<ClaimTable>,
     fingerprint: u64,
-    name: Name,
+    name: Key,
     settled: bool,
 }
 
@@ -89,29 +120,44 @@ enum Met {
 }
 
 impl ClaimTable {
-    pub(super) fn new(
+    /// The table of keys.
+    pub(super) fn of_keys(
         archive: Arc<Archive>,
+        windows: Windows,
         reads: Reads,
         clock: Arc<dyn Clock>,
         fingerprint: Fingerprint,
-        window: Duration,
     ) -> Arc<Self> {
+        Self::new(Past::Keys { archive, windows }, reads, clock, fingerprint)
+    }
+
+    /// The table of codes.
+    pub(super) fn of_codes(
+        written: watch::Receiver<Position>,
+        reads: Reads,
+        clock: Arc<dyn Clock>,
+        fingerprint: Fingerprint,
+    ) -> Arc<Self> {
+        Self::new(Past::Codes { written }, reads, clock, fingerprint)
+    }
+
+    fn new(past: Past, reads: Reads, clock: Arc<dyn Clock>, fingerprint: Fingerprint) -> Arc<Self> {
         let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
-        Arc::new(Self { stripes, archive, reads, clock, fingerprint, window })
+        Arc::new(Self { stripes, past, reads, clock, fingerprint })
     }
 
     /// Claims `key` of `source`, or says who has it.
-    pub(super) async fn claim(self: &Arc<Self>, source: &'static str, key: &str) -> Result<Claim, Denied> {
-        let fingerprint = (self.fingerprint)(source, key);
-        let name = Name { source, key: key.into() };
+    pub(super) async fn claim(self: &Arc<Self>, source: Name, key: &str) -> Result<Claim, Denied> {
+        let fingerprint = (self.fingerprint)(&source, key);
+        let name = Key { source, key: key.into() };
         match self.meet(fingerprint, &name) {
             Met::Taken(taken) => return Err(Denied::Taken(taken)),
-            Met::Pending(outcome) => return Err(outcome.await.map_or(Denied::Unknown, Denied::Taken)),
+            Met::Pending(outcome) => return Err(Denied::Pending(outcome)),
             Met::Granted => {}
         }
-        // From here on the key is pending: whoever comes meanwhile waits for what the archive says to us.
+        // From here on the key is pending: whoever comes meanwhile waits for what the past says to us.
         let claim = Claim { table: Arc::clone(self), fingerprint, name, settled: false };
-        match self.archived(fingerprint, &claim.name).await {
+        match self.taken_before(fingerprint, &claim.name).await {
             Ok(None) => Ok(claim),
             Ok(Some(taken)) => {
                 claim.deny(taken);
@@ -121,10 +167,24 @@ impl ClaimTable {
         }
     }
 
-    fn meet(&self, fingerprint: u64, name: &Name) -> Met {
+    /// The entity that holds the code `key`, or whose event that claims it is on its way and arrives.
+    pub(super) async fn holder(&self, source: Name, key: &str) -> Result<Option<EntityKey>, Unavailable> {
+        let fingerprint = (self.fingerprint)(&source, key);
+        let name = Key { source, key: key.into() };
+        match self.look(fingerprint, &name) {
+            // What is not in memory is written, if it is anywhere.
+            None | Some(Met::Granted) => return self.reads.holder_as_written(key).await,
+            Some(Met::Taken(_)) => {}
+            // If that event fails, the rows say that nobody holds the code.
+            Some(Met::Pending(outcome)) => drop(outcome.await),
+        }
+        self.reads.holder(key).await
+    }
+
+    fn meet(&self, fingerprint: u64, name: &Key) -> Met {
         let now = self.clock.wall();
         let mut stripe = self.stripe(fingerprint);
-        stripe.forget_archived(self.archive.end());
+        stripe.forget_archived(self.archived_end());
         let slots = stripe.slots.entry(fingerprint).or_default();
         let met = slots.iter().position(|slot| slot.name == *name);
         if let Some(met) = met {
@@ -134,7 +194,7 @@ impl ClaimTable {
                     waiting.push(tell);
                     return Met::Pending(outcome);
                 }
-                Hold::Taken { by, claimed_at } if claimed_at.saturating_add(self.window) > now => {
+                Hold::Taken { by, claimed_at } if self.lasts(name, *claimed_at, now) => {
                     return Met::Taken(*by);
                 }
                 Hold::Taken { .. } => {
@@ -146,12 +206,57 @@ impl ClaimTable {
         Met::Granted
     }
 
+    /// Who has the key, without claiming it.
+    fn look(&self, fingerprint: u64, name: &Key) -> Option<Met> {
+        let mut stripe = self.stripe(fingerprint);
+        let slot = stripe.slots.get_mut(&fingerprint)?.iter_mut().find(|slot| slot.name == *name)?;
+        match &mut slot.hold {
+            Hold::Taken { by, .. } => Some(Met::Taken(*by)),
+            Hold::Pending(waiting) => {
+                let (tell, outcome) = oneshot::channel();
+                waiting.push(tell);
+                Some(Met::Pending(outcome))
+            }
+        }
+    }
+
+    /// Claims of events before this position need not be held here: they are found in the past.
+    fn archived_end(&self) -> Position {
+        match &self.past {
+            Past::Keys { archive, .. } => archive.end(),
+            Past::Codes { written } => *written.borrow(),
+        }
+    }
+
+    /// Whether what was claimed at `claimed_at` still holds.
+    fn lasts(&self, name: &Key, claimed_at: Timestamp, now: Timestamp) -> bool {
+        match &self.past {
+            Past::Keys { windows, .. } => claimed_at.saturating_add(windows.of(&name.source)) > now,
+            Past::Codes { .. } => true,
+        }
+    }
+
+    async fn taken_before(&self, fingerprint: u64, name: &Key) -> Result<Option<Taken>, Unavailable> {
+        match &self.past {
+            Past::Keys { archive, .. } => self.archived(archive, fingerprint, name).await,
+            Past::Codes { .. } => {
+                let position = self.reads.position_of_code(&name.key).await?;
+                Ok(position.map(|position| Taken { position, sequence: Some(1) }))
+            }
+        }
+    }
+
     /// The newest record in the archive that holds this key and whose window lasts.
-    async fn archived(&self, fingerprint: u64, name: &Name) -> Result<Option<Taken>, Unavailable> {
-        let positions = match self.archive.recall(fingerprint) {
+    async fn archived(
+        &self,
+        archive: &Arc<Archive>,
+        fingerprint: u64,
+        name: &Key,
+    ) -> Result<Option<Taken>, Unavailable> {
+        let positions = match archive.recall(fingerprint) {
             Some(positions) => positions,
             None => {
-                let archive = Arc::clone(&self.archive);
+                let archive = Arc::clone(archive);
                 let find = move || archive.find(fingerprint);
                 tokio::task::spawn_blocking(find).await.map_err(|_| Unavailable::Cancelled)??
             }
@@ -159,11 +264,11 @@ impl ClaimTable {
         let now = self.clock.wall();
         for position in positions.into_iter().rev() {
             let Some(stored) = self.reads.record(position).await? else { continue };
-            if stored.received_at.saturating_add(self.window) <= now {
+            if !self.lasts(name, stored.received_at, now) {
                 break;
             }
-            let same =
-                stored.record.source == name.source && stored.record.idempotency_key.as_deref() == Some(&name.key);
+            let same = stored.record.source == name.source.as_str()
+                && stored.record.idempotency_key.as_deref() == Some(&name.key);
             if same {
                 return Ok(Some(Taken { position, sequence: stored.record.sequence }));
             }

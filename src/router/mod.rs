@@ -16,24 +16,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, Context};
+use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 
 use admission::{Admission, Permit};
+pub use claims::Windows;
 use claims::{Claim, ClaimTable, Denied, Taken};
 use crashes::{Budget, Crashes};
 use supervisor::{Bounds, Deliver, PATIENCE, Supervisor};
 
 use crate::config;
-use crate::entity::{Command, Outcome, Surroundings};
-use crate::event::{EntityKey, Fingerprint, Position};
-use crate::projection::Projection;
+use crate::entity::{Command, Denial, Outcome, Rejection, Surroundings};
+use crate::event::{EntityKey, Fingerprint, Kind, Name, Position};
+use crate::projection::{Projection, Unavailable};
 
 /// Threads of one shard that read the store for entities that are being loaded.
 const LOADING_THREADS: usize = 2;
 
+/// The name under which codes are claimed.
+const CODES: Name = Name::from_static("code");
+
 /// Why an event was not taken in.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// Its source and idempotency key were accepted before, within their window.
     #[error("the idempotency key was used before, by the event at position {position}")]
@@ -42,6 +47,15 @@ pub enum Refusal {
         position: Position,
         /// Its number among its entity's records, if it had one.
         sequence: Option<u64>,
+    },
+    /// Its entity refuses it. Nothing was changed.
+    #[error("{}", .0.message)]
+    Rejected(Rejection),
+    /// Its entity knows it already. Nothing was changed.
+    #[error("the entity knows the event already")]
+    Known {
+        /// What its sender is answered, as JSON; possibly empty.
+        answer: Bytes,
     },
     /// There is no room now. Nothing was changed.
     #[error("too many events are on their way")]
@@ -66,7 +80,7 @@ pub struct Parts {
     /// How keys become fingerprints.
     pub fingerprint: Fingerprint,
     /// How long keys are remembered.
-    pub claim_window: Duration,
+    pub windows: Windows,
 }
 
 /// The door to the entities, for one opening of the store.
@@ -75,6 +89,10 @@ pub struct Router {
     arbiters: Mutex<Vec<Arbiter>>,
     admission: Arc<Admission>,
     claims: Arc<ClaimTable>,
+    codes: Arc<ClaimTable>,
+    surroundings: Arc<Surroundings>,
+    /// The most events, and the most bytes of events, of one batch that go together.
+    slice: (usize, usize),
     durable_end: watch::Receiver<Position>,
     written: watch::Receiver<Position>,
     lag_max: u64,
@@ -84,7 +102,7 @@ impl Router {
     /// Starts the supervisors, each on a thread of its own. Needs a running actix system.
     #[must_use]
     pub fn start(config: &config::Router, parts: Parts) -> Self {
-        let Parts { surroundings, projection, fingerprint, claim_window } = parts;
+        let Parts { surroundings, projection, fingerprint, windows } = parts;
         let shards = shard_count(config.shards);
         let bounds = Bounds {
             entity_events: (config.in_flight_events_max / 4).clamp(1, config.mailbox_capacity),
@@ -99,13 +117,16 @@ impl Router {
             shards: Vec::new(),
             arbiters: Mutex::default(),
             admission: Admission::new(config.in_flight_events_max, config.in_flight_bytes_max),
-            claims: ClaimTable::new(
+            claims: ClaimTable::of_keys(
                 Arc::clone(projection.archive()),
+                windows,
                 reads.clone(),
                 Arc::clone(&surroundings.clock),
                 fingerprint,
-                claim_window,
             ),
+            codes: ClaimTable::of_codes(written.clone(), reads.clone(), Arc::clone(&surroundings.clock), fingerprint),
+            surroundings: Arc::clone(&surroundings),
+            slice: (bounds.entity_events, bounds.entity_bytes),
             durable_end: surroundings.journal.durable_end(),
             written: written.clone(),
             lag_max: config.projection_lag_max,
@@ -131,6 +152,20 @@ impl Router {
         router
     }
 
+    /// A new entity of `kind`, under an id that nothing had before.
+    #[must_use]
+    pub fn draw(&self, kind: Kind) -> EntityKey {
+        EntityKey::numbered(kind, self.surroundings.ids.draw())
+    }
+
+    /// The entity that holds `code` for ever; waits for an event on its way that claims it.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store fails.
+    pub async fn holder(&self, code: &str) -> Result<Option<EntityKey>, Unavailable> {
+        self.codes.holder(CODES, code).await
+    }
+
     /// Takes one event in, and answers when it is durable.
     ///
     /// The event goes on when this future is dropped.
@@ -139,24 +174,97 @@ impl Router {
     /// [`Refusal`]; only after [`Refusal::Unknown`] can the event be stored nevertheless.
     pub async fn submit(&self, command: Command) -> Result<Outcome, Refusal> {
         let permit = self.admission.admit(command.payload.len()).ok_or(Refusal::Overloaded)?;
+        self.check_lag()?;
+        self.send(command, permit).await.outcome().await
+    }
+
+    /// Takes the events of one batch in, those of one entity in their order, and answers when all are settled: for each
+    /// event what [`Router::submit`] answers. Nothing of it is waited for before all of it is on its way, unless it is
+    /// larger than one entity's share of the room; then it goes in slices.
+    pub async fn submit_all(&self, commands: Vec<Command>) -> Vec<Result<Outcome, Refusal>> {
+        let mut outcomes = Vec::with_capacity(commands.len());
+        let mut rest = commands.into_iter().peekable();
+        while rest.peek().is_some() {
+            let (mut slice, mut bytes) = (Vec::new(), 0);
+            while let Some(command) = rest.next_if(|command| {
+                bytes += command.payload.len();
+                slice.is_empty() || slice.len() < self.slice.0 && bytes <= self.slice.1
+            }) {
+                slice.push(command);
+            }
+            outcomes.extend(self.submit_slice(slice).await);
+        }
+        outcomes
+    }
+
+    async fn submit_slice(&self, commands: Vec<Command>) -> Vec<Result<Outcome, Refusal>> {
+        let permits = self.admission.admit_all(commands.iter().map(|command| command.payload.len()));
+        let admitted = permits.filter(|_| self.check_lag().is_ok());
+        let Some(permits) = admitted else { return vec![Err(Refusal::Overloaded); commands.len()] };
+        let mut under_way = Vec::with_capacity(commands.len());
+        for (command, permit) in commands.into_iter().zip(permits) {
+            under_way.push(self.send(command, permit).await);
+        }
+        let mut outcomes = Vec::with_capacity(under_way.len());
+        for event in under_way {
+            outcomes.push(event.outcome().await);
+        }
+        outcomes
+    }
+
+    fn check_lag(&self) -> Result<(), Refusal> {
         let lag = self.durable_end.borrow().get().saturating_sub(self.written.borrow().get());
         if lag > self.lag_max {
             warn!(lag, "reads are too far behind, refusing events");
             return Err(Refusal::Overloaded);
         }
+        Ok(())
+    }
+
+    /// Claims what `command` claims and sends it to its entity.
+    async fn send(&self, command: Command, permit: Permit) -> UnderWay {
         let claim = match &command.idempotency_key {
-            Some(key) => Some(self.claims.claim(command.source, key).await.map_err(denied)?),
+            Some(key) => match self.claims.claim(command.source, key).await {
+                Ok(claim) => Some(claim),
+                Err(Denied::Taken(taken)) => return UnderWay::Refused(duplicate(taken)),
+                Err(Denied::Pending(first)) => return UnderWay::Repeated(first),
+                Err(Denied::Unavailable(error)) => return UnderWay::Refused(unavailable(&error)),
+            },
             None => None,
         };
+        let code = match &command.code {
+            Some(code) => match self.claim_code(code).await {
+                Ok(claim) => claim,
+                Err(error) => return UnderWay::Refused(unavailable(&error)),
+            },
+            None => None,
+        };
+        let code_is_free = command.code.is_none() || code.is_some();
         let (reply, outcome) = oneshot::channel();
-        let completion = Completion { claim, reply, permit, share: None };
+        let completion = Completion { claim, code, reply, permit, share: None };
         let shard = &self.shards[self.shard(&command.entity)];
-        match shard.try_send(Deliver { command, completion, patience: PATIENCE }) {
-            Ok(()) => {}
-            Err(actix::prelude::SendError::Full(_)) => return Err(Refusal::Overloaded),
-            Err(actix::prelude::SendError::Closed(_)) => return Err(Refusal::Unknown),
+        match shard.try_send(Deliver { command, code_is_free, completion, patience: PATIENCE }) {
+            Ok(()) => UnderWay::Sent(outcome),
+            Err(actix::prelude::SendError::Full(_)) => UnderWay::Refused(Refusal::Overloaded),
+            Err(actix::prelude::SendError::Closed(_)) => UnderWay::Refused(Refusal::Unknown),
         }
-        outcome.await.unwrap_or(Err(Refusal::Unknown))
+    }
+
+    /// Claims `code` for ever; `None` when somebody else holds it.
+    async fn claim_code(&self, code: &str) -> Result<Option<Claim>, Unavailable> {
+        loop {
+            match self.codes.claim(CODES, code).await {
+                Ok(claim) => return Ok(Some(claim)),
+                Err(Denied::Taken(_)) => return Ok(None),
+                Err(Denied::Pending(other)) => {
+                    if other.await.is_ok() {
+                        return Ok(None);
+                    }
+                    // Whoever was before us failed: the code may be free now.
+                }
+                Err(Denied::Unavailable(error)) => return Err(error),
+            }
+        }
     }
 
     /// Ends the supervisors and all entities. Blocks until their threads have ended.
@@ -176,9 +284,28 @@ impl Router {
     }
 }
 
-/// What an event holds until it is answered: its permit, its claim, and who waits.
+/// An event after it was sent.
+enum UnderWay {
+    Refused(Refusal),
+    /// Another event with its key is on its way.
+    Repeated(oneshot::Receiver<Taken>),
+    Sent(oneshot::Receiver<Result<Outcome, Refusal>>),
+}
+
+impl UnderWay {
+    async fn outcome(self) -> Result<Outcome, Refusal> {
+        match self {
+            Self::Refused(refusal) => Err(refusal),
+            Self::Repeated(first) => Err(first.await.map_or(Refusal::Unknown, duplicate)),
+            Self::Sent(outcome) => outcome.await.unwrap_or(Err(Refusal::Unknown)),
+        }
+    }
+}
+
+/// What an event holds until it is answered: its permit, its claims, and who waits.
 struct Completion {
     claim: Option<Claim>,
+    code: Option<Claim>,
     reply: oneshot::Sender<Result<Outcome, Refusal>>,
     permit: Permit,
     /// The permit among those of its entity, once that is found.
@@ -186,10 +313,15 @@ struct Completion {
 }
 
 impl Completion {
-    /// The outcome is durable: the claim is taken before the answer leaves.
-    fn complete(self, outcome: Outcome) {
+    /// What became of the event is durable: its claims are taken, or given back, before the answer leaves.
+    fn complete(self, said: Result<Outcome, Denial>) {
+        let outcome = match said {
+            Ok(outcome) => outcome,
+            Err(Denial::Rejected(rejection)) => return self.refuse(Refusal::Rejected(rejection)),
+            Err(Denial::Known(answer)) => return self.refuse(Refusal::Known { answer }),
+        };
         let taken = Taken { position: outcome.position, sequence: outcome.sequence };
-        if let Some(claim) = self.claim {
+        for claim in [self.claim, self.code].into_iter().flatten() {
             claim.take(taken);
         }
         // The room is given back before the answer, so that whoever reads the answer finds it.
@@ -199,22 +331,20 @@ impl Completion {
     }
 
     fn refuse(self, refusal: Refusal) {
-        drop(self.claim);
+        drop((self.claim, self.code));
         drop((self.permit, self.share));
         // Nobody waits when the sender has given up.
         let _ = self.reply.send(Err(refusal));
     }
 }
 
-fn denied(denied: Denied) -> Refusal {
-    match denied {
-        Denied::Taken(Taken { position, sequence }) => Refusal::Duplicate { position, sequence },
-        Denied::Unknown => Refusal::Unknown,
-        Denied::Unavailable(error) => {
-            error!(error = &error as &dyn std::error::Error, "cannot look up an idempotency key");
-            Refusal::Unknown
-        }
-    }
+fn duplicate(first: Taken) -> Refusal {
+    Refusal::Duplicate { position: first.position, sequence: first.sequence }
+}
+
+fn unavailable(error: &Unavailable) -> Refusal {
+    error!(error = error as &dyn std::error::Error, "cannot look up a key");
+    Refusal::Unknown
 }
 
 /// One shard serves small machines best; a larger one gets another for each four cores.

@@ -22,11 +22,11 @@ use tracing::{debug, error, warn};
 use super::admission::Admission;
 use super::crashes::Crashes;
 use super::{Completion, Refusal};
-use crate::entity::{Apply, Command, Entity, Flight, STRETCH, Surroundings};
+use crate::entity::{self, Apply, Command, Entity, Flight, Rejection, STRETCH, Surroundings};
 use crate::event::{EntityKey, Position};
 use crate::journal::fence;
 use crate::panics;
-use crate::projection::Reads;
+use crate::projection::{Past, Reads};
 
 /// Entities that are looked at for one that can go, when another is to come and all places are taken.
 const EVICTION_LOOKS: usize = 64;
@@ -91,6 +91,8 @@ struct Live {
 /// An admitted, claimed event for one of the shard's entities.
 pub(super) struct Deliver {
     pub(super) command: Command,
+    /// Whether the code that it claims is free, or it claims none.
+    pub(super) code_is_free: bool,
     pub(super) completion: Completion,
     /// How often it may still wait for room for its entity.
     pub(super) patience: u8,
@@ -145,6 +147,12 @@ impl Supervisor {
         };
         deliver.completion.share = Some(share);
         match &mut entry.stage {
+            // Under an id that was just drawn there is nothing to be loaded.
+            Stage::Absent if key.kind().has_drawn_ids() && deliver.command.may_create => {
+                entry.stage = Stage::Loading(VecDeque::from([deliver]));
+                let begun = Entity::restore(key.clone(), &Past::default(), Arc::clone(&self.surroundings));
+                self.settle(&key, begun.map_err(|error| error.to_string()));
+            }
             Stage::Absent => {
                 entry.stage = Stage::Loading(VecDeque::from([deliver]));
                 self.load(key, ctx);
@@ -204,7 +212,12 @@ impl Supervisor {
                 let end = fence(surroundings.journal.as_ref()).await.map_err(|error| error.to_string())?;
                 reads.passed(end).await.map_err(|error| error.to_string())?;
             }
-            let past = reads.past_as_written(&entity).await.map_err(|error| error.to_string())?;
+            let mut past = reads.past_as_written(&entity).await.map_err(|error| error.to_string())?;
+            if past.is_empty() && entity.kind().has_drawn_ids() {
+                // It may just have begun, by the hand of the entity that it comes from.
+                reads.caught_up().await.map_err(|error| error.to_string())?;
+                past = reads.past_as_written(&entity).await.map_err(|error| error.to_string())?;
+            }
             let restored = panics::contain(|| Entity::restore(entity, &past, surroundings));
             restored?.map_err(|error| error.to_string())
         };
@@ -217,6 +230,11 @@ impl Supervisor {
         if let Some(next) = self.to_load.pop_front() {
             self.load(next, ctx);
         }
+        self.settle(key, loaded);
+    }
+
+    /// Brings what waits for an entity to it, or refuses it.
+    fn settle(&mut self, key: &EntityKey, loaded: Result<Entity, String>) {
         let now = self.now();
         let entity = match loaded {
             Ok(entity) => entity,
@@ -228,6 +246,11 @@ impl Supervisor {
             }
         };
         let Some(entry @ Entry { stage: Stage::Loading(_), .. }) = self.entities.get_mut(key) else { return };
+        // Only the node begins entities of such a kind, possibly in the next moment: that there is none is never kept.
+        if entity.is_absent() && key.kind().has_drawn_ids() && !entry.refuse_all_but_creation(&entity::absent(key)) {
+            self.entities.swap_remove(key);
+            return;
+        }
         let flight = Arc::clone(entity.flight());
         let address = entity.open(self.bounds.entity_events);
         let live = Live { address, flight, sent: 0, last_used: now, referenced: true };
@@ -278,6 +301,19 @@ impl Entry {
         Self { share: Admission::new(bounds.entity_events, bounds.entity_bytes), stage: Stage::Absent }
     }
 
+    /// Refuses what waits and cannot begin the entity; says whether anything is left.
+    fn refuse_all_but_creation(&mut self, rejection: &Rejection) -> bool {
+        let Stage::Loading(waiting) = &mut self.stage else { return true };
+        for deliver in std::mem::take(waiting) {
+            if deliver.command.may_create {
+                waiting.push_back(deliver);
+            } else {
+                deliver.completion.refuse(Refusal::Rejected(rejection.clone()));
+            }
+        }
+        !waiting.is_empty()
+    }
+
     fn live(&mut self) -> Option<&mut Live> {
         match &mut self.stage {
             Stage::Live(live) => Some(live),
@@ -288,13 +324,13 @@ impl Entry {
 
 impl Live {
     fn send(&mut self, deliver: Deliver, now: Duration) {
-        let Deliver { command, completion, .. } = deliver;
+        let Deliver { command, code_is_free, completion, .. } = deliver;
         self.last_used = now;
         self.referenced = true;
-        let reply = Box::new(move |outcome| completion.complete(outcome));
+        let reply = Box::new(move |said| completion.complete(said));
         // The mailbox has room for all that an entity may have in flight; if it closed in this very moment, the dropped
         // completion tells the sender to try again.
-        if self.address.try_send(Apply { command, reply }).is_ok() {
+        if self.address.try_send(Apply { command, code_is_free, reply }).is_ok() {
             self.sent += 1;
         }
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookyard::entity::{self, Action, State, ticket};
-use hookyard::event::{EntityKey, EventId, Kind, Position, Record, Timestamp};
+use hookyard::entity::{self, Action, Context, Draw, Ids, State, Verdict, ticket};
+use hookyard::event::{EntityKey, EventId, Kind, Name, Position, Record, Timestamp};
 use hookyard::faults::NoFaults;
 use hookyard::journal::{Draft, Journal, Limits, Log, Store, Submission};
 use serde_json::json;
@@ -128,20 +128,18 @@ fn fill(ground: &Ground, count: u64) -> impl Fn(u64) -> String + use<> {
 
 fn status_changed(entity: EntityKey, sequence: u64, key: String, at: Timestamp) -> Record {
     let action = Action::Ticket(ticket::Action::StatusChanged { status: "open".into(), reason: None });
-    let decided = State::new(Kind::Ticket).decide(&action, at, entity::Limits { items_max: 10 }).expect("taken");
+    let (ids, limits) = (Ids::after(0), entity::Limits { items_max: 10 });
+    let source = Name::from_static("support");
+    let context =
+        Context { key: &entity, source, at, received_at: at, code_is_free: true, limits, draw: Draw::new(&ids) };
+    let decided = State::new(Kind::Ticket).decide(&action, &context);
+    let Ok(Verdict::Accept(accepted)) = decided else { panic!("taken: {decided:?}") };
     Record {
-        at,
-        decided_at: at,
-        source: "support".into(),
-        entity,
         sequence: Some(sequence),
-        event_type: "status.changed".into(),
-        late: false,
         idempotency_key: Some(key),
         payload: "{}".into(),
-        change: decided.change.encode().into(),
-        failure: None,
-        reprocesses: None,
+        change: accepted.change.encode().into(),
+        ..Record::new("support", entity, "status.changed", at)
     }
 }
 

@@ -1,17 +1,15 @@
 //! `GET /api/v1/entities/…`: the entities of a kind, one with its state, and the timeline of one.
 
-use std::str;
+use std::borrow::Cow;
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::super::call::Call;
 use super::super::error::Error;
-use super::super::members::members;
 use super::super::query::Parameters;
 use super::super::{Edge, admin, answer};
 use super::{EventRef, List, event_id};
@@ -27,7 +25,7 @@ struct Entity<'a> {
     first_event: EventRef,
     last_event: EventRef,
     #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<Value>,
+    state: Option<Box<RawValue>>,
 }
 
 #[derive(Serialize)]
@@ -40,7 +38,7 @@ struct Entry<'a> {
     received_at: Timestamp,
     late: bool,
     event_id: String,
-    data: Option<&'a RawValue>,
+    data: Option<Cow<'a, RawValue>>,
 }
 
 /// `GET /api/v1/entities/{kind}`
@@ -127,30 +125,27 @@ fn view<'a>(key: &'a EntityKey, incarnation: Incarnation, first: &Stored, last: 
     }
 }
 
-fn state(key: &EntityKey, history: &History, edge: &Edge) -> Result<Value, Error> {
+fn state(key: &EntityKey, history: &History, edge: &Edge) -> Result<Box<RawValue>, Error> {
     let limits = entity::Limits { items_max: edge.config.entity.items_max };
     let state = entity::restore(key.kind(), &history.past, limits).map_err(|error| {
         tracing::error!(entity = %key, %error, "state could not be restored");
         Error::Internal
     })?;
-    Ok(state.to_json())
+    Ok(state.to_raw_json())
 }
 
 fn entry(incarnation: Incarnation, stored: &Stored) -> Entry<'_> {
     let record = &stored.record;
-    let payload = str::from_utf8(&record.payload).unwrap_or_default();
-    // A payload that is no JSON object has neither.
-    let [actor, data] = members(payload, ["actor", "data"]).unwrap_or_default();
     Entry {
         sequence: record.sequence,
         r#type: &record.event_type,
         summary: entity::summary(record.entity.kind(), &record.change),
-        actor,
+        actor: record.member("actor"),
         at: record.at,
         received_at: stored.received_at,
         late: record.late,
         event_id: event_id(incarnation, stored).to_string(),
-        data,
+        data: record.data(),
     }
 }
 
@@ -162,8 +157,10 @@ fn page(request: &HttpRequest) -> Result<PageRequest, Error> {
 
 fn known_kind(name: &str) -> Result<Kind, Error> {
     Kind::parse(name).ok_or_else(|| {
-        let names = Kind::ALL.map(Kind::as_str).join(", ");
-        Error::not_found(format!("there is no such kind of entity, these are: {names}"))
+        let names = Kind::BUILT_IN.map(Kind::as_str).join(", ");
+        Error::not_found(format!(
+            "there is no such kind of entity, these are: {names}, and custom:<name> for each name configured"
+        ))
     })
 }
 

@@ -1,6 +1,6 @@
 //! `GET /api/v1/events` and `/api/v1/events/{event_id}`: what became of each accepted event.
 
-use std::str;
+use std::borrow::Cow;
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path, Payload};
@@ -29,8 +29,8 @@ struct Event<'a> {
     error_message: Option<&'a str>,
     received_at: Timestamp,
     processing_at: Timestamp,
-    processed_at: Timestamp,
-    payload: Option<&'a RawValue>,
+    processed_at: Option<Timestamp>,
+    payload: Option<Cow<'a, RawValue>>,
 }
 
 #[derive(Serialize)]
@@ -40,7 +40,7 @@ struct EventEntity<'a> {
     sequence: Option<u64>,
 }
 
-/// What `status` asks for. No reader ever sees an event before it is decided, so two of the names find nothing.
+/// What `status` asks for. No reader ever sees an event before it is decided, so one of the names finds nothing.
 #[derive(Clone, Copy)]
 enum StatusFilter {
     Undecided,
@@ -49,7 +49,7 @@ enum StatusFilter {
 
 const STATUSES: [(&str, StatusFilter); 4] = [
     ("received", StatusFilter::Undecided),
-    ("processing", StatusFilter::Undecided),
+    ("processing", StatusFilter::Decided(Status::Processing)),
     ("completed", StatusFilter::Decided(Status::Completed)),
     ("failed", StatusFilter::Decided(Status::Failed)),
 ];
@@ -142,17 +142,19 @@ fn event(incarnation: Incarnation, view: &EventView) -> Event<'_> {
         entity: EventEntity {
             kind: received.entity.kind(),
             id: received.entity.id(),
-            sequence: decided.record.sequence,
+            sequence: received.sequence.or(decided.record.sequence),
         },
         status: match view.status {
+            Status::Processing => "processing",
             Status::Completed => "completed",
             Status::Failed => "failed",
         },
         code: failure.map(|failure| failure.code),
         error_message: failure.map(|failure| failure.message.as_str()),
         received_at: view.event.received_at,
-        processing_at: decided.record.decided_at,
-        processed_at: decided.committed_at,
-        payload: str::from_utf8(&received.payload).ok().and_then(|text| serde_json::from_str(text).ok()),
+        // What owes more is being processed from its own decision on.
+        processing_at: if received.owes { received.decided_at } else { decided.record.decided_at },
+        processed_at: (view.status != Status::Processing).then_some(decided.committed_at),
+        payload: received.payload_json(),
     }
 }

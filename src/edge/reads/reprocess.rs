@@ -1,5 +1,6 @@
 //! `POST /api/v1/events/{event_id}/reprocess`: one more attempt at an event that failed, from its stored payload.
 
+use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use tracing::Span;
@@ -7,7 +8,7 @@ use tracing::Span;
 use super::super::call::Call;
 use super::super::error::Error;
 use super::super::support::{self, Given, Verified};
-use super::super::{Edge, admin};
+use super::super::{Edge, admin, intake};
 use super::events;
 use crate::entity::Command;
 use crate::event::EventId;
@@ -35,14 +36,14 @@ async fn reprocess(request: &HttpRequest, id: &str, edge: &Edge, span: Span) -> 
     }
     let command = command(id, &view, edge, span)?;
     let entity = command.entity.clone();
-    let outcome = core.router.submit(command).await.map_err(refused)?;
-    Ok(support::accepted(id, &entity, &outcome))
+    let outcome = core.router.submit(command).await.map_err(|refusal| refused(refusal, id))?;
+    Ok(intake::accepted(StatusCode::ACCEPTED, "accepted", id, &entity, outcome.sequence))
 }
 
 /// The event's command again, by the rules of today. Its time stays what it was: an attempt makes nothing newer.
 fn command(id: EventId, view: &EventView, edge: &Edge, span: Span) -> Result<Command, Error> {
     let record = &view.event.record;
-    if record.source != support::SOURCE {
+    if record.source != support::SOURCE.as_str() {
         tracing::error!(source = record.source, event_id = %id, "event of an unknown source cannot be reprocessed");
         return Err(Error::Internal);
     }
@@ -58,11 +59,9 @@ fn command(id: EventId, view: &EventView, edge: &Edge, span: Span) -> Result<Com
     Ok(Command { at: Some(record.at), idempotency_key: Some(key), reprocesses: Some(id.position()), ..command })
 }
 
-fn refused(refusal: Refusal) -> Error {
+fn refused(refusal: Refusal, id: EventId) -> Error {
     match refusal {
         Refusal::Duplicate { .. } => Error::ReprocessedElsewhere,
-        Refusal::Overloaded => Error::Overloaded,
-        Refusal::Quarantined { retry_after } => Error::Quarantined { retry_after },
-        Refusal::Unknown => Error::Unknown,
+        other => Error::from_refusal(other, |position| EventId::new(id.incarnation(), position)),
     }
 }

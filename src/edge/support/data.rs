@@ -3,8 +3,8 @@
 use serde_json::value::RawValue;
 
 use super::super::fields::{Faults, present};
-use super::super::members::members;
 use crate::entity::ticket::{Action, PRIORITIES, STATUSES};
+use crate::event::members;
 
 /// The most tags that one event names.
 const TAGS_MAX: usize = 1_000;

@@ -5,15 +5,16 @@ use std::str;
 use serde_json::value::RawValue;
 use tracing::Span;
 
+use super::super::body::text;
 use super::super::error::Error;
 use super::super::fields::{Faults, present};
-use super::super::members::members;
 use super::SOURCE;
 use super::data;
 use super::signature::Verified;
 use crate::config::UnknownEntity;
 use crate::entity::ticket::EVENTS;
 use crate::entity::{Action, Command};
+use crate::event::members;
 use crate::event::{EntityKey, ID_MAX_BYTES, Kind, Timestamp, check_id};
 
 /// What is known of an event beside its body.
@@ -33,10 +34,10 @@ pub struct Given<'a> {
 /// # Errors
 /// [`Error::InvalidJson`], [`Error::UnknownEvent`], or [`Error::Invalid`] with every wrong field.
 pub fn decode(body: &Verified, given: Given<'_>, span: Span) -> Result<Command, Error> {
-    let text = str::from_utf8(body.body()).map_err(|_| Error::InvalidJson("body is not UTF-8".into()))?;
+    let text = text(body.body())?;
     let names = ["event", "support_uid", "idempotency_key", "timestamp", "data", "actor"];
     let [event, support_uid, idempotency_key, timestamp, data, actor] =
-        members(text, names).map_err(|error| invalid_json(&error))?;
+        members(text, names).map_err(|error| Error::not_json(&error))?;
     let mut faults = Faults::default();
     let event = event_name(event, &mut faults)?;
     let uid = faults.id("support_uid", support_uid);
@@ -49,17 +50,13 @@ pub fn decode(body: &Verified, given: Given<'_>, span: Span) -> Result<Command, 
         // Each of them noted a fault if it is missing.
         return Err(Error::Internal);
     };
+    let payload = body.body().clone();
     Ok(Command {
-        source: SOURCE,
-        entity,
-        action: Action::Ticket(action),
-        event_type: event,
         at,
         idempotency_key: Some(key),
-        payload: body.body().clone(),
         may_create: given.unknown_entity == UnknownEntity::Create,
-        reprocesses: None,
         span,
+        ..Command::new(SOURCE, entity, Action::Ticket(action), event, payload)
     })
 }
 
@@ -98,15 +95,6 @@ fn key(given: Option<&[u8]>, raw: Option<&RawValue>, faults: &mut Faults) -> Str
         faults.add("idempotency_key", problem);
     }
     key.unwrap_or_default().to_owned()
-}
-
-fn invalid_json(error: &serde_json::Error) -> Error {
-    // Its own words may repeat what was sent; where it was is enough.
-    Error::InvalidJson(if error.is_data() {
-        "body must be a JSON object".into()
-    } else {
-        format!("body is not valid JSON at line {} column {}", error.line(), error.column())
-    })
 }
 
 #[cfg(test)]

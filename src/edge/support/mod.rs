@@ -10,20 +10,18 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use actix_web::http::header::{HeaderMap, HeaderValue};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, dev};
 use bytes::Bytes;
-use serde::Serialize;
 
-use super::answer::{self, ENTITY_SEQUENCE, EVENT_ID};
+use super::answer;
 use super::call::Call;
 use super::error::Error;
 use super::limit::{Quota, Window};
-use super::{Edge, body};
+use super::{Edge, body, intake};
 use crate::config;
-use crate::entity::{Command, Outcome};
-use crate::event::{EntityKey, EventId, Timestamp};
+use crate::event::{Name, Timestamp};
 
 mod data;
 mod decode;
@@ -33,7 +31,7 @@ pub use decode::{Given, decode};
 pub use signature::{Verified, Verifier};
 
 /// The source's name, in records and logs.
-pub const SOURCE: &str = "support";
+pub const SOURCE: Name = Name::from_static("support");
 
 const API_KEY: &str = "x-crm-api-key";
 const SIGNATURE: &str = "x-crm-signature";
@@ -61,7 +59,7 @@ struct Authentic {
 /// Takes one event in.
 pub async fn receive(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
     let mut payload = payload.into_inner();
-    let call = Call::begin(&request, SOURCE);
+    let call = Call::begin(&request, SOURCE.as_str());
     let mut quota = None;
     let result = answer(&request, &mut payload, &edge, &call, &mut quota).await;
     let mut response = call.end(&request, payload, &edge, result);
@@ -88,51 +86,14 @@ async fn answer(
     let authentic = support.authenticate(key, headers, body, edge.clock.wall());
     let authentic = authentic.map_err(|error| edge.count_failure(request, error))?;
     *quota = support.admit(authentic.key, edge.clock.monotonic())?;
-    check_content_type(headers)?;
+    body::check_is_json(headers)?;
     let given = Given {
         idempotency_key: IDEMPOTENCY_KEYS.iter().find_map(|name| headers.get(*name)).map(HeaderValue::as_bytes),
         at: Some(authentic.at),
         unknown_entity: support.config.unknown_entity,
     };
     let command = decode(&authentic.body, given, call.span().clone())?;
-    submit(edge, command).await
-}
-
-/// Sends `command` on its way, and answers when it is durable.
-async fn submit(edge: &Edge, command: Command) -> Result<HttpResponse, Error> {
-    let core = edge.core()?;
-    let entity = command.entity.clone();
-    let event_id = |position| EventId::new(core.reads.incarnation(), position);
-    let outcome = core.router.submit(command).await.map_err(|refusal| Error::from_refusal(refusal, event_id))?;
-    Ok(accepted(event_id(outcome.position), &entity, &outcome))
-}
-
-#[derive(Serialize)]
-struct Accepted<'a> {
-    status: &'static str,
-    event_id: &'a str,
-    entity: AcceptedEntity<'a>,
-}
-
-#[derive(Serialize)]
-struct AcceptedEntity<'a> {
-    kind: &'static str,
-    id: &'a str,
-    sequence: Option<u64>,
-}
-
-/// The 202 of an event: `event_id` became `outcome` in `entity`.
-#[must_use]
-pub fn accepted(event_id: EventId, entity: &EntityKey, outcome: &Outcome) -> HttpResponse {
-    let event_id = event_id.to_string();
-    let entity = AcceptedEntity { kind: entity.kind().as_str(), id: entity.id(), sequence: outcome.sequence };
-    let body = Accepted { status: "accepted", event_id: &event_id, entity };
-    let mut response = answer::json(StatusCode::ACCEPTED, &body);
-    answer::write(response.headers_mut(), EVENT_ID, &event_id);
-    if let Some(sequence) = outcome.sequence {
-        response.headers_mut().insert(ENTITY_SEQUENCE, sequence.into());
-    }
-    response
+    intake::submit(edge, command, StatusCode::ACCEPTED).await
 }
 
 impl Support {
@@ -193,13 +154,4 @@ impl Support {
         let answer = window.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
         answer.map(Some).map_err(Error::RateLimited)
     }
-}
-
-/// JSON by any of its names; no content type counts as JSON.
-fn check_content_type(headers: &HeaderMap) -> Result<(), Error> {
-    let Some(given) = headers.get(CONTENT_TYPE) else { return Ok(()) };
-    let essence = given.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    let is_json = essence.eq_ignore_ascii_case(b"application/json")
-        || essence.len() > 5 && essence[essence.len() - 5..].eq_ignore_ascii_case(b"+json");
-    if is_json { Ok(()) } else { Err(Error::UnsupportedMediaType) }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::change::{Change, Effect};
-use super::field::Field;
 use super::state::{Message, State};
-use crate::entity::state::Limits;
+use crate::entity::field::Field;
+use crate::entity::verdict::Limits;
 
 impl State {
     /// Makes `change` part of the state; a late one leaves it as it is.

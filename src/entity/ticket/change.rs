@@ -8,8 +8,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::author::Author;
-use super::field::Micros;
 use super::state::{Assignee, Attachment, Breach, Rating};
+use crate::entity::field::Micros;
 
 /// The outcome of one event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -15,14 +15,23 @@ use std::sync::Arc;
 use super::Action;
 use super::author::Author;
 use super::change::{Change, Effect, Item};
-use super::field::Micros;
 use super::kept::{Fingerprint, Keyed};
 use super::state::{Assignee, Attachment, Breach, Message, Rating, State, TAGS_MAX};
-use crate::entity::state::Limits;
+use crate::entity::field::Micros;
+use crate::entity::verdict::{Acceptance, Context, Limits, Rejection, Verdict as Said};
 use crate::event::{Failure, Timestamp};
 
 /// Whether the event is late, and what it does.
 type Verdict = (bool, Effect);
+
+/// What `action` does to the ticket `state`.
+///
+/// # Errors
+/// [`Rejection`] with status 404 for an update or a deletion of a message that does not exist.
+pub fn decide(state: &State, action: &Action, context: &Context<'_>) -> Result<Said<Change>, Rejection> {
+    let change = state.decide(action, context.at, context.limits)?;
+    Ok(Said::Accept(Acceptance { late: change.late(), ..Acceptance::new(change) }))
+}
 
 impl State {
     /// What `action` does to this ticket, given the event's own time `at`. Changes nothing by itself.

@@ -5,7 +5,6 @@ mod apply;
 mod author;
 mod change;
 mod decide;
-mod field;
 mod kept;
 #[cfg(test)]
 mod properties;
@@ -16,5 +15,6 @@ mod tests;
 
 pub use action::{Action, EVENTS, PRIORITIES, STATUSES};
 pub use change::Change;
+pub use decide::decide;
 pub use state::State;
 pub use summary::summary;

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Action, STATUSES, summary};
-use crate::entity::state::{self, Limits, restore};
+use crate::entity::state::tests::ask_within;
+use crate::entity::state::{self, restore};
+use crate::entity::verdict::{Limits, Verdict};
 use crate::event::{Kind, Timestamp};
 
 /// Few different ids, texts and times, so that events meet.
@@ -119,9 +121,9 @@ fn live(events: &[(Timestamp, Action)], limits: Limits) -> (state::State, Vec<Ve
     let mut stored = Vec::new();
     for (at, action) in events {
         let action = crate::entity::Action::Ticket(action.clone());
-        if let Ok(decision) = ticket.decide(&action, *at, limits) {
-            ticket.apply(&decision.change, limits);
-            stored.push(decision.change.encode());
+        if let Ok(Verdict::Accept(acceptance)) = ask_within(limits, &ticket, *at, &action) {
+            ticket.apply(&acceptance.change, limits);
+            stored.push(acceptance.change.encode());
         }
     }
     (ticket, stored)
@@ -171,7 +173,7 @@ proptest! {
 
     #[test]
     fn no_state_outgrows_its_limits_and_no_id_is_there_twice(events in any_events(), limits in any_limits()) {
-        let (state::State::Ticket(ticket), _) = live(&events, limits);
+        let (state::State::Ticket(ticket), _) = live(&events, limits) else { panic!("a ticket") };
         let remembered_max = limits.items_max * 8;
         for (items, remembered) in [ticket.messages.sizes(), ticket.attachments.sizes(), ticket.sla_breaches.sizes()] {
             prop_assert!(items <= limits.items_max);
@@ -191,7 +193,7 @@ proptest! {
     #[test]
     fn a_late_change_leaves_the_state_as_it_was(events in any_events(), at in any_at(), action in any_action()) {
         let limits = Limits { items_max: 4 };
-        let (state::State::Ticket(mut ticket), _) = live(&events, limits);
+        let (state::State::Ticket(mut ticket), _) = live(&events, limits) else { panic!("a ticket") };
         if let Ok(change) = ticket.decide(&action, at, limits) {
             prop_assert!(!summary(&change).is_empty());
             let before = ticket.clone();

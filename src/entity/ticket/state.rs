@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::author::Author;
-use super::field::{Field, Micros};
 use super::kept::{Fingerprint, Kept, Keyed};
+use crate::entity::field::{Field, Micros};
 use crate::event::Timestamp;
 
 /// The most tags a ticket holds; far more than a person can use, few enough to be written out with each change of them.

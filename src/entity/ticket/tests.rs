@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{Action, Change, State, summary};
-use crate::entity::state::{self, Limits};
+use crate::entity::state;
+use crate::entity::verdict::Limits;
 use crate::event::{Failure, Kind, Timestamp};
 
 const LIMITS: Limits = Limits { items_max: 3 };
@@ -360,7 +361,8 @@ fn events_microseconds_apart_are_told_apart_after_a_restart() {
     let mut live = State::default();
     take(&mut live, 1_500, &status("open"));
     let bytes = state::State::Ticket(live).snapshot();
-    let state::State::Ticket(mut restored) = state::State::from_snapshot(Kind::Ticket, &bytes).expect("readable");
+    let restored = state::State::from_snapshot(Kind::Ticket, &bytes).expect("readable");
+    let state::State::Ticket(mut restored) = restored else { panic!("a ticket") };
     assert!(take(&mut restored, 1_499, &status("closed")).late());
 }
 

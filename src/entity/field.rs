@@ -8,7 +8,7 @@ use crate::event::Timestamp;
 /// of one millisecond could no longer be told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Micros(i64);
+pub(in crate::entity) struct Micros(i64);
 
 impl From<Timestamp> for Micros {
     fn from(time: Timestamp) -> Self {
@@ -24,24 +24,24 @@ impl From<Micros> for Timestamp {
 
 /// A value and the own time of the event that gave it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Field<T> {
-    pub(super) value: T,
+pub(in crate::entity) struct Field<T> {
+    pub(in crate::entity) value: T,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     at: Option<Micros>,
 }
 
 impl<T> Field<T> {
     /// The value a ticket begins with; no event is late for it.
-    pub(super) const fn initial(value: T) -> Self {
+    pub(in crate::entity) const fn initial(value: T) -> Self {
         Self { value, at: None }
     }
 
-    pub(super) const fn given(value: T, at: Micros) -> Self {
+    pub(in crate::entity) const fn given(value: T, at: Micros) -> Self {
         Self { value, at: Some(at) }
     }
 
     /// Whether an event of `at` is older than what gave the value; an equal time is not.
-    pub(super) fn is_late(&self, at: Micros) -> bool {
+    pub(in crate::entity) fn is_late(&self, at: Micros) -> bool {
         self.at.is_some_and(|seen| at < seen)
     }
 }

@@ -1,0 +1,195 @@
+//! An entity of which nothing is known but its fields: of each field the newest value counts, by the events' own times.
+//!
+//! ```text
+//! at 10:00 {"name": "Acme", "city": "Lyon"}    at 09:00 {"city": "Paris", "size": 12} (late for `city` only)
+//!          └──────────> name: Acme, city: Lyon, size: 12 <────────────┘
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::field::{Field, Micros};
+use super::verdict::{Acceptance, Context, Limits, Rejection, Verdict};
+
+/// The longest text of a value that a state keeps, in bytes; of a longer one it keeps `null`, and the event the rest.
+const VALUE_MAX_BYTES: usize = 16 * 1024;
+/// The longest name of a field that a state keeps.
+const NAME_MAX_BYTES: usize = 256;
+
+/// The field that says that the entity was deleted.
+const DELETED: &str = "deleted";
+
+/// What an event asks for.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Takes over these fields.
+    Merge {
+        /// Each field's name and JSON text.
+        fields: Vec<(String, Json)>,
+    },
+    /// Takes over these fields and says that the entity is gone.
+    Delete {
+        /// Each field's name and JSON text.
+        fields: Vec<(String, Json)>,
+    },
+}
+
+/// The text of a JSON value, kept as it was sent, so that no digit of a number is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Json(Arc<str>);
+
+impl Json {
+    /// The text of `raw`; `null` if it is too long for a state.
+    #[must_use]
+    pub fn new(raw: &RawValue) -> Self {
+        Self(if raw.get().len() > VALUE_MAX_BYTES { "null".into() } else { raw.get().into() })
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(|raw| Self(raw.get().into()))
+    }
+}
+
+/// The fields, each with the time of the event that gave it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    fields: BTreeMap<Arc<str>, Field<Json>>,
+}
+
+/// The fields that an event set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    at: Micros,
+    set: BTreeMap<Arc<str>, Json>,
+    /// How many of its fields were older than what the entity had.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    late: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// Takes over each field that is not older than what the entity has. Never refuses.
+///
+/// # Errors
+/// None; the signature is that of every kind.
+pub fn decide(state: &State, action: &Action, context: &Context<'_>) -> Result<Verdict<Change>, Rejection> {
+    let at = Micros::from(context.at);
+    let (fields, deleted) = match action {
+        Action::Merge { fields } => (fields, None),
+        Action::Delete { fields } => (fields, Some((DELETED.to_owned(), Json("true".into())))),
+    };
+    let mut change = Change { at, set: BTreeMap::new(), late: 0 };
+    let mut room = context.limits.items_max.saturating_sub(state.fields.len());
+    // The node's own word comes first, so that it has room.
+    for (name, value) in deleted.iter().chain(fields) {
+        let known = state.fields.get(name.as_str());
+        if known.is_some_and(|field| field.is_late(at)) {
+            change.late += 1;
+        } else if known.is_some() || change.set.contains_key(name.as_str()) {
+            change.set.insert(name.as_str().into(), value.clone());
+        } else if name.len() <= NAME_MAX_BYTES && room > 0 {
+            room -= 1;
+            change.set.insert(name.as_str().into(), value.clone());
+        }
+    }
+    let late = change.late > 0;
+    Ok(Verdict::Accept(Acceptance { late, ..Acceptance::new(change) }))
+}
+
+/// `3 fields set`, and how many were too old.
+#[must_use]
+pub fn summary(change: &Change) -> String {
+    let set = match change.set.len() {
+        1 => "1 field set".to_owned(),
+        count => format!("{count} fields set"),
+    };
+    if change.late > 0 { format!("{set}, {} older than what was there", change.late) } else { set }
+}
+
+impl State {
+    /// Makes `change` part of the state.
+    pub fn apply(&mut self, change: &Change, _limits: Limits) {
+        for (name, value) in &change.set {
+            self.fields.insert(Arc::clone(name), Field::given(value.clone(), change.at));
+        }
+    }
+
+    /// The fields by their names.
+    #[must_use]
+    pub fn to_json(&self) -> impl Serialize {
+        self.fields.iter().map(|(name, field)| (name, &field.value)).collect::<BTreeMap<_, _>>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::entity::state::tests::take;
+    use crate::entity::{self, State as AnyState};
+    use crate::event::Kind;
+
+    fn fields(text: &str) -> Vec<(String, Json)> {
+        let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).expect("an object");
+        fields.iter().map(|(name, value)| (name.clone(), Json::new(value))).collect()
+    }
+
+    fn merge(text: &str) -> entity::Action {
+        entity::Action::Generic(Action::Merge { fields: fields(text) })
+    }
+
+    #[test]
+    fn of_each_field_the_newest_value_counts() {
+        let mut state = AnyState::new(Kind::Person);
+        assert!(!take(&mut state, 10, &merge(r#"{"name": "Acme", "city": "Lyon"}"#)).late);
+        assert!(take(&mut state, 9, &merge(r#"{"city": "Paris", "size": 12}"#)).late);
+        assert_eq!(state.to_json(), json!({"name": "Acme", "city": "Lyon", "size": 12}));
+        assert!(!take(&mut state, 10, &merge(r#"{"city": "Nice"}"#)).late, "an equal time is not late");
+        assert_eq!(state.to_json()["city"], "Nice");
+    }
+
+    #[test]
+    fn a_deletion_is_seen_and_can_be_taken_back() {
+        let mut state = AnyState::new(Kind::Person);
+        take(&mut state, 1, &merge(r#"{"name": "Acme"}"#));
+        take(&mut state, 2, &entity::Action::Generic(Action::Delete { fields: fields(r#"{"deleted": 0}"#) }));
+        assert_eq!(state.to_json(), json!({"name": "Acme", "deleted": 0}), "the sender's own word wins");
+        take(&mut state, 3, &entity::Action::Generic(Action::Delete { fields: Vec::new() }));
+        assert_eq!(state.to_json()["deleted"], true);
+    }
+
+    #[test]
+    fn digits_are_kept_and_what_is_too_long_is_null() {
+        let mut state = AnyState::new(Kind::Task);
+        let long = format!(r#"{{"price": 50000.00, "id": 12345678901234567890123, "note": "{}"}}"#, "x".repeat(20_000));
+        take(&mut state, 1, &merge(&long));
+        let snapshot = String::from_utf8(state.snapshot()[1..].to_vec()).expect("JSON");
+        assert!(snapshot.contains("50000.00") && snapshot.contains("12345678901234567890123"), "{snapshot}");
+        assert_eq!(state.to_json()["note"], json!(null));
+    }
+
+    #[test]
+    fn fields_beyond_the_limit_are_left_out() {
+        let mut state = AnyState::new(Kind::Task);
+        let many: Vec<_> = (0..9).map(|n| format!(r#""f{n}": {n}"#)).collect();
+        take(&mut state, 1, &merge(&format!("{{{}}}", many.join(","))));
+        assert_eq!(state.to_json().as_object().map(serde_json::Map::len), Some(3));
+        take(&mut state, 2, &merge(r#"{"f0": "new", "g": 1}"#));
+        assert_eq!(state.to_json(), json!({"f0": "new", "f1": 1, "f2": 2}));
+    }
+}

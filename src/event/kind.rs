@@ -1,0 +1,149 @@
+//! What sort of thing an entity is.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::Name;
+
+/// What precedes the name in a kind that the configuration makes.
+const CUSTOM: &str = "custom:";
+
+/// The longest name of a kind that the configuration makes, in bytes.
+const NAME_MAX_BYTES: usize = 64;
+
+/// What sort of thing an entity is; each kind has its own state and rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A support ticket.
+    Ticket,
+    /// An inquiry that is not a lead yet.
+    PreLead,
+    /// A lead.
+    Lead,
+    /// What a won lead becomes.
+    Customer,
+    /// A lead of Contact2Sale.
+    C2sLead,
+    /// A conversation of a business account with one counterpart.
+    Conversation,
+    /// An organisation of the CRM.
+    Organisation,
+    /// A person of the CRM.
+    Person,
+    /// A task of the CRM.
+    Task,
+    /// A mandate of the CRM.
+    Mandat,
+    /// An interaction of the CRM.
+    Interaction,
+    /// Of a configured source or a declared event: the whole name, `custom:` included.
+    Custom(Name),
+}
+
+impl Kind {
+    /// Every kind that needs no configuration.
+    pub const BUILT_IN: [Self; 11] = [
+        Self::Ticket,
+        Self::PreLead,
+        Self::Lead,
+        Self::Customer,
+        Self::C2sLead,
+        Self::Conversation,
+        Self::Organisation,
+        Self::Person,
+        Self::Task,
+        Self::Mandat,
+        Self::Interaction,
+    ];
+
+    /// The kind `custom:<name>`; `None` if `name` is not 1 to 64 of a–z, 0–9, `_` and `-`. Kept for ever: for names that
+    /// are configured or stored.
+    #[must_use]
+    pub fn custom(name: &str) -> Option<Self> {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+        let fits = (1..=NAME_MAX_BYTES).contains(&name.len()) && name.bytes().all(plain);
+        fits.then(|| Self::Custom(Name::intern(&format!("{CUSTOM}{name}"))))
+    }
+
+    /// The kind's name on the wire and in store keys.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ticket => "ticket",
+            Self::PreLead => "pre_lead",
+            Self::Lead => "lead",
+            Self::Customer => "customer",
+            Self::C2sLead => "c2s_lead",
+            Self::Conversation => "conversation",
+            Self::Organisation => "organisation",
+            Self::Person => "person",
+            Self::Task => "task",
+            Self::Mandat => "mandat",
+            Self::Interaction => "interaction",
+            Self::Custom(name) => name.as_str(),
+        }
+    }
+
+    /// The kind of that name, as far as this process has met it.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let built_in = Self::BUILT_IN.into_iter().find(|kind| kind.as_str() == name);
+        built_in.or_else(|| name.starts_with(CUSTOM).then(|| Name::known(name).map(Self::Custom))?)
+    }
+
+    /// The kind of that name in a store, where a kind may stand whose source is no longer configured.
+    #[must_use]
+    pub fn from_store(name: &str) -> Option<Self> {
+        Self::parse(name).or_else(|| Self::custom(name.strip_prefix(CUSTOM)?))
+    }
+
+    /// Whether the node itself gives entities of this kind their ids, which are numbers and never used twice.
+    #[must_use]
+    pub const fn has_drawn_ids(self) -> bool {
+        matches!(self, Self::PreLead | Self::Lead | Self::Customer)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::from_store(&name).ok_or_else(|| de::Error::custom("expected the name of a kind"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_one_name_that_leads_back_to_it() {
+        for kind in Kind::BUILT_IN {
+            assert_eq!(Kind::parse(kind.as_str()), Some(kind));
+        }
+        let made = Kind::custom("billing-eu_2").expect("a name");
+        assert_eq!(made.as_str(), "custom:billing-eu_2");
+        assert_eq!(Kind::parse("custom:billing-eu_2"), Some(made));
+    }
+
+    #[test]
+    fn a_request_cannot_make_a_kind_but_a_store_can_hold_one() {
+        assert_eq!(Kind::parse("custom:never-configured"), None);
+        assert_eq!(Kind::from_store("custom:once-configured"), Kind::custom("once-configured"));
+        for wrong in ["", "Upper", "a.b", "a:b", "ä", &"x".repeat(65)] {
+            assert_eq!(Kind::custom(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Names that the configuration gives: few, used everywhere, and kept for as long as the process lives.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Mutex, PoisonError};
+
+/// An interned name, such as that of a source. Copied freely, compared by its text.
+///
+/// Each distinct text is kept for ever: make names of what is configured or stored, never of what a request says.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(&'static str);
+
+static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+
+impl Name {
+    /// A name known when the program was written.
+    #[must_use]
+    pub const fn from_static(text: &'static str) -> Self {
+        Self(text)
+    }
+
+    /// The name `text`, kept from now on.
+    #[must_use]
+    pub fn intern(text: &str) -> Self {
+        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = names.get(text) {
+            return Self(known);
+        }
+        let kept = Box::leak(text.into());
+        names.insert(kept);
+        Self(kept)
+    }
+
+    /// The name `text`, if it was interned before.
+    #[must_use]
+    pub fn known(text: &str) -> Option<Self> {
+        NAMES.lock().unwrap_or_else(PoisonError::into_inner).get(text).map(|known| Self(known))
+    }
+
+    /// Its text.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+impl Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_known_once_it_was_interned() {
+        assert_eq!(Name::known("of this test only"), None);
+        let name = Name::intern("of this test only");
+        assert_eq!(Name::known("of this test only"), Some(name));
+        assert!(std::ptr::eq(Name::intern("of this test only").as_str(), name.as_str()), "kept once");
+        assert_eq!(Name::from_static("of this test only"), name, "compared by text");
+    }
+}

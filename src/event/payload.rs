@@ -1,0 +1,95 @@
+//! What readers and subscribers see of a payload, whatever shape it came in.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::str;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{Record, Shape, members};
+
+/// A field of a form: most are there once.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Field<'a> {
+    One(Cow<'a, str>),
+    Many(Vec<Cow<'a, str>>),
+}
+
+/// The text of a JSON object with the fields of a form (`application/x-www-form-urlencoded`, WHATWG URL standard, 5.1), each
+/// a string; one that is there several times is a list of strings.
+#[must_use]
+pub fn form_to_json(form: &[u8]) -> String {
+    let mut fields: BTreeMap<Cow<'_, str>, Field<'_>> = BTreeMap::new();
+    for (name, value) in form_urlencoded::parse(form) {
+        match fields.get_mut(&name) {
+            None => drop(fields.insert(name, Field::One(value))),
+            Some(Field::Many(values)) => values.push(value),
+            Some(field) => {
+                let first = std::mem::replace(field, Field::Many(Vec::new()));
+                if let (Field::One(first), Field::Many(values)) = (first, field) {
+                    values.extend([first, value]);
+                }
+            }
+        }
+    }
+    serde_json::to_string(&fields).expect("strings have a JSON text")
+}
+
+impl Record {
+    /// The payload as JSON; `None` if it is none, which only a damaged store has.
+    #[must_use]
+    pub fn payload_json(&self) -> Option<Cow<'_, RawValue>> {
+        match self.shape {
+            Shape::Envelope | Shape::Bare => serde_json::from_slice(&self.payload).ok().map(Cow::Borrowed),
+            Shape::Form => RawValue::from_string(form_to_json(&self.payload)).ok().map(Cow::Owned),
+        }
+    }
+
+    /// The event's data; `None` if it has none.
+    #[must_use]
+    pub fn data(&self) -> Option<Cow<'_, RawValue>> {
+        match self.shape {
+            Shape::Envelope => self.member("data").map(Cow::Borrowed),
+            Shape::Bare | Shape::Form => self.payload_json(),
+        }
+    }
+
+    /// A member of an envelope beside its data.
+    #[must_use]
+    pub fn member(&self, name: &'static str) -> Option<&RawValue> {
+        if self.shape != Shape::Envelope {
+            return None;
+        }
+        let [member] = members(str::from_utf8(&self.payload).ok()?, [name]).ok()?;
+        member
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{EntityKey, Kind, Timestamp};
+
+    fn record(shape: Shape, payload: &'static str) -> Record {
+        let key = EntityKey::numbered(Kind::Ticket, 1);
+        Record { shape, payload: payload.into(), ..Record::new("test", key, "x.y", Timestamp::from_micros(0)) }
+    }
+
+    #[test]
+    fn data_is_found_in_every_shape() {
+        let data = |shape, payload| record(shape, payload).data().map(|data| data.get().to_owned());
+        assert_eq!(data(Shape::Envelope, r#"{"event": "a", "data": {"b": 1.50}}"#).as_deref(), Some(r#"{"b": 1.50}"#));
+        assert_eq!(data(Shape::Envelope, "{}"), None);
+        assert_eq!(data(Shape::Bare, r#"[{"b": 1}]"#).as_deref(), Some(r#"[{"b": 1}]"#));
+        assert_eq!(data(Shape::Form, "b=1+2&a=%C3%A4&b=3").as_deref(), Some(r#"{"a":"ä","b":["1 2","3"]}"#));
+        assert_eq!(data(Shape::Bare, "no JSON"), None);
+    }
+
+    #[test]
+    fn a_member_is_found_in_an_envelope_only() {
+        assert_eq!(record(Shape::Envelope, r#"{"user_id": 12}"#).member("user_id").map(RawValue::get), Some("12"));
+        assert!(record(Shape::Bare, r#"{"user_id": 12}"#).member("user_id").is_none());
+    }
+}
