@@ -13,8 +13,8 @@ use crate::config::{Config, DevSecrets, Draft, Problems, Purpose};
 mod check;
 mod dev;
 mod logging;
+mod openapi;
 mod rebuild;
-mod samples;
 mod secret;
 mod send;
 mod serve;
@@ -38,6 +38,7 @@ enum Command {
     #[command(subcommand)]
     Secret(secret::Secret),
     Rebuild(rebuild::Rebuild),
+    Openapi(openapi::OpenApi),
 }
 
 /// Which configuration a command works with.
@@ -113,6 +114,8 @@ pub fn main() -> ExitCode {
     let mut out = io::stdout();
     match run(cli.command, &mut out) {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the output has seen enough, as in `hookyard openapi | head`.
+        Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             // As above.
             let _ = writeln!(io::stderr(), "error: {}", chain(&error));
@@ -128,6 +131,7 @@ fn run(command: Command, out: &mut impl Write) -> Result<(), Error> {
         Command::Send(send) => send.run(out),
         Command::Secret(secret) => secret.run(out),
         Command::Rebuild(rebuild) => rebuild.run(out),
+        Command::Openapi(openapi) => openapi.run(out),
     }
 }
 

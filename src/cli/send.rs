@@ -9,10 +9,10 @@ use clap::builder::PossibleValuesParser;
 use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::{dev, samples, secret};
+use super::{dev, secret};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Draft, Purpose, Secret};
-use crate::edge::support::signature;
+use crate::edge::support::{samples, signature};
 use crate::entity::ticket::EVENTS;
 use crate::event::Timestamp;
 

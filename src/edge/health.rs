@@ -5,7 +5,9 @@ use actix_web::http::header::RETRY_AFTER;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use serde_json::json;
 
+use super::docs::endpoint::Endpoint;
 use super::{Edge, answer, unread};
 
 #[derive(Serialize)]
@@ -34,4 +36,21 @@ fn readiness(edge: &Edge) -> HttpResponse {
     let mut response = answer::uncached(StatusCode::SERVICE_UNAVAILABLE, &health);
     response.headers_mut().insert(RETRY_AFTER, 1_u32.into());
     response
+}
+
+/// What the description of the API says of them.
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    let get = |path, summary: &str| Endpoint::get("Node", path, summary);
+    vec![
+        get("/healthz", "Is the process alive?").about("Also at `/health`.").answers(
+            200,
+            "It is.",
+            json!({"status": "ok"}),
+        ),
+        get("/readyz", "Does the node take events?").answers(200, "It does.", json!({"status": "ready"})).answers(
+            503,
+            "It does not, and says why.",
+            json!({"status": "not_ready", "reason": "the store is being opened"}),
+        ),
+    ]
 }

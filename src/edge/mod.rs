@@ -6,7 +6,7 @@
 //! | `/api/v1/entities/{kind}`, `…/{id}`, `…/{id}/timeline` | GET | the admin |
 //! | `/api/v1/events`, `…/{event_id}` | GET | the admin |
 //! | `/api/v1/events/{event_id}/reprocess` | POST | the admin |
-//! | `/healthz`, `/readyz` | GET | anyone |
+//! | `/healthz`, `/readyz`, `/docs`, `/openapi.json` | GET | anyone |
 
 use std::io;
 use std::net::{IpAddr, TcpListener};
@@ -24,6 +24,7 @@ mod admin;
 mod answer;
 pub mod body;
 mod call;
+pub mod docs;
 pub mod error;
 pub mod fields;
 mod gate;

@@ -8,7 +8,7 @@ use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Respo
 
 use super::call::Call;
 use super::error::Error;
-use super::{Edge, health, reads, support};
+use super::{Edge, docs, health, reads, support};
 use crate::config::Config;
 
 /// The name that requests for nothing of ours have in logs.
@@ -28,6 +28,10 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
         get(service, path, health::alive);
     }
     get(service, "/readyz", health::ready);
+    get(service, "/openapi.json", docs::openapi);
+    get(service, "/docs", docs::page);
+    get(service, "/docs/", docs::page);
+    get(service, "/docs/{file}", docs::asset);
     for end in ["", "/"] {
         get(service, &format!("/api/v1/entities/{{kind}}{end}"), reads::entities::list);
         get(service, &format!("/api/v1/entities/{{kind}}/{{id}}{end}"), reads::entities::show);

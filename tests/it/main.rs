@@ -4,6 +4,7 @@
 mod answers;
 mod commands;
 mod crashes;
+mod docs;
 mod duplicates;
 mod durability;
 mod failures;

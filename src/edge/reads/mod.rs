@@ -8,6 +8,9 @@ use crate::projection::{PageRequest, Stored};
 pub(super) mod entities;
 pub(super) mod events;
 pub(super) mod reprocess;
+mod spec;
+
+pub(super) use spec::endpoints;
 
 /// One page of a list.
 #[derive(Debug, Serialize)]

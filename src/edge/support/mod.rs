@@ -25,10 +25,13 @@ use crate::event::{Name, Timestamp};
 
 mod data;
 mod decode;
+pub mod samples;
 pub mod signature;
+mod spec;
 
 pub use decode::{Given, decode};
 pub use signature::{Verified, Verifier};
+pub(super) use spec::endpoints;
 
 /// The source's name, in records and logs.
 pub const SOURCE: Name = Name::from_static("support");

@@ -1,4 +1,4 @@
-//! One sample of the `data` of each event, so that every event can be sent from the command line.
+//! One sample of the `data` of each event, for the description of the API and for sending one from the command line.
 //!
 //! They tell one story: the message that is created is the one that is updated and deleted later.
 
@@ -27,7 +27,8 @@ const SAMPLES: [(&str, &str); 12] = [
 ];
 
 /// The sample `data` of `event`, or `None` if there is no such event.
-pub(super) fn data(event: &str) -> Option<Value> {
+#[must_use]
+pub fn data(event: &str) -> Option<Value> {
     let (_, text) = SAMPLES.iter().find(|(name, _)| *name == event)?;
     Some(serde_json::from_str(text).expect("a test parses every sample"))
 }

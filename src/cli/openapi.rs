@@ -1,0 +1,18 @@
+//! `hookyard openapi`: the description of the API, for tools that make clients or pages of it.
+
+use std::io::Write;
+
+use crate::edge::docs::spec;
+
+/// Print the OpenAPI 3.1 description of the API as JSON
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  hookyard openapi > openapi.json")]
+pub(super) struct OpenApi {}
+
+impl OpenApi {
+    pub(super) fn run(self, out: &mut impl Write) -> Result<(), super::Error> {
+        let text = serde_json::to_string_pretty(&spec()).map_err(std::io::Error::from)?;
+        writeln!(out, "{text}")?;
+        Ok(())
+    }
+}

@@ -1,0 +1,350 @@
+//! One endpoint as the description shows it: what it takes, what it answers and what it refuses, each with an example.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use utoipa::openapi::example::{Example, ExampleBuilder};
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::security::SecurityRequirement;
+use utoipa::openapi::{ContentBuilder, HttpMethod, Ref, RefOr, Required, Response, ResponseBuilder};
+
+/// Where the shape of every error is described.
+pub(in crate::edge) const ERROR: &str = "Error";
+
+const JSON: &str = "application/json";
+
+/// Who may call an endpoint: the security schemes of the description.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::edge) enum Access {
+    /// Anyone.
+    Open,
+    /// The admin's bearer token.
+    Admin,
+    /// These schemes together.
+    Signed(&'static [&'static str]),
+}
+
+/// What an endpoint is, built up piece by piece.
+pub(in crate::edge) struct Endpoint {
+    method: HttpMethod,
+    path: String,
+    tag: &'static str,
+    summary: String,
+    description: String,
+    access: Access,
+    parameters: Vec<Parameter>,
+    requests: Vec<(String, Value)>,
+    required: &'static [&'static str],
+    free: &'static [&'static str],
+    media_type: &'static str,
+    answers: BTreeMap<u16, Vec<Answer>>,
+}
+
+struct Answer {
+    name: String,
+    description: String,
+    example: Option<Value>,
+    media_type: &'static str,
+    headers: &'static [(&'static str, &'static str)],
+}
+
+impl Endpoint {
+    pub(in crate::edge) fn get(tag: &'static str, path: &str, summary: impl Into<String>) -> Self {
+        Self::new(HttpMethod::Get, tag, path, summary)
+    }
+
+    pub(in crate::edge) fn post(tag: &'static str, path: &str, summary: impl Into<String>) -> Self {
+        Self::new(HttpMethod::Post, tag, path, summary)
+    }
+
+    fn new(method: HttpMethod, tag: &'static str, path: &str, summary: impl Into<String>) -> Self {
+        Self {
+            method,
+            path: path.to_owned(),
+            tag,
+            summary: summary.into(),
+            description: String::new(),
+            access: Access::Open,
+            parameters: Vec::new(),
+            requests: Vec::new(),
+            required: &[],
+            free: &[],
+            media_type: JSON,
+            answers: BTreeMap::new(),
+        }
+    }
+
+    /// What there is to say beyond the summary, in Markdown.
+    pub(in crate::edge) fn about(mut self, description: impl Into<String>) -> Self {
+        self.description = description.into();
+        self
+    }
+
+    /// Who may call it. What others are answered comes with it.
+    pub(in crate::edge) fn access(mut self, access: Access) -> Self {
+        self.access = access;
+        match access {
+            Access::Admin => self.refuses(401, "unauthorized", "a valid bearer token is required").refuses(
+                429,
+                "rate_limited",
+                "rate limit of 100 a minute is used up",
+            ),
+            Access::Open | Access::Signed(_) => self,
+        }
+    }
+
+    /// A part of the path.
+    pub(in crate::edge) fn part(self, name: &str, description: &str, example: impl Into<Value>) -> Self {
+        self.parameter(ParameterIn::Path, name, Required::True, description, example.into())
+    }
+
+    /// An optional parameter of the query.
+    pub(in crate::edge) fn query(self, name: &str, description: &str, example: impl Into<Value>) -> Self {
+        self.parameter(ParameterIn::Query, name, Required::False, description, example.into())
+    }
+
+    /// A header that is not about who calls.
+    pub(in crate::edge) fn header(self, name: &str, description: &str, example: impl Into<Value>) -> Self {
+        self.parameter(ParameterIn::Header, name, Required::False, description, example.into())
+    }
+
+    /// The parameters of every list.
+    pub(in crate::edge) fn paged(self) -> Self {
+        self.query("page", "Which page, from 1.", 1).query("page_size", "Items on a page, at most 100.", 20)
+    }
+
+    /// A body that it takes, with a name for it.
+    pub(in crate::edge) fn takes(mut self, name: impl Into<String>, example: Value) -> Self {
+        self.requests.push((name.into(), example));
+        self
+    }
+
+    /// The members that its body must have.
+    pub(in crate::edge) fn requires(mut self, members: &'static [&'static str]) -> Self {
+        self.required = members;
+        self
+    }
+
+    /// The members of its answers that hold whatever a sender or a kind of entity puts there.
+    pub(in crate::edge) fn free(mut self, members: &'static [&'static str]) -> Self {
+        self.free = members;
+        self
+    }
+
+    /// An answer with JSON in it.
+    pub(in crate::edge) fn answers(self, status: u16, description: &str, example: Value) -> Self {
+        self.answer(status, description, description, Some(example), &[])
+    }
+
+    /// The same, with headers and what they say.
+    pub(in crate::edge) fn answers_with(
+        self,
+        status: u16,
+        description: &str,
+        example: Value,
+        headers: &'static [(&'static str, &'static str)],
+    ) -> Self {
+        self.answer(status, description, description, Some(example), headers)
+    }
+
+    /// A refusal: its code, and what its `detail` may say.
+    pub(in crate::edge) fn refuses(self, status: u16, code: &str, detail: &str) -> Self {
+        let example = json!({"detail": detail, "code": code});
+        self.answer(status, &format!("{code}: {detail}"), detail, Some(example), &[])
+    }
+
+    /// The refusal of wrong fields, of which `field` is one.
+    pub(in crate::edge) fn refuses_field(self, field: &str, detail: &str) -> Self {
+        let errors = json!([{"field": field, "detail": detail}]);
+        let example = json!({"detail": detail, "code": "validation_failed", "errors": errors});
+        self.answer(400, "validation_failed", "Every wrong or missing field is named.", Some(example), &[])
+    }
+
+    /// What every endpoint that takes JSON refuses.
+    pub(in crate::edge) fn refuses_bodies(self) -> Self {
+        self.refuses(400, "invalid_json", "body is not valid JSON at line 1 column 5")
+            .refuses(413, "body_too_large", "body is larger than 1000000 bytes")
+            .refuses(415, "unsupported_media_type", "Content-Type must be application/json")
+    }
+
+    /// What every endpoint that takes events in may answer for want of room or of a store.
+    pub(in crate::edge) fn refuses_when_busy(self) -> Self {
+        self.refuses(503, "overloaded", "the node is overloaded, retry later").refuses(
+            503,
+            "unavailable",
+            "the node is not ready, retry with the same idempotency key",
+        )
+    }
+
+    fn answer(
+        mut self,
+        status: u16,
+        name: &str,
+        description: &str,
+        example: Option<Value>,
+        headers: &'static [(&'static str, &'static str)],
+    ) -> Self {
+        let (name, description) = (name.to_owned(), description.to_owned());
+        let answer = Answer { name, description, example, media_type: JSON, headers };
+        self.answers.entry(status).or_default().push(answer);
+        self
+    }
+
+    fn parameter(
+        mut self,
+        place: ParameterIn,
+        name: &str,
+        required: Required,
+        description: &str,
+        example: Value,
+    ) -> Self {
+        let parameter = ParameterBuilder::new()
+            .name(name)
+            .parameter_in(place)
+            .required(required)
+            .description(Some(description))
+            .schema(Some(Rules { required: None, free: &[] }.schema_of(&example)))
+            .example(Some(example));
+        self.parameters.push(parameter.build());
+        self
+    }
+
+    /// The path, the method and the operation, as the specification has them.
+    pub(super) fn into_operation(self) -> (String, HttpMethod, OperationBuilder) {
+        let mut operation = OperationBuilder::new()
+            .tag(self.tag)
+            .summary(Some(self.summary))
+            .operation_id(Some(operation_id(&self.method, &self.path)))
+            .parameters((!self.parameters.is_empty()).then_some(self.parameters));
+        if !self.description.is_empty() {
+            operation = operation.description(Some(self.description));
+        }
+        operation = match self.access {
+            Access::Open => operation,
+            Access::Admin => operation.security(requirement(&["admin_token"])),
+            Access::Signed(schemes) => operation.security(requirement(schemes)),
+        };
+        if !self.requests.is_empty() {
+            let rules = Rules { required: Some(self.required), free: &[] };
+            let schema = rules.schema_of_all(self.requests.iter().map(|(_, example)| example));
+            let content = ContentBuilder::new().schema(Some(schema)).examples_from_iter(examples(self.requests));
+            let body =
+                RequestBodyBuilder::new().content(self.media_type, content.build()).required(Some(Required::True));
+            operation = operation.request_body(Some(body.build()));
+        }
+        for (status, answers) in self.answers {
+            operation = operation.response(status.to_string(), response(status, answers, self.free));
+        }
+        (self.path, self.method, operation)
+    }
+}
+
+fn requirement(schemes: &[&str]) -> SecurityRequirement {
+    let none: [&str; 0] = [];
+    schemes.iter().fold(SecurityRequirement::default(), |requirement, scheme| requirement.add(*scheme, none))
+}
+
+fn response(status: u16, answers: Vec<Answer>, free: &[&str]) -> Response {
+    let description = answers.iter().map(|answer| answer.description.as_str()).collect::<Vec<_>>().join("; ");
+    let mut response = ResponseBuilder::new().description(description);
+    for (name, says) in answers.iter().flat_map(|answer| answer.headers) {
+        let header = HeaderBuilder::new().schema(string()).description(Some(*says));
+        response = response.header(*name, header.build());
+    }
+    let media_type = answers.first().map_or(JSON, |answer| answer.media_type);
+    let named: Vec<_> = answers.into_iter().filter_map(|answer| Some((answer.name, answer.example?))).collect();
+    if named.is_empty() {
+        return response.build();
+    }
+    let schema = if named.iter().all(|(_, example)| example.get("code").is_some_and(|_| status >= 400)) {
+        RefOr::Ref(Ref::from_schema_name(ERROR))
+    } else {
+        Rules { required: None, free }.schema_of_all(named.iter().map(|(_, example)| example))
+    };
+    let content = ContentBuilder::new().schema(Some(schema)).examples_from_iter(examples(named));
+    response.content(media_type, content.build()).build()
+}
+
+fn examples(named: Vec<(String, Value)>) -> impl Iterator<Item = (String, Example)> {
+    named.into_iter().map(|(name, value)| (name, ExampleBuilder::new().value(Some(value)).build()))
+}
+
+/// A stable id, such as `post_api_v1_accounts`.
+fn operation_id(method: &HttpMethod, path: &str) -> String {
+    let method = match method {
+        HttpMethod::Get => "get",
+        HttpMethod::Put => "put",
+        HttpMethod::Delete => "delete",
+        _ => "post",
+    };
+    let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    std::iter::once(method).chain(words).collect::<Vec<_>>().join("_")
+}
+
+fn string() -> Schema {
+    ObjectBuilder::new().schema_type(Type::String).build().into()
+}
+
+/// How schemas are made of examples.
+#[derive(Clone, Copy)]
+struct Rules<'a> {
+    /// The members that must be there; without it, those that all examples have.
+    required: Option<&'a [&'a str]>,
+    /// The members that may be anything.
+    free: &'a [&'a str],
+}
+
+impl Rules<'_> {
+    /// What the examples have in common.
+    fn schema_of_all<'v>(self, examples: impl Iterator<Item = &'v Value>) -> RefOr<Schema> {
+        let examples: Vec<&Value> = examples.collect();
+        let objects: Vec<_> = examples.iter().filter_map(|example| example.as_object()).collect();
+        if objects.is_empty() || objects.len() < examples.len() {
+            let one_type = examples.windows(2).all(|pair| kind(pair[0]) == kind(pair[1]));
+            return examples.first().filter(|_| one_type).map_or_else(any, |example| self.schema_of(example));
+        }
+        let names: BTreeSet<&String> = objects.iter().flat_map(|object| object.keys()).collect();
+        let schema = names.into_iter().fold(ObjectBuilder::new(), |schema, name| {
+            let values: Vec<&Value> = objects.iter().filter_map(|object| object.get(name)).collect();
+            let in_all = values.len() == objects.len();
+            let is_required = self.required.map_or(in_all, |required| required.contains(&name.as_str()));
+            let is_free = self.free.contains(&name.as_str());
+            let member = if is_free { any() } else { self.schema_of_all(values.into_iter()) };
+            let schema = schema.property(name.clone(), member);
+            if is_required { schema.required(name.clone()) } else { schema }
+        });
+        RefOr::T(schema.build().into())
+    }
+
+    /// The schema of a value like `example`.
+    fn schema_of(self, example: &Value) -> RefOr<Schema> {
+        match (example, kind(example)) {
+            (Value::Array(items), _) => {
+                RefOr::T(ArrayBuilder::new().items(self.schema_of_all(items.iter())).build().into())
+            }
+            (Value::Object(_), _) => self.schema_of_all(std::iter::once(example)),
+            (_, Some(kind)) => RefOr::T(ObjectBuilder::new().schema_type(kind).build().into()),
+            (_, None) => any(),
+        }
+    }
+}
+
+/// What may be anything, as far as examples tell: null says nothing of what else may stand there.
+fn any() -> RefOr<Schema> {
+    RefOr::T(ObjectBuilder::new().schema_type(SchemaType::AnyValue).build().into())
+}
+
+fn kind(value: &Value) -> Option<Type> {
+    match value {
+        Value::Null => None,
+        Value::Bool(_) => Some(Type::Boolean),
+        Value::Number(number) if number.is_f64() => Some(Type::Number),
+        Value::Number(_) => Some(Type::Integer),
+        Value::String(_) => Some(Type::String),
+        Value::Array(_) => Some(Type::Array),
+        Value::Object(_) => Some(Type::Object),
+    }
+}

@@ -1,0 +1,38 @@
+// Shows the node's own description, and signs requests: in the "Authorize" dialog a person enters a signing secret where
+// the request carries a signature, and the signature is made of it here, in the browser. The secret itself is never sent.
+"use strict";
+
+const encoder = new TextEncoder();
+
+async function hmac(secret, parts) {
+  const key = await crypto.subtle.importKey("raw", encoder.encode(secret), { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
+  const digest = await crypto.subtle.sign("HMAC", key, encoder.encode(parts.join("")));
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+// Each header that carries a signature: what is made of the secret that was entered for it.
+const signers = {
+  "X-CRM-Signature": async (secret, request) => {
+    const timestamp = new Date().toISOString();
+    request.headers["X-CRM-Timestamp"] = timestamp;
+    return hmac(secret, [request.body ?? "", timestamp]);
+  },
+  "X-Webhook-Signature": (secret, request) => hmac(secret, [request.body ?? ""]),
+  "X-Hub-Signature-256": async (secret, request) => "sha256=" + await hmac(secret, [request.body ?? ""]),
+};
+
+window.ui = SwaggerUIBundle({
+  url: "../openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  tryItOutEnabled: true,
+  docExpansion: "list",
+  requestInterceptor: async (request) => {
+    for (const [header, sign] of Object.entries(signers)) {
+      if (request.headers?.[header]) {
+        request.headers[header] = await sign(request.headers[header], request);
+      }
+    }
+    return request;
+  },
+});

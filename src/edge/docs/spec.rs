@@ -1,0 +1,128 @@
+//! The whole description: what each part of the edge says of its endpoints, with the security schemes and the shape of errors.
+
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::tag::TagBuilder;
+use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths};
+
+use super::super::{health, reads, support};
+use super::endpoint::{ERROR, Endpoint};
+
+const ABOUT: &str = "\
+Hookyard takes signed webhooks in, gives every ticket, lead and conversation an actor of its own, and keeps each one's \
+events strictly in order.\n\n\
+Every error has the members `detail`, for people, and `code`, for programs; a validation error lists each wrong field in \
+`errors`. Paths work with and without a slash at their end.\n\n\
+To try an endpoint that takes signed requests, enter the signing *secret* under *Authorize*: this page makes the signature of it \
+in your browser and sends only that.";
+
+/// Each part of the API with what it is; the order is that of the page.
+const TAGS: [(&str, &str); 3] = [
+    ("Support", "Events of support tickets, from a CRM."),
+    ("Reads", "What was received and what became of it. For the admin."),
+    ("Node", "The node itself. For anyone."),
+];
+
+/// A header that carries a secret or what is made of one.
+struct KeyHeader {
+    scheme: &'static str,
+    header: &'static str,
+    about: &'static str,
+}
+
+const KEY_HEADERS: [KeyHeader; 2] = [
+    KeyHeader { scheme: "support_api_key", header: "X-CRM-API-Key", about: "An API key of `[sources.support]`." },
+    KeyHeader {
+        scheme: "support_signature",
+        header: "X-CRM-Signature",
+        about: "Hex HMAC-SHA256 of the body followed by the timestamp in `X-CRM-Timestamp`. On this page: the secret.",
+    },
+];
+
+/// The description of every endpoint there is, enabled or not.
+#[must_use]
+pub fn spec() -> OpenApi {
+    let endpoints = [support::endpoints(), reads::endpoints(), health::endpoints()];
+    let mut paths = Paths::new();
+    for endpoint in endpoints.into_iter().flatten() {
+        let (path, method, operation) = Endpoint::into_operation(endpoint);
+        paths.add_path_operation(path, vec![method], operation.build());
+    }
+    let tags = TAGS.map(|(name, about)| TagBuilder::new().name(name).description(Some(about)).build());
+    let license = LicenseBuilder::new().name(env!("CARGO_PKG_LICENSE")).identifier(Some(env!("CARGO_PKG_LICENSE")));
+    let info = InfoBuilder::new()
+        .title("Hookyard")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(ABOUT))
+        .license(Some(license.build()));
+    let components = KEY_HEADERS.into_iter().fold(
+        ComponentsBuilder::new().schema(ERROR, error()).security_scheme("admin_token", bearer()),
+        |components, key| components.security_scheme(key.scheme, in_header(&key)),
+    );
+    OpenApiBuilder::new().info(info.build()).tags(Some(tags)).components(Some(components.build())).paths(paths).build()
+}
+
+fn bearer() -> SecurityScheme {
+    let about = "The admin's token, `admin.token` in the configuration.";
+    SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about)).build())
+}
+
+fn in_header(key: &KeyHeader) -> SecurityScheme {
+    SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(key.header, key.about)))
+}
+
+/// The one shape of every error.
+fn error() -> Schema {
+    let string = |about: &str| ObjectBuilder::new().schema_type(Type::String).description(Some(about));
+    let fault = ObjectBuilder::new()
+        .property("field", string("The path of the field, such as data.status."))
+        .property("detail", string("What is wrong with it."))
+        .required("field")
+        .required("detail");
+    ObjectBuilder::new()
+        .property("detail", string("One sentence for a person."))
+        .property("code", string("A stable name for a program."))
+        .property("errors", ArrayBuilder::new().items(fault.build()))
+        .required("detail")
+        .required("code")
+        .build()
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn every_operation_has_an_example_its_tag_and_an_id_of_its_own() {
+        let spec = serde_json::to_value(spec()).expect("JSON");
+        assert_eq!(spec["openapi"], "3.1.0");
+        let tags: Vec<_> = TAGS.iter().map(|(name, _)| json!([name])).collect();
+        let mut ids = BTreeSet::new();
+        for (path, item) in spec["paths"].as_object().expect("paths") {
+            for (method, operation) in item.as_object().expect("operations") {
+                assert!(tags.contains(&operation["tags"]), "{method} {path}");
+                assert!(ids.insert(operation["operationId"].as_str().expect("an id").to_owned()), "{method} {path}");
+                let answered = operation["responses"].as_object().expect("answers");
+                assert!(answered.keys().any(|status| status.starts_with('2')), "{method} {path}");
+                assert!(method == "get" || operation["requestBody"].is_object() || path.ends_with("/reprocess"));
+            }
+        }
+    }
+
+    #[test]
+    fn every_scheme_that_is_asked_for_is_described() {
+        let spec = serde_json::to_value(spec()).expect("JSON");
+        let schemes = spec["components"]["securitySchemes"].as_object().expect("schemes");
+        let operations = spec["paths"].as_object().into_iter().flat_map(|paths| paths.values());
+        let asked = operations.filter_map(Value::as_object).flat_map(|item| item.values());
+        let asked = asked.filter_map(|operation| operation["security"].as_array()).flatten();
+        for requirement in asked.filter_map(Value::as_object) {
+            assert!(requirement.keys().all(|name| schemes.contains_key(name)), "{requirement:?}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What the description of the API says of the reads.
+
+use serde_json::{Value, json};
+
+use super::super::docs::endpoint::{Access, Endpoint};
+
+const TAG: &str = "Reads";
+
+fn list(items: &Value) -> Value {
+    json!({"items": [items], "total": 1, "page": 1, "page_size": 20, "pages": 1})
+}
+
+fn entity() -> Value {
+    let event = |id: &str| json!({"event_id": id, "type": "status.changed", "at": "2025-12-04T10:30:00.000Z", "received_at": "2025-12-04T10:30:00.120Z"});
+    json!({"kind": "ticket", "id": "SUP-1042", "sequence": 3, "first_event": event("evt_3f9a2c41_7"), "last_event": event("evt_3f9a2c41_9")})
+}
+
+fn event() -> Value {
+    json!({
+        "event_id": "evt_3f9a2c41_9", "source": "support", "type": "status.changed",
+        "entity": {"kind": "ticket", "id": "SUP-1042", "sequence": 3},
+        "status": "completed", "code": null, "error_message": null,
+        "received_at": "2025-12-04T10:30:00.120Z", "processing_at": "2025-12-04T10:30:00.120Z", "processed_at": "2025-12-04T10:30:00.121Z",
+        "payload": {"event": "status.changed", "support_uid": "SUP-1042", "data": {"status": "pending"}},
+    })
+}
+
+fn entry() -> Value {
+    json!({
+        "sequence": 3, "type": "status.changed", "summary": "status changed to pending", "actor": {"id": "op-7", "name": "Grace"},
+        "at": "2025-12-04T10:30:00.000Z", "received_at": "2025-12-04T10:30:00.120Z", "late": false,
+        "event_id": "evt_3f9a2c41_9", "data": {"status": "pending"},
+    })
+}
+
+fn with_state() -> Value {
+    let mut entity = entity();
+    entity["state"] = json!({
+        "status": "pending", "priority": null, "category": null, "assignee": null, "tags": [], "messages": [],
+        "attachments": [], "sla_breaches": [], "rating": null,
+    });
+    entity
+}
+
+fn get(path: &str, summary: &str) -> Endpoint {
+    Endpoint::get(TAG, path, summary).access(Access::Admin).free(&["actor", "data", "payload", "state"])
+}
+
+fn of_kind(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .part("kind", "ticket, pre_lead, lead, customer, c2s_lead, conversation, … or custom:<name>.", "ticket")
+        .refuses(404, "not_found", "there is no such kind of entity")
+}
+
+fn of_entity(endpoint: Endpoint) -> Endpoint {
+    of_kind(endpoint).part("id", "The entity's id, percent-encoded.", "SUP-1042").refuses(
+        404,
+        "not_found",
+        "there is no such entity",
+    )
+}
+
+fn of_event(endpoint: Endpoint) -> Endpoint {
+    endpoint.part("event_id", "The event's id.", "evt_3f9a2c41_9").refuses(404, "not_found", "there is no such event")
+}
+
+/// The endpoints for reading.
+pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
+    vec![
+        of_kind(get("/api/v1/entities/{kind}", "List the entities of a kind, the one begun last first"))
+            .paged()
+            .answers(200, "One page.", list(&entity()))
+            .refuses_field("page_size", "page_size must be a whole number from 1 to 100"),
+        of_entity(get("/api/v1/entities/{kind}/{id}", "Show an entity with its state"))
+            .answers(200, "The entity.", with_state()),
+        of_entity(get("/api/v1/entities/{kind}/{id}/timeline", "List an entity's events, newest first"))
+            .paged()
+            .answers(200, "One page.", list(&entry())),
+        get("/api/v1/events", "List events, newest first")
+            .query("source", "Only events of this source.", "support")
+            .query("type", "Only events of this name.", "status.changed")
+            .query("kind", "Only events of entities of this kind.", "ticket")
+            .query("entity", "Only events of entities with this id.", "SUP-1042")
+            .query("status", "received, processing, completed or failed.", "completed")
+            .query("since", "Received at this time or later (RFC 3339).", "2020-01-01T00:00:00Z")
+            .query("until", "Received before this time (RFC 3339).", "2099-01-01T00:00:00Z")
+            .paged()
+            .answers(200, "One page.", list(&event()))
+            .refuses_field("since", "since must be an RFC 3339 time"),
+        of_event(get("/api/v1/events/{event_id}", "Show an event with what became of it"))
+            .answers(200, "The event.", event()),
+        of_event(Endpoint::post(TAG, "/api/v1/events/{event_id}/reprocess", "Try a failed event once more"))
+            .access(Access::Admin)
+            .answers(202, "It was tried again.", json!({"status": "accepted", "event_id": "evt_3f9a2c41_9", "entity": {"kind": "ticket", "id": "SUP-1042", "sequence": 4}}))
+            .refuses(409, "not_failed", "only a failed event can be reprocessed")
+            .refuses(409, "reprocess_in_progress", "event is being reprocessed by another request")
+            .refuses_when_busy(),
+    ]
+}

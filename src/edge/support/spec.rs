@@ -1,0 +1,58 @@
+//! What the description of the API says of the support contract.
+
+use serde_json::json;
+
+use super::super::docs::endpoint::{Access, Endpoint};
+use super::samples;
+use crate::entity::ticket::EVENTS;
+
+const ABOUT: &str = "\
+One event of one ticket. It is answered when it is on the disk; the ticket's events are numbered in the order in which they \
+were accepted.\n\n\
+`X-CRM-Timestamp` is an RFC 3339 time near the node's clock; without that header the body's `timestamp` is what was signed. \
+`Idempotency-Key` (or `X-Idempotency-Key`, or `idempotency_key` in the body) is required: the same key again is a 409 that names \
+the first event.";
+
+const HEADERS: &[(&str, &str)] = &[
+    ("X-Event-Id", "The event's id."),
+    ("X-Entity-Sequence", "Its number among the ticket's events."),
+    ("RateLimit-Limit", "Requests a minute for this API key."),
+    ("RateLimit-Remaining", "How many are left now."),
+    ("RateLimit-Reset", "Seconds until the oldest of the minute no longer counts."),
+];
+
+/// The one endpoint of the contract.
+pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
+    let endpoint = Endpoint::post("Support", "/api/v0/crm/webhooks/support/", "Take in an event of a ticket")
+        .about(ABOUT)
+        .access(Access::Signed(&["support_api_key", "support_signature"]))
+        .header("X-CRM-Timestamp", "When the request was signed (RFC 3339).", "2025-12-04T10:30:00.000Z")
+        .header("Idempotency-Key", "The sender's own name for the event.", "6f1c2a90-0001")
+        .requires(&["event", "support_uid"]);
+    let endpoint = EVENTS.iter().fold(endpoint, |endpoint, event| {
+        let body = json!({
+            "event": event,
+            "support_uid": "SUP-1042",
+            "data": samples::data(event),
+            "actor": {"id": "op-7", "name": "Grace"},
+        });
+        endpoint.takes(*event, body)
+    });
+    let accepted = json!({
+        "status": "accepted",
+        "event_id": "evt_3f9a2c41_1042",
+        "entity": {"kind": "ticket", "id": "SUP-1042", "sequence": 3},
+    });
+    let endpoint = endpoint
+        .answers_with(202, "The event is stored.", accepted, HEADERS)
+        .refuses_bodies()
+        .refuses(400, "unknown_event", &format!("event must be one of {}", EVENTS.join(", ")))
+        .refuses_field("data.status", "data.status is required")
+        .refuses(401, "invalid_api_key", "X-CRM-API-Key is missing or not valid")
+        .refuses(401, "invalid_signature", "X-CRM-Signature is missing or not that of this body and timestamp")
+        .refuses(401, "stale_timestamp", "timestamp is not an RFC 3339 time near the server's clock")
+        .refuses(409, "duplicate_event", "an event with this idempotency key was accepted before, as evt_3f9a2c41_7")
+        .refuses(429, "rate_limited", "rate limit of 100 a minute is used up")
+        .refuses_when_busy();
+    vec![endpoint]
+}

@@ -1,0 +1,189 @@
+//! The description of the API: it is what the node does, and a person can try it in a browser.
+
+use std::collections::BTreeMap;
+
+use hookyard::clock::{Clock, SystemClock};
+use hookyard::config::Secret;
+use hookyard::edge::support::signature::sign;
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+use crate::yard::{API_KEY, Ground, SECRET, TOKEN, Yard, run};
+
+/// What stands for a part of a path, found out on the way.
+type Known = BTreeMap<String, String>;
+
+struct Operation {
+    method: Method,
+    path: String,
+    spec: Value,
+}
+
+async fn spec_of(yard: &Yard) -> Value {
+    yard.get("/openapi.json").await.body
+}
+
+/// The operations, those that make something before those that read it.
+fn operations(spec: &Value) -> Vec<Operation> {
+    let mut operations: Vec<_> = spec["paths"]
+        .as_object()
+        .expect("paths")
+        .iter()
+        .flat_map(|(path, item)| {
+            item.as_object().into_iter().flatten().map(move |(method, operation)| Operation {
+                method: method.to_uppercase().parse().expect("a method"),
+                path: path.clone(),
+                spec: operation.clone(),
+            })
+        })
+        .collect();
+    operations.sort_by_key(|operation| (operation.path.contains("reprocess"), operation.method != Method::POST));
+    operations
+}
+
+impl Operation {
+    /// The bodies that it is described with; one empty one if it takes none.
+    fn bodies(&self) -> Vec<Option<Value>> {
+        let examples = self.spec.pointer("/requestBody/content/application~1json/examples").and_then(Value::as_object);
+        examples
+            .map_or_else(|| vec![None], |named| named.values().map(|example| Some(example["value"].clone())).collect())
+    }
+
+    fn url(&self, yard: &Yard, known: &Known) -> String {
+        let mut path = self.path.clone();
+        let mut query = Vec::new();
+        for parameter in self.spec["parameters"].as_array().into_iter().flatten() {
+            let name = parameter["name"].as_str().expect("a name");
+            let example = match &parameter["example"] {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            match parameter["in"].as_str() {
+                Some("path") => {
+                    path = path.replace(&format!("{{{name}}}"), known.get(name).unwrap_or(&example));
+                }
+                Some("query") => query.push((name.to_owned(), example)),
+                _ => {}
+            }
+        }
+        let url = reqwest::Url::parse_with_params(&format!("{}{path}", yard.base), query).expect("a URL");
+        url.to_string()
+    }
+
+    /// The request with what its security schemes ask for.
+    fn request(&self, yard: &Yard, known: &Known, body: Option<&Value>, number: usize) -> RequestBuilder {
+        let text = body.map(Value::to_string).unwrap_or_default();
+        let mut request = yard.client.request(self.method.clone(), self.url(yard, known));
+        request = request.header("Idempotency-Key", format!("{}-{number}", self.path));
+        let schemes = self.spec["security"].as_array().into_iter().flatten().filter_map(Value::as_object);
+        for scheme in schemes.flat_map(|requirement| requirement.keys()) {
+            request = match scheme.as_str() {
+                "admin_token" => request.bearer_auth(TOKEN),
+                "support_api_key" => request.header("X-CRM-API-Key", API_KEY),
+                "support_signature" => {
+                    let timestamp = SystemClock::default().wall().to_string();
+                    let signature = sign(&Secret::new(SECRET), text.as_bytes(), &timestamp);
+                    request.header("X-CRM-Timestamp", timestamp).header("X-CRM-Signature", signature)
+                }
+                other => panic!("the test cannot sign as {other}"),
+            };
+        }
+        if body.is_some() { request.header("Content-Type", "application/json").body(text) } else { request }
+    }
+}
+
+/// What of `value` is not as `schema` says; references lead into `spec`.
+fn misfit(spec: &Value, schema: &Value, value: &Value) -> Option<String> {
+    if let Some(name) = schema["$ref"].as_str() {
+        return misfit(spec, spec.pointer(name.trim_start_matches('#')).expect("described"), value);
+    }
+    let fits = match schema["type"].as_str() {
+        Some("object") => value.is_object(),
+        Some("array") => value.is_array(),
+        Some("string") => value.is_string(),
+        Some("integer") => value.is_i64() || value.is_u64(),
+        Some("number") => value.is_number(),
+        Some("boolean") => value.is_boolean(),
+        _ => true,
+    };
+    // An example cannot say what may also be null.
+    if !fits && !value.is_null() {
+        return Some(format!("{value} is no {}", schema["type"]));
+    }
+    let missing = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    if let Some(name) = missing.filter(|_| value.is_object()).find(|name| value.get(name).is_none()) {
+        return Some(format!("{name} is missing in {value}"));
+    }
+    let members = schema["properties"].as_object().into_iter().flatten();
+    let members = members.filter_map(|(name, schema)| misfit(spec, schema, value.get(name)?));
+    let items = value.as_array().into_iter().flatten().filter_map(|item| misfit(spec, &schema["items"], item));
+    members.chain(items).next()
+}
+
+#[test]
+fn every_operation_answers_its_own_examples_as_described() {
+    run(async {
+        let yard = Ground::new(&[]).start().await;
+        let spec = spec_of(&yard).await;
+        // An event that failed can be shown and reprocessed.
+        let failed = yard.send("SUP-404", "failed", "message.deleted", json!({"message_id": "m"})).await;
+        let known = Known::from([("event_id".to_owned(), failed.event_id())]);
+        let mut wrong = Vec::new();
+        for operation in operations(&spec) {
+            let mut succeeded = false;
+            for (number, body) in operation.bodies().iter().enumerate() {
+                let name = format!("{} {} #{number}", operation.method, operation.path);
+                let sent = yard.answer(operation.request(&yard, &known, body.as_ref(), number)).await;
+                let (status, answer) = (sent.status, sent.body);
+                let described = &operation.spec["responses"][status.to_string()];
+                let schema = &described["content"]["application/json"]["schema"];
+                match described {
+                    Value::Null => wrong.push(format!("{name}: {status} is not described: {answer}")),
+                    _ => wrong.extend(misfit(&spec, schema, &answer).map(|misfit| format!("{name}: {misfit}"))),
+                }
+                succeeded |= (200..300).contains(&status);
+            }
+            if !succeeded {
+                wrong.push(format!("{} {}: none of its examples succeeds", operation.method, operation.path));
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn the_command_prints_what_the_node_serves() {
+    run(async {
+        let yard = Ground::new(&[]).start().await;
+        let served = spec_of(&yard).await;
+        yard.stop().await;
+        let printed = std::process::Command::new(env!("CARGO_BIN_EXE_hookyard")).arg("openapi").output().expect("runs");
+        assert_eq!(serde_json::from_slice::<Value>(&printed.stdout).expect("JSON"), served);
+    });
+}
+
+#[test]
+fn the_page_and_its_files_are_in_the_binary() {
+    run(async {
+        let yard = Ground::new(&[]).start().await;
+        let get = async |path: &str| {
+            let answer = reqwest::get(format!("{}{path}", yard.base)).await.expect("answered");
+            let media_type = answer.headers()["content-type"].to_str().expect("text").to_owned();
+            (answer.status().as_u16(), media_type, answer.text().await.unwrap_or_default())
+        };
+        for path in ["/docs", "/docs/"] {
+            let (status, media_type, text) = get(path).await;
+            assert_eq!((status, media_type.as_str()), (200, "text/html; charset=utf-8"), "{path}");
+            assert!(text.contains("swagger-ui-bundle.js"));
+        }
+        assert_eq!(get("/docs/initializer.js").await.1, "text/javascript; charset=utf-8");
+        assert!(get("/docs/swagger-ui-bundle.js").await.2.len() > 1_000_000);
+        let (status, _, body) = get("/docs/nothing.js").await;
+        assert_eq!(
+            (status, serde_json::from_str::<Value>(&body).expect("JSON")["code"].clone()),
+            (404, json!("not_found"))
+        );
+        yard.stop().await;
+    });
+}
