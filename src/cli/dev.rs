@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::secret;
-use crate::config::{DevSecrets, NotDevSecrets, Secret};
+use crate::config::{DevKey, DevSecrets, NotDevSecrets, Secret};
 
 /// Why development secrets cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -42,39 +42,54 @@ pub(super) fn read(folder: &Path) -> Result<Option<DevSecrets>, Error> {
     DevSecrets::parse(&text).map(Some).map_err(|source| Error::Invalid { path, source })
 }
 
-/// New secrets.
-pub(super) fn generate() -> Result<DevSecrets, Error> {
-    let named = |name: &str| random_hex().map(|random| Secret::new(format!("{name}_{random}")));
-    Ok(DevSecrets {
-        admin_token: named("dev_token")?,
-        support_api_key: named("dev_key")?,
-        support_secret: secret::generate()?,
-    })
+/// A new secret for `key`.
+pub(super) fn make(key: &DevKey) -> Result<Secret, Error> {
+    match key.prefix {
+        "whsec_" => Ok(secret::generate()?),
+        prefix => Ok(Secret::new(format!("{prefix}{}", random_hex()?))),
+    }
 }
 
-/// Keeps `secrets` in `folder`, unless secrets are kept there already.
+/// Keeps `secrets` in `folder`, unless all of them are kept there already.
 pub(super) fn save(folder: &Path, secrets: &DevSecrets) -> Result<(), Error> {
-    let path = path(folder);
-    if path.exists() {
+    let kept = read(folder)?;
+    if kept.as_ref().is_some_and(DevSecrets::is_complete) {
         return Ok(());
     }
+    let path = path(folder);
     let unfinished = folder.join(format!(".dev-secrets.{}", random_hex()?));
-    write_new(&unfinished, &path, secrets.to_toml().as_bytes()).map_err(|source| Error::Save { path, source })
+    // An earlier version's file is replaced by one that has the same secrets and more.
+    let put = if kept.is_some() { put_instead } else { put_new };
+    write(&unfinished, &path, secrets.to_toml().as_bytes(), put).map_err(|source| Error::Save { path, source })
 }
 
 fn random_hex() -> Result<String, secret::NoRandom> {
     secret::random().map(hex::encode)
 }
 
-/// Makes `path` with all of `bytes` in it or not at all, and never in place of another file. Writes to `unfinished`, in
-/// the same folder, first.
-fn write_new(unfinished: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Gives the file `unfinished` the name `path`, but never in place of another file.
+fn put_new(unfinished: &Path, path: &Path) -> io::Result<()> {
+    let put = fs::hard_link(unfinished, path);
+    fs::remove_file(unfinished)?;
+    put
+}
+
+/// Gives the file `unfinished` the name `path`, in place of another file.
+fn put_instead(unfinished: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(unfinished, path)
+}
+
+/// Makes `path` with all of `bytes` in it or not at all. Writes to `unfinished`, in the same folder, which `put` then
+/// gives its name.
+fn write(unfinished: &Path, path: &Path, bytes: &[u8], put: fn(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(unfinished)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::hard_link(unfinished, path));
-    fs::remove_file(unfinished)?;
-    written?;
+    if let Err(error) = file.write_all(bytes).and_then(|()| file.sync_all()) {
+        fs::remove_file(unfinished)?;
+        return Err(error);
+    }
+    put(unfinished, path)?;
     File::open(folder)?.sync_all()
 }
 
@@ -94,31 +109,48 @@ mod tests {
         fs::metadata(path).expect("it exists").permissions().mode() & 0o777
     }
 
+    fn generate() -> DevSecrets {
+        DevSecrets::generate(make).expect("random bytes")
+    }
+
+    fn kept(folder: &Path) -> String {
+        read(folder).expect("readable").expect("saved").to_toml()
+    }
+
     #[test]
     fn secrets_are_kept_for_their_owner_only_and_used_again() {
         let parent = tempfile::tempdir().expect("a temporary folder");
         let folder = parent.path().join("data");
         assert!(read(&folder).expect("absent is fine").is_none());
 
-        let first = generate().expect("random bytes");
+        let first = generate();
         save(&folder, &first).expect("the folder is writable");
         assert_eq!((mode(&folder), mode(&path(&folder))), (0o700, 0o600));
         assert_eq!(fs::read_dir(&folder).expect("it exists").count(), 1, "nothing unfinished is left");
 
-        let second = generate().expect("random bytes");
-        assert_ne!(first.admin_token.expose(), second.admin_token.expose());
-        save(&folder, &second).expect("kept already");
-        let kept = read(&folder).expect("readable").expect("saved");
-        assert_eq!(kept.admin_token.expose(), first.admin_token.expose());
-        assert_eq!(kept.support_secret.expose(), first.support_secret.expose());
+        save(&folder, &generate()).expect("kept already");
+        assert_eq!(kept(&folder), first.to_toml());
+    }
+
+    #[test]
+    fn the_file_of_an_earlier_version_is_completed_in_place() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let old = "[admin]\ntoken = \"t\"\n[sources.support]\napi_keys = [\"k\"]\nsecrets = [\"s\"]\n";
+        fs::write(path(folder.path()), old).expect("writable");
+        let mut secrets = read(folder.path()).expect("readable").expect("there");
+        secrets.complete(make).expect("random bytes");
+        save(folder.path(), &secrets).expect("the folder is writable");
+        assert_eq!(kept(folder.path()), secrets.to_toml());
+        assert_eq!(mode(&path(folder.path())), 0o600);
+        assert_eq!(fs::read_dir(folder.path()).expect("it exists").count(), 1, "nothing unfinished is left");
     }
 
     #[test]
     fn two_first_starts_at_once_never_replace_each_others_secrets() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (path, unfinished) = (path(folder.path()), folder.path().join("unfinished"));
-        write_new(&unfinished, &path, b"first").expect("new");
-        let error = write_new(&unfinished, &path, b"second").expect_err("it is there");
+        write(&unfinished, &path, b"first", put_new).expect("new");
+        let error = write(&unfinished, &path, b"second", put_new).expect_err("it is there");
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).expect("readable"), b"first");
     }

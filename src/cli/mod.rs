@@ -69,8 +69,11 @@ impl ConfigArgs {
             return Ok(Loaded { config: draft.finish(purpose)?, dev: None });
         }
         let secrets = match dev::read(&draft.store_path())? {
-            Some(secrets) => secrets,
-            None => dev::generate()?,
+            Some(mut secrets) => {
+                secrets.complete(dev::make)?;
+                secrets
+            }
+            None => DevSecrets::generate(dev::make)?,
         };
         draft.set_dev(&secrets);
         let config = draft.finish(purpose)?;

@@ -144,15 +144,13 @@ impl Draft {
 
     /// Fills in `secrets` where neither the file nor the environment gives any.
     pub fn fill_secrets(&mut self, secrets: &DevSecrets) {
-        let text = |secret: &Secret| Value::Text(secret.clone());
-        let list = |secret| Value::List(vec![Setting { value: text(secret), place: Place::Defaults }]);
-        let made = [
-            ("admin.token", text(&secrets.admin_token)),
-            ("sources.support.api_keys", list(&secrets.support_api_key)),
-            ("sources.support.secrets", list(&secrets.support_secret)),
-        ];
-        for (key, value) in made {
-            if let Some(setting) = self.settings.get_mut(key).filter(|setting| setting.value.is_empty()) {
+        for (made, secret) in secrets.iter() {
+            let text = Value::Text(secret.clone());
+            let value = match made.is_list() {
+                true => Value::List(vec![Setting { value: text, place: Place::Defaults }]),
+                false => text,
+            };
+            if let Some(setting) = self.settings.get_mut(made.key).filter(|setting| setting.value.is_empty()) {
                 setting.value = value;
             }
         }

@@ -9,7 +9,7 @@ mod load;
 mod problem;
 mod secret;
 
-pub use dev::{DevSecrets, NotDevSecrets};
+pub use dev::{DEV_KEYS, DevKey, DevSecrets, NotDevSecrets};
 pub use draft::Draft;
 pub use load::{Purpose, load};
 pub use problem::{Problem, Problems};

@@ -355,16 +355,14 @@ fn no_problem_shows_a_secret() {
 
 #[test]
 fn development_secrets_fill_what_nobody_has_set() {
-    let secrets = DevSecrets {
-        admin_token: Secret::new("dev-token"),
-        support_api_key: Secret::new("the-dev-key"),
-        support_secret: Secret::new("dev-secret"),
-    };
+    let Ok(secrets) = DevSecrets::generate(|key| {
+        Ok::<_, std::convert::Infallible>(Secret::new(format!("dev {}", key.key).replace(' ', "-")))
+    });
     let mut draft = Draft::read(None, [("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "own-test-key")]);
     draft.set_dev(&secrets);
     let config = draft.finish(Purpose::Node).expect("complete");
     assert!(config.sources.support.enabled);
-    assert_eq!(config.admin.token.expose(), "dev-token");
+    assert_eq!(config.admin.token.expose(), "dev-admin.token");
     assert_eq!(config.sources.support.api_keys[0].expose(), "own-test-key");
-    assert_eq!(config.sources.support.secrets[0].expose(), "dev-secret");
+    assert_eq!(config.sources.support.secrets[0].expose(), "dev-sources.support.secrets");
 }
