@@ -219,6 +219,8 @@ impl Entity {
         };
         let mut records = vec![record];
         for birth in births {
+            // A change that panics must never reach the disk: there is no actor yet that it could end.
+            State::new(birth.key.kind()).apply(&birth.change, self.surroundings.limits);
             records.push(born(birth, &records[0]));
         }
         self.submit(records, reply)

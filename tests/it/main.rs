@@ -2,6 +2,7 @@
 #![expect(unreachable_pub, reason = "a test binary has no outside that its items could reach")]
 
 mod answers;
+mod browser;
 mod commands;
 mod crashes;
 mod docs;

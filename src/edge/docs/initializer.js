@@ -28,6 +28,7 @@ window.ui = SwaggerUIBundle({
   tryItOutEnabled: true,
   docExpansion: "list",
   requestInterceptor: async (request) => {
+    if (request.headers?.["Idempotency-Key"] === "{random}") request.headers["Idempotency-Key"] = crypto.randomUUID();
     for (const [header, sign] of Object.entries(signers)) {
       if (request.headers?.[header]) {
         request.headers[header] = await sign(request.headers[header], request);

@@ -27,7 +27,11 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
         .about(ABOUT)
         .access(Access::Signed(&["support_api_key", "support_signature"]))
         .header("X-CRM-Timestamp", "When the request was signed (RFC 3339).", "2025-12-04T10:30:00.000Z")
-        .header("Idempotency-Key", "The sender's own name for the event.", "6f1c2a90-0001")
+        .header(
+            "Idempotency-Key",
+            "The sender's own name for the event. On this page `{random}` is a new one each time.",
+            "{random}",
+        )
         .requires(&["event", "support_uid"]);
     let endpoint = EVENTS.iter().fold(endpoint, |endpoint, event| {
         let body = json!({

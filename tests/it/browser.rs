@@ -1,0 +1,139 @@
+//! The pages in a real browser: Chromium, driven through chromedriver (W3C WebDriver). Run with `-- --ignored`.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::yard::{API_KEY, Ground, SECRET, TOKEN, run, soon};
+
+/// A browser without a window, in a session of its own.
+struct Browser {
+    client: Client,
+    session: String,
+    driver: Child,
+    _profile: TempDir,
+}
+
+impl Browser {
+    async fn start() -> Self {
+        let mut driver = Command::new("chromedriver")
+            .args(["--port=0", "--log-level=SEVERE"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("chromedriver is installed (Debian: chromium-driver)");
+        let output = BufReader::new(driver.stdout.take().expect("a pipe"));
+        let port = output.lines().find_map(|line| {
+            let line = line.expect("text");
+            line.contains("started successfully")
+                .then(|| line.rsplit(' ').next().map(|end| end.trim_end_matches('.').to_owned()))?
+        });
+        let base = format!("http://127.0.0.1:{}", port.expect("chromedriver says where it listens"));
+        let profile = tempfile::tempdir().expect("a temporary folder");
+        let arguments = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+        ];
+        let profile_argument = format!("--user-data-dir={}", profile.path().display());
+        let arguments: Vec<_> = arguments.iter().copied().chain([profile_argument.as_str()]).collect();
+        let client = Client::builder().no_proxy().build().expect("a client");
+        let mut browser = Self { client, session: format!("{base}/session"), driver, _profile: profile };
+        let wanted = json!({"capabilities": {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": {"args": arguments}}}});
+        let made = browser.ask(Method::POST, "", wanted).await;
+        browser.session = format!("{}/{}", browser.session, made["sessionId"].as_str().expect("a session"));
+        browser.ask(Method::POST, "/timeouts", json!({"script": 60_000, "pageLoad": 60_000})).await;
+        browser
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Value) -> Value {
+        let request = self.client.request(method, format!("{}{path}", self.session)).body(body.to_string());
+        let text = soon(request.send()).await.expect("answered").text().await.expect("a body");
+        let mut answer: Value = serde_json::from_str(&text).expect("JSON");
+        let value = answer["value"].take();
+        assert!(value.get("error").is_none(), "{value:#}");
+        value
+    }
+
+    async fn open(&self, url: &str) {
+        self.ask(Method::POST, "/url", json!({ "url": url })).await;
+    }
+
+    /// What `script` returns, which may be a promise.
+    async fn run(&self, script: &str, arguments: Value) -> Value {
+        let script = format!(
+            "const done = arguments[arguments.length - 1]; (async (...given) => {{ {script} }})(...arguments).then(done, error => done('' + error.stack))"
+        );
+        self.ask(Method::POST, "/execute/async", json!({"script": script, "args": arguments})).await
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // The driver ends its browser with it. It may have ended already.
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+/// Opens each operation of the page, presses "Execute", and gives the path and status of each.
+const TRY_EVERYTHING: &str = r"
+    const until = async (name, what) => {
+        for (let tries = 0; tries < 500; tries += 1) {
+            const found = what(tries);
+            if (found) return found;
+            await new Promise((next) => setTimeout(next, 20));
+        }
+        throw new Error(`${name} never came`);
+    };
+    await until('the page', () => document.querySelectorAll('.opblock').length > 0);
+    for (const [scheme, secret] of Object.entries(given[0])) window.ui.preauthorizeApiKey(scheme, secret);
+    const tried = [];
+    for (const block of document.querySelectorAll('.opblock')) {
+        const path = block.querySelector('.opblock-summary-path').dataset.path;
+        block.querySelector('.opblock-summary-control').click();
+        const button = await until(`the button of ${path}`, () => block.querySelector('.execute'));
+        const status = await until(`the answer of ${path}`, (tries) => {
+            // A press before the form is filled in does nothing.
+            if (tries % 50 === 10 && !block.querySelector('.loading')) button.click();
+            return block.querySelector('.live-responses-table .response .response-col_status');
+        });
+        tried.push([block.querySelector('.opblock-summary-method').innerText, path, parseInt(status.innerText)]);
+    }
+    return tried;
+";
+
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn every_endpoint_can_be_tried_on_the_page() {
+    run(async {
+        let yard = Ground::new(&[]).start().await;
+        let browser = Browser::start().await;
+        browser.open(&format!("{}/docs/", yard.base)).await;
+        let secrets = json!({"admin_token": TOKEN, "support_api_key": API_KEY, "support_signature": SECRET});
+        let tried = browser.run(TRY_EVERYTHING, json!([secrets])).await;
+        let tried: Vec<(String, String, u16)> =
+            serde_json::from_value(tried.clone()).unwrap_or_else(|_| panic!("{tried:#}"));
+        let spec = yard.get("/openapi.json").await.body;
+        let paths = spec["paths"].as_object().expect("paths");
+        let operations: usize = paths.values().map(|item| item.as_object().map_or(0, serde_json::Map::len)).sum();
+        assert_eq!(tried.len(), operations);
+        for (method, path, status) in &tried {
+            let described = &spec["paths"][path][method.to_lowercase()]["responses"][status.to_string()];
+            assert!(described.is_object(), "{method} {path} answered {status}, which is not described");
+            // The page sends what it shows; only ids of things that this node does not have can fail.
+            assert!((200..300).contains(status) || *status == 404, "{method} {path} answered {status}");
+        }
+        let signed = tried.iter().find(|(_, path, _)| path.ends_with("/support/")).expect("on the page");
+        assert_eq!(signed.2, 202, "the page signs requests");
+        drop(browser);
+        yard.stop().await;
+    });
+}
