@@ -13,6 +13,8 @@ pub enum Point<'a> {
     Flush,
     /// Before the store's file is synced.
     Sync,
+    /// Before the exchange log writes what has gathered.
+    Log,
     /// Before an entity decides an event; a panic here is a crash of that entity.
     Decide(&'a EntityKey),
 }

@@ -10,6 +10,8 @@
 //!               and decode    no doubles apply     durable      is asked for
 //! ```
 //!
+//! Beside the way lies [`exchange`], the log of calls and deliveries, which the edge writes to.
+//!
 //! Beside the stages: [`event`] is their common vocabulary, [`config`] what an operator sets, [`clock`] and [`faults`] what
 //! tests replace, [`app`] puts all together, and [`cli`] is what a person types.
 
@@ -20,6 +22,7 @@ pub mod config;
 pub mod edge;
 pub mod entity;
 pub mod event;
+pub mod exchange;
 pub mod faults;
 pub mod journal;
 pub mod panics;

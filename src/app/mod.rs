@@ -18,6 +18,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::edge::{self, Edge, Gate};
 use crate::event::{Fingerprint, fingerprint};
+use crate::exchange;
 use crate::faults::{Faults, NoFaults};
 use crate::journal::OpenError;
 use crate::projection;
@@ -47,6 +48,9 @@ pub enum Error {
     /// What is derived from the journal does not fit it, or cannot be derived.
     #[error("cannot follow the journal")]
     Projection(#[from] projection::Failed),
+    /// The log of calls and deliveries cannot be opened.
+    #[error("cannot open the exchange log")]
+    Exchange(#[from] exchange::OpenError),
     /// A thread or the signal handler could not be set up.
     #[error("cannot set up the node")]
     Setup(#[from] std::io::Error),

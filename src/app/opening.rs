@@ -13,6 +13,7 @@ use crate::config::{Config, Sync};
 use crate::edge::{Core, support};
 use crate::entity::{self, Surroundings};
 use crate::event::{Position, fingerprint};
+use crate::exchange::{self, Exchange};
 use crate::faults::NoFaults;
 use crate::journal::{self, Journal, Log, Store};
 use crate::panics;
@@ -36,6 +37,7 @@ pub(super) struct Opening {
     core: Arc<Core>,
     log: Arc<Log>,
     projection: Arc<Projection>,
+    exchange: Arc<Exchange>,
     store: Weak<Store>,
 }
 
@@ -43,7 +45,7 @@ impl Opening {
     pub(super) async fn open(parts: &Parts) -> Result<Self, Error> {
         let for_thread = parts.clone();
         let opened = spawn_blocking(move || open_store(&for_thread)).await.map_err(|_| Error::Panicked)?;
-        let (store, log, projection) = opened?;
+        let (store, log, projection, exchange) = opened?;
         let Parts { config, seams } = parts;
         let surroundings = Arc::new(Surroundings {
             journal: Arc::clone(&log) as Arc<dyn Journal>,
@@ -62,8 +64,8 @@ impl Opening {
                 windows: windows(config),
             },
         );
-        let core = Arc::new(Core { router, reads: projection.reads() });
-        Ok(Self { core, log, projection, store: Arc::downgrade(&store) })
+        let core = Arc::new(Core { router, reads: projection.reads(), exchange: Arc::clone(&exchange) });
+        Ok(Self { core, log, projection, exchange, store: Arc::downgrade(&store) })
     }
 
     /// Like [`Opening::open`], and gives a store back only if it can be written: reading alone works on a full disk too.
@@ -84,27 +86,30 @@ impl Opening {
         Arc::clone(&self.core)
     }
 
-    /// Returns with the reason when the store, the journal or the projection has failed.
+    /// Returns with the reason when the journal, the projection or the exchange log has failed.
     pub(super) async fn failed(&self) -> String {
         let (mut log, mut projection) = (self.log.failed(), self.projection.failed());
+        let mut exchange = self.exchange.failed();
         let ended = |failed: Result<tokio::sync::watch::Ref<'_, Option<String>>, _>, what: &str| {
             failed.ok().and_then(|reason| reason.clone()).unwrap_or_else(|| format!("the {what}'s thread ended"))
         };
         tokio::select! {
             failed = log.wait_for(Option::is_some) => ended(failed, "journal"),
             failed = projection.wait_for(Option::is_some) => ended(failed, "projection"),
+            failed = exchange.wait_for(Option::is_some) => ended(failed, "exchange log"),
         }
     }
 
     /// Ends each stage when what it was given is done.
     pub(super) async fn close(self) -> Result<(), Error> {
-        let Self { core, log, projection, store } = self;
+        let Self { core, log, projection, exchange, store } = self;
         let failed = log.failed();
         let end = move || {
             core.router.stop();
             log.close();
             projection.close();
-            (core, log, projection)
+            exchange.close();
+            (core, log, projection, exchange)
         };
         let held = spawn_blocking(end).await.map_err(|_| Error::Panicked)?;
         // Requests that are inside are being answered, and let go of the core then.
@@ -144,7 +149,7 @@ async fn until(free: impl Fn() -> bool) {
     let _ = tokio::time::timeout(RELEASE_MAX, wait).await;
 }
 
-type Opened = (Arc<Store>, Arc<Log>, Arc<Projection>);
+type Opened = (Arc<Store>, Arc<Log>, Arc<Projection>, Arc<Exchange>);
 
 fn open_store(parts: &Parts) -> Result<Opened, Error> {
     let Parts { config, seams } = parts;
@@ -157,7 +162,8 @@ fn open_store(parts: &Parts) -> Result<Opened, Error> {
         Arc::clone(&seams.clock),
         seams.fingerprint,
     )?;
-    Ok((store, log, projection))
+    let exchange = Exchange::open(Arc::clone(&store), exchange_bounds(config))?;
+    Ok((store, log, projection, exchange))
 }
 
 fn journal_limits(config: &Config) -> journal::Limits {
@@ -176,6 +182,10 @@ fn projection_limits(config: &Config) -> projection::Limits {
 /// How long each source's idempotency keys are remembered.
 fn windows(config: &Config) -> Windows {
     Windows(vec![(support::SOURCE, config.sources.support.idempotency_window)])
+}
+
+fn exchange_bounds(config: &Config) -> exchange::Bounds {
+    exchange::Bounds { rows_max: config.calls.rows_max, refused_rows_max: config.calls.refused_rows_max }
 }
 
 pub(super) fn rebuild(config: &Config) -> Result<super::Rebuilt, Error> {

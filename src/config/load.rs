@@ -11,7 +11,8 @@ use tracing_subscriber::EnvFilter;
 use super::draft::{Draft, Setting, Value, variable};
 use super::problem::{Place, Problem, Problems};
 use super::{
-    Admin, Config, Entity, LogFormat, Router, Secret, Server, Sources, Store, Support, Sync, Telemetry, UnknownEntity,
+    Admin, Calls, Config, Entity, LogFormat, Router, Secret, Server, Sources, Store, Support, Sync, Telemetry,
+    UnknownEntity,
 };
 
 /// The shortest span of time that any key takes; zero would mean "never" in one place and "at once" in another.
@@ -60,6 +61,7 @@ impl Draft {
             admin: Admin { token: self.secret("admin.token") },
             router: self.router(),
             entity: Entity { items_max: self.integer("entity.items_max", 1..=MIB) },
+            calls: self.calls(),
             sources: Sources { support: self.support() },
             telemetry: self.telemetry(),
         };
@@ -112,6 +114,13 @@ impl Draft {
             restart_window: self.seconds("router.restart_window_s", DAY_S),
             quarantine: self.seconds("router.quarantine_s", DAY_S),
             projection_lag_max: self.integer("router.projection_lag_max", 1..=ANY),
+        }
+    }
+
+    fn calls(&mut self) -> Calls {
+        Calls {
+            rows_max: self.integer("calls.rows_max", 1..=1_000_000_000),
+            refused_rows_max: self.integer("calls.refused_rows_max", 1..=1_000_000_000),
         }
     }
 

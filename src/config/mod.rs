@@ -28,6 +28,8 @@ pub struct Config {
     pub router: Router,
     /// `[entity]`
     pub entity: Entity,
+    /// `[calls]`
+    pub calls: Calls,
     /// `[sources]`
     pub sources: Sources,
     /// `[telemetry]`
@@ -120,6 +122,15 @@ pub struct Router {
 pub struct Entity {
     /// The most items that a collection in a state keeps.
     pub items_max: usize,
+}
+
+/// `[calls]`: the exchange log.
+#[derive(Clone, Copy, Debug)]
+pub struct Calls {
+    /// The most rows of calls that were taken and of deliveries.
+    pub rows_max: u64,
+    /// The most rows of calls that were refused.
+    pub refused_rows_max: u64,
 }
 
 /// `[sources]`: who sends.

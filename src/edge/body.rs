@@ -119,7 +119,8 @@ where
     }
 }
 
-fn declared_length(request: &HttpRequest) -> Option<u64> {
+/// The length that a request says its body has.
+pub(super) fn declared_length(request: &HttpRequest) -> Option<u64> {
     request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

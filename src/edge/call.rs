@@ -1,16 +1,22 @@
-//! One request as the log and its sender know it: its id, its span, and the line that its answer leaves.
+//! One request as the logs and its sender know it: its id, its span, the line that its answer leaves, and its row in the
+//! exchange log.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
 
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::Payload;
-use actix_web::http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
 use tracing::Span;
 
-use super::Edge;
-use super::answer::REQUEST_ID;
+use super::answer::{EVENT_ID, REQUEST_ID};
 use super::error::Error;
-use super::unread;
+use super::{Edge, admin, body, docs, routes, unread};
+use crate::event::EventId;
+use crate::exchange::{Direction, EVENT_IDS_MAX, Entry, MASK};
 
 /// The longest id that is taken over from a sender.
 const ID_MAX_BYTES: usize = 128;
@@ -20,6 +26,11 @@ const ID_MAX_BYTES: usize = 128;
 pub(super) struct Call {
     id: HeaderValue,
     span: Span,
+    source: &'static str,
+    /// When it began, on the edge's monotonic clock.
+    began: Option<Duration>,
+    events: RefCell<Vec<EventId>>,
+    concealed: RefCell<Vec<HeaderName>>,
 }
 
 impl Call {
@@ -29,7 +40,27 @@ impl Call {
         let given = request.headers().get(REQUEST_ID).filter(|id| is_sane(id.as_bytes()));
         let id = given.cloned().unwrap_or_else(new_id);
         let span = tracing::info_span!("request", request_id = id.to_str().unwrap_or_default(), source);
-        Self { id, span }
+        let began = request.app_data::<Data<Edge>>().map(|edge| edge.clock.monotonic());
+        Self { id, span, source, began, events: RefCell::default(), concealed: RefCell::default() }
+    }
+
+    /// Names the events that came of it for the exchange log. The one in the answer's `X-Event-Id` needs no naming.
+    pub(super) fn note_events(&self, events: impl IntoIterator<Item = EventId>) {
+        let mut noted = self.events.borrow_mut();
+        for event in events {
+            if noted.len() == EVENT_IDS_MAX {
+                break;
+            }
+            if !noted.contains(&event) {
+                noted.push(event);
+            }
+        }
+    }
+
+    #[cfg_attr(not(test), expect(dead_code, reason = "for sources whose secret stands in a header of any name"))]
+    /// Keeps the value of the header `name` out of the exchange log: a secret whose name does not show that it is one.
+    pub(super) fn conceal(&self, name: HeaderName) {
+        self.concealed.borrow_mut().push(name);
     }
 
     /// The request's span.
@@ -47,6 +78,7 @@ impl Call {
         edge: &Edge,
         result: Result<HttpResponse, Error>,
     ) -> HttpResponse {
+        let code = result.as_ref().err().map(Error::code);
         let mut response = match result {
             Ok(response) => {
                 tracing::debug!(parent: &self.span, status = response.status().as_u16(), "request answered");
@@ -58,11 +90,79 @@ impl Call {
                 HttpResponse::from_error(error)
             }
         };
+        if self.is_of_a_source() {
+            response = self.log(request, edge, code, response);
+        }
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, self.id);
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         unread::hold(request, payload, response)
     }
+
+    fn is_of_a_source(&self) -> bool {
+        ![admin::SOURCE, routes::SOURCE, docs::SOURCE].contains(&self.source)
+    }
+
+    /// Adds its row to the exchange log, unless there is no store to keep it in.
+    fn log(
+        &self,
+        request: &HttpRequest,
+        edge: &Edge,
+        code: Option<&'static str>,
+        response: HttpResponse,
+    ) -> HttpResponse {
+        let Some(core) = edge.gate.current() else { return response };
+        let mut answer = None;
+        let answer_bytes = match response.body().size() {
+            BodySize::None => Some(0),
+            BodySize::Sized(size) => Some(size),
+            BodySize::Stream => None,
+        };
+        let response = response.map_body(|_, body| match body.try_into_bytes() {
+            Ok(bytes) => {
+                answer = Some(bytes.clone());
+                BoxBody::new(bytes)
+            }
+            Err(body) => body,
+        });
+        self.note_events(event_of(&response));
+        let duration = self.began.map_or(Duration::ZERO, |began| edge.clock.monotonic().saturating_sub(began));
+        let entry = Entry {
+            at: edge.clock.wall().saturating_sub(duration),
+            direction: Direction::Incoming,
+            source: self.source,
+            method: request.method().as_str(),
+            path: request.path(),
+            status: Some(response.status().as_u16()),
+            code,
+            duration,
+            client: Some(edge.client(request)),
+            event_ids: &self.events.borrow(),
+            body_bytes: body::declared_length(request),
+            answer: answer.as_ref().filter(|_| is_json(&response)).map(Bytes::as_ref),
+            answer_bytes,
+        };
+        core.exchange.append(&entry, headers(request, &self.concealed.borrow()));
+        response
+    }
+}
+
+/// What the exchange log is told of the headers of `request`.
+fn headers<'r>(request: &'r HttpRequest, concealed: &'r [HeaderName]) -> impl Iterator<Item = (&'r str, &'r [u8])> {
+    request.headers().iter().map(|(name, value)| {
+        let value = if concealed.contains(name) { MASK.as_bytes() } else { value.as_bytes() };
+        (name.as_str(), value)
+    })
+}
+
+/// The event that `response` names in its header.
+fn event_of(response: &HttpResponse) -> Option<EventId> {
+    EventId::parse(response.headers().get(EVENT_ID)?.to_str().ok()?)
+}
+
+fn is_json(response: &HttpResponse) -> bool {
+    let content_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    content_type.is_some_and(|name| name.starts_with(b"application/json"))
 }
 
 /// Printable and without quotes, spaces or separators, so that it stays one word in any log.
@@ -103,6 +203,7 @@ mod tests {
     use actix_web::test::TestRequest;
 
     use super::*;
+    use crate::event::{Incarnation, Position};
 
     #[test]
     fn a_sane_id_is_taken_over_and_any_other_replaced() {
@@ -114,6 +215,29 @@ mod tests {
         let long = "x".repeat(ID_MAX_BYTES + 1);
         let request = TestRequest::default().insert_header((REQUEST_ID, long)).to_http_request();
         assert_eq!(Call::begin(&request, "support").id.len(), 16);
+    }
+
+    #[test]
+    fn a_concealed_header_is_masked_for_the_log() {
+        let request = TestRequest::default().insert_header(("x-opens", "s3cret")).insert_header(("x-else", "a"));
+        let request = request.to_http_request();
+        let call = Call::begin(&request, "support");
+        call.conceal(HeaderName::from_static("x-opens"));
+        let concealed = call.concealed.borrow();
+        let mut told: Vec<_> = headers(&request, &concealed).collect();
+        told.sort_unstable();
+        assert_eq!(told, [("x-else", &b"a"[..]), ("x-opens", MASK.as_bytes())]);
+    }
+
+    #[test]
+    fn an_event_is_noted_once_and_only_so_many_are() {
+        let id = |number| EventId::new(Incarnation::new(7), Position::new(number));
+        let call = Call::begin(&TestRequest::default().to_http_request(), "support");
+        call.note_events([id(1), id(2), id(1)]);
+        assert_eq!(*call.events.borrow(), [id(1), id(2)]);
+        call.note_events((3..5_000).map(id));
+        call.note_events([id(1), id(9_999)]);
+        assert_eq!(call.events.borrow().len(), EVENT_IDS_MAX);
     }
 
     #[test]

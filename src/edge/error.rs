@@ -15,6 +15,7 @@ use super::fields::Fault;
 use super::limit::{Quota, whole_seconds};
 use crate::entity::{Rejection, ticket};
 use crate::event::{EventId, Position};
+use crate::exchange;
 use crate::projection::Unavailable;
 use crate::router::Refusal;
 
@@ -234,6 +235,13 @@ impl Error {
 impl From<Unavailable> for Error {
     fn from(error: Unavailable) -> Self {
         tracing::warn!(%error, "projection could not be read");
+        Self::Unavailable
+    }
+}
+
+impl From<exchange::Unavailable> for Error {
+    fn from(error: exchange::Unavailable) -> Self {
+        tracing::warn!(error = &error as &dyn std::error::Error, "exchange log could not be read");
         Self::Unavailable
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::exchange::Exchange;
 use crate::projection::Reads;
 use crate::router::Router;
 
@@ -12,6 +13,8 @@ pub struct Core {
     pub router: Router,
     /// Answers readers.
     pub reads: Reads,
+    /// The log of calls and deliveries.
+    pub exchange: Arc<Exchange>,
 }
 
 impl fmt::Debug for Core {

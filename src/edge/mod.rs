@@ -6,6 +6,7 @@
 //! | `/api/v1/entities/{kind}`, `…/{id}`, `…/{id}/timeline` | GET | the admin |
 //! | `/api/v1/events`, `…/{event_id}` | GET | the admin |
 //! | `/api/v1/events/{event_id}/reprocess` | POST | the admin |
+//! | `/api/v1/webhooks/logs`, `…/{log_id}` | GET | the admin |
 //! | `/healthz`, `/readyz`, `/docs`, `/openapi.json` | GET | anyone |
 
 use std::io;

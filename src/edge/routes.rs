@@ -12,7 +12,7 @@ use super::{Edge, docs, health, reads, support};
 use crate::config::Config;
 
 /// The name that requests for nothing of ours have in logs.
-const SOURCE: &str = "none";
+pub(super) const SOURCE: &str = "none";
 
 const GET: &str = "GET, HEAD";
 const POST: &str = "POST";
@@ -39,6 +39,8 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
         get(service, &format!("/api/v1/events{end}"), reads::events::list);
         get(service, &format!("/api/v1/events/{{event_id}}{end}"), reads::events::show);
         post(service, &format!("/api/v1/events/{{event_id}}/reprocess{end}"), reads::reprocess::run);
+        get(service, &format!("/api/v1/webhooks/logs{end}"), reads::logs::list);
+        get(service, &format!("/api/v1/webhooks/logs/{{log_id}}{end}"), reads::logs::show);
     }
 }
 

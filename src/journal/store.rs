@@ -211,7 +211,9 @@ impl Store {
         &self.folder
     }
 
-    pub(super) fn faults(&self) -> &dyn Faults {
+    /// What a test makes fail.
+    #[must_use]
+    pub fn faults(&self) -> &dyn Faults {
         self.faults.as_ref()
     }
 

@@ -163,6 +163,7 @@ impl Faults for Trouble {
                 self.wait_while_held();
                 self.pass(Place::Sync)
             }
+            Point::Log => Ok(()),
             Point::Decide(entity) => {
                 self.decide(entity.id());
                 Ok(())

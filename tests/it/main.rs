@@ -3,6 +3,7 @@
 
 mod answers;
 mod browser;
+mod calls;
 mod commands;
 mod crashes;
 mod docs;

@@ -45,6 +45,7 @@ fn the_documented_defaults_load() {
     assert_eq!(config.router.in_flight_bytes_max, 64 << 20);
     assert_eq!(config.router.projection_lag_max, 200_000);
     assert_eq!(config.entity.items_max, 1000);
+    assert_eq!((config.calls.rows_max, config.calls.refused_rows_max), (1_000_000, 10_000));
     assert!(!config.sources.support.enabled);
     assert_eq!(config.sources.support.idempotency_window, Duration::from_secs(24 * 3600));
     assert_eq!(config.sources.support.unknown_entity, UnknownEntity::Create);
@@ -57,6 +58,7 @@ fn every_key_of_the_defaults_is_read() {
     draft.server();
     draft.store();
     draft.router();
+    draft.calls();
     draft.support();
     draft.telemetry();
     draft.secret("admin.token");
@@ -126,11 +128,11 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             "foobar = 1",
-            "h.toml:1: unknown key `foobar`; the sections are admin, entity, router, server, sources.support, store, telemetry",
+            "h.toml:1: unknown key `foobar`; the sections are admin, calls, entity, router, server, sources.support, store, telemetry",
         ),
         (
             "[foobar]",
-            "h.toml:1: unknown section `foobar`; the sections are admin, entity, router, server, sources.support, store, telemetry",
+            "h.toml:1: unknown section `foobar`; the sections are admin, calls, entity, router, server, sources.support, store, telemetry",
         ),
         ("[servr]\nbind = 1", "h.toml:1: unknown section `servr`; the nearest is `server`"),
         ("[sources.suport]", "h.toml:1: unknown section `sources.suport`; the nearest is `sources.support`"),
@@ -178,6 +180,8 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
             "h.toml:2: router.in_flight_bytes_max: expected at least 4 times server.body_limit_bytes (67108864), found 67108863",
         ),
         ("router.live_entities_max = 0", "h.toml:1: router.live_entities_max: expected at least 1, found 0"),
+        ("calls.rows_max = 0", "h.toml:1: calls.rows_max: expected 1 to 1000000000, found 0"),
+        ("calls.refused_rows_max = 0", "h.toml:1: calls.refused_rows_max: expected 1 to 1000000000, found 0"),
         ("entity.items_max = 0", "h.toml:1: entity.items_max: expected 1 to 1048576, found 0"),
         (
             "sources.support.enabled = \"yes\"",

@@ -16,7 +16,7 @@ mod spec;
 pub use spec::spec;
 
 /// The name that requests for the description have in logs.
-const SOURCE: &str = "docs";
+pub(super) const SOURCE: &str = "docs";
 
 const INDEX: &str = include_str!("index.html");
 const INITIALIZER: &str = include_str!("initializer.js");

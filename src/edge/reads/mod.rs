@@ -1,4 +1,5 @@
-//! What the admin reads: entities with their timelines, events with their fates, each list in pages, newest first.
+//! What the admin reads: entities with their timelines, events with their fates, the log of calls; each list in pages,
+//! newest first.
 
 use serde::Serialize;
 
@@ -7,6 +8,7 @@ use crate::projection::{PageRequest, Stored};
 
 pub(super) mod entities;
 pub(super) mod events;
+pub(super) mod logs;
 pub(super) mod reprocess;
 mod spec;
 

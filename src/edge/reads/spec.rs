@@ -64,6 +64,24 @@ fn of_event(endpoint: Endpoint) -> Endpoint {
     endpoint.part("event_id", "The event's id.", "evt_3f9a2c41_9").refuses(404, "not_found", "there is no such event")
 }
 
+fn log() -> Value {
+    json!({
+        "id": 1042, "at": "2025-12-04T10:30:00.118Z", "direction": "incoming", "source": "support", "method": "POST",
+        "path": "/api/v0/crm/webhooks/support/", "status": 202, "code": null, "is_successful": true, "duration_ms": 1.834,
+        "client_address": "198.51.100.7", "event_ids": ["evt_3f9a2c41_9"],
+    })
+}
+
+fn whole_log() -> Value {
+    let mut log = log();
+    log["headers"] =
+        json!({"user-agent": "crm/4.2", "x-crm-api-key": "…", "x-crm-signature": "…", "idempotency-key": "k-1"});
+    log["body"] = json!({"bytes": 412, "event_ids": ["evt_3f9a2c41_9"]});
+    log["answer"] = json!({"status": "accepted", "event_id": "evt_3f9a2c41_9"});
+    log["answer_bytes"] = json!(113);
+    log
+}
+
 /// The endpoints for reading.
 pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
     vec![
@@ -95,5 +113,17 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
             .refuses(409, "not_failed", "only a failed event can be reprocessed")
             .refuses(409, "reprocess_in_progress", "event is being reprocessed by another request")
             .refuses_when_busy(),
+        get("/api/v1/webhooks/logs", "List the calls of all sources and the deliveries, newest first")
+            .query("direction", "incoming (a sender called) or outgoing (a subscriber was called).", "incoming")
+            .query("is_successful", "true: answered with a 2xx. false: anything else.", "true")
+            .paged()
+            .answers(200, "One page.", list(&log()))
+            .refuses_field("direction", "direction must be one of incoming, outgoing"),
+        get("/api/v1/webhooks/logs/{log_id}", "Show a call or a delivery with its headers and its answer")
+            .about("Values of secrets and signatures are masked. What the body said is found through its events.")
+            .free(&["headers", "answer"])
+            .part("log_id", "The row's id.", 1)
+            .answers(200, "The row.", whole_log())
+            .refuses(404, "not_found", "there is no such row in the log, or no more"),
     ]
 }

@@ -1,0 +1,154 @@
+//! `GET /api/v1/webhooks/logs` and `/api/v1/webhooks/logs/{log_id}`: the calls of every source, taken or refused, and the
+//! deliveries.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::super::call::Call;
+use super::super::error::Error;
+use super::super::query::Parameters;
+use super::super::{Edge, admin, answer};
+use super::List;
+use crate::event::Timestamp;
+use crate::exchange::{Direction, Filter, Row};
+use crate::projection::PageRequest;
+
+const PARAMETERS: [&str; 4] = ["direction", "is_successful", "page", "page_size"];
+
+const DIRECTIONS: [(&str, Direction); 2] =
+    [(Direction::Incoming.as_str(), Direction::Incoming), (Direction::Outgoing.as_str(), Direction::Outgoing)];
+
+/// One exchange, as lists show it.
+#[derive(Serialize)]
+struct Log<'a> {
+    id: u64,
+    at: Timestamp,
+    direction: &'static str,
+    source: &'a str,
+    method: &'a str,
+    path: &'a str,
+    status: Option<u16>,
+    code: Option<&'a str>,
+    is_successful: bool,
+    duration_ms: f64,
+    client_address: Option<IpAddr>,
+    event_ids: Vec<String>,
+}
+
+/// One exchange by itself.
+#[derive(Serialize)]
+struct Detailed<'a> {
+    #[serde(flatten)]
+    log: Log<'a>,
+    #[serde(serialize_with = "object")]
+    headers: &'a [(String, String)],
+    body: Body,
+    answer: Option<&'a RawValue>,
+    answer_bytes: Option<u64>,
+}
+
+/// Where the request's body is found: in the events that came of it.
+#[derive(Serialize)]
+struct Body {
+    bytes: Option<u64>,
+    event_ids: Vec<String>,
+}
+
+/// `GET /api/v1/webhooks/logs`
+pub(in crate::edge) async fn list(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
+    let call = Call::begin(&request, admin::SOURCE);
+    let result = list_of(&request, &edge).await;
+    call.end(&request, payload.into_inner(), &edge, result)
+}
+
+/// `GET /api/v1/webhooks/logs/{log_id}`
+pub(in crate::edge) async fn show(
+    request: HttpRequest,
+    payload: Payload,
+    path: Path<String>,
+    edge: Data<Edge>,
+) -> HttpResponse {
+    let call = Call::begin(&request, admin::SOURCE);
+    let result = log_of(&request, &path, &edge).await;
+    call.end(&request, payload.into_inner(), &edge, result)
+}
+
+async fn list_of(request: &HttpRequest, edge: &Edge) -> Result<HttpResponse, Error> {
+    admin::authorize(request, edge)?;
+    let (filter, page) = filter(request.query_string())?;
+    let core = edge.core()?;
+    let skipped = (page.page - 1).saturating_mul(page.page_size);
+    let found = core.exchange.list(filter, skipped, page.page_size).await?;
+    let items = found.items.iter().map(log).collect();
+    Ok(answer::uncached(StatusCode::OK, &List::new(items, found.total, page)))
+}
+
+async fn log_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpResponse, Error> {
+    admin::authorize(request, edge)?;
+    Parameters::parse(request.query_string(), &[]).finish(())?;
+    let no_such_log = || Error::not_found("there is no such row in the log, or no more");
+    // One row has one spelling: `+7` and `007` are none.
+    let number = id.parse::<u64>().ok().filter(|number| number.to_string() == id).ok_or_else(no_such_log)?;
+    let row = edge.core()?.exchange.get(number).await?.ok_or_else(no_such_log)?;
+    Ok(answer::uncached(StatusCode::OK, &detailed(&row)))
+}
+
+fn filter(query: &str) -> Result<(Filter, PageRequest), Error> {
+    let mut parameters = Parameters::parse(query, &PARAMETERS);
+    let page = parameters.page();
+    let filter = Filter {
+        direction: parameters.one_of("direction", &DIRECTIONS),
+        is_successful: parameters.one_of("is_successful", &[("true", true), ("false", false)]),
+    };
+    parameters.finish((filter, page))
+}
+
+fn log(row: &Row) -> Log<'_> {
+    Log {
+        id: row.id,
+        at: row.at,
+        direction: row.direction.as_str(),
+        source: &row.source,
+        method: &row.method,
+        path: &row.path,
+        status: row.status,
+        code: row.code.as_deref(),
+        is_successful: row.is_successful(),
+        duration_ms: row.duration.as_micros() as f64 / 1_000.0,
+        client_address: row.client,
+        event_ids: event_ids(row),
+    }
+}
+
+fn detailed(row: &Row) -> Detailed<'_> {
+    Detailed {
+        log: log(row),
+        headers: &row.headers,
+        body: Body { bytes: row.body_bytes, event_ids: event_ids(row) },
+        answer: row.answer.as_deref().and_then(|answer| serde_json::from_slice(answer).ok()),
+        answer_bytes: row.answer_bytes,
+    }
+}
+
+fn event_ids(row: &Row) -> Vec<String> {
+    row.event_ids.iter().map(ToString::to_string).collect()
+}
+
+/// Headers as an object; of a header that came more than once, the values are joined as HTTP allows (RFC 9110, 5.3).
+fn object<S: Serializer>(headers: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut joined = BTreeMap::<&str, String>::new();
+    for (name, value) in headers {
+        let values = joined.entry(name).or_default();
+        if !values.is_empty() {
+            values.push_str(", ");
+        }
+        values.push_str(value);
+    }
+    serializer.collect_map(joined)
+}

@@ -1,0 +1,87 @@
+//! Reading rows back, which blocks: on a thread for that, and without the lock that appending takes.
+
+use std::cmp::Reverse;
+
+use bytes::Bytes;
+
+use super::block::{self, Filter, Slot};
+use super::ring::Wanted;
+use super::rings::Rings;
+use super::row::{self, Row};
+use super::writer::Shared;
+
+/// A part of a list.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The part asked for, newest first.
+    pub items: Vec<Row>,
+    /// How many rows the whole list has.
+    pub total: u64,
+}
+
+/// The log could not be read; the store is being opened anew.
+#[derive(Debug, thiserror::Error)]
+pub enum Unavailable {
+    /// The writer ended before it reached what the reader waits for.
+    #[error("the exchange log ended")]
+    Ended,
+    /// The tree failed.
+    #[error("cannot read the exchange log")]
+    Store(#[from] sled::Error),
+    /// A block is not as it was written.
+    #[error("the block of the exchange log that begins with row {0} is corrupt")]
+    Corrupt(u64),
+    /// The blocking pool is gone: the process is stopping.
+    #[error("reading was cancelled")]
+    Cancelled,
+}
+
+/// The `count` rows, at least one, that pass `filter`, after the `skipped` newest ones.
+pub(super) fn list(
+    shared: &Shared,
+    tree: &sled::Tree,
+    filter: Filter,
+    skipped: u64,
+    count: u64,
+) -> Result<Page, Unavailable> {
+    let plan = shared.look(|rings| rings.plan(filter, skipped, count));
+    let bodies = bodies(tree, plan.blocks)?;
+    let mut found: Vec<Slot<'_>> = Vec::new();
+    for (first, body) in &bodies {
+        let slots = block::slots(*first, body).ok_or(Unavailable::Corrupt(*first))?;
+        found.extend(slots.into_iter().filter(|slot| filter.passes(slot.class)));
+    }
+    found.sort_unstable_by_key(|slot| Reverse(slot.id));
+    let skipped = usize::try_from(plan.skipped).unwrap_or(usize::MAX);
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let items = found.iter().skip(skipped).take(count).map(read).collect::<Result<_, _>>()?;
+    Ok(Page { items, total: plan.total })
+}
+
+/// The row `id`; `None` if there is none or no more.
+pub(super) fn get(shared: &Shared, tree: &sled::Tree, id: u64) -> Result<Option<Row>, Unavailable> {
+    for (first, body) in bodies(tree, shared.look(|rings: &Rings| rings.holding(id)))? {
+        let slots = block::slots(first, &body).ok_or(Unavailable::Corrupt(first))?;
+        if let Some(slot) = slots.iter().find(|slot| slot.id == id) {
+            return read(slot).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// The rows of `blocks`, each with its first id. One that was removed since is left out: it was the oldest.
+fn bodies(tree: &sled::Tree, blocks: Vec<Wanted>) -> Result<Vec<(u64, Bytes)>, Unavailable> {
+    let mut bodies = Vec::with_capacity(blocks.len());
+    for Wanted { ring, first, body } in blocks {
+        if let Some(body) = body {
+            bodies.push((first, body));
+        } else if let Some(value) = tree.get(block::block_key(ring, first))? {
+            bodies.push((first, block::body(&value).ok_or(Unavailable::Corrupt(first))?.into()));
+        }
+    }
+    Ok(bodies)
+}
+
+fn read(slot: &Slot<'_>) -> Result<Row, Unavailable> {
+    row::decode(slot.id, slot.class.direction(), slot.row).ok_or(Unavailable::Corrupt(slot.id))
+}
