@@ -1,10 +1,11 @@
-//! Criterion benches of single stages: verify, decode, decide, commit.
+//! Criterion benches of single stages: verify, decode, decide, commit, and the exchange log.
 //!
 //! `cargo bench --bench stages`
 #![expect(missing_docs, reason = "criterion's macro makes a public function without any")]
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -12,7 +13,8 @@ use hookyard::clock::SystemClock;
 use hookyard::config::{Secret, UnknownEntity};
 use hookyard::edge::support::{Given, Verifier, decode, signature::sign};
 use hookyard::entity::{Action, Context, Draw, Ids, Limits, State, Verdict};
-use hookyard::event::{EntityKey, Kind, Name, Record, Timestamp};
+use hookyard::event::{EntityKey, EventId, Incarnation, Kind, Name, Position, Record, Timestamp};
+use hookyard::exchange::{self, Bounds, Direction, Exchange, Filter};
 use hookyard::faults::NoFaults;
 use hookyard::journal::{self, Draft, Journal, Log, Store, Submission};
 
@@ -102,5 +104,83 @@ fn commit(criterion: &mut Criterion) {
     log.close();
 }
 
-criterion_group!(stages, verify_and_decode, decide, commit);
+const HEADERS: [(&str, &[u8]); 9] = [
+    ("host", b"hooks.example.com"),
+    ("user-agent", b"crm-webhooks/4.2"),
+    ("accept", b"*/*"),
+    ("content-type", b"application/json"),
+    ("content-length", b"412"),
+    ("x-crm-api-key", b"0123456789abcdef0123456789abcdef"),
+    ("x-crm-signature", b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"),
+    ("x-crm-timestamp", b"2025-12-04T10:30:00.000Z"),
+    ("idempotency-key", b"5f0c7c9e-1d3b-4d5c-9a76-0c9f0e6d8b11"),
+];
+
+fn call(log: &Exchange, number: u64, direction: Direction) {
+    let answer = format!(
+        r#"{{"status":"accepted","event_id":"evt_3f9a2c41_{number}","entity":{{"kind":"ticket","id":"SUP-{}","sequence":7}}}}"#,
+        number % 1000
+    );
+    let entry = exchange::Entry {
+        at: Timestamp::from_micros(1_733_308_200_000_000 + 40 * number.cast_signed()),
+        direction,
+        source: "support",
+        method: "POST",
+        path: "/api/v0/crm/webhooks/support/",
+        status: Some(202),
+        code: None,
+        duration: Duration::from_micros(1_800 + number % 700),
+        client: Some([198, 51, 100, 7].into()),
+        event_ids: &[EventId::new(Incarnation::new(0x3f9a_2c41), Position::new(number + 1))],
+        body_bytes: Some(412),
+        answer: Some(answer.as_bytes()),
+        answer_bytes: Some(answer.len() as u64),
+    };
+    log.append(&entry, HEADERS);
+}
+
+/// What a row costs the request that it is of, and what pages of a log with a million rows cost.
+fn exchange(criterion: &mut Criterion) {
+    const ROWS: u64 = 1_000_000;
+    const ALL: Filter = Filter { direction: None, is_successful: None };
+    let folder = tempfile::tempdir_in("target").expect("a folder on the disk");
+    let store = Store::open(folder.path(), 64 << 20, Arc::new(NoFaults)).expect("opens");
+    let log = Exchange::open(store, Bounds { rows_max: ROWS, refused_rows_max: 10_000 }).expect("opens");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let settle = || runtime.block_on(log.settled()).expect("the disk works");
+    let mut group = criterion.benchmark_group("exchange");
+    let mut number = 0;
+    group.throughput(Throughput::Elements(1_000));
+    group.bench_function("append 1000 rows", |bencher| {
+        bencher.iter_batched(
+            settle,
+            |()| {
+                for _ in 0..1_000 {
+                    number += 1;
+                    call(&log, number, Direction::Incoming);
+                }
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    // A few among many go the other way, so that a page of them lies in many blocks.
+    for number in 0..ROWS + ROWS / 10 {
+        call(&log, number, if number % 200 == 0 { Direction::Outgoing } else { Direction::Incoming });
+        if number % 10_000 == 0 {
+            settle();
+        }
+    }
+    settle();
+    group.throughput(Throughput::Elements(100));
+    let outgoing = Filter { direction: Some(Direction::Outgoing), ..ALL };
+    for (name, filter, skipped) in [("newest", ALL, 0), ("deep", ALL, 700_000), ("sparse", outgoing, 3_000)] {
+        group.bench_function(format!("page of 100 of a million rows, {name}"), |bencher| {
+            bencher.iter(|| black_box(runtime.block_on(log.list(filter, skipped, 100)).expect("readable")));
+        });
+    }
+    group.finish();
+    log.close();
+}
+
+criterion_group!(stages, verify_and_decode, decide, commit, exchange);
 criterion_main!(stages);

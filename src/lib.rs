@@ -10,7 +10,7 @@
 //!               and decode    no doubles apply     durable      is asked for
 //! ```
 //!
-//! Beside the way lies [`exchange`], the log of calls and deliveries, which the edge writes to.
+//! Beside that way: [`exchange`] logs every call and what it was answered.
 //!
 //! Beside the stages: [`event`] is their common vocabulary, [`config`] what an operator sets, [`clock`] and [`faults`] what
 //! tests replace, [`app`] puts all together, and [`cli`] is what a person types.

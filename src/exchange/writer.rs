@@ -194,7 +194,7 @@ impl Writer {
             batch.insert(&block::summary_key(block.ring, summary.first), summary.encode());
             parts.push(summary);
         }
-        // A batch shuts out other writers; one of two small values does so for some 50 µs.
+        // A batch shuts out other writers while it is put: one of two small values does so for no longer than they would.
         self.tree.apply_batch(batch)?;
         Ok(parts)
     }
