@@ -311,7 +311,7 @@ pub(super) mod tests {
     }
 
     /// Bytes that do not compress.
-    fn noise(bytes: usize, seed: u64) -> Vec<u8> {
+    pub(in crate::exchange) fn noise(bytes: usize, seed: u64) -> Vec<u8> {
         let mut state = seed;
         let mut next = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -162,7 +162,8 @@ mod tests {
         pushed: Vec<(u64, Kind, Class)>,
     }
 
-    const ROWS_MAX: [u64; 2] = [700, 40];
+    /// A block of the second ring holds one row.
+    const ROWS_MAX: [u64; 2] = [700, 20];
 
     impl Model {
         fn new() -> Self {
@@ -174,7 +175,9 @@ mod tests {
             let class = block::tests::class(class);
             let kind = if class == block::tests::class(0) { Kind::Refused } else { Kind::Kept };
             self.pushed.push((self.rings.next(), kind, class));
-            self.rings.push(kind, class, &vec![class.is_successful().into(); size]);
+            // Rows that do not compress are stored as several blocks.
+            let row = block::tests::noise(size, self.rings.next());
+            self.rings.push(kind, class, &row);
         }
 
         /// Writes what waits, while `meanwhile` more rows come.

@@ -212,6 +212,40 @@ async fn a_stuck_disk_blocks_nobody_and_costs_bounded_memory() {
     log.close();
 }
 
+/// Otherwise a crash at that moment would let its number come again. Time stands still while anything is being read.
+#[tokio::test(start_paused = true)]
+async fn nobody_sees_a_row_before_the_mark_of_this_opening_is_written() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let disk = Arc::new(Disk::default());
+    disk.hang(true);
+    let log = open_with(folder.path(), BOUNDS, Arc::clone(&disk) as Arc<dyn Faults>);
+    append(&log, 202, "s");
+    let seen = tokio::time::timeout(std::time::Duration::from_secs(1), log.list(ALL, 0, 1));
+    assert!(seen.await.is_err(), "it was seen");
+    disk.hang(false);
+    log.settled().await.expect("writes");
+    assert_eq!(list(&log, ALL).await.1, 1);
+    log.close();
+}
+
+/// A thread that began late took rows of the meantime for written.
+#[tokio::test]
+async fn rows_from_before_the_thread_began_are_written_too() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let disk = Arc::new(Disk::default());
+    disk.hang(true);
+    let log = open_with(folder.path(), BOUNDS, Arc::clone(&disk) as Arc<dyn Faults>);
+    append(&log, 202, "early");
+    let ended = log.shared.hurry();
+    disk.hang(false);
+    log.written_up_to(ended).await.expect("writes");
+    let killed = killed(folder.path());
+    log.close();
+    let log = open(killed.path());
+    assert_eq!(sources(&list(&log, ALL).await.0), ["early"]);
+    log.close();
+}
+
 #[tokio::test]
 async fn a_failing_disk_is_told_and_takes_nothing_more() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -151,9 +151,10 @@ impl Writer {
     }
 
     fn write(&self) -> Result<(), sled::Error> {
-        let next = self.shared.look(Rings::next);
-        self.mark(false, next)?;
-        self.shared.written.send_replace(next);
+        // Not the next id of this moment: rows may have been appended since the opening.
+        let begin = self.shared.state().written;
+        self.mark(false, begin)?;
+        self.shared.written.send_replace(begin);
         while !self.shared.wait() {
             self.pass()?;
         }
