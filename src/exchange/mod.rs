@@ -94,7 +94,7 @@ thread_local! {
 }
 
 impl Exchange {
-    /// Opens the log in `store`. Nothing is written before this returns.
+    /// Opens the log in `store`. Nothing is written before the first row is appended.
     ///
     /// # Errors
     /// [`OpenError`] when the store fails or the log is damaged.
@@ -170,18 +170,27 @@ impl Exchange {
         self: &Arc<Self>,
         ask: impl FnOnce(&Self) -> Result<T, Unavailable> + Send + 'static,
     ) -> Result<T, Unavailable> {
-        // A row that is seen must never share its number with another one after a crash: the mark sees to that.
-        self.written_up_to(1).await?;
         let _place = self.places.acquire().await.map_err(|_| Unavailable::Cancelled)?;
         let log = Arc::clone(self);
-        tokio::task::spawn_blocking(move || ask(&log)).await.map_err(|_| Unavailable::Cancelled)?
+        let found = tokio::task::spawn_blocking(move || ask(&log)).await.map_err(|_| Unavailable::Cancelled)??;
+        // A row that is told of must never share its number with another one after a crash: the mark sees to that.
+        if let Some(mut marked) = self.shared.marked() {
+            self.unless_failed(marked.wait_for(|marked| *marked)).await?;
+        }
+        Ok(found)
     }
 
     async fn written_up_to(&self, id: u64) -> Result<(), Unavailable> {
-        let (mut written, mut failed) = (self.shared.written(), self.failed());
+        let mut written = self.shared.written();
+        self.unless_failed(written.wait_for(|written| *written >= id)).await
+    }
+
+    /// Waits for what the thread will say, unless it ends before.
+    async fn unless_failed<T>(&self, said: impl Future<Output = T>) -> Result<(), Unavailable> {
+        let mut failed = self.failed();
         tokio::select! {
             biased;
-            _ = written.wait_for(|written| *written >= id) => Ok(()),
+            _ = said => Ok(()),
             _ = failed.wait_for(Option::is_some) => Err(Unavailable::Ended),
         }
     }

@@ -190,6 +190,11 @@ impl Ring {
         }
     }
 
+    /// Whether blocks have to be removed from the disk.
+    pub(super) fn has_removed(&self) -> bool {
+        !self.removed.is_empty()
+    }
+
     /// First ids of blocks that have to be removed from the disk; each is given once.
     pub(super) fn take_removed(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.removed)

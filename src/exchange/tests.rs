@@ -143,15 +143,31 @@ async fn after_a_kill_what_was_written_is_there_and_no_number_comes_again() {
 async fn a_kill_before_anything_was_written_repeats_no_number() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let log = open(folder.path());
-    list(&log, ALL).await;
-    let killed = killed(folder.path());
     append(&log, 202, "seen");
     let seen = list(&log, ALL).await.0[0].id;
+    let killed = killed(folder.path());
     let log_of_the_next = open(killed.path());
     append(&log_of_the_next, 202, "new");
     assert!(list(&log_of_the_next, ALL).await.0[0].id > seen);
     log_of_the_next.close();
     log.close();
+}
+
+/// An opening that changed the files would make sled write its snapshot anew at the next one.
+#[tokio::test]
+async fn an_opening_without_rows_writes_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let log = open(folder.path());
+    append(&log, 202, "s");
+    log.close();
+    drop(log);
+    let disk = Arc::new(Disk::default());
+    disk.fails.store(true, Ordering::SeqCst);
+    let log = open_with(folder.path(), BOUNDS, disk);
+    assert_eq!(list(&log, ALL).await.1, 1);
+    log.settled().await.expect("there is nothing to write");
+    log.close();
+    assert_eq!(*log.failed().borrow(), None);
 }
 
 #[tokio::test]
@@ -199,11 +215,12 @@ async fn a_stuck_disk_blocks_nobody_and_costs_bounded_memory() {
     let disk = Arc::new(Disk::default());
     let bounds = Bounds { rows_max: 1_000_000, ..BOUNDS };
     let log = open_with(folder.path(), bounds, Arc::clone(&disk) as Arc<dyn Faults>);
+    append(&log, 202, "first");
     log.settled().await.expect("writes");
     disk.hang(true);
     (0..UNWRITTEN_MAX + 500).for_each(|_| append(&log, 202, "s"));
     let full = list(&log, ALL).await.1;
-    assert_eq!(full, UNWRITTEN_MAX, "the rest was dropped");
+    assert_eq!(full, 1 + UNWRITTEN_MAX, "the rest was dropped");
     disk.hang(false);
     log.settled().await.expect("writes");
     append(&log, 202, "after");

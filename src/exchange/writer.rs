@@ -2,7 +2,7 @@
 //! rings have not.
 //!
 //! A block and its summary are put as one batch, so that a crash leaves both or neither. Until the mark of this opening is
-//! written, nobody may see a row: its number could come again after a crash.
+//! written, nobody may see a row of it: its number could come again after a crash. An opening without rows writes nothing.
 
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -31,8 +31,12 @@ pub(super) const UNWRITTEN_MAX: u64 = 65_536;
 pub(super) struct Shared {
     state: Mutex<State>,
     work: Condvar,
-    /// The id before which everything is with the operating system; 0 until the mark is.
+    /// The id before which everything is with the operating system.
     written: watch::Sender<u64>,
+    /// Whether the mark of this opening is.
+    marked: watch::Sender<bool>,
+    /// The first id that this opening gives.
+    begin: u64,
 }
 
 struct State {
@@ -50,11 +54,17 @@ struct State {
 
 impl Shared {
     pub(super) fn new(rings: Rings) -> Self {
-        let written = rings.next();
-        // Blocks beyond a bound that was lowered are removed by the first pass.
-        let (is_dirty, is_wanted, is_closed) = (true, false, false);
-        let state = State { rings, is_dirty, is_wanted, is_closed, written, dropped: 0 };
-        Self { state: Mutex::new(state), work: Condvar::new(), written: watch::Sender::new(0) }
+        let begin = rings.next();
+        // Blocks beyond a bound that was lowered have to be removed.
+        let is_dirty = rings.has_removed();
+        let state = State { rings, is_dirty, is_wanted: false, is_closed: false, written: begin, dropped: 0 };
+        Self {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            written: watch::Sender::new(begin),
+            marked: watch::Sender::new(false),
+            begin,
+        }
     }
 
     /// Gives the row its number and keeps it; drops it when the disk is too far behind.
@@ -88,6 +98,11 @@ impl Shared {
         self.written.subscribe()
     }
 
+    /// Whether the mark of this opening is written, and when it is; `None` while no row needs it.
+    pub(super) fn marked(&self) -> Option<watch::Receiver<bool>> {
+        (self.state().rings.next() > self.begin).then(|| self.marked.subscribe())
+    }
+
     /// Asks for what is there now to be written soon; gives the id before which that is.
     pub(super) fn hurry(&self) -> u64 {
         let mut state = self.state();
@@ -110,6 +125,12 @@ impl Shared {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when there is something to write, or the log is to close: whether there is.
+    fn wait_for_work(&self) -> bool {
+        let idle = |state: &mut State| !state.is_dirty && !state.is_closed;
+        self.work.wait_while(self.state(), idle).unwrap_or_else(PoisonError::into_inner).is_dirty
     }
 
     /// Returns when there is something to write and it has gathered for a while, or the log is to close: whether it is.
@@ -151,10 +172,11 @@ impl Writer {
     }
 
     fn write(&self) -> Result<(), sled::Error> {
-        // Not the next id of this moment: rows may have been appended since the opening.
-        let begin = self.shared.state().written;
-        self.mark(false, begin)?;
-        self.shared.written.send_replace(begin);
+        if !self.shared.wait_for_work() {
+            return Ok(());
+        }
+        self.mark(false, self.shared.begin)?;
+        self.shared.marked.send_replace(true);
         while !self.shared.wait() {
             self.pass()?;
         }
