@@ -16,6 +16,7 @@
 //! tests replace, [`app`] puts all together, and [`cli`] is what a person types.
 
 pub mod app;
+mod causes;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -2,7 +2,6 @@
 
 mod opening;
 
-use std::fmt::Display;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use tracing::{error, info};
 
 use opening::{Opening, Parts};
 
+use crate::causes;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::edge::{self, Edge, Gate};
@@ -153,7 +153,7 @@ pub fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), Error
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         info!("stopping");
         if let Err(failure) = node.stop().await {
-            error!(reason = chain(&failure), "not stopped in order");
+            error!(reason = causes::in_one_line(&failure), "not stopped in order");
             // Returning would wait for the very thread that hangs.
             std::process::exit(1);
         }
@@ -223,7 +223,7 @@ async fn reopen(parts: &Parts, gate: &Gate, stopping: &mut watch::Receiver<bool>
         match Opening::open_proven(parts).await {
             Ok(opening) => return Some(opening),
             Err(failure) => {
-                let reason = chain(&failure);
+                let reason = causes::in_one_line(&failure);
                 error!(reason, "store cannot be opened again yet");
                 gate.close(reason);
             }
@@ -238,10 +238,4 @@ async fn pause_for(time: Duration) {
     // The first tick comes at once.
     ticks.tick().await;
     ticks.tick().await;
-}
-
-/// An error with all its causes, in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {}", cause as &dyn Display))
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::causes;
 use crate::config::{Config, DevSecrets, Draft, Problems, Purpose};
 
 mod check;
@@ -121,7 +122,7 @@ pub fn main() -> ExitCode {
         Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             // As above.
-            let _ = writeln!(io::stderr(), "error: {}", chain(&error));
+            let _ = writeln!(io::stderr(), "error: {}", causes::in_one_line(&error));
             ExitCode::FAILURE
         }
     }
@@ -142,22 +143,6 @@ fn run(command: Command, out: &mut impl Write) -> Result<(), Error> {
 fn count<N: Display + PartialEq + From<u8>>(number: N, one: &str, many: &str) -> String {
     let name = if number == N::from(1) { one } else { many };
     format!("{number} {name}")
-}
-
-/// An error and what caused it, outermost first.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        // Some libraries show their cause in their own text as well.
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -181,13 +166,6 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         check(&command);
-    }
-
-    #[test]
-    fn every_cause_of_an_error_is_shown_once() {
-        let cause = || io::Error::other("the pipe is closed");
-        assert_eq!(chain(&Error::Output(cause())), "cannot write to standard output: the pipe is closed");
-        assert_eq!(chain(&Error::Logging(cause().into())), "logging cannot be started: the pipe is closed");
     }
 
     #[test]

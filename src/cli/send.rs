@@ -10,6 +10,7 @@ use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::{dev, secret};
+use crate::causes;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Draft, Purpose, Secret};
 use crate::edge::support::{samples, signature};
@@ -181,7 +182,7 @@ async fn post(signed: Signed) -> Result<Answer, Error> {
 /// Whether the other side answered a TLS handshake with something else, or by hanging up.
 fn lacks_tls(error: &reqwest::Error) -> bool {
     // rustls is reqwest's own matter, so its errors are known by their text only.
-    let text = super::chain(error);
+    let text = causes::in_one_line(error);
     text.contains("corrupt message") || text.contains("tls handshake eof")
 }
 

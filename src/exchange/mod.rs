@@ -40,6 +40,7 @@ use ring::Ring;
 use rings::{Kind, Rings};
 use writer::{Shared, UNWRITTEN_MAX, Writer};
 
+use crate::causes;
 use crate::journal::Store;
 
 /// The tree of the log.
@@ -107,7 +108,7 @@ impl Exchange {
         let thread = thread::Builder::new().name("exchange".into()).spawn(move || {
             if let Err(error) = writer.run() {
                 error!(error = &error as &dyn std::error::Error, "exchange log failed");
-                failed_sender.send_replace(Some(format!("the exchange log failed: {error}")));
+                failed_sender.send_replace(Some(format!("the exchange log failed: {}", causes::in_one_line(&error))));
             }
         })?;
         let (places, thread) = (Semaphore::new(READERS_MAX), Mutex::new(Some(thread)));

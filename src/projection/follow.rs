@@ -14,6 +14,7 @@ use super::claims::Archive;
 use super::index::Index;
 use super::snapshot::Offers;
 use super::{Reads, TREE};
+use crate::causes;
 use crate::clock::Clock;
 use crate::event::{Corrupt, Fingerprint, Position, Record, Timestamp};
 use crate::journal::{Frame, Journal, ReadError, Store};
@@ -149,9 +150,7 @@ impl Projection {
             if let Err(error) = runtime.block_on(follower.run(&for_thread, &written_sender)) {
                 error!(error = &error as &dyn std::error::Error, "projection failed");
                 // With its causes: a full disk, say, is what an operator has to read.
-                let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
-                let reason = causes.fold(error.to_string(), |reason, cause| format!("{reason}: {cause}"));
-                failed_sender.send_replace(Some(reason));
+                failed_sender.send_replace(Some(causes::in_one_line(&error)));
             }
         })?;
         let thread = Mutex::new(Some(thread));
