@@ -12,8 +12,8 @@
 //!
 //! Beside that way: [`exchange`] logs every call and what it was answered.
 //!
-//! Beside the stages: [`event`] is their common vocabulary, [`config`] what an operator sets, [`clock`] and [`faults`] what
-//! tests replace, [`app`] puts all together, and [`cli`] is what a person types.
+//! Beside the stages: [`event`] is their common vocabulary, [`provider`] knows how senders sign, [`config`] is what an
+//! operator sets, [`clock`] and [`faults`] what tests replace, [`app`] puts all together, and [`cli`] is what a person types.
 
 pub mod app;
 mod causes;
@@ -28,4 +28,5 @@ pub mod faults;
 pub mod journal;
 pub mod panics;
 pub mod projection;
+pub mod provider;
 pub mod router;

@@ -92,7 +92,10 @@ fn forbidden(here: &str, used: &str) -> Option<&'static str> {
         ("cli", _) if here != "main" => Some("only main may"),
         ("app", _) if here != "cli" => Some("only cli may"),
         (_, Some((_, allowed))) if is_stage && !allowed.contains(&used) => Some("a stage uses only those to its right"),
-        _ if is_stage && ["event", "clock", "config"].contains(&here) => Some("the vocabulary uses no stage"),
+        _ if is_stage && ["event", "clock", "config", "provider"].contains(&here) => {
+            Some("the vocabulary uses no stage")
+        }
+        ("config" | "clock", _) if here == "provider" => Some("what it needs of them is an argument"),
         _ => None,
     }
 }
@@ -233,6 +236,8 @@ fn a_stage_that_looks_left_is_caught() {
         ("src/journal/log.rs", "const Q: char = '\"'; use crate::entity::State; const R: char = '\"';", "entity"),
         ("src/event/mod.rs", "use crate::journal::Log;", "journal"),
         ("src/clock.rs", "use crate::journal::Log;", "journal"),
+        ("src/provider/presets/slack.rs", "use crate::edge::Answer;", "edge"),
+        ("src/provider/source.rs", "use crate::config::Secret;", "config"),
     ];
     for (path, code, used) in wrong {
         let said = said(path, code);

@@ -1,0 +1,134 @@
+//! A body as what its content type says it is: JSON, or a form, which is looked into as if it were a JSON object.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::form;
+use super::request::Request;
+
+/// What a body is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// By any of its names; also if nothing is said.
+    Json,
+    /// `application/x-www-form-urlencoded`.
+    Form,
+}
+
+impl Format {
+    /// What `content_type` stands for; `None` if that is not taken.
+    #[must_use]
+    pub fn of(content_type: Option<&str>) -> Option<Self> {
+        let Some(given) = content_type else { return Some(Self::Json) };
+        let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match essence.as_str() {
+            "application/json" => Some(Self::Json),
+            "application/x-www-form-urlencoded" => Some(Self::Form),
+            other if other.len() > 5 && other.ends_with("+json") => Some(Self::Json),
+            _ => None,
+        }
+    }
+
+    /// What `request` says that its body is written in.
+    #[must_use]
+    pub fn of_request(request: &Request<'_>) -> Option<Self> {
+        Self::of(request.header("content-type"))
+    }
+}
+
+/// Why a body cannot be looked into. Repeats nothing of what was sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Undecodable {
+    /// Neither JSON nor a form.
+    #[error("Content-Type must be application/json or application/x-www-form-urlencoded")]
+    MediaType,
+    /// Not text.
+    #[error("body is not UTF-8")]
+    NotUtf8,
+    /// Not JSON, found out there.
+    #[error("body is not valid JSON at line {line} column {column}")]
+    NotJson {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1.
+        column: usize,
+    },
+}
+
+/// A body that can be looked into.
+#[derive(Clone, Debug)]
+pub struct Document<'r> {
+    json: Cow<'r, RawValue>,
+    format: Format,
+}
+
+impl<'r> Document<'r> {
+    /// The body of `request`.
+    ///
+    /// # Errors
+    /// [`Undecodable`].
+    pub fn read(request: &Request<'r>) -> Result<Self, Undecodable> {
+        let format = Format::of_request(request).ok_or(Undecodable::MediaType)?;
+        let not_json = |error: serde_json::Error| Undecodable::NotJson { line: error.line(), column: error.column() };
+        let json = match format {
+            Format::Json => {
+                let text = std::str::from_utf8(request.body).map_err(|_| Undecodable::NotUtf8)?;
+                Cow::Borrowed(serde_json::from_str(text).map_err(not_json)?)
+            }
+            Format::Form => Cow::Owned(RawValue::from_string(form::to_json(request.body)).map_err(not_json)?),
+        };
+        Ok(Self { json, format })
+    }
+
+    /// It as JSON.
+    #[must_use]
+    pub fn json(&self) -> &RawValue {
+        &self.json
+    }
+
+    /// What it came as.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.format
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(content_type: &str, body: &[u8]) -> Result<String, Undecodable> {
+        let headers = vec![("content-type", content_type.as_bytes())];
+        let request = Request { method: "POST", url: "", headers, body };
+        Document::read(&request).map(|document| document.json().get().to_owned())
+    }
+
+    #[test]
+    fn the_content_type_decides() {
+        assert_eq!(Format::of(None), Some(Format::Json));
+        for json in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"] {
+            assert_eq!(Format::of(Some(json)), Some(Format::Json), "{json}");
+        }
+        assert_eq!(Format::of(Some("application/x-www-form-urlencoded;charset=UTF-8")), Some(Format::Form));
+        for other in ["text/plain", "", "json", "+json", "multipart/form-data"] {
+            assert_eq!(Format::of(Some(other)), None, "{other}");
+        }
+        assert_eq!(read("text/plain", b"{}"), Err(Undecodable::MediaType));
+    }
+
+    #[test]
+    fn json_stays_as_it_was_and_a_form_becomes_an_object() {
+        assert_eq!(read("application/json", br#"{"a" : 1, "a":2}"#).as_deref(), Ok(r#"{"a" : 1, "a":2}"#));
+        assert_eq!(read("application/x-www-form-urlencoded", b"a=%7b").as_deref(), Ok(r#"{"a":"{"}"#));
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_by_its_place_only() {
+        assert_eq!(read("application/json", b"\xff"), Err(Undecodable::NotUtf8));
+        assert_eq!(read("application/json", b"{\n\"a\": }"), Err(Undecodable::NotJson { line: 2, column: 6 }));
+        for body in [&b""[..], b"{} x", b"{"] {
+            assert!(matches!(read("application/json", body), Err(Undecodable::NotJson { .. })));
+        }
+    }
+}

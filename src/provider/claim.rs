@@ -1,0 +1,99 @@
+//! What a request says of itself, and whether that is true.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use subtle::Choice;
+
+use super::key::{Algorithm, Key};
+use super::moment;
+use crate::event::Timestamp;
+
+/// The most signatures of one request that are looked at. Senders add one for each secret while they rotate, so two
+/// or three; each costs a comparison, and with Ed25519 a verification.
+pub(super) const SIGNATURES_MAX: usize = 8;
+
+/// Signatures of one sort.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// What they were made with.
+    pub algorithm: Algorithm,
+    /// Their bytes, at most 8 of them.
+    pub signatures: Vec<Vec<u8>>,
+}
+
+/// What a request claims: that one of these signatures is of this content, made at this time.
+#[derive(Clone, Debug)]
+pub struct Claim<'r> {
+    /// The header that the signatures stand in.
+    pub header: Cow<'r, str>,
+    /// The signatures.
+    pub proofs: Vec<Proof>,
+    /// How the signed content is made up, for a person: `{timestamp}.{body}`.
+    pub layout: Cow<'r, str>,
+    /// The signed content, in the pieces that it is made up of.
+    pub signed: Vec<Cow<'r, [u8]>>,
+    /// When it was signed, as the sender spells it, if that is part of the signed content.
+    pub time: Option<&'r str>,
+}
+
+/// Why a request claims nothing that could be checked. For its operator; its sender only hears that it is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoClaim {
+    /// A header that is needed is not there, or is no text.
+    #[error("there is no header {0}")]
+    NoHeader(String),
+    /// A header holds nothing that could be a signature.
+    #[error("header {0} does not hold {1}")]
+    Malformed(String, String),
+    /// Something that the signature covers only by its hash is not what was hashed.
+    #[error("the body is not the one that bodySHA256 in the URL stands for")]
+    OtherBody,
+    /// The body is covered by nothing.
+    #[error(
+        "the signature covers the body only if it is a form or if the URL has bodySHA256, and this one has neither"
+    )]
+    UnsignedBody,
+}
+
+impl NoClaim {
+    /// `header` does not hold `expected`.
+    pub(super) fn malformed(header: &str, expected: impl Into<String>) -> Self {
+        Self::Malformed(header.to_owned(), expected.into())
+    }
+}
+
+/// Why a request is refused; one for every failure of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No signature, or none that fits.
+    #[error("the signature is missing or not that of this request")]
+    InvalidSignature,
+    /// Signed by a holder of a key, but too long ago or ahead.
+    #[error("the signed time is too far from this machine's clock")]
+    StaleTimestamp,
+}
+
+impl Claim<'_> {
+    /// Compares it with every one of `keys`, whichever fits, then its time with `now`. A `tolerance` of zero means that
+    /// the time does not matter.
+    ///
+    /// # Errors
+    /// [`Refusal`]; the time is judged only of what a holder of a key has signed.
+    pub fn check(&self, keys: &[Key], tolerance: Duration, now: Timestamp) -> Result<(), Refusal> {
+        let mut fits = Choice::from(0);
+        for key in keys {
+            for proof in &self.proofs {
+                fits |= key.fits(proof.algorithm, &self.signed, &proof.signatures);
+            }
+        }
+        if !bool::from(fits) {
+            return Err(Refusal::InvalidSignature);
+        }
+        let is_fresh = |time| moment::parse(time).is_some_and(|at| at.distance(now) <= tolerance);
+        match self.time {
+            Some(time) if !tolerance.is_zero() && !is_fresh(time) => Err(Refusal::StaleTimestamp),
+            Some(_) | None => Ok(()),
+        }
+    }
+}

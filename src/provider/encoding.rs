@@ -1,0 +1,72 @@
+//! How a signature's bytes are spelt in a header.
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+/// Padding is taken and not missed: senders disagree on it, and it says nothing.
+const RELAXED: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, RELAXED);
+const BASE64URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, RELAXED);
+
+/// The spelling of bytes as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Two digits a byte, in either case.
+    Hex,
+    /// RFC 4648, section 4.
+    Base64,
+    /// RFC 4648, section 5.
+    Base64Url,
+}
+
+impl Encoding {
+    /// Every encoding with its name in a configuration.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("hex", Self::Hex), ("base64", Self::Base64), ("base64url", Self::Base64Url)];
+
+    /// The bytes that `text` spells, if it does.
+    #[must_use]
+    pub fn decode(self, text: &str) -> Option<Vec<u8>> {
+        match self {
+            Self::Hex => hex::decode(text).ok(),
+            Self::Base64 => BASE64.decode(text).ok(),
+            Self::Base64Url => BASE64URL.decode(text).ok(),
+        }
+    }
+
+    /// How `bytes` are spelt.
+    #[must_use]
+    pub fn encode(self, bytes: &[u8]) -> String {
+        match self {
+            Self::Hex => hex::encode(bytes),
+            Self::Base64 => BASE64.encode(bytes),
+            Self::Base64Url => BASE64URL.encode(bytes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_encoding_reads_what_it_writes() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        for (name, encoding) in Encoding::ALL {
+            assert_eq!(encoding.decode(&encoding.encode(&bytes)).as_ref(), Some(&bytes), "{name}");
+        }
+    }
+
+    #[test]
+    fn case_and_padding_are_free_and_alphabets_are_not() {
+        assert_eq!(Encoding::Hex.decode("fB"), Some(vec![0xfb]));
+        for text in ["+/8=", "+/8"] {
+            assert_eq!(Encoding::Base64.decode(text), Some(vec![0xfb, 0xff]), "{text}");
+            assert_eq!(Encoding::Base64Url.decode(text), None, "{text}");
+        }
+        assert_eq!(Encoding::Base64Url.decode("-_8"), Some(vec![0xfb, 0xff]));
+        assert_eq!(Encoding::Hex.decode("f"), None);
+    }
+}

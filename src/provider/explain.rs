@@ -1,0 +1,106 @@
+//! How a verification went, for the person who set it up: what was found and compared. Never a secret, nor the
+//! signature that would have been right.
+
+use std::fmt;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::claim::{Claim, NoClaim, Refusal};
+use super::moment;
+use super::request::Request;
+use super::source::Source;
+use crate::event::Timestamp;
+
+/// What came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Signed by a holder of a key, and lately.
+    Verified,
+    /// Nothing that could be compared.
+    Unclaimed(NoClaim),
+    /// Compared and refused.
+    Refused(Refusal),
+}
+
+/// A verification in words.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// What came out.
+    pub verdict: Verdict,
+    lines: Vec<(&'static str, String)>,
+}
+
+impl Source {
+    /// Verifies `request` as [`Source::verify`] does, and says how.
+    #[must_use]
+    pub fn explain(&self, request: &Request<'_>, now: Timestamp) -> Explanation {
+        let claim = match self.signing.claim(request) {
+            Ok(claim) => claim,
+            Err(reason) => {
+                return Explanation {
+                    lines: vec![("reason", reason.to_string())],
+                    verdict: Verdict::Unclaimed(reason),
+                };
+            }
+        };
+        let mut lines = describe(&claim);
+        lines.push(("keys", self.keys.len().to_string()));
+        let verdict = match claim.check(&self.keys, self.tolerance, now) {
+            Ok(()) => Verdict::Verified,
+            Err(refusal) => Verdict::Refused(refusal),
+        };
+        if let Some(time) = claim.time {
+            lines.push(("time", describe_time(time, self.tolerance, now)));
+        }
+        if let Verdict::Refused(refusal) = &verdict {
+            lines.push(("reason", refusal.to_string()));
+            lines.extend(self.hint(*refusal, request, now).map(|hint| ("hint", hint.to_owned())));
+        }
+        Explanation { verdict, lines }
+    }
+
+    /// What is probably wrong.
+    fn hint(&self, refusal: Refusal, request: &Request<'_>, now: Timestamp) -> Option<&'static str> {
+        if self.keys.is_empty() {
+            return Some("the source has no secret yet");
+        }
+        let body = request.body.strip_suffix(b"\n")?;
+        let body = body.strip_suffix(b"\r").unwrap_or(body);
+        let shorter = Request { body, ..request.clone() };
+        let fits = self.verify(&shorter, now).is_ok();
+        (refusal == Refusal::InvalidSignature && fits)
+            .then_some("it fits without the line end at the end of the file, which an editor may have added")
+    }
+}
+
+fn describe(claim: &Claim<'_>) -> Vec<(&'static str, String)> {
+    let mut lines = vec![("header", claim.header.to_string())];
+    for proof in &claim.proofs {
+        let count = proof.signatures.len();
+        let what = if count == 1 { "1 to compare".to_owned() } else { format!("{count} to compare") };
+        lines.push(("signature", format!("{}, {what}", proof.algorithm)));
+    }
+    if !claim.signed.is_empty() {
+        let signed = claim.signed.concat();
+        let hash = hex::encode(Sha256::digest(&signed));
+        lines.push(("signed", format!("{}: {} bytes, SHA-256 {hash}", claim.layout, signed.len())));
+    }
+    lines
+}
+
+fn describe_time(time: &str, tolerance: Duration, now: Timestamp) -> String {
+    let Some(at) = moment::parse(time) else { return "not RFC 3339, Unix seconds or Unix milliseconds".to_owned() };
+    let side = if at <= now { "ago" } else { "ahead" };
+    let limit = match tolerance.is_zero() {
+        true => "any is taken".to_owned(),
+        false => format!("{} s are taken", tolerance.as_secs_f64()),
+    };
+    format!("{at}, {} s {side}; {limit}", at.distance(now).as_secs())
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lines.iter().try_for_each(|(name, text)| writeln!(f, "  {name:<15} {text}"))
+    }
+}

@@ -1,0 +1,156 @@
+//! What Hookyard wants to know of every event, found where the source's fields say.
+
+use super::body::Document;
+use super::locator::{Locator, Missed};
+use super::moment;
+use super::request::Request;
+use crate::event::{ID_MAX_BYTES, Timestamp, check_id};
+
+/// Where the fields of a source's requests stand.
+#[derive(Clone, Debug)]
+pub struct Fields {
+    /// The id of the entity that an event is about.
+    pub entity: Locator,
+    /// The event's name.
+    pub event: Locator,
+    /// What tells an event from every other; without one, no event is a duplicate.
+    pub idempotency_key: Option<Locator>,
+    /// When it happened.
+    pub occurred_at: Option<Locator>,
+    /// Whether an event without that time is wrong. A preset's own place is only tried: not every event has it.
+    pub needs_time: bool,
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extract {
+    /// The entity's id.
+    pub entity: String,
+    /// The event's name, as its sender spells it.
+    pub event: String,
+    /// The idempotency key.
+    pub idempotency_key: Option<String>,
+    /// When it happened.
+    pub occurred_at: Option<Timestamp>,
+}
+
+/// A field that was not found, or cannot be what it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// Its name in the configuration.
+    pub field: &'static str,
+    /// What is wrong, as the end of a sentence that begins with the name. Repeats nothing of what was sent.
+    pub problem: String,
+}
+
+impl Fields {
+    /// Finds every field.
+    ///
+    /// # Errors
+    /// All that were not found, in the order of the fields; never empty.
+    pub fn extract(&self, request: &Request<'_>, document: &Document<'_>) -> Result<Extract, Vec<Lost>> {
+        let mut lost = Vec::new();
+        let mut id = |field, locator: &Locator| {
+            let found = locator.find(request, document).map_err(|missed| describe(missed, locator));
+            let found = found.and_then(|text| check_id(&text).map(|()| text).map_err(|_| not_an_id(locator)));
+            found.map_err(|problem| lost.push(Lost { field, problem })).ok()
+        };
+        let entity = id("entity", &self.entity);
+        let event = id("event", &self.event);
+        let idempotency_key = self.idempotency_key.as_ref().and_then(|locator| id("idempotency_key", locator));
+        let occurred_at = self.time(request, document).unwrap_or_else(|problem| {
+            lost.push(Lost { field: "occurred_at", problem });
+            None
+        });
+        match (entity, event, lost.is_empty()) {
+            (Some(entity), Some(event), true) => Ok(Extract { entity, event, idempotency_key, occurred_at }),
+            _ => Err(lost),
+        }
+    }
+
+    fn time(&self, request: &Request<'_>, document: &Document<'_>) -> Result<Option<Timestamp>, String> {
+        let Some(locator) = &self.occurred_at else { return Ok(None) };
+        match locator.find(request, document) {
+            Ok(text) => moment::parse(&text)
+                .map(Some)
+                .ok_or_else(|| format!("({locator}) must be RFC 3339, Unix seconds or Unix milliseconds")),
+            Err(Missed::Absent) if !self.needs_time => Ok(None),
+            Err(missed) => Err(describe(missed, locator)),
+        }
+    }
+}
+
+fn describe(missed: Missed, locator: &Locator) -> String {
+    match missed {
+        Missed::Absent => format!("is not {locator}"),
+        Missed::Other => format!("({locator}) must be a string or a number"),
+    }
+}
+
+fn not_an_id(locator: &Locator) -> String {
+    format!("({locator}) must have 1 to {ID_MAX_BYTES} bytes and no control characters")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(occurred_at: &str, needs_time: bool) -> Fields {
+        let at = |text| Locator::parse(text).expect("a locator");
+        Fields {
+            entity: at("/data/id"),
+            event: at("X-Topic"),
+            idempotency_key: Some(at("/id")),
+            occurred_at: Some(at(occurred_at)),
+            needs_time,
+        }
+    }
+
+    fn extract(fields: &Fields, headers: &[(&'static str, &'static str)], body: &str) -> Result<Extract, Vec<String>> {
+        let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        let request = Request { method: "POST", url: "", headers, body: body.as_bytes() };
+        let document = Document::read(&request).expect("JSON");
+        let say = |lost: Lost| format!("{} {}", lost.field, lost.problem);
+        fields.extract(&request, &document).map_err(|lost| lost.into_iter().map(say).collect())
+    }
+
+    #[test]
+    fn strings_and_numbers_are_found_in_body_and_headers() {
+        let body = r#"{"id": "e1", "data": {"id": 18446744073709551616}, "at": 1700000000}"#;
+        let found = extract(&fields("/at", true), &[("x-topic", " orders/paid ")], body).expect("all there");
+        assert_eq!((found.entity.as_str(), found.event.as_str()), ("18446744073709551616", "orders/paid"));
+        assert_eq!(found.idempotency_key.as_deref(), Some("e1"));
+        assert_eq!(found.occurred_at, Timestamp::parse("2023-11-14T22:13:20Z"));
+    }
+
+    #[test]
+    fn every_field_that_is_not_there_is_named_with_its_place() {
+        let lost = extract(&fields("X-At", true), &[], r#"{"data": {"id": null}}"#).expect_err("nothing is there");
+        let expected = [
+            "entity is not at /data/id",
+            "event is not in header x-topic",
+            "idempotency_key is not at /id",
+            "occurred_at is not in header x-at",
+        ];
+        assert_eq!(lost, expected);
+    }
+
+    #[test]
+    fn what_is_there_and_cannot_be_it_is_not_repeated() {
+        let body = r#"{"id": {"secret": 1}, "data": {"id": "a\u0000b"}, "at": "soon"}"#;
+        let lost = extract(&fields("/at", false), &[("x-topic", "t")], body).expect_err("nothing fits");
+        let expected = [
+            "entity (at /data/id) must have 1 to 256 bytes and no control characters",
+            "idempotency_key (at /id) must be a string or a number",
+            "occurred_at (at /at) must be RFC 3339, Unix seconds or Unix milliseconds",
+        ];
+        assert_eq!(lost, expected);
+    }
+
+    #[test]
+    fn a_presets_own_time_may_be_missing() {
+        let body = r#"{"id": 1, "data": {"id": 2}}"#;
+        let found = extract(&fields("/at", false), &[("x-topic", "t")], body).expect("all that must be there");
+        assert_eq!(found.occurred_at, None);
+    }
+}

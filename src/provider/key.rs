@@ -1,0 +1,217 @@
+//! The keys that a source is configured with, and the one comparison of a signature with what a key makes of a request.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use ed25519_dalek::{Signature, VerifyingKey};
+use hmac::digest::KeyInit;
+use hmac::{Hmac, Mac};
+use sha1::Sha1;
+use sha2::{Digest, Sha256, Sha512};
+use subtle::{Choice, ConstantTimeEq};
+use zeroize::Zeroizing;
+
+use super::encoding::Encoding;
+
+/// What turns signed content and a key into a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// RFC 2104 with SHA-1, which is still sound within HMAC.
+    HmacSha1,
+    /// RFC 2104 with SHA-256.
+    HmacSha256,
+    /// RFC 2104 with SHA-512.
+    HmacSha512,
+    /// RFC 8032.
+    Ed25519,
+    /// The SHA-256 of the secret followed by the content: HubSpot's first two versions.
+    Sha256,
+    /// The secret itself, sent along.
+    Token,
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HmacSha1 => "HMAC-SHA1",
+            Self::HmacSha256 => "HMAC-SHA256",
+            Self::HmacSha512 => "HMAC-SHA512",
+            Self::Ed25519 => "Ed25519",
+            Self::Sha256 => "SHA-256 of secret and content",
+            Self::Token => "the secret itself",
+        })
+    }
+}
+
+/// A configured secret that is not what its scheme needs. Says what is needed, never what was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected {0}")]
+pub struct BadKey(pub(super) &'static str);
+
+/// A secret, or a public key, ready to verify with. Wiped when dropped, never shown.
+#[derive(Clone)]
+pub enum Key {
+    /// What both sides know.
+    Secret(Zeroizing<Vec<u8>>),
+    /// What anyone may know.
+    Public(Box<VerifyingKey>),
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl Key {
+    /// The characters of `text` as they are.
+    ///
+    /// # Errors
+    /// [`BadKey`] if there are none: an empty secret would open to anyone.
+    pub fn secret(text: &str) -> Result<Self, BadKey> {
+        if text.trim().is_empty() {
+            return Err(BadKey("a secret, not an empty one"));
+        }
+        Ok(Self::Secret(Zeroizing::new(text.as_bytes().to_vec())))
+    }
+
+    /// `user:password`.
+    ///
+    /// # Errors
+    /// [`BadKey`] for anything without a colon.
+    pub fn login(text: &str) -> Result<Self, BadKey> {
+        match text.split_once(':') {
+            Some((_, password)) if !password.is_empty() => Self::secret(text),
+            Some(_) | None => Err(BadKey("user:password")),
+        }
+    }
+
+    /// An Ed25519 public key: 32 bytes in base64, with or without `whpk_` before them.
+    ///
+    /// # Errors
+    /// [`BadKey`] for anything else, also for a point that would accept forged signatures.
+    pub fn public(text: &str) -> Result<Self, BadKey> {
+        const EXPECTED: BadKey = BadKey("an Ed25519 public key: 32 bytes in base64, with or without whpk_ before them");
+        if text.starts_with("whsk_") {
+            return Err(BadKey("the public key (whpk_…); the private one (whsk_…) stays with the sender"));
+        }
+        let bytes = Encoding::Base64.decode(text.strip_prefix("whpk_").unwrap_or(text)).ok_or(EXPECTED)?;
+        let bytes = <[u8; 32]>::try_from(bytes).map_err(|_| EXPECTED)?;
+        let key = VerifyingKey::from_bytes(&bytes).ok().filter(|key| !key.is_weak());
+        key.map(|key| Self::Public(Box::new(key))).ok_or(EXPECTED)
+    }
+
+    /// A key of the Standard Webhooks: `whsec_` and base64, or `whpk_` and base64. Bare base64 is taken for the former.
+    ///
+    /// # Errors
+    /// [`BadKey`] for anything else.
+    pub fn standard(text: &str) -> Result<Self, BadKey> {
+        if text.starts_with("whpk_") || text.starts_with("whsk_") {
+            return Self::public(text);
+        }
+        let bytes = Encoding::Base64.decode(text.strip_prefix("whsec_").unwrap_or(text));
+        let bytes = bytes.filter(|bytes| !bytes.is_empty()).ok_or(BadKey("whsec_ or whpk_ and base64"))?;
+        Ok(Self::Secret(Zeroizing::new(bytes)))
+    }
+
+    /// Whether one of `signatures` is that of `signed` under this key, in time that tells nothing but how many there are.
+    pub(super) fn fits(&self, algorithm: Algorithm, signed: &[Cow<'_, [u8]>], signatures: &[Vec<u8>]) -> Choice {
+        let expected = match (algorithm, self) {
+            (Algorithm::HmacSha1, Self::Secret(secret)) => hmac::<Hmac<Sha1>>(secret, signed),
+            (Algorithm::HmacSha256, Self::Secret(secret)) => hmac::<Hmac<Sha256>>(secret, signed),
+            (Algorithm::HmacSha512, Self::Secret(secret)) => hmac::<Hmac<Sha512>>(secret, signed),
+            (Algorithm::Sha256, Self::Secret(secret)) => sha256(secret, signed),
+            (Algorithm::Token, Self::Secret(secret)) => secret.to_vec(),
+            (Algorithm::Ed25519, Self::Public(key)) => return verify(key, &signed.concat(), signatures),
+            // A source may have keys of both sorts while its sender moves from one to the other.
+            (Algorithm::Ed25519, Self::Secret(_)) | (_, Self::Public(_)) => return Choice::from(0),
+        };
+        let expected = Zeroizing::new(expected);
+        signatures.iter().fold(Choice::from(0), |fits, given| fits | expected.ct_eq(given))
+    }
+}
+
+fn hmac<M: Mac + KeyInit>(secret: &[u8], signed: &[Cow<'_, [u8]>]) -> Vec<u8> {
+    let mut mac = <M as Mac>::new_from_slice(secret).expect("HMAC takes keys of any length");
+    signed.iter().for_each(|piece| mac.update(piece));
+    mac.finalize().into_bytes().to_vec()
+}
+
+fn sha256(secret: &[u8], signed: &[Cow<'_, [u8]>]) -> Vec<u8> {
+    let start = Sha256::new_with_prefix(secret);
+    signed.iter().fold(start, |hash, piece| hash.chain_update(piece)).finalize().to_vec()
+}
+
+/// Nothing here is secret, so the first signature that fits is enough.
+fn verify(key: &VerifyingKey, message: &[u8], signatures: &[Vec<u8>]) -> Choice {
+    let fits = |given: &Vec<u8>| {
+        Signature::from_slice(given).is_ok_and(|signature| key.verify_strict(message, &signature).is_ok())
+    };
+    Choice::from(u8::from(signatures.iter().any(fits)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fits(key: &Key, algorithm: Algorithm, signed: &str, signature: &str) -> bool {
+        let signature = hex::decode(signature).expect("hex");
+        key.fits(algorithm, &[Cow::Borrowed(signed.as_bytes())], &[signature]).into()
+    }
+
+    /// Case 2 of RFC 2202 (SHA-1) and of RFC 4231 (SHA-256, SHA-512).
+    #[test]
+    fn the_rfc_vectors_hold() {
+        let key = Key::secret("Jefe").expect("a secret");
+        let table = [
+            (Algorithm::HmacSha1, "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"),
+            (Algorithm::HmacSha256, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"),
+            (
+                Algorithm::HmacSha512,
+                "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737",
+            ),
+        ];
+        for (algorithm, expected) in table {
+            assert!(fits(&key, algorithm, "what do ya want for nothing?", expected), "{algorithm}");
+            assert!(!fits(&key, algorithm, "what do ya want for nothing!", expected), "{algorithm}");
+        }
+    }
+
+    /// Test 2 of RFC 8032, section 7.1.
+    #[test]
+    fn the_ed25519_vector_holds() {
+        let public = hex::decode("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c").expect("hex");
+        let signature = "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00";
+        for text in [Encoding::Base64.encode(&public), format!("whpk_{}", Encoding::Base64.encode(&public))] {
+            let key = Key::public(&text).expect("a public key");
+            assert!(fits(&key, Algorithm::Ed25519, "r", signature));
+            assert!(!fits(&key, Algorithm::Ed25519, "s", signature));
+            assert!(!fits(&key, Algorithm::Token, "", &hex::encode(&public)), "a public key is no secret");
+        }
+    }
+
+    #[test]
+    fn what_cannot_verify_is_no_key() {
+        for text in ["", " "] {
+            assert!(Key::secret(text).is_err());
+        }
+        for text in ["user", "user:", ""] {
+            assert!(Key::login(text).is_err(), "{text}");
+        }
+        // The last is the neutral point, under which one signature fits every message.
+        let neutral = Encoding::Base64.encode(&[&[1][..], &[0; 31]].concat());
+        for text in ["", "whpk_", "whpk_AAAA", "not base64", neutral.as_str()] {
+            assert!(Key::public(text).is_err(), "{text}");
+        }
+        for text in ["", "whsec_", "whsec_!"] {
+            assert!(Key::standard(text).is_err(), "{text}");
+        }
+        let private = Key::standard("whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc=").expect_err("the sender's own");
+        assert!(private.to_string().contains("whpk_") && !private.to_string().contains("6Xb"), "{private}");
+    }
+
+    #[test]
+    fn a_key_never_shows_itself() {
+        assert_eq!(format!("{:?}", Key::secret("hunter2")), "Ok(…)");
+    }
+}

@@ -1,0 +1,262 @@
+//! The published signatures, each taken as it is and refused with anything changed; and what presets know beside them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::*;
+use crate::event::Timestamp;
+use crate::provider::body::Document;
+use crate::provider::claim::Refusal;
+use crate::provider::handshake::Reply;
+use crate::provider::moment;
+
+/// One of `tests/it/vectors.json`.
+#[derive(Clone, Deserialize)]
+struct Vector {
+    preset: String,
+    version: Option<String>,
+    secret: String,
+    public_key: Option<String>,
+    #[serde(default)]
+    body: String,
+    form: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    url: String,
+    headers: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Vectors {
+    vectors: Vec<Vector>,
+}
+
+fn vectors() -> Vec<Vector> {
+    let text = include_str!("../../../tests/it/vectors.json");
+    let mut read = serde_json::from_str::<Vectors>(text).expect("vectors").vectors;
+    for vector in &mut read {
+        vector.headers = vector.headers.iter().map(|(name, value)| (name.to_lowercase(), value.clone())).collect();
+        if let Some(form) = &vector.form {
+            vector.body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+            vector.headers.insert("content-type".into(), "application/x-www-form-urlencoded".into());
+        }
+    }
+    read
+}
+
+impl Vector {
+    fn name(&self) -> String {
+        format!("{} {}", self.preset, self.version.as_deref().unwrap_or_default())
+    }
+
+    fn preset(&self) -> &'static Preset {
+        find(&self.preset).expect("a preset")
+    }
+
+    /// When it was signed, if it says so.
+    fn time(&self) -> Timestamp {
+        let stripe = self.headers.get("stripe-signature").and_then(|text| text.split(['=', ',']).nth(1));
+        let named = self.headers.iter().find(|(name, _)| name.ends_with("timestamp"));
+        let text = named.map(|(_, text)| text.as_str()).or(stripe);
+        text.map_or(Timestamp::from_micros(0), |text| moment::parse(text).expect("a time"))
+    }
+
+    fn check_at(&self, now: Timestamp) -> Result<(), Option<Refusal>> {
+        let preset = self.preset();
+        let key = preset.key(self.public_key.as_ref().unwrap_or(&self.secret)).expect("a key");
+        let other = preset.key("whsec_b3RoZXI6b3RoZXI=").or_else(|_| preset.key("a:b")).expect("a key");
+        let headers = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let request = Request { method: "POST", url: &self.url, headers, body: self.body.as_bytes() };
+        let claim = preset.claim(&request).map_err(|_| None)?;
+        claim.check(&[other, key], preset.tolerance.unwrap_or_default(), now).map_err(Some)
+    }
+
+    fn check(&self) -> Result<(), Option<Refusal>> {
+        self.check_at(self.time())
+    }
+}
+
+/// `text` with the byte at `index` another one.
+fn flipped(text: &str, index: usize) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    bytes[index] ^= 1;
+    String::from_utf8(bytes).expect("still text")
+}
+
+#[test]
+fn every_vector_verifies() {
+    for vector in vectors() {
+        assert_eq!(vector.check(), Ok(()), "{}", vector.name());
+    }
+}
+
+#[test]
+fn with_any_byte_of_the_body_changed_it_does_not() {
+    for vector in vectors() {
+        for index in 0..vector.body.len() {
+            let changed = Vector { body: flipped(&vector.body, index), ..vector.clone() };
+            assert!(changed.check().is_err(), "{} {index}: {}", vector.name(), changed.body);
+        }
+        for body in [String::new(), format!("{}\n", vector.body), format!(" {}", vector.body)] {
+            assert!(Vector { body, ..vector.clone() }.check().is_err(), "{}", vector.name());
+        }
+    }
+}
+
+#[test]
+fn with_any_byte_of_a_header_changed_it_does_not() {
+    for vector in vectors() {
+        for (name, value) in vector.headers.iter().filter(|(name, _)| *name != "content-type") {
+            for index in 0..value.len() {
+                let mut changed = vector.clone();
+                changed.headers.insert(name.clone(), flipped(value, index));
+                let result = changed.check_at(vector.time());
+                assert!(result.is_err(), "{} {name}: {}", vector.name(), changed.headers[name]);
+            }
+            let mut without = vector.clone();
+            without.headers.remove(name);
+            assert_eq!(without.check_at(vector.time()), Err(None), "{} without {name}", vector.name());
+        }
+    }
+}
+
+#[test]
+fn where_the_url_is_signed_another_one_does_not_verify() {
+    for vector in vectors().into_iter().filter(|vector| !vector.url.is_empty()) {
+        let url = format!("{}&", vector.url);
+        assert_eq!(Vector { url, ..vector.clone() }.check(), Err(Some(Refusal::InvalidSignature)), "{}", vector.name());
+    }
+}
+
+#[test]
+fn a_signed_time_may_be_as_far_off_as_the_tolerance_and_no_further() {
+    let mut judged = 0;
+    for vector in vectors().into_iter().filter(|vector| vector.preset().tolerance.is_some()) {
+        if vector.version.as_deref() == Some("v2") {
+            continue;
+        }
+        judged += 1;
+        let (edge, beyond) = (Duration::from_secs(300), Duration::from_micros(300_000_001));
+        for now in [vector.time().saturating_add(edge), vector.time().saturating_sub(edge)] {
+            assert_eq!(vector.check_at(now), Ok(()), "{}", vector.name());
+        }
+        for now in [vector.time().saturating_add(beyond), vector.time().saturating_sub(beyond)] {
+            assert_eq!(vector.check_at(now), Err(Some(Refusal::StaleTimestamp)), "{}", vector.name());
+        }
+        let forged = Vector { body: flipped(&vector.body, 0), ..vector.clone() };
+        let now = vector.time().saturating_add(beyond);
+        assert_eq!(forged.check_at(now), Err(Some(Refusal::InvalidSignature)), "a forger learns nothing of times");
+    }
+    assert_eq!(judged, 6, "hubspot, standard (twice), stripe, svix, zendesk");
+}
+
+fn vector(preset: &str) -> Vector {
+    vectors().into_iter().find(|vector| vector.preset == preset).expect("a vector")
+}
+
+#[test]
+fn every_signature_in_a_header_is_tried() {
+    let mut stripe = vector("stripe");
+    let wrong = "00".repeat(32);
+    let header = stripe.headers["stripe-signature"].replace(",v1=", &format!(",v0=zz,v1={wrong},v1=short,v1="));
+    stripe.headers.insert("stripe-signature".into(), header);
+    assert_eq!(stripe.check(), Ok(()));
+
+    let (hmac, ed25519) = (vector("svix"), vectors().into_iter().find(|vector| vector.public_key.is_some()));
+    let ed25519 = ed25519.expect("a vector with a public key");
+    // The two sign the same message, so that one header can hold both.
+    let both = format!("v1,AAAA v2,x {} {}", hmac.headers["svix-signature"], ed25519.headers["webhook-signature"]);
+    for mut vector in [hmac, ed25519] {
+        let name = if vector.preset == "svix" { "svix-signature" } else { "webhook-signature" };
+        vector.headers.insert(name.into(), both.clone());
+        assert_eq!(vector.check(), Ok(()), "{}", vector.preset);
+    }
+}
+
+#[test]
+fn only_so_many_signatures_are_tried() {
+    let mut stripe = vector("stripe");
+    let many = format!(",v1={}", "00".repeat(32)).repeat(8);
+    let header = stripe.headers["stripe-signature"].replace(",v1=", &format!("{many},v1="));
+    stripe.headers.insert("stripe-signature".into(), header);
+    assert_eq!(stripe.check(), Err(Some(Refusal::InvalidSignature)));
+}
+
+/// The hash of `secret` and body computed with `printf 'hush{"a":1}' | sha256sum`.
+#[test]
+fn hubspots_first_version_signs_the_body_alone() {
+    let mut first = vector("hubspot");
+    first.secret = "hush".into();
+    first.body = r#"{"a":1}"#.into();
+    first.headers.insert("x-hubspot-signature-version".into(), "v1".into());
+    let hash = "356ce8a8c1a4777a61ea829318e59e9d9efc596203979ba45cc01fba0b926ed4";
+    first.headers.insert("x-hubspot-signature".into(), hash.into());
+    assert_eq!(first.check(), Ok(()));
+    first.headers.insert("x-hubspot-signature-version".into(), "v2".into());
+    assert_eq!(first.check(), Err(Some(Refusal::InvalidSignature)), "the URL is missing");
+    first.headers.insert("x-hubspot-signature-v3".into(), "AAAA".into());
+    assert_eq!(first.check(), Err(None), "an earlier version does not stand in for the third");
+}
+
+/// Computed with `printf URL | openssl dgst -sha1 -hmac 12345 -binary | base64`.
+#[test]
+fn twilio_signs_other_bodies_by_their_hash_in_the_url() {
+    let mut json = vector("twilio");
+    json.body = r#"{"CallSid":"CA1"}"#.into();
+    json.url =
+        "https://mycompany.com/myapp?bodySHA256=85264246de8d570722726062407cde49dc5bb2c2569c179765b178e3ffe30825"
+            .into();
+    json.headers.insert("content-type".into(), "application/json".into());
+    json.headers.insert("x-twilio-signature".into(), "e+E6Zg/c2meTwhiG89JllYuzFeU=".into());
+    assert_eq!(json.check(), Ok(()));
+    let other = Vector { body: r#"{"CallSid":"CA2"}"#.into(), ..json.clone() };
+    assert_eq!(other.check(), Err(None));
+    let form = vector("twilio");
+    let mut unsigned = form.clone();
+    unsigned.headers.remove("content-type");
+    assert_eq!(unsigned.check(), Err(None), "nothing covers a body that is no form");
+}
+
+fn document(body: &str) -> Document<'_> {
+    let request = Request { method: "POST", url: "", headers: Vec::new(), body: body.as_bytes() };
+    Document::read(&request).expect("JSON")
+}
+
+#[test]
+fn githubs_entity_is_the_issue_or_pull_request_or_else_the_repository() {
+    let Some(Locator::Rule(_, entity)) = find("github").and_then(|preset| preset.defaults.entity.clone()) else {
+        panic!("a rule")
+    };
+    let table = [
+        (r#"{"repository": {"full_name": "o/r"}, "issue": {"number": 7}}"#, Some("o/r#7")),
+        (r#"{"repository": {"full_name": "o/r"}, "pull_request": {"number": 8}}"#, Some("o/r#8")),
+        (r#"{"repository": {"full_name": "o/r"}, "issue": null}"#, Some("o/r")),
+        (r#"{"repository": {"id": 1}, "issue": {"number": 7}}"#, None),
+        ("[]", None),
+    ];
+    for (body, expected) in table {
+        assert_eq!(entity(&document(body)).as_deref(), expected, "{body}");
+    }
+}
+
+#[test]
+fn a_signed_handshake_is_told_from_an_event() {
+    let reply = |name: &str, body: &str| {
+        let Some(Handshake::Signed(read)) = find(name).map(|preset| preset.handshake) else { panic!("{name}") };
+        read(&document(body))
+    };
+    let challenge = r#"{"type": "url_verification", "challenge": "3eZbrw1a"}"#;
+    assert_eq!(reply("slack", challenge), Some(Reply::Challenge("3eZbrw1a".into())));
+    for body in [r#"{"type": "event_callback", "challenge": "x"}"#, r#"{"type": "url_verification"}"#, "[]"] {
+        assert_eq!(reply("slack", body), None, "{body}");
+    }
+    assert_eq!(reply("intercom", r#"{"type": "notification_event", "topic": "ping"}"#), Some(Reply::Pong));
+    assert_eq!(reply("intercom", r#"{"topic": "contact.created"}"#), None);
+}
+
+#[test]
+fn names_are_sorted_and_given_once() {
+    assert!(ALL.map(|preset| preset.name).is_sorted_by(|a, b| a < b));
+    assert!(find("Github").is_none());
+}
