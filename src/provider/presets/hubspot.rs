@@ -52,7 +52,7 @@ fn claim<'r>(request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
 
 fn claim_v3<'r>(request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
     let signature = Encoding::Base64.decode(needed(request, V3)?);
-    let signature = signature.ok_or(NoClaim::malformed(V3, "a signature in base64"))?;
+    let signature = signature.ok_or_else(|| NoClaim::malformed(V3, "a signature in base64"))?;
     let time = needed(request, TIMESTAMP)?;
     Ok(Claim {
         header: V3.into(),
@@ -70,7 +70,7 @@ fn claim_v3<'r>(request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
 
 fn claim_earlier<'r>(request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
     let signature = Encoding::Hex.decode(needed(request, EARLIER)?);
-    let signature = signature.ok_or(NoClaim::malformed(EARLIER, "a signature in hex"))?;
+    let signature = signature.ok_or_else(|| NoClaim::malformed(EARLIER, "a signature in hex"))?;
     let (layout, signed): (_, Vec<Cow<'r, [u8]>>) = match needed(request, VERSION)? {
         "v1" => ("{body}", vec![request.body.into()]),
         "v2" => (

@@ -27,7 +27,7 @@ pub(super) static PRESET: Preset = Preset {
 
 fn claim<'r>(request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
     let signature = Encoding::Base64.decode(needed(request, HEADER)?);
-    let signature = signature.ok_or(NoClaim::malformed(HEADER, "a signature in base64"))?;
+    let signature = signature.ok_or_else(|| NoClaim::malformed(HEADER, "a signature in base64"))?;
     let (layout, fields) = match (body_hash(request), Format::of_request(request)) {
         (Some(hash), _) => {
             check_hash(&hash, request.body)?;
