@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
+use super::custom::{self, Listed};
 use super::problem::{Place, Problem};
 use super::{DevSecrets, Secret};
 
@@ -35,7 +36,7 @@ pub(super) enum Value {
 }
 
 impl Value {
-    fn read(value: &DeValue<'_>, place: &dyn Fn(usize) -> Place) -> Self {
+    pub(super) fn read(value: &DeValue<'_>, place: &dyn Fn(usize) -> Place) -> Self {
         match value {
             DeValue::String(text) => Self::Text(Secret::new(text.as_ref())),
             DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
@@ -89,6 +90,8 @@ pub(super) struct Setting {
 #[derive(Clone, Debug)]
 pub struct Draft {
     pub(super) settings: BTreeMap<String, Setting>,
+    /// The configured sources, whose keys are among the settings too.
+    pub(super) custom: Vec<Listed>,
     pub(super) file: Option<PathBuf>,
     pub(super) problems: Vec<Problem>,
     /// Whether the file could not be read as a whole, so that nothing can be said of what is in it.
@@ -119,7 +122,7 @@ impl Draft {
         let table = DeTable::parse(DEFAULTS).expect("the embedded defaults are tested to be TOML");
         let mut leaves = BTreeMap::new();
         flatten(table.get_ref(), "", &mut leaves);
-        Self { settings: leaves, file: None, problems: Vec::new(), is_broken: false }
+        Self { settings: leaves, custom: Vec::new(), file: None, problems: Vec::new(), is_broken: false }
     }
 
     /// Where the data folder is, as far as this draft says.
@@ -186,6 +189,10 @@ impl Draft {
                 *setting = Setting { value: Value::read(value.get_ref(), place), place: here };
                 continue;
             }
+            if key == custom::KEY {
+                self.read_custom(value, here, place);
+                continue;
+            }
             let is_section = self.sections().any(|section| section == key);
             match (value.get_ref(), is_section) {
                 (DeValue::Table(inner), true) => self.overlay(inner, &key, place),
@@ -199,7 +206,7 @@ impl Draft {
                     self.problems.push(Problem::at(here, format!("unknown section `{key}`; {hint}")));
                 }
                 (_, false) => {
-                    let hint = nearest(&key, self.keys())
+                    let hint = nearest(&key, self.keys().chain([custom::KEY]))
                         .map_or_else(|| self.what_there_is(&key), |nearest| format!("the nearest is `{nearest}`"));
                     self.problems.push(Problem::at(here, format!("unknown key `{key}`; {hint}")));
                 }
@@ -211,6 +218,8 @@ impl Draft {
     fn read_variable(&mut self, name: &str, value: OsString) {
         let Some(path) = name.strip_prefix(PREFIX).filter(|_| name != NO_SETTING) else { return };
         let key = path.split("__").map(str::to_lowercase).collect::<Vec<_>>().join(".");
+        // The name of a configured source may have two underscores of its own.
+        let key = self.keys().find(|known| variable(known) == name).map_or(key, str::to_owned);
         let place = Place::Environment(name.to_owned());
         let Ok(value) = value.into_string() else {
             return self.problems.push(Problem::at(place, "not UTF-8"));
@@ -249,7 +258,7 @@ impl Draft {
 
     /// Every proper prefix of a key: `sources` and `sources.support` for `sources.support.enabled`.
     fn sections(&self) -> impl Iterator<Item = &str> {
-        self.keys().flat_map(|key| key.match_indices('.').map(move |(end, _)| &key[..end]))
+        self.keys().flat_map(|key| key.match_indices('.').map(move |(end, _)| &key[..end])).chain([custom::KEY])
     }
 }
 
@@ -282,7 +291,7 @@ fn line_of(text: &str, offset: usize) -> usize {
 
 /// The known name that `key` is most likely meant to be, if any is close: misspelt as a whole, or right but for its
 /// section, which counts as one slip. Close means two slips, or a third of the last part's length.
-fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
     // One underscore for two in a variable is the commonest slip of all.
     let flat = |path: &str| path.replace('.', "_");

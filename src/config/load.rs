@@ -15,6 +15,8 @@ use super::{
     UnknownEntity,
 };
 
+mod custom;
+
 /// The shortest span of time that any key takes; zero would mean "never" in one place and "at once" in another.
 const SHORTEST_S: f64 = 0.001;
 const DAY_S: f64 = 86_400.0;
@@ -62,7 +64,7 @@ impl Draft {
             router: self.router(),
             entity: Entity { items_max: self.integer("entity.items_max", 1..=MIB) },
             calls: self.calls(),
-            sources: Sources { support: self.support() },
+            sources: Sources { support: self.support(), custom: self.custom_sources() },
             telemetry: self.telemetry(),
         };
         self.check_fit(&config);
@@ -79,6 +81,7 @@ impl Draft {
                 let address = text.parse::<SocketAddr>();
                 address.map(|_| ()).map_err(|_| "an IP address and a port, such as 127.0.0.1:8080".to_owned())
             }),
+            public_url: self.public_url(),
             workers: self.integer("server.workers", 0..=1024),
             body_limit_bytes: self.integer("server.body_limit_bytes", 1024..=16 * MIB),
             request_timeout: self.seconds("server.request_timeout_s", HOUR_S),
@@ -88,6 +91,14 @@ impl Draft {
             auth_failures_per_minute: self.integer("server.auth_failures_per_minute", 0..=u32::MAX.into()),
             shutdown_grace: self.seconds("server.shutdown_grace_s", HOUR_S),
         }
+    }
+
+    fn public_url(&mut self) -> Option<String> {
+        let url = self.text("server.public_url", |text| {
+            let expected = || "http:// or https:// and a host, without query and fragment".to_owned();
+            (text.is_empty() || is_base_url(text)).then_some(()).ok_or_else(expected)
+        });
+        (!url.is_empty()).then(|| url.trim_end_matches('/').to_owned())
     }
 
     fn store(&mut self) -> Store {
@@ -170,6 +181,7 @@ impl Draft {
         if support.enabled && support.secrets.is_empty() {
             self.missing("sources.support.secrets", "sources.support.enabled");
         }
+        self.check_custom_secrets(config);
     }
 
     /// Reports that the secret `key` is missing, at its own place or that of the key that calls for it.
@@ -244,13 +256,7 @@ impl Draft {
     fn duration(&mut self, key: &str, unit: &str, unit_s: f64, longest: f64) -> Duration {
         let expected = format!("a number of {unit}");
         self.read_as(key, |value| {
-            let number = match value {
-                // Exact: the longest span anywhere is far below 2^53.
-                Value::Integer(number) => number as f64,
-                Value::Float(number) => number,
-                Value::Raw(text) => text.expose().trim().parse().map_err(|_| found(&expected, text.expose()))?,
-                other => return Err(unexpected(&expected, &other)),
-            };
+            let number = number(value, &expected)?;
             if !(SHORTEST_S..=longest).contains(&number) {
                 return Err(format!("expected {SHORTEST_S} to {longest} {unit}, found {number}"));
             }
@@ -316,6 +322,16 @@ impl Draft {
     }
 }
 
+fn number(value: Value, expected: &str) -> Result<f64, String> {
+    match value {
+        // Exact: the longest span anywhere is far below 2^53.
+        Value::Integer(number) => Ok(number as f64),
+        Value::Float(number) => Ok(number),
+        Value::Raw(text) => text.expose().trim().parse().map_err(|_| found(expected, text.expose())),
+        other => Err(unexpected(expected, &other)),
+    }
+}
+
 fn string(value: Value) -> Result<Secret, String> {
     match value {
         Value::Text(text) | Value::Raw(text) => Ok(text),
@@ -336,6 +352,15 @@ fn sendable(secret: Secret) -> Result<Secret, String> {
 fn not_empty(secret: Secret) -> Result<Secret, String> {
     let blank = secret.expose().trim().is_empty();
     if blank { Err("a secret is empty; `hookyard secret new` makes one".to_owned()) } else { Ok(secret) }
+}
+
+/// Whether paths can be put behind `text`.
+fn is_base_url(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| {
+        rest.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[')
+            && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#@\\".contains(&byte))
+    })
 }
 
 fn not_blank(text: &str) -> Result<(), String> {

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod custom;
 mod dev;
 mod draft;
 mod load;
 mod problem;
 mod secret;
 
+pub use custom::Custom;
 pub use dev::{DEV_KEYS, DevKey, DevSecrets, NotDevSecrets};
 pub use draft::Draft;
 pub use load::{Purpose, load};
@@ -41,6 +43,8 @@ pub struct Config {
 pub struct Server {
     /// Address and port to listen on.
     pub bind: String,
+    /// Where senders reach the node, such as `https://hooks.example.com`, without a slash at its end.
+    pub public_url: Option<String>,
     /// HTTP worker threads; 0 means one per core.
     pub workers: usize,
     /// The largest body that is read, in bytes.
@@ -138,6 +142,8 @@ pub struct Calls {
 pub struct Sources {
     /// `[sources.support]`
     pub support: Support,
+    /// `[[sources.custom]]`, in the order of the file.
+    pub custom: Vec<Custom>,
 }
 
 /// What happens to an event of an entity that does not exist.

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::form;
 use super::request::Request;
+use crate::event::form_to_json;
 
 /// What a body is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl<'r> Document<'r> {
                 let text = std::str::from_utf8(request.body).map_err(|_| Undecodable::NotUtf8)?;
                 Cow::Borrowed(serde_json::from_str(text).map_err(not_json)?)
             }
-            Format::Form => Cow::Owned(RawValue::from_string(form::to_json(request.body)).map_err(not_json)?),
+            Format::Form => Cow::Owned(RawValue::from_string(form_to_json(request.body)).map_err(not_json)?),
         };
         Ok(Self { json, format })
     }

@@ -87,7 +87,7 @@ pub(super) fn text_of(value: Option<&RawValue>) -> Result<String, Missed> {
 
 /// `text` in lower case, if it may name a header (RFC 9110, section 5.6.2).
 #[must_use]
-pub(super) fn header_name(text: &str) -> Option<String> {
+pub fn header_name(text: &str) -> Option<String> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let fits = (1..=HEADER_MAX_BYTES).contains(&text.len()) && text.bytes().all(is_token);
     fits.then(|| text.to_ascii_lowercase())

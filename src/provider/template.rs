@@ -39,7 +39,7 @@ pub enum BadTemplate {
     #[error("expected text with {{body}}, {{timestamp}}, {{id}}, {{method}} or {{url}} in it, and no other braces")]
     Placeholder,
     /// A template without the body.
-    #[error("expected {{body}} in it: otherwise anyone could send another body under the same signature")]
+    #[error("expected {{body}} in it, without which any body would fit the signature")]
     NoBody,
 }
 

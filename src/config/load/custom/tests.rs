@@ -1,0 +1,287 @@
+//! What is taken for a configured source, what is refused, and what is said then.
+
+use std::fs;
+
+use super::super::{Purpose, load};
+use super::*;
+use crate::config::Draft;
+
+type Env<'a> = &'a [(&'a str, &'a str)];
+
+const TOKEN: (&str, &str) = ("HOOKYARD_ADMIN__TOKEN", "test-token");
+
+/// Loads a file of these tables; the folder's name is cut from problems.
+fn loaded(text: &str, env: Env<'_>) -> Result<Config, Vec<String>> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("h.toml");
+    fs::write(&path, text).expect("the folder is writable");
+    let prefix = format!("{}/", folder.path().display());
+    load(Some(&path), env.iter().copied().chain([TOKEN]))
+        .map_err(|problems| problems.iter().map(|problem| problem.to_string().replace(&prefix, "")).collect())
+}
+
+fn problems(text: &str) -> Vec<String> {
+    loaded(text, &[]).expect_err("something is wrong with it")
+}
+
+fn source(text: &str, env: Env<'_>) -> Custom {
+    let mut config = loaded(text, env).expect("valid");
+    config.sources.custom.pop().expect("a source")
+}
+
+const STRIPE: &str = "[[sources.custom]]\nname = \"billing\"\npreset = \"stripe\"\n";
+const PLANT: &str =
+    "[[sources.custom]]\nname = \"plant\"\nsecrets = [\"hush\"]\nentity = \"/id\"\nevent = \"X-Event\"\n";
+
+#[test]
+fn a_preset_needs_little_and_every_key_can_be_set() {
+    let billing = source(&format!("{STRIPE}secrets = [\"whsec_a\", \"whsec_b\"]"), &[]);
+    assert_eq!((billing.name.as_str(), billing.kind.as_str()), ("billing", "custom:billing"));
+    assert!(billing.enabled && billing.rate_per_minute == 0);
+    assert_eq!((billing.source.keys.len(), billing.source.tolerance), (2, USUAL_TOLERANCE));
+    assert_eq!(billing.source.fields.entity.to_string(), "at /data/object/id");
+    assert!(!billing.source.fields.needs_time);
+    let all = format!(
+        "{STRIPE}secrets = [\"whsec_a\"]\nenabled = false\nrate_per_minute = 7\ntolerance_s = 0.5\nentity = \"/a~1b\"\n\
+         event = \"X-Topic\"\nidempotency_key = \"/key\"\noccurred_at = \"X-At\"\n"
+    );
+    let billing = source(&all, &[]);
+    assert!(!billing.enabled && billing.rate_per_minute == 7);
+    assert_eq!(billing.source.tolerance, Duration::from_millis(500));
+    let fields = billing.source.fields;
+    assert_eq!((fields.entity.to_string(), fields.event.to_string()), ("at /a~1b".into(), "in header x-topic".into()));
+    assert_eq!(fields.occurred_at.map(|at| at.to_string()).as_deref(), Some("in header x-at"));
+    assert!(fields.needs_time);
+}
+
+#[test]
+fn a_scheme_of_ones_own_is_a_table() {
+    let scheme = "scheme = { header = \"X-Sig\", algorithm = \"hmac-sha512\", encoding = \"base64url\", prefix = \"v1=\", \
+                  signed = \"{id}.{timestamp}.{body}\", timestamp_header = \"X-At\", tolerance_s = 60 }\nidempotency_key = \"X-Id\"";
+    let plant = source(&format!("{PLANT}{scheme}"), &[]);
+    let expected = Scheme::Signature {
+        header: "x-sig".into(),
+        prefix: "v1=".into(),
+        algorithm: Algorithm::HmacSha512,
+        encoding: Encoding::Base64Url,
+        signed: Template::parse("{id}.{timestamp}.{body}").expect("a template"),
+        timestamp_header: Some("x-at".into()),
+        id_header: Some("x-id".into()),
+    };
+    assert!(matches!(&plant.source.signing, Signing::Own(scheme) if *scheme == expected), "{:?}", plant.source.signing);
+    assert_eq!(plant.source.tolerance, Duration::from_secs(60));
+    let own = |scheme: &str| source(&format!("{PLANT}{scheme}"), &[]).source;
+    let plain = own("[sources.custom.scheme]\nheader = \"X-Sig\"\nalgorithm = \"hmac-sha256\"");
+    let expected = Scheme::of_body("x-sig", "", Algorithm::HmacSha256, Encoding::Hex);
+    assert!(matches!(&plain.signing, Signing::Own(scheme) if *scheme == expected), "{:?}", plain.signing);
+    assert!(plain.tolerance.is_zero());
+    let token = own("scheme = { header = \"Authorization\", algorithm = \"token\", prefix = \"Bearer \" }");
+    assert!(matches!(token.signing, Signing::Own(Scheme::Token { .. })));
+}
+
+#[test]
+fn secrets_and_every_other_key_can_come_from_the_environment() {
+    let env = [
+        ("HOOKYARD_SOURCES__CUSTOM__MY_SHOP__SECRETS", "whsec_a,whsec_b"),
+        ("HOOKYARD_SOURCES__CUSTOM__MY_SHOP__ENABLED", "false"),
+        ("HOOKYARD_SOURCES__CUSTOM__MY_SHOP__TOLERANCE_S", "0"),
+    ];
+    let shop = source(&STRIPE.replace("billing", "my-shop"), &env);
+    assert_eq!((shop.name.as_str(), shop.source.keys.len(), shop.enabled), ("my-shop", 2, false));
+    assert!(shop.source.tolerance.is_zero());
+    let odd = source(&STRIPE.replace("billing", "a__b-"), &[("HOOKYARD_SOURCES__CUSTOM__A__B___SECRETS", "whsec_a")]);
+    assert_eq!(odd.source.keys.len(), 1);
+    let wrong =
+        loaded(STRIPE, &[("HOOKYARD_SOURCES__CUSTOM__BILING__SECRETS", "whsec_a")]).expect_err("no such source");
+    assert!(
+        wrong[1]
+            .ends_with("the nearest is `sources.custom.billing.secrets` (HOOKYARD_SOURCES__CUSTOM__BILLING__SECRETS)"),
+        "{wrong:#?}"
+    );
+}
+
+#[test]
+fn a_problem_says_where_it_is_and_what_was_expected() {
+    let billing = |line: &str| format!("{STRIPE}secrets = [\"whsec_a\"]\n{line}");
+    let plant = |line: &str| format!("{PLANT}{line}");
+    let scheme = |text: &str| plant(&format!("scheme = {{ header = \"X-Sig\", algorithm = \"hmac-sha256\", {text} }}"));
+    let table = [
+        (
+            billing("entitty = \"/id\""),
+            "h.toml:5: unknown key `entitty` of a configured source; the nearest is `entity`",
+        ),
+        (
+            scheme("sined = \"{body}\""),
+            "h.toml:6: unknown key `scheme.sined` of a configured source; the nearest is `scheme.signed`",
+        ),
+        (
+            billing("scheme = \"own\""),
+            "h.toml:5: sources.custom.billing.scheme: expected a table such as { header = \"X-Signature\", … }, found a string",
+        ),
+        (
+            billing("scheme = { header = \"a\" }"),
+            "h.toml:3: sources.custom.billing.preset: expected a preset or a scheme, found both",
+        ),
+        (
+            plant(""),
+            "h.toml:1: sources.custom.plant.preset: missing: name one of github, hubspot, intercom, meta, pipedrive, shopify, slack, standard, stripe, svix, twilio, zendesk, or describe a scheme",
+        ),
+        (
+            plant("preset = \"strip\""),
+            "h.toml:6: sources.custom.plant.preset: expected one of github, hubspot, intercom, meta, pipedrive, shopify, slack, standard, stripe, svix, twilio, zendesk, found \"strip\" (the nearest is \"stripe\")",
+        ),
+        (
+            billing("entity = \"/a~2\""),
+            "h.toml:5: sources.custom.billing.entity: expected a JSON pointer such as /data/id, or the name of a header, found \"/a~2\"",
+        ),
+        (
+            billing("event = \"two words\""),
+            "h.toml:5: sources.custom.billing.event: expected a JSON pointer such as /data/id, or the name of a header, found \"two words\"",
+        ),
+        (
+            billing("tolerance_s = -1"),
+            "h.toml:5: sources.custom.billing.tolerance_s: expected 0 to 86400 seconds, found -1",
+        ),
+        (
+            billing("rate_per_minute = -1"),
+            "h.toml:5: sources.custom.billing.rate_per_minute: expected 0 to 4294967295, found -1",
+        ),
+        (
+            billing("verify_token = \"x\""),
+            "h.toml:5: sources.custom.billing.verify_token: has no use: only meta subscribes with one",
+        ),
+        (
+            plant("preset = \"github\"\ntolerance_s = 5"),
+            "h.toml:7: sources.custom.plant.tolerance_s: has no use: this sender signs no time that could be compared",
+        ),
+        (plant("preset = \"pipedrive\""), "h.toml:3: sources.custom.plant.secrets: expected user:password"),
+        (
+            plant("preset = \"svix\"").replace("hush", "not base64"),
+            "h.toml:3: sources.custom.plant.secrets: expected whsec_ or whpk_ and base64",
+        ),
+        (
+            plant("scheme = { header = \"X-Sig\", algorithm = \"ed25519\" }"),
+            "h.toml:3: sources.custom.plant.secrets: expected an Ed25519 public key: 32 bytes in base64, with or without whpk_ before them",
+        ),
+        (
+            plant("scheme = { header = \"X-Sig\" }"),
+            "h.toml:1: sources.custom.plant.scheme.algorithm: missing: one of hmac-sha256, hmac-sha512, hmac-sha1, ed25519, token, basic",
+        ),
+        (
+            plant("scheme = { header = \"X-Sig\", algorithm = \"md5\" }"),
+            "h.toml:6: sources.custom.plant.scheme.algorithm: expected one of hmac-sha256, hmac-sha512, hmac-sha1, ed25519, token, basic, found \"md5\"",
+        ),
+        (
+            plant("scheme = { algorithm = \"hmac-sha1\" }"),
+            "h.toml:1: sources.custom.plant.scheme.header: missing: the header that the signature or the token stands in",
+        ),
+        (
+            scheme("encoding = \"base32\""),
+            "h.toml:6: sources.custom.plant.scheme.encoding: expected one of hex, base64, base64url, found \"base32\"",
+        ),
+        (
+            scheme("signed = \"{boody}\""),
+            "h.toml:6: sources.custom.plant.scheme.signed: expected text with {body}, {timestamp}, {id}, {method} or {url} in it, and no other braces, found \"{boody}\"",
+        ),
+        (
+            scheme("signed = \"{url}\""),
+            "h.toml:6: sources.custom.plant.scheme.signed: expected {body} in it, without which any body would fit the signature, found \"{url}\"",
+        ),
+        (
+            scheme("signed = \"{timestamp}{body}\""),
+            "h.toml:1: sources.custom.plant.scheme.timestamp_header: missing: {timestamp} is part of what is signed",
+        ),
+        (
+            scheme("timestamp_header = \"X-At\""),
+            "h.toml:6: sources.custom.plant.scheme.timestamp_header: expected {timestamp} in scheme.signed: a time that is not signed proves nothing",
+        ),
+        (
+            scheme("signed = \"{id}{body}\""),
+            "h.toml:1: sources.custom.plant.idempotency_key: expected the name of a header: {id} in scheme.signed stands for its value",
+        ),
+        (
+            scheme("tolerance_s = 5"),
+            "h.toml:6: sources.custom.plant.scheme.tolerance_s: has no use: this sender signs no time that could be compared",
+        ),
+        (
+            plant("scheme = { header = \"X-Sig\", algorithm = \"token\", encoding = \"hex\" }"),
+            "h.toml:6: sources.custom.plant.scheme.encoding: has no use with the algorithm token",
+        ),
+        (
+            STRIPE.replace("billing", "Billing") + "secrets = [\"a\"]",
+            "h.toml:2: sources.custom.name: expected 1 to 64 of a-z, 0-9, _ and -, found \"Billing\"",
+        ),
+        (
+            "[[sources.custom]]\npreset = \"stripe\"\nsecrets = [\"a\"]".into(),
+            "h.toml:1: sources.custom.name: missing: it is in the path, /in/<name>",
+        ),
+        (
+            "[sources.custom]\nname = \"billing\"".into(),
+            "h.toml:1: sources.custom: expected tables, each under [[sources.custom]]",
+        ),
+        ("sources.custom = [1]".into(), "h.toml:1: sources.custom: expected a table, found a whole number"),
+        ("[[sources.custum]]".into(), "h.toml:1: unknown key `sources.custum`; the nearest is `sources.custom`"),
+        (
+            STRIPE.into(),
+            "h.toml:1: sources.custom.billing.secrets: missing: set what the sender shows you here or in HOOKYARD_SOURCES__CUSTOM__BILLING__SECRETS",
+        ),
+    ];
+    for (text, expected) in table {
+        assert_eq!(problems(&text), [expected], "{text}");
+    }
+}
+
+#[test]
+fn what_a_preset_has_no_default_for_is_asked_for() {
+    let text = "[[sources.custom]]\nname = \"shop\"\npreset = \"shopify\"\nsecrets = [\"hush\"]\n";
+    let how = "missing: the preset shopify has no default for it; set a JSON pointer such as /data/id, or the name of a header";
+    assert_eq!(
+        problems(text),
+        [format!("h.toml:1: sources.custom.shop.entity: {how}"), format!("h.toml:1: sources.custom.shop.event: {how}")]
+    );
+}
+
+#[test]
+fn a_name_is_one_sources_alone() {
+    for name in ["support", "ticket", "message", "subscriber", "custom", "c2s_lead", "none"] {
+        let text = format!("{}secrets = [\"a\"]", STRIPE.replace("billing", name));
+        let expected =
+            format!("h.toml:2: sources.custom.name: {name:?} is the name of something built in; choose another");
+        assert_eq!(problems(&text), [expected]);
+    }
+    let twice = format!(
+        "{0}secrets = [\"a\"]\n{1}secrets = [\"a\"]",
+        STRIPE.replace("billing", "a-b"),
+        STRIPE.replace("billing", "a_b")
+    );
+    let expected =
+        "h.toml:6: sources.custom.name: \"a_b\" is the name of another configured source, or differs only in - and _";
+    assert_eq!(problems(&twice), [expected]);
+}
+
+#[test]
+fn all_problems_of_a_source_are_reported_at_once() {
+    let text = "[[sources.custom]]\nname = \"X\"\npreset = \"shopify\"\nentity = \"a b\"\ncolour = 1\nsecrets = [\"hunter2\", \"\"]\n";
+    let starts = [
+        "h.toml:1: sources.custom.#1.event: missing",
+        "h.toml:2: sources.custom.name: expected",
+        "h.toml:4: sources.custom.#1.entity: expected",
+        "h.toml:5: unknown key `colour`",
+        "h.toml:6: sources.custom.#1.secrets: expected a secret, not an empty one",
+    ];
+    let problems = problems(text);
+    assert_eq!(problems.len(), starts.len(), "{problems:#?}");
+    for (problem, start) in problems.iter().zip(starts) {
+        assert!(problem.starts_with(start) && !problem.contains("hunter2"), "{problem}");
+    }
+}
+
+#[test]
+fn a_tool_and_a_closed_source_need_no_secrets() {
+    assert!(loaded(&format!("{STRIPE}enabled = false"), &[]).is_ok());
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("h.toml");
+    fs::write(&path, STRIPE).expect("the folder is writable");
+    let config = Draft::read(Some(&path), Vec::<(String, String)>::new()).finish(Purpose::Tool);
+    assert!(config.expect("valid").sources.custom[0].source.keys.is_empty());
+}
