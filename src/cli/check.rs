@@ -1,20 +1,53 @@
-//! `hookyard check`: says what is wrong with a configuration, or what it comes to.
+//! `hookyard check`: says what is wrong with a configuration, or what it comes to; or how a node would take a request.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use super::{ConfigArgs, Error, count};
 use crate::config::{Config, Purpose};
+use crate::event::Timestamp;
+use crate::provider::parse_moment;
 
-/// Check a configuration: everything that is wrong with it, or a summary without secrets
+mod raw;
+mod trial;
+
+pub(super) use trial::Error as TrialError;
+
+/// Check a configuration, or how a request would be taken
+///
+/// Alone, it reports everything that is wrong with the configuration, or sums it up without secrets. With a source and a
+/// request, it reports whether that is signed as the source wants it, and what would be read from it; no node is needed.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:\n  hookyard check --config hookyard.toml")]
+#[command(after_help = "Examples:\n  hookyard check --config hookyard.toml\n  \
+    hookyard check --config hookyard.toml --source billing --request captured.http --at 2025-12-04T10:30:00Z")]
 pub(super) struct Check {
     #[command(flatten)]
     config: ConfigArgs,
+    /// Source to check a request against
+    #[arg(long, value_name = "NAME", requires = "request")]
+    source: Option<String>,
+    /// Request to check: a file with its request line, its headers, an empty line, and its body to the last byte
+    #[arg(long, value_name = "FILE", requires = "source")]
+    request: Option<PathBuf>,
+    /// URL that the sender called [default: server.public_url, or else http:// and Host, and the request line's path]
+    #[arg(long, requires = "request")]
+    url: Option<String>,
+    /// Time at which it arrives: RFC 3339, Unix seconds or Unix milliseconds [default: now]
+    #[arg(long, value_name = "TIME", requires = "request", value_parser = parse_time)]
+    at: Option<Timestamp>,
+}
+
+fn parse_time(text: &str) -> Result<Timestamp, &'static str> {
+    parse_moment(text).ok_or("expected RFC 3339, Unix seconds or Unix milliseconds")
 }
 
 impl Check {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<(), Error> {
+        if let (Some(source), Some(request)) = (&self.source, &self.request) {
+            let config = self.config.load(Purpose::Tool)?.config;
+            let trial = trial::Trial { source, request, url: self.url.as_deref(), at: self.at };
+            return trial.run(&config, out);
+        }
         let config = self.config.load(Purpose::Node)?.config;
         write!(out, "configuration is valid\n{}\n{}", summary(&config), warning(&config))?;
         Ok(())
@@ -23,22 +56,16 @@ impl Check {
 
 /// What is valid and yet hardly meant; nothing, or a line.
 fn warning(config: &Config) -> &'static str {
-    match config.sources.support.enabled {
+    let sources = &config.sources;
+    match sources.support.enabled || sources.custom.iter().any(|custom| custom.enabled) {
         true => "",
         false => "warning: no source is enabled, so every webhook gets 404; set sources.support.enabled = true\n",
     }
 }
 
 fn summary(config: &Config) -> String {
-    let support = &config.sources.support;
-    let sources = match support.enabled {
-        true => format!(
-            "support ({}, {})",
-            count(support.api_keys.len(), "API key", "API keys"),
-            count(support.secrets.len(), "secret", "secrets"),
-        ),
-        false => "none enabled".to_owned(),
-    };
+    let sources = sources(config);
+    let sources = if sources.is_empty() { "none enabled".to_owned() } else { sources.join(", ") };
     format!(
         "  listens on  {}\n  stores in   {} (sync = {})\n  sources     {sources}\n  logs        {}",
         config.server.bind,
@@ -46,6 +73,19 @@ fn summary(config: &Config) -> String {
         format!("{:?}", config.store.sync).to_lowercase(),
         config.telemetry.level,
     )
+}
+
+/// Each enabled source, with how many secrets it has.
+fn sources(config: &Config) -> Vec<String> {
+    let support = &config.sources.support;
+    let support = support.enabled.then(|| {
+        let (keys, secrets) = (support.api_keys.len(), support.secrets.len());
+        format!("support ({}, {})", count(keys, "API key", "API keys"), count(secrets, "secret", "secrets"))
+    });
+    let custom = config.sources.custom.iter().filter(|custom| custom.enabled).map(|custom| {
+        format!("{} ({}, {})", custom.name, custom.source.signing, count(custom.source.keys.len(), "secret", "secrets"))
+    });
+    support.into_iter().chain(custom).collect()
 }
 
 #[cfg(test)]

@@ -95,6 +95,8 @@ enum Error {
     #[error(transparent)]
     Send(#[from] send::Error),
     #[error(transparent)]
+    Trial(#[from] check::TrialError),
+    #[error(transparent)]
     Random(#[from] secret::NoRandom),
     #[error("there is no store at {}; check store.path", .0.display())]
     NoStore(PathBuf),

@@ -17,6 +17,7 @@ use crate::entity::{Rejection, ticket};
 use crate::event::{EventId, Position};
 use crate::exchange;
 use crate::projection::Unavailable;
+use crate::provider::{self, Undecodable, WrongToken};
 use crate::router::Refusal;
 
 /// Why a request is refused. What it displays is the answer's `detail`.
@@ -52,6 +53,15 @@ pub enum Error {
     /// No signature or timestamp, or not that of the body.
     #[error("X-CRM-Signature is missing or not that of this body and timestamp")]
     InvalidSignature,
+    /// What a configured source refuses.
+    #[error(transparent)]
+    Unverified(provider::Refusal),
+    /// A body that a configured source cannot look into.
+    #[error(transparent)]
+    Undecodable(Undecodable),
+    /// A subscription that does not know the verify token.
+    #[error(transparent)]
+    NotSubscribed(WrongToken),
     /// A signed timestamp too far from the node's clock.
     #[error("timestamp is not an RFC 3339 time near the server's clock")]
     StaleTimestamp,
@@ -135,6 +145,11 @@ impl Error {
             Self::InvalidApiKey => (401, "invalid_api_key"),
             Self::InvalidSignature => (401, "invalid_signature"),
             Self::StaleTimestamp => (401, "stale_timestamp"),
+            Self::Unverified(provider::Refusal::InvalidSignature) => (401, "invalid_signature"),
+            Self::Unverified(provider::Refusal::StaleTimestamp) => (401, "stale_timestamp"),
+            Self::Undecodable(Undecodable::MediaType) => (415, "unsupported_media_type"),
+            Self::Undecodable(Undecodable::NotUtf8 | Undecodable::NotJson { .. }) => (400, "invalid_json"),
+            Self::NotSubscribed(_) => (403, "forbidden"),
             Self::Unauthorized => (401, "unauthorized"),
             Self::RateLimited(_) => (429, "rate_limited"),
             Self::NotFound(_) => (404, "not_found"),

@@ -3,6 +3,7 @@
 //! | path | methods | who |
 //! |---|---|---|
 //! | `/api/v0/crm/webhooks/support/` | POST | senders with an API key and a signature |
+//! | `/in/{name}` | POST, of some GET | senders that the configuration describes |
 //! | `/api/v1/entities/{kind}`, `…/{id}`, `…/{id}/timeline` | GET | the admin |
 //! | `/api/v1/events`, `…/{event_id}` | GET | the admin |
 //! | `/api/v1/events/{event_id}/reprocess` | POST | the admin |
@@ -25,6 +26,7 @@ mod admin;
 mod answer;
 pub mod body;
 mod call;
+mod configured;
 pub mod docs;
 pub mod error;
 pub mod fields;
@@ -45,6 +47,7 @@ pub use gate::{Core, Gate};
 
 use crate::clock::Clock;
 use crate::config::Config;
+use configured::Configured;
 use error::Error;
 use limiter::Limiter;
 use support::Support;
@@ -59,6 +62,7 @@ pub struct Edge {
     gate: Gate,
     failures: Limiter<IpAddr>,
     support: Support,
+    configured: Vec<Configured>,
 }
 
 impl std::fmt::Debug for Edge {
@@ -73,7 +77,8 @@ impl Edge {
     pub fn new(config: Arc<Config>, clock: Arc<dyn Clock>, gate: Gate) -> Self {
         let failures = Limiter::new(config.server.auth_failures_per_minute);
         let support = Support::new(&config.sources.support);
-        Self { config, clock, gate, failures, support }
+        let configured = config.sources.custom.iter().map(Configured::new).collect();
+        Self { config, clock, gate, failures, support, configured }
     }
 
     fn support(&self) -> &Support {

@@ -8,7 +8,7 @@ use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Respo
 
 use super::call::Call;
 use super::error::Error;
-use super::{Edge, docs, health, reads, support};
+use super::{Edge, configured, docs, health, reads, support};
 use crate::config::Config;
 
 /// The name that requests for nothing of ours have in logs.
@@ -24,6 +24,7 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
         post(service, "/api/v0/crm/webhooks/support/", support::receive);
         post(service, "/api/v0/crm/webhooks/support", support::receive);
     }
+    configured::configure(service, &config.sources.custom);
     for path in ["/healthz", "/health"] {
         get(service, path, health::alive);
     }
@@ -79,7 +80,9 @@ where
 }
 
 /// Answers for a method that a path does not take.
-fn not_allowed(allow: &'static str) -> impl Fn(HttpRequest, Payload, Data<Edge>) -> Ready<HttpResponse> + Clone {
+pub(super) fn not_allowed(
+    allow: &'static str,
+) -> impl Fn(HttpRequest, Payload, Data<Edge>) -> Ready<HttpResponse> + Clone {
     move |request, payload, edge| {
         let call = Call::begin(&request, SOURCE);
         ready(call.end(&request, payload.into_inner(), &edge, Err(Error::MethodNotAllowed { allow })))

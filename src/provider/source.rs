@@ -1,5 +1,6 @@
 //! One configured source: how its sender signs, with which keys, and where its requests hold what matters.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::body::{Document, Undecodable};
@@ -50,6 +51,15 @@ impl Signing {
         match self {
             Self::Preset(preset) => preset.handshake,
             Self::Own(_) => Handshake::None,
+        }
+    }
+}
+
+impl fmt::Display for Signing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Preset(preset) => write!(f, "preset {}", preset.name),
+            Self::Own(_) => f.write_str("a scheme of its own"),
         }
     }
 }

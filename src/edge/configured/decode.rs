@@ -1,0 +1,69 @@
+//! From a verified request of a configured source to a command: its top-level members become the entity's fields.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tracing::Span;
+
+use super::super::error::Error;
+use super::super::fields::Faults;
+use crate::config::Custom;
+use crate::entity::generic::{Action as Generic, Json};
+use crate::entity::{Action, Command};
+use crate::event::{EntityKey, Shape};
+use crate::provider::{Document, Format, Verified};
+
+/// The event that `verified` brings to `custom` with `document`, the content of `body`; logged under `span`.
+///
+/// # Errors
+/// [`Error::Invalid`] with every field that was not found.
+pub(super) fn decode(
+    custom: &Custom,
+    verified: &Verified<'_, '_>,
+    document: &Document<'_>,
+    body: Bytes,
+    span: Span,
+) -> Result<Command, Error> {
+    let mut faults = Faults::default();
+    let found = custom.source.extract(verified, document).map_err(|lost| {
+        lost.into_iter().for_each(|lost| faults.add(lost.field, lost.problem));
+    });
+    let Ok(found) = faults.finish(found)? else { return Err(Error::Internal) };
+    // Its id was checked when it was found.
+    let Ok(entity) = EntityKey::try_new(custom.kind, &found.entity) else { return Err(Error::Internal) };
+    let action = Action::Generic(Generic::Merge { fields: fields(document.json()) });
+    let shape = match document.format() {
+        Format::Json => Shape::Bare,
+        Format::Form => Shape::Form,
+    };
+    let event_type = format!("{}.{}", custom.name, found.event);
+    let (at, idempotency_key) = (found.occurred_at, found.idempotency_key);
+    Ok(Command { at, idempotency_key, shape, span, ..Command::new(custom.name, entity, action, event_type, body) })
+}
+
+/// The members of `json`, if it is an object; of those with one name the last one. Other JSON has no fields to keep: it
+/// is in the event.
+fn fields(json: &RawValue) -> Vec<(String, Json)> {
+    let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(json.get()).unwrap_or_default();
+    members.into_iter().map(|(name, value)| (name.into_owned(), Json::new(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_fields_and_the_last_of_one_name_counts() {
+        let names = |json: &str| -> Vec<String> {
+            let json: &RawValue = serde_json::from_str(json).expect("JSON");
+            fields(json)
+                .into_iter()
+                .map(|(name, value)| format!("{name}={}", serde_json::to_string(&value).expect("JSON")))
+                .collect()
+        };
+        assert_eq!(names(r#"{"b": [1,  2], "\u0061": 1, "a": 2.50}"#), ["a=2.50", "b=[1,  2]"]);
+        assert!(names(r#"[{"a": 1}]"#).is_empty() && names("7").is_empty());
+    }
+}

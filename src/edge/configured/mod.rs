@@ -1,0 +1,165 @@
+//! Configured sources: `POST /in/{name}`, its checks in their order, and its answers.
+//!
+//! ```text
+//! size ─> signature, time ─> rate limit ─> type ─> handshake? ─> fields ─> duplicate? ─> stored ─> 200
+//!  413          401             429      415, 400      200         400        200         503
+//! ```
+//!
+//! The limit is counted after the signature, so that nobody who shares a sender's address can use it up.
+
+use std::net::IpAddr;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HOST, HeaderValue};
+use actix_web::web::{self, Data, Payload, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, dev, guard};
+use bytes::Bytes;
+use serde::Serialize;
+use tracing::Span;
+
+use super::call::Call;
+use super::error::Error;
+use super::limit::Quota;
+use super::limiter::Limiter;
+use super::{Edge, address, answer, body, intake, routes};
+use crate::config::Custom;
+use crate::entity::Command;
+use crate::provider::{Handshake, Reply, Request, subscribe};
+use crate::router::Refusal;
+
+mod decode;
+
+/// One configured source, ready to take requests.
+#[derive(Debug)]
+pub(super) struct Configured {
+    custom: Custom,
+    limiter: Limiter<IpAddr>,
+}
+
+impl Configured {
+    /// What `custom` asks for.
+    pub(super) fn new(custom: &Custom) -> Self {
+        Self { custom: custom.clone(), limiter: Limiter::new(custom.rate_per_minute) }
+    }
+
+    fn subscribes(custom: &Custom) -> bool {
+        let knows = matches!(custom.source.signing.handshake(), Handshake::Subscription);
+        knows && !custom.verify_token.is_empty()
+    }
+}
+
+/// Adds the paths of the enabled sources among `sources`.
+pub(super) fn configure(service: &mut ServiceConfig, sources: &[Custom]) {
+    for (index, custom) in sources.iter().enumerate().filter(|(_, custom)| custom.enabled) {
+        for end in ["", "/"] {
+            let post = move |request, payload, edge| receive(index, request, payload, edge);
+            let mut resource = web::resource(format!("/in/{}{end}", custom.name)).route(web::post().to(post));
+            let mut allow = "POST";
+            if Configured::subscribes(custom) {
+                let get = move |request, payload, edge| subscription(index, request, payload, edge);
+                resource = resource.route(web::route().guard(guard::Get()).to(get));
+                allow = "GET, POST";
+            }
+            service.service(resource.default_service(web::route().to(routes::not_allowed(allow))));
+        }
+    }
+}
+
+/// Takes one event in, or shakes hands.
+async fn receive(index: usize, request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
+    let mut payload = payload.into_inner();
+    let source = &edge.configured[index];
+    let call = Call::begin(&request, source.custom.name.as_str());
+    let mut quota = None;
+    let result = answer(&request, &mut payload, &edge, source, call.span(), &mut quota).await;
+    let mut response = call.end(&request, payload, &edge, result);
+    if let Some(quota) = quota {
+        answer::write_quota(response.headers_mut(), &quota);
+    }
+    response
+}
+
+/// Answers a subscription with its challenge.
+async fn subscription(index: usize, request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
+    let custom = &edge.configured[index].custom;
+    let call = Call::begin(&request, custom.name.as_str());
+    let challenge = subscribe(request.query_string(), custom.verify_token.expose());
+    let result = challenge.map(plain).map_err(|wrong| edge.count_failure(&request, Error::NotSubscribed(wrong)));
+    call.end(&request, payload.into_inner(), &edge, result)
+}
+
+/// The checks in their order; `quota` is what the sender has left, once it is known to be that.
+async fn answer(
+    request: &HttpRequest,
+    payload: &mut dev::Payload,
+    edge: &Edge,
+    source: &Configured,
+    span: &Span,
+    quota: &mut Option<Quota>,
+) -> Result<HttpResponse, Error> {
+    let body = body::read(request, payload, edge.bounds()).await?;
+    let url = url(request, edge.config.server.public_url.as_deref());
+    let view = view(request, &url, &body);
+    let Configured { custom, limiter } = source;
+    let verified = custom.source.verify(&view, edge.clock.wall());
+    let verified = verified.map_err(|refusal| edge.count_failure(request, Error::Unverified(refusal)))?;
+    let client = address::network(edge.client(request));
+    *quota = limiter.admit(client, edge.clock.monotonic()).map_err(Error::RateLimited)?;
+    let document = verified.document().map_err(Error::Undecodable)?;
+    if let Some(reply) = custom.source.handshake(&document) {
+        return Ok(shake(reply));
+    }
+    let command = decode::decode(custom, &verified, &document, body.clone(), span.clone())?;
+    submit(edge, command).await
+}
+
+/// Sends `command` on its way, and answers when it, or the one that it repeats, is durable.
+async fn submit(edge: &Edge, command: Command) -> Result<HttpResponse, Error> {
+    let core = edge.core()?;
+    let entity = command.entity.clone();
+    let event_id = |position| intake::event_id(&core, position);
+    match core.router.submit(command).await {
+        Ok(done) => Ok(intake::accepted(StatusCode::OK, "accepted", event_id(done.position), &entity, done.sequence)),
+        Err(Refusal::Duplicate { position, sequence }) => {
+            // The first event with this key may have been another entity's.
+            let first = core.reads.record(position).await?.map_or(entity, |first| first.record.entity);
+            Ok(intake::accepted(StatusCode::OK, "duplicate", event_id(position), &first, sequence))
+        }
+        Err(refusal) => Err(Error::from_refusal(refusal, event_id)),
+    }
+}
+
+/// The URL that the sender called: `public_url`, or else what the request itself says, and the path as it was received.
+fn url(request: &HttpRequest, public_url: Option<&str>) -> String {
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    if let Some(base) = public_url {
+        return format!("{base}{path}");
+    }
+    // Not the connection info, which believes X-Forwarded-Host of anyone.
+    let scheme = if request.app_config().secure() { "https" } else { "http" };
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    format!("{scheme}://{host}{path}")
+}
+
+fn view<'r>(request: &'r HttpRequest, url: &'r str, body: &'r Bytes) -> Request<'r> {
+    let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    Request { method: request.method().as_str(), url, headers, body }
+}
+
+#[derive(Serialize)]
+struct Pong {
+    status: &'static str,
+}
+
+fn shake(reply: Reply) -> HttpResponse {
+    match reply {
+        Reply::Challenge(challenge) => plain(challenge),
+        Reply::Pong => answer::json(StatusCode::OK, &Pong { status: "pong" }),
+    }
+}
+
+fn plain(text: String) -> HttpResponse {
+    let mut response = HttpResponse::with_body(StatusCode::OK, text).map_into_boxed_body();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
