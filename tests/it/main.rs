@@ -4,7 +4,9 @@
 mod answers;
 mod browser;
 mod calls;
+mod check;
 mod commands;
+mod configured;
 mod crashes;
 mod docs;
 mod duplicates;
@@ -15,4 +17,5 @@ mod opening;
 mod order;
 mod reads;
 mod rebuild;
+mod senders;
 mod yard;

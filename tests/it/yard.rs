@@ -37,13 +37,14 @@ pub struct Ground {
     pub folder: TempDir,
     pub seams: Seams,
     keys: Vec<(String, String)>,
+    file: Option<PathBuf>,
 }
 
 impl Ground {
     /// Fresh, with no limits on rates, and with the configuration keys given, such as `("router.idle_timeout_s", "0.1")`.
     pub fn new(keys: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut ground = Self { folder, seams: Seams::default(), keys: Vec::new() };
+        let mut ground = Self { folder, seams: Seams::default(), keys: Vec::new(), file: None };
         ground.set("server.bind", "127.0.0.1:0");
         ground.set("server.workers", "2");
         ground.set("admin.token", TOKEN);
@@ -58,6 +59,13 @@ impl Ground {
 
     pub fn set(&mut self, key: &str, value: &str) {
         self.keys.push((format!("HOOKYARD_{}", key.replace('.', "__").to_uppercase()), value.to_owned()));
+    }
+
+    /// Gives the node a configuration file of this text too, below the keys that are set.
+    pub fn write_file(&mut self, text: &str) {
+        let path = self.folder.path().join("hookyard.toml");
+        std::fs::write(&path, text).expect("writable");
+        self.file = Some(path);
     }
 
     /// Makes the node's clock stand still at [`START`] until it is moved.
@@ -79,7 +87,7 @@ impl Ground {
     }
 
     pub fn config(&self) -> Config {
-        load(None, self.keys.clone()).expect("a valid configuration")
+        load(self.file.as_deref(), self.keys.clone()).expect("a valid configuration")
     }
 
     pub async fn start(&self) -> Yard {

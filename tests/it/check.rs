@@ -1,0 +1,261 @@
+//! `hookyard check --source`: a request from a file against a configured source, with the real binary and no node.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde::Deserialize;
+use tempfile::TempDir;
+
+/// One of `vectors.json`.
+#[derive(Deserialize)]
+struct Vector {
+    preset: String,
+    version: Option<String>,
+    secret: String,
+    public_key: Option<String>,
+    #[serde(default)]
+    body: String,
+    form: Option<BTreeMap<String, String>>,
+    url: Option<String>,
+    headers: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Vectors {
+    vectors: Vec<Vector>,
+}
+
+fn vectors() -> Vec<Vector> {
+    serde_json::from_str::<Vectors>(include_str!("vectors.json")).expect("vectors").vectors
+}
+
+impl Vector {
+    fn name(&self) -> String {
+        format!("{} {}", self.preset, self.version.as_deref().unwrap_or_default())
+    }
+
+    fn body(&self) -> String {
+        let form =
+            self.form.as_ref().map(|form| form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish());
+        form.unwrap_or_else(|| self.body.clone())
+    }
+
+    /// The request as it went over the wire, with line ends of the head as given.
+    fn raw(&self, line_end: &str) -> String {
+        let mut head = vec![format!("POST /in/{} HTTP/1.1", self.preset), "Host: hooks.example.com".to_owned()];
+        head.extend(self.headers.iter().map(|(name, value)| format!("{name}: {value}")));
+        if self.form.is_some() {
+            head.push("Content-Type: application/x-www-form-urlencoded".to_owned());
+        }
+        format!("{}{line_end}{line_end}{}", head.join(line_end), self.body())
+    }
+
+    /// What no report may show: the secret, unless it happens to be part of the body, and the right signature.
+    fn hidden(&self) -> impl Iterator<Item = &str> {
+        let of_signature = |name: &str| name.ends_with("signature") || name.ends_with("-v3") || name.contains("256");
+        let signatures = self.headers.iter().filter(move |(name, _)| of_signature(&name.to_lowercase()));
+        let signatures = signatures.map(|(_, text)| &text[text.len() - 20..]);
+        let secret = Some(self.secret.trim_start_matches("whsec_")).filter(|secret| !self.body().contains(secret));
+        signatures.chain(secret)
+    }
+
+    /// When it was signed, as its headers spell it.
+    fn time(&self) -> Option<String> {
+        let named = self.headers.iter().find(|(name, _)| name.to_lowercase().ends_with("timestamp"));
+        let stripe = || self.headers.get("Stripe-Signature").and_then(|text| text.split(['=', ',']).nth(1));
+        named.map(|(_, text)| text.as_str()).or_else(stripe).map(str::to_owned)
+    }
+}
+
+/// A folder with a configuration of one source, and what checks requests there.
+struct Bench(TempDir);
+
+impl Bench {
+    fn new(table: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::write(folder.path().join("h.toml"), table).expect("writable");
+        Self(folder)
+    }
+
+    fn of(vector: &Vector) -> Self {
+        let secret = vector.public_key.as_ref().unwrap_or(&vector.secret);
+        let entity = if vector.form.is_some() { "/CallSid" } else { "/id" };
+        Self::new(&format!(
+            "[[sources.custom]]\nname = {0:?}\npreset = {0:?}\nsecrets = [{secret:?}]\nentity = {entity:?}\nevent = \"Host\"\n",
+            vector.preset
+        ))
+    }
+
+    /// Exit code, report, and what went wrong.
+    fn check(&self, source: &str, request: impl AsRef<[u8]>, more: &[&str]) -> (Option<i32>, String, String) {
+        fs::write(self.0.path().join("request.http"), request).expect("writable");
+        let mut command = plain(self.0.path());
+        command.args(["check", "--config", "h.toml", "--source", source, "--request", "request.http"]).args(more);
+        told(&mut command)
+    }
+}
+
+fn plain(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hookyard"));
+    command.current_dir(folder).env_clear();
+    command
+}
+
+fn told(command: &mut Command) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command.output().expect("it starts");
+    (status.code(), String::from_utf8(stdout).expect("text"), String::from_utf8(stderr).expect("text"))
+}
+
+fn line<'a>(report: &'a str, name: &str) -> &'a str {
+    let found = report.lines().find(|line| line.trim_start().starts_with(name));
+    found.unwrap_or_else(|| panic!("no {name} in\n{report}")).trim_start().trim_start_matches(name).trim_start()
+}
+
+#[test]
+fn every_vector_verifies_as_a_raw_request() {
+    for vector in vectors() {
+        let bench = Bench::of(&vector);
+        let time = vector.time();
+        let mut more: Vec<&str> = time.iter().flat_map(|time| ["--at", time]).collect();
+        more.extend(vector.url.iter().flat_map(|url| ["--url", url]));
+        for line_end in ["\r\n", "\n"] {
+            let (_, report, error) = bench.check(&vector.preset, vector.raw(line_end), &more);
+            assert_eq!(line(&report, "verification"), "ok", "{}: {report}{error}", vector.name());
+            for hidden in vector.hidden() {
+                assert!(!report.contains(hidden), "{}: {hidden} is shown in {report}", vector.name());
+            }
+        }
+        let changed = vector.raw("\n").replace(&vector.body(), &vector.body().replacen(['e', 'l'], "x", 1));
+        let (code, report, error) = bench.check(&vector.preset, changed, &more);
+        assert_eq!((code, line(&report, "verification")), (Some(1), "failed"), "{}: {report}{error}", vector.name());
+    }
+}
+
+#[test]
+fn what_would_be_read_is_reported_apart_from_whether_it_verifies() {
+    let bench =
+        Bench::new("[[sources.custom]]\nname = \"billing\"\npreset = \"stripe\"\nsecrets = [\"whsec_test_secret\"]\n");
+    let stripe = vectors().into_iter().find(|vector| vector.preset == "stripe").expect("a vector");
+    let at = ["--at", "2017-04-21T11:37:57Z"];
+    let (code, report, error) = bench.check("billing", stripe.raw("\n"), &at);
+    assert_eq!((code, error.as_str()), (Some(1), "error: a node would refuse this request\n"));
+    assert_eq!((line(&report, "source"), line(&report, "verification")), ("billing (preset stripe)", "ok"));
+    assert_eq!(line(&report, "header"), "stripe-signature");
+    assert_eq!(line(&report, "signature"), "HMAC-SHA256, 1 to compare");
+    assert!(line(&report, "signed").starts_with("{timestamp}.{body}: 53 bytes, SHA-256 "), "{report}");
+    assert_eq!(line(&report, "time"), "2017-04-21T11:36:17.000Z, 100 s ago; 300 s are taken");
+    assert_eq!((line(&report, "decoding"), line(&report, "entity")), ("failed", "is not at /data/object/id"));
+
+    let whole = r#"{"id": "evt_1", "type": "invoice.paid", "created": 1492774577, "data": {"object": {"id": "in_7"}}}"#;
+    let unsigned = format!("POST /in/billing HTTP/1.1\nHost: h\n\n{whole}");
+    let (code, report, _) = bench.check("billing", unsigned, &[]);
+    assert_eq!((code, line(&report, "verification")), (Some(1), "failed"));
+    assert_eq!(line(&report, "reason"), "there is no header stripe-signature");
+    assert_eq!((line(&report, "decoding"), line(&report, "entity")), ("ok", "custom:billing in_7"));
+    assert_eq!((line(&report, "event"), line(&report, "key")), ("billing.invoice.paid", "evt_1"));
+    assert!(report.contains("2017-04-21T11:36:17.000Z"), "{report}");
+    assert!(!bench.0.path().join("hookyard-data").exists(), "nothing is made by checking");
+}
+
+#[test]
+fn a_request_that_would_be_taken_is_a_success() {
+    let table = "[[sources.custom]]\nname = \"door\"\nentity = \"/id\"\nevent = \"X-Event\"\n\
+                 scheme = { header = \"Authorization\", algorithm = \"token\", prefix = \"Bearer \" }\n";
+    let bench = Bench::new(table);
+    let request =
+        "POST /in/door HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer hush\r\nX-Event: opened\r\n\r\n{\"id\": 7}";
+    fs::write(bench.0.path().join("request.http"), request).expect("writable");
+    let mut command = plain(bench.0.path());
+    command.args(["check", "--config", "h.toml", "--source", "door", "--request", "request.http"]);
+    let (code, report, error) = told(command.env("HOOKYARD_SOURCES__CUSTOM__DOOR__SECRETS", "old,hush"));
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{report}");
+    assert_eq!((line(&report, "request"), line(&report, "keys")), ("POST http://h/in/door, 9 bytes", "2"));
+    assert!(report.contains("none, so no event is a duplicate") && !report.contains("hush"), "{report}");
+}
+
+#[test]
+fn the_clock_the_url_and_the_end_of_the_file_are_told_of() {
+    let vectors = vectors();
+    let find = |preset: &str, version: Option<&str>| {
+        vectors.iter().find(|v| v.preset == preset && v.version.as_deref() == version).expect("a vector")
+    };
+    let hubspot = find("hubspot", Some("v3"));
+    let bench = Bench::of(hubspot);
+    let (_, report, _) = bench.check(
+        "hubspot",
+        hubspot.raw("\n"),
+        &["--at", "1700000301", "--url", "https://www.example.com/webhook_uri"],
+    );
+    assert_eq!(line(&report, "time"), "2023-11-14T22:13:20.000Z, 301 s ago; 300 s are taken");
+    assert_eq!(line(&report, "reason"), "the signed time is too far from this machine's clock");
+    let (_, report, _) = bench.check("hubspot", hubspot.raw("\n"), &["--at", "1700000000"]);
+    assert_eq!(line(&report, "request"), "POST http://hooks.example.com/in/hubspot, 33 bytes");
+    assert_eq!(line(&report, "reason"), "the signature is missing or not that of this request");
+
+    let shopify = find("shopify", None);
+    let (_, report, _) = Bench::of(shopify).check("shopify", shopify.raw("\n") + "\n", &[]);
+    assert!(line(&report, "hint").starts_with("it fits without the line end"), "{report}");
+}
+
+#[test]
+fn handshakes_are_told_from_events() {
+    let intercom = vectors().into_iter().find(|vector| vector.preset == "intercom").expect("a vector");
+    let (code, report, _) = Bench::of(&intercom).check("intercom", intercom.raw("\n"), &[]);
+    assert_eq!((code, line(&report, "handshake")), (Some(0), "a ping; no event"));
+    let bench = Bench::new(
+        "[[sources.custom]]\nname = \"pages\"\npreset = \"meta\"\nverify_token = \"hunter2\"\nentity = \"/id\"\nevent = \"/object\"\n",
+    );
+    let subscription = |token: &str| {
+        format!("GET /in/pages?hub.mode=subscribe&hub.challenge=1&hub.verify_token={token} HTTP/1.1\nHost: h\n\n")
+    };
+    let (code, report, _) = bench.check("pages", subscription("hunter2"), &[]);
+    assert_eq!((code, line(&report, "verification")), (Some(0), "ok"), "{report}");
+    let (code, report, _) = bench.check("pages", subscription("other"), &[]);
+    assert_eq!((code, line(&report, "verification")), (Some(1), "failed"), "{report}");
+}
+
+#[test]
+fn a_support_event_can_be_checked_too() {
+    let bench = Bench::new("[sources.support]\napi_keys = [\"test-key\"]\nsecrets = [\"test-secret\"]\n");
+    let at = "2025-12-04T10:30:00Z";
+    let body =
+        r#"{"event": "status.changed", "support_uid": "SUP-1", "idempotency_key": "k1", "data": {"status": "open"}}"#;
+    let signature =
+        hookyard::edge::support::signature::sign(&hookyard::config::Secret::new("test-secret"), body.as_bytes(), at);
+    let request = |key: &str| {
+        format!(
+            "POST /api/v0/crm/webhooks/support/ HTTP/1.1\nX-CRM-API-Key: {key}\nX-CRM-Signature: {signature}\nX-CRM-Timestamp: {at}\n\n{body}"
+        )
+    };
+    let (code, report, error) = bench.check("support", request("test-key"), &["--at", at]);
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{report}");
+    assert_eq!((line(&report, "entity"), line(&report, "event")), ("ticket SUP-1", "status.changed"));
+    let (code, report, _) = bench.check("support", request("other"), &["--at", at]);
+    assert_eq!((code, line(&report, "verification"), line(&report, "decoding")), (Some(1), "failed", "ok"));
+    assert_eq!(line(&report, "x-crm-api-key"), "is missing or does not fit");
+    let (code, report, _) = bench.check("support", request("test-key"), &["--at", "2025-12-04T10:36:00Z"]);
+    assert_eq!((code, line(&report, "time is near")), (Some(1), "no"));
+}
+
+#[test]
+fn what_cannot_be_checked_is_said() {
+    let bench = Bench::new("[[sources.custom]]\nname = \"billing\"\npreset = \"stripe\"\n");
+    let (code, _, error) = bench.check("biling", "POST / HTTP/1.1\n\n", &[]);
+    assert_eq!((code, error.as_str()), (Some(1), "error: there is no source \"biling\"; there are support, billing\n"));
+    let (code, _, error) = bench.check("billing", "{}", &[]);
+    assert_eq!(
+        (code, error.as_str()),
+        (Some(1), "error: request.http is no request: there is no empty line, which ends the headers\n")
+    );
+    let vector = vectors().into_iter().find(|vector| vector.preset == "stripe").expect("a vector");
+    let (code, report, _) = bench.check("billing", vector.raw("\n"), &["--at", "1492774577"]);
+    assert_eq!((code, line(&report, "hint")), (Some(1), "the source has no secret yet"));
+    let (code, _, error) = told(plain(bench.0.path()).args(["check", "--source", "billing"]));
+    assert_eq!(code, Some(2));
+    assert!(error.contains("--request"), "{error}");
+    let (code, _, error) = bench.check("billing", "", &["--at", "soon"]);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("RFC 3339"), "{error}");
+}
