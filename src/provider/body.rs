@@ -30,10 +30,13 @@ impl Format {
         }
     }
 
-    /// What `request` says that its body is written in.
+    /// What `request` says that its body is written in; `None` if that is not taken.
     #[must_use]
     pub fn of_request(request: &Request<'_>) -> Option<Self> {
-        Self::of(request.header("content-type"))
+        match request.headers.iter().find(|(name, _)| *name == "content-type") {
+            Some((_, given)) => Self::of(Some(std::str::from_utf8(given).ok()?)),
+            None => Self::of(None),
+        }
     }
 }
 

@@ -54,6 +54,9 @@ pub enum NoClaim {
         "the signature covers the body only if it is a form or if the URL has bodySHA256, and this one has neither"
     )]
     UnsignedBody,
+    /// A form that no provider would send.
+    #[error("the form has more fields than any that is signed")]
+    TooManyFields,
 }
 
 impl NoClaim {

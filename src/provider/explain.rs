@@ -55,7 +55,8 @@ impl Source {
         }
         if let Verdict::Refused(refusal) = &verdict {
             lines.push(("reason", refusal.to_string()));
-            lines.extend(self.hint(*refusal, request, now).map(|hint| ("hint", hint.to_owned())));
+            let hint = self.hint(*refusal, request, now).or_else(|| about_url(&claim, *refusal));
+            lines.extend(hint.map(|hint| ("hint", hint.to_owned())));
         }
         Explanation { verdict, lines }
     }
@@ -72,6 +73,11 @@ impl Source {
         (refusal == Refusal::InvalidSignature && fits)
             .then_some("it fits without the line end at the end of the file, which an editor may have added")
     }
+}
+
+fn about_url(claim: &Claim<'_>, refusal: Refusal) -> Option<&'static str> {
+    let is_signed = refusal == Refusal::InvalidSignature && claim.layout.contains("{url}");
+    is_signed.then_some("the URL is signed too: it has to be the one that the sender called, to the letter")
 }
 
 fn describe(claim: &Claim<'_>) -> Vec<(&'static str, String)> {

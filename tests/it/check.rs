@@ -193,6 +193,7 @@ fn the_clock_the_url_and_the_end_of_the_file_are_told_of() {
     let (_, report, _) = bench.check("hubspot", hubspot.raw("\n"), &["--at", "1700000000"]);
     assert_eq!(line(&report, "request"), "POST http://hooks.example.com/in/hubspot, 33 bytes");
     assert_eq!(line(&report, "reason"), "the signature is missing or not that of this request");
+    assert!(line(&report, "hint").starts_with("the URL is signed too"), "{report}");
 
     let shopify = find("shopify", None);
     let (_, report, _) = Bench::of(shopify).check("shopify", shopify.raw("\n") + "\n", &[]);

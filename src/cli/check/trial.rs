@@ -125,6 +125,7 @@ fn decode_custom(custom: &Custom, request: &Request<'_>) -> Half {
         };
         return Half { is_good: true, text: line("handshake", answer) };
     }
+    // A person may see what a node would only read after it has verified the request.
     match custom.source.fields.extract(request, &document) {
         Ok(found) => Half {
             is_good: true,

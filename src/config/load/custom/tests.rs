@@ -285,3 +285,36 @@ fn a_tool_and_a_closed_source_need_no_secrets() {
     let config = Draft::read(Some(&path), Vec::<(String, String)>::new()).finish(Purpose::Tool);
     assert!(config.expect("valid").sources.custom[0].source.keys.is_empty());
 }
+
+#[test]
+fn the_documented_example_is_a_valid_one() {
+    let defaults = include_str!("../../../../config/default.toml");
+    let example: Vec<_> = defaults.lines().filter_map(|line| line.strip_prefix("#   ")).collect();
+    let mut config = loaded(&example.join("\n"), &[]).expect("valid");
+    let names: Vec<_> = config.sources.custom.iter().map(|custom| custom.name.as_str()).collect();
+    assert_eq!(names, ["billing", "pages", "plant"]);
+    let plant = config.sources.custom.pop().expect("a source").source;
+    assert_eq!(plant.tolerance, Duration::from_secs(60));
+    let billing = config.sources.custom.swap_remove(0);
+    assert_eq!((billing.enabled, billing.rate_per_minute, billing.source.tolerance), (true, 0, USUAL_TOLERANCE));
+}
+
+#[test]
+fn a_public_url_is_one_that_paths_can_be_put_behind() {
+    let url = |text: &str| loaded(&format!("server.public_url = {text:?}"), &[]).map(|config| config.server.public_url);
+    for (text, expected) in [
+        ("", None),
+        ("https://hooks.example.com", Some("https://hooks.example.com")),
+        ("http://10.0.0.1:8080/", Some("http://10.0.0.1:8080")),
+        ("https://[::1]/crm/hooks/", Some("https://[::1]/crm/hooks")),
+    ] {
+        assert_eq!(url(text), Ok(expected.map(str::to_owned)), "{text}");
+    }
+    for text in ["hooks.example.com", "ftp://x", "https://", "https:///x", "https://x?a", "https://u@x", "https://a b"]
+    {
+        let expected = format!(
+            "h.toml:1: server.public_url: expected http:// or https:// and a host, without query and fragment, found {text:?}"
+        );
+        assert_eq!(url(text), Err(vec![expected]));
+    }
+}
