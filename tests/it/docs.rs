@@ -8,7 +8,12 @@ use hookyard::edge::support::signature::sign;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
+use crate::senders::sha256;
 use crate::yard::{API_KEY, Ground, SECRET, TOKEN, Yard, run};
+
+/// The configured source that the description shows.
+const CONFIGURED: &str = "[[sources.custom]]\nname = \"billing\"\npreset = \"meta\"\nsecrets = [\"test-secret\"]\n\
+                          entity = \"/customer\"\nevent = \"/type\"\nidempotency_key = \"/id\"\n";
 
 /// What stands for a part of a path, found out on the way.
 type Known = BTreeMap<String, String>;
@@ -85,6 +90,10 @@ impl Operation {
                     let signature = sign(&Secret::new(SECRET), text.as_bytes(), &timestamp);
                     request.header("X-CRM-Timestamp", timestamp).header("X-CRM-Signature", signature)
                 }
+                "configured_signature" => {
+                    let signature = hex::encode(sha256(SECRET.as_bytes(), &text));
+                    request.header("X-Hub-Signature-256", format!("sha256={signature}"))
+                }
                 other => panic!("the test cannot sign as {other}"),
             };
         }
@@ -123,7 +132,9 @@ fn misfit(spec: &Value, schema: &Value, value: &Value) -> Option<String> {
 #[test]
 fn every_operation_answers_its_own_examples_as_described() {
     run(async {
-        let yard = Ground::new(&[]).start().await;
+        let mut ground = Ground::new(&[]);
+        ground.write_file(CONFIGURED);
+        let yard = ground.start().await;
         let spec = spec_of(&yard).await;
         // An event that failed can be shown and reprocessed.
         let failed = yard.send("SUP-404", "failed", "message.deleted", json!({"message_id": "m"})).await;

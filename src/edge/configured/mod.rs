@@ -28,6 +28,9 @@ use crate::provider::{Handshake, Reply, Request, subscribe};
 use crate::router::Refusal;
 
 mod decode;
+mod spec;
+
+pub(in crate::edge) use spec::endpoints;
 
 /// One configured source, ready to take requests.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths};
 
-use super::super::{health, reads, support};
+use super::super::{configured, health, reads, support};
 use super::endpoint::{ERROR, Endpoint};
 
 const ABOUT: &str = "\
@@ -17,8 +17,9 @@ To try an endpoint that takes signed requests, enter the signing *secret* under 
 in your browser and sends only that.";
 
 /// Each part of the API with what it is; the order is that of the page.
-const TAGS: [(&str, &str); 3] = [
+const TAGS: [(&str, &str); 4] = [
     ("Support", "Events of support tickets, from a CRM."),
+    ("Configured sources", "Events of any sender that the configuration describes."),
     ("Reads", "What was received and what became of it. For the admin."),
     ("Node", "The node itself. For anyone."),
 ];
@@ -30,19 +31,24 @@ struct KeyHeader {
     about: &'static str,
 }
 
-const KEY_HEADERS: [KeyHeader; 2] = [
+const KEY_HEADERS: [KeyHeader; 3] = [
     KeyHeader { scheme: "support_api_key", header: "X-CRM-API-Key", about: "An API key of `[sources.support]`." },
     KeyHeader {
         scheme: "support_signature",
         header: "X-CRM-Signature",
         about: "Hex HMAC-SHA256 of the body followed by the timestamp in `X-CRM-Timestamp`. On this page: the secret.",
     },
+    KeyHeader {
+        scheme: "configured_signature",
+        header: "X-Hub-Signature-256",
+        about: "`sha256=` and the hex HMAC-SHA256 of the body, as the presets github and meta have it. On this page: the secret.",
+    },
 ];
 
 /// The description of every endpoint there is, enabled or not.
 #[must_use]
 pub fn spec() -> OpenApi {
-    let endpoints = [support::endpoints(), reads::endpoints(), health::endpoints()];
+    let endpoints = [support::endpoints(), configured::endpoints(), reads::endpoints(), health::endpoints()];
     let mut paths = Paths::new();
     for endpoint in endpoints.into_iter().flatten() {
         let (path, method, operation) = Endpoint::into_operation(endpoint);
