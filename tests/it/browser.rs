@@ -7,6 +7,7 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::senders::DESCRIBED;
 use crate::yard::{API_KEY, Ground, SECRET, TOKEN, run, soon};
 
 /// A browser without a window, in a session of its own.
@@ -114,10 +115,14 @@ const TRY_EVERYTHING: &str = r"
 #[ignore = "needs Chromium and chromedriver"]
 fn every_endpoint_can_be_tried_on_the_page() {
     run(async {
-        let yard = Ground::new(&[]).start().await;
+        let mut ground = Ground::new(&[]);
+        ground.write_file(DESCRIBED);
+        let yard = ground.start().await;
         let browser = Browser::start().await;
         browser.open(&format!("{}/docs/", yard.base)).await;
-        let secrets = json!({"admin_token": TOKEN, "support_api_key": API_KEY, "support_signature": SECRET});
+        let secrets = json!({
+            "admin_token": TOKEN, "support_api_key": API_KEY, "support_signature": SECRET, "configured_signature": SECRET,
+        });
         let tried = browser.run(TRY_EVERYTHING, json!([secrets])).await;
         let tried: Vec<(String, String, u16)> =
             serde_json::from_value(tried.clone()).unwrap_or_else(|_| panic!("{tried:#}"));
@@ -133,6 +138,8 @@ fn every_endpoint_can_be_tried_on_the_page() {
         }
         let signed = tried.iter().find(|(_, path, _)| path.ends_with("/support/")).expect("on the page");
         assert_eq!(signed.2, 202, "the page signs requests");
+        let configured = tried.iter().find(|(_, path, _)| path == "/in/{name}").expect("on the page");
+        assert_eq!(configured.2, 200, "also those of configured sources");
         drop(browser);
         yard.stop().await;
     });

@@ -8,12 +8,8 @@ use hookyard::edge::support::signature::sign;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::senders::sha256;
+use crate::senders::{DESCRIBED, sha256};
 use crate::yard::{API_KEY, Ground, SECRET, TOKEN, Yard, run};
-
-/// The configured source that the description shows.
-const CONFIGURED: &str = "[[sources.custom]]\nname = \"billing\"\npreset = \"meta\"\nsecrets = [\"test-secret\"]\n\
-                          entity = \"/customer\"\nevent = \"/type\"\nidempotency_key = \"/id\"\n";
 
 /// What stands for a part of a path, found out on the way.
 type Known = BTreeMap<String, String>;
@@ -133,7 +129,7 @@ fn misfit(spec: &Value, schema: &Value, value: &Value) -> Option<String> {
 fn every_operation_answers_its_own_examples_as_described() {
     run(async {
         let mut ground = Ground::new(&[]);
-        ground.write_file(CONFIGURED);
+        ground.write_file(DESCRIBED);
         let yard = ground.start().await;
         let spec = spec_of(&yard).await;
         // An event that failed can be shown and reprocessed.

@@ -25,6 +25,10 @@ pub const PRESETS: [(&str, &str); 12] = [
     ("zendesk", "hush"),
 ];
 
+/// The configured source that the description shows.
+pub const DESCRIBED: &str = "[[sources.custom]]\nname = \"billing\"\npreset = \"meta\"\nsecrets = [\"test-secret\"]\n\
+                          entity = \"/customer\"\nevent = \"/type\"\nidempotency_key = \"/id\"\n";
+
 pub type Headers = Vec<(&'static str, String)>;
 
 pub fn sha1(key: &[u8], text: &str) -> Vec<u8> {
