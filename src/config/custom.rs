@@ -16,7 +16,7 @@ use crate::provider::Source;
 pub(super) const KEY: &str = "sources.custom";
 
 /// Names that something else has: the other sources, the first words of events, and what logs call requests by.
-const TAKEN: [&str; 22] = [
+const TAKEN: [&str; 23] = [
     "admin",
     "agent",
     "attachment",
@@ -24,7 +24,9 @@ const TAKEN: [&str; 22] = [
     "category",
     "crm",
     "custom",
+    "dead_letter",
     "delivery",
+    "docs",
     "entity",
     "instagram",
     "leads",
@@ -38,7 +40,6 @@ const TAKEN: [&str; 22] = [
     "subscriber",
     "support",
     "tags",
-    "dead_letter",
 ];
 
 /// A configured source: any sender that has no contract of its own.

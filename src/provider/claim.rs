@@ -1,12 +1,14 @@
 //! What a request says of itself, and whether that is true.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use subtle::Choice;
 
 use super::key::{Algorithm, Key};
 use super::moment;
+use super::template::Template;
 use crate::event::Timestamp;
 
 /// The most signatures of one request that are looked at. Senders add one for each secret while they rotate, so two
@@ -22,15 +24,33 @@ pub struct Proof {
     pub signatures: Vec<Vec<u8>>,
 }
 
+/// How signed content is made up, for a person: `{timestamp}.{body}`.
+#[derive(Clone, Copy, Debug)]
+pub enum Layout<'r> {
+    /// As this text says.
+    Fixed(&'static str),
+    /// As this template says.
+    Template(&'r Template),
+}
+
+impl fmt::Display for Layout<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(text) => f.write_str(text),
+            Self::Template(template) => template.fmt(f),
+        }
+    }
+}
+
 /// What a request claims: that one of these signatures is of this content, made at this time.
 #[derive(Clone, Debug)]
 pub struct Claim<'r> {
     /// The header that the signatures stand in.
-    pub header: Cow<'r, str>,
+    pub header: &'r str,
     /// The signatures.
     pub proofs: Vec<Proof>,
-    /// How the signed content is made up, for a person: `{timestamp}.{body}`.
-    pub layout: Cow<'r, str>,
+    /// How the signed content is made up.
+    pub layout: Layout<'r>,
     /// The signed content, in the pieces that it is made up of.
     pub signed: Vec<Cow<'r, [u8]>>,
     /// When it was signed, as the sender spells it, if that is part of the signed content.

@@ -76,12 +76,12 @@ impl Source {
 }
 
 fn about_url(claim: &Claim<'_>, refusal: Refusal) -> Option<&'static str> {
-    let is_signed = refusal == Refusal::InvalidSignature && claim.layout.contains("{url}");
+    let is_signed = refusal == Refusal::InvalidSignature && claim.layout.to_string().contains("{url}");
     is_signed.then_some("the URL is signed too: it has to be the one that the sender called, to the letter")
 }
 
 fn describe(claim: &Claim<'_>) -> Vec<(&'static str, String)> {
-    let mut lines = vec![("header", claim.header.to_string())];
+    let mut lines = vec![("header", claim.header.to_owned())];
     for proof in &claim.proofs {
         let count = proof.signatures.len();
         let what = if count == 1 { "1 to compare".to_owned() } else { format!("{count} to compare") };

@@ -28,7 +28,7 @@ mod source;
 mod template;
 
 pub use body::{Document, Format, Undecodable};
-pub use claim::{Claim, NoClaim, Proof, Refusal};
+pub use claim::{Claim, Layout, NoClaim, Proof, Refusal};
 pub use encoding::Encoding;
 pub use explain::{Explanation, Verdict};
 pub use extract::{Extract, Fields, Lost};

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::claim::{Claim, NoClaim, Proof, SIGNATURES_MAX};
+use super::claim::{Claim, Layout, NoClaim, Proof, SIGNATURES_MAX};
 use super::encoding::Encoding;
 use super::key::{Algorithm, BadKey, Key};
 use super::request::Request;
@@ -109,9 +109,9 @@ impl Scheme {
                     .ok_or_else(|| NoClaim::malformed(header, expected(prefix, *encoding)))?;
                 let (time, id) = (optional(timestamp_header)?, optional(id_header)?);
                 Ok(Claim {
-                    header: Cow::Borrowed(header),
+                    header,
                     proofs: vec![Proof { algorithm: *algorithm, signatures }],
-                    layout: signed.to_string().into(),
+                    layout: Layout::Template(signed),
                     signed: signed.fill(request, time, id)?,
                     time,
                 })
@@ -138,7 +138,7 @@ pub(super) fn needed<'r>(request: &Request<'r>, name: &str) -> Result<&'r str, N
 
 fn secret_itself<'r>(header: &'r str, given: Vec<u8>) -> Claim<'r> {
     let proof = Proof { algorithm: Algorithm::Token, signatures: vec![given] };
-    Claim { header: header.into(), proofs: vec![proof], layout: "".into(), signed: Vec::new(), time: None }
+    Claim { header, proofs: vec![proof], layout: Layout::Fixed(""), signed: Vec::new(), time: None }
 }
 
 /// The signatures in a header's `value`: one, or several after each other with commas between, each with its prefix.

@@ -11,7 +11,7 @@
 use std::borrow::Cow;
 
 use super::{Defaults, Preset, Signing, USUAL_TOLERANCE};
-use crate::provider::claim::{Claim, NoClaim, Proof};
+use crate::provider::claim::{Claim, Layout, NoClaim, Proof};
 use crate::provider::encoding::Encoding;
 use crate::provider::handshake::Handshake;
 use crate::provider::key::{Algorithm, Key};
@@ -55,9 +55,9 @@ fn claim_v3<'r>(request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
     let signature = signature.ok_or_else(|| NoClaim::malformed(V3, "a signature in base64"))?;
     let time = needed(request, TIMESTAMP)?;
     Ok(Claim {
-        header: V3.into(),
+        header: V3,
         proofs: vec![Proof { algorithm: Algorithm::HmacSha256, signatures: vec![signature] }],
-        layout: "{method}{url}{body}{timestamp}".into(),
+        layout: Layout::Fixed("{method}{url}{body}{timestamp}"),
         signed: vec![
             request.method.as_bytes().into(),
             undo_escapes(request.url),
@@ -80,7 +80,7 @@ fn claim_earlier<'r>(request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
         _ => return Err(NoClaim::malformed(VERSION, "v1 or v2")),
     };
     let proofs = vec![Proof { algorithm: Algorithm::Sha256, signatures: vec![signature] }];
-    Ok(Claim { header: EARLIER.into(), proofs, layout: layout.into(), signed, time: None })
+    Ok(Claim { header: EARLIER, proofs, layout: Layout::Fixed(layout), signed, time: None })
 }
 
 fn undo_escapes(url: &str) -> Cow<'_, [u8]> {

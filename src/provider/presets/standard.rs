@@ -1,7 +1,7 @@
 //! Standard Webhooks. One header holds the signatures: `v1,…` (HMAC) and `v1a,…` (Ed25519), with spaces between.
 
 use super::{Defaults, Preset, Signing, USUAL_TOLERANCE};
-use crate::provider::claim::{Claim, NoClaim, Proof, SIGNATURES_MAX};
+use crate::provider::claim::{Claim, Layout, NoClaim, Proof, SIGNATURES_MAX};
 use crate::provider::encoding::Encoding;
 use crate::provider::handshake::Handshake;
 use crate::provider::key::{Algorithm, Key};
@@ -45,9 +45,9 @@ impl Headers {
             return Err(NoClaim::malformed(self.signature, "`v1,` or `v1a,` with a signature in base64"));
         }
         Ok(Claim {
-            header: self.signature.into(),
+            header: self.signature,
             proofs,
-            layout: "{id}.{timestamp}.{body}".into(),
+            layout: Layout::Fixed("{id}.{timestamp}.{body}"),
             signed: vec![id.as_bytes().into(), b".".into(), time.as_bytes().into(), b".".into(), request.body.into()],
             time: Some(time),
         })

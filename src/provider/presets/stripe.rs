@@ -2,7 +2,7 @@
 //! The key is the whole `whsec_…`, not what it spells.
 
 use super::{Defaults, Preset, Signing, USUAL_TOLERANCE};
-use crate::provider::claim::{Claim, NoClaim, Proof, SIGNATURES_MAX};
+use crate::provider::claim::{Claim, Layout, NoClaim, Proof, SIGNATURES_MAX};
 use crate::provider::encoding::Encoding;
 use crate::provider::handshake::Handshake;
 use crate::provider::key::{Algorithm, Key};
@@ -34,9 +34,9 @@ fn claim<'r>(request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
     let malformed = || NoClaim::malformed(HEADER, "`t=` with a time and `v1=` with a signature in hex");
     let time = time.filter(|_| !signatures.is_empty()).ok_or_else(malformed)?;
     Ok(Claim {
-        header: HEADER.into(),
+        header: HEADER,
         proofs: vec![Proof { algorithm: Algorithm::HmacSha256, signatures }],
-        layout: "{timestamp}.{body}".into(),
+        layout: Layout::Fixed("{timestamp}.{body}"),
         signed: vec![time.as_bytes().into(), b".".into(), request.body.into()],
         time: Some(time),
     })

@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 
 use super::{Defaults, Preset, Signing};
 use crate::provider::body::Format;
-use crate::provider::claim::{Claim, NoClaim, Proof};
+use crate::provider::claim::{Claim, Layout, NoClaim, Proof};
 use crate::provider::encoding::Encoding;
 use crate::provider::handshake::Handshake;
 use crate::provider::key::{Algorithm, Key};
@@ -40,9 +40,9 @@ fn claim<'r>(request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
         (None, Some(Format::Json) | None) => return Err(NoClaim::UnsignedBody),
     };
     Ok(Claim {
-        header: HEADER.into(),
+        header: HEADER,
         proofs: vec![Proof { algorithm: Algorithm::HmacSha1, signatures: vec![signature] }],
-        layout: layout.into(),
+        layout: Layout::Fixed(layout),
         signed: vec![request.url.as_bytes().into(), fields.into_bytes().into()],
         time: None,
     })
