@@ -57,7 +57,6 @@ impl Call {
         }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "for sources whose secret stands in a header of any name"))]
     /// Keeps the value of the header `name` out of the exchange log: a secret whose name does not show that it is one.
     pub(super) fn conceal(&self, name: HeaderName) {
         self.concealed.borrow_mut().push(name);

@@ -90,6 +90,14 @@ impl Scheme {
         }
     }
 
+    /// The header that proves who sends, in lower case.
+    #[must_use]
+    pub fn header(&self) -> &str {
+        match self {
+            Self::Signature { header, .. } | Self::Token { header, .. } | Self::Basic { header } => header,
+        }
+    }
+
     /// Whether the time is part of what is signed.
     #[must_use]
     pub fn is_timed(&self) -> bool {

@@ -45,6 +45,16 @@ impl Signing {
         }
     }
 
+    /// The header in which a scheme of one's own has its proof, under whatever name; those of presets say in their names
+    /// what they are.
+    #[must_use]
+    pub fn own_header(&self) -> Option<&str> {
+        match self {
+            Self::Preset(_) => None,
+            Self::Own(scheme) => Some(scheme.header()),
+        }
+    }
+
     /// How its provider shakes hands.
     #[must_use]
     pub fn handshake(&self) -> Handshake {

@@ -490,6 +490,51 @@ fn schemes_of_ones_own_verify() {
 }
 
 #[test]
+fn every_call_is_logged_under_its_source_without_what_proved_it() {
+    run(async {
+        let odd = "[[sources.custom]]\nname = \"odd\"\nsecrets = [\"hunter22\"]\nentity = \"/id\"\nevent = \"/type\"\n\
+                   scheme = { header = \"X-Odd\", algorithm = \"token\" }\n";
+        let (ground, clock) = ground(odd);
+        let yard = ground.start().await;
+        let newest = async || {
+            let rows = yard.get("/api/v1/webhooks/logs?page_size=1").await.body;
+            yard.get(&format!("/api/v1/webhooks/logs/{}", rows["items"][0]["id"])).await.body
+        };
+        for (preset, secret) in PRESETS {
+            let path = format!("/in/{preset}");
+            let headers = signed(preset, secret, &format!("{}{path}", yard.base), body_of(preset), "d1", clock.wall());
+            let answer = post(&yard, &path, &headers, body_of(preset)).await;
+            let row = newest().await;
+            assert_eq!((&row["source"], &row["status"], &row["path"]), (&json!(preset), &json!(200), &json!(path)));
+            assert_eq!(row["event_ids"], json!([answer.event_id()]));
+            let shown = row.to_string();
+            for (name, value) in
+                headers.iter().filter(|(_, value)| value.len() > 30 && !value.starts_with("application/"))
+            {
+                assert!(!shown.contains(value.as_str()), "{preset} {name}: {shown}");
+            }
+        }
+        let headers: Headers = vec![("X-Odd", "hunter22".into())];
+        assert_eq!(post(&yard, "/in/odd", &headers, BODY).await.status, 200);
+        assert!(!newest().await.to_string().contains("hunter22"));
+        assert_eq!(post(&yard, "/in/odd", &headers, "{}").await.status, 400);
+        let row = newest().await;
+        assert_eq!((&row["source"], &row["code"]), (&json!("odd"), &json!("validation_failed")));
+        let guess = yard
+            .client
+            .get(format!("{}/in/meta?hub.mode=subscribe&hub.verify_token=hunter22&hub.challenge=1", yard.base));
+        assert_eq!(yard.answer(guess).await.status, 403);
+        let row = newest().await;
+        assert_eq!(
+            (&row["source"], &row["code"], &row["path"]),
+            (&json!("meta"), &json!("forbidden"), &json!("/in/meta"))
+        );
+        assert!(!row.to_string().contains("hunter22"));
+        yard.stop().await;
+    });
+}
+
+#[test]
 fn of_each_field_the_newest_value_counts_by_the_events_own_time() {
     run(async {
         let (ground, clock) = ground("");

@@ -10,7 +10,7 @@
 use std::net::IpAddr;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HOST, HeaderValue};
+use actix_web::http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use actix_web::web::{self, Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, dev, guard};
 use bytes::Bytes;
@@ -37,12 +37,16 @@ pub(in crate::edge) use spec::endpoints;
 pub(super) struct Configured {
     custom: Custom,
     limiter: Limiter<IpAddr>,
+    /// A header that may hold a secret without its name saying so.
+    concealed: Option<HeaderName>,
 }
 
 impl Configured {
     /// What `custom` asks for.
     pub(super) fn new(custom: &Custom) -> Self {
-        Self { custom: custom.clone(), limiter: Limiter::new(custom.rate_per_minute) }
+        let concealed =
+            custom.source.signing.own_header().and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok());
+        Self { custom: custom.clone(), limiter: Limiter::new(custom.rate_per_minute), concealed }
     }
 
     fn subscribes(custom: &Custom) -> bool {
@@ -73,6 +77,7 @@ async fn receive(index: usize, request: HttpRequest, payload: Payload, edge: Dat
     let mut payload = payload.into_inner();
     let source = &edge.configured[index];
     let call = Call::begin(&request, source.custom.name.as_str());
+    source.concealed.iter().for_each(|name| call.conceal(name.clone()));
     let mut quota = None;
     let result = answer(&request, &mut payload, &edge, source, call.span(), &mut quota).await;
     let mut response = call.end(&request, payload, &edge, result);
@@ -103,7 +108,7 @@ async fn answer(
     let body = body::read(request, payload, edge.bounds()).await?;
     let url = url(request, edge.config.server.public_url.as_deref());
     let view = view(request, &url, &body);
-    let Configured { custom, limiter } = source;
+    let Configured { custom, limiter, concealed: _ } = source;
     let verified = custom.source.verify(&view, edge.clock.wall());
     let verified = verified.map_err(|refusal| edge.count_failure(request, Error::Unverified(refusal)))?;
     let client = address::network(edge.client(request));
