@@ -174,6 +174,25 @@ fn a_repeated_key_is_answered_with_the_first_event_across_a_restart() {
     });
 }
 
+/// The secret stands in no file: it comes from the environment of the process.
+#[test]
+fn an_acknowledged_event_survives_a_kill_of_the_real_node() {
+    run(async {
+        let mut ground = Ground::new(&[]);
+        ground.write_file("[[sources.custom]]\nname = \"my-repo\"\npreset = \"github\"\n");
+        ground.set("sources.custom.my_repo.secrets", "hush");
+        let mut node = ground.start_process().await;
+        let headers = signed("github", "hush", "", BODY, "d1", Timestamp::from_micros(0));
+        let first = post(&node, "/in/my-repo", &headers, BODY).await;
+        assert_eq!((first.status, first.sequence()), (200, 1));
+        node.kill();
+        let node = ground.start_process().await;
+        let again = post(&node, "/in/my-repo", &headers, BODY).await;
+        assert_eq!((&again.body["status"], again.event_id()), (&json!("duplicate"), first.event_id()));
+        assert_eq!(entity(&node, "custom:my-repo", "o/r#7").await.body["sequence"], 1);
+    });
+}
+
 #[test]
 fn of_simultaneous_requests_with_one_key_one_is_accepted() {
     run(async {

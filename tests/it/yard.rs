@@ -101,6 +101,7 @@ impl Ground {
         let port = free_port();
         let mut child = Command::new(env!("CARGO_BIN_EXE_hookyard"))
             .arg("serve")
+            .args(self.file.iter().flat_map(|file| [Path::new("--config"), file.as_path()]))
             .envs(self.keys.clone())
             .env("HOOKYARD_SERVER__BIND", format!("127.0.0.1:{port}"))
             .env("HOOKYARD_TELEMETRY__LEVEL", "info")

@@ -103,8 +103,7 @@ impl Draft {
     fn signing(&mut self, listed: &Listed) -> Option<Signing> {
         let key = |name: &str| format!("{}.{name}", listed.section);
         let scheme = key("scheme.");
-        let is_described = self.settings.range(scheme.clone()..).take_while(|(key, _)| key.starts_with(&scheme));
-        let is_described = is_described.into_iter().any(|(_, setting)| setting.place != Place::Defaults);
+        let is_described = self.settings.keys().any(|key| key.starts_with(&scheme) && self.is_set(key));
         match (self.is_set(&key("preset")), is_described) {
             (true, false) => self.optional(&key("preset"), read_preset).map(Signing::Preset),
             (false, true) => self.scheme(listed).map(Signing::Own),
