@@ -64,7 +64,7 @@ impl Draft {
             router: self.router(),
             entity: Entity { items_max: self.integer("entity.items_max", 1..=MIB) },
             calls: self.calls(),
-            sources: Sources { support: self.support(), custom: self.custom_sources() },
+            sources: Sources { support: self.support(), crm: self.crm(), custom: self.custom_sources() },
             telemetry: self.telemetry(),
         };
         self.check_fit(&config);
@@ -182,6 +182,9 @@ impl Draft {
             self.missing("sources.support.secrets", "sources.support.enabled");
         }
         self.check_custom_secrets(config);
+        if config.sources.crm.enabled && config.sources.crm.tokens.is_empty() {
+            self.missing("sources.crm.tokens", "sources.crm.enabled");
+        }
     }
 
     /// Reports that the secret `key` is missing, at its own place or that of the key that calls for it.
@@ -222,7 +225,7 @@ impl Draft {
         })
     }
 
-    fn boolean(&mut self, key: &str) -> bool {
+    pub(super) fn boolean(&mut self, key: &str) -> bool {
         self.read_as(key, |value| match value {
             Value::Boolean(value) => Ok(value),
             Value::Raw(text) => text.expose().trim().parse().map_err(|_| found("true or false", text.expose())),
@@ -230,7 +233,7 @@ impl Draft {
         })
     }
 
-    fn integer<T: TryFrom<i64> + Default>(&mut self, key: &str, range: RangeInclusive<i64>) -> T {
+    pub(super) fn integer<T: TryFrom<i64> + Default>(&mut self, key: &str, range: RangeInclusive<i64>) -> T {
         self.read_as(key, |value| {
             let number = match value {
                 Value::Integer(number) => number,
@@ -245,7 +248,7 @@ impl Draft {
         })
     }
 
-    fn seconds(&mut self, key: &str, longest_s: f64) -> Duration {
+    pub(super) fn seconds(&mut self, key: &str, longest_s: f64) -> Duration {
         self.duration(key, "seconds", 1.0, longest_s)
     }
 
@@ -265,7 +268,7 @@ impl Draft {
     }
 
     /// A string that `check` finds right; its error says what was expected.
-    fn text(&mut self, key: &str, check: impl FnOnce(&str) -> Result<(), String>) -> String {
+    pub(super) fn text(&mut self, key: &str, check: impl FnOnce(&str) -> Result<(), String>) -> String {
         self.read_as(key, |value| {
             let text = string(value)?;
             check(text.expose()).map_err(|expected| found(&expected, text.expose()))?;
@@ -286,7 +289,7 @@ impl Draft {
         chosen.unwrap_or(first)
     }
 
-    fn secret(&mut self, key: &str) -> Secret {
+    pub(super) fn secret(&mut self, key: &str) -> Secret {
         self.read_as(key, |value| {
             let text = string(value)?;
             // Empty is missing, which matters to a node only.
@@ -294,7 +297,7 @@ impl Draft {
         })
     }
 
-    fn secrets(&mut self, key: &str, check: fn(Secret) -> Result<Secret, String>) -> Vec<Secret> {
+    pub(super) fn secrets(&mut self, key: &str, check: fn(Secret) -> Result<Secret, String>) -> Vec<Secret> {
         self.list(key, |value| check(string(value)?))
     }
 
@@ -307,7 +310,7 @@ impl Draft {
     }
 
     /// The items of a list that `read` can read; the others are reported, each at its own line.
-    fn list<T>(&mut self, key: &str, read: impl Fn(Value) -> Result<T, String>) -> Vec<T> {
+    pub(super) fn list<T>(&mut self, key: &str, read: impl Fn(Value) -> Result<T, String>) -> Vec<T> {
         let Setting { value, place } = self.take(key);
         let items = match value {
             Value::List(items) => items,
@@ -332,7 +335,7 @@ fn number(value: Value, expected: &str) -> Result<f64, String> {
     }
 }
 
-fn string(value: Value) -> Result<Secret, String> {
+pub(super) fn string(value: Value) -> Result<Secret, String> {
     match value {
         Value::Text(text) | Value::Raw(text) => Ok(text),
         other => Err(unexpected("a string", &other)),
@@ -340,7 +343,7 @@ fn string(value: Value) -> Result<Secret, String> {
 }
 
 /// `secret`, if it can be sent in a header. Its error never shows it.
-fn sendable(secret: Secret) -> Result<Secret, String> {
+pub(super) fn sendable(secret: Secret) -> Result<Secret, String> {
     let text = secret.expose();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(secret);
@@ -349,7 +352,7 @@ fn sendable(secret: Secret) -> Result<Secret, String> {
 }
 
 /// `secret`, if it is one.
-fn not_empty(secret: Secret) -> Result<Secret, String> {
+pub(super) fn not_empty(secret: Secret) -> Result<Secret, String> {
     let blank = secret.expose().trim().is_empty();
     if blank { Err("a secret is empty; `hookyard secret new` makes one".to_owned()) } else { Ok(secret) }
 }

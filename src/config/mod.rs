@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod crm;
 mod custom;
 mod dev;
 mod draft;
@@ -10,6 +11,7 @@ mod load;
 mod problem;
 mod secret;
 
+pub use crm::{Crm, Declared};
 pub use custom::Custom;
 pub use dev::{DEV_KEYS, DevKey, DevSecrets, NotDevSecrets};
 pub use draft::Draft;
@@ -144,6 +146,8 @@ pub struct Sources {
     pub support: Support,
     /// `[[sources.custom]]`, in the order of the file.
     pub custom: Vec<Custom>,
+    /// `[sources.crm]`
+    pub crm: Crm,
 }
 
 /// What happens to an event of an entity that does not exist.

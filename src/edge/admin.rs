@@ -22,6 +22,17 @@ pub(super) fn authorize(request: &HttpRequest, edge: &Edge) -> Result<(), Error>
     Err(edge.count_failure(request, Error::Unauthorized))
 }
 
+/// Checks that `request` carries the admin's token or one of `tokens`. All are compared, whichever fits.
+///
+/// # Errors
+/// As [`authorize`].
+pub(super) fn authorize_any(request: &HttpRequest, edge: &Edge, tokens: &[Secret]) -> Result<(), Error> {
+    let given = request.headers().get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes())).unwrap_or_default();
+    let known = std::iter::once(&edge.config.admin.token).chain(tokens);
+    let fitting = known.filter(|token| opens(token, given)).count();
+    if fitting > 0 { Ok(()) } else { Err(edge.count_failure(request, Error::Unauthorized)) }
+}
+
 /// The token of an `Authorization` header; the scheme's case does not matter (RFC 9110, 11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;

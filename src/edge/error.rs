@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::answer::{self, EVENT_ID};
 use super::fields::Fault;
 use super::limit::{Quota, whole_seconds};
-use crate::entity::{Rejection, ticket};
+use crate::entity::Rejection;
 use crate::event::{EventId, Position};
 use crate::exchange;
 use crate::projection::Unavailable;
@@ -45,8 +45,11 @@ pub enum Error {
     #[error("{}", .0.first().map_or("request is not valid", |fault| fault.detail.as_str()))]
     Invalid(Vec<Fault>),
     /// An event that is not in the catalogue.
-    #[error("event must be one of {}", ticket::EVENTS.join(", "))]
-    UnknownEvent,
+    #[error("event must be one of {0}")]
+    UnknownEvent(
+        /// The names that it could have, one after another.
+        String,
+    ),
     /// No API key, or none that is configured.
     #[error("X-CRM-API-Key is missing or not valid")]
     InvalidApiKey,
@@ -141,7 +144,7 @@ impl Error {
             Self::UnsupportedMediaType => (415, "unsupported_media_type"),
             Self::InvalidJson(_) => (400, "invalid_json"),
             Self::Invalid(_) => (400, "validation_failed"),
-            Self::UnknownEvent => (400, "unknown_event"),
+            Self::UnknownEvent(_) => (400, "unknown_event"),
             Self::InvalidApiKey => (401, "invalid_api_key"),
             Self::InvalidSignature => (401, "invalid_signature"),
             Self::StaleTimestamp => (401, "stale_timestamp"),

@@ -5,7 +5,9 @@
 //! | `/api/v0/crm/webhooks/support/` | POST | senders with an API key and a signature |
 //! | `/in/{name}` | POST, of some GET | senders that the configuration describes |
 //! | `/api/v1/entities/{kind}`, `…/{id}`, `…/{id}/timeline` | GET | the admin |
+//! | `/api/v1/events` | POST | publishers of the CRM's event bus, the admin |
 //! | `/api/v1/events`, `…/{event_id}` | GET | the admin |
+//! | `/api/v1/webhooks/events/available` | GET | the admin |
 //! | `/api/v1/events/{event_id}/reprocess` | POST | the admin |
 //! | `/api/v1/webhooks/logs`, `…/{log_id}` | GET | the admin |
 //! | `/healthz`, `/readyz`, `/docs`, `/openapi.json` | GET | anyone |
@@ -24,9 +26,11 @@ use actix_web::{App, HttpRequest, HttpServer};
 pub mod address;
 mod admin;
 mod answer;
+mod available;
 pub mod body;
 mod call;
 mod configured;
+pub mod crm;
 pub mod docs;
 pub mod error;
 pub mod fields;
@@ -36,6 +40,7 @@ mod intake;
 pub mod limit;
 pub mod limiter;
 mod query;
+pub mod raw;
 mod reads;
 mod routes;
 pub mod support;
@@ -63,6 +68,7 @@ pub struct Edge {
     failures: Limiter<IpAddr>,
     support: Support,
     configured: Vec<Configured>,
+    published: crm::Catalogue,
 }
 
 impl std::fmt::Debug for Edge {
@@ -78,11 +84,16 @@ impl Edge {
         let failures = Limiter::new(config.server.auth_failures_per_minute);
         let support = Support::new(&config.sources.support);
         let configured = config.sources.custom.iter().map(Configured::new).collect();
-        Self { config, clock, gate, failures, support, configured }
+        let published = crm::Catalogue::new(&config.sources.crm);
+        Self { config, clock, gate, failures, support, configured, published }
     }
 
     fn support(&self) -> &Support {
         &self.support
+    }
+
+    fn published(&self) -> &crm::Catalogue {
+        &self.published
     }
 
     fn core(&self) -> Result<Arc<Core>, Error> {

@@ -4,11 +4,11 @@ use std::future::{Ready, ready};
 
 use actix_web::guard::{self, Guard};
 use actix_web::web::{self, Data, Payload, ServiceConfig};
-use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder};
+use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, Route};
 
 use super::call::Call;
 use super::error::Error;
-use super::{Edge, configured, docs, health, reads, support};
+use super::{Edge, available, configured, crm, docs, health, reads, support};
 use crate::config::Config;
 
 /// The name that requests for nothing of ours have in logs.
@@ -37,7 +37,11 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
         get(service, &format!("/api/v1/entities/{{kind}}{end}"), reads::entities::list);
         get(service, &format!("/api/v1/entities/{{kind}}/{{id}}{end}"), reads::entities::show);
         get(service, &format!("/api/v1/entities/{{kind}}/{{id}}/timeline{end}"), reads::entities::timeline);
-        get(service, &format!("/api/v1/events{end}"), reads::events::list);
+        let published = config.sources.crm.enabled.then(|| on(guard::Post(), crm::publish));
+        let listed = on(reading(), reads::events::list);
+        let allow = if published.is_some() { "GET, HEAD, POST" } else { GET };
+        several(service, &format!("/api/v1/events{end}"), allow, published.into_iter().chain([listed]));
+        get(service, &format!("/api/v1/webhooks/events/available{end}"), available::list);
         get(service, &format!("/api/v1/events/{{event_id}}{end}"), reads::events::show);
         post(service, &format!("/api/v1/events/{{event_id}}/reprocess{end}"), reads::reprocess::run);
         get(service, &format!("/api/v1/webhooks/logs{end}"), reads::logs::list);
@@ -57,7 +61,7 @@ where
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    add(service, path, guard::Any(guard::Get()).or(guard::Head()), GET, handler);
+    several(service, path, GET, [on(reading(), handler)]);
 }
 
 fn post<F, Args>(service: &mut ServiceConfig, path: &str, handler: F)
@@ -66,16 +70,26 @@ where
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    add(service, path, guard::Post(), POST, handler);
+    several(service, path, POST, [on(guard::Post(), handler)]);
 }
 
-fn add<F, Args>(service: &mut ServiceConfig, path: &str, methods: impl Guard + 'static, allow: &'static str, handler: F)
+fn reading() -> impl Guard + 'static {
+    guard::Any(guard::Get()).or(guard::Head())
+}
+
+/// What answers `methods`.
+fn on<F, Args>(methods: impl Guard + 'static, handler: F) -> Route
 where
     F: Handler<Args>,
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    let resource: Resource = web::resource(path).route(web::route().guard(methods).to(handler));
+    web::route().guard(methods).to(handler)
+}
+
+/// Adds a path with what answers its methods, which are those in `allow`.
+fn several(service: &mut ServiceConfig, path: &str, allow: &'static str, routes: impl IntoIterator<Item = Route>) {
+    let resource: Resource = routes.into_iter().fold(web::resource(path), Resource::route);
     service.service(resource.default_service(web::route().to(not_allowed(allow))));
 }
 

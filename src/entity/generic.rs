@@ -35,6 +35,18 @@ pub enum Action {
         /// Each field's name and JSON text.
         fields: Vec<(String, Json)>,
     },
+    /// Takes over these fields of an entity that begins: if it was deleted before, it is there again.
+    Create {
+        /// Each field's name and JSON text.
+        fields: Vec<(String, Json)>,
+    },
+    /// Takes over these fields and says that something has become true of the entity.
+    Mark {
+        /// The field that says so, such as `completed`.
+        name: &'static str,
+        /// Each field's name and JSON text.
+        fields: Vec<(String, Json)>,
+    },
 }
 
 /// The text of a JSON value, kept as it was sent, so that no digit of a number is lost.
@@ -88,14 +100,18 @@ fn is_zero(count: &usize) -> bool {
 /// None; the signature is that of every kind.
 pub fn decide(state: &State, action: &Action, context: &Context<'_>) -> Result<Verdict<Change>, Rejection> {
     let at = Micros::from(context.at);
-    let (fields, deleted) = match action {
+    let said = |name: &str, truth: &str| Some((name.to_owned(), Json(truth.into())));
+    let (fields, mark) = match action {
         Action::Merge { fields } => (fields, None),
-        Action::Delete { fields } => (fields, Some((DELETED.to_owned(), Json("true".into())))),
+        Action::Delete { fields } => (fields, said(DELETED, "true")),
+        Action::Create { fields } if state.fields.contains_key(DELETED) => (fields, said(DELETED, "false")),
+        Action::Create { fields } => (fields, None),
+        Action::Mark { name, fields } => (fields, said(name, "true")),
     };
     let mut change = Change { at, set: BTreeMap::new(), late: 0 };
     let mut room = context.limits.items_max.saturating_sub(state.fields.len());
     // The node's own word comes first, so that it has room.
-    for (name, value) in deleted.iter().chain(fields) {
+    for (name, value) in mark.iter().chain(fields) {
         let known = state.fields.get(name.as_str());
         if known.is_some_and(|field| field.is_late(at)) {
             change.late += 1;
@@ -171,6 +187,29 @@ mod tests {
         assert_eq!(state.to_json(), json!({"name": "Acme", "deleted": 0}), "the sender's own word wins");
         take(&mut state, 3, &entity::Action::Generic(Action::Delete { fields: Vec::new() }));
         assert_eq!(state.to_json()["deleted"], true);
+    }
+
+    #[test]
+    fn what_was_deleted_is_there_again_when_it_is_created_later() {
+        let mut state = AnyState::new(Kind::Person);
+        let create = || entity::Action::Generic(Action::Create { fields: fields(r#"{"name": "Acme"}"#) });
+        take(&mut state, 2, &create());
+        assert_eq!(state.to_json(), json!({"name": "Acme"}));
+        take(&mut state, 3, &entity::Action::Generic(Action::Delete { fields: Vec::new() }));
+        assert!(take(&mut state, 1, &create()).late, "it began before it was deleted");
+        assert_eq!(state.to_json(), json!({"name": "Acme", "deleted": true}));
+        take(&mut state, 4, &create());
+        assert_eq!(state.to_json(), json!({"name": "Acme", "deleted": false}));
+    }
+
+    #[test]
+    fn a_mark_says_what_became_true_unless_the_sender_says_it_itself() {
+        let mark = |text| entity::Action::Generic(Action::Mark { name: "completed", fields: fields(text) });
+        let mut state = AnyState::new(Kind::Task);
+        take(&mut state, 1, &mark("{}"));
+        assert_eq!(state.to_json(), json!({"completed": true}));
+        take(&mut state, 2, &mark(r#"{"completed": "by Ada"}"#));
+        assert_eq!(state.to_json(), json!({"completed": "by Ada"}));
     }
 
     #[test]

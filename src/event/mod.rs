@@ -1,5 +1,6 @@
 //! The vocabulary of every stage: times, names, positions, and the record that an accepted event becomes.
 
+pub mod catalogue;
 mod fingerprint;
 mod id;
 mod kind;

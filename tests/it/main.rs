@@ -8,6 +8,7 @@ mod check;
 mod commands;
 mod configured;
 mod crashes;
+mod crm;
 mod docs;
 mod duplicates;
 mod durability;

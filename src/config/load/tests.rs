@@ -60,6 +60,7 @@ fn every_key_of_the_defaults_is_read() {
     draft.router();
     draft.calls();
     draft.support();
+    draft.crm();
     draft.telemetry();
     draft.secret("admin.token");
     draft.integer::<usize>("entity.items_max", 1..=ANY);

@@ -5,7 +5,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths};
 
-use super::super::{configured, health, reads, support};
+use super::super::{available, configured, crm, health, reads, support};
 use super::endpoint::{ERROR, Endpoint};
 
 const ABOUT: &str = "\
@@ -17,9 +17,10 @@ To try an endpoint that takes signed requests, enter the signing *secret* under 
 in your browser and sends only that.";
 
 /// Each part of the API with what it is; the order is that of the page.
-const TAGS: [(&str, &str); 4] = [
+const TAGS: [(&str, &str); 5] = [
     ("Support", "Events of support tickets, from a CRM."),
     ("Configured sources", "Events of any sender that the configuration describes."),
+    ("Event bus", "Events that the CRM publishes, and the catalogue of all events."),
     ("Reads", "What was received and what became of it. For the admin."),
     ("Node", "The node itself. For anyone."),
 ];
@@ -48,7 +49,14 @@ const KEY_HEADERS: [KeyHeader; 3] = [
 /// The description of every endpoint there is, enabled or not.
 #[must_use]
 pub fn spec() -> OpenApi {
-    let endpoints = [support::endpoints(), configured::endpoints(), reads::endpoints(), health::endpoints()];
+    let endpoints = [
+        support::endpoints(),
+        configured::endpoints(),
+        crm::spec::endpoints(),
+        available::endpoints(),
+        reads::endpoints(),
+        health::endpoints(),
+    ];
     let mut paths = Paths::new();
     for endpoint in endpoints.into_iter().flatten() {
         let (path, method, operation) = Endpoint::into_operation(endpoint);

@@ -77,7 +77,7 @@ fn event_name(raw: Option<&RawValue>, faults: &mut Faults) -> Result<&'static st
     let quoted = raw.get().trim_matches('"');
     let known = |name: &str| EVENTS.into_iter().find(|event| *event == name);
     let unescaped = || serde_json::from_str::<String>(raw.get()).ok();
-    known(quoted).or_else(|| known(&unescaped()?)).ok_or(Error::UnknownEvent)
+    known(quoted).or_else(|| known(&unescaped()?)).ok_or_else(|| Error::UnknownEvent(EVENTS.join(", ")))
 }
 
 fn key(given: Option<&[u8]>, raw: Option<&RawValue>, faults: &mut Faults) -> String {

@@ -1,0 +1,79 @@
+//! `[sources.crm]`: the CRM's event bus, its publishers and the events it has beyond the built-in ones.
+
+use super::Secret;
+use super::draft::Draft;
+use super::load::{sendable, string};
+use crate::event::{Kind, Name, catalogue};
+
+/// `[sources.crm]`: the CRM's event bus.
+#[derive(Clone, Debug)]
+pub struct Crm {
+    /// Whether events can be published.
+    pub enabled: bool,
+    /// Publishers' bearer tokens, any of which is taken.
+    pub tokens: Vec<Secret>,
+    /// Events beyond the built-in ones.
+    pub events: Vec<Declared>,
+}
+
+/// An event that the configuration declares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// Its whole name, such as `invoice.paid`.
+    pub name: Name,
+    /// What its entities are.
+    pub kind: Kind,
+}
+
+impl Draft {
+    pub(super) fn crm(&mut self) -> Crm {
+        Crm {
+            enabled: self.boolean("sources.crm.enabled"),
+            tokens: self.secrets("sources.crm.tokens", sendable),
+            events: self.list("sources.crm.events", |value| declared(string(value)?.expose())),
+        }
+    }
+}
+
+/// Reads a declared name: `<what>.<happened>`, of which the first word is a kind of the bus or becomes one of its own.
+fn declared(name: &str) -> Result<Declared, String> {
+    let wrong = |why: &str| format!("{name:?} cannot be declared: {why}");
+    let (what, happened) = name.split_once('.').ok_or_else(|| wrong("expected <what>.<happened>"))?;
+    // What may name a kind may name what happened to it.
+    let (Some(custom), Some(_)) = (Kind::custom(what), Kind::custom(happened)) else {
+        return Err(wrong("each of its two words is 1 to 64 of a-z, 0-9, _ and -"));
+    };
+    if let Some(known) = catalogue::find(name).filter(|known| known.source != Some(catalogue::CRM)) {
+        return Err(wrong(&format!("{} has an event of that name", known.source.unwrap_or("the node itself"))));
+    }
+    let kind = match Kind::parse(what) {
+        None => custom,
+        Some(kind) if catalogue::BUS_KINDS.contains(&kind) => kind,
+        Some(kind) => return Err(wrong(&format!("a {kind} belongs to another source"))),
+    };
+    Ok(Declared { name: Name::intern(name), kind })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_declared_event_belongs_to_a_kind_of_the_bus_or_to_one_of_its_own() {
+        let kind = |name| declared(name).map(|declared| declared.kind);
+        assert_eq!(kind("organisation.merged"), Ok(Kind::Organisation));
+        assert_eq!(kind("invoice.paid"), Ok(Kind::custom("invoice").expect("a name")));
+        assert_eq!(kind("organisation.created"), Ok(Kind::Organisation), "built in, and no harm done");
+    }
+
+    #[test]
+    fn names_that_are_malformed_or_taken_are_refused() {
+        for name in ["invoice", "invoice.", ".paid", "Invoice.paid", "a.b.c", "a b.c", "ticket.seen", "c2s_lead.won"] {
+            assert!(declared(name).is_err(), "{name}");
+        }
+        let taken = declared("message.received").expect_err("taken");
+        assert_eq!(taken, r#""message.received" cannot be declared: instagram has an event of that name"#);
+        let operational = declared("breaker.opened").expect_err("taken");
+        assert_eq!(operational, r#""breaker.opened" cannot be declared: the node itself has an event of that name"#);
+    }
+}

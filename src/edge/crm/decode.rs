@@ -1,0 +1,238 @@
+//! From one published event to a command, with every wrong field named.
+
+use std::collections::BTreeMap;
+use std::str;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tracing::Span;
+
+use super::super::error::Error;
+use super::super::fields::{Faults, present};
+use super::super::raw;
+use super::SOURCE;
+use crate::config;
+use crate::entity::generic::{self, Json};
+use crate::entity::{Action, Command};
+use crate::event::{EntityKey, ID_MAX_BYTES, Kind, Name, catalogue, check_id, members};
+
+/// The events that can be published: the built-in ones and those that the configuration declares.
+#[derive(Debug)]
+pub struct Catalogue(Vec<Event>);
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+struct Event {
+    name: &'static str,
+    kind: Kind,
+    /// The member of its data that names its entity, such as `organisation_id`.
+    id_member: &'static str,
+}
+
+impl Catalogue {
+    /// What `config` allows.
+    #[must_use]
+    pub fn new(config: &config::Crm) -> Self {
+        let built_in = catalogue::of(SOURCE.as_str()).filter_map(|entry| Some((entry.name, entry.kind?)));
+        let mut events: Vec<Event> = built_in.map(|(name, kind)| Event::new(name, kind)).collect();
+        for declared in &config.events {
+            if !events.iter().any(|event| event.name == declared.name.as_str()) {
+                events.push(Event::new(declared.name.as_str(), declared.kind));
+            }
+        }
+        Self(events)
+    }
+
+    fn find(&self, name: &str) -> Option<Event> {
+        self.0.iter().find(|event| event.name == name).copied()
+    }
+
+    fn names(&self) -> String {
+        self.0.iter().map(|event| event.name).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Event {
+    fn new(name: &'static str, kind: Kind) -> Self {
+        let what = name.split('.').next().unwrap_or(name);
+        Self { name, kind, id_member: Name::intern(&format!("{what}_id")).as_str() }
+    }
+
+    fn action(self, fields: Vec<(String, Json)>) -> generic::Action {
+        match self.name {
+            "task.completed" => generic::Action::Mark { name: "completed", fields },
+            "mandat.signed" => generic::Action::Mark { name: "signed", fields },
+            name if name.ends_with(".created") => generic::Action::Create { fields },
+            name if name.ends_with(".deleted") => generic::Action::Delete { fields },
+            _ => generic::Action::Merge { fields },
+        }
+    }
+}
+
+/// Decodes `json`, a part of `body`, into a command that is logged under `span`. `key` is the idempotency key if it came
+/// outside of it; it wins over the event's own. Of members with one name the last one counts; unknown ones stay in
+/// the payload, which is `json` as it was received.
+///
+/// # Errors
+/// [`Error::InvalidJson`], [`Error::UnknownEvent`], or [`Error::Invalid`] with every wrong field.
+pub fn decode(events: &Catalogue, body: &Bytes, json: &str, key: Option<&[u8]>, span: Span) -> Result<Command, Error> {
+    let names = ["event", "user_id", "timestamp", "idempotency_key", "data"];
+    let [event, user_id, timestamp, own_key, data] = members(json, names).map_err(|error| Error::not_json(&error))?;
+    let mut faults = Faults::default();
+    let event = known(events, event, &mut faults)?;
+    check_user(user_id, &mut faults);
+    let at = faults.optional_time("timestamp", timestamp);
+    let key = self::key(key, own_key, &mut faults);
+    let data = object(data, &mut faults);
+    let id = event.zip(data).and_then(|(event, data)| id(event, data, &mut faults));
+    let fields = data.map(|data| fields(data, &mut faults)).unwrap_or_default();
+    faults.finish(())?;
+    // Each of them noted a fault if it is missing.
+    let (Some(event), Some(id)) = (event, id) else { return Err(Error::Internal) };
+    let entity = EntityKey::try_new(event.kind, &id).map_err(|_| Error::Internal)?;
+    let action = Action::Generic(event.action(fields));
+    let payload = body.slice_ref(json.as_bytes());
+    Ok(Command { at, idempotency_key: key, span, ..Command::new(SOURCE, entity, action, event.name, payload) })
+}
+
+fn known(events: &Catalogue, raw: Option<&RawValue>, faults: &mut Faults) -> Result<Option<Event>, Error> {
+    let Some(raw) = raw.filter(|raw| raw.get().starts_with('"')) else {
+        faults.text("event", raw);
+        return Ok(None);
+    };
+    let name: Option<String> = serde_json::from_str(raw.get()).ok();
+    let found = name.and_then(|name| events.find(&name));
+    found.map(Some).ok_or_else(|| Error::UnknownEvent(events.names()))
+}
+
+fn check_user(raw: Option<&RawValue>, faults: &mut Faults) {
+    if present(raw).is_some_and(|raw| raw::id(raw).is_none()) {
+        faults.add("user_id", "must be a whole number or a string");
+    }
+}
+
+pub(super) fn key(given: Option<&[u8]>, own: Option<&RawValue>, faults: &mut Faults) -> Option<String> {
+    let Some(given) = given else {
+        return present(own).map(|own| faults.id("idempotency_key", Some(own)));
+    };
+    let key = str::from_utf8(given).ok().filter(|key| check_id(key).is_ok());
+    if key.is_none() {
+        let problem =
+            format!("(header Idempotency-Key) must have 1 to {ID_MAX_BYTES} bytes of UTF-8 and no control characters");
+        faults.add("idempotency_key", problem);
+    }
+    key.map(str::to_owned)
+}
+
+fn object<'a>(raw: Option<&'a RawValue>, faults: &mut Faults) -> Option<&'a RawValue> {
+    let Some(raw) = present(raw) else {
+        faults.add("data", "is required");
+        return None;
+    };
+    faults.optional_object("data", Some(raw));
+    raw::is_object(raw).then_some(raw)
+}
+
+/// The entity's id: under the name of its kind, else plainly `id`.
+fn id(event: Event, data: &RawValue, faults: &mut Faults) -> Option<String> {
+    // The text was found to be JSON when the body was read, and is an object: nothing is left to go wrong.
+    let [own, plain] = members(data.get(), [event.id_member, "id"]).unwrap_or_default();
+    let (member, raw) = match (present(own), present(plain)) {
+        (Some(own), _) => (event.id_member, own),
+        (None, Some(plain)) => ("id", plain),
+        (None, None) => {
+            faults.add(format!("data.{}", event.id_member), "is required, or data.id");
+            return None;
+        }
+    };
+    let id = raw::id(raw);
+    if id.is_none() {
+        let problem =
+            format!("must be a whole number or a string, of 1 to {ID_MAX_BYTES} bytes without control characters");
+        faults.add(format!("data.{member}"), problem);
+    }
+    id
+}
+
+fn fields(data: &RawValue, faults: &mut Faults) -> Vec<(String, Json)> {
+    let fields = serde_json::from_str::<BTreeMap<String, &RawValue>>(data.get());
+    let Ok(fields) = fields else {
+        faults.add("data", "must have names of valid Unicode text");
+        return Vec::new();
+    };
+    fields.into_iter().map(|(name, value)| (name, Json::new(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::event::Timestamp;
+
+    fn catalogue() -> Catalogue {
+        let declared = |name, kind| config::Declared { name: Name::from_static(name), kind };
+        let events = vec![declared("invoice.paid", Kind::custom("invoice").expect("a name"))];
+        Catalogue::new(&config::Crm { enabled: true, tokens: Vec::new(), events })
+    }
+
+    fn decoded(json: &str) -> Result<Command, Error> {
+        let body = Bytes::copy_from_slice(json.as_bytes());
+        decode(&catalogue(), &body, str::from_utf8(&body).expect("text"), None, Span::none())
+    }
+
+    fn wrong(json: &serde_json::Value) -> Vec<String> {
+        let Err(Error::Invalid(faults)) = decoded(&json.to_string()) else { panic!("it is valid: {json}") };
+        faults.into_iter().map(|fault| fault.detail).collect()
+    }
+
+    #[test]
+    fn the_id_is_read_from_the_kinds_own_member_or_from_id() {
+        let id = |event: &str, data: serde_json::Value| {
+            decoded(&json!({"event": event, "data": data}).to_string()).expect("valid").entity.to_string()
+        };
+        assert_eq!(id("organisation.created", json!({"organisation_id": 51, "id": 9})), "organisation:51");
+        assert_eq!(id("person.created", json!({"person_id": null, "id": "P-1"})), "person:P-1");
+        assert_eq!(id("invoice.paid", json!({"invoice_id": "7"})), "custom:invoice:7");
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let all = json!({"event": 1, "user_id": [], "timestamp": "soon", "idempotency_key": "", "data": []});
+        let expected = [
+            "event must be a string, not a number",
+            "user_id must be a whole number or a string",
+            "timestamp must be an RFC 3339 time",
+            "idempotency_key must have 1 to 256 bytes and no control characters",
+            "data must be an object, not a list",
+        ];
+        assert_eq!(wrong(&all), expected);
+        assert_eq!(wrong(&json!({})), ["event is required", "data is required"]);
+        let no_id = wrong(&json!({"event": "task.created", "data": {"title": "x"}}));
+        assert_eq!(no_id, ["data.task_id is required, or data.id"]);
+        let bad_id = wrong(&json!({"event": "task.created", "data": {"task_id": 1.5}}));
+        assert!(bad_id[0].starts_with("data.task_id must be a whole number or a string"), "{bad_id:?}");
+    }
+
+    #[test]
+    fn an_unknown_event_is_refused_with_the_names_there_are() {
+        let error = decoded(r#"{"event": "organisation.merged", "data": {"id": 1}}"#).expect_err("unknown");
+        let detail = error.to_string();
+        assert!(detail.starts_with("event must be one of organisation.created, "), "{detail}");
+        assert!(detail.ends_with(", interaction.updated, invoice.paid"), "{detail}");
+        assert_eq!(error.code(), "unknown_event");
+    }
+
+    #[test]
+    fn what_was_sent_is_kept_to_the_last_byte() {
+        let json = r#"{ "event":"mandat.sign\u0065d", "timestamp":"2025-10-18T11:43:12.442+02:00",
+            "data":{"mandat_id":12,"amount":50000.00,"amount":50000.10}, "extra":[1] }"#;
+        let command = decoded(json).expect("valid");
+        assert_eq!(command.payload, json);
+        assert_eq!(command.event_type, "mandat.signed");
+        assert_eq!(command.at, Timestamp::parse("2025-10-18T09:43:12.442Z"));
+        let Action::Generic(generic::Action::Mark { name: "signed", fields }) = command.action else { panic!() };
+        let amount = fields.iter().find(|(name, _)| name == "amount").expect("there");
+        assert_eq!(serde_json::to_string(&amount.1).expect("JSON"), "50000.10", "the last one counts");
+    }
+}

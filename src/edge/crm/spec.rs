@@ -1,0 +1,40 @@
+//! What the description of the API says of the CRM's event bus.
+
+use serde_json::{Value, json};
+
+use super::super::docs::endpoint::{Access, Endpoint};
+use crate::event::catalogue;
+
+const ABOUT: &str = "\
+One event, or a list of at most 1,000. The entity is named by `data.<kind>_id` or `data.id`. An `idempotency_key` (or the header \
+`Idempotency-Key`) makes a repeated event a 409 that names the first.\n\n\
+In a list each event stands by itself: the answer says which were accepted, which came before and what is wrong with the \
+others. The list is refused as a whole when none is valid. After a 503, send all of it again.";
+
+const HEADERS: &[(&str, &str)] = &[
+    ("X-Event-Id", "The event's id, of a single one."),
+    ("X-Entity-Sequence", "Its number among the entity's events."),
+];
+
+/// The one endpoint of the contract.
+pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
+    let data = |entry: &catalogue::Entry| serde_json::from_str::<Value>(entry.data).unwrap_or_default();
+    let endpoint = Endpoint::post("Event bus", "/api/v1/events", "Publish events of the CRM")
+        .about(ABOUT)
+        .access(Access::Admin)
+        .header("Idempotency-Key", "The publisher's own name for the event.", "6f1c2a90-0001");
+    let endpoint = catalogue::of(catalogue::CRM).fold(endpoint, |endpoint, entry| {
+        endpoint.takes(entry.name, json!({"event": entry.name, "user_id": 12, "data": data(&entry)}))
+    });
+    let entity = json!({"kind": "organisation", "id": "51", "sequence": 3});
+    let single = json!({"status": "accepted", "event_id": "evt_3f9a2c41_1042", "entity": entity});
+    let names: Vec<_> = catalogue::of(catalogue::CRM).map(|entry| entry.name).collect();
+    let endpoint = endpoint
+        .answers_with(202, "The event is stored.", single, HEADERS)
+        .refuses_bodies()
+        .refuses(400, "unknown_event", &format!("event must be one of {}", names.join(", ")))
+        .refuses_field("data", "data is required")
+        .refuses(409, "duplicate_event", "an event with this idempotency key was accepted before, as evt_3f9a2c41_7")
+        .refuses_when_busy();
+    vec![endpoint]
+}
