@@ -64,7 +64,7 @@ impl Draft {
             router: self.router(),
             entity: Entity { items_max: self.integer("entity.items_max", 1..=MIB) },
             calls: self.calls(),
-            sources: Sources { support: self.support(), crm: self.crm(), custom: self.custom_sources() },
+            sources: Sources { support: self.support(), crm: self.crm(), instagram: self.instagram(), custom: self.custom_sources() },
             telemetry: self.telemetry(),
         };
         self.check_fit(&config);
@@ -185,6 +185,13 @@ impl Draft {
         if config.sources.crm.enabled && config.sources.crm.tokens.is_empty() {
             self.missing("sources.crm.tokens", "sources.crm.enabled");
         }
+        let instagram = &config.sources.instagram;
+        if instagram.enabled && instagram.app_secrets.is_empty() {
+            self.missing("sources.instagram.app_secrets", "sources.instagram.enabled");
+        }
+        if instagram.enabled && instagram.verify_token.is_empty() {
+            self.missing("sources.instagram.verify_token", "sources.instagram.enabled");
+        }
     }
 
     /// Reports that the secret `key` is missing, at its own place or that of the key that calls for it.
@@ -217,7 +224,7 @@ impl Draft {
     }
 
     /// Reads `key` with `read`, whose error says what was expected and found.
-    fn read_as<T: Default>(&mut self, key: &str, read: impl FnOnce(Value) -> Result<T, String>) -> T {
+    pub(super) fn read_as<T: Default>(&mut self, key: &str, read: impl FnOnce(Value) -> Result<T, String>) -> T {
         let Setting { value, place } = self.take(key);
         read(value).unwrap_or_else(|detail| {
             self.problems.push(Problem::of(key, place, detail));

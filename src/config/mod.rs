@@ -7,6 +7,7 @@ mod crm;
 mod custom;
 mod dev;
 mod draft;
+mod instagram;
 mod load;
 mod problem;
 mod secret;
@@ -15,6 +16,7 @@ pub use crm::{Crm, Declared};
 pub use custom::Custom;
 pub use dev::{DEV_KEYS, DevKey, DevSecrets, NotDevSecrets};
 pub use draft::Draft;
+pub use instagram::{AutoReply, COOLDOWN_MAX_S, Instagram, REPLY_MAX_BYTES, URL_MAX_BYTES, is_web_url};
 pub use load::{Purpose, load};
 pub use problem::{Problem, Problems};
 pub use secret::Secret;
@@ -148,6 +150,8 @@ pub struct Sources {
     pub custom: Vec<Custom>,
     /// `[sources.crm]`
     pub crm: Crm,
+    /// `[sources.instagram]`
+    pub instagram: Instagram,
 }
 
 /// What happens to an event of an entity that does not exist.

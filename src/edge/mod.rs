@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `/api/v0/crm/webhooks/support/` | POST | senders with an API key and a signature |
 //! | `/in/{name}` | POST, of some GET | senders that the configuration describes |
+//! | `/webhooks/instagram` | GET, POST | Instagram, with the verify token or a signature |
 //! | `/api/v1/entities/{kind}`, `…/{id}`, `…/{id}/timeline` | GET | the admin |
 //! | `/api/v1/events` | POST | publishers of the CRM's event bus, the admin |
 //! | `/api/v1/events`, `…/{event_id}` | GET | the admin |
@@ -36,6 +37,7 @@ pub mod error;
 pub mod fields;
 mod gate;
 mod health;
+pub mod instagram;
 mod intake;
 pub mod limit;
 pub mod limiter;
@@ -69,6 +71,7 @@ pub struct Edge {
     support: Support,
     configured: Vec<Configured>,
     published: crm::Catalogue,
+    instagram: instagram::Instagram,
 }
 
 impl std::fmt::Debug for Edge {
@@ -85,7 +88,8 @@ impl Edge {
         let support = Support::new(&config.sources.support);
         let configured = config.sources.custom.iter().map(Configured::new).collect();
         let published = crm::Catalogue::new(&config.sources.crm);
-        Self { config, clock, gate, failures, support, configured, published }
+        let instagram = instagram::Instagram::new(&config.sources.instagram);
+        Self { config, clock, gate, failures, support, configured, published, instagram }
     }
 
     fn support(&self) -> &Support {
@@ -94,6 +98,10 @@ impl Edge {
 
     fn published(&self) -> &crm::Catalogue {
         &self.published
+    }
+
+    fn instagram(&self) -> &instagram::Instagram {
+        &self.instagram
     }
 
     fn core(&self) -> Result<Arc<Core>, Error> {

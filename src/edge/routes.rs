@@ -8,7 +8,7 @@ use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Respo
 
 use super::call::Call;
 use super::error::Error;
-use super::{Edge, available, configured, crm, docs, health, reads, support};
+use super::{Edge, available, configured, crm, docs, health, instagram, reads, support};
 use crate::config::Config;
 
 /// The name that requests for nothing of ours have in logs.
@@ -25,6 +25,12 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
         post(service, "/api/v0/crm/webhooks/support", support::receive);
     }
     configured::configure(service, &config.sources.custom);
+    if config.sources.instagram.enabled {
+        for path in ["/webhooks/instagram", "/webhooks/instagram/"] {
+            let routes = [on(guard::Get(), instagram::verify), on(guard::Post(), instagram::receive)];
+            several(service, path, "GET, POST", routes);
+        }
+    }
     for path in ["/healthz", "/health"] {
         get(service, path, health::alive);
     }

@@ -10,6 +10,7 @@
 //! leaves when its record is durable. A panic in here ends this actor only; the router starts it anew from the journal.
 
 mod command;
+pub mod conversation;
 mod field;
 mod flight;
 pub mod generic;

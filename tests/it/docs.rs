@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use hookyard::clock::{Clock, SystemClock};
 use hookyard::config::Secret;
+use hookyard::edge::instagram::signature as instagram;
 use hookyard::edge::support::signature::sign;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -21,7 +22,13 @@ struct Operation {
 }
 
 /// Every source that is described answers.
-const ENABLED: [(&str, &str); 2] = [("sources.crm.enabled", "true"), ("sources.crm.tokens", "test-publisher")];
+const ENABLED: [(&str, &str); 5] = [
+    ("sources.crm.enabled", "true"),
+    ("sources.crm.tokens", "test-publisher"),
+    ("sources.instagram.enabled", "true"),
+    ("sources.instagram.app_secrets", "test-app-secret"),
+    ("sources.instagram.verify_token", "test-verify-token"),
+];
 
 async fn spec_of(yard: &Yard) -> Value {
     yard.get("/openapi.json").await.body
@@ -92,6 +99,10 @@ impl Operation {
                 "configured_signature" => {
                     let signature = hex::encode(sha256(SECRET.as_bytes(), &text));
                     request.header("X-Hub-Signature-256", format!("sha256={signature}"))
+                }
+                "instagram_signature" => {
+                    let signature = instagram::sign(&Secret::new("test-app-secret"), text.as_bytes());
+                    request.header("X-Hub-Signature-256", signature)
                 }
                 other => panic!("the test cannot sign as {other}"),
             };

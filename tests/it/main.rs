@@ -13,6 +13,7 @@ mod docs;
 mod duplicates;
 mod durability;
 mod failures;
+mod instagram;
 mod limits;
 mod opening;
 mod order;

@@ -5,7 +5,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths};
 
-use super::super::{available, configured, crm, health, reads, support};
+use super::super::{available, configured, crm, health, instagram, reads, support};
 use super::endpoint::{ERROR, Endpoint};
 
 const ABOUT: &str = "\
@@ -17,10 +17,11 @@ To try an endpoint that takes signed requests, enter the signing *secret* under 
 in your browser and sends only that.";
 
 /// Each part of the API with what it is; the order is that of the page.
-const TAGS: [(&str, &str); 5] = [
+const TAGS: [(&str, &str); 6] = [
     ("Support", "Events of support tickets, from a CRM."),
     ("Configured sources", "Events of any sender that the configuration describes."),
     ("Event bus", "Events that the CRM publishes, and the catalogue of all events."),
+    ("Instagram", "Messages of Instagram's business accounts."),
     ("Reads", "What was received and what became of it. For the admin."),
     ("Node", "The node itself. For anyone."),
 ];
@@ -32,7 +33,7 @@ struct KeyHeader {
     about: &'static str,
 }
 
-const KEY_HEADERS: [KeyHeader; 3] = [
+const KEY_HEADERS: [KeyHeader; 4] = [
     KeyHeader { scheme: "support_api_key", header: "X-CRM-API-Key", about: "An API key of `[sources.support]`." },
     KeyHeader {
         scheme: "support_signature",
@@ -44,6 +45,11 @@ const KEY_HEADERS: [KeyHeader; 3] = [
         header: "X-Hub-Signature-256",
         about: "`sha256=` and the hex HMAC-SHA256 of the body, as the presets github and meta have it. On this page: the secret.",
     },
+    KeyHeader {
+        scheme: "instagram_signature",
+        header: "X-Hub-Signature-256",
+        about: "`sha256=` and the hex HMAC-SHA256 of the body, under the app's secret. On this page: the secret.",
+    },
 ];
 
 /// The description of every endpoint there is, enabled or not.
@@ -54,6 +60,7 @@ pub fn spec() -> OpenApi {
         configured::endpoints(),
         crm::spec::endpoints(),
         available::endpoints(),
+        instagram::spec::endpoints(),
         reads::endpoints(),
         health::endpoints(),
     ];

@@ -1,0 +1,257 @@
+//! From a verified call to commands, one for each update in it.
+//!
+//! ```text
+//! {"object": "instagram", "entry": [{"id", "time", "messaging": [item, …], "changes": [{"field", "value"}, …]}, …]}
+//! ```
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use tracing::Span;
+
+use super::super::body::text;
+use super::super::error::Error;
+use super::super::fields::{Faults, present};
+use super::super::raw::{self, Items};
+use super::SOURCE;
+use super::item::{self, Item};
+use super::signature::Verified;
+use crate::entity::conversation::{self, Between};
+use crate::entity::{Action, Command};
+use crate::event::{EntityKey, Kind, Shape, Timestamp, members};
+
+/// The most updates of one call.
+const UPDATES_MAX: usize = 1_000;
+/// What stands in a conversation's id for a counterpart or an account that is not known.
+const NOBODY: &str = "0";
+
+/// Decodes `body` into commands that are logged under `span`, in the order of the call.
+///
+/// # Errors
+/// [`Error::InvalidJson`], or [`Error::Invalid`] for a call that is not Instagram's or holds more than 1,000 updates.
+pub fn decode(body: &Verified, span: &Span) -> Result<Vec<Command>, Error> {
+    let [object, entry] = members(text(body.body())?, ["object", "entry"]).map_err(|error| Error::not_json(&error))?;
+    let mut faults = Faults::default();
+    faults.one_of("object", object, &[SOURCE.as_str()]);
+    let entries = list("entry", entry, &mut faults);
+    if present(entry).is_none() {
+        faults.add("entry", "is required");
+    }
+    let mut updates = Vec::new();
+    let mut count = entries.count.saturating_sub(entries.first.len());
+    for entry in entries.first {
+        count += read_entry(entry, &mut updates, &mut faults);
+    }
+    if count > UPDATES_MAX {
+        faults.add("entry", format!("must hold at most {UPDATES_MAX} updates, not {count}"));
+    }
+    faults.finish(())?;
+    updates.iter().map(|update| command(body.body(), update, span)).collect()
+}
+
+/// One update, and what is known of it from around it.
+struct Update<'a> {
+    /// The whole of it, as it is kept.
+    payload: &'a RawValue,
+    /// The account that it was sent for.
+    account: Option<String>,
+    /// When the call was put together.
+    time: Option<Timestamp>,
+    /// What it says, where it is of a conversation with someone.
+    item: Option<Item>,
+}
+
+/// Adds the updates of `entry`, as long as there is room, and says how many it has.
+fn read_entry<'a>(entry: &'a RawValue, updates: &mut Vec<Update<'a>>, faults: &mut Faults) -> usize {
+    // What is no object holds nothing.
+    let [id, time, messaging, changes] =
+        members(entry.get(), ["id", "time", "messaging", "changes"]).unwrap_or_default();
+    let (account, time) = (id.and_then(raw::id), time.and_then(item::moment));
+    let messaging = list("entry.messaging", messaging, faults);
+    let changes = list("entry.changes", changes, faults);
+    let count = messaging.count + changes.count;
+    let messaging = messaging.first.into_iter().map(|item| (item, item::read(item, account.as_deref())));
+    let changes = changes.first.into_iter().map(|change| {
+        // Some updates come as changes of a field, of which the value is what else would be an item.
+        let [value] = members(change.get(), ["value"]).unwrap_or_default();
+        let read = value.and_then(|value| Some((value, item::read(value, account.as_deref())?)));
+        read.map_or((change, None), |(value, item)| (value, Some(item)))
+    });
+    let room = UPDATES_MAX.saturating_sub(updates.len());
+    let all = messaging.chain(changes).take(room);
+    updates.extend(all.map(|(payload, item)| Update { payload, account: account.clone(), time, item }));
+    count
+}
+
+/// The items of an optional list; what is no list is noted.
+fn list<'a>(field: &'static str, raw: Option<&'a RawValue>, faults: &mut Faults) -> Items<'a> {
+    let Some(raw) = present(raw) else { return Items { first: Vec::new(), count: 0 } };
+    raw::items(raw.get(), UPDATES_MAX).unwrap_or_else(|_| {
+        faults.add(field, "must be a list");
+        Items { first: Vec::new(), count: 0 }
+    })
+}
+
+fn command(body: &Bytes, update: &Update<'_>, span: &Span) -> Result<Command, Error> {
+    let unknown = || Item::unknown(update.account.as_deref().unwrap_or(NOBODY));
+    let made;
+    let item = match &update.item {
+        Some(item) => item,
+        None => {
+            made = unknown();
+            &made
+        }
+    };
+    let Between { business, counterpart } = &item.between;
+    let conversation = format!("conv_{}_{business}", counterpart.as_deref().unwrap_or(NOBODY));
+    // Both ids were checked to be short enough.
+    let entity = EntityKey::try_new(Kind::Conversation, &conversation).map_err(|_| Error::Internal)?;
+    let key = match &item.mid {
+        Some(mid) => format!("{}:{mid}", item.kind.word()),
+        None => format!("{}#{}", item.kind.word(), digest(&conversation, update.payload)),
+    };
+    let action = conversation::Action { between: item.between.clone(), update: item.update.clone() };
+    let payload = body.slice_ref(update.payload.get().as_bytes());
+    Ok(Command {
+        at: item.at.or(update.time),
+        idempotency_key: Some(key),
+        shape: Shape::Bare,
+        span: span.clone(),
+        ..Command::new(SOURCE, entity, Action::Conversation(action), item.kind.event(), payload)
+    })
+}
+
+/// What tells an update without an id of its own from others: the hash of its conversation and of all that it says.
+fn digest(conversation: &str, payload: &RawValue) -> String {
+    let hash = Sha256::new().chain_update(conversation).chain_update([0]).chain_update(payload.get());
+    hex::encode(hash.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::signature::{Verifier, parse, sign};
+    use super::*;
+    use crate::config::Secret;
+
+    fn decoded(body: impl Into<String>) -> Result<Vec<Command>, Error> {
+        let (secret, body) = (Secret::new("hush"), Bytes::from(body.into()));
+        let digest = parse(sign(&secret, &body).as_bytes()).expect("a signature");
+        let verified = Verifier::new(std::slice::from_ref(&secret)).verify(&body, digest).expect("just signed");
+        decode(&verified, &Span::none())
+    }
+
+    fn of_items(items: Value) -> Vec<Command> {
+        let body =
+            json!({"object": "instagram", "entry": [{"id": "9", "time": 1_762_597_800_000_u64, "messaging": items}]});
+        decoded(body.to_string()).expect("valid")
+    }
+
+    fn item(member: &str, value: Value) -> Value {
+        json!({"sender": {"id": "1"}, "recipient": {"id": "9"}, "timestamp": 1_762_597_800_123_u64, member: value})
+    }
+
+    fn named(command: &Command) -> (&str, &str) {
+        (command.event_type.as_ref(), command.entity.id())
+    }
+
+    #[test]
+    fn each_kind_has_its_name_and_its_key() {
+        let echo = json!({"sender": {"id": "9"}, "recipient": {"id": "1"}, "message": {"mid": "m", "is_echo": true}});
+        let commands = of_items(json!([
+            item("message", json!({"mid": "m", "text": "hi"})),
+            echo,
+            item("reaction", json!({"mid": "m", "action": "react", "emoji": "❤"})),
+            item("postback", json!({"mid": "m", "title": "Go"})),
+            item("read", json!({"mid": "m"})),
+            item("referral", json!({"ref": "x"})),
+            item("message_edit", json!({"mid": "m", "text": "ho"})),
+            item("message", json!({"mid": "m", "is_deleted": true})),
+            item("message", json!({"text": "without an id"})),
+        ]));
+        let expected = [
+            ("message.received", "message:m"),
+            ("message.echo", "echo:m"),
+            ("message.reaction", "reaction#"),
+            ("message.postback", "postback:m"),
+            ("message.read", "read#"),
+            ("message.referral", "referral#"),
+            ("message.unknown", "unknown#"),
+            ("message.received", "message#"),
+            ("message.unknown", "unknown#"),
+        ];
+        assert_eq!(commands.len(), expected.len());
+        for (command, (name, key)) in commands.iter().zip(expected) {
+            assert_eq!(named(command), (name, "conv_1_9"));
+            let given = command.idempotency_key.as_deref().expect("a key");
+            assert!(given.starts_with(key) && (given == key) == key.contains(':'), "{name}: {given}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_nobody_is_unknown_and_never_refused() {
+        let body = json!({"object": "instagram", "entry": [
+            {"id": 9, "messaging": [7, {"sender": {"id": "1"}}, null], "changes": [
+                {"field": "comments", "value": {"id": "c"}},
+                {"field": "messages", "value": item("message", json!({"mid": "m"}))},
+                "odd",
+            ]},
+            {"messaging": [{}]},
+            "odd",
+        ]});
+        let commands = decoded(body.to_string()).expect("valid");
+        let names: Vec<_> = commands.iter().map(named).collect();
+        let unknown = ("message.unknown", "conv_0_9");
+        let received = ("message.received", "conv_1_9");
+        let nobody = ("message.unknown", "conv_0_0");
+        assert_eq!(names, [unknown, unknown, unknown, unknown, received, unknown, nobody]);
+        assert_eq!(commands[3].payload, r#"{"field":"comments","value":{"id":"c"}}"#, "the whole change");
+        assert!(commands[4].payload.starts_with(br#"{"message":"#), "the item alone");
+    }
+
+    #[test]
+    fn a_payload_is_the_item_to_the_last_byte() {
+        let text = r#"{"sender":{"id":"1"}, "recipient":{"id":"9"},"message":{"mid":"m","mid":"\u006d2","text":"\u00e9\ud83d\ude00 ж","x":1.50}}"#;
+        let body = format!(r#"{{"object":"instagram","entry":[{{"id":"9","messaging":[ {text} ]}}]}}"#);
+        let commands = decoded(body).expect("valid");
+        assert_eq!(commands[0].payload, text);
+        assert_eq!(commands[0].idempotency_key.as_deref(), Some("message:m2"), "of two members the last one counts");
+    }
+
+    #[test]
+    fn what_is_not_instagrams_is_refused() {
+        for (body, code) in [
+            ("{", "invalid_json"),
+            ("[]", "invalid_json"),
+            (r#"{"object": "page", "entry": []}"#, "validation_failed"),
+            (r#"{"object": "instagram"}"#, "validation_failed"),
+            (r#"{"object": "instagram", "entry": {}}"#, "validation_failed"),
+        ] {
+            assert_eq!(decoded(body).expect_err("wrong").code(), code, "{body}");
+        }
+        assert!(decoded(r#"{"object": "instagram", "entry": [{"id": "9"}]}"#).expect("valid").is_empty());
+        let many = vec![json!({}); UPDATES_MAX + 1];
+        let body =
+            |items: &[Value]| json!({"object": "instagram", "entry": [{"id": "9", "messaging": items}]}).to_string();
+        let error = decoded(body(&many)).expect_err("too many").to_string();
+        assert_eq!(error, "entry must hold at most 1000 updates, not 1001");
+        assert_eq!(decoded(body(&many[1..])).expect("just fits").len(), UPDATES_MAX);
+    }
+
+    #[test]
+    fn times_are_milliseconds_or_seconds_and_the_calls_own_where_there_is_none() {
+        let at = |timestamp: Value| {
+            let mut item = item("read", json!({}));
+            item["timestamp"] = timestamp;
+            of_items(json!([item]))[0].at.map(|at| at.to_string())
+        };
+        assert_eq!(at(json!(1_762_597_800_123_u64)).as_deref(), Some("2025-11-08T10:30:00.123Z"));
+        for seconds in [json!(1_762_597_801), json!("1762597801")] {
+            assert_eq!(at(seconds).as_deref(), Some("2025-11-08T10:30:01.000Z"));
+        }
+        for none in [Value::Null, json!(-5), json!("soon"), json!(u64::MAX), json!({})] {
+            assert_eq!(at(none.clone()).as_deref(), Some("2025-11-08T10:30:00.000Z"), "{none}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Instagram's messages: `GET /webhooks/instagram`, the handshake, and `POST`, up to 1,000 updates a call.
+//!
+//! ```text
+//! size ─> signature ─> JSON ─> each update stored, or known already ─> 200
+//!  413       401     415, 400              503
+//! ```
+//!
+//! An answer other than 2xx makes Instagram send the whole call again, and in the end switch the subscription off. So nothing
+//! in a call is refused for what it says: what is not understood is kept as `message.unknown`.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use actix_web::web::{Data, Payload, Query};
+use actix_web::{HttpRequest, HttpResponse, dev};
+use serde::Serialize;
+
+use super::call::Call;
+use super::error::Error;
+use super::{Core, Edge, answer, body, intake};
+use crate::config;
+use crate::entity::{Outcome, Rejection};
+use crate::event::{EventId, Name};
+use crate::router::Refusal;
+
+mod decode;
+mod item;
+pub mod signature;
+pub(super) mod spec;
+
+pub use decode::decode;
+pub use signature::{Verified, Verifier};
+
+/// The source's name, in records and logs.
+pub const SOURCE: Name = Name::from_static("instagram");
+
+const SIGNATURE: &str = "x-hub-signature-256";
+
+/// What the endpoint checks requests against.
+#[derive(Debug)]
+pub struct Instagram {
+    config: config::Instagram,
+    verifier: Verifier,
+}
+
+impl Instagram {
+    /// What `config` asks for.
+    #[must_use]
+    pub fn new(config: &config::Instagram) -> Self {
+        Self { verifier: Verifier::new(&config.app_secrets), config: config.clone() }
+    }
+}
+
+#[derive(Serialize)]
+struct Answer {
+    status: &'static str,
+    received: usize,
+    accepted: usize,
+    duplicates: usize,
+}
+
+/// Answers the handshake with which Meta makes sure that the address is ours.
+pub async fn verify(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
+    let call = Call::begin(&request, SOURCE.as_str());
+    let result = challenge(&request, edge.instagram()).map_err(|error| edge.count_failure(&request, error));
+    call.end(&request, payload.into_inner(), &edge, result)
+}
+
+/// Takes updates in.
+pub async fn receive(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
+    let mut payload = payload.into_inner();
+    let call = Call::begin(&request, SOURCE.as_str());
+    let result = take(&request, &mut payload, &edge, &call).await;
+    call.end(&request, payload, &edge, result)
+}
+
+fn challenge(request: &HttpRequest, instagram: &Instagram) -> Result<HttpResponse, Error> {
+    let parameters = Query::<Vec<(String, String)>>::from_query(request.query_string());
+    let parameters = parameters.map(Query::into_inner).unwrap_or_default();
+    let find = |name: &str| parameters.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str());
+    let expected = &instagram.config.verify_token;
+    // An empty token is one that was never set: it opens nothing.
+    let is_ours =
+        find("hub.verify_token").is_some_and(|given| expected.matches(given.as_bytes())) && !expected.is_empty();
+    let challenge = find("hub.challenge").filter(|_| is_ours && find("hub.mode") == Some("subscribe"));
+    let Some(challenge) = challenge else {
+        let message = "hub.mode, hub.verify_token or hub.challenge is missing or not valid".to_owned();
+        return Err(Error::Rejected(Rejection { status: 403, code: "forbidden", message, member: None }));
+    };
+    let mut response = HttpResponse::with_body(StatusCode::OK, challenge.to_owned()).map_into_boxed_body();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    Ok(response)
+}
+
+async fn take(
+    request: &HttpRequest,
+    payload: &mut dev::Payload,
+    edge: &Edge,
+    call: &Call,
+) -> Result<HttpResponse, Error> {
+    let headers = request.headers();
+    body::check_declared(request, edge.bounds())?;
+    let signature = headers.get(SIGNATURE).and_then(|value| signature::parse(value.as_bytes()));
+    // What shows no signature is not worth the memory of its body.
+    let signature = signature.ok_or_else(|| edge.count_failure(request, not_signed()))?;
+    let body = body::read(request, payload, edge.bounds()).await?;
+    let body = edge.instagram().verifier.verify(&body, signature);
+    let body = body.ok_or_else(|| edge.count_failure(request, not_signed()))?;
+    body::check_is_json(headers)?;
+    let commands = decode(&body, call.span())?;
+    let core = edge.core()?;
+    let outcomes = core.router.submit_all(commands).await;
+    answer(&core, outcomes)
+}
+
+fn not_signed() -> Error {
+    let message = "X-Hub-Signature-256 is missing or not that of this body".to_owned();
+    Error::Rejected(Rejection { status: 401, code: "invalid_signature", message, member: None })
+}
+
+/// 200 when every update is durable; else what kept one from it, so that the call is sent again.
+fn answer(core: &Core, outcomes: Vec<Result<Outcome, Refusal>>) -> Result<HttpResponse, Error> {
+    let received = outcomes.len();
+    let mut accepted: Vec<(EventId, Option<u64>)> = Vec::new();
+    for outcome in outcomes {
+        match outcome {
+            Ok(outcome) => accepted.push((intake::event_id(core, outcome.position), outcome.sequence)),
+            Err(Refusal::Duplicate { .. }) => {}
+            Err(refusal) => return Err(Error::from_refusal(refusal, |position| intake::event_id(core, position))),
+        }
+    }
+    let duplicates = received - accepted.len();
+    let body = Answer { status: "accepted", received, accepted: accepted.len(), duplicates };
+    let mut response = answer::json(StatusCode::OK, &body);
+    if let [(event_id, sequence)] = accepted[..] {
+        intake::write_event(&mut response, event_id, sequence);
+    }
+    Ok(response)
+}

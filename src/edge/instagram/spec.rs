@@ -1,0 +1,36 @@
+//! What the description of the API says of Instagram's webhook.
+
+use serde_json::{Value, json};
+
+use super::super::docs::endpoint::{Access, Endpoint};
+use crate::event::catalogue;
+
+const ABOUT: &str = "\
+Up to 1,000 updates. A call is answered with 200 once each of them is on the disk or known already, and with 503 when that \
+is not so: Instagram sends it again then. What is not understood is kept as `message.unknown`.";
+
+const HEADERS: &[(&str, &str)] =
+    &[("X-Event-Id", "The event's id, of a single update."), ("X-Entity-Sequence", "Its number in its conversation.")];
+
+/// The endpoint that takes updates in.
+pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
+    let data = |entry: &catalogue::Entry| serde_json::from_str::<Value>(entry.data).unwrap_or_default();
+    let endpoint = Endpoint::post("Instagram", "/webhooks/instagram", "Take in updates of conversations")
+        .about(ABOUT)
+        .access(Access::Signed(&["instagram_signature"]))
+        .requires(&["object", "entry"]);
+    let endpoint = catalogue::of(super::SOURCE.as_str()).fold(endpoint, |endpoint, entry| {
+        let list = if entry.wire_name.is_some() { "messaging" } else { "changes" };
+        let body = json!({"object": "instagram", "entry": [{"id": "0987654321", "time": 1_762_597_800_000_u64, list: [data(&entry)]}]});
+        endpoint.takes(entry.name, body)
+    });
+    let accepted = json!({"status": "accepted", "received": 1, "accepted": 1, "duplicates": 0});
+    let endpoint = endpoint
+        .answers_with(200, "Every update is stored.", accepted, HEADERS)
+        .refuses_bodies()
+        .refuses_field("object", "object must be one of instagram")
+        .refuses(401, "invalid_signature", "X-Hub-Signature-256 is missing or not that of this body")
+        .refuses(429, "rate_limited", "rate limit of 100 a minute is used up")
+        .refuses_when_busy();
+    vec![endpoint]
+}

@@ -1,0 +1,118 @@
+//! What Instagram tells of a conversation, decoded.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Timestamp;
+
+/// One update of a conversation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Action {
+    /// Whose conversation it is.
+    pub between: Between,
+    /// What happened in it.
+    pub update: Update,
+}
+
+/// The two sides of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Between {
+    /// The business account, by its id at Instagram.
+    pub business: Arc<str>,
+    /// Whom it talks with; `None` for what belongs to no single person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counterpart: Option<Arc<str>>,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Update {
+    /// Someone wrote.
+    Message {
+        /// The message's id.
+        message_id: String,
+        /// Who wrote it.
+        sender_id: String,
+        /// What it says, if it has words.
+        text: Option<String>,
+        /// What sort of message it is.
+        message_type: MessageType,
+        /// What came with it.
+        attachments: Vec<Attachment>,
+        /// Whether the business account wrote it.
+        is_echo: bool,
+    },
+    /// Someone took a message back.
+    Deleted {
+        /// The message's id.
+        message_id: String,
+    },
+    /// Someone reacted to a message, or took a reaction back.
+    Reaction {
+        /// The id of the message it is about.
+        message_id: String,
+        /// Who reacted.
+        sender_id: String,
+        /// How; `None` when it was taken back.
+        given: Option<Emotion>,
+    },
+    /// The counterpart has read the conversation.
+    Read {
+        /// Up to this message, if that was said.
+        message_id: Option<String>,
+        /// Up to this moment; that of the event if none was said.
+        until: Option<Timestamp>,
+    },
+    /// Something that changes nothing of what is shown, such as a pressed button.
+    Other,
+}
+
+/// A reaction by its name and its picture.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Emotion {
+    /// Such as `love`.
+    pub reaction: Option<Arc<str>>,
+    /// Such as a heart.
+    pub emoji: Option<Arc<str>>,
+}
+
+/// Something that came with a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Its type, in the sender's word.
+    pub r#type: Arc<str>,
+    /// Where it is, if that was said.
+    pub url: Option<Arc<str>>,
+}
+
+/// What sort of message it is: that of its first attachment, or text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "they are the words of the wire format")]
+pub enum MessageType {
+    Text,
+    Image,
+    Video,
+    Audio,
+    File,
+    Share,
+    StoryMention,
+}
+
+impl MessageType {
+    /// The type of a message whose first attachment has type `attachment`. Reels, posts and whatever else is shown by a
+    /// link count as shared.
+    #[must_use]
+    pub fn of(attachment: Option<&str>) -> Self {
+        match attachment {
+            None => Self::Text,
+            Some("image") => Self::Image,
+            Some("video") => Self::Video,
+            Some("audio") => Self::Audio,
+            Some("file") => Self::File,
+            Some("story_mention") => Self::StoryMention,
+            Some(_) => Self::Share,
+        }
+    }
+}

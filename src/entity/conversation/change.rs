@@ -1,0 +1,75 @@
+//! What an update did to a conversation, written out so that replaying it takes no rules.
+//!
+//! Stored as JSON, for example `{"at":1762597800000000,"between":{"business":"9","counterpart":"1"},"effect":{"deleted":"m-1"}}`.
+//! A member added later needs a default; an effect that this version does not know makes the change unreadable, since
+//! passing over it would lose it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::action::{Attachment, Between, Emotion, MessageType};
+use crate::entity::field::Micros;
+
+/// The outcome of one update.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// The update's own time.
+    pub(super) at: Micros,
+    /// Whose conversation it is; only in the first change, since that never changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) between: Option<Between>,
+    /// A late change is recorded and has no effect.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) late: bool,
+    /// The bound of the collections that was in force.
+    pub(super) keep: usize,
+    pub(super) effect: Effect,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Effect {
+    Message(Content),
+    Deleted(Arc<str>),
+    Reaction {
+        message_id: Arc<str>,
+        sender_id: Arc<str>,
+        given: Option<Emotion>,
+    },
+    Read {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message_id: Option<Arc<str>>,
+        until: Micros,
+    },
+    Nothing,
+}
+
+/// A message as it was sent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Content {
+    pub(super) message_id: Arc<str>,
+    pub(super) sender_id: Arc<str>,
+    pub(super) text: Option<Arc<str>>,
+    pub(super) message_type: MessageType,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) attachments: Vec<Attachment>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_echo: bool,
+}
+
+/// One plain sentence, without what anyone wrote.
+#[must_use]
+pub fn summary(change: &Change) -> String {
+    let sentence = match &change.effect {
+        Effect::Message(content) if content.is_echo => format!("message {} sent", content.message_id),
+        Effect::Message(content) => format!("message {} received", content.message_id),
+        Effect::Deleted(message_id) => format!("message {message_id} deleted"),
+        Effect::Reaction { message_id, given: Some(_), .. } => format!("reaction to message {message_id}"),
+        Effect::Reaction { message_id, given: None, .. } => format!("reaction to message {message_id} taken back"),
+        Effect::Read { message_id: Some(message_id), .. } => format!("read up to message {message_id}"),
+        Effect::Read { message_id: None, .. } => "read".into(),
+        Effect::Nothing => "recorded".into(),
+    };
+    if change.late { format!("{sentence}, too late to change anything") } else { sentence }
+}

@@ -1,0 +1,198 @@
+//! What holds for every sequence of updates, whatever their times; and some sequences in full.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{Action, Between, Emotion, MessageType, Update, summary};
+use crate::entity::state::tests::ask_within;
+use crate::entity::state::{self, restore};
+use crate::entity::verdict::{Limits, Verdict};
+use crate::event::{Kind, Timestamp};
+
+const LIMITS: Limits = Limits { items_max: 3 };
+
+fn message(id: &str, text: &str) -> Update {
+    Update::Message {
+        message_id: id.into(),
+        sender_id: "1".into(),
+        text: Some(text.into()),
+        message_type: MessageType::Text,
+        attachments: Vec::new(),
+        is_echo: false,
+    }
+}
+
+fn deleted(id: &str) -> Update {
+    Update::Deleted { message_id: id.into() }
+}
+
+fn reaction(id: &str, reaction: Option<&str>) -> Update {
+    let given = reaction.map(|reaction| Emotion { reaction: Some(reaction.into()), emoji: None });
+    Update::Reaction { message_id: id.into(), sender_id: "1".into(), given }
+}
+
+fn read(until: Option<i64>) -> Update {
+    Update::Read { message_id: None, until: until.map(Timestamp::from_micros) }
+}
+
+/// The live state after `updates`, and the stored change of each.
+fn live(updates: &[(i64, Update)], limits: Limits) -> (state::State, Vec<Vec<u8>>) {
+    let mut conversation = state::State::new(Kind::Conversation);
+    let mut stored = Vec::new();
+    for (at, update) in updates {
+        let between = Between { business: "9".into(), counterpart: Some("1".into()) };
+        let action = crate::entity::Action::Conversation(Action { between, update: update.clone() });
+        let at = Timestamp::from_micros(*at);
+        let Ok(Verdict::Accept(accepted)) = ask_within(limits, &conversation, at, &action) else {
+            panic!("nothing is refused")
+        };
+        conversation.apply(&accepted.change, limits);
+        stored.push(accepted.change.encode());
+    }
+    (conversation, stored)
+}
+
+fn shown(updates: &[(i64, Update)]) -> Value {
+    live(updates, LIMITS).0.to_json()
+}
+
+fn texts(updates: &[(i64, Update)]) -> Vec<(String, bool)> {
+    let shown = shown(updates);
+    let messages = shown["messages"].as_array().expect("a list");
+    let text = |message: &Value| message["text"].as_str().expect("text").to_owned();
+    messages.iter().map(|message| (text(message), message["is_deleted"] == true)).collect()
+}
+
+#[test]
+fn the_newest_messages_stand_in_the_order_of_their_times() {
+    let kept = texts(&[(3, message("c", "c")), (1, message("a", "a")), (4, message("d", "d")), (2, message("b", "b"))]);
+    assert_eq!(kept, [("b".into(), false), ("c".into(), false), ("d".into(), false)]);
+    let same = texts(&[(1, message("a", "a")), (1, message("b", "b"))]);
+    assert_eq!(same, [("a".into(), false), ("b".into(), false)], "of one time, as they came");
+}
+
+#[test]
+fn a_message_that_was_taken_back_stays_so_whichever_came_first() {
+    let expected = [("a".to_owned(), true)];
+    assert_eq!(texts(&[(1, message("a", "a")), (2, deleted("a"))]), expected);
+    assert_eq!(texts(&[(2, deleted("a")), (1, message("a", "a"))]), expected);
+    assert_eq!(texts(&[(1, message("a", "a")), (2, deleted("a")), (1, message("a", "a"))]), expected);
+    assert!(texts(&[(2, deleted("a"))]).is_empty());
+}
+
+#[test]
+fn the_newest_word_of_a_reaction_and_of_a_reading_counts() {
+    let reactions = |updates: &[(i64, Update)]| shown(updates)["reactions"].as_array().expect("a list").len();
+    assert_eq!(reactions(&[(1, reaction("a", Some("love")))]), 1);
+    assert_eq!(reactions(&[(1, reaction("a", Some("love"))), (2, reaction("a", None))]), 0);
+    assert_eq!(reactions(&[(2, reaction("a", None)), (1, reaction("a", Some("love")))]), 0, "the older one is late");
+    let replaced = shown(&[(1, reaction("a", Some("love"))), (2, reaction("a", Some("angry")))]);
+    assert_eq!(replaced["reactions"][0]["reaction"], "angry");
+    let at = |updates: &[(i64, Update)]| shown(updates)["read"]["timestamp"].clone();
+    assert_eq!(at(&[(5_000, read(None)), (2_000, read(None))]), "1970-01-01T00:00:00.005Z");
+    assert_eq!(at(&[(5_000, read(Some(1_000)))]), "1970-01-01T00:00:00.001Z");
+}
+
+#[test]
+fn a_state_shows_its_two_sides() {
+    let state = shown(&[(1, Update::Other)]);
+    let expected = json!({
+        "account_id": null, "instagram_account_id": "9", "participants": ["1", "9"], "messages": [], "reactions": [],
+        "read": null,
+    });
+    assert_eq!(state, expected);
+}
+
+/// Stores outlive versions: what is written today is read for ever.
+#[test]
+fn the_bytes_of_a_change_never_change() {
+    let (_, stored) = live(&[(7, message("a", "hi")), (8, reaction("a", None))], LIMITS);
+    let texts: Vec<_> = stored.iter().map(|bytes| std::str::from_utf8(bytes).expect("JSON")).collect();
+    let first = r#"{"at":7,"between":{"business":"9","counterpart":"1"},"keep":3,"effect":{"message":{"message_id":"a","sender_id":"1","text":"hi","message_type":"text"}}}"#;
+    let second = r#"{"at":8,"keep":3,"effect":{"reaction":{"message_id":"a","sender_id":"1","given":null}}}"#;
+    assert_eq!(texts, [first, second]);
+}
+
+/// Few different ids and times, so that updates meet.
+fn any_update() -> impl Strategy<Value = Update> {
+    let id = || (0..6_u8).prop_map(|n| format!("m-{n}"));
+    prop_oneof![
+        4 => (id(), "[a-c]").prop_map(|(id, text)| message(&id, &text)),
+        2 => id().prop_map(|id| deleted(&id)),
+        2 => (id(), prop::option::of("[a-c]")).prop_map(|(id, given)| reaction(&id, given.as_deref())),
+        1 => prop::option::of(0..9_i64).prop_map(read),
+        1 => Just(Update::Other),
+    ]
+}
+
+fn any_updates() -> impl Strategy<Value = Vec<(i64, Update)>> {
+    let at = prop_oneof![8 => 0..6_i64, 1 => any::<i64>()];
+    prop::collection::vec((at, any_update()), 0..60)
+}
+
+fn any_limits() -> impl Strategy<Value = Limits> {
+    (0..5_usize).prop_map(|items_max| Limits { items_max })
+}
+
+proptest! {
+    #[test]
+    fn a_snapshot_at_any_point_and_what_came_later_make_the_live_state(
+        updates in any_updates(), cut in any::<prop::sample::Index>(), limits in any_limits(),
+    ) {
+        let (conversation, stored) = live(&updates, limits);
+        let (before, after) = stored.split_at(cut.index(stored.len() + 1));
+        let early = restore(Kind::Conversation, None, before.iter().map(Vec::as_slice), limits).expect("readable");
+        let later = after.iter().map(Vec::as_slice);
+        let restored = restore(Kind::Conversation, Some(&early.snapshot()), later, limits).expect("readable");
+        prop_assert_eq!(&restored, &conversation);
+        prop_assert_eq!(restored.to_json(), conversation.to_json());
+    }
+
+    #[test]
+    fn no_state_outgrows_its_limits_and_no_message_is_there_twice(updates in any_updates(), limits in any_limits()) {
+        let (state::State::Conversation(conversation), _) = live(&updates, limits) else { panic!("a conversation") };
+        for length in [conversation.messages.len(), conversation.gone.len(), conversation.reactions.len()] {
+            prop_assert!(length <= limits.items_max);
+        }
+        prop_assert!(conversation.messages.iter().is_sorted_by_key(|message| message.at));
+        let mut ids: Vec<_> = conversation.messages.iter().map(|message| &message.content.message_id).collect();
+        ids.sort();
+        prop_assert!(ids.windows(2).all(|pair| pair[0] != pair[1]));
+        prop_assert!(conversation.gone.iter().all(|(gone, _)| conversation.message(gone).is_none()));
+    }
+
+    #[test]
+    fn updates_of_different_times_make_one_state_in_any_order(
+        updates in prop::collection::vec(any_update(), 0..6), seed in any::<u64>(),
+    ) {
+        let limits = Limits { items_max: 100 };
+        let mut updates: Vec<_> = (1..).zip(updates).collect();
+        let in_order = live(&updates, limits).0.to_json();
+        updates.sort_by_key(|(at, _)| (*at as u64).wrapping_mul(seed | 1));
+        let shuffled = live(&updates, limits).0.to_json();
+        for member in ["messages", "read"] {
+            prop_assert_eq!(&shuffled[member], &in_order[member], "{}", member);
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        let _ = restore(Kind::Conversation, Some(&bytes), std::iter::empty(), LIMITS);
+        let _ = restore(Kind::Conversation, None, std::iter::once(bytes.as_slice()), LIMITS);
+        let _ = state::summary(Kind::Conversation, &bytes);
+    }
+}
+
+#[test]
+fn a_summary_never_says_what_was_written() {
+    let secret = "my card is 4111";
+    let updates = [(2, message("a", secret)), (1, message("a", secret)), (3, reaction("a", Some(secret)))];
+    for bytes in live(&updates, LIMITS).1 {
+        let crate::entity::Change::Conversation(change) =
+            crate::entity::Change::decode(Kind::Conversation, &bytes).expect("readable")
+        else {
+            panic!("a conversation's")
+        };
+        assert!(!summary(&change).contains("4111"), "{}", summary(&change));
+    }
+}
