@@ -10,11 +10,13 @@
 //!               and decode    no doubles apply     durable      is asked for
 //! ```
 //!
-//! Beside that way: [`exchange`] logs every call and what it was answered.
+//! Beside that way: [`exchange`] logs every call and what it was answered, and [`account`] knows whose business accounts are
+//! whose.
 //!
 //! Beside the stages: [`event`] is their common vocabulary, [`provider`] knows how senders sign, [`config`] is what an
 //! operator sets, [`clock`] and [`faults`] what tests replace, [`app`] puts all together, and [`cli`] is what a person types.
 
+pub mod account;
 pub mod app;
 mod causes;
 pub mod cli;

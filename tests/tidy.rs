@@ -3,16 +3,19 @@
 //! The stages stand in the order of an event's way; a stage may use those to its right, never those to its left:
 //!
 //!     edge ──> router ──> entity ──> journal <── projection
-//!       └──> exchange ─────────────────┘
+//!       └──> exchange ─────────────────┤
+//!       └──> account ──────────────────┘
 
 use std::fs;
 use std::path::Path;
 
 /// Each stage, and the stages that it may use.
-const STAGES: [(&str, &[&str]); 6] = [
-    ("edge", &["router", "entity", "journal", "projection", "exchange"]),
+const STAGES: [(&str, &[&str]); 7] = [
+    ("edge", &["router", "account", "entity", "journal", "projection", "exchange"]),
     ("router", &["entity", "journal", "projection"]),
     ("entity", &["journal", "projection"]),
+    // No stage of an event's way, but what is true besides the log: its definitions stand in the same store.
+    ("account", &["journal"]),
     ("journal", &[]),
     ("projection", &["journal"]),
     ("exchange", &["journal"]),
@@ -234,6 +237,8 @@ fn a_stage_that_looks_left_is_caught() {
         ("src/journal/log.rs", "use super::super::entity::State;", "entity"),
         ("src/journal/log.rs", "mod tests { use super::super::super::entity::State; }", "entity"),
         ("src/journal/log.rs", "const Q: char = '\"'; use crate::entity::State; const R: char = '\"';", "entity"),
+        ("src/account/mod.rs", "use crate::projection::Reads;", "projection"),
+        ("src/entity/mod.rs", "use crate::account::Accounts;", "account"),
         ("src/event/mod.rs", "use crate::journal::Log;", "journal"),
         ("src/clock.rs", "use crate::journal::Log;", "journal"),
         ("src/provider/presets/slack.rs", "use crate::edge::Answer;", "edge"),

@@ -13,6 +13,7 @@ use tracing::{error, info};
 
 use opening::{Opening, Parts};
 
+use crate::account;
 use crate::causes;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -51,6 +52,9 @@ pub enum Error {
     /// The log of calls and deliveries cannot be opened.
     #[error("cannot open the exchange log")]
     Exchange(#[from] exchange::OpenError),
+    /// The accounts in the store cannot be read.
+    #[error("cannot use the accounts of the store")]
+    Accounts(#[from] account::OpenError),
     /// A thread or the signal handler could not be set up.
     #[error("cannot set up the node")]
     Setup(#[from] std::io::Error),

@@ -8,6 +8,7 @@ use tokio::time::interval;
 use tracing::warn;
 
 use super::{Error, Seams};
+use crate::account::Accounts;
 use crate::clock::SystemClock;
 use crate::config::{Config, Sync};
 use crate::edge::{Core, support};
@@ -45,7 +46,7 @@ impl Opening {
     pub(super) async fn open(parts: &Parts) -> Result<Self, Error> {
         let for_thread = parts.clone();
         let opened = spawn_blocking(move || open_store(&for_thread)).await.map_err(|_| Error::Panicked)?;
-        let (store, log, projection, exchange) = opened?;
+        let (store, log, projection, accounts, exchange) = opened?;
         let Parts { config, seams } = parts;
         let surroundings = Arc::new(Surroundings {
             journal: Arc::clone(&log) as Arc<dyn Journal>,
@@ -64,7 +65,7 @@ impl Opening {
                 windows: windows(config),
             },
         );
-        let core = Arc::new(Core { router, reads: projection.reads(), exchange: Arc::clone(&exchange) });
+        let core = Arc::new(Core { router, reads: projection.reads(), accounts, exchange: Arc::clone(&exchange) });
         Ok(Self { core, log, projection, exchange, store: Arc::downgrade(&store) })
     }
 
@@ -86,10 +87,11 @@ impl Opening {
         Arc::clone(&self.core)
     }
 
-    /// Returns with the reason when the journal, the projection or the exchange log has failed.
+    /// Returns with the reason when the journal, the projection, the accounts or the exchange log has failed.
     pub(super) async fn failed(&self) -> String {
         let (mut log, mut projection) = (self.log.failed(), self.projection.failed());
         let mut exchange = self.exchange.failed();
+        let mut accounts = self.core.accounts.failed();
         let ended = |failed: Result<tokio::sync::watch::Ref<'_, Option<String>>, _>, what: &str| {
             failed.ok().and_then(|reason| reason.clone()).unwrap_or_else(|| format!("the {what}'s thread ended"))
         };
@@ -97,6 +99,7 @@ impl Opening {
             failed = log.wait_for(Option::is_some) => ended(failed, "journal"),
             failed = projection.wait_for(Option::is_some) => ended(failed, "projection"),
             failed = exchange.wait_for(Option::is_some) => ended(failed, "exchange log"),
+            failed = accounts.wait_for(Option::is_some) => ended(failed, "accounts"),
         }
     }
 
@@ -149,11 +152,12 @@ async fn until(free: impl Fn() -> bool) {
     let _ = tokio::time::timeout(RELEASE_MAX, wait).await;
 }
 
-type Opened = (Arc<Store>, Arc<Log>, Arc<Projection>, Arc<Exchange>);
+type Opened = (Arc<Store>, Arc<Log>, Arc<Projection>, Accounts, Arc<Exchange>);
 
 fn open_store(parts: &Parts) -> Result<Opened, Error> {
     let Parts { config, seams } = parts;
     let store = Store::open(&config.store.path, config.store.cache_bytes, Arc::clone(&seams.faults))?;
+    let accounts = Accounts::open(Arc::clone(&store), config.sources.instagram.accounts_max)?;
     let log = Log::open(Arc::clone(&store), journal_limits(config), Arc::clone(&seams.clock))?;
     let projection = Projection::start(
         Arc::clone(&store),
@@ -163,7 +167,7 @@ fn open_store(parts: &Parts) -> Result<Opened, Error> {
         seams.fingerprint,
     )?;
     let exchange = Exchange::open(Arc::clone(&store), exchange_bounds(config))?;
-    Ok((store, log, projection, exchange))
+    Ok((store, log, projection, accounts, exchange))
 }
 
 fn journal_limits(config: &Config) -> journal::Limits {

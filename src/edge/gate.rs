@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::account::Accounts;
 use crate::exchange::Exchange;
 use crate::projection::Reads;
 use crate::router::Router;
@@ -15,6 +16,8 @@ pub struct Core {
     pub reads: Reads,
     /// The log of calls and deliveries.
     pub exchange: Arc<Exchange>,
+    /// Knows who has which business account.
+    pub accounts: Accounts,
 }
 
 impl fmt::Debug for Core {

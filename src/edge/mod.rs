@@ -5,6 +5,8 @@
 //! | `/api/v0/crm/webhooks/support/` | POST | senders with an API key and a signature |
 //! | `/in/{name}` | POST, of some GET | senders that the configuration describes |
 //! | `/webhooks/instagram` | GET, POST | Instagram, with the verify token or a signature |
+//! | `/api/v1/accounts` | GET, POST | the admin |
+//! | `/api/v1/accounts/{account_id}` | GET, PUT, DELETE | the admin |
 //! | `/api/v1/entities/{kind}`, `…/{id}`, `…/{id}/timeline` | GET | the admin |
 //! | `/api/v1/events` | POST | publishers of the CRM's event bus, the admin |
 //! | `/api/v1/events`, `…/{event_id}` | GET | the admin |
@@ -24,6 +26,7 @@ use actix_web::http::KeepAlive;
 use actix_web::web::{self, Data};
 use actix_web::{App, HttpRequest, HttpServer};
 
+mod accounts;
 pub mod address;
 mod admin;
 mod answer;

@@ -8,7 +8,7 @@ use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Respo
 
 use super::call::Call;
 use super::error::Error;
-use super::{Edge, available, configured, crm, docs, health, instagram, reads, support};
+use super::{Edge, accounts, available, configured, crm, docs, health, instagram, reads, support};
 use crate::config::Config;
 
 /// The name that requests for nothing of ours have in logs.
@@ -29,6 +29,16 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
         for path in ["/webhooks/instagram", "/webhooks/instagram/"] {
             let routes = [on(guard::Get(), instagram::verify), on(guard::Post(), instagram::receive)];
             several(service, path, "GET, POST", routes);
+        }
+        for end in ["", "/"] {
+            let all = [on(reading(), accounts::list), on(guard::Post(), accounts::create)];
+            several(service, &format!("/api/v1/accounts{end}"), "GET, HEAD, POST", all);
+            let one = [
+                on(reading(), accounts::show),
+                on(guard::Put(), accounts::change),
+                on(guard::Delete(), accounts::remove),
+            ];
+            several(service, &format!("/api/v1/accounts/{{account_id}}{end}"), "GET, HEAD, PUT, DELETE", one);
         }
     }
     for path in ["/healthz", "/health"] {

@@ -7,6 +7,7 @@
 //! ```
 
 mod commit;
+mod definitions;
 mod frame;
 mod log;
 mod preflight;
@@ -18,6 +19,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::event::{EntityKey, Incarnation, Position, Timestamp};
 
+pub use definitions::Definitions;
 pub use frame::{Entry, Frame, VALUE_MAX_BYTES};
 pub use log::{Limits, Log};
 pub use store::{OpenError, Store, WriteError};

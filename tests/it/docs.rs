@@ -34,7 +34,7 @@ async fn spec_of(yard: &Yard) -> Value {
     yard.get("/openapi.json").await.body
 }
 
-/// The operations, those that make something before those that read it.
+/// The operations, those that make something before those that read it, those that remove it last.
 fn operations(spec: &Value) -> Vec<Operation> {
     let mut operations: Vec<_> = spec["paths"]
         .as_object()
@@ -48,7 +48,10 @@ fn operations(spec: &Value) -> Vec<Operation> {
             })
         })
         .collect();
-    operations.sort_by_key(|operation| (operation.path.contains("reprocess"), operation.method != Method::POST));
+    operations.sort_by_key(|operation| {
+        let (method, is_last) = (&operation.method, operation.path.contains("reprocess"));
+        (is_last, method == Method::DELETE, method != Method::POST)
+    });
     operations
 }
 

@@ -1,6 +1,7 @@
 //! End-to-end tests: real HTTP against a real store in a temporary folder, one file for each promise or contract.
 #![expect(unreachable_pub, reason = "a test binary has no outside that its items could reach")]
 
+mod accounts;
 mod answers;
 mod browser;
 mod calls;

@@ -60,6 +60,14 @@ impl Endpoint {
         Self::new(HttpMethod::Post, tag, path, summary)
     }
 
+    pub(in crate::edge) fn put(tag: &'static str, path: &str, summary: impl Into<String>) -> Self {
+        Self::new(HttpMethod::Put, tag, path, summary)
+    }
+
+    pub(in crate::edge) fn delete(tag: &'static str, path: &str, summary: impl Into<String>) -> Self {
+        Self::new(HttpMethod::Delete, tag, path, summary)
+    }
+
     fn new(method: HttpMethod, tag: &'static str, path: &str, summary: impl Into<String>) -> Self {
         Self {
             method,
@@ -148,6 +156,11 @@ impl Endpoint {
         headers: &'static [(&'static str, &'static str)],
     ) -> Self {
         self.answer(status, description, description, Some(example), headers)
+    }
+
+    /// An answer without a body.
+    pub(in crate::edge) fn answers_nothing(self, status: u16, description: &str) -> Self {
+        self.answer(status, description, description, None, &[])
     }
 
     /// A refusal: its code, and what its `detail` may say.

@@ -5,7 +5,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths};
 
-use super::super::{available, configured, crm, health, instagram, reads, support};
+use super::super::{accounts, available, configured, crm, health, instagram, reads, support};
 use super::endpoint::{ERROR, Endpoint};
 
 const ABOUT: &str = "\
@@ -61,6 +61,7 @@ pub fn spec() -> OpenApi {
         crm::spec::endpoints(),
         available::endpoints(),
         instagram::spec::endpoints(),
+        accounts::spec::endpoints(),
         reads::endpoints(),
         health::endpoints(),
     ];
@@ -130,7 +131,11 @@ mod tests {
                 assert!(ids.insert(operation["operationId"].as_str().expect("an id").to_owned()), "{method} {path}");
                 let answered = operation["responses"].as_object().expect("answers");
                 assert!(answered.keys().any(|status| status.starts_with('2')), "{method} {path}");
-                assert!(method == "get" || operation["requestBody"].is_object() || path.ends_with("/reprocess"));
+                assert!(
+                    ["get", "delete"].contains(&method.as_str())
+                        || operation["requestBody"].is_object()
+                        || path.ends_with("/reprocess")
+                );
             }
         }
     }

@@ -6,12 +6,12 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::super::call::Call;
 use super::super::error::Error;
 use super::super::query::Parameters;
-use super::super::{Edge, admin, answer};
+use super::super::{Core, Edge, admin, answer};
 use super::{EventRef, List, event_id};
 use crate::entity;
 use crate::event::{EntityKey, Incarnation, Kind, Timestamp};
@@ -100,7 +100,7 @@ async fn state_of(request: &HttpRequest, kind: &str, id: &str, edge: &Edge) -> R
     let core = edge.core()?;
     let history = core.reads.history(&key).await?.ok_or_else(no_such_entity)?;
     let mut entity = view(&key, core.reads.incarnation(), &history.first, &history.last);
-    entity.state = Some(state(&key, &history, edge)?);
+    entity.state = Some(state(&key, &history, edge, &core)?);
     Ok(answer::uncached(StatusCode::OK, &entity))
 }
 
@@ -125,12 +125,19 @@ fn view<'a>(key: &'a EntityKey, incarnation: Incarnation, first: &Stored, last: 
     }
 }
 
-fn state(key: &EntityKey, history: &History, edge: &Edge) -> Result<Box<RawValue>, Error> {
+fn state(key: &EntityKey, history: &History, edge: &Edge, core: &Core) -> Result<Box<RawValue>, Error> {
     let limits = entity::Limits { items_max: edge.config.entity.items_max };
     let state = entity::restore(key.kind(), &history.past, limits).map_err(|error| {
         tracing::error!(entity = %key, %error, "state could not be restored");
         Error::Internal
     })?;
+    // Whose a conversation is can change after its last event, so no event says it.
+    if let entity::State::Conversation(conversation) = &state {
+        let known = core.accounts.known();
+        let account = conversation.business().and_then(|business| known.claiming(business));
+        let shown = conversation.claimed_by(account.map(|account| account.id.as_str()));
+        return to_raw_value(&shown).map_err(|_| Error::Internal);
+    }
     Ok(state.to_raw_json())
 }
 

@@ -1,0 +1,112 @@
+//! An account as it is stored: a format byte and JSON, under its id. The folder of the store is its owner's alone; the secrets
+//! in it are stored as they were given.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Account, OpenError};
+use crate::config::{AutoReply, Secret};
+use crate::event::Timestamp;
+
+const FORMAT: u8 = 1;
+
+/// Members added later need a default.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    instagram_account_id: String,
+    crm_webhook_url: Option<String>,
+    webhook_secret: String,
+    access_token: Option<String>,
+    auto_reply: Option<Reply>,
+    /// Microseconds since 1970.
+    created_at: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Reply {
+    text: String,
+    cooldown_ms: u64,
+}
+
+pub(super) fn encode(account: &Account) -> Vec<u8> {
+    let reply = |reply: &AutoReply| Reply {
+        text: reply.text.clone(),
+        // The longest one is 30 days.
+        cooldown_ms: u64::try_from(reply.cooldown.as_millis()).unwrap_or(u64::MAX),
+    };
+    let stored = Stored {
+        instagram_account_id: account.instagram_account_id.clone(),
+        crm_webhook_url: account.crm_webhook_url.clone(),
+        webhook_secret: account.webhook_secret.expose().to_owned(),
+        access_token: account.access_token.as_ref().map(|token| token.expose().to_owned()),
+        auto_reply: account.auto_reply.as_ref().map(reply),
+        created_at: account.created_at.as_micros(),
+    };
+    let mut bytes = vec![FORMAT];
+    serde_json::to_writer(&mut bytes, &stored).expect("its members have JSON texts, and a Vec takes every write");
+    bytes
+}
+
+pub(super) fn decode(id: &str, bytes: &[u8]) -> Result<Account, OpenError> {
+    let corrupt = || OpenError::Corrupt { id: id.to_owned() };
+    let (format, json) = bytes.split_first().ok_or_else(corrupt)?;
+    if *format != FORMAT {
+        return Err(OpenError::Format { id: id.to_owned(), found: *format });
+    }
+    let stored: Stored = serde_json::from_slice(json).map_err(|_| corrupt())?;
+    let reply = |Reply { text, cooldown_ms }| AutoReply { text, cooldown: Duration::from_millis(cooldown_ms) };
+    Ok(Account {
+        id: id.to_owned(),
+        instagram_account_id: stored.instagram_account_id,
+        crm_webhook_url: stored.crm_webhook_url,
+        webhook_secret: Secret::new(stored.webhook_secret),
+        access_token: stored.access_token.map(Secret::new),
+        auto_reply: stored.auto_reply.map(reply),
+        created_at: Timestamp::from_micros(stored.created_at),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Account {
+        Account {
+            id: "acc_1".into(),
+            instagram_account_id: "9".into(),
+            crm_webhook_url: Some("https://crm.example/hook".into()),
+            webhook_secret: Secret::new("hush"),
+            access_token: Some(Secret::new("token")),
+            auto_reply: Some(AutoReply { text: "Soon.".into(), cooldown: Duration::from_millis(1_500) }),
+            created_at: Timestamp::from_micros(7),
+        }
+    }
+
+    /// Stores outlive versions: what is written today is read for ever.
+    #[test]
+    fn the_bytes_of_an_account_never_change() {
+        let json = r#"{"instagram_account_id":"9","crm_webhook_url":"https://crm.example/hook","webhook_secret":"hush","access_token":"token","auto_reply":{"text":"Soon.","cooldown_ms":1500},"created_at":7}"#;
+        let bytes = encode(&sample());
+        assert_eq!((bytes[0], std::str::from_utf8(&bytes[1..])), (1, Ok(json)));
+        let read = decode("acc_1", &bytes).expect("just written");
+        assert_eq!(encode(&read), bytes);
+        assert_eq!(read.id, "acc_1");
+    }
+
+    #[test]
+    fn what_is_no_account_of_ours_is_refused_by_its_name() {
+        let mut bytes = encode(&sample());
+        bytes[0] = 2;
+        assert!(matches!(decode("acc_1", &bytes), Err(OpenError::Format { found: 2, id }) if id == "acc_1"));
+        for bytes in [&b""[..], b"\x01", b"\x01{}"] {
+            assert!(matches!(decode("acc_1", bytes), Err(OpenError::Corrupt { id }) if id == "acc_1"));
+        }
+    }
+
+    #[test]
+    fn nothing_that_shows_an_account_shows_its_secrets() {
+        let shown = format!("{:?}", sample());
+        assert!(!shown.contains("hush") && !shown.contains("\"token\""), "{shown}");
+    }
+}

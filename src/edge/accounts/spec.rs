@@ -1,0 +1,64 @@
+//! What the description of the API says of accounts.
+
+use serde_json::{Value, json};
+
+use super::super::docs::endpoint::{Access, Endpoint};
+
+const TAG: &str = "Instagram";
+const PATH: &str = "/api/v1/accounts";
+const ONE: &str = "/api/v1/accounts/{account_id}";
+const ID: &str = "acc_xyz789";
+
+fn account() -> Value {
+    json!({
+        "account_id": ID, "instagram_account_id": "0987654321", "crm_webhook_url": "https://crm.example/hooks/instagram",
+        "auto_reply": {"text": "Thank you, we answer within a day.", "cooldown_s": 3600},
+    })
+}
+
+fn with_secret() -> Value {
+    let mut account = account();
+    account["webhook_secret"] = "whsec_Zm9yIHRoZSBleGFtcGxlIG9ubHksIG5vdCBhIHNlY3JldA==".into();
+    account
+}
+
+fn of_one(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .access(Access::Admin)
+        .part("account_id", "The account's id.", ID)
+        .refuses(404, "not_found", "there is no such account")
+        .refuses(503, "unavailable", "the node is not ready, retry with the same idempotency key")
+}
+
+fn of_body(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .refuses_bodies()
+        .refuses_field(
+            "crm_webhook_url",
+            "crm_webhook_url must be an http or https URL of at most 500 bytes, without a user name",
+        )
+        .refuses(409, "instagram_account_claimed", "account acc_xyz789 has this instagram_account_id already")
+}
+
+/// The endpoints of accounts.
+pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
+    let page = json!({"items": [account()], "total": 1, "page": 1, "page_size": 20, "pages": 1});
+    vec![
+        of_body(Endpoint::post(TAG, PATH, "Make an account"))
+            .about("The answer shows `webhook_secret`, which no later one does. Members that are left out or null take their defaults.")
+            .access(Access::Admin)
+            .takes("account", with_secret())
+            .requires(&["instagram_account_id"])
+            .answers(200, "The account, with its secret.", with_secret())
+            .refuses(409, "account_exists", "there is an account acc_xyz789 already")
+            .refuses(409, "too_many_accounts", "there are 1000 accounts already; sources.instagram.accounts_max allows no more")
+            .refuses(503, "unavailable", "it is not known whether the account was stored, look at it and try again"),
+        Endpoint::get(TAG, PATH, "List accounts, newest first").access(Access::Admin).paged().answers(200, "One page.", page),
+        of_one(Endpoint::get(TAG, ONE, "Show an account")).answers(200, "The account.", account()),
+        of_body(of_one(Endpoint::put(TAG, ONE, "Change an account")))
+            .about("Changes the members given. Null means the default; of `webhook_secret` it means a new one, which the answer shows.")
+            .takes("change", json!({"crm_webhook_url": "https://crm.example/hooks/instagram"}))
+            .answers(200, "The account.", account()),
+        of_one(Endpoint::delete(TAG, ONE, "Remove an account")).answers_nothing(204, "It is gone."),
+    ]
+}

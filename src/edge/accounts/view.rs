@@ -1,0 +1,55 @@
+//! An account as answers show it: with the defaults of what it does not say itself, and without its access token.
+
+use serde::Serialize;
+
+use super::super::Edge;
+use crate::account::Account;
+use crate::config::AutoReply;
+
+#[derive(Serialize)]
+pub(super) struct View<'a> {
+    account_id: &'a str,
+    instagram_account_id: &'a str,
+    crm_webhook_url: Option<&'a str>,
+    /// Only in the answer to the request that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook_secret: Option<&'a str>,
+    auto_reply: Option<Reply<'a>>,
+    #[serde(skip)]
+    account: &'a Account,
+}
+
+#[derive(Serialize)]
+struct Reply<'a> {
+    text: &'a str,
+    cooldown_s: serde_json::Number,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(account: &'a Account, edge: &'a Edge) -> Self {
+        let defaults = &edge.config.sources.instagram;
+        let reply = account.auto_reply.as_ref().unwrap_or(&defaults.auto_reply);
+        Self {
+            account_id: &account.id,
+            instagram_account_id: &account.instagram_account_id,
+            crm_webhook_url: account.crm_webhook_url.as_deref().or(defaults.crm_webhook_url.as_deref()),
+            webhook_secret: None,
+            auto_reply: (!reply.text.is_empty()).then(|| Reply::new(reply)),
+            account,
+        }
+    }
+
+    pub(super) fn with_secret(mut self) -> Self {
+        self.webhook_secret = Some(self.account.webhook_secret.expose());
+        self
+    }
+}
+
+impl<'a> Reply<'a> {
+    fn new(reply: &'a AutoReply) -> Self {
+        let millis = reply.cooldown.as_millis() as u64;
+        let whole = millis.is_multiple_of(1_000).then(|| serde_json::Number::from(millis / 1_000));
+        let cooldown_s = whole.or_else(|| serde_json::Number::from_f64(reply.cooldown.as_secs_f64()));
+        Self { text: &reply.text, cooldown_s: cooldown_s.unwrap_or_else(|| 0.into()) }
+    }
+}

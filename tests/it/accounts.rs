@@ -1,0 +1,349 @@
+//! Accounts: what the admin is answered, what is shown of them and what never, and that they outlive the node.
+
+use std::collections::BTreeSet;
+
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+use crate::failures::{Place, Trouble, until_readyz_is};
+use crate::instagram::{call, ground, message, state, with};
+use crate::rebuild::rebuild;
+use crate::yard::{Answer, Gate, TOKEN, Yard, run, together};
+
+const ACCOUNTS: &str = "/api/v1/accounts";
+const BUSINESS: &str = "0987654321";
+
+fn request(gate: &Gate, method: Method, path: &str) -> RequestBuilder {
+    gate.client.request(method, format!("{}{ACCOUNTS}{path}", gate.base)).bearer_auth(TOKEN)
+}
+
+fn with_json(request: RequestBuilder, body: &Value) -> RequestBuilder {
+    request.header("content-type", "application/json").body(body.to_string())
+}
+
+async fn send(gate: &Gate, method: Method, path: &str, body: &Value) -> Answer {
+    gate.answer(with_json(request(gate, method, path), body)).await
+}
+
+async fn create(gate: &Gate, body: &Value) -> Answer {
+    send(gate, Method::POST, "", body).await
+}
+
+async fn show(gate: &Gate, path: &str) -> Answer {
+    gate.answer(request(gate, Method::GET, path)).await
+}
+
+fn code(answer: &Answer) -> (u16, &str) {
+    (answer.status, answer.body["code"].as_str().unwrap_or_default())
+}
+
+fn fields(answer: &Answer) -> Vec<&str> {
+    let errors = answer.body["errors"].as_array().unwrap_or_else(|| panic!("no errors in {answer:?}"));
+    errors.iter().map(|error| error["field"].as_str().expect("a name")).collect()
+}
+
+fn full() -> Value {
+    json!({
+        "account_id": "acc_xyz789", "instagram_account_id": BUSINESS, "crm_webhook_url": "https://crm.example/hook",
+        "webhook_secret": "given-secret", "access_token": "given-token",
+        "auto_reply": {"text": "Thank you!\nWe answer soon.", "cooldown_s": 90.5},
+    })
+}
+
+/// What every answer after the first shows of it.
+fn shown() -> Value {
+    let mut account = full();
+    let members = account.as_object_mut().expect("an object");
+    members.remove("webhook_secret");
+    members.remove("access_token");
+    account
+}
+
+#[test]
+fn an_account_is_made_shown_changed_and_removed() {
+    run(async {
+        let ground = ground(&[]);
+        let yard = ground.start().await;
+        let made = create(&yard, &full()).await;
+        let mut expected = shown();
+        expected["webhook_secret"] = "given-secret".into();
+        assert_eq!((made.status, &made.body), (200, &expected), "the secret is shown, the token is not");
+        assert_eq!(made.header("cache-control"), Some("no-store"));
+        for path in ["/acc_xyz789", "/acc_xyz789/", "/acc%5Fxyz789"] {
+            let answer = show(&yard, path).await;
+            assert_eq!((answer.status, &answer.body), (200, &shown()), "{path}");
+        }
+        let list = json!({"items": [shown()], "total": 1, "page": 1, "page_size": 20, "pages": 1});
+        assert_eq!(show(&yard, "/").await.body, list);
+        let change =
+            json!({"crm_webhook_url": "http://127.0.0.1:9000/x", "webhook_secret": "another", "auto_reply": null});
+        let changed = send(&yard, Method::PUT, "/acc_xyz789", &change).await;
+        let expected = json!({
+            "account_id": "acc_xyz789", "instagram_account_id": BUSINESS, "crm_webhook_url": "http://127.0.0.1:9000/x",
+            "auto_reply": null,
+        });
+        assert_eq!((changed.status, &changed.body), (200, &expected));
+        assert_eq!(show(&yard, "/acc_xyz789").await.body, expected);
+        let removed = yard.answer(request(&yard, Method::DELETE, "/acc_xyz789")).await;
+        assert_eq!((removed.status, &removed.body), (204, &json!("")));
+        for (method, body) in [(Method::GET, None), (Method::DELETE, None), (Method::PUT, Some(json!({})))] {
+            let request = request(&yard, method.clone(), "/acc_xyz789");
+            let request = body.iter().fold(request, with_json);
+            assert_eq!(code(&yard.answer(request).await), (404, "not_found"), "{method}");
+        }
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn what_is_left_out_is_made_or_taken_from_the_configuration() {
+    run(async {
+        let ground = ground(&[
+            ("sources.instagram.crm_webhook_url", "https://default.example/"),
+            ("sources.instagram.auto_reply.text", "Soon."),
+            ("sources.instagram.auto_reply.cooldown_s", "60"),
+        ]);
+        let yard = ground.start().await;
+        let made = create(&yard, &json!({"instagram_account_id": 7, "webhook_secret": null, "account_id": null})).await;
+        assert_eq!(made.status, 200);
+        let id = made.body["account_id"].as_str().expect("a name").to_owned();
+        assert!(id.starts_with("acc_") && id.len() == 28, "{id}");
+        let secret = made.body["webhook_secret"].as_str().expect("a secret").to_owned();
+        assert!(secret.starts_with("whsec_") && secret.len() == 50, "{}", secret.len());
+        let shown = show(&yard, &format!("/{id}")).await.body;
+        let expected = json!({
+            "account_id": id, "instagram_account_id": "7", "crm_webhook_url": "https://default.example/",
+            "auto_reply": {"text": "Soon.", "cooldown_s": 60},
+        });
+        assert_eq!(shown, expected);
+        let replaced = send(&yard, Method::PUT, &format!("/{id}"), &json!({"webhook_secret": null})).await;
+        let new = replaced.body["webhook_secret"].as_str().expect("a new one is shown once");
+        assert!(new.starts_with("whsec_") && new != secret);
+        let none = json!({"auto_reply": {"text": ""}, "crm_webhook_url": "https://own.example/"});
+        let own = send(&yard, Method::PUT, &format!("/{id}"), &none).await;
+        assert_eq!((&own.body["auto_reply"], &own.body["webhook_secret"]), (&Value::Null, &Value::Null));
+        let reply = send(&yard, Method::PUT, &format!("/{id}"), &json!({"auto_reply": {"text": "Own"}})).await;
+        assert_eq!(reply.body["auto_reply"], json!({"text": "Own", "cooldown_s": 60}));
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn every_wrong_member_is_named_and_nothing_is_kept() {
+    run(async {
+        let ground = ground(&[]);
+        let yard = ground.start().await;
+        let all = json!({
+            "account_id": "acc/1", "instagram_account_id": 1.5, "crm_webhook_url": "ftp://h/", "webhook_secret": "a b",
+            "access_token": "", "auto_reply": {"text": "\u{7}", "cooldown_s": -1},
+        });
+        let answer = create(&yard, &all).await;
+        assert_eq!(code(&answer), (400, "validation_failed"));
+        let expected = [
+            "account_id",
+            "instagram_account_id",
+            "crm_webhook_url",
+            "webhook_secret",
+            "access_token",
+            "auto_reply.text",
+            "auto_reply.cooldown_s",
+        ];
+        assert_eq!(fields(&answer), expected);
+        let sent = answer.body.to_string();
+        assert!(!sent.contains("ftp") && !sent.contains("a b"), "{sent}");
+        for (body, field) in [
+            (json!({}), "instagram_account_id"),
+            (json!({"instagram_account_id": "x".repeat(101)}), "instagram_account_id"),
+            (json!({"instagram_account_id": "1", "account_id": "x".repeat(65)}), "account_id"),
+            (json!({"instagram_account_id": "1", "account_id": 7}), "account_id"),
+            (json!({"instagram_account_id": "1", "crm_webhook_url": 7}), "crm_webhook_url"),
+            (
+                json!({"instagram_account_id": "1", "crm_webhook_url": format!("https://h/{}", "x".repeat(500))}),
+                "crm_webhook_url",
+            ),
+            (json!({"instagram_account_id": "1", "webhook_secret": "x".repeat(129)}), "webhook_secret"),
+            (json!({"instagram_account_id": "1", "access_token": ["t"]}), "access_token"),
+            (json!({"instagram_account_id": "1", "auto_reply": "Soon."}), "auto_reply"),
+            (json!({"instagram_account_id": "1", "auto_reply": {}}), "auto_reply.text"),
+            (json!({"instagram_account_id": "1", "auto_reply": {"text": "x".repeat(1_001)}}), "auto_reply.text"),
+            (
+                json!({"instagram_account_id": "1", "auto_reply": {"text": "x", "cooldown_s": "1"}}),
+                "auto_reply.cooldown_s",
+            ),
+        ] {
+            let answer = create(&yard, &body).await;
+            assert_eq!((code(&answer), fields(&answer)), ((400, "validation_failed"), vec![field]), "{body}");
+        }
+        assert_eq!(code(&yard.answer(request(&yard, Method::POST, "").body("[]")).await), (400, "invalid_json"));
+        let typed = request(&yard, Method::POST, "").header("content-type", "text/plain").body("{}");
+        assert_eq!(code(&yard.answer(typed).await), (415, "unsupported_media_type"));
+        assert_eq!(show(&yard, "").await.body["total"], 0);
+        create(&yard, &full()).await;
+        let other =
+            send(&yard, Method::PUT, "/acc_xyz789", &json!({"account_id": "acc_2", "instagram_account_id": null}))
+                .await;
+        assert_eq!(fields(&other), ["account_id", "instagram_account_id"]);
+        assert_eq!(
+            send(&yard, Method::PUT, "/acc_xyz789", &shown()).await.body,
+            shown(),
+            "what was shown changes nothing"
+        );
+        assert_eq!(fields(&show(&yard, "?page=0").await), ["page"]);
+        assert_eq!(fields(&show(&yard, "/acc_xyz789?x=1").await), ["x"]);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn accounts_are_the_admins_alone() {
+    run(async {
+        let ground = ground(&[]);
+        let yard = ground.start().await;
+        create(&yard, &full()).await;
+        for (method, path) in [
+            (Method::GET, ""),
+            (Method::POST, ""),
+            (Method::GET, "/acc_xyz789"),
+            (Method::PUT, "/acc_xyz789"),
+            (Method::DELETE, "/acc_xyz789"),
+        ] {
+            let url = format!("{}{ACCOUNTS}{path}", yard.base);
+            let answer = yard.answer(yard.client.request(method.clone(), url).bearer_auth("wrong").body("{")).await;
+            assert_eq!(code(&answer), (401, "unauthorized"), "{method} {path}");
+        }
+        for (path, method, allow) in
+            [("", Method::PUT, "GET, HEAD, POST"), ("/acc_xyz789", Method::POST, "GET, HEAD, PUT, DELETE")]
+        {
+            let answer = yard.answer(request(&yard, method, path)).await;
+            assert_eq!((answer.status, answer.header("allow")), (405, Some(allow)));
+        }
+        assert_eq!(show(&yard, "").await.body["total"], 1);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn of_32_accounts_made_at_once_for_one_business_account_one_is_made() {
+    run(async {
+        let ground = ground(&[]);
+        let yard = ground.start().await;
+        let made = (0..32).map(|_| {
+            let gate = yard.gate.clone();
+            async move { create(&gate, &json!({"instagram_account_id": BUSINESS})).await }
+        });
+        let answers = together(made).await;
+        let (made, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+        assert_eq!((made.len(), refused.len()), (1, 31));
+        assert!(refused.iter().all(|answer| code(answer) == (409, "instagram_account_claimed")));
+        let known = made[0].body["account_id"].as_str().expect("a name");
+        assert!(refused[0].body["detail"].as_str().expect("text").contains(known), "{:?}", refused[0]);
+        let again = create(&yard, &json!({"account_id": known, "instagram_account_id": "8"})).await;
+        assert_eq!(code(&again), (409, "account_exists"));
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn accounts_are_listed_in_pages_and_bounded_in_number() {
+    run(async {
+        let mut ground = ground(&[("sources.instagram.accounts_max", "5")]);
+        let clock = ground.with_manual_clock();
+        let yard = ground.start().await;
+        for number in 0..5 {
+            let id = format!("acc_{}", (b'a' + (number * 3) % 5) as char);
+            assert_eq!(create(&yard, &json!({"account_id": id, "instagram_account_id": number})).await.status, 200);
+            clock.advance(std::time::Duration::from_secs(1));
+        }
+        let sixth = create(&yard, &json!({"instagram_account_id": "6"})).await;
+        assert_eq!(code(&sixth), (409, "too_many_accounts"));
+        let mut listed = Vec::new();
+        for page in 1..=3 {
+            let answer = show(&yard, &format!("?page={page}&page_size=2")).await.body;
+            assert_eq!([&answer["total"], &answer["pages"]], [5, 3]);
+            let items = answer["items"].as_array().expect("a list").clone();
+            listed.extend(items.iter().map(|item| item["instagram_account_id"].as_str().expect("an id").to_owned()));
+        }
+        assert_eq!(listed, ["4", "3", "2", "1", "0"], "newest first");
+        yard.stop().await;
+    });
+}
+
+/// The accounts of a node by their names, as it shows them.
+async fn accounts(gate: &Gate) -> Value {
+    show(gate, "?page_size=100").await.body["items"].clone()
+}
+
+#[test]
+fn accounts_outlive_a_restart_a_kill_and_a_rebuild() {
+    run(async {
+        let ground = ground(&[]);
+        let mut process = ground.start_process().await;
+        let mut expected = BTreeSet::new();
+        for number in 0..20 {
+            let made = create(&process, &json!({"instagram_account_id": number, "webhook_secret": "hush"})).await;
+            expected.insert(made.body["account_id"].as_str().expect("a name").to_owned());
+        }
+        let gone = expected.pop_first().expect("20 were made");
+        assert_eq!(process.answer(request(&process, Method::DELETE, &format!("/{gone}"))).await.status, 204);
+        let changed = expected.first().expect("19 are left").clone();
+        let change = json!({"crm_webhook_url": "https://crm.example/changed"});
+        assert_eq!(send(&process, Method::PUT, &format!("/{changed}"), &change).await.status, 200);
+        process.kill();
+        let yard = ground.start().await;
+        let kept = accounts(&yard).await;
+        let names: BTreeSet<_> = kept
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|a| a["account_id"].as_str().expect("a name").to_owned())
+            .collect();
+        assert_eq!(names, expected);
+        assert_eq!(show(&yard, &format!("/{changed}")).await.body["crm_webhook_url"], change["crm_webhook_url"]);
+        yard.stop().await;
+        rebuild(&ground).expect("it can be read");
+        let yard = ground.start().await;
+        assert_eq!(accounts(&yard).await, kept);
+        yard.stop().await;
+    });
+}
+
+/// Whom the conversation of the story belongs to.
+async fn owner(yard: &Yard) -> Value {
+    state(yard).await["account_id"].clone()
+}
+
+#[test]
+fn a_conversation_belongs_to_the_account_that_claims_it_now() {
+    run(async {
+        let ground = ground(&[]);
+        let yard = ground.start().await;
+        call(&yard, &with(&[message(0, "m-1", "Hello")])).await;
+        assert_eq!(owner(&yard).await, Value::Null, "nobody claims it");
+        create(&yard, &full()).await;
+        assert_eq!(owner(&yard).await, "acc_xyz789");
+        send(&yard, Method::PUT, "/acc_xyz789", &json!({"instagram_account_id": "1"})).await;
+        assert_eq!(owner(&yard).await, Value::Null);
+        send(&yard, Method::PUT, "/acc_xyz789", &json!({"instagram_account_id": BUSINESS})).await;
+        assert_eq!(owner(&yard).await, "acc_xyz789");
+        yard.answer(request(&yard, Method::DELETE, "/acc_xyz789")).await;
+        assert_eq!(owner(&yard).await, Value::Null);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn an_account_that_could_not_be_written_is_not_shown_before_the_store_is_open_again() {
+    run(async {
+        let mut ground = ground(&[]);
+        let trouble = Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        trouble.fail(Place::Put, 1);
+        let answer = create(&yard, &full()).await;
+        assert_eq!((code(&answer), answer.header("retry-after")), ((503, "unavailable"), Some("1")));
+        until_readyz_is(&yard, 200).await;
+        // Nothing reached the store, so what it holds is known: no such account.
+        assert_eq!(show(&yard, "").await.body["total"], 0);
+        assert_eq!(create(&yard, &full()).await.status, 200);
+        yard.stop().await;
+    });
+}
