@@ -10,8 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use hookyard::clock::SystemClock;
-use hookyard::config::{Secret, UnknownEntity};
+use hookyard::config::{self, Secret, UnknownEntity};
 use hookyard::edge::support::{Given, Verifier, decode, signature::sign};
+use hookyard::edge::{crm, instagram};
 use hookyard::entity::{Action, Context, Draw, Ids, Limits, State, Verdict};
 use hookyard::event::{EntityKey, EventId, Incarnation, Kind, Name, Position, Record, Timestamp};
 use hookyard::exchange::{self, Bounds, Direction, Exchange, Filter};
@@ -41,6 +42,47 @@ fn verify_and_decode(criterion: &mut Criterion) {
     group.bench_function("verify + decode", |bencher| {
         bencher.iter(|| black_box(decode(&verify(), given, tracing::Span::none()).expect("it is valid")));
     });
+    group.finish();
+}
+
+/// What one call with `count` messages costs at Instagram's door, and a list of as many events at the bus's.
+fn batches(criterion: &mut Criterion) {
+    let secret = Secret::new("hush");
+    let verifier = instagram::Verifier::new(std::slice::from_ref(&secret));
+    let config = config::load(None, [("HOOKYARD_ADMIN__TOKEN", "bench-token")]).expect("the defaults are valid");
+    let published = crm::Catalogue::new(&config.sources.crm);
+    let mut group = criterion.benchmark_group("edge/batches");
+    for count in [1_u64, 100] {
+        let item = |n| {
+            format!(
+                r#"{{"sender":{{"id":"1234567890"}},"recipient":{{"id":"0987654321"}},"timestamp":1762597800000,"message":{{"mid":"m-{n}","text":"Hello! When will my order ship?"}}}}"#
+            )
+        };
+        let items: Vec<_> = (0..count).map(item).collect();
+        let call =
+            format!(r#"{{"object":"instagram","entry":[{{"id":"0987654321","messaging":[{}]}}]}}"#, items.join(","));
+        let call = Bytes::from(call);
+        let signature = instagram::signature::sign(&secret, &call);
+        group.throughput(Throughput::Elements(count));
+        group.bench_function(format!("instagram: verify + decode {count}"), |bencher| {
+            bencher.iter(|| {
+                let given = instagram::signature::parse(signature.as_bytes()).expect("well formed");
+                let body = verifier.verify(&call, given).expect("it is signed");
+                black_box(instagram::decode(&body, &tracing::Span::none()).expect("it is valid"))
+            });
+        });
+        let event = Bytes::from(
+            r#"{"event":"organisation.created","user_id":12,"data":{"organisation_id":51,"name":"ACME Capital","category":"Institution","country_code":"FR"}}"#,
+        );
+        let text = std::str::from_utf8(&event).expect("text");
+        group.bench_function(format!("crm: decode {count}"), |bencher| {
+            bencher.iter(|| {
+                for _ in 0..count {
+                    black_box(crm::decode(&published, &event, text, None, tracing::Span::none()).expect("it is valid"));
+                }
+            });
+        });
+    }
     group.finish();
 }
 
@@ -182,5 +224,5 @@ fn exchange(criterion: &mut Criterion) {
     log.close();
 }
 
-criterion_group!(stages, verify_and_decode, decide, commit, exchange);
+criterion_group!(stages, verify_and_decode, batches, decide, commit, exchange);
 criterion_main!(stages);

@@ -146,7 +146,7 @@ impl Accounts {
         let definitions = Definitions::open(store, TREE)?;
         let mut known = Known::default();
         for (key, value) in definitions.all()? {
-            known.add(Arc::new(stored::decode(&String::from_utf8_lossy(&key), &value)?));
+            known.add(Arc::new(stored::decode(&key, &value)?));
         }
         Ok(Self {
             definitions,

@@ -1,8 +1,8 @@
 //! `[sources.crm]`: the CRM's event bus, its publishers and the events it has beyond the built-in ones.
 
-use super::Secret;
 use super::draft::Draft;
 use super::load::{sendable, string};
+use super::{Secret, Sources};
 use crate::event::{Kind, Name, catalogue};
 
 /// `[sources.crm]`: the CRM's event bus.
@@ -35,6 +35,12 @@ impl Draft {
     }
 }
 
+/// A configured source of which the name is the first word of a declared event: nobody could tell their events apart.
+pub(super) fn clash(sources: &Sources) -> Option<&'static str> {
+    let words = sources.crm.events.iter().filter_map(|declared| declared.name.as_str().split('.').next());
+    words.into_iter().find(|word| sources.custom.iter().any(|custom| custom.name.as_str() == *word))
+}
+
 /// Reads a declared name: `<what>.<happened>`, of which the first word is a kind of the bus or becomes one of its own.
 fn declared(name: &str) -> Result<Declared, String> {
     let wrong = |why: &str| format!("{name:?} cannot be declared: {why}");
@@ -64,6 +70,15 @@ mod tests {
         assert_eq!(kind("organisation.merged"), Ok(Kind::Organisation));
         assert_eq!(kind("invoice.paid"), Ok(Kind::custom("invoice").expect("a name")));
         assert_eq!(kind("organisation.created"), Ok(Kind::Organisation), "built in, and no harm done");
+    }
+
+    #[test]
+    fn no_configured_source_can_be_named_like_the_first_word_of_an_event() {
+        for entry in catalogue::all() {
+            let word = entry.name.split('.').next().expect("a word");
+            let is_taken = super::super::custom::TAKEN.contains(&word) || Kind::parse(word).is_some();
+            assert!(is_taken, "{}", entry.name);
+        }
     }
 
     #[test]

@@ -16,10 +16,11 @@ use crate::provider::Source;
 pub(super) const KEY: &str = "sources.custom";
 
 /// Names that something else has: the other sources, the first words of events, and what logs call requests by.
-const TAKEN: [&str; 23] = [
+pub(super) const TAKEN: [&str; 24] = [
     "admin",
     "agent",
     "attachment",
+    "breaker",
     "c2s",
     "category",
     "crm",

@@ -64,7 +64,12 @@ impl Draft {
             router: self.router(),
             entity: Entity { items_max: self.integer("entity.items_max", 1..=MIB) },
             calls: self.calls(),
-            sources: Sources { support: self.support(), crm: self.crm(), instagram: self.instagram(), custom: self.custom_sources() },
+            sources: Sources {
+                support: self.support(),
+                crm: self.crm(),
+                instagram: self.instagram(),
+                custom: self.custom_sources(),
+            },
             telemetry: self.telemetry(),
         };
         self.check_fit(&config);
@@ -167,6 +172,12 @@ impl Draft {
             let place = self.place_of(&[key, "server.body_limit_bytes"]);
             let detail = format!("expected at least 4 times server.body_limit_bytes ({}), found {bytes}", 4 * body);
             self.problems.push(Problem::of(key, place, detail));
+        }
+        if let Some(word) = super::crm::clash(&config.sources) {
+            let key = "sources.crm.events";
+            let detail =
+                format!("events of {word:?} are those of the configured source of that name; rename one of them");
+            self.problems.push(Problem::of(key, self.place_of(&[key]), detail));
         }
     }
 

@@ -65,7 +65,15 @@ fn available(config: &Config) -> Vec<Available> {
         description: "Declared in the configuration, sources.crm.events.".to_owned(),
         example: None,
     });
-    catalogue::all().map(built_in).chain(declared).collect()
+    let configured = config.sources.custom.iter().map(|custom| Available {
+        event: format!("{}.*", custom.name),
+        source: Some(custom.name.to_string()),
+        kind: Some(custom.kind),
+        wire_name: None,
+        description: "Every event of a configured source, each under the name that it has there.".to_owned(),
+        example: None,
+    });
+    catalogue::all().map(built_in).chain(declared).chain(configured).collect()
 }
 
 fn built_in(entry: catalogue::Entry) -> Available {

@@ -7,6 +7,9 @@ use super::frame::VALUE_MAX_BYTES;
 use super::{Store, WriteError};
 use crate::faults::Point;
 
+/// A key and what is kept under it.
+type Row = (String, Vec<u8>);
+
 /// One tree of definitions.
 pub struct Definitions {
     tree: sled::Tree,
@@ -26,8 +29,10 @@ impl Definitions {
     ///
     /// # Errors
     /// Those of the store.
-    pub fn all(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, WriteError> {
-        self.tree.iter().map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec()))).collect()
+    pub fn all(&self) -> Result<Vec<Row>, WriteError> {
+        // Keys are put as text only.
+        let row = |(key, value): (_, sled::IVec)| (text(&key), value.to_vec());
+        self.tree.iter().map(|found| found.map(row)).collect()
     }
 
     /// Keeps `value` under `key`, in place of what was there, and returns when it is on the disk.
@@ -55,6 +60,10 @@ impl Definitions {
     }
 }
 
+fn text(key: &sled::IVec) -> String {
+    String::from_utf8_lossy(key).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +82,6 @@ mod tests {
         assert!(definitions.put("a", &vec![0; VALUE_MAX_BYTES + 1]).is_err());
         drop(definitions);
         let definitions = Definitions::open(open(), "accounts").expect("opens");
-        assert_eq!(definitions.all().expect("reads"), [(b"a".to_vec(), b"3".to_vec())]);
+        assert_eq!(definitions.all().expect("reads"), [("a".to_owned(), b"3".to_vec())]);
     }
 }

@@ -7,6 +7,8 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::docs::ENABLED;
+use crate::instagram::APP_SECRET;
 use crate::senders::DESCRIBED;
 use crate::yard::{API_KEY, Ground, SECRET, TOKEN, run, soon};
 
@@ -115,13 +117,14 @@ const TRY_EVERYTHING: &str = r"
 #[ignore = "needs Chromium and chromedriver"]
 fn every_endpoint_can_be_tried_on_the_page() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = Ground::new(&ENABLED);
         ground.write_file(DESCRIBED);
         let yard = ground.start().await;
         let browser = Browser::start().await;
         browser.open(&format!("{}/docs/", yard.base)).await;
         let secrets = json!({
             "admin_token": TOKEN, "support_api_key": API_KEY, "support_signature": SECRET, "configured_signature": SECRET,
+            "instagram_signature": APP_SECRET,
         });
         let tried = browser.run(TRY_EVERYTHING, json!([secrets])).await;
         let tried: Vec<(String, String, u16)> =

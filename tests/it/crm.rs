@@ -3,6 +3,7 @@
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
+use crate::failures::{Place, Trouble, until_readyz_is};
 use crate::yard::{Answer, Gate, Ground, TOKEN, run, together};
 
 const EVENTS: &str = "/api/v1/events";
@@ -375,6 +376,43 @@ fn every_event_there_is_can_be_listed_with_an_example() {
         for item in items.iter().filter(|item| item["source"] == "crm" && item["example"].is_object()) {
             assert_eq!(publish(&yard, &item["example"]).await.status, 202, "{item}");
         }
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_list_of_which_the_fate_is_not_known_is_to_be_sent_again_as_a_whole() {
+    run(async {
+        let mut ground = ground();
+        let trouble = Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        let list = json!([keyed(updated(1, 1), "k-1"), keyed(updated(2, 1), "k-2"), {"event": "no.such"}]);
+        trouble.fail(Place::Sync, 1);
+        let answer = publish(&yard, &list).await;
+        assert_eq!((code(&answer), answer.header("retry-after")), ((503, "unavailable"), Some("1")));
+        until_readyz_is(&yard, 200).await;
+        let again = publish(&yard, &list).await;
+        let count = |name: &str| again.body[name].as_u64().unwrap_or_else(|| panic!("{again:?}"));
+        assert_eq!((count("accepted") + count("duplicates"), count("failed")), (2, 1));
+        assert_eq!(total(&yard).await, 2);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn the_exchange_log_names_the_events_of_a_list_and_no_token() {
+    run(async {
+        let ground = ground();
+        let yard = ground.start().await;
+        let answer = publish(&yard, &json!([updated(1, 1), {"event": "no.such"}, updated(2, 1)])).await;
+        let rows = yard.get("/api/v1/webhooks/logs").await.body;
+        let row = &rows["items"][0];
+        assert_eq!((&row["source"], &row["path"], &row["status"]), (&json!("crm"), &json!(EVENTS), &json!(202)));
+        let ids: Vec<_> =
+            answer.body["events"].as_array().expect("a list").iter().map(|e| e["event_id"].clone()).collect();
+        assert_eq!(row["event_ids"], json!(ids));
+        let whole = yard.get(&format!("/api/v1/webhooks/logs/{}", row["id"])).await.body.to_string();
+        assert!(!whole.contains(PUBLISHER), "{whole}");
         yard.stop().await;
     });
 }

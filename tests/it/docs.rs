@@ -22,12 +22,12 @@ struct Operation {
 }
 
 /// Every source that is described answers.
-const ENABLED: [(&str, &str); 5] = [
+pub const ENABLED: [(&str, &str); 5] = [
     ("sources.crm.enabled", "true"),
     ("sources.crm.tokens", "test-publisher"),
     ("sources.instagram.enabled", "true"),
     ("sources.instagram.app_secrets", "test-app-secret"),
-    ("sources.instagram.verify_token", "test-verify-token"),
+    ("sources.instagram.verify_token", "my-verify-token"),
 ];
 
 async fn spec_of(yard: &Yard) -> Value {

@@ -5,6 +5,7 @@ use hookyard::edge::instagram::signature::sign;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
+use crate::failures::{Place, Trouble, until_readyz_is};
 use crate::yard::{Answer, Gate, Ground, run, soon, together};
 
 pub const APP_SECRET: &str = "test-app-secret";
@@ -304,7 +305,7 @@ fn a_call_of_1000_keeps_its_order_and_one_more_is_too_many() {
         assert_eq!(counts(&call(&yard, &body).await), [1_000, 1_000, 0]);
         let messages = state(&yard).await["messages"].clone();
         let texts: Vec<_> = messages.as_array().expect("a list").iter().map(|m| m["text"].clone()).collect();
-        assert!(texts.iter().enumerate().all(|(n, text)| *text == n.to_string()));
+        assert!(texts.iter().enumerate().all(|(n, text)| text.as_str() == Some(n.to_string().as_str())));
         let last = yard.get(&format!("/api/v1/entities/conversation/{CONVERSATION}/timeline?page_size=1")).await.body;
         assert_eq!(
             (&last["items"][0]["sequence"], &last["items"][0]["data"]["message"]["mid"]),
@@ -397,6 +398,45 @@ fn there_is_no_such_path_until_the_source_is_enabled() {
     run(async {
         let yard = Ground::new(&[]).start().await;
         assert_eq!(yard.answer(signed(&yard, FROM_THE_SEED, APP_SECRET)).await.status, 404);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_call_of_which_the_fate_is_not_known_is_to_be_sent_again() {
+    run(async {
+        let mut ground = ground(&[]);
+        let trouble = Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        let body = with(&[message(1, "m-1", "1"), message(2, "m-2", "2")]);
+        trouble.fail(Place::Sync, 1);
+        let answer = call(&yard, &body).await;
+        assert_eq!((code(&answer), answer.header("retry-after")), ((503, "unavailable"), Some("1")));
+        until_readyz_is(&yard, 200).await;
+        let again = call(&yard, &body).await;
+        assert_eq!((again.status, counts(&again)[0], total(&yard).await), (200, 2, 2), "each once, however it came");
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn the_exchange_log_names_the_events_and_neither_secrets_nor_what_was_written() {
+    run(async {
+        let ground = ground(&[]);
+        let yard = ground.start().await;
+        call(&yard, &with(&[message(0, "m-1", "my card is 4111"), message(1, "m-2", "4111 too")])).await;
+        let query = format!("hub.mode=subscribe&hub.verify_token={VERIFY_TOKEN}&hub.challenge=1");
+        yard.answer(yard.client.get(format!("{}{WEBHOOK}?{query}", yard.base))).await;
+        let rows = yard.get("/api/v1/webhooks/logs").await.body;
+        let rows = rows["items"].as_array().expect("a list");
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[1]["event_ids"].as_array().map(Vec::len), Some(2));
+        for row in rows {
+            let whole = yard.get(&format!("/api/v1/webhooks/logs/{}", row["id"])).await.body.to_string();
+            for secret in ["4111", VERIFY_TOKEN, APP_SECRET, "sha256="] {
+                assert!(!whole.contains(secret), "{secret} in {whole}");
+            }
+        }
         yard.stop().await;
     });
 }

@@ -372,3 +372,23 @@ fn development_secrets_fill_what_nobody_has_set() {
     assert_eq!(config.sources.support.api_keys[0].expose(), "own-test-key");
     assert_eq!(config.sources.support.secrets[0].expose(), "dev-sources.support.secrets");
 }
+
+#[test]
+fn a_declared_event_and_a_configured_source_cannot_share_a_name() {
+    let source = "[[sources.custom]]\nname = \"billing\"\npreset = \"stripe\"\nsecrets = [\"test-secret\"]\n";
+    let text = format!("[sources.crm]\nevents = [\"invoice.paid\", \"billing.due\"]\n{source}");
+    let expected = "h.toml:2: sources.crm.events: events of \"billing\" are those of the configured source of that name; \
+                    rename one of them";
+    assert_eq!(only_problem(&text), expected);
+}
+
+#[test]
+fn a_source_that_is_enabled_without_its_secrets_names_each() {
+    let text = "[sources.crm]\nenabled = true\n[sources.instagram]\nenabled = true\ncrm_webhook_url = \"crm.example\"";
+    let told = problems(text, &[TOKEN]);
+    let keys = ["crm_webhook_url", "crm.tokens", "app_secrets", "verify_token"];
+    assert_eq!(told.len(), keys.len(), "{told:#?}");
+    for key in keys {
+        assert!(told.iter().any(|problem| problem.contains(key)), "{key}: {told:#?}");
+    }
+}

@@ -4,8 +4,8 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 use serde::Serialize;
-use tracing::Span;
 
+use super::super::call::Call;
 use super::super::error::Error;
 use super::super::fields::{Fault, Faults};
 use super::super::{Core, Edge, answer, intake, raw};
@@ -63,7 +63,7 @@ pub(super) async fn publish(
     body: &Bytes,
     text: &str,
     key: Option<&[u8]>,
-    span: &Span,
+    call: &Call,
 ) -> Result<HttpResponse, Error> {
     let raw::Items { first, count } = raw::items(text, EVENTS_MAX).map_err(|error| Error::not_json(&error))?;
     let mut faults = Faults::default();
@@ -74,7 +74,7 @@ pub(super) async fn publish(
     faults.finish(())?;
     let (mut valid, mut errors) = (Vec::new(), Vec::new());
     for (index, item) in first.into_iter().enumerate() {
-        match decode(edge.published(), body, item.get(), None, span.clone()) {
+        match decode(edge.published(), body, item.get(), None, call.span().clone()) {
             Ok(mut command) => {
                 let place = |key: &String| format!("{key}\u{1}{index}");
                 command.idempotency_key = command.idempotency_key.or_else(|| key.as_ref().map(place));
@@ -90,7 +90,7 @@ pub(super) async fn publish(
     let (places, commands): (Vec<_>, Vec<_>) =
         valid.into_iter().map(|valid| ((valid.index, valid.entity), valid.command)).unzip();
     let outcomes = core.router.submit_all(commands).await;
-    answer(&core, count, &places, outcomes, errors)
+    answer(&core, call, count, &places, outcomes, errors)
 }
 
 /// What is wrong with the event at `index`.
@@ -116,6 +116,7 @@ fn none_valid(errors: Vec<Wrong>) -> Error {
 
 fn answer(
     core: &Core,
+    call: &Call,
     received: usize,
     places: &[(usize, EntityKey)],
     outcomes: Vec<Result<Outcome, Refusal>>,
@@ -137,6 +138,7 @@ fn answer(
             }
         }
     }
+    call.note_events(accepted.iter().map(|(_, event_id, _, _)| *event_id));
     errors.sort_by_key(|wrong| wrong.index);
     let body = Answer {
         status: "accepted",

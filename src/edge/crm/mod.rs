@@ -49,7 +49,7 @@ async fn answer(
     let key = IDEMPOTENCY_KEYS.iter().find_map(|name| headers.get(*name)).map(HeaderValue::as_bytes);
     let text = body::text(&body)?;
     if text.trim_ascii_start().starts_with('[') {
-        return batch::publish(edge, &body, text, key, call.span()).await;
+        return batch::publish(edge, &body, text, key, call).await;
     }
     let command = decode(edge.published(), &body, text, key, call.span().clone())?;
     intake::submit(edge, command, StatusCode::ACCEPTED).await

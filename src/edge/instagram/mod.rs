@@ -109,7 +109,7 @@ async fn take(
     let commands = decode(&body, call.span())?;
     let core = edge.core()?;
     let outcomes = core.router.submit_all(commands).await;
-    answer(&core, outcomes)
+    answer(&core, call, outcomes)
 }
 
 fn not_signed() -> Error {
@@ -118,7 +118,7 @@ fn not_signed() -> Error {
 }
 
 /// 200 when every update is durable; else what kept one from it, so that the call is sent again.
-fn answer(core: &Core, outcomes: Vec<Result<Outcome, Refusal>>) -> Result<HttpResponse, Error> {
+fn answer(core: &Core, call: &Call, outcomes: Vec<Result<Outcome, Refusal>>) -> Result<HttpResponse, Error> {
     let received = outcomes.len();
     let mut accepted: Vec<(EventId, Option<u64>)> = Vec::new();
     for outcome in outcomes {
@@ -128,6 +128,7 @@ fn answer(core: &Core, outcomes: Vec<Result<Outcome, Refusal>>) -> Result<HttpRe
             Err(refusal) => return Err(Error::from_refusal(refusal, |position| intake::event_id(core, position))),
         }
     }
+    call.note_events(accepted.iter().map(|(event_id, _)| *event_id));
     let duplicates = received - accepted.len();
     let body = Answer { status: "accepted", received, accepted: accepted.len(), duplicates };
     let mut response = answer::json(StatusCode::OK, &body);

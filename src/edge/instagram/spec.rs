@@ -12,7 +12,7 @@ is not so: Instagram sends it again then. What is not understood is kept as `mes
 const HEADERS: &[(&str, &str)] =
     &[("X-Event-Id", "The event's id, of a single update."), ("X-Entity-Sequence", "Its number in its conversation.")];
 
-/// The endpoint that takes updates in.
+/// The two endpoints of the contract.
 pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
     let data = |entry: &catalogue::Entry| serde_json::from_str::<Value>(entry.data).unwrap_or_default();
     let endpoint = Endpoint::post("Instagram", "/webhooks/instagram", "Take in updates of conversations")
@@ -32,5 +32,13 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
         .refuses(401, "invalid_signature", "X-Hub-Signature-256 is missing or not that of this body")
         .refuses(429, "rate_limited", "rate limit of 100 a minute is used up")
         .refuses_when_busy();
-    vec![endpoint]
+    let handshake = Endpoint::get("Instagram", "/webhooks/instagram", "Answer the handshake")
+        .about("Meta calls it when a subscription is made. The answer is the challenge alone, as text.")
+        .query("hub.mode", "Always subscribe.", "subscribe")
+        .query("hub.verify_token", "`verify_token` of `[sources.instagram]`.", "my-verify-token")
+        .query("hub.challenge", "What is given back.", "1158201444")
+        .answers_nothing(200, "The challenge.")
+        .refuses(403, "forbidden", "hub.mode, hub.verify_token or hub.challenge is missing or not valid")
+        .refuses(429, "rate_limited", "rate limit of 100 a minute is used up");
+    vec![handshake, endpoint]
 }
