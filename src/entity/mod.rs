@@ -1,4 +1,4 @@
-//! The entity: one actor for each ticket (and later each lead, conversation, …), which decides its events one after another.
+//! The entity: one actor for each ticket, lead, customer …, which decides its events one after another.
 //!
 //! ```text
 //!  Apply ──> stamp times ──> decide ──> apply to the state in memory ──> submit to the journal ──> next Apply
@@ -11,9 +11,14 @@
 
 mod command;
 pub mod conversation;
+pub mod customer;
 mod field;
+mod fingerprint;
 mod flight;
 pub mod generic;
+pub mod lead;
+pub mod pre_lead;
+pub mod sales;
 mod state;
 pub mod ticket;
 mod verdict;

@@ -5,7 +5,7 @@
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::verdict::{Acceptance, Context, Limits, Rejection, Verdict};
-use super::{conversation, generic, ticket};
+use super::{conversation, customer, generic, lead, pre_lead, ticket};
 use crate::event::Kind;
 
 /// The format of the snapshots written; others are refused.
@@ -118,13 +118,16 @@ macro_rules! kinds {
 kinds! {
     /// Of a support ticket.
     Ticket(ticket) = Kind::Ticket,
+    /// Of a pre-lead.
+    PreLead(pre_lead) = Kind::PreLead,
+    /// Of a lead.
+    Lead(lead) = Kind::Lead,
+    /// Of a customer.
+    Customer(customer) = Kind::Customer,
     /// Of a conversation.
     Conversation(conversation) = Kind::Conversation,
     /// Of whatever has fields of which the last writer wins.
-    Generic(generic) = Kind::PreLead
-        | Kind::Lead
-        | Kind::Customer
-        | Kind::C2sLead
+    Generic(generic) = Kind::C2sLead
         | Kind::Organisation
         | Kind::Person
         | Kind::Task

@@ -15,9 +15,10 @@ use std::sync::Arc;
 use super::Action;
 use super::author::Author;
 use super::change::{Change, Effect, Item};
-use super::kept::{Fingerprint, Keyed};
+use super::kept::Keyed;
 use super::state::{Assignee, Attachment, Breach, Message, Rating, State, TAGS_MAX};
 use crate::entity::field::Micros;
+use crate::entity::fingerprint::Fingerprint;
 use crate::entity::verdict::{Acceptance, Context, Limits, Rejection, Verdict as Said};
 use crate::event::{Failure, Timestamp};
 

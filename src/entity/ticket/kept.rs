@@ -8,7 +8,8 @@
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+
+use crate::entity::fingerprint::{Fingerprint, packed};
 
 /// How many fingerprints are remembered for each item that is kept: at 8 bytes each they cost less than the items do.
 const FINGERPRINTS_PER_ITEM: usize = 8;
@@ -16,20 +17,6 @@ const FINGERPRINTS_PER_ITEM: usize = 8;
 /// An item with an identity within its collection.
 pub(super) trait Keyed {
     fn fingerprint(&self) -> Fingerprint;
-}
-
-/// What is left of an item that was pushed out: the first 8 bytes of the SHA-256 of its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fingerprint(u64);
-
-impl Fingerprint {
-    /// The fingerprint of a key that is the concatenation of `parts`.
-    pub(super) fn of(parts: &[&[u8]]) -> Self {
-        let mut hash = Sha256::new();
-        parts.iter().for_each(|part| hash.update(part));
-        let hash = hash.finalize();
-        Self(u64::from_be_bytes(*hash.first_chunk().expect("SHA-256 has 32 bytes")))
-    }
 }
 
 /// Items in the order in which they came, bounded.
@@ -81,31 +68,5 @@ impl<T: Keyed> Kept<T> {
         self.forgotten.extend(self.items.drain(..surplus).map(|item| item.fingerprint()));
         let surplus = self.forgotten.len().saturating_sub(keep.saturating_mul(FINGERPRINTS_PER_ITEM));
         self.forgotten.drain(..surplus);
-    }
-}
-
-/// Fingerprints in one base64 string of 8 big-endian bytes each: half of what they take as JSON numbers.
-mod packed {
-    use std::collections::VecDeque;
-
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD_NO_PAD;
-    use serde::de::Error as _;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use super::Fingerprint;
-
-    pub(super) fn serialize<S: Serializer>(list: &VecDeque<Fingerprint>, serializer: S) -> Result<S::Ok, S::Error> {
-        let bytes: Vec<u8> = list.iter().flat_map(|fingerprint| fingerprint.0.to_be_bytes()).collect();
-        serializer.serialize_str(&STANDARD_NO_PAD.encode(bytes))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<VecDeque<Fingerprint>, D::Error> {
-        let bytes = STANDARD_NO_PAD.decode(String::deserialize(deserializer)?).map_err(D::Error::custom)?;
-        let (chunks, rest) = bytes.as_chunks::<8>();
-        if !rest.is_empty() {
-            return Err(D::Error::custom("expected fingerprints of 8 bytes"));
-        }
-        Ok(chunks.iter().map(|bytes| Fingerprint(u64::from_be_bytes(*bytes))).collect())
     }
 }

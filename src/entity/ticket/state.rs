@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::author::Author;
-use super::kept::{Fingerprint, Kept, Keyed};
+use super::kept::{Kept, Keyed};
 use crate::entity::field::{Field, Micros};
+use crate::entity::fingerprint::Fingerprint;
 use crate::event::Timestamp;
 
 /// The most tags a ticket holds; far more than a person can use, few enough to be written out with each change of them.

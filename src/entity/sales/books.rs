@@ -1,0 +1,295 @@
+//! What a customer ordered and paid: counts, and totals for each currency, with each order and payment counted once.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::{Map, Value as Json, json};
+
+use super::decimal::Decimal;
+use crate::entity::field::Micros;
+use crate::entity::fingerprint::{Fingerprint, packed};
+use crate::entity::verdict::Rejection;
+use crate::event::Timestamp;
+
+/// How many orders, and how many payments, of one customer are told from new ones: at 8 bytes each they fit in little
+/// memory, and no sender repeats one after so many others.
+const REMEMBERED_MAX: usize = 10_000;
+/// More currencies than there are in the world.
+const CURRENCIES_MAX: usize = 200;
+
+/// A currency by its three letters, in upper case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Currency([u8; 3]);
+
+impl Currency {
+    /// What ISO 4217 has for a transaction without a currency.
+    pub const UNKNOWN: Self = Self(*b"XXX");
+
+    /// The currency `code`, such as `EUR` or `eur`; `None` if that is not three letters of ASCII.
+    #[must_use]
+    pub fn parse(code: &str) -> Option<Self> {
+        let letters: [u8; 3] = code.as_bytes().try_into().ok()?;
+        letters.iter().all(u8::is_ascii_alphabetic).then(|| Self(letters.map(|letter| letter.to_ascii_uppercase())))
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|letter| write!(f, "{}", char::from(*letter)))
+    }
+}
+
+impl Serialize for Currency {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Currency {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let code = String::deserialize(deserializer)?;
+        Self::parse(&code).ok_or_else(|| de::Error::custom("expected the three letters of a currency"))
+    }
+}
+
+/// One order or payment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its id in the sender's system.
+    pub id: Arc<str>,
+    /// How much it is.
+    pub amount: Decimal,
+    /// Of what.
+    pub currency: Currency,
+}
+
+/// What an order or a payment did to its book.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::entity) struct Posting {
+    pub(in crate::entity) entry: Entry,
+    at: Micros,
+    /// The new total in its currency.
+    total: Decimal,
+    /// It is older than the last one.
+    #[serde(default)]
+    pub(in crate::entity) late: bool,
+}
+
+/// All orders, or all payments, of one customer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Book {
+    count: u64,
+    totals: BTreeMap<Currency, Decimal>,
+    last: Option<(Micros, Entry)>,
+    /// The ids of the newest [`REMEMBERED_MAX`].
+    #[serde(with = "packed")]
+    remembered: VecDeque<Fingerprint>,
+}
+
+impl Book {
+    fn has(&self, id: &str) -> bool {
+        self.remembered.contains(&fingerprint(id))
+    }
+
+    fn total(&self, currency: Currency) -> Decimal {
+        self.totals.get(&currency).copied().unwrap_or_default()
+    }
+
+    fn post(&self, entry: &Entry, at: Micros) -> Option<Posting> {
+        let total = match self.totals.get(&entry.currency) {
+            Some(total) => total.checked_add(entry.amount)?,
+            None => entry.amount,
+        };
+        let late = self.last.as_ref().is_some_and(|(last, _)| at < *last);
+        Some(Posting { entry: entry.clone(), at, total, late })
+    }
+
+    fn apply(&mut self, posting: &Posting) {
+        let Posting { entry, at, total, late } = posting;
+        self.count += 1;
+        self.totals.insert(entry.currency, *total);
+        if !late {
+            self.last = Some((*at, entry.clone()));
+        }
+        self.remembered.push_back(fingerprint(&entry.id));
+        let surplus = self.remembered.len().saturating_sub(REMEMBERED_MAX);
+        self.remembered.drain(..surplus);
+    }
+
+    fn last_to_json(&self, id_name: &'static str) -> Json {
+        self.last.as_ref().map_or(Json::Null, |(at, Entry { id, amount, currency })| {
+            json!({ id_name: id, "amount": amount, "currency": currency, "at": Timestamp::from(*at) })
+        })
+    }
+}
+
+/// Orders and payments.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(in crate::entity) struct Books {
+    orders: Book,
+    payments: Book,
+}
+
+impl Books {
+    pub(in crate::entity) fn has_order(&self, id: &str) -> bool {
+        self.orders.has(id)
+    }
+
+    pub(in crate::entity) fn has_payment(&self, id: &str) -> bool {
+        self.payments.has(id)
+    }
+
+    /// What a new order does.
+    ///
+    /// # Errors
+    /// [`Rejection`] when a total would have too many digits, or there are too many currencies.
+    pub(in crate::entity) fn post_order(&self, entry: &Entry, at: Micros) -> Result<Posting, Rejection> {
+        let posting = self.orders.post(entry, at).ok_or_else(too_large)?;
+        self.check(entry.currency, posting.total, self.payments.total(entry.currency))?;
+        Ok(posting)
+    }
+
+    /// What a new payment does.
+    ///
+    /// # Errors
+    /// As for an order.
+    pub(in crate::entity) fn post_payment(&self, entry: &Entry, at: Micros) -> Result<Posting, Rejection> {
+        let posting = self.payments.post(entry, at).ok_or_else(too_large)?;
+        self.check(entry.currency, self.orders.total(entry.currency), posting.total)?;
+        Ok(posting)
+    }
+
+    fn check(&self, currency: Currency, ordered: Decimal, paid: Decimal) -> Result<(), Rejection> {
+        ordered.checked_sub(paid).ok_or_else(too_large)?;
+        let totals = [&self.orders.totals, &self.payments.totals];
+        let is_full = totals.iter().any(|totals| totals.len() >= CURRENCIES_MAX && !totals.contains_key(&currency));
+        if is_full {
+            let problem = format!("a customer has at most {CURRENCIES_MAX} currencies");
+            return Err(Rejection::conflict("too_many_currencies", problem));
+        }
+        Ok(())
+    }
+
+    pub(in crate::entity) fn apply_order(&mut self, posting: &Posting) {
+        self.orders.apply(posting);
+    }
+
+    pub(in crate::entity) fn apply_payment(&mut self, posting: &Posting) {
+        self.payments.apply(posting);
+    }
+
+    /// Adds the books as the API shows them to `shown`; a balance below zero means that more was paid than ordered.
+    pub(in crate::entity) fn show(&self, shown: &mut Map<String, Json>) {
+        let Self { orders, payments } = self;
+        let currencies = orders.totals.keys().chain(payments.totals.keys());
+        let balance: BTreeMap<_, _> = currencies
+            .map(|currency| (currency, orders.total(*currency).checked_sub(payments.total(*currency))))
+            .collect();
+        let members = [
+            ("order_count", json!(orders.count)),
+            ("order_total", json!(orders.totals)),
+            ("last_order_at", json!(orders.last.as_ref().map(|(at, _)| Timestamp::from(*at)))),
+            ("payment_count", json!(payments.count)),
+            ("paid_total", json!(payments.totals)),
+            ("last_payment_at", json!(payments.last.as_ref().map(|(at, _)| Timestamp::from(*at)))),
+            ("last_payment", payments.last_to_json("payment_id")),
+            ("balance", json!(balance)),
+        ];
+        shown.extend(members.map(|(name, value)| (name.to_owned(), value)));
+    }
+}
+
+fn fingerprint(id: &str) -> Fingerprint {
+    Fingerprint::of(&[id.as_bytes()])
+}
+
+fn too_large() -> Rejection {
+    Rejection::conflict("total_too_large", "the customer's total would have too many digits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(id: &str, amount: &str, currency: &str) -> Entry {
+        let (amount, currency) = (Decimal::parse(amount), Currency::parse(currency));
+        Entry { id: id.into(), amount: amount.expect("a number"), currency: currency.expect("three letters") }
+    }
+
+    fn at(micros: i64) -> Micros {
+        Timestamp::from_micros(micros).into()
+    }
+
+    fn shown(books: &Books) -> Map<String, Json> {
+        let mut shown = Map::new();
+        books.show(&mut shown);
+        shown
+    }
+
+    #[test]
+    fn totals_and_balances_are_kept_for_each_currency() {
+        let mut books = Books::default();
+        for (id, amount, currency) in [("1", "100.10", "EUR"), ("2", "0.20", "eur"), ("3", "5", "USD")] {
+            books.apply_order(&books.post_order(&entry(id, amount, currency), at(1)).expect("small"));
+        }
+        books.apply_payment(&books.post_payment(&entry("p", "120", "EUR"), at(2)).expect("small"));
+        let shown = shown(&books);
+        assert_eq!(shown["order_total"], json!({"EUR": "100.30", "USD": "5"}));
+        assert_eq!(shown["balance"], json!({"EUR": "-19.70", "USD": "5"}));
+        assert_eq!((&shown["order_count"], &shown["payment_count"]), (&json!(3), &json!(1)));
+    }
+
+    #[test]
+    fn an_older_order_counts_and_is_not_the_last() {
+        let mut books = Books::default();
+        books.apply_order(&books.post_order(&entry("1", "1", "EUR"), at(2_000_000)).expect("small"));
+        let posting = books.post_order(&entry("2", "1", "EUR"), at(1_000_000)).expect("small");
+        assert!(posting.late);
+        books.apply_order(&posting);
+        let shown = shown(&books);
+        assert_eq!((&shown["order_count"], &shown["last_order_at"]), (&json!(2), &json!("1970-01-01T00:00:02.000Z")));
+    }
+
+    #[test]
+    fn only_so_many_ids_are_remembered() {
+        let mut book = Book::default();
+        for id in 0..=REMEMBERED_MAX {
+            let posting = book.post(&entry(&id.to_string(), "0", "EUR"), at(1)).expect("small");
+            book.apply(&posting);
+        }
+        assert!(!book.has("0") && book.has("1") && book.has(&REMEMBERED_MAX.to_string()));
+        assert_eq!(book.remembered.len(), REMEMBERED_MAX);
+    }
+
+    #[test]
+    fn a_total_that_cannot_be_counted_is_refused() {
+        let most = entry("1", "999999999999999999.999999999999999999", "EUR");
+        let mut books = Books::default();
+        let refused = (0..1_000).find_map(|_| match books.post_order(&most, at(1)) {
+            Ok(posting) => {
+                books.apply_order(&posting);
+                None
+            }
+            Err(rejection) => Some(rejection),
+        });
+        assert_eq!(refused.expect("the digits end").code, "total_too_large");
+        assert!(!shown(&books)["balance"]["EUR"].is_null());
+    }
+
+    #[test]
+    fn a_customer_has_so_many_currencies() {
+        let letters = || (b'A'..=b'Z').map(char::from);
+        let all: Vec<String> = letters().flat_map(|a| letters().map(move |b| format!("X{a}{b}"))).collect();
+        let mut books = Books::default();
+        for code in &all[..CURRENCIES_MAX] {
+            books.apply_order(&books.post_order(&entry(code, "1", code), at(1)).expect("there is room"));
+        }
+        let refused = books.post_order(&entry("o", "1", &all[CURRENCIES_MAX]), at(1)).expect_err("no room");
+        assert_eq!(refused.code, "too_many_currencies");
+        assert!(books.post_order(&entry("o", "1", &all[0]), at(1)).is_ok());
+    }
+}

@@ -1,0 +1,326 @@
+//! The plain fields of what is sold to whom: of each the newest value counts, by the events' own times.
+//!
+//! ```text
+//! 10:00 {"city": "Lyon", "notes": "…"}       09:00 {"city": "Paris", "phone": "…"} (late for `city` only)
+//!       └────────> city: Lyon, notes: …, phone: … <────────┘
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, json};
+
+use super::decimal::Decimal;
+use crate::entity::field::{Field, Micros};
+
+/// Makes the list of all fields, each with its name on the wire and in the store.
+macro_rules! members {
+    ($($variant:ident = $name:literal,)+) => {
+        /// A field by its name on the wire.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[expect(missing_docs, reason = "the names are those of the wire")]
+        pub enum Member {
+            $(#[serde(rename = $name)] $variant,)+
+        }
+
+        impl Member {
+            /// Its name on the wire.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            /// Its place in an event.
+            #[must_use]
+            pub const fn path(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!("data.", $name),)+
+                }
+            }
+        }
+    };
+}
+
+members! {
+    FirstName = "first_name",
+    LastName = "last_name",
+    Email = "email",
+    Phone = "phone",
+    CompanyName = "company_name",
+    CompanySize = "company_size",
+    Designation = "designation",
+    Source = "source",
+    ProductInterest = "product_interest",
+    Requirements = "requirements",
+    City = "city",
+    State = "state",
+    Country = "country",
+    AddressLine1 = "address_line1",
+    AddressLine2 = "address_line2",
+    ZipCode = "zip_code",
+    Notes = "notes",
+    LeadStatus = "lead_status",
+    IndustryId = "industry_id",
+    RegionId = "region_id",
+    OfficeTimings = "office_timings",
+    Timezone = "timezone",
+    Priority = "priority",
+    AssignedTo = "assigned_to",
+    ExpectedValue = "expected_value",
+    ProfileType = "profile_type",
+    Company = "company",
+    Industry = "industry",
+    BestTimeCall = "best_time_call",
+    Mode = "mode",
+    ContactName = "contact_name",
+    NeedType = "need_type",
+    CurrentSolution = "current_solution",
+    PainPoint = "pain_point",
+    Budget = "budget",
+    DecisionTimeline = "decision_timeline",
+    DecisionMaker = "decision_maker",
+    CompetitorInfo = "competitor_info",
+    CreditLimit = "credit_limit",
+    PaymentTerms = "payment_terms",
+}
+
+/// The fields of a pre-lead.
+pub const PRE_LEAD: [Member; 20] = [
+    Member::FirstName,
+    Member::LastName,
+    Member::Email,
+    Member::Phone,
+    Member::CompanyName,
+    Member::Source,
+    Member::ProductInterest,
+    Member::Requirements,
+    Member::City,
+    Member::State,
+    Member::Country,
+    Member::AddressLine1,
+    Member::AddressLine2,
+    Member::ZipCode,
+    Member::Notes,
+    Member::LeadStatus,
+    Member::IndustryId,
+    Member::RegionId,
+    Member::OfficeTimings,
+    Member::Timezone,
+];
+
+/// The fields of a lead: those of a pre-lead and what is found out about it.
+pub const LEAD: [Member; 25] = [
+    Member::FirstName,
+    Member::LastName,
+    Member::Email,
+    Member::Phone,
+    Member::CompanyName,
+    Member::CompanySize,
+    Member::Designation,
+    Member::Source,
+    Member::ProductInterest,
+    Member::Requirements,
+    Member::City,
+    Member::State,
+    Member::Country,
+    Member::AddressLine1,
+    Member::AddressLine2,
+    Member::ZipCode,
+    Member::Notes,
+    Member::LeadStatus,
+    Member::IndustryId,
+    Member::RegionId,
+    Member::OfficeTimings,
+    Member::Timezone,
+    Member::Priority,
+    Member::AssignedTo,
+    Member::ExpectedValue,
+];
+
+/// What the conversion of a pre-lead says of the lead.
+pub const LEAD_TERMS: [Member; 4] = [Member::Priority, Member::AssignedTo, Member::ExpectedValue, Member::Notes];
+
+/// The fields of a lead's qualified profile.
+pub const PROFILE: [Member; 18] = [
+    Member::ProfileType,
+    Member::Company,
+    Member::Industry,
+    Member::BestTimeCall,
+    Member::Timezone,
+    Member::Mode,
+    Member::ContactName,
+    Member::Designation,
+    Member::Phone,
+    Member::Email,
+    Member::NeedType,
+    Member::CurrentSolution,
+    Member::PainPoint,
+    Member::Budget,
+    Member::DecisionTimeline,
+    Member::DecisionMaker,
+    Member::CompetitorInfo,
+    Member::Notes,
+];
+
+/// The fields of a customer: who the lead was, and the terms.
+pub const CUSTOMER: [Member; 15] = [
+    Member::FirstName,
+    Member::LastName,
+    Member::Email,
+    Member::Phone,
+    Member::CompanyName,
+    Member::Designation,
+    Member::City,
+    Member::State,
+    Member::Country,
+    Member::AddressLine1,
+    Member::AddressLine2,
+    Member::ZipCode,
+    Member::CreditLimit,
+    Member::PaymentTerms,
+    Member::Notes,
+];
+
+/// What the conversion of a lead says of the customer.
+pub const CUSTOMER_TERMS: [Member; 3] = [Member::CreditLimit, Member::PaymentTerms, Member::Notes];
+
+/// The value of a field.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Value {
+    /// Words.
+    Text(Arc<str>),
+    /// The number of something in the sender's system.
+    Number(u64),
+    /// An amount.
+    Money(Decimal),
+}
+
+/// The fields that an event gives.
+pub type Given = BTreeMap<Member, Value>;
+
+impl Value {
+    /// As a state shows it: an amount is a string, since many a reader makes a binary fraction of a number.
+    fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Text(text) => json!(text),
+            Self::Number(number) => json!(number),
+            Self::Money(amount) => json!(amount),
+        }
+    }
+
+    /// As an event has it: an amount is a number with its digits.
+    fn to_wire(&self) -> Box<RawValue> {
+        match self {
+            Self::Text(text) => to_raw_value(text),
+            Self::Number(number) => to_raw_value(number),
+            Self::Money(amount) => RawValue::from_string(amount.to_string()),
+        }
+        .expect("texts and decimal numbers have a JSON text")
+    }
+}
+
+/// Fields, each with the time of the event that gave its value.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(in crate::entity) struct Fields(BTreeMap<Member, Field<Value>>);
+
+/// Which fields of an event take effect; the others are older than what is there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::entity) struct Edit {
+    pub(in crate::entity) at: Micros,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(in crate::entity) set: Given,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::entity) late: Vec<Member>,
+}
+
+impl Fields {
+    /// The words in a field.
+    pub(in crate::entity) fn text(&self, member: Member) -> Option<&Arc<str>> {
+        match self.0.get(&member).map(|field| &field.value) {
+            Some(Value::Text(text)) => Some(text),
+            Some(Value::Number(_) | Value::Money(_)) | None => None,
+        }
+    }
+
+    /// What of `given` takes effect when it is of the moment `at`.
+    pub(in crate::entity) fn judge(&self, given: &Given, at: Micros) -> Edit {
+        let is_late = |member: &Member| self.0.get(member).is_some_and(|field| field.is_late(at));
+        let (late, set): (Given, Given) =
+            given.iter().map(|(member, value)| (*member, value.clone())).partition(|(member, _)| is_late(member));
+        Edit { at, set, late: late.into_keys().collect() }
+    }
+
+    /// Makes `edit` part of the fields.
+    pub(in crate::entity) fn apply(&mut self, edit: &Edit) {
+        for (member, value) in &edit.set {
+            self.0.insert(*member, Field::given(value.clone(), edit.at));
+        }
+    }
+
+    /// Those of `members` that have a value, with their times.
+    pub(in crate::entity) fn only(&self, members: &[Member]) -> Self {
+        let known = members.iter().filter_map(|member| Some((*member, self.0.get(member)?.clone())));
+        Self(known.collect())
+    }
+
+    /// Each of `members` as a state shows it, null where there is nothing.
+    pub(in crate::entity) fn to_json(&self, members: &[Member]) -> Map<String, serde_json::Value> {
+        let shown = |member: &Member| self.0.get(member).map(|field| field.value.to_json()).unwrap_or_default();
+        members.iter().map(|member| (member.as_str().to_owned(), shown(member))).collect()
+    }
+
+    /// The fields as an event has them.
+    pub(in crate::entity) fn to_wire(&self) -> BTreeMap<&'static str, Box<RawValue>> {
+        self.0.iter().map(|(member, field)| (member.as_str(), field.value.to_wire())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Timestamp;
+
+    fn at(micros: i64) -> Micros {
+        Timestamp::from_micros(micros).into()
+    }
+
+    fn given(city: &str, notes: Option<&str>) -> Given {
+        let notes = notes.map(|notes| (Member::Notes, Value::Text(notes.into())));
+        notes.into_iter().chain([(Member::City, Value::Text(city.into()))]).collect()
+    }
+
+    #[test]
+    fn each_field_is_late_by_itself() {
+        let mut fields = Fields::default();
+        fields.apply(&fields.judge(&given("Lyon", None), at(10)));
+        let edit = fields.judge(&given("Paris", Some("new")), at(9));
+        assert_eq!(edit.late, [Member::City]);
+        fields.apply(&edit);
+        assert_eq!(
+            serde_json::Value::Object(fields.to_json(&[Member::City, Member::Notes, Member::Phone])),
+            json!({"city": "Lyon", "notes": "new", "phone": null}),
+        );
+        assert!(fields.judge(&given("Nice", None), at(10)).late.is_empty(), "an equal time is not late");
+    }
+
+    #[test]
+    fn an_amount_is_a_string_in_a_state_and_a_number_in_an_event() {
+        let money = Value::Money(Decimal::parse("50000.00").expect("a number"));
+        let mut fields = Fields::default();
+        fields.apply(&fields.judge(&Given::from([(Member::Budget, money)]), at(1)));
+        assert_eq!(fields.to_json(&[Member::Budget])["budget"], "50000.00");
+        assert_eq!(fields.to_wire()["budget"].get(), "50000.00");
+    }
+
+    #[test]
+    fn a_lead_has_every_field_of_a_pre_lead() {
+        assert!(PRE_LEAD.iter().all(|member| LEAD.contains(member)));
+        assert!(CUSTOMER_TERMS.iter().all(|member| CUSTOMER.contains(member)));
+    }
+}

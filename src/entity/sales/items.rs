@@ -1,0 +1,160 @@
+//! The people, notes and steps that are added to a pre-lead or a lead one by one, of which the newest are kept.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::entity::field::{Field, Micros};
+use crate::event::Timestamp;
+
+/// A person to talk to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the members are those of the wire format, under their names")]
+pub struct Contact {
+    pub first_name: Arc<str>,
+    pub last_name: Option<Arc<str>>,
+    pub email: Option<Arc<str>>,
+    pub phone: Option<Arc<str>>,
+    pub designation: Option<Arc<str>>,
+    pub department: Option<Arc<str>>,
+}
+
+/// A note.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the members are those of the wire format, under their names")]
+pub struct Memo {
+    pub title: Option<Arc<str>>,
+    pub content: Arc<str>,
+    pub memo_type: Arc<str>,
+}
+
+/// Something done or to be done: a call, a meeting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the members are those of the wire format, under their names")]
+pub struct Activity {
+    pub activity_type: Arc<str>,
+    pub title: Arc<str>,
+    pub description: Option<Arc<str>>,
+    #[serde(default, with = "micros", skip_serializing_if = "Option::is_none")]
+    pub scheduled_at: Option<Timestamp>,
+    #[serde(default, with = "micros", skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Timestamp>,
+    pub outcome: Option<Arc<str>>,
+}
+
+/// An item with the id that the node gave it and the own time of its event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::entity) struct Numbered<T> {
+    pub(in crate::entity) id: u64,
+    pub(in crate::entity) at: Micros,
+    pub(in crate::entity) item: T,
+}
+
+/// Items in the order in which they came, the newest ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(in crate::entity) struct Newest<T>(VecDeque<T>);
+
+impl<T> Default for Newest<T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<T> Newest<T> {
+    /// Adds `item` and drops the oldest ones beyond `keep`.
+    pub(in crate::entity) fn push(&mut self, item: T, keep: usize) {
+        self.insert(self.0.len(), item, keep);
+    }
+
+    /// Adds `item` behind those for which `is_before`, which are the first ones, and drops the first ones beyond `keep`.
+    pub(in crate::entity) fn push_sorted(&mut self, item: T, keep: usize, is_before: impl Fn(&T) -> bool) {
+        let place = self.0.partition_point(is_before);
+        self.insert(place, item, keep);
+    }
+
+    fn insert(&mut self, place: usize, item: T, keep: usize) {
+        self.0.insert(place, item);
+        let surplus = self.0.len().saturating_sub(keep);
+        self.0.drain(..surplus);
+    }
+
+    pub(in crate::entity) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
+}
+
+/// Contacts, at most one of which is the primary one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(in crate::entity) struct Contacts {
+    pub(in crate::entity) list: Newest<Numbered<Contact>>,
+    /// Whose `contact_id` it is; kept when newer contacts push that one out, so that an older event cannot take its place.
+    pub(in crate::entity) primary: Field<Option<u64>>,
+}
+
+impl Contacts {
+    /// The contacts as the API shows them.
+    pub(in crate::entity) fn to_json(&self) -> Vec<Value> {
+        self.list.iter().map(|contact| self.shown(contact)).collect()
+    }
+
+    fn shown(&self, Numbered { id, at: _, item }: &Numbered<Contact>) -> Value {
+        json!({
+            "contact_id": id,
+            "first_name": item.first_name,
+            "last_name": item.last_name,
+            "email": item.email,
+            "phone": item.phone,
+            "designation": item.designation,
+            "department": item.department,
+            "is_primary": self.primary.value == Some(*id),
+        })
+    }
+}
+
+impl Numbered<Memo> {
+    pub(in crate::entity) fn to_json(&self) -> Value {
+        let Self { id, at, item } = self;
+        json!({
+            "memo_id": id,
+            "title": item.title,
+            "content": item.content,
+            "memo_type": item.memo_type,
+            "at": Timestamp::from(*at),
+        })
+    }
+}
+
+impl Numbered<Activity> {
+    pub(in crate::entity) fn to_json(&self) -> Value {
+        let Self { id, at, item } = self;
+        json!({
+            "activity_id": id,
+            "activity_type": item.activity_type,
+            "title": item.title,
+            "description": item.description,
+            "scheduled_at": item.scheduled_at,
+            "completed_at": item.completed_at,
+            "outcome": item.outcome,
+            "at": Timestamp::from(*at),
+        })
+    }
+}
+
+/// A time as states store it.
+mod micros {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Micros, Timestamp};
+
+    pub(super) fn serialize<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+        time.map(Micros::from).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+        Ok(Option::<Micros>::deserialize(deserializer)?.map(Timestamp::from))
+    }
+}

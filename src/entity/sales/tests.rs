@@ -1,0 +1,255 @@
+//! The rules of pre-leads, leads and customers, one by one.
+
+use serde_json::{Value as Json, json};
+
+use super::{Contact, Currency, Decimal, Entry, Given, Member, Memo, Value};
+use crate::entity::state::State;
+use crate::entity::state::tests::{ask, take};
+use crate::entity::verdict::{Acceptance, Context, Draw, Ids, Limits, Rejection, Verdict};
+use crate::entity::{Action, Change, customer, lead, pre_lead, sales, state};
+use crate::event::{EntityKey, Kind, Name, Timestamp};
+
+fn given(fields: &[(Member, &str)]) -> Given {
+    fields.iter().map(|(member, text)| (*member, Value::Text((*text).into()))).collect()
+}
+
+fn pre_lead(action: sales::Action) -> Action {
+    Action::PreLead(pre_lead::Action::Prospect(action))
+}
+
+fn lead(action: sales::Action) -> Action {
+    Action::Lead(lead::Action::Prospect(action))
+}
+
+fn update(fields: &[(Member, &str)]) -> sales::Action {
+    sales::Action::Update { fields: given(fields), who: "crm".into() }
+}
+
+fn status(status: &str) -> sales::Action {
+    sales::Action::ChangeStatus { lead_status: status.into(), remarks: Some("because".into()), who: "crm".into() }
+}
+
+fn contact(name: &str, is_primary: bool) -> sales::Action {
+    let contact = Contact {
+        first_name: name.into(),
+        last_name: None,
+        email: None,
+        phone: None,
+        designation: None,
+        department: None,
+    };
+    sales::Action::AddContact { contact, is_primary }
+}
+
+fn memo(content: &str) -> sales::Action {
+    sales::Action::AddMemo { memo: Memo { title: None, content: content.into(), memo_type: "call".into() } }
+}
+
+fn discard() -> Action {
+    let (reason, loss_reason) = (Some("gone".into()), Some("price".into()));
+    Action::Lead(lead::Action::Discard { reason, loss_reason, who: "crm".into() })
+}
+
+fn convert_pre_lead(fields: Given) -> Action {
+    Action::PreLead(pre_lead::Action::Convert { fields, who: "crm".into() })
+}
+
+fn convert_lead() -> Action {
+    let limit = Value::Money(Decimal::parse("100000.00").expect("a number"));
+    let fields = Given::from([(Member::CreditLimit, limit)]);
+    Action::Lead(lead::Action::Convert { customer_code: "C-1".into(), fields })
+}
+
+fn refused(state: &State, action: &Action) -> Rejection {
+    ask(state, 99, action).expect_err("refused")
+}
+
+fn answer(state: &mut State, at: i64, action: &Action) -> Json {
+    take(state, at, action).answer.expect("an answer")
+}
+
+/// Like [`take`], with ids above `highest`.
+fn take_after(highest: u64, state: &mut State, at: i64, action: &Action) -> Acceptance<Change> {
+    let (at, limits, ids) = (Timestamp::from_micros(at), Limits { items_max: 3 }, Ids::after(highest));
+    let context = Context {
+        key: &EntityKey::numbered(Kind::PreLead, 7),
+        source: Name::from_static("test"),
+        at,
+        received_at: at,
+        code_is_free: true,
+        limits,
+        draw: Draw::new(&ids),
+    };
+    let Ok(Verdict::Accept(accepted)) = state.decide(action, &context) else { panic!("accepted") };
+    state.apply(&accepted.change, limits);
+    accepted
+}
+
+#[test]
+fn a_status_is_answered_with_the_one_before_and_enters_the_history() {
+    let mut state = State::new(Kind::Lead);
+    let said = answer(&mut state, 1_000, &lead(status("qualified")));
+    assert_eq!(said, json!({"lead_id": 7, "old_status": "new", "new_status": "qualified"}));
+    take(&mut state, 2_000, &lead(update(&[(Member::LeadStatus, "won")])));
+    let shown = state.to_json();
+    assert_eq!(shown["lead_status"], "won");
+    let entry = |status, remarks: Json, at| json!({"status": status, "remarks": remarks, "at": at, "who": "crm"});
+    let history = json!([
+        entry("qualified", json!("because"), "1970-01-01T00:00:00.001Z"),
+        entry("won", Json::Null, "1970-01-01T00:00:00.002Z"),
+    ]);
+    assert_eq!(shown["status_history"], history);
+}
+
+#[test]
+fn a_late_status_stands_in_the_history_where_it_belongs_and_changes_nothing() {
+    let mut state = State::new(Kind::Lead);
+    take(&mut state, 5_000, &lead(status("won")));
+    assert!(take(&mut state, 4_000, &lead(status("contacted"))).late);
+    let shown = state.to_json();
+    assert_eq!(shown["lead_status"], "won");
+    let order: Vec<_> = shown["status_history"].as_array().expect("a list").iter().map(|e| &e["status"]).collect();
+    assert_eq!(order, ["contacted", "won"]);
+}
+
+#[test]
+fn a_new_primary_contact_takes_over_unless_it_is_older() {
+    let mut state = State::new(Kind::PreLead);
+    let primary = |state: &State| {
+        let contacts = state.to_json()["contacts"].as_array().expect("a list").clone();
+        contacts.iter().filter(|c| c["is_primary"] == true).map(|c| c["first_name"].clone()).collect::<Vec<_>>()
+    };
+    // Each question draws its ids anew in these tests, so a test in which ids meet draws them itself.
+    let mut next = 0;
+    let mut add = |state: &mut State, at, name, is_primary| {
+        next += 1;
+        let accepted = take_after(next, state, at, &pre_lead(contact(name, is_primary)));
+        accepted.late
+    };
+    assert!(!add(&mut state, 5, "Ada", true));
+    assert!(!add(&mut state, 6, "Ben", false));
+    assert_eq!(primary(&state), ["Ada"]);
+    assert!(!add(&mut state, 7, "Cat", true));
+    assert_eq!(primary(&state), ["Cat"]);
+    assert!(add(&mut state, 6, "Dan", true), "older than the one that is");
+    assert_eq!(primary(&state), ["Cat"]);
+    assert_eq!(state.to_json()["contacts"].as_array().map(Vec::len), Some(3), "the newest three are kept");
+}
+
+#[test]
+fn a_converted_pre_lead_becomes_a_lead_with_all_it_had() {
+    let mut state = State::new(Kind::PreLead);
+    let fields = given(&[(Member::FirstName, "John"), (Member::Notes, "old"), (Member::LeadStatus, "qualified")]);
+    take(&mut state, 1, &pre_lead(sales::Action::Create { fields }));
+    take(&mut state, 2, &pre_lead(contact("Jane", true)));
+    take(&mut state, 3, &pre_lead(memo("called")));
+    let value = Value::Money(Decimal::parse("50000.00").expect("a number"));
+    let terms = [(Member::ExpectedValue, value), (Member::Notes, Value::Text("new".into()))];
+    let accepted = take(&mut state, 4, &convert_pre_lead(Given::from(terms)));
+    let lead_id = accepted.answer.as_ref().expect("an answer")["lead_id"].as_u64().expect("a number");
+    let [birth] = &accepted.births[..] else { panic!("one birth") };
+    assert_eq!((birth.key.kind(), birth.key.id()), (Kind::Lead, lead_id.to_string().as_str()));
+    let payload = String::from_utf8(birth.payload.to_vec()).expect("text");
+    assert!(payload.contains(r#""expected_value":50000.00"#), "{payload}");
+    let mut born = State::new(Kind::Lead);
+    born.apply(&birth.change, Limits { items_max: 3 });
+    let shown = born.to_json();
+    let expected = [
+        ("first_name", json!("John")),
+        ("notes", json!("new")),
+        ("expected_value", json!("50000.00")),
+        ("lead_status", json!("qualified")),
+        ("pre_lead_id", json!(7)),
+        ("status_history", json!([])),
+    ];
+    for (name, value) in expected {
+        assert_eq!(shown[name], value, "{name}");
+    }
+    assert_eq!(shown["contacts"], state.to_json()["contacts"]);
+    assert_eq!(shown["memos"], state.to_json()["memos"]);
+    assert_eq!(state.to_json()["lead_status"], "converted");
+    let again = refused(&state, &convert_pre_lead(Given::new()));
+    assert_eq!((again.status, again.code, again.member), (409, "already_converted", Some(("lead_id", json!(lead_id)))));
+    assert_eq!(refused(&state, &pre_lead(memo("too late"))).code, "closed");
+}
+
+#[test]
+fn a_discarded_lead_is_lost_and_takes_nothing_more() {
+    let mut state = State::new(Kind::Lead);
+    take(&mut state, 9, &lead(status("won")));
+    assert!(!take(&mut state, 5, &discard()).late, "an end is never late");
+    let shown = state.to_json();
+    assert_eq!((&shown["lead_status"], &shown["loss_reason"]), (&json!("lost"), &json!("price")));
+    for action in [lead(memo("more")), convert_lead(), discard(), lead(update(&[]))] {
+        let rejection = refused(&state, &action);
+        assert_eq!((rejection.status, rejection.code), (409, "closed"), "{action:?}");
+    }
+}
+
+#[test]
+fn a_lead_becomes_a_customer_once_and_only_when_won() {
+    let mut state = State::new(Kind::Lead);
+    assert_eq!(refused(&state, &convert_lead()).code, "not_won");
+    let fields = given(&[(Member::FirstName, "Robert"), (Member::LeadStatus, "won")]);
+    take(&mut state, 1, &lead(sales::Action::Create { fields }));
+    let accepted = take(&mut state, 2, &convert_lead());
+    let said = accepted.answer.expect("an answer");
+    assert_eq!((&said["lead_id"], &said["customer_code"]), (&json!(7), &json!("C-1")));
+    let [birth] = &accepted.births[..] else { panic!("one birth") };
+    assert_eq!((birth.event_type, birth.code.as_deref()), ("customer.created", Some("C-1")));
+    let mut customer = State::new(Kind::Customer);
+    customer.apply(&birth.change, Limits { items_max: 3 });
+    let shown = customer.to_json();
+    assert_eq!((&shown["first_name"], &shown["credit_limit"]), (&json!("Robert"), &json!("100000.00")));
+    let again = refused(&state, &convert_lead());
+    assert_eq!((again.code, again.member), ("already_converted", Some(("customer_id", said["customer_id"].clone()))));
+    assert!(!take(&mut state, 3, &lead(memo("it goes on"))).late);
+}
+
+#[test]
+fn the_profile_keeps_its_id() {
+    let mut state = State::new(Kind::Lead);
+    let profile =
+        |text: &str| Action::Lead(lead::Action::UpdateProfile { fields: given(&[(Member::PainPoint, text)]) });
+    let first = answer(&mut state, 1, &profile("slow"));
+    assert_eq!(answer(&mut state, 2, &profile("slower")), first);
+    assert_eq!(state.to_json()["qualified_profile"]["pain_point"], "slower");
+    assert_eq!(state.to_json()["qualified_profile"]["budget"], Json::Null);
+}
+
+#[test]
+fn an_order_that_came_before_is_known_and_one_for_another_code_is_not_found() {
+    let mut state = State::new(Kind::Customer);
+    let order = |id: &str, code: Option<&str>| {
+        let amount = Decimal::parse("10.00").expect("a number");
+        let entry = Entry { id: id.into(), amount, currency: Currency::parse("EUR").expect("three letters") };
+        let event = customer::Event::Ordered(entry);
+        Action::Customer(customer::Action { customer_code: code.map(Into::into), event })
+    };
+    let first = answer(&mut state, 1, &order("o-1", None));
+    assert_eq!(ask(&state, 2, &order("o-1", None)), Ok(Verdict::Known(Some(first))));
+    assert_eq!(refused(&state, &order("o-2", Some("someone else"))).status, 404);
+    assert_eq!(state.to_json()["order_total"], json!({"EUR": "10.00"}));
+}
+
+#[test]
+fn summaries_name_no_one_and_quote_nothing() {
+    let mut state = State::new(Kind::Lead);
+    let fields = given(&[(Member::FirstName, "Robert"), (Member::Notes, "secret")]);
+    let actions = [
+        lead(sales::Action::Create { fields }),
+        lead(contact("Sarah", true)),
+        lead(memo("secret")),
+        lead(status("won")),
+        discard(),
+    ];
+    let said: Vec<String> = actions
+        .iter()
+        .zip(1..)
+        .map(|(action, at)| state::summary(Kind::Lead, &take(&mut state, at, action).change.encode()))
+        .collect();
+    assert_eq!(
+        said,
+        ["created", "contact 1001 added, now primary", "call memo 1001 added", "status changed to won", "discarded"]
+    );
+}
