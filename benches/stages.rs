@@ -11,6 +11,7 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use hookyard::clock::SystemClock;
 use hookyard::config::{self, Secret, UnknownEntity};
+use hookyard::edge::leads;
 use hookyard::edge::support::{Given, Verifier, decode, signature::sign};
 use hookyard::edge::{crm, instagram};
 use hookyard::entity::{Action, Context, Draw, Ids, Limits, State, Verdict};
@@ -84,6 +85,22 @@ fn batches(criterion: &mut Criterion) {
         });
     }
     group.finish();
+}
+
+fn verify_and_decode_lead(criterion: &mut Criterion) {
+    let body = Bytes::from_static(
+        br#"{"event":"new_lead","source":"website","data":{"first_name":"Robert","last_name":"Johnson","email":"robert@example.com","phone":"+1234567893","company_name":"XYZ Industries","source":"referral","priority":"high","product_interest":"Enterprise Suite","requirements":"Full ERP integration needed","expected_value":100000.00,"city":"Chicago","state":"IL","country":"USA","zip_code":"60601","assigned_to":3}}"#,
+    );
+    let secret = Secret::new("hush");
+    let verifier = leads::Verifier::new(std::slice::from_ref(&secret));
+    let signature = leads::signature::sign(&secret, &body);
+    let given = leads::Given { event: leads::Event::find("new_lead"), id: None, new_code: || None };
+    criterion.bench_function("edge/verify + decode a lead", |bencher| {
+        bencher.iter(|| {
+            let body = verifier.verify(body.clone(), Some(signature.as_bytes())).expect("it is signed");
+            black_box(leads::decode(&body, given).expect("it is valid"))
+        });
+    });
 }
 
 fn decide(criterion: &mut Criterion) {
@@ -224,5 +241,5 @@ fn exchange(criterion: &mut Criterion) {
     log.close();
 }
 
-criterion_group!(stages, verify_and_decode, batches, decide, commit, exchange);
+criterion_group!(stages, verify_and_decode, verify_and_decode_lead, batches, decide, commit, exchange);
 criterion_main!(stages);

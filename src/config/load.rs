@@ -66,6 +66,7 @@ impl Draft {
             calls: self.calls(),
             sources: Sources {
                 support: self.support(),
+                leads: self.leads(),
                 crm: self.crm(),
                 instagram: self.instagram(),
                 custom: self.custom_sources(),

@@ -8,6 +8,7 @@ mod custom;
 mod dev;
 mod draft;
 mod instagram;
+mod leads;
 mod load;
 mod problem;
 mod secret;
@@ -17,6 +18,7 @@ pub use custom::Custom;
 pub use dev::{DEV_KEYS, DevKey, DevSecrets, NotDevSecrets};
 pub use draft::Draft;
 pub use instagram::{AutoReply, COOLDOWN_MAX_S, Instagram, REPLY_MAX_BYTES, URL_MAX_BYTES, is_web_url};
+pub use leads::Leads;
 pub use load::{Purpose, load};
 pub use problem::{Problem, Problems};
 pub use secret::Secret;
@@ -146,6 +148,8 @@ pub struct Calls {
 pub struct Sources {
     /// `[sources.support]`
     pub support: Support,
+    /// `[sources.leads]`
+    pub leads: Leads,
     /// `[[sources.custom]]`, in the order of the file.
     pub custom: Vec<Custom>,
     /// `[sources.crm]`

@@ -56,6 +56,9 @@ pub enum Error {
     /// No signature or timestamp, or not that of the body.
     #[error("X-CRM-Signature is missing or not that of this body and timestamp")]
     InvalidSignature,
+    /// No signature, or not that of the body, where the body alone is signed.
+    #[error("Invalid signature")]
+    WrongSignature,
     /// What a configured source refuses.
     #[error(transparent)]
     Unverified(provider::Refusal),
@@ -146,7 +149,7 @@ impl Error {
             Self::Invalid(_) => (400, "validation_failed"),
             Self::UnknownEvent(_) => (400, "unknown_event"),
             Self::InvalidApiKey => (401, "invalid_api_key"),
-            Self::InvalidSignature => (401, "invalid_signature"),
+            Self::InvalidSignature | Self::WrongSignature => (401, "invalid_signature"),
             Self::StaleTimestamp => (401, "stale_timestamp"),
             Self::Unverified(provider::Refusal::InvalidSignature) => (401, "invalid_signature"),
             Self::Unverified(provider::Refusal::StaleTimestamp) => (401, "stale_timestamp"),

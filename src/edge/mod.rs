@@ -3,6 +3,7 @@
 //! | path | methods | who |
 //! |---|---|---|
 //! | `/api/v0/crm/webhooks/support/` | POST | senders with an API key and a signature |
+//! | `/api/v1/webhooks/incoming`, and 16 paths under it | POST | senders, with a signature if there are secrets |
 //! | `/in/{name}` | POST, of some GET | senders that the configuration describes |
 //! | `/webhooks/instagram` | GET, POST | Instagram, with the verify token or a signature |
 //! | `/api/v1/accounts` | GET, POST | the admin |
@@ -42,6 +43,7 @@ mod gate;
 mod health;
 pub mod instagram;
 mod intake;
+pub mod leads;
 pub mod limit;
 pub mod limiter;
 mod query;
@@ -59,6 +61,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use configured::Configured;
 use error::Error;
+use leads::Leads;
 use limiter::Limiter;
 use support::Support;
 
@@ -72,6 +75,7 @@ pub struct Edge {
     gate: Gate,
     failures: Limiter<IpAddr>,
     support: Support,
+    leads: Leads,
     configured: Vec<Configured>,
     published: crm::Catalogue,
     instagram: instagram::Instagram,
@@ -89,14 +93,19 @@ impl Edge {
     pub fn new(config: Arc<Config>, clock: Arc<dyn Clock>, gate: Gate) -> Self {
         let failures = Limiter::new(config.server.auth_failures_per_minute);
         let support = Support::new(&config.sources.support);
+        let leads = Leads::new(&config.sources.leads);
         let configured = config.sources.custom.iter().map(Configured::new).collect();
         let published = crm::Catalogue::new(&config.sources.crm);
         let instagram = instagram::Instagram::new(&config.sources.instagram);
-        Self { config, clock, gate, failures, support, configured, published, instagram }
+        Self { config, clock, gate, failures, support, leads, configured, published, instagram }
     }
 
     fn support(&self) -> &Support {
         &self.support
+    }
+
+    fn leads(&self) -> &Leads {
+        &self.leads
     }
 
     fn published(&self) -> &crm::Catalogue {

@@ -8,7 +8,7 @@ use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Respo
 
 use super::call::Call;
 use super::error::Error;
-use super::{Edge, accounts, available, configured, crm, docs, health, instagram, reads, support};
+use super::{Edge, accounts, available, configured, crm, docs, health, instagram, leads, reads, support};
 use crate::config::Config;
 
 /// The name that requests for nothing of ours have in logs.
@@ -23,6 +23,10 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
     if config.sources.support.enabled {
         post(service, "/api/v0/crm/webhooks/support/", support::receive);
         post(service, "/api/v0/crm/webhooks/support", support::receive);
+    }
+    if config.sources.leads.enabled {
+        // One prefix for all of them: other requests pass by it at the cost of one.
+        service.service(web::scope(leads::BASE).configure(configure_leads));
     }
     configured::configure(service, &config.sources.custom);
     if config.sources.instagram.enabled {
@@ -62,6 +66,18 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
         post(service, &format!("/api/v1/events/{{event_id}}/reprocess{end}"), reads::reprocess::run);
         get(service, &format!("/api/v1/webhooks/logs{end}"), reads::logs::list);
         get(service, &format!("/api/v1/webhooks/logs/{{log_id}}{end}"), reads::logs::show);
+    }
+}
+
+fn configure_leads(service: &mut ServiceConfig) {
+    let take = |event| move |request, payload, edge| leads::receive(event, request, payload, edge);
+    for end in ["", "/"] {
+        post(service, end, take(None));
+        for event in &leads::EVENTS {
+            if let Some(path) = event.path {
+                post(service, &format!("/{path}{end}"), take(Some(event)));
+            }
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod duplicates;
 mod durability;
 mod failures;
 mod instagram;
+mod leads;
 mod limits;
 mod opening;
 mod order;

@@ -47,6 +47,8 @@ fn the_documented_defaults_load() {
     assert_eq!(config.entity.items_max, 1000);
     assert_eq!((config.calls.rows_max, config.calls.refused_rows_max), (1_000_000, 10_000));
     assert!(!config.sources.support.enabled);
+    assert!(!config.sources.leads.enabled && config.sources.leads.secrets.is_empty());
+    assert_eq!(config.sources.leads.rate_per_minute, 100);
     assert_eq!(config.sources.support.idempotency_window, Duration::from_secs(24 * 3600));
     assert_eq!(config.sources.support.unknown_entity, UnknownEntity::Create);
     assert_eq!(config.telemetry.log, LogFormat::Pretty);
@@ -62,6 +64,7 @@ fn every_key_of_the_defaults_is_read() {
     draft.support();
     draft.crm();
     draft.instagram();
+    draft.leads();
     draft.telemetry();
     draft.secret("admin.token");
     draft.integer::<usize>("entity.items_max", 1..=ANY);
@@ -130,11 +133,11 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             "foobar = 1",
-            "h.toml:1: unknown key `foobar`; the sections are admin, calls, entity, router, server, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.support, store, telemetry",
+            "h.toml:1: unknown key `foobar`; the sections are admin, calls, entity, router, server, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
         ),
         (
             "[foobar]",
-            "h.toml:1: unknown section `foobar`; the sections are admin, calls, entity, router, server, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.support, store, telemetry",
+            "h.toml:1: unknown section `foobar`; the sections are admin, calls, entity, router, server, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
         ),
         ("[servr]\nbind = 1", "h.toml:1: unknown section `servr`; the nearest is `server`"),
         ("[sources.suport]", "h.toml:1: unknown section `sources.suport`; the nearest is `sources.support`"),

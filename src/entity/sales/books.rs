@@ -19,14 +19,11 @@ const REMEMBERED_MAX: usize = 10_000;
 /// More currencies than there are in the world.
 const CURRENCIES_MAX: usize = 200;
 
-/// A currency by its three letters, in upper case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A currency by its three letters, in upper case. The default is none, and stands in for one that could not be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Currency([u8; 3]);
 
 impl Currency {
-    /// What ISO 4217 has for a transaction without a currency.
-    pub const UNKNOWN: Self = Self(*b"XXX");
-
     /// The currency `code`, such as `EUR` or `eur`; `None` if that is not three letters of ASCII.
     #[must_use]
     pub fn parse(code: &str) -> Option<Self> {

@@ -14,8 +14,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
-use super::fields::{Edit, Fields, Given, Member, Value};
+use super::fields::{Edit, Fields, Given, Value};
 use super::items::{Contact, Contacts, Memo, Newest, Numbered};
+use super::members::Member;
 use super::status::{Entry, History, NEW};
 use crate::entity::field::{Field, Micros};
 use crate::entity::verdict::{Context, Limits};

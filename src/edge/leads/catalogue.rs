@@ -1,0 +1,144 @@
+//! The 18 events of the contract: by which path they come, what they are called, what they ask for and how they are answered.
+
+use super::data::{self, Reader};
+use crate::event::Kind;
+
+/// Where the endpoints are. The path itself takes every event.
+pub const BASE: &str = "/api/v1/webhooks/incoming";
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// An entity that begins with it.
+    New(Kind),
+    /// One that is named by its id.
+    Known(Kind),
+    /// A customer, named by its id or its code.
+    Customer,
+}
+
+/// One event of the contract.
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    /// Its name on the wire.
+    pub name: &'static str,
+    /// The path under [`BASE`] that takes this event only; `None` if it comes by the common one alone.
+    pub path: Option<&'static str>,
+    /// Its name in the catalogue.
+    pub event_type: &'static str,
+    /// What its sender is told.
+    pub message: &'static str,
+    /// What it is about.
+    pub subject: Subject,
+    pub(super) read: Reader,
+}
+
+impl Event {
+    /// The event called `name` on the wire.
+    #[must_use]
+    pub fn find(name: &str) -> Option<&'static Self> {
+        EVENTS.iter().find(|event| event.name == name)
+    }
+}
+
+/// What the answers call an entity of `kind`, and its id in `data`.
+pub(super) fn id_path(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::PreLead => Some("data.pre_lead_id"),
+        Kind::Lead => Some("data.lead_id"),
+        Kind::Customer => Some("data.customer_id"),
+        Kind::Ticket
+        | Kind::C2sLead
+        | Kind::Conversation
+        | Kind::Organisation
+        | Kind::Person
+        | Kind::Task
+        | Kind::Mandat
+        | Kind::Interaction
+        | Kind::Custom(_) => None,
+    }
+}
+
+const fn event(
+    name: &'static str,
+    path: Option<&'static str>,
+    event_type: &'static str,
+    message: &'static str,
+    subject: Subject,
+    read: Reader,
+) -> Event {
+    Event { name, path, event_type, message, subject, read }
+}
+
+const NEW_PRE_LEAD: Subject = Subject::New(Kind::PreLead);
+const PRE_LEAD: Subject = Subject::Known(Kind::PreLead);
+const NEW_LEAD: Subject = Subject::New(Kind::Lead);
+const LEAD: Subject = Subject::Known(Kind::Lead);
+
+/// All of them.
+#[rustfmt::skip]
+pub const EVENTS: [Event; 18] = [
+    event("new_inquiry", Some("pre-lead/create"), "pre_lead.created",
+        "Pre-lead created successfully", NEW_PRE_LEAD, data::pre_lead_create),
+    event("pre_lead_update", Some("pre-lead/{id}/update"), "pre_lead.updated",
+        "Pre-lead updated successfully", PRE_LEAD, data::pre_lead_update),
+    event("pre_lead_discard", Some("pre-lead/{id}/discard"), "pre_lead.discarded",
+        "Pre-lead discarded successfully", PRE_LEAD, data::pre_lead_discard),
+    event("pre_lead_contact_add", Some("pre-lead/{id}/contact/add"), "pre_lead.contact_added",
+        "Contact added successfully", PRE_LEAD, data::pre_lead_contact),
+    event("pre_lead_memo_add", Some("pre-lead/{id}/memo/add"), "pre_lead.memo_added",
+        "Memo added successfully", PRE_LEAD, data::pre_lead_memo),
+    event("pre_lead_status_update", Some("pre-lead/{id}/status/update"), "pre_lead.status_changed",
+        "Pre-lead status updated successfully", PRE_LEAD, data::pre_lead_status),
+    event("pre_lead_convert", Some("pre-lead/{id}/convert"), "pre_lead.converted",
+        "Pre-lead converted to lead successfully", PRE_LEAD, data::pre_lead_convert),
+    event("new_lead", Some("lead/create"), "lead.created",
+        "Lead created successfully", NEW_LEAD, data::lead_create),
+    event("lead_update", Some("lead/{id}/update"), "lead.updated",
+        "Lead updated successfully", LEAD, data::lead_update),
+    event("lead_discard", Some("lead/{id}/discard"), "lead.discarded",
+        "Lead discarded successfully", LEAD, data::lead_discard),
+    event("lead_contact_add", Some("lead/{id}/contact/add"), "lead.contact_added",
+        "Contact added successfully", LEAD, data::lead_contact),
+    event("lead_activity_add", Some("lead/{id}/activity/add"), "lead.activity_added",
+        "Activity added successfully", LEAD, data::lead_activity),
+    event("lead_qualified_profile_update", Some("lead/{id}/qualified-profile/update"), "lead.profile_updated",
+        "Qualified profile updated successfully", LEAD, data::lead_profile),
+    event("lead_memo_add", Some("lead/{id}/memo/add"), "lead.memo_added",
+        "Memo added successfully", LEAD, data::lead_memo),
+    event("lead_status_update", Some("lead/{id}/status/update"), "lead.status_changed",
+        "Lead status updated successfully", LEAD, data::lead_status),
+    event("lead_convert", Some("lead/{id}/convert"), "lead.converted",
+        "Lead converted to customer successfully", LEAD, data::lead_convert),
+    event("order_created", None, "customer.order_created",
+        "Order recorded successfully", Subject::Customer, data::order),
+    event("payment_received", None, "customer.payment_received",
+        "Payment recorded successfully", Subject::Customer, data::payment),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_paths_and_types_are_there_once() {
+        let mut names: Vec<_> = EVENTS.iter().map(|event| event.name).collect();
+        let mut types: Vec<_> = EVENTS.iter().map(|event| event.event_type).collect();
+        let mut paths: Vec<_> = EVENTS.iter().filter_map(|event| event.path).collect();
+        for list in [&mut names, &mut types, &mut paths] {
+            let all = list.len();
+            list.sort_unstable();
+            list.dedup();
+            assert_eq!(list.len(), all, "{list:?}");
+        }
+        assert_eq!((names.len(), paths.len()), (18, 16));
+    }
+
+    #[test]
+    fn a_path_has_an_id_where_its_event_needs_one() {
+        for event in &EVENTS {
+            let has_id = event.path.is_some_and(|path| path.contains("{id}"));
+            assert_eq!(has_id, matches!(event.subject, Subject::Known(_)), "{}", event.name);
+        }
+    }
+}

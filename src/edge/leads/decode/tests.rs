@@ -1,0 +1,214 @@
+//! What is taken, and what each refusal says.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::super::Verifier;
+use super::*;
+use crate::entity::{lead, pre_lead, sales};
+
+fn new_code() -> Option<String> {
+    Some("CUST-TEST".to_owned())
+}
+
+/// Decodes `body` for the path of the event `name`, or for the common one.
+fn decode_text(name: Option<&str>, body: &str) -> Result<Decoded, Error> {
+    let body = Verifier::new(&[]).verify(Bytes::from(body.to_owned()), None).expect("no secrets");
+    let event = name.map(|name| Event::find(name).expect("an event"));
+    let id = event.is_some_and(|event| matches!(event.subject, Subject::Known(_))).then_some(7);
+    decode(&body, Given { event, id, new_code })
+}
+
+fn envelope(event: &str, data: &Value) -> String {
+    json!({"event": event, "source": "crm", "data": data}).to_string()
+}
+
+fn decode_data(event: &str, data: Value) -> Result<Decoded, Error> {
+    decode_text(Some(event), &envelope(event, &data))
+}
+
+/// The field and the detail of each fault.
+fn faults(decoded: Result<Decoded, Error>) -> Vec<(String, String)> {
+    match decoded {
+        Err(Error::Invalid(faults)) => {
+            faults.into_iter().map(|fault| (fault.field.into_owned(), fault.detail)).collect()
+        }
+        other => panic!("expected faults: {other:?}"),
+    }
+}
+
+fn fault(event: &str, data: Value) -> (String, String) {
+    let mut faults = faults(decode_data(event, data));
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    faults.remove(0)
+}
+
+#[test]
+fn a_missing_field_is_named_as_the_contract_names_it() {
+    let cases = [
+        ("lead_status_update", json!({}), "lead_status"),
+        ("pre_lead_status_update", json!({"lead_status": null}), "lead_status"),
+        ("lead_contact_add", json!({"last_name": "x"}), "first_name"),
+        ("pre_lead_memo_add", json!({"title": "x"}), "content"),
+        ("lead_activity_add", json!({"title": "x"}), "activity_type"),
+        ("lead_activity_add", json!({"activity_type": "call"}), "title"),
+        ("new_lead", json!({"phone": "1"}), "first_name"),
+    ];
+    for (event, data, name) in cases {
+        assert_eq!(fault(event, data), (format!("data.{name}"), format!("{name} is required")), "{event}");
+    }
+    let said = fault("new_inquiry", json!({"first_name": "John", "email": "", "phone": null}));
+    assert_eq!(said, ("data.email".into(), "email or phone is required".into()));
+}
+
+#[test]
+fn values_are_those_of_the_lists() {
+    let cases = [
+        ("lead_update", json!({"lead_status": "discarded"}), "data.lead_status"),
+        ("lead_status_update", json!({"lead_status": "converted"}), "data.lead_status"),
+        ("pre_lead_update", json!({"source": "television"}), "data.source"),
+        ("lead_update", json!({"priority": "urgent"}), "data.priority"),
+        ("pre_lead_convert", json!({"priority": ""}), "data.priority"),
+        ("lead_memo_add", json!({"content": "x", "memo_type": "letter"}), "data.memo_type"),
+        ("lead_activity_add", json!({"activity_type": "walk", "title": "x"}), "data.activity_type"),
+        ("lead_contact_add", json!({"first_name": "x", "email": "nobody"}), "data.email"),
+        ("lead_contact_add", json!({"first_name": " "}), "data.first_name"),
+        ("lead_update", json!({"first_name": ""}), "data.first_name"),
+        ("lead_update", json!({"expected_value": -1}), "data.expected_value"),
+        ("lead_convert", json!({"credit_limit": "100"}), "data.credit_limit"),
+        ("lead_convert", json!({"customer_code": ""}), "data.customer_code"),
+        ("lead_status_update", json!({"lead_status": "won", "status_date": "soon"}), "data.status_date"),
+        ("lead_activity_add", json!({"activity_type": "call", "title": "x", "scheduled_at": 5}), "data.scheduled_at"),
+        ("order_created", json!({"order_id": 1, "amount": 1, "currency": "EUR"}), "data.customer_id"),
+        ("order_created", json!({"customer_id": 1, "amount": 1, "currency": "EUR"}), "data.order_id"),
+        ("order_created", json!({"customer_id": 1, "order_id": 1, "currency": "EUR"}), "data.amount"),
+        ("payment_received", json!({"customer_id": 1, "payment_id": 1, "amount": 1}), "data.currency"),
+        ("payment_received", json!({"customer_id": 1, "payment_id": 1, "amount": 1, "currency": "€"}), "data.currency"),
+        (
+            "payment_received",
+            json!({"customer_id": "x", "payment_id": 1, "amount": 1, "currency": "EUR"}),
+            "data.customer_id",
+        ),
+    ];
+    for (event, data, field) in cases {
+        let (found, detail) = fault(event, data.clone());
+        assert_eq!(found, field, "{event} {data}: {detail}");
+        let name = field.trim_start_matches("data.");
+        assert!(detail.starts_with(name), "{detail}");
+    }
+}
+
+#[test]
+fn every_wrong_field_is_named_envelope_and_data_alike() {
+    let body = r#"{"event": "lead_update", "source": " ", "timestamp": "now", "data": {"lead_status": 1}}"#;
+    let said = faults(decode_text(Some("new_lead"), body));
+    let fields: Vec<_> = said.iter().map(|(field, _)| field.as_str()).collect();
+    assert_eq!(fields, ["event", "source", "timestamp", "data.lead_status", "data.first_name", "data.email"]);
+    assert_eq!(said[0].1, "event must be new_lead here");
+    for (data, detail) in [("", "data is required"), (r#", "data": []"#, "data must be an object, not a list")] {
+        let said = faults(decode_text(Some("new_lead"), &format!(r#"{{"event": "new_lead", "source": "x"{data}}}"#)));
+        assert_eq!(said, [("data".to_owned(), detail.to_owned())]);
+    }
+}
+
+#[test]
+fn the_common_path_takes_each_event_and_the_id_from_its_data() {
+    for id in [json!(12), json!("12")] {
+        let body = envelope("lead_memo_add", &json!({"lead_id": id, "content": "x", "pre_lead_id": 5}));
+        let decoded = decode_text(None, &body).expect("valid");
+        assert_eq!(decoded.target, Target::Known(EntityKey::numbered(Kind::Lead, 12)));
+    }
+    let said = faults(decode_text(None, &envelope("lead_memo_add", &json!({"content": "x"}))));
+    assert_eq!(said, [("data.lead_id".to_owned(), "lead_id is required".to_owned())]);
+    let said = faults(decode_text(None, &envelope("pre_lead_discard", &json!({"pre_lead_id": "x1"}))));
+    assert_eq!(said, [("data.pre_lead_id".to_owned(), "pre_lead_id must be a whole number".to_owned())]);
+    let said = faults(decode_text(None, &envelope("lead_deleted", &json!({}))));
+    let (field, detail) = &said[0];
+    assert_eq!(field, "event");
+    assert!(EVENTS.iter().all(|event| detail.contains(event.name)), "{detail}");
+}
+
+#[test]
+fn a_customer_is_named_by_its_id_or_its_code() {
+    let order = |who: Value| {
+        let mut data = json!({"order_id": "o-1", "amount": 10.50, "currency": "eur"});
+        data.as_object_mut().expect("an object").extend(who.as_object().expect("an object").clone());
+        decode_text(None, &envelope("order_created", &data)).expect("valid").target
+    };
+    let customer = |id| Target::Known(EntityKey::numbered(Kind::Customer, id));
+    assert_eq!(order(json!({"customer_id": 5})), customer(5));
+    assert_eq!(order(json!({"customer_code": "C-1"})), Target::Code("C-1".into()));
+    assert_eq!(order(json!({"customer_id": "5", "customer_code": "C-1"})), customer(5));
+}
+
+#[test]
+fn the_time_of_a_status_is_its_own() {
+    let at = |body: &str| decode_text(Some("lead_status_update"), body).expect("valid").at.map(|at| at.to_string());
+    let body = |members: &str, date: &str| {
+        format!(r#"{{"event": "lead_status_update", "source": "x", "data": {{"lead_status": "won"{date}}}{members}}}"#)
+    };
+    let (timestamp, date) =
+        (r#", "timestamp": "2024-02-01T00:00:00Z""#, r#", "status_date": "2024-01-25T10:00:00+01:00""#);
+    assert_eq!(at(&body(timestamp, date)).as_deref(), Some("2024-01-25T09:00:00.000Z"));
+    assert_eq!(at(&body(timestamp, "")).as_deref(), Some("2024-02-01T00:00:00.000Z"));
+    assert_eq!(at(&body("", "")), None);
+}
+
+#[test]
+fn a_customer_code_is_claimed_given_or_made() {
+    let code = |data| {
+        let decoded = decode_data("lead_convert", data).expect("valid");
+        let Action::Lead(lead::Action::Convert { customer_code, .. }) = decoded.action else { panic!("a conversion") };
+        assert_eq!(decoded.code.as_deref(), Some(&*customer_code), "the code in the state is the one that is claimed");
+        customer_code.to_string()
+    };
+    assert_eq!(code(json!({"customer_code": "CUST-XYZ-001"})), "CUST-XYZ-001");
+    assert_eq!(code(json!({"customer_code": null})), "CUST-TEST");
+}
+
+#[test]
+fn of_members_with_one_name_the_last_counts_also_when_escaped() {
+    let body = r#"{"event": "x", "source": "crm", "data": {}, "data": {"first_name": "A", "phone": "1", "f\u0069rst_name": "J\u00f6rg"}, "event": "new_inquiry"}"#;
+    let decoded = decode_text(Some("new_inquiry"), body).expect("valid");
+    let Action::PreLead(pre_lead::Action::Prospect(sales::Action::Create { fields })) = decoded.action else {
+        panic!("a creation")
+    };
+    assert_eq!(fields.get(&sales::Member::FirstName), Some(&sales::Value::Text("Jörg".into())));
+}
+
+#[test]
+fn what_is_no_object_is_refused() {
+    for body in ["", "[]", "{", "null", "{\"event\": \"new_lead\"} x", "\u{feff}{}"] {
+        assert!(matches!(decode_text(None, body), Err(Error::InvalidJson(_))), "{body}");
+    }
+    let bytes = Verifier::new(&[]).verify(Bytes::from_static(b"{\"event\": \"\xff\"}"), None).expect("no secrets");
+    let decoded = decode(&bytes, Given { event: None, id: None, new_code });
+    assert!(matches!(decoded, Err(Error::InvalidJson(_))));
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_decoded_or_refused(body in any::<String>()) {
+        prop_assert!(decode_text(None, &body).is_err());
+    }
+
+    #[test]
+    fn any_data_is_decoded_or_refused_without_an_internal_error(
+        event in prop::sample::select(&EVENTS[..]), name in "[a-z_]{1,14}",
+        value in prop_oneof![
+            any::<f64>().prop_map(|n| json!(n)), any::<String>().prop_map(|s| json!(s)), any::<bool>().prop_map(|b| json!(b)),
+            Just(json!(null)), Just(json!([1])), Just(json!({"a": {}})),
+        ],
+    ) {
+        let data = json!({ name: value.clone(), "first_name": value, "lead_status": value, "email": value, "amount": value });
+        for path in [Some(event.name), None] {
+            if path.is_some() && event.path.is_none() {
+                continue;
+            }
+            if let Err(error) = decode_text(path, &envelope(event.name, &data)) {
+                prop_assert!(matches!(error, Error::Invalid(_)), "{}", error);
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The leads contract: `POST /api/v1/webhooks/incoming` and the 16 paths under it, their checks in their order, and the answers.
+//!
+//! ```text
+//! rate limit ─> size ─> signature ─> JSON, fields ─> duplicate ─> entity ─> stored ─> 200
+//!    429         413       401         415, 400       200, 409    404, 409    503
+//! ```
+//!
+//! A repeated `Idempotency-Key` is answered as the first request was, without asking the entity again.
+
+use std::net::IpAddr;
+use std::str;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse, dev};
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use super::call::Call;
+use super::error::Error;
+use super::fields::Faults;
+use super::limit::Quota;
+use super::limiter::Limiter;
+use super::{Core, Edge, address, answer, body, intake};
+use crate::config;
+use crate::entity::{Command, OnRefusal};
+use crate::event::{EntityKey, ID_MAX_BYTES, Kind, Name, Position, check_id};
+use crate::router::Refusal;
+
+mod catalogue;
+mod data;
+mod decode;
+mod email;
+pub mod signature;
+mod values;
+
+pub use catalogue::{BASE, EVENTS, Event, Subject};
+pub use decode::{Decoded, Given, Target, decode};
+pub use signature::{Verified, Verifier};
+
+/// The source's name, in records and logs.
+pub const SOURCE: Name = Name::from_static("leads");
+
+const SIGNATURE: &str = "x-webhook-signature";
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Says that an answer is that of an earlier request.
+const REPLAY: HeaderName = HeaderName::from_static("idempotent-replay");
+
+/// Random bytes in the code of a customer that is given none: no two of a billion meet by chance.
+const CODE_BYTES: usize = 8;
+
+/// What the endpoints check requests against.
+#[derive(Debug)]
+pub struct Leads {
+    verifier: Verifier,
+    callers: Limiter<IpAddr>,
+}
+
+impl Leads {
+    /// What `config` asks for.
+    #[must_use]
+    pub fn new(config: &config::Leads) -> Self {
+        Self { verifier: Verifier::new(&config.secrets), callers: Limiter::new(config.rate_per_minute) }
+    }
+}
+
+/// Takes one event in: `event`, or any if the path takes all.
+pub async fn receive(
+    event: Option<&'static Event>,
+    request: HttpRequest,
+    payload: Payload,
+    edge: Data<Edge>,
+) -> HttpResponse {
+    let mut payload = payload.into_inner();
+    let call = Call::begin(&request, SOURCE.as_str());
+    let mut quota = None;
+    let result = answer(event, &request, &mut payload, &edge, &call, &mut quota).await;
+    let mut response = call.end(&request, payload, &edge, result);
+    if let Some(quota) = quota {
+        answer::write_quota(response.headers_mut(), &quota);
+    }
+    response
+}
+
+/// The checks in their order; `quota` is what the caller has left.
+async fn answer(
+    event: Option<&'static Event>,
+    request: &HttpRequest,
+    payload: &mut dev::Payload,
+    edge: &Edge,
+    call: &Call,
+    quota: &mut Option<Quota>,
+) -> Result<HttpResponse, Error> {
+    let (headers, leads) = (request.headers(), edge.leads());
+    let caller = address::network(edge.client(request));
+    *quota = leads.callers.admit(caller, edge.clock.monotonic()).map_err(Error::RateLimited)?;
+    let body = body::read(request, payload, edge.bounds()).await?;
+    let signature = headers.get(SIGNATURE).map(HeaderValue::as_bytes);
+    let body = leads.verifier.verify(body, signature);
+    let body = body.ok_or_else(|| edge.count_failure(request, Error::WrongSignature))?;
+    body::check_is_json(headers)?;
+    let id = event.map_or(Ok(None), |event| id_in_path(request, event))?;
+    let idempotency_key = idempotency_key(headers)?;
+    let decoded = decode(&body, Given { event, id, new_code })?;
+    let core = edge.core()?;
+    let entity = find(&core, &decoded).await?;
+    let message = decoded.event.message;
+    let command = Command {
+        at: decoded.at,
+        idempotency_key,
+        request: Some(fingerprint(request, body.body())),
+        may_create: matches!(decoded.target, Target::New(_)),
+        refusal: OnRefusal::Answer,
+        code: decoded.code,
+        span: call.span().clone(),
+        ..Command::new(SOURCE, entity, decoded.action, decoded.event.event_type, body.body().clone())
+    };
+    submit(&core, command, message).await
+}
+
+/// The entity that its path names; a 404 for what cannot be one.
+fn id_in_path(request: &HttpRequest, event: &Event) -> Result<Option<u64>, Error> {
+    let Subject::Known(kind) = event.subject else { return Ok(None) };
+    let id = request.match_info().get("id").unwrap_or_default();
+    let is_number = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
+    let number = is_number.then(|| id.parse().ok()).flatten();
+    number.map(Some).ok_or_else(|| decode::no_such(kind))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Error> {
+    let Some(given) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let key = str::from_utf8(given.as_bytes()).ok().filter(|key| check_id(key).is_ok());
+    let mut faults = Faults::default();
+    if key.is_none() {
+        let problem = format!("must have 1 to {ID_MAX_BYTES} bytes of UTF-8 and no control characters");
+        faults.add("Idempotency-Key", problem);
+    }
+    faults.finish(key.map(str::to_owned))
+}
+
+/// What a request with the same idempotency key must have in common: the path, in either of its spellings, and the body.
+fn fingerprint(request: &HttpRequest, body: &Bytes) -> [u8; 32] {
+    let path = request.path().trim_end_matches('/');
+    // No path has a zero byte in it.
+    Sha256::new().chain_update(path).chain_update([0]).chain_update(body).finalize().into()
+}
+
+/// The entity that `decoded` is for.
+async fn find(core: &Core, decoded: &Decoded) -> Result<EntityKey, Error> {
+    match &decoded.target {
+        Target::New(kind) => Ok(core.router.draw(*kind)),
+        Target::Known(key) => Ok(key.clone()),
+        Target::Code(code) => {
+            let holder = core.router.holder(code).await?;
+            holder.ok_or_else(|| decode::no_such(Kind::Customer))
+        }
+    }
+}
+
+async fn submit(core: &Core, command: Command, message: &'static str) -> Result<HttpResponse, Error> {
+    let request = command.request;
+    match core.router.submit(command).await {
+        Ok(outcome) => {
+            let mut response = success(message, &outcome.answer)?;
+            intake::write_event(&mut response, intake::event_id(core, outcome.position), outcome.sequence);
+            Ok(response)
+        }
+        Err(Refusal::Known { answer }) => success(message, &answer),
+        Err(Refusal::Duplicate { position, .. }) => replay(core, position, request, message).await,
+        Err(refusal) => Err(Error::from_refusal(refusal, |position| intake::event_id(core, position))),
+    }
+}
+
+/// The answer that the request of the record at `position` was given, if this one is the same.
+async fn replay(
+    core: &Core,
+    position: Position,
+    request: Option<[u8; 32]>,
+    message: &'static str,
+) -> Result<HttpResponse, Error> {
+    let first = core.reads.record(position).await?.ok_or(Error::Unavailable)?.record;
+    if first.request != request {
+        return Err(Error::KeyReused);
+    }
+    let mut response = success(message, &first.answer)?;
+    intake::write_event(&mut response, intake::event_id(core, position), first.sequence);
+    answer::write(response.headers_mut(), REPLAY, "true");
+    Ok(response)
+}
+
+fn success(message: &'static str, data: &Bytes) -> Result<HttpResponse, Error> {
+    #[derive(Serialize)]
+    struct Success<'a> {
+        status: &'static str,
+        message: &'static str,
+        data: &'a RawValue,
+    }
+    // Each event of this contract is answered by its entity, in JSON.
+    let data = serde_json::from_slice(data).map_err(|_| Error::Internal)?;
+    Ok(answer::json(StatusCode::OK, &Success { status: "success", message, data }))
+}
+
+/// A code for a customer that was given none.
+fn new_code() -> Option<String> {
+    let mut bytes = [0; CODE_BYTES];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(format!("CUST-{}", hex::encode_upper(bytes)))
+}

@@ -1,0 +1,128 @@
+//! Every example of the source document is taken and answered as it stands there.
+
+use serde_json::{Value, json};
+
+use super::examples::{EXAMPLES, Example};
+use super::{data, ground, new_customer, request, send, send_any, state, timeline};
+use crate::yard::{Answer, Gate, run};
+
+fn example(path: &str) -> &'static Example {
+    EXAMPLES.iter().find(|example| example.path == path).expect("an example")
+}
+
+async fn play(gate: &Gate, path: &str, id: u64) -> Answer {
+    let example = example(path);
+    let id = id.to_string();
+    let path = path.replace("{pre_lead_id}", &id).replace("{lead_id}", &id);
+    gate.answer(request(gate, &path, example.request)).await
+}
+
+/// The id of an entity on which the example of `path` comes out as it does there; 0 if it begins one.
+async fn prepare(gate: &Gate, path: &str) -> u64 {
+    if path.contains("{pre_lead_id}") {
+        let answer = play(gate, "pre-lead/create", 0).await;
+        return data(&answer)["pre_lead_id"].as_u64().expect("a number");
+    }
+    if !path.contains("{lead_id}") {
+        return 0;
+    }
+    let answer = play(gate, "lead/create", 0).await;
+    let id = data(&answer)["lead_id"].as_u64().expect("a number");
+    if path.contains("status") {
+        data(&play(gate, "lead/{lead_id}/update", id).await);
+    }
+    if path.contains("convert") {
+        let status = json!({"lead_status": "won"});
+        data(&send(gate, &format!("lead/{id}/status/update"), "lead_status_update", status).await);
+    }
+    id
+}
+
+/// That `answered` is what stands in `example` but for the numbers of the ids, of which `id` is the one that was asked for.
+fn check(example: &Example, answered: &Answer, id: u64) {
+    assert_eq!(answered.status, 200, "{}: {answered:?}", example.path);
+    let mut expected: Value = serde_json::from_str(example.answer).expect("JSON");
+    let members = expected["data"].as_object_mut().expect("an object");
+    for (name, value) in members.iter_mut().filter(|(name, _)| name.ends_with("_id")) {
+        let is_asked_for = example.path.contains(&format!("{{{name}}}"));
+        let found = answered.body["data"][name].as_u64().unwrap_or_else(|| panic!("no number {name} in {answered:?}"));
+        assert!(!is_asked_for || found == id, "{answered:?}");
+        *value = json!(found);
+    }
+    assert_eq!(answered.body, expected, "nothing more and nothing less");
+    assert!(answered.header("x-event-id").is_some_and(|id| id.starts_with("evt_")), "{answered:?}");
+    assert!(answered.header("x-entity-sequence").is_some(), "{answered:?}");
+}
+
+#[test]
+fn each_example_is_answered_as_it_stands_there() {
+    run(async {
+        let ground = ground(&[]);
+        let yard = ground.start().await;
+        for example in &EXAMPLES {
+            let id = prepare(&yard, example.path).await;
+            check(example, &play(&yard, example.path, id).await, id);
+        }
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn each_example_is_taken_by_its_name_too() {
+    run(async {
+        let ground = ground(&[]);
+        let yard = ground.start().await;
+        for example in &EXAMPLES {
+            let id = prepare(&yard, example.path).await;
+            let mut body: Value = serde_json::from_str(example.request).expect("JSON");
+            for name in
+                ["pre_lead_id", "lead_id"].into_iter().filter(|name| example.path.contains(&format!("{{{name}}}")))
+            {
+                body["data"][name] = json!(id.to_string());
+            }
+            check(example, &yard.answer(request(&yard, "", &body.to_string())).await, id);
+        }
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn the_slash_at_the_end_may_be_there_or_not() {
+    run(async {
+        let ground = ground(&[]);
+        let yard = ground.start().await;
+        for path in ["pre-lead/create/", "/"] {
+            let answer = yard.answer(request(&yard, path, example("pre-lead/create").request)).await;
+            assert_eq!(answer.status, 200, "{path:?}: {answer:?}");
+        }
+        let id = prepare(&yard, "lead/{lead_id}/memo/add").await;
+        let path = format!("lead/{id}/memo/add/");
+        data(&yard.answer(request(&yard, &path, example("lead/{lead_id}/memo/add").request)).await);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn orders_and_payments_are_counted_by_id_and_by_code() {
+    run(async {
+        let ground = ground(&[]);
+        let yard = ground.start().await;
+        let id = new_customer(&yard, "CUST-XYZ-001").await;
+        let order = json!({"customer_id": id, "order_id": "o-1", "amount": 100.10, "currency": "EUR"});
+        let answer = send_any(&yard, "order_created", order).await;
+        let said = json!({"customer_id": id, "customer_code": "CUST-XYZ-001"});
+        let message = "Order recorded successfully";
+        assert_eq!(answer.body, json!({"status": "success", "message": message, "data": said}));
+        let payment = json!({"customer_code": "CUST-XYZ-001", "payment_id": 7, "amount": 120, "currency": "EUR", "order_id": "o-1"});
+        let answer = send_any(&yard, "payment_received", payment).await;
+        let message = "Payment recorded successfully";
+        assert_eq!(answer.body, json!({"status": "success", "message": message, "data": said}));
+        let state = state(&yard, "customer", id).await;
+        assert_eq!(state["balance"], json!({"EUR": "-19.9"}), "paid in advance");
+        assert_eq!((&state["order_count"], &state["payment_count"]), (&json!(1), &json!(1)));
+        assert_eq!(state["last_payment"]["payment_id"], "7");
+        let types: Vec<_> = timeline(&yard, "customer", id).await.iter().map(|item| item["type"].clone()).collect();
+        assert_eq!(types, ["customer.created", "customer.order_created", "customer.payment_received"]);
+        yard.stop().await;
+    });
+}
