@@ -79,7 +79,8 @@ pub async fn receive(
     let mut quota = None;
     let result = answer(event, &request, &mut payload, &edge, &call, &mut quota).await;
     let mut response = call.end(&request, payload, &edge, result);
-    if let Some(quota) = quota {
+    // An answer that is limited for another reason says so itself.
+    if let Some(quota) = quota.filter(|_| response.status() != StatusCode::TOO_MANY_REQUESTS) {
         answer::write_quota(response.headers_mut(), &quota);
     }
     response

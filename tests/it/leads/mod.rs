@@ -7,6 +7,7 @@ mod limits;
 mod races;
 mod replays;
 mod seed;
+mod sequences;
 mod states;
 
 use reqwest::RequestBuilder;
