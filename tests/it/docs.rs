@@ -9,6 +9,7 @@ use hookyard::edge::support::signature::sign;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
+use crate::leads;
 use crate::senders::{DESCRIBED, sha256};
 use crate::yard::{API_KEY, Ground, SECRET, TOKEN, Yard, run};
 
@@ -22,7 +23,10 @@ struct Operation {
 }
 
 /// Every source that is described answers.
-pub const ENABLED: [(&str, &str); 5] = [
+pub const ENABLED: [(&str, &str); 8] = [
+    ("sources.leads.enabled", "true"),
+    ("sources.leads.secrets", SECRET),
+    ("sources.leads.rate_per_minute", "0"),
     ("sources.crm.enabled", "true"),
     ("sources.crm.tokens", "test-publisher"),
     ("sources.instagram.enabled", "true"),
@@ -99,6 +103,9 @@ impl Operation {
                     let signature = sign(&Secret::new(SECRET), text.as_bytes(), &timestamp);
                     request.header("X-CRM-Timestamp", timestamp).header("X-CRM-Signature", signature)
                 }
+                "leads_signature" => {
+                    request.header("X-Webhook-Signature", hex::encode(sha256(SECRET.as_bytes(), &text)))
+                }
                 "configured_signature" => {
                     let signature = hex::encode(sha256(SECRET.as_bytes(), &text));
                     request.header("X-Hub-Signature-256", format!("sha256={signature}"))
@@ -142,6 +149,25 @@ fn misfit(spec: &Value, schema: &Value, value: &Value) -> Option<String> {
     members.chain(items).next()
 }
 
+/// A pre-lead and a won lead, on which each of their operations succeeds once.
+async fn fresh_leads(yard: &Yard) -> Known {
+    let mut known = Known::new();
+    for (name, path, event) in
+        [("pre_lead_id", "pre-lead/create", "new_inquiry"), ("lead_id", "lead/create", "new_lead")]
+    {
+        let mut data = json!({"first_name": "Ada", "phone": "1"});
+        if name == "lead_id" {
+            data["lead_status"] = json!("won");
+        }
+        let body = json!({"event": event, "source": "crm", "data": data}).to_string();
+        let signature = hex::encode(sha256(SECRET.as_bytes(), &body));
+        let request = leads::request(yard, path, &body).header("X-Webhook-Signature", signature);
+        let answer = yard.answer(request).await;
+        known.insert(name.to_owned(), answer.body["data"][name].to_string());
+    }
+    known
+}
+
 #[test]
 fn every_operation_answers_its_own_examples_as_described() {
     run(async {
@@ -151,10 +177,11 @@ fn every_operation_answers_its_own_examples_as_described() {
         let spec = spec_of(&yard).await;
         // An event that failed can be shown and reprocessed.
         let failed = yard.send("SUP-404", "failed", "message.deleted", json!({"message_id": "m"})).await;
-        let known = Known::from([("event_id".to_owned(), failed.event_id())]);
+        let mut known = Known::from([("event_id".to_owned(), failed.event_id())]);
         let mut wrong = Vec::new();
         for operation in operations(&spec) {
             let mut succeeded = false;
+            known.extend(fresh_leads(&yard).await);
             for (number, body) in operation.bodies().iter().enumerate() {
                 let name = format!("{} {} #{number}", operation.method, operation.path);
                 let sent = yard.answer(operation.request(&yard, &known, body.as_ref(), number)).await;

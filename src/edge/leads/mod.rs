@@ -34,12 +34,15 @@ mod catalogue;
 mod data;
 mod decode;
 mod email;
+pub mod samples;
 pub mod signature;
+mod spec;
 mod values;
 
 pub use catalogue::{BASE, EVENTS, Event, Subject};
 pub use decode::{Decoded, Given, Target, decode};
 pub use signature::{Verified, Verifier};
+pub(super) use spec::endpoints;
 
 /// The source's name, in records and logs.
 pub const SOURCE: Name = Name::from_static("leads");

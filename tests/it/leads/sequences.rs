@@ -40,8 +40,11 @@ fn templates() -> Vec<(&'static str, &'static str, &'static str, Value, Value)> 
 }
 
 fn any_sent() -> impl Strategy<Value = Vec<Sent>> {
-    let sent = (0..14_usize, 0..6_usize, prop::bool::weighted(0.8))
-        .prop_map(|(template, entity, is_valid)| Sent { template, entity, is_valid });
+    let sent = (0..14_usize, 0..6_usize, prop::bool::weighted(0.8)).prop_map(|(template, entity, is_valid)| Sent {
+        template,
+        entity,
+        is_valid,
+    });
     prop::collection::vec(sent, 1..40)
 }
 

@@ -1,0 +1,146 @@
+//! What the description of the API says of the leads contract.
+
+use serde_json::{Value, json};
+
+use super::super::docs::endpoint::{Access, Endpoint};
+use super::catalogue::{BASE, EVENTS, Event, Subject};
+use super::samples;
+use crate::event::Kind;
+
+const TAG: &str = "Leads";
+
+const ABOUT: &str = "\
+Decided and stored before it is answered. The signature is needed if the source has secrets, and not looked at if it has none. \
+A request with the `Idempotency-Key` of an earlier one is answered as that one was, with `Idempotent-Replay: true`.";
+
+const ABOUT_ALL: &str = "\
+Takes each of the 18 events by its name, with the id of the pre-lead, lead or customer in `data` (a customer's code will do \
+instead). Orders and payments come this way only; one that came before counts once, by its id.";
+
+const HEADERS: &[(&str, &str)] = &[
+    ("X-Event-Id", "The event's id."),
+    ("X-Entity-Sequence", "Its number among the entity's events."),
+    ("Idempotent-Replay", "`true` if this is the answer to an earlier request."),
+    ("RateLimit-Limit", "Requests a minute for this address."),
+    ("RateLimit-Remaining", "How many are left now."),
+    ("RateLimit-Reset", "Seconds until the oldest of the minute no longer counts."),
+];
+
+/// The path that takes every event, and the paths that take one each.
+pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
+    let all = Endpoint::post(TAG, BASE, "Take in any event of a pre-lead, lead or customer");
+    let all = shared(all, &format!("{ABOUT_ALL}\n\n{ABOUT}"));
+    let all = EVENTS.iter().fold(all, |endpoint, event| endpoint.takes(event.name, body(event, true)));
+    let names = EVENTS.map(|event| event.name).join(", ");
+    let all = all
+        .answers_with(
+            200,
+            "The event is stored.",
+            answer("Lead created successfully", json!({"lead_id": 789})),
+            HEADERS,
+        )
+        .answers(200, "The same of a pre-lead.", answer("Pre-lead created successfully", json!({"pre_lead_id": 789})))
+        .answers(
+            200,
+            "The same of a customer.",
+            answer("Order recorded successfully", json!({"customer_id": 789, "customer_code": "CUST-0042"})),
+        )
+        .refuses_field("event", &format!("event must be one of {names}"))
+        .refuses(404, "not_found", "Customer not found");
+    let all = conflicts(all, None);
+    std::iter::once(all).chain(EVENTS.iter().filter_map(endpoint)).collect()
+}
+
+fn endpoint(event: &Event) -> Option<Endpoint> {
+    let path = event.path?;
+    let (id, found) = match event.subject {
+        Subject::Known(Kind::PreLead) => ("pre_lead_id", Some("Pre-lead not found")),
+        Subject::Known(_) | Subject::Customer => ("lead_id", Some("Lead not found")),
+        Subject::New(Kind::PreLead) => ("pre_lead_id", None),
+        Subject::New(_) => ("lead_id", None),
+    };
+    let path = format!("{BASE}/{}", path.replace("{id}", &format!("{{{id}}}")));
+    let endpoint = shared(Endpoint::post(TAG, &path, summary(event)), ABOUT)
+        .takes(event.name, body(event, false))
+        .answers_with(200, "The event is stored.", answer(event.message, said(event, id)), HEADERS)
+        .refuses_field("event", &format!("event must be {} here", event.name));
+    let Some(not_found) = found else { return Some(reused(endpoint)) };
+    let endpoint = endpoint.part(id, "The number that the node gave it.", 789).refuses(404, "not_found", not_found);
+    Some(conflicts(endpoint, Some(event)))
+}
+
+/// What all of them have in common.
+fn shared(endpoint: Endpoint, about: &str) -> Endpoint {
+    endpoint
+        .about(about)
+        .access(Access::Signed(&["leads_signature"]))
+        .header(
+            "Idempotency-Key",
+            "The sender's own name for the request, if it may be repeated. On this page `{random}` is a new one each time.",
+            "{random}",
+        )
+        .requires(&["event", "source", "data"])
+        .refuses_bodies()
+        .refuses(401, "invalid_signature", "Invalid signature")
+        .refuses(429, "rate_limited", "rate limit of 100 a minute is used up")
+        .refuses_when_busy()
+}
+
+/// The conflicts of `event`, or of any.
+fn conflicts(endpoint: Endpoint, event: Option<&Event>) -> Endpoint {
+    let endpoint = reused(endpoint).refuses(409, "closed", "Lead is discarded and takes no further change");
+    let converts = event.is_none_or(|event| event.name.ends_with("_convert"));
+    let endpoint =
+        if converts { endpoint.refuses(409, "already_converted", "Lead is already converted") } else { endpoint };
+    if event.is_some_and(|event| event.name != "lead_convert") {
+        return endpoint;
+    }
+    endpoint.refuses(409, "not_won", "Only a won lead can be converted").refuses(
+        409,
+        "customer_code_taken",
+        "customer_code is taken by another customer",
+    )
+}
+
+fn reused(endpoint: Endpoint) -> Endpoint {
+    endpoint.refuses(409, "idempotency_key_reused", "the idempotency key was used before with another path or body")
+}
+
+/// Its name as a person would say it: `Lead status update`.
+fn summary(event: &Event) -> String {
+    let words = event.name.replace("pre_lead", "pre-lead").replace('_', " ");
+    let (first, rest) = words.split_at(1);
+    first.to_uppercase() + rest
+}
+
+/// A request; with the id in its data where the path has none.
+fn body(event: &Event, with_id: bool) -> Value {
+    let mut data = samples::data(event.name).unwrap_or_default();
+    if let Some(members) = data.as_object_mut().filter(|_| !with_id) {
+        members.retain(|name, _| name != "pre_lead_id" && name != "lead_id");
+    }
+    json!({"event": event.name, "source": "crm", "data": data, "timestamp": "2025-12-04T10:30:00Z"})
+}
+
+fn answer(message: &str, data: Value) -> Value {
+    json!({"status": "success", "message": message, "data": data})
+}
+
+/// The `data` of the answer to `event`, about the entity whose id is called `id`.
+fn said(event: &Event, id: &'static str) -> Value {
+    let more = match event.name {
+        "pre_lead_contact_add" | "lead_contact_add" => json!({"contact_id": 456}),
+        "pre_lead_memo_add" | "lead_memo_add" => json!({"memo_id": 456}),
+        "pre_lead_status_update" | "lead_status_update" => json!({"old_status": "new", "new_status": "qualified"}),
+        "pre_lead_convert" => json!({"lead_id": 456}),
+        "lead_activity_add" => json!({"activity_id": 456}),
+        "lead_qualified_profile_update" => json!({"profile_id": 456}),
+        "lead_convert" => json!({"customer_id": 456, "customer_code": "CUST-0042"}),
+        _ => json!({}),
+    };
+    let mut said = json!({ id: 789 });
+    if let (Some(said), Value::Object(more)) = (said.as_object_mut(), more) {
+        said.extend(more);
+    }
+    said
+}
