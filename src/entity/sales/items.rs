@@ -14,10 +14,15 @@ use crate::event::Timestamp;
 #[expect(missing_docs, reason = "the members are those of the wire format, under their names")]
 pub struct Contact {
     pub first_name: Arc<str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_name: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phone: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub designation: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub department: Option<Arc<str>>,
 }
 
@@ -25,6 +30,7 @@ pub struct Contact {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the members are those of the wire format, under their names")]
 pub struct Memo {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<Arc<str>>,
     pub content: Arc<str>,
     pub memo_type: Arc<str>,
@@ -36,11 +42,13 @@ pub struct Memo {
 pub struct Activity {
     pub activity_type: Arc<str>,
     pub title: Arc<str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<Arc<str>>,
     #[serde(default, with = "micros", skip_serializing_if = "Option::is_none")]
     pub scheduled_at: Option<Timestamp>,
     #[serde(default, with = "micros", skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Arc<str>>,
 }
 

@@ -253,3 +253,59 @@ fn summaries_name_no_one_and_quote_nothing() {
         ["created", "contact 1001 added, now primary", "call memo 1001 added", "status changed to won", "discarded"]
     );
 }
+
+/// Stores hold these for ever: a change of their spelling needs a reader for the old one.
+#[test]
+fn changes_are_stored_as_they_always_were() {
+    let value = Value::Money(Decimal::parse("50000.00").expect("a number"));
+    let fields = || given(&[(Member::FirstName, "Ada")]).into_iter().chain([(Member::ExpectedValue, value.clone())]);
+    let won = given(&[(Member::LeadStatus, "won")]);
+    let order = Entry {
+        id: "o-1".into(),
+        amount: Decimal::parse("10.50").expect("a number"),
+        currency: Currency::parse("EUR").expect("three letters"),
+    };
+    let order = Action::Customer(customer::Action { customer_code: None, event: customer::Event::Ordered(order) });
+    let table = [
+        (
+            Kind::Lead,
+            lead(sales::Action::Create { fields: fields().collect() }),
+            r#"{"step":{"created":{"at":5,"set":{"first_name":{"text":"Ada"},"expected_value":{"money":"50000.00"}}}}}"#,
+        ),
+        (
+            Kind::Lead,
+            lead(sales::Action::Update { fields: won, who: "crm".into() }),
+            r#"{"step":{"updated":{"edit":{"at":5,"set":{"lead_status":{"text":"won"}}},"entry":{"status":"won","at":5,"who":"crm"},"keep":3}}}"#,
+        ),
+        (
+            Kind::PreLead,
+            pre_lead(contact("Ada", true)),
+            r#"{"step":{"contact_added":{"contact":{"id":1001,"at":5,"item":{"first_name":"Ada"}},"takes_over":true,"keep":3}}}"#,
+        ),
+        (
+            Kind::PreLead,
+            pre_lead(memo("m")),
+            r#"{"step":{"memo_added":{"memo":{"id":1001,"at":5,"item":{"content":"m","memo_type":"call"}},"keep":3}}}"#,
+        ),
+        (
+            Kind::PreLead,
+            convert_pre_lead(Given::new()),
+            r#"{"step":{"status_changed":{"edit":{"at":5,"set":{"lead_status":{"text":"converted"}}},"entry":{"status":"converted","at":5,"who":"crm"},"keep":3}},"end":{"converted":{"lead_id":1001}}}"#,
+        ),
+        (
+            Kind::Lead,
+            discard(),
+            r#"{"discarded":{"step":{"status_changed":{"edit":{"at":5,"set":{"lead_status":{"text":"lost"}}},"entry":{"status":"lost","remarks":"price","at":5,"who":"crm"},"keep":3}},"discarded":{"reason":"gone","loss_reason":"price"}}}"#,
+        ),
+        (
+            Kind::Customer,
+            order,
+            r#"{"ordered":{"entry":{"id":"o-1","amount":"10.50","currency":"EUR"},"at":5,"total":"10.50","late":false}}"#,
+        ),
+    ];
+    for (kind, action, stored) in table {
+        let change = take(&mut State::new(kind), 5, &action).change;
+        assert_eq!(String::from_utf8(change.encode()).expect("JSON"), stored);
+        assert_eq!(Change::decode(kind, stored.as_bytes()).expect("readable"), change);
+    }
+}
