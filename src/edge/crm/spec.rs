@@ -6,8 +6,9 @@ use super::super::docs::endpoint::{Access, Endpoint};
 use crate::event::catalogue;
 
 const ABOUT: &str = "\
-One event, or a list of at most 1,000. From a publisher, with a token of `[sources.crm]`, or the admin. The entity is named by `data.<kind>_id` or `data.id`. An `idempotency_key` (or the header \
-`Idempotency-Key`) makes a repeated event a 409 that names the first.\n\n\
+One event, or a list of at most 1,000, from a publisher (with a token of `[sources.crm]`) or the admin. The entity is named by \
+`data.<kind>_id` or `data.id`. An `idempotency_key` (or the header `Idempotency-Key`) makes a repeated event a 409 that names \
+the first.\n\n\
 In a list each event stands by itself: the answer says which were accepted, which came before and what is wrong with the \
 others. The list is refused as a whole when none is valid. After a 503, send all of it again.";
 
