@@ -118,7 +118,9 @@ pub const EVENTS: [Event; 18] = [
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Given, Verifier, decode};
     use super::*;
+    use crate::event::catalogue;
 
     #[test]
     fn names_paths_and_types_are_there_once() {
@@ -132,6 +134,19 @@ mod tests {
             assert_eq!(list.len(), all, "{list:?}");
         }
         assert_eq!((names.len(), paths.len()), (18, 16));
+    }
+
+    #[test]
+    fn each_event_is_in_the_catalogue_with_an_example_that_is_taken() {
+        for event in &EVENTS {
+            let entry = catalogue::find(event.event_type).unwrap_or_else(|| panic!("{} is listed", event.event_type));
+            assert_eq!((entry.wire_name, entry.source), (Some(event.name), Some("leads")));
+            let body = format!(r#"{{"event": "{}", "source": "crm", "data": {}}}"#, event.name, entry.data);
+            let body = Verifier::new(&[]).verify(body.into(), None).expect("no secrets");
+            let given = Given { event: Some(event), id: Some(1), new_code: || Some("CUST-1".to_owned()) };
+            let decoded = decode(&body, given).unwrap_or_else(|error| panic!("{}: {error}", event.name));
+            assert_eq!(decoded.event.name, event.name);
+        }
     }
 
     #[test]

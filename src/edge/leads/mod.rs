@@ -34,7 +34,6 @@ mod catalogue;
 mod data;
 mod decode;
 mod email;
-pub mod samples;
 pub mod signature;
 mod spec;
 mod values;

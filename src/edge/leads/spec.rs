@@ -4,8 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::docs::endpoint::{Access, Endpoint};
 use super::catalogue::{BASE, EVENTS, Event, Subject};
-use super::samples;
-use crate::event::Kind;
+use crate::event::{Kind, catalogue};
 
 const TAG: &str = "Leads";
 
@@ -115,9 +114,10 @@ fn summary(event: &Event) -> String {
 
 /// A request; with the id in its data where the path has none.
 fn body(event: &Event, with_id: bool) -> Value {
-    let mut data = samples::data(event.name).unwrap_or_default();
-    if let Some(members) = data.as_object_mut().filter(|_| !with_id) {
-        members.retain(|name, _| name != "pre_lead_id" && name != "lead_id");
+    let example = catalogue::find(event.event_type).and_then(|entry| serde_json::from_str(entry.data).ok());
+    let mut data: Value = example.unwrap_or_default();
+    if with_id && let Subject::Known(kind) = event.subject {
+        data[if kind == Kind::PreLead { "pre_lead_id" } else { "lead_id" }] = json!(789);
     }
     json!({"event": event.name, "source": "crm", "data": data, "timestamp": "2025-12-04T10:30:00Z"})
 }
