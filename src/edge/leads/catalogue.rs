@@ -39,6 +39,12 @@ impl Event {
     pub fn find(name: &str) -> Option<&'static Self> {
         EVENTS.iter().find(|event| event.name == name)
     }
+
+    /// Whether another entity begins with it.
+    #[must_use]
+    pub fn is_conversion(&self) -> bool {
+        matches!(self.event_type, "pre_lead.converted" | "lead.converted")
+    }
 }
 
 /// What the answers call an entity of `kind`, and its id in `data`.

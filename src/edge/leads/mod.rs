@@ -110,7 +110,7 @@ async fn answer(
     let decoded = decode(&body, Given { event, id, new_code })?;
     let core = edge.core()?;
     let entity = find(&core, &decoded).await?;
-    let message = decoded.event.message;
+    let event = decoded.event;
     let command = Command {
         at: decoded.at,
         idempotency_key,
@@ -119,9 +119,9 @@ async fn answer(
         refusal: OnRefusal::Answer,
         code: decoded.code,
         span: call.span().clone(),
-        ..Command::new(SOURCE, entity, decoded.action, decoded.event.event_type, body.body().clone())
+        ..Command::new(SOURCE, entity, decoded.action, event.event_type, body.body().clone())
     };
-    submit(&core, command, message).await
+    submit(&core, command, event, call).await
 }
 
 /// The entity that its path names; a 404 for what cannot be one.
@@ -163,12 +163,17 @@ async fn find(core: &Core, decoded: &Decoded) -> Result<EntityKey, Error> {
     }
 }
 
-async fn submit(core: &Core, command: Command, message: &'static str) -> Result<HttpResponse, Error> {
-    let request = command.request;
+async fn submit(core: &Core, command: Command, event: &Event, call: &Call) -> Result<HttpResponse, Error> {
+    let (request, message) = (command.request, event.message);
     match core.router.submit(command).await {
         Ok(outcome) => {
+            let id = intake::event_id(core, outcome.position);
+            if event.is_conversion() {
+                // The first record of what it made is written together with it, right behind it.
+                call.note_events([id, intake::event_id(core, outcome.position.plus(1))]);
+            }
             let mut response = success(message, &outcome.answer)?;
-            intake::write_event(&mut response, intake::event_id(core, outcome.position), outcome.sequence);
+            intake::write_event(&mut response, id, outcome.sequence);
             Ok(response)
         }
         Err(Refusal::Known { answer }) => success(message, &answer),

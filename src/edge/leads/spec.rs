@@ -88,7 +88,7 @@ fn shared(endpoint: Endpoint, about: &str) -> Endpoint {
 /// The conflicts of `event`, or of any.
 fn conflicts(endpoint: Endpoint, event: Option<&Event>) -> Endpoint {
     let endpoint = reused(endpoint).refuses(409, "closed", "Lead is discarded and takes no further change");
-    let converts = event.is_none_or(|event| event.name.ends_with("_convert"));
+    let converts = event.is_none_or(Event::is_conversion);
     let endpoint =
         if converts { endpoint.refuses(409, "already_converted", "Lead is already converted") } else { endpoint };
     if event.is_some_and(|event| event.name != "lead_convert") {

@@ -141,6 +141,28 @@ fn a_discarded_lead_is_lost_with_its_reasons() {
     });
 }
 
+#[test]
+fn the_log_of_calls_names_both_events_of_a_conversion() {
+    run(async {
+        let ground = ground(&[]);
+        let yard = ground.start().await;
+        let id = new_pre_lead(&yard).await;
+        let converted = convert_pre_lead(&yard, id).await;
+        let log = yard.get("/api/v1/webhooks/logs").await.body;
+        let events = log["items"][0]["event_ids"].as_array().expect("a list").clone();
+        assert_eq!(events[0].as_str(), converted.header("x-event-id"));
+        let mut types = Vec::new();
+        for event in &events {
+            types.push(
+                yard.get(&format!("/api/v1/events/{}", event.as_str().expect("text"))).await.body["type"].clone(),
+            );
+        }
+        assert_eq!(types, ["pre_lead.converted", "lead.created"]);
+        assert_eq!(log["items"][0]["source"], "leads");
+        yard.stop().await;
+    });
+}
+
 /// Creates and converts pre-leads until the process is gone; gives the ids that were answered, by what they are.
 async fn create_and_convert(gate: Gate) -> Vec<(&'static str, u64)> {
     let mut seen = Vec::new();
