@@ -87,6 +87,25 @@ fn batches(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn decode_c2s(criterion: &mut Criterion) {
+    let event = |number: u32| {
+        format!(
+            r#"{{"lead_id":{number},"updated_at":"2025-01-20T10:{:02}:00Z","hook_action":"lead.updated","customer":{{"name":"Ana","email":"ana@example.com","phone":"+5511999999999","cpf":"529.982.247-25"}},"attributes":{{"status":"new","source":"site"}}}}"#,
+            number % 60,
+        )
+    };
+    let mut group = criterion.benchmark_group("edge/c2s");
+    for count in [1, 1_000] {
+        let list: Vec<_> = (0..count).map(event).collect();
+        let body = Bytes::from(if count == 1 { list.concat() } else { format!("[{}]", list.join(",")) });
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        group.bench_function(format!("decode {count} events"), |bencher| {
+            bencher.iter(|| black_box(hookyard::edge::c2s::decode(&body).expect("it is valid")));
+        });
+    }
+    group.finish();
+}
+
 fn verify_and_decode_lead(criterion: &mut Criterion) {
     let body = Bytes::from_static(
         br#"{"event":"new_lead","source":"website","data":{"first_name":"Robert","last_name":"Johnson","email":"robert@example.com","phone":"+1234567893","company_name":"XYZ Industries","source":"referral","priority":"high","product_interest":"Enterprise Suite","requirements":"Full ERP integration needed","expected_value":100000.00,"city":"Chicago","state":"IL","country":"USA","zip_code":"60601","assigned_to":3}}"#,
@@ -241,5 +260,5 @@ fn exchange(criterion: &mut Criterion) {
     log.close();
 }
 
-criterion_group!(stages, verify_and_decode, verify_and_decode_lead, batches, decide, commit, exchange);
+criterion_group!(stages, verify_and_decode, verify_and_decode_lead, decode_c2s, batches, decide, commit, exchange);
 criterion_main!(stages);

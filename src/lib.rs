@@ -10,8 +10,8 @@
 //!               and decode    no doubles apply     durable      is asked for
 //! ```
 //!
-//! Beside that way: [`exchange`] logs every call and what it was answered, and [`account`] knows whose business accounts are
-//! whose.
+//! Beside that way: [`exchange`] logs every call and what it was answered, [`account`] knows whose business accounts are
+//! whose, and [`enrichment`] works on what was accepted and sends in what it learns.
 //!
 //! Beside the stages: [`event`] is their common vocabulary, [`provider`] knows how senders sign, [`config`] is what an
 //! operator sets, [`clock`] and [`faults`] what tests replace, [`app`] puts all together, and [`cli`] is what a person types.
@@ -23,6 +23,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod edge;
+pub mod enrichment;
 pub mod entity;
 pub mod event;
 pub mod exchange;

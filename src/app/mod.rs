@@ -55,6 +55,9 @@ pub enum Error {
     /// The accounts in the store cannot be read.
     #[error("cannot use the accounts of the store")]
     Accounts(#[from] account::OpenError),
+    /// Events cannot be enriched.
+    #[error("cannot enrich events")]
+    Enrichment(#[from] crate::enrichment::Failed),
     /// A thread or the signal handler could not be set up.
     #[error("cannot set up the node")]
     Setup(#[from] std::io::Error),

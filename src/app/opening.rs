@@ -12,6 +12,7 @@ use crate::account::Accounts;
 use crate::clock::SystemClock;
 use crate::config::{Config, Sync};
 use crate::edge::{Core, support};
+use crate::enrichment::{self, Enrichment};
 use crate::entity::{self, Surroundings};
 use crate::event::{Position, fingerprint};
 use crate::exchange::{self, Exchange};
@@ -27,6 +28,9 @@ const FENCES: usize = 1024;
 /// How long an abandoned store is waited for before its files are opened again.
 const RELEASE_MAX: Duration = Duration::from_secs(10);
 
+/// How long calls to other servers are waited for when the node stops; one that takes longer is made again at the next start.
+const CALLS_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What every opening is made from.
 #[derive(Clone)]
 pub(super) struct Parts {
@@ -39,6 +43,7 @@ pub(super) struct Opening {
     log: Arc<Log>,
     projection: Arc<Projection>,
     exchange: Arc<Exchange>,
+    enrichment: Option<Enrichment>,
     store: Weak<Store>,
 }
 
@@ -65,8 +70,27 @@ impl Opening {
                 windows: windows(config),
             },
         );
-        let core = Arc::new(Core { router, reads: projection.reads(), accounts, exchange: Arc::clone(&exchange) });
-        Ok(Self { core, log, projection, exchange, store: Arc::downgrade(&store) })
+        let (router, reads) = (Arc::new(router), projection.reads());
+        let core = Arc::new(Core { router, reads, accounts, exchange: Arc::clone(&exchange) });
+        let mut opening = Self { core, log, projection, exchange, enrichment: None, store: Arc::downgrade(&store) };
+        match opening.enrich(parts, store).await {
+            Ok(enrichment) => opening.enrichment = enrichment,
+            Err(failed) => {
+                opening.abandon().await;
+                return Err(failed.into());
+            }
+        }
+        Ok(opening)
+    }
+
+    async fn enrich(&self, parts: &Parts, store: Arc<Store>) -> Result<Option<Enrichment>, enrichment::Failed> {
+        let Parts { config, seams } = parts;
+        if !config.sources.c2s.enriches() {
+            return Ok(None);
+        }
+        let (router, reads) = (Arc::clone(&self.core.router), self.core.reads.clone());
+        let rests_on = enrichment::Parts { router, reads, store, clock: Arc::clone(&seams.clock) };
+        Enrichment::start(&config.sources.c2s.enrichment, rests_on).await.map(Some)
     }
 
     /// Like [`Opening::open`], and gives a store back only if it can be written: reading alone works on a full disk too.
@@ -95,19 +119,33 @@ impl Opening {
         let ended = |failed: Result<tokio::sync::watch::Ref<'_, Option<String>>, _>, what: &str| {
             failed.ok().and_then(|reason| reason.clone()).unwrap_or_else(|| format!("the {what}'s thread ended"))
         };
+        let enrichment = async {
+            match &self.enrichment {
+                Some(enrichment) => ended(enrichment.failed().wait_for(Option::is_some).await, "enrichment"),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             failed = log.wait_for(Option::is_some) => ended(failed, "journal"),
             failed = projection.wait_for(Option::is_some) => ended(failed, "projection"),
             failed = exchange.wait_for(Option::is_some) => ended(failed, "exchange log"),
             failed = accounts.wait_for(Option::is_some) => ended(failed, "accounts"),
+            reason = enrichment => reason,
         }
     }
 
     /// Ends each stage when what it was given is done.
     pub(super) async fn close(self) -> Result<(), Error> {
-        let Self { core, log, projection, exchange, store } = self;
+        self.end(CALLS_PATIENCE).await
+    }
+
+    async fn end(self, patience: Duration) -> Result<(), Error> {
+        let Self { core, log, projection, exchange, enrichment, store } = self;
         let failed = log.failed();
         let end = move || {
+            if let Some(enrichment) = enrichment {
+                enrichment.stop(patience);
+            }
             core.router.stop();
             log.close();
             projection.close();
@@ -133,7 +171,7 @@ impl Opening {
     pub(super) async fn abandon(self) {
         let store = Weak::clone(&self.store);
         // Whatever fails on the way was lost with the store already.
-        let _ = self.close().await;
+        let _ = self.end(Duration::ZERO).await;
         if store.strong_count() > 0 {
             warn!("the failed store is still in use, trying to open it all the same");
         }

@@ -57,7 +57,7 @@ impl Check {
 /// What is valid and yet hardly meant; nothing, or a line.
 fn warning(config: &Config) -> &'static str {
     let sources = &config.sources;
-    match sources.support.enabled || sources.custom.iter().any(|custom| custom.enabled) {
+    match sources.support.enabled || sources.c2s.enabled || sources.custom.iter().any(|custom| custom.enabled) {
         true => "",
         false => "warning: no source is enabled, so every webhook gets 404; set sources.support.enabled = true\n",
     }
@@ -82,10 +82,15 @@ fn sources(config: &Config) -> Vec<String> {
         let (keys, secrets) = (support.api_keys.len(), support.secrets.len());
         format!("support ({}, {})", count(keys, "API key", "API keys"), count(secrets, "secret", "secrets"))
     });
+    let c2s = &config.sources.c2s;
+    let c2s = c2s.enabled.then(|| {
+        let enriched = if c2s.enriches() { ", enriched" } else { "" };
+        format!("c2s ({}{enriched})", count(c2s.tokens.len(), "token", "tokens"))
+    });
     let custom = config.sources.custom.iter().filter(|custom| custom.enabled).map(|custom| {
         format!("{} ({}, {})", custom.name, custom.source.signing, count(custom.source.keys.len(), "secret", "secrets"))
     });
-    support.into_iter().chain(custom).collect()
+    support.into_iter().chain(c2s).chain(custom).collect()
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ impl Value {
     }
 
     /// Whether it gives nothing: an empty text or list.
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::Raw(text) | Self::Text(text) => text.is_empty(),
             Self::List(items) => items.is_empty(),
@@ -136,7 +136,11 @@ impl Draft {
 
     /// Enables every source that is not switched off or on, and fills in `secrets`.
     pub fn set_dev(&mut self, secrets: &DevSecrets) {
-        let is_switch = |key: &str| key.starts_with("sources.") && key.ends_with(".enabled");
+        // Of the sources themselves only: what one of them does besides calls for settings that only an operator has.
+        let is_switch = |key: &str| {
+            let name = key.strip_prefix("sources.").and_then(|key| key.strip_suffix(".enabled"));
+            name.is_some_and(|name| !name.contains('.'))
+        };
         for (_, setting) in self.settings.iter_mut().filter(|(key, _)| is_switch(key)) {
             if setting.place == Place::Defaults {
                 setting.value = Value::Boolean(true);

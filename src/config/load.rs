@@ -18,9 +18,9 @@ use super::{
 mod custom;
 
 /// The shortest span of time that any key takes; zero would mean "never" in one place and "at once" in another.
-const SHORTEST_S: f64 = 0.001;
-const DAY_S: f64 = 86_400.0;
-const HOUR_S: f64 = 3_600.0;
+pub(super) const SHORTEST_S: f64 = 0.001;
+pub(super) const DAY_S: f64 = 86_400.0;
+pub(super) const HOUR_S: f64 = 3_600.0;
 const MIB: i64 = 1 << 20;
 /// No limit but that of the type.
 const ANY: i64 = i64::MAX;
@@ -69,6 +69,7 @@ impl Draft {
                 leads: self.leads(),
                 crm: self.crm(),
                 instagram: self.instagram(),
+                c2s: self.c2s(),
                 custom: self.custom_sources(),
             },
             telemetry: self.telemetry(),
@@ -204,6 +205,10 @@ impl Draft {
         if instagram.enabled && instagram.verify_token.is_empty() {
             self.missing("sources.instagram.verify_token", "sources.instagram.enabled");
         }
+        let c2s = &config.sources.c2s;
+        if c2s.enabled && c2s.tokens.is_empty() {
+            self.missing("sources.c2s.tokens", "sources.c2s.enabled");
+        }
     }
 
     /// Reports that the secret `key` is missing, at its own place or that of the key that calls for it.
@@ -224,7 +229,7 @@ impl Draft {
     }
 
     /// Where the first of `keys` was set that the operator has set.
-    fn place_of(&self, keys: &[&str]) -> Place {
+    pub(super) fn place_of(&self, keys: &[&str]) -> Place {
         let mut places = keys.iter().filter_map(|key| self.settings.get(*key)).map(|setting| &setting.place);
         places.find(|place| **place != Place::Defaults).cloned().unwrap_or(Place::Defaults)
     }
@@ -320,7 +325,7 @@ impl Draft {
         self.list(key, |value| check(string(value)?))
     }
 
-    fn networks(&mut self, key: &str) -> Vec<ipnet::IpNet> {
+    pub(super) fn networks(&mut self, key: &str) -> Vec<ipnet::IpNet> {
         self.list(key, |value| {
             let text = string(value)?;
             let network = text.expose().parse().or_else(|_| text.expose().parse::<IpAddr>().map(Into::into));
@@ -417,7 +422,7 @@ fn is_target(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_alphanumeric() || "_:-.".contains(c))
 }
 
-fn unexpected(expected: &str, value: &Value) -> String {
+pub(super) fn unexpected(expected: &str, value: &Value) -> String {
     format!("expected {expected}, found {}", value.describe())
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod c2s;
 mod crm;
 mod custom;
 mod dev;
@@ -12,7 +13,9 @@ mod leads;
 mod load;
 mod problem;
 mod secret;
+mod template;
 
+pub use c2s::{C2s, Enrichment};
 pub use crm::{Crm, Declared};
 pub use custom::Custom;
 pub use dev::{DEV_KEYS, DevKey, DevSecrets, NotDevSecrets};
@@ -22,6 +25,7 @@ pub use leads::Leads;
 pub use load::{Purpose, load};
 pub use problem::{Problem, Problems};
 pub use secret::Secret;
+pub use template::Template;
 
 /// The whole configuration, complete and checked.
 #[derive(Clone, Debug)]
@@ -156,6 +160,8 @@ pub struct Sources {
     pub crm: Crm,
     /// `[sources.instagram]`
     pub instagram: Instagram,
+    /// `[sources.c2s]`
+    pub c2s: C2s,
 }
 
 /// What happens to an event of an entity that does not exist.

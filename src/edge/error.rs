@@ -71,6 +71,9 @@ pub enum Error {
     /// A signed timestamp too far from the node's clock.
     #[error("timestamp is not an RFC 3339 time near the server's clock")]
     StaleTimestamp,
+    /// No webhook token, or none that is configured.
+    #[error("X-Webhook-Token is missing or not valid")]
+    InvalidToken,
     /// No admin token, or not the configured one.
     #[error("a valid bearer token is required")]
     Unauthorized,
@@ -156,7 +159,7 @@ impl Error {
             Self::Undecodable(Undecodable::MediaType) => (415, "unsupported_media_type"),
             Self::Undecodable(Undecodable::NotUtf8 | Undecodable::NotJson { .. }) => (400, "invalid_json"),
             Self::NotSubscribed(_) => (403, "forbidden"),
-            Self::Unauthorized => (401, "unauthorized"),
+            Self::InvalidToken | Self::Unauthorized => (401, "unauthorized"),
             Self::RateLimited(_) => (429, "rate_limited"),
             Self::NotFound(_) => (404, "not_found"),
             Self::MethodNotAllowed { .. } => (405, "method_not_allowed"),

@@ -11,7 +11,7 @@ use crate::router::Router;
 /// What one opening of the store offers to the edge.
 pub struct Core {
     /// Takes events in.
-    pub router: Router,
+    pub router: Arc<Router>,
     /// Answers readers.
     pub reads: Reads,
     /// The log of calls and deliveries.

@@ -8,6 +8,7 @@
 //! | `/webhooks/instagram` | GET, POST | Instagram, with the verify token or a signature |
 //! | `/api/v1/accounts` | GET, POST | the admin |
 //! | `/api/v1/accounts/{account_id}` | GET, PUT, DELETE | the admin |
+//! | `/api/v1/webhooks/c2s` | POST | senders with a token |
 //! | `/api/v1/entities/{kind}`, `…/{id}`, `…/{id}/timeline` | GET | the admin |
 //! | `/api/v1/events` | POST | publishers of the CRM's event bus, the admin |
 //! | `/api/v1/events`, `…/{event_id}` | GET | the admin |
@@ -33,6 +34,7 @@ mod admin;
 mod answer;
 mod available;
 pub mod body;
+pub mod c2s;
 mod call;
 mod configured;
 pub mod crm;
@@ -59,6 +61,7 @@ pub use gate::{Core, Gate};
 
 use crate::clock::Clock;
 use crate::config::Config;
+use c2s::C2s;
 use configured::Configured;
 use error::Error;
 use leads::Leads;
@@ -79,6 +82,7 @@ pub struct Edge {
     configured: Vec<Configured>,
     published: crm::Catalogue,
     instagram: instagram::Instagram,
+    c2s: C2s,
 }
 
 impl std::fmt::Debug for Edge {
@@ -97,7 +101,8 @@ impl Edge {
         let configured = config.sources.custom.iter().map(Configured::new).collect();
         let published = crm::Catalogue::new(&config.sources.crm);
         let instagram = instagram::Instagram::new(&config.sources.instagram);
-        Self { config, clock, gate, failures, support, leads, configured, published, instagram }
+        let c2s = C2s::new(&config.sources.c2s);
+        Self { config, clock, gate, failures, support, leads, configured, published, instagram, c2s }
     }
 
     fn support(&self) -> &Support {
@@ -114,6 +119,10 @@ impl Edge {
 
     fn instagram(&self) -> &instagram::Instagram {
         &self.instagram
+    }
+
+    fn c2s(&self) -> &C2s {
+        &self.c2s
     }
 
     fn core(&self) -> Result<Arc<Core>, Error> {

@@ -8,7 +8,7 @@ use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Respo
 
 use super::call::Call;
 use super::error::Error;
-use super::{Edge, accounts, available, configured, crm, docs, health, instagram, leads, reads, support};
+use super::{Edge, accounts, available, c2s, configured, crm, docs, health, instagram, leads, reads, support};
 use crate::config::Config;
 
 /// The name that requests for nothing of ours have in logs.
@@ -44,6 +44,10 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
             ];
             several(service, &format!("/api/v1/accounts/{{account_id}}{end}"), "GET, HEAD, PUT, DELETE", one);
         }
+    }
+    if config.sources.c2s.enabled {
+        post(service, "/api/v1/webhooks/c2s", c2s::receive);
+        post(service, "/api/v1/webhooks/c2s/", c2s::receive);
     }
     for path in ["/healthz", "/health"] {
         get(service, path, health::alive);

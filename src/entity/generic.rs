@@ -17,7 +17,7 @@ use super::verdict::{Acceptance, Context, Limits, Rejection, Verdict};
 /// The longest text of a value that a state keeps, in bytes; of a longer one it keeps `null`, and the event the rest.
 const VALUE_MAX_BYTES: usize = 16 * 1024;
 /// The longest name of a field that a state keeps.
-const NAME_MAX_BYTES: usize = 256;
+pub(in crate::entity) const NAME_MAX_BYTES: usize = 256;
 
 /// The field that says that the entity was deleted.
 const DELETED: &str = "deleted";

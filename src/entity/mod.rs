@@ -9,6 +9,7 @@
 //! The actor does not wait for the commit: records leave it in the order in which it handled their events, and each reply
 //! leaves when its record is durable. A panic in here ends this actor only; the router starts it anew from the journal.
 
+pub mod c2s_lead;
 mod command;
 pub mod conversation;
 pub mod customer;

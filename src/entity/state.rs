@@ -5,7 +5,7 @@
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::verdict::{Acceptance, Context, Limits, Rejection, Verdict};
-use super::{conversation, customer, generic, lead, pre_lead, ticket};
+use super::{c2s_lead, conversation, customer, generic, lead, pre_lead, ticket};
 use crate::event::Kind;
 
 /// The format of the snapshots written; others are refused.
@@ -126,9 +126,10 @@ kinds! {
     Customer(customer) = Kind::Customer,
     /// Of a conversation.
     Conversation(conversation) = Kind::Conversation,
+    /// Of a lead of Contact2Sale.
+    C2sLead(c2s_lead) = Kind::C2sLead,
     /// Of whatever has fields of which the last writer wins.
-    Generic(generic) = Kind::C2sLead
-        | Kind::Organisation
+    Generic(generic) = Kind::Organisation
         | Kind::Person
         | Kind::Task
         | Kind::Mandat

@@ -1,12 +1,12 @@
 //! The projection's thread: follows the journal to its durable end, writes rows, checkpoints.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::error;
 
@@ -29,6 +29,9 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// After a wake-up, how long more commits are awaited: one pass over twenty costs less than twenty passes.
 const GATHER_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Events owed again of which one who listens need not have heard, before it is told that it missed some.
+const REOPENED_MAX: usize = 1_024;
 
 /// What bounds the projection.
 #[derive(Clone, Copy, Debug)]
@@ -88,12 +91,24 @@ pub struct Projection {
 }
 
 /// What readers and the thread say to each other.
-#[derive(Default)]
 pub(super) struct Shared {
     /// Readers wait for everything before this position.
     wanted: AtomicU64,
-    stopping: std::sync::atomic::AtomicBool,
+    stopping: AtomicBool,
     wake: Notify,
+    /// Events that are owed again.
+    pub(super) reopened: broadcast::Sender<Position>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            wanted: AtomicU64::default(),
+            stopping: AtomicBool::default(),
+            wake: Notify::default(),
+            reopened: broadcast::Sender::new(REOPENED_MAX),
+        }
+    }
 }
 
 impl Shared {
@@ -241,12 +256,11 @@ impl Follower {
             let unwritten = *written.borrow() < self.position();
             let wanted = shared.wanted.load(Ordering::Acquire) > written.borrow().get();
             if unwritten && (full || wanted || stopping || now >= write_due) {
-                self.index.write()?;
-                written.send_replace(self.position());
+                self.write(shared, written)?;
                 write_due = now + WRITE_INTERVAL;
             }
             if now >= checkpoint_due && checkpointed < *written.borrow() {
-                self.checkpoint(written)?;
+                self.checkpoint(shared, written)?;
                 checkpointed = self.position();
                 checkpoint_due = now + CHECKPOINT_INTERVAL;
             }
@@ -254,7 +268,7 @@ impl Follower {
                 continue;
             }
             if stopping {
-                return self.checkpoint(written);
+                return self.checkpoint(shared, written);
             }
             let idle = checkpointed == self.position();
             let unwritten = *written.borrow() < self.position();
@@ -276,10 +290,20 @@ impl Follower {
         }
     }
 
-    fn checkpoint(&mut self, written: &watch::Sender<Position>) -> Result<(), Failed> {
+    /// Writes every row, then tells those who wait for that.
+    fn write(&mut self, shared: &Shared, written: &watch::Sender<Position>) -> Result<(), Failed> {
+        self.index.write()?;
+        written.send_replace(self.position());
+        for event in self.index.take_reopened() {
+            // Nobody may be listening: who comes later finds the row.
+            let _ = shared.reopened.send(event);
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, shared: &Shared, written: &watch::Sender<Position>) -> Result<(), Failed> {
         if *written.borrow() < self.position() {
-            self.index.write()?;
-            written.send_replace(self.position());
+            self.write(shared, written)?;
         }
         self.store.sync()?;
         self.index.write_cursor()?;

@@ -117,6 +117,8 @@ pub(super) struct Index {
     codes: Vec<(Vec<u8>, Position)>,
     /// Events that are to be completed or failed, or no longer.
     owed: BTreeMap<Position, bool>,
+    /// Events that are owed again, for those who have passed them.
+    reopened: Vec<Position>,
     snapshots: HashMap<EntityKey, (u64, Vec<u8>)>,
     dirty_rows: usize,
 }
@@ -136,6 +138,7 @@ impl Index {
             attempts: BTreeMap::new(),
             codes: Vec::new(),
             owed: BTreeMap::new(),
+            reopened: Vec::new(),
             snapshots: HashMap::new(),
             dirty_rows: 0,
         })
@@ -196,6 +199,7 @@ impl Index {
         };
         if record.owes {
             self.owe(record.reprocesses.unwrap_or(position), true);
+            self.reopened.extend(record.reprocesses);
         }
         let Some(event) = record.reprocesses else { return Ok(mark) };
         self.attempt(event, position, mark)?;
@@ -206,6 +210,11 @@ impl Index {
         if self.owed.insert(event, owed).is_none() {
             self.dirty_rows += 1;
         }
+    }
+
+    /// The events that are owed again since the last call.
+    pub(super) fn take_reopened(&mut self) -> Vec<Position> {
+        std::mem::take(&mut self.reopened)
     }
 
     /// Writes every waiting row. The cursor row is not among them: see [`Index::write_cursor`].

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 
 use super::events::{BLOCK_EVENTS, Block, Mark, Slot};
 use super::follow::Shared;
@@ -314,6 +314,13 @@ impl Reads {
         self.written.clone()
     }
 
+    /// The events that are owed again although they were completed or failed before, each once that is written: they stand
+    /// behind whoever goes through what is owed.
+    #[must_use]
+    pub fn reopened(&self) -> broadcast::Receiver<Position> {
+        self.shared.reopened.subscribe()
+    }
+
     /// The record at `position`, as soon as it is durable, whether or not the projection has passed it.
     ///
     /// # Errors
@@ -473,7 +480,9 @@ impl View {
     }
 
     fn event_view(&self, event: Stored) -> Result<EventView, Unavailable> {
-        if event.record.failure.is_none() && !event.record.owes {
+        // What concludes another event has happened; its failure is that event's.
+        let has_failed = event.record.failure.is_some() && event.record.concludes.is_none();
+        if !has_failed && !event.record.owes {
             return Ok(EventView { event, status: Status::Completed, resolution: None, attempts: 0 });
         }
         let row = self.tree.get(keys::attempts(event.position))?;

@@ -142,11 +142,17 @@ impl Router {
             let (surroundings, reads, written) = (Arc::clone(&surroundings), reads.clone(), written.clone());
             // As many messages as there are permits: what is admitted finds room.
             let capacity = config.in_flight_events_max;
+            let (begun, wait) = std::sync::mpsc::channel();
             let make = move |ctx: &mut Context<Supervisor>| {
                 ctx.set_mailbox_capacity(capacity);
+                // The other end waits below.
+                let _ = begun.send(());
                 Supervisor::new(bounds, surroundings, reads, written, Crashes::new(budget))
             };
             router.shards.push(Supervisor::start_in_arbiter(&arbiter.handle(), make));
+            // Until then its mailbox holds 16, and a batch that comes first would be refused. It fails only if that thread
+            // panicked, which sending to it tells.
+            let _ = wait.recv();
             router.arbiters.get_mut().unwrap_or_else(PoisonError::into_inner).push(arbiter);
         }
         router

@@ -9,6 +9,7 @@ use hookyard::edge::support::signature::sign;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
+use crate::c2s;
 use crate::leads;
 use crate::senders::{DESCRIBED, sha256};
 use crate::yard::{API_KEY, Ground, SECRET, TOKEN, Yard, run};
@@ -106,6 +107,7 @@ impl Operation {
                 "leads_signature" => {
                     request.header("X-Webhook-Signature", hex::encode(sha256(SECRET.as_bytes(), &text)))
                 }
+                "c2s_token" => request.header("X-Webhook-Token", c2s::C2S_TOKEN),
                 "configured_signature" => {
                     let signature = hex::encode(sha256(SECRET.as_bytes(), &text));
                     request.header("X-Hub-Signature-256", format!("sha256={signature}"))
@@ -171,7 +173,7 @@ async fn fresh_leads(yard: &Yard) -> Known {
 #[test]
 fn every_operation_answers_its_own_examples_as_described() {
     run(async {
-        let mut ground = Ground::new(&ENABLED);
+        let mut ground = c2s::ground(&ENABLED);
         ground.write_file(DESCRIBED);
         let yard = ground.start().await;
         let spec = spec_of(&yard).await;

@@ -4,6 +4,7 @@
 mod accounts;
 mod answers;
 mod browser;
+mod c2s;
 mod calls;
 mod check;
 mod commands;
@@ -13,6 +14,7 @@ mod crm;
 mod docs;
 mod duplicates;
 mod durability;
+mod enrichment;
 mod failures;
 mod instagram;
 mod leads;

@@ -65,6 +65,7 @@ fn every_key_of_the_defaults_is_read() {
     draft.crm();
     draft.instagram();
     draft.leads();
+    draft.c2s();
     draft.telemetry();
     draft.secret("admin.token");
     draft.integer::<usize>("entity.items_max", 1..=ANY);
@@ -133,11 +134,11 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             "foobar = 1",
-            "h.toml:1: unknown key `foobar`; the sections are admin, calls, entity, router, server, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
+            "h.toml:1: unknown key `foobar`; the sections are admin, calls, entity, router, server, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
         ),
         (
             "[foobar]",
-            "h.toml:1: unknown section `foobar`; the sections are admin, calls, entity, router, server, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
+            "h.toml:1: unknown section `foobar`; the sections are admin, calls, entity, router, server, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
         ),
         ("[servr]\nbind = 1", "h.toml:1: unknown section `servr`; the nearest is `server`"),
         ("[sources.suport]", "h.toml:1: unknown section `sources.suport`; the nearest is `sources.support`"),

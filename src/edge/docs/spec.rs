@@ -5,7 +5,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths};
 
-use super::super::{accounts, available, configured, crm, health, instagram, leads, reads, support};
+use super::super::{accounts, available, c2s, configured, crm, health, instagram, leads, reads, support};
 use super::endpoint::{ERROR, Endpoint};
 
 const ABOUT: &str = "\
@@ -17,9 +17,10 @@ To try an endpoint that takes signed requests, enter the signing *secret* under 
 in your browser and sends only that.";
 
 /// Each part of the API with what it is; the order is that of the page.
-const TAGS: [(&str, &str); 7] = [
+const TAGS: [(&str, &str); 8] = [
     ("Support", "Events of support tickets, from a CRM."),
     ("Leads", "Events of pre-leads, leads and customers, from a CRM."),
+    ("C2S", "Events of leads, from Contact2Sale."),
     ("Configured sources", "Events of any sender that the configuration describes."),
     ("Event bus", "Events that the CRM publishes, and the catalogue of all events."),
     ("Instagram", "Messages of Instagram's business accounts."),
@@ -34,13 +35,14 @@ struct KeyHeader {
     about: &'static str,
 }
 
-const KEY_HEADERS: [KeyHeader; 5] = [
+const KEY_HEADERS: [KeyHeader; 6] = [
     KeyHeader { scheme: "support_api_key", header: "X-CRM-API-Key", about: "An API key of `[sources.support]`." },
     KeyHeader {
         scheme: "support_signature",
         header: "X-CRM-Signature",
         about: "Hex HMAC-SHA256 of the body followed by the timestamp in `X-CRM-Timestamp`. On this page: the secret.",
     },
+    KeyHeader { scheme: "c2s_token", header: "X-Webhook-Token", about: "A token of `[sources.c2s]`." },
     KeyHeader {
         scheme: "leads_signature",
         header: "X-Webhook-Signature",
@@ -64,6 +66,7 @@ pub fn spec() -> OpenApi {
     let endpoints = [
         support::endpoints(),
         leads::endpoints(),
+        c2s::endpoints(),
         configured::endpoints(),
         crm::spec::endpoints(),
         available::endpoints(),

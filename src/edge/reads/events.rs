@@ -134,7 +134,7 @@ fn filter(query: &str) -> Result<(Option<EventFilter>, PageRequest), Error> {
 fn event(incarnation: Incarnation, view: &EventView) -> Event<'_> {
     let received = &view.event.record;
     let decided = view.resolution.as_ref().unwrap_or(&view.event);
-    let failure = decided.record.failure.as_ref();
+    let failure = decided.record.failure.as_ref().filter(|_| view.status == Status::Failed);
     Event {
         event_id: event_id(incarnation, &view.event).to_string(),
         source: &received.source,

@@ -1,4 +1,6 @@
 //! `POST /api/v1/events/{event_id}/reprocess`: one more attempt at an event that failed, from its stored payload.
+//!
+//! Each source says for itself what another attempt is: the same command again, or more work on an event that was applied.
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path, Payload};
@@ -8,10 +10,10 @@ use tracing::Span;
 use super::super::call::Call;
 use super::super::error::Error;
 use super::super::support::{self, Given, Verified};
-use super::super::{Edge, admin, intake};
+use super::super::{Edge, admin, c2s, intake};
 use super::events;
 use crate::entity::Command;
-use crate::event::EventId;
+use crate::event::{EventId, Record};
 use crate::projection::{EventView, Status};
 use crate::router::Refusal;
 
@@ -37,26 +39,35 @@ async fn reprocess(request: &HttpRequest, id: &str, edge: &Edge, span: Span) -> 
     let command = command(id, &view, edge, span)?;
     let entity = command.entity.clone();
     let outcome = core.router.submit(command).await.map_err(|refusal| refused(refusal, id))?;
-    Ok(intake::accepted(StatusCode::ACCEPTED, "accepted", id, &entity, outcome.sequence))
+    let sequence = outcome.sequence.or(view.event.record.sequence);
+    Ok(intake::accepted(StatusCode::ACCEPTED, "accepted", id, &entity, sequence))
 }
 
-/// The event's command again, by the rules of today. Its time stays what it was: an attempt makes nothing newer.
+/// The command of one more attempt. Its time stays what it was: an attempt makes nothing newer.
 fn command(id: EventId, view: &EventView, edge: &Edge, span: Span) -> Result<Command, Error> {
     let record = &view.event.record;
-    if record.source != support::SOURCE.as_str() {
+    let command = if record.source == support::SOURCE.as_str() {
+        again(record, edge, span)?
+    } else if record.source == c2s::SOURCE.as_str() {
+        edge.c2s().reopen(record, span)
+    } else {
         tracing::error!(source = record.source, event_id = %id, "event of an unknown source cannot be reprocessed");
         return Err(Error::Internal);
-    }
+    };
+    // The claim of this attempt: two requests at once make one attempt, and no sender's key can be the same.
+    let key = format!("\u{1}reprocess:{id}:{}", view.attempts);
+    Ok(Command { at: Some(record.at), idempotency_key: Some(key), reprocesses: Some(id.position()), ..command })
+}
+
+/// A support event's command again, by the rules of today.
+fn again(record: &Record, edge: &Edge, span: Span) -> Result<Command, Error> {
     let given = Given {
-        // Replaced below: a key with a control character is refused where keys come from outside.
+        // Replaced later: a key with a control character is refused where keys come from outside.
         idempotency_key: Some(b"reprocess"),
         at: Some(record.at),
         unknown_entity: edge.support().unknown_entity(),
     };
-    let command = support::decode(&Verified::from_store(record), given, span)?;
-    // The claim of this attempt: two requests at once make one attempt, and no sender's key can be the same.
-    let key = format!("\u{1}reprocess:{id}:{}", view.attempts);
-    Ok(Command { at: Some(record.at), idempotency_key: Some(key), reprocesses: Some(id.position()), ..command })
+    support::decode(&Verified::from_store(record), given, span)
 }
 
 fn refused(refusal: Refusal, id: EventId) -> Error {

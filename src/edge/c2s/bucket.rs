@@ -1,0 +1,190 @@
+//! A token bucket for each lead, so that one that changes all the time is slowed down alone.
+//!
+//! A bucket of `n` tokens that fills up within a minute is kept as one moment, that at which it is full again (the generic
+//! cell rate algorithm, ITU-T I.371):
+//!
+//! ```text
+//! full again at  now <──── missing tokens × 60 s / n ────>|      a take moves it by 60 s / n, to now + 60 s at most
+//! ```
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::super::limit::Quota;
+
+/// The most buckets that are remembered, a few MiB. Beyond it the fullest one is forgotten, which loses least.
+const BUCKETS_MAX: usize = 65_536;
+
+/// How long an empty bucket takes to fill up.
+const FILLED_WITHIN: Duration = Duration::from_secs(60);
+
+/// The buckets of all leads, each known by a fingerprint of its lead.
+#[derive(Debug)]
+pub(super) struct Buckets {
+    per_minute: u32,
+    table: Mutex<Table>,
+}
+
+impl Buckets {
+    /// Buckets of `per_minute` tokens; 0 means that nothing is limited.
+    pub(super) fn new(per_minute: u32) -> Self {
+        Self { per_minute, table: Mutex::new(Table::new(BUCKETS_MAX)) }
+    }
+
+    /// Takes a token of `lead`.
+    ///
+    /// # Errors
+    /// What there is to say of an empty bucket; its `reset` is how long to wait until there is a token.
+    pub(super) fn take(&self, lead: u64, now: Duration) -> Result<(), Quota> {
+        self.with_table(|table, per_minute| table.take(lead, per_minute, now)).unwrap_or(Ok(()))
+    }
+
+    /// Gives back a token of `lead` that was not used after all.
+    pub(super) fn give_back(&self, lead: u64, now: Duration) {
+        self.with_table(|table, per_minute| table.give_back(lead, per_minute, now));
+    }
+
+    fn with_table<T>(&self, act: impl FnOnce(&mut Table, u32) -> T) -> Option<T> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.per_minute > 0).then(|| act(&mut table, self.per_minute))
+    }
+}
+
+/// At most `capacity` buckets, each findable by lead and by when it is full again.
+#[derive(Debug)]
+struct Table {
+    capacity: usize,
+    full_at: HashMap<u64, Duration>,
+    by_time: BTreeSet<(Duration, u64)>,
+}
+
+impl Table {
+    fn new(capacity: usize) -> Self {
+        Self { capacity, full_at: HashMap::new(), by_time: BTreeSet::new() }
+    }
+
+    fn take(&mut self, lead: u64, per_minute: u32, now: Duration) -> Result<(), Quota> {
+        let full_at = self.full_at.get(&lead).copied().unwrap_or(now).max(now);
+        let taken = full_at + FILLED_WITHIN / per_minute;
+        // The division above rounds down, so that a full bucket never lacks its last token.
+        if let Some(wait) = taken.checked_sub(now + FILLED_WITHIN).filter(|wait| !wait.is_zero()) {
+            return Err(Quota { limit: per_minute, remaining: 0, reset: wait });
+        }
+        self.set(lead, taken, now);
+        Ok(())
+    }
+
+    fn give_back(&mut self, lead: u64, per_minute: u32, now: Duration) {
+        if let Some(full_at) = self.full_at.get(&lead).copied() {
+            self.set(lead, full_at.saturating_sub(FILLED_WITHIN / per_minute), now);
+        }
+    }
+
+    fn set(&mut self, lead: u64, full_at: Duration, now: Duration) {
+        if let Some(before) = self.full_at.remove(&lead) {
+            self.by_time.remove(&(before, lead));
+        }
+        // A full bucket is as good as none.
+        if full_at <= now {
+            return;
+        }
+        while self.full_at.len() >= self.capacity {
+            let Some((_, fullest)) = self.by_time.pop_first() else { return };
+            self.full_at.remove(&fullest);
+        }
+        self.full_at.insert(lead, full_at);
+        self.by_time.insert((full_at, lead));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn seconds(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    #[test]
+    fn an_empty_bucket_says_when_there_is_a_token_and_fills_up_evenly() {
+        let buckets = Buckets::new(3);
+        assert!((0..3).all(|_| buckets.take(7, seconds(0)).is_ok()));
+        let refused = buckets.take(7, seconds(5)).expect_err("empty");
+        assert_eq!(refused, Quota { limit: 3, remaining: 0, reset: seconds(15) });
+        assert!(buckets.take(8, seconds(5)).is_ok(), "another lead's is full");
+        assert!(buckets.take(7, seconds(20)).is_ok());
+        assert!(buckets.take(7, seconds(39)).is_err());
+        assert!(buckets.take(7, seconds(60)).is_ok() && buckets.take(7, seconds(60)).is_ok());
+        assert!(buckets.take(7, seconds(60)).is_err());
+    }
+
+    #[test]
+    fn a_token_given_back_can_be_taken_again() {
+        let buckets = Buckets::new(1);
+        buckets.take(7, seconds(0)).expect("full");
+        assert!(buckets.take(7, seconds(1)).is_err());
+        buckets.give_back(7, seconds(1));
+        assert!(buckets.take(7, seconds(1)).is_ok());
+        buckets.give_back(9, seconds(1));
+    }
+
+    #[test]
+    fn zero_means_no_limit() {
+        let buckets = Buckets::new(0);
+        assert!((0..10_000).all(|_| buckets.take(7, seconds(0)).is_ok()));
+        buckets.give_back(7, seconds(0));
+    }
+
+    #[test]
+    fn the_fullest_bucket_is_forgotten_first() {
+        let mut table = Table::new(2);
+        for (lead, count) in [(1, 2), (2, 1), (3, 1)] {
+            (0..count).for_each(|_| table.take(lead, 2, seconds(0)).expect("a token"));
+        }
+        assert!(table.take(1, 2, seconds(0)).is_err(), "it was the emptiest");
+        assert_eq!(table.full_at.keys().filter(|lead| **lead == 2).count(), 0);
+    }
+
+    proptest! {
+        /// Against a model that counts tokens in fractions.
+        #[test]
+        fn a_bucket_agrees_with_a_count_of_tokens(
+            per_minute in prop::sample::select(vec![1_u32, 2, 3, 6, 60]),
+            steps in prop::collection::vec((0_u64..30_000, any::<bool>()), 1..100),
+        ) {
+            let mut table = Table::new(4);
+            // In 60,000ths of a token, in which each of these rates fills up evenly by the millisecond.
+            let (full, token) = (u64::from(per_minute) * 60_000, 60_000);
+            let (mut level, mut now) = (full, 0);
+            for (pause, given_back) in steps {
+                now += pause;
+                level = (level + pause * u64::from(per_minute)).min(full);
+                let taken = table.take(1, per_minute, Duration::from_millis(now));
+                prop_assert_eq!(taken.is_ok(), level >= token);
+                if taken.is_ok() {
+                    level -= token;
+                    if given_back {
+                        table.give_back(1, per_minute, Duration::from_millis(now));
+                        level += token;
+                    }
+                }
+                prop_assert_eq!(table.full_at.len(), table.by_time.len());
+            }
+        }
+
+        #[test]
+        fn the_table_stays_within_its_bound(takes in prop::collection::vec((0_u64..40, 0_u64..3_000), 1..200)) {
+            let mut table = Table::new(8);
+            let mut now = 0;
+            for (lead, pause) in takes {
+                now += pause;
+                let _ = table.take(lead, 2, Duration::from_millis(now));
+                prop_assert!(table.full_at.len() <= 8);
+                prop_assert_eq!(table.full_at.len(), table.by_time.len());
+            }
+        }
+    }
+}

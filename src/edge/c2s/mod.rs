@@ -1,0 +1,266 @@
+//! The C2S contract: `POST /api/v1/webhooks/c2s`, one event or a list of them, its checks in their order, and its answers.
+//!
+//! ```text
+//! size ─> address ─> token ─> rate limit ─> JSON ─> each event: fields ─> lead's bucket ─> duplicate ─> stored ─> 200
+//!  413      403       401        429       415, 400              400          429          counted       503
+//! ```
+//!
+//! In a list each event stands by itself: what is wrong with one is said in `errors`, and the others are taken. Only a list
+//! of which no event is valid is refused as a whole, like a single event. A duplicate is known by its lead, which remembers
+//! the instants that it has applied, so it is one for ever.
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderMap;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse, dev};
+use serde::Serialize;
+use tracing::Span;
+
+use super::call::Call;
+use super::error::Error;
+use super::fields::Fault;
+use super::limit::Quota;
+use super::limiter::Limiter;
+use super::{Core, Edge, address, answer, body, intake};
+use crate::config;
+use crate::entity::c2s_lead::{self, RECEIVED};
+use crate::entity::{Action, Command, Outcome};
+use crate::event::{Record, Shape, fingerprint};
+use crate::router::Refusal;
+use bucket::Buckets;
+
+mod bucket;
+mod decode;
+mod spec;
+
+pub use crate::entity::c2s_lead::SOURCE;
+pub use decode::{BATCH_MAX, Event, Request, decode};
+pub(super) use spec::endpoints;
+
+const TOKEN: &str = "x-webhook-token";
+
+/// What the endpoint checks requests against.
+#[derive(Debug)]
+pub struct C2s {
+    config: config::C2s,
+    callers: Limiter<std::net::IpAddr>,
+    leads: Buckets,
+}
+
+/// What became of the events of one request.
+#[derive(Debug, Serialize)]
+struct Summary {
+    status: &'static str,
+    received: usize,
+    processed: usize,
+    duplicates: usize,
+    failed: usize,
+    errors: Vec<MemberFault>,
+}
+
+/// What is wrong with one event of a list.
+#[derive(Debug, Serialize)]
+struct MemberFault {
+    index: usize,
+    #[serde(flatten)]
+    fault: Fault,
+}
+
+/// Takes events in.
+pub async fn receive(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
+    let mut payload = payload.into_inner();
+    let call = Call::begin(&request, SOURCE.as_str());
+    let mut quota = None;
+    let result = answer(&request, &mut payload, &edge, &call, &mut quota).await;
+    // The limit that is used up is the one to tell of.
+    let quota = quota.filter(|_| !matches!(result, Err(Error::RateLimited(_))));
+    let mut response = call.end(&request, payload, &edge, result);
+    if let Some(quota) = quota {
+        answer::write_quota(response.headers_mut(), &quota);
+    }
+    response
+}
+
+/// The checks in their order; `quota` is what the caller has left, once it is known to be one.
+async fn answer(
+    request: &HttpRequest,
+    payload: &mut dev::Payload,
+    edge: &Edge,
+    call: &Call,
+    quota: &mut Option<Quota>,
+) -> Result<HttpResponse, Error> {
+    let c2s = edge.c2s();
+    let client = edge.client(request);
+    body::check_declared(request, edge.bounds())?;
+    if !c2s.may_call(client) {
+        return Err(Error::Forbidden);
+    }
+    if !c2s.is_authentic(request.headers()) {
+        return Err(edge.count_failure(request, Error::InvalidToken));
+    }
+    let admitted = c2s.callers.admit(address::network(client), edge.clock.monotonic());
+    *quota = admitted.map_err(Error::RateLimited)?;
+    let body = body::read(request, payload, edge.bounds()).await?;
+    body::check_is_json(request.headers())?;
+    match decode(&body)? {
+        Request::Single(event) => single(event.map_err(Error::Invalid)?, edge, call.span()).await,
+        Request::Batch(events) => batch(events, edge, call).await,
+    }
+}
+
+async fn single(event: Event, edge: &Edge, span: &Span) -> Result<HttpResponse, Error> {
+    let core = edge.core()?;
+    let lead = lead(&event);
+    edge.c2s().leads.take(lead, edge.clock.monotonic()).map_err(Error::RateLimited)?;
+    let outcome = core.router.submit(edge.c2s().command(event, span)).await;
+    if outcome.is_err() {
+        edge.c2s().leads.give_back(lead, edge.clock.monotonic());
+    }
+    let mut summary = Summary::of(1);
+    let accepted = summary.count(&core, outcome)?;
+    Ok(summary.answer(&core, accepted))
+}
+
+async fn batch(events: Vec<Result<Event, Vec<Fault>>>, edge: &Edge, call: &Call) -> Result<HttpResponse, Error> {
+    if events.iter().all(Result::is_err) {
+        return Err(none_valid(events));
+    }
+    let core = edge.core()?;
+    let mut summary = Summary::of(events.len());
+    let (mut leads, mut commands) = (Vec::new(), Vec::new());
+    for (index, event) in events.into_iter().enumerate() {
+        match event.and_then(|event| edge.c2s().take_token(event, edge)) {
+            Ok(event) => {
+                leads.push(lead(&event));
+                commands.push(edge.c2s().command(event, call.span()));
+            }
+            Err(faults) => summary.fail(index, faults),
+        }
+    }
+    let outcomes = core.router.submit_all(commands).await;
+    call.note_events(outcomes.iter().flatten().map(|outcome| intake::event_id(&core, outcome.position)));
+    for (lead, _) in leads.into_iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_err()) {
+        edge.c2s().leads.give_back(lead, edge.clock.monotonic());
+    }
+    let mut accepted = None;
+    for outcome in outcomes {
+        accepted = summary.count(&core, outcome)?.or(accepted);
+    }
+    Ok(summary.answer(&core, accepted))
+}
+
+/// The refusal of a list without any valid event, with the place of each fault in it.
+fn none_valid(events: Vec<Result<Event, Vec<Fault>>>) -> Error {
+    let mut faults = super::fields::Faults::default();
+    for (index, fault) in events.into_iter().enumerate().flat_map(|(index, event)| {
+        let of_event = event.err().unwrap_or_default();
+        of_event.into_iter().map(move |fault| (index, fault))
+    }) {
+        let problem = fault.detail.strip_prefix(&*fault.field).unwrap_or(&fault.detail).trim_start();
+        faults.add(format!("[{index}].{}", fault.field), problem);
+    }
+    match faults.finish(()) {
+        Err(error) => error,
+        Ok(()) => Error::Internal,
+    }
+}
+
+/// What the lead of `event` is known by among the buckets.
+fn lead(event: &Event) -> u64 {
+    fingerprint("", event.entity.id())
+}
+
+impl C2s {
+    /// What `config` asks for.
+    #[must_use]
+    pub fn new(config: &config::C2s) -> Self {
+        let (callers, leads) = (Limiter::new(config.rate_per_minute), Buckets::new(config.lead_rate_per_minute));
+        Self { config: config.clone(), callers, leads }
+    }
+
+    fn command(&self, event: Event, span: &Span) -> Command {
+        let Event { entity, action, at, payload } = event;
+        Command {
+            at: Some(at),
+            shape: Shape::Bare,
+            owes: self.config.enriches(),
+            span: span.clone(),
+            ..Command::new(SOURCE, entity, Action::C2sLead(action), RECEIVED, payload)
+        }
+    }
+
+    /// What opens the failed event of `record` anew: its enrichment begins again, or, without any, it is completed.
+    pub(super) fn reopen(&self, record: &Record, span: Span) -> Command {
+        let action = Action::C2sLead(c2s_lead::Action::Reopened);
+        Command {
+            shape: Shape::Bare,
+            may_create: false,
+            owes: self.config.enriches(),
+            span,
+            ..Command::new(SOURCE, record.entity.clone(), action, RECEIVED, bytes::Bytes::new())
+        }
+    }
+
+    fn may_call(&self, client: std::net::IpAddr) -> bool {
+        let listed = &self.config.ip_allowlist;
+        listed.is_empty() || listed.iter().any(|network| network.contains(&client))
+    }
+
+    /// Whether a token comes with the request. All are compared, whichever fits.
+    fn is_authentic(&self, headers: &HeaderMap) -> bool {
+        let given = headers.get(TOKEN).map(|given| given.as_bytes()).unwrap_or_default();
+        let fits = |found, token: &config::Secret| found | (token.matches(given) && !token.is_empty());
+        self.config.tokens.iter().fold(false, fits)
+    }
+
+    fn take_token(&self, event: Event, edge: &Edge) -> Result<Event, Vec<Fault>> {
+        match self.leads.take(lead(&event), edge.clock.monotonic()) {
+            Ok(()) => Ok(event),
+            Err(Quota { limit, .. }) => {
+                let detail =
+                    format!("rate limit of {limit} a minute is used up for this lead_id, send the event again");
+                Err(vec![Fault { field: "lead_id".into(), detail }])
+            }
+        }
+    }
+}
+
+impl Summary {
+    const fn of(received: usize) -> Self {
+        Self { status: "success", received, processed: 0, duplicates: 0, failed: 0, errors: Vec::new() }
+    }
+
+    fn fail(&mut self, index: usize, faults: Vec<Fault>) {
+        self.failed += 1;
+        self.errors.extend(faults.into_iter().map(|fault| MemberFault { index, fault }));
+    }
+
+    /// Counts what became of one event, and gives what was accepted.
+    ///
+    /// # Errors
+    /// When it is not known or not so yet: the whole request is to be repeated, which finds what was taken as duplicates.
+    fn count(&mut self, core: &Core, outcome: Result<Outcome, Refusal>) -> Result<Option<Outcome>, Error> {
+        match outcome {
+            Ok(outcome) => {
+                self.processed += 1;
+                Ok(Some(outcome))
+            }
+            Err(Refusal::Known { .. }) => {
+                self.duplicates += 1;
+                Ok(None)
+            }
+            Err(refusal) => Err(Error::from_refusal(refusal, |position| intake::event_id(core, position))),
+        }
+    }
+
+    /// The answer; it names the event if `accepted` is the only one.
+    fn answer(self, core: &Arc<Core>, accepted: Option<Outcome>) -> HttpResponse {
+        let mut response = answer::json(StatusCode::OK, &self);
+        if let Some(Outcome { position, sequence, .. }) = accepted.filter(|_| self.processed == 1) {
+            intake::write_event(&mut response, intake::event_id(core, position), sequence);
+        }
+        response
+    }
+}

@@ -1,0 +1,215 @@
+//! The steps of one enrichment, without the calls: what comes next, and what an answer means.
+//!
+//! ```text
+//! CPF in the event? ──yes──────────────────────────────┐
+//!    no                                                v
+//!     └─> lookup by e-mail ──none──> lookup by phone ─> person ──> reply ──> concluded with the person's data
+//!                                        │none
+//!                                        └──────────────────────────────> concluded with null
+//! ```
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::cpf::Cpf;
+use crate::config;
+use crate::event::members;
+
+/// The longest message that is posted, in bytes; what is beyond it is cut off.
+const MESSAGE_MAX_BYTES: usize = 64 * 1024;
+
+/// One call. Its number is stored, so it never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    LookupByEmail = 1,
+    LookupByPhone = 2,
+    Person = 3,
+    Reply = 4,
+}
+
+impl Step {
+    pub(super) const ALL: [Self; 4] = [Self::LookupByEmail, Self::LookupByPhone, Self::Person, Self::Reply];
+
+    /// Its name in errors and logs.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::LookupByEmail | Self::LookupByPhone => "lookup",
+            Self::Person => "person",
+            Self::Reply => "reply",
+        }
+    }
+}
+
+/// What an event says that enrichment needs.
+pub(super) struct Subject {
+    /// As it was sent: a text or a number.
+    lead_id: Value,
+    customer: Value,
+    cpf: Option<Cpf>,
+    email: Option<String>,
+    phone: Option<String>,
+}
+
+impl Subject {
+    /// Reads an event that was accepted; what it lacks is empty.
+    pub(super) fn read(payload: &[u8]) -> Self {
+        let text = std::str::from_utf8(payload).unwrap_or_default();
+        let [lead_id, customer, attributes] = members(text, ["lead_id", "customer", "attributes"]).unwrap_or_default();
+        // Some events have their customer where their time is.
+        let among = attributes.and_then(|attributes| members(attributes.get(), ["customer"]).ok());
+        let [among] = among.unwrap_or_default();
+        let parsed = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str(raw.get()).ok());
+        let customer: Value = parsed(customer).filter(Value::is_object).or_else(|| parsed(among)).unwrap_or_default();
+        let named = |name: &str| customer[name].as_str().map(str::trim).filter(|text| !text.is_empty());
+        Self {
+            lead_id: parsed(lead_id).unwrap_or_default(),
+            cpf: cpf_of(&customer["cpf"]),
+            email: named("email").map(str::to_owned),
+            phone: named("phone").map(str::to_owned).or_else(|| Some(customer["phone"].as_u64()?.to_string())),
+            customer,
+        }
+    }
+
+    /// The lead's id, as it was sent.
+    pub(super) fn lead_id(&self) -> &Value {
+        &self.lead_id
+    }
+}
+
+fn cpf_of(value: &Value) -> Option<Cpf> {
+    value.as_str().map_or_else(|| value.as_u64().and_then(Cpf::from_number), Cpf::parse)
+}
+
+/// What the steps that are done came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Progress {
+    /// What a lookup found; the outer `None` means that it was not made.
+    by_email: Option<Option<Cpf>>,
+    by_phone: Option<Option<Cpf>>,
+    /// The text of a JSON object.
+    person: Option<Box<str>>,
+    replied: bool,
+}
+
+impl Progress {
+    /// Takes in what `step` came to, as [`read`] gave it.
+    pub(super) fn add(&mut self, step: Step, fact: &str) {
+        match step {
+            Step::LookupByEmail => self.by_email = Some(Cpf::parse(fact)),
+            Step::LookupByPhone => self.by_phone = Some(Cpf::parse(fact)),
+            Step::Person => self.person = Some(fact.into()),
+            Step::Reply => self.replied = true,
+        }
+    }
+
+    /// The person's data, if it was found.
+    pub(super) fn person(&self) -> Option<&str> {
+        self.person.as_deref()
+    }
+}
+
+/// A call to make.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    pub(super) step: Step,
+    pub(super) url: String,
+    /// JSON to post; without it, it is a GET.
+    pub(super) body: Option<String>,
+}
+
+/// What comes next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Call(Call),
+    /// All is done.
+    Conclude,
+}
+
+/// What comes after `progress` for `subject`.
+pub(super) fn next(subject: &Subject, progress: &Progress, config: &config::Enrichment) -> Next {
+    let found = [&progress.by_email, &progress.by_phone].into_iter().flatten().flatten().next();
+    let Some(cpf) = subject.cpf.as_ref().or(found) else {
+        return lookup(subject, progress, config).map_or(Next::Conclude, Next::Call);
+    };
+    let Some(person) = progress.person() else {
+        let url = config.person_url.fill(|_| cpf.digits().to_owned().into());
+        return Next::Call(Call { step: Step::Person, url, body: None });
+    };
+    match &config.reply_url {
+        Some(url) if !progress.replied => {
+            let message = message(subject, cpf, person, config);
+            let body = json!({"lead_id": subject.lead_id, "message": message}).to_string();
+            Next::Call(Call { step: Step::Reply, url: url.clone(), body: Some(body) })
+        }
+        Some(_) | None => Next::Conclude,
+    }
+}
+
+/// The next lookup, if there is one to make.
+fn lookup(subject: &Subject, progress: &Progress, config: &config::Enrichment) -> Option<Call> {
+    let template = config.lookup_url.as_ref()?;
+    let lookups = [
+        (Step::LookupByEmail, "email", &subject.email, &progress.by_email),
+        (Step::LookupByPhone, "phone", &subject.phone, &progress.by_phone),
+    ];
+    let (step, place, value, _) =
+        lookups.into_iter().find(|(_, place, value, made)| made.is_none() && value.is_some() && template.has(place))?;
+    let value = percent_encoded(value.as_deref()?);
+    let url = template.fill(|name| if name == place { value.clone().into() } else { Cow::default() });
+    Some(Call { step, url, body: None })
+}
+
+/// `text` as it may stand in any part of a URL (RFC 3986, 2.3).
+fn percent_encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+fn message(subject: &Subject, cpf: &Cpf, person: &str, config: &config::Enrichment) -> String {
+    let person: Value = serde_json::from_str(person).unwrap_or_default();
+    let all = json!({"lead_id": subject.lead_id, "cpf": cpf.digits(), "customer": subject.customer, "person": person});
+    let mut text = config.message_template.fill(|path| shown(&all, path).into());
+    if text.len() > MESSAGE_MAX_BYTES {
+        let end = (0..=MESSAGE_MAX_BYTES).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or_default());
+    }
+    text
+}
+
+/// What stands at `path`, such as `person.name`: a text as it is, anything else as JSON, nothing as nothing.
+fn shown(all: &Value, path: &str) -> String {
+    match path.split('.').try_fold(all, |value, name| value.get(name)) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// What the answer to `step` says; `None` is a 404.
+///
+/// # Errors
+/// What is wrong with it, for a person.
+pub(super) fn read(step: Step, answer: Option<&[u8]>) -> Result<String, &'static str> {
+    const NO_OBJECT: &str = "answered no JSON object";
+    match (step, answer) {
+        (Step::LookupByEmail | Step::LookupByPhone, None) => Ok(String::new()),
+        (Step::LookupByEmail | Step::LookupByPhone, Some(body)) => {
+            let found: Value = serde_json::from_slice(body).map_err(|_| NO_OBJECT)?;
+            // A CPF that cannot be one helps no further than none.
+            let cpf = || cpf_of(&found["cpf"]).map(|cpf| cpf.digits().to_owned()).unwrap_or_default();
+            (found.is_object() || found.is_null()).then(cpf).ok_or(NO_OBJECT)
+        }
+        (Step::Person, Some(body)) => {
+            let person: &RawValue = serde_json::from_slice(body).map_err(|_| NO_OBJECT)?;
+            let is_object = person.get().starts_with('{') && serde_json::from_str::<Value>(person.get()).is_ok();
+            is_object.then(|| person.get().to_owned()).ok_or(NO_OBJECT)
+        }
+        (Step::Person | Step::Reply, None) => Err("answered 404"),
+        (Step::Reply, Some(_)) => Ok(String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
