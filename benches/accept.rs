@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use hookyard::clock::{Clock, SystemClock};
 use hookyard::config::Secret;
-use hookyard::edge::support::{Verifier, signature::sign};
+use hookyard::edge::signature::Verifier;
+use hookyard::edge::support::signature::sign;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -12,7 +12,8 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use hookyard::clock::SystemClock;
 use hookyard::config::{self, Secret, UnknownEntity};
 use hookyard::edge::leads;
-use hookyard::edge::support::{Given, Verifier, decode, signature::sign};
+use hookyard::edge::signature::Verifier;
+use hookyard::edge::support::{Given, decode, signature::sign};
 use hookyard::edge::{crm, instagram};
 use hookyard::entity::{Action, Context, Draw, Ids, Limits, State, Verdict};
 use hookyard::event::{EntityKey, EventId, Incarnation, Kind, Name, Position, Record, Timestamp};
@@ -49,7 +50,7 @@ fn verify_and_decode(criterion: &mut Criterion) {
 /// What one call with `count` messages costs at Instagram's door, and a list of as many events at the bus's.
 fn batches(criterion: &mut Criterion) {
     let secret = Secret::new("hush");
-    let verifier = instagram::Verifier::new(std::slice::from_ref(&secret));
+    let verifier = Verifier::new(std::slice::from_ref(&secret));
     let config = config::load(None, [("HOOKYARD_ADMIN__TOKEN", "bench-token")]).expect("the defaults are valid");
     let published = crm::Catalogue::new(&config.sources.crm);
     let mut group = criterion.benchmark_group("edge/batches");
@@ -67,8 +68,7 @@ fn batches(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(count));
         group.bench_function(format!("instagram: verify + decode {count}"), |bencher| {
             bencher.iter(|| {
-                let given = instagram::signature::parse(signature.as_bytes()).expect("well formed");
-                let body = verifier.verify(&call, given).expect("it is signed");
+                let body = instagram::signature::verify(&verifier, &call, signature.as_bytes()).expect("it is signed");
                 black_box(instagram::decode(&body, &tracing::Span::none()).expect("it is valid"))
             });
         });
@@ -111,7 +111,7 @@ fn verify_and_decode_lead(criterion: &mut Criterion) {
         br#"{"event":"new_lead","source":"website","data":{"first_name":"Robert","last_name":"Johnson","email":"robert@example.com","phone":"+1234567893","company_name":"XYZ Industries","source":"referral","priority":"high","product_interest":"Enterprise Suite","requirements":"Full ERP integration needed","expected_value":100000.00,"city":"Chicago","state":"IL","country":"USA","zip_code":"60601","assigned_to":3}}"#,
     );
     let secret = Secret::new("hush");
-    let verifier = leads::Verifier::new(std::slice::from_ref(&secret));
+    let verifier = Verifier::new(std::slice::from_ref(&secret));
     let signature = leads::signature::sign(&secret, &body);
     let given = leads::Given { event: leads::Event::find("new_lead"), id: None, new_code: || None };
     criterion.bench_function("edge/verify + decode a lead", |bencher| {

@@ -52,6 +52,7 @@ mod query;
 pub mod raw;
 mod reads;
 mod routes;
+pub mod signature;
 pub mod support;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use super::raw::{Malformed, Raw};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Custom, Support};
-use crate::edge::support::{self, Given, Verifier, decode};
+use crate::edge::signature::{Verified, Verifier};
+use crate::edge::support::{self, Given, decode};
 use crate::event::{Timestamp, members};
 use crate::provider::{Document, Handshake, Reply, Request, Verdict, subscribe};
 
@@ -175,7 +176,7 @@ fn try_support(config: &Support, request: &Request<'_>, now: Timestamp) -> [Half
     [verification, decoding]
 }
 
-fn decode_support(config: &Support, request: &Request<'_>, body: &support::Verified, at: Option<Timestamp>) -> Half {
+fn decode_support(config: &Support, request: &Request<'_>, body: &Verified, at: Option<Timestamp>) -> Half {
     let idempotency_key = request.header("idempotency-key").or_else(|| request.header("x-idempotency-key"));
     let given =
         Given { idempotency_key: idempotency_key.map(str::as_bytes), at, unknown_entity: config.unknown_entity };

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::call::Call;
 use super::error::Error;
+use super::signature::Verifier;
 use super::{Core, Edge, answer, body, intake};
 use crate::config;
 use crate::entity::{Outcome, Rejection};
@@ -28,7 +29,6 @@ pub mod signature;
 pub(super) mod spec;
 
 pub use decode::decode;
-pub use signature::{Verified, Verifier};
 
 /// The source's name, in records and logs.
 pub const SOURCE: Name = Name::from_static("instagram");
@@ -99,11 +99,11 @@ async fn take(
 ) -> Result<HttpResponse, Error> {
     let headers = request.headers();
     body::check_declared(request, edge.bounds())?;
-    let signature = headers.get(SIGNATURE).and_then(|value| signature::parse(value.as_bytes()));
+    let signature = headers.get(SIGNATURE).map(HeaderValue::as_bytes).filter(|value| signature::is_well_formed(value));
     // What shows no signature is not worth the memory of its body.
     let signature = signature.ok_or_else(|| edge.count_failure(request, not_signed()))?;
     let body = body::read(request, payload, edge.bounds()).await?;
-    let body = edge.instagram().verifier.verify(&body, signature);
+    let body = signature::verify(&edge.instagram().verifier, &body, signature);
     let body = body.ok_or_else(|| edge.count_failure(request, not_signed()))?;
     body::check_is_json(headers)?;
     let commands = decode(&body, call.span())?;

@@ -124,7 +124,8 @@ pub const EVENTS: [Event; 18] = [
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Given, Verifier, decode};
+    use super::super::super::signature::Verified;
+    use super::super::{Given, decode};
     use super::*;
     use crate::event::catalogue;
 
@@ -148,7 +149,7 @@ mod tests {
             let entry = catalogue::find(event.event_type).unwrap_or_else(|| panic!("{} is listed", event.event_type));
             assert_eq!((entry.wire_name, entry.source), (Some(event.name), Some("leads")));
             let body = format!(r#"{{"event": "{}", "source": "crm", "data": {}}}"#, event.name, entry.data);
-            let body = Verifier::new(&[]).verify(body.into(), None).expect("no secrets");
+            let body = Verified::unsigned(body.into());
             let given = Given { event: Some(event), id: Some(1), new_code: || Some("CUST-1".to_owned()) };
             let decoded = decode(&body, given).unwrap_or_else(|error| panic!("{}: {error}", event.name));
             assert_eq!(decoded.event.name, event.name);

@@ -24,6 +24,7 @@ use super::error::Error;
 use super::fields::Faults;
 use super::limit::Quota;
 use super::limiter::Limiter;
+use super::signature::Verifier;
 use super::{Core, Edge, address, answer, body, intake};
 use crate::config;
 use crate::entity::{Command, OnRefusal};
@@ -40,7 +41,6 @@ mod values;
 
 pub use catalogue::{BASE, EVENTS, Event, Subject};
 pub use decode::{Decoded, Given, Target, decode};
-pub use signature::{Verified, Verifier};
 pub(super) use spec::endpoints;
 
 /// The source's name, in records and logs.
@@ -102,7 +102,7 @@ async fn answer(
     *quota = leads.callers.admit(caller, edge.clock.monotonic()).map_err(Error::RateLimited)?;
     let body = body::read(request, payload, edge.bounds()).await?;
     let signature = headers.get(SIGNATURE).map(HeaderValue::as_bytes);
-    let body = leads.verifier.verify(body, signature);
+    let body = signature::verify(&leads.verifier, body, signature);
     let body = body.ok_or_else(|| edge.count_failure(request, Error::WrongSignature))?;
     body::check_is_json(headers)?;
     let id = event.map_or(Ok(None), |event| id_in_path(request, event))?;

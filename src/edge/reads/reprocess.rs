@@ -9,7 +9,8 @@ use tracing::Span;
 
 use super::super::call::Call;
 use super::super::error::Error;
-use super::super::support::{self, Given, Verified};
+use super::super::signature::Verified;
+use super::super::support::{self, Given};
 use super::super::{Edge, admin, c2s, intake};
 use super::events;
 use crate::entity::Command;

@@ -19,6 +19,7 @@ use super::answer;
 use super::call::Call;
 use super::error::Error;
 use super::limit::{Quota, Window};
+use super::signature::{Verified, Verifier};
 use super::{Edge, body, intake};
 use crate::config;
 use crate::event::{Name, Timestamp};
@@ -30,7 +31,6 @@ pub mod signature;
 mod spec;
 
 pub use decode::{Given, decode};
-pub use signature::{Verified, Verifier};
 pub(super) use spec::endpoints;
 
 /// The source's name, in records and logs.

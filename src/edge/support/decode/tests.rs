@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::Secret;
-use crate::edge::support::Verifier;
+use crate::edge::signature::Verifier;
 use crate::edge::support::signature::sign;
 use crate::entity::ticket;
 use crate::entity::ticket::Action::*;
