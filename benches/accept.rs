@@ -1,7 +1,8 @@
 //! Durable accepts a second, next to a bare actix-web handler that only reads the body and verifies its signature.
 //!
 //! `cargo bench --bench accept`. Both servers run as processes of their own, one after the other in each round, under the
-//! same load: keep-alive connections whose client signs every request. What counts is the ratio within a round.
+//! same load: keep-alive connections whose client signs every request. What counts is the ratio within a round. Last comes
+//! how long one list of 1,000 events takes until it is answered, that is, until all of it is on the disk.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -26,6 +27,10 @@ const PATH: &str = "/api/v0/crm/webhooks/support/";
 const ROUND: Duration = Duration::from_secs(4);
 const WARM_UP: Duration = Duration::from_secs(1);
 const ROUNDS: usize = 3;
+
+const PUBLISHER: &str = "bench-publisher";
+const LIST_EVENTS: u64 = 1_000;
+const LISTS: u64 = 50;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -98,6 +103,8 @@ impl Server {
             .env("HOOKYARD_SOURCES__SUPPORT__API_KEYS", API_KEY)
             .env("HOOKYARD_SOURCES__SUPPORT__SECRETS", SECRET)
             .env("HOOKYARD_SOURCES__SUPPORT__RATE_PER_MINUTE", "0")
+            .env("HOOKYARD_SOURCES__CRM__ENABLED", "true")
+            .env("HOOKYARD_SOURCES__CRM__TOKENS", PUBLISHER)
             .stderr(Stdio::piped())
             .spawn()?;
         let mut log = BufReader::new(child.stderr.take().ok_or("no log")?).lines();
@@ -120,6 +127,14 @@ struct Measured {
     per_second: f64,
     p50: Duration,
     p99: Duration,
+}
+
+impl Measured {
+    fn new(mut latencies: Vec<Duration>) -> Self {
+        latencies.sort_unstable();
+        let at = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).copied().unwrap_or_default();
+        Self { per_second: latencies.len() as f64 / ROUND.as_secs_f64(), p50: at(0.5), p99: at(0.99) }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -155,7 +170,39 @@ fn measure() -> Result<(), Failure> {
             times(node)
         );
     }
+    let lists = lists(&Server::node()?)?;
+    println!("one list of {LIST_EVENTS} events: {} (p50, p99 of {LISTS})", times(&lists));
     Ok(())
+}
+
+/// One list of events after the other, on one connection.
+fn lists(server: &Server) -> Result<Measured, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let latencies = runtime.block_on(async {
+        let mut stream = TcpStream::connect(("127.0.0.1", server.port)).await?;
+        stream.set_nodelay(true)?;
+        let (mut latencies, mut answer) = (Vec::new(), Vec::new());
+        for list in 0..LISTS {
+            let event = |number| {
+                let id = number % 200;
+                format!(
+                    r#"{{"event":"organisation.updated","user_id":12,"data":{{"organisation_id":{id},"list":{list}}}}}"#
+                )
+            };
+            let body = format!("[{}]", (0..LIST_EVENTS).map(event).collect::<Vec<_>>().join(","));
+            let request = format!(
+                "POST /api/v1/events HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n\
+                 authorization: Bearer {PUBLISHER}\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let sent = Instant::now();
+            stream.write_all(request.as_bytes()).await?;
+            read_answer(&mut stream, &mut answer).await?;
+            latencies.push(sent.elapsed());
+        }
+        Ok::<_, std::io::Error>(latencies)
+    })?;
+    Ok(Measured::new(latencies))
 }
 
 fn ratio((bare, node): &(Measured, Measured)) -> f64 {
@@ -169,7 +216,7 @@ fn times(measured: &Measured) -> String {
 fn round(server: &Server, load: Load) -> Result<Measured, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let until = Instant::now() + WARM_UP + ROUND;
-    let mut latencies: Vec<Duration> = runtime.block_on(async {
+    let latencies: Vec<Duration> = runtime.block_on(async {
         let clients = (0..load.connections).map(|client| tokio::task::spawn(send(server.port, client, load, until)));
         let clients: Vec<_> = clients.collect();
         let mut latencies = Vec::new();
@@ -178,9 +225,7 @@ fn round(server: &Server, load: Load) -> Result<Measured, Failure> {
         }
         Ok::<_, Failure>(latencies)
     })?;
-    latencies.sort_unstable();
-    let at = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).copied().unwrap_or_default();
-    Ok(Measured { per_second: latencies.len() as f64 / ROUND.as_secs_f64(), p50: at(0.5), p99: at(0.99) })
+    Ok(Measured::new(latencies))
 }
 
 /// Sends signed events on one connection until the time is over; the latencies after the warm-up.
