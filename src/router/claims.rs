@@ -3,7 +3,7 @@
 //! ```text
 //!            claim()            committed
 //!   (free) ──────────> Pending ───────────> Taken ──passed by the projection──> archive ──window over──> (free)
-//!                         │ dropped
+//!                         │ refused, or lost with its event
 //!                         └──────> (free)
 //! ```
 //!
@@ -33,13 +33,22 @@ pub(super) struct Taken {
     pub(super) sequence: Option<u64>,
 }
 
+/// What became of a claim that others wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Its event is durable, or another one was found to have the key.
+    Taken(Taken),
+    /// Its event was refused, and the key is free.
+    Freed,
+}
+
 /// Why a claim was not granted.
 #[derive(Debug)]
 pub(super) enum Denied {
     /// The key was taken before, within its window.
     Taken(Taken),
-    /// Another event holds the key and is on its way; dropped untold if that one fails.
-    Pending(oneshot::Receiver<Taken>),
+    /// Another event holds the key and is on its way; dropped untold when nobody knows what became of that one.
+    Pending(oneshot::Receiver<Fate>),
     /// The store could not be asked.
     Unavailable(Unavailable),
 }
@@ -65,7 +74,7 @@ enum Past {
 pub struct Windows(pub Vec<(Name, Duration)>);
 
 impl Windows {
-    /// How long keys of sources are remembered that say nothing else: longer than common senders go on retrying.
+    /// How long keys of sources are remembered that say nothing else: past the retries that follow a lost answer.
     pub const DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 
     /// The window of `source`.
@@ -101,7 +110,7 @@ struct Key {
 }
 
 enum Hold {
-    Pending(Vec<oneshot::Sender<Taken>>),
+    Pending(Vec<oneshot::Sender<Fate>>),
     Taken { by: Taken, claimed_at: Timestamp },
 }
 
@@ -116,7 +125,7 @@ pub(super) struct Claim {
 enum Met {
     Granted,
     Taken(Taken),
-    Pending(oneshot::Receiver<Taken>),
+    Pending(oneshot::Receiver<Fate>),
 }
 
 impl ClaimTable {
@@ -282,7 +291,7 @@ impl ClaimTable {
     }
 
     /// Ends a pending claim and hands back who waited for it.
-    fn end(&self, claim: &Claim, taken: Option<Taken>) -> Vec<oneshot::Sender<Taken>> {
+    fn end(&self, claim: &Claim, taken: Option<Taken>) -> Vec<oneshot::Sender<Fate>> {
         let claimed_at = self.clock.wall();
         let mut stripe = self.stripe(claim.fingerprint);
         let Some(slots) = stripe.slots.get_mut(&claim.fingerprint) else { return Vec::new() };
@@ -326,14 +335,21 @@ impl Claim {
     pub(super) fn take(mut self, taken: Taken) {
         self.settled = true;
         let waiting = self.table.end(&self, Some(taken));
-        tell(waiting, taken);
+        tell(waiting, Fate::Taken(taken));
+    }
+
+    /// The event that carries this claim was refused: the key is free, and who waits may try.
+    pub(super) fn free(mut self) {
+        self.settled = true;
+        let waiting = self.table.end(&self, None);
+        tell(waiting, Fate::Freed);
     }
 
     /// The key was found to be taken long before.
     fn deny(mut self, taken: Taken) {
         self.settled = true;
         let waiting = self.table.end(&self, None);
-        tell(waiting, taken);
+        tell(waiting, Fate::Taken(taken));
     }
 }
 
@@ -346,9 +362,9 @@ impl Drop for Claim {
     }
 }
 
-fn tell(waiting: Vec<oneshot::Sender<Taken>>, taken: Taken) {
+fn tell(waiting: Vec<oneshot::Sender<Fate>>, fate: Fate) {
     for waiter in waiting {
         // A waiter that is gone need not be told.
-        let _ = waiter.send(taken);
+        let _ = waiter.send(fate);
     }
 }

@@ -22,7 +22,7 @@ use tracing::{error, warn};
 
 use admission::{Admission, Permit};
 pub use claims::Windows;
-use claims::{Claim, ClaimTable, Denied, Taken};
+use claims::{Claim, ClaimTable, Denied, Fate, Taken};
 use crashes::{Budget, Crashes};
 use supervisor::{Bounds, Deliver, PATIENCE, Supervisor};
 
@@ -181,7 +181,8 @@ impl Router {
     pub async fn submit(&self, command: Command) -> Result<Outcome, Refusal> {
         let permit = self.admission.admit(command.payload.len()).ok_or(Refusal::Overloaded)?;
         self.check_lag()?;
-        self.send(command, permit).await.outcome().await
+        let event = self.send(command, permit).await;
+        self.settle(event).await
     }
 
     /// Takes the events of one batch in, those of one entity in their order, and answers when all are settled: for each
@@ -213,7 +214,7 @@ impl Router {
         }
         let mut outcomes = Vec::with_capacity(under_way.len());
         for event in under_way {
-            outcomes.push(event.outcome().await);
+            outcomes.push(self.settle(event).await);
         }
         outcomes
     }
@@ -233,7 +234,7 @@ impl Router {
             Some(key) => match self.claims.claim(command.source, key).await {
                 Ok(claim) => Some(claim),
                 Err(Denied::Taken(taken)) => return UnderWay::Refused(duplicate(taken)),
-                Err(Denied::Pending(first)) => return UnderWay::Repeated(first),
+                Err(Denied::Pending(first)) => return UnderWay::Repeated { first, command: Box::new(command), permit },
                 Err(Denied::Unavailable(error)) => return UnderWay::Refused(unavailable(&error)),
             },
             None => None,
@@ -256,6 +257,21 @@ impl Router {
         }
     }
 
+    /// What becomes of an event that was sent. One whose key another one holds is sent again when that is refused.
+    async fn settle(&self, mut event: UnderWay) -> Result<Outcome, Refusal> {
+        loop {
+            match event {
+                UnderWay::Refused(refusal) => return Err(refusal),
+                UnderWay::Sent(outcome) => return outcome.await.unwrap_or(Err(Refusal::Unknown)),
+                UnderWay::Repeated { first, command, permit } => match first.await {
+                    Ok(Fate::Taken(taken)) => return Err(duplicate(taken)),
+                    Ok(Fate::Freed) => event = self.send(*command, permit).await,
+                    Err(_) => return Err(Refusal::Unknown),
+                },
+            }
+        }
+    }
+
     /// Claims `code` for ever; `None` when somebody else holds it.
     async fn claim_code(&self, code: &str) -> Result<Option<Claim>, Unavailable> {
         loop {
@@ -263,10 +279,10 @@ impl Router {
                 Ok(claim) => return Ok(Some(claim)),
                 Err(Denied::Taken(_)) => return Ok(None),
                 Err(Denied::Pending(other)) => {
-                    if other.await.is_ok() {
+                    if let Ok(Fate::Taken(_)) = other.await {
                         return Ok(None);
                     }
-                    // Whoever was before us failed: the code may be free now.
+                    // Whoever was before us was refused or failed: the code may be free now.
                 }
                 Err(Denied::Unavailable(error)) => return Err(error),
             }
@@ -294,18 +310,12 @@ impl Router {
 enum UnderWay {
     Refused(Refusal),
     /// Another event with its key is on its way.
-    Repeated(oneshot::Receiver<Taken>),
+    Repeated {
+        first: oneshot::Receiver<Fate>,
+        command: Box<Command>,
+        permit: Permit,
+    },
     Sent(oneshot::Receiver<Result<Outcome, Refusal>>),
-}
-
-impl UnderWay {
-    async fn outcome(self) -> Result<Outcome, Refusal> {
-        match self {
-            Self::Refused(refusal) => Err(refusal),
-            Self::Repeated(first) => Err(first.await.map_or(Refusal::Unknown, duplicate)),
-            Self::Sent(outcome) => outcome.await.unwrap_or(Err(Refusal::Unknown)),
-        }
-    }
 }
 
 /// What an event holds until it is answered: its permit, its claims, and who waits.
@@ -337,7 +347,10 @@ impl Completion {
     }
 
     fn refuse(self, refusal: Refusal) {
-        drop((self.claim, self.code));
+        // If its event may be stored, who waits for the key must not take it.
+        if refusal != Refusal::Unknown {
+            [self.claim, self.code].into_iter().flatten().for_each(Claim::free);
+        }
         drop((self.permit, self.share));
         // Nobody waits when the sender has given up.
         let _ = self.reply.send(Err(refusal));

@@ -121,3 +121,25 @@ fn a_key_that_is_none_is_refused() {
         yard.stop().await;
     });
 }
+
+/// Who waited for the outcome of the first one was told that nobody knew it.
+#[test]
+fn repeats_at_once_of_what_is_refused_are_all_refused_alike() {
+    run(async {
+        let ground = ground(&[]);
+        let yard = ground.start().await;
+        let id = new_lead(&yard).await;
+        data(&send(&yard, &format!("lead/{id}/discard"), "lead_discard", json!({})).await);
+        let repeat = || {
+            let gate = yard.gate.clone();
+            let memo = body("lead_memo_add", &json!({"content": "a"}));
+            async move { keyed(&gate, "k", &format!("lead/{id}/memo/add"), &memo).await }
+        };
+        for _round in 0..5 {
+            let answers = together((0..16).map(|_| repeat())).await;
+            let codes: Vec<_> = answers.iter().map(|answer| (answer.status, answer.body["code"].clone())).collect();
+            assert!(codes.iter().all(|code| *code == (409, json!("closed"))), "{codes:?}");
+        }
+        yard.stop().await;
+    });
+}
