@@ -196,15 +196,21 @@ fn open_store(parts: &Parts) -> Result<Opened, Error> {
     let Parts { config, seams } = parts;
     let store = Store::open(&config.store.path, config.store.cache_bytes, Arc::clone(&seams.faults))?;
     let accounts = Accounts::open(Arc::clone(&store), config.sources.instagram.accounts_max)?;
-    let log = Log::open(Arc::clone(&store), journal_limits(config), Arc::clone(&seams.clock))?;
+    let exchange = Exchange::open(Arc::clone(&store), exchange_bounds(config))?;
+    // What runs already has to end, or it would keep the store from being opened again.
+    let log = Log::open(Arc::clone(&store), journal_limits(config), Arc::clone(&seams.clock));
+    let log = log.inspect_err(|_| exchange.close())?;
     let projection = Projection::start(
         Arc::clone(&store),
         Arc::clone(&log) as Arc<dyn Journal>,
         projection_limits(config),
         Arc::clone(&seams.clock),
         seams.fingerprint,
-    )?;
-    let exchange = Exchange::open(Arc::clone(&store), exchange_bounds(config))?;
+    );
+    let projection = projection.inspect_err(|_| {
+        exchange.close();
+        log.close();
+    })?;
     Ok((store, log, projection, accounts, exchange))
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use serde_json::value::RawValue;
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use super::breaker::Verdict;
@@ -125,20 +126,27 @@ impl Work<'_> {
 
     async fn conclude(&self, progress: &Progress, failure: Option<(Step, String)>) -> Result<End, Failed> {
         let position = self.event.position;
-        match self.shared.router.submit(self.conclusion(progress, failure)).await {
-            // Taken before, if that was not known then.
-            Ok(Outcome { position: conclusion, .. }) | Err(Refusal::Duplicate { position: conclusion, .. }) => {
-                self.shared.with_rows(move |rows| rows.remove(position)).await?;
-                Ok(End::Concluded(conclusion))
-            }
-            Err(Refusal::Overloaded | Refusal::Quarantined { .. } | Refusal::Unknown) => {
-                Ok(End::Later(RESUBMIT_INTERVAL, 0))
-            }
-            Err(refusal @ (Refusal::Rejected(_) | Refusal::Known { .. })) => {
-                error!(event_id = %self.id(), %refusal, "conclusion of an enrichment was refused");
-                Ok(End::Gone)
+        let command = self.conclusion(progress, failure);
+        let mut stopping = self.shared.stopping.clone();
+        while !self.shared.is_stopping() {
+            match self.shared.router.submit(command.clone()).await {
+                // Taken before, if that was not known then.
+                Ok(Outcome { position: conclusion, .. }) | Err(Refusal::Duplicate { position: conclusion, .. }) => {
+                    self.shared.with_rows(move |rows| rows.remove(position)).await?;
+                    return Ok(End::Concluded(conclusion));
+                }
+                // Only this is tried again: no step that failed is to be made once more for want of room.
+                Err(Refusal::Overloaded | Refusal::Quarantined { .. } | Refusal::Unknown) => tokio::select! {
+                    _ = stopping.changed() => {}
+                    () = sleep_until(Instant::now() + RESUBMIT_INTERVAL) => {}
+                },
+                Err(refusal @ (Refusal::Rejected(_) | Refusal::Known { .. })) => {
+                    error!(event_id = %self.id(), %refusal, "conclusion of an enrichment was refused");
+                    return Ok(End::Gone);
+                }
             }
         }
+        Ok(End::Later(RESUBMIT_INTERVAL, 0))
     }
 
     fn conclusion(&self, progress: &Progress, failure: Option<(Step, String)>) -> Command {

@@ -99,6 +99,8 @@ pub struct Conclusion {
 pub struct Outcome {
     /// The place of its record.
     pub position: Position,
+    /// The place of the last record that was written with it: that of the last entity that began with it, if any did.
+    pub last: Position,
     /// Its number among the entity's records; `None` when it failed.
     pub sequence: Option<u64>,
     /// Why it failed, if it did.

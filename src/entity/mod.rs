@@ -37,7 +37,7 @@ pub use state::{Action, Change, RestoreError, State, summary};
 pub use verdict::{Acceptance, Birth, Context, Draw, Ids, Limits, Rejection, Verdict};
 
 use crate::clock::Clock;
-use crate::event::{EntityKey, Kind, Record, Timestamp};
+use crate::event::{EntityKey, Kind, RECORD_MAX_BYTES, Record, Timestamp};
 use crate::faults::{Faults, Point};
 use crate::journal::{Closed, Draft, Journal, Settled, Submission};
 use crate::panics::Containment;
@@ -184,16 +184,17 @@ impl Entity {
         };
         let drawn = context.draw.highest();
         let submitted = match verdict {
-            Err(rejection) if command.refusal == OnRefusal::Answer => self.deny(Denial::Rejected(rejection), reply),
+            Err(rejection) => self.refuse(rejection, command.refusal, record(command, at, now), reply),
             Ok(Verdict::Known(answer)) => self.deny(Denial::Known(to_json(answer)), reply),
-            Err(rejection) => {
-                let event_type = command.event_type.as_ref();
-                warn!(entity = %self.key, event_type, code = rejection.status, "event cannot be applied");
-                let failure = Some(rejection.to_failure());
-                self.submit(vec![Record { failure, owes: false, ..record(command, at, now) }], reply)
+            Ok(Verdict::Note) => {
+                let record = record(command, at, now);
+                let draft = self.draft(&record);
+                self.submit(vec![draft], record, reply)
             }
-            Ok(Verdict::Note) => self.submit(vec![record(command, at, now)], reply),
-            Ok(Verdict::Accept(acceptance)) => self.accept(acceptance, drawn, record(command, at, now), reply),
+            Ok(Verdict::Accept(acceptance)) => {
+                let refusal = command.refusal;
+                self.accept(acceptance, drawn, record(command, at, now), refusal, reply)
+            }
         };
         if submitted.is_err() {
             // The store is being opened anew, and this state may hold a record that it does not.
@@ -206,31 +207,56 @@ impl Entity {
         acceptance: Acceptance<Change>,
         drawn: Option<u64>,
         command: Record,
+        refusal: OnRefusal,
         reply: Reply,
     ) -> Result<(), Closed> {
         let Acceptance { change, late, answer, births } = acceptance;
-        self.state.apply(&change, self.surroundings.limits);
-        self.sequence += 1;
-        debug!(entity = %self.key, sequence = self.sequence, late, "event decided");
-        let change = change.encode();
-        self.bytes_since_snapshot += change.len();
-        self.offer_snapshot();
-        let own_id = number(&self.key).filter(|_| self.sequence == 1);
+        let sequence = self.sequence + 1;
+        let own_id = number(&self.key).filter(|_| sequence == 1);
         let record = Record {
-            sequence: Some(self.sequence),
+            sequence: Some(sequence),
             late,
-            change: change.into(),
+            change: change.encode().into(),
             answer: to_json(answer),
             drawn: drawn.max(own_id),
             ..command
         };
-        let mut records = vec![record];
+        let mut drafts = vec![self.draft(&record)];
         for birth in births {
             // A change that panics must never reach the disk: there is no actor yet that it could end.
             State::new(birth.key.kind()).apply(&birth.change, self.surroundings.limits);
-            records.push(born(birth, &records[0]));
+            drafts.push(self.draft(&born(birth, &record)));
         }
-        self.submit(records, reply)
+        if drafts.iter().any(|draft| draft.bytes.len() > RECORD_MAX_BYTES) {
+            let message = format!("the event would be more than {RECORD_MAX_BYTES} bytes as it is recorded");
+            let unchanged = Record {
+                sequence: None,
+                late: false,
+                change: Bytes::new(),
+                answer: Bytes::new(),
+                drawn: None,
+                ..record
+            };
+            return self.refuse(Rejection::conflict("too_large", message), refusal, unchanged, reply);
+        }
+        self.state.apply(&change, self.surroundings.limits);
+        self.sequence = sequence;
+        debug!(entity = %self.key, sequence, late, "event decided");
+        self.bytes_since_snapshot += record.change.len();
+        self.offer_snapshot();
+        self.submit(drafts, record, reply)
+    }
+
+    /// Tells the sender of an event that it is refused, or records that it failed.
+    fn refuse(&self, rejection: Rejection, refusal: OnRefusal, command: Record, reply: Reply) -> Result<(), Closed> {
+        if refusal == OnRefusal::Answer {
+            return self.deny(Denial::Rejected(rejection), reply);
+        }
+        let Record { event_type, .. } = &command;
+        warn!(entity = %self.key, event_type, code = rejection.status, "event cannot be applied");
+        let record = Record { failure: Some(rejection.to_failure()), owes: false, ..command };
+        let draft = self.draft(&record);
+        self.submit(vec![draft], record, reply)
     }
 
     /// Answers an event that leaves no record, after everything that it was decided on is durable.
@@ -260,25 +286,28 @@ impl Entity {
         self.surroundings.offers.offer(&self.key, self.sequence, state);
     }
 
-    /// Sends `records`, the first of them this entity's own, on their way together.
-    fn submit(&self, records: Vec<Record>, reply: Reply) -> Result<(), Closed> {
-        let drafts = records.iter().map(|record| Draft {
+    fn draft(&self, record: &Record) -> Draft {
+        Draft {
             entity: record.entity.clone(),
             sequence: record.sequence,
             received_at: self.received_at,
             bytes: record.encode(),
-        });
-        let drafts: Vec<Draft> = drafts.collect();
+        }
+    }
+
+    /// Sends `drafts`, the first of them that of `record`, on their way together.
+    fn submit(&self, drafts: Vec<Draft>, record: Record, reply: Reply) -> Result<(), Closed> {
         let others = drafts.len() as u64 - 1;
-        let Some(Record { sequence, failure, answer, .. }) = records.into_iter().next() else { return Ok(()) };
+        let Record { sequence, failure, answer, .. } = record;
         let (flight, key) = (Arc::clone(&self.flight), self.key.clone());
         let (offers, span) = (Arc::clone(&self.surroundings.offers), Span::current());
         flight.departed();
         let settle = Box::new(move |settled: Settled| match settled {
             Ok(position) => {
                 span.in_scope(|| debug!(%position, "event durable"));
-                flight.arrived(position.plus(others));
-                reply(Ok(Outcome { position, sequence, failure, answer }));
+                let last = position.plus(others);
+                flight.arrived(last);
+                reply(Ok(Outcome { position, last, sequence, failure, answer }));
             }
             Err(_) => {
                 offers.withdraw(&key);

@@ -16,5 +16,5 @@ pub use kind::Kind;
 pub use members::members;
 pub use name::Name;
 pub use payload::form_to_json;
-pub use record::{Corrupt, Failure, Record, Shape};
+pub use record::{Corrupt, Failure, RECORD_MAX_BYTES, Record, Shape};
 pub use time::Timestamp;

@@ -30,6 +30,9 @@ use bytes::Bytes;
 
 use super::{EntityKey, Kind, Position, Timestamp};
 
+/// The most bytes of a record. No larger one is written; a frame of the journal holds several times as much.
+pub const RECORD_MAX_BYTES: usize = 64 * 1024 * 1024;
+
 /// Why an event that was accepted could not be applied to its entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -218,7 +221,8 @@ impl Record {
         let mut rest = bytes.clone();
         while !rest.is_empty() {
             let (tag, value) = take(&mut rest)?;
-            *fields.get_mut(usize::from(tag)).ok_or(Corrupt { field: tag })? = Some(value);
+            let field = fields.get_mut(usize::from(tag)).filter(|_| tag != 0);
+            *field.ok_or(Corrupt { field: tag })? = Some(value);
         }
         let mut optional = |tag: u8| fields[usize::from(tag)].take();
         let number =
@@ -298,7 +302,7 @@ fn take(rest: &mut Bytes) -> Result<(u8, Bytes), Corrupt> {
     let mut used = 1;
     loop {
         let byte = *rest.get(used).ok_or(corrupt)?;
-        // Four groups of seven bits hold 256 MiB, far above any record.
+        // Four groups of seven bits hold 256 MiB, more than `RECORD_MAX_BYTES`.
         if used > 4 {
             return Err(corrupt);
         }

@@ -12,7 +12,8 @@ use crate::event::{EntityKey, Kind, Position, Record, Timestamp, fingerprint};
 /// Positions in one row of a timeline.
 pub(super) const CHUNK_RECORDS: u64 = 64;
 
-/// Attempts at one event that are remembered; the claim on the next attempt's number then refuses any more.
+/// Attempts at one event, and conclusions of it, that are remembered. The number of the next attempt, on which it has a
+/// claim, then stays the same: one is taken in each window of claims.
 const ATTEMPTS_MAX: usize = 1_000;
 
 /// Rows of timelines that are kept in memory after they were written, for entities that go on.
@@ -78,8 +79,8 @@ impl Names {
     }
 
     fn add(&mut self, name: String) {
-        // With its quotes and a comma; escapes cannot double what stands within the bound and its margin.
-        self.bytes += name.len() + 3;
+        // As the row has it, escapes included, and a comma.
+        self.bytes += to_row(&name).len() + 1;
         self.numbers.insert(name.clone(), u16::try_from(self.list.len()).unwrap_or(OTHER));
         self.list.push(name);
     }
@@ -339,4 +340,20 @@ fn encode_positions(positions: &[u64]) -> Vec<u8> {
 pub(super) fn decode_positions(row: &[u8]) -> Vec<u64> {
     let (positions, _) = row.get(1..).unwrap_or_default().as_chunks::<8>();
     positions.iter().map(|bytes| u64::from_be_bytes(*bytes)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::VALUE_MAX_BYTES;
+
+    /// Quotes double in JSON: a row of them had outgrown a value.
+    #[test]
+    fn the_row_of_names_fits_a_value_whatever_they_are() {
+        let mut names = Names::default();
+        let numbers: Vec<u16> = (0..200).map(|n| names.number_or_add(&format!("{}{n}", "\"\\".repeat(120)))).collect();
+        assert!(to_row(&names.list).len() <= VALUE_MAX_BYTES);
+        assert_eq!((numbers[0], numbers[1], numbers[199]), (0, 1, OTHER));
+        assert_eq!(names.number("never met"), Some(OTHER), "it may be among those without a number");
+    }
 }

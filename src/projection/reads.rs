@@ -9,7 +9,7 @@ use super::follow::Shared;
 use super::index::{self, CHUNK_RECORDS, Names, OTHER};
 use super::{keys, snapshot};
 use crate::event::{EntityKey, Incarnation, Kind, Position, Record, Timestamp, fingerprint};
-use crate::journal::{Frame, Journal, ReadError};
+use crate::journal::{Frame, Journal, ReadError, fence};
 
 /// Which part of a list is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,8 +102,8 @@ pub struct EventView {
     pub status: Status,
     /// The newest record that tried it again or ended it, if any did.
     pub resolution: Option<Stored>,
-    /// How often it was tried again.
-    pub attempts: u32,
+    /// How many records tried it again or ended it.
+    pub later_records: u32,
 }
 
 /// Which events a list holds; what is `None` is not asked for.
@@ -191,6 +191,17 @@ impl Reads {
     /// [`Unavailable::Ended`] when the projection ends first.
     pub async fn caught_up(&self) -> Result<(), Unavailable> {
         let end = *self.view.journal.durable_end().borrow();
+        self.passed(end).await
+    }
+
+    /// Waits until everything that was answered before can be read. With `store.sync = "interval"` that is more than what is
+    /// durable.
+    ///
+    /// # Errors
+    /// [`Unavailable::Ended`] when the journal or the projection ends first.
+    pub async fn answered(&self) -> Result<(), Unavailable> {
+        let end = fence(self.view.journal.as_ref()).await.map_err(|_| Unavailable::Ended)?;
+        self.hurry();
         self.passed(end).await
     }
 
@@ -282,7 +293,7 @@ impl Reads {
     /// # Errors
     /// [`Unavailable`] when the store fails.
     pub async fn holder(&self, code: &str) -> Result<Option<EntityKey>, Unavailable> {
-        self.caught_up().await?;
+        self.answered().await?;
         self.holder_as_written(code).await
     }
 
@@ -321,11 +332,13 @@ impl Reads {
         self.shared.reopened.subscribe()
     }
 
-    /// The record at `position`, as soon as it is durable, whether or not the projection has passed it.
+    /// The record at `position`, which was submitted: as soon as it is durable, whether or not the projection has passed it.
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails.
     pub async fn record(&self, position: Position) -> Result<Option<Stored>, Unavailable> {
+        let mut durable_end = self.view.journal.durable_end();
+        durable_end.wait_for(|end| *end > position).await.map_err(|_| Unavailable::Ended)?;
         self.read_now(move |view| view.stored(position)).await
     }
 
@@ -483,7 +496,7 @@ impl View {
         // What concludes another event has happened; its failure is that event's.
         let has_failed = event.record.failure.is_some() && event.record.concludes.is_none();
         if !has_failed && !event.record.owes {
-            return Ok(EventView { event, status: Status::Completed, resolution: None, attempts: 0 });
+            return Ok(EventView { event, status: Status::Completed, resolution: None, later_records: 0 });
         }
         let row = self.tree.get(keys::attempts(event.position))?;
         let attempts = row.map(|row| index::decode_positions(&row)).unwrap_or_default();
@@ -495,8 +508,8 @@ impl View {
             (None, true) => Status::Processing,
             (None, false) => Status::Completed,
         };
-        let attempts = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
-        Ok(EventView { event, status, resolution, attempts })
+        let later_records = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
+        Ok(EventView { event, status, resolution, later_records })
     }
 
     fn events(&self, filter: &EventFilter, page: PageRequest) -> Result<Page<EventView>, Unavailable> {

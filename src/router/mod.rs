@@ -24,7 +24,7 @@ use admission::{Admission, Permit};
 pub use claims::Windows;
 use claims::{Claim, ClaimTable, Denied, Fate, Taken};
 use crashes::{Budget, Crashes};
-use supervisor::{Bounds, Deliver, PATIENCE, Supervisor};
+use supervisor::{Bounds, Deliver, List, PATIENCE, Supervisor};
 
 use crate::config;
 use crate::entity::{Command, Denial, Outcome, Rejection, Surroundings};
@@ -181,7 +181,7 @@ impl Router {
     pub async fn submit(&self, command: Command) -> Result<Outcome, Refusal> {
         let permit = self.admission.admit(command.payload.len()).ok_or(Refusal::Overloaded)?;
         self.check_lag()?;
-        let event = self.send(command, permit).await;
+        let event = self.send(command, permit, None).await;
         self.settle(event).await
     }
 
@@ -200,6 +200,10 @@ impl Router {
                 slice.push(command);
             }
             outcomes.extend(self.submit_slice(slice).await);
+            if outcomes.iter().any(|outcome| matches!(outcome, Err(Refusal::Overloaded | Refusal::Unknown))) {
+                // Repeating the call would apply these after what comes later.
+                outcomes.extend(rest.by_ref().map(|_| Err(Refusal::Overloaded)));
+            }
         }
         outcomes
     }
@@ -208,9 +212,10 @@ impl Router {
         let permits = self.admission.admit_all(commands.iter().map(|command| command.payload.len()));
         let admitted = permits.filter(|_| self.check_lag().is_ok());
         let Some(permits) = admitted else { return vec![Err(Refusal::Overloaded); commands.len()] };
+        let list = Arc::new(List::default());
         let mut under_way = Vec::with_capacity(commands.len());
         for (command, permit) in commands.into_iter().zip(permits) {
-            under_way.push(self.send(command, permit).await);
+            under_way.push(self.send(command, permit, Some(Arc::clone(&list))).await);
         }
         let mut outcomes = Vec::with_capacity(under_way.len());
         for event in under_way {
@@ -229,7 +234,7 @@ impl Router {
     }
 
     /// Claims what `command` claims and sends it to its entity.
-    async fn send(&self, command: Command, permit: Permit) -> UnderWay {
+    async fn send(&self, command: Command, permit: Permit, list: Option<Arc<List>>) -> UnderWay {
         let claim = match &command.idempotency_key {
             Some(key) => match self.claims.claim(command.source, key).await {
                 Ok(claim) => Some(claim),
@@ -250,7 +255,7 @@ impl Router {
         let (reply, outcome) = oneshot::channel();
         let completion = Completion { claim, code, reply, permit, share: None };
         let shard = &self.shards[self.shard(&command.entity)];
-        match shard.try_send(Deliver { command, code_is_free, completion, patience: PATIENCE }) {
+        match shard.try_send(Deliver { command, code_is_free, completion, list, patience: PATIENCE }) {
             Ok(()) => UnderWay::Sent(outcome),
             Err(actix::prelude::SendError::Full(_)) => UnderWay::Refused(Refusal::Overloaded),
             Err(actix::prelude::SendError::Closed(_)) => UnderWay::Refused(Refusal::Unknown),
@@ -265,7 +270,7 @@ impl Router {
                 UnderWay::Sent(outcome) => return outcome.await.unwrap_or(Err(Refusal::Unknown)),
                 UnderWay::Repeated { first, command, permit } => match first.await {
                     Ok(Fate::Taken(taken)) => return Err(duplicate(taken)),
-                    Ok(Fate::Freed) => event = self.send(*command, permit).await,
+                    Ok(Fate::Freed) => event = self.send(*command, permit, None).await,
                     Err(_) => return Err(Refusal::Unknown),
                 },
             }
@@ -337,8 +342,12 @@ impl Completion {
             Err(Denial::Known(answer)) => return self.refuse(Refusal::Known { answer }),
         };
         let taken = Taken { position: outcome.position, sequence: outcome.sequence };
-        for claim in [self.claim, self.code].into_iter().flatten() {
+        if let Some(claim) = self.claim {
             claim.take(taken);
+        }
+        if let Some(code) = self.code {
+            // A code is found in the record of the entity that holds it, which comes last.
+            code.take(Taken { position: outcome.last, ..taken });
         }
         // The room is given back before the answer, so that whoever reads the answer finds it.
         drop((self.permit, self.share));

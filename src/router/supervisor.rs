@@ -11,8 +11,8 @@
 //! actix does not restart an actor that panicked; its mailbox closes, which the next event finds. Records that it had
 //! submitted may still be on their way, so its successor is loaded behind a fence: after they are durable and projected.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
@@ -94,8 +94,30 @@ pub(super) struct Deliver {
     /// Whether the code that it claims is free, or it claims none.
     pub(super) code_is_free: bool,
     pub(super) completion: Completion,
+    /// The list that it came in, if it came in one.
+    pub(super) list: Option<Arc<List>>,
     /// How often it may still wait for room for its entity.
     pub(super) patience: u8,
+}
+
+/// Which entities of one list have been refused an event: their later ones are refused too, or repeating the call would
+/// apply the refused one after them.
+#[derive(Debug, Default)]
+pub(super) struct List(Mutex<HashSet<EntityKey>>);
+
+impl Deliver {
+    fn refuse(self, refusal: Refusal) {
+        if let Some(List(refused)) = self.list.as_deref() {
+            refused.lock().unwrap_or_else(PoisonError::into_inner).insert(self.command.entity.clone());
+        }
+        self.completion.refuse(refusal);
+    }
+
+    fn follows_a_refused_one(&self) -> bool {
+        self.list.as_deref().is_some_and(|List(refused)| {
+            refused.lock().unwrap_or_else(PoisonError::into_inner).contains(&self.command.entity)
+        })
+    }
 }
 
 impl Message for Deliver {
@@ -135,15 +157,21 @@ impl Supervisor {
         let now = self.now();
         let key = deliver.command.entity.clone();
         if let Some(retry_after) = self.crashes.quarantined(&key, now) {
-            return deliver.completion.refuse(Refusal::Quarantined { retry_after });
+            return deliver.refuse(Refusal::Quarantined { retry_after });
         }
-        if !self.entities.contains_key(&key) && self.entities.len() >= self.bounds.live_entities && !self.evict_one() {
+        if deliver.follows_a_refused_one() {
+            return deliver.refuse(Refusal::Overloaded);
+        }
+        // Behind those that wait already: one of the same entity may be among them.
+        let is_new = !self.entities.contains_key(&key);
+        let is_full = self.entities.len() >= self.bounds.live_entities;
+        if is_new && (!self.crowded.is_empty() || is_full && !self.evict_one()) {
             return self.wait_for_room(deliver, ctx);
         }
         let bounds = self.bounds;
         let entry = self.entities.entry(key.clone()).or_insert_with(|| Entry::new(bounds));
         let Some(share) = entry.share.admit(deliver.command.payload.len()) else {
-            return deliver.completion.refuse(Refusal::Overloaded);
+            return deliver.refuse(Refusal::Overloaded);
         };
         deliver.completion.share = Some(share);
         match &mut entry.stage {
@@ -169,7 +197,7 @@ impl Supervisor {
     /// Keeps an event for whose entity there is no room until the projection lets another go, for a while.
     fn wait_for_room(&mut self, mut deliver: Deliver, ctx: &mut Context<Self>) {
         let Some(patience) = deliver.patience.checked_sub(1) else {
-            return deliver.completion.refuse(Refusal::Overloaded);
+            return deliver.refuse(Refusal::Overloaded);
         };
         deliver.patience = patience;
         self.crowded.push_back(deliver);
@@ -194,7 +222,7 @@ impl Supervisor {
     /// Refuses what waits for an entity, and lets go of it.
     fn give_up(&mut self, key: &EntityKey, refusal: &Refusal) {
         if let Some(Entry { stage: Stage::Loading(waiting), .. }) = self.entities.swap_remove(key) {
-            waiting.into_iter().for_each(|deliver| deliver.completion.refuse(refusal.clone()));
+            waiting.into_iter().for_each(|deliver| deliver.refuse(refusal.clone()));
         }
     }
 
@@ -215,7 +243,7 @@ impl Supervisor {
             let mut past = reads.past_as_written(&entity).await.map_err(|error| error.to_string())?;
             if past.is_empty() && entity.kind().has_drawn_ids() {
                 // It may just have begun, by the hand of the entity that it comes from.
-                reads.caught_up().await.map_err(|error| error.to_string())?;
+                reads.answered().await.map_err(|error| error.to_string())?;
                 past = reads.past_as_written(&entity).await.map_err(|error| error.to_string())?;
             }
             let restored = panics::contain(|| Entity::restore(entity, &past, surroundings));

@@ -470,7 +470,8 @@ fn a_list_of_a_thousand_takes_two_commits_at_most() {
         let (duplicate, batch) = tokio::join!(soon(send(&yard, &list[999])), soon(batch));
         assert_eq!(duplicate.body, summary(1, 0, 1));
         assert_eq!(batch.expect("no panic").body, summary(1_000, 1_000, 0));
-        assert_eq!(disk.state.lock().expect("no holder panics").1, 2);
+        let commits = disk.state.lock().expect("no holder panics").1;
+        assert!((1..=2).contains(&commits), "{commits} commits");
         yard.stop().await;
     });
 }

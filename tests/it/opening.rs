@@ -391,3 +391,22 @@ fn nobody_else_can_look_into_the_data_folder() {
     let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
     assert_eq!(mode(&ground.store()), 0o700);
 }
+
+/// What had been started already kept the store, so that the next try found it in use.
+#[test]
+fn a_start_that_fails_leaves_nothing_running() {
+    let ground = filled(1);
+    run(async {
+        {
+            let store = Store::open(&ground.store(), 1 << 20, Arc::new(NoFaults)).expect("opens");
+            // The summary of a block of the call log, and no summary.
+            let tree = store.tree("exchange").expect("a tree");
+            tree.insert([2_u8, 0, 0, 0, 0, 0, 0, 0, 0, 9], &b"?"[..]).expect("puts");
+            store.sync().expect("syncs");
+        }
+        for attempt in 0..2 {
+            let Err(error) = Node::start(ground.config(), ground.seams.clone()).await else { panic!("damaged") };
+            assert!(matches!(error, hookyard::app::Error::Exchange(_)), "attempt {attempt}: {error:?}");
+        }
+    });
+}

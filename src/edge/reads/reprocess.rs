@@ -56,7 +56,7 @@ fn command(id: EventId, view: &EventView, edge: &Edge, span: Span) -> Result<Com
         return Err(Error::Internal);
     };
     // The claim of this attempt: two requests at once make one attempt, and no sender's key can be the same.
-    let key = format!("\u{1}reprocess:{id}:{}", view.attempts);
+    let key = format!("\u{1}reprocess:{id}:{}", view.later_records);
     Ok(Command { at: Some(record.at), idempotency_key: Some(key), reprocesses: Some(id.position()), ..command })
 }
 

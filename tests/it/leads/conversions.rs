@@ -230,3 +230,48 @@ fn killed_at_any_moment_no_pre_lead_is_converted_without_its_lead_and_no_id_come
         }
     });
 }
+
+/// The record of the new lead was larger than any reader took, and the store could never be opened again.
+#[test]
+fn a_conversion_too_large_to_be_recorded_is_refused_and_leaves_everything_as_it_was() {
+    run(async {
+        let ground = ground(&[]);
+        let yard = ground.start().await;
+        let id = new_pre_lead(&yard).await;
+        // Each character takes six in JSON.
+        let memo = json!({"content": "\u{1}".repeat(65_000), "memo_type": "call"});
+        for _ in 0..180 {
+            data(&send(&yard, &format!("pre-lead/{id}/memo/add"), "pre_lead_memo_add", memo.clone()).await);
+        }
+        let refused = convert_pre_lead(&yard, id).await;
+        assert_eq!((refused.status, &refused.body["code"]), (409, &json!("too_large")), "{refused:?}");
+        yard.stop().await;
+        let yard = ground.start().await;
+        assert_eq!(yard.get(&format!("/api/v1/entities/pre_lead/{id}")).await.body["sequence"], 181);
+        assert_eq!(yard.get("/api/v1/entities/lead").await.body["total"], 0);
+        data(&send(&yard, &format!("pre-lead/{id}/discard"), "pre_lead_discard", json!({})).await);
+        yard.stop().await;
+    });
+}
+
+/// What was answered but not yet synced was not found.
+#[test]
+fn with_interval_sync_what_was_answered_is_there_for_the_next_request() {
+    run(async {
+        let ground = ground(&[("store.sync", "interval")]);
+        let yard = ground.start().await;
+        let id = new_pre_lead(&yard).await;
+        let lead = data(&convert_pre_lead(&yard, id).await)["lead_id"].clone();
+        data(&send(&yard, &format!("lead/{lead}/memo/add"), "lead_memo_add", json!({"content": "x"})).await);
+        let won = won_lead(&yard).await;
+        data(&convert_lead(&yard, won, Some("C")).await);
+        let order = json!({"customer_code": "C", "order_id": 1, "amount": 5, "currency": "EUR"});
+        data(&send_any(&yard, "order_created", order).await);
+        let create = super::body("new_inquiry", &json!({"first_name": "John", "phone": "1"}));
+        let keyed = || yard.answer(request(&yard, "pre-lead/create", &create).header("idempotency-key", "k"));
+        let (first, again) = (keyed().await, keyed().await);
+        assert_eq!(data(&first), data(&again));
+        assert_eq!(again.header("idempotent-replay"), Some("true"));
+        yard.stop().await;
+    });
+}
