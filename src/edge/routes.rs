@@ -8,8 +8,9 @@ use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Respo
 
 use super::call::Call;
 use super::error::Error;
-use super::{Edge, accounts, available, c2s, configured, crm, docs, health, instagram, leads, reads, support};
+use super::{Edge, accounts, admin, available, c2s, configured, crm, docs, health, instagram, leads, reads, support};
 use crate::config::Config;
+use crate::event::Name;
 
 /// The name that requests for nothing of ours have in logs.
 pub(super) const SOURCE: &str = "none";
@@ -21,8 +22,8 @@ const POST: &str = "POST";
 /// a pattern with an optional end costs a regular expression at each request.
 pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
     if config.sources.support.enabled {
-        post(service, "/api/v0/crm/webhooks/support/", support::receive);
-        post(service, "/api/v0/crm/webhooks/support", support::receive);
+        take(service, &support::SOURCE, "/api/v0/crm/webhooks/support/", support::receive);
+        take(service, &support::SOURCE, "/api/v0/crm/webhooks/support", support::receive);
     }
     if config.sources.leads.enabled {
         // One prefix for all of them: other requests pass by it at the cost of one.
@@ -32,22 +33,23 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
     if config.sources.instagram.enabled {
         for path in ["/webhooks/instagram", "/webhooks/instagram/"] {
             let routes = [on(guard::Get(), instagram::verify), on(guard::Post(), instagram::receive)];
-            several(service, path, "GET, POST", routes);
+            several(service, instagram::SOURCE.as_str(), path, "GET, POST", routes);
         }
         for end in ["", "/"] {
             let all = [on(reading(), accounts::list), on(guard::Post(), accounts::create)];
-            several(service, &format!("/api/v1/accounts{end}"), "GET, HEAD, POST", all);
+            several(service, admin::SOURCE, &format!("/api/v1/accounts{end}"), "GET, HEAD, POST", all);
             let one = [
                 on(reading(), accounts::show),
                 on(guard::Put(), accounts::change),
                 on(guard::Delete(), accounts::remove),
             ];
-            several(service, &format!("/api/v1/accounts/{{account_id}}{end}"), "GET, HEAD, PUT, DELETE", one);
+            let path = format!("/api/v1/accounts/{{account_id}}{end}");
+            several(service, admin::SOURCE, &path, "GET, HEAD, PUT, DELETE", one);
         }
     }
     if config.sources.c2s.enabled {
-        post(service, "/api/v1/webhooks/c2s", c2s::receive);
-        post(service, "/api/v1/webhooks/c2s/", c2s::receive);
+        take(service, &c2s::SOURCE, "/api/v1/webhooks/c2s", c2s::receive);
+        take(service, &c2s::SOURCE, "/api/v1/webhooks/c2s/", c2s::receive);
     }
     for path in ["/healthz", "/health"] {
         get(service, path, health::alive);
@@ -63,23 +65,27 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
         get(service, &format!("/api/v1/entities/{{kind}}/{{id}}/timeline{end}"), reads::entities::timeline);
         let published = config.sources.crm.enabled.then(|| on(guard::Post(), crm::publish));
         let listed = on(reading(), reads::events::list);
-        let allow = if published.is_some() { "GET, HEAD, POST" } else { GET };
-        several(service, &format!("/api/v1/events{end}"), allow, published.into_iter().chain([listed]));
+        let (source, allow) = match published {
+            Some(_) => (crm::SOURCE.as_str(), "GET, HEAD, POST"),
+            None => (admin::SOURCE, GET),
+        };
+        several(service, source, &format!("/api/v1/events{end}"), allow, published.into_iter().chain([listed]));
         get(service, &format!("/api/v1/webhooks/events/available{end}"), available::list);
         get(service, &format!("/api/v1/events/{{event_id}}{end}"), reads::events::show);
-        post(service, &format!("/api/v1/events/{{event_id}}/reprocess{end}"), reads::reprocess::run);
+        let again = [on(guard::Post(), reads::reprocess::run)];
+        several(service, admin::SOURCE, &format!("/api/v1/events/{{event_id}}/reprocess{end}"), POST, again);
         get(service, &format!("/api/v1/webhooks/logs{end}"), reads::logs::list);
         get(service, &format!("/api/v1/webhooks/logs/{{log_id}}{end}"), reads::logs::show);
     }
 }
 
 fn configure_leads(service: &mut ServiceConfig) {
-    let take = |event| move |request, payload, edge| leads::receive(event, request, payload, edge);
+    let receive = |event| move |request, payload, edge| leads::receive(event, request, payload, edge);
     for end in ["", "/"] {
-        post(service, end, take(None));
+        take(service, &leads::SOURCE, end, receive(None));
         for event in &leads::EVENTS {
             if let Some(path) = event.path {
-                post(service, &format!("/{path}{end}"), take(Some(event)));
+                take(service, &leads::SOURCE, &format!("/{path}{end}"), receive(Some(event)));
             }
         }
     }
@@ -97,16 +103,17 @@ where
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    several(service, path, GET, [on(reading(), handler)]);
+    several(service, SOURCE, path, GET, [on(reading(), handler)]);
 }
 
-fn post<F, Args>(service: &mut ServiceConfig, path: &str, handler: F)
+/// Adds a path of `source` that takes events in.
+fn take<F, Args>(service: &mut ServiceConfig, source: &Name, path: &str, handler: F)
 where
     F: Handler<Args>,
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    several(service, path, POST, [on(guard::Post(), handler)]);
+    several(service, source.as_str(), path, POST, [on(guard::Post(), handler)]);
 }
 
 fn reading() -> impl Guard + 'static {
@@ -123,18 +130,25 @@ where
     web::route().guard(methods).to(handler)
 }
 
-/// Adds a path with what answers its methods, which are those in `allow`.
-fn several(service: &mut ServiceConfig, path: &str, allow: &'static str, routes: impl IntoIterator<Item = Route>) {
+/// Adds a path of `source` with what answers its methods, which are those in `allow`.
+fn several(
+    service: &mut ServiceConfig,
+    source: &'static str,
+    path: &str,
+    allow: &'static str,
+    routes: impl IntoIterator<Item = Route>,
+) {
     let resource: Resource = routes.into_iter().fold(web::resource(path), Resource::route);
-    service.service(resource.default_service(web::route().to(not_allowed(allow))));
+    service.service(resource.default_service(web::route().to(not_allowed(source, allow))));
 }
 
-/// Answers for a method that a path does not take.
-pub(super) fn not_allowed(
+/// Answers for a method that a path of `source` does not take.
+fn not_allowed(
+    source: &'static str,
     allow: &'static str,
 ) -> impl Fn(HttpRequest, Payload, Data<Edge>) -> Ready<HttpResponse> + Clone {
     move |request, payload, edge| {
-        let call = Call::begin(&request, SOURCE);
+        let call = Call::begin(&request, source);
         ready(call.end(&request, payload.into_inner(), &edge, Err(Error::MethodNotAllowed { allow })))
     }
 }

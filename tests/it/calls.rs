@@ -323,3 +323,51 @@ fn a_kill_costs_the_last_rows_at_most() {
         }
     });
 }
+
+/// A method that a source's path does not take was nobody's call, so its sender's operator never found it.
+#[test]
+fn a_method_that_a_source_does_not_take_is_logged_as_its_call() {
+    run(async {
+        let mut ground = Ground::new(&[
+            ("sources.leads.enabled", "true"),
+            ("sources.c2s.enabled", "true"),
+            ("sources.c2s.tokens", "test-token"),
+            ("sources.instagram.enabled", "true"),
+            ("sources.instagram.app_secrets", "test-secret"),
+            ("sources.instagram.verify_token", "test-token"),
+            ("sources.crm.enabled", "true"),
+            ("sources.crm.tokens", "test-publisher"),
+        ]);
+        ground.write_file(
+            "[[sources.custom]]\nname = \"door\"\nsecrets = [\"in-header\"]\nentity = \"/id\"\nevent = \"X-Event\"\n\
+             scheme = { header = \"X-Opens\", algorithm = \"token\" }\n",
+        );
+        let yard = ground.start().await;
+        let paths = [
+            (SUPPORT, "support"),
+            ("/api/v1/webhooks/incoming", "leads"),
+            ("/api/v1/webhooks/incoming/lead/7/update/", "leads"),
+            ("/api/v1/webhooks/c2s", "c2s"),
+            ("/webhooks/instagram", "instagram"),
+            ("/api/v1/events", "crm"),
+            ("/in/door", "door"),
+        ];
+        for (number, (path, source)) in (1..).zip(paths) {
+            let request = yard.client.patch(format!("{}{path}", yard.base)).header("x-opens", "in-header");
+            let answer = yard.answer(request).await;
+            assert_eq!((answer.status, &answer.body["code"]), (405, &json!("method_not_allowed")), "{path}");
+            let row = newest(&yard).await;
+            assert_eq!((&row["source"], &row["method"], &row["path"]), (&json!(source), &json!("PATCH"), &json!(path)));
+            assert_eq!((&row["status"], &row["code"]), (&json!(405), &json!("method_not_allowed")));
+            assert_eq!(list(&yard, "").await["total"], number, "{path}");
+        }
+        let of_door = newest(&yard).await;
+        assert_eq!(of_door["headers"]["x-opens"], "…", "the header that its secret comes in");
+        for path in ["/healthz", "/api/v1/accounts", "/api/v1/entities/ticket", "/docs"] {
+            let answer = yard.answer(yard.client.patch(format!("{}{path}", yard.base))).await;
+            assert_eq!(answer.status, 405, "{path}");
+        }
+        assert_eq!(list(&yard, "").await["total"], paths.len(), "nobody's call is a row");
+        yard.stop().await;
+    });
+}

@@ -7,6 +7,7 @@
 //!
 //! The limit is counted after the signature, so that nobody who shares a sender's address can use it up.
 
+use std::future::ready;
 use std::net::IpAddr;
 
 use actix_web::http::StatusCode;
@@ -21,7 +22,7 @@ use super::call::Call;
 use super::error::Error;
 use super::limit::Quota;
 use super::limiter::Limiter;
-use super::{Edge, address, answer, body, intake, routes};
+use super::{Edge, address, answer, body, intake};
 use crate::config::Custom;
 use crate::entity::Command;
 use crate::provider::{Handshake, Reply, Request, subscribe};
@@ -49,6 +50,13 @@ impl Configured {
         Self { custom: custom.clone(), limiter: Limiter::new(custom.rate_per_minute), concealed }
     }
 
+    /// Begins a call of this source. Whatever comes of it, the header that may hold a secret stays out of the log.
+    fn begin(&self, request: &HttpRequest) -> Call {
+        let call = Call::begin(request, self.custom.name.as_str());
+        self.concealed.iter().for_each(|name| call.conceal(name.clone()));
+        call
+    }
+
     fn subscribes(custom: &Custom) -> bool {
         let knows = matches!(custom.source.signing.handshake(), Handshake::Subscription);
         knows && !custom.verify_token.is_empty()
@@ -67,17 +75,29 @@ pub(super) fn configure(service: &mut ServiceConfig, sources: &[Custom]) {
                 resource = resource.route(web::route().guard(guard::Get()).to(get));
                 allow = "GET, POST";
             }
-            service.service(resource.default_service(web::route().to(routes::not_allowed(allow))));
+            let other = move |request, payload, edge| ready(not_allowed(index, allow, request, payload, edge));
+            service.service(resource.default_service(web::route().to(other)));
         }
     }
+}
+
+/// Answers for a method that the source does not take.
+fn not_allowed(
+    index: usize,
+    allow: &'static str,
+    request: HttpRequest,
+    payload: Payload,
+    edge: Data<Edge>,
+) -> HttpResponse {
+    let call = edge.configured[index].begin(&request);
+    call.end(&request, payload.into_inner(), &edge, Err(Error::MethodNotAllowed { allow }))
 }
 
 /// Takes one event in, or shakes hands.
 async fn receive(index: usize, request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
     let mut payload = payload.into_inner();
     let source = &edge.configured[index];
-    let call = Call::begin(&request, source.custom.name.as_str());
-    source.concealed.iter().for_each(|name| call.conceal(name.clone()));
+    let call = source.begin(&request);
     let mut quota = None;
     let result = answer(&request, &mut payload, &edge, source, call.span(), &mut quota).await;
     let mut response = call.end(&request, payload, &edge, result);
@@ -89,9 +109,9 @@ async fn receive(index: usize, request: HttpRequest, payload: Payload, edge: Dat
 
 /// Answers a subscription with its challenge.
 async fn subscription(index: usize, request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
-    let custom = &edge.configured[index].custom;
-    let call = Call::begin(&request, custom.name.as_str());
-    let challenge = subscribe(request.query_string(), custom.verify_token.expose());
+    let source = &edge.configured[index];
+    let call = source.begin(&request);
+    let challenge = subscribe(request.query_string(), source.custom.verify_token.expose());
     let result = challenge.map(plain).map_err(|wrong| edge.count_failure(&request, Error::NotSubscribed(wrong)));
     call.end(&request, payload.into_inner(), &edge, result)
 }
