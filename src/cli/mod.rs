@@ -106,6 +106,13 @@ enum Error {
     Output(#[from] io::Error),
 }
 
+impl Error {
+    /// Whether the words on the command line were wrong, which some are only with the configuration at hand.
+    fn is_of_usage(&self) -> bool {
+        matches!(self, Self::Send(send::Error::Unknown(_)))
+    }
+}
+
 /// Runs the command that the process was started with: exit code 0 when it succeeds, 1 when it fails, 2 when it is misspelt.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -125,7 +132,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // As above.
             let _ = writeln!(io::stderr(), "error: {}", causes::in_one_line(&error));
-            ExitCode::FAILURE
+            if error.is_of_usage() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -24,5 +24,6 @@ mod opening;
 mod order;
 mod reads;
 mod rebuild;
+mod send;
 mod senders;
 mod yard;

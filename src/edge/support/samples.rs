@@ -1,4 +1,4 @@
-//! One sample of the `data` of each event, for the description of the API and for sending one from the command line.
+//! One sample of the `data` of each event, for the description of the API.
 //!
 //! They are those of the catalogue, and tell one story: the message that is created is the one that is updated and deleted later.
 

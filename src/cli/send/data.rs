@@ -1,0 +1,83 @@
+//! The data of an event, member by member, each as it was written: an amount keeps its digits.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
+
+/// A JSON object.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(transparent)]
+pub(super) struct Data(BTreeMap<String, Box<RawValue>>);
+
+impl FromStr for Data {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // The error ends with the line and the column.
+        let whole: &RawValue = serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))?;
+        if !whole.get().starts_with('{') {
+            return Err("expected a JSON object".to_owned());
+        }
+        serde_json::from_str(text).map(Self).map_err(|error| format!("has names that are no text: {error}"))
+    }
+}
+
+impl Data {
+    /// The member `name`, unless there is none or it is null.
+    pub(super) fn get(&self, name: &str) -> Option<Value> {
+        let value: Value = serde_json::from_str(self.0.get(name)?.get()).ok()?;
+        (!value.is_null()).then_some(value)
+    }
+
+    /// Gives the member `name` the value `value`.
+    pub(super) fn set(&mut self, name: &str, value: impl Into<Value>) {
+        // A value in memory is JSON.
+        if let Ok(raw) = to_raw_value(&value.into()) {
+            self.0.insert(name.to_owned(), raw);
+        }
+    }
+
+    /// Gives the member `name` the value `given`, or without it `default` if there is no such member.
+    pub(super) fn fill(&mut self, name: &str, given: Option<Value>, default: impl FnOnce() -> Value) {
+        match given {
+            Some(value) => self.set(name, value),
+            None if self.get(name).is_none() => self.set(name, default()),
+            None => {}
+        }
+    }
+
+    pub(super) fn remove(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+}
+
+/// An id as the sender's system has it: a number if it looks like one.
+pub(super) fn id(text: &str) -> Value {
+    let number = text.parse::<u64>().ok().filter(|number| number.to_string() == text);
+    number.map_or_else(|| text.into(), Value::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_touched_stays_as_it_was_written() {
+        let mut data: Data = r#"{"b": 50000.00, "a": {"x":  1e2}}"#.parse().expect("an object");
+        data.fill("c", None, || 1.into());
+        data.fill("b", None, || 2.into());
+        assert_eq!(serde_json::to_string(&data).expect("JSON"), r#"{"a":{"x":  1e2},"b":50000.00,"c":1}"#);
+        data.fill("b", Some("x".into()), || 2.into());
+        assert_eq!(data.get("b"), Some("x".into()));
+    }
+
+    #[test]
+    fn only_a_plain_number_is_an_id_that_is_one() {
+        for (text, is_number) in [("51", true), ("051", false), ("A-1", false), ("-1", false), ("1.0", false)] {
+            assert_eq!(id(text).is_number(), is_number, "{text}");
+        }
+    }
+}

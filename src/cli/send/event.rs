@@ -1,0 +1,128 @@
+//! Which events can be sent from outside, by which source each goes, and what is said of a name that is none of them.
+
+use std::fmt::Write;
+
+use super::data::Data;
+use crate::config::Config;
+use crate::edge::{crm, instagram, leads, support};
+use crate::entity::c2s_lead;
+use crate::event::catalogue::{self, Entry};
+
+/// An event that an outside sender can send.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Event {
+    pub(super) name: &'static str,
+    pub(super) source: Source,
+    /// An example of its data; `None` if it is declared in the configuration.
+    sample: Option<&'static str>,
+}
+
+/// The contract that an event is sent by.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source {
+    Support,
+    Leads(&'static leads::Event),
+    C2s,
+    Instagram,
+    Crm,
+}
+
+/// A name under which nothing can be sent.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::cli) enum Unknown {
+    #[error("there is no event {0:?}; `hookyard send --help` lists all of them")]
+    Far(String),
+    #[error("there is no event {name:?}, the nearest is `{nearest}`; `hookyard send --help` lists all of them")]
+    Near { name: String, nearest: &'static str },
+    #[error("`{0}` cannot be sent: the node makes it itself, of other events")]
+    Own(&'static str),
+}
+
+impl Source {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Support => support::SOURCE.as_str(),
+            Self::Leads(_) => leads::SOURCE.as_str(),
+            Self::C2s => c2s_lead::SOURCE.as_str(),
+            Self::Instagram => instagram::SOURCE.as_str(),
+            Self::Crm => crm::SOURCE.as_str(),
+        }
+    }
+
+    /// By what `entry` is sent; `None` for what the node makes itself.
+    fn of(entry: &Entry) -> Option<Self> {
+        let of_leads = leads::EVENTS.iter().find(|event| event.event_type == entry.name).map(Self::Leads);
+        let is_received = entry.name == c2s_lead::RECEIVED;
+        let others = [Self::Support, Self::Instagram, Self::Crm].into_iter();
+        let source = others.chain(of_leads).chain(is_received.then_some(Self::C2s));
+        source.into_iter().find(|source| entry.source == Some(source.name()))
+    }
+
+    /// What the options mean for its events.
+    const fn about(self) -> &'static str {
+        match self {
+            Self::Support => "--entity: the ticket [default: SUP-1042]",
+            Self::Leads(_) => "--entity: the number in the answer to its created event; a customer's code will do too",
+            Self::C2s => {
+                "--entity: the lead_id; --data: the whole event; there is no --key, as --at tells events apart"
+            }
+            Self::Instagram => "--entity: who writes to the account; --data: the messaging item; --key: the mid",
+            Self::Crm => "--entity: the CRM's own id; events of sources.crm.events can be sent too",
+        }
+    }
+}
+
+impl Event {
+    fn built_in(entry: &Entry) -> Option<Self> {
+        Some(Self { name: entry.name, source: Source::of(entry)?, sample: Some(entry.data) })
+    }
+
+    /// An example of its data, empty for a declared one.
+    pub(super) fn sample(&self) -> Data {
+        let parse = |text: &str| text.parse().expect("a test of the catalogue parses every example");
+        self.sample.map(parse).unwrap_or_default()
+    }
+}
+
+/// The event `name` of the catalogue, or of those that `config` declares.
+pub(super) fn find(name: &str, config: &Config) -> Result<Event, Unknown> {
+    let declared = config.sources.crm.events.iter().map(|declared| declared.name.as_str());
+    let entry = catalogue::find(name);
+    match (entry.as_ref().and_then(Event::built_in), entry, declared.clone().find(|known| *known == name)) {
+        (Some(event), _, _) => Ok(event),
+        (None, Some(own), _) => Err(Unknown::Own(own.name)),
+        (None, None, Some(name)) => Ok(Event { name, source: Source::Crm, sample: None }),
+        (None, None, None) => Err(unknown(name, declared)),
+    }
+}
+
+/// Says what `name` was most likely meant to be: an event of the catalogue, by its name here or by its source's own, or
+/// one of `declared`.
+fn unknown(name: &str, declared: impl Iterator<Item = &'static str>) -> Unknown {
+    let sendable = || catalogue::all().filter(|entry| Source::of(entry).is_some());
+    let by_wire_name = sendable().filter_map(|entry| Some((entry.wire_name?, entry.name)));
+    let by_name = sendable().map(|entry| entry.name).chain(declared).map(|name| (name, name));
+    let slips = |(spelt, meant): (&str, &'static str)| (strsim::damerau_levenshtein(name, spelt), meant);
+    let nearest = by_name.chain(by_wire_name).map(slips).min_by_key(|(slips, _)| *slips);
+    // As many slips as a hurried hand makes in a word of that length.
+    let limit = 2.max(name.chars().count() / 3);
+    match nearest.filter(|(slips, _)| *slips <= limit) {
+        Some((_, nearest)) => Unknown::Near { name: name.to_owned(), nearest },
+        None => Unknown::Far(name.to_owned()),
+    }
+}
+
+/// All events, source by source, before `examples`.
+pub(super) fn help(examples: &str) -> String {
+    let mut text = "Events, each with when it happens:\n".to_owned();
+    let mut before = "";
+    for (entry, source) in catalogue::all().filter_map(|entry| Some((entry, Source::of(&entry)?))) {
+        // Writing to a text cannot fail.
+        if source.name() != before {
+            before = source.name();
+            let _ = writeln!(text, "\n  {before} ({})", source.about());
+        }
+        let _ = writeln!(text, "    {:<26} {}", entry.name, entry.description);
+    }
+    format!("{text}\n{examples}")
+}
