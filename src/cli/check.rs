@@ -16,14 +16,15 @@ pub(super) use trial::Error as TrialError;
 /// Check a configuration, or how a request would be taken
 ///
 /// Alone, it reports everything that is wrong with the configuration, or sums it up without secrets. With a source and a
-/// request, it reports whether that is signed as the source wants it, and what would be read from it; no node is needed.
+/// request, it reports whether that proves its sender as the source wants it, and what would be read from it; no node is needed.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  hookyard check --config hookyard.toml\n  \
-    hookyard check --config hookyard.toml --source billing --request captured.http --at 2025-12-04T10:30:00Z")]
+    hookyard check --config hookyard.toml --source billing --request captured.http --at 2025-12-04T10:30:00Z\n  \
+    hookyard check --config hookyard.toml --source leads --request captured.http")]
 pub(super) struct Check {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Source to check a request against
+    /// Source to check a request against: support, leads, c2s, instagram, crm or one of sources.custom
     #[arg(long, value_name = "NAME", requires = "request")]
     source: Option<String>,
     /// Request to check: a file with its request line, its headers, an empty line, and its body to the last byte
@@ -56,10 +57,9 @@ impl Check {
 
 /// What is valid and yet hardly meant; nothing, or a line.
 fn warning(config: &Config) -> &'static str {
-    let sources = &config.sources;
-    match sources.support.enabled || sources.c2s.enabled || sources.custom.iter().any(|custom| custom.enabled) {
-        true => "",
-        false => "warning: no source is enabled, so every webhook gets 404; set sources.support.enabled = true\n",
+    match sources(config).is_empty() {
+        false => "",
+        true => "warning: no source is enabled, so every webhook gets 404; set sources.support.enabled = true\n",
     }
 }
 
@@ -82,15 +82,25 @@ fn sources(config: &Config) -> Vec<String> {
         let (keys, secrets) = (support.api_keys.len(), support.secrets.len());
         format!("support ({}, {})", count(keys, "API key", "API keys"), count(secrets, "secret", "secrets"))
     });
+    let leads = &config.sources.leads;
+    let leads = leads.enabled.then(|| match leads.secrets.len() {
+        0 => "leads (no secret: anyone can write)".to_owned(),
+        secrets => format!("leads ({})", count(secrets, "secret", "secrets")),
+    });
     let c2s = &config.sources.c2s;
     let c2s = c2s.enabled.then(|| {
         let enriched = if c2s.enriches() { ", enriched" } else { "" };
         format!("c2s ({}{enriched})", count(c2s.tokens.len(), "token", "tokens"))
     });
+    let instagram = &config.sources.instagram;
+    let secrets = count(instagram.app_secrets.len(), "app secret", "app secrets");
+    let instagram = instagram.enabled.then(|| format!("instagram ({secrets})"));
+    let crm = &config.sources.crm;
+    let crm = crm.enabled.then(|| format!("crm ({})", count(crm.tokens.len(), "token", "tokens")));
     let custom = config.sources.custom.iter().filter(|custom| custom.enabled).map(|custom| {
         format!("{} ({}, {})", custom.name, custom.source.signing, count(custom.source.keys.len(), "secret", "secrets"))
     });
-    support.into_iter().chain(c2s).chain(custom).collect()
+    [support, leads, c2s, instagram, crm].into_iter().flatten().chain(custom).collect()
 }
 
 #[cfg(test)]
@@ -118,5 +128,14 @@ mod tests {
         let config = crate::config::load(None, [("HOOKYARD_ADMIN__TOKEN", "test-token")]).expect("valid");
         assert!(summary(&config).contains("none enabled"));
         assert!(warning(&config).contains("set sources.support.enabled = true"));
+        for (key, variable) in [("LEADS", ""), ("CRM", "TOKENS"), ("C2S", "TOKENS")] {
+            let (enabled, secret) =
+                (format!("HOOKYARD_SOURCES__{key}__ENABLED"), format!("HOOKYARD_SOURCES__{key}__{variable}"));
+            let mut env = vec![("HOOKYARD_ADMIN__TOKEN", "test-token"), (&enabled, "true"), (&secret, "hunter22")];
+            env.retain(|(name, _)| !name.ends_with("__"));
+            let config = crate::config::load(None, env).expect("valid");
+            assert_eq!(warning(&config), "", "{key}");
+            assert!(summary(&config).contains(&format!("  sources     {} (", key.to_lowercase())), "{key}");
+        }
     }
 }

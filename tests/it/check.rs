@@ -1,10 +1,11 @@
-//! `hookyard check --source`: a request from a file against a configured source, with the real binary and no node.
+//! `hookyard check --source`: a request from a file against a source, with the real binary and no node.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use hookyard::config::Secret;
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -223,8 +224,7 @@ fn a_support_event_can_be_checked_too() {
     let at = "2025-12-04T10:30:00Z";
     let body =
         r#"{"event": "status.changed", "support_uid": "SUP-1", "idempotency_key": "k1", "data": {"status": "open"}}"#;
-    let signature =
-        hookyard::edge::support::signature::sign(&hookyard::config::Secret::new("test-secret"), body.as_bytes(), at);
+    let signature = hookyard::edge::support::signature::sign(&Secret::new("test-secret"), body.as_bytes(), at);
     let request = |key: &str| {
         format!(
             "POST /api/v0/crm/webhooks/support/ HTTP/1.1\nX-CRM-API-Key: {key}\nX-CRM-Signature: {signature}\nX-CRM-Timestamp: {at}\n\n{body}"
@@ -240,11 +240,136 @@ fn a_support_event_can_be_checked_too() {
     assert_eq!((code, line(&report, "time is near")), (Some(1), "no"));
 }
 
+/// A request to `path`, in JSON, with `headers` of which each line has its end.
+fn post(path: &str, headers: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\nHost: h\nContent-Type: application/json\n{headers}\n{body}")
+}
+
+fn halves(report: &str) -> (&str, &str) {
+    (line(report, "verification"), line(report, "decoding"))
+}
+
+#[test]
+fn an_event_of_a_lead_is_checked_by_its_path_and_its_signature() {
+    use hookyard::edge::leads::signature::sign;
+    let bench = Bench::new("[sources.leads]\nsecrets = [\"test-secret\"]\n");
+    let body = r#"{"event": "lead_update", "source": "crm", "data": {"city": "Lyon"}}"#;
+    let signature = format!("X-Webhook-Signature: sha256={}\n", sign(&Secret::new("test-secret"), body.as_bytes()));
+    let path = "/api/v1/webhooks/incoming/lead/7/update";
+    let (code, report, error) = bench.check("leads", post(path, &signature, body), &[]);
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{report}");
+    assert_eq!((line(&report, "entity"), line(&report, "event")), ("lead 7", "lead.updated"));
+    assert_eq!(line(&report, "signature"), "fits");
+
+    let (code, report, _) = bench.check("leads", post(path, "", body), &[]);
+    assert_eq!((code, halves(&report)), (Some(1), ("failed", "failed")));
+    assert_eq!(line(&report, "reason"), "only a body whose signature fits is decoded");
+    for (path, reason) in [
+        ("/api/v1/webhooks/incoming/lead/7/memo/add", "event must be lead_memo_add here"),
+        ("/api/v1/webhooks/incoming", "lead_id is required"),
+        ("/api/v1/webhooks/incoming/lead/x/update", "the id in the path is no number"),
+        ("/incoming", "there is nothing of leads at this path"),
+    ] {
+        let (code, report, _) = bench.check("leads", post(path, &signature, body), &[]);
+        assert_eq!((code, halves(&report)), (Some(1), ("ok", "failed")), "{path}");
+        assert!(report.contains(reason), "{path}: {report}");
+    }
+    let open = Bench::new("");
+    let new = r#"{"event": "new_lead", "source": "crm", "data": {"first_name": "Ada", "phone": "1"}}"#;
+    let (code, report, _) = open.check("leads", post("/api/v1/webhooks/incoming/", "Idempotency-Key: k\n", new), &[]);
+    assert_eq!((code, line(&report, "entity"), line(&report, "key")), (Some(0), "a new lead", "k"), "{report}");
+    assert_eq!(line(&report, "signature"), "none is needed, as the source has no secrets");
+}
+
+#[test]
+fn events_of_contact2sale_are_counted_and_their_token_checked() {
+    let bench = Bench::new("[sources.c2s]\ntokens = [\"hunter2\"]\n");
+    let request = |token: &str, body: &str| post("/api/v1/webhooks/c2s", &format!("X-Webhook-Token: {token}\n"), body);
+    let list = r#"[{"lead_id": 7, "updated_at": "2025-01-20T10:00:00Z"}, {"lead_id": 8}]"#;
+    let (code, report, error) = bench.check("c2s", request("hunter2", list), &[]);
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{report}");
+    assert_eq!(line(&report, "events"), "2, of which 1 would be refused");
+    assert_eq!(line(&report, "event "), "[0] c2s_lead 7 at 2025-01-20T10:00:00.000Z");
+    assert_eq!(line(&report, "reason"), "[1] updated_at is required");
+    let (code, report, _) = bench.check("c2s", request("other", list), &[]);
+    assert_eq!((code, halves(&report)), (Some(1), ("failed", "ok")), "decoded all the same");
+    assert!(!report.contains("hunter2"), "{report}");
+    let (code, report, _) = bench.check("c2s", request("hunter2", r#"{"lead_id": 8}"#), &[]);
+    assert_eq!((code, halves(&report)), (Some(1), ("ok", "failed")));
+    assert_eq!(line(&report, "reason"), "updated_at is required");
+    let single = r#"{"lead_id": "7", "updated_at": "2025-01-20T10:00:00Z"}"#;
+    let (code, report, _) = bench.check("c2s", request("hunter2", single), &[]);
+    assert_eq!((code, line(&report, "entity")), (Some(0), "c2s_lead 7"));
+    let typed = request("hunter2", single).replace("application/json", "text/plain");
+    assert_eq!(bench.check("c2s", typed, &[]).0, Some(1), "a node takes JSON only");
+}
+
+#[test]
+fn updates_and_the_handshake_of_instagram_are_checked() {
+    use hookyard::edge::instagram::signature::sign;
+    let bench = Bench::new("[sources.instagram]\napp_secrets = [\"test-app\"]\nverify_token = \"hunter2\"\n");
+    let body = r#"{"object": "instagram", "entry": [{"id": "9", "time": 1762597800000, "messaging": [
+        {"sender": {"id": "1"}, "recipient": {"id": "9"}, "timestamp": 1762597800000, "message": {"mid": "m", "text": "my card"}}]}]}"#;
+    let request = |body: &str| {
+        let signature = sign(&Secret::new("test-app"), body.as_bytes());
+        post("/webhooks/instagram", &format!("X-Hub-Signature-256: {signature}\n"), body)
+    };
+    let (code, report, error) = bench.check("instagram", request(body), &[]);
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{report}");
+    assert_eq!((line(&report, "updates"), line(&report, "event")), ("1", "message.received of conv_1_9"));
+    assert!(!report.contains("my card"), "{report}");
+    let (code, report, _) = bench.check("instagram", request(body).replace("my card", "my cart"), &[]);
+    assert_eq!((code, halves(&report)), (Some(1), ("failed", "failed")));
+    let (code, report, _) = bench.check("instagram", request(r#"{"object": "page", "entry": []}"#), &[]);
+    assert_eq!((code, halves(&report)), (Some(1), ("ok", "failed")));
+    assert_eq!(line(&report, "reason"), "object must be one of instagram");
+
+    let handshake = |token: &str| {
+        format!(
+            "GET /webhooks/instagram?hub.mode=subscribe&hub.challenge=1&hub.verify_token={token} HTTP/1.1\nHost: h\n\n"
+        )
+    };
+    let (code, report, _) = bench.check("instagram", handshake("hunter2"), &[]);
+    assert_eq!((code, line(&report, "handshake")), (Some(0), "a subscription; its challenge is the answer"));
+    assert_eq!(bench.check("instagram", handshake("other"), &[]).0, Some(1));
+}
+
+#[test]
+fn events_of_the_bus_are_checked_one_by_one() {
+    let bench = Bench::new(
+        "[admin]\ntoken = \"test-admin\"\n[sources.crm]\ntokens = [\"hunter2\"]\nevents = [\"invoice.paid\"]\n",
+    );
+    let request = |token: &str, body: &str| {
+        post("/api/v1/events", &format!("Authorization: Bearer {token}\nIdempotency-Key: k-1\n"), body)
+    };
+    let paid = r#"{"event": "invoice.paid", "data": {"invoice_id": "I-1"}}"#;
+    for token in ["hunter2", "test-admin"] {
+        let (code, report, error) = bench.check("crm", request(token, paid), &[]);
+        assert_eq!((code, error.as_str()), (Some(0), ""), "{report}");
+        assert_eq!((line(&report, "entity"), line(&report, "key")), ("custom:invoice I-1", "k-1"));
+        assert!(!report.contains("hunter2"), "{report}");
+    }
+    let (code, report, _) = bench.check("crm", request("other", paid), &[]);
+    assert_eq!((code, halves(&report)), (Some(1), ("failed", "ok")));
+    let list = format!(r#"[{paid}, {{"event": "person.created", "data": {{}}}}, {{"event": "x.y"}}]"#);
+    let (code, report, _) = bench.check("crm", request("hunter2", &list), &[]);
+    assert_eq!((code, line(&report, "events")), (Some(0), "3, of which 2 would be refused"), "{report}");
+    assert_eq!(line(&report, "reason"), "[1] data.person_id is required, or data.id");
+    for (body, reason) in [("[]", "a list holds 1 to 1000 events, not 0"), ("{", "body is not valid JSON")] {
+        let (code, report, _) = bench.check("crm", request("hunter2", body), &[]);
+        assert_eq!((code, halves(&report)), (Some(1), ("ok", "failed")));
+        assert!(line(&report, "reason").starts_with(reason), "{report}");
+    }
+}
+
 #[test]
 fn what_cannot_be_checked_is_said() {
     let bench = Bench::new("[[sources.custom]]\nname = \"billing\"\npreset = \"stripe\"\n");
     let (code, _, error) = bench.check("biling", "POST / HTTP/1.1\n\n", &[]);
-    assert_eq!((code, error.as_str()), (Some(1), "error: there is no source \"biling\"; there are support, billing\n"));
+    assert_eq!(
+        (code, error.as_str()),
+        (Some(1), "error: there is no source \"biling\"; there are support, leads, c2s, instagram, crm, billing\n")
+    );
     let (code, _, error) = bench.check("billing", "{}", &[]);
     assert_eq!(
         (code, error.as_str()),

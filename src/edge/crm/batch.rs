@@ -15,7 +15,7 @@ use crate::event::{EntityKey, EventId};
 use crate::router::Refusal;
 
 /// The most events of one list.
-const EVENTS_MAX: usize = 1_000;
+pub const EVENTS_MAX: usize = 1_000;
 /// The most faults that the refusal of a whole list names.
 const FAULTS_MAX: usize = 100;
 

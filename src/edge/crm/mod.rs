@@ -19,6 +19,7 @@ mod batch;
 mod decode;
 pub(super) mod spec;
 
+pub use batch::EVENTS_MAX;
 pub use decode::{Catalogue, decode};
 
 /// The source's name, in records and logs.
