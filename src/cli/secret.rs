@@ -15,9 +15,8 @@ use crate::config;
 pub(super) enum Secret {
     /// Print a new random secret
     ///
-    /// Prints `whsec_` and 32 random bytes in base64. Fit for every secret of the configuration: admin.token,
-    /// sources.support.api_keys and sources.support.secrets. Use a new one for each, and give the sender the
-    /// same characters. To replace a signing secret, list the new one beside the old one until the sender has changed.
+    /// Prints `whsec_` and 32 random bytes in base64. Fit for every token, API key and signing secret of the configuration.
+    /// Use a new one for each, and give the sender the same characters. To replace a signing secret, list the new one beside the old one until the sender has changed.
     #[command(after_help = "Example:\n  HOOKYARD_ADMIN__TOKEN=\"$(hookyard secret new)\" hookyard serve")]
     New,
 }
