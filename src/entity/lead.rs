@@ -9,12 +9,12 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
 use super::customer;
 use super::field::Micros;
 use super::sales::{
-    self, Activity, Decided, Edit, Fields, Given, LEAD, LOST, Newest, Numbered, PROFILE, Prospect, Step,
+    self, Activity, Decided, Edit, Fields, Given, LEAD, LOST, Newest, Numbered, PROFILE, Prospect, Said, Step,
 };
 use super::sales::{CUSTOMER, WON};
 use super::state::Change as AnyChange;
@@ -137,13 +137,13 @@ pub fn decide(state: &State, action: &Action, context: &Context<'_>) -> Result<V
             let remarks = loss_reason.clone().or_else(|| reason.clone());
             let step = Prospect::close(LOST, remarks, who, context);
             let discarded = Discarded { reason: reason.clone(), loss_reason: loss_reason.clone() };
-            sales::accepted(Effect::Discarded { step, discarded }, sales::answer(ID, context, Map::new()))
+            sales::accepted(Effect::Discarded { step, discarded }, sales::answer(ID, context, Said::NOTHING))
         }
         Action::AddActivity(activity) => {
             let id = context.draw.id();
             let activity = Numbered { id, at: Micros::from(context.at), item: activity.clone() };
             let effect = Effect::ActivityAdded { activity, keep: context.limits.items_max };
-            sales::accepted(effect, sales::answer(ID, context, member("activity_id", json!(id))))
+            sales::accepted(effect, sales::answer(ID, context, Said::Added("activity_id", id)))
         }
         Action::UpdateProfile { fields } => state.update_profile(fields, context),
         Action::Convert { customer_code, fields } => state.convert(customer_code, fields, context)?,
@@ -159,7 +159,7 @@ impl State {
             None => (context.draw.id(), Fields::default().judge(given, at)),
         };
         let late = !edit.late.is_empty();
-        let answer = sales::answer(ID, context, member("profile_id", json!(profile_id)));
+        let answer = sales::answer(ID, context, Said::Now(vec![("profile_id", json!(profile_id))]));
         Acceptance { late, answer, ..Acceptance::new(Effect::ProfileUpdated { profile_id, edit }) }
     }
 
@@ -192,9 +192,8 @@ impl State {
             change: AnyChange::Customer(customer::Change::born(fields, Arc::clone(customer_code), context)),
             code: Some(customer_code.as_ref().to_owned()),
         };
-        let said = [("customer_id", json!(customer_id)), ("customer_code", json!(customer_code))];
-        let answer =
-            sales::answer(ID, context, said.map(|(name, value)| (name.to_owned(), value)).into_iter().collect());
+        let said = vec![("customer_id", json!(customer_id)), ("customer_code", json!(customer_code))];
+        let answer = sales::answer(ID, context, Said::Now(said));
         Ok(Acceptance { late, answer, births: vec![birth], ..Acceptance::new(Effect::Converted { customer_id }) })
     }
 
@@ -263,8 +262,4 @@ pub fn summary(change: &Change) -> String {
         Effect::Discarded { .. } => "discarded".into(),
         Effect::Converted { customer_id } => format!("converted to customer {customer_id}"),
     }
-}
-
-fn member(name: &'static str, value: Json) -> Map<String, Json> {
-    Map::from_iter([(name.to_owned(), value)])
 }

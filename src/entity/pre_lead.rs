@@ -10,11 +10,11 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
 use super::field::Micros;
 use super::lead;
-use super::sales::{self, CONVERTED, DISCARDED, Decided, Given, PRE_LEAD, Prospect, Step};
+use super::sales::{self, CONVERTED, DISCARDED, Decided, Given, PRE_LEAD, Prospect, Said, Step};
 use super::state::Change as AnyChange;
 use super::verdict::{Acceptance, Birth, Context, Limits, Rejection, Verdict};
 use crate::event::{EntityKey, Kind};
@@ -82,7 +82,7 @@ pub fn decide(state: &State, action: &Action, context: &Context<'_>) -> Result<V
         Action::Discard { reason, who } => {
             let step = Prospect::close(DISCARDED, reason.clone(), who, context);
             let change = Change { step, end: Some(End::Discarded { reason: reason.clone() }) };
-            sales::accepted(change, sales::answer(ID, context, Map::new()))
+            sales::accepted(change, sales::answer(ID, context, Said::NOTHING))
         }
         Action::Convert { fields, who } => state.convert(fields, who, context),
     };
@@ -119,7 +119,7 @@ impl State {
         };
         let step = Prospect::close(CONVERTED, None, who, context);
         let change = Change { step, end: Some(End::Converted { lead_id }) };
-        let answer = sales::answer(ID, context, Map::from_iter([("lead_id".to_owned(), json!(lead_id))]));
+        let answer = sales::answer(ID, context, Said::Now(vec![("lead_id", json!(lead_id))]));
         Acceptance { late, answer, births: vec![birth], ..Acceptance::new(change) }
     }
 

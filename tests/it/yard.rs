@@ -270,6 +270,8 @@ pub struct Gate {
 pub struct Answer {
     pub status: u16,
     pub headers: reqwest::header::HeaderMap,
+    /// The body as it came.
+    pub text: String,
     pub body: Value,
 }
 
@@ -277,7 +279,8 @@ impl Answer {
     async fn read(response: Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.expect("a body");
-        Self { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+        let body = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.clone()));
+        Self { status, headers, text, body }
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {

@@ -39,11 +39,27 @@ use serde_json::{Value as Json, json};
 
 use super::verdict::{Acceptance, Context, Rejection};
 
+/// What an answer says besides the id of the entity that decides. The order of its members is the contract's.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// An item was added to the entity: the name of its id, and the id. It stands before the entity's.
+    Added(&'static str, u64),
+    /// What holds for the entity now, which stands behind its id.
+    Now(Vec<(&'static str, Json)>),
+}
+
+impl Said {
+    pub(super) const NOTHING: Self = Self::Now(Vec::new());
+}
+
 /// The answer of the entity that decides: its id under `name`, and what is `said` besides.
-pub(super) fn answer(name: &'static str, context: &Context<'_>, said: serde_json::Map<String, Json>) -> Option<Json> {
-    let mut data = said;
-    data.insert(name.into(), own_id(context));
-    Some(Json::Object(data))
+pub(super) fn answer(name: &'static str, context: &Context<'_>, said: Said) -> Option<Json> {
+    let own = (name, own_id(context));
+    let members = match said {
+        Said::Added(item, id) => vec![(item, json!(id)), own],
+        Said::Now(members) => std::iter::once(own).chain(members).collect(),
+    };
+    Some(Json::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
 }
 
 /// The id of the entity that decides, as a number.

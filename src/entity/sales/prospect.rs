@@ -14,6 +14,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
+use super::Said;
 use super::fields::{Edit, Fields, Given, Value};
 use super::items::{Contact, Contacts, Memo, Newest, Numbered};
 use super::members::Member;
@@ -74,7 +75,7 @@ pub(in crate::entity) enum Step {
 pub(in crate::entity) struct Decided {
     pub(in crate::entity) step: Step,
     pub(in crate::entity) late: bool,
-    pub(in crate::entity) said: Map<String, Json>,
+    pub(in crate::entity) said: Said,
 }
 
 impl Prospect {
@@ -95,21 +96,21 @@ impl Prospect {
             Action::ChangeStatus { lead_status, remarks, who } => {
                 let edit = self.fields.judge(&status(lead_status), at);
                 let late = !edit.late.is_empty();
-                let said = json!({ "old_status": self.status(), "new_status": lead_status });
+                let said = vec![("old_status", json!(self.status())), ("new_status", json!(lead_status))];
                 let step = Step::StatusChanged { edit, entry: entry(lead_status, remarks.clone(), at, who), keep };
-                Decided { said: object(said), ..plain(step, late) }
+                Decided { said: Said::Now(said), ..plain(step, late) }
             }
             Action::AddContact { contact, is_primary } => {
                 let id = context.draw.id();
                 let late = *is_primary && self.contacts.primary.is_late(at);
                 let contact = Numbered { id, at, item: contact.clone() };
                 let step = Step::ContactAdded { contact, takes_over: *is_primary && !late, keep };
-                Decided { said: object(json!({ "contact_id": id })), ..plain(step, late) }
+                Decided { said: Said::Added("contact_id", id), ..plain(step, late) }
             }
             Action::AddMemo { memo } => {
                 let id = context.draw.id();
                 let memo = Numbered { id, at, item: memo.clone() };
-                Decided { said: object(json!({ "memo_id": id })), ..plain(Step::MemoAdded { memo, keep }, false) }
+                Decided { said: Said::Added("memo_id", id), ..plain(Step::MemoAdded { memo, keep }, false) }
             }
         }
     }
@@ -193,7 +194,7 @@ pub(in crate::entity) fn edited(edit: &Edit) -> String {
 }
 
 fn plain(step: Step, late: bool) -> Decided {
-    Decided { step, late, said: Map::new() }
+    Decided { step, late, said: Said::NOTHING }
 }
 
 fn status(status: &Arc<str>) -> Given {
@@ -202,11 +203,4 @@ fn status(status: &Arc<str>) -> Given {
 
 fn entry(status: &Arc<str>, remarks: Option<Arc<str>>, at: Micros, who: &Arc<str>) -> Entry {
     Entry { status: Arc::clone(status), remarks, at, who: Arc::clone(who) }
-}
-
-fn object(value: Json) -> Map<String, Json> {
-    match value {
-        Json::Object(members) => members,
-        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_) => Map::new(),
-    }
 }
