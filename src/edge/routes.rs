@@ -51,15 +51,13 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
         take(service, &c2s::SOURCE, "/api/v1/webhooks/c2s", c2s::receive);
         take(service, &c2s::SOURCE, "/api/v1/webhooks/c2s/", c2s::receive);
     }
-    for path in ["/healthz", "/health"] {
-        get(service, path, health::alive);
-    }
-    get(service, "/readyz", health::ready);
-    get(service, "/openapi.json", docs::openapi);
-    get(service, "/docs", docs::page);
-    get(service, "/docs/", docs::page);
     get(service, "/docs/{file}", docs::asset);
     for end in ["", "/"] {
+        get(service, &format!("/healthz{end}"), health::alive);
+        get(service, &format!("/health{end}"), health::alive);
+        get(service, &format!("/readyz{end}"), health::ready);
+        get(service, &format!("/openapi.json{end}"), docs::openapi);
+        get(service, &format!("/docs{end}"), docs::page);
         get(service, &format!("/api/v1/entities/{{kind}}{end}"), reads::entities::list);
         get(service, &format!("/api/v1/entities/{{kind}}/{{id}}{end}"), reads::entities::show);
         get(service, &format!("/api/v1/entities/{{kind}}/{{id}}/timeline{end}"), reads::entities::timeline);

@@ -700,6 +700,10 @@ fn a_slash_at_the_end_of_a_path_makes_no_difference() {
             "/api/v1/entities/ticket/S/timeline",
             "/api/v1/events",
             &event,
+            "/healthz",
+            "/health",
+            "/readyz",
+            "/openapi.json",
         ] {
             let (without, with) = (yard.get(path).await, yard.get(&format!("{path}/")).await);
             assert_eq!((with.status, &with.body), (200, &without.body), "{path}");
