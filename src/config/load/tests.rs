@@ -88,6 +88,13 @@ fn every_default_has_its_reason_above_it() {
 }
 
 #[test]
+fn a_blank_line_stands_before_every_section_of_the_defaults() {
+    let lines: Vec<_> = include_str!("../../../config/default.toml").lines().collect();
+    let crowded = lines.windows(2).filter(|pair| pair[1].starts_with('[') && !pair[0].is_empty());
+    assert_eq!(crowded.map(|pair| pair[1]).collect::<Vec<_>>(), Vec::<&str>::new());
+}
+
+#[test]
 fn the_file_overrides_the_defaults_and_the_environment_overrides_both() {
     let text = "[server]\nbind = \"127.0.0.1:1\"\nworkers = 3\n[sources.support]\nrate_per_minute = 0\n";
     let env = [
