@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::call::Call;
@@ -12,11 +12,19 @@ use super::docs::endpoint::{Access, Endpoint};
 use super::error::Error;
 use super::query::Parameters;
 use super::{Edge, admin, answer};
-use crate::config::Config;
+use crate::config::{Config, Custom, Declared};
 use crate::event::{Kind, catalogue};
+use crate::provider::Locator;
 
 /// When the events of the examples happened.
 const EXAMPLE_AT: &str = "2025-10-18T09:43:12.442Z";
+/// Who published those of the bus.
+const EXAMPLE_USER: u64 = 12;
+/// What happened in the examples of configured sources, and the idempotency key under which it came.
+const EXAMPLE_EVENT: &str = "created";
+const EXAMPLE_KEY: &str = "evt_1042";
+/// A number in a pointer that is up to this is taken for a place in a list, a higher one for a name: either is found.
+const EXAMPLE_PLACE_MAX: usize = 9;
 
 #[derive(Serialize)]
 struct Available {
@@ -25,16 +33,16 @@ struct Available {
     kind: Option<Kind>,
     wire_name: Option<String>,
     description: String,
-    example: Option<Example>,
+    example: Example,
 }
 
 /// The body of a delivery.
 #[derive(Serialize)]
 struct Example {
-    event: &'static str,
+    event: String,
     timestamp: &'static str,
     user_id: Option<u64>,
-    data: &'static RawValue,
+    data: Box<RawValue>,
     entity: Option<Value>,
     late: bool,
 }
@@ -62,40 +70,104 @@ fn available(config: &Config) -> Vec<Available> {
         source: Some(catalogue::CRM.to_owned()),
         kind: Some(declared.kind),
         wire_name: Some(declared.name.to_string()),
-        description: "Declared in the configuration, sources.crm.events.".to_owned(),
-        example: None,
+        description: "Declared in the configuration, sources.crm.events. The data is what its publisher puts there."
+            .to_owned(),
+        example: Example {
+            user_id: Some(EXAMPLE_USER),
+            ..example(declared.name.to_string(), Some(declared.kind), raw(&declared_data(declared)))
+        },
     });
     let configured = config.sources.custom.iter().map(|custom| Available {
         event: format!("{}.*", custom.name),
         source: Some(custom.name.to_string()),
         kind: Some(custom.kind),
         wire_name: None,
-        description: "Every event of a configured source, each under the name that it has there.".to_owned(),
-        example: None,
+        description:
+            "Every event of a configured source, each under the name that it has there. The data is all that its \
+                      sender sent; the example has what the configuration looks for."
+                .to_owned(),
+        example: example(format!("{}.{EXAMPLE_EVENT}", custom.name), Some(custom.kind), raw(&configured_data(custom))),
     });
     catalogue::all().map(built_in).chain(declared).chain(configured).collect()
 }
 
 fn built_in(entry: catalogue::Entry) -> Available {
-    let entity = entry.kind.map(|kind| json!({"kind": kind, "id": example_id(kind), "sequence": 1}));
-    let is_published = entry.source == Some(catalogue::CRM);
     let data = serde_json::from_str(entry.data).expect("a test of the catalogue parses all examples");
-    let example = Example {
-        event: entry.name,
-        timestamp: EXAMPLE_AT,
-        user_id: is_published.then_some(12),
-        data,
-        entity,
-        late: false,
-    };
+    let user_id = (entry.source == Some(catalogue::CRM)).then_some(EXAMPLE_USER);
+    let example = Example { user_id, ..example(entry.name.to_owned(), entry.kind, data) };
     Available {
         event: entry.name.to_owned(),
         source: entry.source.map(str::to_owned),
         kind: entry.kind,
         wire_name: entry.wire_name.map(str::to_owned),
         description: entry.description.to_owned(),
-        example: Some(example),
+        example,
     }
+}
+
+fn example(event: String, kind: Option<Kind>, data: Box<RawValue>) -> Example {
+    let entity = kind.map(|kind| json!({"kind": kind, "id": example_id(kind), "sequence": 1}));
+    Example { event, timestamp: EXAMPLE_AT, user_id: None, data, entity, late: false }
+}
+
+fn raw(data: &Value) -> Box<RawValue> {
+    to_raw_value(data).expect("a value has a JSON text")
+}
+
+/// What the data of a declared event must have: the id of its entity.
+fn declared_data(declared: &Declared) -> Value {
+    let what = declared.name.as_str().split('.').next().unwrap_or_default();
+    json!({ format!("{what}_id"): example_id(declared.kind) })
+}
+
+/// What a body of `custom` must have: every field that is looked for in it.
+fn configured_data(custom: &Custom) -> Value {
+    let fields = &custom.source.fields;
+    let places = [
+        (fields.idempotency_key.as_ref(), EXAMPLE_KEY),
+        (Some(&fields.event), EXAMPLE_EVENT),
+        (fields.occurred_at.as_ref(), EXAMPLE_AT),
+        (Some(&fields.entity), example_id(custom.kind)),
+    ];
+    let mut data = json!({});
+    for (locator, value) in places {
+        match locator {
+            Some(Locator::Pointer(pointer)) => {
+                let pointer = pointer.to_string();
+                let steps = pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"));
+                place(&mut data, &steps.collect::<Vec<_>>(), value);
+            }
+            // The one rule there is reads the name of a repository.
+            Some(Locator::Rule(..)) => data["repository"] = json!({ "full_name": value }),
+            Some(Locator::Header(_)) | None => {}
+        }
+    }
+    data
+}
+
+/// Puts `value` where `steps` lead to from `within`, making what is not there on the way.
+fn place(within: &mut Value, steps: &[String], value: &str) {
+    let Some((step, rest)) = steps.split_first() else {
+        *within = value.into();
+        return;
+    };
+    let index = step.parse::<usize>().ok().filter(|index| *index <= EXAMPLE_PLACE_MAX);
+    let next = match (index, &mut *within) {
+        (Some(index), Value::Null) => {
+            *within = Value::Array(vec![Value::Null; index + 1]);
+            &mut within[index]
+        }
+        (Some(index), Value::Array(items)) => {
+            items.resize(items.len().max(index + 1), Value::Null);
+            &mut items[index]
+        }
+        (_, Value::Object(members)) => members.entry(step.as_str()).or_insert(Value::Null),
+        (_, Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+            *within = json!({});
+            &mut within[step.as_str()]
+        }
+    };
+    place(next, rest, value);
 }
 
 /// The id that the entities of the examples have; that of the bus is in their data too.
@@ -126,4 +198,26 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         .free(&["data", "kind", "source", "wire_name", "user_id"])
         .answers(200, "All of them.", items);
     vec![endpoint]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placed(pointers: &[&str]) -> Value {
+        let mut data = json!({});
+        for pointer in pointers {
+            let steps: Vec<_> = pointer.split('/').skip(1).map(str::to_owned).collect();
+            place(&mut data, &steps, "x");
+        }
+        data
+    }
+
+    #[test]
+    fn a_value_is_put_where_a_pointer_leads() {
+        assert_eq!(placed(&["/a/b", "/a/c"]), json!({"a": {"b": "x", "c": "x"}}));
+        assert_eq!(placed(&["/entry/1/id", "/entry/0/id"]), json!({"entry": [{"id": "x"}, {"id": "x"}]}));
+        assert_eq!(placed(&["/0", "/a/4096"]), json!({"0": "x", "a": {"4096": "x"}}), "no list is made that long");
+        assert_eq!(placed(&["/a", "/a/b"]), json!({"a": {"b": "x"}}), "the last one counts");
+    }
 }

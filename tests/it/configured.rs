@@ -625,3 +625,23 @@ fn no_source_is_named_like_something_built_in() {
         assert!(problems.contains("is the name of something built in"), "{name}: {problems}");
     }
 }
+
+#[test]
+fn the_example_of_a_delivery_is_what_its_source_would_take() {
+    run(async {
+        let (ground, clock) = ground("");
+        let yard = ground.start().await;
+        let answer = yard.get("/api/v1/webhooks/events/available").await;
+        let items = answer.body["items"].as_array().expect("a list");
+        // Twilio sends forms, of which deliveries show the fields.
+        for (preset, _) in PRESETS.into_iter().filter(|(preset, _)| *preset != "twilio") {
+            let item = items.iter().find(|item| item["event"] == format!("{preset}.*")).expect("listed");
+            let example = &item["example"];
+            assert_eq!(example["event"], format!("{preset}.created"));
+            assert_eq!(example["entity"], json!({"kind": format!("custom:{preset}"), "id": "1", "sequence": 1}));
+            let taken = send(&yard, &clock, preset, &example["data"].to_string(), "m-1").await;
+            assert_eq!((taken.status, &taken.body["entity"]), (200, &example["entity"]), "{preset}: {taken:?}");
+        }
+        yard.stop().await;
+    });
+}

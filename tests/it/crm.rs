@@ -373,7 +373,8 @@ fn every_event_there_is_can_be_listed_with_an_example() {
         let url = format!("{}/api/v1/webhooks/events/available", yard.base);
         assert_eq!(yard.answer(yard.client.get(url).bearer_auth(PUBLISHER)).await.status, 401);
         // What is listed as published can be published.
-        for item in items.iter().filter(|item| item["source"] == "crm" && item["example"].is_object()) {
+        assert!(items.iter().all(|item| item["example"]["data"].is_object()), "{items:#?}");
+        for item in items.iter().filter(|item| item["source"] == "crm") {
             assert_eq!(publish(&yard, &item["example"]).await.status, 202, "{item}");
         }
         yard.stop().await;
