@@ -27,7 +27,7 @@ pub const PRESETS: [(&str, &str); 12] = [
 
 /// The configured source that the description shows.
 pub const DESCRIBED: &str = "[[sources.custom]]\nname = \"billing\"\npreset = \"meta\"\nsecrets = [\"test-secret\"]\n\
-                          entity = \"/customer\"\nevent = \"/type\"\nidempotency_key = \"/id\"\n";
+                          verify_token = \"my-verify-token\"\nentity = \"/customer\"\nevent = \"/type\"\nidempotency_key = \"/id\"\n";
 
 pub type Headers = Vec<(&'static str, String)>;
 

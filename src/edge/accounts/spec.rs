@@ -27,7 +27,7 @@ fn of_one(endpoint: Endpoint) -> Endpoint {
         .access(Access::Admin)
         .part("account_id", "The account's id.", ID)
         .refuses(404, "not_found", "there is no such account")
-        .refuses(503, "unavailable", "the node is not ready, retry with the same idempotency key")
+        .refuses_when_not_ready()
 }
 
 fn of_body(endpoint: Endpoint) -> Endpoint {
@@ -52,8 +52,13 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
             .answers(200, "The account, with its secret.", with_secret())
             .refuses(409, "account_exists", "there is an account acc_xyz789 already")
             .refuses(409, "too_many_accounts", "there are 1000 accounts already; sources.instagram.accounts_max allows no more")
+            .refuses_when_not_ready()
             .refuses(503, "unavailable", "it is not known whether the account was stored, look at it and try again"),
-        Endpoint::get(TAG, PATH, "List accounts, newest first").access(Access::Admin).paged().answers(200, "One page.", page),
+        Endpoint::get(TAG, PATH, "List accounts, newest first")
+            .access(Access::Admin)
+            .paged()
+            .answers(200, "One page.", page)
+            .refuses_when_not_ready(),
         of_one(Endpoint::get(TAG, ONE, "Show an account")).answers(200, "The account.", account()),
         of_body(of_one(Endpoint::put(TAG, ONE, "Change an account")))
             .about("Changes the members given. Null means the default; of `webhook_secret` it means a new one, which the answer shows.")

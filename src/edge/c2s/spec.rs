@@ -16,7 +16,7 @@ repeated.";
 const HEADERS: &[(&str, &str)] = &[
     ("X-Event-Id", "The event's id, if exactly one was stored."),
     ("X-Entity-Sequence", "Its number among the lead's events."),
-    ("RateLimit-Limit", "Requests a minute for this address."),
+    ("RateLimit-Limit", "Requests a minute for this address (for IPv6, its /64 network)."),
     ("RateLimit-Remaining", "How many are left now."),
     ("RateLimit-Reset", "Seconds until the oldest of the minute no longer counts."),
 ];
@@ -51,7 +51,8 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
         .refuses_field("updated_at", "updated_at is required")
         .refuses(401, "unauthorized", "X-Webhook-Token is missing or not valid")
         .refuses(403, "forbidden", "this address may not call here")
-        .refuses(429, "rate_limited", "rate limit of 600 a minute is used up")
+        .limits(600, "Requests of one address (for IPv6, of its /64 network)")
+        .limits(1000, "Events of one lead, of an event that comes alone")
         .refuses_when_busy();
     vec![endpoint]
 }

@@ -11,12 +11,12 @@ and where the entity, the event's name, the idempotency key and the time stand, 
 signs as GitHub and Meta do. The entity's kind is `custom:<name>`, the event's name begins with `<name>.`.\n\n\
 JSON and forms (`application/x-www-form-urlencoded`) are taken. The same idempotency key again is answered with the first \
 event. Slack's `url_verification` is answered with its challenge and Intercom's `ping` with `{\"status\": \"pong\"}`, once their \
-signatures fit; Meta subscribes with `GET` at the same path. `hookyard check --source` tells why a request is refused.";
+signatures fit, both with 200; Meta subscribes with `GET` at the same path. `hookyard check --source` tells why a request is refused.";
 
 const HEADERS: &[(&str, &str)] = &[
     ("X-Event-Id", "The event's id."),
     ("X-Entity-Sequence", "Its number among the entity's events."),
-    ("RateLimit-Limit", "Requests a minute for this address, if the source has a limit."),
+    ("RateLimit-Limit", "Requests a minute for this address (for IPv6, its /64 network), if the source has a limit."),
     ("RateLimit-Remaining", "How many are left now."),
     ("RateLimit-Reset", "Seconds until the oldest of the minute no longer counts."),
 ];
@@ -48,7 +48,25 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
             "unsupported_media_type",
             "Content-Type must be application/json or application/x-www-form-urlencoded",
         )
-        .refuses(429, "rate_limited", "rate limit of 100 a minute is used up")
+        .limits(600, "Requests of one address (for IPv6, of its /64 network), if `rate_per_minute` says 600")
         .refuses_when_busy();
-    vec![endpoint]
+    vec![subscription(), endpoint]
+}
+
+/// What a source with the preset meta and a verify token answers besides.
+fn subscription() -> Endpoint {
+    Endpoint::get("Configured sources", "/in/{name}", "Answer Meta's handshake")
+        .about(
+            "Meta calls it when a subscription is made, if the source has the preset meta and a `verify_token`. The answer is the \
+             challenge alone, as text. Other sources take no GET.",
+        )
+        .part("name", "The source's name in the configuration.", "billing")
+        .query("hub.mode", "Always subscribe.", "subscribe")
+        .query("hub.verify_token", "`verify_token` of the source.", "my-verify-token")
+        .query("hub.challenge", "What is given back.", "1158201444")
+        .answers_text(200, "The challenge.", "1158201444")
+        .refuses(403, "forbidden", "hub.verify_token is missing or not the configured one")
+        .refuses(404, "not_found", "there is nothing at this path")
+        .refuses(405, "method_not_allowed", "method is not allowed here")
+        .limits_failures()
 }

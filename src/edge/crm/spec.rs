@@ -22,19 +22,31 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
     let data = |entry: &catalogue::Entry| serde_json::from_str::<Value>(entry.data).unwrap_or_default();
     let endpoint = Endpoint::post("Event bus", "/api/v1/events", "Publish events of the CRM")
         .about(ABOUT)
-        .access(Access::Admin)
+        .access(Access::Publisher)
+        .requires(&["event", "data"])
         .header("Idempotency-Key", "The publisher's own name for the event.", "6f1c2a90-0001");
     let endpoint = catalogue::of(catalogue::CRM).fold(endpoint, |endpoint, entry| {
         endpoint.takes(entry.name, json!({"event": entry.name, "user_id": 12, "data": data(&entry)}))
     });
+    let created = catalogue::find("organisation.created").map(|entry| data(&entry)).unwrap_or_default();
+    let known = json!({"event": "organisation.created", "user_id": 12, "idempotency_key": "org-51-1", "data": created});
+    let wrong = json!({"event": "task.completed", "data": {"title": "Call back"}});
+    let endpoint = endpoint.takes("list of events", json!([known, known, wrong]));
     let entity = json!({"kind": "organisation", "id": "51", "sequence": 3});
     let single = json!({"status": "accepted", "event_id": "evt_3f9a2c41_1042", "entity": entity});
+    let several = json!({
+        "status": "accepted", "received": 3, "accepted": 1, "duplicates": 1, "failed": 1,
+        "events": [{"index": 0, "event_id": "evt_3f9a2c41_1042", "entity": entity}],
+        "errors": [{"index": 2, "field": "data.task_id", "detail": "data.task_id is required, or data.id"}],
+    });
     let names: Vec<_> = catalogue::of(catalogue::CRM).map(|entry| entry.name).collect();
     let endpoint = endpoint
         .answers_with(202, "The event is stored.", single, HEADERS)
+        .answers(202, "What became of each event of a list.", several)
         .refuses_bodies()
         .refuses(400, "unknown_event", &format!("event must be one of {}", names.join(", ")))
         .refuses_field("data", "data is required")
+        .refuses_field("[0].data.task_id", "data.task_id is required, or data.id")
         .refuses(409, "duplicate_event", "an event with this idempotency key was accepted before, as evt_3f9a2c41_7")
         .refuses_when_busy();
     vec![endpoint]

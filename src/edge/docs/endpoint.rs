@@ -7,7 +7,7 @@ use utoipa::openapi::example::{Example, ExampleBuilder};
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{ContentBuilder, HttpMethod, Ref, RefOr, Required, Response, ResponseBuilder};
 
@@ -15,6 +15,15 @@ use utoipa::openapi::{ContentBuilder, HttpMethod, Ref, RefOr, Required, Response
 pub(in crate::edge) const ERROR: &str = "Error";
 
 const JSON: &str = "application/json";
+const TEXT: &str = "text/plain";
+
+/// The header that every 429 and 503 carries.
+const RETRY_AFTER: &str = "Retry-After";
+const RETRY_AFTER_SAYS: &str = "Seconds until another try makes sense.";
+
+/// What the default of `server.auth_failures_per_minute` leaves each caller.
+const FAILURES_A_MINUTE: u32 = 100;
+const CALLS_WITH_WRONG_CREDENTIALS: &str = "Calls of one address with wrong credentials";
 
 /// Who may call an endpoint: the security schemes of the description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +32,8 @@ pub(in crate::edge) enum Access {
     Open,
     /// The admin's bearer token.
     Admin,
+    /// The same, or one of the bus's publishers.
+    Publisher,
     /// These schemes together.
     Signed(&'static [&'static str]),
 }
@@ -95,12 +106,11 @@ impl Endpoint {
     pub(in crate::edge) fn access(mut self, access: Access) -> Self {
         self.access = access;
         match access {
-            Access::Admin => self.refuses(401, "unauthorized", "a valid bearer token is required").refuses(
-                429,
-                "rate_limited",
-                "rate limit of 100 a minute is used up",
-            ),
-            Access::Open | Access::Signed(_) => self,
+            Access::Admin | Access::Publisher => {
+                self.refuses(401, "unauthorized", "a valid bearer token is required").limits_failures()
+            }
+            Access::Open => self,
+            Access::Signed(_) => self.limits_failures(),
         }
     }
 
@@ -121,7 +131,9 @@ impl Endpoint {
 
     /// The parameters of every list.
     pub(in crate::edge) fn paged(self) -> Self {
-        self.query("page", "Which page, from 1.", 1).query("page_size", "Items on a page, at most 100.", 20)
+        self.query("page", "Which page, from 1.", 1)
+            .query("page_size", "Items on a page, at most 100.", 20)
+            .refuses_field("page_size", "page_size must be a whole number from 1 to 100")
     }
 
     /// A body that it takes, with a name for it.
@@ -158,6 +170,14 @@ impl Endpoint {
         self.answer(status, description, description, Some(example), headers)
     }
 
+    /// An answer with plain text in it.
+    pub(in crate::edge) fn answers_text(mut self, status: u16, description: &str, example: &str) -> Self {
+        let (name, description) = (description.to_owned(), description.to_owned());
+        let answer = Answer { name, description, example: Some(example.into()), media_type: TEXT, headers: &[] };
+        self.answers.entry(status).or_default().push(answer);
+        self
+    }
+
     /// An answer without a body.
     pub(in crate::edge) fn answers_nothing(self, status: u16, description: &str) -> Self {
         self.answer(status, description, description, None, &[])
@@ -173,7 +193,20 @@ impl Endpoint {
     pub(in crate::edge) fn refuses_field(self, field: &str, detail: &str) -> Self {
         let errors = json!([{"field": field, "detail": detail}]);
         let example = json!({"detail": detail, "code": "validation_failed", "errors": errors});
-        self.answer(400, "validation_failed", "Every wrong or missing field is named.", Some(example), &[])
+        let name = format!("validation_failed: {detail}");
+        self.answer(400, &name, "Every wrong or missing field is named.", Some(example), &[])
+    }
+
+    /// The refusal of more than `most` of `what` a minute.
+    pub(in crate::edge) fn limits(self, most: u32, what: &str) -> Self {
+        let detail = format!("rate limit of {most} a minute is used up");
+        let example = json!({"detail": detail, "code": "rate_limited"});
+        self.answer(429, &format!("rate_limited: {what}"), &format!("{what}: {detail}"), Some(example), &[])
+    }
+
+    /// The refusal of too many calls with wrong credentials.
+    pub(in crate::edge) fn limits_failures(self) -> Self {
+        self.limits(FAILURES_A_MINUTE, CALLS_WITH_WRONG_CREDENTIALS)
     }
 
     /// What every endpoint that takes JSON refuses.
@@ -185,11 +218,14 @@ impl Endpoint {
 
     /// What every endpoint that takes events in may answer for want of room or of a store.
     pub(in crate::edge) fn refuses_when_busy(self) -> Self {
-        self.refuses(503, "overloaded", "the node is overloaded, retry later").refuses(
-            503,
-            "unavailable",
-            "the node is not ready, retry with the same idempotency key",
-        )
+        self.refuses(503, "overloaded", "the node is overloaded, retry later")
+            .refuses(503, "entity_quarantined", "the entity takes no events for now, retry later")
+            .refuses_when_not_ready()
+    }
+
+    /// What every endpoint that looks into the store may answer.
+    pub(in crate::edge) fn refuses_when_not_ready(self) -> Self {
+        self.refuses(503, "unavailable", "the node is not ready, retry with the same idempotency key")
     }
 
     fn answer(
@@ -238,6 +274,9 @@ impl Endpoint {
         operation = match self.access {
             Access::Open => operation,
             Access::Admin => operation.security(requirement(&["admin_token"])),
+            Access::Publisher => {
+                operation.security(requirement(&["admin_token"])).security(requirement(&["publisher_token"]))
+            }
             Access::Signed(schemes) => operation.security(requirement(schemes)),
         };
         if !self.requests.is_empty() {
@@ -261,9 +300,11 @@ fn requirement(schemes: &[&str]) -> SecurityRequirement {
 }
 
 fn response(status: u16, answers: Vec<Answer>, free: &[&str]) -> Response {
-    let description = answers.iter().map(|answer| answer.description.as_str()).collect::<Vec<_>>().join("; ");
-    let mut response = ResponseBuilder::new().description(description);
-    for (name, says) in answers.iter().flat_map(|answer| answer.headers) {
+    let mut descriptions: Vec<_> = answers.iter().map(|answer| answer.description.as_str()).collect();
+    descriptions.dedup();
+    let mut response = ResponseBuilder::new().description(descriptions.join("; "));
+    let retry_after = matches!(status, 429 | 503).then_some(&(RETRY_AFTER, RETRY_AFTER_SAYS));
+    for (name, says) in answers.iter().flat_map(|answer| answer.headers).chain(retry_after) {
         let header = HeaderBuilder::new().schema(string()).description(Some(*says));
         response = response.header(*name, header.build());
     }
@@ -315,17 +356,25 @@ impl Rules<'_> {
     fn schema_of_all<'v>(self, examples: impl Iterator<Item = &'v Value>) -> RefOr<Schema> {
         let examples: Vec<&Value> = examples.collect();
         let objects: Vec<_> = examples.iter().filter_map(|example| example.as_object()).collect();
+        let (lists, others): (Vec<&Value>, Vec<&Value>) =
+            examples.iter().copied().partition(|example| example.is_array());
+        if !lists.is_empty() && !others.is_empty() && others.len() == objects.len() {
+            let [one, several] = [others, lists].map(|examples| self.schema_of_all(examples.into_iter()));
+            return RefOr::T(OneOfBuilder::new().item(one).item(several).build().into());
+        }
         if objects.is_empty() || objects.len() < examples.len() {
             let one_type = examples.windows(2).all(|pair| kind(pair[0]) == kind(pair[1]));
             return examples.first().filter(|_| one_type).map_or_else(any, |example| self.schema_of(example));
         }
+        // What is required is required of the whole, or of each item of a list: not of what stands within it.
+        let within = Self { required: self.required.map(|_| &[][..]), ..self };
         let names: BTreeSet<&String> = objects.iter().flat_map(|object| object.keys()).collect();
         let schema = names.into_iter().fold(ObjectBuilder::new(), |schema, name| {
             let values: Vec<&Value> = objects.iter().filter_map(|object| object.get(name)).collect();
             let in_all = values.len() == objects.len();
             let is_required = self.required.map_or(in_all, |required| required.contains(&name.as_str()));
             let is_free = self.free.contains(&name.as_str());
-            let member = if is_free { any() } else { self.schema_of_all(values.into_iter()) };
+            let member = if is_free { any() } else { within.schema_of_all(values.into_iter()) };
             let schema = schema.property(name.clone(), member);
             if is_required { schema.required(name.clone()) } else { schema }
         });

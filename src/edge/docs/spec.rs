@@ -12,7 +12,8 @@ const ABOUT: &str = "\
 Hookyard takes signed webhooks in, gives every ticket, lead and conversation an actor of its own, and keeps each one's \
 events strictly in order.\n\n\
 Every error has the members `detail`, for people, and `code`, for programs; a validation error lists each wrong field in \
-`errors`. Paths work with and without a slash at their end.\n\n\
+`errors`. Paths work with and without a slash at their end. Limits are counted over a minute, those of an address by the \
+whole address for IPv4 and by its /64 network for IPv6, and examples show them as they are by default.\n\n\
 To try an endpoint that takes signed requests, enter the signing *secret* under *Authorize*: this page makes the signature of it \
 in your browser and sends only that.";
 
@@ -88,14 +89,16 @@ pub fn spec() -> OpenApi {
         .description(Some(ABOUT))
         .license(Some(license.build()));
     let components = KEY_HEADERS.into_iter().fold(
-        ComponentsBuilder::new().schema(ERROR, error()).security_scheme("admin_token", bearer()),
+        ComponentsBuilder::new()
+            .schema(ERROR, error())
+            .security_scheme("admin_token", bearer("The admin's token, `admin.token` in the configuration."))
+            .security_scheme("publisher_token", bearer("A token of `[sources.crm]`.")),
         |components, key| components.security_scheme(key.scheme, in_header(&key)),
     );
     OpenApiBuilder::new().info(info.build()).tags(Some(tags)).components(Some(components.build())).paths(paths).build()
 }
 
-fn bearer() -> SecurityScheme {
-    let about = "The admin's token, `admin.token` in the configuration.";
+fn bearer(about: &str) -> SecurityScheme {
     SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about)).build())
 }
 
@@ -160,5 +163,72 @@ mod tests {
         for requirement in asked.filter_map(Value::as_object) {
             assert!(requirement.keys().all(|name| schemes.contains_key(name)), "{requirement:?}");
         }
+    }
+
+    fn operations() -> Vec<(String, Value)> {
+        let spec = serde_json::to_value(spec()).expect("JSON");
+        let paths = spec["paths"].as_object().expect("paths").clone();
+        let operations = paths.into_iter().flat_map(|(path, item)| {
+            let item = item.as_object().expect("operations").clone();
+            item.into_iter().map(move |(method, operation)| (format!("{method} {path}"), operation))
+        });
+        operations.collect()
+    }
+
+    fn codes(operation: &Value, status: &str) -> BTreeSet<String> {
+        let examples = operation["responses"][status].pointer("/content/application~1json/examples");
+        let examples = examples.and_then(Value::as_object).into_iter().flat_map(|examples| examples.values());
+        examples.filter_map(|example| example["value"]["code"].as_str()).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_429_and_503_says_when_to_try_again() {
+        for (name, operation) in operations() {
+            for status in ["429", "503"] {
+                let answer = &operation["responses"][status];
+                assert!(answer.is_null() || answer["headers"]["Retry-After"].is_object(), "{name} {status}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_takes_events_in_or_looks_into_the_store_says_what_may_keep_it_from_that() {
+        let all = ["entity_quarantined", "overloaded", "unavailable"].map(str::to_owned);
+        for (name, operation) in operations() {
+            let is_for_anyone = operation["tags"][0] == "Node" || name.ends_with("/events/available");
+            let is_handshake = operation["responses"]["200"]["content"]["text/plain"].is_object();
+            let is_account = name.contains("/api/v1/accounts");
+            let codes = codes(&operation, "503");
+            match name.starts_with("post") && !is_account {
+                true => assert_eq!(codes, BTreeSet::from(all.clone()), "{name}"),
+                false if is_for_anyone || is_handshake => assert!(codes.is_empty(), "{name}"),
+                false => assert_eq!(codes, BTreeSet::from(["unavailable".to_owned()]), "{name}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_takes_pages_says_how_a_wrong_one_is_refused() {
+        for (name, operation) in operations() {
+            let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
+            if parameters.iter().any(|parameter| parameter["name"] == "page") {
+                assert!(codes(&operation, "400").contains("validation_failed"), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_bus_takes_one_event_or_a_list_from_the_admin_or_a_publisher() {
+        let (_, operation) = operations().into_iter().find(|(name, _)| name == "post /api/v1/events").expect("there");
+        assert_eq!(operation["security"], json!([{"admin_token": []}, {"publisher_token": []}]));
+        let content = &operation["requestBody"]["content"]["application/json"];
+        let types: Vec<_> =
+            content["schema"]["oneOf"].as_array().expect("two").iter().map(|one| &one["type"]).collect();
+        assert_eq!(types, ["object", "array"]);
+        let is_list = |content: &Value| {
+            let mut examples = content["examples"].as_object().expect("examples").values();
+            examples.any(|example| example["value"].is_array() || example["value"]["received"].is_number())
+        };
+        assert!(is_list(content) && is_list(&operation["responses"]["202"]["content"]["application/json"]));
     }
 }

@@ -30,15 +30,14 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
         .refuses_bodies()
         .refuses_field("object", "object must be one of instagram")
         .refuses(401, "invalid_signature", "X-Hub-Signature-256 is missing or not that of this body")
-        .refuses(429, "rate_limited", "rate limit of 100 a minute is used up")
         .refuses_when_busy();
     let handshake = Endpoint::get("Instagram", "/webhooks/instagram", "Answer the handshake")
         .about("Meta calls it when a subscription is made. The answer is the challenge alone, as text.")
         .query("hub.mode", "Always subscribe.", "subscribe")
         .query("hub.verify_token", "`verify_token` of `[sources.instagram]`.", "my-verify-token")
         .query("hub.challenge", "What is given back.", "1158201444")
-        .answers_nothing(200, "The challenge.")
+        .answers_text(200, "The challenge.", "1158201444")
         .refuses(403, "forbidden", "hub.mode, hub.verify_token or hub.challenge is missing or not valid")
-        .refuses(429, "rate_limited", "rate limit of 100 a minute is used up");
+        .limits_failures();
     vec![handshake, endpoint]
 }

@@ -20,7 +20,7 @@ const HEADERS: &[(&str, &str)] = &[
     ("X-Event-Id", "The event's id."),
     ("X-Entity-Sequence", "Its number among the entity's events."),
     ("Idempotent-Replay", "`true` if this is the answer to an earlier request."),
-    ("RateLimit-Limit", "Requests a minute for this address."),
+    ("RateLimit-Limit", "Requests a minute for this address (for IPv6, its /64 network)."),
     ("RateLimit-Remaining", "How many are left now."),
     ("RateLimit-Reset", "Seconds until the oldest of the minute no longer counts."),
 ];
@@ -81,7 +81,7 @@ fn shared(endpoint: Endpoint, about: &str) -> Endpoint {
         .requires(&["event", "source", "data"])
         .refuses_bodies()
         .refuses(401, "invalid_signature", "Invalid signature")
-        .refuses(429, "rate_limited", "rate limit of 100 a minute is used up")
+        .limits(100, "Requests of one address (for IPv6, of its /64 network)")
         .refuses_when_busy()
 }
 
@@ -128,19 +128,16 @@ fn answer(message: &str, data: Value) -> Value {
 
 /// The `data` of the answer to `event`, about the entity whose id is called `id`.
 fn said(event: &Event, id: &'static str) -> Value {
-    let more = match event.name {
-        "pre_lead_contact_add" | "lead_contact_add" => json!({"contact_id": 456}),
-        "pre_lead_memo_add" | "lead_memo_add" => json!({"memo_id": 456}),
-        "pre_lead_status_update" | "lead_status_update" => json!({"old_status": "new", "new_status": "qualified"}),
-        "pre_lead_convert" => json!({"lead_id": 456}),
-        "lead_activity_add" => json!({"activity_id": 456}),
-        "lead_qualified_profile_update" => json!({"profile_id": 456}),
-        "lead_convert" => json!({"customer_id": 456, "customer_code": "CUST-0042"}),
-        _ => json!({}),
-    };
-    let mut said = json!({ id: 789 });
-    if let (Some(said), Value::Object(more)) = (said.as_object_mut(), more) {
-        said.extend(more);
+    match event.name {
+        "pre_lead_contact_add" | "lead_contact_add" => json!({"contact_id": 456, id: 789}),
+        "pre_lead_memo_add" | "lead_memo_add" => json!({"memo_id": 456, id: 789}),
+        "pre_lead_status_update" | "lead_status_update" => {
+            json!({id: 789, "old_status": "new", "new_status": "qualified"})
+        }
+        "pre_lead_convert" => json!({id: 789, "lead_id": 456}),
+        "lead_activity_add" => json!({"activity_id": 456, id: 789}),
+        "lead_qualified_profile_update" => json!({id: 789, "profile_id": 456}),
+        "lead_convert" => json!({id: 789, "customer_id": 456, "customer_code": "CUST-0042"}),
+        _ => json!({ id: 789 }),
     }
-    said
 }

@@ -43,7 +43,10 @@ fn with_state() -> Value {
 }
 
 fn get(path: &str, summary: &str) -> Endpoint {
-    Endpoint::get(TAG, path, summary).access(Access::Admin).free(&["actor", "data", "payload", "state"])
+    Endpoint::get(TAG, path, summary)
+        .access(Access::Admin)
+        .free(&["actor", "data", "payload", "state"])
+        .refuses_when_not_ready()
 }
 
 fn of_kind(endpoint: Endpoint) -> Endpoint {
@@ -87,8 +90,7 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
     vec![
         of_kind(get("/api/v1/entities/{kind}", "List the entities of a kind, the one begun last first"))
             .paged()
-            .answers(200, "One page.", list(&entity()))
-            .refuses_field("page_size", "page_size must be a whole number from 1 to 100"),
+            .answers(200, "One page.", list(&entity())),
         of_entity(get("/api/v1/entities/{kind}/{id}", "Show an entity with its state"))
             .answers(200, "The entity.", with_state()),
         of_entity(get("/api/v1/entities/{kind}/{id}/timeline", "List an entity's events, newest first"))

@@ -56,7 +56,7 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
         .refuses(401, "invalid_signature", "X-CRM-Signature is missing or not that of this body and timestamp")
         .refuses(401, "stale_timestamp", "timestamp is not an RFC 3339 time near the server's clock")
         .refuses(409, "duplicate_event", "an event with this idempotency key was accepted before, as evt_3f9a2c41_7")
-        .refuses(429, "rate_limited", "rate limit of 100 a minute is used up")
+        .limits(100, "Requests with one API key")
         .refuses_when_busy();
     vec![endpoint]
 }
