@@ -7,7 +7,8 @@ use super::super::docs::endpoint::{Access, Endpoint};
 const ABOUT: &str = "\
 One event of a lead of Contact2Sale, or a list of at most 1,000. `lead_id` (a text or a number: `7` and `\"7\"` are one lead) and \
 `updated_at` (RFC 3339, here or in `attributes`) are required; everything else is kept. An event is known by its lead and its \
-instant, so the same one again is counted as a duplicate, however much later it comes. An older one than the lead's newest is \
+instant, so the same one again is counted as a duplicate, however much later it comes. An instant is a whole number of \
+microseconds: what is finer is cut off, and two that differ only in that are one. An older event than the lead's newest is \
 recorded as late.\n\n\
 In a list each event stands by itself and those of one lead are applied in its order: what is wrong with one is said in `errors`. \
 Only a list without any valid event is refused, like a single event that is wrong. After a 503 the whole request can be \

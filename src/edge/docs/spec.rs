@@ -231,4 +231,19 @@ mod tests {
         };
         assert!(is_list(content) && is_list(&operation["responses"]["202"]["content"]["application/json"]));
     }
+
+    #[test]
+    fn what_a_sender_cannot_see_in_an_example_is_said() {
+        let said = |wanted: &str| {
+            let operations = operations().into_iter().filter(|(_, operation)| operation.to_string().contains(wanted));
+            operations.map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        assert_eq!(said("microseconds"), ["post /api/v1/webhooks/c2s"]);
+        let late = "keeps its newer status";
+        assert!(said(late).iter().all(|name| name.ends_with("/status/update")) && said(late).len() == 2);
+        let by_address = said("/64 network");
+        for path in ["/in/{name}", "/api/v1/webhooks/c2s", "/api/v1/webhooks/incoming"] {
+            assert!(by_address.contains(&format!("post {path}")), "{path}");
+        }
+    }
 }

@@ -16,6 +16,10 @@ const ABOUT_ALL: &str = "\
 Takes each of the 18 events by its name, with the id of the pre-lead, lead or customer in `data` (a customer's code will do \
 instead). Orders and payments come this way only; one that came before counts once, by its id.";
 
+const ABOUT_STATUS: &str = "\
+`new_status` repeats what was sent. An update that is older (by `status_date`, else `timestamp`) than the status that the \
+entity has is recorded as late: it enters the history, and the entity keeps its newer status.";
+
 const HEADERS: &[(&str, &str)] = &[
     ("X-Event-Id", "The event's id."),
     ("X-Entity-Sequence", "Its number among the entity's events."),
@@ -59,13 +63,18 @@ fn endpoint(event: &Event) -> Option<Endpoint> {
         Subject::New(_) => ("lead_id", None),
     };
     let path = format!("{BASE}/{}", path.replace("{id}", &format!("{{{id}}}")));
-    let endpoint = shared(Endpoint::post(TAG, &path, summary(event)), ABOUT)
+    let endpoint = shared(Endpoint::post(TAG, &path, summary(event)), &about(event))
         .takes(event.name, body(event, false))
         .answers_with(200, "The event is stored.", answer(event.message, said(event, id)), HEADERS)
         .refuses_field("event", &format!("event must be {} here", event.name));
     let Some(not_found) = found else { return Some(reused(endpoint)) };
     let endpoint = endpoint.part(id, "The number that the node gave it.", 789).refuses(404, "not_found", not_found);
     Some(conflicts(endpoint, Some(event)))
+}
+
+/// What there is to say of `event` alone, and of all of them.
+fn about(event: &Event) -> String {
+    if event.name.ends_with("_status_update") { format!("{ABOUT_STATUS}\n\n{ABOUT}") } else { ABOUT.to_owned() }
 }
 
 /// What all of them have in common.
