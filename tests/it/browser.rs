@@ -7,10 +7,11 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::c2s;
 use crate::docs::ENABLED;
 use crate::instagram::APP_SECRET;
 use crate::senders::DESCRIBED;
-use crate::yard::{API_KEY, Ground, SECRET, TOKEN, run, soon};
+use crate::yard::{API_KEY, SECRET, TOKEN, run, soon};
 
 /// A browser without a window, in a session of its own.
 struct Browser {
@@ -118,15 +119,14 @@ const TRY_ONE: &str = r"
 #[ignore = "needs Chromium and chromedriver"]
 fn every_endpoint_can_be_tried_on_the_page() {
     run(async {
-        let mut ground = Ground::new(&ENABLED);
+        let mut ground = c2s::ground(&ENABLED);
         ground.write_file(DESCRIBED);
         let yard = ground.start().await;
         let browser = Browser::start().await;
         browser.open(&format!("{}/docs/", yard.base)).await;
         let secrets = json!({
             "admin_token": TOKEN, "support_api_key": API_KEY, "support_signature": SECRET, "configured_signature": SECRET,
-            "instagram_signature": APP_SECRET,
-            "leads_signature": SECRET,
+            "instagram_signature": APP_SECRET, "leads_signature": SECRET, "c2s_token": c2s::C2S_TOKEN,
         });
         let mut tried: Vec<(String, String, u16)> = Vec::new();
         loop {
