@@ -8,7 +8,6 @@ use actix_web::http::header::{ALLOW, HeaderMap, LOCATION, RETRY_AFTER, WWW_AUTHE
 use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::answer::{self, EVENT_ID};
 use super::fields::Fault;
@@ -137,7 +136,7 @@ struct Shape<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [Fault],
     #[serde(flatten)]
-    member: Option<BTreeMap<&'static str, &'a Value>>,
+    member: Option<BTreeMap<&'static str, u64>>,
 }
 
 impl Error {
@@ -211,9 +210,9 @@ impl Error {
         Self::NotFound(what.into())
     }
 
-    fn member(&self) -> Option<BTreeMap<&'static str, &Value>> {
+    fn member(&self) -> Option<BTreeMap<&'static str, u64>> {
         let Self::Rejected(Rejection { member: Some((name, value)), .. }) = self else { return None };
-        Some(BTreeMap::from([(*name, value)]))
+        Some(BTreeMap::from([(*name, *value)]))
     }
 
     fn faults(&self) -> &[Fault] {
@@ -290,7 +289,7 @@ impl ResponseError for Error {
 #[cfg(test)]
 mod tests {
     use actix_web::body::to_bytes;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::event::Incarnation;

@@ -144,8 +144,8 @@ pub struct Rejection {
     pub code: &'static str,
     /// One sentence for a person.
     pub message: String,
-    /// A member that the answer carries besides: what exists already, say.
-    pub member: Option<(&'static str, Value)>,
+    /// A member that the answer carries besides: the number of what exists already.
+    pub member: Option<(&'static str, u64)>,
 }
 
 impl Rejection {

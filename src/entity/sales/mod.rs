@@ -81,7 +81,7 @@ pub(super) fn closed(what: &'static str) -> Rejection {
 /// Why a second conversion is refused: `member` says what the first one made.
 pub(super) fn already_converted(what: &'static str, member: &'static str, id: u64) -> Rejection {
     let rejection = Rejection::conflict("already_converted", format!("{what} is already converted"));
-    Rejection { member: Some((member, json!(id))), ..rejection }
+    Rejection { member: Some((member, id)), ..rejection }
 }
 
 /// The payload of an entity's first event: its fields as an event has them, and `ids` besides.

@@ -169,7 +169,7 @@ fn a_converted_pre_lead_becomes_a_lead_with_all_it_had() {
     assert_eq!(shown["memos"], state.to_json()["memos"]);
     assert_eq!(state.to_json()["lead_status"], "converted");
     let again = refused(&state, &convert_pre_lead(Given::new()));
-    assert_eq!((again.status, again.code, again.member), (409, "already_converted", Some(("lead_id", json!(lead_id)))));
+    assert_eq!((again.status, again.code, again.member), (409, "already_converted", Some(("lead_id", lead_id))));
     assert_eq!(refused(&state, &pre_lead(memo("too late"))).code, "closed");
 }
 
@@ -202,7 +202,10 @@ fn a_lead_becomes_a_customer_once_and_only_when_won() {
     let shown = customer.to_json();
     assert_eq!((&shown["first_name"], &shown["credit_limit"]), (&json!("Robert"), &json!("100000.00")));
     let again = refused(&state, &convert_lead());
-    assert_eq!((again.code, again.member), ("already_converted", Some(("customer_id", said["customer_id"].clone()))));
+    assert_eq!(
+        (again.code, again.member),
+        ("already_converted", said["customer_id"].as_u64().map(|id| ("customer_id", id)))
+    );
     assert!(!take(&mut state, 3, &lead(memo("it goes on"))).late);
 }
 
