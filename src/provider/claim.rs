@@ -74,6 +74,14 @@ pub enum NoClaim {
         "the signature covers the body only if it is a form or if the URL has bodySHA256, and this one has neither"
     )]
     UnsignedBody,
+    /// A body that whoever saw one signed request could have made out of that, without any secret.
+    #[error(
+        "a signature without HMAC could be continued over more content, so that only a body of JSON is taken with it"
+    )]
+    Extensible,
+    /// A request that must have come with a better signature than it shows.
+    #[error("header {0} belongs to a newer signature, which is not there")]
+    Downgraded(String),
     /// A form that no provider would send.
     #[error("the form has more fields than any that is signed")]
     TooManyFields,

@@ -6,11 +6,17 @@
 //! | v2 | `X-HubSpot-Signature`, `-Version: v2` | SHA-256 of secret, method, URL, body |
 //! | v3 | `X-HubSpot-Signature-v3`, `X-HubSpot-Request-Timestamp` | HMAC-SHA256 of method, URL, body, time |
 //!
-//! Where a request has the third it counts, since only that covers a time.
+//! Where a request has the third it counts, since only that covers a time; a request that has the time of the third must have
+//! that, or somebody took it away.
+//!
+//! The earlier two are no HMAC: who saw one request knows the hash of that followed by padding and by anything else (length
+//! extension). The padding begins with the byte 0x80 behind a whole character, and no UTF-8 has that, so they are believed of JSON
+//! only. A form would take the padding for a part of its last value, and `Content-Type` is not signed.
 
 use std::borrow::Cow;
 
 use super::{Defaults, Preset, Signing, USUAL_TOLERANCE};
+use crate::provider::body::{Document, Format};
 use crate::provider::claim::{Claim, Layout, NoClaim, Proof};
 use crate::provider::encoding::Encoding;
 use crate::provider::handshake::Handshake;
@@ -47,7 +53,14 @@ const UNDONE: [(&str, char); 11] = [
 ];
 
 fn claim<'r>(request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
-    if request.header(V3).is_some() { claim_v3(request) } else { claim_earlier(request) }
+    let has = |wanted| request.headers.iter().any(|(name, _)| *name == wanted);
+    if has(V3) {
+        return claim_v3(request);
+    }
+    if has(TIMESTAMP) {
+        return Err(NoClaim::Downgraded(TIMESTAMP.to_owned()));
+    }
+    claim_earlier(request)
 }
 
 fn claim_v3<'r>(request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
@@ -71,6 +84,9 @@ fn claim_v3<'r>(request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
 fn claim_earlier<'r>(request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
     let signature = Encoding::Hex.decode(needed(request, EARLIER)?);
     let signature = signature.ok_or_else(|| NoClaim::malformed(EARLIER, "a signature in hex"))?;
+    if !Document::read(request).is_ok_and(|document| document.format() == Format::Json) {
+        return Err(NoClaim::Extensible);
+    }
     let (layout, signed): (_, Vec<Cow<'r, [u8]>>) = match needed(request, VERSION)? {
         "v1" => ("{body}", vec![request.body.into()]),
         "v2" => (

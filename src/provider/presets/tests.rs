@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::event::Timestamp;
@@ -199,6 +200,51 @@ fn hubspots_first_version_signs_the_body_alone() {
     assert_eq!(first.check(), Err(Some(Refusal::InvalidSignature)), "the URL is missing");
     first.headers.insert("x-hubspot-signature-v3".into(), "AAAA".into());
     assert_eq!(first.check(), Err(None), "an earlier version does not stand in for the third");
+}
+
+/// What anyone can do who saw one request of HubSpot's first version: the hash of it, continued over the padding and over more,
+/// is the right one of a longer body. Here it is computed with the secret, which comes to the same.
+#[test]
+fn a_continued_hash_of_hubspots_is_believed_of_no_form_and_of_nothing_that_is_no_json() {
+    let check = |content_type: &str, body: &[u8]| {
+        let hash = hex::encode(Sha256::new().chain_update("hush").chain_update(body).finalize());
+        let headers = vec![
+            ("content-type", content_type.as_bytes()),
+            ("x-hubspot-signature-version", &b"v1"[..]),
+            ("x-hubspot-signature", hash.as_bytes()),
+        ];
+        let preset = find("hubspot").expect("a preset");
+        let request = Request { method: "POST", url: "", headers, body };
+        let key = preset.key("hush").expect("a key");
+        preset.claim(&request).map(|claim| claim.check(&[key], Duration::ZERO, Timestamp::from_micros(0)))
+    };
+    let continued = |body: &str, more: &str| {
+        let length = "hush".len() + body.len();
+        let mut forged = body.as_bytes().to_vec();
+        forged.push(0x80);
+        forged.resize(forged.len() + 55 - length, 0);
+        forged.extend((length as u64 * 8).to_be_bytes());
+        assert_eq!(("hush".len() + forged.len()) % 64, 0, "whole blocks");
+        forged.extend(more.as_bytes());
+        forged
+    };
+    let (json, form) = ("application/json", "application/x-www-form-urlencoded");
+    assert_eq!(check(json, br#"{"a":1}"#), Ok(Ok(())), "what is signed is taken");
+    for body in [continued(r#"{"a":1}"#, "&id=7"), continued("id=1", "&id=7"), continued(r#"{"a":1}"#, r#"{"a":2}"#)] {
+        for content_type in [json, form] {
+            assert_eq!(check(content_type, &body), Err(NoClaim::Extensible), "{content_type}");
+        }
+    }
+    assert_eq!(check(form, b"id=1"), Err(NoClaim::Extensible), "nothing tells it from a continued one");
+    assert_eq!(check("text/plain", b"{}"), Err(NoClaim::Extensible));
+}
+
+#[test]
+fn an_earlier_version_of_hubspots_is_refused_where_the_third_was_taken_away() {
+    let mut earlier = vector("hubspot");
+    assert_eq!(earlier.check(), Ok(()));
+    earlier.headers.insert("x-hubspot-request-timestamp".into(), "1700000000000".into());
+    assert_eq!(earlier.check(), Err(None));
 }
 
 /// Computed with `printf URL | openssl dgst -sha1 -hmac 12345 -binary | base64`.
