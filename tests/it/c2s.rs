@@ -373,6 +373,35 @@ fn a_lead_s_bucket_empties_and_fills_up_and_duplicates_take_nothing() {
     });
 }
 
+/// Its third event was refused each time, since the two duplicates before it held the tokens that they gave back.
+#[test]
+fn a_list_longer_than_a_bucket_is_completed_by_sending_it_again() {
+    run(async {
+        let mut ground = ground(&[("sources.c2s.lead_rate_per_minute", "2")]);
+        let clock = ground.with_manual_clock();
+        let yard = ground.start().await;
+        let list = json!([event("7", 0), event("8", 0), event("7", 1), event("7", 2), event("7", 3), event("7", 4)]);
+        let counts = |answer: &Answer| {
+            ["processed", "duplicates", "failed"].map(|name| answer.body[name].as_u64().expect("a count"))
+        };
+        let first = send(&yard, &list).await;
+        assert_eq!(counts(&first), [3, 0, 3]);
+        let refused = |answer: &Answer| -> Vec<Value> {
+            let errors = answer.body["errors"].as_array().expect("a list");
+            errors.iter().map(|error| error["index"].clone()).collect()
+        };
+        assert_eq!(refused(&first), [3, 4, 5], "in the list's order");
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(counts(&send(&yard, &list).await), [2, 3, 1]);
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(counts(&send(&yard, &list).await), [1, 5, 0]);
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(send(&yard, &list).await.body, summary(6, 0, 6));
+        assert_eq!(timeline(&yard, "7").await.len(), 5);
+        yard.stop().await;
+    });
+}
+
 #[test]
 fn an_address_has_a_window_of_its_own() {
     run(async {

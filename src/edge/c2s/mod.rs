@@ -9,6 +9,7 @@
 //! of which no event is valid is refused as a whole, like a single event. A duplicate is known by its lead, which remembers
 //! the instants that it has applied, so it is one for ever.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
@@ -129,26 +130,47 @@ async fn batch(events: Vec<Result<Event, Vec<Fault>>>, edge: &Edge, call: &Call)
     }
     let core = edge.core()?;
     let mut summary = Summary::of(events.len());
-    let (mut leads, mut commands) = (Vec::new(), Vec::new());
+    let mut waiting = Vec::new();
     for (index, event) in events.into_iter().enumerate() {
-        match event.and_then(|event| edge.c2s().take_token(event, edge)) {
-            Ok(event) => {
-                leads.push(lead(&event));
-                commands.push(edge.c2s().command(event, call.span()));
-            }
+        match event {
+            Ok(event) => waiting.push((index, event)),
             Err(faults) => summary.fail(index, faults),
         }
     }
-    let outcomes = core.router.submit_all(commands).await;
-    call.note_events(outcomes.iter().flatten().map(|outcome| intake::event_id(&core, outcome.position)));
-    for (lead, _) in leads.into_iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_err()) {
-        edge.c2s().leads.give_back(lead, edge.clock.monotonic());
-    }
     let mut accepted = None;
-    for outcome in outcomes {
-        accepted = summary.count(&core, outcome)?.or(accepted);
+    // Duplicates give their tokens back, so that a list that is longer than a bucket is completed by sending it again: each
+    // pass takes what these tokens allow, until one takes nothing.
+    loop {
+        let pass = edge.c2s().take_tokens(waiting, edge);
+        let commands = pass.taken.into_iter().map(|event| edge.c2s().command(event, call.span())).collect();
+        let outcomes = core.router.submit_all(commands).await;
+        call.note_events(outcomes.iter().flatten().map(|outcome| intake::event_id(&core, outcome.position)));
+        for (lead, _) in pass.leads.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_err()) {
+            edge.c2s().leads.give_back(*lead, edge.clock.monotonic());
+        }
+        for outcome in outcomes {
+            accepted = summary.count(&core, outcome)?.or(accepted);
+        }
+        waiting = pass.refused;
+        if waiting.is_empty() || pass.leads.is_empty() {
+            break;
+        }
     }
+    for (index, _) in waiting {
+        summary.fail(index, edge.c2s().no_token());
+    }
+    summary.errors.sort_by_key(|fault| fault.index);
     Ok(summary.answer(&core, accepted))
+}
+
+/// What one pass over the events of a list does with them.
+struct Pass {
+    /// Those that got a token.
+    taken: Vec<Event>,
+    /// Their leads.
+    leads: Vec<u64>,
+    /// Those that got none, in their order.
+    refused: Vec<(usize, Event)>,
 }
 
 /// The refusal of a list without any valid event, with the place of each fault in it.
@@ -215,15 +237,28 @@ impl C2s {
         self.config.tokens.iter().fold(false, fits)
     }
 
-    fn take_token(&self, event: Event, edge: &Edge) -> Result<Event, Vec<Fault>> {
-        match self.leads.take(lead(&event), edge.clock.monotonic()) {
-            Ok(()) => Ok(event),
-            Err(Quota { limit, .. }) => {
-                let detail =
-                    format!("rate limit of {limit} a minute is used up for this lead_id, send the event again");
-                Err(vec![Fault { field: "lead_id".into(), detail }])
+    /// Takes a token for each of `events`, as far as there are any. A lead of which one got none gets none in this pass any
+    /// more, so that its events stay in order even if a token comes up meanwhile.
+    fn take_tokens(&self, events: Vec<(usize, Event)>, edge: &Edge) -> Pass {
+        let mut pass = Pass { taken: Vec::new(), leads: Vec::new(), refused: Vec::new() };
+        let mut empty = HashSet::new();
+        for (index, event) in events {
+            let lead = lead(&event);
+            if empty.contains(&lead) || self.leads.take(lead, edge.clock.monotonic()).is_err() {
+                empty.insert(lead);
+                pass.refused.push((index, event));
+            } else {
+                pass.leads.push(lead);
+                pass.taken.push(event);
             }
         }
+        pass
+    }
+
+    fn no_token(&self) -> Vec<Fault> {
+        let limit = self.config.lead_rate_per_minute;
+        let detail = format!("rate limit of {limit} a minute is used up for this lead_id, send the event again");
+        vec![Fault { field: "lead_id".into(), detail }]
     }
 }
 
