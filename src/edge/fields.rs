@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::error::Error;
-use crate::event::{ID_MAX_BYTES, InvalidId, Timestamp, check_id};
+use crate::event::{ID_MAX_BYTES, InvalidId, Timestamp, check_id, members};
 
 /// The most faults that one answer lists; a body of a megabyte could have a hundred thousand.
 const FAULTS_MAX: usize = 100;
@@ -150,6 +150,16 @@ impl Faults {
         {
             self.add(field, problem(raw, "an object"));
         }
+    }
+
+    /// Notes it, and gives `false`, if a member of the object `json` has no readable name: JSON may spell half a surrogate pair,
+    /// which no text has in it.
+    pub fn names(&mut self, field: &'static str, json: &str) -> bool {
+        let readable = members(json, []).is_ok();
+        if !readable {
+            self.add(field, "must have names of valid Unicode text");
+        }
+        readable
     }
 
     /// An optional list of at most `items_max` strings of 1 to `bytes_max` bytes; absent means empty.

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use super::super::body::text;
 use super::super::error::Error;
 use super::super::fields::{Fault, Faults, present};
+use super::super::raw;
 use crate::entity::c2s_lead::Action;
 use crate::entity::generic::Json;
 use crate::event::{EntityKey, ID_MAX_BYTES, Kind, Timestamp, check_id, members};
@@ -122,6 +123,10 @@ fn lead_id_of(raw: Option<&RawValue>, faults: &mut Faults) -> Option<String> {
 fn updated_at_of(raw: Option<&RawValue>, attributes: Option<&RawValue>, faults: &mut Faults) -> Option<Timestamp> {
     if present(raw).is_some() {
         return faults.optional_time("updated_at", raw);
+    }
+    let attributes = attributes.filter(|attributes| raw::is_object(attributes));
+    if attributes.is_some_and(|attributes| !faults.names("attributes", attributes.get())) {
+        return None;
     }
     let among = attributes.and_then(|attributes| members(attributes.get(), ["updated_at"]).ok());
     let [among] = among.unwrap_or_default();

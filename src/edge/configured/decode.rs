@@ -9,6 +9,7 @@ use tracing::Span;
 
 use super::super::error::Error;
 use super::super::fields::Faults;
+use super::super::raw;
 use crate::config::Custom;
 use crate::entity::generic::{Action as Generic, Json};
 use crate::entity::{Action, Command};
@@ -30,10 +31,11 @@ pub(super) fn decode(
     let found = custom.source.extract(verified, document).map_err(|lost| {
         lost.into_iter().for_each(|lost| faults.add(lost.field, lost.problem));
     });
+    let fields = fields(document.json(), &mut faults);
     let Ok(found) = faults.finish(found)? else { return Err(Error::Internal) };
     // Its id was checked when it was found.
     let Ok(entity) = EntityKey::try_new(custom.kind, &found.entity) else { return Err(Error::Internal) };
-    let action = Action::Generic(Generic::Merge { fields: fields(document.json()) });
+    let action = Action::Generic(Generic::Merge { fields });
     let shape = match document.format() {
         Format::Json => Shape::Bare,
         Format::Form => Shape::Form,
@@ -45,7 +47,11 @@ pub(super) fn decode(
 
 /// The members of `json`, if it is an object; of those with one name the last one. Other JSON has no fields to keep: it
 /// is in the event.
-fn fields(json: &RawValue) -> Vec<(String, Json)> {
+fn fields(json: &RawValue, faults: &mut Faults) -> Vec<(String, Json)> {
+    if !raw::is_object(json) || !faults.names("body", json.get()) {
+        return Vec::new();
+    }
+    // The text was found to be JSON when the document was read, and its names are text: nothing is left to go wrong.
     let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(json.get()).unwrap_or_default();
     members.into_iter().map(|(name, value)| (name.into_owned(), Json::new(value))).collect()
 }
@@ -58,12 +64,22 @@ mod tests {
     fn members_are_fields_and_the_last_of_one_name_counts() {
         let names = |json: &str| -> Vec<String> {
             let json: &RawValue = serde_json::from_str(json).expect("JSON");
-            fields(json)
+            fields(json, &mut Faults::default())
                 .into_iter()
                 .map(|(name, value)| format!("{name}={}", serde_json::to_string(&value).expect("JSON")))
                 .collect()
         };
         assert_eq!(names(r#"{"b": [1,  2], "\u0061": 1, "a": 2.50}"#), ["a=2.50", "b=[1,  2]"]);
         assert!(names(r#"[{"a": 1}]"#).is_empty() && names("7").is_empty());
+    }
+
+    /// The entity was left without any field, and nobody told.
+    #[test]
+    fn half_a_surrogate_in_a_name_is_a_fault_of_the_body() {
+        let mut faults = Faults::default();
+        let json: &RawValue = serde_json::from_str(r#"{"a": 1, "\ud800": 2}"#).expect("JSON");
+        assert!(fields(json, &mut faults).is_empty());
+        let error = faults.finish(()).expect_err("a fault").to_string();
+        assert_eq!(error, "body must have names of valid Unicode text");
     }
 }

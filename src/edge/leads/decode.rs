@@ -99,7 +99,7 @@ fn object<'a>(data: Option<&'a RawValue>, faults: &mut Faults) -> Option<&'a str
         return None;
     };
     faults.optional_object("data", Some(data));
-    data.get().starts_with('{').then(|| data.get())
+    (data.get().starts_with('{') && faults.names("data", data.get())).then(|| data.get())
 }
 
 /// Whom `event` is for, by its path or by `data`; `None`, and noted, if neither says so.

@@ -28,6 +28,9 @@ pub(super) fn read(event: &str, data: Option<&RawValue>, faults: &mut Faults) ->
         faults.add("data", "must be an object");
         return None;
     }
+    if !faults.names("data", json) {
+        return None;
+    }
     // The text was found to be JSON when the body was read, and is an object: nothing is left to go wrong.
     reader(json, faults).ok()
 }

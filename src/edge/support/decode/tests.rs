@@ -72,6 +72,17 @@ fn each_of_the_twelve_events_is_decoded_from_what_it_requires() {
     }
 }
 
+/// It was answered with a 500.
+#[test]
+fn half_a_surrogate_in_the_name_of_a_member_is_a_fault_of_data() {
+    for (event, data, _) in samples() {
+        let text =
+            body(event, data).to_string().replace(r#""data":{"#, r#""data":{"\ud800":1,"#).replace(":1,}", ":1}");
+        assert!(text.contains("ud800"), "{text}");
+        assert_eq!(wrong_fields(&text), ["data"], "{event}");
+    }
+}
+
 #[test]
 fn each_required_member_is_missed_when_missing_null_or_of_another_type() {
     for (event, data, required) in samples() {
