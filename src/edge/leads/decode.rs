@@ -60,7 +60,7 @@ pub fn decode(body: &Verified, given: Given) -> Result<Decoded, Error> {
         members(text, ["event", "source", "timestamp", "data"]).map_err(|error| Error::not_json(&error))?;
     let mut faults = Faults::default();
     let event = event_of(given.event, event, &mut faults);
-    let who = values::name(&mut faults, "source", source);
+    let who = values::label(&mut faults, "source", source);
     let timestamp = faults.optional_time("timestamp", timestamp);
     let data = object(data, &mut faults);
     let read = match (event, data) {

@@ -108,6 +108,11 @@ pub(super) fn name(faults: &mut Faults, path: &'static str, raw: Option<&RawValu
     required(faults, path, raw, LINE_MAX_BYTES)
 }
 
+/// A required text of one line that is not empty, though it may be blank: the sender's business.
+pub(super) fn label(faults: &mut Faults, path: &'static str, raw: Option<&RawValue>) -> Arc<str> {
+    required_unless(str::is_empty, faults, path, raw, LINE_MAX_BYTES)
+}
+
 /// A required text that is not blank.
 pub(super) fn prose(faults: &mut Faults, path: &'static str, raw: Option<&RawValue>) -> Arc<str> {
     required(faults, path, raw, PROSE_MAX_BYTES)
@@ -129,12 +134,22 @@ pub(super) fn optional_email(faults: &mut Faults, path: &'static str, raw: Optio
 }
 
 fn required(faults: &mut Faults, path: &'static str, raw: Option<&RawValue>, bytes_max: usize) -> Arc<str> {
+    required_unless(|text| text.trim().is_empty(), faults, path, raw, bytes_max)
+}
+
+fn required_unless(
+    is_empty: fn(&str) -> bool,
+    faults: &mut Faults,
+    path: &'static str,
+    raw: Option<&RawValue>,
+    bytes_max: usize,
+) -> Arc<str> {
     let Some(raw) = present(raw) else {
         faults.add(path, "is required");
         return "".into();
     };
     let text = limited(faults, path, raw, bytes_max);
-    if raw.get().starts_with('"') && text.trim().is_empty() {
+    if raw.get().starts_with('"') && is_empty(&text) {
         faults.add(path, "must not be empty");
     }
     text

@@ -55,6 +55,20 @@ fn half_a_surrogate_in_the_name_of_a_member_is_a_fault_of_data() {
 }
 
 #[test]
+fn the_source_is_any_text_that_is_not_empty() {
+    let of = |source: &str| {
+        let body = format!(r#"{{"event":"new_lead","source":{source},"data":{{"first_name":"A","phone":"1"}}}}"#);
+        decode_text(None, &body)
+    };
+    for source in [r#"" ""#, r#""crm""#, r#""\t""#] {
+        assert!(of(source).is_ok(), "{source}");
+    }
+    for (source, detail) in [(r#""""#, "source must not be empty"), ("null", "source is required")] {
+        assert_eq!(faults(of(source)), [("source".to_owned(), detail.to_owned())]);
+    }
+}
+
+#[test]
 fn a_missing_field_is_named_as_the_contract_names_it() {
     let cases = [
         ("lead_status_update", json!({}), "lead_status"),
@@ -111,7 +125,7 @@ fn values_are_those_of_the_lists() {
 
 #[test]
 fn every_wrong_field_is_named_envelope_and_data_alike() {
-    let body = r#"{"event": "lead_update", "source": " ", "timestamp": "now", "data": {"lead_status": 1}}"#;
+    let body = r#"{"event": "lead_update", "source": "", "timestamp": "now", "data": {"lead_status": 1}}"#;
     let said = faults(decode_text(Some("new_lead"), body));
     let fields: Vec<_> = said.iter().map(|(field, _)| field.as_str()).collect();
     assert_eq!(fields, ["event", "source", "timestamp", "data.lead_status", "data.first_name", "data.email"]);
