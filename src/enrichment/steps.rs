@@ -66,8 +66,12 @@ impl Subject {
         Self {
             lead_id: parsed(lead_id).unwrap_or_default(),
             cpf: cpf_of(&customer["cpf"]),
-            email: named("email").map(str::to_owned),
-            phone: named("phone").map(str::to_owned).or_else(|| Some(customer["phone"].as_u64()?.to_string())),
+            // Neither can be `.` or `..`, which would walk up in the path of a lookup's URL however they are escaped.
+            email: named("email").filter(|email| email.contains('@')).map(str::to_owned),
+            phone: named("phone")
+                .filter(|phone| phone.contains(char::is_numeric))
+                .map(str::to_owned)
+                .or_else(|| Some(customer["phone"].as_u64()?.to_string())),
             customer,
         }
     }

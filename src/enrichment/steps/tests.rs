@@ -50,6 +50,18 @@ fn a_cpf_in_the_event_needs_no_lookup() {
     assert_eq!(next_url(&progress), "done");
 }
 
+/// In a URL such as `http://l/people/{email}/cpf` they reached `http://l/cpf`.
+#[test]
+fn what_would_walk_up_in_a_path_is_no_address_and_no_number() {
+    let config = config("http://l/people/{email}{phone}/cpf", false);
+    let lookup = |customer: &Value| url(next(&subject(customer), &Progress::default(), &config));
+    for nothing in [".", "..", " .. ", "ana", "-"] {
+        assert_eq!(lookup(&json!({"email": nothing, "phone": nothing})), "done", "{nothing}");
+    }
+    assert_eq!(lookup(&json!({"email": "..", "phone": "1"})), "http://l/people/1/cpf");
+    assert_eq!(lookup(&json!({"email": "../@", "phone": ".."})), "http://l/people/..%2F%40/cpf");
+}
+
 #[test]
 fn without_one_it_is_looked_up_by_e_mail_then_by_phone() {
     let config = config(LOOKUP, true);
@@ -76,8 +88,8 @@ fn what_is_not_there_is_not_looked_up() {
     assert_eq!(by(LOOKUP, json!({})), "done");
     assert_eq!(by(LOOKUP, json!({"email": " ", "phone": null})), "done");
     assert_eq!(by(LOOKUP, json!({"phone": 5511})), "http://l/?email=&phone=5511");
-    assert_eq!(by("", json!({"email": "a"})), "done");
-    assert_eq!(by("http://l/{phone}", json!({"email": "a", "phone": "b"})), "http://l/b");
+    assert_eq!(by("", json!({"email": "a@b"})), "done");
+    assert_eq!(by("http://l/{phone}", json!({"email": "a@b", "phone": "5"})), "http://l/5");
     let payload = json!({"lead_id": 7, "attributes": {"customer": {"cpf": 52_998_224_725_u64}}}).to_string();
     let among = Subject::read(payload.as_bytes());
     assert_eq!(url(next(&among, &progress, &config("", true))), "http://p/52998224725");
