@@ -6,6 +6,9 @@ use super::moment;
 use super::request::Request;
 use crate::event::{ID_MAX_BYTES, Timestamp, check_id};
 
+/// The longest name of an event.
+const NAME_MAX_BYTES: usize = 128;
+
 /// Where the fields of a source's requests stand.
 #[derive(Clone, Debug)]
 pub struct Fields {
@@ -58,6 +61,9 @@ impl Fields {
         let entity = id("entity", &self.entity);
         let event = id("event", &self.event);
         let idempotency_key = self.idempotency_key.as_ref().and_then(|locator| id("idempotency_key", locator));
+        if event.as_deref().is_some_and(|event| !may_be_a_name(event)) {
+            lost.push(Lost { field: "event", problem: not_a_name(&self.event) });
+        }
         let occurred_at = self.time(request, document).unwrap_or_else(|problem| {
             lost.push(Lost { field: "occurred_at", problem });
             None
@@ -85,6 +91,16 @@ fn describe(missed: Missed, locator: &Locator) -> String {
         Missed::Absent => format!("is not {locator}"),
         Missed::Other => format!("({locator}) must be a string or a number"),
     }
+}
+
+/// Names of events stand in headers, where only printable ASCII may, and in lists of patterns, where a space ends one and `*`
+/// stands for any.
+fn may_be_a_name(event: &str) -> bool {
+    event.len() <= NAME_MAX_BYTES && event.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*')
+}
+
+fn not_a_name(locator: &Locator) -> String {
+    format!("({locator}) must have 1 to {NAME_MAX_BYTES} printable ASCII characters, without spaces and `*`")
 }
 
 fn not_an_id(locator: &Locator) -> String {
@@ -145,6 +161,24 @@ mod tests {
             "occurred_at (at /at) must be RFC 3339, Unix seconds or Unix milliseconds",
         ];
         assert_eq!(lost, expected);
+    }
+
+    #[test]
+    fn the_name_of_an_event_may_stand_in_a_header_and_in_a_pattern() {
+        let named = |name: &str| {
+            let fields = Fields { event: Locator::parse("/type").expect("a locator"), ..fields("/at", false) };
+            let body = serde_json::json!({"id": 1, "data": {"id": 2}, "type": name}).to_string();
+            extract(&fields, &[], &body).map(|found| found.event)
+        };
+        let longest = "x".repeat(128);
+        for name in ["orders/paid", "~!", &longest] {
+            assert_eq!(named(name).as_deref(), Ok(name));
+        }
+        let problem =
+            "event (at /type) must have 1 to 128 printable ASCII characters, without spaces and `*`".to_owned();
+        for name in ["order paid", "order.*", "\u{e9}t\u{e9}", &format!("{longest}x")] {
+            assert_eq!(named(name), Err(vec![problem.clone()]), "{name}");
+        }
     }
 
     #[test]
