@@ -16,6 +16,9 @@ use super::verdict::{Acceptance, Context, Limits, Rejection, Verdict};
 
 /// The longest text of a value that a state keeps, in bytes; of a longer one it keeps `null`, and the event the rest.
 const VALUE_MAX_BYTES: usize = 16 * 1024;
+/// The deepest value that a state keeps; of a deeper one it keeps `null`. Readers' parsers stop at a depth of their own, usual ones
+/// at 100 or more, and the value stands a few levels deep already.
+const DEPTH_MAX: usize = 64;
 /// The longest name of a field that a state keeps.
 pub(in crate::entity) const NAME_MAX_BYTES: usize = 256;
 
@@ -54,10 +57,40 @@ pub enum Action {
 pub struct Json(Arc<str>);
 
 impl Json {
-    /// The text of `raw`; `null` if it is too long for a state.
+    /// The text of `raw`; `null` if it is too long or too deep for a state.
     #[must_use]
     pub fn new(raw: &RawValue) -> Self {
-        Self(if raw.get().len() > VALUE_MAX_BYTES { "null".into() } else { raw.get().into() })
+        let fits = raw.get().len() <= VALUE_MAX_BYTES && depth(raw.get()) <= DEPTH_MAX;
+        Self(if fits { raw.get().into() } else { "null".into() })
+    }
+}
+
+/// How many lists and objects of the JSON text `json` lie in each other, where that is most.
+fn depth(json: &str) -> usize {
+    let (mut open, mut most) = (0_usize, 0);
+    let mut bytes = json.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => {
+                open += 1;
+                most = most.max(open);
+            }
+            b']' | b'}' => open = open.saturating_sub(1),
+            b'"' => skip_string(&mut bytes),
+            _ => {}
+        }
+    }
+    most
+}
+
+/// Goes behind the quote that ends a string.
+fn skip_string(bytes: &mut std::str::Bytes<'_>) {
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => return,
+            b'\\' => drop(bytes.next()),
+            _ => {}
+        }
     }
 }
 
@@ -220,6 +253,20 @@ mod tests {
         let snapshot = String::from_utf8(state.snapshot()[1..].to_vec()).expect("JSON");
         assert!(snapshot.contains("50000.00") && snapshot.contains("12345678901234567890123"), "{snapshot}");
         assert_eq!(state.to_json()["note"], json!(null));
+    }
+
+    /// A state with such a value could not be read by most parsers.
+    #[test]
+    fn what_nests_too_deep_is_null() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let kept = |text: &str| Json::new(serde_json::from_str(text).expect("JSON")).0.to_string();
+        for text in [&nested(DEPTH_MAX), &format!(r#"{{"a": "{}\"[[", "b": [{{}}, {{}}]}}"#, "[{".repeat(100))] {
+            assert_eq!(&kept(text), text);
+        }
+        assert_eq!(kept(&nested(DEPTH_MAX + 1)), "null");
+        assert_eq!(kept(&format!(r#"["\\", {}]"#, nested(DEPTH_MAX))), "null");
+        assert_eq!(kept(&nested(5_000)), "null");
+        assert_eq!(depth(r#"{"a": [{"b": 1}], "c": {}}"#), 3);
     }
 
     #[test]
