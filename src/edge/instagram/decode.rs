@@ -3,6 +3,11 @@
 //! ```text
 //! {"object": "instagram", "entry": [{"id", "time", "messaging": [item, …], "changes": [{"field", "value"}, …]}, …]}
 //! ```
+//!
+//! Whatever is in an entry is kept. One that holds something else, or cannot be read at all, is an update as a whole.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -20,7 +25,7 @@ use crate::entity::conversation::{self, Between};
 use crate::entity::{Action, Command};
 use crate::event::{EntityKey, Kind, Shape, Timestamp, members};
 
-/// The most updates of one call.
+/// The most updates of one call, and the most entries.
 const UPDATES_MAX: usize = 1_000;
 /// What stands in a conversation's id for a counterpart or an account that is not known.
 const NOBODY: &str = "0";
@@ -28,19 +33,24 @@ const NOBODY: &str = "0";
 /// Decodes `body` into commands that are logged under `span`, in the order of the call.
 ///
 /// # Errors
-/// [`Error::InvalidJson`], or [`Error::Invalid`] for a call that is not Instagram's or holds more than 1,000 updates.
+/// [`Error::InvalidJson`], or [`Error::Invalid`] for a call that is not Instagram's or holds more than 1,000 updates or entries.
 pub fn decode(body: &Verified, span: &Span) -> Result<Vec<Command>, Error> {
     let [object, entry] = members(text(body.body())?, ["object", "entry"]).map_err(|error| Error::not_json(&error))?;
     let mut faults = Faults::default();
     faults.one_of("object", object, &[SOURCE.as_str()]);
-    let entries = list("entry", entry, &mut faults);
+    let entries = list(entry).unwrap_or_else(|| {
+        faults.add("entry", "must be a list");
+        NOTHING
+    });
     if present(entry).is_none() {
         faults.add("entry", "is required");
     }
-    let mut updates = Vec::new();
-    let mut count = entries.count.saturating_sub(entries.first.len());
+    if entries.count > UPDATES_MAX {
+        faults.add("entry", format!("must hold at most {UPDATES_MAX} entries, not {}", entries.count));
+    }
+    let (mut updates, mut count) = (Vec::new(), 0);
     for entry in entries.first {
-        count += read_entry(entry, &mut updates, &mut faults);
+        count += read_entry(entry, &mut updates);
     }
     if count > UPDATES_MAX {
         faults.add("entry", format!("must hold at most {UPDATES_MAX} updates, not {count}"));
@@ -62,14 +72,16 @@ struct Update<'a> {
 }
 
 /// Adds the updates of `entry`, as long as there is room, and says how many it has.
-fn read_entry<'a>(entry: &'a RawValue, updates: &mut Vec<Update<'a>>, faults: &mut Faults) -> usize {
-    // What is no object holds nothing.
-    let [id, time, messaging, changes] =
-        members(entry.get(), ["id", "time", "messaging", "changes"]).unwrap_or_default();
+fn read_entry<'a>(entry: &'a RawValue, updates: &mut Vec<Update<'a>>) -> usize {
+    let read = members(entry.get(), ["id", "time", "messaging", "changes"]);
+    let is_readable = read.is_ok();
+    let [id, time, messaging, changes] = read.unwrap_or_default();
     let (account, time) = (id.and_then(raw::id), time.and_then(item::moment));
-    let messaging = list("entry.messaging", messaging, faults);
-    let changes = list("entry.changes", changes, faults);
+    let (messaging, changes) = (list(messaging), list(changes));
+    let is_odd = !is_readable || messaging.is_none() || changes.is_none();
+    let (messaging, changes) = (messaging.unwrap_or(NOTHING), changes.unwrap_or(NOTHING));
     let count = messaging.count + changes.count;
+    let is_whole = is_odd || count == 0 && has_more(entry);
     let messaging = messaging.first.into_iter().map(|item| (item, item::read(item, account.as_deref())));
     let changes = changes.first.into_iter().map(|change| {
         // Some updates come as changes of a field, of which the value is what else would be an item.
@@ -78,18 +90,25 @@ fn read_entry<'a>(entry: &'a RawValue, updates: &mut Vec<Update<'a>>, faults: &m
         read.map_or((change, None), |(value, item)| (value, Some(item)))
     });
     let room = UPDATES_MAX.saturating_sub(updates.len());
-    let all = messaging.chain(changes).take(room);
+    let all = is_whole.then_some((entry, None)).into_iter().chain(messaging).chain(changes).take(room);
     updates.extend(all.map(|(payload, item)| Update { payload, account: account.clone(), time, item }));
-    count
+    count + usize::from(is_whole)
 }
 
-/// The items of an optional list; what is no list is noted.
-fn list<'a>(field: &'static str, raw: Option<&'a RawValue>, faults: &mut Faults) -> Items<'a> {
-    let Some(raw) = present(raw) else { return Items { first: Vec::new(), count: 0 } };
-    raw::items(raw.get(), UPDATES_MAX).unwrap_or_else(|_| {
-        faults.add(field, "must be a list");
-        Items { first: Vec::new(), count: 0 }
-    })
+/// Whether an entry, an object, says anything beside whose it is and when it was made.
+fn has_more(entry: &RawValue) -> bool {
+    let all: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(entry.get()).unwrap_or_default();
+    let is_frame = |name: &str| ["id", "time", "messaging", "changes"].contains(&name);
+    all.iter().any(|(name, value)| !is_frame(name) && value.get() != "null")
+}
+
+/// A list that is not there.
+const NOTHING: Items<'static> = Items { first: Vec::new(), count: 0 };
+
+/// The items of an optional list; `None` for what is no list.
+fn list(raw: Option<&RawValue>) -> Option<Items<'_>> {
+    let Some(raw) = present(raw) else { return Some(NOTHING) };
+    raw::items(raw.get(), UPDATES_MAX).ok()
 }
 
 fn command(body: &Bytes, update: &Update<'_>, span: &Span) -> Result<Command, Error> {
@@ -200,9 +219,47 @@ mod tests {
         let unknown = ("message.unknown", "conv_0_9");
         let received = ("message.received", "conv_1_9");
         let nobody = ("message.unknown", "conv_0_0");
-        assert_eq!(names, [unknown, unknown, unknown, unknown, received, unknown, nobody]);
+        assert_eq!(names, [unknown, unknown, unknown, unknown, received, unknown, nobody, nobody]);
+        assert_eq!(commands[7].payload, r#""odd""#);
         assert_eq!(commands[3].payload, r#"{"field":"comments","value":{"id":"c"}}"#, "the whole change");
         assert!(!commands[4].payload.starts_with(br#"{"field":"#), "the item alone");
+    }
+
+    /// Entries of another shape made the call fail for ever, or were dropped with a 200.
+    #[test]
+    fn an_entry_that_holds_something_else_is_kept_as_a_whole() {
+        let of_entry = |entry: &str| {
+            let commands = decoded(format!(r#"{{"object": "instagram", "entry": [{entry}]}}"#)).expect("valid");
+            commands.iter().map(|command| (command.entity.id().to_owned(), command.payload.clone())).collect::<Vec<_>>()
+        };
+        for (entry, id) in [
+            (r#"{"id": "9", "time": 1, "standby": [{"x": 1}]}"#, "conv_0_9"),
+            (r#"{"id": "9", "messaging": [], "changes": null, "field": "comments"}"#, "conv_0_9"),
+            (r#"{"id": "9", "messaging": {"0": 1}}"#, "conv_0_9"),
+            (r#"{"id": "9", "changes": "x"}"#, "conv_0_9"),
+            (r#"{"id": "9", "\ud800": 1}"#, "conv_0_0"),
+            ("7", "conv_0_0"),
+        ] {
+            assert_eq!(of_entry(entry), [(id.to_owned(), Bytes::from(entry.to_owned()))], "{entry}");
+        }
+        for entry in [r#"{"id": "9", "time": 1}"#, r#"{"id": "9", "messaging": [], "standby": null}"#, "{}"] {
+            assert!(of_entry(entry).is_empty(), "{entry} says nothing");
+        }
+        let both = of_entry(r#"{"id": "9", "messaging": 7, "changes": [{"field": "comments"}]}"#);
+        assert_eq!(both.len(), 2);
+        assert_eq!(both[1].1, r#"{"field": "comments"}"#);
+    }
+
+    /// Those beyond the 1,000th were dropped with a 200.
+    #[test]
+    fn a_call_of_too_many_entries_is_refused() {
+        let body = |count: usize, entry: Value| json!({"object": "instagram", "entry": vec![entry; count]}).to_string();
+        let full = || json!({"id": "9", "messaging": [{}]});
+        let error = |count, entry| decoded(body(count, entry)).expect_err("too many").to_string();
+        assert_eq!(error(1_001, full()), "entry must hold at most 1000 entries, not 1001");
+        assert_eq!(error(1_001, json!({"id": "9"})), "entry must hold at most 1000 entries, not 1001");
+        assert_eq!(error(501, json!({"messaging": [1, 2]})), "entry must hold at most 1000 updates, not 1002");
+        assert_eq!(decoded(body(1_000, full())).expect("just fits").len(), 1_000);
     }
 
     #[test]
