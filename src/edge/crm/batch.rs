@@ -123,6 +123,8 @@ fn answer(
     mut errors: Vec<Wrong>,
 ) -> Result<HttpResponse, Error> {
     let event_id = |position| intake::event_id(core, position);
+    // What was stored is named even if the rest makes the call fail.
+    call.note_events(outcomes.iter().flatten().map(|outcome| event_id(outcome.position)));
     let mut accepted: Vec<(usize, EventId, &EntityKey, Option<u64>)> = Vec::new();
     let mut duplicates = 0;
     for ((index, entity), outcome) in places.iter().zip(outcomes) {
@@ -138,7 +140,6 @@ fn answer(
             }
         }
     }
-    call.note_events(accepted.iter().map(|(_, event_id, _, _)| *event_id));
     errors.sort_by_key(|wrong| wrong.index);
     let body = Answer {
         status: "accepted",

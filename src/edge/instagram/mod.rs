@@ -119,6 +119,8 @@ fn not_signed() -> Error {
 
 /// 200 when every update is durable; else what kept one from it, so that the call is sent again.
 fn answer(core: &Core, call: &Call, outcomes: Vec<Result<Outcome, Refusal>>) -> Result<HttpResponse, Error> {
+    // What was stored is named even if the rest makes the call fail.
+    call.note_events(outcomes.iter().flatten().map(|outcome| intake::event_id(core, outcome.position)));
     let received = outcomes.len();
     let mut accepted: Vec<(EventId, Option<u64>)> = Vec::new();
     for outcome in outcomes {
@@ -128,7 +130,6 @@ fn answer(core: &Core, call: &Call, outcomes: Vec<Result<Outcome, Refusal>>) -> 
             Err(refusal) => return Err(Error::from_refusal(refusal, |position| intake::event_id(core, position))),
         }
     }
-    call.note_events(accepted.iter().map(|(event_id, _)| *event_id));
     let duplicates = received - accepted.len();
     let body = Answer { status: "accepted", received, accepted: accepted.len(), duplicates };
     let mut response = answer::json(StatusCode::OK, &body);
