@@ -1,9 +1,12 @@
 //! The leads contract: `POST /api/v1/webhooks/incoming` and the 16 paths under it, their checks in their order, and the answers.
 //!
 //! ```text
-//! rate limit ─> size ─> signature ─> JSON, fields ─> duplicate ─> entity ─> stored ─> 200
-//!    429         413       401         415, 400       200, 409    404, 409    503
+//! size ─> signature ─> rate limit ─> JSON, fields ─> duplicate ─> entity ─> stored ─> 200
+//!  413       401          429         415, 400       200, 409    404, 409    503
 //! ```
+//!
+//! The limit is counted after the signature, so that nobody who shares a sender's address can use it up. Without secrets there
+//! is none to look at, and the limit comes first.
 //!
 //! A repeated `Idempotency-Key` is answered as the first request was, without asking the entity again.
 
@@ -88,7 +91,7 @@ pub async fn receive(
     response
 }
 
-/// The checks in their order; `quota` is what the caller has left.
+/// The checks in their order; `quota` is what the caller has left, once it is known to be one.
 async fn answer(
     event: Option<&'static Event>,
     request: &HttpRequest,
@@ -99,11 +102,23 @@ async fn answer(
 ) -> Result<HttpResponse, Error> {
     let (headers, leads) = (request.headers(), edge.leads());
     let caller = address::network(edge.client(request));
-    *quota = leads.callers.admit(caller, edge.clock.monotonic()).map_err(Error::RateLimited)?;
-    let body = body::read(request, payload, edge.bounds()).await?;
+    let admit = || leads.callers.admit(caller, edge.clock.monotonic()).map_err(Error::RateLimited);
+    let is_signed = !leads.verifier.is_empty();
+    if !is_signed {
+        *quota = admit()?;
+    }
+    body::check_declared(request, edge.bounds())?;
     let signature = headers.get(SIGNATURE).map(HeaderValue::as_bytes);
+    if is_signed && signature.is_none() {
+        // What shows no signature is not worth the memory of its body.
+        return Err(edge.count_failure(request, Error::WrongSignature));
+    }
+    let body = body::read(request, payload, edge.bounds()).await?;
     let body = signature::verify(&leads.verifier, body, signature);
     let body = body.ok_or_else(|| edge.count_failure(request, Error::WrongSignature))?;
+    if is_signed {
+        *quota = admit()?;
+    }
     body::check_is_json(headers)?;
     let id = event.map_or(Ok(None), |event| id_in_path(request, event))?;
     let idempotency_key = idempotency_key(headers)?;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hookyard::config::Secret;
+use hookyard::edge::leads::signature::sign;
 use serde_json::json;
 
 use super::{body, ground, refusal, request, send};
@@ -10,20 +12,16 @@ use crate::yard::run;
 #[test]
 fn each_address_has_its_share_and_every_answer_says_what_is_left() {
     run(async {
-        let mut ground = ground(&[
-            ("sources.leads.rate_per_minute", "3"),
-            ("sources.leads.secrets", "hush"),
-            ("server.trusted_proxies", "127.0.0.1"),
-        ]);
+        let mut ground = ground(&[("sources.leads.rate_per_minute", "3"), ("server.trusted_proxies", "127.0.0.1")]);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
-        let text = body("new_lead", &json!({"first_name": "x", "phone": "1"}));
+        let text = body("new_lead", &json!({"phone": "1"}));
         let from = |address: &str| {
             yard.answer(request(&yard, "lead/create", &text).header("x-forwarded-for", address.to_owned()))
         };
         for left in ["2", "1", "0"] {
             let answer = from("192.0.2.1").await;
-            assert_eq!(answer.status, 401, "refused requests count too");
+            assert_eq!(answer.status, 400, "refused requests count too");
             assert_eq!(
                 (answer.header("ratelimit-limit"), answer.header("ratelimit-remaining")),
                 (Some("3"), Some(left))
@@ -32,9 +30,35 @@ fn each_address_has_its_share_and_every_answer_says_what_is_left() {
         let refused = from("192.0.2.1").await;
         assert_eq!((refusal(&refused).0, refusal(&refused).1), (429, "rate_limited"));
         assert_eq!((refused.header("retry-after"), refused.header("ratelimit-remaining")), (Some("60"), Some("0")));
-        assert_eq!(from("192.0.2.2").await.status, 401, "another address");
+        assert_eq!(from("192.0.2.2").await.status, 400, "another address");
         clock.advance(Duration::from_secs(60));
-        assert_eq!(from("192.0.2.1").await.status, 401);
+        assert_eq!(from("192.0.2.1").await.status, 400);
+        yard.stop().await;
+    });
+}
+
+/// Whoever called from a sender's address used its requests up without any secret.
+#[test]
+fn forgers_use_nothing_of_a_signed_senders_share() {
+    run(async {
+        let ground = ground(&[("sources.leads.rate_per_minute", "2"), ("sources.leads.secrets", "hush")]);
+        let yard = ground.start().await;
+        let text = body("new_lead", &json!({"first_name": "x", "phone": "1"}));
+        let signed_as = |signature: String| {
+            yard.answer(request(&yard, "lead/create", &text).header("x-webhook-signature", signature))
+        };
+        for _ in 0..3 {
+            for forged in [yard.answer(request(&yard, "lead/create", &text)).await, signed_as("00".repeat(32)).await] {
+                assert_eq!((forged.status, forged.header("ratelimit-limit")), (401, None));
+            }
+        }
+        let signature = sign(&Secret::new("hush"), text.as_bytes());
+        for left in ["1", "0"] {
+            let answer = signed_as(signature.clone()).await;
+            assert_eq!((answer.status, answer.header("ratelimit-remaining")), (200, Some(left)));
+        }
+        let refused = signed_as(signature).await;
+        assert_eq!((refused.status, refused.header("ratelimit-remaining")), (429, Some("0")));
         yard.stop().await;
     });
 }
