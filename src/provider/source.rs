@@ -45,6 +45,12 @@ impl Signing {
         }
     }
 
+    /// Whether a header that a signature needs is not there, which can be told by the head of a request alone.
+    #[must_use]
+    pub fn is_missing(&self, head: &Request<'_>) -> bool {
+        matches!(self.claim(head), Err(NoClaim::NoHeader(_)))
+    }
+
     /// The header in which a scheme of one's own has its proof, under whatever name; those of presets say in their names
     /// what they are.
     #[must_use]

@@ -87,7 +87,7 @@ fn connect(gate: &Gate) -> TcpStream {
 }
 
 /// Sends `bytes` and nothing more, and reads until the node closes the connection.
-async fn raw(gate: &Gate, bytes: String) -> String {
+pub async fn raw(gate: &Gate, bytes: String) -> String {
     let mut stream = connect(gate);
     let talk = move || {
         stream.write_all(bytes.as_bytes())?;

@@ -9,6 +9,7 @@ use hookyard::event::{Kind, Timestamp};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
+use crate::answers::raw;
 use crate::senders::{Headers, PRESETS, ed25519, ed25519_signature, hash, sha1, sha256, sha512, signed};
 use crate::yard::{Answer, Gate, Ground, Yard, encoded, run, together};
 
@@ -428,6 +429,23 @@ fn an_address_has_so_many_requests_a_minute_and_forgers_use_none_of_them() {
         assert_eq!(post(&yard, "/in/limited", &headers, BODY).await.status, 200);
         let free = send(&yard, &clock, "shopify", BODY, "").await;
         assert_eq!((free.status, free.header("ratelimit-limit")), (200, None));
+        yard.stop().await;
+    });
+}
+
+/// A body was read to its end, or for as long as that may take, before anyone looked for a signature.
+#[test]
+fn what_shows_no_signature_is_refused_before_its_body_is_there() {
+    run(async {
+        let (mut ground, _) = ground("");
+        ground.set("sources.leads.enabled", "true");
+        ground.set("sources.leads.secrets", "hush");
+        let yard = ground.start().await;
+        for path in ["/in/shopify", "/in/stripe", "/in/twilio", "/api/v1/webhooks/incoming"] {
+            let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
+            let answer = raw(&yard, head).await;
+            assert!(answer.starts_with("HTTP/1.1 401"), "{path}: {answer}");
+        }
         yard.stop().await;
     });
 }

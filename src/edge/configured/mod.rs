@@ -14,7 +14,6 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use actix_web::web::{self, Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, dev, guard};
-use bytes::Bytes;
 use serde::Serialize;
 use tracing::Span;
 
@@ -25,7 +24,7 @@ use super::limiter::Limiter;
 use super::{Edge, address, answer, body, intake};
 use crate::config::Custom;
 use crate::entity::Command;
-use crate::provider::{Handshake, Reply, Request, subscribe};
+use crate::provider::{Handshake, Refusal as Refused, Reply, Request, subscribe};
 use crate::router::Refusal;
 
 mod decode;
@@ -125,10 +124,15 @@ async fn answer(
     span: &Span,
     quota: &mut Option<Quota>,
 ) -> Result<HttpResponse, Error> {
-    let body = body::read(request, payload, edge.bounds()).await?;
-    let url = url(request, edge.config.server.public_url.as_deref());
-    let view = view(request, &url, &body);
     let Configured { custom, limiter, concealed: _ } = source;
+    body::check_declared(request, edge.bounds())?;
+    let url = url(request, edge.config.server.public_url.as_deref());
+    if custom.source.signing.is_missing(&view(request, &url, b"")) {
+        // What shows no signature is not worth the memory of its body.
+        return Err(edge.count_failure(request, Error::Unverified(Refused::InvalidSignature)));
+    }
+    let body = body::read(request, payload, edge.bounds()).await?;
+    let view = view(request, &url, &body);
     let verified = custom.source.verify(&view, edge.clock.wall());
     let verified = verified.map_err(|refusal| edge.count_failure(request, Error::Unverified(refusal)))?;
     let client = address::network(edge.client(request));
@@ -169,7 +173,7 @@ fn url(request: &HttpRequest, public_url: Option<&str>) -> String {
     format!("{scheme}://{host}{path}")
 }
 
-fn view<'r>(request: &'r HttpRequest, url: &'r str, body: &'r Bytes) -> Request<'r> {
+fn view<'r>(request: &'r HttpRequest, url: &'r str, body: &'r [u8]) -> Request<'r> {
     let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     Request { method: request.method().as_str(), url, headers, body }
 }

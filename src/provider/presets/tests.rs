@@ -14,6 +14,7 @@ use crate::provider::body::Document;
 use crate::provider::claim::Refusal;
 use crate::provider::handshake::Reply;
 use crate::provider::moment;
+use crate::provider::source::Signing;
 
 /// One of `tests/it/vectors.json`.
 #[derive(Clone, Deserialize)]
@@ -121,6 +122,19 @@ fn with_any_byte_of_a_header_changed_it_does_not() {
             without.headers.remove(name);
             assert_eq!(without.check_at(vector.time()), Err(None), "{} without {name}", vector.name());
         }
+    }
+}
+
+#[test]
+fn that_there_is_no_signature_is_told_by_the_head_alone() {
+    for vector in vectors() {
+        let is_missing = |headers: &BTreeMap<String, String>| {
+            let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+            let head = Request { method: "POST", url: &vector.url, headers, body: b"" };
+            Signing::Preset(vector.preset()).is_missing(&head)
+        };
+        assert!(!is_missing(&vector.headers), "{}", vector.name());
+        assert!(is_missing(&BTreeMap::new()), "{}", vector.name());
     }
 }
 
