@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::super::body::text;
@@ -14,7 +14,7 @@ use super::super::fields::{Fault, Faults, present};
 use super::super::raw;
 use crate::entity::c2s_lead::Action;
 use crate::entity::generic::Json;
-use crate::event::{EntityKey, ID_MAX_BYTES, Kind, Timestamp, check_id, members};
+use crate::event::{EntityKey, ID_MAX_BYTES, Kind, Timestamp, members};
 
 /// The most events in one request.
 pub const BATCH_MAX: usize = 1_000;
@@ -60,8 +60,8 @@ pub fn decode(body: &Bytes) -> Result<Request, Error> {
         }
         return Ok(Request::Single(event(whole, body)));
     }
-    let Items(items) = serde_json::from_str(text).map_err(|error| Error::not_json(&error))?;
-    if items.is_empty() || items.len() > BATCH_MAX {
+    let raw::Items { first: items, count } = raw::items(text, BATCH_MAX).map_err(|error| Error::not_json(&error))?;
+    if !(1..=BATCH_MAX).contains(&count) {
         let detail = format!("body must have 1 to {BATCH_MAX} events");
         return Err(Error::Invalid(vec![Fault { field: "body".into(), detail }]));
     }
@@ -111,12 +111,11 @@ fn lead_id_of(raw: Option<&RawValue>, faults: &mut Faults) -> Option<String> {
     if raw.get().starts_with('"') {
         return Some(faults.id("lead_id", Some(raw)));
     }
-    let digits = raw.get().strip_prefix('-').unwrap_or(raw.get());
-    if digits.bytes().all(|byte| byte.is_ascii_digit()) && check_id(raw.get()).is_ok() {
-        return Some(raw.get().to_owned());
+    let id = raw::id(raw);
+    if id.is_none() {
+        faults.add("lead_id", format!("must be a string or a whole number, of at most {ID_MAX_BYTES} bytes"));
     }
-    faults.add("lead_id", format!("must be a string or a whole number, of at most {ID_MAX_BYTES} bytes"));
-    None
+    id
 }
 
 /// The event's own time, beside the attributes or else among them.
@@ -175,35 +174,6 @@ impl<'de> Visitor<'de> for MembersVisitor {
 /// A member's name, copied only if it has escapes.
 #[derive(serde::Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// The items of a list, unparsed, and at most one more of them than are taken.
-struct Items<'a>(Vec<&'a RawValue>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ItemsVisitor)
-    }
-}
-
-struct ItemsVisitor;
-
-impl<'de> Visitor<'de> for ItemsVisitor {
-    type Value = Items<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut items = Vec::new();
-        while items.len() <= BATCH_MAX {
-            let Some(item) = list.next_element()? else { return Ok(Items(items)) };
-            items.push(item);
-        }
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Items(items))
-    }
-}
 
 #[cfg(test)]
 mod tests;

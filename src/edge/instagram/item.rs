@@ -7,6 +7,7 @@ use super::super::fields::present;
 use super::super::raw;
 use crate::entity::conversation::{Attachment, Between, Emotion, MessageType, Update};
 use crate::event::{Timestamp, check_id, members};
+use crate::provider::parse_moment;
 
 /// The longest id of a participant, so that two of them fit into the id of a conversation.
 const PARTICIPANT_MAX_BYTES: usize = 100;
@@ -15,8 +16,6 @@ const ATTACHMENTS_MAX: usize = 20;
 const URL_MAX_BYTES: usize = 4_096;
 /// The longest word, such as the name of a reaction, that a state keeps.
 const WORD_MAX_BYTES: usize = 64;
-/// Below it a number is a time in seconds (the year 5138), from it on in milliseconds (1973).
-const MILLIS_FROM: i64 = 100_000_000_000;
 
 /// What sort of item it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,11 +98,9 @@ pub(super) fn read(raw: &RawValue, account: Option<&str>) -> Option<Item> {
     Some(Item { kind, between, at: timestamp.and_then(moment), mid, update })
 }
 
-/// A time in milliseconds or seconds since 1970, as a number or as its digits.
+/// A time in milliseconds or seconds since 1970, as a number or as its digits, or one of RFC 3339.
 pub(super) fn moment(raw: &RawValue) -> Option<Timestamp> {
-    let number: i64 = raw::id(raw)?.parse().ok().filter(|number| *number >= 0)?;
-    let per_unit = if number < MILLIS_FROM { 1_000_000 } else { 1_000 };
-    number.checked_mul(per_unit).map(Timestamp::from_micros)
+    parse_moment(&raw::id(raw)?)
 }
 
 type Read = (Sort, Option<String>, Update);
