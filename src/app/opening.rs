@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 use tokio::time::interval;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{Error, Seams};
 use crate::account::Accounts;
@@ -196,7 +196,7 @@ fn open_store(parts: &Parts) -> Result<Opened, Error> {
     let Parts { config, seams } = parts;
     let store = Store::open(&config.store.path, config.store.cache_bytes, Arc::clone(&seams.faults))?;
     let accounts = Accounts::open(Arc::clone(&store), config.sources.instagram.accounts_max)?;
-    let exchange = Exchange::open(Arc::clone(&store), exchange_bounds(config))?;
+    let exchange = open_exchange(&store, exchange_bounds(config))?;
     // What runs already has to end, or it would keep the store from being opened again.
     let log = Log::open(Arc::clone(&store), journal_limits(config), Arc::clone(&seams.clock));
     let log = log.inspect_err(|_| exchange.close())?;
@@ -212,6 +212,18 @@ fn open_store(parts: &Parts) -> Result<Opened, Error> {
         log.close();
     })?;
     Ok((store, log, projection, accounts, exchange))
+}
+
+/// Opens the call log, which is begun anew when it is damaged: it is a record for people, and no reason not to serve events.
+fn open_exchange(store: &Arc<Store>, bounds: exchange::Bounds) -> Result<Arc<Exchange>, exchange::OpenError> {
+    match Exchange::open(Arc::clone(store), bounds) {
+        Err(damage @ exchange::OpenError::Corrupt(_)) => {
+            error!(%damage, "the call log is begun anew, its rows are lost");
+            exchange::clear(store)?;
+            Exchange::open(Arc::clone(store), bounds)
+        }
+        opened => opened,
+    }
 }
 
 fn journal_limits(config: &Config) -> journal::Limits {

@@ -65,7 +65,7 @@ pub enum OpenError {
     #[error("cannot read the exchange log")]
     Store(#[from] sled::Error),
     /// Something in it is not as it was written.
-    #[error("the exchange log is damaged at row {0}; restore the data folder from a backup")]
+    #[error("the exchange log is damaged at row {0}")]
     Corrupt(u64),
     /// The writer's thread could not be started.
     #[error("cannot start the exchange log's thread")]
@@ -195,6 +195,15 @@ impl Exchange {
             _ = failed.wait_for(Option::is_some) => Err(Unavailable::Ended),
         }
     }
+}
+
+/// Removes the whole log.
+///
+/// # Errors
+/// sled's own.
+pub fn clear(store: &Store) -> Result<(), sled::Error> {
+    store.drop_tree(TREE)?;
+    store.sync()
 }
 
 /// What the tree holds, and the next id.

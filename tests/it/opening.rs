@@ -399,14 +399,34 @@ fn a_start_that_fails_leaves_nothing_running() {
     run(async {
         {
             let store = Store::open(&ground.store(), 1 << 20, Arc::new(NoFaults)).expect("opens");
-            // The summary of a block of the call log, and no summary.
-            let tree = store.tree("exchange").expect("a tree");
-            tree.insert([2_u8, 0, 0, 0, 0, 0, 0, 0, 0, 9], &b"?"[..]).expect("puts");
+            // A cursor beyond the journal's end.
+            let tree = store.tree("projection").expect("a tree");
+            tree.insert([1_u8], &br#"{"position": 999, "births": {}}"#[..]).expect("puts");
             store.sync().expect("syncs");
         }
         for attempt in 0..2 {
             let Err(error) = Node::start(ground.config(), ground.seams.clone()).await else { panic!("damaged") };
-            assert!(matches!(error, hookyard::app::Error::Exchange(_)), "attempt {attempt}: {error:?}");
+            assert!(matches!(error, hookyard::app::Error::Projection(_)), "attempt {attempt}: {error:?}");
         }
+    });
+}
+
+#[test]
+fn a_damaged_call_log_is_begun_anew_and_keeps_no_event_from_being_served() {
+    let ground = filled(1);
+    {
+        let store = Store::open(&ground.store(), 1 << 20, Arc::new(NoFaults)).expect("opens");
+        let tree = store.tree("exchange").expect("a tree");
+        assert!(!tree.is_empty(), "there were calls");
+        // The summary of a block, and no summary.
+        tree.insert([2_u8, 0, 0, 0, 0, 0, 0, 0, 0, 9], &b"?"[..]).expect("puts");
+        store.sync().expect("syncs");
+    }
+    run(async {
+        let yard = ground.start().await;
+        assert_eq!(yard.get("/api/v1/webhooks/logs").await.body["total"], 0);
+        assert_eq!(yard.message("SUP-1", "next").await.sequence(), 2);
+        assert_eq!(yard.get("/api/v1/webhooks/logs").await.body["total"], 1);
+        yard.stop().await;
     });
 }
