@@ -12,8 +12,9 @@ use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use tracing::Span;
 
-use super::answer::{EVENT_ID, REQUEST_ID};
+use super::answer::{self, EVENT_ID, REQUEST_ID};
 use super::error::Error;
+use super::limit::Quota;
 use super::{Edge, admin, body, docs, routes, unread};
 use crate::event::EventId;
 use crate::exchange::{Direction, EVENT_IDS_MAX, Entry, MASK};
@@ -96,6 +97,25 @@ impl Call {
         headers.insert(REQUEST_ID, self.id);
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         unread::hold(request, payload, response)
+    }
+
+    /// Ends it like [`Call::end`], and says what is left of the caller's limit. An answer that another limit is used up says
+    /// so itself.
+    #[must_use]
+    pub(super) fn end_limited(
+        self,
+        request: &HttpRequest,
+        payload: Payload,
+        edge: &Edge,
+        result: Result<HttpResponse, Error>,
+        quota: Option<Quota>,
+    ) -> HttpResponse {
+        let quota = quota.filter(|_| !matches!(result, Err(Error::RateLimited(_))));
+        let mut response = self.end(request, payload, edge, result);
+        if let Some(quota) = quota {
+            answer::write_quota(response.headers_mut(), &quota);
+        }
+        response
     }
 
     fn is_of_a_source(&self) -> bool {

@@ -75,13 +75,7 @@ pub async fn receive(request: HttpRequest, payload: Payload, edge: Data<Edge>) -
     let call = Call::begin(&request, SOURCE.as_str());
     let mut quota = None;
     let result = answer(&request, &mut payload, &edge, &call, &mut quota).await;
-    // The limit that is used up is the one to tell of.
-    let quota = quota.filter(|_| !matches!(result, Err(Error::RateLimited(_))));
-    let mut response = call.end(&request, payload, &edge, result);
-    if let Some(quota) = quota {
-        answer::write_quota(response.headers_mut(), &quota);
-    }
-    response
+    call.end_limited(&request, payload, &edge, result, quota)
 }
 
 /// The checks in their order; `quota` is what the caller has left, once it is known to be one.

@@ -99,11 +99,7 @@ async fn receive(index: usize, request: HttpRequest, payload: Payload, edge: Dat
     let call = source.begin(&request);
     let mut quota = None;
     let result = answer(&request, &mut payload, &edge, source, call.span(), &mut quota).await;
-    let mut response = call.end(&request, payload, &edge, result);
-    if let Some(quota) = quota {
-        answer::write_quota(response.headers_mut(), &quota);
-    }
-    response
+    call.end_limited(&request, payload, &edge, result, quota)
 }
 
 /// Answers a subscription with its challenge.

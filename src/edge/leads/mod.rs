@@ -83,12 +83,7 @@ pub async fn receive(
     let call = Call::begin(&request, SOURCE.as_str());
     let mut quota = None;
     let result = answer(event, &request, &mut payload, &edge, &call, &mut quota).await;
-    let mut response = call.end(&request, payload, &edge, result);
-    // An answer that is limited for another reason says so itself.
-    if let Some(quota) = quota.filter(|_| response.status() != StatusCode::TOO_MANY_REQUESTS) {
-        answer::write_quota(response.headers_mut(), &quota);
-    }
-    response
+    call.end_limited(&request, payload, &edge, result, quota)
 }
 
 /// The checks in their order; `quota` is what the caller has left, once it is known to be one.

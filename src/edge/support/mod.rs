@@ -15,7 +15,6 @@ use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, dev};
 use bytes::Bytes;
 
-use super::answer;
 use super::call::Call;
 use super::error::Error;
 use super::limit::{Quota, Window};
@@ -65,11 +64,7 @@ pub async fn receive(request: HttpRequest, payload: Payload, edge: Data<Edge>) -
     let call = Call::begin(&request, SOURCE.as_str());
     let mut quota = None;
     let result = answer(&request, &mut payload, &edge, &call, &mut quota).await;
-    let mut response = call.end(&request, payload, &edge, result);
-    if let Some(quota) = quota {
-        answer::write_quota(response.headers_mut(), &quota);
-    }
-    response
+    call.end_limited(&request, payload, &edge, result, quota)
 }
 
 /// The checks in their order; `quota` is what the sender has left, once it is known who that is.
