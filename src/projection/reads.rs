@@ -201,7 +201,6 @@ impl Reads {
     /// [`Unavailable::Ended`] when the journal or the projection ends first.
     pub async fn answered(&self) -> Result<(), Unavailable> {
         let end = fence(self.view.journal.as_ref()).await.map_err(|_| Unavailable::Ended)?;
-        self.hurry();
         self.passed(end).await
     }
 
