@@ -33,3 +33,5 @@ pub mod panics;
 pub mod projection;
 pub mod provider;
 pub mod router;
+pub mod subscriber;
+pub mod subscription;

@@ -4,21 +4,23 @@
 //!
 //!     edge ──> router ──> entity ──> journal <── projection
 //!       └──> exchange ─────────────────┤
-//!       └──> account ──────────────────┘
+//!       └──> account, subscription ────┘
 //!
-//! Enrichment stands beside the edge and sends in what it learns by the router's door.
+//! Enrichment and the subscribers stand beside the edge and send in what they learn by the router's door.
 
 use std::fs;
 use std::path::Path;
 
 /// Each stage, and the stages that it may use.
-const STAGES: [(&str, &[&str]); 8] = [
-    ("edge", &["router", "account", "entity", "journal", "projection", "exchange"]),
+const STAGES: [(&str, &[&str]); 10] = [
+    ("edge", &["router", "account", "subscription", "subscriber", "entity", "journal", "projection", "exchange"]),
+    ("subscriber", &["router", "account", "subscription", "entity", "journal", "projection", "exchange"]),
     ("enrichment", &["router", "entity", "journal", "projection"]),
     ("router", &["entity", "journal", "projection"]),
     ("entity", &["journal", "projection"]),
     // No stage of an event's way, but what is true besides the log: its definitions stand in the same store.
     ("account", &["journal"]),
+    ("subscription", &["journal"]),
     ("journal", &[]),
     ("projection", &["journal"]),
     ("exchange", &["journal"]),
@@ -27,8 +29,8 @@ const STAGES: [(&str, &[&str]); 8] = [
 /// Who may name the database: those who keep something in it.
 const KEEPERS: [&str; 3] = ["journal", "projection", "exchange"];
 
-/// The one file elsewhere that may: what is done of an enrichment is noted in rows of its own.
-const KEEPER: &str = "src/enrichment/progress.rs";
+/// The places elsewhere that may: what is done of an enrichment, and of deliveries, is noted in rows of its own.
+const ROWS: [&str; 2] = ["src/enrichment/progress.rs", "src/subscriber/rows/"];
 
 /// Names under which things are put that have not found their place yet.
 const NAMELESS: [&str; 5] = ["utils", "common", "helpers", "manager", "core"];
@@ -76,8 +78,11 @@ fn check_source(path: &str, text: &str) -> Vec<String> {
         broken.push(format!("{path}: `{word}` is left in it"));
     }
     let here = stage_of(path);
-    if has_word(&code, "sled") && !KEEPERS.contains(&here) && path != KEEPER {
+    if has_word(&code, "sled") && !KEEPERS.contains(&here) && !ROWS.iter().any(|rows| path.starts_with(rows)) {
         broken.push(format!("{path}: names sled, which only {} may", KEEPERS.join(", ")));
+    }
+    if has_word(&code, "backoff") && here != "subscriber" {
+        broken.push(format!("{path}: names backoff, which only the subscribers may"));
     }
     for used in modules_used(path, &code) {
         if let Some(rule) = forbidden(here, &used) {
@@ -282,7 +287,9 @@ fn sled_outside_the_store_is_caught() {
     for code in ["use sled::Db;", "fn f(db: &sled::Db) {}", "use sled;"] {
         assert!(said("src/app/mod.rs", code).contains("names sled"), "{code}");
         assert!(said("src/enrichment/work.rs", code).contains("names sled"), "{code}");
+        assert!(said("src/subscriber/ledger.rs", code).contains("names sled"), "{code}");
         assert_eq!(said("src/enrichment/progress.rs", code), "");
+        assert_eq!(said("src/subscriber/rows/lanes.rs", code), "");
         assert_eq!(said("src/journal/store.rs", code), "");
         assert_eq!(said("src/projection/mod.rs", code), "");
         assert_eq!(said("src/exchange/mod.rs", code), "");

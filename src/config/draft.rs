@@ -134,7 +134,7 @@ impl Draft {
         }
     }
 
-    /// Enables every source that is not switched off or on, and fills in `secrets`.
+    /// Enables every source that is not switched off or on, allows subscribers on this machine, and fills in `secrets`.
     pub fn set_dev(&mut self, secrets: &DevSecrets) {
         // Of the sources themselves only: what one of them does besides calls for settings that only an operator has.
         let is_switch = |key: &str| {
@@ -145,6 +145,12 @@ impl Draft {
             if setting.place == Place::Defaults {
                 setting.value = Value::Boolean(true);
             }
+        }
+        if let Some(setting) = self.settings.get_mut("delivery.allow_targets").filter(|s| s.place == Place::Defaults) {
+            // A receiver on the same machine is what a person tries first.
+            let loopback = ["127.0.0.0/8", "::1/128"]
+                .map(|network| Setting { value: Value::Text(Secret::new(network)), place: Place::Defaults });
+            setting.value = Value::List(loopback.into());
         }
         self.fill_secrets(secrets);
     }

@@ -64,6 +64,7 @@ impl Draft {
             router: self.router(),
             entity: Entity { items_max: self.integer("entity.items_max", 1..=MIB) },
             calls: self.calls(),
+            delivery: self.delivery(),
             sources: Sources {
                 support: self.support(),
                 leads: self.leads(),
@@ -116,6 +117,7 @@ impl Draft {
             sync_interval: self.seconds("store.sync_interval_s", 60.0),
             commit_records_max: self.integer("store.commit_records_max", 1..=MIB),
             commit_bytes_max: self.integer("store.commit_bytes_max", 1024..=1024 * MIB),
+            encryption_key: self.encryption_key(),
         }
     }
 
@@ -276,11 +278,11 @@ impl Draft {
         self.duration(key, "seconds", 1.0, longest_s)
     }
 
-    fn hours(&mut self, key: &str, longest_h: f64) -> Duration {
+    pub(super) fn hours(&mut self, key: &str, longest_h: f64) -> Duration {
         self.duration(key, "hours", HOUR_S, longest_h)
     }
 
-    fn duration(&mut self, key: &str, unit: &str, unit_s: f64, longest: f64) -> Duration {
+    pub(super) fn duration(&mut self, key: &str, unit: &str, unit_s: f64, longest: f64) -> Duration {
         let expected = format!("a number of {unit}");
         self.read_as(key, |value| {
             let number = number(value, &expected)?;
@@ -300,7 +302,7 @@ impl Draft {
         })
     }
 
-    fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
+    pub(super) fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
         let first = choices.first().expect("a choice has alternatives").1;
         let chosen = self.read_as(key, |value| {
             let text = string(value)?;
@@ -349,7 +351,7 @@ impl Draft {
     }
 }
 
-fn number(value: Value, expected: &str) -> Result<f64, String> {
+pub(super) fn number(value: Value, expected: &str) -> Result<f64, String> {
     match value {
         // Exact: the longest span anywhere is far below 2^53.
         Value::Integer(number) => Ok(number as f64),

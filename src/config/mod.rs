@@ -6,6 +6,7 @@ use std::time::Duration;
 mod c2s;
 mod crm;
 mod custom;
+mod delivery;
 mod dev;
 mod draft;
 mod instagram;
@@ -18,13 +19,14 @@ mod template;
 pub use c2s::{C2s, Enrichment};
 pub use crm::{Crm, Declared};
 pub use custom::Custom;
+pub use delivery::{Breaker, CONCURRENCY_MAX, Delivery, OnExhausted, RETRIES_MAX, RETRY_PAUSE_MAX_S, TIMEOUT_MAX_S};
 pub use dev::{DEV_KEYS, DevKey, DevSecrets, NotDevSecrets};
 pub use draft::Draft;
 pub use instagram::{AutoReply, COOLDOWN_MAX_S, Instagram, REPLY_MAX_BYTES, URL_MAX_BYTES, is_web_url};
 pub use leads::Leads;
 pub use load::{Purpose, load};
 pub use problem::{Problem, Problems};
-pub use secret::Secret;
+pub use secret::{EncryptionKey, Secret};
 pub use template::Template;
 
 /// The whole configuration, complete and checked.
@@ -42,6 +44,8 @@ pub struct Config {
     pub entity: Entity,
     /// `[calls]`
     pub calls: Calls,
+    /// `[delivery]`
+    pub delivery: Delivery,
     /// `[sources]`
     pub sources: Sources,
     /// `[telemetry]`
@@ -97,6 +101,8 @@ pub struct Store {
     pub commit_records_max: usize,
     /// The most bytes of records that one commit takes.
     pub commit_bytes_max: usize,
+    /// What secrets of subscribers are encrypted with on the disk; `None` means not at all.
+    pub encryption_key: Option<EncryptionKey>,
 }
 
 /// `[admin]`: who may read.

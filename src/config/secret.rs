@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use subtle::ConstantTimeEq;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// A secret from the configuration; wiped when dropped, shown as `…`.
 #[derive(Clone, Default)]
@@ -42,6 +44,31 @@ impl Drop for Secret {
 }
 
 impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// A key of 32 bytes; wiped when dropped, shown as `…`.
+#[derive(Clone)]
+pub struct EncryptionKey(Zeroizing<[u8; 32]>);
+
+impl EncryptionKey {
+    /// Reads 32 bytes in base64; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &Secret) -> Option<Self> {
+        let bytes = Zeroizing::new(STANDARD.decode(text.expose().trim()).ok()?);
+        bytes.as_slice().try_into().ok().map(|key| Self(Zeroizing::new(key)))
+    }
+
+    /// The key itself.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for EncryptionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("…")
     }

@@ -61,6 +61,7 @@ fn every_key_of_the_defaults_is_read() {
     draft.store();
     draft.router();
     draft.calls();
+    draft.delivery();
     draft.support();
     draft.crm();
     draft.instagram();
@@ -137,15 +138,15 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ("[server]\nlevel = 1", "h.toml:2: unknown key `server.level`; the nearest is `telemetry.level`"),
         (
             "[store]\nfoo = 1",
-            "h.toml:2: unknown key `store.foo`; `store` has cache_bytes, commit_bytes_max, commit_records_max, path, sync, sync_interval_s",
+            "h.toml:2: unknown key `store.foo`; `store` has cache_bytes, commit_bytes_max, commit_records_max, encryption_key, path, sync, sync_interval_s",
         ),
         (
             "foobar = 1",
-            "h.toml:1: unknown key `foobar`; the sections are admin, calls, entity, router, server, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
+            "h.toml:1: unknown key `foobar`; the sections are admin, calls, delivery, delivery.breaker, entity, router, server, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
         ),
         (
             "[foobar]",
-            "h.toml:1: unknown section `foobar`; the sections are admin, calls, entity, router, server, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
+            "h.toml:1: unknown section `foobar`; the sections are admin, calls, delivery, delivery.breaker, entity, router, server, sources.c2s, sources.c2s.enrichment, sources.crm, sources.instagram, sources.instagram.auto_reply, sources.leads, sources.support, store, telemetry",
         ),
         ("[servr]\nbind = 1", "h.toml:1: unknown section `servr`; the nearest is `server`"),
         ("[sources.suport]", "h.toml:1: unknown section `sources.suport`; the nearest is `sources.support`"),

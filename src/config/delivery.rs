@@ -1,0 +1,157 @@
+//! `[delivery]`: how events are brought to subscribers, unless a subscription says otherwise.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::draft::{Draft, Value};
+use super::load::{DAY_S, HOUR_S, SHORTEST_S, number, unexpected};
+use super::problem::Problem;
+
+/// The longest schedule of retries, in steps.
+pub const RETRIES_MAX: usize = 50;
+/// The longest pause between two attempts, in seconds.
+pub const RETRY_PAUSE_MAX_S: f64 = 7.0 * DAY_S;
+/// The longest that one attempt may take, in seconds.
+pub const TIMEOUT_MAX_S: f64 = 300.0;
+/// The most attempts to one subscriber at once.
+pub const CONCURRENCY_MAX: i64 = 1_000;
+
+/// What becomes of an entity's later events while a dead letter of it is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnExhausted {
+    /// They are delivered.
+    #[default]
+    Skip,
+    /// They wait until the dead letter is delivered or discarded.
+    Halt,
+}
+
+impl OnExhausted {
+    /// Every choice with its name.
+    pub const NAMED: [(&'static str, Self); 2] = [("skip", Self::Skip), ("halt", Self::Halt)];
+}
+
+/// `[delivery]`
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// How long one attempt may take: connecting, sending, and reading the whole answer.
+    pub timeout: Duration,
+    /// How long what is owed is held for a subscriber that is paused or not to be reached.
+    pub hold: Duration,
+    /// The pauses before the second attempt, the third, and so on.
+    pub retry_schedule: Vec<Duration>,
+    /// How far a pause is drawn from the schedule either way, as a fraction of it.
+    pub jitter: f64,
+    /// How long after the first attempt a delivery becomes a dead letter, whatever the schedule says.
+    pub dead_letter_after: Duration,
+    /// How long a subscriber may fail without one success before it is disabled.
+    pub disable_after: Duration,
+    /// Attempts to one subscriber at once.
+    pub concurrency: usize,
+    /// What a dead letter does to its entity's later events.
+    pub on_exhausted: OnExhausted,
+    /// Networks that subscribers may be in although they are not public.
+    pub allow_targets: Vec<IpNet>,
+    /// The most subscriptions.
+    pub subscriptions_max: usize,
+    /// Attempts to all subscribers at once.
+    pub attempts_max: usize,
+    /// Events that wait in memory for one subscriber.
+    pub window_events: usize,
+    /// Bytes of events that wait in memory for one subscriber.
+    pub window_bytes: usize,
+    /// Entities of one subscriber whose deliveries have failed and wait to be tried again.
+    pub stopped_lanes_max: usize,
+    /// Dead letters of one subscriber; one that has more stands still until some are dealt with.
+    pub dead_letters_max: u64,
+    /// `[delivery.breaker]`
+    pub breaker: Breaker,
+}
+
+/// `[delivery.breaker]`: when deliveries to a subscriber are interrupted.
+#[derive(Clone, Copy, Debug)]
+pub struct Breaker {
+    /// The time over which failures are counted.
+    pub window: Duration,
+    /// The share of attempts in the window whose failure opens it; 0 means never for that reason.
+    pub failure_rate: f64,
+    /// The fewest attempts in the window for the share to mean anything.
+    pub attempts_min: u32,
+    /// Failures in a row that open it; 0 means never for that reason.
+    pub consecutive: u32,
+    /// How long it stays open first; twice as long after each probe that fails, up to `open_max`.
+    pub open: Duration,
+    /// The longest that it stays open before the next probe.
+    pub open_max: Duration,
+}
+
+impl Draft {
+    pub(super) fn delivery(&mut self) -> Delivery {
+        Delivery {
+            timeout: self.seconds("delivery.timeout_s", TIMEOUT_MAX_S),
+            hold: self.days("delivery.hold_days", 3_650.0),
+            retry_schedule: self.schedule("delivery.retry_schedule_s"),
+            jitter: self.fraction("delivery.jitter"),
+            dead_letter_after: self.hours("delivery.dead_letter_after_h", 24.0 * 366.0),
+            disable_after: self.hours("delivery.disable_after_h", 24.0 * 366.0),
+            concurrency: self.integer("delivery.concurrency", 1..=CONCURRENCY_MAX),
+            on_exhausted: self.choice("delivery.on_exhausted", &OnExhausted::NAMED),
+            allow_targets: self.networks("delivery.allow_targets"),
+            subscriptions_max: self.integer("delivery.subscriptions_max", 1..=1_000_000),
+            attempts_max: self.integer("delivery.attempts_max", 1..=1_000_000),
+            window_events: self.integer("delivery.window_events", 1..=1_000_000),
+            window_bytes: self.integer("delivery.window_bytes", 1..=1 << 40),
+            stopped_lanes_max: self.integer("delivery.stopped_lanes_max", 1..=10_000_000),
+            dead_letters_max: self.integer("delivery.dead_letters_max", 1..=i64::MAX),
+            breaker: Breaker {
+                window: self.seconds("delivery.breaker.window_s", DAY_S),
+                failure_rate: self.fraction("delivery.breaker.failure_rate"),
+                attempts_min: self.integer("delivery.breaker.attempts_min", 1..=u32::MAX.into()),
+                consecutive: self.integer("delivery.breaker.consecutive", 0..=u32::MAX.into()),
+                open: self.seconds("delivery.breaker.open_s", DAY_S),
+                open_max: self.seconds("delivery.breaker.open_max_s", DAY_S),
+            },
+        }
+    }
+
+    /// The pauses of a list of seconds, each of which may be a fraction.
+    pub(super) fn schedule(&mut self, key: &str) -> Vec<Duration> {
+        let pauses = self.list(key, |value| {
+            let seconds = number(value, "a number of seconds")?;
+            let fits = (SHORTEST_S..=RETRY_PAUSE_MAX_S).contains(&seconds);
+            let expected = || format!("expected {SHORTEST_S} to {RETRY_PAUSE_MAX_S} seconds, found {seconds}");
+            fits.then(|| Duration::from_secs_f64(seconds)).ok_or_else(expected)
+        });
+        if pauses.len() > RETRIES_MAX {
+            let detail = format!("expected at most {RETRIES_MAX} pauses, found {}", pauses.len());
+            self.problems.push(Problem::of(key, self.place_of(&[key]), detail));
+        }
+        pauses
+    }
+
+    fn days(&mut self, key: &str, longest: f64) -> Duration {
+        self.duration(key, "days", 24.0 * HOUR_S, longest)
+    }
+
+    fn fraction(&mut self, key: &str) -> f64 {
+        self.read_as(key, |value| {
+            let expected = "a fraction from 0 to 1";
+            match number(value, expected)? {
+                fraction if (0.0..=1.0).contains(&fraction) => Ok(fraction),
+                other => Err(format!("expected {expected}, found {other}")),
+            }
+        })
+    }
+
+    /// `[store] encryption_key`: 32 bytes in base64; nothing means that secrets are stored as they are.
+    pub(super) fn encryption_key(&mut self) -> Option<super::EncryptionKey> {
+        self.read_as("store.encryption_key", |value| match value {
+            Value::Text(text) | Value::Raw(text) if text.is_empty() => Ok(None),
+            Value::Text(text) | Value::Raw(text) => super::EncryptionKey::parse(&text)
+                .map(Some)
+                .ok_or_else(|| "expected 32 bytes in base64, such as `openssl rand -base64 32` makes".to_owned()),
+            other => Err(unexpected("a string", &other)),
+        })
+    }
+}

@@ -1,0 +1,88 @@
+//! All that the delivery to one subscriber needs to know, from its definition and the configuration.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::SubscriberId;
+use crate::account::Account;
+use crate::config::{Breaker, OnExhausted};
+use crate::subscription::{Ordering, State, Subscription};
+
+/// What one attempt is.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A subscription's delivery: the envelope or what its transform makes of it, signed in its styles.
+    Webhook(Arc<Subscription>),
+    /// A message that goes to the CRM of an account.
+    Forward {
+        /// The account.
+        account: Arc<Account>,
+        /// Where it goes: the account's own address, or that of the configuration.
+        url: String,
+        /// Whether the address was given by the API, so that it has to be a public one.
+        is_checked: bool,
+    },
+    /// A reply that goes to the Graph API.
+    Reply {
+        /// The account.
+        account: Arc<Account>,
+    },
+    /// An automatic reply, which goes to the router.
+    AutoReply,
+}
+
+/// How attempts follow one another.
+#[derive(Clone, Debug)]
+pub struct Retries {
+    /// The pauses before the second attempt, the third, and so on.
+    pub schedule: Arc<[Duration]>,
+    /// How far a pause is drawn from the schedule either way, as a fraction of it.
+    pub jitter: f64,
+    /// Counted time from the first attempt after which there is no other.
+    pub dead_letter_after: Duration,
+}
+
+/// What one subscriber's delivery goes by.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Whose it is.
+    pub id: SubscriberId,
+    /// What one attempt is.
+    pub target: Target,
+    /// Whether anything is delivered.
+    pub state: State,
+    /// In which order.
+    pub ordering: Ordering,
+    /// Attempts at once.
+    pub concurrency: usize,
+    /// Attempts a second.
+    pub rate_limit: Option<NonZeroU32>,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// How attempts follow one another.
+    pub retries: Retries,
+    /// What a dead letter does to its entity's later records.
+    pub on_exhausted: OnExhausted,
+    /// When attempts are interrupted.
+    pub breaker: Breaker,
+    /// How long it may fail without one success.
+    pub disable_after: Duration,
+    /// How long what is owed is held.
+    pub hold: Duration,
+    /// Bounds of what waits in memory.
+    pub bounds: Bounds,
+}
+
+/// Bounds of what waits for one subscriber.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Records in memory.
+    pub window_events: usize,
+    /// Bytes of them.
+    pub window_bytes: usize,
+    /// Lanes that wait to be tried again.
+    pub stopped_lanes_max: usize,
+    /// Dead letters.
+    pub dead_letters_max: u64,
+}

@@ -1,0 +1,111 @@
+//! Subscriptions: who wants which events, in which form, and signed how.
+//!
+//! They are definitions, true in themselves and not derived from any event. All of them are in memory as well, since every
+//! event asks who wants it.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{OnExhausted, Secret};
+use crate::event::{Position, Timestamp};
+
+/// A subscription's number, from 1, never used twice.
+pub type Id = u64;
+
+/// Whether events are delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// They are.
+    Active,
+    /// They stay owed until it is resumed.
+    Paused {
+        /// Why, if there is more to say than that somebody wanted it.
+        reason: Option<String>,
+    },
+    /// They are not owed.
+    Disabled {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// In which order events are delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ordering {
+    /// Those of one entity one after another, in their order.
+    #[default]
+    Entity,
+    /// Each as soon as it can be.
+    None,
+}
+
+/// A way to sign deliveries. Several can be used at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Style {
+    /// `X-Webhook-…`: hex HMAC-SHA256 of the body.
+    Crm,
+    /// `webhook-…`, as Standard Webhooks describes it.
+    Standard,
+    /// `X-Hub-Signature-256`.
+    Hub,
+    /// An ed25519 signature within those of Standard Webhooks.
+    V1a,
+}
+
+/// What deliveries are signed with.
+#[derive(Clone, Debug)]
+pub struct Secrets {
+    /// The present secret.
+    pub current: Secret,
+    /// The one before, and until when deliveries carry its signature too.
+    pub previous: Option<(Secret, Timestamp)>,
+    /// The seed (32 bytes) of the ed25519 key pair, once `v1a` was chosen, in base64.
+    pub signing_key: Option<Secret>,
+}
+
+/// One subscription. What is `None` is as `[delivery]` of the configuration says.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// Its number.
+    pub id: Id,
+    /// Where deliveries go.
+    pub url: String,
+    /// The names and patterns of the events wanted, as they were given.
+    pub events: Vec<String>,
+    /// What deliveries are signed with.
+    pub secrets: Secrets,
+    /// Whether events are delivered.
+    pub state: State,
+    /// A note for people.
+    pub description: Option<String>,
+    /// A CEL expression that says which of the events are wanted.
+    pub filter: Option<String>,
+    /// A CEL expression that makes the body.
+    pub transform: Option<String>,
+    /// In which order events are delivered.
+    pub ordering: Ordering,
+    /// Attempts at once.
+    pub concurrency: Option<usize>,
+    /// How deliveries are signed, each style once.
+    pub signing: Vec<Style>,
+    /// Headers that every delivery carries.
+    pub headers: Vec<(String, Secret)>,
+    /// Attempts a second.
+    pub rate_limit: Option<NonZeroU32>,
+    /// How long one attempt may take.
+    pub timeout: Option<Duration>,
+    /// The pauses between attempts.
+    pub retry_schedule: Option<Vec<Duration>>,
+    /// What a dead letter does to its entity's later events.
+    pub on_exhausted: Option<OnExhausted>,
+    /// The first record that can be delivered to it.
+    pub from: Position,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was changed last.
+    pub updated_at: Timestamp,
+}
+
+/// Shared, since every attempt holds on to the one it began with.
+pub type Shared = Arc<Subscription>;
