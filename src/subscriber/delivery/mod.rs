@@ -67,6 +67,8 @@ pub struct Replay {
 pub struct ReplayTag {
     /// The job.
     pub job: u64,
+    /// Where the record stands: a job has each of them once.
+    pub position: Position,
     /// The dead letter that it retries, if it does.
     pub dead_letter: Option<u64>,
 }
