@@ -214,6 +214,7 @@ fn call(log: &Exchange, number: u64, direction: Direction) {
         body_bytes: Some(412),
         answer: Some(answer.as_bytes()),
         answer_bytes: Some(answer.len() as u64),
+        attempt: None,
     };
     log.append(&entry, HEADERS);
 }

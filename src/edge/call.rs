@@ -160,6 +160,7 @@ impl Call {
             body_bytes: body::declared_length(request),
             answer: answer.as_ref().filter(|_| is_json(&response)).map(Bytes::as_ref),
             answer_bytes,
+            attempt: None,
         };
         core.exchange.append(&entry, headers(request, &self.concealed.borrow()));
         response

@@ -135,6 +135,20 @@ impl Exchange {
         self.read(move |log| reads::list(&log.shared, &log.tree, filter, skipped, count.max(1))).await
     }
 
+    /// The `count` rows of deliveries to `source` that pass `filter`, after the `skipped` newest ones.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store fails.
+    pub async fn list_of(
+        self: &Arc<Self>,
+        source: String,
+        filter: Filter,
+        skipped: u64,
+        count: u64,
+    ) -> Result<Page, Unavailable> {
+        self.read(move |log| reads::list_of(&log.shared, &log.tree, &source, filter, skipped, count)).await
+    }
+
     /// The row `id`; `None` if there is none or no more.
     ///
     /// # Errors

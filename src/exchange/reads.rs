@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::block::{self, Filter, Slot};
 use super::ring::Wanted;
 use super::rings::Rings;
-use super::row::{self, Row};
+use super::row::{self, Direction, Row};
 use super::writer::Shared;
 
 /// A part of a list.
@@ -56,6 +56,35 @@ pub(super) fn list(
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     let items = found.iter().skip(skipped).take(count).map(read).collect::<Result<_, _>>()?;
     Ok(Page { items, total: plan.total })
+}
+
+/// The `count` rows of deliveries to `source` that pass `filter`, after the `skipped` newest ones. No summary knows whose rows
+/// a block holds, so that all blocks with deliveries are looked through, one at a time.
+pub(super) fn list_of(
+    shared: &Shared,
+    tree: &sled::Tree,
+    source: &str,
+    filter: Filter,
+    skipped: u64,
+    count: u64,
+) -> Result<Page, Unavailable> {
+    let filter = Filter { direction: Some(Direction::Outgoing), ..filter };
+    let source = row::source_kept(source);
+    let mut page = Page { items: Vec::new(), total: 0 };
+    // Deliveries are all in one ring, in which newer blocks have newer rows.
+    for wanted in shared.look(|rings| rings.all(filter)) {
+        for (first, body) in bodies(tree, vec![wanted])? {
+            let slots = block::slots(first, &body).ok_or(Unavailable::Corrupt(first))?;
+            let passing = slots.iter().rev().filter(|slot| filter.passes(slot.class));
+            for slot in passing.filter(|slot| row::source(slot.row) == Some(source.as_bytes())) {
+                if (skipped..skipped.saturating_add(count)).contains(&page.total) {
+                    page.items.push(read(slot)?);
+                }
+                page.total += 1;
+            }
+        }
+    }
+    Ok(page)
 }
 
 /// The row `id`; `None` if there is none or no more.

@@ -88,6 +88,11 @@ impl Rings {
         }
     }
 
+    /// All blocks with rows that pass `filter`, newest first within each ring.
+    pub(super) fn all(&self, filter: Filter) -> Vec<Wanted> {
+        self.rings.iter().flat_map(|ring| ring.within(0, self.next, filter).into_iter().rev()).collect()
+    }
+
     /// The block that holds row `id`, if there is such a row: the blocks that may.
     pub(super) fn holding(&self, id: u64) -> Vec<Wanted> {
         self.rings.iter().flat_map(|ring| ring.within(id, id.saturating_add(1), Filter::default())).collect()

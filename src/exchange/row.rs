@@ -19,7 +19,9 @@
 //! | 11 | `body_bytes` | varint |
 //! | 12 | `answer` | as it was given |
 //! | 13 | `answer_bytes` | varint |
+//! | 14 | `attempt` | varint |
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -94,10 +96,12 @@ pub struct Entry<'a> {
     pub event_ids: &'a [EventId],
     /// The size of the request's body, if that is known.
     pub body_bytes: Option<u64>,
-    /// The answer if it is JSON; kept up to 2 KiB.
+    /// The answer if it is JSON, or the beginning of what a subscriber answered; kept up to 2 KiB.
     pub answer: Option<&'a [u8]>,
     /// The answer's size, if that is known.
     pub answer_bytes: Option<u64>,
+    /// Of a delivery: which attempt at it this was, from 1.
+    pub attempt: Option<u32>,
 }
 
 impl Entry<'_> {
@@ -135,10 +139,12 @@ pub struct Row {
     pub headers: Vec<(String, String)>,
     /// The size of the request's body, if that is known.
     pub body_bytes: Option<u64>,
-    /// The answer if it was JSON and short.
+    /// The answer if it was JSON and short, or the beginning of what a subscriber answered.
     pub answer: Option<Vec<u8>>,
     /// The answer's size, if that is known.
     pub answer_bytes: Option<u64>,
+    /// Of a delivery: which attempt at it this was, from 1.
+    pub attempt: Option<u32>,
 }
 
 impl Row {
@@ -167,6 +173,7 @@ mod tag {
     pub(super) const BODY_BYTES: u8 = 11;
     pub(super) const ANSWER: u8 = 12;
     pub(super) const ANSWER_BYTES: u8 = 13;
+    pub(super) const ATTEMPT: u8 = 14;
 }
 
 /// Appends the bytes of `entry`, called with `headers` (names in lower case), to `out`, at most [`ROW_MAX_BYTES`] of them.
@@ -195,6 +202,24 @@ pub(super) fn encode<'h>(entry: &Entry<'_>, headers: impl IntoIterator<Item = (&
         put(out, tag::ANSWER, answer);
     }
     put_number(out, tag::ANSWER_BYTES, entry.answer_bytes);
+    put_number(out, tag::ATTEMPT, entry.attempt.map(u64::from));
+}
+
+/// The source of the row in `bytes`, without reading the rest.
+pub(super) fn source(mut bytes: &[u8]) -> Option<&[u8]> {
+    while let Some((tag, rest)) = bytes.split_first() {
+        bytes = rest;
+        let value = varint::take_bytes(&mut bytes)?;
+        if *tag == tag::SOURCE {
+            return Some(value);
+        }
+    }
+    None
+}
+
+/// `source` as rows have it, which is cut if it is too long.
+pub(super) fn source_kept(source: &str) -> Cow<'_, str> {
+    cut(source.as_bytes(), NAME_MAX_BYTES)
 }
 
 /// Reads the row `id` from its bytes; `None` if they are not those of one.
@@ -215,6 +240,7 @@ pub(super) fn decode(id: u64, direction: Direction, mut bytes: &[u8]) -> Option<
         body_bytes: None,
         answer: None,
         answer_bytes: None,
+        attempt: None,
     };
     while let Some((tag, rest)) = bytes.split_first() {
         bytes = rest;
@@ -233,6 +259,7 @@ pub(super) fn decode(id: u64, direction: Direction, mut bytes: &[u8]) -> Option<
             tag::BODY_BYTES => row.body_bytes = Some(number(value)?),
             tag::ANSWER => row.answer = Some(value.to_vec()),
             tag::ANSWER_BYTES => row.answer_bytes = Some(number(value)?),
+            tag::ATTEMPT => row.attempt = Some(number(value)?.try_into().ok()?),
             _ => return None,
         }
     }
@@ -350,6 +377,7 @@ pub(super) mod tests {
             body_bytes: None,
             answer: None,
             answer_bytes: None,
+            attempt: None,
         }
     }
 
@@ -381,6 +409,7 @@ pub(super) mod tests {
             body_bytes: Some(9),
             answer: Some(b"{}"),
             answer_bytes: Some(2),
+            attempt: Some(300),
             ..entry(409)
         };
         let headers: [(&str, &[u8]); 2] = [("user-agent", b"crm"), ("x-crm-api-key", b"s3cret")];
@@ -388,13 +417,14 @@ pub(super) mod tests {
                       0f6475706c69636174655f6576656e740702dc0b0804c000020109\
                       0e0000000702d80401000000080102\
                       0a0e0a757365722d6167656e7463726d0a110d782d63726d2d6170692d6b6579e280a6\
-                      0b01090c027b7d0d0102";
+                      0b01090c027b7d0d01020e02ac02";
         assert_eq!(hex::encode(encoded(&entry, headers)), golden.replace(char::is_whitespace, ""));
         let row = read(&encoded(&entry, headers));
         assert_eq!((row.path.as_str(), row.status, row.duration), ("/h", Some(409), entry.duration));
         assert_eq!((row.event_ids, row.client), (ids.to_vec(), entry.client));
         assert_eq!(row.headers[1], ("x-crm-api-key".into(), "…".into()));
         assert_eq!((row.body_bytes, row.answer.as_deref(), row.answer_bytes), (Some(9), entry.answer, Some(2)));
+        assert_eq!(row.attempt, Some(300));
     }
 
     #[test]

@@ -76,6 +76,36 @@ async fn a_row_is_seen_as_soon_as_it_is_appended() {
 }
 
 #[tokio::test]
+async fn the_deliveries_of_one_subscriber_are_found_among_all_others() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let log = open(folder.path());
+    let name = |number: u64| if number % 3 == 0 { "webhook:4" } else { "webhook:41" };
+    for number in 1..=300_u64 {
+        append(&log, 202, "webhook:4");
+        let status = if number % 2 == 0 { 500 } else { 200 };
+        let attempt = Some(number as u32);
+        let delivery = Entry { direction: Direction::Outgoing, source: name(number), attempt, ..entry(status) };
+        log.append(&delivery, []);
+        if number % 100 == 0 {
+            log.settled().await.expect("writes");
+        }
+    }
+    let attempts = async |filter, skipped, count| {
+        let page = log.list_of("webhook:4".into(), filter, skipped, count).await.expect("readable");
+        (page.items.iter().filter_map(|row| row.attempt).collect::<Vec<_>>(), page.total)
+    };
+    assert_eq!(attempts(ALL, 0, 3).await, (vec![300, 297, 294], 100), "newest first, and no calls of that name");
+    assert_eq!(attempts(ALL, 98, 3).await, (vec![6, 3], 100));
+    assert_eq!(attempts(ALL, 100, 3).await, (vec![], 100));
+    let failed = Filter { is_successful: Some(false), ..ALL };
+    assert_eq!(attempts(failed, 49, 9).await, (vec![6], 50));
+    let long = format!("forward:{}", "x".repeat(64));
+    log.append(&Entry { direction: Direction::Outgoing, source: &long, ..entry(200) }, []);
+    assert_eq!(log.list_of(long, ALL, 0, 9).await.expect("readable").total, 1, "its name is cut in both");
+    log.close();
+}
+
+#[tokio::test]
 async fn refused_calls_never_push_out_others_and_the_oldest_go_first() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let log = open(folder.path());
