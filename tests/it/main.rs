@@ -24,6 +24,7 @@ mod opening;
 mod order;
 mod reads;
 mod rebuild;
+mod receiver;
 mod send;
 mod senders;
 mod yard;

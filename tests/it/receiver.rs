@@ -1,0 +1,527 @@
+//! A subscriber to deliver to: a real HTTP server that does with each request what a test's script says, and remembers all.
+
+#![allow(dead_code, reason = "the tests of deliveries that use all of it are being written")]
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::yard::{run, soon};
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The connection that brought it, from 0.
+    pub connection: u64,
+    /// How many requests came before with the same `webhook-id`.
+    pub before: usize,
+    pub method: String,
+    pub path: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Arrival {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
+    fn needed(&self, name: &str) -> &str {
+        self.header(name).unwrap_or_else(|| panic!("no {name} in {self:?}"))
+    }
+
+    /// Its `webhook-id`.
+    pub fn id(&self) -> &str {
+        self.needed("webhook-id")
+    }
+
+    /// Its number among its entity's records.
+    pub fn sequence(&self) -> u64 {
+        self.needed("x-entity-sequence").parse().expect("a number")
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON in {self:?}"))
+    }
+
+    /// The event's name.
+    pub fn event(&self) -> String {
+        self.json()["event"].as_str().unwrap_or_else(|| panic!("no event in {self:?}")).to_owned()
+    }
+
+    /// Whose event it is: `kind/id`.
+    pub fn entity(&self) -> String {
+        let entity = &self.json()["entity"];
+        let text =
+            |member: &str| entity[member].as_str().unwrap_or_else(|| panic!("no {member} in {self:?}")).to_owned();
+        format!("{}/{}", text("kind"), text("id"))
+    }
+}
+
+/// What is done with a request.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// This status, and nothing more.
+    Status(u16),
+    /// This status, these headers, this body.
+    Answer(u16, Vec<(&'static str, String)>, String),
+    /// The reply within, once the latch is open.
+    Held(Latch, Box<Reply>),
+    /// Nothing, with the connection open until the other side closes it.
+    Hang,
+    /// This status at once, and then its body byte by byte without an end, each when the last one was taken.
+    Drip(u16),
+    /// This status at once, and then a body without an end, as fast as it is taken.
+    Endless(u16),
+    /// The connection is closed without a word.
+    Close,
+    /// This status and half of the body that it announces, then the connection is closed.
+    BreakOff(u16),
+}
+
+impl Reply {
+    /// A 429 or 503 that says when to come again.
+    pub fn retry_after(status: u16, seconds: u64) -> Self {
+        Self::Answer(status, vec![("retry-after", seconds.to_string())], String::new())
+    }
+
+    pub fn redirect(location: &str) -> Self {
+        Self::Answer(302, vec![("location", location.to_owned())], String::new())
+    }
+
+    /// Itself, once `latch` is open.
+    pub fn held(self, latch: &Latch) -> Self {
+        Self::Held(latch.clone(), Box::new(self))
+    }
+}
+
+/// Holds replies back until a test opens it. Clones are one latch.
+#[derive(Clone, Debug, Default)]
+pub struct Latch(Arc<watch::Sender<bool>>);
+
+impl Latch {
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    async fn opened(&self) {
+        self.0.subscribe().wait_for(|is_open| *is_open).await.expect("the sender is our own");
+    }
+}
+
+/// What happened, in its order; numbers are places in [`Seen::arrivals`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happened {
+    Arrived(usize),
+    /// Its answer is about to leave, with this status.
+    Answered(usize, u16),
+}
+
+/// All that a receiver was sent.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub arrivals: Vec<Arrival>,
+    pub happened: Vec<Happened>,
+    /// The `webhook-id`s that were answered with a 2xx.
+    pub accepted: HashSet<String>,
+    /// How often each `webhook-id` came.
+    pub attempts: HashMap<String, usize>,
+}
+
+impl Seen {
+    /// Files a request and gives its number.
+    fn arrive(&mut self, mut arrival: Arrival) -> (usize, Arrival) {
+        if let Some(id) = arrival.header("webhook-id").map(str::to_owned) {
+            let attempts = self.attempts.entry(id).or_default();
+            arrival.before = *attempts;
+            *attempts += 1;
+        }
+        let number = self.arrivals.len();
+        self.happened.push(Happened::Arrived(number));
+        self.arrivals.push(arrival.clone());
+        (number, arrival)
+    }
+
+    fn answer(&mut self, number: usize, status: u16) {
+        self.happened.push(Happened::Answered(number, status));
+        if let (true, Some(id)) = ((200..300).contains(&status), self.arrivals[number].header("webhook-id")) {
+            self.accepted.insert(id.to_owned());
+        }
+    }
+
+    /// The sequences of each entity that were accepted, in the order of their first acceptance.
+    pub fn accepted_sequences(&self) -> BTreeMap<String, Vec<u64>> {
+        let mut known = HashSet::new();
+        let mut sequences: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for happened in &self.happened {
+            let Happened::Answered(number, 200..300) = happened else { continue };
+            let arrival = &self.arrivals[*number];
+            if known.insert(arrival.id()) {
+                sequences.entry(arrival.entity()).or_default().push(arrival.sequence());
+            }
+        }
+        sequences
+    }
+
+    /// Checks that no record of an entity came before an earlier one of it was accepted, unless that one's `webhook-id` is
+    /// in `given_up` (dead letters), and that a sequence has one `webhook-id`. Gives how many came again after they had been accepted.
+    pub fn check_order(&self, given_up: &HashSet<String>) -> usize {
+        let mut lanes: HashMap<String, BTreeMap<u64, (&str, bool)>> = HashMap::new();
+        let mut repeats = 0;
+        for happened in &self.happened {
+            let (Happened::Arrived(number) | Happened::Answered(number, _)) = *happened;
+            let arrival = &self.arrivals[number];
+            let (entity, sequence, id) = (arrival.entity(), arrival.sequence(), arrival.id());
+            let lane = lanes.entry(entity.clone()).or_default();
+            let (known, is_accepted) = lane.entry(sequence).or_insert((id, false));
+            assert_eq!(*known, id, "two ids of {entity} {sequence}");
+            match *happened {
+                Happened::Answered(_, status) => *is_accepted |= (200..300).contains(&status),
+                Happened::Arrived(_) => {
+                    repeats += usize::from(*is_accepted);
+                    let open =
+                        lane.range(..sequence).find(|(_, (id, is_accepted))| !is_accepted && !given_up.contains(*id));
+                    assert_eq!(open, None, "{entity} {sequence} came before that");
+                }
+            }
+        }
+        repeats
+    }
+
+    /// Checks order, and that each entity's accepted sequences are 1 to its number in `expected`, which names all entities.
+    pub fn check_complete(&self, expected: &BTreeMap<String, u64>) -> usize {
+        let repeats = self.check_order(&HashSet::new());
+        let expected: BTreeMap<String, Vec<u64>> =
+            expected.iter().map(|(entity, last)| (entity.clone(), (1..=*last).collect())).collect();
+        assert_eq!(self.accepted_sequences(), expected);
+        repeats
+    }
+}
+
+type Script = Box<dyn FnMut(&Arrival) -> Reply + Send>;
+
+/// A receiver on a thread of its own, which answers whatever the test is doing. Ends when dropped.
+pub struct Receiver {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    /// Whether it is to listen; its end is the thread's.
+    wanted: watch::Sender<bool>,
+    listening: watch::Receiver<bool>,
+}
+
+struct Shared {
+    seen: watch::Sender<Seen>,
+    script: Mutex<Script>,
+}
+
+impl Receiver {
+    /// One that takes everything.
+    pub async fn friendly() -> Self {
+        Self::start(|_| Reply::Status(200)).await
+    }
+
+    /// One that does what `script` says, which is asked once for each request, in the order of their arrival.
+    pub async fn start(script: impl FnMut(&Arrival) -> Reply + Send + 'static) -> Self {
+        let shared = Arc::new(Shared { seen: watch::Sender::default(), script: Mutex::new(Box::new(script)) });
+        let (wanted, is_wanted) = watch::channel(true);
+        let (is_listening, listening) = watch::channel(false);
+        let (told, address) = tokio::sync::oneshot::channel();
+        let serving = Arc::clone(&shared);
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let socket = socket(([127, 0, 0, 1], 0).into());
+                let address = socket.local_addr().expect("bound");
+                told.send(address).expect("it waits for that");
+                serve(serving, socket, address, is_wanted, is_listening).await;
+            });
+        });
+        let receiver = Self { address: soon(address).await.expect("a port"), shared, wanted, listening };
+        receiver.becomes(true).await;
+        receiver
+    }
+
+    /// Its URL, with this path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// From now on, does what `script` says.
+    pub fn become_one_that(&self, script: impl FnMut(&Arrival) -> Reply + Send + 'static) {
+        *self.shared.script.lock().expect("no script panics") = Box::new(script);
+    }
+
+    /// Closes all connections and takes no new ones: connecting is refused. What it has seen stays.
+    pub async fn stop(&self) {
+        self.wanted.send_replace(false);
+        self.becomes(false).await;
+    }
+
+    /// Takes connections again, at the same address.
+    pub async fn restart(&self) {
+        self.wanted.send_replace(true);
+        self.becomes(true).await;
+    }
+
+    async fn becomes(&self, state: bool) {
+        soon(self.listening.clone().wait_for(|listening| *listening == state)).await.expect("its thread lives");
+    }
+
+    /// What it has seen so far.
+    pub fn seen(&self) -> watch::Ref<'_, Seen> {
+        // A reader keeps the server from filing the next request, so let go of it before awaiting anything.
+        self.shared.seen.borrow()
+    }
+
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        self.seen().arrivals.clone()
+    }
+
+    /// Waits until `is_enough` of what it has seen.
+    pub async fn until(&self, mut is_enough: impl FnMut(&Seen) -> bool) {
+        let mut seen = self.shared.seen.subscribe();
+        soon(seen.wait_for(|seen| is_enough(seen))).await.expect("the sender is our own");
+    }
+
+    /// Waits for this many requests, repeats included.
+    pub async fn arrived(&self, count: usize) {
+        self.until(|seen| seen.arrivals.len() >= count).await;
+    }
+
+    /// Waits until this many different `webhook-id`s were accepted.
+    pub async fn accepted(&self, count: usize) {
+        self.until(|seen| seen.accepted.len() >= count).await;
+    }
+}
+
+/// Bound but not listening: connecting is refused, and nobody else gets the port.
+fn socket(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseaddr(true).expect("an option of every socket");
+    socket.bind(address).expect("a free port");
+    socket
+}
+
+/// Listens while that is wanted, until nobody can want anything any more.
+async fn serve(
+    shared: Arc<Shared>,
+    mut bound: TcpSocket,
+    address: SocketAddr,
+    mut wanted: watch::Receiver<bool>,
+    listening: watch::Sender<bool>,
+) {
+    let mut connections = 0;
+    while wanted.wait_for(|wanted| *wanted).await.is_ok() {
+        let listener = bound.listen(1024).expect("bound");
+        listening.send_replace(true);
+        let mut open = JoinSet::new();
+        let stopped = tokio::select! {
+            stopped = wanted.wait_for(|wanted| !wanted) => stopped.map(drop),
+            () = accept(&listener, &shared, &mut open, &mut connections) => Ok(()),
+        };
+        open.shutdown().await;
+        drop(listener);
+        let Ok(()) = stopped else { return };
+        bound = socket(address);
+        listening.send_replace(false);
+    }
+}
+
+async fn accept(listener: &TcpListener, shared: &Arc<Shared>, open: &mut JoinSet<()>, connections: &mut u64) {
+    loop {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let (shared, connection) = (Arc::clone(shared), *connections);
+        *connections += 1;
+        open.spawn(async move {
+            // A caller that hangs up is what the test is about, or nothing.
+            let _ = shared.talk(stream, connection).await;
+        });
+        while open.try_join_next().is_some() {}
+    }
+}
+
+impl Shared {
+    /// Answers the requests of one connection, until either side closes it.
+    async fn talk(&self, stream: TcpStream, connection: u64) -> std::io::Result<()> {
+        stream.set_nodelay(true)?;
+        let (reader, mut writer) = stream.into_split();
+        let mut reader = BufReader::new(reader);
+        while let Some(arrival) = read(&mut reader, connection).await? {
+            let mut filed = None;
+            // Asked within, so that the script sees requests in the order in which they are remembered.
+            self.seen.send_modify(|seen| {
+                let (number, arrival) = seen.arrive(arrival);
+                filed = Some((number, self.script.lock().expect("no script panics")(&arrival)));
+            });
+            let (number, mut reply) = filed.expect("just made");
+            while let Reply::Held(latch, then) = reply {
+                tokio::select! {
+                    () = latch.opened() => reply = *then,
+                    // Nothing comes before the answer, so this is the end: who gave up is answered nothing.
+                    _ = reader.fill_buf() => return Ok(()),
+                }
+            }
+            if let Some(status) = reply.status() {
+                self.seen.send_modify(|seen| seen.answer(number, status));
+            }
+            if !reply.write(&mut writer).await? {
+                // Until the other side has enough.
+                if matches!(reply, Reply::Hang) {
+                    reader.read_u8().await?;
+                }
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Reply {
+    /// The status that a caller gets who reads no more than it must; none where the answer never becomes whole in a way that
+    /// could count as an acceptance for one and as a failure for another.
+    fn status(&self) -> Option<u16> {
+        match self {
+            Self::Status(status) | Self::Answer(status, ..) | Self::Endless(status) => Some(*status),
+            Self::Held(..) | Self::Hang | Self::Drip(_) | Self::Close | Self::BreakOff(_) => None,
+        }
+    }
+
+    /// Whether the connection can be used for another request afterwards.
+    async fn write(&self, to: &mut OwnedWriteHalf) -> std::io::Result<bool> {
+        const LONG: &str = "content-length: 1000000000\r\n\r\n";
+        match self {
+            Self::Status(status) => {
+                to.write_all(format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n").as_bytes()).await?
+            }
+            Self::Answer(status, headers, body) => {
+                let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+                let length = body.len();
+                let answer = format!("HTTP/1.1 {status} X\r\n{headers}content-length: {length}\r\n\r\n{body}");
+                to.write_all(answer.as_bytes()).await?;
+            }
+            Self::Drip(status) => {
+                to.write_all(format!("HTTP/1.1 {status} X\r\n{LONG}").as_bytes()).await?;
+                loop {
+                    to.write_all(b".").await?;
+                    // A byte now and then; nothing waits for it.
+                    let mut pause = tokio::time::interval(std::time::Duration::from_millis(20));
+                    pause.tick().await;
+                    pause.tick().await;
+                }
+            }
+            Self::Endless(status) => {
+                to.write_all(format!("HTTP/1.1 {status} X\r\n{LONG}").as_bytes()).await?;
+                loop {
+                    to.write_all(&[b'.'; 16 * 1024]).await?;
+                }
+            }
+            Self::BreakOff(status) => {
+                to.write_all(format!("HTTP/1.1 {status} X\r\ncontent-length: 10\r\n\r\n12345").as_bytes()).await?;
+                return Ok(false);
+            }
+            Self::Held(..) | Self::Hang | Self::Close => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// The next request of a connection, if there is one.
+async fn read(reader: &mut (impl AsyncBufReadExt + Unpin), connection: u64) -> std::io::Result<Option<Arrival>> {
+    let mut head = Vec::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).await? == 0 {
+            return Ok(None);
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+        head.push(line.trim_end().to_owned());
+    }
+    let mut words = head[0].split(' ').map(str::to_owned);
+    let (method, path) = (words.next().expect("a method"), words.next().expect("a path"));
+    let headers = head[1..].iter().filter_map(|line| line.split_once(':'));
+    let headers: Vec<_> = headers.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect();
+    let length = headers.iter().find(|(name, _)| name == "content-length");
+    let mut body = vec![0; length.map_or(0, |(_, length)| length.parse().expect("a length"))];
+    reader.read_exact(&mut body).await?;
+    Ok(Some(Arrival { connection, before: 0, method, path, headers, body }))
+}
+
+/// A delivery, as far as this file looks at one.
+async fn deliver(client: &reqwest::Client, url: &str, sequence: u64) -> reqwest::Result<(u16, String)> {
+    let body = serde_json::json!({"event": "e.x", "entity": {"kind": "e", "id": "1"}}).to_string();
+    let request =
+        client.post(url).header("webhook-id", format!("evt_{sequence}")).header("x-entity-sequence", sequence);
+    let answer = request.body(body).send().await?;
+    Ok((answer.status().as_u16(), answer.text().await?))
+}
+
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().expect("a client")
+}
+
+#[test]
+fn a_receiver_answers_by_its_script_and_remembers_what_came() {
+    run(async {
+        let latch = Latch::default();
+        let held = latch.clone();
+        let receiver = Receiver::start(move |arrival| match (arrival.path.as_str(), arrival.before) {
+            ("/flaky", 0) => Reply::Status(500),
+            ("/held", _) => Reply::Answer(201, vec![("x-y", "z".to_owned())], "late".to_owned()).held(&held),
+            ("/close", _) => Reply::Close,
+            ("/cut", _) => Reply::BreakOff(200),
+            _ => Reply::Status(200),
+        })
+        .await;
+        let client = client();
+        let url = |path| receiver.url(path);
+        assert_eq!(deliver(&client, &url("/flaky"), 1).await.expect("an answer").0, 500);
+        assert_eq!(deliver(&client, &url("/flaky"), 1).await.expect("an answer").0, 200);
+        assert!(deliver(&client, &url("/close"), 2).await.is_err() && deliver(&client, &url("/cut"), 2).await.is_err());
+        let (waiting, address) = (client.clone(), url("/held"));
+        let waiting = actix_rt::spawn(async move { deliver(&waiting, &address, 2).await });
+        receiver.arrived(5).await;
+        latch.open();
+        assert_eq!(waiting.await.expect("no panic").expect("an answer"), (201, "late".to_owned()));
+        receiver.accepted(2).await;
+        assert_eq!(receiver.seen().check_complete(&[("e/1".to_owned(), 2)].into()), 0);
+        assert_eq!(receiver.arrivals()[1].connection, receiver.arrivals()[0].connection);
+    });
+}
+
+#[test]
+fn a_stopped_receiver_refuses_connections_and_comes_back_at_its_address() {
+    run(async {
+        let (receiver, client) = (Receiver::friendly().await, client());
+        let url = receiver.url("/");
+        assert!(deliver(&client, &url, 1).await.is_ok());
+        receiver.stop().await;
+        assert!(deliver(&client, &url, 2).await.expect_err("nobody listens").is_connect());
+        receiver.restart().await;
+        assert!(deliver(&client, &url, 2).await.is_ok());
+        assert_eq!(receiver.arrivals().len(), 2);
+    });
+}
+
+#[test]
+#[should_panic(expected = "e/1 2 came before that")]
+fn an_overtaking_is_noticed() {
+    run(async {
+        let receiver = Receiver::start(|arrival| Reply::Status(if arrival.sequence() == 1 { 500 } else { 200 })).await;
+        let client = client();
+        for sequence in [1, 2] {
+            deliver(&client, &receiver.url("/"), sequence).await.expect("an answer");
+        }
+        receiver.seen().check_order(&HashSet::new());
+    });
+}
