@@ -1,0 +1,100 @@
+//! What a delivery is told.
+
+use std::sync::Arc;
+
+use super::LaneKey;
+use crate::event::Position;
+use crate::subscriber::Item;
+use crate::subscriber::attempt::Outcome;
+use crate::subscriber::profile::Profile;
+
+/// A record that was met and is wanted, or that cannot be judged.
+#[derive(Clone, Debug)]
+pub struct Met {
+    /// The record.
+    pub item: Item,
+    /// Why the filter could not say whether it is wanted: it becomes a dead letter, in its turn.
+    pub broken: Option<String>,
+}
+
+/// Names an attempt that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+/// A record that is to be delivered again by a job.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    /// Which job, and which of its records: given back when it is settled.
+    pub tag: ReplayTag,
+    /// The record.
+    pub item: Item,
+}
+
+/// A job and one of its records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReplayTag {
+    /// The job.
+    pub job: u64,
+    /// Where the record stands: a job has each of them once.
+    pub position: Position,
+    /// The dead letter that it retries, if it does.
+    pub dead_letter: Option<u64>,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// The reader has met these records, in order, and everything before `end`.
+    Met {
+        /// The wanted ones among them.
+        items: Vec<Met>,
+        /// The position after the last record that was looked at.
+        end: Position,
+    },
+    /// An attempt ended.
+    Ended {
+        /// Which.
+        ticket: Ticket,
+        /// What it came to.
+        outcome: Outcome,
+    },
+    /// An attempt was not begun: it waited for a place among all subscribers' attempts, and meanwhile it may no longer be
+    /// made, or the node stops. It is as if it had never been asked for.
+    Withdrawn {
+        /// Which.
+        ticket: Ticket,
+    },
+    /// Records of a lane, which [`Effect::CatchUp`] asked for.
+    CaughtUp {
+        /// Which lane.
+        lane: LaneKey,
+        /// The wanted ones among the next, in order. Those that the reader has not met yet are passed over.
+        items: Vec<Met>,
+        /// The sequence up to which (inclusive) the timeline was looked at, wanted or not. Where the record or its whole
+        /// entity is gone from the log, what was asked for.
+        through: u64,
+        /// If the end of the timeline was reached: every record of the entity before this position was looked at. It is
+        /// a position that the timeline was known to have reached when it was read, such as the durable end of then. For
+        /// a lane of one record, the position after it.
+        end: Option<Position>,
+    },
+    /// Records to be delivered again.
+    Replay(Vec<Replay>),
+    /// A job was cancelled: what of it is not under way is dropped.
+    Cancel {
+        /// Which.
+        job: u64,
+    },
+    /// The dead letter at the head of a halted lane was delivered or discarded.
+    Released {
+        /// The lane.
+        key: LaneKey,
+    },
+    /// The definition or the configuration changed.
+    Changed(Arc<Profile>),
+    /// A round of the ledger begins: what was there at the last one already asks for a row, so that it does not hold the
+    /// cursor, and rows that are out of date are renewed.
+    Round,
+    /// Time has passed.
+    Tick,
+}
