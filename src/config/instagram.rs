@@ -24,6 +24,12 @@ pub struct Instagram {
     pub verify_token: Secret,
     /// Where messages go of accounts that have no address of their own.
     pub crm_webhook_url: Option<String>,
+    /// The pauses before the second attempt to bring a message or a reply, the third, and so on.
+    pub retry_schedule: Vec<Duration>,
+    /// Where replies go: the address before `/me/messages`, without a slash at its end.
+    pub graph_url: String,
+    /// What replies are sent with of accounts that have no token of their own.
+    pub access_token: Option<Secret>,
     /// The most accounts that can be kept.
     pub accounts_max: usize,
     /// The automatic reply of accounts that have none of their own.
@@ -51,6 +57,15 @@ impl Draft {
                 (url.is_empty() || is_web_url(url)).then_some(()).ok_or_else(expected)
             }))
             .filter(|url| !url.is_empty()),
+            retry_schedule: self.schedule("sources.instagram.retry_schedule_s"),
+            graph_url: self
+                .text("sources.instagram.graph_url", |url| {
+                    let expected = format!("an http or https URL of at most {URL_MAX_BYTES} bytes, without ? and #");
+                    (is_web_url(url) && !url.contains(['?', '#'])).then_some(()).ok_or(expected)
+                })
+                .trim_end_matches('/')
+                .to_owned(),
+            access_token: Some(self.secret("sources.instagram.access_token")).filter(|token| !token.is_empty()),
             accounts_max: self.integer("sources.instagram.accounts_max", 1..=100_000),
             auto_reply: AutoReply {
                 text: self.text("sources.instagram.auto_reply.text", |text| {
@@ -75,6 +90,31 @@ pub fn is_web_url(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::load;
+
+    fn with(key: &str, value: &str) -> Result<Instagram, String> {
+        let env = [("HOOKYARD_ADMIN__TOKEN", "test-token".to_owned())].map(|(key, value)| (key.to_owned(), value));
+        let own = (format!("HOOKYARD_SOURCES__INSTAGRAM__{}", key.to_uppercase()), value.to_owned());
+        let loaded = load(None, env.into_iter().chain([own]));
+        loaded
+            .map(|config| config.sources.instagram)
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn replies_go_to_metas_address_unless_another_is_given() {
+        let config = with("accounts_max", "1").expect("valid");
+        assert_eq!(config.graph_url, "https://graph.instagram.com/v23.0");
+        assert!(config.access_token.is_none());
+        assert_eq!(config.retry_schedule, [5, 25, 125, 625, 3_125].map(Duration::from_secs));
+        assert_eq!(with("graph_url", "http://127.0.0.1:9/v1/").expect("valid").graph_url, "http://127.0.0.1:9/v1");
+        for wrong in ["", "graph.example", "https://h/v1?x", "https://h/#x", "https://u:p@h/"] {
+            let problem = with("graph_url", wrong).expect_err("wrong");
+            assert!(problem.contains("sources.instagram.graph_url: expected an http or https URL"), "{problem}");
+        }
+        let problem = with("access_token", "two words").expect_err("it cannot stand in a header");
+        assert!(!problem.contains("two words"), "{problem}");
+    }
 
     #[test]
     fn an_address_has_a_scheme_and_a_host_and_shows_no_password() {

@@ -29,8 +29,9 @@ events = [\"invoice.paid\"]
 ";
 
 /// Events of the catalogue that the node makes itself.
-const OWN: [&str; 7] = [
+const OWN: [&str; 8] = [
     "customer.created",
+    "message.reply",
     "c2s_lead.enriched",
     "c2s_lead.failed",
     "subscriber.disabled",

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::data::Data;
 use crate::config::Config;
 use crate::edge::{crm, instagram, leads, support};
-use crate::entity::c2s_lead;
+use crate::entity::{c2s_lead, conversation};
 use crate::event::catalogue::{self, Entry};
 
 /// An event that an outside sender can send.
@@ -52,6 +52,9 @@ impl Source {
     /// By what `entry` is sent; `None` for what the node makes itself.
     fn of(entry: &Entry) -> Option<Self> {
         let of_leads = leads::EVENTS.iter().find(|event| event.event_type == entry.name).map(Self::Leads);
+        if entry.name == conversation::REPLY {
+            return None;
+        }
         let is_received = entry.name == c2s_lead::RECEIVED;
         let others = [Self::Support, Self::Instagram, Self::Crm].into_iter();
         let source = others.chain(of_leads).chain(is_received.then_some(Self::C2s));

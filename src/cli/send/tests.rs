@@ -151,7 +151,7 @@ fn wrong_words_are_refused_with_what_is_right() {
     assert!(wrong(&["invoice.payed"]).contains("the nearest is `invoice.paid`"));
     assert!(wrong(&["new_inquiry"]).contains("the nearest is `pre_lead.created`"), "its name on the wire");
     assert_eq!(wrong(&["x"]), r#"there is no event "x"; `hookyard send --help` lists all of them"#);
-    for own in ["customer.created", "c2s_lead.enriched", "breaker.opened"] {
+    for own in ["customer.created", "c2s_lead.enriched", "message.reply", "breaker.opened"] {
         assert!(wrong(&[own]).starts_with(&format!("`{own}` cannot be sent")), "{own}");
     }
     let refused = |words: &[&str]| Line::try_parse_from([&["send"], words].concat()).err().expect("wrong").to_string();

@@ -21,13 +21,13 @@ use super::super::raw::{self, Items};
 use super::super::signature::Verified;
 use super::SOURCE;
 use super::item::{self, Item};
-use crate::entity::conversation::{self, Between};
+use crate::entity::conversation;
 use crate::entity::{Action, Command};
-use crate::event::{EntityKey, Kind, Shape, Timestamp, members};
+use crate::event::{Shape, Timestamp, members};
 
 /// The most updates of one call, and the most entries.
 const UPDATES_MAX: usize = 1_000;
-/// What stands in a conversation's id for a counterpart or an account that is not known.
+/// What stands in a conversation's id for an account that is not known.
 const NOBODY: &str = "0";
 
 /// Decodes `body` into commands that are logged under `span`, in the order of the call.
@@ -121,13 +121,11 @@ fn command(body: &Bytes, update: &Update<'_>, span: &Span) -> Result<Command, Er
             &made
         }
     };
-    let Between { business, counterpart } = &item.between;
-    let conversation = format!("conv_{}_{business}", counterpart.as_deref().unwrap_or(NOBODY));
     // Both ids were checked to be short enough.
-    let entity = EntityKey::try_new(Kind::Conversation, &conversation).map_err(|_| Error::Internal)?;
+    let entity = item.between.key().map_err(|_| Error::Internal)?;
     let key = match &item.mid {
         Some(mid) => format!("{}:{mid}", item.kind.word()),
-        None => format!("{}#{}", item.kind.word(), digest(&conversation, update.payload)),
+        None => format!("{}#{}", item.kind.word(), digest(entity.id(), update.payload)),
     };
     let action = conversation::Action { between: item.between.clone(), update: item.update.clone() };
     let payload = body.slice_ref(update.payload.get().as_bytes());

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::docs::endpoint::{Access, Endpoint};
+use crate::entity::conversation;
 use crate::event::catalogue;
 
 const ABOUT: &str = "\
@@ -19,7 +20,8 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
         .about(ABOUT)
         .access(Access::Signed(&["instagram_signature"]))
         .requires(&["object", "entry"]);
-    let endpoint = catalogue::of(super::SOURCE.as_str()).fold(endpoint, |endpoint, entry| {
+    let sent = catalogue::of(super::SOURCE.as_str()).filter(|entry| entry.name != conversation::REPLY);
+    let endpoint = sent.fold(endpoint, |endpoint, entry| {
         let list = if entry.wire_name.is_some() { "messaging" } else { "changes" };
         let body = json!({"object": "instagram", "entry": [{"id": "0987654321", "time": 1_762_597_800_000_u64, list: [data(&entry)]}]});
         endpoint.takes(entry.name, body)

@@ -1,10 +1,14 @@
 //! What Instagram tells of a conversation, decoded.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Timestamp;
+use crate::event::{EntityKey, InvalidId, Kind, Timestamp};
+
+/// What stands in a conversation's id for a counterpart that is not known.
+const NOBODY: &str = "0";
 
 /// One update of a conversation.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +27,17 @@ pub struct Between {
     /// Whom it talks with; `None` for what belongs to no single person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counterpart: Option<Arc<str>>,
+}
+
+impl Between {
+    /// The conversation of these two: `conv_<counterpart>_<business account>`.
+    ///
+    /// # Errors
+    /// [`InvalidId`] when their ids are too long for that, or hold control characters.
+    pub fn key(&self) -> Result<EntityKey, InvalidId> {
+        let counterpart = self.counterpart.as_deref().unwrap_or(NOBODY);
+        EntityKey::try_new(Kind::Conversation, &format!("conv_{counterpart}_{}", self.business))
+    }
 }
 
 /// What happened.
@@ -64,8 +79,22 @@ pub enum Update {
         /// Up to this moment; that of the event if none was said.
         until: Option<Timestamp>,
     },
+    /// Someone here asked for a message to the counterpart. What is shown of it comes with its echo, once it was sent.
+    Reply {
+        /// Why nobody had to ask for it, if nobody did.
+        automatic: Option<Automatic>,
+    },
     /// Something that changes nothing of what is shown, such as a pressed button.
     Other,
+}
+
+/// What an automatic reply answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Automatic {
+    /// The id of the message.
+    pub message_id: Arc<str>,
+    /// How long after an automatic reply the conversation gets no other.
+    pub cooldown: Duration,
 }
 
 /// A reaction by its name and its picture.

@@ -33,7 +33,14 @@ impl State {
             Effect::Read { message_id, until } => {
                 self.read = Field::given(Some(Read { message_id: message_id.clone(), until: *until }), at);
             }
-            Effect::Nothing => {}
+            Effect::Reply { answers: Some(message_id) } => {
+                self.answered_at = Some(at);
+                let is_this = |message: &&mut Message| message.content.message_id == *message_id;
+                if let Some(message) = self.messages.iter_mut().rev().find(is_this) {
+                    message.is_answered = true;
+                }
+            }
+            Effect::Reply { answers: None } | Effect::Nothing => {}
         }
     }
 
@@ -41,6 +48,7 @@ impl State {
     fn put(&mut self, content: &Content, at: Micros, bound: usize) {
         let is_this = |message: &Message| message.content.message_id == content.message_id;
         let known = self.messages.iter().position(is_this).and_then(|index| self.messages.remove(index));
+        let is_answered = known.as_ref().is_some_and(|known| known.is_answered);
         let gone = self.gone.iter().position(|(gone, _)| *gone == content.message_id);
         let deleted = match (known, gone.and_then(|index| self.gone.remove(index))) {
             (Some(known), _) => known.deleted,
@@ -48,7 +56,7 @@ impl State {
             (None, None) => Field::initial(false),
         };
         let index = self.messages.partition_point(|message| message.at <= at);
-        self.messages.insert(index, Message { content: content.clone(), at, deleted });
+        self.messages.insert(index, Message { content: content.clone(), at, deleted, is_answered });
         cut(&mut self.messages, bound);
     }
 

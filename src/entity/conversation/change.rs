@@ -42,6 +42,11 @@ pub(super) enum Effect {
         message_id: Option<Arc<str>>,
         until: Micros,
     },
+    Reply {
+        /// The message that it answers of itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answers: Option<Arc<str>>,
+    },
     Nothing,
 }
 
@@ -69,6 +74,8 @@ pub fn summary(change: &Change) -> String {
         Effect::Reaction { message_id, given: None, .. } => format!("reaction to message {message_id} taken back"),
         Effect::Read { message_id: Some(message_id), .. } => format!("read up to message {message_id}"),
         Effect::Read { message_id: None, .. } => "read".into(),
+        Effect::Reply { answers: Some(message_id) } => format!("automatic reply to message {message_id}"),
+        Effect::Reply { answers: None } => "reply to be sent".into(),
         Effect::Nothing => "recorded".into(),
     };
     if change.late { format!("{sentence}, too late to change anything") } else { sentence }

@@ -8,7 +8,10 @@ mod decide;
 mod properties;
 mod state;
 
-pub use action::{Action, Attachment, Between, Emotion, MessageType, Update};
+pub use action::{Action, Attachment, Automatic, Between, Emotion, MessageType, Update};
 pub use change::{Change, summary};
 pub use decide::decide;
 pub use state::State;
+
+/// The event that a message to the counterpart was asked for.
+pub const REPLY: &str = "message.reply";

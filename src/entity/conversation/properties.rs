@@ -1,9 +1,12 @@
 //! What holds for every sequence of updates, whatever their times; and some sequences in full.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Action, Between, Emotion, MessageType, Update, summary};
+use super::{Action, Automatic, Between, Emotion, MessageType, Update, summary};
 use crate::entity::state::tests::ask_within;
 use crate::entity::state::{self, restore};
 use crate::entity::verdict::{Limits, Verdict};
@@ -35,21 +38,52 @@ fn read(until: Option<i64>) -> Update {
     Update::Read { message_id: None, until: until.map(Timestamp::from_micros) }
 }
 
-/// The live state after `updates`, and the stored change of each.
+fn echo(id: &str) -> Update {
+    let Update::Message { message_id, sender_id, text, message_type, attachments, .. } = message(id, "") else {
+        panic!("a message")
+    };
+    Update::Message { message_id, sender_id, text, message_type, attachments, is_echo: true }
+}
+
+fn reply() -> Update {
+    Update::Reply { automatic: None }
+}
+
+/// An automatic reply to the message `id`, with a cool-down of so many microseconds.
+fn answer(id: &str, cooldown: u64) -> Update {
+    let automatic = Automatic { message_id: id.into(), cooldown: Duration::from_micros(cooldown) };
+    Update::Reply { automatic: Some(automatic) }
+}
+
+/// The live state after those of `updates` that were not refused, and the stored change of each.
 fn live(updates: &[(i64, Update)], limits: Limits) -> (state::State, Vec<Vec<u8>>) {
+    let (conversation, stored, refused) = told(updates, limits);
+    assert!(refused.iter().all(|code| ["echo", "answered", "deleted", "cooldown"].contains(code)), "{refused:?}");
+    (conversation, stored)
+}
+
+/// The same, and the code of each refusal.
+fn told(updates: &[(i64, Update)], limits: Limits) -> (state::State, Vec<Vec<u8>>, Vec<&'static str>) {
     let mut conversation = state::State::new(Kind::Conversation);
-    let mut stored = Vec::new();
+    let (mut stored, mut refused) = (Vec::new(), Vec::new());
     for (at, update) in updates {
         let between = Between { business: "9".into(), counterpart: Some("1".into()) };
         let action = crate::entity::Action::Conversation(Action { between, update: update.clone() });
         let at = Timestamp::from_micros(*at);
-        let Ok(Verdict::Accept(accepted)) = ask_within(limits, &conversation, at, &action) else {
-            panic!("nothing is refused")
-        };
-        conversation.apply(&accepted.change, limits);
-        stored.push(accepted.change.encode());
+        match ask_within(limits, &conversation, at, &action) {
+            Ok(Verdict::Accept(accepted)) => {
+                conversation.apply(&accepted.change, limits);
+                stored.push(accepted.change.encode());
+            }
+            Err(rejection) if matches!(update, Update::Reply { automatic: Some(_) }) => refused.push(rejection.code),
+            other => panic!("{update:?}: {other:?}"),
+        }
     }
-    (conversation, stored)
+    (conversation, stored, refused)
+}
+
+fn refused(updates: &[(i64, Update)]) -> Vec<&'static str> {
+    told(updates, LIMITS).2
 }
 
 fn shown(updates: &[(i64, Update)]) -> Value {
@@ -94,6 +128,45 @@ fn the_newest_word_of_a_reaction_and_of_a_reading_counts() {
 }
 
 #[test]
+fn an_automatic_reply_rests_for_the_cool_down_and_others_do_not() {
+    let story = |second: i64| {
+        [
+            (1, message("a", "")),
+            (10, answer("a", 5)),
+            (11, message("b", "")),
+            (second, reply()),
+            (second, answer("b", 5)),
+        ]
+    };
+    assert_eq!(refused(&story(14)), ["cooldown"], "what someone asks for does not count");
+    assert!(refused(&story(15)).is_empty(), "it is over");
+    let at_once = [(1, message("a", "")), (1, answer("a", 0)), (1, message("b", "")), (1, answer("b", 0))];
+    assert!(refused(&at_once).is_empty(), "without a cool-down each message has its own");
+    let tried_again = [(1, message("a", "")), (2, answer("a", 5)), (3, answer("a", 5)), (6, answer("b", 5))];
+    assert_eq!(refused(&tried_again), ["answered", "cooldown"], "what was refused begins no other cool-down");
+    assert!(refused(&[tried_again.to_vec(), vec![(7, answer("b", 5))]].concat()).len() == 2);
+}
+
+#[test]
+fn no_message_has_two_automatic_replies_and_some_have_none() {
+    let again = [(1, message("a", "")), (2, answer("a", 0)), (1, message("a", "")), (9, answer("a", 0))];
+    assert_eq!(refused(&again), ["answered"], "Instagram sent it again, long after");
+    assert_eq!(refused(&[(1, echo("a")), (2, answer("a", 0))]), ["echo"]);
+    assert_eq!(refused(&[(1, message("a", "")), (2, deleted("a")), (3, answer("a", 0))]), ["deleted"]);
+    assert!(refused(&[(2, answer("gone by", 0))]).is_empty(), "what is not kept any more is answered too");
+}
+
+/// What is shown of a reply comes with its echo.
+#[test]
+fn a_reply_alone_shows_nothing() {
+    let updates = [(1, message("a", "a")), (2, reply()), (3, answer("a", 5))];
+    assert_eq!(shown(&updates), shown(&updates[..1]));
+    let summaries: Vec<_> =
+        live(&updates, LIMITS).1.iter().map(|bytes| state::summary(Kind::Conversation, bytes)).collect();
+    assert_eq!(summaries, ["message a received", "reply to be sent", "automatic reply to message a"]);
+}
+
+#[test]
 fn a_state_shows_its_two_sides() {
     let state = shown(&[(1, Update::Other)]);
     let expected = json!({
@@ -111,6 +184,13 @@ fn the_bytes_of_a_change_never_change() {
     let first = r#"{"at":7,"between":{"business":"9","counterpart":"1"},"keep":3,"effect":{"message":{"message_id":"a","sender_id":"1","text":"hi","message_type":"text"}}}"#;
     let second = r#"{"at":8,"keep":3,"effect":{"reaction":{"message_id":"a","sender_id":"1","given":null}}}"#;
     assert_eq!(texts, [first, second]);
+    let (conversation, stored) = live(&[(7, message("a", "hi")), (8, reply()), (9, answer("a", 0))], LIMITS);
+    let texts: Vec<_> = stored.iter().map(|bytes| std::str::from_utf8(bytes).expect("JSON")).collect();
+    let asked =
+        [r#"{"at":8,"keep":3,"effect":{"reply":{}}}"#, r#"{"at":9,"keep":3,"effect":{"reply":{"answers":"a"}}}"#];
+    assert_eq!(texts[1..], asked);
+    let snapshot = String::from_utf8(conversation.snapshot()).expect("a format byte that is a character, and JSON");
+    assert!(snapshot.contains(r#""answered_at":9"#) && snapshot.contains(r#""is_answered":true"#), "{snapshot}");
 }
 
 /// Few different ids and times, so that updates meet.
@@ -122,6 +202,8 @@ fn any_update() -> impl Strategy<Value = Update> {
         2 => (id(), prop::option::of("[a-c]")).prop_map(|(id, given)| reaction(&id, given.as_deref())),
         1 => prop::option::of(0..9_i64).prop_map(read),
         1 => Just(Update::Other),
+        1 => Just(reply()),
+        3 => (id(), 0..4_u64).prop_map(|(id, cooldown)| answer(&id, cooldown)),
     ]
 }
 
@@ -172,6 +254,31 @@ proptest! {
         let shuffled = live(&updates, limits).0.to_json();
         for member in ["messages", "read"] {
             prop_assert_eq!(&shuffled[member], &in_order[member], "{}", member);
+        }
+    }
+
+    /// The times of replies are the node's, which never go back.
+    #[test]
+    fn automatic_replies_keep_their_distance_and_meet_no_message_twice(
+        updates in prop::collection::vec(any_update(), 0..60), cooldown in 0..9_u64,
+    ) {
+        let limits = Limits { items_max: 100 };
+        let updates = (0..).zip(updates).map(|(at, update)| match update {
+            Update::Reply { automatic: Some(Automatic { message_id, .. }) } => (at, answer(&message_id, cooldown)),
+            other => (at, other),
+        });
+        let stored = live(&updates.collect::<Vec<_>>(), limits).1;
+        let changes = stored.iter().map(|bytes| serde_json::from_slice::<Value>(bytes).expect("JSON"));
+        let (mut known, mut answered, mut last) = (HashSet::new(), HashSet::new(), None);
+        for change in changes {
+            let effect = &change["effect"];
+            known.extend(effect["message"]["message_id"].as_str().map(str::to_owned));
+            let Some(id) = effect["reply"]["answers"].as_str() else { continue };
+            let at = change["at"].as_u64().expect("a time");
+            prop_assert!(last.is_none_or(|last| at - last >= cooldown));
+            // What is answered before it came is not remembered.
+            prop_assert!(!known.contains(id) || answered.insert(id.to_owned()), "{} twice", id);
+            last = Some(at);
         }
     }
 

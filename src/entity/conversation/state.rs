@@ -25,6 +25,9 @@ pub struct State {
     /// The newest ones in the order in which they came. One that was taken back stays, so that an older one stays out.
     pub(super) reactions: VecDeque<Reaction>,
     pub(super) read: Field<Option<Read>>,
+    /// When the last automatic reply was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) answered_at: Option<Micros>,
 }
 
 /// One message; its content and its deletion have a time each, so neither makes an update late for the other.
@@ -34,6 +37,9 @@ pub(super) struct Message {
     pub(super) at: Micros,
     #[serde(default)]
     pub(super) deleted: Field<bool>,
+    /// Whether it has got an automatic reply.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_answered: bool,
 }
 
 /// What one participant thinks of one message.

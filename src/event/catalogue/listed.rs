@@ -235,6 +235,11 @@ const CONVERSATION: &[Listed] = &[
         r#"{"sender": {"id": "1234567890"}, "recipient": {"id": "0987654321"}, "timestamp": 1762597900000, "referral": {"ref": "spring", "source": "IGME", "type": "OPEN_THREAD"}}"#,
     ),
     unnamed(
+        "message.reply",
+        "A message to someone was asked for, or made automatically; its echo follows once it was sent.",
+        r#"{"account_id": "acc_xyz789", "recipient_id": "1234567890", "text": "It ships today.", "is_automatic": false}"#,
+    ),
+    unnamed(
         "message.unknown",
         "Instagram sent something else; it is kept as it came.",
         r#"{"field": "comments", "value": {"id": "17865799348089039", "text": "Nice!"}}"#,
