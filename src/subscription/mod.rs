@@ -3,6 +3,8 @@
 //! They are definitions, true in themselves and not derived from any event. All of them are in memory as well, since every
 //! event asks who wants it.
 
+pub mod envelope;
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,151 @@
+//! The body of a delivery: what happened, to whom and when, in one form for the events of all sources.
+//!
+//! ```json
+//! {"event": "organisation.created", "timestamp": "2025-10-18T09:43:12.442Z", "user_id": 12, "data": {…},
+//!  "entity": {"kind": "organisation", "id": "51", "sequence": 1}, "late": false}
+//! ```
+//!
+//! `user_id` and `data` are the bytes that the source sent: nothing is parsed and written again, so no number loses a digit.
+
+use std::io::Write;
+use std::str;
+
+use serde_json::value::RawValue;
+
+use crate::event::{Record, Shape, catalogue, members};
+
+/// What the body has for a member that the event does not have.
+const NULL: &str = "null";
+
+/// What the body has beside the members around the data, at most in bytes: the longest names and times that are usual.
+const AROUND_BYTES: usize = 256;
+
+/// The parts of an event that come from its payload, as JSON texts.
+pub(super) struct Parts<'a> {
+    pub(super) user_id: &'a str,
+    pub(super) data: &'a str,
+}
+
+/// The body of a delivery of `record`: one JSON object without line breaks of its own.
+#[must_use]
+pub fn body(record: &Record) -> Vec<u8> {
+    with_parts(record, |parts| {
+        let mut body = Vec::with_capacity(parts.data.len() + AROUND_BYTES);
+        write(&mut body, record, parts).expect("a Vec takes every write, and names have a JSON text");
+        body
+    })
+}
+
+/// Calls `then` with what the payload of `record` says; what is damaged or missing is null.
+pub(super) fn with_parts<T>(record: &Record, then: impl FnOnce(&Parts<'_>) -> T) -> T {
+    match record.shape {
+        Shape::Envelope => {
+            let text = str::from_utf8(&record.payload).unwrap_or_default();
+            let [data, user_id] = members(text, ["data", "user_id"]).unwrap_or_default();
+            // Only the bus says who did something; the same name elsewhere would mean whatever its sender likes.
+            let user_id = user_id.filter(|_| record.source == catalogue::CRM);
+            then(&Parts { user_id: user_id.map_or(NULL, RawValue::get), data: data.map_or(NULL, RawValue::get) })
+        }
+        Shape::Bare | Shape::Form => {
+            let data = record.payload_json();
+            then(&Parts { user_id: NULL, data: data.as_deref().map_or(NULL, RawValue::get) })
+        }
+    }
+}
+
+fn write(body: &mut Vec<u8>, record: &Record, parts: &Parts<'_>) -> Result<(), serde_json::Error> {
+    body.extend_from_slice(b"{\"event\":");
+    serde_json::to_writer(&mut *body, &record.event_type)?;
+    body.extend_from_slice(b",\"timestamp\":");
+    serde_json::to_writer(&mut *body, &record.at)?;
+    body.extend_from_slice(b",\"user_id\":");
+    body.extend_from_slice(parts.user_id.as_bytes());
+    body.extend_from_slice(b",\"data\":");
+    body.extend_from_slice(parts.data.as_bytes());
+    body.extend_from_slice(b",\"entity\":{\"kind\":");
+    serde_json::to_writer(&mut *body, &record.entity.kind())?;
+    body.extend_from_slice(b",\"id\":");
+    serde_json::to_writer(&mut *body, record.entity.id())?;
+    body.extend_from_slice(b",\"sequence\":");
+    serde_json::to_writer(&mut *body, &record.sequence)?;
+    write!(body, "}},\"late\":{}}}", record.late).map_err(serde_json::Error::io)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::event::{EntityKey, Kind, Timestamp};
+
+    /// The example of the CRM's guide, published as its publisher would.
+    fn created() -> Record {
+        let payload = r#"{"event": "organisation.created", "user_id": 12, "timestamp": "2025-10-18T09:43:12.442Z",
+            "data": {"organisation_id": 51, "name": "ACME Capital", "category": "Institution", "country_code": "FR"}}"#;
+        let at = Timestamp::parse("2025-10-18T09:43:12.442Z").expect("a time");
+        let entity = EntityKey::try_new(Kind::Organisation, "51").expect("an id");
+        let record = Record::new("crm", entity, "organisation.created", at);
+        Record { payload: payload.into(), sequence: Some(1), ..record }
+    }
+
+    fn text(record: &Record) -> String {
+        String::from_utf8(body(record)).expect("UTF-8")
+    }
+
+    #[test]
+    fn the_first_four_members_are_those_of_the_crms_guide() {
+        let body: Value = serde_json::from_str(&text(&created())).expect("JSON");
+        let expected = json!({
+            "event": "organisation.created",
+            "timestamp": "2025-10-18T09:43:12.442Z",
+            "user_id": 12,
+            "data": {"organisation_id": 51, "name": "ACME Capital", "category": "Institution", "country_code": "FR"},
+            "entity": {"kind": "organisation", "id": "51", "sequence": 1},
+            "late": false,
+        });
+        assert_eq!(body, expected);
+        let names: Vec<_> = body.as_object().expect("an object").keys().map(String::as_str).collect();
+        assert_eq!(names, ["event", "timestamp", "user_id", "data", "entity", "late"]);
+    }
+
+    #[test]
+    fn data_and_user_keep_every_byte() {
+        let payload = r#"{"user_id": "u\u002d1", "data": {"a":  1.50, "b": 12345678901234567890.10, "b": 1e400}}"#;
+        let record = Record { payload: payload.into(), late: true, ..created() };
+        let expected = concat!(
+            r#"{"event":"organisation.created","timestamp":"2025-10-18T09:43:12.442Z","user_id":"u\u002d1","#,
+            r#""data":{"a":  1.50, "b": 12345678901234567890.10, "b": 1e400},"#,
+            r#""entity":{"kind":"organisation","id":"51","sequence":1},"late":true}"#
+        );
+        assert_eq!(text(&record), expected);
+    }
+
+    #[test]
+    fn data_is_the_whole_payload_where_there_is_nothing_around_it() {
+        let of = |shape, payload: &'static str| {
+            let record = Record { shape, payload: payload.into(), ..created() };
+            let body: Value = serde_json::from_str(&text(&record)).expect("JSON");
+            (body["user_id"].clone(), body["data"].clone())
+        };
+        let whole = json!({"data": 1, "user_id": 2});
+        assert_eq!(of(Shape::Bare, r#"{"data": 1, "user_id": 2}"#), (Value::Null, whole));
+        assert_eq!(of(Shape::Form, "a=1&b=%C3%A4"), (Value::Null, json!({"a": "1", "b": "ä"})));
+        for (shape, payload) in [(Shape::Envelope, "{}"), (Shape::Envelope, ""), (Shape::Bare, "no JSON")] {
+            assert_eq!(of(shape, payload), (Value::Null, Value::Null), "{payload}");
+        }
+    }
+
+    #[test]
+    fn only_the_bus_names_a_user() {
+        let record = Record { source: "support".into(), ..created() };
+        assert!(text(&record).contains(r#""user_id":null,"data":{"organisation_id""#));
+    }
+
+    #[test]
+    fn names_and_ids_are_escaped() {
+        let entity = EntityKey::try_new(Kind::Ticket, r#"a"b\c"#).expect("an id");
+        let record = Record { entity, event_type: "shop.\"x\"".into(), ..created() };
+        let body: Value = serde_json::from_str(&text(&record)).expect("JSON");
+        assert_eq!((&body["event"], &body["entity"]["id"]), (&json!("shop.\"x\""), &json!(r#"a"b\c"#)));
+    }
+}
