@@ -4,6 +4,14 @@
 //! event asks who wants it.
 
 pub mod envelope;
+pub mod expression;
+mod index;
+mod interest;
+pub mod limits;
+pub mod pattern;
+mod registry;
+pub mod secrets;
+mod vocabulary;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -11,6 +19,14 @@ use std::time::Duration;
 
 use crate::config::{OnExhausted, Secret};
 use crate::event::{Position, Timestamp};
+
+pub use expression::{CompileError, Filter, Transform};
+pub use index::Index;
+pub use interest::{Interest, Judgement};
+pub use pattern::Pattern;
+pub use registry::{Entry, Known, OpenError, Refused, Subscriptions};
+pub use secrets::Secrets;
+pub use vocabulary::Vocabulary;
 
 /// A subscription's number, from 1, never used twice.
 pub type Id = u64;
@@ -55,17 +71,6 @@ pub enum Style {
     V1a,
 }
 
-/// What deliveries are signed with.
-#[derive(Clone, Debug)]
-pub struct Secrets {
-    /// The present secret.
-    pub current: Secret,
-    /// The one before, and until when deliveries carry its signature too.
-    pub previous: Option<(Secret, Timestamp)>,
-    /// The seed (32 bytes) of the ed25519 key pair, once `v1a` was chosen, in base64.
-    pub signing_key: Option<Secret>,
-}
-
 /// One subscription. What is `None` is as `[delivery]` of the configuration says.
 #[derive(Clone, Debug)]
 pub struct Subscription {
@@ -73,18 +78,18 @@ pub struct Subscription {
     pub id: Id,
     /// Where deliveries go.
     pub url: String,
-    /// The names and patterns of the events wanted, as they were given.
-    pub events: Vec<String>,
+    /// The events wanted.
+    pub events: Vec<Pattern>,
     /// What deliveries are signed with.
     pub secrets: Secrets,
     /// Whether events are delivered.
     pub state: State,
     /// A note for people.
     pub description: Option<String>,
-    /// A CEL expression that says which of the events are wanted.
-    pub filter: Option<String>,
-    /// A CEL expression that makes the body.
-    pub transform: Option<String>,
+    /// Which of those.
+    pub filter: Option<Filter>,
+    /// What makes the body; `None` means that it is [`envelope::body`].
+    pub transform: Option<Transform>,
     /// In which order events are delivered.
     pub ordering: Ordering,
     /// Attempts at once.

@@ -1,0 +1,175 @@
+//! Patterns: which events a subscription wants, by their names and kinds.
+//!
+//! ```text
+//! pattern  [kind ":"] events
+//! kind     ticket, lead, …, custom:<name>
+//! events   a name (status.changed), the beginning of names (lead.*, shop.order.*), or all (*)
+//! ```
+//!
+//! A `*` stands alone or for all that follows a dot, however many dots are in it. Events that the node makes of itself are
+//! in no `*` that does not say so: `subscriber.*` has them, and so has `custom:subscriber:*`, but not `*`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::Vocabulary;
+use crate::event::{Kind, Record};
+
+/// The source of the events that the node makes of itself.
+pub const OWN_SOURCE: &str = "hookyard";
+
+/// The longest pattern, in bytes: the longest names of kinds, sources and events fit.
+pub const PATTERN_MAX_BYTES: usize = 512;
+
+/// The kind of the entities whose events the node makes of itself.
+pub(super) const OWN_KIND: &str = "subscriber";
+/// What the kinds begin with that the configuration makes.
+const CUSTOM: &str = "custom:";
+/// How much of a malformed pattern is shown, in characters.
+const SHOWN_CHARS: usize = 80;
+
+/// One pattern. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    /// As it was given.
+    text: Arc<str>,
+    kind: Option<Kind>,
+    /// Where the part after the kind begins in `text`.
+    start: usize,
+}
+
+/// What the part after the kind admits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Events<'a> {
+    /// Every event.
+    All,
+    /// Those whose names begin so, the dot included.
+    Under(&'a str),
+    /// The one of that name.
+    Named(&'a str),
+}
+
+/// A pattern that is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It is none.
+    #[error("{text:?} is no pattern: {why}")]
+    Malformed {
+        /// Its beginning.
+        text: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Nothing that can happen matches it.
+    #[error("{text:?} matches no known event{}", suggestion(.nearest.as_deref()))]
+    Unknown {
+        /// The pattern.
+        text: String,
+        /// One that is spelt much like it and matches something.
+        nearest: Option<String>,
+    },
+}
+
+fn suggestion(nearest: Option<&str>) -> String {
+    nearest.map(|nearest| format!("; did you mean {nearest:?}?")).unwrap_or_default()
+}
+
+impl Pattern {
+    /// Reads `text`, which has to match something that `vocabulary` knows.
+    ///
+    /// # Errors
+    /// [`Refused`], which says what is wrong with it.
+    pub fn parse(text: &str, vocabulary: &Vocabulary) -> Result<Self, Refused> {
+        let malformed = |why| Refused::Malformed { text: text.chars().take(SHOWN_CHARS).collect(), why };
+        let unknown = || Refused::Unknown { text: text.to_owned(), nearest: vocabulary.nearest(text) };
+        if text.len() > PATTERN_MAX_BYTES {
+            return Err(malformed("it is too long"));
+        }
+        let (kind, events) = split(text);
+        check(events).map_err(malformed)?;
+        let kind = kind.map(|kind| Kind::parse(kind).ok_or_else(unknown)).transpose()?;
+        let pattern = Self { text: text.into(), kind, start: text.len() - events.len() };
+        vocabulary.knows(&pattern).then_some(pattern).ok_or_else(unknown)
+    }
+
+    /// Reads a pattern that was accepted once, whatever is known today; `None` for what never was one.
+    #[must_use]
+    pub fn from_store(text: &str) -> Option<Self> {
+        let (kind, events) = split(text);
+        check(events).ok()?;
+        let kind = kind.map(|kind| Kind::from_store(kind).ok_or(())).transpose().ok()?;
+        Some(Self { text: text.into(), kind, start: text.len() - events.len() })
+    }
+
+    /// As it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The kind that it is limited to.
+    #[must_use]
+    pub const fn kind(&self) -> Option<Kind> {
+        self.kind
+    }
+
+    /// What it says of names.
+    #[must_use]
+    pub fn events(&self) -> Events<'_> {
+        let events = &self.text[self.start..];
+        match events.strip_suffix('*') {
+            None => Events::Named(events),
+            Some("") => Events::All,
+            Some(beginning) => Events::Under(beginning),
+        }
+    }
+
+    /// Whether it wants the event `event_type` of an entity of `kind`; `is_own` says that the node made it of itself.
+    #[must_use]
+    pub fn admits(&self, kind: Kind, event_type: &str, is_own: bool) -> bool {
+        self.kind.is_none_or(|wanted| wanted == kind)
+            && match self.events() {
+                Events::All => !is_own || self.kind.is_some(),
+                Events::Under(beginning) => event_type.starts_with(beginning),
+                Events::Named(name) => event_type == name,
+            }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Whether the node made `record` of itself, such as the news that a subscriber was disabled.
+#[must_use]
+pub fn is_own(record: &Record) -> bool {
+    record.source == OWN_SOURCE
+}
+
+/// The kind before the events, if there is one, and the events. No name has a colon before its first dot, so what ends with
+/// one there is a kind, or was meant to be.
+fn split(text: &str) -> (Option<&str>, &str) {
+    let own_colon = text.starts_with(CUSTOM).then_some(CUSTOM.len()).unwrap_or_default();
+    let word = text[own_colon..].find(['.', ':']).map_or(text.len(), |at| own_colon + at);
+    match text[word..].strip_prefix(':') {
+        Some(events) => (Some(&text[..word]), events),
+        None => (None, text),
+    }
+}
+
+/// Checks the part after the kind.
+fn check(events: &str) -> Result<(), &'static str> {
+    let before = events.strip_suffix('*').unwrap_or(events);
+    let is_glob = before.len() < events.len();
+    if events.is_empty() {
+        Err("the name of an event is missing")
+    } else if events.chars().any(char::is_control) {
+        Err("it holds a control character")
+    } else if before.contains('*') || is_glob && !before.is_empty() && !before.ends_with('.') {
+        Err("a * stands alone or for all that follows a dot")
+    } else {
+        Ok(())
+    }
+}

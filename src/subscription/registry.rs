@@ -1,0 +1,230 @@
+//! The subscriptions of a store: all of them in memory, each change on the disk before anybody sees it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use tokio::sync::watch;
+
+use super::{Id, Interest, Shared, Subscription};
+use crate::config::EncryptionKey;
+use crate::journal::{Definitions, Store, WriteError};
+
+/// The tree of subscriptions.
+const TREE: &str = "subscriptions";
+
+/// Why the subscriptions of a store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store cannot be read.
+    #[error("cannot read the subscriptions")]
+    Store(#[from] WriteError),
+    /// A later version wrote one.
+    #[error("subscription {id} has format {found}, which this version does not read; start the version that wrote it")]
+    Format {
+        /// Which subscription.
+        id: String,
+        /// Its format.
+        found: u8,
+    },
+    /// The bytes of one are none of ours.
+    #[error("subscription {id} cannot be read; restore the data folder from a backup")]
+    Corrupt {
+        /// Which subscription.
+        id: String,
+    },
+}
+
+/// Why a subscription was not made, changed or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// There is no room for another.
+    #[error("there are {0} subscriptions already; delivery.subscriptions_max allows no more")]
+    TooMany(usize),
+    /// There is more in it than is kept of one.
+    #[error(
+        "the subscription needs {found} bytes, and at most {max} are kept; shorten its expressions, headers or events"
+    )]
+    TooLarge {
+        /// What it needs.
+        found: usize,
+        /// What there is.
+        max: usize,
+    },
+    /// There is no such subscription.
+    #[error("there is no such subscription")]
+    NotFound,
+    /// It is not known whether it is on the disk.
+    #[error("it is not known whether the subscription was stored, look at it and try again")]
+    Unknown(#[source] WriteError),
+}
+
+/// A subscription, and what follows from it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The definition.
+    pub subscription: Shared,
+    /// What it is interested in.
+    pub interest: Arc<Interest>,
+}
+
+/// All subscriptions at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    by_id: BTreeMap<Id, Arc<Entry>>,
+}
+
+impl Known {
+    /// The subscription `id`.
+    #[must_use]
+    pub fn find(&self, id: Id) -> Option<&Arc<Entry>> {
+        self.by_id.get(&id)
+    }
+
+    /// All of them, the one made last first.
+    pub fn newest_first(&self) -> impl ExactSizeIterator<Item = &Arc<Entry>> {
+        self.by_id.values().rev()
+    }
+
+    /// All of them, by number.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Entry>> {
+        self.by_id.values()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Adds `subscription`, in place of the one of its number.
+    fn put(&mut self, subscription: Shared) {
+        let interest = Arc::new(Interest::of(&subscription));
+        self.by_id.insert(subscription.id, Arc::new(Entry { subscription, interest }));
+    }
+}
+
+impl FromIterator<Subscription> for Known {
+    fn from_iter<I: IntoIterator<Item = Subscription>>(subscriptions: I) -> Self {
+        let mut known = Self::default();
+        subscriptions.into_iter().for_each(|subscription| known.put(Arc::new(subscription)));
+        known
+    }
+}
+
+/// The subscriptions of one opening of the store.
+pub struct Subscriptions {
+    definitions: Definitions,
+    known: RwLock<Arc<Known>>,
+    /// The next number. Held while one is written: changes come one after another.
+    next: Mutex<Id>,
+    subscriptions_max: usize,
+    changes: watch::Sender<u64>,
+    failed: watch::Sender<Option<String>>,
+}
+
+impl std::fmt::Debug for Subscriptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Subscriptions({})", self.known().len())
+    }
+}
+
+impl Subscriptions {
+    /// The subscriptions in `store`, to which no more are added beyond `subscriptions_max`, sealed with `key` if there is one.
+    ///
+    /// # Errors
+    /// [`OpenError`] when one of them cannot be read.
+    pub fn open(store: Arc<Store>, subscriptions_max: usize, key: Option<&EncryptionKey>) -> Result<Self, OpenError> {
+        let _ = key;
+        let definitions = Definitions::open(store, TREE)?;
+        Ok(Self {
+            definitions,
+            known: RwLock::default(),
+            next: Mutex::new(1),
+            subscriptions_max,
+            changes: watch::Sender::new(0),
+            failed: watch::Sender::new(None),
+        })
+    }
+
+    /// All of them, as they are now.
+    #[must_use]
+    pub fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Counts the changes: each is to be seen in [`Subscriptions::known`] before it is counted here.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Says why the store has to be opened anew, once a write failed.
+    #[must_use]
+    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+        self.failed.subscribe()
+    }
+
+    /// Adds what `make` makes of the number that is its own, and returns when it is on the disk. Blocks.
+    ///
+    /// # Errors
+    /// [`Refused`]; only [`Refused::Unknown`] can have changed something.
+    pub fn create(&self, make: impl FnOnce(Id) -> Subscription) -> Result<Shared, Refused> {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known();
+        if known.len() >= self.subscriptions_max {
+            return Err(Refused::TooMany(known.len()));
+        }
+        let kept = self.keep(&known, Subscription { id: *next, ..make(*next) })?;
+        *next += 1;
+        Ok(kept)
+    }
+
+    /// Puts what `change` makes of the subscription `id` in its place, and returns when that is on the disk. Blocks.
+    ///
+    /// # Errors
+    /// As [`Subscriptions::create`].
+    pub fn change(&self, id: Id, change: impl FnOnce(&mut Subscription)) -> Result<Shared, Refused> {
+        let _writing = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known();
+        let mut subscription = Subscription::clone(&known.find(id).ok_or(Refused::NotFound)?.subscription);
+        change(&mut subscription);
+        self.keep(&known, Subscription { id, ..subscription })
+    }
+
+    /// Removes the subscription `id`, and returns when that is on the disk. Blocks.
+    ///
+    /// # Errors
+    /// As [`Subscriptions::create`].
+    pub fn remove(&self, id: Id) -> Result<(), Refused> {
+        let _writing = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = Known::clone(&self.known());
+        known.by_id.remove(&id).ok_or(Refused::NotFound)?;
+        self.definitions.remove(&id.to_string()).map_err(|error| self.fail(error))?;
+        self.publish(known);
+        Ok(())
+    }
+
+    fn keep(&self, known: &Known, subscription: Subscription) -> Result<Shared, Refused> {
+        let (mut known, subscription) = (known.clone(), Arc::new(subscription));
+        known.put(Arc::clone(&subscription));
+        self.publish(known);
+        Ok(subscription)
+    }
+
+    fn publish(&self, known: Known) {
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// What is on the disk is not known any more: only opening the store anew tells.
+    fn fail(&self, error: WriteError) -> Refused {
+        self.failed.send_replace(Some(format!("subscriptions cannot be written: {error}")));
+        Refused::Unknown(error)
+    }
+}

@@ -1,0 +1,70 @@
+//! Every event that can happen, so that a pattern that could never match is refused when it is given.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::pattern::{Events, OWN_KIND, Pattern};
+use crate::config::Sources;
+use crate::event::{Kind, catalogue};
+
+/// How much like a pattern a known one must be spelt to be suggested for it, from 0 to 1 (Jaro-Winkler).
+const ALIKE: f64 = 0.85;
+
+/// The events of the catalogue and the declared ones of the bus by name, and the configured sources, from which events of any
+/// name can come.
+#[derive(Clone, Debug)]
+pub struct Vocabulary {
+    /// Names, each with the kind of entity that has it.
+    names: BTreeMap<&'static str, Kind>,
+    /// What the names of a configured source's events begin with, and the kind of its entities.
+    sources: BTreeMap<String, Kind>,
+}
+
+impl Vocabulary {
+    /// What `sources` and the catalogue know.
+    #[must_use]
+    pub fn new(sources: &Sources) -> Self {
+        let own = Kind::custom(OWN_KIND).expect("a name that fits");
+        let built_in = catalogue::all().map(|entry| (entry.name, entry.kind.unwrap_or(own)));
+        let declared = sources.crm.events.iter().map(|declared| (declared.name.as_str(), declared.kind));
+        let configured = sources.custom.iter().map(|custom| (format!("{}.", custom.name), custom.kind));
+        Self { names: declared.chain(built_in).collect(), sources: configured.collect() }
+    }
+
+    /// Whether anything that can happen matches `pattern`.
+    pub(super) fn knows(&self, pattern: &Pattern) -> bool {
+        let is_of = |kind: Kind| pattern.kind().is_none_or(|wanted| wanted == kind);
+        let mut names = self.names.iter().filter(|(_, kind)| is_of(**kind)).map(|(name, _)| *name);
+        let mut sources = self.sources.iter().filter(|(_, kind)| is_of(**kind)).map(|(source, _)| source.as_str());
+        match pattern.events() {
+            Events::All => names.next().is_some() || sources.next().is_some(),
+            Events::Under(beginning) => {
+                names.any(|name| name.starts_with(beginning)) || sources.any(|source| beginning.starts_with(source))
+            }
+            Events::Named(name) => {
+                names.any(|known| known == name)
+                    || sources.any(|source| name.len() > source.len() && name.starts_with(source))
+            }
+        }
+    }
+
+    /// The known pattern that is spelt most like `text`, if one is spelt much like it.
+    pub(super) fn nearest(&self, text: &str) -> Option<String> {
+        let known = self.patterns();
+        let likeness = |known: &String| strsim::jaro_winkler(known, text);
+        let nearest = known.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+        (likeness(&nearest) >= ALIKE).then_some(nearest)
+    }
+
+    /// The patterns that people write: each name, also with its kind, what names begin with, and whole kinds.
+    fn patterns(&self) -> BTreeSet<String> {
+        let mut patterns = BTreeSet::new();
+        for (name, kind) in &self.names {
+            let word = name.split('.').next().unwrap_or(name);
+            patterns.extend([(*name).to_owned(), format!("{kind}:{name}"), format!("{word}.*"), format!("{kind}:*")]);
+        }
+        for (source, kind) in &self.sources {
+            patterns.extend([format!("{source}*"), format!("{kind}:*")]);
+        }
+        patterns
+    }
+}
