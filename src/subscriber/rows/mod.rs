@@ -1,0 +1,246 @@
+//! What the subscribers keep in the store: their own records, which no rebuild ever touches.
+//!
+//! | tag | key after the tag | value after the format byte |
+//! |---|---|---|
+//! | 1 | – | the dispatcher's cursor: position u64 |
+//! | 2 | subscriber | where it is: 0 live, or 1 and the position u64 from which it reads for itself |
+//! | 3 | subscriber, lane | a stopped lane |
+//! | 4 | subscriber, … | a dead letter |
+//! | 5 | … | a job |
+//! | 6 | subscriber | what is counted of it |
+//!
+//! Every key ends with the number u16 of a part, and every value begins with a byte of flags (1 = last part): no value of a
+//! tree may be large, and a dead letter may be. Integers are big-endian. A text is written with 0 as `0, 255` and ended by
+//! `0, 1`, so that no key is the beginning of another's.
+
+use std::sync::Arc;
+
+use super::SubscriberId;
+use crate::journal::{Store, VALUE_MAX_BYTES, WriteError};
+
+/// The tree of all these rows.
+const TREE: &str = "deliveries";
+
+/// The flag of a value's last part.
+const LAST: u8 = 1;
+const HEADER_BYTES: usize = 1;
+const PART_BYTES: usize = 2;
+
+/// What a row is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Tag {
+    /// The dispatcher's cursor.
+    Dispatcher = 1,
+    /// Where a subscriber is.
+    Place = 2,
+    /// A stopped lane.
+    Lane = 3,
+    /// A dead letter.
+    DeadLetter = 4,
+    /// A job.
+    Job = 5,
+    /// What is counted of a subscriber.
+    Counters = 6,
+}
+
+/// The key of a row, without the number of a part. Keys sort as their bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Vec<u8>);
+
+impl Key {
+    /// The beginning of all keys of `tag`.
+    #[must_use]
+    pub fn of(tag: Tag) -> Self {
+        Self(vec![tag as u8])
+    }
+
+    /// The beginning of all keys of `tag` that are about `subscriber`.
+    #[must_use]
+    pub fn about(tag: Tag, subscriber: &SubscriberId) -> Self {
+        Self::of(tag).text(&subscriber.to_string())
+    }
+
+    /// This, then a text.
+    #[must_use]
+    pub fn text(mut self, text: &str) -> Self {
+        for byte in text.bytes() {
+            self.0.push(byte);
+            if byte == 0 {
+                self.0.push(255);
+            }
+        }
+        self.0.extend_from_slice(&[0, 1]);
+        self
+    }
+
+    /// This, then a number.
+    #[must_use]
+    pub fn number(mut self, number: u64) -> Self {
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    /// Its bytes, from the tag on.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn tag(&self) -> u8 {
+        self.0.first().copied().unwrap_or_default()
+    }
+
+    fn part(&self, part: u16) -> Vec<u8> {
+        [self.0.as_slice(), &part.to_be_bytes()].concat()
+    }
+}
+
+/// Takes texts and numbers off a key again, or fields off a value.
+#[derive(Clone, Copy, Debug)]
+pub struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    /// What is to be taken apart.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The next byte.
+    pub fn byte(&mut self) -> Option<u8> {
+        let (byte, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*byte)
+    }
+
+    /// The next number.
+    pub fn number(&mut self) -> Option<u64> {
+        let (number, rest) = self.0.split_first_chunk::<8>()?;
+        self.0 = rest;
+        Some(u64::from_be_bytes(*number))
+    }
+
+    /// The next text, as [`Key::text`] writes it.
+    pub fn text(&mut self) -> Option<String> {
+        let mut bytes = Vec::new();
+        loop {
+            match (self.byte()?, bytes.len()) {
+                (0, _) => match self.byte()? {
+                    255 => bytes.push(0),
+                    1 => return String::from_utf8(bytes).ok(),
+                    _ => return None,
+                },
+                (byte, _) => bytes.push(byte),
+            }
+        }
+    }
+
+    /// All that is left.
+    #[must_use]
+    pub const fn all(self) -> &'a [u8] {
+        self.0
+    }
+}
+
+/// The rows of one opening of the store. Cheap to clone. Everything here blocks.
+#[derive(Clone)]
+pub struct Rows {
+    tree: sled::Tree,
+    store: Arc<Store>,
+}
+
+impl Rows {
+    /// The rows in `store`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn open(store: Arc<Store>) -> Result<Self, WriteError> {
+        Ok(Self { tree: store.tree(TREE)?, store })
+    }
+
+    /// The value under `key`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn read(&self, key: &Key) -> Result<Option<Vec<u8>>, WriteError> {
+        let rows = self.scan(key, None, 1)?;
+        Ok(rows.into_iter().find(|(found, _)| found == key).map(|(_, value)| value))
+    }
+
+    /// The first `limit` rows whose keys begin with `prefix` and come after `after`, in the order of their keys.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn scan(&self, prefix: &Key, after: Option<&Key>, limit: usize) -> Result<Vec<(Key, Vec<u8>)>, WriteError> {
+        let from = match after {
+            Some(key) => key.part(u16::MAX),
+            None => prefix.0.clone(),
+        };
+        let mut whole: Vec<(Key, Vec<u8>)> = Vec::new();
+        let mut begun: Option<(Key, Vec<u8>)> = None;
+        for row in self.tree.range(from..) {
+            let (key, value) = row?;
+            if whole.len() == limit || !key.starts_with(&prefix.0) {
+                break;
+            }
+            let (key, part) = split(&key)?;
+            let (flags, bytes) = value.split_first().ok_or_else(malformed)?;
+            if part == 0 {
+                begun = Some((key.clone(), Vec::new()));
+            }
+            // Parts behind the last one are what a longer value left.
+            let Some((_, value)) = begun.as_mut().filter(|(begun, _)| *begun == key) else { continue };
+            value.extend_from_slice(bytes);
+            if flags & LAST != 0 {
+                whole.extend(begun.take());
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Puts `value` under `key`, in place of what was there. Nothing is synced.
+    pub(super) fn put(&self, key: &Key, value: &[u8]) -> Result<(), WriteError> {
+        let parts = value.chunks(VALUE_MAX_BYTES - HEADER_BYTES);
+        // What is empty has a part too.
+        let mut parts = parts.chain(value.is_empty().then_some(&[][..])).zip(0_u16..).peekable();
+        let mut next = 0;
+        while let Some((part, number)) = parts.next() {
+            let flags = if parts.peek().is_none() { LAST } else { 0 };
+            self.tree.insert(key.part(number), [&[flags], part].concat())?;
+            next = number + 1;
+        }
+        self.remove_parts(key, next)
+    }
+
+    /// Removes what is under `key`. Nothing is synced.
+    pub(super) fn remove(&self, key: &Key) -> Result<(), WriteError> {
+        self.remove_parts(key, 0)
+    }
+
+    /// Removes everything that begins with `prefix`. Nothing is synced.
+    pub(super) fn remove_all(&self, prefix: &Key) -> Result<(), WriteError> {
+        self.tree.scan_prefix(&prefix.0).keys().try_for_each(|key| self.tree.remove(key?).map(drop))
+    }
+
+    /// Returns when all that was put and removed is on the disk.
+    pub(super) fn sync(&self) -> Result<(), WriteError> {
+        self.store.sync()
+    }
+
+    fn remove_parts(&self, key: &Key, from: u16) -> Result<(), WriteError> {
+        let rows = self.tree.range(key.part(from)..=key.part(u16::MAX));
+        rows.keys().try_for_each(|key| self.tree.remove(key?).map(drop))
+    }
+}
+
+fn split(bytes: &[u8]) -> Result<(Key, u16), WriteError> {
+    let (key, part) = bytes.split_last_chunk::<PART_BYTES>().ok_or_else(malformed)?;
+    Ok((Key(key.to_vec()), u16::from_be_bytes(*part)))
+}
+
+/// A row that none of ours can be.
+#[must_use]
+pub fn malformed() -> WriteError {
+    WriteError::ReportableBug("a row of a subscriber is malformed".into())
+}
