@@ -1,7 +1,7 @@
 //! The ledger: gathers what actors and jobs want to be kept, and writes it in rounds, so that no delivery waits for the disk.
 //!
 //! ```text
-//! round   puts of dead letters ── lanes, jobs ── sync ── places ── dispatcher's cursor ── removals ── sync
+//! round   dead letters ── lanes, jobs ── sync ── places ── dispatcher's cursor ── removals ── sync
 //! ```
 //!
 //! In this order a crash anywhere repeats at most what came after the last round, and loses nothing: no cursor passes a record
@@ -13,31 +13,33 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::SubscriberId;
-use super::rows::{Key, Tag};
+use super::rows::{self, Key, Place, Rows, Tag};
 use crate::event::Position;
+use crate::journal::WriteError;
 
 /// The ledger is closed: its store failed, or the node is stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("deliveries cannot be noted, the store is being closed")]
 pub struct Closed;
 
-/// Where a subscriber is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// Its cursor is the dispatcher's.
-    Live,
-    /// It reads for itself, from here on.
-    Behind(Position),
-}
+/// In which order values are put: what says that a delivery is settled stands before what says that it is not owed any more.
+const ORDER: [Tag; 6] = [Tag::DeadLetter, Tag::Counters, Tag::Lane, Tag::Job, Tag::Place, Tag::Dispatcher];
 
 /// What is to be kept. Shared by all that keep something.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ledger {
     pending: Mutex<Pending>,
     /// The change up to which (inclusive) everything is to be written soon.
     asked: watch::Sender<u64>,
+    written: watch::Sender<Written>,
+}
+
+/// How far the ledger is written.
+#[derive(Clone, Copy, Debug, Default)]
+struct Written {
     /// The change up to which (inclusive) everything is on the disk.
-    written: watch::Sender<u64>,
+    through: u64,
+    is_closed: bool,
 }
 
 /// What is not written yet.
@@ -47,12 +49,6 @@ struct Pending {
     forgotten: Vec<SubscriberId>,
     /// Changes that were made.
     changes: u64,
-}
-
-impl Default for Ledger {
-    fn default() -> Self {
-        Self { pending: Mutex::default(), asked: watch::Sender::new(0), written: watch::Sender::new(0) }
-    }
 }
 
 impl Ledger {
@@ -66,15 +62,22 @@ impl Ledger {
         self.change(key, None);
     }
 
+    /// Notes that everything before `cursor` is settled or has a row, for all who are live.
+    pub(super) fn set_cursor(&self, cursor: Position) {
+        self.put(Key::of(Tag::Dispatcher), rows::places::encode_cursor(cursor));
+    }
+
     /// Notes where a subscriber is.
-    pub fn set_place(&self, subscriber: &SubscriberId, place: Place) {
-        let _ = place;
-        self.put(Key::about(Tag::Place, subscriber), Vec::new());
+    pub(super) fn set_place(&self, subscriber: &SubscriberId, place: Place) {
+        self.put(Key::about(Tag::Place, subscriber), place.encode());
     }
 
     /// Removes all rows about a subscriber.
     pub fn forget(&self, subscriber: &SubscriberId) {
         let mut pending = self.lock();
+        for prefix in Tag::ABOUT_SUBSCRIBERS.map(|tag| Key::about(tag, subscriber)) {
+            pending.rows.retain(|key, _| !key.begins_with(&prefix));
+        }
         pending.forgotten.push(subscriber.clone());
         pending.changes += 1;
     }
@@ -85,9 +88,36 @@ impl Ledger {
     /// [`Closed`] when the store fails or the node stops first.
     pub async fn settled(&self) -> Result<(), Closed> {
         let changes = self.lock().changes;
-        self.asked.send_if_modified(|asked| std::mem::replace(asked, changes.max(*asked)) < changes);
         let mut written = self.written.subscribe();
-        written.wait_for(|written| *written >= changes).await.map(drop).map_err(|_| Closed)
+        self.asked.send_if_modified(|asked| std::mem::replace(asked, changes.max(*asked)) < changes);
+        let is_over = |written: &Written| written.through >= changes || written.is_closed;
+        let written = written.wait_for(is_over).await.map_err(|_| Closed)?;
+        if written.through >= changes { Ok(()) } else { Err(Closed) }
+    }
+
+    /// Changes whenever somebody waits for a round.
+    pub(super) fn asked(&self) -> watch::Receiver<u64> {
+        self.asked.subscribe()
+    }
+
+    /// What the next round is to write; `None` if there is nothing.
+    pub(super) fn take(&self) -> Option<Round> {
+        let mut pending = self.lock();
+        if pending.rows.is_empty() && pending.forgotten.is_empty() {
+            return None;
+        }
+        let (rows, forgotten) = (std::mem::take(&mut pending.rows), std::mem::take(&mut pending.forgotten));
+        Some(Round { rows, forgotten, through: pending.changes })
+    }
+
+    /// Tells those who wait that `round` is on the disk.
+    pub(super) fn wrote(&self, round: &Round) {
+        self.written.send_modify(|written| written.through = round.through);
+    }
+
+    /// Tells those who wait that nothing more is written.
+    pub(super) fn close(&self) {
+        self.written.send_modify(|written| written.is_closed = true);
     }
 
     fn change(&self, key: Key, value: Option<Vec<u8>>) {
@@ -98,5 +128,45 @@ impl Ledger {
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one round writes.
+#[derive(Debug)]
+pub(super) struct Round {
+    rows: BTreeMap<Key, Option<Vec<u8>>>,
+    forgotten: Vec<SubscriberId>,
+    through: u64,
+}
+
+impl Round {
+    /// Writes it, in the order that this module's picture shows, and returns when it is on the disk. Blocks.
+    ///
+    /// # Errors
+    /// Those of the store, which must be opened anew then.
+    pub(super) fn write(&self, rows: &Rows) -> Result<(), WriteError> {
+        for subscriber in &self.forgotten {
+            Tag::ABOUT_SUBSCRIBERS.iter().try_for_each(|tag| rows.remove_all(&Key::about(*tag, subscriber)))?;
+        }
+        let mut is_synced = true;
+        for tag in ORDER {
+            let is_cursor = matches!(tag, Tag::Place | Tag::Dispatcher);
+            if is_cursor && !is_synced {
+                rows.sync()?;
+                is_synced = true;
+            }
+            for (key, value) in self.tagged(tag) {
+                rows.put(key, value)?;
+                is_synced &= is_cursor;
+            }
+        }
+        let removed = self.rows.iter().filter(|(_, value)| value.is_none());
+        removed.map(|(key, _)| key).try_for_each(|key| rows.remove(key))?;
+        rows.sync()
+    }
+
+    fn tagged(&self, tag: Tag) -> impl Iterator<Item = (&Key, &Vec<u8>)> {
+        let rows = self.rows.range(Key::of(tag)..).take_while(move |(key, _)| key.begins_with(&Key::of(tag)));
+        rows.filter_map(|(key, value)| Some((key, value.as_ref()?)))
     }
 }

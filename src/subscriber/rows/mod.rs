@@ -13,7 +13,11 @@
 //! tree may be large, and a dead letter may be. Integers are big-endian. A text is written with 0 as `0, 255` and ended by
 //! `0, 1`, so that no key is the beginning of another's.
 
+pub(super) mod places;
+
 use std::sync::Arc;
+
+pub(super) use places::Place;
 
 use super::SubscriberId;
 use crate::journal::{Store, VALUE_MAX_BYTES, WriteError};
@@ -42,6 +46,11 @@ pub enum Tag {
     Job = 5,
     /// What is counted of a subscriber.
     Counters = 6,
+}
+
+impl Tag {
+    /// Those whose keys begin with a subscriber.
+    pub(super) const ABOUT_SUBSCRIBERS: [Self; 4] = [Self::Place, Self::Lane, Self::DeadLetter, Self::Counters];
 }
 
 /// The key of a row, without the number of a part. Keys sort as their bytes.
@@ -87,8 +96,10 @@ impl Key {
         &self.0
     }
 
-    fn tag(&self) -> u8 {
-        self.0.first().copied().unwrap_or_default()
+    /// Whether it is `prefix` and more, or `prefix` itself.
+    #[must_use]
+    pub fn begins_with(&self, prefix: &Self) -> bool {
+        self.0.starts_with(&prefix.0)
     }
 
     fn part(&self, part: u16) -> Vec<u8> {
