@@ -55,6 +55,12 @@ pub enum Error {
     /// The accounts in the store cannot be read.
     #[error("cannot use the accounts of the store")]
     Accounts(#[from] account::OpenError),
+    /// The subscriptions in the store cannot be read.
+    #[error("cannot use the subscriptions of the store")]
+    Subscriptions(#[from] crate::subscription::OpenError),
+    /// Nothing can be delivered.
+    #[error("cannot deliver events")]
+    Subscribers(#[from] crate::subscriber::Failed),
     /// Events cannot be enriched.
     #[error("cannot enrich events")]
     Enrichment(#[from] crate::enrichment::Failed),

@@ -21,6 +21,8 @@ use crate::journal::{self, Journal, Log, Store};
 use crate::panics;
 use crate::projection::{self, Projection};
 use crate::router::{self, Router, Windows};
+use crate::subscriber::{self, Subscribers};
+use crate::subscription::Subscriptions;
 
 /// Places in the journal's queue besides one for each permit: fences of entities that are started anew.
 const FENCES: usize = 1024;
@@ -51,7 +53,7 @@ impl Opening {
     pub(super) async fn open(parts: &Parts) -> Result<Self, Error> {
         let for_thread = parts.clone();
         let opened = spawn_blocking(move || open_store(&for_thread)).await.map_err(|_| Error::Panicked)?;
-        let (store, log, projection, accounts, exchange) = opened?;
+        let Opened { store, log, projection, accounts, subscriptions, exchange } = opened?;
         let Parts { config, seams } = parts;
         let surroundings = Arc::new(Surroundings {
             journal: Arc::clone(&log) as Arc<dyn Journal>,
@@ -71,8 +73,32 @@ impl Opening {
             },
         );
         let (router, reads) = (Arc::new(router), projection.reads());
-        let core = Arc::new(Core { router, reads, accounts, exchange: Arc::clone(&exchange) });
-        let mut opening = Self { core, log, projection, exchange, enrichment: None, store: Arc::downgrade(&store) };
+        let rests_on = subscriber::Parts {
+            config: Arc::clone(config),
+            router: Arc::clone(&router),
+            reads: reads.clone(),
+            journal: Arc::clone(&log) as Arc<dyn Journal>,
+            exchange: Arc::clone(&exchange),
+            subscriptions: Arc::clone(&subscriptions),
+            accounts: Arc::clone(&accounts),
+            store: Arc::clone(&store),
+            clock: Arc::clone(&seams.clock),
+        };
+        let subscribers = match Subscribers::start(rests_on).await {
+            Ok(subscribers) => Arc::new(subscribers),
+            Err(failed) => {
+                let released = Arc::downgrade(&store);
+                drop((reads, accounts, subscriptions, store));
+                let end = move || end_stages(&router, &log, &projection, &exchange);
+                // What it fails with was lost with what keeps the subscribers from being started.
+                let _ = spawn_blocking(end).await;
+                until(|| released.strong_count() == 0).await;
+                return Err(failed.into());
+            }
+        };
+        let core = Core { router, reads, accounts, subscriptions, subscribers, exchange: Arc::clone(&exchange) };
+        let (core, enrichment) = (Arc::new(core), None);
+        let mut opening = Self { core, log, projection, exchange, enrichment, store: Arc::downgrade(&store) };
         match opening.enrich(parts, store).await {
             Ok(enrichment) => opening.enrichment = enrichment,
             Err(failed) => {
@@ -111,11 +137,13 @@ impl Opening {
         Arc::clone(&self.core)
     }
 
-    /// Returns with the reason when the journal, the projection, the accounts or the exchange log has failed.
+    /// Returns with the reason when anything that rests on the store has failed.
     pub(super) async fn failed(&self) -> String {
         let (mut log, mut projection) = (self.log.failed(), self.projection.failed());
         let mut exchange = self.exchange.failed();
         let mut accounts = self.core.accounts.failed();
+        let mut subscriptions = self.core.subscriptions.failed();
+        let mut subscribers = self.core.subscribers.failed();
         let ended = |failed: Result<tokio::sync::watch::Ref<'_, Option<String>>, _>, what: &str| {
             failed.ok().and_then(|reason| reason.clone()).unwrap_or_else(|| format!("the {what}'s thread ended"))
         };
@@ -130,6 +158,8 @@ impl Opening {
             failed = projection.wait_for(Option::is_some) => ended(failed, "projection"),
             failed = exchange.wait_for(Option::is_some) => ended(failed, "exchange log"),
             failed = accounts.wait_for(Option::is_some) => ended(failed, "accounts"),
+            failed = subscriptions.wait_for(Option::is_some) => ended(failed, "subscriptions"),
+            failed = subscribers.wait_for(Option::is_some) => ended(failed, "subscribers"),
             reason = enrichment => reason,
         }
     }
@@ -146,10 +176,8 @@ impl Opening {
             if let Some(enrichment) = enrichment {
                 enrichment.stop(patience);
             }
-            core.router.stop();
-            log.close();
-            projection.close();
-            exchange.close();
+            core.subscribers.stop(patience);
+            end_stages(&core.router, &log, &projection, &exchange);
             (core, log, projection, exchange)
         };
         let held = spawn_blocking(end).await.map_err(|_| Error::Panicked)?;
@@ -190,12 +218,30 @@ async fn until(free: impl Fn() -> bool) {
     let _ = tokio::time::timeout(RELEASE_MAX, wait).await;
 }
 
-type Opened = (Arc<Store>, Arc<Log>, Arc<Projection>, Accounts, Arc<Exchange>);
+/// Ends the stages between the edge and the store, each when what it was given is done.
+fn end_stages(router: &Router, log: &Log, projection: &Projection, exchange: &Exchange) {
+    router.stop();
+    log.close();
+    projection.close();
+    exchange.close();
+}
+
+/// What rests on the store alone.
+struct Opened {
+    store: Arc<Store>,
+    log: Arc<Log>,
+    projection: Arc<Projection>,
+    accounts: Arc<Accounts>,
+    subscriptions: Arc<Subscriptions>,
+    exchange: Arc<Exchange>,
+}
 
 fn open_store(parts: &Parts) -> Result<Opened, Error> {
     let Parts { config, seams } = parts;
     let store = Store::open(&config.store.path, config.store.cache_bytes, Arc::clone(&seams.faults))?;
     let accounts = Accounts::open(Arc::clone(&store), config.sources.instagram.accounts_max)?;
+    let (subscriptions_max, key) = (config.delivery.subscriptions_max, config.store.encryption_key.as_ref());
+    let subscriptions = Subscriptions::open(Arc::clone(&store), subscriptions_max, key)?;
     let exchange = open_exchange(&store, exchange_bounds(config))?;
     // What runs already has to end, or it would keep the store from being opened again.
     let log = Log::open(Arc::clone(&store), journal_limits(config), Arc::clone(&seams.clock));
@@ -211,7 +257,8 @@ fn open_store(parts: &Parts) -> Result<Opened, Error> {
         exchange.close();
         log.close();
     })?;
-    Ok((store, log, projection, accounts, exchange))
+    let (accounts, subscriptions) = (Arc::new(accounts), Arc::new(subscriptions));
+    Ok(Opened { store, log, projection, accounts, subscriptions, exchange })
 }
 
 /// Opens the call log, which is begun anew when it is damaged: it is a record for people, and no reason not to serve events.

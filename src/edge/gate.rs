@@ -7,6 +7,8 @@ use crate::account::Accounts;
 use crate::exchange::Exchange;
 use crate::projection::Reads;
 use crate::router::Router;
+use crate::subscriber::Subscribers;
+use crate::subscription::Subscriptions;
 
 /// What one opening of the store offers to the edge.
 pub struct Core {
@@ -17,7 +19,11 @@ pub struct Core {
     /// The log of calls and deliveries.
     pub exchange: Arc<Exchange>,
     /// Knows who has which business account.
-    pub accounts: Accounts,
+    pub accounts: Arc<Accounts>,
+    /// Knows who wants which events.
+    pub subscriptions: Arc<Subscriptions>,
+    /// Brings them there.
+    pub subscribers: Arc<Subscribers>,
 }
 
 impl fmt::Debug for Core {

@@ -30,7 +30,7 @@ use crate::exchange::Exchange;
 use crate::journal::{Journal, Store, WriteError};
 use crate::projection::{Reads, Unavailable};
 use crate::router::Router;
-use crate::subscription;
+use crate::subscription::{self, Subscriptions};
 use ledger::Ledger;
 use rows::Rows;
 
@@ -70,6 +70,8 @@ pub struct Parts {
     pub journal: Arc<dyn Journal>,
     /// Where every attempt is logged.
     pub exchange: Arc<Exchange>,
+    /// Who gets what.
+    pub subscriptions: Arc<Subscriptions>,
     /// Whose messages go where.
     pub accounts: Arc<Accounts>,
     /// Where is noted what is delivered.
