@@ -8,6 +8,7 @@
 //! | `/webhooks/instagram` | GET, POST | Instagram, with the verify token or a signature |
 //! | `/api/v1/accounts` | GET, POST | the admin |
 //! | `/api/v1/accounts/{account_id}` | GET, PUT, DELETE | the admin |
+//! | `/api/v1/accounts/{account_id}/messages` | POST | publishers of the CRM's event bus, the admin |
 //! | `/api/v1/webhooks/c2s` | POST | senders with a token |
 //! | `/api/v1/entities/{kind}`, `…/{id}`, `…/{id}/timeline` | GET | the admin |
 //! | `/api/v1/events` | POST | publishers of the CRM's event bus, the admin |
@@ -51,6 +52,7 @@ pub mod limiter;
 mod query;
 pub mod raw;
 mod reads;
+mod repeat;
 mod routes;
 pub mod signature;
 pub mod support;

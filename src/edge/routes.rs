@@ -45,6 +45,8 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
             ];
             let path = format!("/api/v1/accounts/{{account_id}}{end}");
             several(service, admin::SOURCE, &path, "GET, HEAD, PUT, DELETE", one);
+            let replies = format!("/api/v1/accounts/{{account_id}}/messages{end}");
+            take(service, &instagram::SOURCE, &replies, instagram::reply);
         }
     }
     if config.sources.c2s.enabled {

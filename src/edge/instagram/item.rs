@@ -10,7 +10,7 @@ use crate::event::{Timestamp, check_id, members};
 use crate::provider::parse_moment;
 
 /// The longest id of a participant, so that two of them fit into the id of a conversation.
-const PARTICIPANT_MAX_BYTES: usize = 100;
+pub(super) const PARTICIPANT_MAX_BYTES: usize = 100;
 /// The most attachments of one message that a state keeps, and the longest of their addresses.
 const ATTACHMENTS_MAX: usize = 20;
 const URL_MAX_BYTES: usize = 4_096;

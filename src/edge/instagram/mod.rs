@@ -1,4 +1,4 @@
-//! Instagram's messages: `GET /webhooks/instagram`, the handshake, and `POST`, up to 1,000 updates a call.
+//! Instagram's messages: `GET /webhooks/instagram`, the handshake, and `POST`, up to 1,000 updates a call; and the replies to them.
 //!
 //! ```text
 //! size ─> signature ─> JSON ─> each update stored, or known already ─> 200
@@ -20,18 +20,18 @@ use super::signature::Verifier;
 use super::{Core, Edge, answer, body, intake};
 use crate::config;
 use crate::entity::{Outcome, Rejection};
-use crate::event::{EventId, Name};
+use crate::event::EventId;
 use crate::router::Refusal;
 
 mod decode;
 mod item;
+mod reply;
 pub mod signature;
 pub(super) mod spec;
 
+pub use crate::entity::conversation::SOURCE;
 pub use decode::decode;
-
-/// The source's name, in records and logs.
-pub const SOURCE: Name = Name::from_static("instagram");
+pub use reply::reply;
 
 const SIGNATURE: &str = "x-hub-signature-256";
 

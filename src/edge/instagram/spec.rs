@@ -13,7 +13,19 @@ is not so: Instagram sends it again then. What is not understood is kept as `mes
 const HEADERS: &[(&str, &str)] =
     &[("X-Event-Id", "The event's id, of a single update."), ("X-Entity-Sequence", "Its number in its conversation.")];
 
-/// The two endpoints of the contract.
+const ABOUT_REPLIES: &str = "\
+From a publisher (with a token of `[sources.crm]`) or the admin. The answer comes once the message is on the disk; it is sent in \
+the order of its conversation, and again while Instagram cannot be reached. `delivery_id` is the id of its event, \
+`message.reply`. Instagram takes replies for 24 hours after somebody wrote.\n\n\
+With an `Idempotency-Key` a request can be repeated safely for 24 hours: it is answered as the first one was.";
+
+const REPLY_HEADERS: &[(&str, &str)] = &[
+    ("X-Event-Id", "The event's id, which is that of the delivery."),
+    ("X-Entity-Sequence", "Its number in its conversation."),
+    ("Idempotent-Replay", "`true` where the request had come before."),
+];
+
+/// The endpoints of the contract.
 pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
     let data = |entry: &catalogue::Entry| serde_json::from_str::<Value>(entry.data).unwrap_or_default();
     let endpoint = Endpoint::post("Instagram", "/webhooks/instagram", "Take in updates of conversations")
@@ -41,5 +53,25 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
         .answers_text(200, "The challenge.", "1158201444")
         .refuses(403, "forbidden", "hub.mode, hub.verify_token or hub.challenge is missing or not valid")
         .limits_failures();
-    vec![handshake, endpoint]
+    vec![handshake, endpoint, reply()]
+}
+
+fn reply() -> Endpoint {
+    let accepted = json!({
+        "status": "accepted", "delivery_id": "evt_3f9a2c41_1042", "conversation_id": "conv_1234567890_0987654321",
+        "sequence": 3,
+    });
+    Endpoint::post("Instagram", "/api/v1/accounts/{account_id}/messages", "Send a message to somebody")
+        .about(ABOUT_REPLIES)
+        .access(Access::Publisher)
+        .part("account_id", "The account that it is sent for.", "acc_xyz789")
+        .header("Idempotency-Key", "The sender's own name for the message.", "order-1042-shipped")
+        .takes("message", json!({"recipient_id": "1234567890", "text": "It ships today."}))
+        .requires(&["recipient_id", "text"])
+        .answers_with(202, "The message is stored, and sent when it is its turn.", accepted, REPLY_HEADERS)
+        .refuses_bodies()
+        .refuses_field("text", "text must not be empty")
+        .refuses(404, "not_found", "there is no such account")
+        .refuses(409, "idempotency_key_reused", "the idempotency key was used before with another path or body")
+        .refuses_when_busy()
 }

@@ -11,27 +11,24 @@
 //! A repeated `Idempotency-Key` is answered as the first request was, without asking the entity again.
 
 use std::net::IpAddr;
-use std::str;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::HeaderValue;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, dev};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 
 use super::call::Call;
 use super::error::Error;
-use super::fields::Faults;
 use super::limit::Quota;
 use super::limiter::Limiter;
 use super::signature::Verifier;
-use super::{Core, Edge, address, answer, body, intake};
+use super::{Core, Edge, address, answer, body, intake, repeat};
 use crate::config;
 use crate::entity::{Command, OnRefusal};
-use crate::event::{EntityKey, ID_MAX_BYTES, Kind, Name, Position, check_id};
+use crate::event::{EntityKey, Kind, Name, Position};
 use crate::router::Refusal;
 
 mod catalogue;
@@ -50,9 +47,6 @@ pub(super) use spec::endpoints;
 pub const SOURCE: Name = Name::from_static("leads");
 
 const SIGNATURE: &str = "x-webhook-signature";
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// Says that an answer is that of an earlier request.
-const REPLAY: HeaderName = HeaderName::from_static("idempotent-replay");
 
 /// Random bytes in the code of a customer that is given none: no two of a billion meet by chance.
 const CODE_BYTES: usize = 8;
@@ -116,7 +110,7 @@ async fn answer(
     }
     body::check_is_json(headers)?;
     let id = event.map_or(Ok(None), |event| id_in_path(request, event))?;
-    let idempotency_key = idempotency_key(headers)?;
+    let idempotency_key = repeat::key(headers)?;
     let decoded = decode(&body, Given { event, id, new_code })?;
     let core = edge.core()?;
     let entity = find(&core, &decoded).await?;
@@ -124,7 +118,7 @@ async fn answer(
     let command = Command {
         at: decoded.at,
         idempotency_key,
-        request: Some(fingerprint(request, body.body())),
+        request: Some(repeat::fingerprint(request, body.body())),
         may_create: matches!(decoded.target, Target::New(_)),
         refusal: OnRefusal::Answer,
         code: decoded.code,
@@ -141,24 +135,6 @@ fn id_in_path(request: &HttpRequest, event: &Event) -> Result<Option<u64>, Error
     let is_number = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
     let number = is_number.then(|| id.parse().ok()).flatten();
     number.map(Some).ok_or_else(|| decode::no_such(kind))
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Error> {
-    let Some(given) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let key = str::from_utf8(given.as_bytes()).ok().filter(|key| check_id(key).is_ok());
-    let mut faults = Faults::default();
-    if key.is_none() {
-        let problem = format!("must have 1 to {ID_MAX_BYTES} bytes of UTF-8 and no control characters");
-        faults.add("Idempotency-Key", problem);
-    }
-    faults.finish(key.map(str::to_owned))
-}
-
-/// What a request with the same idempotency key must have in common: the path, in either of its spellings, and the body.
-fn fingerprint(request: &HttpRequest, body: &Bytes) -> [u8; 32] {
-    let path = request.path().trim_end_matches('/');
-    // No path has a zero byte in it.
-    Sha256::new().chain_update(path).chain_update([0]).chain_update(body).finalize().into()
 }
 
 /// The entity that `decoded` is for.
@@ -199,13 +175,10 @@ async fn replay(
     request: Option<[u8; 32]>,
     message: &'static str,
 ) -> Result<HttpResponse, Error> {
-    let first = core.reads.record(position).await?.ok_or(Error::Unavailable)?.record;
-    if first.request != request {
-        return Err(Error::KeyReused);
-    }
+    let first = repeat::first(core, position, request).await?;
     let mut response = success(message, &first.answer)?;
     intake::write_event(&mut response, intake::event_id(core, position), first.sequence);
-    answer::write(response.headers_mut(), REPLAY, "true");
+    repeat::mark(&mut response);
     Ok(response)
 }
 

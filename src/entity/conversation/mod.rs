@@ -6,12 +6,11 @@ mod change;
 mod decide;
 #[cfg(test)]
 mod properties;
+mod reply;
 mod state;
 
 pub use action::{Action, Attachment, Automatic, Between, Emotion, MessageType, Update};
 pub use change::{Change, summary};
 pub use decide::decide;
+pub use reply::{REPLY, Reply, SOURCE};
 pub use state::State;
-
-/// The event that a message to the counterpart was asked for.
-pub const REPLY: &str = "message.reply";

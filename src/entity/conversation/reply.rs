@@ -1,0 +1,47 @@
+//! A message to the counterpart that was asked for here, as its record holds it and as its command asks for it.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::action::{Action, Automatic, Between, Update};
+use crate::entity::{self, Command};
+use crate::event::{InvalidId, Name, Shape};
+
+/// The name of Instagram's source, in records and logs.
+pub const SOURCE: Name = Name::from_static("instagram");
+
+/// The event that a message to the counterpart was asked for.
+pub const REPLY: &str = "message.reply";
+
+/// What the record of a reply says. Members that are added later need a default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The account that it is sent for.
+    pub account_id: String,
+    /// Whom it is sent to.
+    pub recipient_id: String,
+    /// What it says.
+    pub text: String,
+    /// Whether nobody asked for it.
+    pub is_automatic: bool,
+}
+
+impl Reply {
+    /// Reads the payload of a record; `None` if it is none of a reply.
+    #[must_use]
+    pub fn read(payload: &[u8]) -> Option<Self> {
+        serde_json::from_slice(payload).ok()
+    }
+
+    /// Asks the conversation of `business` with its recipient for it; for an automatic one it is said what it answers.
+    ///
+    /// # Errors
+    /// [`InvalidId`] when the recipient's id is none that a conversation can have.
+    pub fn command(&self, business: &str, automatic: Option<Automatic>) -> Result<Command, InvalidId> {
+        let between = Between { business: business.into(), counterpart: Some(self.recipient_id.as_str().into()) };
+        let entity = between.key()?;
+        let action = entity::Action::Conversation(Action { between, update: Update::Reply { automatic } });
+        let payload = serde_json::to_vec(self).expect("its members have JSON texts");
+        Ok(Command { shape: Shape::Bare, ..Command::new(SOURCE, entity, action, REPLY, Bytes::from(payload)) })
+    }
+}
