@@ -8,9 +8,12 @@
 //! ```
 
 pub mod attempt;
+#[allow(dead_code, reason = "jobs, which deliver them again, come next")]
+pub mod dead_letters;
 pub mod delivery;
 #[allow(dead_code, reason = "the dispatcher, which writes it, comes next")]
 pub mod ledger;
+pub mod notices;
 pub mod profile;
 #[allow(dead_code, reason = "the dispatcher, which writes them, comes next")]
 pub mod rows;

@@ -5,14 +5,16 @@
 //! | 1 | – | the dispatcher's cursor: position u64 |
 //! | 2 | subscriber | where it is: 0 live, or 1 and the position u64 from which it reads for itself |
 //! | 3 | subscriber, lane | a stopped lane |
-//! | 4 | subscriber, … | a dead letter |
-//! | 5 | … | a job |
+//! | 4 | id u64, or 0 u64 | a dead letter, or the number that the next one gets |
+//! | 5 | job u64, or 0 u64 | a job, or the number that the next one gets |
+//! | 5 | job u64, subscriber | what the job has done there |
 //! | 6 | subscriber | what is counted of it |
 //!
 //! Every key ends with the number u16 of a part, and every value begins with a byte of flags (1 = last part): no value of a
 //! tree may be large, and a dead letter may be. Integers are big-endian. A text is written with 0 as `0, 255` and ended by
 //! `0, 1`, so that no key is the beginning of another's.
 
+pub(super) mod dead_letters;
 pub(super) mod places;
 
 use std::sync::Arc;
@@ -50,7 +52,7 @@ pub enum Tag {
 
 impl Tag {
     /// Those whose keys begin with a subscriber.
-    pub(super) const ABOUT_SUBSCRIBERS: [Self; 4] = [Self::Place, Self::Lane, Self::DeadLetter, Self::Counters];
+    pub(super) const ABOUT_SUBSCRIBERS: [Self; 3] = [Self::Place, Self::Lane, Self::Counters];
 }
 
 /// The key of a row, without the number of a part. Keys sort as their bytes.

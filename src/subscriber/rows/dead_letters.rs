@@ -1,0 +1,173 @@
+//! The rows of dead letters.
+//!
+//! | key after the tag | value |
+//! |---|---|
+//! | id u64 | format u8 = 1, JSON |
+//! | 0 u64 | format u8 = 1, the number u64 that the next one gets |
+//!
+//! The record of a dead letter is in the journal; its row says where.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Key, Rest, Rows, Tag, malformed};
+use crate::event::{EntityKey, Kind, Position, Timestamp};
+use crate::journal::WriteError;
+use crate::subscriber::SubscriberId;
+use crate::subscriber::dead_letters::{Cause, DeadLetter, Delivery, Subject};
+
+const FORMAT: u8 = 1;
+/// In place of a number that none has: where the next one is.
+const NEXT: u64 = 0;
+
+/// Members added later need a default. Times are microseconds since 1970.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    subscriber: String,
+    reason: String,
+    at: i64,
+    position: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    one: Option<One>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    many: Option<Many>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct One {
+    event: u64,
+    event_type: String,
+    kind: String,
+    entity: String,
+    sequence: u64,
+    received_at: i64,
+    attempts: u32,
+    last_at: i64,
+    status: Option<u16>,
+    code: String,
+    detail: String,
+    answer: String,
+    halts: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Many {
+    last: u64,
+    count: u64,
+}
+
+impl Rows {
+    /// The dead letter `id`.
+    pub(in crate::subscriber) fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, WriteError> {
+        let value = self.read(&key(id))?;
+        value.map(|value| decode(id, &value).ok_or_else(malformed)).transpose()
+    }
+
+    /// The first `limit` dead letters that are numbered above `after`, in the order of their numbers.
+    pub(in crate::subscriber) fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, WriteError> {
+        // What is at 0 is none.
+        let rows = self.scan(&Key::of(Tag::DeadLetter), Some(&key(after)), limit)?;
+        rows.iter().map(|(key, value)| id(key).and_then(|id| decode(id, value)).ok_or_else(malformed)).collect()
+    }
+
+    /// The number that the next one of `tag` gets, for those that are numbered.
+    pub(in crate::subscriber) fn next_number(&self, tag: Tag) -> Result<u64, WriteError> {
+        let Some(value) = self.read(&next_key(tag))? else { return Ok(1) };
+        let mut rest = Rest::new(&value);
+        let next = rest.byte().filter(|format| *format == FORMAT).and_then(|_| rest.number());
+        next.ok_or_else(malformed)
+    }
+}
+
+/// Where the row of the dead letter `id` is.
+pub(in crate::subscriber) fn key(id: u64) -> Key {
+    Key::of(Tag::DeadLetter).number(id)
+}
+
+/// The number in a key that [`key`] made.
+fn id(key: &Key) -> Option<u64> {
+    let mut rest = Rest::new(key.bytes());
+    rest.byte()?;
+    rest.number()
+}
+
+/// Where the number is that the next one of `tag` gets.
+pub(in crate::subscriber) fn next_key(tag: Tag) -> Key {
+    Key::of(tag).number(NEXT)
+}
+
+/// How that number is stored.
+pub(in crate::subscriber) fn encode_next(next: u64) -> Vec<u8> {
+    [&[FORMAT][..], &next.to_be_bytes()].concat()
+}
+
+pub(in crate::subscriber) fn encode(letter: &DeadLetter) -> Vec<u8> {
+    let (position, one, many) = match &letter.subject {
+        Subject::One(delivery) => (delivery.position, Some(one(delivery)), None),
+        Subject::Many { first, last, count } => (*first, None, Some(Many { last: last.get(), count: *count })),
+    };
+    let stored = Stored {
+        subscriber: letter.subscriber.to_string(),
+        reason: letter.cause.as_str().to_owned(),
+        at: letter.at.as_micros(),
+        position: position.get(),
+        one,
+        many,
+    };
+    let mut bytes = vec![FORMAT];
+    serde_json::to_writer(&mut bytes, &stored).expect("its members have JSON texts, and a Vec takes every write");
+    bytes
+}
+
+fn one(delivery: &Delivery) -> One {
+    One {
+        event: delivery.event.get(),
+        event_type: delivery.event_type.clone(),
+        kind: delivery.entity.kind().as_str().to_owned(),
+        entity: delivery.entity.id().to_owned(),
+        sequence: delivery.sequence,
+        received_at: delivery.received_at.as_micros(),
+        attempts: delivery.attempts,
+        last_at: delivery.last_at.as_micros(),
+        status: delivery.status,
+        code: delivery.code.clone(),
+        detail: delivery.detail.clone(),
+        answer: delivery.answer.clone(),
+        halts: delivery.is_halting,
+    }
+}
+
+fn decode(id: u64, bytes: &[u8]) -> Option<DeadLetter> {
+    let (&FORMAT, json) = bytes.split_first()? else { return None };
+    let stored: Stored = serde_json::from_slice(json).ok()?;
+    let position = Position::new(stored.position);
+    let subject = match (stored.one, stored.many) {
+        (Some(one), None) => Subject::One(Box::new(delivery(position, one)?)),
+        (None, Some(Many { last, count })) => Subject::Many { first: position, last: Position::new(last), count },
+        (Some(_), Some(_)) | (None, None) => return None,
+    };
+    Some(DeadLetter {
+        id,
+        subscriber: SubscriberId::parse(&stored.subscriber)?,
+        cause: Cause::parse(&stored.reason)?,
+        at: Timestamp::from_micros(stored.at),
+        subject,
+    })
+}
+
+fn delivery(position: Position, one: One) -> Option<Delivery> {
+    Some(Delivery {
+        position,
+        event: Position::new(one.event),
+        event_type: one.event_type,
+        entity: EntityKey::try_new(Kind::from_store(&one.kind)?, &one.entity).ok()?,
+        sequence: one.sequence,
+        received_at: Timestamp::from_micros(one.received_at),
+        attempts: one.attempts,
+        last_at: Timestamp::from_micros(one.last_at),
+        status: one.status,
+        code: one.code,
+        detail: one.detail,
+        answer: one.answer,
+        is_halting: one.halts,
+    })
+}
