@@ -215,6 +215,8 @@ fn call(log: &Exchange, number: u64, direction: Direction) {
         answer: Some(answer.as_bytes()),
         answer_bytes: Some(answer.len() as u64),
         attempt: None,
+        event_type: None,
+        next_attempt_at: None,
     };
     log.append(&entry, HEADERS);
 }

@@ -161,6 +161,8 @@ impl Call {
             answer: answer.as_ref().filter(|_| is_json(&response)).map(Bytes::as_ref),
             answer_bytes,
             attempt: None,
+            event_type: None,
+            next_attempt_at: None,
         };
         core.exchange.append(&entry, headers(request, &self.concealed.borrow()));
         response

@@ -20,6 +20,8 @@
 //! | 12 | `answer` | as it was given |
 //! | 13 | `answer_bytes` | varint |
 //! | 14 | `attempt` | varint |
+//! | 15 | `event_type` | UTF-8 |
+//! | 16 | `next_attempt_at` | i64 big-endian, microseconds |
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -43,6 +45,8 @@ const EVENT_IDS_MAX_BYTES: usize = 4 * 1024;
 const PATH_MAX_BYTES: usize = 1024;
 /// The longest name of a source, a method, a code or a header.
 const NAME_MAX_BYTES: usize = 64;
+/// The longest name of an event: of a configured source's it begins with that source's name.
+const EVENT_TYPE_MAX_BYTES: usize = 128;
 /// Tags, lengths and all fields that have a size of their own.
 const REST_MAX_BYTES: usize = 512;
 
@@ -102,11 +106,15 @@ pub struct Entry<'a> {
     pub answer_bytes: Option<u64>,
     /// Of a delivery: which attempt at it this was, from 1.
     pub attempt: Option<u32>,
+    /// Of a delivery: the name of its event.
+    pub event_type: Option<&'a str>,
+    /// Of a delivery: when there is to be another attempt, if there is.
+    pub next_attempt_at: Option<Timestamp>,
 }
 
 impl Entry<'_> {
     pub(super) fn is_successful(&self) -> bool {
-        is_success(self.status)
+        is_success(self.status) && self.code.is_none()
     }
 }
 
@@ -145,13 +153,17 @@ pub struct Row {
     pub answer_bytes: Option<u64>,
     /// Of a delivery: which attempt at it this was, from 1.
     pub attempt: Option<u32>,
+    /// Of a delivery: the name of its event.
+    pub event_type: Option<String>,
+    /// Of a delivery: when there was to be another attempt, if there was.
+    pub next_attempt_at: Option<Timestamp>,
 }
 
 impl Row {
-    /// Whether it was answered with a status of success (2xx).
+    /// Whether it was answered with a status of success (2xx), and nothing else was wrong with the answer.
     #[must_use]
     pub fn is_successful(&self) -> bool {
-        is_success(self.status)
+        is_success(self.status) && self.code.is_none()
     }
 }
 
@@ -174,6 +186,8 @@ mod tag {
     pub(super) const ANSWER: u8 = 12;
     pub(super) const ANSWER_BYTES: u8 = 13;
     pub(super) const ATTEMPT: u8 = 14;
+    pub(super) const EVENT_TYPE: u8 = 15;
+    pub(super) const NEXT_ATTEMPT_AT: u8 = 16;
 }
 
 /// Appends the bytes of `entry`, called with `headers` (names in lower case), to `out`, at most [`ROW_MAX_BYTES`] of them.
@@ -203,6 +217,12 @@ pub(super) fn encode<'h>(entry: &Entry<'_>, headers: impl IntoIterator<Item = (&
     }
     put_number(out, tag::ANSWER_BYTES, entry.answer_bytes);
     put_number(out, tag::ATTEMPT, entry.attempt.map(u64::from));
+    if let Some(event_type) = entry.event_type {
+        put(out, tag::EVENT_TYPE, cut(event_type.as_bytes(), EVENT_TYPE_MAX_BYTES).as_bytes());
+    }
+    if let Some(at) = entry.next_attempt_at {
+        put(out, tag::NEXT_ATTEMPT_AT, &at.as_micros().to_be_bytes());
+    }
 }
 
 /// The source of the row in `bytes`, without reading the rest.
@@ -241,12 +261,14 @@ pub(super) fn decode(id: u64, direction: Direction, mut bytes: &[u8]) -> Option<
         answer: None,
         answer_bytes: None,
         attempt: None,
+        event_type: None,
+        next_attempt_at: None,
     };
     while let Some((tag, rest)) = bytes.split_first() {
         bytes = rest;
         let value = varint::take_bytes(&mut bytes)?;
         match *tag {
-            tag::AT => row.at = Timestamp::from_micros(i64::from_be_bytes(value.try_into().ok()?)),
+            tag::AT => row.at = moment(value)?,
             tag::SOURCE => row.source = text(value)?,
             tag::METHOD => row.method = text(value)?,
             tag::PATH => row.path = text(value)?,
@@ -260,6 +282,8 @@ pub(super) fn decode(id: u64, direction: Direction, mut bytes: &[u8]) -> Option<
             tag::ANSWER => row.answer = Some(value.to_vec()),
             tag::ANSWER_BYTES => row.answer_bytes = Some(number(value)?),
             tag::ATTEMPT => row.attempt = Some(number(value)?.try_into().ok()?),
+            tag::EVENT_TYPE => row.event_type = Some(text(value)?),
+            tag::NEXT_ATTEMPT_AT => row.next_attempt_at = Some(moment(value)?),
             _ => return None,
         }
     }
@@ -344,6 +368,10 @@ fn number(mut value: &[u8]) -> Option<u64> {
     value.is_empty().then_some(number)
 }
 
+fn moment(value: &[u8]) -> Option<Timestamp> {
+    value.try_into().ok().map(|micros| Timestamp::from_micros(i64::from_be_bytes(micros)))
+}
+
 fn address(value: &[u8]) -> Option<IpAddr> {
     if let Ok(octets) = <[u8; 4]>::try_from(value) {
         return Some(octets.into());
@@ -378,6 +406,8 @@ pub(super) mod tests {
             answer: None,
             answer_bytes: None,
             attempt: None,
+            event_type: None,
+            next_attempt_at: None,
         }
     }
 
@@ -410,6 +440,8 @@ pub(super) mod tests {
             answer: Some(b"{}"),
             answer_bytes: Some(2),
             attempt: Some(300),
+            event_type: Some("a.b"),
+            next_attempt_at: Some(Timestamp::from_micros(1)),
             ..entry(409)
         };
         let headers: [(&str, &[u8]); 2] = [("user-agent", b"crm"), ("x-crm-api-key", b"s3cret")];
@@ -417,14 +449,15 @@ pub(super) mod tests {
                       0f6475706c69636174655f6576656e740702dc0b0804c000020109\
                       0e0000000702d80401000000080102\
                       0a0e0a757365722d6167656e7463726d0a110d782d63726d2d6170692d6b6579e280a6\
-                      0b01090c027b7d0d01020e02ac02";
+                      0b01090c027b7d0d01020e02ac020f03612e6210080000000000000001";
         assert_eq!(hex::encode(encoded(&entry, headers)), golden.replace(char::is_whitespace, ""));
         let row = read(&encoded(&entry, headers));
         assert_eq!((row.path.as_str(), row.status, row.duration), ("/h", Some(409), entry.duration));
         assert_eq!((row.event_ids, row.client), (ids.to_vec(), entry.client));
         assert_eq!(row.headers[1], ("x-crm-api-key".into(), "…".into()));
         assert_eq!((row.body_bytes, row.answer.as_deref(), row.answer_bytes), (Some(9), entry.answer, Some(2)));
-        assert_eq!(row.attempt, Some(300));
+        assert_eq!((row.attempt, row.event_type.as_deref()), (Some(300), Some("a.b")));
+        assert_eq!(row.next_attempt_at, Some(Timestamp::from_micros(1)));
     }
 
     #[test]

@@ -1,0 +1,36 @@
+//! The headers of a delivery beside its signatures.
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use sha2::{Digest, Sha256};
+
+use crate::config::Secret;
+use crate::subscription::limits;
+
+/// Standard Webhooks: the same for every attempt at one event.
+pub(super) const ID: HeaderName = HeaderName::from_static("webhook-id");
+/// The event's number among its entity's.
+pub(super) const SEQUENCE: HeaderName = HeaderName::from_static("x-entity-sequence");
+/// W3C Trace Context, level 1.
+pub(super) const TRACE: HeaderName = HeaderName::from_static("traceparent");
+
+/// The headers that a subscription chose. Those that it cannot have were refused when it was made, and are left out here too:
+/// one of them could end a request early.
+pub(super) fn custom(headers: &[(String, Secret)]) -> HeaderMap {
+    let possible = headers.iter().filter(|(name, _)| !limits::is_refused_header(name));
+    possible.filter_map(|(name, value)| parse(name, value.expose())).collect()
+}
+
+fn parse(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    let (name, mut value) = (HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?);
+    value.set_sensitive(true);
+    Some((name, value))
+}
+
+/// The trace context of one attempt: one trace for everything about the event `id`, and a part of its own for this attempt,
+/// which `attempt` tells from any other.
+pub(super) fn trace(id: &str, attempt: &[&[u8]]) -> String {
+    let trace = Sha256::digest(id);
+    let part = attempt.iter().fold(Sha256::new_with_prefix(id), |hash, piece| hash.chain_update(piece)).finalize();
+    // Sampled: whether it is worth to be kept is for the subscriber to say.
+    format!("00-{}-{}-01", hex::encode(&trace[..16]), hex::encode(&part[..8]))
+}

@@ -1,0 +1,156 @@
+//! The signatures of a delivery, in the styles that its subscriber chose.
+//!
+//! | style | headers |
+//! |---|---|
+//! | `crm` | `X-Webhook-Id`, `X-Webhook-Event`, `X-Webhook-Timestamp` (the event's), `X-Webhook-Signature`: hex HMAC-SHA256 of the body |
+//! | `standard` | `webhook-timestamp` (the attempt's), `webhook-signature`: `v1,` and base64 HMAC-SHA256 of `id.timestamp.body` |
+//! | `hub` | `X-Hub-Signature-256`: `sha256=` and hex HMAC-SHA256 of the body |
+//! | `v1a` | as `standard`, with `v1a,` and base64 Ed25519 of the same |
+//!
+//! For some time after a rotation `webhook-signature` carries a signature of the previous secret too; the other styles have
+//! room for one, that of the present secret.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::{Signer as _, SigningKey};
+use hmac::digest::KeyInit;
+use hmac::{Hmac, Mac};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::config::Secret;
+use crate::event::Timestamp;
+use crate::provider::Encoding;
+use crate::subscription::{Style, Subscription};
+
+const CRM_ID: HeaderName = HeaderName::from_static("x-webhook-id");
+const CRM_EVENT: HeaderName = HeaderName::from_static("x-webhook-event");
+const CRM_TIMESTAMP: HeaderName = HeaderName::from_static("x-webhook-timestamp");
+const CRM_SIGNATURE: HeaderName = HeaderName::from_static("x-webhook-signature");
+const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const HUB_SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
+
+/// What is signed.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// The value of `webhook-id`.
+    pub id: &'a str,
+    /// The event's name.
+    pub event: &'a str,
+    /// The event's own time.
+    pub event_at: Timestamp,
+    /// When the attempt is made.
+    pub attempt_at: Timestamp,
+    /// The body, to the last byte.
+    pub body: &'a [u8],
+}
+
+/// The keys of one subscription, ready to sign with. Never shown.
+pub struct Signer {
+    crm: Option<(HeaderValue, HmacKey)>,
+    hub: Option<HmacKey>,
+    /// The present secret's key, then the previous one's and until when that counts.
+    standard: Vec<(HmacKey, Option<Timestamp>)>,
+    v1a: Option<SigningKey>,
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl Signer {
+    /// Makes the keys of `subscription`.
+    #[must_use]
+    pub fn new(subscription: &Subscription) -> Self {
+        let secrets = &subscription.secrets;
+        let has = |style| subscription.signing.contains(&style);
+        let whole = || HmacKey::new(secrets.current.expose().as_bytes());
+        let previous = secrets.previous.iter().map(|(secret, until)| (HmacKey::standard(secret), Some(*until)));
+        let standard = || std::iter::once((HmacKey::standard(&secrets.current), None)).chain(previous).collect();
+        Self {
+            crm: has(Style::Crm).then(|| (subscription.id.into(), whole())),
+            hub: has(Style::Hub).then(whole),
+            standard: if has(Style::Standard) { standard() } else { Vec::new() },
+            v1a: if has(Style::V1a) { secrets.signing_pair() } else { None },
+        }
+    }
+
+    /// Adds the signatures of `message` to `headers`.
+    pub fn sign(&self, message: &Message<'_>, headers: &mut HeaderMap) {
+        if let Some((id, key)) = &self.crm {
+            headers.insert(CRM_ID, id.clone());
+            headers.insert(CRM_EVENT, text(message.event));
+            headers.insert(CRM_TIMESTAMP, text(&message.event_at.to_string()));
+            headers.insert(CRM_SIGNATURE, text(&hex::encode(key.tag(&[message.body]))));
+        }
+        if let Some(key) = &self.hub {
+            headers.insert(HUB_SIGNATURE, hub_value(key, message.body));
+        }
+        if self.standard.is_empty() && self.v1a.is_none() {
+            return;
+        }
+        let timestamp = message.attempt_at.as_micros().div_euclid(1_000_000).to_string();
+        let signed = [message.id.as_bytes(), b".", timestamp.as_bytes(), b".", message.body];
+        headers.insert(TIMESTAMP, text(&timestamp));
+        headers.insert(SIGNATURE, text(&self.standard_signatures(message.attempt_at, &signed)));
+    }
+
+    /// What `webhook-signature` holds: signatures with spaces between.
+    fn standard_signatures(&self, now: Timestamp, signed: &[&[u8]]) -> String {
+        let valid = self.standard.iter().filter(|(_, until)| until.is_none_or(|until| now < until));
+        let hmac = valid.map(|(key, _)| format!("v1,{}", STANDARD.encode(key.tag(signed))));
+        let ed25519 =
+            self.v1a.iter().map(|key| format!("v1a,{}", STANDARD.encode(key.sign(&signed.concat()).to_bytes())));
+        hmac.chain(ed25519).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Adds the signature that Instagram's own webhooks carry, of `body`.
+pub(super) fn sign_hub(key: &HmacKey, body: &[u8], headers: &mut HeaderMap) {
+    headers.insert(HUB_SIGNATURE, hub_value(key, body));
+}
+
+fn hub_value(key: &HmacKey, body: &[u8]) -> HeaderValue {
+    text(&format!("sha256={}", hex::encode(key.tag(&[body]))))
+}
+
+/// HMAC-SHA256 with its key set up.
+#[derive(Clone)]
+pub(super) struct HmacKey(Hmac<Sha256>);
+
+impl HmacKey {
+    pub(super) fn new(secret: &[u8]) -> Self {
+        Self(<Hmac<Sha256> as KeyInit>::new_from_slice(secret).expect("HMAC takes keys of any length"))
+    }
+
+    /// The key that Standard Webhooks make of a secret: what `whsec_` stands before in base64, or the secret as it is.
+    fn standard(secret: &Secret) -> Self {
+        let text = secret.expose();
+        let decoded =
+            text.strip_prefix("whsec_").and_then(|encoded| Encoding::Base64.decode(encoded)).map(Zeroizing::new);
+        Self::new(decoded.as_ref().map_or(text.as_bytes(), |decoded| decoded.as_slice()))
+    }
+
+    fn tag(&self, pieces: &[&[u8]]) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        pieces.iter().for_each(|piece| mac.update(piece));
+        mac.finalize().into_bytes().into()
+    }
+}
+
+/// `text` as a header's value; what a header cannot hold becomes a question mark.
+pub(super) fn text(text: &str) -> HeaderValue {
+    HeaderValue::from_bytes(text.as_bytes()).unwrap_or_else(|_| {
+        let printable: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        HeaderValue::from_bytes(printable.as_bytes()).unwrap_or_else(|_| HeaderValue::from_static("?"))
+    })
+}
+
+#[cfg(test)]
+mod tests;
