@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
-use crate::config::{AutoReply, Secret};
+use crate::config::{AutoReply, EncryptionKey, Secret};
 use crate::event::Timestamp;
-use crate::journal::{Definitions, Store, WriteError};
+use crate::journal::{Definitions, Store, Unreadable, WriteError};
 
 /// The tree of accounts.
 const TREE: &str = "accounts";
@@ -39,9 +39,9 @@ pub struct Account {
 /// Why the accounts of a store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The store cannot be read.
+    /// The store failed, or its key is missing or another one.
     #[error("cannot read the accounts")]
-    Store(#[from] WriteError),
+    Unreadable(#[from] Unreadable),
     /// A later version wrote one.
     #[error("account {id} has format {found}, which this version does not read; start the version that wrote it")]
     Format {
@@ -138,12 +138,12 @@ impl std::fmt::Debug for Accounts {
 }
 
 impl Accounts {
-    /// The accounts in `store`, to which no more are added beyond `accounts_max`.
+    /// The accounts in `store`, to which no more are added beyond `accounts_max`, sealed with `key` if there is one.
     ///
     /// # Errors
     /// [`OpenError`] when one of them cannot be read.
-    pub fn open(store: Arc<Store>, accounts_max: usize) -> Result<Self, OpenError> {
-        let definitions = Definitions::open(store, TREE)?;
+    pub fn open(store: Arc<Store>, accounts_max: usize, key: Option<&EncryptionKey>) -> Result<Self, OpenError> {
+        let definitions = Definitions::open(store, TREE, key)?;
         let mut known = Known::default();
         for (key, value) in definitions.all()? {
             known.add(Arc::new(stored::decode(&key, &value)?));
@@ -256,7 +256,7 @@ mod tests {
     fn a_business_account_has_one_account_and_each_account_one_name() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = Store::open(folder.path(), 1 << 20, Arc::new(NoFaults)).expect("opens");
-        let accounts = Accounts::open(store, 2).expect("opens");
+        let accounts = Accounts::open(store, 2, None).expect("opens");
         accounts.create(account("a", "1")).expect("room");
         assert!(matches!(accounts.create(account("a", "2")), Err(Refused::Exists(_))));
         assert!(matches!(accounts.create(account("b", "1")), Err(Refused::Claimed { by }) if by == "a"));

@@ -1,5 +1,5 @@
-//! An account as it is stored: a format byte and JSON, under its id. The folder of the store is its owner's alone; the secrets
-//! in it are stored as they were given.
+//! An account as it is stored: a format byte and JSON, under its id. The folder of the store is its owner's alone, and what is
+//! stored is sealed as a whole where there is a key.
 
 use std::time::Duration;
 

@@ -239,9 +239,9 @@ struct Opened {
 fn open_store(parts: &Parts) -> Result<Opened, Error> {
     let Parts { config, seams } = parts;
     let store = Store::open(&config.store.path, config.store.cache_bytes, Arc::clone(&seams.faults))?;
-    let accounts = Accounts::open(Arc::clone(&store), config.sources.instagram.accounts_max)?;
-    let (subscriptions_max, key) = (config.delivery.subscriptions_max, config.store.encryption_key.as_ref());
-    let subscriptions = Subscriptions::open(Arc::clone(&store), subscriptions_max, key)?;
+    let key = config.store.encryption_key.as_ref();
+    let accounts = Accounts::open(Arc::clone(&store), config.sources.instagram.accounts_max, key)?;
+    let subscriptions = Subscriptions::open(Arc::clone(&store), config.delivery.subscriptions_max, key)?;
     let exchange = open_exchange(&store, exchange_bounds(config))?;
     // What runs already has to end, or it would keep the store from being opened again.
     let log = Log::open(Arc::clone(&store), journal_limits(config), Arc::clone(&seams.clock));

@@ -11,6 +11,7 @@ mod definitions;
 mod frame;
 mod log;
 mod preflight;
+mod seal;
 mod store;
 
 use std::sync::Arc;
@@ -19,9 +20,10 @@ use tokio::sync::{oneshot, watch};
 
 use crate::event::{EntityKey, Incarnation, Position, Timestamp};
 
-pub use definitions::Definitions;
+pub use definitions::{DEFINITION_MAX_BYTES, Definitions, Unreadable};
 pub use frame::{Entry, Frame, VALUE_MAX_BYTES};
 pub use log::{Limits, Log};
+pub use seal::SealError;
 pub use store::{OpenError, Store, WriteError};
 
 /// One record on its way into the log.

@@ -11,6 +11,7 @@ pub mod limits;
 pub mod pattern;
 mod registry;
 pub mod secrets;
+mod stored;
 mod vocabulary;
 
 use std::num::NonZeroU32;
@@ -58,6 +59,11 @@ pub enum Ordering {
     None,
 }
 
+impl Ordering {
+    /// Every choice with its name.
+    pub const NAMED: [(&'static str, Self); 2] = [("entity", Self::Entity), ("none", Self::None)];
+}
+
 /// A way to sign deliveries. Several can be used at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Style {
@@ -69,6 +75,12 @@ pub enum Style {
     Hub,
     /// An ed25519 signature within those of Standard Webhooks.
     V1a,
+}
+
+impl Style {
+    /// Every style with its name.
+    pub const NAMED: [(&'static str, Self); 4] =
+        [("crm", Self::Crm), ("standard", Self::Standard), ("hub", Self::Hub), ("v1a", Self::V1a)];
 }
 
 /// One subscription. What is `None` is as `[delivery]` of the configuration says.
@@ -116,3 +128,29 @@ pub struct Subscription {
 
 /// Shared, since every attempt holds on to the one it began with.
 pub type Shared = Arc<Subscription>;
+
+/// A subscription to `events` of which nothing else is said.
+#[cfg(test)]
+pub(crate) fn sample(id: Id, events: &[&str]) -> Subscription {
+    Subscription {
+        id,
+        url: "https://crm.example/hook".into(),
+        events: events.iter().map(|text| Pattern::from_store(text).expect("a pattern")).collect(),
+        secrets: Secrets::new(Some(Secret::new("hush"))),
+        state: State::Active,
+        description: None,
+        filter: None,
+        transform: None,
+        ordering: Ordering::Entity,
+        concurrency: None,
+        signing: vec![Style::Crm, Style::Standard],
+        headers: Vec::new(),
+        rate_limit: None,
+        timeout: None,
+        retry_schedule: None,
+        on_exhausted: None,
+        from: Position::FIRST,
+        created_at: Timestamp::from_micros(7),
+        updated_at: Timestamp::from_micros(7),
+    }
+}

@@ -5,19 +5,21 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
-use super::{Id, Interest, Shared, Subscription};
+use super::{Id, Interest, Shared, Subscription, stored};
 use crate::config::EncryptionKey;
-use crate::journal::{Definitions, Store, WriteError};
+use crate::journal::{DEFINITION_MAX_BYTES, Definitions, Store, Unreadable, WriteError};
 
 /// The tree of subscriptions.
 const TREE: &str = "subscriptions";
+/// Where the next number stands once the subscription with the last one was removed.
+const NEXT: &str = "next";
 
 /// Why the subscriptions of a store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The store cannot be read.
+    /// The store failed, or its key is missing or another one.
     #[error("cannot read the subscriptions")]
-    Store(#[from] WriteError),
+    Unreadable(#[from] Unreadable),
     /// A later version wrote one.
     #[error("subscription {id} has format {found}, which this version does not read; start the version that wrote it")]
     Format {
@@ -140,12 +142,20 @@ impl Subscriptions {
     /// # Errors
     /// [`OpenError`] when one of them cannot be read.
     pub fn open(store: Arc<Store>, subscriptions_max: usize, key: Option<&EncryptionKey>) -> Result<Self, OpenError> {
-        let _ = key;
-        let definitions = Definitions::open(store, TREE)?;
+        let definitions = Definitions::open(store, TREE, key)?;
+        let (mut known, mut next) = (Known::default(), 1);
+        for (key, value) in definitions.all()? {
+            if key == NEXT {
+                next = stored::decode_next(&key, &value)?;
+            } else {
+                known.put(Arc::new(stored::decode(&key, &value)?));
+            }
+        }
+        let next = known.by_id.keys().next_back().map_or(next, |last| next.max(last + 1));
         Ok(Self {
             definitions,
-            known: RwLock::default(),
-            next: Mutex::new(1),
+            known: RwLock::new(Arc::new(known)),
+            next: Mutex::new(next),
             subscriptions_max,
             changes: watch::Sender::new(0),
             failed: watch::Sender::new(None),
@@ -202,15 +212,24 @@ impl Subscriptions {
     /// # Errors
     /// As [`Subscriptions::create`].
     pub fn remove(&self, id: Id) -> Result<(), Refused> {
-        let _writing = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = Known::clone(&self.known());
         known.by_id.remove(&id).ok_or(Refused::NotFound)?;
+        // The next number follows from the highest that is there, which is about to go.
+        if id + 1 == *next {
+            self.definitions.put(NEXT, &stored::encode_next(*next)).map_err(|error| self.fail(error))?;
+        }
         self.definitions.remove(&id.to_string()).map_err(|error| self.fail(error))?;
         self.publish(known);
         Ok(())
     }
 
     fn keep(&self, known: &Known, subscription: Subscription) -> Result<Shared, Refused> {
+        let value = stored::encode(&subscription);
+        if value.len() > DEFINITION_MAX_BYTES {
+            return Err(Refused::TooLarge { found: value.len(), max: DEFINITION_MAX_BYTES });
+        }
+        self.definitions.put(&subscription.id.to_string(), &value).map_err(|error| self.fail(error))?;
         let (mut known, subscription) = (known.clone(), Arc::new(subscription));
         known.put(Arc::clone(&subscription));
         self.publish(known);
@@ -226,5 +245,77 @@ impl Subscriptions {
     fn fail(&self, error: WriteError) -> Refused {
         self.failed.send_replace(Some(format!("subscriptions cannot be written: {error}")));
         Refused::Unknown(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::faults::NoFaults;
+    use crate::subscription::{Filter, sample};
+
+    fn open(folder: &Path) -> Subscriptions {
+        let store = Store::open(folder, 1 << 20, Arc::new(NoFaults)).expect("opens");
+        Subscriptions::open(store, 3, None).expect("opens")
+    }
+
+    fn ids(subscriptions: &Subscriptions) -> Vec<Id> {
+        subscriptions.known().newest_first().map(|entry| entry.subscription.id).collect()
+    }
+
+    fn any(id: Id) -> Subscription {
+        sample(id, &["*"])
+    }
+
+    #[test]
+    fn a_number_is_never_used_twice_not_even_that_of_the_last_after_a_restart() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let subscriptions = open(folder.path());
+        let made: Vec<_> = (0..3).map(|_| subscriptions.create(any).expect("room").id).collect();
+        assert_eq!(made, [1, 2, 3]);
+        assert!(matches!(subscriptions.create(any), Err(Refused::TooMany(3))));
+        subscriptions.remove(3).expect("there");
+        drop(subscriptions);
+        let subscriptions = open(folder.path());
+        assert_eq!(ids(&subscriptions), [2, 1]);
+        assert_eq!(subscriptions.create(any).expect("room").id, 4);
+        subscriptions.remove(1).expect("there");
+        drop(subscriptions);
+        let subscriptions = open(folder.path());
+        assert_eq!(subscriptions.create(|_| any(1)).expect("room").id, 5, "whatever its maker thinks");
+        assert_eq!(ids(&subscriptions), [5, 4, 2]);
+    }
+
+    #[test]
+    fn a_change_is_seen_before_it_is_counted_and_those_who_looked_before_keep_what_they_saw() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let subscriptions = open(folder.path());
+        let changes = subscriptions.changes();
+        subscriptions.create(any).expect("room");
+        let before = subscriptions.known();
+        let changed = subscriptions.change(1, |subscription| {
+            subscription.id = 7;
+            subscription.filter = Some(Filter::compile("late").expect("an expression"));
+        });
+        assert_eq!(changed.expect("there").id, 1);
+        assert_eq!(*changes.borrow(), 2);
+        let filter = |known: &Known| known.find(1).expect("there").interest.filter.is_some();
+        assert!(!filter(&before) && filter(&subscriptions.known()));
+        assert!(matches!(subscriptions.change(7, |_| {}), Err(Refused::NotFound)));
+        assert!(matches!(subscriptions.remove(7), Err(Refused::NotFound)));
+        assert_eq!(*changes.borrow(), 2);
+    }
+
+    #[test]
+    fn what_is_too_large_to_keep_is_refused_and_changes_nothing() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let subscriptions = open(folder.path());
+        let large = |id| Subscription { description: Some("x".repeat(DEFINITION_MAX_BYTES)), ..any(id) };
+        let Err(Refused::TooLarge { found, max }) = subscriptions.create(large) else { panic!("it fits") };
+        assert!(found > max && max == DEFINITION_MAX_BYTES);
+        assert!(subscriptions.known().is_empty() && subscriptions.failed().borrow().is_none());
+        assert_eq!(subscriptions.create(any).expect("room").id, 1);
     }
 }
