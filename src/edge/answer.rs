@@ -1,9 +1,12 @@
 //! Building answers: JSON bodies and the headers that several of them share.
 
+use std::time::Duration;
+
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
+use serde_json::Number;
 
 use super::limit::Quota;
 
@@ -37,6 +40,14 @@ pub(super) fn uncached(status: StatusCode, body: &impl Serialize) -> HttpRespons
     let mut response = json(status, body);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// A time as a number of seconds, whole if it can be.
+#[must_use]
+pub(super) fn seconds(time: Duration) -> Number {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let whole = millis.is_multiple_of(1_000).then(|| Number::from(millis / 1_000));
+    whole.or_else(|| Number::from_f64(time.as_secs_f64())).unwrap_or_else(|| 0.into())
 }
 
 /// Sets header `name`, unless `value` cannot stand in one.

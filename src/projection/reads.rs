@@ -200,8 +200,15 @@ impl Reads {
     /// # Errors
     /// [`Unavailable::Ended`] when the journal or the projection ends first.
     pub async fn answered(&self) -> Result<(), Unavailable> {
-        let end = fence(self.view.journal.as_ref()).await.map_err(|_| Unavailable::Ended)?;
-        self.passed(end).await
+        self.passed(self.end().await?).await
+    }
+
+    /// The position after everything that was answered before.
+    ///
+    /// # Errors
+    /// [`Unavailable::Ended`] when the journal ends first.
+    pub async fn end(&self) -> Result<Position, Unavailable> {
+        fence(self.view.journal.as_ref()).await.map_err(|_| Unavailable::Ended)
     }
 
     /// Waits until everything before `end` can be read.

@@ -112,7 +112,7 @@ pub struct Stats {
 pub struct Subscribers {
     ledger: Arc<Ledger>,
     rows: Rows,
-    failed: watch::Receiver<Option<String>>,
+    failed: watch::Sender<Option<String>>,
 }
 
 impl Subscribers {
@@ -122,13 +122,13 @@ impl Subscribers {
     /// [`Failed`] when the store cannot be used.
     pub async fn start(parts: Parts) -> Result<Self, Failed> {
         let rows = Rows::open(parts.store)?;
-        Ok(Self { ledger: Arc::default(), rows, failed: watch::Sender::new(None).subscribe() })
+        Ok(Self { ledger: Arc::default(), rows, failed: watch::Sender::new(None) })
     }
 
     /// Why it failed, once it has.
     #[must_use]
     pub fn failed(&self) -> watch::Receiver<Option<String>> {
-        self.failed.clone()
+        self.failed.subscribe()
     }
 
     /// Where the deliveries to `subscriber` are; `None` for one that is not known (yet).

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::super::Edge;
+use super::super::{Edge, answer};
 use crate::account::Account;
 use crate::config::AutoReply;
 
@@ -47,9 +47,6 @@ impl<'a> View<'a> {
 
 impl<'a> Reply<'a> {
     fn new(reply: &'a AutoReply) -> Self {
-        let millis = reply.cooldown.as_millis() as u64;
-        let whole = millis.is_multiple_of(1_000).then(|| serde_json::Number::from(millis / 1_000));
-        let cooldown_s = whole.or_else(|| serde_json::Number::from_f64(reply.cooldown.as_secs_f64()));
-        Self { text: &reply.text, cooldown_s: cooldown_s.unwrap_or_else(|| 0.into()) }
+        Self { text: &reply.text, cooldown_s: answer::seconds(reply.cooldown) }
     }
 }
