@@ -13,6 +13,10 @@
 //! | `/api/v1/entities/{kind}`, `…/{id}`, `…/{id}/timeline` | GET | the admin |
 //! | `/api/v1/events` | POST | publishers of the CRM's event bus, the admin |
 //! | `/api/v1/events`, `…/{event_id}` | GET | the admin |
+//! | `/api/v1/webhooks` | GET, POST | the admin |
+//! | `/api/v1/webhooks/{id}` | GET, PUT, DELETE | the admin |
+//! | `/api/v1/webhooks/{id}/deliveries` | GET | the admin |
+//! | `/api/v1/webhooks/{id}/rotate-secret`, `…/pause`, `…/resume`, `…/test` | POST | the admin |
 //! | `/api/v1/webhooks/events/available` | GET | the admin |
 //! | `/api/v1/events/{event_id}/reprocess` | POST | the admin |
 //! | `/api/v1/webhooks/logs`, `…/{log_id}` | GET | the admin |
@@ -59,11 +63,13 @@ pub mod support;
 #[cfg(test)]
 mod tests;
 mod unread;
+mod webhooks;
 
 pub use gate::{Core, Gate};
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::subscription::Vocabulary;
 use c2s::C2s;
 use configured::Configured;
 use error::Error;
@@ -86,6 +92,7 @@ pub struct Edge {
     published: crm::Catalogue,
     instagram: instagram::Instagram,
     c2s: C2s,
+    vocabulary: Vocabulary,
 }
 
 impl std::fmt::Debug for Edge {
@@ -105,7 +112,8 @@ impl Edge {
         let published = crm::Catalogue::new(&config.sources.crm);
         let instagram = instagram::Instagram::new(&config.sources.instagram);
         let c2s = C2s::new(&config.sources.c2s);
-        Self { config, clock, gate, failures, support, leads, configured, published, instagram, c2s }
+        let vocabulary = Vocabulary::new(&config.sources);
+        Self { config, clock, gate, failures, support, leads, configured, published, instagram, c2s, vocabulary }
     }
 
     fn support(&self) -> &Support {
@@ -126,6 +134,10 @@ impl Edge {
 
     fn c2s(&self) -> &C2s {
         &self.c2s
+    }
+
+    fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
     }
 
     fn core(&self) -> Result<Arc<Core>, Error> {

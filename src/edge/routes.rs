@@ -8,7 +8,9 @@ use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Respo
 
 use super::call::Call;
 use super::error::Error;
-use super::{Edge, accounts, admin, available, c2s, configured, crm, docs, health, instagram, leads, reads, support};
+use super::{
+    Edge, accounts, admin, available, c2s, configured, crm, docs, health, instagram, leads, reads, support, webhooks,
+};
 use crate::config::Config;
 use crate::event::Name;
 
@@ -71,12 +73,29 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
         };
         several(service, source, &format!("/api/v1/events{end}"), allow, published.into_iter().chain([listed]));
         get(service, &format!("/api/v1/webhooks/events/available{end}"), available::list);
+        configure_webhooks(service, end);
         get(service, &format!("/api/v1/events/{{event_id}}{end}"), reads::events::show);
         let again = [on(guard::Post(), reads::reprocess::run)];
         several(service, admin::SOURCE, &format!("/api/v1/events/{{event_id}}/reprocess{end}"), POST, again);
         get(service, &format!("/api/v1/webhooks/logs{end}"), reads::logs::list);
         get(service, &format!("/api/v1/webhooks/logs/{{log_id}}{end}"), reads::logs::show);
     }
+}
+
+/// Adds the paths of subscriptions, which `end` ends. They are told from the others under the same beginning by their digits.
+fn configure_webhooks(service: &mut ServiceConfig, end: &str) {
+    const ALL: &str = "/api/v1/webhooks";
+    const ONE: &str = "/api/v1/webhooks/{id:[0-9]+}";
+    let all = [on(reading(), webhooks::list), on(guard::Post(), webhooks::create)];
+    several(service, admin::SOURCE, &format!("{ALL}{end}"), "GET, HEAD, POST", all);
+    let one =
+        [on(reading(), webhooks::show), on(guard::Put(), webhooks::change), on(guard::Delete(), webhooks::remove)];
+    several(service, admin::SOURCE, &format!("{ONE}{end}"), "GET, HEAD, PUT, DELETE", one);
+    get(service, &format!("{ONE}/deliveries{end}"), webhooks::attempts::list);
+    let mut action = |name, route| several(service, admin::SOURCE, &format!("{ONE}/{name}{end}"), POST, [route]);
+    action("rotate-secret", on(guard::Post(), webhooks::actions::rotate));
+    action("pause", on(guard::Post(), webhooks::actions::stop));
+    action("resume", on(guard::Post(), webhooks::actions::start));
 }
 
 fn configure_leads(service: &mut ServiceConfig) {

@@ -16,7 +16,7 @@ pub(super) use spec::endpoints;
 
 /// One page of a list.
 #[derive(Debug, Serialize)]
-struct List<T> {
+pub(super) struct List<T> {
     items: Vec<T>,
     total: u64,
     page: u64,
@@ -25,7 +25,7 @@ struct List<T> {
 }
 
 impl<T> List<T> {
-    fn new(items: Vec<T>, total: u64, page: PageRequest) -> Self {
+    pub(super) fn new(items: Vec<T>, total: u64, page: PageRequest) -> Self {
         Self { items, total, page: page.page, page_size: page.page_size, pages: total.div_ceil(page.page_size) }
     }
 }

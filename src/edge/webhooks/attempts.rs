@@ -1,0 +1,103 @@
+//! `GET /api/v1/webhooks/{id}/deliveries`: the attempts at deliveries to a subscription, out of the log of calls.
+
+use std::borrow::Cow;
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+
+use super::super::call::Call;
+use super::super::error::Error;
+use super::super::query::Parameters;
+use super::super::reads::List;
+use super::super::{Core, Edge, admin, answer};
+use super::find;
+use crate::event::{Kind, Timestamp};
+use crate::exchange::{Filter, Row};
+use crate::projection::Stored;
+use crate::subscriber::SubscriberId;
+
+/// One attempt.
+#[derive(Serialize)]
+struct Attempt<'a> {
+    id: u64,
+    event: Option<&'a str>,
+    event_id: Option<String>,
+    entity: Option<Entity<'a>>,
+    attempt: Option<u32>,
+    status: Option<u16>,
+    code: Option<&'a str>,
+    is_successful: bool,
+    duration_ms: f64,
+    answer: Option<Cow<'a, str>>,
+    at: Timestamp,
+    next_attempt_at: Option<Timestamp>,
+}
+
+#[derive(Serialize)]
+struct Entity<'a> {
+    kind: Kind,
+    id: &'a str,
+    sequence: Option<u64>,
+}
+
+/// `GET /api/v1/webhooks/{id}/deliveries`
+pub(in crate::edge) async fn list(
+    request: HttpRequest,
+    payload: Payload,
+    id: Path<String>,
+    edge: Data<Edge>,
+) -> HttpResponse {
+    let call = Call::begin(&request, admin::SOURCE);
+    let result = list_of(&request, &id, &edge).await;
+    call.end(&request, payload.into_inner(), &edge, result)
+}
+
+async fn list_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpResponse, Error> {
+    admin::authorize(request, edge)?;
+    let mut parameters = Parameters::parse(request.query_string(), &["is_successful", "page", "page_size"]);
+    let page = parameters.page();
+    let is_successful = parameters.one_of("is_successful", &[("true", true), ("false", false)]);
+    let (is_successful, page) = parameters.finish((is_successful, page))?;
+    let core = edge.core()?;
+    let subscriber = SubscriberId::Webhook(find(&core, id)?.id);
+    let filter = Filter { is_successful, ..Filter::default() };
+    let skipped = (page.page - 1).saturating_mul(page.page_size);
+    let rows = core.exchange.list_of(subscriber.to_string(), filter, skipped, page.page_size).await?;
+    let mut delivered = Vec::with_capacity(rows.items.len());
+    for row in &rows.items {
+        delivered.push(record(row, &core).await?);
+    }
+    let items = rows.items.iter().zip(&delivered).map(|(row, stored)| attempt(row, stored.as_ref())).collect();
+    Ok(answer::uncached(StatusCode::OK, &List::new(items, rows.total, page)))
+}
+
+/// What was delivered, if the store still has it.
+async fn record(row: &Row, core: &Core) -> Result<Option<Stored>, Error> {
+    let ours = row.event_ids.first().filter(|id| id.incarnation() == core.reads.incarnation());
+    let Some(id) = ours else { return Ok(None) };
+    Ok(core.reads.record(id.position()).await?)
+}
+
+fn attempt<'a>(row: &'a Row, stored: Option<&'a Stored>) -> Attempt<'a> {
+    let record = stored.map(|stored| &stored.record);
+    Attempt {
+        id: row.id,
+        event: record.map(|record| record.event_type.as_str()),
+        event_id: row.event_ids.first().map(ToString::to_string),
+        entity: record.map(|record| Entity {
+            kind: record.entity.kind(),
+            id: record.entity.id(),
+            sequence: record.sequence,
+        }),
+        attempt: row.attempt,
+        status: row.status,
+        code: row.code.as_deref(),
+        is_successful: row.is_successful(),
+        duration_ms: row.duration.as_micros() as f64 / 1_000.0,
+        answer: row.answer.as_deref().map(String::from_utf8_lossy),
+        at: row.at,
+        next_attempt_at: None,
+    }
+}

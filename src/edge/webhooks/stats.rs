@@ -1,0 +1,45 @@
+//! Where the deliveries to a subscription are, as its object shows it.
+
+use serde::Serialize;
+
+use super::super::Core;
+use crate::event::Timestamp;
+use crate::subscriber::SubscriberId;
+use crate::subscription::Id;
+
+/// What the breaker of one is that was never called.
+const CLOSED: &str = "closed";
+
+/// Counts are of all that was since the subscription was made.
+#[derive(Debug, Serialize)]
+pub(super) struct Stats {
+    delivered: u64,
+    failed_attempts: u64,
+    dropped: u64,
+    in_flight: usize,
+    waiting: usize,
+    stopped_lanes: usize,
+    behind: u64,
+    breaker: &'static str,
+    last_success_at: Option<Timestamp>,
+    failing_since: Option<Timestamp>,
+}
+
+impl Stats {
+    /// Those of the subscription `id`. One that was made a moment ago may not have any yet.
+    pub(super) async fn of(id: Id, core: &Core) -> Self {
+        let stats = core.subscribers.stats(&SubscriberId::Webhook(id)).await.unwrap_or_default();
+        Self {
+            delivered: stats.delivered,
+            failed_attempts: stats.failed,
+            dropped: stats.dropped,
+            in_flight: stats.in_flight,
+            waiting: stats.waiting,
+            stopped_lanes: stats.stopped_lanes,
+            behind: stats.behind,
+            breaker: if stats.breaker.is_empty() { CLOSED } else { stats.breaker },
+            last_success_at: stats.last_success_at,
+            failing_since: stats.failing_since,
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! A subscription as answers show it: its secrets only where they were made, and null for what the configuration decides.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Number;
+
+use super::super::answer;
+use super::members::{ORDERINGS, STYLES};
+use super::stats::Stats;
+use crate::config::OnExhausted;
+use crate::event::Timestamp;
+use crate::exchange::MASK;
+use crate::subscription::secrets::masked;
+use crate::subscription::{Id, Pattern, State, Style, Subscription};
+
+/// One subscription; the first eight members are those that every one of these interfaces has.
+#[derive(Serialize)]
+pub(super) struct View<'a> {
+    id: Id,
+    url: &'a str,
+    events: Vec<&'a str>,
+    is_active: bool,
+    description: Option<&'a str>,
+    secret: String,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    state: &'static str,
+    state_reason: Option<&'a str>,
+    filter: Option<&'a str>,
+    transform: Option<&'a str>,
+    ordering: &'static str,
+    concurrency: Option<usize>,
+    signing: Vec<&'static str>,
+    public_key: Option<String>,
+    /// Until when deliveries are signed with the secret before this one too.
+    previous_secret_until: Option<Timestamp>,
+    headers: BTreeMap<&'a str, &'static str>,
+    rate_limit: Option<u32>,
+    timeout_s: Option<Number>,
+    retry_schedule_s: Option<Vec<Number>>,
+    on_exhausted: Option<&'static str>,
+    stats: Stats,
+    #[serde(skip)]
+    subscription: &'a Subscription,
+}
+
+impl<'a> View<'a> {
+    /// `subscription` as it is at `now`.
+    pub(super) fn new(subscription: &'a Subscription, stats: Stats, now: Timestamp) -> Self {
+        let (state, state_reason) = match &subscription.state {
+            State::Active => ("active", None),
+            State::Paused { reason } => ("paused", reason.as_deref()),
+            State::Disabled { reason } => ("disabled", Some(reason.as_str())),
+        };
+        let secrets = &subscription.secrets;
+        let until = secrets.previous.as_ref().map(|(_, until)| *until);
+        let seconds = |pauses: &Vec<Duration>| pauses.iter().copied().map(answer::seconds).collect();
+        let has_pair = subscription.signing.contains(&Style::V1a);
+        Self {
+            id: subscription.id,
+            url: &subscription.url,
+            events: subscription.events.iter().map(Pattern::as_str).collect(),
+            is_active: subscription.state == State::Active,
+            description: subscription.description.as_deref(),
+            secret: masked(&secrets.current),
+            created_at: subscription.created_at,
+            updated_at: subscription.updated_at,
+            state,
+            state_reason,
+            filter: subscription.filter.as_ref().map(|filter| filter.text()),
+            transform: subscription.transform.as_ref().map(|transform| transform.text()),
+            ordering: name_of(subscription.ordering, &ORDERINGS),
+            concurrency: subscription.concurrency,
+            signing: subscription.signing.iter().map(|style| name_of(*style, &STYLES)).collect(),
+            public_key: secrets.public_key().filter(|_| has_pair),
+            previous_secret_until: until.filter(|until| now < *until),
+            headers: subscription.headers.iter().map(|(name, _)| (name.as_str(), MASK)).collect(),
+            rate_limit: subscription.rate_limit.map(u32::from),
+            timeout_s: subscription.timeout.map(answer::seconds),
+            retry_schedule_s: subscription.retry_schedule.as_ref().map(seconds),
+            on_exhausted: subscription.on_exhausted.map(|choice| name_of(choice, &OnExhausted::NAMED)),
+            stats,
+            subscription,
+        }
+    }
+
+    /// With the secret as it is.
+    pub(super) fn with_secret(mut self) -> Self {
+        self.secret = self.subscription.secrets.current.expose().to_owned();
+        self
+    }
+}
+
+fn name_of<T: PartialEq>(value: T, named: &[(&'static str, T)]) -> &'static str {
+    named.iter().find(|(_, named)| *named == value).map_or("", |(name, _)| name)
+}
