@@ -1,4 +1,25 @@
-//! The circuit breaker of one subscriber.
+//! The circuit breaker of one subscriber: makes no attempt at one that does not answer, and tries again with a single one.
+//!
+//! ```text
+//!          failures in a row, or their share            time over, one is let through
+//!   Closed ─────────────────────────────────> Open(until) ──────────────────────────> HalfOpen(probe under way)
+//!     ^                                         ^                                       │       │
+//!     │                                         └─── the probe failed: twice as long ───┘       │
+//!     └──────────────────────────────── the probe was accepted ─────────────────────────────────┘
+//! ```
+//!
+//! A pure state machine: the time is an argument. Only the probe's own outcome counts after it has begun; attempts made
+//! before the breaker opened which end later say nothing new.
+
+use std::time::Duration;
+
+use backoff::backoff::Backoff;
+use backoff::exponential::{ExponentialBackoff, ExponentialBackoffBuilder};
+
+use crate::config::Breaker as Policy;
+
+/// Into how many parts the window is divided: it slides by one at a time.
+const SLOTS: u64 = 12;
 
 /// Whether attempts are let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,4 +30,333 @@ pub enum Standing {
     Open,
     /// One is, to see whether the next may be.
     HalfOpen,
+}
+
+/// What an attempt was let through as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pass {
+    Ordinary,
+    Probe,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Closed,
+    Open { until: Duration },
+    HalfOpen,
+}
+
+/// The breaker of one subscriber.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    policy: Policy,
+    state: State,
+    consecutive: u32,
+    window: Window,
+    open: ExponentialBackoff<NoTime>,
+}
+
+impl Breaker {
+    pub(super) fn new(policy: Policy) -> Self {
+        let open = open_times(&policy);
+        Self { policy, state: State::Closed, consecutive: 0, window: Window::default(), open }
+    }
+
+    /// Goes on by another policy. What is open stays so for as long as it was to.
+    pub(super) fn set_policy(&mut self, policy: Policy) {
+        let current = self.open.current_interval;
+        self.open = open_times(&policy);
+        self.open.current_interval = current.clamp(self.open.initial_interval, self.open.max_interval);
+        self.policy = policy;
+    }
+
+    /// Asks to make an attempt at `now`; `None` means not now.
+    pub(super) fn ask(&mut self, now: Duration) -> Option<Pass> {
+        match self.state {
+            State::Closed => Some(Pass::Ordinary),
+            State::Open { until } if now >= until => {
+                self.state = State::HalfOpen;
+                Some(Pass::Probe)
+            }
+            State::Open { .. } | State::HalfOpen => None,
+        }
+    }
+
+    /// An attempt was accepted. True if that closes the breaker.
+    pub(super) fn accepted(&mut self, pass: Pass, now: Duration) -> bool {
+        match (self.state, pass) {
+            (State::Closed, _) => {
+                self.consecutive = 0;
+                self.window.count(self.policy.window, now, false);
+                false
+            }
+            (State::HalfOpen, Pass::Probe) => {
+                self.state = State::Closed;
+                self.consecutive = 0;
+                self.window = Window::default();
+                self.open.reset();
+                true
+            }
+            (State::HalfOpen, Pass::Ordinary) | (State::Open { .. }, _) => false,
+        }
+    }
+
+    /// An attempt failed. The share of failures, if that opens the closed breaker.
+    pub(super) fn failed(&mut self, pass: Pass, now: Duration) -> Option<f64> {
+        match (self.state, pass) {
+            (State::Closed, _) => {
+                self.consecutive = self.consecutive.saturating_add(1);
+                self.window.count(self.policy.window, now, true);
+                let share = self.window.share();
+                self.is_too_much().then(|| {
+                    self.stay_open(now);
+                    share
+                })
+            }
+            (State::HalfOpen, Pass::Probe) => {
+                self.stay_open(now);
+                None
+            }
+            (State::HalfOpen, Pass::Ordinary) | (State::Open { .. }, _) => None,
+        }
+    }
+
+    /// An attempt that was let through was not made, or says nothing of the subscriber.
+    pub(super) fn unused(&mut self, pass: Pass, now: Duration) {
+        if (self.state, pass) == (State::HalfOpen, Pass::Probe) {
+            self.state = State::Open { until: now };
+        }
+    }
+
+    pub(super) const fn standing(&self) -> Standing {
+        match self.state {
+            State::Closed => Standing::Closed,
+            State::Open { .. } => Standing::Open,
+            State::HalfOpen => Standing::HalfOpen,
+        }
+    }
+
+    /// From when on an attempt may be made, as far as is known: zero means at any time, `None` not before the probe has ended.
+    pub(super) const fn lets_through_from(&self) -> Option<Duration> {
+        match self.state {
+            State::Closed => Some(Duration::ZERO),
+            State::Open { until } => Some(until),
+            State::HalfOpen => None,
+        }
+    }
+
+    fn is_too_much(&self) -> bool {
+        let Policy { consecutive, failure_rate, attempts_min, .. } = self.policy;
+        let (attempts, failures) = self.window.sums();
+        let is_row = consecutive > 0 && self.consecutive >= consecutive;
+        // A share of 1 can only be reached, any other is exceeded.
+        let is_share = f64::from(failures) > failure_rate * f64::from(attempts) || failures == attempts;
+        is_row || (failure_rate > 0.0 && attempts >= attempts_min && is_share)
+    }
+
+    fn stay_open(&mut self, now: Duration) {
+        let pause = self.open.next_backoff().unwrap_or(self.policy.open_max);
+        self.state = State::Open { until: now.saturating_add(pause) };
+    }
+}
+
+/// `open`, twice that, and so on up to `open_max`, without end and without chance.
+fn open_times(policy: &Policy) -> ExponentialBackoff<NoTime> {
+    ExponentialBackoffBuilder::new()
+        .with_initial_interval(policy.open.min(policy.open_max))
+        .with_max_interval(policy.open_max)
+        .with_multiplier(2.0)
+        .with_randomization_factor(0.0)
+        .with_max_elapsed_time(None)
+        .build()
+}
+
+/// The clock that the back-off asks for and does not need, since it never ends by time.
+type NoTime = backoff::SystemClock;
+
+/// How many attempts were made of late, and how many of them failed.
+#[derive(Debug, Default)]
+struct Window {
+    slots: [(u32, u32); SLOTS as usize],
+    /// The number of the newest slot since the clock's beginning.
+    newest: u64,
+}
+
+impl Window {
+    fn count(&mut self, length: Duration, now: Duration, has_failed: bool) {
+        self.slide(length, now);
+        let (attempts, failures) = &mut self.slots[(self.newest % SLOTS) as usize];
+        *attempts = attempts.saturating_add(1);
+        *failures = failures.saturating_add(u32::from(has_failed));
+    }
+
+    fn slide(&mut self, length: Duration, now: Duration) {
+        let slot = (length.as_nanos() / u128::from(SLOTS)).max(1);
+        let number = u64::try_from(now.as_nanos() / slot).unwrap_or(u64::MAX);
+        // Another window's length gives other numbers, so that what was counted is as good as old.
+        let passed = if number < self.newest { SLOTS } else { (number - self.newest).min(SLOTS) };
+        for old in 0..passed {
+            self.slots[((number - old.min(number)) % SLOTS) as usize] = (0, 0);
+        }
+        self.newest = number;
+    }
+
+    fn sums(&self) -> (u32, u32) {
+        self.slots.iter().fold((0, 0), |(all, bad), (attempts, failures)| {
+            (u32::saturating_add(all, *attempts), u32::saturating_add(bad, *failures))
+        })
+    }
+
+    fn share(&self) -> f64 {
+        let (attempts, failures) = self.sums();
+        f64::from(failures) / f64::from(attempts.max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const POLICY: Policy = Policy {
+        window: Duration::from_secs(60),
+        failure_rate: 0.5,
+        attempts_min: 20,
+        consecutive: 3,
+        open: Duration::from_secs(30),
+        open_max: Duration::from_secs(100),
+    };
+
+    fn seconds(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    fn opened() -> Breaker {
+        let mut breaker = Breaker::new(POLICY);
+        let opened: Vec<_> = (0..3).map(|_| breaker.failed(Pass::Ordinary, seconds(10)).is_some()).collect();
+        assert_eq!(opened, [false, false, true]);
+        breaker
+    }
+
+    #[test]
+    fn failures_in_a_row_open_it_and_an_accepted_attempt_between_them_does_not() {
+        let mut breaker = Breaker::new(Policy { failure_rate: 0.0, ..POLICY });
+        for _ in 0..50 {
+            assert_eq!(breaker.failed(Pass::Ordinary, seconds(1)), None);
+            assert_eq!(breaker.failed(Pass::Ordinary, seconds(1)), None);
+            assert!(!breaker.accepted(Pass::Ordinary, seconds(1)), "it was closed all along");
+        }
+        assert_eq!(opened().ask(seconds(39)), None);
+    }
+
+    #[test]
+    fn a_share_of_failures_opens_it_once_there_are_enough_attempts() {
+        for (share, attempts_min, bad_of_4, opens_at) in [
+            (0.5, 20, 2, None),
+            (0.5, 20, 3, Some(20)),
+            (0.5, 7, 3, Some(7)),
+            (0.7, 20, 3, Some(20)),
+            (0.8, 20, 3, None),
+            (1.0, 20, 3, None),
+            (1.0, 20, 4, Some(20)),
+            (0.0, 1, 4, None),
+        ] {
+            let policy = Policy { failure_rate: share, attempts_min, consecutive: 0, ..POLICY };
+            let mut breaker = Breaker::new(policy);
+            let opened = (1..=40_u32).find(|n| {
+                // Failures come last in each four, so that an attempt that opens it is one.
+                if (n - 1) % 4 < 4 - bad_of_4 {
+                    breaker.accepted(Pass::Ordinary, seconds(1));
+                    return false;
+                }
+                breaker.failed(Pass::Ordinary, seconds(1)).is_some()
+            });
+            assert_eq!(opened, opens_at, "{share} of {attempts_min}, {bad_of_4} of 4 bad");
+        }
+    }
+
+    #[test]
+    fn failures_that_are_older_than_the_window_count_no_more() {
+        let policy = Policy { consecutive: 0, attempts_min: 10, ..POLICY };
+        let mut breaker = Breaker::new(policy);
+        (0..9).for_each(|_| assert_eq!(breaker.failed(Pass::Ordinary, seconds(3)), None));
+        assert_eq!(breaker.failed(Pass::Ordinary, seconds(70)), None, "the first nine are out of the window");
+        (0..8).for_each(|_| assert_eq!(breaker.failed(Pass::Ordinary, seconds(100)), None));
+        assert_eq!(breaker.failed(Pass::Ordinary, seconds(110)), Some(1.0), "ten within a minute");
+    }
+
+    #[test]
+    fn when_the_time_is_over_one_probe_goes_and_decides_and_each_that_fails_doubles_the_time() {
+        let mut breaker = opened();
+        let mut now = 10;
+        for open in [30, 60, 100, 100] {
+            assert_eq!(breaker.ask(seconds(now + open - 1)), None, "open for {open} s");
+            now += open;
+            assert_eq!(breaker.ask(seconds(now)), Some(Pass::Probe));
+            assert_eq!(breaker.ask(seconds(now)), None, "one only");
+            assert_eq!(breaker.failed(Pass::Probe, seconds(now)), None, "it was open before");
+        }
+        assert_eq!(breaker.ask(seconds(now + 100)), Some(Pass::Probe));
+        assert!(breaker.accepted(Pass::Probe, seconds(now + 100)));
+        assert_eq!(breaker.ask(seconds(now + 100)), Some(Pass::Ordinary));
+        assert_eq!(breaker.failed(Pass::Ordinary, seconds(now + 100)), None, "counted from zero again");
+        breaker.failed(Pass::Ordinary, seconds(now + 100));
+        breaker.failed(Pass::Ordinary, seconds(now + 100));
+        assert_eq!(breaker.lets_through_from(), Some(seconds(now + 130)), "as short as at first again");
+    }
+
+    #[test]
+    fn what_was_attempted_before_it_opened_says_nothing_later() {
+        let mut breaker = opened();
+        assert!(!breaker.accepted(Pass::Ordinary, seconds(11)));
+        assert_eq!(breaker.failed(Pass::Ordinary, seconds(39)), None);
+        assert_eq!(breaker.ask(seconds(40)), Some(Pass::Probe), "it does not stay open longer for it");
+        assert_eq!(breaker.failed(Pass::Ordinary, seconds(41)), None);
+        assert!(!breaker.accepted(Pass::Ordinary, seconds(41)));
+        assert_eq!(breaker.standing(), Standing::HalfOpen);
+    }
+
+    #[test]
+    fn a_probe_that_was_not_made_leaves_its_place_to_another() {
+        let mut breaker = opened();
+        assert_eq!(breaker.ask(seconds(40)), Some(Pass::Probe));
+        breaker.unused(Pass::Ordinary, seconds(41));
+        assert_eq!(breaker.ask(seconds(41)), None, "another's end is not the probe's");
+        breaker.unused(Pass::Probe, seconds(42));
+        assert_eq!(breaker.ask(seconds(42)), Some(Pass::Probe));
+    }
+
+    proptest! {
+        /// Whatever happens: at most one probe at a time, nothing goes while it is open, and it is never open for longer
+        /// than it may be.
+        #[test]
+        fn there_is_never_more_than_one_probe(steps in prop::collection::vec((0_u64..200, 0..4_u8), 1..200)) {
+            let mut breaker = Breaker::new(POLICY);
+            let (mut now, mut probing) = (0, false);
+            for (pause, what) in steps {
+                now += pause;
+                match what {
+                    0 | 1 => match breaker.ask(seconds(now)) {
+                        Some(Pass::Probe) => {
+                            prop_assert!(!probing);
+                            probing = true;
+                        }
+                        Some(Pass::Ordinary) => prop_assert!(!probing),
+                        None => prop_assert!(probing || breaker.lets_through_from() > Some(seconds(now))),
+                    },
+                    _ => {
+                        let pass = if probing { Pass::Probe } else { Pass::Ordinary };
+                        if what == 2 {
+                            breaker.accepted(pass, seconds(now));
+                        } else {
+                            breaker.failed(pass, seconds(now));
+                        }
+                        probing = false;
+                    }
+                }
+                prop_assert!(breaker.lets_through_from() <= Some(seconds(now) + POLICY.open_max));
+            }
+        }
+    }
 }
