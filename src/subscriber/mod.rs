@@ -7,7 +7,9 @@
 //!                                             ledger ──rounds──> cursors, stopped lanes, dead letters
 //! ```
 
+pub mod accounts;
 pub mod attempt;
+pub mod auto_reply;
 #[allow(dead_code, reason = "jobs, which deliver them again, come next")]
 pub mod dead_letters;
 pub mod delivery;

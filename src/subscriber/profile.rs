@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::SubscriberId;
 use crate::account::Account;
-use crate::config::{Breaker, OnExhausted};
+use crate::config::{Breaker, OnExhausted, Secret};
 use crate::subscription::{Ordering, State, Subscription};
 
 /// What one attempt is.
@@ -27,6 +27,10 @@ pub enum Target {
     Reply {
         /// The account.
         account: Arc<Account>,
+        /// Where it goes, by the configuration.
+        url: String,
+        /// What it is sent with: the account's own token, or that of the configuration.
+        token: Option<Secret>,
     },
     /// An automatic reply, which goes to the router.
     AutoReply,

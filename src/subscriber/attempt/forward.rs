@@ -1,86 +1,105 @@
 //! The body of a message that goes to the CRM of an Instagram account.
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Serialize;
 
+use super::Outcome;
+use super::judge::{Broken, NO_MESSAGE};
 use crate::account::Account;
-use crate::entity::conversation::MessageType;
+use crate::entity::conversation::{Incoming, MessageType, RECEIVED};
 use crate::event::{Record, Timestamp};
 
 /// A message, as the CRM reads it.
 #[derive(Debug, Serialize)]
 struct Message<'a> {
-    event: &'a str,
-    message_id: Option<&'a RawValue>,
+    event: &'static str,
+    message_id: &'a str,
     account_id: &'a str,
-    sender_id: Option<String>,
+    sender_id: &'a str,
     /// Not told by Instagram.
     sender_username: Option<&'a str>,
-    message: Option<&'a RawValue>,
+    message: Option<&'a str>,
     message_type: MessageType,
     timestamp: String,
-    instagram_message_id: Option<&'a RawValue>,
+    instagram_message_id: &'a str,
     conversation_id: &'a str,
 }
 
-/// What of an item is read. Texts are passed on as they were spelt.
-#[derive(Default, Deserialize)]
-struct Item<'a> {
-    #[serde(borrow)]
-    sender: Option<Participant<'a>>,
-    #[serde(borrow)]
-    message: Option<Content<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Participant<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-}
-
-#[derive(Default, Deserialize)]
-struct Content<'a> {
-    #[serde(borrow)]
-    mid: Option<&'a RawValue>,
-    #[serde(borrow)]
-    text: Option<&'a RawValue>,
-    #[serde(default, borrow)]
-    attachments: Option<Vec<Attachment<'a>>>,
-}
-
-#[derive(Deserialize)]
-struct Attachment<'a> {
-    #[serde(borrow)]
-    r#type: Option<std::borrow::Cow<'a, str>>,
-}
-
 /// The body that brings `record`, an incoming message, to the CRM of `account`.
-pub(super) fn body(account: &Account, record: &Record) -> Bytes {
-    let item: Item<'_> = serde_json::from_slice(&record.payload).unwrap_or_default();
-    let content = item.message.unwrap_or_default();
-    let attachments = content.attachments.unwrap_or_default();
-    let message = Message {
-        event: &record.event_type,
-        message_id: content.mid,
+///
+/// # Errors
+/// [`Broken`] if it is none.
+pub(super) fn body(account: &Account, record: &Record) -> Result<Bytes, Broken> {
+    let message = Incoming::read(record);
+    let message = message.ok_or_else(|| Broken { code: NO_MESSAGE, detail: "the event is no message".into() })?;
+    let body = Message {
+        event: RECEIVED,
+        message_id: &message.message_id,
         account_id: &account.id,
-        // Some senders give ids as numbers; the CRM gets text.
-        sender_id: item.sender.and_then(|sender| sender.id).map(|id| id.get().trim_matches('"').to_owned()),
+        sender_id: &message.sender_id,
         sender_username: None,
-        message: content.text,
-        message_type: MessageType::of(attachments.first().and_then(|attachment| attachment.r#type.as_deref())),
+        message: message.text.as_deref(),
+        message_type: message.message_type,
         timestamp: timestamp(record.at),
-        instagram_message_id: content.mid,
+        instagram_message_id: &message.message_id,
         conversation_id: record.entity.id(),
     };
-    serde_json::to_vec(&message).expect("texts and numbers have a JSON text").into()
+    Ok(serde_json::to_vec(&body).expect("its members have JSON texts").into())
 }
 
 /// RFC 3339 without a fraction where it would be zero.
 fn timestamp(at: Timestamp) -> String {
     let text = at.to_string();
-    text.strip_suffix(".000Z").map_or(text.clone(), |whole| format!("{whole}Z"))
+    text.strip_suffix(".000Z").map(|whole| format!("{whole}Z")).unwrap_or(text)
+}
+
+/// What `outcome`, as it is by its status, is to an account: it stays what it is until it is removed, so nothing makes it gone.
+pub(super) fn judge(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Gone { failure } => Outcome::Refused { failure },
+        other @ (Outcome::Accepted | Outcome::Failed { .. } | Outcome::Refused { .. }) => other,
+    }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+    use crate::event::{EntityKey, Kind};
+
+    /// The body of a message with these members of its change.
+    fn bodied(at: &str, content: &str) -> String {
+        let account = Account {
+            id: "acc_xyz789".into(),
+            instagram_account_id: "0987654321".into(),
+            crm_webhook_url: None,
+            webhook_secret: Secret::new("hush"),
+            access_token: None,
+            auto_reply: None,
+            created_at: Timestamp::default(),
+        };
+        let entity = EntityKey::try_new(Kind::Conversation, "conv_1234567890_0987654321").expect("an id");
+        let at = Timestamp::parse(at).expect("a time");
+        let change = format!(r#"{{"at":1,"keep":9,"effect":{{"message":{{"sender_id":"1234567890",{content}}}}}}}"#);
+        let record =
+            Record { sequence: Some(1), change: change.into(), ..Record::new("instagram", entity, RECEIVED, at) };
+        String::from_utf8(body(&account, &record).expect("a message").to_vec()).expect("text")
+    }
+
+    #[test]
+    fn the_body_is_that_of_the_contract() {
+        let content = r#""message_id":"mid_abc123","text":"Hello! When will my order ship?","message_type":"text""#;
+        let expected = r#"{"event":"message.received","message_id":"mid_abc123","account_id":"acc_xyz789","sender_id":"1234567890","sender_username":null,"message":"Hello! When will my order ship?","message_type":"text","timestamp":"2025-11-08T10:30:00Z","instagram_message_id":"mid_abc123","conversation_id":"conv_1234567890_0987654321"}"#;
+        assert_eq!(bodied("2025-11-08T10:30:00Z", content), expected);
+    }
+
+    #[test]
+    fn a_message_without_words_has_none_and_a_fraction_is_kept() {
+        let body = bodied("2025-11-08T10:30:00.120Z", r#""message_id":"m","text":null,"message_type":"story_mention""#);
+        for member in
+            [r#""message":null"#, r#""message_type":"story_mention""#, r#""timestamp":"2025-11-08T10:30:00.120Z""#]
+        {
+            assert!(body.contains(member), "{body}");
+        }
+    }
+}

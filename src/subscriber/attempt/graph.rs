@@ -1,19 +1,45 @@
-//! What Instagram's Graph API is sent: replies of an account.
+//! What Instagram's Graph API is sent, replies of an account, and what its answers mean.
+//!
+//! Its errors have a number of their own, and most of them come as a 400 or 403, those that pass too:
+//!
+//! | error | meaning | |
+//! |---|---|---|
+//! | 1, 2, or marked `is_transient` | something failed over there | tried again |
+//! | 4, 17, 32, 341, 613, 80002, 80006 | too many calls | tried again |
+//! | 10 | among others: more than 24 hours after the last message | dead letter |
+//! | 190 | the access token has expired or was withdrawn | dead letter |
+//! | any other, such as 100 or 551 | the reply cannot be sent | dead letter |
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
-use reqwest::header::HeaderMap;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use serde::{Deserialize, Serialize};
 
-use super::judge::{BAD_URL, Broken};
-use crate::account::Account;
+use super::super::Failure;
+use super::Outcome;
+use super::judge::{Broken, NO_MESSAGE, NO_TOKEN, STATUS};
+use crate::config::Secret;
+use crate::entity::conversation::Reply;
 use crate::event::Record;
 
-/// Where replies of `account` go, and the headers that they carry.
+/// As much of an error's message as is shown: they are sentences.
+const MESSAGE_MAX_CHARACTERS: usize = 300;
+
+/// The headers that calls with `token` carry.
 ///
 /// # Errors
-/// [`Broken`] while no address is known.
-pub(super) fn call(account: &Account) -> Result<(&str, HeaderMap), Broken> {
-    let _ = account;
-    Err(Broken { code: BAD_URL, detail: "no address of the Graph API is known".into() })
+/// [`Broken`] without a token.
+pub(super) fn headers(token: Option<&Secret>) -> Result<HeaderMap, Broken> {
+    let missing = || Broken {
+        code: NO_TOKEN,
+        detail: "the account has no access_token, and sources.instagram.access_token is not set".into(),
+    };
+    // It was checked where it was given.
+    let value = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok());
+    let mut value = value.ok_or_else(missing)?;
+    value.set_sensitive(true);
+    Ok(HeaderMap::from_iter([(AUTHORIZATION, value)]))
 }
 
 /// The body of the reply that `record` is.
@@ -21,5 +47,131 @@ pub(super) fn call(account: &Account) -> Result<(&str, HeaderMap), Broken> {
 /// # Errors
 /// [`Broken`] if it is none.
 pub(super) fn body(record: &Record) -> Result<Bytes, Broken> {
-    Ok(record.payload.clone())
+    #[derive(Serialize)]
+    struct Sent<'a> {
+        recipient: Recipient<'a>,
+        message: Text<'a>,
+    }
+    #[derive(Serialize)]
+    struct Recipient<'a> {
+        id: &'a str,
+    }
+    #[derive(Serialize)]
+    struct Text<'a> {
+        text: &'a str,
+    }
+    let reply = Reply::read(&record.payload);
+    let reply = reply.ok_or_else(|| Broken { code: NO_MESSAGE, detail: "the event is no reply".into() })?;
+    let sent = Sent { recipient: Recipient { id: &reply.recipient_id }, message: Text { text: &reply.text } };
+    Ok(serde_json::to_vec(&sent).expect("its members have JSON texts").into())
+}
+
+/// An error as the Graph API words it.
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow)]
+    error: Told<'a>,
+}
+
+#[derive(Deserialize)]
+struct Told<'a> {
+    code: i64,
+    error_subcode: Option<i64>,
+    #[serde(default)]
+    is_transient: bool,
+    #[serde(borrow)]
+    message: Option<Cow<'a, str>>,
+}
+
+impl Told<'_> {
+    /// Whether the same call can succeed later.
+    fn passes(&self) -> bool {
+        self.is_transient || matches!(self.code, 1 | 2 | 4 | 17 | 32 | 341 | 613 | 80_002 | 80_006)
+    }
+
+    fn detail(&self, status: u16) -> String {
+        let Self { code, error_subcode, message, .. } = self;
+        let subcode = error_subcode.map(|subcode| format!(" ({subcode})")).unwrap_or_default();
+        let told = |message: &str| format!(": {}", message.chars().take(MESSAGE_MAX_CHARACTERS).collect::<String>());
+        let message = message.as_deref().map(told).unwrap_or_default();
+        format!("answered {status}, error {code}{subcode}{message}")
+    }
+}
+
+/// What `outcome`, as it is by its status alone, is by what the Graph API says.
+pub(super) fn judge(outcome: Outcome) -> Outcome {
+    match outcome {
+        // The message is sent. The rest of the answer is worth no second one, which a person would read.
+        Outcome::Failed { failure: Failure { status: Some(200..300), .. }, .. } => Outcome::Accepted,
+        Outcome::Refused { mut failure } | Outcome::Gone { mut failure } => {
+            let (status, answer) = (failure.status.unwrap_or_default(), failure.answer.clone());
+            // What was refused before anything was sent has no answer.
+            let told = serde_json::from_slice(&answer).ok().filter(|_| failure.code == STATUS);
+            let Some(Answer { error }) = told else { return Outcome::Refused { failure } };
+            failure.detail = error.detail(status);
+            if error.passes() { Outcome::Failed { failure, retry_after: None } } else { Outcome::Refused { failure } }
+        }
+        other @ (Outcome::Accepted | Outcome::Failed { .. }) => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(status: u16, body: &str) -> Outcome {
+        let answer = Bytes::copy_from_slice(body.as_bytes());
+        let failure = Failure { status: Some(status), code: STATUS, detail: format!("answered {status}"), answer };
+        judge(Outcome::Refused { failure })
+    }
+
+    fn error(code: i64, more: &str) -> String {
+        format!(
+            r#"{{"error": {{"message": "Told.", "type": "IGApiException", "code": {code}, "fbtrace_id": "A"{more}}}}}"#
+        )
+    }
+
+    #[test]
+    fn what_passes_is_tried_again_although_it_is_a_400() {
+        for code in [1, 2, 4, 17, 32, 341, 613, 80_002, 80_006] {
+            assert!(matches!(judged(400, &error(code, "")), Outcome::Failed { .. }), "{code}");
+        }
+        assert!(matches!(judged(403, &error(7, r#", "is_transient": true"#)), Outcome::Failed { .. }));
+        for code in [10, 100, 190, 200, 368, 551] {
+            assert!(
+                matches!(judged(400, &error(code, r#", "is_transient": false"#)), Outcome::Refused { .. }),
+                "{code}"
+            );
+        }
+        for body in ["", "<html>", "{}", r#"{"error": {"code": "4"}}"#] {
+            assert!(matches!(judged(400, body), Outcome::Refused { .. }), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_failure_says_what_the_api_said() {
+        let outcome = judged(403, &error(10, r#", "error_subcode": 2534022"#));
+        assert_eq!(outcome.failure().expect("refused").detail, "answered 403, error 10 (2534022): Told.");
+        assert_eq!(judged(400, "?").failure().expect("refused").detail, "answered 400");
+    }
+
+    #[test]
+    fn an_account_is_not_gone_and_a_message_that_was_sent_is_not_sent_again() {
+        let failure = |status| Failure { status, code: STATUS, detail: String::new(), answer: Bytes::new() };
+        assert!(matches!(judge(Outcome::Gone { failure: failure(Some(410)) }), Outcome::Refused { .. }));
+        let cut_off = Outcome::Failed { failure: failure(Some(200)), retry_after: None };
+        assert_eq!(judge(cut_off), Outcome::Accepted);
+        let down = Outcome::Failed { failure: failure(Some(500)), retry_after: None };
+        assert_eq!(judge(down.clone()), down);
+        let silent = Outcome::Failed { failure: failure(None), retry_after: None };
+        assert_eq!(judge(silent.clone()), silent);
+    }
+
+    #[test]
+    fn a_call_carries_the_token_as_a_secret() {
+        let headers = headers(Some(&Secret::new("hush"))).expect("a token");
+        assert_eq!(headers[AUTHORIZATION], "Bearer hush");
+        assert!(headers[AUTHORIZATION].is_sensitive() && !format!("{headers:?}").contains("hush"));
+        assert_eq!(super::headers(None).expect_err("none").code, NO_TOKEN);
+    }
 }

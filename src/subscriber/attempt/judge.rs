@@ -52,7 +52,7 @@ pub(super) fn judge(received: &Received, broken: Option<Broken>, now: Timestamp)
             let Broken { code, detail } = broken.unwrap_or_else(|| Broken::off("there was no answer"));
             let failure = Failure { status, code, detail, answer };
             match code {
-                REFUSED_ADDRESS | BAD_URL | TRANSFORM_FAILED => Outcome::Refused { failure },
+                REFUSED_ADDRESS | BAD_URL | TRANSFORM_FAILED | NO_MESSAGE | NO_TOKEN => Outcome::Refused { failure },
                 _ => Outcome::Failed { failure, retry_after: None },
             }
         }
@@ -81,6 +81,8 @@ pub(super) const BROKEN_OFF: &str = "broken_off";
 pub(super) const REFUSED_ADDRESS: &str = "refused_address";
 pub(super) const BAD_URL: &str = "bad_url";
 pub(super) const TRANSFORM_FAILED: &str = "transform_failed";
+pub(super) const NO_MESSAGE: &str = "no_message";
+pub(super) const NO_TOKEN: &str = "no_token";
 
 impl Broken {
     pub(super) fn off(detail: impl Into<String>) -> Self {

@@ -28,7 +28,7 @@ use self::client::Clients;
 use self::judge::{Broken, Received, judge};
 use self::prepared::{Attempt, Cache, Prepared};
 use self::resolver::System;
-use super::profile::Profile;
+use super::profile::{Profile, Target};
 use super::{Failure, Item, SubscriberId};
 use crate::clock::Clock;
 use crate::config;
@@ -175,6 +175,11 @@ impl Caller {
         };
         let duration = self.0.clock.monotonic().saturating_sub(began);
         let outcome = judge(&received, broken, at.saturating_add(duration));
+        let outcome = match &profile.target {
+            Target::Webhook(_) | Target::AutoReply => outcome,
+            Target::Forward { .. } => forward::judge(outcome),
+            Target::Reply { .. } => graph::judge(outcome),
+        };
         let Received { status, body: answer, .. } = received;
         let code = outcome.failure().map(|failure| failure.code);
         Made { outcome, call: Call { status, code, duration, answer, ..call } }

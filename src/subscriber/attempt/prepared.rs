@@ -62,10 +62,7 @@ impl Prepared {
                 let key = HmacKey::new(account.webhook_secret.expose().as_bytes());
                 (url.as_str(), *is_checked, HeaderMap::new(), Signs::Hub(key))
             }
-            Target::Reply { account } => {
-                let (url, headers) = graph::call(account)?;
-                (url, false, headers, Signs::Nothing)
-            }
+            Target::Reply { url, token, .. } => (url.as_str(), false, graph::headers(token.as_ref())?, Signs::Nothing),
             Target::AutoReply => return Err(bad_url("an automatic reply is not called")),
         };
         let url = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
@@ -87,7 +84,7 @@ impl Prepared {
                 Some(transform) => transform.body(&item.record).map(Bytes::from).map_err(|failed| no_body(&failed)),
                 None => Ok(envelope::body(&item.record).into()),
             },
-            Target::Forward { account, .. } => Ok(forward::body(account, &item.record)),
+            Target::Forward { account, .. } => forward::body(account, &item.record),
             Target::Reply { .. } => graph::body(&item.record),
             Target::AutoReply => Err(bad_url("an automatic reply is not called")),
         }
@@ -119,7 +116,7 @@ impl Prepared {
                 Target::Forward { account, url, is_checked },
                 Target::Forward { account: other, url: other_url, is_checked: other_is_checked },
             ) => Arc::ptr_eq(account, other) && url == other_url && is_checked == other_is_checked,
-            (Target::Reply { account }, Target::Reply { account: other }) => Arc::ptr_eq(account, other),
+            (Target::Reply { account, .. }, Target::Reply { account: other, .. }) => Arc::ptr_eq(account, other),
             (Target::AutoReply, Target::AutoReply) => true,
             (Target::Webhook(_) | Target::Forward { .. } | Target::Reply { .. } | Target::AutoReply, _) => false,
         }
