@@ -10,9 +10,9 @@
 pub mod accounts;
 pub mod attempt;
 pub mod auto_reply;
-#[allow(dead_code, reason = "jobs, which deliver them again, come next")]
 pub mod dead_letters;
 pub mod delivery;
+pub mod jobs;
 #[allow(dead_code, reason = "the dispatcher, which writes it, comes next")]
 pub mod ledger;
 pub mod notices;

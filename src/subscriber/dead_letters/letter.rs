@@ -2,7 +2,7 @@
 
 use super::super::delivery::Reason;
 use super::super::{Item, SubscriberId};
-use crate::event::{EntityKey, Kind, Position, Timestamp};
+use crate::event::{EntityKey, Kind, Position, Record, Timestamp};
 
 /// How much of an answer is kept, in bytes: enough for an error message, not for a page.
 pub const ANSWER_MAX_BYTES: usize = 1024;
@@ -192,12 +192,7 @@ impl Filter {
     #[must_use]
     pub fn admits(&self, letter: &DeadLetter) -> bool {
         let of_event = match &letter.subject {
-            Subject::One(delivery) => {
-                self.event.as_ref().is_none_or(|event| *event == delivery.event_type)
-                    && self.kind.is_none_or(|kind| kind == delivery.entity.kind())
-                    && self.entity.as_ref().is_none_or(|id| id == delivery.entity.id())
-                    && self.admits_time(delivery.received_at)
-            }
+            Subject::One(delivery) => self.admits_event(&delivery.event_type, &delivery.entity, delivery.received_at),
             Subject::Many { .. } => {
                 self.event.is_none() && self.kind.is_none() && self.entity.is_none() && self.admits_time(letter.at)
             }
@@ -205,6 +200,19 @@ impl Filter {
         of_event
             && self.subscriber.as_ref().is_none_or(|subscriber| *subscriber == letter.subscriber)
             && self.cause.is_none_or(|cause| cause == letter.cause)
+    }
+
+    /// Whether a dead letter of `record` is asked for, as far as its event goes.
+    #[must_use]
+    pub fn admits_record(&self, record: &Record, received_at: Timestamp) -> bool {
+        self.admits_event(&record.event_type, &record.entity, received_at)
+    }
+
+    fn admits_event(&self, event_type: &str, entity: &EntityKey, received_at: Timestamp) -> bool {
+        self.event.as_ref().is_none_or(|event| event == event_type)
+            && self.kind.is_none_or(|kind| kind == entity.kind())
+            && self.entity.as_ref().is_none_or(|id| id == entity.id())
+            && self.admits_time(received_at)
     }
 
     fn admits_time(&self, time: Timestamp) -> bool {

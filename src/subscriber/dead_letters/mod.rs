@@ -295,32 +295,25 @@ impl DeadLetters {
             .collect()
     }
 
-    /// Notes that `job` delivers the dead letter of the record again; gives its number, or `None` if there is none any more
-    /// or another job does.
-    pub(super) fn take(&self, subscriber: &SubscriberId, position: Position, job: u64) -> Option<u64> {
+    /// Notes that `job` delivers the dead letter of the record again, and gives its number.
+    ///
+    /// # Errors
+    /// The other job that does so already; none if there is no such dead letter any more.
+    pub(super) fn take(&self, subscriber: &SubscriberId, position: Position, job: u64) -> Result<u64, Option<u64>> {
         let mut index = self.lock();
-        let entry = index.by_subscriber.get_mut(subscriber)?.entries.get_mut(&position)?;
-        let is_free = entry.job.is_none_or(|taker| taker == job);
-        is_free.then(|| {
-            entry.job = Some(job);
-            entry.id
-        })
+        let of_one = index.by_subscriber.get_mut(subscriber).ok_or(None)?;
+        let entry = of_one.entries.get_mut(&position).ok_or(None)?;
+        taken(&mut entry.job, job).map(|()| entry.id)
     }
 
-    /// The same for one about many events.
-    pub(super) fn take_all(&self, subscriber: &SubscriberId, id: u64, job: u64) -> Option<u64> {
+    /// The same for the dead letter `id` about many events.
+    ///
+    /// # Errors
+    /// As [`DeadLetters::take`].
+    pub(super) fn take_all(&self, subscriber: &SubscriberId, id: u64, job: u64) -> Result<(), Option<u64>> {
         let mut index = self.lock();
-        let span = index.by_subscriber.get_mut(subscriber)?.spans.get_mut(&id)?;
-        let is_free = span.job.is_none_or(|taker| taker == job);
-        is_free.then(|| {
-            span.job = Some(job);
-            id
-        })
-    }
-
-    /// The job that delivers the dead letter of the record again.
-    pub(super) fn taker(&self, subscriber: &SubscriberId, position: Position) -> Option<u64> {
-        self.lock().find(subscriber)?.entries.get(&position)?.job
+        let of_one = index.by_subscriber.get_mut(subscriber).ok_or(None)?;
+        taken(&mut of_one.spans.get_mut(&id).ok_or(None)?.job, job)
     }
 
     /// Notes that `job` is over, which leaves these records as they are.
@@ -476,5 +469,16 @@ fn each(rows: &Rows, mut look: impl FnMut(DeadLetter)) -> Result<(), WriteError>
         let Some(last) = some.last() else { return Ok(()) };
         after = last.id;
         some.into_iter().for_each(&mut look);
+    }
+}
+
+/// Gives a dead letter to `job`, unless another one has it.
+fn taken(by: &mut Option<u64>, job: u64) -> Result<(), Option<u64>> {
+    match *by {
+        Some(other) if other != job => Err(Some(other)),
+        Some(_) | None => {
+            *by = Some(job);
+            Ok(())
+        }
     }
 }

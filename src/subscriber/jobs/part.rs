@@ -94,6 +94,12 @@ impl Part {
         Self { read_to, end, waiting: BTreeSet::new(), out: BTreeSet::new(), counts: Counts::default(), total }
     }
 
+    /// A part that has to deliver the record at `position`, and nothing else.
+    pub(crate) fn of_one(position: Position) -> Self {
+        let end = position.plus(1);
+        Self::resume((end, end), [position], Counts::default(), Some(1))
+    }
+
     /// One that was stored: `unsettled` were met and have to be read again.
     pub(crate) fn resume(
         (read_to, end): (Position, Position),
@@ -116,6 +122,11 @@ impl Part {
 
     pub(crate) const fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// How many records it was made for, if that was known.
+    pub(crate) const fn expected(&self) -> Option<u64> {
+        self.total
     }
 
     /// How many records it has in all, once that is known.
@@ -142,7 +153,7 @@ impl Part {
     }
 
     /// Of `found`, what is to be delivered: it counts as handed out. What was asked for with [`Step::Again`] and not found is
-    /// skipped. Nothing comes of a step that is not the next one any more.
+    /// skipped. Nothing comes of what does not wait any more.
     pub(super) fn read_again(&mut self, asked: &[Position], found: &[Position]) -> Vec<Position> {
         let mut handed_out = Vec::new();
         for position in asked.iter().copied().filter(|position| self.waiting.remove(position)) {
@@ -156,15 +167,20 @@ impl Part {
         handed_out
     }
 
-    /// Takes what was `found` between `from` and `read_to`, and says what of it is to be delivered. Nothing comes of a step
-    /// that is not the next one any more.
-    pub(super) fn read_on(&mut self, from: Position, found: &[Position], read_to: Position) -> Vec<Position> {
-        if from != self.read_to || !self.waiting.is_empty() {
-            return Vec::new();
+    /// Takes what was `found` between `from` and `read_to`: it counts as handed out. Says whether it was: nothing comes of a
+    /// step that is not the next one any more.
+    pub(super) fn read_on(&mut self, from: Position, found: &[Position], read_to: Position) -> bool {
+        let is_next = from == self.read_to && self.waiting.is_empty();
+        if is_next {
+            self.read_to = read_to.min(self.end);
+            self.out.extend(found);
         }
-        self.read_to = read_to.min(self.end);
-        self.out.extend(found);
-        found.to_vec()
+        is_next
+    }
+
+    /// Whether there is more to be read, and so much room that a page is worth it.
+    pub(super) fn wants_more(&self) -> bool {
+        self.out.len() <= UNSETTLED_MAX / 2 && self.next().is_some()
     }
 
     /// Counts what became of the record at `position`; says whether it was one that is on its way.
@@ -176,9 +192,9 @@ impl Part {
         was_out
     }
 
-    /// Counts `count` more records as skipped, which were met and never handed out.
-    pub(super) const fn skip(&mut self, count: u64) {
-        self.counts.skipped += count;
+    /// Counts a record that was met and is settled without being handed out.
+    pub(super) const fn count(&mut self, settled: Settled) {
+        self.counts.count(settled);
     }
 
     /// Whoever had what is on its way has it no more: it is to be read again.

@@ -15,6 +15,7 @@
 //! `0, 1`, so that no key is the beginning of another's.
 
 pub(super) mod dead_letters;
+pub(super) mod jobs;
 pub(super) mod places;
 
 use std::sync::Arc;
