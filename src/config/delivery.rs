@@ -65,6 +65,8 @@ pub struct Delivery {
     pub stopped_lanes_max: usize,
     /// Dead letters of one subscriber; one that has more stands still until some are dealt with.
     pub dead_letters_max: u64,
+    /// Jobs that deliver again what was delivered or failed, those that are over included.
+    pub jobs_max: usize,
     /// `[delivery.breaker]`
     pub breaker: Breaker,
 }
@@ -104,6 +106,7 @@ impl Draft {
             window_bytes: self.integer("delivery.window_bytes", 1..=1 << 40),
             stopped_lanes_max: self.integer("delivery.stopped_lanes_max", 1..=10_000_000),
             dead_letters_max: self.integer("delivery.dead_letters_max", 1..=i64::MAX),
+            jobs_max: self.integer("delivery.jobs_max", 1..=100_000),
             breaker: Breaker {
                 window: self.seconds("delivery.breaker.window_s", DAY_S),
                 failure_rate: self.fraction("delivery.breaker.failure_rate"),

@@ -36,7 +36,10 @@ use crate::journal::{Journal, Store, WriteError};
 use crate::projection::{Reads, Unavailable};
 use crate::router::Router;
 use crate::subscription::{self, Subscriptions};
+use dead_letters::DeadLetters;
+use jobs::Jobs;
 use ledger::Ledger;
+use notices::Notices;
 use rows::Rows;
 
 /// Why nothing can be delivered. The store must be opened anew, or the configuration changed.
@@ -114,6 +117,7 @@ pub struct Stats {
 pub struct Subscribers {
     ledger: Arc<Ledger>,
     rows: Rows,
+    graveyard: Graveyard,
     failed: watch::Sender<Option<String>>,
 }
 
@@ -123,8 +127,9 @@ impl Subscribers {
     /// # Errors
     /// [`Failed`] when the store cannot be used.
     pub async fn start(parts: Parts) -> Result<Self, Failed> {
-        let rows = Rows::open(parts.store)?;
-        Ok(Self { ledger: Arc::default(), rows, failed: watch::Sender::new(None) })
+        let (rows, ledger) = (Rows::open(Arc::clone(&parts.store))?, Arc::<Ledger>::default());
+        let graveyard = Graveyard::open(&parts, rows.clone(), &ledger)?;
+        Ok(Self { ledger, rows, graveyard, failed: watch::Sender::new(None) })
     }
 
     /// Why it failed, once it has.
@@ -159,10 +164,60 @@ impl Subscribers {
         &self.rows
     }
 
+    /// What failed for good.
+    #[must_use]
+    pub fn dead_letters(&self) -> &Arc<DeadLetters> {
+        &self.graveyard.dead_letters
+    }
+
+    /// What is delivered again.
+    #[must_use]
+    pub fn jobs(&self) -> &Arc<Jobs> {
+        &self.graveyard.jobs
+    }
+
     /// Begins nothing more, waits for attempts that are under way for `patience` at most, notes where everything is, and ends
     /// the thread. Blocks until then.
     pub fn stop(&self, patience: Duration) {
         let _ = patience;
+    }
+}
+
+/// What the records of what failed share with the stage: where changes are noted, where the stage is told of them, the time.
+pub(crate) type Shared = (Arc<Ledger>, Arc<Notices>, Arc<dyn Clock>);
+
+/// What failed for good and what is delivered again, shared by the stage and by who asks from outside.
+#[allow(dead_code, reason = "the dispatcher, which is told by it, comes next")]
+#[derive(Clone, Debug)]
+pub(crate) struct Graveyard {
+    /// What failed for good.
+    pub(crate) dead_letters: Arc<DeadLetters>,
+    /// What is delivered again.
+    pub(crate) jobs: Arc<Jobs>,
+    /// What those who ask have for the stage to do.
+    pub(crate) notices: Arc<Notices>,
+}
+
+impl Graveyard {
+    /// What `rows` have of both. Blocks.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) fn open(parts: &Parts, rows: Rows, ledger: &Arc<Ledger>) -> Result<Self, WriteError> {
+        let notices = Arc::<Notices>::default();
+        let shared = || (Arc::clone(ledger), Arc::clone(&notices), Arc::clone(&parts.clock));
+        let delivery = &parts.config.delivery;
+        let dead_letters = DeadLetters::open(rows.clone(), shared(), delivery.dead_letters_max)?;
+        let journal = Arc::clone(&parts.journal);
+        let jobs = Jobs::open(&rows, Arc::clone(&dead_letters), journal, shared(), delivery.jobs_max)?;
+        Ok(Self { dead_letters, jobs, notices })
+    }
+
+    /// Forgets everything about subscribers that are not `known` any more.
+    #[allow(dead_code, reason = "the dispatcher, which says so, comes next")]
+    pub(crate) fn retain(&self, known: impl Fn(&SubscriberId) -> bool) {
+        self.jobs.retain(&known);
+        self.dead_letters.retain(&known);
     }
 }
 

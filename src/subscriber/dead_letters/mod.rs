@@ -20,11 +20,11 @@ use tokio::sync::Semaphore;
 
 pub use letter::{ANSWER_MAX_BYTES, Burial, Cause, DeadLetter, Delivery, Filter, Subject};
 
-use super::SubscriberId;
 use super::delivery::LaneKey;
 use super::ledger::Ledger;
 use super::notices::{Notice, Notices};
 use super::rows::{Rows, Tag, dead_letters as row};
+use super::{Shared, SubscriberId};
 use crate::clock::Clock;
 use crate::event::{EntityKey, Position};
 use crate::journal::WriteError;
@@ -109,13 +109,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// Those of the store.
-    pub fn open(
-        rows: Rows,
-        ledger: Arc<Ledger>,
-        notices: Arc<Notices>,
-        clock: Arc<dyn Clock>,
-        max: u64,
-    ) -> Result<Arc<Self>, WriteError> {
+    pub(crate) fn open(rows: Rows, (ledger, notices, clock): Shared, max: u64) -> Result<Arc<Self>, WriteError> {
         let mut index = Index { next: rows.next_number(Tag::DeadLetter)?, ..Index::default() };
         each(&rows, |letter| index.add(&letter))?;
         let (index, places) = (Mutex::new(index), Semaphore::new(READERS_MAX));

@@ -27,7 +27,7 @@ use super::delivery::{Reason, Replay, ReplayTag};
 use super::ledger::Ledger;
 use super::notices::{Notice, Notices};
 use super::rows::{Rows, Tag, dead_letters as numbers, jobs as row};
-use super::{Failure, Item, SubscriberId};
+use super::{Failure, Item, Shared, SubscriberId};
 use crate::clock::Clock;
 use crate::event::{Position, Timestamp};
 use crate::journal::{Journal, ReadError, WriteError};
@@ -87,13 +87,11 @@ impl Jobs {
     ///
     /// # Errors
     /// Those of the store.
-    pub fn open(
+    pub(crate) fn open(
         rows: &Rows,
         letters: Arc<DeadLetters>,
         journal: Arc<dyn Journal>,
-        ledger: Arc<Ledger>,
-        notices: Arc<Notices>,
-        clock: Arc<dyn Clock>,
+        (ledger, notices, clock): Shared,
         max: usize,
     ) -> Result<Arc<Self>, WriteError> {
         let jobs: BTreeMap<u64, Job> = rows.jobs()?.into_iter().map(|job| (job.id, job)).collect();
