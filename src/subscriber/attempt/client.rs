@@ -126,7 +126,7 @@ fn broken(error: &reqwest::Error) -> Broken {
             Unresolved::Failed(_) | Unresolved::Nothing => code(DNS, causes::in_one_line(unresolved)),
         };
     }
-    let io = cause::<io::Error>(error);
+    let io = cause::<io::Error>(error).map(innermost);
     if !error.is_connect() {
         let detail = io.map_or_else(|| "the connection ended before the answer".into(), ToString::to_string);
         return code(BROKEN_OFF, detail);
@@ -142,6 +142,14 @@ fn broken(error: &reqwest::Error) -> Broken {
         }
         None => code(CONNECT, "there was no connection".into()),
     }
+}
+
+/// What a library wrapped once more: an `io::Error` is no source of one that holds it.
+fn innermost(mut error: &io::Error) -> &io::Error {
+    while let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        error = inner;
+    }
+    error
 }
 
 /// The first cause of `error` that is an `E`.

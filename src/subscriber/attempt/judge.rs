@@ -121,3 +121,54 @@ fn pause(value: &str, now: Timestamp) -> Option<Duration> {
     };
     Some(pause.min(RETRY_AFTER_MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_has_its_class() {
+        let table = [
+            (Class::Accepted, &[200, 201, 202, 204, 206, 299][..]),
+            (Class::Gone, &[410]),
+            (Class::Refused, &[400, 401, 403, 404, 407, 411, 422, 424, 426, 428, 430, 499]),
+            (Class::Failed, &[0, 100, 101, 199, 300, 301, 304, 307, 399, 408, 409, 425, 429, 500, 501, 599, 600, 999]),
+        ];
+        for (expected, statuses) in table {
+            assert!(statuses.iter().all(|status| class(*status) == expected), "{expected:?}");
+        }
+    }
+
+    #[test]
+    fn a_subscriber_s_wish_is_honoured_within_bounds() {
+        let now = Timestamp::parse("2015-10-21T07:28:00Z").expect("a time");
+        let seconds = |value: &str| pause(value, now).map(|pause| pause.as_secs());
+        let table = [
+            ("7", Some(7)),
+            (" 0 ", Some(0)),
+            ("3600", Some(3_600)),
+            ("3601", Some(3_600)),
+            ("99999999999999999999999", Some(3_600)),
+            ("Wed, 21 Oct 2015 07:28:30 GMT", Some(30)),
+            ("Wed, 21 Oct 2015 07:27:30 GMT", Some(0)),
+            ("Thu, 22 Oct 2015 07:28:00 GMT", Some(3_600)),
+            ("", None),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+        ];
+        for (value, expected) in table {
+            assert_eq!(seconds(value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn only_what_failed_waits_for_the_subscriber_s_wish() {
+        let received = |status| Received { status: Some(status), retry_after: Some("7".into()), body: Bytes::new() };
+        let told = |status| judge(&received(status), None, Timestamp::default());
+        let asked = Some(Duration::from_secs(7));
+        assert!(matches!(told(429), Outcome::Failed { retry_after, .. } if retry_after == asked));
+        assert!(matches!(told(302), Outcome::Failed { retry_after, .. } if retry_after == asked));
+        assert!(matches!(told(404), Outcome::Refused { .. }));
+    }
+}

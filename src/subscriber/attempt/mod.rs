@@ -27,7 +27,7 @@ use bytes::Bytes;
 use self::client::Clients;
 use self::judge::{Broken, Received, judge};
 use self::prepared::{Attempt, Cache, Prepared};
-use self::resolver::System;
+use self::resolver::{Lookup, System};
 use super::profile::{Profile, Target};
 use super::{Failure, Item, SubscriberId};
 use crate::clock::Clock;
@@ -117,7 +117,16 @@ impl Caller {
         incarnation: Incarnation,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, reqwest::Error> {
-        let clients = Clients::try_new(config, &(Arc::new(System::default()) as _))?;
+        Self::with_lookup(config, incarnation, clock, Arc::new(System::default()))
+    }
+
+    fn with_lookup(
+        config: &config::Delivery,
+        incarnation: Incarnation,
+        clock: Arc<dyn Clock>,
+        lookup: Arc<dyn Lookup>,
+    ) -> Result<Self, reqwest::Error> {
+        let clients = Clients::try_new(config, &lookup)?;
         let prepared = Cache::new(config.subscriptions_max);
         Ok(Self(Arc::new(Shared { clients, prepared, incarnation, clock })))
     }

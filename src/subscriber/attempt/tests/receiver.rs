@@ -1,0 +1,123 @@
+//! A server at a port of its own that does to each request what it is told to.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// What becomes of a request.
+#[derive(Clone, Debug)]
+pub(super) enum Act {
+    /// It is answered with these bytes, and the connection stays.
+    Answer(String),
+    /// It is answered with these bytes, and nothing follows, although the connection stays.
+    Hang(&'static str),
+    /// It is answered with these bytes, and the connection is closed.
+    Close(&'static str),
+    /// It is answered with this status and a body that has no end.
+    Endless(u16),
+}
+
+#[derive(Default)]
+struct Seen {
+    requests: Mutex<Vec<String>>,
+    connections: AtomicUsize,
+    written: AtomicUsize,
+}
+
+pub(super) struct Receiver {
+    pub(super) address: SocketAddr,
+    seen: Arc<Seen>,
+    serving: JoinHandle<()>,
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl Receiver {
+    /// A receiver on loopback that does `acts`, one to each request, and the last of them ever after.
+    pub(super) async fn start(acts: &[Act]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let seen = Arc::<Seen>::default();
+        let (own, acts): (_, Arc<[Act]>) = (Arc::clone(&seen), acts.into());
+        let serving = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                own.connections.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(serve(stream, Arc::clone(&own), Arc::clone(&acts)));
+            }
+        });
+        Self { address, seen, serving }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://{}/hooks?token=s3cret", self.address)
+    }
+
+    /// Heads and bodies of all requests.
+    pub(super) fn requests(&self) -> Vec<String> {
+        self.seen.requests.lock().expect("no holder panics").clone()
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.seen.connections.load(Ordering::SeqCst)
+    }
+
+    /// Bytes of endless bodies that went out.
+    pub(super) fn written(&self) -> usize {
+        self.seen.written.load(Ordering::SeqCst)
+    }
+}
+
+async fn serve(mut stream: TcpStream, seen: Arc<Seen>, acts: Arc<[Act]>) {
+    while let Some(request) = read(&mut stream).await {
+        let number = {
+            let mut requests = seen.requests.lock().expect("no holder panics");
+            requests.push(request);
+            requests.len()
+        };
+        let act = acts.get(number - 1).or(acts.last()).expect("at least one").clone();
+        match act {
+            Act::Answer(answer) => stream.write_all(answer.as_bytes()).await.expect("the caller reads"),
+            Act::Close(answer) => return stream.write_all(answer.as_bytes()).await.expect("the caller reads"),
+            Act::Hang(answer) => {
+                stream.write_all(answer.as_bytes()).await.expect("the caller reads");
+                // Until the caller goes away.
+                let _ = stream.read(&mut [0; 1]).await;
+                return;
+            }
+            Act::Endless(status) => {
+                let head = format!("HTTP/1.1 {status} X\r\n\r\n");
+                let mut piece = head.into_bytes();
+                while stream.write_all(&piece).await.is_ok() {
+                    seen.written.fetch_add(piece.len(), Ordering::SeqCst);
+                    piece = vec![b'x'; 8 * 1024];
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// One request, head and body; `None` at the end of the connection.
+async fn read(stream: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some(head) = text.find("\r\n\r\n") {
+            let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
+            if bytes.len() >= head + 4 + length.map_or(0, |length| length.parse().expect("a number")) {
+                return Some(text);
+            }
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
