@@ -349,6 +349,19 @@ async fn a_name_that_changes_its_mind_gets_nothing() {
     assert_eq!(receiver.connections(), 2);
 }
 
+/// A message to the business account.
+fn message() -> Item {
+    let entity = EntityKey::try_new(Kind::Conversation, "conv_1_9").expect("an id");
+    let change =
+        r#"{"at":1,"keep":9,"effect":{"message":{"sender_id":"1","message_id":"m","text":"t","message_type":"text"}}}"#;
+    let record = Record {
+        sequence: Some(7),
+        change: change.into(),
+        ..Record::new("instagram", entity, "message.received", Timestamp::default())
+    };
+    Item { record: Arc::new(record), ..item() }
+}
+
 fn account() -> Arc<Account> {
     Arc::new(Account {
         id: "acc_xyz789".into(),
@@ -367,9 +380,9 @@ async fn an_address_of_the_configuration_may_be_anywhere() {
     let url = receiver.url();
     let forward = |is_checked| profile(Target::Forward { account: account(), url: url.clone(), is_checked }, AMPLE);
     let caller = caller_with("", Names::default());
-    let checked = caller.make(&forward(true), &item(), 1).await;
+    let checked = caller.make(&forward(true), &message(), 1).await;
     assert_eq!(told(&checked.outcome).2, "refused_address");
-    let trusted = caller.make(&forward(false), &item(), 1).await;
+    let trusted = caller.make(&forward(false), &message(), 1).await;
     assert_eq!(told(&trusted.outcome), ("refused", Some(401), "status"), "which is not tried again");
     let requests = receiver.requests();
     for line in ["x-hub-signature-256: sha256=", "webhook-id: evt_00000007_300\r\n", "x-entity-sequence: 7\r\n"] {
