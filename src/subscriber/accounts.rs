@@ -28,12 +28,12 @@ const NEVER: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
 
 /// The accounts of one moment as subscribers.
 #[derive(Clone, Debug)]
-pub struct Roster {
+pub struct Recipients {
     known: Arc<Known>,
     config: Arc<Config>,
 }
 
-impl Roster {
+impl Recipients {
     /// That of `known`.
     #[must_use]
     pub const fn new(known: Arc<Known>, config: Arc<Config>) -> Self {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     /// Three accounts: one with everything of its own, one with nothing, one that wants no automatic reply.
-    fn roster(keys: &[(&str, &str)]) -> Roster {
+    fn recipients(keys: &[(&str, &str)]) -> Recipients {
         let named = keys.iter().map(|(key, value)| {
             (format!("HOOKYARD_SOURCES__INSTAGRAM__{}", key.replace('.', "__").to_uppercase()), (*value).to_owned())
         });
@@ -179,7 +179,7 @@ mod tests {
         ] {
             accounts.create(account).expect("room");
         }
-        Roster::new(accounts.known(), Arc::new(load(None, env).expect("valid")))
+        Recipients::new(accounts.known(), Arc::new(load(None, env).expect("valid")))
     }
 
     fn record(event: &str, conversation: &str, content: &str) -> Record {
@@ -212,16 +212,16 @@ mod tests {
             (&defaults, "6", &[]),
         ] {
             let record = message(&format!("conv_1_{business}"), "1", "");
-            let roster = roster(keys);
-            assert_eq!(names(roster.candidates(&record)), expected, "{business}");
-            assert!(roster.candidates(&record).iter().all(|id| roster.wants(id, &record)));
-            assert!(!roster.wants(&SubscriberId::Replies("own".into()), &record));
+            let recipients = recipients(keys);
+            assert_eq!(names(recipients.candidates(&record)), expected, "{business}");
+            assert!(recipients.candidates(&record).iter().all(|id| recipients.wants(id, &record)));
+            assert!(!recipients.wants(&SubscriberId::Replies("own".into()), &record));
         }
     }
 
     #[test]
     fn nothing_but_what_somebody_wrote_is_a_message() {
-        let roster = roster(&[]);
+        let recipients = recipients(&[]);
         for record in [
             message("conv_1_9", "1", r#","is_echo":true"#),
             // Its own word without the mark of an echo: the account is the sender.
@@ -231,28 +231,28 @@ mod tests {
             record("message.echo", "conv_1_9", "\"nothing\""),
             Record { sequence: None, ..message("conv_1_9", "1", "") },
         ] {
-            assert_eq!(roster.candidates(&record), [], "{record:?}");
+            assert_eq!(recipients.candidates(&record), [], "{record:?}");
         }
     }
 
     #[test]
     fn a_reply_goes_out_by_the_account_that_it_was_asked_of() {
-        let roster = roster(&[]);
+        let recipients = recipients(&[]);
         let of = |account: &str| {
             let reply =
                 Reply { account_id: account.into(), recipient_id: "1".into(), text: "Hi".into(), is_automatic: false };
             let payload = reply.command("9", None).expect("an id").payload;
             Record { payload, ..record(REPLY, "conv_1_9", r#"{"reply":{}}"#) }
         };
-        assert_eq!(names(roster.candidates(&of("bare"))), ["replies:bare"]);
-        assert!(roster.candidates(&of("gone")).is_empty());
+        assert_eq!(names(recipients.candidates(&of("bare"))), ["replies:bare"]);
+        assert!(recipients.candidates(&of("gone")).is_empty());
     }
 
     #[test]
     fn addresses_and_tokens_are_an_accounts_own_or_those_of_the_configuration() {
         let keys = [("crm_webhook_url", "http://10.0.0.7/all"), ("graph_url", "http://g/v1/"), ("access_token", "all")];
-        let roster = roster(&keys);
-        let target = |id: &str| roster.profile(&SubscriberId::parse(id).expect("an id")).expect("a profile").target;
+        let recipients = recipients(&keys);
+        let target = |id: &str| recipients.profile(&SubscriberId::parse(id).expect("an id")).expect("a profile").target;
         for (id, address, checked) in
             [("forward:own", "https://crm.example/own", true), ("forward:bare", "http://10.0.0.7/all", false)]
         {
@@ -263,19 +263,19 @@ mod tests {
             let Target::Reply { url, token, .. } = target(id) else { panic!("{id}") };
             assert_eq!((url.as_str(), token.expect("a token").expose()), ("http://g/v1/me/messages", expected));
         }
-        assert!(roster.profile(&SubscriberId::Forward("gone".into())).is_none());
+        assert!(recipients.profile(&SubscriberId::Forward("gone".into())).is_none());
     }
 
     #[test]
     fn a_profile_is_that_of_the_contract() {
-        let roster = roster(&[]);
-        let profile = roster.profile(&SubscriberId::Forward("own".into())).expect("it has a URL");
+        let recipients = recipients(&[]);
+        let profile = recipients.profile(&SubscriberId::Forward("own".into())).expect("it has a URL");
         assert_eq!(profile.timeout, Duration::from_secs(10));
         assert_eq!(*profile.retries.schedule, [5, 25, 125, 625, 3_125].map(Duration::from_secs));
         assert_eq!(profile.retries.dead_letter_after, Duration::from_secs(24 * 3_600));
-        assert!(roster.profile(&SubscriberId::Forward("bare".into())).is_none(), "it has no URL");
+        assert!(recipients.profile(&SubscriberId::Forward("bare".into())).is_none(), "it has no URL");
         let ids = ["forward:own", "replies:bare", "replies:own", "replies:quiet", "auto_reply"];
-        let mut all = names(roster.ids());
+        let mut all = names(recipients.ids());
         all[..4].sort();
         assert_eq!(all, ids);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tracing::debug;
 
-use super::accounts::Roster;
+use super::accounts::Recipients;
 use super::attempt::Outcome;
 use super::{Failure, Item};
 use crate::entity::conversation::{Automatic, Incoming, Reply};
@@ -18,9 +18,9 @@ use crate::router::{Refusal, Router};
 const UNAVAILABLE: &str = "unavailable";
 
 /// Asks for the automatic reply to `item`, whose event is `event_id`. Asked for twice it is made once.
-pub async fn attempt(router: &Router, roster: &Roster, event_id: EventId, item: &Item) -> Outcome {
+pub async fn attempt(router: &Router, recipients: &Recipients, event_id: EventId, item: &Item) -> Outcome {
     // An account that is gone by now, or has no text any more, has nothing to say.
-    let Some(command) = command(roster, event_id, item) else { return Outcome::Accepted };
+    let Some(command) = command(recipients, event_id, item) else { return Outcome::Accepted };
     match router.submit(command).await {
         Ok(_) | Err(Refusal::Duplicate { .. } | Refusal::Known { .. }) => Outcome::Accepted,
         Err(Refusal::Rejected(rejection)) => {
@@ -32,9 +32,9 @@ pub async fn attempt(router: &Router, roster: &Roster, event_id: EventId, item: 
     }
 }
 
-fn command(roster: &Roster, event_id: EventId, item: &Item) -> Option<Command> {
+fn command(recipients: &Recipients, event_id: EventId, item: &Item) -> Option<Command> {
     let message = Incoming::read(&item.record)?;
-    let (account, auto_reply) = roster.auto_reply(&message)?;
+    let (account, auto_reply) = recipients.auto_reply(&message)?;
     let reply = Reply {
         account_id: account.id.clone(),
         recipient_id: message.sender_id.to_string(),

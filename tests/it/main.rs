@@ -25,6 +25,7 @@ mod order;
 mod reads;
 mod rebuild;
 mod receiver;
+mod replies;
 mod send;
 mod senders;
 mod yard;
