@@ -18,6 +18,7 @@ use crate::exchange;
 use crate::projection::Unavailable;
 use crate::provider::{self, Undecodable, WrongToken};
 use crate::router::Refusal;
+use crate::subscriber::dead_letters;
 
 /// Why a request is refused. What it displays is the answer's `detail`.
 #[derive(Debug, thiserror::Error)]
@@ -265,6 +266,13 @@ impl From<Unavailable> for Error {
 impl From<exchange::Unavailable> for Error {
     fn from(error: exchange::Unavailable) -> Self {
         tracing::warn!(error = &error as &dyn std::error::Error, "exchange log could not be read");
+        Self::Unavailable
+    }
+}
+
+impl From<dead_letters::Unavailable> for Error {
+    fn from(error: dead_letters::Unavailable) -> Self {
+        tracing::warn!(error = &error as &dyn std::error::Error, "dead letters could not be read");
         Self::Unavailable
     }
 }

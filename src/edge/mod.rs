@@ -20,6 +20,11 @@
 //! | `/api/v1/webhooks/events/available` | GET | the admin |
 //! | `/api/v1/events/{event_id}/reprocess` | POST | the admin |
 //! | `/api/v1/webhooks/logs`, `…/{log_id}` | GET | the admin |
+//! | `/api/v1/dead-letters`, `…/{dead_letter_id}` | GET, DELETE | the admin |
+//! | `/api/v1/dead-letters/retry`, `…/{dead_letter_id}/retry` | POST | the admin |
+//! | `/api/v1/jobs`, `…/{job_id}` | GET | the admin |
+//! | `/api/v1/jobs/{job_id}/cancel` | POST | the admin |
+//! | `/api/v1/webhooks/{id}/recover`, `…/replay` | POST | the admin |
 //! | `/healthz`, `/readyz`, `/docs`, `/openapi.json` | GET | anyone |
 
 use std::io;
@@ -43,6 +48,7 @@ pub mod c2s;
 mod call;
 mod configured;
 pub mod crm;
+mod dead_letters;
 pub mod docs;
 pub mod error;
 pub mod fields;
@@ -50,6 +56,7 @@ mod gate;
 mod health;
 pub mod instagram;
 mod intake;
+mod jobs;
 pub mod leads;
 pub mod limit;
 pub mod limiter;

@@ -86,6 +86,11 @@ impl Parameters {
         chosen
     }
 
+    /// Notes that `name` is wrong; `problem` continues the sentence that begins with it.
+    pub(super) fn fault(&mut self, name: &'static str, problem: &str) {
+        self.faults.add(name, problem);
+    }
+
     /// `value`, if nothing was wrong.
     ///
     /// # Errors

@@ -9,7 +9,8 @@ use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Respo
 use super::call::Call;
 use super::error::Error;
 use super::{
-    Edge, accounts, admin, available, c2s, configured, crm, docs, health, instagram, leads, reads, support, webhooks,
+    Edge, accounts, admin, available, c2s, configured, crm, dead_letters, docs, health, instagram, jobs, leads, reads,
+    support, webhooks,
 };
 use crate::config::Config;
 use crate::event::Name;
@@ -74,6 +75,7 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
         several(service, source, &format!("/api/v1/events{end}"), allow, published.into_iter().chain([listed]));
         get(service, &format!("/api/v1/webhooks/events/available{end}"), available::list);
         configure_webhooks(service, end);
+        configure_dead_letters(service, end);
         get(service, &format!("/api/v1/events/{{event_id}}{end}"), reads::events::show);
         let again = [on(guard::Post(), reads::reprocess::run)];
         several(service, admin::SOURCE, &format!("/api/v1/events/{{event_id}}/reprocess{end}"), POST, again);
@@ -96,6 +98,25 @@ fn configure_webhooks(service: &mut ServiceConfig, end: &str) {
     action("rotate-secret", on(guard::Post(), webhooks::actions::rotate));
     action("pause", on(guard::Post(), webhooks::actions::stop));
     action("resume", on(guard::Post(), webhooks::actions::start));
+    action("recover", on(guard::Post(), jobs::again::recover));
+    action("replay", on(guard::Post(), jobs::again::replay));
+}
+
+/// Adds the paths of dead letters and jobs, which `end` ends.
+fn configure_dead_letters(service: &mut ServiceConfig, end: &str) {
+    const READ_OR_DELETE: &str = "GET, HEAD, DELETE";
+    let all = [on(reading(), dead_letters::list), on(guard::Delete(), dead_letters::discard_all)];
+    several(service, admin::SOURCE, &format!("/api/v1/dead-letters{end}"), READ_OR_DELETE, all);
+    let again = [on(guard::Post(), dead_letters::retry_all)];
+    several(service, admin::SOURCE, &format!("/api/v1/dead-letters/retry{end}"), POST, again);
+    let one = [on(reading(), dead_letters::show), on(guard::Delete(), dead_letters::discard)];
+    several(service, admin::SOURCE, &format!("/api/v1/dead-letters/{{id}}{end}"), READ_OR_DELETE, one);
+    let again = [on(guard::Post(), dead_letters::retry)];
+    several(service, admin::SOURCE, &format!("/api/v1/dead-letters/{{id}}/retry{end}"), POST, again);
+    get(service, &format!("/api/v1/jobs{end}"), jobs::list);
+    get(service, &format!("/api/v1/jobs/{{id}}{end}"), jobs::show);
+    let cancel = [on(guard::Post(), jobs::cancel)];
+    several(service, admin::SOURCE, &format!("/api/v1/jobs/{{id}}/cancel{end}"), POST, cancel);
 }
 
 fn configure_leads(service: &mut ServiceConfig) {

@@ -5,7 +5,9 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths};
 
-use super::super::{accounts, available, c2s, configured, crm, health, instagram, leads, reads, support, webhooks};
+use super::super::{
+    accounts, available, c2s, configured, crm, dead_letters, health, instagram, jobs, leads, reads, support, webhooks,
+};
 use super::endpoint::{ERROR, Endpoint};
 
 const ABOUT: &str = "\
@@ -18,7 +20,7 @@ To try an endpoint that takes signed requests, enter the signing *secret* under 
 in your browser and sends only that.";
 
 /// Each part of the API with what it is; the order is that of the page.
-const TAGS: [(&str, &str); 9] = [
+const TAGS: [(&str, &str); 10] = [
     ("Support", "Events of support tickets, from a CRM."),
     ("Leads", "Events of pre-leads, leads and customers, from a CRM."),
     ("C2S", "Events of leads, from Contact2Sale."),
@@ -26,6 +28,7 @@ const TAGS: [(&str, &str); 9] = [
     ("Event bus", "Events that the CRM publishes, and the catalogue of all events."),
     ("Instagram", "Messages of Instagram's business accounts."),
     ("Subscriptions", "Who gets which events, signed how, and what came of it. For the admin."),
+    ("Dead letters", "What could not be delivered, and what is delivered again. For the admin."),
     ("Reads", "What was received and what became of it. For the admin."),
     ("Node", "The node itself. For anyone."),
 ];
@@ -75,6 +78,8 @@ pub fn spec() -> OpenApi {
         instagram::spec::endpoints(),
         accounts::spec::endpoints(),
         webhooks::spec::endpoints(),
+        dead_letters::spec::endpoints(),
+        jobs::spec::endpoints(),
         reads::endpoints(),
         health::endpoints(),
     ];

@@ -137,7 +137,11 @@ async fn remove_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpR
 }
 
 /// The body of a request of the admin.
-async fn given(request: &HttpRequest, payload: &mut dev::Payload, edge: &Edge) -> Result<bytes::Bytes, Error> {
+pub(super) async fn given(
+    request: &HttpRequest,
+    payload: &mut dev::Payload,
+    edge: &Edge,
+) -> Result<bytes::Bytes, Error> {
     body::check_declared(request, edge.bounds())?;
     admin::authorize(request, edge)?;
     let body = body::read(request, payload, edge.bounds()).await?;
@@ -148,7 +152,7 @@ async fn given(request: &HttpRequest, payload: &mut dev::Payload, edge: &Edge) -
 }
 
 /// The subscription whose number `id` is in the path. One number has one spelling: `007` is none.
-fn find(core: &Core, id: &str) -> Result<Shared, Error> {
+pub(super) fn find(core: &Core, id: &str) -> Result<Shared, Error> {
     let number = id.parse::<Id>().ok().filter(|number| number.to_string() == id);
     let known = core.subscriptions.known();
     let entry = number.and_then(|number| known.find(number)).ok_or_else(|| refused(Refused::NotFound))?;

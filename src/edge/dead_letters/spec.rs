@@ -1,0 +1,99 @@
+//! What the description of the API says of dead letters.
+
+use serde_json::{Value, json};
+
+use super::super::docs::endpoint::{Access, Endpoint};
+use super::super::jobs::spec::{TAG, makes_job};
+
+const PATH: &str = "/api/v1/dead-letters";
+const ONE: &str = "/api/v1/dead-letters/{dead_letter_id}";
+const AT: &str = "2025-12-05T10:31:04.310Z";
+
+const ABOUT: &str = "\
+`reason` is `exhausted` (every attempt failed), `too_old` (for too long), `refused` (an answer that no retry changes), \
+`expression` (the filter or the transform failed), and of many events at once `expired` (owed for longer than \
+`delivery.hold_days`) or `disabled` (the subscription was). `halts` says that the entity's later events wait for it. \
+Times in filters are those at which the event was received.";
+
+fn dead_letter() -> Value {
+    json!({
+        "id": 7, "subscriber": "webhook:1", "webhook_id": 1, "reason": "exhausted", "at": AT, "event_id": "evt_3f9a2c41_9",
+        "event": "status.changed", "entity": {"kind": "ticket", "id": "SUP-1042", "sequence": 3},
+        "received_at": "2025-12-04T10:30:00.120Z", "attempts": 8, "last_attempt_at": AT, "status": 503, "code": "status",
+        "detail": "the answer was 503", "answer": "down for maintenance", "halts": false, "range": null, "job_id": null,
+    })
+}
+
+fn about_many() -> Value {
+    json!({
+        "id": 6, "subscriber": "webhook:1", "webhook_id": 1, "reason": "expired", "at": AT, "event_id": null,
+        "event": null, "entity": null, "received_at": null, "attempts": null, "last_attempt_at": null, "status": null,
+        "code": null, "detail": null, "answer": null, "halts": false,
+        "range": {"first_event_id": "evt_3f9a2c41_2", "last_event_id": "evt_3f9a2c41_8", "count": 5}, "job_id": null,
+    })
+}
+
+fn with_payload() -> Value {
+    let mut letter = dead_letter();
+    letter["payload"] = json!({
+        "event": "status.changed", "timestamp": "2025-12-04T10:30:00.000Z", "user_id": null, "data": {"status": "pending"},
+        "entity": {"kind": "ticket", "id": "SUP-1042", "sequence": 3}, "late": false,
+    });
+    letter
+}
+
+fn filtered(endpoint: Endpoint, reason: &str) -> Endpoint {
+    endpoint
+        .query("webhook_id", "Only those of this subscription.", 1)
+        .query("event", "Only those of events of this name.", "status.changed")
+        .query("kind", "Only those of entities of this kind.", "ticket")
+        .query("entity", "Only those of entities with this id.", "SUP-1042")
+        .query("since", "Received at this time or later (RFC 3339).", "2020-01-01T00:00:00Z")
+        .query("until", "Received before this time (RFC 3339).", "2099-01-01T00:00:00Z")
+        .query("reason", "exhausted, too_old, refused, expression, expired or disabled.", reason)
+        .refuses_field("webhook_id", "webhook_id must be the number of a subscription")
+}
+
+fn of_one(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .access(Access::Admin)
+        .part("dead_letter_id", "Its number.", 7)
+        .refuses(404, "not_found", "there is no such dead letter")
+        .refuses_when_not_ready()
+}
+
+/// The endpoints of dead letters.
+pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
+    let page = json!({"items": [dead_letter(), about_many()], "total": 2, "page": 1, "page_size": 20, "pages": 1});
+    vec![
+        filtered(Endpoint::get(TAG, PATH, "List dead letters, newest first"), "exhausted")
+            .about(format!("{ABOUT} `subscriber` in place of `webhook_id` names others than subscriptions, such as `forward:acc_1`."))
+            .access(Access::Admin)
+            .paged()
+            .answers(200, "One page.", page)
+            .refuses_when_not_ready(),
+        of_one(Endpoint::get(TAG, ONE, "Show a dead letter with what would be delivered"))
+            .about(ABOUT)
+            .free(&["payload"])
+            .answers(200, "The dead letter.", with_payload()),
+        makes_job(of_one(Endpoint::post(TAG, &format!("{ONE}/retry"), "Deliver a dead letter again")))
+            .about("With the same `webhook-id`. If it is being delivered again already, the answer shows the job that does so. What fails again stays a dead letter."),
+        makes_job(Endpoint::post(TAG, &format!("{PATH}/retry"), "Deliver dead letters again"))
+            .about("All that the members given admit, each entity's in their order; without members, all there are. Those about many events are delivered one by one only.")
+            .access(Access::Admin)
+            .takes("filter", json!({"webhook_id": 1, "event": "status.changed", "since": "2025-12-04T00:00:00Z"}))
+            .requires(&[])
+            .refuses_bodies()
+            .refuses_field("webhook_id", "webhook_id must be the number of a subscription")
+            .refuses_when_not_ready(),
+        of_one(Endpoint::delete(TAG, ONE, "Discard a dead letter"))
+            .about("An entity whose later events waited for it goes on.")
+            .answers_nothing(204, "It is gone.")
+            .refuses(409, "retry_in_progress", "job 3 is delivering it again; cancel the job first, or wait for it"),
+        filtered(Endpoint::delete(TAG, PATH, "Discard dead letters"), "expired")
+            .about("All that the parameters admit and that no job is delivering again; `all=true` where there is no other parameter.")
+            .access(Access::Admin)
+            .answers(200, "How many are gone.", json!({"discarded": 12}))
+            .refuses_when_not_ready(),
+    ]
+}

@@ -1,0 +1,113 @@
+//! A dead letter as it is shown.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::super::Core;
+use super::super::error::Error;
+use crate::event::{EventId, Incarnation, Kind, Timestamp};
+use crate::subscriber::SubscriberId;
+use crate::subscriber::dead_letters::{Found, Subject};
+use crate::subscription::envelope;
+
+/// A dead letter. What is about one event only is null in one about many, and the other way round.
+#[derive(Serialize)]
+pub(super) struct View<'a> {
+    id: u64,
+    subscriber: String,
+    webhook_id: Option<u64>,
+    reason: &'static str,
+    at: Timestamp,
+    event_id: Option<String>,
+    event: Option<&'a str>,
+    entity: Option<Entity<'a>>,
+    received_at: Option<Timestamp>,
+    attempts: Option<u32>,
+    last_attempt_at: Option<Timestamp>,
+    status: Option<u16>,
+    code: Option<&'a str>,
+    detail: Option<&'a str>,
+    answer: Option<&'a str>,
+    halts: bool,
+    range: Option<Range>,
+    job_id: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<Option<Box<RawValue>>>,
+}
+
+#[derive(Serialize)]
+struct Entity<'a> {
+    kind: Kind,
+    id: &'a str,
+    sequence: u64,
+}
+
+/// The events that one about many is about.
+#[derive(Serialize)]
+struct Range {
+    first_event_id: String,
+    last_event_id: String,
+    count: u64,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(found: &'a Found, incarnation: Incarnation) -> Self {
+        let Found { letter, job } = found;
+        let event_id = |position| EventId::new(incarnation, position).to_string();
+        let (one, range) = match &letter.subject {
+            Subject::One(delivery) => (Some(delivery), None),
+            Subject::Many { first, last, count } => {
+                let (first_event_id, last_event_id) = (event_id(*first), event_id(*last));
+                (None, Some(Range { first_event_id, last_event_id, count: *count }))
+            }
+        };
+        Self {
+            id: letter.id,
+            subscriber: letter.subscriber.to_string(),
+            webhook_id: match letter.subscriber {
+                SubscriberId::Webhook(number) => Some(number),
+                SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => None,
+            },
+            reason: letter.cause.as_str(),
+            at: letter.at,
+            event_id: one.map(|one| event_id(one.event)),
+            event: one.map(|one| one.event_type.as_str()),
+            entity: one.map(|one| Entity { kind: one.entity.kind(), id: one.entity.id(), sequence: one.sequence }),
+            received_at: one.map(|one| one.received_at),
+            attempts: one.map(|one| one.attempts),
+            last_attempt_at: one.filter(|one| one.attempts > 0).map(|one| one.last_at),
+            status: one.and_then(|one| one.status),
+            code: one.map(|one| one.code.as_str()),
+            detail: one.map(|one| one.detail.as_str()),
+            answer: one.map(|one| one.answer.as_str()).filter(|answer| !answer.is_empty()),
+            halts: one.is_some_and(|one| one.is_halting),
+            range,
+            job_id: *job,
+            payload: None,
+        }
+    }
+
+    /// With what would be delivered now.
+    pub(super) fn with_payload(self, payload: Option<Box<RawValue>>) -> Self {
+        Self { payload: Some(payload), ..self }
+    }
+}
+
+/// What would be delivered now: of a subscription what its transform makes, of others the event in the form of deliveries.
+/// `None` if that is nothing, as where the transform fails.
+pub(super) async fn payload(found: &Found, core: &Core) -> Result<Option<Box<RawValue>>, Error> {
+    let Subject::One(delivery) = &found.letter.subject else { return Ok(None) };
+    let Some(stored) = core.reads.record(delivery.position).await? else { return Ok(None) };
+    let transform = match found.letter.subscriber {
+        SubscriberId::Webhook(number) => {
+            core.subscriptions.known().find(number).and_then(|entry| entry.subscription.transform.clone())
+        }
+        SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => None,
+    };
+    let body = match transform {
+        Some(transform) => transform.body(&stored.record).ok(),
+        None => Some(envelope::body(&stored.record)),
+    };
+    let text = body.and_then(|body| String::from_utf8(body).ok());
+    Ok(text.and_then(|text| RawValue::from_string(text).ok()))
+}

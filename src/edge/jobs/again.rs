@@ -1,0 +1,112 @@
+//! `POST /api/v1/webhooks/{id}/recover` and `…/replay`: what failed, or everything, of a time once more.
+
+use actix_web::web::{Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse, dev};
+use tracing::info;
+
+use super::super::call::Call;
+use super::super::error::Error;
+use super::super::fields::Faults;
+use super::super::{Edge, admin, body, webhooks};
+use super::{accepted, refused};
+use crate::event::{Timestamp, members};
+use crate::subscriber::SubscriberId;
+use crate::subscription::Pattern;
+use crate::subscription::limits::EVENTS_MAX;
+use crate::subscription::pattern::PATTERN_MAX_BYTES;
+
+/// `POST /api/v1/webhooks/{id}/recover`
+pub(in crate::edge) async fn recover(
+    request: HttpRequest,
+    payload: Payload,
+    id: Path<String>,
+    edge: Data<Edge>,
+) -> HttpResponse {
+    let mut payload = payload.into_inner();
+    let call = Call::begin(&request, admin::SOURCE);
+    let result = recover_of(&request, &mut payload, &id, &edge).await;
+    call.end(&request, payload, &edge, result)
+}
+
+/// `POST /api/v1/webhooks/{id}/replay`
+pub(in crate::edge) async fn replay(
+    request: HttpRequest,
+    payload: Payload,
+    id: Path<String>,
+    edge: Data<Edge>,
+) -> HttpResponse {
+    let mut payload = payload.into_inner();
+    let call = Call::begin(&request, admin::SOURCE);
+    let result = replay_of(&request, &mut payload, &id, &edge).await;
+    call.end(&request, payload, &edge, result)
+}
+
+async fn recover_of(
+    request: &HttpRequest,
+    payload: &mut dev::Payload,
+    id: &str,
+    edge: &Edge,
+) -> Result<HttpResponse, Error> {
+    let body = webhooks::given(request, payload, edge).await?;
+    let core = edge.core()?;
+    let id = webhooks::find(&core, id)?.id;
+    let Wish { since, until, .. } = Wish::read(body::text(&body)?, edge)?;
+    let job = core.subscribers.jobs().recover(SubscriberId::Webhook(id), Some(since), until).await.map_err(refused)?;
+    info!(subscription = id, job = job.id, "what failed is delivered again");
+    Ok(accepted(&job))
+}
+
+async fn replay_of(
+    request: &HttpRequest,
+    payload: &mut dev::Payload,
+    id: &str,
+    edge: &Edge,
+) -> Result<HttpResponse, Error> {
+    let body = webhooks::given(request, payload, edge).await?;
+    let core = edge.core()?;
+    let id = webhooks::find(&core, id)?.id;
+    let Wish { since, until, events } = Wish::read(body::text(&body)?, edge)?;
+    let jobs = core.subscribers.jobs();
+    let job = jobs.replay(SubscriberId::Webhook(id), Some(since), until, events).await.map_err(refused)?;
+    info!(subscription = id, job = job.id, "events are delivered again");
+    Ok(accepted(&job))
+}
+
+/// What is to be delivered again.
+struct Wish {
+    since: Timestamp,
+    until: Option<Timestamp>,
+    events: Vec<Pattern>,
+}
+
+impl Wish {
+    /// Reads it from `json`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidJson`], or [`Error::Invalid`] with every wrong member.
+    fn read(json: &str, edge: &Edge) -> Result<Self, Error> {
+        let [since, until, events] =
+            members(json, ["since", "until", "events"]).map_err(|error| Error::not_json(&error))?;
+        let mut faults = Faults::default();
+        // Everything since the beginning is a wish that has to be spelt out.
+        let given = faults.optional_time("since", since);
+        if since.is_none_or(|raw| raw.get() == "null") {
+            faults.add("since", "is required");
+        }
+        let until = faults.optional_time("until", until);
+        if let (Some(since), Some(until)) = (given, until)
+            && until <= since
+        {
+            faults.add("until", "must be later than since");
+        }
+        let texts = faults.texts("events", events, EVENTS_MAX, PATTERN_MAX_BYTES);
+        let mut patterns = Vec::new();
+        for (index, text) in texts.iter().enumerate().filter(|(_, text)| !text.is_empty()) {
+            match Pattern::parse(text, edge.vocabulary()) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(refused) => faults.add(format!("events[{index}]"), refused.to_string()),
+            }
+        }
+        faults.finish(Self { since: given.unwrap_or_default(), until, events: patterns })
+    }
+}

@@ -1,0 +1,83 @@
+//! What the description of the API says of jobs.
+
+use serde_json::{Value, json};
+
+use super::super::docs::endpoint::{Access, Endpoint};
+
+pub(in crate::edge) const TAG: &str = "Dead letters";
+const PATH: &str = "/api/v1/jobs";
+const ONE: &str = "/api/v1/jobs/{job_id}";
+const WEBHOOK: &str = "/api/v1/webhooks/{id}";
+
+const ABOUT: &str = "\
+A job is `pending` until the subscriber takes something of it, which it does not while it is paused. `done` counts what was \
+`delivered`, what `failed` (and is a dead letter), and what was `skipped` because there was nothing to deliver any more; \
+`total` is null until it is known. Jobs go on after a restart.";
+
+pub(in crate::edge) fn job(kind: &str) -> Value {
+    json!({
+        "id": 3, "kind": kind, "state": "pending", "reason": null, "subscriber": "webhook:1", "webhook_id": 1,
+        "total": 12, "done": 0, "delivered": 0, "failed": 0, "skipped": 0,
+        "created_at": "2025-12-05T11:00:00.000Z", "updated_at": "2025-12-05T11:00:00.000Z",
+    })
+}
+
+/// What is said of every endpoint that makes a job.
+pub(in crate::edge) fn makes_job(endpoint: Endpoint) -> Endpoint {
+    endpoint.answers(202, "The job that does it.", job("retry")).refuses(
+        409,
+        "too_many_jobs",
+        "1000 jobs are not over yet; wait for them or cancel some, delivery.jobs_max allows no more",
+    )
+}
+
+fn of_one(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .access(Access::Admin)
+        .part("job_id", "Its number.", 3)
+        .refuses(404, "not_found", "there is no such job")
+        .refuses_when_not_ready()
+}
+
+fn of_webhook(endpoint: Endpoint) -> Endpoint {
+    makes_job(endpoint)
+        .access(Access::Admin)
+        .part("id", "The subscription's number.", 1)
+        .requires(&["since"])
+        .refuses(404, "not_found", "there is no such subscription")
+        .refuses_bodies()
+        .refuses_field("since", "since must be an RFC 3339 time")
+        .refuses_when_not_ready()
+}
+
+/// The endpoints of jobs.
+pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
+    let page = json!({"items": [job("replay")], "total": 1, "page": 1, "page_size": 20, "pages": 1});
+    let time = json!({"since": "2025-12-04T00:00:00Z", "until": "2025-12-05T00:00:00Z"});
+    let mut with_events = time.clone();
+    with_events["events"] = json!(["ticket:*", "lead.*"]);
+    vec![
+        Endpoint::get(TAG, PATH, "List jobs, newest first")
+            .about(ABOUT)
+            .access(Access::Admin)
+            .query("state", "pending, running, completed or cancelled.", "completed")
+            .query("webhook_id", "Only those of this subscription.", 1)
+            .paged()
+            .answers(200, "One page.", page)
+            .refuses_field("state", "state must be one of pending, running, completed, cancelled")
+            .refuses_when_not_ready(),
+        of_one(Endpoint::get(TAG, ONE, "Show a job and how far it is"))
+            .about(ABOUT)
+            .answers(200, "The job.", job("retry")),
+        of_one(Endpoint::post(TAG, &format!("{ONE}/cancel"), "Cancel a job"))
+            .about("What is under way is still delivered; dead letters that are not stay.")
+            .answers(200, "The job.", job("retry"))
+            .refuses(409, "job_is_over", "the job is over"),
+        of_webhook(Endpoint::post(TAG, &format!("{WEBHOOK}/recover"), "Deliver what failed of a time again"))
+            .about("The subscription's dead letters of events received from `since` to before `until`, which may be left out.")
+            .takes("time", time),
+        of_webhook(Endpoint::post(TAG, &format!("{WEBHOOK}/replay"), "Deliver everything of a time again"))
+            .about("All events received from `since` to before `until` that the subscription wants today, also those from before it was made; with `events` only those that one of its patterns admits. Each keeps its `webhook-id`, by which a receiver knows what it has.")
+            .takes("time and events", with_events),
+    ]
+}

@@ -1,0 +1,52 @@
+//! A job as it is shown.
+
+use serde::Serialize;
+
+use crate::event::Timestamp;
+use crate::subscriber::SubscriberId;
+use crate::subscriber::jobs::{Job, State};
+
+/// A job.
+#[derive(Serialize)]
+pub(super) struct View<'a> {
+    id: u64,
+    kind: &'static str,
+    state: &'static str,
+    reason: Option<&'a str>,
+    subscriber: Option<String>,
+    webhook_id: Option<u64>,
+    total: Option<u64>,
+    done: u64,
+    delivered: u64,
+    failed: u64,
+    skipped: u64,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(job: &'a Job) -> Self {
+        let counts = job.counts();
+        Self {
+            id: job.id,
+            kind: job.kind.as_str(),
+            state: job.state.as_str(),
+            reason: match &job.state {
+                State::Cancelled { reason } => reason.as_deref(),
+                State::Pending | State::Running | State::Completed => None,
+            },
+            subscriber: job.subscriber.as_ref().map(ToString::to_string),
+            webhook_id: match job.subscriber {
+                Some(SubscriberId::Webhook(number)) => Some(number),
+                Some(SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply) | None => None,
+            },
+            total: job.total(),
+            done: counts.done(),
+            delivered: counts.delivered,
+            failed: counts.failed,
+            skipped: counts.skipped,
+            created_at: job.created_at,
+            updated_at: job.updated_at,
+        }
+    }
+}
