@@ -20,6 +20,9 @@ use hookyard::event::{EntityKey, EventId, Incarnation, Kind, Name, Position, Rec
 use hookyard::exchange::{self, Bounds, Direction, Exchange, Filter};
 use hookyard::faults::NoFaults;
 use hookyard::journal::{self, Draft, Journal, Log, Store, Submission};
+use hookyard::subscriber::attempt::signing::{Message, Signer};
+use hookyard::subscription::{Secrets, Style};
+use reqwest::header::HeaderMap;
 
 const TIMESTAMP: &str = "2025-12-04T10:30:00.000Z";
 
@@ -81,6 +84,30 @@ fn batches(criterion: &mut Criterion) {
                 for _ in 0..count {
                     black_box(crm::decode(&published, &event, text, None, tracing::Span::none()).expect("it is valid"));
                 }
+            });
+        });
+    }
+    group.finish();
+}
+
+/// What signing one delivery costs, in the two styles that subscriptions have of themselves and in all four.
+fn sign_deliveries(criterion: &mut Criterion) {
+    let body = body();
+    let mut secrets = Secrets::new(None);
+    secrets.ensure_signing_key();
+    let at = Timestamp::from_micros(1_733_308_200_000_000);
+    let message =
+        Message { id: "evt_3f9a2c41_1042", event: "message.created", event_at: at, attempt_at: at, body: &body };
+    let mut group = criterion.benchmark_group("subscriber");
+    group.throughput(Throughput::Bytes(body.len() as u64));
+    let usual = vec![Style::Crm, Style::Standard];
+    for (name, styles) in [("usual", usual), ("all", vec![Style::Crm, Style::Standard, Style::Hub, Style::V1a])] {
+        let signer = Signer::new(1, &secrets, &styles);
+        group.bench_function(format!("sign, {name} styles"), |bencher| {
+            bencher.iter(|| {
+                let mut headers = HeaderMap::with_capacity(16);
+                signer.sign(&message, &mut headers);
+                black_box(headers)
             });
         });
     }
@@ -264,5 +291,15 @@ fn exchange(criterion: &mut Criterion) {
     log.close();
 }
 
-criterion_group!(stages, verify_and_decode, verify_and_decode_lead, decode_c2s, batches, decide, commit, exchange);
+criterion_group!(
+    stages,
+    verify_and_decode,
+    verify_and_decode_lead,
+    decode_c2s,
+    sign_deliveries,
+    batches,
+    decide,
+    commit,
+    exchange
+);
 criterion_main!(stages);

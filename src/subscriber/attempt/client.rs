@@ -127,21 +127,27 @@ fn broken(error: &reqwest::Error) -> Broken {
         };
     }
     let io = cause::<io::Error>(error).map(innermost);
-    if !error.is_connect() {
-        let detail = io.map_or_else(|| "the connection ended before the answer".into(), ToString::to_string);
-        return code(BROKEN_OFF, detail);
-    }
     match io {
+        _ if !error.is_connect() => code(BROKEN_OFF, root(error)),
+        _ if error.is_timeout() => {
+            code(TIMEOUT, format!("there was no connection within {} s", CONNECT_TIMEOUT.as_secs()))
+        }
         // What the system says of a connection is never one of these; what a handshake came to is.
         Some(io) if matches!(io.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
             code(TLS, io.to_string())
         }
         Some(io) => code(CONNECT, io.to_string()),
-        None if error.is_timeout() => {
-            code(TIMEOUT, format!("there was no connection within {} s", CONNECT_TIMEOUT.as_secs()))
-        }
         None => code(CONNECT, "there was no connection".into()),
     }
+}
+
+/// What `error` began with. Only the outermost error knows the URL.
+fn root(error: &reqwest::Error) -> String {
+    let mut root = error.source();
+    while let Some(inner) = root.and_then(Error::source) {
+        root = Some(inner);
+    }
+    root.map_or_else(|| "the connection ended before the answer".into(), ToString::to_string)
 }
 
 /// What a library wrapped once more: an `io::Error` is no source of one that holds it.

@@ -44,7 +44,7 @@ pub(super) struct Prepared {
 
 enum Signs {
     /// In the styles of a subscription.
-    Styles(Signer),
+    Styles(Box<Signer>),
     /// As Instagram does.
     Hub(HmacKey),
     /// Nothing: the other side knows us by a token.
@@ -56,7 +56,8 @@ impl Prepared {
         let (url, is_checked, mut headers, signs) = match target {
             Target::Webhook(subscription) => {
                 let custom = headers::custom(&subscription.headers);
-                (subscription.url.as_str(), true, custom, Signs::Styles(Signer::new(subscription)))
+                let signer = Signer::new(subscription.id, &subscription.secrets, &subscription.signing);
+                (subscription.url.as_str(), true, custom, Signs::Styles(Box::new(signer)))
             }
             Target::Forward { account, url, is_checked } => {
                 let key = HmacKey::new(account.webhook_secret.expose().as_bytes());

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use crate::config::Secret;
 use crate::event::Timestamp;
 use crate::provider::Encoding;
-use crate::subscription::{Style, Subscription};
+use crate::subscription::{self, Secrets, Style};
 
 const CRM_ID: HeaderName = HeaderName::from_static("x-webhook-id");
 const CRM_EVENT: HeaderName = HeaderName::from_static("x-webhook-event");
@@ -65,16 +65,15 @@ impl fmt::Debug for Signer {
 }
 
 impl Signer {
-    /// Makes the keys of `subscription`.
+    /// Makes of `secrets` the keys for `styles`, for the subscription `id`.
     #[must_use]
-    pub fn new(subscription: &Subscription) -> Self {
-        let secrets = &subscription.secrets;
-        let has = |style| subscription.signing.contains(&style);
+    pub fn new(id: subscription::Id, secrets: &Secrets, styles: &[Style]) -> Self {
+        let has = |style| styles.contains(&style);
         let whole = || HmacKey::new(secrets.current.expose().as_bytes());
         let previous = secrets.previous.iter().map(|(secret, until)| (HmacKey::standard(secret), Some(*until)));
         let standard = || std::iter::once((HmacKey::standard(&secrets.current), None)).chain(previous).collect();
         Self {
-            crm: has(Style::Crm).then(|| (subscription.id.into(), whole())),
+            crm: has(Style::Crm).then(|| (id.into(), whole())),
             hub: has(Style::Hub).then(whole),
             standard: if has(Style::Standard) { standard() } else { Vec::new() },
             v1a: if has(Style::V1a) { secrets.signing_pair() } else { None },

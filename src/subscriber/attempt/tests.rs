@@ -26,7 +26,7 @@ const AMPLE: Duration = Duration::from_secs(60);
 /// What is waited for an answer that does not come.
 const SHORT: Duration = Duration::from_millis(50);
 
-pub(super) fn subscription(url: &str) -> Subscription {
+fn subscription(url: &str) -> Subscription {
     Subscription {
         id: 4,
         url: url.into(),
@@ -218,6 +218,8 @@ async fn a_redirect_is_not_followed() {
 async fn an_answer_has_to_come_to_its_end_in_time() {
     let none = outcome(Act::Hang(""), SHORT).await;
     assert_eq!(told(&none), ("failed", None, "timeout"));
+    let dripping = outcome(Act::Drip, SHORT).await;
+    assert_eq!(told(&dripping), ("failed", Some(200), "timeout"), "however alive it looks");
     let half = outcome(Act::Hang("HTTP/1.1 200 OK\r\ncontent-"), SHORT).await;
     assert_eq!(told(&half), ("failed", None, "timeout"));
     let unfinished = outcome(Act::Hang("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"), SHORT).await;
@@ -331,6 +333,22 @@ async fn of_several_addresses_only_the_allowed_ones_are_connected_to() {
     let names = Names::giving(&[&[[169, 254, 169, 254], [127, 0, 0, 1]]]);
     let made = caller_with("127.0.0.0/8", names).make(&webhook(&url, AMPLE), &item(), 1).await;
     assert_eq!((made.outcome, receiver.connections()), (Outcome::Accepted, 1));
+}
+
+#[tokio::test]
+async fn an_error_says_what_happened_and_nothing_of_the_url() {
+    for (act, said) in [
+        (Act::Close(""), "connection closed before message completed"),
+        (Act::Close("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"), "end of file before message length reached"),
+        (answered(500), "answered 500"),
+        (Act::Hang(""), "there was no answer within 0.05 s"),
+    ] {
+        let outcome = outcome(act, SHORT).await;
+        assert_eq!(outcome.failure().expect("it failed").detail, said);
+    }
+    let profile = webhook("https://crm.example/?token=s3cret", AMPLE);
+    let failed = caller_with("", Names::default()).make(&profile, &item(), 1).await.outcome;
+    assert_eq!(failed.failure().expect("it failed").detail, "the name cannot be looked up: no such name");
 }
 
 /// A name that is public when it is looked at and private when it is used gets nothing: each look-up is checked, and each

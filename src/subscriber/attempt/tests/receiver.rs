@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,6 +18,8 @@ pub(super) enum Act {
     Hang(&'static str),
     /// It is answered with these bytes, and the connection is closed.
     Close(&'static str),
+    /// It is answered with success and a body that gets longer a little at a time, without an end.
+    Drip,
     /// It is answered with this status and a body that has no end.
     Endless(u16),
 }
@@ -90,6 +93,15 @@ async fn serve(mut stream: TcpStream, seen: Arc<Seen>, acts: Arc<[Act]>) {
                 stream.write_all(answer.as_bytes()).await.expect("the caller reads");
                 // Until the caller goes away.
                 let _ = stream.read(&mut [0; 1]).await;
+                return;
+            }
+            Act::Drip => {
+                let mut piece = &b"HTTP/1.1 200 OK\r\n\r\n"[..];
+                let mut pauses = tokio::time::interval(Duration::from_millis(5));
+                while stream.write_all(piece).await.is_ok() {
+                    pauses.tick().await;
+                    piece = b"x";
+                }
                 return;
             }
             Act::Endless(status) => {
