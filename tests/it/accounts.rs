@@ -63,7 +63,7 @@ fn shown() -> Value {
 #[test]
 fn an_account_is_made_shown_changed_and_removed() {
     run(async {
-        let ground = ground(&[]);
+        let ground = ground(&[("delivery.allow_targets", "127.0.0.0/8")]);
         let yard = ground.start().await;
         let made = create(&yard, &full()).await;
         let mut expected = shown();
@@ -162,6 +162,9 @@ fn every_wrong_member_is_named_and_nothing_is_kept() {
                 json!({"instagram_account_id": "1", "crm_webhook_url": format!("https://h/{}", "x".repeat(500))}),
                 "crm_webhook_url",
             ),
+            (json!({"instagram_account_id": "1", "crm_webhook_url": "http://10.0.0.7/x"}), "crm_webhook_url"),
+            (json!({"instagram_account_id": "1", "crm_webhook_url": "https://[::ffff:127.0.0.1]/"}), "crm_webhook_url"),
+            (json!({"instagram_account_id": "1", "crm_webhook_url": "http://2130706433/x"}), "crm_webhook_url"),
             (json!({"instagram_account_id": "1", "webhook_secret": "x".repeat(129)}), "webhook_secret"),
             (json!({"instagram_account_id": "1", "access_token": ["t"]}), "access_token"),
             (json!({"instagram_account_id": "1", "auto_reply": "Soon."}), "auto_reply"),

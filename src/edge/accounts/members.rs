@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ipnet::IpNet;
 use serde_json::value::RawValue;
+use url::Url;
 
 use super::super::error::Error;
 use super::super::fields::{Faults, present};
@@ -12,6 +14,7 @@ use super::super::raw;
 use crate::account::Account;
 use crate::config::{AutoReply, COOLDOWN_MAX_S, REPLY_MAX_BYTES, Secret, URL_MAX_BYTES, is_web_url};
 use crate::event::{Timestamp, members};
+use crate::subscriber::attempt::address;
 
 const ID_MAX_BYTES: usize = 64;
 /// As long as an id of a participant may be, which it is in every message.
@@ -34,11 +37,17 @@ pub(super) struct Members {
 }
 
 impl Members {
-    /// Reads them from `json`, for the account `id` or for a new one. `cooldown` is that of a reply that says none.
+    /// Reads them from `json`, for the account `id` or for a new one. `cooldown` is that of a reply that says none;
+    /// `allow_targets` are networks that messages may go to although they are not public.
     ///
     /// # Errors
     /// [`Error::InvalidJson`], or [`Error::Invalid`] with every wrong member.
-    pub(super) fn read(json: &str, id: Option<&str>, cooldown: Duration) -> Result<Self, Error> {
+    pub(super) fn read(
+        json: &str,
+        id: Option<&str>,
+        cooldown: Duration,
+        allow_targets: &[IpNet],
+    ) -> Result<Self, Error> {
         let names =
             ["account_id", "instagram_account_id", "crm_webhook_url", "webhook_secret", "access_token", "auto_reply"];
         let [account_id, instagram_account_id, url, secret, token, reply] =
@@ -47,7 +56,7 @@ impl Members {
         let read = Self {
             account_id: self::account_id(account_id, id, &mut faults),
             instagram_account_id: self::instagram_account_id(instagram_account_id, id.is_none(), &mut faults),
-            crm_webhook_url: given(url, |raw| self::url(raw, &mut faults)),
+            crm_webhook_url: given(url, |raw| self::url(raw, allow_targets, &mut faults)),
             webhook_secret: given(secret, |raw| secret_of("webhook_secret", raw, SECRET_MAX_BYTES, &mut faults)),
             access_token: given(token, |raw| secret_of("access_token", raw, TOKEN_MAX_BYTES, &mut faults)),
             auto_reply: given(reply, |raw| self::reply(raw, cooldown, &mut faults)),
@@ -135,11 +144,20 @@ fn instagram_account_id(raw: Option<&RawValue>, is_required: bool, faults: &mut 
     id
 }
 
-fn url(raw: &RawValue, faults: &mut Faults) -> String {
+fn url(raw: &RawValue, allow_targets: &[IpNet], faults: &mut Faults) -> String {
     let url = faults.text("crm_webhook_url", Some(raw));
-    if raw.get().starts_with('"') && !is_web_url(&url) {
-        let problem = format!("must be an http or https URL of at most {URL_MAX_BYTES} bytes, without a user name");
-        faults.add("crm_webhook_url", problem);
+    if raw.get().starts_with('"') {
+        let parsed = Url::parse(&url).ok().filter(|_| is_web_url(&url));
+        // What a name leads to is checked at each connection.
+        match parsed.map(|parsed| address::check_literal(&parsed, allow_targets)) {
+            None => {
+                let problem =
+                    format!("must be an http or https URL of at most {URL_MAX_BYTES} bytes, without a user name");
+                faults.add("crm_webhook_url", problem);
+            }
+            Some(Err(refused)) => faults.add("crm_webhook_url", format!("must lead to a public address: {refused}")),
+            Some(Ok(())) => {}
+        }
     }
     url
 }

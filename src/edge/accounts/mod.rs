@@ -129,7 +129,9 @@ async fn given(
     admin::authorize(request, edge)?;
     let body = body::read(request, payload, edge.bounds()).await?;
     body::check_is_json(request.headers())?;
-    Members::read(body::text(&body)?, id, edge.config.sources.instagram.auto_reply.cooldown)
+    let config = &edge.config;
+    let cooldown = config.sources.instagram.auto_reply.cooldown;
+    Members::read(body::text(&body)?, id, cooldown, &config.delivery.allow_targets)
 }
 
 /// Does what waits for the disk where waiting disturbs nobody.

@@ -37,6 +37,10 @@ fn of_body(endpoint: Endpoint) -> Endpoint {
             "crm_webhook_url",
             "crm_webhook_url must be an http or https URL of at most 500 bytes, without a user name",
         )
+        .refuses_field(
+            "crm_webhook_url",
+            "crm_webhook_url must lead to a public address: 127.0.0.1 is a loopback address, and delivery.allow_targets does not name it",
+        )
         .refuses(409, "instagram_account_claimed", "account acc_xyz789 has this instagram_account_id already")
 }
 

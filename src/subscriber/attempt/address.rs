@@ -70,7 +70,7 @@ pub fn check_url(url: &str, allow_targets: &[IpNet]) -> Result<(), Refused> {
 ///
 /// # Errors
 /// [`NotPublic`].
-pub(super) fn check_literal(url: &Url, allow_targets: &[IpNet]) -> Result<(), NotPublic> {
+pub fn check_literal(url: &Url, allow_targets: &[IpNet]) -> Result<(), NotPublic> {
     match url.host() {
         Some(Host::Ipv4(address)) => check(address.into(), allow_targets),
         Some(Host::Ipv6(address)) => check(address.into(), allow_targets),
