@@ -79,7 +79,7 @@ async fn a_row_is_seen_as_soon_as_it_is_appended() {
 async fn the_deliveries_of_one_subscriber_are_found_among_all_others() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let log = open(folder.path());
-    let name = |number: u64| if number % 3 == 0 { "webhook:4" } else { "webhook:41" };
+    let name = |number: u64| if number.is_multiple_of(3) { "webhook:4" } else { "webhook:41" };
     for number in 1..=300_u64 {
         append(&log, 202, "webhook:4");
         let status = if number % 2 == 0 { 500 } else { 200 };

@@ -28,4 +28,5 @@ mod receiver;
 mod replies;
 mod send;
 mod senders;
+mod webhooks;
 mod yard;

@@ -84,7 +84,7 @@ fn attempt<'a>(row: &'a Row, stored: Option<&'a Stored>) -> Attempt<'a> {
     let record = stored.map(|stored| &stored.record);
     Attempt {
         id: row.id,
-        event: record.map(|record| record.event_type.as_str()),
+        event: row.event_type.as_deref(),
         event_id: row.event_ids.first().map(ToString::to_string),
         entity: record.map(|record| Entity {
             kind: record.entity.kind(),
@@ -98,6 +98,6 @@ fn attempt<'a>(row: &'a Row, stored: Option<&'a Stored>) -> Attempt<'a> {
         duration_ms: row.duration.as_micros() as f64 / 1_000.0,
         answer: row.answer.as_deref().map(String::from_utf8_lossy),
         at: row.at,
-        next_attempt_at: None,
+        next_attempt_at: row.next_attempt_at,
     }
 }

@@ -16,10 +16,9 @@ use super::super::raw;
 use super::{headers, pause, resume};
 use crate::config::{CONCURRENCY_MAX, OnExhausted, RETRIES_MAX, RETRY_PAUSE_MAX_S, Secret, TIMEOUT_MAX_S};
 use crate::event::{Position, Timestamp, members};
-use crate::exchange::MASK;
 use crate::subscriber::attempt::address;
 use crate::subscription::limits::{DESCRIPTION_MAX_BYTES, EVENTS_MAX, SECRET_MAX_BYTES, is_secret};
-use crate::subscription::secrets::{OVERLAP, OVERLAP_MAX};
+use crate::subscription::secrets::{OVERLAP, OVERLAP_MAX, masked};
 use crate::subscription::{
     CompileError, Filter, Id, Ordering, Pattern, Secrets, State, Style, Subscription, Transform, Vocabulary,
 };
@@ -289,7 +288,7 @@ fn patterns(raw: &RawValue, vocabulary: &Vocabulary, faults: &mut Faults) -> Vec
 fn secret(name: &'static str, raw: &RawValue, known: Option<&Subscription>, faults: &mut Faults) -> Option<Secret> {
     let secret = Secret::new(faults.text(name, Some(raw)));
     let text = secret.expose();
-    if !is_text(raw) || known.is_some() && text == MASK {
+    if !is_text(raw) || known.is_some_and(|known| text == masked(&known.secrets.current)) {
         return None;
     }
     if !is_secret(text) {

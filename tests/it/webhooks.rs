@@ -1,0 +1,557 @@
+//! Subscriptions: what the admin is answered, what is shown of them and what never, and that they outlive the node.
+
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+use crate::failures::{Place, Trouble, until_readyz_is};
+use crate::rebuild::rebuild;
+use crate::yard::{Answer, Gate, Ground, START, TOKEN, run, together};
+
+pub const WEBHOOKS: &str = "/api/v1/webhooks";
+
+pub fn request(gate: &Gate, method: Method, path: &str) -> RequestBuilder {
+    gate.client.request(method, format!("{}{WEBHOOKS}{path}", gate.base)).bearer_auth(TOKEN)
+}
+
+pub async fn send(gate: &Gate, method: Method, path: &str, body: &Value) -> Answer {
+    let request = request(gate, method, path).header("content-type", "application/json");
+    gate.answer(request.body(body.to_string())).await
+}
+
+pub async fn create(gate: &Gate, body: &Value) -> Answer {
+    send(gate, Method::POST, "", body).await
+}
+
+pub async fn change(gate: &Gate, path: &str, body: &Value) -> Answer {
+    send(gate, Method::PUT, path, body).await
+}
+
+pub async fn act(gate: &Gate, path: &str) -> Answer {
+    gate.answer(request(gate, Method::POST, path)).await
+}
+
+pub async fn show(gate: &Gate, path: &str) -> Answer {
+    gate.answer(request(gate, Method::GET, path)).await
+}
+
+fn code(answer: &Answer) -> (u16, &str) {
+    (answer.status, answer.body["code"].as_str().unwrap_or_default())
+}
+
+fn faults(answer: &Answer) -> Vec<(&str, &str)> {
+    let errors = answer.body["errors"].as_array().unwrap_or_else(|| panic!("no errors in {answer:?}"));
+    errors
+        .iter()
+        .map(|error| (error["field"].as_str().expect("a name"), error["detail"].as_str().expect("a sentence")))
+        .collect()
+}
+
+fn fields(answer: &Answer) -> Vec<&str> {
+    faults(answer).into_iter().map(|(field, _)| field).collect()
+}
+
+/// A subscription without anything that can be left out.
+fn plain() -> Value {
+    json!({"url": "https://crm.example/hook", "events": ["*"]})
+}
+
+/// One with everything that can be said.
+fn full() -> Value {
+    json!({
+        "url": "https://crm.example/hook?tenant=7", "events": ["ticket:*", "lead.*", "organisation.created"],
+        "secret": "given-secret", "is_active": false, "description": "Über alles", "filter": "data.x == 1",
+        "transform": "{'text': event}", "ordering": "none", "concurrency": 3, "signing": ["hub", "standard", "v1a"],
+        "headers": {"Authorization": "Bearer given-token", "X-Tenant": "7"}, "rate_limit": 12, "timeout_s": 2.5,
+        "retry_schedule_s": [0.5, 60], "on_exhausted": "halt",
+    })
+}
+
+fn ids(list: &Answer) -> Vec<u64> {
+    let items = list.body["items"].as_array().unwrap_or_else(|| panic!("no list in {list:?}"));
+    items.iter().map(|item| item["id"].as_u64().expect("a number")).collect()
+}
+
+#[test]
+fn a_subscription_is_answered_as_the_seed_shows_it() {
+    run(async {
+        let mut ground = Ground::new(&[]);
+        ground.with_manual_clock();
+        let yard = ground.start().await;
+        let body = json!({
+            "url": "https://integration.exemple.com/crm-webhook", "events": ["organisation.created", "task.completed"],
+            "description": "Synchronisation HubSpot", "is_active": true,
+        });
+        let made = create(&yard, &body).await;
+        let secret = made.body["secret"].as_str().expect("a secret is made").to_owned();
+        let start = format!(
+            r#"{{"id":1,"url":"https://integration.exemple.com/crm-webhook","events":["organisation.created","task.completed"],"is_active":true,"description":"Synchronisation HubSpot","secret":"{secret}","created_at":"{START}","updated_at":"{START}","state":"active","#
+        );
+        assert_eq!(made.status, 200);
+        assert!(made.text.starts_with(&start), "{}", made.text);
+        assert_eq!(made.header("cache-control"), Some("no-store"));
+        assert!(secret.starts_with("whsec_") && secret.len() == 50, "{} bytes", secret.len());
+        let shown = show(&yard, "/1").await;
+        assert_eq!(shown.text, made.text.replace(&secret, "…"), "all else is shown as it was");
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn every_member_is_kept_and_shown_and_what_was_shown_changes_nothing() {
+    run(async {
+        let mut ground = Ground::new(&[]);
+        let clock = ground.with_manual_clock();
+        let yard = ground.start().await;
+        let made = create(&yard, &full()).await.body;
+        let public_key = made["public_key"].as_str().expect("there is a key pair").to_owned();
+        assert!(public_key.starts_with("whpk_") && public_key.len() == 49, "{public_key}");
+        let mut expected = full();
+        for (name, value) in [
+            ("id", json!(1)),
+            ("created_at", json!(START)),
+            ("updated_at", json!(START)),
+            ("state", json!("paused")),
+            ("state_reason", Value::Null),
+            ("signing", json!(["standard", "hub", "v1a"])),
+            ("public_key", json!(public_key)),
+            ("previous_secret_until", Value::Null),
+            ("headers", json!({"Authorization": "…", "X-Tenant": "…"})),
+            ("stats", made["stats"].clone()),
+        ] {
+            expected[name] = value;
+        }
+        assert_eq!(made, expected);
+        expected["secret"] = json!("…");
+        assert_eq!(show(&yard, "/1/").await.body, expected);
+        clock.advance(Duration::from_secs(1));
+        let again = change(&yard, "/1", &expected).await;
+        expected["updated_at"] = json!("2025-12-04T10:30:01.000Z");
+        assert_eq!((again.status, &again.body), (200, &expected));
+        let list = json!({"items": [expected], "total": 1, "page": 1, "page_size": 20, "pages": 1});
+        assert_eq!(show(&yard, "/").await.body, list);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn what_is_left_out_stays_and_null_is_the_default() {
+    run(async {
+        let ground = Ground::new(&[]);
+        let yard = ground.start().await;
+        let defaults = create(&yard, &plain()).await.body;
+        for (name, value) in [
+            ("is_active", json!(true)),
+            ("description", Value::Null),
+            ("filter", Value::Null),
+            ("transform", Value::Null),
+            ("ordering", json!("entity")),
+            ("concurrency", Value::Null),
+            ("signing", json!(["crm", "standard"])),
+            ("public_key", Value::Null),
+            ("headers", json!({})),
+            ("rate_limit", Value::Null),
+            ("timeout_s", Value::Null),
+            ("retry_schedule_s", Value::Null),
+            ("on_exhausted", Value::Null),
+        ] {
+            assert_eq!(defaults[name], value, "{name}");
+        }
+        create(&yard, &full()).await;
+        let before = show(&yard, "/2").await.body;
+        let changed = change(&yard, "/2", &json!({"concurrency": 5})).await.body;
+        for (name, value) in before.as_object().expect("an object") {
+            match name.as_str() {
+                "concurrency" => assert_eq!(changed[name], 5),
+                "updated_at" => assert_ne!(changed[name], *value),
+                _ => assert_eq!(changed[name], *value, "{name}"),
+            }
+        }
+        let nothing = json!({
+            "secret": null, "description": null, "filter": null, "transform": "", "ordering": null, "concurrency": null,
+            "signing": null, "headers": null, "rate_limit": null, "timeout_s": null, "retry_schedule_s": null,
+            "on_exhausted": null, "is_active": null,
+        });
+        let reset = change(&yard, "/2", &nothing).await.body;
+        for name in nothing.as_object().expect("an object").keys().filter(|name| *name != "is_active") {
+            assert_eq!(reset[name], if name == "secret" { json!("…") } else { defaults[name].clone() }, "{name}");
+        }
+        assert_eq!(reset["is_active"], false, "nobody is resumed by saying nothing");
+        let none = change(&yard, "/2", &json!({"retry_schedule_s": []})).await.body;
+        assert_eq!(none["retry_schedule_s"], json!([]), "no second attempt, which is not the configured schedule");
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn every_wrong_member_is_named_and_nothing_is_kept() {
+    run(async {
+        let ground = Ground::new(&[]);
+        let yard = ground.start().await;
+        let all = json!({
+            "url": "https://127.0.0.1/x", "events": ["lead.creatd", "*", 7], "secret": "a b", "is_active": "yes",
+            "description": 1, "filter": 7, "transform": ["x"], "ordering": "time", "concurrency": 0,
+            "signing": ["crm", "md5"], "headers": {"Host": "x", "X A": "b", "X-Bad": "a\nb", "X-One": "1", "x-one": "2"},
+            "rate_limit": 0, "timeout_s": 301, "retry_schedule_s": [1, 0, "x"], "on_exhausted": "stop",
+        });
+        let answer = create(&yard, &all).await;
+        assert_eq!(code(&answer), (400, "validation_failed"));
+        let expected = [
+            "url",
+            "events[0]",
+            "events[2]",
+            "secret",
+            "is_active",
+            "description",
+            "filter",
+            "transform",
+            "ordering",
+            "concurrency",
+            "signing",
+            "headers.Host",
+            "headers",
+            "headers.X-Bad",
+            "headers.x-one",
+            "rate_limit",
+            "timeout_s",
+            "retry_schedule_s[1]",
+            "retry_schedule_s[2]",
+            "on_exhausted",
+        ];
+        assert_eq!(fields(&answer), expected);
+        assert_eq!(answer.body["detail"], answer.body["errors"][0]["detail"], "the first one's");
+        let (url, event) = (faults(&answer)[0].1, faults(&answer)[1].1);
+        assert!(url.contains("loopback") && url.contains("delivery.allow_targets"), "{url}");
+        assert!(event.contains(r#""lead.creatd""#) && event.contains(r#""lead.created""#), "{event}");
+        assert!(!answer.text.contains("a b") && !answer.text.contains("md5"), "{}", answer.text);
+        assert_eq!(fields(&create(&yard, &json!({})).await), ["url", "events"]);
+        for (name, value, field) in [
+            ("url", json!(null), "url"),
+            ("url", json!("http://crm.example/"), "url"),
+            ("url", json!("https://user:pass@crm.example/"), "url"),
+            ("url", json!(format!("https://crm.example/{}", "x".repeat(500))), "url"),
+            ("url", json!("https://[::ffff:10.0.0.1]/"), "url"),
+            ("url", json!("https://0x7f000001/"), "url"),
+            ("events", json!([]), "events"),
+            ("events", json!("lead.*"), "events"),
+            ("events", json!(vec!["*"; 101]), "events"),
+            ("secret", json!(""), "secret"),
+            ("secret", json!("…"), "secret"),
+            ("secret", json!("x".repeat(129)), "secret"),
+            ("secret", json!("whsec_not base64"), "secret"),
+            ("secret", json!("whsec_!"), "secret"),
+            ("description", json!("x".repeat(1_001)), "description"),
+            ("concurrency", json!(1_001), "concurrency"),
+            ("concurrency", json!(1.5), "concurrency"),
+            ("signing", json!([]), "signing"),
+            ("signing", json!(["crm", "crm"]), "signing"),
+            ("signing", json!("crm"), "signing"),
+            ("headers", json!(["X-A"]), "headers"),
+            ("headers", json!({"X-A": 7}), "headers.X-A"),
+            ("headers", json!({"X-A": "…"}), "headers.X-A"),
+            ("headers", json!({"webhook-id": "7"}), "headers.webhook-id"),
+            (
+                "headers",
+                (0..21).map(|n| (format!("X-{n}"), json!(""))).collect::<serde_json::Map<_, _>>().into(),
+                "headers",
+            ),
+            ("rate_limit", json!(1.5), "rate_limit"),
+            ("timeout_s", json!(0), "timeout_s"),
+            ("timeout_s", json!("5"), "timeout_s"),
+            ("retry_schedule_s", json!(vec![1; 51]), "retry_schedule_s"),
+            ("retry_schedule_s", json!(5), "retry_schedule_s"),
+            ("retry_schedule_s", json!([604_801]), "retry_schedule_s[0]"),
+        ] {
+            let mut body = plain();
+            body[name] = value;
+            let answer = create(&yard, &body).await;
+            assert_eq!((code(&answer), fields(&answer)), ((400, "validation_failed"), vec![field]), "{body}");
+        }
+        assert_eq!(code(&yard.answer(request(&yard, Method::POST, "").body("[]")).await), (400, "invalid_json"));
+        assert_eq!(code(&act(&yard, "").await), (400, "invalid_json"));
+        let typed = request(&yard, Method::POST, "").header("content-type", "text/plain").body("{}");
+        assert_eq!(code(&yard.answer(typed).await), (415, "unsupported_media_type"));
+        assert_eq!(show(&yard, "").await.body["total"], 0);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_wrong_change_changes_nothing() {
+    run(async {
+        let ground = Ground::new(&[]);
+        let yard = ground.start().await;
+        create(&yard, &full()).await;
+        let before = show(&yard, "/1").await.text;
+        let wrong =
+            change(&yard, "/1", &json!({"url": null, "events": null, "headers": {"X-New": "…"}, "secret": " "})).await;
+        assert_eq!(fields(&wrong), ["url", "events", "secret", "headers.X-New"]);
+        assert_eq!(show(&yard, "/1").await.text, before);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn targets_within_a_network_are_called_if_the_configuration_allows_it() {
+    run(async {
+        let ground = Ground::new(&[("delivery.allow_targets", "127.0.0.0/8,10.1.0.0/16")]);
+        let yard = ground.start().await;
+        for (url, status) in [
+            ("http://127.0.0.1:9/x", 200),
+            ("https://10.1.2.3/", 200),
+            ("https://10.2.2.3/", 400),
+            ("http://crm.example/", 400),
+            ("https://169.254.169.254/", 400),
+        ] {
+            assert_eq!(create(&yard, &json!({"url": url, "events": ["*"]})).await.status, status, "{url}");
+        }
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn subscriptions_are_the_admins_alone() {
+    run(async {
+        let ground = Ground::new(&[]);
+        let yard = ground.start().await;
+        create(&yard, &plain()).await;
+        for (method, path, allow) in [
+            (Method::GET, "", "GET, HEAD, POST"),
+            (Method::POST, "", "GET, HEAD, POST"),
+            (Method::GET, "/1", "GET, HEAD, PUT, DELETE"),
+            (Method::PUT, "/1", "GET, HEAD, PUT, DELETE"),
+            (Method::DELETE, "/1", "GET, HEAD, PUT, DELETE"),
+            (Method::GET, "/1/deliveries", "GET, HEAD"),
+            (Method::POST, "/1/rotate-secret", "POST"),
+            (Method::POST, "/1/pause", "POST"),
+            (Method::POST, "/1/resume", "POST"),
+        ] {
+            for end in ["", "/"] {
+                let url = format!("{}{WEBHOOKS}{path}{end}", yard.base);
+                let wrong = yard.client.request(method.clone(), &url).bearer_auth("wrong").body("{");
+                assert_eq!(code(&yard.answer(wrong).await), (401, "unauthorized"), "{method} {path}{end}");
+                let without = yard.client.request(method.clone(), &url);
+                assert_eq!(code(&yard.answer(without).await), (401, "unauthorized"), "{method} {path}{end}");
+                let patched = yard.answer(yard.client.request(Method::PATCH, &url).bearer_auth(TOKEN)).await;
+                assert_eq!((patched.status, patched.header("allow")), (405, Some(allow)), "{path}{end}");
+            }
+        }
+        for path in ["", "/1", "/1/deliveries"] {
+            let head = yard.answer(request(&yard, Method::HEAD, path)).await;
+            assert_eq!((head.status, head.text.as_str()), (200, ""), "{path}");
+        }
+        assert_eq!(show(&yard, "").await.body["total"], 1);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_number_has_one_spelling_and_shadows_no_other_path() {
+    run(async {
+        let mut ground = crate::c2s::ground(&[("sources.leads.enabled", "true")]);
+        ground.set("sources.c2s.enabled", "true");
+        let yard = ground.start().await;
+        create(&yard, &plain()).await;
+        for path in
+            ["/01", "/2", "/18446744073709551616", "/0", "/99999999999999999999999999/deliveries", "/2/deliveries"]
+        {
+            let answer = show(&yard, path).await;
+            assert_eq!(
+                (code(&answer), answer.body["detail"].as_str()),
+                ((404, "not_found"), Some("there is no such subscription")),
+                "{path}"
+            );
+        }
+        for path in ["/2/pause", "/2/resume", "/2/rotate-secret"] {
+            assert_eq!(code(&act(&yard, path).await), (404, "not_found"), "{path}");
+        }
+        assert_eq!(code(&change(&yard, "/2", &json!({})).await), (404, "not_found"));
+        for path in ["/one", "/-1", "/1x", "/1/none", "/%31a"] {
+            let answer = show(&yard, path).await;
+            assert_eq!(answer.body["detail"], "there is nothing at this path", "{path}");
+        }
+        assert_eq!(show(&yard, "/logs").await.status, 200);
+        assert_eq!(show(&yard, "/logs/1").await.body["detail"], "there is no such row in the log, or no more");
+        assert_eq!(show(&yard, "/events/available").await.status, 200);
+        assert_eq!(crate::c2s::send(&yard, &crate::c2s::event("l-1", 1)).await.status, 200);
+        let lead = json!({"event": "new_lead", "source": "crm", "data": {"first_name": "Ada", "phone": "1"}});
+        assert_eq!(send(&yard, Method::POST, "/incoming/lead/create", &lead).await.status, 200);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_secret_is_replaced_and_the_old_one_holds_for_a_while() {
+    run(async {
+        let mut ground = Ground::new(&[]);
+        let clock = ground.with_manual_clock();
+        let yard = ground.start().await;
+        let first = create(&yard, &plain()).await.body["secret"].clone();
+        let rotated = act(&yard, "/1/rotate-secret").await;
+        let second = rotated.body["secret"].clone();
+        assert_eq!((rotated.status, rotated.header("cache-control")), (200, Some("no-store")));
+        assert!(second.as_str().is_some_and(|text| text.starts_with("whsec_")) && first != second);
+        assert_eq!(rotated.body["previous_secret_until"], "2025-12-05T10:30:00.000Z", "a day");
+        assert_eq!(show(&yard, "/1").await.body["secret"], "…");
+        clock.advance(Duration::from_secs(86_400));
+        assert_eq!(show(&yard, "/1").await.body["previous_secret_until"], Value::Null);
+        let own = send(&yard, Method::POST, "/1/rotate-secret/", &json!({"overlap_h": 0.5, "secret": "my-own"})).await;
+        assert_eq!(own.body["secret"], "my-own");
+        assert_eq!(own.body["previous_secret_until"], "2025-12-05T11:00:00.000Z");
+        let at_once = send(&yard, Method::POST, "/1/rotate-secret", &json!({"overlap_h": 0})).await;
+        assert_eq!(at_once.body["previous_secret_until"], Value::Null);
+        for body in [json!({"overlap_h": 169}), json!({"overlap_h": -1}), json!({"overlap_h": "1"})] {
+            let answer = send(&yard, Method::POST, "/1/rotate-secret", &body).await;
+            assert_eq!((code(&answer), fields(&answer)), ((400, "validation_failed"), vec!["overlap_h"]), "{body}");
+        }
+        let wrong = send(&yard, Method::POST, "/1/rotate-secret", &json!({"secret": "…"})).await;
+        assert_eq!(fields(&wrong), ["secret"]);
+        let typed = request(&yard, Method::POST, "/1/rotate-secret").header("content-type", "text/plain").body("{}");
+        assert_eq!(code(&yard.answer(typed).await), (415, "unsupported_media_type"));
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_key_pair_is_made_when_it_is_asked_for_and_stays_the_same() {
+    run(async {
+        let ground = Ground::new(&[]);
+        let yard = ground.start().await;
+        create(&yard, &plain()).await;
+        let with = change(&yard, "/1", &json!({"signing": ["v1a"]})).await.body["public_key"].clone();
+        assert!(with.is_string());
+        assert_eq!(change(&yard, "/1", &json!({"signing": ["crm"]})).await.body["public_key"], Value::Null);
+        assert_eq!(change(&yard, "/1", &json!({"signing": ["v1a", "crm"]})).await.body["public_key"], with);
+        act(&yard, "/1/rotate-secret").await;
+        assert_eq!(show(&yard, "/1").await.body["public_key"], with, "only the secret is another");
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_subscription_is_paused_and_resumed_in_two_ways() {
+    run(async {
+        let ground = Ground::new(&[]);
+        let yard = ground.start().await;
+        create(&yard, &plain()).await;
+        let state = |answer: &Answer| {
+            assert_eq!(answer.status, 200, "{answer:?}");
+            (answer.body["is_active"] == true, answer.body["state"].as_str().expect("a state").to_owned())
+        };
+        let (active, paused) = ((true, "active".to_owned()), (false, "paused".to_owned()));
+        assert_eq!(state(&act(&yard, "/1/pause").await), paused);
+        assert_eq!(state(&act(&yard, "/1/pause/").await), paused, "twice is once");
+        assert_eq!(state(&change(&yard, "/1", &json!({"description": "x"})).await), paused);
+        assert_eq!(state(&act(&yard, "/1/resume").await), active);
+        assert_eq!(state(&act(&yard, "/1/resume/").await), active);
+        assert_eq!(state(&change(&yard, "/1", &json!({"is_active": false})).await), paused);
+        assert_eq!(state(&show(&yard, "/1").await), paused);
+        assert_eq!(state(&change(&yard, "/1", &json!({"is_active": true})).await), active);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn subscriptions_are_listed_in_pages_and_bounded_in_number() {
+    run(async {
+        let ground = Ground::new(&[("delivery.subscriptions_max", "5")]);
+        let yard = ground.start().await;
+        for number in 1..=5 {
+            let made =
+                create(&yard, &json!({"url": "https://crm.example/", "events": ["*"], "is_active": number % 2 == 0}))
+                    .await;
+            assert_eq!((made.status, made.body["id"].as_u64()), (200, Some(number)));
+        }
+        assert_eq!(code(&create(&yard, &plain()).await), (409, "too_many_subscriptions"));
+        let mut listed = Vec::new();
+        for page in 1..=3 {
+            let answer = show(&yard, &format!("?page={page}&page_size=2")).await;
+            assert_eq!([&answer.body["total"], &answer.body["pages"]], [5, 3]);
+            listed.extend(ids(&answer));
+        }
+        assert_eq!(listed, [5, 4, 3, 2, 1], "newest first");
+        assert_eq!(ids(&show(&yard, "?is_active=true").await), [4, 2]);
+        let others = show(&yard, "?is_active=false&page_size=2").await;
+        assert_eq!((ids(&others), &others.body["total"]), (vec![5, 3], &json!(3)));
+        assert_eq!(ids(&show(&yard, "?page=4294967295&page_size=100").await), [0; 0]);
+        assert_eq!(fields(&show(&yard, "?is_active=1&page=0&x=1").await), ["x", "page", "is_active"]);
+        assert_eq!(fields(&show(&yard, "/1?x=1").await), ["x"]);
+        assert_eq!(yard.answer(request(&yard, Method::DELETE, "/5")).await.status, 204);
+        assert_eq!(create(&yard, &plain()).await.body["id"], 6, "no number comes again");
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn subscriptions_made_at_once_get_a_number_each() {
+    run(async {
+        let ground = Ground::new(&[("delivery.subscriptions_max", "24")]);
+        let yard = ground.start().await;
+        let made = (0..32).map(|_| {
+            let gate = yard.gate.clone();
+            async move { create(&gate, &plain()).await }
+        });
+        let answers = together(made).await;
+        let mut numbers: Vec<_> = answers.iter().filter_map(|answer| answer.body["id"].as_u64()).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=24).collect::<Vec<_>>());
+        let refused = answers.iter().filter(|answer| answer.status != 200);
+        assert!(refused.map(code).all(|code| code == (409, "too_many_subscriptions")));
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_removed_subscription_is_gone() {
+    run(async {
+        let ground = Ground::new(&[]);
+        let yard = ground.start().await;
+        create(&yard, &plain()).await;
+        let removed = yard.answer(request(&yard, Method::DELETE, "/1/")).await;
+        assert_eq!((removed.status, removed.text.as_str()), (204, ""));
+        assert_eq!(code(&yard.answer(request(&yard, Method::DELETE, "/1")).await), (404, "not_found"));
+        assert_eq!(code(&show(&yard, "/1").await), (404, "not_found"));
+        assert_eq!(show(&yard, "").await.body["total"], 0);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn subscriptions_outlive_a_restart_a_kill_and_a_rebuild() {
+    run(async {
+        let ground = Ground::new(&[]);
+        let mut process = ground.start_process().await;
+        for _ in 0..5 {
+            assert_eq!(create(&process, &full()).await.status, 200);
+        }
+        assert_eq!(process.answer(request(&process, Method::DELETE, "/5")).await.status, 204);
+        change(&process, "/2", &json!({"description": "changed", "is_active": true})).await;
+        act(&process, "/3/rotate-secret").await;
+        let kept = show(&process, "").await.body["items"].clone();
+        process.kill();
+        let yard = ground.start().await;
+        assert_eq!(show(&yard, "").await.body["items"], kept);
+        yard.stop().await;
+        rebuild(&ground).expect("it can be read");
+        let yard = ground.start().await;
+        assert_eq!(show(&yard, "").await.body["items"], kept);
+        assert_eq!(create(&yard, &plain()).await.body["id"], 6, "the removed one's number is not given again");
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_subscription_that_never_reached_the_store_is_not_shown() {
+    run(async {
+        let mut ground = Ground::new(&[]);
+        let trouble = Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        trouble.fail(Place::Put, 1);
+        let answer = create(&yard, &plain()).await;
+        assert_eq!((code(&answer), answer.header("retry-after")), ((503, "unavailable"), Some("1")));
+        until_readyz_is(&yard, 200).await;
+        assert_eq!(show(&yard, "").await.body["total"], 0);
+        yard.stop().await;
+    });
+}
