@@ -70,8 +70,7 @@ pub enum Input {
         lane: LaneKey,
         /// The wanted ones among the next, in order. Those that the reader has not met yet are passed over.
         items: Vec<Met>,
-        /// The sequence up to which (inclusive) the timeline was looked at, wanted or not. Where the record or its whole
-        /// entity is gone from the log, what was asked for.
+        /// The last sequence that was looked at, wanted or not; if there was none, the one before what was asked for.
         through: u64,
         /// If the end of the timeline was reached: every record of the entity before this position was looked at. It is
         /// a position that the timeline was known to have reached when it was read, such as the durable end of then. For

@@ -90,14 +90,19 @@ impl Lane {
         }
     }
 
-    /// The lane that `row` stands for, which has to look at everything that the reader has met, before `read_to`.
+    /// The lane that `row` stands for, which has to look at everything of its entity that the reader has met, before
+    /// `read_to`.
     pub(super) fn restored(row: LaneRow, read_to: Position, now: Duration, clock: Duration) -> Self {
-        let LaneRow { key: _, position, sequence, attempts, counted, wait, is_halted, last } = row;
+        let LaneRow { key, position, sequence, attempts, counted, wait, is_halted, last } = row;
         let lane = Self::new(sequence, position);
+        let behind = match key {
+            LaneKey::Entity(_) => read_to.max(position.plus(1)),
+            LaneKey::Record(own) => own.plus(1),
+        };
         Self {
             phase: if is_halted { Phase::Halted } else { Phase::Stopped },
             row: Row::Fresh,
-            behind: Some(read_to.max(position.plus(1))),
+            behind: Some(behind),
             due: now + wait,
             tries: Tries::restored(attempts, counted, last, wait, clock),
             tried: sequence,

@@ -38,9 +38,9 @@ impl Lanes {
         (self.queued, self.bytes)
     }
 
-    /// Lanes that have a row.
-    pub(super) const fn rows(&self) -> usize {
-        self.rows
+    /// Lanes that have a row, without those that only wait for the reader.
+    pub(super) fn rows(&self) -> usize {
+        self.rows.saturating_sub(self.ahead.len())
     }
 
     /// Lanes that are stopped or halted.

@@ -12,6 +12,8 @@ mod pace;
 mod rate;
 mod replay;
 mod retry;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};

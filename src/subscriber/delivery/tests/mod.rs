@@ -1,0 +1,5 @@
+//! The promises of a delivery, under random histories and in single cases.
+
+mod cases;
+mod history;
+mod world;
