@@ -173,3 +173,125 @@ fn check(events: &str) -> Result<(), &'static str> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// That of a node with the source `shop` and two declared events.
+    fn vocabulary() -> Vocabulary {
+        Vocabulary::with(&["shop"], &[("invoice.paid", "custom:invoice"), ("organisation.merged", "organisation")])
+    }
+
+    fn parsed(text: &str) -> Result<Pattern, Refused> {
+        Pattern::parse(text, &vocabulary())
+    }
+
+    #[test]
+    fn what_can_happen_can_be_followed() {
+        for text in [
+            "*",
+            "lead.*",
+            "lead.created",
+            "status.changed",
+            "status.*",
+            "ticket:*",
+            "ticket:status.changed",
+            "ticket:status.*",
+            "conversation:message.received",
+            "invoice.paid",
+            "invoice.*",
+            "custom:invoice:*",
+            "organisation.merged",
+            "shop.*",
+            "shop.anything",
+            "shop.order:paid",
+            "shop.order.*",
+            "custom:shop:*",
+            "custom:shop:shop.order",
+            "subscriber.disabled",
+            "subscriber.*",
+            "breaker.*",
+            "custom:subscriber:*",
+        ] {
+            let pattern = parsed(text).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(pattern.to_string(), text);
+            assert_eq!(Pattern::from_store(text), Some(pattern), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_happen_is_refused_by_its_name_with_what_was_meant() {
+        for (text, meant) in [
+            ("lead.creatd", "lead.created"),
+            ("leads.*", "lead.*"),
+            ("organization.created", "organisation.created"),
+            ("tiket:*", "ticket:*"),
+            ("shopp.*", "shop.*"),
+        ] {
+            let Err(Refused::Unknown { nearest: Some(nearest), text: found }) = parsed(text) else { panic!("{text}") };
+            assert!(nearest.ends_with(meant) || meant.ends_with(&nearest), "{text}: {nearest}");
+            assert_eq!(found, text);
+        }
+        for text in ["zzz", "custom:unheard-of:*", "shop", "shop.", "lead:shop.*", "lead.created.*"] {
+            assert!(matches!(parsed(text), Err(Refused::Unknown { .. })), "{text}");
+        }
+        let error = parsed("lead.creatd").expect_err("unknown");
+        assert_eq!(error.to_string(), r#""lead.creatd" matches no known event; did you mean "lead.created"?"#);
+    }
+
+    #[test]
+    fn a_star_stands_alone_or_for_all_after_a_dot() {
+        for text in
+            ["", "lead*", "*.created", "lead.*.b", "lead.**", "ticket:", "ticket:l*", "**", "a\nb", &"x".repeat(600)]
+        {
+            assert!(matches!(parsed(text), Err(Refused::Malformed { .. })), "{text}");
+        }
+        assert_eq!(Pattern::from_store("lead*"), None);
+        assert_eq!(Pattern::from_store("Upper:*"), None);
+    }
+
+    #[test]
+    fn a_pattern_admits_what_it_says() {
+        let cases = [
+            ("*", "ticket", "lead.created", true),
+            ("lead.*", "lead", "lead.created", true),
+            ("lead.*", "lead", "lead.a.b", true),
+            ("lead.*", "lead", "leader.created", false),
+            ("lead.*", "lead", "pre_lead.created", false),
+            ("lead.created", "lead", "lead.created", true),
+            ("lead.created", "lead", "lead.created2", false),
+            ("ticket:*", "ticket", "status.changed", true),
+            ("ticket:*", "lead", "status.changed", false),
+            ("ticket:status.*", "ticket", "status.changed", true),
+            ("custom:shop:*", "custom:shop", "shop.order", true),
+            ("custom:shop:*", "custom:shop2", "shop.order", false),
+            ("shop.order:*", "custom:shop", "shop.order:x", false),
+        ];
+        for (text, kind, event, admits) in cases {
+            let Some(pattern) = Pattern::from_store(text) else {
+                assert!(!admits, "{text}");
+                continue;
+            };
+            let kind = Kind::from_store(kind).expect("a kind");
+            assert_eq!(pattern.admits(kind, event, false), admits, "{text} {kind} {event}");
+        }
+    }
+
+    #[test]
+    fn the_nodes_own_events_are_only_in_what_names_them() {
+        let kind = Kind::custom(OWN_KIND).expect("a kind");
+        let admits =
+            |text: &str| Pattern::from_store(text).expect("a pattern").admits(kind, "subscriber.disabled", true);
+        for (text, is_in) in [
+            ("*", false),
+            ("lead.*", false),
+            ("subscriber.*", true),
+            ("subscriber.disabled", true),
+            ("custom:subscriber:*", true),
+            ("breaker.*", false),
+        ] {
+            assert_eq!(admits(text), is_in, "{text}");
+        }
+    }
+}

@@ -15,6 +15,10 @@ const SECRET_PREFIX: &str = "whsec_";
 /// What a public key begins with there.
 const PUBLIC_KEY_PREFIX: &str = "whpk_";
 
+/// How much of a secret is shown, and how much of it stays hidden at least: of a short one nothing is shown.
+const SHOWN_BYTES: usize = 4;
+const HIDDEN_MIN_BYTES: usize = 20;
+
 /// The longest that a replaced secret stays in force.
 pub const OVERLAP_MAX: Duration = Duration::from_secs(168 * 3_600);
 /// How long it does unless somebody says otherwise: a day to bring the new one to wherever signatures are checked.
@@ -82,12 +86,81 @@ pub fn generate() -> Secret {
 /// What is shown of `secret` once it was shown in full: enough to tell it from another.
 #[must_use]
 pub fn masked(secret: &Secret) -> String {
-    let _ = secret;
-    "…".to_owned()
+    let text = secret.expose();
+    let Some(end) = text.len().checked_sub(SHOWN_BYTES).filter(|hidden| *hidden >= HIDDEN_MIN_BYTES) else {
+        return "…".to_owned();
+    };
+    let prefix = if text.starts_with(SECRET_PREFIX) { SECRET_PREFIX } else { "" };
+    // None where the end is in the middle of a character.
+    text.get(end..).map_or_else(|| "…".to_owned(), |end| format!("{prefix}…{end}"))
 }
 
 fn random() -> Zeroizing<[u8; 32]> {
     let mut bytes = Zeroizing::new([0; 32]);
     getrandom::fill(bytes.as_mut()).expect("the system has random numbers");
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::{Signer, Verifier, VerifyingKey};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_micros(1_000_000);
+
+    fn after(seconds: u64) -> Timestamp {
+        NOW.saturating_add(Duration::from_secs(seconds))
+    }
+
+    fn active(secrets: &Secrets, at: Timestamp) -> Vec<&str> {
+        secrets.active(at).map(Secret::expose).collect()
+    }
+
+    #[test]
+    fn a_generated_secret_is_32_random_bytes_as_standard_webhooks_writes_them() {
+        let secret = generate();
+        let bytes = secret.expose().strip_prefix("whsec_").and_then(|text| STANDARD.decode(text).ok());
+        assert_eq!(bytes.expect("base64").len(), 32);
+        assert!(super::super::limits::is_secret(secret.expose()));
+        assert_ne!(secret.expose(), generate().expose());
+    }
+
+    #[test]
+    fn a_replaced_secret_stays_in_force_for_its_overlap_and_never_three_are() {
+        let mut secrets = Secrets::new(Some(Secret::new("a")));
+        assert_eq!(active(&secrets, NOW), ["a"]);
+        secrets.rotate(Some(Secret::new("b")), NOW, Duration::from_secs(60));
+        assert_eq!(active(&secrets, after(59)), ["b", "a"]);
+        assert_eq!(active(&secrets, after(60)), ["b"]);
+        secrets.rotate(Some(Secret::new("c")), after(1), Duration::from_secs(60));
+        assert_eq!(active(&secrets, after(2)), ["c", "b"]);
+        secrets.rotate(None, after(3), Duration::ZERO);
+        assert_eq!(active(&secrets, after(3)).len(), 1, "at once");
+    }
+
+    #[test]
+    fn the_key_pair_is_made_once_and_its_public_key_checks_what_it_signs() {
+        let mut secrets = Secrets::new(None);
+        assert!(secrets.public_key().is_none() && secrets.signing_pair().is_none());
+        secrets.ensure_signing_key();
+        let public = secrets.public_key().expect("made");
+        secrets.ensure_signing_key();
+        secrets.rotate(None, NOW, OVERLAP);
+        assert_eq!(secrets.public_key().as_ref(), Some(&public));
+        let bytes = STANDARD.decode(public.strip_prefix("whpk_").expect("the prefix")).expect("base64");
+        let key = VerifyingKey::from_bytes(&bytes.try_into().expect("32 bytes")).expect("a key");
+        let signature = secrets.signing_pair().expect("made").sign(b"body");
+        key.verify(b"body", &signature).expect("its own");
+    }
+
+    #[test]
+    fn a_masked_secret_shows_its_end_if_it_is_long_and_nothing_if_it_is_short() {
+        let masked = |text: &str| masked(&Secret::new(text));
+        assert_eq!(masked("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="), "whsec_…MDE=");
+        assert_eq!(masked("0123456789012345678901234567"), "…4567");
+        for short in ["", "hush", "whsec_0123456789abcdef", "01234567890123456ä…"] {
+            assert_eq!(masked(short), "…", "{short}");
+        }
+    }
 }

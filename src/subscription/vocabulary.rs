@@ -23,11 +23,27 @@ impl Vocabulary {
     /// What `sources` and the catalogue know.
     #[must_use]
     pub fn new(sources: &Sources) -> Self {
+        let declared = sources.crm.events.iter().map(|declared| (declared.name.as_str(), declared.kind));
+        let configured = sources.custom.iter().map(|custom| (custom.name.as_str(), custom.kind));
+        Self::of(declared, configured)
+    }
+
+    fn of<'a>(
+        declared: impl Iterator<Item = (&'static str, Kind)>,
+        configured: impl Iterator<Item = (&'a str, Kind)>,
+    ) -> Self {
         let own = Kind::custom(OWN_KIND).expect("a name that fits");
         let built_in = catalogue::all().map(|entry| (entry.name, entry.kind.unwrap_or(own)));
-        let declared = sources.crm.events.iter().map(|declared| (declared.name.as_str(), declared.kind));
-        let configured = sources.custom.iter().map(|custom| (format!("{}.", custom.name), custom.kind));
-        Self { names: declared.chain(built_in).collect(), sources: configured.collect() }
+        let sources = configured.map(|(name, kind)| (format!("{name}."), kind));
+        Self { names: declared.chain(built_in).collect(), sources: sources.collect() }
+    }
+
+    /// That of a node with these configured sources and declared events.
+    #[cfg(test)]
+    pub(super) fn with(sources: &[&str], declared: &[(&'static str, &str)]) -> Self {
+        let kind = |name: &str| Kind::from_store(name).expect("a kind");
+        let declared = declared.iter().map(|(name, of)| (*name, kind(of)));
+        Self::of(declared, sources.iter().map(|name| (*name, kind(&format!("custom:{name}")))))
     }
 
     /// Whether anything that can happen matches `pattern`.
@@ -49,10 +65,9 @@ impl Vocabulary {
 
     /// The known pattern that is spelt most like `text`, if one is spelt much like it.
     pub(super) fn nearest(&self, text: &str) -> Option<String> {
-        let known = self.patterns();
-        let likeness = |known: &String| strsim::jaro_winkler(known, text);
-        let nearest = known.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-        (likeness(&nearest) >= ALIKE).then_some(nearest)
+        let known = self.patterns().into_iter().map(|known| (strsim::jaro_winkler(&known, text), known));
+        let (likeness, nearest) = known.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+        (likeness >= ALIKE).then_some(nearest)
     }
 
     /// The patterns that people write: each name, also with its kind, what names begin with, and whole kinds.

@@ -1,0 +1,215 @@
+//! From JSON to the values of an expression, and back.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use cel::common::types::{
+    CelBool, CelBytes, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, CelUInt,
+};
+use cel::common::value::Val;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use super::super::envelope::Parts;
+use super::{BODY_MAX_BYTES, Failed, meter};
+use crate::event::Record;
+
+/// What an expression can read.
+pub(super) const VARIABLES: [&str; 6] = ["event", "timestamp", "user_id", "data", "entity", "late"];
+
+type Boxed<'v> = Box<dyn Val + 'v>;
+
+/// The variable `name` for `record`, whose payload has `parts`.
+pub(super) fn variable<'v>(name: &str, record: &'v Record, parts: &Parts<'v>) -> Result<Boxed<'v>, Failed> {
+    let text = |text: &'v str| -> Boxed<'v> { Box::new(CelString::from(text)) };
+    Ok(match name {
+        "event" => text(&record.event_type),
+        "timestamp" => Box::new(CelString::from(record.at.to_string())),
+        "user_id" => from_json(parts.user_id, name)?,
+        "data" => from_json(parts.data, name)?,
+        "late" => Box::new(CelBool::from(record.late)),
+        _ => {
+            let sequence: Boxed<'v> = match record.sequence {
+                Some(sequence) => whole(sequence),
+                None => Box::new(CelNull),
+            };
+            let members = [
+                ("kind", text(record.entity.kind().as_str())),
+                ("id", text(record.entity.id())),
+                ("sequence", sequence),
+            ];
+            let members: HashMap<_, _> =
+                members.into_iter().map(|(name, value)| (CelMapKey::from(name), value)).collect();
+            Box::new(CelMap::from(members))
+        }
+    })
+}
+
+fn from_json<'v>(json: &'v str, name: &str) -> Result<Boxed<'v>, Failed> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    // What serde_json says can hold parts of the event.
+    let cannot = |_| Failed(format!("{name} holds a number, a text or a depth that no expression can"));
+    Json.deserialize(&mut deserializer).map_err(cannot)
+}
+
+/// A whole number, which is unsigned only where it has to be, so that `n == 1` and `n + 1` mean what they say.
+fn whole<'v>(number: u64) -> Boxed<'v> {
+    match i64::try_from(number) {
+        Ok(number) => Box::new(CelInt::from(number)),
+        Err(_) => Box::new(CelUInt::from(number)),
+    }
+}
+
+/// Reads one JSON value; texts without escapes are borrowed.
+struct Json;
+
+impl<'v> DeserializeSeed<'v> for Json {
+    type Value = Boxed<'v>;
+
+    fn deserialize<D: Deserializer<'v>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'v> Visitor<'v> for Json {
+    type Value = Boxed<'v>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        meter::spend(1);
+        Ok(Box::new(CelNull))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        meter::spend(1);
+        Ok(Box::new(CelBool::from(value)))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+        meter::spend(1);
+        Ok(Box::new(CelInt::from(value)))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+        meter::spend(1);
+        Ok(whole(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+        meter::spend(1);
+        Ok(Box::new(CelDouble::from(value)))
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'v str) -> Result<Self::Value, E> {
+        meter::spend(1);
+        Ok(Box::new(CelString::from(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        meter::spend_text(text.len());
+        Ok(Box::new(CelString::from(text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'v>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        meter::spend(1);
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(Self)? {
+            list.push(item);
+        }
+        Ok(Box::new(CelList::from(list)))
+    }
+
+    fn visit_map<A: MapAccess<'v>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        meter::spend_table();
+        let mut map = HashMap::new();
+        while let Some(name) = members.next_key::<std::borrow::Cow<'v, str>>()? {
+            meter::spend(1);
+            map.insert(CelMapKey::String(CelString::from(name)), members.next_value_seed(Self)?);
+        }
+        Ok(Box::new(CelMap::from(map)))
+    }
+}
+
+/// The JSON text of `value`.
+pub(super) fn to_json(value: &(dyn Val + '_)) -> Result<Vec<u8>, Failed> {
+    let mut json = Vec::new();
+    write(&mut json, value)?;
+    Ok(json)
+}
+
+fn write(json: &mut Vec<u8>, value: &(dyn Val + '_)) -> Result<(), Failed> {
+    if let Some(text) = value.downcast_ref::<CelString<'_>>() {
+        put(json, text.inner());
+    } else if let Some(list) = value.downcast_ref::<CelList<'_>>() {
+        write_list(json, list)?;
+    } else if let Some(map) = value.downcast_ref::<CelMap<'_>>() {
+        write_map(json, map)?;
+    } else if let Some(number) = value.downcast_ref::<CelInt>() {
+        put(json, number.inner());
+    } else if let Some(number) = value.downcast_ref::<CelUInt>() {
+        put(json, number.inner());
+    } else if let Some(number) = value.downcast_ref::<CelDouble>().map(|number| *number.inner()) {
+        if !number.is_finite() {
+            return Err(Failed("makes a number that is infinite or none, which JSON has not".to_owned()));
+        }
+        put(json, &number);
+    } else if let Some(bytes) = value.downcast_ref::<CelBytes<'_>>() {
+        put(json, &STANDARD.encode(bytes.inner()));
+    } else if let Some(value) = value.downcast_ref::<CelBool>() {
+        put(json, value.inner());
+    } else if value.downcast_ref::<CelNull>().is_some() {
+        json.extend_from_slice(b"null");
+    } else {
+        return Err(Failed(format!("makes a {}, which JSON has not", value.get_type().name())));
+    }
+    let fits = json.len() <= BODY_MAX_BYTES;
+    fits.then_some(()).ok_or_else(|| Failed(format!("makes a body of more than {BODY_MAX_BYTES} bytes")))
+}
+
+fn write_list(json: &mut Vec<u8>, list: &CelList<'_>) -> Result<(), Failed> {
+    json.push(b'[');
+    for (at, item) in list.inner().iter().enumerate() {
+        if at > 0 {
+            json.push(b',');
+        }
+        write(json, item.as_ref())?;
+    }
+    json.push(b']');
+    Ok(())
+}
+
+fn write_map(json: &mut Vec<u8>, map: &CelMap<'_>) -> Result<(), Failed> {
+    let members: BTreeMap<String, _> = map.inner().iter().map(|(key, value)| (name(key), value)).collect();
+    if members.len() < map.inner().len() {
+        return Err(Failed("makes an object with two members of one name".to_owned()));
+    }
+    json.push(b'{');
+    for (at, (name, value)) in members.into_iter().enumerate() {
+        if at > 0 {
+            json.push(b',');
+        }
+        put(json, &name);
+        json.push(b':');
+        write(json, value.as_ref())?;
+    }
+    json.push(b'}');
+    Ok(())
+}
+
+/// JSON has texts only for names.
+fn name(key: &CelMapKey<'_>) -> String {
+    match key {
+        CelMapKey::Bool(value) => value.inner().to_string(),
+        CelMapKey::Int(number) => number.inner().to_string(),
+        CelMapKey::UInt(number) => number.inner().to_string(),
+        CelMapKey::String(text) => text.inner().to_owned(),
+    }
+}
+
+fn put(json: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
+    serde_json::to_writer(json, value).expect("a Vec takes every write, and texts and numbers have a JSON text");
+}
