@@ -13,6 +13,7 @@ use crate::config::{Config, DevSecrets, Draft, Problems, Purpose};
 
 mod check;
 mod dev;
+mod listen;
 mod logging;
 mod openapi;
 mod rebuild;
@@ -36,6 +37,7 @@ enum Command {
     Serve(serve::Serve),
     Check(check::Check),
     Send(send::Send),
+    Listen(listen::Listen),
     #[command(subcommand)]
     Secret(secret::Secret),
     Rebuild(rebuild::Rebuild),
@@ -95,6 +97,8 @@ enum Error {
     #[error(transparent)]
     Send(#[from] send::Error),
     #[error(transparent)]
+    Listen(#[from] listen::Error),
+    #[error(transparent)]
     Trial(#[from] check::TrialError),
     #[error(transparent)]
     Random(#[from] secret::NoRandom),
@@ -142,6 +146,7 @@ fn run(command: Command, out: &mut impl Write) -> Result<(), Error> {
         Command::Serve(serve) => serve.run(out),
         Command::Check(check) => check.run(out),
         Command::Send(send) => send.run(out),
+        Command::Listen(listen) => listen.run(out),
         Command::Secret(secret) => secret.run(out),
         Command::Rebuild(rebuild) => rebuild.run(out),
         Command::Openapi(openapi) => openapi.run(out),

@@ -16,8 +16,8 @@ const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 const PREFIX: &str = "HOOKYARD_";
 
-/// Ours, but no setting: where the benchmarks keep their data.
-const NO_SETTING: &str = "HOOKYARD_BENCH_DIR";
+/// Ours, but no settings: where the benchmarks keep their data, and what `hookyard listen` verifies with.
+const NO_SETTINGS: [&str; 2] = ["HOOKYARD_BENCH_DIR", "HOOKYARD_LISTEN_SECRET"];
 
 /// A value as it was written.
 #[derive(Clone, Debug)]
@@ -226,7 +226,7 @@ impl Draft {
 
     /// Takes the variables with our prefix; all others are somebody else's.
     fn read_variable(&mut self, name: &str, value: OsString) {
-        let Some(path) = name.strip_prefix(PREFIX).filter(|_| name != NO_SETTING) else { return };
+        let Some(path) = name.strip_prefix(PREFIX).filter(|_| !NO_SETTINGS.contains(&name)) else { return };
         let key = path.split("__").map(str::to_lowercase).collect::<Vec<_>>().join(".");
         // The name of a configured source may have two underscores of its own.
         let key = self.keys().find(|known| variable(known) == name).map_or(key, str::to_owned);

@@ -36,7 +36,7 @@ pub fn told(command: &mut Command) -> (Option<i32>, String, String) {
     (status.code(), String::from_utf8(stdout).expect("text"), String::from_utf8(stderr).expect("text"))
 }
 
-fn signal(child: &Child, name: &str) {
+pub fn signal(child: &Child, name: &str) {
     let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().expect("kill starts");
     assert!(sent.success(), "kill -{name}: {sent}");
 }
@@ -48,8 +48,8 @@ pub fn folder() -> TempDir {
 #[test]
 fn the_help_of_every_command_has_an_example() {
     let folder = folder();
-    let commands: [&[&str]; 7] =
-        [&[], &["serve"], &["check"], &["send"], &["secret"], &["secret", "new"], &["rebuild"]];
+    let commands: [&[&str]; 8] =
+        [&[], &["serve"], &["check"], &["send"], &["listen"], &["secret"], &["secret", "new"], &["rebuild"]];
     for words in commands {
         let (code, help, error) = told(hookyard(folder.path(), words).arg("--help"));
         assert_eq!((code, error.as_str()), (Some(0), ""), "{words:?}");

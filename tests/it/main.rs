@@ -19,6 +19,7 @@ mod failures;
 mod instagram;
 mod leads;
 mod limits;
+mod listen;
 mod lists;
 mod opening;
 mod order;

@@ -21,7 +21,7 @@ mod leads;
 mod post;
 mod support;
 
-pub(super) use post::base_url;
+pub(super) use post::{base_url, parse_url};
 pub(super) use support::SAMPLE_TICKET;
 
 /// Sign a sample event and send it to a running node
@@ -41,7 +41,7 @@ pub(super) struct Send {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Node to send to, such as https://hooks.example.com [default: server.bind of the configuration]
-    #[arg(long, value_parser = post::parse_url)]
+    #[arg(long, value_parser = parse_url)]
     url: Option<String>,
     /// Idempotency key; of Instagram the message's mid [default: a random one]
     #[arg(long)]

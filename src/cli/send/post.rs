@@ -111,7 +111,7 @@ pub(in crate::cli) fn base_url(bind: &str) -> String {
     format!("http://{}", SocketAddr::new(ip, address.port()))
 }
 
-pub(super) fn parse_url(text: &str) -> Result<String, String> {
+pub(in crate::cli) fn parse_url(text: &str) -> Result<String, String> {
     let is_http = Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     let expected = || "expected a URL that begins with http:// or https://".to_owned();
     is_http.then(|| text.to_owned()).ok_or_else(expected)

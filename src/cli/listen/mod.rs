@@ -1,0 +1,316 @@
+//! `hookyard listen`: a subscriber to try things out with. It verifies each delivery's signatures and its place in the order,
+//! says so, and answers as it is told to.
+//!
+//! ```text
+//!  request ──keys──> signatures ┐
+//!     └──delivery──> whose, which ├──behaviour──> answer
+//!                └──book──> mark ┘       └──report──> a line
+//! ```
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::send::{base_url, parse_url};
+use super::{count, dev, secret};
+use crate::causes;
+use crate::config::{Draft, Purpose, Secret};
+use crate::provider::BadKey;
+use behaviour::{Behaviour, parse_delay, parse_share};
+use keys::Keys;
+use registration::{Node, Registration, Wanted};
+use report::Line;
+use server::Desk;
+
+mod behaviour;
+mod book;
+mod delivery;
+mod keys;
+mod registration;
+mod report;
+mod server;
+
+/// Secrets, with commas between them, that are not to stand on a command line.
+const SECRETS_VARIABLE: &str = "HOOKYARD_LISTEN_SECRET";
+
+/// Receive deliveries, verify their signatures and their order, and print them
+///
+/// Prints a line for each delivery: when it came, what it was answered, the event, its entity and number there, and how
+/// each of its signatures turned out. Marks what did not come in its turn:
+///
+///   SWAP    a later event of the same entity was accepted before, or an earlier one is still being answered
+///   REPEAT  it was accepted before, which deliveries made at least once may be
+///   GAP     events before it did not come, which the subscription may not want
+///
+/// Ctrl-C ends it with a summary, and with exit code 1 if something was swapped or wrongly signed.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Listen {
+    /// Address to listen on
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
+    bind: SocketAddr,
+    /// Secret of the subscription, any of several; also taken from HOOKYARD_LISTEN_SECRET, which no list of processes shows
+    #[arg(long = "secret", value_name = "SECRET", value_parser = parse_secret)]
+    secrets: Vec<Secret>,
+    /// Public key of the subscription, for v1a
+    #[arg(long = "public-key", value_name = "WHPK")]
+    public_keys: Vec<String>,
+    /// Share of the attempts that are answered 500, from 0 to 1
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = parse_share)]
+    fail: f64,
+    /// Which attempts those are: the same for the same number [default: a random one]
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+    /// How long each answer takes, such as 200ms or 1.5s
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = parse_delay)]
+    delay: Duration,
+    /// Status of the other answers
+    #[arg(long, value_name = "STATUS", default_value = "200", value_parser = clap::value_parser!(u16).range(200..=599))]
+    status: u16,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    subscription: Subscription,
+}
+
+/// The subscription that the listener makes for itself.
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "To subscribe at a node")]
+struct Subscription {
+    /// Subscribe at the node of this folder, with the token that `hookyard serve --dev` made
+    #[arg(long)]
+    dev: bool,
+    /// Subscribe at this node
+    #[arg(long, value_name = "URL", value_parser = parse_url)]
+    subscribe: Option<String>,
+    /// The node's admin token [default: admin.token of the configuration]
+    #[arg(long, value_name = "TOKEN", value_parser = parse_secret)]
+    token: Option<Secret>,
+    /// Configuration file of the node, for its address and token
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Events to subscribe to, with commas between them
+    #[arg(long, value_name = "EVENTS", value_delimiter = ',', default_value = "*")]
+    events: Vec<String>,
+    /// How deliveries are signed: crm, standard, hub, v1a, with commas between them [default: crm and standard]
+    #[arg(long, value_name = "STYLES", value_delimiter = ',')]
+    signing: Vec<String>,
+    /// Where the node reaches this listener [default: the address it listens on]
+    #[arg(long, value_name = "URL", value_parser = parse_url)]
+    public_url: Option<String>,
+    /// Leave the subscription there at the end, so that what comes meanwhile is delivered later
+    #[arg(long)]
+    keep: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  hookyard listen --dev
+  hookyard listen --dev --fail 0.2 --delay 100ms --events 'ticket:*'
+  HOOKYARD_LISTEN_SECRET=whsec_… hookyard listen --bind 127.0.0.1:9000 --json";
+
+/// Why nothing is listened to, or what was wrong with what came.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("cannot listen on {address}; stop what is using it, or choose another with --bind")]
+    Bind { address: SocketAddr, source: io::Error },
+    #[error("a key cannot be used")]
+    Key(#[from] BadKey),
+    #[error(
+        "to subscribe takes the node's admin token: start `hookyard serve --dev` in this folder first, name the node's \
+         configuration with --config, or give --token"
+    )]
+    NoToken,
+    #[error("cannot subscribe")]
+    Subscribe(#[source] registration::Error),
+    #[error("the receiver cannot be set up")]
+    Setup(#[source] io::Error),
+    #[error("of {}, {swaps} came out of order and {wrong} had a wrong signature or none", count(*.deliveries, "delivery", "deliveries"))]
+    Found { deliveries: u64, swaps: u64, wrong: u64 },
+}
+
+impl Listen {
+    pub(super) fn run(mut self, out: &mut impl Write) -> Result<(), super::Error> {
+        let from_environment = std::env::var(SECRETS_VARIABLE).unwrap_or_default();
+        self.secrets.extend(from_environment.split(',').filter(|text| !text.is_empty()).map(Secret::new));
+        let seed = self.seed.map_or_else(|| secret::random().map(|bytes| u64::from(bytes[0])), Ok)?;
+        actix_rt::System::new().block_on(self.listen(seed, out))
+    }
+
+    async fn listen(self, seed: u64, out: &mut impl Write) -> Result<(), super::Error> {
+        // The end may be asked for as soon as there is something to undo.
+        let mut ends = Ends::new()?;
+        let bound = TcpListener::bind(self.bind).and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let (address, listener) = bound.map_err(|source| Error::Bind { address: self.bind, source })?;
+        // Whatever is delivered from here on waits until the keys are known.
+        let registered = self.register(address).await?;
+        let keys = self.keys(registered.as_ref().map(|(_, registration)| registration))?;
+        let behaviour = Behaviour { fail: self.fail, seed, status: self.status, delay: self.delay };
+        let (lines, mut told) = mpsc::channel(server::LINES_MAX);
+        let desk = Arc::new(Desk::new(keys, behaviour, lines));
+        let server = server::serve(Arc::clone(&desk), listener).map_err(Error::Setup)?;
+        let handle = server.handle();
+        actix_rt::spawn(server);
+        let mut written = self.greet(&desk, address, registered.as_ref(), out);
+        while written.is_ok() {
+            let line: Line = tokio::select! {
+                () = ends.asked() => break,
+                Some(line) = told.recv() => line,
+            };
+            written = self.write(&line, out);
+        }
+        if let Some((node, registration)) = registered.filter(|_| !self.subscription.keep) {
+            remove(&node, registration.id).await;
+        }
+        handle.stop(true).await;
+        while let Ok(line) = told.try_recv() {
+            written = written.and_then(|()| self.write(&line, out));
+        }
+        written?;
+        self.conclude(&desk, out)
+    }
+}
+
+impl Listen {
+    /// Subscribes, if that is wanted.
+    async fn register(&self, address: SocketAddr) -> Result<Option<(Node, Registration)>, super::Error> {
+        let Some((base, token)) = self.subscription.node()? else { return Ok(None) };
+        let url = self.subscription.public_url.clone().unwrap_or_else(|| base_url(&address.to_string()));
+        let Subscription { events, signing, .. } = &self.subscription;
+        let wanted = Wanted { url: &url, events, signing, secret: self.secrets.first() };
+        let node = Node::try_new(&base, token).map_err(Error::Subscribe)?;
+        let registration = node.subscribe(&wanted).await.map_err(Error::Subscribe)?;
+        Ok(Some((node, registration)))
+    }
+
+    /// All keys there are: those given, and those of the subscription.
+    fn keys(&self, registration: Option<&Registration>) -> Result<Keys, Error> {
+        let mut keys = Keys::default();
+        let made = registration.map(|registration| &registration.secret).filter(|secret| !secret.is_empty());
+        // One that was given comes back in the answer.
+        let made = made.filter(|made| self.secrets.iter().all(|given| !given.matches(made.expose().as_bytes())));
+        for secret in self.secrets.iter().chain(made) {
+            keys.add_secret(secret.expose())?;
+        }
+        let public = registration.and_then(|registration| registration.public_key.as_ref());
+        for key in self.public_keys.iter().chain(public) {
+            keys.add_public(key)?;
+        }
+        Ok(keys)
+    }
+
+    fn greet(
+        &self,
+        desk: &Desk,
+        address: SocketAddr,
+        registered: Option<&(Node, Registration)>,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
+        let (url, Behaviour { seed, .. }) = (base_url(&address.to_string()), desk.behaviour);
+        if self.json {
+            let subscription = registered.map(|(_, registration)| registration.id);
+            writeln!(out, "{}", json!({"listening": url, "subscription": subscription, "seed": seed}))?;
+            return out.flush();
+        }
+        match registered {
+            Some((node, registration)) => {
+                let events = self.subscription.events.join(", ");
+                writeln!(
+                    out,
+                    "listening on {url}, as subscription {} of {} to {events}",
+                    registration.id,
+                    node.base()
+                )?;
+            }
+            None => writeln!(out, "listening on {url}")?,
+        }
+        if desk.keys.is_empty() {
+            writeln!(out, "signatures are not checked, as there is no --secret")?;
+        }
+        if self.fail > 0.0 {
+            writeln!(out, "a share of {} is answered 500 (--seed {seed})", self.fail)?;
+        }
+        writeln!(out, "Ctrl-C ends it\n")?;
+        out.flush()
+    }
+
+    fn write(&self, line: &Line, out: &mut impl Write) -> io::Result<()> {
+        if self.json {
+            writeln!(out, "{}", line.to_json())?
+        } else {
+            writeln!(out, "{line}")?
+        }
+        out.flush()
+    }
+
+    /// Sums up; an error if something was wrong with what came.
+    fn conclude(&self, desk: &Desk, out: &mut impl Write) -> Result<(), super::Error> {
+        let (totals, entities) = desk.totals();
+        match self.json {
+            true => writeln!(out, "{}", totals.to_json(entities))?,
+            false => writeln!(out, "\n{}", totals.describe(entities))?,
+        }
+        let (deliveries, swaps, wrong) = (totals.deliveries, totals.swaps, totals.wrongly_signed);
+        if swaps + wrong == 0 { Ok(()) } else { Err(Error::Found { deliveries, swaps, wrong }.into()) }
+    }
+}
+
+impl Subscription {
+    /// The node to subscribe at and its admin's token, if there is to be a subscription.
+    fn node(&self) -> Result<Option<(String, Secret)>, super::Error> {
+        if !self.dev && self.subscribe.is_none() {
+            return Ok(None);
+        }
+        if let (Some(url), Some(token)) = (&self.subscribe, &self.token) {
+            return Ok(Some((url.clone(), token.clone())));
+        }
+        let mut draft = Draft::read(self.config.as_deref(), std::env::vars_os());
+        if let Some(secrets) = dev::read(&draft.store_path())? {
+            draft.fill_secrets(&secrets);
+        }
+        let config = draft.finish(Purpose::Tool)?;
+        let token = self.token.as_ref().unwrap_or(&config.admin.token);
+        if token.is_empty() {
+            return Err(Error::NoToken.into());
+        }
+        let url = self.subscribe.clone().unwrap_or_else(|| base_url(&config.server.bind));
+        Ok(Some((url, token.clone())))
+    }
+}
+
+/// Removes the listener's subscription. That it is still there is worth a word, but no failure.
+async fn remove(node: &Node, id: u64) {
+    if let Err(error) = node.unsubscribe(id).await {
+        let reason = causes::in_one_line(&error);
+        // Nothing is left to be told to if the terminal is gone.
+        let _ = writeln!(io::stderr(), "subscription {id} of {} could not be removed: {reason}", node.base());
+    }
+}
+
+/// The two ways in which a person or a script asks it to end.
+struct Ends {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Ends {
+    fn new() -> Result<Self, Error> {
+        let made = |kind| signal(kind).map_err(Error::Setup);
+        Ok(Self { interrupt: made(SignalKind::interrupt())?, terminate: made(SignalKind::terminate())? })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! { _ = self.interrupt.recv() => {}, _ = self.terminate.recv() => {} }
+    }
+}
+
+fn parse_secret(text: &str) -> Result<Secret, String> {
+    if text.is_empty() { Err("expected a secret, not an empty one".to_owned()) } else { Ok(Secret::new(text)) }
+}

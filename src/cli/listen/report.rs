@@ -1,0 +1,257 @@
+//! What is written: a line for each delivery, for a person or for a script, and at the end what they come to.
+
+use std::fmt::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::book::Mark;
+use super::delivery::Delivery;
+use super::keys::Checked;
+use crate::cli::count;
+use crate::event::Timestamp;
+
+/// A delivery and what became of it.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// When it arrived.
+    pub(super) at: Timestamp,
+    pub(super) delivery: Delivery,
+    pub(super) signatures: Vec<Checked>,
+    /// Whether there are keys, so that a signature is missed if there is none.
+    pub(super) is_checked: bool,
+    pub(super) mark: Mark,
+    /// Which attempt at it this is, from 1, as far as that is known.
+    pub(super) attempt: u32,
+    pub(super) end: End,
+}
+
+/// How a delivery ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// It was answered with this status.
+    Answered(u16),
+    /// Its sender did not wait for the answer.
+    GivenUp,
+}
+
+impl End {
+    pub(super) fn is_accepted(self) -> bool {
+        matches!(self, Self::Answered(200..300))
+    }
+}
+
+impl Line {
+    fn is_unsigned(&self) -> bool {
+        self.is_checked && self.signatures.is_empty()
+    }
+
+    fn is_wrongly_signed(&self) -> bool {
+        self.is_unsigned() || self.signatures.iter().any(Checked::is_bad)
+    }
+
+    /// For a script.
+    pub(super) fn to_json(&self) -> Value {
+        let delivery = &self.delivery;
+        let entity = delivery.entity.as_ref().map(|(kind, id)| json!({"kind": kind, "id": id}));
+        let signatures =
+            self.signatures.iter().map(|checked| (checked.name().to_owned(), checked.verdict.word().into()));
+        let status = match self.end {
+            End::Answered(status) => Some(status),
+            End::GivenUp => None,
+        };
+        json!({
+            "at": self.at,
+            "status": status,
+            "webhook_id": delivery.id,
+            "event": delivery.event,
+            "entity": entity,
+            "sequence": delivery.sequence,
+            "attempt": self.attempt,
+            "late": delivery.is_late,
+            "signatures": Value::Object(signatures.collect()),
+            "mark": self.mark.word(),
+        })
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let mut remarks: Vec<_> = self.signatures.iter().map(ToString::to_string).collect();
+        let mut add = |is_so: bool, remark: &str| remarks.extend(is_so.then(|| remark.to_owned()));
+        add(self.is_unsigned(), "UNSIGNED");
+        add(self.delivery.is_late, "late");
+        add(self.attempt > 1, &format!("attempt {}", self.attempt));
+        match self.mark {
+            Mark::InOrder => {}
+            Mark::Repeat => add(true, "REPEAT: accepted before"),
+            Mark::Swap(later) => add(true, &format!("SWAP: {later} was accepted before")),
+            Mark::Early(earlier) => add(true, &format!("SWAP: {earlier} is still being answered")),
+            Mark::Gap(first, last) if first == last => add(true, &format!("GAP: {first} did not come")),
+            Mark::Gap(first, last) => add(true, &format!("GAP: {first} to {last} did not come")),
+        }
+        add(self.end == End::GivenUp, "the sender did not wait for the answer");
+        remarks
+    }
+}
+
+/// For a person.
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.at.to_string();
+        let time = at.split_once('T').map_or(at.as_str(), |(_, time)| time);
+        let mut whose = String::new();
+        if let Some((kind, id)) = &self.delivery.entity {
+            write!(whose, "{kind}/{id}")?;
+        }
+        if let Some(sequence) = self.delivery.sequence {
+            write!(whose, " #{sequence}")?;
+        }
+        let event = self.delivery.event.as_deref().unwrap_or("?");
+        match self.end {
+            End::Answered(status) => write!(f, "{time} {status} ")?,
+            End::GivenUp => write!(f, "{time} --- ")?,
+        }
+        write!(f, "{event:<22} {:<22} {}", whose.trim_start(), self.remarks().join(", "))
+    }
+}
+
+impl Mark {
+    /// A word for scripts.
+    fn word(self) -> Option<&'static str> {
+        match self {
+            Self::InOrder => None,
+            Self::Repeat => Some("repeat"),
+            Self::Swap(_) | Self::Early(_) => Some("swap"),
+            Self::Gap(..) => Some("gap"),
+        }
+    }
+}
+
+/// What all deliveries come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) deliveries: u64,
+    /// Those that were accepted for the first time.
+    pub(super) events: u64,
+    pub(super) refused: u64,
+    pub(super) given_up: u64,
+    pub(super) repeats: u64,
+    pub(super) gaps: u64,
+    pub(super) swaps: u64,
+    pub(super) wrongly_signed: u64,
+}
+
+impl Totals {
+    /// Takes in a delivery; `is_new` says whether its event was accepted for the first time.
+    pub(super) fn add(&mut self, line: &Line, is_new: bool) {
+        let add = |total: &mut u64, is_so: bool| *total += u64::from(is_so);
+        add(&mut self.deliveries, true);
+        add(&mut self.events, is_new);
+        add(&mut self.refused, matches!(line.end, End::Answered(_)) && !line.end.is_accepted());
+        add(&mut self.given_up, line.end == End::GivenUp);
+        add(&mut self.repeats, line.mark == Mark::Repeat);
+        add(&mut self.gaps, matches!(line.mark, Mark::Gap(..)));
+        add(&mut self.swaps, matches!(line.mark, Mark::Swap(_) | Mark::Early(_)));
+        add(&mut self.wrongly_signed, line.is_wrongly_signed());
+    }
+
+    /// For a script.
+    pub(super) fn to_json(self, entities: u64) -> Value {
+        let Self { deliveries, events, refused, given_up, repeats, gaps, swaps, wrongly_signed } = self;
+        json!({"summary": {
+            "deliveries": deliveries, "events": events, "entities": entities, "refused": refused, "given_up": given_up,
+            "repeats": repeats, "gaps": gaps, "swaps": swaps, "wrongly_signed": wrongly_signed,
+        }})
+    }
+
+    /// For a person.
+    pub(super) fn describe(self, entities: u64) -> String {
+        let deliveries = count(self.deliveries, "delivery", "deliveries");
+        let accepted = count(self.events, "event", "events");
+        let entities = count(entities, "entity", "entities");
+        let parts = [
+            (self.refused, "refused", "refused"),
+            (self.given_up, "given up by the sender", "given up by the sender"),
+            (self.repeats, "repeat", "repeats"),
+            (self.gaps, "gap", "gaps"),
+            (self.swaps, "SWAP", "SWAPS"),
+            (self.wrongly_signed, "WRONGLY SIGNED", "WRONGLY SIGNED"),
+        ];
+        let parts: String =
+            parts.iter().map(|(number, one, many)| format!(", {}", count(*number, one, many))).collect();
+        format!("{deliveries}, {accepted} of {entities} accepted{parts}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(mark: Mark, attempt: u32, end: End) -> Line {
+        let delivery = Delivery {
+            id: Some("evt_1".to_owned()),
+            event: Some("message.created".to_owned()),
+            entity: Some(("ticket".to_owned(), "T-1".to_owned())),
+            sequence: Some(5),
+            is_late: attempt == 2,
+        };
+        let at = Timestamp::parse("2025-12-04T10:30:00.123Z").expect("a time");
+        Line { at, delivery, signatures: Vec::new(), is_checked: false, mark, attempt, end }
+    }
+
+    #[test]
+    fn a_line_says_what_came_and_what_is_to_be_said_of_it() {
+        let started = "10:30:00.123Z 200 message.created        ticket/T-1 #5          ";
+        for (mark, remark) in [
+            (Mark::InOrder, ""),
+            (Mark::Repeat, "REPEAT: accepted before"),
+            (Mark::Swap(7), "SWAP: 7 was accepted before"),
+            (Mark::Early(4), "SWAP: 4 is still being answered"),
+            (Mark::Gap(4, 4), "GAP: 4 did not come"),
+            (Mark::Gap(2, 4), "GAP: 2 to 4 did not come"),
+        ] {
+            assert_eq!(line(mark, 1, End::Answered(200)).to_string(), format!("{started}{remark}"));
+        }
+        let second = line(Mark::InOrder, 2, End::GivenUp).to_string();
+        assert!(
+            second.contains("Z --- m") && second.ends_with("late, attempt 2, the sender did not wait for the answer")
+        );
+        let unsigned = Line { is_checked: true, ..line(Mark::InOrder, 1, End::Answered(500)) };
+        assert!(unsigned.to_string().ends_with("UNSIGNED"), "{unsigned}");
+    }
+
+    #[test]
+    fn a_script_gets_the_same_in_json() {
+        let told = line(Mark::Swap(7), 2, End::Answered(503)).to_json();
+        let expected = json!({
+            "at": "2025-12-04T10:30:00.123Z", "status": 503, "webhook_id": "evt_1", "event": "message.created",
+            "entity": {"kind": "ticket", "id": "T-1"}, "sequence": 5, "attempt": 2, "late": true, "signatures": {},
+            "mark": "swap",
+        });
+        assert_eq!(told, expected);
+        assert_eq!(line(Mark::InOrder, 1, End::GivenUp).to_json()["status"], Value::Null);
+    }
+
+    #[test]
+    fn the_totals_count_each_kind() {
+        let mut totals = Totals::default();
+        totals.add(&line(Mark::InOrder, 1, End::Answered(500)), false);
+        totals.add(&line(Mark::InOrder, 2, End::Answered(200)), true);
+        totals.add(&line(Mark::Repeat, 1, End::Answered(200)), false);
+        totals.add(&line(Mark::Early(1), 1, End::GivenUp), false);
+        totals.add(&Line { is_checked: true, ..line(Mark::Gap(1, 2), 1, End::Answered(204)) }, true);
+        let expected = Totals {
+            deliveries: 5,
+            events: 2,
+            refused: 1,
+            given_up: 1,
+            repeats: 1,
+            gaps: 1,
+            swaps: 1,
+            wrongly_signed: 1,
+        };
+        assert_eq!(totals, expected);
+        let text = "5 deliveries, 2 events of 1 entity accepted, 1 refused, 1 given up by the sender, 1 repeat, 1 gap, 1 SWAP, \
+                    1 WRONGLY SIGNED";
+        assert_eq!(totals.describe(1), text);
+        assert_eq!(totals.to_json(1)["summary"]["given_up"], 1);
+    }
+}

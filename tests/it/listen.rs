@@ -1,0 +1,235 @@
+//! `hookyard listen`, run as a person would, and sent to as a node would.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use hmac::{Hmac, Mac};
+use reqwest::Client;
+use serde_json::{Value, json};
+use sha2::Sha256;
+use tokio::sync::mpsc;
+
+use crate::commands::{folder, hookyard, signal, told};
+use crate::receiver::{Receiver, Reply};
+use crate::yard::{run, soon};
+
+const SECRET: &str = "hush";
+
+/// A listener that prints JSON; killed when dropped.
+struct Listener {
+    child: Child,
+    /// What it prints, read on a thread of its own: the test has connections to tend.
+    lines: mpsc::UnboundedReceiver<String>,
+    /// Its first line.
+    greeting: Value,
+    client: Client,
+}
+
+impl Listener {
+    async fn start(words: &[&str]) -> Self {
+        let folder = folder();
+        let mut command = hookyard(folder.path(), &["listen", "--bind", "127.0.0.1:0", "--json"]);
+        let mut child = command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let printed = BufReader::new(child.stdout.take().expect("a pipe")).lines().map(|line| line.expect("text"));
+        let (sender, lines) = mpsc::unbounded_channel();
+        // The test may have seen enough.
+        thread::spawn(move || printed.for_each(|line| drop(sender.send(line))));
+        let client = Client::builder().no_proxy().build().expect("a client");
+        let mut listener = Self { child, lines, greeting: Value::Null, client };
+        listener.greeting = listener.line().await;
+        listener
+    }
+
+    async fn line(&mut self) -> Value {
+        let line = soon(self.lines.recv()).await.expect("a line");
+        serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"))
+    }
+
+    /// A delivery of an event of ticket T-1, signed with `secret` as `crm` is.
+    fn delivery(&self, sequence: u64, secret: &str) -> reqwest::RequestBuilder {
+        let entity = json!({"kind": "ticket", "id": "T-1", "sequence": sequence});
+        let body = json!({"event": "message.created", "entity": entity, "late": false}).to_string();
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("a key");
+        mac.update(body.as_bytes());
+        let request = self.client.post(self.greeting["listening"].as_str().expect("an address"));
+        request
+            .header("webhook-id", format!("evt_{sequence}"))
+            .header("x-entity-sequence", sequence)
+            .header("x-webhook-signature", hex::encode(mac.finalize().into_bytes()))
+            .body(body)
+    }
+
+    async fn deliver(&self, sequence: u64) -> u16 {
+        self.delivery(sequence, SECRET).send().await.expect("an answer").status().as_u16()
+    }
+
+    /// Ends it as Ctrl-C does; gives its last line, exit code and errors.
+    async fn end(mut self) -> (Value, Option<i32>, String) {
+        signal(&self.child, "INT");
+        let summary = self.line().await;
+        assert_eq!(soon(self.lines.recv()).await, None, "the summary is the last line");
+        let mut error = String::new();
+        self.child.stderr.take().expect("a pipe").read_to_string(&mut error).expect("text");
+        (summary["summary"].clone(), self.child.wait().expect("a child").code(), error)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn deliveries_in_order_are_verified_printed_and_summed_up() {
+    run(async {
+        let mut listener = Listener::start(&["--secret", SECRET]).await;
+        for sequence in [1, 2, 2, 4] {
+            assert_eq!(listener.deliver(sequence).await, 200);
+        }
+        for (sequence, mark) in [(1, json!(null)), (2, json!(null)), (2, json!("repeat")), (4, json!("gap"))] {
+            let line = listener.line().await;
+            let entity = json!({"kind": "ticket", "id": "T-1"});
+            assert_eq!((&line["entity"], &line["sequence"], &line["mark"]), (&entity, &json!(sequence), &mark));
+            assert_eq!((&line["status"], &line["signatures"]), (&json!(200), &json!({"crm": "right"})));
+        }
+        let (summary, code, error) = listener.end().await;
+        let expected = json!({
+            "deliveries": 4, "events": 3, "entities": 1, "refused": 0, "given_up": 0, "repeats": 1, "gaps": 1, "swaps": 0,
+            "wrongly_signed": 0,
+        });
+        assert_eq!((summary, code, error.as_str()), (expected, Some(0), ""));
+    });
+}
+
+#[test]
+fn a_swap_and_a_wrong_signature_make_it_fail() {
+    run(async {
+        let mut listener = Listener::start(&["--secret", SECRET]).await;
+        listener.deliver(2).await;
+        listener.deliver(1).await;
+        let wrong = listener.delivery(3, "other").send().await.expect("an answer");
+        assert_eq!(wrong.status(), 200, "it only looks on");
+        let lines = [listener.line().await, listener.line().await, listener.line().await];
+        assert_eq!((&lines[1]["mark"], &lines[2]["signatures"]["crm"]), (&json!("swap"), &json!("wrong")));
+        let (summary, code, error) = listener.end().await;
+        assert_eq!((&summary["swaps"], &summary["wrongly_signed"], code), (&json!(1), &json!(1), Some(1)));
+        assert!(error.contains("of 3 deliveries, 1 came out of order and 1 had a wrong signature or none"), "{error}");
+    });
+}
+
+#[test]
+fn it_fails_as_many_as_it_is_told_to_and_the_same_ones_with_the_same_seed() {
+    run(async {
+        let mut runs = Vec::new();
+        for seed in ["7", "7", "8"] {
+            let listener = Listener::start(&["--fail", "0.5", "--status", "204", "--seed", seed]).await;
+            let mut answers = Vec::new();
+            for sequence in 1..=40 {
+                answers.push(listener.deliver(sequence).await);
+            }
+            assert!(answers.iter().all(|status| [204, 500].contains(status)), "{answers:?}");
+            runs.push(answers);
+        }
+        assert!(runs[0] == runs[1] && runs[0] != runs[2], "{runs:?}");
+    });
+}
+
+#[test]
+fn what_its_sender_does_not_wait_for_is_not_accepted() {
+    run(async {
+        let mut listener = Listener::start(&["--delay", "3600"]).await;
+        let impatient = listener.delivery(1, SECRET).timeout(Duration::from_millis(300));
+        assert!(impatient.send().await.expect_err("no answer").is_timeout());
+        let line = listener.line().await;
+        assert_eq!((&line["status"], &line["signatures"]), (&json!(null), &json!({"crm": "unchecked"})));
+        let (summary, code, _) = listener.end().await;
+        assert_eq!((&summary["given_up"], &summary["events"], code), (&json!(1), &json!(0), Some(0)));
+    });
+}
+
+#[test]
+fn a_body_beyond_the_limit_and_what_is_not_posted_are_refused() {
+    run(async {
+        let listener = Listener::start(&[]).await;
+        let url = listener.greeting["listening"].as_str().expect("an address");
+        let large = listener.client.post(url).body(vec![b'x'; 3 * 1024 * 1024]).send().await;
+        assert!(
+            large.is_err() || large.is_ok_and(|answer| answer.status() == 413),
+            "it may hang up before all is sent"
+        );
+        assert_eq!(listener.client.get(url).send().await.expect("an answer").status(), 405);
+        let (summary, code, _) = listener.end().await;
+        assert_eq!((&summary["deliveries"], code), (&json!(0), Some(0)));
+    });
+}
+
+#[test]
+fn it_subscribes_takes_the_secret_and_unsubscribes() {
+    run(async {
+        let node = Receiver::start(|call| match call.method.as_str() {
+            "POST" => {
+                Reply::Answer(200, Vec::new(), json!({"id": 4, "secret": SECRET, "public_key": null}).to_string())
+            }
+            _ => Reply::Status(204),
+        })
+        .await;
+        let words =
+            ["--subscribe", &node.url(""), "--token", "t", "--events", "ticket:*,lead.*", "--signing", "crm,hub"];
+        let mut listener = Listener::start(&words).await;
+        assert_eq!(listener.greeting["subscription"], 4);
+        let asked = node.arrivals()[0].clone();
+        assert_eq!((asked.path.as_str(), asked.header("authorization")), ("/api/v1/webhooks", Some("Bearer t")));
+        let expected = json!({
+            "url": listener.greeting["listening"], "events": ["ticket:*", "lead.*"], "signing": ["crm", "hub"],
+            "description": "hookyard listen",
+        });
+        assert_eq!(asked.json(), expected);
+        listener.deliver(1).await;
+        assert_eq!(listener.line().await["signatures"]["crm"], "right");
+        assert_eq!(listener.end().await.1, Some(0));
+        let removed = node.arrivals()[1].clone();
+        assert_eq!((removed.method.as_str(), removed.path.as_str()), ("DELETE", "/api/v1/webhooks/4"));
+
+        let listener =
+            Listener::start(&["--subscribe", &node.url("/"), "--token", "t", "--keep", "--secret", "own"]).await;
+        assert_eq!(node.arrivals()[2].json()["secret"], "own");
+        assert_eq!(listener.end().await.1, Some(0));
+        assert_eq!(node.arrivals().len(), 3, "it is kept");
+
+        let listener = Listener::start(&["--subscribe", &node.url(""), "--token", "t"]).await;
+        node.stop().await;
+        let (_, code, error) = listener.end().await;
+        assert_eq!(code, Some(0));
+        assert!(error.starts_with("subscription 4 of http://127.0.0.1:") && !error.contains(SECRET), "{error}");
+    });
+}
+
+#[test]
+fn without_a_node_or_a_token_or_a_port_it_says_what_to_do() {
+    run(async {
+        let node =
+            Receiver::start(|_| Reply::Answer(401, Vec::new(), r#"{"detail": "no such token"}"#.to_owned())).await;
+        let folder = folder();
+        let refused = |words: &[&str]| {
+            let (code, output, error) = told(&mut hookyard(folder.path(), &[&["listen"], words].concat()));
+            assert_eq!((code, output.as_str()), (Some(1), ""), "{error}");
+            error
+        };
+        let any = ["--bind", "127.0.0.1:0"];
+        let error = refused(&[&any[..], &["--subscribe", &node.url(""), "--token", "t"]].concat());
+        assert!(error.contains("401 Unauthorized: no such token"), "{error}");
+        let error = refused(&[&any[..], &["--dev"]].concat());
+        assert!(error.contains("start `hookyard serve --dev` in this folder first"), "{error}");
+        let taken = node.url("").replace("http://", "");
+        let error = refused(&["--bind", &taken]);
+        assert!(error.contains(&format!("cannot listen on {taken}; stop what is using it")), "{error}");
+        node.stop().await;
+        let error = refused(&[&any[..], &["--subscribe", &node.url(""), "--token", "t"]].concat());
+        assert!(error.contains("no node answers at http://127.0.0.1:"), "{error}");
+    });
+}
