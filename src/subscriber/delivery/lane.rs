@@ -96,7 +96,9 @@ impl Lane {
         let LaneRow { key, position, sequence, attempts, counted, wait, is_halted, last } = row;
         let lane = Self::new(sequence, position);
         let behind = match key {
-            LaneKey::Entity(_) => read_to.max(position.plus(1)),
+            // Only a head that was tried is surely there: else the log may not even reach as far yet, and what comes there
+            // is met by the reader.
+            LaneKey::Entity(_) => read_to.max(position.plus(u64::from(attempts > 0))),
             LaneKey::Record(own) => own.plus(1),
         };
         Self {

@@ -1,1 +1,283 @@
-//! Single cases, each a sentence.
+//! Single cases, each of which shows one rule by itself.
+
+use super::super::*;
+use super::world::{failed, failure, item, profile, seconds};
+use crate::config::OnExhausted;
+use crate::subscriber::attempt::Outcome;
+
+fn delivery(profile: Profile) -> Delivery {
+    Delivery::new(Arc::new(profile), Position::FIRST, vec![], None, 7, Duration::ZERO)
+}
+
+/// Records met at once, each of an entity: the first is at the position that the reader has reached.
+fn met(delivery: &Delivery, records: &[(u64, u64)]) -> Input {
+    let first = delivery.read_to();
+    let place = |n: usize| first.get() + n as u64;
+    let met =
+        |(n, (entity, sequence)): (usize, &(u64, u64))| Met { item: item(place(n), *entity, *sequence), broken: None };
+    Input::Met { items: records.iter().enumerate().map(met).collect(), end: first.plus(records.len() as u64) }
+}
+
+/// Tickets, positions and numbers of the attempts among `effects`.
+fn attempts(effects: &[Effect]) -> Vec<(Ticket, u64, u32)> {
+    let attempt = |effect: &Effect| match effect {
+        Effect::Attempt { ticket, item, attempt } => Some((*ticket, item.position.get(), *attempt)),
+        _ => None,
+    };
+    effects.iter().filter_map(attempt).collect()
+}
+
+fn ended(ticket: Ticket, outcome: Outcome) -> Input {
+    Input::Ended { ticket, outcome }
+}
+
+fn caught_up(entity: u64, items: Vec<(u64, u64)>, end: Option<u64>) -> Input {
+    let lane = LaneKey::Entity(super::world::entity(entity));
+    let through = items.last().map_or(0, |(_, sequence)| *sequence);
+    let met = |(position, sequence)| Met { item: item(position, entity, sequence), broken: None };
+    Input::CaughtUp { lane, items: items.into_iter().map(met).collect(), through, end: end.map(Position::new) }
+}
+
+fn kept(effects: &[Effect]) -> Vec<(u64, u64, u32, Duration)> {
+    let row = |effect: &Effect| match effect {
+        Effect::Keep(row) => Some((row.position.get(), row.sequence, row.attempts, row.wait)),
+        _ => None,
+    };
+    effects.iter().filter_map(row).collect()
+}
+
+fn calm() -> Profile {
+    let mut profile = profile();
+    (profile.breaker.consecutive, profile.breaker.failure_rate, profile.retries.jitter) = (0, 0.0, 0.0);
+    profile
+}
+
+#[test]
+fn it_begins_with_two_attempts_and_dares_one_more_with_each_success() {
+    let mut delivery = delivery(calm());
+    let records: Vec<_> = (1..=10).map(|entity| (entity, 1)).collect();
+    let first = attempts(&delivery.step(met(&delivery, &records), seconds(0)));
+    assert_eq!(first.iter().map(|(_, position, _)| *position).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(attempts(&delivery.step(ended(first[0].0, Outcome::Accepted), seconds(1))).len(), 2);
+    assert_eq!(delivery.running(), 3);
+    assert_eq!(
+        attempts(&delivery.step(ended(first[1].0, failed(None)), seconds(1))).len(),
+        0,
+        "two are under way, of one"
+    );
+}
+
+#[test]
+fn an_entity_that_has_much_does_not_keep_others_waiting() {
+    let mut delivery = delivery(Profile { concurrency: 1, ..calm() });
+    let mut order = Vec::new();
+    let mut next = attempts(&delivery.step(met(&delivery, &[(1, 1), (1, 2), (1, 3), (2, 1), (3, 1)]), seconds(0)));
+    while let Some((ticket, position, _)) = next.pop() {
+        order.push(position);
+        next = attempts(&delivery.step(ended(ticket, Outcome::Accepted), seconds(1)));
+    }
+    assert_eq!(order, [1, 4, 5, 2, 3]);
+    assert!(delivery.is_idle());
+}
+
+#[test]
+fn while_paused_nothing_begins_but_what_is_under_way_ends() {
+    let mut delivery = delivery(calm());
+    let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (1, 2), (2, 1), (3, 1)]), seconds(0)));
+    let paused = Profile { state: State::Paused { reason: None }, ..calm() };
+    delivery.step(Input::Changed(Arc::new(paused)), seconds(1));
+    assert!(!delivery.may_begin(first[0].0) && !delivery.may_read() && delivery.next_due().is_none());
+    assert!(delivery.step(ended(first[0].0, Outcome::Accepted), seconds(2)).is_empty());
+    assert_eq!(kept(&delivery.step(ended(first[1].0, failed(None)), seconds(2))), [(3, 1, 1, seconds(5))]);
+    assert!(delivery.step(Input::Tick, seconds(500)).is_empty());
+    assert_eq!(delivery.holds(), Some(Position::new(2)));
+    let resumed = delivery.step(Input::Changed(Arc::new(calm())), seconds(500));
+    assert_eq!(attempts(&resumed).len(), 1, "as many at once as before: one, after a failure");
+}
+
+#[test]
+fn what_the_filter_fails_on_is_buried_in_its_turn_and_says_nothing_of_the_subscriber() {
+    let mut profile = profile();
+    profile.breaker.consecutive = 1;
+    let mut delivery = delivery(profile);
+    let broken = Met { item: item(2, 1, 2), broken: Some("no such member".to_owned()) };
+    let items = vec![Met { item: item(1, 1, 1), broken: None }, broken, Met { item: item(3, 1, 3), broken: None }];
+    let first = attempts(&delivery.step(Input::Met { items, end: Position::new(4) }, seconds(0)));
+    let effects = delivery.step(ended(first[0].0, Outcome::Accepted), seconds(1));
+    let buried = |effect: &Effect| {
+        matches!(effect, Effect::Bury { item, attempts: 0, failure, reason: Reason::Expression, replay: None, is_halting: false }
+        if item.sequence == 2 && failure.code == "filter_failed" && failure.detail == "no such member")
+    };
+    assert!(buried(&effects[0]), "{effects:?}");
+    assert_eq!(attempts(&effects)[0].1, 3);
+    assert_eq!(delivery.standing().breaker, BreakerStanding::Closed);
+}
+
+#[test]
+fn a_lane_that_stopped_goes_on_from_the_timeline_until_it_has_reached_the_reader() {
+    let mut delivery = delivery(calm());
+    let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (2, 1), (1, 2)]), seconds(0)));
+    assert_eq!(kept(&delivery.step(ended(first[0].0, failed(None)), seconds(1))), [(1, 1, 1, seconds(5))]);
+    delivery.step(ended(first[1].0, Outcome::Accepted), seconds(1));
+    assert_eq!(delivery.room().0, profile().bounds.window_events, "nothing of it stays in memory");
+    assert!(delivery.step(met(&delivery, &[(1, 3)]), seconds(2)).is_empty(), "only noted");
+    assert_eq!((delivery.next_due(), delivery.holds()), (Some(seconds(6)), None));
+    let due = delivery.step(Input::Tick, seconds(6));
+    assert!(matches!(&due[..], [Effect::CatchUp { from_sequence: 1, .. }]), "{due:?}");
+    let again = delivery.step(caught_up(1, vec![(1, 1), (3, 2)], None), seconds(6));
+    assert_eq!(attempts(&again).iter().map(|(_, position, n)| (*position, *n)).collect::<Vec<_>>(), [(1, 2)]);
+    let second = delivery.step(ended(attempts(&again)[0].0, Outcome::Accepted), seconds(7));
+    let page = delivery.step(ended(attempts(&second)[0].0, Outcome::Accepted), seconds(8));
+    assert!(matches!(&page[..], [Effect::CatchUp { from_sequence: 3, .. }]), "{page:?}");
+    // The timeline has a fifth record, which the reader has not met.
+    let third = delivery.step(caught_up(1, vec![(4, 3), (5, 4)], Some(6)), seconds(8));
+    let last = delivery.step(ended(attempts(&third)[0].0, Outcome::Accepted), seconds(9));
+    assert!(matches!(&last[..], [Effect::Forget(_)]), "{last:?}");
+    assert!(delivery.is_idle());
+    assert_eq!(attempts(&delivery.step(met(&delivery, &[(1, 4)]), seconds(9))).len(), 1, "an ordinary lane again");
+}
+
+#[test]
+fn what_is_under_way_for_a_whole_round_gets_a_row_and_holds_the_cursor_no_more() {
+    let mut delivery = delivery(calm());
+    let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (1, 2), (2, 1)]), seconds(0)));
+    assert!(delivery.step(Input::Round, seconds(1)).is_empty(), "it may be done by the next");
+    assert_eq!(delivery.holds(), Some(Position::new(1)));
+    delivery.step(ended(first[1].0, Outcome::Accepted), seconds(1));
+    assert_eq!(kept(&delivery.step(Input::Round, seconds(2))), [(1, 1, 0, Duration::ZERO)]);
+    assert_eq!(delivery.holds(), None);
+    let second = attempts(&delivery.step(ended(first[0].0, Outcome::Accepted), seconds(3)));
+    assert_eq!(kept(&delivery.step(Input::Round, seconds(4))), [(2, 2, 0, Duration::ZERO)], "out of date");
+    assert!(delivery.step(Input::Round, seconds(5)).is_empty());
+    let last = delivery.step(ended(second[0].0, Outcome::Accepted), seconds(6));
+    assert!(matches!(&last[..], [Effect::Forget(_)]), "{last:?}");
+}
+
+#[test]
+fn while_the_breaker_is_open_nothing_is_attempted_and_then_one_probe_decides() {
+    let mut profile = calm();
+    (profile.breaker.consecutive, profile.concurrency) = (2, 2);
+    let mut delivery = delivery(profile);
+    let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (2, 1), (3, 1), (4, 1)]), seconds(0)));
+    delivery.step(ended(first[0].0, failed(None)), seconds(0));
+    let opened = delivery.step(ended(first[1].0, failed(None)), seconds(0));
+    assert!(opened.iter().any(|effect| matches!(effect, Effect::BreakerOpened { failure_rate: 1.0 })));
+    assert!(delivery.step(Input::Tick, seconds(29)).is_empty(), "the retries are due, and wait");
+    assert_eq!((delivery.next_due(), delivery.may_read()), (Some(seconds(30)), false));
+    let probe = attempts(&delivery.step(Input::Tick, seconds(30)));
+    assert_eq!((probe.len(), delivery.standing().breaker), (1, BreakerStanding::HalfOpen));
+    assert!(delivery.may_begin(probe[0].0) && delivery.next_due().is_none());
+    // It found no place among all subscribers' attempts in time: another is the probe.
+    delivery.step(Input::Withdrawn { ticket: probe[0].0 }, seconds(31));
+    assert!(!delivery.may_begin(probe[0].0));
+    let probe: Vec<_> = delivery.running.keys().copied().collect();
+    let closed = delivery.step(ended(probe[0], Outcome::Accepted), seconds(32));
+    assert!(matches!(closed[0], Effect::BreakerClosed), "{closed:?}");
+}
+
+#[test]
+fn when_only_far_retries_are_left_the_reader_finds_a_record_to_probe_with() {
+    let mut profile = calm();
+    profile.breaker.consecutive = 1;
+    profile.retries.schedule = [seconds(3_600)].into();
+    let mut delivery = delivery(profile);
+    let first = attempts(&delivery.step(met(&delivery, &[(1, 1)]), seconds(0)));
+    delivery.step(ended(first[0].0, failed(None)), seconds(0));
+    delivery.step(Input::Tick, seconds(30));
+    assert!(delivery.may_read());
+    assert_eq!(attempts(&delivery.step(met(&delivery, &[(2, 1), (3, 1)]), seconds(31))).len(), 1);
+}
+
+#[test]
+fn an_answer_that_it_is_gone_buries_and_disables() {
+    let mut delivery = delivery(calm());
+    let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (2, 1), (3, 1)]), seconds(0)));
+    let effects = delivery.step(ended(first[0].0, Outcome::Gone { failure: failure("status") }), seconds(1));
+    let is_right =
+        matches!(&effects[..], [Effect::Bury { attempts: 1, reason: Reason::Refused, .. }, Effect::Disable { .. }]);
+    assert!(is_right, "{effects:?}");
+    assert!(delivery.step(ended(first[1].0, Outcome::Accepted), seconds(2)).is_empty(), "nothing begins any more");
+    let Abandoned { from, rows, replays } = delivery.abandon();
+    assert_eq!((from, rows.len(), replays.len()), (Some(Position::new(3)), 0, 0));
+    assert!(delivery.is_idle());
+}
+
+#[test]
+fn who_fails_for_too_long_without_one_success_is_disabled() {
+    let profile = Profile { disable_after: seconds(100), ..calm() };
+    let mut delivery = Delivery::new(Arc::new(profile), Position::FIRST, vec![], Some(seconds(60)), 7, seconds(1_000));
+    let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (2, 1)]), seconds(1_000)));
+    let early = delivery.step(ended(first[0].0, failed(None)), seconds(1_039));
+    assert!(!early.iter().any(|effect| matches!(effect, Effect::Disable { .. })));
+    let late = delivery.step(ended(first[1].0, failed(None)), seconds(1_040));
+    assert!(matches!(late.last(), Some(Effect::Disable { .. })), "{late:?}");
+    assert_eq!(delivery.standing().failing_for, Some(seconds(100)));
+}
+
+#[test]
+fn a_dead_letter_lets_its_entity_go_on_or_halts_it_as_is_wanted() {
+    for (on_exhausted, halts) in [(OnExhausted::Skip, false), (OnExhausted::Halt, true)] {
+        let mut delivery = delivery(Profile { on_exhausted, ..calm() });
+        let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (1, 2)]), seconds(0)));
+        let refused = ended(first[0].0, Outcome::Refused { failure: failure("status") });
+        let effects = delivery.step(refused, seconds(1));
+        let is_buried = matches!(effects[0], Effect::Bury { attempts: 1, reason: Reason::Refused, is_halting, .. } if is_halting == halts);
+        assert!(is_buried, "{effects:?}");
+        assert_eq!(attempts(&effects).len(), usize::from(!halts));
+        if halts {
+            assert!(matches!(&effects[1], Effect::Keep(row) if row.is_halted && row.sequence == 2), "{effects:?}");
+            let key = LaneKey::Entity(super::world::entity(1));
+            let released = delivery.step(Input::Released { key }, seconds(9));
+            assert!(matches!(&released[..], [Effect::CatchUp { from_sequence: 2, .. }]), "{released:?}");
+        }
+    }
+}
+
+#[test]
+fn a_record_of_a_job_takes_its_turn_between_two_of_its_entity() {
+    let mut delivery = delivery(calm());
+    let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (1, 2)]), seconds(0)));
+    let tag = ReplayTag { job: 4, position: Position::new(90), dead_letter: Some(2) };
+    let replay = Replay { tag, item: item(90, 1, 90) };
+    assert!(delivery.step(Input::Replay(vec![replay]), seconds(0)).is_empty(), "there is one under way");
+    let job = attempts(&delivery.step(ended(first[0].0, Outcome::Accepted), seconds(1)));
+    assert_eq!(job.iter().map(|(_, position, _)| *position).collect::<Vec<_>>(), [90]);
+    let second = attempts(&delivery.step(ended(job[0].0, failed(None)), seconds(1)));
+    assert_eq!(second[0].1, 2, "between its attempts the lane goes on");
+    delivery.step(ended(second[0].0, Outcome::Accepted), seconds(2));
+    let mut last = Vec::new();
+    for now in [6, 36, 336] {
+        let again = attempts(&delivery.step(Input::Tick, seconds(now)));
+        last = delivery.step(ended(again[0].0, failed(None)), seconds(now));
+    }
+    let is_buried = |effect: &Effect| matches!(effect, Effect::Bury { attempts: 4, reason: Reason::Exhausted, replay: Some(of), is_halting: false, .. } if *of == tag);
+    assert!(is_buried(&last[0]) && last.len() == 1, "{last:?}");
+    assert!(delivery.is_idle());
+}
+
+#[test]
+fn a_cancelled_job_drops_what_is_not_under_way() {
+    let mut delivery = delivery(Profile { concurrency: 1, ..calm() });
+    let replay =
+        |n| Replay { tag: ReplayTag { job: 4, position: Position::new(n), dead_letter: None }, item: item(n, n, 1) };
+    let first = attempts(&delivery.step(Input::Replay(vec![replay(5), replay(6)]), seconds(0)));
+    delivery.step(Input::Cancel { job: 4 }, seconds(0));
+    assert!(delivery.step(ended(first[0].0, failed(None)), seconds(1)).is_empty());
+    assert!(delivery.is_idle());
+}
+
+#[test]
+fn attempts_begin_no_faster_than_the_limit() {
+    let mut delivery = delivery(Profile { rate_limit: std::num::NonZeroU32::new(2), ..calm() });
+    let records: Vec<_> = (1..=5).map(|entity| (entity, 1)).collect();
+    assert_eq!(attempts(&delivery.step(met(&delivery, &records), seconds(10))).len(), 1);
+    assert_eq!(delivery.next_due(), Some(Duration::from_millis(10_500)));
+    assert_eq!(attempts(&delivery.step(Input::Tick, Duration::from_millis(10_499))).len(), 0);
+    assert_eq!(attempts(&delivery.step(Input::Tick, Duration::from_millis(10_500))).len(), 1);
+}
+
+#[test]
+fn a_stopped_lane_takes_a_few_hundred_bytes() {
+    let bytes = size_of::<(LaneKey, super::super::lane::Lane)>() + size_of::<((Duration, u64), Work)>();
+    assert!(bytes <= 448, "{bytes}");
+}

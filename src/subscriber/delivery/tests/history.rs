@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::super::*;
-use super::world::{Class, World, failed, failure, profile};
+use super::world::{CONCURRENCY_MAX, Class, World, failed, failure, profile};
 use crate::config::OnExhausted;
 use crate::subscriber::attempt::Outcome;
 
@@ -54,7 +54,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => any::<bool>().prop_map(Op::Pause),
         1 => any::<bool>().prop_map(Op::Edit),
         1 => any::<bool>().prop_map(Op::Halt),
-        1 => (1..6_usize).prop_map(Op::Concurrency),
+        1 => (1..=CONCURRENCY_MAX).prop_map(Op::Concurrency),
         3 => (any::<usize>(), 0..2_u64).prop_map(|(n, job)| Op::Replay(n, job)),
         1 => (0..2_u64).prop_map(Op::Cancel),
         3 => Just(Op::Release),
@@ -113,7 +113,7 @@ fn run(profile: Profile, history: Vec<Op>) -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
     #[test]
     fn each_entity_gets_all_that_it_is_owed_in_order_whatever_happens(history in prop::collection::vec(op(), 1..160)) {

@@ -14,6 +14,9 @@ use crate::subscriber::attempt::Outcome;
 use crate::subscriber::profile::{Bounds, Retries, Target};
 use crate::subscriber::{Failure, SubscriberId};
 
+/// The most that histories set.
+pub(super) const CONCURRENCY_MAX: usize = 6;
+
 /// A record's class, which the subscription's filter goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
@@ -422,7 +425,7 @@ impl World {
     /// Whatever is owed of what was met is covered: the ledger's rows and what holds the cursor vouch for it.
     fn check(&self) {
         let (events, _) = self.delivery.lanes.queued();
-        assert!(events <= self.profile.bounds.window_events + self.profile.concurrency, "{events} in memory");
+        assert!(events <= self.profile.bounds.window_events + CONCURRENCY_MAX, "{events} in memory");
         let cursor = self.delivery.holds().unwrap_or(self.delivery.read_to());
         assert!(cursor <= self.delivery.read_to());
         for (item, class) in &self.journal {
