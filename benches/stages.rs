@@ -1,8 +1,9 @@
-//! Criterion benches of single stages: verify, decode, decide, commit, and the exchange log.
+//! Criterion benches of single stages: verify, decode, decide, commit, the exchange log, and a subscriber's lanes.
 //!
 //! `cargo bench --bench stages`
 #![expect(missing_docs, reason = "criterion's macro makes a public function without any")]
 
+use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,12 @@ use hookyard::event::{EntityKey, EventId, Incarnation, Kind, Name, Position, Rec
 use hookyard::exchange::{self, Bounds, Direction, Exchange, Filter};
 use hookyard::faults::NoFaults;
 use hookyard::journal::{self, Draft, Journal, Log, Store, Submission};
+use hookyard::subscriber::attempt::Outcome;
 use hookyard::subscriber::attempt::signing::{Message, Signer};
+use hookyard::subscriber::delivery::{Delivery, Effect, Input, Met};
+use hookyard::subscriber::profile::{self, Profile, Retries, Target};
+use hookyard::subscriber::{Failure, Item, SubscriberId};
+use hookyard::subscription;
 use hookyard::subscription::{Secrets, Style};
 use reqwest::header::HeaderMap;
 
@@ -291,6 +297,71 @@ fn exchange(criterion: &mut Criterion) {
     log.close();
 }
 
+/// What a record costs a subscriber that accepts everything, from being met to being settled, and one whose every lane stops.
+fn lanes(criterion: &mut Criterion) {
+    const RECORDS: u64 = 1_000;
+    let profile = Arc::new(delivery_profile());
+    let items: Vec<_> = (0..RECORDS).map(|n| delivery_item(n + 1, n % 200, 1 + n / 200)).collect();
+    let run = |outcome: &Outcome| {
+        let now = Duration::from_secs(1);
+        let mut delivery = Delivery::new(profile.clone(), Position::FIRST, Vec::new(), None, 1, now);
+        let met = items.iter().map(|item| Met { item: item.clone(), broken: None }).collect();
+        let mut effects =
+            VecDeque::from(delivery.step(Input::Met { items: met, end: Position::new(RECORDS + 1) }, now));
+        while let Some(effect) = effects.pop_front() {
+            if let Effect::Attempt { ticket, .. } = effect {
+                effects.extend(delivery.step(Input::Ended { ticket, outcome: outcome.clone() }, now));
+            }
+        }
+        delivery
+    };
+    let failure = Failure { status: Some(503), code: "status", detail: String::new(), answer: Bytes::new() };
+    let failed = Outcome::Failed { failure, retry_after: None };
+    let mut group = criterion.benchmark_group("subscriber");
+    group.throughput(Throughput::Elements(RECORDS));
+    for (name, outcome) in [("1000 records, accepted", Outcome::Accepted), ("1000 records, 200 lanes stop", failed)] {
+        group.bench_function(name, |bencher| bencher.iter(|| black_box(run(&outcome))));
+    }
+    group.finish();
+}
+
+fn delivery_item(position: u64, entity: u64, sequence: u64) -> Item {
+    let entity = EntityKey::numbered(Kind::Ticket, entity);
+    let at = Timestamp::from_micros(0);
+    let record = Record { sequence: Some(sequence), ..Record::new("support", entity, "status.changed", at) };
+    Item { position: Position::new(position), sequence, received_at: at, record: Arc::new(record) }
+}
+
+fn delivery_profile() -> Profile {
+    let config = config::load(None, [("HOOKYARD_ADMIN__TOKEN", "bench-token")]).expect("the defaults are valid");
+    let delivery = config.delivery;
+    Profile {
+        id: SubscriberId::AutoReply,
+        target: Target::AutoReply,
+        state: subscription::State::Active,
+        ordering: subscription::Ordering::Entity,
+        concurrency: delivery.concurrency,
+        rate_limit: None,
+        timeout: delivery.timeout,
+        retries: Retries {
+            schedule: delivery.retry_schedule.into(),
+            jitter: delivery.jitter,
+            dead_letter_after: delivery.dead_letter_after,
+        },
+        on_exhausted: delivery.on_exhausted,
+        // Every lane is to stop, none to wait for a probe.
+        breaker: config::Breaker { consecutive: 0, failure_rate: 0.0, ..delivery.breaker },
+        disable_after: delivery.disable_after,
+        hold: delivery.hold,
+        bounds: profile::Bounds {
+            window_events: delivery.window_events,
+            window_bytes: delivery.window_bytes,
+            stopped_lanes_max: delivery.stopped_lanes_max,
+            dead_letters_max: delivery.dead_letters_max,
+        },
+    }
+}
+
 criterion_group!(
     stages,
     verify_and_decode,
@@ -300,6 +371,7 @@ criterion_group!(
     batches,
     decide,
     commit,
-    exchange
+    exchange,
+    lanes
 );
 criterion_main!(stages);
