@@ -143,6 +143,11 @@ impl Journal for Log {
         read_frame(&self.tree, position).map(|frame| Some(Arc::new(frame)))
     }
 
+    fn recent(&self, position: Position) -> Option<Arc<Frame>> {
+        // Frames are kept there before they are durable.
+        (position < *self.durable_end.borrow()).then(|| self.recent.find(position)).flatten()
+    }
+
     fn incarnation(&self) -> Incarnation {
         self.store.incarnation()
     }

@@ -97,6 +97,9 @@ pub trait Journal: Send + Sync + 'static {
     /// [`ReadError`] when the store fails or holds something that is no frame.
     fn read(&self, position: Position) -> Result<Option<Arc<Frame>>, ReadError>;
 
+    /// The frame that holds `position`, if it is among the newest, which are in memory: for those who must not wait.
+    fn recent(&self, position: Position) -> Option<Arc<Frame>>;
+
     /// The store's incarnation, a part of every event id.
     fn incarnation(&self) -> Incarnation;
 }

@@ -20,7 +20,9 @@ mod snapshot;
 
 pub use claims::Archive;
 pub use follow::{Failed, Limits, Projection};
-pub use reads::{EventFilter, EventView, History, Page, PageRequest, Past, Reads, Status, Stored, Unavailable};
+pub use reads::{
+    EventFilter, EventView, History, Page, PageRequest, Past, Reads, Status, Stored, Stretch, Unavailable,
+};
 pub use snapshot::Offers;
 
 /// The tree of everything derived.

@@ -134,6 +134,15 @@ impl EventFilter {
     }
 }
 
+/// Consecutive records of one entity.
+#[derive(Clone, Debug)]
+pub struct Stretch {
+    /// The records, in order.
+    pub records: Vec<Stored>,
+    /// Everything of the entity before this position was looked at, if they are its last ones.
+    pub end: Option<Position>,
+}
+
 /// The store could not be read; it is being opened anew.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
@@ -241,6 +250,23 @@ impl Reads {
     pub async fn past_as_written(&self, entity: &EntityKey) -> Result<Past, Unavailable> {
         let entity = entity.clone();
         self.read_now(move |view| view.past(&entity)).await
+    }
+
+    /// At most `limit` records of `entity`, from number `sequence` on; all that stand before `end` can be among them.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store fails.
+    pub async fn stretch(
+        &self,
+        entity: &EntityKey,
+        sequence: u64,
+        limit: usize,
+        end: Position,
+    ) -> Result<Stretch, Unavailable> {
+        self.passed(end).await?;
+        let written = *self.written.borrow();
+        let entity = entity.clone();
+        self.read_now(move |view| view.stretch(&entity, sequence, limit, written)).await
     }
 
     /// The first and newest record of `entity`; `None` if there is no such entity.
@@ -414,17 +440,35 @@ impl View {
     fn past(&self, entity: &EntityKey) -> Result<Past, Unavailable> {
         let snapshot = snapshot::load(&self.tree, entity)?;
         let included = snapshot.as_ref().map_or(0, |(sequence, _)| *sequence);
-        let mut later = Vec::new();
+        let later = self.all(self.positions(entity, included + 1, usize::MAX)?)?;
+        Ok(Past { snapshot, later })
+    }
+
+    fn stretch(
+        &self,
+        entity: &EntityKey,
+        sequence: u64,
+        limit: usize,
+        written: Position,
+    ) -> Result<Stretch, Unavailable> {
+        let positions = self.positions(entity, sequence, limit)?;
+        let end = (positions.len() < limit).then_some(written);
+        Ok(Stretch { records: self.all(positions)?, end })
+    }
+
+    /// The records at `positions`, all of which are there.
+    fn all(&self, positions: Vec<Position>) -> Result<Vec<Stored>, Unavailable> {
+        let mut records = Vec::with_capacity(positions.len());
         let mut frame: Option<Arc<Frame>> = None;
-        for position in self.positions(entity, included + 1)? {
+        for position in positions {
             // Consecutive records of a busy entity mostly share a frame.
             if frame.as_ref().is_none_or(|frame| frame.entry(position).is_none()) {
                 frame = self.journal.read(position)?;
             }
             let held = frame.as_ref().ok_or(Unavailable::Journal(ReadError::Corrupt(position)))?;
-            later.push(stored_in(held, position)?);
+            records.push(stored_in(held, position)?);
         }
-        Ok(Past { snapshot, later })
+        Ok(records)
     }
 
     /// Where the entity's record `sequence` stands.
@@ -434,14 +478,19 @@ impl View {
         Ok(index::decode_positions(&row).get(slot).copied().map(Position::new))
     }
 
-    /// Where the entity's records from `sequence` on stand.
-    fn positions(&self, entity: &EntityKey, sequence: u64) -> Result<Vec<Position>, Unavailable> {
-        let (chunk, slot) = index::chunk_place(sequence);
+    /// Where the entity's records from `sequence` on stand, at most `limit` of them.
+    fn positions(&self, entity: &EntityKey, sequence: u64, limit: usize) -> Result<Vec<Position>, Unavailable> {
+        let (chunk, mut slot) = index::chunk_place(sequence);
         let mut positions = Vec::new();
         for row in self.tree.range(keys::timeline(entity, chunk)..=keys::timeline(entity, u32::MAX)).values() {
-            positions.extend(index::decode_positions(&row?).into_iter().map(Position::new));
+            let row = index::decode_positions(&row?);
+            positions.extend(row.into_iter().skip(slot).take(limit - positions.len()).map(Position::new));
+            if positions.len() == limit {
+                break;
+            }
+            slot = 0;
         }
-        Ok(positions.split_off(slot.min(positions.len())))
+        Ok(positions)
     }
 
     fn ends(&self, entity: &EntityKey) -> Result<Option<(Stored, Stored)>, Unavailable> {

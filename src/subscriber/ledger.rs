@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::SubscriberId;
-use super::rows::{self, Key, Place, Rows, Tag};
+use super::rows::{self, Counters, Key, Place, Rows, Tag};
 use crate::event::Position;
 use crate::journal::WriteError;
 
@@ -46,7 +46,8 @@ struct Written {
 #[derive(Debug, Default)]
 struct Pending {
     rows: BTreeMap<Key, Option<Vec<u8>>>,
-    forgotten: Vec<SubscriberId>,
+    /// The beginnings of keys that are all to go, but for those that were put since.
+    forgotten: Vec<Key>,
     /// Changes that were made.
     changes: u64,
 }
@@ -72,14 +73,19 @@ impl Ledger {
         self.put(Key::about(Tag::Place, subscriber), place.encode());
     }
 
-    /// Removes all rows about a subscriber.
-    pub fn forget(&self, subscriber: &SubscriberId) {
-        let mut pending = self.lock();
-        for prefix in Tag::ABOUT_SUBSCRIBERS.map(|tag| Key::about(tag, subscriber)) {
-            pending.rows.retain(|key, _| !key.begins_with(&prefix));
-        }
-        pending.forgotten.push(subscriber.clone());
-        pending.changes += 1;
+    /// Keeps what is counted of a subscriber.
+    pub(super) fn set_counters(&self, subscriber: &SubscriberId, counters: &Counters) {
+        self.put(Key::about(Tag::Counters, subscriber), counters.encode());
+    }
+
+    /// Removes all rows about a subscriber that is gone.
+    pub(super) fn forget(&self, subscriber: &SubscriberId) {
+        self.forget_tags(subscriber, &[Tag::Place, Tag::Lane, Tag::Counters]);
+    }
+
+    /// Removes what says what is owed to a subscriber.
+    pub(super) fn forget_owed(&self, subscriber: &SubscriberId) {
+        self.forget_tags(subscriber, &[Tag::Place, Tag::Lane]);
     }
 
     /// Returns when everything that was changed before this call is on the disk.
@@ -120,6 +126,15 @@ impl Ledger {
         self.written.send_modify(|written| written.is_closed = true);
     }
 
+    fn forget_tags(&self, subscriber: &SubscriberId, tags: &[Tag]) {
+        let mut pending = self.lock();
+        for prefix in tags.iter().map(|tag| Key::about(*tag, subscriber)) {
+            pending.rows.retain(|key, _| !key.begins_with(&prefix));
+            pending.forgotten.push(prefix);
+        }
+        pending.changes += 1;
+    }
+
     fn change(&self, key: Key, value: Option<Vec<u8>>) {
         let mut pending = self.lock();
         pending.rows.insert(key, value);
@@ -135,7 +150,7 @@ impl Ledger {
 #[derive(Debug)]
 pub(super) struct Round {
     rows: BTreeMap<Key, Option<Vec<u8>>>,
-    forgotten: Vec<SubscriberId>,
+    forgotten: Vec<Key>,
     through: u64,
 }
 
@@ -145,9 +160,6 @@ impl Round {
     /// # Errors
     /// Those of the store, which must be opened anew then.
     pub(super) fn write(&self, rows: &Rows) -> Result<(), WriteError> {
-        for subscriber in &self.forgotten {
-            Tag::ABOUT_SUBSCRIBERS.iter().try_for_each(|tag| rows.remove_all(&Key::about(*tag, subscriber)))?;
-        }
         let mut is_synced = true;
         for tag in ORDER {
             let is_cursor = matches!(tag, Tag::Place | Tag::Dispatcher);
@@ -162,6 +174,9 @@ impl Round {
         }
         let removed = self.rows.iter().filter(|(_, value)| value.is_none());
         removed.map(|(key, _)| key).try_for_each(|key| rows.remove(key))?;
+        for prefix in &self.forgotten {
+            rows.remove_all(prefix, |key| self.rows.get(key).is_some_and(Option::is_some))?;
+        }
         rows.sync()
     }
 

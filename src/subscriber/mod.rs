@@ -8,39 +8,57 @@
 //! ```
 
 pub mod accounts;
+mod actor;
+mod announce;
 pub mod attempt;
 pub mod auto_reply;
 pub mod dead_letters;
 pub mod delivery;
+mod dispatcher;
+mod inbox;
 pub mod jobs;
-#[allow(dead_code, reason = "the dispatcher, which writes it, comes next")]
 pub mod ledger;
 pub mod notices;
+mod owed;
 pub mod profile;
-#[allow(dead_code, reason = "the dispatcher, which writes them, comes next")]
+mod reader;
+mod roster;
 pub mod rows;
+mod stage;
+mod turns;
 
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use actix::Arbiter;
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::error;
 
 use crate::account::Accounts;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::event::{Position, Record, Timestamp};
+use crate::event::{EventId, Incarnation, Position, Record, Timestamp};
 use crate::exchange::Exchange;
 use crate::journal::{Journal, Store, WriteError};
 use crate::projection::{Reads, Unavailable};
 use crate::router::Router;
 use crate::subscription::{self, Subscriptions};
+use announce::Announcer;
+use attempt::{Caller, Made};
 use dead_letters::DeadLetters;
+use dispatcher::{Command, Dispatcher, Sources};
 use jobs::Jobs;
 use ledger::Ledger;
 use notices::Notices;
-use rows::Rows;
+use profile::Target;
+use roster::Roster;
+use rows::{Counters, Place, Rows};
+use stage::{Attempts, Means, Stage};
+use turns::Turns;
 
 /// Why nothing can be delivered. The store must be opened anew, or the configuration changed.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +69,9 @@ pub enum Failed {
     /// What is to be delivered cannot be read.
     #[error(transparent)]
     Reads(#[from] Unavailable),
+    /// TLS cannot be set up.
+    #[error("cannot set up the client for deliveries")]
+    Client(#[from] reqwest::Error),
     /// The log is not the one that was delivered from.
     #[error(
         "deliveries have come to position {cursor}, and the journal ends at {end}; restore the data folder from a backup"
@@ -113,35 +134,85 @@ pub struct Stats {
     pub behind: u64,
 }
 
+/// Threads that read and write the store for the stage.
+const BLOCKING_THREADS: usize = 4;
+
+/// Questions from outside that wait to be answered.
+const COMMANDS_MAX: usize = 1_024;
+
 /// The subscribers of one opening of the store.
 pub struct Subscribers {
     ledger: Arc<Ledger>,
-    rows: Rows,
     graveyard: Graveyard,
-    failed: watch::Sender<Option<String>>,
+    caller: Caller,
+    commands: mpsc::Sender<Command>,
+    /// How long attempts under way are waited for, once it is to stop.
+    stop: watch::Sender<Option<Duration>>,
+    failed: watch::Receiver<Option<String>>,
+    arbiter: Mutex<Option<Arbiter>>,
+    /// Closed when the dispatcher has ended.
+    ended: Mutex<std::sync::mpsc::Receiver<()>>,
 }
 
 impl Subscribers {
     /// Starts delivering what is owed, on a thread of its own. Needs a running actix system.
     ///
     /// # Errors
-    /// [`Failed`] when the store cannot be used.
+    /// [`Failed`] when the store or the client cannot be used.
     pub async fn start(parts: Parts) -> Result<Self, Failed> {
-        let (rows, ledger) = (Rows::open(Arc::clone(&parts.store))?, Arc::<Ledger>::default());
-        let graveyard = Graveyard::open(&parts, rows.clone(), &ledger)?;
-        Ok(Self { ledger, rows, graveyard, failed: watch::Sender::new(None) })
+        let (parts, opened) = tokio::task::spawn_blocking(move || {
+            let opened = Opened::open(&parts);
+            (parts, opened)
+        })
+        .await
+        .map_err(|_| Failed::Panicked)?;
+        let opened = opened?;
+        let incarnation = parts.journal.incarnation();
+        let caller = Caller::try_new(&parts.config.delivery, incarnation, Arc::clone(&parts.clock))?;
+        let (commands, questions) = mpsc::channel(COMMANDS_MAX);
+        let (stop, stopping) = watch::channel(None);
+        let (failed_sender, failed) = watch::channel(None);
+        let (end, ended) = std::sync::mpsc::channel();
+        let (ledger, graveyard) = (Arc::clone(&opened.ledger), opened.graveyard.clone());
+        let arbiter = Arbiter::with_tokio_rt(|| {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(BLOCKING_THREADS)
+                .build()
+                .expect("a thread's runtime needs only memory and an epoll handle")
+        });
+        let for_stage = caller.clone();
+        arbiter.spawn_fn(move || {
+            let dispatcher = begin(parts, opened, for_stage, questions, stopping);
+            actix_rt::spawn(async move {
+                if let Err(failed) = dispatcher.run().await {
+                    error!(error = &failed as &dyn std::error::Error, "deliveries failed");
+                    failed_sender.send_replace(Some(failed.to_string()));
+                }
+                drop(end);
+            });
+        });
+        let (arbiter, ended) = (Mutex::new(Some(arbiter)), Mutex::new(ended));
+        Ok(Self { ledger, graveyard, caller, commands, stop, failed, arbiter, ended })
     }
 
     /// Why it failed, once it has.
     #[must_use]
     pub fn failed(&self) -> watch::Receiver<Option<String>> {
-        self.failed.subscribe()
+        self.failed.clone()
     }
 
     /// Where the deliveries to `subscriber` are; `None` for one that is not known (yet).
     pub async fn stats(&self, subscriber: &SubscriberId) -> Option<Stats> {
-        let _ = subscriber;
-        Some(Stats::default())
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Stats(subscriber.clone(), reply)).await.ok()?;
+        answer.await.ok()?
+    }
+
+    /// Makes attempts besides those of deliveries, such as one that tests a subscription.
+    #[must_use]
+    pub const fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// Returns when everything that happened before this call is on the disk.
@@ -150,18 +221,6 @@ impl Subscribers {
     /// [`ledger::Closed`] when the store fails or the node stops first.
     pub async fn settled(&self) -> Result<(), ledger::Closed> {
         self.ledger.settled().await
-    }
-
-    /// What is kept and not written yet.
-    #[must_use]
-    pub fn ledger(&self) -> &Arc<Ledger> {
-        &self.ledger
-    }
-
-    /// What is written.
-    #[must_use]
-    pub fn rows(&self) -> &Rows {
-        &self.rows
     }
 
     /// What failed for good.
@@ -179,15 +238,100 @@ impl Subscribers {
     /// Begins nothing more, waits for attempts that are under way for `patience` at most, notes where everything is, and ends
     /// the thread. Blocks until then.
     pub fn stop(&self, patience: Duration) {
-        let _ = patience;
+        // Nobody hears it if it ended by itself.
+        let _ = self.stop.send(Some(patience));
+        let arbiter = self.arbiter.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(arbiter) = arbiter else { return };
+        if self.failed.borrow().is_none() {
+            // An error means that it ended, which is what is waited for.
+            let _ = self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        }
+        arbiter.stop();
+        // A panic there has been logged by the hook; what it held is gone either way.
+        let _ = arbiter.join();
     }
+}
+
+/// What is read of the store before anything is delivered.
+struct Opened {
+    rows: Rows,
+    ledger: Arc<Ledger>,
+    graveyard: Graveyard,
+    from: Position,
+    places: HashMap<SubscriberId, Place>,
+    lane_owners: BTreeSet<SubscriberId>,
+    counters: Vec<(SubscriberId, Counters)>,
+}
+
+impl Opened {
+    fn open(parts: &Parts) -> Result<Self, Failed> {
+        let (rows, ledger) = (Rows::open(Arc::clone(&parts.store))?, Arc::<Ledger>::default());
+        let graveyard = Graveyard::open(parts, rows.clone(), &ledger)?;
+        let end = *parts.journal.durable_end().borrow();
+        // A store from which nothing was ever delivered begins with what comes next.
+        let from = rows.cursor()?.unwrap_or(end);
+        let places: HashMap<_, _> = rows.places()?.into_iter().collect();
+        let behind = places.values().filter_map(|place| match place {
+            Place::Behind(from) => Some(*from),
+            Place::Live => None,
+        });
+        if let Some(cursor) = behind.chain([from]).max().filter(|cursor| *cursor > end) {
+            return Err(Failed::Ahead { cursor, end });
+        }
+        let (lane_owners, counters) = (rows.lane_owners()?, rows.counters()?);
+        Ok(Self { rows, ledger, graveyard, from, places, lane_owners, counters })
+    }
+}
+
+/// The dispatcher of the thread that this is called on, with a place for everybody.
+fn begin(
+    parts: Parts,
+    opened: Opened,
+    caller: Caller,
+    commands: mpsc::Receiver<Command>,
+    stopping: watch::Receiver<Option<Duration>>,
+) -> Dispatcher {
+    let Opened { rows, ledger, graveyard, from, places, lane_owners, counters } = opened;
+    let Parts { config, router, reads, journal, exchange, subscriptions, accounts, store: _, clock } = parts;
+    let announcer = Announcer::new(Some(Arc::clone(&router)), Arc::clone(&clock));
+    let attempts = attempts(caller.clone(), router, Arc::clone(&accounts), Arc::clone(&config), journal.incarnation());
+    let forget = Box::new(move |id: &SubscriberId| caller.forget(id));
+    let turns = Turns::new(config.delivery.attempts_max);
+    let means = Means { journal, reads, rows, ledger, graveyard, exchange, clock, turns, attempts, forget, announcer };
+    let roster = Roster::of(Arc::clone(&config), subscriptions.known(), accounts.known());
+    let stage = Stage::new(means, Rc::new(roster), from);
+    stage.set_counters(counters);
+    let dispatcher = Dispatcher::new(stage, Sources { config, subscriptions, accounts, commands, stopping });
+    dispatcher.place_all(places, lane_owners);
+    dispatcher
+}
+
+/// How attempts are made: an automatic reply by the router, all others by `caller`.
+fn attempts(
+    caller: Caller,
+    router: Arc<Router>,
+    accounts: Arc<Accounts>,
+    config: Arc<Config>,
+    incarnation: Incarnation,
+) -> Attempts {
+    Box::new(move |profile, item, attempt| {
+        if matches!(profile.target, Target::AutoReply) {
+            let roster = accounts::Roster::new(accounts.known(), Arc::clone(&config));
+            let (router, event_id) = (Arc::clone(&router), EventId::new(incarnation, item.position));
+            return Box::pin(async move { (auto_reply::attempt(&router, &roster, event_id, &item).await, None) });
+        }
+        let caller = caller.clone();
+        Box::pin(async move {
+            let Made { outcome, call } = caller.make(&profile, &item, attempt).await;
+            (outcome, Some(Box::new(call)))
+        })
+    })
 }
 
 /// What the records of what failed share with the stage: where changes are noted, where the stage is told of them, the time.
 pub(crate) type Shared = (Arc<Ledger>, Arc<Notices>, Arc<dyn Clock>);
 
 /// What failed for good and what is delivered again, shared by the stage and by who asks from outside.
-#[allow(dead_code, reason = "the dispatcher, which is told by it, comes next")]
 #[derive(Clone, Debug)]
 pub(crate) struct Graveyard {
     /// What failed for good.
@@ -214,7 +358,6 @@ impl Graveyard {
     }
 
     /// Forgets everything about subscribers that are not `known` any more.
-    #[allow(dead_code, reason = "the dispatcher, which says so, comes next")]
     pub(crate) fn retain(&self, known: impl Fn(&SubscriberId) -> bool) {
         self.jobs.retain(&known);
         self.dead_letters.retain(&known);

@@ -4,22 +4,26 @@
 //! |---|---|---|
 //! | 1 | – | the dispatcher's cursor: position u64 |
 //! | 2 | subscriber | where it is: 0 live, or 1 and the position u64 from which it reads for itself |
-//! | 3 | subscriber, lane | a stopped lane |
+//! | 3 | subscriber, lane | a stopped lane: see `lanes` |
 //! | 4 | id u64, or 0 u64 | a dead letter, or the number that the next one gets |
 //! | 5 | job u64, or 0 u64 | a job, or the number that the next one gets |
 //! | 5 | job u64, subscriber | what the job has done there |
-//! | 6 | subscriber | what is counted of it |
+//! | 6 | subscriber | what is counted of it: see `counters` |
 //!
 //! Every key ends with the number u16 of a part, and every value begins with a byte of flags (1 = last part): no value of a
 //! tree may be large, and a dead letter may be. Integers are big-endian. A text is written with 0 as `0, 255` and ended by
 //! `0, 1`, so that no key is the beginning of another's.
 
+mod counters;
 pub(super) mod dead_letters;
 pub(super) mod jobs;
+mod lanes;
 pub(super) mod places;
 
 use std::sync::Arc;
 
+pub(super) use counters::Counters;
+pub(super) use lanes::{encode_lane, lane_key};
 pub(super) use places::Place;
 
 use super::SubscriberId;
@@ -49,11 +53,6 @@ pub enum Tag {
     Job = 5,
     /// What is counted of a subscriber.
     Counters = 6,
-}
-
-impl Tag {
-    /// Those whose keys begin with a subscriber.
-    pub(super) const ABOUT_SUBSCRIBERS: [Self; 3] = [Self::Place, Self::Lane, Self::Counters];
 }
 
 /// The key of a row, without the number of a part. Keys sort as their bytes.
@@ -86,11 +85,26 @@ impl Key {
         self
     }
 
+    /// This, then a byte.
+    #[must_use]
+    pub fn byte(mut self, byte: u8) -> Self {
+        self.0.push(byte);
+        self
+    }
+
     /// This, then a number.
     #[must_use]
     pub fn number(mut self, number: u64) -> Self {
         self.0.extend_from_slice(&number.to_be_bytes());
         self
+    }
+
+    /// The subscriber that it is about, if its tag is one of those that are about one.
+    #[must_use]
+    pub fn subscriber(&self) -> Option<SubscriberId> {
+        let mut rest = Rest::new(&self.0);
+        rest.byte()?;
+        SubscriberId::parse(&rest.text()?)
     }
 
     /// Its bytes, from the tag on.
@@ -232,9 +246,15 @@ impl Rows {
         self.remove_parts(key, 0)
     }
 
-    /// Removes everything that begins with `prefix`. Nothing is synced.
-    pub(super) fn remove_all(&self, prefix: &Key) -> Result<(), WriteError> {
-        self.tree.scan_prefix(&prefix.0).keys().try_for_each(|key| self.tree.remove(key?).map(drop))
+    /// Removes everything that begins with `prefix` but what is to `stay`. Nothing is synced.
+    pub(super) fn remove_all(&self, prefix: &Key, stay: impl Fn(&Key) -> bool) -> Result<(), WriteError> {
+        for key in self.tree.scan_prefix(&prefix.0).keys() {
+            let key = key?;
+            if !stay(&split(&key)?.0) {
+                self.tree.remove(key)?;
+            }
+        }
+        Ok(())
     }
 
     /// Returns when all that was put and removed is on the disk.

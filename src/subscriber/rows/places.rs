@@ -53,11 +53,7 @@ impl Rows {
 
     /// Where every subscriber is.
     pub(in crate::subscriber) fn places(&self) -> Result<Vec<(SubscriberId, Place)>, WriteError> {
-        let decode = |(key, value): (Key, Vec<u8>)| {
-            let mut rest = Rest::new(key.bytes());
-            rest.byte()?;
-            Some((SubscriberId::parse(&rest.text()?)?, Place::decode(&value)?))
-        };
+        let decode = |(key, value): (Key, Vec<u8>)| Some((key.subscriber()?, Place::decode(&value)?));
         let rows = self.scan(&Key::of(Tag::Place), None, usize::MAX)?;
         rows.into_iter().map(|row| decode(row).ok_or_else(malformed)).collect()
     }

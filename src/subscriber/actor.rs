@@ -1,0 +1,522 @@
+//! The actor of a subscriber that owes something: the shell around its delivery, which tells that what happened and does what
+//! it asks for.
+//!
+//! ```text
+//!            joins: has read up to the dispatcher, and nothing old is held
+//!   Behind ──────────────────────────────────────────────────────────────> Live
+//!   reads the journal itself                                   gets what the dispatcher meets
+//!          <──────────────────────────────────────────────────────────────
+//!            its inbox is full, or its delivery takes nothing (paused, breaker open, too many lanes)
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::hash::{BuildHasher, RandomState};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use actix::ActorContext;
+use actix::prelude::{Actor, AsyncContext, Context, Handler, Message, SpawnHandle};
+use bytes::Bytes;
+use tracing::{debug, error, warn};
+
+use super::attempt::{Call, Outcome};
+use super::dead_letters::{Burial, Cause};
+use super::delivery::{Delivery, Effect, Input, LaneKey, LaneRow, Ticket};
+use super::inbox::{Course, Inbox, Told};
+use super::profile::Profile;
+use super::reader::{self, Dropped, Read, Room, Wanted};
+use super::roster::{Judge, Listed};
+use super::rows::{encode_lane, lane_key};
+use super::stage::{Attempted, Errand, Quiet, Stage};
+use super::turns::Turn;
+use super::{Failed, Failure, Item, SubscriberId};
+use crate::event::{EntityKey, Position};
+use crate::panics::{self, Containment};
+use crate::projection::Unavailable;
+use crate::subscription::State;
+
+/// Records of a lane that are read at once when it goes on.
+const CATCH_UP_RECORDS: usize = 32;
+
+/// Frames that are read in one go where they are in memory.
+const FRAMES_AT_ONCE: usize = 16;
+
+/// How long an actor stays that has nothing to do: the next event is mostly not far.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Makes an actor look into its inbox.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look;
+
+impl Message for Look {
+    type Result = ();
+}
+
+/// An attempt that has no turn yet.
+type Waiting = (Ticket, Item, u32);
+
+/// One subscriber's actor.
+pub(super) struct Subscriber {
+    id: SubscriberId,
+    stage: Rc<Stage>,
+    inbox: Rc<Inbox>,
+    profile: Arc<Profile>,
+    judge: Judge,
+    delivery: Delivery,
+    /// What it asked for, in order.
+    effects: VecDeque<Effect>,
+    running: HashMap<Ticket, Task>,
+    waiting: VecDeque<Waiting>,
+    /// The reading that is under way, by its number.
+    reading: Option<u64>,
+    readings: u64,
+    /// What was not delivered because it was owed for too long, until the end of that is found.
+    dropped: Option<Dropped>,
+    timer: Option<(Duration, SpawnHandle)>,
+    idle_since: Option<Duration>,
+}
+
+/// A task that ends with its owner.
+struct Task(actix_rt::task::JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Subscriber {
+    /// Begins the actor of `id`, whose inbox is `inbox`, with what is stored of its lanes.
+    pub(super) fn begin(stage: &Rc<Stage>, id: SubscriberId, inbox: &Rc<Inbox>, listed: Listed, rows: Vec<LaneRow>) {
+        let Listed { profile, judge, from: _ } = listed;
+        let read_to = match inbox.course() {
+            Course::Live => stage.position.get(),
+            Course::Behind(from) => from,
+        };
+        let failing_since = stage.counters(&id).failing_since;
+        let failing_for = failing_since.map(|since| stage.wall().distance(since));
+        let seed = RandomState::new().hash_one(&id);
+        let delivery = Delivery::new(Arc::clone(&profile), read_to, rows, failing_for, seed, stage.now());
+        let actor = Self {
+            id,
+            stage: Rc::clone(stage),
+            inbox: Rc::clone(inbox),
+            profile,
+            judge,
+            delivery,
+            effects: VecDeque::new(),
+            running: HashMap::new(),
+            waiting: VecDeque::new(),
+            reading: None,
+            readings: 0,
+            dropped: None,
+            timer: None,
+            idle_since: None,
+        };
+        inbox.belong_to(actor.start());
+    }
+
+    fn look(&mut self) {
+        for told in self.inbox.take_told() {
+            self.hear(told);
+        }
+        let (items, end) = (self.inbox.take_met(), self.read_to());
+        if !items.is_empty() || end > self.delivery.read_to() {
+            self.step(Input::Met { items, end });
+        }
+        self.step(Input::Tick);
+        self.begin_attempts();
+        self.read();
+        self.bury_dropped();
+        self.inbox.publish(self.holds(), self.delivery.room(), self.delivery.standing());
+    }
+
+    fn hear(&mut self, told: Told) {
+        match told {
+            Told::Input(input) => self.step(input),
+            Told::Attempted(input, call) => self.attempted(input, call),
+            Told::Read(number, read) if self.reading == Some(number) => self.take(read),
+            // Its definition changed since it was begun.
+            Told::Read(..) => {}
+            Told::Dropped(dropped) => self.drop_also(Some(dropped)),
+            Told::Changed => self.change(),
+            Told::Work => self.take_work(),
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        self.effects.extend(self.delivery.step(input, self.stage.now()));
+        while let Some(effect) = self.effects.pop_front() {
+            self.perform(effect);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        let (id, means) = (&self.id, &self.stage.means);
+        match effect {
+            Effect::Attempt { ticket, item, attempt } => self.waiting.push_back((ticket, item, attempt)),
+            Effect::CatchUp { lane, from_sequence } => self.catch_up(lane, from_sequence),
+            Effect::Keep(row) => means.ledger.put(lane_key(id, &row.key), encode_lane(&row, self.stage.wall())),
+            Effect::Forget(lane) => means.ledger.remove(lane_key(id, &lane)),
+            Effect::Bury { item, attempts, failure, reason, replay, is_halting } => {
+                let code = failure.code;
+                warn!(subscriber = %id, position = %item.position, attempts, code, "delivery failed for good");
+                means.announcer.exhausted(id, &item, attempts);
+                means.graveyard.dead_letters.bury(id, Burial { item, attempts, failure, reason, is_halting });
+                if let Some(tag) = replay {
+                    means.graveyard.jobs.failed(id, tag);
+                }
+            }
+            Effect::Replayed(tag) => means.graveyard.jobs.delivered(id, tag),
+            Effect::BreakerOpened { failure_rate } => {
+                warn!(subscriber = %id, failure_rate, "deliveries interrupted, too many failed");
+                means.announcer.opened(id, failure_rate);
+            }
+            Effect::BreakerClosed => means.announcer.closed(id),
+            Effect::Disable { reason } => self.stage.ask(Errand::Disable(id.clone(), reason)),
+        }
+    }
+
+    /// Everything before it was looked at, once what is in the inbox is taken.
+    fn read_to(&self) -> Position {
+        match self.inbox.course() {
+            Course::Live => self.stage.position.get(),
+            Course::Behind(from) => from,
+        }
+    }
+
+    /// The oldest record that no cursor of this subscriber may pass.
+    fn holds(&self) -> Option<Position> {
+        let dropped = self.dropped.map(|dropped| dropped.first);
+        self.delivery.holds().into_iter().chain(dropped).min()
+    }
+
+    /// Asks the jobs for what is to be delivered again.
+    fn take_work(&self) {
+        let (id, inbox, stage) = (self.id.clone(), Rc::clone(&self.inbox), Rc::clone(&self.stage));
+        let interest = self.judge.interest();
+        actix_rt::spawn(async move {
+            match stage.means.graveyard.jobs.next(&id, &interest).await {
+                Ok(replays) if replays.is_empty() => {}
+                Ok(replays) => inbox.tell(Told::Input(Input::Replay(replays))),
+                Err(error) => stage.fail(Unavailable::from(error)),
+            }
+        });
+    }
+
+    fn change(&mut self) {
+        let Some(listed) = self.stage.roster().find(&self.id) else { return };
+        self.judge = listed.judge;
+        self.profile = listed.profile;
+        // What was read was judged by what it wanted before.
+        self.reading = None;
+        self.step(Input::Changed(Arc::clone(&self.profile)));
+    }
+}
+
+/// Attempts.
+impl Subscriber {
+    fn begin_attempts(&mut self) {
+        while !self.waiting.is_empty() && !self.stage.is_stopping() {
+            let Some(turn) = self.stage.means.turns.take(&self.inbox) else { return };
+            let Some((ticket, item, attempt)) = self.waiting.pop_front() else { return };
+            if self.delivery.may_begin(ticket) {
+                self.begin_attempt(turn, ticket, item, attempt);
+            } else {
+                self.step(Input::Withdrawn { ticket });
+            }
+        }
+        self.inbox.return_turns();
+    }
+
+    fn begin_attempt(&mut self, turn: Turn, ticket: Ticket, item: Item, attempt: u32) {
+        let made = (self.stage.means.attempts)(Arc::clone(&self.profile), item, attempt);
+        let inbox = Rc::clone(&self.inbox);
+        let task = actix_rt::spawn(async move {
+            let (outcome, call) = contained(made).await;
+            drop(turn);
+            inbox.tell(Told::Attempted(Input::Ended { ticket, outcome }, call));
+        });
+        self.running.insert(ticket, Task(task));
+    }
+
+    fn attempted(&mut self, input: Input, call: Option<Box<Call>>) {
+        if let Input::Ended { ticket, outcome } = &input {
+            self.running.remove(ticket);
+            let (now, is_success) = (self.stage.wall(), outcome.failure().is_none());
+            self.stage.count(&self.id, |counters| {
+                if is_success {
+                    counters.delivered += 1;
+                    counters.last_success_at = Some(now);
+                    counters.failing_since = None;
+                } else {
+                    counters.failed += 1;
+                    counters.failing_since.get_or_insert(now);
+                }
+            });
+        }
+        let effects = self.delivery.step(input, self.stage.now());
+        if let Some(call) = call {
+            let next = effects.iter().find_map(|effect| match effect {
+                Effect::Keep(row) => Some(self.stage.wall().saturating_add(row.wait)),
+                _ => None,
+            });
+            call.append(&self.stage.means.exchange, next);
+        }
+        self.effects.extend(effects);
+        while let Some(effect) = self.effects.pop_front() {
+            self.perform(effect);
+        }
+    }
+}
+
+/// Reading.
+impl Subscriber {
+    fn wanted(&self) -> Wanted {
+        Wanted { judge: self.judge.clone(), cutoff: self.stage.wall().saturating_sub(self.profile.hold) }
+    }
+
+    /// Reads on if it is behind, and joins those who are live when it has come to them; falls behind when it has to.
+    fn read(&mut self) {
+        let may_read = self.delivery.may_read() && !self.stage.means.graveyard.dead_letters.is_full(&self.id);
+        if !may_read {
+            if self.inbox.course() == Course::Live {
+                debug!(subscriber = %self.id, "falls behind");
+                self.inbox.set_course(Course::Behind(self.stage.position.get()));
+            }
+            return;
+        }
+        for _ in 0..FRAMES_AT_ONCE {
+            let Course::Behind(from) = self.inbox.course() else { return };
+            if self.reading.is_some() || !self.has_room() {
+                return;
+            }
+            if from >= self.stage.position.get() {
+                return self.join();
+            }
+            let Some(frame) = self.stage.means.journal.recent(from) else { return self.read_far(from) };
+            let mut read = Read::default();
+            match read.look(&frame, from, &self.wanted(), self.room()) {
+                Ok(()) => self.take(read),
+                Err(error) => return self.stage.fail(Unavailable::from(error)),
+            }
+        }
+        self.inbox.wake();
+    }
+
+    /// Becomes live, if nothing is held that the dispatcher's cursor has passed.
+    fn join(&mut self) {
+        let vouched = self.stage.vouched.get();
+        if self.holds().is_none_or(|held| held >= vouched) {
+            debug!(subscriber = %self.id, "is live");
+            self.inbox.set_course(Course::Live);
+        }
+    }
+
+    /// Reads where it may take a while.
+    fn read_far(&mut self, from: Position) {
+        let (journal, wanted, room) = (Arc::clone(&self.stage.means.journal), self.wanted(), self.room());
+        let (inbox, stage, end) = (Rc::clone(&self.inbox), Rc::clone(&self.stage), self.stage.position.get());
+        self.readings += 1;
+        let number = self.readings;
+        self.reading = Some(number);
+        actix_rt::spawn(async move {
+            let read = actix_rt::task::spawn_blocking(move || {
+                let _contained = Containment::begin();
+                reader::read(journal.as_ref(), (from, end), &wanted, room)
+            });
+            match read.await {
+                Ok(Ok(read)) => inbox.tell(Told::Read(number, read)),
+                Ok(Err(error)) => stage.fail(Unavailable::from(error)),
+                Err(_) => stage.fail(Failed::Panicked),
+            }
+        });
+    }
+
+    /// Takes in what was read.
+    fn take(&mut self, read: Read) {
+        self.reading = None;
+        let Read { items, dropped, end, .. } = read;
+        self.drop_also(dropped);
+        let Course::Behind(from) = self.inbox.course() else { return };
+        let end = end.unwrap_or(from);
+        self.inbox.set_course(Course::Behind(end));
+        self.step(Input::Met { items, end });
+        self.begin_attempts();
+    }
+
+    fn room(&self) -> Room {
+        let (events, bytes) = self.delivery.room();
+        Room { events, bytes }
+    }
+
+    /// Whether it is worth while to read: each time a part of a frame is decoded again.
+    fn has_room(&self) -> bool {
+        let Room { events, bytes } = self.room();
+        let bounds = &self.profile.bounds;
+        events * 4 >= bounds.window_events && bytes * 4 >= bounds.window_bytes
+    }
+
+    fn catch_up(&mut self, lane: LaneKey, from_sequence: u64) {
+        let (inbox, stage, wanted) = (Rc::clone(&self.inbox), Rc::clone(&self.stage), self.wanted());
+        let read_to = self.read_to();
+        actix_rt::spawn(async move {
+            let caught_up = match &lane {
+                LaneKey::Entity(entity) => of_entity(&stage, entity, from_sequence, read_to, &wanted).await,
+                LaneKey::Record(position) => of_record(&stage, *position, from_sequence, &wanted).await,
+            };
+            match caught_up {
+                Ok((read, through, end)) => {
+                    let Read { items, dropped, .. } = read;
+                    let input = Input::CaughtUp { lane, items, through, end };
+                    if let Some(dropped) = dropped {
+                        inbox.tell(Told::Dropped(dropped));
+                    }
+                    inbox.tell(Told::Input(input));
+                }
+                Err(error) => stage.fail(error),
+            }
+        });
+    }
+
+    fn drop_also(&mut self, dropped: Option<Dropped>) {
+        if let Some(more) = dropped {
+            self.dropped = Some(self.dropped.map_or(more, |dropped| dropped.and(more)));
+        }
+    }
+
+    /// Notes what was not delivered, once something was read that is young enough, or all is read.
+    fn bury_dropped(&mut self) {
+        let Some(Dropped { first, last, count }) = self.dropped else { return };
+        if self.reading.is_some() {
+            return;
+        }
+        self.dropped = None;
+        warn!(subscriber = %self.id, count, %first, %last, "deliveries given up, they were owed for too long");
+        self.stage.means.graveyard.dead_letters.bury_all(&self.id, Cause::Expired, (first, last), count);
+        self.stage.count(&self.id, |counters| counters.dropped += count);
+    }
+}
+
+/// What was caught up: the records, up to which number, and before which position if that was all.
+type CaughtUp = (Read, u64, Option<Position>);
+
+async fn of_entity(
+    stage: &Stage,
+    entity: &EntityKey,
+    from_sequence: u64,
+    read_to: Position,
+    wanted: &Wanted,
+) -> Result<CaughtUp, Unavailable> {
+    let stretch = stage.means.reads.stretch(entity, from_sequence, CATCH_UP_RECORDS, read_to).await?;
+    let through = (from_sequence + stretch.records.len() as u64).saturating_sub(1);
+    Ok((Read::of_timeline(stretch.records, wanted), through, stretch.end))
+}
+
+async fn of_record(stage: &Stage, position: Position, sequence: u64, wanted: &Wanted) -> Result<CaughtUp, Unavailable> {
+    let stored = stage.means.reads.record(position).await?;
+    Ok((Read::of_timeline(stored.into_iter().collect(), wanted), sequence, Some(position.plus(1))))
+}
+
+/// What `attempt` comes to; a panic in it is a failure of it.
+async fn contained(attempt: impl Future<Output = Attempted>) -> Attempted {
+    let mut attempt = pin!(attempt);
+    poll_fn(move |context| match panics::contain(|| attempt.as_mut().poll(context)) {
+        Ok(poll) => poll,
+        Err(message) => {
+            error!(message, "attempt panicked");
+            let detail = "the attempt panicked".to_owned();
+            let failure = Failure { status: None, code: "internal", detail, answer: Bytes::new() };
+            Poll::Ready((Outcome::Failed { failure, retry_after: None }, None))
+        }
+    })
+    .await
+}
+
+/// Its time.
+impl Subscriber {
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        let now = self.stage.now();
+        let due = match self.delivery.next_due() {
+            Some(due) => Some(due),
+            None if self.is_idle() => {
+                let since = *self.idle_since.get_or_insert(now);
+                if since + IDLE <= now {
+                    return self.retire(ctx);
+                }
+                Some(since + IDLE)
+            }
+            None => None,
+        };
+        if !self.is_idle() {
+            self.idle_since = None;
+        }
+        let Some(due) = due else { return };
+        match self.timer {
+            // One that is early does no harm.
+            Some((armed, _)) if armed <= due && armed > now => return,
+            Some((_, handle)) => drop(ctx.cancel_future(handle)),
+            None => {}
+        }
+        let handle = ctx.run_later(due.saturating_sub(now), |actor, ctx| {
+            actor.timer = None;
+            let _contained = Containment::begin();
+            actor.turn(ctx);
+        });
+        self.timer = Some((due, handle));
+    }
+
+    fn is_idle(&self) -> bool {
+        let is_settled = self.delivery.is_idle() && self.reading.is_none() && self.inbox.is_empty();
+        let is_at_rest = match self.inbox.course() {
+            Course::Live => true,
+            Course::Behind(_) => self.profile.state != State::Active,
+        };
+        is_settled && is_at_rest && self.waiting.is_empty() && self.dropped.is_none()
+    }
+
+    /// Ends with nothing in its hands.
+    fn retire(&mut self, ctx: &mut Context<Self>) {
+        let quiet = match self.inbox.course() {
+            Course::Live => Quiet::Live,
+            Course::Behind(from) => Quiet::Paused(from),
+        };
+        self.inbox.close();
+        self.stage.retire(&self.id, &self.inbox, quiet);
+        ctx.stop();
+    }
+
+    fn turn(&mut self, ctx: &mut Context<Self>) {
+        if self.inbox.is_closed() {
+            return ctx.stop();
+        }
+        self.inbox.begin_look();
+        self.look();
+        self.arm(ctx);
+    }
+}
+
+impl Actor for Subscriber {
+    type Context = Context<Self>;
+}
+
+impl Handler<Look> for Subscriber {
+    type Result = ();
+
+    fn handle(&mut self, _: Look, ctx: &mut Self::Context) {
+        let _contained = Containment::begin();
+        self.turn(ctx);
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        if !self.inbox.is_closed() {
+            self.stage.crashed(&self.id, &self.inbox);
+        }
+    }
+}
