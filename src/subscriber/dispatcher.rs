@@ -436,14 +436,19 @@ impl Dispatcher {
     fn disable(&self, id: SubscriberId, reason: String) {
         warn!(subscriber = %id, reason, "subscriber is disabled");
         let SubscriberId::Webhook(number) = id else { return };
-        self.stage.means.announcer.disabled(&id, &reason);
-        let (subscriptions, now) = (Arc::clone(&self.sources.subscriptions), self.stage.wall());
-        spawn_blocking(move || {
+        let (stage, subscriptions) = (Rc::clone(&self.stage), Arc::clone(&self.sources.subscriptions));
+        let (state, now) = (State::Disabled { reason: reason.clone() }, stage.wall());
+        actix_rt::spawn(async move {
+            let change = move || {
+                subscriptions.change(number, |subscription| {
+                    subscription.state = state;
+                    subscription.updated_at = now;
+                })
+            };
             // Somebody may have removed it meanwhile; if it was not stored, the subscriptions themselves say so.
-            let _ = subscriptions.change(number, |subscription| {
-                subscription.state = State::Disabled { reason };
-                subscription.updated_at = now;
-            });
+            if let Ok(Ok(_)) = spawn_blocking(change).await {
+                stage.means.announcer.disabled(&id, &reason);
+            }
         });
     }
 

@@ -316,7 +316,7 @@ fn attempts(
 ) -> Attempts {
     Box::new(move |profile, item, attempt| {
         if matches!(profile.target, Target::AutoReply) {
-            let roster = accounts::Roster::new(accounts.known(), Arc::clone(&config));
+            let roster = accounts::Recipients::new(accounts.known(), Arc::clone(&config));
             let (router, event_id) = (Arc::clone(&router), EventId::new(incarnation, item.position));
             return Box::pin(async move { (auto_reply::attempt(&router, &roster, event_id, &item).await, None) });
         }

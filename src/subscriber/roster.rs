@@ -15,10 +15,7 @@ pub(super) enum Judge {
     /// A subscription: by its patterns and its filter.
     Subscription(Arc<Interest>),
     /// Somebody who gets something of the accounts.
-    Account(SubscriberId, Arc<accounts::Roster>),
-    /// A test's: every record that has a number.
-    #[cfg(test)]
-    Everything,
+    Account(SubscriberId, Arc<accounts::Recipients>),
 }
 
 impl Judge {
@@ -28,10 +25,6 @@ impl Judge {
             Self::Subscription(interest) => interest.judge(position, record),
             Self::Account(id, roster) if record.sequence.is_some() && roster.wants(id, record) => Judgement::Wanted,
             Self::Account(..) => Judgement::Unwanted,
-            #[cfg(test)]
-            Self::Everything if record.sequence.is_some() => Judgement::Wanted,
-            #[cfg(test)]
-            Self::Everything => Judgement::Unwanted,
         }
     }
 
@@ -40,7 +33,7 @@ impl Judge {
         match self {
             Self::Subscription(interest) => Arc::clone(interest),
             // What failed once was wanted, and an account's is never asked for by its time.
-            _ => Arc::new(Interest {
+            Self::Account(..) => Arc::new(Interest {
                 patterns: Pattern::from_store("*").into_iter().collect(),
                 filter: None,
                 from: Position::FIRST,
@@ -64,14 +57,14 @@ pub(super) struct Roster {
     subscriptions: Arc<Known>,
     index: Index,
     known_accounts: Arc<account::Known>,
-    accounts: Arc<accounts::Roster>,
+    accounts: Arc<accounts::Recipients>,
     is_empty: bool,
 }
 
 impl Roster {
     /// The roster of these definitions.
     pub(super) fn of(config: Arc<Config>, subscriptions: Arc<Known>, known_accounts: Arc<account::Known>) -> Self {
-        let accounts = Arc::new(accounts::Roster::new(Arc::clone(&known_accounts), Arc::clone(&config)));
+        let accounts = Arc::new(accounts::Recipients::new(Arc::clone(&known_accounts), Arc::clone(&config)));
         let is_empty = subscriptions.is_empty() && known_accounts.newest_first().is_empty();
         Self { index: Index::new(&subscriptions), config, subscriptions, known_accounts, accounts, is_empty }
     }

@@ -11,6 +11,7 @@ mod commands;
 mod configured;
 mod crashes;
 mod crm;
+mod deliveries;
 mod docs;
 mod duplicates;
 mod durability;
