@@ -181,7 +181,7 @@ fn a_subscriber_that_is_gone_is_disabled_and_what_it_was_owed_is_one_dead_letter
         let disabled = yard.get(&format!("/api/v1/webhooks/{id}")).await.body;
         assert_eq!(disabled["state"], "disabled", "{disabled}");
         send(&yard, &["A"], 2, 3).await;
-        let letters = yard.get(&format!("/api/v1/dead-letters?subscription={id}")).await.body;
+        let letters = yard.get(&format!("/api/v1/dead-letters?webhook_id={id}")).await.body;
         assert!(letters["total"].as_u64() >= Some(1), "{letters}");
         assert_eq!(receiver.arrivals().len(), 1);
         yard.stop().await;
