@@ -15,7 +15,7 @@ use std::path::Path;
 const STAGES: [(&str, &[&str]); 10] = [
     ("edge", &["router", "account", "subscription", "subscriber", "entity", "journal", "projection", "exchange"]),
     ("subscriber", &["router", "account", "subscription", "entity", "journal", "projection", "exchange"]),
-    ("enrichment", &["router", "entity", "journal", "projection"]),
+    ("enrichment", &["router", "entity", "journal", "projection", "exchange"]),
     ("router", &["entity", "journal", "projection"]),
     ("entity", &["journal", "projection"]),
     // No stage of an event's way, but what is true besides the log: its definitions stand in the same store.

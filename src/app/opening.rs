@@ -115,7 +115,8 @@ impl Opening {
             return Ok(None);
         }
         let (router, reads) = (Arc::clone(&self.core.router), self.core.reads.clone());
-        let rests_on = enrichment::Parts { router, reads, store, clock: Arc::clone(&seams.clock) };
+        let (exchange, clock) = (Arc::clone(&self.exchange), Arc::clone(&seams.clock));
+        let rests_on = enrichment::Parts { router, reads, store, exchange, clock };
         Enrichment::start(&config.sources.c2s.enrichment, rests_on).await.map(Some)
     }
 

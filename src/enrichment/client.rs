@@ -55,8 +55,9 @@ impl Caller {
         Ok(Self { client, key })
     }
 
-    /// Makes `call`; `event_id` tells a server that was reached twice that it was.
-    pub(super) async fn make(&self, call: &Call, event_id: &str) -> Answer {
+    /// Makes `call`; `event_id` tells a server that was reached twice that it was. Says the answer's status too, if there was
+    /// one.
+    pub(super) async fn make(&self, call: &Call, event_id: &str) -> (Answer, Option<u16>) {
         let mut request = match &call.body {
             None => self.client.get(&call.url),
             Some(body) => {
@@ -69,8 +70,11 @@ impl Caller {
             request = request.header(name, value);
         }
         match request.send().await {
-            Ok(response) => judge(response, call.step).await,
-            Err(error) => broken(&error),
+            Ok(response) => {
+                let status = response.status().as_u16();
+                (judge(response, call.step).await, Some(status))
+            }
+            Err(error) => (broken(&error), None),
         }
     }
 }

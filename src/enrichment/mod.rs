@@ -19,6 +19,7 @@ use tracing::error;
 
 use crate::clock::Clock;
 use crate::config;
+use crate::exchange::Exchange;
 use crate::journal::{Store, WriteError};
 use crate::projection::{Reads, Unavailable};
 use crate::router::Router;
@@ -31,6 +32,7 @@ mod breaker;
 mod client;
 mod cpf;
 mod lanes;
+mod logged;
 mod progress;
 mod steps;
 mod work;
@@ -67,6 +69,8 @@ pub struct Parts {
     pub reads: Reads,
     /// Where is noted what is done.
     pub store: Arc<Store>,
+    /// What is told of each call.
+    pub exchange: Arc<Exchange>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -146,6 +150,7 @@ struct Shared {
     config: config::Enrichment,
     caller: Caller,
     rows: Rows,
+    exchange: Arc<Exchange>,
     router: Arc<Router>,
     reads: Reads,
     clock: Arc<dyn Clock>,
@@ -159,10 +164,11 @@ impl Shared {
         parts: Parts,
         stopping: watch::Receiver<Option<Duration>>,
     ) -> Result<Self, Failed> {
-        let Parts { router, reads, store, clock } = parts;
+        let Parts { router, reads, store, exchange, clock } = parts;
         Ok(Self {
             caller: Caller::new(config)?,
             rows: Rows::open(&store)?,
+            exchange,
             config: config.clone(),
             router,
             reads,

@@ -11,7 +11,7 @@ use super::breaker::Verdict;
 use super::client::Answer;
 use super::lanes::{End, Tries};
 use super::steps::{self, Call, Next, Progress, Step, Subject};
-use super::{Failed, Shared};
+use super::{Failed, Shared, logged};
 use crate::entity::c2s_lead::{self, SOURCE};
 use crate::entity::{Action, Command, Conclusion, Outcome};
 use crate::event::{EventId, Failure, Position, Shape};
@@ -100,7 +100,7 @@ impl Work<'_> {
             Verdict::Go(pass) => pass,
             Verdict::Wait(wait) => return Stepped::Wait(wait, tries),
         };
-        let answer = self.shared.caller.make(call, &self.id().to_string()).await;
+        let answer = self.call(call, tries).await;
         self.shared.tell(&origin, pass, &answer);
         let read = match answer {
             Answer::Good(body) => steps::read(call.step, Some(&body)),
@@ -109,6 +109,17 @@ impl Work<'_> {
             Answer::Transient { reason, after } => return self.again(call.step, reason, after, tries + 1),
         };
         read.map_or_else(|reason| Stepped::Failed(reason.to_owned()), Stepped::Done)
+    }
+
+    /// Makes `call`, which failed `tries` times before, and tells the call log of it.
+    async fn call(&self, call: &Call, tries: Tries) -> Answer {
+        let clock = &self.shared.clock;
+        let (at, began) = (clock.wall(), clock.monotonic());
+        let (answer, status) = self.shared.caller.make(call, &self.id().to_string()).await;
+        let duration = clock.monotonic().saturating_sub(began);
+        let made = logged::Made { call, tries, answer: &answer, status, at, duration };
+        made.append(&self.shared.exchange, &self.shared.config, &self.event.record, self.id());
+        answer
     }
 
     /// What follows when a step has failed `tries` times in a way that may pass.

@@ -242,6 +242,40 @@ fn an_event_with_a_cpf_is_enriched_and_replied_to() {
 }
 
 #[test]
+fn the_call_log_names_each_call_and_not_whom_it_was_about() {
+    run(async {
+        let server = Server::start(|asked, before| match (asked.path.as_str(), before) {
+            ("/reply", 0) => status(503),
+            ("/reply", _) => status(201),
+            _ => ok(&json!({"cpf": CPF, "name": "Ana"})),
+        })
+        .await;
+        let yard = server.ground(&[("retry_schedule_s", "0.001")]).start().await;
+        let customer = json!({"name": "Ana", "email": "ana@example.com"});
+        let id = sent(&yard, &event("7", 0, &customer)).await;
+        assert_eq!(outcome(&settled(&yard, &id).await), ("completed", ""));
+        let rows = yard.get("/api/v1/webhooks/logs?direction=outgoing").await.body;
+        let rows = rows["items"].as_array().expect("a list");
+        let told: Vec<_> =
+            rows.iter().rev().map(|row| (&row["method"], &row["path"], &row["status"], &row["code"])).collect();
+        let expected = [
+            ("GET", "/lookup", 200, None),
+            ("GET", "/person/{cpf}", 200, None),
+            ("POST", "/reply", 503, Some("status")),
+            ("POST", "/reply", 201, None),
+        ];
+        assert_eq!(told.len(), expected.len(), "{told:?}");
+        for (told, (method, path, status, code)) in told.iter().zip(expected) {
+            assert_eq!(*told, (&json!(method), &json!(path), &json!(status), &json!(code)));
+        }
+        assert!(rows.iter().all(|row| row["source"] == "c2s" && row["event_ids"] == json!([id])), "{rows:?}");
+        let whole = yard.get(&format!("/api/v1/webhooks/logs/{}", rows[2]["id"])).await.body.to_string();
+        assert!(!whole.contains("52998224725") && !whole.contains("ana@") && !whole.contains(CPF), "{whole}");
+        yard.stop().await;
+    });
+}
+
+#[test]
 fn a_cpf_is_looked_up_by_e_mail_then_by_phone_and_without_one_nobody_is_found() {
     run(async {
         let server = Server::start(|asked, _| match asked.path.as_str() {

@@ -326,6 +326,17 @@ async fn an_address_that_is_not_public_is_never_connected_to() {
     assert_eq!(receiver.connections(), 0);
 }
 
+/// Only the name's IPv4 address is allowed, and only there is anyone.
+#[tokio::test]
+async fn names_are_looked_up_by_the_system() {
+    let receiver = Receiver::start(&[answered(200)]).await;
+    let clock = Arc::new(ManualClock::starting_at(Timestamp::default()));
+    let caller = Caller::try_new(&delivery("127.0.0.0/8"), Incarnation::new(7), clock).expect("TLS");
+    let url = format!("http://localhost:{}/", receiver.address.port());
+    let made = caller.make(&webhook(&url, AMPLE), &item(), 1).await;
+    assert_eq!((made.outcome, receiver.connections()), (Outcome::Accepted, 1));
+}
+
 #[tokio::test]
 async fn of_several_addresses_only_the_allowed_ones_are_connected_to() {
     let receiver = Receiver::start(&[answered(200)]).await;
