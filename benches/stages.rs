@@ -26,8 +26,7 @@ use hookyard::subscriber::attempt::signing::{Message, Signer};
 use hookyard::subscriber::delivery::{Delivery, Effect, Input, Met};
 use hookyard::subscriber::profile::{self, Profile, Retries, Target};
 use hookyard::subscriber::{Failure, Item, SubscriberId};
-use hookyard::subscription;
-use hookyard::subscription::{Secrets, Style};
+use hookyard::subscription::{self, Index, Known, Ordering, Pattern, Secrets, Style, Subscription};
 use reqwest::header::HeaderMap;
 
 const TIMESTAMP: &str = "2025-12-04T10:30:00.000Z";
@@ -53,6 +52,58 @@ fn verify_and_decode(criterion: &mut Criterion) {
     group.bench_function("verify + decode", |bencher| {
         bencher.iter(|| black_box(decode(&verify(), given, tracing::Span::none()).expect("it is valid")));
     });
+    group.finish();
+}
+
+/// What it costs to find who wants an event that one of `count` subscriptions does, and to judge whether it is theirs.
+fn subscriptions(criterion: &mut Criterion) {
+    let at = Timestamp::from_micros(0);
+    let subscription = |id: u64, events: &str| Subscription {
+        id,
+        url: "https://crm.example/hook".into(),
+        events: vec![Pattern::from_store(events).expect("a pattern")],
+        secrets: Secrets::new(Some(Secret::new("hush"))),
+        state: subscription::State::Active,
+        description: None,
+        filter: None,
+        transform: None,
+        ordering: Ordering::Entity,
+        concurrency: None,
+        signing: vec![Style::Crm, Style::Standard],
+        headers: Vec::new(),
+        rate_limit: None,
+        timeout: None,
+        retry_schedule: None,
+        on_exhausted: None,
+        from: Position::FIRST,
+        created_at: at,
+        updated_at: at,
+    };
+    let mut record = Record::new("leads", EntityKey::numbered(Kind::Lead, 7), "lead.created", at);
+    record.sequence = Some(1);
+    record.payload =
+        r#"{"event": "lead_create", "data": {"first_name": "Ada", "source": "email", "budget": 1.5}}"#.into();
+    let mut group = criterion.benchmark_group("subscription");
+    for count in [1_u64, 10_000] {
+        let others = (2..=count).map(|id| subscription(id, &format!("source-{id}.*")));
+        let known: Known = others.chain([subscription(1, "lead.*")]).collect();
+        let index = Index::new(&known);
+        assert_eq!(index.candidates(&record), [1]);
+        group.bench_function(format!("index, 1 of {count} wants it"), |bencher| {
+            bencher.iter(|| black_box(index.candidates(&record)));
+        });
+    }
+    let filter = subscription::Filter::compile(r#"data.source == "email""#).expect("an expression");
+    let transform = subscription::Transform::compile(r#"{"text": data.first_name + " wrote"}"#).expect("an expression");
+    group.bench_function("filter", |bencher| bencher.iter(|| black_box(filter.admits(&record))));
+    group.bench_function("transform", |bencher| bencher.iter(|| black_box(transform.body(&record))));
+    group.bench_function("body", |bencher| bencher.iter(|| black_box(subscription::envelope::body(&record))));
+    // What a whole megabyte may cost before it is broken off.
+    let items = vec!["1"; 500_000].join(",");
+    record.payload = format!(r#"{{"data": [{items}]}}"#).into();
+    let costly = subscription::Filter::compile("data.all(x, data.all(y, x == y))").expect("an expression");
+    group.sample_size(10);
+    group.bench_function("filter, broken off", |bencher| bencher.iter(|| black_box(costly.admits(&record))));
     group.finish();
 }
 
@@ -372,6 +423,7 @@ criterion_group!(
     decide,
     commit,
     exchange,
-    lanes
+    lanes,
+    subscriptions
 );
 criterion_main!(stages);

@@ -52,3 +52,40 @@ impl Interest {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{EntityKey, Kind, Timestamp};
+    use crate::subscription::sample;
+
+    fn interest(filter: Option<&str>) -> Interest {
+        let filter = filter.map(|text| Filter::compile(text).expect("an expression"));
+        Interest::of(&Subscription { filter, from: Position::new(5), ..sample(1, &["lead.created", "ticket:*"]) })
+    }
+
+    fn record(kind: Kind, event: &str) -> Record {
+        let record = Record::new("leads", EntityKey::numbered(kind, 1), event, Timestamp::from_micros(0));
+        Record { sequence: Some(1), payload: r#"{"data": {"n": 1}}"#.into(), ..record }
+    }
+
+    #[test]
+    fn a_record_is_wanted_from_the_beginning_on_if_any_pattern_admits_it() {
+        let judge = |at, record: &Record| interest(None).judge(Position::new(at), record);
+        let created = record(Kind::Lead, "lead.created");
+        assert_eq!(judge(4, &created), Judgement::Unwanted);
+        assert_eq!(judge(5, &created), Judgement::Wanted);
+        assert_eq!(judge(5, &record(Kind::Ticket, "status.changed")), Judgement::Wanted);
+        assert_eq!(judge(5, &record(Kind::Lead, "lead.updated")), Judgement::Unwanted);
+        assert_eq!(judge(5, &Record { sequence: None, ..created }), Judgement::Unwanted, "it failed");
+    }
+
+    #[test]
+    fn the_filter_is_asked_of_what_the_patterns_admit_and_may_not_know() {
+        let judge = |filter, event| interest(Some(filter)).judge(Position::new(5), &record(Kind::Lead, event));
+        assert_eq!(judge("data.n == 1", "lead.created"), Judgement::Wanted);
+        assert_eq!(judge("data.n == 2", "lead.created"), Judgement::Unwanted);
+        assert!(matches!(judge("data.m == 2", "lead.created"), Judgement::Broken(why) if why.contains("\"m\"")));
+        assert_eq!(judge("data.m == 2", "lead.updated"), Judgement::Unwanted, "nobody asked it");
+    }
+}

@@ -151,7 +151,7 @@ pub fn is_own(record: &Record) -> bool {
 /// The kind before the events, if there is one, and the events. No name has a colon before its first dot, so what ends with
 /// one there is a kind, or was meant to be.
 fn split(text: &str) -> (Option<&str>, &str) {
-    let own_colon = text.starts_with(CUSTOM).then_some(CUSTOM.len()).unwrap_or_default();
+    let own_colon = if text.starts_with(CUSTOM) { CUSTOM.len() } else { 0 };
     let word = text[own_colon..].find(['.', ':']).map_or(text.len(), |at| own_colon + at);
     match text[word..].strip_prefix(':') {
         Some(events) => (Some(&text[..word]), events),
@@ -242,9 +242,19 @@ mod tests {
 
     #[test]
     fn a_star_stands_alone_or_for_all_after_a_dot() {
-        for text in
-            ["", "lead*", "*.created", "lead.*.b", "lead.**", "ticket:", "ticket:l*", "**", "a\nb", &"x".repeat(600)]
-        {
+        for text in [
+            "",
+            "custom:*",
+            "lead*",
+            "*.created",
+            "lead.*.b",
+            "lead.**",
+            "ticket:",
+            "ticket:l*",
+            "**",
+            "a\nb",
+            &"x".repeat(600),
+        ] {
             assert!(matches!(parsed(text), Err(Refused::Malformed { .. })), "{text}");
         }
         assert_eq!(Pattern::from_store("lead*"), None);

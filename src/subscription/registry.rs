@@ -252,7 +252,11 @@ impl Subscriptions {
 mod tests {
     use std::path::Path;
 
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
+    use crate::config::Secret;
     use crate::faults::NoFaults;
     use crate::subscription::{Filter, sample};
 
@@ -306,6 +310,24 @@ mod tests {
         assert!(matches!(subscriptions.change(7, |_| {}), Err(Refused::NotFound)));
         assert!(matches!(subscriptions.remove(7), Err(Refused::NotFound)));
         assert_eq!(*changes.borrow(), 2);
+    }
+
+    #[test]
+    fn sealed_subscriptions_open_with_their_key_alone_and_the_refusal_names_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let key = |byte: u8| EncryptionKey::parse(&Secret::new(STANDARD.encode([byte; 32])));
+        let open = |key: Option<EncryptionKey>| {
+            let store = Store::open(folder.path(), 1 << 20, Arc::new(NoFaults)).expect("opens");
+            Subscriptions::open(store, 3, key.as_ref())
+        };
+        open(key(7)).expect("new").create(any).expect("room");
+        for wrong in [None, key(8)] {
+            let error = open(wrong).expect_err("it is sealed");
+            let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+            assert!(causes.into_iter().any(|cause| cause.to_string().contains("store.encryption_key")), "{error:?}");
+        }
+        let known = open(key(7)).expect("its own").known();
+        assert_eq!(known.find(1).expect("there").subscription.secrets.current.expose(), "hush");
     }
 
     #[test]
