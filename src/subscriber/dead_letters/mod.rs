@@ -12,6 +12,8 @@
 
 mod index;
 mod letter;
+#[cfg(test)]
+pub(super) mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

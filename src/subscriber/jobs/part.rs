@@ -202,3 +202,138 @@ impl Part {
         self.waiting.append(&mut self.out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Where the records of a job stand, and what is known of each.
+    struct World {
+        wanted: BTreeSet<u64>,
+        part: Part,
+        /// How often each is counted, of those that are.
+        counted: BTreeMap<u64, u32>,
+    }
+
+    impl World {
+        fn new(wanted: &BTreeSet<u64>, end: u64) -> Self {
+            let part = Part::new(Position::FIRST, Position::new(end), None);
+            Self { wanted: wanted.clone(), part, counted: BTreeMap::new() }
+        }
+
+        /// Does the next step as a reader would that finds at most `most`; gives what is handed out.
+        fn step(&mut self, most: usize) -> Vec<Position> {
+            match self.part.next() {
+                None => Vec::new(),
+                Some(Step::Again(asked)) => self.part.read_again(&asked, &asked),
+                Some(Step::On { from, end, room }) => {
+                    assert!(room <= UNSETTLED_MAX);
+                    let ahead = self.wanted.range(from.get()..end.get());
+                    let found: Vec<_> = ahead.take(room.min(most)).copied().map(Position::new).collect();
+                    let is_all = found.len() < room.min(most);
+                    let read_to = found.last().filter(|_| !is_all).map_or(end, |last| last.plus(1));
+                    if self.part.read_on(from, &found, read_to) { found } else { Vec::new() }
+                }
+            }
+        }
+
+        fn settle(&mut self, position: Position, settled: Settled) {
+            if self.part.settle(position, settled) {
+                *self.counted.entry(position.get()).or_default() += 1;
+            }
+        }
+
+        /// What a restart leaves: what is stored.
+        fn restart(&mut self) {
+            let unsettled: Vec<_> = self.part.unsettled().collect();
+            self.part = Part::resume(self.part.reading(), unsettled, self.part.counts(), self.part.expected());
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Act {
+        Read(usize),
+        /// Settles the n-th of those that are out.
+        Settle(usize, Settled),
+        Lose,
+        Restart,
+        /// Says of one that is not out that it was delivered.
+        Stray(u64),
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        let settled = prop::sample::select(vec![Settled::Delivered, Settled::Failed, Settled::Skipped]);
+        prop_oneof![
+            4 => (1_usize..100).prop_map(Act::Read),
+            8 => (any::<usize>(), settled).prop_map(|(index, settled)| Act::Settle(index, settled)),
+            1 => Just(Act::Lose),
+            1 => Just(Act::Restart),
+            1 => (1_u64..400).prop_map(Act::Stray),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_record_is_counted_once_whatever_is_lost_on_the_way(
+            wanted in prop::collection::btree_set(1_u64..400, 0..200), acts in prop::collection::vec(act(), 0..300),
+        ) {
+            let mut world = World::new(&wanted, 400);
+            let mut out: BTreeSet<Position> = BTreeSet::new();
+            let finish = std::iter::repeat_with(|| [Act::Read(64), Act::Settle(0, Settled::Delivered)]).take(1_000).flatten();
+            for act in acts.into_iter().chain(finish) {
+                match act {
+                    Act::Read(most) => for position in world.step(most) {
+                        prop_assert!(out.insert(position), "{position} is out twice");
+                    },
+                    Act::Settle(index, settled) => {
+                        let chosen = out.iter().nth(index % out.len().max(1)).copied();
+                        if let Some(position) = chosen {
+                            out.remove(&position);
+                            world.settle(position, settled);
+                        }
+                    }
+                    Act::Lose => { world.part.lose(); out.clear(); }
+                    Act::Restart => { world.restart(); out.clear(); }
+                    Act::Stray(position) => if !out.contains(&Position::new(position)) {
+                        prop_assert!(!world.part.settle(Position::new(position), Settled::Delivered));
+                    },
+                }
+                prop_assert!(world.part.unsettled().count() <= UNSETTLED_MAX);
+                prop_assert_eq!(world.part.counts().done(), world.counted.len() as u64);
+            }
+            prop_assert!(world.part.is_done());
+            prop_assert_eq!(world.part.total(), Some(wanted.len() as u64));
+            prop_assert_eq!(world.counted, wanted.into_iter().map(|position| (position, 1)).collect());
+        }
+    }
+
+    #[test]
+    fn what_was_read_for_a_step_that_is_over_is_not_handed_out() {
+        let mut part = Part::new(Position::new(1), Position::new(9), None);
+        assert!(part.read_on(Position::new(1), &[Position::new(2)], Position::new(3)));
+        assert!(!part.read_on(Position::new(1), &[Position::new(2)], Position::new(3)), "it was read before");
+        part.lose();
+        assert_eq!(part.next(), Some(Step::Again(vec![Position::new(2)])));
+        assert!(!part.read_on(Position::new(3), &[Position::new(4)], Position::new(9)), "what was lost is first");
+        assert_eq!(part.read_again(&[Position::new(2)], &[]), [], "it is nowhere any more");
+        assert_eq!(part.counts(), Counts { skipped: 1, ..Counts::default() });
+    }
+
+    #[test]
+    fn a_page_is_read_when_half_of_what_may_be_out_is_settled() {
+        let mut part = Part::new(Position::new(1), Position::new(1_000), Some(500));
+        let all: Vec<_> = (1..=64).map(Position::new).collect();
+        assert!(part.read_on(Position::new(1), &all, Position::new(65)));
+        assert_eq!((part.next(), part.total()), (None, Some(500)));
+        for position in &all[..31] {
+            part.settle(*position, Settled::Delivered);
+        }
+        assert!(!part.wants_more());
+        part.settle(all[31], Settled::Failed);
+        assert!(part.wants_more());
+    }
+}

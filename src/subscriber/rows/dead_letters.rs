@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Key, Rest, Rows, Tag, malformed};
-use crate::event::{EntityKey, Kind, Position, Timestamp};
+use crate::event::{EntityKey, Kind as EntityKind, Position, Timestamp};
 use crate::journal::WriteError;
 use crate::subscriber::SubscriberId;
 use crate::subscriber::dead_letters::{Cause, DeadLetter, Delivery, Subject};
@@ -159,7 +159,7 @@ fn delivery(position: Position, one: One) -> Option<Delivery> {
         position,
         event: Position::new(one.event),
         event_type: one.event_type,
-        entity: EntityKey::try_new(Kind::from_store(&one.kind)?, &one.entity).ok()?,
+        entity: EntityKey::try_new(EntityKind::from_store(&one.kind)?, &one.entity).ok()?,
         sequence: one.sequence,
         received_at: Timestamp::from_micros(one.received_at),
         attempts: one.attempts,
@@ -170,4 +170,61 @@ fn delivery(position: Position, one: One) -> Option<Delivery> {
         answer: one.answer,
         is_halting: one.halts,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> DeadLetter {
+        let delivery = Delivery {
+            position: Position::new(9),
+            event: Position::new(7),
+            event_type: "status.changed".into(),
+            entity: EntityKey::try_new(EntityKind::Ticket, "SUP-1").expect("valid"),
+            sequence: 3,
+            received_at: Timestamp::from_micros(1),
+            attempts: 8,
+            last_at: Timestamp::from_micros(2),
+            status: Some(503),
+            code: "status".into(),
+            detail: "the answer was 503".into(),
+            answer: "down".into(),
+            is_halting: true,
+        };
+        let subject = Subject::One(Box::new(delivery));
+        let (subscriber, at) = (SubscriberId::Webhook(4), Timestamp::from_micros(3));
+        DeadLetter { id: 5, subscriber, cause: Cause::Exhausted, at, subject }
+    }
+
+    #[test]
+    fn the_bytes_of_dead_letters_never_change() {
+        assert_eq!(hex::encode(key(5).bytes()), "040000000000000005");
+        assert_eq!(hex::encode(next_key(Tag::DeadLetter).bytes()), "040000000000000000");
+        assert_eq!(hex::encode(encode_next(6)), "010000000000000006");
+        let one = concat!(
+            "\u{1}",
+            r#"{"subscriber":"webhook:4","reason":"exhausted","at":3,"position":9,"one":{"event":7,"#,
+            r#""event_type":"status.changed","kind":"ticket","entity":"SUP-1","sequence":3,"received_at":1,"#,
+            r#""attempts":8,"last_at":2,"status":503,"code":"status","detail":"the answer was 503","#,
+            r#""answer":"down","halts":true}}"#
+        );
+        assert_eq!(String::from_utf8(encode(&sample())).expect("text"), one);
+        assert_eq!(decode(5, one.as_bytes()), Some(sample()));
+        let subject = Subject::Many { first: Position::new(2), last: Position::new(8), count: 5 };
+        let letter = DeadLetter { subscriber: SubscriberId::AutoReply, cause: Cause::Expired, subject, ..sample() };
+        let many = "\u{1}{\"subscriber\":\"auto_reply\",\"reason\":\"expired\",\"at\":3,\"position\":2,\"many\":{\"last\":8,\"count\":5}}";
+        assert_eq!(String::from_utf8(encode(&letter)).expect("text"), many);
+        assert_eq!(decode(5, many.as_bytes()), Some(letter));
+    }
+
+    #[test]
+    fn what_is_no_dead_letter_of_this_format_is_not_read() {
+        for bytes in [&b""[..], b"\x01", b"\x01{}", b"\x02{\"subscriber\":\"auto_reply\"}"] {
+            assert_eq!(decode(5, bytes), None);
+        }
+        let mut newer = encode(&sample());
+        newer[0] = 2;
+        assert_eq!(decode(5, &newer), None);
+    }
 }

@@ -208,3 +208,69 @@ fn decode_part(bytes: &[u8]) -> Option<(Part, Timestamp)> {
     }
     Some((Part::resume(reading, unsettled, counts, total), updated_at))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Job {
+        let filter = Filter { subscriber: Some(SubscriberId::Webhook(4)), ..Filter::default() };
+        Job {
+            id: 3,
+            kind: Kind::Recover,
+            subscriber: Some(SubscriberId::Webhook(4)),
+            work: Work::Letters {
+                filter: Filter { since: Some(Timestamp::from_micros(1)), kind: Some(EntityKind::Ticket), ..filter },
+                before: 9,
+            },
+            state: State::Running,
+            created_at: Timestamp::from_micros(2),
+            updated_at: Timestamp::from_micros(3),
+            ended: Counts { delivered: 1, failed: 2, skipped: 3 },
+            parts: std::collections::BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_jobs_never_change() {
+        assert_eq!(hex::encode(key(3).bytes()), "050000000000000003");
+        let part_key = part_key(3, &SubscriberId::AutoReply);
+        assert_eq!(hex::encode(part_key.bytes()), format!("050000000000000003{}0001", hex::encode("auto_reply")));
+        let letters = concat!(
+            "\u{1}",
+            r#"{"kind":"recover","subscriber":"webhook:4","letters":{"before":9,"event":null,"kind":"ticket","#,
+            r#""entity":null,"since":1,"until":null,"reason":null},"state":"running","reason":null,"#,
+            r#""created_at":2,"updated_at":3,"delivered":1,"failed":2,"skipped":3}"#
+        );
+        assert_eq!(String::from_utf8(encode(&sample())).expect("text"), letters);
+        assert_eq!(decode(3, letters.as_bytes()), Some(sample()));
+        let pattern = Pattern::from_store("ticket:*").expect("a pattern");
+        let work = Work::Records { since: None, until: None, patterns: vec![pattern], resolves: Some(7) };
+        let state = State::Cancelled { reason: Some("gone".into()) };
+        let replay = Job { kind: Kind::Replay, subscriber: None, work, state, ..sample() };
+        let records = concat!(
+            "\u{1}",
+            r#"{"kind":"replay","subscriber":null,"records":{"since":null,"until":null,"events":["ticket:*"],"#,
+            r#""resolves":7},"state":"cancelled","reason":"gone","created_at":2,"updated_at":3,"#,
+            r#""delivered":1,"failed":2,"skipped":3}"#
+        );
+        assert_eq!(String::from_utf8(encode(&replay)).expect("text"), records);
+        assert_eq!(decode(3, records.as_bytes()), Some(replay));
+    }
+
+    #[test]
+    fn the_bytes_of_parts_never_change() {
+        let counts = Counts { delivered: 3, failed: 4, skipped: 5 };
+        let reading = (Position::new(1), Position::new(2));
+        let part = Part::resume(reading, [Position::new(8), Position::new(9)], counts, None);
+        let numbers = [1_u64, 2, 3, 4, 5, 6, u64::MAX, 8, 9].map(|number| format!("{number:016x}")).concat();
+        let bytes = encode_part(&part, Timestamp::from_micros(6));
+        assert_eq!(hex::encode(&bytes), format!("01{numbers}"));
+        assert_eq!(decode_part(&bytes), Some((part, Timestamp::from_micros(6))));
+        let of_one = Part::of_one(Position::new(7));
+        assert_eq!(decode_part(&encode_part(&of_one, Timestamp::default())), Some((of_one, Timestamp::default())));
+        for cut in [0, 1, 8, bytes.len() - 1] {
+            assert_eq!(decode_part(&bytes[..cut]), None, "{cut}");
+        }
+    }
+}

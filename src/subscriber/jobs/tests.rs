@@ -1,0 +1,309 @@
+//! Jobs against a real journal and a real store, with a subscriber that the test plays.
+
+use std::time::Duration;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::event::{EntityKey, Kind as EntityKind, Record};
+use crate::journal::{Draft, Limits, Log, Submission, fence};
+use crate::subscriber::dead_letters::tests::{Ground, burial};
+use crate::subscription::Filter as Expression;
+
+const ONE: SubscriberId = SubscriberId::Webhook(1);
+const OTHER: SubscriberId = SubscriberId::Webhook(2);
+const LIMITS: Limits = Limits { queue: 4096, commit_records: 16, commit_bytes: 1 << 20, sync_interval: None };
+
+/// A journal with records of tickets, each received a second after the one before, and what rests on it.
+struct Scene {
+    ground: Ground,
+    log: Arc<Log>,
+    letters: Arc<DeadLetters>,
+    jobs: Arc<Jobs>,
+}
+
+impl Scene {
+    async fn new(records: u64) -> Self {
+        let scene = Self::on(Ground::new());
+        for number in 1..=records {
+            scene.log.submit(submission(number)).expect("open");
+        }
+        assert_eq!(fence(scene.log.as_ref()).await, Ok(Position::new(records + 1)));
+        scene
+    }
+
+    fn on(ground: Ground) -> Self {
+        let clock = Arc::new(ManualClock::starting_at(Timestamp::default()));
+        let log = Log::open(Arc::clone(&ground.store), LIMITS, clock).expect("opens");
+        let letters = ground.letters(1_000);
+        let journal = Arc::clone(&log) as Arc<dyn Journal>;
+        let jobs = Jobs::open(&ground.rows, Arc::clone(&letters), journal, ground.shared(), 3).expect("opens");
+        Self { ground, log, letters, jobs }
+    }
+
+    /// The process ends and begins again.
+    async fn restart(self) -> Self {
+        let Self { ground, log, letters, jobs } = self;
+        log.close();
+        drop((log, letters, jobs));
+        Self::on(ground.reopened().await)
+    }
+
+    async fn next(&self, subscriber: &SubscriberId) -> Vec<Replay> {
+        self.jobs.next(subscriber, &everything()).await.expect("reads")
+    }
+
+    /// Delivers all that comes, and says where it stood.
+    async fn deliver_all(&self, subscriber: &SubscriberId) -> Vec<u64> {
+        let mut delivered = Vec::new();
+        loop {
+            let replays = self.next(subscriber).await;
+            if replays.is_empty() {
+                return delivered;
+            }
+            for Replay { tag, item } in replays {
+                assert_eq!(tag.position, item.position);
+                delivered.push(tag.position.get());
+                self.jobs.delivered(subscriber, tag);
+            }
+        }
+    }
+
+    fn shown(&self, id: u64) -> (&'static str, Option<u64>, Counts) {
+        let job = self.jobs.get(id).expect("is there");
+        (job.state.as_str(), job.total(), job.counts())
+    }
+}
+
+fn received_at(number: u64) -> Timestamp {
+    Timestamp::from_micros(number.cast_signed() * 1_000_000)
+}
+
+/// Every third is of a failed event, which has no sequence.
+fn submission(number: u64) -> Submission {
+    let entity = EntityKey::try_new(EntityKind::Ticket, &number.to_string()).expect("valid");
+    let name = if number % 2 == 0 { "status.changed" } else { "message.received" };
+    let sequence = (number % 3 != 0).then_some(1);
+    let record = Record { sequence, ..Record::new("support", entity.clone(), name, received_at(number)) };
+    let draft = Draft { entity, sequence, received_at: received_at(number), bytes: record.encode() };
+    Submission { drafts: vec![draft], settle: Box::new(|_| ()) }
+}
+
+fn everything() -> Interest {
+    let patterns = [Pattern::from_store("*").expect("a pattern")].into();
+    // A subscription that was made only now: what is asked for came before it.
+    Interest { patterns, filter: None, from: Position::new(1_000_000) }
+}
+
+fn wanted(numbers: std::ops::RangeInclusive<u64>) -> Vec<u64> {
+    numbers.filter(|number| number % 3 != 0).collect()
+}
+
+fn delivered(delivered: u64) -> Counts {
+    Counts { delivered, ..Counts::default() }
+}
+
+#[tokio::test]
+async fn a_replay_brings_what_is_wanted_of_a_time_in_its_order_and_64_at_once() {
+    let scene = Scene::new(300).await;
+    let replay = scene.jobs.replay(ONE, Some(received_at(10)), Some(received_at(200)), Vec::new());
+    let id = replay.await.expect("taken on").id;
+    assert_eq!(scene.shown(id), ("pending", None, Counts::default()));
+    let first = scene.next(&ONE).await;
+    assert_eq!(first.len(), UNSETTLED_MAX);
+    assert!(scene.next(&ONE).await.is_empty(), "there is no room");
+    assert!(scene.next(&OTHER).await.is_empty(), "it is not for others");
+    let mut positions: Vec<u64> = first.iter().map(|replay| replay.tag.position.get()).collect();
+    first.iter().for_each(|replay| scene.jobs.delivered(&ONE, replay.tag));
+    positions.extend(scene.deliver_all(&ONE).await);
+    assert_eq!(positions, wanted(10..=199));
+    let total = positions.len() as u64;
+    assert_eq!(scene.shown(id), ("completed", Some(total), delivered(total)));
+}
+
+#[tokio::test]
+async fn a_replay_is_narrowed_by_patterns_and_by_what_the_subscription_wants() {
+    let scene = Scene::new(30).await;
+    let named = |text| Pattern::from_store(text).expect("a pattern");
+    scene.jobs.replay(ONE, None, None, vec![named("status.*")]).await.expect("taken on");
+    let even = wanted(1..=30).into_iter().filter(|number| number % 2 == 0).collect::<Vec<_>>();
+    assert_eq!(scene.deliver_all(&ONE).await, even);
+    scene.jobs.replay(ONE, None, None, vec![named("*")]).await.expect("taken on");
+    let interest = Interest { patterns: [named("message.received")].into(), ..everything() };
+    let replays = scene.jobs.next(&ONE, &interest).await.expect("reads");
+    assert!(replays.iter().all(|replay| replay.item.record.event_type == "message.received"));
+    assert_eq!(replays.len(), 10);
+}
+
+#[tokio::test]
+async fn a_job_goes_on_after_a_restart_with_what_was_not_settled() {
+    let scene = Scene::new(300).await;
+    let id = scene.jobs.replay(ONE, None, None, Vec::new()).await.expect("taken on").id;
+    let out = scene.next(&ONE).await;
+    // The first takes long, and those behind it don't wait for it.
+    out[1..].iter().for_each(|replay| scene.jobs.delivered(&ONE, replay.tag));
+    scene.ground.ledger.settled().await.expect("writes");
+    let scene = scene.restart().await;
+    assert_eq!(scene.ground.notices.take().into_iter().collect::<Vec<_>>(), [Notice::Work(ONE)]);
+    assert_eq!(scene.shown(id), ("running", None, delivered(63)));
+    let rest = scene.deliver_all(&ONE).await;
+    let all = wanted(1..=300);
+    assert_eq!(rest, [&all[..1], &all[64..]].concat());
+    assert_eq!(scene.shown(id), ("completed", Some(200), delivered(200)));
+    scene.ground.ledger.settled().await.expect("writes");
+    let scene = scene.restart().await;
+    assert_eq!(scene.shown(id), ("completed", Some(200), delivered(200)));
+    assert!(scene.next(&ONE).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_an_actor_lost_is_handed_out_again() {
+    let scene = Scene::new(10).await;
+    let id = scene.jobs.replay(ONE, None, None, Vec::new()).await.expect("taken on").id;
+    assert_eq!(scene.next(&ONE).await.len(), 7);
+    scene.jobs.lost(&ONE);
+    assert_eq!(scene.deliver_all(&ONE).await, wanted(1..=10));
+    assert_eq!(scene.shown(id), ("completed", Some(7), delivered(7)));
+}
+
+#[tokio::test]
+async fn a_dead_letter_goes_when_it_is_delivered_and_is_renewed_when_it_fails() {
+    let scene = Scene::new(10).await;
+    for position in [1, 2, 4] {
+        scene.letters.bury(&ONE, burial(position, "A"));
+    }
+    scene.letters.bury(&OTHER, burial(5, "A"));
+    let filter = Filter { subscriber: Some(ONE), ..Filter::default() };
+    let id = scene.jobs.retry_all(filter).await.expect("taken on").id;
+    assert_eq!(scene.shown(id), ("pending", Some(3), Counts::default()));
+    let out = scene.next(&ONE).await;
+    assert_eq!(out.iter().map(|replay| replay.tag.dead_letter).collect::<Vec<_>>(), [Some(1), Some(2), Some(3)]);
+    scene.jobs.delivered(&ONE, out[0].tag);
+    scene.letters.bury(&ONE, burial(2, "A"));
+    scene.jobs.failed(&ONE, out[1].tag);
+    scene.jobs.delivered(&ONE, out[2].tag);
+    let counts = Counts { delivered: 2, failed: 1, skipped: 0 };
+    assert_eq!(scene.shown(id), ("completed", Some(3), counts));
+    assert_eq!((scene.letters.count(&ONE), scene.letters.count(&OTHER)), (1, 1));
+    let found = scene.letters.get(2).await.expect("reads").expect("stays");
+    assert_eq!(found.job, None, "nobody is at it any more");
+}
+
+#[tokio::test]
+async fn one_dead_letter_is_never_delivered_by_two_jobs() {
+    let scene = Scene::new(10).await;
+    scene.letters.bury(&ONE, burial(1, "A"));
+    scene.letters.bury(&ONE, burial(2, "A"));
+    let (first, second) = tokio::join!(scene.jobs.retry(1), scene.jobs.retry(1));
+    let id = first.expect("taken on").id;
+    assert_eq!(second.expect("joined").id, id, "the second joins the first");
+    let all = scene.jobs.retry_all(Filter::default()).await.expect("taken on").id;
+    let out = scene.next(&ONE).await;
+    assert_eq!(
+        out.iter().map(|replay| (replay.tag.job, replay.tag.position.get())).collect::<Vec<_>>(),
+        [(id, 1), (all, 2)]
+    );
+    out.iter().for_each(|replay| scene.jobs.delivered(&ONE, replay.tag));
+    assert_eq!(scene.shown(id), ("completed", Some(1), delivered(1)));
+    assert_eq!(scene.shown(all), ("completed", Some(2), Counts { delivered: 1, failed: 0, skipped: 1 }));
+    assert!(matches!(scene.jobs.retry(1).await, Err(Refused::NoDeadLetter)));
+}
+
+#[tokio::test]
+async fn a_retry_that_was_taken_on_is_known_after_a_restart() {
+    let scene = Scene::new(10).await;
+    scene.letters.bury(&ONE, burial(1, "A"));
+    let id = scene.jobs.retry(1).await.expect("taken on").id;
+    let scene = scene.restart().await;
+    assert_eq!(scene.letters.get(1).await.expect("reads").expect("is there").job, Some(id));
+    assert_eq!(scene.jobs.retry(1).await.expect("joined").id, id);
+    assert_eq!(scene.deliver_all(&ONE).await, [1]);
+    assert_eq!((scene.shown(id).0, scene.letters.count(&ONE)), ("completed", 0));
+}
+
+#[tokio::test]
+async fn a_cancelled_job_leaves_its_dead_letters_to_others() {
+    let scene = Scene::new(10).await;
+    scene.letters.bury(&ONE, burial(1, "A"));
+    scene.letters.bury(&ONE, burial(2, "A"));
+    let id = scene.jobs.retry_all(Filter::default()).await.expect("taken on").id;
+    let out = scene.next(&ONE).await;
+    scene.jobs.delivered(&ONE, out[0].tag);
+    assert_eq!(scene.jobs.cancel(id).await.expect("runs").state, State::Cancelled { reason: None });
+    assert!(scene.ground.notices.take().contains(&Notice::Cancel { subscriber: ONE, job: id }));
+    assert!(matches!(scene.jobs.cancel(id).await, Err(Refused::Over)));
+    assert_eq!(scene.shown(id), ("cancelled", Some(1), delivered(1)));
+    assert!(scene.next(&ONE).await.is_empty());
+    // An attempt that was under way came through: its dead letter is dealt with all the same.
+    scene.jobs.delivered(&ONE, out[1].tag);
+    assert_eq!((scene.shown(id).2, scene.letters.count(&ONE)), (delivered(1), 0));
+}
+
+#[tokio::test]
+async fn a_filter_that_was_repaired_decides_again_about_what_it_failed_at() {
+    let scene = Scene::new(10).await;
+    let broken = |position| Burial { reason: Reason::Expression, ..burial(position, "A") };
+    scene.letters.bury(&ONE, broken(1));
+    scene.letters.bury(&ONE, broken(2));
+    scene.letters.bury(&ONE, burial(4, "A"));
+    let id = scene.jobs.retry_all(Filter::default()).await.expect("taken on").id;
+    let filter = Some(Expression::compile("event == 'status.changed' && entity.id == '2'").expect("an expression"));
+    let interest = Interest { filter, ..everything() };
+    let out = scene.jobs.next(&ONE, &interest).await.expect("reads");
+    assert_eq!(out.iter().map(|replay| replay.tag.position.get()).collect::<Vec<_>>(), [2, 4]);
+    assert_eq!(scene.shown(id).2, Counts { skipped: 1, ..Counts::default() });
+    out.iter().for_each(|replay| scene.jobs.delivered(&ONE, replay.tag));
+    assert_eq!((scene.shown(id).0, scene.letters.count(&ONE)), ("completed", 0));
+}
+
+#[tokio::test]
+async fn what_was_dropped_can_be_delivered_after_all() {
+    let scene = Scene::new(10).await;
+    let id = scene.letters.bury_all(&ONE, Cause::Expired, (Position::new(4), Position::new(8)), 4);
+    let job = scene.jobs.retry(id).await.expect("taken on").id;
+    assert_eq!(scene.jobs.retry(id).await.expect("joined").id, job);
+    assert_eq!(scene.letters.get(id).await.expect("reads").expect("is there").job, Some(job));
+    assert_eq!(scene.deliver_all(&ONE).await, wanted(4..=8));
+    assert_eq!((scene.shown(job).0, scene.letters.count(&ONE)), ("completed", 0));
+}
+
+#[tokio::test]
+async fn jobs_of_a_subscriber_that_is_gone_end() {
+    let scene = Scene::new(10).await;
+    scene.letters.bury(&ONE, burial(1, "A"));
+    scene.letters.bury(&OTHER, burial(2, "A"));
+    let both = scene.jobs.retry_all(Filter::default()).await.expect("taken on").id;
+    let alone = scene.jobs.replay(ONE, None, None, Vec::new()).await.expect("taken on").id;
+    scene.jobs.retain(|subscriber| *subscriber == OTHER);
+    assert_eq!(scene.shown(alone).0, "cancelled");
+    assert_eq!(scene.deliver_all(&OTHER).await, [2]);
+    assert_eq!(scene.shown(both), ("completed", Some(1), delivered(1)));
+    assert!(scene.next(&ONE).await.is_empty());
+}
+
+#[tokio::test]
+async fn there_are_only_so_many_jobs_and_the_oldest_that_are_over_go() {
+    let scene = Scene::new(10).await;
+    for _ in 0..3 {
+        scene.ground.clock.advance(Duration::from_secs(1));
+        scene.jobs.replay(ONE, None, None, Vec::new()).await.expect("taken on");
+    }
+    assert!(matches!(scene.jobs.replay(ONE, None, None, Vec::new()).await, Err(Refused::TooMany(3))));
+    scene.deliver_all(&ONE).await;
+    let newest = scene.jobs.replay(ONE, None, None, Vec::new()).await.expect("taken on").id;
+    let numbers = |scene: &Scene| scene.jobs.list(|_| true).iter().map(|job| job.id).collect::<Vec<_>>();
+    assert_eq!((newest, numbers(&scene)), (4, vec![4, 3, 2]));
+    let scene = scene.restart().await;
+    assert_eq!(numbers(&scene), [4, 3, 2]);
+}
+
+#[tokio::test]
+async fn a_time_is_found_wherever_it_lies() {
+    let scene = Scene::new(100).await;
+    let end = Position::new(101);
+    let first_at = |time| reading::first_at(scene.log.as_ref(), time, end).expect("reads").get();
+    for number in 1..=100 {
+        assert_eq!(first_at(received_at(number)), number);
+        assert_eq!(first_at(Timestamp::from_micros(received_at(number).as_micros() + 1)), number + 1);
+    }
+    assert_eq!((first_at(Timestamp::default()), first_at(received_at(5_000))), (1, 101));
+}
