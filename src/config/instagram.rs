@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Secret;
 use super::draft::Draft;
-use super::load::{not_empty, string};
+use super::load::{not_empty, number, string};
 
 /// The longest address of a webhook, in bytes.
 pub const URL_MAX_BYTES: usize = 500;
@@ -72,7 +72,12 @@ impl Draft {
                     let expected = || format!("at most {REPLY_MAX_BYTES} bytes");
                     (text.len() <= REPLY_MAX_BYTES).then_some(()).ok_or_else(expected)
                 }),
-                cooldown: self.seconds("sources.instagram.auto_reply.cooldown_s", COOLDOWN_MAX_S),
+                cooldown: self.read_as("sources.instagram.auto_reply.cooldown_s", |value| {
+                    let seconds = number(value, "a number of seconds")?;
+                    let expected = || format!("expected 0 to {COOLDOWN_MAX_S} seconds, found {seconds}");
+                    let fits = (0.0..=COOLDOWN_MAX_S).contains(&seconds);
+                    fits.then(|| Duration::from_secs_f64(seconds)).ok_or_else(expected)
+                }),
             },
         }
     }
@@ -102,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_go_to_metas_address_unless_another_is_given() {
+    fn replies_go_to_metas_address_and_wrong_settings_are_named() {
         let config = with("accounts_max", "1").expect("valid");
         assert_eq!(config.graph_url, "https://graph.instagram.com/v23.0");
         assert!(config.access_token.is_none());
@@ -112,6 +117,9 @@ mod tests {
             let problem = with("graph_url", wrong).expect_err("wrong");
             assert!(problem.contains("sources.instagram.graph_url: expected an http or https URL"), "{problem}");
         }
+        let problem = with("auto_reply__cooldown_s", "-1").expect_err("wrong");
+        assert!(problem.contains("auto_reply.cooldown_s: expected 0 to 2592000 seconds, found -1"), "{problem}");
+        assert!(with("auto_reply__cooldown_s", "0").expect("each message has its own").auto_reply.cooldown.is_zero());
         let problem = with("access_token", "two words").expect_err("it cannot stand in a header");
         assert!(!problem.contains("two words"), "{problem}");
     }

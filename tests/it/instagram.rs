@@ -49,7 +49,7 @@ pub fn message(second: u64, mid: &str, text: &str) -> Value {
     item(second, "message", json!({"mid": mid, "text": text}))
 }
 
-fn echo(second: u64, mid: &str, text: &str) -> Value {
+pub fn echo(second: u64, mid: &str, text: &str) -> Value {
     let mut echo = item(second, "message", json!({"mid": mid, "text": text, "is_echo": true}));
     echo["sender"]["id"] = BUSINESS.into();
     echo["recipient"]["id"] = CUSTOMER.into();

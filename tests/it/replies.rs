@@ -1,11 +1,14 @@
 //! What leaves for Instagram and for an account's CRM: messages forwarded, replies in the order of their conversation, automatic
 //! ones once; and the endpoint that replies are asked for by.
 
+use hookyard::config::Secret;
+use hookyard::edge::instagram::signature::sign;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
-use crate::instagram::{call, ground, message, state, with};
-use crate::yard::{Answer, Gate, Ground, TOKEN, run, together};
+use crate::instagram::{call, echo, ground, item, message, state, with};
+use crate::receiver::{Arrival, Happened, Receiver, Reply};
+use crate::yard::{Answer, Gate, Ground, TOKEN, run, soon, together};
 
 const PUBLISHER: &str = "test-publisher";
 const ACCOUNT: &str = "acc_xyz789";
@@ -75,7 +78,7 @@ fn a_reply_has_its_place_in_its_conversation() {
         assert_eq!(event["payload"], data);
         let entry = timeline(&yard).await[1].clone();
         assert_eq!((&entry["summary"], &entry["data"]), (&json!("reply to be sent"), &data));
-        let rows = yard.get("/api/v1/webhooks/logs").await.body;
+        let rows = yard.get("/api/v1/webhooks/logs?direction=incoming").await.body;
         let row = rows["items"][0].clone();
         let path = format!("/api/v1/accounts/{ACCOUNT}/messages");
         assert_eq!((&row["path"], &row["status"], &row["event_ids"]), (&json!(path), &json!(202), &json!([id])));
@@ -160,6 +163,353 @@ fn replies_are_asked_for_by_publishers_and_the_admin_of_accounts_that_there_are(
         let yard = ground.start().await;
         open(&yard, json!({})).await;
         assert_eq!(code(&yard.answer(asking(&yard, ACCOUNT, &said("Hi"))).await), (401, "unauthorized"));
+        yard.stop().await;
+    });
+}
+
+/// Asks until `is_enough` of what `path` shows.
+async fn until(gate: &Gate, path: &str, is_enough: impl Fn(&Value) -> bool) -> Value {
+    soon(async {
+        loop {
+            let body = gate.get(path).await.body;
+            if is_enough(&body) {
+                break body;
+            }
+        }
+    })
+    .await
+}
+
+async fn dead_letters(gate: &Gate, subscriber: &str, count: u64) -> Vec<Value> {
+    let path = format!("/api/v1/dead-letters?subscriber={subscriber}");
+    let list = until(gate, &path, |list| list["total"] == count).await;
+    list["items"].as_array().expect("items").clone()
+}
+
+/// A node that sends replies to `graph` and messages to `crm`, and tries again quickly.
+fn delivering(graph: &Receiver, crm: Option<&Receiver>, keys: &[(&str, &str)]) -> Ground {
+    let (graph, crm) = (graph.url("/v23.0"), crm.map(|crm| crm.url("/messages")).unwrap_or_default());
+    let own = [
+        ("sources.instagram.graph_url", graph.as_str()),
+        ("sources.instagram.access_token", "default-token"),
+        ("sources.instagram.crm_webhook_url", crm.as_str()),
+        ("sources.instagram.retry_schedule_s", "0.01,0.01,0.01,0.01,0.01"),
+        // Of a server that is down for a moment nothing is to be learnt here.
+        ("delivery.breaker.consecutive", "0"),
+        ("delivery.breaker.failure_rate", "0"),
+    ];
+    publishing(&[&own, keys].concat())
+}
+
+/// The Graph API, to which everything is sent.
+async fn graph() -> Receiver {
+    Receiver::start(|_| sent()).await
+}
+
+fn sent() -> Reply {
+    Reply::Answer(200, Vec::new(), r#"{"recipient_id": "1234567890", "message_id": "aWdfZA"}"#.to_owned())
+}
+
+fn failed(status: u16, code: u16) -> Reply {
+    let body = json!({"error": {"message": "Told so.", "type": "IGApiException", "code": code, "fbtrace_id": "A"}});
+    Reply::Answer(status, Vec::new(), body.to_string())
+}
+
+/// The recipient and the text of a call of the Graph API.
+fn told(arrival: &Arrival) -> (String, String) {
+    let body = arrival.json();
+    let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    (text("/recipient/id"), text("/message/text"))
+}
+
+/// What the Graph API has sent, in its order.
+fn was_sent(graph: &Receiver) -> Vec<(String, String)> {
+    let seen = graph.seen();
+    let answered = seen.happened.iter().filter_map(|happened| match happened {
+        Happened::Answered(number, 200) => Some(told(&seen.arrivals[*number])),
+        Happened::Answered(..) | Happened::Arrived(_) => None,
+    });
+    answered.collect()
+}
+
+/// The message `mid` of the person `sender`.
+fn written(sender: &str, second: u64, mid: &str) -> Value {
+    let mut message = message(second, mid, mid);
+    message["sender"]["id"] = sender.into();
+    message
+}
+
+const FORWARDED: &str = r#"{"event":"message.received","message_id":"mid_abc123","account_id":"acc_xyz789","sender_id":"1234567890","sender_username":null,"message":"Hello! When will my order ship?","message_type":"text","timestamp":"2025-11-08T10:30:00Z","instagram_message_id":"mid_abc123","conversation_id":"conv_1234567890_0987654321"}"#;
+
+#[test]
+fn a_message_is_forwarded_to_the_last_byte_and_signed() {
+    run(async {
+        let (crm, graph) = (Receiver::friendly().await, graph().await);
+        let ground = delivering(&graph, Some(&crm), &[("delivery.allow_targets", "127.0.0.0/8")]);
+        let yard = ground.start().await;
+        open(&yard, json!({"crm_webhook_url": crm.url("/own/hook")})).await;
+        open(&yard, json!({"account_id": "acc_2", "instagram_account_id": "777"})).await;
+        let answer = call(&yard, &with(&[message(0, "mid_abc123", "Hello! When will my order ship?")])).await;
+        crm.accepted(1).await;
+        let arrival = crm.arrivals()[0].clone();
+        assert_eq!((arrival.method.as_str(), arrival.path.as_str()), ("POST", "/own/hook"));
+        assert_eq!(String::from_utf8(arrival.body.clone()).expect("text"), FORWARDED);
+        let signature = sign(&Secret::new("given-secret"), FORWARDED.as_bytes());
+        for (name, expected) in [
+            ("x-hub-signature-256", signature.as_str()),
+            ("content-type", "application/json"),
+            ("x-entity-sequence", "1"),
+            ("webhook-id", answer.header("x-event-id").expect("an id")),
+        ] {
+            assert_eq!(arrival.header(name), Some(expected), "{name}");
+        }
+        assert!(arrival.header("x-webhook-signature").is_none() && arrival.header("authorization").is_none());
+        // An image without words, half a second later; an account without an address of its own.
+        let mut image = message(1, "m-2", "");
+        image["timestamp"] = 1_762_597_801_500_u64.into();
+        image["message"] = json!({"mid": "m-2", "attachments": [{"type": "image", "payload": {"url": "https://x/i"}}]});
+        image["recipient"]["id"] = "777".into();
+        call(&yard, &json!({"object": "instagram", "entry": [{"id": "777", "messaging": [image]}]})).await;
+        crm.accepted(2).await;
+        let arrival = crm.arrivals()[1].clone();
+        let expected = json!({
+            "event": "message.received", "message_id": "m-2", "account_id": "acc_2", "sender_id": CUSTOMER,
+            "sender_username": null, "message": null, "message_type": "image", "timestamp": "2025-11-08T10:30:01.500Z",
+            "instagram_message_id": "m-2", "conversation_id": "conv_1234567890_777",
+        });
+        assert_eq!((arrival.path.as_str(), arrival.json()), ("/messages", expected));
+        let log = yard.get("/api/v1/webhooks/logs?direction=outgoing").await.body.to_string();
+        assert!(!log.contains("ship") && !log.contains("given-secret"), "{log}");
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn only_what_somebody_wrote_to_an_account_is_forwarded() {
+    run(async {
+        let (crm, graph) = (Receiver::friendly().await, graph().await);
+        let ground = delivering(&graph, Some(&crm), &[]);
+        let yard = ground.start().await;
+        let unclaimed = written("1", 0, "unclaimed");
+        call(&yard, &with(&[unclaimed])).await;
+        open(&yard, json!({})).await;
+        let own = json!({"sender": {"id": BUSINESS}, "recipient": {"id": CUSTOMER}, "timestamp": 1_762_597_801_000_u64,
+            "message": {"mid": "own", "text": "It ships today."}});
+        let mut deleted = message(3, "m-0", "");
+        deleted["message"] = json!({"mid": "m-0", "is_deleted": true});
+        call(
+            &yard,
+            &with(&[
+                echo(1, "echo", "It ships today."),
+                own,
+                item(2, "reaction", json!({"mid": "echo", "action": "react", "reaction": "love"})),
+                deleted,
+                item(4, "read", json!({"mid": "echo"})),
+                message(5, "m-1", "Thanks"),
+            ]),
+        )
+        .await;
+        let of_another = json!({"object": "instagram", "entry": [{"id": "555", "messaging": [
+            {"sender": {"id": CUSTOMER}, "recipient": {"id": "555"}, "message": {"mid": "other", "text": "x"}}]}]});
+        call(&yard, &of_another).await;
+        call(&yard, &with(&[message(6, "m-2", "Bye")])).await;
+        crm.accepted(2).await;
+        // In one lane, so what is not there by now never comes.
+        let messages: Vec<_> = crm.arrivals().iter().map(|arrival| arrival.json()["message_id"].clone()).collect();
+        assert_eq!(messages, ["m-1", "m-2"]);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_crm_that_knows_nobody_is_not_asked_again_and_one_that_is_away_is() {
+    run(async {
+        let graph = graph().await;
+        let crm = Receiver::start(|arrival| match (arrival.json()["message_id"].as_str(), arrival.before) {
+            (Some("m-401"), _) => Reply::Status(401),
+            (Some("m-500"), 0..3) => Reply::Status(500),
+            (Some("m-never"), _) => Reply::Status(503),
+            _ => Reply::Status(204),
+        })
+        .await;
+        let ground = delivering(&graph, Some(&crm), &[]);
+        let yard = ground.start().await;
+        open(&yard, json!({})).await;
+        for (second, mid) in (0..).zip(["m-401", "m-500", "m-never", "m-after"]) {
+            call(&yard, &with(&[message(second, mid, mid)])).await;
+        }
+        crm.accepted(2).await;
+        let mids: Vec<_> = crm.arrivals().iter().map(|arrival| arrival.json()["message_id"].clone()).collect();
+        let expected = [
+            &["m-401"][..],
+            // The pauses are over when it is back.
+            &["m-500"; 4],
+            // The first attempt, and one after each of the five pauses.
+            &["m-never"; 6],
+            &["m-after"],
+        ]
+        .concat();
+        assert_eq!(mids, expected);
+        let letters = dead_letters(&yard, "forward:acc_xyz789", 2).await;
+        let told: Vec<_> =
+            letters.iter().map(|letter| [&letter["reason"], &letter["status"], &letter["attempts"]]).collect();
+        assert_eq!(told, [[&json!("exhausted"), &json!(503), &json!(6)], [&json!("refused"), &json!(401), &json!(1)]]);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn replies_leave_in_the_order_of_their_conversation_whatever_the_graph_api_does() {
+    run(async {
+        // Each call fails twice before it succeeds, one way or the other.
+        let graph = Receiver::start(|arrival| match arrival.before {
+            0 => Reply::Status(503),
+            1 => failed(400, 613),
+            _ => sent(),
+        })
+        .await;
+        let keys = [("sources.instagram.retry_schedule_s", "0.01,0.01,0.01,0.01,0.01,0.01,0.01,0.01,0.01,0.01")];
+        let ground = delivering(&graph, None, &keys);
+        let yard = ground.start().await;
+        open(&yard, json!({"access_token": "own-token"})).await;
+        let people = ["31", "32", "33"];
+        let ask = async |gate: &Gate, numbers: std::ops::Range<u32>| {
+            for number in numbers {
+                for person in people {
+                    let body = json!({"recipient_id": person, "text": format!("{person}: {number}")});
+                    assert_eq!(gate.answer(asking(gate, ACCOUNT, &body)).await.status, 202);
+                }
+            }
+        };
+        ask(&yard, 0..5).await;
+        yard.stop().await;
+        let yard = ground.start().await;
+        ask(&yard, 5..10).await;
+        graph.accepted(30).await;
+        for person in people {
+            let sent = was_sent(&graph).into_iter().filter(|(recipient, _)| recipient == person);
+            let mut texts: Vec<_> = sent.map(|(_, text)| text).collect();
+            // What was sent as the node stopped may be sent again.
+            texts.dedup();
+            let expected: Vec<_> = (0..10).map(|number| format!("{person}: {number}")).collect();
+            assert_eq!(texts, expected);
+        }
+        for arrival in graph.arrivals() {
+            assert_eq!((arrival.method.as_str(), arrival.path.as_str()), ("POST", "/v23.0/me/messages"));
+            assert_eq!(arrival.header("authorization"), Some("Bearer own-token"));
+            assert_eq!(arrival.header("content-type"), Some("application/json"));
+        }
+        let body = String::from_utf8(graph.arrivals()[0].body.clone()).expect("text");
+        assert_eq!(body, r#"{"recipient":{"id":"31"},"message":{"text":"31: 0"}}"#);
+        let log = yard.get("/api/v1/webhooks/logs?direction=outgoing&page_size=100").await.body.to_string();
+        assert!(!log.contains("own-token") && !log.contains("31: "), "{log}");
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_reply_that_cannot_be_sent_is_a_dead_letter_that_says_why() {
+    run(async {
+        let graph = Receiver::start(|arrival| match told(arrival).1.as_str() {
+            "late" => failed(400, 10),
+            "expired" => failed(401, 190),
+            _ => sent(),
+        })
+        .await;
+        let ground = delivering(&graph, None, &[("sources.instagram.access_token", "")]);
+        let yard = ground.start().await;
+        open(&yard, json!({"access_token": "own-token"})).await;
+        open(&yard, json!({"account_id": "acc_2", "instagram_account_id": "777"})).await;
+        let ids = [reply(&yard, "late").await, reply(&yard, "expired").await, reply(&yard, "fine").await];
+        graph.accepted(1).await;
+        assert_eq!(graph.arrivals().len(), 3, "none was tried again");
+        let letters = dead_letters(&yard, "replies:acc_xyz789", 2).await;
+        for (letter, (id, detail)) in letters
+            .iter()
+            .rev()
+            .zip([(&ids[0], "answered 400, error 10: Told so."), (&ids[1], "answered 401, error 190: Told so.")])
+        {
+            assert_eq!((&letter["event_id"], &letter["detail"]), (&id.body["delivery_id"], &json!(detail)));
+        }
+        yard.answer(asking(&yard, "acc_2", &said("Hi"))).await;
+        let letter = dead_letters(&yard, "replies:acc_2", 1).await.remove(0);
+        assert_eq!((&letter["code"], &letter["reason"]), (&json!("no_token"), &json!("refused")));
+        assert!(letter["detail"].as_str().expect("text").contains("access_token"), "{letter}");
+        assert_eq!(graph.arrivals().len(), 3, "nothing was sent without a token");
+        yard.stop().await;
+    });
+}
+
+/// Two conversations of one account whose automatic replies have a long cool-down; attempts come one after another, so that a
+/// reply in the second tells that the first is done with.
+#[test]
+fn an_automatic_reply_is_sent_once_and_not_again_within_its_cool_down() {
+    run(async {
+        let graph = graph().await;
+        let ground = delivering(&graph, None, &[("delivery.concurrency", "1")]);
+        let yard = ground.start().await;
+        call(&yard, &with(&[written(CUSTOMER, 0, "before there was an account")])).await;
+        open(&yard, json!({"auto_reply": {"text": "Thank you!", "cooldown_s": 3600}})).await;
+        let (first, second) = (with(&[written(CUSTOMER, 1, "m-1")]), with(&[written(CUSTOMER, 3, "m-2")]));
+        for body in [&first, &first, &second, &with(&[echo(2, "e-1", "Thank you!")]), &first] {
+            call(&yard, body).await;
+        }
+        graph.accepted(1).await;
+        call(&yard, &with(&[written("44", 4, "m-3")])).await;
+        graph.accepted(2).await;
+        let thanked = |person: &str| (person.to_owned(), "Thank you!".to_owned());
+        assert_eq!(was_sent(&graph), [thanked(CUSTOMER), thanked("44")]);
+        let replies = timeline(&yard).await;
+        let replies: Vec<_> = replies.iter().filter(|entry| entry["type"] == "message.reply").collect();
+        assert_eq!(replies.len(), 1, "{replies:?}");
+        let data = json!({
+            "account_id": ACCOUNT, "recipient_id": CUSTOMER, "text": "Thank you!", "is_automatic": true,
+        });
+        assert_eq!((&replies[0]["data"], &replies[0]["summary"]), (&data, &json!("automatic reply to message m-1")));
+        // What someone says in person does not wait for the machine.
+        reply(&yard, "In person.").await;
+        graph.accepted(3).await;
+        yard.stop().await;
+        let yard = ground.start().await;
+        for body in [&first, &with(&[written(CUSTOMER, 5, "m-4")]), &with(&[written("45", 6, "m-5")])] {
+            call(&yard, body).await;
+        }
+        graph.accepted(4).await;
+        let expected = [thanked(CUSTOMER), thanked("44"), (CUSTOMER.into(), "In person.".into()), thanked("45")];
+        assert_eq!(was_sent(&graph), expected, "the cool-down outlives a restart");
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn without_a_cool_down_each_message_has_its_reply_and_without_a_text_none() {
+    run(async {
+        let graph = graph().await;
+        let keys = [
+            ("delivery.concurrency", "1"),
+            ("sources.instagram.auto_reply.text", "We are closed."),
+            ("sources.instagram.auto_reply.cooldown_s", "0"),
+        ];
+        let ground = delivering(&graph, None, &keys);
+        let yard = ground.start().await;
+        open(&yard, json!({})).await;
+        open(&yard, json!({"account_id": "acc_2", "instagram_account_id": "777", "auto_reply": {"text": ""}})).await;
+        let quiet = json!({"object": "instagram", "entry": [{"id": "777", "messaging": [
+            {"sender": {"id": "1"}, "recipient": {"id": "777"}, "message": {"mid": "q", "text": "x"}}]}]});
+        let unclaimed = json!({"object": "instagram", "entry": [{"id": "555", "messaging": [
+            {"sender": {"id": "1"}, "recipient": {"id": "555"}, "message": {"mid": "u", "text": "x"}}]}]});
+        for body in
+            [&quiet, &unclaimed, &with(&[written("1", 1, "m-1"), written("1", 2, "m-2"), written("2", 3, "m-3")])]
+        {
+            call(&yard, body).await;
+        }
+        graph.accepted(3).await;
+        let people: Vec<_> = was_sent(&graph).into_iter().map(|(person, _)| person).collect();
+        assert_eq!(people.iter().filter(|person| *person == "1").count(), 2, "{people:?}");
+        let events = yard.get("/api/v1/events?page_size=100").await.body;
+        let replies =
+            events["items"].as_array().expect("items").iter().filter(|event| event["type"] == "message.reply");
+        assert_eq!(replies.count(), 3);
         yard.stop().await;
     });
 }

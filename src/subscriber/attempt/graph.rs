@@ -27,26 +27,25 @@ use crate::event::Record;
 const MESSAGE_MAX_CHARACTERS: usize = 300;
 
 /// The headers that calls with `token` carry.
-///
-/// # Errors
-/// [`Broken`] without a token.
-pub(super) fn headers(token: Option<&Secret>) -> Result<HeaderMap, Broken> {
-    let missing = || Broken {
-        code: NO_TOKEN,
-        detail: "the account has no access_token, and sources.instagram.access_token is not set".into(),
-    };
+pub(super) fn headers(token: Option<&Secret>) -> HeaderMap {
     // It was checked where it was given.
     let value = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok());
-    let mut value = value.ok_or_else(missing)?;
-    value.set_sensitive(true);
-    Ok(HeaderMap::from_iter([(AUTHORIZATION, value)]))
+    let header = value.map(|mut value| {
+        value.set_sensitive(true);
+        (AUTHORIZATION, value)
+    });
+    header.into_iter().collect()
 }
 
-/// The body of the reply that `record` is.
+/// The body of the reply that `record` is, to be sent with `token`.
 ///
 /// # Errors
-/// [`Broken`] if it is none.
-pub(super) fn body(record: &Record) -> Result<Bytes, Broken> {
+/// [`Broken`] if it is none, or without a token.
+pub(super) fn body(record: &Record, token: Option<&Secret>) -> Result<Bytes, Broken> {
+    if token.is_none() {
+        let detail = "the account has no access_token, and sources.instagram.access_token is not set";
+        return Err(Broken { code: NO_TOKEN, detail: detail.into() });
+    }
     #[derive(Serialize)]
     struct Sent<'a> {
         recipient: Recipient<'a>,
@@ -118,6 +117,7 @@ pub(super) fn judge(outcome: Outcome) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{EntityKey, Kind, Timestamp};
 
     fn judged(status: u16, body: &str) -> Outcome {
         let answer = Bytes::copy_from_slice(body.as_bytes());
@@ -169,9 +169,12 @@ mod tests {
 
     #[test]
     fn a_call_carries_the_token_as_a_secret() {
-        let headers = headers(Some(&Secret::new("hush"))).expect("a token");
+        let headers = headers(Some(&Secret::new("hush")));
         assert_eq!(headers[AUTHORIZATION], "Bearer hush");
         assert!(headers[AUTHORIZATION].is_sensitive() && !format!("{headers:?}").contains("hush"));
-        assert_eq!(super::headers(None).expect_err("none").code, NO_TOKEN);
+        let entity = EntityKey::try_new(Kind::Conversation, "conv_1_9").expect("an id");
+        let record = Record::new("instagram", entity, "message.reply", Timestamp::default());
+        assert_eq!(body(&record, None).expect_err("no token").code, NO_TOKEN);
+        assert_eq!(body(&record, Some(&Secret::new("hush"))).expect_err("no reply").code, NO_MESSAGE);
     }
 }

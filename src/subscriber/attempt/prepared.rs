@@ -63,7 +63,7 @@ impl Prepared {
                 let key = HmacKey::new(account.webhook_secret.expose().as_bytes());
                 (url.as_str(), *is_checked, HeaderMap::new(), Signs::Hub(key))
             }
-            Target::Reply { url, token, .. } => (url.as_str(), false, graph::headers(token.as_ref())?, Signs::Nothing),
+            Target::Reply { url, token, .. } => (url.as_str(), false, graph::headers(token.as_ref()), Signs::Nothing),
             Target::AutoReply => return Err(bad_url("an automatic reply is not called")),
         };
         let url = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
@@ -86,7 +86,7 @@ impl Prepared {
                 None => Ok(envelope::body(&item.record).into()),
             },
             Target::Forward { account, .. } => forward::body(account, &item.record),
-            Target::Reply { .. } => graph::body(&item.record),
+            Target::Reply { token, .. } => graph::body(&item.record, token.as_ref()),
             Target::AutoReply => Err(bad_url("an automatic reply is not called")),
         }
     }
