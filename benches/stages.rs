@@ -344,6 +344,8 @@ fn exchange(criterion: &mut Criterion) {
             bencher.iter(|| black_box(runtime.block_on(log.list(filter, skipped, 100)).expect("readable")));
         });
     }
+    let page = || runtime.block_on(log.list_of("support".into(), ALL, 3_000, 100)).expect("readable");
+    group.bench_function("page of 100 of one subscriber's deliveries", |bencher| bencher.iter(|| black_box(page())));
     group.finish();
     log.close();
 }

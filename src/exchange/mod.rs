@@ -18,6 +18,7 @@ mod reads;
 mod ring;
 mod rings;
 mod row;
+mod tallies;
 #[cfg(test)]
 mod tests;
 mod varint;
@@ -38,6 +39,7 @@ pub use row::{Direction, EVENT_IDS_MAX, Entry, Row};
 use block::{Class, Summary};
 use ring::Ring;
 use rings::{Kind, Rings};
+use tallies::Tallies;
 use writer::{Shared, UNWRITTEN_MAX, Writer};
 
 use crate::causes;
@@ -78,6 +80,7 @@ pub struct Exchange {
     tree: sled::Tree,
     failed: watch::Receiver<Option<String>>,
     places: Semaphore,
+    tallies: Tallies,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
     // Dropped after the tree: a tree keeps sled's lock.
     _store: Arc<Store>,
@@ -112,7 +115,7 @@ impl Exchange {
             }
         })?;
         let (places, thread) = (Semaphore::new(READERS_MAX), Mutex::new(Some(thread)));
-        Ok(Arc::new(Self { shared, tree, failed, places, thread, _store: store }))
+        Ok(Arc::new(Self { shared, tree, failed, places, tallies: Tallies::default(), thread, _store: store }))
     }
 
     /// Adds a row, with the `headers` of the request, whose names are in lower case. Values of secrets and signatures are
@@ -146,7 +149,9 @@ impl Exchange {
         skipped: u64,
         count: u64,
     ) -> Result<Page, Unavailable> {
-        self.read(move |log| reads::list_of(&log.shared, &log.tree, &source, filter, skipped, count)).await
+        let list =
+            move |log: &Self| reads::list_of(&log.shared, &log.tree, &log.tallies, &source, filter, skipped, count);
+        self.read(list).await
     }
 
     /// The row `id`; `None` if there is none or no more.

@@ -8,6 +8,7 @@ use super::block::{self, Filter, Slot};
 use super::ring::Wanted;
 use super::rings::Rings;
 use super::row::{self, Direction, Row};
+use super::tallies::{Name, Tallies};
 use super::writer::Shared;
 
 /// A part of a list.
@@ -58,11 +59,12 @@ pub(super) fn list(
     Ok(Page { items, total: plan.total })
 }
 
-/// The `count` rows of deliveries to `source` that pass `filter`, after the `skipped` newest ones. No summary knows whose rows
-/// a block holds, so that all blocks with deliveries are looked through, one at a time.
+/// The `count` rows of deliveries to `source` that pass `filter`, after the `skipped` newest ones. Of blocks whose tally is
+/// known only those are read that the page lies in; no summary says whose rows a block has, so that all others are read once.
 pub(super) fn list_of(
     shared: &Shared,
     tree: &sled::Tree,
+    tallies: &Tallies,
     source: &str,
     filter: Filter,
     skipped: u64,
@@ -70,19 +72,37 @@ pub(super) fn list_of(
 ) -> Result<Page, Unavailable> {
     let filter = Filter { direction: Some(Direction::Outgoing), ..filter };
     let source = row::source_kept(source);
+    let name = Name::of(source.as_bytes());
+    let end = skipped.saturating_add(count);
     let mut page = Page { items: Vec::new(), total: 0 };
     // Deliveries are all in one ring, in which newer blocks have newer rows.
-    for wanted in shared.look(|rings| rings.all(filter)) {
+    let blocks = shared.look(|rings| rings.all(Filter { is_successful: None, ..filter }));
+    let oldest = blocks.last().map(|block| block.first);
+    for wanted in blocks {
+        let is_final = wanted.body.is_none();
+        let known = tallies.passing(wanted.first, name, filter).filter(|_| is_final);
+        if let Some(passing) = known
+            && (passing == 0 || page.total >= end || page.total + passing <= skipped)
+        {
+            page.total += passing;
+            continue;
+        }
         for (first, body) in bodies(tree, vec![wanted])? {
             let slots = block::slots(first, &body).ok_or(Unavailable::Corrupt(first))?;
+            if is_final && known.is_none() {
+                tallies.note(first, &slots);
+            }
             let passing = slots.iter().rev().filter(|slot| filter.passes(slot.class));
             for slot in passing.filter(|slot| row::source(slot.row) == Some(source.as_bytes())) {
-                if (skipped..skipped.saturating_add(count)).contains(&page.total) {
+                if (skipped..end).contains(&page.total) {
                     page.items.push(read(slot)?);
                 }
                 page.total += 1;
             }
         }
+    }
+    if let Some(oldest) = oldest {
+        tallies.forget_before(oldest);
     }
     Ok(page)
 }

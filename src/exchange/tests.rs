@@ -99,9 +99,41 @@ async fn the_deliveries_of_one_subscriber_are_found_among_all_others() {
     assert_eq!(attempts(ALL, 100, 3).await, (vec![], 100));
     let failed = Filter { is_successful: Some(false), ..ALL };
     assert_eq!(attempts(failed, 49, 9).await, (vec![6], 50));
+    assert_eq!(attempts(ALL, 0, 3).await, (vec![300, 297, 294], 100), "and again, of what is remembered");
     let long = format!("forward:{}", "x".repeat(64));
     log.append(&Entry { direction: Direction::Outgoing, source: &long, ..entry(200) }, []);
     assert_eq!(log.list_of(long, ALL, 0, 9).await.expect("readable").total, 1, "its name is cut in both");
+    log.close();
+}
+
+#[tokio::test]
+async fn a_page_of_one_subscriber_is_a_page_of_all_deliveries_without_the_others() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let log = open(folder.path());
+    for number in 0..2_500_u64 {
+        let source = format!("webhook:{}", number * number % 7);
+        let status = if number % 5 < 2 { 500 } else { 200 };
+        log.append(&Entry { direction: Direction::Outgoing, source: &source, ..entry(status) }, []);
+        if number % 400 == 0 {
+            log.settled().await.expect("writes");
+        }
+        if number % 500 != 499 {
+            continue;
+        }
+        for is_successful in [None, Some(true), Some(false)] {
+            let filter = Filter { is_successful, ..ALL };
+            let all = log.list(filter, 0, 2_500).await.expect("readable").items;
+            for source in ["webhook:0", "webhook:1", "webhook:2", "webhook:3"] {
+                let expected: Vec<_> = all.iter().filter(|row| row.source == source).cloned().collect();
+                for (skipped, count) in [(0, 10), (7, 1), (60, 30), (0, 1_000), (999, 1)] {
+                    let page = log.list_of(source.into(), filter, skipped, count).await.expect("readable");
+                    let wanted = expected.iter().skip(skipped as usize).take(count as usize);
+                    assert!(page.items.iter().eq(wanted), "{source} {skipped} {count} after {number}");
+                    assert_eq!(page.total, expected.len() as u64, "{source} after {number}");
+                }
+            }
+        }
+    }
     log.close();
 }
 

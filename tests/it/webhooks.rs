@@ -293,6 +293,21 @@ fn a_wrong_change_changes_nothing() {
 }
 
 #[test]
+fn an_expression_that_is_none_is_refused_with_its_place() {
+    run(async {
+        let ground = Ground::new(&[]);
+        let yard = ground.start().await;
+        let mut body = plain();
+        body["filter"] = json!("data.x ==\n  == 1");
+        body["transform"] = json!("{'a': ");
+        let answer = create(&yard, &body).await;
+        assert_eq!(fields(&answer), ["filter", "transform"]);
+        assert!(faults(&answer)[0].1.contains("line 2, column"), "{answer:?}");
+        yard.stop().await;
+    });
+}
+
+#[test]
 fn targets_within_a_network_are_called_if_the_configuration_allows_it() {
     run(async {
         let ground = Ground::new(&[("delivery.allow_targets", "127.0.0.0/8,10.1.0.0/16")]);

@@ -50,7 +50,7 @@ fn shown() -> Value {
         "signing": ["crm", "standard"], "public_key": null, "previous_secret_until": null, "headers": {}, "rate_limit": null,
         "timeout_s": null, "retry_schedule_s": null, "on_exhausted": null,
         "stats": {
-            "delivered": 1042, "failed_attempts": 3, "dropped": 0, "in_flight": 0, "waiting": 0, "stopped_lanes": 0,
+            "delivered": 1042, "failed_attempts": 3, "dead_letters": 0, "dropped": 0, "in_flight": 0, "waiting": 0, "stopped_lanes": 0,
             "behind": 0, "breaker": "closed", "last_success_at": AT, "failing_since": null,
         },
     })

@@ -10,11 +10,12 @@ use crate::subscription::Id;
 /// What the breaker of one is that was never called.
 const CLOSED: &str = "closed";
 
-/// Counts are of all that was since the subscription was made.
+/// Counts are of all that was since the subscription was made, but dead letters those that are there now.
 #[derive(Debug, Serialize)]
 pub(super) struct Stats {
     delivered: u64,
     failed_attempts: u64,
+    dead_letters: u64,
     dropped: u64,
     in_flight: usize,
     waiting: usize,
@@ -28,10 +29,12 @@ pub(super) struct Stats {
 impl Stats {
     /// Those of the subscription `id`. One that was made a moment ago may not have any yet.
     pub(super) async fn of(id: Id, core: &Core) -> Self {
-        let stats = core.subscribers.stats(&SubscriberId::Webhook(id)).await.unwrap_or_default();
+        let subscriber = SubscriberId::Webhook(id);
+        let stats = core.subscribers.stats(&subscriber).await.unwrap_or_default();
         Self {
             delivered: stats.delivered,
             failed_attempts: stats.failed,
+            dead_letters: core.subscribers.dead_letters().count(&subscriber),
             dropped: stats.dropped,
             in_flight: stats.in_flight,
             waiting: stats.waiting,
