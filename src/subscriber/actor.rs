@@ -30,7 +30,7 @@ use super::inbox::{Course, Inbox, Told};
 use super::profile::Profile;
 use super::reader::{self, Dropped, Read, Room, Wanted};
 use super::roster::{Judge, Listed};
-use super::rows::{encode_lane, lane_key};
+use super::rows::{Key, encode_lane, lane_key};
 use super::stage::{Attempted, Errand, Quiet, Stage};
 use super::turns::Turn;
 use super::{Failed, Failure, Item, SubscriberId};
@@ -69,6 +69,8 @@ pub(super) struct Subscriber {
     delivery: Delivery,
     /// What it asked for, in order.
     effects: VecDeque<Effect>,
+    /// Rows that are to be kept, or removed, together with what it holds.
+    rows: Vec<(Key, Option<Vec<u8>>)>,
     running: HashMap<Ticket, Task>,
     waiting: VecDeque<Waiting>,
     /// The reading that is under way, by its number.
@@ -109,6 +111,7 @@ impl Subscriber {
             judge,
             delivery,
             effects: VecDeque::new(),
+            rows: Vec::new(),
             running: HashMap::new(),
             waiting: VecDeque::new(),
             reading: None,
@@ -132,6 +135,17 @@ impl Subscriber {
         self.begin_attempts();
         self.read();
         self.bury_dropped();
+        self.publish();
+    }
+
+    /// Says what is so now, all at once: a panic before that leaves everything as it was said last.
+    fn publish(&mut self) {
+        for (key, value) in self.rows.drain(..) {
+            match value {
+                Some(value) => self.stage.means.ledger.put(key, value),
+                None => self.stage.means.ledger.remove(key),
+            }
+        }
         self.inbox.publish(self.holds(), self.delivery.room(), self.delivery.standing());
     }
 
@@ -160,8 +174,10 @@ impl Subscriber {
         match effect {
             Effect::Attempt { ticket, item, attempt } => self.waiting.push_back((ticket, item, attempt)),
             Effect::CatchUp { lane, from_sequence } => self.catch_up(lane, from_sequence),
-            Effect::Keep(row) => means.ledger.put(lane_key(id, &row.key), encode_lane(&row, self.stage.wall())),
-            Effect::Forget(lane) => means.ledger.remove(lane_key(id, &lane)),
+            Effect::Keep(row) => {
+                self.rows.push((lane_key(id, &row.key), Some(encode_lane(&row, self.stage.wall()))));
+            }
+            Effect::Forget(lane) => self.rows.push((lane_key(id, &lane), None)),
             Effect::Bury { item, attempts, failure, reason, replay, is_halting } => {
                 let code = failure.code;
                 warn!(subscriber = %id, position = %item.position, attempts, code, "delivery failed for good");

@@ -45,6 +45,9 @@ const CRASHES_WINDOW: Duration = Duration::from_secs(60);
 /// How often is looked whether attempts are still under way when the node stops.
 const STOPPING: Duration = Duration::from_millis(5);
 
+/// How often actors are let go first when the node stops; one that is still being loaded takes nothing.
+const YIELDS_MAX: usize = 1_000;
+
 /// What somebody outside asks.
 pub(super) enum Command {
     /// Where the deliveries to a subscriber are.
@@ -83,6 +86,12 @@ impl Dispatcher {
         let asked = stage.means.ledger.asked();
         let crashes = HashMap::new();
         Self { stage, sources, durable_end, changes, asked, writing: None, reading: None, crashes }
+    }
+
+    /// What it shares with the actors.
+    #[cfg(test)]
+    pub(super) fn stage(&self) -> &Rc<Stage> {
+        &self.stage
     }
 
     /// Gives everybody a place: what is stored of them, read at the start.
@@ -584,7 +593,13 @@ impl Dispatcher {
             self.written(written)?;
         }
         // What the last attempts came to is told to their actors first.
-        tokio::task::yield_now().await;
+        let is_told = |inbox: &Rc<Inbox>| inbox.is_empty();
+        for _ in 0..YIELDS_MAX {
+            if self.stage.inboxes.borrow().values().all(is_told) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
         while let Some(writing) = self.writing.take().or_else(|| self.write()) {
             self.writing = Some(writing);
             let (round, written) = joined(&mut self.writing).await?;

@@ -138,10 +138,11 @@ impl Inbox {
         self.is_awake.set(false);
     }
 
-    /// Closes it for good: its subscriber is gone or has nothing to do.
+    /// Closes it for good, which ends its actor: its subscriber is gone or has nothing to do.
     pub(super) fn close(&self) {
         self.is_closed.set(true);
         self.empty();
+        self.wake();
     }
 
     pub(super) fn is_closed(&self) -> bool {

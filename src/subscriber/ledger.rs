@@ -185,3 +185,100 @@ impl Round {
         rows.filter_map(|(key, value)| Some((key, value.as_ref()?)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::faults::{Faults, NoFaults, Point};
+    use crate::journal::Store;
+
+    fn key(tag: Tag) -> Key {
+        Key::about(tag, &SubscriberId::Webhook(4))
+    }
+
+    /// Fails every sync after so many.
+    struct Breaks(AtomicU32);
+
+    impl Faults for Breaks {
+        fn at(&self, point: Point<'_>) -> io::Result<()> {
+            let left = |left: u32| left.checked_sub(1);
+            let is_over =
+                matches!(point, Point::Flush) && self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_err();
+            if is_over { Err(io::Error::other("the disk is gone")) } else { Ok(()) }
+        }
+    }
+
+    /// A ledger with something of everything.
+    fn full() -> Ledger {
+        let ledger = Ledger::default();
+        ledger.set_cursor(Position::new(9));
+        ledger.set_place(&SubscriberId::Webhook(4), Place::Live);
+        for tag in [Tag::DeadLetter, Tag::Counters, Tag::Lane, Tag::Job] {
+            ledger.put(key(tag), vec![1]);
+        }
+        ledger.remove(key(Tag::Lane).number(7));
+        ledger
+    }
+
+    #[test]
+    fn no_cursor_is_put_and_nothing_removed_before_what_is_owed_is_on_the_disk() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open(folder.path(), 1 << 20, Arc::new(NoFaults)).expect("opens");
+        let rows = Rows::open(store).expect("opens");
+        rows.put(&key(Tag::Lane).number(7), &[2]).expect("puts");
+        rows.sync().expect("syncs");
+        drop(rows);
+        let faults = Arc::new(Breaks(AtomicU32::new(u32::MAX)));
+        let store = Store::open(folder.path(), 1 << 20, Arc::clone(&faults) as _).expect("opens");
+        let rows = Rows::open(store).expect("opens");
+        faults.0.store(0, Ordering::SeqCst);
+        let round = full().take().expect("something");
+        round.write(&rows).expect_err("the disk is gone");
+        assert!(rows.read(&key(Tag::DeadLetter)).expect("reads").is_some());
+        assert_eq!(rows.cursor().expect("reads"), None);
+        assert_eq!(rows.places().expect("reads"), []);
+        assert!(rows.read(&key(Tag::Lane).number(7)).expect("reads").is_some());
+        faults.0.store(u32::MAX, Ordering::SeqCst);
+        round.write(&rows).expect("the disk is back");
+        assert_eq!(rows.cursor().expect("reads"), Some(Position::new(9)));
+        assert!(rows.read(&key(Tag::Lane).number(7)).expect("reads").is_none());
+    }
+
+    #[test]
+    fn what_is_put_after_everything_about_a_subscriber_was_forgotten_stays() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let rows = Rows::open(Store::open(folder.path(), 1 << 20, Arc::new(NoFaults)).expect("opens")).expect("opens");
+        let ledger = full();
+        ledger.take().expect("something").write(&rows).expect("writes");
+        ledger.put(key(Tag::Lane).number(8), vec![3]);
+        ledger.forget(&SubscriberId::Webhook(4));
+        ledger.set_place(&SubscriberId::Webhook(4), Place::Behind(Position::new(5)));
+        ledger.take().expect("something").write(&rows).expect("writes");
+        assert_eq!(rows.scan(&Key::of(Tag::Lane), None, 9).expect("reads"), []);
+        assert_eq!(rows.places().expect("reads"), [(SubscriberId::Webhook(4), Place::Behind(Position::new(5)))]);
+        assert!(rows.read(&key(Tag::DeadLetter)).expect("reads").is_some());
+        assert!(ledger.take().is_none());
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_told_when_a_round_with_it_was_written_or_never_will_be() {
+        let ledger = full();
+        let mut asked = ledger.asked();
+        let waiting = async {
+            tokio::join!(ledger.settled(), async {
+                asked.changed().await.expect("somebody asks");
+                let round = ledger.take().expect("something");
+                ledger.wrote(&round);
+            })
+        };
+        assert_eq!(waiting.await.0, Ok(()));
+        assert_eq!(ledger.settled().await, Ok(()));
+        ledger.put(key(Tag::Job), vec![2]);
+        ledger.close();
+        assert_eq!(ledger.settled().await, Err(Closed));
+    }
+}

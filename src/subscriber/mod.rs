@@ -161,7 +161,7 @@ impl Subscribers {
     /// [`Failed`] when the store or the client cannot be used.
     pub async fn start(parts: Parts) -> Result<Self, Failed> {
         let (parts, opened) = tokio::task::spawn_blocking(move || {
-            let opened = Opened::open(&parts);
+            let opened = Opened::open(&parts.config, &parts.store, &parts.journal, &parts.clock);
             (parts, opened)
         })
         .await
@@ -264,10 +264,15 @@ struct Opened {
 }
 
 impl Opened {
-    fn open(parts: &Parts) -> Result<Self, Failed> {
-        let (rows, ledger) = (Rows::open(Arc::clone(&parts.store))?, Arc::<Ledger>::default());
-        let graveyard = Graveyard::open(parts, rows.clone(), &ledger)?;
-        let end = *parts.journal.durable_end().borrow();
+    fn open(
+        config: &Config,
+        store: &Arc<Store>,
+        journal: &Arc<dyn Journal>,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, Failed> {
+        let (rows, ledger) = (Rows::open(Arc::clone(store))?, Arc::<Ledger>::default());
+        let graveyard = Graveyard::open(config, (journal, clock), rows.clone(), &ledger)?;
+        let end = *journal.durable_end().borrow();
         // A store from which nothing was ever delivered begins with what comes next.
         let from = rows.cursor()?.unwrap_or(end);
         let places: HashMap<_, _> = rows.places()?.into_iter().collect();
@@ -291,17 +296,24 @@ fn begin(
     commands: mpsc::Receiver<Command>,
     stopping: watch::Receiver<Option<Duration>>,
 ) -> Dispatcher {
-    let Opened { rows, ledger, graveyard, from, places, lane_owners, counters } = opened;
     let Parts { config, router, reads, journal, exchange, subscriptions, accounts, store: _, clock } = parts;
     let announcer = Announcer::new(Some(Arc::clone(&router)), Arc::clone(&clock));
     let attempts = attempts(caller.clone(), router, Arc::clone(&accounts), Arc::clone(&config), journal.incarnation());
     let forget = Box::new(move |id: &SubscriberId| caller.forget(id));
     let turns = Turns::new(config.delivery.attempts_max);
+    let (rows, ledger, graveyard) = (opened.rows.clone(), Arc::clone(&opened.ledger), opened.graveyard.clone());
     let means = Means { journal, reads, rows, ledger, graveyard, exchange, clock, turns, attempts, forget, announcer };
-    let roster = Roster::of(Arc::clone(&config), subscriptions.known(), accounts.known());
+    place(means, opened, Sources { config, subscriptions, accounts, commands, stopping })
+}
+
+/// A dispatcher that works by `means`, with a place for everybody.
+fn place(means: Means, opened: Opened, sources: Sources) -> Dispatcher {
+    let Opened { from, places, lane_owners, counters, .. } = opened;
+    let (subscriptions, accounts) = (sources.subscriptions.known(), sources.accounts.known());
+    let roster = Roster::of(Arc::clone(&sources.config), subscriptions, accounts);
     let stage = Stage::new(means, Rc::new(roster), from);
     stage.set_counters(counters);
-    let dispatcher = Dispatcher::new(stage, Sources { config, subscriptions, accounts, commands, stopping });
+    let dispatcher = Dispatcher::new(stage, sources);
     dispatcher.place_all(places, lane_owners);
     dispatcher
 }
@@ -347,12 +359,17 @@ impl Graveyard {
     ///
     /// # Errors
     /// Those of the store.
-    pub(crate) fn open(parts: &Parts, rows: Rows, ledger: &Arc<Ledger>) -> Result<Self, WriteError> {
+    pub(crate) fn open(
+        config: &Config,
+        (journal, clock): (&Arc<dyn Journal>, &Arc<dyn Clock>),
+        rows: Rows,
+        ledger: &Arc<Ledger>,
+    ) -> Result<Self, WriteError> {
         let notices = Arc::<Notices>::default();
-        let shared = || (Arc::clone(ledger), Arc::clone(&notices), Arc::clone(&parts.clock));
-        let delivery = &parts.config.delivery;
+        let shared = || (Arc::clone(ledger), Arc::clone(&notices), Arc::clone(clock));
+        let delivery = &config.delivery;
         let dead_letters = DeadLetters::open(rows.clone(), shared(), delivery.dead_letters_max)?;
-        let journal = Arc::clone(&parts.journal);
+        let journal = Arc::clone(journal);
         let jobs = Jobs::open(&rows, Arc::clone(&dead_letters), journal, shared(), delivery.jobs_max)?;
         Ok(Self { dead_letters, jobs, notices })
     }
@@ -428,3 +445,6 @@ pub struct Failure {
     /// The beginning of the answer's body, as far as it was read.
     pub answer: Bytes,
 }
+
+#[cfg(test)]
+mod tests;

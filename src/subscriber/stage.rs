@@ -237,13 +237,13 @@ impl Stage {
         self.quiet.borrow_mut().insert(id.clone(), quiet);
     }
 
-    /// Takes an actor's place back that crashed: everything since the last round is met again.
+    /// Takes an actor's place back that crashed: everything is met again since the last round, or since what it held.
     pub(super) fn crashed(&self, id: &SubscriberId, inbox: &Inbox) {
-        let from = match (inbox.course(), inbox.noted()) {
+        let noted = match (inbox.course(), inbox.noted()) {
             (Course::Behind(_), Some(Place::Behind(from))) => from,
             (Course::Live | Course::Behind(_), _) => self.vouched.get(),
         };
-        inbox.lose_actor(from);
+        inbox.lose_actor(noted.min(self.cursor(inbox)));
         self.ask(Errand::Crashed(id.clone()));
     }
 }

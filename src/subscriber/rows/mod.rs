@@ -278,3 +278,128 @@ fn split(bytes: &[u8]) -> Result<(Key, u16), WriteError> {
 pub fn malformed() -> WriteError {
     WriteError::ReportableBug("a row of a subscriber is malformed".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::event::{EntityKey, Kind, Position, Timestamp};
+    use crate::faults::NoFaults;
+    use crate::subscriber::delivery::{LaneKey, LaneRow};
+
+    const NOW: Timestamp = Timestamp::from_micros(1_000_000);
+
+    fn rows() -> (tempfile::TempDir, Rows) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open(folder.path(), 1 << 20, Arc::new(NoFaults)).expect("opens");
+        (folder, Rows::open(store).expect("opens"))
+    }
+
+    fn lane(key: LaneKey) -> LaneRow {
+        LaneRow {
+            key,
+            position: Position::new(7),
+            sequence: 3,
+            attempts: 2,
+            counted: Duration::from_secs(5),
+            wait: Duration::from_millis(1),
+            is_halted: true,
+            last: Some((Some(503), "status".into())),
+        }
+    }
+
+    fn ticket(id: &str) -> LaneKey {
+        LaneKey::Entity(EntityKey::try_new(Kind::Ticket, id).expect("an id"))
+    }
+
+    #[test]
+    fn what_is_put_is_read_back_whatever_its_length_and_what_was_there_before() {
+        let (_folder, rows) = rows();
+        let key = |number| Key::of(Tag::DeadLetter).number(number);
+        let long = |byte| vec![byte; 2 * VALUE_MAX_BYTES + 7];
+        for value in [Vec::new(), long(1), vec![2], long(3)] {
+            rows.put(&key(1), &value).expect("puts");
+            assert_eq!(rows.read(&key(1)).expect("reads"), Some(value));
+        }
+        assert!(rows.tree.iter().values().all(|value| value.expect("reads").len() <= VALUE_MAX_BYTES));
+        rows.put(&key(2), b"two").expect("puts");
+        let all = rows.scan(&Key::of(Tag::DeadLetter), None, 9).expect("reads");
+        assert_eq!(all, [(key(1), long(3)), (key(2), b"two".to_vec())]);
+        assert_eq!(rows.scan(&Key::of(Tag::DeadLetter), Some(&key(1)), 9).expect("reads").len(), 1);
+        rows.remove(&key(1)).expect("removes");
+        assert_eq!(rows.read(&key(1)).expect("reads"), None);
+        assert_eq!(rows.tree.len(), 1);
+    }
+
+    #[test]
+    fn a_value_whose_end_was_lost_with_a_crash_is_none() {
+        let (_folder, rows) = rows();
+        let key = Key::of(Tag::DeadLetter).number(1);
+        rows.put(&key, &vec![1; 2 * VALUE_MAX_BYTES]).expect("puts");
+        rows.tree.remove(key.part(2)).expect("removes");
+        assert_eq!(rows.read(&key).expect("reads"), None);
+    }
+
+    #[test]
+    fn lanes_are_read_back_by_their_owner_with_the_time_that_is_left() {
+        let (_folder, rows) = rows();
+        let owner = |number| SubscriberId::Webhook(number);
+        let lanes = [lane(ticket("a")), lane(ticket("a/b")), lane(LaneKey::Record(Position::new(7)))];
+        for lane in &lanes {
+            rows.put(&lane_key(&owner(1), &lane.key), &encode_lane(lane, NOW)).expect("puts");
+        }
+        rows.put(&lane_key(&owner(10), &lanes[0].key), &encode_lane(&lanes[0], NOW)).expect("puts");
+        assert_eq!(rows.lanes(&owner(1), NOW).expect("reads"), lanes);
+        let later = NOW.saturating_add(Duration::from_secs(1));
+        assert_eq!(rows.lanes(&owner(10), later).expect("reads")[0].wait, Duration::ZERO);
+        assert_eq!(rows.lane_owners().expect("reads").into_iter().collect::<Vec<_>>(), [owner(1), owner(10)]);
+        rows.remove_all(&Key::about(Tag::Lane, &owner(1)), |key| *key == lane_key(&owner(1), &ticket("a")))
+            .expect("removes");
+        assert_eq!(rows.lanes(&owner(1), NOW).expect("reads"), lanes[..1]);
+        assert_eq!(rows.lanes(&owner(10), NOW).expect("reads").len(), 1);
+    }
+
+    #[test]
+    fn the_bytes_of_rows_never_change() {
+        let (_folder, rows) = rows();
+        let four = SubscriberId::Webhook(4);
+        let lanes =
+            [lane(ticket("a")), LaneRow { is_halted: false, last: None, ..lane(LaneKey::Record(Position::new(9))) }];
+        rows.put(&Key::of(Tag::Dispatcher), &places::encode_cursor(Position::new(258))).expect("puts");
+        rows.put(&Key::about(Tag::Place, &four), &Place::Behind(Position::new(3)).encode()).expect("puts");
+        rows.put(&Key::about(Tag::Place, &SubscriberId::AutoReply), &Place::Live.encode()).expect("puts");
+        for lane in &lanes {
+            rows.put(&lane_key(&four, &lane.key), &encode_lane(lane, NOW)).expect("puts");
+        }
+        let counters =
+            Counters { delivered: 1, failed: 2, dropped: 3, last_success_at: Some(NOW), failing_since: None };
+        rows.put(&Key::about(Tag::Counters, &four), &counters.encode()).expect("puts");
+        let row =
+            |row: Result<(sled::IVec, sled::IVec), _>| row.map(|(key, value)| (hex::encode(key), hex::encode(value)));
+        let found: Vec<_> = rows.tree.iter().map(|found| row(found).expect("reads")).collect();
+        let found: Vec<_> = found.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let expected = [
+            ("010000", "01010000000000000102"),
+            ("026175746f5f7265706c7900010000", "010100"),
+            ("02776562686f6f6b3a3400010000", "0101010000000000000003"),
+            (
+                "03776562686f6f6b3a340001017469636b657400016100010000",
+                "010100000000000000070000000000000003000000000000000200000000004c4b4000000000000f46280700000000000001f7737461747573",
+            ),
+            (
+                "03776562686f6f6b3a3400010200000000000000090000",
+                "010100000000000000070000000000000003000000000000000200000000004c4b4000000000000f4628000000000000000000",
+            ),
+            (
+                "06776562686f6f6b3a3400010000",
+                "010100000000000000010000000000000002000000000000000300000000000f42400000000000000000",
+            ),
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(rows.cursor().expect("reads"), Some(Position::new(258)));
+        let places = [(SubscriberId::AutoReply, Place::Live), (four.clone(), Place::Behind(Position::new(3)))];
+        assert_eq!(rows.places().expect("reads"), places);
+        assert_eq!(rows.counters().expect("reads"), [(four, counters)]);
+    }
+}

@@ -1,0 +1,322 @@
+//! The stage as a whole, over a real journal, with attempts that a test makes up.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::path::Path;
+
+use tokio::sync::watch;
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::config::{Secret, load};
+use crate::event::{EntityKey, Kind, fingerprint};
+use crate::faults::NoFaults;
+use crate::journal::{Draft, Limits, Log, Submission, fence};
+use crate::projection::{self, Projection};
+use crate::subscription::{Ordering, Pattern, Secrets, State, Style, Subscription};
+use attempt::Outcome;
+
+const SHORT: Duration = Duration::from_secs(30);
+
+/// What a delivery was: to whom, which record, which attempt.
+type Delivered = (SubscriberId, u64, u32);
+
+/// What comes of an attempt; a panic in it is one of the actor.
+type Script = Box<dyn FnMut(&Delivered) -> Outcome>;
+
+/// A store with all that the stage rests on.
+struct Ground {
+    log: Arc<Log>,
+    projection: Arc<Projection>,
+    exchange: Arc<Exchange>,
+    subscriptions: Arc<Subscriptions>,
+    accounts: Arc<Accounts>,
+    store: Arc<Store>,
+    config: Arc<Config>,
+    clock: Arc<dyn Clock>,
+    /// How many records each entity has.
+    sequences: RefCell<HashMap<String, u64>>,
+}
+
+/// A stage that is running on the test's own thread.
+struct Running {
+    stage: Rc<Stage>,
+    delivered: Rc<watch::Sender<Vec<Delivered>>>,
+    stop: watch::Sender<Option<Duration>>,
+    run: actix_rt::task::JoinHandle<Result<(), Failed>>,
+}
+
+impl Ground {
+    fn open(folder: &Path) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let store = Store::open(folder, 1 << 20, Arc::new(NoFaults)).expect("opens");
+        let limits = Limits { queue: 1024, commit_records: 64, commit_bytes: 1 << 20, sync_interval: None };
+        let log = Log::open(Arc::clone(&store), limits, Arc::clone(&clock)).expect("opens");
+        let limits = projection::Limits { claim_window: SHORT };
+        let journal = Arc::clone(&log) as Arc<dyn Journal>;
+        let projection = Projection::start(Arc::clone(&store), journal, limits, Arc::clone(&clock), fingerprint);
+        let bounds = crate::exchange::Bounds { rows_max: 1_000, refused_rows_max: 10 };
+        let keys = [("HOOKYARD_ADMIN__TOKEN".to_owned(), "token".to_owned())];
+        Self {
+            projection: projection.expect("starts"),
+            exchange: Exchange::open(Arc::clone(&store), bounds).expect("opens"),
+            subscriptions: Arc::new(Subscriptions::open(Arc::clone(&store), 20_000, None).expect("opens")),
+            accounts: Arc::new(Accounts::open(Arc::clone(&store), 10, None).expect("opens")),
+            config: Arc::new(load(None, keys).expect("a valid configuration")),
+            sequences: RefCell::default(),
+            log,
+            store,
+            clock,
+        }
+    }
+
+    /// A subscription to what `pattern` admits, from here on.
+    async fn subscribe(&self, pattern: &str) -> SubscriberId {
+        let from = fence(self.log.as_ref()).await.expect("open");
+        self.subscribe_from(pattern, from)
+    }
+
+    fn subscribe_from(&self, pattern: &str, from: Position) -> SubscriberId {
+        let make = |id| Subscription {
+            id,
+            url: "https://example.com/".into(),
+            events: vec![Pattern::from_store(pattern).expect("a pattern")],
+            secrets: Secrets { current: Secret::new("hush"), previous: None, signing_key: None },
+            state: State::Active,
+            description: None,
+            filter: None,
+            transform: None,
+            ordering: Ordering::Entity,
+            concurrency: None,
+            signing: vec![Style::Standard],
+            headers: Vec::new(),
+            rate_limit: None,
+            timeout: None,
+            retry_schedule: Some(vec![Duration::from_millis(1); 5]),
+            on_exhausted: None,
+            from,
+            created_at: Timestamp::from_micros(1),
+            updated_at: Timestamp::from_micros(1),
+        };
+        SubscriberId::Webhook(self.subscriptions.create(make).expect("room").id)
+    }
+
+    /// Writes the next event of a ticket.
+    async fn write(&self, ticket: &str, event: &str) {
+        let sequence = *self.sequences.borrow_mut().entry(ticket.into()).and_modify(|last| *last += 1).or_insert(1);
+        let entity = EntityKey::try_new(Kind::Ticket, ticket).expect("an id");
+        let at = self.clock.wall();
+        let record = Record { sequence: Some(sequence), ..Record::new("support", entity.clone(), event, at) };
+        let draft = Draft { entity, sequence: Some(sequence), received_at: at, bytes: record.encode() };
+        self.log.submit(Submission { drafts: vec![draft], settle: Box::new(|_| ()) }).expect("open");
+        fence(self.log.as_ref()).await.expect("open");
+    }
+
+    /// Starts a stage whose attempts come to what `script` says.
+    fn start(&self, mut script: impl FnMut(&Delivered) -> Outcome + 'static) -> Running {
+        let journal = Arc::clone(&self.log) as Arc<dyn Journal>;
+        let opened = Opened::open(&self.config, &self.store, &journal, &self.clock).expect("opens");
+        let delivered = Rc::new(watch::Sender::new(Vec::new()));
+        let script: RefCell<Script> = RefCell::new(Box::new(move |delivery| script(delivery)));
+        let seen = Rc::clone(&delivered);
+        let attempts: Attempts = Box::new(move |profile, item, attempt| {
+            let delivery = (profile.id.clone(), item.position.get(), attempt);
+            let outcome = (script.borrow_mut())(&delivery);
+            let seen = Rc::clone(&seen);
+            Box::pin(async move {
+                if outcome == Outcome::Accepted {
+                    seen.send_modify(|seen| seen.push(delivery));
+                }
+                (outcome, None)
+            })
+        });
+        let means = Means {
+            reads: self.projection.reads(),
+            rows: opened.rows.clone(),
+            ledger: Arc::clone(&opened.ledger),
+            graveyard: opened.graveyard.clone(),
+            exchange: Arc::clone(&self.exchange),
+            clock: Arc::clone(&self.clock),
+            turns: Turns::new(8),
+            forget: Box::new(|_| ()),
+            announcer: Announcer::new(None, Arc::clone(&self.clock)),
+            attempts,
+            journal,
+        };
+        let (commands, (stop, stopping)) = (mpsc::channel(1).1, watch::channel(None));
+        let (subscriptions, accounts) = (Arc::clone(&self.subscriptions), Arc::clone(&self.accounts));
+        let sources = Sources { config: Arc::clone(&self.config), subscriptions, accounts, commands, stopping };
+        let dispatcher = place(means, opened, sources);
+        let stage = Rc::clone(dispatcher.stage());
+        Running { stage, delivered, stop, run: actix_rt::spawn(dispatcher.run()) }
+    }
+}
+
+impl Running {
+    /// Waits until so many deliveries were accepted, and gives them.
+    async fn delivered(&self, count: usize) -> Vec<Delivered> {
+        let mut seen = self.delivered.subscribe();
+        let wait = seen.wait_for(|seen| seen.len() >= count);
+        tokio::time::timeout(SHORT, wait).await.expect("it never came").expect("open").clone()
+    }
+
+    async fn stop(self) {
+        self.stop.send_replace(Some(SHORT));
+        self.run.await.expect("no panic").expect("the store is well");
+    }
+}
+
+fn run(test: impl AsyncFnOnce(&Ground)) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    actix_rt::System::new().block_on(async {
+        let ground = Ground::open(folder.path());
+        test(&ground).await;
+        ground.log.close();
+        ground.projection.close();
+        ground.exchange.close();
+    });
+}
+
+fn positions(delivered: &[Delivered]) -> Vec<u64> {
+    let mut positions: Vec<_> = delivered.iter().map(|(_, position, _)| *position).collect();
+    positions.sort_unstable();
+    positions
+}
+
+#[test]
+fn an_actor_that_panics_is_begun_anew_and_loses_nothing() {
+    run(async |ground| {
+        let crashes = Rc::new(Cell::new(0));
+        let count = Rc::clone(&crashes);
+        let id = ground.subscribe("*").await;
+        let running = ground.start(move |(_, position, _)| {
+            if *position == 6 && count.replace(count.get() + 1) < 2 {
+                panic!("as the test wants it");
+            }
+            Outcome::Accepted
+        });
+        for number in 1..=10 {
+            ground.write(&format!("T{}", number % 3), "message.created").await;
+        }
+        let mut seen = positions(&running.delivered(10).await);
+        seen.dedup();
+        while seen.len() < 10 {
+            seen = positions(&running.delivered(running.delivered.borrow().len() + 1).await);
+            seen.dedup();
+        }
+        assert_eq!(seen, (1..=10).collect::<Vec<_>>());
+        assert_eq!(crashes.get(), 3);
+        assert!(running.stage.counters(&id).delivered >= 10);
+        running.stop().await;
+    });
+}
+
+#[test]
+fn an_actor_that_panics_again_and_again_is_left_alone_and_its_subscriber_paused() {
+    run(async |ground| {
+        let SubscriberId::Webhook(number) = ground.subscribe("*").await else { unreachable!() };
+        let other = ground.subscribe("*").await;
+        let mut changes = ground.subscriptions.changes();
+        changes.borrow_and_update();
+        let running = ground.start(move |(id, _, _)| {
+            assert!(*id != SubscriberId::Webhook(number), "as the test wants it");
+            Outcome::Accepted
+        });
+        ground.write("T", "message.created").await;
+        tokio::time::timeout(SHORT, changes.changed()).await.expect("it never came").expect("open");
+        let known = ground.subscriptions.known();
+        let state = &known.find(number).expect("there").subscription.state;
+        assert!(matches!(state, State::Paused { reason: Some(_) }), "{state:?}");
+        assert_eq!(running.delivered(1).await, [(other, 1, 1)]);
+        running.stop().await;
+    });
+}
+
+#[test]
+fn of_many_subscriptions_only_the_one_that_is_owed_something_costs_anything() {
+    run(async |ground| {
+        for _ in 0..100 {
+            ground.subscribe_from("status.changed", Position::FIRST);
+        }
+        let one = ground.subscribe("message.created").await;
+        let running = ground.start(|_| Outcome::Accepted);
+        ground.write("T", "message.created").await;
+        ground.write("T", "tags.updated").await;
+        assert_eq!(running.delivered(1).await, [(one.clone(), 1, 1)]);
+        assert_eq!(running.stage.inboxes.borrow().keys().cloned().collect::<Vec<_>>(), [one]);
+        running.stop().await;
+    });
+}
+
+#[test]
+fn a_subscription_whose_first_record_was_passed_already_reads_from_there() {
+    run(async |ground| {
+        let first = ground.subscribe("*").await;
+        let running = ground.start(|_| Outcome::Accepted);
+        for _ in 0..5 {
+            ground.write("T", "message.created").await;
+        }
+        running.delivered(5).await;
+        let late = ground.subscribe_from("*", Position::new(3));
+        ground.write("T", "message.created").await;
+        let delivered = running.delivered(10).await;
+        let of =
+            |id: &SubscriberId| delivered.iter().filter(|(to, ..)| to == id).map(|(_, at, _)| *at).collect::<Vec<_>>();
+        assert_eq!((of(&first), of(&late)), (vec![1, 2, 3, 4, 5, 6], vec![3, 4, 5, 6]));
+        running.stop().await;
+    });
+}
+
+#[test]
+fn what_was_settled_before_a_stop_is_not_delivered_again_and_the_rest_is() {
+    run(async |ground| {
+        let id = ground.subscribe("*").await;
+        let running = ground.start(|(_, position, _)| match position {
+            2 => Outcome::Failed { failure: failure(), retry_after: Some(Duration::from_secs(3_600)) },
+            _ => Outcome::Accepted,
+        });
+        for ticket in ["A", "B", "A", "B"] {
+            ground.write(ticket, "message.created").await;
+        }
+        assert_eq!(positions(&running.delivered(2).await), [1, 3]);
+        running.stop().await;
+        let rows =
+            Rows::open(Arc::clone(&ground.store)).expect("opens").lanes(&id, ground.clock.wall()).expect("reads");
+        assert_eq!(rows.iter().map(|row| (row.sequence, row.attempts)).collect::<Vec<_>>(), [(1, 1)]);
+        ground.write("A", "message.created").await;
+        let running = ground.start(|_| Outcome::Accepted);
+        assert_eq!(positions(&running.delivered(1).await), [5]);
+        running.stop().await;
+    });
+}
+
+#[test]
+fn a_cursor_beyond_the_journals_end_is_refused() {
+    run(async |ground| {
+        let rows = Rows::open(Arc::clone(&ground.store)).expect("opens");
+        let ledger = Ledger::default();
+        ledger.set_cursor(Position::new(9));
+        ledger.take().expect("something").write(&rows).expect("writes");
+        let journal = Arc::clone(&ground.log) as Arc<dyn Journal>;
+        let opened = Opened::open(&ground.config, &ground.store, &journal, &ground.clock);
+        assert!(matches!(opened, Err(Failed::Ahead { cursor, .. }) if cursor == Position::new(9)));
+    });
+}
+
+/// An upgrade must not deliver what happened before it.
+#[test]
+fn a_store_that_never_delivered_anything_begins_at_its_end() {
+    run(async |ground| {
+        ground.write("T", "message.created").await;
+        ground.subscribe_from("*", Position::new(2));
+        let running = ground.start(|_| Outcome::Accepted);
+        assert_eq!(running.stage.position.get(), Position::new(2));
+        ground.write("T", "message.created").await;
+        assert_eq!(positions(&running.delivered(1).await), [2]);
+        running.stop().await;
+    });
+}
+
+fn failure() -> Failure {
+    Failure { status: Some(503), code: "status", detail: String::new(), answer: Bytes::new() }
+}
