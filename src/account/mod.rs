@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::watch;
 
 use crate::config::{AutoReply, EncryptionKey, Secret};
-use crate::event::Timestamp;
+use crate::event::{Position, Timestamp};
 use crate::journal::{Definitions, Store, Unreadable, WriteError};
 
 /// The tree of accounts.
@@ -34,6 +34,8 @@ pub struct Account {
     pub auto_reply: Option<AutoReply>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// The first record that can be a message to it: what was written before it claimed its business account stays unclaimed.
+    pub from: Position,
 }
 
 /// Why the accounts of a store cannot be used.
@@ -249,6 +251,7 @@ mod tests {
             access_token: None,
             auto_reply: None,
             created_at: Timestamp::from_micros(1),
+            from: Position::FIRST,
         }
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Account, OpenError};
 use crate::config::{AutoReply, Secret};
-use crate::event::Timestamp;
+use crate::event::{Position, Timestamp};
 
 const FORMAT: u8 = 1;
 
@@ -21,12 +21,19 @@ struct Stored {
     auto_reply: Option<Reply>,
     /// Microseconds since 1970.
     created_at: i64,
+    /// A position; accounts that were written before deliveries were made have none.
+    #[serde(default, skip_serializing_if = "is_first")]
+    from: u64,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Reply {
     text: String,
     cooldown_ms: u64,
+}
+
+fn is_first(from: &u64) -> bool {
+    *from == Position::FIRST.get()
 }
 
 pub(super) fn encode(account: &Account) -> Vec<u8> {
@@ -42,6 +49,7 @@ pub(super) fn encode(account: &Account) -> Vec<u8> {
         access_token: account.access_token.as_ref().map(|token| token.expose().to_owned()),
         auto_reply: account.auto_reply.as_ref().map(reply),
         created_at: account.created_at.as_micros(),
+        from: account.from.get(),
     };
     let mut bytes = vec![FORMAT];
     serde_json::to_writer(&mut bytes, &stored).expect("its members have JSON texts, and a Vec takes every write");
@@ -64,6 +72,7 @@ pub(super) fn decode(id: &str, bytes: &[u8]) -> Result<Account, OpenError> {
         access_token: stored.access_token.map(Secret::new),
         auto_reply: stored.auto_reply.map(reply),
         created_at: Timestamp::from_micros(stored.created_at),
+        from: Position::new(stored.from).max(Position::FIRST),
     })
 }
 
@@ -80,6 +89,7 @@ mod tests {
             access_token: Some(Secret::new("token")),
             auto_reply: Some(AutoReply { text: "Soon.".into(), cooldown: Duration::from_millis(1_500) }),
             created_at: Timestamp::from_micros(7),
+            from: Position::FIRST,
         }
     }
 
@@ -92,6 +102,10 @@ mod tests {
         let read = decode("acc_1", &bytes).expect("just written");
         assert_eq!(encode(&read), bytes);
         assert_eq!(read.id, "acc_1");
+        let later = encode(&Account { from: Position::new(42), ..sample() });
+        let end = br#""created_at":7,"from":42}"#;
+        assert!(later.ends_with(end), "{}", String::from_utf8_lossy(&later));
+        assert_eq!(decode("acc_1", &later).expect("just written").from, Position::new(42));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::profile::{Bounds, Profile, Retries, Target};
 use crate::account::{Account, Known};
 use crate::config::{AutoReply, Config};
 use crate::entity::conversation::{Incoming, RECEIVED, REPLY, Reply};
-use crate::event::Record;
+use crate::event::{Position, Record};
 use crate::subscription::{Ordering, State};
 
 /// How long one attempt may take: by the contract with the CRMs.
@@ -60,10 +60,11 @@ impl Recipients {
         }
     }
 
-    /// Whether `id` gets `record`.
+    /// Whether `id` gets `record`, at `position`.
     #[must_use]
-    pub fn wants(&self, id: &SubscriberId, record: &Record) -> bool {
-        self.candidates(record).contains(id)
+    pub fn wants(&self, id: &SubscriberId, position: Position, record: &Record) -> bool {
+        let is_of_now = || Incoming::read(record).and_then(|message| self.claiming(&message, position)).is_some();
+        self.candidates(record).contains(id) && (record.event_type != RECEIVED || is_of_now())
     }
 
     /// What the delivery to `id` goes by; `None` for who gets nothing, or is no account's.
@@ -110,6 +111,11 @@ impl Recipients {
                 dead_letters_max: delivery.dead_letters_max,
             },
         })
+    }
+
+    /// The account that `message`, at `position`, was written to.
+    fn claiming(&self, message: &Incoming, position: Position) -> Option<&Arc<Account>> {
+        self.known.claiming(&message.business).filter(|account| position >= account.from)
     }
 
     /// The account that `message` was written to, and its automatic reply, if it has one.
@@ -160,6 +166,7 @@ mod tests {
             access_token: (id == "own").then(|| Secret::new("its-token")),
             auto_reply,
             created_at: Timestamp::from_micros(1),
+            from: Position::new(5),
         }
     }
 
@@ -214,8 +221,14 @@ mod tests {
             let record = message(&format!("conv_1_{business}"), "1", "");
             let recipients = recipients(keys);
             assert_eq!(names(recipients.candidates(&record)), expected, "{business}");
-            assert!(recipients.candidates(&record).iter().all(|id| recipients.wants(id, &record)));
-            assert!(!recipients.wants(&SubscriberId::Replies("own".into()), &record));
+            for id in recipients.candidates(&record) {
+                assert!(recipients.wants(&id, Position::new(5), &record));
+                assert!(
+                    !recipients.wants(&id, Position::new(4), &record),
+                    "it was written before there was an account"
+                );
+            }
+            assert!(!recipients.wants(&SubscriberId::Replies("own".into()), Position::new(5), &record));
         }
     }
 
@@ -245,6 +258,7 @@ mod tests {
             Record { payload, ..record(REPLY, "conv_1_9", r#"{"reply":{}}"#) }
         };
         assert_eq!(names(recipients.candidates(&of("bare"))), ["replies:bare"]);
+        assert!(recipients.wants(&SubscriberId::Replies("bare".into()), Position::FIRST, &of("bare")));
         assert!(recipients.candidates(&of("gone")).is_empty());
     }
 

@@ -23,7 +23,9 @@ impl Judge {
     pub(super) fn judge(&self, position: Position, record: &Record) -> Judgement {
         match self {
             Self::Subscription(interest) => interest.judge(position, record),
-            Self::Account(id, roster) if record.sequence.is_some() && roster.wants(id, record) => Judgement::Wanted,
+            Self::Account(id, roster) if record.sequence.is_some() && roster.wants(id, position, record) => {
+                Judgement::Wanted
+            }
             Self::Account(..) => Judgement::Unwanted,
         }
     }

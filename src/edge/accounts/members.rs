@@ -13,7 +13,7 @@ use super::super::fields::{Faults, present};
 use super::super::raw;
 use crate::account::Account;
 use crate::config::{AutoReply, COOLDOWN_MAX_S, REPLY_MAX_BYTES, Secret, URL_MAX_BYTES, is_web_url};
-use crate::event::{Timestamp, members};
+use crate::event::{Position, Timestamp, members};
 use crate::subscriber::attempt::address;
 
 const ID_MAX_BYTES: usize = 64;
@@ -64,11 +64,12 @@ impl Members {
         faults.finish(read)
     }
 
-    /// The new account that they describe, made at `now`, with a name and a secret of its own where none is given.
+    /// The new account that they describe, made at `now`, with a name and a secret of its own where none is given. It claims
+    /// what comes at `from` or later.
     ///
     /// # Errors
     /// [`Error::Internal`] when the system gives no random bytes.
-    pub(super) fn into_account(self, now: Timestamp) -> Result<Account, Error> {
+    pub(super) fn into_account(self, from: Position, now: Timestamp) -> Result<Account, Error> {
         Ok(Account {
             id: self.account_id.map_or_else(new_id, Ok)?,
             // It is required of a new one.
@@ -78,6 +79,7 @@ impl Members {
             access_token: self.access_token.flatten(),
             auto_reply: self.auto_reply.flatten(),
             created_at: now,
+            from,
         })
     }
 
@@ -89,10 +91,12 @@ impl Members {
         matches!(self.webhook_secret, Some(None)).then(new_secret).transpose()
     }
 
-    /// Makes `account` what they say, and leaves of it what they leave out. `new_secret` is what was made for it.
-    pub(super) fn change(self, account: &mut Account, new_secret: Option<Secret>) {
-        if let Some(id) = self.instagram_account_id {
+    /// Makes `account` what they say, and leaves of it what they leave out. `new_secret` is what was made for it. Another
+    /// business account is claimed `from` then on.
+    pub(super) fn change(self, account: &mut Account, new_secret: Option<Secret>, from: Position) {
+        if let Some(id) = self.instagram_account_id.filter(|id| *id != account.instagram_account_id) {
             account.instagram_account_id = id;
+            account.from = from;
         }
         if let Some(url) = self.crm_webhook_url {
             account.crm_webhook_url = url;

@@ -62,8 +62,8 @@ pub(super) async fn remove(request: HttpRequest, payload: Payload, id: Path<Stri
 
 async fn create_of(request: &HttpRequest, payload: &mut dev::Payload, edge: &Edge) -> Result<HttpResponse, Error> {
     let members = given(request, payload, edge, None).await?;
-    let account = members.into_account(edge.clock.wall())?;
     let core = edge.core()?;
+    let account = members.into_account(core.reads.end().await?, edge.clock.wall())?;
     let account = at_work(core, move |core| core.accounts.create(account)).await?;
     info!(account = account.id, "account made");
     Ok(answer::uncached(StatusCode::OK, &View::new(&account, edge).with_secret()))
@@ -103,7 +103,8 @@ async fn change_of(
     let replacement = members.new_secret()?;
     let is_new_secret = replacement.is_some();
     let core = edge.core()?;
-    let change = move |account: &mut Account| members.change(account, replacement);
+    let from = core.reads.end().await?;
+    let change = move |account: &mut Account| members.change(account, replacement, from);
     let account = at_work(core, move |core| core.accounts.change(&id, change)).await?;
     info!(account = account.id, "account changed");
     let view = View::new(&account, edge);

@@ -65,7 +65,7 @@ pub(super) fn judge(outcome: Outcome) -> Outcome {
 mod tests {
     use super::*;
     use crate::config::Secret;
-    use crate::event::{EntityKey, Kind};
+    use crate::event::{EntityKey, Kind, Position};
 
     /// The body of a message with these members of its change.
     fn bodied(at: &str, content: &str) -> String {
@@ -77,6 +77,7 @@ mod tests {
             access_token: None,
             auto_reply: None,
             created_at: Timestamp::default(),
+            from: Position::FIRST,
         };
         let entity = EntityKey::try_new(Kind::Conversation, "conv_1234567890_0987654321").expect("an id");
         let at = Timestamp::parse(at).expect("a time");

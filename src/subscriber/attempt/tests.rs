@@ -400,6 +400,7 @@ fn account() -> Arc<Account> {
         access_token: None,
         auto_reply: None,
         created_at: Timestamp::default(),
+        from: Position::FIRST,
     })
 }
 
