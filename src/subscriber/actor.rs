@@ -211,13 +211,18 @@ impl Subscriber {
         self.delivery.holds().into_iter().chain(dropped).min()
     }
 
-    /// Asks the jobs for what is to be delivered again.
+    /// Asks the jobs for what is to be delivered again. They wait for one to which nothing is delivered.
     fn take_work(&self) {
+        if self.profile.state != State::Active {
+            return;
+        }
         let (id, inbox, stage) = (self.id.clone(), Rc::clone(&self.inbox), Rc::clone(&self.stage));
         let interest = self.judge.interest();
         actix_rt::spawn(async move {
             match stage.means.graveyard.jobs.next(&id, &interest).await {
                 Ok(replays) if replays.is_empty() => {}
+                // Its actor is gone, and the next one has to be given them.
+                Ok(_) if inbox.is_closed() => stage.means.graveyard.jobs.lost(&id),
                 Ok(replays) => inbox.tell(Told::Input(Input::Replay(replays))),
                 Err(error) => stage.fail(Unavailable::from(error)),
             }
@@ -231,6 +236,7 @@ impl Subscriber {
         // What was read was judged by what it wanted before.
         self.reading = None;
         self.step(Input::Changed(Arc::clone(&self.profile)));
+        self.take_work();
     }
 }
 

@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 use super::actor::Subscriber;
 use super::dead_letters::Cause;
-use super::delivery::{BreakerStanding, Input, LaneRow, Met};
+use super::delivery::{BreakerStanding, Input, LaneKey, LaneRow, Met};
 use super::inbox::{Course, Inbox, Told};
 use super::ledger::Round;
 use super::notices::Notice;
@@ -398,7 +398,9 @@ impl Dispatcher {
             Errand::Loaded(id, inbox, rows) => {
                 let listed = self.stage.roster().find(&id);
                 if let Some(listed) = listed.filter(|_| !inbox.is_closed()) {
+                    let released = self.released(&id, &rows);
                     Subscriber::begin(&self.stage, id, &inbox, listed, rows);
+                    released.into_iter().for_each(|key| inbox.tell(Told::Input(Input::Released { key })));
                     inbox.tell(Told::Work);
                 }
             }
@@ -406,6 +408,13 @@ impl Dispatcher {
             Errand::Disable(id, reason) => self.disable(id, reason),
             Errand::Counted(id, dropped) => self.counted(&id, dropped),
         }
+    }
+
+    /// The lanes that stand still for a dead letter which was dealt with while there was no actor, or just before a crash.
+    fn released(&self, id: &SubscriberId, rows: &[LaneRow]) -> Vec<LaneKey> {
+        let letters = &self.stage.means.graveyard.dead_letters;
+        let halted = rows.iter().filter(|row| row.is_halted).map(|row| &row.key);
+        halted.filter(|key| !letters.halts(id, key)).cloned().collect()
     }
 
     /// Begins an actor that crashed anew, unless it does so again and again.

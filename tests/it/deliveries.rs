@@ -8,7 +8,7 @@ use crate::receiver::{Receiver, Reply};
 use crate::yard::{Gate, Ground, TOKEN, run, soon, together};
 
 /// A ground whose nodes may call receivers on this machine, and try again soon.
-fn ground(keys: &[(&str, &str)]) -> Ground {
+pub fn ground(keys: &[(&str, &str)]) -> Ground {
     let mut ground = Ground::new(&[
         ("delivery.allow_targets", "127.0.0.0/8"),
         ("delivery.retry_schedule_s", "0.05,0.05,0.05,0.05,0.05,0.05,0.05,0.05,0.05,0.05"),
@@ -20,7 +20,7 @@ fn ground(keys: &[(&str, &str)]) -> Ground {
 }
 
 /// Subscribes `url` to the events of tickets, with these members besides; gives the subscription.
-async fn subscribe(gate: &Gate, url: String, more: Value) -> Value {
+pub async fn subscribe(gate: &Gate, url: String, more: Value) -> Value {
     let mut definition = json!({"url": url, "events": ["ticket:*"]});
     definition.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
     let request = gate.client.post(format!("{}/api/v1/webhooks", gate.base)).bearer_auth(TOKEN);
@@ -31,7 +31,7 @@ async fn subscribe(gate: &Gate, url: String, more: Value) -> Value {
 }
 
 /// Sends `count` messages of each of `tickets`, those of one in their order, from number `from` on.
-async fn send(gate: &Gate, tickets: &[&str], from: u64, count: u64) {
+pub async fn send(gate: &Gate, tickets: &[&str], from: u64, count: u64) {
     let each = tickets.iter().map(|ticket| {
         let (gate, ticket) = (gate.clone(), (*ticket).to_owned());
         async move {

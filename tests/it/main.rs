@@ -11,6 +11,7 @@ mod commands;
 mod configured;
 mod crashes;
 mod crm;
+mod dead_letters;
 mod deliveries;
 mod docs;
 mod duplicates;
