@@ -25,12 +25,12 @@ async fn ask(gate: &Gate, method: Method, path: &str, body: Option<Value>) -> An
     gate.answer(request).await
 }
 
-async fn post(gate: &Gate, path: &str, body: Value) -> Answer {
+pub async fn post(gate: &Gate, path: &str, body: Value) -> Answer {
     ask(gate, Method::POST, path, Some(body)).await
 }
 
 /// What stands at `path` as soon as it is as it has to be.
-async fn until(gate: &Gate, path: &str, is_enough: impl Fn(&Value) -> bool) -> Value {
+pub async fn until(gate: &Gate, path: &str, is_enough: impl Fn(&Value) -> bool) -> Value {
     let mut polls = tokio::time::interval(Duration::from_millis(5));
     soon(async {
         loop {
@@ -44,7 +44,7 @@ async fn until(gate: &Gate, path: &str, is_enough: impl Fn(&Value) -> bool) -> V
     .await
 }
 
-async fn letters(gate: &Gate, count: usize) -> Vec<Value> {
+pub async fn letters(gate: &Gate, count: usize) -> Vec<Value> {
     let listed = until(gate, LETTERS, |listed| listed["total"] == json!(count)).await;
     listed["items"].as_array().expect("a list").clone()
 }

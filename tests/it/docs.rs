@@ -9,10 +9,10 @@ use hookyard::edge::support::signature::sign;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::c2s;
-use crate::leads;
+use crate::receiver::{Receiver, Reply};
 use crate::senders::{DESCRIBED, sha256};
 use crate::yard::{API_KEY, Ground, SECRET, TOKEN, Yard, run};
+use crate::{c2s, dead_letters, deliveries, leads};
 
 /// What stands for a part of a path, found out on the way.
 type Known = BTreeMap<String, String>;
@@ -180,19 +180,42 @@ async fn fresh_leads(yard: &Yard) -> Known {
     known
 }
 
+/// A dead letter of the first subscription, and a job that waits, since its subscription is paused.
+async fn something_failed(yard: &Yard, receiver: &Receiver) -> Known {
+    let id = deliveries::subscribe(yard, receiver.url("/hook"), json!({})).await["id"].clone();
+    assert_eq!(id, json!(1), "the examples are about the first one");
+    yard.message("SUP-1042", "dead letter").await;
+    let letters = dead_letters::letters(yard, 1).await;
+    let id = deliveries::subscribe(yard, receiver.url("/hook"), json!({"is_active": false})).await["id"].clone();
+    let replay = format!("/api/v1/webhooks/{id}/replay");
+    let job = dead_letters::post(yard, &replay, json!({"since": "2020-01-01T00:00:00Z"})).await;
+    assert_eq!(job.status, 202, "{job:?}");
+    Known::from([
+        ("dead_letter_id".to_owned(), letters[0]["id"].to_string()),
+        ("job_id".to_owned(), job.body["id"].to_string()),
+    ])
+}
+
 #[test]
 fn every_operation_answers_its_own_examples_as_described() {
     run(async {
         let mut ground = c2s::ground(&ENABLED);
         ground.write_file(DESCRIBED);
+        ground.set("delivery.allow_targets", "127.0.0.0/8");
         let yard = ground.start().await;
         let spec = spec_of(&yard).await;
         // An event that failed can be shown and reprocessed.
         let failed = yard.send("SUP-404", "failed", "message.deleted", json!({"message_id": "m"})).await;
         let mut known = Known::from([("event_id".to_owned(), failed.event_id())]);
+        let receiver = Receiver::start(|_| Reply::Status(401)).await;
+        known.extend(something_failed(&yard, &receiver).await);
         let mut wrong = Vec::new();
         for operation in operations(&spec) {
             let mut succeeded = false;
+            if operation.method == Method::DELETE {
+                // What was delivered again above has failed again.
+                dead_letters::until(&yard, "/api/v1/jobs?state=running", |jobs| jobs["total"] == json!(0)).await;
+            }
             known.extend(fresh_leads(&yard).await);
             for (number, body) in operation.bodies().iter().enumerate() {
                 let name = format!("{} {} #{number}", operation.method, operation.path);

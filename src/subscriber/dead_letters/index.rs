@@ -99,7 +99,7 @@ impl Index {
         self.by_subscriber.get(subscriber)
     }
 
-    /// The numbers of those that pass `filter`, if what is in memory can say so.
+    /// The numbers of those that pass `filter`, in their order, if what is in memory can say so.
     pub(super) fn ids(&self, filter: &Filter) -> Option<Vec<u64>> {
         let Filter { subscriber, cause, event, kind, entity, since, until } = filter;
         let is_known = (event, kind, entity, since, until) == (&None, &None, &None, &None, &None);
@@ -108,9 +108,13 @@ impl Index {
             let entries = of_one.entries.values().filter(|entry| passes(entry.cause)).map(|entry| entry.id);
             entries.chain(of_one.spans.values().filter(|span| passes(span.cause)).map(|span| span.id)).collect()
         };
-        is_known.then(|| match subscriber {
-            Some(subscriber) => self.find(subscriber).map(of_those).unwrap_or_default(),
-            None => self.by_subscriber.values().flat_map(of_those).collect(),
+        is_known.then(|| {
+            let mut ids = match subscriber {
+                Some(subscriber) => self.find(subscriber).map(of_those).unwrap_or_default(),
+                None => self.by_subscriber.values().flat_map(of_those).collect(),
+            };
+            ids.sort_unstable();
+            ids
         })
     }
 

@@ -203,8 +203,10 @@ impl DeadLetters {
     /// # Errors
     /// [`Unavailable`] when the store fails.
     pub async fn list(self: &Arc<Self>, filter: Filter, skipped: u64, count: u64) -> Result<Page, Unavailable> {
+        // Before what is in memory is written: whatever is counted can be read then.
+        let known = self.lock().ids(&filter);
         self.read(move |letters| {
-            let ids = letters.ids(&filter)?;
+            let ids = known.map_or_else(|| letters.ids(&filter), Ok)?;
             let newest_first = ids.iter().rev().skip(usize::try_from(skipped).unwrap_or(usize::MAX));
             let mut items = Vec::new();
             for id in newest_first.take(usize::try_from(count).unwrap_or(usize::MAX)) {
@@ -357,12 +359,8 @@ impl DeadLetters {
         self.ledger.settled().await.map_err(|_| Unavailable::Ended)
     }
 
-    /// The numbers of those that pass `filter`, in their order.
+    /// The numbers of those on the disk that pass `filter`, in their order.
     fn ids(&self, filter: &Filter) -> Result<Vec<u64>, Unavailable> {
-        if let Some(mut ids) = self.lock().ids(filter) {
-            ids.sort_unstable();
-            return Ok(ids);
-        }
         let mut ids = Vec::new();
         each(&self.rows, |letter| {
             // One that went while the list was being read is not counted.

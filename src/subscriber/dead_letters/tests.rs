@@ -125,6 +125,19 @@ async fn dead_letters_are_listed_newest_first_by_what_is_asked_for() {
     }
 }
 
+/// One that was buried while the list waited for the disk was counted and not shown.
+#[tokio::test]
+async fn what_is_buried_while_a_list_is_read_is_counted_only_if_it_is_shown() {
+    let ground = Ground::new();
+    let letters = ground.letters(100);
+    letters.bury(&ONE, burial(1, "A"));
+    let (page, ()) = tokio::join!(letters.list(Filter::default(), 0, 100), async {
+        letters.bury(&ONE, burial(2, "A"));
+    });
+    let page = page.expect("reads");
+    assert_eq!(page.total, page.items.len() as u64);
+}
+
 #[tokio::test]
 async fn a_record_that_fails_again_renews_its_dead_letter() {
     let ground = Ground::new();
