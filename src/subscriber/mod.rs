@@ -273,8 +273,10 @@ impl Opened {
         let (rows, ledger) = (Rows::open(Arc::clone(store))?, Arc::<Ledger>::default());
         let graveyard = Graveyard::open(config, (journal, clock), rows.clone(), &ledger)?;
         let end = *journal.durable_end().borrow();
-        // A store from which nothing was ever delivered begins with what comes next.
-        let from = rows.cursor()?.unwrap_or(end);
+        let from = match rows.cursor()? {
+            Some(cursor) => cursor,
+            None => begin_at(end, &rows, &ledger)?,
+        };
         let places: HashMap<_, _> = rows.places()?.into_iter().collect();
         let behind = places.values().filter_map(|place| match place {
             Place::Behind(from) => Some(*from),
@@ -286,6 +288,17 @@ impl Opened {
         let (lane_owners, counters) = (rows.lane_owners()?, rows.counters()?);
         Ok(Self { rows, ledger, graveyard, from, places, lane_owners, counters })
     }
+}
+
+/// Lets a store from which nothing was ever delivered begin with what comes next. Noted before anybody is live: whoever finds
+/// no cursor after a crash would begin with what came after it.
+fn begin_at(end: Position, rows: &Rows, ledger: &Ledger) -> Result<Position, WriteError> {
+    ledger.set_cursor(end);
+    if let Some(round) = ledger.take() {
+        round.write(rows)?;
+        ledger.wrote(&round);
+    }
+    Ok(end)
 }
 
 /// The dispatcher of the thread that this is called on, with a place for everybody.

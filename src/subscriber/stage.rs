@@ -208,8 +208,7 @@ impl Stage {
                 inbox.note(place);
             }
         }
-        // Without subscribers nobody needs to know.
-        if cursor != self.vouched.get() && !self.roster.borrow().is_empty() {
+        if cursor != self.vouched.get() {
             self.means.ledger.set_cursor(cursor);
         }
         self.vouched.set(cursor);
