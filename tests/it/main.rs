@@ -25,6 +25,7 @@ mod listen;
 mod lists;
 mod opening;
 mod order;
+mod promises;
 mod reads;
 mod rebuild;
 mod receiver;

@@ -1,7 +1,5 @@
 //! A subscriber to deliver to: a real HTTP server that does with each request what a test's script says, and remembers all.
 
-#![allow(dead_code, reason = "the tests of deliveries that use all of it are being written")]
-
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

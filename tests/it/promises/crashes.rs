@@ -1,0 +1,92 @@
+//! A node that is stopped or killed goes on where it was: everything owed is delivered, in order.
+
+use serde_json::json;
+
+use super::{expected, ground, publish, subscribe};
+use crate::receiver::{Latch, Receiver, Reply};
+use crate::yard::run;
+
+/// Elsewhere a restart lost what was waiting to be tried again.
+#[test]
+fn a_restart_keeps_what_waits_to_be_tried_again_and_repeats_nothing() {
+    run(async {
+        let ground = ground(&[("delivery.retry_schedule_s", "0.2,0.2,0.2,0.2,0.2")]);
+        let yard = ground.start().await;
+        let receiver = Receiver::start(|arrival| Reply::Status(if arrival.sequence() == 2 { 503 } else { 200 })).await;
+        subscribe(&yard, &receiver.url("/"), json!({})).await;
+        publish(&yard, 50, 4).await;
+        receiver.until(|seen| seen.accepted.len() == 50 && seen.attempts.len() == 100).await;
+        yard.stop().await;
+        receiver.become_one_that(|_| Reply::Status(200));
+        let yard = ground.start().await;
+        receiver.accepted(200).await;
+        assert_eq!(receiver.seen().check_complete(&expected(50, 4)), 0);
+        yard.stop().await;
+    });
+}
+
+/// Elsewhere a kill lost the outcome of 222 of 300 accepted messages.
+#[test]
+fn a_kill_with_thousands_of_stopped_lanes_loses_none_and_swaps_none() {
+    run(async {
+        let ground = ground(&[("delivery.retry_schedule_s", "2,2,2,2,2,2,2,2,2,2"), ("server.workers", "1")]);
+        let mut process = ground.start_process().await;
+        let receiver = Receiver::start(|_| Reply::Status(500)).await;
+        subscribe(&process, &receiver.url("/"), json!({})).await;
+        publish(&process, 2000, 3).await;
+        receiver.until(|seen| seen.attempts.len() == 2000).await;
+        process.kill();
+        receiver.become_one_that(|_| Reply::Status(200));
+        let process = ground.start_process().await;
+        publish(&process, 2000, 1).await;
+        receiver.accepted(8000).await;
+        assert_eq!(receiver.seen().check_complete(&expected(2000, 4)), 0, "what was refused is no repeat");
+        drop(process);
+    });
+}
+
+#[test]
+fn a_kill_in_the_middle_of_deliveries_repeats_few_and_loses_none() {
+    run(async {
+        let ground = ground(&[]);
+        let mut process = ground.start_process().await;
+        let latch = Latch::default();
+        let (held, mut count) = (latch.clone(), 0);
+        // The last ones stay unanswered when the node is killed.
+        let receiver = Receiver::start(move |_| {
+            count += 1;
+            if count > 300 { Reply::Status(200).held(&held) } else { Reply::Status(200) }
+        })
+        .await;
+        subscribe(&process, &receiver.url("/"), json!({})).await;
+        publish(&process, 100, 10).await;
+        receiver.arrived(301).await;
+        process.kill();
+        latch.open();
+        let process = ground.start_process().await;
+        receiver.accepted(1000).await;
+        let repeats = receiver.seen().check_complete(&expected(100, 10));
+        assert!(repeats <= 300, "{repeats} came again");
+        drop(process);
+    });
+}
+
+#[test]
+fn a_store_that_fails_and_is_opened_again_loses_and_swaps_no_delivery() {
+    run(async {
+        let mut ground = ground(&[]);
+        let trouble = crate::failures::Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        let receiver = Receiver::start(|arrival| Reply::Status(if arrival.before < 2 { 500 } else { 200 })).await;
+        subscribe(&yard, &receiver.url("/"), json!({})).await;
+        publish(&yard, 30, 5).await;
+        receiver.arrived(50).await;
+        trouble.fail(crate::failures::Place::Sync, 1);
+        trouble.until_played(1).await;
+        crate::failures::until_readyz_is(&yard, 200).await;
+        publish(&yard, 30, 1).await;
+        receiver.accepted(180).await;
+        receiver.seen().check_complete(&expected(30, 6));
+        yard.stop().await;
+    });
+}

@@ -1,0 +1,76 @@
+//! A subscriber that is dead, slow, or both delays no other and no ingest.
+
+use serde_json::json;
+
+use super::{expected, ground, publish, subscribe};
+use crate::receiver::{Receiver, Reply};
+use crate::yard::run;
+
+#[test]
+fn a_subscriber_beside_those_that_hang_drip_and_are_not_there_gets_everything() {
+    run(async {
+        let yard = ground(&[("delivery.window_events", "64"), ("delivery.timeout_s", "300")]).start().await;
+        let hanging = Receiver::start(|_| Reply::Hang).await;
+        let dripping = Receiver::start(|_| Reply::Drip(200)).await;
+        let gone = Receiver::friendly().await;
+        gone.stop().await;
+        for receiver in [&hanging, &dripping, &gone] {
+            subscribe(&yard, &receiver.url("/"), json!({})).await;
+        }
+        let healthy = Receiver::friendly().await;
+        subscribe(&yard, &healthy.url("/"), json!({})).await;
+        publish(&yard, 100, 30).await;
+        healthy.accepted(3000).await;
+        assert_eq!(healthy.seen().check_complete(&expected(100, 30)), 0);
+        for receiver in [&hanging, &dripping] {
+            let held = receiver.arrivals().len();
+            assert!((1..=2).contains(&held), "{held} places held by one that never answered");
+        }
+        assert_eq!(yard.get("/readyz").await.status, 200);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn all_places_taken_by_those_that_hang_come_free_in_turn() {
+    run(async {
+        let yard = ground(&[("delivery.attempts_max", "2"), ("delivery.timeout_s", "0.2")]).start().await;
+        let mut hanging = Vec::new();
+        for _ in 0..4 {
+            let receiver = Receiver::start(|_| Reply::Hang).await;
+            subscribe(&yard, &receiver.url("/"), json!({})).await;
+            hanging.push(receiver);
+        }
+        let healthy = Receiver::friendly().await;
+        subscribe(&yard, &healthy.url("/"), json!({})).await;
+        publish(&yard, 5, 2).await;
+        healthy.accepted(10).await;
+        for receiver in &hanging {
+            receiver.arrived(1).await;
+        }
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn one_of_five_that_fails_repeats_nothing_to_the_other_four() {
+    run(async {
+        let yard = ground(&[]).start().await;
+        let failing = Receiver::start(|arrival| Reply::Status(if arrival.before < 2 { 500 } else { 200 })).await;
+        subscribe(&yard, &failing.url("/"), json!({})).await;
+        let mut healthy = Vec::new();
+        for _ in 0..4 {
+            let receiver = Receiver::friendly().await;
+            subscribe(&yard, &receiver.url("/"), json!({})).await;
+            healthy.push(receiver);
+        }
+        publish(&yard, 20, 5).await;
+        failing.accepted(100).await;
+        for receiver in &healthy {
+            receiver.accepted(100).await;
+            assert_eq!(receiver.arrivals().len(), 100);
+        }
+        assert_eq!(failing.arrivals().len(), 300);
+        yard.stop().await;
+    });
+}

@@ -1,0 +1,168 @@
+//! One entity's events come in their order and once each, whatever fails; nobody waits for another entity.
+
+use std::collections::HashSet;
+
+use serde_json::json;
+
+use super::{drawn, expected, ground, publish, subscribe, task, try_publish};
+use crate::receiver::{Latch, Receiver, Reply};
+use crate::yard::{run, soon, together};
+
+#[test]
+fn each_entity_s_events_come_in_order_and_once_though_a_third_of_the_attempts_fail() {
+    run(async {
+        let yard = ground(&[]).start().await;
+        let receiver = Receiver::start(|arrival| match drawn(1, arrival.id(), arrival.before, 6) {
+            0 => Reply::Status(500),
+            1 => Reply::Close,
+            _ => Reply::Status(200),
+        })
+        .await;
+        subscribe(&yard, &receiver.url("/"), json!({})).await;
+        let gates = [yard.gate.clone(), yard.gate.clone(), yard.gate.clone()];
+        together(gates.map(|gate| async move { publish(&gate, 20, 10).await })).await;
+        receiver.accepted(600).await;
+        assert_eq!(receiver.seen().check_complete(&expected(20, 30)), 0, "none twice");
+        assert!(receiver.arrivals().len() > 700, "some failed");
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_delivery_has_the_event_s_id_at_every_attempt_and_in_every_place() {
+    run(async {
+        let yard = ground(&[]).start().await;
+        let flaky = |times: usize| {
+            move |arrival: &crate::receiver::Arrival| Reply::Status(if arrival.before < times { 503 } else { 200 })
+        };
+        let (one, other) = (Receiver::start(flaky(3)).await, Receiver::start(flaky(1)).await);
+        subscribe(&yard, &one.url("/"), json!({})).await;
+        subscribe(&yard, &other.url("/"), json!({})).await;
+        publish(&yard, 4, 5).await;
+        one.accepted(20).await;
+        other.accepted(20).await;
+        let stored = yard.get("/api/v1/events?page_size=100").await.body;
+        let stored: HashSet<_> = stored["items"]
+            .as_array()
+            .expect("items")
+            .iter()
+            .map(|item| item["event_id"].as_str().expect("an id").to_owned())
+            .collect();
+        for (receiver, attempts) in [(&one, 4), (&other, 2)] {
+            let seen = receiver.seen();
+            assert_eq!(seen.accepted, stored);
+            assert!(seen.attempts.values().all(|times| *times == attempts), "{:?}", seen.attempts);
+            seen.check_complete(&expected(4, 5));
+        }
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn an_entity_whose_event_is_not_answered_or_refused_holds_up_no_other() {
+    run(async {
+        let yard = ground(&[]).start().await;
+        let latch = Latch::default();
+        let held = latch.clone();
+        let receiver = Receiver::start(move |arrival| match (arrival.entity().as_str(), arrival.sequence()) {
+            ("task/0", 1) => Reply::Status(200).held(&held),
+            ("task/1", 2) if arrival.before < 3 => Reply::Status(500),
+            _ => Reply::Status(200),
+        })
+        .await;
+        subscribe(&yard, &receiver.url("/"), json!({})).await;
+        publish(&yard, 10, 10).await;
+        receiver.accepted(90).await;
+        assert_eq!(receiver.seen().arrivals.iter().filter(|arrival| arrival.entity() == "task/0").count(), 1);
+        latch.open();
+        receiver.accepted(100).await;
+        assert_eq!(receiver.seen().check_complete(&expected(10, 10)), 0);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn without_order_an_event_that_fails_holds_up_none_of_its_entity() {
+    run(async {
+        let yard = ground(&[]).start().await;
+        let latch = Latch::default();
+        let held = latch.clone();
+        let receiver = Receiver::start(move |arrival| match arrival.sequence() {
+            1 => Reply::Status(200).held(&held),
+            2 if arrival.before == 0 => Reply::Status(500),
+            _ => Reply::Status(200),
+        })
+        .await;
+        subscribe(&yard, &receiver.url("/"), json!({"ordering": "none"})).await;
+        publish(&yard, 1, 40).await;
+        receiver.accepted(39).await;
+        latch.open();
+        receiver.accepted(40).await;
+        yard.stop().await;
+    });
+}
+
+/// What is refused for good is a dead letter, and the entity goes on (`skip`) or stands still until that is dealt with (`halt`).
+#[test]
+fn a_dead_letter_is_passed_over_or_waited_for() {
+    run(async {
+        let yard = ground(&[]).start().await;
+        let refusing =
+            |arrival: &crate::receiver::Arrival| Reply::Status(if arrival.sequence() == 2 { 400 } else { 200 });
+        let (skip, halt) = (Receiver::start(refusing).await, Receiver::start(refusing).await);
+        subscribe(&yard, &skip.url("/"), json!({"on_exhausted": "skip"})).await;
+        let halting = subscribe(&yard, &halt.url("/"), json!({"on_exhausted": "halt"})).await;
+        publish(&yard, 2, 4).await;
+        skip.accepted(6).await;
+        let sequences = |receiver: &Receiver| receiver.seen().accepted_sequences().into_values().collect::<Vec<_>>();
+        assert_eq!(sequences(&skip), [[1, 3, 4], [1, 3, 4]]);
+        let path = format!("/api/v1/dead-letters?webhook_id={}", halting.id);
+        let letters = soon(async {
+            loop {
+                let letters = yard.get(&path).await.body;
+                if letters["total"] == 2 {
+                    return letters;
+                }
+            }
+        })
+        .await;
+        assert_eq!(sequences(&halt), [[1], [1]]);
+        halt.become_one_that(|_| Reply::Status(200));
+        for letter in letters["items"].as_array().expect("items") {
+            let answer = yard.post(&format!("/api/v1/dead-letters/{}/retry", letter["id"])).await;
+            assert!((200..300).contains(&answer.status), "{answer:?}");
+        }
+        halt.accepted(8).await;
+        assert_eq!(halt.seen().check_complete(&expected(2, 4)), 0);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn only_what_is_subscribed_to_is_delivered_and_nothing_from_before() {
+    run(async {
+        let yard = ground(&[]).start().await;
+        let receiver = Receiver::friendly().await;
+        publish(&yard, 3, 2).await;
+        let kinds = json!({"events": ["person.*", "task.completed"], "filter": "has(data.wanted) && data.wanted"});
+        subscribe(&yard, &receiver.url("/"), kinds).await;
+        let event = |event: &str, kind: &str, wanted: bool| json!({"event": event, "data": {format!("{kind}_id"): 1, "wanted": wanted}});
+        let events = [
+            event("person.created", "person", true),
+            event("person.updated", "person", false),
+            task(1),
+            event("task.completed", "task", true),
+            event("person.deleted", "person", true),
+            event("organisation.created", "organisation", true),
+            event("task.completed", "task", true),
+        ];
+        try_publish(&yard, &events).await.expect("an answer");
+        receiver.accepted(4).await;
+        let mut came: Vec<_> =
+            receiver.arrivals().iter().map(|arrival| (arrival.event(), arrival.sequence())).collect();
+        came.sort();
+        let wanted = [("person.created", 1), ("person.deleted", 3), ("task.completed", 4), ("task.completed", 5)];
+        assert_eq!(came, wanted.map(|(event, sequence)| (event.to_owned(), sequence)));
+        yard.stop().await;
+    });
+}

@@ -1,0 +1,105 @@
+//! Answers that drip, never end, or ask for patience: what is seen to hurt others who deliver webhooks.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::{expected, ground, publish, subscribe};
+use crate::receiver::{Receiver, Reply};
+use crate::yard::run;
+
+/// Elsewhere such an answer outlived the timeout, since that ended with the head.
+#[test]
+fn an_answer_that_drips_is_ended_by_the_timeout_and_tried_again() {
+    run(async {
+        let yard = ground(&[("delivery.timeout_s", "0.3")]).start().await;
+        let receiver =
+            Receiver::start(|arrival| if arrival.before == 0 { Reply::Drip(200) } else { Reply::Status(200) }).await;
+        let subscription = subscribe(&yard, &receiver.url("/"), json!({})).await;
+        publish(&yard, 3, 2).await;
+        receiver.accepted(6).await;
+        assert_eq!((receiver.seen().check_complete(&expected(3, 2)), receiver.arrivals().len()), (0, 12));
+        let deliveries = yard.get(&format!("/api/v1/webhooks/{}/deliveries?page_size=100", subscription.id)).await.body;
+        let codes: Vec<_> =
+            deliveries["items"].as_array().expect("items").iter().map(|row| row["code"].clone()).collect();
+        assert_eq!(codes.iter().filter(|code| **code == "timeout").count(), 6, "{codes:?}");
+        yard.stop().await;
+    });
+}
+
+/// Elsewhere four of 400 MB took a gigabyte.
+#[test]
+fn an_answer_without_an_end_is_read_to_its_first_16_kib_and_counts_by_its_status() {
+    run(async {
+        let yard = ground(&[]).start().await;
+        let receiver = Receiver::start(|arrival| Reply::Endless(if arrival.before == 0 { 500 } else { 200 })).await;
+        subscribe(&yard, &receiver.url("/"), json!({})).await;
+        publish(&yard, 4, 2).await;
+        receiver.accepted(8).await;
+        assert_eq!((receiver.seen().check_complete(&expected(4, 2)), receiver.arrivals().len()), (0, 16));
+        yard.stop().await;
+    });
+}
+
+/// Elsewhere the limit was stored and never enforced.
+#[test]
+fn a_rate_limit_is_kept() {
+    run(async {
+        let yard = ground(&[]).start().await;
+        let times = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let noting = std::sync::Arc::clone(&times);
+        let receiver = Receiver::start(move |_| {
+            #[expect(clippy::disallowed_methods, reason = "a rate is about time")]
+            noting.lock().expect("no holder panics").push(Instant::now());
+            Reply::Status(200)
+        })
+        .await;
+        subscribe(&yard, &receiver.url("/"), json!({"rate_limit": 40})).await;
+        publish(&yard, 30, 2).await;
+        receiver.accepted(60).await;
+        let times = times.lock().expect("no holder panics").clone();
+        // The first few may come at once; an attempt may be on its way a little longer than the one before it.
+        assert!(times[59] - times[0] >= Duration::from_secs_f64(56.0 / 40.0) - Duration::from_millis(50));
+        yard.stop().await;
+    });
+}
+
+/// Elsewhere what was asked for was not waited for: 6 s instead of 60.
+#[test]
+fn what_asks_to_come_again_later_is_left_alone_until_then() {
+    run(async {
+        let yard = ground(&[]).start().await;
+        let receiver = Receiver::start(|arrival| match (arrival.entity().as_str(), arrival.before) {
+            ("task/0", 0) => Reply::retry_after(429, 3600),
+            ("task/1", 0) => Reply::retry_after(503, 1),
+            _ => Reply::Status(200),
+        })
+        .await;
+        subscribe(&yard, &receiver.url("/"), json!({})).await;
+        publish(&yard, 4, 3).await;
+        // The schedule alone would have tried the first one fifty times in the second that the other one asked for.
+        receiver.accepted(9).await;
+        assert_eq!(receiver.arrivals().iter().filter(|arrival| arrival.entity() == "task/0").count(), 1);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_redirect_is_not_followed_and_not_an_acceptance() {
+    run(async {
+        let yard = ground(&[]).start().await;
+        let elsewhere = Receiver::friendly().await;
+        let url = elsewhere.url("/");
+        let receiver = Receiver::start(move |arrival| match arrival.before {
+            0 => Reply::redirect(&url),
+            1 => Reply::BreakOff(200),
+            _ => Reply::Status(204),
+        })
+        .await;
+        subscribe(&yard, &receiver.url("/"), json!({})).await;
+        publish(&yard, 1, 2).await;
+        receiver.accepted(2).await;
+        assert_eq!((receiver.arrivals().len(), elsewhere.arrivals().len()), (6, 0));
+        yard.stop().await;
+    });
+}
