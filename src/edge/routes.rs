@@ -98,6 +98,7 @@ fn configure_webhooks(service: &mut ServiceConfig, end: &str) {
     action("rotate-secret", on(guard::Post(), webhooks::actions::rotate));
     action("pause", on(guard::Post(), webhooks::actions::stop));
     action("resume", on(guard::Post(), webhooks::actions::start));
+    action("test", on(guard::Post(), webhooks::actions::test));
     action("recover", on(guard::Post(), jobs::again::recover));
     action("replay", on(guard::Post(), jobs::again::replay));
 }

@@ -308,6 +308,8 @@ pub(super) mod tests {
             let class = Class::of(&Entry { status, direction, ..entry(0) });
             assert_eq!((class.0, class.direction(), class.is_successful()), (number, direction, number % 2 == 1));
         }
+        let broken = Entry { direction: Direction::Outgoing, code: Some("broken_off"), ..entry(200) };
+        assert!(!Class::of(&broken).is_successful(), "half an answer is none");
     }
 
     /// Bytes that do not compress.

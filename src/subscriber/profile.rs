@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::SubscriberId;
 use crate::account::Account;
-use crate::config::{Breaker, OnExhausted, Secret};
+use crate::config::{Breaker, Delivery, OnExhausted, Secret};
 use crate::subscription::{Ordering, State, Subscription};
 
 /// What one attempt is.
@@ -89,4 +89,36 @@ pub struct Bounds {
     pub stopped_lanes_max: usize,
     /// Dead letters.
     pub dead_letters_max: u64,
+}
+
+impl Profile {
+    /// That of `subscription`, with what `delivery` says where it says nothing itself.
+    #[must_use]
+    pub fn of_subscription(subscription: &Arc<Subscription>, delivery: &Delivery) -> Self {
+        let schedule = subscription.retry_schedule.as_ref().unwrap_or(&delivery.retry_schedule);
+        Self {
+            id: SubscriberId::Webhook(subscription.id),
+            target: Target::Webhook(Arc::clone(subscription)),
+            state: subscription.state.clone(),
+            ordering: subscription.ordering,
+            concurrency: subscription.concurrency.unwrap_or(delivery.concurrency),
+            rate_limit: subscription.rate_limit,
+            timeout: subscription.timeout.unwrap_or(delivery.timeout),
+            retries: Retries {
+                schedule: schedule.as_slice().into(),
+                jitter: delivery.jitter,
+                dead_letter_after: delivery.dead_letter_after,
+            },
+            on_exhausted: subscription.on_exhausted.unwrap_or(delivery.on_exhausted),
+            breaker: delivery.breaker,
+            disable_after: delivery.disable_after,
+            hold: delivery.hold,
+            bounds: Bounds {
+                window_events: delivery.window_events,
+                window_bytes: delivery.window_bytes,
+                stopped_lanes_max: delivery.stopped_lanes_max,
+                dead_letters_max: delivery.dead_letters_max,
+            },
+        }
+    }
 }

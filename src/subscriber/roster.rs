@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::profile::{Bounds, Profile, Retries, Target};
+use super::profile::Profile;
 use super::{SubscriberId, accounts};
 use crate::account;
 use crate::config::Config;
 use crate::event::{Position, Record};
-use crate::subscription::{Entry, Index, Interest, Judgement, Known, Pattern, State};
+use crate::subscription::{Index, Interest, Judgement, Known, Pattern, State};
 
 /// Says which records are for one subscriber. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -105,7 +105,11 @@ impl Roster {
                 let entry = self.subscriptions.find(*number)?;
                 let judge = Judge::Subscription(Arc::clone(&entry.interest));
                 let from = Some(entry.subscription.from);
-                Some(Listed { profile: Arc::new(self.webhook(entry)), judge, from })
+                Some(Listed {
+                    profile: Arc::new(Profile::of_subscription(&entry.subscription, &self.config.delivery)),
+                    judge,
+                    from,
+                })
             }
             SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => {
                 let profile = Arc::new(self.accounts.profile(id)?);
@@ -143,35 +147,6 @@ impl Roster {
             (Some(one), Some(another)) => Arc::ptr_eq(one, another),
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
-        }
-    }
-
-    fn webhook(&self, entry: &Entry) -> Profile {
-        let (subscription, delivery) = (&entry.subscription, &self.config.delivery);
-        let schedule = subscription.retry_schedule.as_ref().unwrap_or(&delivery.retry_schedule);
-        Profile {
-            id: SubscriberId::Webhook(subscription.id),
-            target: Target::Webhook(Arc::clone(subscription)),
-            state: subscription.state.clone(),
-            ordering: subscription.ordering,
-            concurrency: subscription.concurrency.unwrap_or(delivery.concurrency),
-            rate_limit: subscription.rate_limit,
-            timeout: subscription.timeout.unwrap_or(delivery.timeout),
-            retries: Retries {
-                schedule: schedule.as_slice().into(),
-                jitter: delivery.jitter,
-                dead_letter_after: delivery.dead_letter_after,
-            },
-            on_exhausted: subscription.on_exhausted.unwrap_or(delivery.on_exhausted),
-            breaker: delivery.breaker,
-            disable_after: delivery.disable_after,
-            hold: delivery.hold,
-            bounds: Bounds {
-                window_events: delivery.window_events,
-                window_bytes: delivery.window_bytes,
-                stopped_lanes_max: delivery.stopped_lanes_max,
-                dead_letters_max: delivery.dead_letters_max,
-            },
         }
     }
 }

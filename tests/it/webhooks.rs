@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use crate::failures::{Place, Trouble, until_readyz_is};
 use crate::rebuild::rebuild;
-use crate::yard::{Answer, Gate, Ground, START, TOKEN, run, together};
+use crate::receiver::{Receiver, Reply};
+use crate::senders::sha256;
+use crate::yard::{Answer, Gate, Ground, START, TOKEN, run, soon, together};
 
 pub const WEBHOOKS: &str = "/api/v1/webhooks";
 
@@ -93,7 +95,8 @@ fn a_subscription_is_answered_as_the_seed_shows_it() {
         assert_eq!(made.header("cache-control"), Some("no-store"));
         assert!(secret.starts_with("whsec_") && secret.len() == 50, "{} bytes", secret.len());
         let shown = show(&yard, "/1").await;
-        assert_eq!(shown.text, made.text.replace(&secret, "…"), "all else is shown as it was");
+        let masked = format!("whsec_…{}", &secret[46..]);
+        assert_eq!(shown.text, made.text.replace(&secret, &masked), "all else is shown as it was");
         yard.stop().await;
     });
 }
@@ -341,6 +344,7 @@ fn subscriptions_are_the_admins_alone() {
             (Method::POST, "/1/rotate-secret", "POST"),
             (Method::POST, "/1/pause", "POST"),
             (Method::POST, "/1/resume", "POST"),
+            (Method::POST, "/1/test", "POST"),
         ] {
             for end in ["", "/"] {
                 let url = format!("{}{WEBHOOKS}{path}{end}", yard.base);
@@ -378,7 +382,7 @@ fn a_number_has_one_spelling_and_shadows_no_other_path() {
                 "{path}"
             );
         }
-        for path in ["/2/pause", "/2/resume", "/2/rotate-secret"] {
+        for path in ["/2/pause", "/2/resume", "/2/rotate-secret", "/2/test"] {
             assert_eq!(code(&act(&yard, path).await), (404, "not_found"), "{path}");
         }
         assert_eq!(code(&change(&yard, "/2", &json!({})).await), (404, "not_found"));
@@ -408,7 +412,8 @@ fn a_secret_is_replaced_and_the_old_one_holds_for_a_while() {
         assert_eq!((rotated.status, rotated.header("cache-control")), (200, Some("no-store")));
         assert!(second.as_str().is_some_and(|text| text.starts_with("whsec_")) && first != second);
         assert_eq!(rotated.body["previous_secret_until"], "2025-12-05T10:30:00.000Z", "a day");
-        assert_eq!(show(&yard, "/1").await.body["secret"], "…");
+        let shown = show(&yard, "/1").await.body["secret"].clone();
+        assert!(shown.as_str().is_some_and(|text| text.starts_with("whsec_…") && text.len() < 16), "{shown}");
         clock.advance(Duration::from_secs(86_400));
         assert_eq!(show(&yard, "/1").await.body["previous_secret_until"], Value::Null);
         let own = send(&yard, Method::POST, "/1/rotate-secret/", &json!({"overlap_h": 0.5, "secret": "my-own"})).await;
@@ -568,5 +573,188 @@ fn a_subscription_that_never_reached_the_store_is_not_shown() {
         until_readyz_is(&yard, 200).await;
         assert_eq!(show(&yard, "").await.body["total"], 0);
         yard.stop().await;
+    });
+}
+
+/// A ground whose node may call receivers of this machine.
+fn nearby() -> Ground {
+    Ground::new(&[("delivery.allow_targets", "127.0.0.0/8")])
+}
+
+async fn subscribe(gate: &Gate, receiver: &Receiver, members: &Value) -> Value {
+    let mut body = json!({"url": receiver.url("/hook"), "events": ["ticket:*"], "retry_schedule_s": [0.05]});
+    body.as_object_mut().expect("an object").extend(members.as_object().expect("an object").clone());
+    let made = create(gate, &body).await;
+    assert_eq!(made.status, 200, "{made:?}");
+    made.body
+}
+
+/// Asks for `path` until `is_it` what is wanted.
+async fn until(gate: &Gate, path: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+    let mut polls = tokio::time::interval(Duration::from_millis(5));
+    let asking = async {
+        loop {
+            polls.tick().await;
+            let answer = show(gate, path).await.body;
+            if is_it(&answer) {
+                return answer;
+            }
+        }
+    };
+    soon(asking).await
+}
+
+/// The texts of the messages that came to `receiver`.
+fn texts(receiver: &Receiver) -> Vec<String> {
+    let text = |body: Value| body["data"]["text"].as_str().expect("a text").to_owned();
+    receiver.arrivals().iter().map(|arrival| text(arrival.json())).collect()
+}
+
+#[test]
+fn a_test_sends_a_signed_ping_and_tells_what_the_target_said() {
+    run(async {
+        let yard = nearby().start().await;
+        let receiver = Receiver::start(|_| Reply::Answer(200, Vec::new(), "pong".into())).await;
+        let made = subscribe(&yard, &receiver, &json!({"is_active": false, "headers": {"X-Own": "kept"}})).await;
+        let shown = show(&yard, "/1").await.body;
+        assert_eq!(change(&yard, "/1", &shown).await.status, 200);
+        let tested = act(&yard, "/1/test").await;
+        let expected = json!({
+            "is_successful": true, "status": 200, "code": null, "detail": null,
+            "duration_ms": tested.body["duration_ms"], "answer": "pong",
+        });
+        assert_eq!((tested.status, &tested.body), (200, &expected));
+        assert!(tested.body["duration_ms"].is_number());
+        let ping = receiver.arrivals().remove(0);
+        assert_eq!((ping.event().as_str(), ping.header("x-webhook-event")), ("ping", Some("ping")));
+        let secret = made["secret"].as_str().expect("shown once");
+        let body = String::from_utf8(ping.body.clone()).expect("text");
+        let signature = hex::encode(sha256(secret.as_bytes(), &body));
+        assert_eq!(ping.header("x-webhook-signature"), Some(signature.as_str()), "what was shown changed no secret");
+        assert_eq!((ping.header("x-webhook-id"), ping.header("x-own")), (Some("1"), Some("kept")));
+        receiver.become_one_that(|_| Reply::Answer(500, Vec::new(), "broken".into()));
+        let failed = act(&yard, "/1/test/").await.body;
+        assert_eq!(
+            [&failed["is_successful"], &failed["status"], &failed["answer"]],
+            [&json!(false), &json!(500), &json!("broken")]
+        );
+        assert_eq!((failed["code"].as_str(), failed["detail"].as_str()), (Some("status"), Some("answered 500")));
+        receiver.stop().await;
+        let dead = act(&yard, "/1/test").await.body;
+        assert_eq!([&dead["status"], &dead["code"], &dead["answer"]], [&Value::Null, &json!("connect"), &Value::Null]);
+        let rows = show(&yard, "/1/deliveries").await.body;
+        assert_eq!(rows["total"], 3);
+        assert_eq!([&rows["items"][2]["event"], &rows["items"][2]["event_id"]], [&json!("ping"), &Value::Null]);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn every_attempt_at_a_delivery_is_listed() {
+    run(async {
+        let yard = nearby().start().await;
+        let receiver = Receiver::start(|arrival| match arrival.before {
+            0 => Reply::Answer(503, Vec::new(), "try later".into()),
+            _ => Reply::Status(204),
+        })
+        .await;
+        subscribe(&yard, &receiver, &json!({})).await;
+        let other = Receiver::friendly().await;
+        subscribe(&yard, &other, &json!({})).await;
+        let sent = yard.message("SUP-1", "m-1").await;
+        let list = until(&yard, "/1/deliveries", |list| list["total"] == 2).await;
+        let (second, first) = (&list["items"][0], &list["items"][1]);
+        let expected = json!({
+            "id": first["id"], "event": "message.created", "event_id": sent.event_id(),
+            "entity": {"kind": "ticket", "id": "SUP-1", "sequence": 1}, "attempt": 1, "status": 503, "code": "status",
+            "is_successful": false, "duration_ms": first["duration_ms"], "answer": "try later", "at": first["at"],
+            "next_attempt_at": first["next_attempt_at"],
+        });
+        assert_eq!(first, &expected);
+        assert!(first["next_attempt_at"].as_str() > first["at"].as_str(), "{first}");
+        assert_eq!([&second["attempt"], &second["status"], &second["code"]], [&json!(2), &json!(204), &Value::Null]);
+        assert_eq!([&second["answer"], &second["next_attempt_at"]], [&Value::Null, &Value::Null]);
+        assert_eq!((&second["event_id"], &second["is_successful"]), (&json!(sent.event_id()), &json!(true)));
+        let failed = show(&yard, "/1/deliveries/?is_successful=false&page_size=1").await.body;
+        assert_eq!(failed, json!({"items": [first], "total": 1, "page": 1, "page_size": 1, "pages": 1}));
+        let page = show(&yard, "/1/deliveries?page=2&page_size=1").await.body;
+        assert_eq!((&page["items"], &page["pages"]), (&json!([first]), &json!(2)));
+        assert_eq!(fields(&show(&yard, "/1/deliveries?direction=outgoing").await), ["direction"]);
+        until(&yard, "/2/deliveries", |list| list["total"] == 1).await;
+        let stats = until(&yard, "/1", |shown| shown["stats"]["delivered"] == 1).await["stats"].clone();
+        assert_eq!([&stats["failed_attempts"], &stats["dead_letters"], &stats["dropped"]], [1, 0, 0]);
+        assert!(stats["last_success_at"].is_string() && stats["breaker"] == "closed", "{stats}");
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_subscription_begins_with_the_next_event_and_what_comes_while_it_is_paused_stays_owed() {
+    run(async {
+        let yard = nearby().start().await;
+        let (receiver, witness) = (Receiver::friendly().await, Receiver::friendly().await);
+        yard.message("SUP-1", "before").await;
+        subscribe(&yard, &receiver, &json!({})).await;
+        subscribe(&yard, &witness, &json!({})).await;
+        yard.message("SUP-1", "first").await;
+        receiver.accepted(1).await;
+        assert_eq!(act(&yard, "/1/pause").await.status, 200);
+        yard.message("SUP-1", "second").await;
+        witness.accepted(2).await;
+        assert_eq!(texts(&receiver), ["first"], "nothing from before, and nothing while it is paused");
+        assert_eq!(change(&yard, "/1", &json!({"is_active": true})).await.status, 200);
+        receiver.accepted(2).await;
+        assert_eq!(texts(&receiver), ["first", "second"]);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn a_subscription_that_its_target_ended_gets_what_comes_after_it_is_resumed() {
+    run(async {
+        let yard = nearby().start().await;
+        let (receiver, witness) = (Receiver::start(|_| Reply::Status(410)).await, Receiver::friendly().await);
+        subscribe(&yard, &receiver, &json!({})).await;
+        subscribe(&yard, &witness, &json!({})).await;
+        yard.message("SUP-1", "refused").await;
+        let ended = until(&yard, "/1", |shown| shown["state"] == "disabled").await;
+        assert!(ended["is_active"] == false && ended["state_reason"].is_string(), "{ended}");
+        assert_eq!(ids(&show(&yard, "?is_active=false").await), [1]);
+        assert_eq!(act(&yard, "/1/pause").await.body["state"], "disabled", "which it stays");
+        yard.message("SUP-1", "missed").await;
+        witness.accepted(2).await;
+        receiver.become_one_that(|_| Reply::Status(200));
+        let resumed = act(&yard, "/1/resume").await.body;
+        assert_eq!([&resumed["state"], &resumed["state_reason"]], [&json!("active"), &Value::Null]);
+        yard.message("SUP-1", "got").await;
+        receiver.accepted(1).await;
+        assert_eq!(texts(&receiver), ["refused", "got"]);
+        yard.stop().await;
+    });
+}
+
+#[test]
+fn no_secret_of_a_subscription_is_ever_logged() {
+    run(async {
+        let mut ground = nearby();
+        ground.set("telemetry.level", "debug,hookyard=trace");
+        let receiver = Receiver::start(|_| Reply::Status(500)).await;
+        let process = ground.start_process().await;
+        let members =
+            json!({"secret": "hush-1", "headers": {"X-Key": "hush-2"}, "signing": ["crm", "standard", "hub"]});
+        subscribe(&process, &receiver, &members).await;
+        change(&process, "/1", &json!({"secret": "hush-3", "headers": {"X-Key": "hush-4"}})).await;
+        send(&process, Method::POST, "/1/rotate-secret", &json!({"secret": "hush-5"})).await;
+        create(&process, &json!({"url": "https://hush-6@crm.example/", "secret": "hush-7 ", "events": ["*"]})).await;
+        act(&process, "/1/test").await;
+        process.message("SUP-1", "hush-8").await;
+        let rows = until(&process, "/1/deliveries", |list| list["total"] == 3).await;
+        let row = format!("{WEBHOOKS}/logs/{}", rows["items"][0]["id"]);
+        let row = process.get(&row).await;
+        assert!(row.status == 200 && row.body["headers"].is_object() && !row.text.contains("hush"), "{row:?}");
+        let log = process.killed();
+        assert!(log.iter().any(|line| line.contains("subscription made")), "the log was read");
+        let told: Vec<_> = log.iter().filter(|line| line.contains("hush")).collect();
+        assert!(told.is_empty(), "{told:#?}");
     });
 }

@@ -102,9 +102,9 @@ impl Ground {
         let mut child = Command::new(env!("CARGO_BIN_EXE_hookyard"))
             .arg("serve")
             .args(self.file.iter().flat_map(|file| [Path::new("--config"), file.as_path()]))
+            .env("HOOKYARD_TELEMETRY__LEVEL", "info")
             .envs(self.keys.clone())
             .env("HOOKYARD_SERVER__BIND", format!("127.0.0.1:{port}"))
-            .env("HOOKYARD_TELEMETRY__LEVEL", "info")
             .stderr(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
@@ -116,9 +116,12 @@ impl Ground {
             seen.push(log.next().unwrap_or_else(|| panic!("not ready: {seen:#?}")));
         }
         // The pipe is emptied for as long as the process lives, or its log would stop it.
-        thread::spawn(move || log.for_each(drop));
+        let log = thread::spawn(move || {
+            seen.extend(log);
+            seen
+        });
         let gate = Gate::new(format!("http://127.0.0.1:{port}"), Arc::clone(&self.seams.clock));
-        Process { gate, child }
+        Process { gate, child, log: Some(log) }
     }
 }
 
@@ -231,6 +234,7 @@ impl std::ops::Deref for Yard {
 pub struct Process {
     pub gate: Gate,
     pub child: Child,
+    log: Option<thread::JoinHandle<Vec<String>>>,
 }
 
 impl Process {
@@ -238,6 +242,12 @@ impl Process {
     pub fn kill(&mut self) {
         self.child.kill().expect("it was running");
         self.child.wait().expect("it was a child");
+    }
+
+    /// Kills it, and gives all that it logged.
+    pub fn killed(mut self) -> Vec<String> {
+        self.kill();
+        self.log.take().expect("only taken here").join().expect("it reads lines")
     }
 }
 

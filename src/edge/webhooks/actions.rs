@@ -1,10 +1,12 @@
 //! What can be done with a subscription besides changing it: a new secret, pause, resume, and a test of its target.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse, dev};
+use serde::Serialize;
 use tracing::info;
 
 use super::super::call::Call;
@@ -14,6 +16,8 @@ use super::members::Rotation;
 use super::stats::Stats;
 use super::view::View;
 use super::{at_work, find, given, pause, resume, shown};
+use crate::subscriber::attempt::Made;
+use crate::subscriber::profile::Profile;
 
 /// `POST /api/v1/webhooks/{id}/rotate-secret`
 pub(in crate::edge) async fn rotate(
@@ -49,6 +53,18 @@ pub(in crate::edge) async fn start(
 ) -> HttpResponse {
     let call = Call::begin(&request, admin::SOURCE);
     let result = start_of(&request, &id, &edge).await;
+    call.end(&request, payload.into_inner(), &edge, result)
+}
+
+/// `POST /api/v1/webhooks/{id}/test`
+pub(in crate::edge) async fn test(
+    request: HttpRequest,
+    payload: Payload,
+    id: Path<String>,
+    edge: Data<Edge>,
+) -> HttpResponse {
+    let call = Call::begin(&request, admin::SOURCE);
+    let result = test_of(&request, &id, &edge).await;
     call.end(&request, payload.into_inner(), &edge, result)
 }
 
@@ -103,4 +119,34 @@ async fn start_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpRe
     let resumed = resumed.await?;
     info!(subscription = id, "subscription resumed");
     Ok(shown(&resumed, &core, edge).await)
+}
+
+/// What the target of a subscription said to a ping.
+#[derive(Serialize)]
+struct Tested<'a> {
+    is_successful: bool,
+    status: Option<u16>,
+    code: Option<&'static str>,
+    detail: Option<&'a str>,
+    duration_ms: f64,
+    answer: Option<Cow<'a, str>>,
+}
+
+/// A ping is no delivery: it is not tried again, and says nothing about whether deliveries go on.
+async fn test_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpResponse, Error> {
+    admin::authorize(request, edge)?;
+    let core = edge.core()?;
+    let profile = Profile::of_subscription(&find(&core, id)?, &edge.config.delivery);
+    let Made { outcome, call } = core.subscribers.caller().test(&profile).await;
+    call.append(&core.exchange, None);
+    let failure = outcome.failure();
+    let tested = Tested {
+        is_successful: failure.is_none(),
+        status: call.status(),
+        code: failure.map(|failure| failure.code),
+        detail: failure.map(|failure| failure.detail.as_str()),
+        duration_ms: call.duration().as_micros() as f64 / 1_000.0,
+        answer: Some(call.answer()).filter(|answer| !answer.is_empty()).map(|answer| String::from_utf8_lossy(answer)),
+    };
+    Ok(answer::uncached(StatusCode::OK, &tested))
 }

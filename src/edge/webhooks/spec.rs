@@ -10,7 +10,7 @@ const ONE: &str = "/api/v1/webhooks/{id}";
 /// The number of the first one.
 const ID: u64 = 1;
 const AT: &str = "2025-10-18T09:42:31.120Z";
-const MASK: &str = "…";
+const MASK: &str = "whsec_…5ldA==";
 
 /// Those of its members that the configuration decides may also be null.
 const FREE: &[&str] = &["headers"];
@@ -23,7 +23,7 @@ before it (`ticket:*`). `filter` and `transform` are CEL expressions over `event
 checked with. `null` in `concurrency`, `timeout_s`, `retry_schedule_s` or `on_exhausted` means as `[delivery]` of the configuration \
 says, in `rate_limit` no limit.";
 
-const SECRETS: &str = "Secrets and values of headers are shown as `…` except where they are made.";
+const SECRETS: &str = "Secrets and values of headers are shown masked, with a `…` in them, except where they are made.";
 
 fn asked() -> Value {
     json!({
@@ -67,6 +67,13 @@ fn attempt() -> Value {
         "id": 1043, "event": "organisation.created", "event_id": "evt_3f9a2c41_9",
         "entity": {"kind": "organisation", "id": "51", "sequence": 1}, "attempt": 1, "status": 503, "code": "status",
         "is_successful": false, "duration_ms": 12.5, "answer": "try later", "at": AT, "next_attempt_at": AT,
+    })
+}
+
+fn tested() -> Value {
+    json!({
+        "is_successful": false, "status": 401, "code": "status", "detail": "answered 401", "duration_ms": 12.5,
+        "answer": "wrong signature",
     })
 }
 
@@ -124,8 +131,8 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
         of_one(Endpoint::get(TAG, ONE, "Show a subscription")).about(SECRETS).answers(200, "The subscription.", shown()),
         of_change(of_body(of_one(Endpoint::put(TAG, ONE, "Change a subscription"))))
             .about(format!(
-                "Changes the members given, null means the default. `secret` takes the place of the old one at once; null or `…` \
-                 leaves it as it is, and so does `…` for a header. `is_active` pauses and resumes.\n\n{MEMBERS}"
+                "Changes the members given, null means the default. `secret` takes the place of the old one at once; null or what \
+                 is shown leaves it as it is, and so does `…` for a header. `is_active` pauses and resumes.\n\n{MEMBERS}"
             ))
             .takes("change", json!({"events": ["organisation.*"], "filter": "has(data.name)"}))
             .answers(200, "The subscription.", shown()),
@@ -144,6 +151,9 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
         of_change(of_one(Endpoint::post(TAG, &format!("{ONE}/resume"), "Resume a subscription")))
             .about("What was kept for it is delivered first. One that was disabled gets what is accepted from now on.")
             .answers(200, "The subscription.", shown()),
+        of_one(Endpoint::post(TAG, &format!("{ONE}/test"), "Test a subscription's target"))
+            .about("Sends it a signed event `ping`, whatever its state is, and tells what it said. `code` is one of those that deliveries fail with.")
+            .answers(200, "What it said.", tested()),
         of_one(Endpoint::get(TAG, &format!("{ONE}/deliveries"), "List the attempts at deliveries to a subscription, newest first"))
             .about("Out of the log of calls, which is bounded. `next_attempt_at` is that of the newest attempt at a delivery that is to be tried again.")
             .query("is_successful", "true: answered with a 2xx. false: anything else.", "true")
