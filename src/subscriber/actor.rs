@@ -181,7 +181,7 @@ impl Subscriber {
             Effect::Bury { item, attempts, failure, reason, replay, is_halting } => {
                 let code = failure.code;
                 warn!(subscriber = %id, position = %item.position, attempts, code, "delivery failed for good");
-                means.announcer.exhausted(id, &item, attempts);
+                means.announcer.exhausted(id, &item, attempts, replay.map(|tag| tag.job));
                 means.graveyard.dead_letters.bury(id, Burial { item, attempts, failure, reason, is_halting });
                 if let Some(tag) = replay {
                     means.graveyard.jobs.failed(id, tag);

@@ -41,13 +41,13 @@ impl Announcer {
         Self { router, clock }
     }
 
-    /// A delivery failed for good.
-    pub(super) fn exhausted(&self, id: &SubscriberId, item: &Item, attempts: u32) {
+    /// A delivery failed for good: the first time, or when this job delivered it again.
+    pub(super) fn exhausted(&self, id: &SubscriberId, item: &Item, attempts: u32, job: Option<u64>) {
         if is_own(&item.record) {
             return;
         }
         let data = json!({"subscriber": name(id), "event": item.record.event_type, "attempts": attempts});
-        self.announce(id, "delivery.exhausted", &format!("{}:{attempts}", item.position), data);
+        self.announce(id, "delivery.exhausted", &format!("{}:{}", item.position, job.unwrap_or_default()), data);
     }
 
     /// Deliveries are interrupted.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use actix_rt::task::{JoinHandle, spawn_blocking};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{error, info, warn};
 
 use super::actor::Subscriber;
@@ -373,7 +373,8 @@ impl Dispatcher {
         stage.quiet.borrow_mut().insert(id.clone(), Quiet::Dropping);
         // Until it is counted, a crash finds it where it was.
         stage.means.ledger.set_place(id, Place::Behind(cursor));
-        let (stage, id, end) = (Rc::clone(stage), id.clone(), stage.position.get());
+        // All that was accepted before, whether or not it was looked at.
+        let (stage, id, end) = (Rc::clone(stage), id.clone(), *self.durable_end.borrow());
         actix_rt::spawn(async move {
             let rows = match lanes_of(&stage, &id).await {
                 Ok(Some(rows)) => rows,
@@ -407,6 +408,7 @@ impl Dispatcher {
             Errand::Crashed(id) => self.crashed(&id),
             Errand::Disable(id, reason) => self.disable(id, reason),
             Errand::Counted(id, dropped) => self.counted(&id, dropped),
+            Errand::Resume(id) => self.resume(&id),
         }
     }
 
@@ -436,7 +438,7 @@ impl Dispatcher {
         error!(subscriber = %id, "actor crashed too often, its subscriber is paused");
         crashes.clear();
         self.rest(id, from);
-        let SubscriberId::Webhook(number) = *id else { return };
+        let SubscriberId::Webhook(number) = *id else { return self.rest_for_a_while(id) };
         let subscriptions = Arc::clone(&self.sources.subscriptions);
         let now = stage.wall();
         spawn_blocking(move || {
@@ -449,6 +451,22 @@ impl Dispatcher {
                 }
             });
         });
+    }
+
+    /// Lets one that nobody can pause, nor resume, go on by itself later.
+    fn rest_for_a_while(&self, id: &SubscriberId) {
+        let (stage, id) = (Rc::clone(&self.stage), id.clone());
+        actix_rt::spawn(async move {
+            sleep_until(Instant::now() + CRASHES_WINDOW).await;
+            stage.ask(Errand::Resume(id));
+        });
+    }
+
+    fn resume(&self, id: &SubscriberId) {
+        let quiet = self.stage.quiet.borrow().get(id).copied();
+        if let Some(Quiet::Paused(from)) = quiet {
+            self.load(id, from, Some(Place::Behind(from)));
+        }
     }
 
     fn disable(&self, id: SubscriberId, reason: String) {

@@ -68,6 +68,8 @@ pub(super) enum Errand {
     Disable(SubscriberId, String),
     /// This is what a disabled subscriber was owed.
     Counted(SubscriberId, Option<Dropped>),
+    /// This subscriber has rested for long enough.
+    Resume(SubscriberId),
     /// This is what is stored of a subscriber's lanes; its actor can begin.
     Loaded(SubscriberId, Rc<Inbox>, Vec<LaneRow>),
 }

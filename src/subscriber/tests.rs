@@ -7,7 +7,7 @@ use std::path::Path;
 use tokio::sync::watch;
 
 use super::*;
-use crate::clock::SystemClock;
+use crate::clock::{ManualClock, SystemClock};
 use crate::config::{Secret, load};
 use crate::event::{EntityKey, Kind, fingerprint};
 use crate::faults::NoFaults;
@@ -15,6 +15,7 @@ use crate::journal::{Draft, Limits, Log, Submission, fence};
 use crate::projection::{self, Projection};
 use crate::subscription::{Ordering, Pattern, Secrets, State, Style, Subscription};
 use attempt::Outcome;
+use dead_letters::{Filter, Subject};
 
 const SHORT: Duration = Duration::from_secs(30);
 
@@ -47,8 +48,7 @@ struct Running {
 }
 
 impl Ground {
-    fn open(folder: &Path) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    fn open(folder: &Path, clock: Arc<dyn Clock>) -> Self {
         let store = Store::open(folder, 1 << 20, Arc::new(NoFaults)).expect("opens");
         let limits = Limits { queue: 1024, commit_records: 64, commit_bytes: 1 << 20, sync_interval: None };
         let log = Log::open(Arc::clone(&store), limits, Arc::clone(&clock)).expect("opens");
@@ -160,6 +160,20 @@ impl Running {
         tokio::time::timeout(SHORT, wait).await.expect("it never came").expect("open").clone()
     }
 
+    /// Waits until `id` has a dead letter, and gives the newest.
+    async fn dead_letter(&self, id: &SubscriberId) -> Subject {
+        let dead_letters = &self.stage.means.graveyard.dead_letters;
+        let mut looks = tokio::time::interval(Duration::from_millis(2));
+        let wait = async {
+            while dead_letters.count(id) == 0 {
+                looks.tick().await;
+            }
+        };
+        tokio::time::timeout(SHORT, wait).await.expect("it never came");
+        let filter = Filter { subscriber: Some(id.clone()), ..Filter::default() };
+        dead_letters.list(filter, 0, 1).await.expect("reads").items.remove(0).letter.subject
+    }
+
     async fn stop(self) {
         self.stop.send_replace(Some(SHORT));
         self.run.await.expect("no panic").expect("the store is well");
@@ -167,9 +181,13 @@ impl Running {
 }
 
 fn run(test: impl AsyncFnOnce(&Ground)) {
+    run_by(Arc::new(SystemClock::default()), test);
+}
+
+fn run_by(clock: Arc<dyn Clock>, test: impl AsyncFnOnce(&Ground)) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     actix_rt::System::new().block_on(async {
-        let ground = Ground::open(folder.path());
+        let ground = Ground::open(folder.path(), clock);
         test(&ground).await;
         ground.log.close();
         ground.projection.close();
@@ -314,6 +332,89 @@ fn a_store_that_never_delivered_anything_begins_at_its_end() {
         ground.write("T", "message.created").await;
         assert_eq!(positions(&running.delivered(1).await), [2]);
         running.stop().await;
+    });
+}
+
+/// What is owed when a subscriber is disabled: what waits to be tried again, what follows it, and what was not looked at yet.
+#[test]
+fn what_a_disabled_subscriber_was_owed_is_one_dead_letter_that_says_how_much() {
+    run(async |ground| {
+        let id = ground.subscribe("message.created").await;
+        let tries = Rc::new(watch::Sender::new(0));
+        let tried = Rc::clone(&tries);
+        let running = ground.start(move |(_, position, _)| {
+            tried.send_modify(|tried| *tried += 1);
+            match position {
+                1 => Outcome::Accepted,
+                _ => Outcome::Failed { failure: failure(), retry_after: Some(Duration::from_secs(3_600)) },
+            }
+        });
+        for (ticket, event) in
+            [("A", "message.created"), ("A", "message.created"), ("B", "message.created"), ("A", "tags.updated")]
+        {
+            ground.write(ticket, event).await;
+        }
+        ground.write("A", "message.created").await;
+        let mut tries = tries.subscribe();
+        tokio::time::timeout(SHORT, tries.wait_for(|tries| *tries == 3)).await.expect("it never came").expect("open");
+        let SubscriberId::Webhook(number) = id else { unreachable!() };
+        let disable = |subscription: &mut Subscription| subscription.state = State::Disabled { reason: "gone".into() };
+        ground.subscriptions.change(number, disable).expect("there");
+        let expected = Subject::Many { first: Position::new(2), last: Position::new(5), count: 3 };
+        assert_eq!(running.dead_letter(&id).await, expected);
+        assert_eq!(running.stage.counters(&id).dropped, 3);
+        ground.write("A", "message.created").await;
+        running.stage.means.ledger.settled().await.expect("open");
+        running.stop().await;
+        let rows = Rows::open(Arc::clone(&ground.store)).expect("opens");
+        assert_eq!(rows.lanes(&id, ground.clock.wall()).expect("reads"), []);
+        assert!(rows.places().expect("reads").iter().all(|(of, _)| *of != id));
+    });
+}
+
+#[test]
+fn what_was_owed_for_longer_than_it_is_held_is_one_dead_letter_and_the_rest_is_delivered() {
+    let clock = Arc::new(ManualClock::starting_at(Timestamp::from_micros(1_000_000)));
+    run_by(Arc::clone(&clock) as _, async |ground| {
+        let id = ground.subscribe("*").await;
+        let SubscriberId::Webhook(number) = id else { unreachable!() };
+        let pause = |subscription: &mut Subscription| subscription.state = State::Paused { reason: None };
+        ground.subscriptions.change(number, pause).expect("there");
+        let running = ground.start(|_| Outcome::Accepted);
+        for ticket in ["A", "B", "A"] {
+            ground.write(ticket, "message.created").await;
+        }
+        clock.advance(ground.config.delivery.hold + Duration::from_secs(1));
+        ground.write("A", "message.created").await;
+        ground.subscriptions.change(number, |subscription| subscription.state = State::Active).expect("there");
+        assert_eq!(running.delivered(1).await, [(id.clone(), 4, 1)]);
+        let expected = Subject::Many { first: Position::new(1), last: Position::new(3), count: 3 };
+        assert_eq!(running.dead_letter(&id).await, expected);
+        running.stop().await;
+    });
+}
+
+#[test]
+fn one_with_many_attempts_to_make_leaves_turns_for_one_with_few() {
+    run(async |_| {
+        let turns = Turns::new(1);
+        let inbox = || inbox::Inbox::new(inbox::Course::Live, None, (1, 1));
+        let (many, few) = (inbox(), inbox());
+        let first = turns.take(&many).expect("free");
+        for _ in 0..3 {
+            assert!(turns.take(&many).is_none());
+        }
+        assert!(turns.take(&few).is_none());
+        drop(first);
+        let second = turns.take(&many).expect("it waited longest");
+        assert!(turns.take(&many).is_none());
+        drop(second);
+        assert!(turns.take(&many).is_none(), "it stands behind the other");
+        drop(turns.take(&few).expect("its turn"));
+        // What is not used goes on to the next.
+        many.close();
+        assert_eq!(turns.taken(), 0);
+        assert!(turns.take(&few).is_some());
     });
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Value, json};
 
+use crate::failures::{Place, Trouble, insist, until_readyz_is};
 use crate::receiver::{Receiver, Reply};
 use crate::yard::{Gate, Ground, TOKEN, run, soon, together};
 
@@ -121,6 +122,34 @@ fn a_killed_node_loses_nothing_and_repeats_little() {
     });
 }
 
+/// What is noted of deliveries fails with the store, and what was not noted is delivered again.
+#[test]
+fn a_store_that_fails_while_things_are_delivered_loses_nothing() {
+    run(async {
+        let mut ground = ground(&[]);
+        let trouble = Trouble::on(&mut ground);
+        let yard = ground.start().await;
+        let receiver = Receiver::friendly().await;
+        subscribe(&yard, receiver.url("/hook"), json!({})).await;
+        send(&yard, &TICKETS, 1, 10).await;
+        receiver.accepted(40).await;
+        for life in 1..=3 {
+            // Whoever syncs next meets it: the journal, the projection or the ledger of deliveries.
+            trouble.fail(Place::Sync, 1);
+            trouble.until_played(life).await;
+            until_readyz_is(&yard, 200).await;
+        }
+        for number in 11..=20 {
+            for ticket in TICKETS {
+                insist(&yard, ticket, &format!("{ticket}-{number}")).await;
+            }
+        }
+        receiver.accepted(80).await;
+        receiver.seen().check_complete(&expected(&TICKETS, 20));
+        yard.stop().await;
+    });
+}
+
 /// Whoever was behind gets everything exactly once, also at the moment at which it comes to the end while more is coming.
 #[test]
 fn a_subscriber_that_was_behind_misses_and_repeats_nothing_when_it_joins() {
@@ -132,8 +161,10 @@ fn a_subscriber_that_was_behind_misses_and_repeats_nothing_when_it_joins() {
         assert_eq!(yard.post(&format!("/api/v1/webhooks/{id}/pause")).await.status, 200);
         send(&yard, &TICKETS, 1, 50).await;
         assert!(receiver.arrivals().is_empty());
+        let gate = yard.gate.clone();
+        let sending = actix_rt::spawn(async move { send(&gate, &TICKETS, 51, 50).await });
         assert_eq!(yard.post(&format!("/api/v1/webhooks/{id}/resume")).await.status, 200);
-        send(&yard, &TICKETS, 51, 50).await;
+        soon(sending).await.expect("no panic");
         receiver.accepted(400).await;
         assert_eq!(receiver.seen().check_complete(&expected(&TICKETS, 100)), 0);
         yard.stop().await;
