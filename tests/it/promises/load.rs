@@ -26,7 +26,9 @@ fn one_that_was_down_for_thousands_of_events_gets_each_once_while_more_are_comin
         publish(&yard, 400, 10).await;
         witness.accepted(4000).await;
         let stats = subscription.stats(&yard).await;
-        assert!(stats["stopped_lanes"].as_u64() <= Some(100) && stats["waiting"].as_u64() <= Some(64), "{stats}");
+        // What is in memory when the bound is reached may stop lanes too.
+        assert!(stats["stopped_lanes"].as_u64() <= Some(100 + 64), "{stats}");
+        assert!(stats["waiting"].as_u64() <= Some(64), "{stats}");
         assert!(stats["behind"].as_u64() > Some(0), "{stats}");
         receiver.restart().await;
         let gates = [yard.gate.clone(), yard.gate.clone()];
