@@ -202,6 +202,9 @@ fn every_operation_answers_its_own_examples_as_described() {
         let mut ground = c2s::ground(&ENABLED);
         ground.write_file(DESCRIBED);
         ground.set("delivery.allow_targets", "127.0.0.0/8");
+        // Everything fails, and jobs are waited for: nothing may be held back for it.
+        ground.set("delivery.breaker.consecutive", "0");
+        ground.set("delivery.breaker.failure_rate", "0");
         let yard = ground.start().await;
         let spec = spec_of(&yard).await;
         // An event that failed can be shown and reprocessed.
