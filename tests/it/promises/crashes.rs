@@ -62,11 +62,13 @@ fn a_kill_in_the_middle_of_deliveries_repeats_few_and_loses_none() {
         publish(&process, 100, 10).await;
         receiver.arrived(301).await;
         process.kill();
+        // Those that were held are answered too, though nobody listens any more.
+        let arrived = receiver.arrivals().len();
         latch.open();
         let process = ground.start_process().await;
         receiver.accepted(1000).await;
         let repeats = receiver.seen().check_complete(&expected(100, 10));
-        assert!(repeats <= 300, "{repeats} came again");
+        assert!(repeats <= arrived, "{repeats} came again of {arrived}");
         drop(process);
     });
 }
