@@ -1,13 +1,15 @@
 //! What leaves for Instagram and for an account's CRM: messages forwarded, replies in the order of their conversation, automatic
 //! ones once; and the endpoint that replies are asked for by.
 
+use std::collections::BTreeSet;
+
 use hookyard::config::Secret;
 use hookyard::edge::instagram::signature::sign;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
 use crate::instagram::{call, echo, ground, item, message, state, with};
-use crate::receiver::{Arrival, Happened, Receiver, Reply};
+use crate::receiver::{Arrival, Happened, Receiver, Reply, Seen};
 use crate::yard::{Answer, Gate, Ground, TOKEN, run, soon, together};
 
 const PUBLISHER: &str = "test-publisher";
@@ -512,4 +514,39 @@ fn without_a_cool_down_each_message_has_its_reply_and_without_a_text_none() {
         assert_eq!(replies.count(), 3);
         yard.stop().await;
     });
+}
+
+#[test]
+fn a_kill_between_message_and_reply_makes_no_second_automatic_reply() {
+    run(async {
+        let graph = graph().await;
+        let ground = delivering(&graph, None, &[]);
+        let mut process = ground.start_process().await;
+        open(&process, json!({"auto_reply": {"text": "Thank you!", "cooldown_s": 0}})).await;
+        let people: Vec<_> = (100..140).map(|number: u32| number.to_string()).collect();
+        let messages: Vec<_> =
+            (0..).zip(&people).map(|(at, person)| written(person, at, &format!("m-{person}"))).collect();
+        call(&process, &with(&messages)).await;
+        graph.accepted(3).await;
+        process.kill();
+        let process = ground.start_process().await;
+        graph.until(|seen| people.iter().all(|person| ids_of(seen, person).len() == 1)).await;
+        // Asked for again, as Instagram does that was not answered.
+        call(&process, &with(&messages)).await;
+        call(&process, &with(&[written("140", 99, "m-140")])).await;
+        graph.until(|seen| ids_of(seen, "140").len() == 1).await;
+        let events = process.get("/api/v1/events?page_size=100").await.body;
+        let replies =
+            events["items"].as_array().expect("items").iter().filter(|event| event["type"] == "message.reply");
+        assert_eq!(replies.count(), 41, "one for each message, however often it was tried");
+        for person in &people {
+            assert_eq!(ids_of(&graph.seen(), person).len(), 1, "a repeat has the id of the first: {person}");
+        }
+    });
+}
+
+/// The ids under which `person` was sent something.
+fn ids_of(seen: &Seen, person: &str) -> BTreeSet<String> {
+    let sent = seen.arrivals.iter().filter(|arrival| told(arrival).0 == person);
+    sent.map(|arrival| arrival.id().to_owned()).collect()
 }
