@@ -201,7 +201,7 @@ mod tests {
         keys.check(&request, now).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 
-    fn standard<'a>(signature: &'a str) -> [(&'static str, &'a str); 3] {
+    fn standard(signature: &str) -> [(&'static str, &str); 3] {
         [("webhook-id", "evt_1"), ("webhook-timestamp", TIME), ("webhook-signature", signature)]
     }
 

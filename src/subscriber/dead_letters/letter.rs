@@ -230,5 +230,9 @@ fn excerpt(answer: &[u8]) -> String {
 
 /// The longest beginning of `text` with at most `bytes_max` bytes.
 fn beginning(text: &str, bytes_max: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes_max)]
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }

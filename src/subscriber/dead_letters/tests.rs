@@ -178,7 +178,7 @@ async fn a_halted_lane_is_released_by_whatever_ends_its_dead_letter() {
     assert!(letters.halts(&ONE, &key) && !letters.halts(&OTHER, &key));
     letters.discard(id).await.expect("writes");
     assert!(!letters.halts(&ONE, &key));
-    assert_eq!(ground.notices.take().into_iter().collect::<Vec<_>>(), [released.clone()]);
+    assert_eq!(ground.notices.take().into_iter().collect::<Vec<_>>(), std::slice::from_ref(&released));
     letters.bury(&ONE, halting());
     letters.delivered(&ONE, Position::new(1));
     assert_eq!(ground.notices.take().into_iter().collect::<Vec<_>>(), [released]);

@@ -81,8 +81,8 @@ fn received_at(number: u64) -> Timestamp {
 /// Every third is of a failed event, which has no sequence.
 fn submission(number: u64) -> Submission {
     let entity = EntityKey::try_new(EntityKind::Ticket, &number.to_string()).expect("valid");
-    let name = if number % 2 == 0 { "status.changed" } else { "message.received" };
-    let sequence = (number % 3 != 0).then_some(1);
+    let name = if number.is_multiple_of(2) { "status.changed" } else { "message.received" };
+    let sequence = (!number.is_multiple_of(3)).then_some(1);
     let record = Record { sequence, ..Record::new("support", entity.clone(), name, received_at(number)) };
     let draft = Draft { entity, sequence, received_at: received_at(number), bytes: record.encode() };
     Submission { drafts: vec![draft], settle: Box::new(|_| ()) }

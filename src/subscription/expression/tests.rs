@@ -1,3 +1,5 @@
+//! Expressions from the outside: what they see, what they may cost, and how they fail.
+
 use serde_json::{Value as Json, json};
 
 use super::*;
