@@ -9,41 +9,32 @@
 //!            its inbox is full, or its delivery takes nothing (paused, breaker open, too many lanes)
 //! ```
 
+mod attempts;
+mod reading;
+
 use std::collections::{HashMap, VecDeque};
-use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use actix::ActorContext;
 use actix::prelude::{Actor, AsyncContext, Context, Handler, Message, SpawnHandle};
-use bytes::Bytes;
-use tracing::{debug, error, warn};
+use tracing::warn;
 
-use super::attempt::{Call, Outcome};
-use super::dead_letters::{Burial, Cause};
-use super::delivery::{Delivery, Effect, Input, LaneKey, LaneRow, Ticket};
+use super::dead_letters::Burial;
+use super::delivery::{Delivery, Effect, Input, LaneRow, Ticket};
 use super::inbox::{Course, Inbox, Told};
 use super::profile::Profile;
-use super::reader::{self, Dropped, Read, Room, Wanted};
+use super::reader::Dropped;
 use super::roster::{Judge, Listed};
 use super::rows::{Key, encode_lane, lane_key};
-use super::stage::{Attempted, Errand, Quiet, Stage};
-use super::turns::Turn;
-use super::{Failed, Failure, Item, SubscriberId};
-use crate::event::{EntityKey, Position};
-use crate::panics::{self, Containment};
+use super::stage::{Errand, Quiet, Stage};
+use super::{Item, SubscriberId};
+use crate::event::Position;
+use crate::panics::Containment;
 use crate::projection::Unavailable;
 use crate::subscription::State;
-
-/// Records of a lane that are read at once when it goes on.
-const CATCH_UP_RECORDS: usize = 32;
-
-/// Frames that are read in one go where they are in memory.
-const FRAMES_AT_ONCE: usize = 16;
 
 /// How long an actor stays that has nothing to do: the next event is mostly not far.
 const IDLE: Duration = Duration::from_secs(10);
@@ -238,225 +229,6 @@ impl Subscriber {
         self.step(Input::Changed(Arc::clone(&self.profile)));
         self.take_work();
     }
-}
-
-/// Attempts.
-impl Subscriber {
-    fn begin_attempts(&mut self) {
-        while !self.waiting.is_empty() && !self.stage.is_stopping() {
-            let Some(turn) = self.stage.means.turns.take(&self.inbox) else { return };
-            let Some((ticket, item, attempt)) = self.waiting.pop_front() else { return };
-            if self.delivery.may_begin(ticket) {
-                self.begin_attempt(turn, ticket, item, attempt);
-            } else {
-                self.step(Input::Withdrawn { ticket });
-            }
-        }
-        self.inbox.return_turns();
-    }
-
-    fn begin_attempt(&mut self, turn: Turn, ticket: Ticket, item: Item, attempt: u32) {
-        let made = (self.stage.means.attempts)(Arc::clone(&self.profile), item, attempt);
-        let inbox = Rc::clone(&self.inbox);
-        let task = actix_rt::spawn(async move {
-            let (outcome, call) = contained(made).await;
-            drop(turn);
-            inbox.tell(Told::Attempted(Input::Ended { ticket, outcome }, call));
-        });
-        self.running.insert(ticket, Task(task));
-    }
-
-    fn attempted(&mut self, input: Input, call: Option<Box<Call>>) {
-        if let Input::Ended { ticket, outcome } = &input {
-            self.running.remove(ticket);
-            let (now, is_success) = (self.stage.wall(), outcome.failure().is_none());
-            self.stage.count(&self.id, |counters| {
-                if is_success {
-                    counters.delivered += 1;
-                    counters.last_success_at = Some(now);
-                    counters.failing_since = None;
-                } else {
-                    counters.failed += 1;
-                    counters.failing_since.get_or_insert(now);
-                }
-            });
-        }
-        let effects = self.delivery.step(input, self.stage.now());
-        if let Some(call) = call {
-            let next = effects.iter().find_map(|effect| match effect {
-                Effect::Keep(row) => Some(self.stage.wall().saturating_add(row.wait)),
-                _ => None,
-            });
-            call.append(&self.stage.means.exchange, next);
-        }
-        self.effects.extend(effects);
-        while let Some(effect) = self.effects.pop_front() {
-            self.perform(effect);
-        }
-    }
-}
-
-/// Reading.
-impl Subscriber {
-    fn wanted(&self) -> Wanted {
-        Wanted { judge: self.judge.clone(), cutoff: self.stage.wall().saturating_sub(self.profile.hold) }
-    }
-
-    /// Reads on if it is behind, and joins those who are live when it has come to them; falls behind when it has to.
-    fn read(&mut self) {
-        let may_read = self.delivery.may_read() && !self.stage.means.graveyard.dead_letters.is_full(&self.id);
-        if !may_read {
-            if self.inbox.course() == Course::Live {
-                debug!(subscriber = %self.id, "falls behind");
-                self.inbox.set_course(Course::Behind(self.stage.position.get()));
-            }
-            return;
-        }
-        for _ in 0..FRAMES_AT_ONCE {
-            let Course::Behind(from) = self.inbox.course() else { return };
-            if self.reading.is_some() || !self.has_room() {
-                return;
-            }
-            if from >= self.stage.position.get() {
-                return self.join();
-            }
-            let Some(frame) = self.stage.means.journal.recent(from) else { return self.read_far(from) };
-            let mut read = Read::default();
-            match read.look(&frame, from, &self.wanted(), self.room()) {
-                Ok(()) => self.take(read),
-                Err(error) => return self.stage.fail(Unavailable::from(error)),
-            }
-        }
-        self.inbox.wake();
-    }
-
-    /// Becomes live, if nothing is held that the dispatcher's cursor has passed.
-    fn join(&mut self) {
-        let vouched = self.stage.vouched.get();
-        if self.holds().is_none_or(|held| held >= vouched) {
-            debug!(subscriber = %self.id, "is live");
-            self.inbox.set_course(Course::Live);
-        }
-    }
-
-    /// Reads where it may take a while.
-    fn read_far(&mut self, from: Position) {
-        let (journal, wanted, room) = (Arc::clone(&self.stage.means.journal), self.wanted(), self.room());
-        let (inbox, stage, end) = (Rc::clone(&self.inbox), Rc::clone(&self.stage), self.stage.position.get());
-        self.readings += 1;
-        let number = self.readings;
-        self.reading = Some(number);
-        actix_rt::spawn(async move {
-            let read = actix_rt::task::spawn_blocking(move || {
-                let _contained = Containment::begin();
-                reader::read(journal.as_ref(), (from, end), &wanted, room)
-            });
-            match read.await {
-                Ok(Ok(read)) => inbox.tell(Told::Read(number, read)),
-                Ok(Err(error)) => stage.fail(Unavailable::from(error)),
-                Err(_) => stage.fail(Failed::Panicked),
-            }
-        });
-    }
-
-    /// Takes in what was read.
-    fn take(&mut self, read: Read) {
-        self.reading = None;
-        let Read { items, dropped, end, .. } = read;
-        self.drop_also(dropped);
-        let Course::Behind(from) = self.inbox.course() else { return };
-        let end = end.unwrap_or(from);
-        self.inbox.set_course(Course::Behind(end));
-        self.step(Input::Met { items, end });
-        self.begin_attempts();
-    }
-
-    fn room(&self) -> Room {
-        let (events, bytes) = self.delivery.room();
-        Room { events, bytes }
-    }
-
-    /// Whether it is worth while to read: each time a part of a frame is decoded again.
-    fn has_room(&self) -> bool {
-        let Room { events, bytes } = self.room();
-        let bounds = &self.profile.bounds;
-        events * 4 >= bounds.window_events && bytes * 4 >= bounds.window_bytes
-    }
-
-    fn catch_up(&mut self, lane: LaneKey, from_sequence: u64) {
-        let (inbox, stage, wanted) = (Rc::clone(&self.inbox), Rc::clone(&self.stage), self.wanted());
-        let read_to = self.read_to();
-        actix_rt::spawn(async move {
-            let caught_up = match &lane {
-                LaneKey::Entity(entity) => of_entity(&stage, entity, from_sequence, read_to, &wanted).await,
-                LaneKey::Record(position) => of_record(&stage, *position, from_sequence, &wanted).await,
-            };
-            match caught_up {
-                Ok((read, through, end)) => {
-                    let Read { items, dropped, .. } = read;
-                    let input = Input::CaughtUp { lane, items, through, end };
-                    if let Some(dropped) = dropped {
-                        inbox.tell(Told::Dropped(dropped));
-                    }
-                    inbox.tell(Told::Input(input));
-                }
-                Err(error) => stage.fail(error),
-            }
-        });
-    }
-
-    fn drop_also(&mut self, dropped: Option<Dropped>) {
-        if let Some(more) = dropped {
-            self.dropped = Some(self.dropped.map_or(more, |dropped| dropped.and(more)));
-        }
-    }
-
-    /// Notes what was not delivered, once something was read that is young enough, or all is read.
-    fn bury_dropped(&mut self) {
-        let Some(Dropped { first, last, count }) = self.dropped else { return };
-        if self.reading.is_some() {
-            return;
-        }
-        self.dropped = None;
-        warn!(subscriber = %self.id, count, %first, %last, "deliveries given up, they were owed for too long");
-        self.stage.means.graveyard.dead_letters.bury_all(&self.id, Cause::Expired, (first, last), count);
-        self.stage.count(&self.id, |counters| counters.dropped += count);
-    }
-}
-
-/// What was caught up: the records, up to which number, and before which position if that was all.
-type CaughtUp = (Read, u64, Option<Position>);
-
-async fn of_entity(
-    stage: &Stage,
-    entity: &EntityKey,
-    from_sequence: u64,
-    read_to: Position,
-    wanted: &Wanted,
-) -> Result<CaughtUp, Unavailable> {
-    let stretch = stage.means.reads.stretch(entity, from_sequence, CATCH_UP_RECORDS, read_to).await?;
-    let through = (from_sequence + stretch.records.len() as u64).saturating_sub(1);
-    Ok((Read::of_timeline(stretch.records, wanted), through, stretch.end))
-}
-
-async fn of_record(stage: &Stage, position: Position, sequence: u64, wanted: &Wanted) -> Result<CaughtUp, Unavailable> {
-    let stored = stage.means.reads.record(position).await?;
-    Ok((Read::of_timeline(stored.into_iter().collect(), wanted), sequence, Some(position.plus(1))))
-}
-
-/// What `attempt` comes to; a panic in it is a failure of it.
-async fn contained(attempt: impl Future<Output = Attempted>) -> Attempted {
-    let mut attempt = pin!(attempt);
-    poll_fn(move |context| match panics::contain(|| attempt.as_mut().poll(context)) {
-        Ok(poll) => poll,
-        Err(message) => {
-            error!(message, "attempt panicked");
-            let detail = "the attempt panicked".to_owned();
-            let failure = Failure { status: None, code: "internal", detail, answer: Bytes::new() };
-            Poll::Ready((Outcome::Failed { failure, retry_after: None }, None))
-        }
-    })
-    .await
 }
 
 /// Its time.
