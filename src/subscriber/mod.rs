@@ -177,6 +177,7 @@ impl Subscribers {
         let arbiter = Arbiter::with_tokio_rt(|| {
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
+                .thread_name("subscribers")
                 .max_blocking_threads(BLOCKING_THREADS)
                 .build()
                 .expect("a thread's runtime needs only memory and an epoll handle")

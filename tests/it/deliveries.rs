@@ -134,8 +134,7 @@ fn a_store_that_fails_while_things_are_delivered_loses_nothing() {
         send(&yard, &TICKETS, 1, 10).await;
         receiver.accepted(40).await;
         for life in 1..=3 {
-            // Whoever syncs next meets it: the journal, the projection or the ledger of deliveries.
-            trouble.fail(Place::Sync, 1);
+            trouble.fail(Place::Round, 1);
             trouble.until_played(life).await;
             until_readyz_is(&yard, 200).await;
         }
