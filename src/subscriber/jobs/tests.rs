@@ -95,7 +95,7 @@ fn everything() -> Interest {
 }
 
 fn wanted(numbers: std::ops::RangeInclusive<u64>) -> Vec<u64> {
-    numbers.filter(|number| number % 3 != 0).collect()
+    numbers.filter(|number| !number.is_multiple_of(3)).collect()
 }
 
 fn delivered(delivered: u64) -> Counts {
@@ -125,7 +125,7 @@ async fn a_replay_is_narrowed_by_patterns_and_by_what_the_subscription_wants() {
     let scene = Scene::new(30).await;
     let named = |text| Pattern::from_store(text).expect("a pattern");
     scene.jobs.replay(ONE, None, None, vec![named("status.*")]).await.expect("taken on");
-    let even = wanted(1..=30).into_iter().filter(|number| number % 2 == 0).collect::<Vec<_>>();
+    let even = wanted(1..=30).into_iter().filter(|number| number.is_multiple_of(2)).collect::<Vec<_>>();
     assert_eq!(scene.deliver_all(&ONE).await, even);
     scene.jobs.replay(ONE, None, None, vec![named("*")]).await.expect("taken on");
     let interest = Interest { patterns: [named("message.received")].into(), ..everything() };
