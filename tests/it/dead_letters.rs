@@ -181,6 +181,29 @@ fn a_discarded_dead_letter_lets_its_entity_go_on_also_after_a_restart() {
     });
 }
 
+/// The answer says that the dead letter is gone, and a crash comes before anybody could note that its entity goes on.
+#[test]
+fn an_entity_does_not_wait_for_a_dead_letter_that_a_crash_left_discarded() {
+    run(async {
+        let ground = impatient();
+        let mut process = ground.start_process().await;
+        let receiver = Receiver::start(|_| Reply::Status(500)).await;
+        subscribe(&process, receiver.url("/hook"), json!({"on_exhausted": "halt"})).await;
+        send(&process, &["A"], 1, 2).await;
+        let first = letters(&process, 1).await.remove(0);
+        // What is stored then says that the entity waits.
+        until(&process, "/api/v1/webhooks/1", |shown| shown["stats"]["stopped_lanes"] == json!(1)).await;
+        receiver.become_one_that(|_| Reply::Status(200));
+        let path = format!("{LETTERS}/{}", first["id"]);
+        assert_eq!(ask(&process, Method::DELETE, &path, None).await.status, 204);
+        process.kill();
+        let mut process = ground.start_process().await;
+        receiver.accepted(1).await;
+        assert_eq!(receiver.arrivals().last().expect("it came").sequence(), 2);
+        process.kill();
+    });
+}
+
 #[test]
 fn what_no_retry_changes_is_a_dead_letter_at_once() {
     run(async {

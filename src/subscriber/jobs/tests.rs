@@ -113,7 +113,14 @@ async fn a_replay_brings_what_is_wanted_of_a_time_in_its_order_and_64_at_once() 
     assert!(scene.next(&ONE).await.is_empty(), "there is no room");
     assert!(scene.next(&OTHER).await.is_empty(), "it is not for others");
     let mut positions: Vec<u64> = first.iter().map(|replay| replay.tag.position.get()).collect();
-    first.iter().for_each(|replay| scene.jobs.delivered(&ONE, replay.tag));
+    let (one_half, other_half) = first.split_at(UNSETTLED_MAX / 2);
+    let told = || scene.ground.notices.take().contains(&Notice::Work(ONE));
+    assert!(told(), "of its beginning");
+    one_half[1..].iter().for_each(|replay| scene.jobs.delivered(&ONE, replay.tag));
+    assert!(!told(), "not for every record");
+    scene.jobs.delivered(&ONE, one_half[0].tag);
+    assert!(told(), "there is room for a page");
+    other_half.iter().for_each(|replay| scene.jobs.delivered(&ONE, replay.tag));
     positions.extend(scene.deliver_all(&ONE).await);
     assert_eq!(positions, wanted(10..=199));
     let total = positions.len() as u64;
@@ -233,6 +240,8 @@ async fn a_cancelled_job_leaves_its_dead_letters_to_others() {
     assert!(matches!(scene.jobs.cancel(id).await, Err(Refused::Over)));
     assert_eq!(scene.shown(id), ("cancelled", Some(1), delivered(1)));
     assert!(scene.next(&ONE).await.is_empty());
+    let left = scene.letters.get(2).await.expect("reads").expect("is there");
+    assert_eq!(left.job, None, "others may have it");
     // An attempt that was under way came through: its dead letter is dealt with all the same.
     scene.jobs.delivered(&ONE, out[1].tag);
     assert_eq!((scene.shown(id).2, scene.letters.count(&ONE)), (delivered(1), 0));
