@@ -58,7 +58,8 @@ impl Clients {
                 .referer(false)
                 .connect_timeout(CONNECT_TIMEOUT)
                 .pool_idle_timeout(IDLE_TIMEOUT)
-                .pool_max_idle_per_host(config.concurrency)
+                // Many subscribers may share a host: as many connections as attempts, or each would be closed for another's.
+                .pool_max_idle_per_host(config.attempts_max)
                 .build()
         };
         Ok(Self { checked: client(Some(Arc::clone(&allow_targets)))?, trusted: client(None)?, allow_targets })
