@@ -134,8 +134,9 @@ pub struct Stats {
     pub behind: u64,
 }
 
-/// Threads that read and write the store for the stage.
-const BLOCKING_THREADS: usize = 4;
+/// Threads that read and write the store for the stage, besides those that names are looked up on: names that nobody answers
+/// for must not keep the ledger from being written.
+const BLOCKING_THREADS: usize = 4 + attempt::LOOKUPS_MAX;
 
 /// Questions from outside that wait to be answered.
 const COMMANDS_MAX: usize = 1_024;

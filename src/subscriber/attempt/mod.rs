@@ -35,6 +35,7 @@ use crate::config;
 use crate::event::{EventId, Incarnation, Timestamp};
 
 pub use call::Call;
+pub(super) use resolver::LOOKUPS_MAX;
 
 /// What an attempt came to.
 #[derive(Clone, Debug, PartialEq, Eq)]

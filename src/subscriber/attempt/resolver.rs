@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 use super::address::{self, NotPublic};
 
 /// Look-ups at once. Each occupies a thread of the blocking pool until the system's resolver gives up, which is later than
-/// any attempt does; other work finds a thread too.
-const LOOKUPS_MAX: usize = 8;
+/// any attempt does; the pool has more threads than these.
+pub(in crate::subscriber) const LOOKUPS_MAX: usize = 8;
 
 /// What a look-up gives.
 pub(super) type Found = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
