@@ -417,9 +417,10 @@ impl Reply {
                 }
             }
             Self::Endless(status) => {
-                to.write_all(format!("HTTP/1.1 {status} X\r\n{LONG}").as_bytes()).await?;
+                to.write_all(format!("HTTP/1.1 {status} X\r\ntransfer-encoding: chunked\r\n\r\n").as_bytes()).await?;
+                let chunk = [b"4000\r\n".as_slice(), &[b'.'; 0x4000], b"\r\n"].concat();
                 loop {
-                    to.write_all(&[b'.'; 16 * 1024]).await?;
+                    to.write_all(&chunk).await?;
                 }
             }
             Self::BreakOff(status) => {
