@@ -122,14 +122,14 @@ fn serve_without_secrets_names_each_key_and_its_variable() {
 }
 
 /// A development node, and the two lines that it gave to paste; killed when dropped.
-struct Dev {
+pub struct Dev {
     child: Child,
-    send: String,
+    pub send: String,
     read: String,
 }
 
 impl Dev {
-    fn start(command: &mut Command) -> Self {
+    pub fn start(command: &mut Command) -> Self {
         let command = command.env("HOOKYARD_SERVER__BIND", "127.0.0.1:0").stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("it starts");
         let output = BufReader::new(child.stdout.take().expect("a pipe"));

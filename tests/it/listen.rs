@@ -1,7 +1,8 @@
 //! `hookyard listen`, run as a person would, and sent to as a node would.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -11,11 +12,13 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use tokio::sync::mpsc;
 
-use crate::commands::{folder, hookyard, signal, told};
+use crate::commands::{Dev, folder, hookyard, signal, told};
 use crate::receiver::{Receiver, Reply};
 use crate::yard::{run, soon};
 
 const SECRET: &str = "hush";
+
+const LISTEN: [&str; 4] = ["listen", "--bind", "127.0.0.1:0", "--json"];
 
 /// A listener that prints JSON; killed when dropped.
 struct Listener {
@@ -29,9 +32,11 @@ struct Listener {
 
 impl Listener {
     async fn start(words: &[&str]) -> Self {
-        let folder = folder();
-        let mut command = hookyard(folder.path(), &["listen", "--bind", "127.0.0.1:0", "--json"]);
-        let mut child = command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        Self::begin(&mut hookyard(folder().path(), &[&LISTEN[..], words].concat())).await
+    }
+
+    async fn begin(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         let printed = BufReader::new(child.stdout.take().expect("a pipe")).lines().map(|line| line.expect("text"));
         let (sender, lines) = mpsc::unbounded_channel();
         // The test may have seen enough.
@@ -231,5 +236,41 @@ fn without_a_node_or_a_token_or_a_port_it_says_what_to_do() {
         node.stop().await;
         let error = refused(&[&any[..], &["--subscribe", &node.url(""), "--token", "t"]].concat());
         assert!(error.contains("no node answers at http://127.0.0.1:"), "{error}");
+    });
+}
+
+#[test]
+fn a_node_a_listener_and_a_sender_work_together_without_any_configuration() {
+    run(async {
+        let folder = folder();
+        let mut serve = hookyard(folder.path(), &["serve", "--dev"]);
+        let dev = Dev::start(serve.env("HOOKYARD_DELIVERY__RETRY_SCHEDULE_S", ["0.05"; 20].join(",")));
+        let url = dev.send.split("--url ").nth(1).expect("an address").trim();
+        let address = url.trim_start_matches("http://");
+        let words = ["--dev", "--fail", "0.4", "--seed", "7", "--signing", "crm,standard,hub,v1a"];
+        let mut listen = hookyard(folder.path(), &[&LISTEN[..], &words].concat());
+        let mut listener = Listener::begin(listen.env("HOOKYARD_SERVER__BIND", address)).await;
+        for number in 0..10 {
+            let entity = format!("SUP-{}", number % 3);
+            let words = ["send", "message.created", "--entity", &entity, "--url", url];
+            let (code, output, error) = told(&mut hookyard(folder.path(), &words));
+            assert_eq!(code, Some(0), "{output}{error}");
+        }
+        let right = json!({"crm": "right", "standard": "right", "hub": "right", "v1a": "right"});
+        let (mut accepted, mut failed) = (0, 0);
+        while accepted < 10 {
+            let line = listener.line().await;
+            assert_eq!((&line["signatures"], &line["mark"]), (&right, &json!(null)), "{line}");
+            if line["status"] == 200 { accepted += 1 } else { failed += 1 }
+        }
+        assert!(failed > 0, "some of them come a second time");
+        let (summary, code, error) = listener.end().await;
+        assert_eq!((&summary["events"], &summary["entities"], code), (&json!(10), &json!(3), Some(0)), "{error}");
+        let secrets = fs::read_to_string(folder.path().join("hookyard-data/dev-secrets.toml")).expect("readable");
+        let token = secrets.lines().find_map(|line| line.strip_prefix("token = ")).expect("there").trim_matches('"');
+        let client = Client::builder().no_proxy().build().expect("a client");
+        let left = client.get(format!("{url}/api/v1/webhooks")).bearer_auth(token).send().await.expect("an answer");
+        let left: Value = serde_json::from_str(&left.text().await.expect("a body")).expect("JSON");
+        assert_eq!(left["total"], 0, "it has unsubscribed");
     });
 }

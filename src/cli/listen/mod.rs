@@ -105,7 +105,8 @@ struct Subscription {
     /// Where the node reaches this listener [default: the address it listens on]
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     public_url: Option<String>,
-    /// Leave the subscription there at the end, so that what comes meanwhile is delivered later
+    /// Leave the subscription there at the end: what comes meanwhile is delivered to the next listener at this address, which
+    /// needs the same --secret and no --dev or --subscribe
     #[arg(long)]
     keep: bool,
 }

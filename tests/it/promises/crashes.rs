@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{expected, ground, publish, subscribe};
+use crate::failures::{Place, Trouble, until_readyz_is};
 use crate::receiver::{Latch, Receiver, Reply};
 use crate::yard::run;
 
@@ -74,18 +75,18 @@ fn a_kill_in_the_middle_of_deliveries_repeats_few_and_loses_none() {
 }
 
 #[test]
-fn a_store_that_fails_and_is_opened_again_loses_and_swaps_no_delivery() {
+fn a_store_that_fails_to_note_what_was_delivered_is_opened_again_and_nothing_is_lost_or_swapped() {
     run(async {
         let mut ground = ground(&[]);
-        let trouble = crate::failures::Trouble::on(&mut ground);
+        let trouble = Trouble::on(&mut ground);
         let yard = ground.start().await;
         let receiver = Receiver::start(|arrival| Reply::Status(if arrival.before < 2 { 500 } else { 200 })).await;
         subscribe(&yard, &receiver.url("/"), json!({})).await;
         publish(&yard, 30, 5).await;
         receiver.arrived(50).await;
-        trouble.fail(crate::failures::Place::Sync, 1);
+        trouble.fail(Place::Round, 1);
         trouble.until_played(1).await;
-        crate::failures::until_readyz_is(&yard, 200).await;
+        until_readyz_is(&yard, 200).await;
         publish(&yard, 30, 1).await;
         receiver.accepted(180).await;
         receiver.seen().check_complete(&expected(30, 6));
