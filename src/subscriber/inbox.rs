@@ -13,7 +13,7 @@ use super::attempt::Call;
 use super::delivery::{BreakerStanding, Input, Met, Standing};
 use super::reader::{Dropped, Read};
 use super::rows::Place;
-use super::turns::Turn;
+use super::turns::{Part, Turn};
 use crate::event::Position;
 
 /// Something that the actor is told.
@@ -53,7 +53,11 @@ pub(super) struct Inbox {
     met_bytes: Cell<usize>,
     told: RefCell<Vec<Told>>,
     turns: RefCell<Vec<Turn>>,
+    /// Turns that it has, and whether it waits for another.
+    turns_held: Cell<usize>,
     is_waiting: Cell<bool>,
+    /// Whether it stands in the queue for turns of anybody, and in that for first ones.
+    stands: [Cell<bool>; 2],
     /// How many events, and bytes of them, the actor has room for besides what is here.
     room: Cell<(usize, usize)>,
     held: Cell<Option<Position>>,
@@ -75,7 +79,9 @@ impl Inbox {
             met_bytes: Cell::default(),
             told: RefCell::default(),
             turns: RefCell::default(),
+            turns_held: Cell::default(),
             is_waiting: Cell::default(),
+            stands: Default::default(),
             room: Cell::new(room),
             held: Cell::default(),
             standing: Cell::new(Standing { breaker, running: 0, queued: 0, stopped: 0, failing_for: None }),
@@ -209,13 +215,31 @@ impl Inbox {
         drop(self.turns.take());
     }
 
-    /// Whether it did not wait for a turn before.
-    pub(super) fn begins_to_wait(&self) -> bool {
-        !self.is_waiting.replace(true)
+    /// Whether it has no turn, and the last attempt was not one that failed.
+    pub(super) fn is_first(&self) -> bool {
+        self.turns_held.get() == 0 && self.standing.get().failing_for.is_none()
     }
 
-    pub(super) fn ends_to_wait(&self) {
-        self.is_waiting.set(false);
+    /// Has so many turns more.
+    pub(super) fn has_turns(&self, more: isize) {
+        self.turns_held.set(self.turns_held.get().saturating_add_signed(more));
+    }
+
+    pub(super) fn waits_for_turn(&self, waits: bool) {
+        self.is_waiting.set(waits);
+    }
+
+    pub(super) fn is_waiting_for_turn(&self) -> bool {
+        self.is_waiting.get()
+    }
+
+    /// Notes whether it stands in the queue for turns of `part`; says whether that is new.
+    pub(super) fn queues_up(&self, part: Part, stands: bool) -> bool {
+        let place = match part {
+            Part::Common => 0,
+            Part::First => 1,
+        };
+        self.stands[place].replace(stands) != stands
     }
 
     fn empty(&self) {
