@@ -394,27 +394,25 @@ fn what_was_owed_for_longer_than_it_is_held_is_one_dead_letter_and_the_rest_is_d
     });
 }
 
+/// It stayed live in the rows: nothing said what it had lost, and once it was enabled again it began wherever the others were.
 #[test]
-fn one_with_many_attempts_to_make_leaves_turns_for_one_with_few() {
-    run(async |_| {
-        let turns = Turns::new(1);
-        let inbox = || inbox::Inbox::new(inbox::Course::Live, None, (1, 1));
-        let (many, few) = (inbox(), inbox());
-        let first = turns.take(&many).expect("free");
-        for _ in 0..3 {
-            assert!(turns.take(&many).is_none());
-        }
-        assert!(turns.take(&few).is_none());
-        drop(first);
-        let second = turns.take(&many).expect("it waited longest");
-        assert!(turns.take(&many).is_none());
-        drop(second);
-        assert!(turns.take(&many).is_none(), "it stands behind the other");
-        drop(turns.take(&few).expect("its turn"));
-        // What is not used goes on to the next.
-        many.close();
-        assert_eq!(turns.taken(), 0);
-        assert!(turns.take(&few).is_some());
+fn what_is_owed_to_a_live_subscriber_is_given_up_too_when_the_node_ends_before_it_notes_that_it_is_disabled() {
+    run(async |ground| {
+        let id = ground.subscribe("*").await;
+        let SubscriberId::Webhook(number) = id else { unreachable!() };
+        let running = ground.start(|_| Outcome::Accepted);
+        ground.write("A", "message.created").await;
+        running.delivered(1).await;
+        running.stop().await;
+        ground.write("A", "message.created").await;
+        let disable = |subscription: &mut Subscription| subscription.state = State::Disabled { reason: "gone".into() };
+        ground.subscriptions.change(number, disable).expect("there");
+        let running = ground.start(|_| Outcome::Accepted);
+        let at = Position::new(2);
+        assert_eq!(running.dead_letter(&id).await, Subject::Many { first: at, last: at, count: 1 });
+        running.stage.means.ledger.settled().await.expect("open");
+        assert!(running.stage.means.rows.places().expect("reads").iter().all(|(whose, _)| *whose != id));
+        running.stop().await;
     });
 }
 

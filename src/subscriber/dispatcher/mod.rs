@@ -107,8 +107,8 @@ impl Dispatcher {
                 Some(Place::Live) | None => stage.position.get(),
             };
             match (roster.state(&id), place) {
-                (Some(State::Disabled { .. }), Some(Place::Behind(_))) => self.drop_owed(&id, from),
-                (Some(State::Disabled { .. }), _) if has_lanes => self.drop_owed(&id, from),
+                // The end of the process came between its being disabled and the round that noted it.
+                (Some(State::Disabled { .. }), place) if place.is_some() || has_lanes => self.drop_owed(&id, from),
                 (Some(State::Disabled { .. }) | None, _) => {}
                 (Some(_), None) if !has_lanes => self.begin(&id),
                 (Some(State::Active), Some(Place::Live)) if !has_lanes => {
