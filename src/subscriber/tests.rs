@@ -216,12 +216,14 @@ fn an_actor_that_panics_is_begun_anew_and_loses_nothing() {
         for number in 1..=10 {
             ground.write(&format!("T{}", number % 3), "message.created").await;
         }
-        let mut seen = positions(&running.delivered(10).await);
-        seen.dedup();
-        while seen.len() < 10 {
-            seen = positions(&running.delivered(running.delivered.borrow().len() + 1).await);
+        let distinct = |seen: &Vec<Delivered>| {
+            let mut seen = positions(seen);
             seen.dedup();
-        }
+            seen
+        };
+        let mut seen = running.delivered.subscribe();
+        let all = seen.wait_for(|seen| distinct(seen).len() == 10);
+        let seen = distinct(&tokio::time::timeout(SHORT, all).await.expect("it never came").expect("open").clone());
         assert_eq!(seen, (1..=10).collect::<Vec<_>>());
         assert_eq!(crashes.get(), 3);
         assert!(running.stage.counters(&id).delivered >= 10);
