@@ -46,6 +46,17 @@ impl Dispatcher {
         Ok(())
     }
 
+    /// Lets all actors take in what they were told.
+    async fn until_told(&self) {
+        let is_told = |inbox: &Rc<Inbox>| inbox.is_empty();
+        for _ in 0..YIELDS_MAX {
+            if self.stage.inboxes.borrow().values().all(is_told) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Waits for attempts that are under way, and writes where everybody is.
     pub(super) async fn end(&mut self, patience: Duration) -> Result<(), Failed> {
         self.stage.begin_to_stop();
@@ -62,13 +73,12 @@ impl Dispatcher {
             let written = joined(&mut self.writing).await?;
             self.written(written)?;
         }
-        // What the last attempts came to is told to their actors first.
-        let is_told = |inbox: &Rc<Inbox>| inbox.is_empty();
-        for _ in 0..YIELDS_MAX {
-            if self.stage.inboxes.borrow().values().all(is_told) {
-                break;
-            }
-            tokio::task::yield_now().await;
+        // What the last attempts came to is told to their actors first. Then all that waits gets rows, which takes two rounds:
+        // with a cursor alone, the next start would repeat what was delivered beyond the first that waits.
+        self.until_told().await;
+        for _ in 0..2 {
+            self.stage.inboxes.borrow().values().for_each(|inbox| inbox.tell(Told::Input(Input::Round)));
+            self.until_told().await;
         }
         while let Some(writing) = self.writing.take().or_else(|| self.write()) {
             self.writing = Some(writing);
