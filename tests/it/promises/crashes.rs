@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{expected, ground, publish, subscribe};
 use crate::failures::{Place, Trouble, until_readyz_is};
 use crate::receiver::{Latch, Receiver, Reply};
-use crate::yard::run;
+use crate::yard::{run, soon};
 
 /// Elsewhere a restart lost what was waiting to be tried again.
 #[test]
@@ -22,6 +22,34 @@ fn a_restart_keeps_what_waits_to_be_tried_again_and_repeats_nothing() {
         let yard = ground.start().await;
         receiver.accepted(200).await;
         assert_eq!(receiver.seen().check_complete(&expected(50, 4)), 0);
+        yard.stop().await;
+    });
+}
+
+/// A cursor alone would have to stay before the first that waits, and what others have got beyond it would come again.
+#[test]
+fn a_stop_in_order_with_much_that_waits_repeats_nothing() {
+    run(async {
+        let ground = ground(&[]);
+        let yard = ground.start().await;
+        let latch = Latch::default();
+        let held = latch.clone();
+        let receiver = Receiver::start(move |arrival| match (arrival.entity().as_str(), arrival.sequence()) {
+            ("task/0", 1) => Reply::Status(200).held(&held),
+            _ => Reply::Status(200),
+        })
+        .await;
+        subscribe(&yard, &receiver.url("/"), json!({"concurrency": 2})).await;
+        publish(&yard, 10, 100).await;
+        receiver.accepted(100).await;
+        let stopping = actix_rt::spawn(yard.stop());
+        latch.open();
+        soon(stopping).await.expect("no panic");
+        let before = receiver.seen().accepted.len();
+        assert!(before < 1000, "nothing waited");
+        let yard = ground.start().await;
+        receiver.accepted(1000).await;
+        assert_eq!(receiver.seen().check_complete(&expected(10, 100)), 0);
         yard.stop().await;
     });
 }
