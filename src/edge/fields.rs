@@ -38,6 +38,15 @@ impl Faults {
         }
     }
 
+    /// Notes each of `given` that is none of `known`: for requests in which a member that is misspelt, and so passed over,
+    /// would mean more than was meant.
+    pub fn refuse_others<'a>(&mut self, given: impl Iterator<Item = &'a String>, known: &[&str]) {
+        for name in given.filter(|name| !known.contains(&name.as_str())) {
+            let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+            self.add(shown, format!("is not a member here, these are: {}", known.join(", ")));
+        }
+    }
+
     /// `value`, if nothing was wrong.
     ///
     /// # Errors

@@ -392,9 +392,17 @@ fn a_job_waits_for_a_subscriber_that_is_paused_and_ends_with_one_that_is_deleted
 fn wishes_that_name_nothing_are_refused() {
     run(async {
         let yard = impatient().start().await;
+        let receiver = Receiver::start(failing_for("ticket/A")).await;
+        let id = subscribe(&yard, receiver.url("/hook"), json!({})).await["id"].clone();
+        send(&yard, &["A"], 1, 1).await;
+        letters(&yard, 1).await;
         let not_there = [
             (Method::GET, format!("{LETTERS}/7"), None),
             (Method::GET, format!("{LETTERS}/007"), None),
+            // Where letters are numbered from 1, 0 is what the store keeps the next number under: it was a 503.
+            (Method::GET, format!("{LETTERS}/0"), None),
+            (Method::DELETE, format!("{LETTERS}/0"), None),
+            (Method::POST, format!("{LETTERS}/0/retry"), None),
             (Method::DELETE, format!("{LETTERS}/7"), None),
             (Method::POST, format!("{LETTERS}/7/retry"), None),
             (Method::GET, "/api/v1/jobs/7".into(), None),
@@ -405,11 +413,18 @@ fn wishes_that_name_nothing_are_refused() {
         for (method, path, body) in not_there {
             assert_eq!(ask(&yard, method, &path, body).await.status, 404, "{path}");
         }
+        // A member that is passed over would mean more than was meant: everything until now, or all events.
+        for (what, member) in [("replay", "untill"), ("replay", "event"), ("recover", "events"), ("recover", "to")] {
+            let wish = json!({"since": "2025-01-01T00:00:00Z", member: []});
+            let answer = post(&yard, &format!("/api/v1/webhooks/{id}/{what}"), wish).await;
+            assert_eq!((answer.status, &answer.body["errors"][0]["field"]), (400, &json!(member)), "{what}");
+        }
+        assert_eq!(yard.get("/api/v1/jobs").await.body["total"], json!(0));
         let everything = ask(&yard, Method::DELETE, LETTERS, None).await;
         assert_eq!((everything.status, &everything.body["errors"][0]["field"]), (400, &json!("all")));
         assert_eq!(
             ask(&yard, Method::DELETE, &format!("{LETTERS}?all=true"), None).await.body,
-            json!({"discarded": 0})
+            json!({"discarded": 1})
         );
         for (method, path) in [(Method::GET, LETTERS), (Method::DELETE, LETTERS), (Method::GET, "/api/v1/jobs")] {
             let request = yard.client.request(method, format!("{}{path}", yard.base));

@@ -70,10 +70,7 @@ pub(super) fn of_body(json: &str) -> Result<Filter, Error> {
     let json = if json.trim_ascii().is_empty() { "{}" } else { json };
     let given: BTreeMap<String, &RawValue> = serde_json::from_str(json).map_err(|error| Error::not_json(&error))?;
     let mut faults = Faults::default();
-    for name in given.keys().filter(|name| !NAMES.contains(&name.as_str())) {
-        let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
-        faults.add(shown, format!("is not a member here, these are: {}", NAMES.join(", ")));
-    }
+    faults.refuse_others(given.keys(), &NAMES);
     let member = |name: &str| present(given.get(name).copied());
     let mut text = |name| faults.optional_text(name, member(name));
     let (event, entity) = (text("event"), text("entity"));

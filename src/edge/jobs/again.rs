@@ -1,7 +1,10 @@
 //! `POST /api/v1/webhooks/{id}/recover` and `…/replay`: what failed, or everything, of a time once more.
 
+use std::collections::BTreeMap;
+
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse, dev};
+use serde_json::value::RawValue;
 use tracing::info;
 
 use super::super::call::Call;
@@ -9,7 +12,7 @@ use super::super::error::Error;
 use super::super::fields::Faults;
 use super::super::{Edge, admin, body, webhooks};
 use super::{accepted, refused};
-use crate::event::{Timestamp, members};
+use crate::event::Timestamp;
 use crate::subscriber::SubscriberId;
 use crate::subscription::Pattern;
 use crate::subscription::limits::EVENTS_MAX;
@@ -50,7 +53,7 @@ async fn recover_of(
     let body = webhooks::given(request, payload, edge).await?;
     let core = edge.core()?;
     let id = webhooks::find(&core, id)?.id;
-    let Wish { since, until, .. } = Wish::read(body::text(&body)?, edge)?;
+    let Wish { since, until, .. } = Wish::read(body::text(&body)?, &RECOVERED, edge)?;
     let job = core.subscribers.jobs().recover(SubscriberId::Webhook(id), Some(since), until).await.map_err(refused)?;
     info!(subscription = id, job = job.id, "what failed is delivered again");
     Ok(accepted(&job))
@@ -65,12 +68,17 @@ async fn replay_of(
     let body = webhooks::given(request, payload, edge).await?;
     let core = edge.core()?;
     let id = webhooks::find(&core, id)?.id;
-    let Wish { since, until, events } = Wish::read(body::text(&body)?, edge)?;
+    let Wish { since, until, events } = Wish::read(body::text(&body)?, &REPLAYED, edge)?;
     let jobs = core.subscribers.jobs();
     let job = jobs.replay(SubscriberId::Webhook(id), Some(since), until, events).await.map_err(refused)?;
     info!(subscription = id, job = job.id, "events are delivered again");
     Ok(accepted(&job))
 }
+
+/// The members that say what failed is delivered again.
+const RECOVERED: [&str; 2] = ["since", "until"];
+/// Those that say the same of all events.
+const REPLAYED: [&str; 3] = ["since", "until", "events"];
 
 /// What is to be delivered again.
 struct Wish {
@@ -80,14 +88,16 @@ struct Wish {
 }
 
 impl Wish {
-    /// Reads it from `json`.
+    /// Reads it from `json`, which has none but the members `known`.
     ///
     /// # Errors
     /// [`Error::InvalidJson`], or [`Error::Invalid`] with every wrong member.
-    fn read(json: &str, edge: &Edge) -> Result<Self, Error> {
-        let [since, until, events] =
-            members(json, ["since", "until", "events"]).map_err(|error| Error::not_json(&error))?;
+    fn read(json: &str, known: &[&str], edge: &Edge) -> Result<Self, Error> {
+        let given: BTreeMap<String, &RawValue> = serde_json::from_str(json).map_err(|error| Error::not_json(&error))?;
+        let [since, until, events] = REPLAYED.map(|name| given.get(name).copied());
         let mut faults = Faults::default();
+        // `untill` would deliver everything until now.
+        faults.refuse_others(given.keys(), known);
         // Everything since the beginning is a wish that has to be spelt out.
         let given = faults.optional_time("since", since);
         if since.is_none_or(|raw| raw.get() == "null") {

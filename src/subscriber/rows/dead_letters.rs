@@ -58,6 +58,9 @@ struct Many {
 impl Rows {
     /// The dead letter `id`.
     pub(in crate::subscriber) fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, WriteError> {
+        if id == NEXT {
+            return Ok(None);
+        }
         let value = self.read(&key(id))?;
         value.map(|value| decode(id, &value).ok_or_else(malformed)).transpose()
     }
