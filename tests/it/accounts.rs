@@ -165,6 +165,8 @@ fn every_wrong_member_is_named_and_nothing_is_kept() {
             (json!({"instagram_account_id": "1", "crm_webhook_url": "http://10.0.0.7/x"}), "crm_webhook_url"),
             (json!({"instagram_account_id": "1", "crm_webhook_url": "https://[::ffff:127.0.0.1]/"}), "crm_webhook_url"),
             (json!({"instagram_account_id": "1", "crm_webhook_url": "http://2130706433/x"}), "crm_webhook_url"),
+            // As it is for a subscription: it leads to loopback whatever a resolver says.
+            (json!({"instagram_account_id": "1", "crm_webhook_url": "http://api.localhost:9000/x"}), "crm_webhook_url"),
             (json!({"instagram_account_id": "1", "webhook_secret": "x".repeat(129)}), "webhook_secret"),
             (json!({"instagram_account_id": "1", "access_token": ["t"]}), "access_token"),
             (json!({"instagram_account_id": "1", "auto_reply": "Soon."}), "auto_reply"),

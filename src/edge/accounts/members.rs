@@ -153,7 +153,7 @@ fn url(raw: &RawValue, allow_targets: &[IpNet], faults: &mut Faults) -> String {
     if raw.get().starts_with('"') {
         let parsed = Url::parse(&url).ok().filter(|_| is_web_url(&url));
         // What a name leads to is checked at each connection.
-        match parsed.map(|parsed| address::check_literal(&parsed, allow_targets)) {
+        match parsed.map(|parsed| address::check_host(&parsed, allow_targets)) {
             None => {
                 let problem =
                     format!("must be an http or https URL of at most {URL_MAX_BYTES} bytes, without a user name");

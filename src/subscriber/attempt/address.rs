@@ -57,13 +57,29 @@ pub fn check_url(url: &str, allow_targets: &[IpNet]) -> Result<(), Refused> {
         return Err(Refused::Login);
     }
     let addresses = said_by(&url).ok_or(Refused::NoUrl)?;
-    // Of two addresses one will do: only such as may be called are connected to.
-    let refused: Vec<_> = addresses.iter().filter_map(|address| check(*address, allow_targets).err()).collect();
-    if refused.len() == addresses.len() {
-        refused.into_iter().next().map_or(Ok(()), Err)?;
-    }
+    check_said(&addresses, allow_targets)?;
     let is_named = addresses.iter().any(|address| is_named(*address, allow_targets));
     if url.scheme() == "http" && !is_named { Err(Refused::Plain) } else { Ok(()) }
+}
+
+/// Checks the host of `url` if it says without a look-up where it leads: an address, or a name of loopback.
+///
+/// # Errors
+/// [`NotPublic`].
+pub fn check_host(url: &Url, allow_targets: &[IpNet]) -> Result<(), NotPublic> {
+    check_said(&said_by(url).unwrap_or_default(), allow_targets)
+}
+
+/// Of two addresses one will do: only such as may be called are connected to.
+fn check_said(addresses: &[IpAddr], allow_targets: &[IpNet]) -> Result<(), NotPublic> {
+    let mut refused = None;
+    for address in addresses {
+        match check(*address, allow_targets) {
+            Ok(()) => return Ok(()),
+            Err(not_public) => refused = refused.or(Some(not_public)),
+        }
+    }
+    refused.map_or(Ok(()), Err)
 }
 
 /// Checks the host of `url` if that is an address; a name is left to the resolver.
