@@ -14,6 +14,7 @@ mod forward;
 mod graph;
 mod headers;
 mod judge;
+mod lookup;
 mod prepared;
 mod resolver;
 pub mod signing;
@@ -26,8 +27,9 @@ use bytes::Bytes;
 
 use self::client::Clients;
 use self::judge::{Broken, Received, judge};
+use self::lookup::System;
 use self::prepared::{Attempt, Cache, Prepared};
-use self::resolver::{Lookup, System};
+use self::resolver::Lookup;
 use super::profile::{Profile, Target};
 use super::{Failure, Item, SubscriberId};
 use crate::clock::Clock;
@@ -35,7 +37,7 @@ use crate::config;
 use crate::event::{EventId, Incarnation, Timestamp};
 
 pub use call::Call;
-pub(super) use resolver::LOOKUPS_MAX;
+pub(super) use lookup::LOOKUPS_MAX;
 
 /// What an attempt came to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,19 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use tokio::sync::Semaphore;
 
 use super::address::{self, NotPublic};
-
-/// Look-ups at once. Each occupies a thread of the blocking pool until the system's resolver gives up, which is later than
-/// any attempt does; the pool has more threads than these.
-pub(in crate::subscriber) const LOOKUPS_MAX: usize = 8;
 
 /// What a look-up gives.
 pub(super) type Found = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
@@ -24,30 +19,6 @@ pub(super) type Found = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + S
 pub(super) trait Lookup: Send + Sync + 'static {
     /// The addresses of `name`, the best first.
     fn find(&self, name: &str) -> Found;
-}
-
-/// The system's resolver.
-pub(super) struct System(Arc<Semaphore>);
-
-impl Default for System {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(LOOKUPS_MAX)))
-    }
-}
-
-impl Lookup for System {
-    fn find(&self, name: &str) -> Found {
-        let (name, places) = (name.to_owned(), Arc::clone(&self.0));
-        Box::pin(async move {
-            let place = places.acquire_owned().await.map_err(io::Error::other)?;
-            let find = move || {
-                // Held until the thread is free again, although nobody may wait for it any more.
-                let _place = place;
-                (name, 0).to_socket_addrs().map(|found| found.map(|address| address.ip()).collect())
-            };
-            tokio::task::spawn_blocking(find).await.map_err(io::Error::other)?
-        })
-    }
 }
 
 /// Why a name leads nowhere.
