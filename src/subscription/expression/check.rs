@@ -73,7 +73,7 @@ fn read(text: &str) -> Result<Program, CompileError> {
 fn refused(errors: &ParseErrors) -> CompileError {
     let Some(first) = errors.errors.first() else { return at_start("is no expression".to_owned()) };
     // Without a place it is the parser that gave up.
-    if first.pos.0 < 1 || first.msg.starts_with("Recursion limit") {
+    if first.pos.0 < 1 || first.msg.contains("Recursion limit") {
         return at_start(format!("is nested more than {BRACKETS_MAX} deep"));
     }
     let place = |number: isize| usize::try_from(number).unwrap_or(1).max(1);
