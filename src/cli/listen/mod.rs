@@ -44,9 +44,11 @@ const SECRETS_VARIABLE: &str = "HOOKYARD_LISTEN_SECRET";
 /// Prints a line for each delivery: when it came, what it was answered, the event, its entity and number there, and how
 /// each of its signatures turned out. Marks what did not come in its turn:
 ///
-///   SWAP    a later event of the same entity was accepted before, or an earlier one is still being answered
-///   REPEAT  it was accepted before, which deliveries made at least once may be
-///   GAP     events before it did not come, which the subscription may not want
+/// SWAP: a later event of the same entity was accepted before, or an earlier one is still being answered.
+///
+/// REPEAT: it was accepted before, as can happen to deliveries that are made at least once.
+///
+/// GAP: events before it did not come, which the subscription may not want.
 ///
 /// Ctrl-C ends it with a summary, and with exit code 1 if something was swapped or wrongly signed.
 #[derive(clap::Args, Debug)]
