@@ -140,6 +140,14 @@ impl Roster {
         }
     }
 
+    /// Whether `id` is the name of another one here than in `other`: an account that was removed, and made anew before anybody
+    /// looked. Numbers of subscriptions are never used again.
+    pub(super) fn is_another(&self, other: &Self, id: &SubscriberId) -> bool {
+        let (SubscriberId::Forward(name) | SubscriberId::Replies(name)) = id else { return false };
+        let made = |roster: &Self| roster.known_accounts.find(name).map(|account| account.created_at);
+        made(self) != made(other)
+    }
+
     /// Whether `id` is defined here as it is in `other`.
     pub(super) fn is_same(&self, other: &Self, id: &SubscriberId) -> bool {
         let SubscriberId::Webhook(number) = id else { return self.has_accounts_of(other) };

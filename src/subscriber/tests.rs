@@ -160,16 +160,21 @@ impl Running {
         tokio::time::timeout(SHORT, wait).await.expect("it never came").expect("open").clone()
     }
 
-    /// Waits until `id` has a dead letter, and gives the newest.
-    async fn dead_letter(&self, id: &SubscriberId) -> Subject {
-        let dead_letters = &self.stage.means.graveyard.dead_letters;
+    /// Waits until `what` is so.
+    async fn until(&self, what: impl Fn(&Stage) -> bool) {
         let mut looks = tokio::time::interval(Duration::from_millis(2));
         let wait = async {
-            while dead_letters.count(id) == 0 {
+            while !what(&self.stage) {
                 looks.tick().await;
             }
         };
         tokio::time::timeout(SHORT, wait).await.expect("it never came");
+    }
+
+    /// Waits until `id` has a dead letter, and gives the newest.
+    async fn dead_letter(&self, id: &SubscriberId) -> Subject {
+        let dead_letters = &self.stage.means.graveyard.dead_letters;
+        self.until(|_| dead_letters.count(id) > 0).await;
         let filter = Filter { subscriber: Some(id.clone()), ..Filter::default() };
         dead_letters.list(filter, 0, 1).await.expect("reads").items.remove(0).letter.subject
     }
@@ -414,6 +419,50 @@ fn what_is_owed_to_a_live_subscriber_is_given_up_too_when_the_node_ends_before_i
         assert_eq!(running.dead_letter(&id).await, Subject::Many { first: at, last: at, count: 1 });
         running.stage.means.ledger.settled().await.expect("open");
         assert!(running.stage.means.rows.places().expect("reads").iter().all(|(whose, _)| *whose != id));
+        running.stop().await;
+    });
+}
+
+/// The job waited for ever for somebody to tell it that its subscriber was gone, and counted as one that is not over.
+#[test]
+fn a_job_for_a_subscriber_that_has_just_gone_ends() {
+    run(async |ground| {
+        let id = ground.subscribe("*").await;
+        let running = ground.start(|_| Outcome::Accepted);
+        ground.write("T-1", "status.changed").await;
+        running.delivered(1).await;
+        ground.subscriptions.remove(1).expect("there");
+        running.until(|stage| stage.roster().state(&id).is_none()).await;
+        let jobs = Arc::clone(&running.stage.means.graveyard.jobs);
+        let job = jobs.replay(id.clone(), None, None, Vec::new()).await.expect("taken on").id;
+        running.until(|_| jobs.get(job).is_some_and(|job| job.state.as_str() == "cancelled")).await;
+        running.stop().await;
+    });
+}
+
+/// It had the dead letters, and the owed, of the one that was removed.
+#[test]
+fn an_account_that_is_made_again_under_its_name_begins_with_nothing() {
+    run(async |ground| {
+        let account = |second: i64| crate::account::Account {
+            id: "a".into(),
+            instagram_account_id: "1".into(),
+            crm_webhook_url: None,
+            webhook_secret: Secret::new("hush"),
+            access_token: None,
+            auto_reply: None,
+            created_at: Timestamp::from_micros(second * 1_000_000),
+            from: Position::FIRST,
+        };
+        ground.accounts.create(account(1)).expect("room");
+        let running = ground.start(|_| Outcome::Accepted);
+        let (id, letters) =
+            (SubscriberId::Replies("a".into()), Arc::clone(&running.stage.means.graveyard.dead_letters));
+        ground.write("T-1", "status.changed").await;
+        letters.bury(&id, dead_letters::tests::burial(1, "T-1"));
+        ground.accounts.remove("a").expect("there");
+        ground.accounts.create(account(2)).expect("room");
+        running.until(|_| letters.count(&id) == 0).await;
         running.stop().await;
     });
 }

@@ -169,7 +169,11 @@ impl Dispatcher {
             _ = rounds.tick() => self.begin_round(true),
             _ = self.asked.changed(), if self.writing.is_none() => self.begin_round(false),
             Some(command) = self.sources.commands.recv() => self.answer(command),
-            notices = graveyard.notices.taken() => notices.into_iter().for_each(|notice| self.notice(notice)),
+            notices = graveyard.notices.taken() => {
+                // What they are about may have been made since.
+                self.refresh();
+                notices.into_iter().for_each(|notice| self.notice(notice));
+            }
             _ = self.changes.changed() => {}
             () = stage.woken() => {}
             frame = joined(&mut self.reading) => self.dispatch_read(frame?)?,

@@ -1,5 +1,6 @@
 //! Who is where: gives everybody a place, and another one when a definition changes, an actor crashes, or somebody is told something.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -34,13 +35,10 @@ impl Dispatcher {
         self.changes.borrow_and_update();
         let new = Rc::new(Roster::of(Arc::clone(&self.sources.config), subscriptions, accounts));
         self.stage.roster.replace(Rc::clone(&new));
-        let mut is_gone = false;
-        for id in old.ids().filter(|id| new.state(id).is_none()) {
-            self.remove(&id);
-            is_gone = true;
-        }
-        if is_gone {
-            self.stage.means.graveyard.retain(|id| new.state(id).is_some());
+        let gone: BTreeSet<_> = old.ids().filter(|id| new.state(id).is_none() || new.is_another(&old, id)).collect();
+        gone.iter().for_each(|id| self.remove(id));
+        if !gone.is_empty() {
+            self.stage.means.graveyard.retain(|id| new.state(id).is_some() && !gone.contains(id));
         }
         for id in new.ids().filter(|id| !new.is_same(&old, id)) {
             self.change(&new, &id);
@@ -269,6 +267,11 @@ impl Dispatcher {
             (None, Some(Quiet::Live)) if matches!(notice, Notice::Work(_)) => {
                 let Some(inbox) = self.begin_actor(&stage.roster(), id) else { return };
                 inbox
+            }
+            (None, None) if stage.roster().state(id).is_none() => {
+                // It went while a job for it was being made, which nobody else would end.
+                let roster = stage.roster();
+                return stage.means.graveyard.retain(|id| roster.state(id).is_some());
             }
             // Others are told when they begin.
             (None, _) => return,
