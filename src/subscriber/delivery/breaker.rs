@@ -128,6 +128,13 @@ impl Breaker {
         }
     }
 
+    /// Somebody has reason to believe that an attempt would be accepted: an open one lets its probe through from `now` on.
+    pub(super) fn hurry(&mut self, now: Duration) {
+        if let State::Open { until } = &mut self.state {
+            *until = now.min(*until);
+        }
+    }
+
     pub(super) const fn standing(&self) -> Standing {
         match self.state {
             State::Closed => Standing::Closed,
@@ -325,6 +332,17 @@ mod tests {
         assert_eq!(breaker.ask(seconds(41)), None, "another's end is not the probe's");
         breaker.unused(Pass::Probe, seconds(42));
         assert_eq!(breaker.ask(seconds(42)), Some(Pass::Probe));
+    }
+
+    #[test]
+    fn one_that_is_open_lets_its_probe_through_as_soon_as_somebody_asks_for_it() {
+        let mut breaker = opened();
+        breaker.hurry(seconds(12));
+        assert_eq!(breaker.ask(seconds(12)), Some(Pass::Probe));
+        breaker.hurry(seconds(13));
+        assert_eq!(breaker.ask(seconds(13)), None, "one only");
+        breaker.failed(Pass::Probe, seconds(14));
+        assert_eq!(breaker.lets_through_from(), Some(seconds(74)), "as if it had been its time");
     }
 
     proptest! {

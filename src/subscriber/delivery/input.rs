@@ -91,6 +91,8 @@ pub enum Input {
     },
     /// The definition or the configuration changed.
     Changed(Arc<Profile>),
+    /// The subscriber may answer again, so that an open breaker has waited long enough.
+    Probe,
     /// A round of the ledger begins: what was there at the last one already asks for a row, so that it does not hold the
     /// cursor, and rows that are out of date are renewed.
     Round,

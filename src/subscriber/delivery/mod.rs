@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::breaker::Breaker;
+use self::breaker::{Breaker, Pass};
 use self::lane::Phase;
 use self::lanes::Lanes;
 use self::pace::Pace;
@@ -165,7 +165,8 @@ impl Delivery {
                     self.go_on(key, false, &mut effects);
                 }
             }
-            Input::Changed(profile) => self.change(profile),
+            Input::Changed(profile) => self.change(profile, &mut effects),
+            Input::Probe => self.breaker.hurry(self.now),
             Input::Round => self.round(&mut effects),
             Input::Tick => {}
         }
@@ -196,11 +197,10 @@ impl Delivery {
         }
     }
 
-    fn change(&mut self, profile: Arc<Profile>) {
+    fn change(&mut self, profile: Arc<Profile>, effects: &mut Vec<Effect>) {
         let was_active = self.is_active();
         if matches!(self.profile.state, State::Disabled { .. }) || self.is_over {
-            self.breaker = Breaker::new(profile.breaker);
-            self.pace = Pace::new(profile.concurrency);
+            self.begin_anew();
         }
         self.breaker.set_policy(profile.breaker);
         self.pace.set_max(profile.concurrency);
@@ -210,7 +210,19 @@ impl Delivery {
         if !was_active && self.is_active() {
             // Who lets it go on means that it works again, or will soon.
             self.failing = None;
+            if self.breaker.standing() != BreakerStanding::Closed {
+                effects.push(Effect::BreakerClosed);
+            }
+            self.begin_anew();
         }
+    }
+
+    /// Holds nothing against the subscriber that was. An attempt under way is no probe any more: it must not decide for one
+    /// that comes later.
+    fn begin_anew(&mut self) {
+        self.breaker = Breaker::new(self.profile.breaker);
+        self.pace = Pace::new(self.profile.concurrency);
+        self.running.values_mut().for_each(|running| running.pass = Pass::Ordinary);
     }
 
     fn round(&mut self, effects: &mut Vec<Effect>) {

@@ -92,7 +92,62 @@ fn while_paused_nothing_begins_but_what_is_under_way_ends() {
     assert!(delivery.step(Input::Tick, seconds(500)).is_empty());
     assert_eq!(delivery.holds(), Some(Position::new(2)));
     let resumed = delivery.step(Input::Changed(Arc::new(calm())), seconds(500));
-    assert_eq!(attempts(&resumed).len(), 1, "as many at once as before: one, after a failure");
+    assert_eq!(attempts(&resumed).len(), 2, "as many at once as in the beginning");
+}
+
+/// A delivery whose breaker is open since second 1, with more to deliver; and its profile.
+fn interrupted() -> (Delivery, Profile) {
+    let mut profile = calm();
+    profile.breaker.consecutive = 1;
+    let mut delivery = delivery(profile.clone());
+    let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (2, 1), (3, 1), (4, 1)]), seconds(0)));
+    let opened = delivery.step(ended(first[0].0, failed(None)), seconds(1));
+    assert!(opened.iter().any(|effect| matches!(effect, Effect::BreakerOpened { .. })), "{opened:?}");
+    delivery.step(ended(first[1].0, failed(None)), seconds(1));
+    assert!(delivery.step(Input::Tick, seconds(2)).is_empty());
+    (delivery, profile)
+}
+
+#[test]
+fn one_that_is_resumed_begins_anew_whatever_its_breaker_was_at() {
+    for is_probing in [false, true] {
+        let (mut delivery, profile) = interrupted();
+        let probe = if is_probing { attempts(&delivery.step(Input::Probe, seconds(3))) } else { Vec::new() };
+        assert_eq!(probe.len(), usize::from(is_probing));
+        let paused = Profile { state: State::Paused { reason: None }, ..profile.clone() };
+        assert!(delivery.step(Input::Changed(Arc::new(paused)), seconds(4)).is_empty());
+        let resumed = delivery.step(Input::Changed(Arc::new(profile)), seconds(4));
+        assert!(matches!(resumed[0], Effect::BreakerClosed), "{resumed:?}");
+        assert_eq!((attempts(&resumed).len(), delivery.running()), (2 - probe.len(), 2));
+        assert_eq!((delivery.standing().breaker, delivery.standing().failing_for), (BreakerStanding::Closed, None));
+    }
+}
+
+#[test]
+fn the_probe_of_before_a_pause_decides_nothing_for_the_one_after_it() {
+    let (mut delivery, profile) = interrupted();
+    let probe = attempts(&delivery.step(Input::Probe, seconds(3)));
+    let paused = Profile { state: State::Paused { reason: None }, ..profile.clone() };
+    delivery.step(Input::Changed(Arc::new(paused)), seconds(4));
+    let resumed = attempts(&delivery.step(Input::Changed(Arc::new(profile)), seconds(4)));
+    delivery.step(ended(resumed[0].0, failed(None)), seconds(5));
+    delivery.step(Input::Probe, seconds(20));
+    assert_eq!((delivery.running(), delivery.standing().breaker), (1, BreakerStanding::Open), "a page is read first");
+    delivery.step(caught_up(1, vec![(1, 1)], Some(5)), seconds(20));
+    assert_eq!((delivery.running(), delivery.standing().breaker), (2, BreakerStanding::HalfOpen));
+    delivery.step(ended(probe[0].0, Outcome::Accepted), seconds(21));
+    assert_eq!(delivery.standing().breaker, BreakerStanding::HalfOpen);
+}
+
+#[test]
+fn one_that_is_said_to_answer_again_is_tried_at_once() {
+    let (mut delivery, _) = interrupted();
+    let probe = attempts(&delivery.step(Input::Probe, seconds(3)));
+    assert_eq!((probe.len(), delivery.standing().breaker), (1, BreakerStanding::HalfOpen));
+    assert!(delivery.step(Input::Probe, seconds(3)).is_empty(), "one only");
+    let closed = delivery.step(ended(probe[0].0, Outcome::Accepted), seconds(3));
+    assert!(matches!(closed[0], Effect::BreakerClosed), "{closed:?}");
+    assert_eq!(attempts(&closed).len(), 1);
 }
 
 #[test]

@@ -24,6 +24,7 @@ enum Op {
     Round,
     Crash { stage: u8, down: u64 },
     Pause(bool),
+    Probe,
     Edit(bool),
     Halt(bool),
     Concurrency(usize),
@@ -52,6 +53,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => Just(Op::Round),
         3 => (0..4_u8, 0..60_u64).prop_map(|(stage, down)| Op::Crash { stage, down }),
         2 => any::<bool>().prop_map(Op::Pause),
+        1 => Just(Op::Probe),
         1 => any::<bool>().prop_map(Op::Edit),
         1 => any::<bool>().prop_map(Op::Halt),
         1 => (1..=CONCURRENCY_MAX).prop_map(Op::Concurrency),
@@ -88,6 +90,7 @@ fn live(world: &mut World, op: Op, wants: &mut bool) {
             let state = if is_paused { State::Paused { reason: None } } else { State::Active };
             world.edit(|profile| profile.state = state, *wants);
         }
+        Op::Probe => world.probe(),
         Op::Edit(sometimes) => {
             *wants = sometimes;
             world.edit(|_| (), sometimes);

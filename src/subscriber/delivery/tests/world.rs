@@ -225,13 +225,22 @@ impl World {
             }
             Outcome::Failed { .. } | Outcome::Refused { .. } | Outcome::Gone { .. } => {}
         }
-        let was_probing = self.delivery.standing().breaker == BreakerStanding::HalfOpen;
-        self.step(Input::Ended { ticket: Ticket(ticket), outcome });
-        if was_probing && self.delivery.standing().breaker == BreakerStanding::Open {
-            let is_expired = self.delivery.next_due().is_none_or(|due| due <= self.now);
-            // A probe that was never made, or failed before it was, leaves its place to another.
-            self.open_until = if is_expired { self.now } else { self.now + self.profile.breaker.open };
+        let is_heard = match &outcome {
+            Outcome::Failed { .. } | Outcome::Gone { .. } => true,
+            // It was never called: such a probe leaves its place to another.
+            Outcome::Refused { failure } => failure.code != "transform_failed",
+            Outcome::Accepted => false,
+        };
+        if is_heard && self.delivery.running[&Ticket(ticket)].pass == Pass::Probe {
+            self.open_until = self.now + self.profile.breaker.open;
         }
+        self.step(Input::Ended { ticket: Ticket(ticket), outcome });
+    }
+
+    /// Somebody asks for an attempt.
+    pub(super) fn probe(&mut self) {
+        self.open_until = self.open_until.min(self.now);
+        self.step(Input::Probe);
     }
 
     pub(super) fn withdraw(&mut self, which: usize) {
@@ -246,9 +255,10 @@ impl World {
     }
 
     pub(super) fn edit(&mut self, change: impl FnOnce(&mut Profile), wants_sometimes: bool) {
+        let was_active = !std::mem::take(&mut self.is_over) && self.profile.state == State::Active;
         change(&mut self.profile);
         self.wants_sometimes = wants_sometimes;
-        if std::mem::take(&mut self.is_over) {
+        if !was_active && self.profile.state == State::Active {
             self.open_until = Duration::ZERO;
         }
         self.step(Input::Changed(Arc::new(self.profile.clone())));
