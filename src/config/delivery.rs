@@ -61,6 +61,8 @@ pub struct Delivery {
     pub window_events: usize,
     /// Bytes of events that wait in memory for one subscriber.
     pub window_bytes: usize,
+    /// Bytes of events that wait in memory for all subscribers together.
+    pub memory_bytes: usize,
     /// Entities of one subscriber whose deliveries have failed and wait to be tried again.
     pub stopped_lanes_max: usize,
     /// Dead letters of one subscriber; one that has more stands still until some are dealt with.
@@ -104,6 +106,7 @@ impl Draft {
             attempts_max: self.integer("delivery.attempts_max", 1..=1_000_000),
             window_events: self.integer("delivery.window_events", 1..=1_000_000),
             window_bytes: self.integer("delivery.window_bytes", 1..=1 << 40),
+            memory_bytes: self.integer("delivery.memory_bytes", 1..=1 << 40),
             stopped_lanes_max: self.integer("delivery.stopped_lanes_max", 1..=10_000_000),
             dead_letters_max: self.integer("delivery.dead_letters_max", 1..=i64::MAX),
             jobs_max: self.integer("delivery.jobs_max", 1..=100_000),

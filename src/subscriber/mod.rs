@@ -18,6 +18,7 @@ mod dispatcher;
 mod inbox;
 pub mod jobs;
 pub mod ledger;
+mod memory;
 pub mod notices;
 mod owed;
 pub mod profile;
@@ -53,6 +54,7 @@ use dead_letters::DeadLetters;
 use dispatcher::{Command, Dispatcher, Sources};
 use jobs::Jobs;
 use ledger::Ledger;
+use memory::Memory;
 use notices::Notices;
 use profile::Target;
 use roster::Roster;
@@ -315,9 +317,10 @@ fn begin(
     let announcer = Announcer::new(Some(Arc::clone(&router)), Arc::clone(&clock));
     let attempts = attempts(caller.clone(), router, Arc::clone(&accounts), Arc::clone(&config), journal.incarnation());
     let forget = Box::new(move |id: &SubscriberId| caller.forget(id));
-    let turns = Turns::new(config.delivery.attempts_max);
+    let (turns, memory) = (Turns::new(config.delivery.attempts_max), Memory::new(config.delivery.memory_bytes));
     let (rows, ledger, graveyard) = (opened.rows.clone(), Arc::clone(&opened.ledger), opened.graveyard.clone());
-    let means = Means { journal, reads, rows, ledger, graveyard, exchange, clock, turns, attempts, forget, announcer };
+    let means =
+        Means { journal, reads, rows, ledger, graveyard, exchange, clock, turns, memory, attempts, forget, announcer };
     place(means, opened, Sources { config, subscriptions, accounts, commands, stopping })
 }
 

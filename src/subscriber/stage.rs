@@ -14,6 +14,7 @@ use super::attempt::{Call, Outcome};
 use super::delivery::LaneRow;
 use super::inbox::{Course, Inbox};
 use super::ledger::Ledger;
+use super::memory::Memory;
 use super::profile::Profile;
 use super::reader::Dropped;
 use super::roster::Roster;
@@ -42,6 +43,7 @@ pub(super) struct Means {
     pub(super) exchange: Arc<Exchange>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) turns: Rc<Turns>,
+    pub(super) memory: Memory,
     pub(super) attempts: Attempts,
     /// Lets go of what is kept ready for the attempts to somebody who is gone.
     pub(super) forget: Box<dyn Fn(&SubscriberId)>,

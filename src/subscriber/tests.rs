@@ -138,6 +138,7 @@ impl Ground {
             exchange: Arc::clone(&self.exchange),
             clock: Arc::clone(&self.clock),
             turns: Turns::new(8),
+            memory: Memory::new(self.config.delivery.memory_bytes),
             forget: Box::new(|_| ()),
             announcer: Announcer::new(None, Arc::clone(&self.clock)),
             attempts,

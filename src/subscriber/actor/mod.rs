@@ -26,7 +26,7 @@ use super::dead_letters::Burial;
 use super::delivery::{Delivery, Effect, Input, LaneRow, Ticket};
 use super::inbox::{Course, Inbox, Told};
 use super::profile::Profile;
-use super::reader::Dropped;
+use super::reader::{Dropped, Room};
 use super::roster::{Judge, Listed};
 use super::rows::{Key, encode_lane, lane_key};
 use super::stage::{Errand, Quiet, Stage};
@@ -67,6 +67,9 @@ pub(super) struct Subscriber {
     /// The reading that is under way, by its number.
     reading: Option<u64>,
     readings: u64,
+    /// Bytes that are being read, at most, and bytes that the stage knows of it.
+    incoming: usize,
+    claimed: usize,
     /// What was not delivered because it was owed for too long, until the end of that is found.
     dropped: Option<Dropped>,
     timer: Option<(Duration, SpawnHandle)>,
@@ -107,6 +110,8 @@ impl Subscriber {
             waiting: VecDeque::new(),
             reading: None,
             readings: 0,
+            incoming: 0,
+            claimed: 0,
             dropped: None,
             timer: None,
             idle_since: None,
@@ -137,7 +142,15 @@ impl Subscriber {
                 None => self.stage.means.ledger.remove(key),
             }
         }
-        self.inbox.publish(self.holds(), self.delivery.room(), self.delivery.standing());
+        self.claim(self.delivery.queued_bytes() + self.incoming);
+        let Room { events, bytes } = self.room();
+        self.inbox.publish(self.holds(), (events, bytes), self.delivery.standing());
+    }
+
+    /// Tells the stage how much memory it has.
+    fn claim(&mut self, bytes: usize) {
+        self.stage.means.memory.change(self.claimed, bytes);
+        self.claimed = bytes;
     }
 
     fn hear(&mut self, told: Told) {
@@ -225,7 +238,7 @@ impl Subscriber {
         self.judge = listed.judge;
         self.profile = listed.profile;
         // What was read was judged by what it wanted before.
-        self.reading = None;
+        self.end_reading();
         self.step(Input::Changed(Arc::clone(&self.profile)));
         self.take_work();
     }
@@ -309,6 +322,7 @@ impl Handler<Look> for Subscriber {
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
+        self.claim(0);
         if !self.inbox.is_closed() {
             self.stage.crashed(&self.id, &self.inbox);
         }

@@ -70,7 +70,7 @@ impl Subscriber {
         let (inbox, stage, end) = (Rc::clone(&self.inbox), Rc::clone(&self.stage), self.stage.position.get());
         self.readings += 1;
         let number = self.readings;
-        self.reading = Some(number);
+        (self.reading, self.incoming) = (Some(number), room.bytes);
         actix_rt::spawn(async move {
             let read = actix_rt::task::spawn_blocking(move || {
                 let _contained = Containment::begin();
@@ -86,7 +86,7 @@ impl Subscriber {
 
     /// Takes in what was read.
     pub(super) fn take(&mut self, read: Read) {
-        self.reading = None;
+        self.end_reading();
         let Read { items, dropped, end, .. } = read;
         self.drop_also(dropped);
         let Course::Behind(from) = self.inbox.course() else { return };
@@ -96,16 +96,24 @@ impl Subscriber {
         self.begin_attempts();
     }
 
-    fn room(&self) -> Room {
+    /// What was being read is here, or of no use any more.
+    pub(super) fn end_reading(&mut self) {
+        (self.reading, self.incoming) = (None, 0);
+    }
+
+    pub(super) fn room(&self) -> Room {
         let (events, bytes) = self.delivery.room();
-        Room { events, bytes }
+        Room { events, bytes: bytes.min(self.window_bytes().saturating_sub(self.delivery.queued_bytes())) }
+    }
+
+    fn window_bytes(&self) -> usize {
+        self.stage.means.memory.window(self.profile.bounds.window_bytes)
     }
 
     /// Whether it is worth while to read: each time a part of a frame is decoded again.
     fn has_room(&self) -> bool {
         let Room { events, bytes } = self.room();
-        let bounds = &self.profile.bounds;
-        events * 4 >= bounds.window_events && bytes * 4 >= bounds.window_bytes
+        events * 4 >= self.profile.bounds.window_events && bytes * 4 >= self.window_bytes()
     }
 
     pub(super) fn catch_up(&mut self, lane: LaneKey, from_sequence: u64) {

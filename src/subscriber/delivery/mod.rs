@@ -277,6 +277,12 @@ impl Delivery {
         (bounds.window_events.saturating_sub(events), bounds.window_bytes.saturating_sub(bytes))
     }
 
+    /// About how many bytes of memory the records take that wait.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.lanes.queued().1
+    }
+
     /// Whether the reader may go on: not while nothing may be attempted, or too many lanes have rows. When a probe may be
     /// made and nothing else is there to make it with, it may.
     #[must_use]
