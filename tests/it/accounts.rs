@@ -57,6 +57,7 @@ fn shown() -> Value {
     let members = account.as_object_mut().expect("an object");
     members.remove("webhook_secret");
     members.remove("access_token");
+    members.insert("has_access_token".to_owned(), true.into());
     account
 }
 
@@ -81,10 +82,12 @@ fn an_account_is_made_shown_changed_and_removed() {
         let changed = send(&yard, Method::PUT, "/acc_xyz789", &change).await;
         let expected = json!({
             "account_id": "acc_xyz789", "instagram_account_id": BUSINESS, "crm_webhook_url": "http://127.0.0.1:9000/x",
-            "auto_reply": null,
+            "auto_reply": null, "has_access_token": true,
         });
         assert_eq!((changed.status, &changed.body), (200, &expected));
         assert_eq!(show(&yard, "/acc_xyz789").await.body, expected);
+        let without = send(&yard, Method::PUT, "/acc_xyz789", &json!({"access_token": null})).await;
+        assert_eq!(without.body["has_access_token"], false);
         let removed = yard.answer(request(&yard, Method::DELETE, "/acc_xyz789")).await;
         assert_eq!((removed.status, &removed.body), (204, &json!("")));
         for (method, body) in [(Method::GET, None), (Method::DELETE, None), (Method::PUT, Some(json!({})))] {
@@ -103,6 +106,7 @@ fn what_is_left_out_is_made_or_taken_from_the_configuration() {
             ("sources.instagram.crm_webhook_url", "https://default.example/"),
             ("sources.instagram.auto_reply.text", "Soon."),
             ("sources.instagram.auto_reply.cooldown_s", "60"),
+            ("sources.instagram.access_token", "token-for-all"),
         ]);
         let yard = ground.start().await;
         let made = create(&yard, &json!({"instagram_account_id": 7, "webhook_secret": null, "account_id": null})).await;
@@ -114,7 +118,7 @@ fn what_is_left_out_is_made_or_taken_from_the_configuration() {
         let shown = show(&yard, &format!("/{id}")).await.body;
         let expected = json!({
             "account_id": id, "instagram_account_id": "7", "crm_webhook_url": "https://default.example/",
-            "auto_reply": {"text": "Soon.", "cooldown_s": 60},
+            "auto_reply": {"text": "Soon.", "cooldown_s": 60}, "has_access_token": true,
         });
         assert_eq!(shown, expected);
         let replaced = send(&yard, Method::PUT, &format!("/{id}"), &json!({"webhook_secret": null})).await;

@@ -8,18 +8,32 @@ const TAG: &str = "Instagram";
 const PATH: &str = "/api/v1/accounts";
 const ONE: &str = "/api/v1/accounts/{account_id}";
 const ID: &str = "acc_xyz789";
+const SECRET: &str = "whsec_Zm9yIHRoZSBleGFtcGxlIG9ubHksIG5vdCBhIHNlY3JldA==";
+const TOKEN: &str = "token-for-the-example-only";
+
+const ABOUT_TOKENS: &str = "\
+`access_token` is what replies are sent with. No answer shows it; `has_access_token` says whether there is one, of the account or \
+for all of them in `sources.instagram.access_token`.";
 
 fn account() -> Value {
     json!({
         "account_id": ID, "instagram_account_id": "0987654321", "crm_webhook_url": "https://crm.example/hooks/instagram",
-        "auto_reply": {"text": "Thank you, we answer within a day.", "cooldown_s": 3600},
+        "auto_reply": {"text": "Thank you, we answer within a day.", "cooldown_s": 3600}, "has_access_token": true,
     })
 }
 
 fn with_secret() -> Value {
     let mut account = account();
-    account["webhook_secret"] = "whsec_Zm9yIHRoZSBleGFtcGxlIG9ubHksIG5vdCBhIHNlY3JldA==".into();
+    account["webhook_secret"] = SECRET.into();
     account
+}
+
+fn asked() -> Value {
+    json!({
+        "account_id": ID, "instagram_account_id": "0987654321", "crm_webhook_url": "https://crm.example/hooks/instagram",
+        "webhook_secret": SECRET, "access_token": TOKEN,
+        "auto_reply": {"text": "Thank you, we answer within a day.", "cooldown_s": 3600},
+    })
 }
 
 fn of_one(endpoint: Endpoint) -> Endpoint {
@@ -49,9 +63,9 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
     let page = json!({"items": [account()], "total": 1, "page": 1, "page_size": 20, "pages": 1});
     vec![
         of_body(Endpoint::post(TAG, PATH, "Make an account"))
-            .about("The answer shows `webhook_secret`, which no later one does. Members that are left out or null take their defaults.")
+            .about(format!("The answer shows `webhook_secret`, which no later one does. Members that are left out or null take their defaults. {ABOUT_TOKENS}"))
             .access(Access::Admin)
-            .takes("account", with_secret())
+            .takes("account", asked())
             .requires(&["instagram_account_id"])
             .answers(200, "The account, with its secret.", with_secret())
             .refuses(409, "account_exists", "there is an account acc_xyz789 already")
@@ -65,8 +79,8 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
             .refuses_when_not_ready(),
         of_one(Endpoint::get(TAG, ONE, "Show an account")).answers(200, "The account.", account()),
         of_body(of_one(Endpoint::put(TAG, ONE, "Change an account")))
-            .about("Changes the members given. Null means the default; of `webhook_secret` it means a new one, which the answer shows.")
-            .takes("change", json!({"crm_webhook_url": "https://crm.example/hooks/instagram"}))
+            .about(format!("Changes the members given. Null means the default; of `webhook_secret` it means a new one, which the answer shows. {ABOUT_TOKENS}"))
+            .takes("change", json!({"crm_webhook_url": "https://crm.example/hooks/instagram", "access_token": TOKEN}))
             .answers(200, "The account.", account()),
         of_one(Endpoint::delete(TAG, ONE, "Remove an account")).answers_nothing(204, "It is gone."),
     ]

@@ -15,6 +15,8 @@ pub(super) struct View<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     webhook_secret: Option<&'a str>,
     auto_reply: Option<Reply<'a>>,
+    /// Whether replies can be sent for it, with a token of its own or that of the configuration.
+    has_access_token: bool,
     #[serde(skip)]
     account: &'a Account,
 }
@@ -35,6 +37,7 @@ impl<'a> View<'a> {
             crm_webhook_url: account.crm_webhook_url.as_deref().or(defaults.crm_webhook_url.as_deref()),
             webhook_secret: None,
             auto_reply: (!reply.text.is_empty()).then(|| Reply::new(reply)),
+            has_access_token: account.access_token.is_some() || defaults.access_token.is_some(),
             account,
         }
     }

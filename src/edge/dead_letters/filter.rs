@@ -28,15 +28,17 @@ pub(super) const DISCARDED: [&str; 9] = {
 
 const NO_WEBHOOK: &str = "must be the number of a subscription";
 const NO_SUBSCRIBER: &str = "must be webhook:<id>, forward:<account>, replies:<account> or auto_reply";
-const BOTH: &str = "must not be given beside webhook_id";
+const OTHER: &str = "must not name another than webhook_id does";
 
 /// The filter in a query.
 pub(super) fn of_query(parameters: &mut Parameters) -> Filter {
     let webhook = webhook_id(parameters);
     let subscriber = parameters.text("subscriber").and_then(|text| {
         let subscriber = SubscriberId::parse(&text);
-        if subscriber.is_none() || webhook.is_some() {
-            parameters.fault("subscriber", if webhook.is_some() { BOTH } else { NO_SUBSCRIBER });
+        if subscriber.is_none() {
+            parameters.fault("subscriber", NO_SUBSCRIBER);
+        } else if webhook.is_some() && webhook != subscriber {
+            parameters.fault("subscriber", OTHER);
         }
         subscriber
     });
@@ -76,11 +78,14 @@ pub(super) fn of_body(json: &str) -> Result<Filter, Error> {
     let (event, entity) = (text("event"), text("entity"));
     let (subscriber, kind, cause) = (text("subscriber"), text("kind"), text("reason"));
     let webhook = member("webhook_id").map(|raw| (raw.get().parse().ok().map(SubscriberId::Webhook), NO_WEBHOOK));
+    let subscriber = subscriber.map(|text| (SubscriberId::parse(&text), NO_SUBSCRIBER));
+    let webhook = parsed("webhook_id", webhook, &mut faults);
+    let subscriber = parsed("subscriber", subscriber, &mut faults);
+    if webhook.is_some() && subscriber.is_some() && webhook != subscriber {
+        faults.add("subscriber", OTHER);
+    }
     let filter = Filter {
-        subscriber: parsed("webhook_id", webhook, &mut faults).or_else(|| {
-            let subscriber = subscriber.map(|text| (SubscriberId::parse(&text), NO_SUBSCRIBER));
-            parsed("subscriber", subscriber, &mut faults)
-        }),
+        subscriber: webhook.or(subscriber),
         event,
         kind: parsed("kind", kind.map(|name| (Kind::parse(&name), "must be a kind of entity")), &mut faults),
         entity,
@@ -92,9 +97,6 @@ pub(super) fn of_body(json: &str) -> Result<Filter, Error> {
             &mut faults,
         ),
     };
-    if member("webhook_id").is_some() && member("subscriber").is_some() {
-        faults.add("subscriber", BOTH);
-    }
     faults.finish(filter)
 }
 
@@ -140,6 +142,11 @@ mod tests {
                        "since": "2025-12-04T10:30:00Z", "until": "2025-12-05T10:30:00Z"}"#;
         assert_eq!(of_body(body).expect("all are right"), filter);
         assert_eq!(of_body(" ").expect("nothing is asked for"), Filter::default());
+        let agreeing = Filter { subscriber: Some(SubscriberId::Webhook(4)), ..Filter::default() };
+        assert_eq!(of_body(r#"{"webhook_id": 4, "subscriber": "webhook:4"}"#).expect("one"), agreeing);
+        let mut parameters = Parameters::parse("webhook_id=4&subscriber=webhook:4", &LISTED);
+        let read = of_query(&mut parameters);
+        assert_eq!(parameters.finish(read).expect("one"), agreeing);
         let forward = Filter { subscriber: Some(SubscriberId::Forward("acc_1".into())), ..Filter::default() };
         assert_eq!(of_body(r#"{"subscriber": "forward:acc_1", "event": null}"#).expect("right"), forward);
     }
@@ -155,6 +162,9 @@ mod tests {
         );
         assert_eq!(wrong(of_body(r#"{"webhook_id": 4, "subscriber": "webhook:5"}"#).expect_err("two")), ["subscriber"]);
         assert!(matches!(of_body("[]"), Err(Error::InvalidJson(_))));
+        let mut parameters = Parameters::parse("webhook_id=4&subscriber=webhook:5", &LISTED);
+        let read = of_query(&mut parameters);
+        assert_eq!(wrong(parameters.finish(read).expect_err("two")), ["subscriber"]);
         let mut parameters = Parameters::parse("webhook_id=04&subscriber=nobody&reason=x", &LISTED);
         let read = of_query(&mut parameters);
         assert_eq!(wrong(parameters.finish(read).expect_err("all wrong")), ["webhook_id", "subscriber", "reason"]);

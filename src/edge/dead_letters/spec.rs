@@ -45,6 +45,11 @@ fn with_payload() -> Value {
 fn filtered(endpoint: Endpoint, reason: &str) -> Endpoint {
     endpoint
         .query("webhook_id", "Only those of this subscription.", 1)
+        .query(
+            "subscriber",
+            "The same of any subscriber: `webhook:1`, `forward:acc_1`, `replies:acc_1` or `auto_reply`.",
+            "webhook:1",
+        )
         .query("event", "Only those of events of this name.", "status.changed")
         .query("kind", "Only those of entities of this kind.", "ticket")
         .query("entity", "Only those of entities with this id.", "SUP-1042")
@@ -67,7 +72,7 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
     let page = json!({"items": [dead_letter(), about_many()], "total": 2, "page": 1, "page_size": 20, "pages": 1});
     vec![
         filtered(Endpoint::get(TAG, PATH, "List dead letters, newest first"), "exhausted")
-            .about(format!("{ABOUT} `subscriber` in place of `webhook_id` names others than subscriptions, such as `forward:acc_1`."))
+            .about(ABOUT)
             .access(Access::Admin)
             .paged()
             .answers(200, "One page.", page)
@@ -82,6 +87,7 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
             .about("All that the members given admit, each entity's in their order; without members, all there are. Those about many events are delivered one by one only.")
             .access(Access::Admin)
             .takes("filter", json!({"webhook_id": 1, "event": "status.changed", "since": "2025-12-04T00:00:00Z"}))
+            .or_nothing()
             .requires(&[])
             .refuses_bodies()
             .refuses_field("webhook_id", "webhook_id must be the number of a subscription")

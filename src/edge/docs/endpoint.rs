@@ -48,6 +48,7 @@ pub(in crate::edge) struct Endpoint {
     access: Access,
     parameters: Vec<Parameter>,
     requests: Vec<(String, Value)>,
+    is_body_optional: bool,
     required: &'static [&'static str],
     free: &'static [&'static str],
     media_type: &'static str,
@@ -89,6 +90,7 @@ impl Endpoint {
             access: Access::Open,
             parameters: Vec::new(),
             requests: Vec::new(),
+            is_body_optional: false,
             required: &[],
             free: &[],
             media_type: JSON,
@@ -139,6 +141,12 @@ impl Endpoint {
     /// A body that it takes, with a name for it.
     pub(in crate::edge) fn takes(mut self, name: impl Into<String>, example: Value) -> Self {
         self.requests.push((name.into(), example));
+        self
+    }
+
+    /// It may be called without a body, which asks for nothing in particular.
+    pub(in crate::edge) fn or_nothing(mut self) -> Self {
+        self.is_body_optional = true;
         self
     }
 
@@ -283,8 +291,8 @@ impl Endpoint {
             let rules = Rules { required: Some(self.required), free: &[] };
             let schema = rules.schema_of_all(self.requests.iter().map(|(_, example)| example));
             let content = ContentBuilder::new().schema(Some(schema)).examples_from_iter(examples(self.requests));
-            let body =
-                RequestBodyBuilder::new().content(self.media_type, content.build()).required(Some(Required::True));
+            let required = if self.is_body_optional { Required::False } else { Required::True };
+            let body = RequestBodyBuilder::new().content(self.media_type, content.build()).required(Some(required));
             operation = operation.request_body(Some(body.build()));
         }
         for (status, answers) in self.answers {

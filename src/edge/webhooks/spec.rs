@@ -143,6 +143,7 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
             .about("Without `secret` one is made. Deliveries are signed with both for `overlap_h` hours, 24 by default, at most 168.")
             .refuses_bodies()
             .takes("rotation", json!({"overlap_h": 24}))
+            .or_nothing()
             .answers(200, "The subscription, with its new secret.", with_secret())
             .refuses_field("overlap_h", "overlap_h must be a number from 0 to 168"),
         of_change(of_one(Endpoint::post(TAG, &format!("{ONE}/pause"), "Pause a subscription")))
