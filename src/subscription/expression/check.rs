@@ -8,6 +8,7 @@ use cel::common::types::CelInt;
 use cel::parser::Parser;
 use regex::RegexBuilder;
 
+use super::complaint;
 use super::meter::{MATCHES, REPORT};
 use super::values::VARIABLES;
 use super::{CompileError, EXPRESSION_MAX_BYTES, Program};
@@ -20,7 +21,7 @@ const BRACKETS_MAX: u16 = 64;
 const STACK_BYTES: usize = 256 * 1024 * 1024;
 /// The most memory of a compiled pattern of `matches`, in bytes.
 const PATTERN_BYTES: usize = 64 * 1024;
-/// The longest part of the parser's message that is shown, in characters.
+/// The longest part of a message about a pattern that is shown, in characters.
 const SHOWN_CHARS: usize = 300;
 
 const TYPES: [&str; 10] = ["bool", "bytes", "double", "int", "list", "map", "null_type", "string", "type", "uint"];
@@ -59,7 +60,7 @@ pub(super) fn compile(text: &str) -> Result<Program, CompileError> {
 
 fn read(text: &str) -> Result<Program, CompileError> {
     let parser = Parser::new().max_recursion_depth(BRACKETS_MAX);
-    let (parsed, source) = parser.parse_with_source_info(text).map_err(|errors| refused(&errors))?;
+    let (parsed, source) = parser.parse_with_source_info(text).map_err(|errors| refused(text, &errors))?;
     if depth(&parsed) > DEPTH_MAX {
         return Err(at_start(format!("is nested more than {DEPTH_MAX} deep")));
     }
@@ -70,15 +71,15 @@ fn read(text: &str) -> Result<Program, CompileError> {
 }
 
 /// The first of the parser's complaints.
-fn refused(errors: &ParseErrors) -> CompileError {
+fn refused(text: &str, errors: &ParseErrors) -> CompileError {
     let Some(first) = errors.errors.first() else { return at_start("is no expression".to_owned()) };
     // Without a place it is the parser that gave up.
     if first.pos.0 < 1 || first.msg.contains("Recursion limit") {
         return at_start(format!("is nested more than {BRACKETS_MAX} deep"));
     }
     let place = |number: isize| usize::try_from(number).unwrap_or(1).max(1);
-    let detail = first.msg.trim_start_matches("Syntax error: ").chars().take(SHOWN_CHARS).collect();
-    CompileError { line: place(first.pos.0), column: place(first.pos.1), detail }
+    let (line, column) = (place(first.pos.0), place(first.pos.1));
+    CompileError { line, column, detail: complaint::readable(text, (line, column), &first.msg) }
 }
 
 fn at_start(detail: String) -> CompileError {

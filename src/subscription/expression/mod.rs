@@ -12,6 +12,7 @@
 //! doubles here: they keep about 15 digits, and a transform writes `1.50` as `1.5`. A body without a transform keeps all.
 
 mod check;
+mod complaint;
 mod meter;
 mod values;
 
