@@ -60,6 +60,14 @@ pub enum Refused {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// It is about a kind that nothing makes.
+    #[error("there is no kind {kind:?}; a [[sources.custom]] with the name {:?} makes it{}", .kind.trim_start_matches(CUSTOM), suggestion(.nearest.as_deref()))]
+    NoKind {
+        /// The kind.
+        kind: String,
+        /// One that is spelt much like it.
+        nearest: Option<String>,
+    },
     /// Nothing that can happen matches it.
     #[error("{text:?} matches no known event{}", suggestion(.nearest.as_deref()))]
     Unknown {
@@ -87,6 +95,9 @@ impl Pattern {
         }
         let (kind, events) = split(text);
         check(events).map_err(malformed)?;
+        if let Some(kind) = kind.filter(|kind| kind.starts_with(CUSTOM) && !vocabulary.has_kind(kind)) {
+            return Err(Refused::NoKind { kind: kind.to_owned(), nearest: vocabulary.nearest_kind(kind) });
+        }
         let kind = kind.map(|kind| Kind::parse(kind).ok_or_else(unknown)).transpose()?;
         let pattern = Self { text: text.into(), kind, start: text.len() - events.len() };
         vocabulary.knows(&pattern).then_some(pattern).ok_or_else(unknown)
@@ -233,11 +244,29 @@ mod tests {
             assert!(nearest.ends_with(meant) || meant.ends_with(&nearest), "{text}: {nearest}");
             assert_eq!(found, text);
         }
-        for text in ["zzz", "custom:unheard-of:*", "shop", "shop.", "lead:shop.*", "lead.created.*"] {
+        for text in ["zzz", "shop", "shop.", "lead:shop.*", "lead.created.*"] {
             assert!(matches!(parsed(text), Err(Refused::Unknown { .. })), "{text}");
         }
         let error = parsed("lead.creatd").expect_err("unknown");
         assert_eq!(error.to_string(), r#""lead.creatd" matches no known event; did you mean "lead.created"?"#);
+    }
+
+    #[test]
+    fn a_kind_that_no_source_makes_is_said_to_be_missing() {
+        for (text, said) in [
+            (
+                "custom:store:*",
+                r#"there is no kind "custom:store"; a [[sources.custom]] with the name "store" makes it"#,
+            ),
+            (
+                "custom:shopp:shopp.order",
+                r#"there is no kind "custom:shopp"; a [[sources.custom]] with the name "shopp" makes it; did you mean "custom:shop"?"#,
+            ),
+        ] {
+            assert_eq!(parsed(text).expect_err("unknown").to_string(), said);
+        }
+        // It is one, but not of such an event.
+        assert!(matches!(parsed("custom:invoice:lead.created"), Err(Refused::Unknown { .. })));
     }
 
     #[test]

@@ -9,6 +9,9 @@ use crate::event::{Kind, catalogue};
 /// How much like a pattern a known one must be spelt to be suggested for it, from 0 to 1 (Jaro-Winkler).
 const ALIKE: f64 = 0.85;
 
+/// How many slips a kind may have to be suggested for another.
+const SLIPS_MAX: usize = 2;
+
 /// The events of the catalogue and the declared ones of the bus by name, and the configured sources, from which events of any
 /// name can come.
 #[derive(Clone, Debug)]
@@ -61,6 +64,22 @@ impl Vocabulary {
                     || sources.any(|source| name.len() > source.len() && name.starts_with(source))
             }
         }
+    }
+
+    /// Whether any event is of the kind `name`.
+    pub(super) fn has_kind(&self, name: &str) -> bool {
+        self.kinds().any(|kind| kind.as_str() == name)
+    }
+
+    /// The known kind that is spelt most like `name`, if one is spelt much like it.
+    pub(super) fn nearest_kind(&self, name: &str) -> Option<String> {
+        let known = self.kinds().map(|kind| (strsim::damerau_levenshtein(kind.as_str(), name), kind));
+        let (slips, nearest) = known.min_by_key(|(slips, _)| *slips)?;
+        (slips <= SLIPS_MAX).then(|| nearest.to_string())
+    }
+
+    fn kinds(&self) -> impl Iterator<Item = Kind> {
+        self.names.values().chain(self.sources.values()).copied()
     }
 
     /// The known pattern that is spelt most like `text`, if one is spelt much like it.
