@@ -60,6 +60,7 @@ mod jobs;
 pub mod leads;
 pub mod limit;
 pub mod limiter;
+mod misspelt;
 mod query;
 pub mod raw;
 mod reads;

@@ -296,6 +296,36 @@ fn a_wrong_change_changes_nothing() {
 }
 
 #[test]
+fn a_member_that_is_nearly_one_is_refused_and_others_are_passed_over() {
+    run(async {
+        let ground = Ground::new(&[]);
+        let yard = ground.start().await;
+        let mut wrong = plain();
+        wrong["filters"] = json!("late");
+        wrong["retry_schedule"] = json!([1]);
+        wrong["signings"] = json!(["hub"]);
+        wrong["tenant"] = json!("north");
+        let answer = create(&yard, &wrong).await;
+        let expected = [
+            ("filters", "filters is no member of a subscription, did you mean filter?"),
+            ("retry_schedule", "retry_schedule is no member of a subscription, did you mean retry_schedule_s?"),
+            ("signings", "signings is no member of a subscription, did you mean signing?"),
+        ];
+        assert_eq!((code(&answer), faults(&answer)), ((400, "validation_failed"), expected.to_vec()));
+        let mut others = plain();
+        others["tenant"] = json!("north");
+        assert_eq!(create(&yard, &others).await.status, 200);
+        assert_eq!(fields(&change(&yard, "/1", &json!({"event": ["*"]})).await), ["event"]);
+        let rotation = send(&yard, Method::POST, "/1/rotate-secret", &json!({"overlap": 0})).await;
+        assert_eq!(faults(&rotation), [("overlap", "overlap is no member of a rotation, did you mean overlap_h?")]);
+        let events = json!({"events": ["custom:shop:*"]});
+        let missing = "events[0] cannot be followed: there is no kind \"custom:shop\"; a [[sources.custom]] with the name \"shop\" makes it";
+        assert_eq!(faults(&change(&yard, "/1", &events).await), [("events[0]", missing)]);
+        yard.stop().await;
+    });
+}
+
+#[test]
 fn an_expression_that_is_none_is_refused_with_its_place() {
     run(async {
         let ground = Ground::new(&[]);

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::super::Edge;
 use super::super::error::Error;
 use super::super::fields::{Faults, present};
-use super::super::raw;
+use super::super::{misspelt, raw};
 use super::{headers, pause, resume};
 use crate::config::{CONCURRENCY_MAX, OnExhausted, RETRIES_MAX, RETRY_PAUSE_MAX_S, Secret, TIMEOUT_MAX_S};
 use crate::event::{Position, Timestamp, members};
@@ -38,6 +38,30 @@ pub(super) const STYLES: [(&str, Style); 4] =
 pub(super) const ORDERINGS: [(&str, Ordering); 2] = [("entity", Ordering::Entity), ("none", Ordering::None)];
 /// How deliveries are signed when nobody says.
 const SIGNING: [Style; 2] = [Style::Crm, Style::Standard];
+
+/// What a request may say of a subscription.
+const NAMES: [&str; 15] = [
+    "url",
+    "events",
+    "secret",
+    "is_active",
+    "description",
+    "filter",
+    "transform",
+    "ordering",
+    "concurrency",
+    "signing",
+    "headers",
+    "rate_limit",
+    "timeout_s",
+    "retry_schedule_s",
+    "on_exhausted",
+];
+/// What answers say of it besides, and may come back with them.
+const SHOWN: [&str; 8] =
+    ["id", "created_at", "updated_at", "state", "state_reason", "public_key", "previous_secret_until", "stats"];
+/// What a request to rotate a secret may say.
+const OF_ROTATION: [&str; 2] = ["overlap_h", "secret"];
 
 /// Left out, null, or there.
 type Given<T> = Option<Option<T>>;
@@ -83,27 +107,11 @@ impl Members {
     /// # Errors
     /// [`Error::InvalidJson`], or [`Error::Invalid`] with every wrong member.
     pub(super) fn read(json: &str, known: Option<&Subscription>, rules: Rules<'_>) -> Result<Self, Error> {
-        let names = [
-            "url",
-            "events",
-            "secret",
-            "is_active",
-            "description",
-            "filter",
-            "transform",
-            "ordering",
-            "concurrency",
-            "signing",
-            "headers",
-            "rate_limit",
-            "timeout_s",
-            "retry_schedule_s",
-            "on_exhausted",
-        ];
-        let given = members(json, names).map_err(|error| Error::not_json(&error))?;
+        let given = members(json, NAMES).map_err(|error| Error::not_json(&error))?;
         let [url, events, secret, is_active, description, filter, transform, ordering, rest @ ..] = given;
         let [concurrency, signing, custom, rate_limit, timeout, schedule, on_exhausted] = rest;
         let mut faults = Faults::default();
+        misspelt::refuse(json, &NAMES, &SHOWN, "a subscription", &mut faults);
         let is_new = known.is_none();
         let read = Self {
             url: required("url", url, is_new, &mut faults, |raw, faults| self::url(raw, rules.allow_targets, faults)),
@@ -218,8 +226,9 @@ impl Rotation {
     /// As [`Members::read`].
     pub(super) fn read(json: &str) -> Result<Self, Error> {
         let json = if json.trim_ascii().is_empty() { "{}" } else { json };
-        let [overlap, secret] = members(json, ["overlap_h", "secret"]).map_err(|error| Error::not_json(&error))?;
+        let [overlap, secret] = members(json, OF_ROTATION).map_err(|error| Error::not_json(&error))?;
         let mut faults = Faults::default();
+        misspelt::refuse(json, &OF_ROTATION, &[], "a rotation", &mut faults);
         let hours_max = OVERLAP_MAX.as_secs() / 3_600;
         let overlap = present(overlap).map_or(OVERLAP, |raw| {
             let hours = number(raw).filter(|hours| (0.0..=hours_max as f64).contains(hours));
