@@ -94,7 +94,7 @@ fn of_one(endpoint: Endpoint) -> Endpoint {
 fn of_body(endpoint: Endpoint) -> Endpoint {
     endpoint
         .refuses_bodies()
-        .refuses_field("events[0]", "events[0] cannot be followed: \"lead.creatd\" matches no known event, did you mean \"lead.created\"?")
+        .refuses_field("events[0]", "events[0] cannot be followed: \"lead.creatd\" matches no known event; did you mean \"lead.created\"?")
         .refuses_field("filters", "filters is no member of a subscription, did you mean filter?")
         .refuses(400, "subscription_too_large", "the subscription needs 13000 bytes, and at most 12000 are kept; shorten its expressions, headers or events")
 }
