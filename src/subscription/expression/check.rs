@@ -67,7 +67,7 @@ fn read(text: &str) -> Result<Program, CompileError> {
     let mut reader = Reader { source: &source, scopes: Vec::new(), patterns: Vec::new(), reads: Vec::new() };
     let metered = reader.metered(parsed)?;
     let Reader { patterns, reads, .. } = reader;
-    Ok(Program { text: text.to_owned(), metered, patterns, reads })
+    Ok(Program { text: text.to_owned(), metered, patterns: patterns.into(), reads })
 }
 
 /// The first of the parser's complaints.

@@ -5,10 +5,14 @@
 //! [`BYTES_A_UNIT`] of text: that is what copying or comparing it takes. A loop reports what it goes over before it begins,
 //! so a loop in a loop pays for every round. So memory is bounded by the same number.
 //!
+//! Reading the event costs the same units, from a budget of its own, and the evaluation may cost [`BUDGET`] and a few times what
+//! reading did: all of a large body can be looked through once and sent on, but nothing is looked through for each part of it.
+//!
 //! Breaking off unwinds instead of being an error, since `||`, `&&` and `exists` pass over errors and would go on.
 
 use std::cell::{Cell, RefCell};
 use std::panic;
+use std::sync::Arc;
 
 use cel::common::types::{CelBool, CelBytes, CelInt, CelList, CelMap, CelString, DYN_TYPE, INT_TYPE, STRING_TYPE};
 use cel::common::value::{CowVal, Val};
@@ -17,8 +21,12 @@ use regex::Regex;
 
 use crate::panics;
 
-/// The budget of one evaluation.
-pub(super) const BUDGET: u64 = 1_000_000;
+/// The budget of reading what an expression reads of one event: almost any JSON of a megabyte fits.
+const READING: u64 = 1_000_000;
+/// The budget of one evaluation, about 10 ms: all subscriptions are asked on one thread, one after the other.
+const BUDGET: u64 = 100_000;
+/// What an evaluation may cost beside that, for each unit that reading did. Making a body that holds all of `data` takes two.
+const FOR_EACH_READ: u64 = 3;
 /// What each part costs beside its value: names are looked up and functions found by name.
 const STEP: u64 = 8;
 /// What an object costs beside what is in it: it has a table.
@@ -31,7 +39,7 @@ pub(super) const MATCHES: &str = "@matches";
 
 thread_local! {
     static LEFT: Cell<u64> = const { Cell::new(0) };
-    static PATTERNS: RefCell<Vec<Regex>> = const { RefCell::new(Vec::new()) };
+    static PATTERNS: RefCell<Arc<[Regex]>> = RefCell::default();
 }
 
 /// Why an evaluation came to no value and no error.
@@ -51,11 +59,19 @@ pub(super) fn env() -> Env {
     env
 }
 
-/// Runs `work` with a budget of its own, in which `patterns` are known by their places.
-pub(super) fn within_budget<T>(patterns: &[Regex], work: impl FnOnce() -> T) -> Result<T, Broken> {
-    LEFT.set(BUDGET);
-    PATTERNS.replace(patterns.to_vec());
-    let done = panics::contain(work);
+/// Runs `read`, and `evaluate` with what it read, each with a budget of its own. `evaluate` knows `patterns` by their places.
+pub(super) fn within_budget<R, T, E>(
+    patterns: &Arc<[Regex]>,
+    read: impl FnOnce() -> Result<R, E>,
+    evaluate: impl FnOnce(R) -> Result<T, E>,
+) -> Result<Result<T, E>, Broken> {
+    PATTERNS.replace(Arc::clone(patterns));
+    let done = panics::contain(|| {
+        LEFT.set(READING);
+        let input = read()?;
+        LEFT.set(BUDGET + FOR_EACH_READ * (READING - LEFT.get()));
+        evaluate(input)
+    });
     PATTERNS.take();
     done.map_err(|_| if LEFT.get() == 0 { Broken::Costly } else { Broken::Panicked })
 }

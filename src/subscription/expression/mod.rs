@@ -7,6 +7,7 @@
 //!
 //! An expression sees the members of the delivery's body: `event`, `timestamp` (a string), `user_id`, `data`, `entity`, `late`.
 //! CEL always ends, but a short expression can ask for more time and memory than a node has; so each evaluation has a budget.
+//! It grows with what is read of the event, and no faster.
 //!
 //! Whole numbers of JSON up to 64 bits keep every digit. Numbers with a fraction or an exponent, and longer ones, are
 //! doubles here: they keep about 15 digits, and a transform writes `1.50` as `1.5`. A body without a transform keeps all.
@@ -67,7 +68,7 @@ struct Program {
     text: String,
     metered: IdedExpr,
     /// What its calls of `matches` look for.
-    patterns: Vec<Regex>,
+    patterns: Arc<[Regex]>,
     /// The variables that it reads.
     reads: Vec<&'static str>,
 }
@@ -132,11 +133,14 @@ impl Program {
         then: impl FnOnce(&(dyn Val + '_)) -> Result<T, Failed>,
     ) -> Result<T, Failed> {
         let evaluated = envelope::with_parts(record, |parts| {
-            meter::within_budget(&self.patterns, || {
+            let read = || {
                 let mut context = Context::with_env(Arc::clone(&ENV));
                 for name in &self.reads {
                     context.add_variable_as_val(*name, values::variable(name, record, parts)?);
                 }
+                Ok(context)
+            };
+            meter::within_budget(&self.patterns, read, |context| {
                 let value = Value::resolve_val(&self.metered, &context).map_err(|error| self.failure(&error))?;
                 then(value.as_ref())
             })

@@ -105,7 +105,7 @@ impl<'v> Visitor<'v> for Json {
     }
 
     fn visit_borrowed_str<E>(self, text: &'v str) -> Result<Self::Value, E> {
-        meter::spend(1);
+        meter::spend_text(text.len());
         Ok(Box::new(CelString::from(text)))
     }
 
@@ -127,7 +127,7 @@ impl<'v> Visitor<'v> for Json {
         meter::spend_table();
         let mut map = HashMap::new();
         while let Some(name) = members.next_key::<std::borrow::Cow<'v, str>>()? {
-            meter::spend(1);
+            meter::spend_text(name.len());
             map.insert(CelMapKey::String(CelString::from(name)), members.next_value_seed(Self)?);
         }
         Ok(Box::new(CelMap::from(map)))
