@@ -32,7 +32,10 @@ const REOPEN_LONGEST: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}; stop what is using it, or set server.bind to another address")]
+    #[error(
+        "cannot listen on {address}; stop what is using it, or set server.bind to another address, such as with \
+             HOOKYARD_SERVER__BIND=127.0.0.1:8081"
+    )]
     Bind {
         /// What `server.bind` says.
         address: String,

@@ -344,7 +344,7 @@ fn attempts(
     config: Arc<Config>,
     incarnation: Incarnation,
 ) -> Attempts {
-    Box::new(move |profile, item, attempt| {
+    Box::new(move |profile, item, which| {
         if matches!(profile.target, Target::AutoReply) {
             let roster = accounts::Recipients::new(accounts.known(), Arc::clone(&config));
             let (router, event_id) = (Arc::clone(&router), EventId::new(incarnation, item.position));
@@ -352,7 +352,7 @@ fn attempts(
         }
         let caller = caller.clone();
         Box::pin(async move {
-            let Made { outcome, call } = caller.make(&profile, &item, attempt).await;
+            let Made { outcome, call } = caller.make(&profile, &item, which).await;
             (outcome, Some(Box::new(call)))
         })
     })

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::announce::Announcer;
-use super::attempt::{Call, Outcome};
+use super::attempt::{Call, Outcome, Try};
 use super::delivery::LaneRow;
 use super::inbox::{Course, Inbox};
 use super::ledger::Ledger;
@@ -31,7 +31,7 @@ use crate::projection::Reads;
 pub(super) type Attempted = (Outcome, Option<Box<Call>>);
 
 /// How attempts are made.
-pub(super) type Attempts = Box<dyn Fn(Arc<Profile>, Item, u32) -> std::pin::Pin<Box<dyn Future<Output = Attempted>>>>;
+pub(super) type Attempts = Box<dyn Fn(Arc<Profile>, Item, Try) -> std::pin::Pin<Box<dyn Future<Output = Attempted>>>>;
 
 /// The means of the stage.
 pub(super) struct Means {

@@ -119,8 +119,8 @@ impl Ground {
         let delivered = Rc::new(watch::Sender::new(Vec::new()));
         let script: RefCell<Script> = RefCell::new(Box::new(move |delivery| script(delivery)));
         let seen = Rc::clone(&delivered);
-        let attempts: Attempts = Box::new(move |profile, item, attempt| {
-            let delivery = (profile.id.clone(), item.position.get(), attempt);
+        let attempts: Attempts = Box::new(move |profile, item, which| {
+            let delivery = (profile.id.clone(), item.position.get(), which.attempt);
             let outcome = (script.borrow_mut())(&delivery);
             let seen = Rc::clone(&seen);
             Box::pin(async move {

@@ -16,7 +16,7 @@ pub const HEADER_NAME_MAX_BYTES: usize = 64;
 pub const HEADER_VALUE_MAX_BYTES: usize = 1_024;
 
 /// Headers that are ours to set, that say how the body is sent, or that only concern one connection (RFC 9110, 7.6.1).
-const REFUSED_HEADERS: [&str; 20] = [
+const REFUSED_HEADERS: [&str; 21] = [
     "accept-encoding",
     "connection",
     "content-encoding",
@@ -36,6 +36,7 @@ const REFUSED_HEADERS: [&str; 20] = [
     "upgrade",
     "user-agent",
     "x-entity-sequence",
+    "x-hookyard-replay",
     "x-hub-signature-256",
 ];
 /// What the names of headers begin with that a delivery is signed by.

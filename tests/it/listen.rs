@@ -104,7 +104,7 @@ fn deliveries_in_order_are_verified_printed_and_summed_up() {
         }
         let (summary, code, error) = listener.end().await;
         let expected = json!({
-            "deliveries": 4, "events": 3, "entities": 1, "refused": 0, "given_up": 0, "repeats": 1, "gaps": 1, "swaps": 0,
+            "deliveries": 4, "events": 3, "entities": 1, "refused": 0, "given_up": 0, "repeats": 1, "again": 0, "gaps": 1, "swaps": 0,
             "wrongly_signed": 0,
         });
         assert_eq!((summary, code, error.as_str()), (expected, Some(0), ""));
@@ -180,6 +180,7 @@ fn it_subscribes_takes_the_secret_and_unsubscribes() {
             "POST" => {
                 Reply::Answer(200, Vec::new(), json!({"id": 4, "secret": SECRET, "public_key": null}).to_string())
             }
+            "GET" => Reply::Answer(200, Vec::new(), json!({"items": [], "pages": 0}).to_string()),
             _ => Reply::Status(204),
         })
         .await;
@@ -187,7 +188,8 @@ fn it_subscribes_takes_the_secret_and_unsubscribes() {
             ["--subscribe", &node.url(""), "--token", "t", "--events", "ticket:*,lead.*", "--signing", "crm,hub"];
         let mut listener = Listener::start(&words).await;
         assert_eq!(listener.greeting["subscription"], 4);
-        let asked = node.arrivals()[0].clone();
+        let changes = || node.arrivals().into_iter().filter(|call| call.method != "GET").collect::<Vec<_>>();
+        let asked = changes()[0].clone();
         assert_eq!((asked.path.as_str(), asked.header("authorization")), ("/api/v1/webhooks", Some("Bearer t")));
         let expected = json!({
             "url": listener.greeting["listening"], "events": ["ticket:*", "lead.*"], "signing": ["crm", "hub"],
@@ -197,14 +199,14 @@ fn it_subscribes_takes_the_secret_and_unsubscribes() {
         listener.deliver(1).await;
         assert_eq!(listener.line().await["signatures"]["crm"], "right");
         assert_eq!(listener.end().await.1, Some(0));
-        let removed = node.arrivals()[1].clone();
+        let removed = changes()[1].clone();
         assert_eq!((removed.method.as_str(), removed.path.as_str()), ("DELETE", "/api/v1/webhooks/4"));
 
         let listener =
             Listener::start(&["--subscribe", &node.url("/"), "--token", "t", "--keep", "--secret", "own"]).await;
-        assert_eq!(node.arrivals()[2].json()["secret"], "own");
+        assert_eq!(changes()[2].json()["secret"], "own");
         assert_eq!(listener.end().await.1, Some(0));
-        assert_eq!(node.arrivals().len(), 3, "it is kept");
+        assert_eq!(changes().len(), 3, "it is kept");
 
         let listener = Listener::start(&["--subscribe", &node.url(""), "--token", "t"]).await;
         node.stop().await;
@@ -272,5 +274,52 @@ fn a_node_a_listener_and_a_sender_work_together_without_any_configuration() {
         let left = client.get(format!("{url}/api/v1/webhooks")).bearer_auth(token).send().await.expect("an answer");
         let left: Value = serde_json::from_str(&left.text().await.expect("a body")).expect("JSON");
         assert_eq!(left["total"], 0, "it has unsubscribed");
+    });
+}
+
+#[test]
+fn what_a_killed_listener_left_the_next_one_takes_over_whatever_was_killed() {
+    run(async {
+        let folder = folder();
+        let mut serve = hookyard(folder.path(), &["serve", "--dev"]);
+        serve.env("HOOKYARD_DELIVERY__RETRY_SCHEDULE_S", ["0.1"; 20].join(","));
+        let node = Dev::start(serve.env("HOOKYARD_DELIVERY__BREAKER__CONSECUTIVE", "0"));
+        let url = node.send.split("--url ").nth(1).expect("an address").trim().to_owned();
+        let send = || {
+            let words = ["send", "message.created", "--entity", "SUP-1", "--url", &url];
+            let (code, output, error) = told(&mut hookyard(folder.path(), &words));
+            assert_eq!(code, Some(0), "{output}{error}");
+        };
+        // What nothing listens on any more once the test has seen that it was free.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        let port = port.to_string();
+        let words = ["listen", "--bind", &port, "--json", "--dev", "--signing", "crm,standard,hub,v1a"];
+        let listen = || {
+            let mut command = hookyard(folder.path(), &words);
+            command.env("HOOKYARD_SERVER__BIND", url.trim_start_matches("http://"));
+            command
+        };
+        let right = json!({"crm": "right", "standard": "right", "hub": "right", "v1a": "right"});
+        let mut number = 0;
+        for came in [1, 2, 2] {
+            let is_second = came > 1;
+            (1..came).for_each(|_| send());
+            let mut listener = Listener::begin(&mut listen()).await;
+            let greeting = &listener.greeting;
+            assert_eq!((&greeting["subscription"], &greeting["taken_over"]), (&json!(1), &json!(is_second)));
+            send();
+            // The one before may come again: whoever is killed may not have answered it.
+            let (mut next, last) = (None, number + came);
+            while next.is_none_or(|next| next <= last) {
+                let line = listener.line().await;
+                assert_eq!((&line["signatures"], &line["mark"]), (&right, &json!(null)), "{line}");
+                let sequence = line["sequence"].as_u64().expect("a number");
+                let is_next = next.map_or((number..=number + 1).contains(&sequence), |next| next == sequence);
+                assert!(is_next, "{line} after {number}, {next:?} was next");
+                next = Some(sequence + 1);
+            }
+            number = last;
+            // Dropped, it is killed.
+        }
     });
 }

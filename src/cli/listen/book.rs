@@ -2,6 +2,7 @@
 //!
 //! | sequence | mark |
 //! |---|---|
+//! | any that the node says it brings again | [`Mark::Again`] |
 //! | one that was accepted before | [`Mark::Repeat`] |
 //! | lower than one that was accepted before | [`Mark::Swap`] |
 //! | higher than one that is still being answered | [`Mark::Early`] |
@@ -22,6 +23,8 @@ pub(super) enum Mark {
     InOrder,
     /// It was accepted before: at least once means that this may happen.
     Repeat,
+    /// The node was asked to bring it again, whatever came since.
+    Again,
     /// A later one was accepted before: this one.
     Swap(u64),
     /// An earlier one is still being answered: this one.
@@ -70,7 +73,7 @@ impl Book {
     }
 
     /// Takes in that `sequence` of `entity` arrived; [`Self::end`] has to follow.
-    pub(super) fn arrive(&mut self, entity: &str, sequence: u64) -> Arrived {
+    pub(super) fn arrive(&mut self, entity: &str, sequence: u64, is_again: bool) -> Arrived {
         if !self.lanes.contains_key(entity) {
             self.make_room();
             self.entities += 1;
@@ -78,7 +81,7 @@ impl Book {
             self.lanes.insert(entity.into(), Lane::default());
         }
         let Some(lane) = self.lanes.get_mut(entity) else { unreachable!("it was just put there") };
-        let mark = lane.judge(sequence);
+        let mark = if is_again { Mark::Again } else { lane.judge(sequence) };
         let refused = lane.refused.get(&sequence).copied().unwrap_or_default();
         let open = lane.open.entry(sequence).or_default();
         *open += 1;
@@ -87,7 +90,7 @@ impl Book {
 
     /// Takes in that an arrived one was answered, or that its sender did not wait for the answer. Says whether it is accepted
     /// for the first time.
-    pub(super) fn end(&mut self, entity: &str, sequence: u64, is_accepted: bool) -> bool {
+    pub(super) fn end(&mut self, entity: &str, sequence: u64, is_accepted: bool, mark: Mark) -> bool {
         // It may have been forgotten meanwhile.
         let Some(lane) = self.lanes.get_mut(entity) else { return is_accepted };
         if let Some(open) = lane.open.get_mut(&sequence) {
@@ -98,7 +101,9 @@ impl Book {
         }
         if is_accepted {
             lane.refused.remove(&sequence);
-            return lane.accepted.insert(sequence);
+            // One that is brought again from ahead of its turn says nothing of those before it.
+            let is_ahead = mark == Mark::Again && lane.accepted.last().is_none_or(|last| last + 1 < sequence);
+            return !is_ahead && lane.accepted.insert(sequence);
         }
         if !lane.accepted.contains(sequence) {
             *lane.refused.entry(sequence).or_default() += 1;
@@ -185,8 +190,8 @@ mod tests {
 
     /// What `sequence` of the only entity is marked as, when it is accepted at once.
     fn accepted(book: &mut Book, sequence: u64) -> Mark {
-        let arrived = book.arrive("e", sequence);
-        book.end("e", sequence, true);
+        let arrived = book.arrive("e", sequence, false);
+        book.end("e", sequence, true, arrived.mark);
         arrived.mark
     }
 
@@ -217,37 +222,50 @@ mod tests {
     fn what_is_refused_comes_again_as_the_next_attempt() {
         let mut book = Book::default();
         for attempt in 1..=3 {
-            assert_eq!(book.arrive("e", 1), Arrived { mark: Mark::InOrder, attempt });
-            assert!(!book.end("e", 1, false));
+            assert_eq!(book.arrive("e", 1, false), Arrived { mark: Mark::InOrder, attempt });
+            assert!(!book.end("e", 1, false, Mark::InOrder));
         }
-        assert_eq!(book.arrive("e", 1).attempt, 4);
-        assert!(book.end("e", 1, true));
-        assert_eq!(book.arrive("e", 1), Arrived { mark: Mark::Repeat, attempt: 1 });
-        assert!(!book.end("e", 1, true), "once is enough");
+        assert_eq!(book.arrive("e", 1, false).attempt, 4);
+        assert!(book.end("e", 1, true, Mark::InOrder));
+        assert_eq!(book.arrive("e", 1, false), Arrived { mark: Mark::Repeat, attempt: 1 });
+        assert!(!book.end("e", 1, true, Mark::InOrder), "once is enough");
+    }
+
+    #[test]
+    fn what_is_brought_again_is_never_out_of_order_and_puts_nothing_else_out_of_it() {
+        let mut book = Book::default();
+        let again = |book: &mut Book, sequence| {
+            let arrived = book.arrive("e", sequence, true);
+            (arrived.mark, book.end("e", sequence, true, arrived.mark))
+        };
+        assert_eq!(again(&mut book, 9), (Mark::Again, false), "ahead of all");
+        assert!([3, 4].into_iter().all(|sequence| accepted(&mut book, sequence) == Mark::InOrder));
+        assert_eq!((again(&mut book, 2), again(&mut book, 2)), ((Mark::Again, true), (Mark::Again, false)));
+        assert_eq!((again(&mut book, 5), accepted(&mut book, 6)), ((Mark::Again, true), Mark::InOrder));
     }
 
     #[test]
     fn one_that_comes_while_an_earlier_one_is_being_answered_is_early() {
         let mut book = Book::default();
-        book.arrive("e", 1);
-        assert_eq!(book.arrive("e", 2).mark, Mark::Early(1));
-        assert_eq!(book.arrive("f", 2).mark, Mark::InOrder, "another entity's");
-        book.end("e", 1, false);
-        book.end("e", 2, false);
-        assert_eq!(book.arrive("e", 2).mark, Mark::InOrder, "1 may have been given up");
+        book.arrive("e", 1, false);
+        assert_eq!(book.arrive("e", 2, false).mark, Mark::Early(1));
+        assert_eq!(book.arrive("f", 2, false).mark, Mark::InOrder, "another entity's");
+        book.end("e", 1, false, Mark::InOrder);
+        book.end("e", 2, false, Mark::InOrder);
+        assert_eq!(book.arrive("e", 2, false).mark, Mark::InOrder, "1 may have been given up");
     }
 
     #[test]
     fn entities_are_forgotten_beyond_a_bound() {
         let mut book = Book { entities_max: 2, ..Book::default() };
         for entity in ["a", "b", "c"] {
-            book.arrive(entity, 5);
-            book.end(entity, 5, true);
+            book.arrive(entity, 5, false);
+            book.end(entity, 5, true, Mark::InOrder);
         }
         assert_eq!((book.lanes.len(), book.age.len(), book.entities()), (2, 2, 3));
-        assert_eq!(book.arrive("c", 4).mark, Mark::Swap(5));
-        assert_eq!(book.arrive("a", 4).mark, Mark::InOrder, "forgotten");
-        assert!(book.end("b", 5, true), "forgotten while it was answered");
+        assert_eq!(book.arrive("c", 4, false).mark, Mark::Swap(5));
+        assert_eq!(book.arrive("a", 4, false).mark, Mark::InOrder, "forgotten");
+        assert!(book.end("b", 5, true, Mark::InOrder), "forgotten while it was answered");
     }
 
     proptest! {

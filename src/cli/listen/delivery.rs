@@ -18,6 +18,8 @@ pub(super) struct Delivery {
     pub(super) entity: Option<(String, String)>,
     pub(super) sequence: Option<u64>,
     pub(super) is_late: bool,
+    /// Whether a job of the node's brings it again, out of its order.
+    pub(super) is_again: bool,
 }
 
 /// The members of a body that are looked at, whatever they are.
@@ -42,6 +44,7 @@ impl Delivery {
             entity: text(&body.entity["kind"]).zip(text(&body.entity["id"])),
             sequence: sequence.or_else(|| body.entity["sequence"].as_u64()),
             is_late: body.late == Value::Bool(true),
+            is_again: header("x-hookyard-replay").is_some(),
         }
     }
 

@@ -8,12 +8,13 @@
 //! ```
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -39,6 +40,9 @@ mod server;
 /// Secrets, with commas between them, that are not to stand on a command line.
 const SECRETS_VARIABLE: &str = "HOOKYARD_LISTEN_SECRET";
 
+/// Connections that may wait to be taken.
+const BACKLOG: u32 = 1024;
+
 /// Receive deliveries, verify their signatures and their order, and print them
 ///
 /// Prints a line for each delivery: when it came, what it was answered, the event, its entity and number there, and how
@@ -49,6 +53,8 @@ const SECRETS_VARIABLE: &str = "HOOKYARD_LISTEN_SECRET";
 /// REPEAT: it was accepted before, as can happen to deliveries that are made at least once.
 ///
 /// GAP: events before it did not come, which the subscription may not want.
+///
+/// AGAIN: the node was asked to deliver it again, so it is in no order.
 ///
 /// Ctrl-C ends it with a summary, and with exit code 1 if something was swapped or wrongly signed.
 #[derive(clap::Args, Debug)]
@@ -107,8 +113,7 @@ struct Subscription {
     /// Where the node reaches this listener [default: the address it listens on]
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     public_url: Option<String>,
-    /// Leave the subscription there at the end: what comes meanwhile is delivered to the next listener at this address, which
-    /// needs the same --secret and no --dev or --subscribe
+    /// Leave the subscription there at the end: the next listener at this address takes it over, and gets what comes meanwhile
     #[arg(long)]
     keep: bool,
 }
@@ -150,10 +155,26 @@ impl Listen {
     async fn listen(self, seed: u64, out: &mut impl Write) -> Result<(), super::Error> {
         // The end may be asked for as soon as there is something to undo.
         let mut ends = Ends::new()?;
-        let bound = TcpListener::bind(self.bind).and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let (address, listener) = bound.map_err(|source| Error::Bind { address: self.bind, source })?;
+        let taken = |source| Error::Bind { address: self.bind, source };
+        let (socket, address) = reserve(self.bind).map_err(taken)?;
+        let url = self.subscription.public_url.clone().unwrap_or_else(|| base_url(&address.to_string()));
+        let wanted = self.wanted(&url);
+        let node = self.subscription.node()?.map(|(base, token)| Node::try_new(&base, token));
+        let node = node.transpose().map_err(Error::Subscribe)?;
+        // Nothing that is signed with a secret of before gets in until here.
+        let taken_over = match &node {
+            Some(node) => tokio::select! {
+                () = ends.asked() => return Ok(()),
+                found = node.take_over(&wanted, || say_waiting(node)) => found.map_err(Error::Subscribe)?,
+            },
+            None => None,
+        };
+        let listener = socket.listen(BACKLOG).and_then(tokio::net::TcpListener::into_std).map_err(taken)?;
         // Whatever is delivered from here on waits until the keys are known.
-        let registered = self.register(address).await?;
+        let registered = match node {
+            Some(node) => Some(register(node, taken_over, &wanted).await.map_err(Error::Subscribe)?),
+            None => None,
+        };
         let keys = self.keys(registered.as_ref().map(|(_, registration)| registration))?;
         let behaviour = Behaviour { fail: self.fail, seed, status: self.status, delay: self.delay };
         let (lines, mut told) = mpsc::channel(server::LINES_MAX);
@@ -182,15 +203,10 @@ impl Listen {
 }
 
 impl Listen {
-    /// Subscribes, if that is wanted.
-    async fn register(&self, address: SocketAddr) -> Result<Option<(Node, Registration)>, super::Error> {
-        let Some((base, token)) = self.subscription.node()? else { return Ok(None) };
-        let url = self.subscription.public_url.clone().unwrap_or_else(|| base_url(&address.to_string()));
+    /// What to subscribe to.
+    fn wanted<'a>(&'a self, url: &'a str) -> Wanted<'a> {
         let Subscription { events, signing, .. } = &self.subscription;
-        let wanted = Wanted { url: &url, events, signing, secret: self.secrets.first() };
-        let node = Node::try_new(&base, token).map_err(Error::Subscribe)?;
-        let registration = node.subscribe(&wanted).await.map_err(Error::Subscribe)?;
-        Ok(Some((node, registration)))
+        Wanted { url, events, signing, secret: self.secrets.first() }
     }
 
     /// All keys there are: those given, and those of the subscription.
@@ -217,9 +233,14 @@ impl Listen {
         out: &mut impl Write,
     ) -> io::Result<()> {
         let (url, Behaviour { seed, .. }) = (base_url(&address.to_string()), desk.behaviour);
+        let is_taken_over = registered.is_some_and(|(_, registration)| registration.is_taken_over);
         if self.json {
             let subscription = registered.map(|(_, registration)| registration.id);
-            writeln!(out, "{}", json!({"listening": url, "subscription": subscription, "seed": seed}))?;
+            writeln!(
+                out,
+                "{}",
+                json!({"listening": url, "subscription": subscription, "taken_over": is_taken_over, "seed": seed})
+            )?;
             return out.flush();
         }
         match registered {
@@ -233,6 +254,9 @@ impl Listen {
                 )?;
             }
             None => writeln!(out, "listening on {url}")?,
+        }
+        if is_taken_over {
+            writeln!(out, "an earlier listener left it: what is owed since then comes when its next attempt is due")?;
         }
         if desk.keys.is_empty() {
             writeln!(out, "signatures are not checked, as there is no --secret")?;
@@ -288,13 +312,58 @@ impl Subscription {
     }
 }
 
-/// Removes the listener's subscription. That it is still there is worth a word, but no failure.
+/// Reserves `address`, and says which one it is. Calls to it are refused until it is listened on.
+fn reserve(address: SocketAddr) -> io::Result<(TcpSocket, SocketAddr)> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Or the address would be taken for a minute by the connections of a listener before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let address = socket.local_addr()?;
+    Ok((socket, address))
+}
+
+/// The subscription that was taken over, which goes on now, or else a new one.
+async fn register(
+    node: Node,
+    taken_over: Option<Registration>,
+    wanted: &Wanted<'_>,
+) -> Result<(Node, Registration), registration::Error> {
+    let registration = match taken_over {
+        Some(registration) => node.resume(registration.id).await.map(|()| registration)?,
+        None => node.subscribe(wanted).await?,
+    };
+    Ok((node, registration))
+}
+
+/// Removes the listener's subscription. That it is still there, or that something was owed to it, is worth a word, but no
+/// failure.
 async fn remove(node: &Node, id: u64) {
-    if let Err(error) = node.unsubscribe(id).await {
-        let reason = causes::in_one_line(&error);
-        // Nothing is left to be told to if the terminal is gone.
-        let _ = writeln!(io::stderr(), "subscription {id} of {} could not be removed: {reason}", node.base());
+    // A node that cannot say it can hardly remove it either.
+    let is_owed = node.owes(id).await.unwrap_or(false);
+    match node.unsubscribe(id).await {
+        Ok(()) if is_owed => {
+            say(&format!(
+                "subscription {id} is removed with what it was still owed; --keep would leave it for the next listener"
+            ));
+        }
+        Ok(()) => {}
+        Err(error) => {
+            let reason = causes::in_one_line(&error);
+            say(&format!(
+                "subscription {id} of {} could not be removed: {reason}; the next listener at this address takes it over",
+                node.base()
+            ));
+        }
     }
+}
+
+fn say_waiting(node: &Node) {
+    say(&format!("waiting for a node at {}", node.base()));
+}
+
+/// Says what is no delivery. Nothing is left to be told to if the terminal is gone.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// The two ways in which a person or a script asks it to end.

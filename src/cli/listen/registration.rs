@@ -1,9 +1,14 @@
 //! The listener's own subscription at a node: made at the start, so that nothing else needs to be set up, and removed at the end.
+//!
+//! One that an earlier listener at the same address left, killed or asked to, is taken over: it would go on to deliver there,
+//! signed with a secret that nobody knows any more. While it changes hands it is paused, so that nothing arrives that is
+//! signed with the old one.
 
 use std::time::Duration;
 
 use reqwest::{Client, Method, StatusCode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -11,6 +16,15 @@ use crate::config::Secret;
 
 /// Longer than a node takes to keep or remove a subscription.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the listener's own subscriptions are known by, beside their address.
+const DESCRIPTION: &str = "hookyard listen";
+
+const ALL: &str = "/api/v1/webhooks";
+
+/// How often a node is looked for that does not answer yet, and the pause between.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Why there is no subscription, or why it is still there.
 #[derive(Debug, thiserror::Error)]
@@ -20,12 +34,23 @@ pub(in crate::cli) enum Error {
     #[error("the node answered {status}: {detail}")]
     Refused { status: StatusCode, detail: String },
     /// Without the reason, which may quote the answer and so the secret.
-    #[error("what the node answered is no subscription")]
-    NoSubscription,
+    #[error("what {url} answered is no subscription; name a node's address with --subscribe")]
+    NoSubscription { url: String },
     #[error("the node's answer breaks off")]
     Broken(#[source] reqwest::Error),
     #[error("the client cannot be set up")]
     Client(#[source] reqwest::Error),
+}
+
+impl Error {
+    /// Whether the node is only about to start.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { source, .. } => source.is_connect(),
+            Self::Refused { status, .. } => *status == StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoSubscription { .. } | Self::Broken(_) | Self::Client(_) => false,
+        }
+    }
 }
 
 /// What is subscribed to.
@@ -56,6 +81,37 @@ pub(super) struct Registration {
     pub(super) secret: Secret,
     #[serde(default)]
     pub(super) public_key: Option<String>,
+    /// Whether an earlier listener left it.
+    #[serde(skip)]
+    pub(super) is_taken_over: bool,
+}
+
+/// Subscriptions as a node lists them.
+#[derive(Deserialize)]
+struct Page {
+    items: Vec<Listed>,
+    pages: u64,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    id: u64,
+    url: String,
+    description: Option<String>,
+}
+
+/// How much is owed to a subscription.
+#[derive(Deserialize)]
+struct Shown {
+    stats: Stats,
+}
+
+#[derive(Deserialize)]
+struct Stats {
+    in_flight: u64,
+    waiting: u64,
+    stopped_lanes: u64,
+    behind: u64,
 }
 
 impl Node {
@@ -71,14 +127,91 @@ impl Node {
 
     /// Subscribes.
     pub(super) async fn subscribe(&self, wanted: &Wanted<'_>) -> Result<Registration, Error> {
-        let answer = self.call(Method::POST, "/api/v1/webhooks", Some(&wanted.body())).await?;
+        let answer = self.call(Method::POST, ALL, Some(&wanted.body())).await?;
+        self.read(answer).await
+    }
+
+    /// Makes the newest subscription that earlier listeners left the wanted one, with a new secret and paused, and removes the
+    /// others. None if none was left. A node that does not answer yet is waited for a little, with `waiting` called once.
+    pub(super) async fn take_over(
+        &self,
+        wanted: &Wanted<'_>,
+        waiting: impl FnOnce(),
+    ) -> Result<Option<Registration>, Error> {
+        let left = self.left(wanted.url, waiting).await?;
+        let Some((newest, others)) = left.split_first() else { return Ok(None) };
+        let path = format!("{ALL}/{newest}");
+        self.call(Method::POST, &format!("{path}/pause"), None).await?;
+        let signing = if wanted.signing.is_empty() { Value::Null } else { wanted.signing.into() };
+        self.call(Method::PUT, &path, Some(&json!({"events": wanted.events, "signing": signing}))).await?;
+        let mut rotation = json!({"overlap_h": 0});
+        if let Some(secret) = wanted.secret {
+            rotation["secret"] = secret.expose().into();
+        }
+        let rotated = self.call(Method::POST, &format!("{path}/rotate-secret"), Some(&rotation)).await?;
+        let registration = self.read(rotated).await?;
+        for id in others {
+            self.unsubscribe(*id).await?;
+        }
+        Ok(Some(Registration { is_taken_over: true, ..registration }))
+    }
+
+    /// Has deliveries to a subscription go on.
+    pub(super) async fn resume(&self, id: u64) -> Result<(), Error> {
+        self.call(Method::POST, &format!("{ALL}/{id}/resume"), None).await.map(drop)
+    }
+
+    /// Whether something is owed to a subscription.
+    pub(super) async fn owes(&self, id: u64) -> Result<bool, Error> {
+        let answer = self.call(Method::GET, &format!("{ALL}/{id}"), None).await?;
+        let Shown { stats } = self.read(answer).await?;
+        Ok(stats.in_flight + stats.waiting + stats.stopped_lanes + stats.behind > 0)
+    }
+
+    /// The listeners' own subscriptions to `url`, newest first.
+    async fn left(&self, url: &str, waiting: impl FnOnce()) -> Result<Vec<u64>, Error> {
+        let (mut left, mut number, mut pages) = (Vec::new(), 1, 1);
+        let mut first = Some(self.once_up(waiting).await?);
+        while number <= pages {
+            let page = match first.take() {
+                Some(page) => page,
+                None => self.page(number).await?,
+            };
+            pages = page.pages;
+            let is_own = |listed: &Listed| listed.url == url && listed.description.as_deref() == Some(DESCRIPTION);
+            left.extend(page.items.into_iter().filter(is_own).map(|listed| listed.id));
+            number += 1;
+        }
+        Ok(left)
+    }
+
+    /// The first page of subscriptions, once the node answers.
+    async fn once_up(&self, waiting: impl FnOnce()) -> Result<Page, Error> {
+        let mut waiting = Some(waiting);
+        for _ in 1..TRIES {
+            match self.page(1).await {
+                Err(error) if error.may_pass() => waiting.take().into_iter().for_each(|waiting| waiting()),
+                other => return other,
+            }
+            #[expect(clippy::disallowed_methods, reason = "nothing says when a node is up: it is asked now and then")]
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.page(1).await
+    }
+
+    async fn page(&self, number: u64) -> Result<Page, Error> {
+        let answer = self.call(Method::GET, &format!("{ALL}?page={number}&page_size=100"), None).await?;
+        self.read(answer).await
+    }
+
+    async fn read<T: DeserializeOwned>(&self, answer: reqwest::Response) -> Result<T, Error> {
         let body = Zeroizing::new(answer.bytes().await.map_err(Error::Broken)?.to_vec());
-        serde_json::from_slice(&body).map_err(|_| Error::NoSubscription)
+        serde_json::from_slice(&body).map_err(|_| Error::NoSubscription { url: self.base.clone() })
     }
 
     /// Removes a subscription, and what is owed to it.
     pub(super) async fn unsubscribe(&self, id: u64) -> Result<(), Error> {
-        self.call(Method::DELETE, &format!("/api/v1/webhooks/{id}"), None).await.map(drop)
+        self.call(Method::DELETE, &format!("{ALL}/{id}"), None).await.map(drop)
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<reqwest::Response, Error> {
@@ -104,7 +237,7 @@ impl Node {
 
 impl Wanted<'_> {
     fn body(&self) -> Value {
-        let mut body = json!({"url": self.url, "events": self.events, "description": "hookyard listen"});
+        let mut body = json!({"url": self.url, "events": self.events, "description": DESCRIPTION});
         if let Some(secret) = self.secret {
             body["secret"] = secret.expose().into();
         }

@@ -82,6 +82,7 @@ impl Line {
         match self.mark {
             Mark::InOrder => {}
             Mark::Repeat => add(true, "REPEAT: accepted before"),
+            Mark::Again => add(true, "AGAIN: as the node was asked to"),
             Mark::Swap(later) => add(true, &format!("SWAP: {later} was accepted before")),
             Mark::Early(earlier) => add(true, &format!("SWAP: {earlier} is still being answered")),
             Mark::Gap(first, last) if first == last => add(true, &format!("GAP: {first} did not come")),
@@ -119,6 +120,7 @@ impl Mark {
         match self {
             Self::InOrder => None,
             Self::Repeat => Some("repeat"),
+            Self::Again => Some("again"),
             Self::Swap(_) | Self::Early(_) => Some("swap"),
             Self::Gap(..) => Some("gap"),
         }
@@ -134,6 +136,8 @@ pub(super) struct Totals {
     pub(super) refused: u64,
     pub(super) given_up: u64,
     pub(super) repeats: u64,
+    /// Those that the node was asked to bring again.
+    pub(super) again: u64,
     pub(super) gaps: u64,
     pub(super) swaps: u64,
     pub(super) wrongly_signed: u64,
@@ -148,6 +152,7 @@ impl Totals {
         add(&mut self.refused, matches!(line.end, End::Answered(_)) && !line.end.is_accepted());
         add(&mut self.given_up, line.end == End::GivenUp);
         add(&mut self.repeats, line.mark == Mark::Repeat);
+        add(&mut self.again, line.mark == Mark::Again);
         add(&mut self.gaps, matches!(line.mark, Mark::Gap(..)));
         add(&mut self.swaps, matches!(line.mark, Mark::Swap(_) | Mark::Early(_)));
         add(&mut self.wrongly_signed, line.is_wrongly_signed());
@@ -155,10 +160,10 @@ impl Totals {
 
     /// For a script.
     pub(super) fn to_json(self, entities: u64) -> Value {
-        let Self { deliveries, events, refused, given_up, repeats, gaps, swaps, wrongly_signed } = self;
+        let Self { deliveries, events, refused, given_up, repeats, again, gaps, swaps, wrongly_signed } = self;
         json!({"summary": {
             "deliveries": deliveries, "events": events, "entities": entities, "refused": refused, "given_up": given_up,
-            "repeats": repeats, "gaps": gaps, "swaps": swaps, "wrongly_signed": wrongly_signed,
+            "repeats": repeats, "again": again, "gaps": gaps, "swaps": swaps, "wrongly_signed": wrongly_signed,
         }})
     }
 
@@ -171,6 +176,7 @@ impl Totals {
             (self.refused, "refused", "refused"),
             (self.given_up, "given up by the sender", "given up by the sender"),
             (self.repeats, "repeat", "repeats"),
+            (self.again, "brought again", "brought again"),
             (self.gaps, "gap", "gaps"),
             (self.swaps, "SWAP", "SWAPS"),
             (self.wrongly_signed, "WRONGLY SIGNED", "WRONGLY SIGNED"),
@@ -192,6 +198,7 @@ mod tests {
             entity: Some(("ticket".to_owned(), "T-1".to_owned())),
             sequence: Some(5),
             is_late: attempt == 2,
+            is_again: false,
         };
         let at = Timestamp::parse("2025-12-04T10:30:00.123Z").expect("a time");
         Line { at, delivery, signatures: Vec::new(), is_checked: false, mark, attempt, end }
@@ -203,6 +210,7 @@ mod tests {
         for (mark, remark) in [
             (Mark::InOrder, ""),
             (Mark::Repeat, "REPEAT: accepted before"),
+            (Mark::Again, "AGAIN: as the node was asked to"),
             (Mark::Swap(7), "SWAP: 7 was accepted before"),
             (Mark::Early(4), "SWAP: 4 is still being answered"),
             (Mark::Gap(4, 4), "GAP: 4 did not come"),
@@ -236,21 +244,23 @@ mod tests {
         totals.add(&line(Mark::InOrder, 1, End::Answered(500)), false);
         totals.add(&line(Mark::InOrder, 2, End::Answered(200)), true);
         totals.add(&line(Mark::Repeat, 1, End::Answered(200)), false);
+        totals.add(&line(Mark::Again, 1, End::Answered(200)), false);
         totals.add(&line(Mark::Early(1), 1, End::GivenUp), false);
         totals.add(&Line { is_checked: true, ..line(Mark::Gap(1, 2), 1, End::Answered(204)) }, true);
         let expected = Totals {
-            deliveries: 5,
+            deliveries: 6,
             events: 2,
             refused: 1,
             given_up: 1,
             repeats: 1,
+            again: 1,
             gaps: 1,
             swaps: 1,
             wrongly_signed: 1,
         };
         assert_eq!(totals, expected);
-        let text = "5 deliveries, 2 events of 1 entity accepted, 1 refused, 1 given up by the sender, 1 repeat, 1 gap, 1 SWAP, \
-                    1 WRONGLY SIGNED";
+        let text = "6 deliveries, 2 events of 1 entity accepted, 1 refused, 1 given up by the sender, 1 repeat, 1 brought again, \
+                    1 gap, 1 SWAP, 1 WRONGLY SIGNED";
         assert_eq!(totals.describe(1), text);
         assert_eq!(totals.to_json(1)["summary"]["given_up"], 1);
     }

@@ -112,7 +112,8 @@ impl InHand {
         let at = desk.clock.wall();
         let (delivery, signatures) = (Delivery::read(&request), desk.keys.check(&request, at));
         let arrived = match delivery.place() {
-            Some((entity, sequence)) => desk.state().book.arrive(&entity, sequence),
+            Some((entity, sequence)) => desk.state().book.arrive(&entity, sequence, delivery.is_again),
+            None if delivery.is_again => Arrived { mark: Mark::Again, attempt: 1 },
             None => Arrived { mark: Mark::InOrder, attempt: 1 },
         };
         Self { desk, at, signatures, arrived, delivery: Some(delivery) }
@@ -152,7 +153,7 @@ impl InHand {
         };
         let mut state = self.desk.state();
         let is_new = match place {
-            Some((entity, sequence)) => state.book.end(&entity, sequence, end.is_accepted()),
+            Some((entity, sequence)) => state.book.end(&entity, sequence, end.is_accepted(), self.arrived.mark),
             None => end.is_accepted(),
         };
         state.totals.add(&line, is_new);

@@ -9,7 +9,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use tracing::error;
 
-use super::super::attempt::{Call, Outcome};
+use super::super::attempt::{Call, Outcome, Try};
 use super::super::delivery::{Effect, Input, Ticket};
 use super::super::inbox::Told;
 use super::super::stage::Attempted;
@@ -22,9 +22,9 @@ impl Subscriber {
     pub(super) fn begin_attempts(&mut self) {
         while !self.waiting.is_empty() && !self.stage.is_stopping() {
             let Some(turn) = self.stage.means.turns.take(&self.inbox) else { return };
-            let Some((ticket, item, attempt)) = self.waiting.pop_front() else { return };
+            let Some((ticket, item, which)) = self.waiting.pop_front() else { return };
             if self.delivery.may_begin(ticket) {
-                self.begin_attempt(turn, ticket, item, attempt);
+                self.begin_attempt(turn, ticket, item, which);
             } else {
                 self.step(Input::Withdrawn { ticket });
             }
@@ -32,8 +32,8 @@ impl Subscriber {
         self.inbox.return_turns();
     }
 
-    fn begin_attempt(&mut self, turn: Turn, ticket: Ticket, item: Item, attempt: u32) {
-        let made = (self.stage.means.attempts)(Arc::clone(&self.profile), item, attempt);
+    fn begin_attempt(&mut self, turn: Turn, ticket: Ticket, item: Item, which: Try) {
+        let made = (self.stage.means.attempts)(Arc::clone(&self.profile), item, which);
         let inbox = Rc::clone(&self.inbox);
         let task = actix_rt::spawn(async move {
             let (outcome, call) = contained(made).await;

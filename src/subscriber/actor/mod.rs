@@ -22,6 +22,7 @@ use actix::ActorContext;
 use actix::prelude::{Actor, AsyncContext, Context, Handler, Message, SpawnHandle};
 use tracing::warn;
 
+use super::attempt::Try;
 use super::dead_letters::Burial;
 use super::delivery::{Delivery, Effect, Input, LaneRow, Ticket};
 use super::inbox::{Course, Inbox, Told};
@@ -48,7 +49,7 @@ impl Message for Look {
 }
 
 /// An attempt that has no turn yet.
-type Waiting = (Ticket, Item, u32);
+type Waiting = (Ticket, Item, Try);
 
 /// One subscriber's actor.
 pub(super) struct Subscriber {
@@ -176,7 +177,9 @@ impl Subscriber {
     fn perform(&mut self, effect: Effect) {
         let (id, means) = (&self.id, &self.stage.means);
         match effect {
-            Effect::Attempt { ticket, item, attempt } => self.waiting.push_back((ticket, item, attempt)),
+            Effect::Attempt { ticket, item, attempt, is_replay } => {
+                self.waiting.push_back((ticket, item, Try { attempt, is_replay }));
+            }
             Effect::CatchUp { lane, from_sequence } => self.catch_up(lane, from_sequence),
             Effect::Keep(row) => {
                 self.rows.push((lane_key(id, &row.key), Some(encode_lane(&row, self.stage.wall()))));

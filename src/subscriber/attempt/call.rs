@@ -46,7 +46,7 @@ impl Call {
             headers: HeaderMap::new(),
             body_bytes: 0,
             answer: Bytes::new(),
-            attempt: sending.attempt,
+            attempt: sending.which.attempt,
         }
     }
 

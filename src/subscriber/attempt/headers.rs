@@ -10,6 +10,8 @@ use crate::subscription::limits;
 pub(super) const ID: HeaderName = HeaderName::from_static("webhook-id");
 /// The event's number among its entity's.
 pub(super) const SEQUENCE: HeaderName = HeaderName::from_static("x-entity-sequence");
+/// There if a job brings the event again, so that its number may be lower than that of the one before.
+pub(crate) const REPLAY: HeaderName = HeaderName::from_static("x-hookyard-replay");
 /// W3C Trace Context, level 1.
 pub(super) const TRACE: HeaderName = HeaderName::from_static("traceparent");
 

@@ -83,6 +83,21 @@ pub struct Made {
     pub call: Call,
 }
 
+/// Which attempt at a delivery it is. A number alone is one of an ordinary delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Try {
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// Whether a job brings the event again, out of its entity's order: what subscribers can tell it by.
+    pub is_replay: bool,
+}
+
+impl From<u32> for Try {
+    fn from(attempt: u32) -> Self {
+        Self { attempt, is_replay: false }
+    }
+}
+
 /// Makes attempts. Cheap to clone; all clones share their connections.
 #[derive(Clone)]
 pub struct Caller(Arc<Shared>);
@@ -107,7 +122,7 @@ struct Sending<'a> {
     event: &'a str,
     event_at: Timestamp,
     sequence: u64,
-    attempt: u32,
+    which: Try,
 }
 
 impl Caller {
@@ -134,8 +149,8 @@ impl Caller {
         Ok(Self(Arc::new(Shared { clients, prepared, incarnation, clock })))
     }
 
-    /// Makes attempt number `attempt`, from 1, at bringing `item` to the subscriber of `profile`.
-    pub async fn make(&self, profile: &Profile, item: &Item, attempt: u32) -> Made {
+    /// Makes the attempt `which` at bringing `item` to the subscriber of `profile`.
+    pub async fn make(&self, profile: &Profile, item: &Item, which: impl Into<Try>) -> Made {
         let event_id = EventId::new(self.0.incarnation, item.position);
         let sending = Sending {
             id: event_id.to_string(),
@@ -143,7 +158,7 @@ impl Caller {
             event: &item.record.event_type,
             event_at: item.record.at,
             sequence: item.sequence,
-            attempt,
+            which: which.into(),
         };
         self.send(profile, sending, |prepared| prepared.body(item)).await
     }
@@ -152,7 +167,7 @@ impl Caller {
     pub async fn test(&self, profile: &Profile) -> Made {
         let at = self.0.clock.wall();
         let id = format!("ping_{:x}", at.as_micros());
-        let sending = Sending { id, event_id: None, event: PING, event_at: at, sequence: 0, attempt: 1 };
+        let sending = Sending { id, event_id: None, event: PING, event_at: at, sequence: 0, which: 1.into() };
         self.send(profile, sending, |_| Ok(ping(&profile.id, at))).await
     }
 
@@ -172,9 +187,11 @@ impl Caller {
         let request = self.0.prepared.of(profile).and_then(|prepared| {
             call.path = prepared.path().to_owned();
             let part = at.as_micros().to_be_bytes();
-            let trace = headers::trace(&sending.id, &[call.source.as_bytes(), &part, &sending.attempt.to_be_bytes()]);
-            let Sending { id, event, event_at, sequence, .. } = &sending;
-            let attempt = Attempt { id, event, event_at: *event_at, at, sequence: *sequence, trace: &trace };
+            let trace =
+                headers::trace(&sending.id, &[call.source.as_bytes(), &part, &sending.which.attempt.to_be_bytes()]);
+            let Sending { id, event, event_at, sequence, which, .. } = &sending;
+            let is_replay = which.is_replay;
+            let attempt = Attempt { id, event, event_at: *event_at, at, sequence: *sequence, is_replay, trace: &trace };
             Ok(prepared.request(&attempt, body(&prepared)?))
         });
         let (received, broken) = match request {

@@ -29,6 +29,8 @@ pub(super) struct Attempt<'a> {
     pub(super) at: Timestamp,
     /// The record's number among its entity's.
     pub(super) sequence: u64,
+    /// Whether a job brings it again.
+    pub(super) is_replay: bool,
     /// W3C trace context.
     pub(super) trace: &'a str,
 }
@@ -94,10 +96,13 @@ impl Prepared {
     /// The request that brings `body`.
     pub(super) fn request(&self, attempt: &Attempt<'_>, body: Bytes) -> Outgoing {
         let mut headers = self.headers.clone();
-        headers.reserve(10);
+        headers.reserve(11);
         headers.insert(headers::ID, signing::text(attempt.id));
         headers.insert(headers::SEQUENCE, attempt.sequence.into());
         headers.insert(headers::TRACE, signing::text(attempt.trace));
+        if attempt.is_replay {
+            headers.insert(headers::REPLAY, HeaderValue::from_static("true"));
+        }
         match &self.signs {
             Signs::Styles(signer) => {
                 let Attempt { id, event, event_at, at, .. } = *attempt;

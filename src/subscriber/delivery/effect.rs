@@ -47,6 +47,8 @@ pub enum Effect {
         item: Item,
         /// Which attempt at it this is, from 1.
         attempt: u32,
+        /// Whether a job brings it again, out of its entity's order.
+        is_replay: bool,
     },
     /// Read records of this lane, judge them, and answer with [`Input::CaughtUp`]: for an entity's, a page of its timeline;
     /// for a lane of one record, that record.

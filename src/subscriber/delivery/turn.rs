@@ -160,7 +160,8 @@ impl Delivery {
     }
 
     fn attempt(&mut self, ticket: Ticket, running: Running, item: Item, attempt: u32, effects: &mut Vec<Effect>) {
+        let is_replay = matches!(running.work, Work::Replay(_));
         self.running.insert(ticket, running);
-        effects.push(Effect::Attempt { ticket, item, attempt });
+        effects.push(Effect::Attempt { ticket, item, attempt, is_replay });
     }
 }

@@ -21,7 +21,7 @@ fn met(delivery: &Delivery, records: &[(u64, u64)]) -> Input {
 /// Tickets, positions and numbers of the attempts among `effects`.
 fn attempts(effects: &[Effect]) -> Vec<(Ticket, u64, u32)> {
     let attempt = |effect: &Effect| match effect {
-        Effect::Attempt { ticket, item, attempt } => Some((*ticket, item.position.get(), *attempt)),
+        Effect::Attempt { ticket, item, attempt, .. } => Some((*ticket, item.position.get(), *attempt)),
         _ => None,
     };
     effects.iter().filter_map(attempt).collect()

@@ -348,7 +348,7 @@ impl World {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Attempt { ticket, item, attempt } => self.attempted(ticket, &item, attempt),
+            Effect::Attempt { ticket, item, attempt, is_replay } => self.attempted(ticket, &item, attempt, is_replay),
             Effect::CatchUp { lane, from_sequence } => self.readings.push((lane, from_sequence, self.journal_end())),
             Effect::Keep(row) => {
                 let due = self.now + row.wait;
@@ -397,9 +397,10 @@ impl World {
     }
 
     /// The promises about an attempt.
-    fn attempted(&mut self, ticket: Ticket, item: &Item, attempt: u32) {
+    fn attempted(&mut self, ticket: Ticket, item: &Item, attempt: u32, is_replay: bool) {
         let (position, entity) = (item.position.get(), &item.record.entity);
-        let is_replay = matches!(self.delivery.running[&ticket].work, Work::Replay(_));
+        let is_of_job = matches!(self.delivery.running[&ticket].work, Work::Replay(_));
+        assert_eq!(is_replay, is_of_job, "it says of itself whether a job brings it again");
         assert!(self.profile.state == State::Active && !self.is_over, "attempt while nothing is delivered");
         assert!(self.now >= self.open_until, "attempt while the breaker is open");
         assert!(attempt as usize <= self.profile.retries.schedule.len() + 1, "attempt {attempt}");
