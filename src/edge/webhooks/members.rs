@@ -94,7 +94,7 @@ pub(super) struct Members {
     ordering: Given<Ordering>,
     concurrency: Given<usize>,
     signing: Given<Vec<Style>>,
-    headers: Given<Vec<(String, Secret)>>,
+    headers: Given<Vec<headers::Given>>,
     rate_limit: Given<NonZeroU32>,
     timeout: Given<Duration>,
     retry_schedule: Given<Vec<Duration>>,
@@ -189,7 +189,9 @@ impl Members {
         put(&mut subscription.ordering, self.ordering.map(Option::unwrap_or_default));
         put(&mut subscription.concurrency, self.concurrency);
         put(&mut subscription.signing, self.signing.map(|styles| styles.unwrap_or_else(|| SIGNING.to_vec())));
-        put(&mut subscription.headers, self.headers.map(Option::unwrap_or_default));
+        if let Some(given) = self.headers {
+            subscription.headers = headers::replace(&subscription.headers, given.unwrap_or_default());
+        }
         put(&mut subscription.rate_limit, self.rate_limit);
         put(&mut subscription.timeout, self.timeout);
         put(&mut subscription.retry_schedule, self.retry_schedule);
