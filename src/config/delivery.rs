@@ -69,6 +69,8 @@ pub struct Delivery {
     pub dead_letters_max: u64,
     /// Jobs that deliver again what was delivered or failed, those that are over included.
     pub jobs_max: usize,
+    /// Bytes of records that all jobs have out at once.
+    pub jobs_bytes_max: usize,
     /// `[delivery.breaker]`
     pub breaker: Breaker,
 }
@@ -110,6 +112,7 @@ impl Draft {
             stopped_lanes_max: self.integer("delivery.stopped_lanes_max", 1..=10_000_000),
             dead_letters_max: self.integer("delivery.dead_letters_max", 1..=i64::MAX),
             jobs_max: self.integer("delivery.jobs_max", 1..=100_000),
+            jobs_bytes_max: self.integer("delivery.jobs_bytes_max", 1..=1 << 40),
             breaker: Breaker {
                 window: self.seconds("delivery.breaker.window_s", DAY_S),
                 failure_rate: self.fraction("delivery.breaker.failure_rate"),

@@ -388,7 +388,8 @@ impl Graveyard {
         let delivery = &config.delivery;
         let dead_letters = DeadLetters::open(rows.clone(), shared(), delivery.dead_letters_max)?;
         let journal = Arc::clone(journal);
-        let jobs = Jobs::open(&rows, Arc::clone(&dead_letters), journal, shared(), delivery.jobs_max)?;
+        let bounds = (delivery.jobs_max, delivery.jobs_bytes_max);
+        let jobs = Jobs::open(&rows, Arc::clone(&dead_letters), journal, shared(), bounds)?;
         Ok(Self { dead_letters, jobs, notices })
     }
 

@@ -8,6 +8,7 @@
 //!
 //! What is delivered again keeps its `webhook-id`. A job goes on after a restart with what was not settled.
 
+mod budget;
 mod job;
 mod part;
 mod reading;
@@ -34,6 +35,7 @@ use crate::clock::Clock;
 use crate::event::{Position, Timestamp};
 use crate::journal::{Journal, ReadError, WriteError};
 use crate::subscription::{Interest, Pattern};
+use budget::{Budget, Page};
 use part::Step;
 use reading::{Read, Wanted, What};
 
@@ -68,6 +70,7 @@ pub struct Jobs {
     ledger: Arc<Ledger>,
     notices: Arc<Notices>,
     clock: Arc<dyn Clock>,
+    budget: Budget,
     max: usize,
 }
 
@@ -85,7 +88,8 @@ impl std::fmt::Debug for Jobs {
 }
 
 impl Jobs {
-    /// Those in `rows`, of which there are to be `max` at most; those that are not over go on. Blocks.
+    /// Those in `rows`, of which there are to be `max` at most, with `bytes_max` bytes of records out; those that are not over
+    /// go on. Blocks.
     ///
     /// # Errors
     /// Those of the store.
@@ -94,7 +98,7 @@ impl Jobs {
         letters: Arc<DeadLetters>,
         journal: Arc<dyn Journal>,
         (ledger, notices, clock): Shared,
-        max: usize,
+        (max, bytes_max): (usize, usize),
     ) -> Result<Arc<Self>, WriteError> {
         let jobs: BTreeMap<u64, Job> = rows.jobs()?.into_iter().map(|job| (job.id, job)).collect();
         for job in jobs.values().filter(|job| !job.state.is_over()) {
@@ -105,7 +109,8 @@ impl Jobs {
         }
         let next = rows.next_number(Tag::Job)?;
         let book = Mutex::new(Book { jobs, next });
-        Ok(Arc::new(Self { book, letters, journal, ledger, notices, clock, max }))
+        let budget = Budget::new(bytes_max, Arc::clone(&notices));
+        Ok(Arc::new(Self { book, letters, journal, ledger, notices, clock, budget, max }))
     }
 
     /// Has the dead letter `id` delivered again; gives the job that does so already, if there is one.
@@ -287,7 +292,7 @@ impl Jobs {
     }
 
     /// What the jobs of `subscriber`, which is interested in `interest`, have for it now: at most [`UNSETTLED_MAX`] records of
-    /// each job are out. To be asked when a [`Notice::Work`] says so and when it is resumed; not while it is paused. Each
+    /// each job are out, and `delivery.jobs_bytes_max` bytes of all jobs, beyond which each has one. To be asked when a [`Notice::Work`] says so and when it is resumed; not while it is paused. Each
     /// record is to be told of with [`Jobs::delivered`] or [`Jobs::failed`], or all of them with [`Jobs::lost`].
     ///
     /// # Errors
@@ -297,12 +302,15 @@ impl Jobs {
         for id in self.working_for(subscriber) {
             let before = replays.len();
             while replays.len() == before {
-                let Some((step, what)) = self.step(id, subscriber, interest) else { break };
+                let Some((step, what, page)) = self.step(id, subscriber, interest) else { break };
+                let bytes_max = page.bytes();
                 let (journal, asked) = (Arc::clone(&self.journal), step.clone());
-                let read = spawn_blocking(move || reading::read(journal.as_ref(), &asked, &what)).await;
+                let read = spawn_blocking(move || reading::read(journal.as_ref(), &asked, &what, bytes_max)).await;
                 // The pool is gone only when the process stops; whoever waits for this goes too.
                 let Ok(read) = read else { return Ok(replays) };
                 replays.extend(self.hand_out(id, subscriber, &step, read?));
+                // Only now: what was handed out has taken its own.
+                drop(page);
             }
         }
         Ok(replays)
@@ -313,10 +321,12 @@ impl Jobs {
         self.lock().jobs.values().filter(is_at_work).map(|job| job.id).collect()
     }
 
-    fn step(&self, id: u64, subscriber: &SubscriberId, interest: &Interest) -> Option<(Step, What)> {
+    fn step(&self, id: u64, subscriber: &SubscriberId, interest: &Interest) -> Option<(Step, What, Page<'_>)> {
         let book = self.lock();
         let job = book.jobs.get(&id)?;
-        let step = job.parts.get(subscriber)?.next()?;
+        let part = job.parts.get(subscriber)?;
+        let step = part.next()?;
+        let page = self.budget.page(subscriber, part.is_idle())?;
         let what = match &job.work {
             Work::Records { patterns, .. } => What::Records(Wanted::new(interest, patterns.clone())),
             Work::Letters { filter, before } => {
@@ -324,7 +334,7 @@ impl Jobs {
                 What::Letters { found, read_to, filter: filter.clone(), interest: interest.clone() }
             }
         };
-        Some((step, what))
+        Some((step, what, page))
     }
 
     /// The dead letters that `step` is about: where their records stand and why they are dead letters.
@@ -358,11 +368,14 @@ impl Jobs {
         let Some(job) = book.jobs.get_mut(&id) else { return Vec::new() };
         let is_letters = matches!(job.work, Work::Letters { .. });
         let Some(part) = job.parts.get_mut(subscriber) else { return Vec::new() };
-        let Read { wanted, broken, unwanted, read_to } = read;
-        let found: Vec<Position> = wanted.iter().map(|item| item.position).collect();
+        let before = part.bytes_out();
+        let Read { wanted, broken, unwanted, read_to, .. } = read;
+        let found: Vec<_> = wanted.iter().map(|item| (item.position, reading::size(item))).collect();
         let accepted = match step {
-            Step::Again(asked) => part.read_again(asked, &found),
-            Step::On { from, .. } if part.read_on(*from, &found, read_to) => found,
+            Step::Again(asked) => part.read_again(asked, &found, read_to),
+            Step::On { from, .. } if part.read_on(*from, &found, read_to) => {
+                found.into_iter().map(|(position, _)| position).collect()
+            }
             Step::On { .. } => return Vec::new(),
         };
         let mut replays = Vec::new();
@@ -383,6 +396,7 @@ impl Jobs {
             self.letters.delivered(subscriber, position);
             part.count(Settled::Skipped);
         }
+        self.budget.change(before, part.bytes_out());
         self.ledger.put(row::part_key(id, subscriber), row::encode_part(part, now));
         job.updated_at = now;
         if job.state == State::Pending && !replays.is_empty() {
@@ -420,9 +434,11 @@ impl Jobs {
         // What comes of a cancelled job's last attempts is counted nowhere.
         let Some(job) = book.jobs.get_mut(&tag.job) else { return };
         let Some(part) = job.parts.get_mut(subscriber) else { return };
+        let before = part.bytes_out();
         if !part.settle(tag.position, settled) {
             return;
         }
+        self.budget.change(before, part.bytes_out());
         if part.wants_more() {
             self.notices.post(Notice::Work(subscriber.clone()));
         }
@@ -436,6 +452,7 @@ impl Jobs {
         let mut book = self.lock();
         let at_work = book.jobs.values_mut().filter(|job| !job.state.is_over());
         for part in at_work.filter_map(|job| job.parts.get_mut(subscriber)) {
+            self.budget.change(part.bytes_out(), 0);
             part.lose();
             self.notices.post(Notice::Work(subscriber.clone()));
         }
@@ -461,6 +478,7 @@ impl Jobs {
 
     /// Ends what `job` does at `subscriber`; dead letters that it has not settled are free for others.
     fn end_part(&self, job: &mut Job, subscriber: &SubscriberId) {
+        self.budget.change(job.parts.get(subscriber).map_or(0, Part::bytes_out), 0);
         let unsettled = job.end_part(subscriber);
         self.letters.leave(subscriber, unsettled, job.id);
         self.ledger.remove(row::part_key(job.id, subscriber));

@@ -13,7 +13,7 @@
 //! What is stored of it (`read_to`, the unsettled, the counts) is enough to go on with: after a restart the unsettled are
 //! delivered again, and nothing is counted twice. A record that takes long does not hold up those behind it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::Position;
 
@@ -76,13 +76,17 @@ pub(super) enum Step {
     On { from: Position, end: Position, room: usize },
 }
 
+/// Where a record stands, and how many bytes it has.
+pub(super) type Weighed = (Position, usize);
+
 /// One job at one subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Part {
     read_to: Position,
     end: Position,
     waiting: BTreeSet<Position>,
-    out: BTreeSet<Position>,
+    /// With the bytes of each.
+    out: BTreeMap<Position, usize>,
     counts: Counts,
     total: Option<u64>,
 }
@@ -91,7 +95,7 @@ impl Part {
     /// A part that has to look at everything from `from` to before `end`, and finds `total` there if that is known.
     pub(crate) fn new(from: Position, end: Position, total: Option<u64>) -> Self {
         let read_to = from.min(end);
-        Self { read_to, end, waiting: BTreeSet::new(), out: BTreeSet::new(), counts: Counts::default(), total }
+        Self { read_to, end, waiting: BTreeSet::new(), out: BTreeMap::new(), counts: Counts::default(), total }
     }
 
     /// A part that has to deliver the record at `position`, and nothing else.
@@ -107,7 +111,7 @@ impl Part {
         counts: Counts,
         total: Option<u64>,
     ) -> Self {
-        Self { read_to, end, waiting: unsettled.into_iter().collect(), out: BTreeSet::new(), counts, total }
+        Self { read_to, end, waiting: unsettled.into_iter().collect(), out: BTreeMap::new(), counts, total }
     }
 
     /// Up to where it has looked, and up to where it is to look.
@@ -117,7 +121,17 @@ impl Part {
 
     /// What was met and is not settled.
     pub(crate) fn unsettled(&self) -> impl Iterator<Item = Position> {
-        self.waiting.iter().chain(&self.out).copied()
+        self.waiting.iter().chain(self.out.keys()).copied()
+    }
+
+    /// How many bytes the records have that are on their way.
+    pub(super) fn bytes_out(&self) -> usize {
+        self.out.values().sum()
+    }
+
+    /// Whether nothing is on its way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.out.is_empty()
     }
 
     pub(crate) const fn counts(&self) -> Counts {
@@ -152,13 +166,14 @@ impl Part {
         (room > 0 && !self.is_read()).then_some(Step::On { from: self.read_to, end: self.end, room })
     }
 
-    /// Of `found`, what is to be delivered: it counts as handed out. What was asked for with [`Step::Again`] and not found is
-    /// skipped. Nothing comes of what does not wait any more.
-    pub(super) fn read_again(&mut self, asked: &[Position], found: &[Position]) -> Vec<Position> {
+    /// Of `found`, with the bytes of each, what is to be delivered: it counts as handed out. What was asked for with
+    /// [`Step::Again`], stands before `read_to` and was not found is skipped. Nothing comes of what does not wait any more.
+    pub(super) fn read_again(&mut self, asked: &[Position], found: &[Weighed], read_to: Position) -> Vec<Position> {
         let mut handed_out = Vec::new();
-        for position in asked.iter().copied().filter(|position| self.waiting.remove(position)) {
-            if found.contains(&position) {
-                self.out.insert(position);
+        let read = asked.iter().copied().filter(|position| *position < read_to);
+        for position in read.filter(|position| self.waiting.remove(position)) {
+            if let Some((_, bytes)) = found.iter().find(|(found, _)| *found == position) {
+                self.out.insert(position, *bytes);
                 handed_out.push(position);
             } else {
                 self.counts.count(Settled::Skipped);
@@ -167,13 +182,13 @@ impl Part {
         handed_out
     }
 
-    /// Takes what was `found` between `from` and `read_to`: it counts as handed out. Says whether it was: nothing comes of a
+    /// Takes what was `found`, with the bytes of each, between `from` and `read_to`: it counts as handed out. Says whether it was: nothing comes of a
     /// step that is not the next one any more.
-    pub(super) fn read_on(&mut self, from: Position, found: &[Position], read_to: Position) -> bool {
+    pub(super) fn read_on(&mut self, from: Position, found: &[Weighed], read_to: Position) -> bool {
         let is_next = from == self.read_to && self.waiting.is_empty();
         if is_next {
             self.read_to = read_to.min(self.end);
-            self.out.extend(found);
+            self.out.extend(found.iter().copied());
         }
         is_next
     }
@@ -185,7 +200,7 @@ impl Part {
 
     /// Counts what became of the record at `position`; says whether it was one that is on its way.
     pub(super) fn settle(&mut self, position: Position, settled: Settled) -> bool {
-        let was_out = self.out.remove(&position);
+        let was_out = self.out.remove(&position).is_some();
         if was_out {
             self.counts.count(settled);
         }
@@ -199,14 +214,12 @@ impl Part {
 
     /// Whoever had what is on its way has it no more: it is to be read again.
     pub(super) fn lose(&mut self) {
-        self.waiting.append(&mut self.out);
+        self.waiting.extend(std::mem::take(&mut self.out).into_keys());
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -229,14 +242,18 @@ mod tests {
         fn step(&mut self, most: usize) -> Vec<Position> {
             match self.part.next() {
                 None => Vec::new(),
-                Some(Step::Again(asked)) => self.part.read_again(&asked, &asked),
+                Some(Step::Again(asked)) => {
+                    // As a reader that had no more room for bytes: what it did not come to waits on.
+                    let read_to = asked.get(most).map_or(Position::new(400), |next| *next);
+                    self.part.read_again(&asked, &weighed(&asked), read_to)
+                }
                 Some(Step::On { from, end, room }) => {
                     assert!(room <= UNSETTLED_MAX);
                     let ahead = self.wanted.range(from.get()..end.get());
                     let found: Vec<_> = ahead.take(room.min(most)).copied().map(Position::new).collect();
                     let is_all = found.len() < room.min(most);
                     let read_to = found.last().filter(|_| !is_all).map_or(end, |last| last.plus(1));
-                    if self.part.read_on(from, &found, read_to) { found } else { Vec::new() }
+                    if self.part.read_on(from, &weighed(&found), read_to) { found } else { Vec::new() }
                 }
             }
         }
@@ -252,6 +269,11 @@ mod tests {
             let unsettled: Vec<_> = self.part.unsettled().collect();
             self.part = Part::resume(self.part.reading(), unsettled, self.part.counts(), self.part.expected());
         }
+    }
+
+    /// Each as large as its number.
+    fn weighed(positions: &[Position]) -> Vec<Weighed> {
+        positions.iter().map(|position| (*position, position.get() as usize)).collect()
     }
 
     #[derive(Clone, Debug)]
@@ -304,6 +326,7 @@ mod tests {
                 }
                 prop_assert!(world.part.unsettled().count() <= UNSETTLED_MAX);
                 prop_assert_eq!(world.part.counts().done(), world.counted.len() as u64);
+                prop_assert_eq!(world.part.bytes_out() as u64, out.iter().map(|position| position.get()).sum::<u64>());
             }
             prop_assert!(world.part.is_done());
             prop_assert_eq!(world.part.total(), Some(wanted.len() as u64));
@@ -314,12 +337,15 @@ mod tests {
     #[test]
     fn what_was_read_for_a_step_that_is_over_is_not_handed_out() {
         let mut part = Part::new(Position::new(1), Position::new(9), None);
-        assert!(part.read_on(Position::new(1), &[Position::new(2)], Position::new(3)));
-        assert!(!part.read_on(Position::new(1), &[Position::new(2)], Position::new(3)), "it was read before");
+        assert!(part.read_on(Position::new(1), &weighed(&[Position::new(2)]), Position::new(3)));
+        assert!(!part.read_on(Position::new(1), &weighed(&[Position::new(2)]), Position::new(3)), "it was read before");
         part.lose();
         assert_eq!(part.next(), Some(Step::Again(vec![Position::new(2)])));
-        assert!(!part.read_on(Position::new(3), &[Position::new(4)], Position::new(9)), "what was lost is first");
-        assert_eq!(part.read_again(&[Position::new(2)], &[]), [], "it is nowhere any more");
+        assert!(
+            !part.read_on(Position::new(3), &weighed(&[Position::new(4)]), Position::new(9)),
+            "what was lost is first"
+        );
+        assert_eq!(part.read_again(&[Position::new(2)], &[], Position::new(3)), [], "it is nowhere any more");
         assert_eq!(part.counts(), Counts { skipped: 1, ..Counts::default() });
     }
 
@@ -327,7 +353,7 @@ mod tests {
     fn a_page_is_read_when_half_of_what_may_be_out_is_settled() {
         let mut part = Part::new(Position::new(1), Position::new(1_000), Some(500));
         let all: Vec<_> = (1..=64).map(Position::new).collect();
-        assert!(part.read_on(Position::new(1), &all, Position::new(65)));
+        assert!(part.read_on(Position::new(1), &weighed(&all), Position::new(65)));
         assert_eq!((part.next(), part.total()), (None, Some(500)));
         for position in &all[..31] {
             part.settle(*position, Settled::Delivered);

@@ -11,8 +11,8 @@ use crate::subscription::{Interest, Judgement, Pattern, pattern::is_own};
 
 /// Frames that one step looks through at most, so that the thread is given to others between steps.
 const FRAMES_MAX: usize = 64;
-/// Bytes of records after which a step ends, so that a page of large ones does not fill the memory.
-const BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What a record takes besides its texts, about.
+const RECORD_BYTES: usize = 512;
 
 /// What a step found.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(super) struct Read {
     pub(super) unwanted: Vec<Position>,
     /// Everything before it was looked at.
     pub(super) read_to: Position,
+    /// Of all records.
+    bytes: usize,
 }
 
 /// What a replay delivers again.
@@ -70,23 +72,32 @@ pub(super) enum What {
     },
 }
 
-/// Does `step` of a job.
+/// Does `step` of a job, up to the record with which it would have more than `bytes_max` bytes, but with one at least.
 ///
 /// # Errors
 /// Those of the journal.
-pub(super) fn read(journal: &dyn Journal, step: &Step, what: &What) -> Result<Read, ReadError> {
+pub(super) fn read(journal: &dyn Journal, step: &Step, what: &What, bytes_max: usize) -> Result<Read, ReadError> {
     let mut pages = Pages::new(journal);
     match (step, what) {
         // They were wanted once; whether they are still is not asked again, as it is not of a delivery under way.
-        (Step::Again(positions), What::Records(_)) => pages.items(positions.iter().copied()),
-        (Step::Again(_), What::Letters { found, .. }) => pages.items(found.iter().map(|(position, _)| *position)),
-        (Step::On { from, end, room }, What::Records(wanted)) => walk(&mut pages, (*from, *end), *room, wanted),
+        (Step::Again(positions), What::Records(_)) => pages.items(positions.iter().copied(), bytes_max),
+        (Step::Again(_), What::Letters { found, .. }) => {
+            pages.items(found.iter().map(|(position, _)| *position), bytes_max)
+        }
+        (Step::On { from, end, room }, What::Records(wanted)) => {
+            walk(&mut pages, (*from, *end), (*room, bytes_max), wanted)
+        }
         (Step::On { .. }, What::Letters { found, read_to, filter, interest }) => {
             let mut read = Read::up_to(*read_to);
             for (position, cause) in found {
                 let item = pages.item(*position)?;
                 let asked = item.filter(|item| filter.admits_record(&item.record, item.received_at));
-                asked.into_iter().for_each(|item| read.add(item, *cause, interest));
+                let Some(item) = asked else { continue };
+                if !read.has_room(&item, bytes_max) {
+                    read.read_to = *position;
+                    break;
+                }
+                read.add(item, *cause, interest);
             }
             Ok(read)
         }
@@ -96,31 +107,46 @@ pub(super) fn read(journal: &dyn Journal, step: &Step, what: &What) -> Result<Re
 fn walk(
     pages: &mut Pages<'_>,
     (from, end): (Position, Position),
-    room: usize,
+    (room, bytes_max): (usize, usize),
     wanted: &Wanted,
 ) -> Result<Read, ReadError> {
     let mut read = Read::up_to(from);
-    let mut bytes = 0;
-    while read.read_to < end && pages.frames_read <= FRAMES_MAX && bytes < BYTES_MAX && read.len() < room {
+    while read.read_to < end && pages.frames_read <= FRAMES_MAX && read.len() < room {
         let position = read.read_to;
-        read.read_to = position.plus(1);
         // What has no sequence failed and is nobody's.
-        let Some(item) = pages.item(position)? else { continue };
-        match wanted.judge(&item) {
-            Judgement::Wanted => {
-                bytes += item.record.payload.len();
-                read.wanted.push(item);
+        if let Some(item) = pages.item(position)? {
+            let judgement = wanted.judge(&item);
+            if judgement != Judgement::Unwanted && !read.has_room(&item, bytes_max) {
+                break;
             }
-            Judgement::Broken(why) => read.broken.push((item, why)),
-            Judgement::Unwanted => {}
+            match judgement {
+                Judgement::Wanted => read.want(item),
+                Judgement::Broken(why) => read.give_up(item, why),
+                Judgement::Unwanted => {}
+            }
         }
+        read.read_to = position.plus(1);
     }
     Ok(read)
 }
 
 impl Read {
     const fn up_to(read_to: Position) -> Self {
-        Self { wanted: Vec::new(), broken: Vec::new(), unwanted: Vec::new(), read_to }
+        Self { wanted: Vec::new(), broken: Vec::new(), unwanted: Vec::new(), read_to, bytes: 0 }
+    }
+
+    fn has_room(&self, item: &Item, bytes_max: usize) -> bool {
+        self.len() == 0 || self.bytes + size(item) <= bytes_max
+    }
+
+    fn want(&mut self, item: Item) {
+        self.bytes += size(&item);
+        self.wanted.push(item);
+    }
+
+    fn give_up(&mut self, item: Item, why: String) {
+        self.bytes += size(&item);
+        self.broken.push((item, why));
     }
 
     /// Adds the record of a dead letter. One that the filter failed at is judged again: that it was repaired is why somebody
@@ -128,9 +154,9 @@ impl Read {
     fn add(&mut self, item: Item, cause: Cause, interest: &Interest) {
         let filter = interest.filter.as_ref().filter(|_| cause == Cause::Expression);
         match filter.map(|filter| filter.admits(&item.record)) {
-            None | Some(Ok(true)) => self.wanted.push(item),
+            None | Some(Ok(true)) => self.want(item),
             Some(Ok(false)) => self.unwanted.push(item.position),
-            Some(Err(error)) => self.broken.push((item, error.to_string())),
+            Some(Err(error)) => self.give_up(item, error.to_string()),
         }
     }
 
@@ -159,6 +185,12 @@ pub(super) fn first_at(journal: &dyn Journal, time: Timestamp, end: Position) ->
     Ok(Position::new(low.min(end.get())))
 }
 
+/// How many bytes of memory it takes, about.
+pub(super) fn size(item: &Item) -> usize {
+    let record = &item.record;
+    RECORD_BYTES + record.payload.len() + record.change.len() + record.answer.len()
+}
+
 fn frame(journal: &dyn Journal, position: Position) -> Result<Arc<Frame>, ReadError> {
     journal.read(position)?.ok_or(ReadError::Corrupt(position))
 }
@@ -175,10 +207,15 @@ impl<'a> Pages<'a> {
         Self { journal, frame: None, frames_read: 0 }
     }
 
-    fn items(&mut self, positions: impl Iterator<Item = Position>) -> Result<Read, ReadError> {
-        let mut read = Read::up_to(Position::FIRST);
+    fn items(&mut self, positions: impl Iterator<Item = Position>, bytes_max: usize) -> Result<Read, ReadError> {
+        let mut read = Read::up_to(Position::new(u64::MAX));
         for position in positions {
-            read.wanted.extend(self.item(position)?);
+            let Some(item) = self.item(position)? else { continue };
+            if !read.has_room(&item, bytes_max) {
+                read.read_to = position;
+                break;
+            }
+            read.want(item);
         }
         Ok(read)
     }

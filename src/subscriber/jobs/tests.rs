@@ -23,7 +23,11 @@ struct Scene {
 
 impl Scene {
     async fn new(records: u64) -> Self {
-        let scene = Self::on(Ground::new());
+        Self::on(Ground::new()).filled(records).await
+    }
+
+    async fn filled(self, records: u64) -> Self {
+        let scene = self;
         for number in 1..=records {
             scene.log.submit(submission(number)).expect("open");
         }
@@ -32,11 +36,17 @@ impl Scene {
     }
 
     fn on(ground: Ground) -> Self {
+        Self::within(ground, 1 << 20)
+    }
+
+    /// With `bytes_max` bytes of records out at once.
+    fn within(ground: Ground, bytes_max: usize) -> Self {
         let clock = Arc::new(ManualClock::starting_at(Timestamp::default()));
         let log = Log::open(Arc::clone(&ground.store), LIMITS, clock).expect("opens");
         let letters = ground.letters(1_000);
         let journal = Arc::clone(&log) as Arc<dyn Journal>;
-        let jobs = Jobs::open(&ground.rows, Arc::clone(&letters), journal, ground.shared(), 3).expect("opens");
+        let jobs =
+            Jobs::open(&ground.rows, Arc::clone(&letters), journal, ground.shared(), (3, bytes_max)).expect("opens");
         Self { ground, log, letters, jobs }
     }
 
@@ -170,6 +180,32 @@ async fn what_an_actor_lost_is_handed_out_again() {
     scene.jobs.lost(&ONE);
     assert_eq!(scene.deliver_all(&ONE).await, wanted(1..=10));
     assert_eq!(scene.shown(id), ("completed", Some(7), delivered(7)));
+}
+
+#[tokio::test]
+async fn jobs_that_have_used_their_bytes_up_go_on_record_by_record_and_lose_none() {
+    let scene = Scene::within(Ground::new(), 2_000).filled(30).await;
+    for position in wanted(1..=30) {
+        scene.letters.bury(&OTHER, burial(position, "A"));
+    }
+    let replay = scene.jobs.replay(ONE, None, None, Vec::new()).await.expect("taken on").id;
+    let retry = scene.jobs.retry_all(Filter::default()).await.expect("taken on").id;
+    while !scene.next(&ONE).await.is_empty() {}
+    assert!((1_000..=2_000).contains(&scene.jobs.budget.bytes()), "all that is there");
+    assert_eq!(scene.next(&OTHER).await.len(), 1, "it does not wait for the first");
+    assert!(scene.next(&OTHER).await.is_empty());
+    scene.jobs.lost(&OTHER);
+    assert_eq!(scene.deliver_all(&OTHER).await, wanted(1..=30));
+    scene.jobs.lost(&ONE);
+    assert_eq!(scene.jobs.budget.bytes(), 0);
+    assert_eq!(scene.deliver_all(&ONE).await, wanted(1..=30));
+    for id in [replay, retry] {
+        assert_eq!(scene.shown(id), ("completed", Some(20), delivered(20)));
+    }
+    let cancelled = scene.jobs.replay(ONE, None, None, Vec::new()).await.expect("taken on").id;
+    assert!(!scene.next(&ONE).await.is_empty());
+    scene.jobs.cancel(cancelled).await.expect("runs");
+    assert_eq!(scene.jobs.budget.bytes(), 0);
 }
 
 #[tokio::test]
