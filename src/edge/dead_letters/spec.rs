@@ -82,7 +82,7 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
             .free(&["payload"])
             .answers(200, "The dead letter.", with_payload()),
         makes_job(of_one(Endpoint::post(TAG, &format!("{ONE}/retry"), "Deliver a dead letter again")))
-            .about("With the same `webhook-id`. If it is being delivered again already, the answer shows the job that does so. What fails again stays a dead letter."),
+            .about("With the same `webhook-id`, and with `X-Hookyard-Replay: true`. If it is being delivered again already, the answer shows the job that does so. What fails again stays a dead letter."),
         makes_job(Endpoint::post(TAG, &format!("{PATH}/retry"), "Deliver dead letters again"))
             .about("All that the members given admit, each entity's in their order; without members, all there are. Those about many events are delivered one by one only.")
             .access(Access::Admin)
