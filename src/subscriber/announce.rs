@@ -11,11 +11,12 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, warn};
 
-use super::{Item, SubscriberId};
+use super::SubscriberId;
+use super::dead_letters::{Burial, Cause};
 use crate::clock::Clock;
 use crate::entity::generic::{Action as Generic, Json};
 use crate::entity::{Action, Command};
-use crate::event::{EntityKey, Kind, Name, Shape};
+use crate::event::{EntityKey, EventId, Incarnation, Kind, Name, Record, Shape};
 use crate::router::{Refusal, Router};
 use crate::subscription::pattern::{OWN_SOURCE, is_own};
 
@@ -33,21 +34,40 @@ const PAUSE: Duration = Duration::from_secs(2);
 pub(super) struct Announcer {
     router: Option<Arc<Router>>,
     clock: Arc<dyn Clock>,
+    incarnation: Incarnation,
 }
 
 impl Announcer {
-    /// Announces at `router`; without one nothing is announced.
-    pub(super) fn new(router: Option<Arc<Router>>, clock: Arc<dyn Clock>) -> Self {
-        Self { router, clock }
+    /// Announces at `router` what happens to the records of a store's `incarnation`; without a router nothing is announced.
+    pub(super) fn new(router: Option<Arc<Router>>, clock: Arc<dyn Clock>, incarnation: Incarnation) -> Self {
+        Self { router, clock, incarnation }
     }
 
-    /// A delivery failed for good: the first time, or when this job delivered it again.
-    pub(super) fn exhausted(&self, id: &SubscriberId, item: &Item, attempts: u32, job: Option<u64>) {
+    /// A delivery failed for good and became the dead letter `number`: the first time, or when this job delivered it again.
+    pub(super) fn exhausted(&self, id: &SubscriberId, burial: &Burial, number: u64, job: Option<u64>) {
+        let Burial { item, .. } = burial;
         if is_own(&item.record) {
             return;
         }
-        let data = json!({"subscriber": name(id), "event": item.record.event_type, "attempts": attempts});
-        self.announce(id, "delivery.exhausted", &format!("{}:{}", item.position, job.unwrap_or_default()), data);
+        let cause = format!("{}:{}", item.position, job.unwrap_or_default());
+        self.announce(id, "delivery.exhausted", &cause, self.of_delivery(id, burial, number));
+    }
+
+    /// Enough to find the event, the dead letter and what is wrong; nothing of what was to be delivered.
+    fn of_delivery(&self, id: &SubscriberId, burial: &Burial, number: u64) -> Value {
+        let Burial { item, attempts, failure, reason, is_halting: _ } = burial;
+        let Record { event_type, entity, reprocesses, .. } = &*item.record;
+        let event_id = EventId::new(self.incarnation, reprocesses.unwrap_or(item.position));
+        json!({
+            "subscriber": name(id),
+            "event": event_type,
+            "event_id": event_id.to_string(),
+            "entity": {"kind": entity.kind().to_string(), "id": entity.id(), "sequence": item.sequence},
+            "attempts": attempts,
+            "reason": Cause::from(*reason).as_str(),
+            "status": failure.status,
+            "dead_letter_id": number,
+        })
     }
 
     /// Deliveries are interrupted.

@@ -55,7 +55,7 @@ use dispatcher::{Command, Dispatcher, Sources};
 use jobs::Jobs;
 use ledger::Ledger;
 use memory::Memory;
-use notices::Notices;
+use notices::{Notice, Notices};
 use profile::Target;
 use roster::Roster;
 use rows::{Counters, Place, Rows};
@@ -219,6 +219,11 @@ impl Subscribers {
         &self.caller
     }
 
+    /// Tries `subscriber` now if its breaker is open: somebody found that it answers, or says so.
+    pub fn probe(&self, subscriber: SubscriberId) {
+        self.graveyard.notices.post(Notice::Probe(subscriber));
+    }
+
     /// Returns when everything that happened before this call is on the disk.
     ///
     /// # Errors
@@ -314,7 +319,7 @@ fn begin(
     stopping: watch::Receiver<Option<Duration>>,
 ) -> Dispatcher {
     let Parts { config, router, reads, journal, exchange, subscriptions, accounts, store: _, clock } = parts;
-    let announcer = Announcer::new(Some(Arc::clone(&router)), Arc::clone(&clock));
+    let announcer = Announcer::new(Some(Arc::clone(&router)), Arc::clone(&clock), journal.incarnation());
     let attempts = attempts(caller.clone(), router, Arc::clone(&accounts), Arc::clone(&config), journal.incarnation());
     let forget = Box::new(move |id: &SubscriberId| caller.forget(id));
     let (turns, memory) = (Turns::new(config.delivery.attempts_max), Memory::new(config.delivery.memory_bytes));

@@ -29,6 +29,8 @@ pub enum Notice {
     },
     /// There is room for dead letters again.
     Room(SubscriberId),
+    /// It may answer again: one whose breaker is open is to be tried now.
+    Probe(SubscriberId),
 }
 
 impl Notice {
@@ -38,6 +40,7 @@ impl Notice {
         match self {
             Self::Work(subscriber)
             | Self::Room(subscriber)
+            | Self::Probe(subscriber)
             | Self::Cancel { subscriber, .. }
             | Self::Released { subscriber, .. } => subscriber,
         }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
 use crate::config::{Secret, load};
-use crate::event::{EntityKey, Kind, fingerprint};
+use crate::event::{EntityKey, Incarnation, Kind, fingerprint};
 use crate::faults::NoFaults;
 use crate::journal::{Draft, Limits, Log, Submission, fence};
 use crate::projection::{self, Projection};
@@ -140,7 +140,7 @@ impl Ground {
             turns: Turns::new(8),
             memory: Memory::new(self.config.delivery.memory_bytes),
             forget: Box::new(|_| ()),
-            announcer: Announcer::new(None, Arc::clone(&self.clock)),
+            announcer: Announcer::new(None, Arc::clone(&self.clock), Incarnation::new(1)),
             attempts,
             journal,
         };

@@ -235,6 +235,11 @@ fn an_event_that_fails_for_good_is_announced_but_never_the_delivery_of_that_news
         let events: HashSet<String> =
             news.arrivals().iter().map(|told| told.json()["data"]["event"].to_string()).collect();
         assert_eq!(events, HashSet::from([r#""message.created""#.to_owned()]));
+        let data = &news.arrivals()[0].json()["data"];
+        let letter = yard.get(&format!("/api/v1/dead-letters/{}", data["dead_letter_id"])).await.body;
+        for member in ["event", "event_id", "entity", "attempts", "reason", "status"] {
+            assert!(data[member] == letter[member] && !data[member].is_null(), "{member} of {data} and {letter}");
+        }
         yard.stop().await;
     });
 }

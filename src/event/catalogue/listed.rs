@@ -311,7 +311,9 @@ const DELIVERY: &[Listed] = &[
     unnamed(
         "delivery.exhausted",
         "A delivery failed for good and became a dead letter.",
-        r#"{"subscriber": 4, "event": "organisation.created", "attempts": 8}"#,
+        r#"{"subscriber": 4, "event": "organisation.created", "event_id": "evt_3f9a2c41_1042",
+            "entity": {"kind": "organisation", "id": "31", "sequence": 12}, "attempts": 8, "reason": "exhausted",
+            "status": 503, "dead_letter_id": 7}"#,
     ),
 ];
 
@@ -321,5 +323,9 @@ const BREAKER: &[Listed] = &[
         "Deliveries to a subscriber were interrupted, since too many failed.",
         r#"{"subscriber": 4, "failure_rate": 0.8}"#,
     ),
-    unnamed("breaker.closed", "Deliveries to a subscriber go on, since it answers again.", r#"{"subscriber": 4}"#),
+    unnamed(
+        "breaker.closed",
+        "Deliveries to a subscriber go on, since it answers again or was resumed.",
+        r#"{"subscriber": 4}"#,
+    ),
 ];

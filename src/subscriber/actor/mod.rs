@@ -188,8 +188,9 @@ impl Subscriber {
             Effect::Bury { item, attempts, failure, reason, replay, is_halting } => {
                 let code = failure.code;
                 warn!(subscriber = %id, position = %item.position, attempts, code, "delivery failed for good");
-                means.announcer.exhausted(id, &item, attempts, replay.map(|tag| tag.job));
-                means.graveyard.dead_letters.bury(id, Burial { item, attempts, failure, reason, is_halting });
+                let burial = Burial { item, attempts, failure, reason, is_halting };
+                let number = means.graveyard.dead_letters.bury(id, burial.clone());
+                means.announcer.exhausted(id, &burial, number, replay.map(|tag| tag.job));
                 if let Some(tag) = replay {
                     means.graveyard.jobs.failed(id, tag);
                 }

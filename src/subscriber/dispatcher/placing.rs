@@ -281,6 +281,7 @@ impl Dispatcher {
             Notice::Cancel { job, .. } => inbox.tell(Told::Input(Input::Cancel { job })),
             Notice::Released { key, .. } => inbox.tell(Told::Input(Input::Released { key })),
             Notice::Room(_) => inbox.wake(),
+            Notice::Probe(_) => inbox.tell(Told::Input(Input::Probe)),
         }
     }
 

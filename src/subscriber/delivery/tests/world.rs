@@ -67,6 +67,8 @@ pub(super) struct World {
     /// Before when nothing is attempted, since the breaker is open.
     open_until: Duration,
     replays: BTreeMap<u64, u64>,
+    /// How often each of the two jobs was cancelled: it is another one after that.
+    cancelled: [u64; 2],
     is_over: bool,
     pub(super) attempts: usize,
     pub(super) openings: usize,
@@ -148,6 +150,7 @@ impl World {
             least: BTreeMap::new(),
             open_until: Duration::ZERO,
             replays: BTreeMap::new(),
+            cancelled: [0; 2],
             is_over: false,
             attempts: 0,
             openings: 0,
@@ -270,13 +273,20 @@ impl World {
         if self.replays.contains_key(&position) {
             return;
         }
+        let job = self.number_of(job);
         self.replays.insert(position, job);
         let item = self.journal[position as usize - 1].0.clone();
         let tag = ReplayTag { job, position: Position::new(position), dead_letter: None };
         self.step(Input::Replay(vec![Replay { tag, item }]));
     }
 
-    pub(super) fn cancel(&mut self, job: u64) {
+    fn number_of(&self, job: u64) -> u64 {
+        job + 2 * self.cancelled[job as usize]
+    }
+
+    pub(super) fn cancel(&mut self, which: u64) {
+        let job = self.number_of(which);
+        self.cancelled[which as usize] += 1;
         self.replays.retain(|_, of| *of != job);
         self.step(Input::Cancel { job });
     }
@@ -368,9 +378,8 @@ impl World {
                     self.halted.insert(item.record.entity.clone());
                 }
             }
-            Effect::Replayed(tag) => {
-                self.replays.remove(&tag.position.get());
-            }
+            // One of a job that was cancelled while it was under way says nothing of another job's.
+            Effect::Replayed(tag) => self.replays.retain(|at, job| *at != tag.position.get() || *job != tag.job),
             Effect::BreakerOpened { failure_rate } => {
                 assert!((0.0..=1.0).contains(&failure_rate));
                 self.open_until = self.now + self.profile.breaker.open;
