@@ -316,7 +316,8 @@ fn nothing_is_shown_that_is_not_durable() {
         for (path, before) in paths.iter().zip(&before) {
             assert_eq!(list(&yard, path).await, *before, "{path}");
         }
-        let next = first.event_id().replace("_1", "_3");
+        // Only its end: the incarnation before it may begin with the same digit.
+        let next = format!("{}_3", first.event_id().strip_suffix("_1").expect("the first event of a store"));
         assert_eq!(yard.get(&format!("/api/v1/events/{next}")).await.status, 404);
         assert_eq!(yard.get("/api/v1/entities/ticket/T").await.status, 404);
         assert_eq!(list(&yard, &format!("/api/v1/events/{failed}")).await["status"], "failed");
