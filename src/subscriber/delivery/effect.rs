@@ -50,7 +50,7 @@ pub enum Effect {
         /// Whether a job brings it again, out of its entity's order.
         is_replay: bool,
     },
-    /// Read records of this lane, judge them, and answer with [`Input::CaughtUp`]: for an entity's, a page of its timeline;
+    /// Read records of this lane, judge them, and answer with [`super::Input::CaughtUp`]: for an entity's, a page of its timeline;
     /// for a lane of one record, that record.
     CatchUp {
         /// Which.

@@ -64,7 +64,7 @@ pub enum Input {
         /// Which.
         ticket: Ticket,
     },
-    /// Records of a lane, which [`Effect::CatchUp`] asked for.
+    /// Records of a lane, which [`super::Effect::CatchUp`] asked for.
     CaughtUp {
         /// Which lane.
         lane: LaneKey,
