@@ -729,6 +729,30 @@ fn every_attempt_at_a_delivery_is_listed() {
 }
 
 #[test]
+fn one_whose_breaker_is_open_is_tried_at_once_when_it_is_resumed_or_accepts_a_ping() {
+    run(async {
+        let mut ground = nearby();
+        for (key, value) in [("consecutive", "1"), ("open_s", "3000"), ("open_max_s", "3000")] {
+            ground.set(&format!("delivery.breaker.{key}"), value);
+        }
+        let yard = ground.start().await;
+        let receiver = Receiver::friendly().await;
+        subscribe(&yard, &receiver, &json!({"retry_schedule_s": [0.01, 0.01, 0.01]})).await;
+        for (n, actions) in [&["resume"][..], &["pause", "resume"], &["test"]].into_iter().enumerate() {
+            receiver.become_one_that(|_| Reply::Status(503));
+            yard.message(&format!("SUP-{n}"), &format!("key-{n}")).await;
+            until(&yard, "/1", |shown| shown["stats"]["breaker"] == "open").await;
+            receiver.become_one_that(|_| Reply::Status(200));
+            for action in actions {
+                assert_eq!(act(&yard, &format!("/1/{action}")).await.status, 200);
+            }
+            until(&yard, "/1", |shown| shown["stats"]["delivered"] == n + 1).await;
+        }
+        yard.stop().await;
+    });
+}
+
+#[test]
 fn a_subscription_begins_with_the_next_event_and_what_comes_while_it_is_paused_stays_owed() {
     run(async {
         let yard = nearby().start().await;

@@ -16,6 +16,7 @@ use super::members::Rotation;
 use super::stats::Stats;
 use super::view::View;
 use super::{at_work, find, given, pause, resume, shown};
+use crate::subscriber::SubscriberId;
 use crate::subscriber::attempt::Made;
 use crate::subscriber::profile::Profile;
 
@@ -117,6 +118,7 @@ async fn start_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpRe
         })
     });
     let resumed = resumed.await?;
+    core.subscribers.probe(SubscriberId::Webhook(id));
     info!(subscription = id, "subscription resumed");
     Ok(shown(&resumed, &core, edge).await)
 }
@@ -132,14 +134,18 @@ struct Tested<'a> {
     answer: Option<Cow<'a, str>>,
 }
 
-/// A ping is no delivery: it is not tried again, and says nothing about whether deliveries go on.
+/// A ping is no delivery and is not tried again; one that is accepted spares a delivery the wait for an open breaker.
 async fn test_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpResponse, Error> {
     admin::authorize(request, edge)?;
     let core = edge.core()?;
-    let profile = Profile::of_subscription(&find(&core, id)?, &edge.config.delivery);
+    let subscription = find(&core, id)?;
+    let profile = Profile::of_subscription(&subscription, &edge.config.delivery);
     let Made { outcome, call } = core.subscribers.caller().test(&profile).await;
     call.append(&core.exchange, None);
     let failure = outcome.failure();
+    if failure.is_none() {
+        core.subscribers.probe(SubscriberId::Webhook(subscription.id));
+    }
     let tested = Tested {
         is_successful: failure.is_none(),
         status: call.status(),

@@ -151,10 +151,10 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
             .about("Its events are kept for it until it is resumed, for `delivery.hold_days` at most. One that is disabled stays so.")
             .answers(200, "The subscription.", shown()),
         of_change(of_one(Endpoint::post(TAG, &format!("{ONE}/resume"), "Resume a subscription")))
-            .about("What was kept for it is delivered first. One that was disabled gets what is accepted from now on.")
+            .about("What was kept for it is delivered first. One that was disabled gets what is accepted from now on. One whose breaker is open is tried at once.")
             .answers(200, "The subscription.", shown()),
         of_one(Endpoint::post(TAG, &format!("{ONE}/test"), "Test a subscription's target"))
-            .about("Sends it a signed event `ping`, whatever its state is, and tells what it said. `code` is one of those that deliveries fail with.")
+            .about("Sends it a signed event `ping`, whatever its state is, and tells what it said. If it accepts that, it need not wait until its breaker lets deliveries through again. `code` is one of those that deliveries fail with.")
             .answers(200, "What it said.", tested()),
         of_one(Endpoint::get(TAG, &format!("{ONE}/deliveries"), "List the attempts at deliveries to a subscription, newest first"))
             .about("Out of the log of calls, which is bounded. `next_attempt_at` is that of the newest attempt at a delivery that is to be tried again.")
