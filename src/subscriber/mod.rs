@@ -457,6 +457,17 @@ pub struct Item {
     pub record: Arc<Record>,
 }
 
+impl Item {
+    /// What a record takes in memory besides its texts and bytes.
+    const OVERHEAD_BYTES: usize = 512;
+
+    /// About how many bytes of memory it takes, whoever bounds what waits.
+    fn memory_bytes(&self) -> usize {
+        let record = &self.record;
+        Self::OVERHEAD_BYTES + record.payload.len() + record.change.len() + record.answer.len()
+    }
+}
+
 /// Why an attempt did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {

@@ -6,11 +6,8 @@ use std::time::Duration;
 
 use super::lane::{Lane, Phase, Row};
 use super::{LaneKey, LaneRow, Met};
-use crate::event::{Position, Record};
+use crate::event::Position;
 use crate::subscriber::Item;
-
-/// What a record takes in memory besides its texts and bytes.
-const RECORD_BYTES: usize = 512;
 
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
@@ -91,7 +88,7 @@ impl Lanes {
     /// The reader has met `met`. True if its lane waits for its turn from now on.
     pub(super) fn meet(&mut self, key: LaneKey, met: Met) -> bool {
         let (position, sequence) = (met.item.position, met.item.sequence);
-        let bytes = size(&met.item.record);
+        let bytes = met.item.memory_bytes();
         if let Some(lane) = self.map.get_mut(&key) {
             if sequence < lane.read_on {
                 return false;
@@ -134,7 +131,7 @@ impl Lanes {
         let (mut events, mut bytes) = (0, 0);
         let mut rest = None;
         for met in items.into_iter().filter(|met| met.item.sequence >= lane.read_on) {
-            let size = size(&met.item.record);
+            let size = met.item.memory_bytes();
             let is_full = events >= room.0 || bytes + size > room.1;
             if met.item.position >= reach || (is_full && events > 0) {
                 rest = Some((met.item.position, met.item.sequence));
@@ -172,7 +169,7 @@ impl Lanes {
         let head = lane.queue.pop_front()?;
         lane.at = head.item.position.plus(1);
         self.queued -= 1;
-        self.bytes -= size(&head.item.record);
+        self.bytes -= head.item.memory_bytes();
         if lane.row == Row::None {
             self.unrowed.remove(&head.item.position);
             if let Some(next) = lane.queue.front() {
@@ -203,7 +200,7 @@ impl Lanes {
         let Some(lane) = self.map.get_mut(key) else { return };
         let (Some(head), Some(last)) = (lane.queue.front(), lane.queue.back()) else { return };
         let (position, sequence, last) = (head.item.position, head.item.sequence, last.item.position);
-        let bytes: usize = lane.queue.iter().map(|met| size(&met.item.record)).sum();
+        let bytes: usize = lane.queue.iter().map(|met| met.item.memory_bytes()).sum();
         self.queued -= lane.queue.len();
         self.bytes -= bytes;
         lane.queue = VecDeque::new();
@@ -293,9 +290,4 @@ impl Lanes {
             self.stale.push(key.clone());
         }
     }
-}
-
-/// About what a record takes in memory.
-fn size(record: &Record) -> usize {
-    RECORD_BYTES + record.payload.len() + record.change.len() + record.answer.len()
 }

@@ -370,7 +370,7 @@ impl Jobs {
         let Some(part) = job.parts.get_mut(subscriber) else { return Vec::new() };
         let before = part.bytes_out();
         let Read { wanted, broken, unwanted, read_to, .. } = read;
-        let found: Vec<_> = wanted.iter().map(|item| (item.position, reading::size(item))).collect();
+        let found: Vec<_> = wanted.iter().map(|item| (item.position, item.memory_bytes())).collect();
         let accepted = match step {
             Step::Again(asked) => part.read_again(asked, &found, read_to),
             Step::On { from, .. } if part.read_on(*from, &found, read_to) => {

@@ -11,8 +11,6 @@ use crate::subscription::{Interest, Judgement, Pattern, pattern::is_own};
 
 /// Frames that one step looks through at most, so that the thread is given to others between steps.
 const FRAMES_MAX: usize = 64;
-/// What a record takes besides its texts, about.
-const RECORD_BYTES: usize = 512;
 
 /// What a step found.
 #[derive(Debug)]
@@ -136,16 +134,16 @@ impl Read {
     }
 
     fn has_room(&self, item: &Item, bytes_max: usize) -> bool {
-        self.len() == 0 || self.bytes + size(item) <= bytes_max
+        self.len() == 0 || self.bytes + item.memory_bytes() <= bytes_max
     }
 
     fn want(&mut self, item: Item) {
-        self.bytes += size(&item);
+        self.bytes += item.memory_bytes();
         self.wanted.push(item);
     }
 
     fn give_up(&mut self, item: Item, why: String) {
-        self.bytes += size(&item);
+        self.bytes += item.memory_bytes();
         self.broken.push((item, why));
     }
 
@@ -183,12 +181,6 @@ pub(super) fn first_at(journal: &dyn Journal, time: Timestamp, end: Position) ->
         }
     }
     Ok(Position::new(low.min(end.get())))
-}
-
-/// How many bytes of memory it takes, about.
-pub(super) fn size(item: &Item) -> usize {
-    let record = &item.record;
-    RECORD_BYTES + record.payload.len() + record.change.len() + record.answer.len()
 }
 
 fn frame(journal: &dyn Journal, position: Position) -> Result<Arc<Frame>, ReadError> {
