@@ -3,12 +3,9 @@
 use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
 
-use super::Edge;
 use super::error::Error;
+use super::state::Edge;
 use crate::config::Secret;
-
-/// The name that requests of the admin API have in logs.
-pub(super) const SOURCE: &str = "admin";
 
 /// Checks that `request` carries the admin's token.
 ///

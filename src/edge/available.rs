@@ -1,17 +1,15 @@
 //! `GET /api/v1/webhooks/events/available`: every event that can be followed, with an example of its delivery.
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Payload};
-use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
-use super::call::Call;
+use super::answer;
+use super::context::RequestContext;
 use super::docs::endpoint::{Access, Endpoint};
 use super::error::Error;
-use super::query::Parameters;
-use super::{Edge, admin, answer};
 use crate::config::{Config, Custom, Declared};
 use crate::event::{Kind, catalogue};
 use crate::provider::Locator;
@@ -48,16 +46,9 @@ struct Example {
 }
 
 /// Lists them all, source by source. The list is one page, since it is as long as the program and the configuration are.
-pub(super) async fn list(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = answer(&request, &edge);
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-fn answer(request: &HttpRequest, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    Parameters::parse(request.query_string(), &[]).finish(())?;
-    let items = available(&edge.config);
+pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    context.refuse_parameters()?;
+    let items = available(&context.edge.config);
     let total = items.len();
     let list = json!({"items": items, "total": total, "page": 1, "page_size": total, "pages": 1});
     Ok(answer::uncached(StatusCode::OK, &list))
@@ -189,15 +180,14 @@ fn example_id(kind: Kind) -> &'static str {
 }
 
 /// What the description of the API says of it.
-pub(super) fn endpoints() -> Vec<Endpoint> {
+pub(super) fn describe() -> Endpoint {
     let example = catalogue::find("organisation.created").map(built_in);
     let items = json!({"items": [example], "total": 1, "page": 1, "page_size": 1, "pages": 1});
-    let endpoint = Endpoint::get("Event bus", "/api/v1/webhooks/events/available", "List every event there is")
+    Endpoint::new("Event bus", "List every event there is")
         .about("Each with the name that its own source uses, when it happens, and the body of a delivery.")
         .access(Access::Admin)
         .free(&["data", "kind", "source", "wire_name", "user_id"])
-        .answers(200, "All of them.", items);
-    vec![endpoint]
+        .answers(200, "All of them.", items)
 }
 
 #[cfg(test)]

@@ -15,7 +15,9 @@ use tracing::Span;
 use super::answer::{self, EVENT_ID, REQUEST_ID};
 use super::error::Error;
 use super::limit::Quota;
-use super::{Edge, admin, body, docs, routes, unread};
+use super::source::CallSource;
+use super::state::Edge;
+use super::{body, unread};
 use crate::event::EventId;
 use crate::exchange::{Direction, EVENT_IDS_MAX, Entry, MASK};
 
@@ -27,7 +29,7 @@ const ID_MAX_BYTES: usize = 128;
 pub(super) struct Call {
     id: HeaderValue,
     span: Span,
-    source: &'static str,
+    source: CallSource,
     /// When it began, on the edge's monotonic clock.
     began: Option<Duration>,
     events: RefCell<Vec<EventId>>,
@@ -37,10 +39,11 @@ pub(super) struct Call {
 impl Call {
     /// Begins handling `request` for `source`, under the sender's `X-Request-Id` if that is a sane one, else under a new id.
     #[must_use]
-    pub(super) fn begin(request: &HttpRequest, source: &'static str) -> Self {
+    pub(super) fn begin(request: &HttpRequest, source: CallSource) -> Self {
         let given = request.headers().get(REQUEST_ID).filter(|id| is_sane(id.as_bytes()));
         let id = given.cloned().unwrap_or_else(new_id);
-        let span = tracing::info_span!("request", request_id = id.to_str().unwrap_or_default(), source);
+        let span =
+            tracing::info_span!("request", request_id = id.to_str().unwrap_or_default(), source = source.as_str());
         let began = request.app_data::<Data<Edge>>().map(|edge| edge.clock.monotonic());
         Self { id, span, source, began, events: RefCell::default(), concealed: RefCell::default() }
     }
@@ -69,7 +72,8 @@ impl Call {
         &self.span
     }
 
-    /// Ends it: logs what became of it, and gives the answer its id. `payload` is what was not read of the request.
+    /// Ends it: logs what became of it, and gives the answer its id. `payload` is what was not read of the request; `quota` is
+    /// what is left of the caller's limit, unless the answer says itself that a limit is used up.
     #[must_use]
     pub(super) fn end(
         self,
@@ -77,7 +81,9 @@ impl Call {
         payload: Payload,
         edge: &Edge,
         result: Result<HttpResponse, Error>,
+        quota: Option<Quota>,
     ) -> HttpResponse {
+        let quota = quota.filter(|_| !matches!(result, Err(Error::RateLimited(_))));
         let code = result.as_ref().err().map(Error::code);
         let mut response = match result {
             Ok(response) => {
@@ -90,36 +96,16 @@ impl Call {
                 HttpResponse::from_error(error)
             }
         };
-        if self.is_of_a_source() {
+        if self.source.is_logged() {
             response = self.log(request, edge, code, response);
         }
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, self.id);
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        unread::hold(request, payload, response)
-    }
-
-    /// Ends it like [`Call::end`], and says what is left of the caller's limit. An answer that another limit is used up says
-    /// so itself.
-    #[must_use]
-    pub(super) fn end_limited(
-        self,
-        request: &HttpRequest,
-        payload: Payload,
-        edge: &Edge,
-        result: Result<HttpResponse, Error>,
-        quota: Option<Quota>,
-    ) -> HttpResponse {
-        let quota = quota.filter(|_| !matches!(result, Err(Error::RateLimited(_))));
-        let mut response = self.end(request, payload, edge, result);
         if let Some(quota) = quota {
-            answer::write_quota(response.headers_mut(), &quota);
+            answer::write_quota(headers, &quota);
         }
-        response
-    }
-
-    fn is_of_a_source(&self) -> bool {
-        ![admin::SOURCE, routes::SOURCE, docs::SOURCE].contains(&self.source)
+        unread::hold(request, payload, response)
     }
 
     /// Adds its row to the exchange log, unless there is no store to keep it in.
@@ -149,7 +135,7 @@ impl Call {
         let entry = Entry {
             at: edge.clock.wall().saturating_sub(duration),
             direction: Direction::Incoming,
-            source: self.source,
+            source: self.source.as_str(),
             method: request.method().as_str(),
             path: request.path(),
             status: Some(response.status().as_u16()),
@@ -225,25 +211,26 @@ mod tests {
     use actix_web::test::TestRequest;
 
     use super::*;
+    use crate::edge::source::SUPPORT;
     use crate::event::{Incarnation, Position};
 
     #[test]
     fn a_sane_id_is_taken_over_and_any_other_replaced() {
         for (given, taken) in [("req-42.a:b/c", true), ("with space", false), ("quote\"", false), ("", false)] {
             let request = TestRequest::default().insert_header((REQUEST_ID, given)).to_http_request();
-            let call = Call::begin(&request, "support");
+            let call = Call::begin(&request, CallSource::Contract(SUPPORT));
             assert_eq!(call.id == given, taken, "{given}");
         }
         let long = "x".repeat(ID_MAX_BYTES + 1);
         let request = TestRequest::default().insert_header((REQUEST_ID, long)).to_http_request();
-        assert_eq!(Call::begin(&request, "support").id.len(), 16);
+        assert_eq!(Call::begin(&request, CallSource::Contract(SUPPORT)).id.len(), 16);
     }
 
     #[test]
     fn a_concealed_header_is_masked_for_the_log() {
         let request = TestRequest::default().insert_header(("x-opens", "s3cret")).insert_header(("x-else", "a"));
         let request = request.to_http_request();
-        let call = Call::begin(&request, "support");
+        let call = Call::begin(&request, CallSource::Contract(SUPPORT));
         call.conceal(HeaderName::from_static("x-opens"));
         let concealed = call.concealed.borrow();
         let mut told: Vec<_> = headers(&request, &concealed).collect();
@@ -254,7 +241,7 @@ mod tests {
     #[test]
     fn an_event_is_noted_once_and_only_so_many_are() {
         let id = |number| EventId::new(Incarnation::new(7), Position::new(number));
-        let call = Call::begin(&TestRequest::default().to_http_request(), "support");
+        let call = Call::begin(&TestRequest::default().to_http_request(), CallSource::Contract(SUPPORT));
         call.note_events([id(1), id(2), id(1)]);
         assert_eq!(*call.events.borrow(), [id(1), id(2)]);
         call.note_events((3..5_000).map(id));

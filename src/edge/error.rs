@@ -10,8 +10,9 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 
 use super::answer::{self, EVENT_ID};
-use super::fields::Fault;
+use super::fault::Fault;
 use super::limit::{Quota, whole_seconds};
+use super::methods::MethodSet;
 use crate::entity::Rejection;
 use crate::event::{EventId, Position};
 use crate::exchange;
@@ -87,7 +88,7 @@ pub enum Error {
     #[error("method is not allowed here")]
     MethodNotAllowed {
         /// The methods that it takes, as in the `Allow` header.
-        allow: &'static str,
+        allow: MethodSet,
     },
     /// The idempotency key came before.
     #[error("an event with this idempotency key was accepted before, as {first}")]
@@ -211,6 +212,12 @@ impl Error {
         Self::NotFound(what.into())
     }
 
+    /// The 404 of a path that is not ours.
+    #[must_use]
+    pub fn nothing_here() -> Self {
+        Self::not_found("there is nothing at this path")
+    }
+
     fn member(&self) -> Option<BTreeMap<&'static str, u64>> {
         let Self::Rejected(Rejection { member: Some((name, value)), .. }) = self else { return None };
         Some(BTreeMap::from([(*name, *value)]))
@@ -244,7 +251,7 @@ impl Error {
             answer::write_quota(headers, quota);
         }
         if let Self::MethodNotAllowed { allow } = self {
-            answer::write(headers, ALLOW, allow);
+            answer::write(headers, ALLOW, &allow.to_string());
         }
         if let Self::Unauthorized = self {
             answer::write(headers, WWW_AUTHENTICATE, "Bearer");
@@ -337,7 +344,7 @@ mod tests {
         let quarantined = Error::Quarantined { retry_after: Duration::from_millis(2_500) };
         let cases = [
             (Error::Unauthorized, 401, "www-authenticate", "Bearer"),
-            (Error::MethodNotAllowed { allow: "POST" }, 405, "allow", "POST"),
+            (Error::MethodNotAllowed { allow: MethodSet::POST }, 405, "allow", "POST"),
             (Error::Duplicate { first }, 409, "location", "/api/v1/events/evt_00000007_9"),
             (Error::Duplicate { first }, 409, "x-event-id", "evt_00000007_9"),
             (Error::RateLimited(quota), 429, "retry-after", "2"),

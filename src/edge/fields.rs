@@ -2,24 +2,16 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::error::Error;
+use super::fault::Fault;
 use crate::event::{ID_MAX_BYTES, InvalidId, Timestamp, check_id, members};
 
 /// The most faults that one answer lists; a body of a megabyte could have a hundred thousand.
 const FAULTS_MAX: usize = 100;
-
-/// One wrong field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Fault {
-    /// Its path, such as `data.status`.
-    pub field: Cow<'static, str>,
-    /// What is wrong with it, for a person. Never holds what was sent.
-    pub detail: String,
-}
 
 /// All that was found wrong so far.
 ///

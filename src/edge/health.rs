@@ -8,7 +8,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::docs::endpoint::Endpoint;
-use super::{Edge, answer, unread};
+use super::state::Edge;
+use super::{answer, unread};
+
+const TAG: &str = "Node";
 
 #[derive(Serialize)]
 struct Health<'a> {
@@ -38,19 +41,18 @@ fn readiness(edge: &Edge) -> HttpResponse {
     response
 }
 
-/// What the description of the API says of them.
-pub(super) fn endpoints() -> Vec<Endpoint> {
-    let get = |path, summary: &str| Endpoint::get("Node", path, summary);
-    vec![
-        get("/healthz", "Is the process alive?").about("Also at `/health`.").answers(
-            200,
-            "It is.",
-            json!({"status": "ok"}),
-        ),
-        get("/readyz", "Does the node take events?").answers(200, "It does.", json!({"status": "ready"})).answers(
-            503,
-            "It does not, and says why.",
-            json!({"status": "not_ready", "reason": "the store is being opened"}),
-        ),
-    ]
+/// What the description of the API says of `/healthz`.
+pub(super) fn describe_alive() -> Endpoint {
+    let about = Endpoint::new(TAG, "Is the process alive?").about("Also at `/health`.");
+    about.answers(200, "It is.", json!({"status": "ok"}))
+}
+
+/// What the description of the API says of `/readyz`.
+pub(super) fn describe_ready() -> Endpoint {
+    let not_ready = json!({"status": "not_ready", "reason": "the store is being opened"});
+    Endpoint::new(TAG, "Does the node take events?").answers(200, "It does.", json!({"status": "ready"})).answers(
+        503,
+        "It does not, and says why.",
+        not_ready,
+    )
 }

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::answer::{self, ENTITY_SEQUENCE, EVENT_ID};
 use super::error::Error;
-use super::{Core, Edge};
+use super::gate::Core;
+use super::state::Edge;
 use crate::entity::Command;
 use crate::event::{EntityKey, EventId, Position};
 

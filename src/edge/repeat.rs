@@ -7,9 +7,10 @@ use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use super::answer;
 use super::error::Error;
 use super::fields::Faults;
-use super::{Core, answer};
+use super::gate::Core;
 use crate::event::{ID_MAX_BYTES, Position, Record, check_id};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";

@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix_web::App;
 use actix_web::http::{Method, header::HeaderMap};
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
-use actix_web::web::{self, Data};
+use actix_web::web::Data;
 use serde_json::{Value, json};
 
 use super::support::signature::sign;
@@ -50,7 +50,7 @@ impl Bench {
         let app = App::new()
             .app_data(self.edge.clone())
             .configure(|service| routes::configure(service, &self.edge.config))
-            .default_service(web::route().to(routes::not_found));
+            .default_service(routes::not_found());
         let request = request.peer_addr("203.0.113.9:4711".parse().expect("an address")).to_request();
         let response = call_service(&init_service(app).await, request).await;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());

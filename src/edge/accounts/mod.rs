@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Path, Payload};
-use actix_web::{HttpRequest, HttpResponse, dev};
 use serde_json::json;
 use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
-use super::call::Call;
+use super::context::RequestContext;
 use super::error::Error;
-use super::query::Parameters;
-use super::{Core, Edge, admin, answer, body};
+use super::gate::Core;
+use super::{answer, body};
 use crate::account::{Account, Refused};
 use crate::entity::Rejection;
 
@@ -24,113 +23,69 @@ use members::Members;
 use view::View;
 
 /// `POST /api/v1/accounts`
-pub(super) async fn create(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
-    let mut payload = payload.into_inner();
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = create_of(&request, &mut payload, &edge).await;
-    call.end(&request, payload, &edge, result)
+pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let members = given(context, None).await?;
+    let core = context.edge.core()?;
+    let account = members.into_account(core.reads.end().await?, context.edge.clock.wall())?;
+    let account = at_work(core, move |core| core.accounts.create(account)).await?;
+    info!(account = account.id, "account made");
+    Ok(answer::uncached(StatusCode::OK, &View::new(&account, &context.edge).with_secret()))
 }
 
 /// `GET /api/v1/accounts`
-pub(super) async fn list(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = list_of(&request, &edge);
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-/// `GET /api/v1/accounts/{account_id}`
-pub(super) async fn show(request: HttpRequest, payload: Payload, id: Path<String>, edge: Data<Edge>) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = show_of(&request, &id, &edge);
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-/// `PUT /api/v1/accounts/{account_id}`
-pub(super) async fn change(request: HttpRequest, payload: Payload, id: Path<String>, edge: Data<Edge>) -> HttpResponse {
-    let mut payload = payload.into_inner();
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = change_of(&request, &mut payload, id.into_inner(), &edge).await;
-    call.end(&request, payload, &edge, result)
-}
-
-/// `DELETE /api/v1/accounts/{account_id}`
-pub(super) async fn remove(request: HttpRequest, payload: Payload, id: Path<String>, edge: Data<Edge>) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = remove_of(&request, id.into_inner(), &edge).await;
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-async fn create_of(request: &HttpRequest, payload: &mut dev::Payload, edge: &Edge) -> Result<HttpResponse, Error> {
-    let members = given(request, payload, edge, None).await?;
-    let core = edge.core()?;
-    let account = members.into_account(core.reads.end().await?, edge.clock.wall())?;
-    let account = at_work(core, move |core| core.accounts.create(account)).await?;
-    info!(account = account.id, "account made");
-    Ok(answer::uncached(StatusCode::OK, &View::new(&account, edge).with_secret()))
-}
-
-fn list_of(request: &HttpRequest, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    let mut parameters = Parameters::parse(request.query_string(), &["page", "page_size"]);
+pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let mut parameters = context.parameters(&["page", "page_size"]);
     let page = parameters.page();
     let page = parameters.finish(page)?;
-    let known = edge.core()?.accounts.known();
+    let known = context.edge.core()?.accounts.known();
     let accounts = known.newest_first();
     let total = accounts.len() as u64;
     let (skipped, size) = ((page.page - 1).saturating_mul(page.page_size), page.page_size);
     let of_page = (0..).zip(&accounts).filter(|(number, _)| (skipped..skipped.saturating_add(size)).contains(number));
-    let items: Vec<View<'_>> = of_page.map(|(_, account)| View::new(account, edge)).collect();
+    let items: Vec<View<'_>> = of_page.map(|(_, account)| View::new(account, &context.edge)).collect();
     let pages = total.div_ceil(size);
     let list = json!({"items": items, "total": total, "page": page.page, "page_size": size, "pages": pages});
     Ok(answer::uncached(StatusCode::OK, &list))
 }
 
-fn show_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    Parameters::parse(request.query_string(), &[]).finish(())?;
-    let known = edge.core()?.accounts.known();
-    let account = known.find(id).ok_or_else(|| refused(Refused::NotFound))?;
-    Ok(answer::uncached(StatusCode::OK, &View::new(account, edge)))
+/// `GET /api/v1/accounts/{account_id}`
+pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let id: String = context.parse_path()?;
+    context.refuse_parameters()?;
+    let known = context.edge.core()?.accounts.known();
+    let account = known.find(&id).ok_or_else(|| refused(Refused::NotFound))?;
+    Ok(answer::uncached(StatusCode::OK, &View::new(account, &context.edge)))
 }
 
-async fn change_of(
-    request: &HttpRequest,
-    payload: &mut dev::Payload,
-    id: String,
-    edge: &Edge,
-) -> Result<HttpResponse, Error> {
-    let members = given(request, payload, edge, Some(&id)).await?;
+/// `PUT /api/v1/accounts/{account_id}`
+pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let id: String = context.parse_path()?;
+    let members = given(context, Some(&id)).await?;
     let replacement = members.new_secret()?;
     let is_new_secret = replacement.is_some();
-    let core = edge.core()?;
+    let core = context.edge.core()?;
     let from = core.reads.end().await?;
     let change = move |account: &mut Account| members.change(account, replacement, from);
     let account = at_work(core, move |core| core.accounts.change(&id, change)).await?;
     info!(account = account.id, "account changed");
-    let view = View::new(&account, edge);
+    let view = View::new(&account, &context.edge);
     Ok(answer::uncached(StatusCode::OK, &if is_new_secret { view.with_secret() } else { view }))
 }
 
-async fn remove_of(request: &HttpRequest, id: String, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    let (core, removed) = (edge.core()?, id.clone());
+/// `DELETE /api/v1/accounts/{account_id}`
+pub(super) async fn remove(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let id: String = context.parse_path()?;
+    let (core, removed) = (context.edge.core()?, id.clone());
     at_work(core, move |core| core.accounts.remove(&removed)).await?;
     info!(account = id, "account removed");
     Ok(HttpResponse::new(StatusCode::NO_CONTENT))
 }
 
 /// What the body of a request of the admin gives, for the account `id` or for a new one.
-async fn given(
-    request: &HttpRequest,
-    payload: &mut dev::Payload,
-    edge: &Edge,
-    id: Option<&str>,
-) -> Result<Members, Error> {
-    body::check_declared(request, edge.bounds())?;
-    admin::authorize(request, edge)?;
-    let body = body::read(request, payload, edge.bounds()).await?;
-    body::check_is_json(request.headers())?;
-    let config = &edge.config;
+async fn given(context: &mut RequestContext, id: Option<&str>) -> Result<Members, Error> {
+    let body = context.read_body().await?;
+    body::check_is_json(context.request.headers())?;
+    let config = &context.edge.config;
     let cooldown = config.sources.instagram.auto_reply.cooldown;
     Members::read(body::text(&body)?, id, cooldown, &config.delivery.allow_targets)
 }

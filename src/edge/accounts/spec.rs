@@ -5,8 +5,6 @@ use serde_json::{Value, json};
 use super::super::docs::endpoint::{Access, Endpoint};
 
 const TAG: &str = "Instagram";
-const PATH: &str = "/api/v1/accounts";
-const ONE: &str = "/api/v1/accounts/{account_id}";
 const ID: &str = "acc_xyz789";
 const SECRET: &str = "whsec_Zm9yIHRoZSBleGFtcGxlIG9ubHksIG5vdCBhIHNlY3JldA==";
 const TOKEN: &str = "token-for-the-example-only";
@@ -58,30 +56,39 @@ fn of_body(endpoint: Endpoint) -> Endpoint {
         .refuses(409, "instagram_account_claimed", "account acc_xyz789 has this instagram_account_id already")
 }
 
-/// The endpoints of accounts.
-pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
+pub(in crate::edge) fn create() -> Endpoint {
+    of_body(Endpoint::new(TAG, "Make an account"))
+        .about(format!("The answer shows `webhook_secret`, which no later one does. Members that are left out or null take their defaults. {ABOUT_TOKENS}"))
+        .access(Access::Admin)
+        .takes("account", asked())
+        .requires(&["instagram_account_id"])
+        .answers(200, "The account, with its secret.", with_secret())
+        .refuses(409, "account_exists", "there is an account acc_xyz789 already")
+        .refuses(409, "too_many_accounts", "there are 1000 accounts already; sources.instagram.accounts_max allows no more")
+        .refuses_when_not_ready()
+        .refuses(503, "unavailable", "it is not known whether the account was stored, look at it and try again")
+}
+
+pub(in crate::edge) fn list() -> Endpoint {
     let page = json!({"items": [account()], "total": 1, "page": 1, "page_size": 20, "pages": 1});
-    vec![
-        of_body(Endpoint::post(TAG, PATH, "Make an account"))
-            .about(format!("The answer shows `webhook_secret`, which no later one does. Members that are left out or null take their defaults. {ABOUT_TOKENS}"))
-            .access(Access::Admin)
-            .takes("account", asked())
-            .requires(&["instagram_account_id"])
-            .answers(200, "The account, with its secret.", with_secret())
-            .refuses(409, "account_exists", "there is an account acc_xyz789 already")
-            .refuses(409, "too_many_accounts", "there are 1000 accounts already; sources.instagram.accounts_max allows no more")
-            .refuses_when_not_ready()
-            .refuses(503, "unavailable", "it is not known whether the account was stored, look at it and try again"),
-        Endpoint::get(TAG, PATH, "List accounts, newest first")
-            .access(Access::Admin)
-            .paged()
-            .answers(200, "One page.", page)
-            .refuses_when_not_ready(),
-        of_one(Endpoint::get(TAG, ONE, "Show an account")).answers(200, "The account.", account()),
-        of_body(of_one(Endpoint::put(TAG, ONE, "Change an account")))
-            .about(format!("Changes the members given. Null means the default; of `webhook_secret` it means a new one, which the answer shows. {ABOUT_TOKENS}"))
-            .takes("change", json!({"crm_webhook_url": "https://crm.example/hooks/instagram", "access_token": TOKEN}))
-            .answers(200, "The account.", account()),
-        of_one(Endpoint::delete(TAG, ONE, "Remove an account")).answers_nothing(204, "It is gone."),
-    ]
+    Endpoint::new(TAG, "List accounts, newest first")
+        .access(Access::Admin)
+        .paged()
+        .answers(200, "One page.", page)
+        .refuses_when_not_ready()
+}
+
+pub(in crate::edge) fn show() -> Endpoint {
+    of_one(Endpoint::new(TAG, "Show an account")).answers(200, "The account.", account())
+}
+
+pub(in crate::edge) fn change() -> Endpoint {
+    of_body(of_one(Endpoint::new(TAG, "Change an account")))
+        .about(format!("Changes the members given. Null means the default; of `webhook_secret` it means a new one, which the answer shows. {ABOUT_TOKENS}"))
+        .takes("change", json!({"crm_webhook_url": "https://crm.example/hooks/instagram", "access_token": TOKEN}))
+        .answers(200, "The account.", account())
+}
+
+pub(in crate::edge) fn remove() -> Endpoint {
+    of_one(Endpoint::new(TAG, "Remove an account")).answers_nothing(204, "It is gone.")
 }

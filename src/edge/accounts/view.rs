@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::super::{Edge, answer};
+use super::super::answer;
+use super::super::state::Edge;
 use crate::account::Account;
 use crate::config::AutoReply;
 

@@ -10,7 +10,8 @@ use serde_json::value::RawValue;
 
 use super::super::body::text;
 use super::super::error::Error;
-use super::super::fields::{Fault, Faults, present};
+use super::super::fault::Fault;
+use super::super::fields::{Faults, present};
 use super::super::raw;
 use crate::entity::c2s_lead::Action;
 use crate::entity::generic::Json;

@@ -9,46 +9,32 @@
 //! of which no event is valid is refused as a whole, like a single event. A duplicate is known by its lead, which remembers
 //! the instants that it has applied, so it is one for ever.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::HeaderMap;
-use actix_web::web::{Data, Payload};
-use actix_web::{HttpRequest, HttpResponse, dev};
 use serde::Serialize;
 use tracing::Span;
 
 use super::call::Call;
+use super::context::RequestContext;
 use super::error::Error;
-use super::fields::Fault;
-use super::limit::Quota;
-use super::limiter::Limiter;
-use super::{Core, Edge, address, answer, body, intake};
-use crate::config;
-use crate::entity::c2s_lead::{self, RECEIVED};
-use crate::entity::{Action, Command, Outcome};
-use crate::event::{Record, Shape, fingerprint};
+use super::fault::Fault;
+use super::gate::Core;
+use super::state::Edge;
+use super::{address, answer, body, intake};
+use crate::entity::Outcome;
 use crate::router::Refusal;
-use bucket::Buckets;
+use callers::lead;
 
 mod bucket;
+mod callers;
 mod decode;
-mod spec;
+pub(super) mod spec;
 
 pub use crate::entity::c2s_lead::SOURCE;
+pub use callers::C2s;
 pub use decode::{BATCH_MAX, Event, Request, decode};
-pub(super) use spec::endpoints;
-
-const TOKEN: &str = "x-webhook-token";
-
-/// What the endpoint checks requests against.
-#[derive(Debug)]
-pub struct C2s {
-    config: config::C2s,
-    callers: Limiter<std::net::IpAddr>,
-    leads: Buckets,
-}
 
 /// What became of the events of one request.
 #[derive(Debug, Serialize)]
@@ -70,22 +56,8 @@ struct MemberFault {
 }
 
 /// Takes events in.
-pub async fn receive(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
-    let mut payload = payload.into_inner();
-    let call = Call::begin(&request, SOURCE.as_str());
-    let mut quota = None;
-    let result = answer(&request, &mut payload, &edge, &call, &mut quota).await;
-    call.end_limited(&request, payload, &edge, result, quota)
-}
-
-/// The checks in their order; `quota` is what the caller has left, once it is known to be one.
-async fn answer(
-    request: &HttpRequest,
-    payload: &mut dev::Payload,
-    edge: &Edge,
-    call: &Call,
-    quota: &mut Option<Quota>,
-) -> Result<HttpResponse, Error> {
+pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let RequestContext { request, payload, edge, call, quota } = context;
     let c2s = edge.c2s();
     let client = edge.client(request);
     body::check_declared(request, edge.bounds())?;
@@ -135,7 +107,7 @@ async fn batch(events: Vec<Result<Event, Vec<Fault>>>, edge: &Edge, call: &Call)
     // Duplicates give their tokens back, so that a list that is longer than a bucket is completed by sending it again: each
     // pass takes what these tokens allow, until one takes nothing.
     loop {
-        let pass = edge.c2s().take_tokens(waiting, edge);
+        let pass = edge.c2s().take_tokens(waiting, &*edge.clock);
         let commands = pass.taken.into_iter().map(|event| edge.c2s().command(event, call.span())).collect();
         let outcomes = core.router.submit_all(commands).await;
         call.note_events(outcomes.iter().flatten().map(|outcome| intake::event_id(&core, outcome.position)));
@@ -157,16 +129,6 @@ async fn batch(events: Vec<Result<Event, Vec<Fault>>>, edge: &Edge, call: &Call)
     Ok(summary.answer(&core, accepted))
 }
 
-/// What one pass over the events of a list does with them.
-struct Pass {
-    /// Those that got a token.
-    taken: Vec<Event>,
-    /// Their leads.
-    leads: Vec<u64>,
-    /// Those that got none, in their order.
-    refused: Vec<(usize, Event)>,
-}
-
 /// The refusal of a list without any valid event, with the place of each fault in it.
 fn none_valid(events: Vec<Result<Event, Vec<Fault>>>) -> Error {
     let mut faults = super::fields::Faults::default();
@@ -180,79 +142,6 @@ fn none_valid(events: Vec<Result<Event, Vec<Fault>>>) -> Error {
     match faults.finish(()) {
         Err(error) => error,
         Ok(()) => Error::Internal,
-    }
-}
-
-/// What the lead of `event` is known by among the buckets.
-fn lead(event: &Event) -> u64 {
-    fingerprint("", event.entity.id())
-}
-
-impl C2s {
-    /// What `config` asks for.
-    #[must_use]
-    pub fn new(config: &config::C2s) -> Self {
-        let (callers, leads) = (Limiter::new(config.rate_per_minute), Buckets::new(config.lead_rate_per_minute));
-        Self { config: config.clone(), callers, leads }
-    }
-
-    fn command(&self, event: Event, span: &Span) -> Command {
-        let Event { entity, action, at, payload } = event;
-        Command {
-            at: Some(at),
-            shape: Shape::Bare,
-            owes: self.config.enriches(),
-            span: span.clone(),
-            ..Command::new(SOURCE, entity, Action::C2sLead(action), RECEIVED, payload)
-        }
-    }
-
-    /// What opens the failed event of `record` anew: its enrichment begins again, or, without any, it is completed.
-    pub(super) fn reopen(&self, record: &Record, span: Span) -> Command {
-        let action = Action::C2sLead(c2s_lead::Action::Reopened);
-        Command {
-            shape: Shape::Bare,
-            may_create: false,
-            owes: self.config.enriches(),
-            span,
-            ..Command::new(SOURCE, record.entity.clone(), action, RECEIVED, bytes::Bytes::new())
-        }
-    }
-
-    fn may_call(&self, client: std::net::IpAddr) -> bool {
-        let listed = &self.config.ip_allowlist;
-        listed.is_empty() || listed.iter().any(|network| network.contains(&client))
-    }
-
-    /// Whether a token comes with the request. All are compared, whichever fits.
-    fn is_authentic(&self, headers: &HeaderMap) -> bool {
-        let given = headers.get(TOKEN).map(|given| given.as_bytes()).unwrap_or_default();
-        let fits = |found, token: &config::Secret| found | (token.matches(given) && !token.is_empty());
-        self.config.tokens.iter().fold(false, fits)
-    }
-
-    /// Takes a token for each of `events`, as far as there are any. A lead of which one got none gets none in this pass any
-    /// more, so that its events stay in order even if a token comes up meanwhile.
-    fn take_tokens(&self, events: Vec<(usize, Event)>, edge: &Edge) -> Pass {
-        let mut pass = Pass { taken: Vec::new(), leads: Vec::new(), refused: Vec::new() };
-        let mut empty = HashSet::new();
-        for (index, event) in events {
-            let lead = lead(&event);
-            if empty.contains(&lead) || self.leads.take(lead, edge.clock.monotonic()).is_err() {
-                empty.insert(lead);
-                pass.refused.push((index, event));
-            } else {
-                pass.leads.push(lead);
-                pass.taken.push(event);
-            }
-        }
-        pass
-    }
-
-    fn no_token(&self) -> Vec<Fault> {
-        let limit = self.config.lead_rate_per_minute;
-        let detail = format!("rate limit of {limit} a minute is used up for this lead_id, send the event again");
-        vec![Fault { field: "lead_id".into(), detail }]
     }
 }
 

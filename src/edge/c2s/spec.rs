@@ -22,8 +22,7 @@ const HEADERS: &[(&str, &str)] = &[
     ("RateLimit-Reset", "Seconds until the oldest of the minute no longer counts."),
 ];
 
-/// The one endpoint of the contract.
-pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
+pub(in crate::edge) fn receive() -> Endpoint {
     let event = |lead_id: u32, updated_at: &str| {
         json!({
             "lead_id": lead_id,
@@ -42,7 +41,7 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
     let first = event(1042, "2025-01-20T10:00:00Z");
     let list = json!([first, event(1042, "2025-01-20T10:05:00Z"), {"lead_id": 1043}]);
     let errors = json!([{"index": 2, "field": "updated_at", "detail": "updated_at is required"}]);
-    let endpoint = Endpoint::post("C2S", "/api/v1/webhooks/c2s", "Take in events of leads")
+    Endpoint::new("C2S", "Take in events of leads")
         .about(ABOUT)
         .access(Access::Signed(&["c2s_token"]))
         .takes("an event", first)
@@ -54,6 +53,5 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
         .refuses(403, "forbidden", "this address may not call here")
         .limits(600, "Requests of one address (for IPv6, of its /64 network)")
         .limits(1000, "Events of one lead, of an event that comes alone")
-        .refuses_when_busy();
-    vec![endpoint]
+        .refuses_when_busy()
 }

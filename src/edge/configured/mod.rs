@@ -7,120 +7,32 @@
 //!
 //! The limit is counted after the signature, so that nobody who shares a sender's address can use it up.
 
-use std::future::ready;
-use std::net::IpAddr;
-
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
-use actix_web::web::{self, Data, Payload, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, dev, guard};
+use actix_web::http::header::{CONTENT_TYPE, HOST, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
-use tracing::Span;
 
-use super::call::Call;
+use super::context::RequestContext;
 use super::error::Error;
-use super::limit::Quota;
-use super::limiter::Limiter;
-use super::{Edge, address, answer, body, intake};
-use crate::config::Custom;
+use super::state::Edge;
+use super::{address, answer, body, intake};
 use crate::entity::Command;
-use crate::provider::{Handshake, Refusal as Refused, Reply, Request, subscribe};
+use crate::provider::{Refusal as Refused, Reply, Request, subscribe};
 use crate::router::Refusal;
 
+mod custom;
 mod decode;
-mod spec;
+pub(super) mod spec;
 
-pub(in crate::edge) use spec::endpoints;
+pub(super) use custom::Configured;
 
-/// One configured source, ready to take requests.
-#[derive(Debug)]
-pub(super) struct Configured {
-    custom: Custom,
-    limiter: Limiter<IpAddr>,
-    /// A header that may hold a secret without its name saying so.
-    concealed: Option<HeaderName>,
-}
+/// Paths of the sources, each with its own name.
+pub(super) const PATH: &str = "/in/{name}";
 
-impl Configured {
-    /// What `custom` asks for.
-    pub(super) fn new(custom: &Custom) -> Self {
-        let concealed =
-            custom.source.signing.own_header().and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok());
-        Self { custom: custom.clone(), limiter: Limiter::new(custom.rate_per_minute), concealed }
-    }
-
-    /// Begins a call of this source. Whatever comes of it, the header that may hold a secret stays out of the log.
-    fn begin(&self, request: &HttpRequest) -> Call {
-        let call = Call::begin(request, self.custom.name.as_str());
-        self.concealed.iter().for_each(|name| call.conceal(name.clone()));
-        call
-    }
-
-    fn subscribes(custom: &Custom) -> bool {
-        let knows = matches!(custom.source.signing.handshake(), Handshake::Subscription);
-        knows && !custom.verify_token.is_empty()
-    }
-}
-
-/// Adds the paths of the enabled sources among `sources`.
-pub(super) fn configure(service: &mut ServiceConfig, sources: &[Custom]) {
-    for (index, custom) in sources.iter().enumerate().filter(|(_, custom)| custom.enabled) {
-        for end in ["", "/"] {
-            let post = move |request, payload, edge| receive(index, request, payload, edge);
-            let mut resource = web::resource(format!("/in/{}{end}", custom.name)).route(web::post().to(post));
-            let mut allow = "POST";
-            if Configured::subscribes(custom) {
-                let get = move |request, payload, edge| subscription(index, request, payload, edge);
-                resource = resource.route(web::route().guard(guard::Get()).to(get));
-                allow = "GET, POST";
-            }
-            let other = move |request, payload, edge| ready(not_allowed(index, allow, request, payload, edge));
-            service.service(resource.default_service(web::route().to(other)));
-        }
-    }
-}
-
-/// Answers for a method that the source does not take.
-fn not_allowed(
-    index: usize,
-    allow: &'static str,
-    request: HttpRequest,
-    payload: Payload,
-    edge: Data<Edge>,
-) -> HttpResponse {
-    let call = edge.configured[index].begin(&request);
-    call.end(&request, payload.into_inner(), &edge, Err(Error::MethodNotAllowed { allow }))
-}
-
-/// Takes one event in, or shakes hands.
-async fn receive(index: usize, request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
-    let mut payload = payload.into_inner();
-    let source = &edge.configured[index];
-    let call = source.begin(&request);
-    let mut quota = None;
-    let result = answer(&request, &mut payload, &edge, source, call.span(), &mut quota).await;
-    call.end_limited(&request, payload, &edge, result, quota)
-}
-
-/// Answers a subscription with its challenge.
-async fn subscription(index: usize, request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
-    let source = &edge.configured[index];
-    let call = source.begin(&request);
-    let challenge = subscribe(request.query_string(), source.custom.verify_token.expose());
-    let result = challenge.map(plain).map_err(|wrong| edge.count_failure(&request, Error::NotSubscribed(wrong)));
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-/// The checks in their order; `quota` is what the sender has left, once it is known to be that.
-async fn answer(
-    request: &HttpRequest,
-    payload: &mut dev::Payload,
-    edge: &Edge,
-    source: &Configured,
-    span: &Span,
-    quota: &mut Option<Quota>,
-) -> Result<HttpResponse, Error> {
-    let Configured { custom, limiter, concealed: _ } = source;
+/// Takes one event of the source at `index` in, or shakes hands.
+pub(super) async fn receive(index: usize, context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let RequestContext { request, payload, edge, call, quota } = context;
+    let Configured { custom, limiter, concealed: _ } = &edge.configured[index];
     body::check_declared(request, edge.bounds())?;
     let url = url(request, edge.config.server.public_url.as_deref());
     if custom.source.signing.is_missing(&view(request, &url, b"")) {
@@ -137,8 +49,15 @@ async fn answer(
     if let Some(reply) = custom.source.handshake(&document) {
         return Ok(shake(reply));
     }
-    let command = decode::decode(custom, &verified, &document, body.clone(), span.clone())?;
+    let command = decode::decode(custom, &verified, &document, body.clone(), call.span().clone())?;
     submit(edge, command).await
+}
+
+/// Answers a subscription to the source at `index` with its challenge.
+pub(super) async fn subscription(index: usize, context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let verify_token = context.edge.configured[index].custom.verify_token.expose();
+    let challenge = subscribe(context.request.query_string(), verify_token);
+    challenge.map(plain).map_err(|wrong| context.count_failure(Error::NotSubscribed(wrong)))
 }
 
 /// Sends `command` on its way, and answers when it, or the one that it repeats, is durable.

@@ -22,7 +22,7 @@ const HEADERS: &[(&str, &str)] = &[
 ];
 
 /// The endpoint of every configured source.
-pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
+pub(in crate::edge) fn receive() -> Endpoint {
     let taken = |status: &str| {
         json!({
             "status": status,
@@ -30,7 +30,7 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
             "entity": {"kind": "custom:billing", "id": "cus_42", "sequence": 3},
         })
     };
-    let endpoint = Endpoint::post("Configured sources", "/in/{name}", "Take in an event of a configured source")
+    Endpoint::new("Configured sources", "Take in an event of a configured source")
         .about(ABOUT)
         .access(Access::Signed(&["configured_signature"]))
         .part("name", "The source's name in the configuration.", "billing")
@@ -49,13 +49,12 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
             "Content-Type must be application/json or application/x-www-form-urlencoded",
         )
         .limits(600, "Requests of one address (for IPv6, of its /64 network), if `rate_per_minute` says 600")
-        .refuses_when_busy();
-    vec![subscription(), endpoint]
+        .refuses_when_busy()
 }
 
 /// What a source with the preset meta and a verify token answers besides.
-fn subscription() -> Endpoint {
-    Endpoint::get("Configured sources", "/in/{name}", "Answer Meta's handshake")
+pub(in crate::edge) fn subscription() -> Endpoint {
+    Endpoint::new("Configured sources", "Answer Meta's handshake")
         .about(
             "Meta calls it when a subscription is made, if the source has the preset meta and a `verify_token`. The answer is the \
              challenge alone, as text. Other sources take no GET.",

@@ -7,8 +7,11 @@ use serde::Serialize;
 
 use super::super::call::Call;
 use super::super::error::Error;
-use super::super::fields::{Fault, Faults};
-use super::super::{Core, Edge, answer, intake, raw};
+use super::super::fault::Fault;
+use super::super::fields::Faults;
+use super::super::gate::Core;
+use super::super::state::Edge;
+use super::super::{answer, intake, raw};
 use super::decode::decode;
 use crate::entity::{Command, Outcome};
 use crate::event::{EntityKey, EventId};

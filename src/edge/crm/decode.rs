@@ -10,7 +10,7 @@ use tracing::Span;
 use super::super::error::Error;
 use super::super::fields::{Faults, present};
 use super::super::raw;
-use super::SOURCE;
+use super::super::source::CRM;
 use crate::config;
 use crate::entity::generic::{self, Json};
 use crate::entity::{Action, Command};
@@ -33,7 +33,7 @@ impl Catalogue {
     /// What `config` allows.
     #[must_use]
     pub fn new(config: &config::Crm) -> Self {
-        let built_in = catalogue::of(SOURCE.as_str()).filter_map(|entry| Some((entry.name, entry.kind?)));
+        let built_in = catalogue::of(CRM.as_str()).filter_map(|entry| Some((entry.name, entry.kind?)));
         let mut events: Vec<Event> = built_in.map(|(name, kind)| Event::new(name, kind)).collect();
         for declared in &config.events {
             if !events.iter().any(|event| event.name == declared.name.as_str()) {
@@ -92,7 +92,7 @@ pub fn decode(events: &Catalogue, body: &Bytes, json: &str, key: Option<&[u8]>, 
     let entity = EntityKey::try_new(event.kind, &id).map_err(|_| Error::Internal)?;
     let action = Action::Generic(event.action(fields));
     let payload = body.slice_ref(json.as_bytes());
-    Ok(Command { at, idempotency_key: key, span, ..Command::new(SOURCE, entity, action, event.name, payload) })
+    Ok(Command { at, idempotency_key: key, span, ..Command::new(CRM, entity, action, event.name, payload) })
 }
 
 fn known(events: &Catalogue, raw: Option<&RawValue>, faults: &mut Faults) -> Result<Option<Event>, Error> {

@@ -5,42 +5,27 @@
 //!  413     401      415, 400         409          503
 //! ```
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderValue;
-use actix_web::web::{Data, Payload};
-use actix_web::{HttpRequest, HttpResponse, dev};
 
-use super::call::Call;
+use super::context::RequestContext;
 use super::error::Error;
-use super::{Edge, admin, body, intake};
-use crate::event::{Name, catalogue};
+use super::{admin, body, intake};
 
 mod batch;
 mod decode;
 pub(super) mod spec;
 
+pub use super::source::CRM as SOURCE;
 pub use batch::EVENTS_MAX;
 pub use decode::{Catalogue, decode};
-
-/// The source's name, in records and logs.
-pub const SOURCE: Name = Name::from_static(catalogue::CRM);
 
 const IDEMPOTENCY_KEYS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
 
 /// Takes one event in, or a list of them.
-pub async fn publish(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
-    let mut payload = payload.into_inner();
-    let call = Call::begin(&request, SOURCE.as_str());
-    let result = answer(&request, &mut payload, &edge, &call).await;
-    call.end(&request, payload, &edge, result)
-}
-
-async fn answer(
-    request: &HttpRequest,
-    payload: &mut dev::Payload,
-    edge: &Edge,
-    call: &Call,
-) -> Result<HttpResponse, Error> {
+pub(super) async fn publish(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let RequestContext { request, payload, edge, call, quota: _ } = context;
     let headers = request.headers();
     body::check_declared(request, edge.bounds())?;
     // Known publishers only: nobody else's body is worth memory.

@@ -17,10 +17,9 @@ const HEADERS: &[(&str, &str)] = &[
     ("X-Entity-Sequence", "Its number among the entity's events."),
 ];
 
-/// The one endpoint of the contract.
-pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
+pub(in crate::edge) fn publish() -> Endpoint {
     let data = |entry: &catalogue::Entry| serde_json::from_str::<Value>(entry.data).unwrap_or_default();
-    let endpoint = Endpoint::post("Event bus", "/api/v1/events", "Publish events of the CRM")
+    let endpoint = Endpoint::new("Event bus", "Publish events of the CRM")
         .about(ABOUT)
         .access(Access::Publisher)
         .requires(&["event", "data"])
@@ -40,7 +39,7 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
         "errors": [{"index": 2, "field": "data.task_id", "detail": "data.task_id is required, or data.id"}],
     });
     let names: Vec<_> = catalogue::of(catalogue::CRM).map(|entry| entry.name).collect();
-    let endpoint = endpoint
+    endpoint
         .answers_with(202, "The event is stored.", single, HEADERS)
         .answers(202, "What became of each event of a list.", several)
         .refuses_bodies()
@@ -48,6 +47,5 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
         .refuses_field("data", "data is required")
         .refuses_field("[0].data.task_id", "data.task_id is required, or data.id")
         .refuses(409, "duplicate_event", "an event with this idempotency key was accepted before, as evt_3f9a2c41_7")
-        .refuses_when_busy();
-    vec![endpoint]
+        .refuses_when_busy()
 }

@@ -5,8 +5,6 @@ use serde_json::{Value, json};
 use super::super::docs::endpoint::{Access, Endpoint};
 use super::super::jobs::spec::{TAG, makes_job};
 
-const PATH: &str = "/api/v1/dead-letters";
-const ONE: &str = "/api/v1/dead-letters/{dead_letter_id}";
 const AT: &str = "2025-12-05T10:31:04.310Z";
 
 const ABOUT: &str = "\
@@ -67,39 +65,51 @@ fn of_one(endpoint: Endpoint) -> Endpoint {
         .refuses_when_not_ready()
 }
 
-/// The endpoints of dead letters.
-pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
+pub(in crate::edge) fn list() -> Endpoint {
     let page = json!({"items": [dead_letter(), about_many()], "total": 2, "page": 1, "page_size": 20, "pages": 1});
-    vec![
-        filtered(Endpoint::get(TAG, PATH, "List dead letters, newest first"), "exhausted")
-            .about(ABOUT)
-            .access(Access::Admin)
-            .paged()
-            .answers(200, "One page.", page)
-            .refuses_when_not_ready(),
-        of_one(Endpoint::get(TAG, ONE, "Show a dead letter with what would be delivered"))
-            .about(ABOUT)
-            .free(&["payload"])
-            .answers(200, "The dead letter.", with_payload()),
-        makes_job(of_one(Endpoint::post(TAG, &format!("{ONE}/retry"), "Deliver a dead letter again")))
-            .about("With the same `webhook-id`, and with `X-Hookyard-Replay: true`. If it is being delivered again already, the answer shows the job that does so. What fails again stays a dead letter."),
-        makes_job(Endpoint::post(TAG, &format!("{PATH}/retry"), "Deliver dead letters again"))
-            .about("All that the members given admit, each entity's in their order; without members, all there are. Those about many events are delivered one by one only.")
-            .access(Access::Admin)
-            .takes("filter", json!({"webhook_id": 1, "event": "status.changed", "since": "2025-12-04T00:00:00Z"}))
-            .or_nothing()
-            .requires(&[])
-            .refuses_bodies()
-            .refuses_field("webhook_id", "webhook_id must be the number of a subscription")
-            .refuses_when_not_ready(),
-        of_one(Endpoint::delete(TAG, ONE, "Discard a dead letter"))
-            .about("An entity whose later events waited for it goes on.")
-            .answers_nothing(204, "It is gone.")
-            .refuses(409, "retry_in_progress", "job 3 is delivering it again; cancel the job first, or wait for it"),
-        filtered(Endpoint::delete(TAG, PATH, "Discard dead letters"), "expired")
-            .about("All that the parameters admit and that no job is delivering again; `all=true` where there is no other parameter.")
-            .access(Access::Admin)
-            .answers(200, "How many are gone.", json!({"discarded": 12}))
-            .refuses_when_not_ready(),
-    ]
+    filtered(Endpoint::new(TAG, "List dead letters, newest first"), "exhausted")
+        .about(ABOUT)
+        .access(Access::Admin)
+        .paged()
+        .answers(200, "One page.", page)
+        .refuses_when_not_ready()
+}
+
+pub(in crate::edge) fn show() -> Endpoint {
+    of_one(Endpoint::new(TAG, "Show a dead letter with what would be delivered"))
+        .about(ABOUT)
+        .free(&["payload"])
+        .answers(200, "The dead letter.", with_payload())
+}
+
+pub(in crate::edge) fn retry() -> Endpoint {
+    makes_job(of_one(Endpoint::new(TAG, "Deliver a dead letter again")))
+        .about("With the same `webhook-id`, and with `X-Hookyard-Replay: true`. If it is being delivered again already, the answer shows the job that does so. What fails again stays a dead letter.")
+}
+
+pub(in crate::edge) fn retry_all() -> Endpoint {
+    makes_job(Endpoint::new(TAG, "Deliver dead letters again"))
+        .about("All that the members given admit, each entity's in their order; without members, all there are. Those about many events are delivered one by one only.")
+        .access(Access::Admin)
+        .takes("filter", json!({"webhook_id": 1, "event": "status.changed", "since": "2025-12-04T00:00:00Z"}))
+        .or_nothing()
+        .requires(&[])
+        .refuses_bodies()
+        .refuses_field("webhook_id", "webhook_id must be the number of a subscription")
+        .refuses_when_not_ready()
+}
+
+pub(in crate::edge) fn discard() -> Endpoint {
+    of_one(Endpoint::new(TAG, "Discard a dead letter"))
+        .about("An entity whose later events waited for it goes on.")
+        .answers_nothing(204, "It is gone.")
+        .refuses(409, "retry_in_progress", "job 3 is delivering it again; cancel the job first, or wait for it")
+}
+
+pub(in crate::edge) fn discard_all() -> Endpoint {
+    filtered(Endpoint::new(TAG, "Discard dead letters"), "expired")
+        .about("All that the parameters admit and that no job is delivering again; `all=true` where there is no other parameter.")
+        .access(Access::Admin)
+        .answers(200, "How many are gone.", json!({"discarded": 12}))
+        .refuses_when_not_ready()
 }

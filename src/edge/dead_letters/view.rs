@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::super::Core;
 use super::super::error::Error;
+use super::super::gate::Core;
 use crate::event::{EventId, Incarnation, Kind, Timestamp};
 use crate::subscriber::SubscriberId;
 use crate::subscriber::dead_letters::{Found, Subject};

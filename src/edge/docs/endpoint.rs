@@ -40,8 +40,6 @@ pub(in crate::edge) enum Access {
 
 /// What an endpoint is, built up piece by piece.
 pub(in crate::edge) struct Endpoint {
-    method: HttpMethod,
-    path: String,
     tag: &'static str,
     summary: String,
     description: String,
@@ -64,26 +62,9 @@ struct Answer {
 }
 
 impl Endpoint {
-    pub(in crate::edge) fn get(tag: &'static str, path: &str, summary: impl Into<String>) -> Self {
-        Self::new(HttpMethod::Get, tag, path, summary)
-    }
-
-    pub(in crate::edge) fn post(tag: &'static str, path: &str, summary: impl Into<String>) -> Self {
-        Self::new(HttpMethod::Post, tag, path, summary)
-    }
-
-    pub(in crate::edge) fn put(tag: &'static str, path: &str, summary: impl Into<String>) -> Self {
-        Self::new(HttpMethod::Put, tag, path, summary)
-    }
-
-    pub(in crate::edge) fn delete(tag: &'static str, path: &str, summary: impl Into<String>) -> Self {
-        Self::new(HttpMethod::Delete, tag, path, summary)
-    }
-
-    fn new(method: HttpMethod, tag: &'static str, path: &str, summary: impl Into<String>) -> Self {
+    /// A description under `tag`, to which the table of the API adds the method and the path.
+    pub(in crate::edge) fn new(tag: &'static str, summary: impl Into<String>) -> Self {
         Self {
-            method,
-            path: path.to_owned(),
             tag,
             summary: summary.into(),
             description: String::new(),
@@ -269,12 +250,12 @@ impl Endpoint {
         self
     }
 
-    /// The path, the method and the operation, as the specification has them.
-    pub(super) fn into_operation(self) -> (String, HttpMethod, OperationBuilder) {
+    /// The operation at `method` of `path`, as the specification has it.
+    pub(super) fn into_operation(self, method: &HttpMethod, path: &str) -> OperationBuilder {
         let mut operation = OperationBuilder::new()
             .tag(self.tag)
             .summary(Some(self.summary))
-            .operation_id(Some(operation_id(&self.method, &self.path)))
+            .operation_id(Some(operation_id(method, path)))
             .parameters((!self.parameters.is_empty()).then_some(self.parameters));
         if !self.description.is_empty() {
             operation = operation.description(Some(self.description));
@@ -298,7 +279,7 @@ impl Endpoint {
         for (status, answers) in self.answers {
             operation = operation.response(status.to_string(), response(status, answers, self.free));
         }
-        (self.path, self.method, operation)
+        operation
     }
 }
 

@@ -1,22 +1,18 @@
 //! The description of the API: `/openapi.json`, and `/docs` to read it and try each endpoint in a browser.
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION};
-use actix_web::web::{Data, Path, Payload};
-use actix_web::{HttpRequest, HttpResponse};
 
-use super::call::Call;
+use super::answer;
+use super::context::RequestContext;
 use super::error::Error;
-use super::{Edge, answer};
 
 mod assets;
 pub(in crate::edge) mod endpoint;
 mod spec;
 
 pub use spec::spec;
-
-/// The name that requests for the description have in logs.
-pub(super) const SOURCE: &str = "docs";
 
 const INDEX: &str = include_str!("index.html");
 const INITIALIZER: &str = include_str!("initializer.js");
@@ -26,36 +22,25 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
                       img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// `GET /openapi.json`
-pub(super) async fn openapi(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
-    let call = Call::begin(&request, SOURCE);
-    let response = answer::uncached(StatusCode::OK, &spec());
-    call.end(&request, payload.into_inner(), &edge, Ok(response))
+pub(super) async fn openapi(_context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    Ok(answer::uncached(StatusCode::OK, &spec()))
 }
 
 /// `GET /docs`
-pub(super) async fn page(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
-    let call = Call::begin(&request, SOURCE);
-    let response = if request.path().ends_with('/') {
-        file("text/html; charset=utf-8", INDEX.as_bytes().to_vec())
-    } else {
-        // The page names its files relative to itself.
-        let mut response = HttpResponse::new(StatusCode::PERMANENT_REDIRECT);
-        response.headers_mut().insert(LOCATION, HeaderValue::from_static("docs/"));
-        response
-    };
-    call.end(&request, payload.into_inner(), &edge, Ok(response))
+pub(super) async fn page(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    if context.request.path().ends_with('/') {
+        return Ok(file("text/html; charset=utf-8", INDEX.as_bytes().to_vec()));
+    }
+    // The page names its files relative to itself.
+    let mut response = HttpResponse::new(StatusCode::PERMANENT_REDIRECT);
+    response.headers_mut().insert(LOCATION, HeaderValue::from_static("docs/"));
+    Ok(response)
 }
 
 /// `GET /docs/{file}`
-pub(super) async fn asset(
-    request: HttpRequest,
-    payload: Payload,
-    path: Path<String>,
-    edge: Data<Edge>,
-) -> HttpResponse {
-    let call = Call::begin(&request, SOURCE);
-    let result = asset_of(&path).ok_or_else(|| Error::not_found("there is nothing at this path"));
-    call.end(&request, payload.into_inner(), &edge, result)
+pub(super) async fn asset(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let name: String = context.parse_path()?;
+    asset_of(&name).ok_or_else(Error::nothing_here)
 }
 
 fn asset_of(name: &str) -> Option<HttpResponse> {

@@ -5,10 +5,8 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths};
 
-use super::super::{
-    accounts, available, c2s, configured, crm, dead_letters, health, instagram, jobs, leads, reads, support, webhooks,
-};
-use super::endpoint::{ERROR, Endpoint};
+use super::super::api;
+use super::endpoint::ERROR;
 
 const ABOUT: &str = "\
 Hookyard takes signed webhooks in, gives every ticket, lead and conversation an actor of its own, and keeps each one's \
@@ -68,25 +66,15 @@ const KEY_HEADERS: [KeyHeader; 6] = [
 /// The description of every endpoint there is, enabled or not.
 #[must_use]
 pub fn spec() -> OpenApi {
-    let endpoints = [
-        support::endpoints(),
-        leads::endpoints(),
-        c2s::endpoints(),
-        configured::endpoints(),
-        crm::spec::endpoints(),
-        available::endpoints(),
-        instagram::spec::endpoints(),
-        accounts::spec::endpoints(),
-        webhooks::spec::endpoints(),
-        dead_letters::spec::endpoints(),
-        jobs::spec::endpoints(),
-        reads::endpoints(),
-        health::endpoints(),
-    ];
     let mut paths = Paths::new();
-    for endpoint in endpoints.into_iter().flatten() {
-        let (path, method, operation) = Endpoint::into_operation(endpoint);
-        paths.add_path_operation(path, vec![method], operation.build());
+    for endpoint in api::endpoints(&[]) {
+        let path = endpoint.documented_path();
+        for operation in endpoint.operations {
+            let Some(description) = operation.description else { continue };
+            let method = operation.methods.documented();
+            let described = description().into_operation(&method, &path);
+            paths.add_path_operation(path.clone(), vec![method], described.build());
+        }
     }
     let tags = TAGS.map(|(name, about)| TagBuilder::new().name(name).description(Some(about)).build());
     let license = LicenseBuilder::new().name(env!("CARGO_PKG_LICENSE")).identifier(Some(env!("CARGO_PKG_LICENSE")));

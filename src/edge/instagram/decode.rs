@@ -19,9 +19,8 @@ use super::super::error::Error;
 use super::super::fields::{Faults, present};
 use super::super::raw::{self, Items};
 use super::super::signature::Verified;
-use super::SOURCE;
 use super::item::{self, Item};
-use crate::entity::conversation;
+use crate::entity::conversation::{self, SOURCE};
 use crate::entity::{Action, Command};
 use crate::event::{Shape, Timestamp, members};
 

@@ -10,19 +10,20 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
-use actix_web::web::{Data, Payload, Query};
-use actix_web::{HttpRequest, HttpResponse, dev};
+use actix_web::web::Query;
+use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
 use super::call::Call;
+use super::context::RequestContext;
 use super::error::Error;
-use super::signature::Verifier;
-use super::{Core, Edge, answer, body, intake};
-use crate::config;
+use super::gate::Core;
+use super::{answer, body, intake};
 use crate::entity::{Outcome, Rejection};
 use crate::event::EventId;
 use crate::router::Refusal;
 
+mod app;
 mod decode;
 mod item;
 mod reply;
@@ -30,25 +31,11 @@ pub mod signature;
 pub(super) mod spec;
 
 pub use crate::entity::conversation::SOURCE;
+pub use app::Instagram;
 pub use decode::decode;
-pub use reply::reply;
+pub(super) use reply::reply;
 
 const SIGNATURE: &str = "x-hub-signature-256";
-
-/// What the endpoint checks requests against.
-#[derive(Debug)]
-pub struct Instagram {
-    config: config::Instagram,
-    verifier: Verifier,
-}
-
-impl Instagram {
-    /// What `config` asks for.
-    #[must_use]
-    pub fn new(config: &config::Instagram) -> Self {
-        Self { verifier: Verifier::new(&config.app_secrets), config: config.clone() }
-    }
-}
 
 #[derive(Serialize)]
 struct Answer {
@@ -59,18 +46,8 @@ struct Answer {
 }
 
 /// Answers the handshake with which Meta makes sure that the address is ours.
-pub async fn verify(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
-    let call = Call::begin(&request, SOURCE.as_str());
-    let result = challenge(&request, edge.instagram()).map_err(|error| edge.count_failure(&request, error));
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-/// Takes updates in.
-pub async fn receive(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
-    let mut payload = payload.into_inner();
-    let call = Call::begin(&request, SOURCE.as_str());
-    let result = take(&request, &mut payload, &edge, &call).await;
-    call.end(&request, payload, &edge, result)
+pub(super) async fn verify(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    challenge(&context.request, context.edge.instagram()).map_err(|error| context.count_failure(error))
 }
 
 fn challenge(request: &HttpRequest, instagram: &Instagram) -> Result<HttpResponse, Error> {
@@ -91,12 +68,9 @@ fn challenge(request: &HttpRequest, instagram: &Instagram) -> Result<HttpRespons
     Ok(response)
 }
 
-async fn take(
-    request: &HttpRequest,
-    payload: &mut dev::Payload,
-    edge: &Edge,
-    call: &Call,
-) -> Result<HttpResponse, Error> {
+/// Takes updates in.
+pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let RequestContext { request, payload, edge, call, quota: _ } = context;
     let headers = request.headers();
     body::check_declared(request, edge.bounds())?;
     let signature = headers.get(SIGNATURE).map(HeaderValue::as_bytes).filter(|value| signature::is_well_formed(value));

@@ -5,16 +5,15 @@
 //!  413     401      415, 400         404      202, 409      503
 //! ```
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Path, Payload};
-use actix_web::{HttpRequest, HttpResponse, dev};
 use serde::Serialize;
 
-use super::super::call::Call;
+use super::super::context::RequestContext;
 use super::super::error::Error;
 use super::super::fields::Faults;
-use super::super::{Core, Edge, admin, answer, body, intake, raw, repeat};
-use super::SOURCE;
+use super::super::gate::Core;
+use super::super::{admin, answer, body, intake, raw, repeat};
 use super::item::PARTICIPANT_MAX_BYTES;
 use crate::account::Refused;
 use crate::config::REPLY_MAX_BYTES;
@@ -24,20 +23,9 @@ use crate::event::{EntityKey, Position, members};
 use crate::router::Refusal;
 
 /// Takes a message to somebody in.
-pub async fn reply(request: HttpRequest, payload: Payload, account_id: Path<String>, edge: Data<Edge>) -> HttpResponse {
-    let mut payload = payload.into_inner();
-    let call = Call::begin(&request, SOURCE.as_str());
-    let result = take(&request, &mut payload, account_id.into_inner(), &edge, &call).await;
-    call.end(&request, payload, &edge, result)
-}
-
-async fn take(
-    request: &HttpRequest,
-    payload: &mut dev::Payload,
-    account_id: String,
-    edge: &Edge,
-    call: &Call,
-) -> Result<HttpResponse, Error> {
+pub(in crate::edge) async fn reply(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let account_id: String = context.parse_path()?;
+    let RequestContext { request, payload, edge, call, quota: _ } = context;
     body::check_declared(request, edge.bounds())?;
     let crm = &edge.config.sources.crm;
     admin::authorize_any(request, edge, if crm.enabled { &crm.tokens } else { &[] })?;

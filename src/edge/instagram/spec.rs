@@ -25,43 +25,44 @@ const REPLY_HEADERS: &[(&str, &str)] = &[
     ("Idempotent-Replay", "`true` where the request had come before."),
 ];
 
-/// The endpoints of the contract.
-pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
+pub(in crate::edge) fn receive() -> Endpoint {
     let data = |entry: &catalogue::Entry| serde_json::from_str::<Value>(entry.data).unwrap_or_default();
-    let endpoint = Endpoint::post("Instagram", "/webhooks/instagram", "Take in updates of conversations")
+    let endpoint = Endpoint::new("Instagram", "Take in updates of conversations")
         .about(ABOUT)
         .access(Access::Signed(&["instagram_signature"]))
         .requires(&["object", "entry"]);
-    let sent = catalogue::of(super::SOURCE.as_str()).filter(|entry| entry.name != conversation::REPLY);
+    let sent = catalogue::of(conversation::SOURCE.as_str()).filter(|entry| entry.name != conversation::REPLY);
     let endpoint = sent.fold(endpoint, |endpoint, entry| {
         let list = if entry.wire_name.is_some() { "messaging" } else { "changes" };
         let body = json!({"object": "instagram", "entry": [{"id": "0987654321", "time": 1_762_597_800_000_u64, list: [data(&entry)]}]});
         endpoint.takes(entry.name, body)
     });
     let accepted = json!({"status": "accepted", "received": 1, "accepted": 1, "duplicates": 0});
-    let endpoint = endpoint
+    endpoint
         .answers_with(200, "Every update is stored.", accepted, HEADERS)
         .refuses_bodies()
         .refuses_field("object", "object must be one of instagram")
         .refuses(401, "invalid_signature", "X-Hub-Signature-256 is missing or not that of this body")
-        .refuses_when_busy();
-    let handshake = Endpoint::get("Instagram", "/webhooks/instagram", "Answer the handshake")
+        .refuses_when_busy()
+}
+
+pub(in crate::edge) fn verify() -> Endpoint {
+    Endpoint::new("Instagram", "Answer the handshake")
         .about("Meta calls it when a subscription is made. The answer is the challenge alone, as text.")
         .query("hub.mode", "Always subscribe.", "subscribe")
         .query("hub.verify_token", "`verify_token` of `[sources.instagram]`.", "my-verify-token")
         .query("hub.challenge", "What is given back.", "1158201444")
         .answers_text(200, "The challenge.", "1158201444")
         .refuses(403, "forbidden", "hub.mode, hub.verify_token or hub.challenge is missing or not valid")
-        .limits_failures();
-    vec![handshake, endpoint, reply()]
+        .limits_failures()
 }
 
-fn reply() -> Endpoint {
+pub(in crate::edge) fn reply() -> Endpoint {
     let accepted = json!({
         "status": "accepted", "delivery_id": "evt_3f9a2c41_1042", "conversation_id": "conv_1234567890_0987654321",
         "sequence": 3,
     });
-    Endpoint::post("Instagram", "/api/v1/accounts/{account_id}/messages", "Send a message to somebody")
+    Endpoint::new("Instagram", "Send a message to somebody")
         .about(ABOUT_REPLIES)
         .access(Access::Publisher)
         .part("account_id", "The account that it is sent for.", "acc_xyz789")

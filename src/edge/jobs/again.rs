@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::web::{Data, Path, Payload};
-use actix_web::{HttpRequest, HttpResponse, dev};
+use actix_web::HttpResponse;
 use serde_json::value::RawValue;
 use tracing::info;
 
-use super::super::call::Call;
+use super::super::context::RequestContext;
 use super::super::error::Error;
 use super::super::fields::Faults;
-use super::super::{Edge, admin, body, webhooks};
+use super::super::state::Edge;
+use super::super::{body, webhooks};
 use super::{accepted, refused};
 use crate::event::Timestamp;
 use crate::subscriber::SubscriberId;
@@ -19,56 +19,24 @@ use crate::subscription::limits::EVENTS_MAX;
 use crate::subscription::pattern::PATTERN_MAX_BYTES;
 
 /// `POST /api/v1/webhooks/{id}/recover`
-pub(in crate::edge) async fn recover(
-    request: HttpRequest,
-    payload: Payload,
-    id: Path<String>,
-    edge: Data<Edge>,
-) -> HttpResponse {
-    let mut payload = payload.into_inner();
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = recover_of(&request, &mut payload, &id, &edge).await;
-    call.end(&request, payload, &edge, result)
-}
-
-/// `POST /api/v1/webhooks/{id}/replay`
-pub(in crate::edge) async fn replay(
-    request: HttpRequest,
-    payload: Payload,
-    id: Path<String>,
-    edge: Data<Edge>,
-) -> HttpResponse {
-    let mut payload = payload.into_inner();
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = replay_of(&request, &mut payload, &id, &edge).await;
-    call.end(&request, payload, &edge, result)
-}
-
-async fn recover_of(
-    request: &HttpRequest,
-    payload: &mut dev::Payload,
-    id: &str,
-    edge: &Edge,
-) -> Result<HttpResponse, Error> {
-    let body = webhooks::given(request, payload, edge).await?;
-    let core = edge.core()?;
-    let id = webhooks::find(&core, id)?.id;
-    let Wish { since, until, .. } = Wish::read(body::text(&body)?, &RECOVERED, edge)?;
+pub(in crate::edge) async fn recover(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let id: String = context.parse_path()?;
+    let body = webhooks::given(context).await?;
+    let core = context.edge.core()?;
+    let id = webhooks::find(&core, &id)?.id;
+    let Wish { since, until, .. } = Wish::read(body::text(&body)?, &RECOVERED, &context.edge)?;
     let job = core.subscribers.jobs().recover(SubscriberId::Webhook(id), Some(since), until).await.map_err(refused)?;
     info!(subscription = id, job = job.id, "what failed is delivered again");
     Ok(accepted(&job))
 }
 
-async fn replay_of(
-    request: &HttpRequest,
-    payload: &mut dev::Payload,
-    id: &str,
-    edge: &Edge,
-) -> Result<HttpResponse, Error> {
-    let body = webhooks::given(request, payload, edge).await?;
-    let core = edge.core()?;
-    let id = webhooks::find(&core, id)?.id;
-    let Wish { since, until, events } = Wish::read(body::text(&body)?, &REPLAYED, edge)?;
+/// `POST /api/v1/webhooks/{id}/replay`
+pub(in crate::edge) async fn replay(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let id: String = context.parse_path()?;
+    let body = webhooks::given(context).await?;
+    let core = context.edge.core()?;
+    let id = webhooks::find(&core, &id)?.id;
+    let Wish { since, until, events } = Wish::read(body::text(&body)?, &REPLAYED, &context.edge)?;
     let jobs = core.subscribers.jobs();
     let job = jobs.replay(SubscriberId::Webhook(id), Some(since), until, events).await.map_err(refused)?;
     info!(subscription = id, job = job.id, "events are delivered again");

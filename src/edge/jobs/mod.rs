@@ -1,17 +1,15 @@
 //! `/api/v1/jobs`: what is delivered again and how far that is; and the two kinds of it that are about one subscription. For
 //! the admin.
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Path, Payload};
-use actix_web::{HttpRequest, HttpResponse};
 use tracing::info;
 
-use super::call::Call;
+use super::answer;
+use super::context::RequestContext;
 use super::dead_letters::webhook_id;
 use super::error::Error;
-use super::query::Parameters;
 use super::reads::List;
-use super::{Edge, admin, answer};
 use crate::entity::Rejection;
 use crate::subscriber::jobs::{Job, Refused, State};
 
@@ -24,34 +22,13 @@ use view::View;
 const PARAMETERS: [&str; 4] = ["state", "webhook_id", "page", "page_size"];
 
 /// `GET /api/v1/jobs`
-pub(super) async fn list(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = list_of(&request, &edge);
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-/// `GET /api/v1/jobs/{job_id}`
-pub(super) async fn show(request: HttpRequest, payload: Payload, id: Path<String>, edge: Data<Edge>) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = show_of(&request, &id, &edge);
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-/// `POST /api/v1/jobs/{job_id}/cancel`
-pub(super) async fn cancel(request: HttpRequest, payload: Payload, id: Path<String>, edge: Data<Edge>) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = cancel_of(&request, &id, &edge).await;
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-fn list_of(request: &HttpRequest, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    let mut parameters = Parameters::parse(request.query_string(), &PARAMETERS);
+pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let mut parameters = context.parameters(&PARAMETERS);
     let page = parameters.page();
     let state = parameters.one_of("state", &State::NAMES.map(|name| (name, name)));
     let subscriber = webhook_id(&mut parameters);
     let (state, subscriber, page) = parameters.finish((state, subscriber, page))?;
-    let jobs = edge.core()?.subscribers.jobs().list(|job| {
+    let jobs = context.edge.core()?.subscribers.jobs().list(|job| {
         state.is_none_or(|state| state == job.state.as_str())
             && subscriber.as_ref().is_none_or(|subscriber| job.subscriber.as_ref() == Some(subscriber))
     });
@@ -61,16 +38,18 @@ fn list_of(request: &HttpRequest, edge: &Edge) -> Result<HttpResponse, Error> {
     Ok(answer::uncached(StatusCode::OK, &List::new(items, jobs.len() as u64, page)))
 }
 
-fn show_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    Parameters::parse(request.query_string(), &[]).finish(())?;
-    let job = edge.core()?.subscribers.jobs().get(number(id)?).ok_or_else(|| refused(Refused::NotFound))?;
+/// `GET /api/v1/jobs/{job_id}`
+pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let id: String = context.parse_path()?;
+    context.refuse_parameters()?;
+    let job = context.edge.core()?.subscribers.jobs().get(number(&id)?).ok_or_else(|| refused(Refused::NotFound))?;
     Ok(answer::uncached(StatusCode::OK, &View::new(&job)))
 }
 
-async fn cancel_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    let job = edge.core()?.subscribers.jobs().cancel(number(id)?).await.map_err(refused)?;
+/// `POST /api/v1/jobs/{job_id}/cancel`
+pub(super) async fn cancel(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let id: String = context.parse_path()?;
+    let job = context.edge.core()?.subscribers.jobs().cancel(number(&id)?).await.map_err(refused)?;
     info!(job = job.id, "job cancelled");
     Ok(answer::uncached(StatusCode::OK, &View::new(&job)))
 }

@@ -5,9 +5,6 @@ use serde_json::{Value, json};
 use super::super::docs::endpoint::{Access, Endpoint};
 
 pub(in crate::edge) const TAG: &str = "Dead letters";
-const PATH: &str = "/api/v1/jobs";
-const ONE: &str = "/api/v1/jobs/{job_id}";
-const WEBHOOK: &str = "/api/v1/webhooks/{id}";
 
 const ABOUT: &str = "\
 A job is `pending` until the subscriber takes something of it, which it does not while it is paused. `done` counts what was \
@@ -50,34 +47,46 @@ fn of_webhook(endpoint: Endpoint) -> Endpoint {
         .refuses_when_not_ready()
 }
 
-/// The endpoints of jobs.
-pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
+fn time() -> Value {
+    json!({"since": "2025-12-04T00:00:00Z", "until": "2025-12-05T00:00:00Z"})
+}
+
+pub(in crate::edge) fn list() -> Endpoint {
     let page = json!({"items": [job("replay")], "total": 1, "page": 1, "page_size": 20, "pages": 1});
-    let time = json!({"since": "2025-12-04T00:00:00Z", "until": "2025-12-05T00:00:00Z"});
-    let mut with_events = time.clone();
+    Endpoint::new(TAG, "List jobs, newest first")
+        .about(ABOUT)
+        .access(Access::Admin)
+        .query("state", "pending, running, completed or cancelled.", "completed")
+        .query("webhook_id", "Only those of this subscription.", 1)
+        .paged()
+        .answers(200, "One page.", page)
+        .refuses_field("state", "state must be one of pending, running, completed, cancelled")
+        .refuses_when_not_ready()
+}
+
+pub(in crate::edge) fn show() -> Endpoint {
+    of_one(Endpoint::new(TAG, "Show a job and how far it is")).about(ABOUT).answers(200, "The job.", job("retry"))
+}
+
+pub(in crate::edge) fn cancel() -> Endpoint {
+    of_one(Endpoint::new(TAG, "Cancel a job"))
+        .about("What is under way is still delivered; dead letters that are not stay.")
+        .answers(200, "The job.", job("retry"))
+        .refuses(409, "job_is_over", "the job is over")
+}
+
+pub(in crate::edge) fn recover() -> Endpoint {
+    of_webhook(Endpoint::new(TAG, "Deliver what failed of a time again"))
+        .about(
+            "The subscription's dead letters of events received from `since` to before `until`, which may be left out.",
+        )
+        .takes("time", time())
+}
+
+pub(in crate::edge) fn replay() -> Endpoint {
+    let mut with_events = time();
     with_events["events"] = json!(["ticket:*", "lead.*"]);
-    vec![
-        Endpoint::get(TAG, PATH, "List jobs, newest first")
-            .about(ABOUT)
-            .access(Access::Admin)
-            .query("state", "pending, running, completed or cancelled.", "completed")
-            .query("webhook_id", "Only those of this subscription.", 1)
-            .paged()
-            .answers(200, "One page.", page)
-            .refuses_field("state", "state must be one of pending, running, completed, cancelled")
-            .refuses_when_not_ready(),
-        of_one(Endpoint::get(TAG, ONE, "Show a job and how far it is"))
-            .about(ABOUT)
-            .answers(200, "The job.", job("retry")),
-        of_one(Endpoint::post(TAG, &format!("{ONE}/cancel"), "Cancel a job"))
-            .about("What is under way is still delivered; dead letters that are not stay.")
-            .answers(200, "The job.", job("retry"))
-            .refuses(409, "job_is_over", "the job is over"),
-        of_webhook(Endpoint::post(TAG, &format!("{WEBHOOK}/recover"), "Deliver what failed of a time again"))
-            .about("The subscription's dead letters of events received from `since` to before `until`, which may be left out.")
-            .takes("time", time),
-        of_webhook(Endpoint::post(TAG, &format!("{WEBHOOK}/replay"), "Deliver everything of a time again"))
-            .about("All events received from `since` to before `until` that the subscription wants today, also those from before it was made; with `events` only those that one of its patterns admits. Each keeps its `webhook-id`, by which a receiver knows what it has.")
-            .takes("time and events", with_events),
-    ]
+    of_webhook(Endpoint::new(TAG, "Deliver everything of a time again"))
+        .about("All events received from `since` to before `until` that the subscription wants today, also those from before it was made; with `events` only those that one of its patterns admits. Each keeps its `webhook-id`, by which a receiver knows what it has.")
+        .takes("time and events", with_events)
 }

@@ -45,6 +45,14 @@ impl Event {
     pub fn is_conversion(&self) -> bool {
         matches!(self.event_type, "pre_lead.converted" | "lead.converted")
     }
+
+    /// The name of its entity's id in paths and answers.
+    pub(in crate::edge) const fn id_name(&self) -> &'static str {
+        match self.subject {
+            Subject::New(Kind::PreLead) | Subject::Known(Kind::PreLead) => "pre_lead_id",
+            Subject::New(_) | Subject::Known(_) | Subject::Customer => "lead_id",
+        }
+    }
 }
 
 /// What the answers call an entity of `kind`, and its id in `data`.

@@ -10,85 +10,47 @@
 //!
 //! A repeated `Idempotency-Key` is answered as the first request was, without asking the entity again.
 
-use std::net::IpAddr;
-
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderValue;
-use actix_web::web::{Data, Payload};
-use actix_web::{HttpRequest, HttpResponse, dev};
+use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::call::Call;
+use super::context::RequestContext;
 use super::error::Error;
-use super::limit::Quota;
-use super::limiter::Limiter;
-use super::signature::Verifier;
-use super::{Core, Edge, address, answer, body, intake, repeat};
-use crate::config;
+use super::gate::Core;
+use super::{address, answer, body, intake, repeat};
 use crate::entity::{Command, OnRefusal};
-use crate::event::{EntityKey, Kind, Name, Position};
+use crate::event::{EntityKey, Kind, Position};
 use crate::router::Refusal;
 
+mod callers;
 mod catalogue;
 mod data;
 mod decode;
 mod email;
 pub mod signature;
-mod spec;
+pub(super) mod spec;
 mod values;
 
+pub use super::source::LEADS as SOURCE;
+pub use callers::Leads;
 pub use catalogue::{BASE, EVENTS, Event, Subject};
 pub use decode::{Decoded, Given, Target, decode};
-pub(super) use spec::endpoints;
-
-/// The source's name, in records and logs.
-pub const SOURCE: Name = Name::from_static("leads");
 
 const SIGNATURE: &str = "x-webhook-signature";
 
 /// Random bytes in the code of a customer that is given none: no two of a billion meet by chance.
 const CODE_BYTES: usize = 8;
 
-/// What the endpoints check requests against.
-#[derive(Debug)]
-pub struct Leads {
-    verifier: Verifier,
-    callers: Limiter<IpAddr>,
-}
-
-impl Leads {
-    /// What `config` asks for.
-    #[must_use]
-    pub fn new(config: &config::Leads) -> Self {
-        Self { verifier: Verifier::new(&config.secrets), callers: Limiter::new(config.rate_per_minute) }
-    }
-}
-
 /// Takes one event in: `event`, or any if the path takes all.
-pub async fn receive(
+pub(super) async fn receive(
     event: Option<&'static Event>,
-    request: HttpRequest,
-    payload: Payload,
-    edge: Data<Edge>,
-) -> HttpResponse {
-    let mut payload = payload.into_inner();
-    let call = Call::begin(&request, SOURCE.as_str());
-    let mut quota = None;
-    let result = answer(event, &request, &mut payload, &edge, &call, &mut quota).await;
-    call.end_limited(&request, payload, &edge, result, quota)
-}
-
-/// The checks in their order; `quota` is what the caller has left, once it is known to be one.
-async fn answer(
-    event: Option<&'static Event>,
-    request: &HttpRequest,
-    payload: &mut dev::Payload,
-    edge: &Edge,
-    call: &Call,
-    quota: &mut Option<Quota>,
+    context: &mut RequestContext,
 ) -> Result<HttpResponse, Error> {
+    let RequestContext { request, payload, edge, call, quota } = context;
     let (headers, leads) = (request.headers(), edge.leads());
     let caller = address::network(edge.client(request));
     let admit = || leads.callers.admit(caller, edge.clock.monotonic()).map_err(Error::RateLimited);
@@ -131,7 +93,7 @@ async fn answer(
 /// The entity that its path names; a 404 for what cannot be one.
 fn id_in_path(request: &HttpRequest, event: &Event) -> Result<Option<u64>, Error> {
     let Subject::Known(kind) = event.subject else { return Ok(None) };
-    let id = request.match_info().get("id").unwrap_or_default();
+    let id = request.match_info().get(event.id_name()).unwrap_or_default();
     let is_number = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
     let number = is_number.then(|| id.parse().ok()).flatten();
     number.map(Some).ok_or_else(|| decode::no_such(kind))

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::docs::endpoint::{Access, Endpoint};
-use super::catalogue::{BASE, EVENTS, Event, Subject};
+use super::catalogue::{EVENTS, Event, Subject};
 use crate::event::{Kind, catalogue};
 
 const TAG: &str = "Leads";
@@ -29,9 +29,9 @@ const HEADERS: &[(&str, &str)] = &[
     ("RateLimit-Reset", "Seconds until the oldest of the minute no longer counts."),
 ];
 
-/// The path that takes every event, and the paths that take one each.
-pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
-    let all = Endpoint::post(TAG, BASE, "Take in any event of a pre-lead, lead or customer");
+/// The path that takes every event.
+pub(in crate::edge) fn any_event() -> Endpoint {
+    let all = Endpoint::new(TAG, "Take in any event of a pre-lead, lead or customer");
     let all = shared(all, &format!("{ABOUT_ALL}\n\n{ABOUT}"));
     let all = EVENTS.iter().fold(all, |endpoint, event| endpoint.takes(event.name, body(event, true)));
     let names = EVENTS.map(|event| event.name).join(", ");
@@ -50,26 +50,24 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
         )
         .refuses_field("event", &format!("event must be one of {names}"))
         .refuses(404, "not_found", "Customer not found");
-    let all = conflicts(all, None);
-    std::iter::once(all).chain(EVENTS.iter().filter_map(endpoint)).collect()
+    conflicts(all, None)
 }
 
-fn endpoint(event: &Event) -> Option<Endpoint> {
-    let path = event.path?;
-    let (id, found) = match event.subject {
-        Subject::Known(Kind::PreLead) => ("pre_lead_id", Some("Pre-lead not found")),
-        Subject::Known(_) | Subject::Customer => ("lead_id", Some("Lead not found")),
-        Subject::New(Kind::PreLead) => ("pre_lead_id", None),
-        Subject::New(_) => ("lead_id", None),
+/// A path that takes only `event`.
+pub(in crate::edge) fn one_event(event: &Event) -> Endpoint {
+    let id = event.id_name();
+    let found = match event.subject {
+        Subject::Known(Kind::PreLead) => Some("Pre-lead not found"),
+        Subject::Known(_) | Subject::Customer => Some("Lead not found"),
+        Subject::New(_) => None,
     };
-    let path = format!("{BASE}/{}", path.replace("{id}", &format!("{{{id}}}")));
-    let endpoint = shared(Endpoint::post(TAG, &path, summary(event)), &about(event))
+    let endpoint = shared(Endpoint::new(TAG, summary(event)), &about(event))
         .takes(event.name, body(event, false))
         .answers_with(200, "The event is stored.", answer(event.message, said(event, id)), HEADERS)
         .refuses_field("event", &format!("event must be {} here", event.name));
-    let Some(not_found) = found else { return Some(reused(endpoint)) };
+    let Some(not_found) = found else { return reused(endpoint) };
     let endpoint = endpoint.part(id, "The number that the node gave it.", 789).refuses(404, "not_found", not_found);
-    Some(conflicts(endpoint, Some(event)))
+    conflicts(endpoint, Some(event))
 }
 
 /// What there is to say of `event` alone, and of all of them.

@@ -2,16 +2,16 @@
 
 use std::borrow::Cow;
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Path, Payload};
-use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::super::call::Call;
+use super::super::answer;
+use super::super::context::RequestContext;
 use super::super::error::Error;
-use super::super::query::Parameters;
-use super::super::{Core, Edge, admin, answer};
+use super::super::gate::Core;
+use super::super::state::Edge;
 use super::{EventRef, List, event_id};
 use crate::entity;
 use crate::event::{EntityKey, Incarnation, Kind, Timestamp};
@@ -42,46 +42,11 @@ struct Entry<'a> {
 }
 
 /// `GET /api/v1/entities/{kind}`
-pub(in crate::edge) async fn list(
-    request: HttpRequest,
-    payload: Payload,
-    path: Path<String>,
-    edge: Data<Edge>,
-) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = list_of(&request, &path, &edge).await;
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-/// `GET /api/v1/entities/{kind}/{id}`
-pub(in crate::edge) async fn show(
-    request: HttpRequest,
-    payload: Payload,
-    path: Path<(String, String)>,
-    edge: Data<Edge>,
-) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = state_of(&request, &path.0, &path.1, &edge).await;
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-/// `GET /api/v1/entities/{kind}/{id}/timeline`
-pub(in crate::edge) async fn timeline(
-    request: HttpRequest,
-    payload: Payload,
-    path: Path<(String, String)>,
-    edge: Data<Edge>,
-) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = timeline_of(&request, &path.0, &path.1, &edge).await;
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-async fn list_of(request: &HttpRequest, kind: &str, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    let kind = known_kind(kind)?;
-    let page = page(request)?;
-    let core = edge.core()?;
+pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let kind: String = context.parse_path()?;
+    let kind = known_kind(&kind)?;
+    let page = page(context)?;
+    let core = context.edge.core()?;
     let found = core.reads.entities(kind, page).await?;
     let mut items = Vec::with_capacity(found.items.len());
     for key in &found.items {
@@ -93,22 +58,24 @@ async fn list_of(request: &HttpRequest, kind: &str, edge: &Edge) -> Result<HttpR
     Ok(answer::uncached(StatusCode::OK, &List::new(items, found.total, page)))
 }
 
-async fn state_of(request: &HttpRequest, kind: &str, id: &str, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    let key = known_key(kind, id)?;
-    Parameters::parse(request.query_string(), &[]).finish(())?;
-    let core = edge.core()?;
+/// `GET /api/v1/entities/{kind}/{id}`
+pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let (kind, id): (String, String) = context.parse_path()?;
+    let key = known_key(&kind, &id)?;
+    context.refuse_parameters()?;
+    let core = context.edge.core()?;
     let history = core.reads.history(&key).await?.ok_or_else(no_such_entity)?;
     let mut entity = view(&key, core.reads.incarnation(), &history.first, &history.last);
-    entity.state = Some(state(&key, &history, edge, &core)?);
+    entity.state = Some(state(&key, &history, &context.edge, &core)?);
     Ok(answer::uncached(StatusCode::OK, &entity))
 }
 
-async fn timeline_of(request: &HttpRequest, kind: &str, id: &str, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    let key = known_key(kind, id)?;
-    let page = page(request)?;
-    let core = edge.core()?;
+/// `GET /api/v1/entities/{kind}/{id}/timeline`
+pub(in crate::edge) async fn timeline(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let (kind, id): (String, String) = context.parse_path()?;
+    let key = known_key(&kind, &id)?;
+    let page = page(context)?;
+    let core = context.edge.core()?;
     let found = core.reads.timeline(&key, page).await?.ok_or_else(no_such_entity)?;
     let items = found.items.iter().map(|stored| entry(core.reads.incarnation(), stored)).collect();
     Ok(answer::uncached(StatusCode::OK, &List::new(items, found.total, page)))
@@ -156,8 +123,8 @@ fn entry(incarnation: Incarnation, stored: &Stored) -> Entry<'_> {
     }
 }
 
-fn page(request: &HttpRequest) -> Result<PageRequest, Error> {
-    let mut parameters = Parameters::parse(request.query_string(), &["page", "page_size"]);
+fn page(context: &RequestContext) -> Result<PageRequest, Error> {
+    let mut parameters = context.parameters(&["page", "page_size"]);
     let page = parameters.page();
     parameters.finish(page)
 }

@@ -2,16 +2,15 @@
 
 use std::borrow::Cow;
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Path, Payload};
-use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::super::call::Call;
+use super::super::answer;
+use super::super::context::RequestContext;
 use super::super::error::Error;
-use super::super::query::Parameters;
-use super::super::{Core, Edge, admin, answer};
+use super::super::gate::Core;
 use super::{List, event_id};
 use crate::event::{EventId, Incarnation, Kind, Timestamp};
 use crate::projection::{EventFilter, EventView, Page, PageRequest, Status};
@@ -55,28 +54,9 @@ const STATUSES: [(&str, StatusFilter); 4] = [
 ];
 
 /// `GET /api/v1/events`
-pub(in crate::edge) async fn list(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = list_of(&request, &edge).await;
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-/// `GET /api/v1/events/{event_id}`
-pub(in crate::edge) async fn show(
-    request: HttpRequest,
-    payload: Payload,
-    path: Path<String>,
-    edge: Data<Edge>,
-) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = event_of(&request, &path, &edge).await;
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-async fn list_of(request: &HttpRequest, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    let (filter, page) = filter(request.query_string())?;
-    let core = edge.core()?;
+pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let (filter, page) = filter(context)?;
+    let core = context.edge.core()?;
     let found = match filter {
         Some(filter) => core.reads.events(filter, page).await?,
         None => Page { items: Vec::new(), total: 0 },
@@ -85,11 +65,12 @@ async fn list_of(request: &HttpRequest, edge: &Edge) -> Result<HttpResponse, Err
     Ok(answer::uncached(StatusCode::OK, &List::new(items, found.total, page)))
 }
 
-async fn event_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    Parameters::parse(request.query_string(), &[]).finish(())?;
-    let core = edge.core()?;
-    let (_, view) = find(&core, id).await?;
+/// `GET /api/v1/events/{event_id}`
+pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let id: String = context.parse_path()?;
+    context.refuse_parameters()?;
+    let core = context.edge.core()?;
+    let (_, view) = find(&core, &id).await?;
     Ok(answer::uncached(StatusCode::OK, &event(core.reads.incarnation(), &view)))
 }
 
@@ -110,8 +91,8 @@ pub(super) async fn find(core: &Core, id: &str) -> Result<(EventId, EventView), 
 }
 
 /// The filter that a query asks for; `None` when it can find nothing.
-fn filter(query: &str) -> Result<(Option<EventFilter>, PageRequest), Error> {
-    let mut parameters = Parameters::parse(query, &PARAMETERS);
+fn filter(context: &RequestContext) -> Result<(Option<EventFilter>, PageRequest), Error> {
+    let mut parameters = context.parameters(&PARAMETERS);
     let page = parameters.page();
     let status = parameters.one_of("status", &STATUSES);
     let filter = EventFilter {

@@ -4,16 +4,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Path, Payload};
-use actix_web::{HttpRequest, HttpResponse};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::super::call::Call;
+use super::super::answer;
+use super::super::context::RequestContext;
 use super::super::error::Error;
-use super::super::query::Parameters;
-use super::super::{Edge, admin, answer};
 use super::List;
 use crate::event::Timestamp;
 use crate::exchange::{Direction, Filter, Row};
@@ -61,46 +59,28 @@ struct Body {
 }
 
 /// `GET /api/v1/webhooks/logs`
-pub(in crate::edge) async fn list(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = list_of(&request, &edge).await;
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-/// `GET /api/v1/webhooks/logs/{log_id}`
-pub(in crate::edge) async fn show(
-    request: HttpRequest,
-    payload: Payload,
-    path: Path<String>,
-    edge: Data<Edge>,
-) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = log_of(&request, &path, &edge).await;
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-async fn list_of(request: &HttpRequest, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    let (filter, page) = filter(request.query_string())?;
-    let core = edge.core()?;
+pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let (filter, page) = filter(context)?;
+    let core = context.edge.core()?;
     let skipped = (page.page - 1).saturating_mul(page.page_size);
     let found = core.exchange.list(filter, skipped, page.page_size).await?;
     let items = found.items.iter().map(log).collect();
     Ok(answer::uncached(StatusCode::OK, &List::new(items, found.total, page)))
 }
 
-async fn log_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    Parameters::parse(request.query_string(), &[]).finish(())?;
+/// `GET /api/v1/webhooks/logs/{log_id}`
+pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let id: String = context.parse_path()?;
+    context.refuse_parameters()?;
     let no_such_log = || Error::not_found("there is no such row in the log, or no more");
     // One row has one spelling: `+7` and `007` are none.
     let number = id.parse::<u64>().ok().filter(|number| number.to_string() == id).ok_or_else(no_such_log)?;
-    let row = edge.core()?.exchange.get(number).await?.ok_or_else(no_such_log)?;
+    let row = context.edge.core()?.exchange.get(number).await?.ok_or_else(no_such_log)?;
     Ok(answer::uncached(StatusCode::OK, &detailed(&row)))
 }
 
-fn filter(query: &str) -> Result<(Filter, PageRequest), Error> {
-    let mut parameters = Parameters::parse(query, &PARAMETERS);
+fn filter(context: &RequestContext) -> Result<(Filter, PageRequest), Error> {
+    let mut parameters = context.parameters(&PARAMETERS);
     let page = parameters.page();
     let filter = Filter {
         direction: parameters.one_of("direction", &DIRECTIONS),

@@ -10,9 +10,7 @@ pub(super) mod entities;
 pub(super) mod events;
 pub(super) mod logs;
 pub(super) mod reprocess;
-mod spec;
-
-pub(super) use spec::endpoints;
+pub(super) mod spec;
 
 /// One page of a list.
 #[derive(Debug, Serialize)]

@@ -2,16 +2,16 @@
 //!
 //! Each source says for itself what another attempt is: the same command again, or more work on an event that was applied.
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Path, Payload};
-use actix_web::{HttpRequest, HttpResponse};
 use tracing::Span;
 
-use super::super::call::Call;
+use super::super::context::RequestContext;
 use super::super::error::Error;
 use super::super::signature::Verified;
+use super::super::state::Edge;
 use super::super::support::{self, Given};
-use super::super::{Edge, admin, c2s, intake};
+use super::super::{c2s, intake};
 use super::events;
 use crate::entity::Command;
 use crate::event::{EventId, Record};
@@ -19,25 +19,14 @@ use crate::projection::{EventView, Status};
 use crate::router::Refusal;
 
 /// Answers as the first request of the event was: 202, with the event's own id, and the number that it has now.
-pub(in crate::edge) async fn run(
-    request: HttpRequest,
-    payload: Payload,
-    path: Path<String>,
-    edge: Data<Edge>,
-) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = reprocess(&request, &path, &edge, call.span().clone()).await;
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-async fn reprocess(request: &HttpRequest, id: &str, edge: &Edge, span: Span) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    let core = edge.core()?;
-    let (id, view) = events::find(&core, id).await?;
+pub(in crate::edge) async fn run(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let id: String = context.parse_path()?;
+    let core = context.edge.core()?;
+    let (id, view) = events::find(&core, &id).await?;
     if view.status != Status::Failed {
         return Err(Error::NotFailed);
     }
-    let command = command(id, &view, edge, span)?;
+    let command = command(id, &view, &context.edge, context.call.span().clone())?;
     let entity = command.entity.clone();
     let outcome = core.router.submit(command).await.map_err(|refusal| refused(refusal, id))?;
     let sequence = outcome.sequence.or(view.event.record.sequence);

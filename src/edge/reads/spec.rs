@@ -42,8 +42,8 @@ fn with_state() -> Value {
     entity
 }
 
-fn get(path: &str, summary: &str) -> Endpoint {
-    Endpoint::get(TAG, path, summary)
+fn get(summary: &str) -> Endpoint {
+    Endpoint::new(TAG, summary)
         .access(Access::Admin)
         .free(&["actor", "data", "payload", "state"])
         .refuses_when_not_ready()
@@ -85,47 +85,63 @@ fn whole_log() -> Value {
     log
 }
 
-/// The endpoints for reading.
-pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
-    vec![
-        of_kind(get("/api/v1/entities/{kind}", "List the entities of a kind, the one begun last first"))
-            .paged()
-            .answers(200, "One page.", list(&entity())),
-        of_entity(get("/api/v1/entities/{kind}/{id}", "Show an entity with its state"))
-            .answers(200, "The entity.", with_state()),
-        of_entity(get("/api/v1/entities/{kind}/{id}/timeline", "List an entity's events, newest first"))
-            .paged()
-            .answers(200, "One page.", list(&entry())),
-        get("/api/v1/events", "List events, newest first")
-            .query("source", "Only events of this source.", "support")
-            .query("type", "Only events of this name.", "status.changed")
-            .query("kind", "Only events of entities of this kind.", "ticket")
-            .query("entity", "Only events of entities with this id.", "SUP-1042")
-            .query("status", "received, processing, completed or failed.", "completed")
-            .query("since", "Received at this time or later (RFC 3339).", "2020-01-01T00:00:00Z")
-            .query("until", "Received before this time (RFC 3339).", "2099-01-01T00:00:00Z")
-            .paged()
-            .answers(200, "One page.", list(&event()))
-            .refuses_field("since", "since must be an RFC 3339 time"),
-        of_event(get("/api/v1/events/{event_id}", "Show an event with what became of it"))
-            .answers(200, "The event.", event()),
-        of_event(Endpoint::post(TAG, "/api/v1/events/{event_id}/reprocess", "Try a failed event once more"))
-            .access(Access::Admin)
-            .answers(202, "It was tried again.", json!({"status": "accepted", "event_id": "evt_3f9a2c41_9", "entity": {"kind": "ticket", "id": "SUP-1042", "sequence": 4}}))
-            .refuses(409, "not_failed", "only a failed event can be reprocessed")
-            .refuses(409, "reprocess_in_progress", "event is being reprocessed by another request")
-            .refuses_when_busy(),
-        get("/api/v1/webhooks/logs", "List the calls of all sources and the deliveries, newest first")
-            .query("direction", "incoming (a sender called) or outgoing (a subscriber was called).", "incoming")
-            .query("is_successful", "true: answered with a 2xx. false: anything else.", "true")
-            .paged()
-            .answers(200, "One page.", list(&log()))
-            .refuses_field("direction", "direction must be one of incoming, outgoing"),
-        get("/api/v1/webhooks/logs/{log_id}", "Show a call or a delivery with its headers and its answer")
-            .about("Values of secrets and signatures are masked. What the body said is found through its events.")
-            .free(&["headers", "answer"])
-            .part("log_id", "The row's id.", 1)
-            .answers(200, "The row.", whole_log())
-            .refuses(404, "not_found", "there is no such row in the log, or no more"),
-    ]
+pub(in crate::edge) fn entities() -> Endpoint {
+    of_kind(get("List the entities of a kind, the one begun last first")).paged().answers(
+        200,
+        "One page.",
+        list(&entity()),
+    )
+}
+
+pub(in crate::edge) fn entity_with_state() -> Endpoint {
+    of_entity(get("Show an entity with its state")).answers(200, "The entity.", with_state())
+}
+
+pub(in crate::edge) fn timeline() -> Endpoint {
+    of_entity(get("List an entity's events, newest first")).paged().answers(200, "One page.", list(&entry()))
+}
+
+pub(in crate::edge) fn events() -> Endpoint {
+    get("List events, newest first")
+        .query("source", "Only events of this source.", "support")
+        .query("type", "Only events of this name.", "status.changed")
+        .query("kind", "Only events of entities of this kind.", "ticket")
+        .query("entity", "Only events of entities with this id.", "SUP-1042")
+        .query("status", "received, processing, completed or failed.", "completed")
+        .query("since", "Received at this time or later (RFC 3339).", "2020-01-01T00:00:00Z")
+        .query("until", "Received before this time (RFC 3339).", "2099-01-01T00:00:00Z")
+        .paged()
+        .answers(200, "One page.", list(&event()))
+        .refuses_field("since", "since must be an RFC 3339 time")
+}
+
+pub(in crate::edge) fn event_with_fate() -> Endpoint {
+    of_event(get("Show an event with what became of it")).answers(200, "The event.", event())
+}
+
+pub(in crate::edge) fn reprocess() -> Endpoint {
+    of_event(Endpoint::new(TAG, "Try a failed event once more"))
+        .access(Access::Admin)
+        .answers(202, "It was tried again.", json!({"status": "accepted", "event_id": "evt_3f9a2c41_9", "entity": {"kind": "ticket", "id": "SUP-1042", "sequence": 4}}))
+        .refuses(409, "not_failed", "only a failed event can be reprocessed")
+        .refuses(409, "reprocess_in_progress", "event is being reprocessed by another request")
+        .refuses_when_busy()
+}
+
+pub(in crate::edge) fn logs() -> Endpoint {
+    get("List the calls of all sources and the deliveries, newest first")
+        .query("direction", "incoming (a sender called) or outgoing (a subscriber was called).", "incoming")
+        .query("is_successful", "true: answered with a 2xx. false: anything else.", "true")
+        .paged()
+        .answers(200, "One page.", list(&log()))
+        .refuses_field("direction", "direction must be one of incoming, outgoing")
+}
+
+pub(in crate::edge) fn log_with_answer() -> Endpoint {
+    get("Show a call or a delivery with its headers and its answer")
+        .about("Values of secrets and signatures are masked. What the body said is found through its events.")
+        .free(&["headers", "answer"])
+        .part("log_id", "The row's id.", 1)
+        .answers(200, "The row.", whole_log())
+        .refuses(404, "not_found", "there is no such row in the log, or no more")
 }

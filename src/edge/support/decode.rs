@@ -9,7 +9,7 @@ use super::super::body::text;
 use super::super::error::Error;
 use super::super::fields::{Faults, present};
 use super::super::signature::Verified;
-use super::SOURCE;
+use super::super::source::SUPPORT;
 use super::data;
 use crate::config::UnknownEntity;
 use crate::entity::ticket::EVENTS;
@@ -56,7 +56,7 @@ pub fn decode(body: &Verified, given: Given<'_>, span: Span) -> Result<Command, 
         idempotency_key: Some(key),
         may_create: given.unknown_entity == UnknownEntity::Create,
         span,
-        ..Command::new(SOURCE, entity, Action::Ticket(action), event, payload)
+        ..Command::new(SUPPORT, entity, Action::Ticket(action), event, payload)
     })
 }
 

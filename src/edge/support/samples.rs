@@ -4,13 +4,13 @@
 
 use serde_json::Value;
 
-use super::SOURCE;
+use super::super::source::SUPPORT;
 use crate::event::catalogue;
 
 /// The sample `data` of `event`, or `None` if there is no such event.
 #[must_use]
 pub fn data(event: &str) -> Option<Value> {
-    let entry = catalogue::of(SOURCE.as_str()).find(|entry| entry.name == event)?;
+    let entry = catalogue::of(SUPPORT.as_str()).find(|entry| entry.name == event)?;
     Some(serde_json::from_str(entry.data).expect("a test of the catalogue parses every example"))
 }
 
@@ -21,7 +21,7 @@ mod tests {
 
     #[test]
     fn every_event_has_a_sample() {
-        assert!(catalogue::of(SOURCE.as_str()).map(|entry| entry.name).eq(EVENTS));
+        assert!(catalogue::of(SUPPORT.as_str()).map(|entry| entry.name).eq(EVENTS));
         assert!(EVENTS.iter().all(|event| data(event).is_some_and(|data| data.is_object())));
     }
 

@@ -21,9 +21,8 @@ const HEADERS: &[(&str, &str)] = &[
     ("RateLimit-Reset", "Seconds until the oldest of the minute no longer counts."),
 ];
 
-/// The one endpoint of the contract.
-pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
-    let endpoint = Endpoint::post("Support", "/api/v0/crm/webhooks/support/", "Take in an event of a ticket")
+pub(in crate::edge) fn receive() -> Endpoint {
+    let endpoint = Endpoint::new("Support", "Take in an event of a ticket")
         .about(ABOUT)
         .access(Access::Signed(&["support_api_key", "support_signature"]))
         .header("X-CRM-Timestamp", "When the request was signed (RFC 3339).", "2025-12-04T10:30:00.000Z")
@@ -47,7 +46,7 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
         "event_id": "evt_3f9a2c41_1042",
         "entity": {"kind": "ticket", "id": "SUP-1042", "sequence": 3},
     });
-    let endpoint = endpoint
+    endpoint
         .answers_with(202, "The event is stored.", accepted, HEADERS)
         .refuses_bodies()
         .refuses(400, "unknown_event", &format!("event must be one of {}", EVENTS.join(", ")))
@@ -57,6 +56,5 @@ pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
         .refuses(401, "stale_timestamp", "timestamp is not an RFC 3339 time near the server's clock")
         .refuses(409, "duplicate_event", "an event with this idempotency key was accepted before, as evt_3f9a2c41_7")
         .limits(100, "Requests with one API key")
-        .refuses_when_busy();
-    vec![endpoint]
+        .refuses_when_busy()
 }

@@ -3,81 +3,29 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Path, Payload};
-use actix_web::{HttpRequest, HttpResponse, dev};
 use serde::Serialize;
 use tracing::info;
 
-use super::super::call::Call;
+use super::super::context::RequestContext;
 use super::super::error::Error;
-use super::super::{Edge, admin, answer, body};
+use super::super::{answer, body};
+use super::activity::{pause, resume};
 use super::members::Rotation;
 use super::stats::Stats;
 use super::view::View;
-use super::{at_work, find, given, pause, resume, shown};
+use super::{at_work, find, given, shown};
 use crate::subscriber::SubscriberId;
 use crate::subscriber::attempt::Made;
 use crate::subscriber::profile::Profile;
 
 /// `POST /api/v1/webhooks/{id}/rotate-secret`
-pub(in crate::edge) async fn rotate(
-    request: HttpRequest,
-    payload: Payload,
-    id: Path<String>,
-    edge: Data<Edge>,
-) -> HttpResponse {
-    let mut payload = payload.into_inner();
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = rotate_of(&request, &mut payload, &id, &edge).await;
-    call.end(&request, payload, &edge, result)
-}
-
-/// `POST /api/v1/webhooks/{id}/pause`
-pub(in crate::edge) async fn stop(
-    request: HttpRequest,
-    payload: Payload,
-    id: Path<String>,
-    edge: Data<Edge>,
-) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = stop_of(&request, &id, &edge).await;
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-/// `POST /api/v1/webhooks/{id}/resume`
-pub(in crate::edge) async fn start(
-    request: HttpRequest,
-    payload: Payload,
-    id: Path<String>,
-    edge: Data<Edge>,
-) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = start_of(&request, &id, &edge).await;
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-/// `POST /api/v1/webhooks/{id}/test`
-pub(in crate::edge) async fn test(
-    request: HttpRequest,
-    payload: Payload,
-    id: Path<String>,
-    edge: Data<Edge>,
-) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = test_of(&request, &id, &edge).await;
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-async fn rotate_of(
-    request: &HttpRequest,
-    payload: &mut dev::Payload,
-    id: &str,
-    edge: &Edge,
-) -> Result<HttpResponse, Error> {
-    let body = given(request, payload, edge).await?;
-    let (core, now) = (edge.core()?, edge.clock.wall());
-    let id = find(&core, id)?.id;
+pub(in crate::edge) async fn rotate(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let id: String = context.parse_path()?;
+    let body = given(context).await?;
+    let (core, now) = (context.edge.core()?, context.edge.clock.wall());
+    let id = find(&core, &id)?.id;
     let Rotation { secret, overlap } = Rotation::read(body::text(&body)?)?;
     let rotated = at_work(Arc::clone(&core), move |core| {
         core.subscriptions.change(id, |subscription| {
@@ -91,10 +39,11 @@ async fn rotate_of(
     Ok(answer::uncached(StatusCode::OK, &View::new(&rotated, stats, now).with_secret()))
 }
 
-async fn stop_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    let (core, now) = (edge.core()?, edge.clock.wall());
-    let id = find(&core, id)?.id;
+/// `POST /api/v1/webhooks/{id}/pause`
+pub(in crate::edge) async fn stop(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let id: String = context.parse_path()?;
+    let (core, now) = (context.edge.core()?, context.edge.clock.wall());
+    let id = find(&core, &id)?.id;
     let paused = at_work(Arc::clone(&core), move |core| {
         core.subscriptions.change(id, |subscription| {
             pause(subscription);
@@ -103,13 +52,14 @@ async fn stop_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpRes
     });
     let paused = paused.await?;
     info!(subscription = id, "subscription paused");
-    Ok(shown(&paused, &core, edge).await)
+    Ok(shown(&paused, &core, &context.edge).await)
 }
 
-async fn start_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    let (core, now) = (edge.core()?, edge.clock.wall());
-    let id = find(&core, id)?.id;
+/// `POST /api/v1/webhooks/{id}/resume`
+pub(in crate::edge) async fn start(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let id: String = context.parse_path()?;
+    let (core, now) = (context.edge.core()?, context.edge.clock.wall());
+    let id = find(&core, &id)?.id;
     let from = core.reads.end().await?;
     let resumed = at_work(Arc::clone(&core), move |core| {
         core.subscriptions.change(id, |subscription| {
@@ -120,7 +70,7 @@ async fn start_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpRe
     let resumed = resumed.await?;
     core.subscribers.probe(SubscriberId::Webhook(id));
     info!(subscription = id, "subscription resumed");
-    Ok(shown(&resumed, &core, edge).await)
+    Ok(shown(&resumed, &core, &context.edge).await)
 }
 
 /// What the target of a subscription said to a ping.
@@ -134,12 +84,13 @@ struct Tested<'a> {
     answer: Option<Cow<'a, str>>,
 }
 
+/// `POST /api/v1/webhooks/{id}/test`
 /// A ping is no delivery and is not tried again; one that is accepted spares a delivery the wait for an open breaker.
-async fn test_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    let core = edge.core()?;
-    let subscription = find(&core, id)?;
-    let profile = Profile::of_subscription(&subscription, &edge.config.delivery);
+pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let id: String = context.parse_path()?;
+    let core = context.edge.core()?;
+    let subscription = find(&core, &id)?;
+    let profile = Profile::of_subscription(&subscription, &context.edge.config.delivery);
     let Made { outcome, call } = core.subscribers.caller().test(&profile).await;
     call.append(&core.exchange, None);
     let failure = outcome.failure();

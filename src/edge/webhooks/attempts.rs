@@ -2,16 +2,15 @@
 
 use std::borrow::Cow;
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Path, Payload};
-use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
-use super::super::call::Call;
+use super::super::answer;
+use super::super::context::RequestContext;
 use super::super::error::Error;
-use super::super::query::Parameters;
+use super::super::gate::Core;
 use super::super::reads::List;
-use super::super::{Core, Edge, admin, answer};
 use super::find;
 use crate::event::{Kind, Timestamp};
 use crate::exchange::{Filter, Row};
@@ -43,25 +42,14 @@ struct Entity<'a> {
 }
 
 /// `GET /api/v1/webhooks/{id}/deliveries`
-pub(in crate::edge) async fn list(
-    request: HttpRequest,
-    payload: Payload,
-    id: Path<String>,
-    edge: Data<Edge>,
-) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = list_of(&request, &id, &edge).await;
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-async fn list_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    let mut parameters = Parameters::parse(request.query_string(), &["is_successful", "page", "page_size"]);
+pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let id: String = context.parse_path()?;
+    let mut parameters = context.parameters(&["is_successful", "page", "page_size"]);
     let page = parameters.page();
     let is_successful = parameters.one_of("is_successful", &[("true", true), ("false", false)]);
     let (is_successful, page) = parameters.finish((is_successful, page))?;
-    let core = edge.core()?;
-    let subscriber = SubscriberId::Webhook(find(&core, id)?.id);
+    let core = context.edge.core()?;
+    let subscriber = SubscriberId::Webhook(find(&core, &id)?.id);
     let filter = Filter { is_successful, ..Filter::default() };
     let skipped = (page.page - 1).saturating_mul(page.page_size);
     let rows = core.exchange.list_of(subscriber.to_string(), filter, skipped, page.page_size).await?;

@@ -9,11 +9,12 @@ use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use serde_json::value::RawValue;
 
-use super::super::Edge;
 use super::super::error::Error;
 use super::super::fields::{Faults, present};
+use super::super::state::Edge;
 use super::super::{misspelt, raw};
-use super::{headers, pause, resume};
+use super::activity::{pause, resume};
+use super::headers;
 use crate::config::{CONCURRENCY_MAX, OnExhausted, RETRIES_MAX, RETRY_PAUSE_MAX_S, Secret, TIMEOUT_MAX_S};
 use crate::event::{Position, Timestamp, members};
 use crate::exchange::MASK;

@@ -2,22 +2,23 @@
 
 use std::sync::Arc;
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Path, Payload};
-use actix_web::{HttpRequest, HttpResponse, dev};
+use bytes::Bytes;
 use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
-use super::call::Call;
+use super::context::RequestContext;
 use super::error::Error;
-use super::query::Parameters;
+use super::gate::Core;
 use super::reads::List;
-use super::{Core, Edge, admin, answer, body};
+use super::state::Edge;
+use super::{answer, body};
 use crate::entity::Rejection;
-use crate::event::Position;
-use crate::subscription::{Entry, Id, Refused, Shared, State, Subscription};
+use crate::subscription::{Entry, Id, Refused, Shared, Subscription};
 
 pub(super) mod actions;
+mod activity;
 pub(super) mod attempts;
 mod headers;
 mod members;
@@ -25,6 +26,7 @@ pub(super) mod spec;
 mod stats;
 mod view;
 
+use activity::is_active;
 use members::{Members, Rules};
 use stats::Stats;
 use view::View;
@@ -33,55 +35,18 @@ use view::View;
 const ACTIVITY: [(&str, bool); 2] = [("true", true), ("false", false)];
 
 /// `GET /api/v1/webhooks`
-pub(super) async fn list(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = list_of(&request, &edge).await;
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-/// `POST /api/v1/webhooks`
-pub(super) async fn create(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
-    let mut payload = payload.into_inner();
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = create_of(&request, &mut payload, &edge).await;
-    call.end(&request, payload, &edge, result)
-}
-
-/// `GET /api/v1/webhooks/{id}`
-pub(super) async fn show(request: HttpRequest, payload: Payload, id: Path<String>, edge: Data<Edge>) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = show_of(&request, &id, &edge).await;
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-/// `PUT /api/v1/webhooks/{id}`
-pub(super) async fn change(request: HttpRequest, payload: Payload, id: Path<String>, edge: Data<Edge>) -> HttpResponse {
-    let mut payload = payload.into_inner();
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = change_of(&request, &mut payload, &id, &edge).await;
-    call.end(&request, payload, &edge, result)
-}
-
-/// `DELETE /api/v1/webhooks/{id}`
-pub(super) async fn remove(request: HttpRequest, payload: Payload, id: Path<String>, edge: Data<Edge>) -> HttpResponse {
-    let call = Call::begin(&request, admin::SOURCE);
-    let result = remove_of(&request, &id, &edge).await;
-    call.end(&request, payload.into_inner(), &edge, result)
-}
-
-async fn list_of(request: &HttpRequest, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    let mut parameters = Parameters::parse(request.query_string(), &["is_active", "page", "page_size"]);
+pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let mut parameters = context.parameters(&["is_active", "page", "page_size"]);
     let page = parameters.page();
     let activity = parameters.one_of("is_active", &ACTIVITY);
     let (activity, page) = parameters.finish((activity, page))?;
-    let core = edge.core()?;
+    let core = context.edge.core()?;
     let known = core.subscriptions.known();
     let wanted = |entry: &&Arc<Entry>| activity.is_none_or(|wanted| wanted == is_active(&entry.subscription));
     let wanted: Vec<_> = known.newest_first().filter(wanted).collect();
     let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let of_page = wanted.iter().skip(place((page.page - 1).saturating_mul(page.page_size))).take(place(page.page_size));
-    let (mut items, now) = (Vec::new(), edge.clock.wall());
+    let (mut items, now) = (Vec::new(), context.edge.clock.wall());
     for entry in of_page {
         let stats = Stats::of(entry.subscription.id, &core).await;
         items.push(View::new(&entry.subscription, stats, now));
@@ -89,10 +54,11 @@ async fn list_of(request: &HttpRequest, edge: &Edge) -> Result<HttpResponse, Err
     Ok(answer::uncached(StatusCode::OK, &List::new(items, wanted.len() as u64, page)))
 }
 
-async fn create_of(request: &HttpRequest, payload: &mut dev::Payload, edge: &Edge) -> Result<HttpResponse, Error> {
-    let body = given(request, payload, edge).await?;
-    let members = Members::read(body::text(&body)?, None, Rules::new(edge))?;
-    let (core, now) = (edge.core()?, edge.clock.wall());
+/// `POST /api/v1/webhooks`
+pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let body = given(context).await?;
+    let members = Members::read(body::text(&body)?, None, Rules::new(&context.edge))?;
+    let (core, now) = (context.edge.core()?, context.edge.clock.wall());
     let from = core.reads.end().await?;
     let made = move |core: &Core| core.subscriptions.create(|id| members.into_subscription(id, from, now));
     let made = at_work(Arc::clone(&core), made).await?;
@@ -101,52 +67,45 @@ async fn create_of(request: &HttpRequest, payload: &mut dev::Payload, edge: &Edg
     Ok(answer::uncached(StatusCode::OK, &View::new(&made, stats, now).with_secret()))
 }
 
-async fn show_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    Parameters::parse(request.query_string(), &[]).finish(())?;
-    let core = edge.core()?;
-    let subscription = find(&core, id)?;
-    Ok(shown(&subscription, &core, edge).await)
+/// `GET /api/v1/webhooks/{id}`
+pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let id: String = context.parse_path()?;
+    context.refuse_parameters()?;
+    let core = context.edge.core()?;
+    let subscription = find(&core, &id)?;
+    Ok(shown(&subscription, &core, &context.edge).await)
 }
 
-async fn change_of(
-    request: &HttpRequest,
-    payload: &mut dev::Payload,
-    id: &str,
-    edge: &Edge,
-) -> Result<HttpResponse, Error> {
-    let body = given(request, payload, edge).await?;
-    let (core, now) = (edge.core()?, edge.clock.wall());
-    let known = find(&core, id)?;
-    let members = Members::read(body::text(&body)?, Some(&known), Rules::new(edge))?;
+/// `PUT /api/v1/webhooks/{id}`
+pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let id: String = context.parse_path()?;
+    let body = given(context).await?;
+    let (core, now) = (context.edge.core()?, context.edge.clock.wall());
+    let known = find(&core, &id)?;
+    let members = Members::read(body::text(&body)?, Some(&known), Rules::new(&context.edge))?;
     let from = if members.activates() { core.reads.end().await? } else { known.from };
     let id = known.id;
     let change = move |core: &Core| core.subscriptions.change(id, |known| members.change(known, from, now));
     let changed = at_work(Arc::clone(&core), change).await?;
     info!(subscription = id, "subscription changed");
-    Ok(shown(&changed, &core, edge).await)
+    Ok(shown(&changed, &core, &context.edge).await)
 }
 
-async fn remove_of(request: &HttpRequest, id: &str, edge: &Edge) -> Result<HttpResponse, Error> {
-    admin::authorize(request, edge)?;
-    let core = edge.core()?;
-    let id = find(&core, id)?.id;
+/// `DELETE /api/v1/webhooks/{id}`
+pub(super) async fn remove(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let id: String = context.parse_path()?;
+    let core = context.edge.core()?;
+    let id = find(&core, &id)?.id;
     at_work(core, move |core| core.subscriptions.remove(id)).await?;
     info!(subscription = id, "subscription removed");
     Ok(HttpResponse::new(StatusCode::NO_CONTENT))
 }
 
 /// The body of a request of the admin.
-pub(super) async fn given(
-    request: &HttpRequest,
-    payload: &mut dev::Payload,
-    edge: &Edge,
-) -> Result<bytes::Bytes, Error> {
-    body::check_declared(request, edge.bounds())?;
-    admin::authorize(request, edge)?;
-    let body = body::read(request, payload, edge.bounds()).await?;
+pub(super) async fn given(context: &mut RequestContext) -> Result<Bytes, Error> {
+    let body = context.read_body().await?;
     if !body.is_empty() {
-        body::check_is_json(request.headers())?;
+        body::check_is_json(context.request.headers())?;
     }
     Ok(body)
 }
@@ -162,28 +121,6 @@ pub(super) fn find(core: &Core, id: &str) -> Result<Shared, Error> {
 async fn shown(subscription: &Subscription, core: &Core, edge: &Edge) -> HttpResponse {
     let stats = Stats::of(subscription.id, core).await;
     answer::uncached(StatusCode::OK, &View::new(subscription, stats, edge.clock.wall()))
-}
-
-fn is_active(subscription: &Subscription) -> bool {
-    subscription.state == State::Active
-}
-
-/// Keeps what is owed from now on. One that is disabled owes nothing and stays so.
-fn pause(subscription: &mut Subscription) {
-    match subscription.state {
-        State::Active => subscription.state = State::Paused { reason: None },
-        State::Paused { .. } | State::Disabled { .. } => {}
-    }
-}
-
-/// Delivers again: what was owed, or to one that was disabled what comes from `from` on.
-fn resume(subscription: &mut Subscription, from: Position) {
-    match subscription.state {
-        State::Active => return,
-        State::Paused { .. } => {}
-        State::Disabled { .. } => subscription.from = from,
-    }
-    subscription.state = State::Active;
 }
 
 /// Does what waits for the disk where waiting disturbs nobody.

@@ -5,8 +5,6 @@ use serde_json::{Value, json};
 use super::super::docs::endpoint::{Access, Endpoint};
 
 const TAG: &str = "Subscriptions";
-const PATH: &str = "/api/v1/webhooks";
-const ONE: &str = "/api/v1/webhooks/{id}";
 /// The number of the first one.
 const ID: u64 = 1;
 const AT: &str = "2025-10-18T09:42:31.120Z";
@@ -108,58 +106,86 @@ fn of_change(endpoint: Endpoint) -> Endpoint {
     )
 }
 
-/// The endpoints of subscriptions.
-pub(in crate::edge) fn endpoints() -> Vec<Endpoint> {
-    vec![
-        of_change(of_body(Endpoint::post(TAG, PATH, "Make a subscription")))
-            .about(format!("It gets what is accepted from now on. {MEMBERS}\n\n{SECRETS} Without `secret` one is made."))
-            .access(Access::Admin)
-            .takes("a subscription", asked())
-            .takes("all that can be said of one", asked_in_full())
-            .requires(&["url", "events"])
-            .free(FREE)
-            .answers(200, "The subscription, with its secret.", with_secret())
-            .refuses(409, "too_many_subscriptions", "there are 20000 subscriptions already; delivery.subscriptions_max allows no more")
-            .refuses_when_not_ready(),
-        Endpoint::get(TAG, PATH, "List subscriptions, newest first")
-            .about(SECRETS)
-            .access(Access::Admin)
-            .query("is_active", "true: only those to which events are delivered. false: only the others.", "true")
-            .paged()
-            .free(FREE)
-            .answers(200, "One page.", page(&shown()))
-            .refuses_when_not_ready(),
-        of_one(Endpoint::get(TAG, ONE, "Show a subscription")).about(SECRETS).answers(200, "The subscription.", shown()),
-        of_change(of_body(of_one(Endpoint::put(TAG, ONE, "Change a subscription"))))
-            .about(format!(
-                "Changes the members given, null means the default. `secret` takes the place of the old one at once; null or what \
-                 is shown leaves it as it is, and so does `…` for a header. `is_active` pauses and resumes.\n\n{MEMBERS}"
-            ))
-            .takes("change", json!({"events": ["organisation.*"], "filter": "has(data.name)"}))
-            .answers(200, "The subscription.", shown()),
-        of_one(Endpoint::delete(TAG, ONE, "Remove a subscription"))
-            .about("What is owed to it is not delivered any more.")
-            .answers_nothing(204, "It is gone."),
-        of_change(of_one(Endpoint::post(TAG, &format!("{ONE}/rotate-secret"), "Replace a subscription's secret")))
-            .about("Without `secret` one is made. Deliveries are signed with both for `overlap_h` hours, 24 by default, at most 168.")
-            .refuses_bodies()
-            .takes("rotation", json!({"overlap_h": 24}))
-            .or_nothing()
-            .answers(200, "The subscription, with its new secret.", with_secret())
-            .refuses_field("overlap_h", "overlap_h must be a number from 0 to 168"),
-        of_change(of_one(Endpoint::post(TAG, &format!("{ONE}/pause"), "Pause a subscription")))
-            .about("Its events are kept for it until it is resumed, for `delivery.hold_days` at most. One that is disabled stays so.")
-            .answers(200, "The subscription.", shown()),
-        of_change(of_one(Endpoint::post(TAG, &format!("{ONE}/resume"), "Resume a subscription")))
-            .about("What was kept for it is delivered first. One that was disabled gets what is accepted from now on. One whose breaker is open is tried at once.")
-            .answers(200, "The subscription.", shown()),
-        of_one(Endpoint::post(TAG, &format!("{ONE}/test"), "Test a subscription's target"))
-            .about("Sends it a signed event `ping`, whatever its state is, and tells what it said. If it accepts that, it need not wait until its breaker lets deliveries through again. `code` is one of those that deliveries fail with.")
-            .answers(200, "What it said.", tested()),
-        of_one(Endpoint::get(TAG, &format!("{ONE}/deliveries"), "List the attempts at deliveries to a subscription, newest first"))
-            .about("Out of the log of calls, which is bounded. `next_attempt_at` is that of the newest attempt at a delivery that is to be tried again.")
-            .query("is_successful", "true: answered with a 2xx. false: anything else.", "true")
-            .paged()
-            .answers(200, "One page.", page(&attempt())),
-    ]
+pub(in crate::edge) fn create() -> Endpoint {
+    of_change(of_body(Endpoint::new(TAG, "Make a subscription")))
+        .about(format!("It gets what is accepted from now on. {MEMBERS}\n\n{SECRETS} Without `secret` one is made."))
+        .access(Access::Admin)
+        .takes("a subscription", asked())
+        .takes("all that can be said of one", asked_in_full())
+        .requires(&["url", "events"])
+        .free(FREE)
+        .answers(200, "The subscription, with its secret.", with_secret())
+        .refuses(
+            409,
+            "too_many_subscriptions",
+            "there are 20000 subscriptions already; delivery.subscriptions_max allows no more",
+        )
+        .refuses_when_not_ready()
+}
+
+pub(in crate::edge) fn list() -> Endpoint {
+    Endpoint::new(TAG, "List subscriptions, newest first")
+        .about(SECRETS)
+        .access(Access::Admin)
+        .query("is_active", "true: only those to which events are delivered. false: only the others.", "true")
+        .paged()
+        .free(FREE)
+        .answers(200, "One page.", page(&shown()))
+        .refuses_when_not_ready()
+}
+
+pub(in crate::edge) fn show() -> Endpoint {
+    of_one(Endpoint::new(TAG, "Show a subscription")).about(SECRETS).answers(200, "The subscription.", shown())
+}
+
+pub(in crate::edge) fn change() -> Endpoint {
+    of_change(of_body(of_one(Endpoint::new(TAG, "Change a subscription"))))
+        .about(format!(
+            "Changes the members given, null means the default. `secret` takes the place of the old one at once; null or what \
+             is shown leaves it as it is, and so does `…` for a header. `is_active` pauses and resumes.\n\n{MEMBERS}"
+        ))
+        .takes("change", json!({"events": ["organisation.*"], "filter": "has(data.name)"}))
+        .answers(200, "The subscription.", shown())
+}
+
+pub(in crate::edge) fn remove() -> Endpoint {
+    of_one(Endpoint::new(TAG, "Remove a subscription"))
+        .about("What is owed to it is not delivered any more.")
+        .answers_nothing(204, "It is gone.")
+}
+
+pub(in crate::edge) fn rotate() -> Endpoint {
+    of_change(of_one(Endpoint::new(TAG, "Replace a subscription's secret")))
+        .about("Without `secret` one is made. Deliveries are signed with both for `overlap_h` hours, 24 by default, at most 168.")
+        .refuses_bodies()
+        .takes("rotation", json!({"overlap_h": 24}))
+        .or_nothing()
+        .answers(200, "The subscription, with its new secret.", with_secret())
+        .refuses_field("overlap_h", "overlap_h must be a number from 0 to 168")
+}
+
+pub(in crate::edge) fn pause() -> Endpoint {
+    of_change(of_one(Endpoint::new(TAG, "Pause a subscription")))
+        .about("Its events are kept for it until it is resumed, for `delivery.hold_days` at most. One that is disabled stays so.")
+        .answers(200, "The subscription.", shown())
+}
+
+pub(in crate::edge) fn resume() -> Endpoint {
+    of_change(of_one(Endpoint::new(TAG, "Resume a subscription")))
+        .about("What was kept for it is delivered first. One that was disabled gets what is accepted from now on. One whose breaker is open is tried at once.")
+        .answers(200, "The subscription.", shown())
+}
+
+pub(in crate::edge) fn test() -> Endpoint {
+    of_one(Endpoint::new(TAG, "Test a subscription's target"))
+        .about("Sends it a signed event `ping`, whatever its state is, and tells what it said. If it accepts that, it need not wait until its breaker lets deliveries through again. `code` is one of those that deliveries fail with.")
+        .answers(200, "What it said.", tested())
+}
+
+pub(in crate::edge) fn deliveries() -> Endpoint {
+    of_one(Endpoint::new(TAG, "List the attempts at deliveries to a subscription, newest first"))
+        .about("Out of the log of calls, which is bounded. `next_attempt_at` is that of the newest attempt at a delivery that is to be tried again.")
+        .query("is_successful", "true: answered with a 2xx. false: anything else.", "true")
+        .paged()
+        .answers(200, "One page.", page(&attempt()))
 }

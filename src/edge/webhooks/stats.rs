@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::super::Core;
+use super::super::gate::Core;
 use crate::event::Timestamp;
 use crate::subscriber::SubscriberId;
 use crate::subscription::Id;

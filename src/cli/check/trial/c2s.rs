@@ -6,7 +6,7 @@ use super::{Half, line, lines, list, proof};
 use crate::config::C2s;
 use crate::edge::c2s::{Event, Request as Events, decode};
 use crate::edge::error::Error;
-use crate::edge::fields::Fault;
+use crate::edge::fault::Fault;
 use crate::provider::Request;
 
 pub(super) fn judge(config: &C2s, request: &Request<'_>) -> [Half; 2] {

@@ -1,0 +1,187 @@
+//! The API: each path with its methods, who may call it, its handler and its description. Routes, `Allow` headers and the
+//! OpenAPI description are all made of this one table.
+//!
+//! The order is that in which a request's path is compared: senders' paths come first, since they are called most, and a fixed
+//! path comes before one with a variable part in the same place.
+
+use actix_web::web;
+
+use super::configured::Configured;
+use super::context::{Admission, RequestContext};
+use super::methods::MethodSet;
+use super::operation::ApiEndpoint;
+use super::source::{CRM, CallSource, LEADS, SUPPORT};
+use super::{
+    accounts, available, c2s, configured, crm, dead_letters, health, instagram, jobs, leads, reads, support, webhooks,
+};
+use crate::config::Custom;
+
+const GET: MethodSet = MethodSet::GET;
+const READ: MethodSet = MethodSet::READ;
+const POST: MethodSet = MethodSet::POST;
+const PUT: MethodSet = MethodSet::PUT;
+const DELETE: MethodSet = MethodSet::DELETE;
+
+const ADMIN: Admission = Admission::Admin;
+const ADMIN_WITH_BODY: Admission = Admission::AdminWithBody;
+const BY_SUPPORT: Admission = Admission::ByHandler(CallSource::Contract(SUPPORT));
+const BY_LEADS: Admission = Admission::ByHandler(CallSource::Contract(LEADS));
+const BY_CRM: Admission = Admission::ByHandler(CallSource::Contract(CRM));
+const BY_C2S: Admission = Admission::ByHandler(CallSource::Contract(c2s::SOURCE));
+const BY_INSTAGRAM: Admission = Admission::ByHandler(CallSource::Contract(instagram::SOURCE));
+
+/// Every endpoint there is, enabled or not, with those of the sources that the configuration describes.
+pub(super) fn endpoints(custom: &[Custom]) -> Vec<ApiEndpoint> {
+    let mut all = vec![
+        ApiEndpoint::new("/api/v0/crm/webhooks/support/")
+            .on(POST, BY_SUPPORT, support::receive, support::spec::receive)
+            .only_if(|config| config.sources.support.enabled),
+    ];
+    all.extend(leads());
+    all.extend(configured(custom));
+    all.extend(instagram());
+    all.extend([
+        ApiEndpoint::new("/api/v1/webhooks/c2s")
+            .on(POST, BY_C2S, c2s::receive, c2s::spec::receive)
+            .only_if(|config| config.sources.c2s.enabled),
+        ApiEndpoint::new("/api/v1/events")
+            .on(POST, BY_CRM, crm::publish, crm::spec::publish)
+            .operation_if(|config| config.sources.crm.enabled)
+            .on(READ, ADMIN, reads::events::list, reads::spec::events),
+    ]);
+    all.extend(node());
+    all.extend(reads());
+    all.extend(webhooks());
+    all.extend(dead_letters());
+    all
+}
+
+/// One path for any event, and one for each event that has its own.
+fn leads() -> impl Iterator<Item = ApiEndpoint> {
+    let any = ApiEndpoint::within(leads::BASE, "").on(
+        POST,
+        BY_LEADS,
+        async |context: &mut RequestContext| leads::receive(None, context).await,
+        leads::spec::any_event,
+    );
+    let each = leads::EVENTS.iter().filter_map(|event| {
+        let path = event.path?.replace("{id}", &format!("{{{}}}", event.id_name()));
+        let receive = async move |context: &mut RequestContext| leads::receive(Some(event), context).await;
+        let endpoint = ApiEndpoint::within(leads::BASE, format!("/{path}"));
+        Some(endpoint.on(POST, BY_LEADS, receive, move || leads::spec::one_event(event)))
+    });
+    std::iter::once(any).chain(each).map(|endpoint| endpoint.only_if(|config| config.sources.leads.enabled))
+}
+
+/// The description of all configured sources, and a path for each enabled one of `custom`.
+fn configured(custom: &[Custom]) -> impl Iterator<Item = ApiEndpoint> {
+    let described = ApiEndpoint::new(configured::PATH)
+        .only_described(GET, configured::spec::subscription)
+        .only_described(POST, configured::spec::receive);
+    let each = custom.iter().enumerate().filter(|(_, custom)| custom.enabled).map(|(index, custom)| {
+        let admission = Admission::ByHandler(CallSource::Configured { index, name: custom.name });
+        let receive = async move |context: &mut RequestContext| configured::receive(index, context).await;
+        let subscribe = async move |context: &mut RequestContext| configured::subscription(index, context).await;
+        let endpoint = ApiEndpoint::new(configured::PATH.replace("{name}", custom.name.as_str()));
+        let endpoint = endpoint.undescribed(POST, admission, receive);
+        if Configured::subscribes(custom) { endpoint.undescribed(GET, admission, subscribe) } else { endpoint }
+    });
+    std::iter::once(described).chain(each)
+}
+
+#[rustfmt::skip]
+fn instagram() -> impl Iterator<Item = ApiEndpoint> {
+    let endpoints = [
+        ApiEndpoint::new("/webhooks/instagram")
+            .on(GET, BY_INSTAGRAM, instagram::verify, instagram::spec::verify)
+            .on(POST, BY_INSTAGRAM, instagram::receive, instagram::spec::receive),
+        ApiEndpoint::new("/api/v1/accounts/{account_id}/messages")
+            .on(POST, BY_INSTAGRAM, instagram::reply, instagram::spec::reply),
+        ApiEndpoint::new("/api/v1/accounts")
+            .on(READ, ADMIN, accounts::list, accounts::spec::list)
+            .on(POST, ADMIN_WITH_BODY, accounts::create, accounts::spec::create),
+        ApiEndpoint::new("/api/v1/accounts/{account_id}")
+            .on(READ, ADMIN, accounts::show, accounts::spec::show)
+            .on(PUT, ADMIN_WITH_BODY, accounts::change, accounts::spec::change)
+            .on(DELETE, ADMIN, accounts::remove, accounts::spec::remove),
+    ];
+    endpoints.into_iter().map(|endpoint| endpoint.only_if(|config| config.sources.instagram.enabled))
+}
+
+fn node() -> [ApiEndpoint; 3] {
+    let alive = || web::route().to(health::alive);
+    let ready = || web::route().to(health::ready);
+    [
+        ApiEndpoint::new("/healthz").routed(READ, CallSource::Nobody, alive).described(health::describe_alive),
+        ApiEndpoint::new("/health").routed(READ, CallSource::Nobody, alive),
+        ApiEndpoint::new("/readyz").routed(READ, CallSource::Nobody, ready).described(health::describe_ready),
+    ]
+}
+
+#[rustfmt::skip]
+fn reads() -> [ApiEndpoint; 7] {
+    [
+        ApiEndpoint::new("/api/v1/entities/{kind}")
+            .on(READ, ADMIN, reads::entities::list, reads::spec::entities),
+        ApiEndpoint::new("/api/v1/entities/{kind}/{id}")
+            .on(READ, ADMIN, reads::entities::show, reads::spec::entity_with_state),
+        ApiEndpoint::new("/api/v1/entities/{kind}/{id}/timeline")
+            .on(READ, ADMIN, reads::entities::timeline, reads::spec::timeline),
+        ApiEndpoint::new("/api/v1/events/{event_id}")
+            .on(READ, ADMIN, reads::events::show, reads::spec::event_with_fate),
+        ApiEndpoint::new("/api/v1/events/{event_id}/reprocess")
+            .on(POST, ADMIN, reads::reprocess::run, reads::spec::reprocess),
+        ApiEndpoint::new("/api/v1/webhooks/logs").on(READ, ADMIN, reads::logs::list, reads::spec::logs),
+        ApiEndpoint::new("/api/v1/webhooks/logs/{log_id}")
+            .on(READ, ADMIN, reads::logs::show, reads::spec::log_with_answer),
+    ]
+}
+
+/// Subscriptions are told from the other paths under the same beginning by their digits.
+#[rustfmt::skip]
+fn webhooks() -> [ApiEndpoint; 10] {
+    [
+        ApiEndpoint::new("/api/v1/webhooks/events/available")
+            .on(READ, ADMIN, available::list, available::describe),
+        ApiEndpoint::new("/api/v1/webhooks")
+            .on(READ, ADMIN, webhooks::list, webhooks::spec::list)
+            .on(POST, ADMIN_WITH_BODY, webhooks::create, webhooks::spec::create),
+        ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}")
+            .on(READ, ADMIN, webhooks::show, webhooks::spec::show)
+            .on(PUT, ADMIN_WITH_BODY, webhooks::change, webhooks::spec::change)
+            .on(DELETE, ADMIN, webhooks::remove, webhooks::spec::remove),
+        ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/deliveries")
+            .on(READ, ADMIN, webhooks::attempts::list, webhooks::spec::deliveries),
+        ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/rotate-secret")
+            .on(POST, ADMIN_WITH_BODY, webhooks::actions::rotate, webhooks::spec::rotate),
+        ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/pause")
+            .on(POST, ADMIN, webhooks::actions::stop, webhooks::spec::pause),
+        ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/resume")
+            .on(POST, ADMIN, webhooks::actions::start, webhooks::spec::resume),
+        ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/test")
+            .on(POST, ADMIN, webhooks::actions::test, webhooks::spec::test),
+        ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/recover")
+            .on(POST, ADMIN_WITH_BODY, jobs::again::recover, jobs::spec::recover),
+        ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/replay")
+            .on(POST, ADMIN_WITH_BODY, jobs::again::replay, jobs::spec::replay),
+    ]
+}
+
+#[rustfmt::skip]
+fn dead_letters() -> [ApiEndpoint; 7] {
+    [
+        ApiEndpoint::new("/api/v1/dead-letters")
+            .on(READ, ADMIN, dead_letters::list, dead_letters::spec::list)
+            .on(DELETE, ADMIN, dead_letters::discard_all, dead_letters::spec::discard_all),
+        ApiEndpoint::new("/api/v1/dead-letters/retry")
+            .on(POST, ADMIN_WITH_BODY, dead_letters::retry_all, dead_letters::spec::retry_all),
+        ApiEndpoint::new("/api/v1/dead-letters/{dead_letter_id}")
+            .on(READ, ADMIN, dead_letters::show, dead_letters::spec::show)
+            .on(DELETE, ADMIN, dead_letters::discard, dead_letters::spec::discard),
+        ApiEndpoint::new("/api/v1/dead-letters/{dead_letter_id}/retry")
+            .on(POST, ADMIN, dead_letters::retry, dead_letters::spec::retry),
+        ApiEndpoint::new("/api/v1/jobs").on(READ, ADMIN, jobs::list, jobs::spec::list),
+        ApiEndpoint::new("/api/v1/jobs/{job_id}").on(READ, ADMIN, jobs::show, jobs::spec::show),
+        ApiEndpoint::new("/api/v1/jobs/{job_id}/cancel").on(POST, ADMIN, jobs::cancel, jobs::spec::cancel),
+    ]
+}

@@ -1,0 +1,14 @@
+//! One wrong field of a request, as answers name it.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+/// One wrong field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// Its path, such as `data.status`.
+    pub field: Cow<'static, str>,
+    /// What is wrong with it, for a person. Never holds what was sent.
+    pub detail: String,
+}

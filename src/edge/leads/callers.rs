@@ -1,0 +1,22 @@
+//! Callers of the leads contract: known by a signature, if there are secrets, and limited by their address.
+
+use std::net::IpAddr;
+
+use super::super::limiter::Limiter;
+use super::super::signature::Verifier;
+use crate::config;
+
+/// What the endpoints check requests against.
+#[derive(Debug)]
+pub struct Leads {
+    pub(super) verifier: Verifier,
+    pub(super) callers: Limiter<IpAddr>,
+}
+
+impl Leads {
+    /// What `config` asks for.
+    #[must_use]
+    pub fn new(config: &config::Leads) -> Self {
+        Self { verifier: Verifier::new(&config.secrets), callers: Limiter::new(config.rate_per_minute) }
+    }
+}

@@ -1,0 +1,103 @@
+//! Senders of the support contract: known by an API key and a signature, each key with a limit of its own.
+
+use std::str;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use actix_web::http::header::HeaderMap;
+use bytes::Bytes;
+
+use super::super::error::Error;
+use super::super::limit::{Quota, Window};
+use super::super::signature::{Verified, Verifier};
+use super::decode;
+use crate::config;
+use crate::event::Timestamp;
+
+const API_KEY: &str = "x-crm-api-key";
+const SIGNATURE: &str = "x-crm-signature";
+const TIMESTAMP: &str = "x-crm-timestamp";
+
+/// What the endpoint checks requests against.
+#[derive(Debug)]
+pub struct Support {
+    config: config::Support,
+    verifier: Verifier,
+    /// One for each API key; `None` without a limit.
+    windows: Vec<Option<Mutex<Window>>>,
+}
+
+/// A request that proved who sent it.
+pub(super) struct Authentic {
+    pub(super) body: Verified,
+    /// When its sender signed it.
+    pub(super) at: Timestamp,
+    /// Which API key it came with.
+    pub(super) key: usize,
+}
+
+impl Support {
+    /// What `config` asks for.
+    #[must_use]
+    pub fn new(config: &config::Support) -> Self {
+        let window = || Window::try_new(config.rate_per_minute).map(Mutex::new);
+        Self {
+            verifier: Verifier::new(&config.secrets),
+            windows: config.api_keys.iter().map(|_| window()).collect(),
+            config: config.clone(),
+        }
+    }
+
+    /// What happens to an event of a ticket that does not exist.
+    #[must_use]
+    pub fn unknown_entity(&self) -> config::UnknownEntity {
+        self.config.unknown_entity
+    }
+
+    pub(super) fn api_key(&self, headers: &HeaderMap) -> Result<usize, Error> {
+        let api_key = headers.get(API_KEY).ok_or(Error::InvalidApiKey)?;
+        self.find_key(api_key.as_bytes()).ok_or(Error::InvalidApiKey)
+    }
+
+    pub(super) fn authenticate(
+        &self,
+        key: usize,
+        headers: &HeaderMap,
+        body: Bytes,
+        now: Timestamp,
+    ) -> Result<Authentic, Error> {
+        let signature = headers.get(SIGNATURE).ok_or(Error::InvalidSignature)?.as_bytes();
+        let in_body;
+        let timestamp = match headers.get(TIMESTAMP) {
+            Some(timestamp) => timestamp.as_bytes(),
+            None => {
+                in_body = decode::unverified_timestamp(&body).ok_or(Error::InvalidSignature)?;
+                in_body.as_bytes()
+            }
+        };
+        let body = self.verifier.verify(&body, timestamp, signature).ok_or(Error::InvalidSignature)?;
+        let at = str::from_utf8(timestamp).ok().and_then(Timestamp::parse).ok_or(Error::StaleTimestamp)?;
+        if at.distance(now) > self.config.tolerance {
+            return Err(Error::StaleTimestamp);
+        }
+        Ok(Authentic { body, at, key })
+    }
+
+    /// Which API key `candidate` is. All are compared, whichever fits.
+    fn find_key(&self, candidate: &[u8]) -> Option<usize> {
+        let mut found = None;
+        for (index, key) in self.config.api_keys.iter().enumerate() {
+            if key.matches(candidate) && !key.is_empty() {
+                found = Some(index);
+            }
+        }
+        found
+    }
+
+    /// Asks the window of API key `key` for room; there is no quota to tell where there is no limit.
+    pub(super) fn admit(&self, key: usize, now: Duration) -> Result<Option<Quota>, Error> {
+        let Some(window) = &self.windows[key] else { return Ok(None) };
+        let answer = window.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
+        answer.map(Some).map_err(Error::RateLimited)
+    }
+}
