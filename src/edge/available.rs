@@ -179,7 +179,7 @@ fn example_id(kind: Kind) -> &'static str {
     }
 }
 
-/// What the description of the API says of it.
+/// Description of the list.
 pub(super) fn describe() -> Endpoint {
     let example = catalogue::find("organisation.created").map(built_in);
     let items = json!({"items": [example], "total": 1, "page": 1, "page_size": 1, "pages": 1});

@@ -9,6 +9,6 @@ use serde::Serialize;
 pub struct Fault {
     /// Its path, such as `data.status`.
     pub field: Cow<'static, str>,
-    /// What is wrong with it, for a person. Never holds what was sent.
+    /// The problem, for a person. Never holds what was sent.
     pub detail: String,
 }

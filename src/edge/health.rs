@@ -41,13 +41,13 @@ fn readiness(edge: &Edge) -> HttpResponse {
     response
 }
 
-/// What the description of the API says of `/healthz`.
+/// Description of `/healthz`.
 pub(super) fn describe_alive() -> Endpoint {
     let about = Endpoint::new(TAG, "Is the process alive?").about("Also at `/health`.");
     about.answers(200, "It is.", json!({"status": "ok"}))
 }
 
-/// What the description of the API says of `/readyz`.
+/// Description of `/readyz`.
 pub(super) fn describe_ready() -> Endpoint {
     let not_ready = json!({"status": "not_ready", "reason": "the store is being opened"});
     Endpoint::new(TAG, "Does the node take events?").answers(200, "It does.", json!({"status": "ready"})).answers(

@@ -39,6 +39,7 @@ mod jobs;
 pub mod leads;
 pub mod limit;
 pub mod limiter;
+mod list;
 pub mod methods;
 mod misspelt;
 mod operation;

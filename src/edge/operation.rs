@@ -22,7 +22,7 @@ pub(super) struct ApiEndpoint {
     is_enabled: fn(&Config) -> bool,
 }
 
-/// What answers some methods of a path.
+/// Handler of some methods of a path.
 pub(super) struct ApiOperation {
     pub(super) methods: MethodSet,
     pub(super) source: CallSource,

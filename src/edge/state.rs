@@ -1,4 +1,4 @@
-//! What all handlers share: the configuration, the clock, the gate to the core, and what each source is checked against.
+//! State that all handlers share: the configuration, the clock, the gate to the core, and the checks of each source.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::subscription::Vocabulary;
 
-/// What all handlers share.
+/// State that all handlers share.
 pub struct Edge {
     pub(super) config: Arc<Config>,
     pub(super) clock: Arc<dyn Clock>,

@@ -25,6 +25,7 @@ mod varint;
 mod writer;
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -130,15 +131,15 @@ impl Exchange {
         });
     }
 
-    /// The `count` rows that pass `filter` after the `skipped` newest ones. Every row that was appended before is seen.
+    /// Rows that pass `filter`: those at `places`, at least one, counted from the newest. Every row that was appended before is seen.
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails.
-    pub async fn list(self: &Arc<Self>, filter: Filter, skipped: u64, count: u64) -> Result<Page, Unavailable> {
-        self.read(move |log| reads::list(&log.shared, &log.tree, filter, skipped, count.max(1))).await
+    pub async fn list(self: &Arc<Self>, filter: Filter, places: Range<u64>) -> Result<Page, Unavailable> {
+        self.read(move |log| reads::list(&log.shared, &log.tree, filter, places)).await
     }
 
-    /// The `count` rows of deliveries to `source` that pass `filter`, after the `skipped` newest ones.
+    /// Deliveries to `source` that pass `filter`: the rows at `places`, counted from the newest.
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails.
@@ -146,11 +147,9 @@ impl Exchange {
         self: &Arc<Self>,
         source: String,
         filter: Filter,
-        skipped: u64,
-        count: u64,
+        places: Range<u64>,
     ) -> Result<Page, Unavailable> {
-        let list =
-            move |log: &Self| reads::list_of(&log.shared, &log.tree, &log.tallies, &source, filter, skipped, count);
+        let list = move |log: &Self| reads::list_of(&log.shared, &log.tree, &log.tallies, &source, filter, places);
         self.read(list).await
     }
 

@@ -1,6 +1,7 @@
 //! Reading rows back, which blocks: on a thread for that, and without the lock that appending takes.
 
 use std::cmp::Reverse;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -37,15 +38,15 @@ pub enum Unavailable {
     Cancelled,
 }
 
-/// The `count` rows, at least one, that pass `filter`, after the `skipped` newest ones.
+/// Rows that pass `filter`: those at `places`, at least one, newest first.
 pub(super) fn list(
     shared: &Shared,
     tree: &sled::Tree,
     filter: Filter,
-    skipped: u64,
-    count: u64,
+    places: Range<u64>,
 ) -> Result<Page, Unavailable> {
-    let plan = shared.look(|rings| rings.plan(filter, skipped, count));
+    let count = places.end.saturating_sub(places.start).max(1);
+    let plan = shared.look(|rings| rings.plan(filter, places.start, count));
     let bodies = bodies(tree, plan.blocks)?;
     let mut found: Vec<Slot<'_>> = Vec::new();
     for (first, body) in &bodies {
@@ -59,7 +60,7 @@ pub(super) fn list(
     Ok(Page { items, total: plan.total })
 }
 
-/// The `count` rows of deliveries to `source` that pass `filter`, after the `skipped` newest ones. Of blocks whose tally is
+/// Deliveries to `source` that pass `filter`: the rows at `places`, newest first. Of blocks whose tally is
 /// known only those are read that the page lies in; no summary says whose rows a block has, so that all others are read once.
 pub(super) fn list_of(
     shared: &Shared,
@@ -67,13 +68,11 @@ pub(super) fn list_of(
     tallies: &Tallies,
     source: &str,
     filter: Filter,
-    skipped: u64,
-    count: u64,
+    places: Range<u64>,
 ) -> Result<Page, Unavailable> {
     let filter = Filter { direction: Some(Direction::Outgoing), ..filter };
     let source = row::source_kept(source);
     let name = Name::of(source.as_bytes());
-    let end = skipped.saturating_add(count);
     let mut page = Page { items: Vec::new(), total: 0 };
     // Deliveries are all in one ring, in which newer blocks have newer rows.
     let blocks = shared.look(|rings| rings.all(Filter { is_successful: None, ..filter }));
@@ -82,7 +81,7 @@ pub(super) fn list_of(
         let is_final = wanted.body.is_none();
         let known = tallies.passing(wanted.first, name, filter).filter(|_| is_final);
         if let Some(passing) = known
-            && (passing == 0 || page.total >= end || page.total + passing <= skipped)
+            && (passing == 0 || page.total >= places.end || page.total + passing <= places.start)
         {
             page.total += passing;
             continue;
@@ -94,7 +93,7 @@ pub(super) fn list_of(
             }
             let passing = slots.iter().rev().filter(|slot| filter.passes(slot.class));
             for slot in passing.filter(|slot| row::source(slot.row) == Some(source.as_bytes())) {
-                if (skipped..end).contains(&page.total) {
+                if places.contains(&page.total) {
                     page.items.push(read(slot)?);
                 }
                 page.total += 1;

@@ -29,7 +29,7 @@ fn append(log: &Exchange, status: u16, source: &str) {
 }
 
 async fn list(log: &Arc<Exchange>, filter: Filter) -> (Vec<Row>, u64) {
-    let page = log.list(filter, 0, 100).await.expect("readable");
+    let page = log.list(filter, 0..100).await.expect("readable");
     (page.items, page.total)
 }
 
@@ -91,7 +91,7 @@ async fn the_deliveries_of_one_subscriber_are_found_among_all_others() {
         }
     }
     let attempts = async |filter, skipped, count| {
-        let page = log.list_of("webhook:4".into(), filter, skipped, count).await.expect("readable");
+        let page = log.list_of("webhook:4".into(), filter, skipped..skipped + count).await.expect("readable");
         (page.items.iter().filter_map(|row| row.attempt).collect::<Vec<_>>(), page.total)
     };
     assert_eq!(attempts(ALL, 0, 3).await, (vec![300, 297, 294], 100), "newest first, and no calls of that name");
@@ -102,7 +102,7 @@ async fn the_deliveries_of_one_subscriber_are_found_among_all_others() {
     assert_eq!(attempts(ALL, 0, 3).await, (vec![300, 297, 294], 100), "and again, of what is remembered");
     let long = format!("forward:{}", "x".repeat(64));
     log.append(&Entry { direction: Direction::Outgoing, source: &long, ..entry(200) }, []);
-    assert_eq!(log.list_of(long, ALL, 0, 9).await.expect("readable").total, 1, "its name is cut in both");
+    assert_eq!(log.list_of(long, ALL, 0..9).await.expect("readable").total, 1, "its name is cut in both");
     log.close();
 }
 
@@ -122,11 +122,11 @@ async fn a_page_of_one_subscriber_is_a_page_of_all_deliveries_without_the_others
         }
         for is_successful in [None, Some(true), Some(false)] {
             let filter = Filter { is_successful, ..ALL };
-            let all = log.list(filter, 0, 2_500).await.expect("readable").items;
+            let all = log.list(filter, 0..2_500).await.expect("readable").items;
             for source in ["webhook:0", "webhook:1", "webhook:2", "webhook:3"] {
                 let expected: Vec<_> = all.iter().filter(|row| row.source == source).cloned().collect();
                 for (skipped, count) in [(0, 10), (7, 1), (60, 30), (0, 1_000), (999, 1)] {
-                    let page = log.list_of(source.into(), filter, skipped, count).await.expect("readable");
+                    let page = log.list_of(source.into(), filter, skipped..skipped + count).await.expect("readable");
                     let wanted = expected.iter().skip(skipped as usize).take(count as usize);
                     assert!(page.items.iter().eq(wanted), "{source} {skipped} {count} after {number}");
                     assert_eq!(page.total, expected.len() as u64, "{source} after {number}");
@@ -299,7 +299,7 @@ async fn nobody_sees_a_row_before_the_mark_of_this_opening_is_written() {
     disk.hang(true);
     let log = open_with(folder.path(), BOUNDS, Arc::clone(&disk) as Arc<dyn Faults>);
     append(&log, 202, "s");
-    let seen = tokio::time::timeout(std::time::Duration::from_secs(1), log.list(ALL, 0, 1));
+    let seen = tokio::time::timeout(std::time::Duration::from_secs(1), log.list(ALL, 0..1));
     assert!(seen.await.is_err(), "it was seen");
     disk.hang(false);
     log.settled().await.expect("writes");

@@ -15,14 +15,14 @@ mod events;
 mod follow;
 mod index;
 mod keys;
+mod page;
 mod reads;
 mod snapshot;
 
 pub use claims::Archive;
 pub use follow::{Failed, Limits, Projection};
-pub use reads::{
-    EventFilter, EventView, History, Page, PageRequest, Past, Reads, Status, Stored, Stretch, Unavailable,
-};
+pub use page::{Page, PageRequest, items_at};
+pub use reads::{EventFilter, EventView, History, Past, Reads, Status, Stored, Stretch, Unavailable};
 pub use snapshot::Offers;
 
 /// The tree of everything derived.

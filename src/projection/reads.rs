@@ -7,39 +7,10 @@ use tokio::sync::{Semaphore, broadcast, watch};
 use super::events::{BLOCK_EVENTS, Block, Mark, Slot};
 use super::follow::Shared;
 use super::index::{self, CHUNK_RECORDS, Names, OTHER};
+use super::page::{Page, PageRequest};
 use super::{keys, snapshot};
 use crate::event::{EntityKey, Incarnation, Kind, Position, Record, Timestamp, fingerprint};
 use crate::journal::{Frame, Journal, ReadError, fence};
-
-/// Which part of a list is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageRequest {
-    /// From 1.
-    pub page: u64,
-    /// From 1 to 100.
-    pub page_size: u64,
-}
-
-impl PageRequest {
-    fn skipped(self) -> u64 {
-        (self.page - 1).saturating_mul(self.page_size)
-    }
-
-    /// Of `total` numbered things, those of this page, highest number first. Numbers begin at 0.
-    fn numbers(self, total: u64) -> impl Iterator<Item = u64> {
-        let end = total.saturating_sub(self.skipped());
-        (end.saturating_sub(self.page_size)..end).rev()
-    }
-}
-
-/// A part of a list.
-#[derive(Clone, Debug)]
-pub struct Page<T> {
-    /// The part asked for.
-    pub items: Vec<T>,
-    /// How many the whole list has.
-    pub total: u64,
-}
 
 /// A record with where and when it was stored.
 #[derive(Clone, Debug)]
@@ -568,7 +539,7 @@ impl View {
     }
 
     fn events(&self, filter: &EventFilter, page: PageRequest) -> Result<Page<EventView>, Unavailable> {
-        let skipped = page.skipped();
+        let places = page.places();
         let (mut total, mut items) = (0, Vec::new());
         let Some(wanted) = Wanted::try_new(filter, &Names::load(&self.tree)?) else {
             return Ok(Page { items, total });
@@ -579,7 +550,7 @@ impl View {
             if unsure && !filter.admits(&self.indexed(position)?.record) {
                 continue;
             }
-            if total >= skipped && total - skipped < page.page_size {
+            if places.contains(&total) {
                 items.push(self.event_view(self.indexed(position)?)?);
             }
             total += 1;

@@ -177,7 +177,7 @@ impl Running {
         let dead_letters = &self.stage.means.graveyard.dead_letters;
         self.until(|_| dead_letters.count(id) > 0).await;
         let filter = Filter { subscriber: Some(id.clone()), ..Filter::default() };
-        dead_letters.list(filter, 0, 1).await.expect("reads").items.remove(0).letter.subject
+        dead_letters.list(filter, 0..1).await.expect("reads").items.remove(0).letter.subject
     }
 
     async fn stop(self) {

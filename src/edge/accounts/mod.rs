@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use serde_json::json;
 use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
 use super::context::RequestContext;
 use super::error::Error;
 use super::gate::Core;
+use super::list::List;
 use super::{answer, body};
 use crate::account::{Account, Refused};
 use crate::entity::Rejection;
@@ -40,12 +40,8 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
     let known = context.edge.core()?.accounts.known();
     let accounts = known.newest_first();
     let total = accounts.len() as u64;
-    let (skipped, size) = ((page.page - 1).saturating_mul(page.page_size), page.page_size);
-    let of_page = (0..).zip(&accounts).filter(|(number, _)| (skipped..skipped.saturating_add(size)).contains(number));
-    let items: Vec<View<'_>> = of_page.map(|(_, account)| View::new(account, &context.edge)).collect();
-    let pages = total.div_ceil(size);
-    let list = json!({"items": items, "total": total, "page": page.page, "page_size": size, "pages": pages});
-    Ok(answer::uncached(StatusCode::OK, &list))
+    let items = page.select(&accounts).map(|account| View::new(account, &context.edge)).collect();
+    Ok(answer::uncached(StatusCode::OK, &List::new(items, total, page)))
 }
 
 /// `GET /api/v1/accounts/{account_id}`

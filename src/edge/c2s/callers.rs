@@ -19,7 +19,7 @@ use crate::event::{Record, Shape, fingerprint};
 
 const TOKEN: &str = "x-webhook-token";
 
-/// What the endpoint checks requests against.
+/// Rules that callers and their requests have to meet.
 #[derive(Debug)]
 pub struct C2s {
     config: config::C2s,
@@ -27,7 +27,7 @@ pub struct C2s {
     pub(super) leads: Buckets,
 }
 
-/// What one pass over the events of a list does with them.
+/// Result of one pass over the events of a list.
 pub(super) struct Pass {
     /// Those that got a token.
     pub(super) taken: Vec<Event>,
@@ -38,7 +38,7 @@ pub(super) struct Pass {
 }
 
 impl C2s {
-    /// What `config` asks for.
+    /// The rules of `config`.
     #[must_use]
     pub fn new(config: &config::C2s) -> Self {
         let (callers, leads) = (Limiter::new(config.rate_per_minute), Buckets::new(config.lead_rate_per_minute));
@@ -56,7 +56,7 @@ impl C2s {
         }
     }
 
-    /// What opens the failed event of `record` anew: its enrichment begins again, or, without any, it is completed.
+    /// The command that opens the failed event of `record` anew: its enrichment begins again, or, without any, it is completed.
     pub(in crate::edge) fn reopen(&self, record: &Record, span: Span) -> Command {
         let action = Action::C2sLead(c2s_lead::Action::Reopened);
         Command {
@@ -73,7 +73,7 @@ impl C2s {
         listed.is_empty() || listed.iter().any(|network| network.contains(&client))
     }
 
-    /// Whether a token comes with the request. All are compared, whichever fits.
+    /// Compares the token of a request with all configured ones, whichever fits.
     pub(super) fn is_authentic(&self, headers: &HeaderMap) -> bool {
         let given = headers.get(TOKEN).map(|given| given.as_bytes()).unwrap_or_default();
         let fits = |found, token: &config::Secret| found | (token.matches(given) && !token.is_empty());
@@ -105,7 +105,7 @@ impl C2s {
     }
 }
 
-/// What the lead of `event` is known by among the buckets.
+/// Number of the lead of `event` among the buckets.
 pub(super) fn lead(event: &Event) -> u64 {
     fingerprint("", event.entity.id())
 }

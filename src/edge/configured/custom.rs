@@ -18,7 +18,7 @@ pub(in crate::edge) struct Configured {
 }
 
 impl Configured {
-    /// What `custom` asks for.
+    /// The source that `custom` describes.
     pub(in crate::edge) fn new(custom: &Custom) -> Self {
         let concealed =
             custom.source.signing.own_header().and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok());

@@ -9,7 +9,7 @@ use super::context::RequestContext;
 use super::error::Error;
 use super::gate::Core;
 use super::jobs::{accepted, refused};
-use super::reads::List;
+use super::list::List;
 use super::{answer, body, webhooks};
 use crate::entity::Rejection;
 use crate::subscriber::dead_letters::{Discarded, Filter, Found};
@@ -28,8 +28,7 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
     let filter = filter::of_query(&mut parameters);
     let (filter, page) = parameters.finish((filter, page))?;
     let core = context.edge.core()?;
-    let skipped = (page.page - 1).saturating_mul(page.page_size);
-    let found = core.subscribers.dead_letters().list(filter, skipped, page.page_size).await?;
+    let found = core.subscribers.dead_letters().list(filter, page.places()).await?;
     let items = found.items.iter().map(|found| View::new(found, core.reads.incarnation())).collect();
     Ok(answer::uncached(StatusCode::OK, &List::new(items, found.total, page)))
 }

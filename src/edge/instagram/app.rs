@@ -3,7 +3,7 @@
 use super::super::signature::Verifier;
 use crate::config;
 
-/// What the endpoint checks requests against.
+/// The app as the configuration has it, with its secrets keyed.
 #[derive(Debug)]
 pub struct Instagram {
     pub(super) config: config::Instagram,
@@ -11,7 +11,7 @@ pub struct Instagram {
 }
 
 impl Instagram {
-    /// What `config` asks for.
+    /// The app of `config`.
     #[must_use]
     pub fn new(config: &config::Instagram) -> Self {
         Self { verifier: Verifier::new(&config.app_secrets), config: config.clone() }

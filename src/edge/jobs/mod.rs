@@ -9,7 +9,7 @@ use super::answer;
 use super::context::RequestContext;
 use super::dead_letters::webhook_id;
 use super::error::Error;
-use super::reads::List;
+use super::list::List;
 use crate::entity::Rejection;
 use crate::subscriber::jobs::{Job, Refused, State};
 
@@ -32,9 +32,7 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
         state.is_none_or(|state| state == job.state.as_str())
             && subscriber.as_ref().is_none_or(|subscriber| job.subscriber.as_ref() == Some(subscriber))
     });
-    let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    let skipped = place((page.page - 1).saturating_mul(page.page_size));
-    let items = jobs.iter().skip(skipped).take(place(page.page_size)).map(View::new).collect();
+    let items = page.select(&jobs).map(View::new).collect();
     Ok(answer::uncached(StatusCode::OK, &List::new(items, jobs.len() as u64, page)))
 }
 

@@ -6,7 +6,7 @@ use super::super::limiter::Limiter;
 use super::super::signature::Verifier;
 use crate::config;
 
-/// What the endpoints check requests against.
+/// Rules that callers have to meet.
 #[derive(Debug)]
 pub struct Leads {
     pub(super) verifier: Verifier,
@@ -14,7 +14,7 @@ pub struct Leads {
 }
 
 impl Leads {
-    /// What `config` asks for.
+    /// The rules of `config`.
     #[must_use]
     pub fn new(config: &config::Leads) -> Self {
         Self { verifier: Verifier::new(&config.secrets), callers: Limiter::new(config.rate_per_minute) }

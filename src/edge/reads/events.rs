@@ -11,7 +11,8 @@ use super::super::answer;
 use super::super::context::RequestContext;
 use super::super::error::Error;
 use super::super::gate::Core;
-use super::{List, event_id};
+use super::super::list::List;
+use super::event_id;
 use crate::event::{EventId, Incarnation, Kind, Timestamp};
 use crate::projection::{EventFilter, EventView, Page, PageRequest, Status};
 

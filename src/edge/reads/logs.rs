@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::super::answer;
 use super::super::context::RequestContext;
 use super::super::error::Error;
-use super::List;
+use super::super::list::List;
 use crate::event::Timestamp;
 use crate::exchange::{Direction, Filter, Row};
 use crate::projection::PageRequest;
@@ -62,8 +62,7 @@ struct Body {
 pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let (filter, page) = filter(context)?;
     let core = context.edge.core()?;
-    let skipped = (page.page - 1).saturating_mul(page.page_size);
-    let found = core.exchange.list(filter, skipped, page.page_size).await?;
+    let found = core.exchange.list(filter, page.places()).await?;
     let items = found.items.iter().map(log).collect();
     Ok(answer::uncached(StatusCode::OK, &List::new(items, found.total, page)))
 }

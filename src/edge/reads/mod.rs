@@ -4,29 +4,13 @@
 use serde::Serialize;
 
 use crate::event::{EventId, Incarnation, Timestamp};
-use crate::projection::{PageRequest, Stored};
+use crate::projection::Stored;
 
 pub(super) mod entities;
 pub(super) mod events;
 pub(super) mod logs;
 pub(super) mod reprocess;
 pub(super) mod spec;
-
-/// One page of a list.
-#[derive(Debug, Serialize)]
-pub(super) struct List<T> {
-    items: Vec<T>,
-    total: u64,
-    page: u64,
-    page_size: u64,
-    pages: u64,
-}
-
-impl<T> List<T> {
-    pub(super) fn new(items: Vec<T>, total: u64, page: PageRequest) -> Self {
-        Self { items, total, page: page.page, page_size: page.page_size, pages: total.div_ceil(page.page_size) }
-    }
-}
 
 /// An event where only its name and times matter.
 #[derive(Debug, Serialize)]

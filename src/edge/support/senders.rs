@@ -18,7 +18,7 @@ const API_KEY: &str = "x-crm-api-key";
 const SIGNATURE: &str = "x-crm-signature";
 const TIMESTAMP: &str = "x-crm-timestamp";
 
-/// What the endpoint checks requests against.
+/// Rules that senders have to meet.
 #[derive(Debug)]
 pub struct Support {
     config: config::Support,
@@ -30,14 +30,14 @@ pub struct Support {
 /// A request that proved who sent it.
 pub(super) struct Authentic {
     pub(super) body: Verified,
-    /// When its sender signed it.
+    /// Time at which its sender signed it.
     pub(super) at: Timestamp,
-    /// Which API key it came with.
+    /// Place of its API key among the configured ones.
     pub(super) key: usize,
 }
 
 impl Support {
-    /// What `config` asks for.
+    /// The rules of `config`.
     #[must_use]
     pub fn new(config: &config::Support) -> Self {
         let window = || Window::try_new(config.rate_per_minute).map(Mutex::new);
@@ -48,7 +48,7 @@ impl Support {
         }
     }
 
-    /// What happens to an event of a ticket that does not exist.
+    /// Fate of an event of a ticket that does not exist.
     #[must_use]
     pub fn unknown_entity(&self) -> config::UnknownEntity {
         self.config.unknown_entity
@@ -83,7 +83,7 @@ impl Support {
         Ok(Authentic { body, at, key })
     }
 
-    /// Which API key `candidate` is. All are compared, whichever fits.
+    /// Place of `candidate` among the API keys. All are compared, whichever fits.
     fn find_key(&self, candidate: &[u8]) -> Option<usize> {
         let mut found = None;
         for (index, key) in self.config.api_keys.iter().enumerate() {

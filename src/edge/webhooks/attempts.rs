@@ -10,7 +10,7 @@ use super::super::answer;
 use super::super::context::RequestContext;
 use super::super::error::Error;
 use super::super::gate::Core;
-use super::super::reads::List;
+use super::super::list::List;
 use super::find;
 use crate::event::{Kind, Timestamp};
 use crate::exchange::{Filter, Row};
@@ -51,8 +51,7 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
     let core = context.edge.core()?;
     let subscriber = SubscriberId::Webhook(find(&core, &id)?.id);
     let filter = Filter { is_successful, ..Filter::default() };
-    let skipped = (page.page - 1).saturating_mul(page.page_size);
-    let rows = core.exchange.list_of(subscriber.to_string(), filter, skipped, page.page_size).await?;
+    let rows = core.exchange.list_of(subscriber.to_string(), filter, page.places()).await?;
     let mut delivered = Vec::with_capacity(rows.items.len());
     for row in &rows.items {
         delivered.push(record(row, &core).await?);

@@ -11,7 +11,7 @@ use tracing::{error, info};
 use super::context::RequestContext;
 use super::error::Error;
 use super::gate::Core;
-use super::reads::List;
+use super::list::List;
 use super::state::Edge;
 use super::{answer, body};
 use crate::entity::Rejection;
@@ -44,10 +44,8 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
     let known = core.subscriptions.known();
     let wanted = |entry: &&Arc<Entry>| activity.is_none_or(|wanted| wanted == is_active(&entry.subscription));
     let wanted: Vec<_> = known.newest_first().filter(wanted).collect();
-    let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    let of_page = wanted.iter().skip(place((page.page - 1).saturating_mul(page.page_size))).take(place(page.page_size));
     let (mut items, now) = (Vec::new(), context.edge.clock.wall());
-    for entry in of_page {
+    for entry in page.select(&wanted) {
         let stats = Stats::of(entry.subscription.id, &core).await;
         items.push(View::new(&entry.subscription, stats, now));
     }

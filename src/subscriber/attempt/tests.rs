@@ -487,7 +487,7 @@ async fn the_call_log_is_told_of_an_attempt_and_of_no_secret() {
         made.call.append(&log, (attempt == 1).then_some(next));
         assert!(!format!("{:?}", made.outcome).contains("s3cret"));
     }
-    let page = log.list_of("webhook:4".into(), Filter::default(), 0, 9).await.expect("readable");
+    let page = log.list_of("webhook:4".into(), Filter::default(), 0..9).await.expect("readable");
     let [second, first] = &page.items[..] else { panic!("{page:?}") };
     assert_eq!((first.method.as_str(), first.path.as_str(), first.status), ("POST", "/hooks", Some(503)));
     assert_eq!((first.code.as_deref(), first.attempt, first.next_attempt_at), (Some("status"), Some(1), Some(next)));

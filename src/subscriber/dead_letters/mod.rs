@@ -16,6 +16,7 @@ mod letter;
 pub(super) mod tests;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
@@ -30,6 +31,7 @@ use super::{Shared, SubscriberId};
 use crate::clock::Clock;
 use crate::event::{EntityKey, Position};
 use crate::journal::WriteError;
+use crate::projection::items_at;
 use index::{Entry, Index, OfOne, Span};
 
 /// Lists that are read at once, so that what delivers finds a thread too.
@@ -198,18 +200,17 @@ impl DeadLetters {
         });
     }
 
-    /// The `count` that pass `filter` after the `skipped` newest ones.
+    /// Those that pass `filter`, at `places`, counted from the newest.
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails.
-    pub async fn list(self: &Arc<Self>, filter: Filter, skipped: u64, count: u64) -> Result<Page, Unavailable> {
+    pub async fn list(self: &Arc<Self>, filter: Filter, places: Range<u64>) -> Result<Page, Unavailable> {
         // Before what is in memory is written: whatever is counted can be read then.
         let known = self.lock().ids(&filter);
         self.read(move |letters| {
             let ids = known.map_or_else(|| letters.ids(&filter), Ok)?;
-            let newest_first = ids.iter().rev().skip(usize::try_from(skipped).unwrap_or(usize::MAX));
             let mut items = Vec::new();
-            for id in newest_first.take(usize::try_from(count).unwrap_or(usize::MAX)) {
+            for id in items_at(places, ids.iter().rev()) {
                 items.extend(letters.find(*id)?);
             }
             Ok(Page { items, total: ids.len() as u64 })

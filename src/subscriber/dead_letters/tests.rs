@@ -88,7 +88,7 @@ const ONE: SubscriberId = SubscriberId::Webhook(1);
 const OTHER: SubscriberId = SubscriberId::Webhook(2);
 
 async fn ids(letters: &Arc<DeadLetters>, filter: Filter) -> Vec<u64> {
-    let page = letters.list(filter, 0, 100).await.expect("reads");
+    let page = letters.list(filter, 0..100).await.expect("reads");
     assert_eq!(page.total, page.items.len() as u64);
     page.items.iter().map(|found| found.letter.id).collect()
 }
@@ -108,7 +108,7 @@ async fn dead_letters_are_listed_newest_first_by_what_is_asked_for() {
     letters.bury_all(&ONE, Cause::Expired, (Position::new(6), Position::new(9)), 3);
     let all = Filter::default();
     assert_eq!(ids(&letters, all.clone()).await, [4, 3, 2, 1]);
-    let page = letters.list(all.clone(), 1, 2).await.expect("reads");
+    let page = letters.list(all.clone(), 1..3).await.expect("reads");
     assert_eq!((page.total, page.items.iter().map(|found| found.letter.id).collect::<Vec<_>>()), (4, vec![3, 2]));
     let asked = [
         (Filter { subscriber: Some(ONE), ..all.clone() }, vec![4, 3, 1]),
@@ -131,7 +131,7 @@ async fn what_is_buried_while_a_list_is_read_is_counted_only_if_it_is_shown() {
     let ground = Ground::new();
     let letters = ground.letters(100);
     letters.bury(&ONE, burial(1, "A"));
-    let (page, ()) = tokio::join!(letters.list(Filter::default(), 0, 100), async {
+    let (page, ()) = tokio::join!(letters.list(Filter::default(), 0..100), async {
         letters.bury(&ONE, burial(2, "A"));
     });
     let page = page.expect("reads");
