@@ -6,7 +6,7 @@
 
 use actix_web::web;
 
-use super::configured::Configured;
+use super::configured::custom::Configured;
 use super::context::{Admission, RequestContext};
 use super::methods::MethodSet;
 use super::operation::ApiEndpoint;

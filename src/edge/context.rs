@@ -101,6 +101,18 @@ impl RequestContext {
         body::read(&self.request, &mut self.payload, self.edge.bounds()).await
     }
 
+    /// The whole body, which is JSON unless it is empty.
+    ///
+    /// # Errors
+    /// Those of [`body::read`], or [`Error::UnsupportedMediaType`].
+    pub(super) async fn read_json(&mut self) -> Result<Bytes, Error> {
+        let body = self.read_body().await?;
+        if !body.is_empty() {
+            body::check_is_json(self.request.headers())?;
+        }
+        Ok(body)
+    }
+
     /// The variable parts of the path, decoded: one text, or a tuple of texts in their order.
     ///
     /// # Errors

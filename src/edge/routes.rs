@@ -20,22 +20,19 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
     endpoints.extend(description());
     endpoints.retain(|endpoint| endpoint.is_enabled(config));
     for neighbours in endpoints.chunk_by(|one, next| one.scope == next.scope) {
-        match neighbours.first().map(|endpoint| endpoint.scope) {
-            None | Some("") => neighbours.iter().for_each(|endpoint| {
+        let [ApiEndpoint { scope, .. }, ..] = neighbours else { continue };
+        if scope.is_empty() {
+            for endpoint in neighbours {
                 endpoint.spellings().iter().for_each(|path| add(service, endpoint, path, config));
-            }),
-            Some(scope) => {
-                // The spelling of the table is the one that senders use: the others come after all of these.
-                let add_all = |service: &mut ServiceConfig| {
-                    for (endpoint, nth) in
-                        [0, 1].into_iter().flat_map(|nth| neighbours.iter().map(move |one| (one, nth)))
-                    {
-                        add(service, endpoint, &endpoint.spellings()[nth], config);
-                    }
-                };
-                service.service(web::scope(scope).configure(add_all));
             }
+            continue;
         }
+        service.service(web::scope(scope).configure(|service| {
+            // Senders use the spelling of the table, so the other ones come after all of these.
+            for nth in [0, 1] {
+                neighbours.iter().for_each(|one| add(service, one, &one.spellings()[nth], config));
+            }
+        }));
     }
     // Files have one spelling.
     let file = ApiEndpoint::new("/docs/{file}").undescribed(MethodSet::READ, DOCS, docs::asset);

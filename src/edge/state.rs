@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 
-use super::c2s::C2s;
-use super::configured::Configured;
-use super::crm::Catalogue;
+use super::c2s::callers::C2s;
+use super::configured::custom::Configured;
+use super::crm::decode::Catalogue;
 use super::error::Error;
 use super::gate::{Core, Gate};
-use super::instagram::Instagram;
-use super::leads::Leads;
+use super::instagram::app::Instagram;
+use super::leads::callers::Leads;
 use super::limiter::Limiter;
-use super::support::Support;
+use super::support::senders::Support;
 use super::{address, body};
 use crate::clock::Clock;
 use crate::config::Config;

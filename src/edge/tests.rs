@@ -1,5 +1,6 @@
 //! Requests through all of the edge, to a node whose store is not open: what is refused, in which order, and with what.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use actix_web::web::Data;
 use serde_json::{Value, json};
 
+use super::source::CallSource;
 use super::support::signature::sign;
-use super::{Edge, Gate, routes, serve};
+use super::{Edge, Gate, api, routes, serve};
 use crate::clock::ManualClock;
 use crate::config::{self, Secret};
 use crate::event::Timestamp;
@@ -208,6 +210,42 @@ async fn every_known_path_says_which_methods_it_takes() {
     for path in ["/", "/api/v1", "/api/v1/entities/ticket/a/b", "/api/v0/crm/webhooks/supports/"] {
         assert_eq!(bench.send(get(path)).await.code(), (404, "not_found"), "{path}");
     }
+}
+
+#[tokio::test]
+async fn each_path_of_the_table_has_two_spellings_and_those_of_the_admin_ask_for_the_token() {
+    let bench = Bench::new(&[
+        ("HOOKYARD_SERVER__AUTH_FAILURES_PER_MINUTE", "0"),
+        ("HOOKYARD_SOURCES__INSTAGRAM__ENABLED", "true"),
+        ("HOOKYARD_SOURCES__INSTAGRAM__APP_SECRETS", "app-secret"),
+        ("HOOKYARD_SOURCES__INSTAGRAM__VERIFY_TOKEN", "verify-token"),
+        ("HOOKYARD_SOURCES__LEADS__ENABLED", "true"),
+        ("HOOKYARD_SOURCES__LEADS__SECRETS", "lead-secret"),
+    ]);
+    let (mut paths, mut guarded) = (BTreeSet::new(), 0);
+    for endpoint in api::endpoints(&[]) {
+        assert!(paths.insert(endpoint.documented_path()), "{} is there twice", endpoint.documented_path());
+        let operations: Vec<_> =
+            endpoint.routes(&bench.edge.config).into_iter().map(|(operation, _)| operation).collect();
+        if operations.is_empty() || !endpoint.is_enabled(&bench.edge.config) {
+            continue;
+        }
+        for path in endpoint.spellings() {
+            let path = format!("{}{path}", endpoint.scope);
+            let path = path.split('{').map(|part| part.split_once('}').map_or(part, |(_, rest)| rest));
+            let path = path.collect::<Vec<_>>().join("7");
+            let other = bench.send(TestRequest::default().method(Method::PATCH).uri(&path)).await;
+            assert_eq!(other.code(), (405, "method_not_allowed"), "{path}");
+            for operation in operations.iter().filter(|operation| operation.source == CallSource::Admin) {
+                let method: Method =
+                    operation.methods.to_string().split(',').next().expect("one").parse().expect("a method");
+                let answer = bench.send(TestRequest::default().method(method.clone()).uri(&path)).await;
+                assert_eq!(answer.code(), (401, "unauthorized"), "{method} {path}");
+                guarded += 1;
+            }
+        }
+    }
+    assert!(guarded > 0, "the admin has operations");
 }
 
 #[tokio::test]

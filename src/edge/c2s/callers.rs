@@ -21,7 +21,7 @@ const TOKEN: &str = "x-webhook-token";
 
 /// Rules that callers and their requests have to meet.
 #[derive(Debug)]
-pub struct C2s {
+pub(in crate::edge) struct C2s {
     config: config::C2s,
     pub(super) callers: Limiter<IpAddr>,
     pub(super) leads: Buckets,
@@ -40,7 +40,7 @@ pub(super) struct Pass {
 impl C2s {
     /// The rules of `config`.
     #[must_use]
-    pub fn new(config: &config::C2s) -> Self {
+    pub(in crate::edge) fn new(config: &config::C2s) -> Self {
         let (callers, leads) = (Limiter::new(config.rate_per_minute), Buckets::new(config.lead_rate_per_minute));
         Self { config: config.clone(), callers, leads }
     }

@@ -28,12 +28,11 @@ use crate::router::Refusal;
 use callers::lead;
 
 mod bucket;
-mod callers;
+pub(super) mod callers;
 mod decode;
 pub(super) mod spec;
 
 pub use crate::entity::c2s_lead::SOURCE;
-pub use callers::C2s;
 pub use decode::{BATCH_MAX, Event, Request, decode};
 
 /// What became of the events of one request.

@@ -20,11 +20,11 @@ use crate::entity::Command;
 use crate::provider::{Refusal as Refused, Reply, Request, subscribe};
 use crate::router::Refusal;
 
-mod custom;
+pub(super) mod custom;
 mod decode;
 pub(super) mod spec;
 
-pub(super) use custom::Configured;
+use custom::Configured;
 
 /// Paths of the sources, each with its own name.
 pub(super) const PATH: &str = "/in/{name}";

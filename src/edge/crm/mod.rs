@@ -14,7 +14,7 @@ use super::error::Error;
 use super::{admin, body, intake};
 
 mod batch;
-mod decode;
+pub(super) mod decode;
 pub(super) mod spec;
 
 pub use super::source::CRM as SOURCE;

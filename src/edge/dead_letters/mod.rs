@@ -10,15 +10,14 @@ use super::error::Error;
 use super::gate::Core;
 use super::jobs::{accepted, refused};
 use super::list::List;
-use super::{answer, body, webhooks};
+use super::{answer, body};
 use crate::entity::Rejection;
 use crate::subscriber::dead_letters::{Discarded, Filter, Found};
 
-mod filter;
+pub(super) mod filter;
 pub(super) mod spec;
 mod view;
 
-pub(super) use filter::webhook_id;
 use view::View;
 
 /// `GET /api/v1/dead-letters`
@@ -54,7 +53,7 @@ pub(super) async fn retry(context: &mut RequestContext) -> Result<HttpResponse, 
 
 /// `POST /api/v1/dead-letters/retry`
 pub(super) async fn retry_all(context: &mut RequestContext) -> Result<HttpResponse, Error> {
-    let body = webhooks::given(context).await?;
+    let body = context.read_json().await?;
     let filter = filter::of_body(body::text(&body)?)?;
     let job = context.edge.core()?.subscribers.jobs().retry_all(filter).await.map_err(refused)?;
     info!(job = job.id, total = job.total(), "dead letters are delivered again");

@@ -5,7 +5,7 @@ use crate::config;
 
 /// The app as the configuration has it, with its secrets keyed.
 #[derive(Debug)]
-pub struct Instagram {
+pub(in crate::edge) struct Instagram {
     pub(super) config: config::Instagram,
     pub(super) verifier: Verifier,
 }
@@ -13,7 +13,7 @@ pub struct Instagram {
 impl Instagram {
     /// The app of `config`.
     #[must_use]
-    pub fn new(config: &config::Instagram) -> Self {
+    pub(in crate::edge) fn new(config: &config::Instagram) -> Self {
         Self { verifier: Verifier::new(&config.app_secrets), config: config.clone() }
     }
 }

@@ -23,7 +23,7 @@ use crate::entity::{Outcome, Rejection};
 use crate::event::EventId;
 use crate::router::Refusal;
 
-mod app;
+pub(super) mod app;
 mod decode;
 mod item;
 mod reply;
@@ -31,7 +31,6 @@ pub mod signature;
 pub(super) mod spec;
 
 pub use crate::entity::conversation::SOURCE;
-pub use app::Instagram;
 pub use decode::decode;
 pub(super) use reply::reply;
 
@@ -50,7 +49,7 @@ pub(super) async fn verify(context: &mut RequestContext) -> Result<HttpResponse,
     challenge(&context.request, context.edge.instagram()).map_err(|error| context.count_failure(error))
 }
 
-fn challenge(request: &HttpRequest, instagram: &Instagram) -> Result<HttpResponse, Error> {
+fn challenge(request: &HttpRequest, instagram: &app::Instagram) -> Result<HttpResponse, Error> {
     let parameters = Query::<Vec<(String, String)>>::from_query(request.query_string());
     let parameters = parameters.map(Query::into_inner).unwrap_or_default();
     let find = |name: &str| parameters.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str());

@@ -21,7 +21,7 @@ use crate::subscription::pattern::PATTERN_MAX_BYTES;
 /// `POST /api/v1/webhooks/{id}/recover`
 pub(in crate::edge) async fn recover(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
-    let body = webhooks::given(context).await?;
+    let body = context.read_json().await?;
     let core = context.edge.core()?;
     let id = webhooks::find(&core, &id)?.id;
     let Wish { since, until, .. } = Wish::read(body::text(&body)?, &RECOVERED, &context.edge)?;
@@ -33,7 +33,7 @@ pub(in crate::edge) async fn recover(context: &mut RequestContext) -> Result<Htt
 /// `POST /api/v1/webhooks/{id}/replay`
 pub(in crate::edge) async fn replay(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
-    let body = webhooks::given(context).await?;
+    let body = context.read_json().await?;
     let core = context.edge.core()?;
     let id = webhooks::find(&core, &id)?.id;
     let Wish { since, until, events } = Wish::read(body::text(&body)?, &REPLAYED, &context.edge)?;

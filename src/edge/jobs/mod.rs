@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::answer;
 use super::context::RequestContext;
-use super::dead_letters::webhook_id;
+use super::dead_letters::filter::webhook_id;
 use super::error::Error;
 use super::list::List;
 use crate::entity::Rejection;

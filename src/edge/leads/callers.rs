@@ -8,7 +8,7 @@ use crate::config;
 
 /// Rules that callers have to meet.
 #[derive(Debug)]
-pub struct Leads {
+pub(in crate::edge) struct Leads {
     pub(super) verifier: Verifier,
     pub(super) callers: Limiter<IpAddr>,
 }
@@ -16,7 +16,7 @@ pub struct Leads {
 impl Leads {
     /// The rules of `config`.
     #[must_use]
-    pub fn new(config: &config::Leads) -> Self {
+    pub(in crate::edge) fn new(config: &config::Leads) -> Self {
         Self { verifier: Verifier::new(&config.secrets), callers: Limiter::new(config.rate_per_minute) }
     }
 }

@@ -26,7 +26,7 @@ use crate::entity::{Command, OnRefusal};
 use crate::event::{EntityKey, Kind, Position};
 use crate::router::Refusal;
 
-mod callers;
+pub(super) mod callers;
 mod catalogue;
 mod data;
 mod decode;
@@ -36,7 +36,6 @@ pub(super) mod spec;
 mod values;
 
 pub use super::source::LEADS as SOURCE;
-pub use callers::Leads;
 pub use catalogue::{BASE, EVENTS, Event, Subject};
 pub use decode::{Decoded, Given, Target, decode};
 

@@ -16,13 +16,12 @@ use super::{body, intake};
 mod data;
 mod decode;
 pub mod samples;
-mod senders;
+pub(super) mod senders;
 pub mod signature;
 pub(super) mod spec;
 
 pub use super::source::SUPPORT as SOURCE;
 pub use decode::{Given, decode};
-pub use senders::Support;
 
 const IDEMPOTENCY_KEYS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
 

@@ -20,7 +20,7 @@ const TIMESTAMP: &str = "x-crm-timestamp";
 
 /// Rules that senders have to meet.
 #[derive(Debug)]
-pub struct Support {
+pub(in crate::edge) struct Support {
     config: config::Support,
     verifier: Verifier,
     /// One for each API key; `None` without a limit.
@@ -39,7 +39,7 @@ pub(super) struct Authentic {
 impl Support {
     /// The rules of `config`.
     #[must_use]
-    pub fn new(config: &config::Support) -> Self {
+    pub(in crate::edge) fn new(config: &config::Support) -> Self {
         let window = || Window::try_new(config.rate_per_minute).map(Mutex::new);
         Self {
             verifier: Verifier::new(&config.secrets),
@@ -50,7 +50,7 @@ impl Support {
 
     /// Fate of an event of a ticket that does not exist.
     #[must_use]
-    pub fn unknown_entity(&self) -> config::UnknownEntity {
+    pub(in crate::edge) fn unknown_entity(&self) -> config::UnknownEntity {
         self.config.unknown_entity
     }
 

@@ -15,7 +15,7 @@ use super::activity::{pause, resume};
 use super::members::Rotation;
 use super::stats::Stats;
 use super::view::View;
-use super::{at_work, find, given, shown};
+use super::{at_work, find, shown};
 use crate::subscriber::SubscriberId;
 use crate::subscriber::attempt::Made;
 use crate::subscriber::profile::Profile;
@@ -23,7 +23,7 @@ use crate::subscriber::profile::Profile;
 /// `POST /api/v1/webhooks/{id}/rotate-secret`
 pub(in crate::edge) async fn rotate(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
-    let body = given(context).await?;
+    let body = context.read_json().await?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
     let id = find(&core, &id)?.id;
     let Rotation { secret, overlap } = Rotation::read(body::text(&body)?)?;

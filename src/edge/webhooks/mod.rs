@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use bytes::Bytes;
 use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
@@ -54,7 +53,7 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
 
 /// `POST /api/v1/webhooks`
 pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse, Error> {
-    let body = given(context).await?;
+    let body = context.read_json().await?;
     let members = Members::read(body::text(&body)?, None, Rules::new(&context.edge))?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
     let from = core.reads.end().await?;
@@ -77,7 +76,7 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, E
 /// `PUT /api/v1/webhooks/{id}`
 pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
-    let body = given(context).await?;
+    let body = context.read_json().await?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
     let known = find(&core, &id)?;
     let members = Members::read(body::text(&body)?, Some(&known), Rules::new(&context.edge))?;
@@ -97,15 +96,6 @@ pub(super) async fn remove(context: &mut RequestContext) -> Result<HttpResponse,
     at_work(core, move |core| core.subscriptions.remove(id)).await?;
     info!(subscription = id, "subscription removed");
     Ok(HttpResponse::new(StatusCode::NO_CONTENT))
-}
-
-/// The body of a request of the admin.
-pub(super) async fn given(context: &mut RequestContext) -> Result<Bytes, Error> {
-    let body = context.read_body().await?;
-    if !body.is_empty() {
-        body::check_is_json(context.request.headers())?;
-    }
-    Ok(body)
 }
 
 /// The subscription whose number `id` is in the path. One number has one spelling: `007` is none.
