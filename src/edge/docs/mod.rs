@@ -4,6 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION};
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
 
 use super::call::Call;
 use super::error::Error;
@@ -36,7 +37,7 @@ pub(super) async fn openapi(request: HttpRequest, payload: Payload, edge: Data<E
 pub(super) async fn page(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
     let call = Call::begin(&request, SOURCE);
     let response = if request.path().ends_with('/') {
-        file("text/html; charset=utf-8", INDEX.as_bytes().to_vec())
+        file("text/html; charset=utf-8", INDEX)
     } else {
         // The page names its files relative to itself.
         let mut response = HttpResponse::new(StatusCode::PERMANENT_REDIRECT);
@@ -60,13 +61,13 @@ pub(super) async fn asset(
 
 fn asset_of(name: &str) -> Option<HttpResponse> {
     if name == "initializer.js" {
-        return Some(file("text/javascript; charset=utf-8", INITIALIZER.as_bytes().to_vec()));
+        return Some(file("text/javascript; charset=utf-8", INITIALIZER));
     }
     assets::find(name).map(|(media_type, bytes)| file(media_type, bytes))
 }
 
-fn file(media_type: &'static str, bytes: Vec<u8>) -> HttpResponse {
-    let mut response = HttpResponse::with_body(StatusCode::OK, bytes).map_into_boxed_body();
+fn file(media_type: &'static str, bytes: impl Into<Bytes>) -> HttpResponse {
+    let mut response = HttpResponse::with_body(StatusCode::OK, bytes.into()).map_into_boxed_body();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
