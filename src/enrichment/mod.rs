@@ -10,10 +10,11 @@
 //! cause and attempt. One thread with a runtime of its own, so that slow servers slow down nothing else.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tracing::error;
 
@@ -137,7 +138,7 @@ impl Enrichment {
     pub fn stop(&self, patience: Duration) {
         // Nobody hears it if the thread ended by itself.
         let _ = self.stop.send(Some(patience));
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().take();
         if let Some(thread) = thread {
             // A panic there has been logged by the hook, and the next opening repeats what it left undone.
             let _ = thread.join();
@@ -198,7 +199,7 @@ impl Shared {
     fn with_breaker<T>(&self, origin: &str, act: impl FnOnce(&mut Breaker, Duration) -> T) -> T {
         let now = self.clock.monotonic();
         let policy = Policy { failures: self.config.breaker_failures, open: self.config.breaker_open };
-        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut breakers = self.breakers.lock();
         // As many as there are servers in the configuration.
         let breaker = breakers.entry(origin.to_owned()).or_insert_with(|| Breaker::new(policy));
         act(breaker, now)

@@ -1,11 +1,12 @@
 //! The journal over sled: the queue's sending side, and reading.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tracing::error;
 
@@ -106,8 +107,8 @@ impl Log {
 
     /// Takes nothing more, writes what is queued, and ends the commit thread. Blocks until then.
     pub fn close(&self) {
-        self.queue.write().unwrap_or_else(PoisonError::into_inner).take();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.queue.write().take();
+        let thread = self.thread.lock().take();
         if let Some(thread) = thread {
             // A panic there has been logged by the hook, and what it left undone was never acknowledged.
             let _ = thread.join();
@@ -117,7 +118,7 @@ impl Log {
 
 impl Journal for Log {
     fn submit(&self, submission: Submission) -> Result<(), Closed> {
-        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
+        let queue = self.queue.read();
         match queue.as_ref().ok_or(Closed)?.try_send(submission) {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(_)) => Err(Closed),
@@ -214,7 +215,7 @@ pub(super) struct Recent(Mutex<(VecDeque<Arc<Frame>>, usize)>);
 
 impl Recent {
     pub(super) fn push(&self, frames: Vec<Frame>) {
-        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = self.0.lock();
         let (queue, bytes) = &mut *recent;
         for frame in frames {
             *bytes += frame.weight();
@@ -227,7 +228,7 @@ impl Recent {
     }
 
     fn find(&self, position: Position) -> Option<Arc<Frame>> {
-        let recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = self.0.lock();
         let after = recent.0.partition_point(|frame| frame.first <= position);
         let frame = recent.0.get(after.checked_sub(1)?)?;
         frame.entry(position).is_some().then(|| Arc::clone(frame))

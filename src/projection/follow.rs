@@ -1,11 +1,12 @@
 //! The projection's thread: follows the journal to its durable end, writes rows, checkpoints.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::error;
@@ -219,7 +220,7 @@ impl Projection {
     pub fn close(&self) {
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.wake.notify_one();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().take();
         if let Some(thread) = thread {
             // A panic there has been logged by the hook, and the next opening repeats what it left undone.
             let _ = thread.join();

@@ -12,11 +12,12 @@ mod crashes;
 mod supervisor;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, Context};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 
@@ -153,7 +154,7 @@ impl Router {
             // Until then its mailbox holds 16, and a batch that comes first would be refused. It fails only if that thread
             // panicked, which sending to it tells.
             let _ = wait.recv();
-            router.arbiters.get_mut().unwrap_or_else(PoisonError::into_inner).push(arbiter);
+            router.arbiters.get_mut().push(arbiter);
         }
         router
     }
@@ -296,7 +297,7 @@ impl Router {
 
     /// Ends the supervisors and all entities. Blocks until their threads have ended.
     pub fn stop(&self) {
-        let arbiters = std::mem::take(&mut *self.arbiters.lock().unwrap_or_else(PoisonError::into_inner));
+        let arbiters = std::mem::take(&mut *self.arbiters.lock());
         for arbiter in arbiters {
             arbiter.stop();
             // A panic there has been logged by the hook; what it held is gone either way.

@@ -8,8 +8,9 @@
 //! ```
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::super::limit::Quota;
 
@@ -46,7 +47,7 @@ impl Buckets {
     }
 
     fn with_table<T>(&self, act: impl FnOnce(&mut Table, u32) -> T) -> Option<T> {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.table.lock();
         (self.per_minute > 0).then(|| act(&mut table, self.per_minute))
     }
 }

@@ -6,7 +6,6 @@
 //! ```
 
 use std::str;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -14,6 +13,7 @@ use actix_web::http::header::{HeaderMap, HeaderValue};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, dev};
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::call::Call;
 use super::error::Error;
@@ -149,7 +149,7 @@ impl Support {
     /// Asks the window of API key `key` for room; there is no quota to tell where there is no limit.
     fn admit(&self, key: usize, now: Duration) -> Result<Option<Quota>, Error> {
         let Some(window) = &self.windows[key] else { return Ok(None) };
-        let answer = window.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
+        let answer = window.lock().admit(now);
         answer.map(Some).map_err(Error::RateLimited)
     }
 }

@@ -16,8 +16,9 @@ mod letter;
 pub(super) mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 
 pub use letter::{ANSWER_MAX_BYTES, Burial, Cause, DeadLetter, Delivery, Filter, Subject};
@@ -451,7 +452,7 @@ impl DeadLetters {
     }
 
     fn lock(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        self.index.lock()
     }
 }
 
