@@ -35,3 +35,4 @@ pub mod provider;
 pub mod router;
 pub mod subscriber;
 pub mod subscription;
+mod suggest;

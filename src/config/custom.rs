@@ -7,10 +7,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Secret;
-use super::draft::{Draft, Setting, Value, nearest};
+use super::draft::{Draft, Setting, Value};
 use super::problem::{Place, Problem};
 use crate::event::{Kind, Name};
 use crate::provider::Source;
+use crate::suggest::nearest_key;
 
 /// The key of the list.
 pub(super) const KEY: &str = "sources.custom";
@@ -155,7 +156,7 @@ impl Draft {
             return;
         }
         let known = defaults().map(|(key, _)| key);
-        let hint = match nearest(key, known.into_iter().chain(["name"])) {
+        let hint = match nearest_key(key, known.into_iter().chain(["name"])) {
             Some(nearest) => format!("the nearest is `{nearest}`"),
             None => format!("there are name, {}", known.join(", ")),
         };

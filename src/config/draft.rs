@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::custom::{self, Listed};
 use super::problem::{Place, Problem};
 use super::{DevSecrets, Secret};
+use crate::suggest::nearest_key;
 
 /// The embedded defaults; the keys in it are the keys there are.
 const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -211,12 +212,12 @@ impl Draft {
                     self.problems.push(Problem::of(&key, here, format!("expected a table, found {found}")));
                 }
                 (DeValue::Table(_), false) => {
-                    let hint = nearest(&key, self.sections())
+                    let hint = nearest_key(&key, self.sections())
                         .map_or_else(|| self.what_there_is(&key), |nearest| format!("the nearest is `{nearest}`"));
                     self.problems.push(Problem::at(here, format!("unknown section `{key}`; {hint}")));
                 }
                 (_, false) => {
-                    let hint = nearest(&key, self.keys().chain([custom::KEY]))
+                    let hint = nearest_key(&key, self.keys().chain([custom::KEY]))
                         .map_or_else(|| self.what_there_is(&key), |nearest| format!("the nearest is `{nearest}`"));
                     self.problems.push(Problem::at(here, format!("unknown key `{key}`; {hint}")));
                 }
@@ -238,7 +239,7 @@ impl Draft {
             *setting = Setting { value: Value::Raw(Secret::new(value)), place };
             return;
         }
-        let hint = match nearest(&key, self.keys()) {
+        let hint = match nearest_key(&key, self.keys()) {
             Some(nearest) => format!("the nearest is `{nearest}` ({})", variable(nearest)),
             // Not meant for us: container platforms make variables like HOOKYARD_PORT for a service of that name.
             None if !key.contains('.') => return,
@@ -297,20 +298,4 @@ fn join(path: &str, name: &str) -> String {
 fn line_of(text: &str, offset: usize) -> usize {
     let before = text.as_bytes().iter().take(offset);
     1 + before.filter(|byte| **byte == b'\n').count()
-}
-
-/// The known name that `key` is most likely meant to be, if any is close: misspelt as a whole, or right but for its
-/// section, which counts as one slip. Close means two slips, or a third of the last part's length.
-pub(super) fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
-    // One underscore for two in a variable is the commonest slip of all.
-    let flat = |path: &str| path.replace('.', "_");
-    let distance = |candidate: &str| {
-        let whole = strsim::damerau_levenshtein(&flat(key), &flat(candidate));
-        whole.min(1 + strsim::damerau_levenshtein(&last(key), &last(candidate)))
-    };
-    let limit = 2.max(last(key).chars().count() / 3);
-    let (distance, nearest) =
-        known.map(|candidate| (distance(candidate), candidate)).min_by_key(|(slips, _)| *slips)?;
-    (distance <= limit).then_some(nearest)
 }
