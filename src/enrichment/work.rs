@@ -115,7 +115,7 @@ impl Work<'_> {
     async fn call(&self, call: &Call, tries: Tries) -> Answer {
         let clock = &self.shared.clock;
         let (at, began) = (clock.wall(), clock.monotonic());
-        let (answer, status) = self.shared.caller.make(call, &self.id().to_string()).await;
+        let (answer, status) = self.shared.caller.make(call, &self.id().to_string(), at).await;
         let duration = clock.monotonic().saturating_sub(began);
         let made = logged::Made { call, tries, answer: &answer, status, at, duration };
         made.append(&self.shared.exchange, &self.shared.config, &self.event.record, self.id());

@@ -17,6 +17,7 @@ mod encoding;
 mod explain;
 mod extract;
 mod handshake;
+mod hmac;
 mod key;
 mod locator;
 mod moment;
@@ -27,6 +28,7 @@ mod scheme;
 mod source;
 mod template;
 
+pub(crate) use self::hmac::HmacKey;
 pub use body::{Document, Format, Undecodable};
 pub use claim::{Claim, Layout, NoClaim, Proof, Refusal};
 pub use encoding::Encoding;

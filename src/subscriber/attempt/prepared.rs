@@ -12,9 +12,10 @@ use super::super::profile::{Profile, Target};
 use super::super::{Item, SubscriberId};
 use super::client::Outgoing;
 use super::judge::{BAD_URL, Broken, TRANSFORM_FAILED};
-use super::signing::{self, HmacKey, Message, Signer};
+use super::signing::{self, Message, Signer};
 use super::{forward, graph, headers};
 use crate::event::Timestamp;
+use crate::provider::HmacKey;
 use crate::subscription::envelope;
 use crate::subscription::expression::Failed;
 
