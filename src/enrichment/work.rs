@@ -10,8 +10,10 @@ use tracing::{debug, error, info, warn};
 use super::breaker::Verdict;
 use super::client::Answer;
 use super::lanes::{End, Tries};
+use super::logged;
+use super::progress::Rows;
+use super::shared::{Failed, Shared};
 use super::steps::{self, Call, Next, Progress, Step, Subject};
-use super::{Failed, Shared, logged};
 use crate::entity::c2s_lead::{self, SOURCE};
 use crate::entity::{Action, Command, Conclusion, Outcome};
 use crate::event::{EventId, Failure, Position, Shape};
@@ -40,7 +42,7 @@ pub(super) async fn owed(reads: &Reads, position: Position) -> Result<Option<Sto
 pub(super) async fn on(shared: &Shared, position: Position, tries: Tries) -> Result<End, Failed> {
     let Some(event) = owed(&shared.reads, position).await? else { return Ok(End::Gone) };
     let written = *shared.reads.written().borrow();
-    let noted = move |rows: &super::Rows| Ok((rows.begin(position, written)?, rows.load(position)?));
+    let noted = move |rows: &Rows| Ok((rows.begin(position, written)?, rows.load(position)?));
     let (begun, progress) = shared.with_rows(noted).await?;
     let subject = Subject::read(&event.record.payload);
     let work = Work { shared, event, begun, subject };

@@ -16,6 +16,7 @@ mod follow;
 mod index;
 mod keys;
 mod reads;
+mod shared;
 mod snapshot;
 
 pub use claims::Archive;
@@ -25,8 +26,7 @@ pub use reads::{
 };
 pub use snapshot::Offers;
 
-/// The tree of everything derived.
-const TREE: &str = "projection";
+use shared::TREE;
 
 /// Removes everything derived, so that the next start derives it anew.
 ///

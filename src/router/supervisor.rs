@@ -21,8 +21,9 @@ use parking_lot::Mutex;
 use tracing::{debug, error, warn};
 
 use super::admission::Admission;
+use super::completion::Completion;
 use super::crashes::Crashes;
-use super::{Completion, Refusal};
+use super::refusal::Refusal;
 use crate::entity::{self, Apply, Command, Entity, Flight, Rejection, STRETCH, Surroundings};
 use crate::event::{EntityKey, Position};
 use crate::journal::fence;

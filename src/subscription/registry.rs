@@ -6,7 +6,9 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-use super::{Id, Interest, Shared, Subscription, stored};
+use super::definition::{Id, Shared, Subscription};
+use super::interest::Interest;
+use super::stored;
 use crate::config::EncryptionKey;
 use crate::journal::{DEFINITION_MAX_BYTES, Definitions, Store, Unreadable, WriteError};
 

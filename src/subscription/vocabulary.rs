@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::pattern::{Events, OWN_KIND, Pattern};
+use super::event_names::{Events, OWN_KIND};
 use crate::config::Sources;
 use crate::event::{Kind, catalogue};
 use crate::suggest::nearest_name;
@@ -44,12 +44,12 @@ impl Vocabulary {
         Self::of(declared, sources.iter().map(|name| (*name, kind(&format!("custom:{name}")))))
     }
 
-    /// Whether anything that can happen matches `pattern`.
-    pub(super) fn knows(&self, pattern: &Pattern) -> bool {
-        let is_of = |kind: Kind| pattern.kind().is_none_or(|wanted| wanted == kind);
+    /// Says whether anything that can happen to an entity of `kind`, or of any, is among `events`.
+    pub(super) fn knows(&self, kind: Option<Kind>, events: Events<'_>) -> bool {
+        let is_of = |known: Kind| kind.is_none_or(|wanted| wanted == known);
         let mut names = self.names.iter().filter(|(_, kind)| is_of(**kind)).map(|(name, _)| *name);
         let mut sources = self.sources.iter().filter(|(_, kind)| is_of(**kind)).map(|(source, _)| source.as_str());
-        match pattern.events() {
+        match events {
             Events::All => names.next().is_some() || sources.next().is_some(),
             Events::Under(beginning) => {
                 names.any(|name| name.starts_with(beginning)) || sources.any(|source| beginning.starts_with(source))

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::super::custom::{Custom, Listed};
 use super::super::draft::{Draft, variable};
 use super::super::problem::{Place, Problem};
+use super::super::values::{DAY_S, found, number, string};
 use super::super::{Config, Secret};
-use super::{DAY_S, found, number, string};
 use crate::event::{Kind, Name};
 use crate::provider::{
     Algorithm, Encoding, Fields, Handshake, Key, Locator, Part, Preset, Scheme, Signing, Source, Template, find_preset,
