@@ -11,12 +11,12 @@
 mod load;
 
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use hookyard::clock::{Clock, SystemClock};
 use load::{ADMIN, Failure, Load, Measured, PUBLISHER, Server, announce, call, drive, serve_bare};
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -222,16 +222,16 @@ async fn take(body: web::Bytes, latencies: web::Data<Mutex<Vec<Duration>>>) -> H
     });
     let latency = SystemClock::default().wall().as_micros() - sent_at.unwrap_or_default();
     let latency = Duration::from_micros(u64::try_from(latency).unwrap_or_default());
-    latencies.lock().unwrap_or_else(PoisonError::into_inner).push(latency);
+    latencies.lock().push(latency);
     HttpResponse::Ok().finish()
 }
 
 async fn count(latencies: web::Data<Mutex<Vec<Duration>>>) -> HttpResponse {
-    HttpResponse::Ok().body(latencies.lock().unwrap_or_else(PoisonError::into_inner).len().to_string())
+    HttpResponse::Ok().body(latencies.lock().len().to_string())
 }
 
 async fn tell(latencies: web::Data<Mutex<Vec<Duration>>>) -> HttpResponse {
-    let latencies = latencies.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let latencies = latencies.lock().clone();
     let count = latencies.len() as u64;
     let Measured { p50, p99, .. } = Measured::new(latencies, ROUND);
     HttpResponse::Ok().json(Got { count, p50, p99 })

@@ -15,6 +15,8 @@
 //!
 //! Beside the stages: [`event`] is their common vocabulary, [`provider`] knows how senders sign, [`config`] is what an
 //! operator sets, [`clock`] and [`faults`] what tests replace, [`app`] puts all together, and [`cli`] is what a person types.
+//! Mechanisms that several of them need have a file of their own: `suggest` (did you mean …?), `retry_after`, `token_bucket` and
+//! `crash_window`.
 
 pub mod account;
 pub mod app;
@@ -22,6 +24,7 @@ mod causes;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod crash_window;
 pub mod edge;
 pub mod enrichment;
 pub mod entity;
@@ -32,6 +35,9 @@ pub mod journal;
 pub mod panics;
 pub mod projection;
 pub mod provider;
+mod retry_after;
 pub mod router;
 pub mod subscriber;
 pub mod subscription;
+mod suggest;
+mod token_bucket;

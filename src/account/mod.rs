@@ -6,8 +6,9 @@
 mod stored;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::config::{AutoReply, EncryptionKey, Secret};
@@ -162,7 +163,7 @@ impl Accounts {
     /// All of them, as they are now.
     #[must_use]
     pub fn known(&self) -> Arc<Known> {
-        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.known.read())
     }
 
     /// Says why the store has to be opened anew, once a write failed.
@@ -176,7 +177,7 @@ impl Accounts {
     /// # Errors
     /// [`Refused`]; only [`Refused::Unknown`] can have changed something.
     pub fn create(&self, account: Account) -> Result<Arc<Account>, Refused> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = self.writing.lock();
         let known = self.known();
         if known.find(&account.id).is_some() {
             return Err(Refused::Exists(account.id));
@@ -192,7 +193,7 @@ impl Accounts {
     /// # Errors
     /// As [`Accounts::create`].
     pub fn change(&self, id: &str, change: impl FnOnce(&mut Account)) -> Result<Arc<Account>, Refused> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = self.writing.lock();
         let known = self.known();
         let mut account = Account::clone(known.find(id).ok_or(Refused::NotFound)?);
         change(&mut account);
@@ -204,7 +205,7 @@ impl Accounts {
     /// # Errors
     /// As [`Accounts::create`].
     pub fn remove(&self, id: &str) -> Result<(), Refused> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = self.writing.lock();
         let mut known = Known::clone(&self.known());
         known.find(id).ok_or(Refused::NotFound)?;
         self.definitions.remove(id).map_err(|error| self.fail(error))?;
@@ -227,7 +228,7 @@ impl Accounts {
     }
 
     fn publish(&self, known: Known) {
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+        *self.known.write() = Arc::new(known);
     }
 
     /// What is on the disk is not known any more: only opening the store anew tells.

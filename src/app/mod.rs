@@ -1,6 +1,8 @@
 //! The composition root: puts the stages together, keeps the core alive over store failures, and stops in order.
 
+mod error;
 mod opening;
+mod seams;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -11,89 +13,18 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{error, info};
 
+pub use error::Error;
+pub use opening::Rebuilt;
 use opening::{Opening, Parts};
+pub use seams::Seams;
 
-use crate::account;
 use crate::causes;
-use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::edge::{self, Edge, Gate};
-use crate::event::{Fingerprint, fingerprint};
-use crate::exchange;
-use crate::faults::{Faults, NoFaults};
-use crate::journal::OpenError;
-use crate::projection;
 
 /// The first pause before a failed store is opened again; doubled each time, up to the longest.
 const REOPEN_FIRST: Duration = Duration::from_millis(100);
 const REOPEN_LONGEST: Duration = Duration::from_secs(5);
-
-/// Why a node did not start, or did not stop as it should.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The address cannot be listened on.
-    #[error(
-        "cannot listen on {address}; stop what is using it, or set server.bind to another address, such as with \
-             HOOKYARD_SERVER__BIND=127.0.0.1:8081"
-    )]
-    Bind {
-        /// What `server.bind` says.
-        address: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The store cannot be opened.
-    #[error("cannot open the store")]
-    Open(#[from] OpenError),
-    /// The store can be opened but not written.
-    #[error("cannot write to the store; free some space, or see what is wrong with the disk")]
-    Unwritable(#[source] crate::journal::WriteError),
-    /// What is derived from the journal does not fit it, or cannot be derived.
-    #[error("cannot follow the journal")]
-    Projection(#[from] projection::Failed),
-    /// The log of calls and deliveries cannot be opened.
-    #[error("cannot open the exchange log")]
-    Exchange(#[from] exchange::OpenError),
-    /// The accounts in the store cannot be read.
-    #[error("cannot use the accounts of the store")]
-    Accounts(#[from] account::OpenError),
-    /// The subscriptions in the store cannot be read.
-    #[error("cannot use the subscriptions of the store")]
-    Subscriptions(#[from] crate::subscription::OpenError),
-    /// Nothing can be delivered.
-    #[error("cannot deliver events")]
-    Subscribers(#[from] crate::subscriber::Failed),
-    /// Events cannot be enriched.
-    #[error("cannot enrich events")]
-    Enrichment(#[from] crate::enrichment::Failed),
-    /// A thread or the signal handler could not be set up.
-    #[error("cannot set up the node")]
-    Setup(#[from] std::io::Error),
-    /// The stop took longer than it may.
-    #[error("the node did not stop within {0:?}; everything acknowledged is on the disk")]
-    Grace(Duration),
-    /// A thread that was opening or closing the store panicked.
-    #[error("a thread of the node panicked")]
-    Panicked,
-}
-
-/// What a node takes from its surroundings; tests put others in.
-#[derive(Clone)]
-pub struct Seams {
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// What fails.
-    pub faults: Arc<dyn Faults>,
-    /// How idempotency keys become fingerprints.
-    pub fingerprint: Fingerprint,
-}
-
-impl Default for Seams {
-    fn default() -> Self {
-        Self { clock: Arc::new(SystemClock::default()), faults: Arc::new(NoFaults), fingerprint }
-    }
-}
 
 /// A running node. Needs an actix system around it.
 pub struct Node {
@@ -176,15 +107,6 @@ pub fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), Error
         info!("stopped");
         Ok(())
     })
-}
-
-/// What [`rebuild`] made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rebuilt {
-    /// Records read from the journal.
-    pub records: u64,
-    /// Entities found in them.
-    pub entities: u64,
 }
 
 /// Makes everything derived anew from the journal. The node must not be running.

@@ -7,7 +7,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::interval;
 use tracing::{error, warn};
 
-use super::{Error, Seams};
+use super::error::Error;
+use super::seams::Seams;
 use crate::account::Accounts;
 use crate::clock::SystemClock;
 use crate::config::{Config, Sync};
@@ -32,6 +33,15 @@ const RELEASE_MAX: Duration = Duration::from_secs(10);
 
 /// How long calls to other servers are waited for when the node stops; one that takes longer is made again at the next start.
 const CALLS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What [`super::rebuild`] made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Records read from the journal.
+    pub records: u64,
+    /// Entities found in them.
+    pub entities: u64,
+}
 
 /// What every opening is made from.
 #[derive(Clone)]
@@ -296,7 +306,7 @@ fn exchange_bounds(config: &Config) -> exchange::Bounds {
     exchange::Bounds { rows_max: config.calls.rows_max, refused_rows_max: config.calls.refused_rows_max }
 }
 
-pub(super) fn rebuild(config: &Config) -> Result<super::Rebuilt, Error> {
+pub(super) fn rebuild(config: &Config) -> Result<Rebuilt, Error> {
     let clock = Arc::new(SystemClock::default());
     let store = Store::open(&config.store.path, config.store.cache_bytes, Arc::new(NoFaults))?;
     let log = Log::open(Arc::clone(&store), journal_limits(config), Arc::clone(&clock) as _)?;
@@ -307,5 +317,5 @@ pub(super) fn rebuild(config: &Config) -> Result<super::Rebuilt, Error> {
     let entities = projection.entities();
     log.close();
     projection.close();
-    Ok(super::Rebuilt { records, entities })
+    Ok(Rebuilt { records, entities })
 }

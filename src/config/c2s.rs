@@ -5,10 +5,12 @@ use std::time::Duration;
 use reqwest::Url;
 use reqwest::header::HeaderName;
 
-use super::draft::{Draft, Value};
-use super::load::{DAY_S, HOUR_S, SHORTEST_S, sendable, string, unexpected};
+use super::draft::Draft;
 use super::problem::Problem;
-use super::{Secret, Template};
+use super::secret::Secret;
+use super::setting::Value;
+use super::template::Template;
+use super::values::{DAY_S, HOUR_S, SHORTEST_S, sendable, string, unexpected};
 
 /// The most retries of one step.
 const RETRIES_MAX: usize = 100;

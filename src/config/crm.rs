@@ -1,8 +1,8 @@
 //! `[sources.crm]`: the CRM's event bus, its publishers and the events it has beyond the built-in ones.
 
 use super::draft::Draft;
-use super::load::{sendable, string};
-use super::{Secret, Sources};
+use super::secret::Secret;
+use super::values::{sendable, string};
 use crate::event::{Kind, Name, catalogue};
 
 /// `[sources.crm]`: the CRM's event bus.
@@ -33,12 +33,6 @@ impl Draft {
             events: self.list("sources.crm.events", |value| declared(string(value)?.expose())),
         }
     }
-}
-
-/// A configured source of which the name is the first word of a declared event: nobody could tell their events apart.
-pub(super) fn clash(sources: &Sources) -> Option<&'static str> {
-    let words = sources.crm.events.iter().filter_map(|declared| declared.name.as_str().split('.').next());
-    words.into_iter().find(|word| sources.custom.iter().any(|custom| custom.name.as_str() == *word))
 }
 
 /// Reads a declared name: `<what>.<happened>`, of which the first word is a kind of the bus or becomes one of its own.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::draft::{Draft, Value};
-use super::load::{DAY_S, HOUR_S, SHORTEST_S, number, unexpected};
+use super::draft::Draft;
 use super::problem::Problem;
+use super::setting::Value;
+use super::values::{DAY_S, HOUR_S, SHORTEST_S, number, unexpected};
 
 /// The longest schedule of retries, in steps.
 pub const RETRIES_MAX: usize = 50;

@@ -7,9 +7,14 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
-use super::custom::{self, Listed};
+use super::custom::{KEY, Listed};
+use super::dev::DevSecrets;
 use super::problem::{Place, Problem};
-use super::{DevSecrets, Secret};
+use super::secret::Secret;
+use super::setting::{Setting, Value};
+use crate::suggest::nearest_key;
+
+mod custom;
 
 /// The embedded defaults; the keys in it are the keys there are.
 const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -18,73 +23,6 @@ const PREFIX: &str = "HOOKYARD_";
 
 /// Ours, but no settings: where the benchmarks keep their data, and what `hookyard listen` verifies with.
 const NO_SETTINGS: [&str; 2] = ["HOOKYARD_BENCH_DIR", "HOOKYARD_LISTEN_SECRET"];
-
-/// A value as it was written.
-#[derive(Clone, Debug)]
-pub(super) enum Value {
-    /// From the environment: text that becomes what its key wants.
-    Raw(Secret),
-    Text(Secret),
-    Integer(i64),
-    Float(f64),
-    Boolean(bool),
-    List(Vec<Setting>),
-    /// Something that no key takes, under its name.
-    Other(&'static str),
-    /// Already read.
-    Taken,
-}
-
-impl Value {
-    pub(super) fn read(value: &DeValue<'_>, place: &dyn Fn(usize) -> Place) -> Self {
-        match value {
-            DeValue::String(text) => Self::Text(Secret::new(text.as_ref())),
-            DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
-                Ok(number) => Self::Integer(number),
-                Err(_) => Self::Other("a number beyond 64 bits"),
-            },
-            DeValue::Float(number) => number.as_str().parse().map_or(Self::Other("a number"), Self::Float),
-            DeValue::Boolean(value) => Self::Boolean(*value),
-            DeValue::Datetime(_) => Self::Other("a date"),
-            DeValue::Array(items) => Self::List(
-                items
-                    .iter()
-                    .map(|item| Setting { value: Self::read(item.get_ref(), place), place: place(item.span().start) })
-                    .collect(),
-            ),
-            DeValue::Table(_) => Self::Other("a table"),
-        }
-    }
-
-    /// Whether it gives nothing: an empty text or list.
-    pub(super) fn is_empty(&self) -> bool {
-        match self {
-            Self::Raw(text) | Self::Text(text) => text.is_empty(),
-            Self::List(items) => items.is_empty(),
-            Self::Integer(_) | Self::Float(_) | Self::Boolean(_) | Self::Other(_) | Self::Taken => false,
-        }
-    }
-
-    /// What it is, for a message that says what was expected instead.
-    pub(super) fn describe(&self) -> &'static str {
-        match self {
-            Self::Raw(_) | Self::Text(_) => "a string",
-            Self::Integer(_) => "a whole number",
-            Self::Float(_) => "a fraction",
-            Self::Boolean(_) => "a boolean",
-            Self::List(_) => "a list",
-            Self::Other(name) => name,
-            Self::Taken => "nothing",
-        }
-    }
-}
-
-/// A value and where it was set.
-#[derive(Clone, Debug)]
-pub(super) struct Setting {
-    pub(super) value: Value,
-    pub(super) place: Place,
-}
 
 /// The settings of every key there is, and what was wrong on the way to them.
 #[derive(Clone, Debug)]
@@ -199,7 +137,7 @@ impl Draft {
                 *setting = Setting { value: Value::read(value.get_ref(), place), place: here };
                 continue;
             }
-            if key == custom::KEY {
+            if key == KEY {
                 self.read_custom(value, here, place);
                 continue;
             }
@@ -211,12 +149,12 @@ impl Draft {
                     self.problems.push(Problem::of(&key, here, format!("expected a table, found {found}")));
                 }
                 (DeValue::Table(_), false) => {
-                    let hint = nearest(&key, self.sections())
+                    let hint = nearest_key(&key, self.sections())
                         .map_or_else(|| self.what_there_is(&key), |nearest| format!("the nearest is `{nearest}`"));
                     self.problems.push(Problem::at(here, format!("unknown section `{key}`; {hint}")));
                 }
                 (_, false) => {
-                    let hint = nearest(&key, self.keys().chain([custom::KEY]))
+                    let hint = nearest_key(&key, self.keys().chain([KEY]))
                         .map_or_else(|| self.what_there_is(&key), |nearest| format!("the nearest is `{nearest}`"));
                     self.problems.push(Problem::at(here, format!("unknown key `{key}`; {hint}")));
                 }
@@ -238,7 +176,7 @@ impl Draft {
             *setting = Setting { value: Value::Raw(Secret::new(value)), place };
             return;
         }
-        let hint = match nearest(&key, self.keys()) {
+        let hint = match nearest_key(&key, self.keys()) {
             Some(nearest) => format!("the nearest is `{nearest}` ({})", variable(nearest)),
             // Not meant for us: container platforms make variables like HOOKYARD_PORT for a service of that name.
             None if !key.contains('.') => return,
@@ -268,7 +206,7 @@ impl Draft {
 
     /// Every proper prefix of a key: `sources` and `sources.support` for `sources.support.enabled`.
     fn sections(&self) -> impl Iterator<Item = &str> {
-        self.keys().flat_map(|key| key.match_indices('.').map(move |(end, _)| &key[..end])).chain([custom::KEY])
+        self.keys().flat_map(|key| key.match_indices('.').map(move |(end, _)| &key[..end])).chain([KEY])
     }
 }
 
@@ -297,20 +235,4 @@ fn join(path: &str, name: &str) -> String {
 fn line_of(text: &str, offset: usize) -> usize {
     let before = text.as_bytes().iter().take(offset);
     1 + before.filter(|byte| **byte == b'\n').count()
-}
-
-/// The known name that `key` is most likely meant to be, if any is close: misspelt as a whole, or right but for its
-/// section, which counts as one slip. Close means two slips, or a third of the last part's length.
-pub(super) fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
-    // One underscore for two in a variable is the commonest slip of all.
-    let flat = |path: &str| path.replace('.', "_");
-    let distance = |candidate: &str| {
-        let whole = strsim::damerau_levenshtein(&flat(key), &flat(candidate));
-        whole.min(1 + strsim::damerau_levenshtein(&last(key), &last(candidate)))
-    };
-    let limit = 2.max(last(key).chars().count() / 3);
-    let (distance, nearest) =
-        known.map(|candidate| (distance(candidate), candidate)).min_by_key(|(slips, _)| *slips)?;
-    (distance <= limit).then_some(nearest)
 }

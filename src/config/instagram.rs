@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::Secret;
 use super::draft::Draft;
-use super::load::{not_empty, number, string};
+use super::secret::Secret;
+use super::values::{not_empty, number, string};
 
 /// The longest address of a webhook, in bytes.
 pub const URL_MAX_BYTES: usize = 500;

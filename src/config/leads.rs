@@ -1,8 +1,8 @@
 //! `[sources.leads]`: pre-leads and leads from a CRM's webhooks.
 
 use super::draft::Draft;
-use super::load::not_empty;
 use super::secret::Secret;
+use super::values::not_empty;
 
 /// `[sources.leads]`: pre-leads and leads.
 #[derive(Clone, Debug)]

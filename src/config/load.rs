@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::draft::{Draft, Setting, Value, variable};
+use super::draft::{Draft, variable};
 use super::problem::{Place, Problem, Problems};
+use super::setting::{Setting, Value};
+use super::values::{DAY_S, HOUR_S, SHORTEST_S, found, not_empty, number, sendable, string, unexpected};
 use super::{
     Admin, Calls, Config, Entity, LogFormat, Router, Secret, Server, Sources, Store, Support, Sync, Telemetry,
     UnknownEntity,
@@ -17,10 +19,6 @@ use super::{
 
 mod custom;
 
-/// The shortest span of time that any key takes; zero would mean "never" in one place and "at once" in another.
-pub(super) const SHORTEST_S: f64 = 0.001;
-pub(super) const DAY_S: f64 = 86_400.0;
-pub(super) const HOUR_S: f64 = 3_600.0;
 const MIB: i64 = 1 << 20;
 /// No limit but that of the type.
 const ANY: i64 = i64::MAX;
@@ -177,7 +175,7 @@ impl Draft {
             let detail = format!("expected at least 4 times server.body_limit_bytes ({}), found {bytes}", 4 * body);
             self.problems.push(Problem::of(key, place, detail));
         }
-        if let Some(word) = super::crm::clash(&config.sources) {
+        if let Some(word) = clash(&config.sources) {
             let key = "sources.crm.events";
             let detail =
                 format!("events of {word:?} are those of the configured source of that name; rename one of them");
@@ -351,36 +349,10 @@ impl Draft {
     }
 }
 
-pub(super) fn number(value: Value, expected: &str) -> Result<f64, String> {
-    match value {
-        // Exact: the longest span anywhere is far below 2^53.
-        Value::Integer(number) => Ok(number as f64),
-        Value::Float(number) => Ok(number),
-        Value::Raw(text) => text.expose().trim().parse().map_err(|_| found(expected, text.expose())),
-        other => Err(unexpected(expected, &other)),
-    }
-}
-
-pub(super) fn string(value: Value) -> Result<Secret, String> {
-    match value {
-        Value::Text(text) | Value::Raw(text) => Ok(text),
-        other => Err(unexpected("a string", &other)),
-    }
-}
-
-/// `secret`, if it can be sent in a header. Its error never shows it.
-pub(super) fn sendable(secret: Secret) -> Result<Secret, String> {
-    let text = secret.expose();
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(secret);
-    }
-    Err("expected printable ASCII characters without spaces; `hookyard secret new` makes a value".to_owned())
-}
-
-/// `secret`, if it is one.
-pub(super) fn not_empty(secret: Secret) -> Result<Secret, String> {
-    let blank = secret.expose().trim().is_empty();
-    if blank { Err("a secret is empty; `hookyard secret new` makes one".to_owned()) } else { Ok(secret) }
+/// A configured source of which the name is the first word of a declared event: nobody could tell their events apart.
+fn clash(sources: &Sources) -> Option<&'static str> {
+    let words = sources.crm.events.iter().filter_map(|declared| declared.name.as_str().split('.').next());
+    words.into_iter().find(|word| sources.custom.iter().any(|custom| custom.name.as_str() == *word))
 }
 
 /// Whether paths can be put behind `text`.
@@ -422,15 +394,6 @@ fn is_directive(text: &str) -> bool {
 
 fn is_target(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_alphanumeric() || "_:-.".contains(c))
-}
-
-pub(super) fn unexpected(expected: &str, value: &Value) -> String {
-    format!("expected {expected}, found {}", value.describe())
-}
-
-/// For keys that are no secrets: shows what was found.
-fn found(expected: &str, text: &str) -> String {
-    format!("expected {expected}, found {text:?}")
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The gate between the edge and the core: open while a store is open, shut with a reason while it is being (re)opened.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
 
 use crate::account::Accounts;
 use crate::exchange::Exchange;
@@ -58,7 +60,7 @@ impl Gate {
     /// The core of the present opening; `None` while there is none.
     #[must_use]
     pub fn current(&self) -> Option<Arc<Core>> {
-        match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.0.read() {
             Passage::Open(core) => Some(Arc::clone(core)),
             Passage::Shut { .. } => None,
         }
@@ -67,7 +69,7 @@ impl Gate {
     /// Why nothing passes, for `/readyz`; `None` when the node is ready.
     #[must_use]
     pub fn not_ready(&self) -> Option<String> {
-        match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.0.read() {
             Passage::Open(_) => None,
             Passage::Shut { reason } => Some(reason.clone()),
         }
@@ -85,7 +87,7 @@ impl Gate {
 
     fn turn(&self, passage: Passage) {
         // The old core is dropped after the lock is free, since dropping it may end a store.
-        let old = std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), passage);
+        let old = std::mem::replace(&mut *self.0.write(), passage);
         drop(old);
     }
 }

@@ -7,12 +7,11 @@ use reqwest::{Client, Response, StatusCode, redirect};
 
 use super::steps::{Call, Step};
 use crate::config;
+use crate::event::Timestamp;
+use crate::retry_after::parse_retry_after;
 
 /// The largest answer that is read. A person's data is a few KB; it becomes a part of the lead's state.
 const ANSWER_MAX_BYTES: usize = 64 * 1024;
-
-/// The longest that a server's `Retry-After` is honoured.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
 /// What a call came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,9 +54,9 @@ impl Caller {
         Ok(Self { client, key })
     }
 
-    /// Makes `call`; `event_id` tells a server that was reached twice that it was. Says the answer's status too, if there was
-    /// one.
-    pub(super) async fn make(&self, call: &Call, event_id: &str) -> (Answer, Option<u16>) {
+    /// Makes `call` at `now`; `event_id` tells a server that was reached twice that it was. Says the answer's status too, if
+    /// there was one.
+    pub(super) async fn make(&self, call: &Call, event_id: &str, now: Timestamp) -> (Answer, Option<u16>) {
         let mut request = match &call.body {
             None => self.client.get(&call.url),
             Some(body) => {
@@ -72,14 +71,14 @@ impl Caller {
         match request.send().await {
             Ok(response) => {
                 let status = response.status().as_u16();
-                (judge(response, call.step).await, Some(status))
+                (judge(response, call.step, now).await, Some(status))
             }
             Err(error) => (broken(&error), None),
         }
     }
 }
 
-async fn judge(response: Response, step: Step) -> Answer {
+async fn judge(response: Response, step: Step, now: Timestamp) -> Answer {
     let status = response.status();
     match class(status) {
         // Whatever it says is not asked for.
@@ -88,7 +87,7 @@ async fn judge(response: Response, step: Step) -> Answer {
         Class::Missing => Answer::Missing,
         Class::Transient => Answer::Transient {
             reason: format!("answered {}", status.as_u16()),
-            after: retry_after(response.headers()),
+            after: retry_after(response.headers(), now),
         },
         Class::Refused => Answer::Refused { reason: format!("answered {}", status.as_u16()) },
     }
@@ -139,10 +138,10 @@ fn broken(error: &reqwest::Error) -> Answer {
     Answer::Transient { reason: reason.into(), after: Duration::ZERO }
 }
 
-/// The seconds of a `Retry-After` header; a date counts as none, since clocks differ and the schedule is there.
-fn retry_after(headers: &HeaderMap) -> Duration {
-    let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    seconds.map_or(Duration::ZERO, Duration::from_secs).min(RETRY_AFTER_MAX)
+/// The least pause that the server asks for at `now`.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Duration {
+    let value = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    value.and_then(|value| parse_retry_after(value, now)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -164,14 +163,9 @@ mod tests {
     }
 
     #[test]
-    fn a_server_s_wish_is_honoured_within_bounds() {
-        let after = |value: &'static str| {
-            retry_after(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))])).as_secs()
-        };
-        assert_eq!(
-            [after("7"), after(" 0 "), after("999999"), after("Wed, 21 Oct 2015 07:28:00 GMT")],
-            [7, 0, 3_600, 0]
-        );
-        assert_eq!(retry_after(&HeaderMap::new()), Duration::ZERO);
+    fn a_server_s_wish_is_honoured_and_none_is_no_pause() {
+        let asked = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("7"))]);
+        assert_eq!(retry_after(&asked, Timestamp::default()), Duration::from_secs(7));
+        assert_eq!(retry_after(&HeaderMap::new(), Timestamp::default()), Duration::ZERO);
     }
 }

@@ -9,23 +9,17 @@
 //! It stands beside the edge: what it learns enters by the router's door like everything else, under a claim made of its
 //! cause and attempt. One thread with a runtime of its own, so that slow servers slow down nothing else.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tracing::error;
 
-use crate::clock::Clock;
 use crate::config;
-use crate::exchange::Exchange;
-use crate::journal::{Store, WriteError};
-use crate::projection::{Reads, Unavailable};
-use crate::router::Router;
-use breaker::{Breaker, Pass, Policy, Verdict};
-use client::{Answer, Caller};
-use progress::Rows;
+use shared::Shared;
+pub use shared::{Failed, Parts};
 use worker::Worker;
 
 mod breaker;
@@ -34,46 +28,13 @@ mod cpf;
 mod lanes;
 mod logged;
 mod progress;
+mod shared;
 mod steps;
 mod work;
 mod worker;
 
 /// Threads that read and write the store for it.
 const BLOCKING_THREADS: usize = 2;
-
-/// Why enrichment cannot go on. The store must be opened anew, or the configuration changed.
-#[derive(Debug, thiserror::Error)]
-pub enum Failed {
-    /// What is done cannot be noted.
-    #[error("cannot write what is done of enrichments")]
-    Store(#[from] WriteError),
-    /// What is owed cannot be read.
-    #[error(transparent)]
-    Reads(#[from] Unavailable),
-    /// TLS cannot be set up.
-    #[error("cannot set up the client for enrichments")]
-    Client(#[from] reqwest::Error),
-    /// The thread could not be started.
-    #[error("cannot start the thread for enrichments")]
-    Thread(#[from] std::io::Error),
-    /// A part of it panicked.
-    #[error("an enrichment panicked")]
-    Panicked,
-}
-
-/// What enrichment rests on, of one opening of the store.
-pub struct Parts {
-    /// Where conclusions go.
-    pub router: Arc<Router>,
-    /// Where what is owed is found.
-    pub reads: Reads,
-    /// Where is noted what is done.
-    pub store: Arc<Store>,
-    /// What is told of each call.
-    pub exchange: Arc<Exchange>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-}
 
 /// The enrichment of one opening of the store.
 pub struct Enrichment {
@@ -137,80 +98,10 @@ impl Enrichment {
     pub fn stop(&self, patience: Duration) {
         // Nobody hears it if the thread ended by itself.
         let _ = self.stop.send(Some(patience));
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().take();
         if let Some(thread) = thread {
             // A panic there has been logged by the hook, and the next opening repeats what it left undone.
             let _ = thread.join();
         }
-    }
-}
-
-/// What the work on all events shares.
-struct Shared {
-    config: config::Enrichment,
-    caller: Caller,
-    rows: Rows,
-    exchange: Arc<Exchange>,
-    router: Arc<Router>,
-    reads: Reads,
-    clock: Arc<dyn Clock>,
-    breakers: Mutex<HashMap<String, Breaker>>,
-    stopping: watch::Receiver<Option<Duration>>,
-}
-
-impl Shared {
-    fn try_new(
-        config: &config::Enrichment,
-        parts: Parts,
-        stopping: watch::Receiver<Option<Duration>>,
-    ) -> Result<Self, Failed> {
-        let Parts { router, reads, store, exchange, clock } = parts;
-        Ok(Self {
-            caller: Caller::new(config)?,
-            rows: Rows::open(&store)?,
-            exchange,
-            config: config.clone(),
-            router,
-            reads,
-            clock,
-            breakers: Mutex::default(),
-            stopping,
-        })
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.stopping.borrow().is_some()
-    }
-
-    /// Asks the breaker of the server at `url`, an origin.
-    fn ask(&self, origin: &str) -> Verdict {
-        self.with_breaker(origin, |breaker, now| breaker.ask(now))
-    }
-
-    /// Tells the breaker what the call came to that it let through.
-    fn tell(&self, origin: &str, pass: Pass, answer: &Answer) {
-        self.with_breaker(origin, |breaker, now| match answer {
-            Answer::Transient { .. } => breaker.failed(pass, now),
-            Answer::Good(_) | Answer::Missing | Answer::Refused { .. } => breaker.answered(pass),
-        });
-    }
-
-    fn with_breaker<T>(&self, origin: &str, act: impl FnOnce(&mut Breaker, Duration) -> T) -> T {
-        let now = self.clock.monotonic();
-        let policy = Policy { failures: self.config.breaker_failures, open: self.config.breaker_open };
-        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
-        // As many as there are servers in the configuration.
-        let breaker = breakers.entry(origin.to_owned()).or_insert_with(|| Breaker::new(policy));
-        act(breaker, now)
-    }
-
-    /// Runs `act` where it may block.
-    async fn with_rows<T: Send + 'static>(
-        &self,
-        act: impl FnOnce(&Rows) -> Result<T, WriteError> + Send + 'static,
-    ) -> Result<T, Failed> {
-        let rows = self.rows.clone();
-        let done = tokio::task::spawn_blocking(move || act(&rows)).await;
-        Ok(done.map_err(|_| Failed::Panicked)??)
     }
 }

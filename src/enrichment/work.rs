@@ -10,8 +10,10 @@ use tracing::{debug, error, info, warn};
 use super::breaker::Verdict;
 use super::client::Answer;
 use super::lanes::{End, Tries};
+use super::logged;
+use super::progress::Rows;
+use super::shared::{Failed, Shared};
 use super::steps::{self, Call, Next, Progress, Step, Subject};
-use super::{Failed, Shared, logged};
 use crate::entity::c2s_lead::{self, SOURCE};
 use crate::entity::{Action, Command, Conclusion, Outcome};
 use crate::event::{EventId, Failure, Position, Shape};
@@ -40,7 +42,7 @@ pub(super) async fn owed(reads: &Reads, position: Position) -> Result<Option<Sto
 pub(super) async fn on(shared: &Shared, position: Position, tries: Tries) -> Result<End, Failed> {
     let Some(event) = owed(&shared.reads, position).await? else { return Ok(End::Gone) };
     let written = *shared.reads.written().borrow();
-    let noted = move |rows: &super::Rows| Ok((rows.begin(position, written)?, rows.load(position)?));
+    let noted = move |rows: &Rows| Ok((rows.begin(position, written)?, rows.load(position)?));
     let (begun, progress) = shared.with_rows(noted).await?;
     let subject = Subject::read(&event.record.payload);
     let work = Work { shared, event, begun, subject };
@@ -115,7 +117,7 @@ impl Work<'_> {
     async fn call(&self, call: &Call, tries: Tries) -> Answer {
         let clock = &self.shared.clock;
         let (at, began) = (clock.wall(), clock.monotonic());
-        let (answer, status) = self.shared.caller.make(call, &self.id().to_string()).await;
+        let (answer, status) = self.shared.caller.make(call, &self.id().to_string(), at).await;
         let duration = clock.monotonic().saturating_sub(began);
         let made = logged::Made { call, tries, answer: &answer, status, at, duration };
         made.append(&self.shared.exchange, &self.shared.config, &self.event.record, self.id());

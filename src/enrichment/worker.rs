@@ -7,7 +7,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::lanes::{End, Lanes};
-use super::{Failed, Shared, work};
+use super::progress::Rows;
+use super::shared::{Failed, Shared};
+use super::work;
 use crate::entity::c2s_lead::{RECEIVED, SOURCE};
 use crate::event::{EntityKey, Position, Record};
 use crate::projection::{Stored, Unavailable};
@@ -32,7 +34,7 @@ impl Worker {
     /// # Errors
     /// [`Failed`] when the store cannot be used.
     pub(super) async fn prepare(shared: Arc<Shared>) -> Result<Self, Failed> {
-        for event in shared.with_rows(super::Rows::events).await? {
+        for event in shared.with_rows(Rows::events).await? {
             if work::owed(&shared.reads, event).await?.is_none() {
                 shared.with_rows(move |rows| rows.remove(event)).await?;
             }

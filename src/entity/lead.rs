@@ -17,8 +17,7 @@ use super::sales::{
     self, Activity, Decided, Edit, Fields, Given, LEAD, LOST, Newest, Numbered, PROFILE, Prospect, Said, Step,
 };
 use super::sales::{CUSTOMER, WON};
-use super::state::Change as AnyChange;
-use super::verdict::{Acceptance, Birth, Context, Limits, Rejection, Verdict};
+use super::verdict::{Acceptance, Birth, Context, Limits, Rejection, Verdict, encode_change};
 use crate::event::{EntityKey, Kind};
 
 /// The name of a lead's id in events and answers.
@@ -189,7 +188,7 @@ impl State {
             key: EntityKey::numbered(Kind::Customer, customer_id),
             event_type: "customer.created",
             payload: sales::birth_payload("lead_convert", &fields, &ids),
-            change: AnyChange::Customer(customer::Change::born(fields, Arc::clone(customer_code), context)),
+            change: encode_change(&customer::Change::born(fields, Arc::clone(customer_code), context)),
             code: Some(customer_code.as_ref().to_owned()),
         };
         let said = vec![("customer_id", json!(customer_id)), ("customer_code", json!(customer_code))];

@@ -224,7 +224,7 @@ impl Entity {
         let mut drafts = vec![self.draft(&record)];
         for birth in births {
             // A change that panics must never reach the disk: there is no actor yet that it could end.
-            State::new(birth.key.kind()).apply(&birth.change, self.surroundings.limits);
+            State::new(birth.key.kind()).apply(&Change::from_birth(&birth), self.surroundings.limits);
             drafts.push(self.draft(&born(birth, &record)));
         }
         if drafts.iter().any(|draft| draft.bytes.len() > RECORD_MAX_BYTES) {
@@ -345,7 +345,7 @@ fn born(birth: Birth, cause: &Record) -> Record {
         drawn: number(&birth.key),
         sequence: Some(1),
         payload: birth.payload,
-        change: birth.change.encode().into(),
+        change: birth.change.into(),
         code: birth.code,
         ..Record::new(cause.source.clone(), birth.key, birth.event_type, cause.at)
     }

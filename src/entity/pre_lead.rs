@@ -15,8 +15,7 @@ use serde_json::{Value as Json, json};
 use super::field::Micros;
 use super::lead;
 use super::sales::{self, CONVERTED, DISCARDED, Decided, Given, PRE_LEAD, Prospect, Said, Step};
-use super::state::Change as AnyChange;
-use super::verdict::{Acceptance, Birth, Context, Limits, Rejection, Verdict};
+use super::verdict::{Acceptance, Birth, Context, Limits, Rejection, Verdict, encode_change};
 use crate::event::{EntityKey, Kind};
 
 /// The name of a pre-lead's id in events and answers.
@@ -114,7 +113,7 @@ impl State {
             key: EntityKey::numbered(Kind::Lead, lead_id),
             event_type: "lead.created",
             payload: sales::birth_payload("new_lead", &prospect.fields, &ids),
-            change: AnyChange::Lead(lead::Change::born(prospect, context)),
+            change: encode_change(&lead::Change::born(prospect, context)),
             code: None,
         };
         let step = Prospect::close(CONVERTED, None, who, context);

@@ -4,7 +4,7 @@
 
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::verdict::{Acceptance, Context, Limits, Rejection, Verdict};
+use super::verdict::{Acceptance, Birth, Context, Limits, Rejection, Verdict, encode_change};
 use super::{c2s_lead, conversation, customer, generic, lead, pre_lead, ticket};
 use crate::event::Kind;
 
@@ -91,9 +91,8 @@ macro_rules! kinds {
             #[must_use]
             pub fn encode(&self) -> Vec<u8> {
                 match self {
-                    $(Self::$variant(change) => serde_json::to_vec(change),)+
+                    $(Self::$variant(change) => encode_change(change),)+
                 }
-                .expect("a change has string keys")
             }
 
             /// Reads what [`Change::encode`] wrote.
@@ -135,6 +134,14 @@ kinds! {
         | Kind::Mandat
         | Kind::Interaction
         | Kind::Custom(_),
+}
+
+impl Change {
+    /// The change that the entity of `birth` begins with.
+    #[must_use]
+    pub fn from_birth(birth: &Birth) -> Self {
+        Self::decode(birth.key.kind(), &birth.change).expect("the kind of its key wrote it just now")
+    }
 }
 
 impl<C> Verdict<C> {

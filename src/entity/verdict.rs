@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use serde::Serialize;
 use serde_json::Value;
 
-use super::state::Change;
 use crate::event::{EntityKey, Failure, Name, Timestamp};
 
 /// The bounds on what one entity holds.
@@ -127,12 +127,17 @@ pub struct Birth {
     pub key: EntityKey,
     /// The name of its first event.
     pub event_type: &'static str,
-    /// What that event makes of the empty state.
-    pub change: Change,
+    /// The change by which that event makes a state of the empty one, encoded as its record holds it.
+    pub change: Vec<u8>,
     /// The event as readers and subscribers see it: an object with a member `data`.
     pub payload: Bytes,
     /// The key that it holds for ever, if it has one.
     pub code: Option<String>,
+}
+
+/// The change of a kind as its record holds it.
+pub(super) fn encode_change(change: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(change).expect("a change has string keys")
 }
 
 /// Why an entity refuses an event.

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 /// An interned name, such as that of a source. Copied freely, compared by its text.
 ///
@@ -23,7 +24,7 @@ impl Name {
     /// The name `text`, kept from now on.
     #[must_use]
     pub fn intern(text: &str) -> Self {
-        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = NAMES.lock();
         if let Some(known) = names.get(text) {
             return Self(known);
         }
@@ -35,7 +36,7 @@ impl Name {
     /// The name `text`, if it was interned before.
     #[must_use]
     pub fn known(text: &str) -> Option<Self> {
-        NAMES.lock().unwrap_or_else(PoisonError::into_inner).get(text).map(|known| Self(known))
+        NAMES.lock().get(text).map(|known| Self(known))
     }
 
     /// Its text.

@@ -26,9 +26,10 @@ mod writer;
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tracing::error;
 
@@ -178,7 +179,7 @@ impl Exchange {
     /// Takes nothing more, writes what is there, and ends the thread. Blocks until then. What is there can still be read.
     pub fn close(&self) {
         self.shared.close();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().take();
         if let Some(thread) = thread {
             // A panic there has been logged by the hook.
             let _ = thread.join();

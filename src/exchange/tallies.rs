@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::block::{Filter, Slot};
 use super::row::{self, Direction};
@@ -72,6 +73,6 @@ impl Tallies {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Tally>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

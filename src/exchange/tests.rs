@@ -4,8 +4,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex};
 
+use parking_lot::{Condvar, Mutex};
 use tempfile::TempDir;
 
 use super::row::tests::entry;
@@ -255,7 +255,7 @@ struct Disk {
 
 impl Disk {
     fn hang(&self, hangs: bool) {
-        *self.hangs.lock().expect("no holder panics") = hangs;
+        *self.hangs.lock() = hangs;
         self.moved.notify_all();
     }
 }
@@ -265,8 +265,7 @@ impl Faults for Disk {
         if !matches!(point, Point::Log) {
             return Ok(());
         }
-        let hangs = self.hangs.lock().expect("no holder panics");
-        drop(self.moved.wait_while(hangs, |hangs| *hangs).expect("no holder panics"));
+        self.moved.wait_while(&mut self.hangs.lock(), |hangs| *hangs);
         if self.fails.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 }

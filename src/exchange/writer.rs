@@ -5,9 +5,10 @@
 //! written, nobody may see a row of it: its number could come again after a crash. An opening without rows writes nothing.
 
 use std::mem;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -124,23 +125,25 @@ impl Shared {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Returns when there is something to write, or the log is to close: whether there is.
     fn wait_for_work(&self) -> bool {
         let idle = |state: &mut State| !state.is_dirty && !state.is_closed;
-        self.work.wait_while(self.state(), idle).unwrap_or_else(PoisonError::into_inner).is_dirty
+        let mut state = self.state();
+        self.work.wait_while(&mut state, idle);
+        state.is_dirty
     }
 
     /// Returns when there is something to write and it has gathered for a while, or the log is to close: whether it is.
     fn wait(&self) -> bool {
         let idle = |state: &mut State| !state.is_dirty && !state.is_closed;
-        let state = self.work.wait_while(self.state(), idle).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
+        self.work.wait_while(&mut state, idle);
         let gathers =
             |state: &mut State| !state.is_closed && !state.is_wanted && state.rings.waiting_bytes() < PRESSING_BYTES;
-        let waited = self.work.wait_timeout_while(state, INTERVAL, gathers);
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        self.work.wait_while_for(&mut state, gathers, INTERVAL);
         state.is_closed
     }
 }

@@ -10,8 +10,9 @@ use tokio::sync::watch;
 use tracing::error;
 
 use super::frame::{self, Entry, Frame};
-use super::log::{Limits, Recent};
-use super::{Draft, OutOfSequence, Settled, Store, Submission};
+use super::recent::{Limits, Recent};
+use super::store::Store;
+use super::submission::{Draft, OutOfSequence, Settled, Submission};
 use crate::clock::Clock;
 use crate::event::{EntityKey, Position, Timestamp};
 use crate::faults::Point;

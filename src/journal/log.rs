@@ -1,35 +1,20 @@
 //! The journal over sled: the queue's sending side, and reading.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
-use std::time::Duration;
 
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tracing::error;
 
 use super::commit::Committer;
 use super::frame::{self, Frame};
-use super::{Closed, Journal, OpenError, ReadError, Store, Submission};
+use super::recent::{Limits, Recent};
+use super::store::{OpenError, Store};
+use super::submission::{Closed, Journal, ReadError, Submission};
 use crate::clock::Clock;
 use crate::event::{Incarnation, Position, Timestamp};
-
-/// Bounds of the journal, from the configuration.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Submissions that may wait at once. At least the number of admission permits, so that nothing admitted is refused.
-    pub queue: usize,
-    /// The most records of one commit.
-    pub commit_records: usize,
-    /// The most bytes of one commit.
-    pub commit_bytes: usize,
-    /// `None`: settle after the sync. `Some`: settle at once, sync at most this much later.
-    pub sync_interval: Option<Duration>,
-}
-
-/// Decoded frames that followers are about to read, so that they need not be read back from the store.
-const RECENT_MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// The journal over sled.
 pub struct Log {
@@ -106,8 +91,8 @@ impl Log {
 
     /// Takes nothing more, writes what is queued, and ends the commit thread. Blocks until then.
     pub fn close(&self) {
-        self.queue.write().unwrap_or_else(PoisonError::into_inner).take();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.queue.write().take();
+        let thread = self.thread.lock().take();
         if let Some(thread) = thread {
             // A panic there has been logged by the hook, and what it left undone was never acknowledged.
             let _ = thread.join();
@@ -117,7 +102,7 @@ impl Log {
 
 impl Journal for Log {
     fn submit(&self, submission: Submission) -> Result<(), Closed> {
-        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
+        let queue = self.queue.read();
         match queue.as_ref().ok_or(Closed)?.try_send(submission) {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(_)) => Err(Closed),
@@ -205,32 +190,6 @@ impl Tail {
         }
         let received_at = newest.entries.last().map(|entry| entry.received_at).unwrap_or_default();
         Ok(Self { end: newest.end(), received_at })
-    }
-}
-
-/// The newest frames, decoded, up to a number of bytes.
-#[derive(Default)]
-pub(super) struct Recent(Mutex<(VecDeque<Arc<Frame>>, usize)>);
-
-impl Recent {
-    pub(super) fn push(&self, frames: Vec<Frame>) {
-        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (queue, bytes) = &mut *recent;
-        for frame in frames {
-            *bytes += frame.weight();
-            queue.push_back(Arc::new(frame));
-        }
-        while *bytes > RECENT_MAX_BYTES {
-            let Some(oldest) = queue.pop_front() else { break };
-            *bytes -= oldest.weight();
-        }
-    }
-
-    fn find(&self, position: Position) -> Option<Arc<Frame>> {
-        let recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let after = recent.0.partition_point(|frame| frame.first <= position);
-        let frame = recent.0.get(after.checked_sub(1)?)?;
-        frame.entry(position).is_some().then(|| Arc::clone(frame))
     }
 }
 

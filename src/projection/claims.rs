@@ -12,7 +12,8 @@
 
 use std::collections::HashMap;
 use std::mem;
-use std::sync::{PoisonError, RwLock};
+
+use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::bloom::Bloom;
 use super::keys;
@@ -128,7 +129,7 @@ impl Archive {
         claim: Option<u64>,
     ) -> Result<(), sled::Error> {
         let full = {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.write();
             if let Some(fingerprint) = claim {
                 state.open.entry(fingerprint).or_default().push(position);
                 state.open_count += 1;
@@ -143,7 +144,7 @@ impl Archive {
     /// Drops the blocks in which every claim was received before `horizon`.
     pub(super) fn expire(&self, horizon: Timestamp) -> Result<(), sled::Error> {
         let expired: Vec<Block> = {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.write();
             let (kept, expired) = mem::take(&mut state.blocks).into_iter().partition(|block| block.newest >= horizon);
             state.blocks = kept;
             expired
@@ -172,15 +173,15 @@ impl Archive {
             self.tree.insert(keys::claims(last, part_number(number)), encode_part(newest, part))?;
         }
         sorted.iter().for_each(|(fingerprint, _)| block.filter.insert(*fingerprint));
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write();
         state.blocks.push(block);
         state.open = HashMap::new();
         state.open_count = 0;
         Ok(())
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read()
     }
 }
 

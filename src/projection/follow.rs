@@ -1,19 +1,21 @@
 //! The projection's thread: follows the journal to its durable end, writes rows, checkpoints.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, broadcast, watch};
+use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::error;
 
 use super::claims::Archive;
 use super::index::Index;
+use super::reads::{Reads, Unavailable};
+use super::shared::{Shared, TREE};
 use super::snapshot::Offers;
-use super::{Reads, TREE};
 use crate::causes;
 use crate::clock::Clock;
 use crate::event::{Corrupt, Fingerprint, Position, Record, Timestamp};
@@ -29,9 +31,6 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// After a wake-up, how long more commits are awaited: one pass over twenty costs less than twenty passes.
 const GATHER_INTERVAL: Duration = Duration::from_millis(5);
-
-/// Events owed again of which one who listens need not have heard, before it is told that it missed some.
-const REOPENED_MAX: usize = 1_024;
 
 /// What bounds the projection.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +69,7 @@ pub enum Failed {
     },
     /// A reader found what was derived unreadable.
     #[error(transparent)]
-    Unreadable(#[from] super::Unavailable),
+    Unreadable(#[from] Unavailable),
     /// The thread could not be started.
     #[error("cannot start the projection's thread")]
     Thread(#[from] std::io::Error),
@@ -88,36 +87,6 @@ pub struct Projection {
     tree: sled::Tree,
     journal: Arc<dyn Journal>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
-}
-
-/// What readers and the thread say to each other.
-pub(super) struct Shared {
-    /// Readers wait for everything before this position.
-    wanted: AtomicU64,
-    stopping: AtomicBool,
-    wake: Notify,
-    /// Events that are owed again.
-    pub(super) reopened: broadcast::Sender<Position>,
-}
-
-impl Default for Shared {
-    fn default() -> Self {
-        Self {
-            wanted: AtomicU64::default(),
-            stopping: AtomicBool::default(),
-            wake: Notify::default(),
-            reopened: broadcast::Sender::new(REOPENED_MAX),
-        }
-    }
-}
-
-impl Shared {
-    /// Asks for everything before `position` to be written now.
-    pub(super) fn want(&self, position: Position) {
-        if self.wanted.fetch_max(position.get(), Ordering::AcqRel) < position.get() {
-            self.wake.notify_one();
-        }
-    }
 }
 
 impl Projection {
@@ -219,7 +188,7 @@ impl Projection {
     pub fn close(&self) {
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.wake.notify_one();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().take();
         if let Some(thread) = thread {
             // A panic there has been logged by the hook, and the next opening repeats what it left undone.
             let _ = thread.join();

@@ -17,6 +17,7 @@ mod index;
 mod keys;
 mod page;
 mod reads;
+mod shared;
 mod snapshot;
 
 pub use claims::Archive;
@@ -25,8 +26,7 @@ pub use page::{Page, PageRequest, items_at};
 pub use reads::{EventFilter, EventView, History, Past, Reads, Status, Stored, Stretch, Unavailable};
 pub use snapshot::Offers;
 
-/// The tree of everything derived.
-const TREE: &str = "projection";
+use shared::TREE;
 
 /// Removes everything derived, so that the next start derives it anew.
 ///

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, broadcast, watch};
 
 use super::events::{BLOCK_EVENTS, Block, Mark, Slot};
-use super::follow::Shared;
 use super::index::{self, CHUNK_RECORDS, Names, OTHER};
 use super::page::{Page, PageRequest};
+use super::shared::Shared;
 use super::{keys, snapshot};
 use crate::event::{EntityKey, Incarnation, Kind, Position, Record, Timestamp, fingerprint};
 use crate::journal::{Frame, Journal, ReadError, fence};

@@ -7,7 +7,8 @@
 //! ```
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::keys;
 use crate::event::EntityKey;
@@ -36,7 +37,7 @@ impl Offers {
     ///
     /// Must be called before that record is submitted, so that the projection cannot have passed it.
     pub fn offer(&self, entity: &EntityKey, sequence: u64, state: Vec<u8>) -> bool {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.0.lock();
         // One that is larger than the bound is taken when it is alone, or it would never be.
         let full = waiting.bytes > 0 && waiting.bytes + state.len() > WAITING_MAX_BYTES;
         if full || waiting.states.contains_key(entity) {
@@ -49,7 +50,7 @@ impl Offers {
 
     /// Takes back what was offered for `entity`: its actor did not come as far.
     pub fn withdraw(&self, entity: &EntityKey) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.0.lock();
         if let Some((_, state)) = waiting.states.remove(entity) {
             waiting.bytes -= state.len();
         }
@@ -57,7 +58,7 @@ impl Offers {
 
     /// Takes the state of `entity` if it includes no record after `passed`.
     pub(super) fn take(&self, entity: &EntityKey, passed: u64) -> Option<(u64, Vec<u8>)> {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.0.lock();
         if waiting.states.get(entity)?.0 > passed {
             return None;
         }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::claim::{Claim, NoClaim, Refusal};
+use super::claim::{Claim, Refusal};
 use super::moment;
+use super::no_claim::NoClaim;
 use super::request::Request;
 use super::source::Source;
 use crate::event::Timestamp;

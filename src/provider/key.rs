@@ -4,14 +4,12 @@ use std::borrow::Cow;
 use std::fmt;
 
 use ed25519_dalek::{Signature, VerifyingKey};
-use hmac::digest::KeyInit;
-use hmac::{Hmac, Mac};
-use sha1::Sha1;
-use sha2::{Digest, Sha256, Sha512};
+use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
 use super::encoding::Encoding;
+use super::hmac::{HmacKey, HmacSha1, HmacSha256, HmacSha512};
 
 /// What turns signed content and a key into a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,9 +115,9 @@ impl Key {
     /// Whether one of `signatures` is that of `signed` under this key, in time that tells nothing but how many there are.
     pub(super) fn fits(&self, algorithm: Algorithm, signed: &[Cow<'_, [u8]>], signatures: &[Vec<u8>]) -> Choice {
         let expected = match (algorithm, self) {
-            (Algorithm::HmacSha1, Self::Secret(secret)) => hmac::<Hmac<Sha1>>(secret, signed),
-            (Algorithm::HmacSha256, Self::Secret(secret)) => hmac::<Hmac<Sha256>>(secret, signed),
-            (Algorithm::HmacSha512, Self::Secret(secret)) => hmac::<Hmac<Sha512>>(secret, signed),
+            (Algorithm::HmacSha1, Self::Secret(secret)) => HmacKey::<HmacSha1>::new(secret).tag(signed).to_vec(),
+            (Algorithm::HmacSha256, Self::Secret(secret)) => HmacKey::<HmacSha256>::new(secret).tag(signed).to_vec(),
+            (Algorithm::HmacSha512, Self::Secret(secret)) => HmacKey::<HmacSha512>::new(secret).tag(signed).to_vec(),
             (Algorithm::Sha256, Self::Secret(secret)) => sha256(secret, signed),
             (Algorithm::Token, Self::Secret(secret)) => secret.to_vec(),
             (Algorithm::Ed25519, Self::Public(key)) => return verify(key, &signed.concat(), signatures),
@@ -129,12 +127,6 @@ impl Key {
         let expected = Zeroizing::new(expected);
         signatures.iter().fold(Choice::from(0), |fits, given| fits | expected.ct_eq(given))
     }
-}
-
-fn hmac<M: Mac + KeyInit>(secret: &[u8], signed: &[Cow<'_, [u8]>]) -> Vec<u8> {
-    let mut mac = <M as Mac>::new_from_slice(secret).expect("HMAC takes keys of any length");
-    signed.iter().for_each(|piece| mac.update(piece));
-    mac.finalize().into_bytes().to_vec()
 }
 
 fn sha256(secret: &[u8], signed: &[Cow<'_, [u8]>]) -> Vec<u8> {

@@ -3,9 +3,10 @@
 
 use std::borrow::Cow;
 
-use super::claim::{Claim, Layout, NoClaim, Proof, SIGNATURES_MAX};
+use super::claim::{Claim, Layout, Proof, SIGNATURES_MAX};
 use super::encoding::Encoding;
 use super::key::{Algorithm, BadKey, Key};
+use super::no_claim::NoClaim;
 use super::request::Request;
 use super::template::{Part, Template};
 

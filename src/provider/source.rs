@@ -4,10 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use super::body::{Document, Undecodable};
-use super::claim::{Claim, NoClaim, Refusal};
+use super::claim::{Claim, Refusal};
 use super::extract::{Extract, Fields, Lost};
 use super::handshake::{Handshake, Reply};
 use super::key::{BadKey, Key};
+use super::no_claim::NoClaim;
 use super::presets::Preset;
 use super::request::Request;
 use super::scheme::Scheme;

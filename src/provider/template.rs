@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::claim::NoClaim;
+use super::no_claim::NoClaim;
 use super::request::Request;
 
 /// One piece of a template.

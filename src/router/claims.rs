@@ -14,9 +14,10 @@
 //! that is given up does not free it. Who meets a pending claim waits for its outcome.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::Clock;
@@ -287,7 +288,7 @@ impl ClaimTable {
 
     fn stripe(&self, fingerprint: u64) -> MutexGuard<'_, Stripe> {
         let stripe = &self.stripes[fingerprint as usize % STRIPES];
-        stripe.lock().unwrap_or_else(PoisonError::into_inner)
+        stripe.lock()
     }
 
     /// Ends a pending claim and hands back who waited for it.

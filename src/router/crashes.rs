@@ -1,8 +1,9 @@
-//! Which entities crash too often: a pure count over a window, with the time as an argument.
+//! Which entities crash too often, and how long they are quarantined; pure, with the time as an argument.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::crash_window::CrashWindow;
 use crate::event::EntityKey;
 
 /// How often an entity may crash.
@@ -22,7 +23,7 @@ pub(super) struct Crashes {
 
 #[derive(Debug, Default)]
 struct History {
-    times: VecDeque<Duration>,
+    crashes: CrashWindow,
     quarantined_until: Option<Duration>,
 }
 
@@ -34,14 +35,9 @@ impl Crashes {
     /// Notes a crash of `entity` at `now`; `Some` with how long it stays quarantined when that was one too many.
     pub(super) fn note(&mut self, entity: &EntityKey, now: Duration) -> Option<Duration> {
         let history = self.entities.entry(entity.clone()).or_default();
-        history.times.push_back(now);
-        while history.times.front().is_some_and(|time| *time + self.budget.window <= now) {
-            history.times.pop_front();
-        }
-        if history.times.len() <= self.budget.restarts as usize {
+        if !history.crashes.note_crash(now, self.budget.restarts as usize, self.budget.window) {
             return None;
         }
-        history.times.clear();
         history.quarantined_until = Some(now + self.budget.quarantine);
         Some(self.budget.quarantine)
     }
@@ -61,9 +57,8 @@ impl Crashes {
     pub(super) fn forget(&mut self, now: Duration) {
         let window = self.budget.window;
         self.entities.retain(|_, history| {
-            let counts = history.times.back().is_some_and(|time| *time + window > now);
             // Kept for a window beyond the quarantine, so that its next start is behind a fence too.
-            counts || history.quarantined_until.is_some_and(|until| until + window > now)
+            !history.crashes.is_over(now, window) || history.quarantined_until.is_some_and(|until| until + window > now)
         });
     }
 }

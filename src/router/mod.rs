@@ -8,26 +8,29 @@
 
 mod admission;
 mod claims;
+mod completion;
 mod crashes;
+mod refusal;
 mod supervisor;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use actix::{Actor, Addr, Arbiter, Context};
-use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 
 use admission::{Admission, Permit};
 pub use claims::Windows;
 use claims::{Claim, ClaimTable, Denied, Fate, Taken};
+use completion::Completion;
 use crashes::{Budget, Crashes};
+pub use refusal::Refusal;
 use supervisor::{Bounds, Deliver, List, PATIENCE, Supervisor};
 
 use crate::config;
-use crate::entity::{Command, Denial, Outcome, Rejection, Surroundings};
+use crate::entity::{Command, Outcome, Surroundings};
 use crate::event::{EntityKey, Fingerprint, Kind, Name, Position};
 use crate::projection::{Projection, Unavailable};
 
@@ -36,40 +39,6 @@ const LOADING_THREADS: usize = 2;
 
 /// The name under which codes are claimed.
 const CODES: Name = Name::from_static("code");
-
-/// Why an event was not taken in.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum Refusal {
-    /// Its source and idempotency key were accepted before, within their window.
-    #[error("the idempotency key was used before, by the event at position {position}")]
-    Duplicate {
-        /// The first event's record.
-        position: Position,
-        /// Its number among its entity's records, if it had one.
-        sequence: Option<u64>,
-    },
-    /// Its entity refuses it. Nothing was changed.
-    #[error("{}", .0.message)]
-    Rejected(Rejection),
-    /// Its entity knows it already. Nothing was changed.
-    #[error("the entity knows the event already")]
-    Known {
-        /// What its sender is answered, as JSON; possibly empty.
-        answer: Bytes,
-    },
-    /// There is no room now. Nothing was changed.
-    #[error("too many events are on their way")]
-    Overloaded,
-    /// Its entity crashed too often and takes no events for a while.
-    #[error("the entity crashed too often and rests for {retry_after:?}")]
-    Quarantined {
-        /// How long.
-        retry_after: Duration,
-    },
-    /// Whether it was stored is not known: the store failed or the entity crashed. The same key tells on the next try.
-    #[error("it is not known whether the event was stored")]
-    Unknown,
-}
 
 /// What the router is made with, besides its configuration.
 pub struct Parts {
@@ -153,7 +122,7 @@ impl Router {
             // Until then its mailbox holds 16, and a batch that comes first would be refused. It fails only if that thread
             // panicked, which sending to it tells.
             let _ = wait.recv();
-            router.arbiters.get_mut().unwrap_or_else(PoisonError::into_inner).push(arbiter);
+            router.arbiters.get_mut().push(arbiter);
         }
         router
     }
@@ -296,7 +265,7 @@ impl Router {
 
     /// Ends the supervisors and all entities. Blocks until their threads have ended.
     pub fn stop(&self) {
-        let arbiters = std::mem::take(&mut *self.arbiters.lock().unwrap_or_else(PoisonError::into_inner));
+        let arbiters = std::mem::take(&mut *self.arbiters.lock());
         for arbiter in arbiters {
             arbiter.stop();
             // A panic there has been logged by the hook; what it held is gone either way.
@@ -321,49 +290,6 @@ enum UnderWay {
         permit: Permit,
     },
     Sent(oneshot::Receiver<Result<Outcome, Refusal>>),
-}
-
-/// What an event holds until it is answered: its permit, its claims, and who waits.
-struct Completion {
-    claim: Option<Claim>,
-    code: Option<Claim>,
-    reply: oneshot::Sender<Result<Outcome, Refusal>>,
-    permit: Permit,
-    /// The permit among those of its entity, once that is found.
-    share: Option<Permit>,
-}
-
-impl Completion {
-    /// What became of the event is durable: its claims are taken, or given back, before the answer leaves.
-    fn complete(self, said: Result<Outcome, Denial>) {
-        let outcome = match said {
-            Ok(outcome) => outcome,
-            Err(Denial::Rejected(rejection)) => return self.refuse(Refusal::Rejected(rejection)),
-            Err(Denial::Known(answer)) => return self.refuse(Refusal::Known { answer }),
-        };
-        let taken = Taken { position: outcome.position, sequence: outcome.sequence };
-        if let Some(claim) = self.claim {
-            claim.take(taken);
-        }
-        if let Some(code) = self.code {
-            // A code is found in the record of the entity that holds it, which comes last.
-            code.take(Taken { position: outcome.last, ..taken });
-        }
-        // The room is given back before the answer, so that whoever reads the answer finds it.
-        drop((self.permit, self.share));
-        // Nobody waits when the sender has given up.
-        let _ = self.reply.send(Ok(outcome));
-    }
-
-    fn refuse(self, refusal: Refusal) {
-        // If its event may be stored, who waits for the key must not take it.
-        if refusal != Refusal::Unknown {
-            [self.claim, self.code].into_iter().flatten().for_each(Claim::free);
-        }
-        drop((self.permit, self.share));
-        // Nobody waits when the sender has given up.
-        let _ = self.reply.send(Err(refusal));
-    }
 }
 
 fn duplicate(first: Taken) -> Refusal {

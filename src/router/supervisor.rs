@@ -12,16 +12,18 @@
 //! submitted may still be on their way, so its successor is loaded behind a fence: after they are durable and projected.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use indexmap::IndexMap;
+use parking_lot::Mutex;
 use tracing::{debug, error, warn};
 
 use super::admission::Admission;
+use super::completion::Completion;
 use super::crashes::Crashes;
-use super::{Completion, Refusal};
+use super::refusal::Refusal;
 use crate::entity::{self, Apply, Command, Entity, Flight, Rejection, STRETCH, Surroundings};
 use crate::event::{EntityKey, Position};
 use crate::journal::fence;
@@ -108,15 +110,13 @@ pub(super) struct List(Mutex<HashSet<EntityKey>>);
 impl Deliver {
     fn refuse(self, refusal: Refusal) {
         if let Some(List(refused)) = self.list.as_deref() {
-            refused.lock().unwrap_or_else(PoisonError::into_inner).insert(self.command.entity.clone());
+            refused.lock().insert(self.command.entity.clone());
         }
         self.completion.refuse(refusal);
     }
 
     fn follows_a_refused_one(&self) -> bool {
-        self.list.as_deref().is_some_and(|List(refused)| {
-            refused.lock().unwrap_or_else(PoisonError::into_inner).contains(&self.command.entity)
-        })
+        self.list.as_deref().is_some_and(|List(refused)| refused.lock().contains(&self.command.entity))
     }
 }
 

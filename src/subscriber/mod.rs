@@ -31,11 +31,12 @@ mod turns;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Arbiter;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::error;
 
@@ -249,11 +250,11 @@ impl Subscribers {
     pub fn stop(&self, patience: Duration) {
         // Nobody hears it if it ended by itself.
         let _ = self.stop.send(Some(patience));
-        let arbiter = self.arbiter.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let arbiter = self.arbiter.lock().take();
         let Some(arbiter) = arbiter else { return };
         if self.failed.borrow().is_none() {
             // An error means that it ended, which is what is waited for.
-            let _ = self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let _ = self.ended.lock().recv();
         }
         arbiter.stop();
         // A panic there has been logged by the hook; what it held is gone either way.

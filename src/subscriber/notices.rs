@@ -1,8 +1,8 @@
 //! What those who ask from outside (by the API) have for the stage to do, until it takes it.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::SubscriberId;
@@ -57,7 +57,7 @@ pub struct Notices {
 impl Notices {
     /// Leaves `notice` for the stage.
     pub fn post(&self, notice: Notice) {
-        self.posted.lock().unwrap_or_else(PoisonError::into_inner).insert(notice);
+        self.posted.lock().insert(notice);
         self.wake.notify_one();
     }
 
@@ -75,7 +75,7 @@ impl Notices {
     /// Takes what there is.
     #[must_use]
     pub fn take(&self) -> BTreeSet<Notice> {
-        std::mem::take(&mut *self.posted.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.posted.lock())
     }
 }
 

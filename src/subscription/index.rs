@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::pattern::{Events, is_own};
-use super::{Entry, Id, Known, State};
+use super::definition::{Id, State};
+use super::event_names::Events;
+use super::pattern::is_own;
+use super::registry::{Entry, Known};
 use crate::event::{Kind, Record};
 
 /// The patterns of all subscriptions that are owed anything, by the kind that they are limited to.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Subscription;
+use super::definition::Subscription;
 use super::expression::Filter;
 use super::pattern::{Pattern, is_own};
 use crate::event::{Position, Record};

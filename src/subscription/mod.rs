@@ -3,7 +3,9 @@
 //! They are definitions, true in themselves and not derived from any event. All of them are in memory as well, since every
 //! event asks who wants it.
 
+mod definition;
 pub mod envelope;
+mod event_names;
 pub mod expression;
 mod index;
 mod interest;
@@ -14,13 +16,9 @@ pub mod secrets;
 mod stored;
 mod vocabulary;
 
-use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::time::Duration;
-
-use crate::config::{OnExhausted, Secret};
-use crate::event::{Position, Timestamp};
-
+#[cfg(test)]
+pub(crate) use definition::sample;
+pub use definition::{Id, Ordering, Shared, State, Style, Subscription};
 pub use expression::{CompileError, Filter, Transform};
 pub use index::Index;
 pub use interest::{Interest, Judgement};
@@ -28,129 +26,3 @@ pub use pattern::Pattern;
 pub use registry::{Entry, Known, OpenError, Refused, Subscriptions};
 pub use secrets::Secrets;
 pub use vocabulary::Vocabulary;
-
-/// A subscription's number, from 1, never used twice.
-pub type Id = u64;
-
-/// Whether events are delivered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// They are.
-    Active,
-    /// They stay owed until it is resumed.
-    Paused {
-        /// Why, if there is more to say than that somebody wanted it.
-        reason: Option<String>,
-    },
-    /// They are not owed.
-    Disabled {
-        /// Why.
-        reason: String,
-    },
-}
-
-/// In which order events are delivered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Ordering {
-    /// Those of one entity one after another, in their order.
-    #[default]
-    Entity,
-    /// Each as soon as it can be.
-    None,
-}
-
-impl Ordering {
-    /// Every choice with its name.
-    pub const NAMED: [(&'static str, Self); 2] = [("entity", Self::Entity), ("none", Self::None)];
-}
-
-/// A way to sign deliveries. Several can be used at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Style {
-    /// `X-Webhook-…`: hex HMAC-SHA256 of the body.
-    Crm,
-    /// `webhook-…`, as Standard Webhooks describes it.
-    Standard,
-    /// `X-Hub-Signature-256`.
-    Hub,
-    /// An ed25519 signature within those of Standard Webhooks.
-    V1a,
-}
-
-impl Style {
-    /// Every style with its name.
-    pub const NAMED: [(&'static str, Self); 4] =
-        [("crm", Self::Crm), ("standard", Self::Standard), ("hub", Self::Hub), ("v1a", Self::V1a)];
-}
-
-/// One subscription. What is `None` is as `[delivery]` of the configuration says.
-#[derive(Clone, Debug)]
-pub struct Subscription {
-    /// Its number.
-    pub id: Id,
-    /// Where deliveries go.
-    pub url: String,
-    /// The events wanted.
-    pub events: Vec<Pattern>,
-    /// What deliveries are signed with.
-    pub secrets: Secrets,
-    /// Whether events are delivered.
-    pub state: State,
-    /// A note for people.
-    pub description: Option<String>,
-    /// Which of those.
-    pub filter: Option<Filter>,
-    /// What makes the body; `None` means that it is [`envelope::body`].
-    pub transform: Option<Transform>,
-    /// In which order events are delivered.
-    pub ordering: Ordering,
-    /// Attempts at once.
-    pub concurrency: Option<usize>,
-    /// How deliveries are signed, each style once.
-    pub signing: Vec<Style>,
-    /// Headers that every delivery carries.
-    pub headers: Vec<(String, Secret)>,
-    /// Attempts a second.
-    pub rate_limit: Option<NonZeroU32>,
-    /// How long one attempt may take.
-    pub timeout: Option<Duration>,
-    /// The pauses between attempts.
-    pub retry_schedule: Option<Vec<Duration>>,
-    /// What a dead letter does to its entity's later events.
-    pub on_exhausted: Option<OnExhausted>,
-    /// The first record that can be delivered to it.
-    pub from: Position,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// When it was changed last.
-    pub updated_at: Timestamp,
-}
-
-/// Shared, since every attempt holds on to the one it began with.
-pub type Shared = Arc<Subscription>;
-
-/// A subscription to `events` of which nothing else is said.
-#[cfg(test)]
-pub(crate) fn sample(id: Id, events: &[&str]) -> Subscription {
-    Subscription {
-        id,
-        url: "https://crm.example/hook".into(),
-        events: events.iter().map(|text| Pattern::from_store(text).expect("a pattern")).collect(),
-        secrets: Secrets::new(Some(Secret::new("hush"))),
-        state: State::Active,
-        description: None,
-        filter: None,
-        transform: None,
-        ordering: Ordering::Entity,
-        concurrency: None,
-        signing: vec![Style::Crm, Style::Standard],
-        headers: Vec::new(),
-        rate_limit: None,
-        timeout: None,
-        retry_schedule: None,
-        on_exhausted: None,
-        from: Position::FIRST,
-        created_at: Timestamp::from_micros(7),
-        updated_at: Timestamp::from_micros(7),
-    }
-}

@@ -12,7 +12,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::Vocabulary;
+use super::event_names::Events;
+use super::vocabulary::Vocabulary;
 use crate::event::{Kind, Record};
 
 /// The source of the events that the node makes of itself.
@@ -21,8 +22,6 @@ pub const OWN_SOURCE: &str = "hookyard";
 /// The longest pattern, in bytes: the longest names of kinds, sources and events fit.
 pub const PATTERN_MAX_BYTES: usize = 512;
 
-/// The kind of the entities whose events the node makes of itself.
-pub(super) const OWN_KIND: &str = "subscriber";
 /// What the kinds begin with that the configuration makes.
 const CUSTOM: &str = "custom:";
 /// How much of a malformed pattern is shown, in characters.
@@ -36,17 +35,6 @@ pub struct Pattern {
     kind: Option<Kind>,
     /// Where the part after the kind begins in `text`.
     start: usize,
-}
-
-/// What the part after the kind admits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Events<'a> {
-    /// Every event.
-    All,
-    /// Those whose names begin so, the dot included.
-    Under(&'a str),
-    /// The one of that name.
-    Named(&'a str),
 }
 
 /// A pattern that is refused.
@@ -100,7 +88,7 @@ impl Pattern {
         }
         let kind = kind.map(|kind| Kind::parse(kind).ok_or_else(unknown)).transpose()?;
         let pattern = Self { text: text.into(), kind, start: text.len() - events.len() };
-        vocabulary.knows(&pattern).then_some(pattern).ok_or_else(unknown)
+        vocabulary.knows(pattern.kind(), pattern.events()).then_some(pattern).ok_or_else(unknown)
     }
 
     /// Reads a pattern that was accepted once, whatever is known today; `None` for what never was one.
@@ -187,6 +175,7 @@ fn check(events: &str) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::event_names::OWN_KIND;
     use super::*;
 
     /// That of a node with the source `shop` and two declared events.

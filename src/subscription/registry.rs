@@ -1,11 +1,14 @@
 //! The subscriptions of a store: all of them in memory, each change on the disk before anybody sees it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-use super::{Id, Interest, Shared, Subscription, stored};
+use super::definition::{Id, Shared, Subscription};
+use super::interest::Interest;
+use super::stored;
 use crate::config::EncryptionKey;
 use crate::journal::{DEFINITION_MAX_BYTES, Definitions, Store, Unreadable, WriteError};
 
@@ -165,7 +168,7 @@ impl Subscriptions {
     /// All of them, as they are now.
     #[must_use]
     pub fn known(&self) -> Arc<Known> {
-        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.known.read())
     }
 
     /// Counts the changes: each is to be seen in [`Subscriptions::known`] before it is counted here.
@@ -185,7 +188,7 @@ impl Subscriptions {
     /// # Errors
     /// [`Refused`]; only [`Refused::Unknown`] can have changed something.
     pub fn create(&self, make: impl FnOnce(Id) -> Subscription) -> Result<Shared, Refused> {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.next.lock();
         let known = self.known();
         if known.len() >= self.subscriptions_max {
             return Err(Refused::TooMany(known.len()));
@@ -200,7 +203,7 @@ impl Subscriptions {
     /// # Errors
     /// As [`Subscriptions::create`].
     pub fn change(&self, id: Id, change: impl FnOnce(&mut Subscription)) -> Result<Shared, Refused> {
-        let _writing = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = self.next.lock();
         let known = self.known();
         let mut subscription = Subscription::clone(&known.find(id).ok_or(Refused::NotFound)?.subscription);
         change(&mut subscription);
@@ -212,7 +215,7 @@ impl Subscriptions {
     /// # Errors
     /// As [`Subscriptions::create`].
     pub fn remove(&self, id: Id) -> Result<(), Refused> {
-        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.next.lock();
         let mut known = Known::clone(&self.known());
         known.by_id.remove(&id).ok_or(Refused::NotFound)?;
         // The next number follows from the highest that is there, which is about to go.
@@ -237,7 +240,7 @@ impl Subscriptions {
     }
 
     fn publish(&self, known: Known) {
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+        *self.known.write() = Arc::new(known);
         self.changes.send_modify(|changes| *changes += 1);
     }
 

@@ -2,15 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::pattern::{Events, OWN_KIND, Pattern};
+use super::event_names::{Events, OWN_KIND};
 use crate::config::Sources;
 use crate::event::{Kind, catalogue};
-
-/// How much like a pattern a known one must be spelt to be suggested for it, from 0 to 1 (Jaro-Winkler).
-const ALIKE: f64 = 0.85;
-
-/// How many slips a kind may have to be suggested for another.
-const SLIPS_MAX: usize = 2;
+use crate::suggest::nearest_name;
 
 /// The events of the catalogue and the declared ones of the bus by name, and the configured sources, from which events of any
 /// name can come.
@@ -49,12 +44,12 @@ impl Vocabulary {
         Self::of(declared, sources.iter().map(|name| (*name, kind(&format!("custom:{name}")))))
     }
 
-    /// Whether anything that can happen matches `pattern`.
-    pub(super) fn knows(&self, pattern: &Pattern) -> bool {
-        let is_of = |kind: Kind| pattern.kind().is_none_or(|wanted| wanted == kind);
+    /// Says whether anything that can happen to an entity of `kind`, or of any, is among `events`.
+    pub(super) fn knows(&self, kind: Option<Kind>, events: Events<'_>) -> bool {
+        let is_of = |known: Kind| kind.is_none_or(|wanted| wanted == known);
         let mut names = self.names.iter().filter(|(_, kind)| is_of(**kind)).map(|(name, _)| *name);
         let mut sources = self.sources.iter().filter(|(_, kind)| is_of(**kind)).map(|(source, _)| source.as_str());
-        match pattern.events() {
+        match events {
             Events::All => names.next().is_some() || sources.next().is_some(),
             Events::Under(beginning) => {
                 names.any(|name| name.starts_with(beginning)) || sources.any(|source| beginning.starts_with(source))
@@ -73,9 +68,7 @@ impl Vocabulary {
 
     /// The known kind that is spelt most like `name`, if one is spelt much like it.
     pub(super) fn nearest_kind(&self, name: &str) -> Option<String> {
-        let known = self.kinds().map(|kind| (strsim::damerau_levenshtein(kind.as_str(), name), kind));
-        let (slips, nearest) = known.min_by_key(|(slips, _)| *slips)?;
-        (slips <= SLIPS_MAX).then(|| nearest.to_string())
+        nearest_name(name, self.kinds().map(|kind| kind.to_string()))
     }
 
     fn kinds(&self) -> impl Iterator<Item = Kind> {
@@ -84,9 +77,7 @@ impl Vocabulary {
 
     /// The known pattern that is spelt most like `text`, if one is spelt much like it.
     pub(super) fn nearest(&self, text: &str) -> Option<String> {
-        let known = self.patterns().into_iter().map(|known| (strsim::jaro_winkler(&known, text), known));
-        let (likeness, nearest) = known.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
-        (likeness >= ALIKE).then_some(nearest)
+        nearest_name(text, self.patterns())
     }
 
     /// The patterns that people write: each name, also with its kind, what names begin with, and whole kinds.

@@ -1,9 +1,10 @@
 //! Enrichment against a real server that is slow, fails, recovers and answers nonsense: each step once, each lead in order.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -84,7 +85,7 @@ impl Server {
     }
 
     fn become_one_that(&self, script: impl Fn(&Asked, usize) -> Reply + Send + 'static) {
-        *self.script.lock().expect("no holder panics") = Some(Box::new(script));
+        *self.script.lock() = Some(Box::new(script));
     }
 
     async fn serve(&self, stream: TcpStream) -> std::io::Result<()> {
@@ -108,7 +109,7 @@ impl Server {
         let asked = Asked { method, path, headers, body: String::from_utf8(body).expect("text") };
         // How often this path was asked for before.
         let before = self.count(&asked.path);
-        let reply = self.script.lock().expect("no holder panics").as_ref().expect("a script")(&asked, before);
+        let reply = self.script.lock().as_ref().expect("a script")(&asked, before);
         self.asked.send_modify(|all| all.push(asked));
         let mut reply = match reply {
             Reply::Answer(status, header, body) => {
@@ -573,9 +574,7 @@ fn many_leads_at_once_are_all_enriched_once_each_in_its_order() {
         let known = Mutex::new(HashSet::new());
         let server = Server::start(move |asked, before| match asked.path.as_str() {
             // The first try of each event fails.
-            "/reply" if known.lock().expect("no holder panics").insert(asked.headers["idempotency-key"].clone()) => {
-                status(503)
-            }
+            "/reply" if known.lock().insert(asked.headers["idempotency-key"].clone()) => status(503),
             "/reply" => status(200),
             _ => ok(&json!({"n": before})),
         })

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
 use hookyard::faults::{Faults, Point};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -116,7 +117,7 @@ impl Trouble {
     }
 
     fn script(&self) -> MutexGuard<'_, Script> {
-        self.script.lock().expect("no holder panics")
+        self.script.lock()
     }
 
     fn pass(&self, place: Place) -> io::Result<()> {
@@ -137,11 +138,7 @@ impl Trouble {
     fn wait_while_held(&self) {
         self.held.send_modify(|held| *held += 1);
         // Bounded, so that a test that failed meanwhile ends.
-        let (script, _) = self
-            .released
-            .wait_timeout_while(self.script(), STUCK, |script| script.hold_syncs)
-            .expect("no holder panics");
-        drop(script);
+        self.released.wait_while_for(&mut self.script(), |script| script.hold_syncs, STUCK);
         self.held.send_modify(|held| *held -= 1);
     }
 

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::OwnedWriteHalf;
@@ -255,7 +256,7 @@ impl Receiver {
 
     /// From now on, does what `script` says.
     pub fn become_one_that(&self, script: impl FnMut(&Arrival) -> Reply + Send + 'static) {
-        *self.shared.script.lock().expect("no script panics") = Box::new(script);
+        *self.shared.script.lock() = Box::new(script);
     }
 
     /// Closes all connections and takes no new ones: connecting is refused. What it has seen stays.
@@ -358,7 +359,7 @@ impl Shared {
             // Asked within, so that the script sees requests in the order in which they are remembered.
             self.seen.send_modify(|seen| {
                 let (number, arrival) = seen.arrive(arrival);
-                filed = Some((number, self.script.lock().expect("no script panics")(&arrival)));
+                filed = Some((number, self.script.lock()(&arrival)));
             });
             let (number, mut reply) = filed.expect("just made");
             while let Reply::Held(latch, then) = reply {

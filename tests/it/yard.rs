@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use hookyard::config::{Config, Secret, load};
 use hookyard::edge::support::signature::sign;
 use hookyard::event::Timestamp;
 use hookyard::faults::{Faults, Point};
+use parking_lot::{Condvar, Mutex};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -167,11 +168,11 @@ pub struct Dam {
 
 impl Dam {
     pub fn shut(&self) {
-        *self.is_shut.lock().expect("no holder panics") = true;
+        *self.is_shut.lock() = true;
     }
 
     pub fn open(&self) {
-        *self.is_shut.lock().expect("no holder panics") = false;
+        *self.is_shut.lock() = false;
         self.opened.notify_all();
     }
 
@@ -200,10 +201,10 @@ impl Faults for Dam {
         if !matches!(point, Point::Sync) || thread::current().name() != Some("journal") {
             return Ok(());
         }
-        let is_shut = self.is_shut.lock().expect("no holder panics");
+        let mut is_shut = self.is_shut.lock();
         if *is_shut {
             self.held.send_modify(|held| *held += 1);
-            drop(self.opened.wait_while(is_shut, |is_shut| *is_shut).expect("no holder panics"));
+            self.opened.wait_while(&mut is_shut, |is_shut| *is_shut);
             self.held.send_modify(|held| *held -= 1);
         }
         Ok(())

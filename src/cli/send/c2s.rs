@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Error, Request, Wanted};
+use super::error::Error;
+use super::request::{Request, Wanted, to_json};
 use crate::config::C2s;
 
 const PATH: &str = "/api/v1/webhooks/c2s";
@@ -26,5 +27,5 @@ pub(super) fn request(mut wanted: Wanted, config: &C2s) -> Result<Request, Error
     if at.is_some() || !has_own {
         event.fill("updated_at", at, || wanted.now.to_string().into());
     }
-    Ok(Request { path: PATH.to_owned(), headers: vec![("X-Webhook-Token", token.clone())], body: super::json(&event) })
+    Ok(Request { path: PATH.to_owned(), headers: vec![("X-Webhook-Token", token.clone())], body: to_json(&event) })
 }

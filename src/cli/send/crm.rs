@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::data::{Data, id};
-use super::{Error, Request, Wanted};
+use super::error::Error;
+use super::request::{Request, Wanted, to_json};
 use crate::config::{Crm, Secret};
 
 const PATH: &str = "/api/v1/events";
@@ -28,7 +29,7 @@ pub(super) fn request(mut wanted: Wanted, config: &Crm, admin_token: &Secret) ->
     if given.is_some() || data.get("id").is_none() {
         data.fill(&format!("{what}_id"), given, || SAMPLE_ID.into());
     }
-    let body = super::json(&Body { event: wanted.event.name, timestamp: wanted.at(), data });
+    let body = to_json(&Body { event: wanted.event.name, timestamp: wanted.at(), data });
     let headers = vec![
         ("Authorization", Secret::new(format!("Bearer {}", token.expose()))),
         ("Idempotency-Key", Secret::new(wanted.take_key())),

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::edge::{crm, instagram, leads, support};
 use crate::entity::{c2s_lead, conversation};
 use crate::event::catalogue::{self, Entry};
+use crate::suggest::nearest_name;
 
 /// An event that an outside sender can send.
 #[derive(Clone, Copy, Debug)]
@@ -105,11 +106,9 @@ fn unknown(name: &str, declared: impl Iterator<Item = &'static str>) -> Unknown 
     let sendable = || catalogue::all().filter(|entry| Source::of(entry).is_some());
     let by_wire_name = sendable().filter_map(|entry| Some((entry.wire_name?, entry.name)));
     let by_name = sendable().map(|entry| entry.name).chain(declared).map(|name| (name, name));
-    let slips = |(spelt, meant): (&str, &'static str)| (strsim::damerau_levenshtein(name, spelt), meant);
-    let nearest = by_name.chain(by_wire_name).map(slips).min_by_key(|(slips, _)| *slips);
-    // As many slips as a hurried hand makes in a word of that length.
-    let limit = 2.max(name.chars().count() / 3);
-    match nearest.filter(|(slips, _)| *slips <= limit) {
+    let meant: Vec<_> = by_name.chain(by_wire_name).collect();
+    let nearest = nearest_name(name, meant.iter().map(|(spelt, _)| *spelt));
+    match meant.iter().find(|(spelt, _)| Some(*spelt) == nearest) {
         Some((_, nearest)) => Unknown::Near { name: name.to_owned(), nearest },
         None => Unknown::Far(name.to_owned()),
     }

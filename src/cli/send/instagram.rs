@@ -4,7 +4,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::data::Data;
-use super::{Error, Request, Wanted};
+use super::error::Error;
+use super::request::{Request, Wanted, to_json};
 use crate::config::{Instagram, Secret};
 use crate::edge::instagram::signature;
 
@@ -45,7 +46,7 @@ pub(super) fn request(mut wanted: Wanted, config: &Instagram) -> Result<Request,
         let id = item.get(business).and_then(|side| side.get("id").cloned()).unwrap_or_else(|| ACCOUNT.into());
         Entry { id, time, messaging: Some([item]), changes: None }
     };
-    let body = super::json(&Body { object: "instagram", entry: [entry] });
+    let body = to_json(&Body { object: "instagram", entry: [entry] });
     let headers = vec![("X-Hub-Signature-256", Secret::new(signature::sign(secret, &body)))];
     Ok(Request { path: PATH.to_owned(), headers, body })
 }

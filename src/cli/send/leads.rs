@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::data::{Data, id};
-use super::{Error, Request, Wanted};
+use super::error::Error;
+use super::request::{Request, Wanted, to_json};
 use crate::config::{Leads, Secret};
 use crate::edge::leads::{BASE, Event, Subject, signature};
 
@@ -18,7 +19,7 @@ struct Body {
 pub(super) fn request(mut wanted: Wanted, event: &'static Event, config: &Leads) -> Result<Request, Error> {
     let mut data = wanted.take_data();
     let path = address(&wanted, event, &mut data)?;
-    let body = super::json(&Body { event: event.name, source: "hookyard send", timestamp: wanted.at(), data });
+    let body = to_json(&Body { event: event.name, source: "hookyard send", timestamp: wanted.at(), data });
     let mut headers = vec![("Idempotency-Key", Secret::new(wanted.take_key()))];
     if let Some(secret) = config.secrets.first() {
         headers.push(("X-Webhook-Signature", Secret::new(signature::sign(secret, &body))));

@@ -1,27 +1,29 @@
 //! `hookyard send`: makes an event as its sender would, signs it, and sends it to a running node. One file for each source.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
-
-use reqwest::StatusCode;
 
 use super::{dev, secret};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Draft, Purpose, Secret};
+use crate::config::{Config, Draft, Purpose};
 use crate::event::Timestamp;
 use data::Data;
-use event::{Event, Source};
+use event::Source;
 
 mod c2s;
 mod crm;
 mod data;
+mod error;
 mod event;
 mod instagram;
 mod leads;
 mod post;
+mod request;
 mod support;
 
+pub(super) use error::Error;
 pub(super) use post::{base_url, parse_url};
+use request::{Moment, Request, Wanted, parse_time};
 pub(super) use support::SAMPLE_TICKET;
 
 /// Sign a sample event and send it to a running node
@@ -61,70 +63,6 @@ Examples:
   hookyard send lead.created
   hookyard send lead.status_changed --entity 1 --data '{\"lead_status\": \"won\"}'";
 
-/// Why an event did not get through.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
-    #[error(transparent)]
-    Unknown(#[from] event::Unknown),
-    #[error(
-        "to sign this event takes {}: start `hookyard serve --dev` in this folder first, name the node's configuration \
-         with --config, or set {}",
-        .0.join(" and "),
-        .0.iter().map(|key| variable(key)).collect::<Vec<_>>().join(" and ")
-    )]
-    NoSecrets(&'static [&'static str]),
-    #[error(
-        "{event} is for a {kind} that is there: give its number with --entity, as the answer to {kind}.created had it"
-    )]
-    NoEntity { event: &'static str, kind: &'static str },
-    #[error("the node knows by itself whom {event} is for: leave out --entity")]
-    NamelessEntity { event: &'static str },
-    #[error("{event} has no key of its own, as {known_by} tells it from others: leave out --key")]
-    NoKey { event: &'static str, known_by: &'static str },
-    #[error("no node answers at {url}; start one with `hookyard serve --dev`, or name another with --url")]
-    Unreachable { url: String, source: reqwest::Error },
-    #[error("something answers at {url}, but it does not speak TLS; try http://")]
-    NoTls { url: String, source: reqwest::Error },
-    #[error("the event could not be sent, or its answer not be read; it may have been accepted")]
-    Broken(#[from] reqwest::Error),
-    #[error(
-        "the node answered {status}: nothing takes events of {source_name} there; is sources.{source_name}.enabled set?"
-    )]
-    Closed { status: StatusCode, source_name: &'static str },
-    #[error("the node answered {0}")]
-    Refused(StatusCode),
-    #[error("the asynchronous runtime cannot be started")]
-    Runtime(#[source] io::Error),
-}
-
-/// A time, and how it was spelt.
-#[derive(Clone, Debug)]
-struct Moment {
-    text: String,
-    time: Timestamp,
-}
-
-/// The event that is wanted, as far as it was said.
-struct Wanted {
-    event: Event,
-    entity: Option<String>,
-    data: Option<Data>,
-    key: Option<String>,
-    at: Option<Moment>,
-    now: Timestamp,
-    /// Characters that no other event has.
-    random: String,
-}
-
-/// What a sender of the event's source would send.
-struct Request {
-    /// With its slash at the beginning.
-    path: String,
-    /// Beside the content's type. Some are secrets, so all are treated as such.
-    headers: Vec<(&'static str, Secret)>,
-    body: Vec<u8>,
-}
-
 impl Send {
     pub(super) fn run(self, out: &mut impl Write) -> Result<(), super::Error> {
         let mut draft = Draft::read(self.config.as_deref(), std::env::vars_os());
@@ -159,34 +97,6 @@ impl Wanted {
             Source::Crm => crm::request(self, &sources.crm, &config.admin.token),
         }
     }
-
-    /// The event's own time, as it was spelt.
-    fn at(&self) -> String {
-        self.at.as_ref().map_or_else(|| self.now.to_string(), |at| at.text.clone())
-    }
-
-    fn take_key(&mut self) -> String {
-        self.key.take().unwrap_or_else(|| self.random.clone())
-    }
-
-    fn take_data(&mut self) -> Data {
-        self.data.take().unwrap_or_else(|| self.event.sample())
-    }
-}
-
-/// `body` in JSON.
-fn json(body: &impl serde::Serialize) -> Vec<u8> {
-    serde_json::to_vec(body).expect("texts, and JSON that was parsed before")
-}
-
-/// The environment's name of the key `key` of the configuration.
-fn variable(key: &str) -> String {
-    format!("HOOKYARD_{}", key.replace('.', "__").to_uppercase())
-}
-
-fn parse_time(text: &str) -> Result<Moment, String> {
-    let expected = || "expected an RFC 3339 time such as 2025-12-04T10:30:00Z".to_owned();
-    Timestamp::parse(text).map(|time| Moment { text: text.to_owned(), time }).ok_or_else(expected)
 }
 
 #[cfg(test)]

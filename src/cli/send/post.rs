@@ -8,7 +8,8 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{StatusCode, Url};
 use serde_json::Value;
 
-use super::{Error, Request};
+use super::error::Error;
+use super::request::Request;
 use crate::causes;
 
 /// Longer than a node takes to read a request and refuse it.

@@ -4,7 +4,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::data::Data;
-use super::{Error, Request, Wanted};
+use super::error::Error;
+use super::request::{Request, Wanted, to_json};
 use crate::config::{Secret, Support};
 use crate::edge::support::signature;
 
@@ -27,7 +28,7 @@ pub(super) fn request(mut wanted: Wanted, config: &Support) -> Result<Request, E
     let (Some(api_key), Some(secret)) = (config.api_keys.first(), config.secrets.first()) else {
         return Err(Error::NoSecrets(&KEYS));
     };
-    let body = super::json(&Body {
+    let body = to_json(&Body {
         event: wanted.event.name,
         timestamp: wanted.at(),
         data: wanted.take_data(),

@@ -4,6 +4,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::Secret;
 use crate::edge::{leads, support};
 
 #[derive(Parser)]

@@ -4,15 +4,16 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::super::custom::{Custom, Listed};
-use super::super::draft::{Draft, nearest, variable};
+use super::super::draft::{Draft, variable};
 use super::super::problem::{Place, Problem};
+use super::super::values::{DAY_S, found, number, string};
 use super::super::{Config, Secret};
-use super::{DAY_S, found, number, string};
 use crate::event::{Kind, Name};
 use crate::provider::{
     Algorithm, Encoding, Fields, Handshake, Key, Locator, Part, Preset, Scheme, Signing, Source, Template, find_preset,
     header_name, presets,
 };
+use crate::suggest::nearest_name;
 
 /// How far the time in a scheme of one's own may be off unless it says so: what the known providers settled on.
 const USUAL_TOLERANCE: Duration = Duration::from_secs(300);
@@ -282,7 +283,7 @@ impl Draft {
 
 fn read_preset(text: &str) -> Result<&'static Preset, String> {
     find_preset(text).ok_or_else(|| {
-        let hint = nearest(text, preset_names().into_iter()).map(|name| format!(" (the nearest is {name:?})"));
+        let hint = nearest_name(text, preset_names()).map(|name| format!(" (the nearest is {name:?})"));
         found(&format!("one of {}", preset_names().join(", ")), text) + &hint.unwrap_or_default()
     })
 }

@@ -1,17 +1,12 @@
 //! A token bucket for each lead, so that one that changes all the time is slowed down alone.
-//!
-//! A bucket of `n` tokens that fills up within a minute is kept as one moment, that at which it is full again (the generic
-//! cell rate algorithm, ITU-T I.371):
-//!
-//! ```text
-//! full again at  now <──── missing tokens × 60 s / n ────>|      a take moves it by 60 s / n, to now + 60 s at most
-//! ```
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::super::limit::Quota;
+use crate::token_bucket::{TokenBucket, TokenRate};
 
 /// The most buckets that are remembered, a few MiB. Beyond it the fullest one is forgotten, which loses least.
 const BUCKETS_MAX: usize = 65_536;
@@ -46,7 +41,7 @@ impl Buckets {
     }
 
     fn with_table<T>(&self, act: impl FnOnce(&mut Table, u32) -> T) -> Option<T> {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.table.lock();
         (self.per_minute > 0).then(|| act(&mut table, self.per_minute))
     }
 }
@@ -55,47 +50,56 @@ impl Buckets {
 #[derive(Debug)]
 struct Table {
     capacity: usize,
-    full_at: HashMap<u64, Duration>,
+    buckets: HashMap<u64, TokenBucket>,
     by_time: BTreeSet<(Duration, u64)>,
 }
 
 impl Table {
     fn new(capacity: usize) -> Self {
-        Self { capacity, full_at: HashMap::new(), by_time: BTreeSet::new() }
+        Self { capacity, buckets: HashMap::new(), by_time: BTreeSet::new() }
     }
 
     fn take(&mut self, lead: u64, per_minute: u32, now: Duration) -> Result<(), Quota> {
-        let full_at = self.full_at.get(&lead).copied().unwrap_or(now).max(now);
-        let taken = full_at + FILLED_WITHIN / per_minute;
-        // The division above rounds down, so that a full bucket never lacks its last token.
-        if let Some(wait) = taken.checked_sub(now + FILLED_WITHIN).filter(|wait| !wait.is_zero()) {
+        let rate = rate(per_minute);
+        let mut bucket = self.buckets.get(&lead).copied().unwrap_or_default();
+        let wait = bucket.next_token_at(rate).saturating_sub(now);
+        if !wait.is_zero() {
             return Err(Quota { limit: per_minute, remaining: 0, reset: wait });
         }
-        self.set(lead, taken, now);
+        bucket.take_token(rate, now);
+        self.set(lead, bucket, now);
         Ok(())
     }
 
     fn give_back(&mut self, lead: u64, per_minute: u32, now: Duration) {
-        if let Some(full_at) = self.full_at.get(&lead).copied() {
-            self.set(lead, full_at.saturating_sub(FILLED_WITHIN / per_minute), now);
+        if let Some(mut bucket) = self.buckets.get(&lead).copied() {
+            bucket.give_token_back(rate(per_minute));
+            self.set(lead, bucket, now);
         }
     }
 
-    fn set(&mut self, lead: u64, full_at: Duration, now: Duration) {
-        if let Some(before) = self.full_at.remove(&lead) {
-            self.by_time.remove(&(before, lead));
+    fn set(&mut self, lead: u64, bucket: TokenBucket, now: Duration) {
+        if let Some(before) = self.buckets.remove(&lead) {
+            self.by_time.remove(&(before.full_at(), lead));
         }
         // A full bucket is as good as none.
-        if full_at <= now {
+        if bucket.full_at() <= now {
             return;
         }
-        while self.full_at.len() >= self.capacity {
+        while self.buckets.len() >= self.capacity {
             let Some((_, fullest)) = self.by_time.pop_first() else { return };
-            self.full_at.remove(&fullest);
+            self.buckets.remove(&fullest);
         }
-        self.full_at.insert(lead, full_at);
-        self.by_time.insert((full_at, lead));
+        self.buckets.insert(lead, bucket);
+        self.by_time.insert((bucket.full_at(), lead));
     }
+}
+
+/// A bucket of `per_minute` tokens that fills up within a minute. The division rounds down, so that a full bucket never lacks
+/// its last token.
+fn rate(per_minute: u32) -> TokenRate {
+    let interval = FILLED_WITHIN / per_minute;
+    TokenRate { interval, burst: FILLED_WITHIN - interval }
 }
 
 #[cfg(test)]
@@ -145,36 +149,10 @@ mod tests {
             (0..count).for_each(|_| table.take(lead, 2, seconds(0)).expect("a token"));
         }
         assert!(table.take(1, 2, seconds(0)).is_err(), "it was the emptiest");
-        assert_eq!(table.full_at.keys().filter(|lead| **lead == 2).count(), 0);
+        assert_eq!(table.buckets.keys().filter(|lead| **lead == 2).count(), 0);
     }
 
     proptest! {
-        /// Against a model that counts tokens in fractions.
-        #[test]
-        fn a_bucket_agrees_with_a_count_of_tokens(
-            per_minute in prop::sample::select(vec![1_u32, 2, 3, 6, 60]),
-            steps in prop::collection::vec((0_u64..30_000, any::<bool>()), 1..100),
-        ) {
-            let mut table = Table::new(4);
-            // In 60,000ths of a token, in which each of these rates fills up evenly by the millisecond.
-            let (full, token) = (u64::from(per_minute) * 60_000, 60_000);
-            let (mut level, mut now) = (full, 0);
-            for (pause, given_back) in steps {
-                now += pause;
-                level = (level + pause * u64::from(per_minute)).min(full);
-                let taken = table.take(1, per_minute, Duration::from_millis(now));
-                prop_assert_eq!(taken.is_ok(), level >= token);
-                if taken.is_ok() {
-                    level -= token;
-                    if given_back {
-                        table.give_back(1, per_minute, Duration::from_millis(now));
-                        level += token;
-                    }
-                }
-                prop_assert_eq!(table.full_at.len(), table.by_time.len());
-            }
-        }
-
         #[test]
         fn the_table_stays_within_its_bound(takes in prop::collection::vec((0_u64..40, 0_u64..3_000), 1..200)) {
             let mut table = Table::new(8);
@@ -182,8 +160,8 @@ mod tests {
             for (lead, pause) in takes {
                 now += pause;
                 let _ = table.take(lead, 2, Duration::from_millis(now));
-                prop_assert!(table.full_at.len() <= 8);
-                prop_assert_eq!(table.full_at.len(), table.by_time.len());
+                prop_assert!(table.buckets.len() <= 8);
+                prop_assert_eq!(table.buckets.len(), table.by_time.len());
             }
         }
     }

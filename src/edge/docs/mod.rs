@@ -3,6 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION};
+use bytes::Bytes;
 
 use super::answer;
 use super::context::RequestContext;
@@ -29,7 +30,7 @@ pub(super) async fn openapi(_context: &mut RequestContext) -> Result<HttpRespons
 /// `GET /docs`
 pub(super) async fn page(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     if context.request.path().ends_with('/') {
-        return Ok(file("text/html; charset=utf-8", INDEX.as_bytes().to_vec()));
+        return Ok(file("text/html; charset=utf-8", INDEX));
     }
     // The page names its files relative to itself.
     let mut response = HttpResponse::new(StatusCode::PERMANENT_REDIRECT);
@@ -45,13 +46,13 @@ pub(super) async fn asset(context: &mut RequestContext) -> Result<HttpResponse, 
 
 fn asset_of(name: &str) -> Option<HttpResponse> {
     if name == "initializer.js" {
-        return Some(file("text/javascript; charset=utf-8", INITIALIZER.as_bytes().to_vec()));
+        return Some(file("text/javascript; charset=utf-8", INITIALIZER));
     }
     assets::find(name).map(|(media_type, bytes)| file(media_type, bytes))
 }
 
-fn file(media_type: &'static str, bytes: Vec<u8>) -> HttpResponse {
-    let mut response = HttpResponse::with_body(StatusCode::OK, bytes).map_into_boxed_body();
+fn file(media_type: &'static str, bytes: impl Into<Bytes>) -> HttpResponse {
+    let mut response = HttpResponse::with_body(StatusCode::OK, bytes.into()).map_into_boxed_body();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));

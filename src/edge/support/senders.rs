@@ -1,7 +1,7 @@
 //! Senders of the support contract: known by an API key and a signature, each key with a limit of its own.
 
+use parking_lot::Mutex;
 use std::str;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::http::header::HeaderMap;
@@ -97,7 +97,7 @@ impl Support {
     /// Asks the window of API key `key` for room; there is no quota to tell where there is no limit.
     pub(super) fn admit(&self, key: usize, now: Duration) -> Result<Option<Quota>, Error> {
         let Some(window) = &self.windows[key] else { return Ok(None) };
-        let answer = window.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
+        let answer = window.lock().admit(now);
         answer.map(Some).map_err(Error::RateLimited)
     }
 }

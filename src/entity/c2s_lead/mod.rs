@@ -6,6 +6,7 @@
 //! received (09:00) ──> known: the instant was applied before, however long ago
 //! ```
 
+mod change;
 mod instants;
 #[cfg(test)]
 mod properties;
@@ -16,8 +17,8 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
+use change::ENRICHED_MEMBER;
+pub use change::{Change, Failed, Found, Received};
 pub use state::State;
 
 use super::field::Micros;
@@ -34,9 +35,6 @@ pub const RECEIVED: &str = "c2s_lead.received";
 pub const ENRICHED: &str = "c2s_lead.enriched";
 /// The name of an enrichment that failed.
 pub const FAILED: &str = "c2s_lead.failed";
-
-/// The member that is the node's own: what enrichment found. A sender's member of that name stays in the event.
-const ENRICHED_MEMBER: &str = "enriched";
 
 /// The longest name of what happened that a timeline shows, in bytes.
 const HOOK_ACTION_MAX_BYTES: usize = 64;
@@ -71,62 +69,6 @@ pub enum Action {
     },
     /// Opens an event anew whose enrichment failed. Changes nothing.
     Reopened,
-}
-
-/// What one event did to a lead, written out so that replaying it takes no rules.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Change {
-    /// Fields were taken over.
-    Received(Received),
-    /// An enrichment ended well.
-    Enriched(Found),
-    /// An enrichment failed.
-    Failed(Failed),
-}
-
-/// What an event gave.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Received {
-    /// The time by which lateness is decided.
-    at: Micros,
-    /// The time as it was sent, if that is another: too far ahead of the node's clock.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    sent: Option<Micros>,
-    /// What happened, in the sender's words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    hook_action: Option<Arc<str>>,
-    /// The fields that take effect.
-    set: BTreeMap<Arc<str>, Json>,
-    /// Whether a newer event was there before.
-    #[serde(default, skip_serializing_if = "is_false")]
-    late: bool,
-}
-
-/// What a failed enrichment leaves.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Failed {
-    /// The step that failed.
-    step: Arc<str>,
-    /// What had been found before.
-    found: Found,
-}
-
-/// What an enrichment found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Found {
-    /// The time of the event that was enriched.
-    of: Micros,
-    /// The person's data; `None` if nobody was found.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    enriched: Option<Json>,
-    /// Whether a newer event was enriched before.
-    #[serde(default, skip_serializing_if = "is_false")]
-    late: bool,
-}
-
-fn is_false(flag: &bool) -> bool {
-    !flag
 }
 
 /// What `action` does to the lead `state`.

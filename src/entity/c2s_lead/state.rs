@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::change::{Change, ENRICHED_MEMBER, Failed, Found, Received};
 use super::instants::Instants;
-use super::{Change, ENRICHED_MEMBER, Failed, Found, Received};
 use crate::entity::field::{Field, Micros};
 use crate::entity::generic::Json;
 use crate::entity::verdict::Limits;

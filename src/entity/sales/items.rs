@@ -156,7 +156,8 @@ impl Numbered<Activity> {
 mod micros {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use super::{Micros, Timestamp};
+    use crate::entity::field::Micros;
+    use crate::event::Timestamp;
 
     pub(super) fn serialize<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
         time.map(Micros::from).serialize(serializer)

@@ -13,6 +13,7 @@ mod members;
 #[cfg(test)]
 mod properties;
 mod prospect;
+mod said;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub(super) use items::{Newest, Numbered};
 pub use members::{CUSTOMER, CUSTOMER_TERMS, LEAD, LEAD_TERMS, Member, PRE_LEAD, PROFILE};
 pub use prospect::Action;
 pub(super) use prospect::{Decided, Prospect, Step, edited, summary};
+pub(super) use said::Said;
 pub use status::STATUSES;
 pub(super) use status::{CONVERTED, DISCARDED, LOST, WON};
 
@@ -38,19 +40,6 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value as Json, json};
 
 use super::verdict::{Acceptance, Context, Rejection};
-
-/// What an answer says besides the id of the entity that decides. The order of its members is the contract's.
-#[derive(Debug)]
-pub(super) enum Said {
-    /// An item was added to the entity: the name of its id, and the id. It stands before the entity's.
-    Added(&'static str, u64),
-    /// What holds for the entity now, which stands behind its id.
-    Now(Vec<(&'static str, Json)>),
-}
-
-impl Said {
-    pub(super) const NOTHING: Self = Self::Now(Vec::new());
-}
 
 /// The answer of the entity that decides: its id under `name`, and what is `said` besides.
 pub(super) fn answer(name: &'static str, context: &Context<'_>, said: Said) -> Option<Json> {

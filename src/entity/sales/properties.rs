@@ -29,7 +29,7 @@ impl Live {
 
     fn born(birth: &Birth, limits: Limits) -> Self {
         let mut live = Self { key: birth.key.clone(), ..Self::new(birth.key.kind(), limits) };
-        live.apply(&birth.change);
+        live.apply(&Change::from_birth(birth));
         live
     }
 

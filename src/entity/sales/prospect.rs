@@ -14,10 +14,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
-use super::Said;
 use super::fields::{Edit, Fields, Given, Value};
 use super::items::{Contact, Contacts, Memo, Newest, Numbered};
 use super::members::Member;
+use super::said::Said;
 use super::status::{Entry, History, NEW};
 use crate::entity::field::{Field, Micros};
 use crate::entity::verdict::{Context, Limits};

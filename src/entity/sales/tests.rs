@@ -152,7 +152,7 @@ fn a_converted_pre_lead_becomes_a_lead_with_all_it_had() {
     let payload = String::from_utf8(birth.payload.to_vec()).expect("text");
     assert!(payload.contains(r#""expected_value":50000.00"#), "{payload}");
     let mut born = State::new(Kind::Lead);
-    born.apply(&birth.change, Limits { items_max: 3 });
+    born.apply(&Change::from_birth(birth), Limits { items_max: 3 });
     let shown = born.to_json();
     let expected = [
         ("first_name", json!("John")),
@@ -198,7 +198,7 @@ fn a_lead_becomes_a_customer_once_and_only_when_won() {
     let [birth] = &accepted.births[..] else { panic!("one birth") };
     assert_eq!((birth.event_type, birth.code.as_deref()), ("customer.created", Some("C-1")));
     let mut customer = State::new(Kind::Customer);
-    customer.apply(&birth.change, Limits { items_max: 3 });
+    customer.apply(&Change::from_birth(birth), Limits { items_max: 3 });
     let shown = customer.to_json();
     assert_eq!((&shown["first_name"], &shown["credit_limit"]), (&json!("Robert"), &json!("100000.00")));
     let again = refused(&state, &convert_lead());

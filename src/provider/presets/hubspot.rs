@@ -17,10 +17,11 @@ use std::borrow::Cow;
 
 use super::{Defaults, Preset, Signing, USUAL_TOLERANCE};
 use crate::provider::body::{Document, Format};
-use crate::provider::claim::{Claim, Layout, NoClaim, Proof};
+use crate::provider::claim::{Claim, Layout, Proof};
 use crate::provider::encoding::Encoding;
 use crate::provider::handshake::Handshake;
 use crate::provider::key::{Algorithm, Key};
+use crate::provider::no_claim::NoClaim;
 use crate::provider::request::Request;
 use crate::provider::scheme::needed;
 

@@ -15,10 +15,11 @@
 
 use std::time::Duration;
 
-use super::claim::{Claim, NoClaim};
+use super::claim::Claim;
 use super::handshake::Handshake;
 use super::key::{BadKey, Key};
 use super::locator::Locator;
+use super::no_claim::NoClaim;
 use super::request::Request;
 use super::scheme::Scheme;
 

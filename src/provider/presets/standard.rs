@@ -1,11 +1,12 @@
 //! Standard Webhooks. One header holds the signatures: `v1,…` (HMAC) and `v1a,…` (Ed25519), with spaces between.
 
 use super::{Defaults, Preset, Signing, USUAL_TOLERANCE};
-use crate::provider::claim::{Claim, Layout, NoClaim, Proof, SIGNATURES_MAX};
+use crate::provider::claim::{Claim, Layout, Proof, SIGNATURES_MAX};
 use crate::provider::encoding::Encoding;
 use crate::provider::handshake::Handshake;
 use crate::provider::key::{Algorithm, Key};
 use crate::provider::locator::Locator;
+use crate::provider::no_claim::NoClaim;
 use crate::provider::request::Request;
 use crate::provider::scheme::needed;
 

@@ -8,10 +8,11 @@ use subtle::ConstantTimeEq;
 
 use super::{Defaults, Preset, Signing};
 use crate::provider::body::Format;
-use crate::provider::claim::{Claim, Layout, NoClaim, Proof};
+use crate::provider::claim::{Claim, Layout, Proof};
 use crate::provider::encoding::Encoding;
 use crate::provider::handshake::Handshake;
 use crate::provider::key::{Algorithm, Key};
+use crate::provider::no_claim::NoClaim;
 use crate::provider::request::Request;
 use crate::provider::scheme::needed;
 

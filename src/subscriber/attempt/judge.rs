@@ -10,17 +10,12 @@
 //!
 //! A status that is no success decides alone, whatever becomes of the body behind it.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use chrono::DateTime;
 
 use super::super::Failure;
 use super::Outcome;
 use crate::event::Timestamp;
-
-/// The longest pause that a subscriber can ask for: longer ones are left to the schedule and to its operators.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+use crate::retry_after::parse_retry_after;
 
 /// What came back, as far as it did.
 #[derive(Debug, Default)]
@@ -63,7 +58,7 @@ pub(super) fn judge(received: &Received, broken: Option<Broken>, now: Timestamp)
                 Class::Refused => Outcome::Refused { failure },
                 Class::Gone => Outcome::Gone { failure },
                 Class::Failed | Class::Accepted => {
-                    let retry_after = received.retry_after.as_deref().and_then(|value| pause(value, now));
+                    let retry_after = received.retry_after.as_deref().and_then(|value| parse_retry_after(value, now));
                     Outcome::Failed { failure, retry_after }
                 }
             }
@@ -108,22 +103,10 @@ const fn class(status: u16) -> Class {
     }
 }
 
-/// The pause that a `Retry-After` of `value` asks for at `now`: seconds, or a date (RFC 9110, section 10.2.3).
-fn pause(value: &str, now: Timestamp) -> Option<Duration> {
-    let value = value.trim();
-    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    let pause = if is_number {
-        // More digits than fit are more than is honoured.
-        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
-    } else {
-        let date = Timestamp::from_micros(DateTime::parse_from_rfc2822(value).ok()?.timestamp_micros());
-        if date > now { date.distance(now) } else { Duration::ZERO }
-    };
-    Some(pause.min(RETRY_AFTER_MAX))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -136,29 +119,6 @@ mod tests {
         ];
         for (expected, statuses) in table {
             assert!(statuses.iter().all(|status| class(*status) == expected), "{expected:?}");
-        }
-    }
-
-    #[test]
-    fn a_subscriber_s_wish_is_honoured_within_bounds() {
-        let now = Timestamp::parse("2015-10-21T07:28:00Z").expect("a time");
-        let seconds = |value: &str| pause(value, now).map(|pause| pause.as_secs());
-        let table = [
-            ("7", Some(7)),
-            (" 0 ", Some(0)),
-            ("3600", Some(3_600)),
-            ("3601", Some(3_600)),
-            ("99999999999999999999999", Some(3_600)),
-            ("Wed, 21 Oct 2015 07:28:30 GMT", Some(30)),
-            ("Wed, 21 Oct 2015 07:27:30 GMT", Some(0)),
-            ("Thu, 22 Oct 2015 07:28:00 GMT", Some(3_600)),
-            ("", None),
-            ("-1", None),
-            ("1.5", None),
-            ("soon", None),
-        ];
-        for (value, expected) in table {
-            assert_eq!(seconds(value), expected, "{value}");
         }
     }
 

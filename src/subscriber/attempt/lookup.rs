@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 
@@ -60,7 +61,7 @@ impl System {
 
     /// Where the answer for `name` will be: that of the look-up under way, or of one that begins now.
     fn answer(&self, name: &str) -> watch::Receiver<Answer> {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.under_way.lock();
         // One whose look-up ended without an answer, with the thread that it was on, is none.
         if let Some(answer) = under_way.get(name).filter(|answer| answer.has_changed().is_ok()) {
             return answer.clone();
@@ -83,13 +84,13 @@ impl System {
             ask(&asked)
         });
         let found = found.await.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(Arc::new);
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+        self.under_way.lock().remove(&name);
         sender.send_replace(Some(found));
     }
 
     /// Whether nobody waits for the answer any more, so that it is not looked for.
     fn is_given_up(&self, name: &str, sender: &watch::Sender<Answer>) -> bool {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.under_way.lock();
         // The one that is kept for whoever comes is no one's.
         let is_given_up = sender.receiver_count() <= 1;
         if is_given_up {
@@ -135,7 +136,7 @@ mod tests {
             }
             counted.fetch_add(1, Ordering::SeqCst);
             // Until the gate is dropped.
-            assert!(closed.lock().expect("whole").recv().is_err());
+            assert!(closed.lock().recv().is_err());
             Err(io::ErrorKind::NotFound.into())
         };
         let system = System::with(Arc::new(ask), 2);
@@ -150,7 +151,7 @@ mod tests {
             assert_eq!(asker.await.expect_err("not found").kind(), io::ErrorKind::NotFound);
         }
         assert_eq!(asked.load(Ordering::SeqCst), 1);
-        assert!(system.under_way.lock().expect("whole").is_empty(), "nothing is remembered");
+        assert!(system.under_way.lock().is_empty(), "nothing is remembered");
     }
 
     #[tokio::test]
@@ -167,6 +168,6 @@ mod tests {
         drop(place);
         assert!(system.find("another").await.expect("asked").is_empty());
         assert_eq!(asked.load(Ordering::SeqCst), 1);
-        assert!(system.under_way.lock().expect("whole").is_empty());
+        assert!(system.under_way.lock().is_empty());
     }
 }

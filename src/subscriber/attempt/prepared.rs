@@ -1,9 +1,10 @@
 //! What every attempt at one subscriber has in common, made once: its URL, its fixed headers, its keys.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use reqwest::Url;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 
@@ -11,9 +12,10 @@ use super::super::profile::{Profile, Target};
 use super::super::{Item, SubscriberId};
 use super::client::Outgoing;
 use super::judge::{BAD_URL, Broken, TRANSFORM_FAILED};
-use super::signing::{self, HmacKey, Message, Signer};
+use super::signing::{self, Message, Signer};
 use super::{forward, graph, headers};
 use crate::event::Timestamp;
+use crate::provider::HmacKey;
 use crate::subscription::envelope;
 use crate::subscription::expression::Failed;
 
@@ -150,7 +152,7 @@ impl Cache {
     }
 
     pub(super) fn of(&self, profile: &Profile) -> Result<Arc<Prepared>, Broken> {
-        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = || self.known.lock();
         if let Some(found) = known().get(&profile.id).filter(|found| found.is_of(&profile.target)) {
             return Ok(Arc::clone(found));
         }
@@ -164,6 +166,6 @@ impl Cache {
     }
 
     pub(super) fn forget(&self, id: &SubscriberId) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.known.lock().remove(id);
     }
 }

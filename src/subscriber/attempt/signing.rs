@@ -15,15 +15,12 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signer as _, SigningKey};
-use hmac::digest::KeyInit;
-use hmac::{Hmac, Mac};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::config::Secret;
 use crate::event::Timestamp;
-use crate::provider::Encoding;
+use crate::provider::{Encoding, HmacKey};
 use crate::subscription::{self, Secrets, Style};
 
 const CRM_ID: HeaderName = HeaderName::from_static("x-webhook-id");
@@ -69,9 +66,9 @@ impl Signer {
     #[must_use]
     pub fn new(id: subscription::Id, secrets: &Secrets, styles: &[Style]) -> Self {
         let has = |style| styles.contains(&style);
-        let whole = || HmacKey::new(secrets.current.expose().as_bytes());
-        let previous = secrets.previous.iter().map(|(secret, until)| (HmacKey::standard(secret), Some(*until)));
-        let standard = || std::iter::once((HmacKey::standard(&secrets.current), None)).chain(previous).collect();
+        let whole = || <HmacKey>::new(secrets.current.expose().as_bytes());
+        let previous = secrets.previous.iter().map(|(secret, until)| (standard_key(secret), Some(*until)));
+        let standard = || std::iter::once((standard_key(&secrets.current), None)).chain(previous).collect();
         Self {
             crm: has(Style::Crm).then(|| (id.into(), whole())),
             hub: has(Style::Hub).then(whole),
@@ -119,28 +116,11 @@ fn hub_value(key: &HmacKey, body: &[u8]) -> HeaderValue {
     text(&format!("sha256={}", hex::encode(key.tag(&[body]))))
 }
 
-/// HMAC-SHA256 with its key set up.
-#[derive(Clone)]
-pub(super) struct HmacKey(Hmac<Sha256>);
-
-impl HmacKey {
-    pub(super) fn new(secret: &[u8]) -> Self {
-        Self(<Hmac<Sha256> as KeyInit>::new_from_slice(secret).expect("HMAC takes keys of any length"))
-    }
-
-    /// The key that Standard Webhooks make of a secret: what `whsec_` stands before in base64, or the secret as it is.
-    fn standard(secret: &Secret) -> Self {
-        let text = secret.expose();
-        let decoded =
-            text.strip_prefix("whsec_").and_then(|encoded| Encoding::Base64.decode(encoded)).map(Zeroizing::new);
-        Self::new(decoded.as_ref().map_or(text.as_bytes(), |decoded| decoded.as_slice()))
-    }
-
-    fn tag(&self, pieces: &[&[u8]]) -> [u8; 32] {
-        let mut mac = self.0.clone();
-        pieces.iter().for_each(|piece| mac.update(piece));
-        mac.finalize().into_bytes().into()
-    }
+/// The key that Standard Webhooks make of a secret: what `whsec_` stands before in base64, or the secret as it is.
+fn standard_key(secret: &Secret) -> HmacKey {
+    let text = secret.expose();
+    let decoded = text.strip_prefix("whsec_").and_then(|encoded| Encoding::Base64.decode(encoded)).map(Zeroizing::new);
+    HmacKey::new(decoded.as_ref().map_or(text.as_bytes(), |decoded| decoded.as_slice()))
 }
 
 /// `text` as a header's value; what a header cannot hold becomes a question mark.

@@ -17,8 +17,9 @@ pub(super) mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 
 pub use letter::{ANSWER_MAX_BYTES, Burial, Cause, DeadLetter, Delivery, Filter, Subject};
@@ -452,7 +453,7 @@ impl DeadLetters {
     }
 
     fn lock(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        self.index.lock()
     }
 }
 

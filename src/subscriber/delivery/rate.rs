@@ -1,4 +1,4 @@
-//! A subscriber's rate limit: a token bucket, kept as the time at which it will be full again.
+//! A subscriber's rate limit: a token bucket.
 //!
 //! The bucket holds a twentieth of a second's tokens (at least one), so that a timer that comes late costs no attempts and
 //! a burst after a quiet time is small: over any second it lets through the limit and that twentieth at most.
@@ -6,22 +6,16 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::token_bucket::{TokenBucket, TokenRate};
+
 /// What part of a second's tokens may be taken at once.
 const BURST: u32 = 20;
 
 /// The attempts that may still be begun.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rate {
-    limit: Option<Limit>,
-    full_at: Duration,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Limit {
-    /// In which one token comes in.
-    interval: Duration,
-    /// In which as many come in as can be held beyond the one that is taken.
-    burst: Duration,
+    limit: Option<TokenRate>,
+    bucket: TokenBucket,
 }
 
 impl Rate {
@@ -29,25 +23,25 @@ impl Rate {
     pub(super) fn set_limit(&mut self, limit: Option<NonZeroU32>) {
         self.limit = limit.map(|limit| {
             let interval = Duration::from_secs(1) / limit.get();
-            Limit { interval, burst: interval * (limit.get() / BURST).max(1).saturating_sub(1) }
+            TokenRate { interval, burst: interval * (limit.get() / BURST).max(1).saturating_sub(1) }
         });
     }
 
     /// From when on an attempt may begin; zero means at any time.
     pub(super) fn next(&self) -> Duration {
-        self.limit.map_or(Duration::ZERO, |limit| self.full_at.saturating_sub(limit.burst))
+        self.limit.map_or(Duration::ZERO, |limit| self.bucket.next_token_at(limit))
     }
 
     /// An attempt begins.
     pub(super) fn take(&mut self, now: Duration) {
         if let Some(limit) = self.limit {
-            self.full_at = self.full_at.max(now) + limit.interval;
+            self.bucket.take_token(limit, now);
         }
     }
 
     /// When there is nothing to remember any more.
     pub(super) const fn full_at(&self) -> Duration {
-        self.full_at
+        self.bucket.full_at()
     }
 }
 

@@ -8,12 +8,9 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::Reason;
+use crate::retry_after::RETRY_AFTER_MAX;
 use crate::subscriber::Failure;
 use crate::subscriber::profile::Retries;
-
-/// The longest pause that a subscriber can ask for: nobody means more, and a slip of its clock must not stop a lane for
-/// months.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What follows a failure that may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

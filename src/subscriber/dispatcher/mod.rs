@@ -9,7 +9,7 @@
 mod placing;
 mod rounds;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +29,7 @@ use super::stage::{Quiet, Stage};
 use super::{Failed, Item, Stats, SubscriberId, reader};
 use crate::account::Accounts;
 use crate::config::Config;
+use crate::crash_window::CrashWindow;
 use crate::event::Position;
 use crate::journal::{Frame, ReadError, WriteError};
 use crate::projection::Unavailable;
@@ -75,7 +76,7 @@ pub(super) struct Dispatcher {
     asked: watch::Receiver<u64>,
     writing: Option<Writing>,
     reading: Option<Reading>,
-    crashes: HashMap<SubscriberId, VecDeque<Duration>>,
+    crashes: HashMap<SubscriberId, CrashWindow>,
 }
 
 impl Dispatcher {

@@ -180,16 +180,11 @@ impl Dispatcher {
         let Course::Behind(from) = inbox.course() else { return };
         stage.means.graveyard.jobs.lost(id);
         let (now, crashes) = (stage.now(), self.crashes.entry(id.clone()).or_default());
-        crashes.push_back(now);
-        while crashes.front().is_some_and(|crash| *crash + CRASHES_WINDOW <= now) {
-            crashes.pop_front();
-        }
-        if crashes.len() <= CRASHES_MAX {
+        if !crashes.note_crash(now, CRASHES_MAX, CRASHES_WINDOW) {
             error!(subscriber = %id, "actor crashed, beginning it anew");
             return self.load(id, from, inbox.noted());
         }
         error!(subscriber = %id, "actor crashed too often, its subscriber is paused");
-        crashes.clear();
         self.rest(id, from);
         let SubscriberId::Webhook(number) = *id else { return self.rest_for_a_while(id) };
         let subscriptions = Arc::clone(&self.sources.subscriptions);

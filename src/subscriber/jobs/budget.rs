@@ -6,7 +6,9 @@
 //! each part at most, which is less than each subscriber's own window.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::subscriber::SubscriberId;
 use crate::subscriber::notices::{Notice, Notices};
@@ -60,7 +62,7 @@ impl Budget {
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock()
     }
 
     #[cfg(test)]

@@ -51,7 +51,7 @@ pub(super) struct Trial<'a> {
 
 impl Trial<'_> {
     /// Reports on the request; an error unless it verifies and decodes.
-    pub(super) fn run(&self, config: &Config, out: &mut impl Write) -> Result<(), super::Error> {
+    pub(super) fn run(&self, config: &Config, out: &mut impl Write) -> Result<(), crate::cli::Error> {
         let file = fs::read(self.request).map_err(|error| Error::Unreadable(self.request.to_owned(), error))?;
         let raw = Raw::parse(&file).map_err(|wrong| Error::Malformed(self.request.to_owned(), wrong))?;
         let url = self.url.map_or_else(|| url(config, &raw), str::to_owned);

@@ -1,0 +1,59 @@
+//! The event that is wanted, and the request that is made of it.
+
+use super::data::Data;
+use super::event::Event;
+use crate::config::Secret;
+use crate::event::Timestamp;
+
+/// A time, and how it was spelt.
+#[derive(Clone, Debug)]
+pub(super) struct Moment {
+    pub(super) text: String,
+    pub(super) time: Timestamp,
+}
+
+/// The event that is wanted, as far as it was said.
+pub(super) struct Wanted {
+    pub(super) event: Event,
+    pub(super) entity: Option<String>,
+    pub(super) data: Option<Data>,
+    pub(super) key: Option<String>,
+    pub(super) at: Option<Moment>,
+    pub(super) now: Timestamp,
+    /// Characters that no other event has.
+    pub(super) random: String,
+}
+
+/// What a sender of the event's source would send.
+pub(super) struct Request {
+    /// With its slash at the beginning.
+    pub(super) path: String,
+    /// Beside the content's type. Some are secrets, so all are treated as such.
+    pub(super) headers: Vec<(&'static str, Secret)>,
+    pub(super) body: Vec<u8>,
+}
+
+impl Wanted {
+    /// The event's own time, as it was spelt.
+    pub(super) fn at(&self) -> String {
+        self.at.as_ref().map_or_else(|| self.now.to_string(), |at| at.text.clone())
+    }
+
+    pub(super) fn take_key(&mut self) -> String {
+        self.key.take().unwrap_or_else(|| self.random.clone())
+    }
+
+    pub(super) fn take_data(&mut self) -> Data {
+        self.data.take().unwrap_or_else(|| self.event.sample())
+    }
+}
+
+/// `body` in JSON.
+pub(super) fn to_json(body: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(body).expect("texts, and JSON that was parsed before")
+}
+
+pub(super) fn parse_time(text: &str) -> Result<Moment, String> {
+    let expected = || "expected an RFC 3339 time such as 2025-12-04T10:30:00Z".to_owned();
+    Timestamp::parse(text).map(|time| Moment { text: text.to_owned(), time }).ok_or_else(expected)
+}

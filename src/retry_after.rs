@@ -1,0 +1,55 @@
+//! The one parser of `Retry-After`, as subscribers and other servers send it, and the bound within which it is honoured.
+
+use std::time::Duration;
+
+use chrono::DateTime;
+
+use crate::event::Timestamp;
+
+/// The longest pause that anybody can ask for: longer ones are left to the schedule and to operators, and a slip of a clock
+/// must not stop a lane for months.
+pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+
+/// The pause that a `Retry-After` of `value` asks for at `now`: seconds, or a date (RFC 9110, section 10.2.3).
+pub(crate) fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    let pause = if is_number {
+        // More digits than fit are more than is honoured.
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
+    } else {
+        let date = Timestamp::from_micros(DateTime::parse_from_rfc2822(value).ok()?.timestamp_micros());
+        if date > now { date.distance(now) } else { Duration::ZERO }
+    };
+    Some(pause.min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_is_honoured_within_bounds() {
+        let now = Timestamp::parse("2015-10-21T07:28:00Z").expect("a time");
+        let seconds = |value: &str| parse_retry_after(value, now).map(|pause| pause.as_secs());
+        let table = [
+            ("7", Some(7)),
+            (" 0 ", Some(0)),
+            ("3600", Some(3_600)),
+            ("3601", Some(3_600)),
+            ("999999", Some(3_600)),
+            ("99999999999999999999999", Some(3_600)),
+            ("Wed, 21 Oct 2015 07:28:00 GMT", Some(0)),
+            ("Wed, 21 Oct 2015 07:28:30 GMT", Some(30)),
+            ("Wed, 21 Oct 2015 07:27:30 GMT", Some(0)),
+            ("Thu, 22 Oct 2015 07:28:00 GMT", Some(3_600)),
+            ("", None),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+        ];
+        for (value, expected) in table {
+            assert_eq!(seconds(value), expected, "{value}");
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The part of a pattern that is about names of events.
+
+/// What the part after the kind admits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Events<'a> {
+    /// Every event.
+    All,
+    /// Those whose names begin so, the dot included.
+    Under(&'a str),
+    /// The one of that name.
+    Named(&'a str),
+}
+
+/// The kind of the entities whose events the node makes of itself.
+pub(super) const OWN_KIND: &str = "subscriber";
