@@ -14,7 +14,7 @@ mod load;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use load::{Failure, Load, Measured, PUBLISHER, Server, call, drive, serve_bare};
+use load::{BenchError, BenchLoad, BenchServer, LatencySummary, PUBLISHER, call_api, drive_load, serve_bare};
 use tokio::net::TcpStream;
 
 const ROUND: Duration = Duration::from_secs(4);
@@ -36,17 +36,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure() -> Result<(), Failure> {
+fn measure() -> Result<(), BenchError> {
     println!(
         "{:>24} {:>12} {:>12} {:>7} {:>20} {:>20}",
         "load", "bare /s", "node /s", "ratio", "bare p50/p99", "node p50/p99"
     );
     for (connections, entities) in [(1, 1_000), (32, 1_000), (128, 1_000), (128, 1), (128, 100_000)] {
-        let load = Load { connections, entities, warm_up: WARM_UP, time: ROUND, rate: None };
+        let load = BenchLoad { connections, entities, warm_up: WARM_UP, time: ROUND, rate: None };
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
-            let bare = round(&Server::bare()?, load)?;
-            let node = round(&Server::node()?, load)?;
+            let bare = measure_events(&BenchServer::start_bare()?, load)?;
+            let node = measure_events(&BenchServer::start_node()?, load)?;
             rounds.push((bare, node));
         }
         // The round in the middle, by its ratio.
@@ -59,25 +59,25 @@ fn measure() -> Result<(), Failure> {
             bare.per_second,
             node.per_second,
             ratio(middle),
-            bare.times(),
-            node.times()
+            bare.format_times(),
+            node.format_times()
         );
     }
-    let lists = lists(&Server::node()?)?;
-    println!("one list of {LIST_EVENTS} events: {} (p50, p99 of {LISTS})", lists.times());
+    let lists = measure_lists(&BenchServer::start_node()?)?;
+    println!("one list of {LIST_EVENTS} events: {} (p50, p99 of {LISTS})", lists.format_times());
     Ok(())
 }
 
-fn ratio((bare, node): &(Measured, Measured)) -> f64 {
+fn ratio((bare, node): &(LatencySummary, LatencySummary)) -> f64 {
     node.per_second / bare.per_second
 }
 
-fn round(server: &Server, load: Load) -> Result<Measured, Failure> {
-    Ok(Measured::new(drive(server.port, load)?, load.time))
+fn measure_events(server: &BenchServer, load: BenchLoad) -> Result<LatencySummary, BenchError> {
+    Ok(LatencySummary::new(drive_load(server.port, load)?, load.time))
 }
 
 /// One list of events after the other, on one connection.
-fn lists(server: &Server) -> Result<Measured, Failure> {
+fn measure_lists(server: &BenchServer) -> Result<LatencySummary, BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let began = Instant::now();
     let latencies = runtime.block_on(async {
@@ -93,10 +93,10 @@ fn lists(server: &Server) -> Result<Measured, Failure> {
             };
             let body = format!("[{}]", (0..LIST_EVENTS).map(event).collect::<Vec<_>>().join(","));
             let sent = Instant::now();
-            call(&mut stream, "POST", "/api/v1/events", PUBLISHER, &body).await?;
+            call_api(&mut stream, "POST", "/api/v1/events", PUBLISHER, &body).await?;
             latencies.push(sent.elapsed());
         }
         Ok::<_, std::io::Error>(latencies)
     })?;
-    Ok(Measured::new(latencies, began.elapsed()))
+    Ok(LatencySummary::new(latencies, began.elapsed()))
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use hookyard::clock::{Clock, SystemClock};
-use load::{ADMIN, Failure, Load, Measured, PUBLISHER, Server, announce, call, drive, serve_bare};
+use load::{ADMIN, BenchError, BenchLoad, LatencySummary, PUBLISHER, BenchServer, announce, call_api, drive_load, serve_bare};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     let has = |role: &str| std::env::args().any(|argument| argument == role);
     let outcome = match (has("bare"), has("receiver")) {
         (true, _) => serve_bare(),
-        (_, true) => receive(),
+        (_, true) => serve_receiver(),
         (false, false) => measure(),
     };
     match outcome {
@@ -49,19 +49,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure() -> Result<(), Failure> {
-    end_to_end()?;
-    latency()?;
-    bystanders()?;
-    owed()
+fn measure() -> Result<(), BenchError> {
+    measure_throughput()?;
+    measure_latency()?;
+    measure_bystanders()?;
+    measure_backlog()
 }
 
 /// Events a second that reach one subscriber, and deliveries a second to five.
-fn end_to_end() -> Result<(), Failure> {
-    let load = Load { connections: 32, entities: 1_000, warm_up: WARM_UP, time: ROUND, rate: None };
+fn measure_throughput() -> Result<(), BenchError> {
+    let load = BenchLoad { connections: 32, entities: 1_000, warm_up: WARM_UP, time: ROUND, rate: None };
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
-        let ceiling = Measured::new(drive(Server::bare()?.port, load)?, load.time).per_second;
+        let ceiling = LatencySummary::new(drive_load(BenchServer::start_bare()?.port, load)?, load.time).per_second;
         rounds.push((ceiling, delivered_per_second(load, 1)?, delivered_per_second(load, 5)?));
     }
     // The round in the middle, by its ratio.
@@ -74,38 +74,38 @@ fn end_to_end() -> Result<(), Failure> {
 }
 
 /// Deliveries a second, from the first request to the last delivery.
-fn delivered_per_second(load: Load, subscribers: u64) -> Result<f64, Failure> {
-    let (node, receiver) = (Server::node()?, Server::own("receiver")?);
+fn delivered_per_second(load: BenchLoad, subscribers: u64) -> Result<f64, BenchError> {
+    let (node, receiver) = (BenchServer::start_node()?, BenchServer::start_role("receiver")?);
     for _ in 0..subscribers {
         subscribe(&node, &receiver_url(&receiver), &["ticket:*"])?;
     }
     let began = Instant::now();
-    drive(node.port, load)?;
+    drive_load(node.port, load)?;
     // All that was accepted, not only what counts as a latency.
-    let accepted = total_of(&node)?;
+    let accepted = count_events(&node)?;
     let got = wait_for(&receiver, accepted * subscribers)?;
     Ok(got.count as f64 / began.elapsed().as_secs_f64())
 }
 
 /// From the request's signing to the receiver, at a rate that is easy to bear.
-fn latency() -> Result<(), Failure> {
-    let load = Load { connections: 8, entities: 1_000, warm_up: WARM_UP, time: ROUND * 2, rate: Some(300.0) };
-    let (node, receiver) = (Server::node()?, Server::own("receiver")?);
+fn measure_latency() -> Result<(), BenchError> {
+    let load = BenchLoad { connections: 8, entities: 1_000, warm_up: WARM_UP, time: ROUND * 2, rate: Some(300.0) };
+    let (node, receiver) = (BenchServer::start_node()?, BenchServer::start_role("receiver")?);
     subscribe(&node, &receiver_url(&receiver), &["*"])?;
-    drive(node.port, load)?;
-    let got = wait_for(&receiver, total_of(&node)?)?;
+    drive_load(node.port, load)?;
+    let got = wait_for(&receiver, count_events(&node)?)?;
     println!("request to delivery at 300/s: {:.2?} {:.2?} (p50, p99)", got.p50, got.p99);
     Ok(())
 }
 
 /// Accepts a second with 10,000 subscribers of which one follows what is sent, next to that one alone.
-fn bystanders() -> Result<(), Failure> {
-    let load = Load { connections: 32, entities: 1_000, warm_up: WARM_UP, time: ROUND, rate: None };
+fn measure_bystanders() -> Result<(), BenchError> {
+    let load = BenchLoad { connections: 32, entities: 1_000, warm_up: WARM_UP, time: ROUND, rate: None };
     let accepted = |bystanders: u64| {
-        let (node, receiver) = (Server::node()?, Server::own("receiver")?);
+        let (node, receiver) = (BenchServer::start_node()?, BenchServer::start_role("receiver")?);
         subscribe(&node, &receiver_url(&receiver), &["ticket:*"])?;
         subscribe_many(&node, bystanders, &receiver_url(&receiver))?;
-        Ok::<_, Failure>(Measured::new(drive(node.port, load)?, load.time).per_second)
+        Ok::<_, BenchError>(LatencySummary::new(drive_load(node.port, load)?, load.time).per_second)
     };
     let (alone, among) = (accepted(0)?, accepted(BYSTANDERS)?);
     println!("accepted among {BYSTANDERS} bystanders: {among:>8.0} /s, {:.2} of {alone:.0} /s", among / alone);
@@ -113,8 +113,8 @@ fn bystanders() -> Result<(), Failure> {
 }
 
 /// Memory with a million deliveries owed to a subscriber that is down, and how soon the node is back after `kill -9`.
-fn owed() -> Result<(), Failure> {
-    let node = Server::node()?;
+fn measure_backlog() -> Result<(), BenchError> {
+    let node = BenchServer::start_node()?;
     let idle = node.resident_bytes()?;
     // Nobody listens at port 9.
     subscribe(&node, "http://127.0.0.1:9/", &["*"])?;
@@ -127,67 +127,68 @@ fn owed() -> Result<(), Failure> {
                 format!(r#"{{"event":"organisation.updated","data":{{"organisation_id":{id},"list":{list}}}}}"#)
             };
             let body = format!("[{}]", (0..LIST_EVENTS).map(event).collect::<Vec<_>>().join(","));
-            call(&mut stream, "POST", "/api/v1/events", PUBLISHER, &body).await?;
+            call_api(&mut stream, "POST", "/api/v1/events", PUBLISHER, &body).await?;
         }
         Ok::<_, std::io::Error>(())
     })?;
     let full = node.resident_bytes()?;
-    let (_node, start) = node.killed_and_started()?;
+    let (_node, start) = node.restart_after_kill()?;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     println!("memory: {:.0} MiB idle, {:.0} MiB with {OWED} deliveries owed", mib(idle), mib(full));
     println!("ready again after kill -9 with all of them owed: {start:.2?}");
     Ok(())
 }
 
-fn receiver_url(receiver: &Server) -> String {
+fn receiver_url(receiver: &BenchServer) -> String {
     format!("http://127.0.0.1:{}/", receiver.port)
 }
 
-fn subscribe(node: &Server, url: &str, events: &[&str]) -> Result<(), Failure> {
+fn subscribe(node: &BenchServer, url: &str, events: &[&str]) -> Result<(), BenchError> {
     let body = serde_json::json!({ "url": url, "events": events }).to_string();
-    ask(node.port, "POST", "/api/v1/webhooks", &body).map(drop)
+    call_admin_api(node.port, "POST", "/api/v1/webhooks", &body).map(drop)
 }
 
-fn subscribe_many(node: &Server, count: u64, url: &str) -> Result<(), Failure> {
+fn subscribe_many(node: &BenchServer, count: u64, url: &str) -> Result<(), BenchError> {
     let body = serde_json::json!({ "url": url, "events": ["lead.*", "c2s_lead.received"] }).to_string();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(async {
         let mut stream = TcpStream::connect(("127.0.0.1", node.port)).await?;
         for _ in 0..count {
-            call(&mut stream, "POST", "/api/v1/webhooks", ADMIN, &body).await?;
+            call_api(&mut stream, "POST", "/api/v1/webhooks", ADMIN, &body).await?;
         }
         Ok::<_, std::io::Error>(())
     })?)
 }
 
 /// How many events the node has taken in.
-fn total_of(node: &Server) -> Result<u64, Failure> {
-    let list: serde_json::Value = serde_json::from_str(&ask(node.port, "GET", "/api/v1/events?page_size=1", "")?)?;
+fn count_events(node: &BenchServer) -> Result<u64, BenchError> {
+    let list: serde_json::Value =
+        serde_json::from_str(&call_admin_api(node.port, "GET", "/api/v1/events?page_size=1", "")?)?;
     Ok(list["total"].as_u64().ok_or("no total")?)
 }
 
-fn ask(port: u16, method: &str, path: &str, body: &str) -> Result<String, Failure> {
+fn call_admin_api(port: u16, method: &str, path: &str, body: &str) -> Result<String, BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        call(&mut stream, method, path, ADMIN, body).await
+        call_api(&mut stream, method, path, ADMIN, body).await
     })?)
 }
 
 /// What a receiver has got so far.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Got {
+struct DeliveredLatencies {
     count: u64,
     p50: Duration,
     p99: Duration,
 }
 
-fn wait_for(receiver: &Server, count: u64) -> Result<Got, Failure> {
+fn wait_for(receiver: &BenchServer, count: u64) -> Result<DeliveredLatencies, BenchError> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let got: u64 = ask(receiver.port, "GET", "/count", "")?.parse()?;
+        let got: u64 = call_admin_api(receiver.port, "GET", "/count", "")?.parse()?;
         if got >= count {
-            return Ok(serde_json::from_str(&ask(receiver.port, "GET", "/", "")?)?);
+            return Ok(serde_json::from_str(&call_admin_api(receiver.port, "GET", "/", "")?)?);
         }
         if Instant::now() > until {
             return Err(format!("{got} of {count} deliveries came").into());
@@ -197,16 +198,16 @@ fn wait_for(receiver: &Server, count: u64) -> Result<Got, Failure> {
 }
 
 /// A subscriber that accepts everything at once, and remembers how long each event took to it.
-fn receive() -> Result<(), Failure> {
+fn serve_receiver() -> Result<(), BenchError> {
     actix_rt::System::new().block_on(async {
         let latencies = web::Data::new(Mutex::new(Vec::<Duration>::new()));
         let app = move || {
             App::new()
                 .app_data(latencies.clone())
                 .app_data(web::PayloadConfig::new(1 << 20))
-                .route("/", web::post().to(take))
-                .route("/", web::get().to(tell))
-                .route("/count", web::get().to(count))
+                .route("/", web::post().to(record_delivery))
+                .route("/", web::get().to(answer_latencies))
+                .route("/count", web::get().to(answer_count))
         };
         let server = HttpServer::new(app).workers(1).bind("127.0.0.1:0")?;
         announce(server.addrs()[0].port())?;
@@ -214,7 +215,7 @@ fn receive() -> Result<(), Failure> {
     })
 }
 
-async fn take(body: web::Bytes, latencies: web::Data<Mutex<Vec<Duration>>>) -> HttpResponse {
+async fn record_delivery(body: web::Bytes, latencies: web::Data<Mutex<Vec<Duration>>>) -> HttpResponse {
     const MARK: &[u8] = b"\"sent_at\":";
     let sent_at = body.windows(MARK.len()).position(|window| window == MARK).map(|at| {
         let digits = body[at + MARK.len()..].iter().take_while(|byte| byte.is_ascii_digit());
@@ -226,13 +227,13 @@ async fn take(body: web::Bytes, latencies: web::Data<Mutex<Vec<Duration>>>) -> H
     HttpResponse::Ok().finish()
 }
 
-async fn count(latencies: web::Data<Mutex<Vec<Duration>>>) -> HttpResponse {
+async fn answer_count(latencies: web::Data<Mutex<Vec<Duration>>>) -> HttpResponse {
     HttpResponse::Ok().body(latencies.lock().len().to_string())
 }
 
-async fn tell(latencies: web::Data<Mutex<Vec<Duration>>>) -> HttpResponse {
+async fn answer_latencies(latencies: web::Data<Mutex<Vec<Duration>>>) -> HttpResponse {
     let latencies = latencies.lock().clone();
     let count = latencies.len() as u64;
-    let Measured { p50, p99, .. } = Measured::new(latencies, ROUND);
-    HttpResponse::Ok().json(Got { count, p50, p99 })
+    let LatencySummary { p50, p99, .. } = LatencySummary::new(latencies, ROUND);
+    HttpResponse::Ok().json(DeliveredLatencies { count, p50, p99 })
 }

@@ -10,23 +10,27 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use hookyard::call_log::{self, CallLog, CallLogLimits, Direction, Filter};
 use hookyard::clock::SystemClock;
-use hookyard::config::{self, Secret, UnknownEntity};
+use hookyard::config::{self, Secret, UnknownEntityPolicy};
 use hookyard::edge::leads;
-use hookyard::edge::signature::Verifier;
-use hookyard::edge::support::{Given, decode, signature::sign};
+use hookyard::edge::signature::SignatureVerifier;
+use hookyard::edge::support::{SupportRequestContext, decode_support_event, signature::sign_support_body};
 use hookyard::edge::{crm, instagram};
-use hookyard::entity::{Action, Context, Draw, Ids, Limits, State, Verdict};
-use hookyard::event::{EntityKey, EventId, Incarnation, Kind, Name, Position, Record, Timestamp};
-use hookyard::exchange::{self, Bounds, Direction, Exchange, Filter};
-use hookyard::faults::NoFaults;
-use hookyard::journal::{self, Draft, Journal, Log, Store, Submission};
-use hookyard::subscriber::attempt::Outcome;
-use hookyard::subscriber::attempt::signing::{Message, Signer};
-use hookyard::subscriber::delivery::{Delivery, Effect, Input, Met};
-use hookyard::subscriber::profile::{self, Profile, Retries, Target};
-use hookyard::subscriber::{Failure, Item, SubscriberId};
-use hookyard::subscription::{self, Index, Known, Ordering, Pattern, Secrets, Style, Subscription};
+use hookyard::entity::{
+    DecisionContext, DecisionIds, EntityAction, EntityDecision, EntityState, IdAllocator, StateLimits,
+};
+use hookyard::event::{EntityKey, EventId, InternedName, Kind, Position, Record, StoreIncarnation, Timestamp};
+use hookyard::failpoints::NoFailures;
+use hookyard::journal::{self, DataStore, Journal, JournalSubmission, RecordDraft, SledJournal};
+use hookyard::subscriber::attempt::AttemptOutcome;
+use hookyard::subscriber::attempt::signing::{DeliverySigner, SigningInput};
+use hookyard::subscriber::delivery::{DeliveryEffect, DeliveryInput, MatchedRecord, SubscriberDelivery};
+use hookyard::subscriber::delivery_policy::{self, DeliveryPolicy, DeliveryTarget, RetryPolicy};
+use hookyard::subscriber::{AttemptFailure, OutboundRecord, SubscriberId};
+use hookyard::subscription::{
+    self, DeliveryOrdering, Pattern, PatternIndex, SigningSecrets, SigningStyle, Subscription, SubscriptionSnapshot,
+};
 use reqwest::header::HeaderMap;
 
 const TIMESTAMP: &str = "2025-12-04T10:30:00.000Z";
@@ -41,16 +45,16 @@ fn body() -> Bytes {
 
 fn verify_and_decode(criterion: &mut Criterion) {
     let secret = Secret::new("hush");
-    let (verifier, body) = (Verifier::new(std::slice::from_ref(&secret)), body());
-    let signature = sign(&secret, &body, TIMESTAMP);
+    let (verifier, body) = (SignatureVerifier::new(std::slice::from_ref(&secret)), body());
+    let signature = sign_support_body(&secret, &body, TIMESTAMP);
     let verify = || verifier.verify(&body, TIMESTAMP.as_bytes(), signature.as_bytes()).expect("it is signed");
-    let unknown_entity = UnknownEntity::Create;
-    let given = Given { idempotency_key: Some(b"k-1"), at: None, unknown_entity };
+    let unknown_entity = UnknownEntityPolicy::Create;
+    let given = SupportRequestContext { idempotency_key: Some(b"k-1"), at: None, unknown_entity };
     let mut group = criterion.benchmark_group("edge");
     group.throughput(Throughput::Bytes(body.len() as u64));
     group.bench_function("verify", |bencher| bencher.iter(|| black_box(verify())));
     group.bench_function("verify + decode", |bencher| {
-        bencher.iter(|| black_box(decode(&verify(), given, tracing::Span::none()).expect("it is valid")));
+        bencher.iter(|| black_box(decode_support_event(&verify(), given, tracing::Span::none()).expect("it is valid")));
     });
     group.finish();
 }
@@ -62,14 +66,14 @@ fn subscriptions(criterion: &mut Criterion) {
         id,
         url: "https://crm.example/hook".into(),
         events: vec![Pattern::from_store(events).expect("a pattern")],
-        secrets: Secrets::new(Some(Secret::new("hush"))),
-        state: subscription::State::Active,
+        secrets: SigningSecrets::new(Some(Secret::new("hush"))),
+        state: subscription::SubscriptionState::Active,
         description: None,
         filter: None,
         transform: None,
-        ordering: Ordering::Entity,
+        ordering: DeliveryOrdering::Entity,
         concurrency: None,
-        signing: vec![Style::Crm, Style::Standard],
+        signing: vec![SigningStyle::Crm, SigningStyle::Standard],
         headers: Vec::new(),
         rate_limit: None,
         timeout: None,
@@ -79,22 +83,23 @@ fn subscriptions(criterion: &mut Criterion) {
         created_at: at,
         updated_at: at,
     };
-    let mut record = Record::new("leads", EntityKey::numbered(Kind::Lead, 7), "lead.created", at);
+    let mut record = Record::new("leads", EntityKey::from_number(Kind::Lead, 7), "lead.created", at);
     record.sequence = Some(1);
     record.payload =
         r#"{"event": "lead_create", "data": {"first_name": "Ada", "source": "email", "budget": 1.5}}"#.into();
     let mut group = criterion.benchmark_group("subscription");
     for count in [1_u64, 10_000] {
         let others = (2..=count).map(|id| subscription(id, &format!("source-{id}.*")));
-        let known: Known = others.chain([subscription(1, "lead.*")]).collect();
-        let index = Index::new(&known);
+        let known: SubscriptionSnapshot = others.chain([subscription(1, "lead.*")]).collect();
+        let index = PatternIndex::new(&known);
         assert_eq!(index.candidates(&record), [1]);
         group.bench_function(format!("index, 1 of {count} wants it"), |bencher| {
             bencher.iter(|| black_box(index.candidates(&record)));
         });
     }
     let filter = subscription::Filter::compile(r#"data.source == "email""#).expect("an expression");
-    let transform = subscription::Transform::compile(r#"{"text": data.first_name + " wrote"}"#).expect("an expression");
+    let transform =
+        subscription::TransformExpression::compile(r#"{"text": data.first_name + " wrote"}"#).expect("an expression");
     group.bench_function("filter", |bencher| bencher.iter(|| black_box(filter.admits(&record))));
     group.bench_function("transform", |bencher| bencher.iter(|| black_box(transform.body(&record))));
     group.bench_function("body", |bencher| bencher.iter(|| black_box(subscription::envelope::body(&record))));
@@ -110,9 +115,9 @@ fn subscriptions(criterion: &mut Criterion) {
 /// What one call with `count` messages costs at Instagram's door, and a list of as many events at the bus's.
 fn batches(criterion: &mut Criterion) {
     let secret = Secret::new("hush");
-    let verifier = Verifier::new(std::slice::from_ref(&secret));
-    let config = config::load(None, [("HOOKYARD_ADMIN__TOKEN", "bench-token")]).expect("the defaults are valid");
-    let published = crm::Catalogue::new(&config.sources.crm);
+    let verifier = SignatureVerifier::new(std::slice::from_ref(&secret));
+    let config = config::load_config(None, [("HOOKYARD_ADMIN__TOKEN", "bench-token")]).expect("the defaults are valid");
+    let published = crm::BusEventCatalogue::new(&config.sources.crm);
     let mut group = criterion.benchmark_group("edge/batches");
     for count in [1_u64, 100] {
         let item = |n| {
@@ -124,12 +129,13 @@ fn batches(criterion: &mut Criterion) {
         let call =
             format!(r#"{{"object":"instagram","entry":[{{"id":"0987654321","messaging":[{}]}}]}}"#, items.join(","));
         let call = Bytes::from(call);
-        let signature = instagram::signature::sign(&secret, &call);
+        let signature = instagram::signature::sign_instagram_body(&secret, &call);
         group.throughput(Throughput::Elements(count));
         group.bench_function(format!("instagram: verify + decode {count}"), |bencher| {
             bencher.iter(|| {
-                let body = instagram::signature::verify(&verifier, &call, signature.as_bytes()).expect("it is signed");
-                black_box(instagram::decode(&body, &tracing::Span::none()).expect("it is valid"))
+                let body = instagram::signature::verify_instagram_body(&verifier, &call, signature.as_bytes())
+                    .expect("it is signed");
+                black_box(instagram::decode_instagram_call(&body, &tracing::Span::none()).expect("it is valid"))
             });
         });
         let event = Bytes::from(
@@ -139,7 +145,10 @@ fn batches(criterion: &mut Criterion) {
         group.bench_function(format!("crm: decode {count}"), |bencher| {
             bencher.iter(|| {
                 for _ in 0..count {
-                    black_box(crm::decode(&published, &event, text, None, tracing::Span::none()).expect("it is valid"));
+                    black_box(
+                        crm::decode_bus_event(&published, &event, text, None, tracing::Span::none())
+                            .expect("it is valid"),
+                    );
                 }
             });
         });
@@ -150,16 +159,19 @@ fn batches(criterion: &mut Criterion) {
 /// What signing one delivery costs, in the two styles that subscriptions have of themselves and in all four.
 fn sign_deliveries(criterion: &mut Criterion) {
     let body = body();
-    let mut secrets = Secrets::new(None);
+    let mut secrets = SigningSecrets::new(None);
     secrets.ensure_signing_key();
     let at = Timestamp::from_micros(1_733_308_200_000_000);
     let message =
-        Message { id: "evt_3f9a2c41_1042", event: "message.created", event_at: at, attempt_at: at, body: &body };
+        SigningInput { id: "evt_3f9a2c41_1042", event: "message.created", event_at: at, attempt_at: at, body: &body };
     let mut group = criterion.benchmark_group("subscriber");
     group.throughput(Throughput::Bytes(body.len() as u64));
-    let usual = vec![Style::Crm, Style::Standard];
-    for (name, styles) in [("usual", usual), ("all", vec![Style::Crm, Style::Standard, Style::Hub, Style::V1a])] {
-        let signer = Signer::new(1, &secrets, &styles);
+    let usual = vec![SigningStyle::Crm, SigningStyle::Standard];
+    for (name, styles) in [
+        ("usual", usual),
+        ("all", vec![SigningStyle::Crm, SigningStyle::Standard, SigningStyle::Hub, SigningStyle::V1a]),
+    ] {
+        let signer = DeliverySigner::new(1, &secrets, &styles);
         group.bench_function(format!("sign, {name} styles"), |bencher| {
             bencher.iter(|| {
                 let mut headers = HeaderMap::with_capacity(16);
@@ -184,7 +196,7 @@ fn decode_c2s(criterion: &mut Criterion) {
         let body = Bytes::from(if count == 1 { list.concat() } else { format!("[{}]", list.join(",")) });
         group.throughput(Throughput::Bytes(body.len() as u64));
         group.bench_function(format!("decode {count} events"), |bencher| {
-            bencher.iter(|| black_box(hookyard::edge::c2s::decode(&body).expect("it is valid")));
+            bencher.iter(|| black_box(hookyard::edge::c2s::decode_c2s_request(&body).expect("it is valid")));
         });
     }
     group.finish();
@@ -195,37 +207,44 @@ fn verify_and_decode_lead(criterion: &mut Criterion) {
         br#"{"event":"new_lead","source":"website","data":{"first_name":"Robert","last_name":"Johnson","email":"robert@example.com","phone":"+1234567893","company_name":"XYZ Industries","source":"referral","priority":"high","product_interest":"Enterprise Suite","requirements":"Full ERP integration needed","expected_value":100000.00,"city":"Chicago","state":"IL","country":"USA","zip_code":"60601","assigned_to":3}}"#,
     );
     let secret = Secret::new("hush");
-    let verifier = Verifier::new(std::slice::from_ref(&secret));
-    let signature = leads::signature::sign(&secret, &body);
-    let given = leads::Given { event: leads::Event::find("new_lead"), id: None, new_code: || None };
+    let verifier = SignatureVerifier::new(std::slice::from_ref(&secret));
+    let signature = leads::signature::sign_lead_body(&secret, &body);
+    let given = leads::LeadRequestContext {
+        event: leads::LeadEvent::from_wire_name("new_lead"),
+        id: None,
+        new_customer_code: || None,
+    };
     criterion.bench_function("edge/verify + decode a lead", |bencher| {
         bencher.iter(|| {
-            let body =
-                leads::signature::verify(&verifier, body.clone(), Some(signature.as_bytes())).expect("it is signed");
-            black_box(leads::decode(&body, given).expect("it is valid"))
+            let body = leads::signature::verify_lead_body(&verifier, body.clone(), Some(signature.as_bytes()))
+                .expect("it is signed");
+            black_box(leads::decode_lead_event(&body, given).expect("it is valid"))
         });
     });
 }
 
 fn decide(criterion: &mut Criterion) {
-    let limits = Limits { items_max: 1_000 };
-    let action =
-        Action::Ticket(hookyard::entity::ticket::Action::StatusChanged { status: "open".into(), reason: None });
-    let mut state = State::new(Kind::Ticket);
-    let (key, ids) = (EntityKey::try_new(Kind::Ticket, "SUP-1").expect("valid"), Ids::after(0));
+    let limits = StateLimits { items_max: 1_000 };
+    let action = EntityAction::Ticket(hookyard::entity::ticket::TicketAction::StatusChanged {
+        status: "open".into(),
+        reason: None,
+    });
+    let mut state = EntityState::new(Kind::Ticket);
+    let (key, ids) = (EntityKey::try_new(Kind::Ticket, "SUP-1").expect("valid"), IdAllocator::starting_after(0));
     criterion.bench_function("entity/decide + apply", |bencher| {
         bencher.iter(|| {
             let at = Timestamp::from_micros(1);
-            let source = Name::from_static("support");
-            let draw = Draw::new(&ids);
-            let context = Context { key: &key, source, at, received_at: at, code_is_free: true, limits, draw };
-            let Ok(Verdict::Accept(accepted)) = state.decide(&action, &context) else { panic!("it is valid") };
+            let source = InternedName::from_static("support");
+            let draw = DecisionIds::new(&ids);
+            let context =
+                DecisionContext { key: &key, source, at, received_at: at, unique_key_is_free: true, limits, ids: draw };
+            let Ok(EntityDecision::Accept(accepted)) = state.decide(&action, &context) else { panic!("it is valid") };
             state.apply(&accepted.change, limits);
         });
     });
 }
 
-fn record(sequence: u64) -> Draft {
+fn record(sequence: u64) -> RecordDraft {
     let entity = EntityKey::try_new(Kind::Ticket, &format!("SUP-{sequence}")).expect("valid");
     let record = Record {
         sequence: Some(1),
@@ -234,15 +253,16 @@ fn record(sequence: u64) -> Draft {
         change: body(),
         ..Record::new("support", entity.clone(), "message.created", Timestamp::from_micros(1))
     };
-    Draft { entity, sequence: Some(1), received_at: Timestamp::from_micros(1), bytes: record.encode() }
+    RecordDraft { entity, sequence: Some(1), received_at: Timestamp::from_micros(1), bytes: record.encode() }
 }
 
 /// What one commit of 1, 16 or 128 records costs, from the queue to the disk and back.
 fn commit(criterion: &mut Criterion) {
     let folder = tempfile::tempdir_in("target").expect("a folder on the disk");
-    let store = Store::open(folder.path(), 64 << 20, Arc::new(NoFaults)).expect("opens");
-    let limits = journal::Limits { queue: 4096, commit_records: 1024, commit_bytes: 4 << 20, sync_interval: None };
-    let log = Log::open(store, limits, Arc::new(SystemClock::default())).expect("opens");
+    let store = DataStore::open(folder.path(), 64 << 20, Arc::new(NoFailures)).expect("opens");
+    let limits =
+        journal::JournalLimits { queue: 4096, commit_records: 1024, commit_bytes: 4 << 20, sync_interval: None };
+    let log = SledJournal::open(store, limits, Arc::new(SystemClock::default())).expect("opens");
     let mut group = criterion.benchmark_group("journal/commit");
     let mut next = 0_u64;
     for count in [1, 16, 128] {
@@ -256,7 +276,7 @@ fn commit(criterion: &mut Criterion) {
                 |drafts| {
                     let (settled, wait) = std::sync::mpsc::channel();
                     let settle = Box::new(move |outcome| settled.send(outcome).expect("someone waits"));
-                    log.submit(Submission { drafts, settle }).expect("open");
+                    log.submit(JournalSubmission { drafts, settle }).expect("open");
                     wait.recv().expect("settled").expect("in sequence");
                 },
                 BatchSize::PerIteration,
@@ -279,12 +299,12 @@ const HEADERS: [(&str, &[u8]); 9] = [
     ("idempotency-key", b"5f0c7c9e-1d3b-4d5c-9a76-0c9f0e6d8b11"),
 ];
 
-fn call(log: &Exchange, number: u64, direction: Direction) {
+fn append_call(log: &CallLog, number: u64, direction: Direction) {
     let answer = format!(
         r#"{{"status":"accepted","event_id":"evt_3f9a2c41_{number}","entity":{{"kind":"ticket","id":"SUP-{}","sequence":7}}}}"#,
         number % 1000
     );
-    let entry = exchange::Entry {
+    let entry = call_log::Entry {
         at: Timestamp::from_micros(1_733_308_200_000_000 + 40 * number.cast_signed()),
         direction,
         source: "support",
@@ -294,7 +314,7 @@ fn call(log: &Exchange, number: u64, direction: Direction) {
         code: None,
         duration: Duration::from_micros(1_800 + number % 700),
         client: Some([198, 51, 100, 7].into()),
-        event_ids: &[EventId::new(Incarnation::new(0x3f9a_2c41), Position::new(number + 1))],
+        event_ids: &[EventId::new(StoreIncarnation::new(0x3f9a_2c41), Position::new(number + 1))],
         body_bytes: Some(412),
         answer: Some(answer.as_bytes()),
         answer_bytes: Some(answer.len() as u64),
@@ -306,12 +326,12 @@ fn call(log: &Exchange, number: u64, direction: Direction) {
 }
 
 /// What a row costs the request that it is of, and what pages of a log with a million rows cost.
-fn exchange(criterion: &mut Criterion) {
+fn append_calls(criterion: &mut Criterion) {
     const ROWS: u64 = 1_000_000;
     const ALL: Filter = Filter { direction: None, is_successful: None };
     let folder = tempfile::tempdir_in("target").expect("a folder on the disk");
-    let store = Store::open(folder.path(), 64 << 20, Arc::new(NoFaults)).expect("opens");
-    let log = Exchange::open(store, Bounds { rows_max: ROWS, refused_rows_max: 10_000 }).expect("opens");
+    let store = DataStore::open(folder.path(), 64 << 20, Arc::new(NoFailures)).expect("opens");
+    let log = CallLog::open(store, CallLogLimits { rows_max: ROWS, refused_rows_max: 10_000 }).expect("opens");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let settle = || runtime.block_on(log.settled()).expect("the disk works");
     let mut group = criterion.benchmark_group("exchange");
@@ -323,7 +343,7 @@ fn exchange(criterion: &mut Criterion) {
             |()| {
                 for _ in 0..1_000 {
                     number += 1;
-                    call(&log, number, Direction::Incoming);
+                    append_call(&log, number, Direction::Incoming);
                 }
             },
             BatchSize::PerIteration,
@@ -331,7 +351,7 @@ fn exchange(criterion: &mut Criterion) {
     });
     // A few among many go the other way, so that a page of them lies in many blocks.
     for number in 0..ROWS + ROWS / 10 {
-        call(&log, number, if number % 200 == 0 { Direction::Outgoing } else { Direction::Incoming });
+        append_call(&log, number, if number % 200 == 0 { Direction::Outgoing } else { Direction::Incoming });
         if number % 10_000 == 0 {
             settle();
         }
@@ -341,7 +361,9 @@ fn exchange(criterion: &mut Criterion) {
     let outgoing = Filter { direction: Some(Direction::Outgoing), ..ALL };
     for (name, filter, skipped) in [("newest", ALL, 0), ("deep", ALL, 700_000), ("sparse", outgoing, 3_000)] {
         group.bench_function(format!("page of 100 of a million rows, {name}"), |bencher| {
-            bencher.iter(|| black_box(runtime.block_on(log.list(filter, skipped..skipped + 100)).expect("readable")));
+            bencher.iter(|| {
+                black_box(runtime.block_on(log.list_calls(filter, skipped..skipped + 100)).expect("readable"))
+            });
         });
     }
     let page = || runtime.block_on(log.list_of("support".into(), ALL, 3_000..3_100)).expect("readable");
@@ -353,60 +375,63 @@ fn exchange(criterion: &mut Criterion) {
 /// What a record costs a subscriber that accepts everything, from being met to being settled, and one whose every lane stops.
 fn lanes(criterion: &mut Criterion) {
     const RECORDS: u64 = 1_000;
-    let profile = Arc::new(delivery_profile());
+    let profile = Arc::new(delivery_policy());
     let items: Vec<_> = (0..RECORDS).map(|n| delivery_item(n + 1, n % 200, 1 + n / 200)).collect();
-    let run = |outcome: &Outcome| {
+    let run = |outcome: &AttemptOutcome| {
         let now = Duration::from_secs(1);
-        let mut delivery = Delivery::new(profile.clone(), Position::FIRST, Vec::new(), None, 1, now);
-        let met = items.iter().map(|item| Met { item: item.clone(), broken: None }).collect();
-        let mut effects =
-            VecDeque::from(delivery.step(Input::Met { items: met, end: Position::new(RECORDS + 1) }, now));
+        let mut delivery = SubscriberDelivery::new(profile.clone(), Position::FIRST, Vec::new(), None, 1, now);
+        let met = items.iter().map(|item| MatchedRecord { item: item.clone(), filter_error: None }).collect();
+        let mut effects = VecDeque::from(
+            delivery.step(DeliveryInput::RecordsMatched { items: met, end: Position::new(RECORDS + 1) }, now),
+        );
         while let Some(effect) = effects.pop_front() {
-            if let Effect::Attempt { ticket, .. } = effect {
-                effects.extend(delivery.step(Input::Ended { ticket, outcome: outcome.clone() }, now));
+            if let DeliveryEffect::Attempt { ticket, .. } = effect {
+                effects.extend(delivery.step(DeliveryInput::AttemptEnded { ticket, outcome: outcome.clone() }, now));
             }
         }
         delivery
     };
-    let failure = Failure { status: Some(503), code: "status", detail: String::new(), answer: Bytes::new() };
-    let failed = Outcome::Failed { failure, retry_after: None };
+    let failure = AttemptFailure { status: Some(503), code: "status", detail: String::new(), answer: Bytes::new() };
+    let failed = AttemptOutcome::TransientFailure { failure, retry_after: None };
     let mut group = criterion.benchmark_group("subscriber");
     group.throughput(Throughput::Elements(RECORDS));
-    for (name, outcome) in [("1000 records, accepted", Outcome::Accepted), ("1000 records, 200 lanes stop", failed)] {
+    for (name, outcome) in
+        [("1000 records, accepted", AttemptOutcome::Accepted), ("1000 records, 200 lanes stop", failed)]
+    {
         group.bench_function(name, |bencher| bencher.iter(|| black_box(run(&outcome))));
     }
     group.finish();
 }
 
-fn delivery_item(position: u64, entity: u64, sequence: u64) -> Item {
-    let entity = EntityKey::numbered(Kind::Ticket, entity);
+fn delivery_item(position: u64, entity: u64, sequence: u64) -> OutboundRecord {
+    let entity = EntityKey::from_number(Kind::Ticket, entity);
     let at = Timestamp::from_micros(0);
     let record = Record { sequence: Some(sequence), ..Record::new("support", entity, "status.changed", at) };
-    Item { position: Position::new(position), sequence, received_at: at, record: Arc::new(record) }
+    OutboundRecord { position: Position::new(position), sequence, received_at: at, record: Arc::new(record) }
 }
 
-fn delivery_profile() -> Profile {
-    let config = config::load(None, [("HOOKYARD_ADMIN__TOKEN", "bench-token")]).expect("the defaults are valid");
+fn delivery_policy() -> DeliveryPolicy {
+    let config = config::load_config(None, [("HOOKYARD_ADMIN__TOKEN", "bench-token")]).expect("the defaults are valid");
     let delivery = config.delivery;
-    Profile {
+    DeliveryPolicy {
         id: SubscriberId::AutoReply,
-        target: Target::AutoReply,
-        state: subscription::State::Active,
-        ordering: subscription::Ordering::Entity,
+        target: DeliveryTarget::AutoReply,
+        state: subscription::SubscriptionState::Active,
+        ordering: subscription::DeliveryOrdering::Entity,
         concurrency: delivery.concurrency,
         rate_limit: None,
         timeout: delivery.timeout,
-        retries: Retries {
+        retries: RetryPolicy {
             schedule: delivery.retry_schedule.into(),
             jitter: delivery.jitter,
             dead_letter_after: delivery.dead_letter_after,
         },
         on_exhausted: delivery.on_exhausted,
         // Every lane is to stop, none to wait for a probe.
-        breaker: config::Breaker { consecutive: 0, failure_rate: 0.0, ..delivery.breaker },
+        breaker: config::BreakerConfig { consecutive: 0, failure_rate: 0.0, ..delivery.breaker },
         disable_after: delivery.disable_after,
         hold: delivery.hold,
-        bounds: profile::Bounds {
+        bounds: delivery_policy::DeliveryLimits {
             window_events: delivery.window_events,
             window_bytes: delivery.window_bytes,
             stopped_lanes_max: delivery.stopped_lanes_max,
@@ -424,7 +449,7 @@ criterion_group!(
     batches,
     decide,
     commit,
-    exchange,
+    append_calls,
     lanes,
     subscriptions
 );

@@ -20,7 +20,7 @@
 
 pub mod account;
 pub mod app;
-mod causes;
+pub mod call_log;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -28,9 +28,9 @@ mod crash_window;
 pub mod edge;
 pub mod enrichment;
 pub mod entity;
+mod error_chain;
 pub mod event;
-pub mod exchange;
-pub mod faults;
+pub mod failpoints;
 pub mod journal;
 pub mod panics;
 pub mod projection;

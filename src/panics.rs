@@ -10,9 +10,9 @@ thread_local! {
 }
 
 /// Marks, while it lives, that a panic on this thread is foreseen and ends only what is running in it.
-pub struct Containment(());
+pub struct PanicContainment(());
 
-impl Containment {
+impl PanicContainment {
     /// Begins a stretch in which a panic is foreseen.
     #[must_use]
     pub fn begin() -> Self {
@@ -21,7 +21,7 @@ impl Containment {
     }
 }
 
-impl Drop for Containment {
+impl Drop for PanicContainment {
     fn drop(&mut self) {
         CONTAINED.with(|depth| depth.set(depth.get() - 1));
     }
@@ -31,8 +31,8 @@ impl Drop for Containment {
 ///
 /// # Errors
 /// The message of the panic.
-pub fn contain<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    let _contained = Containment::begin();
+pub fn contain_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    let _contained = PanicContainment::begin();
     panic::catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
         let text = payload.downcast_ref::<&str>().map(ToString::to_string);
         text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
@@ -41,7 +41,7 @@ pub fn contain<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 
 /// Makes every panic that nobody foresaw end the process, after logging where it was: a node that lost a thread must not
 /// go on answering. For a binary's `main`; a library's user decides for themselves.
-pub fn install_hook() {
+pub fn install_panic_hook() {
     panic::set_hook(Box::new(|info: &PanicHookInfo<'_>| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         if CONTAINED.with(Cell::get) > 0 {

@@ -27,13 +27,13 @@ const STAGES: [(&str, &[&str]); 10] = [
 ];
 
 /// Who may name the database: those who keep something in it.
-const KEEPERS: [&str; 3] = ["journal", "projection", "exchange"];
+const STORE_USERS: [&str; 3] = ["journal", "projection", "exchange"];
 
 /// The places elsewhere that may: what is done of an enrichment, and of deliveries, is noted in rows of its own.
-const ROWS: [&str; 2] = ["src/enrichment/progress.rs", "src/subscriber/rows/"];
+const TABLE_FILES: [&str; 2] = ["src/enrichment/progress.rs", "src/subscriber/rows/"];
 
 /// Names under which things are put that have not found their place yet.
-const NAMELESS: [&str; 5] = ["utils", "common", "helpers", "manager", "core"];
+const VAGUE_NAMES: [&str; 5] = ["utils", "common", "helpers", "manager", "core"];
 
 const UNFINISHED: [&str; 5] = ["TODO", "FIXME", "XXX", "unimplemented!", "todo!"];
 
@@ -41,12 +41,12 @@ const UNFINISHED: [&str; 5] = ["TODO", "FIXME", "XXX", "unimplemented!", "todo!"
 fn the_project_is_tidy() {
     let mut broken = Vec::new();
     for root in ["src", "tests", "benches"] {
-        visit(&Path::new(env!("CARGO_MANIFEST_DIR")).join(root), root, &mut broken);
+        check_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join(root), root, &mut broken);
     }
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }
 
-fn visit(folder: &Path, path: &str, broken: &mut Vec<String>) {
+fn check_folder(folder: &Path, path: &str, broken: &mut Vec<String>) {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{path}: {error}"));
     let mut names: Vec<_> =
         entries.map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8")).collect();
@@ -55,7 +55,7 @@ fn visit(folder: &Path, path: &str, broken: &mut Vec<String>) {
         let (inner, path) = (folder.join(&name), format!("{path}/{name}"));
         broken.extend(check_name(&path));
         if inner.is_dir() {
-            visit(&inner, &path, broken);
+            check_folder(&inner, &path, broken);
         } else if path.starts_with("src/") && path.ends_with(".rs") {
             broken.extend(check_source(&path, &fs::read_to_string(&inner).expect("UTF-8")));
         }
@@ -64,7 +64,7 @@ fn visit(folder: &Path, path: &str, broken: &mut Vec<String>) {
 
 fn check_name(path: &str) -> Option<String> {
     let name = path.rsplit('/').next()?.split('.').next()?;
-    NAMELESS.contains(&name).then(|| format!("{path}: `{name}` says nothing of what is in it"))
+    VAGUE_NAMES.contains(&name).then(|| format!("{path}: `{name}` says nothing of what is in it"))
 }
 
 /// What is wrong with the file `path` (from the project's folder), which holds `text`.
@@ -78,8 +78,9 @@ fn check_source(path: &str, text: &str) -> Vec<String> {
         broken.push(format!("{path}: `{word}` is left in it"));
     }
     let here = stage_of(path);
-    if has_word(&code, "sled") && !KEEPERS.contains(&here) && !ROWS.iter().any(|rows| path.starts_with(rows)) {
-        broken.push(format!("{path}: names sled, which only {} may", KEEPERS.join(", ")));
+    if has_word(&code, "sled") && !STORE_USERS.contains(&here) && !TABLE_FILES.iter().any(|rows| path.starts_with(rows))
+    {
+        broken.push(format!("{path}: names sled, which only {} may", STORE_USERS.join(", ")));
     }
     if has_word(&code, "backoff") && here != "subscriber" {
         broken.push(format!("{path}: names backoff, which only the subscribers may"));
@@ -118,7 +119,8 @@ fn forbidden(here: &str, used: &str) -> Option<&'static str> {
 fn modules_used(path: &str, code: &str) -> Vec<String> {
     let to_root = "super::".repeat(depth(path));
     let roots = ["crate::", "hookyard::", &to_root];
-    let mut used: Vec<_> = roots.iter().filter(|root| !root.is_empty()).flat_map(|root| after(code, root)).collect();
+    let mut used: Vec<_> =
+        roots.iter().filter(|root| !root.is_empty()).flat_map(|root| names_after(code, root)).collect();
     used.sort();
     used.dedup();
     used
@@ -132,7 +134,7 @@ fn depth(path: &str) -> usize {
 }
 
 /// The first name of each path that follows `root` in `code`, whether one or a group in braces.
-fn after(code: &str, root: &str) -> Vec<String> {
+fn names_after(code: &str, root: &str) -> Vec<String> {
     let mut names = Vec::new();
     for (start, _) in code.match_indices(root) {
         if code[..start].ends_with(is_name) {
@@ -229,7 +231,7 @@ fn string_length(text: &str, raw: Option<usize>) -> usize {
 }
 
 /// What is said of `path` when it holds `code` under a proper first line.
-fn said(path: &str, code: &str) -> String {
+fn check_code(path: &str, code: &str) -> String {
     check_source(path, &format!("//! A file.\n{code}\n")).join("\n")
 }
 
@@ -257,7 +259,7 @@ fn a_stage_that_looks_left_is_caught() {
         ("src/provider/source.rs", "use crate::config::Secret;", "config"),
     ];
     for (path, code, used) in wrong {
-        let said = said(path, code);
+        let said = check_code(path, code);
         assert!(said.contains(&format!("{path}: uses `{used}`:")), "{path} {code}: {said:?}");
     }
     let right = [
@@ -269,32 +271,32 @@ fn a_stage_that_looks_left_is_caught() {
         ("src/config/load.rs", "use super::draft::Draft;"),
     ];
     for (path, code) in right {
-        assert_eq!(said(path, code), "", "{path} {code}");
+        assert_eq!(check_code(path, code), "", "{path} {code}");
     }
 }
 
 #[test]
 fn an_import_of_the_composition_root_or_of_the_command_line_is_caught() {
-    assert!(said("src/edge/mod.rs", "use crate::app::App;").contains("only cli may"));
-    assert!(said("src/main.rs", "fn main() { hookyard::app::serve() }").contains("only cli may"));
-    assert!(said("src/app/mod.rs", "use crate::cli;").contains("only main may"));
-    assert_eq!(said("src/cli/serve.rs", "use crate::app;"), "");
-    assert_eq!(said("src/main.rs", "fn main() { hookyard::cli::main() }"), "");
+    assert!(check_code("src/edge/mod.rs", "use crate::app::App;").contains("only cli may"));
+    assert!(check_code("src/main.rs", "fn main() { hookyard::app::serve() }").contains("only cli may"));
+    assert!(check_code("src/app/mod.rs", "use crate::cli;").contains("only main may"));
+    assert_eq!(check_code("src/cli/serve.rs", "use crate::app;"), "");
+    assert_eq!(check_code("src/main.rs", "fn main() { hookyard::cli::main() }"), "");
 }
 
 #[test]
 fn sled_outside_the_store_is_caught() {
     for code in ["use sled::Db;", "fn f(db: &sled::Db) {}", "use sled;"] {
-        assert!(said("src/app/mod.rs", code).contains("names sled"), "{code}");
-        assert!(said("src/enrichment/work.rs", code).contains("names sled"), "{code}");
-        assert!(said("src/subscriber/ledger.rs", code).contains("names sled"), "{code}");
-        assert_eq!(said("src/enrichment/progress.rs", code), "");
-        assert_eq!(said("src/subscriber/rows/lanes.rs", code), "");
-        assert_eq!(said("src/journal/store.rs", code), "");
-        assert_eq!(said("src/projection/mod.rs", code), "");
-        assert_eq!(said("src/exchange/mod.rs", code), "");
+        assert!(check_code("src/app/mod.rs", code).contains("names sled"), "{code}");
+        assert!(check_code("src/enrichment/work.rs", code).contains("names sled"), "{code}");
+        assert!(check_code("src/subscriber/ledger.rs", code).contains("names sled"), "{code}");
+        assert_eq!(check_code("src/enrichment/progress.rs", code), "");
+        assert_eq!(check_code("src/subscriber/rows/lanes.rs", code), "");
+        assert_eq!(check_code("src/journal/store.rs", code), "");
+        assert_eq!(check_code("src/projection/mod.rs", code), "");
+        assert_eq!(check_code("src/exchange/mod.rs", code), "");
     }
-    assert_eq!(said("src/app/mod.rs", "// sled\nfn sledge() {}"), "");
+    assert_eq!(check_code("src/app/mod.rs", "// sled\nfn sledge() {}"), "");
 }
 
 #[test]
@@ -315,7 +317,7 @@ fn a_name_that_says_nothing_is_caught() {
 #[test]
 fn unfinished_work_is_caught() {
     for code in ["// TODO: later", "// FIXME", "/* XXX */", "unimplemented!()", "todo!(\"later\")"] {
-        assert!(said("src/clock.rs", code).contains("is left in it"), "{code}");
+        assert!(check_code("src/clock.rs", code).contains("is left in it"), "{code}");
     }
-    assert_eq!(said("src/clock.rs", "fn todos() { done!() } // XXXL"), "");
+    assert_eq!(check_code("src/clock.rs", "fn todos() { done!() } // XXXL"), "");
 }

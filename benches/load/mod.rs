@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use hookyard::clock::{Clock, SystemClock};
 use hookyard::config::Secret;
-use hookyard::edge::signature::Verifier;
-use hookyard::edge::support::signature::sign;
+use hookyard::edge::signature::SignatureVerifier;
+use hookyard::edge::support::signature::sign_support_body;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -23,20 +23,20 @@ pub(crate) const PUBLISHER: &str = "bench-publisher";
 /// The token of the admin.
 pub(crate) const ADMIN: &str = "bench-token";
 
-pub(crate) type Failure = Box<dyn std::error::Error>;
+pub(crate) type BenchError = Box<dyn std::error::Error>;
 
 /// The ceiling: what actix-web itself does with the same requests.
-pub(crate) fn serve_bare() -> Result<(), Failure> {
+pub(crate) fn serve_bare() -> Result<(), BenchError> {
     actix_rt::System::new().block_on(async {
-        let verifier = web::Data::new(Verifier::new(&[Secret::new(SECRET)]));
-        let app = move || App::new().app_data(verifier.clone()).route(PATH, web::post().to(bare));
+        let verifier = web::Data::new(SignatureVerifier::new(&[Secret::new(SECRET)]));
+        let app = move || App::new().app_data(verifier.clone()).route(PATH, web::post().to(answer_bare));
         let server = HttpServer::new(app).workers(cores()).bind("127.0.0.1:0")?;
         announce(server.addrs()[0].port())?;
         Ok(server.run().await?)
     })
 }
 
-async fn bare(request: HttpRequest, body: web::Bytes, verifier: web::Data<Verifier>) -> HttpResponse {
+async fn answer_bare(request: HttpRequest, body: web::Bytes, verifier: web::Data<SignatureVerifier>) -> HttpResponse {
     let header = |name: &str| request.headers().get(name).map(|value| value.as_bytes()).unwrap_or_default();
     match verifier.verify(&body, header("x-crm-timestamp"), header("x-crm-signature")) {
         Some(_) => HttpResponse::Accepted().content_type("application/json").body("{\"status\":\"accepted\"}"),
@@ -56,21 +56,21 @@ fn cores() -> usize {
 }
 
 /// A server process; killed when dropped.
-pub(crate) struct Server {
+pub(crate) struct BenchServer {
     child: Child,
     pub(crate) port: u16,
     // The node's store goes with it.
     folder: Option<tempfile::TempDir>,
 }
 
-impl Server {
+impl BenchServer {
     /// The bare handler.
-    pub(crate) fn bare() -> Result<Self, Failure> {
-        Self::own("bare")
+    pub(crate) fn start_bare() -> Result<Self, BenchError> {
+        Self::start_role("bare")
     }
 
     /// This very program in another role, which announces where it listens.
-    pub(crate) fn own(role: &str) -> Result<Self, Failure> {
+    pub(crate) fn start_role(role: &str) -> Result<Self, BenchError> {
         let mut child = Command::new(std::env::current_exe()?).arg(role).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
@@ -78,12 +78,12 @@ impl Server {
     }
 
     /// A node with an empty store.
-    pub(crate) fn node() -> Result<Self, Failure> {
+    pub(crate) fn start_node() -> Result<Self, BenchError> {
         let folder = tempfile::tempdir_in(std::env::var("HOOKYARD_BENCH_DIR").unwrap_or_else(|_| "target".into()))?;
-        Self::node_in(folder)
+        Self::start_node_in(folder)
     }
 
-    fn node_in(folder: tempfile::TempDir) -> Result<Self, Failure> {
+    fn start_node_in(folder: tempfile::TempDir) -> Result<Self, BenchError> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut child = Command::new(env!("CARGO_BIN_EXE_hookyard"))
             .arg("serve")
@@ -106,24 +106,24 @@ impl Server {
     }
 
     /// The node after `kill -9` and a new start on what it left, and how long that start took.
-    pub(crate) fn killed_and_started(mut self) -> Result<(Self, Duration), Failure> {
+    pub(crate) fn restart_after_kill(mut self) -> Result<(Self, Duration), BenchError> {
         self.child.kill()?;
         self.child.wait()?;
         let folder = self.folder.take().ok_or("not a node")?;
         let began = Instant::now();
-        let node = Self::node_in(folder)?;
+        let node = Self::start_node_in(folder)?;
         Ok((node, began.elapsed()))
     }
 
     /// The memory that the process holds now, in bytes (Linux).
-    pub(crate) fn resident_bytes(&self) -> Result<u64, Failure> {
+    pub(crate) fn resident_bytes(&self) -> Result<u64, BenchError> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 }
 
-impl Drop for Server {
+impl Drop for BenchServer {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();
@@ -132,14 +132,14 @@ impl Drop for Server {
 }
 
 /// What one round came to.
-pub(crate) struct Measured {
+pub(crate) struct LatencySummary {
     /// How many a second.
     pub(crate) per_second: f64,
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
 }
 
-impl Measured {
+impl LatencySummary {
     /// Of what took as long as `latencies` say, within `time` in all.
     pub(crate) fn new(mut latencies: Vec<Duration>, time: Duration) -> Self {
         latencies.sort_unstable();
@@ -148,14 +148,14 @@ impl Measured {
     }
 
     /// Its two times.
-    pub(crate) fn times(&self) -> String {
+    pub(crate) fn format_times(&self) -> String {
         format!("{:.2?} {:.2?}", self.p50, self.p99)
     }
 }
 
 /// What the clients of one round do.
 #[derive(Clone, Copy)]
-pub(crate) struct Load {
+pub(crate) struct BenchLoad {
     pub(crate) connections: usize,
     pub(crate) entities: u64,
     /// How long it goes on before it counts.
@@ -167,11 +167,11 @@ pub(crate) struct Load {
 }
 
 /// Sends signed events over keep-alive connections: the latencies of those after the warm-up.
-pub(crate) fn drive(port: u16, load: Load) -> Result<Vec<Duration>, Failure> {
+pub(crate) fn drive_load(port: u16, load: BenchLoad) -> Result<Vec<Duration>, BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let until = Instant::now() + load.warm_up + load.time;
     runtime.block_on(async {
-        let clients = (0..load.connections).map(|client| tokio::task::spawn(send(port, client, load, until)));
+        let clients = (0..load.connections).map(|client| tokio::task::spawn(send_events(port, client, load, until)));
         let clients: Vec<_> = clients.collect();
         let mut latencies = Vec::new();
         for client in clients {
@@ -182,7 +182,7 @@ pub(crate) fn drive(port: u16, load: Load) -> Result<Vec<Duration>, Failure> {
 }
 
 /// Sends on one connection until the time is over.
-async fn send(port: u16, client: usize, load: Load, until: Instant) -> std::io::Result<Vec<Duration>> {
+async fn send_events(port: u16, client: usize, load: BenchLoad, until: Instant) -> std::io::Result<Vec<Duration>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.set_nodelay(true)?;
     let (secret, clock) = (Secret::new(SECRET), SystemClock::default());
@@ -203,7 +203,7 @@ async fn send(port: u16, client: usize, load: Load, until: Instant) -> std::io::
         let body = format!(
             r#"{{"event":"message.created","support_uid":"SUP-{ticket}","data":{{"message_id":"m-{client}-{number}","sent_at":{sent_at},"text":"{filler}","author":"Ada"}},"actor":{{"id":"op-7","name":"Grace"}}}}"#
         );
-        let signature = sign(&secret, body.as_bytes(), &timestamp);
+        let signature = sign_support_body(&secret, body.as_bytes(), &timestamp);
         let request = format!(
             "POST {PATH} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
              x-crm-api-key: {API_KEY}\r\nx-crm-timestamp: {timestamp}\r\nx-crm-signature: {signature}\r\n\
@@ -224,7 +224,7 @@ async fn send(port: u16, client: usize, load: Load, until: Instant) -> std::io::
 }
 
 /// One request with a bearer token on `stream`, and its answer's body.
-pub(crate) async fn call(
+pub(crate) async fn call_api(
     stream: &mut TcpStream,
     method: &str,
     path: &str,

@@ -3,7 +3,7 @@
 //! They are definitions, true in themselves and not derived from any event, so they have a tree of their own in the store.
 //! All of them are in memory as well, since every message asks for one.
 
-mod stored;
+mod codec;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::config::{AutoReply, EncryptionKey, Secret};
 use crate::event::{Position, Timestamp};
-use crate::journal::{Definitions, Store, Unreadable, WriteError};
+use crate::journal::{DataStore, DefinitionError, DefinitionTree, StoreWriteError};
 
 /// The tree of accounts.
 const TREE: &str = "accounts";
@@ -41,10 +41,10 @@ pub struct Account {
 
 /// Why the accounts of a store cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum AccountOpenError {
     /// The store failed, or its key is missing or another one.
     #[error("cannot read the accounts")]
-    Unreadable(#[from] Unreadable),
+    Unreadable(#[from] DefinitionError),
     /// A later version wrote one.
     #[error("account {id} has format {found}, which this version does not read; start the version that wrote it")]
     Format {
@@ -63,7 +63,7 @@ pub enum OpenError {
 
 /// Why an account was not made, changed or removed.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
+pub enum AccountChangeError {
     /// Another account has its name.
     #[error("there is an account {0} already")]
     Exists(String),
@@ -81,26 +81,26 @@ pub enum Refused {
     NotFound,
     /// It is not known whether it is on the disk.
     #[error("it is not known whether the account was stored, look at it and try again")]
-    Unknown(#[source] WriteError),
+    OutcomeUnknown(#[source] StoreWriteError),
 }
 
 /// All accounts at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Known {
+pub struct AccountSnapshot {
     by_id: BTreeMap<String, Arc<Account>>,
     by_business: BTreeMap<String, Arc<Account>>,
 }
 
-impl Known {
+impl AccountSnapshot {
     /// The account `id`.
     #[must_use]
-    pub fn find(&self, id: &str) -> Option<&Arc<Account>> {
+    pub fn get(&self, id: &str) -> Option<&Arc<Account>> {
         self.by_id.get(id)
     }
 
     /// The account of the business account `instagram_account_id`.
     #[must_use]
-    pub fn claiming(&self, instagram_account_id: &str) -> Option<&Arc<Account>> {
+    pub fn find_by_business_account(&self, instagram_account_id: &str) -> Option<&Arc<Account>> {
         self.by_business.get(instagram_account_id)
     }
 
@@ -112,7 +112,7 @@ impl Known {
         accounts
     }
 
-    fn add(&mut self, account: Arc<Account>) {
+    fn insert(&mut self, account: Arc<Account>) {
         self.by_business.insert(account.instagram_account_id.clone(), Arc::clone(&account));
         self.by_id.insert(account.id.clone(), account);
     }
@@ -125,35 +125,39 @@ impl Known {
 }
 
 /// The accounts of one opening of the store.
-pub struct Accounts {
-    definitions: Definitions,
-    known: RwLock<Arc<Known>>,
+pub struct AccountRegistry {
+    definitions: DefinitionTree,
+    snapshot: RwLock<Arc<AccountSnapshot>>,
     /// Held while one is written: changes come one after another.
     writing: Mutex<()>,
     accounts_max: usize,
     failed: watch::Sender<Option<String>>,
 }
 
-impl std::fmt::Debug for Accounts {
+impl std::fmt::Debug for AccountRegistry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Accounts({})", self.known().by_id.len())
+        write!(f, "Accounts({})", self.snapshot().by_id.len())
     }
 }
 
-impl Accounts {
+impl AccountRegistry {
     /// The accounts in `store`, to which no more are added beyond `accounts_max`, sealed with `key` if there is one.
     ///
     /// # Errors
     /// [`OpenError`] when one of them cannot be read.
-    pub fn open(store: Arc<Store>, accounts_max: usize, key: Option<&EncryptionKey>) -> Result<Self, OpenError> {
-        let definitions = Definitions::open(store, TREE, key)?;
-        let mut known = Known::default();
-        for (key, value) in definitions.all()? {
-            known.add(Arc::new(stored::decode(&key, &value)?));
+    pub fn open(
+        store: Arc<DataStore>,
+        accounts_max: usize,
+        key: Option<&EncryptionKey>,
+    ) -> Result<Self, AccountOpenError> {
+        let definitions = DefinitionTree::open(store, TREE, key)?;
+        let mut known = AccountSnapshot::default();
+        for (key, value) in definitions.read_all()? {
+            known.insert(Arc::new(codec::decode_account(&key, &value)?));
         }
         Ok(Self {
             definitions,
-            known: RwLock::new(Arc::new(known)),
+            snapshot: RwLock::new(Arc::new(known)),
             writing: Mutex::default(),
             accounts_max,
             failed: watch::Sender::new(None),
@@ -162,8 +166,8 @@ impl Accounts {
 
     /// All of them, as they are now.
     #[must_use]
-    pub fn known(&self) -> Arc<Known> {
-        Arc::clone(&self.known.read())
+    pub fn snapshot(&self) -> Arc<AccountSnapshot> {
+        Arc::clone(&self.snapshot.read())
     }
 
     /// Says why the store has to be opened anew, once a write failed.
@@ -176,72 +180,75 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Refused`]; only [`Refused::Unknown`] can have changed something.
-    pub fn create(&self, account: Account) -> Result<Arc<Account>, Refused> {
+    pub fn create(&self, account: Account) -> Result<Arc<Account>, AccountChangeError> {
         let _writing = self.writing.lock();
-        let known = self.known();
-        if known.find(&account.id).is_some() {
-            return Err(Refused::Exists(account.id));
+        let known = self.snapshot();
+        if known.get(&account.id).is_some() {
+            return Err(AccountChangeError::Exists(account.id));
         }
         if known.by_id.len() >= self.accounts_max {
-            return Err(Refused::TooMany(known.by_id.len()));
+            return Err(AccountChangeError::TooMany(known.by_id.len()));
         }
-        self.keep(&known, account)
+        self.persist(&known, account)
     }
 
     /// Puts what `change` makes of the account `id` in its place, and returns when that is on the disk. Blocks.
     ///
     /// # Errors
     /// As [`Accounts::create`].
-    pub fn change(&self, id: &str, change: impl FnOnce(&mut Account)) -> Result<Arc<Account>, Refused> {
+    pub fn change(&self, id: &str, change: impl FnOnce(&mut Account)) -> Result<Arc<Account>, AccountChangeError> {
         let _writing = self.writing.lock();
-        let known = self.known();
-        let mut account = Account::clone(known.find(id).ok_or(Refused::NotFound)?);
+        let known = self.snapshot();
+        let mut account = Account::clone(known.get(id).ok_or(AccountChangeError::NotFound)?);
         change(&mut account);
-        self.keep(&known, account)
+        self.persist(&known, account)
     }
 
     /// Removes the account `id`, and returns when that is on the disk. Blocks.
     ///
     /// # Errors
     /// As [`Accounts::create`].
-    pub fn remove(&self, id: &str) -> Result<(), Refused> {
+    pub fn remove(&self, id: &str) -> Result<(), AccountChangeError> {
         let _writing = self.writing.lock();
-        let mut known = Known::clone(&self.known());
-        known.find(id).ok_or(Refused::NotFound)?;
-        self.definitions.remove(id).map_err(|error| self.fail(error))?;
+        let mut known = AccountSnapshot::clone(&self.snapshot());
+        known.get(id).ok_or(AccountChangeError::NotFound)?;
+        self.definitions.remove(id).map_err(|error| self.report_write_failure(error))?;
         known.remove(id);
         self.publish(known);
         Ok(())
     }
 
-    fn keep(&self, known: &Known, account: Account) -> Result<Arc<Account>, Refused> {
-        let claimed = known.claiming(&account.instagram_account_id).filter(|other| other.id != account.id);
+    fn persist(&self, known: &AccountSnapshot, account: Account) -> Result<Arc<Account>, AccountChangeError> {
+        let claimed =
+            known.find_by_business_account(&account.instagram_account_id).filter(|other| other.id != account.id);
         if let Some(other) = claimed {
-            return Err(Refused::Claimed { by: other.id.clone() });
+            return Err(AccountChangeError::Claimed { by: other.id.clone() });
         }
-        self.definitions.put(&account.id, &stored::encode(&account)).map_err(|error| self.fail(error))?;
+        self.definitions
+            .put(&account.id, &codec::encode_account(&account))
+            .map_err(|error| self.report_write_failure(error))?;
         let (mut known, account) = (known.clone(), Arc::new(account));
         known.remove(&account.id);
-        known.add(Arc::clone(&account));
+        known.insert(Arc::clone(&account));
         self.publish(known);
         Ok(account)
     }
 
-    fn publish(&self, known: Known) {
-        *self.known.write() = Arc::new(known);
+    fn publish(&self, known: AccountSnapshot) {
+        *self.snapshot.write() = Arc::new(known);
     }
 
     /// What is on the disk is not known any more: only opening the store anew tells.
-    fn fail(&self, error: WriteError) -> Refused {
+    fn report_write_failure(&self, error: StoreWriteError) -> AccountChangeError {
         self.failed.send_replace(Some(format!("accounts cannot be written: {error}")));
-        Refused::Unknown(error)
+        AccountChangeError::OutcomeUnknown(error)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::faults::NoFaults;
+    use crate::failpoints::NoFailures;
 
     fn account(id: &str, instagram_account_id: &str) -> Account {
         Account {
@@ -259,23 +266,23 @@ mod tests {
     #[test]
     fn a_business_account_has_one_account_and_each_account_one_name() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let store = Store::open(folder.path(), 1 << 20, Arc::new(NoFaults)).expect("opens");
-        let accounts = Accounts::open(store, 2, None).expect("opens");
+        let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
+        let accounts = AccountRegistry::open(store, 2, None).expect("opens");
         accounts.create(account("a", "1")).expect("room");
-        assert!(matches!(accounts.create(account("a", "2")), Err(Refused::Exists(_))));
-        assert!(matches!(accounts.create(account("b", "1")), Err(Refused::Claimed { by }) if by == "a"));
+        assert!(matches!(accounts.create(account("a", "2")), Err(AccountChangeError::Exists(_))));
+        assert!(matches!(accounts.create(account("b", "1")), Err(AccountChangeError::Claimed { by }) if by == "a"));
         accounts.create(account("b", "2")).expect("room");
-        assert!(matches!(accounts.create(account("c", "3")), Err(Refused::TooMany(2))));
+        assert!(matches!(accounts.create(account("c", "3")), Err(AccountChangeError::TooMany(2))));
         let to = |id: &'static str| move |account: &mut Account| account.instagram_account_id = id.into();
-        assert!(matches!(accounts.change("b", to("1")), Err(Refused::Claimed { .. })));
-        assert!(matches!(accounts.change("c", to("3")), Err(Refused::NotFound)));
+        assert!(matches!(accounts.change("b", to("1")), Err(AccountChangeError::Claimed { .. })));
+        assert!(matches!(accounts.change("c", to("3")), Err(AccountChangeError::NotFound)));
         accounts.change("b", to("3")).expect("free");
-        let known = accounts.known();
-        assert!(known.claiming("2").is_none(), "what it had is free again");
-        assert_eq!(known.claiming("3").map(|account| account.id.as_str()), Some("b"));
+        let known = accounts.snapshot();
+        assert!(known.find_by_business_account("2").is_none(), "what it had is free again");
+        assert_eq!(known.find_by_business_account("3").map(|account| account.id.as_str()), Some("b"));
         accounts.remove("a").expect("there");
-        assert!(accounts.known().claiming("1").is_none());
-        assert!(matches!(accounts.remove("a"), Err(Refused::NotFound)));
-        assert!(known.find("a").is_some(), "who looked before keeps what they saw");
+        assert!(accounts.snapshot().find_by_business_account("1").is_none());
+        assert!(matches!(accounts.remove("a"), Err(AccountChangeError::NotFound)));
+        assert!(known.get("a").is_some(), "who looked before keeps what they saw");
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::journal::OpenError;
-use crate::{account, exchange, projection};
+use crate::journal::StoreOpenError;
+use crate::{account, call_log, projection};
 
 /// Why a node did not start, or did not stop as it should.
 #[derive(Debug, thiserror::Error)]
@@ -22,28 +22,28 @@ pub enum Error {
     },
     /// The store cannot be opened.
     #[error("cannot open the store")]
-    Open(#[from] OpenError),
+    Open(#[from] StoreOpenError),
     /// The store can be opened but not written.
     #[error("cannot write to the store; free some space, or see what is wrong with the disk")]
-    Unwritable(#[source] crate::journal::WriteError),
+    Unwritable(#[source] crate::journal::StoreWriteError),
     /// What is derived from the journal does not fit it, or cannot be derived.
     #[error("cannot follow the journal")]
-    Projection(#[from] projection::Failed),
+    Projection(#[from] projection::ProjectionError),
     /// The log of calls and deliveries cannot be opened.
     #[error("cannot open the exchange log")]
-    Exchange(#[from] exchange::OpenError),
+    Exchange(#[from] call_log::CallLogOpenError),
     /// The accounts in the store cannot be read.
     #[error("cannot use the accounts of the store")]
-    Accounts(#[from] account::OpenError),
+    Accounts(#[from] account::AccountOpenError),
     /// The subscriptions in the store cannot be read.
     #[error("cannot use the subscriptions of the store")]
-    Subscriptions(#[from] crate::subscription::OpenError),
+    Subscriptions(#[from] crate::subscription::SubscriptionOpenError),
     /// Nothing can be delivered.
     #[error("cannot deliver events")]
-    Subscribers(#[from] crate::subscriber::Failed),
+    Subscribers(#[from] crate::subscriber::DeliveryStageError),
     /// Events cannot be enriched.
     #[error("cannot enrich events")]
-    Enrichment(#[from] crate::enrichment::Failed),
+    Enrichment(#[from] crate::enrichment::EnrichmentError),
     /// A thread or the signal handler could not be set up.
     #[error("cannot set up the node")]
     Setup(#[from] std::io::Error),

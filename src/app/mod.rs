@@ -1,8 +1,8 @@
 //! The composition root: puts the stages together, keeps the core alive over store failures, and stops in order.
 
 mod error;
-mod opening;
 mod seams;
+mod store_session;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{error, info};
 
 pub use error::Error;
-pub use opening::Rebuilt;
-use opening::{Opening, Parts};
-pub use seams::Seams;
+pub use seams::NodeDeps;
+pub use store_session::RebuildSummary;
+use store_session::{NodeSetup, StoreSession};
 
-use crate::causes;
 use crate::config::Config;
 use crate::edge::{self, Edge, Gate};
+use crate::error_chain;
 
 /// The first pause before a failed store is opened again; doubled each time, up to the longest.
 const REOPEN_FIRST: Duration = Duration::from_millis(100);
@@ -40,16 +40,16 @@ impl Node {
     ///
     /// # Errors
     /// [`Error`] when it cannot listen or its store cannot be opened; nothing is left running then.
-    pub async fn start(config: Config, seams: Seams) -> Result<Self, Error> {
+    pub async fn start(config: Config, seams: NodeDeps) -> Result<Self, Error> {
         let config = Arc::new(config);
-        let (listener, address) = listen(&config.server.bind)?;
-        let gate = Gate::shut("the store is being opened");
+        let (listener, address) = bind_listener(&config.server.bind)?;
+        let gate = Gate::closed("the store is being opened");
         let edge = Arc::new(Edge::new(Arc::clone(&config), Arc::clone(&seams.clock), gate.clone()));
         let server = edge::serve(edge, listener)?;
         let handle = server.handle();
         actix_rt::spawn(server);
-        let parts = Parts { config: Arc::clone(&config), seams };
-        let opening = match Opening::open(&parts).await {
+        let parts = NodeSetup { config: Arc::clone(&config), deps: seams };
+        let opening = match StoreSession::open(&parts).await {
             Ok(opening) => opening,
             Err(error) => {
                 handle.stop(false).await;
@@ -58,7 +58,7 @@ impl Node {
         };
         gate.open(opening.core());
         let (stop, stopping) = watch::channel(false);
-        let keeper = actix_rt::spawn(keep(parts, opening, gate, stopping));
+        let keeper = actix_rt::spawn(keep_session_open(parts, opening, gate, stopping));
         info!(%address, store = %config.store.path.display(), "node ready");
         Ok(Self { address, server: handle, stop, keeper, grace: config.server.shutdown_grace })
     }
@@ -89,18 +89,18 @@ impl Node {
 ///
 /// # Errors
 /// [`Error`] when it does not start or does not stop in time.
-pub fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), Error> {
+pub fn run_node(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), Error> {
     actix_rt::System::new().block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
         // Until it is ready, a signal ends the process at once, which a store that is being opened survives.
-        let node = Node::start(config, Seams::default()).await?;
+        let node = Node::start(config, NodeDeps::default()).await?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         ready(node.address());
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         info!("stopping");
         if let Err(failure) = node.stop().await {
-            error!(reason = causes::in_one_line(&failure), "not stopped in order");
+            error!(reason = error_chain::format_error_chain(&failure), "not stopped in order");
             // Returning would wait for the very thread that hangs.
             std::process::exit(1);
         }
@@ -113,11 +113,11 @@ pub fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), Error
 ///
 /// # Errors
 /// [`Error`] when the store is in use or cannot be read.
-pub fn rebuild(config: &Config) -> Result<Rebuilt, Error> {
-    opening::rebuild(config)
+pub fn rebuild_store(config: &Config) -> Result<RebuildSummary, Error> {
+    store_session::rebuild_projection(config)
 }
 
-fn listen(bind: &str) -> Result<(TcpListener, SocketAddr), Error> {
+fn bind_listener(bind: &str) -> Result<(TcpListener, SocketAddr), Error> {
     let error = |source| Error::Bind { address: bind.to_owned(), source };
     let listener = TcpListener::bind(bind).map_err(error)?;
     let address = listener.local_addr().map_err(error)?;
@@ -125,9 +125,9 @@ fn listen(bind: &str) -> Result<(TcpListener, SocketAddr), Error> {
 }
 
 /// Keeps a core behind the gate: when the store fails, drops everything that rested on it and opens it again.
-async fn keep(
-    parts: Parts,
-    mut opening: Opening,
+async fn keep_session_open(
+    parts: NodeSetup,
+    mut opening: StoreSession,
     gate: Gate,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), Error> {
@@ -137,12 +137,12 @@ async fn keep(
                 gate.close("the node is stopping");
                 return opening.close().await;
             }
-            reason = opening.failed() => reason,
+            reason = opening.wait_for_failure() => reason,
         };
         error!(reason, "store failed, opening it again");
         gate.close(&reason);
         opening.abandon().await;
-        let Some(reopened) = reopen(&parts, &gate, &mut stopping).await else { return Ok(()) };
+        let Some(reopened) = reopen_store(&parts, &gate, &mut stopping).await else { return Ok(()) };
         opening = reopened;
         gate.open(opening.core());
         info!("store open again");
@@ -150,7 +150,7 @@ async fn keep(
 }
 
 /// Opens the store again as soon as that works; `None` when the node is to stop before.
-async fn reopen(parts: &Parts, gate: &Gate, stopping: &mut watch::Receiver<bool>) -> Option<Opening> {
+async fn reopen_store(parts: &NodeSetup, gate: &Gate, stopping: &mut watch::Receiver<bool>) -> Option<StoreSession> {
     let mut pause = REOPEN_FIRST;
     loop {
         // Only a pause is cut short: what is being opened has to be closed in order, or the folder would stay in use.
@@ -158,10 +158,10 @@ async fn reopen(parts: &Parts, gate: &Gate, stopping: &mut watch::Receiver<bool>
             _ = stopping.wait_for(|stopping| *stopping) => return None,
             () = pause_for(pause) => {}
         }
-        match Opening::open_proven(parts).await {
+        match StoreSession::open_writable(parts).await {
             Ok(opening) => return Some(opening),
             Err(failure) => {
-                let reason = causes::in_one_line(&failure);
+                let reason = error_chain::format_error_chain(&failure);
                 error!(reason, "store cannot be opened again yet");
                 gate.close(reason);
             }

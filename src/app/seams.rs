@@ -3,22 +3,22 @@
 use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
-use crate::event::{Fingerprint, fingerprint};
-use crate::faults::{Faults, NoFaults};
+use crate::event::{FingerprintFn, fingerprint_key};
+use crate::failpoints::{FailureInjector, NoFailures};
 
 /// What a node takes from its surroundings; tests put others in.
 #[derive(Clone)]
-pub struct Seams {
+pub struct NodeDeps {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What fails.
-    pub faults: Arc<dyn Faults>,
+    pub faults: Arc<dyn FailureInjector>,
     /// How idempotency keys become fingerprints.
-    pub fingerprint: Fingerprint,
+    pub fingerprint: FingerprintFn,
 }
 
-impl Default for Seams {
+impl Default for NodeDeps {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock::default()), faults: Arc::new(NoFaults), fingerprint }
+        Self { clock: Arc::new(SystemClock::default()), faults: Arc::new(NoFailures), fingerprint: fingerprint_key }
     }
 }

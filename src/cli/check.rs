@@ -3,15 +3,15 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::{ConfigArgs, Error, count};
-use crate::config::{Config, Purpose};
+use super::{CliError, ConfigArgs, format_count};
+use crate::config::{Config, ConfigPurpose};
 use crate::event::Timestamp;
 use crate::provider::parse_moment;
 
-mod raw;
+mod captured;
 mod trial;
 
-pub(super) use trial::Error as TrialError;
+pub(super) use trial::RequestTrialError as TrialError;
 
 /// Check a configuration, or how a request would be taken
 ///
@@ -21,7 +21,7 @@ pub(super) use trial::Error as TrialError;
 #[command(after_help = "Examples:\n  hookyard check --config hookyard.toml\n  \
     hookyard check --config hookyard.toml --source billing --request captured.http --at 2025-12-04T10:30:00Z\n  \
     hookyard check --config hookyard.toml --source leads --request captured.http")]
-pub(super) struct Check {
+pub(super) struct CheckCommand {
     #[command(flatten)]
     config: ConfigArgs,
     /// Source to check a request against: support, leads, c2s, instagram, crm or one of sources.custom
@@ -34,37 +34,37 @@ pub(super) struct Check {
     #[arg(long, requires = "request")]
     url: Option<String>,
     /// Time at which it arrives: RFC 3339, Unix seconds or Unix milliseconds [default: now]
-    #[arg(long, value_name = "TIME", requires = "request", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", requires = "request", value_parser = parse_arrival_time)]
     at: Option<Timestamp>,
 }
 
-fn parse_time(text: &str) -> Result<Timestamp, &'static str> {
+fn parse_arrival_time(text: &str) -> Result<Timestamp, &'static str> {
     parse_moment(text).ok_or("expected RFC 3339, Unix seconds or Unix milliseconds")
 }
 
-impl Check {
-    pub(super) fn run(&self, out: &mut impl Write) -> Result<(), Error> {
+impl CheckCommand {
+    pub(super) fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
         if let (Some(source), Some(request)) = (&self.source, &self.request) {
-            let config = self.config.load(Purpose::Tool)?.config;
-            let trial = trial::Trial { source, request, url: self.url.as_deref(), at: self.at };
+            let config = self.config.load(ConfigPurpose::Tool)?.config;
+            let trial = trial::RequestTrial { source, request, url: self.url.as_deref(), at: self.at };
             return trial.run(&config, out);
         }
-        let config = self.config.load(Purpose::Node)?.config;
-        write!(out, "configuration is valid\n{}\n{}", summary(&config), warning(&config))?;
+        let config = self.config.load(ConfigPurpose::Node)?.config;
+        write!(out, "configuration is valid\n{}\n{}", summarize_config(&config), describe_warning(&config))?;
         Ok(())
     }
 }
 
 /// What is valid and yet hardly meant; nothing, or a line.
-fn warning(config: &Config) -> &'static str {
-    match sources(config).is_empty() {
+fn describe_warning(config: &Config) -> &'static str {
+    match list_sources(config).is_empty() {
         false => "",
         true => "warning: no source is enabled, so every webhook gets 404; set sources.support.enabled = true\n",
     }
 }
 
-fn summary(config: &Config) -> String {
-    let sources = sources(config);
+fn summarize_config(config: &Config) -> String {
+    let sources = list_sources(config);
     let sources = if sources.is_empty() { "none enabled".to_owned() } else { sources.join(", ") };
     format!(
         "  listens on  {}\n  stores in   {} (sync = {})\n  sources     {sources}\n  logs        {}",
@@ -76,29 +76,38 @@ fn summary(config: &Config) -> String {
 }
 
 /// Each enabled source, with how many secrets it has.
-fn sources(config: &Config) -> Vec<String> {
+fn list_sources(config: &Config) -> Vec<String> {
     let support = &config.sources.support;
     let support = support.enabled.then(|| {
         let (keys, secrets) = (support.api_keys.len(), support.secrets.len());
-        format!("support ({}, {})", count(keys, "API key", "API keys"), count(secrets, "secret", "secrets"))
+        format!(
+            "support ({}, {})",
+            format_count(keys, "API key", "API keys"),
+            format_count(secrets, "secret", "secrets")
+        )
     });
     let leads = &config.sources.leads;
     let leads = leads.enabled.then(|| match leads.secrets.len() {
         0 => "leads (no secret: anyone can write)".to_owned(),
-        secrets => format!("leads ({})", count(secrets, "secret", "secrets")),
+        secrets => format!("leads ({})", format_count(secrets, "secret", "secrets")),
     });
     let c2s = &config.sources.c2s;
     let c2s = c2s.enabled.then(|| {
-        let enriched = if c2s.enriches() { ", enriched" } else { "" };
-        format!("c2s ({}{enriched})", count(c2s.tokens.len(), "token", "tokens"))
+        let enriched = if c2s.is_enrichment_enabled() { ", enriched" } else { "" };
+        format!("c2s ({}{enriched})", format_count(c2s.tokens.len(), "token", "tokens"))
     });
     let instagram = &config.sources.instagram;
-    let secrets = count(instagram.app_secrets.len(), "app secret", "app secrets");
+    let secrets = format_count(instagram.app_secrets.len(), "app secret", "app secrets");
     let instagram = instagram.enabled.then(|| format!("instagram ({secrets})"));
     let crm = &config.sources.crm;
-    let crm = crm.enabled.then(|| format!("crm ({})", count(crm.tokens.len(), "token", "tokens")));
+    let crm = crm.enabled.then(|| format!("crm ({})", format_count(crm.tokens.len(), "token", "tokens")));
     let custom = config.sources.custom.iter().filter(|custom| custom.enabled).map(|custom| {
-        format!("{} ({}, {})", custom.name, custom.source.signing, count(custom.source.keys.len(), "secret", "secrets"))
+        format!(
+            "{} ({}, {})",
+            custom.name,
+            custom.source.signing,
+            format_count(custom.source.keys.len(), "secret", "secrets")
+        )
     });
     [support, leads, c2s, instagram, crm].into_iter().flatten().chain(custom).collect()
 }
@@ -115,27 +124,27 @@ mod tests {
             ("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "hunter22"),
             ("HOOKYARD_SOURCES__SUPPORT__SECRETS", "hunter22,hunter22"),
         ];
-        let config = crate::config::load(None, env).expect("valid");
-        let summary = summary(&config);
+        let config = crate::config::load_config(None, env).expect("valid");
+        let summary = summarize_config(&config);
         assert!(!summary.contains("hunter2"), "{summary}");
         assert!(summary.contains("support (1 API key, 2 secrets)"), "{summary}");
         assert!(summary.contains("hookyard-data (sync = commit)"), "{summary}");
-        assert_eq!(warning(&config), "");
+        assert_eq!(describe_warning(&config), "");
     }
 
     #[test]
     fn a_node_that_takes_no_webhooks_is_warned_of() {
-        let config = crate::config::load(None, [("HOOKYARD_ADMIN__TOKEN", "test-token")]).expect("valid");
-        assert!(summary(&config).contains("none enabled"));
-        assert!(warning(&config).contains("set sources.support.enabled = true"));
+        let config = crate::config::load_config(None, [("HOOKYARD_ADMIN__TOKEN", "test-token")]).expect("valid");
+        assert!(summarize_config(&config).contains("none enabled"));
+        assert!(describe_warning(&config).contains("set sources.support.enabled = true"));
         for (key, variable) in [("LEADS", ""), ("CRM", "TOKENS"), ("C2S", "TOKENS")] {
             let (enabled, secret) =
                 (format!("HOOKYARD_SOURCES__{key}__ENABLED"), format!("HOOKYARD_SOURCES__{key}__{variable}"));
             let mut env = vec![("HOOKYARD_ADMIN__TOKEN", "test-token"), (&enabled, "true"), (&secret, "hunter22")];
             env.retain(|(name, _)| !name.ends_with("__"));
-            let config = crate::config::load(None, env).expect("valid");
-            assert_eq!(warning(&config), "", "{key}");
-            assert!(summary(&config).contains(&format!("  sources     {} (", key.to_lowercase())), "{key}");
+            let config = crate::config::load_config(None, env).expect("valid");
+            assert_eq!(describe_warning(&config), "", "{key}");
+            assert!(summarize_config(&config).contains(&format!("  sources     {} (", key.to_lowercase())), "{key}");
         }
     }
 }

@@ -6,8 +6,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::Error;
-use crate::config::{LogFormat, Telemetry};
+use super::CliError;
+use crate::config::{LogFormat, TelemetryConfig};
 
 /// The most that libraries log unless `telemetry.level` names them.
 const LIBRARIES: [(&str, LevelFilter); 3] = [
@@ -19,22 +19,24 @@ const LIBRARIES: [(&str, LevelFilter); 3] = [
 ];
 
 /// Sends what is logged from now on to standard error, as `telemetry` says.
-pub(super) fn start(telemetry: &Telemetry) -> Result<(), Error> {
-    let filter = EnvFilter::try_new(quietened(&telemetry.level)).map_err(|error| Error::Logging(error.into()))?;
+pub(super) fn start_logging(telemetry: &TelemetryConfig) -> Result<(), CliError> {
+    let filter =
+        EnvFilter::try_new(quiet_libraries(&telemetry.level)).map_err(|error| CliError::Logging(error.into()))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let started = match telemetry.log {
         LogFormat::Pretty => lines.with_ansi(io::stderr().is_terminal()).finish().try_init(),
         LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
     };
-    started.map_err(|error| Error::Logging(error.into()))
+    started.map_err(|error| CliError::Logging(error.into()))
 }
 
 /// `level` with directives for the libraries that it does not name and would let say more.
-fn quietened(level: &str) -> String {
+fn quiet_libraries(level: &str) -> String {
     let parts = || level.split(',').map(str::trim);
     let general = parts().filter_map(|part| part.parse().ok()).next_back().unwrap_or(LevelFilter::OFF);
-    let is_named =
-        |library: &str| parts().filter_map(target).any(|it| library.starts_with(it) || it.starts_with(library));
+    let is_named = |library: &str| {
+        parts().filter_map(directive_target).any(|it| library.starts_with(it) || it.starts_with(library))
+    };
     let mut text = level.to_owned();
     for (library, most) in LIBRARIES {
         if most < general && !is_named(library) {
@@ -45,7 +47,7 @@ fn quietened(level: &str) -> String {
 }
 
 /// The target that the directive `part` names, if it names one.
-fn target(part: &str) -> Option<&str> {
+fn directive_target(part: &str) -> Option<&str> {
     let is_level = part.parse::<LevelFilter>().is_ok();
     part.split(['=', '[']).next().filter(|target| !is_level && !target.is_empty())
 }
@@ -68,7 +70,7 @@ mod tests {
             ("info,actix=info", "info,actix=info"),
         ];
         for (level, expected) in table {
-            assert_eq!(quietened(level), expected);
+            assert_eq!(quiet_libraries(level), expected);
             assert!(EnvFilter::try_new(expected).is_ok(), "{expected}");
         }
     }

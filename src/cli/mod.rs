@@ -8,11 +8,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::causes;
-use crate::config::{Config, DevSecrets, Draft, Problems, Purpose};
+use crate::config::{Config, ConfigDraft, ConfigError, ConfigPurpose, DevSecrets};
+use crate::error_chain;
 
 mod check;
-mod dev;
+mod dev_mode;
 mod listen;
 mod logging;
 mod openapi;
@@ -22,26 +22,26 @@ mod send;
 mod serve;
 
 /// What the process answers to the wrong words on its command line; 0 is success and 1 any other failure.
-const USAGE: u8 = 2;
+const USAGE_EXIT_CODE: u8 = 2;
 
 /// Receives signed webhooks, keeps every entity's events strictly in order, and stores them durably.
 #[derive(Debug, Parser)]
 #[command(name = "hookyard", version, after_help = "Try it:\n  hookyard serve --dev")]
-struct Cli {
+struct CliArgs {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
-    Serve(serve::Serve),
-    Check(check::Check),
-    Send(send::Send),
-    Listen(listen::Listen),
+enum CliCommand {
+    Serve(serve::ServeCommand),
+    Check(check::CheckCommand),
+    Send(send::SendCommand),
+    Listen(listen::ListenCommand),
     #[command(subcommand)]
-    Secret(secret::Secret),
-    Rebuild(rebuild::Rebuild),
-    Openapi(openapi::OpenApi),
+    Secret(secret::SecretCommand),
+    Rebuild(rebuild::RebuildCommand),
+    Openapi(openapi::OpenApiCommand),
 }
 
 /// Which configuration a command works with.
@@ -56,52 +56,56 @@ struct ConfigArgs {
 }
 
 /// A configuration, and the development secrets in it, if it is one for development.
-struct Loaded {
+struct LoadedConfig {
     config: Config,
     dev: Option<DevSecrets>,
 }
 
 impl ConfigArgs {
-    fn load(&self, purpose: Purpose) -> Result<Loaded, Error> {
+    fn load(&self, purpose: ConfigPurpose) -> Result<LoadedConfig, CliError> {
         self.load_from(std::env::vars_os(), purpose)
     }
 
-    fn load_from(&self, env: impl Iterator<Item = (OsString, OsString)>, purpose: Purpose) -> Result<Loaded, Error> {
-        let mut draft = Draft::read(self.config.as_deref(), env);
+    fn load_from(
+        &self,
+        env: impl Iterator<Item = (OsString, OsString)>,
+        purpose: ConfigPurpose,
+    ) -> Result<LoadedConfig, CliError> {
+        let mut draft = ConfigDraft::from_toml(self.config.as_deref(), env);
         if !self.dev {
-            return Ok(Loaded { config: draft.finish(purpose)?, dev: None });
+            return Ok(LoadedConfig { config: draft.finish(purpose)?, dev: None });
         }
-        let secrets = match dev::read(&draft.store_path())? {
+        let secrets = match dev_mode::read_secrets(&draft.store_path())? {
             Some(mut secrets) => {
-                secrets.complete(dev::make)?;
+                secrets.complete(dev_mode::make_secret)?;
                 secrets
             }
-            None => DevSecrets::generate(dev::make)?,
+            None => DevSecrets::generate(dev_mode::make_secret)?,
         };
-        draft.set_dev(&secrets);
+        draft.apply_dev_mode(&secrets);
         let config = draft.finish(purpose)?;
-        dev::check_loopback(&config.server.bind)?;
-        Ok(Loaded { config, dev: Some(secrets) })
+        dev_mode::check_loopback(&config.server.bind)?;
+        Ok(LoadedConfig { config, dev: Some(secrets) })
     }
 }
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+enum CliError {
     #[error(transparent)]
-    Config(#[from] Problems),
+    Config(#[from] ConfigError),
     #[error(transparent)]
     App(#[from] crate::app::Error),
     #[error(transparent)]
-    Dev(#[from] dev::Error),
+    Dev(#[from] dev_mode::DevModeError),
     #[error(transparent)]
-    Send(#[from] send::Error),
+    Send(#[from] send::SendCommandError),
     #[error(transparent)]
-    Listen(#[from] listen::Error),
+    Listen(#[from] listen::ListenError),
     #[error(transparent)]
     Trial(#[from] check::TrialError),
     #[error(transparent)]
-    Random(#[from] secret::NoRandom),
+    Random(#[from] secret::RandomBytesError),
     #[error("there is no store at {}; check store.path", .0.display())]
     NoStore(PathBuf),
     #[error("logging cannot be started")]
@@ -110,51 +114,51 @@ enum Error {
     Output(#[from] io::Error),
 }
 
-impl Error {
+impl CliError {
     /// Whether the words on the command line were wrong, which some are only with the configuration at hand.
-    fn is_of_usage(&self) -> bool {
-        matches!(self, Self::Send(send::Error::Unknown(_)))
+    fn is_usage_error(&self) -> bool {
+        matches!(self, Self::Send(send::SendCommandError::Unknown(_)))
     }
 }
 
 /// Runs the command that the process was started with: exit code 0 when it succeeds, 1 when it fails, 2 when it is misspelt.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match CliArgs::try_parse() {
         Ok(cli) => cli,
         Err(usage) => {
             // Nothing is left to be told to if the terminal is gone. `--help` comes by here too, as a success.
             let _ = usage.print();
-            return if usage.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+            return if usage.use_stderr() { ExitCode::from(USAGE_EXIT_CODE) } else { ExitCode::SUCCESS };
         }
     };
     let mut out = io::stdout();
-    match run(cli.command, &mut out) {
+    match run_command(cli.command, &mut out) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read the output has seen enough, as in `hookyard openapi | head`.
-        Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             // As above.
-            let _ = writeln!(io::stderr(), "error: {}", causes::in_one_line(&error));
-            if error.is_of_usage() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+            let _ = writeln!(io::stderr(), "error: {}", error_chain::format_error_chain(&error));
+            if error.is_usage_error() { ExitCode::from(USAGE_EXIT_CODE) } else { ExitCode::FAILURE }
         }
     }
 }
 
-fn run(command: Command, out: &mut impl Write) -> Result<(), Error> {
+fn run_command(command: CliCommand, out: &mut impl Write) -> Result<(), CliError> {
     match command {
-        Command::Serve(serve) => serve.run(out),
-        Command::Check(check) => check.run(out),
-        Command::Send(send) => send.run(out),
-        Command::Listen(listen) => listen.run(out),
-        Command::Secret(secret) => secret.run(out),
-        Command::Rebuild(rebuild) => rebuild.run(out),
-        Command::Openapi(openapi) => openapi.run(out),
+        CliCommand::Serve(serve) => serve.run(out),
+        CliCommand::Check(check) => check.run(out),
+        CliCommand::Send(send) => send.run(out),
+        CliCommand::Listen(listen) => listen.run(out),
+        CliCommand::Secret(secret) => secret.run(out),
+        CliCommand::Rebuild(rebuild) => rebuild.run(out),
+        CliCommand::Openapi(openapi) => openapi.run(out),
     }
 }
 
 /// `number` of something that has these two names.
-fn count<N: Display + PartialEq + From<u8>>(number: N, one: &str, many: &str) -> String {
+fn format_count<N: Display + PartialEq + From<u8>>(number: N, one: &str, many: &str) -> String {
     let name = if number == N::from(1) { one } else { many };
     format!("{number} {name}")
 }
@@ -167,7 +171,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        CliArgs::command().debug_assert();
     }
 
     #[test]
@@ -177,7 +181,7 @@ mod tests {
             assert!(help.contains("hookyard "), "{} has no example", command.get_name());
             command.get_subcommands().filter(|command| command.get_name() != "help").for_each(check);
         }
-        let mut command = Cli::command();
+        let mut command = CliArgs::command();
         command.build();
         check(&command);
     }
@@ -189,10 +193,10 @@ mod tests {
         let load = |bind: &str| {
             let path = folder.path().to_owned().into_os_string();
             let env = [("HOOKYARD_STORE__PATH".into(), path), ("HOOKYARD_SERVER__BIND".into(), bind.into())];
-            args.load_from(env.into_iter(), Purpose::Node)
+            args.load_from(env.into_iter(), ConfigPurpose::Node)
         };
         assert!(load("127.0.0.1:0").expect("loopback").config.sources.support.enabled);
         assert!(load("[::1]:0").is_ok());
-        assert!(matches!(load("0.0.0.0:8080"), Err(Error::Dev(dev::Error::NotLoopback { .. }))));
+        assert!(matches!(load("0.0.0.0:8080"), Err(CliError::Dev(dev_mode::DevModeError::NotLoopback { .. }))));
     }
 }

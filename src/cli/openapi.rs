@@ -7,10 +7,10 @@ use crate::edge::docs::spec;
 /// Print the OpenAPI 3.1 description of the API as JSON
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  hookyard openapi > openapi.json")]
-pub(super) struct OpenApi {}
+pub(super) struct OpenApiCommand {}
 
-impl OpenApi {
-    pub(super) fn run(self, out: &mut impl Write) -> Result<(), super::Error> {
+impl OpenApiCommand {
+    pub(super) fn run(self, out: &mut impl Write) -> Result<(), super::CliError> {
         let text = serde_json::to_string_pretty(&spec()).map_err(std::io::Error::from)?;
         writeln!(out, "{text}")?;
         Ok(())

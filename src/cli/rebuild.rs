@@ -3,34 +3,35 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::{ConfigArgs, Error, count, logging};
+use super::{CliError, ConfigArgs, format_count, logging};
 use crate::app;
-use crate::config::Purpose;
+use crate::config::ConfigPurpose;
 
 /// Recreate what readers ask for (snapshots, timelines, event status) from the log; the node must be stopped
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  hookyard rebuild --config hookyard.toml")]
-pub(super) struct Rebuild {
+pub(super) struct RebuildCommand {
     #[command(flatten)]
     config: ConfigArgs,
 }
 
-impl Rebuild {
-    pub(super) fn run(&self, out: &mut impl Write) -> Result<(), Error> {
-        let config = self.config.load(Purpose::Tool)?.config;
+impl RebuildCommand {
+    pub(super) fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
+        let config = self.config.load(ConfigPurpose::Tool)?.config;
         check_store(&config.store.path)?;
-        logging::start(&config.telemetry)?;
-        let app::Rebuilt { records, entities } = app::rebuild(&config)?;
-        let (records, entities) = (count(records, "record", "records"), count(entities, "entity", "entities"));
+        logging::start_logging(&config.telemetry)?;
+        let app::RebuildSummary { records, entities } = app::rebuild_store(&config)?;
+        let (records, entities) =
+            (format_count(records, "record", "records"), format_count(entities, "entity", "entities"));
         writeln!(out, "rebuilt from {records} of {entities}")?;
         Ok(())
     }
 }
 
 /// Refuses a folder without a store, in place of which an empty one would be made.
-fn check_store(path: &Path) -> Result<(), Error> {
+fn check_store(path: &Path) -> Result<(), CliError> {
     match path.join("FORMAT").try_exists() {
-        Ok(false) => Err(Error::NoStore(path.to_owned())),
+        Ok(false) => Err(CliError::NoStore(path.to_owned())),
         // What cannot be looked at is for the store to explain.
         Ok(true) | Err(_) => Ok(()),
     }
@@ -53,7 +54,7 @@ mod tests {
 
     #[test]
     fn one_of_a_thing_has_its_own_name() {
-        assert_eq!(count(1_u64, "entity", "entities"), "1 entity");
-        assert_eq!(count(0_u64, "entity", "entities"), "0 entities");
+        assert_eq!(format_count(1_u64, "entity", "entities"), "1 entity");
+        assert_eq!(format_count(0_u64, "entity", "entities"), "0 entities");
     }
 }

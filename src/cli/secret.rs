@@ -6,13 +6,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Subcommand;
 
-use super::Error;
+use super::CliError;
 use crate::config;
 
 /// Make secrets
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  hookyard secret new")]
-pub(super) enum Secret {
+pub(super) enum SecretCommand {
     /// Print a new random secret
     ///
     /// Prints `whsec_` and 32 random bytes in base64. Fit for every token, API key and signing secret of the configuration.
@@ -21,10 +21,10 @@ pub(super) enum Secret {
     New,
 }
 
-impl Secret {
-    pub(super) fn run(&self, out: &mut impl Write) -> Result<(), Error> {
+impl SecretCommand {
+    pub(super) fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
         match self {
-            Self::New => writeln!(out, "{}", generate()?.expose())?,
+            Self::New => writeln!(out, "{}", generate_secret()?.expose())?,
         }
         Ok(())
     }
@@ -33,17 +33,17 @@ impl Secret {
 /// The operating system gives no random bytes; there is nothing to do about it here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the operating system gives no random bytes: {0}")]
-pub(super) struct NoRandom(getrandom::Error);
+pub(super) struct RandomBytesError(getrandom::Error);
 
 /// A new secret of 256 random bits.
-pub(super) fn generate() -> Result<config::Secret, NoRandom> {
-    Ok(config::Secret::new(format!("whsec_{}", STANDARD.encode(random()?))))
+pub(super) fn generate_secret() -> Result<config::Secret, RandomBytesError> {
+    Ok(config::Secret::new(format!("whsec_{}", STANDARD.encode(random_bytes()?))))
 }
 
 /// 32 random bytes of the operating system.
-pub(super) fn random() -> Result<[u8; 32], NoRandom> {
+pub(super) fn random_bytes() -> Result<[u8; 32], RandomBytesError> {
     let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(NoRandom)?;
+    getrandom::fill(&mut bytes).map_err(RandomBytesError)?;
     Ok(bytes)
 }
 
@@ -55,7 +55,7 @@ mod tests {
     fn a_new_secret_is_32_bytes_and_unlike_the_last() {
         let print = || {
             let mut out = Vec::new();
-            Secret::New.run(&mut out).expect("random bytes and memory to write to");
+            SecretCommand::New.run(&mut out).expect("random bytes and memory to write to");
             String::from_utf8(out).expect("text")
         };
         let (first, second) = (print(), print());

@@ -5,60 +5,60 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::send::{SAMPLE_TICKET, base_url};
-use super::{ConfigArgs, Error, Loaded, dev, logging};
+use super::{CliError, ConfigArgs, LoadedConfig, dev_mode, logging};
 use crate::app;
-use crate::config::{Config, DevSecrets, Purpose};
+use crate::config::{Config, ConfigPurpose, DevSecrets};
 use crate::panics;
 
 /// Run a node
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  hookyard serve --dev\n  hookyard serve --config hookyard.toml")]
-pub(super) struct Serve {
+pub(super) struct ServeCommand {
     #[command(flatten)]
     config: ConfigArgs,
 }
 
-impl Serve {
-    pub(super) fn run(&self, out: &mut impl Write) -> Result<(), Error> {
-        let Loaded { config, dev } = self.config.load(Purpose::Node)?;
-        logging::start(&config.telemetry)?;
-        panics::install_hook();
+impl ServeCommand {
+    pub(super) fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
+        let LoadedConfig { config, dev } = self.config.load(ConfigPurpose::Node)?;
+        logging::start_logging(&config.telemetry)?;
+        panics::install_panic_hook();
         if let Some(secrets) = &dev {
-            dev::save(&config.store.path, secrets)?;
+            dev_mode::save_secrets(&config.store.path, secrets)?;
         }
         let shown = config.clone();
         let greet = |address: SocketAddr| {
             if let Some(secrets) = &dev {
                 // A terminal that is gone is no reason not to run.
-                let _ = self.greet(&shown, address, secrets, out);
+                let _ = self.print_greeting(&shown, address, secrets, out);
             }
         };
-        Ok(app::serve(config, greet)?)
+        Ok(app::run_node(config, greet)?)
     }
 
     /// Says where the secrets are, and gives two lines to paste: one that sends an event, one that reads it back.
-    fn greet(
+    fn print_greeting(
         &self,
         config: &Config,
         address: SocketAddr,
         secrets: &DevSecrets,
         out: &mut impl Write,
     ) -> io::Result<()> {
-        let path = dev::path(&config.store.path);
+        let path = dev_mode::secrets_path(&config.store.path);
         let url = base_url(&address.to_string());
         let program = std::env::args_os().next().unwrap_or_else(|| "hookyard".into());
-        let program = word(Path::new(&program));
+        let program = shell_word(Path::new(&program));
         let mut send = format!("{program} send message.created --entity {SAMPLE_TICKET} --url {url}");
         if let Some(file) = &self.config.config {
-            send = format!("{send} --config {}", quoted(file));
+            send = format!("{send} --config {}", shell_quote(file));
         }
         // What the environment says in this terminal, another one does not know.
         if std::env::var_os("HOOKYARD_STORE__PATH").is_some() {
-            send = format!("HOOKYARD_STORE__PATH={} {send}", quoted(&config.store.path));
+            send = format!("HOOKYARD_STORE__PATH={} {send}", shell_quote(&config.store.path));
         }
         let is_made = secrets.get("admin.token").is_some_and(|made| made.expose() == config.admin.token.expose());
         let token = match is_made {
-            true => format!("$(sed -n 's/^token = \"\\(.*\\)\"$/\\1/p' {})", quoted(&path)),
+            true => format!("$(sed -n 's/^token = \"\\(.*\\)\"$/\\1/p' {})", shell_quote(&path)),
             false => "<the admin.token you have set>".to_owned(),
         };
         writeln!(out, "development node on {url}, its secrets are in {}\n", path.display())?;
@@ -72,14 +72,14 @@ impl Serve {
 }
 
 /// `path` as one word of a shell's line, left as it is where that is one.
-fn word(path: &Path) -> String {
+fn shell_word(path: &Path) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+@".contains(byte);
     let text = path.display().to_string();
-    if text.bytes().all(|byte| plain(&byte)) { text } else { quoted(path) }
+    if text.bytes().all(|byte| plain(&byte)) { text } else { shell_quote(path) }
 }
 
 /// `path` in the quotes of a shell.
-fn quoted(path: &Path) -> String {
+fn shell_quote(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
@@ -89,14 +89,14 @@ mod tests {
 
     #[test]
     fn the_lines_to_paste_show_no_secret_and_name_what_differs_from_the_defaults() {
-        let secrets = DevSecrets::generate(dev::make).expect("random bytes");
-        let mut draft = crate::config::Draft::read(None, [("HOOKYARD_SERVER__BIND", "127.0.0.1:9")]);
-        draft.set_dev(&secrets);
-        let config = draft.finish(Purpose::Node).expect("complete");
-        let serve = Serve { config: ConfigArgs { config: Some("it's.toml".into()), dev: true } };
+        let secrets = DevSecrets::generate(dev_mode::make_secret).expect("random bytes");
+        let mut draft = crate::config::ConfigDraft::from_toml(None, [("HOOKYARD_SERVER__BIND", "127.0.0.1:9")]);
+        draft.apply_dev_mode(&secrets);
+        let config = draft.finish(ConfigPurpose::Node).expect("complete");
+        let serve = ServeCommand { config: ConfigArgs { config: Some("it's.toml".into()), dev: true } };
         let mut out = Vec::new();
         let address = "127.0.0.1:9".parse().expect("an address");
-        serve.greet(&config, address, &secrets, &mut out).expect("memory to write to");
+        serve.print_greeting(&config, address, &secrets, &mut out).expect("memory to write to");
         let text = String::from_utf8(out).expect("text");
         assert!(text.contains("--url http://127.0.0.1:9 --config 'it'\\''s.toml'"), "{text}");
         assert!(text.contains("/p' 'hookyard-data/dev-secrets.toml')\" http://127.0.0.1:9/api/v1/"), "{text}");

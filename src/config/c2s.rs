@@ -5,19 +5,19 @@ use std::time::Duration;
 use reqwest::Url;
 use reqwest::header::HeaderName;
 
-use super::draft::Draft;
-use super::problem::Problem;
+use super::draft::ConfigDraft;
+use super::problem::ConfigProblem;
 use super::secret::Secret;
-use super::setting::Value;
-use super::template::Template;
-use super::values::{DAY_S, HOUR_S, SHORTEST_S, sendable, string, unexpected};
+use super::setting::SettingValue;
+use super::text_template::TextTemplate;
+use super::values::{DAY_S, DURATION_MIN_S, HOUR_S, check_sendable, describe_unexpected, parse_string};
 
 /// The most retries of one step.
 const RETRIES_MAX: usize = 100;
 
 /// `[sources.c2s]`: lead events of Contact2Sale.
 #[derive(Clone, Debug)]
-pub struct C2s {
+pub struct C2sConfig {
     /// Whether the endpoint exists.
     pub enabled: bool,
     /// Tokens, any of which is taken.
@@ -29,18 +29,18 @@ pub struct C2s {
     /// Networks that may call; empty means all.
     pub ip_allowlist: Vec<ipnet::IpNet>,
     /// `[sources.c2s.enrichment]`
-    pub enrichment: Enrichment,
+    pub enrichment: EnrichmentConfig,
 }
 
 /// `[sources.c2s.enrichment]`: finding the person behind an event, and telling the sender.
 #[derive(Clone, Debug)]
-pub struct Enrichment {
+pub struct EnrichmentConfig {
     /// Whether events are enriched.
     pub enabled: bool,
     /// Where a CPF is found by `{email}` or `{phone}`; `None` to look up nothing.
-    pub lookup_url: Option<Template>,
+    pub lookup_url: Option<TextTemplate>,
     /// Where a person's data is found by `{cpf}`.
-    pub person_url: Template,
+    pub person_url: TextTemplate,
     /// Where the message is posted; `None` to post nothing.
     pub reply_url: Option<String>,
     /// The header in which the key for `person_url` is sent.
@@ -52,7 +52,7 @@ pub struct Enrichment {
     /// The pauses before each further try of a step.
     pub retry_schedule: Vec<Duration>,
     /// The message.
-    pub message_template: Template,
+    pub message_template: TextTemplate,
     /// Leads that are worked on at once.
     pub concurrency: usize,
     /// Failures in a row after which a server is not asked for a while.
@@ -61,71 +61,73 @@ pub struct Enrichment {
     pub breaker_open: Duration,
 }
 
-impl C2s {
+impl C2sConfig {
     /// Whether events are enriched before they are completed.
     #[must_use]
-    pub const fn enriches(&self) -> bool {
+    pub const fn is_enrichment_enabled(&self) -> bool {
         self.enabled && self.enrichment.enabled
     }
 }
 
-impl Draft {
-    pub(super) fn c2s(&mut self) -> C2s {
-        C2s {
-            enabled: self.boolean("sources.c2s.enabled"),
-            tokens: self.secrets("sources.c2s.tokens", sendable),
-            rate_per_minute: self.integer("sources.c2s.rate_per_minute", 0..=u32::MAX.into()),
-            lead_rate_per_minute: self.integer("sources.c2s.lead_rate_per_minute", 0..=u32::MAX.into()),
-            ip_allowlist: self.networks("sources.c2s.ip_allowlist"),
-            enrichment: self.enrichment(),
+impl ConfigDraft {
+    pub(super) fn read_c2s(&mut self) -> C2sConfig {
+        C2sConfig {
+            enabled: self.read_boolean("sources.c2s.enabled"),
+            tokens: self.read_secrets("sources.c2s.tokens", check_sendable),
+            rate_per_minute: self.read_integer("sources.c2s.rate_per_minute", 0..=u32::MAX.into()),
+            lead_rate_per_minute: self.read_integer("sources.c2s.lead_rate_per_minute", 0..=u32::MAX.into()),
+            ip_allowlist: self.read_networks("sources.c2s.ip_allowlist"),
+            enrichment: self.read_enrichment(),
         }
     }
 
-    fn enrichment(&mut self) -> Enrichment {
+    fn read_enrichment(&mut self) -> EnrichmentConfig {
         const PERSON_URL: &str = "sources.c2s.enrichment.person_url";
-        let enabled = self.boolean("sources.c2s.enrichment.enabled");
+        let enabled = self.read_boolean("sources.c2s.enrichment.enabled");
         let is_missing = self.settings.get(PERSON_URL).is_some_and(|setting| setting.value.is_empty());
         if enabled && is_missing {
-            let place = self.place_of(&[PERSON_URL, "sources.c2s.enrichment.enabled"]);
-            self.problems.push(Problem::of(PERSON_URL, place, "missing: enrichment cannot do without it"));
+            let place = self.origin_of(&[PERSON_URL, "sources.c2s.enrichment.enabled"]);
+            self.problems.push(ConfigProblem::for_key(PERSON_URL, place, "missing: enrichment cannot do without it"));
         }
-        Enrichment {
+        EnrichmentConfig {
             enabled,
-            lookup_url: self.url("sources.c2s.enrichment.lookup_url", &["email", "phone"]),
-            person_url: self.url(PERSON_URL, &["cpf"]).unwrap_or_default(),
-            reply_url: self.url("sources.c2s.enrichment.reply_url", &[]).map(|url| url.fill(|_| "".into())),
+            lookup_url: self.read_url_template("sources.c2s.enrichment.lookup_url", &["email", "phone"]),
+            person_url: self.read_url_template(PERSON_URL, &["cpf"]).unwrap_or_default(),
+            reply_url: self
+                .read_url_template("sources.c2s.enrichment.reply_url", &[])
+                .map(|url| url.fill(|_| "".into())),
             key_header: self.read_as("sources.c2s.enrichment.key_header", |value| {
-                let name = string(value)?;
+                let name = parse_string(value)?;
                 let is_name = HeaderName::from_bytes(name.expose().as_bytes()).is_ok();
                 is_name.then(|| name.expose().to_owned()).ok_or("expected the name of a header".to_owned())
             }),
-            key: self.secret("sources.c2s.enrichment.key"),
-            timeout: self.seconds("sources.c2s.enrichment.timeout_s", HOUR_S),
-            retry_schedule: self.retries("sources.c2s.enrichment.retry_schedule_s"),
+            key: self.read_secret("sources.c2s.enrichment.key"),
+            timeout: self.read_seconds("sources.c2s.enrichment.timeout_s", HOUR_S),
+            retry_schedule: self.read_retry_schedule("sources.c2s.enrichment.retry_schedule_s"),
             message_template: self.read_as("sources.c2s.enrichment.message_template", |value| {
-                Template::parse(string(value)?.expose(), is_place_in_message)
+                TextTemplate::parse(parse_string(value)?.expose(), is_place_in_message)
                     .map_err(|wanted| format!("expected {wanted}"))
             }),
-            concurrency: self.integer("sources.c2s.enrichment.concurrency", 1..=1024),
-            breaker_failures: self.integer("sources.c2s.enrichment.breaker_failures", 1..=u32::MAX.into()),
-            breaker_open: self.seconds("sources.c2s.enrichment.breaker_open_s", DAY_S),
+            concurrency: self.read_integer("sources.c2s.enrichment.concurrency", 1..=1024),
+            breaker_failures: self.read_integer("sources.c2s.enrichment.breaker_failures", 1..=u32::MAX.into()),
+            breaker_open: self.read_seconds("sources.c2s.enrichment.breaker_open_s", DAY_S),
         }
     }
 
     /// A URL with at least one of `places`, if there are any to fill in; `None` if it is empty. Not shown, since it may hold
     /// a key.
-    fn url(&mut self, key: &str, places: &[&str]) -> Option<Template> {
+    fn read_url_template(&mut self, key: &str, places: &[&str]) -> Option<TextTemplate> {
         self.read_as(key, |value| {
-            let text = string(value)?;
+            let text = parse_string(value)?;
             if text.is_empty() {
                 return Ok(None);
             }
-            let template = Template::parse(text.expose(), |name| places.contains(&name));
+            let template = TextTemplate::parse(text.expose(), |name| places.contains(&name));
             let template = template.map_err(|wanted| format!("expected {wanted}"))?;
-            if !is_url(&template) {
+            if !is_single_server_url(&template) {
                 return Err("expected an http or https URL, whose host is given in full".to_owned());
             }
-            if !places.is_empty() && !places.iter().any(|place| template.has(place)) {
+            if !places.is_empty() && !places.iter().any(|place| template.has_place(place)) {
                 let names: Vec<_> = places.iter().map(|place| format!("{{{place}}}")).collect();
                 return Err(format!("expected {} in it", names.join(" or ")));
             }
@@ -133,28 +135,29 @@ impl Draft {
         })
     }
 
-    fn retries(&mut self, key: &str) -> Vec<Duration> {
-        let place = self.place_of(&[key]);
-        let schedule = self.list(key, |value| {
+    fn read_retry_schedule(&mut self, key: &str) -> Vec<Duration> {
+        let place = self.origin_of(&[key]);
+        let schedule = self.read_list(key, |value| {
             let seconds = match value {
                 // Exact: a day's seconds are few.
-                Value::Integer(number) => number as f64,
-                Value::Float(number) => number,
-                Value::Raw(text) => text.expose().trim().parse().unwrap_or(f64::NAN),
-                other => return Err(unexpected("a number of seconds", &other)),
+                SettingValue::Integer(number) => number as f64,
+                SettingValue::Float(number) => number,
+                SettingValue::Raw(text) => text.expose().trim().parse().unwrap_or(f64::NAN),
+                other => return Err(describe_unexpected("a number of seconds", &other)),
             };
-            let fits = (SHORTEST_S..=DAY_S).contains(&seconds);
-            fits.then(|| Duration::from_secs_f64(seconds)).ok_or(format!("expected {SHORTEST_S} to {DAY_S} seconds"))
+            let fits = (DURATION_MIN_S..=DAY_S).contains(&seconds);
+            fits.then(|| Duration::from_secs_f64(seconds))
+                .ok_or(format!("expected {DURATION_MIN_S} to {DAY_S} seconds"))
         });
         if schedule.len() > RETRIES_MAX {
-            self.problems.push(Problem::of(key, place, format!("expected at most {RETRIES_MAX} pauses")));
+            self.problems.push(ConfigProblem::for_key(key, place, format!("expected at most {RETRIES_MAX} pauses")));
         }
         schedule
     }
 }
 
 /// Whether it is a URL of one server, whatever is filled in.
-fn is_url(template: &Template) -> bool {
+fn is_single_server_url(template: &TextTemplate) -> bool {
     let with = |text: &'static str| Url::parse(&template.fill(|_| text.into())).ok();
     with("a").zip(with("b")).is_some_and(|(one, other)| {
         matches!(one.scheme(), "http" | "https") && one.has_host() && one.origin() == other.origin()
@@ -181,7 +184,7 @@ mod tests {
             (format!("HOOKYARD_SOURCES__C2S__{}", key.replace('.', "__").to_uppercase()), (*value).to_owned())
         });
         let env = named.chain([("HOOKYARD_ADMIN__TOKEN".to_owned(), "test-token".to_owned())]);
-        load(None, env).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+        load::load_config(None, env).map_err(|problems| problems.iter().map(ToString::to_string).collect())
     }
 
     fn problem(key: &str, value: &str) -> String {
@@ -197,7 +200,11 @@ mod tests {
         let expected = "enrichment.person_url: missing: enrichment cannot do without it";
         assert_eq!(problem("enrichment.person_url", ""), expected);
         let config = with(&[]).expect("valid").sources.c2s;
-        assert!(!config.enriches() && config.enrichment.lookup_url.is_none() && config.enrichment.reply_url.is_none());
+        assert!(
+            !config.is_enrichment_enabled()
+                && config.enrichment.lookup_url.is_none()
+                && config.enrichment.reply_url.is_none()
+        );
     }
 
     #[test]

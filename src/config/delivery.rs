@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::draft::Draft;
-use super::problem::Problem;
-use super::setting::Value;
-use super::values::{DAY_S, HOUR_S, SHORTEST_S, number, unexpected};
+use super::draft::ConfigDraft;
+use super::problem::ConfigProblem;
+use super::setting::SettingValue;
+use super::values::{DAY_S, DURATION_MIN_S, HOUR_S, describe_unexpected, parse_number};
 
 /// The longest schedule of retries, in steps.
 pub const RETRIES_MAX: usize = 50;
@@ -20,7 +20,7 @@ pub const CONCURRENCY_MAX: i64 = 1_000;
 
 /// What becomes of an entity's later events while a dead letter of it is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnExhausted {
+pub enum ExhaustionPolicy {
     /// They are delivered.
     #[default]
     Skip,
@@ -28,14 +28,14 @@ pub enum OnExhausted {
     Halt,
 }
 
-impl OnExhausted {
+impl ExhaustionPolicy {
     /// Every choice with its name.
-    pub const NAMED: [(&'static str, Self); 2] = [("skip", Self::Skip), ("halt", Self::Halt)];
+    pub const CHOICES: [(&'static str, Self); 2] = [("skip", Self::Skip), ("halt", Self::Halt)];
 }
 
 /// `[delivery]`
 #[derive(Clone, Debug)]
-pub struct Delivery {
+pub struct DeliveryConfig {
     /// How long one attempt may take: connecting, sending, and reading the whole answer.
     pub timeout: Duration,
     /// How long what is owed is held for a subscriber that is paused or not to be reached.
@@ -51,7 +51,7 @@ pub struct Delivery {
     /// Attempts to one subscriber at once.
     pub concurrency: usize,
     /// What a dead letter does to its entity's later events.
-    pub on_exhausted: OnExhausted,
+    pub on_exhausted: ExhaustionPolicy,
     /// Networks that subscribers may be in although they are not public.
     pub allow_targets: Vec<IpNet>,
     /// The most subscriptions.
@@ -73,12 +73,12 @@ pub struct Delivery {
     /// Bytes of records that all jobs have out at once.
     pub jobs_bytes_max: usize,
     /// `[delivery.breaker]`
-    pub breaker: Breaker,
+    pub breaker: BreakerConfig,
 }
 
 /// `[delivery.breaker]`: when deliveries to a subscriber are interrupted.
 #[derive(Clone, Copy, Debug)]
-pub struct Breaker {
+pub struct BreakerConfig {
     /// The time over which failures are counted.
     pub window: Duration,
     /// The share of attempts in the window whose failure opens it; 0 means never for that reason.
@@ -93,61 +93,61 @@ pub struct Breaker {
     pub open_max: Duration,
 }
 
-impl Draft {
-    pub(super) fn delivery(&mut self) -> Delivery {
-        Delivery {
-            timeout: self.seconds("delivery.timeout_s", TIMEOUT_MAX_S),
-            hold: self.days("delivery.hold_days", 3_650.0),
-            retry_schedule: self.schedule("delivery.retry_schedule_s"),
-            jitter: self.fraction("delivery.jitter"),
-            dead_letter_after: self.hours("delivery.dead_letter_after_h", 24.0 * 366.0),
-            disable_after: self.hours("delivery.disable_after_h", 24.0 * 366.0),
-            concurrency: self.integer("delivery.concurrency", 1..=CONCURRENCY_MAX),
-            on_exhausted: self.choice("delivery.on_exhausted", &OnExhausted::NAMED),
-            allow_targets: self.networks("delivery.allow_targets"),
-            subscriptions_max: self.integer("delivery.subscriptions_max", 1..=1_000_000),
-            attempts_max: self.integer("delivery.attempts_max", 1..=1_000_000),
-            window_events: self.integer("delivery.window_events", 1..=1_000_000),
-            window_bytes: self.integer("delivery.window_bytes", 1..=1 << 40),
-            memory_bytes: self.integer("delivery.memory_bytes", 1..=1 << 40),
-            stopped_lanes_max: self.integer("delivery.stopped_lanes_max", 1..=10_000_000),
-            dead_letters_max: self.integer("delivery.dead_letters_max", 1..=i64::MAX),
-            jobs_max: self.integer("delivery.jobs_max", 1..=100_000),
-            jobs_bytes_max: self.integer("delivery.jobs_bytes_max", 1..=1 << 40),
-            breaker: Breaker {
-                window: self.seconds("delivery.breaker.window_s", DAY_S),
-                failure_rate: self.fraction("delivery.breaker.failure_rate"),
-                attempts_min: self.integer("delivery.breaker.attempts_min", 1..=u32::MAX.into()),
-                consecutive: self.integer("delivery.breaker.consecutive", 0..=u32::MAX.into()),
-                open: self.seconds("delivery.breaker.open_s", DAY_S),
-                open_max: self.seconds("delivery.breaker.open_max_s", DAY_S),
+impl ConfigDraft {
+    pub(super) fn read_delivery(&mut self) -> DeliveryConfig {
+        DeliveryConfig {
+            timeout: self.read_seconds("delivery.timeout_s", TIMEOUT_MAX_S),
+            hold: self.read_days("delivery.hold_days", 3_650.0),
+            retry_schedule: self.read_schedule("delivery.retry_schedule_s"),
+            jitter: self.read_fraction("delivery.jitter"),
+            dead_letter_after: self.read_hours("delivery.dead_letter_after_h", 24.0 * 366.0),
+            disable_after: self.read_hours("delivery.disable_after_h", 24.0 * 366.0),
+            concurrency: self.read_integer("delivery.concurrency", 1..=CONCURRENCY_MAX),
+            on_exhausted: self.read_choice("delivery.on_exhausted", &ExhaustionPolicy::CHOICES),
+            allow_targets: self.read_networks("delivery.allow_targets"),
+            subscriptions_max: self.read_integer("delivery.subscriptions_max", 1..=1_000_000),
+            attempts_max: self.read_integer("delivery.attempts_max", 1..=1_000_000),
+            window_events: self.read_integer("delivery.window_events", 1..=1_000_000),
+            window_bytes: self.read_integer("delivery.window_bytes", 1..=1 << 40),
+            memory_bytes: self.read_integer("delivery.memory_bytes", 1..=1 << 40),
+            stopped_lanes_max: self.read_integer("delivery.stopped_lanes_max", 1..=10_000_000),
+            dead_letters_max: self.read_integer("delivery.dead_letters_max", 1..=i64::MAX),
+            jobs_max: self.read_integer("delivery.jobs_max", 1..=100_000),
+            jobs_bytes_max: self.read_integer("delivery.jobs_bytes_max", 1..=1 << 40),
+            breaker: BreakerConfig {
+                window: self.read_seconds("delivery.breaker.window_s", DAY_S),
+                failure_rate: self.read_fraction("delivery.breaker.failure_rate"),
+                attempts_min: self.read_integer("delivery.breaker.attempts_min", 1..=u32::MAX.into()),
+                consecutive: self.read_integer("delivery.breaker.consecutive", 0..=u32::MAX.into()),
+                open: self.read_seconds("delivery.breaker.open_s", DAY_S),
+                open_max: self.read_seconds("delivery.breaker.open_max_s", DAY_S),
             },
         }
     }
 
     /// The pauses of a list of seconds, each of which may be a fraction.
-    pub(super) fn schedule(&mut self, key: &str) -> Vec<Duration> {
-        let pauses = self.list(key, |value| {
-            let seconds = number(value, "a number of seconds")?;
-            let fits = (SHORTEST_S..=RETRY_PAUSE_MAX_S).contains(&seconds);
-            let expected = || format!("expected {SHORTEST_S} to {RETRY_PAUSE_MAX_S} seconds, found {seconds}");
+    pub(super) fn read_schedule(&mut self, key: &str) -> Vec<Duration> {
+        let pauses = self.read_list(key, |value| {
+            let seconds = parse_number(value, "a number of seconds")?;
+            let fits = (DURATION_MIN_S..=RETRY_PAUSE_MAX_S).contains(&seconds);
+            let expected = || format!("expected {DURATION_MIN_S} to {RETRY_PAUSE_MAX_S} seconds, found {seconds}");
             fits.then(|| Duration::from_secs_f64(seconds)).ok_or_else(expected)
         });
         if pauses.len() > RETRIES_MAX {
             let detail = format!("expected at most {RETRIES_MAX} pauses, found {}", pauses.len());
-            self.problems.push(Problem::of(key, self.place_of(&[key]), detail));
+            self.problems.push(ConfigProblem::for_key(key, self.origin_of(&[key]), detail));
         }
         pauses
     }
 
-    fn days(&mut self, key: &str, longest: f64) -> Duration {
-        self.duration(key, "days", 24.0 * HOUR_S, longest)
+    fn read_days(&mut self, key: &str, longest: f64) -> Duration {
+        self.read_duration(key, "days", 24.0 * HOUR_S, longest)
     }
 
-    fn fraction(&mut self, key: &str) -> f64 {
+    fn read_fraction(&mut self, key: &str) -> f64 {
         self.read_as(key, |value| {
             let expected = "a fraction from 0 to 1";
-            match number(value, expected)? {
+            match parse_number(value, expected)? {
                 fraction if (0.0..=1.0).contains(&fraction) => Ok(fraction),
                 other => Err(format!("expected {expected}, found {other}")),
             }
@@ -155,13 +155,13 @@ impl Draft {
     }
 
     /// `[store] encryption_key`: 32 bytes in base64; nothing means that secrets are stored as they are.
-    pub(super) fn encryption_key(&mut self) -> Option<super::EncryptionKey> {
+    pub(super) fn read_encryption_key(&mut self) -> Option<super::EncryptionKey> {
         self.read_as("store.encryption_key", |value| match value {
-            Value::Text(text) | Value::Raw(text) if text.is_empty() => Ok(None),
-            Value::Text(text) | Value::Raw(text) => super::EncryptionKey::parse(&text)
+            SettingValue::Text(text) | SettingValue::Raw(text) if text.is_empty() => Ok(None),
+            SettingValue::Text(text) | SettingValue::Raw(text) => super::EncryptionKey::parse(&text)
                 .map(Some)
                 .ok_or_else(|| "expected 32 bytes in base64, such as `openssl rand -base64 32` makes".to_owned()),
-            other => Err(unexpected("a string", &other)),
+            other => Err(describe_unexpected("a string", &other)),
         })
     }
 }

@@ -19,23 +19,23 @@ pub struct DevKey {
     is_old: bool,
 }
 
-const fn text(key: &'static str, prefix: &'static str) -> DevKey {
+const fn text_secret(key: &'static str, prefix: &'static str) -> DevKey {
     DevKey { key, prefix, is_list: false, is_old: false }
 }
 
-const fn list(key: &'static str, prefix: &'static str) -> DevKey {
-    DevKey { is_list: true, ..text(key, prefix) }
+const fn list_secret(key: &'static str, prefix: &'static str) -> DevKey {
+    DevKey { is_list: true, ..text_secret(key, prefix) }
 }
 
 /// All of them, those of one section together. The leads take unsigned requests, which are easier to try.
 pub const DEV_KEYS: [DevKey; 7] = [
-    DevKey { is_old: true, ..text("admin.token", "dev_token_") },
-    DevKey { is_old: true, ..list("sources.support.api_keys", "dev_key_") },
-    DevKey { is_old: true, ..list("sources.support.secrets", "whsec_") },
-    list("sources.c2s.tokens", "dev_c2s_"),
-    list("sources.instagram.app_secrets", "dev_app_"),
-    text("sources.instagram.verify_token", "dev_verify_"),
-    list("sources.crm.tokens", "dev_publisher_"),
+    DevKey { is_old: true, ..text_secret("admin.token", "dev_token_") },
+    DevKey { is_old: true, ..list_secret("sources.support.api_keys", "dev_key_") },
+    DevKey { is_old: true, ..list_secret("sources.support.secrets", "whsec_") },
+    list_secret("sources.c2s.tokens", "dev_c2s_"),
+    list_secret("sources.instagram.app_secrets", "dev_app_"),
+    text_secret("sources.instagram.verify_token", "dev_verify_"),
+    list_secret("sources.crm.tokens", "dev_publisher_"),
 ];
 
 /// One secret for each of [`DEV_KEYS`], in their order; those that a file of an earlier version lacks are missing until
@@ -46,7 +46,7 @@ pub struct DevSecrets([Option<Secret>; DEV_KEYS.len()]);
 /// Text that [`DevSecrets::to_toml`] has not written. Says nothing of the text, which may hold secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a file of development secrets")]
-pub struct NotDevSecrets;
+pub struct DevSecretsError;
 
 impl DevSecrets {
     /// New secrets, made by `make`.
@@ -93,11 +93,11 @@ impl DevSecrets {
     ///
     /// # Errors
     /// [`NotDevSecrets`] for any other text.
-    pub fn parse(text: &str) -> Result<Self, NotDevSecrets> {
-        let table: Table = text.parse().map_err(|_| NotDevSecrets)?;
+    pub fn parse(text: &str) -> Result<Self, DevSecretsError> {
+        let table: Table = text.parse().map_err(|_| DevSecretsError)?;
         let mut read = Self(Default::default());
         for (key, secret) in DEV_KEYS.iter().zip(&mut read.0) {
-            *secret = key.read(&table)?;
+            *secret = key.read_from(&table)?;
         }
         Ok(read)
     }
@@ -131,7 +131,7 @@ impl DevKey {
     }
 
     /// The secret in `table`; `None` if it may be missing and is.
-    fn read(&self, table: &Table) -> Result<Option<Secret>, NotDevSecrets> {
+    fn read_from(&self, table: &Table) -> Result<Option<Secret>, DevSecretsError> {
         let mut parts = self.key.split('.');
         let first = parts.next().and_then(|part| table.get(part));
         let value = parts.fold(first, |value, part| value?.get(part));
@@ -141,7 +141,7 @@ impl DevKey {
             value => value,
         };
         let secret = value.and_then(toml::Value::as_str).filter(|text| !text.is_empty());
-        secret.map(|text| Some(Secret::new(text))).ok_or(NotDevSecrets)
+        secret.map(|text| Some(Secret::new(text))).ok_or(DevSecretsError)
     }
 }
 

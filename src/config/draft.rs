@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
-use super::custom::{KEY, Listed};
+use super::custom::{CUSTOM_SOURCES_KEY, CustomSourceTable};
 use super::dev::DevSecrets;
-use super::problem::{Place, Problem};
+use super::problem::{ConfigProblem, SettingOrigin};
 use super::secret::Secret;
-use super::setting::{Setting, Value};
+use super::setting::{DraftSetting, SettingValue};
 use crate::suggest::nearest_key;
 
 mod custom;
@@ -22,31 +22,31 @@ const DEFAULTS: &str = include_str!("../../config/default.toml");
 const PREFIX: &str = "HOOKYARD_";
 
 /// Ours, but no settings: where the benchmarks keep their data, and what `hookyard listen` verifies with.
-const NO_SETTINGS: [&str; 2] = ["HOOKYARD_BENCH_DIR", "HOOKYARD_LISTEN_SECRET"];
+const NON_SETTING_VARIABLES: [&str; 2] = ["HOOKYARD_BENCH_DIR", "HOOKYARD_LISTEN_SECRET"];
 
 /// The settings of every key there is, and what was wrong on the way to them.
 #[derive(Clone, Debug)]
-pub struct Draft {
-    pub(super) settings: BTreeMap<String, Setting>,
+pub struct ConfigDraft {
+    pub(super) settings: BTreeMap<String, DraftSetting>,
     /// The configured sources, whose keys are among the settings too.
-    pub(super) custom: Vec<Listed>,
+    pub(super) custom: Vec<CustomSourceTable>,
     pub(super) file: Option<PathBuf>,
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<ConfigProblem>,
     /// Whether the file could not be read as a whole, so that nothing can be said of what is in it.
     pub(super) is_broken: bool,
 }
 
-impl Draft {
+impl ConfigDraft {
     /// Reads `file`, if there is one, and the variables of `env` that set something, on top of the defaults.
     ///
     /// Problems are kept and reported when the draft is finished, together with those found then.
     #[must_use]
-    pub fn read<N, V>(file: Option<&Path>, env: impl IntoIterator<Item = (N, V)>) -> Self
+    pub fn from_toml<N, V>(file: Option<&Path>, env: impl IntoIterator<Item = (N, V)>) -> Self
     where
         N: Into<OsString>,
         V: Into<OsString>,
     {
-        let mut draft = Self::defaults();
+        let mut draft = Self::default_settings();
         if let Some(path) = file {
             draft.read_file(path);
         }
@@ -56,10 +56,10 @@ impl Draft {
         draft
     }
 
-    fn defaults() -> Self {
+    fn default_settings() -> Self {
         let table = DeTable::parse(DEFAULTS).expect("the embedded defaults are tested to be TOML");
         let mut leaves = BTreeMap::new();
-        flatten(table.get_ref(), "", &mut leaves);
+        flatten_table(table.get_ref(), "", &mut leaves);
         Self { settings: leaves, custom: Vec::new(), file: None, problems: Vec::new(), is_broken: false }
     }
 
@@ -67,38 +67,42 @@ impl Draft {
     #[must_use]
     pub fn store_path(&self) -> PathBuf {
         match self.settings.get("store.path").map(|setting| &setting.value) {
-            Some(Value::Text(path) | Value::Raw(path)) => path.expose().into(),
+            Some(SettingValue::Text(path) | SettingValue::Raw(path)) => path.expose().into(),
             _ => PathBuf::new(),
         }
     }
 
     /// Enables every source that is not switched off or on, allows subscribers on this machine, and fills in `secrets`.
-    pub fn set_dev(&mut self, secrets: &DevSecrets) {
+    pub fn apply_dev_mode(&mut self, secrets: &DevSecrets) {
         // Of the sources themselves only: what one of them does besides calls for settings that only an operator has.
         let is_switch = |key: &str| {
             let name = key.strip_prefix("sources.").and_then(|key| key.strip_suffix(".enabled"));
             name.is_some_and(|name| !name.contains('.'))
         };
         for (_, setting) in self.settings.iter_mut().filter(|(key, _)| is_switch(key)) {
-            if setting.place == Place::Defaults {
-                setting.value = Value::Boolean(true);
+            if setting.place == SettingOrigin::Defaults {
+                setting.value = SettingValue::Boolean(true);
             }
         }
-        if let Some(setting) = self.settings.get_mut("delivery.allow_targets").filter(|s| s.place == Place::Defaults) {
+        if let Some(setting) =
+            self.settings.get_mut("delivery.allow_targets").filter(|s| s.place == SettingOrigin::Defaults)
+        {
             // A receiver on the same machine is what a person tries first.
-            let loopback = ["127.0.0.0/8", "::1/128"]
-                .map(|network| Setting { value: Value::Text(Secret::new(network)), place: Place::Defaults });
-            setting.value = Value::List(loopback.into());
+            let loopback = ["127.0.0.0/8", "::1/128"].map(|network| DraftSetting {
+                value: SettingValue::Text(Secret::new(network)),
+                place: SettingOrigin::Defaults,
+            });
+            setting.value = SettingValue::List(loopback.into());
         }
-        self.fill_secrets(secrets);
+        self.fill_missing_secrets(secrets);
     }
 
     /// Fills in `secrets` where neither the file nor the environment gives any.
-    pub fn fill_secrets(&mut self, secrets: &DevSecrets) {
+    pub fn fill_missing_secrets(&mut self, secrets: &DevSecrets) {
         for (made, secret) in secrets.iter() {
-            let text = Value::Text(secret.clone());
+            let text = SettingValue::Text(secret.clone());
             let value = match made.is_list() {
-                true => Value::List(vec![Setting { value: text, place: Place::Defaults }]),
+                true => SettingValue::List(vec![DraftSetting { value: text, place: SettingOrigin::Defaults }]),
                 false => text,
             };
             if let Some(setting) = self.settings.get_mut(made.key).filter(|setting| setting.value.is_empty()) {
@@ -112,32 +116,32 @@ impl Draft {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => Zeroizing::new(text),
             Err(error) => {
-                let place = Place::File(path.to_owned(), None);
+                let place = SettingOrigin::File(path.to_owned(), None);
                 self.is_broken = true;
-                return self.problems.push(Problem::at(place, format!("cannot be read: {error}")));
+                return self.problems.push(ConfigProblem::without_key(place, format!("cannot be read: {error}")));
             }
         };
-        let place = |offset| Place::File(path.to_owned(), Some(line_of(&text, offset)));
+        let place = |offset| SettingOrigin::File(path.to_owned(), Some(line_number(&text, offset)));
         match DeTable::parse(&text) {
             Ok(table) => self.overlay(table.get_ref(), "", &place),
             Err(error) => {
                 // Only the message: the error's own display quotes the line, which may hold a secret.
                 let place = place(error.span().map_or(text.len(), |span| span.start));
                 self.is_broken = true;
-                self.problems.push(Problem::at(place, format!("not TOML: {}", error.message())));
+                self.problems.push(ConfigProblem::without_key(place, format!("not TOML: {}", error.message())));
             }
         }
     }
 
-    fn overlay(&mut self, table: &DeTable<'_>, path: &str, place: &dyn Fn(usize) -> Place) {
+    fn overlay(&mut self, table: &DeTable<'_>, path: &str, place: &dyn Fn(usize) -> SettingOrigin) {
         for (name, value) in table {
-            let key = join(path, name.get_ref());
+            let key = join_key(path, name.get_ref());
             let here = place(name.span().start);
             if let Some(setting) = self.settings.get_mut(&key) {
-                *setting = Setting { value: Value::read(value.get_ref(), place), place: here };
+                *setting = DraftSetting { value: SettingValue::read(value.get_ref(), place), place: here };
                 continue;
             }
-            if key == KEY {
+            if key == CUSTOM_SOURCES_KEY {
                 self.read_custom(value, here, place);
                 continue;
             }
@@ -145,18 +149,18 @@ impl Draft {
             match (value.get_ref(), is_section) {
                 (DeValue::Table(inner), true) => self.overlay(inner, &key, place),
                 (other, true) => {
-                    let found = Value::read(other, place).describe();
-                    self.problems.push(Problem::of(&key, here, format!("expected a table, found {found}")));
+                    let found = SettingValue::read(other, place).describe();
+                    self.problems.push(ConfigProblem::for_key(&key, here, format!("expected a table, found {found}")));
                 }
                 (DeValue::Table(_), false) => {
                     let hint = nearest_key(&key, self.sections())
-                        .map_or_else(|| self.what_there_is(&key), |nearest| format!("the nearest is `{nearest}`"));
-                    self.problems.push(Problem::at(here, format!("unknown section `{key}`; {hint}")));
+                        .map_or_else(|| self.list_alternatives(&key), |nearest| format!("the nearest is `{nearest}`"));
+                    self.problems.push(ConfigProblem::without_key(here, format!("unknown section `{key}`; {hint}")));
                 }
                 (_, false) => {
-                    let hint = nearest_key(&key, self.keys().chain([KEY]))
-                        .map_or_else(|| self.what_there_is(&key), |nearest| format!("the nearest is `{nearest}`"));
-                    self.problems.push(Problem::at(here, format!("unknown key `{key}`; {hint}")));
+                    let hint = nearest_key(&key, self.keys().chain([CUSTOM_SOURCES_KEY]))
+                        .map_or_else(|| self.list_alternatives(&key), |nearest| format!("the nearest is `{nearest}`"));
+                    self.problems.push(ConfigProblem::without_key(here, format!("unknown key `{key}`; {hint}")));
                 }
             }
         }
@@ -164,33 +168,33 @@ impl Draft {
 
     /// Takes the variables with our prefix; all others are somebody else's.
     fn read_variable(&mut self, name: &str, value: OsString) {
-        let Some(path) = name.strip_prefix(PREFIX).filter(|_| !NO_SETTINGS.contains(&name)) else { return };
+        let Some(path) = name.strip_prefix(PREFIX).filter(|_| !NON_SETTING_VARIABLES.contains(&name)) else { return };
         let key = path.split("__").map(str::to_lowercase).collect::<Vec<_>>().join(".");
         // The name of a configured source may have two underscores of its own.
-        let key = self.keys().find(|known| variable(known) == name).map_or(key, str::to_owned);
-        let place = Place::Environment(name.to_owned());
+        let key = self.keys().find(|known| env_variable_name(known) == name).map_or(key, str::to_owned);
+        let place = SettingOrigin::Environment(name.to_owned());
         let Ok(value) = value.into_string() else {
-            return self.problems.push(Problem::at(place, "not UTF-8"));
+            return self.problems.push(ConfigProblem::without_key(place, "not UTF-8"));
         };
         if let Some(setting) = self.settings.get_mut(&key) {
-            *setting = Setting { value: Value::Raw(Secret::new(value)), place };
+            *setting = DraftSetting { value: SettingValue::Raw(Secret::new(value)), place };
             return;
         }
         let hint = match nearest_key(&key, self.keys()) {
-            Some(nearest) => format!("the nearest is `{nearest}` ({})", variable(nearest)),
+            Some(nearest) => format!("the nearest is `{nearest}` ({})", env_variable_name(nearest)),
             // Not meant for us: container platforms make variables like HOOKYARD_PORT for a service of that name.
             None if !key.contains('.') => return,
-            None => self.what_there_is(&key),
+            None => self.list_alternatives(&key),
         };
         let detail = match key.contains('.') {
             true => format!("sets the unknown key `{key}`; {hint}"),
             false => format!("sets no key, since two underscores stand between the levels; {hint}"),
         };
-        self.problems.push(Problem::at(place, detail));
+        self.problems.push(ConfigProblem::without_key(place, detail));
     }
 
     /// What could stand instead of `key`, which resembles nothing: the keys of its section, or else the sections.
-    fn what_there_is(&self, key: &str) -> String {
+    fn list_alternatives(&self, key: &str) -> String {
         let section = key.rsplit_once('.').map_or("", |(section, _)| section);
         let keys: Vec<_> = self.keys().filter_map(|key| key.strip_prefix(section)?.strip_prefix('.')).collect();
         if !keys.is_empty() {
@@ -206,33 +210,33 @@ impl Draft {
 
     /// Every proper prefix of a key: `sources` and `sources.support` for `sources.support.enabled`.
     fn sections(&self) -> impl Iterator<Item = &str> {
-        self.keys().flat_map(|key| key.match_indices('.').map(move |(end, _)| &key[..end])).chain([KEY])
+        self.keys().flat_map(|key| key.match_indices('.').map(move |(end, _)| &key[..end])).chain([CUSTOM_SOURCES_KEY])
     }
 }
 
 /// The environment variable that sets `key`.
-pub(super) fn variable(key: &str) -> String {
+pub(super) fn env_variable_name(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
 }
 
-fn flatten(table: &DeTable<'_>, path: &str, leaves: &mut BTreeMap<String, Setting>) {
+fn flatten_table(table: &DeTable<'_>, path: &str, leaves: &mut BTreeMap<String, DraftSetting>) {
     for (name, value) in table {
-        let key = join(path, name.get_ref());
+        let key = join_key(path, name.get_ref());
         match value.get_ref() {
-            DeValue::Table(inner) => flatten(inner, &key, leaves),
+            DeValue::Table(inner) => flatten_table(inner, &key, leaves),
             leaf => {
-                let value = Value::read(leaf, &|_| Place::Defaults);
-                leaves.insert(key, Setting { value, place: Place::Defaults });
+                let value = SettingValue::read(leaf, &|_| SettingOrigin::Defaults);
+                leaves.insert(key, DraftSetting { value, place: SettingOrigin::Defaults });
             }
         }
     }
 }
 
-fn join(path: &str, name: &str) -> String {
+fn join_key(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-fn line_of(text: &str, offset: usize) -> usize {
+fn line_number(text: &str, offset: usize) -> usize {
     let before = text.as_bytes().iter().take(offset);
     1 + before.filter(|byte| **byte == b'\n').count()
 }

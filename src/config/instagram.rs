@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::draft::Draft;
+use super::draft::ConfigDraft;
 use super::secret::Secret;
-use super::values::{not_empty, number, string};
+use super::values::{check_not_empty, parse_number, parse_string};
 
 /// The longest address of a webhook, in bytes.
 pub const URL_MAX_BYTES: usize = 500;
@@ -15,7 +15,7 @@ pub const COOLDOWN_MAX_S: f64 = 30.0 * 86_400.0;
 
 /// `[sources.instagram]`
 #[derive(Clone, Debug)]
-pub struct Instagram {
+pub struct InstagramConfig {
     /// Whether the endpoints exist.
     pub enabled: bool,
     /// The app's secrets, any of which is taken (rotation).
@@ -45,35 +45,35 @@ pub struct AutoReply {
     pub cooldown: Duration,
 }
 
-impl Draft {
-    pub(super) fn instagram(&mut self) -> Instagram {
-        Instagram {
-            enabled: self.boolean("sources.instagram.enabled"),
-            app_secrets: self.secrets("sources.instagram.app_secrets", not_empty),
+impl ConfigDraft {
+    pub(super) fn read_instagram(&mut self) -> InstagramConfig {
+        InstagramConfig {
+            enabled: self.read_boolean("sources.instagram.enabled"),
+            app_secrets: self.read_secrets("sources.instagram.app_secrets", check_not_empty),
             // Compared with what is in a URL, where any character can stand.
-            verify_token: self.read_as("sources.instagram.verify_token", string),
-            crm_webhook_url: Some(self.text("sources.instagram.crm_webhook_url", |url| {
+            verify_token: self.read_as("sources.instagram.verify_token", parse_string),
+            crm_webhook_url: Some(self.read_text("sources.instagram.crm_webhook_url", |url| {
                 let expected = || format!("nothing, or an http or https URL of at most {URL_MAX_BYTES} bytes");
                 (url.is_empty() || is_web_url(url)).then_some(()).ok_or_else(expected)
             }))
             .filter(|url| !url.is_empty()),
-            retry_schedule: self.schedule("sources.instagram.retry_schedule_s"),
+            retry_schedule: self.read_schedule("sources.instagram.retry_schedule_s"),
             graph_url: self
-                .text("sources.instagram.graph_url", |url| {
+                .read_text("sources.instagram.graph_url", |url| {
                     let expected = format!("an http or https URL of at most {URL_MAX_BYTES} bytes, without ? and #");
                     (is_web_url(url) && !url.contains(['?', '#'])).then_some(()).ok_or(expected)
                 })
                 .trim_end_matches('/')
                 .to_owned(),
-            access_token: Some(self.secret("sources.instagram.access_token")).filter(|token| !token.is_empty()),
-            accounts_max: self.integer("sources.instagram.accounts_max", 1..=100_000),
+            access_token: Some(self.read_secret("sources.instagram.access_token")).filter(|token| !token.is_empty()),
+            accounts_max: self.read_integer("sources.instagram.accounts_max", 1..=100_000),
             auto_reply: AutoReply {
-                text: self.text("sources.instagram.auto_reply.text", |text| {
+                text: self.read_text("sources.instagram.auto_reply.text", |text| {
                     let expected = || format!("at most {REPLY_MAX_BYTES} bytes");
                     (text.len() <= REPLY_MAX_BYTES).then_some(()).ok_or_else(expected)
                 }),
                 cooldown: self.read_as("sources.instagram.auto_reply.cooldown_s", |value| {
-                    let seconds = number(value, "a number of seconds")?;
+                    let seconds = parse_number(value, "a number of seconds")?;
                     let expected = || format!("expected 0 to {COOLDOWN_MAX_S} seconds, found {seconds}");
                     let fits = (0.0..=COOLDOWN_MAX_S).contains(&seconds);
                     fits.then(|| Duration::from_secs_f64(seconds)).ok_or_else(expected)
@@ -97,10 +97,10 @@ mod tests {
     use super::*;
     use crate::config::load;
 
-    fn with(key: &str, value: &str) -> Result<Instagram, String> {
+    fn with(key: &str, value: &str) -> Result<InstagramConfig, String> {
         let env = [("HOOKYARD_ADMIN__TOKEN", "test-token".to_owned())].map(|(key, value)| (key.to_owned(), value));
         let own = (format!("HOOKYARD_SOURCES__INSTAGRAM__{}", key.to_uppercase()), value.to_owned());
-        let loaded = load(None, env.into_iter().chain([own]));
+        let loaded = load::load_config(None, env.into_iter().chain([own]));
         loaded
             .map(|config| config.sources.instagram)
             .map_err(|problems| problems.iter().map(ToString::to_string).collect())

@@ -1,12 +1,12 @@
 //! `[sources.leads]`: pre-leads and leads from a CRM's webhooks.
 
-use super::draft::Draft;
+use super::draft::ConfigDraft;
 use super::secret::Secret;
-use super::values::not_empty;
+use super::values::check_not_empty;
 
 /// `[sources.leads]`: pre-leads and leads.
 #[derive(Clone, Debug)]
-pub struct Leads {
+pub struct LeadsConfig {
     /// Whether the endpoints exist.
     pub enabled: bool,
     /// Signing secrets, any of which is taken (rotation); without any, signatures are not looked at.
@@ -15,12 +15,12 @@ pub struct Leads {
     pub rate_per_minute: u32,
 }
 
-impl Draft {
-    pub(super) fn leads(&mut self) -> Leads {
-        Leads {
-            enabled: self.boolean("sources.leads.enabled"),
-            secrets: self.secrets("sources.leads.secrets", not_empty),
-            rate_per_minute: self.integer("sources.leads.rate_per_minute", 0..=u32::MAX.into()),
+impl ConfigDraft {
+    pub(super) fn read_leads(&mut self) -> LeadsConfig {
+        LeadsConfig {
+            enabled: self.read_boolean("sources.leads.enabled"),
+            secrets: self.read_secrets("sources.leads.secrets", check_not_empty),
+            rate_per_minute: self.read_integer("sources.leads.rate_per_minute", 0..=u32::MAX.into()),
         }
     }
 }

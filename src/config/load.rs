@@ -8,24 +8,27 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::draft::{Draft, variable};
-use super::problem::{Place, Problem, Problems};
-use super::setting::{Setting, Value};
-use super::values::{DAY_S, HOUR_S, SHORTEST_S, found, not_empty, number, sendable, string, unexpected};
+use super::draft::{ConfigDraft, env_variable_name};
+use super::problem::{ConfigError, ConfigProblem, SettingOrigin};
+use super::setting::{DraftSetting, SettingValue};
+use super::values::{
+    DAY_S, DURATION_MIN_S, HOUR_S, check_not_empty, check_sendable, describe_mismatch, describe_unexpected,
+    parse_number, parse_string,
+};
 use super::{
-    Admin, Calls, Config, Entity, LogFormat, Router, Secret, Server, Sources, Store, Support, Sync, Telemetry,
-    UnknownEntity,
+    AdminConfig, CallLogConfig, Config, EntityConfig, LogFormat, RouterConfig, Secret, ServerConfig, SourcesConfig,
+    StoreConfig, SupportConfig, SyncPolicy, TelemetryConfig, UnknownEntityPolicy,
 };
 
 mod custom;
 
 const MIB: i64 = 1 << 20;
 /// No limit but that of the type.
-const ANY: i64 = i64::MAX;
+const UNLIMITED: i64 = i64::MAX;
 
 /// What a configuration is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum ConfigPurpose {
     /// To run a node: each secret that it needs must be there.
     Node,
     /// To work on a node's data or to talk to it: secrets may be missing.
@@ -36,321 +39,329 @@ pub enum Purpose {
 ///
 /// # Errors
 /// [`Problems`], all of them at once, each with its file and line or its variable.
-pub fn load<N, V>(file: Option<&Path>, env: impl IntoIterator<Item = (N, V)>) -> Result<Config, Problems>
+pub fn load_config<N, V>(file: Option<&Path>, env: impl IntoIterator<Item = (N, V)>) -> Result<Config, ConfigError>
 where
     N: Into<OsString>,
     V: Into<OsString>,
 {
-    Draft::read(file, env).finish(Purpose::Node)
+    ConfigDraft::from_toml(file, env).finish(ConfigPurpose::Node)
 }
 
-impl Draft {
+impl ConfigDraft {
     /// Checks the whole and gives the configuration.
     ///
     /// # Errors
     /// [`Problems`] of reading and of checking, all of them at once; only that of the file if it cannot be read.
-    pub fn finish(mut self, purpose: Purpose) -> Result<Config, Problems> {
+    pub fn finish(mut self, purpose: ConfigPurpose) -> Result<Config, ConfigError> {
         if self.is_broken {
             // Whatever else seems wrong or missing may be right in the part that was not read.
-            self.problems.retain(Problem::is_in_file);
-            Problems::none(std::mem::take(&mut self.problems))?;
+            self.problems.retain(ConfigProblem::is_in_file);
+            ConfigError::fail_if_any(std::mem::take(&mut self.problems))?;
         }
         let config = Config {
-            server: self.server(),
-            store: self.store(),
-            admin: Admin { token: self.secret("admin.token") },
-            router: self.router(),
-            entity: Entity { items_max: self.integer("entity.items_max", 1..=MIB) },
-            calls: self.calls(),
-            delivery: self.delivery(),
-            sources: Sources {
-                support: self.support(),
-                leads: self.leads(),
-                crm: self.crm(),
-                instagram: self.instagram(),
-                c2s: self.c2s(),
-                custom: self.custom_sources(),
+            server: self.read_server(),
+            store: self.read_store(),
+            admin: AdminConfig { token: self.read_secret("admin.token") },
+            router: self.read_router(),
+            entity: EntityConfig { items_max: self.read_integer("entity.items_max", 1..=MIB) },
+            calls: self.read_call_log(),
+            delivery: self.read_delivery(),
+            sources: SourcesConfig {
+                support: self.read_support(),
+                leads: self.read_leads(),
+                crm: self.read_crm(),
+                instagram: self.read_instagram(),
+                c2s: self.read_c2s(),
+                custom: self.read_custom_sources(),
             },
-            telemetry: self.telemetry(),
+            telemetry: self.read_telemetry(),
         };
-        self.check_fit(&config);
-        if purpose == Purpose::Node {
+        self.check_consistency(&config);
+        if purpose == ConfigPurpose::Node {
             self.check_secrets(&config);
         }
-        Problems::none(self.problems)?;
+        ConfigError::fail_if_any(self.problems)?;
         Ok(config)
     }
 
-    fn server(&mut self) -> Server {
-        Server {
-            bind: self.text("server.bind", |text| {
+    fn read_server(&mut self) -> ServerConfig {
+        ServerConfig {
+            bind: self.read_text("server.bind", |text| {
                 let address = text.parse::<SocketAddr>();
                 address.map(|_| ()).map_err(|_| "an IP address and a port, such as 127.0.0.1:8080".to_owned())
             }),
-            public_url: self.public_url(),
-            workers: self.integer("server.workers", 0..=1024),
-            body_limit_bytes: self.integer("server.body_limit_bytes", 1024..=16 * MIB),
-            request_timeout: self.seconds("server.request_timeout_s", HOUR_S),
-            keep_alive: self.seconds("server.keep_alive_s", HOUR_S),
-            connections_max: self.integer("server.connections_max", 1..=MIB),
-            trusted_proxies: self.networks("server.trusted_proxies"),
-            auth_failures_per_minute: self.integer("server.auth_failures_per_minute", 0..=u32::MAX.into()),
-            shutdown_grace: self.seconds("server.shutdown_grace_s", HOUR_S),
+            public_url: self.read_public_url(),
+            workers: self.read_integer("server.workers", 0..=1024),
+            body_limit_bytes: self.read_integer("server.body_limit_bytes", 1024..=16 * MIB),
+            request_timeout: self.read_seconds("server.request_timeout_s", HOUR_S),
+            keep_alive: self.read_seconds("server.keep_alive_s", HOUR_S),
+            connections_max: self.read_integer("server.connections_max", 1..=MIB),
+            trusted_proxies: self.read_networks("server.trusted_proxies"),
+            auth_failures_per_minute: self.read_integer("server.auth_failures_per_minute", 0..=u32::MAX.into()),
+            shutdown_grace: self.read_seconds("server.shutdown_grace_s", HOUR_S),
         }
     }
 
-    fn public_url(&mut self) -> Option<String> {
-        let url = self.text("server.public_url", |text| {
+    fn read_public_url(&mut self) -> Option<String> {
+        let url = self.read_text("server.public_url", |text| {
             let expected = || "http:// or https:// and a host, without query and fragment".to_owned();
             (text.is_empty() || is_base_url(text)).then_some(()).ok_or_else(expected)
         });
         (!url.is_empty()).then(|| url.trim_end_matches('/').to_owned())
     }
 
-    fn store(&mut self) -> Store {
-        Store {
-            path: self.text("store.path", not_blank).into(),
-            cache_bytes: self.integer("store.cache_bytes", MIB..=ANY),
-            sync: self.choice("store.sync", &[("commit", Sync::Commit), ("interval", Sync::Interval)]),
-            sync_interval: self.seconds("store.sync_interval_s", 60.0),
-            commit_records_max: self.integer("store.commit_records_max", 1..=MIB),
-            commit_bytes_max: self.integer("store.commit_bytes_max", 1024..=1024 * MIB),
-            encryption_key: self.encryption_key(),
+    fn read_store(&mut self) -> StoreConfig {
+        StoreConfig {
+            path: self.read_text("store.path", check_not_blank).into(),
+            cache_bytes: self.read_integer("store.cache_bytes", MIB..=UNLIMITED),
+            sync: self.read_choice("store.sync", &[("commit", SyncPolicy::Commit), ("interval", SyncPolicy::Interval)]),
+            sync_interval: self.read_seconds("store.sync_interval_s", 60.0),
+            commit_records_max: self.read_integer("store.commit_records_max", 1..=MIB),
+            commit_bytes_max: self.read_integer("store.commit_bytes_max", 1024..=1024 * MIB),
+            encryption_key: self.read_encryption_key(),
         }
     }
 
-    fn router(&mut self) -> Router {
-        Router {
-            shards: self.integer("router.shards", 0..=1024),
-            mailbox_capacity: self.integer("router.mailbox_capacity", 1..=MIB),
+    fn read_router(&mut self) -> RouterConfig {
+        RouterConfig {
+            shards: self.read_integer("router.shards", 0..=1024),
+            mailbox_capacity: self.read_integer("router.mailbox_capacity", 1..=MIB),
             // A quarter of it may belong to one entity.
-            in_flight_events_max: self.integer("router.in_flight_events_max", 16..=MIB),
-            in_flight_bytes_max: self.integer("router.in_flight_bytes_max", 1..=ANY),
-            idle_timeout: self.seconds("router.idle_timeout_s", DAY_S),
-            live_entities_max: self.integer("router.live_entities_max", 1..=ANY),
-            restarts_max: self.integer("router.restarts_max", 1..=u32::MAX.into()),
-            restart_window: self.seconds("router.restart_window_s", DAY_S),
-            quarantine: self.seconds("router.quarantine_s", DAY_S),
-            projection_lag_max: self.integer("router.projection_lag_max", 1..=ANY),
+            in_flight_events_max: self.read_integer("router.in_flight_events_max", 16..=MIB),
+            in_flight_bytes_max: self.read_integer("router.in_flight_bytes_max", 1..=UNLIMITED),
+            idle_timeout: self.read_seconds("router.idle_timeout_s", DAY_S),
+            live_entities_max: self.read_integer("router.live_entities_max", 1..=UNLIMITED),
+            restarts_max: self.read_integer("router.restarts_max", 1..=u32::MAX.into()),
+            restart_window: self.read_seconds("router.restart_window_s", DAY_S),
+            quarantine: self.read_seconds("router.quarantine_s", DAY_S),
+            projection_lag_max: self.read_integer("router.projection_lag_max", 1..=UNLIMITED),
         }
     }
 
-    fn calls(&mut self) -> Calls {
-        Calls {
-            rows_max: self.integer("calls.rows_max", 1..=1_000_000_000),
-            refused_rows_max: self.integer("calls.refused_rows_max", 1..=1_000_000_000),
+    fn read_call_log(&mut self) -> CallLogConfig {
+        CallLogConfig {
+            rows_max: self.read_integer("calls.rows_max", 1..=1_000_000_000),
+            refused_rows_max: self.read_integer("calls.refused_rows_max", 1..=1_000_000_000),
         }
     }
 
-    fn support(&mut self) -> Support {
-        let unknown_entity = [("create", UnknownEntity::Create), ("reject", UnknownEntity::Reject)];
-        Support {
-            enabled: self.boolean("sources.support.enabled"),
-            api_keys: self.secrets("sources.support.api_keys", sendable),
-            secrets: self.secrets("sources.support.secrets", not_empty),
-            tolerance: self.seconds("sources.support.tolerance_s", DAY_S),
-            rate_per_minute: self.integer("sources.support.rate_per_minute", 0..=u32::MAX.into()),
-            unknown_entity: self.choice("sources.support.unknown_entity", &unknown_entity),
-            idempotency_window: self.hours("sources.support.idempotency_window_h", 24.0 * 366.0),
+    fn read_support(&mut self) -> SupportConfig {
+        let unknown_entity = [("create", UnknownEntityPolicy::Create), ("reject", UnknownEntityPolicy::Reject)];
+        SupportConfig {
+            enabled: self.read_boolean("sources.support.enabled"),
+            api_keys: self.read_secrets("sources.support.api_keys", check_sendable),
+            secrets: self.read_secrets("sources.support.secrets", check_not_empty),
+            tolerance: self.read_seconds("sources.support.tolerance_s", DAY_S),
+            rate_per_minute: self.read_integer("sources.support.rate_per_minute", 0..=u32::MAX.into()),
+            unknown_entity: self.read_choice("sources.support.unknown_entity", &unknown_entity),
+            idempotency_window: self.read_hours("sources.support.idempotency_window_h", 24.0 * 366.0),
         }
     }
 
-    fn telemetry(&mut self) -> Telemetry {
-        Telemetry {
-            log: self.choice("telemetry.log", &[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)]),
-            level: self.text("telemetry.level", |text| {
+    fn read_telemetry(&mut self) -> TelemetryConfig {
+        TelemetryConfig {
+            log: self.read_choice("telemetry.log", &[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)]),
+            level: self.read_text("telemetry.level", |text| {
                 let expected =
                     || "error, warn, info, debug, trace or directives such as \"info,hookyard=debug\"".to_owned();
-                is_filter(text).then_some(()).ok_or_else(expected)
+                is_log_filter(text).then_some(()).ok_or_else(expected)
             }),
         }
     }
 
-    fn check_fit(&mut self, config: &Config) {
+    fn check_consistency(&mut self, config: &Config) {
         let (bytes, body) = (config.router.in_flight_bytes_max, config.server.body_limit_bytes);
         // Zero is what a value became that is already reported.
         if bytes > 0 && bytes < 4 * body {
             let key = "router.in_flight_bytes_max";
-            let place = self.place_of(&[key, "server.body_limit_bytes"]);
+            let place = self.origin_of(&[key, "server.body_limit_bytes"]);
             let detail = format!("expected at least 4 times server.body_limit_bytes ({}), found {bytes}", 4 * body);
-            self.problems.push(Problem::of(key, place, detail));
+            self.problems.push(ConfigProblem::for_key(key, place, detail));
         }
-        if let Some(word) = clash(&config.sources) {
+        if let Some(word) = find_name_clash(&config.sources) {
             let key = "sources.crm.events";
             let detail =
                 format!("events of {word:?} are those of the configured source of that name; rename one of them");
-            self.problems.push(Problem::of(key, self.place_of(&[key]), detail));
+            self.problems.push(ConfigProblem::for_key(key, self.origin_of(&[key]), detail));
         }
     }
 
     fn check_secrets(&mut self, config: &Config) {
         if config.admin.token.is_empty() {
-            self.missing("admin.token", "admin.token");
+            self.report_missing_secret("admin.token", "admin.token");
         }
         let support = &config.sources.support;
         if support.enabled && support.api_keys.is_empty() {
-            self.missing("sources.support.api_keys", "sources.support.enabled");
+            self.report_missing_secret("sources.support.api_keys", "sources.support.enabled");
         }
         if support.enabled && support.secrets.is_empty() {
-            self.missing("sources.support.secrets", "sources.support.enabled");
+            self.report_missing_secret("sources.support.secrets", "sources.support.enabled");
         }
         self.check_custom_secrets(config);
         if config.sources.crm.enabled && config.sources.crm.tokens.is_empty() {
-            self.missing("sources.crm.tokens", "sources.crm.enabled");
+            self.report_missing_secret("sources.crm.tokens", "sources.crm.enabled");
         }
         let instagram = &config.sources.instagram;
         if instagram.enabled && instagram.app_secrets.is_empty() {
-            self.missing("sources.instagram.app_secrets", "sources.instagram.enabled");
+            self.report_missing_secret("sources.instagram.app_secrets", "sources.instagram.enabled");
         }
         if instagram.enabled && instagram.verify_token.is_empty() {
-            self.missing("sources.instagram.verify_token", "sources.instagram.enabled");
+            self.report_missing_secret("sources.instagram.verify_token", "sources.instagram.enabled");
         }
         let c2s = &config.sources.c2s;
         if c2s.enabled && c2s.tokens.is_empty() {
-            self.missing("sources.c2s.tokens", "sources.c2s.enabled");
+            self.report_missing_secret("sources.c2s.tokens", "sources.c2s.enabled");
         }
     }
 
     /// Reports that the secret `key` is missing, at its own place or that of the key that calls for it.
-    fn missing(&mut self, key: &str, called_for_by: &str) {
+    fn report_missing_secret(&mut self, key: &str, called_for_by: &str) {
         // A list whose items are wrong is not missing: its items are reported.
         if self.problems.iter().any(|problem| problem.key() == Some(key)) {
             return;
         }
-        let place = match (self.place_of(&[key, called_for_by]), &self.file) {
-            (Place::Defaults, Some(file)) => Place::File(file.clone(), None),
+        let place = match (self.origin_of(&[key, called_for_by]), &self.file) {
+            (SettingOrigin::Defaults, Some(file)) => SettingOrigin::File(file.clone(), None),
             (place, _) => place,
         };
         let detail = format!(
             "missing: set it in the configuration file or in {}; `hookyard secret new` makes a value",
-            variable(key)
+            env_variable_name(key)
         );
-        self.problems.push(Problem::of(key, place, detail));
+        self.problems.push(ConfigProblem::for_key(key, place, detail));
     }
 
     /// Where the first of `keys` was set that the operator has set.
-    pub(super) fn place_of(&self, keys: &[&str]) -> Place {
+    pub(super) fn origin_of(&self, keys: &[&str]) -> SettingOrigin {
         let mut places = keys.iter().filter_map(|key| self.settings.get(*key)).map(|setting| &setting.place);
-        places.find(|place| **place != Place::Defaults).cloned().unwrap_or(Place::Defaults)
+        places.find(|place| **place != SettingOrigin::Defaults).cloned().unwrap_or(SettingOrigin::Defaults)
     }
 
-    fn take(&mut self, key: &str) -> Setting {
+    fn take_setting(&mut self, key: &str) -> DraftSetting {
         let setting = self.settings.get_mut(key).expect("a test compares the keys read with those of the defaults");
-        let value = std::mem::replace(&mut setting.value, Value::Taken);
-        Setting { value, place: setting.place.clone() }
+        let value = std::mem::replace(&mut setting.value, SettingValue::Taken);
+        DraftSetting { value, place: setting.place.clone() }
     }
 
     /// Reads `key` with `read`, whose error says what was expected and found.
-    pub(super) fn read_as<T: Default>(&mut self, key: &str, read: impl FnOnce(Value) -> Result<T, String>) -> T {
-        let Setting { value, place } = self.take(key);
+    pub(super) fn read_as<T: Default>(&mut self, key: &str, read: impl FnOnce(SettingValue) -> Result<T, String>) -> T {
+        let DraftSetting { value, place } = self.take_setting(key);
         read(value).unwrap_or_else(|detail| {
-            self.problems.push(Problem::of(key, place, detail));
+            self.problems.push(ConfigProblem::for_key(key, place, detail));
             T::default()
         })
     }
 
-    pub(super) fn boolean(&mut self, key: &str) -> bool {
+    pub(super) fn read_boolean(&mut self, key: &str) -> bool {
         self.read_as(key, |value| match value {
-            Value::Boolean(value) => Ok(value),
-            Value::Raw(text) => text.expose().trim().parse().map_err(|_| found("true or false", text.expose())),
-            other => Err(unexpected("true or false", &other)),
+            SettingValue::Boolean(value) => Ok(value),
+            SettingValue::Raw(text) => {
+                text.expose().trim().parse().map_err(|_| describe_mismatch("true or false", text.expose()))
+            }
+            other => Err(describe_unexpected("true or false", &other)),
         })
     }
 
-    pub(super) fn integer<T: TryFrom<i64> + Default>(&mut self, key: &str, range: RangeInclusive<i64>) -> T {
+    pub(super) fn read_integer<T: TryFrom<i64> + Default>(&mut self, key: &str, range: RangeInclusive<i64>) -> T {
         self.read_as(key, |value| {
             let number = match value {
-                Value::Integer(number) => number,
-                Value::Raw(text) => text.expose().trim().parse().map_err(|_| found("a whole number", text.expose()))?,
-                other => return Err(unexpected("a whole number", &other)),
+                SettingValue::Integer(number) => number,
+                SettingValue::Raw(text) => {
+                    text.expose().trim().parse().map_err(|_| describe_mismatch("a whole number", text.expose()))?
+                }
+                other => return Err(describe_unexpected("a whole number", &other)),
             };
             let fits = || range.contains(&number).then_some(T::try_from(number).ok()).flatten();
             fits().ok_or_else(|| match *range.end() {
-                ANY => format!("expected at least {}, found {number}", range.start()),
+                UNLIMITED => format!("expected at least {}, found {number}", range.start()),
                 end => format!("expected {} to {end}, found {number}", range.start()),
             })
         })
     }
 
-    pub(super) fn seconds(&mut self, key: &str, longest_s: f64) -> Duration {
-        self.duration(key, "seconds", 1.0, longest_s)
+    pub(super) fn read_seconds(&mut self, key: &str, longest_s: f64) -> Duration {
+        self.read_duration(key, "seconds", 1.0, longest_s)
     }
 
-    pub(super) fn hours(&mut self, key: &str, longest_h: f64) -> Duration {
-        self.duration(key, "hours", HOUR_S, longest_h)
+    pub(super) fn read_hours(&mut self, key: &str, longest_h: f64) -> Duration {
+        self.read_duration(key, "hours", HOUR_S, longest_h)
     }
 
-    pub(super) fn duration(&mut self, key: &str, unit: &str, unit_s: f64, longest: f64) -> Duration {
+    pub(super) fn read_duration(&mut self, key: &str, unit: &str, unit_s: f64, longest: f64) -> Duration {
         let expected = format!("a number of {unit}");
         self.read_as(key, |value| {
-            let number = number(value, &expected)?;
-            if !(SHORTEST_S..=longest).contains(&number) {
-                return Err(format!("expected {SHORTEST_S} to {longest} {unit}, found {number}"));
+            let number = parse_number(value, &expected)?;
+            if !(DURATION_MIN_S..=longest).contains(&number) {
+                return Err(format!("expected {DURATION_MIN_S} to {longest} {unit}, found {number}"));
             }
             Ok(Duration::from_secs_f64(number * unit_s))
         })
     }
 
     /// A string that `check` finds right; its error says what was expected.
-    pub(super) fn text(&mut self, key: &str, check: impl FnOnce(&str) -> Result<(), String>) -> String {
+    pub(super) fn read_text(&mut self, key: &str, check: impl FnOnce(&str) -> Result<(), String>) -> String {
         self.read_as(key, |value| {
-            let text = string(value)?;
-            check(text.expose()).map_err(|expected| found(&expected, text.expose()))?;
+            let text = parse_string(value)?;
+            check(text.expose()).map_err(|expected| describe_mismatch(&expected, text.expose()))?;
             Ok(text.expose().to_owned())
         })
     }
 
-    pub(super) fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
+    pub(super) fn read_choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
         let first = choices.first().expect("a choice has alternatives").1;
         let chosen = self.read_as(key, |value| {
-            let text = string(value)?;
+            let text = parse_string(value)?;
             let chosen = choices.iter().find(|(name, _)| *name == text.expose());
             chosen.map(|(_, choice)| Some(*choice)).ok_or_else(|| {
                 let names: Vec<_> = choices.iter().map(|(name, _)| format!("{name:?}")).collect();
-                found(&names.join(" or "), text.expose())
+                describe_mismatch(&names.join(" or "), text.expose())
             })
         });
         chosen.unwrap_or(first)
     }
 
-    pub(super) fn secret(&mut self, key: &str) -> Secret {
+    pub(super) fn read_secret(&mut self, key: &str) -> Secret {
         self.read_as(key, |value| {
-            let text = string(value)?;
+            let text = parse_string(value)?;
             // Empty is missing, which matters to a node only.
-            if text.is_empty() { Ok(text) } else { sendable(text) }
+            if text.is_empty() { Ok(text) } else { check_sendable(text) }
         })
     }
 
-    pub(super) fn secrets(&mut self, key: &str, check: fn(Secret) -> Result<Secret, String>) -> Vec<Secret> {
-        self.list(key, |value| check(string(value)?))
+    pub(super) fn read_secrets(&mut self, key: &str, check: fn(Secret) -> Result<Secret, String>) -> Vec<Secret> {
+        self.read_list(key, |value| check(parse_string(value)?))
     }
 
-    pub(super) fn networks(&mut self, key: &str) -> Vec<ipnet::IpNet> {
-        self.list(key, |value| {
-            let text = string(value)?;
+    pub(super) fn read_networks(&mut self, key: &str) -> Vec<ipnet::IpNet> {
+        self.read_list(key, |value| {
+            let text = parse_string(value)?;
             let network = text.expose().parse().or_else(|_| text.expose().parse::<IpAddr>().map(Into::into));
-            network.map_err(|_| found("a network such as 10.0.0.0/8", text.expose()))
+            network.map_err(|_| describe_mismatch("a network such as 10.0.0.0/8", text.expose()))
         })
     }
 
     /// The items of a list that `read` can read; the others are reported, each at its own line.
-    pub(super) fn list<T>(&mut self, key: &str, read: impl Fn(Value) -> Result<T, String>) -> Vec<T> {
-        let Setting { value, place } = self.take(key);
+    pub(super) fn read_list<T>(&mut self, key: &str, read: impl Fn(SettingValue) -> Result<T, String>) -> Vec<T> {
+        let DraftSetting { value, place } = self.take_setting(key);
         let items = match value {
-            Value::List(items) => items,
-            Value::Raw(text) => split(text.expose(), &place),
+            SettingValue::List(items) => items,
+            SettingValue::Raw(text) => split_list(text.expose(), &place),
             other => {
-                self.problems.push(Problem::of(key, place, unexpected("a list of strings", &other)));
+                self.problems.push(ConfigProblem::for_key(
+                    key,
+                    place,
+                    describe_unexpected("a list of strings", &other),
+                ));
                 return Vec::new();
             }
         };
-        let mut wrong = |place, detail| self.problems.push(Problem::of(key, place, detail));
+        let mut wrong = |place, detail| self.problems.push(ConfigProblem::for_key(key, place, detail));
         items.into_iter().filter_map(|item| read(item.value).map_err(|detail| wrong(item.place, detail)).ok()).collect()
     }
 }
 
 /// A configured source of which the name is the first word of a declared event: nobody could tell their events apart.
-fn clash(sources: &Sources) -> Option<&'static str> {
+fn find_name_clash(sources: &SourcesConfig) -> Option<&'static str> {
     let words = sources.crm.events.iter().filter_map(|declared| declared.name.as_str().split('.').next());
     words.into_iter().find(|word| sources.custom.iter().any(|custom| custom.name.as_str() == *word))
 }
@@ -364,21 +375,21 @@ fn is_base_url(text: &str) -> bool {
     })
 }
 
-fn not_blank(text: &str) -> Result<(), String> {
+fn check_not_blank(text: &str) -> Result<(), String> {
     if text.trim().is_empty() { Err("a path".to_owned()) } else { Ok(()) }
 }
 
 /// The items of a list in a variable; nothing at all is the empty list.
-fn split(text: &str, place: &Place) -> Vec<Setting> {
+fn split_list(text: &str, place: &SettingOrigin) -> Vec<DraftSetting> {
     if text.trim().is_empty() {
         return Vec::new();
     }
-    let item = |item: &str| Setting { value: Value::Raw(Secret::new(item.trim())), place: place.clone() };
+    let item = |item: &str| DraftSetting { value: SettingValue::Raw(Secret::new(item.trim())), place: place.clone() };
     text.split(',').map(item).collect()
 }
 
 /// Whether `text` is a filter, with each bare word a level: `inof` would be taken for the name of a target, and log nothing else.
-fn is_filter(text: &str) -> bool {
+fn is_log_filter(text: &str) -> bool {
     EnvFilter::try_new(text).is_ok() && text.split(',').all(|part| is_directive(part.trim()))
 }
 

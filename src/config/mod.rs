@@ -13,21 +13,24 @@ mod problem;
 mod secret;
 mod sections;
 mod setting;
-mod template;
+mod text_template;
 mod values;
 
-pub use c2s::{C2s, Enrichment};
-pub use crm::{Crm, Declared};
-pub use custom::Custom;
-pub use delivery::{Breaker, CONCURRENCY_MAX, Delivery, OnExhausted, RETRIES_MAX, RETRY_PAUSE_MAX_S, TIMEOUT_MAX_S};
-pub use dev::{DEV_KEYS, DevKey, DevSecrets, NotDevSecrets};
-pub use draft::Draft;
-pub use instagram::{AutoReply, COOLDOWN_MAX_S, Instagram, REPLY_MAX_BYTES, URL_MAX_BYTES, is_web_url};
-pub use leads::Leads;
-pub use load::{Purpose, load};
-pub use problem::{Problem, Problems};
+pub use c2s::{C2sConfig, EnrichmentConfig};
+pub use crm::{CrmConfig, DeclaredBusEvent};
+pub use custom::CustomSourceConfig;
+pub use delivery::{
+    BreakerConfig, CONCURRENCY_MAX, DeliveryConfig, ExhaustionPolicy, RETRIES_MAX, RETRY_PAUSE_MAX_S, TIMEOUT_MAX_S,
+};
+pub use dev::{DEV_KEYS, DevKey, DevSecrets, DevSecretsError};
+pub use draft::ConfigDraft;
+pub use instagram::{AutoReply, COOLDOWN_MAX_S, InstagramConfig, REPLY_MAX_BYTES, URL_MAX_BYTES, is_web_url};
+pub use leads::LeadsConfig;
+pub use load::{ConfigPurpose, load_config};
+pub use problem::{ConfigError, ConfigProblem};
 pub use secret::{EncryptionKey, Secret};
 pub use sections::{
-    Admin, Calls, Config, Entity, LogFormat, Router, Server, Sources, Store, Support, Sync, Telemetry, UnknownEntity,
+    AdminConfig, CallLogConfig, Config, EntityConfig, LogFormat, RouterConfig, ServerConfig, SourcesConfig,
+    StoreConfig, SupportConfig, SyncPolicy, TelemetryConfig, UnknownEntityPolicy,
 };
-pub use template::Template;
+pub use text_template::TextTemplate;

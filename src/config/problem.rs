@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Where a setting was made. Problems are shown in this order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
+pub(super) enum SettingOrigin {
     /// In the defaults, that is, nowhere by the operator.
     Defaults,
     /// In the file, on a line counted from 1 where one is known.
@@ -16,26 +16,26 @@ pub(super) enum Place {
 
 /// One thing that is wrong. Never shows a secret's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    place: Place,
+pub struct ConfigProblem {
+    place: SettingOrigin,
     key: Option<String>,
     detail: String,
 }
 
-impl Problem {
+impl ConfigProblem {
     /// Something wrong at `place` that is about no single key.
-    pub(super) fn at(place: Place, detail: impl Into<String>) -> Self {
+    pub(super) fn without_key(place: SettingOrigin, detail: impl Into<String>) -> Self {
         Self { place, key: None, detail: detail.into() }
     }
 
     /// Something wrong with `key`, set at `place`.
-    pub(super) fn of(key: &str, place: Place, detail: impl Into<String>) -> Self {
+    pub(super) fn for_key(key: &str, place: SettingOrigin, detail: impl Into<String>) -> Self {
         Self { place, key: Some(key.to_owned()), detail: detail.into() }
     }
 
     /// Whether it is the file's.
     pub(super) fn is_in_file(&self) -> bool {
-        matches!(self.place, Place::File(..))
+        matches!(self.place, SettingOrigin::File(..))
     }
 
     /// The key it is about, such as `server.bind`, if it is about one.
@@ -45,13 +45,13 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            Place::Defaults => {}
-            Place::File(path, Some(line)) => write!(f, "{}:{line}: ", path.display())?,
-            Place::File(path, None) => write!(f, "{}: ", path.display())?,
-            Place::Environment(variable) => write!(f, "{variable}: ")?,
+            SettingOrigin::Defaults => {}
+            SettingOrigin::File(path, Some(line)) => write!(f, "{}:{line}: ", path.display())?,
+            SettingOrigin::File(path, None) => write!(f, "{}: ", path.display())?,
+            SettingOrigin::Environment(variable) => write!(f, "{variable}: ")?,
         }
         if let Some(key) = &self.key {
             write!(f, "{key}: ")?;
@@ -62,11 +62,11 @@ impl fmt::Display for Problem {
 
 /// Everything that is wrong with a configuration, in the order of the file, then the environment. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problems(Vec<Problem>);
+pub struct ConfigError(Vec<ConfigProblem>);
 
-impl Problems {
+impl ConfigError {
     /// `Err` with `problems` in their order, or `Ok` if there are none.
-    pub(super) fn none(mut problems: Vec<Problem>) -> Result<(), Self> {
+    pub(super) fn fail_if_any(mut problems: Vec<ConfigProblem>) -> Result<(), Self> {
         if problems.is_empty() {
             return Ok(());
         }
@@ -75,12 +75,12 @@ impl Problems {
     }
 
     /// The problems, one after the other.
-    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigProblem> {
         self.0.iter()
     }
 }
 
-impl fmt::Display for Problems {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.len() {
             1 => f.write_str("the configuration has a problem:")?,
@@ -90,4 +90,4 @@ impl fmt::Display for Problems {
     }
 }
 
-impl std::error::Error for Problems {}
+impl std::error::Error for ConfigError {}

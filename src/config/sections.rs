@@ -3,40 +3,40 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::c2s::C2s;
-use super::crm::Crm;
-use super::custom::Custom;
-use super::delivery::Delivery;
-use super::instagram::Instagram;
-use super::leads::Leads;
+use super::c2s::C2sConfig;
+use super::crm::CrmConfig;
+use super::custom::CustomSourceConfig;
+use super::delivery::DeliveryConfig;
+use super::instagram::InstagramConfig;
+use super::leads::LeadsConfig;
 use super::secret::{EncryptionKey, Secret};
 
 /// The whole configuration, complete and checked.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `[server]`
-    pub server: Server,
+    pub server: ServerConfig,
     /// `[store]`
-    pub store: Store,
+    pub store: StoreConfig,
     /// `[admin]`
-    pub admin: Admin,
+    pub admin: AdminConfig,
     /// `[router]`
-    pub router: Router,
+    pub router: RouterConfig,
     /// `[entity]`
-    pub entity: Entity,
+    pub entity: EntityConfig,
     /// `[calls]`
-    pub calls: Calls,
+    pub calls: CallLogConfig,
     /// `[delivery]`
-    pub delivery: Delivery,
+    pub delivery: DeliveryConfig,
     /// `[sources]`
-    pub sources: Sources,
+    pub sources: SourcesConfig,
     /// `[telemetry]`
-    pub telemetry: Telemetry,
+    pub telemetry: TelemetryConfig,
 }
 
 /// `[server]`: the HTTP side.
 #[derive(Clone, Debug)]
-pub struct Server {
+pub struct ServerConfig {
     /// Address and port to listen on.
     pub bind: String,
     /// Where senders reach the node, such as `https://hooks.example.com`, without a slash at its end.
@@ -61,7 +61,7 @@ pub struct Server {
 
 /// When an answer may leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sync {
+pub enum SyncPolicy {
     /// After the event's frame is on the disk.
     Commit,
     /// At once; the disk follows within `sync_interval`.
@@ -70,13 +70,13 @@ pub enum Sync {
 
 /// `[store]`: the data folder.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub struct StoreConfig {
     /// The data folder.
     pub path: PathBuf,
     /// Memory for the store's page cache, in bytes.
     pub cache_bytes: u64,
     /// When an answer may leave.
-    pub sync: Sync,
+    pub sync: SyncPolicy,
     /// The longest that `sync = "interval"` leaves an answered event off the disk.
     pub sync_interval: Duration,
     /// The most records that one commit takes.
@@ -89,14 +89,14 @@ pub struct Store {
 
 /// `[admin]`: who may read.
 #[derive(Clone, Debug)]
-pub struct Admin {
+pub struct AdminConfig {
     /// The bearer token of the admin API.
     pub token: Secret,
 }
 
 /// `[router]`: admission and the live entities.
 #[derive(Clone, Debug)]
-pub struct Router {
+pub struct RouterConfig {
     /// Supervisors, each on a thread of its own; 0 means one up to 4 cores and one for each 4 cores above.
     pub shards: usize,
     /// Messages that may wait for one actor.
@@ -121,14 +121,14 @@ pub struct Router {
 
 /// `[entity]`: the size of one entity's state.
 #[derive(Clone, Copy, Debug)]
-pub struct Entity {
+pub struct EntityConfig {
     /// The most items that a collection in a state keeps.
     pub items_max: usize,
 }
 
 /// `[calls]`: the exchange log.
 #[derive(Clone, Copy, Debug)]
-pub struct Calls {
+pub struct CallLogConfig {
     /// The most rows of calls that were taken and of deliveries.
     pub rows_max: u64,
     /// The most rows of calls that were refused.
@@ -137,24 +137,24 @@ pub struct Calls {
 
 /// `[sources]`: who sends.
 #[derive(Clone, Debug)]
-pub struct Sources {
+pub struct SourcesConfig {
     /// `[sources.support]`
-    pub support: Support,
+    pub support: SupportConfig,
     /// `[sources.leads]`
-    pub leads: Leads,
+    pub leads: LeadsConfig,
     /// `[[sources.custom]]`, in the order of the file.
-    pub custom: Vec<Custom>,
+    pub custom: Vec<CustomSourceConfig>,
     /// `[sources.crm]`
-    pub crm: Crm,
+    pub crm: CrmConfig,
     /// `[sources.instagram]`
-    pub instagram: Instagram,
+    pub instagram: InstagramConfig,
     /// `[sources.c2s]`
-    pub c2s: C2s,
+    pub c2s: C2sConfig,
 }
 
 /// What happens to an event of an entity that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnknownEntity {
+pub enum UnknownEntityPolicy {
     /// The entity begins with this event.
     Create,
     /// The event fails with code 404.
@@ -163,7 +163,7 @@ pub enum UnknownEntity {
 
 /// `[sources.support]`: support tickets from a CRM.
 #[derive(Clone, Debug)]
-pub struct Support {
+pub struct SupportConfig {
     /// Whether the endpoint exists.
     pub enabled: bool,
     /// API keys, any of which is taken.
@@ -175,7 +175,7 @@ pub struct Support {
     /// Requests a minute for each API key; 0 means no limit.
     pub rate_per_minute: u32,
     /// What happens to an event of a ticket that does not exist.
-    pub unknown_entity: UnknownEntity,
+    pub unknown_entity: UnknownEntityPolicy,
     /// How long an idempotency key is remembered.
     pub idempotency_window: Duration,
 }
@@ -191,7 +191,7 @@ pub enum LogFormat {
 
 /// `[telemetry]`: what the node says of itself.
 #[derive(Clone, Debug)]
-pub struct Telemetry {
+pub struct TelemetryConfig {
     /// How log lines look.
     pub log: LogFormat,
     /// What is logged: a level, or `tracing` filter directives.

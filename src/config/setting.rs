@@ -2,27 +2,27 @@
 
 use toml::de::DeValue;
 
-use super::problem::Place;
+use super::problem::SettingOrigin;
 use super::secret::Secret;
 
 /// A value as it was written.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(super) enum SettingValue {
     /// From the environment: text that becomes what its key wants.
     Raw(Secret),
     Text(Secret),
     Integer(i64),
     Float(f64),
     Boolean(bool),
-    List(Vec<Setting>),
+    List(Vec<DraftSetting>),
     /// Something that no key takes, under its name.
     Other(&'static str),
     /// Already read.
     Taken,
 }
 
-impl Value {
-    pub(super) fn read(value: &DeValue<'_>, place: &dyn Fn(usize) -> Place) -> Self {
+impl SettingValue {
+    pub(super) fn read(value: &DeValue<'_>, place: &dyn Fn(usize) -> SettingOrigin) -> Self {
         match value {
             DeValue::String(text) => Self::Text(Secret::new(text.as_ref())),
             DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
@@ -35,7 +35,10 @@ impl Value {
             DeValue::Array(items) => Self::List(
                 items
                     .iter()
-                    .map(|item| Setting { value: Self::read(item.get_ref(), place), place: place(item.span().start) })
+                    .map(|item| DraftSetting {
+                        value: Self::read(item.get_ref(), place),
+                        place: place(item.span().start),
+                    })
                     .collect(),
             ),
             DeValue::Table(_) => Self::Other("a table"),
@@ -67,7 +70,7 @@ impl Value {
 
 /// A value and where it was set.
 #[derive(Clone, Debug)]
-pub(super) struct Setting {
-    pub(super) value: Value,
-    pub(super) place: Place,
+pub(super) struct DraftSetting {
+    pub(super) value: SettingValue,
+    pub(super) place: SettingOrigin,
 }

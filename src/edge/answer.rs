@@ -8,7 +8,7 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName
 use serde::Serialize;
 use serde_json::Number;
 
-use super::limit::Quota;
+use super::sliding_window::RateQuota;
 
 /// The accepted event's id.
 pub(super) const EVENT_ID: HeaderName = HeaderName::from_static("x-event-id");
@@ -23,7 +23,7 @@ const RATE_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 
 /// An answer with `body` as JSON.
 #[must_use]
-pub(super) fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
+pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> HttpResponse {
     let mut bytes = Vec::with_capacity(192);
     // A body of ours has string keys and no fallible members; an empty body is what is left if one ever had.
     if serde_json::to_writer(&mut bytes, body).is_err() {
@@ -36,29 +36,29 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
 
 /// The answer to a reader, never cached.
 #[must_use]
-pub(super) fn uncached(status: StatusCode, body: &impl Serialize) -> HttpResponse {
-    let mut response = json(status, body);
+pub(super) fn uncached_json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
+    let mut response = json_response(status, body);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
 /// A time as a number of seconds, whole if it can be.
 #[must_use]
-pub(super) fn seconds(time: Duration) -> Number {
+pub(super) fn seconds_as_number(time: Duration) -> Number {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let whole = millis.is_multiple_of(1_000).then(|| Number::from(millis / 1_000));
     whole.or_else(|| Number::from_f64(time.as_secs_f64())).unwrap_or_else(|| 0.into())
 }
 
 /// Sets header `name`, unless `value` cannot stand in one.
-pub(super) fn write(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+pub(super) fn set_header(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
 }
 
 /// Says what is left of a limit.
-pub(super) fn write_quota(headers: &mut HeaderMap, quota: &Quota) {
+pub(super) fn set_quota_headers(headers: &mut HeaderMap, quota: &RateQuota) {
     headers.insert(RATE_LIMIT, quota.limit.into());
     headers.insert(RATE_REMAINING, quota.remaining.into());
     headers.insert(RATE_RESET, quota.reset_seconds().into());

@@ -12,9 +12,10 @@ use super::methods::MethodSet;
 use super::operation::ApiEndpoint;
 use super::source::{CRM, CallSource, LEADS, SUPPORT};
 use super::{
-    accounts, available, c2s, configured, crm, dead_letters, health, instagram, jobs, leads, reads, support, webhooks,
+    accounts, available_events, c2s, configured, crm, dead_letters, health, instagram, jobs, leads, reads, support,
+    webhooks,
 };
-use crate::config::Custom;
+use crate::config::CustomSourceConfig;
 
 const GET: MethodSet = MethodSet::GET;
 const READ: MethodSet = MethodSet::READ;
@@ -31,7 +32,7 @@ const BY_C2S: Admission = Admission::ByHandler(CallSource::Contract(c2s::SOURCE)
 const BY_INSTAGRAM: Admission = Admission::ByHandler(CallSource::Contract(instagram::SOURCE));
 
 /// Every endpoint there is, enabled or not, with those of the sources that the configuration describes.
-pub(super) fn endpoints(custom: &[Custom]) -> Vec<ApiEndpoint> {
+pub(super) fn endpoints(custom: &[CustomSourceConfig]) -> Vec<ApiEndpoint> {
     let mut all = vec![
         ApiEndpoint::new("/api/v0/crm/webhooks/support/")
             .on(POST, BY_SUPPORT, support::receive, support::spec::receive)
@@ -74,7 +75,7 @@ fn leads() -> impl Iterator<Item = ApiEndpoint> {
 }
 
 /// The description of all configured sources, and a path for each enabled one of `custom`.
-fn configured(custom: &[Custom]) -> impl Iterator<Item = ApiEndpoint> {
+fn configured(custom: &[CustomSourceConfig]) -> impl Iterator<Item = ApiEndpoint> {
     let described = ApiEndpoint::new(configured::PATH)
         .only_described(GET, configured::spec::subscription)
         .only_described(POST, configured::spec::receive);
@@ -142,7 +143,7 @@ fn reads() -> [ApiEndpoint; 7] {
 fn webhooks() -> [ApiEndpoint; 10] {
     [
         ApiEndpoint::new("/api/v1/webhooks/events/available")
-            .on(READ, ADMIN, available::list, available::describe),
+            .on(READ, ADMIN, available_events::list, available_events::describe),
         ApiEndpoint::new("/api/v1/webhooks")
             .on(READ, ADMIN, webhooks::list, webhooks::spec::list)
             .on(POST, ADMIN_WITH_BODY, webhooks::create, webhooks::spec::create),
@@ -161,9 +162,9 @@ fn webhooks() -> [ApiEndpoint; 10] {
         ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/test")
             .on(POST, ADMIN, webhooks::actions::test, webhooks::spec::test),
         ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/recover")
-            .on(POST, ADMIN_WITH_BODY, jobs::again::recover, jobs::spec::recover),
+            .on(POST, ADMIN_WITH_BODY, jobs::redelivery::recover, jobs::spec::recover),
         ApiEndpoint::new("/api/v1/webhooks/{id:[0-9]+}/replay")
-            .on(POST, ADMIN_WITH_BODY, jobs::again::replay, jobs::spec::replay),
+            .on(POST, ADMIN_WITH_BODY, jobs::redelivery::replay, jobs::spec::replay),
     ]
 }
 

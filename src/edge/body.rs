@@ -17,18 +17,18 @@ use super::error::Error;
 
 /// What a body may be.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct BodyLimits {
     /// The most bytes.
     pub bytes_max: usize,
     /// The longest it may take to arrive, from the first byte to the last.
-    pub time: Duration,
+    pub timeout: Duration,
 }
 
 /// Refuses a request that says itself that its body is too large.
 ///
 /// # Errors
 /// [`Error::BodyTooLarge`].
-pub fn check_declared(request: &HttpRequest, bounds: Bounds) -> Result<(), Error> {
+pub fn check_declared_length(request: &HttpRequest, bounds: BodyLimits) -> Result<(), Error> {
     let too_large = declared_length(request).is_some_and(|length| length > bounds.bytes_max as u64);
     if too_large { Err(Error::BodyTooLarge { limit: bounds.bytes_max }) } else { Ok(()) }
 }
@@ -44,7 +44,7 @@ pub fn media_type(headers: &HeaderMap) -> Option<&[u8]> {
 ///
 /// # Errors
 /// [`Error::UnsupportedMediaType`].
-pub fn check_is_json(headers: &HeaderMap) -> Result<(), Error> {
+pub fn check_json_content_type(headers: &HeaderMap) -> Result<(), Error> {
     let is_json = media_type(headers).is_none_or(|given| {
         let suffix = given.len().checked_sub(5).map(|start| &given[start..]);
         given.eq_ignore_ascii_case(b"application/json")
@@ -65,17 +65,17 @@ pub fn text(body: &[u8]) -> Result<&str, Error> {
 ///
 /// # Errors
 /// [`Error::BodyTooLarge`] as soon as that is known, [`Error::RequestTimeout`], or [`Error::BodyIncomplete`].
-pub async fn read(request: &HttpRequest, payload: &mut Payload, bounds: Bounds) -> Result<Bytes, Error> {
-    check_declared(request, bounds)?;
-    within(bounds, pin!(BodyStream::new(payload))).await
+pub async fn read_body(request: &HttpRequest, payload: &mut Payload, bounds: BodyLimits) -> Result<Bytes, Error> {
+    check_declared_length(request, bounds)?;
+    read_within_timeout(bounds, pin!(BodyStream::new(payload))).await
 }
 
-async fn within<B>(bounds: Bounds, body: Pin<&mut B>) -> Result<Bytes, Error>
+async fn read_within_timeout<B>(bounds: BodyLimits, body: Pin<&mut B>) -> Result<Bytes, Error>
 where
     B: MessageBody,
     B::Error: Into<Box<dyn StdError>>,
 {
-    let mut reading = pin!(collect(body, bounds.bytes_max));
+    let mut reading = pin!(collect_pieces(body, bounds.bytes_max));
     // Most bodies came with their head; only one that did not is worth a timer.
     let ready = poll_fn(|context| match reading.as_mut().poll(context) {
         Poll::Ready(body) => Poll::Ready(Some(body)),
@@ -83,30 +83,30 @@ where
     });
     match ready.await {
         Some(body) => body,
-        None => tokio::time::timeout(bounds.time, reading).await.unwrap_or(Err(Error::RequestTimeout)),
+        None => tokio::time::timeout(bounds.timeout, reading).await.unwrap_or(Err(Error::RequestTimeout)),
     }
 }
 
-async fn collect<B>(mut body: Pin<&mut B>, bytes_max: usize) -> Result<Bytes, Error>
+async fn collect_pieces<B>(mut body: Pin<&mut B>, bytes_max: usize) -> Result<Bytes, Error>
 where
     B: MessageBody,
     B::Error: Into<Box<dyn StdError>>,
 {
-    let first = next(&mut body, 0, bytes_max).await?.unwrap_or_default();
-    let Some(second) = next(&mut body, first.len(), bytes_max).await? else { return Ok(first) };
+    let first = next_piece(&mut body, 0, bytes_max).await?.unwrap_or_default();
+    let Some(second) = next_piece(&mut body, first.len(), bytes_max).await? else { return Ok(first) };
     let mut joined = BytesMut::with_capacity((first.len() + second.len()) * 2);
     joined.extend_from_slice(&first);
     joined.extend_from_slice(&second);
     // The pieces share memory with the connection's read buffer: let it go.
     drop((first, second));
-    while let Some(piece) = next(&mut body, joined.len(), bytes_max).await? {
+    while let Some(piece) = next_piece(&mut body, joined.len(), bytes_max).await? {
         joined.extend_from_slice(&piece);
     }
     Ok(joined.freeze())
 }
 
 /// The next piece of a body of which `read` bytes are there.
-async fn next<B>(body: &mut Pin<&mut B>, read: usize, bytes_max: usize) -> Result<Option<Bytes>, Error>
+async fn next_piece<B>(body: &mut Pin<&mut B>, read: usize, bytes_max: usize) -> Result<Option<Bytes>, Error>
 where
     B: MessageBody,
     B::Error: Into<Box<dyn StdError>>,
@@ -135,24 +135,24 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { bytes_max: 6, time: Duration::from_secs(15) };
+    const BOUNDS: BodyLimits = BodyLimits { bytes_max: 6, timeout: Duration::from_secs(15) };
 
-    enum Piece {
+    enum BodyPiece {
         Bytes(&'static str),
         Broken,
         Never,
     }
 
     /// A body that comes in pieces, each after a pause.
-    struct Pieces(VecDeque<Piece>, bool);
+    struct PiecewiseBody(VecDeque<BodyPiece>, bool);
 
-    impl Pieces {
-        fn new(pieces: impl IntoIterator<Item = Piece>) -> Self {
+    impl PiecewiseBody {
+        fn new(pieces: impl IntoIterator<Item = BodyPiece>) -> Self {
             Self(pieces.into_iter().collect(), false)
         }
     }
 
-    impl MessageBody for Pieces {
+    impl MessageBody for PiecewiseBody {
         type Error = io::Error;
 
         fn size(&self) -> BodySize {
@@ -167,20 +167,20 @@ mod tests {
             }
             match self.0.pop_front() {
                 None => Poll::Ready(None),
-                Some(Piece::Bytes(text)) => Poll::Ready(Some(Ok(Bytes::from_static(text.as_bytes())))),
-                Some(Piece::Broken) => Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
-                Some(Piece::Never) => Poll::Pending,
+                Some(BodyPiece::Bytes(text)) => Poll::Ready(Some(Ok(Bytes::from_static(text.as_bytes())))),
+                Some(BodyPiece::Broken) => Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
+                Some(BodyPiece::Never) => Poll::Pending,
             }
         }
     }
 
-    async fn read_pieces(pieces: impl IntoIterator<Item = Piece>) -> Result<Bytes, Error> {
-        within(BOUNDS, pin!(Pieces::new(pieces))).await
+    async fn read_pieces(pieces: impl IntoIterator<Item = BodyPiece>) -> Result<Bytes, Error> {
+        read_within_timeout(BOUNDS, pin!(PiecewiseBody::new(pieces))).await
     }
 
     #[tokio::test]
     async fn pieces_are_joined_up_to_the_limit() {
-        use Piece::Bytes;
+        use BodyPiece::Bytes;
         assert_eq!(read_pieces([]).await.expect("empty"), "");
         assert_eq!(read_pieces([Bytes("ab")]).await.expect("small"), "ab");
         assert_eq!(read_pieces(["ab", "cd", "ef"].map(Bytes)).await.expect("just fits"), "abcdef");
@@ -193,21 +193,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_stops_coming_is_given_up() {
         let started = tokio::time::Instant::now();
-        let error = read_pieces([Piece::Bytes("ab"), Piece::Never]).await.expect_err("too slow");
+        let error = read_pieces([BodyPiece::Bytes("ab"), BodyPiece::Never]).await.expect_err("too slow");
         assert!(matches!(error, Error::RequestTimeout));
-        assert_eq!(started.elapsed(), BOUNDS.time);
+        assert_eq!(started.elapsed(), BOUNDS.timeout);
     }
 
     #[tokio::test]
     async fn a_body_that_breaks_off_is_not_taken_for_whole() {
-        let error = read_pieces([Piece::Bytes("ab"), Piece::Broken]).await.expect_err("broken off");
+        let error = read_pieces([BodyPiece::Bytes("ab"), BodyPiece::Broken]).await.expect_err("broken off");
         assert!(matches!(error, Error::BodyIncomplete));
     }
 
     #[tokio::test]
     async fn a_declared_length_over_the_limit_is_refused_unread() {
         let request = TestRequest::default().insert_header((CONTENT_LENGTH, "7")).to_http_request();
-        let error = read(&request, &mut Payload::None, BOUNDS).await.expect_err("too large");
+        let error = read_body(&request, &mut Payload::None, BOUNDS).await.expect_err("too large");
         assert!(matches!(error, Error::BodyTooLarge { limit: 6 }));
     }
 }

@@ -14,43 +14,43 @@ use tracing::Span;
 
 use super::answer::{self, EVENT_ID, REQUEST_ID};
 use super::error::Error;
-use super::limit::Quota;
+use super::sliding_window::RateQuota;
 use super::source::CallSource;
 use super::state::Edge;
-use super::{body, unread};
+use super::{body, undrained};
+use crate::call_log::{Direction, EVENT_IDS_MAX, Entry, REDACTED};
 use crate::event::EventId;
-use crate::exchange::{Direction, EVENT_IDS_MAX, Entry, MASK};
 
 /// The longest id that is taken over from a sender.
 const ID_MAX_BYTES: usize = 128;
 
 /// A request that is being handled.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(super) struct IncomingCall {
     id: HeaderValue,
     span: Span,
     source: CallSource,
     /// When it began, on the edge's monotonic clock.
     began: Option<Duration>,
-    events: RefCell<Vec<EventId>>,
-    concealed: RefCell<Vec<HeaderName>>,
+    event_ids: RefCell<Vec<EventId>>,
+    redacted_headers: RefCell<Vec<HeaderName>>,
 }
 
-impl Call {
+impl IncomingCall {
     /// Begins handling `request` for `source`, under the sender's `X-Request-Id` if that is a sane one, else under a new id.
     #[must_use]
     pub(super) fn begin(request: &HttpRequest, source: CallSource) -> Self {
-        let given = request.headers().get(REQUEST_ID).filter(|id| is_sane(id.as_bytes()));
-        let id = given.cloned().unwrap_or_else(new_id);
+        let given = request.headers().get(REQUEST_ID).filter(|id| is_valid_request_id(id.as_bytes()));
+        let id = given.cloned().unwrap_or_else(new_request_id);
         let span =
             tracing::info_span!("request", request_id = id.to_str().unwrap_or_default(), source = source.as_str());
         let began = request.app_data::<Data<Edge>>().map(|edge| edge.clock.monotonic());
-        Self { id, span, source, began, events: RefCell::default(), concealed: RefCell::default() }
+        Self { id, span, source, began, event_ids: RefCell::default(), redacted_headers: RefCell::default() }
     }
 
     /// Names the events that came of it for the exchange log. The one in the answer's `X-Event-Id` needs no naming.
     pub(super) fn note_events(&self, events: impl IntoIterator<Item = EventId>) {
-        let mut noted = self.events.borrow_mut();
+        let mut noted = self.event_ids.borrow_mut();
         for event in events {
             if noted.len() == EVENT_IDS_MAX {
                 break;
@@ -62,8 +62,8 @@ impl Call {
     }
 
     /// Keeps the value of the header `name` out of the exchange log: a secret whose name does not show that it is one.
-    pub(super) fn conceal(&self, name: HeaderName) {
-        self.concealed.borrow_mut().push(name);
+    pub(super) fn redact_header(&self, name: HeaderName) {
+        self.redacted_headers.borrow_mut().push(name);
     }
 
     /// The request's span.
@@ -81,7 +81,7 @@ impl Call {
         payload: Payload,
         edge: &Edge,
         result: Result<HttpResponse, Error>,
-        quota: Option<Quota>,
+        quota: Option<RateQuota>,
     ) -> HttpResponse {
         let quota = quota.filter(|_| !matches!(result, Err(Error::RateLimited(_))));
         let code = result.as_ref().err().map(Error::code);
@@ -97,19 +97,19 @@ impl Call {
             }
         };
         if self.source.is_logged() {
-            response = self.log(request, edge, code, response);
+            response = self.append_to_call_log(request, edge, code, response);
         }
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, self.id);
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Some(quota) = quota {
-            answer::write_quota(headers, &quota);
+            answer::set_quota_headers(headers, &quota);
         }
-        unread::hold(request, payload, response)
+        undrained::hold_undrained(request, payload, response)
     }
 
     /// Adds its row to the exchange log, unless there is no store to keep it in.
-    fn log(
+    fn append_to_call_log(
         &self,
         request: &HttpRequest,
         edge: &Edge,
@@ -130,7 +130,7 @@ impl Call {
             }
             Err(body) => body,
         });
-        self.note_events(event_of(&response));
+        self.note_events(answered_event_id(&response));
         let duration = self.began.map_or(Duration::ZERO, |began| edge.clock.monotonic().saturating_sub(began));
         let entry = Entry {
             at: edge.clock.wall().saturating_sub(duration),
@@ -142,7 +142,7 @@ impl Call {
             code,
             duration,
             client: Some(edge.client(request)),
-            event_ids: &self.events.borrow(),
+            event_ids: &self.event_ids.borrow(),
             body_bytes: body::declared_length(request),
             answer: answer.as_ref().filter(|_| is_json(&response)).map(Bytes::as_ref),
             answer_bytes,
@@ -150,21 +150,24 @@ impl Call {
             event_type: None,
             next_attempt_at: None,
         };
-        core.exchange.append(&entry, headers(request, &self.concealed.borrow()));
+        core.exchange.append(&entry, logged_headers(request, &self.redacted_headers.borrow()));
         response
     }
 }
 
 /// What the exchange log is told of the headers of `request`.
-fn headers<'r>(request: &'r HttpRequest, concealed: &'r [HeaderName]) -> impl Iterator<Item = (&'r str, &'r [u8])> {
+fn logged_headers<'r>(
+    request: &'r HttpRequest,
+    concealed: &'r [HeaderName],
+) -> impl Iterator<Item = (&'r str, &'r [u8])> {
     request.headers().iter().map(|(name, value)| {
-        let value = if concealed.contains(name) { MASK.as_bytes() } else { value.as_bytes() };
+        let value = if concealed.contains(name) { REDACTED.as_bytes() } else { value.as_bytes() };
         (name.as_str(), value)
     })
 }
 
 /// The event that `response` names in its header.
-fn event_of(response: &HttpResponse) -> Option<EventId> {
+fn answered_event_id(response: &HttpResponse) -> Option<EventId> {
     EventId::parse(response.headers().get(EVENT_ID)?.to_str().ok()?)
 }
 
@@ -174,22 +177,22 @@ fn is_json(response: &HttpResponse) -> bool {
 }
 
 /// Printable and without quotes, spaces or separators, so that it stays one word in any log.
-fn is_sane(id: &[u8]) -> bool {
+fn is_valid_request_id(id: &[u8]) -> bool {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte);
     (1..=ID_MAX_BYTES).contains(&id.len()) && id.iter().all(plain)
 }
 
-fn new_id() -> HeaderValue {
+fn new_request_id() -> HeaderValue {
     let mut text = [0; 16];
-    hex::encode_to_slice(random().to_be_bytes(), &mut text).expect("8 bytes are 16 digits");
+    hex::encode_to_slice(next_random().to_be_bytes(), &mut text).expect("8 bytes are 16 digits");
     HeaderValue::from_bytes(&text).expect("hex digits may stand in a header")
 }
 
 thread_local! {
-    static RANDOM: Cell<u64> = Cell::new(seed());
+    static RANDOM: Cell<u64> = Cell::new(random_seed());
 }
 
-fn seed() -> u64 {
+fn random_seed() -> u64 {
     let mut seed = [0; 8];
     // Ids are for telling requests apart, not secrets: a node without randomness still counts them.
     let _ = getrandom::fill(&mut seed);
@@ -197,7 +200,7 @@ fn seed() -> u64 {
 }
 
 /// The next number of the SplitMix64 generator (Steele, Lea, Flood 2014): distinct for 2^64 calls, no system call.
-fn random() -> u64 {
+fn next_random() -> u64 {
     const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
     let state = RANDOM.get().wrapping_add(GOLDEN_GAMMA);
     RANDOM.set(state);
@@ -212,45 +215,45 @@ mod tests {
 
     use super::*;
     use crate::edge::source::SUPPORT;
-    use crate::event::{Incarnation, Position};
+    use crate::event::{Position, StoreIncarnation};
 
     #[test]
     fn a_sane_id_is_taken_over_and_any_other_replaced() {
         for (given, taken) in [("req-42.a:b/c", true), ("with space", false), ("quote\"", false), ("", false)] {
             let request = TestRequest::default().insert_header((REQUEST_ID, given)).to_http_request();
-            let call = Call::begin(&request, CallSource::Contract(SUPPORT));
+            let call = IncomingCall::begin(&request, CallSource::Contract(SUPPORT));
             assert_eq!(call.id == given, taken, "{given}");
         }
         let long = "x".repeat(ID_MAX_BYTES + 1);
         let request = TestRequest::default().insert_header((REQUEST_ID, long)).to_http_request();
-        assert_eq!(Call::begin(&request, CallSource::Contract(SUPPORT)).id.len(), 16);
+        assert_eq!(IncomingCall::begin(&request, CallSource::Contract(SUPPORT)).id.len(), 16);
     }
 
     #[test]
     fn a_concealed_header_is_masked_for_the_log() {
         let request = TestRequest::default().insert_header(("x-opens", "s3cret")).insert_header(("x-else", "a"));
         let request = request.to_http_request();
-        let call = Call::begin(&request, CallSource::Contract(SUPPORT));
-        call.conceal(HeaderName::from_static("x-opens"));
-        let concealed = call.concealed.borrow();
-        let mut told: Vec<_> = headers(&request, &concealed).collect();
+        let call = IncomingCall::begin(&request, CallSource::Contract(SUPPORT));
+        call.redact_header(HeaderName::from_static("x-opens"));
+        let concealed = call.redacted_headers.borrow();
+        let mut told: Vec<_> = logged_headers(&request, &concealed).collect();
         told.sort_unstable();
-        assert_eq!(told, [("x-else", &b"a"[..]), ("x-opens", MASK.as_bytes())]);
+        assert_eq!(told, [("x-else", &b"a"[..]), ("x-opens", REDACTED.as_bytes())]);
     }
 
     #[test]
     fn an_event_is_noted_once_and_only_so_many_are() {
-        let id = |number| EventId::new(Incarnation::new(7), Position::new(number));
-        let call = Call::begin(&TestRequest::default().to_http_request(), CallSource::Contract(SUPPORT));
+        let id = |number| EventId::new(StoreIncarnation::new(7), Position::new(number));
+        let call = IncomingCall::begin(&TestRequest::default().to_http_request(), CallSource::Contract(SUPPORT));
         call.note_events([id(1), id(2), id(1)]);
-        assert_eq!(*call.events.borrow(), [id(1), id(2)]);
+        assert_eq!(*call.event_ids.borrow(), [id(1), id(2)]);
         call.note_events((3..5_000).map(id));
         call.note_events([id(1), id(9_999)]);
-        assert_eq!(call.events.borrow().len(), EVENT_IDS_MAX);
+        assert_eq!(call.event_ids.borrow().len(), EVENT_IDS_MAX);
     }
 
     #[test]
     fn new_ids_differ() {
-        assert_ne!(new_id(), new_id());
+        assert_ne!(new_request_id(), new_request_id());
     }
 }

@@ -10,10 +10,10 @@ use actix_web::{HttpRequest, HttpResponse, Route};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use super::call::Call;
+use super::call::IncomingCall;
 use super::error::Error;
-use super::limit::Quota;
-use super::query::Parameters;
+use super::query::QueryParameters;
+use super::sliding_window::RateQuota;
 use super::source::CallSource;
 use super::state::Edge;
 use super::{admin, body};
@@ -24,9 +24,9 @@ pub(super) struct RequestContext {
     /// The part of the body that was not read yet.
     pub(super) payload: Payload,
     pub(super) edge: Data<Edge>,
-    pub(super) call: Call,
+    pub(super) call: IncomingCall,
     /// Rest of the caller's limit, once the caller is known.
-    pub(super) quota: Option<Quota>,
+    pub(super) quota: Option<RateQuota>,
 }
 
 /// Checks that a request passes before its handler runs.
@@ -69,10 +69,10 @@ where
 
 impl RequestContext {
     fn begin(request: HttpRequest, payload: Payload, edge: Data<Edge>, source: CallSource) -> Self {
-        let call = Call::begin(&request, source);
+        let call = IncomingCall::begin(&request, source);
         if let CallSource::Configured { index, .. } = source {
             // Whatever comes of the call, a header that may hold a secret stays out of the log.
-            edge.configured[index].concealed.iter().for_each(|name| call.conceal(name.clone()));
+            edge.configured[index].redacted_header.iter().for_each(|name| call.redact_header(name.clone()));
         }
         Self { request, payload, edge, call, quota: None }
     }
@@ -82,7 +82,7 @@ impl RequestContext {
             Admission::ByHandler(_) => Ok(()),
             Admission::Admin => admin::authorize(&self.request, &self.edge),
             Admission::AdminWithBody => {
-                body::check_declared(&self.request, self.edge.bounds())?;
+                body::check_declared_length(&self.request, self.edge.body_limits())?;
                 admin::authorize(&self.request, &self.edge)
             }
         }
@@ -98,7 +98,7 @@ impl RequestContext {
     /// # Errors
     /// Those of [`body::read`].
     pub(super) async fn read_body(&mut self) -> Result<Bytes, Error> {
-        body::read(&self.request, &mut self.payload, self.edge.bounds()).await
+        body::read_body(&self.request, &mut self.payload, self.edge.body_limits()).await
     }
 
     /// The whole body, which is JSON unless it is empty.
@@ -108,7 +108,7 @@ impl RequestContext {
     pub(super) async fn read_json(&mut self) -> Result<Bytes, Error> {
         let body = self.read_body().await?;
         if !body.is_empty() {
-            body::check_is_json(self.request.headers())?;
+            body::check_json_content_type(self.request.headers())?;
         }
         Ok(body)
     }
@@ -122,8 +122,8 @@ impl RequestContext {
     }
 
     /// The query's parameters, which may be `known`.
-    pub(super) fn parameters(&self, known: &[&'static str]) -> Parameters {
-        Parameters::parse(self.request.query_string(), known)
+    pub(super) fn parameters(&self, known: &[&'static str]) -> QueryParameters {
+        QueryParameters::parse(self.request.query_string(), known)
     }
 
     /// Refuses a query that has any parameter.

@@ -10,14 +10,14 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 
 use super::answer::{self, EVENT_ID};
-use super::fault::Fault;
-use super::limit::{Quota, whole_seconds};
+use super::fault::FieldError;
 use super::methods::MethodSet;
+use super::sliding_window::{RateQuota, ceil_seconds};
+use crate::call_log;
 use crate::entity::Rejection;
 use crate::event::{EventId, Position};
-use crate::exchange;
-use crate::projection::Unavailable;
-use crate::provider::{self, Undecodable, WrongToken};
+use crate::projection::ProjectionReadError;
+use crate::provider::{self, DocumentError, VerifyTokenError};
 use crate::router::Refusal;
 use crate::subscriber::dead_letters;
 
@@ -44,7 +44,7 @@ pub enum Error {
     InvalidJson(String),
     /// Wrong or missing fields; never empty.
     #[error("{}", .0.first().map_or("request is not valid", |fault| fault.detail.as_str()))]
-    Invalid(Vec<Fault>),
+    InvalidFields(Vec<FieldError>),
     /// An event that is not in the catalogue.
     #[error("event must be one of {0}")]
     UnknownEvent(
@@ -59,16 +59,16 @@ pub enum Error {
     InvalidSignature,
     /// No signature, or not that of the body, where the body alone is signed.
     #[error("Invalid signature")]
-    WrongSignature,
+    InvalidBodySignature,
     /// What a configured source refuses.
     #[error(transparent)]
-    Unverified(provider::Refusal),
+    Unverified(provider::VerificationError),
     /// A body that a configured source cannot look into.
     #[error(transparent)]
-    Undecodable(Undecodable),
+    Undecodable(DocumentError),
     /// A subscription that does not know the verify token.
     #[error(transparent)]
-    NotSubscribed(WrongToken),
+    WrongVerifyToken(VerifyTokenError),
     /// A signed timestamp too far from the node's clock.
     #[error("timestamp is not an RFC 3339 time near the server's clock")]
     StaleTimestamp,
@@ -80,7 +80,7 @@ pub enum Error {
     Unauthorized,
     /// The caller's window is full.
     #[error("rate limit of {} a minute is used up", .0.limit)]
-    RateLimited(Quota),
+    RateLimited(RateQuota),
     /// The path, or what it names, does not exist.
     #[error("{0}")]
     NotFound(String),
@@ -98,7 +98,7 @@ pub enum Error {
     },
     /// The idempotency key came before, with another request.
     #[error("the idempotency key was used before with another path or body")]
-    KeyReused,
+    IdempotencyKeyReused,
     /// The event's entity refuses it.
     #[error("{}", .0.message)]
     Rejected(Rejection),
@@ -110,7 +110,7 @@ pub enum Error {
     NotFailed,
     /// Another attempt at the same event is under way.
     #[error("event is being reprocessed by another request")]
-    ReprocessedElsewhere,
+    ReprocessInProgress,
     /// The node has more to do than it takes.
     #[error("the node is overloaded, retry later")]
     Overloaded,
@@ -122,7 +122,7 @@ pub enum Error {
     },
     /// It is not known whether the event was stored.
     #[error("it is not known whether the event was stored, retry with the same idempotency key")]
-    Unknown,
+    OutcomeUnknown,
     /// The store is not open, or its projections cannot be read.
     #[error("the node is not ready, retry with the same idempotency key")]
     Unavailable,
@@ -132,47 +132,47 @@ pub enum Error {
 }
 
 #[derive(Serialize)]
-struct Shape<'a> {
+struct ErrorBody<'a> {
     detail: &'a str,
     code: &'static str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [Fault],
+    errors: &'a [FieldError],
     #[serde(flatten)]
     member: Option<BTreeMap<&'static str, u64>>,
 }
 
 impl Error {
     /// The status and the stable code: the whole table.
-    fn class(&self) -> (u16, &'static str) {
+    fn status_and_code(&self) -> (u16, &'static str) {
         match self {
             Self::BodyTooLarge { .. } => (413, "body_too_large"),
             Self::RequestTimeout => (408, "request_timeout"),
             Self::BodyIncomplete => (400, "body_incomplete"),
             Self::UnsupportedMediaType => (415, "unsupported_media_type"),
             Self::InvalidJson(_) => (400, "invalid_json"),
-            Self::Invalid(_) => (400, "validation_failed"),
+            Self::InvalidFields(_) => (400, "validation_failed"),
             Self::UnknownEvent(_) => (400, "unknown_event"),
             Self::InvalidApiKey => (401, "invalid_api_key"),
-            Self::InvalidSignature | Self::WrongSignature => (401, "invalid_signature"),
+            Self::InvalidSignature | Self::InvalidBodySignature => (401, "invalid_signature"),
             Self::StaleTimestamp => (401, "stale_timestamp"),
-            Self::Unverified(provider::Refusal::InvalidSignature) => (401, "invalid_signature"),
-            Self::Unverified(provider::Refusal::StaleTimestamp) => (401, "stale_timestamp"),
-            Self::Undecodable(Undecodable::MediaType) => (415, "unsupported_media_type"),
-            Self::Undecodable(Undecodable::NotUtf8 | Undecodable::NotJson { .. }) => (400, "invalid_json"),
-            Self::NotSubscribed(_) => (403, "forbidden"),
+            Self::Unverified(provider::VerificationError::InvalidSignature) => (401, "invalid_signature"),
+            Self::Unverified(provider::VerificationError::StaleTimestamp) => (401, "stale_timestamp"),
+            Self::Undecodable(DocumentError::MediaType) => (415, "unsupported_media_type"),
+            Self::Undecodable(DocumentError::NotUtf8 | DocumentError::NotJson { .. }) => (400, "invalid_json"),
+            Self::WrongVerifyToken(_) => (403, "forbidden"),
             Self::InvalidToken | Self::Unauthorized => (401, "unauthorized"),
             Self::RateLimited(_) => (429, "rate_limited"),
             Self::NotFound(_) => (404, "not_found"),
             Self::MethodNotAllowed { .. } => (405, "method_not_allowed"),
             Self::Duplicate { .. } => (409, "duplicate_event"),
-            Self::KeyReused => (409, "idempotency_key_reused"),
+            Self::IdempotencyKeyReused => (409, "idempotency_key_reused"),
             Self::Rejected(rejection) => (rejection.status, rejection.code),
             Self::Forbidden => (403, "forbidden"),
             Self::NotFailed => (409, "not_failed"),
-            Self::ReprocessedElsewhere => (409, "reprocess_in_progress"),
+            Self::ReprocessInProgress => (409, "reprocess_in_progress"),
             Self::Overloaded => (503, "overloaded"),
             Self::Quarantined { .. } => (503, "entity_quarantined"),
-            Self::Unknown | Self::Unavailable => (503, "unavailable"),
+            Self::OutcomeUnknown | Self::Unavailable => (503, "unavailable"),
             Self::Internal => (500, "internal_error"),
         }
     }
@@ -180,7 +180,7 @@ impl Error {
     /// The stable code.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        self.class().1
+        self.status_and_code().1
     }
 
     /// The refusal of `refusal`, by a store whose ids `event_id` makes.
@@ -192,13 +192,13 @@ impl Error {
             Refusal::Known { .. } => Self::Internal,
             Refusal::Overloaded => Self::Overloaded,
             Refusal::Quarantined { retry_after } => Self::Quarantined { retry_after },
-            Refusal::Unknown => Self::Unknown,
+            Refusal::Unknown => Self::OutcomeUnknown,
         }
     }
 
     /// What `serde_json` says of a body that should be an object.
     #[must_use]
-    pub fn not_json(error: &serde_json::Error) -> Self {
+    pub fn from_json_error(error: &serde_json::Error) -> Self {
         // Its own words may repeat what was sent; where it was is enough.
         Self::InvalidJson(if error.is_data() {
             "body must be a JSON object".into()
@@ -218,13 +218,13 @@ impl Error {
         Self::not_found("there is nothing at this path")
     }
 
-    fn member(&self) -> Option<BTreeMap<&'static str, u64>> {
+    fn extra_member(&self) -> Option<BTreeMap<&'static str, u64>> {
         let Self::Rejected(Rejection { member: Some((name, value)), .. }) = self else { return None };
         Some(BTreeMap::from([(*name, *value)]))
     }
 
-    fn faults(&self) -> &[Fault] {
-        if let Self::Invalid(faults) = self { faults } else { &[] }
+    fn field_errors(&self) -> &[FieldError] {
+        if let Self::InvalidFields(faults) = self { faults } else { &[] }
     }
 
     /// Seconds until a retry makes sense.
@@ -233,13 +233,13 @@ impl Error {
             return Some(quota.reset_seconds());
         }
         if let Self::Quarantined { retry_after } = self {
-            return Some(whole_seconds(*retry_after));
+            return Some(ceil_seconds(*retry_after));
         }
-        (self.class().0 == 503).then_some(1)
+        (self.status_and_code().0 == 503).then_some(1)
     }
 
     /// Whether the rest of the request is left unread, so that it cannot be told from the next one.
-    const fn ends_connection(&self) -> bool {
+    const fn closes_connection(&self) -> bool {
         matches!(self, Self::BodyTooLarge { .. } | Self::RequestTimeout | Self::BodyIncomplete)
     }
 
@@ -248,37 +248,37 @@ impl Error {
             headers.insert(RETRY_AFTER, seconds.into());
         }
         if let Self::RateLimited(quota) = self {
-            answer::write_quota(headers, quota);
+            answer::set_quota_headers(headers, quota);
         }
         if let Self::MethodNotAllowed { allow } = self {
-            answer::write(headers, ALLOW, &allow.to_string());
+            answer::set_header(headers, ALLOW, &allow.to_string());
         }
         if let Self::Unauthorized = self {
-            answer::write(headers, WWW_AUTHENTICATE, "Bearer");
+            answer::set_header(headers, WWW_AUTHENTICATE, "Bearer");
         }
         if let Self::Duplicate { first } = self {
-            answer::write(headers, EVENT_ID, &first.to_string());
-            answer::write(headers, LOCATION, &format!("/api/v1/events/{first}"));
+            answer::set_header(headers, EVENT_ID, &first.to_string());
+            answer::set_header(headers, LOCATION, &format!("/api/v1/events/{first}"));
         }
     }
 }
 
-impl From<Unavailable> for Error {
-    fn from(error: Unavailable) -> Self {
+impl From<ProjectionReadError> for Error {
+    fn from(error: ProjectionReadError) -> Self {
         tracing::warn!(%error, "projection could not be read");
         Self::Unavailable
     }
 }
 
-impl From<exchange::Unavailable> for Error {
-    fn from(error: exchange::Unavailable) -> Self {
+impl From<call_log::CallReadError> for Error {
+    fn from(error: call_log::CallReadError) -> Self {
         tracing::warn!(error = &error as &dyn std::error::Error, "exchange log could not be read");
         Self::Unavailable
     }
 }
 
-impl From<dead_letters::Unavailable> for Error {
-    fn from(error: dead_letters::Unavailable) -> Self {
+impl From<dead_letters::DeadLetterReadError> for Error {
+    fn from(error: dead_letters::DeadLetterReadError) -> Self {
         tracing::warn!(error = &error as &dyn std::error::Error, "dead letters could not be read");
         Self::Unavailable
     }
@@ -286,15 +286,19 @@ impl From<dead_letters::Unavailable> for Error {
 
 impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
-        StatusCode::from_u16(self.class().0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.status_and_code().0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
-        let shape =
-            Shape { detail: &self.to_string(), code: self.code(), errors: self.faults(), member: self.member() };
-        let mut response = answer::uncached(self.status_code(), &shape);
+        let shape = ErrorBody {
+            detail: &self.to_string(),
+            code: self.code(),
+            errors: self.field_errors(),
+            member: self.extra_member(),
+        };
+        let mut response = answer::uncached_json(self.status_code(), &shape);
         self.write_headers(response.headers_mut());
-        if self.ends_connection() {
+        if self.closes_connection() {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
         response
@@ -307,7 +311,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::event::Incarnation;
+    use crate::event::StoreIncarnation;
 
     async fn answer_of(error: Error) -> (u16, HeaderMap, Value) {
         let response = error.error_response();
@@ -327,8 +331,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_validation_error_lists_its_fields_and_leads_with_the_first() {
-        let fault = |field: &'static str| Fault { field: field.into(), detail: format!("{field} is required") };
-        let (status, _, body) = answer_of(Error::Invalid(vec![fault("support_uid"), fault("data.status")])).await;
+        let fault = |field: &'static str| FieldError { field: field.into(), detail: format!("{field} is required") };
+        let (status, _, body) = answer_of(Error::InvalidFields(vec![fault("support_uid"), fault("data.status")])).await;
         assert_eq!(status, 400);
         let errors = json!([
             {"field": "support_uid", "detail": "support_uid is required"},
@@ -339,8 +343,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_helps_the_caller_is_in_the_headers() {
-        let first = EventId::new(Incarnation::new(7), Position::new(9));
-        let quota = Quota { limit: 100, remaining: 0, reset: Duration::from_millis(1_200) };
+        let first = EventId::new(StoreIncarnation::new(7), Position::new(9));
+        let quota = RateQuota { limit: 100, remaining: 0, reset: Duration::from_millis(1_200) };
         let quarantined = Error::Quarantined { retry_after: Duration::from_millis(2_500) };
         let cases = [
             (Error::Unauthorized, 401, "www-authenticate", "Bearer"),

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// One wrong field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Fault {
+pub struct FieldError {
     /// Its path, such as `data.status`.
     pub field: Cow<'static, str>,
     /// The problem, for a person. Never holds what was sent.

@@ -7,32 +7,32 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::error::Error;
-use super::fault::Fault;
-use crate::event::{ID_MAX_BYTES, InvalidId, Timestamp, check_id, members};
+use super::fault::FieldError;
+use crate::event::{ID_MAX_BYTES, InvalidId, Timestamp, check_id, find_members};
 
 /// The most faults that one answer lists; a body of a megabyte could have a hundred thousand.
-const FAULTS_MAX: usize = 100;
+const FIELD_ERRORS_MAX: usize = 100;
 
 /// All that was found wrong so far.
 ///
 /// Each reader takes a field's path and its raw value. It gives the value, or a stand-in when that is wrong; stand-ins
 /// never get out, since only [`Faults::finish`] hands on what was read.
 #[derive(Debug, Default)]
-pub struct Faults(Vec<Fault>);
+pub struct FieldErrors(Vec<FieldError>);
 
-impl Faults {
+impl FieldErrors {
     /// Notes that `field` is wrong; `problem` continues the sentence that begins with its name.
     pub fn add(&mut self, field: impl Into<Cow<'static, str>>, problem: impl AsRef<str>) {
-        if self.0.len() < FAULTS_MAX {
+        if self.0.len() < FIELD_ERRORS_MAX {
             let field = field.into();
             let detail = format!("{field} {}", problem.as_ref());
-            self.0.push(Fault { field, detail });
+            self.0.push(FieldError { field, detail });
         }
     }
 
     /// Notes each of `given` that is none of `known`: for requests in which a member that is misspelt, and so passed over,
     /// would mean more than was meant.
-    pub fn refuse_others<'a>(&mut self, given: impl Iterator<Item = &'a String>, known: &[&str]) {
+    pub fn add_unknown_members<'a>(&mut self, given: impl Iterator<Item = &'a String>, known: &[&str]) {
         for name in given.filter(|name| !known.contains(&name.as_str())) {
             let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
             self.add(shown, format!("is not a member here, these are: {}", known.join(", ")));
@@ -44,7 +44,7 @@ impl Faults {
     /// # Errors
     /// [`Error::Invalid`] with every fault.
     pub fn finish<T>(self, value: T) -> Result<T, Error> {
-        if self.0.is_empty() { Ok(value) } else { Err(Error::Invalid(self.0)) }
+        if self.0.is_empty() { Ok(value) } else { Err(Error::InvalidFields(self.0)) }
     }
 
     /// A required string, possibly empty.
@@ -53,7 +53,7 @@ impl Faults {
             self.add(field, "is required");
             return String::new();
         };
-        match from_raw(raw, "a string") {
+        match parse_raw(raw, "a string") {
             Ok(text) => text,
             Err(problem) => {
                 self.add(field, problem);
@@ -85,7 +85,7 @@ impl Faults {
     }
 
     /// A required string that is one of `names`.
-    pub fn one_of(&mut self, field: &'static str, raw: Option<&RawValue>, names: &[&str]) -> String {
+    pub fn read_one_of(&mut self, field: &'static str, raw: Option<&RawValue>, names: &[&str]) -> String {
         let before = self.0.len();
         let name = self.text(field, raw);
         if self.0.len() == before && !names.contains(&name.as_str()) {
@@ -103,19 +103,19 @@ impl Faults {
         let number = raw.get().parse().ok().filter(|number| (least..=most).contains(number));
         number.unwrap_or_else(|| {
             let wanted = format!("a whole number from {least} to {most}");
-            self.add(field, problem(raw, &wanted));
+            self.add(field, describe_mismatch(raw, &wanted));
             least
         })
     }
 
     /// An optional string.
-    pub fn optional_text(&mut self, field: &'static str, raw: Option<&RawValue>) -> Option<String> {
-        present(raw).map(|raw| self.text(field, Some(raw)))
+    pub fn read_optional_text(&mut self, field: &'static str, raw: Option<&RawValue>) -> Option<String> {
+        non_null(raw).map(|raw| self.text(field, Some(raw)))
     }
 
     /// An optional `true` or `false`; absent means `false`.
-    pub fn flag(&mut self, field: &'static str, raw: Option<&RawValue>) -> bool {
-        let flag = present(raw).map_or(Ok(false), |raw| from_raw(raw, "true or false"));
+    pub fn read_flag(&mut self, field: &'static str, raw: Option<&RawValue>) -> bool {
+        let flag = non_null(raw).map_or(Ok(false), |raw| parse_raw(raw, "true or false"));
         flag.unwrap_or_else(|problem| {
             self.add(field, problem);
             false
@@ -123,9 +123,9 @@ impl Faults {
     }
 
     /// An optional RFC 3339 time.
-    pub fn optional_time(&mut self, field: &'static str, raw: Option<&RawValue>) -> Option<Timestamp> {
-        let raw = present(raw)?;
-        let time = match from_raw::<Cow<'_, str>>(raw, "an RFC 3339 time") {
+    pub fn read_optional_time(&mut self, field: &'static str, raw: Option<&RawValue>) -> Option<Timestamp> {
+        let raw = non_null(raw)?;
+        let time = match parse_raw::<Cow<'_, str>>(raw, "an RFC 3339 time") {
             Ok(text) => Timestamp::parse(&text).ok_or(Cow::Borrowed("must be an RFC 3339 time")),
             Err(problem) => Err(problem),
         };
@@ -133,10 +133,10 @@ impl Faults {
     }
 
     /// An optional string or object, kept as it is.
-    pub fn optional_text_or_object(&mut self, field: &'static str, raw: Option<&RawValue>) -> Option<Value> {
-        let raw = present(raw)?;
-        if !matches!(kind(raw), "a string" | "an object") {
-            self.add(field, problem(raw, "a string or an object"));
+    pub fn read_optional_text_or_object(&mut self, field: &'static str, raw: Option<&RawValue>) -> Option<Value> {
+        let raw = non_null(raw)?;
+        if !matches!(json_type_name(raw), "a string" | "an object") {
+            self.add(field, describe_mismatch(raw, "a string or an object"));
             return None;
         }
         // Only nesting beyond serde_json's bound, or half a surrogate pair, gets here.
@@ -145,18 +145,18 @@ impl Faults {
     }
 
     /// Notes it if an optional field is anything but an object.
-    pub fn optional_object(&mut self, field: &'static str, raw: Option<&RawValue>) {
-        if let Some(raw) = present(raw)
-            && kind(raw) != "an object"
+    pub fn check_optional_object(&mut self, field: &'static str, raw: Option<&RawValue>) {
+        if let Some(raw) = non_null(raw)
+            && json_type_name(raw) != "an object"
         {
-            self.add(field, problem(raw, "an object"));
+            self.add(field, describe_mismatch(raw, "an object"));
         }
     }
 
     /// Notes it, and gives `false`, if a member of the object `json` has no readable name: JSON may spell half a surrogate pair,
     /// which no text has in it.
-    pub fn names(&mut self, field: &'static str, json: &str) -> bool {
-        let readable = members(json, []).is_ok();
+    pub fn check_member_names(&mut self, field: &'static str, json: &str) -> bool {
+        let readable = find_members(json, []).is_ok();
         if !readable {
             self.add(field, "must have names of valid Unicode text");
         }
@@ -171,8 +171,8 @@ impl Faults {
         items_max: usize,
         bytes_max: usize,
     ) -> Vec<String> {
-        let Some(raw) = present(raw) else { return Vec::new() };
-        let items: Vec<&RawValue> = match from_raw(raw, "a list of strings") {
+        let Some(raw) = non_null(raw) else { return Vec::new() };
+        let items: Vec<&RawValue> = match parse_raw(raw, "a list of strings") {
             Ok(items) => items,
             Err(problem) => {
                 self.add(field, problem);
@@ -183,11 +183,11 @@ impl Faults {
             self.add(field, format!("must have at most {items_max} items, not {}", items.len()));
             return Vec::new();
         }
-        items.iter().enumerate().map(|(index, item)| self.item(field, index, item, bytes_max)).collect()
+        items.iter().enumerate().map(|(index, item)| self.read_list_item(field, index, item, bytes_max)).collect()
     }
 
-    fn item(&mut self, list: &'static str, index: usize, raw: &RawValue, bytes_max: usize) -> String {
-        match from_raw::<String>(raw, "a string") {
+    fn read_list_item(&mut self, list: &'static str, index: usize, raw: &RawValue, bytes_max: usize) -> String {
+        match parse_raw::<String>(raw, "a string") {
             Ok(text) if text.is_empty() || text.len() > bytes_max => {
                 self.add(format!("{list}[{index}]"), format!("must have 1 to {bytes_max} bytes"));
                 String::new()
@@ -203,16 +203,16 @@ impl Faults {
 
 /// `raw`, unless it is null: optional fields may be null instead of absent.
 #[must_use]
-pub fn present(raw: Option<&RawValue>) -> Option<&RawValue> {
+pub fn non_null(raw: Option<&RawValue>) -> Option<&RawValue> {
     raw.filter(|raw| raw.get() != "null")
 }
 
-fn from_raw<'a, T: Deserialize<'a>>(raw: &'a RawValue, wanted: &str) -> Result<T, Cow<'static, str>> {
-    serde_json::from_str(raw.get()).map_err(|_| problem(raw, wanted).into())
+fn parse_raw<'a, T: Deserialize<'a>>(raw: &'a RawValue, wanted: &str) -> Result<T, Cow<'static, str>> {
+    serde_json::from_str(raw.get()).map_err(|_| describe_mismatch(raw, wanted).into())
 }
 
-fn problem(raw: &RawValue, wanted: &str) -> String {
-    let found = kind(raw);
+fn describe_mismatch(raw: &RawValue, wanted: &str) -> String {
+    let found = json_type_name(raw);
     // A string that is no string holds half a surrogate pair; a number that is no such number is out of range.
     if wanted == found || found == "a number" && wanted.contains("number") {
         return if found == "a string" { "must be valid Unicode text".into() } else { format!("must be {wanted}") };
@@ -221,7 +221,7 @@ fn problem(raw: &RawValue, wanted: &str) -> String {
 }
 
 /// What sort of value it is, for a person.
-fn kind(raw: &RawValue) -> &'static str {
+fn json_type_name(raw: &RawValue) -> &'static str {
     match raw.get().as_bytes().first() {
         Some(b'"') => "a string",
         Some(b'{') => "an object",
@@ -241,8 +241,8 @@ mod tests {
     }
 
     /// The fault that `read` finds in `json`, or nothing.
-    fn fault(json: &str, read: impl FnOnce(&mut Faults, Option<&RawValue>)) -> Option<String> {
-        let mut faults = Faults::default();
+    fn fault(json: &str, read: impl FnOnce(&mut FieldErrors, Option<&RawValue>)) -> Option<String> {
+        let mut faults = FieldErrors::default();
         read(&mut faults, Some(raw(json)));
         assert!(faults.0.len() <= 1, "{faults:?}");
         faults.0.pop().map(|fault| fault.detail)
@@ -263,7 +263,7 @@ mod tests {
         }
         assert_eq!(score("true").as_deref(), Some("f must be a whole number from 1 to 5, not a boolean"));
         let time = |json| {
-            fault(json, |faults, raw| assert_eq!(faults.optional_time("f", raw).is_some(), json.contains("2025")))
+            fault(json, |faults, raw| assert_eq!(faults.read_optional_time("f", raw).is_some(), json.contains("2025")))
         };
         assert_eq!(time(r#""2025-12-04T10:30:00+02:00""#), None);
         assert_eq!(time("null"), None);
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn each_item_of_a_list_is_judged() {
-        let mut faults = Faults::default();
+        let mut faults = FieldErrors::default();
         faults.texts("tags", Some(raw(r#"["a", 1, "", "bbbb"]"#)), 10, 3);
         let fields: Vec<_> = faults.0.iter().map(|fault| fault.field.as_ref()).collect();
         assert_eq!(fields, ["tags[1]", "tags[2]", "tags[3]"]);
@@ -284,9 +284,9 @@ mod tests {
 
     #[test]
     fn the_list_of_faults_is_bounded() {
-        let mut faults = Faults::default();
-        (0..FAULTS_MAX * 2).for_each(|_| faults.add("f", "is wrong"));
-        let Err(Error::Invalid(faults)) = faults.finish(()) else { panic!("there are faults") };
-        assert_eq!(faults.len(), FAULTS_MAX);
+        let mut faults = FieldErrors::default();
+        (0..FIELD_ERRORS_MAX * 2).for_each(|_| faults.add("f", "is wrong"));
+        let Err(Error::InvalidFields(faults)) = faults.finish(()) else { panic!("there are faults") };
+        assert_eq!(faults.len(), FIELD_ERRORS_MAX);
     }
 }

@@ -5,30 +5,30 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::account::Accounts;
-use crate::exchange::Exchange;
-use crate::projection::Reads;
+use crate::account::AccountRegistry;
+use crate::call_log::CallLog;
+use crate::projection::ProjectionReader;
 use crate::router::Router;
-use crate::subscriber::Subscribers;
-use crate::subscription::Subscriptions;
+use crate::subscriber::SubscriberRuntime;
+use crate::subscription::SubscriptionRegistry;
 
 /// What one opening of the store offers to the edge.
-pub struct Core {
+pub struct NodeCore {
     /// Takes events in.
     pub router: Arc<Router>,
     /// Answers readers.
-    pub reads: Reads,
+    pub reads: ProjectionReader,
     /// The log of calls and deliveries.
-    pub exchange: Arc<Exchange>,
+    pub exchange: Arc<CallLog>,
     /// Knows who has which business account.
-    pub accounts: Arc<Accounts>,
+    pub accounts: Arc<AccountRegistry>,
     /// Knows who wants which events.
-    pub subscriptions: Arc<Subscriptions>,
+    pub subscriptions: Arc<SubscriptionRegistry>,
     /// Brings them there.
-    pub subscribers: Arc<Subscribers>,
+    pub subscribers: Arc<SubscriberRuntime>,
 }
 
-impl fmt::Debug for Core {
+impl fmt::Debug for NodeCore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Core")
     }
@@ -36,56 +36,56 @@ impl fmt::Debug for Core {
 
 /// Where the edge finds the core of the present opening. Cheap to clone; all clones are the same gate.
 #[derive(Clone, Debug)]
-pub struct Gate(Arc<RwLock<Passage>>);
+pub struct Gate(Arc<RwLock<GateState>>);
 
 #[derive(Debug)]
-enum Passage {
-    Open(Arc<Core>),
-    Shut { reason: String },
+enum GateState {
+    Open(Arc<NodeCore>),
+    Closed { reason: String },
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self::shut("the node is starting")
+        Self::closed("the node is starting")
     }
 }
 
 impl Gate {
     /// A gate that is shut for `reason` until it is opened.
     #[must_use]
-    pub fn shut(reason: impl Into<String>) -> Self {
-        Self(Arc::new(RwLock::new(Passage::Shut { reason: reason.into() })))
+    pub fn closed(reason: impl Into<String>) -> Self {
+        Self(Arc::new(RwLock::new(GateState::Closed { reason: reason.into() })))
     }
 
     /// The core of the present opening; `None` while there is none.
     #[must_use]
-    pub fn current(&self) -> Option<Arc<Core>> {
+    pub fn current(&self) -> Option<Arc<NodeCore>> {
         match &*self.0.read() {
-            Passage::Open(core) => Some(Arc::clone(core)),
-            Passage::Shut { .. } => None,
+            GateState::Open(core) => Some(Arc::clone(core)),
+            GateState::Closed { .. } => None,
         }
     }
 
     /// Why nothing passes, for `/readyz`; `None` when the node is ready.
     #[must_use]
-    pub fn not_ready(&self) -> Option<String> {
+    pub fn closed_reason(&self) -> Option<String> {
         match &*self.0.read() {
-            Passage::Open(_) => None,
-            Passage::Shut { reason } => Some(reason.clone()),
+            GateState::Open(_) => None,
+            GateState::Closed { reason } => Some(reason.clone()),
         }
     }
 
     /// Lets requests through to `core`.
-    pub fn open(&self, core: Arc<Core>) {
-        self.turn(Passage::Open(core));
+    pub fn open(&self, core: Arc<NodeCore>) {
+        self.set_state(GateState::Open(core));
     }
 
     /// Lets no further request through; `reason` is what `/readyz` says. Requests that are inside keep their core.
     pub fn close(&self, reason: impl Into<String>) {
-        self.turn(Passage::Shut { reason: reason.into() });
+        self.set_state(GateState::Closed { reason: reason.into() });
     }
 
-    fn turn(&self, passage: Passage) {
+    fn set_state(&self, passage: GateState) {
         // The old core is dropped after the lock is free, since dropping it may end a store.
         let old = std::mem::replace(&mut *self.0.write(), passage);
         drop(old);
@@ -102,6 +102,6 @@ mod tests {
         let clone = gate.clone();
         assert!(clone.current().is_none());
         gate.close("the disk is full");
-        assert_eq!(clone.not_ready().as_deref(), Some("the disk is full"));
+        assert_eq!(clone.closed_reason().as_deref(), Some("the disk is full"));
     }
 }

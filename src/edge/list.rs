@@ -6,7 +6,7 @@ use crate::projection::PageRequest;
 
 /// One page of a list.
 #[derive(Debug, Serialize)]
-pub(super) struct List<T> {
+pub(super) struct ListPage<T> {
     items: Vec<T>,
     total: u64,
     page: u64,
@@ -14,7 +14,7 @@ pub(super) struct List<T> {
     pages: u64,
 }
 
-impl<T> List<T> {
+impl<T> ListPage<T> {
     pub(super) fn new(items: Vec<T>, total: u64, page: PageRequest) -> Self {
         Self { items, total, page: page.page, page_size: page.page_size, pages: total.div_ceil(page.page_size) }
     }

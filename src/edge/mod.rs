@@ -15,14 +15,14 @@ use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 
 mod accounts;
-pub mod address;
 mod admin;
 mod answer;
 mod api;
-mod available;
+mod available_events;
 pub mod body;
 pub mod c2s;
 mod call;
+pub mod client_address;
 mod configured;
 mod context;
 pub mod crm;
@@ -33,31 +33,31 @@ pub mod fault;
 pub mod fields;
 mod gate;
 mod health;
+mod idempotency;
 pub mod instagram;
-mod intake;
 mod jobs;
 pub mod leads;
-pub mod limit;
-pub mod limiter;
 mod list;
 pub mod methods;
-mod misspelt;
 mod operation;
 mod query;
-pub mod raw;
+pub mod rate_limiter;
+pub mod raw_json;
 mod reads;
-mod repeat;
 mod routes;
 pub mod signature;
+pub mod sliding_window;
 mod source;
 mod state;
+mod submit;
+mod suggest;
 pub mod support;
 #[cfg(test)]
 mod tests;
-mod unread;
+mod undrained;
 mod webhooks;
 
-pub use gate::{Core, Gate};
+pub use gate::{Gate, NodeCore};
 pub use state::Edge;
 
 /// Threads of each worker for what blocks. The handlers themselves never block; a few serve the reads.
@@ -70,7 +70,7 @@ const BLOCKING_THREADS: usize = 4;
 /// Those of setting up the listener.
 pub fn serve(edge: Arc<Edge>, listener: TcpListener) -> io::Result<Server> {
     let config = Arc::clone(&edge.config);
-    let workers = workers(config.server.workers);
+    let workers = worker_count(config.server.workers);
     let data = Data::from(edge);
     let app = move || {
         App::new()
@@ -82,19 +82,19 @@ pub fn serve(edge: Arc<Edge>, listener: TcpListener) -> io::Result<Server> {
         .workers(workers)
         .worker_max_blocking_threads(BLOCKING_THREADS)
         .max_connections(config.server.connections_max.div_ceil(workers).max(1))
-        .keep_alive(keep_alive(config.server.keep_alive))
+        .keep_alive(to_keep_alive(config.server.keep_alive))
         .client_request_timeout(config.server.request_timeout)
         .tcp_nodelay(true)
-        .shutdown_timeout(limit::whole_seconds(config.server.shutdown_grace))
+        .shutdown_timeout(sliding_window::ceil_seconds(config.server.shutdown_grace))
         .disable_signals()
         .listen(listener)?;
     Ok(server.run())
 }
 
-fn workers(configured: usize) -> usize {
+fn worker_count(configured: usize) -> usize {
     if configured > 0 { configured } else { thread::available_parallelism().map_or(1, usize::from) }
 }
 
-fn keep_alive(configured: Duration) -> KeepAlive {
-    if configured.is_zero() { KeepAlive::Disabled } else { KeepAlive::Timeout(configured) }
+fn to_keep_alive(configured_sources: Duration) -> KeepAlive {
+    if configured_sources.is_zero() { KeepAlive::Disabled } else { KeepAlive::Timeout(configured_sources) }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use actix_web::{HttpResponse, Route};
 
 use super::context::{self, Admission, RequestContext};
-use super::docs::endpoint::Endpoint;
+use super::docs::endpoint::EndpointDoc;
 use super::error::Error;
 use super::methods::MethodSet;
 use super::source::CallSource;
@@ -29,7 +29,7 @@ pub(super) struct ApiOperation {
     /// `None` of an operation that is only described, since its paths are those of the configuration.
     route: Option<Box<dyn Fn() -> Route>>,
     /// `None` of what the description leaves out.
-    pub(super) description: Option<Box<dyn Fn() -> Endpoint>>,
+    pub(super) description: Option<Box<dyn Fn() -> EndpointDoc>>,
     is_enabled: fn(&Config) -> bool,
 }
 
@@ -49,7 +49,7 @@ impl ApiEndpoint {
         methods: MethodSet,
         admission: Admission,
         handler: H,
-        description: impl Fn() -> Endpoint + 'static,
+        description: impl Fn() -> EndpointDoc + 'static,
     ) -> Self
     where
         H: AsyncFn(&mut RequestContext) -> Result<HttpResponse, Error> + Clone + 'static,
@@ -71,12 +71,12 @@ impl ApiEndpoint {
     }
 
     /// Adds an operation that is described once here, and routed under other paths.
-    pub(super) fn only_described(self, methods: MethodSet, description: impl Fn() -> Endpoint + 'static) -> Self {
+    pub(super) fn only_described(self, methods: MethodSet, description: impl Fn() -> EndpointDoc + 'static) -> Self {
         self.operation(methods, CallSource::Nobody, None).described(description)
     }
 
     /// Describes the last operation.
-    pub(super) fn described(mut self, description: impl Fn() -> Endpoint + 'static) -> Self {
+    pub(super) fn described(mut self, description: impl Fn() -> EndpointDoc + 'static) -> Self {
         if let Some(operation) = self.operations.last_mut() {
             operation.description = Some(Box::new(description));
         }

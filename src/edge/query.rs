@@ -3,7 +3,7 @@
 use actix_web::web::Query;
 
 use super::error::Error;
-use super::fields::Faults;
+use super::fields::FieldErrors;
 use crate::event::{Kind, Timestamp};
 use crate::projection::PageRequest;
 
@@ -18,35 +18,35 @@ const NAME_MAX_CHARS: usize = 64;
 
 /// The parameters of one request, and what is wrong with them.
 #[derive(Debug)]
-pub(super) struct Parameters {
+pub(super) struct QueryParameters {
     given: Vec<(String, String)>,
-    faults: Faults,
+    errors: FieldErrors,
 }
 
-impl Parameters {
+impl QueryParameters {
     /// Reads a query string of which the parameters may be `known`.
     #[must_use]
     pub(super) fn parse(query: &str, known: &[&'static str]) -> Self {
-        let mut faults = Faults::default();
+        let mut errors = FieldErrors::default();
         let given = Query::<Vec<(String, String)>>::from_query(query).map(Query::into_inner).unwrap_or_default();
         for (index, (name, _)) in given.iter().enumerate() {
             if !known.contains(&name.as_str()) {
-                faults.add(shortened(name), format!("is not a parameter here, these are: {}", known.join(", ")));
+                errors.add(shorten_name(name), format!("is not a parameter here, these are: {}", known.join(", ")));
             } else if given[..index].iter().any(|(earlier, _)| earlier == name) {
-                faults.add(name.clone(), "must be given once");
+                errors.add(name.clone(), "must be given once");
             }
         }
-        Self { given, faults }
+        Self { given, errors }
     }
 
     /// The text of `name`, if it was given.
-    pub(super) fn text(&mut self, name: &'static str) -> Option<String> {
+    pub(super) fn take_text(&mut self, name: &'static str) -> Option<String> {
         let (_, value) = self.given.iter_mut().find(|(given, _)| given == name)?;
         Some(std::mem::take(value))
     }
 
     /// `page` and `page_size`.
-    pub(super) fn page(&mut self) -> PageRequest {
+    pub(super) fn page_request(&mut self) -> PageRequest {
         PageRequest {
             page: self.number("page", 1, PAGE_MAX),
             page_size: self.number("page_size", PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX),
@@ -55,40 +55,40 @@ impl Parameters {
 
     /// The moment `name`, if it was given.
     pub(super) fn time(&mut self, name: &'static str) -> Option<Timestamp> {
-        let text = self.text(name)?;
+        let text = self.take_text(name)?;
         // A plus sign that was not encoded arrives as a space: `10:30:00+02:00` is what was meant.
         let time = Timestamp::parse(&text).or_else(|| Timestamp::parse(&text.replace(' ', "+")));
         if time.is_none() {
-            self.faults.add(name, "must be an RFC 3339 time");
+            self.errors.add(name, "must be an RFC 3339 time");
         }
         time
     }
 
     /// The entity kind `name`, if it was given.
     pub(super) fn kind(&mut self, name: &'static str) -> Option<Kind> {
-        let text = self.text(name)?;
+        let text = self.take_text(name)?;
         let kind = Kind::parse(&text);
         if kind.is_none() {
             let names = Kind::BUILT_IN.map(Kind::as_str).join(", ");
-            self.faults.add(name, format!("must be one of {names}, or custom:<name> for a name that is configured"));
+            self.errors.add(name, format!("must be one of {names}, or custom:<name> for a name that is configured"));
         }
         kind
     }
 
     /// Which of `choices` was given for `name`.
     pub(super) fn one_of<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Option<T> {
-        let text = self.text(name)?;
+        let text = self.take_text(name)?;
         let chosen = choices.iter().find(|(choice, _)| *choice == text).map(|(_, value)| *value);
         if chosen.is_none() {
             let names: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
-            self.faults.add(name, format!("must be one of {}", names.join(", ")));
+            self.errors.add(name, format!("must be one of {}", names.join(", ")));
         }
         chosen
     }
 
     /// Notes that `name` is wrong; `problem` continues the sentence that begins with it.
-    pub(super) fn fault(&mut self, name: &'static str, problem: &str) {
-        self.faults.add(name, problem);
+    pub(super) fn add_error(&mut self, name: &'static str, problem: &str) {
+        self.errors.add(name, problem);
     }
 
     /// `value`, if nothing was wrong.
@@ -96,21 +96,21 @@ impl Parameters {
     /// # Errors
     /// [`Error::Invalid`] naming each wrong parameter.
     pub(super) fn finish<T>(self, value: T) -> Result<T, Error> {
-        self.faults.finish(value)
+        self.errors.finish(value)
     }
 
     fn number(&mut self, name: &'static str, default: u64, most: u64) -> u64 {
-        let Some(text) = self.text(name) else { return default };
+        let Some(text) = self.take_text(name) else { return default };
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let number = text.parse().ok().filter(|number| digits && (1..=most).contains(number));
         number.unwrap_or_else(|| {
-            self.faults.add(name, format!("must be a whole number from 1 to {most}"));
+            self.errors.add(name, format!("must be a whole number from 1 to {most}"));
             default
         })
     }
 }
 
-fn shortened(name: &str) -> String {
+fn shorten_name(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(NAME_MAX_CHARS).collect()
 }
 
@@ -119,13 +119,13 @@ mod tests {
     use super::*;
 
     fn page(query: &str) -> Result<(u64, u64), Vec<String>> {
-        let mut parameters = Parameters::parse(query, &["page", "page_size"]);
-        let page = parameters.page();
+        let mut parameters = QueryParameters::parse(query, &["page", "page_size"]);
+        let page = parameters.page_request();
         parameters.finish((page.page, page.page_size)).map_err(fields)
     }
 
     fn fields(error: Error) -> Vec<String> {
-        let Error::Invalid(faults) = error else { panic!("{error}") };
+        let Error::InvalidFields(faults) = error else { panic!("{error}") };
         faults.into_iter().map(|fault| fault.field.into_owned()).collect()
     }
 
@@ -150,10 +150,10 @@ mod tests {
         for query in
             ["since=2025-12-04T12:30:00%2B02:00", "since=2025-12-04T12:30:00+02:00", "since=2025-12-04T10:30:00Z"]
         {
-            let mut parameters = Parameters::parse(query, &["since"]);
+            let mut parameters = QueryParameters::parse(query, &["since"]);
             assert_eq!(parameters.time("since"), Timestamp::parse("2025-12-04T10:30:00Z"), "{query}");
         }
-        let mut parameters = Parameters::parse("since=yesterday&kind=car", &["since", "kind"]);
+        let mut parameters = QueryParameters::parse("since=yesterday&kind=car", &["since", "kind"]);
         assert_eq!((parameters.time("since"), parameters.kind("kind")), (None, None));
         assert_eq!(fields(parameters.finish(()).expect_err("both wrong")), ["since", "kind"]);
     }

@@ -9,9 +9,9 @@ use crate::provider::HmacKey;
 
 /// A body whose sender is known by its signature, or needs none; nothing else is decoded.
 #[derive(Clone, Debug)]
-pub struct Verified(Bytes);
+pub struct VerifiedBody(Bytes);
 
-impl Verified {
+impl VerifiedBody {
     /// The body of an event that was verified before it was stored.
     #[must_use]
     pub fn from_store(record: &Record) -> Self {
@@ -31,19 +31,19 @@ impl Verified {
 }
 
 /// The active secrets, each keyed once instead of at each request.
-pub struct Verifier(Vec<HmacKey>);
+pub struct SignatureVerifier(Vec<HmacKey>);
 
-impl std::fmt::Debug for Verifier {
+impl std::fmt::Debug for SignatureVerifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Verifier({} secrets)", self.0.len())
     }
 }
 
-impl Verifier {
+impl SignatureVerifier {
     /// Takes signatures made with any of `secrets`; an empty secret is none.
     #[must_use]
     pub fn new(secrets: &[Secret]) -> Self {
-        Self(secrets.iter().filter(|secret| !secret.is_empty()).map(keyed).collect())
+        Self(secrets.iter().filter(|secret| !secret.is_empty()).map(keyed_hmac).collect())
     }
 
     /// Whether there is no secret, so that nothing verifies.
@@ -55,24 +55,24 @@ impl Verifier {
     /// `body`, if `signature` is the hex digest of it followed by `tail`, under one of the secrets. All are tried,
     /// whichever fits.
     #[must_use]
-    pub fn verify(&self, body: &Bytes, tail: &[u8], signature: &[u8]) -> Option<Verified> {
+    pub fn verify(&self, body: &Bytes, tail: &[u8], signature: &[u8]) -> Option<VerifiedBody> {
         let mut given = [0; 32];
         hex::decode_to_slice(signature, &mut given).ok()?;
         let mut fits = Choice::from(0);
         for key in &self.0 {
             fits |= key.tag(&[&body[..], tail]).ct_eq(&given);
         }
-        bool::from(fits).then(|| Verified(body.clone()))
+        bool::from(fits).then(|| VerifiedBody(body.clone()))
     }
 }
 
 /// The hex digest of `body` followed by `tail`.
 #[must_use]
-pub(super) fn sign(secret: &Secret, body: &[u8], tail: &[u8]) -> String {
-    hex::encode(keyed(secret).tag(&[body, tail]))
+pub(super) fn hmac_sha256_hex(secret: &Secret, body: &[u8], tail: &[u8]) -> String {
+    hex::encode(keyed_hmac(secret).tag(&[body, tail]))
 }
 
-fn keyed(secret: &Secret) -> HmacKey {
+fn keyed_hmac(secret: &Secret) -> HmacKey {
     HmacKey::new(secret.expose().as_bytes())
 }
 
@@ -83,8 +83,8 @@ mod tests {
     const BODY: &[u8] = br#"{"event":"status.changed"}"#;
     const TAIL: &[u8] = b"2025-12-04T10:30:00Z";
 
-    fn verifier(secrets: &[&str]) -> Verifier {
-        Verifier::new(&secrets.iter().map(|secret| Secret::new(*secret)).collect::<Vec<_>>())
+    fn verifier(secrets: &[&str]) -> SignatureVerifier {
+        SignatureVerifier::new(&secrets.iter().map(|secret| Secret::new(*secret)).collect::<Vec<_>>())
     }
 
     fn verifies(secrets: &[&str], body: &'static [u8], tail: &[u8], signature: &str) -> bool {
@@ -95,13 +95,13 @@ mod tests {
     #[test]
     fn a_signature_is_what_openssl_computes() {
         let expected = "fc9a8b750a145837b1a0250b4537f127217e70cfa2024290754b7037a3d2571a";
-        assert_eq!(sign(&Secret::new("hush"), BODY, TAIL), expected);
+        assert_eq!(hmac_sha256_hex(&Secret::new("hush"), BODY, TAIL), expected);
         assert!(verifies(&["hush"], BODY, TAIL, expected));
     }
 
     #[test]
     fn any_active_secret_fits_in_either_case_of_hex() {
-        let signature = sign(&Secret::new("old"), BODY, TAIL);
+        let signature = hmac_sha256_hex(&Secret::new("old"), BODY, TAIL);
         for secrets in [&["old"][..], &["new", "old"], &["old", "new"]] {
             assert!(verifies(secrets, BODY, TAIL, &signature));
             assert!(verifies(secrets, BODY, TAIL, &signature.to_uppercase()));
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn what_was_not_signed_does_not_verify() {
-        let signature = sign(&Secret::new("hush"), BODY, TAIL);
+        let signature = hmac_sha256_hex(&Secret::new("hush"), BODY, TAIL);
         assert!(!verifies(&["hush"], b"{}", TAIL, &signature));
         assert!(!verifies(&["hush"], BODY, b"2025-12-04T10:30:01Z", &signature));
         for malformed in ["", "zz", &signature[1..], &signature[..62], &format!("{signature}00"), "sha256=00"] {
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn an_empty_secret_opens_nothing() {
-        let signature = sign(&Secret::new(""), BODY, TAIL);
+        let signature = hmac_sha256_hex(&Secret::new(""), BODY, TAIL);
         assert!(!verifies(&["", "hush"], BODY, TAIL, &signature));
         assert!(verifier(&[""]).is_empty() && !verifies(&[], BODY, TAIL, &signature));
     }

@@ -1,13 +1,13 @@
 //! Sources of calls: under these names requests stand in logs, and those of senders in the call log.
 
-use crate::event::{Name, catalogue};
+use crate::event::{InternedName, catalogue};
 
 /// Name of the support contract, in records and logs.
-pub const SUPPORT: Name = Name::from_static("support");
+pub const SUPPORT: InternedName = InternedName::from_static("support");
 /// Name of the leads contract, in records and logs.
-pub const LEADS: Name = Name::from_static("leads");
+pub const LEADS: InternedName = InternedName::from_static("leads");
 /// Name of the CRM's event bus, in records and logs.
-pub const CRM: Name = Name::from_static(catalogue::CRM);
+pub const CRM: InternedName = InternedName::from_static(catalogue::CRM_SOURCE);
 
 /// Owner of the path that is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,13 +19,13 @@ pub(super) enum CallSource {
     /// Nobody: there is nothing at the path, or it is for anyone.
     Nobody,
     /// Senders of a built-in contract.
-    Contract(Name),
+    Contract(InternedName),
     /// The sender that the configuration describes at this place in its list.
     Configured {
         /// Place in the list of configured sources.
         index: usize,
         /// Name in the configuration.
-        name: Name,
+        name: InternedName,
     },
 }
 

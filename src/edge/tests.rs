@@ -13,7 +13,7 @@ use actix_web::web::Data;
 use serde_json::{Value, json};
 
 use super::source::CallSource;
-use super::support::signature::sign;
+use super::support::signature::sign_support_body;
 use super::{Edge, Gate, api, routes, serve};
 use crate::clock::ManualClock;
 use crate::config::{self, Secret};
@@ -23,18 +23,18 @@ const WEBHOOK: &str = "/api/v0/crm/webhooks/support/";
 const NOW: &str = "2025-12-04T10:30:00Z";
 const BODY: &str = r#"{"event":"status.changed","support_uid":"S","idempotency_key":"k","data":{"status":"new"}}"#;
 
-struct Bench {
+struct EdgeTestBench {
     edge: Data<Edge>,
     clock: Arc<ManualClock>,
 }
 
-struct Answer {
+struct EdgeTestResponse {
     status: u16,
     headers: HeaderMap,
     body: Value,
 }
 
-impl Bench {
+impl EdgeTestBench {
     fn new(settings: &[(&str, &str)]) -> Self {
         let secrets = [
             ("HOOKYARD_ADMIN__TOKEN", "test-token"),
@@ -42,13 +42,13 @@ impl Bench {
             ("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "test-key,other-key"),
             ("HOOKYARD_SOURCES__SUPPORT__SECRETS", "new-secret,old-secret"),
         ];
-        let config = config::load(None, [&secrets, settings].concat()).expect("valid");
+        let config = config::load_config(None, [&secrets, settings].concat()).expect("valid");
         let clock = Arc::new(ManualClock::starting_at(Timestamp::parse(NOW).expect("valid")));
-        let gate = Gate::shut("the store is being opened");
+        let gate = Gate::closed("the store is being opened");
         Self { edge: Data::new(Edge::new(Arc::new(config), Arc::clone(&clock) as _, gate)), clock }
     }
 
-    async fn send(&self, request: TestRequest) -> Answer {
+    async fn send(&self, request: TestRequest) -> EdgeTestResponse {
         let app = App::new()
             .app_data(self.edge.clone())
             .configure(|service| routes::configure(service, &self.edge.config))
@@ -57,11 +57,11 @@ impl Bench {
         let response = call_service(&init_service(app).await, request).await;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = serde_json::from_slice(&read_body(response).await).unwrap_or_default();
-        Answer { status, headers, body }
+        EdgeTestResponse { status, headers, body }
     }
 }
 
-impl Answer {
+impl EdgeTestResponse {
     fn code(&self) -> (u16, &str) {
         (self.status, self.body["code"].as_str().unwrap_or_default())
     }
@@ -78,7 +78,7 @@ fn post(body: &str) -> TestRequest {
 fn signed(body: &str, key: &str, secret: &str, timestamp: &str) -> TestRequest {
     post(body)
         .insert_header(("x-crm-api-key", key))
-        .insert_header(("x-crm-signature", sign(&Secret::new(secret), body.as_bytes(), timestamp)))
+        .insert_header(("x-crm-signature", sign_support_body(&Secret::new(secret), body.as_bytes(), timestamp)))
         .insert_header(("x-crm-timestamp", timestamp))
 }
 
@@ -88,7 +88,7 @@ fn get(path: &str) -> TestRequest {
 
 #[tokio::test]
 async fn checks_are_made_in_their_order() {
-    let bench = Bench::new(&[("HOOKYARD_SERVER__BODY_LIMIT_BYTES", "1024")]);
+    let bench = EdgeTestBench::new(&[("HOOKYARD_SERVER__BODY_LIMIT_BYTES", "1024")]);
     let (large, stale) = ("x".repeat(1025), "2025-12-04T10:24:59Z");
     let text = |request: TestRequest| request.insert_header(("content-type", "text/plain"));
     let cases = [
@@ -115,9 +115,9 @@ async fn checks_are_made_in_their_order() {
 
 #[tokio::test]
 async fn the_timestamp_may_stand_in_the_body_instead() {
-    let bench = Bench::new(&[]);
+    let bench = EdgeTestBench::new(&[]);
     let without_header = |body: &str, timestamp: &str| {
-        let signature = sign(&Secret::new("new-secret"), body.as_bytes(), timestamp);
+        let signature = sign_support_body(&Secret::new("new-secret"), body.as_bytes(), timestamp);
         post(body).insert_header(("x-crm-api-key", "test-key")).insert_header(("x-crm-signature", signature))
     };
     let body = |timestamp: Value| {
@@ -142,7 +142,7 @@ async fn the_timestamp_may_stand_in_the_body_instead() {
 
 #[tokio::test]
 async fn json_has_several_names() {
-    let bench = Bench::new(&[]);
+    let bench = EdgeTestBench::new(&[]);
     for (name, status) in [
         ("application/json", 503),
         ("Application/JSON; charset=utf-8", 503),
@@ -158,7 +158,7 @@ async fn json_has_several_names() {
 
 #[tokio::test]
 async fn each_api_key_has_a_window_of_its_own() {
-    let bench = Bench::new(&[("HOOKYARD_SOURCES__SUPPORT__RATE_PER_MINUTE", "2")]);
+    let bench = EdgeTestBench::new(&[("HOOKYARD_SOURCES__SUPPORT__RATE_PER_MINUTE", "2")]);
     let first = bench.send(signed(BODY, "test-key", "new-secret", NOW)).await;
     assert_eq!((first.header("ratelimit-limit"), first.header("ratelimit-remaining")), ("2", "1"));
     bench.clock.advance(Duration::from_millis(20_500));
@@ -173,7 +173,7 @@ async fn each_api_key_has_a_window_of_its_own() {
 
 #[tokio::test]
 async fn a_failing_caller_is_slowed_down_and_an_authentic_request_never() {
-    let bench = Bench::new(&[("HOOKYARD_SERVER__AUTH_FAILURES_PER_MINUTE", "2")]);
+    let bench = EdgeTestBench::new(&[("HOOKYARD_SERVER__AUTH_FAILURES_PER_MINUTE", "2")]);
     assert_eq!(bench.send(signed(BODY, "test-key", "wrong", NOW)).await.code(), (401, "invalid_signature"));
     assert_eq!(bench.send(TestRequest::get().uri("/api/v1/events")).await.code(), (401, "unauthorized"));
     for request in [signed(BODY, "wrong", "new-secret", NOW), TestRequest::get().uri("/api/v1/events")] {
@@ -187,7 +187,7 @@ async fn a_failing_caller_is_slowed_down_and_an_authentic_request_never() {
 
 #[tokio::test]
 async fn every_known_path_says_which_methods_it_takes() {
-    let bench = Bench::new(&[]);
+    let bench = EdgeTestBench::new(&[]);
     let reprocess = "/api/v1/events/evt_00000007_9/reprocess";
     let paths = [
         (WEBHOOK, "POST"),
@@ -214,7 +214,7 @@ async fn every_known_path_says_which_methods_it_takes() {
 
 #[tokio::test]
 async fn each_path_of_the_table_has_two_spellings_and_those_of_the_admin_ask_for_the_token() {
-    let bench = Bench::new(&[
+    let bench = EdgeTestBench::new(&[
         ("HOOKYARD_SERVER__AUTH_FAILURES_PER_MINUTE", "0"),
         ("HOOKYARD_SOURCES__INSTAGRAM__ENABLED", "true"),
         ("HOOKYARD_SOURCES__INSTAGRAM__APP_SECRETS", "app-secret"),
@@ -250,13 +250,13 @@ async fn each_path_of_the_table_has_two_spellings_and_those_of_the_admin_ask_for
 
 #[tokio::test]
 async fn a_source_that_is_not_enabled_does_not_exist() {
-    let bench = Bench::new(&[("HOOKYARD_SOURCES__SUPPORT__ENABLED", "false")]);
+    let bench = EdgeTestBench::new(&[("HOOKYARD_SOURCES__SUPPORT__ENABLED", "false")]);
     assert_eq!(bench.send(signed(BODY, "test-key", "new-secret", NOW)).await.code(), (404, "not_found"));
 }
 
 #[tokio::test]
 async fn readers_are_told_what_they_asked_wrongly() {
-    let bench = Bench::new(&[]);
+    let bench = EdgeTestBench::new(&[]);
     let kind = bench.send(get("/api/v1/entities/car")).await;
     assert_eq!(kind.code(), (404, "not_found"));
     assert!(kind.body["detail"].as_str().is_some_and(|detail| detail.contains("ticket")));
@@ -270,7 +270,7 @@ async fn readers_are_told_what_they_asked_wrongly() {
 
 #[tokio::test]
 async fn health_needs_no_store_and_readiness_does() {
-    let bench = Bench::new(&[]);
+    let bench = EdgeTestBench::new(&[]);
     for path in ["/healthz", "/health"] {
         assert_eq!(bench.send(TestRequest::get().uri(path)).await.body, json!({"status": "ok"}));
     }
@@ -281,7 +281,7 @@ async fn health_needs_no_store_and_readiness_does() {
 
 #[tokio::test]
 async fn every_answer_carries_the_id_of_its_request() {
-    let bench = Bench::new(&[]);
+    let bench = EdgeTestBench::new(&[]);
     let given = bench.send(get("/nothing").insert_header(("x-request-id", "abc-1"))).await;
     assert_eq!((given.header("x-request-id"), given.header("x-content-type-options")), ("abc-1", "nosniff"));
     assert_eq!(bench.send(post("{}")).await.header("x-request-id").len(), 16);
@@ -292,7 +292,7 @@ async fn every_answer_carries_the_id_of_its_request() {
 fn a_chunked_body_that_stops_in_the_middle_does_not_hold_its_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");
-    let edge = Bench::new(&[("HOOKYARD_SERVER__REQUEST_TIMEOUT_S", "0.2")]).edge.into_inner();
+    let edge = EdgeTestBench::new(&[("HOOKYARD_SERVER__REQUEST_TIMEOUT_S", "0.2")]).edge.into_inner();
     let answers = actix_rt::System::new().block_on(async move {
         let server = serve(edge, listener).expect("a listener");
         let handle = server.handle();

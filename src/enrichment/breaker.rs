@@ -18,7 +18,7 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// When a breaker opens, and for how long.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Policy {
+pub(super) struct ServerBreakerPolicy {
     /// Failures in a row that open it.
     pub(super) failures: u32,
     /// How long it stays open.
@@ -27,22 +27,22 @@ pub(super) struct Policy {
 
 /// Whether a request may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ServerBreakerDecision {
     /// It may; its outcome is to be told with this pass.
-    Go(Pass),
+    Go(ServerCallPermit),
     /// Not before this time is over.
     Wait(Duration),
 }
 
 /// What a request was let through as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pass {
+pub(super) enum ServerCallPermit {
     Ordinary,
     Probe,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ServerBreakerState {
     Closed { failures: u32 },
     Open { until: Duration },
     HalfOpen,
@@ -50,46 +50,50 @@ enum State {
 
 /// The breaker of one server.
 #[derive(Debug)]
-pub(super) struct Breaker {
-    policy: Policy,
-    state: State,
+pub(super) struct ServerBreaker {
+    policy: ServerBreakerPolicy,
+    state: ServerBreakerState,
 }
 
-impl Breaker {
-    pub(super) const fn new(policy: Policy) -> Self {
-        Self { policy, state: State::Closed { failures: 0 } }
+impl ServerBreaker {
+    pub(super) const fn new(policy: ServerBreakerPolicy) -> Self {
+        Self { policy, state: ServerBreakerState::Closed { failures: 0 } }
     }
 
     /// Asks for a request at `now`.
-    pub(super) fn ask(&mut self, now: Duration) -> Verdict {
+    pub(super) fn try_acquire(&mut self, now: Duration) -> ServerBreakerDecision {
         match self.state {
-            State::Closed { .. } => Verdict::Go(Pass::Ordinary),
-            State::Open { until } if now < until => Verdict::Wait(until - now),
-            State::Open { .. } => {
-                self.state = State::HalfOpen;
-                Verdict::Go(Pass::Probe)
+            ServerBreakerState::Closed { .. } => ServerBreakerDecision::Go(ServerCallPermit::Ordinary),
+            ServerBreakerState::Open { until } if now < until => ServerBreakerDecision::Wait(until - now),
+            ServerBreakerState::Open { .. } => {
+                self.state = ServerBreakerState::HalfOpen;
+                ServerBreakerDecision::Go(ServerCallPermit::Probe)
             }
-            State::HalfOpen => Verdict::Wait(PROBE_INTERVAL),
+            ServerBreakerState::HalfOpen => ServerBreakerDecision::Wait(PROBE_INTERVAL),
         }
     }
 
     /// A request was answered, with whatever status shows that the server is there.
-    pub(super) fn answered(&mut self, pass: Pass) {
+    pub(super) fn record_success(&mut self, pass: ServerCallPermit) {
         match (self.state, pass) {
-            (State::Closed { .. }, _) | (State::HalfOpen, Pass::Probe) => self.state = State::Closed { failures: 0 },
-            (State::HalfOpen, Pass::Ordinary) | (State::Open { .. }, _) => {}
+            (ServerBreakerState::Closed { .. }, _) | (ServerBreakerState::HalfOpen, ServerCallPermit::Probe) => {
+                self.state = ServerBreakerState::Closed { failures: 0 }
+            }
+            (ServerBreakerState::HalfOpen, ServerCallPermit::Ordinary) | (ServerBreakerState::Open { .. }, _) => {}
         }
     }
 
     /// A request failed at `now` in a way that may pass.
-    pub(super) fn failed(&mut self, pass: Pass, now: Duration) {
-        let open = State::Open { until: now + self.policy.open };
+    pub(super) fn record_failure(&mut self, pass: ServerCallPermit, now: Duration) {
+        let open = ServerBreakerState::Open { until: now + self.policy.open };
         match (self.state, pass) {
-            (State::Closed { failures }, _) if failures + 1 < self.policy.failures => {
-                self.state = State::Closed { failures: failures + 1 };
+            (ServerBreakerState::Closed { failures }, _) if failures + 1 < self.policy.failures => {
+                self.state = ServerBreakerState::Closed { failures: failures + 1 };
             }
-            (State::Closed { .. }, _) | (State::HalfOpen, Pass::Probe) => self.state = open,
-            (State::HalfOpen, Pass::Ordinary) | (State::Open { .. }, _) => {}
+            (ServerBreakerState::Closed { .. }, _) | (ServerBreakerState::HalfOpen, ServerCallPermit::Probe) => {
+                self.state = open
+            }
+            (ServerBreakerState::HalfOpen, ServerCallPermit::Ordinary) | (ServerBreakerState::Open { .. }, _) => {}
         }
     }
 }
@@ -100,76 +104,84 @@ mod tests {
 
     use super::*;
 
-    const POLICY: Policy = Policy { failures: 3, open: Duration::from_secs(30) };
+    const POLICY: ServerBreakerPolicy = ServerBreakerPolicy { failures: 3, open: Duration::from_secs(30) };
 
     fn seconds(s: u64) -> Duration {
         Duration::from_secs(s)
     }
 
-    fn opened() -> Breaker {
-        let mut breaker = Breaker::new(POLICY);
-        (0..3).for_each(|_| breaker.failed(Pass::Ordinary, seconds(10)));
+    fn opened() -> ServerBreaker {
+        let mut breaker = ServerBreaker::new(POLICY);
+        (0..3).for_each(|_| breaker.record_failure(ServerCallPermit::Ordinary, seconds(10)));
         breaker
     }
 
     #[test]
     fn failures_in_a_row_open_it_and_an_answer_between_them_does_not() {
-        let mut breaker = Breaker::new(POLICY);
+        let mut breaker = ServerBreaker::new(POLICY);
         for _ in 0..5 {
-            breaker.failed(Pass::Ordinary, seconds(1));
-            breaker.failed(Pass::Ordinary, seconds(1));
-            assert_eq!(breaker.ask(seconds(1)), Verdict::Go(Pass::Ordinary));
-            breaker.answered(Pass::Ordinary);
+            breaker.record_failure(ServerCallPermit::Ordinary, seconds(1));
+            breaker.record_failure(ServerCallPermit::Ordinary, seconds(1));
+            assert_eq!(breaker.try_acquire(seconds(1)), ServerBreakerDecision::Go(ServerCallPermit::Ordinary));
+            breaker.record_success(ServerCallPermit::Ordinary);
         }
-        assert_eq!(opened().ask(seconds(11)), Verdict::Wait(seconds(29)));
+        assert_eq!(opened().try_acquire(seconds(11)), ServerBreakerDecision::Wait(seconds(29)));
     }
 
     #[test]
     fn when_the_time_is_over_one_probe_goes_and_decides() {
         let mut breaker = opened();
-        assert_eq!(breaker.ask(seconds(40)), Verdict::Go(Pass::Probe));
-        assert_eq!(breaker.ask(seconds(40)), Verdict::Wait(PROBE_INTERVAL), "one only");
-        breaker.failed(Pass::Probe, seconds(45));
-        assert_eq!(breaker.ask(seconds(46)), Verdict::Wait(seconds(29)));
-        assert_eq!(breaker.ask(seconds(75)), Verdict::Go(Pass::Probe));
-        breaker.answered(Pass::Probe);
-        assert_eq!(breaker.ask(seconds(75)), Verdict::Go(Pass::Ordinary));
-        breaker.failed(Pass::Ordinary, seconds(76));
-        assert_eq!(breaker.ask(seconds(76)), Verdict::Go(Pass::Ordinary), "counted from zero again");
+        assert_eq!(breaker.try_acquire(seconds(40)), ServerBreakerDecision::Go(ServerCallPermit::Probe));
+        assert_eq!(breaker.try_acquire(seconds(40)), ServerBreakerDecision::Wait(PROBE_INTERVAL), "one only");
+        breaker.record_failure(ServerCallPermit::Probe, seconds(45));
+        assert_eq!(breaker.try_acquire(seconds(46)), ServerBreakerDecision::Wait(seconds(29)));
+        assert_eq!(breaker.try_acquire(seconds(75)), ServerBreakerDecision::Go(ServerCallPermit::Probe));
+        breaker.record_success(ServerCallPermit::Probe);
+        assert_eq!(breaker.try_acquire(seconds(75)), ServerBreakerDecision::Go(ServerCallPermit::Ordinary));
+        breaker.record_failure(ServerCallPermit::Ordinary, seconds(76));
+        assert_eq!(
+            breaker.try_acquire(seconds(76)),
+            ServerBreakerDecision::Go(ServerCallPermit::Ordinary),
+            "counted from zero again"
+        );
     }
 
     #[test]
     fn what_was_asked_before_it_opened_says_nothing_later() {
         let mut breaker = opened();
-        breaker.answered(Pass::Ordinary);
-        assert_eq!(breaker.ask(seconds(11)), Verdict::Wait(seconds(29)));
-        breaker.failed(Pass::Ordinary, seconds(39));
-        assert_eq!(breaker.ask(seconds(40)), Verdict::Go(Pass::Probe), "it does not stay open longer for it");
-        breaker.failed(Pass::Ordinary, seconds(41));
-        breaker.answered(Pass::Ordinary);
-        assert_eq!(breaker.ask(seconds(41)), Verdict::Wait(PROBE_INTERVAL));
+        breaker.record_success(ServerCallPermit::Ordinary);
+        assert_eq!(breaker.try_acquire(seconds(11)), ServerBreakerDecision::Wait(seconds(29)));
+        breaker.record_failure(ServerCallPermit::Ordinary, seconds(39));
+        assert_eq!(
+            breaker.try_acquire(seconds(40)),
+            ServerBreakerDecision::Go(ServerCallPermit::Probe),
+            "it does not stay open longer for it"
+        );
+        breaker.record_failure(ServerCallPermit::Ordinary, seconds(41));
+        breaker.record_success(ServerCallPermit::Ordinary);
+        assert_eq!(breaker.try_acquire(seconds(41)), ServerBreakerDecision::Wait(PROBE_INTERVAL));
     }
 
     proptest! {
         /// Whatever happens: at most one probe at a time, and nothing goes while it is open.
         #[test]
         fn there_is_never_more_than_one_probe(steps in prop::collection::vec((0_u64..20, 0..4_u8), 1..200)) {
-            let mut breaker = Breaker::new(POLICY);
+            let mut breaker = ServerBreaker::new(POLICY);
             let (mut now, mut probing) = (0, false);
             for (pause, what) in steps {
                 now += pause;
                 match what {
-                    0 | 1 => match breaker.ask(seconds(now)) {
-                        Verdict::Go(Pass::Probe) => {
+                    0 | 1 => match breaker.try_acquire(seconds(now)) {
+                        ServerBreakerDecision::Go(ServerCallPermit::Probe) => {
                             prop_assert!(!probing);
                             probing = true;
                         }
-                        Verdict::Go(Pass::Ordinary) => prop_assert!(!probing),
-                        Verdict::Wait(wait) => prop_assert!(!wait.is_zero() && wait <= POLICY.open),
+                        ServerBreakerDecision::Go(ServerCallPermit::Ordinary) => prop_assert!(!probing),
+                        ServerBreakerDecision::Wait(wait) => prop_assert!(!wait.is_zero() && wait <= POLICY.open),
                     },
                     _ => {
-                        let pass = if probing { Pass::Probe } else { Pass::Ordinary };
-                        if what == 2 { breaker.answered(pass) } else { breaker.failed(pass, seconds(now)) }
+                        let pass = if probing { ServerCallPermit::Probe } else { ServerCallPermit::Ordinary };
+                        if what == 2 { breaker.record_success(pass) } else { breaker.record_failure(pass, seconds(now)) }
                         probing = false;
                     }
                 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, redirect};
 
-use super::steps::{Call, Step};
+use super::steps::{EnrichmentStep, StepCall};
 use crate::config;
 use crate::event::Timestamp;
 use crate::retry_after::parse_retry_after;
@@ -15,7 +15,7 @@ const ANSWER_MAX_BYTES: usize = 64 * 1024;
 
 /// What a call came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum ServerCallOutcome {
     /// A 2xx with this body.
     Good(Vec<u8>),
     /// A 404.
@@ -28,16 +28,16 @@ pub(super) enum Answer {
 
 /// Makes calls. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Caller {
+pub(super) struct EnrichmentClient {
     client: Client,
     /// The header with the key, for those who know persons.
     key: Option<(HeaderName, HeaderValue)>,
 }
 
-impl Caller {
+impl EnrichmentClient {
     /// # Errors
     /// When TLS cannot be set up.
-    pub(super) fn new(config: &config::Enrichment) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(config: &config::EnrichmentConfig) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .redirect(redirect::Policy::none())
             .timeout(config.timeout)
@@ -56,7 +56,12 @@ impl Caller {
 
     /// Makes `call` at `now`; `event_id` tells a server that was reached twice that it was. Says the answer's status too, if
     /// there was one.
-    pub(super) async fn make(&self, call: &Call, event_id: &str, now: Timestamp) -> (Answer, Option<u16>) {
+    pub(super) async fn send_call(
+        &self,
+        call: &StepCall,
+        event_id: &str,
+        now: Timestamp,
+    ) -> (ServerCallOutcome, Option<u16>) {
         let mut request = match &call.body {
             None => self.client.get(&call.url),
             Some(body) => {
@@ -65,36 +70,36 @@ impl Caller {
             }
         };
         request = request.header(ACCEPT, "application/json");
-        if let Some((name, value)) = self.key.as_ref().filter(|_| call.step == Step::Person) {
+        if let Some((name, value)) = self.key.as_ref().filter(|_| call.step == EnrichmentStep::Person) {
             request = request.header(name, value);
         }
         match request.send().await {
             Ok(response) => {
                 let status = response.status().as_u16();
-                (judge(response, call.step, now).await, Some(status))
+                (classify_response(response, call.step, now).await, Some(status))
             }
-            Err(error) => (broken(&error), None),
+            Err(error) => (classify_error(&error), None),
         }
     }
 }
 
-async fn judge(response: Response, step: Step, now: Timestamp) -> Answer {
+async fn classify_response(response: Response, step: EnrichmentStep, now: Timestamp) -> ServerCallOutcome {
     let status = response.status();
-    match class(status) {
+    match classify_status(status) {
         // Whatever it says is not asked for.
-        Class::Good if step == Step::Reply => Answer::Good(Vec::new()),
-        Class::Good => body(response).await,
-        Class::Missing => Answer::Missing,
-        Class::Transient => Answer::Transient {
+        ServerStatusClass::Good if step == EnrichmentStep::Reply => ServerCallOutcome::Good(Vec::new()),
+        ServerStatusClass::Good => read_body(response).await,
+        ServerStatusClass::Missing => ServerCallOutcome::Missing,
+        ServerStatusClass::Transient => ServerCallOutcome::Transient {
             reason: format!("answered {}", status.as_u16()),
-            after: retry_after(response.headers(), now),
+            after: requested_pause(response.headers(), now),
         },
-        Class::Refused => Answer::Refused { reason: format!("answered {}", status.as_u16()) },
+        ServerStatusClass::Refused => ServerCallOutcome::Refused { reason: format!("answered {}", status.as_u16()) },
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
+enum ServerStatusClass {
     Good,
     Missing,
     Transient,
@@ -102,44 +107,44 @@ enum Class {
 }
 
 /// 408, 425, 429 and 5xx pass; nothing but 2xx is good; redirects are not followed.
-fn class(status: StatusCode) -> Class {
+fn classify_status(status: StatusCode) -> ServerStatusClass {
     match status.as_u16() {
-        200..300 => Class::Good,
-        404 => Class::Missing,
-        408 | 425 | 429 | 500..600 => Class::Transient,
-        _ => Class::Refused,
+        200..300 => ServerStatusClass::Good,
+        404 => ServerStatusClass::Missing,
+        408 | 425 | 429 | 500..600 => ServerStatusClass::Transient,
+        _ => ServerStatusClass::Refused,
     }
 }
 
-async fn body(mut response: Response) -> Answer {
+async fn read_body(mut response: Response) -> ServerCallOutcome {
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(None) => return Answer::Good(body),
+            Ok(None) => return ServerCallOutcome::Good(body),
             Ok(Some(piece)) if body.len() + piece.len() <= ANSWER_MAX_BYTES => body.extend_from_slice(&piece),
             Ok(Some(_)) => {
-                return Answer::Refused { reason: format!("answered more than {ANSWER_MAX_BYTES} bytes") };
+                return ServerCallOutcome::Refused { reason: format!("answered more than {ANSWER_MAX_BYTES} bytes") };
             }
-            Err(error) => return broken(&error),
+            Err(error) => return classify_error(&error),
         }
     }
 }
 
 /// What became of a call without a whole answer. The error's own words hold the address, and so what was asked for.
-fn broken(error: &reqwest::Error) -> Answer {
+fn classify_error(error: &reqwest::Error) -> ServerCallOutcome {
     if error.is_builder() {
-        return Answer::Refused { reason: "cannot be called at the address that is configured".into() };
+        return ServerCallOutcome::Refused { reason: "cannot be called at the address that is configured".into() };
     }
     let reason = match (error.is_timeout(), error.is_connect()) {
         (true, _) => "did not answer in time",
         (false, true) => "could not be reached",
         (false, false) => "broke off",
     };
-    Answer::Transient { reason: reason.into(), after: Duration::ZERO }
+    ServerCallOutcome::Transient { reason: reason.into(), after: Duration::ZERO }
 }
 
 /// The least pause that the server asks for at `now`.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Duration {
+fn requested_pause(headers: &HeaderMap, now: Timestamp) -> Duration {
     let value = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     value.and_then(|value| parse_retry_after(value, now)).unwrap_or_default()
 }
@@ -150,12 +155,12 @@ mod tests {
 
     #[test]
     fn every_status_has_its_class() {
-        let class_of = |status| class(StatusCode::from_u16(status).expect("a status"));
+        let class_of = |status| classify_status(StatusCode::from_u16(status).expect("a status"));
         let table = [
-            (Class::Good, &[200, 201, 204][..]),
-            (Class::Missing, &[404]),
-            (Class::Transient, &[408, 425, 429, 500, 502, 503, 504, 599]),
-            (Class::Refused, &[300, 301, 307, 400, 401, 403, 409, 410, 422]),
+            (ServerStatusClass::Good, &[200, 201, 204][..]),
+            (ServerStatusClass::Missing, &[404]),
+            (ServerStatusClass::Transient, &[408, 425, 429, 500, 502, 503, 504, 599]),
+            (ServerStatusClass::Refused, &[300, 301, 307, 400, 401, 403, 409, 410, 422]),
         ];
         for (expected, statuses) in table {
             assert!(statuses.iter().all(|status| class_of(*status) == expected), "{expected:?}");
@@ -165,7 +170,7 @@ mod tests {
     #[test]
     fn a_server_s_wish_is_honoured_and_none_is_no_pause() {
         let asked = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("7"))]);
-        assert_eq!(retry_after(&asked, Timestamp::default()), Duration::from_secs(7));
-        assert_eq!(retry_after(&HeaderMap::new(), Timestamp::default()), Duration::ZERO);
+        assert_eq!(requested_pause(&asked, Timestamp::default()), Duration::from_secs(7));
+        assert_eq!(requested_pause(&HeaderMap::new(), Timestamp::default()), Duration::ZERO);
     }
 }

@@ -23,7 +23,9 @@ impl Cpf {
         let values: Vec<u32> = digits.chars().map(|digit| digit.to_digit(10)).collect::<Option<_>>()?;
         // Eleven equal digits check out, and were never given to anyone.
         let varied = values.windows(2).any(|pair| pair[0] != pair[1]);
-        let checks = values.len() == DIGITS && check(&values[..9]) == values[9] && check(&values[..10]) == values[10];
+        let checks = values.len() == DIGITS
+            && compute_check_digit(&values[..9]) == values[9]
+            && compute_check_digit(&values[..10]) == values[10];
         (varied && checks).then_some(Self(digits))
     }
 
@@ -38,7 +40,7 @@ impl Cpf {
     }
 }
 
-fn check(digits: &[u32]) -> u32 {
+fn compute_check_digit(digits: &[u32]) -> u32 {
     let weights = (2..=digits.len() as u32 + 1).rev();
     let sum: u32 = digits.iter().zip(weights).map(|(digit, weight)| digit * weight).sum();
     sum * 10 % 11 % 10
@@ -80,8 +82,8 @@ mod tests {
         #[test]
         fn one_wrong_digit_is_noticed(nine in prop::collection::vec(0..10_u32, 9), place in 0..11_usize, by in 1..10_u32) {
             let mut digits = nine;
-            digits.push(check(&digits));
-            digits.push(check(&digits));
+            digits.push(compute_check_digit(&digits));
+            digits.push(compute_check_digit(&digits));
             let text = |digits: &[u32]| digits.iter().map(u32::to_string).collect::<String>();
             prop_assume!(digits.windows(2).any(|pair| pair[0] != pair[1]));
             prop_assert!(Cpf::parse(&text(&digits)).is_some());

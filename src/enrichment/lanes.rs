@@ -19,23 +19,23 @@ const LANES_MAX: usize = 4_096;
 const LANE_MAX: usize = 256;
 
 /// How often the step that an event is at has failed in a row.
-pub(super) type Tries = u32;
+pub(super) type StepFailureCount = u32;
 
 /// What was worked on, and how that ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum EnrichmentOutcome {
     /// It was concluded by the record at this position.
     Concluded(Position),
     /// It goes on after this time.
-    Later(Duration, Tries),
+    Later(Duration, StepFailureCount),
     /// There is nothing to do for it.
     Gone,
 }
 
 /// All leads of which something is to be done.
 #[derive(Debug, Default)]
-pub(super) struct Lanes {
-    lanes: HashMap<EntityKey, Lane>,
+pub(super) struct LeadLanes {
+    lanes: HashMap<EntityKey, LeadLane>,
     ready: BTreeSet<(Position, EntityKey)>,
     parked: BTreeSet<(Duration, EntityKey)>,
     /// Concluded events whose conclusion may not be written to what is read, with where it stands.
@@ -43,17 +43,17 @@ pub(super) struct Lanes {
 }
 
 #[derive(Debug, Default)]
-struct Lane {
+struct LeadLane {
     waiting: BTreeSet<Position>,
-    stage: Stage,
+    stage: LeadLaneState,
     /// Of the event that was parked last.
-    tries: Option<(Position, Tries)>,
+    tries: Option<(Position, StepFailureCount)>,
     /// From here on the lead's events were left in the store.
     left_from: Option<Position>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
+enum LeadLaneState {
     #[default]
     Ready,
     /// Worked on; found again meanwhile by a reader that saw everything before the second position.
@@ -61,11 +61,11 @@ enum Stage {
     Parked(Duration),
 }
 
-impl Lanes {
+impl LeadLanes {
     /// Takes in that the event at `position` is owed, as a reader says who saw everything before `seen`.
     ///
     /// Says whether there was room; if not, it has to be found again later.
-    pub(super) fn add(&mut self, lead: &EntityKey, position: Position, seen: Position) -> bool {
+    pub(super) fn add_event(&mut self, lead: &EntityKey, position: Position, seen: Position) -> bool {
         if self.done.get(&position).is_some_and(|conclusion| seen <= *conclusion) {
             return true;
         }
@@ -73,7 +73,7 @@ impl Lanes {
             return false;
         }
         let lane = self.lanes.entry(lead.clone()).or_default();
-        if let Stage::Running(running, again) = &mut lane.stage
+        if let LeadLaneState::Running(running, again) = &mut lane.stage
             && *running == position
         {
             *again = (*again).max(Some(seen));
@@ -85,7 +85,7 @@ impl Lanes {
             return true;
         }
         let first = lane.waiting.first().copied();
-        if lane.waiting.insert(position) && lane.stage == Stage::Ready {
+        if lane.waiting.insert(position) && lane.stage == LeadLaneState::Ready {
             if let Some(first) = first {
                 self.ready.remove(&(first, lead.clone()));
             }
@@ -95,12 +95,12 @@ impl Lanes {
     }
 
     /// The next event to work on at `now`, the oldest of all that can.
-    pub(super) fn start(&mut self, now: Duration) -> Option<(EntityKey, Position, Tries)> {
-        self.wake(now);
+    pub(super) fn start_next(&mut self, now: Duration) -> Option<(EntityKey, Position, StepFailureCount)> {
+        self.wake_parked(now);
         let (position, lead) = self.ready.pop_first()?;
         let lane = self.lanes.get_mut(&lead)?;
         lane.waiting.remove(&position);
-        lane.stage = Stage::Running(position, None);
+        lane.stage = LeadLaneState::Running(position, None);
         // An older one may have been opened again meanwhile, and go first.
         let tries = lane.tries.filter(|(parked, _)| *parked == position).map_or(0, |(_, tries)| tries);
         Some((lead, position, tries))
@@ -108,26 +108,26 @@ impl Lanes {
 
     /// Takes in how the work on the lead's event ended. Gives the position from which on events were left in the store,
     /// when it is time to look for them.
-    pub(super) fn end(&mut self, lead: &EntityKey, end: End, now: Duration) -> Option<Position> {
+    pub(super) fn finish(&mut self, lead: &EntityKey, end: EnrichmentOutcome, now: Duration) -> Option<Position> {
         let lane = self.lanes.get_mut(lead)?;
-        let Stage::Running(position, again) = lane.stage else { return None };
-        lane.stage = Stage::Ready;
+        let LeadLaneState::Running(position, again) = lane.stage else { return None };
+        lane.stage = LeadLaneState::Ready;
         match end {
-            End::Later(wait, tries) => {
+            EnrichmentOutcome::Later(wait, tries) => {
                 lane.waiting.insert(position);
                 lane.tries = Some((position, tries));
-                lane.stage = Stage::Parked(now + wait);
+                lane.stage = LeadLaneState::Parked(now + wait);
                 self.parked.insert((now + wait, lead.clone()));
                 return None;
             }
-            End::Concluded(conclusion) => {
+            EnrichmentOutcome::Concluded(conclusion) => {
                 self.done.insert(position, conclusion);
                 // Seen as owed after its conclusion: somebody opened it again.
                 if again.is_some_and(|seen| seen > conclusion) {
                     lane.waiting.insert(position);
                 }
             }
-            End::Gone => {}
+            EnrichmentOutcome::Gone => {}
         }
         if let Some(first) = lane.waiting.first() {
             self.ready.insert((*first, lead.clone()));
@@ -137,7 +137,7 @@ impl Lanes {
     }
 
     /// Forgets conclusions before `written`: readers see them.
-    pub(super) fn forget(&mut self, written: Position) {
+    pub(super) fn forget_before(&mut self, written: Position) {
         self.done.retain(|_, conclusion| *conclusion >= written);
     }
 
@@ -146,11 +146,11 @@ impl Lanes {
         self.parked.first().map(|(due, _)| *due)
     }
 
-    fn wake(&mut self, now: Duration) {
+    fn wake_parked(&mut self, now: Duration) {
         while self.parked.first().is_some_and(|(due, _)| *due <= now) {
             let Some((_, lead)) = self.parked.pop_first() else { return };
             let Some(lane) = self.lanes.get_mut(&lead) else { continue };
-            lane.stage = Stage::Ready;
+            lane.stage = LeadLaneState::Ready;
             if let Some(first) = lane.waiting.first() {
                 self.ready.insert((*first, lead));
             }
@@ -166,7 +166,7 @@ mod tests {
     use crate::event::Kind;
 
     fn lead(number: u64) -> EntityKey {
-        EntityKey::numbered(Kind::C2sLead, number)
+        EntityKey::from_number(Kind::C2sLead, number)
     }
 
     fn at(number: u64) -> Position {
@@ -175,85 +175,89 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(100);
 
-    fn started(lanes: &mut Lanes, now: Duration) -> Option<u64> {
-        lanes.start(now).map(|(_, position, _)| position.get())
+    fn started(lanes: &mut LeadLanes, now: Duration) -> Option<u64> {
+        lanes.start_next(now).map(|(_, position, _)| position.get())
     }
 
     #[test]
     fn events_of_one_lead_wait_for_each_other_and_those_of_another_do_not() {
-        let mut lanes = Lanes::default();
+        let mut lanes = LeadLanes::default();
         for (number, position) in [(7, 5), (8, 6), (7, 9)] {
-            assert!(lanes.add(&lead(number), at(position), at(10)));
+            assert!(lanes.add_event(&lead(number), at(position), at(10)));
         }
         assert_eq!(
             [started(&mut lanes, NOW), started(&mut lanes, NOW), started(&mut lanes, NOW)],
             [Some(5), Some(6), None]
         );
-        assert_eq!(lanes.end(&lead(7), End::Concluded(at(12)), NOW), None);
+        assert_eq!(lanes.finish(&lead(7), EnrichmentOutcome::Concluded(at(12)), NOW), None);
         assert_eq!(started(&mut lanes, NOW), Some(9));
     }
 
     #[test]
     fn a_parked_event_holds_up_its_own_lead_only_and_remembers_its_tries() {
-        let mut lanes = Lanes::default();
+        let mut lanes = LeadLanes::default();
         for (number, position) in [(7, 5), (7, 6), (8, 7)] {
-            lanes.add(&lead(number), at(position), at(10));
+            lanes.add_event(&lead(number), at(position), at(10));
         }
         assert_eq!(started(&mut lanes, NOW), Some(5));
-        lanes.end(&lead(7), End::Later(Duration::from_secs(30), 2), NOW);
+        lanes.finish(&lead(7), EnrichmentOutcome::Later(Duration::from_secs(30), 2), NOW);
         assert_eq!(started(&mut lanes, NOW), Some(7));
         assert_eq!((lanes.next_due(), started(&mut lanes, NOW)), (Some(Duration::from_secs(130)), None));
-        assert_eq!(lanes.start(Duration::from_secs(130)), Some((lead(7), at(5), 2)));
-        lanes.end(&lead(7), End::Concluded(at(11)), NOW);
-        assert_eq!(lanes.start(NOW), Some((lead(7), at(6), 0)));
-        lanes.end(&lead(7), End::Later(Duration::from_secs(30), 1), NOW);
-        lanes.add(&lead(7), at(5), at(20));
+        assert_eq!(lanes.start_next(Duration::from_secs(130)), Some((lead(7), at(5), 2)));
+        lanes.finish(&lead(7), EnrichmentOutcome::Concluded(at(11)), NOW);
+        assert_eq!(lanes.start_next(NOW), Some((lead(7), at(6), 0)));
+        lanes.finish(&lead(7), EnrichmentOutcome::Later(Duration::from_secs(30), 1), NOW);
+        lanes.add_event(&lead(7), at(5), at(20));
         assert_eq!(
-            lanes.start(Duration::from_secs(130)),
+            lanes.start_next(Duration::from_secs(130)),
             Some((lead(7), at(5), 0)),
             "opened again, with tries of its own"
         );
-        lanes.end(&lead(7), End::Gone, NOW);
-        assert_eq!(lanes.start(NOW), Some((lead(7), at(6), 1)));
+        lanes.finish(&lead(7), EnrichmentOutcome::Gone, NOW);
+        assert_eq!(lanes.start_next(NOW), Some((lead(7), at(6), 1)));
     }
 
     #[test]
     fn an_event_that_a_reader_still_sees_is_not_done_twice_but_one_opened_again_is() {
-        let mut lanes = Lanes::default();
-        lanes.add(&lead(7), at(5), at(6));
+        let mut lanes = LeadLanes::default();
+        lanes.add_event(&lead(7), at(5), at(6));
         assert_eq!(started(&mut lanes, NOW), Some(5));
-        lanes.add(&lead(7), at(5), at(8));
-        lanes.end(&lead(7), End::Concluded(at(9)), NOW);
+        lanes.add_event(&lead(7), at(5), at(8));
+        lanes.finish(&lead(7), EnrichmentOutcome::Concluded(at(9)), NOW);
         assert_eq!(started(&mut lanes, NOW), None, "seen before its conclusion could be");
-        lanes.add(&lead(7), at(5), at(9));
+        lanes.add_event(&lead(7), at(5), at(9));
         assert_eq!(started(&mut lanes, NOW), None);
-        lanes.add(&lead(7), at(5), at(11));
+        lanes.add_event(&lead(7), at(5), at(11));
         assert_eq!(started(&mut lanes, NOW), Some(5), "seen after its conclusion: opened again");
-        lanes.add(&lead(7), at(5), at(14));
-        lanes.end(&lead(7), End::Concluded(at(12)), NOW);
+        lanes.add_event(&lead(7), at(5), at(14));
+        lanes.finish(&lead(7), EnrichmentOutcome::Concluded(at(12)), NOW);
         assert_eq!(started(&mut lanes, NOW), Some(5), "opened again before its end was told");
-        lanes.end(&lead(7), End::Concluded(at(20)), NOW);
-        lanes.forget(at(20));
+        lanes.finish(&lead(7), EnrichmentOutcome::Concluded(at(20)), NOW);
+        lanes.forget_before(at(20));
         assert_eq!(lanes.done.len(), 1);
-        lanes.forget(at(21));
+        lanes.forget_before(at(21));
         assert!(lanes.done.is_empty() && lanes.lanes.is_empty());
     }
 
     #[test]
     fn what_finds_no_room_is_looked_for_later() {
-        let mut lanes = Lanes::default();
-        (1..=300).for_each(|position| assert!(lanes.add(&lead(7), at(position), at(999))));
+        let mut lanes = LeadLanes::default();
+        (1..=300).for_each(|position| assert!(lanes.add_event(&lead(7), at(position), at(999))));
         assert_eq!(lanes.lanes[&lead(7)].waiting.len(), LANE_MAX);
         for position in 1..=255 {
             assert_eq!(started(&mut lanes, NOW), Some(position));
-            assert_eq!(lanes.end(&lead(7), End::Gone, NOW), None);
+            assert_eq!(lanes.finish(&lead(7), EnrichmentOutcome::Gone, NOW), None);
         }
-        lanes.add(&lead(7), at(301), at(999));
+        lanes.add_event(&lead(7), at(301), at(999));
         assert_eq!(started(&mut lanes, NOW), Some(256));
-        assert_eq!(lanes.end(&lead(7), End::Gone, NOW), Some(at(257)), "before 301, or the order would be lost");
+        assert_eq!(
+            lanes.finish(&lead(7), EnrichmentOutcome::Gone, NOW),
+            Some(at(257)),
+            "before 301, or the order would be lost"
+        );
         let many = LANES_MAX as u64;
-        (0..many).for_each(|number| assert!(lanes.add(&lead(number), at(number + 1), at(9_999))));
-        assert!(!lanes.add(&lead(many), at(many + 1), at(9_999)));
+        (0..many).for_each(|number| assert!(lanes.add_event(&lead(number), at(number + 1), at(9_999))));
+        assert!(!lanes.add_event(&lead(many), at(many + 1), at(9_999)));
     }
 
     proptest! {
@@ -262,15 +266,15 @@ mod tests {
         fn each_lead_s_events_are_done_once_and_in_order(
             owner in prop::collection::vec(0_u64..4, 1..60), ends in prop::collection::vec(0..5_u8, 1..60), width in 1..5_usize,
         ) {
-            let mut lanes = Lanes::default();
+            let mut lanes = LeadLanes::default();
             for (lead_of, position) in owner.iter().zip(1..) {
-                lanes.add(&lead(*lead_of), at(position), at(1_000));
+                lanes.add_event(&lead(*lead_of), at(position), at(1_000));
             }
             let mut running: Vec<(EntityKey, u64)> = Vec::new();
             let mut finished: Vec<(EntityKey, u64)> = Vec::new();
             let mut now = NOW;
             for round in 0.. {
-                while running.len() < width && let Some((lead, position, _)) = lanes.start(now) {
+                while running.len() < width && let Some((lead, position, _)) = lanes.start_next(now) {
                     prop_assert!(running.iter().all(|(other, _)| *other != lead));
                     running.push((lead, position.get()));
                 }
@@ -281,9 +285,9 @@ mod tests {
                 };
                 // Later at most ten times in all, so that it ends.
                 if ends[round % ends.len()] == 0 && round < 10 {
-                    lanes.end(&lead, End::Later(Duration::from_secs(5), 1), now);
+                    lanes.finish(&lead, EnrichmentOutcome::Later(Duration::from_secs(5), 1), now);
                 } else {
-                    lanes.end(&lead, End::Concluded(at(1_000 + position)), now);
+                    lanes.finish(&lead, EnrichmentOutcome::Concluded(at(1_000 + position)), now);
                     finished.push((lead, position));
                 }
             }

@@ -18,49 +18,49 @@ use tokio::sync::{oneshot, watch};
 use tracing::error;
 
 use crate::config;
-use shared::Shared;
-pub use shared::{Failed, Parts};
-use worker::Worker;
+use shared::EnrichmentContext;
+pub use shared::{EnrichmentDeps, EnrichmentError};
+use worker::EnrichmentWorker;
 
 mod breaker;
+mod call_log;
 mod client;
 mod cpf;
+mod event_run;
 mod lanes;
-mod logged;
-mod progress;
+mod progress_table;
 mod shared;
 mod steps;
-mod work;
 mod worker;
 
 /// Threads that read and write the store for it.
 const BLOCKING_THREADS: usize = 2;
 
 /// The enrichment of one opening of the store.
-pub struct Enrichment {
+pub struct EnrichmentStage {
     /// How long what is under way is waited for, once it is to stop.
     stop: watch::Sender<Option<Duration>>,
     failed: watch::Receiver<Option<String>>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
-impl Enrichment {
+impl EnrichmentStage {
     /// Starts working on what is owed, on a thread of its own.
     ///
     /// # Errors
     /// [`Failed`] when the store or the client cannot be used.
-    pub async fn start(config: &config::Enrichment, parts: Parts) -> Result<Self, Failed> {
+    pub async fn start(config: &config::EnrichmentConfig, parts: EnrichmentDeps) -> Result<Self, EnrichmentError> {
         let (stop, stopping) = watch::channel(None);
         let (failed_sender, failed) = watch::channel(None);
         let (ready, wait) = oneshot::channel();
-        let shared = Arc::new(Shared::try_new(config, parts, stopping)?);
+        let shared = Arc::new(EnrichmentContext::try_new(config, parts, stopping)?);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
             .build()?;
         let thread = thread::Builder::new().name("enrichment".into()).spawn(move || {
             let outcome = runtime.block_on(async {
-                let worker = Worker::prepare(shared).await;
+                let worker = EnrichmentWorker::prepare(shared).await;
                 let (worker, prepared) = match worker {
                     Ok(worker) => (Some(worker), Ok(())),
                     Err(failed) => (None, Err(failed)),
@@ -78,7 +78,7 @@ impl Enrichment {
             }
         })?;
         let enrichment = Self { stop, failed, thread: Mutex::new(Some(thread)) };
-        match wait.await.unwrap_or(Err(Failed::Panicked)) {
+        match wait.await.unwrap_or(Err(EnrichmentError::Panicked)) {
             Ok(()) => Ok(enrichment),
             Err(failed) => {
                 enrichment.stop(Duration::ZERO);

@@ -15,21 +15,21 @@ use serde_json::{Value, json};
 
 use super::cpf::Cpf;
 use crate::config;
-use crate::event::members;
+use crate::event::find_members;
 
 /// The longest message that is posted, in bytes; what is beyond it is cut off.
 const MESSAGE_MAX_BYTES: usize = 64 * 1024;
 
 /// One call. Its number is stored, so it never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum EnrichmentStep {
     LookupByEmail = 1,
     LookupByPhone = 2,
     Person = 3,
     Reply = 4,
 }
 
-impl Step {
+impl EnrichmentStep {
     pub(super) const ALL: [Self; 4] = [Self::LookupByEmail, Self::LookupByPhone, Self::Person, Self::Reply];
 
     /// Its name in errors and logs.
@@ -43,7 +43,7 @@ impl Step {
 }
 
 /// What an event says that enrichment needs.
-pub(super) struct Subject {
+pub(super) struct EnrichmentSubject {
     /// As it was sent: a text or a number.
     lead_id: Value,
     customer: Value,
@@ -52,20 +52,21 @@ pub(super) struct Subject {
     phone: Option<String>,
 }
 
-impl Subject {
+impl EnrichmentSubject {
     /// Reads an event that was accepted; what it lacks is empty.
-    pub(super) fn read(payload: &[u8]) -> Self {
+    pub(super) fn from_payload(payload: &[u8]) -> Self {
         let text = std::str::from_utf8(payload).unwrap_or_default();
-        let [lead_id, customer, attributes] = members(text, ["lead_id", "customer", "attributes"]).unwrap_or_default();
+        let [lead_id, customer, attributes] =
+            find_members(text, ["lead_id", "customer", "attributes"]).unwrap_or_default();
         // Some events have their customer where their time is.
-        let among = attributes.and_then(|attributes| members(attributes.get(), ["customer"]).ok());
+        let among = attributes.and_then(|attributes| find_members(attributes.get(), ["customer"]).ok());
         let [among] = among.unwrap_or_default();
         let parsed = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str(raw.get()).ok());
         let customer: Value = parsed(customer).filter(Value::is_object).or_else(|| parsed(among)).unwrap_or_default();
         let named = |name: &str| customer[name].as_str().map(str::trim).filter(|text| !text.is_empty());
         Self {
             lead_id: parsed(lead_id).unwrap_or_default(),
-            cpf: cpf_of(&customer["cpf"]),
+            cpf: parse_cpf(&customer["cpf"]),
             // Neither can be `.` or `..`, which would walk up in the path of a lookup's URL however they are escaped.
             email: named("email").filter(|email| email.contains('@')).map(str::to_owned),
             phone: named("phone")
@@ -82,13 +83,13 @@ impl Subject {
     }
 }
 
-fn cpf_of(value: &Value) -> Option<Cpf> {
+fn parse_cpf(value: &Value) -> Option<Cpf> {
     value.as_str().map_or_else(|| value.as_u64().and_then(Cpf::from_number), Cpf::parse)
 }
 
 /// What the steps that are done came to.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Progress {
+pub(super) struct EnrichmentProgress {
     /// What a lookup found; the outer `None` means that it was not made.
     by_email: Option<Option<Cpf>>,
     by_phone: Option<Option<Cpf>>,
@@ -97,14 +98,14 @@ pub(super) struct Progress {
     replied: bool,
 }
 
-impl Progress {
+impl EnrichmentProgress {
     /// Takes in what `step` came to, as [`read`] gave it.
-    pub(super) fn add(&mut self, step: Step, fact: &str) {
+    pub(super) fn record(&mut self, step: EnrichmentStep, fact: &str) {
         match step {
-            Step::LookupByEmail => self.by_email = Some(Cpf::parse(fact)),
-            Step::LookupByPhone => self.by_phone = Some(Cpf::parse(fact)),
-            Step::Person => self.person = Some(fact.into()),
-            Step::Reply => self.replied = true,
+            EnrichmentStep::LookupByEmail => self.by_email = Some(Cpf::parse(fact)),
+            EnrichmentStep::LookupByPhone => self.by_phone = Some(Cpf::parse(fact)),
+            EnrichmentStep::Person => self.person = Some(fact.into()),
+            EnrichmentStep::Reply => self.replied = true,
         }
     }
 
@@ -116,8 +117,8 @@ impl Progress {
 
 /// A call to make.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Call {
-    pub(super) step: Step,
+pub(super) struct StepCall {
+    pub(super) step: EnrichmentStep,
     pub(super) url: String,
     /// JSON to post; without it, it is a GET.
     pub(super) body: Option<String>,
@@ -125,56 +126,65 @@ pub(super) struct Call {
 
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    Call(Call),
+pub(super) enum NextEnrichmentStep {
+    Call(StepCall),
     /// All is done.
     Conclude,
 }
 
 /// What comes after `progress` for `subject`.
-pub(super) fn next(subject: &Subject, progress: &Progress, config: &config::Enrichment) -> Next {
+pub(super) fn next_step(
+    subject: &EnrichmentSubject,
+    progress: &EnrichmentProgress,
+    config: &config::EnrichmentConfig,
+) -> NextEnrichmentStep {
     let found = [&progress.by_email, &progress.by_phone].into_iter().flatten().flatten().next();
     let Some(cpf) = subject.cpf.as_ref().or(found) else {
-        return lookup(subject, progress, config).map_or(Next::Conclude, Next::Call);
+        return next_lookup(subject, progress, config).map_or(NextEnrichmentStep::Conclude, NextEnrichmentStep::Call);
     };
     let Some(person) = progress.person() else {
         let url = config.person_url.fill(|_| cpf.digits().to_owned().into());
-        return Next::Call(Call { step: Step::Person, url, body: None });
+        return NextEnrichmentStep::Call(StepCall { step: EnrichmentStep::Person, url, body: None });
     };
     match &config.reply_url {
         Some(url) if !progress.replied => {
-            let message = message(subject, cpf, person, config);
+            let message = build_message(subject, cpf, person, config);
             let body = json!({"lead_id": subject.lead_id, "message": message}).to_string();
-            Next::Call(Call { step: Step::Reply, url: url.clone(), body: Some(body) })
+            NextEnrichmentStep::Call(StepCall { step: EnrichmentStep::Reply, url: url.clone(), body: Some(body) })
         }
-        Some(_) | None => Next::Conclude,
+        Some(_) | None => NextEnrichmentStep::Conclude,
     }
 }
 
 /// The next lookup, if there is one to make.
-fn lookup(subject: &Subject, progress: &Progress, config: &config::Enrichment) -> Option<Call> {
+fn next_lookup(
+    subject: &EnrichmentSubject,
+    progress: &EnrichmentProgress,
+    config: &config::EnrichmentConfig,
+) -> Option<StepCall> {
     let template = config.lookup_url.as_ref()?;
     let lookups = [
-        (Step::LookupByEmail, "email", &subject.email, &progress.by_email),
-        (Step::LookupByPhone, "phone", &subject.phone, &progress.by_phone),
+        (EnrichmentStep::LookupByEmail, "email", &subject.email, &progress.by_email),
+        (EnrichmentStep::LookupByPhone, "phone", &subject.phone, &progress.by_phone),
     ];
-    let (step, place, value, _) =
-        lookups.into_iter().find(|(_, place, value, made)| made.is_none() && value.is_some() && template.has(place))?;
-    let value = percent_encoded(value.as_deref()?);
+    let (step, place, value, _) = lookups
+        .into_iter()
+        .find(|(_, place, value, made)| made.is_none() && value.is_some() && template.has_place(place))?;
+    let value = percent_encode(value.as_deref()?);
     let url = template.fill(|name| if name == place { value.clone().into() } else { Cow::default() });
-    Some(Call { step, url, body: None })
+    Some(StepCall { step, url, body: None })
 }
 
 /// `text` as it may stand in any part of a URL (RFC 3986, 2.3).
-fn percent_encoded(text: &str) -> String {
+fn percent_encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
-fn message(subject: &Subject, cpf: &Cpf, person: &str, config: &config::Enrichment) -> String {
+fn build_message(subject: &EnrichmentSubject, cpf: &Cpf, person: &str, config: &config::EnrichmentConfig) -> String {
     let person: Value = serde_json::from_str(person).unwrap_or_default();
     let all = json!({"lead_id": subject.lead_id, "cpf": cpf.digits(), "customer": subject.customer, "person": person});
-    let mut text = config.message_template.fill(|path| shown(&all, path).into());
+    let mut text = config.message_template.fill(|path| render_value(&all, path).into());
     if text.len() > MESSAGE_MAX_BYTES {
         let end = (0..=MESSAGE_MAX_BYTES).rev().find(|end| text.is_char_boundary(*end));
         text.truncate(end.unwrap_or_default());
@@ -183,7 +193,7 @@ fn message(subject: &Subject, cpf: &Cpf, person: &str, config: &config::Enrichme
 }
 
 /// What stands at `path`, such as `person.name`: a text as it is, anything else as JSON, nothing as nothing.
-fn shown(all: &Value, path: &str) -> String {
+fn render_value(all: &Value, path: &str) -> String {
     match path.split('.').try_fold(all, |value, name| value.get(name)) {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
@@ -195,23 +205,23 @@ fn shown(all: &Value, path: &str) -> String {
 ///
 /// # Errors
 /// What is wrong with it, for a person.
-pub(super) fn read(step: Step, answer: Option<&[u8]>) -> Result<String, &'static str> {
+pub(super) fn parse_answer(step: EnrichmentStep, answer: Option<&[u8]>) -> Result<String, &'static str> {
     const NO_OBJECT: &str = "answered no JSON object";
     match (step, answer) {
-        (Step::LookupByEmail | Step::LookupByPhone, None) => Ok(String::new()),
-        (Step::LookupByEmail | Step::LookupByPhone, Some(body)) => {
+        (EnrichmentStep::LookupByEmail | EnrichmentStep::LookupByPhone, None) => Ok(String::new()),
+        (EnrichmentStep::LookupByEmail | EnrichmentStep::LookupByPhone, Some(body)) => {
             let found: Value = serde_json::from_slice(body).map_err(|_| NO_OBJECT)?;
             // A CPF that cannot be one helps no further than none.
-            let cpf = || cpf_of(&found["cpf"]).map(|cpf| cpf.digits().to_owned()).unwrap_or_default();
+            let cpf = || parse_cpf(&found["cpf"]).map(|cpf| cpf.digits().to_owned()).unwrap_or_default();
             (found.is_object() || found.is_null()).then(cpf).ok_or(NO_OBJECT)
         }
-        (Step::Person, Some(body)) => {
+        (EnrichmentStep::Person, Some(body)) => {
             let person: &RawValue = serde_json::from_slice(body).map_err(|_| NO_OBJECT)?;
             let is_object = person.get().starts_with('{') && serde_json::from_str::<Value>(person.get()).is_ok();
             is_object.then(|| person.get().to_owned()).ok_or(NO_OBJECT)
         }
-        (Step::Person | Step::Reply, None) => Err("answered 404"),
-        (Step::Reply, Some(_)) => Ok(String::new()),
+        (EnrichmentStep::Person | EnrichmentStep::Reply, None) => Err("answered 404"),
+        (EnrichmentStep::Reply, Some(_)) => Ok(String::new()),
     }
 }
 

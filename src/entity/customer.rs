@@ -5,22 +5,22 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
-use super::field::Micros;
-use super::sales::{self, Books, CUSTOMER, Entry, Fields, Posting};
-use super::verdict::{Acceptance, Context, Limits, Rejection, Verdict};
+use super::decision::{AcceptedChange, DecisionContext, EntityDecision, Rejection, StateLimits};
+use super::sales::{self, BookPosting, CUSTOMER_FIELDS, CustomerBooks, Entry, TimedFields};
+use super::timed_value::UnixMicros;
 
 /// What an event asks for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Action {
+pub struct CustomerAction {
     /// The code that the event names the customer by; another customer's is refused.
     pub customer_code: Option<Arc<str>>,
     /// What happened.
-    pub event: Event,
+    pub event: CustomerEvent,
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Event {
+pub enum CustomerEvent {
     /// The customer ordered.
     Ordered(Entry),
     /// The customer paid.
@@ -30,34 +30,34 @@ pub enum Event {
 /// A customer's state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct State {
+pub struct CustomerState {
     customer_code: Arc<str>,
     lead_id: Option<u64>,
-    fields: Fields,
-    books: Books,
+    fields: TimedFields,
+    books: CustomerBooks,
 }
 
 /// What one event did to a customer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Change(Effect);
+pub struct CustomerChange(CustomerEffect);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Effect {
+enum CustomerEffect {
     /// It began with what its lead was.
     Born {
         customer_code: Arc<str>,
         lead_id: Option<u64>,
-        fields: Fields,
+        fields: TimedFields,
     },
-    Ordered(Posting),
-    Paid(Posting),
+    Ordered(BookPosting),
+    Paid(BookPosting),
 }
 
-impl Change {
+impl CustomerChange {
     /// The first change of a customer that the lead deciding in `context` becomes.
-    pub(super) fn born(fields: Fields, customer_code: Arc<str>, context: &Context<'_>) -> Self {
-        Self(Effect::Born { customer_code, lead_id: sales::own_id(context).as_u64(), fields })
+    pub(super) fn from_lead(fields: TimedFields, customer_code: Arc<str>, context: &DecisionContext<'_>) -> Self {
+        Self(CustomerEffect::Born { customer_code, lead_id: sales::own_id(context).as_u64(), fields })
     }
 }
 
@@ -67,62 +67,70 @@ impl Change {
 /// # Errors
 /// [`Rejection`]: 404 when the event names another customer's code, 409 when a total would have too many digits or a new
 /// currency is one too many.
-pub fn decide(state: &State, action: &Action, context: &Context<'_>) -> Result<Verdict<Change>, Rejection> {
+pub fn decide(
+    state: &CustomerState,
+    action: &CustomerAction,
+    context: &DecisionContext<'_>,
+) -> Result<EntityDecision<CustomerChange>, Rejection> {
     if action.customer_code.as_ref().is_some_and(|code| *code != state.customer_code) {
         return Err(Rejection::not_found("Customer not found"));
     }
     let answer = Some(json!({ "customer_id": sales::own_id(context), "customer_code": state.customer_code }));
-    let at = Micros::from(context.at);
+    let at = UnixMicros::from(context.at);
     let (late, effect) = match &action.event {
-        Event::Ordered(entry) if state.books.has_order(&entry.id) => return Ok(Verdict::Known(answer)),
-        Event::Paid(entry) if state.books.has_payment(&entry.id) => return Ok(Verdict::Known(answer)),
-        Event::Ordered(entry) => {
-            let posting = state.books.post_order(entry, at)?;
-            (posting.late, Effect::Ordered(posting))
+        CustomerEvent::Ordered(entry) if state.books.has_order(&entry.id) => {
+            return Ok(EntityDecision::AlreadyApplied(answer));
         }
-        Event::Paid(entry) => {
-            let posting = state.books.post_payment(entry, at)?;
-            (posting.late, Effect::Paid(posting))
+        CustomerEvent::Paid(entry) if state.books.has_payment(&entry.id) => {
+            return Ok(EntityDecision::AlreadyApplied(answer));
+        }
+        CustomerEvent::Ordered(entry) => {
+            let posting = state.books.plan_order(entry, at)?;
+            (posting.late, CustomerEffect::Ordered(posting))
+        }
+        CustomerEvent::Paid(entry) => {
+            let posting = state.books.plan_payment(entry, at)?;
+            (posting.late, CustomerEffect::Paid(posting))
         }
     };
-    Ok(Verdict::Accept(Acceptance { late, answer, ..Acceptance::new(Change(effect)) }))
+    Ok(EntityDecision::Accept(AcceptedChange { late, answer, ..AcceptedChange::new(CustomerChange(effect)) }))
 }
 
-impl State {
+impl CustomerState {
     /// Makes `change` part of the state.
-    pub fn apply(&mut self, change: &Change, _limits: Limits) {
+    pub fn apply(&mut self, change: &CustomerChange, _limits: StateLimits) {
         match &change.0 {
-            Effect::Born { customer_code, lead_id, fields } => {
+            CustomerEffect::Born { customer_code, lead_id, fields } => {
                 self.customer_code = Arc::clone(customer_code);
                 self.lead_id = *lead_id;
                 self.fields = fields.clone();
             }
-            Effect::Ordered(posting) => self.books.apply_order(posting),
-            Effect::Paid(posting) => self.books.apply_payment(posting),
+            CustomerEffect::Ordered(posting) => self.books.apply_order(posting),
+            CustomerEffect::Paid(posting) => self.books.apply_payment(posting),
         }
     }
 
     /// The state as the API shows it.
     #[must_use]
     pub fn to_json(&self) -> impl Serialize {
-        let mut shown = self.fields.to_json(&CUSTOMER);
+        let mut shown = self.fields.to_json(&CUSTOMER_FIELDS);
         let ids: [(&str, Json); 2] = [("customer_code", json!(self.customer_code)), ("lead_id", json!(self.lead_id))];
         shown.extend(ids.map(|(name, value)| (name.to_owned(), value)));
-        self.books.show(&mut shown);
+        self.books.add_to_json(&mut shown);
         shown
     }
 }
 
 /// One plain sentence on `change`.
 #[must_use]
-pub fn summary(change: &Change) -> String {
+pub fn summary(change: &CustomerChange) -> String {
     match &change.0 {
-        Effect::Born { lead_id: Some(id), .. } => format!("created from lead {id}"),
-        Effect::Born { lead_id: None, .. } => "created from a lead".into(),
-        Effect::Ordered(Posting { entry, .. }) => {
+        CustomerEffect::Born { lead_id: Some(id), .. } => format!("created from lead {id}"),
+        CustomerEffect::Born { lead_id: None, .. } => "created from a lead".into(),
+        CustomerEffect::Ordered(BookPosting { entry, .. }) => {
             format!("order {} of {} {} recorded", entry.id, entry.amount, entry.currency)
         }
-        Effect::Paid(Posting { entry, .. }) => {
+        CustomerEffect::Paid(BookPosting { entry, .. }) => {
             format!("payment {} of {} {} recorded", entry.id, entry.amount, entry.currency)
         }
     }

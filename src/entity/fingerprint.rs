@@ -4,11 +4,11 @@ use sha2::{Digest, Sha256};
 
 /// The first 8 bytes of the SHA-256 of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::entity) struct Fingerprint(u64);
+pub(in crate::entity) struct ItemFingerprint(u64);
 
-impl Fingerprint {
+impl ItemFingerprint {
     /// The fingerprint of a key that is the concatenation of `parts`.
-    pub(in crate::entity) fn of(parts: &[&[u8]]) -> Self {
+    pub(in crate::entity) fn from_parts(parts: &[&[u8]]) -> Self {
         let mut hash = Sha256::new();
         parts.iter().for_each(|part| hash.update(part));
         let hash = hash.finalize();
@@ -25,10 +25,10 @@ pub(in crate::entity) mod packed {
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    use super::Fingerprint;
+    use super::ItemFingerprint;
 
     pub(in crate::entity) fn serialize<S: Serializer>(
-        list: &VecDeque<Fingerprint>,
+        list: &VecDeque<ItemFingerprint>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         let bytes: Vec<u8> = list.iter().flat_map(|fingerprint| fingerprint.0.to_be_bytes()).collect();
@@ -37,12 +37,12 @@ pub(in crate::entity) mod packed {
 
     pub(in crate::entity) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<VecDeque<Fingerprint>, D::Error> {
+    ) -> Result<VecDeque<ItemFingerprint>, D::Error> {
         let bytes = STANDARD_NO_PAD.decode(String::deserialize(deserializer)?).map_err(D::Error::custom)?;
         let (chunks, rest) = bytes.as_chunks::<8>();
         if !rest.is_empty() {
             return Err(D::Error::custom("expected fingerprints of 8 bytes"));
         }
-        Ok(chunks.iter().map(|bytes| Fingerprint(u64::from_be_bytes(*bytes))).collect())
+        Ok(chunks.iter().map(|bytes| ItemFingerprint(u64::from_be_bytes(*bytes))).collect())
     }
 }

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::field::{Field, Micros};
-use super::verdict::{Acceptance, Context, Limits, Rejection, Verdict};
+use super::decision::{AcceptedChange, DecisionContext, EntityDecision, Rejection, StateLimits};
+use super::timed_value::{TimedValue, UnixMicros};
 
 /// The longest text of a value that a state keeps, in bytes; of a longer one it keeps `null`, and the event the rest.
 const VALUE_MAX_BYTES: usize = 16 * 1024;
@@ -27,46 +27,46 @@ const DELETED: &str = "deleted";
 
 /// What an event asks for.
 #[derive(Clone, Debug)]
-pub enum Action {
+pub enum GenericAction {
     /// Takes over these fields.
     Merge {
         /// Each field's name and JSON text.
-        fields: Vec<(String, Json)>,
+        fields: Vec<(String, JsonText)>,
     },
     /// Takes over these fields and says that the entity is gone.
     Delete {
         /// Each field's name and JSON text.
-        fields: Vec<(String, Json)>,
+        fields: Vec<(String, JsonText)>,
     },
     /// Takes over these fields of an entity that begins: if it was deleted before, it is there again.
     Create {
         /// Each field's name and JSON text.
-        fields: Vec<(String, Json)>,
+        fields: Vec<(String, JsonText)>,
     },
     /// Takes over these fields and says that something has become true of the entity.
     Mark {
         /// The field that says so, such as `completed`.
         name: &'static str,
         /// Each field's name and JSON text.
-        fields: Vec<(String, Json)>,
+        fields: Vec<(String, JsonText)>,
     },
 }
 
 /// The text of a JSON value, kept as it was sent, so that no digit of a number is lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Json(Arc<str>);
+pub struct JsonText(Arc<str>);
 
-impl Json {
+impl JsonText {
     /// The text of `raw`; `null` if it is too long or too deep for a state.
     #[must_use]
-    pub fn new(raw: &RawValue) -> Self {
-        let fits = raw.get().len() <= VALUE_MAX_BYTES && depth(raw.get()) <= DEPTH_MAX;
+    pub fn from_raw(raw: &RawValue) -> Self {
+        let fits = raw.get().len() <= VALUE_MAX_BYTES && nesting_depth(raw.get()) <= DEPTH_MAX;
         Self(if fits { raw.get().into() } else { "null".into() })
     }
 }
 
 /// How many lists and objects of the JSON text `json` lie in each other, where that is most.
-fn depth(json: &str) -> usize {
+fn nesting_depth(json: &str) -> usize {
     let (mut open, mut most) = (0_usize, 0);
     let mut bytes = json.bytes();
     while let Some(byte) = bytes.next() {
@@ -94,14 +94,14 @@ fn skip_string(bytes: &mut std::str::Bytes<'_>) {
     }
 }
 
-impl Serialize for Json {
+impl Serialize for JsonText {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
         raw.serialize(serializer)
     }
 }
 
-impl<'de> Deserialize<'de> for Json {
+impl<'de> Deserialize<'de> for JsonText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Box::<RawValue>::deserialize(deserializer).map(|raw| Self(raw.get().into()))
     }
@@ -109,15 +109,15 @@ impl<'de> Deserialize<'de> for Json {
 
 /// The fields, each with the time of the event that gave it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
-    fields: BTreeMap<Arc<str>, Field<Json>>,
+pub struct GenericState {
+    fields: BTreeMap<Arc<str>, TimedValue<JsonText>>,
 }
 
 /// The fields that an event set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Change {
-    at: Micros,
-    set: BTreeMap<Arc<str>, Json>,
+pub struct GenericChange {
+    at: UnixMicros,
+    set: BTreeMap<Arc<str>, JsonText>,
     /// How many of its fields were older than what the entity had.
     #[serde(default, skip_serializing_if = "is_zero")]
     late: usize,
@@ -131,17 +131,21 @@ fn is_zero(count: &usize) -> bool {
 ///
 /// # Errors
 /// None; the signature is that of every kind.
-pub fn decide(state: &State, action: &Action, context: &Context<'_>) -> Result<Verdict<Change>, Rejection> {
-    let at = Micros::from(context.at);
-    let said = |name: &str, truth: &str| Some((name.to_owned(), Json(truth.into())));
+pub fn decide(
+    state: &GenericState,
+    action: &GenericAction,
+    context: &DecisionContext<'_>,
+) -> Result<EntityDecision<GenericChange>, Rejection> {
+    let at = UnixMicros::from(context.at);
+    let said = |name: &str, truth: &str| Some((name.to_owned(), JsonText(truth.into())));
     let (fields, mark) = match action {
-        Action::Merge { fields } => (fields, None),
-        Action::Delete { fields } => (fields, said(DELETED, "true")),
-        Action::Create { fields } if state.fields.contains_key(DELETED) => (fields, said(DELETED, "false")),
-        Action::Create { fields } => (fields, None),
-        Action::Mark { name, fields } => (fields, said(name, "true")),
+        GenericAction::Merge { fields } => (fields, None),
+        GenericAction::Delete { fields } => (fields, said(DELETED, "true")),
+        GenericAction::Create { fields } if state.fields.contains_key(DELETED) => (fields, said(DELETED, "false")),
+        GenericAction::Create { fields } => (fields, None),
+        GenericAction::Mark { name, fields } => (fields, said(name, "true")),
     };
-    let mut change = Change { at, set: BTreeMap::new(), late: 0 };
+    let mut change = GenericChange { at, set: BTreeMap::new(), late: 0 };
     let mut room = context.limits.items_max.saturating_sub(state.fields.len());
     // The node's own word comes first, so that it has room.
     for (name, value) in mark.iter().chain(fields) {
@@ -156,12 +160,12 @@ pub fn decide(state: &State, action: &Action, context: &Context<'_>) -> Result<V
         }
     }
     let late = change.late > 0;
-    Ok(Verdict::Accept(Acceptance { late, ..Acceptance::new(change) }))
+    Ok(EntityDecision::Accept(AcceptedChange { late, ..AcceptedChange::new(change) }))
 }
 
 /// `3 fields set`, and how many were too old.
 #[must_use]
-pub fn summary(change: &Change) -> String {
+pub fn summary(change: &GenericChange) -> String {
     let set = match change.set.len() {
         1 => "1 field set".to_owned(),
         count => format!("{count} fields set"),
@@ -169,11 +173,11 @@ pub fn summary(change: &Change) -> String {
     if change.late > 0 { format!("{set}, {} older than what was there", change.late) } else { set }
 }
 
-impl State {
+impl GenericState {
     /// Makes `change` part of the state.
-    pub fn apply(&mut self, change: &Change, _limits: Limits) {
+    pub fn apply(&mut self, change: &GenericChange, _limits: StateLimits) {
         for (name, value) in &change.set {
-            self.fields.insert(Arc::clone(name), Field::given(value.clone(), change.at));
+            self.fields.insert(Arc::clone(name), TimedValue::from_event(value.clone(), change.at));
         }
     }
 
@@ -190,16 +194,16 @@ mod tests {
 
     use super::*;
     use crate::entity::state::tests::take;
-    use crate::entity::{self, State as AnyState};
+    use crate::entity::{self, EntityState as AnyState};
     use crate::event::Kind;
 
-    fn fields(text: &str) -> Vec<(String, Json)> {
+    fn fields(text: &str) -> Vec<(String, JsonText)> {
         let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).expect("an object");
-        fields.iter().map(|(name, value)| (name.clone(), Json::new(value))).collect()
+        fields.iter().map(|(name, value)| (name.clone(), JsonText::from_raw(value))).collect()
     }
 
-    fn merge(text: &str) -> entity::Action {
-        entity::Action::Generic(Action::Merge { fields: fields(text) })
+    fn merge(text: &str) -> entity::EntityAction {
+        entity::EntityAction::Generic(GenericAction::Merge { fields: fields(text) })
     }
 
     #[test]
@@ -216,19 +220,23 @@ mod tests {
     fn a_deletion_is_seen_and_can_be_taken_back() {
         let mut state = AnyState::new(Kind::Person);
         take(&mut state, 1, &merge(r#"{"name": "Acme"}"#));
-        take(&mut state, 2, &entity::Action::Generic(Action::Delete { fields: fields(r#"{"deleted": 0}"#) }));
+        take(
+            &mut state,
+            2,
+            &entity::EntityAction::Generic(GenericAction::Delete { fields: fields(r#"{"deleted": 0}"#) }),
+        );
         assert_eq!(state.to_json(), json!({"name": "Acme", "deleted": 0}), "the sender's own word wins");
-        take(&mut state, 3, &entity::Action::Generic(Action::Delete { fields: Vec::new() }));
+        take(&mut state, 3, &entity::EntityAction::Generic(GenericAction::Delete { fields: Vec::new() }));
         assert_eq!(state.to_json()["deleted"], true);
     }
 
     #[test]
     fn what_was_deleted_is_there_again_when_it_is_created_later() {
         let mut state = AnyState::new(Kind::Person);
-        let create = || entity::Action::Generic(Action::Create { fields: fields(r#"{"name": "Acme"}"#) });
+        let create = || entity::EntityAction::Generic(GenericAction::Create { fields: fields(r#"{"name": "Acme"}"#) });
         take(&mut state, 2, &create());
         assert_eq!(state.to_json(), json!({"name": "Acme"}));
-        take(&mut state, 3, &entity::Action::Generic(Action::Delete { fields: Vec::new() }));
+        take(&mut state, 3, &entity::EntityAction::Generic(GenericAction::Delete { fields: Vec::new() }));
         assert!(take(&mut state, 1, &create()).late, "it began before it was deleted");
         assert_eq!(state.to_json(), json!({"name": "Acme", "deleted": true}));
         take(&mut state, 4, &create());
@@ -237,7 +245,8 @@ mod tests {
 
     #[test]
     fn a_mark_says_what_became_true_unless_the_sender_says_it_itself() {
-        let mark = |text| entity::Action::Generic(Action::Mark { name: "completed", fields: fields(text) });
+        let mark =
+            |text| entity::EntityAction::Generic(GenericAction::Mark { name: "completed", fields: fields(text) });
         let mut state = AnyState::new(Kind::Task);
         take(&mut state, 1, &mark("{}"));
         assert_eq!(state.to_json(), json!({"completed": true}));
@@ -250,7 +259,7 @@ mod tests {
         let mut state = AnyState::new(Kind::Task);
         let long = format!(r#"{{"price": 50000.00, "id": 12345678901234567890123, "note": "{}"}}"#, "x".repeat(20_000));
         take(&mut state, 1, &merge(&long));
-        let snapshot = String::from_utf8(state.snapshot()[1..].to_vec()).expect("JSON");
+        let snapshot = String::from_utf8(state.to_snapshot()[1..].to_vec()).expect("JSON");
         assert!(snapshot.contains("50000.00") && snapshot.contains("12345678901234567890123"), "{snapshot}");
         assert_eq!(state.to_json()["note"], json!(null));
     }
@@ -259,14 +268,14 @@ mod tests {
     #[test]
     fn what_nests_too_deep_is_null() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        let kept = |text: &str| Json::new(serde_json::from_str(text).expect("JSON")).0.to_string();
+        let kept = |text: &str| JsonText::from_raw(serde_json::from_str(text).expect("JSON")).0.to_string();
         for text in [&nested(DEPTH_MAX), &format!(r#"{{"a": "{}\"[[", "b": [{{}}, {{}}]}}"#, "[{".repeat(100))] {
             assert_eq!(&kept(text), text);
         }
         assert_eq!(kept(&nested(DEPTH_MAX + 1)), "null");
         assert_eq!(kept(&format!(r#"["\\", {}]"#, nested(DEPTH_MAX))), "null");
         assert_eq!(kept(&nested(5_000)), "null");
-        assert_eq!(depth(r#"{"a": [{"b": 1}], "c": {}}"#), 3);
+        assert_eq!(nesting_depth(r#"{"a": [{"b": 1}], "c": {}}"#), 3);
     }
 
     #[test]

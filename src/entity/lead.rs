@@ -12,22 +12,25 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::customer;
-use super::field::Micros;
-use super::sales::{
-    self, Activity, Decided, Edit, Fields, Given, LEAD, LOST, Newest, Numbered, PROFILE, Prospect, Said, Step,
+use super::decision::{
+    AcceptedChange, DecisionContext, EntityDecision, Rejection, SpawnedEntity, StateLimits, encode_change,
 };
-use super::sales::{CUSTOMER, WON};
-use super::verdict::{Acceptance, Birth, Context, Limits, Rejection, Verdict, encode_change};
+use super::sales::{
+    self, AnswerMembers, LEAD_FIELDS, LOST, NewestItems, NumberedItem, PROFILE_FIELDS, ProspectDecision, ProspectState,
+    ProspectStep, SalesActivity, SalesEdit, SalesValues, TimedFields,
+};
+use super::sales::{CUSTOMER_FIELDS, WON};
+use super::timed_value::UnixMicros;
 use crate::event::{EntityKey, Kind};
 
 /// The name of a lead's id in events and answers.
-const ID: &str = "lead_id";
+const ID_MEMBER: &str = "lead_id";
 
 /// What an event asks for; `who` is the system that sent it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
+pub enum LeadAction {
     /// What pre-leads take as well.
-    Prospect(sales::Action),
+    Prospect(sales::ProspectAction),
     /// Ends it.
     Discard {
         /// Why it is not followed any more.
@@ -38,79 +41,79 @@ pub enum Action {
         who: Arc<str>,
     },
     /// Adds something done or to be done.
-    AddActivity(Activity),
+    AddActivity(SalesActivity),
     /// Makes the qualified profile, or changes what it says.
     UpdateProfile {
         /// What it says now.
-        fields: Given,
+        fields: SalesValues,
     },
     /// Makes a customer of it.
     Convert {
         /// What the customer is known by, claimed by the command.
         customer_code: Arc<str>,
         /// The terms.
-        fields: Given,
+        fields: SalesValues,
     },
 }
 
 /// A lead's state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct State {
-    prospect: Prospect,
-    activities: Newest<Numbered<Activity>>,
-    qualified_profile: Option<Profile>,
+pub struct LeadState {
+    prospect: ProspectState,
+    activities: NewestItems<NumberedItem<SalesActivity>>,
+    qualified_profile: Option<QualifiedProfile>,
     pre_lead_id: Option<u64>,
     customer_id: Option<u64>,
-    discarded: Option<Discarded>,
+    discarded: Option<LeadDiscard>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Profile {
+struct QualifiedProfile {
     profile_id: u64,
-    fields: Fields,
+    fields: TimedFields,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Discarded {
+struct LeadDiscard {
     reason: Option<Arc<str>>,
     loss_reason: Option<Arc<str>>,
 }
 
 /// What one event did to a lead.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Change(Effect);
+pub struct LeadChange(LeadEffect);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Effect {
-    Step(Step),
+enum LeadEffect {
+    Step(ProspectStep),
     /// It began with what its pre-lead was.
     Born {
-        prospect: Box<Prospect>,
+        prospect: Box<ProspectState>,
         pre_lead_id: Option<u64>,
     },
     ActivityAdded {
-        activity: Numbered<Activity>,
+        activity: NumberedItem<SalesActivity>,
         keep: usize,
     },
     ProfileUpdated {
         profile_id: u64,
-        edit: Edit,
+        edit: SalesEdit,
     },
     Discarded {
-        step: Step,
-        discarded: Discarded,
+        step: ProspectStep,
+        discarded: LeadDiscard,
     },
     Converted {
         customer_id: u64,
     },
 }
 
-impl Change {
+impl LeadChange {
     /// The first change of a lead that the pre-lead deciding in `context` becomes.
-    pub(super) fn born(prospect: Prospect, context: &Context<'_>) -> Self {
-        Self(Effect::Born { prospect: Box::new(prospect), pre_lead_id: sales::own_id(context).as_u64() })
+    pub(super) fn from_pre_lead(prospect: ProspectState, context: &DecisionContext<'_>) -> Self {
+        Self(LeadEffect::Born { prospect: Box::new(prospect), pre_lead_id: sales::own_id(context).as_u64() })
     }
 }
 
@@ -119,118 +122,134 @@ impl Change {
 /// # Errors
 /// [`Rejection`]: 409 `already_converted` for a second conversion, 409 `closed` when it is discarded, and for a conversion 409
 /// `not_won` or 409 `customer_code_taken`; the first of these that fits.
-pub fn decide(state: &State, action: &Action, context: &Context<'_>) -> Result<Verdict<Change>, Rejection> {
-    if let (Action::Convert { .. }, Some(customer_id)) = (action, state.customer_id) {
-        return Err(sales::already_converted("Lead", "customer_id", customer_id));
+pub fn decide(
+    state: &LeadState,
+    action: &LeadAction,
+    context: &DecisionContext<'_>,
+) -> Result<EntityDecision<LeadChange>, Rejection> {
+    if let (LeadAction::Convert { .. }, Some(customer_id)) = (action, state.customer_id) {
+        return Err(sales::reject_already_converted("Lead", "customer_id", customer_id));
     }
     if state.discarded.is_some() {
-        return Err(sales::closed("Lead is discarded"));
+        return Err(sales::reject_closed("Lead is discarded"));
     }
     let acceptance = match action {
-        Action::Prospect(action) => {
-            let Decided { step, late, said } = state.prospect.decide(action, context);
-            let answer = sales::answer(ID, context, said);
-            Acceptance { late, answer, ..Acceptance::new(Effect::Step(step)) }
+        LeadAction::Prospect(action) => {
+            let ProspectDecision { step, late, answer: said } = state.prospect.decide(action, context);
+            let answer = sales::build_answer(ID_MEMBER, context, said);
+            AcceptedChange { late, answer, ..AcceptedChange::new(LeadEffect::Step(step)) }
         }
-        Action::Discard { reason, loss_reason, who } => {
+        LeadAction::Discard { reason, loss_reason, who } => {
             let remarks = loss_reason.clone().or_else(|| reason.clone());
-            let step = Prospect::close(LOST, remarks, who, context);
-            let discarded = Discarded { reason: reason.clone(), loss_reason: loss_reason.clone() };
-            sales::accepted(Effect::Discarded { step, discarded }, sales::answer(ID, context, Said::NOTHING))
+            let step = ProspectState::close_with_status(LOST, remarks, who, context);
+            let discarded = LeadDiscard { reason: reason.clone(), loss_reason: loss_reason.clone() };
+            sales::accept_with_answer(
+                LeadEffect::Discarded { step, discarded },
+                sales::build_answer(ID_MEMBER, context, AnswerMembers::NONE),
+            )
         }
-        Action::AddActivity(activity) => {
-            let id = context.draw.id();
-            let activity = Numbered { id, at: Micros::from(context.at), item: activity.clone() };
-            let effect = Effect::ActivityAdded { activity, keep: context.limits.items_max };
-            sales::accepted(effect, sales::answer(ID, context, Said::Added("activity_id", id)))
+        LeadAction::AddActivity(activity) => {
+            let id = context.ids.id();
+            let activity = NumberedItem { id, at: UnixMicros::from(context.at), item: activity.clone() };
+            let effect = LeadEffect::ActivityAdded { activity, keep: context.limits.items_max };
+            sales::accept_with_answer(
+                effect,
+                sales::build_answer(ID_MEMBER, context, AnswerMembers::Added("activity_id", id)),
+            )
         }
-        Action::UpdateProfile { fields } => state.update_profile(fields, context),
-        Action::Convert { customer_code, fields } => state.convert(customer_code, fields, context)?,
+        LeadAction::UpdateProfile { fields } => state.update_profile(fields, context),
+        LeadAction::Convert { customer_code, fields } => state.convert(customer_code, fields, context)?,
     };
-    Ok(Verdict::Accept(acceptance.map(Change)))
+    Ok(EntityDecision::Accept(acceptance.map(LeadChange)))
 }
 
-impl State {
-    fn update_profile(&self, given: &Given, context: &Context<'_>) -> Acceptance<Effect> {
-        let at = Micros::from(context.at);
+impl LeadState {
+    fn update_profile(&self, given: &SalesValues, context: &DecisionContext<'_>) -> AcceptedChange<LeadEffect> {
+        let at = UnixMicros::from(context.at);
         let (profile_id, edit) = match &self.qualified_profile {
-            Some(profile) => (profile.profile_id, profile.fields.judge(given, at)),
-            None => (context.draw.id(), Fields::default().judge(given, at)),
+            Some(profile) => (profile.profile_id, profile.fields.plan_edit(given, at)),
+            None => (context.ids.id(), TimedFields::default().plan_edit(given, at)),
         };
         let late = !edit.late.is_empty();
-        let answer = sales::answer(ID, context, Said::Now(vec![("profile_id", json!(profile_id))]));
-        Acceptance { late, answer, ..Acceptance::new(Effect::ProfileUpdated { profile_id, edit }) }
+        let answer =
+            sales::build_answer(ID_MEMBER, context, AnswerMembers::Now(vec![("profile_id", json!(profile_id))]));
+        AcceptedChange { late, answer, ..AcceptedChange::new(LeadEffect::ProfileUpdated { profile_id, edit }) }
     }
 
     fn convert(
         &self,
         customer_code: &Arc<str>,
-        given: &Given,
-        context: &Context<'_>,
-    ) -> Result<Acceptance<Effect>, Rejection> {
+        given: &SalesValues,
+        context: &DecisionContext<'_>,
+    ) -> Result<AcceptedChange<LeadEffect>, Rejection> {
         if self.prospect.status() != WON {
             return Err(Rejection::conflict("not_won", "Only a won lead can be converted"));
         }
-        if !context.code_is_free {
+        if !context.unique_key_is_free {
             return Err(Rejection::conflict("customer_code_taken", "customer_code is taken by another customer"));
         }
-        let customer_id = context.draw.id();
-        let mut fields = self.prospect.fields.only(&CUSTOMER);
-        let edit = fields.judge(given, Micros::from(context.at));
+        let customer_id = context.ids.id();
+        let mut fields = self.prospect.fields.restrict_to(&CUSTOMER_FIELDS);
+        let edit = fields.plan_edit(given, UnixMicros::from(context.at));
         let late = !edit.late.is_empty();
         fields.apply(&edit);
         let ids = [
             ("customer_id", json!(customer_id)),
             ("customer_code", json!(customer_code)),
-            (ID, sales::own_id(context)),
+            (ID_MEMBER, sales::own_id(context)),
         ];
-        let birth = Birth {
-            key: EntityKey::numbered(Kind::Customer, customer_id),
+        let birth = SpawnedEntity {
+            key: EntityKey::from_number(Kind::Customer, customer_id),
             event_type: "customer.created",
-            payload: sales::birth_payload("lead_convert", &fields, &ids),
-            change: encode_change(&customer::Change::born(fields, Arc::clone(customer_code), context)),
-            code: Some(customer_code.as_ref().to_owned()),
+            payload: sales::spawned_payload("lead_convert", &fields, &ids),
+            change: encode_change(&customer::CustomerChange::from_lead(fields, Arc::clone(customer_code), context)),
+            unique_key: Some(customer_code.as_ref().to_owned()),
         };
         let said = vec![("customer_id", json!(customer_id)), ("customer_code", json!(customer_code))];
-        let answer = sales::answer(ID, context, Said::Now(said));
-        Ok(Acceptance { late, answer, births: vec![birth], ..Acceptance::new(Effect::Converted { customer_id }) })
+        let answer = sales::build_answer(ID_MEMBER, context, AnswerMembers::Now(said));
+        Ok(AcceptedChange {
+            late,
+            answer,
+            spawned: vec![birth],
+            ..AcceptedChange::new(LeadEffect::Converted { customer_id })
+        })
     }
 
     /// Makes `change` part of the state.
-    pub fn apply(&mut self, change: &Change, limits: Limits) {
+    pub fn apply(&mut self, change: &LeadChange, limits: StateLimits) {
         match &change.0 {
-            Effect::Step(step) => self.prospect.apply(step, limits),
-            Effect::Born { prospect, pre_lead_id } => {
-                self.prospect = Prospect::clone(prospect);
+            LeadEffect::Step(step) => self.prospect.apply(step, limits),
+            LeadEffect::Born { prospect, pre_lead_id } => {
+                self.prospect = ProspectState::clone(prospect);
                 self.pre_lead_id = *pre_lead_id;
             }
-            Effect::ActivityAdded { activity, keep } => {
+            LeadEffect::ActivityAdded { activity, keep } => {
                 self.activities.push(activity.clone(), (*keep).min(limits.items_max));
             }
-            Effect::ProfileUpdated { profile_id, edit } => {
-                let new = || Profile { profile_id: *profile_id, fields: Fields::default() };
+            LeadEffect::ProfileUpdated { profile_id, edit } => {
+                let new = || QualifiedProfile { profile_id: *profile_id, fields: TimedFields::default() };
                 self.qualified_profile.get_or_insert_with(new).fields.apply(edit);
             }
-            Effect::Discarded { step, discarded } => {
+            LeadEffect::Discarded { step, discarded } => {
                 self.prospect.apply(step, limits);
                 self.discarded = Some(discarded.clone());
             }
-            Effect::Converted { customer_id } => self.customer_id = Some(*customer_id),
+            LeadEffect::Converted { customer_id } => self.customer_id = Some(*customer_id),
         }
     }
 
     /// The state as the API shows it.
     #[must_use]
     pub fn to_json(&self) -> impl Serialize {
-        let activities: Vec<_> = self.activities.iter().map(Numbered::<Activity>::to_json).collect();
+        let activities: Vec<_> = self.activities.iter().map(NumberedItem::<SalesActivity>::to_json).collect();
         let (reason, loss_reason) = match &self.discarded {
-            Some(Discarded { reason, loss_reason }) => (json!(reason), json!(loss_reason)),
+            Some(LeadDiscard { reason, loss_reason }) => (json!(reason), json!(loss_reason)),
             None => (Json::Null, Json::Null),
         };
-        let mut shown = self.prospect.to_json(&LEAD);
+        let mut shown = self.prospect.to_json(&LEAD_FIELDS);
         let members = [
             ("activities", json!(activities)),
-            ("qualified_profile", self.qualified_profile.as_ref().map_or(Json::Null, Profile::to_json)),
+            ("qualified_profile", self.qualified_profile.as_ref().map_or(Json::Null, QualifiedProfile::to_json)),
             ("reason", reason),
             ("loss_reason", loss_reason),
             ("pre_lead_id", json!(self.pre_lead_id)),
@@ -241,9 +260,9 @@ impl State {
     }
 }
 
-impl Profile {
+impl QualifiedProfile {
     fn to_json(&self) -> Json {
-        let mut shown = self.fields.to_json(&PROFILE);
+        let mut shown = self.fields.to_json(&PROFILE_FIELDS);
         shown.insert("profile_id".into(), json!(self.profile_id));
         Json::Object(shown)
     }
@@ -251,14 +270,14 @@ impl Profile {
 
 /// One plain sentence on `change`.
 #[must_use]
-pub fn summary(change: &Change) -> String {
+pub fn summary(change: &LeadChange) -> String {
     match &change.0 {
-        Effect::Step(step) => sales::summary(step),
-        Effect::Born { pre_lead_id: Some(id), .. } => format!("created from pre-lead {id}"),
-        Effect::Born { pre_lead_id: None, .. } => "created from a pre-lead".into(),
-        Effect::ActivityAdded { activity, .. } => format!("{} {} added", activity.item.activity_type, activity.id),
-        Effect::ProfileUpdated { edit, .. } => format!("qualified profile {}", sales::edited(edit)),
-        Effect::Discarded { .. } => "discarded".into(),
-        Effect::Converted { customer_id } => format!("converted to customer {customer_id}"),
+        LeadEffect::Step(step) => sales::summarize_step(step),
+        LeadEffect::Born { pre_lead_id: Some(id), .. } => format!("created from pre-lead {id}"),
+        LeadEffect::Born { pre_lead_id: None, .. } => "created from a pre-lead".into(),
+        LeadEffect::ActivityAdded { activity, .. } => format!("{} {} added", activity.item.activity_type, activity.id),
+        LeadEffect::ProfileUpdated { edit, .. } => format!("qualified profile {}", sales::summarize_edit(edit)),
+        LeadEffect::Discarded { .. } => "discarded".into(),
+        LeadEffect::Converted { customer_id } => format!("converted to customer {customer_id}"),
     }
 }

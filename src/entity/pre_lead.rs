@@ -12,20 +12,25 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
-use super::field::Micros;
+use super::decision::{
+    AcceptedChange, DecisionContext, EntityDecision, Rejection, SpawnedEntity, StateLimits, encode_change,
+};
 use super::lead;
-use super::sales::{self, CONVERTED, DISCARDED, Decided, Given, PRE_LEAD, Prospect, Said, Step};
-use super::verdict::{Acceptance, Birth, Context, Limits, Rejection, Verdict, encode_change};
+use super::sales::{
+    self, AnswerMembers, CONVERTED, DISCARDED, PRE_LEAD_FIELDS, ProspectDecision, ProspectState, ProspectStep,
+    SalesValues,
+};
+use super::timed_value::UnixMicros;
 use crate::event::{EntityKey, Kind};
 
 /// The name of a pre-lead's id in events and answers.
-const ID: &str = "pre_lead_id";
+const ID_MEMBER: &str = "pre_lead_id";
 
 /// What an event asks for; `who` is the system that sent it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
+pub enum PreLeadAction {
     /// What leads take as well.
-    Prospect(sales::Action),
+    Prospect(sales::ProspectAction),
     /// Ends it.
     Discard {
         /// Why.
@@ -36,7 +41,7 @@ pub enum Action {
     /// Makes a lead of it.
     Convert {
         /// What is known of the lead already.
-        fields: Given,
+        fields: SalesValues,
         /// Who says so.
         who: Arc<str>,
     },
@@ -45,24 +50,24 @@ pub enum Action {
 /// A pre-lead's state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct State {
-    prospect: Prospect,
-    end: Option<End>,
+pub struct PreLeadState {
+    prospect: ProspectState,
+    end: Option<PreLeadEnd>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum End {
+enum PreLeadEnd {
     Discarded { reason: Option<Arc<str>> },
     Converted { lead_id: u64 },
 }
 
 /// What one event did to a pre-lead.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Change {
-    step: Step,
+pub struct PreLeadChange {
+    step: ProspectStep,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    end: Option<End>,
+    end: Option<PreLeadEnd>,
 }
 
 /// What `action` does to the pre-lead `state`.
@@ -70,60 +75,69 @@ pub struct Change {
 /// # Errors
 /// [`Rejection`]: 409 `already_converted` for a second conversion, 409 `closed` for anything else of a pre-lead that is
 /// discarded or converted.
-pub fn decide(state: &State, action: &Action, context: &Context<'_>) -> Result<Verdict<Change>, Rejection> {
-    state.check(action)?;
+pub fn decide(
+    state: &PreLeadState,
+    action: &PreLeadAction,
+    context: &DecisionContext<'_>,
+) -> Result<EntityDecision<PreLeadChange>, Rejection> {
+    state.check_not_ended(action)?;
     let acceptance = match action {
-        Action::Prospect(action) => {
-            let Decided { step, late, said } = state.prospect.decide(action, context);
-            let answer = sales::answer(ID, context, said);
-            Acceptance { late, answer, ..Acceptance::new(Change { step, end: None }) }
+        PreLeadAction::Prospect(action) => {
+            let ProspectDecision { step, late, answer: said } = state.prospect.decide(action, context);
+            let answer = sales::build_answer(ID_MEMBER, context, said);
+            AcceptedChange { late, answer, ..AcceptedChange::new(PreLeadChange { step, end: None }) }
         }
-        Action::Discard { reason, who } => {
-            let step = Prospect::close(DISCARDED, reason.clone(), who, context);
-            let change = Change { step, end: Some(End::Discarded { reason: reason.clone() }) };
-            sales::accepted(change, sales::answer(ID, context, Said::NOTHING))
+        PreLeadAction::Discard { reason, who } => {
+            let step = ProspectState::close_with_status(DISCARDED, reason.clone(), who, context);
+            let change = PreLeadChange { step, end: Some(PreLeadEnd::Discarded { reason: reason.clone() }) };
+            sales::accept_with_answer(change, sales::build_answer(ID_MEMBER, context, AnswerMembers::NONE))
         }
-        Action::Convert { fields, who } => state.convert(fields, who, context),
+        PreLeadAction::Convert { fields, who } => state.convert(fields, who, context),
     };
-    Ok(Verdict::Accept(acceptance))
+    Ok(EntityDecision::Accept(acceptance))
 }
 
-impl State {
-    fn check(&self, action: &Action) -> Result<(), Rejection> {
+impl PreLeadState {
+    fn check_not_ended(&self, action: &PreLeadAction) -> Result<(), Rejection> {
         match (&self.end, action) {
             (None, _) => Ok(()),
-            (Some(End::Converted { lead_id }), Action::Convert { .. }) => {
-                Err(sales::already_converted("Pre-lead", "lead_id", *lead_id))
+            (Some(PreLeadEnd::Converted { lead_id }), PreLeadAction::Convert { .. }) => {
+                Err(sales::reject_already_converted("Pre-lead", "lead_id", *lead_id))
             }
-            (Some(End::Converted { .. }), Action::Prospect(_) | Action::Discard { .. }) => {
-                Err(sales::closed("Pre-lead is converted"))
+            (Some(PreLeadEnd::Converted { .. }), PreLeadAction::Prospect(_) | PreLeadAction::Discard { .. }) => {
+                Err(sales::reject_closed("Pre-lead is converted"))
             }
-            (Some(End::Discarded { .. }), _) => Err(sales::closed("Pre-lead is discarded")),
+            (Some(PreLeadEnd::Discarded { .. }), _) => Err(sales::reject_closed("Pre-lead is discarded")),
         }
     }
 
-    fn convert(&self, given: &Given, who: &Arc<str>, context: &Context<'_>) -> Acceptance<Change> {
-        let lead_id = context.draw.id();
-        let mut prospect = Prospect { status_history: Default::default(), ..self.prospect.clone() };
-        let edit = prospect.fields.judge(given, Micros::from(context.at));
+    fn convert(
+        &self,
+        given: &SalesValues,
+        who: &Arc<str>,
+        context: &DecisionContext<'_>,
+    ) -> AcceptedChange<PreLeadChange> {
+        let lead_id = context.ids.id();
+        let mut prospect = ProspectState { status_history: Default::default(), ..self.prospect.clone() };
+        let edit = prospect.fields.plan_edit(given, UnixMicros::from(context.at));
         let late = !edit.late.is_empty();
         prospect.fields.apply(&edit);
-        let ids = [("lead_id", json!(lead_id)), (ID, sales::own_id(context))];
-        let birth = Birth {
-            key: EntityKey::numbered(Kind::Lead, lead_id),
+        let ids = [("lead_id", json!(lead_id)), (ID_MEMBER, sales::own_id(context))];
+        let birth = SpawnedEntity {
+            key: EntityKey::from_number(Kind::Lead, lead_id),
             event_type: "lead.created",
-            payload: sales::birth_payload("new_lead", &prospect.fields, &ids),
-            change: encode_change(&lead::Change::born(prospect, context)),
-            code: None,
+            payload: sales::spawned_payload("new_lead", &prospect.fields, &ids),
+            change: encode_change(&lead::LeadChange::from_pre_lead(prospect, context)),
+            unique_key: None,
         };
-        let step = Prospect::close(CONVERTED, None, who, context);
-        let change = Change { step, end: Some(End::Converted { lead_id }) };
-        let answer = sales::answer(ID, context, Said::Now(vec![("lead_id", json!(lead_id))]));
-        Acceptance { late, answer, births: vec![birth], ..Acceptance::new(change) }
+        let step = ProspectState::close_with_status(CONVERTED, None, who, context);
+        let change = PreLeadChange { step, end: Some(PreLeadEnd::Converted { lead_id }) };
+        let answer = sales::build_answer(ID_MEMBER, context, AnswerMembers::Now(vec![("lead_id", json!(lead_id))]));
+        AcceptedChange { late, answer, spawned: vec![birth], ..AcceptedChange::new(change) }
     }
 
     /// Makes `change` part of the state.
-    pub fn apply(&mut self, change: &Change, limits: Limits) {
+    pub fn apply(&mut self, change: &PreLeadChange, limits: StateLimits) {
         self.prospect.apply(&change.step, limits);
         if let Some(end) = &change.end {
             self.end = Some(end.clone());
@@ -134,11 +148,11 @@ impl State {
     #[must_use]
     pub fn to_json(&self) -> impl Serialize {
         let (reason, lead_id) = match &self.end {
-            Some(End::Discarded { reason }) => (json!(reason), Json::Null),
-            Some(End::Converted { lead_id }) => (Json::Null, json!(lead_id)),
+            Some(PreLeadEnd::Discarded { reason }) => (json!(reason), Json::Null),
+            Some(PreLeadEnd::Converted { lead_id }) => (Json::Null, json!(lead_id)),
             None => (Json::Null, Json::Null),
         };
-        let mut shown = self.prospect.to_json(&PRE_LEAD);
+        let mut shown = self.prospect.to_json(&PRE_LEAD_FIELDS);
         shown.extend([("reason".to_owned(), reason), ("lead_id".to_owned(), lead_id)]);
         shown
     }
@@ -146,10 +160,10 @@ impl State {
 
 /// One plain sentence on `change`.
 #[must_use]
-pub fn summary(change: &Change) -> String {
+pub fn summary(change: &PreLeadChange) -> String {
     match &change.end {
-        None => sales::summary(&change.step),
-        Some(End::Discarded { .. }) => "discarded".into(),
-        Some(End::Converted { lead_id }) => format!("converted to lead {lead_id}"),
+        None => sales::summarize_step(&change.step),
+        Some(PreLeadEnd::Discarded { .. }) => "discarded".into(),
+        Some(PreLeadEnd::Converted { lead_id }) => format!("converted to lead {lead_id}"),
     }
 }

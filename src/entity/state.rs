@@ -4,7 +4,9 @@
 
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::verdict::{Acceptance, Birth, Context, Limits, Rejection, Verdict, encode_change};
+use super::decision::{
+    AcceptedChange, DecisionContext, EntityDecision, Rejection, SpawnedEntity, StateLimits, encode_change,
+};
 use super::{c2s_lead, conversation, customer, generic, lead, pre_lead, ticket};
 use crate::event::Kind;
 
@@ -14,32 +16,35 @@ const SNAPSHOT_FORMAT: u8 = 1;
 /// Makes the common types of all kinds from the list of them. The module of a kind has a `State` with `apply` and `to_json`,
 /// an `Action`, a `Change`, and the functions `decide` and `summary`.
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $variant:ident($module:ident) = $kinds:pat,)+) => {
+    (
+        $states:ident, $actions:ident, $changes:ident;
+        $($(#[$doc:meta])* $variant:ident($module:ident, $state:ident, $action:ident, $change:ident) = $kinds:pat,)+
+    ) => {
         /// Everything that is known of one entity.
         #[allow(clippy::large_enum_variant, reason = "one for each actor, moved only when that begins")]
         #[derive(Clone, Debug, PartialEq)]
-        pub enum State {
-            $($(#[$doc])* $variant($module::State),)+
+        pub enum $states {
+            $($(#[$doc])* $variant($module::$state),)+
         }
 
         /// What is asked of an entity.
         #[derive(Clone, Debug)]
-        pub enum Action {
-            $($(#[$doc])* $variant($module::Action),)+
+        pub enum $actions {
+            $($(#[$doc])* $variant($module::$action),)+
         }
 
         /// What one event did to an entity.
         #[derive(Clone, Debug, PartialEq)]
-        pub enum Change {
-            $($(#[$doc])* $variant($module::Change),)+
+        pub enum $changes {
+            $($(#[$doc])* $variant($module::$change),)+
         }
 
-        impl State {
+        impl $states {
             /// The state of an entity of `kind` before its first event.
             #[must_use]
             pub fn new(kind: Kind) -> Self {
                 match kind {
-                    $($kinds => Self::$variant($module::State::default()),)+
+                    $($kinds => Self::$variant($module::$state::default()),)+
                 }
             }
 
@@ -47,19 +52,19 @@ macro_rules! kinds {
             ///
             /// # Errors
             /// [`Rejection`] when the entity cannot take the event, such as one about a part of it that does not exist.
-            pub fn decide(&self, action: &Action, context: &Context<'_>) -> Result<Verdict<Change>, Rejection> {
+            pub fn decide(&self, action: &$actions, context: &DecisionContext<'_>) -> Result<EntityDecision<$changes>, Rejection> {
                 match (self, action) {
-                    $((Self::$variant(state), Action::$variant(action)) => {
-                        $module::decide(state, action, context).map(|verdict| verdict.map(Change::$variant))
+                    $((Self::$variant(state), $actions::$variant(action)) => {
+                        $module::decide(state, action, context).map(|verdict| verdict.map($changes::$variant))
                     })+
                     _ => Err(Rejection::not_found(format!("a {} takes no such event", context.key.kind()))),
                 }
             }
 
             /// Makes `change` part of the state.
-            pub fn apply(&mut self, change: &Change, limits: Limits) {
+            pub fn apply(&mut self, change: &$changes, limits: StateLimits) {
                 match (self, change) {
-                    $((Self::$variant(state), Change::$variant(change)) => state.apply(change, limits),)+
+                    $((Self::$variant(state), $changes::$variant(change)) => state.apply(change, limits),)+
                     _ => unreachable!("a change is made or read by the kind of its state"),
                 }
             }
@@ -86,7 +91,7 @@ macro_rules! kinds {
             }
         }
 
-        impl Change {
+        impl $changes {
             /// The change as its record holds it.
             #[must_use]
             pub fn encode(&self) -> Vec<u8> {
@@ -115,20 +120,21 @@ macro_rules! kinds {
 }
 
 kinds! {
+    EntityState, EntityAction, EntityChange;
     /// Of a support ticket.
-    Ticket(ticket) = Kind::Ticket,
+    Ticket(ticket, TicketState, TicketAction, TicketChange) = Kind::Ticket,
     /// Of a pre-lead.
-    PreLead(pre_lead) = Kind::PreLead,
+    PreLead(pre_lead, PreLeadState, PreLeadAction, PreLeadChange) = Kind::PreLead,
     /// Of a lead.
-    Lead(lead) = Kind::Lead,
+    Lead(lead, LeadState, LeadAction, LeadChange) = Kind::Lead,
     /// Of a customer.
-    Customer(customer) = Kind::Customer,
+    Customer(customer, CustomerState, CustomerAction, CustomerChange) = Kind::Customer,
     /// Of a conversation.
-    Conversation(conversation) = Kind::Conversation,
+    Conversation(conversation, ConversationState, ConversationAction, ConversationChange) = Kind::Conversation,
     /// Of a lead of Contact2Sale.
-    C2sLead(c2s_lead) = Kind::C2sLead,
+    C2sLead(c2s_lead, C2sLeadState, C2sLeadAction, C2sLeadChange) = Kind::C2sLead,
     /// Of whatever has fields of which the last writer wins.
-    Generic(generic) = Kind::Organisation
+    Generic(generic, GenericState, GenericAction, GenericChange) = Kind::Organisation
         | Kind::Person
         | Kind::Task
         | Kind::Mandat
@@ -136,20 +142,20 @@ kinds! {
         | Kind::Custom(_),
 }
 
-impl Change {
+impl EntityChange {
     /// The change that the entity of `birth` begins with.
     #[must_use]
-    pub fn from_birth(birth: &Birth) -> Self {
+    pub fn from_birth(birth: &SpawnedEntity) -> Self {
         Self::decode(birth.key.kind(), &birth.change).expect("the kind of its key wrote it just now")
     }
 }
 
-impl<C> Verdict<C> {
-    fn map<D>(self, wrap: impl FnOnce(C) -> D) -> Verdict<D> {
+impl<C> EntityDecision<C> {
+    fn map<D>(self, wrap: impl FnOnce(C) -> D) -> EntityDecision<D> {
         match self {
-            Self::Accept(acceptance) => Verdict::Accept(Acceptance::map(acceptance, wrap)),
-            Self::Note => Verdict::Note,
-            Self::Known(answer) => Verdict::Known(answer),
+            Self::Accept(acceptance) => EntityDecision::Accept(AcceptedChange::map(acceptance, wrap)),
+            Self::RecordOnly => EntityDecision::RecordOnly,
+            Self::AlreadyApplied(answer) => EntityDecision::AlreadyApplied(answer),
         }
     }
 }
@@ -185,10 +191,10 @@ pub enum RestoreError {
     },
 }
 
-impl State {
+impl EntityState {
     /// The bytes from which [`State::from_snapshot`] makes the same state.
     #[must_use]
-    pub fn snapshot(&self) -> Vec<u8> {
+    pub fn to_snapshot(&self) -> Vec<u8> {
         let mut bytes = vec![SNAPSHOT_FORMAT];
         self.write_snapshot(&mut bytes).expect("a state has string keys, and a Vec takes every write");
         bytes
@@ -212,15 +218,17 @@ impl State {
 ///
 /// # Errors
 /// [`RestoreError`] at the first bytes that cannot be read.
-pub(super) fn restore<'a>(
+pub(super) fn replay_changes<'a>(
     kind: Kind,
     snapshot: Option<&[u8]>,
     changes: impl Iterator<Item = &'a [u8]>,
-    limits: Limits,
-) -> Result<State, RestoreError> {
-    let mut state = snapshot.map_or_else(|| Ok(State::new(kind)), |bytes| State::from_snapshot(kind, bytes))?;
+    limits: StateLimits,
+) -> Result<EntityState, RestoreError> {
+    let mut state =
+        snapshot.map_or_else(|| Ok(EntityState::new(kind)), |bytes| EntityState::from_snapshot(kind, bytes))?;
     for (number, bytes) in (1..).zip(changes) {
-        let change = Change::decode(kind, bytes).map_err(|source| RestoreError::Change { kind, number, source })?;
+        let change =
+            EntityChange::decode(kind, bytes).map_err(|source| RestoreError::Change { kind, number, source })?;
         state.apply(&change, limits);
     }
     Ok(state)
@@ -228,8 +236,8 @@ pub(super) fn restore<'a>(
 
 /// One plain sentence on the change in a record, without the text of messages.
 #[must_use]
-pub fn summary(kind: Kind, change: &[u8]) -> String {
-    match Change::decode(kind, change) {
+pub fn summarize_change(kind: Kind, change: &[u8]) -> String {
+    match EntityChange::decode(kind, change) {
         Ok(change) => change.summary(),
         // A timeline with one unreadable row is of more use than none.
         Err(_) => "recorded".into(),
@@ -241,12 +249,12 @@ pub(in crate::entity) mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::entity::verdict::{Draw, Ids};
-    use crate::event::{EntityKey, Name, Timestamp};
+    use crate::entity::decision::{DecisionIds, IdAllocator};
+    use crate::event::{EntityKey, InternedName, Timestamp};
 
-    const LIMITS: Limits = Limits { items_max: 3 };
+    const LIMITS: StateLimits = StateLimits { items_max: 3 };
 
-    impl State {
+    impl EntityState {
         /// The state as the API shows it.
         pub(in crate::entity) fn to_json(&self) -> Value {
             serde_json::from_str(self.to_raw_json().get()).expect("JSON")
@@ -254,33 +262,41 @@ pub(in crate::entity) mod tests {
     }
 
     /// What entity 7 in `state` says to `action` of the moment `at`.
-    pub(in crate::entity) fn ask(state: &State, at: i64, action: &Action) -> Result<Verdict<Change>, Rejection> {
+    pub(in crate::entity) fn ask(
+        state: &EntityState,
+        at: i64,
+        action: &EntityAction,
+    ) -> Result<EntityDecision<EntityChange>, Rejection> {
         ask_within(LIMITS, state, Timestamp::from_micros(at), action)
     }
 
     pub(in crate::entity) fn ask_within(
-        limits: Limits,
-        state: &State,
+        limits: StateLimits,
+        state: &EntityState,
         at: Timestamp,
-        action: &Action,
-    ) -> Result<Verdict<Change>, Rejection> {
-        let ids = Ids::after(1_000);
-        let context = Context {
-            key: &EntityKey::numbered(Kind::Ticket, 7),
-            source: Name::from_static("test"),
+        action: &EntityAction,
+    ) -> Result<EntityDecision<EntityChange>, Rejection> {
+        let ids = IdAllocator::starting_after(1_000);
+        let context = DecisionContext {
+            key: &EntityKey::from_number(Kind::Ticket, 7),
+            source: InternedName::from_static("test"),
             at,
             received_at: at,
-            code_is_free: true,
+            unique_key_is_free: true,
             limits,
-            draw: Draw::new(&ids),
+            ids: DecisionIds::new(&ids),
         };
         state.decide(action, &context)
     }
 
     /// Decides and applies, as a live entity does.
-    pub(in crate::entity) fn take(state: &mut State, at: i64, action: &Action) -> Acceptance<Change> {
+    pub(in crate::entity) fn take(
+        state: &mut EntityState,
+        at: i64,
+        action: &EntityAction,
+    ) -> AcceptedChange<EntityChange> {
         match ask(state, at, action) {
-            Ok(Verdict::Accept(acceptance)) => {
+            Ok(EntityDecision::Accept(acceptance)) => {
                 state.apply(&acceptance.change, LIMITS);
                 acceptance
             }
@@ -288,27 +304,28 @@ pub(in crate::entity) mod tests {
         }
     }
 
-    fn opened() -> Change {
-        let action = Action::Ticket(ticket::Action::StatusChanged { status: "open".into(), reason: None });
-        take(&mut State::new(Kind::Ticket), 5, &action).change
+    fn opened() -> EntityChange {
+        let action = EntityAction::Ticket(ticket::TicketAction::StatusChanged { status: "open".into(), reason: None });
+        take(&mut EntityState::new(Kind::Ticket), 5, &action).change
     }
 
     #[test]
     fn an_older_event_is_decided_late() {
-        let mut state = State::new(Kind::Ticket);
+        let mut state = EntityState::new(Kind::Ticket);
         state.apply(&opened(), LIMITS);
-        let action = Action::Ticket(ticket::Action::StatusChanged { status: "closed".into(), reason: None });
+        let action =
+            EntityAction::Ticket(ticket::TicketAction::StatusChanged { status: "closed".into(), reason: None });
         let late = |at| take(&mut state.clone(), at, &action).late;
         assert_eq!([late(4), late(5), late(6)], [true, false, false]);
     }
 
     #[test]
     fn a_snapshot_of_another_format_is_refused_by_its_number() {
-        let mut bytes = State::new(Kind::Ticket).snapshot();
+        let mut bytes = EntityState::new(Kind::Ticket).to_snapshot();
         bytes[0] = 2;
-        let refused = State::from_snapshot(Kind::Ticket, &bytes);
+        let refused = EntityState::from_snapshot(Kind::Ticket, &bytes);
         assert!(matches!(refused, Err(RestoreError::Format { found: 2 })), "{refused:?}");
-        let empty = State::from_snapshot(Kind::Ticket, &[]);
+        let empty = EntityState::from_snapshot(Kind::Ticket, &[]);
         assert!(matches!(empty, Err(RestoreError::Snapshot { kind: Kind::Ticket, .. })), "{empty:?}");
     }
 
@@ -316,13 +333,13 @@ pub(in crate::entity) mod tests {
     fn an_unreadable_change_is_named_by_its_place() {
         let good = opened().encode();
         let changes = [good.as_slice(), b"{}", good.as_slice()];
-        let restored = restore(Kind::Ticket, None, changes.into_iter(), LIMITS);
+        let restored = replay_changes(Kind::Ticket, None, changes.into_iter(), LIMITS);
         assert!(matches!(restored, Err(RestoreError::Change { number: 2, .. })), "{restored:?}");
     }
 
     #[test]
     fn a_summary_is_made_from_stored_bytes() {
-        assert_eq!(summary(Kind::Ticket, &opened().encode()), "status changed to open");
-        assert_eq!(summary(Kind::Ticket, b"?"), "recorded");
+        assert_eq!(summarize_change(Kind::Ticket, &opened().encode()), "status changed to open");
+        assert_eq!(summarize_change(Kind::Ticket, b"?"), "recorded");
     }
 }

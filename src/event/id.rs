@@ -41,7 +41,7 @@ impl EntityKey {
 
     /// The key of the entity of `kind` that the node has given the number `number`.
     #[must_use]
-    pub fn numbered(kind: Kind, number: u64) -> Self {
+    pub fn from_number(kind: Kind, number: u64) -> Self {
         Self { kind, id: number.to_string().into() }
     }
 
@@ -99,9 +99,9 @@ impl fmt::Display for Position {
 
 /// Which life of a store an event id comes from: drawn at random when a store is created, so that ids of two stores never meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Incarnation(u32);
+pub struct StoreIncarnation(u32);
 
-impl Incarnation {
+impl StoreIncarnation {
     /// The incarnation with number `number`.
     #[must_use]
     pub const fn new(number: u32) -> Self {
@@ -118,14 +118,14 @@ impl Incarnation {
 /// An event's public name, such as `evt_3f9a2c41_1042`: the store's incarnation and the position of its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EventId {
-    incarnation: Incarnation,
+    incarnation: StoreIncarnation,
     position: Position,
 }
 
 impl EventId {
     /// The id of the event at `position` of the store `incarnation`.
     #[must_use]
-    pub const fn new(incarnation: Incarnation, position: Position) -> Self {
+    pub const fn new(incarnation: StoreIncarnation, position: Position) -> Self {
         Self { incarnation, position }
     }
 
@@ -134,7 +134,7 @@ impl EventId {
     pub fn parse(text: &str) -> Option<Self> {
         let (incarnation, position) = text.strip_prefix("evt_")?.split_once('_')?;
         let id = Self {
-            incarnation: Incarnation(u32::from_str_radix(incarnation, 16).ok()?),
+            incarnation: StoreIncarnation(u32::from_str_radix(incarnation, 16).ok()?),
             position: Position(position.parse().ok()?),
         };
         // One event has one spelling: `evt_3F9…`, `+7` and `007` are not ids. No event stands at position 0.
@@ -143,7 +143,7 @@ impl EventId {
 
     /// The store's incarnation.
     #[must_use]
-    pub const fn incarnation(self) -> Incarnation {
+    pub const fn incarnation(self) -> StoreIncarnation {
         self.incarnation
     }
 
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn an_event_id_has_one_spelling() {
-        let id = EventId::new(Incarnation::new(0x3f9a_2c41), Position::new(1042));
+        let id = EventId::new(StoreIncarnation::new(0x3f9a_2c41), Position::new(1042));
         assert_eq!(id.to_string(), "evt_3f9a2c41_1042");
         assert_eq!(EventId::parse("evt_3f9a2c41_1042"), Some(id));
         for text in

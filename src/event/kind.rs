@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::Name;
+use super::InternedName;
 
 /// What precedes the name in a kind that the configuration makes.
 const CUSTOM: &str = "custom:";
@@ -38,7 +38,7 @@ pub enum Kind {
     /// An interaction of the CRM.
     Interaction,
     /// Of a configured source or a declared event: the whole name, `custom:` included.
-    Custom(Name),
+    Custom(InternedName),
 }
 
 impl Kind {
@@ -60,10 +60,10 @@ impl Kind {
     /// The kind `custom:<name>`; `None` if `name` is not 1 to 64 of a–z, 0–9, `_` and `-`. Kept for ever: for names that
     /// are configured or stored.
     #[must_use]
-    pub fn custom(name: &str) -> Option<Self> {
+    pub fn intern_custom(name: &str) -> Option<Self> {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
         let fits = (1..=NAME_MAX_BYTES).contains(&name.len()) && name.bytes().all(plain);
-        fits.then(|| Self::Custom(Name::intern(&format!("{CUSTOM}{name}"))))
+        fits.then(|| Self::Custom(InternedName::intern(&format!("{CUSTOM}{name}"))))
     }
 
     /// The kind's name on the wire and in store keys.
@@ -89,18 +89,18 @@ impl Kind {
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         let built_in = Self::BUILT_IN.into_iter().find(|kind| kind.as_str() == name);
-        built_in.or_else(|| name.starts_with(CUSTOM).then(|| Name::known(name).map(Self::Custom))?)
+        built_in.or_else(|| name.starts_with(CUSTOM).then(|| InternedName::find_interned(name).map(Self::Custom))?)
     }
 
     /// The kind of that name in a store, where a kind may stand whose source is no longer configured.
     #[must_use]
     pub fn from_store(name: &str) -> Option<Self> {
-        Self::parse(name).or_else(|| Self::custom(name.strip_prefix(CUSTOM)?))
+        Self::parse(name).or_else(|| Self::intern_custom(name.strip_prefix(CUSTOM)?))
     }
 
     /// Whether the node itself gives entities of this kind their ids, which are numbers and never used twice.
     #[must_use]
-    pub const fn has_drawn_ids(self) -> bool {
+    pub const fn has_allocated_ids(self) -> bool {
         matches!(self, Self::PreLead | Self::Lead | Self::Customer)
     }
 }
@@ -133,7 +133,7 @@ mod tests {
         for kind in Kind::BUILT_IN {
             assert_eq!(Kind::parse(kind.as_str()), Some(kind));
         }
-        let made = Kind::custom("billing-eu_2").expect("a name");
+        let made = Kind::intern_custom("billing-eu_2").expect("a name");
         assert_eq!(made.as_str(), "custom:billing-eu_2");
         assert_eq!(Kind::parse("custom:billing-eu_2"), Some(made));
     }
@@ -141,9 +141,9 @@ mod tests {
     #[test]
     fn a_request_cannot_make_a_kind_but_a_store_can_hold_one() {
         assert_eq!(Kind::parse("custom:never-configured"), None);
-        assert_eq!(Kind::from_store("custom:once-configured"), Kind::custom("once-configured"));
+        assert_eq!(Kind::from_store("custom:once-configured"), Kind::intern_custom("once-configured"));
         for wrong in ["", "Upper", "a.b", "a:b", "ä", &"x".repeat(65)] {
-            assert_eq!(Kind::custom(wrong), None, "{wrong}");
+            assert_eq!(Kind::intern_custom(wrong), None, "{wrong}");
         }
     }
 }

@@ -3,18 +3,18 @@
 pub mod catalogue;
 mod fingerprint;
 mod id;
+mod interned_name;
+mod json_members;
 mod kind;
-mod members;
-mod name;
 mod payload;
 mod record;
 mod time;
 
-pub use fingerprint::{Fingerprint, fingerprint};
-pub use id::{EntityKey, EventId, ID_MAX_BYTES, Incarnation, InvalidId, Position, check_id};
+pub use fingerprint::{FingerprintFn, fingerprint_key};
+pub use id::{EntityKey, EventId, ID_MAX_BYTES, InvalidId, Position, StoreIncarnation, check_id};
+pub use interned_name::InternedName;
+pub use json_members::find_members;
 pub use kind::Kind;
-pub use members::members;
-pub use name::Name;
 pub use payload::form_to_json;
-pub use record::{Corrupt, Failure, RECORD_MAX_BYTES, Record, Shape};
+pub use record::{EventFailure, PayloadShape, RECORD_MAX_BYTES, Record, RecordError};
 pub use time::Timestamp;

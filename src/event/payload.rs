@@ -7,12 +7,12 @@ use std::str;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Record, Shape, members};
+use super::{PayloadShape, Record, json_members};
 
 /// A field of a form: most are there once.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Field<'a> {
+enum FormField<'a> {
     One(Cow<'a, str>),
     Many(Vec<Cow<'a, str>>),
 }
@@ -21,14 +21,14 @@ enum Field<'a> {
 /// a string; one that is there several times is a list of strings.
 #[must_use]
 pub fn form_to_json(form: &[u8]) -> String {
-    let mut fields: BTreeMap<Cow<'_, str>, Field<'_>> = BTreeMap::new();
+    let mut fields: BTreeMap<Cow<'_, str>, FormField<'_>> = BTreeMap::new();
     for (name, value) in form_urlencoded::parse(form) {
         match fields.get_mut(&name) {
-            None => drop(fields.insert(name, Field::One(value))),
-            Some(Field::Many(values)) => values.push(value),
+            None => drop(fields.insert(name, FormField::One(value))),
+            Some(FormField::Many(values)) => values.push(value),
             Some(field) => {
-                let first = std::mem::replace(field, Field::Many(Vec::new()));
-                if let (Field::One(first), Field::Many(values)) = (first, field) {
+                let first = std::mem::replace(field, FormField::Many(Vec::new()));
+                if let (FormField::One(first), FormField::Many(values)) = (first, field) {
                     values.extend([first, value]);
                 }
             }
@@ -42,8 +42,10 @@ impl Record {
     #[must_use]
     pub fn payload_json(&self) -> Option<Cow<'_, RawValue>> {
         match self.shape {
-            Shape::Envelope | Shape::Bare => serde_json::from_slice(&self.payload).ok().map(Cow::Borrowed),
-            Shape::Form => RawValue::from_string(form_to_json(&self.payload)).ok().map(Cow::Owned),
+            PayloadShape::Envelope | PayloadShape::Bare => {
+                serde_json::from_slice(&self.payload).ok().map(Cow::Borrowed)
+            }
+            PayloadShape::Form => RawValue::from_string(form_to_json(&self.payload)).ok().map(Cow::Owned),
         }
     }
 
@@ -51,18 +53,18 @@ impl Record {
     #[must_use]
     pub fn data(&self) -> Option<Cow<'_, RawValue>> {
         match self.shape {
-            Shape::Envelope => self.member("data").map(Cow::Borrowed),
-            Shape::Bare | Shape::Form => self.payload_json(),
+            PayloadShape::Envelope => self.envelope_member("data").map(Cow::Borrowed),
+            PayloadShape::Bare | PayloadShape::Form => self.payload_json(),
         }
     }
 
     /// A member of an envelope beside its data.
     #[must_use]
-    pub fn member(&self, name: &'static str) -> Option<&RawValue> {
-        if self.shape != Shape::Envelope {
+    pub fn envelope_member(&self, name: &'static str) -> Option<&RawValue> {
+        if self.shape != PayloadShape::Envelope {
             return None;
         }
-        let [member] = members(str::from_utf8(&self.payload).ok()?, [name]).ok()?;
+        let [member] = json_members::find_members(str::from_utf8(&self.payload).ok()?, [name]).ok()?;
         member
     }
 }
@@ -72,24 +74,30 @@ mod tests {
     use super::*;
     use crate::event::{EntityKey, Kind, Timestamp};
 
-    fn record(shape: Shape, payload: &'static str) -> Record {
-        let key = EntityKey::numbered(Kind::Ticket, 1);
+    fn record(shape: PayloadShape, payload: &'static str) -> Record {
+        let key = EntityKey::from_number(Kind::Ticket, 1);
         Record { shape, payload: payload.into(), ..Record::new("test", key, "x.y", Timestamp::from_micros(0)) }
     }
 
     #[test]
     fn data_is_found_in_every_shape() {
         let data = |shape, payload| record(shape, payload).data().map(|data| data.get().to_owned());
-        assert_eq!(data(Shape::Envelope, r#"{"event": "a", "data": {"b": 1.50}}"#).as_deref(), Some(r#"{"b": 1.50}"#));
-        assert_eq!(data(Shape::Envelope, "{}"), None);
-        assert_eq!(data(Shape::Bare, r#"[{"b": 1}]"#).as_deref(), Some(r#"[{"b": 1}]"#));
-        assert_eq!(data(Shape::Form, "b=1+2&a=%C3%A4&b=3").as_deref(), Some(r#"{"a":"ä","b":["1 2","3"]}"#));
-        assert_eq!(data(Shape::Bare, "no JSON"), None);
+        assert_eq!(
+            data(PayloadShape::Envelope, r#"{"event": "a", "data": {"b": 1.50}}"#).as_deref(),
+            Some(r#"{"b": 1.50}"#)
+        );
+        assert_eq!(data(PayloadShape::Envelope, "{}"), None);
+        assert_eq!(data(PayloadShape::Bare, r#"[{"b": 1}]"#).as_deref(), Some(r#"[{"b": 1}]"#));
+        assert_eq!(data(PayloadShape::Form, "b=1+2&a=%C3%A4&b=3").as_deref(), Some(r#"{"a":"ä","b":["1 2","3"]}"#));
+        assert_eq!(data(PayloadShape::Bare, "no JSON"), None);
     }
 
     #[test]
     fn a_member_is_found_in_an_envelope_only() {
-        assert_eq!(record(Shape::Envelope, r#"{"user_id": 12}"#).member("user_id").map(RawValue::get), Some("12"));
-        assert!(record(Shape::Bare, r#"{"user_id": 12}"#).member("user_id").is_none());
+        assert_eq!(
+            record(PayloadShape::Envelope, r#"{"user_id": 12}"#).envelope_member("user_id").map(RawValue::get),
+            Some("12")
+        );
+        assert!(record(PayloadShape::Bare, r#"{"user_id": 12}"#).envelope_member("user_id").is_none());
     }
 }

@@ -35,7 +35,7 @@ pub const RECORD_MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Why an event that was accepted could not be applied to its entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct EventFailure {
     /// An HTTP-like code, such as 404 for something that does not exist.
     pub code: u16,
     /// One sentence for a person.
@@ -44,7 +44,7 @@ pub struct Failure {
 
 /// What a payload is, so that readers find the event's data in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Shape {
+pub enum PayloadShape {
     /// A JSON object whose member `data` is the event's data.
     #[default]
     Envelope,
@@ -79,29 +79,29 @@ pub struct Record {
     /// What it changed, in the words of its kind (JSON); empty for an event that failed.
     pub change: Bytes,
     /// Why it failed, if it did.
-    pub failure: Option<Failure>,
+    pub failure: Option<EventFailure>,
     /// The failed event that this record is another attempt at.
     pub reprocesses: Option<Position>,
     /// What the payload is.
-    pub shape: Shape,
+    pub shape: PayloadShape,
     /// What its sender was answered, as JSON, where a repeated request gets the same again; else empty.
     pub answer: Bytes,
     /// The hash of the request that it came by, where a repeated one has to be the same.
-    pub request: Option<[u8; 32]>,
+    pub request_hash: Option<[u8; 32]>,
     /// The highest id that the node gave to something in it.
-    pub drawn: Option<u64>,
+    pub highest_id: Option<u64>,
     /// A key that its entity holds for ever, such as a customer's code.
-    pub code: Option<String>,
+    pub unique_key: Option<String>,
     /// Whether there is more to be done, so that the event is completed or failed by a later record.
-    pub owes: bool,
+    pub pending: bool,
     /// The event that this record completes, or fails if it has a failure.
-    pub concludes: Option<Position>,
+    pub resolves: Option<Position>,
 }
 
 /// Bytes that are no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("record is corrupt at field {field}")]
-pub struct Corrupt {
+pub struct RecordError {
     /// The tag of the field that could not be read.
     pub field: u8,
 }
@@ -122,11 +122,11 @@ mod tag {
     pub(super) const DECIDED_AT: u8 = 13;
     pub(super) const SHAPE: u8 = 14;
     pub(super) const ANSWER: u8 = 15;
-    pub(super) const REQUEST: u8 = 16;
-    pub(super) const DRAWN: u8 = 17;
-    pub(super) const CODE: u8 = 18;
-    pub(super) const OWES: u8 = 19;
-    pub(super) const CONCLUDES: u8 = 20;
+    pub(super) const REQUEST_HASH: u8 = 16;
+    pub(super) const HIGHEST_ID: u8 = 17;
+    pub(super) const UNIQUE_KEY: u8 = 18;
+    pub(super) const PENDING: u8 = 19;
+    pub(super) const RESOLVES: u8 = 20;
     pub(super) const COUNT: usize = 21;
 }
 
@@ -147,13 +147,13 @@ impl Record {
             change: Bytes::new(),
             failure: None,
             reprocesses: None,
-            shape: Shape::Envelope,
+            shape: PayloadShape::Envelope,
             answer: Bytes::new(),
-            request: None,
-            drawn: None,
-            code: None,
-            owes: false,
-            concludes: None,
+            request_hash: None,
+            highest_id: None,
+            unique_key: None,
+            pending: false,
+            resolves: None,
         }
     }
 
@@ -161,53 +161,53 @@ impl Record {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.payload.len() + self.change.len() + 160);
-        put(&mut out, tag::AT, &self.at.as_micros().to_be_bytes());
-        put(&mut out, tag::DECIDED_AT, &self.decided_at.as_micros().to_be_bytes());
-        put(&mut out, tag::SOURCE, self.source.as_bytes());
-        put(&mut out, tag::KIND, self.entity.kind().as_str().as_bytes());
-        put(&mut out, tag::ID, self.entity.id().as_bytes());
+        put_field(&mut out, tag::AT, &self.at.as_micros().to_be_bytes());
+        put_field(&mut out, tag::DECIDED_AT, &self.decided_at.as_micros().to_be_bytes());
+        put_field(&mut out, tag::SOURCE, self.source.as_bytes());
+        put_field(&mut out, tag::KIND, self.entity.kind().as_str().as_bytes());
+        put_field(&mut out, tag::ID, self.entity.id().as_bytes());
         if let Some(sequence) = self.sequence {
-            put(&mut out, tag::SEQUENCE, &sequence.to_be_bytes());
+            put_field(&mut out, tag::SEQUENCE, &sequence.to_be_bytes());
         }
-        put(&mut out, tag::EVENT_TYPE, self.event_type.as_bytes());
+        put_field(&mut out, tag::EVENT_TYPE, self.event_type.as_bytes());
         if self.late {
-            put(&mut out, tag::LATE, &[]);
+            put_field(&mut out, tag::LATE, &[]);
         }
         if let Some(key) = &self.idempotency_key {
-            put(&mut out, tag::IDEMPOTENCY_KEY, key.as_bytes());
+            put_field(&mut out, tag::IDEMPOTENCY_KEY, key.as_bytes());
         }
-        put(&mut out, tag::PAYLOAD, &self.payload);
+        put_field(&mut out, tag::PAYLOAD, &self.payload);
         if !self.change.is_empty() {
-            put(&mut out, tag::CHANGE, &self.change);
+            put_field(&mut out, tag::CHANGE, &self.change);
         }
         if let Some(failure) = &self.failure {
             let mut bytes = failure.code.to_be_bytes().to_vec();
             bytes.extend_from_slice(failure.message.as_bytes());
-            put(&mut out, tag::FAILURE, &bytes);
+            put_field(&mut out, tag::FAILURE, &bytes);
         }
         if let Some(position) = self.reprocesses {
-            put(&mut out, tag::REPROCESSES, &position.get().to_be_bytes());
+            put_field(&mut out, tag::REPROCESSES, &position.get().to_be_bytes());
         }
         if let Some(shape) = self.shape.to_byte() {
-            put(&mut out, tag::SHAPE, &[shape]);
+            put_field(&mut out, tag::SHAPE, &[shape]);
         }
         if !self.answer.is_empty() {
-            put(&mut out, tag::ANSWER, &self.answer);
+            put_field(&mut out, tag::ANSWER, &self.answer);
         }
-        if let Some(request) = &self.request {
-            put(&mut out, tag::REQUEST, request);
+        if let Some(request) = &self.request_hash {
+            put_field(&mut out, tag::REQUEST_HASH, request);
         }
-        if let Some(drawn) = self.drawn {
-            put(&mut out, tag::DRAWN, &drawn.to_be_bytes());
+        if let Some(drawn) = self.highest_id {
+            put_field(&mut out, tag::HIGHEST_ID, &drawn.to_be_bytes());
         }
-        if let Some(code) = &self.code {
-            put(&mut out, tag::CODE, code.as_bytes());
+        if let Some(code) = &self.unique_key {
+            put_field(&mut out, tag::UNIQUE_KEY, code.as_bytes());
         }
-        if self.owes {
-            put(&mut out, tag::OWES, &[]);
+        if self.pending {
+            put_field(&mut out, tag::PENDING, &[]);
         }
-        if let Some(position) = self.concludes {
-            put(&mut out, tag::CONCLUDES, &position.get().to_be_bytes());
+        if let Some(position) = self.resolves {
+            put_field(&mut out, tag::RESOLVES, &position.get().to_be_bytes());
         }
         out
     }
@@ -216,57 +216,58 @@ impl Record {
     ///
     /// # Errors
     /// [`Corrupt`] with the tag of the field that is missing, unknown or malformed.
-    pub fn decode(bytes: &Bytes) -> Result<Self, Corrupt> {
+    pub fn decode(bytes: &Bytes) -> Result<Self, RecordError> {
         let mut fields: [Option<Bytes>; tag::COUNT] = Default::default();
         let mut rest = bytes.clone();
         while !rest.is_empty() {
-            let (tag, value) = take(&mut rest)?;
+            let (tag, value) = take_field(&mut rest)?;
             let field = fields.get_mut(usize::from(tag)).filter(|_| tag != 0);
-            *field.ok_or(Corrupt { field: tag })? = Some(value);
+            *field.ok_or(RecordError { field: tag })? = Some(value);
         }
         let mut optional = |tag: u8| fields[usize::from(tag)].take();
-        let number =
-            |tag, bytes: Bytes| bytes.as_ref().try_into().map(u64::from_be_bytes).map_err(|_| Corrupt { field: tag });
+        let number = |tag, bytes: Bytes| {
+            bytes.as_ref().try_into().map(u64::from_be_bytes).map_err(|_| RecordError { field: tag })
+        };
         let time = |tag, bytes| number(tag, bytes).map(|n| Timestamp::from_micros(n.cast_signed()));
-        let required = |tag, value: Option<Bytes>| value.ok_or(Corrupt { field: tag });
+        let required = |tag, value: Option<Bytes>| value.ok_or(RecordError { field: tag });
         Ok(Self {
             at: time(tag::AT, required(tag::AT, optional(tag::AT))?)?,
             decided_at: time(tag::DECIDED_AT, required(tag::DECIDED_AT, optional(tag::DECIDED_AT))?)?,
-            source: text(tag::SOURCE, required(tag::SOURCE, optional(tag::SOURCE))?)?,
+            source: decode_text(tag::SOURCE, required(tag::SOURCE, optional(tag::SOURCE))?)?,
             entity: {
-                let kind = text(tag::KIND, required(tag::KIND, optional(tag::KIND))?)?;
-                let id = text(tag::ID, required(tag::ID, optional(tag::ID))?)?;
-                let kind = Kind::from_store(&kind).ok_or(Corrupt { field: tag::KIND })?;
-                EntityKey::try_new(kind, &id).map_err(|_| Corrupt { field: tag::ID })?
+                let kind = decode_text(tag::KIND, required(tag::KIND, optional(tag::KIND))?)?;
+                let id = decode_text(tag::ID, required(tag::ID, optional(tag::ID))?)?;
+                let kind = Kind::from_store(&kind).ok_or(RecordError { field: tag::KIND })?;
+                EntityKey::try_new(kind, &id).map_err(|_| RecordError { field: tag::ID })?
             },
             sequence: optional(tag::SEQUENCE).map(|bytes| number(tag::SEQUENCE, bytes)).transpose()?,
-            event_type: text(tag::EVENT_TYPE, required(tag::EVENT_TYPE, optional(tag::EVENT_TYPE))?)?,
+            event_type: decode_text(tag::EVENT_TYPE, required(tag::EVENT_TYPE, optional(tag::EVENT_TYPE))?)?,
             late: optional(tag::LATE).is_some(),
             idempotency_key: optional(tag::IDEMPOTENCY_KEY)
-                .map(|bytes| text(tag::IDEMPOTENCY_KEY, bytes))
+                .map(|bytes| decode_text(tag::IDEMPOTENCY_KEY, bytes))
                 .transpose()?,
             payload: required(tag::PAYLOAD, optional(tag::PAYLOAD))?,
             change: optional(tag::CHANGE).unwrap_or_default(),
-            failure: optional(tag::FAILURE).map(failure).transpose()?,
+            failure: optional(tag::FAILURE).map(decode_failure).transpose()?,
             reprocesses: optional(tag::REPROCESSES)
                 .map(|bytes| number(tag::REPROCESSES, bytes).map(Position::new))
                 .transpose()?,
-            shape: optional(tag::SHAPE).map_or(Ok(Shape::Envelope), |byte| Shape::from_bytes(&byte))?,
+            shape: optional(tag::SHAPE).map_or(Ok(PayloadShape::Envelope), |byte| PayloadShape::from_bytes(&byte))?,
             answer: optional(tag::ANSWER).unwrap_or_default(),
-            request: optional(tag::REQUEST)
-                .map(|bytes| bytes.as_ref().try_into().map_err(|_| Corrupt { field: tag::REQUEST }))
+            request_hash: optional(tag::REQUEST_HASH)
+                .map(|bytes| bytes.as_ref().try_into().map_err(|_| RecordError { field: tag::REQUEST_HASH }))
                 .transpose()?,
-            drawn: optional(tag::DRAWN).map(|bytes| number(tag::DRAWN, bytes)).transpose()?,
-            code: optional(tag::CODE).map(|bytes| text(tag::CODE, bytes)).transpose()?,
-            owes: optional(tag::OWES).is_some(),
-            concludes: optional(tag::CONCLUDES)
-                .map(|bytes| number(tag::CONCLUDES, bytes).map(Position::new))
+            highest_id: optional(tag::HIGHEST_ID).map(|bytes| number(tag::HIGHEST_ID, bytes)).transpose()?,
+            unique_key: optional(tag::UNIQUE_KEY).map(|bytes| decode_text(tag::UNIQUE_KEY, bytes)).transpose()?,
+            pending: optional(tag::PENDING).is_some(),
+            resolves: optional(tag::RESOLVES)
+                .map(|bytes| number(tag::RESOLVES, bytes).map(Position::new))
                 .transpose()?,
         })
     }
 }
 
-impl Shape {
+impl PayloadShape {
     const fn to_byte(self) -> Option<u8> {
         match self {
             Self::Envelope => None,
@@ -275,16 +276,16 @@ impl Shape {
         }
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Self, Corrupt> {
+    fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
         match bytes {
             [1] => Ok(Self::Bare),
             [2] => Ok(Self::Form),
-            _ => Err(Corrupt { field: tag::SHAPE }),
+            _ => Err(RecordError { field: tag::SHAPE }),
         }
     }
 }
 
-fn put(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
+fn put_field(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
     out.push(tag);
     let mut length = value.len();
     while length >= 0x80 {
@@ -295,9 +296,9 @@ fn put(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
     out.extend_from_slice(value);
 }
 
-fn take(rest: &mut Bytes) -> Result<(u8, Bytes), Corrupt> {
+fn take_field(rest: &mut Bytes) -> Result<(u8, Bytes), RecordError> {
     let tag = rest[0];
-    let corrupt = Corrupt { field: tag };
+    let corrupt = RecordError { field: tag };
     let mut length = 0_usize;
     let mut used = 1;
     loop {
@@ -318,15 +319,15 @@ fn take(rest: &mut Bytes) -> Result<(u8, Bytes), Corrupt> {
     Ok((tag, value))
 }
 
-fn text(tag: u8, bytes: Bytes) -> Result<String, Corrupt> {
-    String::from_utf8(bytes.into()).map_err(|_| Corrupt { field: tag })
+fn decode_text(tag: u8, bytes: Bytes) -> Result<String, RecordError> {
+    String::from_utf8(bytes.into()).map_err(|_| RecordError { field: tag })
 }
 
-fn failure(bytes: Bytes) -> Result<Failure, Corrupt> {
-    let corrupt = Corrupt { field: tag::FAILURE };
+fn decode_failure(bytes: Bytes) -> Result<EventFailure, RecordError> {
+    let corrupt = RecordError { field: tag::FAILURE };
     let (code, message) = bytes.split_first_chunk::<2>().ok_or(corrupt)?;
     let message = String::from_utf8(message.to_vec()).map_err(|_| corrupt)?;
-    Ok(Failure { code: u16::from_be_bytes(*code), message })
+    Ok(EventFailure { code: u16::from_be_bytes(*code), message })
 }
 
 #[cfg(test)]
@@ -347,15 +348,15 @@ mod tests {
             idempotency_key: Some("k".into()),
             payload: Bytes::from_static(b"{}"),
             change: Bytes::from_static(b"[]"),
-            failure: Some(Failure { code: 404, message: "no".into() }),
+            failure: Some(EventFailure { code: 404, message: "no".into() }),
             reprocesses: Some(Position::new(9)),
-            shape: Shape::Form,
+            shape: PayloadShape::Form,
             answer: Bytes::from_static(b"{}"),
-            request: Some([7; 32]),
-            drawn: Some(8),
-            code: Some("C".into()),
-            owes: true,
-            concludes: Some(Position::new(6)),
+            request_hash: Some([7; 32]),
+            highest_id: Some(8),
+            unique_key: Some("C".into()),
+            pending: true,
+            resolves: Some(Position::new(6)),
         }
     }
 
@@ -372,8 +373,8 @@ mod tests {
     #[test]
     fn a_field_from_the_future_is_refused() {
         let mut bytes = sample().encode();
-        put(&mut bytes, 200, b"?");
-        assert_eq!(Record::decode(&bytes.into()), Err(Corrupt { field: 200 }));
+        put_field(&mut bytes, 200, b"?");
+        assert_eq!(Record::decode(&bytes.into()), Err(RecordError { field: 200 }));
     }
 
     proptest! {
@@ -383,10 +384,10 @@ mod tests {
             key in any::<Option<String>>(), payload in prop::collection::vec(any::<u8>(), 0..40_000),
             change in prop::collection::vec(any::<u8>(), 0..300),
             failure in any::<Option<(u16, String)>>(), reprocesses in any::<Option<u64>>(),
-            shape in prop::sample::select(vec![Shape::Envelope, Shape::Bare, Shape::Form]),
-            (answer, request) in (prop::collection::vec(any::<u8>(), 0..300), any::<Option<[u8; 32]>>()),
-            (drawn, code) in (any::<Option<u64>>(), any::<Option<String>>()),
-            (owes, concludes) in (any::<bool>(), any::<Option<u64>>()),
+            shape in prop::sample::select(vec![PayloadShape::Envelope, PayloadShape::Bare, PayloadShape::Form]),
+            (answer, request_hash) in (prop::collection::vec(any::<u8>(), 0..300), any::<Option<[u8; 32]>>()),
+            (highest_id, unique_key) in (any::<Option<u64>>(), any::<Option<String>>()),
+            (pending, resolves) in (any::<bool>(), any::<Option<u64>>()),
         ) {
             let record = Record {
                 at: Timestamp::from_micros(micros),
@@ -395,9 +396,9 @@ mod tests {
                 entity: EntityKey::try_new(Kind::Ticket, &id).expect("at most 240 bytes, none of them control"),
                 sequence, event_type: "x.y".into(), late, idempotency_key: key,
                 payload: payload.into(), change: change.into(),
-                failure: failure.map(|(code, message)| Failure { code, message }),
+                failure: failure.map(|(code, message)| EventFailure { code, message }),
                 reprocesses: reprocesses.map(Position::new),
-                shape, answer: answer.into(), request, drawn, code, owes, concludes: concludes.map(Position::new),
+                shape, answer: answer.into(), request_hash, highest_id, unique_key, pending, resolves: resolves.map(Position::new),
             };
             prop_assert_eq!(Record::decode(&record.encode().into()), Ok(record));
         }

@@ -9,43 +9,43 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::frame::VALUE_MAX_BYTES;
-use super::seal::{OVERHEAD_BYTES, Seal, SealError};
-use super::{Store, WriteError};
+use super::seal::{OVERHEAD_BYTES, SealError, TreeCipher};
+use super::{DataStore, StoreWriteError};
 use crate::config::EncryptionKey;
-use crate::faults::Point;
+use crate::failpoints::Failpoint;
 
 /// The largest value that is kept. As large with a key as without one, so that one can be set at any time.
 pub const DEFINITION_MAX_BYTES: usize = VALUE_MAX_BYTES - OVERHEAD_BYTES;
 
 /// A key and what is kept under it.
-type Row = (String, Zeroizing<Vec<u8>>);
+type DefinitionRow = (String, Zeroizing<Vec<u8>>);
 
 /// Why definitions cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum Unreadable {
+pub enum DefinitionError {
     /// The store failed.
     #[error("cannot read the store")]
-    Store(#[from] WriteError),
+    Store(#[from] StoreWriteError),
     /// They are sealed.
     #[error(transparent)]
     Sealed(#[from] SealError),
 }
 
 /// One tree of definitions.
-pub struct Definitions {
+pub struct DefinitionTree {
     tree: sled::Tree,
-    seal: Seal,
-    store: Arc<Store>,
+    seal: TreeCipher,
+    store: Arc<DataStore>,
 }
 
-impl Definitions {
+impl DefinitionTree {
     /// The definitions `name` of `store`, made if there are none, and sealed with `key` from now on if there is one.
     ///
     /// # Errors
     /// Those of the store, and [`SealError`] when some are sealed and `key` is not what they were sealed with.
-    pub fn open(store: Arc<Store>, name: &str, key: Option<&EncryptionKey>) -> Result<Self, Unreadable> {
-        let definitions = Self { tree: store.tree(name)?, seal: Seal::new(name, key), store };
-        definitions.seal_plain()?;
+    pub fn open(store: Arc<DataStore>, name: &str, key: Option<&EncryptionKey>) -> Result<Self, DefinitionError> {
+        let definitions = Self { tree: store.tree(name)?, seal: TreeCipher::new(name, key), store };
+        definitions.seal_plain_values()?;
         Ok(definitions)
     }
 
@@ -53,8 +53,8 @@ impl Definitions {
     ///
     /// # Errors
     /// As [`Definitions::open`].
-    pub fn all(&self) -> Result<Vec<Row>, Unreadable> {
-        self.tree.iter().map(|found| self.row(&found?)).collect()
+    pub fn read_all(&self) -> Result<Vec<DefinitionRow>, DefinitionError> {
+        self.tree.iter().map(|found| self.open_row(&found?)).collect()
     }
 
     /// Keeps `value` under `key`, in place of what was there, and returns when it is on the disk.
@@ -62,12 +62,12 @@ impl Definitions {
     /// # Errors
     /// A value of more than [`DEFINITION_MAX_BYTES`], which changes nothing; any other of the store, after which it is not known
     /// what is on the disk and the store must be opened anew.
-    pub fn put(&self, key: &str, value: &[u8]) -> Result<(), WriteError> {
+    pub fn put(&self, key: &str, value: &[u8]) -> Result<(), StoreWriteError> {
         if value.len() > DEFINITION_MAX_BYTES {
-            return Err(WriteError::Unsupported(format!("a definition has at most {DEFINITION_MAX_BYTES} bytes")));
+            return Err(StoreWriteError::Unsupported(format!("a definition has at most {DEFINITION_MAX_BYTES} bytes")));
         }
-        self.store.faults().at(Point::Put)?;
-        self.tree.insert(key, self.seal.close(key, value))?;
+        self.store.failure_injector().evaluate(Failpoint::Put)?;
+        self.tree.insert(key, self.seal.seal(key, value))?;
         self.store.sync()
     }
 
@@ -75,31 +75,31 @@ impl Definitions {
     ///
     /// # Errors
     /// As [`Definitions::put`].
-    pub fn remove(&self, key: &str) -> Result<(), WriteError> {
-        self.store.faults().at(Point::Put)?;
+    pub fn remove(&self, key: &str) -> Result<(), StoreWriteError> {
+        self.store.failure_injector().evaluate(Failpoint::Put)?;
         self.tree.remove(key)?;
         self.store.sync()
     }
 
     /// Seals what was stored before there was a key. All is read first: with a wrong key nothing is written.
-    fn seal_plain(&self) -> Result<(), Unreadable> {
+    fn seal_plain_values(&self) -> Result<(), DefinitionError> {
         let mut due = Vec::new();
         for found in self.tree.iter() {
             let (key, stored) = found?;
-            let row = self.row(&(key, stored.clone()))?;
-            due.extend(self.seal.is_due(&stored).then_some(row));
+            let row = self.open_row(&(key, stored.clone()))?;
+            due.extend(self.seal.needs_sealing(&stored).then_some(row));
         }
         if due.is_empty() {
             return Ok(());
         }
-        self.store.faults().at(Point::Put).map_err(WriteError::from)?;
+        self.store.failure_injector().evaluate(Failpoint::Put).map_err(StoreWriteError::from)?;
         for (key, value) in &due {
-            self.tree.insert(key, self.seal.close(key, value))?;
+            self.tree.insert(key, self.seal.seal(key, value))?;
         }
         Ok(self.store.sync()?)
     }
 
-    fn row(&self, (key, stored): &(sled::IVec, sled::IVec)) -> Result<Row, Unreadable> {
+    fn open_row(&self, (key, stored): &(sled::IVec, sled::IVec)) -> Result<DefinitionRow, DefinitionError> {
         // Keys are put as text only.
         let key = String::from_utf8_lossy(key).into_owned();
         let value = self.seal.open(&key, stored)?;
@@ -116,7 +116,7 @@ mod tests {
 
     use super::*;
     use crate::config::Secret;
-    use crate::faults::NoFaults;
+    use crate::failpoints::NoFailures;
 
     const HUSH: &[u8] = b"\x01hush-hush-hush";
 
@@ -124,13 +124,13 @@ mod tests {
         EncryptionKey::parse(&Secret::new(base64::engine::general_purpose::STANDARD.encode([byte; 32])))
     }
 
-    fn open(folder: &Path, key: Option<&EncryptionKey>) -> Result<Definitions, Unreadable> {
-        let store = Store::open(folder, 1 << 20, Arc::new(NoFaults)).expect("opens");
-        Definitions::open(store, "accounts", key)
+    fn open(folder: &Path, key: Option<&EncryptionKey>) -> Result<DefinitionTree, DefinitionError> {
+        let store = DataStore::open(folder, 1 << 20, Arc::new(NoFailures)).expect("opens");
+        DefinitionTree::open(store, "accounts", key)
     }
 
-    fn rows(definitions: &Definitions) -> Vec<(String, Vec<u8>)> {
-        definitions.all().expect("reads").into_iter().map(|(key, value)| (key, value.to_vec())).collect()
+    fn rows(definitions: &DefinitionTree) -> Vec<(String, Vec<u8>)> {
+        definitions.read_all().expect("reads").into_iter().map(|(key, value)| (key, value.to_vec())).collect()
     }
 
     /// Whether any file under `folder` has `text` in it.
@@ -180,20 +180,20 @@ mod tests {
         assert_eq!(rows(&sealed), [("a".to_owned(), HUSH.to_vec())]);
         drop(sealed);
         let without = open(folder.path(), None).err().expect("it is sealed now");
-        assert!(matches!(without, Unreadable::Sealed(SealError::NoKey { .. })), "{without}");
+        assert!(matches!(without, DefinitionError::Sealed(SealError::NoKey { .. })), "{without}");
         let wrong = open(folder.path(), key(8).as_ref()).err().expect("another key");
-        assert!(matches!(wrong, Unreadable::Sealed(SealError::WrongKey { .. })), "{wrong}");
+        assert!(matches!(wrong, DefinitionError::Sealed(SealError::WrongKey { .. })), "{wrong}");
     }
 
     #[test]
     fn a_wrong_key_changes_nothing() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         open(folder.path(), key(7).as_ref()).expect("opens").put("b", HUSH).expect("puts");
-        let store = Store::open(folder.path(), 1 << 20, Arc::new(NoFaults)).expect("opens");
+        let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
         store.tree("accounts").expect("there").insert("a", b"\x01plain").expect("puts");
         drop(store);
         assert!(open(folder.path(), key(8).as_ref()).is_err());
-        let store = Store::open(folder.path(), 1 << 20, Arc::new(NoFaults)).expect("opens");
+        let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
         let found = store.tree("accounts").expect("there").get("a").expect("reads");
         assert_eq!(found.as_deref(), Some(&b"\x01plain"[..]));
     }

@@ -44,7 +44,7 @@ pub struct Entry {
 
 /// Consecutive records that were written together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
+pub struct JournalFrame {
     /// The position of the first record.
     pub first: Position,
     /// When the commit was written.
@@ -53,7 +53,7 @@ pub struct Frame {
     pub entries: Vec<Entry>,
 }
 
-impl Frame {
+impl JournalFrame {
     /// The position after the last record.
     #[must_use]
     pub fn end(&self) -> Position {
@@ -69,11 +69,11 @@ impl Frame {
 
     /// Roughly the memory that the frame holds, in bytes.
     #[must_use]
-    pub fn weight(&self) -> usize {
+    pub fn memory_bytes(&self) -> usize {
         self.entries.iter().map(|entry| entry.bytes.len() + 64).sum()
     }
 
-    fn body(&self) -> Vec<u8> {
+    fn encode_body(&self) -> Vec<u8> {
         let size: usize = self.entries.iter().map(|entry| ENTRY_HEADER_BYTES + entry.bytes.len()).sum();
         let mut body = Vec::with_capacity(size + ENTRY_HEADER_BYTES);
         body.put_i64(self.committed_at.as_micros());
@@ -103,7 +103,7 @@ impl Frame {
 }
 
 /// The key of chunk `chunk` of the frame that begins at `first`.
-pub(super) fn key(first: Position, chunk: u16) -> [u8; 10] {
+pub(super) fn chunk_key(first: Position, chunk: u16) -> [u8; 10] {
     let mut key = [0; 10];
     key[..8].copy_from_slice(&first.get().to_be_bytes());
     key[8..].copy_from_slice(&chunk.to_be_bytes());
@@ -122,8 +122,8 @@ pub(super) fn ends_commit(value: &[u8]) -> bool {
 }
 
 /// Gathers the records of one commit into frames.
-pub(super) fn gather(first: Position, committed_at: Timestamp, entries: Vec<Entry>) -> Vec<Frame> {
-    let mut frames: Vec<Frame> = Vec::new();
+pub(super) fn gather_frames(first: Position, committed_at: Timestamp, entries: Vec<Entry>) -> Vec<JournalFrame> {
+    let mut frames: Vec<JournalFrame> = Vec::new();
     let mut room = 0;
     let mut next = first;
     for entry in entries {
@@ -135,7 +135,7 @@ pub(super) fn gather(first: Position, committed_at: Timestamp, entries: Vec<Entr
             }
             _ => {
                 room = BODY_TARGET_BYTES.saturating_sub(size);
-                frames.push(Frame { first: next, committed_at, entries: vec![entry] });
+                frames.push(JournalFrame { first: next, committed_at, entries: vec![entry] });
             }
         }
         next = next.plus(1);
@@ -144,10 +144,10 @@ pub(super) fn gather(first: Position, committed_at: Timestamp, entries: Vec<Entr
 }
 
 /// The keys and values that `frames`, one whole commit, are stored as.
-pub(super) fn encode(frames: &[Frame]) -> Vec<([u8; 10], Vec<u8>)> {
+pub(super) fn encode_frames(frames: &[JournalFrame]) -> Vec<([u8; 10], Vec<u8>)> {
     let mut values = Vec::new();
     for frame in frames {
-        let body = frame.body();
+        let body = frame.encode_body();
         let packed = lz4_flex::compress_prepend_size(&body);
         let (bytes, lz4) = if packed.len() < body.len() { (packed, flag::LZ4) } else { (body, 0) };
         let mut chunks = bytes.chunks(VALUE_MAX_BYTES - HEADER_BYTES).zip(0_u16..).peekable();
@@ -156,7 +156,7 @@ pub(super) fn encode(frames: &[Frame]) -> Vec<([u8; 10], Vec<u8>)> {
             let mut value = Vec::with_capacity(HEADER_BYTES + part.len());
             value.extend_from_slice(&[FORMAT, lz4 | end]);
             value.extend_from_slice(part);
-            values.push((key(frame.first, chunk), value));
+            values.push((chunk_key(frame.first, chunk), value));
         }
     }
     if let Some((_, value)) = values.last_mut() {
@@ -166,7 +166,10 @@ pub(super) fn encode(frames: &[Frame]) -> Vec<([u8; 10], Vec<u8>)> {
 }
 
 /// Puts a frame together again from its chunks, which are given in order; `None` when they are not a whole frame.
-pub(super) fn decode<V: AsRef<[u8]>>(first: Position, chunks: impl IntoIterator<Item = V>) -> Option<Frame> {
+pub(super) fn decode_frame<V: AsRef<[u8]>>(
+    first: Position,
+    chunks: impl IntoIterator<Item = V>,
+) -> Option<JournalFrame> {
     let mut bytes = Vec::new();
     let mut flags = 0;
     for chunk in chunks {
@@ -187,7 +190,7 @@ pub(super) fn decode<V: AsRef<[u8]>>(first: Position, chunks: impl IntoIterator<
         }
         bytes = lz4_flex::decompress_size_prepended(&bytes).ok()?;
     }
-    Frame::from_body(first, bytes.into())
+    JournalFrame::from_body(first, bytes.into())
 }
 
 #[cfg(test)]
@@ -203,12 +206,12 @@ mod tests {
         Entry { received_at: Timestamp::from_micros(i64::from(seed)), bytes: bytes.into() }
     }
 
-    fn read_back(values: &[([u8; 10], Vec<u8>)]) -> Vec<Frame> {
+    fn read_back(values: &[([u8; 10], Vec<u8>)]) -> Vec<JournalFrame> {
         values
             .chunk_by(|a, b| a.0[..8] == b.0[..8])
             .map(|group| {
                 let first = first_position(&group[0].0).expect("a frame's key");
-                decode(first, group.iter().map(|(_, value)| value)).expect("a whole frame")
+                decode_frame(first, group.iter().map(|(_, value)| value)).expect("a whole frame")
             })
             .collect()
     }
@@ -216,30 +219,34 @@ mod tests {
     /// Read, not written: another version of lz4 may pack the same body otherwise.
     #[test]
     fn frames_that_were_written_stay_readable() {
-        let frames = gather(Position::new(7), Timestamp::from_micros(2), vec![entry(3, 1)]);
-        assert_eq!(hex::encode(encode(&frames)[0].0), "00000000000000070000");
+        let frames = gather_frames(Position::new(7), Timestamp::from_micros(2), vec![entry(3, 1)]);
+        assert_eq!(hex::encode(encode_frames(&frames)[0].0), "00000000000000070000");
         let plain = "010600000000000000020000000100000000000000010000000301203f";
         let packed = "01071b000000120001005202000000010b009000010000000301203f";
         for stored in [plain, packed] {
             let value = hex::decode(stored).expect("hex");
-            assert_eq!(decode(Position::new(7), [value]).as_ref(), frames.first(), "{stored}");
+            assert_eq!(decode_frame(Position::new(7), [value]).as_ref(), frames.first(), "{stored}");
         }
     }
 
     #[test]
     fn a_frame_without_its_last_chunk_is_not_read() {
-        let frames = gather(Position::FIRST, Timestamp::default(), vec![entry(100_000, 3)]);
-        let values = encode(&frames);
+        let frames = gather_frames(Position::FIRST, Timestamp::default(), vec![entry(100_000, 3)]);
+        let values = encode_frames(&frames);
         assert!(values.len() > 1, "the record spans several values");
-        assert_eq!(decode(Position::FIRST, values[..values.len() - 1].iter().map(|(_, value)| value)), None);
+        assert_eq!(decode_frame(Position::FIRST, values[..values.len() - 1].iter().map(|(_, value)| value)), None);
         assert!(ends_commit(&values[values.len() - 1].1));
         assert!(values[..values.len() - 1].iter().all(|(_, value)| !ends_commit(value)));
     }
 
     #[test]
     fn keys_sort_as_their_positions_do() {
-        let keys =
-            [key(Position::new(1), 0), key(Position::new(1), 9), key(Position::new(2), 0), key(Position::new(300), 0)];
+        let keys = [
+            chunk_key(Position::new(1), 0),
+            chunk_key(Position::new(1), 9),
+            chunk_key(Position::new(2), 0),
+            chunk_key(Position::new(300), 0),
+        ];
         assert!(keys.is_sorted());
     }
 
@@ -250,8 +257,8 @@ mod tests {
             sizes in prop::collection::vec(prop_oneof![0_usize..2_000, 0_usize..60_000], 1..60), first in 1_u64..u64::MAX / 2,
         ) {
             let entries: Vec<Entry> = sizes.iter().enumerate().map(|(i, size)| entry(*size, i as u8)).collect();
-            let frames = gather(Position::new(first), Timestamp::from_micros(5), entries.clone());
-            let values = encode(&frames);
+            let frames = gather_frames(Position::new(first), Timestamp::from_micros(5), entries.clone());
+            let values = encode_frames(&frames);
             prop_assert!(values.iter().all(|(_, value)| value.len() <= VALUE_MAX_BYTES));
             prop_assert!(values.is_sorted_by(|a, b| a.0 < b.0));
             prop_assert_eq!(read_back(&values), frames.clone());
@@ -262,7 +269,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_never_panic(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..4)) {
-            let _ = decode(Position::FIRST, chunks);
+            let _ = decode_frame(Position::FIRST, chunks);
         }
     }
 }

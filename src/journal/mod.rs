@@ -6,13 +6,13 @@
 //!                                       durable end ──> followers (projection, subscribers) read up to it
 //! ```
 
-mod commit;
+mod commit_thread;
 mod definitions;
 mod frame;
-mod log;
 mod preflight;
 mod recent;
 mod seal;
+mod sled_journal;
 mod store;
 mod submission;
 
@@ -20,26 +20,28 @@ use tokio::sync::oneshot;
 
 use crate::event::Position;
 
-pub use definitions::{DEFINITION_MAX_BYTES, Definitions, Unreadable};
-pub use frame::{Entry, Frame, VALUE_MAX_BYTES};
-pub use log::Log;
-pub use recent::Limits;
+pub use definitions::{DEFINITION_MAX_BYTES, DefinitionError, DefinitionTree};
+pub use frame::{Entry, JournalFrame, VALUE_MAX_BYTES};
+pub use recent::JournalLimits;
 pub use seal::SealError;
-pub use store::{OpenError, Store, WriteError};
-pub use submission::{Closed, Draft, Journal, OutOfSequence, ReadError, Settled, Submission};
+pub use sled_journal::SledJournal;
+pub use store::{DataStore, StoreOpenError, StoreWriteError};
+pub use submission::{
+    Journal, JournalClosed, JournalReadError, JournalSubmission, RecordDraft, SequenceError, SubmissionResult,
+};
 
 /// Waits until everything submitted before this call is durable.
 ///
 /// # Errors
 /// [`Closed`] when the journal fails or closes first.
-pub async fn fence(journal: &dyn Journal) -> Result<Position, Closed> {
+pub async fn await_fence(journal: &dyn Journal) -> Result<Position, JournalClosed> {
     let (passed, wait) = oneshot::channel();
-    let settle = Box::new(move |settled: Settled| {
+    let on_settled = Box::new(move |settled: SubmissionResult| {
         if let Ok(position) = settled {
             // Nobody waits any more: then nobody needs to know.
             let _ = passed.send(position);
         }
     });
-    journal.submit(Submission { drafts: Vec::new(), settle })?;
-    wait.await.map_err(|_| Closed)
+    journal.submit(JournalSubmission { drafts: Vec::new(), settle: on_settled })?;
+    wait.await.map_err(|_| JournalClosed)
 }

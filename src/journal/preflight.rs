@@ -15,7 +15,7 @@ const HEADER_BYTES: usize = 20;
 
 /// Damage that was found without touching anything.
 #[derive(Debug, thiserror::Error)]
-pub enum Damage {
+pub enum LogDamage {
     /// A file that must be there is not.
     #[error("{} is missing", .0.display())]
     Missing(PathBuf),
@@ -51,7 +51,7 @@ pub(super) struct LogEnd(i64);
 impl LogEnd {
     /// Whether the snapshot file `name` (`snap.` and the number up to which it covers the log, in hex) covers more than
     /// the log has. sled would believe it, and look for pages where there are none or others.
-    pub(super) fn is_passed_by(self, name: &str) -> bool {
+    pub(super) fn is_passed_by_snapshot(self, name: &str) -> bool {
         let covered = name.strip_prefix("snap.").and_then(|number| i64::from_str_radix(number, 16).ok());
         covered.is_some_and(|covered| covered > self.0)
     }
@@ -61,16 +61,16 @@ impl LogEnd {
 ///
 /// # Errors
 /// [`Damage`] that opening would make worse.
-pub(super) fn inspect(folder: &Path) -> Result<LogEnd, Damage> {
+pub(super) fn inspect_log_folder(folder: &Path) -> Result<LogEnd, LogDamage> {
     for name in ["conf", "db"] {
         let file = folder.join(name);
         if !file.is_file() {
-            return Err(Damage::Missing(file));
+            return Err(LogDamage::Missing(file));
         }
     }
-    no_blobs(folder)?;
+    check_no_blobs(folder)?;
     let file = folder.join("db");
-    let io = |source| Damage::Io { file: file.clone(), source };
+    let io = |source| LogDamage::Io { file: file.clone(), source };
     let mut db = File::open(&file).map_err(io)?;
     let length = db.metadata().map_err(io)?.len();
     let mut header = [0; HEADER_BYTES];
@@ -81,25 +81,25 @@ pub(super) fn inspect(folder: &Path) -> Result<LogEnd, Damage> {
         }
         db.seek(SeekFrom::Start(offset)).and_then(|_| db.read_exact(&mut header)).map_err(io)?;
         if !is_segment_header(&header) {
-            return Err(Damage::Segment { file, offset });
+            return Err(LogDamage::Segment { file, offset });
         }
         if !is_unused(&header) {
-            newest = newest.max(Some(lsn(&header)));
+            newest = newest.max(Some(segment_lsn(&header)));
         }
     }
-    newest.map(|lsn| LogEnd(lsn.saturating_add(SEGMENT_BYTES as i64))).ok_or(Damage::Empty(file))
+    newest.map(|lsn| LogEnd(lsn.saturating_add(SEGMENT_BYTES as i64))).ok_or(LogDamage::Empty(file))
 }
 
 /// Checks that `folder` holds no blob file.
 ///
 /// # Errors
 /// [`Damage::Blob`] with the first one.
-pub(super) fn no_blobs(folder: &Path) -> Result<(), Damage> {
+pub(super) fn check_no_blobs(folder: &Path) -> Result<(), LogDamage> {
     let blobs = folder.join("blobs");
     let Ok(mut entries) = fs::read_dir(&blobs) else { return Ok(()) };
     match entries.next() {
-        Some(Ok(entry)) => Err(Damage::Blob(entry.path())),
-        Some(Err(source)) => Err(Damage::Io { file: blobs, source }),
+        Some(Ok(entry)) => Err(LogDamage::Blob(entry.path())),
+        Some(Err(source)) => Err(LogDamage::Io { file: blobs, source }),
         None => Ok(()),
     }
 }
@@ -109,7 +109,7 @@ fn is_segment_header(header: &[u8; HEADER_BYTES]) -> bool {
     is_unused(header) || crc32fast::hash(&header[4..]) == stored
 }
 
-fn lsn(header: &[u8; HEADER_BYTES]) -> i64 {
+fn segment_lsn(header: &[u8; HEADER_BYTES]) -> i64 {
     let stored = *header[4..].first_chunk().expect("a header has 20 bytes");
     i64::from_le_bytes(stored) ^ i64::MAX
 }

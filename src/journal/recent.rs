@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::frame::Frame;
+use super::frame::JournalFrame;
 use crate::event::Position;
 
 /// Bounds of the journal, from the configuration.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct JournalLimits {
     /// Submissions that may wait at once. At least the number of admission permits, so that nothing admitted is refused.
     pub queue: usize,
     /// The most records of one commit.
@@ -27,23 +27,23 @@ const RECENT_MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// The newest frames, decoded, up to a number of bytes.
 #[derive(Default)]
-pub(super) struct Recent(Mutex<(VecDeque<Arc<Frame>>, usize)>);
+pub(super) struct RecentFrames(Mutex<(VecDeque<Arc<JournalFrame>>, usize)>);
 
-impl Recent {
-    pub(super) fn push(&self, frames: Vec<Frame>) {
+impl RecentFrames {
+    pub(super) fn push(&self, frames: Vec<JournalFrame>) {
         let mut recent = self.0.lock();
         let (queue, bytes) = &mut *recent;
         for frame in frames {
-            *bytes += frame.weight();
+            *bytes += frame.memory_bytes();
             queue.push_back(Arc::new(frame));
         }
         while *bytes > RECENT_MAX_BYTES {
             let Some(oldest) = queue.pop_front() else { break };
-            *bytes -= oldest.weight();
+            *bytes -= oldest.memory_bytes();
         }
     }
 
-    pub(super) fn find(&self, position: Position) -> Option<Arc<Frame>> {
+    pub(super) fn find_frame(&self, position: Position) -> Option<Arc<JournalFrame>> {
         let recent = self.0.lock();
         let after = recent.0.partition_point(|frame| frame.first <= position);
         let frame = recent.0.get(after.checked_sub(1)?)?;

@@ -43,12 +43,12 @@ pub enum SealError {
 }
 
 /// Seals and opens the values of one tree.
-pub(super) struct Seal {
+pub(super) struct TreeCipher {
     tree: String,
     cipher: Option<XChaCha20Poly1305>,
 }
 
-impl Seal {
+impl TreeCipher {
     /// That of `tree`, which leaves values as they are if there is no `key`.
     pub(super) fn new(tree: &str, key: Option<&EncryptionKey>) -> Self {
         let cipher = key.map(|key| XChaCha20Poly1305::new(key.expose().into()));
@@ -56,16 +56,16 @@ impl Seal {
     }
 
     /// Whether `stored` is a plain value that is to be sealed.
-    pub(super) fn is_due(&self, stored: &[u8]) -> bool {
+    pub(super) fn needs_sealing(&self, stored: &[u8]) -> bool {
         self.cipher.is_some() && stored.first() != Some(&SEALED)
     }
 
     /// What to store of `value` under `key`.
-    pub(super) fn close(&self, key: &str, value: &[u8]) -> Vec<u8> {
+    pub(super) fn seal(&self, key: &str, value: &[u8]) -> Vec<u8> {
         let Some(cipher) = &self.cipher else { return value.to_vec() };
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce).expect("the operating system has randomness");
-        let aad = self.place(key);
+        let aad = self.associated_data(key);
         let sealed = cipher.encrypt(XNonce::from_slice(&nonce), Payload { msg: value, aad: &aad });
         let sealed = sealed.expect("a value is far smaller than what one key and nonce can encrypt");
         [&[SEALED][..], &nonce, &sealed].concat()
@@ -77,13 +77,13 @@ impl Seal {
         let cipher = self.cipher.as_ref().ok_or_else(|| SealError::NoKey { tree: self.tree.clone() })?;
         let wrong = || SealError::WrongKey { tree: self.tree.clone(), key: key.to_owned() };
         let (nonce, sealed) = sealed.split_at_checked(NONCE_BYTES).ok_or_else(wrong)?;
-        let aad = self.place(key);
+        let aad = self.associated_data(key);
         let value = cipher.decrypt(XNonce::from_slice(nonce), Payload { msg: sealed, aad: &aad });
         value.map(Zeroizing::new).map_err(|_| wrong())
     }
 
     /// What binds a value to where it stands: moved to another key or tree it does not open.
-    fn place(&self, key: &str) -> Vec<u8> {
+    fn associated_data(&self, key: &str) -> Vec<u8> {
         [self.tree.as_bytes(), &[0], key.as_bytes()].concat()
     }
 }
@@ -93,15 +93,15 @@ mod tests {
     use super::*;
     use crate::config::Secret;
 
-    fn seal(tree: &str, key: u8) -> Seal {
+    fn seal(tree: &str, key: u8) -> TreeCipher {
         use base64::Engine;
         let text = base64::engine::general_purpose::STANDARD.encode([key; 32]);
-        Seal::new(tree, EncryptionKey::parse(&Secret::new(text)).as_ref())
+        TreeCipher::new(tree, EncryptionKey::parse(&Secret::new(text)).as_ref())
     }
 
     #[test]
     fn a_sealed_value_opens_with_its_key_in_its_place_and_nowhere_else() {
-        let sealed = seal("accounts", 7).close("a", b"\x01hush");
+        let sealed = seal("accounts", 7).seal("a", b"\x01hush");
         assert_eq!(sealed.len(), b"\x01hush".len() + OVERHEAD_BYTES);
         assert!(!sealed.windows(4).any(|bytes| bytes == b"hush"));
         assert_eq!(*seal("accounts", 7).open("a", &sealed).expect("its own"), b"\x01hush");
@@ -121,15 +121,15 @@ mod tests {
 
     #[test]
     fn one_value_is_never_sealed_alike_twice() {
-        assert_ne!(seal("accounts", 7).close("a", b"x"), seal("accounts", 7).close("a", b"x"));
+        assert_ne!(seal("accounts", 7).seal("a", b"x"), seal("accounts", 7).seal("a", b"x"));
     }
 
     #[test]
     fn without_a_key_values_stay_as_they_are_and_sealed_ones_stay_closed() {
-        let plain = Seal::new("accounts", None);
-        assert_eq!(plain.close("a", b"\x01x"), b"\x01x");
+        let plain = TreeCipher::new("accounts", None);
+        assert_eq!(plain.seal("a", b"\x01x"), b"\x01x");
         assert_eq!(*plain.open("a", b"\x01x").expect("plain"), b"\x01x");
-        let error = plain.open("a", &seal("accounts", 7).close("a", b"x")).expect_err("no key");
+        let error = plain.open("a", &seal("accounts", 7).seal("a", b"x")).expect_err("no key");
         assert!(error.to_string().contains("store.encryption_key"), "{error}");
     }
 }

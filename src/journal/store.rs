@@ -18,9 +18,9 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::frame::VALUE_MAX_BYTES;
-use super::preflight::{self, Damage, SEGMENT_BYTES};
-use crate::event::Incarnation;
-use crate::faults::{Faults, Point};
+use super::preflight::{self, LogDamage, SEGMENT_BYTES};
+use crate::event::StoreIncarnation;
+use crate::failpoints::{Failpoint, FailureInjector};
 
 /// The format that this version writes and the newest that it reads.
 const FORMAT: u32 = 1;
@@ -35,11 +35,11 @@ const SET_ASIDE: &str = "set-aside";
 const PROOF_KEY: &[u8] = b"proof";
 
 /// A write that the disk or sled refused.
-pub type WriteError = sled::Error;
+pub type StoreWriteError = sled::Error;
 
 /// Why a store was not opened. Nothing in it was changed, except where a variant says so.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum StoreOpenError {
     /// A file or folder could not be read, made or written.
     #[error("cannot use {}", path.display())]
     Io {
@@ -68,7 +68,7 @@ pub enum OpenError {
     NoFormat(PathBuf),
     /// Files are damaged. Nothing was touched.
     #[error("the store is damaged, and nothing was changed; restore the data folder from a backup")]
-    Damaged(#[from] Damage),
+    Damaged(#[from] LogDamage),
     /// sled found damage that reading alone does not show.
     #[error("{} cannot be opened; keep a copy of the folder and restore it from a backup", folder.display())]
     Sled {
@@ -100,55 +100,62 @@ pub enum OpenError {
 }
 
 /// An open data folder. The last one dropped closes it.
-pub struct Store {
+pub struct DataStore {
     db: sled::Db,
     /// Our own handle of sled's file: sled's flush ends in `sync_file_range`, which leaves the file's metadata and the
     /// device's cache unflushed.
     db_file: File,
     folder: PathBuf,
-    incarnation: Incarnation,
-    faults: Arc<dyn Faults>,
+    incarnation: StoreIncarnation,
+    failure_injector: Arc<dyn FailureInjector>,
     // Dropped last: the folder is free for the next process only once sled has let go of it.
     _lock: File,
 }
 
-impl Store {
+impl DataStore {
     /// Opens the data folder at `path`, making it if there is none, with a page cache of `cache_bytes`.
     ///
     /// # Errors
     /// [`OpenError`], each saying which file is wrong and what to do.
-    pub fn open(path: &Path, cache_bytes: u64, faults: Arc<dyn Faults>) -> Result<Arc<Self>, OpenError> {
+    pub fn open(path: &Path, cache_bytes: u64, faults: Arc<dyn FailureInjector>) -> Result<Arc<Self>, StoreOpenError> {
         make_folder(path)?;
-        let lock = lock(path)?;
+        let lock = lock_folder(path)?;
         let log = path.join("log");
         let format_file = path.join("FORMAT");
-        let format = match Format::read(&format_file)? {
+        let format = match FormatFile::read_format(&format_file)? {
             Some(format) => format,
-            None if log.exists() => return Err(OpenError::NoFormat(format_file)),
+            None if log.exists() => return Err(StoreOpenError::NoFormat(format_file)),
             None => {
-                let format = Format { incarnation: draw_incarnation(), begun: false };
-                format.write(path)?;
+                let format = FormatFile { incarnation: random_incarnation(), begun: false };
+                format.write_format(path)?;
                 format
             }
         };
         if format.begun {
-            let end = preflight::inspect(&log)?;
-            let moved = set_aside(path, &log, |name| end.is_passed_by(name))?;
+            let end = preflight::inspect_log_folder(&log)?;
+            let moved = set_snapshots_aside(path, &log, |name| end.is_passed_by_snapshot(name))?;
             if !moved.is_empty() {
                 warn!("snapshot is ahead of the log and was set aside, reading the whole log instead");
             }
-            sync_all(&log.join("db"))?;
-            sync_all(&log)?;
+            sync_path(&log.join("db"))?;
+            sync_path(&log)?;
         }
         // A folder that was there before us keeps its mode, so sled's own is closed to others in any case.
         make_folder(&log)?;
         close_to_others(&log)?;
         let db = open_sled(path, &log, cache_bytes)?;
         let db_path = log.join("db");
-        let db_file = File::open(&db_path).map_err(|source| OpenError::Io { path: db_path, source })?;
-        let store = Self { db, db_file, folder: path.to_owned(), incarnation: format.incarnation, faults, _lock: lock };
-        store.claim(&format)?;
-        preflight::no_blobs(&log)?;
+        let db_file = File::open(&db_path).map_err(|source| StoreOpenError::Io { path: db_path, source })?;
+        let store = Self {
+            db,
+            db_file,
+            folder: path.to_owned(),
+            incarnation: format.incarnation,
+            failure_injector: faults,
+            _lock: lock,
+        };
+        store.claim_log(&format)?;
+        preflight::check_no_blobs(&log)?;
         Ok(Arc::new(store))
     }
 
@@ -173,7 +180,7 @@ impl Store {
     /// # Errors
     /// As [`Store::sync`].
     pub fn flush(&self) -> Result<(), sled::Error> {
-        self.faults.at(Point::Flush)?;
+        self.failure_injector.evaluate(Failpoint::Flush)?;
         self.db.flush().map(|_| ())
     }
 
@@ -184,7 +191,7 @@ impl Store {
     /// answering that its buffers are flushed.
     pub fn sync(&self) -> Result<(), sled::Error> {
         self.flush()?;
-        self.faults.at(Point::Sync)?;
+        self.failure_injector.evaluate(Failpoint::Sync)?;
         self.db_file.sync_data()?;
         Ok(())
     }
@@ -193,15 +200,15 @@ impl Store {
     ///
     /// # Errors
     /// Those of a write or of [`Store::sync`].
-    pub fn prove(&self) -> Result<(), WriteError> {
-        self.faults.at(Point::Put)?;
+    pub fn prove_writable(&self) -> Result<(), StoreWriteError> {
+        self.failure_injector.evaluate(Failpoint::Put)?;
         self.tree("meta")?.insert(PROOF_KEY, vec![0; VALUE_MAX_BYTES])?;
         self.sync()
     }
 
     /// The store's incarnation.
     #[must_use]
-    pub fn incarnation(&self) -> Incarnation {
+    pub fn incarnation(&self) -> StoreIncarnation {
         self.incarnation
     }
 
@@ -213,13 +220,13 @@ impl Store {
 
     /// What a test makes fail.
     #[must_use]
-    pub fn faults(&self) -> &dyn Faults {
-        self.faults.as_ref()
+    pub fn failure_injector(&self) -> &dyn FailureInjector {
+        self.failure_injector.as_ref()
     }
 
     /// Checks that the log is the one that FORMAT names, or makes it so if it was never begun.
-    fn claim(&self, format: &Format) -> Result<(), OpenError> {
-        let sled = |source| OpenError::Sled { folder: self.folder.join("log"), source };
+    fn claim_log(&self, format: &FormatFile) -> Result<(), StoreOpenError> {
+        let sled = |source| StoreOpenError::Sled { folder: self.folder.join("log"), source };
         let meta = self.tree("meta").map_err(sled)?;
         let expected = format.incarnation.get().to_be_bytes();
         match meta.get(INCARNATION_KEY).map_err(sled)? {
@@ -228,53 +235,54 @@ impl Store {
                 meta.insert(INCARNATION_KEY, &expected).map_err(sled)?;
                 self.sync().map_err(sled)?;
             }
-            _ => return Err(OpenError::Foreign(self.folder.join("log"))),
+            _ => return Err(StoreOpenError::Foreign(self.folder.join("log"))),
         }
         if !format.begun {
             // sled writes it once and never syncs it, and a damaged one is beyond repair.
-            sync_all(&self.folder.join("log/conf"))?;
-            sync_all(&self.folder.join("log"))?;
-            Format { begun: true, ..*format }.write(&self.folder)?;
+            sync_path(&self.folder.join("log/conf"))?;
+            sync_path(&self.folder.join("log"))?;
+            FormatFile { begun: true, ..*format }.write_format(&self.folder)?;
         }
         Ok(())
     }
 }
 
 #[derive(Clone, Copy)]
-struct Format {
-    incarnation: Incarnation,
+struct FormatFile {
+    incarnation: StoreIncarnation,
     /// Whether a log was ever synced: before that, an empty folder is no loss.
     begun: bool,
 }
 
-impl Format {
-    fn read(file: &Path) -> Result<Option<Self>, OpenError> {
+impl FormatFile {
+    fn read_format(file: &Path) -> Result<Option<Self>, StoreOpenError> {
         let text = match fs::read_to_string(file) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                return Err(OpenError::BadFormat(file.to_owned()));
+                return Err(StoreOpenError::BadFormat(file.to_owned()));
             }
-            Err(source) => return Err(OpenError::Io { path: file.to_owned(), source }),
+            Err(source) => return Err(StoreOpenError::Io { path: file.to_owned(), source }),
         };
         let value = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "));
-            line.ok_or_else(|| OpenError::BadFormat(file.to_owned()))
+            line.ok_or_else(|| StoreOpenError::BadFormat(file.to_owned()))
         };
-        let found: u32 = value("hookyard-store-format")?.parse().map_err(|_| OpenError::BadFormat(file.to_owned()))?;
+        let found: u32 =
+            value("hookyard-store-format")?.parse().map_err(|_| StoreOpenError::BadFormat(file.to_owned()))?;
         if found > FORMAT {
-            return Err(OpenError::Newer { file: file.to_owned(), found });
+            return Err(StoreOpenError::Newer { file: file.to_owned(), found });
         }
         let incarnation =
-            u32::from_str_radix(value("incarnation")?, 16).map_err(|_| OpenError::BadFormat(file.to_owned()))?;
+            u32::from_str_radix(value("incarnation")?, 16).map_err(|_| StoreOpenError::BadFormat(file.to_owned()))?;
         // Anything else must not count as a log that was never begun: what is in the folder would go unchecked.
-        let begun = value("log-begun")?.parse().map_err(|_| OpenError::BadFormat(file.to_owned()))?;
-        Ok(Some(Self { incarnation: Incarnation::new(incarnation), begun }))
+        let begun = value("log-begun")?.parse().map_err(|_| StoreOpenError::BadFormat(file.to_owned()))?;
+        Ok(Some(Self { incarnation: StoreIncarnation::new(incarnation), begun }))
     }
 
-    fn write(self, folder: &Path) -> Result<(), OpenError> {
+    fn write_format(self, folder: &Path) -> Result<(), StoreOpenError> {
         let temporary = folder.join("FORMAT.new");
-        let io = |source| OpenError::Io { path: temporary.clone(), source };
+        let io = |source| StoreOpenError::Io { path: temporary.clone(), source };
         let mut file = File::create(&temporary).map_err(io)?;
         write!(
             file,
@@ -285,24 +293,24 @@ impl Format {
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&temporary, folder.join("FORMAT")))
         .map_err(io)?;
-        sync_all(folder)
+        sync_path(folder)
     }
 }
 
-fn make_folder(path: &Path) -> Result<(), OpenError> {
-    let io = |source| OpenError::Io { path: path.to_owned(), source };
+fn make_folder(path: &Path) -> Result<(), StoreOpenError> {
+    let io = |source| StoreOpenError::Io { path: path.to_owned(), source };
     // Only the owner may look inside: events hold what customers wrote.
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)
 }
 
-fn close_to_others(path: &Path) -> Result<(), OpenError> {
-    let io = |source| OpenError::Io { path: path.to_owned(), source };
+fn close_to_others(path: &Path) -> Result<(), StoreOpenError> {
+    let io = |source| StoreOpenError::Io { path: path.to_owned(), source };
     fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(io)
 }
 
-fn lock(path: &Path) -> Result<File, OpenError> {
+fn lock_folder(path: &Path) -> Result<File, StoreOpenError> {
     let file = path.join("LOCK");
-    let io = |source| OpenError::Io { path: file.clone(), source };
+    let io = |source| StoreOpenError::Io { path: file.clone(), source };
     let lock = File::options().create(true).truncate(false).write(true).open(&file).map_err(io)?;
     let mut tried = lock.try_lock();
     for _ in 1..LOCK_ATTEMPTS {
@@ -314,46 +322,46 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     }
     match tried {
         Ok(()) => Ok(lock),
-        Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
-        Err(fs::TryLockError::Error(source)) => Err(OpenError::Io { path: file, source }),
+        Err(fs::TryLockError::WouldBlock) => Err(StoreOpenError::InUse(path.to_owned())),
+        Err(fs::TryLockError::Error(source)) => Err(StoreOpenError::Io { path: file, source }),
     }
 }
 
-fn draw_incarnation() -> Incarnation {
+fn random_incarnation() -> StoreIncarnation {
     let mut bytes = [0; 4];
     getrandom::fill(&mut bytes).expect("the operating system has randomness");
-    Incarnation::new(u32::from_be_bytes(bytes))
+    StoreIncarnation::new(u32::from_be_bytes(bytes))
 }
 
-fn sync_all(path: &Path) -> Result<(), OpenError> {
-    let io = |source| OpenError::Io { path: path.to_owned(), source };
+fn sync_path(path: &Path) -> Result<(), StoreOpenError> {
+    let io = |source| StoreOpenError::Io { path: path.to_owned(), source };
     File::open(path).and_then(|file| file.sync_all()).map_err(io)
 }
 
 /// Opens sled; if it cannot use its snapshot file (a cache of where pages are, which an abrupt stop can leave ahead of the
 /// log), sets that aside and lets sled read the whole log instead.
-fn open_sled(path: &Path, log: &Path, cache_bytes: u64) -> Result<sled::Db, OpenError> {
-    let mut opened = try_open(log, cache_bytes);
+fn open_sled(path: &Path, log: &Path, cache_bytes: u64) -> Result<sled::Db, StoreOpenError> {
+    let mut opened = try_open_sled(log, cache_bytes);
     for _ in 1..LOCK_ATTEMPTS {
-        if !opened.as_ref().is_err_and(is_locked) {
+        if !opened.as_ref().is_err_and(is_sled_locked) {
             break;
         }
         thread::sleep(LOCK_PAUSE);
-        opened = try_open(log, cache_bytes);
+        opened = try_open_sled(log, cache_bytes);
     }
     let first = match opened {
         Ok(db) => return Ok(db),
         // Of the disk or the system, not of what the files hold.
-        Err(error @ OpenError::Sled { source: sled::Error::Io(_), .. }) => return Err(error),
+        Err(error @ StoreOpenError::Sled { source: sled::Error::Io(_), .. }) => return Err(error),
         Err(error) => error,
     };
     let aside = path.join(SET_ASIDE);
-    let moved = set_aside(path, log, |_| true)?;
+    let moved = set_snapshots_aside(path, log, |_| true)?;
     if moved.is_empty() {
         return Err(first);
     }
     warn!(error = &first as &dyn std::error::Error, "snapshot set aside, reading the whole log instead");
-    match try_open(log, cache_bytes) {
+    match try_open_sled(log, cache_bytes) {
         Ok(db) => {
             info!(set_aside = %aside.display(), "store opened without its snapshot");
             Ok(db)
@@ -369,29 +377,33 @@ fn open_sled(path: &Path, log: &Path, cache_bytes: u64) -> Result<sled::Db, Open
 }
 
 /// Whether sled's own lock is taken. We hold ours, so it can only be a remainder of the opening before.
-fn is_locked(error: &OpenError) -> bool {
-    matches!(error, OpenError::Sled { source: sled::Error::Io(source), .. }
+fn is_sled_locked(error: &StoreOpenError) -> bool {
+    matches!(error, StoreOpenError::Sled { source: sled::Error::Io(source), .. }
         if source.to_string().starts_with("could not acquire lock"))
 }
 
-fn try_open(log: &Path, cache_bytes: u64) -> Result<sled::Db, OpenError> {
+fn try_open_sled(log: &Path, cache_bytes: u64) -> Result<sled::Db, StoreOpenError> {
     let config = sled::Config::new()
         .path(log)
         .cache_capacity(cache_bytes)
         .segment_size(SEGMENT_BYTES)
         // Every sync is ours, so that what is answered and what is on the disk are never decided by a timer.
         .flush_every_ms(None);
-    match crate::panics::contain(|| config.open()) {
+    match crate::panics::contain_panic(|| config.open()) {
         Ok(Ok(db)) => Ok(db),
-        Ok(Err(source)) => Err(OpenError::Sled { folder: log.to_owned(), source }),
-        Err(message) => Err(OpenError::Panicked { folder: log.to_owned(), message }),
+        Ok(Err(source)) => Err(StoreOpenError::Sled { folder: log.to_owned(), source }),
+        Err(message) => Err(StoreOpenError::Panicked { folder: log.to_owned(), message }),
     }
 }
 
 /// Moves the snapshot files with names that are `chosen` out of sled's sight, and says which these are.
-fn set_aside(path: &Path, log: &Path, chosen: impl Fn(&str) -> bool) -> Result<Vec<std::ffi::OsString>, OpenError> {
+fn set_snapshots_aside(
+    path: &Path,
+    log: &Path,
+    chosen: impl Fn(&str) -> bool,
+) -> Result<Vec<std::ffi::OsString>, StoreOpenError> {
     let aside = path.join(SET_ASIDE);
-    move_snapshots(log, &aside, chosen).map_err(|source| OpenError::Io { path: aside, source })
+    move_snapshots(log, &aside, chosen).map_err(|source| StoreOpenError::Io { path: aside, source })
 }
 
 fn move_snapshots(log: &Path, aside: &Path, chosen: impl Fn(&str) -> bool) -> io::Result<Vec<std::ffi::OsString>> {

@@ -8,35 +8,35 @@ const LINE_BITS: usize = 512;
 /// Bits that each item sets within its line.
 const PROBES: u32 = 7;
 
-pub(super) struct Bloom {
+pub(super) struct BloomFilter {
     lines: Vec<[u64; 8]>,
 }
 
-impl Bloom {
-    pub(super) fn for_items(items: usize) -> Self {
+impl BloomFilter {
+    pub(super) fn with_item_capacity(items: usize) -> Self {
         Self { lines: vec![[0; 8]; (items * BITS_PER_ITEM).div_ceil(LINE_BITS).max(1)] }
     }
 
     pub(super) fn insert(&mut self, fingerprint: u64) {
-        let line = self.line(fingerprint);
-        for bit in bits(fingerprint) {
+        let line = self.line_index(fingerprint);
+        for bit in probe_bits(fingerprint) {
             self.lines[line][bit / 64] |= 1 << (bit % 64);
         }
     }
 
-    pub(super) fn may_hold(&self, fingerprint: u64) -> bool {
-        let line = &self.lines[self.line(fingerprint)];
-        bits(fingerprint).all(|bit| line[bit / 64] & (1 << (bit % 64)) != 0)
+    pub(super) fn may_contain(&self, fingerprint: u64) -> bool {
+        let line = &self.lines[self.line_index(fingerprint)];
+        probe_bits(fingerprint).all(|bit| line[bit / 64] & (1 << (bit % 64)) != 0)
     }
 
     /// Scales the fingerprint's upper half to the number of lines.
-    fn line(&self, fingerprint: u64) -> usize {
+    fn line_index(&self, fingerprint: u64) -> usize {
         (((fingerprint >> 32) * self.lines.len() as u64) >> 32) as usize
     }
 }
 
 /// Nine bits of a mixed fingerprint for each probe. The multiplier is 2^64 divided by the golden ratio.
-fn bits(fingerprint: u64) -> impl Iterator<Item = usize> {
+fn probe_bits(fingerprint: u64) -> impl Iterator<Item = usize> {
     let mixed = (fingerprint ^ (fingerprint >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (0..PROBES).map(move |probe| (mixed >> (probe * 9)) as usize % LINE_BITS)
 }
@@ -44,15 +44,15 @@ fn bits(fingerprint: u64) -> impl Iterator<Item = usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::fingerprint;
+    use crate::event::fingerprint_key;
 
     #[test]
     fn what_was_put_in_is_never_denied_and_what_was_not_seldom_claimed() {
-        let mut filter = Bloom::for_items(10_000);
-        let key = |n: u32| fingerprint("support", &n.to_string());
+        let mut filter = BloomFilter::with_item_capacity(10_000);
+        let key = |n: u32| fingerprint_key("support", &n.to_string());
         (0..10_000).for_each(|n| filter.insert(key(n)));
-        assert!((0..10_000).all(|n| filter.may_hold(key(n))));
-        let false_yes = (10_000..110_000).filter(|n| filter.may_hold(key(*n))).count();
+        assert!((0..10_000).all(|n| filter.may_contain(key(n))));
+        let false_yes = (10_000..110_000).filter(|n| filter.may_contain(key(*n))).count();
         assert!(false_yes < 100, "{false_yes} of 100,000");
     }
 }

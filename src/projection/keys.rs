@@ -21,15 +21,15 @@ use crate::event::{EntityKey, Kind, Position};
 pub(super) const CURSOR: &[u8] = &[1];
 const TIMELINE: u8 = 2;
 const SNAPSHOT: u8 = 3;
-const BIRTH: u8 = 4;
+const KIND_ENTITY: u8 = 4;
 const EVENTS: u8 = 5;
 const ATTEMPTS: u8 = 6;
 pub(super) const CLAIMS: u8 = 7;
 pub(super) const NAMES: &[u8] = &[8];
-const CODE: u8 = 9;
-const OWED: u8 = 10;
+const UNIQUE_KEY: u8 = 9;
+const PENDING_EVENT: u8 = 10;
 
-fn text(key: &mut Vec<u8>, text: &str) {
+fn push_text(key: &mut Vec<u8>, text: &str) {
     for byte in text.bytes() {
         key.push(byte);
         if byte == 0 {
@@ -39,19 +39,19 @@ fn text(key: &mut Vec<u8>, text: &str) {
     key.extend_from_slice(&[0, 1]);
 }
 
-fn entity(tag: u8, entity: &EntityKey) -> Vec<u8> {
+fn entity_prefix(tag: u8, entity: &EntityKey) -> Vec<u8> {
     let mut key = Vec::with_capacity(entity.id().len() + 32);
     key.push(tag);
-    text(&mut key, entity.kind().as_str());
-    text(&mut key, entity.id());
+    push_text(&mut key, entity.kind().as_str());
+    push_text(&mut key, entity.id());
     key
 }
 
 pub(super) fn timeline_prefix(key: &EntityKey) -> Vec<u8> {
-    entity(TIMELINE, key)
+    entity_prefix(TIMELINE, key)
 }
 
-pub(super) fn timeline(key: &EntityKey, chunk: u32) -> Vec<u8> {
+pub(super) fn timeline_key(key: &EntityKey, chunk: u32) -> Vec<u8> {
     let mut key = timeline_prefix(key);
     key.extend_from_slice(&chunk.to_be_bytes());
     key
@@ -63,10 +63,10 @@ pub(super) fn timeline_chunk(key: &[u8]) -> Option<u32> {
 }
 
 pub(super) fn snapshot_prefix(key: &EntityKey) -> Vec<u8> {
-    entity(SNAPSHOT, key)
+    entity_prefix(SNAPSHOT, key)
 }
 
-pub(super) fn snapshot(key: &EntityKey, sequence: u64, chunk: u16) -> Vec<u8> {
+pub(super) fn snapshot_key(key: &EntityKey, sequence: u64, chunk: u16) -> Vec<u8> {
     let mut key = snapshot_prefix(key);
     key.extend_from_slice(&sequence.to_be_bytes());
     key.extend_from_slice(&chunk.to_be_bytes());
@@ -79,40 +79,40 @@ pub(super) fn snapshot_sequence(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(*sequence))
 }
 
-pub(super) fn birth(kind: Kind, number: u64) -> Vec<u8> {
-    let mut key = vec![BIRTH];
-    text(&mut key, kind.as_str());
+pub(super) fn kind_entity_key(kind: Kind, number: u64) -> Vec<u8> {
+    let mut key = vec![KIND_ENTITY];
+    push_text(&mut key, kind.as_str());
     key.extend_from_slice(&number.to_be_bytes());
     key
 }
 
-pub(super) fn events(block: u64) -> [u8; 9] {
-    numbered(EVENTS, block)
+pub(super) fn event_block_key(block: u64) -> [u8; 9] {
+    numbered_key(EVENTS, block)
 }
 
-pub(super) fn attempts(position: Position) -> [u8; 9] {
-    numbered(ATTEMPTS, position.get())
+pub(super) fn attempts_key(position: Position) -> [u8; 9] {
+    numbered_key(ATTEMPTS, position.get())
 }
 
-pub(super) fn claims(last: Position, chunk: u16) -> [u8; 11] {
+pub(super) fn claims_key(last: Position, chunk: u16) -> [u8; 11] {
     let mut key = [0; 11];
-    key[..9].copy_from_slice(&numbered(CLAIMS, last.get()));
+    key[..9].copy_from_slice(&numbered_key(CLAIMS, last.get()));
     key[9..].copy_from_slice(&chunk.to_be_bytes());
     key
 }
 
-pub(super) fn code(held: &str) -> Vec<u8> {
-    let mut key = vec![CODE];
-    text(&mut key, held);
+pub(super) fn unique_key(held: &str) -> Vec<u8> {
+    let mut key = vec![UNIQUE_KEY];
+    push_text(&mut key, held);
     key
 }
 
-pub(super) fn owed(position: Position) -> [u8; 9] {
-    numbered(OWED, position.get())
+pub(super) fn pending_event_key(position: Position) -> [u8; 9] {
+    numbered_key(PENDING_EVENT, position.get())
 }
 
 /// The position in a key that [`owed`] made.
-pub(super) fn owed_position(key: &[u8]) -> Option<Position> {
+pub(super) fn pending_event_position(key: &[u8]) -> Option<Position> {
     key.last_chunk().map(|number| Position::new(u64::from_be_bytes(*number)))
 }
 
@@ -127,7 +127,7 @@ pub(super) fn claims_part(key: &[u8]) -> Option<u16> {
     key.last_chunk().map(|part| u16::from_be_bytes(*part))
 }
 
-fn numbered(tag: u8, number: u64) -> [u8; 9] {
+fn numbered_key(tag: u8, number: u64) -> [u8; 9] {
     let mut key = [tag; 9];
     key[1..].copy_from_slice(&number.to_be_bytes());
     key
@@ -145,27 +145,27 @@ mod tests {
 
     #[test]
     fn the_bytes_of_keys_never_change() {
-        assert_eq!(hex::encode(timeline(&ticket("A"), 2)), "027469636b6574000141000100000002");
-        assert_eq!(hex::encode(snapshot(&ticket("A"), 3, 1)), "037469636b6574000141000100000000000000030001");
-        assert_eq!(hex::encode(birth(Kind::Ticket, 9)), "047469636b657400010000000000000009");
-        assert_eq!(hex::encode(events(1)), "050000000000000001");
-        assert_eq!(hex::encode(attempts(Position::new(1))), "060000000000000001");
-        assert_eq!(hex::encode(code("C")), "09430001");
-        assert_eq!(hex::encode(owed(Position::new(1))), "0a0000000000000001");
-        assert_eq!(hex::encode(claims(Position::new(1), 2)), "0700000000000000010002");
+        assert_eq!(hex::encode(timeline_key(&ticket("A"), 2)), "027469636b6574000141000100000002");
+        assert_eq!(hex::encode(snapshot_key(&ticket("A"), 3, 1)), "037469636b6574000141000100000000000000030001");
+        assert_eq!(hex::encode(kind_entity_key(Kind::Ticket, 9)), "047469636b657400010000000000000009");
+        assert_eq!(hex::encode(event_block_key(1)), "050000000000000001");
+        assert_eq!(hex::encode(attempts_key(Position::new(1))), "060000000000000001");
+        assert_eq!(hex::encode(unique_key("C")), "09430001");
+        assert_eq!(hex::encode(pending_event_key(Position::new(1))), "0a0000000000000001");
+        assert_eq!(hex::encode(claims_key(Position::new(1), 2)), "0700000000000000010002");
     }
 
     proptest! {
         #[test]
         fn keys_sort_as_what_they_name(a in "[^\\p{Cc}]{1,9}", b in "[^\\p{Cc}]{1,9}", m in any::<u32>(), n in any::<u32>()) {
-            let (first, second) = (timeline(&ticket(&a), m), timeline(&ticket(&b), n));
+            let (first, second) = (timeline_key(&ticket(&a), m), timeline_key(&ticket(&b), n));
             prop_assert_eq!(first.cmp(&second), (a.as_bytes(), m).cmp(&(b.as_bytes(), n)));
             prop_assert_eq!(timeline_chunk(&first), Some(m));
         }
 
         #[test]
         fn texts_with_zero_bytes_sort_as_texts(a in "[\0\u{1}a]{0,6}", b in "[\0\u{1}a]{0,6}") {
-            let encoded = |value: &str| { let mut key = Vec::new(); text(&mut key, value); key };
+            let encoded = |value: &str| { let mut key = Vec::new(); push_text(&mut key, value); key };
             prop_assert_eq!(encoded(&a).cmp(&encoded(&b)), a.as_bytes().cmp(b.as_bytes()));
             prop_assert!(a == b || !encoded(&a).starts_with(&encoded(&b)));
         }
@@ -173,7 +173,7 @@ mod tests {
         #[test]
         fn no_entity_s_rows_are_among_another_s(a in "[^\\p{Cc}]{1,5}", b in "[^\\p{Cc}]{1,5}", n in any::<u64>()) {
             prop_assume!(a != b);
-            prop_assert!(!snapshot(&ticket(&a), n, 0).starts_with(&snapshot_prefix(&ticket(&b))));
+            prop_assert!(!snapshot_key(&ticket(&a), n, 0).starts_with(&snapshot_prefix(&ticket(&b))));
         }
     }
 }

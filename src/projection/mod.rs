@@ -10,29 +10,32 @@
 //! after a sync that followed the rows it vouches for. A crash repeats what lies behind the cursor.
 
 mod bloom;
-mod claims;
-mod events;
-mod follow;
-mod index;
+mod claim_archive;
+mod event_blocks;
+mod follower;
 mod keys;
 mod page;
-mod reads;
+mod reader;
+mod row_buffer;
 mod shared;
 mod snapshot;
 
-pub use claims::Archive;
-pub use follow::{Failed, Limits, Projection};
-pub use page::{Page, PageRequest, items_at};
-pub use reads::{EventFilter, EventView, History, Past, Reads, Status, Stored, Stretch, Unavailable};
-pub use snapshot::Offers;
+pub use claim_archive::ClaimArchive;
+pub use follower::{Projection, ProjectionError, ProjectionLimits};
+pub use page::{PageRequest, ProjectionPage, items_at};
+pub use reader::{
+    EntityHistory, EventFilter, EventView, ProjectionReadError, ProjectionReader, SnapshotAndTail, Status,
+    StoredRecord, TimelinePage,
+};
+pub use snapshot::PendingSnapshots;
 
-use shared::TREE;
+use shared::PROJECTION_TREE;
 
 /// Removes everything derived, so that the next start derives it anew.
 ///
 /// # Errors
 /// sled's own.
-pub fn clear(store: &crate::journal::Store) -> Result<(), sled::Error> {
-    store.drop_tree(TREE)?;
+pub fn drop_projection(store: &crate::journal::DataStore) -> Result<(), sled::Error> {
+    store.drop_tree(PROJECTION_TREE)?;
     store.sync()
 }

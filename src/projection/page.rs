@@ -25,7 +25,7 @@ impl PageRequest {
     }
 
     /// Of `total` numbered things, those of this page, highest number first. Numbers begin at 0.
-    pub(super) fn numbers(self, total: u64) -> impl Iterator<Item = u64> {
+    pub(super) fn item_numbers(self, total: u64) -> impl Iterator<Item = u64> {
         let Range { start, end } = self.places();
         (total.saturating_sub(end)..total.saturating_sub(start)).rev()
     }
@@ -40,7 +40,7 @@ pub fn items_at<I: IntoIterator>(places: Range<u64>, all: I) -> impl Iterator<It
 
 /// A part of a list.
 #[derive(Clone, Debug)]
-pub struct Page<T> {
+pub struct ProjectionPage<T> {
     /// The part asked for.
     pub items: Vec<T>,
     /// How many the whole list has.
@@ -56,7 +56,7 @@ mod tests {
         let selected = |page, page_size| PageRequest { page, page_size }.select(0..7).collect::<Vec<_>>();
         assert_eq!([selected(1, 3), selected(2, 3), selected(3, 3)].concat(), (0..7).collect::<Vec<_>>());
         assert!(selected(4, 3).is_empty() && selected(u64::MAX, 100).is_empty());
-        let numbers = |page| PageRequest { page, page_size: 3 }.numbers(7).collect::<Vec<_>>();
+        let numbers = |page| PageRequest { page, page_size: 3 }.item_numbers(7).collect::<Vec<_>>();
         assert_eq!([numbers(1), numbers(2), numbers(3), numbers(4)], [vec![6, 5, 4], vec![3, 2, 1], vec![0], vec![]]);
     }
 }

@@ -15,7 +15,7 @@ use crate::event::EntityKey;
 use crate::journal::VALUE_MAX_BYTES;
 
 const FORMAT: u8 = 1;
-const LAST: u8 = 1;
+const LAST_PART: u8 = 1;
 const HEADER_BYTES: usize = 2;
 /// Memory for states that wait for the projection. An offer beyond it is declined: the entity offers again later.
 const WAITING_MAX_BYTES: usize = 32 * 1024 * 1024;
@@ -24,15 +24,15 @@ const STATE_MAX_BYTES: usize = 1024 * 1024 * 1024;
 
 /// States that wait until the projection has passed the record they include.
 #[derive(Default)]
-pub struct Offers(Mutex<Waiting>);
+pub struct PendingSnapshots(Mutex<WaitingStates>);
 
 #[derive(Default)]
-struct Waiting {
+struct WaitingStates {
     states: HashMap<EntityKey, (u64, Vec<u8>)>,
     bytes: usize,
 }
 
-impl Offers {
+impl PendingSnapshots {
     /// Offers `state`, which is that of `entity` after its record `sequence`; says whether it was taken.
     ///
     /// Must be called before that record is submitted, so that the projection cannot have passed it.
@@ -57,7 +57,7 @@ impl Offers {
     }
 
     /// Takes the state of `entity` if it includes no record after `passed`.
-    pub(super) fn take(&self, entity: &EntityKey, passed: u64) -> Option<(u64, Vec<u8>)> {
+    pub(super) fn take_passed(&self, entity: &EntityKey, passed: u64) -> Option<(u64, Vec<u8>)> {
         let mut waiting = self.0.lock();
         if waiting.states.get(entity)?.0 > passed {
             return None;
@@ -69,44 +69,49 @@ impl Offers {
 }
 
 /// Stores `state`, then removes the entity's older snapshots.
-pub(super) fn store(tree: &sled::Tree, entity: &EntityKey, sequence: u64, state: &[u8]) -> Result<(), sled::Error> {
+pub(super) fn store_snapshot(
+    tree: &sled::Tree,
+    entity: &EntityKey,
+    sequence: u64,
+    state: &[u8],
+) -> Result<(), sled::Error> {
     let packed = lz4_flex::compress_prepend_size(state);
     let mut parts = packed.chunks(VALUE_MAX_BYTES - HEADER_BYTES).zip(0_u16..).peekable();
     while let Some((part, chunk)) = parts.next() {
-        let flags = if parts.peek().is_none() { LAST } else { 0 };
+        let flags = if parts.peek().is_none() { LAST_PART } else { 0 };
         let mut value = Vec::with_capacity(HEADER_BYTES + part.len());
         value.extend_from_slice(&[FORMAT, flags]);
         value.extend_from_slice(part);
-        tree.insert(keys::snapshot(entity, sequence, chunk), value)?;
+        tree.insert(keys::snapshot_key(entity, sequence, chunk), value)?;
     }
-    for key in tree.range(keys::snapshot_prefix(entity)..keys::snapshot(entity, sequence, 0)).keys() {
+    for key in tree.range(keys::snapshot_prefix(entity)..keys::snapshot_key(entity, sequence, 0)).keys() {
         tree.remove(key?)?;
     }
     Ok(())
 }
 
 /// The newest whole snapshot of `entity`: the sequence that it includes, and the state.
-pub(super) fn load(tree: &sled::Tree, entity: &EntityKey) -> Result<Option<(u64, Vec<u8>)>, sled::Error> {
-    let mut below = keys::snapshot(entity, u64::MAX, u16::MAX);
+pub(super) fn load_snapshot(tree: &sled::Tree, entity: &EntityKey) -> Result<Option<(u64, Vec<u8>)>, sled::Error> {
+    let mut below = keys::snapshot_key(entity, u64::MAX, u16::MAX);
     loop {
         let Some(row) = tree.range(keys::snapshot_prefix(entity)..=below).next_back() else { return Ok(None) };
         let Some(sequence) = keys::snapshot_sequence(&row?.0) else { return Ok(None) };
-        let rows = tree.range(keys::snapshot(entity, sequence, 0)..=keys::snapshot(entity, sequence, u16::MAX));
+        let rows = tree.range(keys::snapshot_key(entity, sequence, 0)..=keys::snapshot_key(entity, sequence, u16::MAX));
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
         // One that is being replaced at this moment loses its parts from the front.
         let in_order =
-            rows.iter().zip(0_u16..).all(|((key, _), part)| **key == *keys::snapshot(entity, sequence, part));
+            rows.iter().zip(0_u16..).all(|((key, _), part)| **key == *keys::snapshot_key(entity, sequence, part));
         let parts: Vec<_> = rows.iter().map(|(_, part)| part).collect();
-        if let Some(state) = Some(parts).filter(|_| in_order).and_then(|parts| join(&parts)) {
+        if let Some(state) = Some(parts).filter(|_| in_order).and_then(|parts| join_parts(&parts)) {
             return Ok(Some((sequence, state)));
         }
         // A crash left a part of it: an older one is whole, or the journal has everything.
         let Some(earlier) = sequence.checked_sub(1) else { return Ok(None) };
-        below = keys::snapshot(entity, earlier, u16::MAX);
+        below = keys::snapshot_key(entity, earlier, u16::MAX);
     }
 }
 
-fn join<V: AsRef<[u8]>>(parts: &[V]) -> Option<Vec<u8>> {
+fn join_parts<V: AsRef<[u8]>>(parts: &[V]) -> Option<Vec<u8>> {
     let mut packed = Vec::new();
     for part in parts {
         let (header, bytes) = part.as_ref().split_first_chunk::<HEADER_BYTES>()?;
@@ -115,7 +120,7 @@ fn join<V: AsRef<[u8]>>(parts: &[V]) -> Option<Vec<u8>> {
         }
         packed.extend_from_slice(bytes);
     }
-    let whole = parts.last()?.as_ref()[1] & LAST != 0;
+    let whole = parts.last()?.as_ref()[1] & LAST_PART != 0;
     let size = u32::from_le_bytes(*packed.first_chunk()?);
     if !whole || usize::try_from(size).ok()? > STATE_MAX_BYTES {
         return None;
@@ -146,9 +151,9 @@ mod tests {
     #[test]
     fn a_large_state_is_stored_in_small_values_and_replaces_the_older_one() {
         let (tree, entity) = setup();
-        store(&tree, &entity, 3, &noise(50_000, 1)).expect("stores");
-        store(&tree, &entity, 9, &noise(40_000, 2)).expect("stores");
-        assert_eq!(load(&tree, &entity).expect("loads"), Some((9, noise(40_000, 2))));
+        store_snapshot(&tree, &entity, 3, &noise(50_000, 1)).expect("stores");
+        store_snapshot(&tree, &entity, 9, &noise(40_000, 2)).expect("stores");
+        assert_eq!(load_snapshot(&tree, &entity).expect("loads"), Some((9, noise(40_000, 2))));
         assert!(tree.iter().values().all(|value| value.expect("reads").len() <= VALUE_MAX_BYTES));
         assert!(tree.iter().keys().all(|key| keys::snapshot_sequence(&key.expect("reads")) == Some(9)));
     }
@@ -157,22 +162,22 @@ mod tests {
     #[test]
     fn a_snapshot_without_its_last_part_is_passed_over() {
         let (tree, entity) = setup();
-        store(&tree, &entity, 3, b"older").expect("stores");
+        store_snapshot(&tree, &entity, 3, b"older").expect("stores");
         let older = tree.iter().next().expect("one row").expect("reads");
-        store(&tree, &entity, 9, &noise(40_000, 2)).expect("stores");
+        store_snapshot(&tree, &entity, 9, &noise(40_000, 2)).expect("stores");
         tree.insert(older.0, older.1).expect("puts");
-        tree.remove(keys::snapshot(&entity, 9, 3)).expect("removes");
-        assert_eq!(load(&tree, &entity).expect("loads"), Some((3, b"older".to_vec())));
+        tree.remove(keys::snapshot_key(&entity, 9, 3)).expect("removes");
+        assert_eq!(load_snapshot(&tree, &entity).expect("loads"), Some((3, b"older".to_vec())));
     }
 
     #[test]
     fn an_offer_is_taken_only_once_its_record_is_passed() {
         let (_, entity) = setup();
-        let offers = Offers::default();
+        let offers = PendingSnapshots::default();
         assert!(offers.offer(&entity, 5, vec![1]));
         assert!(!offers.offer(&entity, 6, vec![2]), "one state of an entity waits at a time");
-        assert_eq!(offers.take(&entity, 4), None);
-        assert_eq!(offers.take(&entity, 5), Some((5, vec![1])));
-        assert_eq!(offers.take(&entity, 5), None);
+        assert_eq!(offers.take_passed(&entity, 4), None);
+        assert_eq!(offers.take_passed(&entity, 5), Some((5, vec![1])));
+        assert_eq!(offers.take_passed(&entity, 5), None);
     }
 }

@@ -4,22 +4,22 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::request::Request;
+use super::request::RequestView;
 use crate::event::form_to_json;
 
 /// What a body is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum DocumentFormat {
     /// By any of its names; also if nothing is said.
     Json,
     /// `application/x-www-form-urlencoded`.
     Form,
 }
 
-impl Format {
+impl DocumentFormat {
     /// What `content_type` stands for; `None` if that is not taken.
     #[must_use]
-    pub fn of(content_type: Option<&str>) -> Option<Self> {
+    pub fn from_content_type(content_type: Option<&str>) -> Option<Self> {
         let Some(given) = content_type else { return Some(Self::Json) };
         let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match essence.as_str() {
@@ -32,17 +32,17 @@ impl Format {
 
     /// What `request` says that its body is written in; `None` if that is not taken.
     #[must_use]
-    pub fn of_request(request: &Request<'_>) -> Option<Self> {
+    pub fn from_request(request: &RequestView<'_>) -> Option<Self> {
         match request.headers.iter().find(|(name, _)| *name == "content-type") {
-            Some((_, given)) => Self::of(Some(std::str::from_utf8(given).ok()?)),
-            None => Self::of(None),
+            Some((_, given)) => Self::from_content_type(Some(std::str::from_utf8(given).ok()?)),
+            None => Self::from_content_type(None),
         }
     }
 }
 
 /// Why a body cannot be looked into. Repeats nothing of what was sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Undecodable {
+pub enum DocumentError {
     /// Neither JSON nor a form.
     #[error("Content-Type must be application/json or application/x-www-form-urlencoded")]
     MediaType,
@@ -61,25 +61,25 @@ pub enum Undecodable {
 
 /// A body that can be looked into.
 #[derive(Clone, Debug)]
-pub struct Document<'r> {
+pub struct RequestDocument<'r> {
     json: Cow<'r, RawValue>,
-    format: Format,
+    format: DocumentFormat,
 }
 
-impl<'r> Document<'r> {
+impl<'r> RequestDocument<'r> {
     /// The body of `request`.
     ///
     /// # Errors
     /// [`Undecodable`].
-    pub fn read(request: &Request<'r>) -> Result<Self, Undecodable> {
-        let format = Format::of_request(request).ok_or(Undecodable::MediaType)?;
-        let not_json = |error: serde_json::Error| Undecodable::NotJson { line: error.line(), column: error.column() };
+    pub fn parse(request: &RequestView<'r>) -> Result<Self, DocumentError> {
+        let format = DocumentFormat::from_request(request).ok_or(DocumentError::MediaType)?;
+        let not_json = |error: serde_json::Error| DocumentError::NotJson { line: error.line(), column: error.column() };
         let json = match format {
-            Format::Json => {
-                let text = std::str::from_utf8(request.body).map_err(|_| Undecodable::NotUtf8)?;
+            DocumentFormat::Json => {
+                let text = std::str::from_utf8(request.body).map_err(|_| DocumentError::NotUtf8)?;
                 Cow::Borrowed(serde_json::from_str(text).map_err(not_json)?)
             }
-            Format::Form => Cow::Owned(RawValue::from_string(form_to_json(request.body)).map_err(not_json)?),
+            DocumentFormat::Form => Cow::Owned(RawValue::from_string(form_to_json(request.body)).map_err(not_json)?),
         };
         Ok(Self { json, format })
     }
@@ -92,7 +92,7 @@ impl<'r> Document<'r> {
 
     /// What it came as.
     #[must_use]
-    pub fn format(&self) -> Format {
+    pub fn format(&self) -> DocumentFormat {
         self.format
     }
 }
@@ -101,23 +101,26 @@ impl<'r> Document<'r> {
 mod tests {
     use super::*;
 
-    fn read(content_type: &str, body: &[u8]) -> Result<String, Undecodable> {
+    fn read(content_type: &str, body: &[u8]) -> Result<String, DocumentError> {
         let headers = vec![("content-type", content_type.as_bytes())];
-        let request = Request { method: "POST", url: "", headers, body };
-        Document::read(&request).map(|document| document.json().get().to_owned())
+        let request = RequestView { method: "POST", url: "", headers, body };
+        RequestDocument::parse(&request).map(|document| document.json().get().to_owned())
     }
 
     #[test]
     fn the_content_type_decides() {
-        assert_eq!(Format::of(None), Some(Format::Json));
+        assert_eq!(DocumentFormat::from_content_type(None), Some(DocumentFormat::Json));
         for json in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"] {
-            assert_eq!(Format::of(Some(json)), Some(Format::Json), "{json}");
+            assert_eq!(DocumentFormat::from_content_type(Some(json)), Some(DocumentFormat::Json), "{json}");
         }
-        assert_eq!(Format::of(Some("application/x-www-form-urlencoded;charset=UTF-8")), Some(Format::Form));
+        assert_eq!(
+            DocumentFormat::from_content_type(Some("application/x-www-form-urlencoded;charset=UTF-8")),
+            Some(DocumentFormat::Form)
+        );
         for other in ["text/plain", "", "json", "+json", "multipart/form-data"] {
-            assert_eq!(Format::of(Some(other)), None, "{other}");
+            assert_eq!(DocumentFormat::from_content_type(Some(other)), None, "{other}");
         }
-        assert_eq!(read("text/plain", b"{}"), Err(Undecodable::MediaType));
+        assert_eq!(read("text/plain", b"{}"), Err(DocumentError::MediaType));
     }
 
     #[test]
@@ -128,10 +131,10 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_told_by_its_place_only() {
-        assert_eq!(read("application/json", b"\xff"), Err(Undecodable::NotUtf8));
-        assert_eq!(read("application/json", b"{\n\"a\": }"), Err(Undecodable::NotJson { line: 2, column: 6 }));
+        assert_eq!(read("application/json", b"\xff"), Err(DocumentError::NotUtf8));
+        assert_eq!(read("application/json", b"{\n\"a\": }"), Err(DocumentError::NotJson { line: 2, column: 6 }));
         for body in [&b""[..], b"{} x", b"{"] {
-            assert!(matches!(read("application/json", body), Err(Undecodable::NotJson { .. })));
+            assert!(matches!(read("application/json", body), Err(DocumentError::NotJson { .. })));
         }
     }
 }

@@ -12,7 +12,7 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, RELAX
 
 /// The spelling of bytes as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
+pub enum SignatureEncoding {
     /// Two digits a byte, in either case.
     Hex,
     /// RFC 4648, section 4.
@@ -21,7 +21,7 @@ pub enum Encoding {
     Base64Url,
 }
 
-impl Encoding {
+impl SignatureEncoding {
     /// Every encoding with its name in a configuration.
     pub const ALL: [(&'static str, Self); 3] =
         [("hex", Self::Hex), ("base64", Self::Base64), ("base64url", Self::Base64Url)];
@@ -54,19 +54,19 @@ mod tests {
     #[test]
     fn every_encoding_reads_what_it_writes() {
         let bytes: Vec<u8> = (0..=255).collect();
-        for (name, encoding) in Encoding::ALL {
+        for (name, encoding) in SignatureEncoding::ALL {
             assert_eq!(encoding.decode(&encoding.encode(&bytes)).as_ref(), Some(&bytes), "{name}");
         }
     }
 
     #[test]
     fn case_and_padding_are_free_and_alphabets_are_not() {
-        assert_eq!(Encoding::Hex.decode("fB"), Some(vec![0xfb]));
+        assert_eq!(SignatureEncoding::Hex.decode("fB"), Some(vec![0xfb]));
         for text in ["+/8=", "+/8"] {
-            assert_eq!(Encoding::Base64.decode(text), Some(vec![0xfb, 0xff]), "{text}");
-            assert_eq!(Encoding::Base64Url.decode(text), None, "{text}");
+            assert_eq!(SignatureEncoding::Base64.decode(text), Some(vec![0xfb, 0xff]), "{text}");
+            assert_eq!(SignatureEncoding::Base64Url.decode(text), None, "{text}");
         }
-        assert_eq!(Encoding::Base64Url.decode("-_8"), Some(vec![0xfb, 0xff]));
-        assert_eq!(Encoding::Hex.decode("f"), None);
+        assert_eq!(SignatureEncoding::Base64Url.decode("-_8"), Some(vec![0xfb, 0xff]));
+        assert_eq!(SignatureEncoding::Hex.decode("f"), None);
     }
 }

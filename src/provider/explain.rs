@@ -6,82 +6,87 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::claim::{Claim, Refusal};
 use super::moment;
-use super::no_claim::NoClaim;
-use super::request::Request;
-use super::source::Source;
+use super::no_claim::ClaimError;
+use super::request::RequestView;
+use super::signature_claim::{SignatureClaim, VerificationError};
+use super::source::WebhookSource;
 use crate::event::Timestamp;
 
 /// What came out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum VerificationOutcome {
     /// Signed by a holder of a key, and lately.
     Verified,
     /// Nothing that could be compared.
-    Unclaimed(NoClaim),
+    Unclaimed(ClaimError),
     /// Compared and refused.
-    Refused(Refusal),
+    Refused(VerificationError),
 }
 
 /// A verification in words.
 #[derive(Clone, Debug)]
-pub struct Explanation {
+pub struct VerificationReport {
     /// What came out.
-    pub verdict: Verdict,
+    pub verdict: VerificationOutcome,
     lines: Vec<(&'static str, String)>,
 }
 
-impl Source {
+impl WebhookSource {
     /// Verifies `request` as [`Source::verify`] does, and says how.
     #[must_use]
-    pub fn explain(&self, request: &Request<'_>, now: Timestamp) -> Explanation {
-        let claim = match self.signing.claim(request) {
+    pub fn explain(&self, request: &RequestView<'_>, now: Timestamp) -> VerificationReport {
+        let claim = match self.signing.read_claim(request) {
             Ok(claim) => claim,
             Err(reason) => {
-                return Explanation {
+                return VerificationReport {
                     lines: vec![("reason", reason.to_string())],
-                    verdict: Verdict::Unclaimed(reason),
+                    verdict: VerificationOutcome::Unclaimed(reason),
                 };
             }
         };
-        let mut lines = describe(&claim);
+        let mut lines = describe_claim(&claim);
         lines.push(("keys", self.keys.len().to_string()));
         let verdict = match claim.check(&self.keys, self.tolerance, now) {
-            Ok(()) => Verdict::Verified,
-            Err(refusal) => Verdict::Refused(refusal),
+            Ok(()) => VerificationOutcome::Verified,
+            Err(refusal) => VerificationOutcome::Refused(refusal),
         };
         if let Some(time) = claim.time {
             lines.push(("time", describe_time(time, self.tolerance, now)));
         }
-        if let Verdict::Refused(refusal) = &verdict {
+        if let VerificationOutcome::Refused(refusal) = &verdict {
             lines.push(("reason", refusal.to_string()));
-            let hint = self.hint(*refusal, request, now).or_else(|| about_url(&claim, *refusal));
+            let hint = self.suggest_cause(*refusal, request, now).or_else(|| url_hint(&claim, *refusal));
             lines.extend(hint.map(|hint| ("hint", hint.to_owned())));
         }
-        Explanation { verdict, lines }
+        VerificationReport { verdict, lines }
     }
 
     /// What is probably wrong.
-    fn hint(&self, refusal: Refusal, request: &Request<'_>, now: Timestamp) -> Option<&'static str> {
+    fn suggest_cause(
+        &self,
+        refusal: VerificationError,
+        request: &RequestView<'_>,
+        now: Timestamp,
+    ) -> Option<&'static str> {
         if self.keys.is_empty() {
             return Some("the source has no secret yet");
         }
         let body = request.body.strip_suffix(b"\n")?;
         let body = body.strip_suffix(b"\r").unwrap_or(body);
-        let shorter = Request { body, ..request.clone() };
+        let shorter = RequestView { body, ..request.clone() };
         let fits = self.verify(&shorter, now).is_ok();
-        (refusal == Refusal::InvalidSignature && fits)
+        (refusal == VerificationError::InvalidSignature && fits)
             .then_some("it fits without the line end at the end of the file, which an editor may have added")
     }
 }
 
-fn about_url(claim: &Claim<'_>, refusal: Refusal) -> Option<&'static str> {
-    let is_signed = refusal == Refusal::InvalidSignature && claim.layout.to_string().contains("{url}");
+fn url_hint(claim: &SignatureClaim<'_>, refusal: VerificationError) -> Option<&'static str> {
+    let is_signed = refusal == VerificationError::InvalidSignature && claim.layout.to_string().contains("{url}");
     is_signed.then_some("the URL is signed too: it has to be the one that the sender called, to the letter")
 }
 
-fn describe(claim: &Claim<'_>) -> Vec<(&'static str, String)> {
+fn describe_claim(claim: &SignatureClaim<'_>) -> Vec<(&'static str, String)> {
     let mut lines = vec![("header", claim.header.to_owned())];
     for proof in &claim.proofs {
         let count = proof.signatures.len();
@@ -97,7 +102,9 @@ fn describe(claim: &Claim<'_>) -> Vec<(&'static str, String)> {
 }
 
 fn describe_time(time: &str, tolerance: Duration, now: Timestamp) -> String {
-    let Some(at) = moment::parse(time) else { return "not RFC 3339, Unix seconds or Unix milliseconds".to_owned() };
+    let Some(at) = moment::parse_moment(time) else {
+        return "not RFC 3339, Unix seconds or Unix milliseconds".to_owned();
+    };
     let side = if at <= now { "ago" } else { "ahead" };
     let limit = match tolerance.is_zero() {
         true => "any is taken".to_owned(),
@@ -106,7 +113,7 @@ fn describe_time(time: &str, tolerance: Duration, now: Timestamp) -> String {
     format!("{at}, {} s {side}; {limit}", at.distance(now).as_secs())
 }
 
-impl fmt::Display for Explanation {
+impl fmt::Display for VerificationReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.lines.iter().try_for_each(|(name, text)| writeln!(f, "  {name:<15} {text}"))
     }

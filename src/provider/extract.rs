@@ -1,9 +1,9 @@
 //! What Hookyard wants to know of every event, found where the source's fields say.
 
-use super::body::Document;
-use super::locator::{Locator, Missed};
+use super::body::RequestDocument;
+use super::locator::{FieldLocator, FieldLookupError};
 use super::moment;
-use super::request::Request;
+use super::request::RequestView;
 use crate::event::{ID_MAX_BYTES, Timestamp, check_id};
 
 /// The longest name of an event.
@@ -11,22 +11,22 @@ const NAME_MAX_BYTES: usize = 128;
 
 /// Where the fields of a source's requests stand.
 #[derive(Clone, Debug)]
-pub struct Fields {
+pub struct FieldLocators {
     /// The id of the entity that an event is about.
-    pub entity: Locator,
+    pub entity: FieldLocator,
     /// The event's name.
-    pub event: Locator,
+    pub event: FieldLocator,
     /// What tells an event from every other; without one, no event is a duplicate.
-    pub idempotency_key: Option<Locator>,
+    pub idempotency_key: Option<FieldLocator>,
     /// When it happened.
-    pub occurred_at: Option<Locator>,
+    pub occurred_at: Option<FieldLocator>,
     /// Whether an event without that time is wrong. A preset's own place is only tried: not every event has it.
     pub needs_time: bool,
 }
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Extract {
+pub struct ExtractedFields {
     /// The entity's id.
     pub entity: String,
     /// The event's name, as its sender spells it.
@@ -39,57 +39,65 @@ pub struct Extract {
 
 /// A field that was not found, or cannot be what it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
+pub struct ExtractionError {
     /// Its name in the configuration.
     pub field: &'static str,
     /// What is wrong, as the end of a sentence that begins with the name. Repeats nothing of what was sent.
     pub problem: String,
 }
 
-impl Fields {
+impl FieldLocators {
     /// Finds every field.
     ///
     /// # Errors
     /// All that were not found, in the order of the fields; never empty.
-    pub fn extract(&self, request: &Request<'_>, document: &Document<'_>) -> Result<Extract, Vec<Lost>> {
+    pub fn extract(
+        &self,
+        request: &RequestView<'_>,
+        document: &RequestDocument<'_>,
+    ) -> Result<ExtractedFields, Vec<ExtractionError>> {
         let mut lost = Vec::new();
-        let mut id = |field, locator: &Locator| {
-            let found = locator.find(request, document).map_err(|missed| describe(missed, locator));
+        let mut id = |field, locator: &FieldLocator| {
+            let found = locator.find_text(request, document).map_err(|missed| describe_lookup_error(missed, locator));
             let found = found.and_then(|text| check_id(&text).map(|()| text).map_err(|_| not_an_id(locator)));
-            found.map_err(|problem| lost.push(Lost { field, problem })).ok()
+            found.map_err(|problem| lost.push(ExtractionError { field, problem })).ok()
         };
         let entity = id("entity", &self.entity);
         let event = id("event", &self.event);
         let idempotency_key = self.idempotency_key.as_ref().and_then(|locator| id("idempotency_key", locator));
         if event.as_deref().is_some_and(|event| !may_be_a_name(event)) {
-            lost.push(Lost { field: "event", problem: not_a_name(&self.event) });
+            lost.push(ExtractionError { field: "event", problem: not_a_name(&self.event) });
         }
-        let occurred_at = self.time(request, document).unwrap_or_else(|problem| {
-            lost.push(Lost { field: "occurred_at", problem });
+        let occurred_at = self.extract_time(request, document).unwrap_or_else(|problem| {
+            lost.push(ExtractionError { field: "occurred_at", problem });
             None
         });
         match (entity, event, lost.is_empty()) {
-            (Some(entity), Some(event), true) => Ok(Extract { entity, event, idempotency_key, occurred_at }),
+            (Some(entity), Some(event), true) => Ok(ExtractedFields { entity, event, idempotency_key, occurred_at }),
             _ => Err(lost),
         }
     }
 
-    fn time(&self, request: &Request<'_>, document: &Document<'_>) -> Result<Option<Timestamp>, String> {
+    fn extract_time(
+        &self,
+        request: &RequestView<'_>,
+        document: &RequestDocument<'_>,
+    ) -> Result<Option<Timestamp>, String> {
         let Some(locator) = &self.occurred_at else { return Ok(None) };
-        match locator.find(request, document) {
-            Ok(text) => moment::parse(&text)
+        match locator.find_text(request, document) {
+            Ok(text) => moment::parse_moment(&text)
                 .map(Some)
                 .ok_or_else(|| format!("({locator}) must be RFC 3339, Unix seconds or Unix milliseconds")),
-            Err(Missed::Absent) if !self.needs_time => Ok(None),
-            Err(missed) => Err(describe(missed, locator)),
+            Err(FieldLookupError::Absent) if !self.needs_time => Ok(None),
+            Err(missed) => Err(describe_lookup_error(missed, locator)),
         }
     }
 }
 
-fn describe(missed: Missed, locator: &Locator) -> String {
+fn describe_lookup_error(missed: FieldLookupError, locator: &FieldLocator) -> String {
     match missed {
-        Missed::Absent => format!("is not {locator}"),
-        Missed::Other => format!("({locator}) must be a string or a number"),
+        FieldLookupError::Absent => format!("is not {locator}"),
+        FieldLookupError::Other => format!("({locator}) must be a string or a number"),
     }
 }
 
@@ -99,11 +107,11 @@ fn may_be_a_name(event: &str) -> bool {
     event.len() <= NAME_MAX_BYTES && event.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*')
 }
 
-fn not_a_name(locator: &Locator) -> String {
+fn not_a_name(locator: &FieldLocator) -> String {
     format!("({locator}) must have 1 to {NAME_MAX_BYTES} printable ASCII characters, without spaces and `*`")
 }
 
-fn not_an_id(locator: &Locator) -> String {
+fn not_an_id(locator: &FieldLocator) -> String {
     format!("({locator}) must have 1 to {ID_MAX_BYTES} bytes and no control characters")
 }
 
@@ -111,9 +119,9 @@ fn not_an_id(locator: &Locator) -> String {
 mod tests {
     use super::*;
 
-    fn fields(occurred_at: &str, needs_time: bool) -> Fields {
-        let at = |text| Locator::parse(text).expect("a locator");
-        Fields {
+    fn fields(occurred_at: &str, needs_time: bool) -> FieldLocators {
+        let at = |text| FieldLocator::parse(text).expect("a locator");
+        FieldLocators {
             entity: at("/data/id"),
             event: at("X-Topic"),
             idempotency_key: Some(at("/id")),
@@ -122,11 +130,15 @@ mod tests {
         }
     }
 
-    fn extract(fields: &Fields, headers: &[(&'static str, &'static str)], body: &str) -> Result<Extract, Vec<String>> {
+    fn extract(
+        fields: &FieldLocators,
+        headers: &[(&'static str, &'static str)],
+        body: &str,
+    ) -> Result<ExtractedFields, Vec<String>> {
         let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
-        let request = Request { method: "POST", url: "", headers, body: body.as_bytes() };
-        let document = Document::read(&request).expect("JSON");
-        let say = |lost: Lost| format!("{} {}", lost.field, lost.problem);
+        let request = RequestView { method: "POST", url: "", headers, body: body.as_bytes() };
+        let document = RequestDocument::parse(&request).expect("JSON");
+        let say = |lost: ExtractionError| format!("{} {}", lost.field, lost.problem);
         fields.extract(&request, &document).map_err(|lost| lost.into_iter().map(say).collect())
     }
 
@@ -166,7 +178,8 @@ mod tests {
     #[test]
     fn the_name_of_an_event_may_stand_in_a_header_and_in_a_pattern() {
         let named = |name: &str| {
-            let fields = Fields { event: Locator::parse("/type").expect("a locator"), ..fields("/at", false) };
+            let fields =
+                FieldLocators { event: FieldLocator::parse("/type").expect("a locator"), ..fields("/at", false) };
             let body = serde_json::json!({"id": 1, "data": {"id": 2}, "type": name}).to_string();
             extract(&fields, &[], &body).map(|found| found.event)
         };

@@ -3,16 +3,16 @@
 use serde_json::value::RawValue;
 use subtle::ConstantTimeEq;
 
-use super::body::Document;
-use super::pointer::Pointer;
+use super::body::RequestDocument;
+use super::pointer::JsonPointer;
 
 /// How a provider shakes hands.
 #[derive(Clone, Copy, Debug)]
-pub enum Handshake {
+pub enum ProviderHandshake {
     /// Not at all.
     None,
     /// By a signed request whose body tells it from an event.
-    Signed(fn(&Document<'_>) -> Option<Reply>),
+    Signed(fn(&RequestDocument<'_>) -> Option<Reply>),
     /// By a GET with `hub.mode`, `hub.verify_token` and `hub.challenge`, before it has anything to sign.
     Subscription,
 }
@@ -29,7 +29,7 @@ pub enum Reply {
 /// A subscription with a verify token that is not ours, or that is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("hub.verify_token is missing or not the configured one")]
-pub struct WrongToken;
+pub struct VerifyTokenError;
 
 /// The longest challenge that is sent back: providers send some dozens of bytes.
 const CHALLENGE_MAX_BYTES: usize = 1024;
@@ -38,7 +38,7 @@ const CHALLENGE_MAX_BYTES: usize = 1024;
 ///
 /// # Errors
 /// [`WrongToken`], also if there is no challenge or no mode `subscribe`: what is no subscription learns nothing.
-pub fn subscribe(query: &str, token: &str) -> Result<String, WrongToken> {
+pub fn subscribe(query: &str, token: &str) -> Result<String, VerifyTokenError> {
     let value = |wanted: &str| {
         form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
     };
@@ -47,24 +47,27 @@ pub fn subscribe(query: &str, token: &str) -> Result<String, WrongToken> {
     let challenge = value("hub.challenge").filter(|challenge| is_sane(challenge));
     match (is_ours, value("hub.mode").as_deref(), challenge) {
         (true, Some("subscribe"), Some(challenge)) => Ok(challenge),
-        _ => Err(WrongToken),
+        _ => Err(VerifyTokenError),
     }
 }
 
 /// The challenge at `pointer`, if the text at `kind` is `wanted`.
-pub(super) fn challenge(
-    document: &Document<'_>,
+pub(super) fn find_challenge(
+    document: &RequestDocument<'_>,
     kind: &'static str,
     wanted: &str,
     pointer: &'static str,
 ) -> Option<Reply> {
-    let text = |pointer: &'static str| text(document, pointer);
+    let text = |pointer: &'static str| text_at(document, pointer);
     (text(kind)? == wanted).then(|| text(pointer).filter(|challenge| is_sane(challenge)).map(Reply::Challenge))?
 }
 
 /// The string at `pointer`.
-pub(super) fn text(document: &Document<'_>, pointer: &'static str) -> Option<String> {
-    Pointer::fixed(pointer).find(document.json()).map(RawValue::get).and_then(|text| serde_json::from_str(text).ok())
+pub(super) fn text_at(document: &RequestDocument<'_>, pointer: &'static str) -> Option<String> {
+    JsonPointer::from_static(pointer)
+        .resolve(document.json())
+        .map(RawValue::get)
+        .and_then(|text| serde_json::from_str(text).ok())
 }
 
 fn is_sane(challenge: &str) -> bool {
@@ -92,10 +95,10 @@ mod tests {
             "",
         ];
         for query in table {
-            assert_eq!(subscribe(query, "token"), Err(WrongToken), "{query}");
+            assert_eq!(subscribe(query, "token"), Err(VerifyTokenError), "{query}");
         }
-        assert_eq!(subscribe("hub.mode=subscribe&hub.challenge=1&hub.verify_token=", ""), Err(WrongToken));
+        assert_eq!(subscribe("hub.mode=subscribe&hub.challenge=1&hub.verify_token=", ""), Err(VerifyTokenError));
         let long = format!("hub.mode=subscribe&hub.verify_token=token&hub.challenge={}", "x".repeat(1025));
-        assert_eq!(subscribe(&long, "token"), Err(WrongToken));
+        assert_eq!(subscribe(&long, "token"), Err(VerifyTokenError));
     }
 }

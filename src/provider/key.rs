@@ -8,12 +8,12 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
-use super::encoding::Encoding;
+use super::encoding::SignatureEncoding;
 use super::hmac::{HmacKey, HmacSha1, HmacSha256, HmacSha512};
 
 /// What turns signed content and a key into a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
+pub enum SignatureAlgorithm {
     /// RFC 2104 with SHA-1, which is still sound within HMAC.
     HmacSha1,
     /// RFC 2104 with SHA-256.
@@ -28,7 +28,7 @@ pub enum Algorithm {
     Token,
 }
 
-impl fmt::Display for Algorithm {
+impl fmt::Display for SignatureAlgorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::HmacSha1 => "HMAC-SHA1",
@@ -44,31 +44,31 @@ impl fmt::Display for Algorithm {
 /// A configured secret that is not what its scheme needs. Says what is needed, never what was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {0}")]
-pub struct BadKey(pub(super) &'static str);
+pub struct VerificationKeyError(pub(super) &'static str);
 
 /// A secret, or a public key, ready to verify with. Wiped when dropped, never shown.
 #[derive(Clone)]
-pub enum Key {
+pub enum VerificationKey {
     /// What both sides know.
     Secret(Zeroizing<Vec<u8>>),
     /// What anyone may know.
     Public(Box<VerifyingKey>),
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for VerificationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("…")
     }
 }
 
-impl Key {
+impl VerificationKey {
     /// The characters of `text` as they are.
     ///
     /// # Errors
     /// [`BadKey`] if there are none: an empty secret would open to anyone.
-    pub fn secret(text: &str) -> Result<Self, BadKey> {
+    pub fn from_secret(text: &str) -> Result<Self, VerificationKeyError> {
         if text.trim().is_empty() {
-            return Err(BadKey("a secret, not an empty one"));
+            return Err(VerificationKeyError("a secret, not an empty one"));
         }
         Ok(Self::Secret(Zeroizing::new(text.as_bytes().to_vec())))
     }
@@ -77,10 +77,10 @@ impl Key {
     ///
     /// # Errors
     /// [`BadKey`] for anything without a colon.
-    pub fn login(text: &str) -> Result<Self, BadKey> {
+    pub fn from_login(text: &str) -> Result<Self, VerificationKeyError> {
         match text.split_once(':') {
-            Some((_, password)) if !password.is_empty() => Self::secret(text),
-            Some(_) | None => Err(BadKey("user:password")),
+            Some((_, password)) if !password.is_empty() => Self::from_secret(text),
+            Some(_) | None => Err(VerificationKeyError("user:password")),
         }
     }
 
@@ -88,12 +88,15 @@ impl Key {
     ///
     /// # Errors
     /// [`BadKey`] for anything else, also for a point that would accept forged signatures.
-    pub fn public(text: &str) -> Result<Self, BadKey> {
-        const EXPECTED: BadKey = BadKey("an Ed25519 public key: 32 bytes in base64, with or without whpk_ before them");
+    pub fn from_public(text: &str) -> Result<Self, VerificationKeyError> {
+        const EXPECTED: VerificationKeyError =
+            VerificationKeyError("an Ed25519 public key: 32 bytes in base64, with or without whpk_ before them");
         if text.starts_with("whsk_") {
-            return Err(BadKey("the public key (whpk_…); the private one (whsk_…) stays with the sender"));
+            return Err(VerificationKeyError(
+                "the public key (whpk_…); the private one (whsk_…) stays with the sender",
+            ));
         }
-        let bytes = Encoding::Base64.decode(text.strip_prefix("whpk_").unwrap_or(text)).ok_or(EXPECTED)?;
+        let bytes = SignatureEncoding::Base64.decode(text.strip_prefix("whpk_").unwrap_or(text)).ok_or(EXPECTED)?;
         let bytes = <[u8; 32]>::try_from(bytes).map_err(|_| EXPECTED)?;
         let key = VerifyingKey::from_bytes(&bytes).ok().filter(|key| !key.is_weak());
         key.map(|key| Self::Public(Box::new(key))).ok_or(EXPECTED)
@@ -103,39 +106,53 @@ impl Key {
     ///
     /// # Errors
     /// [`BadKey`] for anything else.
-    pub fn standard(text: &str) -> Result<Self, BadKey> {
+    pub fn from_standard(text: &str) -> Result<Self, VerificationKeyError> {
         if text.starts_with("whpk_") || text.starts_with("whsk_") {
-            return Self::public(text);
+            return Self::from_public(text);
         }
-        let bytes = Encoding::Base64.decode(text.strip_prefix("whsec_").unwrap_or(text));
-        let bytes = bytes.filter(|bytes| !bytes.is_empty()).ok_or(BadKey("whsec_ or whpk_ and base64"))?;
+        let bytes = SignatureEncoding::Base64.decode(text.strip_prefix("whsec_").unwrap_or(text));
+        let bytes =
+            bytes.filter(|bytes| !bytes.is_empty()).ok_or(VerificationKeyError("whsec_ or whpk_ and base64"))?;
         Ok(Self::Secret(Zeroizing::new(bytes)))
     }
 
     /// Whether one of `signatures` is that of `signed` under this key, in time that tells nothing but how many there are.
-    pub(super) fn fits(&self, algorithm: Algorithm, signed: &[Cow<'_, [u8]>], signatures: &[Vec<u8>]) -> Choice {
+    pub(super) fn matches_any(
+        &self,
+        algorithm: SignatureAlgorithm,
+        signed: &[Cow<'_, [u8]>],
+        signatures: &[Vec<u8>],
+    ) -> Choice {
         let expected = match (algorithm, self) {
-            (Algorithm::HmacSha1, Self::Secret(secret)) => HmacKey::<HmacSha1>::new(secret).tag(signed).to_vec(),
-            (Algorithm::HmacSha256, Self::Secret(secret)) => HmacKey::<HmacSha256>::new(secret).tag(signed).to_vec(),
-            (Algorithm::HmacSha512, Self::Secret(secret)) => HmacKey::<HmacSha512>::new(secret).tag(signed).to_vec(),
-            (Algorithm::Sha256, Self::Secret(secret)) => sha256(secret, signed),
-            (Algorithm::Token, Self::Secret(secret)) => secret.to_vec(),
-            (Algorithm::Ed25519, Self::Public(key)) => return verify(key, &signed.concat(), signatures),
+            (SignatureAlgorithm::HmacSha1, Self::Secret(secret)) => {
+                HmacKey::<HmacSha1>::new(secret).tag(signed).to_vec()
+            }
+            (SignatureAlgorithm::HmacSha256, Self::Secret(secret)) => {
+                HmacKey::<HmacSha256>::new(secret).tag(signed).to_vec()
+            }
+            (SignatureAlgorithm::HmacSha512, Self::Secret(secret)) => {
+                HmacKey::<HmacSha512>::new(secret).tag(signed).to_vec()
+            }
+            (SignatureAlgorithm::Sha256, Self::Secret(secret)) => hash_with_secret(secret, signed),
+            (SignatureAlgorithm::Token, Self::Secret(secret)) => secret.to_vec(),
+            (SignatureAlgorithm::Ed25519, Self::Public(key)) => {
+                return verify_ed25519(key, &signed.concat(), signatures);
+            }
             // A source may have keys of both sorts while its sender moves from one to the other.
-            (Algorithm::Ed25519, Self::Secret(_)) | (_, Self::Public(_)) => return Choice::from(0),
+            (SignatureAlgorithm::Ed25519, Self::Secret(_)) | (_, Self::Public(_)) => return Choice::from(0),
         };
         let expected = Zeroizing::new(expected);
         signatures.iter().fold(Choice::from(0), |fits, given| fits | expected.ct_eq(given))
     }
 }
 
-fn sha256(secret: &[u8], signed: &[Cow<'_, [u8]>]) -> Vec<u8> {
+fn hash_with_secret(secret: &[u8], signed: &[Cow<'_, [u8]>]) -> Vec<u8> {
     let start = Sha256::new_with_prefix(secret);
     signed.iter().fold(start, |hash, piece| hash.chain_update(piece)).finalize().to_vec()
 }
 
 /// Nothing here is secret, so the first signature that fits is enough.
-fn verify(key: &VerifyingKey, message: &[u8], signatures: &[Vec<u8>]) -> Choice {
+fn verify_ed25519(key: &VerifyingKey, message: &[u8], signatures: &[Vec<u8>]) -> Choice {
     let fits = |given: &Vec<u8>| {
         Signature::from_slice(given).is_ok_and(|signature| key.verify_strict(message, &signature).is_ok())
     };
@@ -146,20 +163,20 @@ fn verify(key: &VerifyingKey, message: &[u8], signatures: &[Vec<u8>]) -> Choice 
 mod tests {
     use super::*;
 
-    fn fits(key: &Key, algorithm: Algorithm, signed: &str, signature: &str) -> bool {
+    fn fits(key: &VerificationKey, algorithm: SignatureAlgorithm, signed: &str, signature: &str) -> bool {
         let signature = hex::decode(signature).expect("hex");
-        key.fits(algorithm, &[Cow::Borrowed(signed.as_bytes())], &[signature]).into()
+        key.matches_any(algorithm, &[Cow::Borrowed(signed.as_bytes())], &[signature]).into()
     }
 
     /// Case 2 of RFC 2202 (SHA-1) and of RFC 4231 (SHA-256, SHA-512).
     #[test]
     fn the_rfc_vectors_hold() {
-        let key = Key::secret("Jefe").expect("a secret");
+        let key = VerificationKey::from_secret("Jefe").expect("a secret");
         let table = [
-            (Algorithm::HmacSha1, "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"),
-            (Algorithm::HmacSha256, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"),
+            (SignatureAlgorithm::HmacSha1, "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"),
+            (SignatureAlgorithm::HmacSha256, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"),
             (
-                Algorithm::HmacSha512,
+                SignatureAlgorithm::HmacSha512,
                 "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737",
             ),
         ];
@@ -174,36 +191,39 @@ mod tests {
     fn the_ed25519_vector_holds() {
         let public = hex::decode("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c").expect("hex");
         let signature = "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00";
-        for text in [Encoding::Base64.encode(&public), format!("whpk_{}", Encoding::Base64.encode(&public))] {
-            let key = Key::public(&text).expect("a public key");
-            assert!(fits(&key, Algorithm::Ed25519, "r", signature));
-            assert!(!fits(&key, Algorithm::Ed25519, "s", signature));
-            assert!(!fits(&key, Algorithm::Token, "", &hex::encode(&public)), "a public key is no secret");
+        for text in
+            [SignatureEncoding::Base64.encode(&public), format!("whpk_{}", SignatureEncoding::Base64.encode(&public))]
+        {
+            let key = VerificationKey::from_public(&text).expect("a public key");
+            assert!(fits(&key, SignatureAlgorithm::Ed25519, "r", signature));
+            assert!(!fits(&key, SignatureAlgorithm::Ed25519, "s", signature));
+            assert!(!fits(&key, SignatureAlgorithm::Token, "", &hex::encode(&public)), "a public key is no secret");
         }
     }
 
     #[test]
     fn what_cannot_verify_is_no_key() {
         for text in ["", " "] {
-            assert!(Key::secret(text).is_err());
+            assert!(VerificationKey::from_secret(text).is_err());
         }
         for text in ["user", "user:", ""] {
-            assert!(Key::login(text).is_err(), "{text}");
+            assert!(VerificationKey::from_login(text).is_err(), "{text}");
         }
         // The last is the neutral point, under which one signature fits every message.
-        let neutral = Encoding::Base64.encode(&[&[1][..], &[0; 31]].concat());
+        let neutral = SignatureEncoding::Base64.encode(&[&[1][..], &[0; 31]].concat());
         for text in ["", "whpk_", "whpk_AAAA", "not base64", neutral.as_str()] {
-            assert!(Key::public(text).is_err(), "{text}");
+            assert!(VerificationKey::from_public(text).is_err(), "{text}");
         }
         for text in ["", "whsec_", "whsec_!"] {
-            assert!(Key::standard(text).is_err(), "{text}");
+            assert!(VerificationKey::from_standard(text).is_err(), "{text}");
         }
-        let private = Key::standard("whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc=").expect_err("the sender's own");
+        let private = VerificationKey::from_standard("whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc=")
+            .expect_err("the sender's own");
         assert!(private.to_string().contains("whpk_") && !private.to_string().contains("6Xb"), "{private}");
     }
 
     #[test]
     fn a_key_never_shows_itself() {
-        assert_eq!(format!("{:?}", Key::secret("hunter2")), "Ok(…)");
+        assert_eq!(format!("{:?}", VerificationKey::from_secret("hunter2")), "Ok(…)");
     }
 }

@@ -5,33 +5,33 @@ use std::fmt;
 
 use serde_json::value::RawValue;
 
-use super::body::Document;
-use super::pointer::Pointer;
-use super::request::Request;
+use super::body::RequestDocument;
+use super::pointer::JsonPointer;
+use super::request::RequestView;
 
 const HEADER_MAX_BYTES: usize = 128;
 
 /// Text that is neither a pointer nor a header's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected a JSON pointer such as /data/id, or the name of a header")]
-pub struct BadLocator;
+pub struct FieldLocatorError;
 
 /// Where a field stands.
 #[derive(Clone, Debug)]
-pub enum Locator {
+pub enum FieldLocator {
     /// In the body.
-    Pointer(Pointer),
+    Pointer(JsonPointer),
     /// In the header of this name (lower case).
     Header(Cow<'static, str>),
     /// Where a preset's rule finds it; the text describes it for a person.
-    Rule(&'static str, fn(&Document<'_>) -> Option<String>),
+    Rule(&'static str, fn(&RequestDocument<'_>) -> Option<String>),
 }
 
-impl Locator {
+impl FieldLocator {
     /// A pointer that is known to be good.
     #[must_use]
     pub const fn pointer(text: &'static str) -> Self {
-        Self::Pointer(Pointer::fixed(text))
+        Self::Pointer(JsonPointer::from_static(text))
     }
 
     /// The header `name`, which is in lower case.
@@ -44,31 +44,35 @@ impl Locator {
     ///
     /// # Errors
     /// [`BadLocator`].
-    pub fn parse(text: &str) -> Result<Self, BadLocator> {
+    pub fn parse(text: &str) -> Result<Self, FieldLocatorError> {
         if text.starts_with('/') {
-            return Pointer::parse(text).map(Self::Pointer).ok_or(BadLocator);
+            return JsonPointer::parse(text).map(Self::Pointer).ok_or(FieldLocatorError);
         }
-        header_name(text).map(|name| Self::Header(name.into())).ok_or(BadLocator)
+        parse_header_name(text).map(|name| Self::Header(name.into())).ok_or(FieldLocatorError)
     }
 
     /// The field's text.
     ///
     /// # Errors
     /// What is wrong, as the end of a sentence that begins with the field's name.
-    pub(super) fn find(&self, request: &Request<'_>, document: &Document<'_>) -> Result<String, Missed> {
+    pub(super) fn find_text(
+        &self,
+        request: &RequestView<'_>,
+        document: &RequestDocument<'_>,
+    ) -> Result<String, FieldLookupError> {
         match self {
-            Self::Pointer(pointer) => text_of(pointer.find(document.json())),
+            Self::Pointer(pointer) => parse_text_value(pointer.resolve(document.json())),
             Self::Header(name) => {
-                request.header(name).filter(|text| !text.is_empty()).map(str::to_owned).ok_or(Missed::Absent)
+                request.header(name).filter(|text| !text.is_empty()).map(str::to_owned).ok_or(FieldLookupError::Absent)
             }
-            Self::Rule(_, find) => find(document).ok_or(Missed::Absent),
+            Self::Rule(_, find) => find(document).ok_or(FieldLookupError::Absent),
         }
     }
 }
 
 /// Why there is no text at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Missed {
+pub(super) enum FieldLookupError {
     /// There is nothing, or null.
     Absent,
     /// There is something that is neither a string nor a number.
@@ -76,24 +80,24 @@ pub(super) enum Missed {
 }
 
 /// The text of a string, or the digits of a number as they were sent.
-pub(super) fn text_of(value: Option<&RawValue>) -> Result<String, Missed> {
-    let value = value.map(RawValue::get).filter(|value| *value != "null").ok_or(Missed::Absent)?;
+pub(super) fn parse_text_value(value: Option<&RawValue>) -> Result<String, FieldLookupError> {
+    let value = value.map(RawValue::get).filter(|value| *value != "null").ok_or(FieldLookupError::Absent)?;
     match value.as_bytes().first() {
-        Some(b'"') => serde_json::from_str(value).map_err(|_| Missed::Other),
+        Some(b'"') => serde_json::from_str(value).map_err(|_| FieldLookupError::Other),
         Some(b'-' | b'0'..=b'9') => Ok(value.to_owned()),
-        Some(_) | None => Err(Missed::Other),
+        Some(_) | None => Err(FieldLookupError::Other),
     }
 }
 
 /// `text` in lower case, if it may name a header (RFC 9110, section 5.6.2).
 #[must_use]
-pub fn header_name(text: &str) -> Option<String> {
+pub fn parse_header_name(text: &str) -> Option<String> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let fits = (1..=HEADER_MAX_BYTES).contains(&text.len()) && text.bytes().all(is_token);
     fits.then(|| text.to_ascii_lowercase())
 }
 
-impl fmt::Display for Locator {
+impl fmt::Display for FieldLocator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pointer(pointer) => write!(f, "at {pointer}"),
@@ -109,21 +113,21 @@ mod tests {
 
     #[test]
     fn a_slash_tells_a_pointer_from_a_header() {
-        assert_eq!(Locator::parse("/data/id").expect("a pointer").to_string(), "at /data/id");
-        assert_eq!(Locator::parse("X-Event-Id").expect("a header").to_string(), "in header x-event-id");
+        assert_eq!(FieldLocator::parse("/data/id").expect("a pointer").to_string(), "at /data/id");
+        assert_eq!(FieldLocator::parse("X-Event-Id").expect("a header").to_string(), "in header x-event-id");
         for text in ["", "a b", "x:y", "/a~x", "über", &"x".repeat(HEADER_MAX_BYTES + 1)] {
-            assert!(Locator::parse(text).is_err(), "{text}");
+            assert!(FieldLocator::parse(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn strings_and_numbers_are_text_and_nothing_else_is() {
-        let text = |json: &str| text_of(Some(serde_json::from_str(json).expect("JSON")));
+        let text = |json: &str| parse_text_value(Some(serde_json::from_str(json).expect("JSON")));
         assert_eq!(text(r#""\u00e4 \"b\"""#).as_deref(), Ok("ä \"b\""));
         assert_eq!(text("-1.50e3").as_deref(), Ok("-1.50e3"));
-        assert_eq!(text("null"), Err(Missed::Absent));
+        assert_eq!(text("null"), Err(FieldLookupError::Absent));
         for json in ["true", "{}", "[1]", r#""\ud800""#] {
-            assert_eq!(text(json), Err(Missed::Other), "{json}");
+            assert_eq!(text(json), Err(FieldLookupError::Other), "{json}");
         }
     }
 }

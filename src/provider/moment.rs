@@ -9,7 +9,7 @@ const END: i64 = 100_000_000_000_000;
 
 /// Reads a time in any of the spellings; a number may have a fraction. `None` for anything else.
 #[must_use]
-pub fn parse(text: &str) -> Option<Timestamp> {
+pub fn parse_moment(text: &str) -> Option<Timestamp> {
     Timestamp::parse(text).or_else(|| parse_number(text))
 }
 
@@ -35,16 +35,16 @@ mod tests {
     fn every_spelling_of_one_instant_is_that_instant() {
         let expected = Timestamp::parse("2023-11-14T22:13:20.5Z");
         for text in ["2023-11-14T23:13:20.500+01:00", "1700000000500", "1700000000.5", "1700000000.5000009"] {
-            assert_eq!(parse(text), expected, "{text}");
+            assert_eq!(parse_moment(text), expected, "{text}");
         }
-        assert_eq!(parse("0"), Some(Timestamp::from_micros(0)));
-        assert_eq!(parse("99999999999").map(|at| at.to_string()).as_deref(), Some("5138-11-16T09:46:39.000Z"));
+        assert_eq!(parse_moment("0"), Some(Timestamp::from_micros(0)));
+        assert_eq!(parse_moment("99999999999").map(|at| at.to_string()).as_deref(), Some("5138-11-16T09:46:39.000Z"));
     }
 
     #[test]
     fn what_is_no_time_is_none() {
         for text in ["", "-1", "+1", "1e9", ".5", "5.", "1.2.3", "soon", "0x10", " 1", "100000000000000", "١"] {
-            assert_eq!(parse(text), None, "{text}");
+            assert_eq!(parse_moment(text), None, "{text}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 /// Why a request claims nothing that could be checked. For its operator; its sender only hears that it is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoClaim {
+pub enum ClaimError {
     /// A header that is needed is not there, or is no text.
     #[error("there is no header {0}")]
     NoHeader(String),
@@ -30,7 +30,7 @@ pub enum NoClaim {
     TooManyFields,
 }
 
-impl NoClaim {
+impl ClaimError {
     /// `header` does not hold `expected`.
     pub(super) fn malformed(header: &str, expected: impl Into<String>) -> Self {
         Self::Malformed(header.to_owned(), expected.into())

@@ -10,12 +10,12 @@ use serde_json::value::RawValue;
 
 /// A pointer into a JSON document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pointer(Cow<'static, str>);
+pub struct JsonPointer(Cow<'static, str>);
 
-impl Pointer {
+impl JsonPointer {
     /// A pointer that is known to be good.
     #[must_use]
-    pub const fn fixed(text: &'static str) -> Self {
+    pub const fn from_static(text: &'static str) -> Self {
         Self(Cow::Borrowed(text))
     }
 
@@ -28,26 +28,26 @@ impl Pointer {
 
     /// The value that it points to in `json`. Of members with one name the last one counts.
     #[must_use]
-    pub fn find<'a>(&self, json: &'a RawValue) -> Option<&'a RawValue> {
+    pub fn resolve<'a>(&self, json: &'a RawValue) -> Option<&'a RawValue> {
         self.0.split('/').skip(1).try_fold(json, |value, step| {
             let name = step.replace("~1", "/").replace("~0", "~");
             let mut deserializer = serde_json::Deserializer::from_str(value.get());
             // An error means a value that has no parts.
-            Step(&name).deserialize(&mut deserializer).ok().flatten()
+            PointerStep(&name).deserialize(&mut deserializer).ok().flatten()
         })
     }
 }
 
-impl fmt::Display for Pointer {
+impl fmt::Display for JsonPointer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
 /// One step down: into the member of that name, or the item of that number.
-struct Step<'n>(&'n str);
+struct PointerStep<'n>(&'n str);
 
-impl<'a> DeserializeSeed<'a> for Step<'_> {
+impl<'a> DeserializeSeed<'a> for PointerStep<'_> {
     type Value = Option<&'a RawValue>;
 
     fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -55,7 +55,7 @@ impl<'a> DeserializeSeed<'a> for Step<'_> {
     }
 }
 
-impl<'a> Visitor<'a> for Step<'_> {
+impl<'a> Visitor<'a> for PointerStep<'_> {
     type Value = Option<&'a RawValue>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,7 +96,7 @@ mod tests {
 
     fn found<'a>(json: &'a str, pointer: &str) -> Option<&'a str> {
         let json: &RawValue = serde_json::from_str(json).expect("JSON");
-        Pointer::parse(pointer).expect("a pointer").find(json).map(RawValue::get)
+        JsonPointer::parse(pointer).expect("a pointer").resolve(json).map(RawValue::get)
     }
 
     /// The document and the pointers of RFC 6901, section 5.
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn what_is_no_pointer_is_refused() {
         for text in ["", "id", "#/id", "/a~", "/a~2", "/~b"] {
-            assert_eq!(Pointer::parse(text), None, "{text}");
+            assert_eq!(JsonPointer::parse(text), None, "{text}");
         }
     }
 }

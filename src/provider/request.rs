@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A view of one request.
 #[derive(Clone)]
-pub struct Request<'r> {
+pub struct RequestView<'r> {
     /// `POST`, mostly.
     pub method: &'r str,
     /// The whole URL that the sender called, with its query: some sign it.
@@ -15,7 +15,7 @@ pub struct Request<'r> {
     pub body: &'r [u8],
 }
 
-impl<'r> Request<'r> {
+impl<'r> RequestView<'r> {
     /// The value of the first header `name` (lower case) as text, without spaces around it; `None` also if it is not UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'r str> {
@@ -32,7 +32,7 @@ impl<'r> Request<'r> {
 }
 
 /// Says how large it is: headers hold credentials, and bodies are nobody's business.
-impl fmt::Debug for Request<'_> {
+impl fmt::Debug for RequestView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Request({}, {} headers, {} bytes)", self.method, self.headers.len(), self.body.len())
     }

@@ -5,19 +5,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Room for events and their bytes.
 #[derive(Debug)]
-pub(super) struct Admission {
-    events: Room,
-    bytes: Room,
+pub(super) struct AdmissionControl {
+    events: PermitBudget,
+    bytes: PermitBudget,
 }
 
 #[derive(Debug)]
-struct Room {
+struct PermitBudget {
     taken: AtomicUsize,
     limit: usize,
 }
 
-impl Room {
-    fn take(&self, amount: usize) -> bool {
+impl PermitBudget {
+    fn try_take(&self, amount: usize) -> bool {
         let fits = |taken: usize| taken.checked_add(amount).filter(|sum| *sum <= self.limit);
         self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_ok()
     }
@@ -29,36 +29,36 @@ impl Room {
 
 /// Room for one event. Given back when dropped.
 #[derive(Debug)]
-pub(super) struct Permit {
-    admission: Arc<Admission>,
+pub(super) struct EventPermit {
+    admission: Arc<AdmissionControl>,
     bytes: usize,
 }
 
-impl Admission {
+impl AdmissionControl {
     pub(super) fn new(events: usize, bytes: usize) -> Arc<Self> {
-        let room = |limit| Room { taken: AtomicUsize::new(0), limit };
+        let room = |limit| PermitBudget { taken: AtomicUsize::new(0), limit };
         Arc::new(Self { events: room(events), bytes: room(bytes) })
     }
 
     /// Permits for events of these sizes in bytes, all of them or none.
-    pub(super) fn admit_all(self: &Arc<Self>, sizes: impl Iterator<Item = usize>) -> Option<Vec<Permit>> {
-        sizes.map(|bytes| self.admit(bytes)).collect()
+    pub(super) fn try_admit_all(self: &Arc<Self>, sizes: impl Iterator<Item = usize>) -> Option<Vec<EventPermit>> {
+        sizes.map(|bytes| self.try_admit(bytes)).collect()
     }
 
     /// A permit for one event of `bytes` bytes, or `None` when there is no room.
-    pub(super) fn admit(self: &Arc<Self>, bytes: usize) -> Option<Permit> {
-        if !self.events.take(1) {
+    pub(super) fn try_admit(self: &Arc<Self>, bytes: usize) -> Option<EventPermit> {
+        if !self.events.try_take(1) {
             return None;
         }
-        if !self.bytes.take(bytes) {
+        if !self.bytes.try_take(bytes) {
             self.events.give_back(1);
             return None;
         }
-        Some(Permit { admission: Arc::clone(self), bytes })
+        Some(EventPermit { admission: Arc::clone(self), bytes })
     }
 }
 
-impl Drop for Permit {
+impl Drop for EventPermit {
     fn drop(&mut self) {
         self.admission.events.give_back(1);
         self.admission.bytes.give_back(self.bytes);
@@ -71,13 +71,13 @@ mod tests {
 
     #[test]
     fn room_is_bounded_by_events_and_by_bytes_and_comes_back() {
-        let admission = Admission::new(2, 100);
-        let first = admission.admit(60).expect("room");
-        assert!(admission.admit(60).is_none(), "bytes are bounded");
-        let second = admission.admit(40).expect("a refusal takes no room");
-        assert!(admission.admit(0).is_none(), "events are bounded");
+        let admission = AdmissionControl::new(2, 100);
+        let first = admission.try_admit(60).expect("room");
+        assert!(admission.try_admit(60).is_none(), "bytes are bounded");
+        let second = admission.try_admit(40).expect("a refusal takes no room");
+        assert!(admission.try_admit(0).is_none(), "events are bounded");
         drop((first, second));
-        assert!(admission.admit_all([50, 60].into_iter()).is_none(), "all or none");
-        assert!(admission.admit(100).is_some());
+        assert!(admission.try_admit_all([50, 60].into_iter()).is_none(), "all or none");
+        assert!(admission.try_admit(100).is_some());
     }
 }

@@ -21,60 +21,60 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::Clock;
-use crate::event::{EntityKey, Fingerprint, Name, Position, Timestamp};
-use crate::projection::{Archive, Reads, Unavailable};
+use crate::event::{EntityKey, FingerprintFn, InternedName, Position, Timestamp};
+use crate::projection::{ClaimArchive, ProjectionReadError, ProjectionReader};
 
 /// Locks that share the table, so that HTTP workers seldom wait for each other.
 const STRIPES: usize = 64;
 
 /// The first event that took a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(super) struct ClaimHolder {
     pub(super) position: Position,
     pub(super) sequence: Option<u64>,
 }
 
 /// What became of a claim that others wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum ClaimOutcome {
     /// Its event is durable, or another one was found to have the key.
-    Taken(Taken),
+    Taken(ClaimHolder),
     /// Its event was refused, and the key is free.
     Freed,
 }
 
 /// Why a claim was not granted.
 #[derive(Debug)]
-pub(super) enum Denied {
+pub(super) enum KeyClaimError {
     /// The key was taken before, within its window.
-    Taken(Taken),
+    Taken(ClaimHolder),
     /// Another event holds the key and is on its way; dropped untold when nobody knows what became of that one.
-    Pending(oneshot::Receiver<Fate>),
+    Pending(oneshot::Receiver<ClaimOutcome>),
     /// The store could not be asked.
-    Unavailable(Unavailable),
+    Unavailable(ProjectionReadError),
 }
 
 pub(super) struct ClaimTable {
-    stripes: Vec<Mutex<Stripe>>,
-    past: Past,
-    reads: Reads,
+    stripes: Vec<Mutex<ClaimStripe>>,
+    history: ClaimHistory,
+    reads: ProjectionReader,
     clock: Arc<dyn Clock>,
-    fingerprint: Fingerprint,
+    fingerprint: FingerprintFn,
 }
 
 /// Where a table finds what was taken long ago.
-enum Past {
+enum ClaimHistory {
     /// Keys, each remembered for as long as its source says.
-    Keys { archive: Arc<Archive>, windows: Windows },
+    IdempotencyKeys { archive: Arc<ClaimArchive>, windows: IdempotencyWindows },
     /// Codes, remembered for ever; the position is how far the rows of codes are written.
-    Codes { written: watch::Receiver<Position> },
+    UniqueKeys { written: watch::Receiver<Position> },
 }
 
 /// How long each source's keys are remembered.
 #[derive(Clone, Debug, Default)]
-pub struct Windows(pub Vec<(Name, Duration)>);
+pub struct IdempotencyWindows(pub Vec<(InternedName, Duration)>);
 
-impl Windows {
+impl IdempotencyWindows {
     /// How long keys of sources are remembered that say nothing else: past the retries that follow a lost answer.
     pub const DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -86,225 +86,244 @@ impl Windows {
 
     /// The longest window of all.
     #[must_use]
-    pub fn longest(&self) -> Duration {
+    pub fn longest_window(&self) -> Duration {
         self.0.iter().map(|(_, window)| *window).fold(Self::DEFAULT, Duration::max)
     }
 }
 
 #[derive(Default)]
-struct Stripe {
-    slots: HashMap<u64, Vec<Slot>>,
+struct ClaimStripe {
+    slots: HashMap<u64, Vec<ClaimSlot>>,
     /// Taken claims in order, to be dropped here once the archive has them.
     taken: VecDeque<(Position, u64)>,
 }
 
-struct Slot {
-    name: Key,
-    hold: Hold,
+struct ClaimSlot {
+    key: ClaimKey,
+    state: KeyClaimState,
 }
 
 /// The key in full: fingerprints may collide.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Key {
-    source: Name,
+struct ClaimKey {
+    source: InternedName,
     key: Box<str>,
 }
 
-enum Hold {
-    Pending(Vec<oneshot::Sender<Fate>>),
-    Taken { by: Taken, claimed_at: Timestamp },
+enum KeyClaimState {
+    Pending(Vec<oneshot::Sender<ClaimOutcome>>),
+    Taken { by: ClaimHolder, claimed_at: Timestamp },
 }
 
 /// The right to use a key, for the event that carries it. Freed when dropped.
-pub(super) struct Claim {
+pub(super) struct KeyClaim {
     table: Arc<ClaimTable>,
     fingerprint: u64,
-    name: Key,
+    key: ClaimKey,
     settled: bool,
 }
 
-enum Met {
+enum ClaimProbe {
     Granted,
-    Taken(Taken),
-    Pending(oneshot::Receiver<Fate>),
+    Taken(ClaimHolder),
+    Pending(oneshot::Receiver<ClaimOutcome>),
 }
 
 impl ClaimTable {
     /// The table of keys.
-    pub(super) fn of_keys(
-        archive: Arc<Archive>,
-        windows: Windows,
-        reads: Reads,
+    pub(super) fn for_idempotency_keys(
+        archive: Arc<ClaimArchive>,
+        windows: IdempotencyWindows,
+        reads: ProjectionReader,
         clock: Arc<dyn Clock>,
-        fingerprint: Fingerprint,
+        fingerprint: FingerprintFn,
     ) -> Arc<Self> {
-        Self::new(Past::Keys { archive, windows }, reads, clock, fingerprint)
+        Self::new(ClaimHistory::IdempotencyKeys { archive, windows }, reads, clock, fingerprint)
     }
 
     /// The table of codes.
-    pub(super) fn of_codes(
+    pub(super) fn for_unique_keys(
         written: watch::Receiver<Position>,
-        reads: Reads,
+        reads: ProjectionReader,
         clock: Arc<dyn Clock>,
-        fingerprint: Fingerprint,
+        fingerprint: FingerprintFn,
     ) -> Arc<Self> {
-        Self::new(Past::Codes { written }, reads, clock, fingerprint)
+        Self::new(ClaimHistory::UniqueKeys { written }, reads, clock, fingerprint)
     }
 
-    fn new(past: Past, reads: Reads, clock: Arc<dyn Clock>, fingerprint: Fingerprint) -> Arc<Self> {
+    fn new(
+        past: ClaimHistory,
+        reads: ProjectionReader,
+        clock: Arc<dyn Clock>,
+        fingerprint: FingerprintFn,
+    ) -> Arc<Self> {
         let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
-        Arc::new(Self { stripes, past, reads, clock, fingerprint })
+        Arc::new(Self { stripes, history: past, reads, clock, fingerprint })
     }
 
     /// Claims `key` of `source`, or says who has it.
-    pub(super) async fn claim(self: &Arc<Self>, source: Name, key: &str) -> Result<Claim, Denied> {
+    pub(super) async fn claim_key(
+        self: &Arc<Self>,
+        source: InternedName,
+        key: &str,
+    ) -> Result<KeyClaim, KeyClaimError> {
         let fingerprint = (self.fingerprint)(&source, key);
-        let name = Key { source, key: key.into() };
-        match self.meet(fingerprint, &name) {
-            Met::Taken(taken) => return Err(Denied::Taken(taken)),
-            Met::Pending(outcome) => return Err(Denied::Pending(outcome)),
-            Met::Granted => {}
+        let name = ClaimKey { source, key: key.into() };
+        match self.probe_or_claim(fingerprint, &name) {
+            ClaimProbe::Taken(taken) => return Err(KeyClaimError::Taken(taken)),
+            ClaimProbe::Pending(outcome) => return Err(KeyClaimError::Pending(outcome)),
+            ClaimProbe::Granted => {}
         }
         // From here on the key is pending: whoever comes meanwhile waits for what the past says to us.
-        let claim = Claim { table: Arc::clone(self), fingerprint, name, settled: false };
-        match self.taken_before(fingerprint, &claim.name).await {
+        let claim = KeyClaim { table: Arc::clone(self), fingerprint, key: name, settled: false };
+        match self.find_earlier_holder(fingerprint, &claim.key).await {
             Ok(None) => Ok(claim),
             Ok(Some(taken)) => {
-                claim.deny(taken);
-                Err(Denied::Taken(taken))
+                claim.concede_to(taken);
+                Err(KeyClaimError::Taken(taken))
             }
-            Err(error) => Err(Denied::Unavailable(error)),
+            Err(error) => Err(KeyClaimError::Unavailable(error)),
         }
     }
 
     /// The entity that holds the code `key`, or whose event that claims it is on its way and arrives.
-    pub(super) async fn holder(&self, source: Name, key: &str) -> Result<Option<EntityKey>, Unavailable> {
+    pub(super) async fn find_holder(
+        &self,
+        source: InternedName,
+        key: &str,
+    ) -> Result<Option<EntityKey>, ProjectionReadError> {
         let fingerprint = (self.fingerprint)(&source, key);
-        let name = Key { source, key: key.into() };
-        match self.look(fingerprint, &name) {
+        let name = ClaimKey { source, key: key.into() };
+        match self.probe(fingerprint, &name) {
             // What is not in memory is written, if it is anywhere.
-            None | Some(Met::Granted) => return self.reads.holder_as_written(key).await,
-            Some(Met::Taken(_)) => {}
+            None | Some(ClaimProbe::Granted) => return self.reads.unique_key_holder_as_written(key).await,
+            Some(ClaimProbe::Taken(_)) => {}
             // If that event fails, the rows say that nobody holds the code.
-            Some(Met::Pending(outcome)) => drop(outcome.await),
+            Some(ClaimProbe::Pending(outcome)) => drop(outcome.await),
         }
-        self.reads.holder(key).await
+        self.reads.unique_key_holder(key).await
     }
 
-    fn meet(&self, fingerprint: u64, name: &Key) -> Met {
+    fn probe_or_claim(&self, fingerprint: u64, name: &ClaimKey) -> ClaimProbe {
         let now = self.clock.wall();
         let mut stripe = self.stripe(fingerprint);
         stripe.forget_archived(self.archived_end());
         let slots = stripe.slots.entry(fingerprint).or_default();
-        let met = slots.iter().position(|slot| slot.name == *name);
+        let met = slots.iter().position(|slot| slot.key == *name);
         if let Some(met) = met {
-            match &mut slots[met].hold {
-                Hold::Pending(waiting) => {
+            match &mut slots[met].state {
+                KeyClaimState::Pending(waiting) => {
                     let (tell, outcome) = oneshot::channel();
                     waiting.push(tell);
-                    return Met::Pending(outcome);
+                    return ClaimProbe::Pending(outcome);
                 }
-                Hold::Taken { by, claimed_at } if self.lasts(name, *claimed_at, now) => {
-                    return Met::Taken(*by);
+                KeyClaimState::Taken { by, claimed_at } if self.is_claim_valid(name, *claimed_at, now) => {
+                    return ClaimProbe::Taken(*by);
                 }
-                Hold::Taken { .. } => {
+                KeyClaimState::Taken { .. } => {
                     slots.remove(met);
                 }
             }
         }
-        slots.push(Slot { name: name.clone(), hold: Hold::Pending(Vec::new()) });
-        Met::Granted
+        slots.push(ClaimSlot { key: name.clone(), state: KeyClaimState::Pending(Vec::new()) });
+        ClaimProbe::Granted
     }
 
     /// Who has the key, without claiming it.
-    fn look(&self, fingerprint: u64, name: &Key) -> Option<Met> {
+    fn probe(&self, fingerprint: u64, name: &ClaimKey) -> Option<ClaimProbe> {
         let mut stripe = self.stripe(fingerprint);
-        let slot = stripe.slots.get_mut(&fingerprint)?.iter_mut().find(|slot| slot.name == *name)?;
-        match &mut slot.hold {
-            Hold::Taken { by, .. } => Some(Met::Taken(*by)),
-            Hold::Pending(waiting) => {
+        let slot = stripe.slots.get_mut(&fingerprint)?.iter_mut().find(|slot| slot.key == *name)?;
+        match &mut slot.state {
+            KeyClaimState::Taken { by, .. } => Some(ClaimProbe::Taken(*by)),
+            KeyClaimState::Pending(waiting) => {
                 let (tell, outcome) = oneshot::channel();
                 waiting.push(tell);
-                Some(Met::Pending(outcome))
+                Some(ClaimProbe::Pending(outcome))
             }
         }
     }
 
     /// Claims of events before this position need not be held here: they are found in the past.
     fn archived_end(&self) -> Position {
-        match &self.past {
-            Past::Keys { archive, .. } => archive.end(),
-            Past::Codes { written } => *written.borrow(),
+        match &self.history {
+            ClaimHistory::IdempotencyKeys { archive, .. } => archive.end(),
+            ClaimHistory::UniqueKeys { written } => *written.borrow(),
         }
     }
 
     /// Whether what was claimed at `claimed_at` still holds.
-    fn lasts(&self, name: &Key, claimed_at: Timestamp, now: Timestamp) -> bool {
-        match &self.past {
-            Past::Keys { windows, .. } => claimed_at.saturating_add(windows.of(&name.source)) > now,
-            Past::Codes { .. } => true,
+    fn is_claim_valid(&self, name: &ClaimKey, claimed_at: Timestamp, now: Timestamp) -> bool {
+        match &self.history {
+            ClaimHistory::IdempotencyKeys { windows, .. } => claimed_at.saturating_add(windows.of(&name.source)) > now,
+            ClaimHistory::UniqueKeys { .. } => true,
         }
     }
 
-    async fn taken_before(&self, fingerprint: u64, name: &Key) -> Result<Option<Taken>, Unavailable> {
-        match &self.past {
-            Past::Keys { archive, .. } => self.archived(archive, fingerprint, name).await,
-            Past::Codes { .. } => {
-                let position = self.reads.position_of_code(&name.key).await?;
-                Ok(position.map(|position| Taken { position, sequence: Some(1) }))
+    async fn find_earlier_holder(
+        &self,
+        fingerprint: u64,
+        name: &ClaimKey,
+    ) -> Result<Option<ClaimHolder>, ProjectionReadError> {
+        match &self.history {
+            ClaimHistory::IdempotencyKeys { archive, .. } => {
+                self.find_archived_holder(archive, fingerprint, name).await
+            }
+            ClaimHistory::UniqueKeys { .. } => {
+                let position = self.reads.position_of_unique_key(&name.key).await?;
+                Ok(position.map(|position| ClaimHolder { position, sequence: Some(1) }))
             }
         }
     }
 
     /// The newest record in the archive that holds this key and whose window lasts.
-    async fn archived(
+    async fn find_archived_holder(
         &self,
-        archive: &Arc<Archive>,
+        archive: &Arc<ClaimArchive>,
         fingerprint: u64,
-        name: &Key,
-    ) -> Result<Option<Taken>, Unavailable> {
-        let positions = match archive.recall(fingerprint) {
+        name: &ClaimKey,
+    ) -> Result<Option<ClaimHolder>, ProjectionReadError> {
+        let positions = match archive.find_in_memory(fingerprint) {
             Some(positions) => positions,
             None => {
                 let archive = Arc::clone(archive);
-                let find = move || archive.find(fingerprint);
-                tokio::task::spawn_blocking(find).await.map_err(|_| Unavailable::Cancelled)??
+                let find = move || archive.find_positions(fingerprint);
+                tokio::task::spawn_blocking(find).await.map_err(|_| ProjectionReadError::Cancelled)??
             }
         };
         let now = self.clock.wall();
         for position in positions.into_iter().rev() {
-            let Some(stored) = self.reads.record(position).await? else { continue };
-            if !self.lasts(name, stored.received_at, now) {
+            let Some(stored) = self.reads.await_record(position).await? else { continue };
+            if !self.is_claim_valid(name, stored.received_at, now) {
                 break;
             }
             let same = stored.record.source == name.source.as_str()
                 && stored.record.idempotency_key.as_deref() == Some(&name.key);
             if same {
-                return Ok(Some(Taken { position, sequence: stored.record.sequence }));
+                return Ok(Some(ClaimHolder { position, sequence: stored.record.sequence }));
             }
         }
         Ok(None)
     }
 
-    fn stripe(&self, fingerprint: u64) -> MutexGuard<'_, Stripe> {
+    fn stripe(&self, fingerprint: u64) -> MutexGuard<'_, ClaimStripe> {
         let stripe = &self.stripes[fingerprint as usize % STRIPES];
         stripe.lock()
     }
 
     /// Ends a pending claim and hands back who waited for it.
-    fn end(&self, claim: &Claim, taken: Option<Taken>) -> Vec<oneshot::Sender<Fate>> {
+    fn end_claim(&self, claim: &KeyClaim, taken: Option<ClaimHolder>) -> Vec<oneshot::Sender<ClaimOutcome>> {
         let claimed_at = self.clock.wall();
         let mut stripe = self.stripe(claim.fingerprint);
         let Some(slots) = stripe.slots.get_mut(&claim.fingerprint) else { return Vec::new() };
-        let Some(ours) = slots.iter().position(|slot| slot.name == claim.name) else { return Vec::new() };
+        let Some(ours) = slots.iter().position(|slot| slot.key == claim.key) else { return Vec::new() };
         let hold = match taken {
             Some(by) => {
-                let hold = std::mem::replace(&mut slots[ours].hold, Hold::Taken { by, claimed_at });
+                let hold = std::mem::replace(&mut slots[ours].state, KeyClaimState::Taken { by, claimed_at });
                 stripe.taken.push_back((by.position, claim.fingerprint));
                 hold
             }
             None => {
-                let hold = slots.swap_remove(ours).hold;
+                let hold = slots.swap_remove(ours).state;
                 if slots.is_empty() {
                     stripe.slots.remove(&claim.fingerprint);
                 }
@@ -312,18 +331,18 @@ impl ClaimTable {
             }
         };
         match hold {
-            Hold::Pending(waiting) => waiting,
-            Hold::Taken { .. } => Vec::new(),
+            KeyClaimState::Pending(waiting) => waiting,
+            KeyClaimState::Taken { .. } => Vec::new(),
         }
     }
 }
 
-impl Stripe {
+impl ClaimStripe {
     fn forget_archived(&mut self, end: Position) {
         while let Some((position, fingerprint)) = self.taken.front().copied().filter(|(position, _)| *position < end) {
             self.taken.pop_front();
             let Some(slots) = self.slots.get_mut(&fingerprint) else { continue };
-            slots.retain(|slot| !matches!(slot.hold, Hold::Taken { by, .. } if by.position == position));
+            slots.retain(|slot| !matches!(slot.state, KeyClaimState::Taken { by, .. } if by.position == position));
             if slots.is_empty() {
                 self.slots.remove(&fingerprint);
             }
@@ -331,39 +350,39 @@ impl Stripe {
     }
 }
 
-impl Claim {
+impl KeyClaim {
     /// The event that carries this claim is durable.
-    pub(super) fn take(mut self, taken: Taken) {
+    pub(super) fn confirm(mut self, taken: ClaimHolder) {
         self.settled = true;
-        let waiting = self.table.end(&self, Some(taken));
-        tell(waiting, Fate::Taken(taken));
+        let waiting = self.table.end_claim(&self, Some(taken));
+        notify_waiters(waiting, ClaimOutcome::Taken(taken));
     }
 
     /// The event that carries this claim was refused: the key is free, and who waits may try.
-    pub(super) fn free(mut self) {
+    pub(super) fn release(mut self) {
         self.settled = true;
-        let waiting = self.table.end(&self, None);
-        tell(waiting, Fate::Freed);
+        let waiting = self.table.end_claim(&self, None);
+        notify_waiters(waiting, ClaimOutcome::Freed);
     }
 
     /// The key was found to be taken long before.
-    fn deny(mut self, taken: Taken) {
+    fn concede_to(mut self, taken: ClaimHolder) {
         self.settled = true;
-        let waiting = self.table.end(&self, None);
-        tell(waiting, Fate::Taken(taken));
+        let waiting = self.table.end_claim(&self, None);
+        notify_waiters(waiting, ClaimOutcome::Taken(taken));
     }
 }
 
-impl Drop for Claim {
+impl Drop for KeyClaim {
     fn drop(&mut self) {
         if !self.settled {
             // Who waits learns from the dropped channel that the outcome is unknown.
-            drop(self.table.end(self, None));
+            drop(self.table.end_claim(self, None));
         }
     }
 }
 
-fn tell(waiting: Vec<oneshot::Sender<Fate>>, fate: Fate) {
+fn notify_waiters(waiting: Vec<oneshot::Sender<ClaimOutcome>>, fate: ClaimOutcome) {
     for waiter in waiting {
         // A waiter that is gone need not be told.
         let _ = waiter.send(fate);

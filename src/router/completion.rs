@@ -2,36 +2,36 @@
 
 use tokio::sync::oneshot;
 
-use super::admission::Permit;
-use super::claims::{Claim, Taken};
+use super::admission::EventPermit;
+use super::claims::{ClaimHolder, KeyClaim};
 use super::refusal::Refusal;
-use crate::entity::{Denial, Outcome};
+use crate::entity::{CommandOutcome, UnrecordedOutcome};
 
 /// What an event holds until it is answered: its permit, its claims, and who waits.
-pub(super) struct Completion {
-    pub(super) claim: Option<Claim>,
-    pub(super) code: Option<Claim>,
-    pub(super) reply: oneshot::Sender<Result<Outcome, Refusal>>,
-    pub(super) permit: Permit,
+pub(super) struct EventCompletion {
+    pub(super) claim: Option<KeyClaim>,
+    pub(super) code: Option<KeyClaim>,
+    pub(super) reply: oneshot::Sender<Result<CommandOutcome, Refusal>>,
+    pub(super) permit: EventPermit,
     /// The permit among those of its entity, once that is found.
-    pub(super) share: Option<Permit>,
+    pub(super) share: Option<EventPermit>,
 }
 
-impl Completion {
+impl EventCompletion {
     /// What became of the event is durable: its claims are taken, or given back, before the answer leaves.
-    pub(super) fn complete(self, said: Result<Outcome, Denial>) {
+    pub(super) fn complete(self, said: Result<CommandOutcome, UnrecordedOutcome>) {
         let outcome = match said {
             Ok(outcome) => outcome,
-            Err(Denial::Rejected(rejection)) => return self.refuse(Refusal::Rejected(rejection)),
-            Err(Denial::Known(answer)) => return self.refuse(Refusal::Known { answer }),
+            Err(UnrecordedOutcome::Rejected(rejection)) => return self.refuse(Refusal::Rejected(rejection)),
+            Err(UnrecordedOutcome::AlreadyApplied(answer)) => return self.refuse(Refusal::Known { answer }),
         };
-        let taken = Taken { position: outcome.position, sequence: outcome.sequence };
+        let taken = ClaimHolder { position: outcome.position, sequence: outcome.sequence };
         if let Some(claim) = self.claim {
-            claim.take(taken);
+            claim.confirm(taken);
         }
         if let Some(code) = self.code {
             // A code is found in the record of the entity that holds it, which comes last.
-            code.take(Taken { position: outcome.last, ..taken });
+            code.confirm(ClaimHolder { position: outcome.last, ..taken });
         }
         // The room is given back before the answer, so that whoever reads the answer finds it.
         drop((self.permit, self.share));
@@ -42,7 +42,7 @@ impl Completion {
     pub(super) fn refuse(self, refusal: Refusal) {
         // If its event may be stored, who waits for the key must not take it.
         if refusal != Refusal::Unknown {
-            [self.claim, self.code].into_iter().flatten().for_each(Claim::free);
+            [self.claim, self.code].into_iter().flatten().for_each(KeyClaim::release);
         }
         drop((self.permit, self.share));
         // Nobody waits when the sender has given up.

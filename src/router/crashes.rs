@@ -8,7 +8,7 @@ use crate::event::EntityKey;
 
 /// How often an entity may crash.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Budget {
+pub(super) struct RestartBudget {
     pub(super) restarts: u32,
     pub(super) window: Duration,
     pub(super) quarantine: Duration,
@@ -16,24 +16,24 @@ pub(super) struct Budget {
 
 /// The crashes of the entities that crashed lately.
 #[derive(Debug)]
-pub(super) struct Crashes {
-    budget: Budget,
-    entities: HashMap<EntityKey, History>,
+pub(super) struct CrashTracker {
+    budget: RestartBudget,
+    entities: HashMap<EntityKey, CrashHistory>,
 }
 
 #[derive(Debug, Default)]
-struct History {
+struct CrashHistory {
     crashes: CrashWindow,
     quarantined_until: Option<Duration>,
 }
 
-impl Crashes {
-    pub(super) fn new(budget: Budget) -> Self {
+impl CrashTracker {
+    pub(super) fn new(budget: RestartBudget) -> Self {
         Self { budget, entities: HashMap::new() }
     }
 
     /// Notes a crash of `entity` at `now`; `Some` with how long it stays quarantined when that was one too many.
-    pub(super) fn note(&mut self, entity: &EntityKey, now: Duration) -> Option<Duration> {
+    pub(super) fn note_crash(&mut self, entity: &EntityKey, now: Duration) -> Option<Duration> {
         let history = self.entities.entry(entity.clone()).or_default();
         if !history.crashes.note_crash(now, self.budget.restarts as usize, self.budget.window) {
             return None;
@@ -43,18 +43,18 @@ impl Crashes {
     }
 
     /// How much longer `entity` takes no events, if it is quarantined.
-    pub(super) fn quarantined(&self, entity: &EntityKey, now: Duration) -> Option<Duration> {
+    pub(super) fn quarantine_left(&self, entity: &EntityKey, now: Duration) -> Option<Duration> {
         let until = self.entities.get(entity)?.quarantined_until?;
         until.checked_sub(now).filter(|left| !left.is_zero())
     }
 
     /// Whether `entity` crashed so lately that records of its last life may still be on their way to the disk.
-    pub(super) fn crashed_lately(&self, entity: &EntityKey) -> bool {
+    pub(super) fn has_crashed_lately(&self, entity: &EntityKey) -> bool {
         self.entities.contains_key(entity)
     }
 
     /// Forgets what no longer counts.
-    pub(super) fn forget(&mut self, now: Duration) {
+    pub(super) fn forget_expired(&mut self, now: Duration) {
         let window = self.budget.window;
         self.entities.retain(|_, history| {
             // Kept for a window beyond the quarantine, so that its next start is behind a fence too.
@@ -74,19 +74,19 @@ mod tests {
 
     #[test]
     fn an_entity_is_quarantined_past_its_budget_and_comes_back() {
-        let budget = Budget { restarts: 2, window: seconds(60), quarantine: seconds(30) };
+        let budget = RestartBudget { restarts: 2, window: seconds(60), quarantine: seconds(30) };
         let (entity, other) = (ticket("A"), ticket("B"));
-        let mut crashes = Crashes::new(budget);
+        let mut crashes = CrashTracker::new(budget);
         // time of crash, quarantined by it?
         for (at, expected) in [(0, None), (1, None), (62, None), (63, None), (64, Some(seconds(30)))] {
-            assert_eq!(crashes.note(&entity, seconds(at)), expected, "crash at {at} s");
+            assert_eq!(crashes.note_crash(&entity, seconds(at)), expected, "crash at {at} s");
         }
-        assert_eq!(crashes.quarantined(&entity, seconds(70)), Some(seconds(24)));
-        assert_eq!(crashes.quarantined(&other, seconds(70)), None);
-        assert_eq!(crashes.quarantined(&entity, seconds(94)), None);
-        assert!(crashes.crashed_lately(&entity));
-        crashes.forget(seconds(200));
-        assert!(!crashes.crashed_lately(&entity));
+        assert_eq!(crashes.quarantine_left(&entity, seconds(70)), Some(seconds(24)));
+        assert_eq!(crashes.quarantine_left(&other, seconds(70)), None);
+        assert_eq!(crashes.quarantine_left(&entity, seconds(94)), None);
+        assert!(crashes.has_crashed_lately(&entity));
+        crashes.forget_expired(seconds(200));
+        assert!(!crashes.has_crashed_lately(&entity));
     }
 
     fn ticket(id: &str) -> EntityKey {

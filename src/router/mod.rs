@@ -21,47 +21,47 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 
-use admission::{Admission, Permit};
-pub use claims::Windows;
-use claims::{Claim, ClaimTable, Denied, Fate, Taken};
-use completion::Completion;
-use crashes::{Budget, Crashes};
+use admission::{AdmissionControl, EventPermit};
+pub use claims::IdempotencyWindows;
+use claims::{ClaimHolder, ClaimOutcome, ClaimTable, KeyClaim, KeyClaimError};
+use completion::EventCompletion;
+use crashes::{CrashTracker, RestartBudget};
 pub use refusal::Refusal;
-use supervisor::{Bounds, Deliver, List, PATIENCE, Supervisor};
+use supervisor::{BatchRefusals, DeliverCommand, ROOM_WAITS_MAX, ShardBounds, Supervisor};
 
 use crate::config;
-use crate::entity::{Command, Outcome, Surroundings};
-use crate::event::{EntityKey, Fingerprint, Kind, Name, Position};
-use crate::projection::{Projection, Unavailable};
+use crate::entity::{Command, CommandOutcome, EntityDeps};
+use crate::event::{EntityKey, FingerprintFn, InternedName, Kind, Position};
+use crate::projection::{Projection, ProjectionReadError};
 
 /// Threads of one shard that read the store for entities that are being loaded.
 const LOADING_THREADS: usize = 2;
 
 /// The name under which codes are claimed.
-const CODES: Name = Name::from_static("code");
+const UNIQUE_KEY_SOURCE: InternedName = InternedName::from_static("code");
 
 /// What the router is made with, besides its configuration.
-pub struct Parts {
+pub struct RouterDeps {
     /// What entities share.
-    pub surroundings: Arc<Surroundings>,
+    pub surroundings: Arc<EntityDeps>,
     /// The projection of this opening.
     pub projection: Arc<Projection>,
     /// How keys become fingerprints.
-    pub fingerprint: Fingerprint,
+    pub fingerprint: FingerprintFn,
     /// How long keys are remembered.
-    pub windows: Windows,
+    pub windows: IdempotencyWindows,
 }
 
 /// The door to the entities, for one opening of the store.
 pub struct Router {
     shards: Vec<Addr<Supervisor>>,
     arbiters: Mutex<Vec<Arbiter>>,
-    admission: Arc<Admission>,
+    admission: Arc<AdmissionControl>,
     claims: Arc<ClaimTable>,
-    codes: Arc<ClaimTable>,
-    surroundings: Arc<Surroundings>,
+    unique_key_claims: Arc<ClaimTable>,
+    surroundings: Arc<EntityDeps>,
     /// The most events, and the most bytes of events, of one batch that go together.
-    slice: (usize, usize),
+    batch_slice_max: (usize, usize),
     durable_end: watch::Receiver<Position>,
     written: watch::Receiver<Position>,
     lag_max: u64,
@@ -70,33 +70,41 @@ pub struct Router {
 impl Router {
     /// Starts the supervisors, each on a thread of its own. Needs a running actix system.
     #[must_use]
-    pub fn start(config: &config::Router, parts: Parts) -> Self {
-        let Parts { surroundings, projection, fingerprint, windows } = parts;
+    pub fn start(config: &config::RouterConfig, parts: RouterDeps) -> Self {
+        let RouterDeps { surroundings: deps, projection, fingerprint, windows } = parts;
         let shards = shard_count(config.shards);
-        let bounds = Bounds {
+        let bounds = ShardBounds {
             entity_events: (config.in_flight_events_max / 4).clamp(1, config.mailbox_capacity),
             entity_bytes: config.in_flight_bytes_max / 4,
             live_entities: config.live_entities_max.div_ceil(shards),
             idle_timeout: config.idle_timeout,
         };
-        let budget =
-            Budget { restarts: config.restarts_max, window: config.restart_window, quarantine: config.quarantine };
-        let (reads, written) = (projection.reads(), projection.written());
+        let budget = RestartBudget {
+            restarts: config.restarts_max,
+            window: config.restart_window,
+            quarantine: config.quarantine,
+        };
+        let (reads, written) = (projection.reader(), projection.written());
         let mut router = Self {
             shards: Vec::new(),
             arbiters: Mutex::default(),
-            admission: Admission::new(config.in_flight_events_max, config.in_flight_bytes_max),
-            claims: ClaimTable::of_keys(
-                Arc::clone(projection.archive()),
+            admission: AdmissionControl::new(config.in_flight_events_max, config.in_flight_bytes_max),
+            claims: ClaimTable::for_idempotency_keys(
+                Arc::clone(projection.claim_archive()),
                 windows,
                 reads.clone(),
-                Arc::clone(&surroundings.clock),
+                Arc::clone(&deps.clock),
                 fingerprint,
             ),
-            codes: ClaimTable::of_codes(written.clone(), reads.clone(), Arc::clone(&surroundings.clock), fingerprint),
-            surroundings: Arc::clone(&surroundings),
-            slice: (bounds.entity_events, bounds.entity_bytes),
-            durable_end: surroundings.journal.durable_end(),
+            unique_key_claims: ClaimTable::for_unique_keys(
+                written.clone(),
+                reads.clone(),
+                Arc::clone(&deps.clock),
+                fingerprint,
+            ),
+            surroundings: Arc::clone(&deps),
+            batch_slice_max: (bounds.entity_events, bounds.entity_bytes),
+            durable_end: deps.journal.durable_end(),
             written: written.clone(),
             lag_max: config.projection_lag_max,
         };
@@ -108,7 +116,7 @@ impl Router {
                     .build()
                     .expect("a thread's runtime needs only memory and an epoll handle")
             });
-            let (surroundings, reads, written) = (Arc::clone(&surroundings), reads.clone(), written.clone());
+            let (surroundings, reads, written) = (Arc::clone(&deps), reads.clone(), written.clone());
             // As many messages as there are permits: what is admitted finds room.
             let capacity = config.in_flight_events_max;
             let (begun, wait) = std::sync::mpsc::channel();
@@ -116,7 +124,7 @@ impl Router {
                 ctx.set_mailbox_capacity(capacity);
                 // The other end waits below.
                 let _ = begun.send(());
-                Supervisor::new(bounds, surroundings, reads, written, Crashes::new(budget))
+                Supervisor::new(bounds, surroundings, reads, written, CrashTracker::new(budget))
             };
             router.shards.push(Supervisor::start_in_arbiter(&arbiter.handle(), make));
             // Until then its mailbox holds 16, and a batch that comes first would be refused. It fails only if that thread
@@ -129,16 +137,16 @@ impl Router {
 
     /// A new entity of `kind`, under an id that nothing had before.
     #[must_use]
-    pub fn draw(&self, kind: Kind) -> EntityKey {
-        EntityKey::numbered(kind, self.surroundings.ids.draw())
+    pub fn allocate_entity_key(&self, kind: Kind) -> EntityKey {
+        EntityKey::from_number(kind, self.surroundings.ids.allocate_id())
     }
 
     /// The entity that holds `code` for ever; waits for an event on its way that claims it.
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails.
-    pub async fn holder(&self, code: &str) -> Result<Option<EntityKey>, Unavailable> {
-        self.codes.holder(CODES, code).await
+    pub async fn find_unique_key_holder(&self, code: &str) -> Result<Option<EntityKey>, ProjectionReadError> {
+        self.unique_key_claims.find_holder(UNIQUE_KEY_SOURCE, code).await
     }
 
     /// Takes one event in, and answers when it is durable.
@@ -147,24 +155,24 @@ impl Router {
     ///
     /// # Errors
     /// [`Refusal`]; only after [`Refusal::Unknown`] can the event be stored nevertheless.
-    pub async fn submit(&self, command: Command) -> Result<Outcome, Refusal> {
-        let permit = self.admission.admit(command.payload.len()).ok_or(Refusal::Overloaded)?;
+    pub async fn submit_command(&self, command: Command) -> Result<CommandOutcome, Refusal> {
+        let permit = self.admission.try_admit(command.payload.len()).ok_or(Refusal::Overloaded)?;
         self.check_lag()?;
-        let event = self.send(command, permit, None).await;
-        self.settle(event).await
+        let event = self.send_command(command, permit, None).await;
+        self.await_outcome(event).await
     }
 
     /// Takes the events of one batch in, those of one entity in their order, and answers when all are settled: for each
     /// event what [`Router::submit`] answers. Nothing of it is waited for before all of it is on its way, unless it is
     /// larger than one entity's share of the room; then it goes in slices.
-    pub async fn submit_all(&self, commands: Vec<Command>) -> Vec<Result<Outcome, Refusal>> {
+    pub async fn submit_batch(&self, commands: Vec<Command>) -> Vec<Result<CommandOutcome, Refusal>> {
         let mut outcomes = Vec::with_capacity(commands.len());
         let mut rest = commands.into_iter().peekable();
         while rest.peek().is_some() {
             let (mut slice, mut bytes) = (Vec::new(), 0);
             while let Some(command) = rest.next_if(|command| {
                 bytes += command.payload.len();
-                slice.is_empty() || slice.len() < self.slice.0 && bytes <= self.slice.1
+                slice.is_empty() || slice.len() < self.batch_slice_max.0 && bytes <= self.batch_slice_max.1
             }) {
                 slice.push(command);
             }
@@ -177,18 +185,18 @@ impl Router {
         outcomes
     }
 
-    async fn submit_slice(&self, commands: Vec<Command>) -> Vec<Result<Outcome, Refusal>> {
-        let permits = self.admission.admit_all(commands.iter().map(|command| command.payload.len()));
+    async fn submit_slice(&self, commands: Vec<Command>) -> Vec<Result<CommandOutcome, Refusal>> {
+        let permits = self.admission.try_admit_all(commands.iter().map(|command| command.payload.len()));
         let admitted = permits.filter(|_| self.check_lag().is_ok());
         let Some(permits) = admitted else { return vec![Err(Refusal::Overloaded); commands.len()] };
-        let list = Arc::new(List::default());
+        let list = Arc::new(BatchRefusals::default());
         let mut under_way = Vec::with_capacity(commands.len());
         for (command, permit) in commands.into_iter().zip(permits) {
-            under_way.push(self.send(command, permit, Some(Arc::clone(&list))).await);
+            under_way.push(self.send_command(command, permit, Some(Arc::clone(&list))).await);
         }
         let mut outcomes = Vec::with_capacity(under_way.len());
         for event in under_way {
-            outcomes.push(self.settle(event).await);
+            outcomes.push(self.await_outcome(event).await);
         }
         outcomes
     }
@@ -203,43 +211,56 @@ impl Router {
     }
 
     /// Claims what `command` claims and sends it to its entity.
-    async fn send(&self, command: Command, permit: Permit, list: Option<Arc<List>>) -> UnderWay {
+    async fn send_command(
+        &self,
+        command: Command,
+        permit: EventPermit,
+        list: Option<Arc<BatchRefusals>>,
+    ) -> SubmittedEvent {
         let claim = match &command.idempotency_key {
-            Some(key) => match self.claims.claim(command.source, key).await {
+            Some(key) => match self.claims.claim_key(command.source, key).await {
                 Ok(claim) => Some(claim),
-                Err(Denied::Taken(taken)) => return UnderWay::Refused(duplicate(taken)),
-                Err(Denied::Pending(first)) => return UnderWay::Repeated { first, command: Box::new(command), permit },
-                Err(Denied::Unavailable(error)) => return UnderWay::Refused(unavailable(&error)),
+                Err(KeyClaimError::Taken(taken)) => return SubmittedEvent::Refused(duplicate_refusal(taken)),
+                Err(KeyClaimError::Pending(first)) => {
+                    return SubmittedEvent::Repeated { first, command: Box::new(command), permit };
+                }
+                Err(KeyClaimError::Unavailable(error)) => return SubmittedEvent::Refused(unknown_refusal(&error)),
             },
             None => None,
         };
-        let code = match &command.code {
-            Some(code) => match self.claim_code(code).await {
+        let code = match &command.unique_key {
+            Some(code) => match self.claim_unique_key(code).await {
                 Ok(claim) => claim,
-                Err(error) => return UnderWay::Refused(unavailable(&error)),
+                Err(error) => return SubmittedEvent::Refused(unknown_refusal(&error)),
             },
             None => None,
         };
-        let code_is_free = command.code.is_none() || code.is_some();
+        let code_is_free = command.unique_key.is_none() || code.is_some();
         let (reply, outcome) = oneshot::channel();
-        let completion = Completion { claim, code, reply, permit, share: None };
-        let shard = &self.shards[self.shard(&command.entity)];
-        match shard.try_send(Deliver { command, code_is_free, completion, list, patience: PATIENCE }) {
-            Ok(()) => UnderWay::Sent(outcome),
-            Err(actix::prelude::SendError::Full(_)) => UnderWay::Refused(Refusal::Overloaded),
-            Err(actix::prelude::SendError::Closed(_)) => UnderWay::Refused(Refusal::Unknown),
+        let completion = EventCompletion { claim, code, reply, permit, share: None };
+        let shard = &self.shards[self.shard_index(&command.entity)];
+        match shard.try_send(DeliverCommand {
+            command,
+            unique_key_is_free: code_is_free,
+            completion,
+            batch_refusals: list,
+            room_waits_left: ROOM_WAITS_MAX,
+        }) {
+            Ok(()) => SubmittedEvent::Sent(outcome),
+            Err(actix::prelude::SendError::Full(_)) => SubmittedEvent::Refused(Refusal::Overloaded),
+            Err(actix::prelude::SendError::Closed(_)) => SubmittedEvent::Refused(Refusal::Unknown),
         }
     }
 
     /// What becomes of an event that was sent. One whose key another one holds is sent again when that is refused.
-    async fn settle(&self, mut event: UnderWay) -> Result<Outcome, Refusal> {
+    async fn await_outcome(&self, mut event: SubmittedEvent) -> Result<CommandOutcome, Refusal> {
         loop {
             match event {
-                UnderWay::Refused(refusal) => return Err(refusal),
-                UnderWay::Sent(outcome) => return outcome.await.unwrap_or(Err(Refusal::Unknown)),
-                UnderWay::Repeated { first, command, permit } => match first.await {
-                    Ok(Fate::Taken(taken)) => return Err(duplicate(taken)),
-                    Ok(Fate::Freed) => event = self.send(*command, permit, None).await,
+                SubmittedEvent::Refused(refusal) => return Err(refusal),
+                SubmittedEvent::Sent(outcome) => return outcome.await.unwrap_or(Err(Refusal::Unknown)),
+                SubmittedEvent::Repeated { first, command, permit } => match first.await {
+                    Ok(ClaimOutcome::Taken(taken)) => return Err(duplicate_refusal(taken)),
+                    Ok(ClaimOutcome::Freed) => event = self.send_command(*command, permit, None).await,
                     Err(_) => return Err(Refusal::Unknown),
                 },
             }
@@ -247,18 +268,18 @@ impl Router {
     }
 
     /// Claims `code` for ever; `None` when somebody else holds it.
-    async fn claim_code(&self, code: &str) -> Result<Option<Claim>, Unavailable> {
+    async fn claim_unique_key(&self, code: &str) -> Result<Option<KeyClaim>, ProjectionReadError> {
         loop {
-            match self.codes.claim(CODES, code).await {
+            match self.unique_key_claims.claim_key(UNIQUE_KEY_SOURCE, code).await {
                 Ok(claim) => return Ok(Some(claim)),
-                Err(Denied::Taken(_)) => return Ok(None),
-                Err(Denied::Pending(other)) => {
-                    if let Ok(Fate::Taken(_)) = other.await {
+                Err(KeyClaimError::Taken(_)) => return Ok(None),
+                Err(KeyClaimError::Pending(other)) => {
+                    if let Ok(ClaimOutcome::Taken(_)) = other.await {
                         return Ok(None);
                     }
                     // Whoever was before us was refused or failed: the code may be free now.
                 }
-                Err(Denied::Unavailable(error)) => return Err(error),
+                Err(KeyClaimError::Unavailable(error)) => return Err(error),
             }
         }
     }
@@ -273,7 +294,7 @@ impl Router {
         }
     }
 
-    fn shard(&self, entity: &EntityKey) -> usize {
+    fn shard_index(&self, entity: &EntityKey) -> usize {
         let mut hasher = DefaultHasher::new();
         entity.hash(&mut hasher);
         (hasher.finish() % self.shards.len() as u64) as usize
@@ -281,22 +302,22 @@ impl Router {
 }
 
 /// An event after it was sent.
-enum UnderWay {
+enum SubmittedEvent {
     Refused(Refusal),
     /// Another event with its key is on its way.
     Repeated {
-        first: oneshot::Receiver<Fate>,
+        first: oneshot::Receiver<ClaimOutcome>,
         command: Box<Command>,
-        permit: Permit,
+        permit: EventPermit,
     },
-    Sent(oneshot::Receiver<Result<Outcome, Refusal>>),
+    Sent(oneshot::Receiver<Result<CommandOutcome, Refusal>>),
 }
 
-fn duplicate(first: Taken) -> Refusal {
+fn duplicate_refusal(first: ClaimHolder) -> Refusal {
     Refusal::Duplicate { position: first.position, sequence: first.sequence }
 }
 
-fn unavailable(error: &Unavailable) -> Refusal {
+fn unknown_refusal(error: &ProjectionReadError) -> Refusal {
     error!(error = error as &dyn std::error::Error, "cannot look up a key");
     Refusal::Unknown
 }

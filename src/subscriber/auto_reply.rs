@@ -6,11 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tracing::debug;
 
-use super::accounts::Recipients;
-use super::attempt::Outcome;
-use super::{Failure, Item};
-use crate::entity::conversation::{Automatic, Incoming, Reply};
-use crate::entity::{Command, OnRefusal};
+use super::accounts::AccountRecipients;
+use super::attempt::AttemptOutcome;
+use super::{AttemptFailure, OutboundRecord};
+use crate::entity::conversation::{AutomaticReply, IncomingMessage, Reply};
+use crate::entity::{Command, RejectionPolicy};
 use crate::event::EventId;
 use crate::router::{Refusal, Router};
 
@@ -18,22 +18,27 @@ use crate::router::{Refusal, Router};
 const UNAVAILABLE: &str = "unavailable";
 
 /// Asks for the automatic reply to `item`, whose event is `event_id`. Asked for twice it is made once.
-pub async fn attempt(router: &Router, recipients: &Recipients, event_id: EventId, item: &Item) -> Outcome {
+pub async fn attempt(
+    router: &Router,
+    recipients: &AccountRecipients,
+    event_id: EventId,
+    item: &OutboundRecord,
+) -> AttemptOutcome {
     // An account that is gone by now, or has no text any more, has nothing to say.
-    let Some(command) = command(recipients, event_id, item) else { return Outcome::Accepted };
-    match router.submit(command).await {
-        Ok(_) | Err(Refusal::Duplicate { .. } | Refusal::Known { .. }) => Outcome::Accepted,
+    let Some(command) = build_reply_command(recipients, event_id, item) else { return AttemptOutcome::Accepted };
+    match router.submit_command(command).await {
+        Ok(_) | Err(Refusal::Duplicate { .. } | Refusal::Known { .. }) => AttemptOutcome::Accepted,
         Err(Refusal::Rejected(rejection)) => {
             debug!(%event_id, code = rejection.code, "no automatic reply");
-            Outcome::Accepted
+            AttemptOutcome::Accepted
         }
-        Err(Refusal::Overloaded | Refusal::Unknown) => unavailable(None),
-        Err(Refusal::Quarantined { retry_after }) => unavailable(Some(retry_after)),
+        Err(Refusal::Overloaded | Refusal::Unknown) => unavailable_outcome(None),
+        Err(Refusal::Quarantined { retry_after }) => unavailable_outcome(Some(retry_after)),
     }
 }
 
-fn command(recipients: &Recipients, event_id: EventId, item: &Item) -> Option<Command> {
-    let message = Incoming::read(&item.record)?;
+fn build_reply_command(recipients: &AccountRecipients, event_id: EventId, item: &OutboundRecord) -> Option<Command> {
+    let message = IncomingMessage::from_record(&item.record)?;
     let (account, auto_reply) = recipients.auto_reply(&message)?;
     let reply = Reply {
         account_id: account.id.clone(),
@@ -41,17 +46,20 @@ fn command(recipients: &Recipients, event_id: EventId, item: &Item) -> Option<Co
         text: auto_reply.text.clone(),
         is_automatic: true,
     };
-    let automatic = Automatic { message_id: Arc::clone(&message.message_id), cooldown: auto_reply.cooldown };
-    let command = reply.command(&message.business, Some(automatic)).ok()?;
+    let automatic = AutomaticReply { message_id: Arc::clone(&message.message_id), cooldown: auto_reply.cooldown };
+    let command = reply.to_command(&message.business, Some(automatic)).ok()?;
     Some(Command {
         idempotency_key: Some(format!("auto_reply:{event_id}")),
         may_create: false,
-        refusal: OnRefusal::Answer,
+        on_rejection: RejectionPolicy::Answer,
         ..command
     })
 }
 
-fn unavailable(retry_after: Option<Duration>) -> Outcome {
+fn unavailable_outcome(retry_after: Option<Duration>) -> AttemptOutcome {
     let detail = "the conversation takes no events for now".to_owned();
-    Outcome::Failed { failure: Failure { status: None, code: UNAVAILABLE, detail, answer: Bytes::new() }, retry_after }
+    AttemptOutcome::TransientFailure {
+        failure: AttemptFailure { status: None, code: UNAVAILABLE, detail, answer: Bytes::new() },
+        retry_after,
+    }
 }

@@ -4,31 +4,31 @@
 use std::cell::Cell;
 
 /// What part of what is left one subscriber may have.
-const SHARE: usize = 4;
+const WINDOW_DIVISOR: usize = 4;
 
 /// What may wait for a subscriber in any case, so that its deliveries go on.
-const LEAST_BYTES: usize = 16 * 1024;
+const WINDOW_BYTES_MIN: usize = 16 * 1024;
 
 /// What waits in memory for all subscribers of the stage.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct DeliveryMemory {
     max_bytes: usize,
     held_bytes: Cell<usize>,
 }
 
-impl Memory {
+impl DeliveryMemory {
     pub(super) fn new(max_bytes: usize) -> Self {
         Self { max_bytes, held_bytes: Cell::default() }
     }
 
     /// How many bytes may wait now for a subscriber for which no more than `window_bytes` may wait at any time.
-    pub(super) fn window(&self, window_bytes: usize) -> usize {
+    pub(super) fn available_window(&self, window_bytes: usize) -> usize {
         let left = self.max_bytes.saturating_sub(self.held_bytes.get());
-        (left / SHARE).max(LEAST_BYTES).min(window_bytes)
+        (left / WINDOW_DIVISOR).max(WINDOW_BYTES_MIN).min(window_bytes)
     }
 
     /// Notes that `now` bytes wait for one of them, where `before` did.
-    pub(super) fn change(&self, before: usize, now: usize) {
+    pub(super) fn update_held(&self, before: usize, now: usize) {
         self.held_bytes.set((self.held_bytes.get() + now).saturating_sub(before));
     }
 }
@@ -42,18 +42,18 @@ mod tests {
     fn however_many_hold_what_they_may_all_of_them_keep_to_the_bound_and_the_next_gets_some() {
         const MAX: usize = 128 << 20;
         const WINDOW: usize = 8 << 20;
-        let memory = Memory::new(MAX);
-        assert_eq!(memory.window(WINDOW), WINDOW, "one alone has all of its own window");
+        let memory = DeliveryMemory::new(MAX);
+        assert_eq!(memory.available_window(WINDOW), WINDOW, "one alone has all of its own window");
         let mut held = Vec::new();
         for _ in 0..1_000 {
-            let window = memory.window(WINDOW);
-            memory.change(0, window);
+            let window = memory.available_window(WINDOW);
+            memory.update_held(0, window);
             held.push(window);
         }
-        assert!(held.iter().sum::<usize>() <= MAX + 1_000 * LEAST_BYTES);
-        assert_eq!(memory.window(WINDOW), LEAST_BYTES);
-        assert_eq!(memory.window(9), 9);
-        held.iter().for_each(|window| memory.change(*window, 0));
-        assert_eq!(memory.window(WINDOW), WINDOW);
+        assert!(held.iter().sum::<usize>() <= MAX + 1_000 * WINDOW_BYTES_MIN);
+        assert_eq!(memory.available_window(WINDOW), WINDOW_BYTES_MIN);
+        assert_eq!(memory.available_window(9), 9);
+        held.iter().for_each(|window| memory.update_held(*window, 0));
+        assert_eq!(memory.available_window(WINDOW), WINDOW);
     }
 }

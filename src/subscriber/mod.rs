@@ -11,22 +11,22 @@ pub mod accounts;
 mod actor;
 mod announce;
 pub mod attempt;
+mod attempt_permits;
 pub mod auto_reply;
+mod backlog;
+pub mod checkpoint;
 pub mod dead_letters;
 pub mod delivery;
+pub mod delivery_policy;
 mod dispatcher;
 mod inbox;
 pub mod jobs;
-pub mod ledger;
 mod memory;
-pub mod notices;
-mod owed;
-pub mod profile;
 mod reader;
-mod roster;
-pub mod rows;
 mod stage;
-mod turns;
+pub mod stage_requests;
+mod subscriber_set;
+pub mod tables;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -40,38 +40,38 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::error;
 
-use crate::account::Accounts;
+use crate::account::AccountRegistry;
+use crate::call_log::CallLog;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::event::{EventId, Incarnation, Position, Record, Timestamp};
-use crate::exchange::Exchange;
-use crate::journal::{Journal, Store, WriteError};
-use crate::projection::{Reads, Unavailable};
+use crate::event::{EventId, Position, Record, StoreIncarnation, Timestamp};
+use crate::journal::{DataStore, Journal, StoreWriteError};
+use crate::projection::{ProjectionReadError, ProjectionReader};
 use crate::router::Router;
-use crate::subscription::{self, Subscriptions};
-use announce::Announcer;
-use attempt::{Caller, Made};
-use dead_letters::DeadLetters;
-use dispatcher::{Command, Dispatcher, Sources};
-use jobs::Jobs;
-use ledger::Ledger;
-use memory::Memory;
-use notices::{Notice, Notices};
-use profile::Target;
-use roster::Roster;
-use rows::{Counters, Place, Rows};
-use stage::{Attempts, Means, Stage};
-use turns::Turns;
+use crate::subscription::{self, SubscriptionRegistry};
+use announce::SubscriberAnnouncer;
+use attempt::{AttemptReport, AttemptSender};
+use attempt_permits::AttemptPermits;
+use checkpoint::CheckpointBuffer;
+use dead_letters::DeadLetterStore;
+use delivery_policy::DeliveryTarget;
+use dispatcher::{Dispatcher, DispatcherDeps, DispatcherQuery};
+use jobs::JobRegistry;
+use memory::DeliveryMemory;
+use stage::{AttemptFn, DeliveryStage, DeliveryStageDeps};
+use stage_requests::{StageRequest, StageRequestQueue};
+use subscriber_set::SubscriberSet;
+use tables::{DeliveryTables, ReadStateRow, SubscriberCounters};
 
 /// Why nothing can be delivered. The store must be opened anew, or the configuration changed.
 #[derive(Debug, thiserror::Error)]
-pub enum Failed {
+pub enum DeliveryStageError {
     /// What is delivered cannot be noted.
     #[error("cannot write what is delivered")]
-    Store(#[from] WriteError),
+    Store(#[from] StoreWriteError),
     /// What is to be delivered cannot be read.
     #[error(transparent)]
-    Reads(#[from] Unavailable),
+    Reads(#[from] ProjectionReadError),
     /// TLS cannot be set up.
     #[error("cannot set up the client for deliveries")]
     Client(#[from] reqwest::Error),
@@ -79,7 +79,7 @@ pub enum Failed {
     #[error(
         "deliveries have come to position {cursor}, and the journal ends at {end}; restore the data folder from a backup"
     )]
-    Ahead {
+    CursorPastJournalEnd {
         /// Where deliveries are.
         cursor: Position,
         /// The position after the journal's last record.
@@ -91,30 +91,30 @@ pub enum Failed {
 }
 
 /// What the subscribers rest on, of one opening of the store.
-pub struct Parts {
+pub struct SubscriberDeps {
     /// What an operator set.
     pub config: Arc<Config>,
     /// Where operational events and automatic replies go.
     pub router: Arc<Router>,
     /// Where an entity's records are found.
-    pub reads: Reads,
+    pub reads: ProjectionReader,
     /// Where everything that is delivered comes from.
     pub journal: Arc<dyn Journal>,
     /// Where every attempt is logged.
-    pub exchange: Arc<Exchange>,
+    pub call_log: Arc<CallLog>,
     /// Who gets what.
-    pub subscriptions: Arc<Subscriptions>,
+    pub subscriptions: Arc<SubscriptionRegistry>,
     /// Whose messages go where.
-    pub accounts: Arc<Accounts>,
+    pub accounts: Arc<AccountRegistry>,
     /// Where is noted what is delivered.
-    pub store: Arc<Store>,
+    pub store: Arc<DataStore>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
 
 /// Where the deliveries to one subscriber are.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Stats {
+pub struct SubscriberStats {
     /// Deliveries that were accepted.
     pub delivered: u64,
     /// Attempts that failed.
@@ -145,11 +145,11 @@ const BLOCKING_THREADS: usize = 4 + attempt::LOOKUPS_MAX;
 const COMMANDS_MAX: usize = 1_024;
 
 /// The subscribers of one opening of the store.
-pub struct Subscribers {
-    ledger: Arc<Ledger>,
-    graveyard: Graveyard,
-    caller: Caller,
-    commands: mpsc::Sender<Command>,
+pub struct SubscriberRuntime {
+    checkpoints: Arc<CheckpointBuffer>,
+    recovery: RecoveryStores,
+    caller: AttemptSender,
+    commands: mpsc::Sender<DispatcherQuery>,
     /// How long attempts under way are waited for, once it is to stop.
     stop: watch::Sender<Option<Duration>>,
     failed: watch::Receiver<Option<String>>,
@@ -158,26 +158,26 @@ pub struct Subscribers {
     ended: Mutex<std::sync::mpsc::Receiver<()>>,
 }
 
-impl Subscribers {
+impl SubscriberRuntime {
     /// Starts delivering what is owed, on a thread of its own. Needs a running actix system.
     ///
     /// # Errors
     /// [`Failed`] when the store or the client cannot be used.
-    pub async fn start(parts: Parts) -> Result<Self, Failed> {
+    pub async fn start(parts: SubscriberDeps) -> Result<Self, DeliveryStageError> {
         let (parts, opened) = tokio::task::spawn_blocking(move || {
-            let opened = Opened::open(&parts.config, &parts.store, &parts.journal, &parts.clock);
+            let opened = StoredDeliveryState::load(&parts.config, &parts.store, &parts.journal, &parts.clock);
             (parts, opened)
         })
         .await
-        .map_err(|_| Failed::Panicked)?;
+        .map_err(|_| DeliveryStageError::Panicked)?;
         let opened = opened?;
         let incarnation = parts.journal.incarnation();
-        let caller = Caller::try_new(&parts.config.delivery, incarnation, Arc::clone(&parts.clock))?;
+        let caller = AttemptSender::try_new(&parts.config.delivery, incarnation, Arc::clone(&parts.clock))?;
         let (commands, questions) = mpsc::channel(COMMANDS_MAX);
         let (stop, stopping) = watch::channel(None);
         let (failed_sender, failed) = watch::channel(None);
         let (end, ended) = std::sync::mpsc::channel();
-        let (ledger, graveyard) = (Arc::clone(&opened.ledger), opened.graveyard.clone());
+        let (ledger, graveyard) = (Arc::clone(&opened.checkpoints), opened.recovery.clone());
         let arbiter = Arbiter::with_tokio_rt(|| {
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -188,7 +188,7 @@ impl Subscribers {
         });
         let for_stage = caller.clone();
         arbiter.spawn_fn(move || {
-            let dispatcher = begin(parts, opened, for_stage, questions, stopping);
+            let dispatcher = start_dispatcher(parts, opened, for_stage, questions, stopping);
             actix_rt::spawn(async move {
                 if let Err(failed) = dispatcher.run().await {
                     error!(error = &failed as &dyn std::error::Error, "deliveries failed");
@@ -198,7 +198,7 @@ impl Subscribers {
             });
         });
         let (arbiter, ended) = (Mutex::new(Some(arbiter)), Mutex::new(ended));
-        Ok(Self { ledger, graveyard, caller, commands, stop, failed, arbiter, ended })
+        Ok(Self { checkpoints: ledger, recovery: graveyard, caller, commands, stop, failed, arbiter, ended })
     }
 
     /// Why it failed, once it has.
@@ -208,41 +208,41 @@ impl Subscribers {
     }
 
     /// Where the deliveries to `subscriber` are; `None` for one that is not known (yet).
-    pub async fn stats(&self, subscriber: &SubscriberId) -> Option<Stats> {
+    pub async fn stats(&self, subscriber: &SubscriberId) -> Option<SubscriberStats> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Stats(subscriber.clone(), reply)).await.ok()?;
+        self.commands.send(DispatcherQuery::Stats(subscriber.clone(), reply)).await.ok()?;
         answer.await.ok()?
     }
 
     /// Makes attempts besides those of deliveries, such as one that tests a subscription.
     #[must_use]
-    pub const fn caller(&self) -> &Caller {
+    pub const fn caller(&self) -> &AttemptSender {
         &self.caller
     }
 
     /// Tries `subscriber` now if its breaker is open: somebody found that it answers, or says so.
-    pub fn probe(&self, subscriber: SubscriberId) {
-        self.graveyard.notices.post(Notice::Probe(subscriber));
+    pub fn probe_breaker(&self, subscriber: SubscriberId) {
+        self.recovery.requests.post(StageRequest::Probe(subscriber));
     }
 
     /// Returns when everything that happened before this call is on the disk.
     ///
     /// # Errors
     /// [`ledger::Closed`] when the store fails or the node stops first.
-    pub async fn settled(&self) -> Result<(), ledger::Closed> {
-        self.ledger.settled().await
+    pub async fn settled(&self) -> Result<(), checkpoint::LedgerClosedError> {
+        self.checkpoints.settled().await
     }
 
     /// What failed for good.
     #[must_use]
-    pub fn dead_letters(&self) -> &Arc<DeadLetters> {
-        &self.graveyard.dead_letters
+    pub fn dead_letters(&self) -> &Arc<DeadLetterStore> {
+        &self.recovery.dead_letters
     }
 
     /// What is delivered again.
     #[must_use]
-    pub fn jobs(&self) -> &Arc<Jobs> {
-        &self.graveyard.jobs
+    pub fn jobs(&self) -> &Arc<JobRegistry> {
+        &self.recovery.jobs
     }
 
     /// Begins nothing more, waits for attempts that are under way for `patience` at most, notes where everything is, and ends
@@ -263,122 +263,149 @@ impl Subscribers {
 }
 
 /// What is read of the store before anything is delivered.
-struct Opened {
-    rows: Rows,
-    ledger: Arc<Ledger>,
-    graveyard: Graveyard,
-    from: Position,
-    places: HashMap<SubscriberId, Place>,
+struct StoredDeliveryState {
+    tables: DeliveryTables,
+    checkpoints: Arc<CheckpointBuffer>,
+    recovery: RecoveryStores,
+    cursor: Position,
+    read_states: HashMap<SubscriberId, ReadStateRow>,
     lane_owners: BTreeSet<SubscriberId>,
-    counters: Vec<(SubscriberId, Counters)>,
+    counters: Vec<(SubscriberId, SubscriberCounters)>,
 }
 
-impl Opened {
-    fn open(
+impl StoredDeliveryState {
+    fn load(
         config: &Config,
-        store: &Arc<Store>,
+        store: &Arc<DataStore>,
         journal: &Arc<dyn Journal>,
         clock: &Arc<dyn Clock>,
-    ) -> Result<Self, Failed> {
-        let (rows, ledger) = (Rows::open(Arc::clone(store))?, Arc::<Ledger>::default());
-        let graveyard = Graveyard::open(config, (journal, clock), rows.clone(), &ledger)?;
+    ) -> Result<Self, DeliveryStageError> {
+        let (rows, ledger) = (DeliveryTables::open(Arc::clone(store))?, Arc::<CheckpointBuffer>::default());
+        let graveyard = RecoveryStores::open(config, (journal, clock), rows.clone(), &ledger)?;
         let end = *journal.durable_end().borrow();
         let from = match rows.cursor()? {
             Some(cursor) => cursor,
-            None => begin_at(end, &rows, &ledger)?,
+            None => initialize_cursor(end, &rows, &ledger)?,
         };
-        let places: HashMap<_, _> = rows.places()?.into_iter().collect();
+        let places: HashMap<_, _> = rows.read_states()?.into_iter().collect();
         let behind = places.values().filter_map(|place| match place {
-            Place::Behind(from) => Some(*from),
-            Place::Live => None,
+            ReadStateRow::Behind(from) => Some(*from),
+            ReadStateRow::Live => None,
         });
         if let Some(cursor) = behind.chain([from]).max().filter(|cursor| *cursor > end) {
-            return Err(Failed::Ahead { cursor, end });
+            return Err(DeliveryStageError::CursorPastJournalEnd { cursor, end });
         }
         let (lane_owners, counters) = (rows.lane_owners()?, rows.counters()?);
-        Ok(Self { rows, ledger, graveyard, from, places, lane_owners, counters })
+        Ok(Self {
+            tables: rows,
+            checkpoints: ledger,
+            recovery: graveyard,
+            cursor: from,
+            read_states: places,
+            lane_owners,
+            counters,
+        })
     }
 }
 
 /// Lets a store from which nothing was ever delivered begin with what comes next. Noted before anybody is live: whoever finds
 /// no cursor after a crash would begin with what came after it.
-fn begin_at(end: Position, rows: &Rows, ledger: &Ledger) -> Result<Position, WriteError> {
+fn initialize_cursor(
+    end: Position,
+    rows: &DeliveryTables,
+    ledger: &CheckpointBuffer,
+) -> Result<Position, StoreWriteError> {
     ledger.set_cursor(end);
-    if let Some(round) = ledger.take() {
+    if let Some(round) = ledger.take_checkpoint() {
         round.write(rows)?;
-        ledger.wrote(&round);
+        ledger.mark_written(&round);
     }
     Ok(end)
 }
 
 /// The dispatcher of the thread that this is called on, with a place for everybody.
-fn begin(
-    parts: Parts,
-    opened: Opened,
-    caller: Caller,
-    commands: mpsc::Receiver<Command>,
+fn start_dispatcher(
+    parts: SubscriberDeps,
+    opened: StoredDeliveryState,
+    caller: AttemptSender,
+    commands: mpsc::Receiver<DispatcherQuery>,
     stopping: watch::Receiver<Option<Duration>>,
 ) -> Dispatcher {
-    let Parts { config, router, reads, journal, exchange, subscriptions, accounts, store: _, clock } = parts;
-    let announcer = Announcer::new(Some(Arc::clone(&router)), Arc::clone(&clock), journal.incarnation());
-    let attempts = attempts(caller.clone(), router, Arc::clone(&accounts), Arc::clone(&config), journal.incarnation());
+    let SubscriberDeps { config, router, reads, journal, call_log: exchange, subscriptions, accounts, store: _, clock } =
+        parts;
+    let announcer = SubscriberAnnouncer::new(Some(Arc::clone(&router)), Arc::clone(&clock), journal.incarnation());
+    let attempts =
+        make_attempt_fn(caller.clone(), router, Arc::clone(&accounts), Arc::clone(&config), journal.incarnation());
     let forget = Box::new(move |id: &SubscriberId| caller.forget(id));
-    let (turns, memory) = (Turns::new(config.delivery.attempts_max), Memory::new(config.delivery.memory_bytes));
-    let (rows, ledger, graveyard) = (opened.rows.clone(), Arc::clone(&opened.ledger), opened.graveyard.clone());
-    let means =
-        Means { journal, reads, rows, ledger, graveyard, exchange, clock, turns, memory, attempts, forget, announcer };
-    place(means, opened, Sources { config, subscriptions, accounts, commands, stopping })
+    let (turns, memory) =
+        (AttemptPermits::new(config.delivery.attempts_max), DeliveryMemory::new(config.delivery.memory_bytes));
+    let (rows, ledger, graveyard) = (opened.tables.clone(), Arc::clone(&opened.checkpoints), opened.recovery.clone());
+    let means = DeliveryStageDeps {
+        journal,
+        reads,
+        tables: rows,
+        checkpoints: ledger,
+        recovery: graveyard,
+        call_log: exchange,
+        clock,
+        permits: turns,
+        memory,
+        attempt_fn: attempts,
+        forget_client: forget,
+        announcer,
+    };
+    build_dispatcher(means, opened, DispatcherDeps { config, subscriptions, accounts, commands, stopping })
 }
 
 /// A dispatcher that works by `means`, with a place for everybody.
-fn place(means: Means, opened: Opened, sources: Sources) -> Dispatcher {
-    let Opened { from, places, lane_owners, counters, .. } = opened;
-    let (subscriptions, accounts) = (sources.subscriptions.known(), sources.accounts.known());
-    let roster = Roster::of(Arc::clone(&sources.config), subscriptions, accounts);
-    let stage = Stage::new(means, Rc::new(roster), from);
+fn build_dispatcher(means: DeliveryStageDeps, opened: StoredDeliveryState, sources: DispatcherDeps) -> Dispatcher {
+    let StoredDeliveryState { cursor: from, read_states: places, lane_owners, counters, .. } = opened;
+    let (subscriptions, accounts) = (sources.subscriptions.snapshot(), sources.accounts.snapshot());
+    let roster = SubscriberSet::from_definitions(Arc::clone(&sources.config), subscriptions, accounts);
+    let stage = DeliveryStage::new(means, Rc::new(roster), from);
     stage.set_counters(counters);
     let dispatcher = Dispatcher::new(stage, sources);
-    dispatcher.place_all(places, lane_owners);
+    dispatcher.place_subscribers(places, lane_owners);
     dispatcher
 }
 
 /// How attempts are made: an automatic reply by the router, all others by `caller`.
-fn attempts(
-    caller: Caller,
+fn make_attempt_fn(
+    caller: AttemptSender,
     router: Arc<Router>,
-    accounts: Arc<Accounts>,
+    accounts: Arc<AccountRegistry>,
     config: Arc<Config>,
-    incarnation: Incarnation,
-) -> Attempts {
+    incarnation: StoreIncarnation,
+) -> AttemptFn {
     Box::new(move |profile, item, which| {
-        if matches!(profile.target, Target::AutoReply) {
-            let roster = accounts::Recipients::new(accounts.known(), Arc::clone(&config));
+        if matches!(profile.target, DeliveryTarget::AutoReply) {
+            let roster = accounts::AccountRecipients::new(accounts.snapshot(), Arc::clone(&config));
             let (router, event_id) = (Arc::clone(&router), EventId::new(incarnation, item.position));
             return Box::pin(async move { (auto_reply::attempt(&router, &roster, event_id, &item).await, None) });
         }
         let caller = caller.clone();
         Box::pin(async move {
-            let Made { outcome, call } = caller.make(&profile, &item, which).await;
+            let AttemptReport { outcome, call } = caller.send_delivery(&profile, &item, which).await;
             (outcome, Some(Box::new(call)))
         })
     })
 }
 
 /// What the records of what failed share with the stage: where changes are noted, where the stage is told of them, the time.
-pub(crate) type Shared = (Arc<Ledger>, Arc<Notices>, Arc<dyn Clock>);
+pub(crate) type RecoveryDeps = (Arc<CheckpointBuffer>, Arc<StageRequestQueue>, Arc<dyn Clock>);
 
 /// What failed for good and what is delivered again, shared by the stage and by who asks from outside.
 #[derive(Clone, Debug)]
-pub(crate) struct Graveyard {
+pub(crate) struct RecoveryStores {
     /// What failed for good.
-    pub(crate) dead_letters: Arc<DeadLetters>,
+    pub(crate) dead_letters: Arc<DeadLetterStore>,
     /// What is delivered again.
-    pub(crate) jobs: Arc<Jobs>,
+    pub(crate) jobs: Arc<JobRegistry>,
     /// What those who ask have for the stage to do.
-    pub(crate) notices: Arc<Notices>,
+    pub(crate) requests: Arc<StageRequestQueue>,
 }
 
-impl Graveyard {
+impl RecoveryStores {
     /// What `rows` have of both. Blocks.
     ///
     /// # Errors
@@ -386,22 +413,22 @@ impl Graveyard {
     pub(crate) fn open(
         config: &Config,
         (journal, clock): (&Arc<dyn Journal>, &Arc<dyn Clock>),
-        rows: Rows,
-        ledger: &Arc<Ledger>,
-    ) -> Result<Self, WriteError> {
-        let notices = Arc::<Notices>::default();
+        rows: DeliveryTables,
+        ledger: &Arc<CheckpointBuffer>,
+    ) -> Result<Self, StoreWriteError> {
+        let notices = Arc::<StageRequestQueue>::default();
         let shared = || (Arc::clone(ledger), Arc::clone(&notices), Arc::clone(clock));
         let delivery = &config.delivery;
-        let dead_letters = DeadLetters::open(rows.clone(), shared(), delivery.dead_letters_max)?;
+        let dead_letters = DeadLetterStore::open(rows.clone(), shared(), delivery.dead_letters_max)?;
         let journal = Arc::clone(journal);
         let bounds = (delivery.jobs_max, delivery.jobs_bytes_max);
-        let jobs = Jobs::open(&rows, Arc::clone(&dead_letters), journal, shared(), bounds)?;
-        Ok(Self { dead_letters, jobs, notices })
+        let jobs = JobRegistry::open(&rows, Arc::clone(&dead_letters), journal, shared(), bounds)?;
+        Ok(Self { dead_letters, jobs, requests: notices })
     }
 
     /// Forgets everything about subscribers that are not `known` any more.
     pub(crate) fn retain(&self, known: impl Fn(&SubscriberId) -> bool) {
-        self.jobs.retain(&known);
+        self.jobs.retain_subscribers(&known);
         self.dead_letters.retain(&known);
     }
 }
@@ -410,7 +437,7 @@ impl Graveyard {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SubscriberId {
     /// A subscription.
-    Webhook(subscription::Id),
+    Webhook(subscription::SubscriptionId),
     /// The CRM of an Instagram account, which gets the account's messages.
     Forward(Arc<str>),
     /// Instagram, which gets the replies of an account.
@@ -447,7 +474,7 @@ impl fmt::Display for SubscriberId {
 
 /// A record on its way to a subscriber.
 #[derive(Clone, Debug)]
-pub struct Item {
+pub struct OutboundRecord {
     /// Its place in the journal.
     pub position: Position,
     /// Its number among its entity's records.
@@ -458,7 +485,7 @@ pub struct Item {
     pub record: Arc<Record>,
 }
 
-impl Item {
+impl OutboundRecord {
     /// What a record takes in memory besides its texts and bytes.
     const OVERHEAD_BYTES: usize = 512;
 
@@ -471,7 +498,7 @@ impl Item {
 
 /// Why an attempt did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct AttemptFailure {
     /// The answer's status, if there was one.
     pub status: Option<u16>,
     /// A stable code, such as `timeout`.

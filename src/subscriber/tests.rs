@@ -8,31 +8,31 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
-use crate::config::{Secret, load};
-use crate::event::{EntityKey, Incarnation, Kind, fingerprint};
-use crate::faults::NoFaults;
-use crate::journal::{Draft, Limits, Log, Submission, fence};
+use crate::config::{Secret, load_config};
+use crate::event::{EntityKey, Kind, StoreIncarnation, fingerprint_key};
+use crate::failpoints::NoFailures;
+use crate::journal::{JournalLimits, JournalSubmission, RecordDraft, SledJournal, await_fence};
 use crate::projection::{self, Projection};
-use crate::subscription::{Ordering, Pattern, Secrets, State, Style, Subscription};
-use attempt::Outcome;
-use dead_letters::{Filter, Subject};
+use crate::subscription::{DeliveryOrdering, Pattern, SigningSecrets, SigningStyle, Subscription, SubscriptionState};
+use attempt::AttemptOutcome;
+use dead_letters::{DeadLetterSubject, Filter};
 
 const SHORT: Duration = Duration::from_secs(30);
 
 /// What a delivery was: to whom, which record, which attempt.
-type Delivered = (SubscriberId, u64, u32);
+type DeliveredAttempt = (SubscriberId, u64, u32);
 
 /// What comes of an attempt; a panic in it is one of the actor.
-type Script = Box<dyn FnMut(&Delivered) -> Outcome>;
+type AttemptScript = Box<dyn FnMut(&DeliveredAttempt) -> AttemptOutcome>;
 
 /// A store with all that the stage rests on.
-struct Ground {
-    log: Arc<Log>,
+struct StageTestEnv {
+    log: Arc<SledJournal>,
     projection: Arc<Projection>,
-    exchange: Arc<Exchange>,
-    subscriptions: Arc<Subscriptions>,
-    accounts: Arc<Accounts>,
-    store: Arc<Store>,
+    exchange: Arc<CallLog>,
+    subscriptions: Arc<SubscriptionRegistry>,
+    accounts: Arc<AccountRegistry>,
+    store: Arc<DataStore>,
     config: Arc<Config>,
     clock: Arc<dyn Clock>,
     /// How many records each entity has.
@@ -40,29 +40,29 @@ struct Ground {
 }
 
 /// A stage that is running on the test's own thread.
-struct Running {
-    stage: Rc<Stage>,
-    delivered: Rc<watch::Sender<Vec<Delivered>>>,
+struct RunningStage {
+    stage: Rc<DeliveryStage>,
+    delivered: Rc<watch::Sender<Vec<DeliveredAttempt>>>,
     stop: watch::Sender<Option<Duration>>,
-    run: actix_rt::task::JoinHandle<Result<(), Failed>>,
+    run: actix_rt::task::JoinHandle<Result<(), DeliveryStageError>>,
 }
 
-impl Ground {
+impl StageTestEnv {
     fn open(folder: &Path, clock: Arc<dyn Clock>) -> Self {
-        let store = Store::open(folder, 1 << 20, Arc::new(NoFaults)).expect("opens");
-        let limits = Limits { queue: 1024, commit_records: 64, commit_bytes: 1 << 20, sync_interval: None };
-        let log = Log::open(Arc::clone(&store), limits, Arc::clone(&clock)).expect("opens");
-        let limits = projection::Limits { claim_window: SHORT };
+        let store = DataStore::open(folder, 1 << 20, Arc::new(NoFailures)).expect("opens");
+        let limits = JournalLimits { queue: 1024, commit_records: 64, commit_bytes: 1 << 20, sync_interval: None };
+        let log = SledJournal::open(Arc::clone(&store), limits, Arc::clone(&clock)).expect("opens");
+        let limits = projection::ProjectionLimits { claim_window: SHORT };
         let journal = Arc::clone(&log) as Arc<dyn Journal>;
-        let projection = Projection::start(Arc::clone(&store), journal, limits, Arc::clone(&clock), fingerprint);
-        let bounds = crate::exchange::Bounds { rows_max: 1_000, refused_rows_max: 10 };
+        let projection = Projection::start(Arc::clone(&store), journal, limits, Arc::clone(&clock), fingerprint_key);
+        let bounds = crate::call_log::CallLogLimits { rows_max: 1_000, refused_rows_max: 10 };
         let keys = [("HOOKYARD_ADMIN__TOKEN".to_owned(), "token".to_owned())];
         Self {
             projection: projection.expect("starts"),
-            exchange: Exchange::open(Arc::clone(&store), bounds).expect("opens"),
-            subscriptions: Arc::new(Subscriptions::open(Arc::clone(&store), 20_000, None).expect("opens")),
-            accounts: Arc::new(Accounts::open(Arc::clone(&store), 10, None).expect("opens")),
-            config: Arc::new(load(None, keys).expect("a valid configuration")),
+            exchange: CallLog::open(Arc::clone(&store), bounds).expect("opens"),
+            subscriptions: Arc::new(SubscriptionRegistry::open(Arc::clone(&store), 20_000, None).expect("opens")),
+            accounts: Arc::new(AccountRegistry::open(Arc::clone(&store), 10, None).expect("opens")),
+            config: Arc::new(load_config(None, keys).expect("a valid configuration")),
             sequences: RefCell::default(),
             log,
             store,
@@ -72,7 +72,7 @@ impl Ground {
 
     /// A subscription to what `pattern` admits, from here on.
     async fn subscribe(&self, pattern: &str) -> SubscriberId {
-        let from = fence(self.log.as_ref()).await.expect("open");
+        let from = await_fence(self.log.as_ref()).await.expect("open");
         self.subscribe_from(pattern, from)
     }
 
@@ -81,14 +81,14 @@ impl Ground {
             id,
             url: "https://example.com/".into(),
             events: vec![Pattern::from_store(pattern).expect("a pattern")],
-            secrets: Secrets { current: Secret::new("hush"), previous: None, signing_key: None },
-            state: State::Active,
+            secrets: SigningSecrets { current: Secret::new("hush"), previous: None, signing_key: None },
+            state: SubscriptionState::Active,
             description: None,
             filter: None,
             transform: None,
-            ordering: Ordering::Entity,
+            ordering: DeliveryOrdering::Entity,
             concurrency: None,
-            signing: vec![Style::Standard],
+            signing: vec![SigningStyle::Standard],
             headers: Vec::new(),
             rate_limit: None,
             timeout: None,
@@ -107,62 +107,62 @@ impl Ground {
         let entity = EntityKey::try_new(Kind::Ticket, ticket).expect("an id");
         let at = self.clock.wall();
         let record = Record { sequence: Some(sequence), ..Record::new("support", entity.clone(), event, at) };
-        let draft = Draft { entity, sequence: Some(sequence), received_at: at, bytes: record.encode() };
-        self.log.submit(Submission { drafts: vec![draft], settle: Box::new(|_| ()) }).expect("open");
-        fence(self.log.as_ref()).await.expect("open");
+        let draft = RecordDraft { entity, sequence: Some(sequence), received_at: at, bytes: record.encode() };
+        self.log.submit(JournalSubmission { drafts: vec![draft], settle: Box::new(|_| ()) }).expect("open");
+        await_fence(self.log.as_ref()).await.expect("open");
     }
 
     /// Starts a stage whose attempts come to what `script` says.
-    fn start(&self, mut script: impl FnMut(&Delivered) -> Outcome + 'static) -> Running {
+    fn start(&self, mut script: impl FnMut(&DeliveredAttempt) -> AttemptOutcome + 'static) -> RunningStage {
         let journal = Arc::clone(&self.log) as Arc<dyn Journal>;
-        let opened = Opened::open(&self.config, &self.store, &journal, &self.clock).expect("opens");
+        let opened = StoredDeliveryState::load(&self.config, &self.store, &journal, &self.clock).expect("opens");
         let delivered = Rc::new(watch::Sender::new(Vec::new()));
-        let script: RefCell<Script> = RefCell::new(Box::new(move |delivery| script(delivery)));
+        let script: RefCell<AttemptScript> = RefCell::new(Box::new(move |delivery| script(delivery)));
         let seen = Rc::clone(&delivered);
-        let attempts: Attempts = Box::new(move |profile, item, which| {
+        let attempts: AttemptFn = Box::new(move |profile, item, which| {
             let delivery = (profile.id.clone(), item.position.get(), which.attempt);
             let outcome = (script.borrow_mut())(&delivery);
             let seen = Rc::clone(&seen);
             Box::pin(async move {
-                if outcome == Outcome::Accepted {
+                if outcome == AttemptOutcome::Accepted {
                     seen.send_modify(|seen| seen.push(delivery));
                 }
                 (outcome, None)
             })
         });
-        let means = Means {
-            reads: self.projection.reads(),
-            rows: opened.rows.clone(),
-            ledger: Arc::clone(&opened.ledger),
-            graveyard: opened.graveyard.clone(),
-            exchange: Arc::clone(&self.exchange),
+        let means = DeliveryStageDeps {
+            reads: self.projection.reader(),
+            tables: opened.tables.clone(),
+            checkpoints: Arc::clone(&opened.checkpoints),
+            recovery: opened.recovery.clone(),
+            call_log: Arc::clone(&self.exchange),
             clock: Arc::clone(&self.clock),
-            turns: Turns::new(8),
-            memory: Memory::new(self.config.delivery.memory_bytes),
-            forget: Box::new(|_| ()),
-            announcer: Announcer::new(None, Arc::clone(&self.clock), Incarnation::new(1)),
-            attempts,
+            permits: AttemptPermits::new(8),
+            memory: DeliveryMemory::new(self.config.delivery.memory_bytes),
+            forget_client: Box::new(|_| ()),
+            announcer: SubscriberAnnouncer::new(None, Arc::clone(&self.clock), StoreIncarnation::new(1)),
+            attempt_fn: attempts,
             journal,
         };
         let (commands, (stop, stopping)) = (mpsc::channel(1).1, watch::channel(None));
         let (subscriptions, accounts) = (Arc::clone(&self.subscriptions), Arc::clone(&self.accounts));
-        let sources = Sources { config: Arc::clone(&self.config), subscriptions, accounts, commands, stopping };
-        let dispatcher = place(means, opened, sources);
+        let sources = DispatcherDeps { config: Arc::clone(&self.config), subscriptions, accounts, commands, stopping };
+        let dispatcher = build_dispatcher(means, opened, sources);
         let stage = Rc::clone(dispatcher.stage());
-        Running { stage, delivered, stop, run: actix_rt::spawn(dispatcher.run()) }
+        RunningStage { stage, delivered, stop, run: actix_rt::spawn(dispatcher.run()) }
     }
 }
 
-impl Running {
+impl RunningStage {
     /// Waits until so many deliveries were accepted, and gives them.
-    async fn delivered(&self, count: usize) -> Vec<Delivered> {
+    async fn delivered(&self, count: usize) -> Vec<DeliveredAttempt> {
         let mut seen = self.delivered.subscribe();
         let wait = seen.wait_for(|seen| seen.len() >= count);
         tokio::time::timeout(SHORT, wait).await.expect("it never came").expect("open").clone()
     }
 
     /// Waits until `what` is so.
-    async fn until(&self, what: impl Fn(&Stage) -> bool) {
+    async fn until(&self, what: impl Fn(&DeliveryStage) -> bool) {
         let mut looks = tokio::time::interval(Duration::from_millis(2));
         let wait = async {
             while !what(&self.stage) {
@@ -173,8 +173,8 @@ impl Running {
     }
 
     /// Waits until `id` has a dead letter, and gives the newest.
-    async fn dead_letter(&self, id: &SubscriberId) -> Subject {
-        let dead_letters = &self.stage.means.graveyard.dead_letters;
+    async fn dead_letter(&self, id: &SubscriberId) -> DeadLetterSubject {
+        let dead_letters = &self.stage.deps.recovery.dead_letters;
         self.until(|_| dead_letters.count(id) > 0).await;
         let filter = Filter { subscriber: Some(id.clone()), ..Filter::default() };
         dead_letters.list(filter, 0..1).await.expect("reads").items.remove(0).letter.subject
@@ -186,14 +186,14 @@ impl Running {
     }
 }
 
-fn run(test: impl AsyncFnOnce(&Ground)) {
+fn run(test: impl AsyncFnOnce(&StageTestEnv)) {
     run_by(Arc::new(SystemClock::default()), test);
 }
 
-fn run_by(clock: Arc<dyn Clock>, test: impl AsyncFnOnce(&Ground)) {
+fn run_by(clock: Arc<dyn Clock>, test: impl AsyncFnOnce(&StageTestEnv)) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     actix_rt::System::new().block_on(async {
-        let ground = Ground::open(folder.path(), clock);
+        let ground = StageTestEnv::open(folder.path(), clock);
         test(&ground).await;
         ground.log.close();
         ground.projection.close();
@@ -201,7 +201,7 @@ fn run_by(clock: Arc<dyn Clock>, test: impl AsyncFnOnce(&Ground)) {
     });
 }
 
-fn positions(delivered: &[Delivered]) -> Vec<u64> {
+fn positions(delivered: &[DeliveredAttempt]) -> Vec<u64> {
     let mut positions: Vec<_> = delivered.iter().map(|(_, position, _)| *position).collect();
     positions.sort_unstable();
     positions
@@ -217,12 +217,12 @@ fn an_actor_that_panics_is_begun_anew_and_loses_nothing() {
             if *position == 6 && count.replace(count.get() + 1) < 2 {
                 panic!("as the test wants it");
             }
-            Outcome::Accepted
+            AttemptOutcome::Accepted
         });
         for number in 1..=10 {
             ground.write(&format!("T{}", number % 3), "message.created").await;
         }
-        let distinct = |seen: &Vec<Delivered>| {
+        let distinct = |seen: &Vec<DeliveredAttempt>| {
             let mut seen = positions(seen);
             seen.dedup();
             seen
@@ -242,17 +242,17 @@ fn an_actor_that_panics_again_and_again_is_left_alone_and_its_subscriber_paused(
     run(async |ground| {
         let SubscriberId::Webhook(number) = ground.subscribe("*").await else { unreachable!() };
         let other = ground.subscribe("*").await;
-        let mut changes = ground.subscriptions.changes();
+        let mut changes = ground.subscriptions.watch_changes();
         changes.borrow_and_update();
         let running = ground.start(move |(id, _, _)| {
             assert!(*id != SubscriberId::Webhook(number), "as the test wants it");
-            Outcome::Accepted
+            AttemptOutcome::Accepted
         });
         ground.write("T", "message.created").await;
         tokio::time::timeout(SHORT, changes.changed()).await.expect("it never came").expect("open");
-        let known = ground.subscriptions.known();
-        let state = &known.find(number).expect("there").subscription.state;
-        assert!(matches!(state, State::Paused { reason: Some(_) }), "{state:?}");
+        let known = ground.subscriptions.snapshot();
+        let state = &known.get(number).expect("there").subscription.state;
+        assert!(matches!(state, SubscriptionState::Paused { reason: Some(_) }), "{state:?}");
         assert_eq!(running.delivered(1).await, [(other, 1, 1)]);
         running.stop().await;
     });
@@ -265,7 +265,7 @@ fn of_many_subscriptions_only_the_one_that_is_owed_something_costs_anything() {
             ground.subscribe_from("status.changed", Position::FIRST);
         }
         let one = ground.subscribe("message.created").await;
-        let running = ground.start(|_| Outcome::Accepted);
+        let running = ground.start(|_| AttemptOutcome::Accepted);
         ground.write("T", "message.created").await;
         ground.write("T", "tags.updated").await;
         assert_eq!(running.delivered(1).await, [(one.clone(), 1, 1)]);
@@ -278,7 +278,7 @@ fn of_many_subscriptions_only_the_one_that_is_owed_something_costs_anything() {
 fn a_subscription_whose_first_record_was_passed_already_reads_from_there() {
     run(async |ground| {
         let first = ground.subscribe("*").await;
-        let running = ground.start(|_| Outcome::Accepted);
+        let running = ground.start(|_| AttemptOutcome::Accepted);
         for _ in 0..5 {
             ground.write("T", "message.created").await;
         }
@@ -298,19 +298,21 @@ fn what_was_settled_before_a_stop_is_not_delivered_again_and_the_rest_is() {
     run(async |ground| {
         let id = ground.subscribe("*").await;
         let running = ground.start(|(_, position, _)| match position {
-            2 => Outcome::Failed { failure: failure(), retry_after: Some(Duration::from_secs(3_600)) },
-            _ => Outcome::Accepted,
+            2 => AttemptOutcome::TransientFailure { failure: failure(), retry_after: Some(Duration::from_secs(3_600)) },
+            _ => AttemptOutcome::Accepted,
         });
         for ticket in ["A", "B", "A", "B"] {
             ground.write(ticket, "message.created").await;
         }
         assert_eq!(positions(&running.delivered(2).await), [1, 3]);
         running.stop().await;
-        let rows =
-            Rows::open(Arc::clone(&ground.store)).expect("opens").lanes(&id, ground.clock.wall()).expect("reads");
+        let rows = DeliveryTables::open(Arc::clone(&ground.store))
+            .expect("opens")
+            .lane_rows(&id, ground.clock.wall())
+            .expect("reads");
         assert_eq!(rows.iter().map(|row| (row.sequence, row.attempts)).collect::<Vec<_>>(), [(1, 1)]);
         ground.write("A", "message.created").await;
-        let running = ground.start(|_| Outcome::Accepted);
+        let running = ground.start(|_| AttemptOutcome::Accepted);
         assert_eq!(positions(&running.delivered(1).await), [5]);
         running.stop().await;
     });
@@ -319,13 +321,15 @@ fn what_was_settled_before_a_stop_is_not_delivered_again_and_the_rest_is() {
 #[test]
 fn a_cursor_beyond_the_journals_end_is_refused() {
     run(async |ground| {
-        let rows = Rows::open(Arc::clone(&ground.store)).expect("opens");
-        let ledger = Ledger::default();
+        let rows = DeliveryTables::open(Arc::clone(&ground.store)).expect("opens");
+        let ledger = CheckpointBuffer::default();
         ledger.set_cursor(Position::new(9));
-        ledger.take().expect("something").write(&rows).expect("writes");
+        ledger.take_checkpoint().expect("something").write(&rows).expect("writes");
         let journal = Arc::clone(&ground.log) as Arc<dyn Journal>;
-        let opened = Opened::open(&ground.config, &ground.store, &journal, &ground.clock);
-        assert!(matches!(opened, Err(Failed::Ahead { cursor, .. }) if cursor == Position::new(9)));
+        let opened = StoredDeliveryState::load(&ground.config, &ground.store, &journal, &ground.clock);
+        assert!(
+            matches!(opened, Err(DeliveryStageError::CursorPastJournalEnd { cursor, .. }) if cursor == Position::new(9))
+        );
     });
 }
 
@@ -335,7 +339,7 @@ fn a_store_that_never_delivered_anything_begins_at_its_end() {
     run(async |ground| {
         ground.write("T", "message.created").await;
         ground.subscribe_from("*", Position::new(2));
-        let running = ground.start(|_| Outcome::Accepted);
+        let running = ground.start(|_| AttemptOutcome::Accepted);
         assert_eq!(running.stage.position.get(), Position::new(2));
         ground.write("T", "message.created").await;
         assert_eq!(positions(&running.delivered(1).await), [2]);
@@ -353,8 +357,11 @@ fn what_a_disabled_subscriber_was_owed_is_one_dead_letter_that_says_how_much() {
         let running = ground.start(move |(_, position, _)| {
             tried.send_modify(|tried| *tried += 1);
             match position {
-                1 => Outcome::Accepted,
-                _ => Outcome::Failed { failure: failure(), retry_after: Some(Duration::from_secs(3_600)) },
+                1 => AttemptOutcome::Accepted,
+                _ => AttemptOutcome::TransientFailure {
+                    failure: failure(),
+                    retry_after: Some(Duration::from_secs(3_600)),
+                },
             }
         });
         for (ticket, event) in
@@ -366,17 +373,19 @@ fn what_a_disabled_subscriber_was_owed_is_one_dead_letter_that_says_how_much() {
         let mut tries = tries.subscribe();
         tokio::time::timeout(SHORT, tries.wait_for(|tries| *tries == 3)).await.expect("it never came").expect("open");
         let SubscriberId::Webhook(number) = id else { unreachable!() };
-        let disable = |subscription: &mut Subscription| subscription.state = State::Disabled { reason: "gone".into() };
+        let disable = |subscription: &mut Subscription| {
+            subscription.state = SubscriptionState::Disabled { reason: "gone".into() }
+        };
         ground.subscriptions.change(number, disable).expect("there");
-        let expected = Subject::Many { first: Position::new(2), last: Position::new(5), count: 3 };
+        let expected = DeadLetterSubject::Range { first: Position::new(2), last: Position::new(5), count: 3 };
         assert_eq!(running.dead_letter(&id).await, expected);
         assert_eq!(running.stage.counters(&id).dropped, 3);
         ground.write("A", "message.created").await;
-        running.stage.means.ledger.settled().await.expect("open");
+        running.stage.deps.checkpoints.settled().await.expect("open");
         running.stop().await;
-        let rows = Rows::open(Arc::clone(&ground.store)).expect("opens");
-        assert_eq!(rows.lanes(&id, ground.clock.wall()).expect("reads"), []);
-        assert!(rows.places().expect("reads").iter().all(|(of, _)| *of != id));
+        let rows = DeliveryTables::open(Arc::clone(&ground.store)).expect("opens");
+        assert_eq!(rows.lane_rows(&id, ground.clock.wall()).expect("reads"), []);
+        assert!(rows.read_states().expect("reads").iter().all(|(of, _)| *of != id));
     });
 }
 
@@ -386,17 +395,20 @@ fn what_was_owed_for_longer_than_it_is_held_is_one_dead_letter_and_the_rest_is_d
     run_by(Arc::clone(&clock) as _, async |ground| {
         let id = ground.subscribe("*").await;
         let SubscriberId::Webhook(number) = id else { unreachable!() };
-        let pause = |subscription: &mut Subscription| subscription.state = State::Paused { reason: None };
+        let pause = |subscription: &mut Subscription| subscription.state = SubscriptionState::Paused { reason: None };
         ground.subscriptions.change(number, pause).expect("there");
-        let running = ground.start(|_| Outcome::Accepted);
+        let running = ground.start(|_| AttemptOutcome::Accepted);
         for ticket in ["A", "B", "A"] {
             ground.write(ticket, "message.created").await;
         }
         clock.advance(ground.config.delivery.hold + Duration::from_secs(1));
         ground.write("A", "message.created").await;
-        ground.subscriptions.change(number, |subscription| subscription.state = State::Active).expect("there");
+        ground
+            .subscriptions
+            .change(number, |subscription| subscription.state = SubscriptionState::Active)
+            .expect("there");
         assert_eq!(running.delivered(1).await, [(id.clone(), 4, 1)]);
-        let expected = Subject::Many { first: Position::new(1), last: Position::new(3), count: 3 };
+        let expected = DeadLetterSubject::Range { first: Position::new(1), last: Position::new(3), count: 3 };
         assert_eq!(running.dead_letter(&id).await, expected);
         running.stop().await;
     });
@@ -408,18 +420,20 @@ fn what_is_owed_to_a_live_subscriber_is_given_up_too_when_the_node_ends_before_i
     run(async |ground| {
         let id = ground.subscribe("*").await;
         let SubscriberId::Webhook(number) = id else { unreachable!() };
-        let running = ground.start(|_| Outcome::Accepted);
+        let running = ground.start(|_| AttemptOutcome::Accepted);
         ground.write("A", "message.created").await;
         running.delivered(1).await;
         running.stop().await;
         ground.write("A", "message.created").await;
-        let disable = |subscription: &mut Subscription| subscription.state = State::Disabled { reason: "gone".into() };
+        let disable = |subscription: &mut Subscription| {
+            subscription.state = SubscriptionState::Disabled { reason: "gone".into() }
+        };
         ground.subscriptions.change(number, disable).expect("there");
-        let running = ground.start(|_| Outcome::Accepted);
+        let running = ground.start(|_| AttemptOutcome::Accepted);
         let at = Position::new(2);
-        assert_eq!(running.dead_letter(&id).await, Subject::Many { first: at, last: at, count: 1 });
-        running.stage.means.ledger.settled().await.expect("open");
-        assert!(running.stage.means.rows.places().expect("reads").iter().all(|(whose, _)| *whose != id));
+        assert_eq!(running.dead_letter(&id).await, DeadLetterSubject::Range { first: at, last: at, count: 1 });
+        running.stage.deps.checkpoints.settled().await.expect("open");
+        assert!(running.stage.deps.tables.read_states().expect("reads").iter().all(|(whose, _)| *whose != id));
         running.stop().await;
     });
 }
@@ -429,13 +443,13 @@ fn what_is_owed_to_a_live_subscriber_is_given_up_too_when_the_node_ends_before_i
 fn a_job_for_a_subscriber_that_has_just_gone_ends() {
     run(async |ground| {
         let id = ground.subscribe("*").await;
-        let running = ground.start(|_| Outcome::Accepted);
+        let running = ground.start(|_| AttemptOutcome::Accepted);
         ground.write("T-1", "status.changed").await;
         running.delivered(1).await;
         ground.subscriptions.remove(1).expect("there");
-        running.until(|stage| stage.roster().state(&id).is_none()).await;
-        let jobs = Arc::clone(&running.stage.means.graveyard.jobs);
-        let job = jobs.replay(id.clone(), None, None, Vec::new()).await.expect("taken on").id;
+        running.until(|stage| stage.subscriber_set().subscription_state(&id).is_none()).await;
+        let jobs = Arc::clone(&running.stage.deps.recovery.jobs);
+        let job = jobs.replay_events(id.clone(), None, None, Vec::new()).await.expect("taken on").id;
         running.until(|_| jobs.get(job).is_some_and(|job| job.state.as_str() == "cancelled")).await;
         running.stop().await;
     });
@@ -456,11 +470,11 @@ fn an_account_that_is_made_again_under_its_name_begins_with_nothing() {
             from: Position::FIRST,
         };
         ground.accounts.create(account(1)).expect("room");
-        let running = ground.start(|_| Outcome::Accepted);
+        let running = ground.start(|_| AttemptOutcome::Accepted);
         let (id, letters) =
-            (SubscriberId::Replies("a".into()), Arc::clone(&running.stage.means.graveyard.dead_letters));
+            (SubscriberId::Replies("a".into()), Arc::clone(&running.stage.deps.recovery.dead_letters));
         ground.write("T-1", "status.changed").await;
-        letters.bury(&id, dead_letters::tests::burial(1, "T-1"));
+        letters.add(&id, dead_letters::tests::burial(1, "T-1"));
         ground.accounts.remove("a").expect("there");
         ground.accounts.create(account(2)).expect("room");
         running.until(|_| letters.count(&id) == 0).await;
@@ -468,6 +482,6 @@ fn an_account_that_is_made_again_under_its_name_begins_with_nothing() {
     });
 }
 
-fn failure() -> Failure {
-    Failure { status: Some(503), code: "status", detail: String::new(), answer: Bytes::new() }
+fn failure() -> AttemptFailure {
+    AttemptFailure { status: Some(503), code: "status", detail: String::new(), answer: Bytes::new() }
 }

@@ -4,18 +4,18 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::expression::{Filter, Transform};
+use super::expression::{Filter, TransformExpression};
 use super::pattern::Pattern;
-use super::secrets::Secrets;
-use crate::config::{OnExhausted, Secret};
+use super::secrets::SigningSecrets;
+use crate::config::{ExhaustionPolicy, Secret};
 use crate::event::{Position, Timestamp};
 
 /// A subscription's number, from 1, never used twice.
-pub type Id = u64;
+pub type SubscriptionId = u64;
 
 /// Whether events are delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum SubscriptionState {
     /// They are.
     Active,
     /// They stay owed until it is resumed.
@@ -32,7 +32,7 @@ pub enum State {
 
 /// In which order events are delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Ordering {
+pub enum DeliveryOrdering {
     /// Those of one entity one after another, in their order.
     #[default]
     Entity,
@@ -40,14 +40,14 @@ pub enum Ordering {
     None,
 }
 
-impl Ordering {
+impl DeliveryOrdering {
     /// Every choice with its name.
     pub const NAMED: [(&'static str, Self); 2] = [("entity", Self::Entity), ("none", Self::None)];
 }
 
 /// A way to sign deliveries. Several can be used at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Style {
+pub enum SigningStyle {
     /// `X-Webhook-…`: hex HMAC-SHA256 of the body.
     Crm,
     /// `webhook-…`, as Standard Webhooks describes it.
@@ -58,7 +58,7 @@ pub enum Style {
     V1a,
 }
 
-impl Style {
+impl SigningStyle {
     /// Every style with its name.
     pub const NAMED: [(&'static str, Self); 4] =
         [("crm", Self::Crm), ("standard", Self::Standard), ("hub", Self::Hub), ("v1a", Self::V1a)];
@@ -68,27 +68,27 @@ impl Style {
 #[derive(Clone, Debug)]
 pub struct Subscription {
     /// Its number.
-    pub id: Id,
+    pub id: SubscriptionId,
     /// Where deliveries go.
     pub url: String,
     /// The events wanted.
     pub events: Vec<Pattern>,
     /// What deliveries are signed with.
-    pub secrets: Secrets,
+    pub secrets: SigningSecrets,
     /// Whether events are delivered.
-    pub state: State,
+    pub state: SubscriptionState,
     /// A note for people.
     pub description: Option<String>,
     /// Which of those.
     pub filter: Option<Filter>,
     /// What makes the body; `None` means that it is [`super::envelope::body`].
-    pub transform: Option<Transform>,
+    pub transform: Option<TransformExpression>,
     /// In which order events are delivered.
-    pub ordering: Ordering,
+    pub ordering: DeliveryOrdering,
     /// Attempts at once.
     pub concurrency: Option<usize>,
     /// How deliveries are signed, each style once.
-    pub signing: Vec<Style>,
+    pub signing: Vec<SigningStyle>,
     /// Headers that every delivery carries.
     pub headers: Vec<(String, Secret)>,
     /// Attempts a second.
@@ -98,7 +98,7 @@ pub struct Subscription {
     /// The pauses between attempts.
     pub retry_schedule: Option<Vec<Duration>>,
     /// What a dead letter does to its entity's later events.
-    pub on_exhausted: Option<OnExhausted>,
+    pub on_exhausted: Option<ExhaustionPolicy>,
     /// The first record that can be delivered to it.
     pub from: Position,
     /// When it was made.
@@ -108,23 +108,23 @@ pub struct Subscription {
 }
 
 /// Shared, since every attempt holds on to the one it began with.
-pub type Shared = Arc<Subscription>;
+pub type SharedSubscription = Arc<Subscription>;
 
 /// A subscription to `events` of which nothing else is said.
 #[cfg(test)]
-pub(crate) fn sample(id: Id, events: &[&str]) -> Subscription {
+pub(crate) fn sample_subscription(id: SubscriptionId, events: &[&str]) -> Subscription {
     Subscription {
         id,
         url: "https://crm.example/hook".into(),
         events: events.iter().map(|text| Pattern::from_store(text).expect("a pattern")).collect(),
-        secrets: Secrets::new(Some(Secret::new("hush"))),
-        state: State::Active,
+        secrets: SigningSecrets::new(Some(Secret::new("hush"))),
+        state: SubscriptionState::Active,
         description: None,
         filter: None,
         transform: None,
-        ordering: Ordering::Entity,
+        ordering: DeliveryOrdering::Entity,
         concurrency: None,
-        signing: vec![Style::Crm, Style::Standard],
+        signing: vec![SigningStyle::Crm, SigningStyle::Standard],
         headers: Vec::new(),
         rate_limit: None,
         timeout: None,

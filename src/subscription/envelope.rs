@@ -12,7 +12,7 @@ use std::str;
 
 use serde_json::value::RawValue;
 
-use crate::event::{Record, Shape, catalogue, members};
+use crate::event::{PayloadShape, Record, catalogue, find_members};
 
 /// What the body has for a member that the event does not have.
 const NULL: &str = "null";
@@ -21,7 +21,7 @@ const NULL: &str = "null";
 const AROUND_BYTES: usize = 256;
 
 /// The parts of an event that come from its payload, as JSON texts.
-pub(super) struct Parts<'a> {
+pub(super) struct EnvelopeParts<'a> {
     pub(super) user_id: &'a str,
     pub(super) data: &'a str,
 }
@@ -29,31 +29,34 @@ pub(super) struct Parts<'a> {
 /// The body of a delivery of `record`: one JSON object without line breaks of its own.
 #[must_use]
 pub fn body(record: &Record) -> Vec<u8> {
-    with_parts(record, |parts| {
+    with_envelope_parts(record, |parts| {
         let mut body = Vec::with_capacity(parts.data.len() + AROUND_BYTES);
-        write(&mut body, record, parts).expect("a Vec takes every write, and names have a JSON text");
+        write_envelope(&mut body, record, parts).expect("a Vec takes every write, and names have a JSON text");
         body
     })
 }
 
 /// Calls `then` with what the payload of `record` says; what is damaged or missing is null.
-pub(super) fn with_parts<T>(record: &Record, then: impl FnOnce(&Parts<'_>) -> T) -> T {
+pub(super) fn with_envelope_parts<T>(record: &Record, then: impl FnOnce(&EnvelopeParts<'_>) -> T) -> T {
     match record.shape {
-        Shape::Envelope => {
+        PayloadShape::Envelope => {
             let text = str::from_utf8(&record.payload).unwrap_or_default();
-            let [data, user_id] = members(text, ["data", "user_id"]).unwrap_or_default();
+            let [data, user_id] = find_members(text, ["data", "user_id"]).unwrap_or_default();
             // Only the bus says who did something; the same name elsewhere would mean whatever its sender likes.
-            let user_id = user_id.filter(|_| record.source == catalogue::CRM);
-            then(&Parts { user_id: user_id.map_or(NULL, RawValue::get), data: data.map_or(NULL, RawValue::get) })
+            let user_id = user_id.filter(|_| record.source == catalogue::CRM_SOURCE);
+            then(&EnvelopeParts {
+                user_id: user_id.map_or(NULL, RawValue::get),
+                data: data.map_or(NULL, RawValue::get),
+            })
         }
-        Shape::Bare | Shape::Form => {
+        PayloadShape::Bare | PayloadShape::Form => {
             let data = record.payload_json();
-            then(&Parts { user_id: NULL, data: data.as_deref().map_or(NULL, RawValue::get) })
+            then(&EnvelopeParts { user_id: NULL, data: data.as_deref().map_or(NULL, RawValue::get) })
         }
     }
 }
 
-fn write(body: &mut Vec<u8>, record: &Record, parts: &Parts<'_>) -> Result<(), serde_json::Error> {
+fn write_envelope(body: &mut Vec<u8>, record: &Record, parts: &EnvelopeParts<'_>) -> Result<(), serde_json::Error> {
     body.extend_from_slice(b"{\"event\":");
     serde_json::to_writer(&mut *body, &record.event_type)?;
     body.extend_from_slice(b",\"timestamp\":");
@@ -128,9 +131,11 @@ mod tests {
             (body["user_id"].clone(), body["data"].clone())
         };
         let whole = json!({"data": 1, "user_id": 2});
-        assert_eq!(of(Shape::Bare, r#"{"data": 1, "user_id": 2}"#), (Value::Null, whole));
-        assert_eq!(of(Shape::Form, "a=1&b=%C3%A4"), (Value::Null, json!({"a": "1", "b": "ä"})));
-        for (shape, payload) in [(Shape::Envelope, "{}"), (Shape::Envelope, ""), (Shape::Bare, "no JSON")] {
+        assert_eq!(of(PayloadShape::Bare, r#"{"data": 1, "user_id": 2}"#), (Value::Null, whole));
+        assert_eq!(of(PayloadShape::Form, "a=1&b=%C3%A4"), (Value::Null, json!({"a": "1", "b": "ä"})));
+        for (shape, payload) in
+            [(PayloadShape::Envelope, "{}"), (PayloadShape::Envelope, ""), (PayloadShape::Bare, "no JSON")]
+        {
             assert_eq!(of(shape, payload), (Value::Null, Value::Null), "{payload}");
         }
     }

@@ -2,7 +2,7 @@
 
 /// What the part after the kind admits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Events<'a> {
+pub enum EventNamePattern<'a> {
     /// Every event.
     All,
     /// Those whose names begin so, the dot included.
@@ -12,4 +12,4 @@ pub enum Events<'a> {
 }
 
 /// The kind of the entities whose events the node makes of itself.
-pub(super) const OWN_KIND: &str = "subscriber";
+pub(super) const INTERNAL_KIND: &str = "subscriber";

@@ -2,47 +2,47 @@
 
 use std::collections::HashMap;
 
-use super::definition::{Id, State};
-use super::event_names::Events;
-use super::pattern::is_own;
-use super::registry::{Entry, Known};
+use super::definition::{SubscriptionId, SubscriptionState};
+use super::event_names::EventNamePattern;
+use super::pattern::is_internal_record;
+use super::registry::{Entry, SubscriptionSnapshot};
 use crate::event::{Kind, Record};
 
 /// The patterns of all subscriptions that are owed anything, by the kind that they are limited to.
 #[derive(Clone, Debug, Default)]
-pub struct Index {
-    by_kind: HashMap<Option<Kind>, Wanted>,
+pub struct PatternIndex {
+    by_kind: HashMap<Option<Kind>, KindPatterns>,
 }
 
 /// What is wanted of one kind, or of every one.
 #[derive(Clone, Debug, Default)]
-struct Wanted {
+struct KindPatterns {
     /// By the whole name.
-    named: HashMap<Box<str>, Vec<Id>>,
+    exact: HashMap<Box<str>, Vec<SubscriptionId>>,
     /// By the beginning of the name, its last dot included.
-    under: HashMap<Box<str>, Vec<Id>>,
-    all: Vec<Id>,
+    prefixes: HashMap<Box<str>, Vec<SubscriptionId>>,
+    all: Vec<SubscriptionId>,
 }
 
-impl Index {
+impl PatternIndex {
     /// The index of `known`. Disabled subscriptions are not in it, since they are owed nothing; paused ones are.
     #[must_use]
-    pub fn new(known: &Known) -> Self {
+    pub fn new(known: &SubscriptionSnapshot) -> Self {
         let mut index = Self::default();
-        known.iter().for_each(|entry| index.add(entry));
+        known.iter().for_each(|entry| index.add_subscription(entry));
         index
     }
 
     /// The subscriptions with a pattern that admits `record`, each once, in the order of their numbers. Whether it is theirs
     /// after all is [`super::Interest::judge`]'s to say.
     #[must_use]
-    pub fn candidates(&self, record: &Record) -> Vec<Id> {
+    pub fn candidates(&self, record: &Record) -> Vec<SubscriptionId> {
         let mut found = Vec::new();
         for kind in [None, Some(record.entity.kind())] {
             let Some(wanted) = self.by_kind.get(&kind) else { continue };
-            wanted.find(&record.event_type, &mut found);
+            wanted.collect_subscriptions(&record.event_type, &mut found);
             // What the node makes of itself is in no pattern that names neither it nor its kind.
-            if kind.is_some() || !is_own(record) {
+            if kind.is_some() || !is_internal_record(record) {
                 found.extend(&wanted.all);
             }
         }
@@ -51,33 +51,33 @@ impl Index {
         found
     }
 
-    fn add(&mut self, entry: &Entry) {
+    fn add_subscription(&mut self, entry: &Entry) {
         let id = entry.subscription.id;
         match entry.subscription.state {
-            State::Active | State::Paused { .. } => {}
-            State::Disabled { .. } => return,
+            SubscriptionState::Active | SubscriptionState::Paused { .. } => {}
+            SubscriptionState::Disabled { .. } => return,
         }
         for pattern in entry.interest.patterns.iter() {
             let wanted = self.by_kind.entry(pattern.kind()).or_default();
-            let ids = match pattern.events() {
-                Events::All => &mut wanted.all,
-                Events::Under(beginning) => wanted.under.entry(beginning.into()).or_default(),
-                Events::Named(name) => wanted.named.entry(name.into()).or_default(),
+            let ids = match pattern.name_pattern() {
+                EventNamePattern::All => &mut wanted.all,
+                EventNamePattern::Under(beginning) => wanted.prefixes.entry(beginning.into()).or_default(),
+                EventNamePattern::Named(name) => wanted.exact.entry(name.into()).or_default(),
             };
             ids.push(id);
         }
     }
 }
 
-impl Wanted {
+impl KindPatterns {
     /// Adds those who want the event `name` by it or by a beginning of it.
-    fn find(&self, name: &str, found: &mut Vec<Id>) {
-        found.extend(self.named.get(name).into_iter().flatten());
-        if self.under.is_empty() {
+    fn collect_subscriptions(&self, name: &str, found: &mut Vec<SubscriptionId>) {
+        found.extend(self.exact.get(name).into_iter().flatten());
+        if self.prefixes.is_empty() {
             return;
         }
         for (dot, _) in name.match_indices('.') {
-            found.extend(self.under.get(&name[..=dot]).into_iter().flatten());
+            found.extend(self.prefixes.get(&name[..=dot]).into_iter().flatten());
         }
     }
 }
@@ -88,7 +88,7 @@ mod tests {
 
     use super::*;
     use crate::event::{EntityKey, Timestamp};
-    use crate::subscription::{Subscription, sample};
+    use crate::subscription::{Subscription, sample_subscription};
 
     fn record(source: &str, kind: &str, event: &str) -> Record {
         let kind = Kind::from_store(kind).expect("a kind");
@@ -121,25 +121,25 @@ mod tests {
             event in prop::sample::select(vec!["lead.created", "lead.a.b", "lead.", "lead", "shop.order", "subscriber.disabled", "x"]),
         ) {
             let state = |number| match number {
-                0 => State::Active,
-                1 => State::Paused { reason: None },
-                _ => State::Disabled { reason: "gone".into() },
+                0 => SubscriptionState::Active,
+                1 => SubscriptionState::Paused { reason: None },
+                _ => SubscriptionState::Disabled { reason: "gone".into() },
             };
             let subscriptions = all.iter().zip(1..).map(|((patterns, number), id)| {
                 let patterns: Vec<_> = patterns.iter().map(String::as_str).collect();
-                Subscription { state: state(*number), ..sample(id, &patterns) }
+                Subscription { state: state(*number), ..sample_subscription(id, &patterns) }
             });
-            let known: Known = subscriptions.collect();
+            let known: SubscriptionSnapshot = subscriptions.collect();
             let record = record(source, kind, event);
             let wants = |entry: &&std::sync::Arc<Entry>| {
-                let is_owed = !matches!(entry.subscription.state, State::Disabled { .. });
+                let is_owed = !matches!(entry.subscription.state, SubscriptionState::Disabled { .. });
                 let admits = |pattern: &super::super::Pattern| {
-                    pattern.admits(record.entity.kind(), &record.event_type, is_own(&record))
+                    pattern.admits(record.entity.kind(), &record.event_type, is_internal_record(&record))
                 };
                 is_owed && entry.interest.patterns.iter().any(admits)
             };
             let asked: Vec<_> = known.iter().filter(wants).map(|entry| entry.subscription.id).collect();
-            prop_assert_eq!(Index::new(&known).candidates(&record), asked);
+            prop_assert_eq!(PatternIndex::new(&known).candidates(&record), asked);
         }
     }
 }

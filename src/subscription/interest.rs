@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::definition::Subscription;
 use super::expression::Filter;
-use super::pattern::{Pattern, is_own};
+use super::pattern::{Pattern, is_internal_record};
 use crate::event::{Position, Record};
 
 /// What one subscriber is interested in.
 #[derive(Clone, Debug)]
-pub struct Interest {
+pub struct SubscriberInterest {
     /// The events, by name and kind.
     pub patterns: Arc<[Pattern]>,
     /// Which of those.
@@ -20,35 +20,35 @@ pub struct Interest {
 
 /// What a record is to a subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Judgement {
+pub enum InterestMatch {
     /// To be delivered.
     Wanted,
     /// None of its business.
     Unwanted,
     /// Perhaps: its filter failed at it, for this reason, and nobody may decide in its place.
-    Broken(String),
+    FilterFailed(String),
 }
 
-impl Interest {
+impl SubscriberInterest {
     /// That of `subscription`.
     #[must_use]
-    pub fn of(subscription: &Subscription) -> Self {
+    pub fn from_subscription(subscription: &Subscription) -> Self {
         let Subscription { events, filter, from, .. } = subscription;
         Self { patterns: events.as_slice().into(), filter: filter.clone(), from: *from }
     }
 
     /// What `record`, at `position`, is to it. A record that failed has no place among its entity's and is nobody's.
     #[must_use]
-    pub fn judge(&self, position: Position, record: &Record) -> Judgement {
+    pub fn match_record(&self, position: Position, record: &Record) -> InterestMatch {
         let kind = record.entity.kind();
-        let admits = |pattern: &Pattern| pattern.admits(kind, &record.event_type, is_own(record));
+        let admits = |pattern: &Pattern| pattern.admits(kind, &record.event_type, is_internal_record(record));
         if position < self.from || record.sequence.is_none() || !self.patterns.iter().any(admits) {
-            return Judgement::Unwanted;
+            return InterestMatch::Unwanted;
         }
         match self.filter.as_ref().map(|filter| filter.admits(record)) {
-            None | Some(Ok(true)) => Judgement::Wanted,
-            Some(Ok(false)) => Judgement::Unwanted,
-            Some(Err(error)) => Judgement::Broken(error.to_string()),
+            None | Some(Ok(true)) => InterestMatch::Wanted,
+            Some(Ok(false)) => InterestMatch::Unwanted,
+            Some(Err(error)) => InterestMatch::FilterFailed(error.to_string()),
         }
     }
 }
@@ -57,35 +57,41 @@ impl Interest {
 mod tests {
     use super::*;
     use crate::event::{EntityKey, Kind, Timestamp};
-    use crate::subscription::sample;
+    use crate::subscription::sample_subscription;
 
-    fn interest(filter: Option<&str>) -> Interest {
+    fn interest(filter: Option<&str>) -> SubscriberInterest {
         let filter = filter.map(|text| Filter::compile(text).expect("an expression"));
-        Interest::of(&Subscription { filter, from: Position::new(5), ..sample(1, &["lead.created", "ticket:*"]) })
+        SubscriberInterest::from_subscription(&Subscription {
+            filter,
+            from: Position::new(5),
+            ..sample_subscription(1, &["lead.created", "ticket:*"])
+        })
     }
 
     fn record(kind: Kind, event: &str) -> Record {
-        let record = Record::new("leads", EntityKey::numbered(kind, 1), event, Timestamp::from_micros(0));
+        let record = Record::new("leads", EntityKey::from_number(kind, 1), event, Timestamp::from_micros(0));
         Record { sequence: Some(1), payload: r#"{"data": {"n": 1}}"#.into(), ..record }
     }
 
     #[test]
     fn a_record_is_wanted_from_the_beginning_on_if_any_pattern_admits_it() {
-        let judge = |at, record: &Record| interest(None).judge(Position::new(at), record);
+        let judge = |at, record: &Record| interest(None).match_record(Position::new(at), record);
         let created = record(Kind::Lead, "lead.created");
-        assert_eq!(judge(4, &created), Judgement::Unwanted);
-        assert_eq!(judge(5, &created), Judgement::Wanted);
-        assert_eq!(judge(5, &record(Kind::Ticket, "status.changed")), Judgement::Wanted);
-        assert_eq!(judge(5, &record(Kind::Lead, "lead.updated")), Judgement::Unwanted);
-        assert_eq!(judge(5, &Record { sequence: None, ..created }), Judgement::Unwanted, "it failed");
+        assert_eq!(judge(4, &created), InterestMatch::Unwanted);
+        assert_eq!(judge(5, &created), InterestMatch::Wanted);
+        assert_eq!(judge(5, &record(Kind::Ticket, "status.changed")), InterestMatch::Wanted);
+        assert_eq!(judge(5, &record(Kind::Lead, "lead.updated")), InterestMatch::Unwanted);
+        assert_eq!(judge(5, &Record { sequence: None, ..created }), InterestMatch::Unwanted, "it failed");
     }
 
     #[test]
     fn the_filter_is_asked_of_what_the_patterns_admit_and_may_not_know() {
-        let judge = |filter, event| interest(Some(filter)).judge(Position::new(5), &record(Kind::Lead, event));
-        assert_eq!(judge("data.n == 1", "lead.created"), Judgement::Wanted);
-        assert_eq!(judge("data.n == 2", "lead.created"), Judgement::Unwanted);
-        assert!(matches!(judge("data.m == 2", "lead.created"), Judgement::Broken(why) if why.contains("\"m\"")));
-        assert_eq!(judge("data.m == 2", "lead.updated"), Judgement::Unwanted, "nobody asked it");
+        let judge = |filter, event| interest(Some(filter)).match_record(Position::new(5), &record(Kind::Lead, event));
+        assert_eq!(judge("data.n == 1", "lead.created"), InterestMatch::Wanted);
+        assert_eq!(judge("data.n == 2", "lead.created"), InterestMatch::Unwanted);
+        assert!(
+            matches!(judge("data.m == 2", "lead.created"), InterestMatch::FilterFailed(why) if why.contains("\"m\""))
+        );
+        assert_eq!(judge("data.m == 2", "lead.updated"), InterestMatch::Unwanted, "nobody asked it");
     }
 }

@@ -16,7 +16,7 @@ pub const HEADER_NAME_MAX_BYTES: usize = 64;
 pub const HEADER_VALUE_MAX_BYTES: usize = 1_024;
 
 /// Headers that are ours to set, that say how the body is sent, or that only concern one connection (RFC 9110, 7.6.1).
-const REFUSED_HEADERS: [&str; 21] = [
+const RESERVED_HEADERS: [&str; 21] = [
     "accept-encoding",
     "connection",
     "content-encoding",
@@ -40,32 +40,32 @@ const REFUSED_HEADERS: [&str; 21] = [
     "x-hub-signature-256",
 ];
 /// What the names of headers begin with that a delivery is signed by.
-const REFUSED_BEGINNINGS: [&str; 2] = ["webhook-", "x-webhook-"];
+const RESERVED_PREFIXES: [&str; 2] = ["webhook-", "x-webhook-"];
 
 /// Whether `secret` can be one: 1 to [`SECRET_MAX_BYTES`] printable characters of ASCII, so that it means the same bytes
 /// wherever it is pasted.
 #[must_use]
-pub fn is_secret(secret: &str) -> bool {
+pub fn is_valid_secret(secret: &str) -> bool {
     (1..=SECRET_MAX_BYTES).contains(&secret.len()) && secret.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Whether a subscription may not set the header `name`, however it is spelt.
 #[must_use]
-pub fn is_refused_header(name: &str) -> bool {
+pub fn is_reserved_header(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    REFUSED_HEADERS.contains(&name.as_str()) || REFUSED_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+    RESERVED_HEADERS.contains(&name.as_str()) || RESERVED_PREFIXES.iter().any(|beginning| name.starts_with(beginning))
 }
 
 /// Whether `name` can be the name of a header: 1 to [`HEADER_NAME_MAX_BYTES`] characters of a token (RFC 9110, 5.6.2).
 #[must_use]
-pub fn is_header_name(name: &str) -> bool {
+pub fn is_valid_header_name(name: &str) -> bool {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     (1..=HEADER_NAME_MAX_BYTES).contains(&name.len()) && name.bytes().all(is_token)
 }
 
 /// Whether `value` can be the value of a header: up to [`HEADER_VALUE_MAX_BYTES`] of visible ASCII, with blanks between.
 #[must_use]
-pub fn is_header_value(value: &str) -> bool {
+pub fn is_valid_header_value(value: &str) -> bool {
     let is_visible = |byte: u8| byte.is_ascii_graphic() || byte == b' ' || byte == b'\t';
     value.len() <= HEADER_VALUE_MAX_BYTES && value.trim_ascii() == value && value.bytes().all(is_visible)
 }
@@ -77,28 +77,28 @@ mod tests {
     #[test]
     fn headers_that_others_rely_on_cannot_be_set() {
         for name in ["Host", "content-type", "Webhook-Id", "webhook-signature", "X-Webhook-Anything", "TE"] {
-            assert!(is_refused_header(name), "{name}");
+            assert!(is_reserved_header(name), "{name}");
         }
         for name in ["Authorization", "X-Api-Key", "Accept", "Webhooks", "X-Web"] {
-            assert!(!is_refused_header(name), "{name}");
+            assert!(!is_reserved_header(name), "{name}");
         }
-        let mut sorted = REFUSED_HEADERS;
+        let mut sorted = RESERVED_HEADERS;
         sorted.sort_unstable();
-        assert_eq!(sorted, REFUSED_HEADERS, "in order, so that none is there twice");
+        assert_eq!(sorted, RESERVED_HEADERS, "in order, so that none is there twice");
     }
 
     #[test]
     fn names_values_and_secrets_are_text_that_arrives_as_it_was_given() {
         for (name, is_one) in [("X-Api-Key", true), ("", false), ("X Y", false), ("X:", false), ("Ä", false)] {
-            assert_eq!(is_header_name(name), is_one, "{name}");
+            assert_eq!(is_valid_header_name(name), is_one, "{name}");
         }
         for (value, is_one) in [("Bearer abc", true), ("", true), (" a", false), ("a\r\nB: c", false), ("ä", false)] {
-            assert_eq!(is_header_value(value), is_one, "{value}");
+            assert_eq!(is_valid_header_value(value), is_one, "{value}");
         }
         let longest = "x".repeat(SECRET_MAX_BYTES);
         for (secret, is_one) in [("hush", true), (&*longest, true), (&*format!("{longest}x"), false), ("", false)] {
-            assert_eq!(is_secret(secret), is_one, "{secret}");
+            assert_eq!(is_valid_secret(secret), is_one, "{secret}");
         }
-        assert!(!is_secret("with blank") && !is_secret("schlüssel"));
+        assert!(!is_valid_secret("with blank") && !is_valid_secret("schlüssel"));
     }
 }

@@ -3,6 +3,7 @@
 //! They are definitions, true in themselves and not derived from any event. All of them are in memory as well, since every
 //! event asks who wants it.
 
+mod codec;
 mod definition;
 pub mod envelope;
 mod event_names;
@@ -13,16 +14,17 @@ pub mod limits;
 pub mod pattern;
 mod registry;
 pub mod secrets;
-mod stored;
 mod vocabulary;
 
 #[cfg(test)]
-pub(crate) use definition::sample;
-pub use definition::{Id, Ordering, Shared, State, Style, Subscription};
-pub use expression::{CompileError, Filter, Transform};
-pub use index::Index;
-pub use interest::{Interest, Judgement};
+pub(crate) use definition::sample_subscription;
+pub use definition::{
+    DeliveryOrdering, SharedSubscription, SigningStyle, Subscription, SubscriptionId, SubscriptionState,
+};
+pub use expression::{CompileError, Filter, TransformExpression};
+pub use index::PatternIndex;
+pub use interest::{InterestMatch, SubscriberInterest};
 pub use pattern::Pattern;
-pub use registry::{Entry, Known, OpenError, Refused, Subscriptions};
-pub use secrets::Secrets;
-pub use vocabulary::Vocabulary;
+pub use registry::{Entry, SubscriptionChangeError, SubscriptionOpenError, SubscriptionRegistry, SubscriptionSnapshot};
+pub use secrets::SigningSecrets;
+pub use vocabulary::EventVocabulary;

@@ -12,18 +12,18 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::event_names::Events;
-use super::vocabulary::Vocabulary;
+use super::event_names::EventNamePattern;
+use super::vocabulary::EventVocabulary;
 use crate::event::{Kind, Record};
 
 /// The source of the events that the node makes of itself.
-pub const OWN_SOURCE: &str = "hookyard";
+pub const INTERNAL_SOURCE: &str = "hookyard";
 
 /// The longest pattern, in bytes: the longest names of kinds, sources and events fit.
 pub const PATTERN_MAX_BYTES: usize = 512;
 
 /// What the kinds begin with that the configuration makes.
-const CUSTOM: &str = "custom:";
+const CUSTOM_KIND_PREFIX: &str = "custom:";
 /// How much of a malformed pattern is shown, in characters.
 const SHOWN_CHARS: usize = 80;
 
@@ -39,7 +39,7 @@ pub struct Pattern {
 
 /// A pattern that is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum PatternError {
     /// It is none.
     #[error("{text:?} is no pattern: {why}")]
     Malformed {
@@ -49,16 +49,16 @@ pub enum Refused {
         why: &'static str,
     },
     /// It is about a kind that nothing makes.
-    #[error("there is no kind {kind:?}; a [[sources.custom]] with the name {:?} makes it{}", .kind.trim_start_matches(CUSTOM), suggestion(.nearest.as_deref()))]
-    NoKind {
+    #[error("there is no kind {kind:?}; a [[sources.custom]] with the name {:?} makes it{}", .kind.trim_start_matches(CUSTOM_KIND_PREFIX), format_suggestion(.nearest.as_deref()))]
+    UnknownKind {
         /// The kind.
         kind: String,
         /// One that is spelt much like it.
         nearest: Option<String>,
     },
     /// Nothing that can happen matches it.
-    #[error("{text:?} matches no known event{}", suggestion(.nearest.as_deref()))]
-    Unknown {
+    #[error("{text:?} matches no known event{}", format_suggestion(.nearest.as_deref()))]
+    MatchesNothing {
         /// The pattern.
         text: String,
         /// One that is spelt much like it and matches something.
@@ -66,7 +66,7 @@ pub enum Refused {
     },
 }
 
-fn suggestion(nearest: Option<&str>) -> String {
+fn format_suggestion(nearest: Option<&str>) -> String {
     nearest.map(|nearest| format!("; did you mean {nearest:?}?")).unwrap_or_default()
 }
 
@@ -75,27 +75,28 @@ impl Pattern {
     ///
     /// # Errors
     /// [`Refused`], which says what is wrong with it.
-    pub fn parse(text: &str, vocabulary: &Vocabulary) -> Result<Self, Refused> {
-        let malformed = |why| Refused::Malformed { text: text.chars().take(SHOWN_CHARS).collect(), why };
-        let unknown = || Refused::Unknown { text: text.to_owned(), nearest: vocabulary.nearest(text) };
+    pub fn parse(text: &str, vocabulary: &EventVocabulary) -> Result<Self, PatternError> {
+        let malformed = |why| PatternError::Malformed { text: text.chars().take(SHOWN_CHARS).collect(), why };
+        let unknown =
+            || PatternError::MatchesNothing { text: text.to_owned(), nearest: vocabulary.suggest_pattern(text) };
         if text.len() > PATTERN_MAX_BYTES {
             return Err(malformed("it is too long"));
         }
-        let (kind, events) = split(text);
-        check(events).map_err(malformed)?;
-        if let Some(kind) = kind.filter(|kind| kind.starts_with(CUSTOM) && !vocabulary.has_kind(kind)) {
-            return Err(Refused::NoKind { kind: kind.to_owned(), nearest: vocabulary.nearest_kind(kind) });
+        let (kind, events) = split_kind(text);
+        check_event_part(events).map_err(malformed)?;
+        if let Some(kind) = kind.filter(|kind| kind.starts_with(CUSTOM_KIND_PREFIX) && !vocabulary.has_kind(kind)) {
+            return Err(PatternError::UnknownKind { kind: kind.to_owned(), nearest: vocabulary.suggest_kind(kind) });
         }
         let kind = kind.map(|kind| Kind::parse(kind).ok_or_else(unknown)).transpose()?;
         let pattern = Self { text: text.into(), kind, start: text.len() - events.len() };
-        vocabulary.knows(pattern.kind(), pattern.events()).then_some(pattern).ok_or_else(unknown)
+        vocabulary.has_match(pattern.kind(), pattern.name_pattern()).then_some(pattern).ok_or_else(unknown)
     }
 
     /// Reads a pattern that was accepted once, whatever is known today; `None` for what never was one.
     #[must_use]
     pub fn from_store(text: &str) -> Option<Self> {
-        let (kind, events) = split(text);
-        check(events).ok()?;
+        let (kind, events) = split_kind(text);
+        check_event_part(events).ok()?;
         let kind = kind.map(|kind| Kind::from_store(kind).ok_or(())).transpose().ok()?;
         Some(Self { text: text.into(), kind, start: text.len() - events.len() })
     }
@@ -114,12 +115,12 @@ impl Pattern {
 
     /// What it says of names.
     #[must_use]
-    pub fn events(&self) -> Events<'_> {
+    pub fn name_pattern(&self) -> EventNamePattern<'_> {
         let events = &self.text[self.start..];
         match events.strip_suffix('*') {
-            None => Events::Named(events),
-            Some("") => Events::All,
-            Some(beginning) => Events::Under(beginning),
+            None => EventNamePattern::Named(events),
+            Some("") => EventNamePattern::All,
+            Some(beginning) => EventNamePattern::Under(beginning),
         }
     }
 
@@ -127,10 +128,10 @@ impl Pattern {
     #[must_use]
     pub fn admits(&self, kind: Kind, event_type: &str, is_own: bool) -> bool {
         self.kind.is_none_or(|wanted| wanted == kind)
-            && match self.events() {
-                Events::All => !is_own || self.kind.is_some(),
-                Events::Under(beginning) => event_type.starts_with(beginning),
-                Events::Named(name) => event_type == name,
+            && match self.name_pattern() {
+                EventNamePattern::All => !is_own || self.kind.is_some(),
+                EventNamePattern::Under(beginning) => event_type.starts_with(beginning),
+                EventNamePattern::Named(name) => event_type == name,
             }
     }
 }
@@ -143,14 +144,14 @@ impl fmt::Display for Pattern {
 
 /// Whether the node made `record` of itself, such as the news that a subscriber was disabled.
 #[must_use]
-pub fn is_own(record: &Record) -> bool {
-    record.source == OWN_SOURCE
+pub fn is_internal_record(record: &Record) -> bool {
+    record.source == INTERNAL_SOURCE
 }
 
 /// The kind before the events, if there is one, and the events. No name has a colon before its first dot, so what ends with
 /// one there is a kind, or was meant to be.
-fn split(text: &str) -> (Option<&str>, &str) {
-    let own_colon = if text.starts_with(CUSTOM) { CUSTOM.len() } else { 0 };
+fn split_kind(text: &str) -> (Option<&str>, &str) {
+    let own_colon = if text.starts_with(CUSTOM_KIND_PREFIX) { CUSTOM_KIND_PREFIX.len() } else { 0 };
     let word = text[own_colon..].find(['.', ':']).map_or(text.len(), |at| own_colon + at);
     match text[word..].strip_prefix(':') {
         Some(events) => (Some(&text[..word]), events),
@@ -159,7 +160,7 @@ fn split(text: &str) -> (Option<&str>, &str) {
 }
 
 /// Checks the part after the kind.
-fn check(events: &str) -> Result<(), &'static str> {
+fn check_event_part(events: &str) -> Result<(), &'static str> {
     let before = events.strip_suffix('*').unwrap_or(events);
     let is_glob = before.len() < events.len();
     if events.is_empty() {
@@ -175,15 +176,18 @@ fn check(events: &str) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::event_names::OWN_KIND;
+    use super::super::event_names::INTERNAL_KIND;
     use super::*;
 
     /// That of a node with the source `shop` and two declared events.
-    fn vocabulary() -> Vocabulary {
-        Vocabulary::with(&["shop"], &[("invoice.paid", "custom:invoice"), ("organisation.merged", "organisation")])
+    fn vocabulary() -> EventVocabulary {
+        EventVocabulary::with_sources(
+            &["shop"],
+            &[("invoice.paid", "custom:invoice"), ("organisation.merged", "organisation")],
+        )
     }
 
-    fn parsed(text: &str) -> Result<Pattern, Refused> {
+    fn parsed(text: &str) -> Result<Pattern, PatternError> {
         Pattern::parse(text, &vocabulary())
     }
 
@@ -229,12 +233,14 @@ mod tests {
             ("tiket:*", "ticket:*"),
             ("shopp.*", "shop.*"),
         ] {
-            let Err(Refused::Unknown { nearest: Some(nearest), text: found }) = parsed(text) else { panic!("{text}") };
+            let Err(PatternError::MatchesNothing { nearest: Some(nearest), text: found }) = parsed(text) else {
+                panic!("{text}")
+            };
             assert!(nearest.ends_with(meant) || meant.ends_with(&nearest), "{text}: {nearest}");
             assert_eq!(found, text);
         }
         for text in ["zzz", "shop", "shop.", "lead:shop.*", "lead.created.*"] {
-            assert!(matches!(parsed(text), Err(Refused::Unknown { .. })), "{text}");
+            assert!(matches!(parsed(text), Err(PatternError::MatchesNothing { .. })), "{text}");
         }
         let error = parsed("lead.creatd").expect_err("unknown");
         assert_eq!(error.to_string(), r#""lead.creatd" matches no known event; did you mean "lead.created"?"#);
@@ -255,7 +261,7 @@ mod tests {
             assert_eq!(parsed(text).expect_err("unknown").to_string(), said);
         }
         // It is one, but not of such an event.
-        assert!(matches!(parsed("custom:invoice:lead.created"), Err(Refused::Unknown { .. })));
+        assert!(matches!(parsed("custom:invoice:lead.created"), Err(PatternError::MatchesNothing { .. })));
     }
 
     #[test]
@@ -273,7 +279,7 @@ mod tests {
             "a\nb",
             &"x".repeat(600),
         ] {
-            assert!(matches!(parsed(text), Err(Refused::Malformed { .. })), "{text}");
+            assert!(matches!(parsed(text), Err(PatternError::Malformed { .. })), "{text}");
         }
         assert_eq!(Pattern::from_store("lead*"), None);
         assert_eq!(Pattern::from_store("Upper:*"), None);
@@ -308,7 +314,7 @@ mod tests {
 
     #[test]
     fn the_nodes_own_events_are_only_in_what_names_them() {
-        let kind = Kind::custom(OWN_KIND).expect("a kind");
+        let kind = Kind::intern_custom(INTERNAL_KIND).expect("a kind");
         let admits =
             |text: &str| Pattern::from_store(text).expect("a pattern").admits(kind, "subscriber.disabled", true);
         for (text, is_in) in [

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-use super::definition::{Id, Shared, Subscription};
-use super::interest::Interest;
-use super::stored;
+use super::codec;
+use super::definition::{SharedSubscription, Subscription, SubscriptionId};
+use super::interest::SubscriberInterest;
 use crate::config::EncryptionKey;
-use crate::journal::{DEFINITION_MAX_BYTES, Definitions, Store, Unreadable, WriteError};
+use crate::journal::{DEFINITION_MAX_BYTES, DataStore, DefinitionError, DefinitionTree, StoreWriteError};
 
 /// The tree of subscriptions.
 const TREE: &str = "subscriptions";
@@ -19,10 +19,10 @@ const NEXT: &str = "next";
 
 /// Why the subscriptions of a store cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum SubscriptionOpenError {
     /// The store failed, or its key is missing or another one.
     #[error("cannot read the subscriptions")]
-    Unreadable(#[from] Unreadable),
+    Unreadable(#[from] DefinitionError),
     /// A later version wrote one.
     #[error("subscription {id} has format {found}, which this version does not read; start the version that wrote it")]
     Format {
@@ -41,7 +41,7 @@ pub enum OpenError {
 
 /// Why a subscription was not made, changed or removed.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
+pub enum SubscriptionChangeError {
     /// There is no room for another.
     #[error("there are {0} subscriptions already; delivery.subscriptions_max allows no more")]
     TooMany(usize),
@@ -60,28 +60,28 @@ pub enum Refused {
     NotFound,
     /// It is not known whether it is on the disk.
     #[error("it is not known whether the subscription was stored, look at it and try again")]
-    Unknown(#[source] WriteError),
+    OutcomeUnknown(#[source] StoreWriteError),
 }
 
 /// A subscription, and what follows from it.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// The definition.
-    pub subscription: Shared,
+    pub subscription: SharedSubscription,
     /// What it is interested in.
-    pub interest: Arc<Interest>,
+    pub interest: Arc<SubscriberInterest>,
 }
 
 /// All subscriptions at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Known {
-    by_id: BTreeMap<Id, Arc<Entry>>,
+pub struct SubscriptionSnapshot {
+    by_id: BTreeMap<SubscriptionId, Arc<Entry>>,
 }
 
-impl Known {
+impl SubscriptionSnapshot {
     /// The subscription `id`.
     #[must_use]
-    pub fn find(&self, id: Id) -> Option<&Arc<Entry>> {
+    pub fn get(&self, id: SubscriptionId) -> Option<&Arc<Entry>> {
         self.by_id.get(&id)
     }
 
@@ -108,56 +108,60 @@ impl Known {
     }
 
     /// Adds `subscription`, in place of the one of its number.
-    fn put(&mut self, subscription: Shared) {
-        let interest = Arc::new(Interest::of(&subscription));
+    fn insert(&mut self, subscription: SharedSubscription) {
+        let interest = Arc::new(SubscriberInterest::from_subscription(&subscription));
         self.by_id.insert(subscription.id, Arc::new(Entry { subscription, interest }));
     }
 }
 
-impl FromIterator<Subscription> for Known {
+impl FromIterator<Subscription> for SubscriptionSnapshot {
     fn from_iter<I: IntoIterator<Item = Subscription>>(subscriptions: I) -> Self {
         let mut known = Self::default();
-        subscriptions.into_iter().for_each(|subscription| known.put(Arc::new(subscription)));
+        subscriptions.into_iter().for_each(|subscription| known.insert(Arc::new(subscription)));
         known
     }
 }
 
 /// The subscriptions of one opening of the store.
-pub struct Subscriptions {
-    definitions: Definitions,
-    known: RwLock<Arc<Known>>,
+pub struct SubscriptionRegistry {
+    definitions: DefinitionTree,
+    snapshot: RwLock<Arc<SubscriptionSnapshot>>,
     /// The next number. Held while one is written: changes come one after another.
-    next: Mutex<Id>,
+    next: Mutex<SubscriptionId>,
     subscriptions_max: usize,
     changes: watch::Sender<u64>,
     failed: watch::Sender<Option<String>>,
 }
 
-impl std::fmt::Debug for Subscriptions {
+impl std::fmt::Debug for SubscriptionRegistry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Subscriptions({})", self.known().len())
+        write!(f, "Subscriptions({})", self.snapshot().len())
     }
 }
 
-impl Subscriptions {
+impl SubscriptionRegistry {
     /// The subscriptions in `store`, to which no more are added beyond `subscriptions_max`, sealed with `key` if there is one.
     ///
     /// # Errors
     /// [`OpenError`] when one of them cannot be read.
-    pub fn open(store: Arc<Store>, subscriptions_max: usize, key: Option<&EncryptionKey>) -> Result<Self, OpenError> {
-        let definitions = Definitions::open(store, TREE, key)?;
-        let (mut known, mut next) = (Known::default(), 1);
-        for (key, value) in definitions.all()? {
+    pub fn open(
+        store: Arc<DataStore>,
+        subscriptions_max: usize,
+        key: Option<&EncryptionKey>,
+    ) -> Result<Self, SubscriptionOpenError> {
+        let definitions = DefinitionTree::open(store, TREE, key)?;
+        let (mut known, mut next) = (SubscriptionSnapshot::default(), 1);
+        for (key, value) in definitions.read_all()? {
             if key == NEXT {
-                next = stored::decode_next(&key, &value)?;
+                next = codec::decode_next_id(&key, &value)?;
             } else {
-                known.put(Arc::new(stored::decode(&key, &value)?));
+                known.insert(Arc::new(codec::decode_subscription(&key, &value)?));
             }
         }
         let next = known.by_id.keys().next_back().map_or(next, |last| next.max(last + 1));
         Ok(Self {
             definitions,
-            known: RwLock::new(Arc::new(known)),
+            snapshot: RwLock::new(Arc::new(known)),
             next: Mutex::new(next),
             subscriptions_max,
             changes: watch::Sender::new(0),
@@ -167,13 +171,13 @@ impl Subscriptions {
 
     /// All of them, as they are now.
     #[must_use]
-    pub fn known(&self) -> Arc<Known> {
-        Arc::clone(&self.known.read())
+    pub fn snapshot(&self) -> Arc<SubscriptionSnapshot> {
+        Arc::clone(&self.snapshot.read())
     }
 
     /// Counts the changes: each is to be seen in [`Subscriptions::known`] before it is counted here.
     #[must_use]
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    pub fn watch_changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
@@ -187,13 +191,16 @@ impl Subscriptions {
     ///
     /// # Errors
     /// [`Refused`]; only [`Refused::Unknown`] can have changed something.
-    pub fn create(&self, make: impl FnOnce(Id) -> Subscription) -> Result<Shared, Refused> {
+    pub fn create(
+        &self,
+        make: impl FnOnce(SubscriptionId) -> Subscription,
+    ) -> Result<SharedSubscription, SubscriptionChangeError> {
         let mut next = self.next.lock();
-        let known = self.known();
+        let known = self.snapshot();
         if known.len() >= self.subscriptions_max {
-            return Err(Refused::TooMany(known.len()));
+            return Err(SubscriptionChangeError::TooMany(known.len()));
         }
-        let kept = self.keep(&known, Subscription { id: *next, ..make(*next) })?;
+        let kept = self.persist(&known, Subscription { id: *next, ..make(*next) })?;
         *next += 1;
         Ok(kept)
     }
@@ -202,52 +209,63 @@ impl Subscriptions {
     ///
     /// # Errors
     /// As [`Subscriptions::create`].
-    pub fn change(&self, id: Id, change: impl FnOnce(&mut Subscription)) -> Result<Shared, Refused> {
+    pub fn change(
+        &self,
+        id: SubscriptionId,
+        change: impl FnOnce(&mut Subscription),
+    ) -> Result<SharedSubscription, SubscriptionChangeError> {
         let _writing = self.next.lock();
-        let known = self.known();
-        let mut subscription = Subscription::clone(&known.find(id).ok_or(Refused::NotFound)?.subscription);
+        let known = self.snapshot();
+        let mut subscription =
+            Subscription::clone(&known.get(id).ok_or(SubscriptionChangeError::NotFound)?.subscription);
         change(&mut subscription);
-        self.keep(&known, Subscription { id, ..subscription })
+        self.persist(&known, Subscription { id, ..subscription })
     }
 
     /// Removes the subscription `id`, and returns when that is on the disk. Blocks.
     ///
     /// # Errors
     /// As [`Subscriptions::create`].
-    pub fn remove(&self, id: Id) -> Result<(), Refused> {
+    pub fn remove(&self, id: SubscriptionId) -> Result<(), SubscriptionChangeError> {
         let next = self.next.lock();
-        let mut known = Known::clone(&self.known());
-        known.by_id.remove(&id).ok_or(Refused::NotFound)?;
+        let mut known = SubscriptionSnapshot::clone(&self.snapshot());
+        known.by_id.remove(&id).ok_or(SubscriptionChangeError::NotFound)?;
         // The next number follows from the highest that is there, which is about to go.
         if id + 1 == *next {
-            self.definitions.put(NEXT, &stored::encode_next(*next)).map_err(|error| self.fail(error))?;
+            self.definitions
+                .put(NEXT, &codec::encode_next_id(*next))
+                .map_err(|error| self.report_write_failure(error))?;
         }
-        self.definitions.remove(&id.to_string()).map_err(|error| self.fail(error))?;
+        self.definitions.remove(&id.to_string()).map_err(|error| self.report_write_failure(error))?;
         self.publish(known);
         Ok(())
     }
 
-    fn keep(&self, known: &Known, subscription: Subscription) -> Result<Shared, Refused> {
-        let value = stored::encode(&subscription);
+    fn persist(
+        &self,
+        known: &SubscriptionSnapshot,
+        subscription: Subscription,
+    ) -> Result<SharedSubscription, SubscriptionChangeError> {
+        let value = codec::encode_subscription(&subscription);
         if value.len() > DEFINITION_MAX_BYTES {
-            return Err(Refused::TooLarge { found: value.len(), max: DEFINITION_MAX_BYTES });
+            return Err(SubscriptionChangeError::TooLarge { found: value.len(), max: DEFINITION_MAX_BYTES });
         }
-        self.definitions.put(&subscription.id.to_string(), &value).map_err(|error| self.fail(error))?;
+        self.definitions.put(&subscription.id.to_string(), &value).map_err(|error| self.report_write_failure(error))?;
         let (mut known, subscription) = (known.clone(), Arc::new(subscription));
-        known.put(Arc::clone(&subscription));
+        known.insert(Arc::clone(&subscription));
         self.publish(known);
         Ok(subscription)
     }
 
-    fn publish(&self, known: Known) {
-        *self.known.write() = Arc::new(known);
+    fn publish(&self, known: SubscriptionSnapshot) {
+        *self.snapshot.write() = Arc::new(known);
         self.changes.send_modify(|changes| *changes += 1);
     }
 
     /// What is on the disk is not known any more: only opening the store anew tells.
-    fn fail(&self, error: WriteError) -> Refused {
+    fn report_write_failure(&self, error: StoreWriteError) -> SubscriptionChangeError {
         self.failed.send_replace(Some(format!("subscriptions cannot be written: {error}")));
-        Refused::Unknown(error)
+        SubscriptionChangeError::OutcomeUnknown(error)
     }
 }
 
@@ -260,20 +278,20 @@ mod tests {
 
     use super::*;
     use crate::config::Secret;
-    use crate::faults::NoFaults;
-    use crate::subscription::{Filter, sample};
+    use crate::failpoints::NoFailures;
+    use crate::subscription::{Filter, sample_subscription};
 
-    fn open(folder: &Path) -> Subscriptions {
-        let store = Store::open(folder, 1 << 20, Arc::new(NoFaults)).expect("opens");
-        Subscriptions::open(store, 3, None).expect("opens")
+    fn open(folder: &Path) -> SubscriptionRegistry {
+        let store = DataStore::open(folder, 1 << 20, Arc::new(NoFailures)).expect("opens");
+        SubscriptionRegistry::open(store, 3, None).expect("opens")
     }
 
-    fn ids(subscriptions: &Subscriptions) -> Vec<Id> {
-        subscriptions.known().newest_first().map(|entry| entry.subscription.id).collect()
+    fn ids(subscriptions: &SubscriptionRegistry) -> Vec<SubscriptionId> {
+        subscriptions.snapshot().newest_first().map(|entry| entry.subscription.id).collect()
     }
 
-    fn any(id: Id) -> Subscription {
-        sample(id, &["*"])
+    fn any(id: SubscriptionId) -> Subscription {
+        sample_subscription(id, &["*"])
     }
 
     #[test]
@@ -282,7 +300,7 @@ mod tests {
         let subscriptions = open(folder.path());
         let made: Vec<_> = (0..3).map(|_| subscriptions.create(any).expect("room").id).collect();
         assert_eq!(made, [1, 2, 3]);
-        assert!(matches!(subscriptions.create(any), Err(Refused::TooMany(3))));
+        assert!(matches!(subscriptions.create(any), Err(SubscriptionChangeError::TooMany(3))));
         subscriptions.remove(3).expect("there");
         drop(subscriptions);
         let subscriptions = open(folder.path());
@@ -299,19 +317,19 @@ mod tests {
     fn a_change_is_seen_before_it_is_counted_and_those_who_looked_before_keep_what_they_saw() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let subscriptions = open(folder.path());
-        let changes = subscriptions.changes();
+        let changes = subscriptions.watch_changes();
         subscriptions.create(any).expect("room");
-        let before = subscriptions.known();
+        let before = subscriptions.snapshot();
         let changed = subscriptions.change(1, |subscription| {
             subscription.id = 7;
             subscription.filter = Some(Filter::compile("late").expect("an expression"));
         });
         assert_eq!(changed.expect("there").id, 1);
         assert_eq!(*changes.borrow(), 2);
-        let filter = |known: &Known| known.find(1).expect("there").interest.filter.is_some();
-        assert!(!filter(&before) && filter(&subscriptions.known()));
-        assert!(matches!(subscriptions.change(7, |_| {}), Err(Refused::NotFound)));
-        assert!(matches!(subscriptions.remove(7), Err(Refused::NotFound)));
+        let filter = |known: &SubscriptionSnapshot| known.get(1).expect("there").interest.filter.is_some();
+        assert!(!filter(&before) && filter(&subscriptions.snapshot()));
+        assert!(matches!(subscriptions.change(7, |_| {}), Err(SubscriptionChangeError::NotFound)));
+        assert!(matches!(subscriptions.remove(7), Err(SubscriptionChangeError::NotFound)));
         assert_eq!(*changes.borrow(), 2);
     }
 
@@ -320,8 +338,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let key = |byte: u8| EncryptionKey::parse(&Secret::new(STANDARD.encode([byte; 32])));
         let open = |key: Option<EncryptionKey>| {
-            let store = Store::open(folder.path(), 1 << 20, Arc::new(NoFaults)).expect("opens");
-            Subscriptions::open(store, 3, key.as_ref())
+            let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
+            SubscriptionRegistry::open(store, 3, key.as_ref())
         };
         open(key(7)).expect("new").create(any).expect("room");
         for wrong in [None, key(8)] {
@@ -329,8 +347,8 @@ mod tests {
             let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
             assert!(causes.into_iter().any(|cause| cause.to_string().contains("store.encryption_key")), "{error:?}");
         }
-        let known = open(key(7)).expect("its own").known();
-        assert_eq!(known.find(1).expect("there").subscription.secrets.current.expose(), "hush");
+        let known = open(key(7)).expect("its own").snapshot();
+        assert_eq!(known.get(1).expect("there").subscription.secrets.current.expose(), "hush");
     }
 
     #[test]
@@ -338,9 +356,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let subscriptions = open(folder.path());
         let large = |id| Subscription { description: Some("x".repeat(DEFINITION_MAX_BYTES)), ..any(id) };
-        let Err(Refused::TooLarge { found, max }) = subscriptions.create(large) else { panic!("it fits") };
+        let Err(SubscriptionChangeError::TooLarge { found, max }) = subscriptions.create(large) else {
+            panic!("it fits")
+        };
         assert!(found > max && max == DEFINITION_MAX_BYTES);
-        assert!(subscriptions.known().is_empty() && subscriptions.failed().borrow().is_none());
+        assert!(subscriptions.snapshot().is_empty() && subscriptions.failed().borrow().is_none());
         assert_eq!(subscriptions.create(any).expect("room").id, 1);
     }
 }

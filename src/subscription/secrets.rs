@@ -20,13 +20,13 @@ const SHOWN_BYTES: usize = 4;
 const HIDDEN_MIN_BYTES: usize = 20;
 
 /// The longest that a replaced secret stays in force.
-pub const OVERLAP_MAX: Duration = Duration::from_secs(168 * 3_600);
+pub const ROTATION_OVERLAP_MAX: Duration = Duration::from_secs(168 * 3_600);
 /// How long it does unless somebody says otherwise: a day to bring the new one to wherever signatures are checked.
-pub const OVERLAP: Duration = Duration::from_secs(24 * 3_600);
+pub const ROTATION_OVERLAP: Duration = Duration::from_secs(24 * 3_600);
 
 /// What deliveries are signed with.
 #[derive(Clone, Debug)]
-pub struct Secrets {
+pub struct SigningSecrets {
     /// The present secret.
     pub current: Secret,
     /// The one before, and until when deliveries carry its signature too.
@@ -35,22 +35,22 @@ pub struct Secrets {
     pub signing_key: Option<Secret>,
 }
 
-impl Secrets {
+impl SigningSecrets {
     /// Those of a new subscription: `given`, or a secret made now.
     #[must_use]
     pub fn new(given: Option<Secret>) -> Self {
-        Self { current: given.unwrap_or_else(generate), previous: None, signing_key: None }
+        Self { current: given.unwrap_or_else(generate_secret), previous: None, signing_key: None }
     }
 
     /// Puts `given`, or a secret made now, in the place of the present one, which stays in force for `overlap` from `now`.
     /// What was replaced before that is in force no more: there are never more than two.
     pub fn rotate(&mut self, given: Option<Secret>, now: Timestamp, overlap: Duration) {
-        let replaced = std::mem::replace(&mut self.current, given.unwrap_or_else(generate));
+        let replaced = std::mem::replace(&mut self.current, given.unwrap_or_else(generate_secret));
         self.previous = (!overlap.is_zero()).then(|| (replaced, now.saturating_add(overlap)));
     }
 
     /// The secrets in force at `now`, the present one first.
-    pub fn active(&self, now: Timestamp) -> impl Iterator<Item = &Secret> {
+    pub fn active_secrets(&self, now: Timestamp) -> impl Iterator<Item = &Secret> {
         let previous = self.previous.as_ref().filter(|(_, until)| now < *until).map(|(secret, _)| secret);
         std::iter::once(&self.current).chain(previous)
     }
@@ -58,13 +58,13 @@ impl Secrets {
     /// Makes the key pair of `v1a`, unless there is one: it stays the same for as long as the subscription exists.
     pub fn ensure_signing_key(&mut self) {
         if self.signing_key.is_none() {
-            self.signing_key = Some(Secret::new(STANDARD.encode(random())));
+            self.signing_key = Some(Secret::new(STANDARD.encode(random_bytes())));
         }
     }
 
     /// The key pair of `v1a`, if one was made.
     #[must_use]
-    pub fn signing_pair(&self) -> Option<SigningKey> {
+    pub fn signing_key_pair(&self) -> Option<SigningKey> {
         let seed = Zeroizing::new(STANDARD.decode(self.signing_key.as_ref()?.expose()).ok()?);
         Some(SigningKey::from_bytes(seed.as_slice().try_into().ok()?))
     }
@@ -72,20 +72,20 @@ impl Secrets {
     /// What receivers check `v1a` signatures with: `whpk_` and the public key in base64.
     #[must_use]
     pub fn public_key(&self) -> Option<String> {
-        let pair = self.signing_pair()?;
+        let pair = self.signing_key_pair()?;
         Some(format!("{PUBLIC_KEY_PREFIX}{}", STANDARD.encode(pair.verifying_key().as_bytes())))
     }
 }
 
 /// A new secret: `whsec_` and 32 random bytes in base64.
 #[must_use]
-pub fn generate() -> Secret {
-    Secret::new(format!("{SECRET_PREFIX}{}", STANDARD.encode(random())))
+pub fn generate_secret() -> Secret {
+    Secret::new(format!("{SECRET_PREFIX}{}", STANDARD.encode(random_bytes())))
 }
 
 /// What is shown of `secret` once it was shown in full: enough to tell it from another.
 #[must_use]
-pub fn masked(secret: &Secret) -> String {
+pub fn redact_secret(secret: &Secret) -> String {
     let text = secret.expose();
     let Some(end) = text.len().checked_sub(SHOWN_BYTES).filter(|hidden| *hidden >= HIDDEN_MIN_BYTES) else {
         return "…".to_owned();
@@ -95,7 +95,7 @@ pub fn masked(secret: &Secret) -> String {
     text.get(end..).map_or_else(|| "…".to_owned(), |end| format!("{prefix}…{end}"))
 }
 
-fn random() -> Zeroizing<[u8; 32]> {
+fn random_bytes() -> Zeroizing<[u8; 32]> {
     let mut bytes = Zeroizing::new([0; 32]);
     getrandom::fill(bytes.as_mut()).expect("the system has random numbers");
     bytes
@@ -113,22 +113,22 @@ mod tests {
         NOW.saturating_add(Duration::from_secs(seconds))
     }
 
-    fn active(secrets: &Secrets, at: Timestamp) -> Vec<&str> {
-        secrets.active(at).map(Secret::expose).collect()
+    fn active(secrets: &SigningSecrets, at: Timestamp) -> Vec<&str> {
+        secrets.active_secrets(at).map(Secret::expose).collect()
     }
 
     #[test]
     fn a_generated_secret_is_32_random_bytes_as_standard_webhooks_writes_them() {
-        let secret = generate();
+        let secret = generate_secret();
         let bytes = secret.expose().strip_prefix("whsec_").and_then(|text| STANDARD.decode(text).ok());
         assert_eq!(bytes.expect("base64").len(), 32);
-        assert!(super::super::limits::is_secret(secret.expose()));
-        assert_ne!(secret.expose(), generate().expose());
+        assert!(super::super::limits::is_valid_secret(secret.expose()));
+        assert_ne!(secret.expose(), generate_secret().expose());
     }
 
     #[test]
     fn a_replaced_secret_stays_in_force_for_its_overlap_and_never_three_are() {
-        let mut secrets = Secrets::new(Some(Secret::new("a")));
+        let mut secrets = SigningSecrets::new(Some(Secret::new("a")));
         assert_eq!(active(&secrets, NOW), ["a"]);
         secrets.rotate(Some(Secret::new("b")), NOW, Duration::from_secs(60));
         assert_eq!(active(&secrets, after(59)), ["b", "a"]);
@@ -141,22 +141,22 @@ mod tests {
 
     #[test]
     fn the_key_pair_is_made_once_and_its_public_key_checks_what_it_signs() {
-        let mut secrets = Secrets::new(None);
-        assert!(secrets.public_key().is_none() && secrets.signing_pair().is_none());
+        let mut secrets = SigningSecrets::new(None);
+        assert!(secrets.public_key().is_none() && secrets.signing_key_pair().is_none());
         secrets.ensure_signing_key();
         let public = secrets.public_key().expect("made");
         secrets.ensure_signing_key();
-        secrets.rotate(None, NOW, OVERLAP);
+        secrets.rotate(None, NOW, ROTATION_OVERLAP);
         assert_eq!(secrets.public_key().as_ref(), Some(&public));
         let bytes = STANDARD.decode(public.strip_prefix("whpk_").expect("the prefix")).expect("base64");
         let key = VerifyingKey::from_bytes(&bytes.try_into().expect("32 bytes")).expect("a key");
-        let signature = secrets.signing_pair().expect("made").sign(b"body");
+        let signature = secrets.signing_key_pair().expect("made").sign(b"body");
         key.verify(b"body", &signature).expect("its own");
     }
 
     #[test]
     fn a_masked_secret_shows_its_end_if_it_is_long_and_nothing_if_it_is_short() {
-        let masked = |text: &str| masked(&Secret::new(text));
+        let masked = |text: &str| redact_secret(&Secret::new(text));
         assert_eq!(masked("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="), "whsec_…MDE=");
         assert_eq!(masked("0123456789012345678901234567"), "…4567");
         for short in ["", "hush", "whsec_0123456789abcdef", "01234567890123456ä…"] {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::failures::{Place, Trouble, until_readyz_is};
+use crate::failures::{DiskFailure, FailurePlace, until_readyz_is};
 use crate::instagram::{call, ground, message, state, with};
 use crate::rebuild::rebuild;
-use crate::yard::{Answer, Gate, TOKEN, Yard, run, soon, together};
+use crate::yard::{Answer, Gate, TOKEN, Yard, expect_soon, run, run_together};
 
 const ACCOUNTS: &str = "/api/v1/accounts";
 const BUSINESS: &str = "0987654321";
@@ -241,7 +241,7 @@ fn of_32_accounts_made_at_once_for_one_business_account_one_is_made() {
             let gate = yard.gate.clone();
             async move { create(&gate, &json!({"instagram_account_id": BUSINESS})).await }
         });
-        let answers = together(made).await;
+        let answers = run_together(made).await;
         let (made, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
         assert_eq!((made.len(), refused.len()), (1, 31));
         assert!(refused.iter().all(|answer| code(answer) == (409, "instagram_account_claimed")));
@@ -345,9 +345,9 @@ fn a_conversation_belongs_to_the_account_that_claims_it_now() {
 fn an_account_that_never_reached_the_store_is_not_shown() {
     run(async {
         let mut ground = ground(&[]);
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
-        trouble.fail(Place::Put, 1);
+        trouble.fail(FailurePlace::Put, 1);
         let answer = create(&yard, &full()).await;
         assert_eq!((code(&answer), answer.header("retry-after")), ((503, "unavailable"), Some("1")));
         until_readyz_is(&yard, 200).await;
@@ -360,9 +360,9 @@ fn an_account_that_never_reached_the_store_is_not_shown() {
 fn after_a_failed_sync_the_store_is_opened_again_and_tells_what_it_holds() {
     run(async {
         let mut ground = ground(&[]);
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
-        trouble.fail(Place::Sync, 1);
+        trouble.fail(FailurePlace::Sync, 1);
         assert_eq!(code(&create(&yard, &full()).await), (503, "unavailable"));
         // It is in the file by then, but nobody could vouch for it before it was read again.
         let mut polls = tokio::time::interval(Duration::from_millis(2));
@@ -371,7 +371,7 @@ fn after_a_failed_sync_the_store_is_opened_again_and_tells_what_it_holds() {
                 polls.tick().await;
             }
         };
-        soon(shown).await;
+        expect_soon(shown).await;
         assert_eq!(code(&create(&yard, &full()).await), (409, "account_exists"));
         yard.stop().await;
     });

@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use actix_rt::task::spawn_blocking;
 use hookyard::config::Secret;
-use hookyard::edge::support::signature::sign;
+use hookyard::edge::support::signature::sign_support_body;
 use hookyard::entity::ticket::EVENTS;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::yard::{API_KEY, Answer, Gate, Ground, SECRET, START, SUPPORT, TOKEN, Yard, encoded, run};
+use crate::yard::{API_KEY, Answer, Gate, Ground, SECRET, START, SUPPORT, TOKEN, Yard, encode_id, run};
 
 /// Longer than any bound of a node in these tests; only a broken one lets a socket wait for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A request as the contract wants it, of which every part can be made wrong.
 #[derive(Clone)]
-struct Parts<'a> {
+struct TicketRequest<'a> {
     api_key: Option<&'a str>,
     secret: &'a str,
     /// What is signed.
@@ -31,7 +31,7 @@ struct Parts<'a> {
     body: String,
 }
 
-impl Parts<'_> {
+impl TicketRequest<'_> {
     fn new(body: &Value) -> Self {
         Self {
             api_key: Some(API_KEY),
@@ -45,7 +45,7 @@ impl Parts<'_> {
     }
 
     fn request(&self, gate: &Gate) -> RequestBuilder {
-        let signature = sign(&Secret::new(self.secret), self.body.as_bytes(), self.timestamp);
+        let signature = sign_support_body(&Secret::new(self.secret), self.body.as_bytes(), self.timestamp);
         let headers = [
             ("x-crm-signature", Some(signature.as_str())),
             ("x-crm-api-key", self.api_key),
@@ -112,7 +112,7 @@ fn an_accepted_event_is_answered_with_its_number_and_can_be_read() {
         assert_eq!(answer.header("content-type"), Some("application/json"));
         let ticket = yard.get("/api/v1/entities/ticket/SUP-1042").await;
         assert_eq!(ticket.body["state"]["status"], "pending");
-        assert_eq!(yard.timeline("SUP-1042").await.len(), 1);
+        assert_eq!(yard.fetch_timeline("SUP-1042").await.len(), 1);
         yard.stop().await;
     });
 }
@@ -202,7 +202,7 @@ fn each_of_the_12_events_changes_its_member_of_the_state_and_no_other() {
         for (sequence, (event, data, member, value, summary)) in (1_u64..).zip(story) {
             let actor = json!({"id": "op-1", "name": "Eve"});
             let body = json!({"event": event, "support_uid": "S", "data": data, "actor": actor}).to_string();
-            let answer = yard.answer(yard.signed(&body, &sequence.to_string())).await;
+            let answer = yard.answer(yard.signed_request(&body, &sequence.to_string())).await;
             assert_eq!(answer.status, 202, "{event}: {answer:?}");
             assert_eq!(answer.sequence(), sequence);
             state[member] = value;
@@ -214,7 +214,7 @@ fn each_of_the_12_events_changes_its_member_of_the_state_and_no_other() {
                 "sequence": sequence, "type": event, "summary": summary, "actor": actor, "at": now, "received_at": now,
                 "late": false, "event_id": answer.event_id(), "data": data,
             });
-            assert_eq!(yard.timeline("S").await.last(), Some(&entry));
+            assert_eq!(yard.fetch_timeline("S").await.last(), Some(&entry));
             clock.advance(Duration::from_secs(1));
         }
         yard.stop().await;
@@ -227,28 +227,32 @@ fn what_does_not_prove_its_sender_is_answered_401() {
         let mut ground = Ground::new(&[]);
         ground.with_manual_clock();
         let yard = ground.start().await;
-        let good = Parts::new(&pending());
+        let good = TicketRequest::new(&pending());
         let cases = [
-            ("no API key", Parts { api_key: None, ..good.clone() }, "invalid_api_key"),
-            ("another API key", Parts { api_key: Some("test-keys"), ..good.clone() }, "invalid_api_key"),
-            ("an empty API key", Parts { api_key: Some(""), ..good.clone() }, "invalid_api_key"),
-            ("another secret", Parts { secret: "guess", ..good.clone() }, "invalid_signature"),
-            ("no timestamp", Parts { in_header: false, ..good.clone() }, "invalid_signature"),
-            ("no time", Parts { timestamp: "today", ..good.clone() }, "stale_timestamp"),
-            ("seconds", Parts { timestamp: "1764844200", ..good.clone() }, "stale_timestamp"),
-            ("too old", Parts { timestamp: "2025-12-04T10:24:59.999Z", ..good.clone() }, "stale_timestamp"),
-            ("too far ahead", Parts { timestamp: "2025-12-04T10:35:00.001Z", ..good.clone() }, "stale_timestamp"),
+            ("no API key", TicketRequest { api_key: None, ..good.clone() }, "invalid_api_key"),
+            ("another API key", TicketRequest { api_key: Some("test-keys"), ..good.clone() }, "invalid_api_key"),
+            ("an empty API key", TicketRequest { api_key: Some(""), ..good.clone() }, "invalid_api_key"),
+            ("another secret", TicketRequest { secret: "guess", ..good.clone() }, "invalid_signature"),
+            ("no timestamp", TicketRequest { in_header: false, ..good.clone() }, "invalid_signature"),
+            ("no time", TicketRequest { timestamp: "today", ..good.clone() }, "stale_timestamp"),
+            ("seconds", TicketRequest { timestamp: "1764844200", ..good.clone() }, "stale_timestamp"),
+            ("too old", TicketRequest { timestamp: "2025-12-04T10:24:59.999Z", ..good.clone() }, "stale_timestamp"),
+            (
+                "too far ahead",
+                TicketRequest { timestamp: "2025-12-04T10:35:00.001Z", ..good.clone() },
+                "stale_timestamp",
+            ),
         ];
         for (case, parts, expected) in cases {
             assert_eq!(code(&parts.send(&yard).await), (401, expected), "{case}");
         }
-        let request = |gate: &Gate| gate.signed(&pending().to_string(), "k-1");
+        let request = |gate: &Gate| gate.signed_request(&pending().to_string(), "k-1");
         let replaced = |name: &'static str, value: &str| {
             let mut request = request(&yard).build().expect("a request");
             request.headers_mut().insert(name, value.parse().expect("a header's value"));
             RequestBuilder::from_parts(yard.client.clone(), request)
         };
-        let signature = sign(&Secret::new(SECRET), pending().to_string().as_bytes(), START);
+        let signature = sign_support_body(&Secret::new(SECRET), pending().to_string().as_bytes(), START);
         for wrong in ["", "00", &signature[..62], &format!("{signature}00"), &format!("sha256={signature}x")] {
             let answer = yard.answer(replaced("x-crm-signature", wrong)).await;
             assert_eq!(code(&answer), (401, "invalid_signature"), "{wrong}");
@@ -271,10 +275,10 @@ fn a_forged_request_learns_nothing_of_its_body() {
         let mut ground = Ground::new(&[]);
         ground.with_manual_clock();
         let yard = ground.start().await;
-        let forged = Parts { secret: "guess", ..Parts::new(&pending()) };
+        let forged = TicketRequest { secret: "guess", ..TicketRequest::new(&pending()) };
         let perfect = forged.send(&yard).await.body;
         for body in ["", "{", r#"{"event": "unknown"}"#] {
-            assert_eq!(Parts { body: body.into(), ..forged.clone() }.send(&yard).await.body, perfect, "{body}");
+            assert_eq!(TicketRequest { body: body.into(), ..forged.clone() }.send(&yard).await.body, perfect, "{body}");
         }
         assert_eq!(yard.message("S", "k-1").await.sequence(), 1);
         assert_eq!(forged.send(&yard).await.body, perfect, "its idempotency key was used before");
@@ -288,14 +292,14 @@ fn a_timestamp_may_be_300_s_off_to_the_millisecond() {
         let mut ground = Ground::new(&[]);
         ground.with_manual_clock();
         let yard = ground.start().await;
-        let good = Parts::new(&pending());
+        let good = TicketRequest::new(&pending());
         let near = ["2025-12-04T10:25:00Z", "2025-12-04T10:35:00.000Z", "2025-12-04T12:35:00+02:00"];
         for timestamp in near {
-            let parts = Parts { timestamp, key: Some(("idempotency-key", timestamp)), ..good.clone() };
+            let parts = TicketRequest { timestamp, key: Some(("idempotency-key", timestamp)), ..good.clone() };
             assert_eq!(parts.send(&yard).await.status, 202, "{timestamp}");
         }
         for timestamp in ["2025-12-04T10:24:59.999Z", "2025-12-04T10:35:00.001Z", "2025-12-04T12:35:00.001+02:00"] {
-            let parts = Parts { timestamp, key: Some(("idempotency-key", timestamp)), ..good.clone() };
+            let parts = TicketRequest { timestamp, key: Some(("idempotency-key", timestamp)), ..good.clone() };
             assert_eq!(code(&parts.send(&yard).await), (401, "stale_timestamp"), "{timestamp}");
         }
         yard.stop().await;
@@ -319,11 +323,11 @@ fn every_active_secret_and_api_key_is_taken_during_a_rotation() {
         ];
         for (sequence, (api_key, secret)) in (1_u64..).zip(pairs) {
             let key = sequence.to_string();
-            let good = Parts::new(&pending());
-            let parts = Parts { api_key: Some(api_key), secret, key: Some(("idempotency-key", &key)), ..good };
+            let good = TicketRequest::new(&pending());
+            let parts = TicketRequest { api_key: Some(api_key), secret, key: Some(("idempotency-key", &key)), ..good };
             assert_eq!(parts.send(&yard).await.sequence(), sequence, "{api_key} {secret}");
         }
-        let retired = Parts { api_key: Some("key-old"), ..Parts::new(&pending()) };
+        let retired = TicketRequest { api_key: Some("key-old"), ..TicketRequest::new(&pending()) };
         assert_eq!(code(&retired.send(&yard).await), (401, "invalid_signature"), "{SECRET} is none of them");
         yard.stop().await;
     });
@@ -341,23 +345,27 @@ fn the_timestamp_comes_in_the_header_or_in_the_body_and_the_header_wins() {
             body
         };
         // An old time of the event is no stale request: the header says when it was signed.
-        let both = Parts::new(&with_timestamp("2025-12-01T00:00:00Z"));
+        let both = TicketRequest::new(&with_timestamp("2025-12-01T00:00:00Z"));
         assert_eq!(both.send(&yard).await.status, 202);
-        let in_body = |timestamp| Parts {
+        let in_body = |timestamp| TicketRequest {
             timestamp,
             in_header: false,
             key: Some(("idempotency-key", timestamp)),
-            ..Parts::new(&with_timestamp(timestamp))
+            ..TicketRequest::new(&with_timestamp(timestamp))
         };
         assert_eq!(in_body("2025-12-04T12:29:00+02:00").send(&yard).await.status, 202);
         assert_eq!(code(&in_body("2025-12-04T10:24:59Z").send(&yard).await), (401, "stale_timestamp"));
         assert_eq!(code(&in_body("noon").send(&yard).await), (401, "stale_timestamp"));
         // Its characters count, after the escapes of JSON.
         let escaped = with_timestamp(START).to_string().replace("2025-", r"\u0032025\u002d");
-        let escaped =
-            Parts { in_header: false, key: Some(("idempotency-key", "k-2")), body: escaped, ..Parts::new(&pending()) };
+        let escaped = TicketRequest {
+            in_header: false,
+            key: Some(("idempotency-key", "k-2")),
+            body: escaped,
+            ..TicketRequest::new(&pending())
+        };
         assert_eq!(escaped.send(&yard).await.status, 202);
-        let timeline = yard.timeline("S").await;
+        let timeline = yard.fetch_timeline("S").await;
         let times: Vec<_> = timeline.iter().map(|entry| entry["at"].as_str().expect("a time")).collect();
         assert_eq!(times, ["2025-12-01T00:00:00.000Z", "2025-12-04T10:29:00.000Z", START]);
         yard.stop().await;
@@ -370,11 +378,11 @@ fn the_idempotency_key_comes_in_a_header_or_in_the_body_and_the_header_wins() {
         let mut ground = Ground::new(&[]);
         ground.with_manual_clock();
         let yard = ground.start().await;
-        let plain = Parts { key: None, ..Parts::new(&pending()) };
+        let plain = TicketRequest { key: None, ..TicketRequest::new(&pending()) };
         let mut body = pending();
         body["idempotency_key"] = "in-body".into();
-        let with_key = Parts { key: None, ..Parts::new(&body) };
-        let header = |parts: &Parts<'static>, key| Parts { key: Some(key), ..parts.clone() };
+        let with_key = TicketRequest { key: None, ..TicketRequest::new(&body) };
+        let header = |parts: &TicketRequest<'static>, key| TicketRequest { key: Some(key), ..parts.clone() };
 
         assert_eq!(header(&with_key, ("idempotency-key", "in-header")).send(&yard).await.sequence(), 1);
         assert_eq!(header(&plain, ("idempotency-key", "in-header")).send(&yard).await.status, 409);
@@ -392,9 +400,9 @@ fn the_idempotency_key_comes_in_a_header_or_in_the_body_and_the_header_wins() {
         }
         let long = "k".repeat(257);
         assert_eq!(header(&plain, ("idempotency-key", "k")).send(&yard).await.sequence(), 5);
-        let too_long = Parts { key: Some(("idempotency-key", long.as_str())), ..plain.clone() };
+        let too_long = TicketRequest { key: Some(("idempotency-key", long.as_str())), ..plain.clone() };
         assert_eq!(wrong_fields(&too_long.send(&yard).await), ["idempotency_key"]);
-        let longest = Parts { key: Some(("idempotency-key", &long[..256])), ..plain.clone() };
+        let longest = TicketRequest { key: Some(("idempotency-key", &long[..256])), ..plain.clone() };
         assert_eq!(longest.send(&yard).await.sequence(), 6);
         yard.stop().await;
     });
@@ -410,17 +418,20 @@ fn checks_are_made_in_the_contracts_order() {
         let yard = ground.start().await;
         for key in ["k-1", "k-2", "k-3", "k-4", "k-5"] {
             assert_eq!(
-                Parts { key: Some(("idempotency-key", key)), ..Parts::new(&pending()) }.send(&yard).await.status,
+                TicketRequest { key: Some(("idempotency-key", key)), ..TicketRequest::new(&pending()) }
+                    .send(&yard)
+                    .await
+                    .status,
                 202
             );
         }
-        let mut parts = Parts {
+        let mut parts = TicketRequest {
             api_key: Some("guess"),
             secret: "guess",
             timestamp: "2025-12-04T09:00:00Z",
             content_type: Some("text/plain"),
             body: "{".repeat(1025),
-            ..Parts::new(&Value::Null)
+            ..TicketRequest::new(&Value::Null)
         };
         assert_eq!(code(&parts.send(&yard).await), (413, "body_too_large"));
         parts.body = "{".into();
@@ -463,12 +474,12 @@ fn what_is_no_json_object_is_answered_400_and_stores_nothing() {
             "\u{feff}{}",
             r#"{"a":1,}"#,
         ] {
-            let answer = yard.answer(yard.signed(body, "k-1")).await;
+            let answer = yard.answer(yard.signed_request(body, "k-1")).await;
             assert_eq!(code(&answer), (400, "invalid_json"), "{body}");
         }
-        let mut bytes = yard.signed("x", "k-1").build().expect("a request");
+        let mut bytes = yard.signed_request("x", "k-1").build().expect("a request");
         let (body, timestamp) = (b"{\"event\": \"\xff\"}", bytes.headers()["x-crm-timestamp"].clone());
-        let signature = sign(&Secret::new(SECRET), body, timestamp.to_str().expect("text"));
+        let signature = sign_support_body(&Secret::new(SECRET), body, timestamp.to_str().expect("text"));
         bytes.headers_mut().insert("x-crm-signature", signature.parse().expect("hex"));
         *bytes.body_mut() = Some(body.to_vec().into());
         let answer = yard.answer(RequestBuilder::from_parts(yard.client.clone(), bytes)).await;
@@ -488,7 +499,7 @@ fn every_wrong_field_is_reported_at_once() {
         let body = json!({
             "event": "attachment.added", "support_uid": "", "idempotency_key": 7, "timestamp": "noon", "actor": [], "data": data,
         });
-        let answer = Parts { key: None, ..Parts::new(&body) }.send(&yard).await;
+        let answer = TicketRequest { key: None, ..TicketRequest::new(&body) }.send(&yard).await;
         assert_eq!(code(&answer), (400, "validation_failed"));
         let mut fields = wrong_fields(&answer);
         fields.sort_unstable();
@@ -532,10 +543,11 @@ fn every_wrong_field_is_reported_at_once() {
             ("status.changed", json!([]), &["data"]),
         ];
         for (event, data, expected) in cases {
-            let answer = Parts::new(&json!({"event": event, "support_uid": "S", "data": data})).send(&yard).await;
+            let answer =
+                TicketRequest::new(&json!({"event": event, "support_uid": "S", "data": data})).send(&yard).await;
             assert_eq!(wrong_fields(&answer), expected, "{event} {data}");
         }
-        let nothing = Parts { key: None, ..Parts::new(&json!({})) }.send(&yard).await;
+        let nothing = TicketRequest { key: None, ..TicketRequest::new(&json!({})) }.send(&yard).await;
         assert_eq!(wrong_fields(&nothing), ["event", "support_uid", "idempotency_key", "data"]);
         assert_eq!(events_in(&yard).await, 0);
         yard.stop().await;
@@ -597,8 +609,8 @@ fn a_body_over_the_limit_is_refused_as_soon_as_that_is_known() {
             let text = "x".repeat(bytes - event.to_string().len());
             event.to_string().replace(r#""text":"""#, &format!(r#""text":"{text}""#))
         };
-        assert_eq!(yard.answer(yard.signed(&body(1025), "k-1")).await.status, 413);
-        assert_eq!(yard.answer(yard.signed(&body(1024), "k-1")).await.sequence(), 1);
+        assert_eq!(yard.answer(yard.signed_request(&body(1025), "k-1")).await.status, 413);
+        assert_eq!(yard.answer(yard.signed_request(&body(1024), "k-1")).await.sequence(), 1);
         yard.stop().await;
     });
 }
@@ -610,7 +622,7 @@ fn a_chunked_body_is_taken_like_any_other() {
         ground.with_manual_clock();
         let yard = ground.start().await;
         let body = pending().to_string();
-        let signature = sign(&Secret::new(SECRET), body.as_bytes(), START);
+        let signature = sign_support_body(&Secret::new(SECRET), body.as_bytes(), START);
         let chunks: String = body.chars().map(|c| format!("1\r\n{c}\r\n")).chain(["0\r\n\r\n".to_owned()]).collect();
         let request = format!(
             "POST {SUPPORT} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nX-CRM-API-Key: {API_KEY}\r\n\
@@ -618,7 +630,7 @@ fn a_chunked_body_is_taken_like_any_other() {
         );
         let answer = raw(&yard, request).await;
         assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
-        assert_eq!(yard.timeline("S").await.len(), 1);
+        assert_eq!(yard.fetch_timeline("S").await.len(), 1);
         yard.stop().await;
     });
 }
@@ -629,15 +641,15 @@ fn only_json_is_taken_and_no_content_type_counts_as_json() {
         let mut ground = Ground::new(&[]);
         ground.with_manual_clock();
         let yard = ground.start().await;
-        let good = Parts::new(&pending());
+        let good = TicketRequest::new(&pending());
         for content_type in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""] {
-            let answer = Parts { content_type: Some(content_type), ..good.clone() }.send(&yard).await;
+            let answer = TicketRequest { content_type: Some(content_type), ..good.clone() }.send(&yard).await;
             assert_eq!(code(&answer), (415, "unsupported_media_type"), "{content_type}");
         }
         for (key, content_type) in
             [("a", None), ("b", Some("application/json; charset=utf-8")), ("c", Some("application/vnd.crm+json"))]
         {
-            let parts = Parts { content_type, key: Some(("idempotency-key", key)), ..good.clone() };
+            let parts = TicketRequest { content_type, key: Some(("idempotency-key", key)), ..good.clone() };
             assert_eq!(parts.send(&yard).await.status, 202, "{content_type:?}");
         }
         yard.stop().await;
@@ -688,8 +700,9 @@ fn a_slash_at_the_end_of_a_path_makes_no_difference() {
         let mut ground = Ground::new(&[]);
         ground.with_manual_clock();
         let yard = ground.start().await;
-        let first = Parts::new(&pending()).send(&yard).await;
-        let second = Parts { key: Some(("idempotency-key", "k-2")), ..Parts::new(&pending()) }.request(&yard);
+        let first = TicketRequest::new(&pending()).send(&yard).await;
+        let second =
+            TicketRequest { key: Some(("idempotency-key", "k-2")), ..TicketRequest::new(&pending()) }.request(&yard);
         let mut second = second.build().expect("a request");
         second.url_mut().set_path(SUPPORT.trim_end_matches('/'));
         assert_eq!(yard.answer(RequestBuilder::from_parts(yard.client.clone(), second)).await.sequence(), 2);
@@ -720,7 +733,7 @@ fn every_answer_carries_the_senders_request_id_or_a_new_one() {
         let yard = ground.start().await;
         let body = pending().to_string();
         let given = |request: RequestBuilder, id: &str| yard.answer(request.header("x-request-id", id));
-        let accepted = given(yard.signed(&body, "k-1"), "req-42.a:b/c").await;
+        let accepted = given(yard.signed_request(&body, "k-1"), "req-42.a:b/c").await;
         assert_eq!((accepted.status, accepted.header("x-request-id")), (202, Some("req-42.a:b/c")));
         for (path, status) in [("/api/v1/events", 401), ("/nothing", 404), (SUPPORT, 405)] {
             let answer = given(yard.client.get(format!("{}{path}", yard.base)), "req-43").await;
@@ -729,7 +742,7 @@ fn every_answer_carries_the_senders_request_id_or_a_new_one() {
         let long = "x".repeat(129);
         let mut seen = Vec::new();
         for insane in ["two words", "quote\"", "", &long] {
-            let answer = given(yard.signed(&body, "k-1"), insane).await;
+            let answer = given(yard.signed_request(&body, "k-1"), insane).await;
             let id = answer.header("x-request-id").expect("an id").to_owned();
             assert_eq!(id.len(), 16, "{insane}");
             assert!(!seen.contains(&id), "{id} was given before");
@@ -825,16 +838,16 @@ fn a_ticket_may_have_any_id_and_is_read_under_it_percent_encoded() {
         for id in ids {
             let answer = yard.message(id, id).await;
             assert_eq!((answer.status, answer.body["entity"]["id"].as_str()), (202, Some(id)));
-            let ticket = yard.get(&format!("/api/v1/entities/ticket/{}", encoded(id))).await;
+            let ticket = yard.get(&format!("/api/v1/entities/ticket/{}", encode_id(id))).await;
             assert_eq!((ticket.status, ticket.body["id"].as_str()), (200, Some(id)), "{id}");
             assert_eq!(
                 (ticket.body["sequence"].as_u64(), &ticket.body["state"]["messages"][0]["text"]),
                 (Some(1), &json!(id))
             );
-            let timeline = yard.timeline(&encoded(id)).await;
+            let timeline = yard.fetch_timeline(&encode_id(id)).await;
             assert_eq!(timeline.len(), 1, "{id}");
             assert_eq!(timeline[0]["event_id"], answer.body["event_id"]);
-            let events = yard.get(&format!("/api/v1/events?entity={}", encoded(id))).await;
+            let events = yard.get(&format!("/api/v1/events?entity={}", encode_id(id))).await;
             assert_eq!(
                 (events.body["total"].as_u64(), &events.body["items"][0]["entity"]["id"]),
                 (Some(1), &json!(id))
@@ -847,7 +860,7 @@ fn a_ticket_may_have_any_id_and_is_read_under_it_percent_encoded() {
         // A client tidies such a path; the node takes it as it is.
         for id in [".", ".."] {
             assert_eq!(yard.message(id, id).await.sequence(), 1);
-            let path = format!("/api/v1/entities/ticket/{}", encoded(id));
+            let path = format!("/api/v1/entities/ticket/{}", encode_id(id));
             let answer = raw(
                 &yard,
                 format!("GET {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n"),
@@ -858,7 +871,7 @@ fn a_ticket_may_have_any_id_and_is_read_under_it_percent_encoded() {
         for wrong in ["", "a\nb", "\u{7f}", &format!("{longest}x")] {
             assert_eq!(wrong_fields(&yard.message(wrong, "k").await), ["support_uid"], "{wrong:?}");
         }
-        for path in ["a%0Ab", "%00", "%FF", &encoded(&format!("{longest}x"))] {
+        for path in ["a%0Ab", "%00", "%FF", &encode_id(&format!("{longest}x"))] {
             assert_eq!(yard.get(&format!("/api/v1/entities/ticket/{path}")).await.status, 404, "{path}");
         }
         yard.stop().await;
@@ -899,7 +912,7 @@ fn an_event_of_a_ticket_that_may_not_be_created_fails_and_creates_nothing() {
         let yard = ground.start().await;
         let accepted = yard.post(&format!("{path}/reprocess")).await;
         assert_eq!((accepted.status, accepted.sequence(), accepted.event_id()), (202, 1, rejected.event_id()));
-        assert_eq!(yard.timeline("unknown").await[0]["event_id"], rejected.event_id().as_str());
+        assert_eq!(yard.fetch_timeline("unknown").await[0]["event_id"], rejected.event_id().as_str());
         assert_eq!(yard.get("/api/v1/events?status=failed").await.body["total"], 0);
         yard.stop().await;
     });
@@ -913,7 +926,7 @@ fn a_body_is_read_as_json_says_and_kept_as_it_was_received() {
         let body = r#" {"event":"status.changed", "\u0065vent":"message\u002ecreated", "support_uid":"T","support_uid":"S",
             "extra": {"z": 1.50, "a": [1e400, 123456789012345678901234567890]},
             "data": 7, "data":{"message_id":"m","text":"first","text":"\"\u0421\ud83d\ude42\n\u0000", "text2": null} } "#;
-        let answer = yard.answer(yard.signed(body, "k-1")).await;
+        let answer = yard.answer(yard.signed_request(body, "k-1")).await;
         assert_eq!(answer.body["entity"], json!({"kind": "ticket", "id": "S", "sequence": 1}), "{answer:?}");
         let ticket = yard.get("/api/v1/entities/ticket/S").await;
         assert_eq!(ticket.body["state"]["messages"][0]["text"], "\"С🙂\n\0");
@@ -923,14 +936,14 @@ fn a_body_is_read_as_json_says_and_kept_as_it_was_received() {
         assert!(text.contains(body.trim()), "{text}");
 
         let half = r#"{"event":"message.created","support_uid":"S","data":{"message_id":"n","text":"\ud83d"}}"#;
-        assert_eq!(wrong_fields(&yard.answer(yard.signed(half, "k-2")).await), ["data.text"]);
+        assert_eq!(wrong_fields(&yard.answer(yard.signed_request(half, "k-2")).await), ["data.text"]);
         let deep = format!(
             r#"{{"event":"agent.unassigned","support_uid":"S","extra":{}{}}}"#,
             "[".repeat(100_000),
             "]".repeat(100_000)
         );
-        assert_eq!(yard.answer(yard.signed(&deep, "k-2")).await.sequence(), 2);
-        assert_eq!(yard.timeline("S").await.len(), 2);
+        assert_eq!(yard.answer(yard.signed_request(&deep, "k-2")).await.sequence(), 2);
+        assert_eq!(yard.fetch_timeline("S").await.len(), 2);
         assert_eq!(yard.get("/api/v1/entities/ticket/S").await.body["sequence"], 2);
         yard.stop().await;
     });

@@ -11,17 +11,17 @@ use crate::c2s;
 use crate::docs::ENABLED;
 use crate::instagram::APP_SECRET;
 use crate::senders::DESCRIBED;
-use crate::yard::{API_KEY, SECRET, TOKEN, run, soon};
+use crate::yard::{API_KEY, SECRET, TOKEN, expect_soon, run};
 
 /// A browser without a window, in a session of its own.
-struct Browser {
+struct BrowserSession {
     client: Client,
     session: String,
     driver: Child,
     _profile: TempDir,
 }
 
-impl Browser {
+impl BrowserSession {
     async fn start() -> Self {
         let mut driver = Command::new("chromedriver")
             .args(["--port=0", "--log-level=SEVERE"])
@@ -59,7 +59,7 @@ impl Browser {
 
     async fn ask(&self, method: Method, path: &str, body: Value) -> Value {
         let request = self.client.request(method, format!("{}{path}", self.session)).body(body.to_string());
-        let text = soon(request.send()).await.expect("answered").text().await.expect("a body");
+        let text = expect_soon(request.send()).await.expect("answered").text().await.expect("a body");
         let mut answer: Value = serde_json::from_str(&text).expect("JSON");
         let value = answer["value"].take();
         assert!(value.get("error").is_none(), "{value:#}");
@@ -79,7 +79,7 @@ impl Browser {
     }
 }
 
-impl Drop for Browser {
+impl Drop for BrowserSession {
     fn drop(&mut self) {
         // The driver ends its browser with it. It may have ended already.
         let _ = self.driver.kill();
@@ -122,7 +122,7 @@ fn every_endpoint_can_be_tried_on_the_page() {
         let mut ground = c2s::ground(&ENABLED);
         ground.write_file(DESCRIBED);
         let yard = ground.start().await;
-        let browser = Browser::start().await;
+        let browser = BrowserSession::start().await;
         browser.open(&format!("{}/docs/", yard.base)).await;
         let secrets = json!({
             "admin_token": TOKEN, "support_api_key": API_KEY, "support_signature": SECRET, "configured_signature": SECRET,

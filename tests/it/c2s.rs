@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use hookyard::faults::{Faults, Point};
+use hookyard::failpoints::{Failpoint, FailureInjector};
 use parking_lot::{Condvar, Mutex};
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::yard::{Answer, Gate, Ground, START, Yard, run, soon, together};
+use crate::yard::{Answer, Gate, Ground, START, Yard, expect_soon, run, run_together};
 
 pub const C2S: &str = "/api/v1/webhooks/c2s";
 pub const C2S_TOKEN: &str = "test-webhook-token";
@@ -284,7 +284,7 @@ fn the_same_event_many_times_at_once_is_processed_once() {
             let one = event("7", 0);
             async move { send(&gate, &if n % 2 == 0 { one } else { json!([one]) }).await }
         });
-        let answers = together(requests).await;
+        let answers = run_together(requests).await;
         let count =
             |member: &str| answers.iter().map(|answer| answer.body[member].as_u64().expect("a count")).sum::<u64>();
         assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
@@ -457,21 +457,21 @@ fn only_listed_addresses_may_call_also_behind_a_proxy() {
 
 /// A disk that stands still until as many events were decided as are asked for, and counts its syncs.
 #[derive(Default)]
-struct Disk {
+struct CountingDisk {
     state: Mutex<(usize, usize)>,
     decided: Condvar,
     awaited: usize,
 }
 
-impl Faults for Disk {
-    fn at(&self, point: Point<'_>) -> io::Result<()> {
+impl FailureInjector for CountingDisk {
+    fn evaluate(&self, point: Failpoint<'_>) -> io::Result<()> {
         let mut state = self.state.lock();
-        if matches!(point, Point::Decide(_)) {
+        if matches!(point, Failpoint::Decide(_)) {
             state.0 += 1;
             self.decided.notify_all();
         }
         // The store itself syncs before there is a journal, and the projection beside it.
-        if matches!(point, Point::Sync) && thread::current().name() == Some("journal") {
+        if matches!(point, Failpoint::Sync) && thread::current().name() == Some("journal") {
             state.1 += 1;
             self.decided.wait_while(&mut state, |(decided, _)| *decided < self.awaited);
         }
@@ -483,8 +483,8 @@ impl Faults for Disk {
 fn a_list_of_a_thousand_takes_two_commits_at_most() {
     run(async {
         let mut ground = ground(&[]);
-        let disk = Arc::new(Disk { awaited: 1_001, ..Disk::default() });
-        ground.seams.faults = Arc::clone(&disk) as Arc<dyn Faults>;
+        let disk = Arc::new(CountingDisk { awaited: 1_001, ..CountingDisk::default() });
+        ground.deps.faults = Arc::clone(&disk) as Arc<dyn FailureInjector>;
         let yard = ground.start().await;
         let minutes = (0..1_000).map(|n| {
             let time = format!("2025-01-20T{:02}:{:02}:{:02}Z", n / 3600, n / 60 % 60, n % 60);
@@ -497,7 +497,7 @@ fn a_list_of_a_thousand_takes_two_commits_at_most() {
             tokio::task::yield_now().await;
         }
         // It says that all before it are on their way, and needs no commit of its own.
-        let (duplicate, batch) = tokio::join!(soon(send(&yard, &list[999])), soon(batch));
+        let (duplicate, batch) = tokio::join!(expect_soon(send(&yard, &list[999])), expect_soon(batch));
         assert_eq!(duplicate.body, summary(1, 0, 1));
         assert_eq!(batch.expect("no panic").body, summary(1_000, 1_000, 0));
         let commits = disk.state.lock().1;
@@ -510,23 +510,23 @@ fn a_list_of_a_thousand_takes_two_commits_at_most() {
 fn a_list_that_found_no_room_is_to_be_sent_again_and_has_taken_no_tokens() {
     run(async {
         let mut ground = ground(&[("router.in_flight_events_max", "16"), ("sources.c2s.lead_rate_per_minute", "12")]);
-        let dam = ground.with_dam();
+        let dam = ground.with_disk_gate();
         let yard = ground.start().await;
-        dam.shut();
+        dam.close();
         let mut waiting = JoinSet::new();
         for number in 100..117 {
             let gate = yard.gate.clone();
             waiting.spawn(async move { send(&gate, &event(number, 0)).await });
         }
-        let refused = soon(waiting.join_next()).await.expect("one is too many").expect("no panic");
+        let refused = expect_soon(waiting.join_next()).await.expect("one is too many").expect("no panic");
         assert_eq!(class(&refused), (503, "overloaded"));
         let list: Vec<_> = (0..12).map(|minute| event("7", minute)).collect();
-        let refused = soon(send(&yard, &json!(list))).await;
+        let refused = expect_soon(send(&yard, &json!(list))).await;
         assert_eq!((class(&refused), refused.header("retry-after")), ((503, "overloaded"), Some("1")));
         dam.open();
-        let answers = soon(waiting.join_all()).await;
+        let answers = expect_soon(waiting.join_all()).await;
         assert!(answers.iter().all(|answer| answer.body == summary(1, 1, 0)), "{answers:?}");
-        assert_eq!(soon(send(&yard, &json!(list))).await.body, summary(12, 12, 0));
+        assert_eq!(expect_soon(send(&yard, &json!(list))).await.body, summary(12, 12, 0));
         let times: Vec<_> = timeline(&yard, "7").await.iter().map(|item| item["at"].clone()).collect();
         let expected: Vec<_> = (0..12).map(|minute| json!(format!("2025-01-20T10:{minute:02}:00.000Z"))).collect();
         assert_eq!(times, expected, "also in slices that are smaller than the list");
@@ -550,10 +550,10 @@ fn a_list_that_a_crash_cut_off_is_completed_by_sending_it_again() {
             tokio::task::yield_now().await;
             process.kill();
             // There may have been an answer or none.
-            let _ = soon(under_way).await.expect("no panic");
+            let _ = expect_soon(under_way).await.expect("no panic");
         }
         let yard = ground.start().await;
-        let again = soon(send(&yard, &json!(list))).await;
+        let again = expect_soon(send(&yard, &json!(list))).await;
         let count = |member: &str| again.body[member].as_u64().expect("a count");
         assert_eq!((again.status, count("processed") + count("duplicates")), (200, 40), "{again:?}");
         assert_eq!(yard.get("/api/v1/events?source=c2s").await.body["total"], 40);

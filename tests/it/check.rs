@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 /// One of `vectors.json`.
 #[derive(Deserialize)]
-struct Vector {
+struct CheckVector {
     preset: String,
     version: Option<String>,
     secret: String,
@@ -24,15 +24,15 @@ struct Vector {
 }
 
 #[derive(Deserialize)]
-struct Vectors {
-    vectors: Vec<Vector>,
+struct CheckVectorFile {
+    vectors: Vec<CheckVector>,
 }
 
-fn vectors() -> Vec<Vector> {
-    serde_json::from_str::<Vectors>(include_str!("vectors.json")).expect("vectors").vectors
+fn vectors() -> Vec<CheckVector> {
+    serde_json::from_str::<CheckVectorFile>(include_str!("vectors.json")).expect("vectors").vectors
 }
 
-impl Vector {
+impl CheckVector {
     fn name(&self) -> String {
         format!("{} {}", self.preset, self.version.as_deref().unwrap_or_default())
     }
@@ -71,16 +71,16 @@ impl Vector {
 }
 
 /// A folder with a configuration of one source, and what checks requests there.
-struct Bench(TempDir);
+struct CheckFolder(TempDir);
 
-impl Bench {
+impl CheckFolder {
     fn new(table: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::write(folder.path().join("h.toml"), table).expect("writable");
         Self(folder)
     }
 
-    fn of(vector: &Vector) -> Self {
+    fn for_vector(vector: &CheckVector) -> Self {
         let secret = vector.public_key.as_ref().unwrap_or(&vector.secret);
         let entity = if vector.form.is_some() { "/CallSid" } else { "/id" };
         Self::new(&format!(
@@ -92,19 +92,19 @@ impl Bench {
     /// Exit code, report, and what went wrong.
     fn check(&self, source: &str, request: impl AsRef<[u8]>, more: &[&str]) -> (Option<i32>, String, String) {
         fs::write(self.0.path().join("request.http"), request).expect("writable");
-        let mut command = plain(self.0.path());
+        let mut command = command_in(self.0.path());
         command.args(["check", "--config", "h.toml", "--source", source, "--request", "request.http"]).args(more);
-        told(&mut command)
+        output_of(&mut command)
     }
 }
 
-fn plain(folder: &Path) -> Command {
+fn command_in(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hookyard"));
     command.current_dir(folder).env_clear();
     command
 }
 
-fn told(command: &mut Command) -> (Option<i32>, String, String) {
+fn output_of(command: &mut Command) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = command.output().expect("it starts");
     (status.code(), String::from_utf8(stdout).expect("text"), String::from_utf8(stderr).expect("text"))
 }
@@ -117,7 +117,7 @@ fn line<'a>(report: &'a str, name: &str) -> &'a str {
 #[test]
 fn every_vector_verifies_as_a_raw_request() {
     for vector in vectors() {
-        let bench = Bench::of(&vector);
+        let bench = CheckFolder::for_vector(&vector);
         let time = vector.time();
         let mut more: Vec<&str> = time.iter().flat_map(|time| ["--at", time]).collect();
         more.extend(vector.url.iter().flat_map(|url| ["--url", url]));
@@ -136,8 +136,9 @@ fn every_vector_verifies_as_a_raw_request() {
 
 #[test]
 fn what_would_be_read_is_reported_apart_from_whether_it_verifies() {
-    let bench =
-        Bench::new("[[sources.custom]]\nname = \"billing\"\npreset = \"stripe\"\nsecrets = [\"whsec_test_secret\"]\n");
+    let bench = CheckFolder::new(
+        "[[sources.custom]]\nname = \"billing\"\npreset = \"stripe\"\nsecrets = [\"whsec_test_secret\"]\n",
+    );
     let stripe = vectors().into_iter().find(|vector| vector.preset == "stripe").expect("a vector");
     let at = ["--at", "2017-04-21T11:37:57Z"];
     let (code, report, error) = bench.check("billing", stripe.raw("\n"), &at);
@@ -164,13 +165,13 @@ fn what_would_be_read_is_reported_apart_from_whether_it_verifies() {
 fn a_request_that_would_be_taken_is_a_success() {
     let table = "[[sources.custom]]\nname = \"door\"\nentity = \"/id\"\nevent = \"X-Event\"\n\
                  scheme = { header = \"Authorization\", algorithm = \"token\", prefix = \"Bearer \" }\n";
-    let bench = Bench::new(table);
+    let bench = CheckFolder::new(table);
     let request =
         "POST /in/door HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer hush\r\nX-Event: opened\r\n\r\n{\"id\": 7}";
     fs::write(bench.0.path().join("request.http"), request).expect("writable");
-    let mut command = plain(bench.0.path());
+    let mut command = command_in(bench.0.path());
     command.args(["check", "--config", "h.toml", "--source", "door", "--request", "request.http"]);
-    let (code, report, error) = told(command.env("HOOKYARD_SOURCES__CUSTOM__DOOR__SECRETS", "old,hush"));
+    let (code, report, error) = output_of(command.env("HOOKYARD_SOURCES__CUSTOM__DOOR__SECRETS", "old,hush"));
     assert_eq!((code, error.as_str()), (Some(0), ""), "{report}");
     assert_eq!((line(&report, "request"), line(&report, "keys")), ("POST http://h/in/door, 9 bytes", "2"));
     assert!(report.contains("none, so no event is a duplicate") && !report.contains("hush"), "{report}");
@@ -183,7 +184,7 @@ fn the_clock_the_url_and_the_end_of_the_file_are_told_of() {
         vectors.iter().find(|v| v.preset == preset && v.version.as_deref() == version).expect("a vector")
     };
     let hubspot = find("hubspot", Some("v3"));
-    let bench = Bench::of(hubspot);
+    let bench = CheckFolder::for_vector(hubspot);
     let (_, report, _) = bench.check(
         "hubspot",
         hubspot.raw("\n"),
@@ -197,16 +198,16 @@ fn the_clock_the_url_and_the_end_of_the_file_are_told_of() {
     assert!(line(&report, "hint").starts_with("the URL is signed too"), "{report}");
 
     let shopify = find("shopify", None);
-    let (_, report, _) = Bench::of(shopify).check("shopify", shopify.raw("\n") + "\n", &[]);
+    let (_, report, _) = CheckFolder::for_vector(shopify).check("shopify", shopify.raw("\n") + "\n", &[]);
     assert!(line(&report, "hint").starts_with("it fits without the line end"), "{report}");
 }
 
 #[test]
 fn handshakes_are_told_from_events() {
     let intercom = vectors().into_iter().find(|vector| vector.preset == "intercom").expect("a vector");
-    let (code, report, _) = Bench::of(&intercom).check("intercom", intercom.raw("\n"), &[]);
+    let (code, report, _) = CheckFolder::for_vector(&intercom).check("intercom", intercom.raw("\n"), &[]);
     assert_eq!((code, line(&report, "handshake")), (Some(0), "a ping; no event"));
-    let bench = Bench::new(
+    let bench = CheckFolder::new(
         "[[sources.custom]]\nname = \"pages\"\npreset = \"meta\"\nverify_token = \"hunter2\"\nentity = \"/id\"\nevent = \"/object\"\n",
     );
     let subscription = |token: &str| {
@@ -220,11 +221,12 @@ fn handshakes_are_told_from_events() {
 
 #[test]
 fn a_support_event_can_be_checked_too() {
-    let bench = Bench::new("[sources.support]\napi_keys = [\"test-key\"]\nsecrets = [\"test-secret\"]\n");
+    let bench = CheckFolder::new("[sources.support]\napi_keys = [\"test-key\"]\nsecrets = [\"test-secret\"]\n");
     let at = "2025-12-04T10:30:00Z";
     let body =
         r#"{"event": "status.changed", "support_uid": "SUP-1", "idempotency_key": "k1", "data": {"status": "open"}}"#;
-    let signature = hookyard::edge::support::signature::sign(&Secret::new("test-secret"), body.as_bytes(), at);
+    let signature =
+        hookyard::edge::support::signature::sign_support_body(&Secret::new("test-secret"), body.as_bytes(), at);
     let request = |key: &str| {
         format!(
             "POST /api/v0/crm/webhooks/support/ HTTP/1.1\nX-CRM-API-Key: {key}\nX-CRM-Signature: {signature}\nX-CRM-Timestamp: {at}\n\n{body}"
@@ -251,10 +253,11 @@ fn halves(report: &str) -> (&str, &str) {
 
 #[test]
 fn an_event_of_a_lead_is_checked_by_its_path_and_its_signature() {
-    use hookyard::edge::leads::signature::sign;
-    let bench = Bench::new("[sources.leads]\nsecrets = [\"test-secret\"]\n");
+    use hookyard::edge::leads::signature::sign_lead_body;
+    let bench = CheckFolder::new("[sources.leads]\nsecrets = [\"test-secret\"]\n");
     let body = r#"{"event": "lead_update", "source": "crm", "data": {"city": "Lyon"}}"#;
-    let signature = format!("X-Webhook-Signature: sha256={}\n", sign(&Secret::new("test-secret"), body.as_bytes()));
+    let signature =
+        format!("X-Webhook-Signature: sha256={}\n", sign_lead_body(&Secret::new("test-secret"), body.as_bytes()));
     let path = "/api/v1/webhooks/incoming/lead/7/update";
     let (code, report, error) = bench.check("leads", post(path, &signature, body), &[]);
     assert_eq!((code, error.as_str()), (Some(0), ""), "{report}");
@@ -274,7 +277,7 @@ fn an_event_of_a_lead_is_checked_by_its_path_and_its_signature() {
         assert_eq!((code, halves(&report)), (Some(1), ("ok", "failed")), "{path}");
         assert!(report.contains(reason), "{path}: {report}");
     }
-    let open = Bench::new("");
+    let open = CheckFolder::new("");
     let new = r#"{"event": "new_lead", "source": "crm", "data": {"first_name": "Ada", "phone": "1"}}"#;
     let (code, report, _) = open.check("leads", post("/api/v1/webhooks/incoming/", "Idempotency-Key: k\n", new), &[]);
     assert_eq!((code, line(&report, "entity"), line(&report, "key")), (Some(0), "a new lead", "k"), "{report}");
@@ -283,7 +286,7 @@ fn an_event_of_a_lead_is_checked_by_its_path_and_its_signature() {
 
 #[test]
 fn events_of_contact2sale_are_counted_and_their_token_checked() {
-    let bench = Bench::new("[sources.c2s]\ntokens = [\"hunter2\"]\n");
+    let bench = CheckFolder::new("[sources.c2s]\ntokens = [\"hunter2\"]\n");
     let request = |token: &str, body: &str| post("/api/v1/webhooks/c2s", &format!("X-Webhook-Token: {token}\n"), body);
     let list = r#"[{"lead_id": 7, "updated_at": "2025-01-20T10:00:00Z"}, {"lead_id": 8}]"#;
     let (code, report, error) = bench.check("c2s", request("hunter2", list), &[]);
@@ -306,12 +309,12 @@ fn events_of_contact2sale_are_counted_and_their_token_checked() {
 
 #[test]
 fn updates_and_the_handshake_of_instagram_are_checked() {
-    use hookyard::edge::instagram::signature::sign;
-    let bench = Bench::new("[sources.instagram]\napp_secrets = [\"test-app\"]\nverify_token = \"hunter2\"\n");
+    use hookyard::edge::instagram::signature::sign_instagram_body;
+    let bench = CheckFolder::new("[sources.instagram]\napp_secrets = [\"test-app\"]\nverify_token = \"hunter2\"\n");
     let body = r#"{"object": "instagram", "entry": [{"id": "9", "time": 1762597800000, "messaging": [
         {"sender": {"id": "1"}, "recipient": {"id": "9"}, "timestamp": 1762597800000, "message": {"mid": "m", "text": "my card"}}]}]}"#;
     let request = |body: &str| {
-        let signature = sign(&Secret::new("test-app"), body.as_bytes());
+        let signature = sign_instagram_body(&Secret::new("test-app"), body.as_bytes());
         post("/webhooks/instagram", &format!("X-Hub-Signature-256: {signature}\n"), body)
     };
     let (code, report, error) = bench.check("instagram", request(body), &[]);
@@ -336,7 +339,7 @@ fn updates_and_the_handshake_of_instagram_are_checked() {
 
 #[test]
 fn events_of_the_bus_are_checked_one_by_one() {
-    let bench = Bench::new(
+    let bench = CheckFolder::new(
         "[admin]\ntoken = \"test-admin\"\n[sources.crm]\ntokens = [\"hunter2\"]\nevents = [\"invoice.paid\"]\n",
     );
     let request = |token: &str, body: &str| {
@@ -364,7 +367,7 @@ fn events_of_the_bus_are_checked_one_by_one() {
 
 #[test]
 fn what_cannot_be_checked_is_said() {
-    let bench = Bench::new("[[sources.custom]]\nname = \"billing\"\npreset = \"stripe\"\n");
+    let bench = CheckFolder::new("[[sources.custom]]\nname = \"billing\"\npreset = \"stripe\"\n");
     let (code, _, error) = bench.check("biling", "POST / HTTP/1.1\n\n", &[]);
     assert_eq!(
         (code, error.as_str()),
@@ -378,7 +381,7 @@ fn what_cannot_be_checked_is_said() {
     let vector = vectors().into_iter().find(|vector| vector.preset == "stripe").expect("a vector");
     let (code, report, _) = bench.check("billing", vector.raw("\n"), &["--at", "1492774577"]);
     assert_eq!((code, line(&report, "hint")), (Some(1), "the source has no secret yet"));
-    let (code, _, error) = told(plain(bench.0.path()).args(["check", "--source", "billing"]));
+    let (code, _, error) = output_of(command_in(bench.0.path()).args(["check", "--source", "billing"]));
     assert_eq!(code, Some(2));
     assert!(error.contains("--request"), "{error}");
     let (code, _, error) = bench.check("billing", "", &["--at", "soon"]);

@@ -13,30 +13,30 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::yard::{Gate, Ground, SUPPORT, TOKEN, run, soon};
+use crate::yard::{Gate, Ground, SUPPORT, TOKEN, expect_soon, run};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_hookyard");
 
 /// `program` as it would start in `folder` from a terminal in which nothing is set.
-fn plain(program: impl AsRef<Path>, folder: &Path) -> Command {
+fn command_in(program: impl AsRef<Path>, folder: &Path) -> Command {
     let mut command = Command::new(program.as_ref());
     command.current_dir(folder).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command
 }
 
 pub fn hookyard(folder: &Path, words: &[&str]) -> Command {
-    let mut command = plain(BINARY, folder);
+    let mut command = command_in(BINARY, folder);
     command.args(words);
     command
 }
 
 /// Its exit code, and what it wrote to its output and for its errors.
-pub fn told(command: &mut Command) -> (Option<i32>, String, String) {
+pub fn output_of(command: &mut Command) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = command.output().expect("it starts");
     (status.code(), String::from_utf8(stdout).expect("text"), String::from_utf8(stderr).expect("text"))
 }
 
-pub fn signal(child: &Child, name: &str) {
+pub fn send_signal(child: &Child, name: &str) {
     let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().expect("kill starts");
     assert!(sent.success(), "kill -{name}: {sent}");
 }
@@ -51,12 +51,12 @@ fn the_help_of_every_command_has_an_example() {
     let commands: [&[&str]; 8] =
         [&[], &["serve"], &["check"], &["send"], &["listen"], &["secret"], &["secret", "new"], &["rebuild"]];
     for words in commands {
-        let (code, help, error) = told(hookyard(folder.path(), words).arg("--help"));
+        let (code, help, error) = output_of(hookyard(folder.path(), words).arg("--help"));
         assert_eq!((code, error.as_str()), (Some(0), ""), "{words:?}");
         let example = help.lines().rev().find(|line| line.contains("hookyard ")).unwrap_or_default();
         assert!(example.starts_with("  ") && example.contains(words.first().unwrap_or(&"serve --dev")), "{help}");
     }
-    let (code, output, error) = told(&mut hookyard(folder.path(), &["sreve"]));
+    let (code, output, error) = output_of(&mut hookyard(folder.path(), &["sreve"]));
     assert_eq!((code, output.as_str()), (Some(2), ""));
     assert!(error.contains("serve"), "{error}");
     assert_eq!(fs::read_dir(folder.path()).expect("it is there").count(), 0, "no command makes a file by being asked");
@@ -69,7 +69,7 @@ fn check_reports_every_problem_with_its_place_and_the_nearest_key() {
                 [store]\nsync = \"never\"\n\n[router]\nbody_limit_bytes = 5\n\n[sources.support]\nenabled = true\n";
     fs::write(folder.path().join("bad.toml"), text).expect("writable");
     let mut command = hookyard(folder.path(), &["check", "--config", "bad.toml"]);
-    let (code, output, error) = told(command.env("HOOKYARD_SERVER__WORKRES", "2"));
+    let (code, output, error) = output_of(command.env("HOOKYARD_SERVER__WORKRES", "2"));
     assert_eq!((code, output.as_str()), (Some(1), ""));
     let places = [
         "bad.toml:2: unknown key `server.bnid`; the nearest is `server.bind`",
@@ -94,11 +94,11 @@ fn check_sums_up_a_good_file_and_shows_no_secret() {
     let folder = folder();
     let text = "[admin]\ntoken = \"hunter2\"\n[sources.support]\nenabled = true\napi_keys = [\"hunter2\"]\nsecrets = [\"hunter2\"]\n";
     fs::write(folder.path().join("good.toml"), text).expect("writable");
-    let (code, output, error) = told(&mut hookyard(folder.path(), &["check", "--config", "good.toml"]));
+    let (code, output, error) = output_of(&mut hookyard(folder.path(), &["check", "--config", "good.toml"]));
     assert_eq!((code, error.as_str()), (Some(0), ""));
     assert!(output.contains("valid") && output.contains("127.0.0.1:8080") && !output.contains("hunter2"), "{output}");
     assert!(!folder.path().join("hookyard-data").exists(), "nothing is made by checking");
-    let (code, _, error) = told(&mut hookyard(folder.path(), &["check", "--config", "none.toml"]));
+    let (code, _, error) = output_of(&mut hookyard(folder.path(), &["check", "--config", "none.toml"]));
     assert_eq!(code, Some(1));
     assert!(error.contains("none.toml: cannot be read"), "{error}");
 }
@@ -107,7 +107,7 @@ fn check_sums_up_a_good_file_and_shows_no_secret() {
 fn serve_without_secrets_names_each_key_and_its_variable() {
     let folder = folder();
     let mut command = hookyard(folder.path(), &["serve"]);
-    let (code, output, error) = told(command.env("HOOKYARD_SOURCES__SUPPORT__ENABLED", "true"));
+    let (code, output, error) = output_of(command.env("HOOKYARD_SOURCES__SUPPORT__ENABLED", "true"));
     assert_eq!((code, output.as_str()), (Some(1), ""));
     for (key, variable) in [
         ("admin.token", "HOOKYARD_ADMIN__TOKEN"),
@@ -122,13 +122,13 @@ fn serve_without_secrets_names_each_key_and_its_variable() {
 }
 
 /// A development node, and the two lines that it gave to paste; killed when dropped.
-pub struct Dev {
+pub struct DevNode {
     child: Child,
     pub send: String,
     read: String,
 }
 
-impl Dev {
+impl DevNode {
     pub fn start(command: &mut Command) -> Self {
         let command = command.env("HOOKYARD_SERVER__BIND", "127.0.0.1:0").stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("it starts");
@@ -148,14 +148,15 @@ impl Dev {
 
     /// Its ticket, by the very line that it printed, or in its place where there is no curl.
     async fn ticket(&self, folder: &Path) -> Value {
-        let has_curl = told(plain("sh", folder).args(["-c", "command -v curl"])).0 == Some(0);
+        let has_curl = output_of(command_in("sh", folder).args(["-c", "command -v curl"])).0 == Some(0);
         if has_curl {
-            let (code, output, error) = told(plain("sh", folder).args(["-c", &self.read]));
+            let (code, output, error) = output_of(command_in("sh", folder).args(["-c", &self.read]));
             assert_eq!(code, Some(0), "{}: {error}", self.read);
             return serde_json::from_str(&output).unwrap_or_else(|_| panic!("no JSON: {output}"));
         }
-        let (_, token, _) =
-            told(plain("sh", folder).args(["-c", &format!("echo \"{}\"", between(&self.read, "Bearer ", "\" http"))]));
+        let (_, token, _) = output_of(
+            command_in("sh", folder).args(["-c", &format!("echo \"{}\"", between(&self.read, "Bearer ", "\" http"))]),
+        );
         let url = &self.read[self.read.rfind("http").expect("an address")..];
         let client = Client::builder().no_proxy().build().expect("a client");
         let answer = client.get(url).bearer_auth(token.trim()).send().await.expect("an answer");
@@ -163,7 +164,7 @@ impl Dev {
     }
 }
 
-impl Drop for Dev {
+impl Drop for DevNode {
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.child.kill();
@@ -180,7 +181,7 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
 fn the_first_development_start_makes_secrets_and_prints_lines_that_work() {
     run(async {
         let folder = folder();
-        let mut dev = Dev::start(&mut hookyard(folder.path(), &["serve", "--dev"]));
+        let mut dev = DevNode::start(&mut hookyard(folder.path(), &["serve", "--dev"]));
         let secrets = folder.path().join("hookyard-data/dev-secrets.toml");
         let mode = |path: &Path| fs::metadata(path).expect("it was made").permissions().mode() & 0o777;
         assert_eq!((mode(&secrets), mode(&folder.path().join("hookyard-data"))), (0o600, 0o700));
@@ -188,15 +189,15 @@ fn the_first_development_start_makes_secrets_and_prints_lines_that_work() {
         let token = between(&made, "token = \"", "\"\n\n[sources");
         assert!(!dev.send.contains(token) && !dev.read.contains(token), "a secret is on the terminal");
 
-        let (code, output, error) = told(plain("sh", folder.path()).args(["-c", &dev.send]));
+        let (code, output, error) = output_of(command_in("sh", folder.path()).args(["-c", &dev.send]));
         assert_eq!(code, Some(0), "{}: {error}", dev.send);
         assert!(output.contains("202") && output.contains("SUP-1042"), "{output}");
         let ticket = dev.ticket(folder.path()).await;
         assert_eq!((&ticket["id"], &ticket["sequence"]), (&json!("SUP-1042"), &json!(1)));
-        signal(&dev.child, "TERM");
+        send_signal(&dev.child, "TERM");
         assert_eq!(dev.child.wait().expect("a child").code(), Some(0));
 
-        let dev = Dev::start(&mut hookyard(folder.path(), &["serve", "--dev"]));
+        let dev = DevNode::start(&mut hookyard(folder.path(), &["serve", "--dev"]));
         assert_eq!(fs::read_to_string(&secrets).expect("readable"), made, "the same secrets at the next start");
         assert_eq!(dev.ticket(folder.path()).await, ticket);
     });
@@ -211,11 +212,11 @@ fn the_printed_lines_work_in_folders_with_any_name() {
         fs::create_dir(&tools).expect("writable");
         symlink(BINARY, tools.join("it's hookyard")).expect("writable");
         fs::write(folder.path().join("it's mine.toml"), "[entity]\nitems_max = 10\n").expect("writable");
-        let mut serve = plain(tools.join("it's hookyard"), folder.path());
+        let mut serve = command_in(tools.join("it's hookyard"), folder.path());
         serve.args(["serve", "--dev", "--config", "it's mine.toml"]).env("HOOKYARD_STORE__PATH", "$HOME & 'data'");
-        let dev = Dev::start(&mut serve);
+        let dev = DevNode::start(&mut serve);
         assert!(folder.path().join("$HOME & 'data'/dev-secrets.toml").exists());
-        let (code, output, error) = told(plain("sh", folder.path()).args(["-c", &dev.send]));
+        let (code, output, error) = output_of(command_in("sh", folder.path()).args(["-c", &dev.send]));
         assert_eq!(code, Some(0), "{}: {output}{error}", dev.send);
         assert_eq!(dev.ticket(folder.path()).await["sequence"], 1);
     });
@@ -225,7 +226,7 @@ fn the_printed_lines_work_in_folders_with_any_name() {
 fn development_is_for_this_machine_only() {
     let folder = folder();
     let mut command = hookyard(folder.path(), &["serve", "--dev"]);
-    let (code, output, error) = told(command.env("HOOKYARD_SERVER__BIND", "0.0.0.0:0"));
+    let (code, output, error) = output_of(command.env("HOOKYARD_SERVER__BIND", "0.0.0.0:0"));
     assert_eq!((code, output.as_str()), (Some(1), ""));
     assert!(error.contains("server.bind is 0.0.0.0:0") && error.contains("127.0.0.1"), "{error}");
     assert!(!folder.path().join("hookyard-data").exists());
@@ -256,19 +257,19 @@ async fn all_that_was_answered_is_there_after(signal_name: &str) {
     drop(sender);
     let mut events = Vec::new();
     while events.len() < 100 {
-        events.push(soon(accepted.recv()).await.expect("all of them send"));
+        events.push(expect_soon(accepted.recv()).await.expect("all of them send"));
     }
-    signal(&process.child, signal_name);
-    while let Some(event) = soon(accepted.recv()).await {
+    send_signal(&process.child, signal_name);
+    while let Some(event) = expect_soon(accepted.recv()).await {
         events.push(event);
     }
-    soon(load.join_all()).await;
+    expect_soon(load.join_all()).await;
     assert_eq!(process.child.wait().expect("a child").code(), Some(0), "{signal_name}");
 
     let yard = ground.start().await;
     for number in 0..8 {
         let ticket = format!("S-{number}");
-        let timeline = yard.timeline(&ticket).await;
+        let timeline = yard.fetch_timeline(&ticket).await;
         let stored: Vec<_> = timeline.iter().map(|entry| entry["event_id"].as_str().expect("an id")).collect();
         let answered: Vec<_> = events.iter().filter(|(of, _)| *of == ticket).map(|(_, id)| id.as_str()).collect();
         assert_eq!(stored[..answered.len()], answered, "{ticket}");
@@ -291,22 +292,22 @@ fn a_node_that_is_interrupted_under_load_ends_in_order_and_keeps_all_that_it_ans
 fn what_is_on_its_way_when_a_node_stops_is_answered() {
     run(async {
         let mut ground = Ground::new(&[]);
-        let dam = ground.with_dam();
+        let dam = ground.with_disk_gate();
         let yard = ground.start().await;
-        dam.shut();
+        dam.close();
         let gate = yard.gate.clone();
         let waiting = actix_rt::spawn(async move { gate.message("S", "k-1").await });
-        dam.holds().await;
+        dam.wait_until_held().await;
         let address = yard.node.address();
         let stopping = actix_rt::spawn(yard.stop());
         // The stop has begun when nobody is let in any more.
-        soon(async { while TcpStream::connect(address).await.is_ok() {} }).await;
+        expect_soon(async { while TcpStream::connect(address).await.is_ok() {} }).await;
         dam.open();
-        assert_eq!(soon(waiting).await.expect("no panic").sequence(), 1);
+        assert_eq!(expect_soon(waiting).await.expect("no panic").sequence(), 1);
         stopping.await.expect("it stops in order");
 
         let yard = ground.start().await;
-        assert_eq!(yard.timeline("S").await.len(), 1);
+        assert_eq!(yard.fetch_timeline("S").await.len(), 1);
         yard.stop().await;
     });
 }
@@ -322,7 +323,7 @@ fn an_idle_and_a_half_sent_request_do_not_keep_a_node_from_ending() {
         let mut half = std::net::TcpStream::connect(address).expect("it listens");
         half.write_all(format!("POST {SUPPORT} HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{{").as_bytes())
             .expect("sent");
-        signal(&process.child, "TERM");
+        send_signal(&process.child, "TERM");
         assert_eq!(process.child.wait().expect("a child").code(), Some(0));
     });
 }
@@ -332,7 +333,7 @@ fn a_new_secret_is_unlike_the_last_and_fit_for_every_key() {
     run(async {
         let folder = folder();
         let secret = || {
-            let (code, output, error) = told(&mut hookyard(folder.path(), &["secret", "new"]));
+            let (code, output, error) = output_of(&mut hookyard(folder.path(), &["secret", "new"]));
             assert_eq!((code, error.as_str(), output.lines().count()), (Some(0), "", 1));
             output.trim_end().to_owned()
         };
@@ -346,7 +347,7 @@ fn a_new_secret_is_unlike_the_last_and_fit_for_every_key() {
         let process = ground.start_process().await;
         let mut send = hookyard(folder.path(), &["send", "--url", &process.base]);
         send.env("HOOKYARD_SOURCES__SUPPORT__API_KEYS", &api_key).env("HOOKYARD_SOURCES__SUPPORT__SECRETS", &signing);
-        let (code, output, error) = told(&mut send);
+        let (code, output, error) = output_of(&mut send);
         assert_eq!(code, Some(0), "{output}{error}");
         let events = process.client.get(format!("{}/api/v1/events", process.base)).bearer_auth(&token);
         assert_eq!(process.answer(events).await.body["total"], 1);
@@ -359,11 +360,11 @@ fn a_second_node_on_one_store_is_refused_and_disturbs_the_first_in_nothing() {
         let ground = Ground::new(&[]);
         let process = ground.start_process().await;
         assert_eq!(process.message("S", "k-1").await.sequence(), 1);
-        let store = ground.store();
+        let store = ground.store_path();
         for command in ["serve", "rebuild"] {
             let mut second = hookyard(ground.folder.path(), &[command]);
             second.env("HOOKYARD_SERVER__BIND", "127.0.0.1:0").env("HOOKYARD_ADMIN__TOKEN", TOKEN);
-            let (code, output, error) = told(second.env("HOOKYARD_STORE__PATH", &store));
+            let (code, output, error) = output_of(second.env("HOOKYARD_STORE__PATH", &store));
             assert_eq!((code, output.as_str()), (Some(1), ""), "{command}");
             let last = error.lines().last().unwrap_or_default();
             assert!(last.starts_with("error: ") && last.contains(&format!("{} is in use", store.display())), "{error}");
@@ -371,11 +372,11 @@ fn a_second_node_on_one_store_is_refused_and_disturbs_the_first_in_nothing() {
         let (code, _, error) = {
             let mut second = hookyard(ground.folder.path(), &["serve"]);
             second.env("HOOKYARD_SERVER__BIND", process.base.trim_start_matches("http://"));
-            told(second.env("HOOKYARD_ADMIN__TOKEN", TOKEN))
+            output_of(second.env("HOOKYARD_ADMIN__TOKEN", TOKEN))
         };
         assert_eq!(code, Some(1));
         assert!(error.contains("cannot listen on") && error.contains("server.bind"), "{error}");
         assert_eq!(process.message("S", "k-2").await.sequence(), 2);
-        assert_eq!(process.timeline("S").await.len(), 2);
+        assert_eq!(process.fetch_timeline("S").await.len(), 2);
     });
 }

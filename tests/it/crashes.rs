@@ -4,11 +4,11 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookyard::faults::NoFaults;
-use hookyard::journal::Store;
+use hookyard::failpoints::NoFailures;
+use hookyard::journal::DataStore;
 use serde_json::{Value, json};
 
-use crate::failures::{Trouble, audit, begin, outputs, together, within};
+use crate::failures::{DiskFailure, begin, check_timeline, outputs, run_all, within};
 use crate::rebuild::rebuild;
 use crate::yard::{Answer, Gate, Ground, run};
 
@@ -35,13 +35,13 @@ fn class(answer: &Answer) -> (u16, &Value) {
 fn an_entity_that_crashes_comes_back_with_its_state_its_next_number_and_its_key_free_again() {
     run(async {
         let mut ground = Ground::new(&[]);
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let mut accepted = Vec::new();
         for key in keys("SUP-1", 1..=3) {
             accepted.push(yard.message("SUP-1", &key).await);
         }
-        trouble.crash("SUP-1", 1);
+        trouble.crash_entity("SUP-1", 1);
         let crashed = within(yard.message("SUP-1", "SUP-1-4")).await;
         assert_eq!(class(&crashed), (503, &json!("unavailable")));
         assert_eq!(crashed.header("retry-after"), Some("1"));
@@ -49,7 +49,7 @@ fn an_entity_that_crashes_comes_back_with_its_state_its_next_number_and_its_key_
         let retried = within(yard.message("SUP-1", "SUP-1-4")).await;
         assert_eq!((retried.status, retried.sequence()), (202, 4), "{retried:?}");
         accepted.push(retried);
-        audit(&yard, "SUP-1", &keys("SUP-1", 1..=4), &accepted).await;
+        check_timeline(&yard, "SUP-1", &keys("SUP-1", 1..=4), &accepted).await;
         yard.stop().await;
     });
 }
@@ -58,9 +58,9 @@ fn an_entity_that_crashes_comes_back_with_its_state_its_next_number_and_its_key_
 fn a_crash_before_the_first_record_of_an_entity_leaves_no_entity() {
     run(async {
         let mut ground = Ground::new(&[]);
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
-        trouble.crash("SUP-1", 1);
+        trouble.crash_entity("SUP-1", 1);
         assert_eq!(within(yard.message("SUP-1", "SUP-1-1")).await.status, 503);
         assert_eq!(state(&yard, "SUP-1").await.status, 404);
         assert_eq!(within(yard.message("SUP-1", "SUP-1-1")).await.sequence(), 1);
@@ -72,20 +72,20 @@ fn a_crash_before_the_first_record_of_an_entity_leaves_no_entity() {
 fn other_entities_do_not_notice_a_crash() {
     run(async {
         let mut ground = Ground::new(&[("router.restarts_max", "1000")]);
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
-        trouble.crash("SUP-bad", u32::MAX);
+        trouble.crash_entity("SUP-bad", u32::MAX);
         let bad = keys("SUP-bad", 1..=20);
         let tickets: Vec<String> = (1..=8).map(|n| format!("SUP-{n}")).collect();
         let good = tickets.iter().flat_map(|ticket| keys(ticket, 1..=10).into_iter().map(move |key| (ticket, key)));
         let crashing = bad.iter().map(|key| message(&yard, "SUP-bad", key));
         let working = good.map(|(ticket, key)| message(&yard, ticket, &key));
-        let (crashed, accepted) = tokio::join!(together(crashing), together(working));
+        let (crashed, accepted) = tokio::join!(run_all(crashing), run_all(working));
         assert!(crashed.iter().all(|answer| answer.status == 503), "{crashed:?}");
         let refused: Vec<_> = accepted.iter().filter(|answer| answer.status != 202).collect();
         assert!(refused.is_empty(), "{refused:?}");
         for (ticket, accepted) in tickets.iter().zip(accepted.chunks(10)) {
-            audit(&yard, ticket, &keys(ticket, 1..=10), accepted).await;
+            check_timeline(&yard, ticket, &keys(ticket, 1..=10), accepted).await;
         }
         yard.stop().await;
     });
@@ -96,21 +96,21 @@ fn other_entities_do_not_notice_a_crash() {
 fn a_crash_with_records_on_their_way_loses_and_repeats_no_number() {
     run(async {
         let mut ground = Ground::new(&[]);
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let mut accepted = vec![yard.message("SUP-1", "SUP-1-1").await];
         trouble.hold_syncs();
         let mut on_their_way = Vec::new();
         for number in 2..=6 {
             on_their_way.push(tokio::spawn(message(&yard, "SUP-1", &format!("SUP-1-{number}"))));
-            trouble.decided("SUP-1", number).await;
+            trouble.wait_until_decided("SUP-1", number).await;
         }
-        trouble.crash("SUP-1", 1);
+        trouble.crash_entity("SUP-1", 1);
         assert_eq!(within(yard.message("SUP-1", "SUP-1-7")).await.status, 503);
         let successors = begin([7, 8, 9].map(|n| message(&yard, "SUP-1", &format!("SUP-1-{n}"))));
         // A ticket of its own says when the requests before it have been routed.
         let other = tokio::spawn(message(&yard, "SUP-2", "SUP-2-1"));
-        trouble.decided("SUP-2", 1).await;
+        trouble.wait_until_decided("SUP-2", 1).await;
         trouble.release_syncs();
         for (request, number) in on_their_way.into_iter().zip(2..) {
             let answer = within(request).await.expect("no panic in it");
@@ -121,7 +121,7 @@ fn a_crash_with_records_on_their_way_loses_and_repeats_no_number() {
         assert!(successors.iter().all(|answer| answer.status == 202), "{successors:?}");
         accepted.extend(successors);
         assert_eq!(within(other).await.expect("no panic in it").status, 202);
-        audit(&yard, "SUP-1", &keys("SUP-1", 1..=9), &accepted).await;
+        check_timeline(&yard, "SUP-1", &keys("SUP-1", 1..=9), &accepted).await;
         yard.stop().await;
     });
 }
@@ -131,7 +131,7 @@ fn a_crash_with_records_on_their_way_loses_and_repeats_no_number() {
 fn crashes_under_load_lose_and_repeat_nothing() {
     run(async {
         let mut ground = Ground::new(&[("router.restarts_max", "1000")]);
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let tickets = ["SUP-1", "SUP-2", "SUP-3"];
         let senders = tickets.into_iter().flat_map(|ticket| (0..4).map(move |sender| (ticket, sender)));
@@ -141,7 +141,7 @@ fn crashes_under_load_lose_and_repeat_nothing() {
                 let mut accepted = Vec::new();
                 for key in keys(ticket, sender * 15 + 1..=sender * 15 + 15) {
                     if key.ends_with('5') {
-                        trouble.crash(ticket, 1);
+                        trouble.crash_entity(ticket, 1);
                     }
                     let text = format!("{key}{}", " a long story".repeat(60));
                     accepted.push(until_accepted(&gate, ticket, &key, &text).await);
@@ -149,11 +149,11 @@ fn crashes_under_load_lose_and_repeat_nothing() {
                 accepted
             }
         });
-        let accepted = together(work).await;
+        let accepted = run_all(work).await;
         for (ticket, accepted) in tickets.into_iter().zip(accepted.chunks(4)) {
             let accepted: Vec<_> = accepted.iter().flatten().collect();
             assert_eq!(accepted.len(), 60);
-            audit(&yard, ticket, &keys(ticket, 1..=60), accepted).await;
+            check_timeline(&yard, ticket, &keys(ticket, 1..=60), accepted).await;
         }
         yard.stop().await;
     });
@@ -176,10 +176,10 @@ fn an_entity_that_crashes_too_often_rests_alone_and_then_works_again() {
     run(async {
         let mut ground = Ground::new(&[("router.restarts_max", "2"), ("router.quarantine_s", "60")]);
         let clock = ground.with_manual_clock();
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let mut accepted = vec![yard.message("SUP-1", "SUP-1-1").await];
-        trouble.crash("SUP-1", 3);
+        trouble.crash_entity("SUP-1", 3);
         for _ in 0..3 {
             assert_eq!(class(&within(yard.message("SUP-1", "SUP-1-2")).await), (503, &json!("unavailable")));
         }
@@ -197,7 +197,7 @@ fn an_entity_that_crashes_too_often_rests_alone_and_then_works_again() {
             assert_eq!((answer.status, answer.sequence()), (202, number), "{answer:?}");
             accepted.push(answer);
         }
-        audit(&yard, "SUP-1", &keys("SUP-1", 1..=3), &accepted).await;
+        check_timeline(&yard, "SUP-1", &keys("SUP-1", 1..=3), &accepted).await;
         yard.stop().await;
     });
 }
@@ -207,11 +207,11 @@ fn crashes_that_lie_a_window_apart_never_end_in_quarantine() {
     run(async {
         let mut ground = Ground::new(&[("router.restarts_max", "1"), ("router.restart_window_s", "10")]);
         let clock = ground.with_manual_clock();
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         for number in 1..=4 {
             let key = format!("SUP-1-{number}");
-            trouble.crash("SUP-1", 1);
+            trouble.crash_entity("SUP-1", 1);
             assert_eq!(class(&within(yard.message("SUP-1", &key)).await), (503, &json!("unavailable")));
             assert_eq!(within(yard.message("SUP-1", &key)).await.sequence(), number);
             clock.advance(Duration::from_secs(10));
@@ -224,7 +224,7 @@ fn crashes_that_lie_a_window_apart_never_end_in_quarantine() {
 fn an_entity_with_records_on_their_way_is_not_let_go_and_a_new_one_finds_no_place() {
     run(async {
         let mut ground = Ground::new(&[("router.live_entities_max", "4"), ("router.idle_timeout_s", "0.01")]);
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let tickets = ["SUP-1", "SUP-2", "SUP-3", "SUP-4"];
         trouble.hold_syncs();
@@ -232,7 +232,7 @@ fn an_entity_with_records_on_their_way_is_not_let_go_and_a_new_one_finds_no_plac
         for number in 1..=3 {
             for ticket in tickets {
                 requests.push((ticket, number, tokio::spawn(message(&yard, ticket, &format!("{ticket}-{number}")))));
-                trouble.decided(ticket, number).await;
+                trouble.wait_until_decided(ticket, number).await;
             }
             let refused = within(yard.message("SUP-5", "SUP-5-1")).await;
             assert_eq!(class(&refused), (503, &json!("overloaded")));
@@ -249,7 +249,7 @@ fn an_entity_with_records_on_their_way_is_not_let_go_and_a_new_one_finds_no_plac
         for ticket in tickets {
             assert_eq!(state(&yard, ticket).await.status, 200);
             assert_eq!(within(yard.message(ticket, &format!("{ticket}-4"))).await.sequence(), 4);
-            audit(&yard, ticket, &keys(ticket, 1..=4), &[]).await;
+            check_timeline(&yard, ticket, &keys(ticket, 1..=4), &[]).await;
         }
         yard.stop().await;
     });
@@ -272,9 +272,9 @@ fn entities_that_come_and_go_all_the_time_lose_and_repeat_no_number() {
                     }
                 }
             });
-            together(work).await;
+            run_all(work).await;
             for ticket in (0..senders).flat_map(|sender| ["a", "b"].map(|end| format!("SUP-{sender}-{end}"))) {
-                audit(&yard, &ticket, &keys(&ticket, 1..=12), &[]).await;
+                check_timeline(&yard, &ticket, &keys(&ticket, 1..=12), &[]).await;
             }
             yard.stop().await;
         });
@@ -301,7 +301,7 @@ fn a_new_entity_finds_a_place_although_all_live_ones_were_used_lately() {
         let ground = Ground::new(&[("router.live_entities_max", "150")]);
         let yard = ground.start().await;
         let tickets: Vec<String> = (1..=150).map(|n| format!("SUP-{n}")).collect();
-        let answers = together(tickets.iter().map(|ticket| message(&yard, ticket, ticket))).await;
+        let answers = run_all(tickets.iter().map(|ticket| message(&yard, ticket, ticket))).await;
         assert!(answers.iter().all(|answer| answer.status == 202));
         for n in 151..=310 {
             let ticket = format!("SUP-{n}");
@@ -364,7 +364,7 @@ fn an_entity_with_snapshots_is_the_same_after_it_was_let_go_after_a_restart_and_
 pub fn snapshot_rows(ground: &Ground) -> usize {
     /// The tag of their keys.
     const SNAPSHOT: u8 = 3;
-    let store = Store::open(&ground.store(), 1 << 20, Arc::new(NoFaults)).expect("the node has stopped");
+    let store = DataStore::open(&ground.store_path(), 1 << 20, Arc::new(NoFailures)).expect("the node has stopped");
     store.tree("projection").expect("a tree").scan_prefix([SNAPSHOT]).count()
 }
 
@@ -373,20 +373,20 @@ pub fn snapshot_rows(ground: &Ground) -> usize {
 fn the_first_events_of_an_entity_may_come_all_at_once() {
     run(async {
         let mut ground = Ground::new(&[]);
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let new = keys("SUP-1", 1..=100);
-        let accepted = together(new.iter().map(|key| message(&yard, "SUP-1", key))).await;
+        let accepted = run_all(new.iter().map(|key| message(&yard, "SUP-1", key))).await;
         let refused: Vec<_> = accepted.iter().filter(|answer| answer.status != 202).collect();
         assert!(refused.is_empty(), "{} refused: {:?}", refused.len(), refused.first());
-        audit(&yard, "SUP-1", &new, &accepted).await;
+        check_timeline(&yard, "SUP-1", &new, &accepted).await;
 
-        trouble.crash("SUP-1", 1);
+        trouble.crash_entity("SUP-1", 1);
         assert_eq!(within(yard.message("SUP-1", "SUP-1-101")).await.status, 503);
         let more = keys("SUP-1", 101..=200);
-        let accepted = together(more.iter().map(|key| message(&yard, "SUP-1", key))).await;
+        let accepted = run_all(more.iter().map(|key| message(&yard, "SUP-1", key))).await;
         assert!(accepted.iter().all(|answer| answer.status == 202));
-        audit(&yard, "SUP-1", &keys("SUP-1", 1..=200), &accepted).await;
+        check_timeline(&yard, "SUP-1", &keys("SUP-1", 1..=200), &accepted).await;
         yard.stop().await;
     });
 }
@@ -396,18 +396,18 @@ fn the_first_events_of_an_entity_may_come_all_at_once() {
 fn a_retry_after_a_crash_and_a_lost_connection_is_stored_once() {
     run(async {
         let mut ground = Ground::new(&[]);
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
-        trouble.crash("SUP-1", 1);
+        trouble.crash_entity("SUP-1", 1);
         assert_eq!(within(yard.message("SUP-1", "SUP-1-1")).await.status, 503);
         trouble.hold_syncs();
         let given_up = tokio::spawn(message(&yard, "SUP-1", "SUP-1-1"));
-        trouble.decided("SUP-1", 2).await;
+        trouble.wait_until_decided("SUP-1", 2).await;
         given_up.abort();
         let retry = tokio::spawn(message(&yard, "SUP-1", "SUP-1-1"));
         trouble.release_syncs();
         assert_eq!(within(retry).await.expect("no panic in it").status, 409);
-        audit(&yard, "SUP-1", &keys("SUP-1", 1..=1), &[]).await;
+        check_timeline(&yard, "SUP-1", &keys("SUP-1", 1..=1), &[]).await;
         yard.stop().await;
     });
 }

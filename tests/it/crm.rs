@@ -3,13 +3,13 @@
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
-use crate::failures::{Place, Trouble, until_readyz_is};
-use crate::yard::{Answer, Gate, Ground, TOKEN, run, together};
+use crate::failures::{DiskFailure, FailurePlace, until_readyz_is};
+use crate::yard::{Answer, Gate, Ground, TOKEN, run, run_together};
 
 const EVENTS: &str = "/api/v1/events";
 const PUBLISHER: &str = "test-publisher";
 
-fn ground() -> Ground {
+fn test_env() -> Ground {
     Ground::new(&[
         ("sources.crm.enabled", "true"),
         ("sources.crm.tokens", "test-other,test-publisher"),
@@ -64,7 +64,7 @@ const FROM_THE_GUIDE: &str = r#"{
 #[test]
 fn the_guides_own_event_is_taken_in_and_can_be_read() {
     run(async {
-        let ground = ground();
+        let ground = test_env();
         let yard = ground.start().await;
         let answer = yard.answer(request(&yard, FROM_THE_GUIDE)).await;
         let event_id = answer.event_id();
@@ -88,7 +88,7 @@ fn the_guides_own_event_is_taken_in_and_can_be_read() {
 #[test]
 fn each_of_the_13_events_and_each_declared_one_finds_its_entity() {
     run(async {
-        let ground = ground();
+        let ground = test_env();
         let yard = ground.start().await;
         let names = [
             ("organisation", &["created", "updated", "deleted", "merged"][..]),
@@ -120,7 +120,7 @@ fn each_of_the_13_events_and_each_declared_one_finds_its_entity() {
 #[test]
 fn the_admin_may_publish_and_nobody_without_a_token() {
     run(async {
-        let ground = ground();
+        let ground = test_env();
         let yard = ground.start().await;
         let plain = || yard.client.post(format!("{}{EVENTS}", yard.base)).body(FROM_THE_GUIDE);
         for token in [TOKEN, "test-other", PUBLISHER] {
@@ -141,7 +141,7 @@ fn the_admin_may_publish_and_nobody_without_a_token() {
 #[test]
 fn the_path_takes_both_methods_and_says_so_to_others() {
     run(async {
-        let ground = ground();
+        let ground = test_env();
         let yard = ground.start().await;
         for path in ["/api/v1/events", "/api/v1/events/"] {
             let url = format!("{}{path}", yard.base);
@@ -165,7 +165,7 @@ fn the_path_takes_both_methods_and_says_so_to_others() {
 #[test]
 fn what_is_wrong_with_an_event_is_said_and_nothing_is_kept_of_it() {
     run(async {
-        let ground = ground();
+        let ground = test_env();
         let yard = ground.start().await;
         let answer = publish(&yard, &json!({"event": "task.created", "user_id": {}, "timestamp": 5, "data": {}})).await;
         assert_eq!(code(&answer), (400, "validation_failed"));
@@ -196,7 +196,7 @@ fn what_is_wrong_with_an_event_is_said_and_nothing_is_kept_of_it() {
 #[test]
 fn a_repeated_key_is_a_duplicate_in_either_place_and_across_a_restart() {
     run(async {
-        let ground = ground();
+        let ground = test_env();
         let yard = ground.start().await;
         let first = publish(&yard, &keyed(updated(1, 1), "k-1")).await;
         let by_header = |gate: &Gate, body: &Value| request(gate, body.to_string()).header("idempotency-key", "k-1");
@@ -220,14 +220,14 @@ fn a_repeated_key_is_a_duplicate_in_either_place_and_across_a_restart() {
 #[test]
 fn of_32_at_once_one_is_accepted() {
     run(async {
-        let ground = ground();
+        let ground = test_env();
         let yard = ground.start().await;
         let event = keyed(updated(1, 1), "k-1").to_string();
         let sent = (0..32).map(|_| {
             let (gate, event) = (yard.gate.clone(), event.clone());
             async move { gate.answer(request(&gate, event)).await }
         });
-        let mut statuses: Vec<_> = together(sent).await.iter().map(|answer| answer.status).collect();
+        let mut statuses: Vec<_> = run_together(sent).await.iter().map(|answer| answer.status).collect();
         statuses.sort_unstable();
         assert_eq!((statuses[0], statuses[1..].iter().all(|status| *status == 409)), (202, true), "{statuses:?}");
         assert_eq!(total(&yard).await, 1);
@@ -238,7 +238,7 @@ fn of_32_at_once_one_is_accepted() {
 #[test]
 fn each_event_of_a_list_stands_by_itself() {
     run(async {
-        let ground = ground();
+        let ground = test_env();
         let yard = ground.start().await;
         let list = json!([
             keyed(updated(1, 1), "k-1"),
@@ -276,7 +276,7 @@ fn each_event_of_a_list_stands_by_itself() {
 #[test]
 fn a_list_without_a_valid_event_is_refused_as_a_whole() {
     run(async {
-        let ground = ground();
+        let ground = test_env();
         let yard = ground.start().await;
         let answer = publish(&yard, &json!([{"event": "no.such"}, 7, {"event": "task.created", "data": {}}])).await;
         assert_eq!(code(&answer), (400, "validation_failed"));
@@ -295,7 +295,7 @@ fn a_list_without_a_valid_event_is_refused_as_a_whole() {
 #[test]
 fn a_list_of_1000_is_applied_in_its_order() {
     run(async {
-        let ground = ground();
+        let ground = test_env();
         let yard = ground.start().await;
         let list: Vec<_> = (0..1_000).map(|n| updated(n as u64 % 3, n)).collect();
         let answer = publish(&yard, &json!(list)).await;
@@ -313,7 +313,7 @@ fn a_list_of_1000_is_applied_in_its_order() {
 #[test]
 fn a_list_sent_again_under_the_same_header_repeats_nothing() {
     run(async {
-        let ground = ground();
+        let ground = test_env();
         let yard = ground.start().await;
         let list = json!([updated(1, 1), keyed(updated(1, 2), "own"), updated(1, 3)]).to_string();
         let sent = || yard.answer(request(&yard, list.clone()).header("idempotency-key", "call-1"));
@@ -330,7 +330,7 @@ fn a_list_sent_again_under_the_same_header_repeats_nothing() {
 #[test]
 fn an_older_event_does_not_take_back_what_a_newer_one_said() {
     run(async {
-        let ground = ground();
+        let ground = test_env();
         let yard = ground.start().await;
         let at = |time: &str, data: Value| json!({"event": "person.updated", "timestamp": time, "data": data});
         publish(&yard, &at("2025-10-18T10:00:00Z", json!({"id": 1, "city": "Lyon"}))).await;
@@ -345,7 +345,7 @@ fn an_older_event_does_not_take_back_what_a_newer_one_said() {
 #[test]
 fn every_event_there_is_can_be_listed_with_an_example() {
     run(async {
-        let ground = ground();
+        let ground = test_env();
         let yard = ground.start().await;
         let answer = yard.get("/api/v1/webhooks/events/available").await;
         assert_eq!(answer.status, 200);
@@ -384,11 +384,11 @@ fn every_event_there_is_can_be_listed_with_an_example() {
 #[test]
 fn a_list_of_which_the_fate_is_not_known_is_to_be_sent_again_as_a_whole() {
     run(async {
-        let mut ground = ground();
-        let trouble = Trouble::on(&mut ground);
+        let mut ground = test_env();
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let list = json!([keyed(updated(1, 1), "k-1"), keyed(updated(2, 1), "k-2"), {"event": "no.such"}]);
-        trouble.fail(Place::Sync, 1);
+        trouble.fail(FailurePlace::Sync, 1);
         let answer = publish(&yard, &list).await;
         assert_eq!((code(&answer), answer.header("retry-after")), ((503, "unavailable"), Some("1")));
         until_readyz_is(&yard, 200).await;
@@ -403,7 +403,7 @@ fn a_list_of_which_the_fate_is_not_known_is_to_be_sent_again_as_a_whole() {
 #[test]
 fn the_exchange_log_names_the_events_of_a_list_and_no_token() {
     run(async {
-        let ground = ground();
+        let ground = test_env();
         let yard = ground.start().await;
         let answer = publish(&yard, &json!([updated(1, 1), {"event": "no.such"}, updated(2, 1)])).await;
         let rows = yard.get("/api/v1/webhooks/logs").await.body;

@@ -6,8 +6,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::deliveries::{ground, send, subscribe};
-use crate::receiver::{Arrival, Latch, Receiver, Reply};
-use crate::yard::{Answer, Gate, Ground, TOKEN, run, soon};
+use crate::receiver::{Receiver, ReceiverRequest, Reply, ReplyLatch};
+use crate::yard::{Answer, Gate, Ground, TOKEN, expect_soon, run};
 
 const LETTERS: &str = "/api/v1/dead-letters";
 
@@ -30,9 +30,9 @@ pub async fn post(gate: &Gate, path: &str, body: Value) -> Answer {
 }
 
 /// What stands at `path` as soon as it is as it has to be.
-pub async fn until(gate: &Gate, path: &str, is_enough: impl Fn(&Value) -> bool) -> Value {
+pub async fn poll_until(gate: &Gate, path: &str, is_enough: impl Fn(&Value) -> bool) -> Value {
     let mut polls = tokio::time::interval(Duration::from_millis(5));
-    soon(async {
+    expect_soon(async {
         loop {
             polls.tick().await;
             let body = gate.get(path).await.body;
@@ -45,15 +45,15 @@ pub async fn until(gate: &Gate, path: &str, is_enough: impl Fn(&Value) -> bool) 
 }
 
 pub async fn letters(gate: &Gate, count: usize) -> Vec<Value> {
-    let listed = until(gate, LETTERS, |listed| listed["total"] == json!(count)).await;
+    let listed = poll_until(gate, LETTERS, |listed| listed["total"] == json!(count)).await;
     listed["items"].as_array().expect("a list").clone()
 }
 
 /// The job that `answer` tells of, once it is over.
-async fn over(gate: &Gate, answer: &Answer) -> Value {
+async fn wait_for_job(gate: &Gate, answer: &Answer) -> Value {
     assert_eq!(answer.status, 202, "{answer:?}");
     let path = format!("/api/v1/jobs/{}", answer.body["id"]);
-    until(gate, &path, |job| job["state"] != "pending" && job["state"] != "running").await
+    poll_until(gate, &path, |job| job["state"] != "pending" && job["state"] != "running").await
 }
 
 fn counts(job: &Value) -> [&Value; 5] {
@@ -62,10 +62,10 @@ fn counts(job: &Value) -> [&Value; 5] {
 
 /// What came of one entity, accepted or not, as its numbers among its events.
 fn sequences(receiver: &Receiver, entity: &str) -> Vec<u64> {
-    receiver.arrivals().iter().filter(|arrival| arrival.entity() == entity).map(Arrival::sequence).collect()
+    receiver.arrivals().iter().filter(|arrival| arrival.entity() == entity).map(ReceiverRequest::sequence).collect()
 }
 
-fn failing_for(entity: &'static str) -> impl FnMut(&Arrival) -> Reply + Send + 'static {
+fn failing_for(entity: &'static str) -> impl FnMut(&ReceiverRequest) -> Reply + Send + 'static {
     move |arrival| Reply::Status(if arrival.entity() == entity { 500 } else { 200 })
 }
 
@@ -73,7 +73,7 @@ fn failing_for(entity: &'static str) -> impl FnMut(&Arrival) -> Reply + Send + '
 fn what_failed_for_good_is_listed_with_its_reason_and_delivered_by_one_command_once_it_can_be() {
     run(async {
         let yard = impatient().start().await;
-        let broken = |_: &Arrival| Reply::Answer(503, Vec::new(), "down for maintenance".into());
+        let broken = |_: &ReceiverRequest| Reply::Answer(503, Vec::new(), "down for maintenance".into());
         let receiver = Receiver::start(broken).await;
         let id = subscribe(&yard, receiver.url("/hook"), json!({})).await["id"].clone();
         send(&yard, &["A", "B"], 1, 1).await;
@@ -94,8 +94,8 @@ fn what_failed_for_good_is_listed_with_its_reason_and_delivered_by_one_command_o
         let came = receiver.arrivals().into_iter().find(|arrival| json!(arrival.id()) == one["event_id"]);
         assert_eq!(shown["payload"], came.expect("it was tried").json());
 
-        receiver.become_one_that(|_| Reply::Status(200));
-        let job = over(&yard, &post(&yard, &format!("{LETTERS}/retry"), json!({"webhook_id": id})).await).await;
+        receiver.set_script(|_| Reply::Status(200));
+        let job = wait_for_job(&yard, &post(&yard, &format!("{LETTERS}/retry"), json!({"webhook_id": id})).await).await;
         assert_eq!(counts(&job), [&json!("completed"), &json!(2), &json!(2), &json!(0), &json!(0)]);
         letters(&yard, 0).await;
         let arrivals = receiver.arrivals();
@@ -116,7 +116,7 @@ fn a_dead_letter_that_fails_again_stays_with_all_its_attempts() {
         send(&yard, &["A"], 1, 1).await;
         let letter = letters(&yard, 1).await.remove(0);
         let again = format!("{LETTERS}/{}/retry", letter["id"]);
-        let job = over(&yard, &ask(&yard, Method::POST, &again, None).await).await;
+        let job = wait_for_job(&yard, &ask(&yard, Method::POST, &again, None).await).await;
         assert_eq!(counts(&job), [&json!("completed"), &json!(1), &json!(0), &json!(1), &json!(0)]);
         let renewed = letters(&yard, 1).await.remove(0);
         assert_eq!((&renewed["id"], &renewed["at"], &renewed["attempts"]), (&letter["id"], &letter["at"], &json!(6)));
@@ -138,11 +138,11 @@ fn an_entity_goes_on_past_its_dead_letter_or_waits_for_it_as_its_subscriber_wish
         assert_eq!(sequences(&skips, "ticket/A"), [1, 1, 1, 2, 2, 2, 3, 3, 3]);
         assert_eq!(sequences(&halts, "ticket/A"), [1, 1, 1], "the first one holds the others back");
 
-        halts.become_one_that(|_| Reply::Status(200));
+        halts.set_script(|_| Reply::Status(200));
         let halting = yard.get(&format!("{LETTERS}?webhook_id=2")).await.body["items"][0].clone();
         assert_eq!(halting["halts"], json!(true));
         let again = format!("{LETTERS}/{}/retry", halting["id"]);
-        over(&yard, &ask(&yard, Method::POST, &again, None).await).await;
+        wait_for_job(&yard, &ask(&yard, Method::POST, &again, None).await).await;
         halts.accepted(6).await;
         assert_eq!(sequences(&halts, "ticket/A"), [1, 1, 1, 1, 2, 3]);
         yard.stop().await;
@@ -164,12 +164,12 @@ fn a_discarded_dead_letter_lets_its_entity_go_on_also_after_a_restart() {
         let path = format!("{LETTERS}/{}", first["id"]);
         assert_eq!(ask(&yard, Method::DELETE, &path, None).await.status, 204);
         assert_eq!(ask(&yard, Method::DELETE, &path, None).await.status, 404);
-        let second = until(&yard, LETTERS, |listed| listed["total"] == json!(1)).await["items"][0].clone();
+        let second = poll_until(&yard, LETTERS, |listed| listed["total"] == json!(1)).await["items"][0].clone();
         assert_eq!((&second["entity"]["sequence"], &second["id"]), (&json!(2), &json!(2)));
 
         // While it is paused there is nobody to be told: it has to be found out at the next beginning.
         ask(&yard, Method::POST, &format!("/api/v1/webhooks/{id}/pause"), None).await;
-        receiver.become_one_that(|_| Reply::Status(200));
+        receiver.set_script(|_| Reply::Status(200));
         yard.stop().await;
         let yard = ground.start().await;
         let all = ask(&yard, Method::DELETE, &format!("{LETTERS}?webhook_id={id}"), None).await;
@@ -192,8 +192,8 @@ fn an_entity_does_not_wait_for_a_dead_letter_that_a_crash_left_discarded() {
         send(&process, &["A"], 1, 2).await;
         let first = letters(&process, 1).await.remove(0);
         // What is stored then says that the entity waits.
-        until(&process, "/api/v1/webhooks/1", |shown| shown["stats"]["stopped_lanes"] == json!(1)).await;
-        receiver.become_one_that(|_| Reply::Status(200));
+        poll_until(&process, "/api/v1/webhooks/1", |shown| shown["stats"]["stopped_lanes"] == json!(1)).await;
+        receiver.set_script(|_| Reply::Status(200));
         let path = format!("{LETTERS}/{}", first["id"]);
         assert_eq!(ask(&process, Method::DELETE, &path, None).await.status, 204);
         process.kill();
@@ -241,11 +241,11 @@ fn a_cancelled_job_leaves_what_it_had_not_begun() {
         subscribe(&yard, receiver.url("/hook"), json!({"concurrency": 1})).await;
         send(&yard, &["A", "B", "C"], 1, 1).await;
         letters(&yard, 3).await;
-        let latch = Latch::default();
+        let latch = ReplyLatch::default();
         let held = latch.clone();
-        receiver.become_one_that(move |_| Reply::Status(200).held(&held));
+        receiver.set_script(move |_| Reply::Status(200).held_by(&held));
         let job = post(&yard, &format!("{LETTERS}/retry"), json!({})).await;
-        receiver.arrived(10).await;
+        receiver.wait_for_requests(10).await;
         let taken = yard.get(LETTERS).await.body["items"][0].clone();
         assert_eq!(taken["job_id"], job.body["id"]);
         let path = format!("{LETTERS}/{}", taken["id"]);
@@ -280,21 +280,21 @@ fn a_job_goes_on_after_the_node_was_killed() {
         let tickets: Vec<String> = (0..30).map(|number| format!("T-{number}")).collect();
         let tickets: Vec<&str> = tickets.iter().map(String::as_str).collect();
         send(&process, &tickets, 1, 1).await;
-        until(&process, LETTERS, |listed| listed["total"] == json!(30)).await;
-        let latch = Latch::default();
+        poll_until(&process, LETTERS, |listed| listed["total"] == json!(30)).await;
+        let latch = ReplyLatch::default();
         let held = latch.clone();
         let failed = receiver.arrivals().len();
-        receiver.become_one_that(move |arrival| match arrival.entity().as_str() {
-            "ticket/T-7" => Reply::Status(200).held(&held),
+        receiver.set_script(move |arrival| match arrival.entity().as_str() {
+            "ticket/T-7" => Reply::Status(200).held_by(&held),
             _ => Reply::Status(200),
         });
         let job = post(&process, &format!("{LETTERS}/retry"), json!({})).await;
-        receiver.arrived(failed + 30).await;
+        receiver.wait_for_requests(failed + 30).await;
         process.kill();
         latch.open();
 
         let mut process = ground.start_process().await;
-        let job = over(&process, &job).await;
+        let job = wait_for_job(&process, &job).await;
         assert_eq!(counts(&job), [&json!("completed"), &json!(30), &json!(30), &json!(0), &json!(0)]);
         letters(&process, 0).await;
         process.kill();
@@ -309,16 +309,16 @@ fn what_failed_of_a_time_is_recovered_and_nothing_else() {
         let yard = ground.start().await;
         let receiver = Receiver::start(failing_for("ticket/A")).await;
         // Refused at once: with this clock nothing is ever tried again.
-        receiver.become_one_that(|arrival| Reply::Status(if arrival.entity() == "ticket/B" { 200 } else { 401 }));
+        receiver.set_script(|arrival| Reply::Status(if arrival.entity() == "ticket/B" { 200 } else { 401 }));
         let id = subscribe(&yard, receiver.url("/hook"), json!({})).await["id"].clone();
         for number in 1..=3 {
             send(&yard, &["A", "B"], number, 1).await;
             clock.advance(Duration::from_secs(60));
         }
         letters(&yard, 3).await;
-        receiver.become_one_that(|_| Reply::Status(200));
+        receiver.set_script(|_| Reply::Status(200));
         let time = json!({"since": "2025-12-04T10:31:00Z", "until": "2025-12-04T10:32:00Z"});
-        let job = over(&yard, &post(&yard, &format!("/api/v1/webhooks/{id}/recover"), time).await).await;
+        let job = wait_for_job(&yard, &post(&yard, &format!("/api/v1/webhooks/{id}/recover"), time).await).await;
         assert_eq!((&job["kind"], counts(&job)[2]), (&json!("recover"), &json!(1)));
         assert_eq!(sequences(&receiver, "ticket/A"), [1, 2, 3, 2]);
         letters(&yard, 2).await;
@@ -336,18 +336,18 @@ fn everything_of_a_time_is_replayed_to_a_subscription_that_was_made_later() {
         yard.send("A", "status", "status.changed", json!({"status": "pending"})).await;
         clock.advance(Duration::from_secs(60));
         yard.send("C", "c", "message.created", json!({"message_id": "c", "message": "later"})).await;
-        let receiver = Receiver::friendly().await;
+        let receiver = Receiver::accept_all().await;
         let id = subscribe(&yard, receiver.url("/hook"), json!({})).await["id"].clone();
         let replay = format!("/api/v1/webhooks/{id}/replay");
         let time = json!({"since": "2025-12-04T10:30:00Z", "until": "2025-12-04T10:31:00Z"});
-        let job = over(&yard, &post(&yard, &replay, time.clone()).await).await;
+        let job = wait_for_job(&yard, &post(&yard, &replay, time.clone()).await).await;
         assert_eq!(counts(&job), [&json!("completed"), &json!(3), &json!(3), &json!(0), &json!(0)]);
         assert_eq!((sequences(&receiver, "ticket/A"), sequences(&receiver, "ticket/B")), (vec![1, 2], vec![1]));
         assert!(sequences(&receiver, "ticket/C").is_empty());
 
         let mut narrow = time;
         narrow["events"] = json!(["status.*"]);
-        let job = over(&yard, &post(&yard, &replay, narrow).await).await;
+        let job = wait_for_job(&yard, &post(&yard, &replay, narrow).await).await;
         assert_eq!(counts(&job)[2], &json!(1));
         assert_eq!(sequences(&receiver, "ticket/A"), [1, 2, 2]);
         let wrong = post(&yard, &replay, json!({"until": "2025-12-04T10:31:00Z", "events": ["no.such"]})).await;
@@ -367,19 +367,19 @@ fn a_job_waits_for_a_subscriber_that_is_paused_and_ends_with_one_that_is_deleted
         letters(&yard, 1).await;
         let webhook = format!("/api/v1/webhooks/{id}");
         ask(&yard, Method::POST, &format!("{webhook}/pause"), None).await;
-        receiver.become_one_that(|_| Reply::Status(200));
+        receiver.set_script(|_| Reply::Status(200));
         let job = post(&yard, &format!("{LETTERS}/retry"), json!({"webhook_id": id})).await;
         assert_eq!((&job.body["state"], receiver.arrivals().len()), (&json!("pending"), 1));
         ask(&yard, Method::POST, &format!("{webhook}/resume"), None).await;
-        assert_eq!(counts(&over(&yard, &job).await)[2], &json!(1));
+        assert_eq!(counts(&wait_for_job(&yard, &job).await)[2], &json!(1));
 
-        receiver.become_one_that(|_| Reply::Status(401));
+        receiver.set_script(|_| Reply::Status(401));
         send(&yard, &["B"], 1, 1).await;
         letters(&yard, 1).await;
         ask(&yard, Method::POST, &format!("{webhook}/pause"), None).await;
         let job = post(&yard, &format!("{LETTERS}/retry"), json!({})).await;
         assert_eq!(ask(&yard, Method::DELETE, &webhook, None).await.status, 204);
-        let job = over(&yard, &job).await;
+        let job = wait_for_job(&yard, &job).await;
         assert_eq!((&job["state"], &job["reason"]), (&json!("cancelled"), &json!("the subscriber is gone")));
         letters(&yard, 0).await;
         let states = yard.get("/api/v1/jobs?state=completed").await.body;

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Value, json};
 
-use crate::failures::{Place, Trouble, insist, until_readyz_is};
+use crate::failures::{DiskFailure, FailurePlace, send_until_known, until_readyz_is};
 use crate::receiver::{Receiver, Reply};
-use crate::yard::{Gate, Ground, TOKEN, run, soon, together};
+use crate::yard::{Gate, Ground, TOKEN, expect_soon, run, run_together};
 
 /// A ground whose nodes may call receivers on this machine, and try again soon.
 pub fn ground(keys: &[(&str, &str)]) -> Ground {
@@ -42,7 +42,7 @@ pub async fn send(gate: &Gate, tickets: &[&str], from: u64, count: u64) {
             }
         }
     });
-    together(each.collect::<Vec<_>>()).await;
+    run_together(each.collect::<Vec<_>>()).await;
 }
 
 fn expected(tickets: &[&str], last: u64) -> BTreeMap<String, u64> {
@@ -56,11 +56,11 @@ fn what_is_accepted_after_a_subscription_is_delivered_once_and_in_each_entitys_o
     run(async {
         let yard = ground(&[]).start().await;
         send(&yard, &["before"], 1, 1).await;
-        let receiver = Receiver::friendly().await;
+        let receiver = Receiver::accept_all().await;
         subscribe(&yard, receiver.url("/hook"), json!({})).await;
         send(&yard, &TICKETS, 1, 25).await;
         receiver.accepted(100).await;
-        assert_eq!(receiver.seen().check_complete(&expected(&TICKETS, 25)), 0);
+        assert_eq!(receiver.log().check_complete(&expected(&TICKETS, 25)), 0);
         yard.stop().await;
     });
 }
@@ -77,7 +77,7 @@ fn a_record_that_fails_holds_back_only_its_own_entity() {
         subscribe(&yard, receiver.url("/hook"), json!({})).await;
         send(&yard, &TICKETS, 1, 10).await;
         receiver.accepted(40).await;
-        assert_eq!(receiver.seen().check_complete(&expected(&TICKETS, 10)), 0);
+        assert_eq!(receiver.log().check_complete(&expected(&TICKETS, 10)), 0);
         yard.stop().await;
     });
 }
@@ -87,7 +87,7 @@ fn deliveries_go_on_where_they_were_when_the_node_stops_in_order() {
     run(async {
         let ground = ground(&[]);
         let yard = ground.start().await;
-        let receiver = Receiver::friendly().await;
+        let receiver = Receiver::accept_all().await;
         subscribe(&yard, receiver.url("/hook"), json!({})).await;
         send(&yard, &TICKETS, 1, 10).await;
         receiver.accepted(40).await;
@@ -98,7 +98,7 @@ fn deliveries_go_on_where_they_were_when_the_node_stops_in_order() {
         receiver.restart().await;
         let yard = ground.start().await;
         receiver.accepted(80).await;
-        assert_eq!(receiver.seen().check_complete(&expected(&TICKETS, 20)), 0);
+        assert_eq!(receiver.log().check_complete(&expected(&TICKETS, 20)), 0);
         yard.stop().await;
     });
 }
@@ -108,7 +108,7 @@ fn deliveries_go_on_where_they_were_when_the_node_stops_in_order() {
 fn a_killed_node_loses_nothing_and_repeats_little() {
     run(async {
         let ground = ground(&[]);
-        let receiver = Receiver::friendly().await;
+        let receiver = Receiver::accept_all().await;
         let mut process = ground.start_process().await;
         subscribe(&process, receiver.url("/hook"), json!({})).await;
         for life in 0..3 {
@@ -117,7 +117,7 @@ fn a_killed_node_loses_nothing_and_repeats_little() {
             process = ground.start_process().await;
         }
         receiver.accepted(240).await;
-        receiver.seen().check_complete(&expected(&TICKETS, 60));
+        receiver.log().check_complete(&expected(&TICKETS, 60));
         process.kill();
     });
 }
@@ -127,24 +127,24 @@ fn a_killed_node_loses_nothing_and_repeats_little() {
 fn a_store_that_fails_while_things_are_delivered_loses_nothing() {
     run(async {
         let mut ground = ground(&[]);
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
-        let receiver = Receiver::friendly().await;
+        let receiver = Receiver::accept_all().await;
         subscribe(&yard, receiver.url("/hook"), json!({})).await;
         send(&yard, &TICKETS, 1, 10).await;
         receiver.accepted(40).await;
         for life in 1..=3 {
-            trouble.fail(Place::Round, 1);
+            trouble.fail(FailurePlace::Checkpoint, 1);
             trouble.until_played(life).await;
             until_readyz_is(&yard, 200).await;
         }
         for number in 11..=20 {
             for ticket in TICKETS {
-                insist(&yard, ticket, &format!("{ticket}-{number}")).await;
+                send_until_known(&yard, ticket, &format!("{ticket}-{number}")).await;
             }
         }
         receiver.accepted(80).await;
-        receiver.seen().check_complete(&expected(&TICKETS, 20));
+        receiver.log().check_complete(&expected(&TICKETS, 20));
         yard.stop().await;
     });
 }
@@ -154,7 +154,7 @@ fn a_store_that_fails_while_things_are_delivered_loses_nothing() {
 fn a_subscriber_that_was_behind_misses_and_repeats_nothing_when_it_joins() {
     run(async {
         let yard = ground(&[("delivery.window_events", "8")]).start().await;
-        let receiver = Receiver::friendly().await;
+        let receiver = Receiver::accept_all().await;
         let paused = subscribe(&yard, receiver.url("/hook"), json!({})).await;
         let id = &paused["id"];
         assert_eq!(yard.post(&format!("/api/v1/webhooks/{id}/pause")).await.status, 200);
@@ -163,9 +163,9 @@ fn a_subscriber_that_was_behind_misses_and_repeats_nothing_when_it_joins() {
         let gate = yard.gate.clone();
         let sending = actix_rt::spawn(async move { send(&gate, &TICKETS, 51, 50).await });
         assert_eq!(yard.post(&format!("/api/v1/webhooks/{id}/resume")).await.status, 200);
-        soon(sending).await.expect("no panic");
+        expect_soon(sending).await.expect("no panic");
         receiver.accepted(400).await;
-        assert_eq!(receiver.seen().check_complete(&expected(&TICKETS, 100)), 0);
+        assert_eq!(receiver.log().check_complete(&expected(&TICKETS, 100)), 0);
         yard.stop().await;
     });
 }
@@ -178,11 +178,11 @@ fn what_a_deleted_subscription_was_owed_is_gone() {
         let receiver = Receiver::start(|_| Reply::Status(500)).await;
         let id = subscribe(&yard, receiver.url("/hook"), json!({})).await["id"].clone();
         send(&yard, &TICKETS, 1, 2).await;
-        receiver.arrived(4).await;
+        receiver.wait_for_requests(4).await;
         let path = format!("{}/api/v1/webhooks/{id}", yard.base);
         assert_eq!(yard.answer(yard.client.delete(path).bearer_auth(TOKEN)).await.status, 204);
-        receiver.become_one_that(|_| Reply::Status(200));
-        let other = Receiver::friendly().await;
+        receiver.set_script(|_| Reply::Status(200));
+        let other = Receiver::accept_all().await;
         subscribe(&yard, other.url("/hook"), json!({})).await;
         send(&yard, &TICKETS, 3, 2).await;
         other.accepted(8).await;
@@ -190,7 +190,7 @@ fn what_a_deleted_subscription_was_owed_is_gone() {
         let yard = ground.start().await;
         send(&yard, &TICKETS, 5, 1).await;
         other.accepted(12).await;
-        assert!(receiver.seen().accepted.is_empty());
+        assert!(receiver.log().accepted.is_empty());
         yard.stop().await;
     });
 }
@@ -201,7 +201,7 @@ fn a_subscriber_that_is_gone_is_disabled_and_what_it_was_owed_is_one_dead_letter
     run(async {
         let yard = ground(&[]).start().await;
         let receiver = Receiver::start(|_| Reply::Status(410)).await;
-        let news = Receiver::friendly().await;
+        let news = Receiver::accept_all().await;
         subscribe(&yard, news.url("/hook"), json!({"events": ["subscriber.disabled"]})).await;
         let id = subscribe(&yard, receiver.url("/hook"), json!({"concurrency": 1})).await["id"].clone();
         send(&yard, &["A"], 1, 1).await;
@@ -223,14 +223,14 @@ fn an_event_that_fails_for_good_is_announced_but_never_the_delivery_of_that_news
     run(async {
         let yard = ground(&[("delivery.retry_schedule_s", "0.05")]).start().await;
         let receiver = Receiver::start(|_| Reply::Status(500)).await;
-        let news = Receiver::friendly().await;
+        let news = Receiver::accept_all().await;
         subscribe(&yard, receiver.url("/hook"), json!({"events": ["ticket:*", "delivery.*"]})).await;
         subscribe(&yard, news.url("/hook"), json!({"events": ["delivery.exhausted"]})).await;
         send(&yard, &["A"], 1, 1).await;
         // The ticket's event and the news of its failure, each tried twice.
-        receiver.arrived(4).await;
+        receiver.wait_for_requests(4).await;
         send(&yard, &["B"], 1, 1).await;
-        receiver.arrived(8).await;
+        receiver.wait_for_requests(8).await;
         news.accepted(2).await;
         let events: HashSet<String> =
             news.arrivals().iter().map(|told| told.json()["data"]["event"].to_string()).collect();
@@ -250,19 +250,19 @@ fn stopping_waits_for_attempts_that_are_under_way() {
     run(async {
         let ground = ground(&[]);
         let yard = ground.start().await;
-        let latch = crate::receiver::Latch::default();
+        let latch = crate::receiver::ReplyLatch::default();
         let held = latch.clone();
-        let receiver = Receiver::start(move |_| Reply::Status(200).held(&held)).await;
+        let receiver = Receiver::start(move |_| Reply::Status(200).held_by(&held)).await;
         subscribe(&yard, receiver.url("/hook"), json!({})).await;
         send(&yard, &["A"], 1, 1).await;
-        receiver.arrived(1).await;
+        receiver.wait_for_requests(1).await;
         let stopping = actix_rt::spawn(yard.stop());
         latch.open();
-        soon(stopping).await.expect("no panic");
+        expect_soon(stopping).await.expect("no panic");
         let yard = ground.start().await;
         send(&yard, &["A"], 2, 1).await;
         receiver.accepted(2).await;
-        assert_eq!(receiver.seen().check_complete(&expected(&["A"], 2)), 0);
+        assert_eq!(receiver.log().check_complete(&expected(&["A"], 2)), 0);
         yard.stop().await;
     });
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hookyard::clock::{Clock, SystemClock};
 use hookyard::config::Secret;
 use hookyard::edge::instagram::signature as instagram;
-use hookyard::edge::support::signature::sign;
+use hookyard::edge::support::signature::sign_support_body;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
@@ -15,9 +15,9 @@ use crate::yard::{API_KEY, Ground, SECRET, TOKEN, Yard, run};
 use crate::{c2s, dead_letters, deliveries, leads};
 
 /// What stands for a part of a path, found out on the way.
-type Known = BTreeMap<String, String>;
+type KnownPathParameters = BTreeMap<String, String>;
 
-struct Operation {
+struct DescribedOperation {
     method: Method,
     path: String,
     spec: Value,
@@ -43,13 +43,13 @@ async fn spec_of(yard: &Yard) -> Value {
 }
 
 /// The operations, those that make something before those that read it, those that remove it last.
-fn operations(spec: &Value) -> Vec<Operation> {
+fn operations(spec: &Value) -> Vec<DescribedOperation> {
     let mut operations: Vec<_> = spec["paths"]
         .as_object()
         .expect("paths")
         .iter()
         .flat_map(|(path, item)| {
-            item.as_object().into_iter().flatten().map(move |(method, operation)| Operation {
+            item.as_object().into_iter().flatten().map(move |(method, operation)| DescribedOperation {
                 method: method.to_uppercase().parse().expect("a method"),
                 path: path.clone(),
                 spec: operation.clone(),
@@ -63,7 +63,7 @@ fn operations(spec: &Value) -> Vec<Operation> {
     operations
 }
 
-impl Operation {
+impl DescribedOperation {
     /// The bodies that it is described with; one empty one if it takes none.
     fn bodies(&self) -> Vec<Option<Value>> {
         let examples = self.spec.pointer("/requestBody/content/application~1json/examples").and_then(Value::as_object);
@@ -71,7 +71,7 @@ impl Operation {
             .map_or_else(|| vec![None], |named| named.values().map(|example| Some(example["value"].clone())).collect())
     }
 
-    fn url(&self, yard: &Yard, known: &Known) -> String {
+    fn url(&self, yard: &Yard, known: &KnownPathParameters) -> String {
         let mut path = self.path.clone();
         let mut query = Vec::new();
         for parameter in self.spec["parameters"].as_array().into_iter().flatten() {
@@ -93,7 +93,7 @@ impl Operation {
     }
 
     /// The request with what its security schemes ask for.
-    fn request(&self, yard: &Yard, known: &Known, body: Option<&Value>, number: usize) -> RequestBuilder {
+    fn request(&self, yard: &Yard, known: &KnownPathParameters, body: Option<&Value>, number: usize) -> RequestBuilder {
         let text = body.map(Value::to_string).unwrap_or_default();
         let mut request = yard.client.request(self.method.clone(), self.url(yard, known));
         request = request.header("Idempotency-Key", format!("{}-{number}", self.path));
@@ -107,7 +107,7 @@ impl Operation {
                 "support_api_key" => request.header("X-CRM-API-Key", API_KEY),
                 "support_signature" => {
                     let timestamp = SystemClock::default().wall().to_string();
-                    let signature = sign(&Secret::new(SECRET), text.as_bytes(), &timestamp);
+                    let signature = sign_support_body(&Secret::new(SECRET), text.as_bytes(), &timestamp);
                     request.header("X-CRM-Timestamp", timestamp).header("X-CRM-Signature", signature)
                 }
                 "leads_signature" => {
@@ -119,7 +119,7 @@ impl Operation {
                     request.header("X-Hub-Signature-256", format!("sha256={signature}"))
                 }
                 "instagram_signature" => {
-                    let signature = instagram::sign(&Secret::new("test-app-secret"), text.as_bytes());
+                    let signature = instagram::sign_instagram_body(&Secret::new("test-app-secret"), text.as_bytes());
                     request.header("X-Hub-Signature-256", signature)
                 }
                 other => panic!("the test cannot sign as {other}"),
@@ -162,8 +162,8 @@ fn misfit(spec: &Value, schema: &Value, value: &Value) -> Option<String> {
 }
 
 /// A pre-lead and a won lead, on which each of their operations succeeds once.
-async fn fresh_leads(yard: &Yard) -> Known {
-    let mut known = Known::new();
+async fn fresh_leads(yard: &Yard) -> KnownPathParameters {
+    let mut known = KnownPathParameters::new();
     for (name, path, event) in
         [("pre_lead_id", "pre-lead/create", "new_inquiry"), ("lead_id", "lead/create", "new_lead")]
     {
@@ -181,7 +181,7 @@ async fn fresh_leads(yard: &Yard) -> Known {
 }
 
 /// A dead letter of the first subscription, and a job that waits, since its subscription is paused.
-async fn something_failed(yard: &Yard, receiver: &Receiver) -> Known {
+async fn something_failed(yard: &Yard, receiver: &Receiver) -> KnownPathParameters {
     let id = deliveries::subscribe(yard, receiver.url("/hook"), json!({})).await["id"].clone();
     assert_eq!(id, json!(1), "the examples are about the first one");
     yard.message("SUP-1042", "dead letter").await;
@@ -190,7 +190,7 @@ async fn something_failed(yard: &Yard, receiver: &Receiver) -> Known {
     let replay = format!("/api/v1/webhooks/{id}/replay");
     let job = dead_letters::post(yard, &replay, json!({"since": "2020-01-01T00:00:00Z"})).await;
     assert_eq!(job.status, 202, "{job:?}");
-    Known::from([
+    KnownPathParameters::from([
         ("dead_letter_id".to_owned(), letters[0]["id"].to_string()),
         ("job_id".to_owned(), job.body["id"].to_string()),
     ])
@@ -209,7 +209,7 @@ fn every_operation_answers_its_own_examples_as_described() {
         let spec = spec_of(&yard).await;
         // An event that failed can be shown and reprocessed.
         let failed = yard.send("SUP-404", "failed", "message.deleted", json!({"message_id": "m"})).await;
-        let mut known = Known::from([("event_id".to_owned(), failed.event_id())]);
+        let mut known = KnownPathParameters::from([("event_id".to_owned(), failed.event_id())]);
         let receiver = Receiver::start(|_| Reply::Status(401)).await;
         known.extend(something_failed(&yard, &receiver).await);
         let mut wrong = Vec::new();
@@ -217,7 +217,7 @@ fn every_operation_answers_its_own_examples_as_described() {
             let mut succeeded = false;
             if operation.method == Method::DELETE {
                 // What was delivered again above has failed again.
-                dead_letters::until(&yard, "/api/v1/jobs?state=running", |jobs| jobs["total"] == json!(0)).await;
+                dead_letters::poll_until(&yard, "/api/v1/jobs?state=running", |jobs| jobs["total"] == json!(0)).await;
             }
             known.extend(fresh_leads(&yard).await);
             for (number, body) in operation.bodies().iter().enumerate() {

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookyard::entity::{self, Action, Context, Draw, Ids, State, Verdict, ticket};
-use hookyard::event::{EntityKey, EventId, Kind, Name, Position, Record, Timestamp};
-use hookyard::faults::NoFaults;
-use hookyard::journal::{Draft, Journal, Limits, Log, Store, Submission};
+use hookyard::entity::{
+    self, DecisionContext, DecisionIds, EntityAction, EntityDecision, EntityState, IdAllocator, ticket,
+};
+use hookyard::event::{EntityKey, EventId, InternedName, Kind, Position, Record, Timestamp};
+use hookyard::failpoints::NoFailures;
+use hookyard::journal::{DataStore, Journal, JournalLimits, JournalSubmission, RecordDraft, SledJournal};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::yard::{Answer, Gate, Ground, run, together};
+use crate::yard::{Answer, Gate, Ground, run, run_together};
 
 /// The longest that a key is remembered by default.
 const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
@@ -49,11 +51,11 @@ fn of_32_concurrent_duplicates_one_is_accepted_and_31_name_it() {
         let yard = ground.start().await;
         for round in 0..6 {
             let key = format!("k-{round}");
-            let answers = together((0..32).map(|_| later_message(&yard, "T", &key))).await;
+            let answers = run_together((0..32).map(|_| later_message(&yard, "T", &key))).await;
             let first = one_accepted(&answers);
             assert_duplicate(&yard.message("T", &key).await, &first);
         }
-        assert_eq!(yard.timeline("T").await.len(), 6);
+        assert_eq!(yard.fetch_timeline("T").await.len(), 6);
         yard.stop().await;
     });
 }
@@ -65,10 +67,10 @@ fn a_key_that_comes_with_two_tickets_at_once_is_accepted_once() {
         let yard = ground.start().await;
         for round in 0..60 {
             let key = format!("k-{round}");
-            let answers = together(["A", "B"].map(|ticket| later_message(&yard, ticket, &key))).await;
+            let answers = run_together(["A", "B"].map(|ticket| later_message(&yard, ticket, &key))).await;
             one_accepted(&answers);
         }
-        assert_eq!(yard.timeline("A").await.len() + yard.timeline("B").await.len(), 60);
+        assert_eq!(yard.fetch_timeline("A").await.len() + yard.fetch_timeline("B").await.len(), 60);
         yard.stop().await;
     });
 }
@@ -81,7 +83,7 @@ fn a_key_is_the_same_wherever_in_the_request_it_stands() {
         let first = yard.message("T", "k").await.event_id();
         let body = json!({"event": "agent.unassigned", "support_uid": "T", "idempotency_key": "k"}).to_string();
         for other_header in [None, Some("k")] {
-            let mut request = yard.signed(&body, "k").build().expect("a request");
+            let mut request = yard.signed_request(&body, "k").build().expect("a request");
             request.headers_mut().remove("idempotency-key");
             if let Some(key) = other_header {
                 request.headers_mut().insert("x-idempotency-key", key.parse().expect("a header"));
@@ -102,38 +104,46 @@ fn a_duplicate_is_known_after_a_restart() {
         yard.stop().await;
 
         let yard = ground.start().await;
-        let answers = together((0..8).map(|_| later_message(&yard, "T", "k"))).await;
+        let answers = run_together((0..8).map(|_| later_message(&yard, "T", "k"))).await;
         answers.iter().for_each(|answer| assert_duplicate(answer, &first));
-        assert_eq!(yard.timeline("T").await.len(), 1);
+        assert_eq!(yard.fetch_timeline("T").await.len(), 1);
         yard.stop().await;
     });
 }
 
 /// Puts `count` events with the keys `k-1`, `k-2` … into the journal of `ground`, as a node would, but without HTTP.
 fn fill(ground: &Ground, count: u64) -> impl Fn(u64) -> String + use<> {
-    let store = Store::open(&ground.store(), 64 << 20, Arc::new(NoFaults)).expect("opens");
-    let limits = Limits { queue: count as usize, commit_records: 1024, commit_bytes: 4 << 20, sync_interval: None };
-    let log = Log::open(store, limits, Arc::clone(&ground.seams.clock)).expect("opens");
-    let now = ground.seams.clock.wall();
+    let store = DataStore::open(&ground.store_path(), 64 << 20, Arc::new(NoFailures)).expect("opens");
+    let limits =
+        JournalLimits { queue: count as usize, commit_records: 1024, commit_bytes: 4 << 20, sync_interval: None };
+    let log = SledJournal::open(store, limits, Arc::clone(&ground.deps.clock)).expect("opens");
+    let now = ground.deps.clock.wall();
     let incarnation = log.incarnation();
     for n in 1..=count {
         let entity = EntityKey::try_new(Kind::Ticket, &format!("T-{}", (n - 1) / 100)).expect("an id");
         let record = status_changed(entity.clone(), (n - 1) % 100 + 1, format!("k-{n}"), now);
-        let draft = Draft { entity, sequence: record.sequence, received_at: now, bytes: record.encode() };
-        log.submit(Submission { drafts: vec![draft], settle: Box::new(|_| ()) }).expect("open");
+        let draft = RecordDraft { entity, sequence: record.sequence, received_at: now, bytes: record.encode() };
+        log.submit(JournalSubmission { drafts: vec![draft], settle: Box::new(|_| ()) }).expect("open");
     }
     log.close();
     move |n| EventId::new(incarnation, Position::new(n)).to_string()
 }
 
 fn status_changed(entity: EntityKey, sequence: u64, key: String, at: Timestamp) -> Record {
-    let action = Action::Ticket(ticket::Action::StatusChanged { status: "open".into(), reason: None });
-    let (ids, limits) = (Ids::after(0), entity::Limits { items_max: 10 });
-    let source = Name::from_static("support");
-    let context =
-        Context { key: &entity, source, at, received_at: at, code_is_free: true, limits, draw: Draw::new(&ids) };
-    let decided = State::new(Kind::Ticket).decide(&action, &context);
-    let Ok(Verdict::Accept(accepted)) = decided else { panic!("taken: {decided:?}") };
+    let action = EntityAction::Ticket(ticket::TicketAction::StatusChanged { status: "open".into(), reason: None });
+    let (ids, limits) = (IdAllocator::starting_after(0), entity::StateLimits { items_max: 10 });
+    let source = InternedName::from_static("support");
+    let context = DecisionContext {
+        key: &entity,
+        source,
+        at,
+        received_at: at,
+        unique_key_is_free: true,
+        limits,
+        ids: DecisionIds::new(&ids),
+    };
+    let decided = EntityState::new(Kind::Ticket).decide(&action, &context);
+    let Ok(EntityDecision::Accept(accepted)) = decided else { panic!("taken: {decided:?}") };
     Record {
         sequence: Some(sequence),
         idempotency_key: Some(key),
@@ -181,7 +191,7 @@ fn a_key_is_free_again_when_its_window_ends() {
         assert_ne!(second, first);
         clock.advance(WINDOW - SECOND);
         assert_duplicate(&yard.message("T", "k").await, &second);
-        assert_eq!(yard.timeline("T").await.len(), 2);
+        assert_eq!(yard.fetch_timeline("T").await.len(), 2);
         yard.stop().await;
     });
 }
@@ -217,7 +227,7 @@ fn a_window_goes_on_across_restarts() {
 fn keys_whose_fingerprints_collide_are_no_duplicates() {
     run(async {
         let mut ground = Ground::new(&[]);
-        ground.seams.fingerprint = |_, _| 7;
+        ground.deps.fingerprint = |_, _| 7;
         let yard = ground.start().await;
         let mut first = Vec::new();
         for n in 0..5 {
@@ -227,8 +237,8 @@ fn keys_whose_fingerprints_collide_are_no_duplicates() {
         }
         // Twelve keys at once, each of them three times.
         let keys: Vec<_> = (0..12).map(|n| format!("many-{n}")).collect();
-        let threes = keys.iter().map(|key| together([(); 3].map(|()| later_message(&yard, "T", key))));
-        let threes = together(threes.collect::<Vec<_>>()).await;
+        let threes = keys.iter().map(|key| run_together([(); 3].map(|()| later_message(&yard, "T", key))));
+        let threes = run_together(threes.collect::<Vec<_>>()).await;
         first.extend(keys.into_iter().zip(threes).map(|(key, answers)| (key, one_accepted(&answers))));
         yard.stop().await;
 
@@ -260,17 +270,17 @@ fn an_event_that_failed_holds_its_key() {
 }
 
 /// One HTTP worker, so that whatever was sent before a request that is answered has been read, too.
-fn ground_with_one_worker() -> Ground {
+fn env_with_one_worker() -> Ground {
     Ground::new(&[("server.workers", "1")])
 }
 
 #[test]
 fn a_duplicate_of_a_pending_event_waits_for_its_outcome() {
     run(async {
-        let mut ground = ground_with_one_worker();
-        let dam = ground.with_dam();
+        let mut ground = env_with_one_worker();
+        let dam = ground.with_disk_gate();
         let yard = ground.start().await;
-        let first = dam.hold(later_message(&yard, "T", "k")).await;
+        let first = dam.hold_request(later_message(&yard, "T", "k")).await;
         let duplicates = ["T", "OTHER"].map(|ticket| actix_rt::spawn(later_message(&yard, ticket, "k")));
         assert_eq!(yard.get("/healthz").await.status, 200);
         assert!(!first.is_finished() && duplicates.iter().all(|duplicate| !duplicate.is_finished()));
@@ -288,13 +298,13 @@ fn a_duplicate_of_a_pending_event_waits_for_its_outcome() {
 #[test]
 fn an_event_whose_request_was_given_up_holds_its_key_and_is_stored_once() {
     run(async {
-        let mut ground = ground_with_one_worker();
-        let dam = ground.with_dam();
+        let mut ground = env_with_one_worker();
+        let dam = ground.with_disk_gate();
         let yard = ground.start().await;
         for round in 0..5 {
             let key = format!("k-{round}");
-            let request = yard.signed(&message(&key), &key).build().expect("a request");
-            let connection = dam.hold(connection_with(raw(&yard, request))).await.await.expect("runs");
+            let request = yard.signed_request(&message(&key), &key).build().expect("a request");
+            let connection = dam.hold_request(connection_with(raw(&yard, request))).await.await.expect("runs");
             // A reset, which makes the server drop what it was doing for this connection.
             connection.set_zero_linger().expect("a connected socket");
             drop(connection);
@@ -306,8 +316,8 @@ fn an_event_whose_request_was_given_up_holds_its_key_and_is_stored_once() {
             let first = meanwhile.header("x-event-id").expect("an event id").to_owned();
             assert_duplicate(&meanwhile, &first);
             assert_duplicate(&yard.message("T", &key).await, &first);
-            assert_eq!(yard.timeline("T").await.len(), round + 1);
-            assert_eq!(yard.timeline("T").await[round]["event_id"], first);
+            assert_eq!(yard.fetch_timeline("T").await.len(), round + 1);
+            assert_eq!(yard.fetch_timeline("T").await[round]["event_id"], first);
         }
         yard.stop().await;
     });

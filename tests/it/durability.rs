@@ -6,11 +6,11 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::yard::{Answer, Gate, Ground, Process, TOKEN, blobs, run, together};
+use crate::yard::{Answer, Gate, Ground, NodeProcess, TOKEN, count_blobs, run, run_together};
 
 /// Where an event is, as its answer or the timeline says.
 #[derive(Clone, Debug, PartialEq)]
-struct Place {
+struct DurableEventPlace {
     ticket: String,
     sequence: u64,
     event_id: String,
@@ -18,14 +18,14 @@ struct Place {
 
 /// What the senders know.
 #[derive(Default)]
-struct Ledger {
+struct DurabilityLedger {
     /// By key.
-    acknowledged: BTreeMap<String, Place>,
+    acknowledged: BTreeMap<String, DurableEventPlace>,
     /// Sent, but the connection ended before an answer: key and ticket.
     unanswered: BTreeMap<String, String>,
 }
 
-impl Ledger {
+impl DurabilityLedger {
     fn extend(&mut self, other: Self) {
         self.acknowledged.extend(other.acknowledged);
         self.unanswered.extend(other.unanswered);
@@ -34,7 +34,7 @@ impl Ledger {
 
 /// What is sent, and how much of it at most.
 #[derive(Clone, Copy)]
-struct Load {
+struct LoadProfile {
     senders: usize,
     /// By each sender in each life of the process.
     events: usize,
@@ -43,7 +43,7 @@ struct Load {
     large_each: Option<usize>,
 }
 
-impl Load {
+impl LoadProfile {
     fn ticket(self, number: usize) -> String {
         format!("SUP-{}", number % self.tickets)
     }
@@ -55,11 +55,11 @@ impl Load {
     }
 
     /// Sends until the process is gone or everything was sent; `count` rises with each acknowledgement.
-    async fn send(self, gate: Gate, life: usize, sender: usize, count: Rc<watch::Sender<usize>>) -> Ledger {
-        let mut ledger = Ledger::default();
+    async fn send(self, gate: Gate, life: usize, sender: usize, count: Rc<watch::Sender<usize>>) -> DurabilityLedger {
+        let mut ledger = DurabilityLedger::default();
         for number in 0..self.events {
             let (key, ticket) = (format!("{life}-{sender}-{number}"), self.ticket(life + sender + number));
-            match acknowledged(&gate, &ticket, &key, self.event(sender + number, &key)).await {
+            match send_acknowledged(&gate, &ticket, &key, self.event(sender + number, &key)).await {
                 Some(place) => ledger.acknowledged.insert(key, place),
                 None => {
                     ledger.unanswered.insert(key, ticket);
@@ -72,16 +72,16 @@ impl Load {
     }
 
     /// Has all senders send, and kills `process` as soon as it has acknowledged `after` events.
-    async fn kill_under_load(self, mut process: Process, life: usize, after: usize) -> Ledger {
+    async fn kill_under_load(self, mut process: NodeProcess, life: usize, after: usize) -> DurabilityLedger {
         let count = Rc::new(watch::Sender::new(0));
         let senders = (0..self.senders).map(|sender| self.send(process.gate.clone(), life, sender, Rc::clone(&count)));
-        let senders = actix_rt::spawn(together(senders.collect::<Vec<_>>()));
+        let senders = actix_rt::spawn(run_together(senders.collect::<Vec<_>>()));
         let mut acknowledged = count.subscribe();
         drop(count);
         // An error when all senders have ended before, which is looked at below.
         let _ = acknowledged.wait_for(|count| *count >= after).await;
         process.kill();
-        let mut ledger = Ledger::default();
+        let mut ledger = DurabilityLedger::default();
         senders.await.expect("runs").into_iter().for_each(|known| ledger.extend(known));
         assert!(!ledger.unanswered.is_empty(), "the kill came after the load");
         ledger
@@ -100,10 +100,10 @@ fn noise(bytes: usize, seed: u64) -> String {
 }
 
 /// Where the event was put, or `None` when the process ended first.
-async fn acknowledged(gate: &Gate, ticket: &str, key: &str, data: Value) -> Option<Place> {
+async fn send_acknowledged(gate: &Gate, ticket: &str, key: &str, data: Value) -> Option<DurableEventPlace> {
     let body = json!({"event": "message.created", "support_uid": ticket, "data": data}).to_string();
     loop {
-        let response = gate.signed(&body, key).send().await.ok()?;
+        let response = gate.signed_request(&body, key).send().await.ok()?;
         if response.status() == 503 {
             let refusal = response.text().await.ok()?;
             assert!(refusal.contains("overloaded"), "{key}: {refusal}");
@@ -116,7 +116,7 @@ async fn acknowledged(gate: &Gate, ticket: &str, key: &str, data: Value) -> Opti
         // The status and headers alone are the promise: the body may be cut off by the kill.
         let header = |name: &str| response.headers()[name].to_str().expect("text").to_owned();
         let sequence = header("x-entity-sequence").parse().expect("a number");
-        let place = Place { ticket: ticket.to_owned(), sequence, event_id: header("x-event-id") };
+        let place = DurableEventPlace { ticket: ticket.to_owned(), sequence, event_id: header("x-event-id") };
         // Read to its end, so that the connection serves again.
         let _ = response.bytes().await;
         return Some(place);
@@ -124,14 +124,14 @@ async fn acknowledged(gate: &Gate, ticket: &str, key: &str, data: Value) -> Opti
 }
 
 /// Every stored event by its key, after checking that each ticket's numbers have no gap and no key comes twice.
-async fn stored(gate: &Gate, load: Load) -> BTreeMap<String, Place> {
+async fn read_stored_events(gate: &Gate, load: LoadProfile) -> BTreeMap<String, DurableEventPlace> {
     let mut stored = BTreeMap::new();
     for number in 0..load.tickets {
         let ticket = load.ticket(number);
-        for (item, sequence) in gate.timeline(&ticket).await.iter().zip(1..) {
+        for (item, sequence) in gate.fetch_timeline(&ticket).await.iter().zip(1..) {
             assert_eq!(item["sequence"], sequence, "{ticket}");
             let text = |value: &Value| value.as_str().expect("text").to_owned();
-            let place = Place { ticket: ticket.clone(), sequence, event_id: text(&item["event_id"]) };
+            let place = DurableEventPlace { ticket: ticket.clone(), sequence, event_id: text(&item["event_id"]) };
             let double = stored.insert(text(&item["data"]["message_id"]), place);
             assert_eq!(double, None, "stored twice, the second time in {ticket} as {item}");
         }
@@ -139,33 +139,33 @@ async fn stored(gate: &Gate, load: Load) -> BTreeMap<String, Place> {
     stored
 }
 
-fn assert_duplicate(answer: &Answer, key: &str, place: &Place) {
+fn assert_duplicate(answer: &Answer, key: &str, place: &DurableEventPlace) {
     assert_eq!(answer.status, 409, "{key}: {answer:?}");
     assert_eq!(answer.header("x-event-id"), Some(place.event_id.as_str()), "{key}");
 }
 
 /// Sends every event again whose sender got no answer: it is stored then if it was not before. Gives where all are.
-async fn settle(
+async fn resend_unanswered(
     gate: &Gate,
-    load: Load,
-    stored: &BTreeMap<String, Place>,
+    load: LoadProfile,
+    stored: &BTreeMap<String, DurableEventPlace>,
     unanswered: BTreeMap<String, String>,
-) -> Ledger {
-    let mut ledger = Ledger::default();
+) -> DurabilityLedger {
+    let mut ledger = DurabilityLedger::default();
     for (key, ticket) in unanswered {
         let place = match stored.get(&key) {
             Some(place) => {
                 assert_duplicate(&gate.message(&ticket, &key).await, &key, place);
                 place.clone()
             }
-            None => acknowledged(gate, &ticket, &key, load.event(1, &key)).await.expect("the process lives"),
+            None => send_acknowledged(gate, &ticket, &key, load.event(1, &key)).await.expect("the process lives"),
         };
         ledger.acknowledged.insert(key, place);
     }
     ledger
 }
 
-async fn assert_all_duplicates(gate: &Gate, known: &BTreeMap<String, Place>) {
+async fn assert_all_duplicates(gate: &Gate, known: &BTreeMap<String, DurableEventPlace>) {
     for (key, place) in known {
         assert_duplicate(&gate.message(&place.ticket, key).await, key, place);
     }
@@ -173,31 +173,35 @@ async fn assert_all_duplicates(gate: &Gate, known: &BTreeMap<String, Place>) {
 
 /// Kills a process once for each of `kills`, after so many acknowledgements, and sees after each restart that everything
 /// acknowledged in any life is where its answer said.
-fn nothing_is_lost(keys: &[(&str, &str)], load: Load, kills: &[usize]) {
+fn assert_nothing_lost(keys: &[(&str, &str)], load: LoadProfile, kills: &[usize]) {
     run(async {
         let ground = Ground::new(keys);
-        let mut known = Ledger::default();
+        let mut known = DurabilityLedger::default();
         for (life, after) in kills.iter().enumerate() {
             let process = ground.start_process().await;
-            let found = stored(&process, load).await;
+            let found = read_stored_events(&process, load).await;
             for (key, place) in &known.acknowledged {
                 assert_eq!(found.get(key), Some(place), "{key} was acknowledged before kill {life}");
             }
-            let settled = settle(&process, load, &found, std::mem::take(&mut known.unanswered)).await;
+            let settled = resend_unanswered(&process, load, &found, std::mem::take(&mut known.unanswered)).await;
             assert_all_duplicates(&process, &settled.acknowledged).await;
             known.extend(settled);
             let acknowledged = load.kill_under_load(process, life, *after).await;
             known.extend(acknowledged);
-            assert_eq!(blobs(&ground.store()), 0);
+            assert_eq!(count_blobs(&ground.store_path()), 0);
         }
         let process = ground.start_process().await;
-        let found = stored(&process, load).await;
-        let settled = settle(&process, load, &found, std::mem::take(&mut known.unanswered)).await;
+        let found = read_stored_events(&process, load).await;
+        let settled = resend_unanswered(&process, load, &found, std::mem::take(&mut known.unanswered)).await;
         known.extend(settled);
-        assert_eq!(stored(&process, load).await, known.acknowledged, "all that was sent, once, and nothing else");
+        assert_eq!(
+            read_stored_events(&process, load).await,
+            known.acknowledged,
+            "all that was sent, once, and nothing else"
+        );
         assert_all_duplicates(&process, &known.acknowledged).await;
         drop(process);
-        assert_eq!(blobs(&ground.store()), 0);
+        assert_eq!(count_blobs(&ground.store_path()), 0);
     });
 }
 
@@ -206,39 +210,39 @@ fn an_answer_leaves_only_after_its_event_was_synced() {
     run(async {
         // One HTTP worker, so that whatever was sent before a request that is answered has been read, too.
         let mut ground = Ground::new(&[("server.workers", "1")]);
-        let dam = ground.with_dam();
+        let dam = ground.with_disk_gate();
         let yard = ground.start().await;
         assert_eq!(yard.message("T", "before").await.status, 202);
         let gate = yard.gate.clone();
-        let held = dam.hold(async move { gate.message("T", "held").await }).await;
+        let held = dam.hold_request(async move { gate.message("T", "held").await }).await;
         for _ in 0..20 {
-            assert_eq!(yard.timeline("OTHER").await.len(), 0);
+            assert_eq!(yard.fetch_timeline("OTHER").await.len(), 0);
         }
         assert!(!held.is_finished(), "answered before the sync");
         dam.open();
         assert_eq!(held.await.expect("runs").sequence(), 2);
-        assert_eq!(yard.timeline("T").await.len(), 2);
+        assert_eq!(yard.fetch_timeline("T").await.len(), 2);
         yard.stop().await;
     });
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_in_ten_kills_under_load() {
-    let load = Load { senders: 8, events: 150, tickets: 7, large_each: None };
-    nothing_is_lost(&[], load, &[40, 0, 1, 190, 7, 450, 23, 800, 60, 320]);
+    let load = LoadProfile { senders: 8, events: 150, tickets: 7, large_each: None };
+    assert_nothing_lost(&[], load, &[40, 0, 1, 190, 7, 450, 23, 800, 60, 320]);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_while_entities_come_and_go() {
-    let load = Load { senders: 6, events: 30, tickets: 12, large_each: None };
+    let load = LoadProfile { senders: 6, events: 30, tickets: 12, large_each: None };
     let keys = [("router.live_entities_max", "3"), ("router.idle_timeout_s", "0.05"), ("router.shards", "1")];
-    nothing_is_lost(&keys, load, &[30, 75, 10, 120]);
+    assert_nothing_lost(&keys, load, &[30, 75, 10, 120]);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_among_large_bodies() {
-    let load = Load { senders: 6, events: 40, tickets: 4, large_each: Some(7) };
-    nothing_is_lost(&[], load, &[20, 75, 5, 130]);
+    let load = LoadProfile { senders: 6, events: 40, tickets: 4, large_each: Some(7) };
+    assert_nothing_lost(&[], load, &[20, 75, 5, 130]);
 }
 
 /// What was acknowledged in the last moments may be gone, but only from the end, and what is left is whole.
@@ -246,15 +250,15 @@ fn nothing_acknowledged_is_lost_among_large_bodies() {
 fn a_kill_leaves_no_gap_when_syncs_are_made_at_intervals() {
     run(async {
         let ground = Ground::new(&[("store.sync", "interval"), ("store.sync_interval_s", "0.02")]);
-        let load = Load { senders: 6, events: 100, tickets: 5, large_each: None };
-        let mut kept: BTreeMap<String, Place> = BTreeMap::new();
+        let load = LoadProfile { senders: 6, events: 100, tickets: 5, large_each: None };
+        let mut kept: BTreeMap<String, DurableEventPlace> = BTreeMap::new();
         for (life, after) in [30, 180, 350, 5].into_iter().enumerate() {
             let process = ground.start_process().await;
             let sent = load.kill_under_load(process, life, after).await;
-            assert_eq!(blobs(&ground.store()), 0);
+            assert_eq!(count_blobs(&ground.store_path()), 0);
 
             let process = ground.start_process().await;
-            let found = stored(&process, load).await;
+            let found = read_stored_events(&process, load).await;
             for (key, place) in &kept {
                 assert_eq!(found.get(key), Some(place), "{key} had survived a kill already");
             }

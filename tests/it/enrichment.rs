@@ -11,14 +11,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::c2s::{ground, lead, send, timeline};
-use crate::failures::{Place, Trouble};
-use crate::yard::{Gate, Ground, run, soon};
+use crate::failures::{DiskFailure, FailurePlace};
+use crate::yard::{Gate, Ground, expect_soon, run};
 
 const CPF: &str = "529.982.247-25";
 
 /// A request as the server saw it.
 #[derive(Clone, Debug)]
-struct Asked {
+struct ServerRequest {
     method: String,
     path: String,
     headers: HashMap<String, String>,
@@ -27,7 +27,7 @@ struct Asked {
 
 /// What the server does with a request.
 #[derive(Clone, Debug)]
-enum Reply {
+enum ServerReply {
     Answer(u16, &'static str, String),
     /// Begins an answer and never ends it.
     Drip,
@@ -35,27 +35,27 @@ enum Reply {
     Hold,
 }
 
-fn ok(body: &Value) -> Reply {
-    Reply::Answer(200, "", body.to_string())
+fn ok(body: &Value) -> ServerReply {
+    ServerReply::Answer(200, "", body.to_string())
 }
 
-fn status(status: u16) -> Reply {
-    Reply::Answer(status, "", String::new())
+fn status(status: u16) -> ServerReply {
+    ServerReply::Answer(status, "", String::new())
 }
 
-type Script = Box<dyn Fn(&Asked, usize) -> Reply + Send>;
+type ServerScript = Box<dyn Fn(&ServerRequest, usize) -> ServerReply + Send>;
 
 /// A server whose answers a test decides.
 #[derive(Clone)]
-struct Server {
+struct ScriptedServer {
     base: String,
-    asked: watch::Sender<Vec<Asked>>,
-    script: Arc<Mutex<Option<Script>>>,
+    asked: watch::Sender<Vec<ServerRequest>>,
+    script: Arc<Mutex<Option<ServerScript>>>,
     released: watch::Sender<bool>,
 }
 
-impl Server {
-    async fn start(script: impl Fn(&Asked, usize) -> Reply + Send + 'static) -> Self {
+impl ScriptedServer {
+    async fn start(script: impl Fn(&ServerRequest, usize) -> ServerReply + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("bound"));
         let server = Self {
@@ -76,7 +76,7 @@ impl Server {
     }
 
     /// One that finds the person, and takes what is posted.
-    async fn friendly() -> Self {
+    async fn start_friendly() -> Self {
         Self::start(|asked, _| match asked.path.as_str() {
             "/reply" => status(204),
             _ => ok(&json!({"name": "Ana Maria", "age": 40})),
@@ -84,7 +84,7 @@ impl Server {
         .await
     }
 
-    fn become_one_that(&self, script: impl Fn(&Asked, usize) -> Reply + Send + 'static) {
+    fn set_script(&self, script: impl Fn(&ServerRequest, usize) -> ServerReply + Send + 'static) {
         *self.script.lock() = Some(Box::new(script));
     }
 
@@ -106,18 +106,18 @@ impl Server {
         let length = headers.get("content-length").map_or(0, |length| length.parse().expect("a length"));
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await?;
-        let asked = Asked { method, path, headers, body: String::from_utf8(body).expect("text") };
+        let asked = ServerRequest { method, path, headers, body: String::from_utf8(body).expect("text") };
         // How often this path was asked for before.
         let before = self.count(&asked.path);
         let reply = self.script.lock().as_ref().expect("a script")(&asked, before);
         self.asked.send_modify(|all| all.push(asked));
         let mut reply = match reply {
-            Reply::Answer(status, header, body) => {
+            ServerReply::Answer(status, header, body) => {
                 let length = body.len();
                 format!("HTTP/1.1 {status} X\r\n{header}connection: close\r\ncontent-length: {length}\r\n\r\n{body}")
             }
-            Reply::Drip => "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_owned(),
-            Reply::Hold => String::new(),
+            ServerReply::Drip => "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_owned(),
+            ServerReply::Hold => String::new(),
         };
         if !reply.ends_with("\r\n\r\n{") && !reply.is_empty() {
             return stream.write_all(reply.as_bytes()).await;
@@ -138,14 +138,14 @@ impl Server {
     }
 
     /// Waits until `path` was asked for `count` times.
-    async fn asked(&self, path: &str, count: usize) {
+    async fn wait_for_requests(&self, path: &str, count: usize) {
         let mut asked = self.asked.subscribe();
-        let enough = |all: &Vec<Asked>| all.iter().filter(|asked| asked.path == path).count() >= count;
-        soon(asked.wait_for(enough)).await.expect("the sender is our own");
+        let enough = |all: &Vec<ServerRequest>| all.iter().filter(|asked| asked.path == path).count() >= count;
+        expect_soon(asked.wait_for(enough)).await.expect("the sender is our own");
     }
 
     /// A ground whose events are enriched by this server, without retries but those in `keys`.
-    fn ground(&self, keys: &[(&str, &str)]) -> Ground {
+    fn test_env(&self, keys: &[(&str, &str)]) -> Ground {
         let mut ground = ground(&[]);
         for (key, value) in [
             ("enabled", "true"),
@@ -174,21 +174,21 @@ fn with_cpf(lead_id: &str, minute: u32) -> Value {
 }
 
 /// Sends an event and gives its id.
-async fn sent(gate: &Gate, event: &Value) -> String {
+async fn send_accepted(gate: &Gate, event: &Value) -> String {
     let answer = send(gate, event).await;
     assert_eq!(answer.body["processed"], 1, "{answer:?}");
     answer.header("x-event-id").expect("it is the only one").to_owned()
 }
 
-async fn shown(gate: &Gate, id: &str) -> Value {
+async fn show_lead(gate: &Gate, id: &str) -> Value {
     gate.get(&format!("/api/v1/events/{id}")).await.body
 }
 
 /// The event once it is not processing any more.
-async fn settled(gate: &Gate, id: &str) -> Value {
-    soon(async {
+async fn wait_until_settled(gate: &Gate, id: &str) -> Value {
+    expect_soon(async {
         loop {
-            let event = shown(gate, id).await;
+            let event = show_lead(gate, id).await;
             if event["status"] != "processing" {
                 return event;
             }
@@ -204,13 +204,13 @@ fn outcome(event: &Value) -> (&str, &str) {
 #[test]
 fn an_event_with_a_cpf_is_enriched_and_replied_to() {
     run(async {
-        let server = Server::friendly().await;
-        let mut ground = server.ground(&[("key_header", "X-Person-Key")]);
+        let server = ScriptedServer::start_friendly().await;
+        let mut ground = server.test_env(&[("key_header", "X-Person-Key")]);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
-        let id = sent(&yard, &with_cpf("7", 0)).await;
+        let id = send_accepted(&yard, &with_cpf("7", 0)).await;
         clock.advance(Duration::from_secs(60));
-        let event = settled(&yard, &id).await;
+        let event = wait_until_settled(&yard, &id).await;
         assert_eq!(outcome(&event), ("completed", ""));
         assert_eq!((&event["entity"]["sequence"], &event["type"]), (&json!(1), &json!("c2s_lead.received")));
         assert_eq!(event["processing_at"], event["received_at"]);
@@ -245,16 +245,16 @@ fn an_event_with_a_cpf_is_enriched_and_replied_to() {
 #[test]
 fn the_call_log_names_each_call_and_not_whom_it_was_about() {
     run(async {
-        let server = Server::start(|asked, before| match (asked.path.as_str(), before) {
+        let server = ScriptedServer::start(|asked, before| match (asked.path.as_str(), before) {
             ("/reply", 0) => status(503),
             ("/reply", _) => status(201),
             _ => ok(&json!({"cpf": CPF, "name": "Ana"})),
         })
         .await;
-        let yard = server.ground(&[("retry_schedule_s", "0.001")]).start().await;
+        let yard = server.test_env(&[("retry_schedule_s", "0.001")]).start().await;
         let customer = json!({"name": "Ana", "email": "ana@example.com"});
-        let id = sent(&yard, &event("7", 0, &customer)).await;
-        assert_eq!(outcome(&settled(&yard, &id).await), ("completed", ""));
+        let id = send_accepted(&yard, &event("7", 0, &customer)).await;
+        assert_eq!(outcome(&wait_until_settled(&yard, &id).await), ("completed", ""));
         let rows = yard.get("/api/v1/webhooks/logs?direction=outgoing").await.body;
         let rows = rows["items"].as_array().expect("a list");
         let told: Vec<_> =
@@ -279,7 +279,7 @@ fn the_call_log_names_each_call_and_not_whom_it_was_about() {
 #[test]
 fn a_cpf_is_looked_up_by_e_mail_then_by_phone_and_without_one_nobody_is_found() {
     run(async {
-        let server = Server::start(|asked, _| match asked.path.as_str() {
+        let server = ScriptedServer::start(|asked, _| match asked.path.as_str() {
             "/lookup?email=known%40example.com&phone=" => ok(&json!({"cpf": CPF})),
             "/lookup?email=null%40example.com&phone=" => ok(&json!(null)),
             "/lookup?email=&phone=%2B5511" => ok(&json!({"cpf": 52_998_224_725_u64})),
@@ -288,7 +288,7 @@ fn a_cpf_is_looked_up_by_e_mail_then_by_phone_and_without_one_nobody_is_found() 
             _ => ok(&json!({"found": true})),
         })
         .await;
-        let yard = server.ground(&[]).start().await;
+        let yard = server.test_env(&[]).start().await;
         let cases = [
             (json!({"email": "known@example.com", "phone": "+5511"}), json!({"found": true}), 3),
             (json!({"email": "null@example.com", "phone": "+5511"}), json!({"found": true}), 4),
@@ -299,8 +299,8 @@ fn a_cpf_is_looked_up_by_e_mail_then_by_phone_and_without_one_nobody_is_found() 
         for (number, (customer, enriched, calls)) in (0..).zip(cases) {
             let before = server.asked.borrow().len();
             let lead_id = format!("{number}");
-            let id = sent(&yard, &event(&lead_id, 0, &customer)).await;
-            assert_eq!(outcome(&settled(&yard, &id).await), ("completed", ""), "case {number}");
+            let id = send_accepted(&yard, &event(&lead_id, 0, &customer)).await;
+            assert_eq!(outcome(&wait_until_settled(&yard, &id).await), ("completed", ""), "case {number}");
             assert_eq!(lead(&yard, &lead_id).await["state"]["enriched"], enriched, "case {number}");
             assert_eq!(server.asked.borrow().len() - before, calls, "case {number}: {:?}", server.paths());
             assert_eq!(timeline(&yard, &lead_id).await[1]["data"]["enriched"], enriched, "case {number}");
@@ -312,38 +312,38 @@ fn a_cpf_is_looked_up_by_e_mail_then_by_phone_and_without_one_nobody_is_found() 
 #[test]
 fn what_may_pass_is_tried_again_and_what_may_not_fails_with_the_step_s_name() {
     run(async {
-        let server = Server::start(|asked, before| match (asked.path.as_str(), before) {
+        let server = ScriptedServer::start(|asked, before| match (asked.path.as_str(), before) {
             (PERSON, 0) => status(503),
-            (PERSON, 1) => Reply::Answer(429, "retry-after: 0\r\n", String::new()),
+            (PERSON, 1) => ServerReply::Answer(429, "retry-after: 0\r\n", String::new()),
             ("/reply", 0..3) => status(408),
             ("/reply", _) => status(201),
             _ => ok(&json!({"n": 1})),
         })
         .await;
-        let yard = server.ground(&[("retry_schedule_s", "0.001, 0.001, 0.001")]).start().await;
-        let id = sent(&yard, &with_cpf("7", 0)).await;
-        assert_eq!(outcome(&settled(&yard, &id).await), ("completed", ""));
+        let yard = server.test_env(&[("retry_schedule_s", "0.001, 0.001, 0.001")]).start().await;
+        let id = send_accepted(&yard, &with_cpf("7", 0)).await;
+        assert_eq!(outcome(&wait_until_settled(&yard, &id).await), ("completed", ""));
         let expected = [PERSON, PERSON, PERSON, "/reply", "/reply", "/reply", "/reply"];
         assert_eq!(server.paths(), expected, "each step has the whole schedule");
         let table = [
             (status(503), "person: answered 503, tried 4 times"),
             (status(403), "person: answered 403"),
             (status(404), "person: answered 404"),
-            (Reply::Answer(302, "location: /elsewhere\r\n", String::new()), "person: answered 302"),
+            (ServerReply::Answer(302, "location: /elsewhere\r\n", String::new()), "person: answered 302"),
             (ok(&json!([1])), "person: answered no JSON object"),
-            (Reply::Answer(200, "", "x".repeat(70_000)), "person: answered more than 65536 bytes"),
+            (ServerReply::Answer(200, "", "x".repeat(70_000)), "person: answered more than 65536 bytes"),
         ];
         for (number, (reply, reason)) in (1..).zip(table) {
-            server.become_one_that(move |_, _| reply.clone());
-            let id = sent(&yard, &with_cpf("7", number)).await;
-            let event = settled(&yard, &id).await;
+            server.set_script(move |_, _| reply.clone());
+            let id = send_accepted(&yard, &with_cpf("7", number)).await;
+            let event = wait_until_settled(&yard, &id).await;
             assert_eq!((outcome(&event), &event["code"]), (("failed", reason), &json!(502)));
         }
         assert_eq!(server.count("/elsewhere"), 0);
         let last = timeline(&yard, "7").await.pop().expect("the last one");
         let failed = (json!("c2s_lead.failed"), json!("enrichment failed at person"));
         assert_eq!((&last["type"], &last["summary"]), (&failed.0, &failed.1));
-        let own = shown(&yard, last["event_id"].as_str().expect("an id")).await;
+        let own = show_lead(&yard, last["event_id"].as_str().expect("an id")).await;
         assert_eq!((outcome(&own), &own["code"]), (("completed", ""), &json!(null)), "that it failed has happened");
         assert_eq!(own["payload"]["error_message"], "person: answered more than 65536 bytes");
         assert_eq!(yard.get("/api/v1/events?status=failed").await.body["total"], 6);
@@ -355,20 +355,23 @@ fn what_may_pass_is_tried_again_and_what_may_not_fails_with_the_step_s_name() {
 #[test]
 fn a_server_that_does_not_answer_in_time_or_is_not_there_fails_the_step() {
     run(async {
-        let server = Server::start(|asked, _| if asked.path == "/reply" { Reply::Hold } else { Reply::Drip }).await;
-        let mut ground = server.ground(&[("timeout_s", "0.1")]);
+        let server = ScriptedServer::start(
+            |asked, _| if asked.path == "/reply" { ServerReply::Hold } else { ServerReply::Drip },
+        )
+        .await;
+        let mut ground = server.test_env(&[("timeout_s", "0.1")]);
         let yard = ground.start().await;
-        let id = sent(&yard, &with_cpf("7", 0)).await;
-        assert_eq!(outcome(&settled(&yard, &id).await), ("failed", "person: did not answer in time"));
-        server.become_one_that(|asked, _| if asked.path == "/reply" { Reply::Hold } else { ok(&json!({"n": 2})) });
-        let id = sent(&yard, &with_cpf("7", 1)).await;
-        assert_eq!(outcome(&settled(&yard, &id).await), ("failed", "reply: did not answer in time"));
+        let id = send_accepted(&yard, &with_cpf("7", 0)).await;
+        assert_eq!(outcome(&wait_until_settled(&yard, &id).await), ("failed", "person: did not answer in time"));
+        server.set_script(|asked, _| if asked.path == "/reply" { ServerReply::Hold } else { ok(&json!({"n": 2})) });
+        let id = send_accepted(&yard, &with_cpf("7", 1)).await;
+        assert_eq!(outcome(&wait_until_settled(&yard, &id).await), ("failed", "reply: did not answer in time"));
         assert_eq!(lead(&yard, "7").await["state"]["enriched"], json!({"n": 2}), "found before the step that failed");
         yard.stop().await;
         ground.set("sources.c2s.enrichment.person_url", "http://127.0.0.1:1/{cpf}");
         let yard = ground.start().await;
-        let id = sent(&yard, &with_cpf("7", 2)).await;
-        assert_eq!(outcome(&settled(&yard, &id).await), ("failed", "person: could not be reached"));
+        let id = send_accepted(&yard, &with_cpf("7", 2)).await;
+        assert_eq!(outcome(&wait_until_settled(&yard, &id).await), ("failed", "person: could not be reached"));
         yard.stop().await;
     });
 }
@@ -376,23 +379,23 @@ fn a_server_that_does_not_answer_in_time_or_is_not_there_fails_the_step() {
 #[test]
 fn a_failed_event_is_run_again_on_request_and_any_other_is_not() {
     run(async {
-        let server = Server::start(|_, _| status(400)).await;
-        let mut ground = server.ground(&[]);
+        let server = ScriptedServer::start(|_, _| status(400)).await;
+        let mut ground = server.test_env(&[]);
         let yard = ground.start().await;
-        let id = sent(&yard, &with_cpf("7", 0)).await;
+        let id = send_accepted(&yard, &with_cpf("7", 0)).await;
         let reprocess = format!("/api/v1/events/{id}/reprocess");
         for round in 1..=3 {
-            assert_eq!(outcome(&settled(&yard, &id).await), ("failed", "person: answered 400"));
+            assert_eq!(outcome(&wait_until_settled(&yard, &id).await), ("failed", "person: answered 400"));
             assert_eq!(server.count(PERSON), round);
             let answer = yard.post(&reprocess).await;
             let entity = json!({"kind": "c2s_lead", "id": "7", "sequence": 1});
             assert_eq!(answer.body, json!({"status": "accepted", "event_id": id, "entity": entity}), "{answer:?}");
             assert_eq!(answer.status, 202);
         }
-        assert_eq!(outcome(&settled(&yard, &id).await).0, "failed");
-        server.become_one_that(|_, _| ok(&json!({"found": true})));
+        assert_eq!(outcome(&wait_until_settled(&yard, &id).await).0, "failed");
+        server.set_script(|_, _| ok(&json!({"found": true})));
         assert_eq!(yard.post(&reprocess).await.status, 202);
-        assert_eq!(outcome(&settled(&yard, &id).await), ("completed", ""));
+        assert_eq!(outcome(&wait_until_settled(&yard, &id).await), ("completed", ""));
         let again = yard.post(&reprocess).await;
         assert_eq!((again.status, &again.body["code"]), (409, &json!("not_failed")));
         assert_eq!(lead(&yard, "7").await["state"]["enriched"], json!({"found": true}));
@@ -400,14 +403,18 @@ fn a_failed_event_is_run_again_on_request_and_any_other_is_not() {
         let failed = "c2s_lead.failed";
         assert_eq!(types, ["c2s_lead.received", failed, failed, failed, failed, "c2s_lead.enriched"]);
 
-        server.become_one_that(|_, _| status(400));
-        let id = sent(&yard, &with_cpf("7", 1)).await;
-        assert_eq!(outcome(&settled(&yard, &id).await).0, "failed");
+        server.set_script(|_, _| status(400));
+        let id = send_accepted(&yard, &with_cpf("7", 1)).await;
+        assert_eq!(outcome(&wait_until_settled(&yard, &id).await).0, "failed");
         yard.stop().await;
         ground.set("sources.c2s.enrichment.enabled", "false");
         let yard = ground.start().await;
         assert_eq!(yard.post(&format!("/api/v1/events/{id}/reprocess")).await.status, 202);
-        assert_eq!(outcome(&shown(&yard, &id).await), ("completed", ""), "without enrichment there is nothing to do");
+        assert_eq!(
+            outcome(&show_lead(&yard, &id).await),
+            ("completed", ""),
+            "without enrichment there is nothing to do"
+        );
         yard.stop().await;
     });
 }
@@ -415,25 +422,25 @@ fn a_failed_event_is_run_again_on_request_and_any_other_is_not() {
 #[test]
 fn events_of_one_lead_are_enriched_in_order_and_no_other_lead_waits() {
     run(async {
-        let server = Server::start(|asked, before| match asked.path.as_str() {
-            PERSON if before == 0 => Reply::Hold,
+        let server = ScriptedServer::start(|asked, before| match asked.path.as_str() {
+            PERSON if before == 0 => ServerReply::Hold,
             "/reply" => status(200),
             _ => ok(&json!({"later": true})),
         })
         .await;
-        let yard = server.ground(&[]).start().await;
-        let slow = sent(&yard, &with_cpf("7", 0)).await;
-        server.asked(PERSON, 1).await;
-        let behind = sent(&yard, &with_cpf("7", 1)).await;
-        let other = sent(&yard, &event("8", 0, &json!({"cpf": "111.444.777-35"}))).await;
-        assert_eq!(outcome(&settled(&yard, &other).await), ("completed", ""));
-        assert_eq!(outcome(&shown(&yard, &slow).await), ("processing", ""));
-        assert_eq!(outcome(&shown(&yard, &behind).await), ("processing", ""));
-        assert_eq!(shown(&yard, &behind).await["processed_at"], json!(null));
+        let yard = server.test_env(&[]).start().await;
+        let slow = send_accepted(&yard, &with_cpf("7", 0)).await;
+        server.wait_for_requests(PERSON, 1).await;
+        let behind = send_accepted(&yard, &with_cpf("7", 1)).await;
+        let other = send_accepted(&yard, &event("8", 0, &json!({"cpf": "111.444.777-35"}))).await;
+        assert_eq!(outcome(&wait_until_settled(&yard, &other).await), ("completed", ""));
+        assert_eq!(outcome(&show_lead(&yard, &slow).await), ("processing", ""));
+        assert_eq!(outcome(&show_lead(&yard, &behind).await), ("processing", ""));
+        assert_eq!(show_lead(&yard, &behind).await["processed_at"], json!(null));
         assert_eq!(server.count(PERSON), 1, "the second event of the lead has not begun");
         server.released.send_replace(true);
-        assert_eq!(outcome(&settled(&yard, &behind).await), ("completed", ""));
-        assert_eq!(outcome(&shown(&yard, &slow).await), ("completed", ""), "before the one behind it");
+        assert_eq!(outcome(&wait_until_settled(&yard, &behind).await), ("completed", ""));
+        assert_eq!(outcome(&show_lead(&yard, &slow).await), ("completed", ""), "before the one behind it");
         assert_eq!(lead(&yard, "7").await["state"]["enriched"], json!({"later": true}));
         yard.stop().await;
     });
@@ -442,39 +449,39 @@ fn events_of_one_lead_are_enriched_in_order_and_no_other_lead_waits() {
 #[test]
 fn while_a_breaker_is_open_nothing_is_tried_and_nothing_counted() {
     run(async {
-        let server = Server::start(|_, _| status(500)).await;
+        let server = ScriptedServer::start(|_, _| status(500)).await;
         let keys = [("breaker_failures", "2"), ("breaker_open_s", "0.05"), ("retry_schedule_s", "0.001, 0.001")];
-        let mut ground = server.ground(&keys);
+        let mut ground = server.test_env(&keys);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
-        let id = sent(&yard, &with_cpf("7", 0)).await;
+        let id = send_accepted(&yard, &with_cpf("7", 0)).await;
         // The pause before the second try passes by a clock that stands still otherwise.
-        soon(async {
+        expect_soon(async {
             while server.count(PERSON) < 2 {
-                assert_eq!(outcome(&shown(&yard, &id).await), ("processing", ""));
+                assert_eq!(outcome(&show_lead(&yard, &id).await), ("processing", ""));
                 clock.advance(Duration::from_millis(1));
             }
         })
         .await;
-        let other = sent(&yard, &event("8", 0, &json!({"cpf": "111.444.777-35"}))).await;
+        let other = send_accepted(&yard, &event("8", 0, &json!({"cpf": "111.444.777-35"}))).await;
         for _ in 0..200 {
-            assert_eq!(outcome(&shown(&yard, &other).await), ("processing", ""));
+            assert_eq!(outcome(&show_lead(&yard, &other).await), ("processing", ""));
         }
         assert_eq!(server.asked.borrow().len(), 2, "{:?}", server.paths());
-        server.become_one_that(|asked, _| if asked.path == "/reply" { status(200) } else { ok(&json!({})) });
-        soon(async {
-            while outcome(&shown(&yard, &other).await).0 == "processing" {
+        server.set_script(|asked, _| if asked.path == "/reply" { status(200) } else { ok(&json!({})) });
+        expect_soon(async {
+            while outcome(&show_lead(&yard, &other).await).0 == "processing" {
                 clock.advance(Duration::from_millis(50));
             }
         })
         .await;
-        soon(async {
-            while outcome(&shown(&yard, &id).await).0 == "processing" {
+        expect_soon(async {
+            while outcome(&show_lead(&yard, &id).await).0 == "processing" {
                 clock.advance(Duration::from_millis(50));
             }
         })
         .await;
-        assert_eq!(outcome(&shown(&yard, &id).await), ("completed", ""), "its tries were not used up meanwhile");
+        assert_eq!(outcome(&show_lead(&yard, &id).await), ("completed", ""), "its tries were not used up meanwhile");
         yard.stop().await;
     });
 }
@@ -482,26 +489,26 @@ fn while_a_breaker_is_open_nothing_is_tried_and_nothing_counted() {
 #[test]
 fn a_killed_node_goes_on_with_the_step_that_was_not_done() {
     run(async {
-        let server = Server::start(|asked, _| match asked.path.as_str() {
-            "/reply" => Reply::Hold,
+        let server = ScriptedServer::start(|asked, _| match asked.path.as_str() {
+            "/reply" => ServerReply::Hold,
             path if path.starts_with("/lookup") => ok(&json!({"cpf": CPF})),
             _ => ok(&json!({"text": "x".repeat(40_000)})),
         })
         .await;
-        let ground = server.ground(&[]);
+        let ground = server.test_env(&[]);
         let mut process = ground.start_process().await;
         let customer = json!({"name": "Ana", "email": "ana@example.com"});
-        let id = sent(&process, &event("7", 0, &customer)).await;
-        sent(&process, &event("7", 1, &json!({}))).await;
-        server.asked("/reply", 1).await;
+        let id = send_accepted(&process, &event("7", 0, &customer)).await;
+        send_accepted(&process, &event("7", 1, &json!({}))).await;
+        server.wait_for_requests("/reply", 1).await;
         process.kill();
         let mut process = ground.start_process().await;
-        server.asked("/reply", 2).await;
-        assert_eq!(outcome(&shown(&process, &id).await), ("processing", ""));
+        server.wait_for_requests("/reply", 2).await;
+        assert_eq!(outcome(&show_lead(&process, &id).await), ("processing", ""));
         process.kill();
-        server.become_one_that(|_, _| status(200));
+        server.set_script(|_, _| status(200));
         let yard = ground.start().await;
-        assert_eq!(outcome(&settled(&yard, &id).await), ("completed", ""));
+        assert_eq!(outcome(&wait_until_settled(&yard, &id).await), ("completed", ""));
         let lookup = "/lookup?email=ana%40example.com&phone=";
         assert_eq!(
             server.paths(),
@@ -514,28 +521,28 @@ fn a_killed_node_goes_on_with_the_step_that_was_not_done() {
         let text = lead(&yard, "7").await["state"]["enriched"]["text"].as_str().map(str::len);
         assert_eq!(text, Some(40_000));
         yard.stop().await;
-        assert_eq!(crate::yard::blobs(&ground.store()), 0);
+        assert_eq!(crate::yard::count_blobs(&ground.store_path()), 0);
     });
 }
 
 #[test]
 fn a_store_that_fails_under_an_enrichment_is_opened_again_and_the_event_completed() {
     run(async {
-        let server = Server::start(|asked, _| match asked.path.as_str() {
-            PERSON => Reply::Hold,
+        let server = ScriptedServer::start(|asked, _| match asked.path.as_str() {
+            PERSON => ServerReply::Hold,
             _ => status(200),
         })
         .await;
-        let mut ground = server.ground(&[]);
-        let trouble = Trouble::on(&mut ground);
+        let mut ground = server.test_env(&[]);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
-        let id = sent(&yard, &with_cpf("7", 0)).await;
-        server.asked(PERSON, 1).await;
-        trouble.fail(Place::Sync, 1);
+        let id = send_accepted(&yard, &with_cpf("7", 0)).await;
+        server.wait_for_requests(PERSON, 1).await;
+        trouble.fail(FailurePlace::Sync, 1);
         server.released.send_replace(true);
         trouble.until_played(1).await;
-        soon(async {
-            while yard.get("/readyz").await.status != 200 || shown(&yard, &id).await["status"] != "completed" {}
+        expect_soon(async {
+            while yard.get("/readyz").await.status != 200 || show_lead(&yard, &id).await["status"] != "completed" {}
         })
         .await;
         assert_eq!(server.count("/reply"), 1);
@@ -547,23 +554,23 @@ fn a_store_that_fails_under_an_enrichment_is_opened_again_and_the_event_complete
 #[test]
 fn what_is_owed_waits_while_enrichment_is_off() {
     run(async {
-        let server = Server::friendly().await;
-        let mut ground = server.ground(&[("timeout_s", "0.1"), ("retry_schedule_s", "60")]);
-        server.become_one_that(|_, _| Reply::Hold);
+        let server = ScriptedServer::start_friendly().await;
+        let mut ground = server.test_env(&[("timeout_s", "0.1"), ("retry_schedule_s", "60")]);
+        server.set_script(|_, _| ServerReply::Hold);
         let yard = ground.start().await;
-        let id = sent(&yard, &with_cpf("7", 0)).await;
-        server.asked(PERSON, 1).await;
+        let id = send_accepted(&yard, &with_cpf("7", 0)).await;
+        server.wait_for_requests(PERSON, 1).await;
         yard.stop().await;
         ground.set("sources.c2s.enrichment.enabled", "false");
         let yard = ground.start().await;
-        assert_eq!(outcome(&shown(&yard, &id).await), ("processing", ""));
-        let other = sent(&yard, &with_cpf("7", 1)).await;
-        assert_eq!(outcome(&shown(&yard, &other).await), ("completed", ""), "at once");
+        assert_eq!(outcome(&show_lead(&yard, &id).await), ("processing", ""));
+        let other = send_accepted(&yard, &with_cpf("7", 1)).await;
+        assert_eq!(outcome(&show_lead(&yard, &other).await), ("completed", ""), "at once");
         yard.stop().await;
         ground.set("sources.c2s.enrichment.enabled", "true");
-        server.become_one_that(|_, _| ok(&json!({"n": 1})));
+        server.set_script(|_, _| ok(&json!({"n": 1})));
         let yard = ground.start().await;
-        assert_eq!(outcome(&settled(&yard, &id).await), ("completed", ""));
+        assert_eq!(outcome(&wait_until_settled(&yard, &id).await), ("completed", ""));
         yard.stop().await;
     });
 }
@@ -572,7 +579,7 @@ fn what_is_owed_waits_while_enrichment_is_off() {
 fn many_leads_at_once_are_all_enriched_once_each_in_its_order() {
     run(async {
         let known = Mutex::new(HashSet::new());
-        let server = Server::start(move |asked, before| match asked.path.as_str() {
+        let server = ScriptedServer::start(move |asked, before| match asked.path.as_str() {
             // The first try of each event fails.
             "/reply" if known.lock().insert(asked.headers["idempotency-key"].clone()) => status(503),
             "/reply" => status(200),
@@ -580,12 +587,14 @@ fn many_leads_at_once_are_all_enriched_once_each_in_its_order() {
         })
         .await;
         let keys = [("retry_schedule_s", "0.001"), ("breaker_failures", "1000")];
-        let yard = server.ground(&keys).start().await;
+        let yard = server.test_env(&keys).start().await;
         let list: Vec<_> = (0..10).flat_map(|minute| (0..12).map(move |n| with_cpf(&format!("{n}"), minute))).collect();
         let answer = send(&yard, &json!(list)).await;
         assert_eq!((answer.status, &answer.body["processed"]), (200, &json!(120)));
-        soon(async { while yard.get("/api/v1/events?status=processing&page_size=1").await.body["total"] != 0 {} })
-            .await;
+        expect_soon(async {
+            while yard.get("/api/v1/events?status=processing&page_size=1").await.body["total"] != 0 {}
+        })
+        .await;
         let failed = yard.get("/api/v1/events?status=failed").await.body;
         assert_eq!(failed["total"], 0, "{failed}");
         assert_eq!((server.count(PERSON), server.count("/reply")), (120, 240), "no step that was done is made again");

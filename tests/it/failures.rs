@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use hookyard::faults::{Faults, Point};
+use hookyard::failpoints::{Failpoint, FailureInjector};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -22,19 +22,19 @@ const STUCK: Duration = Duration::from_secs(60);
 
 /// A place at which the store is made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum FailurePlace {
     Put,
     Flush,
     Sync,
     /// The sync of a round in which is noted what was delivered. Rounds come by themselves, so the other places are those of
     /// everybody else: a test knows who comes by next.
-    Round,
+    Checkpoint,
 }
 
 /// Failures that a test plays while the node runs.
 #[derive(Default)]
-pub struct Trouble {
-    script: Mutex<Script>,
+pub struct DiskFailure {
+    script: Mutex<FailureScript>,
     released: Condvar,
     /// How many events of each ticket were about to be decided.
     decided: watch::Sender<HashMap<String, u64>>,
@@ -45,29 +45,29 @@ pub struct Trouble {
 }
 
 #[derive(Default)]
-struct Script {
+struct FailureScript {
     /// Passes that are let through before the failures begin.
     spared: u32,
-    failing: Option<(Place, u32)>,
+    failing: Option<(FailurePlace, u32)>,
     crashes: HashMap<String, u32>,
     hold_syncs: bool,
 }
 
-impl Trouble {
+impl DiskFailure {
     /// Puts new trouble, none so far, under the nodes of `ground`.
-    pub fn on(ground: &mut Ground) -> Arc<Self> {
+    pub fn install(ground: &mut Ground) -> Arc<Self> {
         let trouble = Arc::new(Self::default());
-        ground.seams.faults = Arc::clone(&trouble) as Arc<dyn Faults>;
+        ground.deps.faults = Arc::clone(&trouble) as Arc<dyn FailureInjector>;
         trouble
     }
 
     /// The next `times` passes of `place` fail.
-    pub fn fail(&self, place: Place, times: u32) {
+    pub fn fail(&self, place: FailurePlace, times: u32) {
         self.fail_after(place, 0, times);
     }
 
     /// Of the next passes of `place`, `spared` work and then `times` fail.
-    pub fn fail_after(&self, place: Place, spared: u32, times: u32) {
+    pub fn fail_after(&self, place: FailurePlace, spared: u32, times: u32) {
         let mut script = self.script();
         (script.failing, script.spared) = (Some((place, times)), spared);
     }
@@ -78,7 +78,7 @@ impl Trouble {
     }
 
     /// How often the store was made to fail.
-    pub fn played(&self) -> u32 {
+    pub fn played_count(&self) -> u32 {
         *self.played.borrow()
     }
 
@@ -89,7 +89,7 @@ impl Trouble {
     }
 
     /// The next `times` events of `ticket` crash its entity.
-    pub fn crash(&self, ticket: &str, times: u32) {
+    pub fn crash_entity(&self, ticket: &str, times: u32) {
         self.script().crashes.insert(ticket.to_owned(), times);
     }
 
@@ -104,23 +104,23 @@ impl Trouble {
     }
 
     /// Waits until `events` events of `ticket` reached their entity, over all its lives.
-    pub async fn decided(&self, ticket: &str, events: u64) {
+    pub async fn wait_until_decided(&self, ticket: &str, events: u64) {
         let mut decided = self.decided.subscribe();
         let reached = decided.wait_for(|decided| decided.get(ticket).is_some_and(|count| *count >= events));
         within(reached).await.expect("the sender lives as long as this");
     }
 
     /// Waits until a thread stands at a held sync.
-    pub async fn sync_reached(&self) {
+    pub async fn wait_for_held_sync(&self) {
         let mut held = self.held.subscribe();
         within(held.wait_for(|held| *held > 0)).await.expect("the sender lives as long as this");
     }
 
-    fn script(&self) -> MutexGuard<'_, Script> {
+    fn script(&self) -> MutexGuard<'_, FailureScript> {
         self.script.lock()
     }
 
-    fn pass(&self, place: Place) -> io::Result<()> {
+    fn pass(&self, place: FailurePlace) -> io::Result<()> {
         let mut script = self.script();
         let Some((failing, times)) = script.failing.filter(|(failing, times)| *failing == place && *times > 0) else {
             return Ok(());
@@ -155,19 +155,19 @@ impl Trouble {
     }
 }
 
-impl Faults for Trouble {
-    fn at(&self, point: Point<'_>) -> io::Result<()> {
+impl FailureInjector for DiskFailure {
+    fn evaluate(&self, point: Failpoint<'_>) -> io::Result<()> {
         let is_round = thread::current().name() == Some("subscribers");
         match point {
-            Point::Put | Point::Flush if is_round => Ok(()),
-            Point::Put => self.pass(Place::Put),
-            Point::Flush => self.pass(Place::Flush),
-            Point::Sync => {
+            Failpoint::Put | Failpoint::Flush if is_round => Ok(()),
+            Failpoint::Put => self.pass(FailurePlace::Put),
+            Failpoint::Flush => self.pass(FailurePlace::Flush),
+            Failpoint::Sync => {
                 self.wait_while_held();
-                self.pass(if is_round { Place::Round } else { Place::Sync })
+                self.pass(if is_round { FailurePlace::Checkpoint } else { FailurePlace::Sync })
             }
-            Point::Log => Ok(()),
-            Point::Decide(entity) => {
+            Failpoint::CallLogWrite => Ok(()),
+            Failpoint::Decide(entity) => {
                 self.decide(entity.id());
                 Ok(())
             }
@@ -181,7 +181,7 @@ pub async fn within<F: Future>(future: F) -> F::Output {
 }
 
 /// Runs `futures` at the same time; their outputs come in the same order.
-pub async fn together<F>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output>
+pub async fn run_all<F>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send,
@@ -224,7 +224,7 @@ pub async fn until_readyz_is(gate: &Gate, status: u16) -> Answer {
 
 /// Sends the message `key` until it is known to be stored: `Some` with the answer that accepted it, or `None` when a
 /// request that was answered with 503 had stored it.
-pub async fn insist(gate: &Gate, ticket: &str, key: &str) -> Option<Answer> {
+pub async fn send_until_known(gate: &Gate, ticket: &str, key: &str) -> Option<Answer> {
     loop {
         let answer = gate.message(ticket, key).await;
         match answer.status {
@@ -238,8 +238,13 @@ pub async fn insist(gate: &Gate, ticket: &str, key: &str) -> Option<Answer> {
 }
 
 /// Checks that the ticket holds exactly the messages `keys`, numbered without a gap, and each where its 202 said.
-pub async fn audit<'a>(gate: &Gate, ticket: &str, keys: &[String], accepted: impl IntoIterator<Item = &'a Answer>) {
-    let timeline = gate.timeline(ticket).await;
+pub async fn check_timeline<'a>(
+    gate: &Gate,
+    ticket: &str,
+    keys: &[String],
+    accepted: impl IntoIterator<Item = &'a Answer>,
+) {
+    let timeline = gate.fetch_timeline(ticket).await;
     let sequences: Vec<_> = timeline.iter().map(|item| item["sequence"].as_u64().expect("a number")).collect();
     assert_eq!(sequences, (1..=keys.len() as u64).collect::<Vec<_>>(), "of {ticket}");
     let sorted = |mut keys: Vec<String>| {
@@ -262,27 +267,27 @@ pub async fn audit<'a>(gate: &Gate, ticket: &str, keys: &[String], accepted: imp
 
 #[test]
 fn after_one_failure_of_any_operation_the_node_opens_its_store_again_and_state_journal_and_answers_agree() {
-    for place in [Place::Put, Place::Flush, Place::Sync] {
+    for place in [FailurePlace::Put, FailurePlace::Flush, FailurePlace::Sync] {
         run(async {
             let mut ground = Ground::new(&[]);
-            let trouble = Trouble::on(&mut ground);
+            let trouble = DiskFailure::install(&mut ground);
             let yard = ground.start().await;
             let mut accepted = vec![yard.message("SUP-1", "k-1").await, yard.message("SUP-1", "k-2").await];
             trouble.fail(place, 1);
             let failed = within(yard.message("SUP-1", "k-3")).await;
             assert_eq!((failed.status, &failed.body["code"]), (503, &json!("unavailable")), "{place:?}: {failed:?}");
             assert_eq!(failed.header("retry-after"), Some("1"));
-            assert_eq!(trouble.played(), 1, "{place:?}");
+            assert_eq!(trouble.played_count(), 1, "{place:?}");
 
-            accepted.extend(insist(&yard, "SUP-1", "k-3").await);
-            accepted.push(insist(&yard, "SUP-1", "k-4").await.expect("it was sent once"));
+            accepted.extend(send_until_known(&yard, "SUP-1", "k-3").await);
+            accepted.push(send_until_known(&yard, "SUP-1", "k-4").await.expect("it was sent once"));
             assert_eq!(yard.message("SUP-1", "k-2").await.status, 409, "keys are remembered over the failure");
             let keys = ["k-1", "k-2", "k-3", "k-4"].map(String::from);
-            audit(&yard, "SUP-1", &keys, &accepted).await;
+            check_timeline(&yard, "SUP-1", &keys, &accepted).await;
             yard.stop().await;
 
             let yard = ground.start().await;
-            audit(&yard, "SUP-1", &keys, &accepted).await;
+            check_timeline(&yard, "SUP-1", &keys, &accepted).await;
             yard.stop().await;
         });
     }
@@ -291,16 +296,16 @@ fn after_one_failure_of_any_operation_the_node_opens_its_store_again_and_state_j
 /// The node had called itself ready between two failures, since a store that takes nothing can be opened all the same.
 #[test]
 fn while_the_store_keeps_failing_the_node_says_why_it_is_not_ready_and_once_it_heals_the_node_is_ready_by_itself() {
-    for place in [Place::Put, Place::Flush, Place::Sync] {
+    for place in [FailurePlace::Put, FailurePlace::Flush, FailurePlace::Sync] {
         run(async {
             let mut ground = Ground::new(&[]);
-            let trouble = Trouble::on(&mut ground);
+            let trouble = DiskFailure::install(&mut ground);
             let yard = ground.start().await;
             let accepted = yard.message("SUP-1", "k-1").await;
             trouble.fail(place, u32::MAX);
             assert_eq!(within(yard.message("SUP-1", "k-2")).await.status, 503);
             until_readyz_is(&yard, 503).await;
-            while trouble.played() < 4 {
+            while trouble.played_count() < 4 {
                 let not_ready = yard.get("/readyz").await;
                 assert_eq!((not_ready.status, &not_ready.body["status"]), (503, &json!("not_ready")), "{place:?}");
                 let reason = not_ready.body["reason"].as_str().expect("a reason");
@@ -313,8 +318,8 @@ fn while_the_store_keeps_failing_the_node_says_why_it_is_not_ready_and_once_it_h
                 assert_eq!(yard.get("/healthz").await.status, 200, "the process is well");
             }
             trouble.heal();
-            let stored = insist(&yard, "SUP-1", "k-2").await;
-            audit(&yard, "SUP-1", &["k-1", "k-2"].map(String::from), stored.iter().chain([&accepted])).await;
+            let stored = send_until_known(&yard, "SUP-1", "k-2").await;
+            check_timeline(&yard, "SUP-1", &["k-1", "k-2"].map(String::from), stored.iter().chain([&accepted])).await;
             yard.stop().await;
         });
     }
@@ -325,13 +330,13 @@ fn while_the_store_keeps_failing_the_node_says_why_it_is_not_ready_and_once_it_h
 fn an_event_whose_values_were_written_in_part_is_not_there() {
     run(async {
         let mut ground = Ground::new(&[]);
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let mut accepted = vec![yard.message("SUP-1", "k-1").await];
         let data = json!({"message_id": "k-2", "text": noise(50_000)});
-        trouble.fail_after(Place::Put, 2, 1);
+        trouble.fail_after(FailurePlace::Put, 2, 1);
         assert_eq!(within(yard.send("SUP-1", "k-2", "message.created", data.clone())).await.status, 503);
-        assert_eq!(trouble.played(), 1);
+        assert_eq!(trouble.played_count(), 1);
         let retried = loop {
             let answer = within(yard.send("SUP-1", "k-2", "message.created", data.clone())).await;
             if answer.status != 503 {
@@ -341,7 +346,7 @@ fn an_event_whose_values_were_written_in_part_is_not_there() {
         };
         assert_eq!((retried.status, retried.sequence()), (202, 2));
         accepted.push(retried);
-        audit(&yard, "SUP-1", &["k-1", "k-2"].map(String::from), &accepted).await;
+        check_timeline(&yard, "SUP-1", &["k-1", "k-2"].map(String::from), &accepted).await;
         yard.stop().await;
     });
 }
@@ -351,17 +356,17 @@ fn an_event_whose_values_were_written_in_part_is_not_there() {
 fn a_failure_that_only_the_projection_meets_is_told_with_its_cause_and_survived_too() {
     run(async {
         let mut ground = Ground::new(&[]);
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let mut accepted = vec![yard.message("SUP-1", "k-1").await];
         // Nothing more is written, so the next sync is the one of the projection's checkpoint.
-        trouble.fail(Place::Sync, u32::MAX);
+        trouble.fail(FailurePlace::Sync, u32::MAX);
         let not_ready = until_readyz_is(&yard, 503).await;
         let reason = not_ready.body["reason"].as_str().expect("a reason");
         assert!(reason.contains("the disk is on strike"), "{reason}");
         trouble.heal();
-        accepted.push(insist(&yard, "SUP-1", "k-2").await.expect("it was sent once"));
-        audit(&yard, "SUP-1", &["k-1", "k-2"].map(String::from), &accepted).await;
+        accepted.push(send_until_known(&yard, "SUP-1", "k-2").await.expect("it was sent once"));
+        check_timeline(&yard, "SUP-1", &["k-1", "k-2"].map(String::from), &accepted).await;
         yard.stop().await;
     });
 }
@@ -370,7 +375,7 @@ fn a_failure_that_only_the_projection_meets_is_told_with_its_cause_and_survived_
 fn all_that_wait_at_a_failure_are_answered_also_those_that_wait_for_the_outcome_of_their_duplicate() {
     run(async {
         let mut ground = Ground::new(&[]);
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         assert_eq!(yard.message("SUP-1", "k-1").await.status, 202);
         trouble.hold_syncs();
@@ -380,17 +385,17 @@ fn all_that_wait_at_a_failure_are_answered_also_those_that_wait_for_the_outcome_
         });
         let requests = begin(requests);
         for ticket in ["SUP-0", "SUP-1", "SUP-2"] {
-            trouble.decided(ticket, 2).await;
+            trouble.wait_until_decided(ticket, 2).await;
         }
-        trouble.fail(Place::Sync, 1);
+        trouble.fail(FailurePlace::Sync, 1);
         trouble.release_syncs();
         let answers = outputs(requests).await;
-        assert_eq!(trouble.played(), 1);
+        assert_eq!(trouble.played_count(), 1);
         // Those that came to the gate after the store was open again were accepted.
         assert!(answers.iter().all(|answer| [503, 202, 409].contains(&answer.status)), "{answers:?}");
         assert!(answers.iter().filter(|answer| answer.status == 503).count() >= 6, "{answers:?}");
         for n in 0..20 {
-            insist(&yard, "SUP-9", &format!("d-{n}")).await;
+            send_until_known(&yard, "SUP-9", &format!("d-{n}")).await;
         }
         let listed = yard.get("/api/v1/events").await;
         assert_eq!(listed.body["total"], 21, "each key once: {listed:?}");
@@ -402,7 +407,7 @@ fn all_that_wait_at_a_failure_are_answered_also_those_that_wait_for_the_outcome_
 fn several_failures_in_a_row_under_load_lose_and_repeat_nothing() {
     run(async {
         let mut ground = Ground::new(&[]);
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let tickets = ["SUP-1", "SUP-2", "SUP-3"];
         let enough = Arc::new(AtomicBool::new(false));
@@ -413,15 +418,20 @@ fn several_failures_in_a_row_under_load_lose_and_repeat_nothing() {
                 let (mut keys, mut accepted) = (Vec::new(), Vec::new());
                 while !enough.load(Ordering::Relaxed) {
                     keys.push(format!("{ticket}-{sender}-{}", keys.len()));
-                    accepted.extend(insist(&gate, ticket, keys.last().expect("just pushed")).await);
+                    accepted.extend(send_until_known(&gate, ticket, keys.last().expect("just pushed")).await);
                 }
                 (keys, accepted)
             }
         }));
         let mut failures = 0;
         // Two at once are a failure of the store that had just been opened again.
-        for (place, times) in [(Place::Put, 1), (Place::Sync, 2), (Place::Flush, 1), (Place::Sync, 1), (Place::Put, 2)]
-        {
+        for (place, times) in [
+            (FailurePlace::Put, 1),
+            (FailurePlace::Sync, 2),
+            (FailurePlace::Flush, 1),
+            (FailurePlace::Sync, 1),
+            (FailurePlace::Put, 2),
+        ] {
             failures += times;
             trouble.fail_after(place, 5, times);
             trouble.until_played(failures).await;
@@ -431,7 +441,7 @@ fn several_failures_in_a_row_under_load_lose_and_repeat_nothing() {
         let done = outputs(work).await;
         for (ticket, done) in tickets.into_iter().zip(done.chunks(4)) {
             let keys: Vec<_> = done.iter().flat_map(|(keys, _)| keys.clone()).collect();
-            audit(&yard, ticket, &keys, done.iter().flat_map(|(_, accepted)| accepted)).await;
+            check_timeline(&yard, ticket, &keys, done.iter().flat_map(|(_, accepted)| accepted)).await;
         }
         yard.stop().await;
     });
@@ -442,10 +452,10 @@ fn a_node_stops_while_its_store_is_failing_and_what_it_acknowledged_is_there_at_
     for wait_for_readyz in [None, Some(503)] {
         run(async {
             let mut ground = Ground::new(&[]);
-            let trouble = Trouble::on(&mut ground);
+            let trouble = DiskFailure::install(&mut ground);
             let yard = ground.start().await;
             let accepted = yard.message("SUP-1", "k-1").await;
-            trouble.fail(Place::Sync, u32::MAX);
+            trouble.fail(FailurePlace::Sync, u32::MAX);
             assert_eq!(within(yard.message("SUP-1", "k-2")).await.status, 503);
             if let Some(status) = wait_for_readyz {
                 until_readyz_is(&yard, status).await;
@@ -455,8 +465,8 @@ fn a_node_stops_while_its_store_is_failing_and_what_it_acknowledged_is_there_at_
 
             trouble.heal();
             let yard = ground.start().await;
-            let stored = insist(&yard, "SUP-1", "k-2").await;
-            audit(&yard, "SUP-1", &["k-1", "k-2"].map(String::from), stored.iter().chain([&accepted])).await;
+            let stored = send_until_known(&yard, "SUP-1", "k-2").await;
+            check_timeline(&yard, "SUP-1", &["k-1", "k-2"].map(String::from), stored.iter().chain([&accepted])).await;
             yard.stop().await;
         });
     }
@@ -467,15 +477,15 @@ fn a_node_stops_while_its_store_is_failing_and_what_it_acknowledged_is_there_at_
 fn a_node_that_is_stopped_while_it_opens_its_store_again_leaves_the_folder_free() {
     run(async {
         let mut ground = Ground::new(&[]);
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let accepted = yard.message("SUP-1", "k-1").await;
         // Half a commit is left, so opening removes it and syncs, where it is held.
         let data = json!({"message_id": "k-2", "text": noise(50_000)});
-        trouble.fail_after(Place::Put, 2, 1);
+        trouble.fail_after(FailurePlace::Put, 2, 1);
         trouble.hold_syncs();
         assert_eq!(within(yard.send("SUP-1", "k-2", "message.created", data)).await.status, 503);
-        trouble.sync_reached().await;
+        trouble.wait_for_held_sync().await;
         let stop = actix_rt::spawn(yard.node.stop());
         // The server is gone when nobody listens any more; then the stop has reached the store.
         let gone = within(async { while yard.gate.client.get(&yard.gate.base).send().await.is_ok() {} });
@@ -484,7 +494,7 @@ fn a_node_that_is_stopped_while_it_opens_its_store_again_leaves_the_folder_free(
         within(stop).await.expect("no panic in it").expect("it stops in order");
 
         let yard = ground.start().await;
-        audit(&yard, "SUP-1", &["k-1".to_owned()], [&accepted]).await;
+        check_timeline(&yard, "SUP-1", &["k-1".to_owned()], [&accepted]).await;
         yard.stop().await;
     });
 }
@@ -554,7 +564,7 @@ async fn fill_a_disk() {
 
     std::fs::remove_file(&ballast).expect("it is there");
     until_readyz_is(&yard, 200).await;
-    insist(&yard, "SUP-last", "last").await;
+    send_until_known(&yard, "SUP-last", "last").await;
     all_are_there(&yard, &accepted).await;
     yard.stop().await;
 
@@ -566,7 +576,7 @@ async fn fill_a_disk() {
 /// Checks that the first event of the ticket `SUP-n` is the one that the n-th answer is about.
 async fn all_are_there(gate: &Gate, accepted: &[Answer]) {
     for (number, answer) in accepted.iter().enumerate() {
-        let timeline = gate.timeline(&format!("SUP-{number}")).await;
+        let timeline = gate.fetch_timeline(&format!("SUP-{number}")).await;
         assert_eq!(timeline.len(), 1, "of SUP-{number}");
         assert_eq!(timeline[0]["event_id"], answer.body["event_id"]);
         assert_eq!(timeline[0]["data"]["text"].as_str().map(str::len), Some(40_000));

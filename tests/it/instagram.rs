@@ -1,12 +1,12 @@
 //! Instagram's contract: the handshake, signed calls with many updates, and the conversations that they make.
 
 use hookyard::config::Secret;
-use hookyard::edge::instagram::signature::sign;
+use hookyard::edge::instagram::signature::sign_instagram_body;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
-use crate::failures::{Place, Trouble, until_readyz_is};
-use crate::yard::{Answer, Gate, Ground, run, soon, together};
+use crate::failures::{DiskFailure, FailurePlace, until_readyz_is};
+use crate::yard::{Answer, Gate, Ground, expect_soon, run, run_together};
 
 pub const APP_SECRET: &str = "test-app-secret";
 pub const VERIFY_TOKEN: &str = "test-verify-token";
@@ -27,7 +27,9 @@ pub fn ground(keys: &[(&str, &str)]) -> Ground {
 
 fn signed(gate: &Gate, body: &str, secret: &str) -> RequestBuilder {
     let request = gate.client.post(format!("{}{WEBHOOK}", gate.base)).header("content-type", "application/json");
-    request.header("x-hub-signature-256", sign(&Secret::new(secret), body.as_bytes())).body(body.to_owned())
+    request
+        .header("x-hub-signature-256", sign_instagram_body(&Secret::new(secret), body.as_bytes()))
+        .body(body.to_owned())
 }
 
 pub async fn call(gate: &Gate, body: &Value) -> Answer {
@@ -148,7 +150,7 @@ fn only_what_the_app_has_signed_is_taken() {
         let ground = ground(&[]);
         let yard = ground.start().await;
         let plain = || yard.client.post(format!("{}{WEBHOOK}", yard.base)).body(FROM_THE_SEED);
-        let signature = sign(&Secret::new(APP_SECRET), FROM_THE_SEED.as_bytes());
+        let signature = sign_instagram_body(&Secret::new(APP_SECRET), FROM_THE_SEED.as_bytes());
         let wrong = [
             plain(),
             signed(&yard, FROM_THE_SEED, "another-secret"),
@@ -182,7 +184,8 @@ fn what_cannot_be_read_at_all_is_refused() {
             assert_eq!(code(&yard.answer(signed(&yard, body, APP_SECRET)).await), expected, "{body}");
         }
         let typed = yard.client.post(format!("{}{WEBHOOK}", yard.base)).header("content-type", "text/plain");
-        let typed = typed.header("x-hub-signature-256", sign(&Secret::new(APP_SECRET), b"{}")).body("{}");
+        let typed =
+            typed.header("x-hub-signature-256", sign_instagram_body(&Secret::new(APP_SECRET), b"{}")).body("{}");
         assert_eq!(code(&yard.answer(typed).await), (415, "unsupported_media_type"));
         let large = "x".repeat(1_000_001);
         assert_eq!(code(&yard.answer(signed(&yard, &large, APP_SECRET)).await), (413, "body_too_large"));
@@ -279,7 +282,7 @@ fn of_32_calls_at_once_one_brings_the_message() {
             let (gate, body) = (yard.gate.clone(), body.clone());
             async move { call(&gate, &body).await }
         });
-        let answers = together(sent).await;
+        let answers = run_together(sent).await;
         assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
         assert_eq!(answers.iter().map(|answer| counts(answer)[1]).sum::<u64>(), 1);
         assert_eq!(total(&yard).await, 1);
@@ -379,15 +382,15 @@ fn an_older_update_takes_nothing_back() {
 fn nothing_is_answered_before_it_is_on_the_disk() {
     run(async {
         let mut ground = ground(&[]);
-        let dam = ground.with_dam();
+        let dam = ground.with_disk_gate();
         let yard = ground.start().await;
         call(&yard, &with(&[message(0, "m-0", "0")])).await;
         let (gate, body) = (yard.gate.clone(), with(&[message(1, "m-1", "1"), message(2, "m-2", "2")]));
         let sent = body.clone();
-        let held = dam.hold(async move { call(&gate, &sent).await }).await;
+        let held = dam.hold_request(async move { call(&gate, &sent).await }).await;
         assert!(!held.is_finished(), "nothing is answered before it is on the disk");
         dam.open();
-        let answer = soon(held).await.expect("no panic");
+        let answer = expect_soon(held).await.expect("no panic");
         assert_eq!((answer.status, counts(&answer)), (200, [2, 2, 0]));
         yard.stop().await;
     });
@@ -406,10 +409,10 @@ fn there_is_no_such_path_until_the_source_is_enabled() {
 fn a_call_of_which_the_fate_is_not_known_is_to_be_sent_again() {
     run(async {
         let mut ground = ground(&[]);
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let body = with(&[message(1, "m-1", "1"), message(2, "m-2", "2")]);
-        trouble.fail(Place::Sync, 1);
+        trouble.fail(FailurePlace::Sync, 1);
         let answer = call(&yard, &body).await;
         assert_eq!((code(&answer), answer.header("retry-after")), ((503, "unavailable"), Some("1")));
         until_readyz_is(&yard, 200).await;

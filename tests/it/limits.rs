@@ -6,7 +6,7 @@ use reqwest::RequestBuilder;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::yard::{API_KEY, Answer, Gate, Ground, Yard, run, soon};
+use crate::yard::{API_KEY, Answer, Gate, Ground, Yard, expect_soon, run};
 
 fn code(answer: &Answer) -> (u16, &str) {
     (answer.status, answer.body["code"].as_str().unwrap_or_default())
@@ -30,7 +30,7 @@ fn body(ticket: &str) -> String {
 
 /// A request that fails authentication.
 fn forged(gate: &Gate) -> RequestBuilder {
-    with(gate.signed(&body("S"), "forged"), gate, "x-crm-signature", "00")
+    with(gate.signed_request(&body("S"), "forged"), gate, "x-crm-signature", "00")
 }
 
 #[test]
@@ -79,10 +79,10 @@ fn each_api_key_has_a_window_of_its_own_and_every_authentic_request_counts() {
         assert_eq!(yard.message("S", "k-1").await.status, 202);
         let duplicate = yard.message("S", "k-1").await;
         assert_eq!((duplicate.status, quota(&duplicate)), (409, [None, Some("3"), Some("1"), Some("60")]));
-        let malformed = yard.answer(yard.signed("{", "k-2")).await;
+        let malformed = yard.answer(yard.signed_request("{", "k-2")).await;
         assert_eq!((malformed.status, quota(&malformed)[2]), (400, Some("0")));
         assert_eq!(yard.message("S", "k-2").await.status, 429);
-        let second = yard.answer(with(yard.signed(&body("S"), "k-2"), &yard, "x-crm-api-key", "second")).await;
+        let second = yard.answer(with(yard.signed_request(&body("S"), "k-2"), &yard, "x-crm-api-key", "second")).await;
         assert_eq!((second.status, quota(&second)[2]), (202, Some("2")));
         yard.stop().await;
     });
@@ -110,7 +110,7 @@ fn a_caller_that_keeps_failing_is_answered_429_and_an_authentic_request_never() 
         let mut ground = Ground::new(&[("server.auth_failures_per_minute", "3")]);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
-        let wrong_key = with(yard.signed(&body("S"), "k"), &yard, "x-crm-api-key", "guess");
+        let wrong_key = with(yard.signed_request(&body("S"), "k"), &yard, "x-crm-api-key", "guess");
         assert_eq!(code(&yard.answer(wrong_key).await), (401, "invalid_api_key"));
         assert_eq!(code(&yard.answer(forged(&yard)).await), (401, "invalid_signature"));
         clock.advance(Duration::from_secs(20));
@@ -150,7 +150,7 @@ fn behind_a_trusted_proxy_failures_are_counted_for_the_client_it_names() {
         for (addresses, status) in cases {
             assert_eq!(yard.answer(through(&yard, addresses)).await.status, status, "{addresses}");
         }
-        let authentic = yard.signed(&body("S"), "k-1").header("x-forwarded-for", "203.0.113.9");
+        let authentic = yard.signed_request(&body("S"), "k-1").header("x-forwarded-for", "203.0.113.9");
         assert_eq!(yard.answer(authentic).await.sequence(), 1);
         yard.stop().await;
 
@@ -220,7 +220,7 @@ async fn send_until_refused(
     }
     let mut without_room = Vec::new();
     while without_room.len() < refused {
-        let (event, answer) = soon(waiting.join_next()).await.expect("more are on their way").expect("no panic");
+        let (event, answer) = expect_soon(waiting.join_next()).await.expect("more are on their way").expect("no panic");
         assert_eq!((code(&answer), quota(&answer)[0]), ((503, "overloaded"), Some("1")), "{event:?}: {answer:?}");
         without_room.push(event);
     }
@@ -229,7 +229,7 @@ async fn send_until_refused(
 
 /// What became of the events that were let through.
 async fn accepted(waiting: JoinSet<((String, String), Answer)>) -> Vec<(String, String)> {
-    let answers = soon(waiting.join_all()).await;
+    let answers = expect_soon(waiting.join_all()).await;
     answers.into_iter().map(|(event, answer)| (answer.status == 202).then_some(event).expect("it was taken")).collect()
 }
 
@@ -241,18 +241,18 @@ fn to_many_tickets(count: usize) -> impl Iterator<Item = (String, String)> {
 fn events_without_room_are_refused_and_leave_no_trace() {
     run(async {
         let mut ground = Ground::new(&[("router.in_flight_events_max", "16")]);
-        let dam = ground.with_dam();
+        let dam = ground.with_disk_gate();
         let yard = ground.start().await;
-        dam.shut();
+        dam.close();
         let (refused, waiting) = send_until_refused(&yard, to_many_tickets(24), 8).await;
-        dam.holds().await;
+        dam.wait_until_held().await;
         assert_eq!(yard.get("/api/v1/events").await.body["total"], 0, "none of them is durable");
         dam.open();
         assert_eq!(accepted(waiting).await.len(), 16);
         assert_eq!(yard.get("/api/v1/events").await.body["total"], 16);
         for (ticket, key) in refused {
             assert_eq!(yard.get(&format!("/api/v1/entities/ticket/{ticket}")).await.status, 404, "{ticket}");
-            assert_eq!(soon(yard.message(&ticket, &key)).await.sequence(), 1, "{key} is free again");
+            assert_eq!(expect_soon(yard.message(&ticket, &key)).await.sequence(), 1, "{key} is free again");
         }
         yard.stop().await;
     });
@@ -262,10 +262,10 @@ fn events_without_room_are_refused_and_leave_no_trace() {
 fn one_entity_holds_at_most_a_quarter_of_the_room() {
     run(async {
         let mut ground = Ground::new(&[("router.in_flight_events_max", "16")]);
-        let dam = ground.with_dam();
+        let dam = ground.with_disk_gate();
         let yard = ground.start().await;
         assert_eq!(yard.message("busy", "k").await.sequence(), 1, "it is in memory");
-        dam.shut();
+        dam.close();
         let busy = (0..16).map(|number| ("busy".to_owned(), format!("busy-{number}")));
         let (refused, few) = send_until_refused(&yard, busy, 12).await;
         // All but a quarter is there for the others.
@@ -273,10 +273,10 @@ fn one_entity_holds_at_most_a_quarter_of_the_room() {
         dam.open();
         assert_eq!((accepted(few).await.len(), accepted(many).await.len()), (4, 12));
         let mut sequences: Vec<_> =
-            yard.timeline("busy").await.iter().map(|entry| entry["sequence"].as_u64()).collect();
+            yard.fetch_timeline("busy").await.iter().map(|entry| entry["sequence"].as_u64()).collect();
         assert_eq!(sequences.split_off(1), [2, 3, 4, 5].map(Some), "nothing of the others");
         let (_, key) = &refused[0];
-        assert_eq!(soon(yard.message("busy", key)).await.sequence(), 6);
+        assert_eq!(expect_soon(yard.message("busy", key)).await.sequence(), 6);
         yard.stop().await;
     });
 }
@@ -285,14 +285,14 @@ fn one_entity_holds_at_most_a_quarter_of_the_room() {
 fn an_entity_that_is_being_loaded_holds_no_more() {
     run(async {
         let mut ground = Ground::new(&[("router.in_flight_events_max", "16")]);
-        let dam = ground.with_dam();
+        let dam = ground.with_disk_gate();
         let yard = ground.start().await;
-        dam.shut();
+        dam.close();
         let fresh = (0..16).map(|number| ("fresh".to_owned(), format!("k-{number}")));
         let (_, few) = send_until_refused(&yard, fresh, 12).await;
         dam.open();
         assert_eq!(accepted(few).await.len(), 4);
-        assert_eq!(yard.timeline("fresh").await.len(), 4);
+        assert_eq!(yard.fetch_timeline("fresh").await.len(), 4);
         yard.stop().await;
     });
 }
@@ -302,25 +302,25 @@ fn the_bytes_on_their_way_are_bounded_too() {
     run(async {
         let mut ground = Ground::new(&[("server.body_limit_bytes", "1024"), ("router.in_flight_bytes_max", "4096")]);
         let clock = ground.with_manual_clock();
-        let dam = ground.with_dam();
+        let dam = ground.with_disk_gate();
         let yard = ground.start().await;
-        dam.shut();
+        dam.close();
         let mut waiting = JoinSet::new();
         for number in 0..10 {
             let text = "x".repeat(1000 - body("S-0").len());
             let body =
                 body(&format!("S-{number}")).replace("{\"status\"", &format!("{{\"reason\":\"{text}\",\"status\""));
-            let request = yard.signed(&body[..], &number.to_string());
+            let request = yard.signed_request(&body[..], &number.to_string());
             waiting.spawn(async move { request.send().await.expect("an answer").status().as_u16() });
         }
         for _ in 0..6 {
-            assert_eq!(soon(waiting.join_next()).await.expect("10 were sent").expect("no panic"), 503);
+            assert_eq!(expect_soon(waiting.join_next()).await.expect("10 were sent").expect("no panic"), 503);
         }
         // Who fails authentication takes no room, and is told so.
         clock.advance(Duration::from_secs(1));
-        assert_eq!(soon(yard.answer(forged(&yard))).await.status, 401);
+        assert_eq!(expect_soon(yard.answer(forged(&yard))).await.status, 401);
         dam.open();
-        assert_eq!(soon(waiting.join_all()).await, [202; 4]);
+        assert_eq!(expect_soon(waiting.join_all()).await, [202; 4]);
         assert_eq!(yard.message("S", "k").await.sequence(), 1);
         yard.stop().await;
     });
@@ -330,12 +330,12 @@ fn the_bytes_on_their_way_are_bounded_too() {
 fn a_sender_that_gives_up_frees_its_room_only_when_its_event_is_settled() {
     run(async {
         let mut ground = Ground::new(&[("router.in_flight_events_max", "16")]);
-        let dam = ground.with_dam();
+        let dam = ground.with_disk_gate();
         let yard = ground.start().await;
-        dam.shut();
+        dam.close();
         let (_, mut waiting) = send_until_refused(&yard, to_many_tickets(24), 8).await;
         waiting.shutdown().await;
-        let late = soon(yard.message("late", "late")).await;
+        let late = expect_soon(yard.message("late", "late")).await;
         assert_eq!(code(&late), (503, "overloaded"), "what was given up is still on its way");
         dam.open();
         // A stop ends when all that was taken in is settled.
@@ -345,7 +345,7 @@ fn a_sender_that_gives_up_frees_its_room_only_when_its_event_is_settled() {
         for (ticket, key) in to_many_tickets(24) {
             let answer = yard.message(&ticket, &key).await;
             assert!([202, 409].contains(&answer.status), "{answer:?}");
-            assert_eq!(yard.timeline(&ticket).await.len(), 1, "{ticket}");
+            assert_eq!(yard.fetch_timeline(&ticket).await.len(), 1, "{ticket}");
         }
         yard.stop().await;
     });

@@ -12,16 +12,16 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use tokio::sync::mpsc;
 
-use crate::commands::{Dev, folder, hookyard, signal, told};
+use crate::commands::{DevNode, folder, hookyard, output_of, send_signal};
 use crate::receiver::{Receiver, Reply};
-use crate::yard::{run, soon};
+use crate::yard::{expect_soon, run};
 
 const SECRET: &str = "hush";
 
 const LISTEN: [&str; 4] = ["listen", "--bind", "127.0.0.1:0", "--json"];
 
 /// A listener that prints JSON; killed when dropped.
-struct Listener {
+struct ListenProcess {
     child: Child,
     /// What it prints, read on a thread of its own: the test has connections to tend.
     lines: mpsc::UnboundedReceiver<String>,
@@ -30,7 +30,7 @@ struct Listener {
     client: Client,
 }
 
-impl Listener {
+impl ListenProcess {
     async fn start(words: &[&str]) -> Self {
         Self::begin(&mut hookyard(folder().path(), &[&LISTEN[..], words].concat())).await
     }
@@ -48,7 +48,7 @@ impl Listener {
     }
 
     async fn line(&mut self) -> Value {
-        let line = soon(self.lines.recv()).await.expect("a line");
+        let line = expect_soon(self.lines.recv()).await.expect("a line");
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"))
     }
 
@@ -72,16 +72,16 @@ impl Listener {
 
     /// Ends it as Ctrl-C does; gives its last line, exit code and errors.
     async fn end(mut self) -> (Value, Option<i32>, String) {
-        signal(&self.child, "INT");
+        send_signal(&self.child, "INT");
         let summary = self.line().await;
-        assert_eq!(soon(self.lines.recv()).await, None, "the summary is the last line");
+        assert_eq!(expect_soon(self.lines.recv()).await, None, "the summary is the last line");
         let mut error = String::new();
         self.child.stderr.take().expect("a pipe").read_to_string(&mut error).expect("text");
         (summary["summary"].clone(), self.child.wait().expect("a child").code(), error)
     }
 }
 
-impl Drop for Listener {
+impl Drop for ListenProcess {
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.child.kill();
@@ -92,7 +92,7 @@ impl Drop for Listener {
 #[test]
 fn deliveries_in_order_are_verified_printed_and_summed_up() {
     run(async {
-        let mut listener = Listener::start(&["--secret", SECRET]).await;
+        let mut listener = ListenProcess::start(&["--secret", SECRET]).await;
         for sequence in [1, 2, 2, 4] {
             assert_eq!(listener.deliver(sequence).await, 200);
         }
@@ -114,7 +114,7 @@ fn deliveries_in_order_are_verified_printed_and_summed_up() {
 #[test]
 fn a_swap_and_a_wrong_signature_make_it_fail() {
     run(async {
-        let mut listener = Listener::start(&["--secret", SECRET]).await;
+        let mut listener = ListenProcess::start(&["--secret", SECRET]).await;
         listener.deliver(2).await;
         listener.deliver(1).await;
         let wrong = listener.delivery(3, "other").send().await.expect("an answer");
@@ -132,7 +132,7 @@ fn it_fails_as_many_as_it_is_told_to_and_the_same_ones_with_the_same_seed() {
     run(async {
         let mut runs = Vec::new();
         for seed in ["7", "7", "8"] {
-            let listener = Listener::start(&["--fail", "0.5", "--status", "204", "--seed", seed]).await;
+            let listener = ListenProcess::start(&["--fail", "0.5", "--status", "204", "--seed", seed]).await;
             let mut answers = Vec::new();
             for sequence in 1..=40 {
                 answers.push(listener.deliver(sequence).await);
@@ -147,7 +147,7 @@ fn it_fails_as_many_as_it_is_told_to_and_the_same_ones_with_the_same_seed() {
 #[test]
 fn what_its_sender_does_not_wait_for_is_not_accepted() {
     run(async {
-        let mut listener = Listener::start(&["--delay", "3600"]).await;
+        let mut listener = ListenProcess::start(&["--delay", "3600"]).await;
         let impatient = listener.delivery(1, SECRET).timeout(Duration::from_millis(300));
         assert!(impatient.send().await.expect_err("no answer").is_timeout());
         let line = listener.line().await;
@@ -160,7 +160,7 @@ fn what_its_sender_does_not_wait_for_is_not_accepted() {
 #[test]
 fn a_body_beyond_the_limit_and_what_is_not_posted_are_refused() {
     run(async {
-        let listener = Listener::start(&[]).await;
+        let listener = ListenProcess::start(&[]).await;
         let url = listener.greeting["listening"].as_str().expect("an address");
         let large = listener.client.post(url).body(vec![b'x'; 3 * 1024 * 1024]).send().await;
         assert!(
@@ -186,7 +186,7 @@ fn it_subscribes_takes_the_secret_and_unsubscribes() {
         .await;
         let words =
             ["--subscribe", &node.url(""), "--token", "t", "--events", "ticket:*,lead.*", "--signing", "crm,hub"];
-        let mut listener = Listener::start(&words).await;
+        let mut listener = ListenProcess::start(&words).await;
         assert_eq!(listener.greeting["subscription"], 4);
         let changes = || node.arrivals().into_iter().filter(|call| call.method != "GET").collect::<Vec<_>>();
         let asked = changes()[0].clone();
@@ -203,12 +203,12 @@ fn it_subscribes_takes_the_secret_and_unsubscribes() {
         assert_eq!((removed.method.as_str(), removed.path.as_str()), ("DELETE", "/api/v1/webhooks/4"));
 
         let listener =
-            Listener::start(&["--subscribe", &node.url("/"), "--token", "t", "--keep", "--secret", "own"]).await;
+            ListenProcess::start(&["--subscribe", &node.url("/"), "--token", "t", "--keep", "--secret", "own"]).await;
         assert_eq!(changes()[2].json()["secret"], "own");
         assert_eq!(listener.end().await.1, Some(0));
         assert_eq!(changes().len(), 3, "it is kept");
 
-        let listener = Listener::start(&["--subscribe", &node.url(""), "--token", "t"]).await;
+        let listener = ListenProcess::start(&["--subscribe", &node.url(""), "--token", "t"]).await;
         node.stop().await;
         let (_, code, error) = listener.end().await;
         assert_eq!(code, Some(0));
@@ -223,7 +223,7 @@ fn without_a_node_or_a_token_or_a_port_it_says_what_to_do() {
             Receiver::start(|_| Reply::Answer(401, Vec::new(), r#"{"detail": "no such token"}"#.to_owned())).await;
         let folder = folder();
         let refused = |words: &[&str]| {
-            let (code, output, error) = told(&mut hookyard(folder.path(), &[&["listen"], words].concat()));
+            let (code, output, error) = output_of(&mut hookyard(folder.path(), &[&["listen"], words].concat()));
             assert_eq!((code, output.as_str()), (Some(1), ""), "{error}");
             error
         };
@@ -246,16 +246,16 @@ fn a_node_a_listener_and_a_sender_work_together_without_any_configuration() {
     run(async {
         let folder = folder();
         let mut serve = hookyard(folder.path(), &["serve", "--dev"]);
-        let dev = Dev::start(serve.env("HOOKYARD_DELIVERY__RETRY_SCHEDULE_S", ["0.05"; 20].join(",")));
+        let dev = DevNode::start(serve.env("HOOKYARD_DELIVERY__RETRY_SCHEDULE_S", ["0.05"; 20].join(",")));
         let url = dev.send.split("--url ").nth(1).expect("an address").trim();
         let address = url.trim_start_matches("http://");
         let words = ["--dev", "--fail", "0.4", "--seed", "7", "--signing", "crm,standard,hub,v1a"];
         let mut listen = hookyard(folder.path(), &[&LISTEN[..], &words].concat());
-        let mut listener = Listener::begin(listen.env("HOOKYARD_SERVER__BIND", address)).await;
+        let mut listener = ListenProcess::begin(listen.env("HOOKYARD_SERVER__BIND", address)).await;
         for number in 0..10 {
             let entity = format!("SUP-{}", number % 3);
             let words = ["send", "message.created", "--entity", &entity, "--url", url];
-            let (code, output, error) = told(&mut hookyard(folder.path(), &words));
+            let (code, output, error) = output_of(&mut hookyard(folder.path(), &words));
             assert_eq!(code, Some(0), "{output}{error}");
         }
         let right = json!({"crm": "right", "standard": "right", "hub": "right", "v1a": "right"});
@@ -283,11 +283,11 @@ fn what_a_killed_listener_left_the_next_one_takes_over_whatever_was_killed() {
         let folder = folder();
         let mut serve = hookyard(folder.path(), &["serve", "--dev"]);
         serve.env("HOOKYARD_DELIVERY__RETRY_SCHEDULE_S", ["0.1"; 20].join(","));
-        let node = Dev::start(serve.env("HOOKYARD_DELIVERY__BREAKER__CONSECUTIVE", "0"));
+        let node = DevNode::start(serve.env("HOOKYARD_DELIVERY__BREAKER__CONSECUTIVE", "0"));
         let url = node.send.split("--url ").nth(1).expect("an address").trim().to_owned();
         let send = || {
             let words = ["send", "message.created", "--entity", "SUP-1", "--url", &url];
-            let (code, output, error) = told(&mut hookyard(folder.path(), &words));
+            let (code, output, error) = output_of(&mut hookyard(folder.path(), &words));
             assert_eq!(code, Some(0), "{output}{error}");
         };
         // What nothing listens on any more once the test has seen that it was free.
@@ -304,7 +304,7 @@ fn what_a_killed_listener_left_the_next_one_takes_over_whatever_was_killed() {
         for came in [1, 2, 2] {
             let is_second = came > 1;
             (1..came).for_each(|_| send());
-            let mut listener = Listener::begin(&mut listen()).await;
+            let mut listener = ListenProcess::begin(&mut listen()).await;
             let greeting = &listener.greeting;
             assert_eq!((&greeting["subscription"], &greeting["taken_over"]), (&json!(1), &json!(is_second)));
             send();

@@ -6,7 +6,7 @@ use crate::yard::{Answer, Gate, Ground, run};
 
 const PUBLISHER: &str = "test-publisher";
 
-fn ground(keys: &[(&str, &str)]) -> Ground {
+fn test_env(keys: &[(&str, &str)]) -> Ground {
     let mut ground = Ground::new(keys);
     ground.set("router.shards", "1");
     ground.set("sources.crm.enabled", "true");
@@ -31,7 +31,7 @@ async fn last(gate: &Gate, id: u64) -> Value {
 #[test]
 fn an_entity_that_waits_for_a_place_keeps_its_order() {
     run(async {
-        let yard = ground(&[("router.live_entities_max", "130")]).start().await;
+        let yard = test_env(&[("router.live_entities_max", "130")]).start().await;
         let fill: Vec<_> = (1..=130).map(|id| updated(id, 0)).collect();
         assert_eq!(publish(&yard, &fill).await.status, 202);
         // What the projection has passed may leave memory.
@@ -48,8 +48,8 @@ fn an_entity_that_waits_for_a_place_keeps_its_order() {
 #[test]
 fn a_list_larger_than_the_room_and_sent_again_ends_as_its_last_event_says() {
     run(async {
-        let mut ground = ground(&[("router.in_flight_events_max", "16")]);
-        let dam = ground.with_dam();
+        let mut ground = test_env(&[("router.in_flight_events_max", "16")]);
+        let dam = ground.with_disk_gate();
         let yard = ground.start().await;
         let list: Vec<_> = (1..=9)
             .map(|n| {
@@ -60,7 +60,7 @@ fn a_list_larger_than_the_room_and_sent_again_ends_as_its_last_event_says() {
             .collect();
         // The first slice finds room; what follows meets whatever is left while others come and go.
         let gate = yard.gate.clone();
-        let held = dam.hold(async move { gate.message("S", "k").await }).await;
+        let held = dam.hold_request(async move { gate.message("S", "k").await }).await;
         let (gate, first) = (yard.gate.clone(), list.clone());
         let others: Vec<_> = (0..12)
             .map(|n| {

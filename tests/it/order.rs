@@ -11,10 +11,10 @@ use hookyard::clock::Clock;
 use hookyard::event::{EventId, Timestamp};
 use serde_json::{Value, json};
 
-use crate::yard::{Answer, Gate, Ground, START, run, together};
+use crate::yard::{Answer, Gate, Ground, START, run, run_together};
 
 /// An accepted event, and when it was sent and answered by the test's own count.
-struct Accepted {
+struct AcceptedMessage {
     ticket: String,
     key: String,
     sequence: u64,
@@ -25,36 +25,36 @@ struct Accepted {
 
 /// Senders of messages that note what happened before what.
 #[derive(Clone)]
-struct Senders {
+struct MessageSenders {
     gate: Gate,
     moments: Rc<Cell<u64>>,
 }
 
-impl Senders {
+impl MessageSenders {
     fn new(gate: &Gate) -> Self {
         Self { gate: gate.clone(), moments: Rc::default() }
     }
 
     /// The same count of moments, at a node that was started again.
-    fn moved_to(&self, gate: &Gate) -> Self {
+    fn at_node(&self, gate: &Gate) -> Self {
         Self { gate: gate.clone(), moments: Rc::clone(&self.moments) }
     }
 
-    fn moment(&self) -> u64 {
+    fn next_moment(&self) -> u64 {
         self.moments.set(self.moments.get() + 1);
         self.moments.get()
     }
 
-    async fn send(&self, ticket: String, key: String) -> Accepted {
-        let sent = self.moment();
+    async fn send(&self, ticket: String, key: String) -> AcceptedMessage {
+        let sent = self.next_moment();
         let answer = self.gate.message(&ticket, &key).await;
         assert_eq!(answer.status, 202, "{key} to {ticket}: {answer:?}");
         let (sequence, event_id) = (answer.sequence(), answer.event_id());
-        Accepted { ticket, key, sequence, event_id, sent, answered: self.moment() }
+        AcceptedMessage { ticket, key, sequence, event_id, sent, answered: self.next_moment() }
     }
 
     /// `connections` senders at once, each sending `events` one after another to `tickets` tickets in turn.
-    async fn send_all(&self, name: &str, connections: usize, events: usize, tickets: usize) -> Vec<Accepted> {
+    async fn send_all(&self, name: &str, connections: usize, events: usize, tickets: usize) -> Vec<AcceptedMessage> {
         let senders = (0..connections).map(|connection| {
             let (senders, name) = (self.clone(), name.to_owned());
             async move {
@@ -67,14 +67,14 @@ impl Senders {
                 accepted
             }
         });
-        together(senders).await.into_iter().flatten().collect()
+        run_together(senders).await.into_iter().flatten().collect()
     }
 }
 
 /// That the numbers of each ticket's events are 1, 2, 3 …, that no two which did not overlap were swapped, and that the
 /// timelines tell the same as the answers.
-async fn assert_in_order(gate: &Gate, accepted: &[Accepted]) {
-    let mut tickets: BTreeMap<&str, Vec<&Accepted>> = BTreeMap::new();
+async fn assert_in_order(gate: &Gate, accepted: &[AcceptedMessage]) {
+    let mut tickets: BTreeMap<&str, Vec<&AcceptedMessage>> = BTreeMap::new();
     for event in accepted {
         tickets.entry(&event.ticket).or_default().push(event);
     }
@@ -91,7 +91,7 @@ async fn assert_in_order(gate: &Gate, accepted: &[Accepted]) {
         assert!(positions.is_sorted_by(|earlier, later| earlier < later), "{ticket}: {positions:?}");
 
         let told: Vec<_> = events.iter().map(|event| json!([event.sequence, event.event_id, event.key])).collect();
-        let shown = gate.timeline(ticket).await;
+        let shown = gate.fetch_timeline(ticket).await;
         let shown: Vec<_> =
             shown.iter().map(|item| json!([item["sequence"], item["event_id"], item["data"]["message_id"]])).collect();
         assert_eq!(shown, told, "{ticket}");
@@ -106,7 +106,7 @@ fn dense_from_eight_connections(keys: &[(&str, &str)]) {
     run(async {
         let ground = Ground::new(keys);
         let yard = ground.start().await;
-        let senders = Senders::new(&yard);
+        let senders = MessageSenders::new(&yard);
         let accepted = senders.send_all("k", 8, 30, 5).await;
         assert_in_order(&yard, &accepted).await;
         yard.stop().await;
@@ -128,7 +128,7 @@ fn a_hot_ticket_is_numbered_without_gaps() {
     run(async {
         let ground = Ground::new(&[]);
         let yard = ground.start().await;
-        let accepted = Senders::new(&yard).send_all("k", 48, 6, 1).await;
+        let accepted = MessageSenders::new(&yard).send_all("k", 48, 6, 1).await;
         assert_in_order(&yard, &accepted).await;
         let ticket = yard.get("/api/v1/entities/ticket/SUP-0").await;
         assert_eq!(ticket.body["state"]["messages"].as_array().map(Vec::len), Some(48 * 6));
@@ -142,13 +142,13 @@ fn a_burst_at_a_ticket_that_is_being_loaded_is_taken_whole() {
     run(async {
         let ground = Ground::new(&[]);
         let yard = ground.start().await;
-        let senders = Senders::new(&yard);
+        let senders = MessageSenders::new(&yard);
         for ticket in 0..8 {
             let burst = (0..64).map(|n| {
                 let senders = senders.clone();
                 async move { senders.send(format!("NEW-{ticket}"), format!("{ticket}-{n}")).await }
             });
-            assert_in_order(&yard, &together(burst).await).await;
+            assert_in_order(&yard, &run_together(burst).await).await;
         }
         yard.stop().await;
     });
@@ -159,13 +159,13 @@ fn events_of_one_entity_stay_in_order_across_a_restart() {
     run(async {
         let ground = Ground::new(&[]);
         let yard = ground.start().await;
-        let senders = Senders::new(&yard);
+        let senders = MessageSenders::new(&yard);
         let mut accepted = senders.send_all("before", 4, 12, 3).await;
         yard.stop().await;
 
         let yard = ground.start().await;
         assert_in_order(&yard, &accepted).await;
-        accepted.extend(senders.moved_to(&yard).send_all("after", 4, 12, 3).await);
+        accepted.extend(senders.at_node(&yard).send_all("after", 4, 12, 3).await);
         assert_in_order(&yard, &accepted).await;
         yard.stop().await;
     });
@@ -213,13 +213,13 @@ async fn event_at(gate: &Gate, ticket: &str, event: &str, data: Value, at: &str)
     // Whatever differs between two events makes another key.
     let key = format!("{ticket} {event} {data} {at}");
     let body = json!({"event": event, "support_uid": ticket, "timestamp": at, "data": data}).to_string();
-    let answer = gate.answer(gate.signed(&body, &key)).await;
+    let answer = gate.answer(gate.signed_request(&body, &key)).await;
     assert_eq!(answer.status, 202, "{answer:?}");
 }
 
 /// Whether the newest event of `ticket` is late, and its own time as the timeline shows it.
 async fn newest(gate: &Gate, ticket: &str) -> (bool, String) {
-    let timeline = gate.timeline(ticket).await;
+    let timeline = gate.fetch_timeline(ticket).await;
     let item = timeline.last().expect("an event");
     (item["late"].as_bool().expect("a flag"), item["at"].as_str().expect("a time").to_owned())
 }
@@ -229,10 +229,10 @@ async fn state(gate: &Gate, ticket: &str) -> Value {
 }
 
 /// Makes the data of an event that gives the field this value.
-type Gives = fn(&str) -> Value;
+type FieldEventData = fn(&str) -> Value;
 
 /// Each field's event, where the state shows the field, and three values for it.
-const FIELDS: [(&str, Gives, &str, [&str; 3]); 8] = [
+const FIELDS: [(&str, FieldEventData, &str, [&str; 3]); 8] = [
     ("status.changed", |value| json!({"status": value}), "/status", ["open", "pending", "closed"]),
     ("priority.changed", |value| json!({"priority": value}), "/priority", ["high", "low", "urgent"]),
     ("category.changed", |value| json!({"category": value}), "/category", ["billing", "returns", "delivery"]),
@@ -266,7 +266,7 @@ fn an_event_older_than_its_field_is_recorded_late_and_rolls_nothing_back() {
                 assert_eq!(state(&yard, "T").await.pointer(path), Some(&json!(shown)), "{event} {value}");
             }
         }
-        let sequences: Vec<_> = yard.timeline("T").await.iter().map(|item| item["sequence"].as_u64()).collect();
+        let sequences: Vec<_> = yard.fetch_timeline("T").await.iter().map(|item| item["sequence"].as_u64()).collect();
         assert_eq!(sequences, (1..=24).map(Some).collect::<Vec<_>>(), "a late event has its number like any other");
         yard.stop().await;
 
@@ -297,17 +297,17 @@ fn an_event_more_than_300_s_ahead_counts_as_sent_when_it_was_received() {
 }
 
 /// A clock that is put wherever a test wants it, backwards too.
-struct Wandering(AtomicI64);
+struct SettableClock(AtomicI64);
 
-impl Wandering {
-    fn installed(ground: &mut Ground) -> Arc<Self> {
+impl SettableClock {
+    fn install(ground: &mut Ground) -> Arc<Self> {
         let clock = Arc::new(Self(AtomicI64::new(0)));
-        ground.seams.clock = Arc::clone(&clock) as Arc<dyn Clock>;
+        ground.deps.clock = Arc::clone(&clock) as Arc<dyn Clock>;
         clock
     }
 
     /// Puts it `seconds` after [`START`].
-    fn put(&self, seconds: i64) {
+    fn set_seconds(&self, seconds: i64) {
         self.0.store(seconds, Ordering::SeqCst);
     }
 }
@@ -318,7 +318,7 @@ fn moment(seconds: i64) -> Timestamp {
     Timestamp::from_micros(start.as_micros() + seconds * 1_000_000)
 }
 
-impl Clock for Wandering {
+impl Clock for SettableClock {
     fn wall(&self) -> Timestamp {
         moment(self.0.load(Ordering::SeqCst))
     }
@@ -347,11 +347,11 @@ async fn received(gate: &Gate) -> Vec<Timestamp> {
 fn a_clock_that_jumps_back_takes_no_receive_time_with_it() {
     run(async {
         let mut ground = Ground::new(&[]);
-        let clock = Wandering::installed(&mut ground);
+        let clock = SettableClock::install(&mut ground);
         let yard = ground.start().await;
         // The clock at each event, and the greatest seen so far.
         for (n, seconds) in [0, 20, -100, 5].into_iter().enumerate() {
-            clock.put(seconds);
+            clock.set_seconds(seconds);
             yard.message(&format!("T-{n}"), &format!("k-{n}")).await;
         }
         assert_eq!(received(&yard).await, [0, 20, 20, 20].map(moment));
@@ -359,7 +359,7 @@ fn a_clock_that_jumps_back_takes_no_receive_time_with_it() {
 
         let yard = ground.start().await;
         for (n, seconds) in [-250, 21, 3].into_iter().enumerate() {
-            clock.put(seconds);
+            clock.set_seconds(seconds);
             // A ticket that does not know of the later time, and one that does.
             for ticket in ["NEW", "T-1"] {
                 yard.message(ticket, &format!("{ticket}-{n}")).await;
@@ -374,20 +374,20 @@ fn a_clock_that_jumps_back_takes_no_receive_time_with_it() {
 fn receive_times_never_go_back_while_the_clock_wanders_under_many_senders() {
     run(async {
         let mut ground = Ground::new(&[("router.shards", "3")]);
-        let clock = Wandering::installed(&mut ground);
+        let clock = SettableClock::install(&mut ground);
         let yard = ground.start().await;
         let senders = (0..8).map(|sender| {
             let (gate, clock) = (yard.gate.clone(), Arc::clone(&clock));
             async move {
                 for event in 0..20 {
-                    clock.put((sender * 20 + event) * 37 % 200);
+                    clock.set_seconds((sender * 20 + event) * 37 % 200);
                     let answer =
                         gate.message(&format!("T-{}", (sender + event) % 6), &format!("{sender}-{event}")).await;
                     assert_eq!(answer.status, 202, "{answer:?}");
                 }
             }
         });
-        together(senders).await;
+        run_together(senders).await;
         let times = received(&yard).await;
         assert_eq!(times.len(), 160);
         assert!(times.is_sorted(), "{times:?}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::yard::{Answer, Gate, Ground, START, Yard, run, soon};
+use crate::yard::{Answer, Gate, Ground, START, Yard, expect_soon, run};
 
 fn code(answer: &Answer) -> (u16, &str) {
     (answer.status, answer.body["code"].as_str().unwrap_or_default())
@@ -55,7 +55,7 @@ async fn fill(yard: &Yard, count: usize) {
             }
         });
     }
-    soon(sending.join_all()).await;
+    expect_soon(sending.join_all()).await;
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn an_entity_names_its_first_and_its_last_event() {
         let first = yard.message("S", "k-1").await.event_id();
         clock.advance(Duration::from_millis(1_250));
         let body = json!({"event": "status.changed", "support_uid": "S", "timestamp": "2025-12-04T12:30:01+02:00", "data": {"status": "open"}});
-        let last = yard.answer(yard.signed(&body.to_string(), "k-2")).await.event_id();
+        let last = yard.answer(yard.signed_request(&body.to_string(), "k-2")).await.event_id();
         let expected = json!({
             "kind": "ticket", "id": "S", "sequence": 2,
             "first_event": {"event_id": first, "type": "message.created", "at": START, "received_at": START},
@@ -277,7 +277,7 @@ fn whoever_has_its_answer_reads_the_event_everywhere() {
                 }
             });
         }
-        soon(senders.join_all()).await;
+        expect_soon(senders.join_all()).await;
         yard.stop().await;
     });
 }
@@ -286,7 +286,7 @@ fn whoever_has_its_answer_reads_the_event_everywhere() {
 fn nothing_is_shown_that_is_not_durable() {
     run(async {
         let mut ground = Ground::new(&[]);
-        let dam = ground.with_dam();
+        let dam = ground.with_disk_gate();
         let yard = ground.start().await;
         let first = yard.message("S", "k-1").await;
         let failed = yard.send("S", "k-2", "message.deleted", json!({"message_id": "m"})).await.event_id();
@@ -300,11 +300,11 @@ fn nothing_is_shown_that_is_not_durable() {
         for path in paths {
             before.push(list(&yard, path).await);
         }
-        dam.shut();
+        dam.close();
         let mut waiting = JoinSet::new();
         let gate = yard.gate.clone();
         waiting.spawn(async move { gate.message("S", "k-3").await });
-        dam.holds().await;
+        dam.wait_until_held().await;
         // More is on its way behind the commit that is held.
         for ticket in ["S", "T"] {
             let gate = yard.gate.clone();
@@ -322,7 +322,7 @@ fn nothing_is_shown_that_is_not_durable() {
         assert_eq!(yard.get("/api/v1/entities/ticket/T").await.status, 404);
         assert_eq!(list(&yard, &format!("/api/v1/events/{failed}")).await["status"], "failed");
         dam.open();
-        let answers = soon(waiting.join_all()).await;
+        let answers = expect_soon(waiting.join_all()).await;
         assert!(answers.iter().all(|answer| answer.status == 202), "{answers:?}");
         assert_eq!(list(&yard, "/api/v1/entities/ticket/S").await["sequence"], 3);
         assert_eq!(yard.get(&format!("/api/v1/events/{next}")).await.status, 200);
@@ -394,7 +394,7 @@ fn a_failed_event_is_reprocessed_under_its_own_id_until_it_succeeds() {
             "event": "message.created", "support_uid": "S", "timestamp": "2025-12-04T10:00:00Z",
             "data": {"message_id": "m", "text": "before"},
         });
-        assert_eq!(yard.answer(yard.signed(&created.to_string(), "k-3")).await.sequence(), 2);
+        assert_eq!(yard.answer(yard.signed_request(&created.to_string(), "k-3")).await.sequence(), 2);
         let completed = yard.post(&reprocess).await;
         assert_eq!((completed.status, completed.sequence(), completed.event_id()), (202, 3, id.clone()));
         assert_eq!(completed.header("x-entity-sequence"), Some("3"));
@@ -407,7 +407,7 @@ fn a_failed_event_is_reprocessed_under_its_own_id_until_it_succeeds() {
         let ticket = list(&yard, "/api/v1/entities/ticket/S").await;
         assert_eq!((&ticket["sequence"], &ticket["state"]["messages"][1]["text"]), (&json!(3), &json!("after")));
         assert_eq!(ticket["last_event"]["event_id"], id.as_str());
-        let timeline = yard.timeline("S").await;
+        let timeline = yard.fetch_timeline("S").await;
         assert_eq!(timeline.len(), 3);
         assert_eq!(
             (&timeline[2]["event_id"], &timeline[2]["at"], &timeline[2]["late"]),
@@ -433,26 +433,26 @@ fn a_failed_event_is_reprocessed_under_its_own_id_until_it_succeeds() {
 fn reprocess_requests_at_once_make_one_new_record() {
     run(async {
         let mut ground = Ground::new(&[]);
-        let dam = ground.with_dam();
+        let dam = ground.with_disk_gate();
         let yard = ground.start().await;
         let failed = yard.send("S", "k-1", "message.deleted", json!({"message_id": "m"})).await.event_id();
         assert_eq!(yard.message("S", "m").await.sequence(), 1);
-        dam.shut();
+        dam.close();
         let mut waiting = JoinSet::new();
         for _ in 0..8 {
             let (gate, path) = (yard.gate.clone(), format!("/api/v1/events/{failed}/reprocess"));
             waiting.spawn(async move { gate.post(&path).await });
         }
-        dam.holds().await;
+        dam.wait_until_held().await;
         dam.open();
-        let answers = soon(waiting.join_all()).await;
+        let answers = expect_soon(waiting.join_all()).await;
         let (accepted, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 202);
         assert_eq!(accepted.len(), 1, "{answers:?}");
         assert_eq!((accepted[0].sequence(), accepted[0].event_id()), (2, failed.clone()));
         // Which of the two depends on whether it looked before or after the first was done.
         let known = [(409, "reprocess_in_progress"), (409, "not_failed")];
         assert!(refused.iter().all(|answer| known.contains(&code(answer))), "{refused:?}");
-        assert_eq!(yard.timeline("S").await.len(), 2);
+        assert_eq!(yard.fetch_timeline("S").await.len(), 2);
         assert_eq!(yard.message("S", "k-2").await.sequence(), 3);
         yard.stop().await;
     });
@@ -470,12 +470,12 @@ fn an_attempt_at_an_event_makes_it_no_newer_than_it_was() {
             "event": "message.updated", "support_uid": "S", "timestamp": "2025-12-04T10:36:40Z",
             "data": {"message_id": "m", "text": "older"},
         });
-        let failed = yard.answer(yard.signed(&ahead.to_string(), "k-1")).await.event_id();
+        let failed = yard.answer(yard.signed_request(&ahead.to_string(), "k-1")).await.event_id();
         clock.advance(Duration::from_secs(200));
         let newer = yard.send("S", "k-2", "message.created", json!({"message_id": "m", "text": "newer"})).await;
         assert_eq!(newer.sequence(), 1);
         assert_eq!(yard.post(&format!("/api/v1/events/{failed}/reprocess")).await.sequence(), 2);
-        let entry = yard.timeline("S").await.pop().expect("the attempt");
+        let entry = yard.fetch_timeline("S").await.pop().expect("the attempt");
         assert_eq!((&entry["at"], &entry["late"]), (&json!(START), &json!(true)));
         let ticket = list(&yard, "/api/v1/entities/ticket/S").await;
         assert_eq!(ticket["state"]["messages"][0]["text"], "newer");

@@ -4,28 +4,28 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookyard::app::{self, Rebuilt};
+use hookyard::app::{self, RebuildSummary};
 use hookyard::clock::{Clock, ManualClock};
 use hookyard::config::Secret;
-use hookyard::edge::support::signature::sign;
+use hookyard::edge::support::signature::sign_support_body;
 use hookyard::event::Timestamp;
-use hookyard::faults::NoFaults;
-use hookyard::journal::Store;
+use hookyard::failpoints::NoFailures;
+use hookyard::journal::DataStore;
 use serde_json::{Value, json};
 
 use crate::crashes::snapshot_rows;
 use crate::failures::{begin, noise, outputs};
-use crate::opening::tool;
+use crate::store_opening::run_tool;
 use crate::yard::{Answer, Gate, Ground, SECRET, run};
 
 /// Rebuilds the store of `ground`, on a thread of its own since it blocks.
-pub fn rebuild(ground: &Ground) -> Result<Rebuilt, app::Error> {
+pub fn rebuild(ground: &Ground) -> Result<RebuildSummary, app::Error> {
     let config = ground.config();
-    std::thread::spawn(move || app::rebuild(&config)).join().expect("no panic in it")
+    std::thread::spawn(move || app::rebuild_store(&config)).join().expect("no panic in it")
 }
 
 /// A stopped node's folder with a bit of everything, and all that its readers were told.
-struct History {
+struct RecordedStore {
     ground: Ground,
     told: BTreeMap<String, Value>,
     /// What was accepted, by key.
@@ -39,14 +39,14 @@ const LONG: u64 = 600;
 /// Of the other records, see [`live_through`].
 const OTHERS: u64 = 9;
 
-impl History {
+impl RecordedStore {
     fn new() -> Self {
         let mut ground = Ground::new(&[("entity.items_max", "50")]);
         let clock = ground.with_manual_clock();
         let (told, accepted) = run(async {
             let yard = ground.start().await;
-            let accepted = live_through(&yard, &clock).await;
-            let told = everything(&yard).await;
+            let accepted = send_history(&yard, &clock).await;
+            let told = read_everything(&yard).await;
             yard.stop().await;
             (told, accepted)
         });
@@ -55,15 +55,15 @@ impl History {
     }
 
     /// What a rebuild reads and finds.
-    fn size(&self) -> Rebuilt {
-        Rebuilt { records: TICKETS + LONG + OTHERS, entities: TICKETS + 1 }
+    fn expected_summary(&self) -> RebuildSummary {
+        RebuildSummary { records: TICKETS + LONG + OTHERS, entities: TICKETS + 1 }
     }
 
     /// Starts a node and compares what it tells its readers, and whether it knows the keys, with what there was.
-    fn is_the_same(&self) {
+    fn assert_unchanged(&self) {
         run(async {
             let yard = self.ground.start().await;
-            let told = everything(&yard).await;
+            let told = read_everything(&yard).await;
             assert!(told.keys().eq(self.told.keys()), "{:?} became {:?}", self.told.keys(), told.keys());
             for (path, answer) in &told {
                 assert_eq!(*answer, self.told[path], "at {path}");
@@ -78,15 +78,16 @@ impl History {
     }
 
     /// Changes the rows of what is derived while no node runs.
-    fn change(&self, change: impl FnOnce(&Store)) {
-        let store = Store::open(&self.ground.store(), 1 << 20, Arc::new(NoFaults)).expect("the node has stopped");
+    fn change(&self, change: impl FnOnce(&DataStore)) {
+        let store =
+            DataStore::open(&self.ground.store_path(), 1 << 20, Arc::new(NoFailures)).expect("the node has stopped");
         change(&store);
         store.sync().expect("it syncs");
     }
 }
 
 /// Many tickets and a long one; failed, reprocessed and late events.
-async fn live_through(gate: &Gate, clock: &ManualClock) -> Vec<(&'static str, Answer)> {
+async fn send_history(gate: &Gate, clock: &ManualClock) -> Vec<(&'static str, Answer)> {
     let accepted = |answer: Answer| {
         assert_eq!(answer.status, 202, "{answer:?}");
         answer
@@ -127,16 +128,16 @@ async fn live_through(gate: &Gate, clock: &ManualClock) -> Vec<(&'static str, An
 async fn sent_late(gate: &Gate, clock: &ManualClock, ticket: &str, data: Value) -> Answer {
     let body = json!({"event": "status.changed", "support_uid": ticket, "data": data}).to_string();
     let signed_at = clock.wall().saturating_sub(Duration::from_secs(250)).to_string();
-    let request = gate.signed(&body, "late").build().expect("a request");
+    let request = gate.signed_request(&body, "late").build().expect("a request");
     let mut headers = request.headers().clone();
-    let signature = sign(&Secret::new(SECRET), body.as_bytes(), &signed_at);
+    let signature = sign_support_body(&Secret::new(SECRET), body.as_bytes(), &signed_at);
     headers.insert("x-crm-signature", signature.parse().expect("a header"));
     headers.insert("x-crm-timestamp", signed_at.parse().expect("a header"));
     gate.answer(gate.client.post(request.url().clone()).headers(headers).body(body)).await
 }
 
 /// What all readers are told, by path.
-async fn everything(gate: &Gate) -> BTreeMap<String, Value> {
+async fn read_everything(gate: &Gate) -> BTreeMap<String, Value> {
     let middle = Timestamp::parse(crate::yard::START).expect("a time").saturating_add(Duration::from_secs(20));
     let mut told = BTreeMap::new();
     let lists = [
@@ -173,7 +174,7 @@ async fn everything(gate: &Gate) -> BTreeMap<String, Value> {
     for ticket in listed(&told, "/api/v1/entities/ticket?", "id") {
         let path = format!("/api/v1/entities/ticket/{ticket}");
         told.insert(path.clone(), gate.get(&path).await.body);
-        told.insert(format!("{path}/timeline"), gate.timeline(&ticket).await.into());
+        told.insert(format!("{path}/timeline"), gate.fetch_timeline(&ticket).await.into());
     }
     for event in listed(&told, "/api/v1/events?page", "event_id") {
         let path = format!("/api/v1/events/{event}");
@@ -184,23 +185,23 @@ async fn everything(gate: &Gate) -> BTreeMap<String, Value> {
 
 #[test]
 fn every_read_is_the_same_after_a_rebuild_by_function_and_by_command() {
-    let history = History::new();
-    history.is_the_same();
-    assert_eq!(rebuild(&history.ground).expect("it rebuilds"), history.size());
+    let history = RecordedStore::new();
+    history.assert_unchanged();
+    assert_eq!(rebuild(&history.ground).expect("it rebuilds"), history.expected_summary());
     assert_eq!(snapshot_rows(&history.ground), 0, "it began from nothing");
-    history.is_the_same();
+    history.assert_unchanged();
 
-    let output = tool(&history.ground, &["rebuild"]);
+    let output = run_tool(&history.ground, &["rebuild"]);
     assert!(output.status.success(), "{output:?}");
-    let Rebuilt { records, entities } = history.size();
+    let RebuildSummary { records, entities } = history.expected_summary();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(told.contains(&format!("rebuilt from {records} records of {entities} entities")), "{told}");
-    history.is_the_same();
+    history.assert_unchanged();
 }
 
 #[test]
 fn a_rebuild_replaces_what_was_derived_wrongly() {
-    let history = History::new();
+    let history = RecordedStore::new();
     history.change(|store| {
         let tree = store.tree("projection").expect("a tree");
         for row in tree.iter().step_by(3) {
@@ -210,16 +211,16 @@ fn a_rebuild_replaces_what_was_derived_wrongly() {
             tree.insert(key, wrong).expect("writes");
         }
     });
-    assert_eq!(rebuild(&history.ground).expect("it rebuilds"), history.size());
-    history.is_the_same();
+    assert_eq!(rebuild(&history.ground).expect("it rebuilds"), history.expected_summary());
+    history.assert_unchanged();
 }
 
 /// A crash within a rebuild: what was derived is gone, and of what was derived anew some rows are there.
 #[test]
 fn a_rebuild_that_was_cut_short_is_finished_by_the_next_start() {
-    let history = History::new();
+    let history = RecordedStore::new();
     history.change(|store| store.drop_tree("projection").expect("drops"));
-    history.is_the_same();
+    history.assert_unchanged();
     history.change(|store| {
         /// Its row is written last.
         const CURSOR: &[u8] = &[1];
@@ -228,7 +229,7 @@ fn a_rebuild_that_was_cut_short_is_finished_by_the_next_start() {
         let keys: Vec<_> = tree.iter().keys().map(|key| key.expect("readable")).collect();
         keys.iter().step_by(2).for_each(|key| drop(tree.remove(key).expect("removes")));
     });
-    history.is_the_same();
+    history.assert_unchanged();
 }
 
 #[test]
@@ -238,7 +239,7 @@ fn a_store_in_use_is_not_rebuilt() {
         let yard = ground.start().await;
         assert_eq!(yard.message("SUP-1", "k-1").await.status, 202);
         assert!(rebuild(&ground).is_err_and(|error| format!("{error:?}").contains("InUse")));
-        let output = tool(&ground, &["rebuild"]);
+        let output = run_tool(&ground, &["rebuild"]);
         assert!(!output.status.success());
         assert!(String::from_utf8_lossy(&output.stderr).contains("is in use by another process"), "{output:?}");
         assert_eq!(yard.message("SUP-1", "k-2").await.sequence(), 2);

@@ -13,11 +13,11 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::yard::{run, soon};
+use crate::yard::{expect_soon, run};
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-pub struct Arrival {
+pub struct ReceiverRequest {
     /// The connection that brought it, from 0.
     pub connection: u64,
     /// How many requests came before with the same `webhook-id`.
@@ -29,23 +29,23 @@ pub struct Arrival {
     pub body: Vec<u8>,
 }
 
-impl Arrival {
+impl ReceiverRequest {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
     }
 
-    fn needed(&self, name: &str) -> &str {
+    fn require_header(&self, name: &str) -> &str {
         self.header(name).unwrap_or_else(|| panic!("no {name} in {self:?}"))
     }
 
     /// Its `webhook-id`.
     pub fn id(&self) -> &str {
-        self.needed("webhook-id")
+        self.require_header("webhook-id")
     }
 
     /// Its number among its entity's records.
     pub fn sequence(&self) -> u64 {
-        self.needed("x-entity-sequence").parse().expect("a number")
+        self.require_header("x-entity-sequence").parse().expect("a number")
     }
 
     pub fn json(&self) -> Value {
@@ -74,7 +74,7 @@ pub enum Reply {
     /// This status, these headers, this body.
     Answer(u16, Vec<(&'static str, String)>, String),
     /// The reply within, once the latch is open.
-    Held(Latch, Box<Reply>),
+    Held(ReplyLatch, Box<Reply>),
     /// Nothing, with the connection open until the other side closes it.
     Hang,
     /// This status at once, and then its body byte by byte without an end, each when the last one was taken.
@@ -98,28 +98,28 @@ impl Reply {
     }
 
     /// Itself, once `latch` is open.
-    pub fn held(self, latch: &Latch) -> Self {
+    pub fn held_by(self, latch: &ReplyLatch) -> Self {
         Self::Held(latch.clone(), Box::new(self))
     }
 }
 
 /// Holds replies back until a test opens it. Clones are one latch.
 #[derive(Clone, Debug, Default)]
-pub struct Latch(Arc<watch::Sender<bool>>);
+pub struct ReplyLatch(Arc<watch::Sender<bool>>);
 
-impl Latch {
+impl ReplyLatch {
     pub fn open(&self) {
         self.0.send_replace(true);
     }
 
-    async fn opened(&self) {
+    async fn wait_until_open(&self) {
         self.0.subscribe().wait_for(|is_open| *is_open).await.expect("the sender is our own");
     }
 }
 
 /// What happened, in its order; numbers are places in [`Seen::arrivals`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happened {
+pub enum ReceiverEvent {
     Arrived(usize),
     /// Its answer is about to leave, with this status.
     Answered(usize, u16),
@@ -127,31 +127,31 @@ pub enum Happened {
 
 /// All that a receiver was sent.
 #[derive(Debug, Default)]
-pub struct Seen {
-    pub arrivals: Vec<Arrival>,
-    pub happened: Vec<Happened>,
+pub struct ReceiverLog {
+    pub arrivals: Vec<ReceiverRequest>,
+    pub happened: Vec<ReceiverEvent>,
     /// The `webhook-id`s that were answered with a 2xx.
     pub accepted: HashSet<String>,
     /// How often each `webhook-id` came.
     pub attempts: HashMap<String, usize>,
 }
 
-impl Seen {
+impl ReceiverLog {
     /// Files a request and gives its number.
-    fn arrive(&mut self, mut arrival: Arrival) -> (usize, Arrival) {
+    fn record_request(&mut self, mut arrival: ReceiverRequest) -> (usize, ReceiverRequest) {
         if let Some(id) = arrival.header("webhook-id").map(str::to_owned) {
             let attempts = self.attempts.entry(id).or_default();
             arrival.before = *attempts;
             *attempts += 1;
         }
         let number = self.arrivals.len();
-        self.happened.push(Happened::Arrived(number));
+        self.happened.push(ReceiverEvent::Arrived(number));
         self.arrivals.push(arrival.clone());
         (number, arrival)
     }
 
-    fn answer(&mut self, number: usize, status: u16) {
-        self.happened.push(Happened::Answered(number, status));
+    fn record_answer(&mut self, number: usize, status: u16) {
+        self.happened.push(ReceiverEvent::Answered(number, status));
         if let (true, Some(id)) = ((200..300).contains(&status), self.arrivals[number].header("webhook-id")) {
             self.accepted.insert(id.to_owned());
         }
@@ -162,7 +162,7 @@ impl Seen {
         let mut known = HashSet::new();
         let mut sequences: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         for happened in &self.happened {
-            let Happened::Answered(number, 200..300) = happened else { continue };
+            let ReceiverEvent::Answered(number, 200..300) = happened else { continue };
             let arrival = &self.arrivals[*number];
             if known.insert(arrival.id()) {
                 sequences.entry(arrival.entity()).or_default().push(arrival.sequence());
@@ -177,15 +177,15 @@ impl Seen {
         let mut lanes: HashMap<String, BTreeMap<u64, (&str, bool)>> = HashMap::new();
         let mut repeats = 0;
         for happened in &self.happened {
-            let (Happened::Arrived(number) | Happened::Answered(number, _)) = *happened;
+            let (ReceiverEvent::Arrived(number) | ReceiverEvent::Answered(number, _)) = *happened;
             let arrival = &self.arrivals[number];
             let (entity, sequence, id) = (arrival.entity(), arrival.sequence(), arrival.id());
             let lane = lanes.entry(entity.clone()).or_default();
             let (known, is_accepted) = lane.entry(sequence).or_insert((id, false));
             assert_eq!(*known, id, "two ids of {entity} {sequence}");
             match *happened {
-                Happened::Answered(_, status) => *is_accepted |= (200..300).contains(&status),
-                Happened::Arrived(_) => {
+                ReceiverEvent::Answered(_, status) => *is_accepted |= (200..300).contains(&status),
+                ReceiverEvent::Arrived(_) => {
                     repeats += usize::from(*is_accepted);
                     let open =
                         lane.range(..sequence).find(|(_, (id, is_accepted))| !is_accepted && !given_up.contains(*id));
@@ -206,31 +206,31 @@ impl Seen {
     }
 }
 
-type Script = Box<dyn FnMut(&Arrival) -> Reply + Send>;
+type ReceiverScript = Box<dyn FnMut(&ReceiverRequest) -> Reply + Send>;
 
 /// A receiver on a thread of its own, which answers whatever the test is doing. Ends when dropped.
 pub struct Receiver {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ReceiverState>,
     /// Whether it is to listen; its end is the thread's.
     wanted: watch::Sender<bool>,
     listening: watch::Receiver<bool>,
 }
 
-struct Shared {
-    seen: watch::Sender<Seen>,
-    script: Mutex<Script>,
+struct ReceiverState {
+    seen: watch::Sender<ReceiverLog>,
+    script: Mutex<ReceiverScript>,
 }
 
 impl Receiver {
     /// One that takes everything.
-    pub async fn friendly() -> Self {
+    pub async fn accept_all() -> Self {
         Self::start(|_| Reply::Status(200)).await
     }
 
     /// One that does what `script` says, which is asked once for each request, in the order of their arrival.
-    pub async fn start(script: impl FnMut(&Arrival) -> Reply + Send + 'static) -> Self {
-        let shared = Arc::new(Shared { seen: watch::Sender::default(), script: Mutex::new(Box::new(script)) });
+    pub async fn start(script: impl FnMut(&ReceiverRequest) -> Reply + Send + 'static) -> Self {
+        let shared = Arc::new(ReceiverState { seen: watch::Sender::default(), script: Mutex::new(Box::new(script)) });
         let (wanted, is_wanted) = watch::channel(true);
         let (is_listening, listening) = watch::channel(false);
         let (told, address) = tokio::sync::oneshot::channel();
@@ -244,8 +244,8 @@ impl Receiver {
                 serve(serving, socket, address, is_wanted, is_listening).await;
             });
         });
-        let receiver = Self { address: soon(address).await.expect("a port"), shared, wanted, listening };
-        receiver.becomes(true).await;
+        let receiver = Self { address: expect_soon(address).await.expect("a port"), shared, wanted, listening };
+        receiver.wait_until_listening(true).await;
         receiver
     }
 
@@ -255,50 +255,50 @@ impl Receiver {
     }
 
     /// From now on, does what `script` says.
-    pub fn become_one_that(&self, script: impl FnMut(&Arrival) -> Reply + Send + 'static) {
+    pub fn set_script(&self, script: impl FnMut(&ReceiverRequest) -> Reply + Send + 'static) {
         *self.shared.script.lock() = Box::new(script);
     }
 
     /// Closes all connections and takes no new ones: connecting is refused. What it has seen stays.
     pub async fn stop(&self) {
         self.wanted.send_replace(false);
-        self.becomes(false).await;
+        self.wait_until_listening(false).await;
     }
 
     /// Takes connections again, at the same address.
     pub async fn restart(&self) {
         self.wanted.send_replace(true);
-        self.becomes(true).await;
+        self.wait_until_listening(true).await;
     }
 
-    async fn becomes(&self, state: bool) {
-        soon(self.listening.clone().wait_for(|listening| *listening == state)).await.expect("its thread lives");
+    async fn wait_until_listening(&self, state: bool) {
+        expect_soon(self.listening.clone().wait_for(|listening| *listening == state)).await.expect("its thread lives");
     }
 
     /// What it has seen so far.
-    pub fn seen(&self) -> watch::Ref<'_, Seen> {
+    pub fn log(&self) -> watch::Ref<'_, ReceiverLog> {
         // A reader keeps the server from filing the next request, so let go of it before awaiting anything.
         self.shared.seen.borrow()
     }
 
-    pub fn arrivals(&self) -> Vec<Arrival> {
-        self.seen().arrivals.clone()
+    pub fn arrivals(&self) -> Vec<ReceiverRequest> {
+        self.log().arrivals.clone()
     }
 
     /// Waits until `is_enough` of what it has seen.
-    pub async fn until(&self, mut is_enough: impl FnMut(&Seen) -> bool) {
+    pub async fn wait_until(&self, mut is_enough: impl FnMut(&ReceiverLog) -> bool) {
         let mut seen = self.shared.seen.subscribe();
-        soon(seen.wait_for(|seen| is_enough(seen))).await.expect("the sender is our own");
+        expect_soon(seen.wait_for(|seen| is_enough(seen))).await.expect("the sender is our own");
     }
 
     /// Waits for this many requests, repeats included.
-    pub async fn arrived(&self, count: usize) {
-        self.until(|seen| seen.arrivals.len() >= count).await;
+    pub async fn wait_for_requests(&self, count: usize) {
+        self.wait_until(|seen| seen.arrivals.len() >= count).await;
     }
 
     /// Waits until this many different `webhook-id`s were accepted.
     pub async fn accepted(&self, count: usize) {
-        self.until(|seen| seen.accepted.len() >= count).await;
+        self.wait_until(|seen| seen.accepted.len() >= count).await;
     }
 }
 
@@ -312,7 +312,7 @@ fn socket(address: SocketAddr) -> TcpSocket {
 
 /// Listens while that is wanted, until nobody can want anything any more.
 async fn serve(
-    shared: Arc<Shared>,
+    shared: Arc<ReceiverState>,
     mut bound: TcpSocket,
     address: SocketAddr,
     mut wanted: watch::Receiver<bool>,
@@ -335,22 +335,22 @@ async fn serve(
     }
 }
 
-async fn accept(listener: &TcpListener, shared: &Arc<Shared>, open: &mut JoinSet<()>, connections: &mut u64) {
+async fn accept(listener: &TcpListener, shared: &Arc<ReceiverState>, open: &mut JoinSet<()>, connections: &mut u64) {
     loop {
         let (stream, _) = listener.accept().await.expect("a connection");
         let (shared, connection) = (Arc::clone(shared), *connections);
         *connections += 1;
         open.spawn(async move {
             // A caller that hangs up is what the test is about, or nothing.
-            let _ = shared.talk(stream, connection).await;
+            let _ = shared.serve_connection(stream, connection).await;
         });
         while open.try_join_next().is_some() {}
     }
 }
 
-impl Shared {
+impl ReceiverState {
     /// Answers the requests of one connection, until either side closes it.
-    async fn talk(&self, stream: TcpStream, connection: u64) -> std::io::Result<()> {
+    async fn serve_connection(&self, stream: TcpStream, connection: u64) -> std::io::Result<()> {
         stream.set_nodelay(true)?;
         let (reader, mut writer) = stream.into_split();
         let mut reader = BufReader::new(reader);
@@ -358,19 +358,19 @@ impl Shared {
             let mut filed = None;
             // Asked within, so that the script sees requests in the order in which they are remembered.
             self.seen.send_modify(|seen| {
-                let (number, arrival) = seen.arrive(arrival);
+                let (number, arrival) = seen.record_request(arrival);
                 filed = Some((number, self.script.lock()(&arrival)));
             });
             let (number, mut reply) = filed.expect("just made");
             while let Reply::Held(latch, then) = reply {
                 tokio::select! {
-                    () = latch.opened() => reply = *then,
+                    () = latch.wait_until_open() => reply = *then,
                     // Nothing comes before the answer, so this is the end: who gave up is answered nothing.
                     _ = reader.fill_buf() => return Ok(()),
                 }
             }
             if let Some(status) = reply.status() {
-                self.seen.send_modify(|seen| seen.answer(number, status));
+                self.seen.send_modify(|seen| seen.record_answer(number, status));
             }
             if !reply.write(&mut writer).await? {
                 // Until the other side has enough.
@@ -435,7 +435,10 @@ impl Reply {
 }
 
 /// The next request of a connection, if there is one.
-async fn read(reader: &mut (impl AsyncBufReadExt + Unpin), connection: u64) -> std::io::Result<Option<Arrival>> {
+async fn read(
+    reader: &mut (impl AsyncBufReadExt + Unpin),
+    connection: u64,
+) -> std::io::Result<Option<ReceiverRequest>> {
     let mut head = Vec::new();
     loop {
         let mut line = String::new();
@@ -454,7 +457,7 @@ async fn read(reader: &mut (impl AsyncBufReadExt + Unpin), connection: u64) -> s
     let length = headers.iter().find(|(name, _)| name == "content-length");
     let mut body = vec![0; length.map_or(0, |(_, length)| length.parse().expect("a length"))];
     reader.read_exact(&mut body).await?;
-    Ok(Some(Arrival { connection, before: 0, method, path, headers, body }))
+    Ok(Some(ReceiverRequest { connection, before: 0, method, path, headers, body }))
 }
 
 /// A delivery, as far as this file looks at one.
@@ -473,11 +476,11 @@ fn client() -> reqwest::Client {
 #[test]
 fn a_receiver_answers_by_its_script_and_remembers_what_came() {
     run(async {
-        let latch = Latch::default();
+        let latch = ReplyLatch::default();
         let held = latch.clone();
         let receiver = Receiver::start(move |arrival| match (arrival.path.as_str(), arrival.before) {
             ("/flaky", 0) => Reply::Status(500),
-            ("/held", _) => Reply::Answer(201, vec![("x-y", "z".to_owned())], "late".to_owned()).held(&held),
+            ("/held", _) => Reply::Answer(201, vec![("x-y", "z".to_owned())], "late".to_owned()).held_by(&held),
             ("/close", _) => Reply::Close,
             ("/cut", _) => Reply::BreakOff(200),
             _ => Reply::Status(200),
@@ -490,11 +493,11 @@ fn a_receiver_answers_by_its_script_and_remembers_what_came() {
         assert!(deliver(&client, &url("/close"), 2).await.is_err() && deliver(&client, &url("/cut"), 2).await.is_err());
         let (waiting, address) = (client.clone(), url("/held"));
         let waiting = actix_rt::spawn(async move { deliver(&waiting, &address, 2).await });
-        receiver.arrived(5).await;
+        receiver.wait_for_requests(5).await;
         latch.open();
         assert_eq!(waiting.await.expect("no panic").expect("an answer"), (201, "late".to_owned()));
         receiver.accepted(2).await;
-        assert_eq!(receiver.seen().check_complete(&[("e/1".to_owned(), 2)].into()), 0);
+        assert_eq!(receiver.log().check_complete(&[("e/1".to_owned(), 2)].into()), 0);
         assert_eq!(receiver.arrivals()[1].connection, receiver.arrivals()[0].connection);
     });
 }
@@ -502,7 +505,7 @@ fn a_receiver_answers_by_its_script_and_remembers_what_came() {
 #[test]
 fn a_stopped_receiver_refuses_connections_and_comes_back_at_its_address() {
     run(async {
-        let (receiver, client) = (Receiver::friendly().await, client());
+        let (receiver, client) = (Receiver::accept_all().await, client());
         let url = receiver.url("/");
         assert!(deliver(&client, &url, 1).await.is_ok());
         receiver.stop().await;
@@ -524,6 +527,6 @@ fn an_overtaking_is_noticed() {
         for sequence in [1, 2] {
             deliver(&client, &receiver.url("/"), sequence).await.expect("an answer");
         }
-        receiver.seen().check_order(&HashSet::new());
+        receiver.log().check_order(&HashSet::new());
     });
 }

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 
 use hookyard::config::Secret;
-use hookyard::edge::instagram::signature::sign;
+use hookyard::edge::instagram::signature::sign_instagram_body;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
 use crate::instagram::{call, echo, ground, item, message, state, with};
-use crate::receiver::{Arrival, Happened, Receiver, Reply, Seen};
-use crate::yard::{Answer, Gate, Ground, TOKEN, run, soon, together};
+use crate::receiver::{Receiver, ReceiverEvent, ReceiverLog, ReceiverRequest, Reply};
+use crate::yard::{Answer, Gate, Ground, TOKEN, expect_soon, run, run_together};
 
 const PUBLISHER: &str = "test-publisher";
 const ACCOUNT: &str = "acc_xyz789";
@@ -18,7 +18,7 @@ const BUSINESS: &str = "0987654321";
 const CUSTOMER: &str = "1234567890";
 const CONVERSATION: &str = "conv_1234567890_0987654321";
 
-fn publishing(keys: &[(&str, &str)]) -> Ground {
+fn publishing_env(keys: &[(&str, &str)]) -> Ground {
     let own = [("sources.crm.enabled", "true"), ("sources.crm.tokens", PUBLISHER)];
     ground(&[&own, keys].concat())
 }
@@ -62,7 +62,7 @@ fn code(answer: &Answer) -> (u16, &str) {
 #[test]
 fn a_reply_has_its_place_in_its_conversation() {
     run(async {
-        let ground = publishing(&[]);
+        let ground = publishing_env(&[]);
         let yard = ground.start().await;
         open(&yard, json!({})).await;
         call(&yard, &with(&[message(0, "mid_abc123", "Hello!")])).await;
@@ -92,7 +92,7 @@ fn a_reply_has_its_place_in_its_conversation() {
 #[test]
 fn a_repeated_key_is_answered_as_the_first_time_and_never_for_something_else() {
     run(async {
-        let ground = publishing(&[]);
+        let ground = publishing_env(&[]);
         let yard = ground.start().await;
         open(&yard, json!({})).await;
         open(&yard, json!({"account_id": "acc_2", "instagram_account_id": "777"})).await;
@@ -119,7 +119,7 @@ fn a_repeated_key_is_answered_as_the_first_time_and_never_for_something_else() {
                 gate.answer(request).await.body["delivery_id"].clone()
             }
         });
-        let ids = together(at_once).await;
+        let ids = run_together(at_once).await;
         assert!(ids[0].is_string() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
         assert_eq!(timeline(&yard).await.len(), 4);
         let long = asking(&yard, ACCOUNT, &said("Hi")).header("idempotency-key", "k".repeat(257));
@@ -136,7 +136,7 @@ fn a_repeated_key_is_answered_as_the_first_time_and_never_for_something_else() {
 #[test]
 fn replies_are_asked_for_by_publishers_and_the_admin_of_accounts_that_there_are() {
     run(async {
-        let ground = publishing(&[]);
+        let ground = publishing_env(&[]);
         let yard = ground.start().await;
         open(&yard, json!({})).await;
         let path = format!("{}/api/v1/accounts/{ACCOUNT}/messages", yard.base);
@@ -170,8 +170,8 @@ fn replies_are_asked_for_by_publishers_and_the_admin_of_accounts_that_there_are(
 }
 
 /// Asks until `is_enough` of what `path` shows.
-async fn until(gate: &Gate, path: &str, is_enough: impl Fn(&Value) -> bool) -> Value {
-    soon(async {
+async fn poll_until(gate: &Gate, path: &str, is_enough: impl Fn(&Value) -> bool) -> Value {
+    expect_soon(async {
         loop {
             let body = gate.get(path).await.body;
             if is_enough(&body) {
@@ -185,7 +185,7 @@ async fn until(gate: &Gate, path: &str, is_enough: impl Fn(&Value) -> bool) -> V
 async fn dead_letters(gate: &Gate, subscriber: &str, count: usize) -> Vec<Value> {
     let path = format!("/api/v1/dead-letters?subscriber={subscriber}");
     let items = |list: &Value| list["items"].as_array().cloned().unwrap_or_default();
-    items(&until(gate, &path, |list| items(list).len() == count).await)
+    items(&poll_until(gate, &path, |list| items(list).len() == count).await)
 }
 
 /// A node that sends replies to `graph` and messages to `crm`, and tries again quickly.
@@ -200,7 +200,7 @@ fn delivering(graph: &Receiver, crm: Option<&Receiver>, keys: &[(&str, &str)]) -
         ("delivery.breaker.consecutive", "0"),
         ("delivery.breaker.failure_rate", "0"),
     ];
-    publishing(&[&own, keys].concat())
+    publishing_env(&[&own, keys].concat())
 }
 
 /// The Graph API, to which everything is sent.
@@ -218,7 +218,7 @@ fn failed(status: u16, code: u16) -> Reply {
 }
 
 /// The recipient and the text of a call of the Graph API.
-fn told(arrival: &Arrival) -> (String, String) {
+fn told(arrival: &ReceiverRequest) -> (String, String) {
     let body = arrival.json();
     let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     (text("/recipient/id"), text("/message/text"))
@@ -226,10 +226,10 @@ fn told(arrival: &Arrival) -> (String, String) {
 
 /// What the Graph API has sent, in its order.
 fn was_sent(graph: &Receiver) -> Vec<(String, String)> {
-    let seen = graph.seen();
+    let seen = graph.log();
     let answered = seen.happened.iter().filter_map(|happened| match happened {
-        Happened::Answered(number, 200) => Some(told(&seen.arrivals[*number])),
-        Happened::Answered(..) | Happened::Arrived(_) => None,
+        ReceiverEvent::Answered(number, 200) => Some(told(&seen.arrivals[*number])),
+        ReceiverEvent::Answered(..) | ReceiverEvent::Arrived(_) => None,
     });
     answered.collect()
 }
@@ -246,7 +246,7 @@ const FORWARDED: &str = r#"{"event":"message.received","message_id":"mid_abc123"
 #[test]
 fn a_message_is_forwarded_to_the_last_byte_and_signed() {
     run(async {
-        let (crm, graph) = (Receiver::friendly().await, graph().await);
+        let (crm, graph) = (Receiver::accept_all().await, graph().await);
         let ground = delivering(&graph, Some(&crm), &[("delivery.allow_targets", "127.0.0.0/8")]);
         let yard = ground.start().await;
         open(&yard, json!({"crm_webhook_url": crm.url("/own/hook")})).await;
@@ -256,7 +256,7 @@ fn a_message_is_forwarded_to_the_last_byte_and_signed() {
         let arrival = crm.arrivals()[0].clone();
         assert_eq!((arrival.method.as_str(), arrival.path.as_str()), ("POST", "/own/hook"));
         assert_eq!(String::from_utf8(arrival.body.clone()).expect("text"), FORWARDED);
-        let signature = sign(&Secret::new("given-secret"), FORWARDED.as_bytes());
+        let signature = sign_instagram_body(&Secret::new("given-secret"), FORWARDED.as_bytes());
         for (name, expected) in [
             ("x-hub-signature-256", signature.as_str()),
             ("content-type", "application/json"),
@@ -289,7 +289,7 @@ fn a_message_is_forwarded_to_the_last_byte_and_signed() {
 #[test]
 fn only_what_somebody_wrote_to_an_account_is_forwarded() {
     run(async {
-        let (crm, graph) = (Receiver::friendly().await, graph().await);
+        let (crm, graph) = (Receiver::accept_all().await, graph().await);
         let ground = delivering(&graph, Some(&crm), &[]);
         let yard = ground.start().await;
         let unclaimed = written("1", 0, "unclaimed");
@@ -530,23 +530,23 @@ fn a_kill_between_message_and_reply_makes_no_second_automatic_reply() {
         graph.accepted(3).await;
         process.kill();
         let process = ground.start_process().await;
-        graph.until(|seen| people.iter().all(|person| ids_of(seen, person).len() == 1)).await;
+        graph.wait_until(|seen| people.iter().all(|person| ids_of(seen, person).len() == 1)).await;
         // Asked for again, as Instagram does that was not answered.
         call(&process, &with(&messages)).await;
         call(&process, &with(&[written("140", 99, "m-140")])).await;
-        graph.until(|seen| ids_of(seen, "140").len() == 1).await;
+        graph.wait_until(|seen| ids_of(seen, "140").len() == 1).await;
         let events = process.get("/api/v1/events?page_size=100").await.body;
         let replies =
             events["items"].as_array().expect("items").iter().filter(|event| event["type"] == "message.reply");
         assert_eq!(replies.count(), 41, "one for each message, however often it was tried");
         for person in &people {
-            assert_eq!(ids_of(&graph.seen(), person).len(), 1, "a repeat has the id of the first: {person}");
+            assert_eq!(ids_of(&graph.log(), person).len(), 1, "a repeat has the id of the first: {person}");
         }
     });
 }
 
 /// The ids under which `person` was sent something.
-fn ids_of(seen: &Seen, person: &str) -> BTreeSet<String> {
+fn ids_of(seen: &ReceiverLog, person: &str) -> BTreeSet<String> {
     let sent = seen.arrivals.iter().filter(|arrival| told(arrival).0 == person);
     sent.map(|arrival| arrival.id().to_owned()).collect()
 }

@@ -6,8 +6,8 @@ use hookyard::entity::ticket::EVENTS;
 use hookyard::event::catalogue;
 use serde_json::{Value, json};
 
-use crate::commands::{folder, hookyard, told};
-use crate::yard::{Ground, Process, run};
+use crate::commands::{folder, hookyard, output_of};
+use crate::yard::{Ground, NodeProcess, run};
 
 /// The sources beside support, as a node and a sender of this test have them.
 const SOURCES: &str = "\
@@ -41,19 +41,19 @@ const OWN: [&str; 8] = [
 ];
 
 /// A node that takes events of every source, and who sends them.
-struct Sender {
+struct SendFixture {
     ground: Ground,
-    process: Process,
+    process: NodeProcess,
 }
 
 /// What a sender was told.
-struct Told {
+struct CommandOutput {
     code: Option<i32>,
     output: String,
     error: String,
 }
 
-impl Sender {
+impl SendFixture {
     async fn start() -> Self {
         let mut ground = Ground::new(&[]);
         ground.write_file(SOURCES);
@@ -63,15 +63,15 @@ impl Sender {
         Self { ground, process }
     }
 
-    fn send(&self, words: &[&str]) -> Told {
+    fn send(&self, words: &[&str]) -> CommandOutput {
         let base = ["send", "--config", "sender.toml", "--url", &self.process.base];
-        let (code, output, error) = told(&mut hookyard(self.ground.folder.path(), &[&base, words].concat()));
-        Told { code, output, error }
+        let (code, output, error) = output_of(&mut hookyard(self.ground.folder.path(), &[&base, words].concat()));
+        CommandOutput { code, output, error }
     }
 
     /// Sends what is to be stored; gives the body of the answer.
     fn stored(&self, words: &[&str]) -> Value {
-        let Told { code, output, error } = self.send(words);
+        let CommandOutput { code, output, error } = self.send(words);
         assert_eq!((code, error.as_str()), (Some(0), ""), "{words:?}: {output}");
         let mut lines = output.lines();
         let (status, body) = (lines.next().expect("a status"), lines.next().expect("a body"));
@@ -90,9 +90,10 @@ impl Sender {
 #[test]
 fn every_event_that_comes_from_outside_is_sent_and_accepted() {
     run(async {
-        let sender = Sender::start().await;
+        let sender = SendFixture::start().await;
         let mut expected = Vec::new();
-        let all: Vec<_> = catalogue::all().filter(|entry| !OWN.contains(&entry.name)).map(|entry| entry.name).collect();
+        let all: Vec<_> =
+            catalogue::all_entries().filter(|entry| !OWN.contains(&entry.name)).map(|entry| entry.name).collect();
         assert_eq!(all.len(), 12 + 18 + 1 + 7 + 13);
         for event in all.iter().copied().chain(["invoice.paid"]) {
             // Each event of a lead has one of its own to change, as it would close or convert another's.
@@ -134,7 +135,7 @@ fn every_event_that_comes_from_outside_is_sent_and_accepted() {
 #[test]
 fn the_same_event_again_is_said_to_be_known() {
     run(async {
-        let sender = Sender::start().await;
+        let sender = SendFixture::start().await;
         let at = ["--at", "2025-01-20T10:00:00Z"];
         let known = "an event with this idempotency key was stored before";
         let cases: [(&[&str], &str, &str); 4] = [
@@ -145,7 +146,7 @@ fn the_same_event_again_is_said_to_be_known() {
         ];
         for (words, meaning, status) in cases {
             sender.stored(words);
-            let Told { code, output, error } = sender.send(words);
+            let CommandOutput { code, output, error } = sender.send(words);
             assert_eq!((code, error.as_str()), (Some(0), ""), "{words:?}: {output}");
             assert!(output.starts_with(status) && output.ends_with(&format!("{meaning}\n")), "{words:?}: {output}");
             sender.stored(&words[..1]);
@@ -157,7 +158,7 @@ fn the_same_event_again_is_said_to_be_known() {
 #[test]
 fn whom_an_event_is_for_and_what_it_says_can_be_given() {
     run(async {
-        let sender = Sender::start().await;
+        let sender = SendFixture::start().await;
         sender.stored(&["c2s_lead.received", "--entity", "77", "--data", r#"{"hook_action": "lead.won"}"#]);
         let lead = sender.process.get("/api/v1/entities/c2s_lead/77").await.body;
         assert_eq!(lead["last_event"]["type"], "c2s_lead.received");
@@ -187,7 +188,7 @@ fn what_is_missing_to_sign_an_event_is_named_with_its_variable() {
         ("person.created", &["sources.crm.tokens"]),
     ];
     for (event, keys) in table {
-        let (code, output, error) = told(&mut hookyard(folder.path(), &["send", event]));
+        let (code, output, error) = output_of(&mut hookyard(folder.path(), &["send", event]));
         assert_eq!((code, output.as_str()), (Some(1), ""), "{event}");
         for key in keys {
             let variable = format!("HOOKYARD_{}", key.replace('.', "__").to_uppercase());
@@ -204,7 +205,7 @@ fn a_source_that_is_closed_is_told_from_an_event_that_is_wrong() {
         for (event, source) in [("lead.created", "leads"), ("task.created", "crm"), ("message.received", "instagram")] {
             let mut send = hookyard(ground.folder.path(), &["send", event, "--url", &process.base]);
             send.env("HOOKYARD_SOURCES__CRM__TOKENS", "t").env("HOOKYARD_SOURCES__INSTAGRAM__APP_SECRETS", "s");
-            let (code, _, error) = told(&mut send);
+            let (code, _, error) = output_of(&mut send);
             assert_eq!(code, Some(1), "{event}");
             assert!(error.contains(&format!("is sources.{source}.enabled set?")), "{event}: {error}");
         }
@@ -214,8 +215,8 @@ fn a_source_that_is_closed_is_told_from_an_event_that_is_wrong() {
 #[test]
 fn the_help_explains_every_event_that_can_be_sent() {
     let folder = folder();
-    let (_, help, _) = told(&mut hookyard(folder.path(), &["send", "--help"]));
-    for entry in catalogue::all() {
+    let (_, help, _) = output_of(&mut hookyard(folder.path(), &["send", "--help"]));
+    for entry in catalogue::all_entries() {
         let line = help.lines().find(|line| line.split_whitespace().next() == Some(entry.name));
         assert_eq!(line.is_none(), OWN.contains(&entry.name), "{}", entry.name);
         assert!(line.is_none_or(|line| line.ends_with(entry.description)), "{}", entry.name);
@@ -231,7 +232,7 @@ fn every_sample_of_a_ticket_is_accepted_and_applied() {
         fs::write(ground.folder.path().join("sender.toml"), secrets).expect("writable");
         let send = |words: &[&str]| {
             let base = ["send", "--config", "sender.toml", "--url", &process.base];
-            told(&mut hookyard(ground.folder.path(), &[&base, words].concat()))
+            output_of(&mut hookyard(ground.folder.path(), &[&base, words].concat()))
         };
         for (sequence, event) in (1..).zip(EVENTS) {
             let (code, output, error) = send(&[event]);
@@ -240,7 +241,8 @@ fn every_sample_of_a_ticket_is_accepted_and_applied() {
                 serde_json::from_str(output.split_once('\n').expect("a status, then a body").1).expect("JSON");
             assert_eq!(answer["entity"], json!({"kind": "ticket", "id": "SUP-1042", "sequence": sequence}), "{event}");
         }
-        let types: Vec<_> = process.timeline("SUP-1042").await.iter().map(|entry| entry["type"].clone()).collect();
+        let types: Vec<_> =
+            process.fetch_timeline("SUP-1042").await.iter().map(|entry| entry["type"].clone()).collect();
         assert_eq!(types, EVENTS);
         assert_eq!(process.get("/api/v1/events?status=failed").await.body["total"], 0);
 
@@ -270,7 +272,7 @@ fn every_sample_of_a_ticket_is_accepted_and_applied() {
 #[test]
 fn send_says_what_is_missing_when_nobody_listens_or_nothing_can_be_signed() {
     let folder = folder();
-    let (code, output, error) = told(&mut hookyard(folder.path(), &["send"]));
+    let (code, output, error) = output_of(&mut hookyard(folder.path(), &["send"]));
     assert_eq!((code, output.as_str()), (Some(1), ""));
     assert!(error.contains("hookyard serve --dev") && error.contains("HOOKYARD_SOURCES__SUPPORT__SECRETS"), "{error}");
 
@@ -279,15 +281,15 @@ fn send_says_what_is_missing_when_nobody_listens_or_nothing_can_be_signed() {
     let url = format!("http://127.0.0.1:{taken}");
     let mut command = hookyard(folder.path(), &["send", "--url", &url]);
     command.env("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "key").env("HOOKYARD_SOURCES__SUPPORT__SECRETS", "hunter2");
-    let (code, output, error) = told(&mut command);
+    let (code, output, error) = output_of(&mut command);
     assert_eq!((code, output.as_str()), (Some(1), ""));
     assert!(error.contains("no node answers at") && error.contains(&url) && error.contains("--url"), "{error}");
     assert!(!error.contains("hunter2"), "{error}");
 
-    let (code, output, error) = told(&mut hookyard(folder.path(), &["send", "message.creatd"]));
+    let (code, output, error) = output_of(&mut hookyard(folder.path(), &["send", "message.creatd"]));
     assert_eq!((code, output.as_str()), (Some(2), ""));
     assert!(error.contains("the nearest is `message.created`"), "{error}");
-    let (code, _, error) = told(&mut hookyard(folder.path(), &["send", "customer.created"]));
+    let (code, _, error) = output_of(&mut hookyard(folder.path(), &["send", "customer.created"]));
     assert_eq!(code, Some(2));
     assert!(error.contains("`customer.created` cannot be sent"), "{error}");
 }

@@ -29,7 +29,7 @@ pub const PRESETS: [(&str, &str); 12] = [
 pub const DESCRIBED: &str = "[[sources.custom]]\nname = \"billing\"\npreset = \"meta\"\nsecrets = [\"test-secret\"]\n\
                           verify_token = \"my-verify-token\"\nentity = \"/customer\"\nevent = \"/type\"\nidempotency_key = \"/id\"\n";
 
-pub type Headers = Vec<(&'static str, String)>;
+pub type SenderHeaders = Vec<(&'static str, String)>;
 
 pub fn sha1(key: &[u8], text: &str) -> Vec<u8> {
     Hmac::<Sha1>::new_from_slice(key).expect("any length").chain_update(text).finalize().into_bytes().to_vec()
@@ -56,10 +56,10 @@ pub fn ed25519_signature(text: &str) -> String {
 
 /// The headers with which the provider of `preset` sends `body` (a form, if it is Twilio's) to `url` at `at`, as its
 /// message `id`.
-pub fn signed(preset: &str, secret: &str, url: &str, body: &str, id: &str, at: Timestamp) -> Headers {
+pub fn signed(preset: &str, secret: &str, url: &str, body: &str, id: &str, at: Timestamp) -> SenderHeaders {
     let seconds = at.as_micros() / 1_000_000;
     let key = secret.as_bytes();
-    let mut headers: Headers = match preset {
+    let mut headers: SenderHeaders = match preset {
         "github" => vec![
             ("X-Hub-Signature-256", format!("sha256={}", hex::encode(sha256(key, body)))),
             ("X-GitHub-Event", "issues".into()),

@@ -5,11 +5,11 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::failures::{Place, Trouble, until_readyz_is};
+use crate::failures::{DiskFailure, FailurePlace, until_readyz_is};
 use crate::rebuild::rebuild;
 use crate::receiver::{Receiver, Reply};
 use crate::senders::sha256;
-use crate::yard::{Answer, Gate, Ground, START, TOKEN, run, soon, together};
+use crate::yard::{Answer, Gate, Ground, START, TOKEN, expect_soon, run, run_together};
 
 pub const WEBHOOKS: &str = "/api/v1/webhooks";
 
@@ -42,7 +42,7 @@ fn code(answer: &Answer) -> (u16, &str) {
     (answer.status, answer.body["code"].as_str().unwrap_or_default())
 }
 
-fn faults(answer: &Answer) -> Vec<(&str, &str)> {
+fn field_errors(answer: &Answer) -> Vec<(&str, &str)> {
     let errors = answer.body["errors"].as_array().unwrap_or_else(|| panic!("no errors in {answer:?}"));
     errors
         .iter()
@@ -51,16 +51,16 @@ fn faults(answer: &Answer) -> Vec<(&str, &str)> {
 }
 
 fn fields(answer: &Answer) -> Vec<&str> {
-    faults(answer).into_iter().map(|(field, _)| field).collect()
+    field_errors(answer).into_iter().map(|(field, _)| field).collect()
 }
 
 /// A subscription without anything that can be left out.
-fn plain() -> Value {
+fn plain_subscription() -> Value {
     json!({"url": "https://crm.example/hook", "events": ["*"]})
 }
 
 /// One with everything that can be said.
-fn full() -> Value {
+fn full_subscription() -> Value {
     json!({
         "url": "https://crm.example/hook?tenant=7", "events": ["ticket:*", "lead.*", "organisation.created"],
         "secret": "given-secret", "is_active": false, "description": "Über alles", "filter": "data.x == 1",
@@ -107,10 +107,10 @@ fn every_member_is_kept_and_shown_and_what_was_shown_changes_nothing() {
         let mut ground = Ground::new(&[]);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
-        let made = create(&yard, &full()).await.body;
+        let made = create(&yard, &full_subscription()).await.body;
         let public_key = made["public_key"].as_str().expect("there is a key pair").to_owned();
         assert!(public_key.starts_with("whpk_") && public_key.len() == 49, "{public_key}");
-        let mut expected = full();
+        let mut expected = full_subscription();
         for (name, value) in [
             ("id", json!(1)),
             ("created_at", json!(START)),
@@ -143,7 +143,7 @@ fn what_is_left_out_stays_and_null_is_the_default() {
     run(async {
         let ground = Ground::new(&[]);
         let yard = ground.start().await;
-        let defaults = create(&yard, &plain()).await.body;
+        let defaults = create(&yard, &plain_subscription()).await.body;
         for (name, value) in [
             ("is_active", json!(true)),
             ("description", Value::Null),
@@ -161,7 +161,7 @@ fn what_is_left_out_stays_and_null_is_the_default() {
         ] {
             assert_eq!(defaults[name], value, "{name}");
         }
-        create(&yard, &full()).await;
+        create(&yard, &full_subscription()).await;
         let before = show(&yard, "/2").await.body;
         let changed = change(&yard, "/2", &json!({"concurrency": 5})).await.body;
         for (name, value) in before.as_object().expect("an object") {
@@ -224,7 +224,7 @@ fn every_wrong_member_is_named_and_nothing_is_kept() {
         ];
         assert_eq!(fields(&answer), expected);
         assert_eq!(answer.body["detail"], answer.body["errors"][0]["detail"], "the first one's");
-        let (url, event) = (faults(&answer)[0].1, faults(&answer)[1].1);
+        let (url, event) = (field_errors(&answer)[0].1, field_errors(&answer)[1].1);
         assert!(url.contains("loopback") && url.contains("delivery.allow_targets"), "{url}");
         assert!(event.contains(r#""lead.creatd""#) && event.contains(r#""lead.created""#), "{event}");
         assert!(!answer.text.contains("a b") && !answer.text.contains("md5"), "{}", answer.text);
@@ -266,7 +266,7 @@ fn every_wrong_member_is_named_and_nothing_is_kept() {
             ("retry_schedule_s", json!(5), "retry_schedule_s"),
             ("retry_schedule_s", json!([604_801]), "retry_schedule_s[0]"),
         ] {
-            let mut body = plain();
+            let mut body = plain_subscription();
             body[name] = value;
             let answer = create(&yard, &body).await;
             assert_eq!((code(&answer), fields(&answer)), ((400, "validation_failed"), vec![field]), "{body}");
@@ -285,7 +285,7 @@ fn a_wrong_change_changes_nothing() {
     run(async {
         let ground = Ground::new(&[]);
         let yard = ground.start().await;
-        create(&yard, &full()).await;
+        create(&yard, &full_subscription()).await;
         let before = show(&yard, "/1").await.text;
         let wrong =
             change(&yard, "/1", &json!({"url": null, "events": null, "headers": {"X-New": "…"}, "secret": " "})).await;
@@ -300,7 +300,7 @@ fn a_member_that_is_nearly_one_is_refused_and_others_are_passed_over() {
     run(async {
         let ground = Ground::new(&[]);
         let yard = ground.start().await;
-        let mut wrong = plain();
+        let mut wrong = plain_subscription();
         wrong["filters"] = json!("late");
         wrong["retry_schedule"] = json!([1]);
         wrong["signings"] = json!(["hub"]);
@@ -311,16 +311,19 @@ fn a_member_that_is_nearly_one_is_refused_and_others_are_passed_over() {
             ("retry_schedule", "retry_schedule is no member of a subscription, did you mean retry_schedule_s?"),
             ("signings", "signings is no member of a subscription, did you mean signing?"),
         ];
-        assert_eq!((code(&answer), faults(&answer)), ((400, "validation_failed"), expected.to_vec()));
-        let mut others = plain();
+        assert_eq!((code(&answer), field_errors(&answer)), ((400, "validation_failed"), expected.to_vec()));
+        let mut others = plain_subscription();
         others["tenant"] = json!("north");
         assert_eq!(create(&yard, &others).await.status, 200);
         assert_eq!(fields(&change(&yard, "/1", &json!({"event": ["*"]})).await), ["event"]);
         let rotation = send(&yard, Method::POST, "/1/rotate-secret", &json!({"overlap": 0})).await;
-        assert_eq!(faults(&rotation), [("overlap", "overlap is no member of a rotation, did you mean overlap_h?")]);
+        assert_eq!(
+            field_errors(&rotation),
+            [("overlap", "overlap is no member of a rotation, did you mean overlap_h?")]
+        );
         let events = json!({"events": ["custom:shop:*"]});
         let missing = "events[0] cannot be followed: there is no kind \"custom:shop\"; a [[sources.custom]] with the name \"shop\" makes it";
-        assert_eq!(faults(&change(&yard, "/1", &events).await), [("events[0]", missing)]);
+        assert_eq!(field_errors(&change(&yard, "/1", &events).await), [("events[0]", missing)]);
         yard.stop().await;
     });
 }
@@ -330,12 +333,12 @@ fn an_expression_that_is_none_is_refused_with_its_place() {
     run(async {
         let ground = Ground::new(&[]);
         let yard = ground.start().await;
-        let mut body = plain();
+        let mut body = plain_subscription();
         body["filter"] = json!("data.x ==\n  == 1");
         body["transform"] = json!("{'a': ");
         let answer = create(&yard, &body).await;
         assert_eq!(fields(&answer), ["filter", "transform"]);
-        assert!(faults(&answer)[0].1.contains("line 2, column"), "{answer:?}");
+        assert!(field_errors(&answer)[0].1.contains("line 2, column"), "{answer:?}");
         yard.stop().await;
     });
 }
@@ -363,7 +366,7 @@ fn subscriptions_are_the_admins_alone() {
     run(async {
         let ground = Ground::new(&[]);
         let yard = ground.start().await;
-        create(&yard, &plain()).await;
+        create(&yard, &plain_subscription()).await;
         for (method, path, allow) in [
             (Method::GET, "", "GET, HEAD, POST"),
             (Method::POST, "", "GET, HEAD, POST"),
@@ -401,7 +404,7 @@ fn a_number_has_one_spelling_and_shadows_no_other_path() {
         let mut ground = crate::c2s::ground(&[("sources.leads.enabled", "true")]);
         ground.set("sources.c2s.enabled", "true");
         let yard = ground.start().await;
-        create(&yard, &plain()).await;
+        create(&yard, &plain_subscription()).await;
         for path in
             ["/01", "/2", "/18446744073709551616", "/0", "/99999999999999999999999999/deliveries", "/2/deliveries"]
         {
@@ -436,7 +439,7 @@ fn a_secret_is_replaced_and_the_old_one_holds_for_a_while() {
         let mut ground = Ground::new(&[]);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
-        let first = create(&yard, &plain()).await.body["secret"].clone();
+        let first = create(&yard, &plain_subscription()).await.body["secret"].clone();
         let rotated = act(&yard, "/1/rotate-secret").await;
         let second = rotated.body["secret"].clone();
         assert_eq!((rotated.status, rotated.header("cache-control")), (200, Some("no-store")));
@@ -478,7 +481,7 @@ fn a_key_pair_is_made_when_it_is_asked_for_and_stays_the_same() {
     run(async {
         let ground = Ground::new(&[]);
         let yard = ground.start().await;
-        create(&yard, &plain()).await;
+        create(&yard, &plain_subscription()).await;
         let with = change(&yard, "/1", &json!({"signing": ["v1a"]})).await.body["public_key"].clone();
         assert!(with.is_string());
         assert_eq!(change(&yard, "/1", &json!({"signing": ["crm"]})).await.body["public_key"], Value::Null);
@@ -494,7 +497,7 @@ fn a_subscription_is_paused_and_resumed_in_two_ways() {
     run(async {
         let ground = Ground::new(&[]);
         let yard = ground.start().await;
-        create(&yard, &plain()).await;
+        create(&yard, &plain_subscription()).await;
         let state = |answer: &Answer| {
             assert_eq!(answer.status, 200, "{answer:?}");
             (answer.body["is_active"] == true, answer.body["state"].as_str().expect("a state").to_owned())
@@ -523,7 +526,7 @@ fn subscriptions_are_listed_in_pages_and_bounded_in_number() {
                     .await;
             assert_eq!((made.status, made.body["id"].as_u64()), (200, Some(number)));
         }
-        assert_eq!(code(&create(&yard, &plain()).await), (409, "too_many_subscriptions"));
+        assert_eq!(code(&create(&yard, &plain_subscription()).await), (409, "too_many_subscriptions"));
         let mut listed = Vec::new();
         for page in 1..=3 {
             let answer = show(&yard, &format!("?page={page}&page_size=2")).await;
@@ -538,7 +541,7 @@ fn subscriptions_are_listed_in_pages_and_bounded_in_number() {
         assert_eq!(fields(&show(&yard, "?is_active=1&page=0&x=1").await), ["x", "page", "is_active"]);
         assert_eq!(fields(&show(&yard, "/1?x=1").await), ["x"]);
         assert_eq!(yard.answer(request(&yard, Method::DELETE, "/5")).await.status, 204);
-        assert_eq!(create(&yard, &plain()).await.body["id"], 6, "no number comes again");
+        assert_eq!(create(&yard, &plain_subscription()).await.body["id"], 6, "no number comes again");
         yard.stop().await;
     });
 }
@@ -550,9 +553,9 @@ fn subscriptions_made_at_once_get_a_number_each() {
         let yard = ground.start().await;
         let made = (0..32).map(|_| {
             let gate = yard.gate.clone();
-            async move { create(&gate, &plain()).await }
+            async move { create(&gate, &plain_subscription()).await }
         });
-        let answers = together(made).await;
+        let answers = run_together(made).await;
         let mut numbers: Vec<_> = answers.iter().filter_map(|answer| answer.body["id"].as_u64()).collect();
         numbers.sort_unstable();
         assert_eq!(numbers, (1..=24).collect::<Vec<_>>());
@@ -567,7 +570,7 @@ fn a_removed_subscription_is_gone() {
     run(async {
         let ground = Ground::new(&[]);
         let yard = ground.start().await;
-        create(&yard, &plain()).await;
+        create(&yard, &plain_subscription()).await;
         let removed = yard.answer(request(&yard, Method::DELETE, "/1/")).await;
         assert_eq!((removed.status, removed.text.as_str()), (204, ""));
         assert_eq!(code(&yard.answer(request(&yard, Method::DELETE, "/1")).await), (404, "not_found"));
@@ -583,7 +586,7 @@ fn subscriptions_outlive_a_restart_a_kill_and_a_rebuild() {
         let ground = Ground::new(&[]);
         let mut process = ground.start_process().await;
         for _ in 0..5 {
-            assert_eq!(create(&process, &full()).await.status, 200);
+            assert_eq!(create(&process, &full_subscription()).await.status, 200);
         }
         assert_eq!(process.answer(request(&process, Method::DELETE, "/5")).await.status, 204);
         change(&process, "/2", &json!({"description": "changed", "is_active": true})).await;
@@ -596,7 +599,11 @@ fn subscriptions_outlive_a_restart_a_kill_and_a_rebuild() {
         rebuild(&ground).expect("it can be read");
         let yard = ground.start().await;
         assert_eq!(show(&yard, "").await.body["items"], kept);
-        assert_eq!(create(&yard, &plain()).await.body["id"], 6, "the removed one's number is not given again");
+        assert_eq!(
+            create(&yard, &plain_subscription()).await.body["id"],
+            6,
+            "the removed one's number is not given again"
+        );
         yard.stop().await;
     });
 }
@@ -605,10 +612,10 @@ fn subscriptions_outlive_a_restart_a_kill_and_a_rebuild() {
 fn a_subscription_that_never_reached_the_store_is_not_shown() {
     run(async {
         let mut ground = Ground::new(&[]);
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
-        trouble.fail(Place::Put, 1);
-        let answer = create(&yard, &plain()).await;
+        trouble.fail(FailurePlace::Put, 1);
+        let answer = create(&yard, &plain_subscription()).await;
         assert_eq!((code(&answer), answer.header("retry-after")), ((503, "unavailable"), Some("1")));
         until_readyz_is(&yard, 200).await;
         assert_eq!(show(&yard, "").await.body["total"], 0);
@@ -617,7 +624,7 @@ fn a_subscription_that_never_reached_the_store_is_not_shown() {
 }
 
 /// A ground whose node may call receivers of this machine.
-fn nearby() -> Ground {
+fn nearby_env() -> Ground {
     Ground::new(&[("delivery.allow_targets", "127.0.0.0/8")])
 }
 
@@ -630,7 +637,7 @@ async fn subscribe(gate: &Gate, receiver: &Receiver, members: &Value) -> Value {
 }
 
 /// Asks for `path` until `is_it` what is wanted.
-async fn until(gate: &Gate, path: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+async fn poll_until(gate: &Gate, path: &str, is_it: impl Fn(&Value) -> bool) -> Value {
     let mut polls = tokio::time::interval(Duration::from_millis(5));
     let asking = async {
         loop {
@@ -641,7 +648,7 @@ async fn until(gate: &Gate, path: &str, is_it: impl Fn(&Value) -> bool) -> Value
             }
         }
     };
-    soon(asking).await
+    expect_soon(asking).await
 }
 
 /// The texts of the messages that came to `receiver`.
@@ -653,7 +660,7 @@ fn texts(receiver: &Receiver) -> Vec<String> {
 #[test]
 fn a_test_sends_a_signed_ping_and_tells_what_the_target_said() {
     run(async {
-        let yard = nearby().start().await;
+        let yard = nearby_env().start().await;
         let receiver = Receiver::start(|_| Reply::Answer(200, Vec::new(), "pong".into())).await;
         let made = subscribe(&yard, &receiver, &json!({"is_active": false, "headers": {"X-Own": "kept"}})).await;
         let shown = show(&yard, "/1").await.body;
@@ -672,7 +679,7 @@ fn a_test_sends_a_signed_ping_and_tells_what_the_target_said() {
         let signature = hex::encode(sha256(secret.as_bytes(), &body));
         assert_eq!(ping.header("x-webhook-signature"), Some(signature.as_str()), "what was shown changed no secret");
         assert_eq!((ping.header("x-webhook-id"), ping.header("x-own")), (Some("1"), Some("kept")));
-        receiver.become_one_that(|_| Reply::Answer(500, Vec::new(), "broken".into()));
+        receiver.set_script(|_| Reply::Answer(500, Vec::new(), "broken".into()));
         let failed = act(&yard, "/1/test/").await.body;
         assert_eq!(
             [&failed["is_successful"], &failed["status"], &failed["answer"]],
@@ -692,17 +699,17 @@ fn a_test_sends_a_signed_ping_and_tells_what_the_target_said() {
 #[test]
 fn every_attempt_at_a_delivery_is_listed() {
     run(async {
-        let yard = nearby().start().await;
+        let yard = nearby_env().start().await;
         let receiver = Receiver::start(|arrival| match arrival.before {
             0 => Reply::Answer(503, Vec::new(), "try later".into()),
             _ => Reply::Status(204),
         })
         .await;
         subscribe(&yard, &receiver, &json!({})).await;
-        let other = Receiver::friendly().await;
+        let other = Receiver::accept_all().await;
         subscribe(&yard, &other, &json!({})).await;
         let sent = yard.message("SUP-1", "m-1").await;
-        let list = until(&yard, "/1/deliveries", |list| list["total"] == 2).await;
+        let list = poll_until(&yard, "/1/deliveries", |list| list["total"] == 2).await;
         let (second, first) = (&list["items"][0], &list["items"][1]);
         let expected = json!({
             "id": first["id"], "event": "message.created", "event_id": sent.event_id(),
@@ -720,8 +727,8 @@ fn every_attempt_at_a_delivery_is_listed() {
         let page = show(&yard, "/1/deliveries?page=2&page_size=1").await.body;
         assert_eq!((&page["items"], &page["pages"]), (&json!([first]), &json!(2)));
         assert_eq!(fields(&show(&yard, "/1/deliveries?direction=outgoing").await), ["direction"]);
-        until(&yard, "/2/deliveries", |list| list["total"] == 1).await;
-        let stats = until(&yard, "/1", |shown| shown["stats"]["delivered"] == 1).await["stats"].clone();
+        poll_until(&yard, "/2/deliveries", |list| list["total"] == 1).await;
+        let stats = poll_until(&yard, "/1", |shown| shown["stats"]["delivered"] == 1).await["stats"].clone();
         assert_eq!([&stats["failed_attempts"], &stats["dead_letters"], &stats["dropped"]], [1, 0, 0]);
         assert!(stats["last_success_at"].is_string() && stats["breaker"] == "closed", "{stats}");
         yard.stop().await;
@@ -731,22 +738,22 @@ fn every_attempt_at_a_delivery_is_listed() {
 #[test]
 fn one_whose_breaker_is_open_is_tried_at_once_when_it_is_resumed_or_accepts_a_ping() {
     run(async {
-        let mut ground = nearby();
+        let mut ground = nearby_env();
         for (key, value) in [("consecutive", "1"), ("open_s", "3000"), ("open_max_s", "3000")] {
             ground.set(&format!("delivery.breaker.{key}"), value);
         }
         let yard = ground.start().await;
-        let receiver = Receiver::friendly().await;
+        let receiver = Receiver::accept_all().await;
         subscribe(&yard, &receiver, &json!({"retry_schedule_s": [0.01, 0.01, 0.01]})).await;
         for (n, actions) in [&["resume"][..], &["pause", "resume"], &["test"]].into_iter().enumerate() {
-            receiver.become_one_that(|_| Reply::Status(503));
+            receiver.set_script(|_| Reply::Status(503));
             yard.message(&format!("SUP-{n}"), &format!("key-{n}")).await;
-            until(&yard, "/1", |shown| shown["stats"]["breaker"] == "open").await;
-            receiver.become_one_that(|_| Reply::Status(200));
+            poll_until(&yard, "/1", |shown| shown["stats"]["breaker"] == "open").await;
+            receiver.set_script(|_| Reply::Status(200));
             for action in actions {
                 assert_eq!(act(&yard, &format!("/1/{action}")).await.status, 200);
             }
-            until(&yard, "/1", |shown| shown["stats"]["delivered"] == n + 1).await;
+            poll_until(&yard, "/1", |shown| shown["stats"]["delivered"] == n + 1).await;
         }
         yard.stop().await;
     });
@@ -755,8 +762,8 @@ fn one_whose_breaker_is_open_is_tried_at_once_when_it_is_resumed_or_accepts_a_pi
 #[test]
 fn a_subscription_begins_with_the_next_event_and_what_comes_while_it_is_paused_stays_owed() {
     run(async {
-        let yard = nearby().start().await;
-        let (receiver, witness) = (Receiver::friendly().await, Receiver::friendly().await);
+        let yard = nearby_env().start().await;
+        let (receiver, witness) = (Receiver::accept_all().await, Receiver::accept_all().await);
         yard.message("SUP-1", "before").await;
         subscribe(&yard, &receiver, &json!({})).await;
         subscribe(&yard, &witness, &json!({})).await;
@@ -776,18 +783,18 @@ fn a_subscription_begins_with_the_next_event_and_what_comes_while_it_is_paused_s
 #[test]
 fn a_subscription_that_its_target_ended_gets_what_comes_after_it_is_resumed() {
     run(async {
-        let yard = nearby().start().await;
-        let (receiver, witness) = (Receiver::start(|_| Reply::Status(410)).await, Receiver::friendly().await);
+        let yard = nearby_env().start().await;
+        let (receiver, witness) = (Receiver::start(|_| Reply::Status(410)).await, Receiver::accept_all().await);
         subscribe(&yard, &receiver, &json!({})).await;
         subscribe(&yard, &witness, &json!({})).await;
         yard.message("SUP-1", "refused").await;
-        let ended = until(&yard, "/1", |shown| shown["state"] == "disabled").await;
+        let ended = poll_until(&yard, "/1", |shown| shown["state"] == "disabled").await;
         assert!(ended["is_active"] == false && ended["state_reason"].is_string(), "{ended}");
         assert_eq!(ids(&show(&yard, "?is_active=false").await), [1]);
         assert_eq!(act(&yard, "/1/pause").await.body["state"], "disabled", "which it stays");
         yard.message("SUP-1", "missed").await;
         witness.accepted(2).await;
-        receiver.become_one_that(|_| Reply::Status(200));
+        receiver.set_script(|_| Reply::Status(200));
         let resumed = act(&yard, "/1/resume").await.body;
         assert_eq!([&resumed["state"], &resumed["state_reason"]], [&json!("active"), &Value::Null]);
         yard.message("SUP-1", "got").await;
@@ -800,7 +807,7 @@ fn a_subscription_that_its_target_ended_gets_what_comes_after_it_is_resumed() {
 #[test]
 fn no_secret_of_a_subscription_is_ever_logged() {
     run(async {
-        let mut ground = nearby();
+        let mut ground = nearby_env();
         ground.set("telemetry.level", "debug,hookyard=trace");
         let receiver = Receiver::start(|_| Reply::Status(500)).await;
         let process = ground.start_process().await;
@@ -812,11 +819,11 @@ fn no_secret_of_a_subscription_is_ever_logged() {
         create(&process, &json!({"url": "https://hush-6@crm.example/", "secret": "hush-7 ", "events": ["*"]})).await;
         act(&process, "/1/test").await;
         process.message("SUP-1", "hush-8").await;
-        let rows = until(&process, "/1/deliveries", |list| list["total"] == 3).await;
+        let rows = poll_until(&process, "/1/deliveries", |list| list["total"] == 3).await;
         let row = format!("{WEBHOOKS}/logs/{}", rows["items"][0]["id"]);
         let row = process.get(&row).await;
         assert!(row.status == 200 && row.body["headers"].is_object() && !row.text.contains("hush"), "{row:?}");
-        let log = process.killed();
+        let log = process.kill_and_read_log();
         assert!(log.iter().any(|line| line.contains("subscription made")), "the log was read");
         let told: Vec<_> = log.iter().filter(|line| line.contains("hush")).collect();
         assert!(told.is_empty(), "{told:#?}");

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use hookyard::app::{Node, Seams};
+use hookyard::app::{Node, NodeDeps};
 use hookyard::clock::{Clock, ManualClock};
-use hookyard::config::{Config, Secret, load};
-use hookyard::edge::support::signature::sign;
+use hookyard::config::{Config, Secret, load_config};
+use hookyard::edge::support::signature::sign_support_body;
 use hookyard::event::Timestamp;
-use hookyard::faults::{Faults, Point};
+use hookyard::failpoints::{Failpoint, FailureInjector};
 use parking_lot::{Condvar, Mutex};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ pub fn run<F: Future>(test: F) -> F::Output {
 /// A data folder and what a node is started with; survives the nodes that use it.
 pub struct Ground {
     pub folder: TempDir,
-    pub seams: Seams,
+    pub deps: NodeDeps,
     keys: Vec<(String, String)>,
     file: Option<PathBuf>,
 }
@@ -45,7 +45,7 @@ impl Ground {
     /// Fresh, with no limits on rates, and with the configuration keys given, such as `("router.idle_timeout_s", "0.1")`.
     pub fn new(keys: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut ground = Self { folder, seams: Seams::default(), keys: Vec::new(), file: None };
+        let mut ground = Self { folder, deps: NodeDeps::default(), keys: Vec::new(), file: None };
         ground.set("server.bind", "127.0.0.1:0");
         ground.set("server.workers", "2");
         ground.set("admin.token", TOKEN);
@@ -53,7 +53,7 @@ impl Ground {
         ground.set("sources.support.api_keys", API_KEY);
         ground.set("sources.support.secrets", SECRET);
         ground.set("sources.support.rate_per_minute", "0");
-        ground.set("store.path", ground.store().to_str().expect("a readable path").to_owned().as_str());
+        ground.set("store.path", ground.store_path().to_str().expect("a readable path").to_owned().as_str());
         keys.iter().for_each(|(key, value)| ground.set(key, value));
         ground
     }
@@ -72,33 +72,33 @@ impl Ground {
     /// Makes the node's clock stand still at [`START`] until it is moved.
     pub fn with_manual_clock(&mut self) -> Arc<ManualClock> {
         let clock = Arc::new(ManualClock::starting_at(Timestamp::parse(START).expect("a time")));
-        self.seams.clock = Arc::clone(&clock) as Arc<dyn Clock>;
+        self.deps.clock = Arc::clone(&clock) as Arc<dyn Clock>;
         clock
     }
 
     /// Puts a dam, open at first, before the disk.
-    pub fn with_dam(&mut self) -> Arc<Dam> {
-        let dam = Arc::new(Dam::default());
-        self.seams.faults = Arc::clone(&dam) as Arc<dyn Faults>;
+    pub fn with_disk_gate(&mut self) -> Arc<DiskGate> {
+        let dam = Arc::new(DiskGate::default());
+        self.deps.faults = Arc::clone(&dam) as Arc<dyn FailureInjector>;
         dam
     }
 
-    pub fn store(&self) -> PathBuf {
+    pub fn store_path(&self) -> PathBuf {
         self.folder.path().join("store")
     }
 
     pub fn config(&self) -> Config {
-        load(self.file.as_deref(), self.keys.clone()).expect("a valid configuration")
+        load_config(self.file.as_deref(), self.keys.clone()).expect("a valid configuration")
     }
 
     pub async fn start(&self) -> Yard {
-        let node = Node::start(self.config(), self.seams.clone()).await.expect("the node starts");
-        let gate = Gate::new(format!("http://{}", node.address()), Arc::clone(&self.seams.clock));
+        let node = Node::start(self.config(), self.deps.clone()).await.expect("the node starts");
+        let gate = Gate::new(format!("http://{}", node.address()), Arc::clone(&self.deps.clock));
         Yard { gate, node }
     }
 
     /// Starts the real binary on this folder and waits until it is ready.
-    pub async fn start_process(&self) -> Process {
+    pub async fn start_process(&self) -> NodeProcess {
         let port = free_port();
         let mut child = Command::new(env!("CARGO_BIN_EXE_hookyard"))
             .arg("serve")
@@ -121,8 +121,8 @@ impl Ground {
             seen.extend(log);
             seen
         });
-        let gate = Gate::new(format!("http://127.0.0.1:{port}"), Arc::clone(&self.seams.clock));
-        Process { gate, child, log: Some(log) }
+        let gate = Gate::new(format!("http://127.0.0.1:{port}"), Arc::clone(&self.deps.clock));
+        NodeProcess { gate, child, log: Some(log) }
     }
 }
 
@@ -132,7 +132,7 @@ fn free_port() -> u16 {
 }
 
 /// Runs all of `tasks` at once and gives what each came to, in their order.
-pub async fn together<T: Future + 'static>(tasks: impl IntoIterator<Item = T>) -> Vec<T::Output>
+pub async fn run_together<T: Future + 'static>(tasks: impl IntoIterator<Item = T>) -> Vec<T::Output>
 where
     T::Output: 'static,
 {
@@ -145,20 +145,20 @@ where
 }
 
 /// Waits for what must come, so that a test whose promise is broken fails instead of waiting for ever.
-pub async fn soon<F: Future>(what: F) -> F::Output {
+pub async fn expect_soon<F: Future>(what: F) -> F::Output {
     const PATIENCE: Duration = Duration::from_secs(60);
     tokio::time::timeout(PATIENCE, what).await.expect("it never came")
 }
 
 /// `id` as it may stand in a path.
-pub fn encoded(id: &str) -> String {
+pub fn encode_id(id: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     id.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 /// A disk that hangs: while it is shut, no commit gets past its sync.
 #[derive(Default)]
-pub struct Dam {
+pub struct DiskGate {
     is_shut: Mutex<bool>,
     opened: Condvar,
     held: watch::Sender<u32>,
@@ -166,8 +166,8 @@ pub struct Dam {
     puts: watch::Sender<u64>,
 }
 
-impl Dam {
-    pub fn shut(&self) {
+impl DiskGate {
+    pub fn close(&self) {
         *self.is_shut.lock() = true;
     }
 
@@ -177,28 +177,31 @@ impl Dam {
     }
 
     /// Shuts it, sends what `request` is, and returns it still running when its event is on its way to the disk.
-    pub async fn hold<T: 'static>(&self, request: impl Future<Output = T> + 'static) -> actix_rt::task::JoinHandle<T> {
-        self.shut();
+    pub async fn hold_request<T: 'static>(
+        &self,
+        request: impl Future<Output = T> + 'static,
+    ) -> actix_rt::task::JoinHandle<T> {
+        self.close();
         let mut puts = self.puts.subscribe();
         puts.borrow_and_update();
         let running = actix_rt::spawn(request);
-        soon(puts.changed()).await.expect("the sender is our own");
+        expect_soon(puts.changed()).await.expect("the sender is our own");
         running
     }
 
     /// Returns when a commit is being held.
-    pub async fn holds(&self) {
-        soon(self.held.subscribe().wait_for(|held| *held > 0)).await.expect("the sender is our own");
+    pub async fn wait_until_held(&self) {
+        expect_soon(self.held.subscribe().wait_for(|held| *held > 0)).await.expect("the sender is our own");
     }
 }
 
-impl Faults for Dam {
-    fn at(&self, point: Point<'_>) -> io::Result<()> {
-        if matches!(point, Point::Put) {
+impl FailureInjector for DiskGate {
+    fn evaluate(&self, point: Failpoint<'_>) -> io::Result<()> {
+        if matches!(point, Failpoint::Put) {
             self.puts.send_modify(|puts| *puts += 1);
         }
         // The projection syncs too; what it waits for is none of the journal's business.
-        if !matches!(point, Point::Sync) || thread::current().name() != Some("journal") {
+        if !matches!(point, Failpoint::Sync) || thread::current().name() != Some("journal") {
             return Ok(());
         }
         let mut is_shut = self.is_shut.lock();
@@ -232,13 +235,13 @@ impl std::ops::Deref for Yard {
 }
 
 /// A node in a process of its own; killed when dropped.
-pub struct Process {
+pub struct NodeProcess {
     pub gate: Gate,
     pub child: Child,
     log: Option<thread::JoinHandle<Vec<String>>>,
 }
 
-impl Process {
+impl NodeProcess {
     /// `kill -9`
     pub fn kill(&mut self) {
         self.child.kill().expect("it was running");
@@ -246,13 +249,13 @@ impl Process {
     }
 
     /// Kills it, and gives all that it logged.
-    pub fn killed(mut self) -> Vec<String> {
+    pub fn kill_and_read_log(mut self) -> Vec<String> {
         self.kill();
         self.log.take().expect("only taken here").join().expect("it reads lines")
     }
 }
 
-impl Drop for Process {
+impl Drop for NodeProcess {
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.child.kill();
@@ -260,7 +263,7 @@ impl Drop for Process {
     }
 }
 
-impl std::ops::Deref for Process {
+impl std::ops::Deref for NodeProcess {
     type Target = Gate;
 
     fn deref(&self) -> &Gate {
@@ -314,13 +317,13 @@ impl Gate {
     }
 
     /// A signed request with this body, as the contract's headers want it.
-    pub fn signed(&self, body: &str, key: &str) -> RequestBuilder {
+    pub fn signed_request(&self, body: &str, key: &str) -> RequestBuilder {
         let timestamp = self.clock.wall().to_string();
         self.client
             .post(format!("{}{SUPPORT}", self.base))
             .header("content-type", "application/json")
             .header("x-crm-api-key", API_KEY)
-            .header("x-crm-signature", sign(&Secret::new(SECRET), body.as_bytes(), &timestamp))
+            .header("x-crm-signature", sign_support_body(&Secret::new(SECRET), body.as_bytes(), &timestamp))
             .header("x-crm-timestamp", timestamp)
             .header("idempotency-key", key)
             .body(body.to_owned())
@@ -329,7 +332,7 @@ impl Gate {
     /// Sends one event; an error when there was no answer.
     pub async fn try_send(&self, ticket: &str, key: &str, event: &str, data: Value) -> reqwest::Result<Answer> {
         let body = json!({"event": event, "support_uid": ticket, "data": data}).to_string();
-        Ok(Answer::read(self.signed(&body, key).send().await?).await)
+        Ok(Answer::read(self.signed_request(&body, key).send().await?).await)
     }
 
     pub async fn send(&self, ticket: &str, key: &str, event: &str, data: Value) -> Answer {
@@ -354,7 +357,7 @@ impl Gate {
     }
 
     /// The whole timeline of a ticket, oldest first.
-    pub async fn timeline(&self, ticket: &str) -> Vec<Value> {
+    pub async fn fetch_timeline(&self, ticket: &str) -> Vec<Value> {
         let mut items = Vec::new();
         for page in 1.. {
             let path = format!("/api/v1/entities/ticket/{ticket}/timeline?page={page}&page_size=100");
@@ -374,6 +377,6 @@ impl Gate {
 }
 
 /// Files under `folder` that sled put aside as blobs; a store has none, ever.
-pub fn blobs(folder: &Path) -> usize {
+pub fn count_blobs(folder: &Path) -> usize {
     std::fs::read_dir(folder.join("log/blobs")).map_or(0, Iterator::count)
 }

@@ -9,7 +9,7 @@ const FAILURE: u16 = 500;
 
 /// How deliveries are answered.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Behaviour {
+pub(super) struct AnswerBehaviour {
     /// The share of attempts that fail, from 0 to 1.
     pub(super) fail: f64,
     pub(super) seed: u64,
@@ -19,14 +19,14 @@ pub(super) struct Behaviour {
     pub(super) delay: Duration,
 }
 
-impl Behaviour {
+impl AnswerBehaviour {
     /// The status for this attempt at what `name` names. The same for the same seed, whichever comes first.
-    pub(super) fn status(&self, name: &str, attempt: u32) -> u16 {
-        if self.drawn(name, attempt) < self.fail { FAILURE } else { self.status }
+    pub(super) fn choose_status(&self, name: &str, attempt: u32) -> u16 {
+        if self.draw_share(name, attempt) < self.fail { FAILURE } else { self.status }
     }
 
     /// A number from 0 to below 1, evenly spread.
-    fn drawn(&self, name: &str, attempt: u32) -> f64 {
+    fn draw_share(&self, name: &str, attempt: u32) -> f64 {
         let digest = Sha256::new().chain_update(self.seed.to_be_bytes()).chain_update(attempt.to_be_bytes());
         let digest = digest.chain_update(name).finalize();
         let word = u32::from_be_bytes(*digest.first_chunk().expect("a digest has 32 bytes"));
@@ -62,8 +62,8 @@ mod tests {
     #[test]
     fn about_the_share_fails_and_the_same_ones_with_the_same_seed() {
         let answers = |seed, fail| -> Vec<u16> {
-            let behaviour = Behaviour { fail, seed, status: 204, delay: Duration::ZERO };
-            (1..=10_000).map(|number| behaviour.status("ticket/T-1", number)).collect()
+            let behaviour = AnswerBehaviour { fail, seed, status: 204, delay: Duration::ZERO };
+            (1..=10_000).map(|number| behaviour.choose_status("ticket/T-1", number)).collect()
         };
         let failing = |answers: &[u16]| answers.iter().filter(|status| **status == 500).count();
         assert!((1_800..2_200).contains(&failing(&answers(1, 0.2))), "{}", failing(&answers(1, 0.2)));

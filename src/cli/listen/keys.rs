@@ -4,28 +4,33 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::event::Timestamp;
-use crate::provider::{Algorithm, BadKey, Claim, Encoding, Key, NoClaim, Preset, Proof, Request, Scheme, find_preset};
-use crate::subscription::Style;
+use crate::provider::{
+    ClaimError, ProviderPreset, RequestView, SignatureAlgorithm, SignatureClaim, SignatureEncoding, SignatureScheme,
+    SignatureSet, VerificationKey, VerificationKeyError, find_preset,
+};
+use crate::subscription::SigningStyle;
 
-const CRM: Scheme = Scheme::of_body("x-webhook-signature", "", Algorithm::HmacSha256, Encoding::Hex);
-const HUB: Scheme = Scheme::of_body("x-hub-signature-256", "sha256=", Algorithm::HmacSha256, Encoding::Hex);
+const CRM: SignatureScheme =
+    SignatureScheme::for_body("x-webhook-signature", "", SignatureAlgorithm::HmacSha256, SignatureEncoding::Hex);
+const HUB: SignatureScheme =
+    SignatureScheme::for_body("x-hub-signature-256", "sha256=", SignatureAlgorithm::HmacSha256, SignatureEncoding::Hex);
 
 /// How far the signed time may be from this machine's clock, either way: what Standard Webhooks advises.
 const TOLERANCE: Duration = Duration::from_secs(300);
 
 /// What deliveries can be verified with.
 #[derive(Debug, Default)]
-pub(super) struct Keys {
+pub(super) struct ListenerKeys {
     /// The characters of each secret, which `crm` and `hub` are signed with.
-    plain: Vec<Key>,
+    plain: Vec<VerificationKey>,
     /// The bytes that each secret stands for, which `standard` is signed with.
-    standard: Vec<Key>,
-    public: Vec<Key>,
+    standard: Vec<VerificationKey>,
+    public: Vec<VerificationKey>,
 }
 
 /// How signatures of one style turned out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum DeliverySignatureVerdict {
     /// One of them fits.
     Right,
     /// None of them does, or they are none.
@@ -38,22 +43,22 @@ pub(super) enum Verdict {
 
 /// A style that a delivery shows, and how it turned out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Checked {
-    pub(super) style: Style,
-    pub(super) verdict: Verdict,
+pub(super) struct DeliverySignatureCheck {
+    pub(super) style: SigningStyle,
+    pub(super) verdict: DeliverySignatureVerdict,
     /// How many signatures there are, and how many of them fit.
     pub(super) given: usize,
     pub(super) fitting: usize,
 }
 
-impl Keys {
+impl ListenerKeys {
     /// Adds a subscription's secret.
     ///
     /// # Errors
     /// [`BadKey`] for an empty one.
-    pub(super) fn add_secret(&mut self, text: &str) -> Result<(), BadKey> {
-        let plain = Key::secret(text)?;
-        let decoded = text.starts_with("whsec_").then(|| Key::standard(text).ok()).flatten();
+    pub(super) fn add_secret(&mut self, text: &str) -> Result<(), VerificationKeyError> {
+        let plain = VerificationKey::from_secret(text)?;
+        let decoded = text.starts_with("whsec_").then(|| VerificationKey::from_standard(text).ok()).flatten();
         self.standard.push(decoded.unwrap_or_else(|| plain.clone()));
         self.plain.push(plain);
         Ok(())
@@ -63,8 +68,8 @@ impl Keys {
     ///
     /// # Errors
     /// [`BadKey`] for anything else.
-    pub(super) fn add_public(&mut self, text: &str) -> Result<(), BadKey> {
-        self.public.push(Key::public(text)?);
+    pub(super) fn add_public(&mut self, text: &str) -> Result<(), VerificationKeyError> {
+        self.public.push(VerificationKey::from_public(text)?);
         Ok(())
     }
 
@@ -73,78 +78,96 @@ impl Keys {
     }
 
     /// Every style that `request` shows, and how it turned out.
-    pub(super) fn check(&self, request: &Request<'_>, now: Timestamp) -> Vec<Checked> {
+    pub(super) fn check_signatures(&self, request: &RequestView<'_>, now: Timestamp) -> Vec<DeliverySignatureCheck> {
         let mut all = Vec::new();
-        all.extend(self.of_body(Style::Crm, CRM.claim(request), now));
-        all.extend(self.of_standard(request, now));
-        all.extend(self.of_body(Style::Hub, HUB.claim(request), now));
+        all.extend(self.check_body_style(SigningStyle::Crm, CRM.read_claim(request), now));
+        all.extend(self.check_standard_styles(request, now));
+        all.extend(self.check_body_style(SigningStyle::Hub, HUB.read_claim(request), now));
         all
     }
 
-    fn of_body(&self, style: Style, claim: Result<Claim<'_>, NoClaim>, now: Timestamp) -> Option<Checked> {
+    fn check_body_style(
+        &self,
+        style: SigningStyle,
+        claim: Result<SignatureClaim<'_>, ClaimError>,
+        now: Timestamp,
+    ) -> Option<DeliverySignatureCheck> {
         match claim {
-            Ok(claim) => Some(judge(style, &claim, &claim.proofs[0], &self.plain, now)),
-            Err(NoClaim::NoHeader(_)) => None,
-            Err(_) => Some(Checked { style, verdict: Verdict::Wrong, given: 0, fitting: 0 }),
+            Ok(claim) => Some(check_style(style, &claim, &claim.proofs[0], &self.plain, now)),
+            Err(ClaimError::NoHeader(_)) => None,
+            Err(_) => {
+                Some(DeliverySignatureCheck { style, verdict: DeliverySignatureVerdict::Wrong, given: 0, fitting: 0 })
+            }
         }
     }
 
     /// Both styles that share the headers of Standard Webhooks.
-    fn of_standard(&self, request: &Request<'_>, now: Timestamp) -> Vec<Checked> {
+    fn check_standard_styles(&self, request: &RequestView<'_>, now: Timestamp) -> Vec<DeliverySignatureCheck> {
         if request.header("webhook-signature").is_none() {
             return Vec::new();
         }
-        let preset: &Preset = find_preset("standard").expect("it is one of them");
-        let Ok(claim) = preset.claim(request) else {
-            return vec![Checked { style: Style::Standard, verdict: Verdict::Wrong, given: 0, fitting: 0 }];
+        let preset: &ProviderPreset = find_preset("standard").expect("it is one of them");
+        let Ok(claim) = preset.read_claim(request) else {
+            return vec![DeliverySignatureCheck {
+                style: SigningStyle::Standard,
+                verdict: DeliverySignatureVerdict::Wrong,
+                given: 0,
+                fitting: 0,
+            }];
         };
-        let of = |proof: &Proof| match proof.algorithm {
-            Algorithm::Ed25519 => judge(Style::V1a, &claim, proof, &self.public, now),
-            Algorithm::HmacSha1
-            | Algorithm::HmacSha256
-            | Algorithm::HmacSha512
-            | Algorithm::Sha256
-            | Algorithm::Token => judge(Style::Standard, &claim, proof, &self.standard, now),
+        let of = |proof: &SignatureSet| match proof.algorithm {
+            SignatureAlgorithm::Ed25519 => check_style(SigningStyle::V1a, &claim, proof, &self.public, now),
+            SignatureAlgorithm::HmacSha1
+            | SignatureAlgorithm::HmacSha256
+            | SignatureAlgorithm::HmacSha512
+            | SignatureAlgorithm::Sha256
+            | SignatureAlgorithm::Token => check_style(SigningStyle::Standard, &claim, proof, &self.standard, now),
         };
         claim.proofs.iter().map(of).collect()
     }
 }
 
-fn judge(style: Style, claim: &Claim<'_>, proof: &Proof, keys: &[Key], now: Timestamp) -> Checked {
+fn check_style(
+    style: SigningStyle,
+    claim: &SignatureClaim<'_>,
+    proof: &SignatureSet,
+    keys: &[VerificationKey],
+    now: Timestamp,
+) -> DeliverySignatureCheck {
     let fits = |signature: &Vec<u8>| {
-        let proof = Proof { algorithm: proof.algorithm, signatures: vec![signature.clone()] };
-        Claim { proofs: vec![proof], ..claim.clone() }.check(keys, Duration::ZERO, now).is_ok()
+        let proof = SignatureSet { algorithm: proof.algorithm, signatures: vec![signature.clone()] };
+        SignatureClaim { proofs: vec![proof], ..claim.clone() }.check(keys, Duration::ZERO, now).is_ok()
     };
     let fitting = proof.signatures.iter().filter(|signature| fits(signature)).count();
     let verdict = match fitting {
-        _ if keys.is_empty() => Verdict::Unchecked,
-        0 => Verdict::Wrong,
-        _ if claim.check(keys, TOLERANCE, now).is_err() => Verdict::Stale,
-        _ => Verdict::Right,
+        _ if keys.is_empty() => DeliverySignatureVerdict::Unchecked,
+        0 => DeliverySignatureVerdict::Wrong,
+        _ if claim.check(keys, TOLERANCE, now).is_err() => DeliverySignatureVerdict::Stale,
+        _ => DeliverySignatureVerdict::Right,
     };
-    Checked { style, verdict, given: proof.signatures.len(), fitting }
+    DeliverySignatureCheck { style, verdict, given: proof.signatures.len(), fitting }
 }
 
-impl Checked {
+impl DeliverySignatureCheck {
     /// The style's name, as subscriptions have it.
-    pub(super) fn name(&self) -> &'static str {
+    pub(super) fn style_name(&self) -> &'static str {
         match self.style {
-            Style::Crm => "crm",
-            Style::Standard => "standard",
-            Style::Hub => "hub",
-            Style::V1a => "v1a",
+            SigningStyle::Crm => "crm",
+            SigningStyle::Standard => "standard",
+            SigningStyle::Hub => "hub",
+            SigningStyle::V1a => "v1a",
         }
     }
 
     /// Whether there is something wrong with it.
     pub(super) fn is_bad(&self) -> bool {
-        matches!(self.verdict, Verdict::Wrong | Verdict::Stale)
+        matches!(self.verdict, DeliverySignatureVerdict::Wrong | DeliverySignatureVerdict::Stale)
     }
 }
 
-impl Verdict {
+impl DeliverySignatureVerdict {
     /// A word for scripts.
-    pub(super) fn word(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Right => "right",
             Self::Wrong => "wrong",
@@ -154,17 +177,17 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Checked {
+impl fmt::Display for DeliverySignatureCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = match self.verdict {
-            Verdict::Right => "ok",
-            Verdict::Wrong => "WRONG",
-            Verdict::Stale => "STALE",
-            Verdict::Unchecked => "not checked",
+            DeliverySignatureVerdict::Right => "ok",
+            DeliverySignatureVerdict::Wrong => "WRONG",
+            DeliverySignatureVerdict::Stale => "STALE",
+            DeliverySignatureVerdict::Unchecked => "not checked",
         };
-        write!(f, "{} {verdict}", self.name())?;
+        write!(f, "{} {verdict}", self.style_name())?;
         // During a rotation there is one for each of two secrets.
-        if self.given > 1 && self.verdict != Verdict::Unchecked {
+        if self.given > 1 && self.verdict != DeliverySignatureVerdict::Unchecked {
             write!(f, " ({} of {})", self.fitting, self.given)
         } else {
             Ok(())
@@ -186,19 +209,19 @@ mod tests {
     const V1A: &str = "v1a,Sb90zSLni24HGe8Gv9HQ0ktqvPQIiXy4MJsdXCj1zf6hzGcGRGBdfteoUxmt0neZPZmOj2kq2F1Fj7Jj9gMsCw==";
     const PUBLIC: &str = "whpk_A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=";
 
-    fn keys(secrets: &[&str], public: &[&str]) -> Keys {
-        let mut keys = Keys::default();
+    fn keys(secrets: &[&str], public: &[&str]) -> ListenerKeys {
+        let mut keys = ListenerKeys::default();
         secrets.iter().for_each(|secret| keys.add_secret(secret).expect("a secret"));
         public.iter().for_each(|public| keys.add_public(public).expect("a public key"));
         keys
     }
 
     /// What `keys` say of [`BODY`] with these headers, `age` seconds after it was signed.
-    fn said(keys: &Keys, headers: &[(&'static str, &str)], age: u64) -> String {
+    fn said(keys: &ListenerKeys, headers: &[(&'static str, &str)], age: u64) -> String {
         let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
-        let request = Request { method: "POST", url: "http://localhost/", headers, body: BODY };
+        let request = RequestView { method: "POST", url: "http://localhost/", headers, body: BODY };
         let now = Timestamp::parse("2025-12-04T10:30:00Z").expect("a time").saturating_add(Duration::from_secs(age));
-        keys.check(&request, now).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        keys.check_signatures(&request, now).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 
     fn standard(signature: &str) -> [(&'static str, &str); 3] {
@@ -212,7 +235,7 @@ mod tests {
         assert_eq!(said(&keys(&["hush"], &[]), &all, 0), "crm ok, standard ok, hub ok");
         assert_eq!(said(&keys(&["other"], &[]), &all, 0), "crm WRONG, standard WRONG, hub WRONG");
         assert_eq!(said(&keys(&["other", "hush"], &[]), &all[3..], 0), "crm ok, hub ok", "any secret will do");
-        assert_eq!(said(&Keys::default(), &all, 0), "crm not checked, standard not checked, hub not checked");
+        assert_eq!(said(&ListenerKeys::default(), &all, 0), "crm not checked, standard not checked, hub not checked");
         assert_eq!(said(&keys(&["hush"], &[]), &[], 0), "");
         assert_eq!(said(&keys(&["hush"], &[]), &[("x-webhook-signature", "zz")], 0), "crm WRONG");
     }

@@ -19,20 +19,20 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::send::{base_url, parse_url};
-use super::{count, dev, secret};
-use crate::causes;
-use crate::config::{Draft, Purpose, Secret};
-use crate::provider::BadKey;
-use behaviour::{Behaviour, parse_delay, parse_share};
-use keys::Keys;
-use registration::{Node, Registration, Wanted};
-use report::Line;
-use server::Desk;
+use super::{dev_mode, format_count, secret};
+use crate::config::{ConfigDraft, ConfigPurpose, Secret};
+use crate::error_chain;
+use crate::provider::VerificationKeyError;
+use behaviour::{AnswerBehaviour, parse_delay, parse_share};
+use keys::ListenerKeys;
+use registration::{ListenerRegistration, NodeClient, RegistrationRequest};
+use report::ReportLine;
+use server::ListenerContext;
 
 mod behaviour;
-mod book;
 mod delivery;
 mod keys;
+mod order_tracker;
 mod registration;
 mod report;
 mod server;
@@ -59,7 +59,7 @@ const BACKLOG: u32 = 1024;
 /// Ctrl-C ends it with a summary, and with exit code 1 if something was swapped or wrongly signed.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Listen {
+pub(super) struct ListenCommand {
     /// Address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
     bind: SocketAddr,
@@ -85,13 +85,13 @@ pub(super) struct Listen {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    subscription: Subscription,
+    subscription: SubscribeArgs,
 }
 
 /// The subscription that the listener makes for itself.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "To subscribe at a node")]
-struct Subscription {
+struct SubscribeArgs {
     /// Subscribe at the node of this folder, with the token that `hookyard serve --dev` made
     #[arg(long)]
     dev: bool,
@@ -126,92 +126,92 @@ Examples:
 
 /// Why nothing is listened to, or what was wrong with what came.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(super) enum ListenError {
     #[error("cannot listen on {address}; stop what is using it, or choose another with --bind")]
     Bind { address: SocketAddr, source: io::Error },
     #[error("a key cannot be used")]
-    Key(#[from] BadKey),
+    Key(#[from] VerificationKeyError),
     #[error(
         "to subscribe takes the node's admin token: start `hookyard serve --dev` in this folder first, name the node's \
          configuration with --config, or give --token"
     )]
     NoToken,
     #[error("cannot subscribe")]
-    Subscribe(#[source] registration::Error),
+    Subscribe(#[source] registration::RegistrationError),
     #[error("the receiver cannot be set up")]
     Setup(#[source] io::Error),
-    #[error("of {}, {swaps} came out of order and {wrong} had a wrong signature or none", count(*.deliveries, "delivery", "deliveries"))]
+    #[error("of {}, {swaps} came out of order and {wrong} had a wrong signature or none", format_count(*.deliveries, "delivery", "deliveries"))]
     Found { deliveries: u64, swaps: u64, wrong: u64 },
 }
 
-impl Listen {
-    pub(super) fn run(mut self, out: &mut impl Write) -> Result<(), super::Error> {
+impl ListenCommand {
+    pub(super) fn run(mut self, out: &mut impl Write) -> Result<(), super::CliError> {
         let from_environment = std::env::var(SECRETS_VARIABLE).unwrap_or_default();
         self.secrets.extend(from_environment.split(',').filter(|text| !text.is_empty()).map(Secret::new));
-        let seed = self.seed.map_or_else(|| secret::random().map(|bytes| u64::from(bytes[0])), Ok)?;
-        actix_rt::System::new().block_on(self.listen(seed, out))
+        let seed = self.seed.map_or_else(|| secret::random_bytes().map(|bytes| u64::from(bytes[0])), Ok)?;
+        actix_rt::System::new().block_on(self.run_listener(seed, out))
     }
 
-    async fn listen(self, seed: u64, out: &mut impl Write) -> Result<(), super::Error> {
+    async fn run_listener(self, seed: u64, out: &mut impl Write) -> Result<(), super::CliError> {
         // The end may be asked for as soon as there is something to undo.
-        let mut ends = Ends::new()?;
-        let taken = |source| Error::Bind { address: self.bind, source };
-        let (socket, address) = reserve(self.bind).map_err(taken)?;
+        let mut ends = StopSignals::new()?;
+        let taken = |source| ListenError::Bind { address: self.bind, source };
+        let (socket, address) = reserve_address(self.bind).map_err(taken)?;
         let url = self.subscription.public_url.clone().unwrap_or_else(|| base_url(&address.to_string()));
-        let wanted = self.wanted(&url);
-        let node = self.subscription.node()?.map(|(base, token)| Node::try_new(&base, token));
-        let node = node.transpose().map_err(Error::Subscribe)?;
+        let wanted = self.registration_request(&url);
+        let node = self.subscription.resolve_node()?.map(|(base, token)| NodeClient::try_new(&base, token));
+        let node = node.transpose().map_err(ListenError::Subscribe)?;
         // Nothing that is signed with a secret of before gets in until here.
         let taken_over = match &node {
             Some(node) => tokio::select! {
-                () = ends.asked() => return Ok(()),
-                found = node.take_over(&wanted, || say_waiting(node)) => found.map_err(Error::Subscribe)?,
+                () = ends.wait() => return Ok(()),
+                found = node.take_over(&wanted, || print_waiting(node)) => found.map_err(ListenError::Subscribe)?,
             },
             None => None,
         };
         let listener = socket.listen(BACKLOG).and_then(tokio::net::TcpListener::into_std).map_err(taken)?;
         // Whatever is delivered from here on waits until the keys are known.
         let registered = match node {
-            Some(node) => Some(register(node, taken_over, &wanted).await.map_err(Error::Subscribe)?),
+            Some(node) => Some(register(node, taken_over, &wanted).await.map_err(ListenError::Subscribe)?),
             None => None,
         };
-        let keys = self.keys(registered.as_ref().map(|(_, registration)| registration))?;
-        let behaviour = Behaviour { fail: self.fail, seed, status: self.status, delay: self.delay };
+        let keys = self.build_keys(registered.as_ref().map(|(_, registration)| registration))?;
+        let behaviour = AnswerBehaviour { fail: self.fail, seed, status: self.status, delay: self.delay };
         let (lines, mut told) = mpsc::channel(server::LINES_MAX);
-        let desk = Arc::new(Desk::new(keys, behaviour, lines));
-        let server = server::serve(Arc::clone(&desk), listener).map_err(Error::Setup)?;
+        let desk = Arc::new(ListenerContext::new(keys, behaviour, lines));
+        let server = server::serve_receiver(Arc::clone(&desk), listener).map_err(ListenError::Setup)?;
         let handle = server.handle();
         actix_rt::spawn(server);
-        let mut written = self.greet(&desk, address, registered.as_ref(), out);
+        let mut written = self.print_greeting(&desk, address, registered.as_ref(), out);
         while written.is_ok() {
-            let line: Line = tokio::select! {
-                () = ends.asked() => break,
+            let line: ReportLine = tokio::select! {
+                () = ends.wait() => break,
                 Some(line) = told.recv() => line,
             };
-            written = self.write(&line, out);
+            written = self.print_line(&line, out);
         }
         if let Some((node, registration)) = registered.filter(|_| !self.subscription.keep) {
-            remove(&node, registration.id).await;
+            remove_registration(&node, registration.id).await;
         }
         handle.stop(true).await;
         while let Ok(line) = told.try_recv() {
-            written = written.and_then(|()| self.write(&line, out));
+            written = written.and_then(|()| self.print_line(&line, out));
         }
         written?;
-        self.conclude(&desk, out)
+        self.print_summary(&desk, out)
     }
 }
 
-impl Listen {
+impl ListenCommand {
     /// What to subscribe to.
-    fn wanted<'a>(&'a self, url: &'a str) -> Wanted<'a> {
-        let Subscription { events, signing, .. } = &self.subscription;
-        Wanted { url, events, signing, secret: self.secrets.first() }
+    fn registration_request<'a>(&'a self, url: &'a str) -> RegistrationRequest<'a> {
+        let SubscribeArgs { events, signing, .. } = &self.subscription;
+        RegistrationRequest { url, events, signing, secret: self.secrets.first() }
     }
 
     /// All keys there are: those given, and those of the subscription.
-    fn keys(&self, registration: Option<&Registration>) -> Result<Keys, Error> {
-        let mut keys = Keys::default();
+    fn build_keys(&self, registration: Option<&ListenerRegistration>) -> Result<ListenerKeys, ListenError> {
+        let mut keys = ListenerKeys::default();
         let made = registration.map(|registration| &registration.secret).filter(|secret| !secret.is_empty());
         // One that was given comes back in the answer.
         let made = made.filter(|made| self.secrets.iter().all(|given| !given.matches(made.expose().as_bytes())));
@@ -225,14 +225,14 @@ impl Listen {
         Ok(keys)
     }
 
-    fn greet(
+    fn print_greeting(
         &self,
-        desk: &Desk,
+        desk: &ListenerContext,
         address: SocketAddr,
-        registered: Option<&(Node, Registration)>,
+        registered: Option<&(NodeClient, ListenerRegistration)>,
         out: &mut impl Write,
     ) -> io::Result<()> {
-        let (url, Behaviour { seed, .. }) = (base_url(&address.to_string()), desk.behaviour);
+        let (url, AnswerBehaviour { seed, .. }) = (base_url(&address.to_string()), desk.behaviour);
         let is_taken_over = registered.is_some_and(|(_, registration)| registration.is_taken_over);
         if self.json {
             let subscription = registered.map(|(_, registration)| registration.id);
@@ -268,7 +268,7 @@ impl Listen {
         out.flush()
     }
 
-    fn write(&self, line: &Line, out: &mut impl Write) -> io::Result<()> {
+    fn print_line(&self, line: &ReportLine, out: &mut impl Write) -> io::Result<()> {
         if self.json {
             writeln!(out, "{}", line.to_json())?
         } else {
@@ -278,34 +278,34 @@ impl Listen {
     }
 
     /// Sums up; an error if something was wrong with what came.
-    fn conclude(&self, desk: &Desk, out: &mut impl Write) -> Result<(), super::Error> {
+    fn print_summary(&self, desk: &ListenerContext, out: &mut impl Write) -> Result<(), super::CliError> {
         let (totals, entities) = desk.totals();
         match self.json {
             true => writeln!(out, "{}", totals.to_json(entities))?,
             false => writeln!(out, "\n{}", totals.describe(entities))?,
         }
         let (deliveries, swaps, wrong) = (totals.deliveries, totals.swaps, totals.wrongly_signed);
-        if swaps + wrong == 0 { Ok(()) } else { Err(Error::Found { deliveries, swaps, wrong }.into()) }
+        if swaps + wrong == 0 { Ok(()) } else { Err(ListenError::Found { deliveries, swaps, wrong }.into()) }
     }
 }
 
-impl Subscription {
+impl SubscribeArgs {
     /// The node to subscribe at and its admin's token, if there is to be a subscription.
-    fn node(&self) -> Result<Option<(String, Secret)>, super::Error> {
+    fn resolve_node(&self) -> Result<Option<(String, Secret)>, super::CliError> {
         if !self.dev && self.subscribe.is_none() {
             return Ok(None);
         }
         if let (Some(url), Some(token)) = (&self.subscribe, &self.token) {
             return Ok(Some((url.clone(), token.clone())));
         }
-        let mut draft = Draft::read(self.config.as_deref(), std::env::vars_os());
-        if let Some(secrets) = dev::read(&draft.store_path())? {
-            draft.fill_secrets(&secrets);
+        let mut draft = ConfigDraft::from_toml(self.config.as_deref(), std::env::vars_os());
+        if let Some(secrets) = dev_mode::read_secrets(&draft.store_path())? {
+            draft.fill_missing_secrets(&secrets);
         }
-        let config = draft.finish(Purpose::Tool)?;
+        let config = draft.finish(ConfigPurpose::Tool)?;
         let token = self.token.as_ref().unwrap_or(&config.admin.token);
         if token.is_empty() {
-            return Err(Error::NoToken.into());
+            return Err(ListenError::NoToken.into());
         }
         let url = self.subscribe.clone().unwrap_or_else(|| base_url(&config.server.bind));
         Ok(Some((url, token.clone())))
@@ -313,7 +313,7 @@ impl Subscription {
 }
 
 /// Reserves `address`, and says which one it is. Calls to it are refused until it is listened on.
-fn reserve(address: SocketAddr) -> io::Result<(TcpSocket, SocketAddr)> {
+fn reserve_address(address: SocketAddr) -> io::Result<(TcpSocket, SocketAddr)> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // Or the address would be taken for a minute by the connections of a listener before.
     socket.set_reuseaddr(true)?;
@@ -324,10 +324,10 @@ fn reserve(address: SocketAddr) -> io::Result<(TcpSocket, SocketAddr)> {
 
 /// The subscription that was taken over, which goes on now, or else a new one.
 async fn register(
-    node: Node,
-    taken_over: Option<Registration>,
-    wanted: &Wanted<'_>,
-) -> Result<(Node, Registration), registration::Error> {
+    node: NodeClient,
+    taken_over: Option<ListenerRegistration>,
+    wanted: &RegistrationRequest<'_>,
+) -> Result<(NodeClient, ListenerRegistration), registration::RegistrationError> {
     let registration = match taken_over {
         Some(registration) => node.resume(registration.id).await.map(|()| registration)?,
         None => node.subscribe(wanted).await?,
@@ -337,19 +337,19 @@ async fn register(
 
 /// Removes the listener's subscription. That it is still there, or that something was owed to it, is worth a word, but no
 /// failure.
-async fn remove(node: &Node, id: u64) {
+async fn remove_registration(node: &NodeClient, id: u64) {
     // A node that cannot say it can hardly remove it either.
-    let is_owed = node.owes(id).await.unwrap_or(false);
+    let is_owed = node.has_backlog(id).await.unwrap_or(false);
     match node.unsubscribe(id).await {
         Ok(()) if is_owed => {
-            say(&format!(
+            print_notice(&format!(
                 "subscription {id} is removed with what it was still owed; --keep would leave it for the next listener"
             ));
         }
         Ok(()) => {}
         Err(error) => {
-            let reason = causes::in_one_line(&error);
-            say(&format!(
+            let reason = error_chain::format_error_chain(&error);
+            print_notice(&format!(
                 "subscription {id} of {} could not be removed: {reason}; the next listener at this address takes it over",
                 node.base()
             ));
@@ -357,28 +357,28 @@ async fn remove(node: &Node, id: u64) {
     }
 }
 
-fn say_waiting(node: &Node) {
-    say(&format!("waiting for a node at {}", node.base()));
+fn print_waiting(node: &NodeClient) {
+    print_notice(&format!("waiting for a node at {}", node.base()));
 }
 
 /// Says what is no delivery. Nothing is left to be told to if the terminal is gone.
-fn say(text: &str) {
+fn print_notice(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// The two ways in which a person or a script asks it to end.
-struct Ends {
+struct StopSignals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
 }
 
-impl Ends {
-    fn new() -> Result<Self, Error> {
-        let made = |kind| signal(kind).map_err(Error::Setup);
+impl StopSignals {
+    fn new() -> Result<Self, ListenError> {
+        let made = |kind| signal(kind).map_err(ListenError::Setup);
         Ok(Self { interrupt: made(SignalKind::interrupt())?, terminate: made(SignalKind::terminate())? })
     }
 
-    async fn asked(&mut self) {
+    async fn wait(&mut self) {
         tokio::select! { _ = self.interrupt.recv() => {}, _ = self.terminate.recv() => {} }
     }
 }

@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Why there is no subscription, or why it is still there.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::cli) enum Error {
+pub(in crate::cli) enum RegistrationError {
     #[error("no node answers at {url}; start one with `hookyard serve --dev`, or name another with --subscribe")]
     Unreachable { url: String, source: reqwest::Error },
     #[error("the node answered {status}: {detail}")]
@@ -42,9 +42,9 @@ pub(in crate::cli) enum Error {
     Client(#[source] reqwest::Error),
 }
 
-impl Error {
+impl RegistrationError {
     /// Whether the node is only about to start.
-    fn may_pass(&self) -> bool {
+    fn is_temporary(&self) -> bool {
         match self {
             Self::Unreachable { source, .. } => source.is_connect(),
             Self::Refused { status, .. } => *status == StatusCode::SERVICE_UNAVAILABLE,
@@ -55,7 +55,7 @@ impl Error {
 
 /// What is subscribed to.
 #[derive(Debug)]
-pub(super) struct Wanted<'a> {
+pub(super) struct RegistrationRequest<'a> {
     /// Where the node reaches the listener.
     pub(super) url: &'a str,
     pub(super) events: &'a [String],
@@ -67,7 +67,7 @@ pub(super) struct Wanted<'a> {
 
 /// A node and the token of its admin.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct NodeClient {
     base: String,
     token: Secret,
     client: Client,
@@ -75,7 +75,7 @@ pub(super) struct Node {
 
 /// A subscription as the node answers it.
 #[derive(Debug, Deserialize)]
-pub(super) struct Registration {
+pub(super) struct ListenerRegistration {
     pub(super) id: u64,
     #[serde(default, deserialize_with = "secret")]
     pub(super) secret: Secret,
@@ -88,13 +88,13 @@ pub(super) struct Registration {
 
 /// Subscriptions as a node lists them.
 #[derive(Deserialize)]
-struct Page {
-    items: Vec<Listed>,
+struct RemoteSubscriptionPage {
+    items: Vec<RemoteSubscription>,
     pages: u64,
 }
 
 #[derive(Deserialize)]
-struct Listed {
+struct RemoteSubscription {
     id: u64,
     url: String,
     description: Option<String>,
@@ -102,22 +102,22 @@ struct Listed {
 
 /// How much is owed to a subscription.
 #[derive(Deserialize)]
-struct Shown {
-    stats: Stats,
+struct RemoteSubscriptionDetails {
+    stats: RemoteBacklog,
 }
 
 #[derive(Deserialize)]
-struct Stats {
+struct RemoteBacklog {
     in_flight: u64,
     waiting: u64,
     stopped_lanes: u64,
     behind: u64,
 }
 
-impl Node {
-    pub(super) fn try_new(base: &str, token: Secret) -> Result<Self, Error> {
+impl NodeClient {
+    pub(super) fn try_new(base: &str, token: Secret) -> Result<Self, RegistrationError> {
         // A node is reached directly: a proxy of the environment is for the outside.
-        let client = Client::builder().timeout(TIMEOUT).no_proxy().build().map_err(Error::Client)?;
+        let client = Client::builder().timeout(TIMEOUT).no_proxy().build().map_err(RegistrationError::Client)?;
         Ok(Self { base: base.trim_end_matches('/').to_owned(), token, client })
     }
 
@@ -126,7 +126,10 @@ impl Node {
     }
 
     /// Subscribes.
-    pub(super) async fn subscribe(&self, wanted: &Wanted<'_>) -> Result<Registration, Error> {
+    pub(super) async fn subscribe(
+        &self,
+        wanted: &RegistrationRequest<'_>,
+    ) -> Result<ListenerRegistration, RegistrationError> {
         let answer = self.call(Method::POST, ALL, Some(&wanted.body())).await?;
         self.read(answer).await
     }
@@ -135,10 +138,10 @@ impl Node {
     /// others. None if none was left. A node that does not answer yet is waited for a little, with `waiting` called once.
     pub(super) async fn take_over(
         &self,
-        wanted: &Wanted<'_>,
+        wanted: &RegistrationRequest<'_>,
         waiting: impl FnOnce(),
-    ) -> Result<Option<Registration>, Error> {
-        let left = self.left(wanted.url, waiting).await?;
+    ) -> Result<Option<ListenerRegistration>, RegistrationError> {
+        let left = self.list_left_over(wanted.url, waiting).await?;
         let Some((newest, others)) = left.split_first() else { return Ok(None) };
         let path = format!("{ALL}/{newest}");
         self.call(Method::POST, &format!("{path}/pause"), None).await?;
@@ -153,32 +156,33 @@ impl Node {
         for id in others {
             self.unsubscribe(*id).await?;
         }
-        Ok(Some(Registration { is_taken_over: true, ..registration }))
+        Ok(Some(ListenerRegistration { is_taken_over: true, ..registration }))
     }
 
     /// Has deliveries to a subscription go on.
-    pub(super) async fn resume(&self, id: u64) -> Result<(), Error> {
+    pub(super) async fn resume(&self, id: u64) -> Result<(), RegistrationError> {
         self.call(Method::POST, &format!("{ALL}/{id}/resume"), None).await.map(drop)
     }
 
     /// Whether something is owed to a subscription.
-    pub(super) async fn owes(&self, id: u64) -> Result<bool, Error> {
+    pub(super) async fn has_backlog(&self, id: u64) -> Result<bool, RegistrationError> {
         let answer = self.call(Method::GET, &format!("{ALL}/{id}"), None).await?;
-        let Shown { stats } = self.read(answer).await?;
+        let RemoteSubscriptionDetails { stats } = self.read(answer).await?;
         Ok(stats.in_flight + stats.waiting + stats.stopped_lanes + stats.behind > 0)
     }
 
     /// The listeners' own subscriptions to `url`, newest first.
-    async fn left(&self, url: &str, waiting: impl FnOnce()) -> Result<Vec<u64>, Error> {
+    async fn list_left_over(&self, url: &str, waiting: impl FnOnce()) -> Result<Vec<u64>, RegistrationError> {
         let (mut left, mut number, mut pages) = (Vec::new(), 1, 1);
-        let mut first = Some(self.once_up(waiting).await?);
+        let mut first = Some(self.wait_for_first_page(waiting).await?);
         while number <= pages {
             let page = match first.take() {
                 Some(page) => page,
-                None => self.page(number).await?,
+                None => self.fetch_page(number).await?,
             };
             pages = page.pages;
-            let is_own = |listed: &Listed| listed.url == url && listed.description.as_deref() == Some(DESCRIPTION);
+            let is_own =
+                |listed: &RemoteSubscription| listed.url == url && listed.description.as_deref() == Some(DESCRIPTION);
             left.extend(page.items.into_iter().filter(is_own).map(|listed| listed.id));
             number += 1;
         }
@@ -186,43 +190,48 @@ impl Node {
     }
 
     /// The first page of subscriptions, once the node answers.
-    async fn once_up(&self, waiting: impl FnOnce()) -> Result<Page, Error> {
+    async fn wait_for_first_page(&self, waiting: impl FnOnce()) -> Result<RemoteSubscriptionPage, RegistrationError> {
         let mut waiting = Some(waiting);
         for _ in 1..TRIES {
-            match self.page(1).await {
-                Err(error) if error.may_pass() => waiting.take().into_iter().for_each(|waiting| waiting()),
+            match self.fetch_page(1).await {
+                Err(error) if error.is_temporary() => waiting.take().into_iter().for_each(|waiting| waiting()),
                 other => return other,
             }
             #[expect(clippy::disallowed_methods, reason = "nothing says when a node is up: it is asked now and then")]
             tokio::time::sleep(PAUSE).await;
         }
-        self.page(1).await
+        self.fetch_page(1).await
     }
 
-    async fn page(&self, number: u64) -> Result<Page, Error> {
+    async fn fetch_page(&self, number: u64) -> Result<RemoteSubscriptionPage, RegistrationError> {
         let answer = self.call(Method::GET, &format!("{ALL}?page={number}&page_size=100"), None).await?;
         self.read(answer).await
     }
 
-    async fn read<T: DeserializeOwned>(&self, answer: reqwest::Response) -> Result<T, Error> {
-        let body = Zeroizing::new(answer.bytes().await.map_err(Error::Broken)?.to_vec());
-        serde_json::from_slice(&body).map_err(|_| Error::NoSubscription { url: self.base.clone() })
+    async fn read<T: DeserializeOwned>(&self, answer: reqwest::Response) -> Result<T, RegistrationError> {
+        let body = Zeroizing::new(answer.bytes().await.map_err(RegistrationError::Broken)?.to_vec());
+        serde_json::from_slice(&body).map_err(|_| RegistrationError::NoSubscription { url: self.base.clone() })
     }
 
     /// Removes a subscription, and what is owed to it.
-    pub(super) async fn unsubscribe(&self, id: u64) -> Result<(), Error> {
+    pub(super) async fn unsubscribe(&self, id: u64) -> Result<(), RegistrationError> {
         self.call(Method::DELETE, &format!("{ALL}/{id}"), None).await.map(drop)
     }
 
-    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<reqwest::Response, Error> {
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<reqwest::Response, RegistrationError> {
         let url = format!("{}{path}", self.base);
         let mut request = self.client.request(method, &url).bearer_auth(self.token.expose());
         if let Some(body) = body {
             request = request.header("Content-Type", "application/json").body(body.to_string());
         }
         let answer = request.send().await;
-        let answer =
-            answer.map_err(|error| Error::Unreachable { url: self.base.clone(), source: error.without_url() })?;
+        let answer = answer
+            .map_err(|error| RegistrationError::Unreachable { url: self.base.clone(), source: error.without_url() })?;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);
@@ -231,11 +240,11 @@ impl Node {
         let body = answer.text().await.unwrap_or_default();
         let detail =
             serde_json::from_str::<Value>(&body).ok().and_then(|body| Some(body["detail"].as_str()?.to_owned()));
-        Err(Error::Refused { status, detail: detail.unwrap_or_else(|| "it does not say why".to_owned()) })
+        Err(RegistrationError::Refused { status, detail: detail.unwrap_or_else(|| "it does not say why".to_owned()) })
     }
 }
 
-impl Wanted<'_> {
+impl RegistrationRequest<'_> {
     fn body(&self) -> Value {
         let mut body = json!({"url": self.url, "events": self.events, "description": DESCRIPTION});
         if let Some(secret) = self.secret {

@@ -4,49 +4,49 @@ use std::fmt::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::book::Mark;
-use super::delivery::Delivery;
-use super::keys::Checked;
-use crate::cli::count;
+use super::delivery::ListenerDelivery;
+use super::keys::DeliverySignatureCheck;
+use super::order_tracker::OrderMark;
+use crate::cli::format_count;
 use crate::event::Timestamp;
 
 /// A delivery and what became of it.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct ReportLine {
     /// When it arrived.
     pub(super) at: Timestamp,
-    pub(super) delivery: Delivery,
-    pub(super) signatures: Vec<Checked>,
+    pub(super) delivery: ListenerDelivery,
+    pub(super) signatures: Vec<DeliverySignatureCheck>,
     /// Whether there are keys, so that a signature is missed if there is none.
     pub(super) is_checked: bool,
-    pub(super) mark: Mark,
+    pub(super) mark: OrderMark,
     /// Which attempt at it this is, from 1, as far as that is known.
     pub(super) attempt: u32,
-    pub(super) end: End,
+    pub(super) end: ListenOutcome,
 }
 
 /// How a delivery ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum ListenOutcome {
     /// It was answered with this status.
     Answered(u16),
     /// Its sender did not wait for the answer.
     GivenUp,
 }
 
-impl End {
+impl ListenOutcome {
     pub(super) fn is_accepted(self) -> bool {
         matches!(self, Self::Answered(200..300))
     }
 }
 
-impl Line {
+impl ReportLine {
     fn is_unsigned(&self) -> bool {
         self.is_checked && self.signatures.is_empty()
     }
 
     fn is_wrongly_signed(&self) -> bool {
-        self.is_unsigned() || self.signatures.iter().any(Checked::is_bad)
+        self.is_unsigned() || self.signatures.iter().any(DeliverySignatureCheck::is_bad)
     }
 
     /// For a script.
@@ -54,10 +54,10 @@ impl Line {
         let delivery = &self.delivery;
         let entity = delivery.entity.as_ref().map(|(kind, id)| json!({"kind": kind, "id": id}));
         let signatures =
-            self.signatures.iter().map(|checked| (checked.name().to_owned(), checked.verdict.word().into()));
+            self.signatures.iter().map(|checked| (checked.style_name().to_owned(), checked.verdict.as_str().into()));
         let status = match self.end {
-            End::Answered(status) => Some(status),
-            End::GivenUp => None,
+            ListenOutcome::Answered(status) => Some(status),
+            ListenOutcome::GivenUp => None,
         };
         json!({
             "at": self.at,
@@ -69,7 +69,7 @@ impl Line {
             "attempt": self.attempt,
             "late": delivery.is_late,
             "signatures": Value::Object(signatures.collect()),
-            "mark": self.mark.word(),
+            "mark": self.mark.as_mark_word(),
         })
     }
 
@@ -80,21 +80,21 @@ impl Line {
         add(self.delivery.is_late, "late");
         add(self.attempt > 1, &format!("attempt {}", self.attempt));
         match self.mark {
-            Mark::InOrder => {}
-            Mark::Repeat => add(true, "REPEAT: accepted before"),
-            Mark::Again => add(true, "AGAIN: as the node was asked to"),
-            Mark::Swap(later) => add(true, &format!("SWAP: {later} was accepted before")),
-            Mark::Early(earlier) => add(true, &format!("SWAP: {earlier} is still being answered")),
-            Mark::Gap(first, last) if first == last => add(true, &format!("GAP: {first} did not come")),
-            Mark::Gap(first, last) => add(true, &format!("GAP: {first} to {last} did not come")),
+            OrderMark::InOrder => {}
+            OrderMark::Repeat => add(true, "REPEAT: accepted before"),
+            OrderMark::Again => add(true, "AGAIN: as the node was asked to"),
+            OrderMark::Swap(later) => add(true, &format!("SWAP: {later} was accepted before")),
+            OrderMark::Early(earlier) => add(true, &format!("SWAP: {earlier} is still being answered")),
+            OrderMark::Gap(first, last) if first == last => add(true, &format!("GAP: {first} did not come")),
+            OrderMark::Gap(first, last) => add(true, &format!("GAP: {first} to {last} did not come")),
         }
-        add(self.end == End::GivenUp, "the sender did not wait for the answer");
+        add(self.end == ListenOutcome::GivenUp, "the sender did not wait for the answer");
         remarks
     }
 }
 
 /// For a person.
-impl fmt::Display for Line {
+impl fmt::Display for ReportLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = self.at.to_string();
         let time = at.split_once('T').map_or(at.as_str(), |(_, time)| time);
@@ -107,16 +107,16 @@ impl fmt::Display for Line {
         }
         let event = self.delivery.event.as_deref().unwrap_or("?");
         match self.end {
-            End::Answered(status) => write!(f, "{time} {status} ")?,
-            End::GivenUp => write!(f, "{time} --- ")?,
+            ListenOutcome::Answered(status) => write!(f, "{time} {status} ")?,
+            ListenOutcome::GivenUp => write!(f, "{time} --- ")?,
         }
         write!(f, "{event:<22} {:<22} {}", whose.trim_start(), self.remarks().join(", "))
     }
 }
 
-impl Mark {
+impl OrderMark {
     /// A word for scripts.
-    fn word(self) -> Option<&'static str> {
+    fn as_mark_word(self) -> Option<&'static str> {
         match self {
             Self::InOrder => None,
             Self::Repeat => Some("repeat"),
@@ -129,7 +129,7 @@ impl Mark {
 
 /// What all deliveries come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Totals {
+pub(super) struct ReportTotals {
     pub(super) deliveries: u64,
     /// Those that were accepted for the first time.
     pub(super) events: u64,
@@ -143,18 +143,18 @@ pub(super) struct Totals {
     pub(super) wrongly_signed: u64,
 }
 
-impl Totals {
+impl ReportTotals {
     /// Takes in a delivery; `is_new` says whether its event was accepted for the first time.
-    pub(super) fn add(&mut self, line: &Line, is_new: bool) {
+    pub(super) fn add_line(&mut self, line: &ReportLine, is_new: bool) {
         let add = |total: &mut u64, is_so: bool| *total += u64::from(is_so);
         add(&mut self.deliveries, true);
         add(&mut self.events, is_new);
-        add(&mut self.refused, matches!(line.end, End::Answered(_)) && !line.end.is_accepted());
-        add(&mut self.given_up, line.end == End::GivenUp);
-        add(&mut self.repeats, line.mark == Mark::Repeat);
-        add(&mut self.again, line.mark == Mark::Again);
-        add(&mut self.gaps, matches!(line.mark, Mark::Gap(..)));
-        add(&mut self.swaps, matches!(line.mark, Mark::Swap(_) | Mark::Early(_)));
+        add(&mut self.refused, matches!(line.end, ListenOutcome::Answered(_)) && !line.end.is_accepted());
+        add(&mut self.given_up, line.end == ListenOutcome::GivenUp);
+        add(&mut self.repeats, line.mark == OrderMark::Repeat);
+        add(&mut self.again, line.mark == OrderMark::Again);
+        add(&mut self.gaps, matches!(line.mark, OrderMark::Gap(..)));
+        add(&mut self.swaps, matches!(line.mark, OrderMark::Swap(_) | OrderMark::Early(_)));
         add(&mut self.wrongly_signed, line.is_wrongly_signed());
     }
 
@@ -169,9 +169,9 @@ impl Totals {
 
     /// For a person.
     pub(super) fn describe(self, entities: u64) -> String {
-        let deliveries = count(self.deliveries, "delivery", "deliveries");
-        let accepted = count(self.events, "event", "events");
-        let entities = count(entities, "entity", "entities");
+        let deliveries = format_count(self.deliveries, "delivery", "deliveries");
+        let accepted = format_count(self.events, "event", "events");
+        let entities = format_count(entities, "entity", "entities");
         let parts = [
             (self.refused, "refused", "refused"),
             (self.given_up, "given up by the sender", "given up by the sender"),
@@ -182,7 +182,7 @@ impl Totals {
             (self.wrongly_signed, "WRONGLY SIGNED", "WRONGLY SIGNED"),
         ];
         let parts: String =
-            parts.iter().map(|(number, one, many)| format!(", {}", count(*number, one, many))).collect();
+            parts.iter().map(|(number, one, many)| format!(", {}", format_count(*number, one, many))).collect();
         format!("{deliveries}, {accepted} of {entities} accepted{parts}")
     }
 }
@@ -191,8 +191,8 @@ impl Totals {
 mod tests {
     use super::*;
 
-    fn line(mark: Mark, attempt: u32, end: End) -> Line {
-        let delivery = Delivery {
+    fn line(mark: OrderMark, attempt: u32, end: ListenOutcome) -> ReportLine {
+        let delivery = ListenerDelivery {
             id: Some("evt_1".to_owned()),
             event: Some("message.created".to_owned()),
             entity: Some(("ticket".to_owned(), "T-1".to_owned())),
@@ -201,53 +201,56 @@ mod tests {
             is_again: false,
         };
         let at = Timestamp::parse("2025-12-04T10:30:00.123Z").expect("a time");
-        Line { at, delivery, signatures: Vec::new(), is_checked: false, mark, attempt, end }
+        ReportLine { at, delivery, signatures: Vec::new(), is_checked: false, mark, attempt, end }
     }
 
     #[test]
     fn a_line_says_what_came_and_what_is_to_be_said_of_it() {
         let started = "10:30:00.123Z 200 message.created        ticket/T-1 #5          ";
         for (mark, remark) in [
-            (Mark::InOrder, ""),
-            (Mark::Repeat, "REPEAT: accepted before"),
-            (Mark::Again, "AGAIN: as the node was asked to"),
-            (Mark::Swap(7), "SWAP: 7 was accepted before"),
-            (Mark::Early(4), "SWAP: 4 is still being answered"),
-            (Mark::Gap(4, 4), "GAP: 4 did not come"),
-            (Mark::Gap(2, 4), "GAP: 2 to 4 did not come"),
+            (OrderMark::InOrder, ""),
+            (OrderMark::Repeat, "REPEAT: accepted before"),
+            (OrderMark::Again, "AGAIN: as the node was asked to"),
+            (OrderMark::Swap(7), "SWAP: 7 was accepted before"),
+            (OrderMark::Early(4), "SWAP: 4 is still being answered"),
+            (OrderMark::Gap(4, 4), "GAP: 4 did not come"),
+            (OrderMark::Gap(2, 4), "GAP: 2 to 4 did not come"),
         ] {
-            assert_eq!(line(mark, 1, End::Answered(200)).to_string(), format!("{started}{remark}"));
+            assert_eq!(line(mark, 1, ListenOutcome::Answered(200)).to_string(), format!("{started}{remark}"));
         }
-        let second = line(Mark::InOrder, 2, End::GivenUp).to_string();
+        let second = line(OrderMark::InOrder, 2, ListenOutcome::GivenUp).to_string();
         assert!(
             second.contains("Z --- m") && second.ends_with("late, attempt 2, the sender did not wait for the answer")
         );
-        let unsigned = Line { is_checked: true, ..line(Mark::InOrder, 1, End::Answered(500)) };
+        let unsigned = ReportLine { is_checked: true, ..line(OrderMark::InOrder, 1, ListenOutcome::Answered(500)) };
         assert!(unsigned.to_string().ends_with("UNSIGNED"), "{unsigned}");
     }
 
     #[test]
     fn a_script_gets_the_same_in_json() {
-        let told = line(Mark::Swap(7), 2, End::Answered(503)).to_json();
+        let told = line(OrderMark::Swap(7), 2, ListenOutcome::Answered(503)).to_json();
         let expected = json!({
             "at": "2025-12-04T10:30:00.123Z", "status": 503, "webhook_id": "evt_1", "event": "message.created",
             "entity": {"kind": "ticket", "id": "T-1"}, "sequence": 5, "attempt": 2, "late": true, "signatures": {},
             "mark": "swap",
         });
         assert_eq!(told, expected);
-        assert_eq!(line(Mark::InOrder, 1, End::GivenUp).to_json()["status"], Value::Null);
+        assert_eq!(line(OrderMark::InOrder, 1, ListenOutcome::GivenUp).to_json()["status"], Value::Null);
     }
 
     #[test]
     fn the_totals_count_each_kind() {
-        let mut totals = Totals::default();
-        totals.add(&line(Mark::InOrder, 1, End::Answered(500)), false);
-        totals.add(&line(Mark::InOrder, 2, End::Answered(200)), true);
-        totals.add(&line(Mark::Repeat, 1, End::Answered(200)), false);
-        totals.add(&line(Mark::Again, 1, End::Answered(200)), false);
-        totals.add(&line(Mark::Early(1), 1, End::GivenUp), false);
-        totals.add(&Line { is_checked: true, ..line(Mark::Gap(1, 2), 1, End::Answered(204)) }, true);
-        let expected = Totals {
+        let mut totals = ReportTotals::default();
+        totals.add_line(&line(OrderMark::InOrder, 1, ListenOutcome::Answered(500)), false);
+        totals.add_line(&line(OrderMark::InOrder, 2, ListenOutcome::Answered(200)), true);
+        totals.add_line(&line(OrderMark::Repeat, 1, ListenOutcome::Answered(200)), false);
+        totals.add_line(&line(OrderMark::Again, 1, ListenOutcome::Answered(200)), false);
+        totals.add_line(&line(OrderMark::Early(1), 1, ListenOutcome::GivenUp), false);
+        totals.add_line(
+            &ReportLine { is_checked: true, ..line(OrderMark::Gap(1, 2), 1, ListenOutcome::Answered(204)) },
+            true,
+        );
+        let expected = ReportTotals {
             deliveries: 6,
             events: 2,
             refused: 1,

@@ -13,14 +13,14 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::mpsc;
 
-use super::behaviour::Behaviour;
-use super::book::{Arrived, Book, Mark};
-use super::delivery::Delivery;
-use super::keys::{Checked, Keys};
-use super::report::{End, Line, Totals};
+use super::behaviour::AnswerBehaviour;
+use super::delivery::ListenerDelivery;
+use super::keys::{DeliverySignatureCheck, ListenerKeys};
+use super::order_tracker::{ListenArrival, OrderMark, OrderTracker};
+use super::report::{ListenOutcome, ReportLine, ReportTotals};
 use crate::clock::{Clock, SystemClock};
 use crate::event::Timestamp;
-use crate::provider::Request;
+use crate::provider::RequestView;
 
 /// The most bytes of a delivery: twice what a node takes in by default.
 const BODY_MAX_BYTES: usize = 2 * 1024 * 1024;
@@ -33,33 +33,33 @@ pub(super) const LINES_MAX: usize = 1024;
 
 /// What all requests share.
 #[derive(Debug)]
-pub(super) struct Desk {
-    pub(super) keys: Keys,
-    pub(super) behaviour: Behaviour,
+pub(super) struct ListenerContext {
+    pub(super) keys: ListenerKeys,
+    pub(super) behaviour: AnswerBehaviour,
     clock: SystemClock,
-    state: Mutex<State>,
-    lines: mpsc::Sender<Line>,
+    state: Mutex<ListenerTally>,
+    lines: mpsc::Sender<ReportLine>,
 }
 
 /// What came so far.
 #[derive(Debug, Default)]
-struct State {
-    book: Book,
-    totals: Totals,
+struct ListenerTally {
+    book: OrderTracker,
+    totals: ReportTotals,
 }
 
-impl Desk {
-    pub(super) fn new(keys: Keys, behaviour: Behaviour, lines: mpsc::Sender<Line>) -> Self {
+impl ListenerContext {
+    pub(super) fn new(keys: ListenerKeys, behaviour: AnswerBehaviour, lines: mpsc::Sender<ReportLine>) -> Self {
         Self { keys, behaviour, clock: SystemClock::default(), state: Mutex::default(), lines }
     }
 
     /// What all deliveries come to, and of how many entities they were.
-    pub(super) fn totals(&self) -> (Totals, u64) {
-        let state = self.state();
-        (state.totals, state.book.entities())
+    pub(super) fn totals(&self) -> (ReportTotals, u64) {
+        let state = self.lock_tally();
+        (state.totals, state.book.entity_count())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock_tally(&self) -> MutexGuard<'_, ListenerTally> {
         self.state.lock()
     }
 }
@@ -68,9 +68,9 @@ impl Desk {
 ///
 /// # Errors
 /// Those of setting up the listener.
-pub(super) fn serve(desk: Arc<Desk>, listener: TcpListener) -> io::Result<Server> {
+pub(super) fn serve_receiver(desk: Arc<ListenerContext>, listener: TcpListener) -> io::Result<Server> {
     let data = Data::from(desk);
-    let app = move || App::new().app_data(data.clone()).default_service(web::route().to(take));
+    let app = move || App::new().app_data(data.clone()).default_service(web::route().to(receive_delivery));
     let server = HttpServer::new(app)
         .workers(1)
         .max_connections(CONNECTIONS_MAX)
@@ -82,40 +82,41 @@ pub(super) fn serve(desk: Arc<Desk>, listener: TcpListener) -> io::Result<Server
     Ok(server.run())
 }
 
-async fn take(request: HttpRequest, payload: Payload, desk: Data<Desk>) -> HttpResponse {
+async fn receive_delivery(request: HttpRequest, payload: Payload, desk: Data<ListenerContext>) -> HttpResponse {
     if request.method() != Method::POST {
         return HttpResponse::MethodNotAllowed().insert_header((ALLOW, "POST")).finish();
     }
     let Ok(Ok(body)) = payload.to_bytes_limited(BODY_MAX_BYTES).await else {
         return HttpResponse::PayloadTooLarge().finish();
     };
-    let in_hand = InHand::new(desk.into_inner(), &request, &body);
+    let in_hand = PendingListenerAnswer::new(desk.into_inner(), &request, &body);
     in_hand.pause().await;
     let status = in_hand.answer().await;
     HttpResponse::build(status).finish()
 }
 
 /// A delivery that is being answered. Dropped before its answer, it was given up by its sender.
-struct InHand {
-    desk: Arc<Desk>,
+struct PendingListenerAnswer {
+    desk: Arc<ListenerContext>,
     at: Timestamp,
-    signatures: Vec<Checked>,
-    arrived: Arrived,
+    signatures: Vec<DeliverySignatureCheck>,
+    arrived: ListenArrival,
     /// Taken when it is answered.
-    delivery: Option<Delivery>,
+    delivery: Option<ListenerDelivery>,
 }
 
-impl InHand {
-    fn new(desk: Arc<Desk>, request: &HttpRequest, body: &Bytes) -> Self {
+impl PendingListenerAnswer {
+    fn new(desk: Arc<ListenerContext>, request: &HttpRequest, body: &Bytes) -> Self {
         let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         let url = request.uri().to_string();
-        let request = Request { method: request.method().as_str(), url: &url, headers, body };
+        let request = RequestView { method: request.method().as_str(), url: &url, headers, body };
         let at = desk.clock.wall();
-        let (delivery, signatures) = (Delivery::read(&request), desk.keys.check(&request, at));
-        let arrived = match delivery.place() {
-            Some((entity, sequence)) => desk.state().book.arrive(&entity, sequence, delivery.is_again),
-            None if delivery.is_again => Arrived { mark: Mark::Again, attempt: 1 },
-            None => Arrived { mark: Mark::InOrder, attempt: 1 },
+        let (delivery, signatures) =
+            (ListenerDelivery::from_request(&request), desk.keys.check_signatures(&request, at));
+        let arrived = match delivery.entity_and_sequence() {
+            Some((entity, sequence)) => desk.lock_tally().book.record_arrival(&entity, sequence, delivery.is_again),
+            None if delivery.is_again => ListenArrival { mark: OrderMark::Again, attempt: 1 },
+            None => ListenArrival { mark: OrderMark::InOrder, attempt: 1 },
         };
         Self { desk, at, signatures, arrived, delivery: Some(delivery) }
     }
@@ -130,9 +131,9 @@ impl InHand {
     }
 
     async fn answer(mut self) -> StatusCode {
-        let name = self.delivery.as_ref().map(Delivery::name).unwrap_or_default();
-        let status = self.desk.behaviour.status(&name, self.arrived.attempt);
-        if let Some(line) = self.end(End::Answered(status)) {
+        let name = self.delivery.as_ref().map(ListenerDelivery::stable_name).unwrap_or_default();
+        let status = self.desk.behaviour.choose_status(&name, self.arrived.attempt);
+        if let Some(line) = self.finish(ListenOutcome::Answered(status)) {
             // Whoever reads the lines is gone only when this is about to stop.
             let _ = self.desk.lines.send(line).await;
         }
@@ -140,10 +141,10 @@ impl InHand {
     }
 
     /// Takes in how it ended, and gives what is to be said of it, once.
-    fn end(&mut self, end: End) -> Option<Line> {
+    fn finish(&mut self, end: ListenOutcome) -> Option<ReportLine> {
         let delivery = self.delivery.take()?;
-        let place = delivery.place();
-        let line = Line {
+        let place = delivery.entity_and_sequence();
+        let line = ReportLine {
             at: self.at,
             delivery,
             signatures: std::mem::take(&mut self.signatures),
@@ -152,19 +153,19 @@ impl InHand {
             attempt: self.arrived.attempt,
             end,
         };
-        let mut state = self.desk.state();
+        let mut state = self.desk.lock_tally();
         let is_new = match place {
-            Some((entity, sequence)) => state.book.end(&entity, sequence, end.is_accepted(), self.arrived.mark),
+            Some((entity, sequence)) => state.book.record_end(&entity, sequence, end.is_accepted(), self.arrived.mark),
             None => end.is_accepted(),
         };
-        state.totals.add(&line, is_new);
+        state.totals.add_line(&line, is_new);
         Some(line)
     }
 }
 
-impl Drop for InHand {
+impl Drop for PendingListenerAnswer {
     fn drop(&mut self) {
-        if let Some(line) = self.end(End::GivenUp) {
+        if let Some(line) = self.finish(ListenOutcome::GivenUp) {
             // It is counted; if so many lines wait already, this one is not missed.
             let _ = self.desk.lines.try_send(line);
         }

@@ -2,17 +2,20 @@
 
 use serde_json::Value;
 
-use super::error::Error;
-use super::request::{Request, Wanted, to_json};
-use crate::config::C2s;
+use super::error::SendCommandError;
+use super::request::{EventOptions, SignedEventRequest, to_json};
+use crate::config::C2sConfig;
 
 const PATH: &str = "/api/v1/webhooks/c2s";
 const KEYS: [&str; 1] = ["sources.c2s.tokens"];
 
-pub(super) fn request(mut wanted: Wanted, config: &C2s) -> Result<Request, Error> {
-    let Some(token) = config.tokens.first() else { return Err(Error::NoSecrets(&KEYS)) };
+pub(super) fn build_c2s_request(
+    mut wanted: EventOptions,
+    config: &C2sConfig,
+) -> Result<SignedEventRequest, SendCommandError> {
+    let Some(token) = config.tokens.first() else { return Err(SendCommandError::NoSecrets(&KEYS)) };
     if wanted.key.is_some() {
-        return Err(Error::NoKey { event: wanted.event.name, known_by: "--at" });
+        return Err(SendCommandError::NoKey { event: wanted.event.name, known_by: "--at" });
     }
     let is_sample = wanted.data.is_none();
     let sample = wanted.event.sample();
@@ -27,5 +30,9 @@ pub(super) fn request(mut wanted: Wanted, config: &C2s) -> Result<Request, Error
     if at.is_some() || !has_own {
         event.fill("updated_at", at, || wanted.now.to_string().into());
     }
-    Ok(Request { path: PATH.to_owned(), headers: vec![("X-Webhook-Token", token.clone())], body: to_json(&event) })
+    Ok(SignedEventRequest {
+        path: PATH.to_owned(),
+        headers: vec![("X-Webhook-Token", token.clone())],
+        body: to_json(&event),
+    })
 }

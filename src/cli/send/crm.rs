@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use super::data::{Data, id};
-use super::error::Error;
-use super::request::{Request, Wanted, to_json};
-use crate::config::{Crm, Secret};
+use super::data::{JsonObject, parse_id};
+use super::error::SendCommandError;
+use super::request::{EventOptions, SignedEventRequest, to_json};
+use crate::config::{CrmConfig, Secret};
 
 const PATH: &str = "/api/v1/events";
 const KEYS: [&str; 1] = ["sources.crm.tokens"];
@@ -13,26 +13,30 @@ const KEYS: [&str; 1] = ["sources.crm.tokens"];
 const SAMPLE_ID: u64 = 1;
 
 #[derive(Serialize)]
-struct Body {
+struct CrmSendBody {
     event: &'static str,
     timestamp: String,
-    data: Data,
+    data: JsonObject,
 }
 
 /// Signs with `admin_token` if there is no publisher's, which is as good.
-pub(super) fn request(mut wanted: Wanted, config: &Crm, admin_token: &Secret) -> Result<Request, Error> {
+pub(super) fn build_crm_request(
+    mut wanted: EventOptions,
+    config: &CrmConfig,
+    admin_token: &Secret,
+) -> Result<SignedEventRequest, SendCommandError> {
     let token = config.tokens.first().or_else(|| Some(admin_token).filter(|token| !token.is_empty()));
-    let Some(token) = token else { return Err(Error::NoSecrets(&KEYS)) };
+    let Some(token) = token else { return Err(SendCommandError::NoSecrets(&KEYS)) };
     let mut data = wanted.take_data();
     let what = wanted.event.name.split('.').next().unwrap_or_default();
-    let given = wanted.entity.take().map(|entity| id(&entity));
+    let given = wanted.entity.take().map(|entity| parse_id(&entity));
     if given.is_some() || data.get("id").is_none() {
         data.fill(&format!("{what}_id"), given, || SAMPLE_ID.into());
     }
-    let body = to_json(&Body { event: wanted.event.name, timestamp: wanted.at(), data });
+    let body = to_json(&CrmSendBody { event: wanted.event.name, timestamp: wanted.time_text(), data });
     let headers = vec![
         ("Authorization", Secret::new(format!("Bearer {}", token.expose()))),
         ("Idempotency-Key", Secret::new(wanted.take_key())),
     ];
-    Ok(Request { path: PATH.to_owned(), headers, body })
+    Ok(SignedEventRequest { path: PATH.to_owned(), headers, body })
 }

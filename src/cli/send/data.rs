@@ -10,9 +10,9 @@ use serde_json::value::{RawValue, to_raw_value};
 /// A JSON object.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(transparent)]
-pub(super) struct Data(BTreeMap<String, Box<RawValue>>);
+pub(super) struct JsonObject(BTreeMap<String, Box<RawValue>>);
 
-impl FromStr for Data {
+impl FromStr for JsonObject {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -25,7 +25,7 @@ impl FromStr for Data {
     }
 }
 
-impl Data {
+impl JsonObject {
     /// The member `name`, unless there is none or it is null.
     pub(super) fn get(&self, name: &str) -> Option<Value> {
         let value: Value = serde_json::from_str(self.0.get(name)?.get()).ok()?;
@@ -55,7 +55,7 @@ impl Data {
 }
 
 /// An id as the sender's system has it: a number if it looks like one.
-pub(super) fn id(text: &str) -> Value {
+pub(super) fn parse_id(text: &str) -> Value {
     let number = text.parse::<u64>().ok().filter(|number| number.to_string() == text);
     number.map_or_else(|| text.into(), Value::from)
 }
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn what_is_not_touched_stays_as_it_was_written() {
-        let mut data: Data = r#"{"b": 50000.00, "a": {"x":  1e2}}"#.parse().expect("an object");
+        let mut data: JsonObject = r#"{"b": 50000.00, "a": {"x":  1e2}}"#.parse().expect("an object");
         data.fill("c", None, || 1.into());
         data.fill("b", None, || 2.into());
         assert_eq!(serde_json::to_string(&data).expect("JSON"), r#"{"a":{"x":  1e2},"b":50000.00,"c":1}"#);
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn only_a_plain_number_is_an_id_that_is_one() {
         for (text, is_number) in [("51", true), ("051", false), ("A-1", false), ("-1", false), ("1.0", false)] {
-            assert_eq!(id(text).is_number(), is_number, "{text}");
+            assert_eq!(parse_id(text).is_number(), is_number, "{text}");
         }
     }
 }

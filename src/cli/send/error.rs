@@ -8,14 +8,14 @@ use super::event;
 
 /// Why an event did not get through.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::cli) enum Error {
+pub(in crate::cli) enum SendCommandError {
     #[error(transparent)]
-    Unknown(#[from] event::Unknown),
+    Unknown(#[from] event::UnknownEventError),
     #[error(
         "to sign this event takes {}: start `hookyard serve --dev` in this folder first, name the node's configuration \
          with --config, or set {}",
         .0.join(" and "),
-        .0.iter().map(|key| variable(key)).collect::<Vec<_>>().join(" and ")
+        .0.iter().map(|key| env_variable_name(key)).collect::<Vec<_>>().join(" and ")
     )]
     NoSecrets(&'static [&'static str]),
     #[error(
@@ -43,6 +43,6 @@ pub(in crate::cli) enum Error {
 }
 
 /// The environment's name of the key `key` of the configuration.
-fn variable(key: &str) -> String {
+fn env_variable_name(key: &str) -> String {
     format!("HOOKYARD_{}", key.replace('.', "__").to_uppercase())
 }

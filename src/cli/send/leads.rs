@@ -2,48 +2,53 @@
 
 use serde::Serialize;
 
-use super::data::{Data, id};
-use super::error::Error;
-use super::request::{Request, Wanted, to_json};
-use crate::config::{Leads, Secret};
-use crate::edge::leads::{BASE, Event, Subject, signature};
+use super::data::{JsonObject, parse_id};
+use super::error::SendCommandError;
+use super::request::{EventOptions, SignedEventRequest, to_json};
+use crate::config::{LeadsConfig, Secret};
+use crate::edge::leads::{BASE, LeadEvent, LeadEventSubject, signature};
 
 #[derive(Serialize)]
-struct Body {
+struct LeadsSendBody {
     event: &'static str,
     source: &'static str,
     timestamp: String,
-    data: Data,
+    data: JsonObject,
 }
 
-pub(super) fn request(mut wanted: Wanted, event: &'static Event, config: &Leads) -> Result<Request, Error> {
+pub(super) fn build_leads_request(
+    mut wanted: EventOptions,
+    event: &'static LeadEvent,
+    config: &LeadsConfig,
+) -> Result<SignedEventRequest, SendCommandError> {
     let mut data = wanted.take_data();
-    let path = address(&wanted, event, &mut data)?;
-    let body = to_json(&Body { event: event.name, source: "hookyard send", timestamp: wanted.at(), data });
+    let path = event_path(&wanted, event, &mut data)?;
+    let body =
+        to_json(&LeadsSendBody { event: event.name, source: "hookyard send", timestamp: wanted.time_text(), data });
     let mut headers = vec![("Idempotency-Key", Secret::new(wanted.take_key()))];
     if let Some(secret) = config.secrets.first() {
-        headers.push(("X-Webhook-Signature", Secret::new(signature::sign(secret, &body))));
+        headers.push(("X-Webhook-Signature", Secret::new(signature::sign_lead_body(secret, &body))));
     }
-    Ok(Request { path, headers, body })
+    Ok(SignedEventRequest { path, headers, body })
 }
 
 /// The path of the event, with the entity in it, or else in `data`.
-fn address(wanted: &Wanted, event: &Event, data: &mut Data) -> Result<String, Error> {
+fn event_path(wanted: &EventOptions, event: &LeadEvent, data: &mut JsonObject) -> Result<String, SendCommandError> {
     let path = event.path.map_or_else(|| BASE.to_owned(), |path| format!("{BASE}/{path}"));
     let name = wanted.event.name;
     match (event.subject, &wanted.entity) {
-        (Subject::New(_) | Subject::Customer, None) => Ok(path),
-        (Subject::New(_), Some(_)) => Err(Error::NamelessEntity { event: name }),
-        (Subject::Known(_), Some(number)) if number.parse::<u64>().is_ok() => Ok(path.replace("{id}", number)),
-        (Subject::Known(kind), _) => Err(Error::NoEntity { event: name, kind: kind.as_str() }),
-        (Subject::Customer, Some(customer)) => {
+        (LeadEventSubject::New(_) | LeadEventSubject::Customer, None) => Ok(path),
+        (LeadEventSubject::New(_), Some(_)) => Err(SendCommandError::NamelessEntity { event: name }),
+        (LeadEventSubject::Known(_), Some(number)) if number.parse::<u64>().is_ok() => Ok(path.replace("{id}", number)),
+        (LeadEventSubject::Known(kind), _) => Err(SendCommandError::NoEntity { event: name, kind: kind.as_str() }),
+        (LeadEventSubject::Customer, Some(customer)) => {
             // One of the two names it; the other would be the sample's.
-            let (named, other) = match id(customer).is_number() {
+            let (named, other) = match parse_id(customer).is_number() {
                 true => ("customer_id", "customer_code"),
                 false => ("customer_code", "customer_id"),
             };
             data.remove(other);
-            data.set(named, id(customer));
+            data.set(named, parse_id(customer));
             Ok(path)
         }
     }

@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::{dev, secret};
+use super::{dev_mode, secret};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Draft, Purpose};
+use crate::config::{Config, ConfigDraft, ConfigPurpose};
 use crate::event::Timestamp;
-use data::Data;
-use event::Source;
+use data::JsonObject;
+use event::SenderContract;
 
 mod c2s;
 mod crm;
@@ -21,9 +21,9 @@ mod post;
 mod request;
 mod support;
 
-pub(super) use error::Error;
+pub(super) use error::SendCommandError;
 pub(super) use post::{base_url, parse_url};
-use request::{Moment, Request, Wanted, parse_time};
+use request::{EventOptions, SignedEventRequest, TimeArg, parse_time_arg};
 pub(super) use support::SAMPLE_TICKET;
 
 /// Sign a sample event and send it to a running node
@@ -31,8 +31,8 @@ pub(super) use support::SAMPLE_TICKET;
 /// Signs as the event's source wants it, with the first secret of the configuration, or with one that
 /// `hookyard serve --dev` made.
 #[derive(clap::Args, Debug)]
-#[command(after_help = EXAMPLES, after_long_help = event::help(EXAMPLES))]
-pub(super) struct Send {
+#[command(after_help = EXAMPLES, after_long_help = event::format_help(EXAMPLES))]
+pub(super) struct SendCommand {
     /// Event to send; --help lists them all
     #[arg(default_value = "message.created")]
     event: String,
@@ -50,10 +50,10 @@ pub(super) struct Send {
     key: Option<String>,
     /// The event's data, a JSON object; of Contact2Sale the whole event, of Instagram the messaging item [default: a sample]
     #[arg(long, value_name = "JSON")]
-    data: Option<Data>,
+    data: Option<JsonObject>,
     /// The event's own time [default: now]
-    #[arg(long, value_name = "RFC3339", value_parser = parse_time)]
-    at: Option<Moment>,
+    #[arg(long, value_name = "RFC3339", value_parser = parse_time_arg)]
+    at: Option<TimeArg>,
 }
 
 const EXAMPLES: &str = "\
@@ -63,38 +63,39 @@ Examples:
   hookyard send lead.created
   hookyard send lead.status_changed --entity 1 --data '{\"lead_status\": \"won\"}'";
 
-impl Send {
-    pub(super) fn run(self, out: &mut impl Write) -> Result<(), super::Error> {
-        let mut draft = Draft::read(self.config.as_deref(), std::env::vars_os());
-        if let Some(secrets) = dev::read(&draft.store_path())? {
-            draft.fill_secrets(&secrets);
+impl SendCommand {
+    pub(super) fn run(self, out: &mut impl Write) -> Result<(), super::CliError> {
+        let mut draft = ConfigDraft::from_toml(self.config.as_deref(), std::env::vars_os());
+        if let Some(secrets) = dev_mode::read_secrets(&draft.store_path())? {
+            draft.fill_missing_secrets(&secrets);
         }
-        let config = draft.finish(Purpose::Tool)?;
+        let config = draft.finish(ConfigPurpose::Tool)?;
         let base = self.url.clone().unwrap_or_else(|| base_url(&config.server.bind));
-        let random = hex::encode(&secret::random()?[..16]);
-        let wanted = self.wanted(&config, SystemClock::default().wall(), random)?;
+        let random = hex::encode(&secret::random_bytes()?[..16]);
+        let wanted = self.into_options(&config, SystemClock::default().wall(), random)?;
         let source = wanted.event.source.name();
-        let request = wanted.request(&config)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
-        runtime.block_on(post::post(&base, request))?.report(source, out)
+        let request = wanted.build_request(&config)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(SendCommandError::Runtime)?;
+        runtime.block_on(post::post_event(&base, request))?.report(source, out)
     }
 
-    fn wanted(self, config: &Config, now: Timestamp, random: String) -> Result<Wanted, Error> {
-        let event = event::find(&self.event, config)?;
-        Ok(Wanted { event, entity: self.entity, data: self.data, key: self.key, at: self.at, now, random })
+    fn into_options(self, config: &Config, now: Timestamp, random: String) -> Result<EventOptions, SendCommandError> {
+        let event = event::find_sendable_event(&self.event, config)?;
+        Ok(EventOptions { event, entity: self.entity, data: self.data, key: self.key, at: self.at, now, random })
     }
 }
 
-impl Wanted {
+impl EventOptions {
     /// The request as its sender would make it.
-    fn request(self, config: &Config) -> Result<Request, Error> {
+    fn build_request(self, config: &Config) -> Result<SignedEventRequest, SendCommandError> {
         let sources = &config.sources;
         match self.event.source {
-            Source::Support => support::request(self, &sources.support),
-            Source::Leads(event) => leads::request(self, event, &sources.leads),
-            Source::C2s => c2s::request(self, &sources.c2s),
-            Source::Instagram => instagram::request(self, &sources.instagram),
-            Source::Crm => crm::request(self, &sources.crm, &config.admin.token),
+            SenderContract::Support => support::build_support_request(self, &sources.support),
+            SenderContract::Leads(event) => leads::build_leads_request(self, event, &sources.leads),
+            SenderContract::C2s => c2s::build_c2s_request(self, &sources.c2s),
+            SenderContract::Instagram => instagram::build_instagram_request(self, &sources.instagram),
+            SenderContract::Crm => crm::build_crm_request(self, &sources.crm, &config.admin.token),
         }
     }
 }

@@ -8,15 +8,15 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{StatusCode, Url};
 use serde_json::Value;
 
-use super::error::Error;
-use super::request::Request;
-use crate::causes;
+use super::error::SendCommandError;
+use super::request::SignedEventRequest;
+use crate::error_chain;
 
 /// Longer than a node takes to read a request and refuse it.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the node said.
-pub(super) struct Answer {
+pub(super) struct NodeAnswer {
     pub(super) status: StatusCode,
     pub(super) event_id: Option<String>,
     /// Whether the event has a number among those of its entity.
@@ -27,22 +27,22 @@ pub(super) struct Answer {
 }
 
 /// Sends `request` to the node at `base`, and waits for its answer.
-pub(super) async fn post(base: &str, request: Request) -> Result<Answer, Error> {
+pub(super) async fn post_event(base: &str, request: SignedEventRequest) -> Result<NodeAnswer, SendCommandError> {
     let url = format!("{}{}", base.trim_end_matches('/'), request.path);
     // A node is reached directly: a proxy of the environment is for the outside.
     let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build()?;
     let with_type = client.post(&url).header("Content-Type", "application/json");
     let with_all = request.headers.iter().fold(with_type, |post, (name, value)| post.header(*name, value.expose()));
     let answer = with_all.body(request.body).send().await.map_err(|error| match error.is_connect() {
-        true if lacks_tls(&error) => Error::NoTls { url, source: error.without_url() },
-        true => Error::Unreachable { url, source: error.without_url() },
-        false => Error::Broken(error),
+        true if lacks_tls(&error) => SendCommandError::NoTls { url, source: error.without_url() },
+        true => SendCommandError::Unreachable { url, source: error.without_url() },
+        false => SendCommandError::Broken(error),
     })?;
     let text = |headers: &HeaderMap, name: &str| {
         let value = headers.get(name).map(HeaderValue::to_str)?;
         value.ok().map(str::to_owned)
     };
-    Ok(Answer {
+    Ok(NodeAnswer {
         status: answer.status(),
         event_id: text(answer.headers(), "X-Event-Id"),
         has_sequence: answer.headers().contains_key("X-Entity-Sequence"),
@@ -51,26 +51,26 @@ pub(super) async fn post(base: &str, request: Request) -> Result<Answer, Error> 
     })
 }
 
-impl Answer {
+impl NodeAnswer {
     /// Shows the answer of an event of `source` and what it means; an error unless the event is stored now.
-    pub(super) fn report(&self, source: &'static str, out: &mut impl Write) -> Result<(), crate::cli::Error> {
+    pub(super) fn report(&self, source: &'static str, out: &mut impl Write) -> Result<(), crate::cli::CliError> {
         writeln!(out, "{}\n{}", self.status, self.body)?;
         let body: Value = serde_json::from_str(&self.body).unwrap_or_default();
         let is_known = self.status == StatusCode::CONFLICT && self.event_id.is_some();
         if !self.status.is_success() && !is_known {
-            return Err(self.refusal(source, &body).into());
+            return Err(self.to_error(source, &body).into());
         }
         if let Some(event_id) = self.event_id.as_ref().filter(|event_id| !self.body.contains(*event_id) || is_known) {
             writeln!(out, "X-Event-Id: {event_id}")?;
         }
-        if let Some(meaning) = self.meaning(is_known, &body) {
+        if let Some(meaning) = self.describe_meaning(is_known, &body) {
             writeln!(out, "{meaning}")?;
         }
         Ok(())
     }
 
     /// What a success does not say itself.
-    fn meaning(&self, is_known: bool, body: &Value) -> Option<String> {
+    fn describe_meaning(&self, is_known: bool, body: &Value) -> Option<String> {
         if is_known || self.is_replay {
             return Some("an event with this idempotency key was stored before".to_owned());
         }
@@ -84,12 +84,12 @@ impl Answer {
         (!self.has_sequence).then(|| format!("stored, but not applied to the {entity}: see the event"))
     }
 
-    fn refusal(&self, source_name: &'static str, body: &Value) -> Error {
+    fn to_error(&self, source_name: &'static str, body: &Value) -> SendCommandError {
         let is_nowhere =
             body["detail"] == "there is nothing at this path" || self.status == StatusCode::METHOD_NOT_ALLOWED;
         match is_nowhere {
-            true => Error::Closed { status: self.status, source_name },
-            false => Error::Refused(self.status),
+            true => SendCommandError::Closed { status: self.status, source_name },
+            false => SendCommandError::Refused(self.status),
         }
     }
 }
@@ -97,7 +97,7 @@ impl Answer {
 /// Whether the other side answered a TLS handshake with something else, or by hanging up.
 fn lacks_tls(error: &reqwest::Error) -> bool {
     // rustls is reqwest's own matter, so its errors are known by their text only.
-    let text = causes::in_one_line(error);
+    let text = error_chain::format_error_chain(error);
     text.contains("corrupt message") || text.contains("tls handshake eof")
 }
 
@@ -122,13 +122,19 @@ pub(in crate::cli) fn parse_url(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    fn stored(body: &str) -> Answer {
+    fn stored(body: &str) -> NodeAnswer {
         let event_id = Some("evt_1_2".to_owned());
-        Answer { status: StatusCode::ACCEPTED, event_id, has_sequence: true, is_replay: false, body: body.to_owned() }
+        NodeAnswer {
+            status: StatusCode::ACCEPTED,
+            event_id,
+            has_sequence: true,
+            is_replay: false,
+            body: body.to_owned(),
+        }
     }
 
     /// What is written under status and body, or what went wrong.
-    fn report(answer: &Answer) -> Result<String, String> {
+    fn report(answer: &NodeAnswer) -> Result<String, String> {
         let mut out = Vec::new();
         answer.report("crm", &mut out).map_err(|error| error.to_string())?;
         let text = String::from_utf8(out).expect("text");
@@ -141,21 +147,21 @@ mod tests {
         let named = r#"{"event_id":"evt_1_2","entity":{"kind":"ticket"}}"#;
         assert_eq!(report(&stored(named)), Ok(String::new()), "it says all there is to say");
         assert_eq!(report(&stored("{}")), Ok("X-Event-Id: evt_1_2\n".to_owned()));
-        let unapplied = Answer { has_sequence: false, ..stored(named) };
+        let unapplied = NodeAnswer { has_sequence: false, ..stored(named) };
         assert_eq!(report(&unapplied), Ok("stored, but not applied to the ticket: see the event\n".to_owned()));
         let known = "X-Event-Id: evt_1_2\nan event with this idempotency key was stored before\n";
-        assert_eq!(report(&Answer { status: StatusCode::CONFLICT, ..stored("{}") }), Ok(known.to_owned()));
-        assert_eq!(report(&Answer { is_replay: true, ..stored("{}") }), Ok(known.to_owned()));
-        let counted = Answer { event_id: None, ..stored(r#"{"duplicates": 1}"#) };
+        assert_eq!(report(&NodeAnswer { status: StatusCode::CONFLICT, ..stored("{}") }), Ok(known.to_owned()));
+        assert_eq!(report(&NodeAnswer { is_replay: true, ..stored("{}") }), Ok(known.to_owned()));
+        let counted = NodeAnswer { event_id: None, ..stored(r#"{"duplicates": 1}"#) };
         assert_eq!(report(&counted), Ok("this event was stored before\n".to_owned()));
-        let paid = Answer { event_id: None, ..stored(r#"{"data": {"customer_id": 1}}"#) };
+        let paid = NodeAnswer { event_id: None, ..stored(r#"{"data": {"customer_id": 1}}"#) };
         assert_eq!(report(&paid), Ok("nothing is stored: this was counted before\n".to_owned()));
     }
 
     #[test]
     fn a_refusal_is_an_error_that_tells_a_closed_source_from_others() {
         let refused = |status, body: &str| {
-            report(&Answer { status, event_id: None, has_sequence: false, ..stored(body) }).expect_err("refused")
+            report(&NodeAnswer { status, event_id: None, has_sequence: false, ..stored(body) }).expect_err("refused")
         };
         assert_eq!(refused(StatusCode::UNAUTHORIZED, "{}"), "the node answered 401 Unauthorized");
         assert_eq!(refused(StatusCode::CONFLICT, "a proxy's own"), "the node answered 409 Conflict");
@@ -177,8 +183,8 @@ mod tests {
             let (mut stream, _) = listener.accept().await.expect("a client");
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("it listens");
         };
-        let request = Request { path: "/".into(), headers: Vec::new(), body: Vec::new() };
-        let (answer, ()) = tokio::join!(post(&base, request), plain);
+        let request = SignedEventRequest { path: "/".into(), headers: Vec::new(), body: Vec::new() };
+        let (answer, ()) = tokio::join!(post_event(&base, request), plain);
         let error = answer.err().expect("no TLS").to_string();
         assert!(error.contains("it does not speak TLS; try http://"), "{error}");
     }

@@ -1,31 +1,31 @@
 //! The event that is wanted, and the request that is made of it.
 
-use super::data::Data;
-use super::event::Event;
+use super::data::JsonObject;
+use super::event::SendableEvent;
 use crate::config::Secret;
 use crate::event::Timestamp;
 
 /// A time, and how it was spelt.
 #[derive(Clone, Debug)]
-pub(super) struct Moment {
+pub(super) struct TimeArg {
     pub(super) text: String,
     pub(super) time: Timestamp,
 }
 
 /// The event that is wanted, as far as it was said.
-pub(super) struct Wanted {
-    pub(super) event: Event,
+pub(super) struct EventOptions {
+    pub(super) event: SendableEvent,
     pub(super) entity: Option<String>,
-    pub(super) data: Option<Data>,
+    pub(super) data: Option<JsonObject>,
     pub(super) key: Option<String>,
-    pub(super) at: Option<Moment>,
+    pub(super) at: Option<TimeArg>,
     pub(super) now: Timestamp,
     /// Characters that no other event has.
     pub(super) random: String,
 }
 
 /// What a sender of the event's source would send.
-pub(super) struct Request {
+pub(super) struct SignedEventRequest {
     /// With its slash at the beginning.
     pub(super) path: String,
     /// Beside the content's type. Some are secrets, so all are treated as such.
@@ -33,9 +33,9 @@ pub(super) struct Request {
     pub(super) body: Vec<u8>,
 }
 
-impl Wanted {
+impl EventOptions {
     /// The event's own time, as it was spelt.
-    pub(super) fn at(&self) -> String {
+    pub(super) fn time_text(&self) -> String {
         self.at.as_ref().map_or_else(|| self.now.to_string(), |at| at.text.clone())
     }
 
@@ -43,7 +43,7 @@ impl Wanted {
         self.key.take().unwrap_or_else(|| self.random.clone())
     }
 
-    pub(super) fn take_data(&mut self) -> Data {
+    pub(super) fn take_data(&mut self) -> JsonObject {
         self.data.take().unwrap_or_else(|| self.event.sample())
     }
 }
@@ -53,7 +53,7 @@ pub(super) fn to_json(body: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(body).expect("texts, and JSON that was parsed before")
 }
 
-pub(super) fn parse_time(text: &str) -> Result<Moment, String> {
+pub(super) fn parse_time_arg(text: &str) -> Result<TimeArg, String> {
     let expected = || "expected an RFC 3339 time such as 2025-12-04T10:30:00Z".to_owned();
-    Timestamp::parse(text).map(|time| Moment { text: text.to_owned(), time }).ok_or_else(expected)
+    Timestamp::parse(text).map(|time| TimeArg { text: text.to_owned(), time }).ok_or_else(expected)
 }

@@ -3,10 +3,10 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::data::Data;
-use super::error::Error;
-use super::request::{Request, Wanted, to_json};
-use crate::config::{Secret, Support};
+use super::data::JsonObject;
+use super::error::SendCommandError;
+use super::request::{EventOptions, SignedEventRequest, to_json};
+use crate::config::{Secret, SupportConfig};
 use crate::edge::support::signature;
 
 /// The ticket of a sample event that names no other.
@@ -16,21 +16,24 @@ const PATH: &str = "/api/v0/crm/webhooks/support/";
 const KEYS: [&str; 2] = ["sources.support.api_keys", "sources.support.secrets"];
 
 #[derive(Serialize)]
-struct Body {
+struct SupportSendBody {
     event: &'static str,
     support_uid: String,
     timestamp: String,
-    data: Data,
+    data: JsonObject,
     actor: Value,
 }
 
-pub(super) fn request(mut wanted: Wanted, config: &Support) -> Result<Request, Error> {
+pub(super) fn build_support_request(
+    mut wanted: EventOptions,
+    config: &SupportConfig,
+) -> Result<SignedEventRequest, SendCommandError> {
     let (Some(api_key), Some(secret)) = (config.api_keys.first(), config.secrets.first()) else {
-        return Err(Error::NoSecrets(&KEYS));
+        return Err(SendCommandError::NoSecrets(&KEYS));
     };
-    let body = to_json(&Body {
+    let body = to_json(&SupportSendBody {
         event: wanted.event.name,
-        timestamp: wanted.at(),
+        timestamp: wanted.time_text(),
         data: wanted.take_data(),
         actor: json!({"id": "cli", "name": "hookyard send"}),
         support_uid: wanted.entity.take().unwrap_or_else(|| SAMPLE_TICKET.to_owned()),
@@ -38,9 +41,9 @@ pub(super) fn request(mut wanted: Wanted, config: &Support) -> Result<Request, E
     let signed_at = wanted.now.to_string();
     let headers = vec![
         ("X-CRM-API-Key", api_key.clone()),
-        ("X-CRM-Signature", Secret::new(signature::sign(secret, &body, &signed_at))),
+        ("X-CRM-Signature", Secret::new(signature::sign_support_body(secret, &body, &signed_at))),
         ("X-CRM-Timestamp", Secret::new(signed_at)),
         ("Idempotency-Key", Secret::new(wanted.take_key())),
     ];
-    Ok(Request { path: PATH.to_owned(), headers, body })
+    Ok(SignedEventRequest { path: PATH.to_owned(), headers, body })
 }

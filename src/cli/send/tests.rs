@@ -8,9 +8,9 @@ use crate::config::Secret;
 use crate::edge::{leads, support};
 
 #[derive(Parser)]
-struct Line {
+struct SendCommandLine {
     #[command(flatten)]
-    send: Send,
+    send: SendCommand,
 }
 
 const NOW: &str = "2025-12-04T10:30:00.000Z";
@@ -25,15 +25,15 @@ const ENV: [(&str, &str); 7] = [
     ("HOOKYARD_SOURCES__CRM__EVENTS", "invoice.paid"),
 ];
 
-fn made(words: &[&str], env: &[(&str, &str)]) -> Result<Request, Error> {
-    let line = Line::try_parse_from([&["send"], words].concat()).unwrap_or_else(|error| panic!("{error}"));
-    let config = Draft::read(None, env.iter().copied()).finish(Purpose::Tool).expect("valid");
+fn made(words: &[&str], env: &[(&str, &str)]) -> Result<SignedEventRequest, SendCommandError> {
+    let line = SendCommandLine::try_parse_from([&["send"], words].concat()).unwrap_or_else(|error| panic!("{error}"));
+    let config = ConfigDraft::from_toml(None, env.iter().copied()).finish(ConfigPurpose::Tool).expect("valid");
     let now = Timestamp::parse(NOW).expect("a time");
-    line.send.wanted(&config, now, "random".into())?.request(&config)
+    line.send.into_options(&config, now, "random".into())?.build_request(&config)
 }
 
 /// Path, headers and body of what is sent.
-fn sent(words: &[&str]) -> (String, Request, Value) {
+fn sent(words: &[&str]) -> (String, SignedEventRequest, Value) {
     let request = made(words, &ENV).unwrap_or_else(|error| panic!("{words:?}: {error}"));
     let body = serde_json::from_slice(&request.body).expect("JSON");
     (request.path.clone(), request, body)
@@ -43,7 +43,7 @@ fn wrong(words: &[&str]) -> String {
     made(words, &ENV).err().expect("wrong").to_string()
 }
 
-impl Request {
+impl SignedEventRequest {
     fn header(&self, name: &str) -> &str {
         let found = self.headers.iter().find(|(given, _)| *given == name);
         found.map_or("", |(_, value)| value.expose())
@@ -55,7 +55,7 @@ fn a_plain_send_is_the_first_sample_signed_now() {
     let (path, request, body) = sent(&[]);
     assert_eq!(path, "/api/v0/crm/webhooks/support/");
     assert_eq!((request.header("X-CRM-Timestamp"), request.header("Idempotency-Key")), (NOW, "random"));
-    let signature = support::signature::sign(&Secret::new("test-secret"), &request.body, NOW);
+    let signature = support::signature::sign_support_body(&Secret::new("test-secret"), &request.body, NOW);
     assert_eq!(request.header("X-CRM-Signature"), signature);
     assert_eq!((&body["event"], &body["support_uid"]), (&json!("message.created"), &json!("SUP-1042")));
     assert_eq!((&body["data"]["message_id"], &body["timestamp"]), (&json!("msg-1"), &json!(NOW)));
@@ -76,7 +76,7 @@ fn every_part_of_an_event_can_be_given() {
 fn events_of_leads_go_to_their_paths_with_the_entity_in_them() {
     let (path, request, body) = sent(&["lead.updated", "--entity", "7"]);
     assert_eq!((path.as_str(), &body["event"]), ("/api/v1/webhooks/incoming/lead/7/update", &json!("lead_update")));
-    let signature = leads::signature::sign(&Secret::new("test-secret"), &request.body);
+    let signature = leads::signature::sign_lead_body(&Secret::new("test-secret"), &request.body);
     assert_eq!(request.header("X-Webhook-Signature"), signature);
     assert_eq!(sent(&["pre_lead.created"]).0, "/api/v1/webhooks/incoming/pre-lead/create");
 
@@ -155,7 +155,8 @@ fn wrong_words_are_refused_with_what_is_right() {
     for own in ["customer.created", "c2s_lead.enriched", "message.reply", "breaker.opened"] {
         assert!(wrong(&[own]).starts_with(&format!("`{own}` cannot be sent")), "{own}");
     }
-    let refused = |words: &[&str]| Line::try_parse_from([&["send"], words].concat()).err().expect("wrong").to_string();
+    let refused =
+        |words: &[&str]| SendCommandLine::try_parse_from([&["send"], words].concat()).err().expect("wrong").to_string();
     assert!(refused(&["--data", "[]"]).contains("expected a JSON object"));
     let not_json = refused(&["--data", "notjson"]);
     assert!(not_json.contains("is not JSON: ") && not_json.contains("line 1 column 2"), "{not_json}");
@@ -177,5 +178,5 @@ fn without_secrets_it_says_where_to_get_them() {
 
 #[test]
 fn the_help_names_the_ticket_of_the_samples() {
-    assert!(event::help("").contains(&format!("[default: {SAMPLE_TICKET}]")));
+    assert!(event::format_help("").contains(&format!("[default: {SAMPLE_TICKET}]")));
 }

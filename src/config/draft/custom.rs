@@ -6,63 +6,76 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::super::custom::{KEY, Listed, TAKEN};
-use super::super::problem::{Place, Problem};
+use super::super::custom::{CUSTOM_SOURCES_KEY, CustomSourceTable, RESERVED_NAMES};
+use super::super::problem::{ConfigProblem, SettingOrigin};
 use super::super::secret::Secret;
-use super::super::setting::{Setting, Value};
-use super::Draft;
+use super::super::setting::{DraftSetting, SettingValue};
+use super::ConfigDraft;
 use crate::event::Kind;
 use crate::suggest::nearest_key;
 
 /// Every key of a table but its name, with what it is unless it is set.
-fn defaults() -> [(&'static str, Value); 17] {
-    let text = || Value::Text(Secret::default());
+fn defaults() -> [(&'static str, SettingValue); 17] {
+    let text = || SettingValue::Text(Secret::default());
     [
-        ("enabled", Value::Boolean(true)),
+        ("enabled", SettingValue::Boolean(true)),
         ("entity", text()),
         ("event", text()),
         ("idempotency_key", text()),
         ("occurred_at", text()),
         ("preset", text()),
-        ("rate_per_minute", Value::Integer(0)),
+        ("rate_per_minute", SettingValue::Integer(0)),
         ("scheme.algorithm", text()),
         ("scheme.encoding", text()),
         ("scheme.header", text()),
         ("scheme.prefix", text()),
         ("scheme.signed", text()),
         ("scheme.timestamp_header", text()),
-        ("scheme.tolerance_s", Value::Integer(0)),
-        ("secrets", Value::List(Vec::new())),
-        ("tolerance_s", Value::Integer(0)),
+        ("scheme.tolerance_s", SettingValue::Integer(0)),
+        ("secrets", SettingValue::List(Vec::new())),
+        ("tolerance_s", SettingValue::Integer(0)),
         ("verify_token", text()),
     ]
 }
 
-impl Draft {
+impl ConfigDraft {
     /// Reads the list `value`.
-    pub(super) fn read_custom(&mut self, value: &Spanned<DeValue<'_>>, here: Place, place: &dyn Fn(usize) -> Place) {
+    pub(super) fn read_custom(
+        &mut self,
+        value: &Spanned<DeValue<'_>>,
+        here: SettingOrigin,
+        place: &dyn Fn(usize) -> SettingOrigin,
+    ) {
         let DeValue::Array(tables) = value.get_ref() else {
-            return self.problems.push(Problem::of(KEY, here, "expected tables, each under [[sources.custom]]"));
+            return self.problems.push(ConfigProblem::for_key(
+                CUSTOM_SOURCES_KEY,
+                here,
+                "expected tables, each under [[sources.custom]]",
+            ));
         };
         for table in tables {
             let start = place(table.span().start);
             match table.get_ref() {
                 DeValue::Table(inner) => self.read_custom_table(inner, start, place),
                 other => {
-                    let found = Value::read(other, place).describe();
-                    self.problems.push(Problem::of(KEY, start, format!("expected a table, found {found}")));
+                    let found = SettingValue::read(other, place).describe();
+                    self.problems.push(ConfigProblem::for_key(
+                        CUSTOM_SOURCES_KEY,
+                        start,
+                        format!("expected a table, found {found}"),
+                    ));
                 }
             }
         }
     }
 
-    fn read_custom_table(&mut self, table: &DeTable<'_>, start: Place, place: &dyn Fn(usize) -> Place) {
-        let name = self.custom_name(table, &start, place);
+    fn read_custom_table(&mut self, table: &DeTable<'_>, start: SettingOrigin, place: &dyn Fn(usize) -> SettingOrigin) {
+        let name = self.read_custom_name(table, &start, place);
         // No proper name holds this sign.
-        let label = name.as_deref().map_or_else(|| format!("#{}", self.custom.len() + 1), label);
-        let section = format!("{KEY}.{label}");
+        let label = name.as_deref().map_or_else(|| format!("#{}", self.custom.len() + 1), key_label);
+        let section = format!("{CUSTOM_SOURCES_KEY}.{label}");
         for (key, value) in defaults() {
-            self.settings.insert(format!("{section}.{key}"), Setting { value, place: Place::Defaults });
+            self.settings.insert(format!("{section}.{key}"), DraftSetting { value, place: SettingOrigin::Defaults });
         }
         for (key, value) in table {
             let here = place(key.span().start);
@@ -71,30 +84,36 @@ impl Draft {
                 ("scheme", DeValue::Table(scheme)) => {
                     for (key, value) in scheme {
                         let here = place(key.span().start);
-                        self.set_custom(&section, &format!("scheme.{}", key.get_ref()), value.get_ref(), here, place);
+                        self.set_custom_key(
+                            &section,
+                            &format!("scheme.{}", key.get_ref()),
+                            value.get_ref(),
+                            here,
+                            place,
+                        );
                     }
                 }
                 ("scheme", other) => {
-                    let found = Value::read(other, place).describe();
+                    let found = SettingValue::read(other, place).describe();
                     let detail = format!("expected a table such as {{ header = \"X-Signature\", … }}, found {found}");
-                    self.problems.push(Problem::of(&format!("{section}.scheme"), here, detail));
+                    self.problems.push(ConfigProblem::for_key(&format!("{section}.scheme"), here, detail));
                 }
-                (key, value) => self.set_custom(&section, key, value, here, place),
+                (key, value) => self.set_custom_key(&section, key, value, here, place),
             }
         }
-        self.custom.push(Listed { section, name, place: start });
+        self.custom.push(CustomSourceTable { section, name, place: start });
     }
 
-    fn set_custom(
+    fn set_custom_key(
         &mut self,
         section: &str,
         key: &str,
         value: &DeValue<'_>,
-        here: Place,
-        place: &dyn Fn(usize) -> Place,
+        here: SettingOrigin,
+        place: &dyn Fn(usize) -> SettingOrigin,
     ) {
         if let Some(setting) = self.settings.get_mut(&format!("{section}.{key}")) {
-            *setting = Setting { value: Value::read(value, place), place: here };
+            *setting = DraftSetting { value: SettingValue::read(value, place), place: here };
             return;
         }
         let known = defaults().map(|(key, _)| key);
@@ -102,31 +121,41 @@ impl Draft {
             Some(nearest) => format!("the nearest is `{nearest}`"),
             None => format!("there are name, {}", known.join(", ")),
         };
-        self.problems.push(Problem::at(here, format!("unknown key `{key}` of a configured source; {hint}")));
+        self.problems
+            .push(ConfigProblem::without_key(here, format!("unknown key `{key}` of a configured source; {hint}")));
     }
 
     /// The name of `table`, if it has a proper one.
-    fn custom_name(&mut self, table: &DeTable<'_>, start: &Place, place: &dyn Fn(usize) -> Place) -> Option<String> {
+    fn read_custom_name(
+        &mut self,
+        table: &DeTable<'_>,
+        start: &SettingOrigin,
+        place: &dyn Fn(usize) -> SettingOrigin,
+    ) -> Option<String> {
         let found = table.iter().find(|(key, _)| key.get_ref() == "name");
         let judged = match found.map(|(_, value)| value.get_ref()) {
-            Some(DeValue::String(name)) => self.judge_name(name),
-            Some(other) => Err(format!("expected a string, found {}", Value::read(other, place).describe())),
+            Some(DeValue::String(name)) => self.check_custom_name(name),
+            Some(other) => Err(format!("expected a string, found {}", SettingValue::read(other, place).describe())),
             None => Err("missing: it is in the path, /in/<name>".to_owned()),
         };
         let here = found.map_or_else(|| start.clone(), |(key, _)| place(key.span().start));
-        judged.map_err(|detail| self.problems.push(Problem::of(&format!("{KEY}.name"), here, detail))).ok()
+        judged
+            .map_err(|detail| {
+                self.problems.push(ConfigProblem::for_key(&format!("{CUSTOM_SOURCES_KEY}.name"), here, detail))
+            })
+            .ok()
     }
 
-    fn judge_name(&self, name: &str) -> Result<String, String> {
+    fn check_custom_name(&self, name: &str) -> Result<String, String> {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
         if !(1..=64).contains(&name.len()) || !name.bytes().all(plain) {
             return Err(format!("expected 1 to 64 of a-z, 0-9, _ and -, found {name:?}"));
         }
-        if TAKEN.contains(&name) || Kind::BUILT_IN.iter().any(|kind| kind.as_str() == name) {
+        if RESERVED_NAMES.contains(&name) || Kind::BUILT_IN.iter().any(|kind| kind.as_str() == name) {
             return Err(format!("{name:?} is the name of something built in; choose another"));
         }
         // `a-b` and `a_b` have one variable.
-        if self.custom.iter().any(|other| other.section == format!("{KEY}.{}", label(name))) {
+        if self.custom.iter().any(|other| other.section == format!("{CUSTOM_SOURCES_KEY}.{}", key_label(name))) {
             return Err(format!("{name:?} is the name of another configured source, or differs only in - and _"));
         }
         Ok(name.to_owned())
@@ -134,6 +163,6 @@ impl Draft {
 }
 
 /// A name as it stands in keys: with what a variable's name can hold.
-fn label(name: &str) -> String {
+fn key_label(name: &str) -> String {
     name.replace('-', "_")
 }

@@ -3,15 +3,16 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::super::custom::{Custom, Listed};
-use super::super::draft::{Draft, variable};
-use super::super::problem::{Place, Problem};
-use super::super::values::{DAY_S, found, number, string};
+use super::super::custom::{CustomSourceConfig, CustomSourceTable};
+use super::super::draft::{ConfigDraft, env_variable_name};
+use super::super::problem::{ConfigProblem, SettingOrigin};
+use super::super::values::{DAY_S, describe_mismatch, parse_number, parse_string};
 use super::super::{Config, Secret};
-use crate::event::{Kind, Name};
+use crate::event::{InternedName, Kind};
 use crate::provider::{
-    Algorithm, Encoding, Fields, Handshake, Key, Locator, Part, Preset, Scheme, Signing, Source, Template, find_preset,
-    header_name, presets,
+    FieldLocator, FieldLocators, ProviderHandshake, ProviderPreset, SignatureAlgorithm, SignatureEncoding,
+    SignatureScheme, SignedContentPart, SignedTemplate, SourceSigning, VerificationKey, WebhookSource, find_preset,
+    parse_header_name, presets,
 };
 use crate::suggest::nearest_name;
 
@@ -20,29 +21,29 @@ const USUAL_TOLERANCE: Duration = Duration::from_secs(300);
 
 /// What an algorithm makes of a scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sort {
-    Signature(Algorithm),
+enum SchemeType {
+    Signature(SignatureAlgorithm),
     Token,
     Basic,
 }
 
-const SORTS: [(&str, Sort); 6] = [
-    ("hmac-sha256", Sort::Signature(Algorithm::HmacSha256)),
-    ("hmac-sha512", Sort::Signature(Algorithm::HmacSha512)),
-    ("hmac-sha1", Sort::Signature(Algorithm::HmacSha1)),
-    ("ed25519", Sort::Signature(Algorithm::Ed25519)),
-    ("token", Sort::Token),
-    ("basic", Sort::Basic),
+const SCHEME_TYPES: [(&str, SchemeType); 6] = [
+    ("hmac-sha256", SchemeType::Signature(SignatureAlgorithm::HmacSha256)),
+    ("hmac-sha512", SchemeType::Signature(SignatureAlgorithm::HmacSha512)),
+    ("hmac-sha1", SchemeType::Signature(SignatureAlgorithm::HmacSha1)),
+    ("ed25519", SchemeType::Signature(SignatureAlgorithm::Ed25519)),
+    ("token", SchemeType::Token),
+    ("basic", SchemeType::Basic),
 ];
 
 /// The keys of a scheme that only signatures have.
-const OF_SIGNATURES: [&str; 4] = ["encoding", "signed", "timestamp_header", "tolerance_s"];
+const SIGNATURE_ONLY_KEYS: [&str; 4] = ["encoding", "signed", "timestamp_header", "tolerance_s"];
 
-impl Draft {
+impl ConfigDraft {
     /// Every configured source that has nothing wrong with it; the problems of the others are noted.
-    pub(super) fn custom_sources(&mut self) -> Vec<Custom> {
+    pub(super) fn read_custom_sources(&mut self) -> Vec<CustomSourceConfig> {
         let listed = std::mem::take(&mut self.custom);
-        let sources = listed.iter().filter_map(|listed| self.custom_source(listed)).collect();
+        let sources = listed.iter().filter_map(|listed| self.read_custom_source(listed)).collect();
         self.custom = listed;
         sources
     }
@@ -54,152 +55,176 @@ impl Draft {
             let name = Some(custom.name.as_str());
             let Some(listed) = self.custom.iter().find(|listed| listed.name.as_deref() == name) else { continue };
             let key = format!("{}.secrets", listed.section);
-            let detail = format!("missing: set what the sender shows you here or in {}", variable(&key));
-            self.problems.push(Problem::of(&key, listed.place.clone(), detail));
+            let detail = format!("missing: set what the sender shows you here or in {}", env_variable_name(&key));
+            self.problems.push(ConfigProblem::for_key(&key, listed.place.clone(), detail));
         }
     }
 
-    fn custom_source(&mut self, listed: &Listed) -> Option<Custom> {
+    fn read_custom_source(&mut self, listed: &CustomSourceTable) -> Option<CustomSourceConfig> {
         let before = self.problems.len();
         let key = |name: &str| format!("{}.{name}", listed.section);
-        let enabled = self.boolean(&key("enabled"));
-        let rate_per_minute = self.integer(&key("rate_per_minute"), 0..=u32::MAX.into());
-        let signing = self.signing(listed);
-        let keys = self.keys_of(&key("secrets"), signing.as_ref());
-        let tolerance = self.tolerance(listed, signing.as_ref());
-        let verify_token = self.verify_token(&key("verify_token"), signing.as_ref());
-        let fields = self.fields(listed, signing.as_ref());
+        let enabled = self.read_boolean(&key("enabled"));
+        let rate_per_minute = self.read_integer(&key("rate_per_minute"), 0..=u32::MAX.into());
+        let signing = self.read_signing(listed);
+        let keys = self.read_keys(&key("secrets"), signing.as_ref());
+        let tolerance = self.read_tolerance(listed, signing.as_ref());
+        let verify_token = self.read_verify_token(&key("verify_token"), signing.as_ref());
+        let fields = self.read_field_locators(listed, signing.as_ref());
         let (Some(signing), Some(fields), Some(name)) = (signing, fields, &listed.name) else { return None };
-        let kind = Kind::custom(name).filter(|_| self.problems.len() == before)?;
-        let source = Source { signing, keys, tolerance, fields };
-        Some(Custom { name: Name::intern(name), kind, enabled, source, verify_token, rate_per_minute })
+        let kind = Kind::intern_custom(name).filter(|_| self.problems.len() == before)?;
+        let source = WebhookSource { signing, keys, tolerance, fields };
+        Some(CustomSourceConfig {
+            name: InternedName::intern(name),
+            kind,
+            enabled,
+            source,
+            verify_token,
+            rate_per_minute,
+        })
     }
 
     /// Notes that something is wrong with the key `name` of `listed`, at its own place or that of the table.
-    fn note(&mut self, listed: &Listed, name: &str, detail: impl Into<String>) {
+    fn report_problem(&mut self, listed: &CustomSourceTable, name: &str, detail: impl Into<String>) {
         let key = format!("{}.{name}", listed.section);
-        let place = match self.place_of(&[&key]) {
-            Place::Defaults => listed.place.clone(),
+        let place = match self.origin_of(&[&key]) {
+            SettingOrigin::Defaults => listed.place.clone(),
             place => place,
         };
-        self.problems.push(Problem::of(&key, place, detail));
+        self.problems.push(ConfigProblem::for_key(&key, place, detail));
     }
 
     fn is_set(&self, key: &str) -> bool {
-        self.settings.get(key).is_some_and(|setting| setting.place != Place::Defaults)
+        self.settings.get(key).is_some_and(|setting| setting.place != SettingOrigin::Defaults)
     }
 
     /// A text that is `None` unless it is set, read by `read`, whose error says what is wrong.
-    fn optional<T>(&mut self, key: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    fn read_optional<T>(&mut self, key: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         if !self.is_set(key) {
             return None;
         }
         self.read_as(key, |value| {
-            let text = string(value)?;
+            let text = parse_string(value)?;
             read(text.expose()).map(Some)
         })
     }
 
     /// How the sender signs; `None` if that is not to be found out.
-    fn signing(&mut self, listed: &Listed) -> Option<Signing> {
+    fn read_signing(&mut self, listed: &CustomSourceTable) -> Option<SourceSigning> {
         let key = |name: &str| format!("{}.{name}", listed.section);
         let scheme = key("scheme.");
         let is_described = self.settings.keys().any(|key| key.starts_with(&scheme) && self.is_set(key));
         match (self.is_set(&key("preset")), is_described) {
-            (true, false) => self.optional(&key("preset"), read_preset).map(Signing::Preset),
-            (false, true) => self.scheme(listed).map(Signing::Own),
+            (true, false) => self.read_optional(&key("preset"), parse_preset).map(SourceSigning::Preset),
+            (false, true) => self.read_scheme(listed).map(SourceSigning::Own),
             (true, true) => {
-                self.note(listed, "preset", "expected a preset or a scheme, found both");
+                self.report_problem(listed, "preset", "expected a preset or a scheme, found both");
                 None
             }
             (false, false) => {
                 let detail = format!("missing: name one of {}, or describe a scheme", preset_names().join(", "));
-                self.note(listed, "preset", detail);
+                self.report_problem(listed, "preset", detail);
                 None
             }
         }
     }
 
-    fn scheme(&mut self, listed: &Listed) -> Option<Scheme> {
+    fn read_scheme(&mut self, listed: &CustomSourceTable) -> Option<SignatureScheme> {
         let key = |name: &str| format!("{}.scheme.{name}", listed.section);
-        let header = self.optional(&key("header"), |text| read_header(text).map(Cow::Owned));
-        let Some(sort) = self.optional(&key("algorithm"), |text| choose(text, &SORTS)) else {
+        let header = self.read_optional(&key("header"), |text| require_header_name(text).map(Cow::Owned));
+        let Some(sort) = self.read_optional(&key("algorithm"), |text| parse_choice(text, &SCHEME_TYPES)) else {
             if !self.is_set(&key("algorithm")) {
-                self.note(listed, "scheme.algorithm", format!("missing: one of {}", names(&SORTS)));
+                self.report_problem(
+                    listed,
+                    "scheme.algorithm",
+                    format!("missing: one of {}", join_names(&SCHEME_TYPES)),
+                );
             }
             return None;
         };
-        if header.is_none() && sort != Sort::Basic && !self.is_set(&key("header")) {
-            self.note(listed, "scheme.header", "missing: the header that the signature or the token stands in");
+        if header.is_none() && sort != SchemeType::Basic && !self.is_set(&key("header")) {
+            self.report_problem(
+                listed,
+                "scheme.header",
+                "missing: the header that the signature or the token stands in",
+            );
         }
-        let prefix = self.optional(&key("prefix"), |text| Ok(Cow::Owned(text.to_owned())));
+        let prefix = self.read_optional(&key("prefix"), |text| Ok(Cow::Owned(text.to_owned())));
         match sort {
-            Sort::Signature(algorithm) => self.signature(listed, algorithm, header, prefix),
-            Sort::Token => {
-                self.refuse(listed, &OF_SIGNATURES, "token");
-                Some(Scheme::Token { header: header?, prefix: prefix.unwrap_or_default() })
+            SchemeType::Signature(algorithm) => self.read_signature_scheme(listed, algorithm, header, prefix),
+            SchemeType::Token => {
+                self.report_unused_keys(listed, &SIGNATURE_ONLY_KEYS, "token");
+                Some(SignatureScheme::Token { header: header?, prefix: prefix.unwrap_or_default() })
             }
-            Sort::Basic => {
-                self.refuse(listed, &OF_SIGNATURES, "basic");
-                self.refuse(listed, &["prefix"], "basic");
-                Some(Scheme::Basic { header: header.unwrap_or(Cow::Borrowed("authorization")) })
+            SchemeType::Basic => {
+                self.report_unused_keys(listed, &SIGNATURE_ONLY_KEYS, "basic");
+                self.report_unused_keys(listed, &["prefix"], "basic");
+                Some(SignatureScheme::Basic { header: header.unwrap_or(Cow::Borrowed("authorization")) })
             }
         }
     }
 
-    fn signature(
+    fn read_signature_scheme(
         &mut self,
-        listed: &Listed,
-        algorithm: Algorithm,
+        listed: &CustomSourceTable,
+        algorithm: SignatureAlgorithm,
         header: Option<Cow<'static, str>>,
         prefix: Option<Cow<'static, str>>,
-    ) -> Option<Scheme> {
+    ) -> Option<SignatureScheme> {
         let key = |name: &str| format!("{}.scheme.{name}", listed.section);
-        let encoding = self.optional(&key("encoding"), |text| choose(text, &Encoding::ALL)).unwrap_or(Encoding::Hex);
-        let signed = self
-            .optional(&key("signed"), |text| Template::parse(text).map_err(|wrong| format!("{wrong}, found {text:?}")));
-        let signed = signed.unwrap_or(Template::BODY);
-        let timestamp_header = self.optional(&key("timestamp_header"), |text| read_header(text).map(Cow::Owned));
-        match (signed.uses(&Part::Timestamp), self.is_set(&key("timestamp_header"))) {
+        let encoding = self
+            .read_optional(&key("encoding"), |text| parse_choice(text, &SignatureEncoding::ALL))
+            .unwrap_or(SignatureEncoding::Hex);
+        let signed = self.read_optional(&key("signed"), |text| {
+            SignedTemplate::parse(text).map_err(|wrong| format!("{wrong}, found {text:?}"))
+        });
+        let signed = signed.unwrap_or(SignedTemplate::BODY);
+        let timestamp_header =
+            self.read_optional(&key("timestamp_header"), |text| require_header_name(text).map(Cow::Owned));
+        match (signed.has_part(&SignedContentPart::Timestamp), self.is_set(&key("timestamp_header"))) {
             (true, false) => {
-                self.note(listed, "scheme.timestamp_header", "missing: {timestamp} is part of what is signed")
+                self.report_problem(listed, "scheme.timestamp_header", "missing: {timestamp} is part of what is signed")
             }
-            (false, true) => self.note(
+            (false, true) => self.report_problem(
                 listed,
                 "scheme.timestamp_header",
                 "expected {timestamp} in scheme.signed: a time that is not signed proves nothing",
             ),
             (true, true) | (false, false) => {}
         }
-        let id_header = if signed.uses(&Part::Id) { self.id_header(listed) } else { None };
+        let id_header = if signed.has_part(&SignedContentPart::Id) { self.read_id_header(listed) } else { None };
         let (header, prefix) = (header?, prefix.unwrap_or_default());
-        Some(Scheme::Signature { header, prefix, algorithm, encoding, signed, timestamp_header, id_header })
+        Some(SignatureScheme::Signature { header, prefix, algorithm, encoding, signed, timestamp_header, id_header })
     }
 
     /// The header that `{id}` stands for.
-    fn id_header(&mut self, listed: &Listed) -> Option<Cow<'static, str>> {
+    fn read_id_header(&mut self, listed: &CustomSourceTable) -> Option<Cow<'static, str>> {
         let key = format!("{}.idempotency_key", listed.section);
-        let text = self.settings.get(&key).and_then(|setting| string(setting.value.clone()).ok()).unwrap_or_default();
-        let header = header_name(text.expose());
+        let text =
+            self.settings.get(&key).and_then(|setting| parse_string(setting.value.clone()).ok()).unwrap_or_default();
+        let header = parse_header_name(text.expose());
         if header.is_none() {
             let detail = "expected the name of a header: {id} in scheme.signed stands for its value";
-            self.note(listed, "idempotency_key", detail);
+            self.report_problem(listed, "idempotency_key", detail);
         }
         header.map(Cow::Owned)
     }
 
     /// Notes each of `names` that is set, since `algorithm` has no use for it.
-    fn refuse(&mut self, listed: &Listed, names: &[&str], algorithm: &str) {
+    fn report_unused_keys(&mut self, listed: &CustomSourceTable, names: &[&str], algorithm: &str) {
         for name in names {
             if self.is_set(&format!("{}.scheme.{name}", listed.section)) {
-                self.note(listed, &format!("scheme.{name}"), format!("has no use with the algorithm {algorithm}"));
+                self.report_problem(
+                    listed,
+                    &format!("scheme.{name}"),
+                    format!("has no use with the algorithm {algorithm}"),
+                );
             }
         }
     }
 
-    fn keys_of(&mut self, key: &str, signing: Option<&Signing>) -> Vec<Key> {
-        self.list(key, |value| {
-            let secret = string(value)?;
+    fn read_keys(&mut self, key: &str, signing: Option<&SourceSigning>) -> Vec<VerificationKey> {
+        self.read_list(key, |value| {
+            let secret = parse_string(value)?;
             // Without a scheme nothing can be said of its secrets.
             let Some(signing) = signing else { return Ok(None) };
             signing.key(secret.expose()).map(Some).map_err(|bad| bad.to_string())
@@ -209,39 +234,39 @@ impl Draft {
         .collect()
     }
 
-    fn tolerance(&mut self, listed: &Listed, signing: Option<&Signing>) -> Duration {
+    fn read_tolerance(&mut self, listed: &CustomSourceTable, signing: Option<&SourceSigning>) -> Duration {
         let [own, shared] = ["scheme.tolerance_s", "tolerance_s"].map(|name| {
             let key = format!("{}.{name}", listed.section);
             if !self.is_set(&key) {
                 return None;
             }
             self.read_as(&key, |value| {
-                let seconds = number(value, "a number of seconds")?;
+                let seconds = parse_number(value, "a number of seconds")?;
                 let fits = (0.0..=DAY_S).contains(&seconds);
                 let given = fits.then(|| Some((name, Duration::from_secs_f64(seconds))));
                 given.ok_or_else(|| format!("expected 0 to {DAY_S} seconds, found {seconds}"))
             })
         });
         if own.is_some() && shared.is_some() {
-            self.note(listed, "tolerance_s", "is set in the scheme already");
+            self.report_problem(listed, "tolerance_s", "is set in the scheme already");
         }
         let usual = match signing {
-            Some(Signing::Preset(preset)) => preset.tolerance,
-            Some(Signing::Own(scheme)) => scheme.is_timed().then_some(USUAL_TOLERANCE),
+            Some(SourceSigning::Preset(preset)) => preset.tolerance,
+            Some(SourceSigning::Own(scheme)) => scheme.has_timestamp().then_some(USUAL_TOLERANCE),
             None => Some(USUAL_TOLERANCE),
         };
         if let (Some((name, given)), None) = (own.or(shared), usual)
             && !given.is_zero()
         {
-            self.note(listed, name, "has no use: this sender signs no time that could be compared");
+            self.report_problem(listed, name, "has no use: this sender signs no time that could be compared");
         }
         own.or(shared).map(|(_, given)| given).or(usual).unwrap_or_default()
     }
 
-    fn verify_token(&mut self, key: &str, signing: Option<&Signing>) -> Secret {
-        let subscribes = signing.is_none_or(|signing| matches!(signing.handshake(), Handshake::Subscription));
+    fn read_verify_token(&mut self, key: &str, signing: Option<&SourceSigning>) -> Secret {
+        let subscribes = signing.is_none_or(|signing| matches!(signing.handshake(), ProviderHandshake::Subscription));
         self.read_as(key, |value| {
-            let token = string(value)?;
+            let token = parse_string(value)?;
             if token.is_empty() || subscribes {
                 Ok(token)
             } else {
@@ -251,40 +276,45 @@ impl Draft {
     }
 
     /// Where the fields stand; `None` if one that is needed is nowhere.
-    fn fields(&mut self, listed: &Listed, signing: Option<&Signing>) -> Option<Fields> {
+    fn read_field_locators(
+        &mut self,
+        listed: &CustomSourceTable,
+        signing: Option<&SourceSigning>,
+    ) -> Option<FieldLocators> {
         let preset = match signing {
-            Some(Signing::Preset(preset)) => Some(*preset),
-            Some(Signing::Own(_)) | None => None,
+            Some(SourceSigning::Preset(preset)) => Some(*preset),
+            Some(SourceSigning::Own(_)) | None => None,
         };
-        let own = |pick: fn(&Preset) -> &Option<Locator>| preset.and_then(|preset| pick(preset).clone());
-        let entity = self.locator(listed, "entity").or_else(|| own(|preset| &preset.defaults.entity));
-        let event = self.locator(listed, "event").or_else(|| own(|preset| &preset.defaults.event));
+        let own = |pick: fn(&ProviderPreset) -> &Option<FieldLocator>| preset.and_then(|preset| pick(preset).clone());
+        let entity = self.read_locator(listed, "entity").or_else(|| own(|preset| &preset.defaults.entity));
+        let event = self.read_locator(listed, "event").or_else(|| own(|preset| &preset.defaults.event));
         let idempotency_key =
-            self.locator(listed, "idempotency_key").or_else(|| own(|preset| &preset.defaults.idempotency_key));
+            self.read_locator(listed, "idempotency_key").or_else(|| own(|preset| &preset.defaults.idempotency_key));
         let needs_time = self.is_set(&format!("{}.occurred_at", listed.section));
-        let occurred_at = self.locator(listed, "occurred_at").or_else(|| own(|preset| &preset.defaults.occurred_at));
+        let occurred_at =
+            self.read_locator(listed, "occurred_at").or_else(|| own(|preset| &preset.defaults.occurred_at));
         for (name, is_there) in [("entity", entity.is_some()), ("event", event.is_some())] {
             if !is_there && !self.is_set(&format!("{}.{name}", listed.section)) && signing.is_some() {
                 let who = preset
                     .map_or_else(String::new, |preset| format!("the preset {} has no default for it; ", preset.name));
                 let detail = format!("missing: {who}set a JSON pointer such as /data/id, or the name of a header");
-                self.note(listed, name, detail);
+                self.report_problem(listed, name, detail);
             }
         }
-        Some(Fields { entity: entity?, event: event?, idempotency_key, occurred_at, needs_time })
+        Some(FieldLocators { entity: entity?, event: event?, idempotency_key, occurred_at, needs_time })
     }
 
-    fn locator(&mut self, listed: &Listed, name: &str) -> Option<Locator> {
-        self.optional(&format!("{}.{name}", listed.section), |text| {
-            Locator::parse(text).map_err(|wrong| format!("{wrong}, found {text:?}"))
+    fn read_locator(&mut self, listed: &CustomSourceTable, name: &str) -> Option<FieldLocator> {
+        self.read_optional(&format!("{}.{name}", listed.section), |text| {
+            FieldLocator::parse(text).map_err(|wrong| format!("{wrong}, found {text:?}"))
         })
     }
 }
 
-fn read_preset(text: &str) -> Result<&'static Preset, String> {
+fn parse_preset(text: &str) -> Result<&'static ProviderPreset, String> {
     find_preset(text).ok_or_else(|| {
         let hint = nearest_name(text, preset_names()).map(|name| format!(" (the nearest is {name:?})"));
-        found(&format!("one of {}", preset_names().join(", ")), text) + &hint.unwrap_or_default()
+        describe_mismatch(&format!("one of {}", preset_names().join(", ")), text) + &hint.unwrap_or_default()
     })
 }
 
@@ -292,16 +322,16 @@ fn preset_names() -> Vec<&'static str> {
     presets::ALL.iter().map(|preset| preset.name).collect()
 }
 
-fn read_header(text: &str) -> Result<String, String> {
-    header_name(text).ok_or_else(|| found("the name of a header", text))
+fn require_header_name(text: &str) -> Result<String, String> {
+    parse_header_name(text).ok_or_else(|| describe_mismatch("the name of a header", text))
 }
 
-fn choose<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
+fn parse_choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     let chosen = choices.iter().find(|(name, _)| *name == text);
-    chosen.map(|(_, choice)| *choice).ok_or_else(|| found(&format!("one of {}", names(choices)), text))
+    chosen.map(|(_, choice)| *choice).ok_or_else(|| describe_mismatch(&format!("one of {}", join_names(choices)), text))
 }
 
-fn names<T>(choices: &[(&str, T)]) -> String {
+fn join_names<T>(choices: &[(&str, T)]) -> String {
     choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 

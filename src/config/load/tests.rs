@@ -5,29 +5,29 @@ use std::fs;
 use super::super::DevSecrets;
 use super::*;
 
-type Env<'a> = &'a [(&'a str, &'a str)];
+type EnvPairs<'a> = &'a [(&'a str, &'a str)];
 
-const NO_ENV: Env<'static> = &[];
+const NO_ENV: EnvPairs<'static> = &[];
 const TOKEN: (&str, &str) = ("HOOKYARD_ADMIN__TOKEN", "test-token");
 
 /// Loads `text` as a file with the variables `env`; the folder's name is cut from problems.
-fn loaded(text: &str, env: Env<'_>) -> Result<Config, Vec<String>> {
+fn loaded(text: &str, env: EnvPairs<'_>) -> Result<Config, Vec<String>> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("h.toml");
     fs::write(&path, text).expect("the folder is writable");
     let prefix = format!("{}/", folder.path().display());
-    load(Some(&path), env.iter().copied())
+    load_config(Some(&path), env.iter().copied())
         .map_err(|problems| problems.iter().map(|problem| problem.to_string().replace(&prefix, "")).collect())
 }
 
-fn problems(text: &str, env: Env<'_>) -> Vec<String> {
+fn problems(text: &str, env: EnvPairs<'_>) -> Vec<String> {
     loaded(text, env).expect_err("something is wrong with it")
 }
 
 /// A file of `text` that has nothing else wrong with it.
 fn only_problem(text: &str) -> String {
     // A variable would stand above the file.
-    let env: Env<'_> = if text.starts_with("admin.token") { NO_ENV } else { &[TOKEN] };
+    let env: EnvPairs<'_> = if text.starts_with("admin.token") { NO_ENV } else { &[TOKEN] };
     let mut problems = problems(text, env);
     assert_eq!(problems.len(), 1, "{text}: {problems:#?}");
     problems.remove(0)
@@ -35,12 +35,12 @@ fn only_problem(text: &str) -> String {
 
 #[test]
 fn the_documented_defaults_load() {
-    let config = load(None, [TOKEN]).expect("the defaults lack only the token");
+    let config = load_config(None, [TOKEN]).expect("the defaults lack only the token");
     assert_eq!(config.server.bind, "127.0.0.1:8080");
     assert_eq!(config.server.body_limit_bytes, 1_000_000);
     assert_eq!(config.server.request_timeout, Duration::from_secs(15));
     assert_eq!(config.store.path, Path::new("hookyard-data"));
-    assert_eq!(config.store.sync, Sync::Commit);
+    assert_eq!(config.store.sync, SyncPolicy::Commit);
     assert_eq!(config.store.sync_interval, Duration::from_millis(100));
     assert_eq!(config.router.in_flight_bytes_max, 64 << 20);
     assert_eq!(config.router.projection_lag_max, 200_000);
@@ -50,30 +50,30 @@ fn the_documented_defaults_load() {
     assert!(!config.sources.leads.enabled && config.sources.leads.secrets.is_empty());
     assert_eq!(config.sources.leads.rate_per_minute, 100);
     assert_eq!(config.sources.support.idempotency_window, Duration::from_secs(24 * 3600));
-    assert_eq!(config.sources.support.unknown_entity, UnknownEntity::Create);
+    assert_eq!(config.sources.support.unknown_entity, UnknownEntityPolicy::Create);
     assert_eq!(config.telemetry.log, LogFormat::Pretty);
 }
 
 #[test]
 fn every_key_of_the_defaults_is_read() {
-    let mut draft = Draft::read(None, NO_ENV.iter().copied());
-    draft.server();
-    draft.store();
-    draft.router();
-    draft.calls();
-    draft.delivery();
-    draft.support();
-    draft.crm();
-    draft.instagram();
-    draft.leads();
-    draft.c2s();
-    draft.telemetry();
-    draft.secret("admin.token");
-    draft.integer::<usize>("entity.items_max", 1..=ANY);
+    let mut draft = ConfigDraft::from_toml(None, NO_ENV.iter().copied());
+    draft.read_server();
+    draft.read_store();
+    draft.read_router();
+    draft.read_call_log();
+    draft.read_delivery();
+    draft.read_support();
+    draft.read_crm();
+    draft.read_instagram();
+    draft.read_leads();
+    draft.read_c2s();
+    draft.read_telemetry();
+    draft.read_secret("admin.token");
+    draft.read_integer::<usize>("entity.items_max", 1..=UNLIMITED);
     let unread: Vec<_> = draft
         .settings
         .iter()
-        .filter(|(_, setting)| !matches!(setting.value, Value::Taken))
+        .filter(|(_, setting)| !matches!(setting.value, SettingValue::Taken))
         .map(|(key, _)| key)
         .collect();
     assert!(unread.is_empty(), "{unread:?}");
@@ -243,7 +243,7 @@ fn a_bad_filter_is_refused() {
         "hookyard::journal",
         "[event]=info",
     ] {
-        assert!(is_filter(level), "{level}");
+        assert!(is_log_filter(level), "{level}");
     }
 }
 
@@ -251,7 +251,8 @@ fn a_bad_filter_is_refused() {
 #[test]
 fn a_variable_that_resembles_no_key_is_somebody_elses() {
     let token = ("HOOKYARD_ADMIN__TOKEN", "test-token");
-    let config = load(None, [token, ("HOOKYARD_PORT", "tcp://10.0.0.1:80"), ("HOOKYARD_SERVICE_HOST", "10.0.0.1")]);
+    let config =
+        load_config(None, [token, ("HOOKYARD_PORT", "tcp://10.0.0.1:80"), ("HOOKYARD_SERVICE_HOST", "10.0.0.1")]);
     assert!(config.is_ok(), "{config:?}");
 }
 
@@ -289,7 +290,7 @@ fn a_variable_that_is_wrong_is_named() {
 fn a_variable_that_is_not_text_is_refused() {
     use std::os::unix::ffi::OsStringExt;
     let value = OsString::from_vec(vec![0xff]);
-    let problems = load(None, [("HOOKYARD_ADMIN__TOKEN", value)]).expect_err("not UTF-8");
+    let problems = load_config(None, [("HOOKYARD_ADMIN__TOKEN", value)]).expect_err("not UTF-8");
     assert!(problems.to_string().contains("HOOKYARD_ADMIN__TOKEN: not UTF-8"), "{problems}");
 }
 
@@ -313,7 +314,7 @@ fn all_problems_are_reported_at_once_in_the_order_of_the_file() {
 
 #[test]
 fn of_a_file_that_cannot_be_read_only_that_is_said() {
-    let missing = load(Some(Path::new("no/such.toml")), [("HOOKYARD_FOO", "x")]).expect_err("there is none");
+    let missing = load_config(Some(Path::new("no/such.toml")), [("HOOKYARD_FOO", "x")]).expect_err("there is none");
     assert_eq!(missing.iter().count(), 1, "{missing}");
     assert!(missing.to_string().contains("no/such.toml: cannot be read: "), "{missing}");
     let broken = problems("[server]\nbnd = 1\nworkers = = 1\n[stor\n", &[("HOOKYARD_FOO", "x")]);
@@ -335,14 +336,14 @@ fn a_missing_secret_names_its_key_its_variable_and_the_way_to_make_one() {
             format!("h.toml:3: sources.support.secrets: {}", how("HOOKYARD_SOURCES__SUPPORT__SECRETS")),
         ]
     );
-    let without_a_file = load(None, NO_ENV.iter().copied()).expect_err("no token").to_string();
+    let without_a_file = load_config(None, NO_ENV.iter().copied()).expect_err("no token").to_string();
     assert!(without_a_file.contains("\n  admin.token: missing"), "{without_a_file}");
 }
 
 #[test]
 fn a_tool_may_lack_secrets() {
-    let draft = Draft::read(None, NO_ENV.iter().copied());
-    assert!(draft.finish(Purpose::Tool).is_ok());
+    let draft = ConfigDraft::from_toml(None, NO_ENV.iter().copied());
+    assert!(draft.finish(ConfigPurpose::Tool).is_ok());
 }
 
 #[test]
@@ -367,7 +368,7 @@ fn no_problem_shows_a_secret() {
     }
     let env = [("HOOKYARD_SOURCES__SUPPORT__SECRETS", "hunter2,"), ("HOOKYARD_ADMIN__TOKN", "hunter2")];
     assert!(!problems("", &env).join("\n").contains("hunter2"));
-    let draft = Draft::read(None, [("HOOKYARD_ADMIN__TOKEN", "hunter2")]);
+    let draft = ConfigDraft::from_toml(None, [("HOOKYARD_ADMIN__TOKEN", "hunter2")]);
     assert!(!format!("{draft:?}").contains("hunter2"));
 }
 
@@ -376,9 +377,9 @@ fn development_secrets_fill_what_nobody_has_set() {
     let Ok(secrets) = DevSecrets::generate(|key| {
         Ok::<_, std::convert::Infallible>(Secret::new(format!("dev {}", key.key).replace(' ', "-")))
     });
-    let mut draft = Draft::read(None, [("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "own-test-key")]);
-    draft.set_dev(&secrets);
-    let config = draft.finish(Purpose::Node).expect("complete");
+    let mut draft = ConfigDraft::from_toml(None, [("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "own-test-key")]);
+    draft.apply_dev_mode(&secrets);
+    let config = draft.finish(ConfigPurpose::Node).expect("complete");
     assert!(config.sources.support.enabled);
     assert_eq!(config.admin.token.expose(), "dev-admin.token");
     assert_eq!(config.sources.support.api_keys[0].expose(), "own-test-key");

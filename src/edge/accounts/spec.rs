@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::docs::endpoint::{Access, Endpoint};
+use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
 
 const TAG: &str = "Instagram";
 const ID: &str = "acc_xyz789";
@@ -20,13 +20,13 @@ fn account() -> Value {
     })
 }
 
-fn with_secret() -> Value {
+fn account_with_secret() -> Value {
     let mut account = account();
     account["webhook_secret"] = SECRET.into();
     account
 }
 
-fn asked() -> Value {
+fn example_request() -> Value {
     json!({
         "account_id": ID, "instagram_account_id": "0987654321", "crm_webhook_url": "https://crm.example/hooks/instagram",
         "webhook_secret": SECRET, "access_token": TOKEN,
@@ -34,15 +34,15 @@ fn asked() -> Value {
     })
 }
 
-fn of_one(endpoint: Endpoint) -> Endpoint {
+fn add_id_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
-        .access(Access::Admin)
+        .access(EndpointAccess::Admin)
         .part("account_id", "The account's id.", ID)
         .refuses(404, "not_found", "there is no such account")
         .refuses_when_not_ready()
 }
 
-fn of_body(endpoint: Endpoint) -> Endpoint {
+fn add_body_refusals(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
         .refuses_bodies()
         .refuses_field(
@@ -56,39 +56,39 @@ fn of_body(endpoint: Endpoint) -> Endpoint {
         .refuses(409, "instagram_account_claimed", "account acc_xyz789 has this instagram_account_id already")
 }
 
-pub(in crate::edge) fn create() -> Endpoint {
-    of_body(Endpoint::new(TAG, "Make an account"))
+pub(in crate::edge) fn create() -> EndpointDoc {
+    add_body_refusals(EndpointDoc::new(TAG, "Make an account"))
         .about(format!("The answer shows `webhook_secret`, which no later one does. Members that are left out or null take their defaults. {ABOUT_TOKENS}"))
-        .access(Access::Admin)
-        .takes("account", asked())
+        .access(EndpointAccess::Admin)
+        .takes("account", example_request())
         .requires(&["instagram_account_id"])
-        .answers(200, "The account, with its secret.", with_secret())
+        .answers(200, "The account, with its secret.", account_with_secret())
         .refuses(409, "account_exists", "there is an account acc_xyz789 already")
         .refuses(409, "too_many_accounts", "there are 1000 accounts already; sources.instagram.accounts_max allows no more")
         .refuses_when_not_ready()
         .refuses(503, "unavailable", "it is not known whether the account was stored, look at it and try again")
 }
 
-pub(in crate::edge) fn list() -> Endpoint {
+pub(in crate::edge) fn list() -> EndpointDoc {
     let page = json!({"items": [account()], "total": 1, "page": 1, "page_size": 20, "pages": 1});
-    Endpoint::new(TAG, "List accounts, newest first")
-        .access(Access::Admin)
+    EndpointDoc::new(TAG, "List accounts, newest first")
+        .access(EndpointAccess::Admin)
         .paged()
         .answers(200, "One page.", page)
         .refuses_when_not_ready()
 }
 
-pub(in crate::edge) fn show() -> Endpoint {
-    of_one(Endpoint::new(TAG, "Show an account")).answers(200, "The account.", account())
+pub(in crate::edge) fn show() -> EndpointDoc {
+    add_id_parameter(EndpointDoc::new(TAG, "Show an account")).answers(200, "The account.", account())
 }
 
-pub(in crate::edge) fn change() -> Endpoint {
-    of_body(of_one(Endpoint::new(TAG, "Change an account")))
+pub(in crate::edge) fn change() -> EndpointDoc {
+    add_body_refusals(add_id_parameter(EndpointDoc::new(TAG, "Change an account")))
         .about(format!("Changes the members given. Null means the default; of `webhook_secret` it means a new one, which the answer shows. {ABOUT_TOKENS}"))
         .takes("change", json!({"crm_webhook_url": "https://crm.example/hooks/instagram", "access_token": TOKEN}))
         .answers(200, "The account.", account())
 }
 
-pub(in crate::edge) fn remove() -> Endpoint {
-    of_one(Endpoint::new(TAG, "Remove an account")).answers_nothing(204, "It is gone.")
+pub(in crate::edge) fn remove() -> EndpointDoc {
+    add_id_parameter(EndpointDoc::new(TAG, "Remove an account")).answers_nothing(204, "It is gone.")
 }

@@ -8,14 +8,14 @@ use crate::account::Account;
 use crate::config::AutoReply;
 
 #[derive(Serialize)]
-pub(super) struct View<'a> {
+pub(super) struct AccountView<'a> {
     account_id: &'a str,
     instagram_account_id: &'a str,
     crm_webhook_url: Option<&'a str>,
     /// Only in the answer to the request that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     webhook_secret: Option<&'a str>,
-    auto_reply: Option<Reply<'a>>,
+    auto_reply: Option<AutoReplyView<'a>>,
     /// Whether replies can be sent for it, with a token of its own or that of the configuration.
     has_access_token: bool,
     #[serde(skip)]
@@ -23,12 +23,12 @@ pub(super) struct View<'a> {
 }
 
 #[derive(Serialize)]
-struct Reply<'a> {
+struct AutoReplyView<'a> {
     text: &'a str,
     cooldown_s: serde_json::Number,
 }
 
-impl<'a> View<'a> {
+impl<'a> AccountView<'a> {
     pub(super) fn new(account: &'a Account, edge: &'a Edge) -> Self {
         let defaults = &edge.config.sources.instagram;
         let reply = account.auto_reply.as_ref().unwrap_or(&defaults.auto_reply);
@@ -37,7 +37,7 @@ impl<'a> View<'a> {
             instagram_account_id: &account.instagram_account_id,
             crm_webhook_url: account.crm_webhook_url.as_deref().or(defaults.crm_webhook_url.as_deref()),
             webhook_secret: None,
-            auto_reply: (!reply.text.is_empty()).then(|| Reply::new(reply)),
+            auto_reply: (!reply.text.is_empty()).then(|| AutoReplyView::new(reply)),
             has_access_token: account.access_token.is_some() || defaults.access_token.is_some(),
             account,
         }
@@ -49,8 +49,8 @@ impl<'a> View<'a> {
     }
 }
 
-impl<'a> Reply<'a> {
+impl<'a> AutoReplyView<'a> {
     fn new(reply: &'a AutoReply) -> Self {
-        Self { text: &reply.text, cooldown_s: answer::seconds(reply.cooldown) }
+        Self { text: &reply.text, cooldown_s: answer::seconds_as_number(reply.cooldown) }
     }
 }

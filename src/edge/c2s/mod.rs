@@ -16,42 +16,42 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 use tracing::Span;
 
-use super::call::Call;
+use super::call::IncomingCall;
 use super::context::RequestContext;
 use super::error::Error;
-use super::fault::Fault;
-use super::gate::Core;
+use super::fault::FieldError;
+use super::gate::NodeCore;
 use super::state::Edge;
-use super::{address, answer, body, intake};
-use crate::entity::Outcome;
+use super::{answer, body, client_address, submit};
+use crate::entity::CommandOutcome;
 use crate::router::Refusal;
-use callers::lead;
+use callers::lead_fingerprint;
 
-mod bucket;
 pub(super) mod callers;
 mod decode;
+mod lead_buckets;
 pub(super) mod spec;
 
 pub use crate::entity::c2s_lead::SOURCE;
-pub use decode::{BATCH_MAX, Event, Request, decode};
+pub use decode::{BATCH_MAX, C2sEvent, C2sRequest, decode_c2s_request};
 
 /// What became of the events of one request.
 #[derive(Debug, Serialize)]
-struct Summary {
+struct C2sSummary {
     status: &'static str,
     received: usize,
     processed: usize,
     duplicates: usize,
     failed: usize,
-    errors: Vec<MemberFault>,
+    errors: Vec<IndexedFieldError>,
 }
 
 /// What is wrong with one event of a list.
 #[derive(Debug, Serialize)]
-struct MemberFault {
+struct IndexedFieldError {
     index: usize,
     #[serde(flatten)]
-    fault: Fault,
+    fault: FieldError,
 }
 
 /// Takes events in.
@@ -59,47 +59,51 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     let RequestContext { request, payload, edge, call, quota } = context;
     let c2s = edge.c2s();
     let client = edge.client(request);
-    body::check_declared(request, edge.bounds())?;
-    if !c2s.may_call(client) {
+    body::check_declared_length(request, edge.body_limits())?;
+    if !c2s.is_allowed_address(client) {
         return Err(Error::Forbidden);
     }
-    if !c2s.is_authentic(request.headers()) {
+    if !c2s.has_valid_token(request.headers()) {
         return Err(edge.count_failure(request, Error::InvalidToken));
     }
-    let admitted = c2s.callers.admit(address::network(client), edge.clock.monotonic());
+    let admitted = c2s.callers.admit(client_address::client_network(client), edge.clock.monotonic());
     *quota = admitted.map_err(Error::RateLimited)?;
-    let body = body::read(request, payload, edge.bounds()).await?;
-    body::check_is_json(request.headers())?;
-    match decode(&body)? {
-        Request::Single(event) => single(event.map_err(Error::Invalid)?, edge, call.span()).await,
-        Request::Batch(events) => batch(events, edge, call).await,
+    let body = body::read_body(request, payload, edge.body_limits()).await?;
+    body::check_json_content_type(request.headers())?;
+    match decode_c2s_request(&body)? {
+        C2sRequest::Single(event) => submit_single_event(event.map_err(Error::InvalidFields)?, edge, call.span()).await,
+        C2sRequest::Batch(events) => submit_batch(events, edge, call).await,
     }
 }
 
-async fn single(event: Event, edge: &Edge, span: &Span) -> Result<HttpResponse, Error> {
+async fn submit_single_event(event: C2sEvent, edge: &Edge, span: &Span) -> Result<HttpResponse, Error> {
     let core = edge.core()?;
-    let lead = lead(&event);
-    edge.c2s().leads.take(lead, edge.clock.monotonic()).map_err(Error::RateLimited)?;
-    let outcome = core.router.submit(edge.c2s().command(event, span)).await;
+    let lead = lead_fingerprint(&event);
+    edge.c2s().leads.take_token(lead, edge.clock.monotonic()).map_err(Error::RateLimited)?;
+    let outcome = core.router.submit_command(edge.c2s().receive_command(event, span)).await;
     if outcome.is_err() {
-        edge.c2s().leads.give_back(lead, edge.clock.monotonic());
+        edge.c2s().leads.return_token(lead, edge.clock.monotonic());
     }
-    let mut summary = Summary::of(1);
-    let accepted = summary.count(&core, outcome)?;
-    Ok(summary.answer(&core, accepted))
+    let mut summary = C2sSummary::new(1);
+    let accepted = summary.count_outcome(&core, outcome)?;
+    Ok(summary.into_response(&core, accepted))
 }
 
-async fn batch(events: Vec<Result<Event, Vec<Fault>>>, edge: &Edge, call: &Call) -> Result<HttpResponse, Error> {
+async fn submit_batch(
+    events: Vec<Result<C2sEvent, Vec<FieldError>>>,
+    edge: &Edge,
+    call: &IncomingCall,
+) -> Result<HttpResponse, Error> {
     if events.iter().all(Result::is_err) {
-        return Err(none_valid(events));
+        return Err(no_valid_event_error(events));
     }
     let core = edge.core()?;
-    let mut summary = Summary::of(events.len());
+    let mut summary = C2sSummary::new(events.len());
     let mut waiting = Vec::new();
     for (index, event) in events.into_iter().enumerate() {
         match event {
             Ok(event) => waiting.push((index, event)),
-            Err(faults) => summary.fail(index, faults),
+            Err(faults) => summary.add_failure(index, faults),
         }
     }
     let mut accepted = None;
@@ -107,14 +111,14 @@ async fn batch(events: Vec<Result<Event, Vec<Fault>>>, edge: &Edge, call: &Call)
     // pass takes what these tokens allow, until one takes nothing.
     loop {
         let pass = edge.c2s().take_tokens(waiting, &*edge.clock);
-        let commands = pass.taken.into_iter().map(|event| edge.c2s().command(event, call.span())).collect();
-        let outcomes = core.router.submit_all(commands).await;
-        call.note_events(outcomes.iter().flatten().map(|outcome| intake::event_id(&core, outcome.position)));
+        let commands = pass.taken.into_iter().map(|event| edge.c2s().receive_command(event, call.span())).collect();
+        let outcomes = core.router.submit_batch(commands).await;
+        call.note_events(outcomes.iter().flatten().map(|outcome| submit::public_event_id(&core, outcome.position)));
         for (lead, _) in pass.leads.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_err()) {
-            edge.c2s().leads.give_back(*lead, edge.clock.monotonic());
+            edge.c2s().leads.return_token(*lead, edge.clock.monotonic());
         }
         for outcome in outcomes {
-            accepted = summary.count(&core, outcome)?.or(accepted);
+            accepted = summary.count_outcome(&core, outcome)?.or(accepted);
         }
         waiting = pass.refused;
         if waiting.is_empty() || pass.leads.is_empty() {
@@ -122,15 +126,15 @@ async fn batch(events: Vec<Result<Event, Vec<Fault>>>, edge: &Edge, call: &Call)
         }
     }
     for (index, _) in waiting {
-        summary.fail(index, edge.c2s().no_token());
+        summary.add_failure(index, edge.c2s().no_token_error());
     }
     summary.errors.sort_by_key(|fault| fault.index);
-    Ok(summary.answer(&core, accepted))
+    Ok(summary.into_response(&core, accepted))
 }
 
 /// The refusal of a list without any valid event, with the place of each fault in it.
-fn none_valid(events: Vec<Result<Event, Vec<Fault>>>) -> Error {
-    let mut faults = super::fields::Faults::default();
+fn no_valid_event_error(events: Vec<Result<C2sEvent, Vec<FieldError>>>) -> Error {
+    let mut faults = super::fields::FieldErrors::default();
     for (index, fault) in events.into_iter().enumerate().flat_map(|(index, event)| {
         let of_event = event.err().unwrap_or_default();
         of_event.into_iter().map(move |fault| (index, fault))
@@ -144,21 +148,25 @@ fn none_valid(events: Vec<Result<Event, Vec<Fault>>>) -> Error {
     }
 }
 
-impl Summary {
-    const fn of(received: usize) -> Self {
+impl C2sSummary {
+    const fn new(received: usize) -> Self {
         Self { status: "success", received, processed: 0, duplicates: 0, failed: 0, errors: Vec::new() }
     }
 
-    fn fail(&mut self, index: usize, faults: Vec<Fault>) {
+    fn add_failure(&mut self, index: usize, faults: Vec<FieldError>) {
         self.failed += 1;
-        self.errors.extend(faults.into_iter().map(|fault| MemberFault { index, fault }));
+        self.errors.extend(faults.into_iter().map(|fault| IndexedFieldError { index, fault }));
     }
 
     /// Counts what became of one event, and gives what was accepted.
     ///
     /// # Errors
     /// When it is not known or not so yet: the whole request is to be repeated, which finds what was taken as duplicates.
-    fn count(&mut self, core: &Core, outcome: Result<Outcome, Refusal>) -> Result<Option<Outcome>, Error> {
+    fn count_outcome(
+        &mut self,
+        core: &NodeCore,
+        outcome: Result<CommandOutcome, Refusal>,
+    ) -> Result<Option<CommandOutcome>, Error> {
         match outcome {
             Ok(outcome) => {
                 self.processed += 1;
@@ -168,15 +176,15 @@ impl Summary {
                 self.duplicates += 1;
                 Ok(None)
             }
-            Err(refusal) => Err(Error::from_refusal(refusal, |position| intake::event_id(core, position))),
+            Err(refusal) => Err(Error::from_refusal(refusal, |position| submit::public_event_id(core, position))),
         }
     }
 
     /// The answer; it names the event if `accepted` is the only one.
-    fn answer(self, core: &Arc<Core>, accepted: Option<Outcome>) -> HttpResponse {
-        let mut response = answer::json(StatusCode::OK, &self);
-        if let Some(Outcome { position, sequence, .. }) = accepted.filter(|_| self.processed == 1) {
-            intake::write_event(&mut response, intake::event_id(core, position), sequence);
+    fn into_response(self, core: &Arc<NodeCore>, accepted: Option<CommandOutcome>) -> HttpResponse {
+        let mut response = answer::json_response(StatusCode::OK, &self);
+        if let Some(CommandOutcome { position, sequence, .. }) = accepted.filter(|_| self.processed == 1) {
+            submit::set_event_headers(&mut response, submit::public_event_id(core, position), sequence);
         }
         response
     }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::docs::endpoint::{Access, Endpoint};
+use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
 
 const ABOUT: &str = "\
 One event of a lead of Contact2Sale, or a list of at most 1,000. `lead_id` (a text or a number: `7` and `\"7\"` are one lead) and \
@@ -22,7 +22,7 @@ const HEADERS: &[(&str, &str)] = &[
     ("RateLimit-Reset", "Seconds until the oldest of the minute no longer counts."),
 ];
 
-pub(in crate::edge) fn receive() -> Endpoint {
+pub(in crate::edge) fn receive() -> EndpointDoc {
     let event = |lead_id: u32, updated_at: &str| {
         json!({
             "lead_id": lead_id,
@@ -41,9 +41,9 @@ pub(in crate::edge) fn receive() -> Endpoint {
     let first = event(1042, "2025-01-20T10:00:00Z");
     let list = json!([first, event(1042, "2025-01-20T10:05:00Z"), {"lead_id": 1043}]);
     let errors = json!([{"index": 2, "field": "updated_at", "detail": "updated_at is required"}]);
-    Endpoint::new("C2S", "Take in events of leads")
+    EndpointDoc::new("C2S", "Take in events of leads")
         .about(ABOUT)
-        .access(Access::Signed(&["c2s_token"]))
+        .access(EndpointAccess::Signed(&["c2s_token"]))
         .takes("an event", first)
         .takes("a list", list)
         .answers_with(200, "What became of the events.", summary(3, 1, 1, errors), HEADERS)

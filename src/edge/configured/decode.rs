@@ -8,37 +8,37 @@ use serde_json::value::RawValue;
 use tracing::Span;
 
 use super::super::error::Error;
-use super::super::fields::Faults;
-use super::super::raw;
-use crate::config::Custom;
-use crate::entity::generic::{Action as Generic, Json};
-use crate::entity::{Action, Command};
-use crate::event::{EntityKey, Shape};
-use crate::provider::{Document, Format, Verified};
+use super::super::fields::FieldErrors;
+use super::super::raw_json;
+use crate::config::CustomSourceConfig;
+use crate::entity::generic::{GenericAction as Generic, JsonText};
+use crate::entity::{Command, EntityAction};
+use crate::event::{EntityKey, PayloadShape};
+use crate::provider::{DocumentFormat, RequestDocument, VerifiedRequest};
 
 /// The event that `verified` brings to `custom` with `document`, the content of `body`; logged under `span`.
 ///
 /// # Errors
 /// [`Error::Invalid`] with every field that was not found.
-pub(super) fn decode(
-    custom: &Custom,
-    verified: &Verified<'_, '_>,
-    document: &Document<'_>,
+pub(super) fn decode_configured_event(
+    custom: &CustomSourceConfig,
+    verified: &VerifiedRequest<'_, '_>,
+    document: &RequestDocument<'_>,
     body: Bytes,
     span: Span,
 ) -> Result<Command, Error> {
-    let mut faults = Faults::default();
+    let mut faults = FieldErrors::default();
     let found = custom.source.extract(verified, document).map_err(|lost| {
         lost.into_iter().for_each(|lost| faults.add(lost.field, lost.problem));
     });
-    let fields = fields(document.json(), &mut faults);
+    let fields = top_level_fields(document.json(), &mut faults);
     let Ok(found) = faults.finish(found)? else { return Err(Error::Internal) };
     // Its id was checked when it was found.
     let Ok(entity) = EntityKey::try_new(custom.kind, &found.entity) else { return Err(Error::Internal) };
-    let action = Action::Generic(Generic::Merge { fields });
+    let action = EntityAction::Generic(Generic::Merge { fields });
     let shape = match document.format() {
-        Format::Json => Shape::Bare,
-        Format::Form => Shape::Form,
+        DocumentFormat::Json => PayloadShape::Bare,
+        DocumentFormat::Form => PayloadShape::Form,
     };
     let event_type = format!("{}.{}", custom.name, found.event);
     let (at, idempotency_key) = (found.occurred_at, found.idempotency_key);
@@ -47,13 +47,13 @@ pub(super) fn decode(
 
 /// The members of `json`, if it is an object; of those with one name the last one. Other JSON has no fields to keep: it
 /// is in the event.
-fn fields(json: &RawValue, faults: &mut Faults) -> Vec<(String, Json)> {
-    if !raw::is_object(json) || !faults.names("body", json.get()) {
+fn top_level_fields(json: &RawValue, faults: &mut FieldErrors) -> Vec<(String, JsonText)> {
+    if !raw_json::is_object(json) || !faults.check_member_names("body", json.get()) {
         return Vec::new();
     }
     // The text was found to be JSON when the document was read, and its names are text: nothing is left to go wrong.
     let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(json.get()).unwrap_or_default();
-    members.into_iter().map(|(name, value)| (name.into_owned(), Json::new(value))).collect()
+    members.into_iter().map(|(name, value)| (name.into_owned(), JsonText::from_raw(value))).collect()
 }
 
 #[cfg(test)]
@@ -64,7 +64,7 @@ mod tests {
     fn members_are_fields_and_the_last_of_one_name_counts() {
         let names = |json: &str| -> Vec<String> {
             let json: &RawValue = serde_json::from_str(json).expect("JSON");
-            fields(json, &mut Faults::default())
+            top_level_fields(json, &mut FieldErrors::default())
                 .into_iter()
                 .map(|(name, value)| format!("{name}={}", serde_json::to_string(&value).expect("JSON")))
                 .collect()
@@ -76,9 +76,9 @@ mod tests {
     /// The entity was left without any field, and nobody told.
     #[test]
     fn half_a_surrogate_in_a_name_is_a_fault_of_the_body() {
-        let mut faults = Faults::default();
+        let mut faults = FieldErrors::default();
         let json: &RawValue = serde_json::from_str(r#"{"a": 1, "\ud800": 2}"#).expect("JSON");
-        assert!(fields(json, &mut faults).is_empty());
+        assert!(top_level_fields(json, &mut faults).is_empty());
         let error = faults.finish(()).expect_err("a fault").to_string();
         assert_eq!(error, "body must have names of valid Unicode text");
     }

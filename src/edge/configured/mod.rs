@@ -15,9 +15,9 @@ use serde::Serialize;
 use super::context::RequestContext;
 use super::error::Error;
 use super::state::Edge;
-use super::{address, answer, body, intake};
+use super::{answer, body, client_address, submit};
 use crate::entity::Command;
-use crate::provider::{Refusal as Refused, Reply, Request, subscribe};
+use crate::provider::{Reply, RequestView, VerificationError as Refused, subscribe};
 use crate::router::Refusal;
 
 pub(super) mod custom;
@@ -32,52 +32,54 @@ pub(super) const PATH: &str = "/in/{name}";
 /// Takes one event of the source at `index` in, or shakes hands.
 pub(super) async fn receive(index: usize, context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let RequestContext { request, payload, edge, call, quota } = context;
-    let Configured { custom, limiter, concealed: _ } = &edge.configured[index];
-    body::check_declared(request, edge.bounds())?;
-    let url = url(request, edge.config.server.public_url.as_deref());
-    if custom.source.signing.is_missing(&view(request, &url, b"")) {
+    let Configured { custom, limiter, redacted_header: _ } = &edge.configured[index];
+    body::check_declared_length(request, edge.body_limits())?;
+    let url = request_url(request, edge.config.server.public_url.as_deref());
+    if custom.source.signing.is_header_missing(&to_provider_request(request, &url, b"")) {
         // What shows no signature is not worth the memory of its body.
         return Err(edge.count_failure(request, Error::Unverified(Refused::InvalidSignature)));
     }
-    let body = body::read(request, payload, edge.bounds()).await?;
-    let view = view(request, &url, &body);
+    let body = body::read_body(request, payload, edge.body_limits()).await?;
+    let view = to_provider_request(request, &url, &body);
     let verified = custom.source.verify(&view, edge.clock.wall());
     let verified = verified.map_err(|refusal| edge.count_failure(request, Error::Unverified(refusal)))?;
-    let client = address::network(edge.client(request));
+    let client = client_address::client_network(edge.client(request));
     *quota = limiter.admit(client, edge.clock.monotonic()).map_err(Error::RateLimited)?;
-    let document = verified.document().map_err(Error::Undecodable)?;
-    if let Some(reply) = custom.source.handshake(&document) {
-        return Ok(shake(reply));
+    let document = verified.parse_document().map_err(Error::Undecodable)?;
+    if let Some(reply) = custom.source.answer_handshake(&document) {
+        return Ok(handshake_response(reply));
     }
-    let command = decode::decode(custom, &verified, &document, body.clone(), call.span().clone())?;
-    submit(edge, command).await
+    let command = decode::decode_configured_event(custom, &verified, &document, body.clone(), call.span().clone())?;
+    submit_configured_event(edge, command).await
 }
 
 /// Answers a subscription to the source at `index` with its challenge.
 pub(super) async fn subscription(index: usize, context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let verify_token = context.edge.configured[index].custom.verify_token.expose();
     let challenge = subscribe(context.request.query_string(), verify_token);
-    challenge.map(plain).map_err(|wrong| context.count_failure(Error::NotSubscribed(wrong)))
+    challenge.map(text_response).map_err(|wrong| context.count_failure(Error::WrongVerifyToken(wrong)))
 }
 
 /// Sends `command` on its way, and answers when it, or the one that it repeats, is durable.
-async fn submit(edge: &Edge, command: Command) -> Result<HttpResponse, Error> {
+async fn submit_configured_event(edge: &Edge, command: Command) -> Result<HttpResponse, Error> {
     let core = edge.core()?;
     let entity = command.entity.clone();
-    let event_id = |position| intake::event_id(&core, position);
-    match core.router.submit(command).await {
-        Ok(done) => Ok(intake::accepted(StatusCode::OK, "accepted", event_id(done.position), &entity, done.sequence)),
+    let event_id = |position| submit::public_event_id(&core, position);
+    match core.router.submit_command(command).await {
+        Ok(done) => {
+            Ok(submit::accepted_response(StatusCode::OK, "accepted", event_id(done.position), &entity, done.sequence))
+        }
         Err(Refusal::Duplicate { position, sequence }) => {
             // The first event with this key may have been another entity's.
-            let first = core.reads.record(position).await?.map_or(entity, |first| first.record.entity);
-            Ok(intake::accepted(StatusCode::OK, "duplicate", event_id(position), &first, sequence))
+            let first = core.reads.await_record(position).await?.map_or(entity, |first| first.record.entity);
+            Ok(submit::accepted_response(StatusCode::OK, "duplicate", event_id(position), &first, sequence))
         }
         Err(refusal) => Err(Error::from_refusal(refusal, event_id)),
     }
 }
 
 /// The URL that the sender called: `public_url`, or else what the request itself says, and the path as it was received.
-fn url(request: &HttpRequest, public_url: Option<&str>) -> String {
+fn request_url(request: &HttpRequest, public_url: Option<&str>) -> String {
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     if let Some(base) = public_url {
         return format!("{base}{path}");
@@ -88,24 +90,24 @@ fn url(request: &HttpRequest, public_url: Option<&str>) -> String {
     format!("{scheme}://{host}{path}")
 }
 
-fn view<'r>(request: &'r HttpRequest, url: &'r str, body: &'r [u8]) -> Request<'r> {
+fn to_provider_request<'r>(request: &'r HttpRequest, url: &'r str, body: &'r [u8]) -> RequestView<'r> {
     let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    Request { method: request.method().as_str(), url, headers, body }
+    RequestView { method: request.method().as_str(), url, headers, body }
 }
 
 #[derive(Serialize)]
-struct Pong {
+struct PongResponse {
     status: &'static str,
 }
 
-fn shake(reply: Reply) -> HttpResponse {
+fn handshake_response(reply: Reply) -> HttpResponse {
     match reply {
-        Reply::Challenge(challenge) => plain(challenge),
-        Reply::Pong => answer::json(StatusCode::OK, &Pong { status: "pong" }),
+        Reply::Challenge(challenge) => text_response(challenge),
+        Reply::Pong => answer::json_response(StatusCode::OK, &PongResponse { status: "pong" }),
     }
 }
 
-fn plain(text: String) -> HttpResponse {
+fn text_response(text: String) -> HttpResponse {
     let mut response = HttpResponse::with_body(StatusCode::OK, text).map_into_boxed_body();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response

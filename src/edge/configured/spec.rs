@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::docs::endpoint::{Access, Endpoint};
+use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
 
 const ABOUT: &str = "\
 One event of a sender that the configuration describes, under `[[sources.custom]]`: by a preset (github, hubspot, intercom, meta, \
@@ -22,7 +22,7 @@ const HEADERS: &[(&str, &str)] = &[
 ];
 
 /// The endpoint of every configured source.
-pub(in crate::edge) fn receive() -> Endpoint {
+pub(in crate::edge) fn receive() -> EndpointDoc {
     let taken = |status: &str| {
         json!({
             "status": status,
@@ -30,9 +30,9 @@ pub(in crate::edge) fn receive() -> Endpoint {
             "entity": {"kind": "custom:billing", "id": "cus_42", "sequence": 3},
         })
     };
-    Endpoint::new("Configured sources", "Take in an event of a configured source")
+    EndpointDoc::new("Configured sources", "Take in an event of a configured source")
         .about(ABOUT)
-        .access(Access::Signed(&["configured_signature"]))
+        .access(EndpointAccess::Signed(&["configured_signature"]))
         .part("name", "The source's name in the configuration.", "billing")
         .takes("an event", json!({"id": "evt_1", "type": "invoice.paid", "customer": "cus_42", "amount": 1200}))
         .answers_with(200, "The event is stored.", taken("accepted"), HEADERS)
@@ -53,8 +53,8 @@ pub(in crate::edge) fn receive() -> Endpoint {
 }
 
 /// What a source with the preset meta and a verify token answers besides.
-pub(in crate::edge) fn subscription() -> Endpoint {
-    Endpoint::new("Configured sources", "Answer Meta's handshake")
+pub(in crate::edge) fn subscription() -> EndpointDoc {
+    EndpointDoc::new("Configured sources", "Answer Meta's handshake")
         .about(
             "Meta calls it when a subscription is made, if the source has the preset meta and a `verify_token`. The answer is the \
              challenge alone, as text. Other sources take no GET.",

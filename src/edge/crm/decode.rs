@@ -8,63 +8,63 @@ use serde_json::value::RawValue;
 use tracing::Span;
 
 use super::super::error::Error;
-use super::super::fields::{Faults, present};
-use super::super::raw;
+use super::super::fields::{FieldErrors, non_null};
+use super::super::raw_json;
 use super::super::source::CRM;
 use crate::config;
-use crate::entity::generic::{self, Json};
-use crate::entity::{Action, Command};
-use crate::event::{EntityKey, ID_MAX_BYTES, Kind, Name, catalogue, check_id, members};
+use crate::entity::generic::{self, JsonText};
+use crate::entity::{Command, EntityAction};
+use crate::event::{EntityKey, ID_MAX_BYTES, InternedName, Kind, catalogue, check_id, find_members};
 
 /// The events that can be published: the built-in ones and those that the configuration declares.
 #[derive(Debug)]
-pub struct Catalogue(Vec<Event>);
+pub struct BusEventCatalogue(Vec<BusEvent>);
 
 /// One of them.
 #[derive(Clone, Copy, Debug)]
-struct Event {
+struct BusEvent {
     name: &'static str,
     kind: Kind,
     /// The member of its data that names its entity, such as `organisation_id`.
     id_member: &'static str,
 }
 
-impl Catalogue {
+impl BusEventCatalogue {
     /// What `config` allows.
     #[must_use]
-    pub fn new(config: &config::Crm) -> Self {
+    pub fn new(config: &config::CrmConfig) -> Self {
         let built_in = catalogue::of(CRM.as_str()).filter_map(|entry| Some((entry.name, entry.kind?)));
-        let mut events: Vec<Event> = built_in.map(|(name, kind)| Event::new(name, kind)).collect();
+        let mut events: Vec<BusEvent> = built_in.map(|(name, kind)| BusEvent::new(name, kind)).collect();
         for declared in &config.events {
             if !events.iter().any(|event| event.name == declared.name.as_str()) {
-                events.push(Event::new(declared.name.as_str(), declared.kind));
+                events.push(BusEvent::new(declared.name.as_str(), declared.kind));
             }
         }
         Self(events)
     }
 
-    fn find(&self, name: &str) -> Option<Event> {
+    fn find_event(&self, name: &str) -> Option<BusEvent> {
         self.0.iter().find(|event| event.name == name).copied()
     }
 
-    fn names(&self) -> String {
+    fn event_names(&self) -> String {
         self.0.iter().map(|event| event.name).collect::<Vec<_>>().join(", ")
     }
 }
 
-impl Event {
+impl BusEvent {
     fn new(name: &'static str, kind: Kind) -> Self {
         let what = name.split('.').next().unwrap_or(name);
-        Self { name, kind, id_member: Name::intern(&format!("{what}_id")).as_str() }
+        Self { name, kind, id_member: InternedName::intern(&format!("{what}_id")).as_str() }
     }
 
-    fn action(self, fields: Vec<(String, Json)>) -> generic::Action {
+    fn into_action(self, fields: Vec<(String, JsonText)>) -> generic::GenericAction {
         match self.name {
-            "task.completed" => generic::Action::Mark { name: "completed", fields },
-            "mandat.signed" => generic::Action::Mark { name: "signed", fields },
-            name if name.ends_with(".created") => generic::Action::Create { fields },
-            name if name.ends_with(".deleted") => generic::Action::Delete { fields },
-            _ => generic::Action::Merge { fields },
+            "task.completed" => generic::GenericAction::Mark { name: "completed", fields },
+            "mandat.signed" => generic::GenericAction::Mark { name: "signed", fields },
+            name if name.ends_with(".created") => generic::GenericAction::Create { fields },
+            name if name.ends_with(".deleted") => generic::GenericAction::Delete { fields },
+            _ => generic::GenericAction::Merge { fields },
         }
     }
 }
@@ -75,45 +75,60 @@ impl Event {
 ///
 /// # Errors
 /// [`Error::InvalidJson`], [`Error::UnknownEvent`], or [`Error::Invalid`] with every wrong field.
-pub fn decode(events: &Catalogue, body: &Bytes, json: &str, key: Option<&[u8]>, span: Span) -> Result<Command, Error> {
+pub fn decode_bus_event(
+    events: &BusEventCatalogue,
+    body: &Bytes,
+    json: &str,
+    key: Option<&[u8]>,
+    span: Span,
+) -> Result<Command, Error> {
     let names = ["event", "user_id", "timestamp", "idempotency_key", "data"];
-    let [event, user_id, timestamp, own_key, data] = members(json, names).map_err(|error| Error::not_json(&error))?;
-    let mut faults = Faults::default();
-    let event = known(events, event, &mut faults)?;
-    check_user(user_id, &mut faults);
-    let at = faults.optional_time("timestamp", timestamp);
-    let key = self::key(key, own_key, &mut faults);
-    let data = object(data, &mut faults);
-    let id = event.zip(data).and_then(|(event, data)| id(event, data, &mut faults));
-    let fields = data.map(|data| fields(data, &mut faults)).unwrap_or_default();
+    let [event, user_id, timestamp, own_key, data] =
+        find_members(json, names).map_err(|error| Error::from_json_error(&error))?;
+    let mut faults = FieldErrors::default();
+    let event = decode_event_name(events, event, &mut faults)?;
+    check_user_id(user_id, &mut faults);
+    let at = faults.read_optional_time("timestamp", timestamp);
+    let key = self::decode_idempotency_key(key, own_key, &mut faults);
+    let data = decode_data_object(data, &mut faults);
+    let id = event.zip(data).and_then(|(event, data)| decode_entity_id(event, data, &mut faults));
+    let fields = data.map(|data| decode_fields(data, &mut faults)).unwrap_or_default();
     faults.finish(())?;
     // Each of them noted a fault if it is missing.
     let (Some(event), Some(id)) = (event, id) else { return Err(Error::Internal) };
     let entity = EntityKey::try_new(event.kind, &id).map_err(|_| Error::Internal)?;
-    let action = Action::Generic(event.action(fields));
+    let action = EntityAction::Generic(event.into_action(fields));
     let payload = body.slice_ref(json.as_bytes());
     Ok(Command { at, idempotency_key: key, span, ..Command::new(CRM, entity, action, event.name, payload) })
 }
 
-fn known(events: &Catalogue, raw: Option<&RawValue>, faults: &mut Faults) -> Result<Option<Event>, Error> {
+fn decode_event_name(
+    events: &BusEventCatalogue,
+    raw: Option<&RawValue>,
+    faults: &mut FieldErrors,
+) -> Result<Option<BusEvent>, Error> {
     let Some(raw) = raw.filter(|raw| raw.get().starts_with('"')) else {
         faults.text("event", raw);
         return Ok(None);
     };
     let name: Option<String> = serde_json::from_str(raw.get()).ok();
-    let found = name.and_then(|name| events.find(&name));
-    found.map(Some).ok_or_else(|| Error::UnknownEvent(events.names()))
+    let found = name.and_then(|name| events.find_event(&name));
+    found.map(Some).ok_or_else(|| Error::UnknownEvent(events.event_names()))
 }
 
-fn check_user(raw: Option<&RawValue>, faults: &mut Faults) {
-    if present(raw).is_some_and(|raw| raw::id(raw).is_none()) {
+fn check_user_id(raw: Option<&RawValue>, faults: &mut FieldErrors) {
+    if non_null(raw).is_some_and(|raw| raw_json::id(raw).is_none()) {
         faults.add("user_id", "must be a whole number or a string");
     }
 }
 
-pub(super) fn key(given: Option<&[u8]>, own: Option<&RawValue>, faults: &mut Faults) -> Option<String> {
+pub(super) fn decode_idempotency_key(
+    given: Option<&[u8]>,
+    own: Option<&RawValue>,
+    faults: &mut FieldErrors,
+) -> Option<String> {
     let Some(given) = given else {
-        return present(own).map(|own| faults.id("idempotency_key", Some(own)));
+        return non_null(own).map(|own| faults.id("idempotency_key", Some(own)));
     };
     let key = str::from_utf8(given).ok().filter(|key| check_id(key).is_ok());
     if key.is_none() {
@@ -124,20 +139,20 @@ pub(super) fn key(given: Option<&[u8]>, own: Option<&RawValue>, faults: &mut Fau
     key.map(str::to_owned)
 }
 
-fn object<'a>(raw: Option<&'a RawValue>, faults: &mut Faults) -> Option<&'a RawValue> {
-    let Some(raw) = present(raw) else {
+fn decode_data_object<'a>(raw: Option<&'a RawValue>, faults: &mut FieldErrors) -> Option<&'a RawValue> {
+    let Some(raw) = non_null(raw) else {
         faults.add("data", "is required");
         return None;
     };
-    faults.optional_object("data", Some(raw));
-    raw::is_object(raw).then_some(raw)
+    faults.check_optional_object("data", Some(raw));
+    raw_json::is_object(raw).then_some(raw)
 }
 
 /// The entity's id: under the name of its kind, else plainly `id`.
-fn id(event: Event, data: &RawValue, faults: &mut Faults) -> Option<String> {
+fn decode_entity_id(event: BusEvent, data: &RawValue, faults: &mut FieldErrors) -> Option<String> {
     // The text was found to be JSON when the body was read, and is an object: nothing is left to go wrong.
-    let [own, plain] = members(data.get(), [event.id_member, "id"]).unwrap_or_default();
-    let (member, raw) = match (present(own), present(plain)) {
+    let [own, plain] = find_members(data.get(), [event.id_member, "id"]).unwrap_or_default();
+    let (member, raw) = match (non_null(own), non_null(plain)) {
         (Some(own), _) => (event.id_member, own),
         (None, Some(plain)) => ("id", plain),
         (None, None) => {
@@ -145,7 +160,7 @@ fn id(event: Event, data: &RawValue, faults: &mut Faults) -> Option<String> {
             return None;
         }
     };
-    let id = raw::id(raw);
+    let id = raw_json::id(raw);
     if id.is_none() {
         let problem =
             format!("must be a whole number or a string, of 1 to {ID_MAX_BYTES} bytes without control characters");
@@ -154,13 +169,13 @@ fn id(event: Event, data: &RawValue, faults: &mut Faults) -> Option<String> {
     id
 }
 
-fn fields(data: &RawValue, faults: &mut Faults) -> Vec<(String, Json)> {
+fn decode_fields(data: &RawValue, faults: &mut FieldErrors) -> Vec<(String, JsonText)> {
     let fields = serde_json::from_str::<BTreeMap<String, &RawValue>>(data.get());
     let Ok(fields) = fields else {
         faults.add("data", "must have names of valid Unicode text");
         return Vec::new();
     };
-    fields.into_iter().map(|(name, value)| (name, Json::new(value))).collect()
+    fields.into_iter().map(|(name, value)| (name, JsonText::from_raw(value))).collect()
 }
 
 #[cfg(test)]
@@ -170,19 +185,19 @@ mod tests {
     use super::*;
     use crate::event::Timestamp;
 
-    fn catalogue() -> Catalogue {
-        let declared = |name, kind| config::Declared { name: Name::from_static(name), kind };
-        let events = vec![declared("invoice.paid", Kind::custom("invoice").expect("a name"))];
-        Catalogue::new(&config::Crm { enabled: true, tokens: Vec::new(), events })
+    fn catalogue() -> BusEventCatalogue {
+        let declared = |name, kind| config::DeclaredBusEvent { name: InternedName::from_static(name), kind };
+        let events = vec![declared("invoice.paid", Kind::intern_custom("invoice").expect("a name"))];
+        BusEventCatalogue::new(&config::CrmConfig { enabled: true, tokens: Vec::new(), events })
     }
 
     fn decoded(json: &str) -> Result<Command, Error> {
         let body = Bytes::copy_from_slice(json.as_bytes());
-        decode(&catalogue(), &body, str::from_utf8(&body).expect("text"), None, Span::none())
+        decode_bus_event(&catalogue(), &body, str::from_utf8(&body).expect("text"), None, Span::none())
     }
 
     fn wrong(json: &serde_json::Value) -> Vec<String> {
-        let Err(Error::Invalid(faults)) = decoded(&json.to_string()) else { panic!("it is valid: {json}") };
+        let Err(Error::InvalidFields(faults)) = decoded(&json.to_string()) else { panic!("it is valid: {json}") };
         faults.into_iter().map(|fault| fault.detail).collect()
     }
 
@@ -231,7 +246,9 @@ mod tests {
         assert_eq!(command.payload, json);
         assert_eq!(command.event_type, "mandat.signed");
         assert_eq!(command.at, Timestamp::parse("2025-10-18T09:43:12.442Z"));
-        let Action::Generic(generic::Action::Mark { name: "signed", fields }) = command.action else { panic!() };
+        let EntityAction::Generic(generic::GenericAction::Mark { name: "signed", fields }) = command.action else {
+            panic!()
+        };
         let amount = fields.iter().find(|(name, _)| name == "amount").expect("there");
         assert_eq!(serde_json::to_string(&amount.1).expect("JSON"), "50000.10", "the last one counts");
     }

@@ -11,15 +11,15 @@ use actix_web::http::header::HeaderValue;
 
 use super::context::RequestContext;
 use super::error::Error;
-use super::{admin, body, intake};
+use super::{admin, body, submit};
 
 mod batch;
 pub(super) mod decode;
 pub(super) mod spec;
 
 pub use super::source::CRM as SOURCE;
-pub use batch::EVENTS_MAX;
-pub use decode::{Catalogue, decode};
+pub use batch::PUBLISHED_EVENTS_MAX;
+pub use decode::{BusEventCatalogue, decode_bus_event};
 
 const IDEMPOTENCY_KEYS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
 
@@ -27,16 +27,16 @@ const IDEMPOTENCY_KEYS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
 pub(super) async fn publish(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let RequestContext { request, payload, edge, call, quota: _ } = context;
     let headers = request.headers();
-    body::check_declared(request, edge.bounds())?;
+    body::check_declared_length(request, edge.body_limits())?;
     // Known publishers only: nobody else's body is worth memory.
     admin::authorize_any(request, edge, &edge.config.sources.crm.tokens)?;
-    let body = body::read(request, payload, edge.bounds()).await?;
-    body::check_is_json(headers)?;
+    let body = body::read_body(request, payload, edge.body_limits()).await?;
+    body::check_json_content_type(headers)?;
     let key = IDEMPOTENCY_KEYS.iter().find_map(|name| headers.get(*name)).map(HeaderValue::as_bytes);
     let text = body::text(&body)?;
     if text.trim_ascii_start().starts_with('[') {
-        return batch::publish(edge, &body, text, key, call).await;
+        return batch::publish_batch(edge, &body, text, key, call).await;
     }
-    let command = decode(edge.published(), &body, text, key, call.span().clone())?;
-    intake::submit(edge, command, StatusCode::ACCEPTED).await
+    let command = decode_bus_event(edge.bus_events(), &body, text, key, call.span().clone())?;
+    submit::submit_command(edge, command, StatusCode::ACCEPTED).await
 }

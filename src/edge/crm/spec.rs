@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::docs::endpoint::{Access, Endpoint};
+use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
 use crate::event::catalogue;
 
 const ABOUT: &str = "\
@@ -17,17 +17,17 @@ const HEADERS: &[(&str, &str)] = &[
     ("X-Entity-Sequence", "Its number among the entity's events."),
 ];
 
-pub(in crate::edge) fn publish() -> Endpoint {
+pub(in crate::edge) fn publish() -> EndpointDoc {
     let data = |entry: &catalogue::Entry| serde_json::from_str::<Value>(entry.data).unwrap_or_default();
-    let endpoint = Endpoint::new("Event bus", "Publish events of the CRM")
+    let endpoint = EndpointDoc::new("Event bus", "Publish events of the CRM")
         .about(ABOUT)
-        .access(Access::Publisher)
+        .access(EndpointAccess::Publisher)
         .requires(&["event", "data"])
         .header("Idempotency-Key", "The publisher's own name for the event.", "6f1c2a90-0001");
-    let endpoint = catalogue::of(catalogue::CRM).fold(endpoint, |endpoint, entry| {
+    let endpoint = catalogue::of(catalogue::CRM_SOURCE).fold(endpoint, |endpoint, entry| {
         endpoint.takes(entry.name, json!({"event": entry.name, "user_id": 12, "data": data(&entry)}))
     });
-    let created = catalogue::find("organisation.created").map(|entry| data(&entry)).unwrap_or_default();
+    let created = catalogue::find_entry("organisation.created").map(|entry| data(&entry)).unwrap_or_default();
     let known = json!({"event": "organisation.created", "user_id": 12, "idempotency_key": "org-51-1", "data": created});
     let wrong = json!({"event": "task.completed", "data": {"title": "Call back"}});
     let endpoint = endpoint.takes("list of events", json!([known, known, wrong]));
@@ -38,7 +38,7 @@ pub(in crate::edge) fn publish() -> Endpoint {
         "events": [{"index": 0, "event_id": "evt_3f9a2c41_1042", "entity": entity}],
         "errors": [{"index": 2, "field": "data.task_id", "detail": "data.task_id is required, or data.id"}],
     });
-    let names: Vec<_> = catalogue::of(catalogue::CRM).map(|entry| entry.name).collect();
+    let names: Vec<_> = catalogue::of(catalogue::CRM_SOURCE).map(|entry| entry.name).collect();
     endpoint
         .answers_with(202, "The event is stored.", single, HEADERS)
         .answers(202, "What became of each event of a list.", several)

@@ -5,60 +5,60 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 use super::super::error::Error;
-use super::super::fields::{Faults, present};
-use super::super::query::Parameters;
+use super::super::fields::{FieldErrors, non_null};
+use super::super::query::QueryParameters;
 use crate::event::{Kind, Timestamp};
 use crate::subscriber::SubscriberId;
-use crate::subscriber::dead_letters::{Cause, Filter};
+use crate::subscriber::dead_letters::{DeadLetterCause, Filter};
 
 /// The members.
-const NAMES: [&str; 8] = ["webhook_id", "subscriber", "event", "kind", "entity", "since", "until", "reason"];
+const FILTER_MEMBERS: [&str; 8] = ["webhook_id", "subscriber", "event", "kind", "entity", "since", "until", "reason"];
 
 /// The parameters of a list.
-pub(super) const LISTED: [&str; 10] = {
-    let [a, b, c, d, e, f, g, h] = NAMES;
+pub(super) const LIST_PARAMETERS: [&str; 10] = {
+    let [a, b, c, d, e, f, g, h] = FILTER_MEMBERS;
     [a, b, c, d, e, f, g, h, "page", "page_size"]
 };
 
 /// The parameters where many are discarded.
-pub(super) const DISCARDED: [&str; 9] = {
-    let [a, b, c, d, e, f, g, h] = NAMES;
+pub(super) const DISCARD_PARAMETERS: [&str; 9] = {
+    let [a, b, c, d, e, f, g, h] = FILTER_MEMBERS;
     [a, b, c, d, e, f, g, h, "all"]
 };
 
 const NO_WEBHOOK: &str = "must be the number of a subscription";
 const NO_SUBSCRIBER: &str = "must be webhook:<id>, forward:<account>, replies:<account> or auto_reply";
-const OTHER: &str = "must not name another than webhook_id does";
+const OTHER_SUBSCRIBER: &str = "must not name another than webhook_id does";
 
 /// The filter in a query.
-pub(super) fn of_query(parameters: &mut Parameters) -> Filter {
-    let webhook = webhook_id(parameters);
-    let subscriber = parameters.text("subscriber").and_then(|text| {
+pub(super) fn filter_from_query(parameters: &mut QueryParameters) -> Filter {
+    let webhook = parse_webhook_id(parameters);
+    let subscriber = parameters.take_text("subscriber").and_then(|text| {
         let subscriber = SubscriberId::parse(&text);
         if subscriber.is_none() {
-            parameters.fault("subscriber", NO_SUBSCRIBER);
+            parameters.add_error("subscriber", NO_SUBSCRIBER);
         } else if webhook.is_some() && webhook != subscriber {
-            parameters.fault("subscriber", OTHER);
+            parameters.add_error("subscriber", OTHER_SUBSCRIBER);
         }
         subscriber
     });
     Filter {
         subscriber: webhook.or(subscriber),
-        event: parameters.text("event"),
+        event: parameters.take_text("event"),
         kind: parameters.kind("kind"),
-        entity: parameters.text("entity"),
+        entity: parameters.take_text("entity"),
         since: parameters.time("since"),
         until: parameters.time("until"),
-        cause: parameters.one_of("reason", &Cause::NAMED),
+        cause: parameters.one_of("reason", &DeadLetterCause::NAMED),
     }
 }
 
 /// The subscription that `webhook_id` of a query names.
-pub(in crate::edge) fn webhook_id(parameters: &mut Parameters) -> Option<SubscriberId> {
-    let text = parameters.text("webhook_id")?;
+pub(in crate::edge) fn parse_webhook_id(parameters: &mut QueryParameters) -> Option<SubscriberId> {
+    let text = parameters.take_text("webhook_id")?;
     let number = text.parse::<u64>().ok().filter(|number| number.to_string() == text);
     if number.is_none() {
-        parameters.fault("webhook_id", NO_WEBHOOK);
+        parameters.add_error("webhook_id", NO_WEBHOOK);
     }
     number.map(SubscriberId::Webhook)
 }
@@ -68,44 +68,45 @@ pub(in crate::edge) fn webhook_id(parameters: &mut Parameters) -> Option<Subscri
 ///
 /// # Errors
 /// [`Error::InvalidJson`], or [`Error::Invalid`] with every wrong member.
-pub(super) fn of_body(json: &str) -> Result<Filter, Error> {
+pub(super) fn filter_from_body(json: &str) -> Result<Filter, Error> {
     let json = if json.trim_ascii().is_empty() { "{}" } else { json };
-    let given: BTreeMap<String, &RawValue> = serde_json::from_str(json).map_err(|error| Error::not_json(&error))?;
-    let mut faults = Faults::default();
-    faults.refuse_others(given.keys(), &NAMES);
-    let member = |name: &str| present(given.get(name).copied());
-    let mut text = |name| faults.optional_text(name, member(name));
+    let given: BTreeMap<String, &RawValue> =
+        serde_json::from_str(json).map_err(|error| Error::from_json_error(&error))?;
+    let mut faults = FieldErrors::default();
+    faults.add_unknown_members(given.keys(), &FILTER_MEMBERS);
+    let member = |name: &str| non_null(given.get(name).copied());
+    let mut text = |name| faults.read_optional_text(name, member(name));
     let (event, entity) = (text("event"), text("entity"));
     let (subscriber, kind, cause) = (text("subscriber"), text("kind"), text("reason"));
     let webhook = member("webhook_id").map(|raw| (raw.get().parse().ok().map(SubscriberId::Webhook), NO_WEBHOOK));
     let subscriber = subscriber.map(|text| (SubscriberId::parse(&text), NO_SUBSCRIBER));
-    let webhook = parsed("webhook_id", webhook, &mut faults);
-    let subscriber = parsed("subscriber", subscriber, &mut faults);
+    let webhook = check_parsed("webhook_id", webhook, &mut faults);
+    let subscriber = check_parsed("subscriber", subscriber, &mut faults);
     if webhook.is_some() && subscriber.is_some() && webhook != subscriber {
-        faults.add("subscriber", OTHER);
+        faults.add("subscriber", OTHER_SUBSCRIBER);
     }
     let filter = Filter {
         subscriber: webhook.or(subscriber),
         event,
-        kind: parsed("kind", kind.map(|name| (Kind::parse(&name), "must be a kind of entity")), &mut faults),
+        kind: check_parsed("kind", kind.map(|name| (Kind::parse(&name), "must be a kind of entity")), &mut faults),
         entity,
         since: time("since", member("since"), &mut faults),
         until: time("until", member("until"), &mut faults),
-        cause: parsed(
+        cause: check_parsed(
             "reason",
-            cause.map(|name| (Cause::parse(&name), "must be a reason of dead letters")),
+            cause.map(|name| (DeadLetterCause::parse(&name), "must be a reason of dead letters")),
             &mut faults,
         ),
     };
     faults.finish(filter)
 }
 
-fn time(name: &'static str, raw: Option<&RawValue>, faults: &mut Faults) -> Option<Timestamp> {
-    faults.optional_time(name, raw)
+fn time(name: &'static str, raw: Option<&RawValue>, faults: &mut FieldErrors) -> Option<Timestamp> {
+    faults.read_optional_time(name, raw)
 }
 
 /// What was read of a member that was given, or the note of what it has to be.
-fn parsed<T>(name: &'static str, read: Option<(Option<T>, &str)>, faults: &mut Faults) -> Option<T> {
+fn check_parsed<T>(name: &'static str, read: Option<(Option<T>, &str)>, faults: &mut FieldErrors) -> Option<T> {
     let (value, expected) = read?;
     if value.is_none() {
         faults.add(name, expected);
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     fn wrong(error: Error) -> Vec<String> {
-        let Error::Invalid(faults) = error else { panic!("{error}") };
+        let Error::InvalidFields(faults) = error else { panic!("{error}") };
         faults.into_iter().map(|fault| fault.field.into_owned()).collect()
     }
 
@@ -131,42 +132,45 @@ mod tests {
             entity: Some("SUP-1".into()),
             since: Timestamp::parse("2025-12-04T10:30:00Z"),
             until: Timestamp::parse("2025-12-05T10:30:00Z"),
-            cause: Some(Cause::Exhausted),
+            cause: Some(DeadLetterCause::Exhausted),
         };
         let query = "webhook_id=4&event=status.changed&kind=ticket&entity=SUP-1&since=2025-12-04T10:30:00Z\
                      &until=2025-12-05T10:30:00Z&reason=exhausted";
-        let mut parameters = Parameters::parse(query, &LISTED);
-        let read = of_query(&mut parameters);
+        let mut parameters = QueryParameters::parse(query, &LIST_PARAMETERS);
+        let read = filter_from_query(&mut parameters);
         assert_eq!(parameters.finish(read).expect("all are right"), filter);
         let body = r#"{"webhook_id": 4, "event": "status.changed", "kind": "ticket", "entity": "SUP-1", "reason": "exhausted",
                        "since": "2025-12-04T10:30:00Z", "until": "2025-12-05T10:30:00Z"}"#;
-        assert_eq!(of_body(body).expect("all are right"), filter);
-        assert_eq!(of_body(" ").expect("nothing is asked for"), Filter::default());
+        assert_eq!(filter_from_body(body).expect("all are right"), filter);
+        assert_eq!(filter_from_body(" ").expect("nothing is asked for"), Filter::default());
         let agreeing = Filter { subscriber: Some(SubscriberId::Webhook(4)), ..Filter::default() };
-        assert_eq!(of_body(r#"{"webhook_id": 4, "subscriber": "webhook:4"}"#).expect("one"), agreeing);
-        let mut parameters = Parameters::parse("webhook_id=4&subscriber=webhook:4", &LISTED);
-        let read = of_query(&mut parameters);
+        assert_eq!(filter_from_body(r#"{"webhook_id": 4, "subscriber": "webhook:4"}"#).expect("one"), agreeing);
+        let mut parameters = QueryParameters::parse("webhook_id=4&subscriber=webhook:4", &LIST_PARAMETERS);
+        let read = filter_from_query(&mut parameters);
         assert_eq!(parameters.finish(read).expect("one"), agreeing);
         let forward = Filter { subscriber: Some(SubscriberId::Forward("acc_1".into())), ..Filter::default() };
-        assert_eq!(of_body(r#"{"subscriber": "forward:acc_1", "event": null}"#).expect("right"), forward);
+        assert_eq!(filter_from_body(r#"{"subscriber": "forward:acc_1", "event": null}"#).expect("right"), forward);
     }
 
     /// `{"webhok_id": 4}` would deliver everything again, to everybody.
     #[test]
     fn a_misspelt_member_is_no_wish_for_all() {
-        assert_eq!(wrong(of_body(r#"{"webhok_id": 4}"#).expect_err("misspelt")), ["webhok_id"]);
+        assert_eq!(wrong(filter_from_body(r#"{"webhok_id": 4}"#).expect_err("misspelt")), ["webhok_id"]);
         let all_wrong = r#"{"webhook_id": "4", "kind": "car", "since": "yesterday", "reason": "because", "event": 1}"#;
         assert_eq!(
-            wrong(of_body(all_wrong).expect_err("all wrong")),
+            wrong(filter_from_body(all_wrong).expect_err("all wrong")),
             ["event", "webhook_id", "kind", "since", "reason"]
         );
-        assert_eq!(wrong(of_body(r#"{"webhook_id": 4, "subscriber": "webhook:5"}"#).expect_err("two")), ["subscriber"]);
-        assert!(matches!(of_body("[]"), Err(Error::InvalidJson(_))));
-        let mut parameters = Parameters::parse("webhook_id=4&subscriber=webhook:5", &LISTED);
-        let read = of_query(&mut parameters);
+        assert_eq!(
+            wrong(filter_from_body(r#"{"webhook_id": 4, "subscriber": "webhook:5"}"#).expect_err("two")),
+            ["subscriber"]
+        );
+        assert!(matches!(filter_from_body("[]"), Err(Error::InvalidJson(_))));
+        let mut parameters = QueryParameters::parse("webhook_id=4&subscriber=webhook:5", &LIST_PARAMETERS);
+        let read = filter_from_query(&mut parameters);
         assert_eq!(wrong(parameters.finish(read).expect_err("two")), ["subscriber"]);
-        let mut parameters = Parameters::parse("webhook_id=04&subscriber=nobody&reason=x", &LISTED);
-        let read = of_query(&mut parameters);
+        let mut parameters = QueryParameters::parse("webhook_id=04&subscriber=nobody&reason=x", &LIST_PARAMETERS);
+        let read = filter_from_query(&mut parameters);
         assert_eq!(wrong(parameters.finish(read).expect_err("all wrong")), ["webhook_id", "subscriber", "reason"]);
     }
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::docs::endpoint::{Access, Endpoint};
-use super::super::jobs::spec::{TAG, makes_job};
+use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
+use super::super::jobs::spec::{TAG, add_job_answer};
 
 const AT: &str = "2025-12-05T10:31:04.310Z";
 
@@ -22,7 +22,7 @@ fn dead_letter() -> Value {
     })
 }
 
-fn about_many() -> Value {
+fn range_dead_letter() -> Value {
     json!({
         "id": 6, "subscriber": "webhook:1", "webhook_id": 1, "reason": "expired", "at": AT, "event_id": null,
         "event": null, "entity": null, "received_at": null, "attempts": null, "last_attempt_at": null, "status": null,
@@ -31,7 +31,7 @@ fn about_many() -> Value {
     })
 }
 
-fn with_payload() -> Value {
+fn dead_letter_with_payload() -> Value {
     let mut letter = dead_letter();
     letter["payload"] = json!({
         "event": "status.changed", "timestamp": "2025-12-04T10:30:00.000Z", "user_id": null, "data": {"status": "pending"},
@@ -40,7 +40,7 @@ fn with_payload() -> Value {
     letter
 }
 
-fn filtered(endpoint: Endpoint, reason: &str) -> Endpoint {
+fn add_filter_parameters(endpoint: EndpointDoc, reason: &str) -> EndpointDoc {
     endpoint
         .query("webhook_id", "Only those of this subscription.", 1)
         .query(
@@ -57,40 +57,41 @@ fn filtered(endpoint: Endpoint, reason: &str) -> Endpoint {
         .refuses_field("webhook_id", "webhook_id must be the number of a subscription")
 }
 
-fn of_one(endpoint: Endpoint) -> Endpoint {
+fn add_id_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
-        .access(Access::Admin)
+        .access(EndpointAccess::Admin)
         .part("dead_letter_id", "Its number.", 7)
         .refuses(404, "not_found", "there is no such dead letter")
         .refuses_when_not_ready()
 }
 
-pub(in crate::edge) fn list() -> Endpoint {
-    let page = json!({"items": [dead_letter(), about_many()], "total": 2, "page": 1, "page_size": 20, "pages": 1});
-    filtered(Endpoint::new(TAG, "List dead letters, newest first"), "exhausted")
+pub(in crate::edge) fn list() -> EndpointDoc {
+    let page =
+        json!({"items": [dead_letter(), range_dead_letter()], "total": 2, "page": 1, "page_size": 20, "pages": 1});
+    add_filter_parameters(EndpointDoc::new(TAG, "List dead letters, newest first"), "exhausted")
         .about(ABOUT)
-        .access(Access::Admin)
+        .access(EndpointAccess::Admin)
         .paged()
         .answers(200, "One page.", page)
         .refuses_when_not_ready()
 }
 
-pub(in crate::edge) fn show() -> Endpoint {
-    of_one(Endpoint::new(TAG, "Show a dead letter with what would be delivered"))
+pub(in crate::edge) fn show() -> EndpointDoc {
+    add_id_parameter(EndpointDoc::new(TAG, "Show a dead letter with what would be delivered"))
         .about(ABOUT)
         .free(&["payload"])
-        .answers(200, "The dead letter.", with_payload())
+        .answers(200, "The dead letter.", dead_letter_with_payload())
 }
 
-pub(in crate::edge) fn retry() -> Endpoint {
-    makes_job(of_one(Endpoint::new(TAG, "Deliver a dead letter again")))
+pub(in crate::edge) fn retry() -> EndpointDoc {
+    add_job_answer(add_id_parameter(EndpointDoc::new(TAG, "Deliver a dead letter again")))
         .about("With the same `webhook-id`, and with `X-Hookyard-Replay: true`. If it is being delivered again already, the answer shows the job that does so. What fails again stays a dead letter.")
 }
 
-pub(in crate::edge) fn retry_all() -> Endpoint {
-    makes_job(Endpoint::new(TAG, "Deliver dead letters again"))
+pub(in crate::edge) fn retry_all() -> EndpointDoc {
+    add_job_answer(EndpointDoc::new(TAG, "Deliver dead letters again"))
         .about("All that the members given admit, each entity's in their order; without members, all there are. Those about many events are delivered one by one only.")
-        .access(Access::Admin)
+        .access(EndpointAccess::Admin)
         .takes("filter", json!({"webhook_id": 1, "event": "status.changed", "since": "2025-12-04T00:00:00Z"}))
         .or_nothing()
         .requires(&[])
@@ -99,17 +100,17 @@ pub(in crate::edge) fn retry_all() -> Endpoint {
         .refuses_when_not_ready()
 }
 
-pub(in crate::edge) fn discard() -> Endpoint {
-    of_one(Endpoint::new(TAG, "Discard a dead letter"))
+pub(in crate::edge) fn discard() -> EndpointDoc {
+    add_id_parameter(EndpointDoc::new(TAG, "Discard a dead letter"))
         .about("An entity whose later events waited for it goes on.")
         .answers_nothing(204, "It is gone.")
         .refuses(409, "retry_in_progress", "job 3 is delivering it again; cancel the job first, or wait for it")
 }
 
-pub(in crate::edge) fn discard_all() -> Endpoint {
-    filtered(Endpoint::new(TAG, "Discard dead letters"), "expired")
+pub(in crate::edge) fn discard_all() -> EndpointDoc {
+    add_filter_parameters(EndpointDoc::new(TAG, "Discard dead letters"), "expired")
         .about("All that the parameters admit and that no job is delivering again; `all=true` where there is no other parameter.")
-        .access(Access::Admin)
+        .access(EndpointAccess::Admin)
         .answers(200, "How many are gone.", json!({"discarded": 12}))
         .refuses_when_not_ready()
 }

@@ -4,15 +4,15 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::super::error::Error;
-use super::super::gate::Core;
-use crate::event::{EventId, Incarnation, Kind, Timestamp};
+use super::super::gate::NodeCore;
+use crate::event::{EventId, Kind, StoreIncarnation, Timestamp};
 use crate::subscriber::SubscriberId;
-use crate::subscriber::dead_letters::{Found, Subject};
+use crate::subscriber::dead_letters::{DeadLetterSubject, ListedDeadLetter};
 use crate::subscription::envelope;
 
 /// A dead letter. What is about one event only is null in one about many, and the other way round.
 #[derive(Serialize)]
-pub(super) struct View<'a> {
+pub(super) struct DeadLetterView<'a> {
     id: u64,
     subscriber: String,
     webhook_id: Option<u64>,
@@ -20,7 +20,7 @@ pub(super) struct View<'a> {
     at: Timestamp,
     event_id: Option<String>,
     event: Option<&'a str>,
-    entity: Option<Entity<'a>>,
+    entity: Option<DeadLetterEntity<'a>>,
     received_at: Option<Timestamp>,
     attempts: Option<u32>,
     last_attempt_at: Option<Timestamp>,
@@ -29,14 +29,14 @@ pub(super) struct View<'a> {
     detail: Option<&'a str>,
     answer: Option<&'a str>,
     halts: bool,
-    range: Option<Range>,
+    range: Option<DeadLetterRange>,
     job_id: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<Option<Box<RawValue>>>,
 }
 
 #[derive(Serialize)]
-struct Entity<'a> {
+struct DeadLetterEntity<'a> {
     kind: Kind,
     id: &'a str,
     sequence: u64,
@@ -44,21 +44,21 @@ struct Entity<'a> {
 
 /// The events that one about many is about.
 #[derive(Serialize)]
-struct Range {
+struct DeadLetterRange {
     first_event_id: String,
     last_event_id: String,
     count: u64,
 }
 
-impl<'a> View<'a> {
-    pub(super) fn new(found: &'a Found, incarnation: Incarnation) -> Self {
-        let Found { letter, job } = found;
+impl<'a> DeadLetterView<'a> {
+    pub(super) fn new(found: &'a ListedDeadLetter, incarnation: StoreIncarnation) -> Self {
+        let ListedDeadLetter { letter, job } = found;
         let event_id = |position| EventId::new(incarnation, position).to_string();
         let (one, range) = match &letter.subject {
-            Subject::One(delivery) => (Some(delivery), None),
-            Subject::Many { first, last, count } => {
+            DeadLetterSubject::Event(delivery) => (Some(delivery), None),
+            DeadLetterSubject::Range { first, last, count } => {
                 let (first_event_id, last_event_id) = (event_id(*first), event_id(*last));
-                (None, Some(Range { first_event_id, last_event_id, count: *count }))
+                (None, Some(DeadLetterRange { first_event_id, last_event_id, count: *count }))
             }
         };
         Self {
@@ -72,7 +72,11 @@ impl<'a> View<'a> {
             at: letter.at,
             event_id: one.map(|one| event_id(one.event)),
             event: one.map(|one| one.event_type.as_str()),
-            entity: one.map(|one| Entity { kind: one.entity.kind(), id: one.entity.id(), sequence: one.sequence }),
+            entity: one.map(|one| DeadLetterEntity {
+                kind: one.entity.kind(),
+                id: one.entity.id(),
+                sequence: one.sequence,
+            }),
             received_at: one.map(|one| one.received_at),
             attempts: one.map(|one| one.attempts),
             last_attempt_at: one.filter(|one| one.attempts > 0).map(|one| one.last_at),
@@ -95,12 +99,12 @@ impl<'a> View<'a> {
 
 /// What would be delivered now: of a subscription what its transform makes, of others the event in the form of deliveries.
 /// `None` if that is nothing, as where the transform fails.
-pub(super) async fn payload(found: &Found, core: &Core) -> Result<Option<Box<RawValue>>, Error> {
-    let Subject::One(delivery) = &found.letter.subject else { return Ok(None) };
-    let Some(stored) = core.reads.record(delivery.position).await? else { return Ok(None) };
+pub(super) async fn render_payload(found: &ListedDeadLetter, core: &NodeCore) -> Result<Option<Box<RawValue>>, Error> {
+    let DeadLetterSubject::Event(delivery) = &found.letter.subject else { return Ok(None) };
+    let Some(stored) = core.reads.await_record(delivery.position).await? else { return Ok(None) };
     let transform = match found.letter.subscriber {
         SubscriberId::Webhook(number) => {
-            core.subscriptions.known().find(number).and_then(|entry| entry.subscription.transform.clone())
+            core.subscriptions.snapshot().get(number).and_then(|entry| entry.subscription.transform.clone())
         }
         SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => None,
     };

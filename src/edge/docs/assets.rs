@@ -16,7 +16,7 @@ const FILES: [(&str, &str, &[u8]); 4] = [
 ];
 
 /// The media type and the bytes of the file `name`.
-pub(super) fn find(name: &str) -> Option<(&'static str, &'static [u8])> {
+pub(super) fn find_asset(name: &str) -> Option<(&'static str, &'static [u8])> {
     let (_, media_type, bytes) = FILES.into_iter().find(|(file, ..)| *file == name)?;
     Some((media_type, bytes))
 }
@@ -28,9 +28,9 @@ mod tests {
     #[test]
     fn every_file_of_the_page_is_in_the_binary() {
         for (name, ..) in FILES {
-            assert!(find(name).is_some_and(|(_, bytes)| bytes.len() > 100), "{name}");
+            assert!(find_asset(name).is_some_and(|(_, bytes)| bytes.len() > 100), "{name}");
         }
-        assert!(find("swagger-ui.js.map").is_none());
-        assert!(find("../../etc/passwd").is_none());
+        assert!(find_asset("swagger-ui.js.map").is_none());
+        assert!(find_asset("../../etc/passwd").is_none());
     }
 }

@@ -27,7 +27,7 @@ const CALLS_WITH_WRONG_CREDENTIALS: &str = "Calls of one address with wrong cred
 
 /// Who may call an endpoint: the security schemes of the description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::edge) enum Access {
+pub(in crate::edge) enum EndpointAccess {
     /// Anyone.
     Open,
     /// The admin's bearer token.
@@ -39,21 +39,21 @@ pub(in crate::edge) enum Access {
 }
 
 /// What an endpoint is, built up piece by piece.
-pub(in crate::edge) struct Endpoint {
+pub(in crate::edge) struct EndpointDoc {
     tag: &'static str,
     summary: String,
     description: String,
-    access: Access,
+    access: EndpointAccess,
     parameters: Vec<Parameter>,
     requests: Vec<(String, Value)>,
     is_body_optional: bool,
     required: &'static [&'static str],
     free: &'static [&'static str],
     media_type: &'static str,
-    answers: BTreeMap<u16, Vec<Answer>>,
+    answers: BTreeMap<u16, Vec<AnswerExample>>,
 }
 
-struct Answer {
+struct AnswerExample {
     name: String,
     description: String,
     example: Option<Value>,
@@ -61,14 +61,14 @@ struct Answer {
     headers: &'static [(&'static str, &'static str)],
 }
 
-impl Endpoint {
+impl EndpointDoc {
     /// A description under `tag`, to which the table of the API adds the method and the path.
     pub(in crate::edge) fn new(tag: &'static str, summary: impl Into<String>) -> Self {
         Self {
             tag,
             summary: summary.into(),
             description: String::new(),
-            access: Access::Open,
+            access: EndpointAccess::Open,
             parameters: Vec::new(),
             requests: Vec::new(),
             is_body_optional: false,
@@ -86,14 +86,14 @@ impl Endpoint {
     }
 
     /// Who may call it. What others are answered comes with it.
-    pub(in crate::edge) fn access(mut self, access: Access) -> Self {
+    pub(in crate::edge) fn access(mut self, access: EndpointAccess) -> Self {
         self.access = access;
         match access {
-            Access::Admin | Access::Publisher => {
+            EndpointAccess::Admin | EndpointAccess::Publisher => {
                 self.refuses(401, "unauthorized", "a valid bearer token is required").limits_failures()
             }
-            Access::Open => self,
-            Access::Signed(_) => self.limits_failures(),
+            EndpointAccess::Open => self,
+            EndpointAccess::Signed(_) => self.limits_failures(),
         }
     }
 
@@ -162,7 +162,7 @@ impl Endpoint {
     /// An answer with plain text in it.
     pub(in crate::edge) fn answers_text(mut self, status: u16, description: &str, example: &str) -> Self {
         let (name, description) = (description.to_owned(), description.to_owned());
-        let answer = Answer { name, description, example: Some(example.into()), media_type: TEXT, headers: &[] };
+        let answer = AnswerExample { name, description, example: Some(example.into()), media_type: TEXT, headers: &[] };
         self.answers.entry(status).or_default().push(answer);
         self
     }
@@ -226,7 +226,7 @@ impl Endpoint {
         headers: &'static [(&'static str, &'static str)],
     ) -> Self {
         let (name, description) = (name.to_owned(), description.to_owned());
-        let answer = Answer { name, description, example, media_type: JSON, headers };
+        let answer = AnswerExample { name, description, example, media_type: JSON, headers };
         self.answers.entry(status).or_default().push(answer);
         self
     }
@@ -244,7 +244,7 @@ impl Endpoint {
             .parameter_in(place)
             .required(required)
             .description(Some(description))
-            .schema(Some(Rules { required: None, free: &[] }.schema_of(&example)))
+            .schema(Some(SchemaRules { required: None, free: &[] }.schema_of(&example)))
             .example(Some(example));
         self.parameters.push(parameter.build());
         self
@@ -261,15 +261,15 @@ impl Endpoint {
             operation = operation.description(Some(self.description));
         }
         operation = match self.access {
-            Access::Open => operation,
-            Access::Admin => operation.security(requirement(&["admin_token"])),
-            Access::Publisher => {
+            EndpointAccess::Open => operation,
+            EndpointAccess::Admin => operation.security(requirement(&["admin_token"])),
+            EndpointAccess::Publisher => {
                 operation.security(requirement(&["admin_token"])).security(requirement(&["publisher_token"]))
             }
-            Access::Signed(schemes) => operation.security(requirement(schemes)),
+            EndpointAccess::Signed(schemes) => operation.security(requirement(schemes)),
         };
         if !self.requests.is_empty() {
-            let rules = Rules { required: Some(self.required), free: &[] };
+            let rules = SchemaRules { required: Some(self.required), free: &[] };
             let schema = rules.schema_of_all(self.requests.iter().map(|(_, example)| example));
             let content = ContentBuilder::new().schema(Some(schema)).examples_from_iter(examples(self.requests));
             let required = if self.is_body_optional { Required::False } else { Required::True };
@@ -288,7 +288,7 @@ fn requirement(schemes: &[&str]) -> SecurityRequirement {
     schemes.iter().fold(SecurityRequirement::default(), |requirement, scheme| requirement.add(*scheme, none))
 }
 
-fn response(status: u16, answers: Vec<Answer>, free: &[&str]) -> Response {
+fn response(status: u16, answers: Vec<AnswerExample>, free: &[&str]) -> Response {
     let mut descriptions: Vec<_> = answers.iter().map(|answer| answer.description.as_str()).collect();
     descriptions.dedup();
     let mut response = ResponseBuilder::new().description(descriptions.join("; "));
@@ -305,7 +305,7 @@ fn response(status: u16, answers: Vec<Answer>, free: &[&str]) -> Response {
     let schema = if named.iter().all(|(_, example)| example.get("code").is_some_and(|_| status >= 400)) {
         RefOr::Ref(Ref::from_schema_name(ERROR))
     } else {
-        Rules { required: None, free }.schema_of_all(named.iter().map(|(_, example)| example))
+        SchemaRules { required: None, free }.schema_of_all(named.iter().map(|(_, example)| example))
     };
     let content = ContentBuilder::new().schema(Some(schema)).examples_from_iter(examples(named));
     response.content(media_type, content.build()).build()
@@ -333,14 +333,14 @@ fn string() -> Schema {
 
 /// How schemas are made of examples.
 #[derive(Clone, Copy)]
-struct Rules<'a> {
+struct SchemaRules<'a> {
     /// The members that must be there; without it, those that all examples have.
     required: Option<&'a [&'a str]>,
     /// The members that may be anything.
     free: &'a [&'a str],
 }
 
-impl Rules<'_> {
+impl SchemaRules<'_> {
     /// What the examples have in common.
     fn schema_of_all<'v>(self, examples: impl Iterator<Item = &'v Value>) -> RefOr<Schema> {
         let examples: Vec<&Value> = examples.collect();

@@ -19,18 +19,18 @@ const INDEX: &str = include_str!("index.html");
 const INITIALIZER: &str = include_str!("initializer.js");
 
 /// What the page may do: scripts and styles of this node only; Swagger UI sets styles of elements and has small images inline.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
                       img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// `GET /openapi.json`
 pub(super) async fn openapi(_context: &mut RequestContext) -> Result<HttpResponse, Error> {
-    Ok(answer::uncached(StatusCode::OK, &spec()))
+    Ok(answer::uncached_json(StatusCode::OK, &spec()))
 }
 
 /// `GET /docs`
 pub(super) async fn page(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     if context.request.path().ends_with('/') {
-        return Ok(file("text/html; charset=utf-8", INDEX));
+        return Ok(file_response("text/html; charset=utf-8", INDEX));
     }
     // The page names its files relative to itself.
     let mut response = HttpResponse::new(StatusCode::PERMANENT_REDIRECT);
@@ -46,16 +46,16 @@ pub(super) async fn asset(context: &mut RequestContext) -> Result<HttpResponse, 
 
 fn asset_of(name: &str) -> Option<HttpResponse> {
     if name == "initializer.js" {
-        return Some(file("text/javascript; charset=utf-8", INITIALIZER));
+        return Some(file_response("text/javascript; charset=utf-8", INITIALIZER));
     }
-    assets::find(name).map(|(media_type, bytes)| file(media_type, bytes))
+    assets::find_asset(name).map(|(media_type, bytes)| file_response(media_type, bytes))
 }
 
-fn file(media_type: &'static str, bytes: impl Into<Bytes>) -> HttpResponse {
+fn file_response(media_type: &'static str, bytes: impl Into<Bytes>) -> HttpResponse {
     let mut response = HttpResponse::with_body(StatusCode::OK, bytes.into()).map_into_boxed_body();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_POLICY));
     // Another version of the node has other files under the same names.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response

@@ -85,24 +85,24 @@ pub fn spec() -> OpenApi {
         .license(Some(license.build()));
     let components = KEY_HEADERS.into_iter().fold(
         ComponentsBuilder::new()
-            .schema(ERROR, error())
-            .security_scheme("admin_token", bearer("The admin's token, `admin.token` in the configuration."))
-            .security_scheme("publisher_token", bearer("A token of `[sources.crm]`.")),
-        |components, key| components.security_scheme(key.scheme, in_header(&key)),
+            .schema(ERROR, error_schema())
+            .security_scheme("admin_token", bearer_scheme("The admin's token, `admin.token` in the configuration."))
+            .security_scheme("publisher_token", bearer_scheme("A token of `[sources.crm]`.")),
+        |components, key| components.security_scheme(key.scheme, header_scheme(&key)),
     );
     OpenApiBuilder::new().info(info.build()).tags(Some(tags)).components(Some(components.build())).paths(paths).build()
 }
 
-fn bearer(about: &str) -> SecurityScheme {
+fn bearer_scheme(about: &str) -> SecurityScheme {
     SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about)).build())
 }
 
-fn in_header(key: &KeyHeader) -> SecurityScheme {
+fn header_scheme(key: &KeyHeader) -> SecurityScheme {
     SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(key.header, key.about)))
 }
 
 /// The one shape of every error.
-fn error() -> Schema {
+fn error_schema() -> Schema {
     let string = |about: &str| ObjectBuilder::new().schema_type(Type::String).description(Some(about));
     let fault = ObjectBuilder::new()
         .property("field", string("The path of the field, such as data.status."))

@@ -16,32 +16,33 @@ use tracing::Span;
 
 use super::super::body::text;
 use super::super::error::Error;
-use super::super::fields::{Faults, present};
-use super::super::raw::{self, Items};
-use super::super::signature::Verified;
-use super::item::{self, Item};
+use super::super::fields::{FieldErrors, non_null};
+use super::super::raw_json::{self, RawItems};
+use super::super::signature::VerifiedBody;
+use super::item::{self, MessagingItem};
 use crate::entity::conversation::{self, SOURCE};
-use crate::entity::{Action, Command};
-use crate::event::{Shape, Timestamp, members};
+use crate::entity::{Command, EntityAction};
+use crate::event::{PayloadShape, Timestamp, find_members};
 
 /// The most updates of one call, and the most entries.
 const UPDATES_MAX: usize = 1_000;
 /// What stands in a conversation's id for an account that is not known.
-const NOBODY: &str = "0";
+const UNKNOWN_ACCOUNT: &str = "0";
 
 /// Decodes `body` into commands that are logged under `span`, in the order of the call.
 ///
 /// # Errors
 /// [`Error::InvalidJson`], or [`Error::Invalid`] for a call that is not Instagram's or holds more than 1,000 updates or entries.
-pub fn decode(body: &Verified, span: &Span) -> Result<Vec<Command>, Error> {
-    let [object, entry] = members(text(body.body())?, ["object", "entry"]).map_err(|error| Error::not_json(&error))?;
-    let mut faults = Faults::default();
-    faults.one_of("object", object, &[SOURCE.as_str()]);
-    let entries = list(entry).unwrap_or_else(|| {
+pub fn decode_instagram_call(body: &VerifiedBody, span: &Span) -> Result<Vec<Command>, Error> {
+    let [object, entry] =
+        find_members(text(body.body())?, ["object", "entry"]).map_err(|error| Error::from_json_error(&error))?;
+    let mut faults = FieldErrors::default();
+    faults.read_one_of("object", object, &[SOURCE.as_str()]);
+    let entries = optional_items(entry).unwrap_or_else(|| {
         faults.add("entry", "must be a list");
-        NOTHING
+        NO_ITEMS
     });
-    if present(entry).is_none() {
+    if non_null(entry).is_none() {
         faults.add("entry", "is required");
     }
     if entries.count > UPDATES_MAX {
@@ -49,17 +50,17 @@ pub fn decode(body: &Verified, span: &Span) -> Result<Vec<Command>, Error> {
     }
     let (mut updates, mut count) = (Vec::new(), 0);
     for entry in entries.first {
-        count += read_entry(entry, &mut updates);
+        count += collect_entry_updates(entry, &mut updates);
     }
     if count > UPDATES_MAX {
         faults.add("entry", format!("must hold at most {UPDATES_MAX} updates, not {count}"));
     }
     faults.finish(())?;
-    updates.iter().map(|update| command(body.body(), update, span)).collect()
+    updates.iter().map(|update| update_command(body.body(), update, span)).collect()
 }
 
 /// One update, and what is known of it from around it.
-struct Update<'a> {
+struct InstagramUpdate<'a> {
     /// The whole of it, as it is kept.
     payload: &'a RawValue,
     /// The account that it was sent for.
@@ -67,51 +68,51 @@ struct Update<'a> {
     /// When the call was put together.
     time: Option<Timestamp>,
     /// What it says, where it is of a conversation with someone.
-    item: Option<Item>,
+    item: Option<MessagingItem>,
 }
 
 /// Adds the updates of `entry`, as long as there is room, and says how many it has.
-fn read_entry<'a>(entry: &'a RawValue, updates: &mut Vec<Update<'a>>) -> usize {
-    let read = members(entry.get(), ["id", "time", "messaging", "changes"]);
+fn collect_entry_updates<'a>(entry: &'a RawValue, updates: &mut Vec<InstagramUpdate<'a>>) -> usize {
+    let read = find_members(entry.get(), ["id", "time", "messaging", "changes"]);
     let is_readable = read.is_ok();
     let [id, time, messaging, changes] = read.unwrap_or_default();
-    let (account, time) = (id.and_then(raw::id), time.and_then(item::moment));
-    let (messaging, changes) = (list(messaging), list(changes));
+    let (account, time) = (id.and_then(raw_json::id), time.and_then(item::parse_item_time));
+    let (messaging, changes) = (optional_items(messaging), optional_items(changes));
     let is_odd = !is_readable || messaging.is_none() || changes.is_none();
-    let (messaging, changes) = (messaging.unwrap_or(NOTHING), changes.unwrap_or(NOTHING));
+    let (messaging, changes) = (messaging.unwrap_or(NO_ITEMS), changes.unwrap_or(NO_ITEMS));
     let count = messaging.count + changes.count;
-    let is_whole = is_odd || count == 0 && has_more(entry);
-    let messaging = messaging.first.into_iter().map(|item| (item, item::read(item, account.as_deref())));
+    let is_whole = is_odd || count == 0 && has_other_members(entry);
+    let messaging = messaging.first.into_iter().map(|item| (item, item::parse_item(item, account.as_deref())));
     let changes = changes.first.into_iter().map(|change| {
         // Some updates come as changes of a field, of which the value is what else would be an item.
-        let [value] = members(change.get(), ["value"]).unwrap_or_default();
-        let read = value.and_then(|value| Some((value, item::read(value, account.as_deref())?)));
+        let [value] = find_members(change.get(), ["value"]).unwrap_or_default();
+        let read = value.and_then(|value| Some((value, item::parse_item(value, account.as_deref())?)));
         read.map_or((change, None), |(value, item)| (value, Some(item)))
     });
     let room = UPDATES_MAX.saturating_sub(updates.len());
     let all = is_whole.then_some((entry, None)).into_iter().chain(messaging).chain(changes).take(room);
-    updates.extend(all.map(|(payload, item)| Update { payload, account: account.clone(), time, item }));
+    updates.extend(all.map(|(payload, item)| InstagramUpdate { payload, account: account.clone(), time, item }));
     count + usize::from(is_whole)
 }
 
 /// Whether an entry, an object, says anything beside whose it is and when it was made.
-fn has_more(entry: &RawValue) -> bool {
+fn has_other_members(entry: &RawValue) -> bool {
     let all: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(entry.get()).unwrap_or_default();
     let is_frame = |name: &str| ["id", "time", "messaging", "changes"].contains(&name);
     all.iter().any(|(name, value)| !is_frame(name) && value.get() != "null")
 }
 
 /// A list that is not there.
-const NOTHING: Items<'static> = Items { first: Vec::new(), count: 0 };
+const NO_ITEMS: RawItems<'static> = RawItems { first: Vec::new(), count: 0 };
 
 /// The items of an optional list; `None` for what is no list.
-fn list(raw: Option<&RawValue>) -> Option<Items<'_>> {
-    let Some(raw) = present(raw) else { return Some(NOTHING) };
-    raw::items(raw.get(), UPDATES_MAX).ok()
+fn optional_items(raw: Option<&RawValue>) -> Option<RawItems<'_>> {
+    let Some(raw) = non_null(raw) else { return Some(NO_ITEMS) };
+    raw_json::items(raw.get(), UPDATES_MAX).ok()
 }
 
-fn command(body: &Bytes, update: &Update<'_>, span: &Span) -> Result<Command, Error> {
-    let unknown = || Item::unknown(update.account.as_deref().unwrap_or(NOBODY));
+fn update_command(body: &Bytes, update: &InstagramUpdate<'_>, span: &Span) -> Result<Command, Error> {
+    let unknown = || MessagingItem::unknown(update.account.as_deref().unwrap_or(UNKNOWN_ACCOUNT));
     let made;
     let item = match &update.item {
         Some(item) => item,
@@ -123,22 +124,22 @@ fn command(body: &Bytes, update: &Update<'_>, span: &Span) -> Result<Command, Er
     // Both ids were checked to be short enough.
     let entity = item.between.key().map_err(|_| Error::Internal)?;
     let key = match &item.mid {
-        Some(mid) => format!("{}:{mid}", item.kind.word()),
-        None => format!("{}#{}", item.kind.word(), digest(entity.id(), update.payload)),
+        Some(mid) => format!("{}:{mid}", item.kind.key_prefix()),
+        None => format!("{}#{}", item.kind.key_prefix(), update_digest(entity.id(), update.payload)),
     };
-    let action = conversation::Action { between: item.between.clone(), update: item.update.clone() };
+    let action = conversation::ConversationAction { between: item.between.clone(), update: item.update.clone() };
     let payload = body.slice_ref(update.payload.get().as_bytes());
     Ok(Command {
         at: item.at.or(update.time),
         idempotency_key: Some(key),
-        shape: Shape::Bare,
+        shape: PayloadShape::Bare,
         span: span.clone(),
-        ..Command::new(SOURCE, entity, Action::Conversation(action), item.kind.event(), payload)
+        ..Command::new(SOURCE, entity, EntityAction::Conversation(action), item.kind.event_type(), payload)
     })
 }
 
 /// What tells an update without an id of its own from others: the hash of its conversation and of all that it says.
-fn digest(conversation: &str, payload: &RawValue) -> String {
+fn update_digest(conversation: &str, payload: &RawValue) -> String {
     let hash = Sha256::new().chain_update(conversation).chain_update([0]).chain_update(payload.get());
     hex::encode(hash.finalize())
 }
@@ -150,7 +151,7 @@ mod tests {
     use super::*;
 
     fn decoded(body: impl Into<String>) -> Result<Vec<Command>, Error> {
-        decode(&Verified::unsigned(Bytes::from(body.into())), &Span::none())
+        decode_instagram_call(&VerifiedBody::unsigned(Bytes::from(body.into())), &Span::none())
     }
 
     fn of_items(items: Value) -> Vec<Command> {

@@ -3,10 +3,12 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::super::fields::present;
-use super::super::raw;
-use crate::entity::conversation::{Attachment, Between, Emotion, MessageType, Update};
-use crate::event::{Timestamp, check_id, members};
+use super::super::fields::non_null;
+use super::super::raw_json;
+use crate::entity::conversation::{
+    ConversationParties, ConversationUpdate, MessageAttachment, MessageType, ReactionLabel,
+};
+use crate::event::{Timestamp, check_id, find_members};
 use crate::provider::parse_moment;
 
 /// The longest id of a participant, so that two of them fit into the id of a conversation.
@@ -19,7 +21,7 @@ const WORD_MAX_BYTES: usize = 64;
 
 /// What sort of item it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sort {
+pub(super) enum MessagingItemKind {
     Message,
     Echo,
     Reaction,
@@ -29,9 +31,9 @@ pub(super) enum Sort {
     Unknown,
 }
 
-impl Sort {
+impl MessagingItemKind {
     /// Its name in the catalogue.
-    pub(super) const fn event(self) -> &'static str {
+    pub(super) const fn event_type(self) -> &'static str {
         match self {
             Self::Message => "message.received",
             Self::Echo => "message.echo",
@@ -44,7 +46,7 @@ impl Sort {
     }
 
     /// Its name in idempotency keys, which are stored: it never changes.
-    pub(super) const fn word(self) -> &'static str {
+    pub(super) const fn key_prefix(self) -> &'static str {
         match self {
             Self::Message => "message",
             Self::Echo => "echo",
@@ -59,121 +61,122 @@ impl Sort {
 
 /// An item, read.
 #[derive(Debug)]
-pub(super) struct Item {
-    pub(super) kind: Sort,
-    pub(super) between: Between,
+pub(super) struct MessagingItem {
+    pub(super) kind: MessagingItemKind,
+    pub(super) between: ConversationParties,
     pub(super) at: Option<Timestamp>,
     /// The id under which it is known as the same again; `None` where all that it says is.
     pub(super) mid: Option<String>,
-    pub(super) update: Update,
+    pub(super) update: ConversationUpdate,
 }
 
-impl Item {
+impl MessagingItem {
     /// What could not be read, of the account `business`.
     pub(super) fn unknown(business: &str) -> Self {
-        let business = if fits(business) { business } else { "0" };
-        let between = Between { business: business.into(), counterpart: None };
-        Self { kind: Sort::Unknown, between, at: None, mid: None, update: Update::Other }
+        let business = if is_participant_id(business) { business } else { "0" };
+        let between = ConversationParties { business: business.into(), counterpart: None };
+        Self { kind: MessagingItemKind::Unknown, between, at: None, mid: None, update: ConversationUpdate::Other }
     }
 }
 
 /// Reads the item `raw` of an entry of `account`; `None` if it is not of a conversation between two.
-pub(super) fn read(raw: &RawValue, account: Option<&str>) -> Option<Item> {
+pub(super) fn parse_item(raw: &RawValue, account: Option<&str>) -> Option<MessagingItem> {
     let names = ["sender", "recipient", "timestamp", "message", "reaction", "postback", "read", "referral"];
-    let [sender, recipient, timestamp, message, reaction, postback, read, referral] = members(raw.get(), names).ok()?;
-    let (sender, recipient) = (participant(sender)?, participant(recipient)?);
+    let [sender, recipient, timestamp, message, reaction, postback, read, referral] =
+        find_members(raw.get(), names).ok()?;
+    let (sender, recipient) = (parse_participant(sender)?, parse_participant(recipient)?);
     let [message, reaction, postback, read, referral] =
-        [message, reaction, postback, read, referral].map(|part| part.filter(|part| raw::is_object(part)));
+        [message, reaction, postback, read, referral].map(|part| part.filter(|part| raw_json::is_object(part)));
     let (kind, mid, update) = message
-        .and_then(|part| of_message(part, &sender))
-        .or_else(|| of_reaction(reaction?, &sender))
-        .or_else(|| Some((Sort::Postback, mid(postback?), Update::Other)))
-        .or_else(|| Some((Sort::Read, None, of_read(read?))))
-        .or_else(|| referral.map(|_| (Sort::Referral, None, Update::Other)))
-        .unwrap_or((Sort::Unknown, None, Update::Other));
+        .and_then(|part| parse_message(part, &sender))
+        .or_else(|| parse_reaction(reaction?, &sender))
+        .or_else(|| Some((MessagingItemKind::Postback, parse_message_id(postback?), ConversationUpdate::Other)))
+        .or_else(|| Some((MessagingItemKind::Read, None, parse_read_receipt(read?))))
+        .or_else(|| referral.map(|_| (MessagingItemKind::Referral, None, ConversationUpdate::Other)))
+        .unwrap_or((MessagingItemKind::Unknown, None, ConversationUpdate::Other));
     // What the account itself did comes with the account as its sender.
-    let is_own = kind == Sort::Echo || account == Some(&sender) && account != Some(&recipient);
+    let is_own = kind == MessagingItemKind::Echo || account == Some(&sender) && account != Some(&recipient);
     let (business, counterpart) = if is_own { (sender, recipient) } else { (recipient, sender) };
-    let between = Between { business: business.into(), counterpart: Some(counterpart.into()) };
-    Some(Item { kind, between, at: timestamp.and_then(moment), mid, update })
+    let between = ConversationParties { business: business.into(), counterpart: Some(counterpart.into()) };
+    Some(MessagingItem { kind, between, at: timestamp.and_then(parse_item_time), mid, update })
 }
 
 /// A time in milliseconds or seconds since 1970, as a number or as its digits, or one of RFC 3339.
-pub(super) fn moment(raw: &RawValue) -> Option<Timestamp> {
-    parse_moment(&raw::id(raw)?)
+pub(super) fn parse_item_time(raw: &RawValue) -> Option<Timestamp> {
+    parse_moment(&raw_json::id(raw)?)
 }
 
-type Read = (Sort, Option<String>, Update);
+type MessagingItemContent = (MessagingItemKind, Option<String>, ConversationUpdate);
 
 /// `None` for a message without an id, which nobody could refer to.
-fn of_message(raw: &RawValue, sender: &str) -> Option<Read> {
+fn parse_message(raw: &RawValue, sender: &str) -> Option<MessagingItemContent> {
     let [id, text, attachments, is_echo, is_deleted] =
-        members(raw.get(), ["mid", "text", "attachments", "is_echo", "is_deleted"]).ok()?;
-    let message_id = self::text(id).filter(|mid| check_id(mid).is_ok())?;
+        find_members(raw.get(), ["mid", "text", "attachments", "is_echo", "is_deleted"]).ok()?;
+    let message_id = self::parse_text(id).filter(|mid| check_id(mid).is_ok())?;
     let is_true = |raw: Option<&RawValue>| raw.is_some_and(|raw| raw.get() == "true");
     let is_echo = is_true(is_echo);
-    let kind = if is_echo { Sort::Echo } else { Sort::Message };
+    let kind = if is_echo { MessagingItemKind::Echo } else { MessagingItemKind::Message };
     if is_true(is_deleted) {
         // It has the id of the message that it takes back, so that id does not tell it from that.
-        return Some((kind, None, Update::Deleted { message_id }));
+        return Some((kind, None, ConversationUpdate::Deleted { message_id }));
     }
-    let attachments = self::attachments(attachments);
-    let update = Update::Message {
+    let attachments = self::parse_attachments(attachments);
+    let update = ConversationUpdate::Message {
         message_id: message_id.clone(),
         sender_id: sender.to_owned(),
-        text: self::text(text),
-        message_type: MessageType::of(attachments.first().map(|attachment| &*attachment.r#type)),
+        text: self::parse_text(text),
+        message_type: MessageType::from_attachment(attachments.first().map(|attachment| &*attachment.r#type)),
         attachments,
         is_echo,
     };
     Some((kind, Some(message_id), update))
 }
 
-fn of_reaction(raw: &RawValue, sender: &str) -> Option<Read> {
-    let [_, action, reaction, emoji] = members(raw.get(), ["mid", "action", "reaction", "emoji"]).ok()?;
-    let is_taken_back = text(action).as_deref() == Some("unreact");
-    let given = (!is_taken_back).then(|| Emotion { reaction: word(reaction), emoji: word(emoji) });
+fn parse_reaction(raw: &RawValue, sender: &str) -> Option<MessagingItemContent> {
+    let [_, action, reaction, emoji] = find_members(raw.get(), ["mid", "action", "reaction", "emoji"]).ok()?;
+    let is_taken_back = parse_text(action).as_deref() == Some("unreact");
+    let given = (!is_taken_back).then(|| ReactionLabel { reaction: parse_word(reaction), emoji: parse_word(emoji) });
     let sender_id = sender.to_owned();
-    let update = mid(raw).map(|message_id| Update::Reaction { message_id, sender_id, given });
-    Some((Sort::Reaction, None, update.unwrap_or(Update::Other)))
+    let update = parse_message_id(raw).map(|message_id| ConversationUpdate::Reaction { message_id, sender_id, given });
+    Some((MessagingItemKind::Reaction, None, update.unwrap_or(ConversationUpdate::Other)))
 }
 
-fn of_read(raw: &RawValue) -> Update {
-    let [watermark] = members(raw.get(), ["watermark"]).unwrap_or_default();
-    Update::Read { message_id: mid(raw), until: watermark.and_then(moment) }
+fn parse_read_receipt(raw: &RawValue) -> ConversationUpdate {
+    let [watermark] = find_members(raw.get(), ["watermark"]).unwrap_or_default();
+    ConversationUpdate::Read { message_id: parse_message_id(raw), until: watermark.and_then(parse_item_time) }
 }
 
-fn attachments(raw: Option<&RawValue>) -> Vec<Attachment> {
-    let items = present(raw).and_then(|raw| raw::items(raw.get(), ATTACHMENTS_MAX).ok());
-    items.map(|items| items.first.into_iter().filter_map(attachment).collect()).unwrap_or_default()
+fn parse_attachments(raw: Option<&RawValue>) -> Vec<MessageAttachment> {
+    let items = non_null(raw).and_then(|raw| raw_json::items(raw.get(), ATTACHMENTS_MAX).ok());
+    items.map(|items| items.first.into_iter().filter_map(parse_attachment).collect()).unwrap_or_default()
 }
 
-fn attachment(raw: &RawValue) -> Option<Attachment> {
-    let [kind, payload] = members(raw.get(), ["type", "payload"]).ok()?;
-    let [url] = payload.and_then(|payload| members(payload.get(), ["url"]).ok()).unwrap_or_default();
-    let url = text(url).filter(|url| url.len() <= URL_MAX_BYTES);
-    Some(Attachment { r#type: word(kind)?, url: url.map(Into::into) })
+fn parse_attachment(raw: &RawValue) -> Option<MessageAttachment> {
+    let [kind, payload] = find_members(raw.get(), ["type", "payload"]).ok()?;
+    let [url] = payload.and_then(|payload| find_members(payload.get(), ["url"]).ok()).unwrap_or_default();
+    let url = parse_text(url).filter(|url| url.len() <= URL_MAX_BYTES);
+    Some(MessageAttachment { r#type: parse_word(kind)?, url: url.map(Into::into) })
 }
 
-fn mid(raw: &RawValue) -> Option<String> {
-    let [mid] = members(raw.get(), ["mid"]).ok()?;
-    text(mid).filter(|mid| check_id(mid).is_ok())
+fn parse_message_id(raw: &RawValue) -> Option<String> {
+    let [mid] = find_members(raw.get(), ["mid"]).ok()?;
+    parse_text(mid).filter(|mid| check_id(mid).is_ok())
 }
 
-fn participant(raw: Option<&RawValue>) -> Option<String> {
-    let [id] = members(raw?.get(), ["id"]).ok()?;
-    raw::id(id?).filter(|id| fits(id))
+fn parse_participant(raw: Option<&RawValue>) -> Option<String> {
+    let [id] = find_members(raw?.get(), ["id"]).ok()?;
+    raw_json::id(id?).filter(|id| is_participant_id(id))
 }
 
-fn fits(participant: &str) -> bool {
+fn is_participant_id(participant: &str) -> bool {
     participant.len() <= PARTICIPANT_MAX_BYTES
 }
 
-fn word(raw: Option<&RawValue>) -> Option<std::sync::Arc<str>> {
-    text(raw).filter(|word| word.len() <= WORD_MAX_BYTES).map(Into::into)
+fn parse_word(raw: Option<&RawValue>) -> Option<std::sync::Arc<str>> {
+    parse_text(raw).filter(|word| word.len() <= WORD_MAX_BYTES).map(Into::into)
 }
 
-fn text(raw: Option<&RawValue>) -> Option<String> {
+fn parse_text(raw: Option<&RawValue>) -> Option<String> {
     raw.and_then(|raw| String::deserialize(raw).ok())
 }
 
@@ -183,13 +186,14 @@ mod tests {
 
     use super::*;
 
-    fn item(json: &serde_json::Value, account: Option<&str>) -> Option<Item> {
-        read(&serde_json::value::to_raw_value(json).expect("JSON"), account)
+    fn item(json: &serde_json::Value, account: Option<&str>) -> Option<MessagingItem> {
+        parse_item(&serde_json::value::to_raw_value(json).expect("JSON"), account)
     }
 
     #[test]
     fn the_counterpart_is_whoever_is_not_the_account() {
-        let sides = |item: Item| format!("{}/{}", item.between.counterpart.expect("someone"), item.between.business);
+        let sides =
+            |item: MessagingItem| format!("{}/{}", item.between.counterpart.expect("someone"), item.between.business);
         let from = |sender: &str, recipient: &str, message: serde_json::Value| json!({"sender": {"id": sender}, "recipient": {"id": recipient}, "message": message});
         let received = from("1", "9", json!({"mid": "m"}));
         let echo = from("9", "1", json!({"mid": "m", "is_echo": true}));
@@ -207,7 +211,11 @@ mod tests {
             let attachments: Vec<_> = types.iter().map(|kind| json!({"type": kind, "payload": {"url": "u"}})).collect();
             let message = json!({"mid": "m", "text": "t", "attachments": attachments});
             let json = json!({"sender": {"id": 1}, "recipient": {"id": 9}, "message": message});
-            let Some(Item { update: Update::Message { message_type, .. }, .. }) = item(&json, None) else { panic!() };
+            let Some(MessagingItem { update: ConversationUpdate::Message { message_type, .. }, .. }) =
+                item(&json, None)
+            else {
+                panic!()
+            };
             message_type
         };
         for (types, expected) in [
@@ -228,6 +236,6 @@ mod tests {
             let json = json!({"sender": {"id": id}, "recipient": {"id": "9"}, "message": {"mid": "m"}});
             assert!(item(&json, None).is_none(), "{json}");
         }
-        assert_eq!(&*Item::unknown(&long).between.business, "0");
+        assert_eq!(&*MessagingItem::unknown(&long).between.business, "0");
     }
 }

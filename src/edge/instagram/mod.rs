@@ -14,12 +14,12 @@ use actix_web::web::Query;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
-use super::call::Call;
+use super::call::IncomingCall;
 use super::context::RequestContext;
 use super::error::Error;
-use super::gate::Core;
-use super::{answer, body, intake};
-use crate::entity::{Outcome, Rejection};
+use super::gate::NodeCore;
+use super::{answer, body, submit};
+use crate::entity::{CommandOutcome, Rejection};
 use crate::event::EventId;
 use crate::router::Refusal;
 
@@ -31,13 +31,13 @@ pub mod signature;
 pub(super) mod spec;
 
 pub use crate::entity::conversation::SOURCE;
-pub use decode::decode;
+pub use decode::decode_instagram_call;
 pub(super) use reply::reply;
 
 const SIGNATURE: &str = "x-hub-signature-256";
 
 #[derive(Serialize)]
-struct Answer {
+struct InstagramSummary {
     status: &'static str,
     received: usize,
     accepted: usize,
@@ -46,10 +46,10 @@ struct Answer {
 
 /// Answers the handshake with which Meta makes sure that the address is ours.
 pub(super) async fn verify(context: &mut RequestContext) -> Result<HttpResponse, Error> {
-    challenge(&context.request, context.edge.instagram()).map_err(|error| context.count_failure(error))
+    challenge_response(&context.request, context.edge.instagram()).map_err(|error| context.count_failure(error))
 }
 
-fn challenge(request: &HttpRequest, instagram: &app::Instagram) -> Result<HttpResponse, Error> {
+fn challenge_response(request: &HttpRequest, instagram: &app::InstagramSource) -> Result<HttpResponse, Error> {
     let parameters = Query::<Vec<(String, String)>>::from_query(request.query_string());
     let parameters = parameters.map(Query::into_inner).unwrap_or_default();
     let find = |name: &str| parameters.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str());
@@ -71,43 +71,49 @@ fn challenge(request: &HttpRequest, instagram: &app::Instagram) -> Result<HttpRe
 pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let RequestContext { request, payload, edge, call, quota: _ } = context;
     let headers = request.headers();
-    body::check_declared(request, edge.bounds())?;
+    body::check_declared_length(request, edge.body_limits())?;
     let signature = headers.get(SIGNATURE).map(HeaderValue::as_bytes).filter(|value| signature::is_well_formed(value));
     // What shows no signature is not worth the memory of its body.
-    let signature = signature.ok_or_else(|| edge.count_failure(request, not_signed()))?;
-    let body = body::read(request, payload, edge.bounds()).await?;
-    let body = signature::verify(&edge.instagram().verifier, &body, signature);
-    let body = body.ok_or_else(|| edge.count_failure(request, not_signed()))?;
-    body::check_is_json(headers)?;
-    let commands = decode(&body, call.span())?;
+    let signature = signature.ok_or_else(|| edge.count_failure(request, signature_error()))?;
+    let body = body::read_body(request, payload, edge.body_limits()).await?;
+    let body = signature::verify_instagram_body(&edge.instagram().verifier, &body, signature);
+    let body = body.ok_or_else(|| edge.count_failure(request, signature_error()))?;
+    body::check_json_content_type(headers)?;
+    let commands = decode_instagram_call(&body, call.span())?;
     let core = edge.core()?;
-    let outcomes = core.router.submit_all(commands).await;
-    answer(&core, call, outcomes)
+    let outcomes = core.router.submit_batch(commands).await;
+    summary_response(&core, call, outcomes)
 }
 
-fn not_signed() -> Error {
+fn signature_error() -> Error {
     let message = "X-Hub-Signature-256 is missing or not that of this body".to_owned();
     Error::Rejected(Rejection { status: 401, code: "invalid_signature", message, member: None })
 }
 
 /// 200 when every update is durable; else what kept one from it, so that the call is sent again.
-fn answer(core: &Core, call: &Call, outcomes: Vec<Result<Outcome, Refusal>>) -> Result<HttpResponse, Error> {
+fn summary_response(
+    core: &NodeCore,
+    call: &IncomingCall,
+    outcomes: Vec<Result<CommandOutcome, Refusal>>,
+) -> Result<HttpResponse, Error> {
     // What was stored is named even if the rest makes the call fail.
-    call.note_events(outcomes.iter().flatten().map(|outcome| intake::event_id(core, outcome.position)));
+    call.note_events(outcomes.iter().flatten().map(|outcome| submit::public_event_id(core, outcome.position)));
     let received = outcomes.len();
     let mut accepted: Vec<(EventId, Option<u64>)> = Vec::new();
     for outcome in outcomes {
         match outcome {
-            Ok(outcome) => accepted.push((intake::event_id(core, outcome.position), outcome.sequence)),
+            Ok(outcome) => accepted.push((submit::public_event_id(core, outcome.position), outcome.sequence)),
             Err(Refusal::Duplicate { .. }) => {}
-            Err(refusal) => return Err(Error::from_refusal(refusal, |position| intake::event_id(core, position))),
+            Err(refusal) => {
+                return Err(Error::from_refusal(refusal, |position| submit::public_event_id(core, position)));
+            }
         }
     }
     let duplicates = received - accepted.len();
-    let body = Answer { status: "accepted", received, accepted: accepted.len(), duplicates };
-    let mut response = answer::json(StatusCode::OK, &body);
+    let body = InstagramSummary { status: "accepted", received, accepted: accepted.len(), duplicates };
+    let mut response = answer::json_response(StatusCode::OK, &body);
     if let [(event_id, sequence)] = accepted[..] {
-        intake::write_event(&mut response, event_id, sequence);
+        submit::set_event_headers(&mut response, event_id, sequence);
     }
     Ok(response)
 }

@@ -11,50 +11,51 @@ use serde::Serialize;
 
 use super::super::context::RequestContext;
 use super::super::error::Error;
-use super::super::fields::Faults;
-use super::super::gate::Core;
-use super::super::{admin, answer, body, intake, raw, repeat};
+use super::super::fields::FieldErrors;
+use super::super::gate::NodeCore;
+use super::super::{admin, answer, body, idempotency, raw_json, submit};
 use super::item::PARTICIPANT_MAX_BYTES;
-use crate::account::Refused;
+use crate::account::AccountChangeError;
 use crate::config::REPLY_MAX_BYTES;
 use crate::entity::conversation::Reply;
-use crate::entity::{Command, OnRefusal};
-use crate::event::{EntityKey, Position, members};
+use crate::entity::{Command, RejectionPolicy};
+use crate::event::{EntityKey, Position, find_members};
 use crate::router::Refusal;
 
 /// Takes a message to somebody in.
 pub(in crate::edge) async fn reply(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let account_id: String = context.parse_path()?;
     let RequestContext { request, payload, edge, call, quota: _ } = context;
-    body::check_declared(request, edge.bounds())?;
+    body::check_declared_length(request, edge.body_limits())?;
     let crm = &edge.config.sources.crm;
     admin::authorize_any(request, edge, if crm.enabled { &crm.tokens } else { &[] })?;
-    let body = body::read(request, payload, edge.bounds()).await?;
-    body::check_is_json(request.headers())?;
+    let body = body::read_body(request, payload, edge.body_limits()).await?;
+    body::check_json_content_type(request.headers())?;
     // Two accounts may use one key, as they need not know of each other.
-    let key = repeat::key(request.headers())?.map(|key| format!("reply:{account_id}:{key}"));
-    let (recipient_id, text) = read(body::text(&body)?)?;
+    let key = idempotency::parse_idempotency_key(request.headers())?.map(|key| format!("reply:{account_id}:{key}"));
+    let (recipient_id, text) = parse_reply(body::text(&body)?)?;
     let core = edge.core()?;
-    let known = core.accounts.known();
-    let account = known.find(&account_id).ok_or_else(|| Error::NotFound(Refused::NotFound.to_string()))?;
+    let known = core.accounts.snapshot();
+    let account = known.get(&account_id).ok_or_else(|| Error::NotFound(AccountChangeError::NotFound.to_string()))?;
     let reply = Reply { account_id, recipient_id, text, is_automatic: false };
     // Both ids were checked to be short enough.
-    let command = reply.command(&account.instagram_account_id, None).map_err(|_| Error::Internal)?;
+    let command = reply.to_command(&account.instagram_account_id, None).map_err(|_| Error::Internal)?;
     let command = Command {
         idempotency_key: key,
-        request: Some(repeat::fingerprint(request, &body)),
-        refusal: OnRefusal::Answer,
+        request_hash: Some(idempotency::request_fingerprint(request, &body)),
+        on_rejection: RejectionPolicy::Answer,
         span: call.span().clone(),
         ..command
     };
-    submit(&core, command).await
+    submit_reply(&core, command).await
 }
 
 /// The recipient and the text that `json` gives.
-fn read(json: &str) -> Result<(String, String), Error> {
-    let [recipient_id, text] = members(json, ["recipient_id", "text"]).map_err(|error| Error::not_json(&error))?;
-    let mut faults = Faults::default();
-    let recipient = recipient_id.and_then(raw::id).filter(|id| id.len() <= PARTICIPANT_MAX_BYTES);
+fn parse_reply(json: &str) -> Result<(String, String), Error> {
+    let [recipient_id, text] =
+        find_members(json, ["recipient_id", "text"]).map_err(|error| Error::from_json_error(&error))?;
+    let mut faults = FieldErrors::default();
+    let recipient = recipient_id.and_then(raw_json::id).filter(|id| id.len() <= PARTICIPANT_MAX_BYTES);
     match (recipient_id, &recipient) {
         (None, _) => faults.add("recipient_id", "is required"),
         (Some(_), None) => {
@@ -75,33 +76,39 @@ fn read(json: &str) -> Result<(String, String), Error> {
 }
 
 #[derive(Serialize)]
-struct Accepted<'a> {
+struct AcceptedReply<'a> {
     status: &'static str,
     delivery_id: &'a str,
     conversation_id: &'a str,
     sequence: Option<u64>,
 }
 
-async fn submit(core: &Core, command: Command) -> Result<HttpResponse, Error> {
-    let (conversation, request) = (command.entity.clone(), command.request);
-    match core.router.submit(command).await {
-        Ok(outcome) => Ok(accepted(core, outcome.position, &conversation, outcome.sequence)),
+async fn submit_reply(core: &NodeCore, command: Command) -> Result<HttpResponse, Error> {
+    let (conversation, request) = (command.entity.clone(), command.request_hash);
+    match core.router.submit_command(command).await {
+        Ok(outcome) => Ok(accepted_reply_response(core, outcome.position, &conversation, outcome.sequence)),
         Err(Refusal::Duplicate { position, .. }) => {
-            let first = repeat::first(core, position, request).await?;
-            let mut response = accepted(core, position, &first.entity, first.sequence);
-            repeat::mark(&mut response);
+            let first = idempotency::load_first_record(core, position, request).await?;
+            let mut response = accepted_reply_response(core, position, &first.entity, first.sequence);
+            idempotency::mark_replay(&mut response);
             Ok(response)
         }
-        Err(refusal) => Err(Error::from_refusal(refusal, |position| intake::event_id(core, position))),
+        Err(refusal) => Err(Error::from_refusal(refusal, |position| submit::public_event_id(core, position))),
     }
 }
 
-fn accepted(core: &Core, position: Position, conversation: &EntityKey, sequence: Option<u64>) -> HttpResponse {
-    let event_id = intake::event_id(core, position);
+fn accepted_reply_response(
+    core: &NodeCore,
+    position: Position,
+    conversation: &EntityKey,
+    sequence: Option<u64>,
+) -> HttpResponse {
+    let event_id = submit::public_event_id(core, position);
     let delivery_id = event_id.to_string();
-    let body = Accepted { status: "accepted", delivery_id: &delivery_id, conversation_id: conversation.id(), sequence };
-    let mut response = answer::json(StatusCode::ACCEPTED, &body);
-    intake::write_event(&mut response, event_id, sequence);
+    let body =
+        AcceptedReply { status: "accepted", delivery_id: &delivery_id, conversation_id: conversation.id(), sequence };
+    let mut response = answer::json_response(StatusCode::ACCEPTED, &body);
+    submit::set_event_headers(&mut response, event_id, sequence);
     response
 }
 
@@ -113,7 +120,7 @@ mod tests {
 
     fn wrong(recipient_id: &Value, text: &Value) -> Vec<String> {
         let body = json!({"recipient_id": recipient_id, "text": text}).to_string();
-        let Err(Error::Invalid(faults)) = read(&body) else { panic!("it is valid: {body}") };
+        let Err(Error::InvalidFields(faults)) = parse_reply(&body) else { panic!("it is valid: {body}") };
         faults.into_iter().map(|fault| fault.detail).collect()
     }
 
@@ -122,14 +129,16 @@ mod tests {
         let longest = "x".repeat(REPLY_MAX_BYTES);
         for text in ["Hi", "Line one\nline two", "é😀", &longest] {
             let body = json!({"recipient_id": 7, "text": text, "more": 1}).to_string();
-            assert_eq!(read(&body).expect("valid"), ("7".to_owned(), text.to_owned()));
+            assert_eq!(parse_reply(&body).expect("valid"), ("7".to_owned(), text.to_owned()));
         }
         let expected = "text must say something in at most 1000 bytes, without control characters but line ends";
         for text in [format!("{longest}x"), "é".repeat(501), " \n ".into(), "\u{7}".into(), "a\tb".into()] {
             assert_eq!(wrong(&json!("1"), &json!(text)), [expected], "{text:?}");
         }
         assert_eq!(wrong(&json!("1"), &json!("")), ["text must not be empty"]);
-        let Err(Error::Invalid(faults)) = read(r#"{"recipient_id": "1", "text": "\ud800"}"#) else { panic!("no text") };
+        let Err(Error::InvalidFields(faults)) = parse_reply(r#"{"recipient_id": "1", "text": "\ud800"}"#) else {
+            panic!("no text")
+        };
         assert_eq!(faults.len(), 1);
     }
 
@@ -139,8 +148,8 @@ mod tests {
         for id in [json!(null), json!(""), json!(1.5), json!("a\nb"), json!("1".repeat(101)), json!({})] {
             assert_eq!(wrong(&id, &json!(null)), [recipient, "text must be a string, not null"], "{id}");
         }
-        let Err(Error::Invalid(faults)) = read("{}") else { panic!("nothing is there") };
+        let Err(Error::InvalidFields(faults)) = parse_reply("{}") else { panic!("nothing is there") };
         assert_eq!(faults.len(), 2);
-        assert_eq!(read("[]").expect_err("no object").code(), "invalid_json");
+        assert_eq!(parse_reply("[]").expect_err("no object").code(), "invalid_json");
     }
 }

@@ -2,20 +2,20 @@
 
 use bytes::Bytes;
 
-use super::super::signature::{self, Verified, Verifier};
+use super::super::signature::{self, SignatureVerifier, VerifiedBody};
 use crate::config::Secret;
 
 const PREFIX: &str = "sha256=";
 
 /// Signs `body` as `X-Hub-Signature-256` wants it.
 #[must_use]
-pub fn sign(secret: &Secret, body: &[u8]) -> String {
-    format!("{PREFIX}{}", signature::sign(secret, body, b""))
+pub fn sign_instagram_body(secret: &Secret, body: &[u8]) -> String {
+    format!("{PREFIX}{}", signature::hmac_sha256_hex(secret, body, b""))
 }
 
 /// `body`, if the header's value `given` is its signature under one of the secrets of `verifier`.
 #[must_use]
-pub fn verify(verifier: &Verifier, body: &Bytes, given: &[u8]) -> Option<Verified> {
+pub fn verify_instagram_body(verifier: &SignatureVerifier, body: &Bytes, given: &[u8]) -> Option<VerifiedBody> {
     verifier.verify(body, b"", given.strip_prefix(PREFIX.as_bytes())?)
 }
 
@@ -34,13 +34,13 @@ mod tests {
     const SIGNATURE: &str = "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
 
     fn verifies(signature: &str) -> bool {
-        let verifier = Verifier::new(&[Secret::new("Jefe")]);
-        verify(&verifier, &Bytes::from_static(BODY), signature.as_bytes()).is_some()
+        let verifier = SignatureVerifier::new(&[Secret::new("Jefe")]);
+        verify_instagram_body(&verifier, &Bytes::from_static(BODY), signature.as_bytes()).is_some()
     }
 
     #[test]
     fn a_signature_holds_with_its_prefix_only() {
-        assert_eq!(sign(&Secret::new("Jefe"), BODY), SIGNATURE);
+        assert_eq!(sign_instagram_body(&Secret::new("Jefe"), BODY), SIGNATURE);
         assert!(verifies(SIGNATURE));
         for malformed in ["", "sha256=", &SIGNATURE[7..], &SIGNATURE[..70], &format!("{SIGNATURE}00"), "sha1=00"] {
             assert!(!verifies(malformed) && !is_well_formed(malformed.as_bytes()), "{malformed}");

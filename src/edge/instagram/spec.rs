@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::docs::endpoint::{Access, Endpoint};
+use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
 use crate::entity::conversation;
 use crate::event::catalogue;
 
@@ -25,13 +25,13 @@ const REPLY_HEADERS: &[(&str, &str)] = &[
     ("Idempotent-Replay", "`true` where the request had come before."),
 ];
 
-pub(in crate::edge) fn receive() -> Endpoint {
+pub(in crate::edge) fn receive() -> EndpointDoc {
     let data = |entry: &catalogue::Entry| serde_json::from_str::<Value>(entry.data).unwrap_or_default();
-    let endpoint = Endpoint::new("Instagram", "Take in updates of conversations")
+    let endpoint = EndpointDoc::new("Instagram", "Take in updates of conversations")
         .about(ABOUT)
-        .access(Access::Signed(&["instagram_signature"]))
+        .access(EndpointAccess::Signed(&["instagram_signature"]))
         .requires(&["object", "entry"]);
-    let sent = catalogue::of(conversation::SOURCE.as_str()).filter(|entry| entry.name != conversation::REPLY);
+    let sent = catalogue::of(conversation::SOURCE.as_str()).filter(|entry| entry.name != conversation::REPLY_EVENT);
     let endpoint = sent.fold(endpoint, |endpoint, entry| {
         let list = if entry.wire_name.is_some() { "messaging" } else { "changes" };
         let body = json!({"object": "instagram", "entry": [{"id": "0987654321", "time": 1_762_597_800_000_u64, list: [data(&entry)]}]});
@@ -46,8 +46,8 @@ pub(in crate::edge) fn receive() -> Endpoint {
         .refuses_when_busy()
 }
 
-pub(in crate::edge) fn verify() -> Endpoint {
-    Endpoint::new("Instagram", "Answer the handshake")
+pub(in crate::edge) fn verify() -> EndpointDoc {
+    EndpointDoc::new("Instagram", "Answer the handshake")
         .about("Meta calls it when a subscription is made. The answer is the challenge alone, as text.")
         .query("hub.mode", "Always subscribe.", "subscribe")
         .query("hub.verify_token", "`verify_token` of `[sources.instagram]`.", "my-verify-token")
@@ -57,14 +57,14 @@ pub(in crate::edge) fn verify() -> Endpoint {
         .limits_failures()
 }
 
-pub(in crate::edge) fn reply() -> Endpoint {
+pub(in crate::edge) fn reply() -> EndpointDoc {
     let accepted = json!({
         "status": "accepted", "delivery_id": "evt_3f9a2c41_1042", "conversation_id": "conv_1234567890_0987654321",
         "sequence": 3,
     });
-    Endpoint::new("Instagram", "Send a message to somebody")
+    EndpointDoc::new("Instagram", "Send a message to somebody")
         .about(ABOUT_REPLIES)
-        .access(Access::Publisher)
+        .access(EndpointAccess::Publisher)
         .part("account_id", "The account that it is sent for.", "acc_xyz789")
         .header("Idempotency-Key", "The sender's own name for the message.", "order-1042-shipped")
         .takes("message", json!({"recipient_id": "1234567890", "text": "It ships today."}))

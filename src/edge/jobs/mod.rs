@@ -7,70 +7,71 @@ use tracing::info;
 
 use super::answer;
 use super::context::RequestContext;
-use super::dead_letters::filter::webhook_id;
+use super::dead_letters::filter::parse_webhook_id;
 use super::error::Error;
-use super::list::List;
+use super::list::ListPage;
 use crate::entity::Rejection;
-use crate::subscriber::jobs::{Job, Refused, State};
+use crate::subscriber::jobs::{JobError, JobState, RecoveryJob};
 
-pub(super) mod again;
+pub(super) mod redelivery;
 pub(super) mod spec;
 mod view;
 
-use view::View;
+use view::JobView;
 
 const PARAMETERS: [&str; 4] = ["state", "webhook_id", "page", "page_size"];
 
 /// `GET /api/v1/jobs`
 pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let mut parameters = context.parameters(&PARAMETERS);
-    let page = parameters.page();
-    let state = parameters.one_of("state", &State::NAMES.map(|name| (name, name)));
-    let subscriber = webhook_id(&mut parameters);
+    let page = parameters.page_request();
+    let state = parameters.one_of("state", &JobState::NAMES.map(|name| (name, name)));
+    let subscriber = parse_webhook_id(&mut parameters);
     let (state, subscriber, page) = parameters.finish((state, subscriber, page))?;
-    let jobs = context.edge.core()?.subscribers.jobs().list(|job| {
+    let jobs = context.edge.core()?.subscribers.jobs().list_jobs(|job| {
         state.is_none_or(|state| state == job.state.as_str())
             && subscriber.as_ref().is_none_or(|subscriber| job.subscriber.as_ref() == Some(subscriber))
     });
-    let items = page.select(&jobs).map(View::new).collect();
-    Ok(answer::uncached(StatusCode::OK, &List::new(items, jobs.len() as u64, page)))
+    let items = page.select(&jobs).map(JobView::new).collect();
+    Ok(answer::uncached_json(StatusCode::OK, &ListPage::new(items, jobs.len() as u64, page)))
 }
 
 /// `GET /api/v1/jobs/{job_id}`
 pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
-    let job = context.edge.core()?.subscribers.jobs().get(number(&id)?).ok_or_else(|| refused(Refused::NotFound))?;
-    Ok(answer::uncached(StatusCode::OK, &View::new(&job)))
+    let job =
+        context.edge.core()?.subscribers.jobs().get(parse_job_id(&id)?).ok_or_else(|| job_error(JobError::NotFound))?;
+    Ok(answer::uncached_json(StatusCode::OK, &JobView::new(&job)))
 }
 
 /// `POST /api/v1/jobs/{job_id}/cancel`
 pub(super) async fn cancel(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
-    let job = context.edge.core()?.subscribers.jobs().cancel(number(&id)?).await.map_err(refused)?;
+    let job = context.edge.core()?.subscribers.jobs().cancel(parse_job_id(&id)?).await.map_err(job_error)?;
     info!(job = job.id, "job cancelled");
-    Ok(answer::uncached(StatusCode::OK, &View::new(&job)))
+    Ok(answer::uncached_json(StatusCode::OK, &JobView::new(&job)))
 }
 
 /// The number in a path. One number has one spelling: `007` is none.
-fn number(id: &str) -> Result<u64, Error> {
+fn parse_job_id(id: &str) -> Result<u64, Error> {
     let number = id.parse::<u64>().ok().filter(|number| number.to_string() == id);
-    number.ok_or_else(|| refused(Refused::NotFound))
+    number.ok_or_else(|| job_error(JobError::NotFound))
 }
 
 /// The answer that `job` was taken on.
-pub(super) fn accepted(job: &Job) -> HttpResponse {
-    answer::uncached(StatusCode::ACCEPTED, &View::new(job))
+pub(super) fn accepted_job_response(job: &RecoveryJob) -> HttpResponse {
+    answer::uncached_json(StatusCode::ACCEPTED, &JobView::new(job))
 }
 
-pub(super) fn refused(refused: Refused) -> Error {
+pub(super) fn job_error(refused: JobError) -> Error {
     let message = refused.to_string();
     match refused {
-        Refused::NoDeadLetter | Refused::NotFound => Error::NotFound(message),
-        Refused::Over => Error::Rejected(Rejection::conflict("job_is_over", message)),
-        Refused::TooMany(_) => Error::Rejected(Rejection::conflict("too_many_jobs", message)),
-        Refused::Unavailable(unavailable) => unavailable.into(),
-        Refused::Journal(error) => {
+        JobError::NoDeadLetter | JobError::NotFound => Error::NotFound(message),
+        JobError::Finished => Error::Rejected(Rejection::conflict("job_is_over", message)),
+        JobError::TooMany(_) => Error::Rejected(Rejection::conflict("too_many_jobs", message)),
+        JobError::Unavailable(unavailable) => unavailable.into(),
+        JobError::Journal(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "journal could not be read");
             Error::Unavailable
         }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::docs::endpoint::{Access, Endpoint};
+use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
 
 pub(in crate::edge) const TAG: &str = "Dead letters";
 
@@ -20,7 +20,7 @@ pub(in crate::edge) fn job(kind: &str) -> Value {
 }
 
 /// What is said of every endpoint that makes a job.
-pub(in crate::edge) fn makes_job(endpoint: Endpoint) -> Endpoint {
+pub(in crate::edge) fn add_job_answer(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint.answers(202, "The job that does it.", job("retry")).refuses(
         409,
         "too_many_jobs",
@@ -28,17 +28,17 @@ pub(in crate::edge) fn makes_job(endpoint: Endpoint) -> Endpoint {
     )
 }
 
-fn of_one(endpoint: Endpoint) -> Endpoint {
+fn add_id_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
-        .access(Access::Admin)
+        .access(EndpointAccess::Admin)
         .part("job_id", "Its number.", 3)
         .refuses(404, "not_found", "there is no such job")
         .refuses_when_not_ready()
 }
 
-fn of_webhook(endpoint: Endpoint) -> Endpoint {
-    makes_job(endpoint)
-        .access(Access::Admin)
+fn add_webhook_parameter(endpoint: EndpointDoc) -> EndpointDoc {
+    add_job_answer(endpoint)
+        .access(EndpointAccess::Admin)
         .part("id", "The subscription's number.", 1)
         .requires(&["since"])
         .refuses(404, "not_found", "there is no such subscription")
@@ -51,11 +51,11 @@ fn time() -> Value {
     json!({"since": "2025-12-04T00:00:00Z", "until": "2025-12-05T00:00:00Z"})
 }
 
-pub(in crate::edge) fn list() -> Endpoint {
+pub(in crate::edge) fn list() -> EndpointDoc {
     let page = json!({"items": [job("replay")], "total": 1, "page": 1, "page_size": 20, "pages": 1});
-    Endpoint::new(TAG, "List jobs, newest first")
+    EndpointDoc::new(TAG, "List jobs, newest first")
         .about(ABOUT)
-        .access(Access::Admin)
+        .access(EndpointAccess::Admin)
         .query("state", "pending, running, completed or cancelled.", "completed")
         .query("webhook_id", "Only those of this subscription.", 1)
         .paged()
@@ -64,29 +64,33 @@ pub(in crate::edge) fn list() -> Endpoint {
         .refuses_when_not_ready()
 }
 
-pub(in crate::edge) fn show() -> Endpoint {
-    of_one(Endpoint::new(TAG, "Show a job and how far it is")).about(ABOUT).answers(200, "The job.", job("retry"))
+pub(in crate::edge) fn show() -> EndpointDoc {
+    add_id_parameter(EndpointDoc::new(TAG, "Show a job and how far it is")).about(ABOUT).answers(
+        200,
+        "The job.",
+        job("retry"),
+    )
 }
 
-pub(in crate::edge) fn cancel() -> Endpoint {
-    of_one(Endpoint::new(TAG, "Cancel a job"))
+pub(in crate::edge) fn cancel() -> EndpointDoc {
+    add_id_parameter(EndpointDoc::new(TAG, "Cancel a job"))
         .about("What is under way is still delivered; dead letters that are not stay.")
         .answers(200, "The job.", job("retry"))
         .refuses(409, "job_is_over", "the job is over")
 }
 
-pub(in crate::edge) fn recover() -> Endpoint {
-    of_webhook(Endpoint::new(TAG, "Deliver what failed of a time again"))
+pub(in crate::edge) fn recover() -> EndpointDoc {
+    add_webhook_parameter(EndpointDoc::new(TAG, "Deliver what failed of a time again"))
         .about(
             "The subscription's dead letters of events received from `since` to before `until`, which may be left out.",
         )
         .takes("time", time())
 }
 
-pub(in crate::edge) fn replay() -> Endpoint {
+pub(in crate::edge) fn replay() -> EndpointDoc {
     let mut with_events = time();
     with_events["events"] = json!(["ticket:*", "lead.*"]);
-    of_webhook(Endpoint::new(TAG, "Deliver everything of a time again"))
+    add_webhook_parameter(EndpointDoc::new(TAG, "Deliver everything of a time again"))
         .about("All events received from `since` to before `until` that the subscription wants today, also those from before it was made; with `events` only those that one of its patterns admits. Each keeps its `webhook-id`, by which a receiver knows what it has.")
         .takes("time and events", with_events)
 }

@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use crate::event::Timestamp;
 use crate::subscriber::SubscriberId;
-use crate::subscriber::jobs::{Job, State};
+use crate::subscriber::jobs::{JobState, RecoveryJob};
 
 /// A job.
 #[derive(Serialize)]
-pub(super) struct View<'a> {
+pub(super) struct JobView<'a> {
     id: u64,
     kind: &'static str,
     state: &'static str,
@@ -24,16 +24,16 @@ pub(super) struct View<'a> {
     updated_at: Timestamp,
 }
 
-impl<'a> View<'a> {
-    pub(super) fn new(job: &'a Job) -> Self {
-        let counts = job.counts();
+impl<'a> JobView<'a> {
+    pub(super) fn new(job: &'a RecoveryJob) -> Self {
+        let counts = job.total_counts();
         Self {
             id: job.id,
             kind: job.kind.as_str(),
             state: job.state.as_str(),
             reason: match &job.state {
-                State::Cancelled { reason } => reason.as_deref(),
-                State::Pending | State::Running | State::Completed => None,
+                JobState::Cancelled { reason } => reason.as_deref(),
+                JobState::Pending | JobState::Running | JobState::Completed => None,
             },
             subscriber: job.subscriber.as_ref().map(ToString::to_string),
             webhook_id: match job.subscriber {
@@ -41,7 +41,7 @@ impl<'a> View<'a> {
                 Some(SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply) | None => None,
             },
             total: job.total(),
-            done: counts.done(),
+            done: counts.settled_total(),
             delivered: counts.delivered,
             failed: counts.failed,
             skipped: counts.skipped,

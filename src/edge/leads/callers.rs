@@ -2,21 +2,21 @@
 
 use std::net::IpAddr;
 
-use super::super::limiter::Limiter;
-use super::super::signature::Verifier;
+use super::super::rate_limiter::RateLimiter;
+use super::super::signature::SignatureVerifier;
 use crate::config;
 
 /// Rules that callers have to meet.
 #[derive(Debug)]
-pub(in crate::edge) struct Leads {
-    pub(super) verifier: Verifier,
-    pub(super) callers: Limiter<IpAddr>,
+pub(in crate::edge) struct LeadsSource {
+    pub(super) verifier: SignatureVerifier,
+    pub(super) callers: RateLimiter<IpAddr>,
 }
 
-impl Leads {
+impl LeadsSource {
     /// The rules of `config`.
     #[must_use]
-    pub(in crate::edge) fn new(config: &config::Leads) -> Self {
-        Self { verifier: Verifier::new(&config.secrets), callers: Limiter::new(config.rate_per_minute) }
+    pub(in crate::edge) fn new(config: &config::LeadsConfig) -> Self {
+        Self { verifier: SignatureVerifier::new(&config.secrets), callers: RateLimiter::new(config.rate_per_minute) }
     }
 }

@@ -1,6 +1,6 @@
 //! The 18 events of the contract: by which path they come, what they are called, what they ask for and how they are answered.
 
-use super::data::{self, Reader};
+use super::data::{self, LeadDataReader};
 use crate::event::Kind;
 
 /// Where the endpoints are. The path itself takes every event.
@@ -8,7 +8,7 @@ pub const BASE: &str = "/api/v1/webhooks/incoming";
 
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
+pub enum LeadEventSubject {
     /// An entity that begins with it.
     New(Kind),
     /// One that is named by its id.
@@ -19,7 +19,7 @@ pub enum Subject {
 
 /// One event of the contract.
 #[derive(Clone, Copy, Debug)]
-pub struct Event {
+pub struct LeadEvent {
     /// Its name on the wire.
     pub name: &'static str,
     /// The path under [`BASE`] that takes this event only; `None` if it comes by the common one alone.
@@ -29,14 +29,14 @@ pub struct Event {
     /// What its sender is told.
     pub message: &'static str,
     /// What it is about.
-    pub subject: Subject,
-    pub(super) read: Reader,
+    pub subject: LeadEventSubject,
+    pub(super) read: LeadDataReader,
 }
 
-impl Event {
+impl LeadEvent {
     /// The event called `name` on the wire.
     #[must_use]
-    pub fn find(name: &str) -> Option<&'static Self> {
+    pub fn from_wire_name(name: &str) -> Option<&'static Self> {
         EVENTS.iter().find(|event| event.name == name)
     }
 
@@ -49,14 +49,14 @@ impl Event {
     /// The name of its entity's id in paths and answers.
     pub(in crate::edge) const fn id_name(&self) -> &'static str {
         match self.subject {
-            Subject::New(Kind::PreLead) | Subject::Known(Kind::PreLead) => "pre_lead_id",
-            Subject::New(_) | Subject::Known(_) | Subject::Customer => "lead_id",
+            LeadEventSubject::New(Kind::PreLead) | LeadEventSubject::Known(Kind::PreLead) => "pre_lead_id",
+            LeadEventSubject::New(_) | LeadEventSubject::Known(_) | LeadEventSubject::Customer => "lead_id",
         }
     }
 }
 
 /// What the answers call an entity of `kind`, and its id in `data`.
-pub(super) fn id_path(kind: Kind) -> Option<&'static str> {
+pub(super) fn id_member_path(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::PreLead => Some("data.pre_lead_id"),
         Kind::Lead => Some("data.lead_id"),
@@ -73,67 +73,67 @@ pub(super) fn id_path(kind: Kind) -> Option<&'static str> {
     }
 }
 
-const fn event(
+const fn lead_event(
     name: &'static str,
     path: Option<&'static str>,
     event_type: &'static str,
     message: &'static str,
-    subject: Subject,
-    read: Reader,
-) -> Event {
-    Event { name, path, event_type, message, subject, read }
+    subject: LeadEventSubject,
+    read: LeadDataReader,
+) -> LeadEvent {
+    LeadEvent { name, path, event_type, message, subject, read }
 }
 
-const NEW_PRE_LEAD: Subject = Subject::New(Kind::PreLead);
-const PRE_LEAD: Subject = Subject::Known(Kind::PreLead);
-const NEW_LEAD: Subject = Subject::New(Kind::Lead);
-const LEAD: Subject = Subject::Known(Kind::Lead);
+const NEW_PRE_LEAD: LeadEventSubject = LeadEventSubject::New(Kind::PreLead);
+const PRE_LEAD: LeadEventSubject = LeadEventSubject::Known(Kind::PreLead);
+const NEW_LEAD: LeadEventSubject = LeadEventSubject::New(Kind::Lead);
+const LEAD: LeadEventSubject = LeadEventSubject::Known(Kind::Lead);
 
 /// All of them.
 #[rustfmt::skip]
-pub const EVENTS: [Event; 18] = [
-    event("new_inquiry", Some("pre-lead/create"), "pre_lead.created",
+pub const EVENTS: [LeadEvent; 18] = [
+    lead_event("new_inquiry", Some("pre-lead/create"), "pre_lead.created",
         "Pre-lead created successfully", NEW_PRE_LEAD, data::pre_lead_create),
-    event("pre_lead_update", Some("pre-lead/{id}/update"), "pre_lead.updated",
+    lead_event("pre_lead_update", Some("pre-lead/{id}/update"), "pre_lead.updated",
         "Pre-lead updated successfully", PRE_LEAD, data::pre_lead_update),
-    event("pre_lead_discard", Some("pre-lead/{id}/discard"), "pre_lead.discarded",
+    lead_event("pre_lead_discard", Some("pre-lead/{id}/discard"), "pre_lead.discarded",
         "Pre-lead discarded successfully", PRE_LEAD, data::pre_lead_discard),
-    event("pre_lead_contact_add", Some("pre-lead/{id}/contact/add"), "pre_lead.contact_added",
+    lead_event("pre_lead_contact_add", Some("pre-lead/{id}/contact/add"), "pre_lead.contact_added",
         "Contact added successfully", PRE_LEAD, data::pre_lead_contact),
-    event("pre_lead_memo_add", Some("pre-lead/{id}/memo/add"), "pre_lead.memo_added",
+    lead_event("pre_lead_memo_add", Some("pre-lead/{id}/memo/add"), "pre_lead.memo_added",
         "Memo added successfully", PRE_LEAD, data::pre_lead_memo),
-    event("pre_lead_status_update", Some("pre-lead/{id}/status/update"), "pre_lead.status_changed",
+    lead_event("pre_lead_status_update", Some("pre-lead/{id}/status/update"), "pre_lead.status_changed",
         "Pre-lead status updated successfully", PRE_LEAD, data::pre_lead_status),
-    event("pre_lead_convert", Some("pre-lead/{id}/convert"), "pre_lead.converted",
+    lead_event("pre_lead_convert", Some("pre-lead/{id}/convert"), "pre_lead.converted",
         "Pre-lead converted to lead successfully", PRE_LEAD, data::pre_lead_convert),
-    event("new_lead", Some("lead/create"), "lead.created",
+    lead_event("new_lead", Some("lead/create"), "lead.created",
         "Lead created successfully", NEW_LEAD, data::lead_create),
-    event("lead_update", Some("lead/{id}/update"), "lead.updated",
+    lead_event("lead_update", Some("lead/{id}/update"), "lead.updated",
         "Lead updated successfully", LEAD, data::lead_update),
-    event("lead_discard", Some("lead/{id}/discard"), "lead.discarded",
+    lead_event("lead_discard", Some("lead/{id}/discard"), "lead.discarded",
         "Lead discarded successfully", LEAD, data::lead_discard),
-    event("lead_contact_add", Some("lead/{id}/contact/add"), "lead.contact_added",
+    lead_event("lead_contact_add", Some("lead/{id}/contact/add"), "lead.contact_added",
         "Contact added successfully", LEAD, data::lead_contact),
-    event("lead_activity_add", Some("lead/{id}/activity/add"), "lead.activity_added",
+    lead_event("lead_activity_add", Some("lead/{id}/activity/add"), "lead.activity_added",
         "Activity added successfully", LEAD, data::lead_activity),
-    event("lead_qualified_profile_update", Some("lead/{id}/qualified-profile/update"), "lead.profile_updated",
+    lead_event("lead_qualified_profile_update", Some("lead/{id}/qualified-profile/update"), "lead.profile_updated",
         "Qualified profile updated successfully", LEAD, data::lead_profile),
-    event("lead_memo_add", Some("lead/{id}/memo/add"), "lead.memo_added",
+    lead_event("lead_memo_add", Some("lead/{id}/memo/add"), "lead.memo_added",
         "Memo added successfully", LEAD, data::lead_memo),
-    event("lead_status_update", Some("lead/{id}/status/update"), "lead.status_changed",
+    lead_event("lead_status_update", Some("lead/{id}/status/update"), "lead.status_changed",
         "Lead status updated successfully", LEAD, data::lead_status),
-    event("lead_convert", Some("lead/{id}/convert"), "lead.converted",
+    lead_event("lead_convert", Some("lead/{id}/convert"), "lead.converted",
         "Lead converted to customer successfully", LEAD, data::lead_convert),
-    event("order_created", None, "customer.order_created",
-        "Order recorded successfully", Subject::Customer, data::order),
-    event("payment_received", None, "customer.payment_received",
-        "Payment recorded successfully", Subject::Customer, data::payment),
+    lead_event("order_created", None, "customer.order_created",
+        "Order recorded successfully", LeadEventSubject::Customer, data::order),
+    lead_event("payment_received", None, "customer.payment_received",
+        "Payment recorded successfully", LeadEventSubject::Customer, data::payment),
 ];
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::signature::Verified;
-    use super::super::{Given, decode};
+    use super::super::super::signature::VerifiedBody;
+    use super::super::{LeadRequestContext, decode};
     use super::*;
     use crate::event::catalogue;
 
@@ -154,12 +154,14 @@ mod tests {
     #[test]
     fn each_event_is_in_the_catalogue_with_an_example_that_is_taken() {
         for event in &EVENTS {
-            let entry = catalogue::find(event.event_type).unwrap_or_else(|| panic!("{} is listed", event.event_type));
+            let entry =
+                catalogue::find_entry(event.event_type).unwrap_or_else(|| panic!("{} is listed", event.event_type));
             assert_eq!((entry.wire_name, entry.source), (Some(event.name), Some("leads")));
             let body = format!(r#"{{"event": "{}", "source": "crm", "data": {}}}"#, event.name, entry.data);
-            let body = Verified::unsigned(body.into());
-            let given = Given { event: Some(event), id: Some(1), new_code: || Some("CUST-1".to_owned()) };
-            let decoded = decode(&body, given).unwrap_or_else(|error| panic!("{}: {error}", event.name));
+            let body = VerifiedBody::unsigned(body.into());
+            let given =
+                LeadRequestContext { event: Some(event), id: Some(1), new_customer_code: || Some("CUST-1".to_owned()) };
+            let decoded = decode::decode_lead_event(&body, given).unwrap_or_else(|error| panic!("{}: {error}", event.name));
             assert_eq!(decoded.event.name, event.name);
         }
     }
@@ -168,7 +170,7 @@ mod tests {
     fn a_path_has_an_id_where_its_event_needs_one() {
         for event in &EVENTS {
             let has_id = event.path.is_some_and(|path| path.contains("{id}"));
-            assert_eq!(has_id, matches!(event.subject, Subject::Known(_)), "{}", event.name);
+            assert_eq!(has_id, matches!(event.subject, LeadEventSubject::Known(_)), "{}", event.name);
         }
     }
 }

@@ -4,234 +4,249 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::super::fields::{Faults, present};
+use super::super::fields::{FieldErrors, non_null};
 use super::values::{
-    email_or_phone, money, name, optional_email, optional_line, optional_prose, prose, read as fields, reference,
+    check_email_or_phone, read_amount, read_members as fields, read_name, read_optional_email, read_optional_line,
+    read_optional_prose, read_prose, read_reference,
 };
 use crate::entity::sales::{
-    self, Activity, CUSTOMER_TERMS, Contact, Currency, Entry, Given, LEAD, LEAD_TERMS, Member, Memo, PRE_LEAD, PROFILE,
-    STATUSES,
+    self, CUSTOMER_TERM_FIELDS, CurrencyCode, Entry, LEAD_FIELDS, LEAD_TERM_FIELDS, PRE_LEAD_FIELDS, PROFILE_FIELDS,
+    STATUSES, SalesActivity, SalesContact, SalesField, SalesMemo, SalesValues,
 };
-use crate::entity::{Action, customer, lead, pre_lead};
-use crate::event::{Timestamp, members};
+use crate::entity::{EntityAction, customer, lead, pre_lead};
+use crate::event::{Timestamp, find_members};
 
 const MEMO_TYPES: [&str; 5] = ["general", "follow_up", "meeting", "call", "email"];
 const ACTIVITY_TYPES: [&str; 5] = ["call", "email", "meeting", "task", "note"];
 
 /// What a reader is given.
-pub(super) struct Data<'a> {
+pub(super) struct LeadEventData<'a> {
     /// The text of an object.
     pub(super) json: &'a str,
     /// The system that sent it.
-    pub(super) who: &'a Arc<str>,
+    pub(super) sender: &'a Arc<str>,
     /// Makes a code for a customer that is given none; `None` without randomness.
-    pub(super) new_code: fn() -> Option<String>,
+    pub(super) new_customer_code: fn() -> Option<String>,
 }
 
 /// What a reader makes of it.
-pub(super) struct Wish {
-    pub(super) action: Action,
+pub(super) struct LeadEventAction {
+    pub(super) action: EntityAction,
     /// The event's own time, where its data has one.
     pub(super) at: Option<Timestamp>,
     /// What is to be claimed for ever.
-    pub(super) code: Option<String>,
+    pub(super) unique_key: Option<String>,
 }
 
 /// Reads the data of one event; what is wrong goes to the faults. An error is one of the node's, since the data was found to
 /// be an object before.
-pub(super) type Reader = fn(&Data<'_>, &mut Faults) -> Result<Wish, serde_json::Error>;
+pub(super) type LeadDataReader = fn(&LeadEventData<'_>, &mut FieldErrors) -> Result<LeadEventAction, serde_json::Error>;
 
-type Wished = Result<Wish, serde_json::Error>;
+type LeadDataResult = Result<LeadEventAction, serde_json::Error>;
 
-fn wish(action: Action) -> Wish {
-    Wish { action, at: None, code: None }
+fn bare_action(action: EntityAction) -> LeadEventAction {
+    LeadEventAction { action, at: None, unique_key: None }
 }
 
-fn of_pre_lead(action: sales::Action) -> Wish {
-    wish(Action::PreLead(pre_lead::Action::Prospect(action)))
+fn pre_lead_action(action: sales::ProspectAction) -> LeadEventAction {
+    bare_action(EntityAction::PreLead(pre_lead::PreLeadAction::Prospect(action)))
 }
 
-fn of_lead(action: sales::Action) -> Wish {
-    wish(Action::Lead(lead::Action::Prospect(action)))
+fn lead_action(action: sales::ProspectAction) -> LeadEventAction {
+    bare_action(EntityAction::Lead(lead::LeadAction::Prospect(action)))
 }
 
-pub(super) fn pre_lead_create(data: &Data<'_>, faults: &mut Faults) -> Wished {
-    let fields = fields(data.json, &PRE_LEAD, faults)?;
-    Ok(of_pre_lead(create(fields, data, faults)?))
+pub(super) fn pre_lead_create(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+    let fields = fields(data.json, &PRE_LEAD_FIELDS, faults)?;
+    Ok(pre_lead_action(create_action(fields, data, faults)?))
 }
 
-pub(super) fn lead_create(data: &Data<'_>, faults: &mut Faults) -> Wished {
-    let fields = fields(data.json, &LEAD, faults)?;
-    Ok(of_lead(create(fields, data, faults)?))
+pub(super) fn lead_create(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+    let fields = fields(data.json, &LEAD_FIELDS, faults)?;
+    Ok(lead_action(create_action(fields, data, faults)?))
 }
 
 /// Someone new has a name, and a way to be reached.
-fn create(fields: Given, data: &Data<'_>, faults: &mut Faults) -> Result<sales::Action, serde_json::Error> {
-    if !fields.contains_key(&Member::FirstName) {
-        faults.add(Member::FirstName.path(), "is required");
+fn create_action(
+    fields: SalesValues,
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> Result<sales::ProspectAction, serde_json::Error> {
+    if !fields.contains_key(&SalesField::FirstName) {
+        faults.add(SalesField::FirstName.path(), "is required");
     }
-    let [email, phone] = members(data.json, [Member::Email.as_str(), Member::Phone.as_str()])?;
-    email_or_phone(faults, email, phone);
-    Ok(sales::Action::Create { fields })
+    let [email, phone] = find_members(data.json, [SalesField::Email.as_str(), SalesField::Phone.as_str()])?;
+    check_email_or_phone(faults, email, phone);
+    Ok(sales::ProspectAction::Create { fields })
 }
 
-pub(super) fn pre_lead_update(data: &Data<'_>, faults: &mut Faults) -> Wished {
-    let fields = fields(data.json, &PRE_LEAD, faults)?;
-    Ok(of_pre_lead(sales::Action::Update { fields, who: Arc::clone(data.who) }))
+pub(super) fn pre_lead_update(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+    let fields = fields(data.json, &PRE_LEAD_FIELDS, faults)?;
+    Ok(pre_lead_action(sales::ProspectAction::Update { fields, who: Arc::clone(data.sender) }))
 }
 
-pub(super) fn lead_update(data: &Data<'_>, faults: &mut Faults) -> Wished {
-    let fields = fields(data.json, &LEAD, faults)?;
-    Ok(of_lead(sales::Action::Update { fields, who: Arc::clone(data.who) }))
+pub(super) fn lead_update(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+    let fields = fields(data.json, &LEAD_FIELDS, faults)?;
+    Ok(lead_action(sales::ProspectAction::Update { fields, who: Arc::clone(data.sender) }))
 }
 
-pub(super) fn pre_lead_discard(data: &Data<'_>, faults: &mut Faults) -> Wished {
-    let [reason] = members(data.json, ["reason"])?;
-    let reason = optional_prose(faults, "data.reason", reason);
-    Ok(wish(Action::PreLead(pre_lead::Action::Discard { reason, who: Arc::clone(data.who) })))
+pub(super) fn pre_lead_discard(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+    let [reason] = find_members(data.json, ["reason"])?;
+    let reason = read_optional_prose(faults, "data.reason", reason);
+    Ok(bare_action(EntityAction::PreLead(pre_lead::PreLeadAction::Discard { reason, who: Arc::clone(data.sender) })))
 }
 
-pub(super) fn lead_discard(data: &Data<'_>, faults: &mut Faults) -> Wished {
-    let [reason, loss_reason] = members(data.json, ["reason", "loss_reason"])?;
-    Ok(wish(Action::Lead(lead::Action::Discard {
-        reason: optional_prose(faults, "data.reason", reason),
-        loss_reason: optional_prose(faults, "data.loss_reason", loss_reason),
-        who: Arc::clone(data.who),
+pub(super) fn lead_discard(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+    let [reason, loss_reason] = find_members(data.json, ["reason", "loss_reason"])?;
+    Ok(bare_action(EntityAction::Lead(lead::LeadAction::Discard {
+        reason: read_optional_prose(faults, "data.reason", reason),
+        loss_reason: read_optional_prose(faults, "data.loss_reason", loss_reason),
+        who: Arc::clone(data.sender),
     })))
 }
 
-pub(super) fn pre_lead_contact(data: &Data<'_>, faults: &mut Faults) -> Wished {
-    contact(data, faults).map(of_pre_lead)
+pub(super) fn pre_lead_contact(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+    contact_action(data, faults).map(pre_lead_action)
 }
 
-pub(super) fn lead_contact(data: &Data<'_>, faults: &mut Faults) -> Wished {
-    contact(data, faults).map(of_lead)
+pub(super) fn lead_contact(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+    contact_action(data, faults).map(lead_action)
 }
 
-fn contact(data: &Data<'_>, faults: &mut Faults) -> Result<sales::Action, serde_json::Error> {
+fn contact_action(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> Result<sales::ProspectAction, serde_json::Error> {
     let names = ["first_name", "last_name", "email", "phone", "designation", "department", "is_primary"];
-    let [first_name, last_name, email, phone, designation, department, is_primary] = members(data.json, names)?;
-    Ok(sales::Action::AddContact {
-        contact: Contact {
-            first_name: name(faults, "data.first_name", first_name),
-            last_name: optional_line(faults, "data.last_name", last_name),
-            email: optional_email(faults, "data.email", email),
-            phone: optional_line(faults, "data.phone", phone),
-            designation: optional_line(faults, "data.designation", designation),
-            department: optional_line(faults, "data.department", department),
+    let [first_name, last_name, email, phone, designation, department, is_primary] = find_members(data.json, names)?;
+    Ok(sales::ProspectAction::AddContact {
+        contact: SalesContact {
+            first_name: read_name(faults, "data.first_name", first_name),
+            last_name: read_optional_line(faults, "data.last_name", last_name),
+            email: read_optional_email(faults, "data.email", email),
+            phone: read_optional_line(faults, "data.phone", phone),
+            designation: read_optional_line(faults, "data.designation", designation),
+            department: read_optional_line(faults, "data.department", department),
         },
-        is_primary: faults.flag("data.is_primary", is_primary),
+        is_primary: faults.read_flag("data.is_primary", is_primary),
     })
 }
 
-pub(super) fn pre_lead_memo(data: &Data<'_>, faults: &mut Faults) -> Wished {
-    memo(data, faults).map(of_pre_lead)
+pub(super) fn pre_lead_memo(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+    memo_action(data, faults).map(pre_lead_action)
 }
 
-pub(super) fn lead_memo(data: &Data<'_>, faults: &mut Faults) -> Wished {
-    memo(data, faults).map(of_lead)
+pub(super) fn lead_memo(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+    memo_action(data, faults).map(lead_action)
 }
 
-fn memo(data: &Data<'_>, faults: &mut Faults) -> Result<sales::Action, serde_json::Error> {
-    let [title, content, memo_type] = members(data.json, ["title", "content", "memo_type"])?;
-    let memo = Memo {
-        title: optional_line(faults, "data.title", title),
-        content: prose(faults, "data.content", content),
-        memo_type: match present(memo_type) {
-            Some(memo_type) => faults.one_of("data.memo_type", Some(memo_type), &MEMO_TYPES).into(),
+fn memo_action(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> Result<sales::ProspectAction, serde_json::Error> {
+    let [title, content, memo_type] = find_members(data.json, ["title", "content", "memo_type"])?;
+    let memo = SalesMemo {
+        title: read_optional_line(faults, "data.title", title),
+        content: read_prose(faults, "data.content", content),
+        memo_type: match non_null(memo_type) {
+            Some(memo_type) => faults.read_one_of("data.memo_type", Some(memo_type), &MEMO_TYPES).into(),
             None => MEMO_TYPES[0].into(),
         },
     };
-    Ok(sales::Action::AddMemo { memo })
+    Ok(sales::ProspectAction::AddMemo { memo })
 }
 
-pub(super) fn pre_lead_status(data: &Data<'_>, faults: &mut Faults) -> Wished {
-    let (action, at) = status(data, faults)?;
-    Ok(Wish { at, ..of_pre_lead(action) })
+pub(super) fn pre_lead_status(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+    let (action, at) = status_action(data, faults)?;
+    Ok(LeadEventAction { at, ..pre_lead_action(action) })
 }
 
-pub(super) fn lead_status(data: &Data<'_>, faults: &mut Faults) -> Wished {
-    let (action, at) = status(data, faults)?;
-    Ok(Wish { at, ..of_lead(action) })
+pub(super) fn lead_status(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+    let (action, at) = status_action(data, faults)?;
+    Ok(LeadEventAction { at, ..lead_action(action) })
 }
 
-fn status(data: &Data<'_>, faults: &mut Faults) -> Result<(sales::Action, Option<Timestamp>), serde_json::Error> {
-    let [lead_status, remarks, status_date] = members(data.json, ["lead_status", "remarks", "status_date"])?;
-    let action = sales::Action::ChangeStatus {
-        lead_status: faults.one_of("data.lead_status", present(lead_status), &STATUSES).into(),
-        remarks: optional_prose(faults, "data.remarks", remarks),
-        who: Arc::clone(data.who),
+fn status_action(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> Result<(sales::ProspectAction, Option<Timestamp>), serde_json::Error> {
+    let [lead_status, remarks, status_date] = find_members(data.json, ["lead_status", "remarks", "status_date"])?;
+    let action = sales::ProspectAction::ChangeStatus {
+        lead_status: faults.read_one_of("data.lead_status", non_null(lead_status), &STATUSES).into(),
+        remarks: read_optional_prose(faults, "data.remarks", remarks),
+        who: Arc::clone(data.sender),
     };
-    Ok((action, faults.optional_time("data.status_date", status_date)))
+    Ok((action, faults.read_optional_time("data.status_date", status_date)))
 }
 
-pub(super) fn pre_lead_convert(data: &Data<'_>, faults: &mut Faults) -> Wished {
-    let fields = fields(data.json, &LEAD_TERMS, faults)?;
-    Ok(wish(Action::PreLead(pre_lead::Action::Convert { fields, who: Arc::clone(data.who) })))
+pub(super) fn pre_lead_convert(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+    let fields = fields(data.json, &LEAD_TERM_FIELDS, faults)?;
+    Ok(bare_action(EntityAction::PreLead(pre_lead::PreLeadAction::Convert { fields, who: Arc::clone(data.sender) })))
 }
 
-pub(super) fn lead_activity(data: &Data<'_>, faults: &mut Faults) -> Wished {
+pub(super) fn lead_activity(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
     let names = ["activity_type", "title", "description", "scheduled_at", "completed_at", "outcome"];
-    let [activity_type, title, description, scheduled_at, completed_at, outcome] = members(data.json, names)?;
-    Ok(wish(Action::Lead(lead::Action::AddActivity(Activity {
-        activity_type: faults.one_of("data.activity_type", present(activity_type), &ACTIVITY_TYPES).into(),
-        title: name(faults, "data.title", title),
-        description: optional_prose(faults, "data.description", description),
-        scheduled_at: faults.optional_time("data.scheduled_at", scheduled_at),
-        completed_at: faults.optional_time("data.completed_at", completed_at),
-        outcome: optional_prose(faults, "data.outcome", outcome),
+    let [activity_type, title, description, scheduled_at, completed_at, outcome] = find_members(data.json, names)?;
+    Ok(bare_action(EntityAction::Lead(lead::LeadAction::AddActivity(SalesActivity {
+        activity_type: faults.read_one_of("data.activity_type", non_null(activity_type), &ACTIVITY_TYPES).into(),
+        title: read_name(faults, "data.title", title),
+        description: read_optional_prose(faults, "data.description", description),
+        scheduled_at: faults.read_optional_time("data.scheduled_at", scheduled_at),
+        completed_at: faults.read_optional_time("data.completed_at", completed_at),
+        outcome: read_optional_prose(faults, "data.outcome", outcome),
     }))))
 }
 
-pub(super) fn lead_profile(data: &Data<'_>, faults: &mut Faults) -> Wished {
-    let fields = fields(data.json, &PROFILE, faults)?;
-    Ok(wish(Action::Lead(lead::Action::UpdateProfile { fields })))
+pub(super) fn lead_profile(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+    let fields = fields(data.json, &PROFILE_FIELDS, faults)?;
+    Ok(bare_action(EntityAction::Lead(lead::LeadAction::UpdateProfile { fields })))
 }
 
-pub(super) fn lead_convert(data: &Data<'_>, faults: &mut Faults) -> Wished {
-    let [customer_code] = members(data.json, ["customer_code"])?;
-    let fields = fields(data.json, &CUSTOMER_TERMS, faults)?;
-    let code = match present(customer_code) {
+pub(super) fn lead_convert(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+    let [customer_code] = find_members(data.json, ["customer_code"])?;
+    let fields = fields(data.json, &CUSTOMER_TERM_FIELDS, faults)?;
+    let code = match non_null(customer_code) {
         Some(code) => faults.id("data.customer_code", Some(code)),
-        None => (data.new_code)().ok_or_else(|| serde::ser::Error::custom("no randomness"))?,
+        None => (data.new_customer_code)().ok_or_else(|| serde::ser::Error::custom("no randomness"))?,
     };
-    let action = Action::Lead(lead::Action::Convert { customer_code: code.as_str().into(), fields });
-    Ok(Wish { code: Some(code), ..wish(action) })
+    let action = EntityAction::Lead(lead::LeadAction::Convert { customer_code: code.as_str().into(), fields });
+    Ok(LeadEventAction { unique_key: Some(code), ..bare_action(action) })
 }
 
-pub(super) fn order(data: &Data<'_>, faults: &mut Faults) -> Wished {
-    let [order_id] = members(data.json, ["order_id"])?;
-    let entry = entry("data.order_id", order_id, data, faults)?;
-    of_customer(customer::Event::Ordered(entry), data, faults)
+pub(super) fn order(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+    let [order_id] = find_members(data.json, ["order_id"])?;
+    let entry = read_ledger_entry("data.order_id", order_id, data, faults)?;
+    customer_action(customer::CustomerEvent::Ordered(entry), data, faults)
 }
 
-pub(super) fn payment(data: &Data<'_>, faults: &mut Faults) -> Wished {
-    let [payment_id] = members(data.json, ["payment_id"])?;
-    let entry = entry("data.payment_id", payment_id, data, faults)?;
-    of_customer(customer::Event::Paid(entry), data, faults)
+pub(super) fn payment(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+    let [payment_id] = find_members(data.json, ["payment_id"])?;
+    let entry = read_ledger_entry("data.payment_id", payment_id, data, faults)?;
+    customer_action(customer::CustomerEvent::Paid(entry), data, faults)
 }
 
-fn of_customer(event: customer::Event, data: &Data<'_>, faults: &mut Faults) -> Wished {
-    let [code] = members(data.json, ["customer_code"])?;
-    let customer_code = present(code).map(|code| faults.id("data.customer_code", Some(code)).into());
-    Ok(wish(Action::Customer(customer::Action { customer_code, event })))
+fn customer_action(
+    event: customer::CustomerEvent,
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
+    let [code] = find_members(data.json, ["customer_code"])?;
+    let customer_code = non_null(code).map(|code| faults.id("data.customer_code", Some(code)).into());
+    Ok(bare_action(EntityAction::Customer(customer::CustomerAction { customer_code, event })))
 }
 
-fn entry(
+fn read_ledger_entry(
     path: &'static str,
     id: Option<&RawValue>,
-    data: &Data<'_>,
-    faults: &mut Faults,
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
 ) -> Result<Entry, serde_json::Error> {
-    let [amount, currency] = members(data.json, ["amount", "currency"])?;
-    let id = reference(faults, path, id);
-    let amount = money(faults, "data.amount", amount);
-    let code = name(faults, "data.currency", currency);
-    let currency = Currency::parse(&code).unwrap_or_else(|| {
+    let [amount, currency] = find_members(data.json, ["amount", "currency"])?;
+    let id = read_reference(faults, path, id);
+    let amount = read_amount(faults, "data.amount", amount);
+    let code = read_name(faults, "data.currency", currency);
+    let currency = CurrencyCode::parse(&code).unwrap_or_else(|| {
         if !code.is_empty() {
             faults.add("data.currency", "must be three letters, such as EUR");
         }
-        Currency::default()
+        CurrencyCode::default()
     });
     Ok(Entry { id, amount, currency })
 }

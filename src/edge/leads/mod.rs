@@ -17,12 +17,12 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::call::Call;
+use super::call::IncomingCall;
 use super::context::RequestContext;
 use super::error::Error;
-use super::gate::Core;
-use super::{address, answer, body, intake, repeat};
-use crate::entity::{Command, OnRefusal};
+use super::gate::NodeCore;
+use super::{answer, body, client_address, idempotency, submit};
+use crate::entity::{Command, RejectionPolicy};
 use crate::event::{EntityKey, Kind, Position};
 use crate::router::Refusal;
 
@@ -36,8 +36,8 @@ pub(super) mod spec;
 mod values;
 
 pub use super::source::LEADS as SOURCE;
-pub use catalogue::{BASE, EVENTS, Event, Subject};
-pub use decode::{Decoded, Given, Target, decode};
+pub use catalogue::{BASE, EVENTS, LeadEvent, LeadEventSubject};
+pub use decode::{DecodedLeadEvent, LeadEventTarget, LeadRequestContext, decode_lead_event};
 
 const SIGNATURE: &str = "x-webhook-signature";
 
@@ -46,117 +46,122 @@ const CODE_BYTES: usize = 8;
 
 /// Takes one event in: `event`, or any if the path takes all.
 pub(super) async fn receive(
-    event: Option<&'static Event>,
+    event: Option<&'static LeadEvent>,
     context: &mut RequestContext,
 ) -> Result<HttpResponse, Error> {
     let RequestContext { request, payload, edge, call, quota } = context;
     let (headers, leads) = (request.headers(), edge.leads());
-    let caller = address::network(edge.client(request));
+    let caller = client_address::client_network(edge.client(request));
     let admit = || leads.callers.admit(caller, edge.clock.monotonic()).map_err(Error::RateLimited);
     let is_signed = !leads.verifier.is_empty();
     if !is_signed {
         *quota = admit()?;
     }
-    body::check_declared(request, edge.bounds())?;
+    body::check_declared_length(request, edge.body_limits())?;
     let signature = headers.get(SIGNATURE).map(HeaderValue::as_bytes);
     if is_signed && signature.is_none() {
         // What shows no signature is not worth the memory of its body.
-        return Err(edge.count_failure(request, Error::WrongSignature));
+        return Err(edge.count_failure(request, Error::InvalidBodySignature));
     }
-    let body = body::read(request, payload, edge.bounds()).await?;
-    let body = signature::verify(&leads.verifier, body, signature);
-    let body = body.ok_or_else(|| edge.count_failure(request, Error::WrongSignature))?;
+    let body = body::read_body(request, payload, edge.body_limits()).await?;
+    let body = signature::verify_lead_body(&leads.verifier, body, signature);
+    let body = body.ok_or_else(|| edge.count_failure(request, Error::InvalidBodySignature))?;
     if is_signed {
         *quota = admit()?;
     }
-    body::check_is_json(headers)?;
-    let id = event.map_or(Ok(None), |event| id_in_path(request, event))?;
-    let idempotency_key = repeat::key(headers)?;
-    let decoded = decode(&body, Given { event, id, new_code })?;
+    body::check_json_content_type(headers)?;
+    let id = event.map_or(Ok(None), |event| parse_path_id(request, event))?;
+    let idempotency_key = idempotency::parse_idempotency_key(headers)?;
+    let decoded = decode_lead_event(&body, LeadRequestContext { event, id, new_customer_code })?;
     let core = edge.core()?;
-    let entity = find(&core, &decoded).await?;
+    let entity = resolve_entity(&core, &decoded).await?;
     let event = decoded.event;
     let command = Command {
         at: decoded.at,
         idempotency_key,
-        request: Some(repeat::fingerprint(request, body.body())),
-        may_create: matches!(decoded.target, Target::New(_)),
-        refusal: OnRefusal::Answer,
-        code: decoded.code,
+        request_hash: Some(idempotency::request_fingerprint(request, body.body())),
+        may_create: matches!(decoded.target, LeadEventTarget::New(_)),
+        on_rejection: RejectionPolicy::Answer,
+        unique_key: decoded.unique_key,
         span: call.span().clone(),
         ..Command::new(SOURCE, entity, decoded.action, event.event_type, body.body().clone())
     };
-    submit(&core, command, event, call).await
+    submit_lead_event(&core, command, event, call).await
 }
 
 /// The entity that its path names; a 404 for what cannot be one.
-fn id_in_path(request: &HttpRequest, event: &Event) -> Result<Option<u64>, Error> {
-    let Subject::Known(kind) = event.subject else { return Ok(None) };
+fn parse_path_id(request: &HttpRequest, event: &LeadEvent) -> Result<Option<u64>, Error> {
+    let LeadEventSubject::Known(kind) = event.subject else { return Ok(None) };
     let id = request.match_info().get(event.id_name()).unwrap_or_default();
     let is_number = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
     let number = is_number.then(|| id.parse().ok()).flatten();
-    number.map(Some).ok_or_else(|| decode::no_such(kind))
+    number.map(Some).ok_or_else(|| decode::no_such_entity(kind))
 }
 
 /// The entity that `decoded` is for.
-async fn find(core: &Core, decoded: &Decoded) -> Result<EntityKey, Error> {
+async fn resolve_entity(core: &NodeCore, decoded: &DecodedLeadEvent) -> Result<EntityKey, Error> {
     match &decoded.target {
-        Target::New(kind) => Ok(core.router.draw(*kind)),
-        Target::Known(key) => Ok(key.clone()),
-        Target::Code(code) => {
-            let holder = core.router.holder(code).await?;
-            holder.ok_or_else(|| decode::no_such(Kind::Customer))
+        LeadEventTarget::New(kind) => Ok(core.router.allocate_entity_key(*kind)),
+        LeadEventTarget::Known(key) => Ok(key.clone()),
+        LeadEventTarget::Code(code) => {
+            let holder = core.router.find_unique_key_holder(code).await?;
+            holder.ok_or_else(|| decode::no_such_entity(Kind::Customer))
         }
     }
 }
 
-async fn submit(core: &Core, command: Command, event: &Event, call: &Call) -> Result<HttpResponse, Error> {
-    let (request, message) = (command.request, event.message);
-    match core.router.submit(command).await {
+async fn submit_lead_event(
+    core: &NodeCore,
+    command: Command,
+    event: &LeadEvent,
+    call: &IncomingCall,
+) -> Result<HttpResponse, Error> {
+    let (request, message) = (command.request_hash, event.message);
+    match core.router.submit_command(command).await {
         Ok(outcome) => {
-            let id = intake::event_id(core, outcome.position);
+            let id = submit::public_event_id(core, outcome.position);
             if event.is_conversion() {
                 // The first record of what it made is written together with it, right behind it.
-                call.note_events([id, intake::event_id(core, outcome.position.plus(1))]);
+                call.note_events([id, submit::public_event_id(core, outcome.position.plus(1))]);
             }
-            let mut response = success(message, &outcome.answer)?;
-            intake::write_event(&mut response, id, outcome.sequence);
+            let mut response = success_response(message, &outcome.answer)?;
+            submit::set_event_headers(&mut response, id, outcome.sequence);
             Ok(response)
         }
-        Err(Refusal::Known { answer }) => success(message, &answer),
-        Err(Refusal::Duplicate { position, .. }) => replay(core, position, request, message).await,
-        Err(refusal) => Err(Error::from_refusal(refusal, |position| intake::event_id(core, position))),
+        Err(Refusal::Known { answer }) => success_response(message, &answer),
+        Err(Refusal::Duplicate { position, .. }) => replay_response(core, position, request, message).await,
+        Err(refusal) => Err(Error::from_refusal(refusal, |position| submit::public_event_id(core, position))),
     }
 }
 
 /// The answer that the request of the record at `position` was given, if this one is the same.
-async fn replay(
-    core: &Core,
+async fn replay_response(
+    core: &NodeCore,
     position: Position,
     request: Option<[u8; 32]>,
     message: &'static str,
 ) -> Result<HttpResponse, Error> {
-    let first = repeat::first(core, position, request).await?;
-    let mut response = success(message, &first.answer)?;
-    intake::write_event(&mut response, intake::event_id(core, position), first.sequence);
-    repeat::mark(&mut response);
+    let first = idempotency::load_first_record(core, position, request).await?;
+    let mut response = success_response(message, &first.answer)?;
+    submit::set_event_headers(&mut response, submit::public_event_id(core, position), first.sequence);
+    idempotency::mark_replay(&mut response);
     Ok(response)
 }
 
-fn success(message: &'static str, data: &Bytes) -> Result<HttpResponse, Error> {
+fn success_response(message: &'static str, data: &Bytes) -> Result<HttpResponse, Error> {
     #[derive(Serialize)]
-    struct Success<'a> {
+    struct LeadsSuccessBody<'a> {
         status: &'static str,
         message: &'static str,
         data: &'a RawValue,
     }
     // Each event of this contract is answered by its entity, in JSON.
     let data = serde_json::from_slice(data).map_err(|_| Error::Internal)?;
-    Ok(answer::json(StatusCode::OK, &Success { status: "success", message, data }))
+    Ok(answer::json_response(StatusCode::OK, &LeadsSuccessBody { status: "success", message, data }))
 }
 
 /// A code for a customer that was given none.
-fn new_code() -> Option<String> {
+fn new_customer_code() -> Option<String> {
     let mut bytes = [0; CODE_BYTES];
     getrandom::fill(&mut bytes).ok()?;
     Some(format!("CUST-{}", hex::encode_upper(bytes)))

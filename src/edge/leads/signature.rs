@@ -3,22 +3,22 @@
 
 use bytes::Bytes;
 
-use super::super::signature::{self, Verified, Verifier};
+use super::super::signature::{self, SignatureVerifier, VerifiedBody};
 use crate::config::Secret;
 
 const PREFIX: &[u8] = b"sha256=";
 
 /// Signs `body`, as `X-Webhook-Signature` wants it.
 #[must_use]
-pub fn sign(secret: &Secret, body: &[u8]) -> String {
-    signature::sign(secret, body, b"")
+pub fn sign_lead_body(secret: &Secret, body: &[u8]) -> String {
+    signature::hmac_sha256_hex(secret, body, b"")
 }
 
 /// `body`, if `signature` is that of it under one of the secrets of `verifier`, or if that has none.
 #[must_use]
-pub fn verify(verifier: &Verifier, body: Bytes, signature: Option<&[u8]>) -> Option<Verified> {
+pub fn verify_lead_body(verifier: &SignatureVerifier, body: Bytes, signature: Option<&[u8]>) -> Option<VerifiedBody> {
     if verifier.is_empty() {
-        return Some(Verified::unsigned(body));
+        return Some(VerifiedBody::unsigned(body));
     }
     let signature = signature?;
     verifier.verify(&body, b"", signature.strip_prefix(PREFIX).unwrap_or(signature))
@@ -32,12 +32,13 @@ mod tests {
 
     fn verifies(secrets: &[&str], signature: Option<&str>) -> bool {
         let secrets: Vec<_> = secrets.iter().map(|secret| Secret::new(*secret)).collect();
-        verify(&Verifier::new(&secrets), Bytes::from_static(BODY), signature.map(str::as_bytes)).is_some()
+        verify_lead_body(&SignatureVerifier::new(&secrets), Bytes::from_static(BODY), signature.map(str::as_bytes))
+            .is_some()
     }
 
     #[test]
     fn a_signature_holds_with_and_without_its_prefix() {
-        let signature = sign(&Secret::new("hush"), BODY);
+        let signature = sign_lead_body(&Secret::new("hush"), BODY);
         assert!(verifies(&["hush"], Some(&signature)) && verifies(&["hush"], Some(&format!("sha256={signature}"))));
         for wrong in ["", "sha256=", &format!("sha256=sha256={signature}"), &format!("sha1={signature}")] {
             assert!(!verifies(&["hush"], Some(wrong)), "{wrong}");

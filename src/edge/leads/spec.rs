@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::docs::endpoint::{Access, Endpoint};
-use super::catalogue::{EVENTS, Event, Subject};
+use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
+use super::catalogue::{EVENTS, LeadEvent, LeadEventSubject};
 use crate::event::{Kind, catalogue};
 
 const TAG: &str = "Leads";
@@ -30,9 +30,9 @@ const HEADERS: &[(&str, &str)] = &[
 ];
 
 /// The path that takes every event.
-pub(in crate::edge) fn any_event() -> Endpoint {
-    let all = Endpoint::new(TAG, "Take in any event of a pre-lead, lead or customer");
-    let all = shared(all, &format!("{ABOUT_ALL}\n\n{ABOUT}"));
+pub(in crate::edge) fn any_event() -> EndpointDoc {
+    let all = EndpointDoc::new(TAG, "Take in any event of a pre-lead, lead or customer");
+    let all = add_common_answers(all, &format!("{ABOUT_ALL}\n\n{ABOUT}"));
     let all = EVENTS.iter().fold(all, |endpoint, event| endpoint.takes(event.name, body(event, true)));
     let names = EVENTS.map(|event| event.name).join(", ");
     let all = all
@@ -50,36 +50,36 @@ pub(in crate::edge) fn any_event() -> Endpoint {
         )
         .refuses_field("event", &format!("event must be one of {names}"))
         .refuses(404, "not_found", "Customer not found");
-    conflicts(all, None)
+    add_conflicts(all, None)
 }
 
 /// A path that takes only `event`.
-pub(in crate::edge) fn one_event(event: &Event) -> Endpoint {
+pub(in crate::edge) fn one_event(event: &LeadEvent) -> EndpointDoc {
     let id = event.id_name();
     let found = match event.subject {
-        Subject::Known(Kind::PreLead) => Some("Pre-lead not found"),
-        Subject::Known(_) | Subject::Customer => Some("Lead not found"),
-        Subject::New(_) => None,
+        LeadEventSubject::Known(Kind::PreLead) => Some("Pre-lead not found"),
+        LeadEventSubject::Known(_) | LeadEventSubject::Customer => Some("Lead not found"),
+        LeadEventSubject::New(_) => None,
     };
-    let endpoint = shared(Endpoint::new(TAG, summary(event)), &about(event))
+    let endpoint = add_common_answers(EndpointDoc::new(TAG, summary(event)), &about(event))
         .takes(event.name, body(event, false))
-        .answers_with(200, "The event is stored.", answer(event.message, said(event, id)), HEADERS)
+        .answers_with(200, "The event is stored.", answer(event.message, sample_answer_data(event, id)), HEADERS)
         .refuses_field("event", &format!("event must be {} here", event.name));
-    let Some(not_found) = found else { return reused(endpoint) };
+    let Some(not_found) = found else { return add_key_reused(endpoint) };
     let endpoint = endpoint.part(id, "The number that the node gave it.", 789).refuses(404, "not_found", not_found);
-    conflicts(endpoint, Some(event))
+    add_conflicts(endpoint, Some(event))
 }
 
 /// What there is to say of `event` alone, and of all of them.
-fn about(event: &Event) -> String {
+fn about(event: &LeadEvent) -> String {
     if event.name.ends_with("_status_update") { format!("{ABOUT_STATUS}\n\n{ABOUT}") } else { ABOUT.to_owned() }
 }
 
 /// What all of them have in common.
-fn shared(endpoint: Endpoint, about: &str) -> Endpoint {
+fn add_common_answers(endpoint: EndpointDoc, about: &str) -> EndpointDoc {
     endpoint
         .about(about)
-        .access(Access::Signed(&["leads_signature"]))
+        .access(EndpointAccess::Signed(&["leads_signature"]))
         .header(
             "Idempotency-Key",
             "The sender's own name for the request, if it may be repeated. On this page `{random}` is a new one each time.",
@@ -93,9 +93,9 @@ fn shared(endpoint: Endpoint, about: &str) -> Endpoint {
 }
 
 /// The conflicts of `event`, or of any.
-fn conflicts(endpoint: Endpoint, event: Option<&Event>) -> Endpoint {
-    let endpoint = reused(endpoint).refuses(409, "closed", "Lead is discarded and takes no further change");
-    let converts = event.is_none_or(Event::is_conversion);
+fn add_conflicts(endpoint: EndpointDoc, event: Option<&LeadEvent>) -> EndpointDoc {
+    let endpoint = add_key_reused(endpoint).refuses(409, "closed", "Lead is discarded and takes no further change");
+    let converts = event.is_none_or(LeadEvent::is_conversion);
     let endpoint =
         if converts { endpoint.refuses(409, "already_converted", "Lead is already converted") } else { endpoint };
     if event.is_some_and(|event| event.name != "lead_convert") {
@@ -108,22 +108,22 @@ fn conflicts(endpoint: Endpoint, event: Option<&Event>) -> Endpoint {
     )
 }
 
-fn reused(endpoint: Endpoint) -> Endpoint {
+fn add_key_reused(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint.refuses(409, "idempotency_key_reused", "the idempotency key was used before with another path or body")
 }
 
 /// Its name as a person would say it: `Lead status update`.
-fn summary(event: &Event) -> String {
+fn summary(event: &LeadEvent) -> String {
     let words = event.name.replace("pre_lead", "pre-lead").replace('_', " ");
     let (first, rest) = words.split_at(1);
     first.to_uppercase() + rest
 }
 
 /// A request; with the id in its data where the path has none.
-fn body(event: &Event, with_id: bool) -> Value {
-    let example = catalogue::find(event.event_type).and_then(|entry| serde_json::from_str(entry.data).ok());
+fn body(event: &LeadEvent, with_id: bool) -> Value {
+    let example = catalogue::find_entry(event.event_type).and_then(|entry| serde_json::from_str(entry.data).ok());
     let mut data: Value = example.unwrap_or_default();
-    if with_id && let Subject::Known(kind) = event.subject {
+    if with_id && let LeadEventSubject::Known(kind) = event.subject {
         data[if kind == Kind::PreLead { "pre_lead_id" } else { "lead_id" }] = json!(789);
     }
     json!({"event": event.name, "source": "crm", "data": data, "timestamp": "2025-12-04T10:30:00Z"})
@@ -134,7 +134,7 @@ fn answer(message: &str, data: Value) -> Value {
 }
 
 /// The `data` of the answer to `event`, about the entity whose id is called `id`.
-fn said(event: &Event, id: &'static str) -> Value {
+fn sample_answer_data(event: &LeadEvent, id: &'static str) -> Value {
     match event.name {
         "pre_lead_contact_add" | "lead_contact_add" => json!({"contact_id": 456, id: 789}),
         "pre_lead_memo_add" | "lead_memo_add" => json!({"memo_id": 456, id: 789}),

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::super::fields::{Faults, present};
+use super::super::fields::{FieldErrors, non_null};
 use super::email::is_email;
-use crate::entity::sales::{Decimal, FRACTION_DIGITS_MAX, Given, Member, STATUSES, Value, WHOLE_DIGITS_MAX};
-use crate::event::members;
+use crate::entity::sales::{Decimal, FRACTION_DIGITS_MAX, STATUSES, SalesField, SalesValues, Value, WHOLE_DIGITS_MAX};
+use crate::event::find_members;
 
 /// The most bytes of a name, a number, a line: far more than any has, few enough for a thousand contacts in a state.
 const LINE_MAX_BYTES: usize = 1_000;
@@ -21,7 +21,7 @@ const PRIORITIES: [&str; 4] = ["low", "medium", "high", "critical"];
 
 /// What a field holds.
 #[derive(Clone, Copy)]
-enum Shape {
+enum LeadFieldType {
     /// A name that is not blank.
     Name,
     Line,
@@ -33,44 +33,44 @@ enum Shape {
     Money,
 }
 
-const fn shape(member: Member) -> Shape {
+const fn field_type(member: SalesField) -> LeadFieldType {
     match member {
-        Member::FirstName => Shape::Name,
-        Member::Email => Shape::Email,
-        Member::Source => Shape::OneOf(&SOURCES),
-        Member::LeadStatus => Shape::OneOf(&STATUSES),
-        Member::Priority => Shape::OneOf(&PRIORITIES),
-        Member::IndustryId | Member::RegionId | Member::AssignedTo => Shape::Reference,
-        Member::ExpectedValue | Member::Budget | Member::CreditLimit => Shape::Money,
-        Member::ProductInterest
-        | Member::Requirements
-        | Member::Notes
-        | Member::NeedType
-        | Member::CurrentSolution
-        | Member::PainPoint
-        | Member::CompetitorInfo => Shape::Prose,
-        Member::LastName
-        | Member::Phone
-        | Member::CompanyName
-        | Member::CompanySize
-        | Member::Designation
-        | Member::City
-        | Member::State
-        | Member::Country
-        | Member::AddressLine1
-        | Member::AddressLine2
-        | Member::ZipCode
-        | Member::OfficeTimings
-        | Member::Timezone
-        | Member::ProfileType
-        | Member::Company
-        | Member::Industry
-        | Member::BestTimeCall
-        | Member::Mode
-        | Member::ContactName
-        | Member::DecisionTimeline
-        | Member::DecisionMaker
-        | Member::PaymentTerms => Shape::Line,
+        SalesField::FirstName => LeadFieldType::Name,
+        SalesField::Email => LeadFieldType::Email,
+        SalesField::Source => LeadFieldType::OneOf(&SOURCES),
+        SalesField::LeadStatus => LeadFieldType::OneOf(&STATUSES),
+        SalesField::Priority => LeadFieldType::OneOf(&PRIORITIES),
+        SalesField::IndustryId | SalesField::RegionId | SalesField::AssignedTo => LeadFieldType::Reference,
+        SalesField::ExpectedValue | SalesField::Budget | SalesField::CreditLimit => LeadFieldType::Money,
+        SalesField::ProductInterest
+        | SalesField::Requirements
+        | SalesField::Notes
+        | SalesField::NeedType
+        | SalesField::CurrentSolution
+        | SalesField::PainPoint
+        | SalesField::CompetitorInfo => LeadFieldType::Prose,
+        SalesField::LastName
+        | SalesField::Phone
+        | SalesField::CompanyName
+        | SalesField::CompanySize
+        | SalesField::Designation
+        | SalesField::City
+        | SalesField::State
+        | SalesField::Country
+        | SalesField::AddressLine1
+        | SalesField::AddressLine2
+        | SalesField::ZipCode
+        | SalesField::OfficeTimings
+        | SalesField::Timezone
+        | SalesField::ProfileType
+        | SalesField::Company
+        | SalesField::Industry
+        | SalesField::BestTimeCall
+        | SalesField::Mode
+        | SalesField::ContactName
+        | SalesField::DecisionTimeline
+        | SalesField::DecisionMaker
+        | SalesField::PaymentTerms => LeadFieldType::Line,
     }
 }
 
@@ -78,84 +78,105 @@ const fn shape(member: Member) -> Shape {
 ///
 /// # Errors
 /// `serde_json`'s, which an object cannot bring about.
-pub(super) fn read<const N: usize>(
+pub(super) fn read_members<const N: usize>(
     data: &str,
-    wanted: &[Member; N],
-    faults: &mut Faults,
-) -> Result<Given, serde_json::Error> {
-    let found = members(data, wanted.map(Member::as_str))?;
-    let given =
-        wanted.iter().zip(found).filter_map(|(member, raw)| Some((*member, value(*member, present(raw)?, faults))));
+    wanted: &[SalesField; N],
+    faults: &mut FieldErrors,
+) -> Result<SalesValues, serde_json::Error> {
+    let found = find_members(data, wanted.map(SalesField::as_str))?;
+    let given = wanted
+        .iter()
+        .zip(found)
+        .filter_map(|(member, raw)| Some((*member, read_value(*member, non_null(raw)?, faults))));
     Ok(given.collect())
 }
 
-fn value(member: Member, raw: &RawValue, faults: &mut Faults) -> Value {
+fn read_value(member: SalesField, raw: &RawValue, faults: &mut FieldErrors) -> Value {
     let path = member.path();
-    match shape(member) {
-        Shape::Name => Value::Text(name(faults, path, Some(raw))),
-        Shape::Line => Value::Text(limited(faults, path, raw, LINE_MAX_BYTES)),
-        Shape::Prose => Value::Text(limited(faults, path, raw, PROSE_MAX_BYTES)),
-        Shape::Email => Value::Text(email(faults, path, raw)),
-        Shape::OneOf(names) => Value::Text(faults.one_of(path, Some(raw), names).into()),
-        Shape::Reference if raw.get().starts_with('"') => Value::Text(limited(faults, path, raw, LINE_MAX_BYTES)),
-        Shape::Reference => Value::Number(faults.number(path, Some(raw), 0, u64::MAX)),
-        Shape::Money => Value::Money(money(faults, path, Some(raw))),
+    match field_type(member) {
+        LeadFieldType::Name => Value::Text(read_name(faults, path, Some(raw))),
+        LeadFieldType::Line => Value::Text(read_limited_text(faults, path, raw, LINE_MAX_BYTES)),
+        LeadFieldType::Prose => Value::Text(read_limited_text(faults, path, raw, PROSE_MAX_BYTES)),
+        LeadFieldType::Email => Value::Text(read_email(faults, path, raw)),
+        LeadFieldType::OneOf(names) => Value::Text(faults.read_one_of(path, Some(raw), names).into()),
+        LeadFieldType::Reference if raw.get().starts_with('"') => {
+            Value::Text(read_limited_text(faults, path, raw, LINE_MAX_BYTES))
+        }
+        LeadFieldType::Reference => Value::Number(faults.number(path, Some(raw), 0, u64::MAX)),
+        LeadFieldType::Money => Value::Money(read_amount(faults, path, Some(raw))),
     }
 }
 
 /// A required text of one line that is not blank.
-pub(super) fn name(faults: &mut Faults, path: &'static str, raw: Option<&RawValue>) -> Arc<str> {
-    required(faults, path, raw, LINE_MAX_BYTES)
+pub(super) fn read_name(faults: &mut FieldErrors, path: &'static str, raw: Option<&RawValue>) -> Arc<str> {
+    read_required_text(faults, path, raw, LINE_MAX_BYTES)
 }
 
 /// A required text of one line that is not empty, though it may be blank: the sender's business.
-pub(super) fn label(faults: &mut Faults, path: &'static str, raw: Option<&RawValue>) -> Arc<str> {
-    required_unless(str::is_empty, faults, path, raw, LINE_MAX_BYTES)
+pub(super) fn read_label(faults: &mut FieldErrors, path: &'static str, raw: Option<&RawValue>) -> Arc<str> {
+    read_text_unless(str::is_empty, faults, path, raw, LINE_MAX_BYTES)
 }
 
 /// A required text that is not blank.
-pub(super) fn prose(faults: &mut Faults, path: &'static str, raw: Option<&RawValue>) -> Arc<str> {
-    required(faults, path, raw, PROSE_MAX_BYTES)
+pub(super) fn read_prose(faults: &mut FieldErrors, path: &'static str, raw: Option<&RawValue>) -> Arc<str> {
+    read_required_text(faults, path, raw, PROSE_MAX_BYTES)
 }
 
 /// An optional text of one line.
-pub(super) fn optional_line(faults: &mut Faults, path: &'static str, raw: Option<&RawValue>) -> Option<Arc<str>> {
-    present(raw).map(|raw| limited(faults, path, raw, LINE_MAX_BYTES))
+pub(super) fn read_optional_line(
+    faults: &mut FieldErrors,
+    path: &'static str,
+    raw: Option<&RawValue>,
+) -> Option<Arc<str>> {
+    non_null(raw).map(|raw| read_limited_text(faults, path, raw, LINE_MAX_BYTES))
 }
 
 /// An optional text.
-pub(super) fn optional_prose(faults: &mut Faults, path: &'static str, raw: Option<&RawValue>) -> Option<Arc<str>> {
-    present(raw).map(|raw| limited(faults, path, raw, PROSE_MAX_BYTES))
+pub(super) fn read_optional_prose(
+    faults: &mut FieldErrors,
+    path: &'static str,
+    raw: Option<&RawValue>,
+) -> Option<Arc<str>> {
+    non_null(raw).map(|raw| read_limited_text(faults, path, raw, PROSE_MAX_BYTES))
 }
 
 /// An optional e-mail address.
-pub(super) fn optional_email(faults: &mut Faults, path: &'static str, raw: Option<&RawValue>) -> Option<Arc<str>> {
-    present(raw).map(|raw| email(faults, path, raw))
+pub(super) fn read_optional_email(
+    faults: &mut FieldErrors,
+    path: &'static str,
+    raw: Option<&RawValue>,
+) -> Option<Arc<str>> {
+    non_null(raw).map(|raw| read_email(faults, path, raw))
 }
 
-fn required(faults: &mut Faults, path: &'static str, raw: Option<&RawValue>, bytes_max: usize) -> Arc<str> {
-    required_unless(|text| text.trim().is_empty(), faults, path, raw, bytes_max)
-}
-
-fn required_unless(
-    is_empty: fn(&str) -> bool,
-    faults: &mut Faults,
+fn read_required_text(
+    faults: &mut FieldErrors,
     path: &'static str,
     raw: Option<&RawValue>,
     bytes_max: usize,
 ) -> Arc<str> {
-    let Some(raw) = present(raw) else {
+    read_text_unless(|text| text.trim().is_empty(), faults, path, raw, bytes_max)
+}
+
+fn read_text_unless(
+    is_empty: fn(&str) -> bool,
+    faults: &mut FieldErrors,
+    path: &'static str,
+    raw: Option<&RawValue>,
+    bytes_max: usize,
+) -> Arc<str> {
+    let Some(raw) = non_null(raw) else {
         faults.add(path, "is required");
         return "".into();
     };
-    let text = limited(faults, path, raw, bytes_max);
+    let text = read_limited_text(faults, path, raw, bytes_max);
     if raw.get().starts_with('"') && is_empty(&text) {
         faults.add(path, "must not be empty");
     }
     text
 }
 
-fn limited(faults: &mut Faults, path: &'static str, raw: &RawValue, bytes_max: usize) -> Arc<str> {
+fn read_limited_text(faults: &mut FieldErrors, path: &'static str, raw: &RawValue, bytes_max: usize) -> Arc<str> {
     let text = faults.text(path, Some(raw));
     if text.len() > bytes_max {
         faults.add(path, format!("must have at most {bytes_max} bytes"));
@@ -164,7 +185,7 @@ fn limited(faults: &mut Faults, path: &'static str, raw: &RawValue, bytes_max: u
 }
 
 /// An address, or nothing at all, which takes back an earlier one.
-fn email(faults: &mut Faults, path: &'static str, raw: &RawValue) -> Arc<str> {
+fn read_email(faults: &mut FieldErrors, path: &'static str, raw: &RawValue) -> Arc<str> {
     let text = faults.text(path, Some(raw));
     if !text.is_empty() && !is_email(&text) {
         faults.add(path, "must be an e-mail address");
@@ -173,16 +194,16 @@ fn email(faults: &mut Faults, path: &'static str, raw: &RawValue) -> Arc<str> {
 }
 
 /// Notes it if neither an address nor a number is given.
-pub(super) fn email_or_phone(faults: &mut Faults, email: Option<&RawValue>, phone: Option<&RawValue>) {
-    let is_given = |raw| present(raw).is_some_and(|raw| raw.get() != "\"\"");
+pub(super) fn check_email_or_phone(faults: &mut FieldErrors, email: Option<&RawValue>, phone: Option<&RawValue>) {
+    let is_given = |raw| non_null(raw).is_some_and(|raw| raw.get() != "\"\"");
     if !is_given(email) && !is_given(phone) {
         faults.add("data.email", "or phone is required");
     }
 }
 
 /// A required amount, not below zero.
-pub(super) fn money(faults: &mut Faults, path: &'static str, raw: Option<&RawValue>) -> Decimal {
-    let Some(raw) = present(raw) else {
+pub(super) fn read_amount(faults: &mut FieldErrors, path: &'static str, raw: Option<&RawValue>) -> Decimal {
+    let Some(raw) = non_null(raw) else {
         faults.add(path, "is required");
         return Decimal::default();
     };
@@ -202,12 +223,12 @@ pub(super) fn money(faults: &mut Faults, path: &'static str, raw: Option<&RawVal
 }
 
 /// A number, or a string of digits: the id of an entity. `None`, and noted, if it is missing or neither.
-pub(super) fn id(faults: &mut Faults, path: &'static str, raw: Option<&RawValue>) -> Option<u64> {
-    let Some(raw) = present(raw) else {
+pub(super) fn read_entity_id(faults: &mut FieldErrors, path: &'static str, raw: Option<&RawValue>) -> Option<u64> {
+    let Some(raw) = non_null(raw) else {
         faults.add(path, "is required");
         return None;
     };
-    let text = unquoted(raw);
+    let text = unquote(raw);
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if !is_number {
         faults.add(path, "must be a whole number");
@@ -218,8 +239,8 @@ pub(super) fn id(faults: &mut Faults, path: &'static str, raw: Option<&RawValue>
 }
 
 /// The id of something in the sender's system: a string, or a number as it is written.
-pub(super) fn reference(faults: &mut Faults, path: &'static str, raw: Option<&RawValue>) -> Arc<str> {
-    match present(raw) {
+pub(super) fn read_reference(faults: &mut FieldErrors, path: &'static str, raw: Option<&RawValue>) -> Arc<str> {
+    match non_null(raw) {
         Some(raw) if raw.get().starts_with(|c: char| c.is_ascii_digit()) => {
             faults.number(path, Some(raw), 0, u64::MAX).to_string().into()
         }
@@ -227,7 +248,7 @@ pub(super) fn reference(faults: &mut Faults, path: &'static str, raw: Option<&Ra
     }
 }
 
-fn unquoted(raw: &RawValue) -> Cow<'_, str> {
+fn unquote(raw: &RawValue) -> Cow<'_, str> {
     let is_text = raw.get().starts_with('"');
     if is_text { serde_json::from_str(raw.get()).unwrap_or_default() } else { Cow::Borrowed(raw.get()) }
 }
@@ -242,26 +263,26 @@ mod tests {
     }
 
     /// The detail of the fault that reading `json` as `member` makes, or nothing.
-    fn fault(member: Member, json: &str) -> Option<String> {
-        let mut faults = Faults::default();
-        value(member, raw(json), &mut faults);
+    fn fault(member: SalesField, json: &str) -> Option<String> {
+        let mut faults = FieldErrors::default();
+        read_value(member, raw(json), &mut faults);
         match faults.finish(()) {
             Ok(()) => None,
-            Err(Error::Invalid(faults)) => Some(faults[0].detail.clone()),
+            Err(Error::InvalidFields(faults)) => Some(faults[0].detail.clone()),
             Err(other) => panic!("{other}"),
         }
     }
 
     #[test]
     fn an_empty_address_takes_the_earlier_one_back() {
-        assert_eq!(fault(Member::Email, "\"\""), None);
-        assert_eq!(fault(Member::Email, "\"nobody\"").as_deref(), Some("data.email must be an e-mail address"));
-        assert_eq!(fault(Member::Email, "7").as_deref(), Some("data.email must be a string, not a number"));
+        assert_eq!(fault(SalesField::Email, "\"\""), None);
+        assert_eq!(fault(SalesField::Email, "\"nobody\"").as_deref(), Some("data.email must be an e-mail address"));
+        assert_eq!(fault(SalesField::Email, "7").as_deref(), Some("data.email must be a string, not a number"));
     }
 
     #[test]
     fn amounts_are_numbers_of_bounded_length_and_not_negative() {
-        let money = |json| fault(Member::ExpectedValue, json);
+        let money = |json| fault(SalesField::ExpectedValue, json);
         for good in ["0", "50000.00", "1.0E7", "999999999999999999.999999999999999999", "-0"] {
             assert_eq!(money(good), None, "{good}");
         }
@@ -275,18 +296,18 @@ mod tests {
 
     #[test]
     fn a_reference_is_a_number_or_a_name() {
-        assert_eq!(fault(Member::AssignedTo, "5"), None);
-        assert_eq!(fault(Member::AssignedTo, "\"agent-5\""), None);
-        assert!(fault(Member::AssignedTo, "5.5").is_some() && fault(Member::AssignedTo, "[]").is_some());
-        let mut faults = Faults::default();
-        assert_eq!(&*reference(&mut faults, "data.order_id", Some(raw("1042"))), "1042");
-        assert_eq!(&*reference(&mut faults, "data.order_id", Some(raw("\"ORD-7\""))), "ORD-7");
+        assert_eq!(fault(SalesField::AssignedTo, "5"), None);
+        assert_eq!(fault(SalesField::AssignedTo, "\"agent-5\""), None);
+        assert!(fault(SalesField::AssignedTo, "5.5").is_some() && fault(SalesField::AssignedTo, "[]").is_some());
+        let mut faults = FieldErrors::default();
+        assert_eq!(&*read_reference(&mut faults, "data.order_id", Some(raw("1042"))), "1042");
+        assert_eq!(&*read_reference(&mut faults, "data.order_id", Some(raw("\"ORD-7\""))), "ORD-7");
         assert!(faults.finish(()).is_ok());
     }
 
     #[test]
     fn an_id_is_digits_as_a_number_or_a_string() {
-        let read = |json| id(&mut Faults::default(), "data.lead_id", Some(raw(json)));
+        let read = |json| read_entity_id(&mut FieldErrors::default(), "data.lead_id", Some(raw(json)));
         assert_eq!([read("12"), read("\"12\""), read("\"\\u0031\"")], [Some(12), Some(12), Some(1)]);
         assert_eq!(read("99999999999999999999999"), Some(u64::MAX));
         for wrong in ["-1", "1.0", "1e3", "\"\"", "\"1a\"", "null", "[1]", "true"] {
@@ -297,17 +318,23 @@ mod tests {
     #[test]
     fn long_texts_are_refused_by_their_bytes() {
         let text = |member, length| fault(member, &format!("\"{}\"", "x".repeat(length)));
-        assert_eq!(text(Member::City, LINE_MAX_BYTES), None);
-        assert_eq!(text(Member::City, LINE_MAX_BYTES + 1).as_deref(), Some("data.city must have at most 1000 bytes"));
-        assert_eq!(text(Member::Notes, PROSE_MAX_BYTES), None);
-        assert!(text(Member::Notes, PROSE_MAX_BYTES + 1).is_some());
+        assert_eq!(text(SalesField::City, LINE_MAX_BYTES), None);
+        assert_eq!(
+            text(SalesField::City, LINE_MAX_BYTES + 1).as_deref(),
+            Some("data.city must have at most 1000 bytes")
+        );
+        assert_eq!(text(SalesField::Notes, PROSE_MAX_BYTES), None);
+        assert!(text(SalesField::Notes, PROSE_MAX_BYTES + 1).is_some());
     }
 
     #[test]
     fn what_is_null_is_not_given() {
-        let mut faults = Faults::default();
-        let given =
-            read(r#"{"city": null, "country": "France", "other": 1}"#, &crate::entity::sales::LEAD, &mut faults);
-        assert_eq!(given.expect("an object"), Given::from([(Member::Country, Value::Text("France".into()))]));
+        let mut faults = FieldErrors::default();
+        let given = read_members(
+            r#"{"city": null, "country": "France", "other": 1}"#,
+            &crate::entity::sales::LEAD_FIELDS,
+            &mut faults,
+        );
+        assert_eq!(given.expect("an object"), SalesValues::from([(SalesField::Country, Value::Text("France".into()))]));
     }
 }

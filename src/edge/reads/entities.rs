@@ -10,16 +10,16 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::super::answer;
 use super::super::context::RequestContext;
 use super::super::error::Error;
-use super::super::gate::Core;
-use super::super::list::List;
+use super::super::gate::NodeCore;
+use super::super::list::ListPage;
 use super::super::state::Edge;
-use super::{EventRef, event_id};
+use super::{EventRef, stored_event_id};
 use crate::entity;
-use crate::event::{EntityKey, Incarnation, Kind, Timestamp};
-use crate::projection::{History, PageRequest, Stored};
+use crate::event::{EntityKey, Kind, StoreIncarnation, Timestamp};
+use crate::projection::{EntityHistory, PageRequest, StoredRecord};
 
 #[derive(Serialize)]
-struct Entity<'a> {
+struct EntityView<'a> {
     kind: Kind,
     id: &'a str,
     sequence: Option<u64>,
@@ -30,7 +30,7 @@ struct Entity<'a> {
 }
 
 #[derive(Serialize)]
-struct Entry<'a> {
+struct TimelineEntry<'a> {
     sequence: Option<u64>,
     r#type: &'a str,
     summary: String,
@@ -45,45 +45,50 @@ struct Entry<'a> {
 /// `GET /api/v1/entities/{kind}`
 pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let kind: String = context.parse_path()?;
-    let kind = known_kind(&kind)?;
-    let page = page(context)?;
+    let kind = parse_kind(&kind)?;
+    let page = parse_page_request(context)?;
     let core = context.edge.core()?;
     let found = core.reads.entities(kind, page).await?;
     let mut items = Vec::with_capacity(found.items.len());
     for key in &found.items {
         // An entity that went between the two reads is left out.
-        if let Some((first, last)) = core.reads.ends(key).await? {
-            items.push(view(key, core.reads.incarnation(), &first, &last));
+        if let Some((first, last)) = core.reads.first_and_last(key).await? {
+            items.push(entity_view(key, core.reads.incarnation(), &first, &last));
         }
     }
-    Ok(answer::uncached(StatusCode::OK, &List::new(items, found.total, page)))
+    Ok(answer::uncached_json(StatusCode::OK, &ListPage::new(items, found.total, page)))
 }
 
 /// `GET /api/v1/entities/{kind}/{id}`
 pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let (kind, id): (String, String) = context.parse_path()?;
-    let key = known_key(&kind, &id)?;
+    let key = parse_entity_key(&kind, &id)?;
     context.refuse_parameters()?;
     let core = context.edge.core()?;
     let history = core.reads.history(&key).await?.ok_or_else(no_such_entity)?;
-    let mut entity = view(&key, core.reads.incarnation(), &history.first, &history.last);
-    entity.state = Some(state(&key, &history, &context.edge, &core)?);
-    Ok(answer::uncached(StatusCode::OK, &entity))
+    let mut entity = entity_view(&key, core.reads.incarnation(), &history.first, &history.last);
+    entity.state = Some(render_state(&key, &history, &context.edge, &core)?);
+    Ok(answer::uncached_json(StatusCode::OK, &entity))
 }
 
 /// `GET /api/v1/entities/{kind}/{id}/timeline`
 pub(in crate::edge) async fn timeline(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let (kind, id): (String, String) = context.parse_path()?;
-    let key = known_key(&kind, &id)?;
-    let page = page(context)?;
+    let key = parse_entity_key(&kind, &id)?;
+    let page = parse_page_request(context)?;
     let core = context.edge.core()?;
     let found = core.reads.timeline(&key, page).await?.ok_or_else(no_such_entity)?;
-    let items = found.items.iter().map(|stored| entry(core.reads.incarnation(), stored)).collect();
-    Ok(answer::uncached(StatusCode::OK, &List::new(items, found.total, page)))
+    let items = found.items.iter().map(|stored| timeline_entry(core.reads.incarnation(), stored)).collect();
+    Ok(answer::uncached_json(StatusCode::OK, &ListPage::new(items, found.total, page)))
 }
 
-fn view<'a>(key: &'a EntityKey, incarnation: Incarnation, first: &Stored, last: &Stored) -> Entity<'a> {
-    Entity {
+fn entity_view<'a>(
+    key: &'a EntityKey,
+    incarnation: StoreIncarnation,
+    first: &StoredRecord,
+    last: &StoredRecord,
+) -> EntityView<'a> {
+    EntityView {
         kind: key.kind(),
         id: key.id(),
         sequence: last.record.sequence,
@@ -93,44 +98,49 @@ fn view<'a>(key: &'a EntityKey, incarnation: Incarnation, first: &Stored, last: 
     }
 }
 
-fn state(key: &EntityKey, history: &History, edge: &Edge, core: &Core) -> Result<Box<RawValue>, Error> {
-    let limits = entity::Limits { items_max: edge.config.entity.items_max };
-    let state = entity::restore(key.kind(), &history.past, limits).map_err(|error| {
+fn render_state(
+    key: &EntityKey,
+    history: &EntityHistory,
+    edge: &Edge,
+    core: &NodeCore,
+) -> Result<Box<RawValue>, Error> {
+    let limits = entity::StateLimits { items_max: edge.config.entity.items_max };
+    let state = entity::restore_state(key.kind(), &history.snapshot_and_tail, limits).map_err(|error| {
         tracing::error!(entity = %key, %error, "state could not be restored");
         Error::Internal
     })?;
     // Whose a conversation is can change after its last event, so no event says it.
-    if let entity::State::Conversation(conversation) = &state {
-        let known = core.accounts.known();
-        let account = conversation.business().and_then(|business| known.claiming(business));
-        let shown = conversation.claimed_by(account.map(|account| account.id.as_str()));
+    if let entity::EntityState::Conversation(conversation) = &state {
+        let known = core.accounts.snapshot();
+        let account = conversation.business_account().and_then(|business| known.find_by_business_account(business));
+        let shown = conversation.to_json_of_account(account.map(|account| account.id.as_str()));
         return to_raw_value(&shown).map_err(|_| Error::Internal);
     }
     Ok(state.to_raw_json())
 }
 
-fn entry(incarnation: Incarnation, stored: &Stored) -> Entry<'_> {
+fn timeline_entry(incarnation: StoreIncarnation, stored: &StoredRecord) -> TimelineEntry<'_> {
     let record = &stored.record;
-    Entry {
+    TimelineEntry {
         sequence: record.sequence,
         r#type: &record.event_type,
-        summary: entity::summary(record.entity.kind(), &record.change),
-        actor: record.member("actor"),
+        summary: entity::summarize_change(record.entity.kind(), &record.change),
+        actor: record.envelope_member("actor"),
         at: record.at,
         received_at: stored.received_at,
         late: record.late,
-        event_id: event_id(incarnation, stored).to_string(),
+        event_id: stored_event_id(incarnation, stored).to_string(),
         data: record.data(),
     }
 }
 
-fn page(context: &RequestContext) -> Result<PageRequest, Error> {
+fn parse_page_request(context: &RequestContext) -> Result<PageRequest, Error> {
     let mut parameters = context.parameters(&["page", "page_size"]);
-    let page = parameters.page();
+    let page = parameters.page_request();
     parameters.finish(page)
 }
 
-fn known_kind(name: &str) -> Result<Kind, Error> {
+fn parse_kind(name: &str) -> Result<Kind, Error> {
     Kind::parse(name).ok_or_else(|| {
         let names = Kind::BUILT_IN.map(Kind::as_str).join(", ");
         Error::not_found(format!(
@@ -139,8 +149,8 @@ fn known_kind(name: &str) -> Result<Kind, Error> {
     })
 }
 
-fn known_key(kind: &str, id: &str) -> Result<EntityKey, Error> {
-    EntityKey::try_new(known_kind(kind)?, id).map_err(|_| no_such_entity())
+fn parse_entity_key(kind: &str, id: &str) -> Result<EntityKey, Error> {
+    EntityKey::try_new(parse_kind(kind)?, id).map_err(|_| no_such_entity())
 }
 
 fn no_such_entity() -> Error {

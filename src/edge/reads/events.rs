@@ -10,16 +10,16 @@ use serde_json::value::RawValue;
 use super::super::answer;
 use super::super::context::RequestContext;
 use super::super::error::Error;
-use super::super::gate::Core;
-use super::super::list::List;
-use super::event_id;
-use crate::event::{EventId, Incarnation, Kind, Timestamp};
-use crate::projection::{EventFilter, EventView, Page, PageRequest, Status};
+use super::super::gate::NodeCore;
+use super::super::list::ListPage;
+use super::stored_event_id;
+use crate::event::{EventId, Kind, StoreIncarnation, Timestamp};
+use crate::projection::{EventFilter, EventView, PageRequest, ProjectionPage, Status};
 
 const PARAMETERS: [&str; 9] = ["source", "type", "kind", "entity", "status", "since", "until", "page", "page_size"];
 
 #[derive(Serialize)]
-struct Event<'a> {
+struct ReceivedEventView<'a> {
     event_id: String,
     source: &'a str,
     r#type: &'a str,
@@ -56,14 +56,14 @@ const STATUSES: [(&str, StatusFilter); 4] = [
 
 /// `GET /api/v1/events`
 pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
-    let (filter, page) = filter(context)?;
+    let (filter, page) = parse_event_filter(context)?;
     let core = context.edge.core()?;
     let found = match filter {
         Some(filter) => core.reads.events(filter, page).await?,
-        None => Page { items: Vec::new(), total: 0 },
+        None => ProjectionPage { items: Vec::new(), total: 0 },
     };
-    let items = found.items.iter().map(|view| event(core.reads.incarnation(), view)).collect();
-    Ok(answer::uncached(StatusCode::OK, &List::new(items, found.total, page)))
+    let items = found.items.iter().map(|view| event_view(core.reads.incarnation(), view)).collect();
+    Ok(answer::uncached_json(StatusCode::OK, &ListPage::new(items, found.total, page)))
 }
 
 /// `GET /api/v1/events/{event_id}`
@@ -71,15 +71,15 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
     let core = context.edge.core()?;
-    let (_, view) = find(&core, &id).await?;
-    Ok(answer::uncached(StatusCode::OK, &event(core.reads.incarnation(), &view)))
+    let (_, view) = find_event(&core, &id).await?;
+    Ok(answer::uncached_json(StatusCode::OK, &event_view(core.reads.incarnation(), &view)))
 }
 
 /// The event with the public id `id`.
 ///
 /// # Errors
 /// [`Error::NotFound`] for an id that is malformed, of another store, or of no event.
-pub(super) async fn find(core: &Core, id: &str) -> Result<(EventId, EventView), Error> {
+pub(super) async fn find_event(core: &NodeCore, id: &str) -> Result<(EventId, EventView), Error> {
     let no_such_event = || Error::not_found("there is no such event");
     let ours = |id: &EventId| id.incarnation() == core.reads.incarnation();
     let id = EventId::parse(id).filter(ours).ok_or_else(no_such_event)?;
@@ -92,15 +92,15 @@ pub(super) async fn find(core: &Core, id: &str) -> Result<(EventId, EventView), 
 }
 
 /// The filter that a query asks for; `None` when it can find nothing.
-fn filter(context: &RequestContext) -> Result<(Option<EventFilter>, PageRequest), Error> {
+fn parse_event_filter(context: &RequestContext) -> Result<(Option<EventFilter>, PageRequest), Error> {
     let mut parameters = context.parameters(&PARAMETERS);
-    let page = parameters.page();
+    let page = parameters.page_request();
     let status = parameters.one_of("status", &STATUSES);
     let filter = EventFilter {
-        source: parameters.text("source"),
-        event_type: parameters.text("type"),
+        source: parameters.take_text("source"),
+        event_type: parameters.take_text("type"),
         kind: parameters.kind("kind"),
-        entity: parameters.text("entity"),
+        entity: parameters.take_text("entity"),
         status: match status {
             Some(StatusFilter::Decided(status)) => Some(status),
             Some(StatusFilter::Undecided) | None => None,
@@ -113,12 +113,12 @@ fn filter(context: &RequestContext) -> Result<(Option<EventFilter>, PageRequest)
 }
 
 /// An event as it was received, with the outcome of the newest attempt at it.
-fn event(incarnation: Incarnation, view: &EventView) -> Event<'_> {
+fn event_view(incarnation: StoreIncarnation, view: &EventView) -> ReceivedEventView<'_> {
     let received = &view.event.record;
     let decided = view.resolution.as_ref().unwrap_or(&view.event);
     let failure = decided.record.failure.as_ref().filter(|_| view.status == Status::Failed);
-    Event {
-        event_id: event_id(incarnation, &view.event).to_string(),
+    ReceivedEventView {
+        event_id: stored_event_id(incarnation, &view.event).to_string(),
         source: &received.source,
         r#type: &received.event_type,
         entity: EventEntity {
@@ -135,7 +135,7 @@ fn event(incarnation: Incarnation, view: &EventView) -> Event<'_> {
         error_message: failure.map(|failure| failure.message.as_str()),
         received_at: view.event.received_at,
         // What owes more is being processed from its own decision on.
-        processing_at: if received.owes { received.decided_at } else { decided.record.decided_at },
+        processing_at: if received.pending { received.decided_at } else { decided.record.decided_at },
         processed_at: (view.status != Status::Processing).then_some(decided.committed_at),
         payload: received.payload_json(),
     }

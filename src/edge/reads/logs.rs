@@ -12,9 +12,9 @@ use serde_json::value::RawValue;
 use super::super::answer;
 use super::super::context::RequestContext;
 use super::super::error::Error;
-use super::super::list::List;
+use super::super::list::ListPage;
+use crate::call_log::{CallRow, Direction, Filter};
 use crate::event::Timestamp;
-use crate::exchange::{Direction, Filter, Row};
 use crate::projection::PageRequest;
 
 const PARAMETERS: [&str; 4] = ["direction", "is_successful", "page", "page_size"];
@@ -24,7 +24,7 @@ const DIRECTIONS: [(&str, Direction); 2] =
 
 /// One exchange, as lists show it.
 #[derive(Serialize)]
-struct Log<'a> {
+struct CallLogItem<'a> {
     id: u64,
     at: Timestamp,
     direction: &'static str,
@@ -41,30 +41,30 @@ struct Log<'a> {
 
 /// One exchange by itself.
 #[derive(Serialize)]
-struct Detailed<'a> {
+struct CallLogDetails<'a> {
     #[serde(flatten)]
-    log: Log<'a>,
+    log: CallLogItem<'a>,
     #[serde(serialize_with = "object")]
     headers: &'a [(String, String)],
-    body: Body,
+    body: CallLogBody,
     answer: Option<&'a RawValue>,
     answer_bytes: Option<u64>,
 }
 
 /// Where the request's body is found: in the events that came of it.
 #[derive(Serialize)]
-struct Body {
+struct CallLogBody {
     bytes: Option<u64>,
     event_ids: Vec<String>,
 }
 
 /// `GET /api/v1/webhooks/logs`
 pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
-    let (filter, page) = filter(context)?;
+    let (filter, page) = parse_log_filter(context)?;
     let core = context.edge.core()?;
-    let found = core.exchange.list(filter, page.places()).await?;
-    let items = found.items.iter().map(log).collect();
-    Ok(answer::uncached(StatusCode::OK, &List::new(items, found.total, page)))
+    let found = core.exchange.list_calls(filter, page.places()).await?;
+    let items = found.items.iter().map(call_log_item).collect();
+    Ok(answer::uncached_json(StatusCode::OK, &ListPage::new(items, found.total, page)))
 }
 
 /// `GET /api/v1/webhooks/logs/{log_id}`
@@ -75,12 +75,12 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
     // One row has one spelling: `+7` and `007` are none.
     let number = id.parse::<u64>().ok().filter(|number| number.to_string() == id).ok_or_else(no_such_log)?;
     let row = context.edge.core()?.exchange.get(number).await?.ok_or_else(no_such_log)?;
-    Ok(answer::uncached(StatusCode::OK, &detailed(&row)))
+    Ok(answer::uncached_json(StatusCode::OK, &call_log_details(&row)))
 }
 
-fn filter(context: &RequestContext) -> Result<(Filter, PageRequest), Error> {
+fn parse_log_filter(context: &RequestContext) -> Result<(Filter, PageRequest), Error> {
     let mut parameters = context.parameters(&PARAMETERS);
-    let page = parameters.page();
+    let page = parameters.page_request();
     let filter = Filter {
         direction: parameters.one_of("direction", &DIRECTIONS),
         is_successful: parameters.one_of("is_successful", &[("true", true), ("false", false)]),
@@ -88,8 +88,8 @@ fn filter(context: &RequestContext) -> Result<(Filter, PageRequest), Error> {
     parameters.finish((filter, page))
 }
 
-fn log(row: &Row) -> Log<'_> {
-    Log {
+fn call_log_item(row: &CallRow) -> CallLogItem<'_> {
+    CallLogItem {
         id: row.id,
         at: row.at,
         direction: row.direction.as_str(),
@@ -105,17 +105,17 @@ fn log(row: &Row) -> Log<'_> {
     }
 }
 
-fn detailed(row: &Row) -> Detailed<'_> {
-    Detailed {
-        log: log(row),
+fn call_log_details(row: &CallRow) -> CallLogDetails<'_> {
+    CallLogDetails {
+        log: call_log_item(row),
         headers: &row.headers,
-        body: Body { bytes: row.body_bytes, event_ids: event_ids(row) },
+        body: CallLogBody { bytes: row.body_bytes, event_ids: event_ids(row) },
         answer: row.answer.as_deref().and_then(|answer| serde_json::from_slice(answer).ok()),
         answer_bytes: row.answer_bytes,
     }
 }
 
-fn event_ids(row: &Row) -> Vec<String> {
+fn event_ids(row: &CallRow) -> Vec<String> {
     row.event_ids.iter().map(ToString::to_string).collect()
 }
 

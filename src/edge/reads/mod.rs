@@ -3,8 +3,8 @@
 
 use serde::Serialize;
 
-use crate::event::{EventId, Incarnation, Timestamp};
-use crate::projection::Stored;
+use crate::event::{EventId, StoreIncarnation, Timestamp};
+use crate::projection::StoredRecord;
 
 pub(super) mod entities;
 pub(super) mod events;
@@ -22,9 +22,9 @@ struct EventRef {
 }
 
 impl EventRef {
-    fn new(incarnation: Incarnation, stored: &Stored) -> Self {
+    fn new(incarnation: StoreIncarnation, stored: &StoredRecord) -> Self {
         Self {
-            event_id: event_id(incarnation, stored).to_string(),
+            event_id: stored_event_id(incarnation, stored).to_string(),
             r#type: stored.record.event_type.clone(),
             at: stored.record.at,
             received_at: stored.received_at,
@@ -33,6 +33,6 @@ impl EventRef {
 }
 
 /// The public id of the event in `stored`. Another attempt at an event goes by the event's own id.
-fn event_id(incarnation: Incarnation, stored: &Stored) -> EventId {
+fn stored_event_id(incarnation: StoreIncarnation, stored: &StoredRecord) -> EventId {
     EventId::new(incarnation, stored.record.reprocesses.unwrap_or(stored.position))
 }

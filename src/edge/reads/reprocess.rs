@@ -8,10 +8,10 @@ use tracing::Span;
 
 use super::super::context::RequestContext;
 use super::super::error::Error;
-use super::super::signature::Verified;
+use super::super::signature::VerifiedBody;
 use super::super::state::Edge;
-use super::super::support::{self, Given};
-use super::super::{c2s, intake};
+use super::super::support::{self, SupportRequestContext};
+use super::super::{c2s, submit};
 use super::events;
 use crate::entity::Command;
 use crate::event::{EventId, Record};
@@ -22,24 +22,24 @@ use crate::router::Refusal;
 pub(in crate::edge) async fn run(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
-    let (id, view) = events::find(&core, &id).await?;
+    let (id, view) = events::find_event(&core, &id).await?;
     if view.status != Status::Failed {
         return Err(Error::NotFailed);
     }
-    let command = command(id, &view, &context.edge, context.call.span().clone())?;
+    let command = reprocess_command(id, &view, &context.edge, context.call.span().clone())?;
     let entity = command.entity.clone();
-    let outcome = core.router.submit(command).await.map_err(|refusal| refused(refusal, id))?;
+    let outcome = core.router.submit_command(command).await.map_err(|refusal| reprocess_error(refusal, id))?;
     let sequence = outcome.sequence.or(view.event.record.sequence);
-    Ok(intake::accepted(StatusCode::ACCEPTED, "accepted", id, &entity, sequence))
+    Ok(submit::accepted_response(StatusCode::ACCEPTED, "accepted", id, &entity, sequence))
 }
 
 /// The command of one more attempt. Its time stays what it was: an attempt makes nothing newer.
-fn command(id: EventId, view: &EventView, edge: &Edge, span: Span) -> Result<Command, Error> {
+fn reprocess_command(id: EventId, view: &EventView, edge: &Edge, span: Span) -> Result<Command, Error> {
     let record = &view.event.record;
     let command = if record.source == support::SOURCE.as_str() {
-        again(record, edge, span)?
+        support_command(record, edge, span)?
     } else if record.source == c2s::SOURCE.as_str() {
-        edge.c2s().reopen(record, span)
+        edge.c2s().reopen_command(record, span)
     } else {
         tracing::error!(source = record.source, event_id = %id, "event of an unknown source cannot be reprocessed");
         return Err(Error::Internal);
@@ -50,19 +50,19 @@ fn command(id: EventId, view: &EventView, edge: &Edge, span: Span) -> Result<Com
 }
 
 /// A support event's command again, by the rules of today.
-fn again(record: &Record, edge: &Edge, span: Span) -> Result<Command, Error> {
-    let given = Given {
+fn support_command(record: &Record, edge: &Edge, span: Span) -> Result<Command, Error> {
+    let given = SupportRequestContext {
         // Replaced later: a key with a control character is refused where keys come from outside.
         idempotency_key: Some(b"reprocess"),
         at: Some(record.at),
         unknown_entity: edge.support().unknown_entity(),
     };
-    support::decode(&Verified::from_store(record), given, span)
+    support::decode_support_event(&VerifiedBody::from_store(record), given, span)
 }
 
-fn refused(refusal: Refusal, id: EventId) -> Error {
+fn reprocess_error(refusal: Refusal, id: EventId) -> Error {
     match refusal {
-        Refusal::Duplicate { .. } => Error::ReprocessedElsewhere,
+        Refusal::Duplicate { .. } => Error::ReprocessInProgress,
         other => Error::from_refusal(other, |position| EventId::new(id.incarnation(), position)),
     }
 }

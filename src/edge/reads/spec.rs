@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::docs::endpoint::{Access, Endpoint};
+use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
 
 const TAG: &str = "Reads";
 
@@ -33,7 +33,7 @@ fn entry() -> Value {
     })
 }
 
-fn with_state() -> Value {
+fn entity_with_state_example() -> Value {
     let mut entity = entity();
     entity["state"] = json!({
         "status": "pending", "priority": null, "category": null, "assignee": null, "tags": [], "messages": [],
@@ -42,28 +42,28 @@ fn with_state() -> Value {
     entity
 }
 
-fn get(summary: &str) -> Endpoint {
-    Endpoint::new(TAG, summary)
-        .access(Access::Admin)
+fn get(summary: &str) -> EndpointDoc {
+    EndpointDoc::new(TAG, summary)
+        .access(EndpointAccess::Admin)
         .free(&["actor", "data", "payload", "state"])
         .refuses_when_not_ready()
 }
 
-fn of_kind(endpoint: Endpoint) -> Endpoint {
+fn add_kind_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
         .part("kind", "ticket, pre_lead, lead, customer, c2s_lead, conversation, … or custom:<name>.", "ticket")
         .refuses(404, "not_found", "there is no such kind of entity")
 }
 
-fn of_entity(endpoint: Endpoint) -> Endpoint {
-    of_kind(endpoint).part("id", "The entity's id, percent-encoded.", "SUP-1042").refuses(
+fn add_entity_parameters(endpoint: EndpointDoc) -> EndpointDoc {
+    add_kind_parameter(endpoint).part("id", "The entity's id, percent-encoded.", "SUP-1042").refuses(
         404,
         "not_found",
         "there is no such entity",
     )
 }
 
-fn of_event(endpoint: Endpoint) -> Endpoint {
+fn add_event_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint.part("event_id", "The event's id.", "evt_3f9a2c41_9").refuses(404, "not_found", "there is no such event")
 }
 
@@ -75,7 +75,7 @@ fn log() -> Value {
     })
 }
 
-fn whole_log() -> Value {
+fn log_with_details() -> Value {
     let mut log = log();
     log["headers"] =
         json!({"user-agent": "crm/4.2", "x-crm-api-key": "…", "x-crm-signature": "…", "idempotency-key": "k-1"});
@@ -85,23 +85,27 @@ fn whole_log() -> Value {
     log
 }
 
-pub(in crate::edge) fn entities() -> Endpoint {
-    of_kind(get("List the entities of a kind, the one begun last first")).paged().answers(
+pub(in crate::edge) fn entities() -> EndpointDoc {
+    add_kind_parameter(get("List the entities of a kind, the one begun last first")).paged().answers(
         200,
         "One page.",
         list(&entity()),
     )
 }
 
-pub(in crate::edge) fn entity_with_state() -> Endpoint {
-    of_entity(get("Show an entity with its state")).answers(200, "The entity.", with_state())
+pub(in crate::edge) fn entity_with_state() -> EndpointDoc {
+    add_entity_parameters(get("Show an entity with its state")).answers(200, "The entity.", entity_with_state_example())
 }
 
-pub(in crate::edge) fn timeline() -> Endpoint {
-    of_entity(get("List an entity's events, newest first")).paged().answers(200, "One page.", list(&entry()))
+pub(in crate::edge) fn timeline() -> EndpointDoc {
+    add_entity_parameters(get("List an entity's events, newest first")).paged().answers(
+        200,
+        "One page.",
+        list(&entry()),
+    )
 }
 
-pub(in crate::edge) fn events() -> Endpoint {
+pub(in crate::edge) fn events() -> EndpointDoc {
     get("List events, newest first")
         .query("source", "Only events of this source.", "support")
         .query("type", "Only events of this name.", "status.changed")
@@ -115,20 +119,20 @@ pub(in crate::edge) fn events() -> Endpoint {
         .refuses_field("since", "since must be an RFC 3339 time")
 }
 
-pub(in crate::edge) fn event_with_fate() -> Endpoint {
-    of_event(get("Show an event with what became of it")).answers(200, "The event.", event())
+pub(in crate::edge) fn event_with_fate() -> EndpointDoc {
+    add_event_parameter(get("Show an event with what became of it")).answers(200, "The event.", event())
 }
 
-pub(in crate::edge) fn reprocess() -> Endpoint {
-    of_event(Endpoint::new(TAG, "Try a failed event once more"))
-        .access(Access::Admin)
+pub(in crate::edge) fn reprocess() -> EndpointDoc {
+    add_event_parameter(EndpointDoc::new(TAG, "Try a failed event once more"))
+        .access(EndpointAccess::Admin)
         .answers(202, "It was tried again.", json!({"status": "accepted", "event_id": "evt_3f9a2c41_9", "entity": {"kind": "ticket", "id": "SUP-1042", "sequence": 4}}))
         .refuses(409, "not_failed", "only a failed event can be reprocessed")
         .refuses(409, "reprocess_in_progress", "event is being reprocessed by another request")
         .refuses_when_busy()
 }
 
-pub(in crate::edge) fn logs() -> Endpoint {
+pub(in crate::edge) fn logs() -> EndpointDoc {
     get("List the calls of all sources and the deliveries, newest first")
         .query("direction", "incoming (a sender called) or outgoing (a subscriber was called).", "incoming")
         .query("is_successful", "true: answered with a 2xx. false: anything else.", "true")
@@ -137,11 +141,11 @@ pub(in crate::edge) fn logs() -> Endpoint {
         .refuses_field("direction", "direction must be one of incoming, outgoing")
 }
 
-pub(in crate::edge) fn log_with_answer() -> Endpoint {
+pub(in crate::edge) fn log_with_answer() -> EndpointDoc {
     get("Show a call or a delivery with its headers and its answer")
         .about("Values of secrets and signatures are masked. What the body said is found through its events.")
         .free(&["headers", "answer"])
         .part("log_id", "The row's id.", 1)
-        .answers(200, "The row.", whole_log())
+        .answers(200, "The row.", log_with_details())
         .refuses(404, "not_found", "there is no such row in the log, or no more")
 }

@@ -2,9 +2,9 @@
 
 use serde_json::value::RawValue;
 
-use super::super::fields::{Faults, present};
-use crate::entity::ticket::{Action, PRIORITIES, STATUSES};
-use crate::event::members;
+use super::super::fields::{FieldErrors, non_null};
+use crate::entity::ticket::{PRIORITIES, STATUSES, TicketAction};
+use crate::event::find_members;
 
 /// The most tags that one event names.
 const TAGS_MAX: usize = 1_000;
@@ -13,9 +13,13 @@ const TAG_MAX_BYTES: usize = 256;
 
 /// Reads the data of the event `event`, which is one of [`crate::entity::ticket::EVENTS`]; what is wrong goes to `faults`.
 /// `None` for another event, or for data that is no object.
-pub(super) fn read(event: &str, data: Option<&RawValue>, faults: &mut Faults) -> Option<Action> {
+pub(super) fn decode_ticket_data(
+    event: &str,
+    data: Option<&RawValue>,
+    faults: &mut FieldErrors,
+) -> Option<TicketAction> {
     // Nothing in it is required for `agent.unassigned`, so it may be missing as a whole there.
-    let json = match present(data) {
+    let json = match non_null(data) {
         None if event == "agent.unassigned" => "{}",
         None => {
             faults.add("data", "is required");
@@ -23,21 +27,21 @@ pub(super) fn read(event: &str, data: Option<&RawValue>, faults: &mut Faults) ->
         }
         Some(data) => data.get(),
     };
-    let reader = reader(event)?;
+    let reader = find_reader(event)?;
     if !json.starts_with('{') {
         faults.add("data", "must be an object");
         return None;
     }
-    if !faults.names("data", json) {
+    if !faults.check_member_names("data", json) {
         return None;
     }
     // The text was found to be JSON when the body was read, and is an object: nothing is left to go wrong.
     reader(json, faults).ok()
 }
 
-type Reader = fn(&str, &mut Faults) -> Result<Action, serde_json::Error>;
+type TicketDataReader = fn(&str, &mut FieldErrors) -> Result<TicketAction, serde_json::Error>;
 
-fn reader(event: &str) -> Option<Reader> {
+fn find_reader(event: &str) -> Option<TicketDataReader> {
     Some(match event {
         "message.created" => message_created,
         "message.updated" => message_updated,
@@ -55,99 +59,99 @@ fn reader(event: &str) -> Option<Reader> {
     })
 }
 
-fn message_created(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
-    let [message_id, text, author, is_internal] = members(data, ["message_id", "text", "author", "is_internal"])?;
-    Ok(Action::MessageCreated {
+fn message_created(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+    let [message_id, text, author, is_internal] = find_members(data, ["message_id", "text", "author", "is_internal"])?;
+    Ok(TicketAction::MessageCreated {
         message_id: faults.id("data.message_id", message_id),
         text: faults.text("data.text", text),
-        author: faults.optional_text_or_object("data.author", author),
-        is_internal: faults.flag("data.is_internal", is_internal),
+        author: faults.read_optional_text_or_object("data.author", author),
+        is_internal: faults.read_flag("data.is_internal", is_internal),
     })
 }
 
-fn message_updated(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
-    let [message_id, text] = members(data, ["message_id", "text"])?;
-    Ok(Action::MessageUpdated {
+fn message_updated(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+    let [message_id, text] = find_members(data, ["message_id", "text"])?;
+    Ok(TicketAction::MessageUpdated {
         message_id: faults.id("data.message_id", message_id),
         text: faults.text("data.text", text),
     })
 }
 
-fn message_deleted(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
-    let [message_id, reason] = members(data, ["message_id", "reason"])?;
-    Ok(Action::MessageDeleted {
+fn message_deleted(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+    let [message_id, reason] = find_members(data, ["message_id", "reason"])?;
+    Ok(TicketAction::MessageDeleted {
         message_id: faults.id("data.message_id", message_id),
-        reason: faults.optional_text("data.reason", reason),
+        reason: faults.read_optional_text("data.reason", reason),
     })
 }
 
-fn status_changed(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
-    let [status, reason] = members(data, ["status", "reason"])?;
-    Ok(Action::StatusChanged {
-        status: faults.one_of("data.status", status, &STATUSES),
-        reason: faults.optional_text("data.reason", reason),
+fn status_changed(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+    let [status, reason] = find_members(data, ["status", "reason"])?;
+    Ok(TicketAction::StatusChanged {
+        status: faults.read_one_of("data.status", status, &STATUSES),
+        reason: faults.read_optional_text("data.reason", reason),
     })
 }
 
-fn agent_assigned(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
-    let [agent_id, agent_name] = members(data, ["agent_id", "agent_name"])?;
-    Ok(Action::AgentAssigned {
+fn agent_assigned(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+    let [agent_id, agent_name] = find_members(data, ["agent_id", "agent_name"])?;
+    Ok(TicketAction::AgentAssigned {
         agent_id: faults.id("data.agent_id", agent_id),
-        agent_name: faults.optional_text("data.agent_name", agent_name),
+        agent_name: faults.read_optional_text("data.agent_name", agent_name),
     })
 }
 
-fn agent_unassigned(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
-    let [reason] = members(data, ["reason"])?;
-    Ok(Action::AgentUnassigned { reason: faults.optional_text("data.reason", reason) })
+fn agent_unassigned(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+    let [reason] = find_members(data, ["reason"])?;
+    Ok(TicketAction::AgentUnassigned { reason: faults.read_optional_text("data.reason", reason) })
 }
 
-fn priority_changed(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
-    let [priority] = members(data, ["priority"])?;
-    Ok(Action::PriorityChanged { priority: faults.one_of("data.priority", priority, &PRIORITIES) })
+fn priority_changed(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+    let [priority] = find_members(data, ["priority"])?;
+    Ok(TicketAction::PriorityChanged { priority: faults.read_one_of("data.priority", priority, &PRIORITIES) })
 }
 
 /// `tags` is the whole list; with it, `added` and `removed` say nothing new.
-fn tags_updated(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
-    let [tags, added, removed] = members(data, ["tags", "added", "removed"])?;
-    if present(tags).or(present(added)).or(present(removed)).is_none() {
+fn tags_updated(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+    let [tags, added, removed] = find_members(data, ["tags", "added", "removed"])?;
+    if non_null(tags).or(non_null(added)).or(non_null(removed)).is_none() {
         faults.add("data.tags", "is required, or data.added or data.removed");
     }
     let mut list = |field, raw| faults.texts(field, raw, TAGS_MAX, TAG_MAX_BYTES);
     let (added, removed) = (list("data.added", added), list("data.removed", removed));
-    Ok(match present(tags) {
-        Some(tags) => Action::TagsReplaced { tags: list("data.tags", Some(tags)) },
-        None => Action::TagsEdited { added, removed },
+    Ok(match non_null(tags) {
+        Some(tags) => TicketAction::TagsReplaced { tags: list("data.tags", Some(tags)) },
+        None => TicketAction::TagsEdited { added, removed },
     })
 }
 
-fn category_changed(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
-    let [category] = members(data, ["category"])?;
-    Ok(Action::CategoryChanged { category: faults.name("data.category", category) })
+fn category_changed(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+    let [category] = find_members(data, ["category"])?;
+    Ok(TicketAction::CategoryChanged { category: faults.name("data.category", category) })
 }
 
-fn attachment_added(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
-    let [attachment_id, file_name, url, size] = members(data, ["attachment_id", "file_name", "url", "size"])?;
-    Ok(Action::AttachmentAdded {
+fn attachment_added(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+    let [attachment_id, file_name, url, size] = find_members(data, ["attachment_id", "file_name", "url", "size"])?;
+    Ok(TicketAction::AttachmentAdded {
         attachment_id: faults.id("data.attachment_id", attachment_id),
         file_name: faults.name("data.file_name", file_name),
-        url: faults.optional_text("data.url", url),
-        size: present(size).map(|size| faults.number("data.size", Some(size), 0, u64::MAX)),
+        url: faults.read_optional_text("data.url", url),
+        size: non_null(size).map(|size| faults.number("data.size", Some(size), 0, u64::MAX)),
     })
 }
 
-fn sla_breached(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
-    let [policy, due_at] = members(data, ["policy", "due_at"])?;
-    Ok(Action::SlaBreached {
+fn sla_breached(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+    let [policy, due_at] = find_members(data, ["policy", "due_at"])?;
+    Ok(TicketAction::SlaBreached {
         policy: faults.name("data.policy", policy),
-        due_at: faults.optional_time("data.due_at", due_at),
+        due_at: faults.read_optional_time("data.due_at", due_at),
     })
 }
 
-fn rating_submitted(data: &str, faults: &mut Faults) -> Result<Action, serde_json::Error> {
-    let [score, comment] = members(data, ["score", "comment"])?;
-    Ok(Action::RatingSubmitted {
+fn rating_submitted(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+    let [score, comment] = find_members(data, ["score", "comment"])?;
+    Ok(TicketAction::RatingSubmitted {
         score: faults.number("data.score", score, 1, 5) as u8,
-        comment: faults.optional_text("data.comment", comment),
+        comment: faults.read_optional_text("data.comment", comment),
     })
 }

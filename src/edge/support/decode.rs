@@ -7,25 +7,25 @@ use tracing::Span;
 
 use super::super::body::text;
 use super::super::error::Error;
-use super::super::fields::{Faults, present};
-use super::super::signature::Verified;
+use super::super::fields::{FieldErrors, non_null};
+use super::super::signature::VerifiedBody;
 use super::super::source::SUPPORT;
 use super::data;
-use crate::config::UnknownEntity;
+use crate::config::UnknownEntityPolicy;
 use crate::entity::ticket::EVENTS;
-use crate::entity::{Action, Command};
-use crate::event::members;
+use crate::entity::{Command, EntityAction};
+use crate::event::find_members;
 use crate::event::{EntityKey, ID_MAX_BYTES, Kind, Timestamp, check_id};
 
 /// What is known of an event beside its body.
 #[derive(Clone, Copy, Debug)]
-pub struct Given<'a> {
+pub struct SupportRequestContext<'a> {
     /// The idempotency key, if it came outside the body; it wins over the body's.
     pub idempotency_key: Option<&'a [u8]>,
     /// The event's time, if its body gives none.
     pub at: Option<Timestamp>,
     /// What happens if its ticket does not exist.
-    pub unknown_entity: UnknownEntity,
+    pub unknown_entity: UnknownEntityPolicy,
 }
 
 /// Decodes `body` into a command that is logged under `span`. Of members with one name the last one counts; unknown
@@ -33,18 +33,22 @@ pub struct Given<'a> {
 ///
 /// # Errors
 /// [`Error::InvalidJson`], [`Error::UnknownEvent`], or [`Error::Invalid`] with every wrong field.
-pub fn decode(body: &Verified, given: Given<'_>, span: Span) -> Result<Command, Error> {
+pub fn decode_support_event(
+    body: &VerifiedBody,
+    given: SupportRequestContext<'_>,
+    span: Span,
+) -> Result<Command, Error> {
     let text = text(body.body())?;
     let names = ["event", "support_uid", "idempotency_key", "timestamp", "data", "actor"];
     let [event, support_uid, idempotency_key, timestamp, data, actor] =
-        members(text, names).map_err(|error| Error::not_json(&error))?;
-    let mut faults = Faults::default();
-    let event = event_name(event, &mut faults)?;
+        find_members(text, names).map_err(|error| Error::from_json_error(&error))?;
+    let mut faults = FieldErrors::default();
+    let event = decode_event_name(event, &mut faults)?;
     let uid = faults.id("support_uid", support_uid);
-    let key = key(given.idempotency_key, idempotency_key, &mut faults);
-    let at = faults.optional_time("timestamp", timestamp).or(given.at);
-    faults.optional_object("actor", actor);
-    let action = data::read(event, data, &mut faults);
+    let key = decode_idempotency_key(given.idempotency_key, idempotency_key, &mut faults);
+    let at = faults.read_optional_time("timestamp", timestamp).or(given.at);
+    faults.check_optional_object("actor", actor);
+    let action = data::decode_ticket_data(event, data, &mut faults);
     let (action, entity) = faults.finish((action, EntityKey::try_new(Kind::Ticket, &uid)))?;
     let (Some(action), Ok(entity)) = (action, entity) else {
         // Each of them noted a fault if it is missing.
@@ -54,21 +58,21 @@ pub fn decode(body: &Verified, given: Given<'_>, span: Span) -> Result<Command, 
     Ok(Command {
         at,
         idempotency_key: Some(key),
-        may_create: given.unknown_entity == UnknownEntity::Create,
+        may_create: given.unknown_entity == UnknownEntityPolicy::Create,
         span,
-        ..Command::new(SUPPORT, entity, Action::Ticket(action), event, payload)
+        ..Command::new(SUPPORT, entity, EntityAction::Ticket(action), event, payload)
     })
 }
 
 /// The characters of the `timestamp` in a body that nobody vouches for yet, to check its signature with and for nothing else.
 #[must_use]
 pub(super) fn unverified_timestamp(body: &[u8]) -> Option<String> {
-    let [timestamp] = members(str::from_utf8(body).ok()?, ["timestamp"]).ok()?;
+    let [timestamp] = find_members(str::from_utf8(body).ok()?, ["timestamp"]).ok()?;
     serde_json::from_str(timestamp?.get()).ok()
 }
 
 /// The catalogue's own text for the event's name; empty, and noted, if it is missing or no string.
-fn event_name(raw: Option<&RawValue>, faults: &mut Faults) -> Result<&'static str, Error> {
+fn decode_event_name(raw: Option<&RawValue>, faults: &mut FieldErrors) -> Result<&'static str, Error> {
     let Some(raw) = raw.filter(|raw| raw.get().starts_with('"')) else {
         faults.text("event", raw);
         return Ok("");
@@ -80,9 +84,9 @@ fn event_name(raw: Option<&RawValue>, faults: &mut Faults) -> Result<&'static st
     known(quoted).or_else(|| known(&unescaped()?)).ok_or_else(|| Error::UnknownEvent(EVENTS.join(", ")))
 }
 
-fn key(given: Option<&[u8]>, raw: Option<&RawValue>, faults: &mut Faults) -> String {
+fn decode_idempotency_key(given: Option<&[u8]>, raw: Option<&RawValue>, faults: &mut FieldErrors) -> String {
     let Some(given) = given else {
-        if present(raw).is_none() {
+        if non_null(raw).is_none() {
             faults.add("idempotency_key", "is required, as the header Idempotency-Key or in the body");
             return String::new();
         }

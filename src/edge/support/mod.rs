@@ -11,7 +11,7 @@ use actix_web::http::header::HeaderValue;
 
 use super::context::RequestContext;
 use super::error::Error;
-use super::{body, intake};
+use super::{body, submit};
 
 mod data;
 mod decode;
@@ -21,7 +21,7 @@ pub mod signature;
 pub(super) mod spec;
 
 pub use super::source::SUPPORT as SOURCE;
-pub use decode::{Given, decode};
+pub use decode::{SupportRequestContext, decode_support_event};
 
 const IDEMPOTENCY_KEYS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
 
@@ -30,19 +30,19 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     let RequestContext { request, payload, edge, call, quota } = context;
     let headers = request.headers();
     let support = edge.support();
-    body::check_declared(request, edge.bounds())?;
+    body::check_declared_length(request, edge.body_limits())?;
     // Known senders only: nobody else's body is worth memory.
-    let key = support.api_key(headers).map_err(|error| edge.count_failure(request, error))?;
-    let body = body::read(request, payload, edge.bounds()).await?;
+    let key = support.check_api_key(headers).map_err(|error| edge.count_failure(request, error))?;
+    let body = body::read_body(request, payload, edge.body_limits()).await?;
     let authentic = support.authenticate(key, headers, body, edge.clock.wall());
     let authentic = authentic.map_err(|error| edge.count_failure(request, error))?;
     *quota = support.admit(authentic.key, edge.clock.monotonic())?;
-    body::check_is_json(headers)?;
-    let given = Given {
+    body::check_json_content_type(headers)?;
+    let given = SupportRequestContext {
         idempotency_key: IDEMPOTENCY_KEYS.iter().find_map(|name| headers.get(*name)).map(HeaderValue::as_bytes),
         at: Some(authentic.at),
         unknown_entity: support.unknown_entity(),
     };
-    let command = decode(&authentic.body, given, call.span().clone())?;
-    intake::submit(edge, command, StatusCode::ACCEPTED).await
+    let command = decode_support_event(&authentic.body, given, call.span().clone())?;
+    submit::submit_command(edge, command, StatusCode::ACCEPTED).await
 }

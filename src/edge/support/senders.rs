@@ -8,8 +8,8 @@ use actix_web::http::header::HeaderMap;
 use bytes::Bytes;
 
 use super::super::error::Error;
-use super::super::limit::{Quota, Window};
-use super::super::signature::{Verified, Verifier};
+use super::super::signature::{SignatureVerifier, VerifiedBody};
+use super::super::sliding_window::{RateQuota, SlidingWindow};
 use super::decode;
 use crate::config;
 use crate::event::Timestamp;
@@ -20,29 +20,29 @@ const TIMESTAMP: &str = "x-crm-timestamp";
 
 /// Rules that senders have to meet.
 #[derive(Debug)]
-pub(in crate::edge) struct Support {
-    config: config::Support,
-    verifier: Verifier,
+pub(in crate::edge) struct SupportSource {
+    config: config::SupportConfig,
+    verifier: SignatureVerifier,
     /// One for each API key; `None` without a limit.
-    windows: Vec<Option<Mutex<Window>>>,
+    windows: Vec<Option<Mutex<SlidingWindow>>>,
 }
 
 /// A request that proved who sent it.
-pub(super) struct Authentic {
-    pub(super) body: Verified,
+pub(super) struct AuthenticatedRequest {
+    pub(super) body: VerifiedBody,
     /// Time at which its sender signed it.
     pub(super) at: Timestamp,
     /// Place of its API key among the configured ones.
     pub(super) key: usize,
 }
 
-impl Support {
+impl SupportSource {
     /// The rules of `config`.
     #[must_use]
-    pub(in crate::edge) fn new(config: &config::Support) -> Self {
-        let window = || Window::try_new(config.rate_per_minute).map(Mutex::new);
+    pub(in crate::edge) fn new(config: &config::SupportConfig) -> Self {
+        let window = || SlidingWindow::try_new(config.rate_per_minute).map(Mutex::new);
         Self {
-            verifier: Verifier::new(&config.secrets),
+            verifier: SignatureVerifier::new(&config.secrets),
             windows: config.api_keys.iter().map(|_| window()).collect(),
             config: config.clone(),
         }
@@ -50,13 +50,13 @@ impl Support {
 
     /// Fate of an event of a ticket that does not exist.
     #[must_use]
-    pub(in crate::edge) fn unknown_entity(&self) -> config::UnknownEntity {
+    pub(in crate::edge) fn unknown_entity(&self) -> config::UnknownEntityPolicy {
         self.config.unknown_entity
     }
 
-    pub(super) fn api_key(&self, headers: &HeaderMap) -> Result<usize, Error> {
+    pub(super) fn check_api_key(&self, headers: &HeaderMap) -> Result<usize, Error> {
         let api_key = headers.get(API_KEY).ok_or(Error::InvalidApiKey)?;
-        self.find_key(api_key.as_bytes()).ok_or(Error::InvalidApiKey)
+        self.find_api_key(api_key.as_bytes()).ok_or(Error::InvalidApiKey)
     }
 
     pub(super) fn authenticate(
@@ -65,7 +65,7 @@ impl Support {
         headers: &HeaderMap,
         body: Bytes,
         now: Timestamp,
-    ) -> Result<Authentic, Error> {
+    ) -> Result<AuthenticatedRequest, Error> {
         let signature = headers.get(SIGNATURE).ok_or(Error::InvalidSignature)?.as_bytes();
         let in_body;
         let timestamp = match headers.get(TIMESTAMP) {
@@ -80,11 +80,11 @@ impl Support {
         if at.distance(now) > self.config.tolerance {
             return Err(Error::StaleTimestamp);
         }
-        Ok(Authentic { body, at, key })
+        Ok(AuthenticatedRequest { body, at, key })
     }
 
     /// Place of `candidate` among the API keys. All are compared, whichever fits.
-    fn find_key(&self, candidate: &[u8]) -> Option<usize> {
+    fn find_api_key(&self, candidate: &[u8]) -> Option<usize> {
         let mut found = None;
         for (index, key) in self.config.api_keys.iter().enumerate() {
             if key.matches(candidate) && !key.is_empty() {
@@ -95,7 +95,7 @@ impl Support {
     }
 
     /// Asks the window of API key `key` for room; there is no quota to tell where there is no limit.
-    pub(super) fn admit(&self, key: usize, now: Duration) -> Result<Option<Quota>, Error> {
+    pub(super) fn admit(&self, key: usize, now: Duration) -> Result<Option<RateQuota>, Error> {
         let Some(window) = &self.windows[key] else { return Ok(None) };
         let answer = window.lock().admit(now);
         answer.map(Some).map_err(Error::RateLimited)

@@ -5,6 +5,6 @@ use crate::config::Secret;
 
 /// Signs `body` sent at `timestamp` (RFC 3339), as `X-CRM-Signature` wants it.
 #[must_use]
-pub fn sign(secret: &Secret, body: &[u8], timestamp: &str) -> String {
-    signature::sign(secret, body, timestamp.as_bytes())
+pub fn sign_support_body(secret: &Secret, body: &[u8], timestamp: &str) -> String {
+    signature::hmac_sha256_hex(secret, body, timestamp.as_bytes())
 }

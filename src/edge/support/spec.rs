@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::docs::endpoint::{Access, Endpoint};
+use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
 use super::samples;
 use crate::entity::ticket::EVENTS;
 
@@ -21,10 +21,10 @@ const HEADERS: &[(&str, &str)] = &[
     ("RateLimit-Reset", "Seconds until the oldest of the minute no longer counts."),
 ];
 
-pub(in crate::edge) fn receive() -> Endpoint {
-    let endpoint = Endpoint::new("Support", "Take in an event of a ticket")
+pub(in crate::edge) fn receive() -> EndpointDoc {
+    let endpoint = EndpointDoc::new("Support", "Take in an event of a ticket")
         .about(ABOUT)
-        .access(Access::Signed(&["support_api_key", "support_signature"]))
+        .access(EndpointAccess::Signed(&["support_api_key", "support_signature"]))
         .header("X-CRM-Timestamp", "When the request was signed (RFC 3339).", "2025-12-04T10:30:00.000Z")
         .header(
             "Idempotency-Key",

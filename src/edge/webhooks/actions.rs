@@ -12,22 +12,22 @@ use super::super::context::RequestContext;
 use super::super::error::Error;
 use super::super::{answer, body};
 use super::activity::{pause, resume};
-use super::members::Rotation;
-use super::stats::Stats;
-use super::view::View;
-use super::{at_work, find, shown};
+use super::input::SecretRotation;
+use super::stats::SubscriptionStatsView;
+use super::view::SubscriptionView;
+use super::{find_subscription, run_blocking, subscription_response};
 use crate::subscriber::SubscriberId;
-use crate::subscriber::attempt::Made;
-use crate::subscriber::profile::Profile;
+use crate::subscriber::attempt::AttemptReport;
+use crate::subscriber::delivery_policy::DeliveryPolicy;
 
 /// `POST /api/v1/webhooks/{id}/rotate-secret`
 pub(in crate::edge) async fn rotate(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     let body = context.read_json().await?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
-    let id = find(&core, &id)?.id;
-    let Rotation { secret, overlap } = Rotation::read(body::text(&body)?)?;
-    let rotated = at_work(Arc::clone(&core), move |core| {
+    let id = find_subscription(&core, &id)?.id;
+    let SecretRotation { secret, overlap } = SecretRotation::parse(body::text(&body)?)?;
+    let rotated = run_blocking(Arc::clone(&core), move |core| {
         core.subscriptions.change(id, |subscription| {
             subscription.secrets.rotate(secret, now, overlap);
             subscription.updated_at = now;
@@ -35,16 +35,16 @@ pub(in crate::edge) async fn rotate(context: &mut RequestContext) -> Result<Http
     });
     let rotated = rotated.await?;
     info!(subscription = id, overlap_s = overlap.as_secs(), "secret of subscription replaced");
-    let stats = Stats::of(id, &core).await;
-    Ok(answer::uncached(StatusCode::OK, &View::new(&rotated, stats, now).with_secret()))
+    let stats = SubscriptionStatsView::load(id, &core).await;
+    Ok(answer::uncached_json(StatusCode::OK, &SubscriptionView::new(&rotated, stats, now).with_secret()))
 }
 
 /// `POST /api/v1/webhooks/{id}/pause`
 pub(in crate::edge) async fn stop(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
-    let id = find(&core, &id)?.id;
-    let paused = at_work(Arc::clone(&core), move |core| {
+    let id = find_subscription(&core, &id)?.id;
+    let paused = run_blocking(Arc::clone(&core), move |core| {
         core.subscriptions.change(id, |subscription| {
             pause(subscription);
             subscription.updated_at = now;
@@ -52,30 +52,30 @@ pub(in crate::edge) async fn stop(context: &mut RequestContext) -> Result<HttpRe
     });
     let paused = paused.await?;
     info!(subscription = id, "subscription paused");
-    Ok(shown(&paused, &core, &context.edge).await)
+    Ok(subscription_response(&paused, &core, &context.edge).await)
 }
 
 /// `POST /api/v1/webhooks/{id}/resume`
 pub(in crate::edge) async fn start(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
-    let id = find(&core, &id)?.id;
-    let from = core.reads.end().await?;
-    let resumed = at_work(Arc::clone(&core), move |core| {
+    let id = find_subscription(&core, &id)?.id;
+    let from = core.reads.answered_end().await?;
+    let resumed = run_blocking(Arc::clone(&core), move |core| {
         core.subscriptions.change(id, |subscription| {
             resume(subscription, from);
             subscription.updated_at = now;
         })
     });
     let resumed = resumed.await?;
-    core.subscribers.probe(SubscriberId::Webhook(id));
+    core.subscribers.probe_breaker(SubscriberId::Webhook(id));
     info!(subscription = id, "subscription resumed");
-    Ok(shown(&resumed, &core, &context.edge).await)
+    Ok(subscription_response(&resumed, &core, &context.edge).await)
 }
 
 /// What the target of a subscription said to a ping.
 #[derive(Serialize)]
-struct Tested<'a> {
+struct PingResult<'a> {
     is_successful: bool,
     status: Option<u16>,
     code: Option<&'static str>,
@@ -89,15 +89,15 @@ struct Tested<'a> {
 pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
-    let subscription = find(&core, &id)?;
-    let profile = Profile::of_subscription(&subscription, &context.edge.config.delivery);
-    let Made { outcome, call } = core.subscribers.caller().test(&profile).await;
+    let subscription = find_subscription(&core, &id)?;
+    let profile = DeliveryPolicy::from_subscription(&subscription, &context.edge.config.delivery);
+    let AttemptReport { outcome, call } = core.subscribers.caller().send_ping(&profile).await;
     call.append(&core.exchange, None);
     let failure = outcome.failure();
     if failure.is_none() {
-        core.subscribers.probe(SubscriberId::Webhook(subscription.id));
+        core.subscribers.probe_breaker(SubscriberId::Webhook(subscription.id));
     }
-    let tested = Tested {
+    let tested = PingResult {
         is_successful: failure.is_none(),
         status: call.status(),
         code: failure.map(|failure| failure.code),
@@ -105,5 +105,5 @@ pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpRe
         duration_ms: call.duration().as_micros() as f64 / 1_000.0,
         answer: Some(call.answer()).filter(|answer| !answer.is_empty()).map(|answer| String::from_utf8_lossy(answer)),
     };
-    Ok(answer::uncached(StatusCode::OK, &tested))
+    Ok(answer::uncached_json(StatusCode::OK, &tested))
 }

@@ -9,21 +9,21 @@ use serde::Serialize;
 use super::super::answer;
 use super::super::context::RequestContext;
 use super::super::error::Error;
-use super::super::gate::Core;
-use super::super::list::List;
-use super::find;
+use super::super::gate::NodeCore;
+use super::super::list::ListPage;
+use super::find_subscription;
+use crate::call_log::{CallRow, Filter};
 use crate::event::{Kind, Timestamp};
-use crate::exchange::{Filter, Row};
-use crate::projection::Stored;
+use crate::projection::StoredRecord;
 use crate::subscriber::SubscriberId;
 
 /// One attempt.
 #[derive(Serialize)]
-struct Attempt<'a> {
+struct AttemptView<'a> {
     id: u64,
     event: Option<&'a str>,
     event_id: Option<String>,
-    entity: Option<Entity<'a>>,
+    entity: Option<AttemptEntity<'a>>,
     attempt: Option<u32>,
     status: Option<u16>,
     code: Option<&'a str>,
@@ -35,7 +35,7 @@ struct Attempt<'a> {
 }
 
 #[derive(Serialize)]
-struct Entity<'a> {
+struct AttemptEntity<'a> {
     kind: Kind,
     id: &'a str,
     sequence: Option<u64>,
@@ -45,35 +45,35 @@ struct Entity<'a> {
 pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     let mut parameters = context.parameters(&["is_successful", "page", "page_size"]);
-    let page = parameters.page();
+    let page = parameters.page_request();
     let is_successful = parameters.one_of("is_successful", &[("true", true), ("false", false)]);
     let (is_successful, page) = parameters.finish((is_successful, page))?;
     let core = context.edge.core()?;
-    let subscriber = SubscriberId::Webhook(find(&core, &id)?.id);
+    let subscriber = SubscriberId::Webhook(find_subscription(&core, &id)?.id);
     let filter = Filter { is_successful, ..Filter::default() };
     let rows = core.exchange.list_of(subscriber.to_string(), filter, page.places()).await?;
     let mut delivered = Vec::with_capacity(rows.items.len());
     for row in &rows.items {
-        delivered.push(record(row, &core).await?);
+        delivered.push(delivered_record(row, &core).await?);
     }
-    let items = rows.items.iter().zip(&delivered).map(|(row, stored)| attempt(row, stored.as_ref())).collect();
-    Ok(answer::uncached(StatusCode::OK, &List::new(items, rows.total, page)))
+    let items = rows.items.iter().zip(&delivered).map(|(row, stored)| attempt_view(row, stored.as_ref())).collect();
+    Ok(answer::uncached_json(StatusCode::OK, &ListPage::new(items, rows.total, page)))
 }
 
 /// What was delivered, if the store still has it.
-async fn record(row: &Row, core: &Core) -> Result<Option<Stored>, Error> {
+async fn delivered_record(row: &CallRow, core: &NodeCore) -> Result<Option<StoredRecord>, Error> {
     let ours = row.event_ids.first().filter(|id| id.incarnation() == core.reads.incarnation());
     let Some(id) = ours else { return Ok(None) };
-    Ok(core.reads.record(id.position()).await?)
+    Ok(core.reads.await_record(id.position()).await?)
 }
 
-fn attempt<'a>(row: &'a Row, stored: Option<&'a Stored>) -> Attempt<'a> {
+fn attempt_view<'a>(row: &'a CallRow, stored: Option<&'a StoredRecord>) -> AttemptView<'a> {
     let record = stored.map(|stored| &stored.record);
-    Attempt {
+    AttemptView {
         id: row.id,
         event: row.event_type.as_deref(),
         event_id: row.event_ids.first().map(ToString::to_string),
-        entity: record.map(|record| Entity {
+        entity: record.map(|record| AttemptEntity {
             kind: record.entity.kind(),
             id: record.entity.id(),
             sequence: record.sequence,

@@ -9,26 +9,26 @@ use tracing::{error, info};
 
 use super::context::RequestContext;
 use super::error::Error;
-use super::gate::Core;
-use super::list::List;
+use super::gate::NodeCore;
+use super::list::ListPage;
 use super::state::Edge;
 use super::{answer, body};
 use crate::entity::Rejection;
-use crate::subscription::{Entry, Id, Refused, Shared, Subscription};
+use crate::subscription::{Entry, SharedSubscription, Subscription, SubscriptionChangeError, SubscriptionId};
 
 pub(super) mod actions;
 mod activity;
 pub(super) mod attempts;
 mod headers;
-mod members;
+mod input;
 pub(super) mod spec;
 mod stats;
 mod view;
 
 use activity::is_active;
-use members::{Members, Rules};
-use stats::Stats;
-use view::View;
+use input::{SubscriptionInput, SubscriptionRules};
+use stats::SubscriptionStatsView;
+use view::SubscriptionView;
 
 /// What `is_active` asks for.
 const ACTIVITY: [(&str, bool); 2] = [("true", true), ("false", false)];
@@ -36,32 +36,32 @@ const ACTIVITY: [(&str, bool); 2] = [("true", true), ("false", false)];
 /// `GET /api/v1/webhooks`
 pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let mut parameters = context.parameters(&["is_active", "page", "page_size"]);
-    let page = parameters.page();
+    let page = parameters.page_request();
     let activity = parameters.one_of("is_active", &ACTIVITY);
     let (activity, page) = parameters.finish((activity, page))?;
     let core = context.edge.core()?;
-    let known = core.subscriptions.known();
+    let known = core.subscriptions.snapshot();
     let wanted = |entry: &&Arc<Entry>| activity.is_none_or(|wanted| wanted == is_active(&entry.subscription));
     let wanted: Vec<_> = known.newest_first().filter(wanted).collect();
     let (mut items, now) = (Vec::new(), context.edge.clock.wall());
     for entry in page.select(&wanted) {
-        let stats = Stats::of(entry.subscription.id, &core).await;
-        items.push(View::new(&entry.subscription, stats, now));
+        let stats = SubscriptionStatsView::load(entry.subscription.id, &core).await;
+        items.push(SubscriptionView::new(&entry.subscription, stats, now));
     }
-    Ok(answer::uncached(StatusCode::OK, &List::new(items, wanted.len() as u64, page)))
+    Ok(answer::uncached_json(StatusCode::OK, &ListPage::new(items, wanted.len() as u64, page)))
 }
 
 /// `POST /api/v1/webhooks`
 pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let body = context.read_json().await?;
-    let members = Members::read(body::text(&body)?, None, Rules::new(&context.edge))?;
+    let members = SubscriptionInput::parse(body::text(&body)?, None, SubscriptionRules::new(&context.edge))?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
-    let from = core.reads.end().await?;
-    let made = move |core: &Core| core.subscriptions.create(|id| members.into_subscription(id, from, now));
-    let made = at_work(Arc::clone(&core), made).await?;
+    let from = core.reads.answered_end().await?;
+    let made = move |core: &NodeCore| core.subscriptions.create(|id| members.into_subscription(id, from, now));
+    let made = run_blocking(Arc::clone(&core), made).await?;
     info!(subscription = made.id, "subscription made");
-    let stats = Stats::of(made.id, &core).await;
-    Ok(answer::uncached(StatusCode::OK, &View::new(&made, stats, now).with_secret()))
+    let stats = SubscriptionStatsView::load(made.id, &core).await;
+    Ok(answer::uncached_json(StatusCode::OK, &SubscriptionView::new(&made, stats, now).with_secret()))
 }
 
 /// `GET /api/v1/webhooks/{id}`
@@ -69,8 +69,8 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, E
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
     let core = context.edge.core()?;
-    let subscription = find(&core, &id)?;
-    Ok(shown(&subscription, &core, &context.edge).await)
+    let subscription = find_subscription(&core, &id)?;
+    Ok(subscription_response(&subscription, &core, &context.edge).await)
 }
 
 /// `PUT /api/v1/webhooks/{id}`
@@ -78,57 +78,59 @@ pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse,
     let id: String = context.parse_path()?;
     let body = context.read_json().await?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
-    let known = find(&core, &id)?;
-    let members = Members::read(body::text(&body)?, Some(&known), Rules::new(&context.edge))?;
-    let from = if members.activates() { core.reads.end().await? } else { known.from };
+    let known = find_subscription(&core, &id)?;
+    let members = SubscriptionInput::parse(body::text(&body)?, Some(&known), SubscriptionRules::new(&context.edge))?;
+    let from = if members.activates() { core.reads.answered_end().await? } else { known.from };
     let id = known.id;
-    let change = move |core: &Core| core.subscriptions.change(id, |known| members.change(known, from, now));
-    let changed = at_work(Arc::clone(&core), change).await?;
+    let change = move |core: &NodeCore| core.subscriptions.change(id, |known| members.apply_to(known, from, now));
+    let changed = run_blocking(Arc::clone(&core), change).await?;
     info!(subscription = id, "subscription changed");
-    Ok(shown(&changed, &core, &context.edge).await)
+    Ok(subscription_response(&changed, &core, &context.edge).await)
 }
 
 /// `DELETE /api/v1/webhooks/{id}`
 pub(super) async fn remove(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
-    let id = find(&core, &id)?.id;
-    at_work(core, move |core| core.subscriptions.remove(id)).await?;
+    let id = find_subscription(&core, &id)?.id;
+    run_blocking(core, move |core| core.subscriptions.remove(id)).await?;
     info!(subscription = id, "subscription removed");
     Ok(HttpResponse::new(StatusCode::NO_CONTENT))
 }
 
 /// The subscription whose number `id` is in the path. One number has one spelling: `007` is none.
-pub(super) fn find(core: &Core, id: &str) -> Result<Shared, Error> {
-    let number = id.parse::<Id>().ok().filter(|number| number.to_string() == id);
-    let known = core.subscriptions.known();
-    let entry = number.and_then(|number| known.find(number)).ok_or_else(|| refused(Refused::NotFound))?;
+pub(super) fn find_subscription(core: &NodeCore, id: &str) -> Result<SharedSubscription, Error> {
+    let number = id.parse::<SubscriptionId>().ok().filter(|number| number.to_string() == id);
+    let known = core.subscriptions.snapshot();
+    let entry = number
+        .and_then(|number| known.get(number))
+        .ok_or_else(|| subscription_error(SubscriptionChangeError::NotFound))?;
     Ok(Arc::clone(&entry.subscription))
 }
 
-async fn shown(subscription: &Subscription, core: &Core, edge: &Edge) -> HttpResponse {
-    let stats = Stats::of(subscription.id, core).await;
-    answer::uncached(StatusCode::OK, &View::new(subscription, stats, edge.clock.wall()))
+async fn subscription_response(subscription: &Subscription, core: &NodeCore, edge: &Edge) -> HttpResponse {
+    let stats = SubscriptionStatsView::load(subscription.id, core).await;
+    answer::uncached_json(StatusCode::OK, &SubscriptionView::new(subscription, stats, edge.clock.wall()))
 }
 
 /// Does what waits for the disk where waiting disturbs nobody.
-async fn at_work<T: Send + 'static>(
-    core: Arc<Core>,
-    work: impl FnOnce(&Core) -> Result<T, Refused> + Send + 'static,
+async fn run_blocking<T: Send + 'static>(
+    core: Arc<NodeCore>,
+    work: impl FnOnce(&NodeCore) -> Result<T, SubscriptionChangeError> + Send + 'static,
 ) -> Result<T, Error> {
     let done = spawn_blocking(move || work(&core)).await;
-    done.map_err(|_| Error::Internal)?.map_err(refused)
+    done.map_err(|_| Error::Internal)?.map_err(subscription_error)
 }
 
-fn refused(refused: Refused) -> Error {
+fn subscription_error(refused: SubscriptionChangeError) -> Error {
     let message = refused.to_string();
     match refused {
-        Refused::NotFound => Error::NotFound(message),
-        Refused::TooMany(_) => Error::Rejected(Rejection::conflict("too_many_subscriptions", message)),
-        Refused::TooLarge { .. } => {
+        SubscriptionChangeError::NotFound => Error::NotFound(message),
+        SubscriptionChangeError::TooMany(_) => Error::Rejected(Rejection::conflict("too_many_subscriptions", message)),
+        SubscriptionChangeError::TooLarge { .. } => {
             Error::Rejected(Rejection { status: 400, code: "subscription_too_large", message, member: None })
         }
-        Refused::Unknown(error) => {
+        SubscriptionChangeError::OutcomeUnknown(error) => {
             error!(error = &error as &dyn std::error::Error, "subscription could not be written");
             Error::Rejected(Rejection { status: 503, code: "unavailable", message, member: None })
         }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::docs::endpoint::{Access, Endpoint};
+use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
 
 const TAG: &str = "Subscriptions";
 /// The number of the first one.
@@ -23,14 +23,14 @@ says, in `rate_limit` no limit.";
 
 const SECRETS: &str = "Secrets and values of headers are shown masked, with a `…` in them, except where they are made.";
 
-fn asked() -> Value {
+fn example_request() -> Value {
     json!({
         "url": "https://integration.example/crm-webhook", "events": ["organisation.created", "task.completed"],
         "description": "Synchronisation HubSpot", "is_active": true,
     })
 }
 
-fn asked_in_full() -> Value {
+fn example_full_request() -> Value {
     json!({
         "url": "https://integration.example/tickets", "events": ["ticket:*", "lead.*"], "description": null, "is_active": true,
         "secret": "whsec_Zm9yIHRoZSBleGFtcGxlIG9ubHksIG5vdCBhIHNlY3JldA==", "filter": "entity.kind == 'ticket'",
@@ -40,7 +40,7 @@ fn asked_in_full() -> Value {
     })
 }
 
-fn shown() -> Value {
+fn example_subscription() -> Value {
     json!({
         "id": ID, "url": "https://integration.example/crm-webhook", "events": ["organisation.created", "task.completed"],
         "is_active": true, "description": "Synchronisation HubSpot", "secret": MASK, "created_at": AT, "updated_at": AT,
@@ -54,8 +54,8 @@ fn shown() -> Value {
     })
 }
 
-fn with_secret() -> Value {
-    let mut subscription = shown();
+fn example_with_secret() -> Value {
+    let mut subscription = example_subscription();
     subscription["secret"] = "whsec_Zm9yIHRoZSBleGFtcGxlIG9ubHksIG5vdCBhIHNlY3JldA==".into();
     subscription
 }
@@ -68,7 +68,7 @@ fn attempt() -> Value {
     })
 }
 
-fn tested() -> Value {
+fn example_ping() -> Value {
     json!({
         "is_successful": false, "status": 401, "code": "status", "detail": "answered 401", "duration_ms": 12.5,
         "answer": "wrong signature",
@@ -79,9 +79,9 @@ fn page(item: &Value) -> Value {
     json!({"items": [item], "total": 1, "page": 1, "page_size": 20, "pages": 1})
 }
 
-fn of_one(endpoint: Endpoint) -> Endpoint {
+fn add_id_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
-        .access(Access::Admin)
+        .access(EndpointAccess::Admin)
         .part("id", "The subscription's number.", ID)
         .refuses(404, "not_found", "there is no such subscription")
         .refuses_when_not_ready()
@@ -89,7 +89,7 @@ fn of_one(endpoint: Endpoint) -> Endpoint {
 }
 
 /// What takes a subscription's members.
-fn of_body(endpoint: Endpoint) -> Endpoint {
+fn add_body_refusals(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
         .refuses_bodies()
         .refuses_field("events[0]", "events[0] cannot be followed: \"lead.creatd\" matches no known event; did you mean \"lead.created\"?")
@@ -98,7 +98,7 @@ fn of_body(endpoint: Endpoint) -> Endpoint {
 }
 
 /// What is kept, and may fail to be.
-fn of_change(endpoint: Endpoint) -> Endpoint {
+fn add_change_refusals(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint.refuses(
         503,
         "unavailable",
@@ -106,15 +106,15 @@ fn of_change(endpoint: Endpoint) -> Endpoint {
     )
 }
 
-pub(in crate::edge) fn create() -> Endpoint {
-    of_change(of_body(Endpoint::new(TAG, "Make a subscription")))
+pub(in crate::edge) fn create() -> EndpointDoc {
+    add_change_refusals(add_body_refusals(EndpointDoc::new(TAG, "Make a subscription")))
         .about(format!("It gets what is accepted from now on. {MEMBERS}\n\n{SECRETS} Without `secret` one is made."))
-        .access(Access::Admin)
-        .takes("a subscription", asked())
-        .takes("all that can be said of one", asked_in_full())
+        .access(EndpointAccess::Admin)
+        .takes("a subscription", example_request())
+        .takes("all that can be said of one", example_full_request())
         .requires(&["url", "events"])
         .free(FREE)
-        .answers(200, "The subscription, with its secret.", with_secret())
+        .answers(200, "The subscription, with its secret.", example_with_secret())
         .refuses(
             409,
             "too_many_subscriptions",
@@ -123,67 +123,71 @@ pub(in crate::edge) fn create() -> Endpoint {
         .refuses_when_not_ready()
 }
 
-pub(in crate::edge) fn list() -> Endpoint {
-    Endpoint::new(TAG, "List subscriptions, newest first")
+pub(in crate::edge) fn list() -> EndpointDoc {
+    EndpointDoc::new(TAG, "List subscriptions, newest first")
         .about(SECRETS)
-        .access(Access::Admin)
+        .access(EndpointAccess::Admin)
         .query("is_active", "true: only those to which events are delivered. false: only the others.", "true")
         .paged()
         .free(FREE)
-        .answers(200, "One page.", page(&shown()))
+        .answers(200, "One page.", page(&example_subscription()))
         .refuses_when_not_ready()
 }
 
-pub(in crate::edge) fn show() -> Endpoint {
-    of_one(Endpoint::new(TAG, "Show a subscription")).about(SECRETS).answers(200, "The subscription.", shown())
+pub(in crate::edge) fn show() -> EndpointDoc {
+    add_id_parameter(EndpointDoc::new(TAG, "Show a subscription")).about(SECRETS).answers(
+        200,
+        "The subscription.",
+        example_subscription(),
+    )
 }
 
-pub(in crate::edge) fn change() -> Endpoint {
-    of_change(of_body(of_one(Endpoint::new(TAG, "Change a subscription"))))
+pub(in crate::edge) fn change() -> EndpointDoc {
+    add_change_refusals(add_body_refusals(add_id_parameter(EndpointDoc::new(TAG, "Change a subscription"))))
         .about(format!(
             "Changes the members given, null means the default. `secret` takes the place of the old one at once; null or what \
              is shown leaves it as it is, and so does `…` for a header. `is_active` pauses and resumes.\n\n{MEMBERS}"
         ))
         .takes("change", json!({"events": ["organisation.*"], "filter": "has(data.name)"}))
-        .answers(200, "The subscription.", shown())
+        .answers(200, "The subscription.", example_subscription())
 }
 
-pub(in crate::edge) fn remove() -> Endpoint {
-    of_one(Endpoint::new(TAG, "Remove a subscription"))
+pub(in crate::edge) fn remove() -> EndpointDoc {
+    add_id_parameter(EndpointDoc::new(TAG, "Remove a subscription"))
         .about("What is owed to it is not delivered any more.")
         .answers_nothing(204, "It is gone.")
 }
 
-pub(in crate::edge) fn rotate() -> Endpoint {
-    of_change(of_one(Endpoint::new(TAG, "Replace a subscription's secret")))
+pub(in crate::edge) fn rotate() -> EndpointDoc {
+    add_change_refusals(add_id_parameter(EndpointDoc::new(TAG, "Replace a subscription's secret")))
         .about("Without `secret` one is made. Deliveries are signed with both for `overlap_h` hours, 24 by default, at most 168.")
         .refuses_bodies()
         .takes("rotation", json!({"overlap_h": 24}))
         .or_nothing()
-        .answers(200, "The subscription, with its new secret.", with_secret())
+        .answers(200, "The subscription, with its new secret.", example_with_secret())
         .refuses_field("overlap_h", "overlap_h must be a number from 0 to 168")
 }
 
-pub(in crate::edge) fn pause() -> Endpoint {
-    of_change(of_one(Endpoint::new(TAG, "Pause a subscription")))
+pub(in crate::edge) fn pause() -> EndpointDoc {
+    add_change_refusals(add_id_parameter(EndpointDoc::new(TAG, "Pause a subscription")))
         .about("Its events are kept for it until it is resumed, for `delivery.hold_days` at most. One that is disabled stays so.")
-        .answers(200, "The subscription.", shown())
+        .answers(200, "The subscription.", example_subscription())
 }
 
-pub(in crate::edge) fn resume() -> Endpoint {
-    of_change(of_one(Endpoint::new(TAG, "Resume a subscription")))
+pub(in crate::edge) fn resume() -> EndpointDoc {
+    add_change_refusals(add_id_parameter(EndpointDoc::new(TAG, "Resume a subscription")))
         .about("What was kept for it is delivered first. One that was disabled gets what is accepted from now on. One whose breaker is open is tried at once.")
-        .answers(200, "The subscription.", shown())
+        .answers(200, "The subscription.", example_subscription())
 }
 
-pub(in crate::edge) fn test() -> Endpoint {
-    of_one(Endpoint::new(TAG, "Test a subscription's target"))
+pub(in crate::edge) fn test() -> EndpointDoc {
+    add_id_parameter(EndpointDoc::new(TAG, "Test a subscription's target"))
         .about("Sends it a signed event `ping`, whatever its state is, and tells what it said. If it accepts that, it need not wait until its breaker lets deliveries through again. `code` is one of those that deliveries fail with.")
-        .answers(200, "What it said.", tested())
+        .answers(200, "What it said.", example_ping())
 }
 
-pub(in crate::edge) fn deliveries() -> Endpoint {
-    of_one(Endpoint::new(TAG, "List the attempts at deliveries to a subscription, newest first"))
+pub(in crate::edge) fn deliveries() -> EndpointDoc {
+    add_id_parameter(EndpointDoc::new(TAG, "List the attempts at deliveries to a subscription, newest first"))
         .about("Out of the log of calls, which is bounded. `next_attempt_at` is that of the newest attempt at a delivery that is to be tried again.")
         .query("is_successful", "true: answered with a 2xx. false: anything else.", "true")
         .paged()

@@ -2,17 +2,17 @@
 
 use serde::Serialize;
 
-use super::super::gate::Core;
+use super::super::gate::NodeCore;
 use crate::event::Timestamp;
 use crate::subscriber::SubscriberId;
-use crate::subscription::Id;
+use crate::subscription::SubscriptionId;
 
 /// What the breaker of one is that was never called.
 const CLOSED: &str = "closed";
 
 /// Counts are of all that was since the subscription was made, but dead letters those that are there now.
 #[derive(Debug, Serialize)]
-pub(super) struct Stats {
+pub(super) struct SubscriptionStatsView {
     delivered: u64,
     failed_attempts: u64,
     dead_letters: u64,
@@ -26,9 +26,9 @@ pub(super) struct Stats {
     failing_since: Option<Timestamp>,
 }
 
-impl Stats {
+impl SubscriptionStatsView {
     /// Those of the subscription `id`. One that was made a moment ago may not have any yet.
-    pub(super) async fn of(id: Id, core: &Core) -> Self {
+    pub(super) async fn load(id: SubscriptionId, core: &NodeCore) -> Self {
         let subscriber = SubscriberId::Webhook(id);
         let stats = core.subscribers.stats(&subscriber).await.unwrap_or_default();
         Self {

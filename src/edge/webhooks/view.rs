@@ -7,18 +7,18 @@ use serde::Serialize;
 use serde_json::Number;
 
 use super::super::answer;
-use super::members::{ORDERINGS, STYLES};
-use super::stats::Stats;
-use crate::config::OnExhausted;
+use super::input::{ORDERINGS, STYLES};
+use super::stats::SubscriptionStatsView;
+use crate::call_log::REDACTED;
+use crate::config::ExhaustionPolicy;
 use crate::event::Timestamp;
-use crate::exchange::MASK;
-use crate::subscription::secrets::masked;
-use crate::subscription::{Id, Pattern, State, Style, Subscription};
+use crate::subscription::secrets::redact_secret;
+use crate::subscription::{Pattern, SigningStyle, Subscription, SubscriptionId, SubscriptionState};
 
 /// One subscription; the first eight members are those that every one of these interfaces has.
 #[derive(Serialize)]
-pub(super) struct View<'a> {
-    id: Id,
+pub(super) struct SubscriptionView<'a> {
+    id: SubscriptionId,
     url: &'a str,
     events: Vec<&'a str>,
     is_active: bool,
@@ -41,46 +41,46 @@ pub(super) struct View<'a> {
     timeout_s: Option<Number>,
     retry_schedule_s: Option<Vec<Number>>,
     on_exhausted: Option<&'static str>,
-    stats: Stats,
+    stats: SubscriptionStatsView,
     #[serde(skip)]
     subscription: &'a Subscription,
 }
 
-impl<'a> View<'a> {
+impl<'a> SubscriptionView<'a> {
     /// `subscription` as it is at `now`.
-    pub(super) fn new(subscription: &'a Subscription, stats: Stats, now: Timestamp) -> Self {
+    pub(super) fn new(subscription: &'a Subscription, stats: SubscriptionStatsView, now: Timestamp) -> Self {
         let (state, state_reason) = match &subscription.state {
-            State::Active => ("active", None),
-            State::Paused { reason } => ("paused", reason.as_deref()),
-            State::Disabled { reason } => ("disabled", Some(reason.as_str())),
+            SubscriptionState::Active => ("active", None),
+            SubscriptionState::Paused { reason } => ("paused", reason.as_deref()),
+            SubscriptionState::Disabled { reason } => ("disabled", Some(reason.as_str())),
         };
         let secrets = &subscription.secrets;
         let until = secrets.previous.as_ref().map(|(_, until)| *until);
-        let seconds = |pauses: &Vec<Duration>| pauses.iter().copied().map(answer::seconds).collect();
-        let has_pair = subscription.signing.contains(&Style::V1a);
+        let seconds = |pauses: &Vec<Duration>| pauses.iter().copied().map(answer::seconds_as_number).collect();
+        let has_pair = subscription.signing.contains(&SigningStyle::V1a);
         Self {
             id: subscription.id,
             url: &subscription.url,
             events: subscription.events.iter().map(Pattern::as_str).collect(),
-            is_active: subscription.state == State::Active,
+            is_active: subscription.state == SubscriptionState::Active,
             description: subscription.description.as_deref(),
-            secret: masked(&secrets.current),
+            secret: redact_secret(&secrets.current),
             created_at: subscription.created_at,
             updated_at: subscription.updated_at,
             state,
             state_reason,
             filter: subscription.filter.as_ref().map(|filter| filter.text()),
             transform: subscription.transform.as_ref().map(|transform| transform.text()),
-            ordering: name_of(subscription.ordering, &ORDERINGS),
+            ordering: choice_name(subscription.ordering, &ORDERINGS),
             concurrency: subscription.concurrency,
-            signing: subscription.signing.iter().map(|style| name_of(*style, &STYLES)).collect(),
+            signing: subscription.signing.iter().map(|style| choice_name(*style, &STYLES)).collect(),
             public_key: secrets.public_key().filter(|_| has_pair),
             previous_secret_until: until.filter(|until| now < *until),
-            headers: subscription.headers.iter().map(|(name, _)| (name.as_str(), MASK)).collect(),
+            headers: subscription.headers.iter().map(|(name, _)| (name.as_str(), REDACTED)).collect(),
             rate_limit: subscription.rate_limit.map(u32::from),
-            timeout_s: subscription.timeout.map(answer::seconds),
+            timeout_s: subscription.timeout.map(answer::seconds_as_number),
             retry_schedule_s: subscription.retry_schedule.as_ref().map(seconds),
-            on_exhausted: subscription.on_exhausted.map(|choice| name_of(choice, &OnExhausted::NAMED)),
+            on_exhausted: subscription.on_exhausted.map(|choice| choice_name(choice, &ExhaustionPolicy::CHOICES)),
             stats,
             subscription,
         }
@@ -93,6 +93,6 @@ impl<'a> View<'a> {
     }
 }
 
-fn name_of<T: PartialEq>(value: T, named: &[(&'static str, T)]) -> &'static str {
+fn choice_name<T: PartialEq>(value: T, named: &[(&'static str, T)]) -> &'static str {
     named.iter().find(|(_, named)| *named == value).map_or("", |(name, _)| name)
 }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::{Secret, Template};
+use crate::config::{Secret, TextTemplate};
 
 const CPF: &str = "529.982.247-25";
 
-fn config(lookup: &str, reply: bool) -> config::Enrichment {
-    let template = |text: &str| Template::parse(text, |_| true).expect("balanced");
-    config::Enrichment {
+fn config(lookup: &str, reply: bool) -> config::EnrichmentConfig {
+    let template = |text: &str| TextTemplate::parse(text, |_| true).expect("balanced");
+    config::EnrichmentConfig {
         enabled: true,
         lookup_url: (!lookup.is_empty()).then(|| template(lookup)),
         person_url: template("http://p/{cpf}"),
@@ -27,26 +27,28 @@ fn config(lookup: &str, reply: bool) -> config::Enrichment {
 
 const LOOKUP: &str = "http://l/?email={email}&phone={phone}";
 
-fn subject(customer: &Value) -> Subject {
-    Subject::read(json!({"lead_id": 7, "customer": customer}).to_string().as_bytes())
+fn subject(customer: &Value) -> EnrichmentSubject {
+    EnrichmentSubject::from_payload(json!({"lead_id": 7, "customer": customer}).to_string().as_bytes())
 }
 
-fn url(next: Next) -> String {
+fn url(next: NextEnrichmentStep) -> String {
     match next {
-        Next::Call(Call { url, .. }) => url,
-        Next::Conclude => "done".into(),
+        NextEnrichmentStep::Call(StepCall { url, .. }) => url,
+        NextEnrichmentStep::Conclude => "done".into(),
     }
 }
 
 #[test]
 fn a_cpf_in_the_event_needs_no_lookup() {
     let config = config(LOOKUP, true);
-    let mut progress = Progress::default();
-    let next_url = |progress: &Progress| url(next(&subject(&json!({"cpf": CPF, "email": "a@b"})), progress, &config));
+    let mut progress = EnrichmentProgress::default();
+    let next_url = |progress: &EnrichmentProgress| {
+        url(next_step(&subject(&json!({"cpf": CPF, "email": "a@b"})), progress, &config))
+    };
     assert_eq!(next_url(&progress), "http://p/52998224725");
-    progress.add(Step::Person, "{}");
+    progress.record(EnrichmentStep::Person, "{}");
     assert_eq!(next_url(&progress), "http://r/");
-    progress.add(Step::Reply, "");
+    progress.record(EnrichmentStep::Reply, "");
     assert_eq!(next_url(&progress), "done");
 }
 
@@ -54,7 +56,7 @@ fn a_cpf_in_the_event_needs_no_lookup() {
 #[test]
 fn what_would_walk_up_in_a_path_is_no_address_and_no_number() {
     let config = config("http://l/people/{email}{phone}/cpf", false);
-    let lookup = |customer: &Value| url(next(&subject(customer), &Progress::default(), &config));
+    let lookup = |customer: &Value| url(next_step(&subject(customer), &EnrichmentProgress::default(), &config));
     for nothing in [".", "..", " .. ", "ana", "-"] {
         assert_eq!(lookup(&json!({"email": nothing, "phone": nothing})), "done", "{nothing}");
     }
@@ -66,69 +68,75 @@ fn what_would_walk_up_in_a_path_is_no_address_and_no_number() {
 fn without_one_it_is_looked_up_by_e_mail_then_by_phone() {
     let config = config(LOOKUP, true);
     let subject = subject(&json!({"cpf": "529.982.247-24", "email": " ana+1@b.c ", "phone": "+55 11"}));
-    let mut progress = Progress::default();
-    assert_eq!(url(next(&subject, &progress, &config)), "http://l/?email=ana%2B1%40b.c&phone=");
-    progress.add(Step::LookupByEmail, "");
-    assert_eq!(url(next(&subject, &progress, &config)), "http://l/?email=&phone=%2B55%2011");
+    let mut progress = EnrichmentProgress::default();
+    assert_eq!(url(next_step(&subject, &progress, &config)), "http://l/?email=ana%2B1%40b.c&phone=");
+    progress.record(EnrichmentStep::LookupByEmail, "");
+    assert_eq!(url(next_step(&subject, &progress, &config)), "http://l/?email=&phone=%2B55%2011");
     let mut found = progress.clone();
-    found.add(Step::LookupByPhone, "52998224725");
-    assert_eq!(url(next(&subject, &found, &config)), "http://p/52998224725");
-    progress.add(Step::LookupByPhone, "");
+    found.record(EnrichmentStep::LookupByPhone, "52998224725");
+    assert_eq!(url(next_step(&subject, &found, &config)), "http://p/52998224725");
+    progress.record(EnrichmentStep::LookupByPhone, "");
     assert_eq!(
-        (next(&subject, &progress, &config), progress.person()),
-        (Next::Conclude, None),
+        (next_step(&subject, &progress, &config), progress.person()),
+        (NextEnrichmentStep::Conclude, None),
         "nobody, and no message"
     );
 }
 
 #[test]
 fn what_is_not_there_is_not_looked_up() {
-    let progress = Progress::default();
-    let by = |lookup: &str, customer: Value| url(next(&subject(&customer), &progress, &config(lookup, true)));
+    let progress = EnrichmentProgress::default();
+    let by = |lookup: &str, customer: Value| url(next_step(&subject(&customer), &progress, &config(lookup, true)));
     assert_eq!(by(LOOKUP, json!({})), "done");
     assert_eq!(by(LOOKUP, json!({"email": " ", "phone": null})), "done");
     assert_eq!(by(LOOKUP, json!({"phone": 5511})), "http://l/?email=&phone=5511");
     assert_eq!(by("", json!({"email": "a@b"})), "done");
     assert_eq!(by("http://l/{phone}", json!({"email": "a@b", "phone": "5"})), "http://l/5");
     let payload = json!({"lead_id": 7, "attributes": {"customer": {"cpf": 52_998_224_725_u64}}}).to_string();
-    let among = Subject::read(payload.as_bytes());
-    assert_eq!(url(next(&among, &progress, &config("", true))), "http://p/52998224725");
+    let among = EnrichmentSubject::from_payload(payload.as_bytes());
+    assert_eq!(url(next_step(&among, &progress, &config("", true))), "http://p/52998224725");
 }
 
 #[test]
 fn the_message_is_made_of_what_is_known() {
     let config = config("", true);
-    let mut progress = Progress::default();
-    progress.add(Step::Person, r#"{"name": "Ana Maria", "tags": [1, 2]}"#);
+    let mut progress = EnrichmentProgress::default();
+    progress.record(EnrichmentStep::Person, r#"{"name": "Ana Maria", "tags": [1, 2]}"#);
     let customer = json!({"cpf": CPF, "name": "Ana"});
-    let Next::Call(Call { body: Some(body), .. }) = next(&subject(&customer), &progress, &config) else {
+    let NextEnrichmentStep::Call(StepCall { body: Some(body), .. }) =
+        next_step(&subject(&customer), &progress, &config)
+    else {
         panic!("a reply")
     };
     let body: Value = serde_json::from_str(&body).expect("JSON");
     assert_eq!(body, json!({"lead_id": 7, "message": "7: Ana 52998224725 Ana Maria [1,2] "}));
     let mut long = config.clone();
-    long.message_template = Template::parse(&"ä".repeat(40_000), |_| true).expect("balanced");
-    let text = message(&subject(&customer), &Cpf::parse(CPF).expect("one"), "{}", &long);
+    long.message_template = TextTemplate::parse(&"ä".repeat(40_000), |_| true).expect("balanced");
+    let text = build_message(&subject(&customer), &Cpf::parse(CPF).expect("one"), "{}", &long);
     assert_eq!(text.len(), MESSAGE_MAX_BYTES);
-    assert_eq!(next(&subject(&customer), &progress, &self::config("", false)), Next::Conclude, "nobody to reply to");
+    assert_eq!(
+        next_step(&subject(&customer), &progress, &self::config("", false)),
+        NextEnrichmentStep::Conclude,
+        "nobody to reply to"
+    );
 }
 
 #[test]
 fn answers_are_read_by_what_was_asked() {
-    let lookup = |body: &str| read(Step::LookupByEmail, Some(body.as_bytes()));
+    let lookup = |body: &str| parse_answer(EnrichmentStep::LookupByEmail, Some(body.as_bytes()));
     assert_eq!(lookup(r#"{"cpf": "529.982.247-25"}"#).as_deref(), Ok("52998224725"));
     assert_eq!(lookup(r#"{"cpf": 52998224725}"#).as_deref(), Ok("52998224725"));
     for none in ["null", "{}", r#"{"cpf": null}"#, r#"{"cpf": "1"}"#, r#"{"cpf": []}"#] {
         assert_eq!(lookup(none).as_deref(), Ok(""), "{none}");
     }
-    assert_eq!(read(Step::LookupByPhone, None).as_deref(), Ok(""));
-    let person = |body: &str| read(Step::Person, Some(body.as_bytes()));
+    assert_eq!(parse_answer(EnrichmentStep::LookupByPhone, None).as_deref(), Ok(""));
+    let person = |body: &str| parse_answer(EnrichmentStep::Person, Some(body.as_bytes()));
     assert_eq!(person(r#" {"a": 1.50} "#).as_deref(), Ok(r#"{"a": 1.50}"#), "digits are kept");
     for wrong in ["", "null", "[]", "{", "text"] {
         assert_eq!(person(wrong), Err("answered no JSON object"), "{wrong}");
         assert_eq!(lookup(wrong).is_err(), wrong != "null", "{wrong}");
     }
-    assert_eq!(read(Step::Person, None), Err("answered 404"));
-    assert_eq!(read(Step::Reply, None), Err("answered 404"));
-    assert_eq!(read(Step::Reply, Some(b"whatever")).as_deref(), Ok(""));
+    assert_eq!(parse_answer(EnrichmentStep::Person, None), Err("answered 404"));
+    assert_eq!(parse_answer(EnrichmentStep::Reply, None), Err("answered 404"));
+    assert_eq!(parse_answer(EnrichmentStep::Reply, Some(b"whatever")).as_deref(), Ok(""));
 }

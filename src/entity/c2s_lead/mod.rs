@@ -6,10 +6,10 @@
 //! received (09:00) ──> known: the instant was applied before, however long ago
 //! ```
 
+mod applied_instants;
 mod change;
-mod instants;
 #[cfg(test)]
-mod properties;
+mod property_tests;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -18,30 +18,30 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use change::ENRICHED_MEMBER;
-pub use change::{Change, Failed, Found, Received};
-pub use state::State;
+pub use change::{C2sEnrichment, C2sEnrichmentFailure, C2sLeadChange, C2sReceivedFields};
+pub use state::C2sLeadState;
 
-use super::field::Micros;
-use super::generic::{Json, NAME_MAX_BYTES};
-use super::verdict::{Acceptance, Context, Rejection, Verdict};
-use crate::event::{Name, Timestamp};
+use super::decision::{AcceptedChange, DecisionContext, EntityDecision, Rejection};
+use super::generic::{JsonText, NAME_MAX_BYTES};
+use super::timed_value::UnixMicros;
+use crate::event::{InternedName, Timestamp};
 
 /// The source of all its events, in records and logs.
-pub const SOURCE: Name = Name::from_static("c2s");
+pub const SOURCE: InternedName = InternedName::from_static("c2s");
 
 /// The name of an event as it came in.
-pub const RECEIVED: &str = "c2s_lead.received";
+pub const RECEIVED_EVENT: &str = "c2s_lead.received";
 /// The name of an enrichment that ended well.
-pub const ENRICHED: &str = "c2s_lead.enriched";
+pub const ENRICHED_EVENT: &str = "c2s_lead.enriched";
 /// The name of an enrichment that failed.
-pub const FAILED: &str = "c2s_lead.failed";
+pub const FAILED_EVENT: &str = "c2s_lead.failed";
 
 /// The longest name of what happened that a timeline shows, in bytes.
 const HOOK_ACTION_MAX_BYTES: usize = 64;
 
 /// What an event asks for.
 #[derive(Clone, Debug)]
-pub enum Action {
+pub enum C2sLeadAction {
     /// Takes over the fields of an event.
     Received {
         /// The event's own time as it was sent, by which a duplicate is known.
@@ -49,14 +49,14 @@ pub enum Action {
         /// What happened, in the sender's words.
         hook_action: Option<String>,
         /// Each field's name and JSON text; of too many the first ones count.
-        fields: Vec<(String, Json)>,
+        fields: Vec<(String, JsonText)>,
     },
     /// Keeps what enrichment found.
     Enriched {
         /// The time of the event that was enriched.
         of: Timestamp,
         /// The person's data; `None` if nobody was found.
-        enriched: Option<Json>,
+        enriched: Option<JsonText>,
     },
     /// Says that enrichment failed, and keeps what it had found before.
     Failed {
@@ -65,7 +65,7 @@ pub enum Action {
         /// The step that failed.
         step: String,
         /// The person's data, if only a later step failed.
-        enriched: Option<Json>,
+        enriched: Option<JsonText>,
     },
     /// Opens an event anew whose enrichment failed. Changes nothing.
     Reopened,
@@ -75,41 +75,50 @@ pub enum Action {
 ///
 /// # Errors
 /// None; the signature is that of every kind.
-pub fn decide(state: &State, action: &Action, context: &Context<'_>) -> Result<Verdict<Change>, Rejection> {
+pub fn decide(
+    state: &C2sLeadState,
+    action: &C2sLeadAction,
+    context: &DecisionContext<'_>,
+) -> Result<EntityDecision<C2sLeadChange>, Rejection> {
     let (change, late) = match action {
-        Action::Received { updated_at, .. } if state.knows(Micros::from(*updated_at)) => {
-            return Ok(Verdict::Known(None));
+        C2sLeadAction::Received { updated_at, .. } if state.has_applied(UnixMicros::from(*updated_at)) => {
+            return Ok(EntityDecision::AlreadyApplied(None));
         }
-        Action::Received { updated_at, hook_action, fields } => {
-            let (at, sent) = (Micros::from(context.at), Micros::from(*updated_at));
+        C2sLeadAction::Received { updated_at, hook_action, fields } => {
+            let (at, sent) = (UnixMicros::from(context.at), UnixMicros::from(*updated_at));
             let late = state.is_late(at);
-            let received = Received {
+            let received = C2sReceivedFields {
                 at,
                 sent: (sent != at).then_some(sent),
                 hook_action: hook_action.as_deref().filter(|name| name.len() <= HOOK_ACTION_MAX_BYTES).map(Arc::from),
-                set: taken(state, fields, at, context),
+                set: select_fields(state, fields, at, context),
                 late,
             };
-            (Change::Received(received), late)
+            (C2sLeadChange::Received(received), late)
         }
-        Action::Enriched { of, enriched } => {
-            let found = found(state, *of, enriched);
+        C2sLeadAction::Enriched { of, enriched } => {
+            let found = build_enrichment(state, *of, enriched);
             let late = found.late;
-            (Change::Enriched(found), late)
+            (C2sLeadChange::Enriched(found), late)
         }
-        Action::Failed { of, step, enriched } => {
-            let found = found(state, *of, enriched);
+        C2sLeadAction::Failed { of, step, enriched } => {
+            let found = build_enrichment(state, *of, enriched);
             let late = found.late;
-            (Change::Failed(Failed { step: step.as_str().into(), found }), late)
+            (C2sLeadChange::Failed(C2sEnrichmentFailure { step: step.as_str().into(), found }), late)
         }
-        Action::Reopened => return Ok(Verdict::Note),
+        C2sLeadAction::Reopened => return Ok(EntityDecision::RecordOnly),
     };
-    Ok(Verdict::Accept(Acceptance { late, ..Acceptance::new(change) }))
+    Ok(EntityDecision::Accept(AcceptedChange { late, ..AcceptedChange::new(change) }))
 }
 
 /// The fields that are not older than what the lead has, as far as there is room.
-fn taken(state: &State, fields: &[(String, Json)], at: Micros, context: &Context<'_>) -> BTreeMap<Arc<str>, Json> {
-    let mut set: BTreeMap<Arc<str>, Json> = BTreeMap::new();
+fn select_fields(
+    state: &C2sLeadState,
+    fields: &[(String, JsonText)],
+    at: UnixMicros,
+    context: &DecisionContext<'_>,
+) -> BTreeMap<Arc<str>, JsonText> {
+    let mut set: BTreeMap<Arc<str>, JsonText> = BTreeMap::new();
     let mut room = context.limits.items_max.saturating_sub(state.fields().len());
     for (name, value) in fields.iter().filter(|(name, _)| name != ENRICHED_MEMBER && name.len() <= NAME_MAX_BYTES) {
         let is_new = match state.fields().get(name.as_str()) {
@@ -127,16 +136,16 @@ fn taken(state: &State, fields: &[(String, Json)], at: Micros, context: &Context
 }
 
 /// That nobody was found says nothing against who was found before.
-fn found(state: &State, of: Timestamp, enriched: &Option<Json>) -> Found {
-    let of = Micros::from(of);
-    Found { of, enriched: enriched.clone(), late: state.enriched().is_late(of) }
+fn build_enrichment(state: &C2sLeadState, of: Timestamp, enriched: &Option<JsonText>) -> C2sEnrichment {
+    let of = UnixMicros::from(of);
+    C2sEnrichment { of, enriched: enriched.clone(), late: state.enriched().is_late(of) }
 }
 
 /// `lead.created received, 5 fields set`, `enriched`, `enrichment failed at person`.
 #[must_use]
-pub fn summary(change: &Change) -> String {
+pub fn summary(change: &C2sLeadChange) -> String {
     match change {
-        Change::Received(Received { hook_action, set, late, .. }) => {
+        C2sLeadChange::Received(C2sReceivedFields { hook_action, set, late, .. }) => {
             let what = hook_action.as_deref().unwrap_or("event");
             let when = if *late { "received late" } else { "received" };
             match set.len() {
@@ -144,8 +153,8 @@ pub fn summary(change: &Change) -> String {
                 count => format!("{what} {when}, {count} fields set"),
             }
         }
-        Change::Enriched(Found { enriched: Some(_), .. }) => "enriched".to_owned(),
-        Change::Enriched(Found { enriched: None, .. }) => "enrichment found nobody".to_owned(),
-        Change::Failed(Failed { step, .. }) => format!("enrichment failed at {step}"),
+        C2sLeadChange::Enriched(C2sEnrichment { enriched: Some(_), .. }) => "enriched".to_owned(),
+        C2sLeadChange::Enriched(C2sEnrichment { enriched: None, .. }) => "enrichment found nobody".to_owned(),
+        C2sLeadChange::Failed(C2sEnrichmentFailure { step, .. }) => format!("enrichment failed at {step}"),
     }
 }

@@ -5,58 +5,60 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::change::{Change, ENRICHED_MEMBER, Failed, Found, Received};
-use super::instants::Instants;
-use crate::entity::field::{Field, Micros};
-use crate::entity::generic::Json;
-use crate::entity::verdict::Limits;
+use super::applied_instants::AppliedInstants;
+use super::change::{C2sEnrichment, C2sEnrichmentFailure, C2sLeadChange, C2sReceivedFields, ENRICHED_MEMBER};
+use crate::entity::decision::StateLimits;
+use crate::entity::generic::JsonText;
+use crate::entity::timed_value::{TimedValue, UnixMicros};
 
 /// The fields, each with the time of the event that gave it, and what enrichment found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
-    fields: BTreeMap<Arc<str>, Field<Json>>,
-    enriched: Field<Option<Json>>,
+pub struct C2sLeadState {
+    fields: BTreeMap<Arc<str>, TimedValue<JsonText>>,
+    enriched: TimedValue<Option<JsonText>>,
     /// The time of the newest event.
-    newest: Option<Micros>,
-    applied: Instants,
+    newest: Option<UnixMicros>,
+    applied: AppliedInstants,
 }
 
-impl State {
+impl C2sLeadState {
     /// Makes `change` part of the state.
-    pub fn apply(&mut self, change: &Change, _limits: Limits) {
+    pub fn apply(&mut self, change: &C2sLeadChange, _limits: StateLimits) {
         match change {
-            Change::Received(Received { at, sent, hook_action: _, set, late: _ }) => {
+            C2sLeadChange::Received(C2sReceivedFields { at, sent, hook_action: _, set, late: _ }) => {
                 for (name, value) in set {
-                    self.fields.insert(Arc::clone(name), Field::given(value.clone(), *at));
+                    self.fields.insert(Arc::clone(name), TimedValue::from_event(value.clone(), *at));
                 }
                 self.newest = self.newest.max(Some(*at));
                 self.applied.insert(sent.unwrap_or(*at));
             }
-            Change::Enriched(found) | Change::Failed(Failed { step: _, found }) => self.keep(found),
+            C2sLeadChange::Enriched(found) | C2sLeadChange::Failed(C2sEnrichmentFailure { step: _, found }) => {
+                self.apply_enrichment(found)
+            }
         }
     }
 
-    fn keep(&mut self, found: &Found) {
+    fn apply_enrichment(&mut self, found: &C2sEnrichment) {
         if found.enriched.is_some() && !found.late {
-            self.enriched = Field::given(found.enriched.clone(), found.of);
+            self.enriched = TimedValue::from_event(found.enriched.clone(), found.of);
         }
     }
 
     /// Whether an event of this instant was applied before, or may have been.
-    pub(super) fn knows(&self, instant: Micros) -> bool {
+    pub(super) fn has_applied(&self, instant: UnixMicros) -> bool {
         self.applied.contains(instant)
     }
 
     /// Whether a newer event was applied before.
-    pub(super) fn is_late(&self, at: Micros) -> bool {
+    pub(super) fn is_late(&self, at: UnixMicros) -> bool {
         self.newest.is_some_and(|newest| at < newest)
     }
 
-    pub(super) fn fields(&self) -> &BTreeMap<Arc<str>, Field<Json>> {
+    pub(super) fn fields(&self) -> &BTreeMap<Arc<str>, TimedValue<JsonText>> {
         &self.fields
     }
 
-    pub(super) fn enriched(&self) -> &Field<Option<Json>> {
+    pub(super) fn enriched(&self) -> &TimedValue<Option<JsonText>> {
         &self.enriched
     }
 

@@ -8,20 +8,20 @@ use serde::{Deserialize, Serialize};
 use crate::event::{EntityKey, InvalidId, Kind, Timestamp};
 
 /// What stands in a conversation's id for a counterpart that is not known.
-const NOBODY: &str = "0";
+const UNKNOWN_COUNTERPART: &str = "0";
 
 /// One update of a conversation.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Action {
+pub struct ConversationAction {
     /// Whose conversation it is.
-    pub between: Between,
+    pub between: ConversationParties,
     /// What happened in it.
-    pub update: Update,
+    pub update: ConversationUpdate,
 }
 
 /// The two sides of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Between {
+pub struct ConversationParties {
     /// The business account, by its id at Instagram.
     pub business: Arc<str>,
     /// Whom it talks with; `None` for what belongs to no single person.
@@ -29,20 +29,20 @@ pub struct Between {
     pub counterpart: Option<Arc<str>>,
 }
 
-impl Between {
+impl ConversationParties {
     /// The conversation of these two: `conv_<counterpart>_<business account>`.
     ///
     /// # Errors
     /// [`InvalidId`] when their ids are too long for that, or hold control characters.
     pub fn key(&self) -> Result<EntityKey, InvalidId> {
-        let counterpart = self.counterpart.as_deref().unwrap_or(NOBODY);
+        let counterpart = self.counterpart.as_deref().unwrap_or(UNKNOWN_COUNTERPART);
         EntityKey::try_new(Kind::Conversation, &format!("conv_{counterpart}_{}", self.business))
     }
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Update {
+pub enum ConversationUpdate {
     /// Someone wrote.
     Message {
         /// The message's id.
@@ -54,7 +54,7 @@ pub enum Update {
         /// What sort of message it is.
         message_type: MessageType,
         /// What came with it.
-        attachments: Vec<Attachment>,
+        attachments: Vec<MessageAttachment>,
         /// Whether the business account wrote it.
         is_echo: bool,
     },
@@ -70,7 +70,7 @@ pub enum Update {
         /// Who reacted.
         sender_id: String,
         /// How; `None` when it was taken back.
-        given: Option<Emotion>,
+        given: Option<ReactionLabel>,
     },
     /// The counterpart has read the conversation.
     Read {
@@ -82,7 +82,7 @@ pub enum Update {
     /// Someone here asked for a message to the counterpart. What is shown of it comes with its echo, once it was sent.
     Reply {
         /// Why nobody had to ask for it, if nobody did.
-        automatic: Option<Automatic>,
+        automatic: Option<AutomaticReply>,
     },
     /// Something that changes nothing of what is shown, such as a pressed button.
     Other,
@@ -90,7 +90,7 @@ pub enum Update {
 
 /// What an automatic reply answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Automatic {
+pub struct AutomaticReply {
     /// The id of the message.
     pub message_id: Arc<str>,
     /// How long after an automatic reply the conversation gets no other.
@@ -99,7 +99,7 @@ pub struct Automatic {
 
 /// A reaction by its name and its picture.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Emotion {
+pub struct ReactionLabel {
     /// Such as `love`.
     pub reaction: Option<Arc<str>>,
     /// Such as a heart.
@@ -108,7 +108,7 @@ pub struct Emotion {
 
 /// Something that came with a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attachment {
+pub struct MessageAttachment {
     /// Its type, in the sender's word.
     pub r#type: Arc<str>,
     /// Where it is, if that was said.
@@ -133,7 +133,7 @@ impl MessageType {
     /// The type of a message whose first attachment has type `attachment`. Reels, posts and whatever else is shown by a
     /// link count as shared.
     #[must_use]
-    pub fn of(attachment: Option<&str>) -> Self {
+    pub fn from_attachment(attachment: Option<&str>) -> Self {
         match attachment {
             None => Self::Text,
             Some("image") => Self::Image,

@@ -8,39 +8,39 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::action::{Attachment, Between, Emotion, MessageType};
-use crate::entity::field::Micros;
+use super::action::{ConversationParties, MessageAttachment, MessageType, ReactionLabel};
+use crate::entity::timed_value::UnixMicros;
 
 /// The outcome of one update.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Change {
+pub struct ConversationChange {
     /// The update's own time.
-    pub(super) at: Micros,
+    pub(super) at: UnixMicros,
     /// Whose conversation it is; only in the first change, since that never changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) between: Option<Between>,
+    pub(super) between: Option<ConversationParties>,
     /// A late change is recorded and has no effect.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) late: bool,
     /// The bound of the collections that was in force.
     pub(super) keep: usize,
-    pub(super) effect: Effect,
+    pub(super) effect: ConversationEffect,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Effect {
-    Message(Content),
+pub(super) enum ConversationEffect {
+    Message(MessageContent),
     Deleted(Arc<str>),
     Reaction {
         message_id: Arc<str>,
         sender_id: Arc<str>,
-        given: Option<Emotion>,
+        given: Option<ReactionLabel>,
     },
     Read {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message_id: Option<Arc<str>>,
-        until: Micros,
+        until: UnixMicros,
     },
     Reply {
         /// The message that it answers of itself.
@@ -52,31 +52,33 @@ pub(super) enum Effect {
 
 /// A message as it was sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Content {
+pub(super) struct MessageContent {
     pub(super) message_id: Arc<str>,
     pub(super) sender_id: Arc<str>,
     pub(super) text: Option<Arc<str>>,
     pub(super) message_type: MessageType,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) attachments: Vec<Attachment>,
+    pub(super) attachments: Vec<MessageAttachment>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_echo: bool,
 }
 
 /// One plain sentence, without what anyone wrote.
 #[must_use]
-pub fn summary(change: &Change) -> String {
+pub fn summary(change: &ConversationChange) -> String {
     let sentence = match &change.effect {
-        Effect::Message(content) if content.is_echo => format!("message {} sent", content.message_id),
-        Effect::Message(content) => format!("message {} received", content.message_id),
-        Effect::Deleted(message_id) => format!("message {message_id} deleted"),
-        Effect::Reaction { message_id, given: Some(_), .. } => format!("reaction to message {message_id}"),
-        Effect::Reaction { message_id, given: None, .. } => format!("reaction to message {message_id} taken back"),
-        Effect::Read { message_id: Some(message_id), .. } => format!("read up to message {message_id}"),
-        Effect::Read { message_id: None, .. } => "read".into(),
-        Effect::Reply { answers: Some(message_id) } => format!("automatic reply to message {message_id}"),
-        Effect::Reply { answers: None } => "reply to be sent".into(),
-        Effect::Nothing => "recorded".into(),
+        ConversationEffect::Message(content) if content.is_echo => format!("message {} sent", content.message_id),
+        ConversationEffect::Message(content) => format!("message {} received", content.message_id),
+        ConversationEffect::Deleted(message_id) => format!("message {message_id} deleted"),
+        ConversationEffect::Reaction { message_id, given: Some(_), .. } => format!("reaction to message {message_id}"),
+        ConversationEffect::Reaction { message_id, given: None, .. } => {
+            format!("reaction to message {message_id} taken back")
+        }
+        ConversationEffect::Read { message_id: Some(message_id), .. } => format!("read up to message {message_id}"),
+        ConversationEffect::Read { message_id: None, .. } => "read".into(),
+        ConversationEffect::Reply { answers: Some(message_id) } => format!("automatic reply to message {message_id}"),
+        ConversationEffect::Reply { answers: None } => "reply to be sent".into(),
+        ConversationEffect::Nothing => "recorded".into(),
     };
     if change.late { format!("{sentence}, too late to change anything") } else { sentence }
 }

@@ -12,34 +12,42 @@
 
 use std::sync::Arc;
 
-use super::action::{Action, Automatic, Update};
-use super::change::{Change, Content, Effect};
-use super::state::State;
-use crate::entity::field::Micros;
-use crate::entity::verdict::{Acceptance, Context, Rejection, Verdict};
+use super::action::{AutomaticReply, ConversationAction, ConversationUpdate};
+use super::change::{ConversationChange, ConversationEffect, MessageContent};
+use super::state::ConversationState;
+use crate::entity::decision::{AcceptedChange, DecisionContext, EntityDecision, Rejection};
+use crate::entity::timed_value::UnixMicros;
 use crate::event::Timestamp;
 
 /// What `action` does to the conversation `state`.
 ///
 /// # Errors
 /// A [`Rejection`] for an automatic reply that is not to be sent.
-pub fn decide(state: &State, action: &Action, context: &Context<'_>) -> Result<Verdict<Change>, Rejection> {
-    let at = Micros::from(context.at);
-    if let Update::Reply { automatic: Some(automatic) } = &action.update {
-        check(state, automatic, context.at)?;
+pub fn decide(
+    state: &ConversationState,
+    action: &ConversationAction,
+    context: &DecisionContext<'_>,
+) -> Result<EntityDecision<ConversationChange>, Rejection> {
+    let at = UnixMicros::from(context.at);
+    if let ConversationUpdate::Reply { automatic: Some(automatic) } = &action.update {
+        check_automatic_reply(state, automatic, context.at)?;
     }
-    let (late, effect) = outcome(state, &action.update, at);
+    let (late, effect) = derive_effect(state, &action.update, at);
     let between = state.between.is_none().then(|| action.between.clone());
-    let change = Change { at, between, late, keep: context.limits.items_max, effect };
-    Ok(Verdict::Accept(Acceptance { late, ..Acceptance::new(change) }))
+    let change = ConversationChange { at, between, late, keep: context.limits.items_max, effect };
+    Ok(EntityDecision::Accept(AcceptedChange { late, ..AcceptedChange::new(change) }))
 }
 
 /// Whether `automatic` may be sent at `now`.
-fn check(state: &State, automatic: &Automatic, now: Timestamp) -> Result<(), Rejection> {
-    let Automatic { message_id, cooldown } = automatic;
+fn check_automatic_reply(
+    state: &ConversationState,
+    automatic: &AutomaticReply,
+    now: Timestamp,
+) -> Result<(), Rejection> {
+    let AutomaticReply { message_id, cooldown } = automatic;
     let refused = |code, reason: &str| Err(Rejection::conflict(code, format!("message {message_id} {reason}")));
     // One that is not kept any more was followed by so many others that it is nothing to be careful about.
-    if let Some(message) = state.message(message_id) {
+    if let Some(message) = state.find_message(message_id) {
         if message.content.is_echo {
             return refused("echo", "was written by the account itself");
         }
@@ -54,10 +62,10 @@ fn check(state: &State, automatic: &Automatic, now: Timestamp) -> Result<(), Rej
     if rests { refused("cooldown", "came too soon after the last automatic reply") } else { Ok(()) }
 }
 
-fn outcome(state: &State, update: &Update, at: Micros) -> (bool, Effect) {
+fn derive_effect(state: &ConversationState, update: &ConversationUpdate, at: UnixMicros) -> (bool, ConversationEffect) {
     match update {
-        Update::Message { message_id, sender_id, text, message_type, attachments, is_echo } => {
-            let content = Content {
+        ConversationUpdate::Message { message_id, sender_id, text, message_type, attachments, is_echo } => {
+            let content = MessageContent {
                 message_id: message_id.as_str().into(),
                 sender_id: sender_id.as_str().into(),
                 text: text.as_deref().map(Into::into),
@@ -65,29 +73,29 @@ fn outcome(state: &State, update: &Update, at: Micros) -> (bool, Effect) {
                 attachments: attachments.clone(),
                 is_echo: *is_echo,
             };
-            let late = state.message(message_id).is_some_and(|message| at < message.at);
-            (late, Effect::Message(content))
+            let late = state.find_message(message_id).is_some_and(|message| at < message.at);
+            (late, ConversationEffect::Message(content))
         }
-        Update::Deleted { message_id } => {
-            let known = state.message(message_id).is_some_and(|message| message.deleted.is_late(at));
+        ConversationUpdate::Deleted { message_id } => {
+            let known = state.find_message(message_id).is_some_and(|message| message.deleted.is_late(at));
             let gone = state.gone.iter().any(|(gone, since)| **gone == **message_id && at < *since);
-            (known || gone, Effect::Deleted(message_id.as_str().into()))
+            (known || gone, ConversationEffect::Deleted(message_id.as_str().into()))
         }
-        Update::Reaction { message_id, sender_id, given } => {
+        ConversationUpdate::Reaction { message_id, sender_id, given } => {
             let (message_id, sender_id) = (message_id.as_str().into(), sender_id.as_str().into());
             let mut known = state.reactions.iter();
             let known = known.find(|known| known.message_id == message_id && known.sender_id == sender_id);
             let late = known.is_some_and(|known| at < known.at);
-            (late, Effect::Reaction { message_id, sender_id, given: given.clone() })
+            (late, ConversationEffect::Reaction { message_id, sender_id, given: given.clone() })
         }
-        Update::Read { message_id, until } => {
+        ConversationUpdate::Read { message_id, until } => {
             let message_id = message_id.as_deref().map(Into::into);
-            (state.read.is_late(at), Effect::Read { message_id, until: until.map_or(at, Micros::from) })
+            (state.read.is_late(at), ConversationEffect::Read { message_id, until: until.map_or(at, UnixMicros::from) })
         }
-        Update::Reply { automatic } => {
+        ConversationUpdate::Reply { automatic } => {
             let answers = automatic.as_ref().map(|automatic| Arc::clone(&automatic.message_id));
-            (false, Effect::Reply { answers })
+            (false, ConversationEffect::Reply { answers })
         }
-        Update::Other => (false, Effect::Nothing),
+        ConversationUpdate::Other => (false, ConversationEffect::Nothing),
     }
 }

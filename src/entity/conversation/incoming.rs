@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use super::action::MessageType;
-use super::change::Effect;
-use crate::entity::Change;
+use super::change::ConversationEffect;
+use crate::entity::EntityChange;
 use crate::event::{Kind, Record};
 
 /// The event that somebody wrote to a business account, or took a message back.
-pub const RECEIVED: &str = "message.received";
+pub const RECEIVED_EVENT: &str = "message.received";
 
 /// A message from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Incoming {
+pub struct IncomingMessage {
     /// The message's id.
     pub message_id: Arc<str>,
     /// Who wrote it.
@@ -25,15 +25,20 @@ pub struct Incoming {
     pub message_type: MessageType,
 }
 
-impl Incoming {
+impl IncomingMessage {
     /// The message that `record` is of; `None` for anything else: what the account itself wrote, and a message taken back, too.
     #[must_use]
-    pub fn read(record: &Record) -> Option<Self> {
-        if record.event_type != RECEIVED || record.entity.kind() != Kind::Conversation || record.sequence.is_none() {
+    pub fn from_record(record: &Record) -> Option<Self> {
+        if record.event_type != RECEIVED_EVENT
+            || record.entity.kind() != Kind::Conversation
+            || record.sequence.is_none()
+        {
             return None;
         }
-        let Ok(Change::Conversation(change)) = Change::decode(Kind::Conversation, &record.change) else { return None };
-        let Effect::Message(content) = change.effect else { return None };
+        let Ok(EntityChange::Conversation(change)) = EntityChange::decode(Kind::Conversation, &record.change) else {
+            return None;
+        };
+        let ConversationEffect::Message(content) = change.effect else { return None };
         // The conversation is named after its two sides, the counterpart first: here that has to be who wrote.
         let business =
             record.entity.id().strip_prefix("conv_")?.strip_prefix(&*content.sender_id)?.strip_prefix('_')?;

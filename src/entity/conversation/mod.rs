@@ -6,13 +6,16 @@ mod change;
 mod decide;
 mod incoming;
 #[cfg(test)]
-mod properties;
+mod property_tests;
 mod reply;
 mod state;
 
-pub use action::{Action, Attachment, Automatic, Between, Emotion, MessageType, Update};
-pub use change::{Change, summary};
+pub use action::{
+    AutomaticReply, ConversationAction, ConversationParties, ConversationUpdate, MessageAttachment, MessageType,
+    ReactionLabel,
+};
+pub use change::{ConversationChange, summary};
 pub use decide::decide;
-pub use incoming::{Incoming, RECEIVED};
-pub use reply::{REPLY, Reply, SOURCE};
-pub use state::State;
+pub use incoming::{IncomingMessage, RECEIVED_EVENT};
+pub use reply::{REPLY_EVENT, Reply, SOURCE};
+pub use state::ConversationState;

@@ -3,15 +3,15 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::action::{Action, Automatic, Between, Update};
+use super::action::{AutomaticReply, ConversationAction, ConversationParties, ConversationUpdate};
 use crate::entity::{self, Command};
-use crate::event::{InvalidId, Name, Shape};
+use crate::event::{InternedName, InvalidId, PayloadShape};
 
 /// The name of Instagram's source, in records and logs.
-pub const SOURCE: Name = Name::from_static("instagram");
+pub const SOURCE: InternedName = InternedName::from_static("instagram");
 
 /// The event that a message to the counterpart was asked for.
-pub const REPLY: &str = "message.reply";
+pub const REPLY_EVENT: &str = "message.reply";
 
 /// What the record of a reply says. Members that are added later need a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub struct Reply {
 impl Reply {
     /// Reads the payload of a record; `None` if it is none of a reply.
     #[must_use]
-    pub fn read(payload: &[u8]) -> Option<Self> {
+    pub fn from_payload(payload: &[u8]) -> Option<Self> {
         serde_json::from_slice(payload).ok()
     }
 
@@ -37,11 +37,18 @@ impl Reply {
     ///
     /// # Errors
     /// [`InvalidId`] when the recipient's id is none that a conversation can have.
-    pub fn command(&self, business: &str, automatic: Option<Automatic>) -> Result<Command, InvalidId> {
-        let between = Between { business: business.into(), counterpart: Some(self.recipient_id.as_str().into()) };
+    pub fn to_command(&self, business: &str, automatic: Option<AutomaticReply>) -> Result<Command, InvalidId> {
+        let between =
+            ConversationParties { business: business.into(), counterpart: Some(self.recipient_id.as_str().into()) };
         let entity = between.key()?;
-        let action = entity::Action::Conversation(Action { between, update: Update::Reply { automatic } });
+        let action = entity::EntityAction::Conversation(ConversationAction {
+            between,
+            update: ConversationUpdate::Reply { automatic },
+        });
         let payload = serde_json::to_vec(self).expect("its members have JSON texts");
-        Ok(Command { shape: Shape::Bare, ..Command::new(SOURCE, entity, action, REPLY, Bytes::from(payload)) })
+        Ok(Command {
+            shape: PayloadShape::Bare,
+            ..Command::new(SOURCE, entity, action, REPLY_EVENT, Bytes::from(payload))
+        })
     }
 }

@@ -8,9 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value as Json, json};
 
 use super::decimal::Decimal;
-use crate::entity::field::Micros;
-use crate::entity::fingerprint::{Fingerprint, packed};
-use crate::entity::verdict::Rejection;
+use crate::entity::decision::Rejection;
+use crate::entity::fingerprint::{ItemFingerprint, packed};
+use crate::entity::timed_value::UnixMicros;
 use crate::event::Timestamp;
 
 /// How many orders, and how many payments, of one customer are told from new ones: at 8 bytes each they fit in little
@@ -21,9 +21,9 @@ const CURRENCIES_MAX: usize = 200;
 
 /// A currency by its three letters, in upper case. The default is none, and stands in for one that could not be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Currency([u8; 3]);
+pub struct CurrencyCode([u8; 3]);
 
-impl Currency {
+impl CurrencyCode {
     /// The currency `code`, such as `EUR` or `eur`; `None` if that is not three letters of ASCII.
     #[must_use]
     pub fn parse(code: &str) -> Option<Self> {
@@ -32,19 +32,19 @@ impl Currency {
     }
 }
 
-impl fmt::Display for Currency {
+impl fmt::Display for CurrencyCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|letter| write!(f, "{}", char::from(*letter)))
     }
 }
 
-impl Serialize for Currency {
+impl Serialize for CurrencyCode {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Currency {
+impl<'de> Deserialize<'de> for CurrencyCode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let code = String::deserialize(deserializer)?;
         Self::parse(&code).ok_or_else(|| de::Error::custom("expected the three letters of a currency"))
@@ -59,14 +59,14 @@ pub struct Entry {
     /// How much it is.
     pub amount: Decimal,
     /// Of what.
-    pub currency: Currency,
+    pub currency: CurrencyCode,
 }
 
 /// What an order or a payment did to its book.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::entity) struct Posting {
+pub(in crate::entity) struct BookPosting {
     pub(in crate::entity) entry: Entry,
-    at: Micros,
+    at: UnixMicros,
     /// The new total in its currency.
     total: Decimal,
     /// It is older than the last one.
@@ -77,41 +77,41 @@ pub(in crate::entity) struct Posting {
 /// All orders, or all payments, of one customer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct Book {
+struct PostingBook {
     count: u64,
-    totals: BTreeMap<Currency, Decimal>,
-    last: Option<(Micros, Entry)>,
+    totals: BTreeMap<CurrencyCode, Decimal>,
+    last: Option<(UnixMicros, Entry)>,
     /// The ids of the newest [`REMEMBERED_MAX`].
     #[serde(with = "packed")]
-    remembered: VecDeque<Fingerprint>,
+    remembered: VecDeque<ItemFingerprint>,
 }
 
-impl Book {
-    fn has(&self, id: &str) -> bool {
-        self.remembered.contains(&fingerprint(id))
+impl PostingBook {
+    fn contains_id(&self, id: &str) -> bool {
+        self.remembered.contains(&fingerprint_id(id))
     }
 
-    fn total(&self, currency: Currency) -> Decimal {
+    fn total_in(&self, currency: CurrencyCode) -> Decimal {
         self.totals.get(&currency).copied().unwrap_or_default()
     }
 
-    fn post(&self, entry: &Entry, at: Micros) -> Option<Posting> {
+    fn plan_posting(&self, entry: &Entry, at: UnixMicros) -> Option<BookPosting> {
         let total = match self.totals.get(&entry.currency) {
             Some(total) => total.checked_add(entry.amount)?,
             None => entry.amount,
         };
         let late = self.last.as_ref().is_some_and(|(last, _)| at < *last);
-        Some(Posting { entry: entry.clone(), at, total, late })
+        Some(BookPosting { entry: entry.clone(), at, total, late })
     }
 
-    fn apply(&mut self, posting: &Posting) {
-        let Posting { entry, at, total, late } = posting;
+    fn apply(&mut self, posting: &BookPosting) {
+        let BookPosting { entry, at, total, late } = posting;
         self.count += 1;
         self.totals.insert(entry.currency, *total);
         if !late {
             self.last = Some((*at, entry.clone()));
         }
-        self.remembered.push_back(fingerprint(&entry.id));
+        self.remembered.push_back(fingerprint_id(&entry.id));
         let surplus = self.remembered.len().saturating_sub(REMEMBERED_MAX);
         self.remembered.drain(..surplus);
     }
@@ -126,27 +126,27 @@ impl Book {
 /// Orders and payments.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub(in crate::entity) struct Books {
-    orders: Book,
-    payments: Book,
+pub(in crate::entity) struct CustomerBooks {
+    orders: PostingBook,
+    payments: PostingBook,
 }
 
-impl Books {
+impl CustomerBooks {
     pub(in crate::entity) fn has_order(&self, id: &str) -> bool {
-        self.orders.has(id)
+        self.orders.contains_id(id)
     }
 
     pub(in crate::entity) fn has_payment(&self, id: &str) -> bool {
-        self.payments.has(id)
+        self.payments.contains_id(id)
     }
 
     /// What a new order does.
     ///
     /// # Errors
     /// [`Rejection`] when a total would have too many digits, or there are too many currencies.
-    pub(in crate::entity) fn post_order(&self, entry: &Entry, at: Micros) -> Result<Posting, Rejection> {
-        let posting = self.orders.post(entry, at).ok_or_else(too_large)?;
-        self.check(entry.currency, posting.total, self.payments.total(entry.currency))?;
+    pub(in crate::entity) fn plan_order(&self, entry: &Entry, at: UnixMicros) -> Result<BookPosting, Rejection> {
+        let posting = self.orders.plan_posting(entry, at).ok_or_else(reject_too_large)?;
+        self.check_totals(entry.currency, posting.total, self.payments.total_in(entry.currency))?;
         Ok(posting)
     }
 
@@ -154,14 +154,14 @@ impl Books {
     ///
     /// # Errors
     /// As for an order.
-    pub(in crate::entity) fn post_payment(&self, entry: &Entry, at: Micros) -> Result<Posting, Rejection> {
-        let posting = self.payments.post(entry, at).ok_or_else(too_large)?;
-        self.check(entry.currency, self.orders.total(entry.currency), posting.total)?;
+    pub(in crate::entity) fn plan_payment(&self, entry: &Entry, at: UnixMicros) -> Result<BookPosting, Rejection> {
+        let posting = self.payments.plan_posting(entry, at).ok_or_else(reject_too_large)?;
+        self.check_totals(entry.currency, self.orders.total_in(entry.currency), posting.total)?;
         Ok(posting)
     }
 
-    fn check(&self, currency: Currency, ordered: Decimal, paid: Decimal) -> Result<(), Rejection> {
-        ordered.checked_sub(paid).ok_or_else(too_large)?;
+    fn check_totals(&self, currency: CurrencyCode, ordered: Decimal, paid: Decimal) -> Result<(), Rejection> {
+        ordered.checked_sub(paid).ok_or_else(reject_too_large)?;
         let totals = [&self.orders.totals, &self.payments.totals];
         let is_full = totals.iter().any(|totals| totals.len() >= CURRENCIES_MAX && !totals.contains_key(&currency));
         if is_full {
@@ -171,20 +171,20 @@ impl Books {
         Ok(())
     }
 
-    pub(in crate::entity) fn apply_order(&mut self, posting: &Posting) {
+    pub(in crate::entity) fn apply_order(&mut self, posting: &BookPosting) {
         self.orders.apply(posting);
     }
 
-    pub(in crate::entity) fn apply_payment(&mut self, posting: &Posting) {
+    pub(in crate::entity) fn apply_payment(&mut self, posting: &BookPosting) {
         self.payments.apply(posting);
     }
 
     /// Adds the books as the API shows them to `shown`; a balance below zero means that more was paid than ordered.
-    pub(in crate::entity) fn show(&self, shown: &mut Map<String, Json>) {
+    pub(in crate::entity) fn add_to_json(&self, shown: &mut Map<String, Json>) {
         let Self { orders, payments } = self;
         let currencies = orders.totals.keys().chain(payments.totals.keys());
         let balance: BTreeMap<_, _> = currencies
-            .map(|currency| (currency, orders.total(*currency).checked_sub(payments.total(*currency))))
+            .map(|currency| (currency, orders.total_in(*currency).checked_sub(payments.total_in(*currency))))
             .collect();
         let members = [
             ("order_count", json!(orders.count)),
@@ -200,11 +200,11 @@ impl Books {
     }
 }
 
-fn fingerprint(id: &str) -> Fingerprint {
-    Fingerprint::of(&[id.as_bytes()])
+fn fingerprint_id(id: &str) -> ItemFingerprint {
+    ItemFingerprint::from_parts(&[id.as_bytes()])
 }
 
-fn too_large() -> Rejection {
+fn reject_too_large() -> Rejection {
     Rejection::conflict("total_too_large", "the customer's total would have too many digits")
 }
 
@@ -213,27 +213,27 @@ mod tests {
     use super::*;
 
     fn entry(id: &str, amount: &str, currency: &str) -> Entry {
-        let (amount, currency) = (Decimal::parse(amount), Currency::parse(currency));
+        let (amount, currency) = (Decimal::parse(amount), CurrencyCode::parse(currency));
         Entry { id: id.into(), amount: amount.expect("a number"), currency: currency.expect("three letters") }
     }
 
-    fn at(micros: i64) -> Micros {
+    fn at(micros: i64) -> UnixMicros {
         Timestamp::from_micros(micros).into()
     }
 
-    fn shown(books: &Books) -> Map<String, Json> {
+    fn shown(books: &CustomerBooks) -> Map<String, Json> {
         let mut shown = Map::new();
-        books.show(&mut shown);
+        books.add_to_json(&mut shown);
         shown
     }
 
     #[test]
     fn totals_and_balances_are_kept_for_each_currency() {
-        let mut books = Books::default();
+        let mut books = CustomerBooks::default();
         for (id, amount, currency) in [("1", "100.10", "EUR"), ("2", "0.20", "eur"), ("3", "5", "USD")] {
-            books.apply_order(&books.post_order(&entry(id, amount, currency), at(1)).expect("small"));
+            books.apply_order(&books.plan_order(&entry(id, amount, currency), at(1)).expect("small"));
         }
-        books.apply_payment(&books.post_payment(&entry("p", "120", "EUR"), at(2)).expect("small"));
+        books.apply_payment(&books.plan_payment(&entry("p", "120", "EUR"), at(2)).expect("small"));
         let shown = shown(&books);
         assert_eq!(shown["order_total"], json!({"EUR": "100.30", "USD": "5"}));
         assert_eq!(shown["balance"], json!({"EUR": "-19.70", "USD": "5"}));
@@ -242,9 +242,9 @@ mod tests {
 
     #[test]
     fn an_older_order_counts_and_is_not_the_last() {
-        let mut books = Books::default();
-        books.apply_order(&books.post_order(&entry("1", "1", "EUR"), at(2_000_000)).expect("small"));
-        let posting = books.post_order(&entry("2", "1", "EUR"), at(1_000_000)).expect("small");
+        let mut books = CustomerBooks::default();
+        books.apply_order(&books.plan_order(&entry("1", "1", "EUR"), at(2_000_000)).expect("small"));
+        let posting = books.plan_order(&entry("2", "1", "EUR"), at(1_000_000)).expect("small");
         assert!(posting.late);
         books.apply_order(&posting);
         let shown = shown(&books);
@@ -253,20 +253,20 @@ mod tests {
 
     #[test]
     fn only_so_many_ids_are_remembered() {
-        let mut book = Book::default();
+        let mut book = PostingBook::default();
         for id in 0..=REMEMBERED_MAX {
-            let posting = book.post(&entry(&id.to_string(), "0", "EUR"), at(1)).expect("small");
+            let posting = book.plan_posting(&entry(&id.to_string(), "0", "EUR"), at(1)).expect("small");
             book.apply(&posting);
         }
-        assert!(!book.has("0") && book.has("1") && book.has(&REMEMBERED_MAX.to_string()));
+        assert!(!book.contains_id("0") && book.contains_id("1") && book.contains_id(&REMEMBERED_MAX.to_string()));
         assert_eq!(book.remembered.len(), REMEMBERED_MAX);
     }
 
     #[test]
     fn a_total_that_cannot_be_counted_is_refused() {
         let most = entry("1", "999999999999999999.999999999999999999", "EUR");
-        let mut books = Books::default();
-        let refused = (0..1_000).find_map(|_| match books.post_order(&most, at(1)) {
+        let mut books = CustomerBooks::default();
+        let refused = (0..1_000).find_map(|_| match books.plan_order(&most, at(1)) {
             Ok(posting) => {
                 books.apply_order(&posting);
                 None
@@ -281,12 +281,12 @@ mod tests {
     fn a_customer_has_so_many_currencies() {
         let letters = || (b'A'..=b'Z').map(char::from);
         let all: Vec<String> = letters().flat_map(|a| letters().map(move |b| format!("X{a}{b}"))).collect();
-        let mut books = Books::default();
+        let mut books = CustomerBooks::default();
         for code in &all[..CURRENCIES_MAX] {
-            books.apply_order(&books.post_order(&entry(code, "1", code), at(1)).expect("there is room"));
+            books.apply_order(&books.plan_order(&entry(code, "1", code), at(1)).expect("there is room"));
         }
-        let refused = books.post_order(&entry("o", "1", &all[CURRENCIES_MAX]), at(1)).expect_err("no room");
+        let refused = books.plan_order(&entry("o", "1", &all[CURRENCIES_MAX]), at(1)).expect_err("no room");
         assert_eq!(refused.code, "too_many_currencies");
-        assert!(books.post_order(&entry("o", "1", &all[0]), at(1)).is_ok());
+        assert!(books.plan_order(&entry("o", "1", &all[0]), at(1)).is_ok());
     }
 }

@@ -13,8 +13,8 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, json};
 
 use super::decimal::Decimal;
-use super::members::Member;
-use crate::entity::field::{Field, Micros};
+use super::field_names::SalesField;
+use crate::entity::timed_value::{TimedValue, UnixMicros};
 
 /// The value of a field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub enum Value {
 }
 
 /// The fields that an event gives.
-pub type Given = BTreeMap<Member, Value>;
+pub type SalesValues = BTreeMap<SalesField, Value>;
 
 impl Value {
     /// As a state shows it: an amount is a string, since many a reader makes a binary fraction of a number.
@@ -55,21 +55,21 @@ impl Value {
 /// Fields, each with the time of the event that gave its value.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(in crate::entity) struct Fields(BTreeMap<Member, Field<Value>>);
+pub(in crate::entity) struct TimedFields(BTreeMap<SalesField, TimedValue<Value>>);
 
 /// Which fields of an event take effect; the others are older than what is there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(in crate::entity) struct Edit {
-    pub(in crate::entity) at: Micros,
+pub(in crate::entity) struct SalesEdit {
+    pub(in crate::entity) at: UnixMicros,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(in crate::entity) set: Given,
+    pub(in crate::entity) set: SalesValues,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(in crate::entity) late: Vec<Member>,
+    pub(in crate::entity) late: Vec<SalesField>,
 }
 
-impl Fields {
+impl TimedFields {
     /// The words in a field.
-    pub(in crate::entity) fn text(&self, member: Member) -> Option<&Arc<str>> {
+    pub(in crate::entity) fn text(&self, member: SalesField) -> Option<&Arc<str>> {
         match self.0.get(&member).map(|field| &field.value) {
             Some(Value::Text(text)) => Some(text),
             Some(Value::Number(_) | Value::Money(_)) | None => None,
@@ -77,29 +77,29 @@ impl Fields {
     }
 
     /// What of `given` takes effect when it is of the moment `at`.
-    pub(in crate::entity) fn judge(&self, given: &Given, at: Micros) -> Edit {
-        let is_late = |member: &Member| self.0.get(member).is_some_and(|field| field.is_late(at));
-        let (late, set): (Given, Given) =
+    pub(in crate::entity) fn plan_edit(&self, given: &SalesValues, at: UnixMicros) -> SalesEdit {
+        let is_late = |member: &SalesField| self.0.get(member).is_some_and(|field| field.is_late(at));
+        let (late, set): (SalesValues, SalesValues) =
             given.iter().map(|(member, value)| (*member, value.clone())).partition(|(member, _)| is_late(member));
-        Edit { at, set, late: late.into_keys().collect() }
+        SalesEdit { at, set, late: late.into_keys().collect() }
     }
 
     /// Makes `edit` part of the fields.
-    pub(in crate::entity) fn apply(&mut self, edit: &Edit) {
+    pub(in crate::entity) fn apply(&mut self, edit: &SalesEdit) {
         for (member, value) in &edit.set {
-            self.0.insert(*member, Field::given(value.clone(), edit.at));
+            self.0.insert(*member, TimedValue::from_event(value.clone(), edit.at));
         }
     }
 
     /// Those of `members` that have a value, with their times.
-    pub(in crate::entity) fn only(&self, members: &[Member]) -> Self {
+    pub(in crate::entity) fn restrict_to(&self, members: &[SalesField]) -> Self {
         let known = members.iter().filter_map(|member| Some((*member, self.0.get(member)?.clone())));
         Self(known.collect())
     }
 
     /// Each of `members` as a state shows it, null where there is nothing.
-    pub(in crate::entity) fn to_json(&self, members: &[Member]) -> Map<String, serde_json::Value> {
-        let shown = |member: &Member| self.0.get(member).map(|field| field.value.to_json()).unwrap_or_default();
+    pub(in crate::entity) fn to_json(&self, members: &[SalesField]) -> Map<String, serde_json::Value> {
+        let shown = |member: &SalesField| self.0.get(member).map(|field| field.value.to_json()).unwrap_or_default();
         members.iter().map(|member| (member.as_str().to_owned(), shown(member))).collect()
     }
 
@@ -114,35 +114,35 @@ mod tests {
     use super::*;
     use crate::event::Timestamp;
 
-    fn at(micros: i64) -> Micros {
+    fn at(micros: i64) -> UnixMicros {
         Timestamp::from_micros(micros).into()
     }
 
-    fn given(city: &str, notes: Option<&str>) -> Given {
-        let notes = notes.map(|notes| (Member::Notes, Value::Text(notes.into())));
-        notes.into_iter().chain([(Member::City, Value::Text(city.into()))]).collect()
+    fn given(city: &str, notes: Option<&str>) -> SalesValues {
+        let notes = notes.map(|notes| (SalesField::Notes, Value::Text(notes.into())));
+        notes.into_iter().chain([(SalesField::City, Value::Text(city.into()))]).collect()
     }
 
     #[test]
     fn each_field_is_late_by_itself() {
-        let mut fields = Fields::default();
-        fields.apply(&fields.judge(&given("Lyon", None), at(10)));
-        let edit = fields.judge(&given("Paris", Some("new")), at(9));
-        assert_eq!(edit.late, [Member::City]);
+        let mut fields = TimedFields::default();
+        fields.apply(&fields.plan_edit(&given("Lyon", None), at(10)));
+        let edit = fields.plan_edit(&given("Paris", Some("new")), at(9));
+        assert_eq!(edit.late, [SalesField::City]);
         fields.apply(&edit);
         assert_eq!(
-            serde_json::Value::Object(fields.to_json(&[Member::City, Member::Notes, Member::Phone])),
+            serde_json::Value::Object(fields.to_json(&[SalesField::City, SalesField::Notes, SalesField::Phone])),
             json!({"city": "Lyon", "notes": "new", "phone": null}),
         );
-        assert!(fields.judge(&given("Nice", None), at(10)).late.is_empty(), "an equal time is not late");
+        assert!(fields.plan_edit(&given("Nice", None), at(10)).late.is_empty(), "an equal time is not late");
     }
 
     #[test]
     fn an_amount_is_a_string_in_a_state_and_a_number_in_an_event() {
         let money = Value::Money(Decimal::parse("50000.00").expect("a number"));
-        let mut fields = Fields::default();
-        fields.apply(&fields.judge(&Given::from([(Member::Budget, money)]), at(1)));
-        assert_eq!(fields.to_json(&[Member::Budget])["budget"], "50000.00");
+        let mut fields = TimedFields::default();
+        fields.apply(&fields.plan_edit(&SalesValues::from([(SalesField::Budget, money)]), at(1)));
+        assert_eq!(fields.to_json(&[SalesField::Budget])["budget"], "50000.00");
         assert_eq!(fields.to_wire()["budget"].get(), "50000.00");
     }
 }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::entity::field::{Field, Micros};
+use crate::entity::timed_value::{TimedValue, UnixMicros};
 use crate::event::Timestamp;
 
 /// A person to talk to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the members are those of the wire format, under their names")]
-pub struct Contact {
+pub struct SalesContact {
     pub first_name: Arc<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_name: Option<Arc<str>>,
@@ -29,7 +29,7 @@ pub struct Contact {
 /// A note.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the members are those of the wire format, under their names")]
-pub struct Memo {
+pub struct SalesMemo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<Arc<str>>,
     pub content: Arc<str>,
@@ -39,7 +39,7 @@ pub struct Memo {
 /// Something done or to be done: a call, a meeting.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the members are those of the wire format, under their names")]
-pub struct Activity {
+pub struct SalesActivity {
     pub activity_type: Arc<str>,
     pub title: Arc<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,24 +54,24 @@ pub struct Activity {
 
 /// An item with the id that the node gave it and the own time of its event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::entity) struct Numbered<T> {
+pub(in crate::entity) struct NumberedItem<T> {
     pub(in crate::entity) id: u64,
-    pub(in crate::entity) at: Micros,
+    pub(in crate::entity) at: UnixMicros,
     pub(in crate::entity) item: T,
 }
 
 /// Items in the order in which they came, the newest ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(in crate::entity) struct Newest<T>(VecDeque<T>);
+pub(in crate::entity) struct NewestItems<T>(VecDeque<T>);
 
-impl<T> Default for Newest<T> {
+impl<T> Default for NewestItems<T> {
     fn default() -> Self {
         Self(VecDeque::new())
     }
 }
 
-impl<T> Newest<T> {
+impl<T> NewestItems<T> {
     /// Adds `item` and drops the oldest ones beyond `keep`.
     pub(in crate::entity) fn push(&mut self, item: T, keep: usize) {
         self.insert(self.0.len(), item, keep);
@@ -97,19 +97,19 @@ impl<T> Newest<T> {
 /// Contacts, at most one of which is the primary one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub(in crate::entity) struct Contacts {
-    pub(in crate::entity) list: Newest<Numbered<Contact>>,
+pub(in crate::entity) struct ContactList {
+    pub(in crate::entity) list: NewestItems<NumberedItem<SalesContact>>,
     /// Whose `contact_id` it is; kept when newer contacts push that one out, so that an older event cannot take its place.
-    pub(in crate::entity) primary: Field<Option<u64>>,
+    pub(in crate::entity) primary: TimedValue<Option<u64>>,
 }
 
-impl Contacts {
+impl ContactList {
     /// The contacts as the API shows them.
     pub(in crate::entity) fn to_json(&self) -> Vec<Value> {
-        self.list.iter().map(|contact| self.shown(contact)).collect()
+        self.list.iter().map(|contact| self.contact_to_json(contact)).collect()
     }
 
-    fn shown(&self, Numbered { id, at: _, item }: &Numbered<Contact>) -> Value {
+    fn contact_to_json(&self, NumberedItem { id, at: _, item }: &NumberedItem<SalesContact>) -> Value {
         json!({
             "contact_id": id,
             "first_name": item.first_name,
@@ -123,7 +123,7 @@ impl Contacts {
     }
 }
 
-impl Numbered<Memo> {
+impl NumberedItem<SalesMemo> {
     pub(in crate::entity) fn to_json(&self) -> Value {
         let Self { id, at, item } = self;
         json!({
@@ -136,7 +136,7 @@ impl Numbered<Memo> {
     }
 }
 
-impl Numbered<Activity> {
+impl NumberedItem<SalesActivity> {
     pub(in crate::entity) fn to_json(&self) -> Value {
         let Self { id, at, item } = self;
         json!({
@@ -156,14 +156,14 @@ impl Numbered<Activity> {
 mod micros {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use crate::entity::field::Micros;
+    use crate::entity::timed_value::UnixMicros;
     use crate::event::Timestamp;
 
     pub(super) fn serialize<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-        time.map(Micros::from).serialize(serializer)
+        time.map(UnixMicros::from).serialize(serializer)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
-        Ok(Option::<Micros>::deserialize(deserializer)?.map(Timestamp::from))
+        Ok(Option::<UnixMicros>::deserialize(deserializer)?.map(Timestamp::from))
     }
 }

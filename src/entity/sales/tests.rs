@@ -2,35 +2,41 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Contact, Currency, Decimal, Entry, Given, Member, Memo, Value};
-use crate::entity::state::State;
+use super::{CurrencyCode, Decimal, Entry, SalesContact, SalesField, SalesMemo, SalesValues, Value};
+use crate::entity::decision::{
+    AcceptedChange, DecisionContext, DecisionIds, EntityDecision, IdAllocator, Rejection, StateLimits,
+};
+use crate::entity::state::EntityState;
 use crate::entity::state::tests::{ask, take};
-use crate::entity::verdict::{Acceptance, Context, Draw, Ids, Limits, Rejection, Verdict};
-use crate::entity::{Action, Change, customer, lead, pre_lead, sales, state};
-use crate::event::{EntityKey, Kind, Name, Timestamp};
+use crate::entity::{EntityAction, EntityChange, customer, lead, pre_lead, sales, state};
+use crate::event::{EntityKey, InternedName, Kind, Timestamp};
 
-fn given(fields: &[(Member, &str)]) -> Given {
+fn given(fields: &[(SalesField, &str)]) -> SalesValues {
     fields.iter().map(|(member, text)| (*member, Value::Text((*text).into()))).collect()
 }
 
-fn pre_lead(action: sales::Action) -> Action {
-    Action::PreLead(pre_lead::Action::Prospect(action))
+fn pre_lead(action: sales::ProspectAction) -> EntityAction {
+    EntityAction::PreLead(pre_lead::PreLeadAction::Prospect(action))
 }
 
-fn lead(action: sales::Action) -> Action {
-    Action::Lead(lead::Action::Prospect(action))
+fn lead(action: sales::ProspectAction) -> EntityAction {
+    EntityAction::Lead(lead::LeadAction::Prospect(action))
 }
 
-fn update(fields: &[(Member, &str)]) -> sales::Action {
-    sales::Action::Update { fields: given(fields), who: "crm".into() }
+fn update(fields: &[(SalesField, &str)]) -> sales::ProspectAction {
+    sales::ProspectAction::Update { fields: given(fields), who: "crm".into() }
 }
 
-fn status(status: &str) -> sales::Action {
-    sales::Action::ChangeStatus { lead_status: status.into(), remarks: Some("because".into()), who: "crm".into() }
+fn status(status: &str) -> sales::ProspectAction {
+    sales::ProspectAction::ChangeStatus {
+        lead_status: status.into(),
+        remarks: Some("because".into()),
+        who: "crm".into(),
+    }
 }
 
-fn contact(name: &str, is_primary: bool) -> sales::Action {
-    let contact = Contact {
+fn contact(name: &str, is_primary: bool) -> sales::ProspectAction {
+    let contact = SalesContact {
         first_name: name.into(),
         last_name: None,
         email: None,
@@ -38,59 +44,62 @@ fn contact(name: &str, is_primary: bool) -> sales::Action {
         designation: None,
         department: None,
     };
-    sales::Action::AddContact { contact, is_primary }
+    sales::ProspectAction::AddContact { contact, is_primary }
 }
 
-fn memo(content: &str) -> sales::Action {
-    sales::Action::AddMemo { memo: Memo { title: None, content: content.into(), memo_type: "call".into() } }
+fn memo(content: &str) -> sales::ProspectAction {
+    sales::ProspectAction::AddMemo {
+        memo: SalesMemo { title: None, content: content.into(), memo_type: "call".into() },
+    }
 }
 
-fn discard() -> Action {
+fn discard() -> EntityAction {
     let (reason, loss_reason) = (Some("gone".into()), Some("price".into()));
-    Action::Lead(lead::Action::Discard { reason, loss_reason, who: "crm".into() })
+    EntityAction::Lead(lead::LeadAction::Discard { reason, loss_reason, who: "crm".into() })
 }
 
-fn convert_pre_lead(fields: Given) -> Action {
-    Action::PreLead(pre_lead::Action::Convert { fields, who: "crm".into() })
+fn convert_pre_lead(fields: SalesValues) -> EntityAction {
+    EntityAction::PreLead(pre_lead::PreLeadAction::Convert { fields, who: "crm".into() })
 }
 
-fn convert_lead() -> Action {
+fn convert_lead() -> EntityAction {
     let limit = Value::Money(Decimal::parse("100000.00").expect("a number"));
-    let fields = Given::from([(Member::CreditLimit, limit)]);
-    Action::Lead(lead::Action::Convert { customer_code: "C-1".into(), fields })
+    let fields = SalesValues::from([(SalesField::CreditLimit, limit)]);
+    EntityAction::Lead(lead::LeadAction::Convert { customer_code: "C-1".into(), fields })
 }
 
-fn refused(state: &State, action: &Action) -> Rejection {
+fn refused(state: &EntityState, action: &EntityAction) -> Rejection {
     ask(state, 99, action).expect_err("refused")
 }
 
-fn answer(state: &mut State, at: i64, action: &Action) -> Json {
+fn answer(state: &mut EntityState, at: i64, action: &EntityAction) -> Json {
     take(state, at, action).answer.expect("an answer")
 }
 
 /// Like [`take`], with ids above `highest`.
-fn take_after(highest: u64, state: &mut State, at: i64, action: &Action) -> Acceptance<Change> {
-    let (at, limits, ids) = (Timestamp::from_micros(at), Limits { items_max: 3 }, Ids::after(highest));
-    let context = Context {
-        key: &EntityKey::numbered(Kind::PreLead, 7),
-        source: Name::from_static("test"),
+fn take_after(highest: u64, state: &mut EntityState, at: i64, action: &EntityAction) -> AcceptedChange<EntityChange> {
+    let (at, limits, ids) =
+        (Timestamp::from_micros(at), StateLimits { items_max: 3 }, IdAllocator::starting_after(highest));
+    let context = DecisionContext {
+        key: &EntityKey::from_number(Kind::PreLead, 7),
+        source: InternedName::from_static("test"),
         at,
         received_at: at,
-        code_is_free: true,
+        unique_key_is_free: true,
         limits,
-        draw: Draw::new(&ids),
+        ids: DecisionIds::new(&ids),
     };
-    let Ok(Verdict::Accept(accepted)) = state.decide(action, &context) else { panic!("accepted") };
+    let Ok(EntityDecision::Accept(accepted)) = state.decide(action, &context) else { panic!("accepted") };
     state.apply(&accepted.change, limits);
     accepted
 }
 
 #[test]
 fn a_status_is_answered_with_the_one_before_and_enters_the_history() {
-    let mut state = State::new(Kind::Lead);
+    let mut state = EntityState::new(Kind::Lead);
     let said = answer(&mut state, 1_000, &lead(status("qualified")));
     assert_eq!(said, json!({"lead_id": 7, "old_status": "new", "new_status": "qualified"}));
-    take(&mut state, 2_000, &lead(update(&[(Member::LeadStatus, "won")])));
+    take(&mut state, 2_000, &lead(update(&[(SalesField::LeadStatus, "won")])));
     let shown = state.to_json();
     assert_eq!(shown["lead_status"], "won");
     let entry = |status, remarks: Json, at| json!({"status": status, "remarks": remarks, "at": at, "who": "crm"});
@@ -103,7 +112,7 @@ fn a_status_is_answered_with_the_one_before_and_enters_the_history() {
 
 #[test]
 fn a_late_status_stands_in_the_history_where_it_belongs_and_changes_nothing() {
-    let mut state = State::new(Kind::Lead);
+    let mut state = EntityState::new(Kind::Lead);
     take(&mut state, 5_000, &lead(status("won")));
     assert!(take(&mut state, 4_000, &lead(status("contacted"))).late);
     let shown = state.to_json();
@@ -114,14 +123,14 @@ fn a_late_status_stands_in_the_history_where_it_belongs_and_changes_nothing() {
 
 #[test]
 fn a_new_primary_contact_takes_over_unless_it_is_older() {
-    let mut state = State::new(Kind::PreLead);
-    let primary = |state: &State| {
+    let mut state = EntityState::new(Kind::PreLead);
+    let primary = |state: &EntityState| {
         let contacts = state.to_json()["contacts"].as_array().expect("a list").clone();
         contacts.iter().filter(|c| c["is_primary"] == true).map(|c| c["first_name"].clone()).collect::<Vec<_>>()
     };
     // Each question draws its ids anew in these tests, so a test in which ids meet draws them itself.
     let mut next = 0;
-    let mut add = |state: &mut State, at, name, is_primary| {
+    let mut add = |state: &mut EntityState, at, name, is_primary| {
         next += 1;
         let accepted = take_after(next, state, at, &pre_lead(contact(name, is_primary)));
         accepted.late
@@ -138,21 +147,22 @@ fn a_new_primary_contact_takes_over_unless_it_is_older() {
 
 #[test]
 fn a_converted_pre_lead_becomes_a_lead_with_all_it_had() {
-    let mut state = State::new(Kind::PreLead);
-    let fields = given(&[(Member::FirstName, "John"), (Member::Notes, "old"), (Member::LeadStatus, "qualified")]);
-    take(&mut state, 1, &pre_lead(sales::Action::Create { fields }));
+    let mut state = EntityState::new(Kind::PreLead);
+    let fields =
+        given(&[(SalesField::FirstName, "John"), (SalesField::Notes, "old"), (SalesField::LeadStatus, "qualified")]);
+    take(&mut state, 1, &pre_lead(sales::ProspectAction::Create { fields }));
     take(&mut state, 2, &pre_lead(contact("Jane", true)));
     take(&mut state, 3, &pre_lead(memo("called")));
     let value = Value::Money(Decimal::parse("50000.00").expect("a number"));
-    let terms = [(Member::ExpectedValue, value), (Member::Notes, Value::Text("new".into()))];
-    let accepted = take(&mut state, 4, &convert_pre_lead(Given::from(terms)));
+    let terms = [(SalesField::ExpectedValue, value), (SalesField::Notes, Value::Text("new".into()))];
+    let accepted = take(&mut state, 4, &convert_pre_lead(SalesValues::from(terms)));
     let lead_id = accepted.answer.as_ref().expect("an answer")["lead_id"].as_u64().expect("a number");
-    let [birth] = &accepted.births[..] else { panic!("one birth") };
+    let [birth] = &accepted.spawned[..] else { panic!("one birth") };
     assert_eq!((birth.key.kind(), birth.key.id()), (Kind::Lead, lead_id.to_string().as_str()));
     let payload = String::from_utf8(birth.payload.to_vec()).expect("text");
     assert!(payload.contains(r#""expected_value":50000.00"#), "{payload}");
-    let mut born = State::new(Kind::Lead);
-    born.apply(&Change::from_birth(birth), Limits { items_max: 3 });
+    let mut born = EntityState::new(Kind::Lead);
+    born.apply(&EntityChange::from_birth(birth), StateLimits { items_max: 3 });
     let shown = born.to_json();
     let expected = [
         ("first_name", json!("John")),
@@ -168,14 +178,14 @@ fn a_converted_pre_lead_becomes_a_lead_with_all_it_had() {
     assert_eq!(shown["contacts"], state.to_json()["contacts"]);
     assert_eq!(shown["memos"], state.to_json()["memos"]);
     assert_eq!(state.to_json()["lead_status"], "converted");
-    let again = refused(&state, &convert_pre_lead(Given::new()));
+    let again = refused(&state, &convert_pre_lead(SalesValues::new()));
     assert_eq!((again.status, again.code, again.member), (409, "already_converted", Some(("lead_id", lead_id))));
     assert_eq!(refused(&state, &pre_lead(memo("too late"))).code, "closed");
 }
 
 #[test]
 fn a_discarded_lead_is_lost_and_takes_nothing_more() {
-    let mut state = State::new(Kind::Lead);
+    let mut state = EntityState::new(Kind::Lead);
     take(&mut state, 9, &lead(status("won")));
     assert!(!take(&mut state, 5, &discard()).late, "an end is never late");
     let shown = state.to_json();
@@ -188,17 +198,17 @@ fn a_discarded_lead_is_lost_and_takes_nothing_more() {
 
 #[test]
 fn a_lead_becomes_a_customer_once_and_only_when_won() {
-    let mut state = State::new(Kind::Lead);
+    let mut state = EntityState::new(Kind::Lead);
     assert_eq!(refused(&state, &convert_lead()).code, "not_won");
-    let fields = given(&[(Member::FirstName, "Robert"), (Member::LeadStatus, "won")]);
-    take(&mut state, 1, &lead(sales::Action::Create { fields }));
+    let fields = given(&[(SalesField::FirstName, "Robert"), (SalesField::LeadStatus, "won")]);
+    take(&mut state, 1, &lead(sales::ProspectAction::Create { fields }));
     let accepted = take(&mut state, 2, &convert_lead());
     let said = accepted.answer.expect("an answer");
     assert_eq!((&said["lead_id"], &said["customer_code"]), (&json!(7), &json!("C-1")));
-    let [birth] = &accepted.births[..] else { panic!("one birth") };
-    assert_eq!((birth.event_type, birth.code.as_deref()), ("customer.created", Some("C-1")));
-    let mut customer = State::new(Kind::Customer);
-    customer.apply(&Change::from_birth(birth), Limits { items_max: 3 });
+    let [birth] = &accepted.spawned[..] else { panic!("one birth") };
+    assert_eq!((birth.event_type, birth.unique_key.as_deref()), ("customer.created", Some("C-1")));
+    let mut customer = EntityState::new(Kind::Customer);
+    customer.apply(&EntityChange::from_birth(birth), StateLimits { items_max: 3 });
     let shown = customer.to_json();
     assert_eq!((&shown["first_name"], &shown["credit_limit"]), (&json!("Robert"), &json!("100000.00")));
     let again = refused(&state, &convert_lead());
@@ -211,9 +221,10 @@ fn a_lead_becomes_a_customer_once_and_only_when_won() {
 
 #[test]
 fn the_profile_keeps_its_id() {
-    let mut state = State::new(Kind::Lead);
-    let profile =
-        |text: &str| Action::Lead(lead::Action::UpdateProfile { fields: given(&[(Member::PainPoint, text)]) });
+    let mut state = EntityState::new(Kind::Lead);
+    let profile = |text: &str| {
+        EntityAction::Lead(lead::LeadAction::UpdateProfile { fields: given(&[(SalesField::PainPoint, text)]) })
+    };
     let first = answer(&mut state, 1, &profile("slow"));
     assert_eq!(answer(&mut state, 2, &profile("slower")), first);
     assert_eq!(state.to_json()["qualified_profile"]["pain_point"], "slower");
@@ -222,25 +233,25 @@ fn the_profile_keeps_its_id() {
 
 #[test]
 fn an_order_that_came_before_is_known_and_one_for_another_code_is_not_found() {
-    let mut state = State::new(Kind::Customer);
+    let mut state = EntityState::new(Kind::Customer);
     let order = |id: &str, code: Option<&str>| {
         let amount = Decimal::parse("10.00").expect("a number");
-        let entry = Entry { id: id.into(), amount, currency: Currency::parse("EUR").expect("three letters") };
-        let event = customer::Event::Ordered(entry);
-        Action::Customer(customer::Action { customer_code: code.map(Into::into), event })
+        let entry = Entry { id: id.into(), amount, currency: CurrencyCode::parse("EUR").expect("three letters") };
+        let event = customer::CustomerEvent::Ordered(entry);
+        EntityAction::Customer(customer::CustomerAction { customer_code: code.map(Into::into), event })
     };
     let first = answer(&mut state, 1, &order("o-1", None));
-    assert_eq!(ask(&state, 2, &order("o-1", None)), Ok(Verdict::Known(Some(first))));
+    assert_eq!(ask(&state, 2, &order("o-1", None)), Ok(EntityDecision::AlreadyApplied(Some(first))));
     assert_eq!(refused(&state, &order("o-2", Some("someone else"))).status, 404);
     assert_eq!(state.to_json()["order_total"], json!({"EUR": "10.00"}));
 }
 
 #[test]
 fn summaries_name_no_one_and_quote_nothing() {
-    let mut state = State::new(Kind::Lead);
-    let fields = given(&[(Member::FirstName, "Robert"), (Member::Notes, "secret")]);
+    let mut state = EntityState::new(Kind::Lead);
+    let fields = given(&[(SalesField::FirstName, "Robert"), (SalesField::Notes, "secret")]);
     let actions = [
-        lead(sales::Action::Create { fields }),
+        lead(sales::ProspectAction::Create { fields }),
         lead(contact("Sarah", true)),
         lead(memo("secret")),
         lead(status("won")),
@@ -249,7 +260,7 @@ fn summaries_name_no_one_and_quote_nothing() {
     let said: Vec<String> = actions
         .iter()
         .zip(1..)
-        .map(|(action, at)| state::summary(Kind::Lead, &take(&mut state, at, action).change.encode()))
+        .map(|(action, at)| state::summarize_change(Kind::Lead, &take(&mut state, at, action).change.encode()))
         .collect();
     assert_eq!(
         said,
@@ -261,23 +272,27 @@ fn summaries_name_no_one_and_quote_nothing() {
 #[test]
 fn changes_are_stored_as_they_always_were() {
     let value = Value::Money(Decimal::parse("50000.00").expect("a number"));
-    let fields = || given(&[(Member::FirstName, "Ada")]).into_iter().chain([(Member::ExpectedValue, value.clone())]);
-    let won = given(&[(Member::LeadStatus, "won")]);
+    let fields =
+        || given(&[(SalesField::FirstName, "Ada")]).into_iter().chain([(SalesField::ExpectedValue, value.clone())]);
+    let won = given(&[(SalesField::LeadStatus, "won")]);
     let order = Entry {
         id: "o-1".into(),
         amount: Decimal::parse("10.50").expect("a number"),
-        currency: Currency::parse("EUR").expect("three letters"),
+        currency: CurrencyCode::parse("EUR").expect("three letters"),
     };
-    let order = Action::Customer(customer::Action { customer_code: None, event: customer::Event::Ordered(order) });
+    let order = EntityAction::Customer(customer::CustomerAction {
+        customer_code: None,
+        event: customer::CustomerEvent::Ordered(order),
+    });
     let table = [
         (
             Kind::Lead,
-            lead(sales::Action::Create { fields: fields().collect() }),
+            lead(sales::ProspectAction::Create { fields: fields().collect() }),
             r#"{"step":{"created":{"at":5,"set":{"first_name":{"text":"Ada"},"expected_value":{"money":"50000.00"}}}}}"#,
         ),
         (
             Kind::Lead,
-            lead(sales::Action::Update { fields: won, who: "crm".into() }),
+            lead(sales::ProspectAction::Update { fields: won, who: "crm".into() }),
             r#"{"step":{"updated":{"edit":{"at":5,"set":{"lead_status":{"text":"won"}}},"entry":{"status":"won","at":5,"who":"crm"},"keep":3}}}"#,
         ),
         (
@@ -292,7 +307,7 @@ fn changes_are_stored_as_they_always_were() {
         ),
         (
             Kind::PreLead,
-            convert_pre_lead(Given::new()),
+            convert_pre_lead(SalesValues::new()),
             r#"{"step":{"status_changed":{"edit":{"at":5,"set":{"lead_status":{"text":"converted"}}},"entry":{"status":"converted","at":5,"who":"crm"},"keep":3}},"end":{"converted":{"lead_id":1001}}}"#,
         ),
         (
@@ -307,8 +322,8 @@ fn changes_are_stored_as_they_always_were() {
         ),
     ];
     for (kind, action, stored) in table {
-        let change = take(&mut State::new(kind), 5, &action).change;
+        let change = take(&mut EntityState::new(kind), 5, &action).change;
         assert_eq!(String::from_utf8(change.encode()).expect("JSON"), stored);
-        assert_eq!(Change::decode(kind, stored.as_bytes()).expect("readable"), change);
+        assert_eq!(EntityChange::decode(kind, stored.as_bytes()).expect("readable"), change);
     }
 }

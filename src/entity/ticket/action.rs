@@ -7,7 +7,7 @@ use crate::event::Timestamp;
 /// One event of a support ticket. Every required member is there; an optional one is `None` when absent or null.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the members are those of the wire format, under their names")]
-pub enum Action {
+pub enum TicketAction {
     MessageCreated { message_id: String, text: String, author: Option<Value>, is_internal: bool },
     MessageUpdated { message_id: String, text: String },
     MessageDeleted { message_id: String, reason: Option<String> },

@@ -2,68 +2,68 @@
 
 use std::sync::Arc;
 
-use super::change::{Change, Effect};
-use super::state::{Message, State};
-use crate::entity::field::Field;
-use crate::entity::verdict::Limits;
+use super::change::{TicketChange, TicketEffect};
+use super::state::{TicketMessage, TicketState};
+use crate::entity::decision::StateLimits;
+use crate::entity::timed_value::TimedValue;
 
-impl State {
+impl TicketState {
     /// Makes `change` part of the state; a late one leaves it as it is.
     ///
     /// A collection is cut to the bound that was in force when the change was decided, or to that of `limits` if it is
     /// lower: replaying under a raised bound brings nothing back, and a lowered one holds at once. So an item that a
     /// change is about may be gone, and the change then does nothing.
-    pub fn apply(&mut self, change: &Change, limits: Limits) {
+    pub fn apply(&mut self, change: &TicketChange, limits: StateLimits) {
         if change.late {
             return;
         }
         let at = change.at;
         let bound = |keep: usize| keep.min(limits.items_max);
         match &change.effect {
-            Effect::Status(status) => self.status = Field::given(Arc::clone(status), at),
-            Effect::Priority(priority) => self.priority = Field::given(Arc::clone(priority), at),
-            Effect::Category(category) => self.category = Field::given(Some(Arc::clone(category)), at),
-            Effect::Assignee(assignee) => self.assignee = Field::given(assignee.clone(), at),
-            Effect::Tags(tags) => self.tags = Field::given(tags.clone(), at),
-            Effect::Rating(rating) => self.rating = Field::given(Some(rating.clone()), at),
-            Effect::MessageAdded { message_id, text, author, is_internal, keep } => {
-                let message = Message {
+            TicketEffect::Status(status) => self.status = TimedValue::from_event(Arc::clone(status), at),
+            TicketEffect::Priority(priority) => self.priority = TimedValue::from_event(Arc::clone(priority), at),
+            TicketEffect::Category(category) => self.category = TimedValue::from_event(Some(Arc::clone(category)), at),
+            TicketEffect::Assignee(assignee) => self.assignee = TimedValue::from_event(assignee.clone(), at),
+            TicketEffect::Tags(tags) => self.tags = TimedValue::from_event(tags.clone(), at),
+            TicketEffect::Rating(rating) => self.rating = TimedValue::from_event(Some(rating.clone()), at),
+            TicketEffect::MessageAdded { message_id, text, author, is_internal, keep } => {
+                let message = TicketMessage {
                     message_id: Arc::clone(message_id),
-                    text: Field::given(Arc::clone(text), at),
+                    text: TimedValue::from_event(Arc::clone(text), at),
                     author: author.clone(),
                     is_internal: *is_internal,
-                    deleted: Field::initial(false),
+                    deleted: TimedValue::initial(false),
                 };
                 self.messages.push(message, bound(*keep));
             }
-            Effect::MessageText { message_id, text } => {
+            TicketEffect::MessageText { message_id, text } => {
                 if let Some(message) = self.messages.find_mut(|message| message.message_id == *message_id) {
-                    message.text = Field::given(Arc::clone(text), at);
+                    message.text = TimedValue::from_event(Arc::clone(text), at);
                 }
             }
-            Effect::MessageDeleted { message_id } => {
+            TicketEffect::MessageDeleted { message_id } => {
                 if let Some(message) = self.messages.find_mut(|message| message.message_id == *message_id) {
-                    message.deleted = Field::given(true, at);
+                    message.deleted = TimedValue::from_event(true, at);
                 }
             }
-            Effect::AttachmentAdded { attachment, keep } => {
-                self.attachments.push(Field::given(attachment.clone(), at), bound(*keep));
+            TicketEffect::AttachmentAdded { attachment, keep } => {
+                self.attachments.push(TimedValue::from_event(attachment.clone(), at), bound(*keep));
             }
-            Effect::AttachmentReplaced { attachment } => {
+            TicketEffect::AttachmentReplaced { attachment } => {
                 let id = &attachment.attachment_id;
                 if let Some(known) = self.attachments.find_mut(|known| known.value.attachment_id == *id) {
-                    *known = Field::given(attachment.clone(), at);
+                    *known = TimedValue::from_event(attachment.clone(), at);
                 }
             }
-            Effect::BreachAdded { breach, keep } => {
-                self.sla_breaches.push(Field::given(breach.clone(), at), bound(*keep));
+            TicketEffect::BreachAdded { breach, keep } => {
+                self.sla_breaches.push(TimedValue::from_event(breach.clone(), at), bound(*keep));
             }
-            Effect::BreachRepeated { breach } => {
+            TicketEffect::BreachRepeated { breach } => {
                 if let Some(known) = self.sla_breaches.find_mut(|known| known.value == *breach) {
-                    *known = Field::given(breach.clone(), at);
+                    *known = TimedValue::from_event(breach.clone(), at);
                 }
             }
-            Effect::PushedOut { item: _, id: _ } => {}
+            TicketEffect::PushedOut { item: _, id: _ } => {}
         }
     }
 }

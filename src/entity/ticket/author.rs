@@ -9,9 +9,9 @@ use serde_json::value::{RawValue, to_raw_value};
 /// Any JSON but null, kept as text: a number that is parsed, written and parsed again may come out different in its last
 /// digit, and a state that is replayed has to equal the one that was live.
 #[derive(Clone, Debug)]
-pub(super) struct Author(Arc<RawValue>);
+pub(super) struct MessageAuthor(Arc<RawValue>);
 
-impl Author {
+impl MessageAuthor {
     /// The author that `value` names; none for null.
     pub(super) fn new(value: &Value) -> Option<Self> {
         (!value.is_null())
@@ -24,19 +24,19 @@ impl Author {
     }
 }
 
-impl PartialEq for Author {
+impl PartialEq for MessageAuthor {
     fn eq(&self, other: &Self) -> bool {
         self.0.get() == other.0.get()
     }
 }
 
-impl Serialize for Author {
+impl Serialize for MessageAuthor {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
     }
 }
 
-impl<'de> Deserialize<'de> for Author {
+impl<'de> Deserialize<'de> for MessageAuthor {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self(Box::<RawValue>::deserialize(deserializer)?.into()))
     }

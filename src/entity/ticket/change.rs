@@ -7,22 +7,22 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::author::Author;
-use super::state::{Assignee, Attachment, Breach, Rating};
-use crate::entity::field::Micros;
+use super::author::MessageAuthor;
+use super::state::{SlaBreach, TicketAssignee, TicketAttachment, TicketRating};
+use crate::entity::timed_value::UnixMicros;
 
 /// The outcome of one event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Change {
+pub struct TicketChange {
     /// The event's own time.
-    pub(super) at: Micros,
+    pub(super) at: UnixMicros,
     /// A late change is recorded and has no effect.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) late: bool,
-    pub(super) effect: Effect,
+    pub(super) effect: TicketEffect,
 }
 
-impl Change {
+impl TicketChange {
     /// Whether the event was older than what the ticket already had, so that nothing was changed.
     #[must_use]
     pub const fn late(&self) -> bool {
@@ -33,19 +33,19 @@ impl Change {
 /// What takes the place of what. `keep` is the bound of the collection that was in force.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Effect {
+pub(super) enum TicketEffect {
     Status(Arc<str>),
     Priority(Arc<str>),
     Category(Arc<str>),
-    Assignee(Option<Assignee>),
+    Assignee(Option<TicketAssignee>),
     /// The whole list that results; empty when late, since an edit that came too late has no result.
     Tags(Vec<Arc<str>>),
-    Rating(Rating),
+    Rating(TicketRating),
     MessageAdded {
         message_id: Arc<str>,
         text: Arc<str>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        author: Option<Author>,
+        author: Option<MessageAuthor>,
         #[serde(default, skip_serializing_if = "is_false")]
         is_internal: bool,
         keep: usize,
@@ -58,22 +58,22 @@ pub(super) enum Effect {
         message_id: Arc<str>,
     },
     AttachmentAdded {
-        attachment: Attachment,
+        attachment: TicketAttachment,
         keep: usize,
     },
     AttachmentReplaced {
-        attachment: Attachment,
+        attachment: TicketAttachment,
     },
     BreachAdded {
-        breach: Breach,
+        breach: SlaBreach,
         keep: usize,
     },
     BreachRepeated {
-        breach: Breach,
+        breach: SlaBreach,
     },
     /// The event was about an item that newer ones had pushed out of the state.
     PushedOut {
-        item: Item,
+        item: TicketItemKind,
         id: Arc<str>,
     },
 }
@@ -81,7 +81,7 @@ pub(super) enum Effect {
 /// What sort of item was pushed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Item {
+pub(super) enum TicketItemKind {
     Message,
     Attachment,
     Breach,

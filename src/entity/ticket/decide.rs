@@ -12,153 +12,173 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::Action;
-use super::author::Author;
-use super::change::{Change, Effect, Item};
-use super::kept::Keyed;
-use super::state::{Assignee, Attachment, Breach, Message, Rating, State, TAGS_MAX};
-use crate::entity::field::Micros;
-use crate::entity::fingerprint::Fingerprint;
-use crate::entity::verdict::{Acceptance, Context, Limits, Rejection, Verdict as Said};
-use crate::event::{Failure, Timestamp};
+use super::TicketAction;
+use super::author::MessageAuthor;
+use super::bounded_items::FingerprintSource;
+use super::change::{TicketChange, TicketEffect, TicketItemKind};
+use super::state::{SlaBreach, TAGS_MAX, TicketAssignee, TicketAttachment, TicketMessage, TicketRating, TicketState};
+use crate::entity::decision::{AcceptedChange, DecisionContext, EntityDecision as Said, Rejection, StateLimits};
+use crate::entity::fingerprint::ItemFingerprint;
+use crate::entity::timed_value::UnixMicros;
+use crate::event::{EventFailure, Timestamp};
 
 /// Whether the event is late, and what it does.
-type Verdict = (bool, Effect);
+type TimedEffect = (bool, TicketEffect);
 
 /// What `action` does to the ticket `state`.
 ///
 /// # Errors
 /// [`Rejection`] with status 404 for an update or a deletion of a message that does not exist.
-pub fn decide(state: &State, action: &Action, context: &Context<'_>) -> Result<Said<Change>, Rejection> {
-    let change = state.decide(action, context.at, context.limits)?;
-    Ok(Said::Accept(Acceptance { late: change.late(), ..Acceptance::new(change) }))
+pub fn decide(
+    state: &TicketState,
+    action: &TicketAction,
+    context: &DecisionContext<'_>,
+) -> Result<Said<TicketChange>, Rejection> {
+    let change = state.decide_change(action, context.at, context.limits)?;
+    Ok(Said::Accept(AcceptedChange { late: change.late(), ..AcceptedChange::new(change) }))
 }
 
-impl State {
+impl TicketState {
     /// What `action` does to this ticket, given the event's own time `at`. Changes nothing by itself.
     ///
     /// Of more tags than a ticket holds (1,000), the first in order are taken; an edit never pushes out a tag that is there.
     ///
     /// # Errors
     /// [`Failure`] with code 404 for an update or a deletion of a message that does not exist.
-    pub fn decide(&self, action: &Action, at: Timestamp, limits: Limits) -> Result<Change, Failure> {
-        let at = Micros::from(at);
+    pub fn decide_change(
+        &self,
+        action: &TicketAction,
+        at: Timestamp,
+        limits: StateLimits,
+    ) -> Result<TicketChange, EventFailure> {
+        let at = UnixMicros::from(at);
         let keep = limits.items_max;
         let (late, effect) = match action {
-            Action::MessageCreated { message_id, text, author, is_internal } => {
-                self.about_message(message_id, |message| text_of(message, text, at)).unwrap_or_else(|| {
-                    let author = author.as_ref().and_then(Author::new);
-                    let (message_id, text) = (shared(message_id), shared(text));
-                    (false, Effect::MessageAdded { message_id, text, author, is_internal: *is_internal, keep })
+            TicketAction::MessageCreated { message_id, text, author, is_internal } => {
+                self.judge_message(message_id, |message| judge_text(message, text, at)).unwrap_or_else(|| {
+                    let author = author.as_ref().and_then(MessageAuthor::new);
+                    let (message_id, text) = (share_text(message_id), share_text(text));
+                    (false, TicketEffect::MessageAdded { message_id, text, author, is_internal: *is_internal, keep })
                 })
             }
-            Action::MessageUpdated { message_id, text } => self
-                .about_message(message_id, |message| text_of(message, text, at))
-                .ok_or_else(|| no_such_message(message_id))?,
-            Action::MessageDeleted { message_id, reason: _ } => self
-                .about_message(message_id, |message| {
+            TicketAction::MessageUpdated { message_id, text } => self
+                .judge_message(message_id, |message| judge_text(message, text, at))
+                .ok_or_else(|| missing_message_failure(message_id))?,
+            TicketAction::MessageDeleted { message_id, reason: _ } => self
+                .judge_message(message_id, |message| {
                     let message_id = Arc::clone(&message.message_id);
-                    (message.deleted.is_late(at), Effect::MessageDeleted { message_id })
+                    (message.deleted.is_late(at), TicketEffect::MessageDeleted { message_id })
                 })
-                .ok_or_else(|| no_such_message(message_id))?,
-            Action::StatusChanged { status, reason: _ } => (self.status.is_late(at), Effect::Status(shared(status))),
-            Action::AgentAssigned { agent_id, agent_name } => {
-                let assignee = Assignee { agent_id: shared(agent_id), agent_name: maybe_shared(agent_name) };
-                (self.assignee.is_late(at), Effect::Assignee(Some(assignee)))
+                .ok_or_else(|| missing_message_failure(message_id))?,
+            TicketAction::StatusChanged { status, reason: _ } => {
+                (self.status.is_late(at), TicketEffect::Status(share_text(status)))
             }
-            Action::AgentUnassigned { reason: _ } => (self.assignee.is_late(at), Effect::Assignee(None)),
-            Action::PriorityChanged { priority } => (self.priority.is_late(at), Effect::Priority(shared(priority))),
-            Action::TagsReplaced { tags } => self.tags(at, || whole(tags)),
-            Action::TagsEdited { added, removed } => self.tags(at, || edited(&self.tags.value, added, removed)),
-            Action::CategoryChanged { category } => (self.category.is_late(at), Effect::Category(shared(category))),
-            Action::AttachmentAdded { attachment_id, file_name, url, size } => {
-                let attachment = Attachment {
-                    attachment_id: shared(attachment_id),
-                    file_name: shared(file_name),
-                    url: maybe_shared(url),
+            TicketAction::AgentAssigned { agent_id, agent_name } => {
+                let assignee =
+                    TicketAssignee { agent_id: share_text(agent_id), agent_name: share_optional_text(agent_name) };
+                (self.assignee.is_late(at), TicketEffect::Assignee(Some(assignee)))
+            }
+            TicketAction::AgentUnassigned { reason: _ } => (self.assignee.is_late(at), TicketEffect::Assignee(None)),
+            TicketAction::PriorityChanged { priority } => {
+                (self.priority.is_late(at), TicketEffect::Priority(share_text(priority)))
+            }
+            TicketAction::TagsReplaced { tags } => self.judge_tags(at, || normalize_tags(tags)),
+            TicketAction::TagsEdited { added, removed } => {
+                self.judge_tags(at, || edit_tags(&self.tags.value, added, removed))
+            }
+            TicketAction::CategoryChanged { category } => {
+                (self.category.is_late(at), TicketEffect::Category(share_text(category)))
+            }
+            TicketAction::AttachmentAdded { attachment_id, file_name, url, size } => {
+                let attachment = TicketAttachment {
+                    attachment_id: share_text(attachment_id),
+                    file_name: share_text(file_name),
+                    url: share_optional_text(url),
                     size: *size,
                 };
-                self.attachment(attachment, at, keep)
+                self.judge_attachment(attachment, at, keep)
             }
-            Action::SlaBreached { policy, due_at } => {
-                self.breach(Breach { policy: shared(policy), due_at: due_at.map(Micros::from) }, at, keep)
-            }
-            Action::RatingSubmitted { score, comment } => {
-                let rating = Rating { score: *score, comment: maybe_shared(comment) };
-                (self.rating.is_late(at), Effect::Rating(rating))
+            TicketAction::SlaBreached { policy, due_at } => self.judge_breach(
+                SlaBreach { policy: share_text(policy), due_at: due_at.map(UnixMicros::from) },
+                at,
+                keep,
+            ),
+            TicketAction::RatingSubmitted { score, comment } => {
+                let rating = TicketRating { score: *score, comment: share_optional_text(comment) };
+                (self.rating.is_late(at), TicketEffect::Rating(rating))
             }
         };
-        Ok(Change { at, late, effect })
+        Ok(TicketChange { at, late, effect })
     }
 
     /// The verdict `on` the message, or that it was pushed out; `None` if there never was one.
-    fn about_message(&self, message_id: &str, on: impl FnOnce(&Message) -> Verdict) -> Option<Verdict> {
+    fn judge_message(&self, message_id: &str, on: impl FnOnce(&TicketMessage) -> TimedEffect) -> Option<TimedEffect> {
         if let Some(message) = self.messages.find(|message| *message.message_id == *message_id) {
             return Some(on(message));
         }
         self.messages
-            .has_forgotten(|| Fingerprint::of(&[message_id.as_bytes()]))
-            .then(|| (false, Effect::PushedOut { item: Item::Message, id: shared(message_id) }))
+            .has_forgotten(|| ItemFingerprint::from_parts(&[message_id.as_bytes()]))
+            .then(|| (false, TicketEffect::PushedOut { item: TicketItemKind::Message, id: share_text(message_id) }))
     }
 
-    fn attachment(&self, attachment: Attachment, at: Micros, keep: usize) -> Verdict {
+    fn judge_attachment(&self, attachment: TicketAttachment, at: UnixMicros, keep: usize) -> TimedEffect {
         let known = self.attachments.find(|known| known.value.attachment_id == attachment.attachment_id);
         if let Some(known) = known {
-            return (known.is_late(at), Effect::AttachmentReplaced { attachment });
+            return (known.is_late(at), TicketEffect::AttachmentReplaced { attachment });
         }
         if self.attachments.has_forgotten(|| attachment.fingerprint()) {
-            return (false, Effect::PushedOut { item: Item::Attachment, id: attachment.attachment_id });
+            return (false, TicketEffect::PushedOut { item: TicketItemKind::Attachment, id: attachment.attachment_id });
         }
-        (false, Effect::AttachmentAdded { attachment, keep })
+        (false, TicketEffect::AttachmentAdded { attachment, keep })
     }
 
-    fn breach(&self, breach: Breach, at: Micros, keep: usize) -> Verdict {
+    fn judge_breach(&self, breach: SlaBreach, at: UnixMicros, keep: usize) -> TimedEffect {
         if let Some(known) = self.sla_breaches.find(|known| known.value == breach) {
-            return (known.is_late(at), Effect::BreachRepeated { breach });
+            return (known.is_late(at), TicketEffect::BreachRepeated { breach });
         }
         if self.sla_breaches.has_forgotten(|| breach.fingerprint()) {
-            return (false, Effect::PushedOut { item: Item::Breach, id: breach.policy });
+            return (false, TicketEffect::PushedOut { item: TicketItemKind::Breach, id: breach.policy });
         }
-        (false, Effect::BreachAdded { breach, keep })
+        (false, TicketEffect::BreachAdded { breach, keep })
     }
 
-    fn tags(&self, at: Micros, result: impl FnOnce() -> Vec<Arc<str>>) -> Verdict {
+    fn judge_tags(&self, at: UnixMicros, result: impl FnOnce() -> Vec<Arc<str>>) -> TimedEffect {
         let late = self.tags.is_late(at);
-        (late, Effect::Tags(if late { Vec::new() } else { result() }))
+        (late, TicketEffect::Tags(if late { Vec::new() } else { result() }))
     }
 }
 
-fn text_of(message: &Message, text: &str, at: Micros) -> Verdict {
+fn judge_text(message: &TicketMessage, text: &str, at: UnixMicros) -> TimedEffect {
     let message_id = Arc::clone(&message.message_id);
-    (message.text.is_late(at), Effect::MessageText { message_id, text: shared(text) })
+    (message.text.is_late(at), TicketEffect::MessageText { message_id, text: share_text(text) })
 }
 
-fn no_such_message(message_id: &str) -> Failure {
-    Failure { code: 404, message: format!("message {message_id} does not exist") }
+fn missing_message_failure(message_id: &str) -> EventFailure {
+    EventFailure { code: 404, message: format!("message {message_id} does not exist") }
 }
 
-fn whole(tags: &[String]) -> Vec<Arc<str>> {
+fn normalize_tags(tags: &[String]) -> Vec<Arc<str>> {
     let sorted: BTreeSet<&str> = tags.iter().map(String::as_str).collect();
-    sorted.into_iter().take(TAGS_MAX).map(shared).collect()
+    sorted.into_iter().take(TAGS_MAX).map(share_text).collect()
 }
 
 /// Removes first, so a tag that is both removed and added is there.
-fn edited(tags: &[Arc<str>], added: &[String], removed: &[String]) -> Vec<Arc<str>> {
+fn edit_tags(tags: &[Arc<str>], added: &[String], removed: &[String]) -> Vec<Arc<str>> {
     let removed: BTreeSet<&str> = removed.iter().map(String::as_str).collect();
     let mut result: BTreeSet<Arc<str>> = tags.iter().filter(|tag| !removed.contains(&***tag)).cloned().collect();
     for tag in added {
         if result.len() >= TAGS_MAX {
             break;
         }
-        result.insert(shared(tag));
+        result.insert(share_text(tag));
     }
     result.into_iter().collect()
 }
 
-fn shared(text: &str) -> Arc<str> {
+fn share_text(text: &str) -> Arc<str> {
     text.into()
 }
 
-fn maybe_shared(text: &Option<String>) -> Option<Arc<str>> {
-    text.as_deref().map(shared)
+fn share_optional_text(text: &Option<String>) -> Option<Arc<str>> {
+    text.as_deref().map(share_text)
 }

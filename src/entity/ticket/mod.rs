@@ -3,18 +3,18 @@
 mod action;
 mod apply;
 mod author;
+mod bounded_items;
 mod change;
 mod decide;
-mod kept;
 #[cfg(test)]
-mod properties;
+mod property_tests;
 mod state;
 mod summary;
 #[cfg(test)]
 mod tests;
 
-pub use action::{Action, EVENTS, PRIORITIES, STATUSES};
-pub use change::Change;
+pub use action::{EVENTS, PRIORITIES, STATUSES, TicketAction};
+pub use change::TicketChange;
 pub use decide::decide;
-pub use state::State;
+pub use state::TicketState;
 pub use summary::summary;

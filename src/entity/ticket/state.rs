@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::author::Author;
-use super::kept::{Kept, Keyed};
-use crate::entity::field::{Field, Micros};
-use crate::entity::fingerprint::Fingerprint;
+use super::author::MessageAuthor;
+use super::bounded_items::{BoundedItems, FingerprintSource};
+use crate::entity::fingerprint::ItemFingerprint;
+use crate::entity::timed_value::{TimedValue, UnixMicros};
 use crate::event::Timestamp;
 
 /// The most tags a ticket holds; far more than a person can use, few enough to be written out with each change of them.
@@ -20,50 +20,50 @@ pub(super) const TAGS_MAX: usize = 1_000;
 /// over. Cloning shares the texts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct State {
-    pub(super) status: Field<Arc<str>>,
-    pub(super) priority: Field<Arc<str>>,
-    pub(super) category: Field<Option<Arc<str>>>,
-    pub(super) assignee: Field<Option<Assignee>>,
+pub struct TicketState {
+    pub(super) status: TimedValue<Arc<str>>,
+    pub(super) priority: TimedValue<Arc<str>>,
+    pub(super) category: TimedValue<Option<Arc<str>>>,
+    pub(super) assignee: TimedValue<Option<TicketAssignee>>,
     /// Sorted, without repetition, at most [`TAGS_MAX`].
-    pub(super) tags: Field<Vec<Arc<str>>>,
-    pub(super) messages: Kept<Message>,
-    pub(super) attachments: Kept<Field<Attachment>>,
-    pub(super) sla_breaches: Kept<Field<Breach>>,
-    pub(super) rating: Field<Option<Rating>>,
+    pub(super) tags: TimedValue<Vec<Arc<str>>>,
+    pub(super) messages: BoundedItems<TicketMessage>,
+    pub(super) attachments: BoundedItems<TimedValue<TicketAttachment>>,
+    pub(super) sla_breaches: BoundedItems<TimedValue<SlaBreach>>,
+    pub(super) rating: TimedValue<Option<TicketRating>>,
 }
 
 /// Who works on the ticket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Assignee {
+pub(super) struct TicketAssignee {
     pub(super) agent_id: Arc<str>,
     pub(super) agent_name: Option<Arc<str>>,
 }
 
 /// What the customer thought of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Rating {
+pub(super) struct TicketRating {
     pub(super) score: u8,
     pub(super) comment: Option<Arc<str>>,
 }
 
 /// One message; its text and its deletion have a time each, so neither makes an event late for the other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Message {
+pub(super) struct TicketMessage {
     pub(super) message_id: Arc<str>,
-    pub(super) text: Field<Arc<str>>,
+    pub(super) text: TimedValue<Arc<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) author: Option<Author>,
+    pub(super) author: Option<MessageAuthor>,
     #[serde(default)]
     pub(super) is_internal: bool,
     /// Once true, true for good.
     #[serde(default)]
-    pub(super) deleted: Field<bool>,
+    pub(super) deleted: TimedValue<bool>,
 }
 
 /// One attached file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Attachment {
+pub(super) struct TicketAttachment {
     pub(super) attachment_id: Arc<str>,
     pub(super) file_name: Arc<str>,
     pub(super) url: Option<Arc<str>>,
@@ -72,28 +72,28 @@ pub(super) struct Attachment {
 
 /// One missed deadline; all its members together are its identity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Breach {
+pub(super) struct SlaBreach {
     pub(super) policy: Arc<str>,
-    pub(super) due_at: Option<Micros>,
+    pub(super) due_at: Option<UnixMicros>,
 }
 
-impl Default for State {
+impl Default for TicketState {
     fn default() -> Self {
         Self {
-            status: Field::initial("new".into()),
-            priority: Field::initial("normal".into()),
-            category: Field::default(),
-            assignee: Field::default(),
-            tags: Field::default(),
-            messages: Kept::default(),
-            attachments: Kept::default(),
-            sla_breaches: Kept::default(),
-            rating: Field::default(),
+            status: TimedValue::initial("new".into()),
+            priority: TimedValue::initial("normal".into()),
+            category: TimedValue::default(),
+            assignee: TimedValue::default(),
+            tags: TimedValue::default(),
+            messages: BoundedItems::default(),
+            attachments: BoundedItems::default(),
+            sla_breaches: BoundedItems::default(),
+            rating: TimedValue::default(),
         }
     }
 }
 
-impl State {
+impl TicketState {
     /// The state as the API shows it, exactly its members; collections are in the order in which their items came.
     #[must_use]
     pub fn to_json(&self) -> Value {
@@ -101,43 +101,43 @@ impl State {
             "status": self.status.value,
             "priority": self.priority.value,
             "category": self.category.value,
-            "assignee": self.assignee.value.as_ref().map(Assignee::to_json),
+            "assignee": self.assignee.value.as_ref().map(TicketAssignee::to_json),
             "tags": self.tags.value,
-            "messages": self.messages.iter().map(Message::to_json).collect::<Vec<_>>(),
+            "messages": self.messages.iter().map(TicketMessage::to_json).collect::<Vec<_>>(),
             "attachments": self.attachments.iter().map(|attachment| attachment.value.to_json()).collect::<Vec<_>>(),
             "sla_breaches": self.sla_breaches.iter().map(|breach| breach.value.to_json()).collect::<Vec<_>>(),
-            "rating": self.rating.value.as_ref().map(Rating::to_json),
+            "rating": self.rating.value.as_ref().map(TicketRating::to_json),
         })
     }
 }
 
 // What is stored and what is shown may part ways, so the API's members are written out here and not derived.
 
-impl Assignee {
+impl TicketAssignee {
     fn to_json(&self) -> Value {
         json!({ "agent_id": self.agent_id, "agent_name": self.agent_name })
     }
 }
 
-impl Rating {
+impl TicketRating {
     fn to_json(&self) -> Value {
         json!({ "score": self.score, "comment": self.comment })
     }
 }
 
-impl Message {
+impl TicketMessage {
     fn to_json(&self) -> Value {
         json!({
             "message_id": self.message_id,
             "text": self.text.value,
-            "author": self.author.as_ref().map(Author::to_json),
+            "author": self.author.as_ref().map(MessageAuthor::to_json),
             "is_internal": self.is_internal,
             "deleted": self.deleted.value,
         })
     }
 }
 
-impl Attachment {
+impl TicketAttachment {
     fn to_json(&self) -> Value {
         json!({
             "attachment_id": self.attachment_id,
@@ -148,38 +148,40 @@ impl Attachment {
     }
 }
 
-impl Breach {
+impl SlaBreach {
     fn to_json(&self) -> Value {
         json!({ "policy": self.policy, "due_at": self.due_at.map(Timestamp::from) })
     }
 }
 
-impl Keyed for Message {
-    fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(&[self.message_id.as_bytes()])
+impl FingerprintSource for TicketMessage {
+    fn fingerprint(&self) -> ItemFingerprint {
+        ItemFingerprint::from_parts(&[self.message_id.as_bytes()])
     }
 }
 
-impl Keyed for Attachment {
-    fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(&[self.attachment_id.as_bytes()])
+impl FingerprintSource for TicketAttachment {
+    fn fingerprint(&self) -> ItemFingerprint {
+        ItemFingerprint::from_parts(&[self.attachment_id.as_bytes()])
     }
 }
 
-impl Keyed for Breach {
-    fn fingerprint(&self) -> Fingerprint {
+impl FingerprintSource for SlaBreach {
+    fn fingerprint(&self) -> ItemFingerprint {
         // The text comes last, so that no two breaches make the same bytes.
         match self.due_at {
-            Some(due_at) => {
-                Fingerprint::of(&[&[1], &Timestamp::from(due_at).as_micros().to_be_bytes(), self.policy.as_bytes()])
-            }
-            None => Fingerprint::of(&[&[0], self.policy.as_bytes()]),
+            Some(due_at) => ItemFingerprint::from_parts(&[
+                &[1],
+                &Timestamp::from(due_at).as_micros().to_be_bytes(),
+                self.policy.as_bytes(),
+            ]),
+            None => ItemFingerprint::from_parts(&[&[0], self.policy.as_bytes()]),
         }
     }
 }
 
-impl<T: Keyed> Keyed for Field<T> {
-    fn fingerprint(&self) -> Fingerprint {
+impl<T: FingerprintSource> FingerprintSource for TimedValue<T> {
+    fn fingerprint(&self) -> ItemFingerprint {
         self.value.fingerprint()
     }
 }

@@ -2,79 +2,79 @@
 
 use serde_json::{Value, json};
 
-use super::{Action, Change, State, summary};
+use super::{TicketAction, TicketChange, TicketState, summary};
+use crate::entity::decision::StateLimits;
 use crate::entity::state;
-use crate::entity::verdict::Limits;
-use crate::event::{Failure, Kind, Timestamp};
+use crate::event::{EventFailure, Kind, Timestamp};
 
-const LIMITS: Limits = Limits { items_max: 3 };
+const LIMITS: StateLimits = StateLimits { items_max: 3 };
 
 /// Decides and applies, as a live entity does; answers the change.
-fn take(ticket: &mut State, at: i64, action: &Action) -> Change {
+fn take(ticket: &mut TicketState, at: i64, action: &TicketAction) -> TicketChange {
     take_within(LIMITS, ticket, at, action)
 }
 
-fn take_within(limits: Limits, ticket: &mut State, at: i64, action: &Action) -> Change {
-    let change = ticket.decide(action, Timestamp::from_micros(at), limits).expect("the event can be taken");
+fn take_within(limits: StateLimits, ticket: &mut TicketState, at: i64, action: &TicketAction) -> TicketChange {
+    let change = ticket.decide_change(action, Timestamp::from_micros(at), limits).expect("the event can be taken");
     ticket.apply(&change, limits);
     change
 }
 
-fn refuse(ticket: &State, action: &Action) -> Failure {
-    ticket.decide(action, Timestamp::from_micros(0), LIMITS).expect_err("the event cannot be taken")
+fn refuse(ticket: &TicketState, action: &TicketAction) -> EventFailure {
+    ticket.decide_change(action, Timestamp::from_micros(0), LIMITS).expect_err("the event cannot be taken")
 }
 
-fn created(message_id: &str, text: &str) -> Action {
-    Action::MessageCreated { message_id: message_id.into(), text: text.into(), author: None, is_internal: false }
+fn created(message_id: &str, text: &str) -> TicketAction {
+    TicketAction::MessageCreated { message_id: message_id.into(), text: text.into(), author: None, is_internal: false }
 }
 
-fn updated(message_id: &str, text: &str) -> Action {
-    Action::MessageUpdated { message_id: message_id.into(), text: text.into() }
+fn updated(message_id: &str, text: &str) -> TicketAction {
+    TicketAction::MessageUpdated { message_id: message_id.into(), text: text.into() }
 }
 
-fn deleted(message_id: &str) -> Action {
-    Action::MessageDeleted { message_id: message_id.into(), reason: Some("spam".into()) }
+fn deleted(message_id: &str) -> TicketAction {
+    TicketAction::MessageDeleted { message_id: message_id.into(), reason: Some("spam".into()) }
 }
 
-fn status(status: &str) -> Action {
-    Action::StatusChanged { status: status.into(), reason: None }
+fn status(status: &str) -> TicketAction {
+    TicketAction::StatusChanged { status: status.into(), reason: None }
 }
 
-fn priority(priority: &str) -> Action {
-    Action::PriorityChanged { priority: priority.into() }
+fn priority(priority: &str) -> TicketAction {
+    TicketAction::PriorityChanged { priority: priority.into() }
 }
 
-fn category(category: &str) -> Action {
-    Action::CategoryChanged { category: category.into() }
+fn category(category: &str) -> TicketAction {
+    TicketAction::CategoryChanged { category: category.into() }
 }
 
-fn assigned(agent_id: &str, agent_name: Option<&str>) -> Action {
-    Action::AgentAssigned { agent_id: agent_id.into(), agent_name: agent_name.map(Into::into) }
+fn assigned(agent_id: &str, agent_name: Option<&str>) -> TicketAction {
+    TicketAction::AgentAssigned { agent_id: agent_id.into(), agent_name: agent_name.map(Into::into) }
 }
 
-fn unassigned() -> Action {
-    Action::AgentUnassigned { reason: None }
+fn unassigned() -> TicketAction {
+    TicketAction::AgentUnassigned { reason: None }
 }
 
-fn tags(tags: &[&str]) -> Action {
-    Action::TagsReplaced { tags: owned(tags) }
+fn tags(tags: &[&str]) -> TicketAction {
+    TicketAction::TagsReplaced { tags: owned(tags) }
 }
 
-fn edit(added: &[&str], removed: &[&str]) -> Action {
-    Action::TagsEdited { added: owned(added), removed: owned(removed) }
+fn edit(added: &[&str], removed: &[&str]) -> TicketAction {
+    TicketAction::TagsEdited { added: owned(added), removed: owned(removed) }
 }
 
-fn attached(attachment_id: &str, file_name: &str) -> Action {
+fn attached(attachment_id: &str, file_name: &str) -> TicketAction {
     let (attachment_id, file_name) = (attachment_id.into(), file_name.into());
-    Action::AttachmentAdded { attachment_id, file_name, url: Some("https://x/1".into()), size: Some(7) }
+    TicketAction::AttachmentAdded { attachment_id, file_name, url: Some("https://x/1".into()), size: Some(7) }
 }
 
-fn breached(policy: &str, due_at: Option<i64>) -> Action {
-    Action::SlaBreached { policy: policy.into(), due_at: due_at.map(Timestamp::from_micros) }
+fn breached(policy: &str, due_at: Option<i64>) -> TicketAction {
+    TicketAction::SlaBreached { policy: policy.into(), due_at: due_at.map(Timestamp::from_micros) }
 }
 
-fn rated(score: u8, comment: Option<&str>) -> Action {
-    Action::RatingSubmitted { score, comment: comment.map(Into::into) }
+fn rated(score: u8, comment: Option<&str>) -> TicketAction {
+    TicketAction::RatingSubmitted { score, comment: comment.map(Into::into) }
 }
 
 fn owned(texts: &[&str]) -> Vec<String> {
@@ -91,12 +91,12 @@ fn a_ticket_begins_new_and_normal() {
         "status": "new", "priority": "normal", "category": null, "assignee": null, "tags": [], "messages": [],
         "attachments": [], "sla_breaches": [], "rating": null,
     });
-    assert_eq!(State::default().to_json(), expected);
+    assert_eq!(TicketState::default().to_json(), expected);
 }
 
 #[test]
 fn every_event_changes_its_member_and_no_other() {
-    let full_message = Action::MessageCreated {
+    let full_message = TicketAction::MessageCreated {
         message_id: "m-7".into(),
         text: "hello".into(),
         author: Some(json!({ "id": "c-1", "weight": 0.1 })),
@@ -107,7 +107,7 @@ fn every_event_changes_its_member_and_no_other() {
         "deleted": false,
     }]);
     let file = json!({ "attachment_id": "f-1", "file_name": "a.pdf", "url": "https://x/1", "size": 7 });
-    let cases: Vec<(Vec<Action>, &str, Value, &str)> = vec![
+    let cases: Vec<(Vec<TicketAction>, &str, Value, &str)> = vec![
         (vec![full_message], "messages", full_message_shown, "message m-7 added"),
         (
             vec![created("m-7", "a"), updated("m-7", "b")],
@@ -173,10 +173,10 @@ fn every_event_changes_its_member_and_no_other() {
         (vec![rated(4, Some("fine"))], "rating", json!({ "score": 4, "comment": "fine" }), "rated 4 of 5"),
     ];
     for (events, member, value, sentence) in cases {
-        let mut ticket = State::default();
+        let mut ticket = TicketState::default();
         let mut expected = ticket.to_json();
         expected[member] = value;
-        let changes: Vec<Change> = (0..).zip(&events).map(|(at, event)| take(&mut ticket, at, event)).collect();
+        let changes: Vec<TicketChange> = (0..).zip(&events).map(|(at, event)| take(&mut ticket, at, event)).collect();
         assert_eq!(ticket.to_json(), expected, "{events:?}");
         let last = changes.last().expect("a case has events");
         assert!(!last.late(), "{events:?}");
@@ -187,7 +187,7 @@ fn every_event_changes_its_member_and_no_other() {
 #[test]
 fn an_older_event_changes_nothing_and_one_of_the_same_time_is_not_late() {
     // The events that come before, one more for the same field, and whether that one can be seen in the state.
-    let cases: Vec<(Vec<Action>, Action, bool)> = vec![
+    let cases: Vec<(Vec<TicketAction>, TicketAction, bool)> = vec![
         (vec![status("open")], status("closed"), true),
         (vec![priority("low")], priority("high"), true),
         (vec![category("a")], category("b"), true),
@@ -208,7 +208,7 @@ fn an_older_event_changes_nothing_and_one_of_the_same_time_is_not_late() {
         (vec![breached("p", Some(1))], breached("p", Some(1)), false),
     ];
     for (before, event, visible) in cases {
-        let mut ticket = State::default();
+        let mut ticket = TicketState::default();
         for earlier in &before {
             take(&mut ticket, 100, earlier);
         }
@@ -230,7 +230,7 @@ fn an_older_event_changes_nothing_and_one_of_the_same_time_is_not_late() {
 
 #[test]
 fn one_field_makes_no_event_late_for_another() {
-    let mut ticket = State::default();
+    let mut ticket = TicketState::default();
     let (newest, oldest) = (1_000, 10);
     take(&mut ticket, newest, &created("m-1", "a"));
     take(&mut ticket, newest, &attached("f-1", "a"));
@@ -255,7 +255,7 @@ fn one_field_makes_no_event_late_for_another() {
 
 #[test]
 fn a_deleted_message_stays_deleted_whatever_happens_to_its_text() {
-    let mut ticket = State::default();
+    let mut ticket = TicketState::default();
     take(&mut ticket, 5, &created("m", "a"));
     take(&mut ticket, 6, &deleted("m"));
     take(&mut ticket, 7, &updated("m", "b"));
@@ -265,16 +265,16 @@ fn a_deleted_message_stays_deleted_whatever_happens_to_its_text() {
 
 #[test]
 fn a_message_that_does_not_exist_is_a_failure() {
-    let mut ticket = State::default();
+    let mut ticket = TicketState::default();
     take(&mut ticket, 1, &created("m-1", "a"));
-    let expected = Failure { code: 404, message: "message m-9 does not exist".into() };
+    let expected = EventFailure { code: 404, message: "message m-9 does not exist".into() };
     assert_eq!(refuse(&ticket, &updated("m-9", "b")), expected);
     assert_eq!(refuse(&ticket, &deleted("m-9")), expected);
 }
 
 #[test]
 fn the_newest_items_are_kept_and_the_others_still_known() {
-    let mut ticket = State::default();
+    let mut ticket = TicketState::default();
     for n in 0..5 {
         take(&mut ticket, n, &created(&format!("m-{n}"), "a"));
         take(&mut ticket, n, &attached(&format!("f-{n}"), "a"));
@@ -304,21 +304,21 @@ fn the_newest_items_are_kept_and_the_others_still_known() {
 
 #[test]
 fn what_was_pushed_out_longest_ago_is_forgotten() {
-    let mut ticket = State::default();
+    let mut ticket = TicketState::default();
     // 3 are kept and 24 remembered, so of 28 the first is unknown.
     for n in 0..28 {
         take(&mut ticket, n, &created(&format!("m-{n}"), "a"));
     }
     assert_eq!(ticket.messages.sizes(), (3, 24));
     assert_eq!(refuse(&ticket, &updated("m-0", "b")).code, 404);
-    assert!(ticket.decide(&updated("m-1", "b"), Timestamp::from_micros(99), LIMITS).is_ok());
+    assert!(ticket.decide_change(&updated("m-1", "b"), Timestamp::from_micros(99), LIMITS).is_ok());
 }
 
 #[test]
 fn a_ticket_holds_a_thousand_tags() {
     let many: Vec<String> = (0..1_200).map(|n| format!("t-{n:04}")).collect();
-    let mut ticket = State::default();
-    let change = take(&mut ticket, 1, &Action::TagsReplaced { tags: many.clone() });
+    let mut ticket = TicketState::default();
+    let change = take(&mut ticket, 1, &TicketAction::TagsReplaced { tags: many.clone() });
     assert_eq!(ticket.tags.value.len(), 1_000);
     assert_eq!(summary(&change), "tags changed to a list of 1000");
 
@@ -333,14 +333,14 @@ fn a_ticket_holds_a_thousand_tags() {
 
 #[test]
 fn a_lowered_bound_holds_for_what_was_decided_under_a_higher_one() {
-    let generous = Limits { items_max: 10 };
-    let mut live = State::default();
-    let mut events: Vec<Action> = (0..10).map(|n| created(&format!("m-{n}"), "a")).collect();
+    let generous = StateLimits { items_max: 10 };
+    let mut live = TicketState::default();
+    let mut events: Vec<TicketAction> = (0..10).map(|n| created(&format!("m-{n}"), "a")).collect();
     events.extend([updated("m-0", "b"), deleted("m-9"), deleted("m-1")]);
-    let changes: Vec<Change> =
+    let changes: Vec<TicketChange> =
         (0..).zip(&events).map(|(at, event)| take_within(generous, &mut live, at, event)).collect();
 
-    let mut replayed = State::default();
+    let mut replayed = TicketState::default();
     changes.iter().for_each(|change| replayed.apply(change, LIMITS));
     let expected = json!([shown("m-7", "a", false), shown("m-8", "a", false), shown("m-9", "a", true)]);
     assert_eq!(replayed.to_json()["messages"], expected);
@@ -348,30 +348,30 @@ fn a_lowered_bound_holds_for_what_was_decided_under_a_higher_one() {
 
 #[test]
 fn a_raised_bound_brings_back_nothing_that_was_decided_without() {
-    let mut live = State::default();
-    let changes: Vec<Change> = (0..40).map(|n| take(&mut live, n, &created(&format!("m-{n}"), "a"))).collect();
-    let mut replayed = State::default();
-    changes.iter().for_each(|change| replayed.apply(change, Limits { items_max: 100 }));
+    let mut live = TicketState::default();
+    let changes: Vec<TicketChange> = (0..40).map(|n| take(&mut live, n, &created(&format!("m-{n}"), "a"))).collect();
+    let mut replayed = TicketState::default();
+    changes.iter().for_each(|change| replayed.apply(change, StateLimits { items_max: 100 }));
     assert_eq!(replayed, live);
 }
 
 /// A time as the API shows it has milliseconds; stored that way, the older of two such events would win after a restart.
 #[test]
 fn events_microseconds_apart_are_told_apart_after_a_restart() {
-    let mut live = State::default();
+    let mut live = TicketState::default();
     take(&mut live, 1_500, &status("open"));
-    let bytes = state::State::Ticket(live).snapshot();
-    let restored = state::State::from_snapshot(Kind::Ticket, &bytes).expect("readable");
-    let state::State::Ticket(mut restored) = restored else { panic!("a ticket") };
+    let bytes = state::EntityState::Ticket(live).to_snapshot();
+    let restored = state::EntityState::from_snapshot(Kind::Ticket, &bytes).expect("readable");
+    let state::EntityState::Ticket(mut restored) = restored else { panic!("a ticket") };
     assert!(take(&mut restored, 1_499, &status("closed")).late());
 }
 
 /// Stores outlive versions: what these bytes hold has to stay readable, and a new version should write the same.
 #[test]
 fn the_bytes_of_a_change_never_change() {
-    let mut ticket = State::default();
-    let small = Limits { items_max: 1 };
-    let message = Action::MessageCreated {
+    let mut ticket = TicketState::default();
+    let small = StateLimits { items_max: 1 };
+    let message = TicketAction::MessageCreated {
         message_id: "m-1".into(),
         text: "a".into(),
         author: Some(json!({ "id": 1 })),
@@ -406,7 +406,7 @@ fn the_bytes_of_a_change_never_change() {
         let change = take_within(small, &mut ticket, 1_733_308_200_000_001, &event);
         let json = format!(r#"{{"at":1733308200000001,"effect":{effect}}}"#);
         assert_eq!(serde_json::to_string(&change).expect("writable"), json);
-        assert_eq!(serde_json::from_str::<Change>(&json).expect("readable"), change);
+        assert_eq!(serde_json::from_str::<TicketChange>(&json).expect("readable"), change);
     }
     let late = take_within(small, &mut ticket, -1, &tags(&["z"]));
     assert_eq!(serde_json::to_string(&late).expect("writable"), r#"{"at":-1,"late":true,"effect":{"tags":[]}}"#);
@@ -414,8 +414,8 @@ fn the_bytes_of_a_change_never_change() {
 
 #[test]
 fn the_bytes_of_a_snapshot_never_change() {
-    let small = Limits { items_max: 1 };
-    let mut ticket = State::default();
+    let small = StateLimits { items_max: 1 };
+    let mut ticket = TicketState::default();
     let events = [
         created("m-1", "a"),
         created("m-2", "b"),
@@ -445,14 +445,14 @@ fn the_bytes_of_a_snapshot_never_change() {
     );
     let json = serde_json::to_string(&ticket).expect("writable");
     assert_eq!(json, golden);
-    assert_eq!(serde_json::from_str::<State>(golden).expect("readable"), ticket);
+    assert_eq!(serde_json::from_str::<TicketState>(golden).expect("readable"), ticket);
 }
 
 #[test]
 fn members_from_the_future_are_passed_over_and_missing_ones_take_their_first_value() {
-    assert_eq!(serde_json::from_str::<State>(r#"{"mood":"calm"}"#).expect("readable"), State::default());
+    assert_eq!(serde_json::from_str::<TicketState>(r#"{"mood":"calm"}"#).expect("readable"), TicketState::default());
     let change = r#"{"at":1,"why":"?","effect":{"message_text":{"message_id":"m","text":"t","lang":"uk"}}}"#;
-    assert!(serde_json::from_str::<Change>(change).is_ok());
+    assert!(serde_json::from_str::<TicketChange>(change).is_ok());
     // An effect that is not understood must not be lost silently.
-    assert!(serde_json::from_str::<Change>(r#"{"at":1,"effect":{"mood":"calm"}}"#).is_err());
+    assert!(serde_json::from_str::<TicketChange>(r#"{"at":1,"effect":{"mood":"calm"}}"#).is_err());
 }

@@ -2,10 +2,10 @@
 
 use super::Kind;
 
-mod listed;
+mod event_list;
 
 /// The source whose events can be extended by declared ones.
-pub const CRM: &str = "crm";
+pub const CRM_SOURCE: &str = "crm";
 
 /// The kinds of entity of the CRM's event bus.
 pub const BUS_KINDS: [Kind; 5] = [Kind::Organisation, Kind::Person, Kind::Task, Kind::Mandat, Kind::Interaction];
@@ -28,8 +28,8 @@ pub struct Entry {
 }
 
 /// All events, source by source.
-pub fn all() -> impl Iterator<Item = Entry> {
-    listed::GROUPS.iter().flat_map(|group| {
+pub fn all_entries() -> impl Iterator<Item = Entry> {
+    event_list::GROUPS.iter().flat_map(|group| {
         group.events.iter().map(|event| Entry {
             name: event.name,
             source: group.source,
@@ -43,23 +43,23 @@ pub fn all() -> impl Iterator<Item = Entry> {
 
 /// The events of `source`.
 pub fn of(source: &str) -> impl Iterator<Item = Entry> {
-    all().filter(move |entry| entry.source == Some(source))
+    all_entries().filter(move |entry| entry.source == Some(source))
 }
 
 /// The event `name`.
 #[must_use]
-pub fn find(name: &str) -> Option<Entry> {
-    all().find(|entry| entry.name == name)
+pub fn find_entry(name: &str) -> Option<Entry> {
+    all_entries().find(|entry| entry.name == name)
 }
 
 /// Events of one source and kind.
-struct Group {
+struct CatalogueGroup {
     source: Option<&'static str>,
     kind: Option<Kind>,
-    events: &'static [Listed],
+    events: &'static [CatalogueEvent],
 }
 
-struct Listed {
+struct CatalogueEvent {
     name: &'static str,
     wire_name: Option<&'static str>,
     description: &'static str,
@@ -67,18 +67,23 @@ struct Listed {
 }
 
 /// An event that its source calls by the name that everyone uses.
-const fn same(name: &'static str, description: &'static str, data: &'static str) -> Listed {
-    Listed { name, wire_name: Some(name), description, data }
+const fn same_on_wire(name: &'static str, description: &'static str, data: &'static str) -> CatalogueEvent {
+    CatalogueEvent { name, wire_name: Some(name), description, data }
 }
 
 /// An event that its source calls `wire_name`.
-const fn called(name: &'static str, wire_name: &'static str, description: &'static str, data: &'static str) -> Listed {
-    Listed { name, wire_name: Some(wire_name), description, data }
+const fn named_on_wire(
+    name: &'static str,
+    wire_name: &'static str,
+    description: &'static str,
+    data: &'static str,
+) -> CatalogueEvent {
+    CatalogueEvent { name, wire_name: Some(wire_name), description, data }
 }
 
 /// An event that has no name on any wire.
-const fn unnamed(name: &'static str, description: &'static str, data: &'static str) -> Listed {
-    Listed { name, wire_name: None, description, data }
+const fn unnamed_on_wire(name: &'static str, description: &'static str, data: &'static str) -> CatalogueEvent {
+    CatalogueEvent { name, wire_name: None, description, data }
 }
 
 #[cfg(test)]
@@ -92,7 +97,7 @@ mod tests {
     #[test]
     fn every_event_has_a_name_of_its_own_a_sentence_and_data_that_is_an_object() {
         let mut names = BTreeSet::new();
-        for entry in all() {
+        for entry in all_entries() {
             assert!(names.insert(entry.name), "{} is there twice", entry.name);
             assert!(entry.name.split('.').count() == 2, "{}", entry.name);
             let sentence = entry.description;
@@ -105,17 +110,17 @@ mod tests {
 
     #[test]
     fn only_what_the_node_makes_of_itself_has_no_source() {
-        for entry in all() {
+        for entry in all_entries() {
             assert_eq!(entry.source.is_none(), entry.kind.is_none(), "{}", entry.name);
         }
-        let own: Vec<_> = all().filter(|entry| entry.source.is_none()).map(|entry| entry.name).collect();
+        let own: Vec<_> = all_entries().filter(|entry| entry.source.is_none()).map(|entry| entry.name).collect();
         assert_eq!(own, ["subscriber.disabled", "delivery.exhausted", "breaker.opened", "breaker.closed"]);
     }
 
     #[test]
     fn the_bus_has_its_13_events_each_named_after_its_kind() {
-        assert_eq!(of(CRM).count(), 13);
-        for entry in of(CRM) {
+        assert_eq!(of(CRM_SOURCE).count(), 13);
+        for entry in of(CRM_SOURCE) {
             let kind = entry.kind.expect("of a source");
             assert!(BUS_KINDS.contains(&kind) && entry.name.starts_with(kind.as_str()), "{}", entry.name);
         }

@@ -1,29 +1,34 @@
 //! GitHub. An entity is an issue or pull request, `octo/repo#7`, or else the repository.
 
-use super::{Defaults, Preset, Signing};
-use crate::provider::body::Document;
-use crate::provider::encoding::Encoding;
-use crate::provider::handshake::Handshake;
-use crate::provider::key::Algorithm;
-use crate::provider::locator::{Locator, text_of};
-use crate::provider::pointer::Pointer;
-use crate::provider::scheme::Scheme;
+use super::{PresetFields, PresetSigning, ProviderPreset};
+use crate::provider::body::RequestDocument;
+use crate::provider::encoding::SignatureEncoding;
+use crate::provider::handshake::ProviderHandshake;
+use crate::provider::key::SignatureAlgorithm;
+use crate::provider::locator::{FieldLocator, parse_text_value};
+use crate::provider::pointer::JsonPointer;
+use crate::provider::scheme::SignatureScheme;
 
-pub(super) static PRESET: Preset = Preset {
+pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "github",
-    signing: Signing::Scheme(Scheme::of_body("x-hub-signature-256", "sha256=", Algorithm::HmacSha256, Encoding::Hex)),
+    signing: PresetSigning::Scheme(SignatureScheme::for_body(
+        "x-hub-signature-256",
+        "sha256=",
+        SignatureAlgorithm::HmacSha256,
+        SignatureEncoding::Hex,
+    )),
     tolerance: None,
-    defaults: Defaults {
-        entity: Some(Locator::Rule("at /repository/full_name", entity)),
-        event: Some(Locator::header("x-github-event")),
-        idempotency_key: Some(Locator::header("x-github-delivery")),
+    defaults: PresetFields {
+        entity: Some(FieldLocator::Rule("at /repository/full_name", entity)),
+        event: Some(FieldLocator::header("x-github-event")),
+        idempotency_key: Some(FieldLocator::header("x-github-delivery")),
         occurred_at: None,
     },
-    handshake: Handshake::None,
+    handshake: ProviderHandshake::None,
 };
 
-fn entity(document: &Document<'_>) -> Option<String> {
-    let text = |pointer| text_of(Pointer::fixed(pointer).find(document.json())).ok();
+fn entity(document: &RequestDocument<'_>) -> Option<String> {
+    let text = |pointer| parse_text_value(JsonPointer::from_static(pointer).resolve(document.json())).ok();
     let repository = text("/repository/full_name")?;
     let number = text("/issue/number").or_else(|| text("/pull_request/number"));
     Some(number.map_or_else(|| repository.clone(), |number| format!("{repository}#{number}")))

@@ -15,22 +15,22 @@
 
 use std::borrow::Cow;
 
-use super::{Defaults, Preset, Signing, USUAL_TOLERANCE};
-use crate::provider::body::{Document, Format};
-use crate::provider::claim::{Claim, Layout, Proof};
-use crate::provider::encoding::Encoding;
-use crate::provider::handshake::Handshake;
-use crate::provider::key::{Algorithm, Key};
-use crate::provider::no_claim::NoClaim;
-use crate::provider::request::Request;
-use crate::provider::scheme::needed;
+use super::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use crate::provider::body::{DocumentFormat, RequestDocument};
+use crate::provider::encoding::SignatureEncoding;
+use crate::provider::handshake::ProviderHandshake;
+use crate::provider::key::{SignatureAlgorithm, VerificationKey};
+use crate::provider::no_claim::ClaimError;
+use crate::provider::request::RequestView;
+use crate::provider::scheme::require_header;
+use crate::provider::signature_claim::{SignatureClaim, SignatureSet, SignedContentLayout};
 
-pub(super) static PRESET: Preset = Preset {
+pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "hubspot",
-    signing: Signing::Own { key: Key::secret, claim },
+    signing: PresetSigning::Own { key: VerificationKey::from_secret, claim },
     tolerance: Some(USUAL_TOLERANCE),
-    defaults: Defaults::NONE,
-    handshake: Handshake::None,
+    defaults: PresetFields::NONE,
+    handshake: ProviderHandshake::None,
 };
 
 const V3: &str = "x-hubspot-signature-v3";
@@ -53,28 +53,28 @@ const UNDONE: [(&str, char); 11] = [
     ("%2C", ','),
 ];
 
-fn claim<'r>(request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
+fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
     let has = |wanted| request.headers.iter().any(|(name, _)| *name == wanted);
     if has(V3) {
         return claim_v3(request);
     }
     if has(TIMESTAMP) {
-        return Err(NoClaim::Downgraded(TIMESTAMP.to_owned()));
+        return Err(ClaimError::Downgraded(TIMESTAMP.to_owned()));
     }
     claim_earlier(request)
 }
 
-fn claim_v3<'r>(request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
-    let signature = Encoding::Base64.decode(needed(request, V3)?);
-    let signature = signature.ok_or_else(|| NoClaim::malformed(V3, "a signature in base64"))?;
-    let time = needed(request, TIMESTAMP)?;
-    Ok(Claim {
+fn claim_v3<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
+    let signature = SignatureEncoding::Base64.decode(require_header(request, V3)?);
+    let signature = signature.ok_or_else(|| ClaimError::malformed(V3, "a signature in base64"))?;
+    let time = require_header(request, TIMESTAMP)?;
+    Ok(SignatureClaim {
         header: V3,
-        proofs: vec![Proof { algorithm: Algorithm::HmacSha256, signatures: vec![signature] }],
-        layout: Layout::Fixed("{method}{url}{body}{timestamp}"),
+        proofs: vec![SignatureSet { algorithm: SignatureAlgorithm::HmacSha256, signatures: vec![signature] }],
+        layout: SignedContentLayout::Fixed("{method}{url}{body}{timestamp}"),
         signed: vec![
             request.method.as_bytes().into(),
-            undo_escapes(request.url),
+            decode_escapes(request.url),
             request.body.into(),
             time.as_bytes().into(),
         ],
@@ -82,25 +82,25 @@ fn claim_v3<'r>(request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
     })
 }
 
-fn claim_earlier<'r>(request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
-    let signature = Encoding::Hex.decode(needed(request, EARLIER)?);
-    let signature = signature.ok_or_else(|| NoClaim::malformed(EARLIER, "a signature in hex"))?;
-    if !Document::read(request).is_ok_and(|document| document.format() == Format::Json) {
-        return Err(NoClaim::Extensible);
+fn claim_earlier<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
+    let signature = SignatureEncoding::Hex.decode(require_header(request, EARLIER)?);
+    let signature = signature.ok_or_else(|| ClaimError::malformed(EARLIER, "a signature in hex"))?;
+    if !RequestDocument::parse(request).is_ok_and(|document| document.format() == DocumentFormat::Json) {
+        return Err(ClaimError::Extensible);
     }
-    let (layout, signed): (_, Vec<Cow<'r, [u8]>>) = match needed(request, VERSION)? {
+    let (layout, signed): (_, Vec<Cow<'r, [u8]>>) = match require_header(request, VERSION)? {
         "v1" => ("{body}", vec![request.body.into()]),
         "v2" => (
             "{method}{url}{body}",
             vec![request.method.as_bytes().into(), request.url.as_bytes().into(), request.body.into()],
         ),
-        _ => return Err(NoClaim::malformed(VERSION, "v1 or v2")),
+        _ => return Err(ClaimError::malformed(VERSION, "v1 or v2")),
     };
-    let proofs = vec![Proof { algorithm: Algorithm::Sha256, signatures: vec![signature] }];
-    Ok(Claim { header: EARLIER, proofs, layout: Layout::Fixed(layout), signed, time: None })
+    let proofs = vec![SignatureSet { algorithm: SignatureAlgorithm::Sha256, signatures: vec![signature] }];
+    Ok(SignatureClaim { header: EARLIER, proofs, layout: SignedContentLayout::Fixed(layout), signed, time: None })
 }
 
-fn undo_escapes(url: &str) -> Cow<'_, [u8]> {
+fn decode_escapes(url: &str) -> Cow<'_, [u8]> {
     if !url.contains('%') {
         return Cow::Borrowed(url.as_bytes());
     }
@@ -135,7 +135,7 @@ mod tests {
             ("%ä", "%ä"),
         ];
         for (url, expected) in table {
-            assert_eq!(undo_escapes(url), expected.as_bytes(), "{url}");
+            assert_eq!(decode_escapes(url), expected.as_bytes(), "{url}");
         }
     }
 }

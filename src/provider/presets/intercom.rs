@@ -1,20 +1,25 @@
 //! Intercom. Signs the body with the app's client secret; its `ping` only asks whether anyone is there.
 
-use super::{Defaults, Preset, Signing};
-use crate::provider::body::Document;
-use crate::provider::encoding::Encoding;
-use crate::provider::handshake::{self, Handshake, Reply};
-use crate::provider::key::Algorithm;
-use crate::provider::scheme::Scheme;
+use super::{PresetFields, PresetSigning, ProviderPreset};
+use crate::provider::body::RequestDocument;
+use crate::provider::encoding::SignatureEncoding;
+use crate::provider::handshake::{self, ProviderHandshake, Reply};
+use crate::provider::key::SignatureAlgorithm;
+use crate::provider::scheme::SignatureScheme;
 
-pub(super) static PRESET: Preset = Preset {
+pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "intercom",
-    signing: Signing::Scheme(Scheme::of_body("x-hub-signature", "sha1=", Algorithm::HmacSha1, Encoding::Hex)),
+    signing: PresetSigning::Scheme(SignatureScheme::for_body(
+        "x-hub-signature",
+        "sha1=",
+        SignatureAlgorithm::HmacSha1,
+        SignatureEncoding::Hex,
+    )),
     tolerance: None,
-    defaults: Defaults::NONE,
-    handshake: Handshake::Signed(ping),
+    defaults: PresetFields::NONE,
+    handshake: ProviderHandshake::Signed(ping),
 };
 
-fn ping(document: &Document<'_>) -> Option<Reply> {
-    (handshake::text(document, "/topic")? == "ping").then_some(Reply::Pong)
+fn ping(document: &RequestDocument<'_>) -> Option<Reply> {
+    (handshake::text_at(document, "/topic")? == "ping").then_some(Reply::Pong)
 }

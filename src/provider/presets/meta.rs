@@ -1,15 +1,20 @@
 //! Meta: Facebook, Instagram and WhatsApp. Signs the body with the app secret and subscribes with a verify token.
 
-use super::{Defaults, Preset, Signing};
-use crate::provider::encoding::Encoding;
-use crate::provider::handshake::Handshake;
-use crate::provider::key::Algorithm;
-use crate::provider::scheme::Scheme;
+use super::{PresetFields, PresetSigning, ProviderPreset};
+use crate::provider::encoding::SignatureEncoding;
+use crate::provider::handshake::ProviderHandshake;
+use crate::provider::key::SignatureAlgorithm;
+use crate::provider::scheme::SignatureScheme;
 
-pub(super) static PRESET: Preset = Preset {
+pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "meta",
-    signing: Signing::Scheme(Scheme::of_body("x-hub-signature-256", "sha256=", Algorithm::HmacSha256, Encoding::Hex)),
+    signing: PresetSigning::Scheme(SignatureScheme::for_body(
+        "x-hub-signature-256",
+        "sha256=",
+        SignatureAlgorithm::HmacSha256,
+        SignatureEncoding::Hex,
+    )),
     tolerance: None,
-    defaults: Defaults::NONE,
-    handshake: Handshake::Subscription,
+    defaults: PresetFields::NONE,
+    handshake: ProviderHandshake::Subscription,
 };

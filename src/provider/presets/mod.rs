@@ -15,13 +15,13 @@
 
 use std::time::Duration;
 
-use super::claim::Claim;
-use super::handshake::Handshake;
-use super::key::{BadKey, Key};
-use super::locator::Locator;
-use super::no_claim::NoClaim;
-use super::request::Request;
-use super::scheme::Scheme;
+use super::handshake::ProviderHandshake;
+use super::key::{VerificationKey, VerificationKeyError};
+use super::locator::FieldLocator;
+use super::no_claim::ClaimError;
+use super::request::RequestView;
+use super::scheme::SignatureScheme;
+use super::signature_claim::SignatureClaim;
 
 mod github;
 mod hubspot;
@@ -37,7 +37,7 @@ mod twilio;
 mod zendesk;
 
 /// Every preset there is.
-pub static ALL: [&Preset; 12] = [
+pub static ALL: [&ProviderPreset; 12] = [
     &github::PRESET,
     &hubspot::PRESET,
     &intercom::PRESET,
@@ -57,54 +57,57 @@ const USUAL_TOLERANCE: Duration = Duration::from_secs(300);
 
 /// A sender that is known by name.
 #[derive(Debug)]
-pub struct Preset {
+pub struct ProviderPreset {
     /// Its name in a configuration.
     pub name: &'static str,
     /// How it signs.
-    signing: Signing,
+    signing: PresetSigning,
     /// How far its signed time may be from the clock; `None` if it signs no time.
     pub tolerance: Option<Duration>,
     /// Where its fields stand, as far as that is the same for all of its events.
-    pub defaults: Defaults,
+    pub defaults: PresetFields,
     /// How it shakes hands.
-    pub handshake: Handshake,
+    pub handshake: ProviderHandshake,
 }
 
 /// How a preset signs.
 #[derive(Debug)]
-enum Signing {
+enum PresetSigning {
     /// As a table can describe.
-    Scheme(Scheme),
+    Scheme(SignatureScheme),
     /// In its own way.
-    Own { key: fn(&str) -> Result<Key, BadKey>, claim: for<'r> fn(&Request<'r>) -> Result<Claim<'r>, NoClaim> },
+    Own {
+        key: fn(&str) -> Result<VerificationKey, VerificationKeyError>,
+        claim: for<'r> fn(&RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError>,
+    },
 }
 
 /// Where a preset's fields stand.
 #[derive(Debug)]
-pub struct Defaults {
+pub struct PresetFields {
     /// The id of the entity.
-    pub entity: Option<Locator>,
+    pub entity: Option<FieldLocator>,
     /// The event's name.
-    pub event: Option<Locator>,
+    pub event: Option<FieldLocator>,
     /// The idempotency key.
-    pub idempotency_key: Option<Locator>,
+    pub idempotency_key: Option<FieldLocator>,
     /// When it happened, for those events that say it there.
-    pub occurred_at: Option<Locator>,
+    pub occurred_at: Option<FieldLocator>,
 }
 
-impl Defaults {
+impl PresetFields {
     const NONE: Self = Self { entity: None, event: None, idempotency_key: None, occurred_at: None };
 }
 
-impl Preset {
+impl ProviderPreset {
     /// Reads one of its secrets.
     ///
     /// # Errors
     /// [`BadKey`] if it is not what the provider hands out.
-    pub fn key(&self, text: &str) -> Result<Key, BadKey> {
+    pub fn key(&self, text: &str) -> Result<VerificationKey, VerificationKeyError> {
         match &self.signing {
-            Signing::Scheme(scheme) => scheme.key(text),
-            Signing::Own { key, .. } => key(text),
+            PresetSigning::Scheme(scheme) => scheme.key(text),
+            PresetSigning::Own { key, .. } => key(text),
         }
     }
 
@@ -112,17 +115,17 @@ impl Preset {
     ///
     /// # Errors
     /// [`NoClaim`] if there is no signature, or what it covers is not there.
-    pub fn claim<'r>(&'static self, request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
+    pub fn read_claim<'r>(&'static self, request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
         match &self.signing {
-            Signing::Scheme(scheme) => scheme.claim(request),
-            Signing::Own { claim, .. } => claim(request),
+            PresetSigning::Scheme(scheme) => scheme.read_claim(request),
+            PresetSigning::Own { claim, .. } => claim(request),
         }
     }
 }
 
 /// The preset of that name.
 #[must_use]
-pub fn find(name: &str) -> Option<&'static Preset> {
+pub fn find_preset(name: &str) -> Option<&'static ProviderPreset> {
     ALL.into_iter().find(|preset| preset.name == name)
 }
 

@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 
-use super::{Defaults, Preset, Signing};
-use crate::provider::handshake::Handshake;
-use crate::provider::scheme::Scheme;
+use super::{PresetFields, PresetSigning, ProviderPreset};
+use crate::provider::handshake::ProviderHandshake;
+use crate::provider::scheme::SignatureScheme;
 
-pub(super) static PRESET: Preset = Preset {
+pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "pipedrive",
-    signing: Signing::Scheme(Scheme::Basic { header: Cow::Borrowed("authorization") }),
+    signing: PresetSigning::Scheme(SignatureScheme::Basic { header: Cow::Borrowed("authorization") }),
     tolerance: None,
-    defaults: Defaults::NONE,
-    handshake: Handshake::None,
+    defaults: PresetFields::NONE,
+    handshake: ProviderHandshake::None,
 };

@@ -1,15 +1,20 @@
 //! Shopify. Signs the body with the app's client secret, in base64.
 
-use super::{Defaults, Preset, Signing};
-use crate::provider::encoding::Encoding;
-use crate::provider::handshake::Handshake;
-use crate::provider::key::Algorithm;
-use crate::provider::scheme::Scheme;
+use super::{PresetFields, PresetSigning, ProviderPreset};
+use crate::provider::encoding::SignatureEncoding;
+use crate::provider::handshake::ProviderHandshake;
+use crate::provider::key::SignatureAlgorithm;
+use crate::provider::scheme::SignatureScheme;
 
-pub(super) static PRESET: Preset = Preset {
+pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "shopify",
-    signing: Signing::Scheme(Scheme::of_body("x-shopify-hmac-sha256", "", Algorithm::HmacSha256, Encoding::Base64)),
+    signing: PresetSigning::Scheme(SignatureScheme::for_body(
+        "x-shopify-hmac-sha256",
+        "",
+        SignatureAlgorithm::HmacSha256,
+        SignatureEncoding::Base64,
+    )),
     tolerance: None,
-    defaults: Defaults::NONE,
-    handshake: Handshake::None,
+    defaults: PresetFields::NONE,
+    handshake: ProviderHandshake::None,
 };

@@ -2,27 +2,32 @@
 
 use std::borrow::Cow;
 
-use super::{Defaults, Preset, Signing, USUAL_TOLERANCE};
-use crate::provider::body::Document;
-use crate::provider::encoding::Encoding;
-use crate::provider::handshake::{self, Handshake, Reply};
-use crate::provider::scheme::Scheme;
-use crate::provider::template::Part;
+use super::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use crate::provider::body::RequestDocument;
+use crate::provider::encoding::SignatureEncoding;
+use crate::provider::handshake::{self, ProviderHandshake, Reply};
+use crate::provider::scheme::SignatureScheme;
+use crate::provider::signed_template::SignedContentPart;
 
-pub(super) static PRESET: Preset = Preset {
+pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "slack",
-    signing: Signing::Scheme(Scheme::timed(
+    signing: PresetSigning::Scheme(SignatureScheme::with_timestamp(
         "x-slack-signature",
         "v0=",
-        Encoding::Hex,
+        SignatureEncoding::Hex,
         "x-slack-request-timestamp",
-        &[Part::Literal(Cow::Borrowed("v0:")), Part::Timestamp, Part::Literal(Cow::Borrowed(":")), Part::Body],
+        &[
+            SignedContentPart::Literal(Cow::Borrowed("v0:")),
+            SignedContentPart::Timestamp,
+            SignedContentPart::Literal(Cow::Borrowed(":")),
+            SignedContentPart::Body,
+        ],
     )),
     tolerance: Some(USUAL_TOLERANCE),
-    defaults: Defaults::NONE,
-    handshake: Handshake::Signed(url_verification),
+    defaults: PresetFields::NONE,
+    handshake: ProviderHandshake::Signed(url_verification),
 };
 
-fn url_verification(document: &Document<'_>) -> Option<Reply> {
-    handshake::challenge(document, "/type", "url_verification", "/challenge")
+fn url_verification(document: &RequestDocument<'_>) -> Option<Reply> {
+    handshake::find_challenge(document, "/type", "url_verification", "/challenge")
 }

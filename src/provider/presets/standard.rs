@@ -1,62 +1,63 @@
 //! Standard Webhooks. One header holds the signatures: `v1,…` (HMAC) and `v1a,…` (Ed25519), with spaces between.
 
-use super::{Defaults, Preset, Signing, USUAL_TOLERANCE};
-use crate::provider::claim::{Claim, Layout, Proof, SIGNATURES_MAX};
-use crate::provider::encoding::Encoding;
-use crate::provider::handshake::Handshake;
-use crate::provider::key::{Algorithm, Key};
-use crate::provider::locator::Locator;
-use crate::provider::no_claim::NoClaim;
-use crate::provider::request::Request;
-use crate::provider::scheme::needed;
+use super::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use crate::provider::encoding::SignatureEncoding;
+use crate::provider::handshake::ProviderHandshake;
+use crate::provider::key::{SignatureAlgorithm, VerificationKey};
+use crate::provider::locator::FieldLocator;
+use crate::provider::no_claim::ClaimError;
+use crate::provider::request::RequestView;
+use crate::provider::scheme::require_header;
+use crate::provider::signature_claim::{SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout};
 
-pub(super) static PRESET: Preset = Preset {
+pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "standard",
-    signing: Signing::Own { key: Key::standard, claim: |request| HEADERS.claim(request) },
+    signing: PresetSigning::Own { key: VerificationKey::from_standard, claim: |request| HEADERS.read_claim(request) },
     tolerance: Some(USUAL_TOLERANCE),
-    defaults: Defaults {
+    defaults: PresetFields {
         entity: None,
-        event: Some(Locator::pointer("/type")),
-        idempotency_key: Some(Locator::header("webhook-id")),
+        event: Some(FieldLocator::pointer("/type")),
+        idempotency_key: Some(FieldLocator::header("webhook-id")),
         occurred_at: None,
     },
-    handshake: Handshake::None,
+    handshake: ProviderHandshake::None,
 };
 
-const HEADERS: Headers = Headers { id: "webhook-id", timestamp: "webhook-timestamp", signature: "webhook-signature" };
+const HEADERS: StandardHeaderNames =
+    StandardHeaderNames { id: "webhook-id", timestamp: "webhook-timestamp", signature: "webhook-signature" };
 
 /// The names of the three headers, which Svix spells in its own way.
-pub(super) struct Headers {
+pub(super) struct StandardHeaderNames {
     pub(super) id: &'static str,
     pub(super) timestamp: &'static str,
     pub(super) signature: &'static str,
 }
 
-impl Headers {
-    pub(super) fn claim<'r>(&self, request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
-        let header = |name: &'static str| needed(request, name);
+impl StandardHeaderNames {
+    pub(super) fn read_claim<'r>(&self, request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
+        let header = |name: &'static str| require_header(request, name);
         let given = header(self.signature)?;
         let (id, time) = (header(self.id)?, header(self.timestamp)?);
-        let proofs: Vec<_> = [("v1", Algorithm::HmacSha256), ("v1a", Algorithm::Ed25519)]
+        let proofs: Vec<_> = [("v1", SignatureAlgorithm::HmacSha256), ("v1a", SignatureAlgorithm::Ed25519)]
             .into_iter()
-            .map(|(version, algorithm)| Proof { algorithm, signatures: signatures(given, version) })
+            .map(|(version, algorithm)| SignatureSet { algorithm, signatures: decode_signatures(given, version) })
             .filter(|proof| !proof.signatures.is_empty())
             .collect();
         if proofs.is_empty() {
-            return Err(NoClaim::malformed(self.signature, "`v1,` or `v1a,` with a signature in base64"));
+            return Err(ClaimError::malformed(self.signature, "`v1,` or `v1a,` with a signature in base64"));
         }
-        Ok(Claim {
+        Ok(SignatureClaim {
             header: self.signature,
             proofs,
-            layout: Layout::Fixed("{id}.{timestamp}.{body}"),
+            layout: SignedContentLayout::Fixed("{id}.{timestamp}.{body}"),
             signed: vec![id.as_bytes().into(), b".".into(), time.as_bytes().into(), b".".into(), request.body.into()],
             time: Some(time),
         })
     }
 }
 
-fn signatures(given: &str, version: &str) -> Vec<Vec<u8>> {
+fn decode_signatures(given: &str, version: &str) -> Vec<Vec<u8>> {
     let versions = given.split_ascii_whitespace().filter_map(|item| item.split_once(','));
     let ours = versions.filter(|(given, _)| *given == version);
-    ours.filter_map(|(_, text)| Encoding::Base64.decode(text)).take(SIGNATURES_MAX).collect()
+    ours.filter_map(|(_, text)| SignatureEncoding::Base64.decode(text)).take(SIGNATURES_MAX).collect()
 }

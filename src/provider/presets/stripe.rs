@@ -1,43 +1,44 @@
 //! Stripe. One header holds the time and the signatures: `t=1492774577,v1=…,v1=…`, several while a secret is rolled.
 //! The key is the whole `whsec_…`, not what it spells.
 
-use super::{Defaults, Preset, Signing, USUAL_TOLERANCE};
-use crate::provider::claim::{Claim, Layout, Proof, SIGNATURES_MAX};
-use crate::provider::encoding::Encoding;
-use crate::provider::handshake::Handshake;
-use crate::provider::key::{Algorithm, Key};
-use crate::provider::locator::Locator;
-use crate::provider::no_claim::NoClaim;
-use crate::provider::request::Request;
-use crate::provider::scheme::needed;
+use super::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use crate::provider::encoding::SignatureEncoding;
+use crate::provider::handshake::ProviderHandshake;
+use crate::provider::key::{SignatureAlgorithm, VerificationKey};
+use crate::provider::locator::FieldLocator;
+use crate::provider::no_claim::ClaimError;
+use crate::provider::request::RequestView;
+use crate::provider::scheme::require_header;
+use crate::provider::signature_claim::{SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout};
 
 const HEADER: &str = "stripe-signature";
 
-pub(super) static PRESET: Preset = Preset {
+pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "stripe",
-    signing: Signing::Own { key: Key::secret, claim },
+    signing: PresetSigning::Own { key: VerificationKey::from_secret, claim },
     tolerance: Some(USUAL_TOLERANCE),
-    defaults: Defaults {
-        entity: Some(Locator::pointer("/data/object/id")),
-        event: Some(Locator::pointer("/type")),
-        idempotency_key: Some(Locator::pointer("/id")),
-        occurred_at: Some(Locator::pointer("/created")),
+    defaults: PresetFields {
+        entity: Some(FieldLocator::pointer("/data/object/id")),
+        event: Some(FieldLocator::pointer("/type")),
+        idempotency_key: Some(FieldLocator::pointer("/id")),
+        occurred_at: Some(FieldLocator::pointer("/created")),
     },
-    handshake: Handshake::None,
+    handshake: ProviderHandshake::None,
 };
 
-fn claim<'r>(request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
-    let given = needed(request, HEADER)?;
+fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
+    let given = require_header(request, HEADER)?;
     let items = || given.split(',').filter_map(|item| item.trim().split_once('='));
     let time = items().find(|(name, _)| *name == "t").map(|(_, time)| time);
-    let signatures = items().filter(|(name, _)| *name == "v1").filter_map(|(_, text)| Encoding::Hex.decode(text));
+    let signatures =
+        items().filter(|(name, _)| *name == "v1").filter_map(|(_, text)| SignatureEncoding::Hex.decode(text));
     let signatures: Vec<_> = signatures.take(SIGNATURES_MAX).collect();
-    let malformed = || NoClaim::malformed(HEADER, "`t=` with a time and `v1=` with a signature in hex");
+    let malformed = || ClaimError::malformed(HEADER, "`t=` with a time and `v1=` with a signature in hex");
     let time = time.filter(|_| !signatures.is_empty()).ok_or_else(malformed)?;
-    Ok(Claim {
+    Ok(SignatureClaim {
         header: HEADER,
-        proofs: vec![Proof { algorithm: Algorithm::HmacSha256, signatures }],
-        layout: Layout::Fixed("{timestamp}.{body}"),
+        proofs: vec![SignatureSet { algorithm: SignatureAlgorithm::HmacSha256, signatures }],
+        layout: SignedContentLayout::Fixed("{timestamp}.{body}"),
         signed: vec![time.as_bytes().into(), b".".into(), request.body.into()],
         time: Some(time),
     })

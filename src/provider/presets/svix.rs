@@ -1,22 +1,23 @@
 //! Svix: Standard Webhooks under the names that its headers had before there was a standard.
 
-use super::standard::Headers;
-use super::{Defaults, Preset, Signing, USUAL_TOLERANCE};
-use crate::provider::handshake::Handshake;
-use crate::provider::key::Key;
-use crate::provider::locator::Locator;
+use super::standard::StandardHeaderNames;
+use super::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use crate::provider::handshake::ProviderHandshake;
+use crate::provider::key::VerificationKey;
+use crate::provider::locator::FieldLocator;
 
-pub(super) static PRESET: Preset = Preset {
+pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "svix",
-    signing: Signing::Own { key: Key::standard, claim: |request| HEADERS.claim(request) },
+    signing: PresetSigning::Own { key: VerificationKey::from_standard, claim: |request| HEADERS.read_claim(request) },
     tolerance: Some(USUAL_TOLERANCE),
-    defaults: Defaults {
+    defaults: PresetFields {
         entity: None,
-        event: Some(Locator::pointer("/type")),
-        idempotency_key: Some(Locator::header("svix-id")),
+        event: Some(FieldLocator::pointer("/type")),
+        idempotency_key: Some(FieldLocator::header("svix-id")),
         occurred_at: None,
     },
-    handshake: Handshake::None,
+    handshake: ProviderHandshake::None,
 };
 
-const HEADERS: Headers = Headers { id: "svix-id", timestamp: "svix-timestamp", signature: "svix-signature" };
+const HEADERS: StandardHeaderNames =
+    StandardHeaderNames { id: "svix-id", timestamp: "svix-timestamp", signature: "svix-signature" };

@@ -10,15 +10,15 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::event::Timestamp;
-use crate::provider::body::Document;
-use crate::provider::claim::Refusal;
+use crate::provider::body::RequestDocument;
 use crate::provider::handshake::Reply;
 use crate::provider::moment;
-use crate::provider::source::Signing;
+use crate::provider::signature_claim::VerificationError;
+use crate::provider::source::SourceSigning;
 
 /// One of `tests/it/vectors.json`.
 #[derive(Clone, Deserialize)]
-struct Vector {
+struct PresetVector {
     preset: String,
     version: Option<String>,
     secret: String,
@@ -32,13 +32,13 @@ struct Vector {
 }
 
 #[derive(Deserialize)]
-struct Vectors {
-    vectors: Vec<Vector>,
+struct PresetVectorFile {
+    vectors: Vec<PresetVector>,
 }
 
-fn vectors() -> Vec<Vector> {
+fn vectors() -> Vec<PresetVector> {
     let text = include_str!("../../../tests/it/vectors.json");
-    let mut read = serde_json::from_str::<Vectors>(text).expect("vectors").vectors;
+    let mut read = serde_json::from_str::<PresetVectorFile>(text).expect("vectors").vectors;
     for vector in &mut read {
         vector.headers = vector.headers.iter().map(|(name, value)| (name.to_lowercase(), value.clone())).collect();
         if let Some(form) = &vector.form {
@@ -49,13 +49,13 @@ fn vectors() -> Vec<Vector> {
     read
 }
 
-impl Vector {
+impl PresetVector {
     fn name(&self) -> String {
         format!("{} {}", self.preset, self.version.as_deref().unwrap_or_default())
     }
 
-    fn preset(&self) -> &'static Preset {
-        find(&self.preset).expect("a preset")
+    fn preset(&self) -> &'static ProviderPreset {
+        find_preset(&self.preset).expect("a preset")
     }
 
     /// When it was signed, if it says so.
@@ -63,20 +63,20 @@ impl Vector {
         let stripe = self.headers.get("stripe-signature").and_then(|text| text.split(['=', ',']).nth(1));
         let named = self.headers.iter().find(|(name, _)| name.ends_with("timestamp"));
         let text = named.map(|(_, text)| text.as_str()).or(stripe);
-        text.map_or(Timestamp::from_micros(0), |text| moment::parse(text).expect("a time"))
+        text.map_or(Timestamp::from_micros(0), |text| moment::parse_moment(text).expect("a time"))
     }
 
-    fn check_at(&self, now: Timestamp) -> Result<(), Option<Refusal>> {
+    fn check_at(&self, now: Timestamp) -> Result<(), Option<VerificationError>> {
         let preset = self.preset();
         let key = preset.key(self.public_key.as_ref().unwrap_or(&self.secret)).expect("a key");
         let other = preset.key("whsec_b3RoZXI6b3RoZXI=").or_else(|_| preset.key("a:b")).expect("a key");
         let headers = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        let request = Request { method: "POST", url: &self.url, headers, body: self.body.as_bytes() };
-        let claim = preset.claim(&request).map_err(|_| None)?;
+        let request = RequestView { method: "POST", url: &self.url, headers, body: self.body.as_bytes() };
+        let claim = preset.read_claim(&request).map_err(|_| None)?;
         claim.check(&[other, key], preset.tolerance.unwrap_or_default(), now).map_err(Some)
     }
 
-    fn check(&self) -> Result<(), Option<Refusal>> {
+    fn check(&self) -> Result<(), Option<VerificationError>> {
         self.check_at(self.time())
     }
 }
@@ -99,11 +99,11 @@ fn every_vector_verifies() {
 fn with_any_byte_of_the_body_changed_it_does_not() {
     for vector in vectors() {
         for index in 0..vector.body.len() {
-            let changed = Vector { body: flipped(&vector.body, index), ..vector.clone() };
+            let changed = PresetVector { body: flipped(&vector.body, index), ..vector.clone() };
             assert!(changed.check().is_err(), "{} {index}: {}", vector.name(), changed.body);
         }
         for body in [String::new(), format!("{}\n", vector.body), format!(" {}", vector.body)] {
-            assert!(Vector { body, ..vector.clone() }.check().is_err(), "{}", vector.name());
+            assert!(PresetVector { body, ..vector.clone() }.check().is_err(), "{}", vector.name());
         }
     }
 }
@@ -130,8 +130,8 @@ fn that_there_is_no_signature_is_told_by_the_head_alone() {
     for vector in vectors() {
         let is_missing = |headers: &BTreeMap<String, String>| {
             let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-            let head = Request { method: "POST", url: &vector.url, headers, body: b"" };
-            Signing::Preset(vector.preset()).is_missing(&head)
+            let head = RequestView { method: "POST", url: &vector.url, headers, body: b"" };
+            SourceSigning::Preset(vector.preset()).is_header_missing(&head)
         };
         assert!(!is_missing(&vector.headers), "{}", vector.name());
         assert!(is_missing(&BTreeMap::new()), "{}", vector.name());
@@ -142,7 +142,12 @@ fn that_there_is_no_signature_is_told_by_the_head_alone() {
 fn where_the_url_is_signed_another_one_does_not_verify() {
     for vector in vectors().into_iter().filter(|vector| !vector.url.is_empty()) {
         let url = format!("{}&", vector.url);
-        assert_eq!(Vector { url, ..vector.clone() }.check(), Err(Some(Refusal::InvalidSignature)), "{}", vector.name());
+        assert_eq!(
+            PresetVector { url, ..vector.clone() }.check(),
+            Err(Some(VerificationError::InvalidSignature)),
+            "{}",
+            vector.name()
+        );
     }
 }
 
@@ -159,16 +164,20 @@ fn a_signed_time_may_be_as_far_off_as_the_tolerance_and_no_further() {
             assert_eq!(vector.check_at(now), Ok(()), "{}", vector.name());
         }
         for now in [vector.time().saturating_add(beyond), vector.time().saturating_sub(beyond)] {
-            assert_eq!(vector.check_at(now), Err(Some(Refusal::StaleTimestamp)), "{}", vector.name());
+            assert_eq!(vector.check_at(now), Err(Some(VerificationError::StaleTimestamp)), "{}", vector.name());
         }
-        let forged = Vector { body: flipped(&vector.body, 0), ..vector.clone() };
+        let forged = PresetVector { body: flipped(&vector.body, 0), ..vector.clone() };
         let now = vector.time().saturating_add(beyond);
-        assert_eq!(forged.check_at(now), Err(Some(Refusal::InvalidSignature)), "a forger learns nothing of times");
+        assert_eq!(
+            forged.check_at(now),
+            Err(Some(VerificationError::InvalidSignature)),
+            "a forger learns nothing of times"
+        );
     }
     assert_eq!(judged, 6, "hubspot, standard (twice), stripe, svix, zendesk");
 }
 
-fn vector(preset: &str) -> Vector {
+fn vector(preset: &str) -> PresetVector {
     vectors().into_iter().find(|vector| vector.preset == preset).expect("a vector")
 }
 
@@ -197,7 +206,7 @@ fn only_so_many_signatures_are_tried() {
     let many = format!(",v1={}", "00".repeat(32)).repeat(8);
     let header = stripe.headers["stripe-signature"].replace(",v1=", &format!("{many},v1="));
     stripe.headers.insert("stripe-signature".into(), header);
-    assert_eq!(stripe.check(), Err(Some(Refusal::InvalidSignature)));
+    assert_eq!(stripe.check(), Err(Some(VerificationError::InvalidSignature)));
 }
 
 /// The hash of `secret` and body computed with `printf 'hush{"a":1}' | sha256sum`.
@@ -211,7 +220,7 @@ fn hubspots_first_version_signs_the_body_alone() {
     first.headers.insert("x-hubspot-signature".into(), hash.into());
     assert_eq!(first.check(), Ok(()));
     first.headers.insert("x-hubspot-signature-version".into(), "v2".into());
-    assert_eq!(first.check(), Err(Some(Refusal::InvalidSignature)), "the URL is missing");
+    assert_eq!(first.check(), Err(Some(VerificationError::InvalidSignature)), "the URL is missing");
     first.headers.insert("x-hubspot-signature-v3".into(), "AAAA".into());
     assert_eq!(first.check(), Err(None), "an earlier version does not stand in for the third");
 }
@@ -227,10 +236,10 @@ fn a_continued_hash_of_hubspots_is_believed_of_no_form_and_of_nothing_that_is_no
             ("x-hubspot-signature-version", &b"v1"[..]),
             ("x-hubspot-signature", hash.as_bytes()),
         ];
-        let preset = find("hubspot").expect("a preset");
-        let request = Request { method: "POST", url: "", headers, body };
+        let preset = find_preset("hubspot").expect("a preset");
+        let request = RequestView { method: "POST", url: "", headers, body };
         let key = preset.key("hush").expect("a key");
-        preset.claim(&request).map(|claim| claim.check(&[key], Duration::ZERO, Timestamp::from_micros(0)))
+        preset.read_claim(&request).map(|claim| claim.check(&[key], Duration::ZERO, Timestamp::from_micros(0)))
     };
     let continued = |body: &str, more: &str| {
         let length = "hush".len() + body.len();
@@ -246,11 +255,11 @@ fn a_continued_hash_of_hubspots_is_believed_of_no_form_and_of_nothing_that_is_no
     assert_eq!(check(json, br#"{"a":1}"#), Ok(Ok(())), "what is signed is taken");
     for body in [continued(r#"{"a":1}"#, "&id=7"), continued("id=1", "&id=7"), continued(r#"{"a":1}"#, r#"{"a":2}"#)] {
         for content_type in [json, form] {
-            assert_eq!(check(content_type, &body), Err(NoClaim::Extensible), "{content_type}");
+            assert_eq!(check(content_type, &body), Err(ClaimError::Extensible), "{content_type}");
         }
     }
-    assert_eq!(check(form, b"id=1"), Err(NoClaim::Extensible), "nothing tells it from a continued one");
-    assert_eq!(check("text/plain", b"{}"), Err(NoClaim::Extensible));
+    assert_eq!(check(form, b"id=1"), Err(ClaimError::Extensible), "nothing tells it from a continued one");
+    assert_eq!(check("text/plain", b"{}"), Err(ClaimError::Extensible));
 }
 
 #[test]
@@ -272,13 +281,13 @@ fn twilio_signs_other_bodies_by_their_hash_in_the_url() {
     json.headers.insert("content-type".into(), "application/json".into());
     json.headers.insert("x-twilio-signature".into(), "e+E6Zg/c2meTwhiG89JllYuzFeU=".into());
     assert_eq!(json.check(), Ok(()));
-    let other = Vector { body: r#"{"CallSid":"CA2"}"#.into(), ..json.clone() };
+    let other = PresetVector { body: r#"{"CallSid":"CA2"}"#.into(), ..json.clone() };
     assert_eq!(other.check(), Err(None));
     let form = vector("twilio");
     let mut unsigned = form.clone();
     unsigned.headers.remove("content-type");
     assert_eq!(unsigned.check(), Err(None), "nothing covers a body that is no form");
-    let many = Vector { body: "a&".repeat(1_001), ..form };
+    let many = PresetVector { body: "a&".repeat(1_001), ..form };
     assert_eq!(many.check(), Err(None), "nobody has a large form sorted for nothing");
 }
 
@@ -293,21 +302,22 @@ proptest! {
         let key = preset.key("whsec_b3RoZXI6b3RoZXI=").or_else(|_| preset.key("a:b")).expect("a key");
         for value in [&text, &tail] {
             let headers = names.iter().map(|name| (name.as_str(), value.as_bytes())).collect();
-            let request = Request { method: "POST", url: value, headers, body: value.as_bytes() };
-            let result = preset.claim(&request).map(|claim| claim.check(std::slice::from_ref(&key), Duration::ZERO, Timestamp::from_micros(0)));
-            prop_assert!(matches!(result, Err(_) | Ok(Err(Refusal::InvalidSignature))), "{}: {value}", preset.name);
+            let request = RequestView { method: "POST", url: value, headers, body: value.as_bytes() };
+            let result = preset.read_claim(&request).map(|claim| claim.check(std::slice::from_ref(&key), Duration::ZERO, Timestamp::from_micros(0)));
+            prop_assert!(matches!(result, Err(_) | Ok(Err(VerificationError::InvalidSignature))), "{}: {value}", preset.name);
         }
     }
 }
 
-fn document(body: &str) -> Document<'_> {
-    let request = Request { method: "POST", url: "", headers: Vec::new(), body: body.as_bytes() };
-    Document::read(&request).expect("JSON")
+fn document(body: &str) -> RequestDocument<'_> {
+    let request = RequestView { method: "POST", url: "", headers: Vec::new(), body: body.as_bytes() };
+    RequestDocument::parse(&request).expect("JSON")
 }
 
 #[test]
 fn githubs_entity_is_the_issue_or_pull_request_or_else_the_repository() {
-    let Some(Locator::Rule(_, entity)) = find("github").and_then(|preset| preset.defaults.entity.clone()) else {
+    let Some(FieldLocator::Rule(_, entity)) = find_preset("github").and_then(|preset| preset.defaults.entity.clone())
+    else {
         panic!("a rule")
     };
     let table = [
@@ -325,7 +335,9 @@ fn githubs_entity_is_the_issue_or_pull_request_or_else_the_repository() {
 #[test]
 fn a_signed_handshake_is_told_from_an_event() {
     let reply = |name: &str, body: &str| {
-        let Some(Handshake::Signed(read)) = find(name).map(|preset| preset.handshake) else { panic!("{name}") };
+        let Some(ProviderHandshake::Signed(read)) = find_preset(name).map(|preset| preset.handshake) else {
+            panic!("{name}")
+        };
         read(&document(body))
     };
     let challenge = r#"{"type": "url_verification", "challenge": "3eZbrw1a"}"#;
@@ -340,5 +352,5 @@ fn a_signed_handshake_is_told_from_an_event() {
 #[test]
 fn names_are_sorted_and_given_once() {
     assert!(ALL.map(|preset| preset.name).is_sorted_by(|a, b| a < b));
-    assert!(find("Github").is_none());
+    assert!(find_preset("Github").is_none());
 }

@@ -6,65 +6,65 @@ use std::borrow::Cow;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{Defaults, Preset, Signing};
-use crate::provider::body::Format;
-use crate::provider::claim::{Claim, Layout, Proof};
-use crate::provider::encoding::Encoding;
-use crate::provider::handshake::Handshake;
-use crate::provider::key::{Algorithm, Key};
-use crate::provider::no_claim::NoClaim;
-use crate::provider::request::Request;
-use crate::provider::scheme::needed;
+use super::{PresetFields, PresetSigning, ProviderPreset};
+use crate::provider::body::DocumentFormat;
+use crate::provider::encoding::SignatureEncoding;
+use crate::provider::handshake::ProviderHandshake;
+use crate::provider::key::{SignatureAlgorithm, VerificationKey};
+use crate::provider::no_claim::ClaimError;
+use crate::provider::request::RequestView;
+use crate::provider::scheme::require_header;
+use crate::provider::signature_claim::{SignatureClaim, SignatureSet, SignedContentLayout};
 
 const HEADER: &str = "x-twilio-signature";
 
 /// The most fields of a form that are sorted for a sender who has proved nothing yet; Twilio sends some dozens.
 const FIELDS_MAX: usize = 1_000;
 
-pub(super) static PRESET: Preset = Preset {
+pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "twilio",
-    signing: Signing::Own { key: Key::secret, claim },
+    signing: PresetSigning::Own { key: VerificationKey::from_secret, claim },
     tolerance: None,
-    defaults: Defaults::NONE,
-    handshake: Handshake::None,
+    defaults: PresetFields::NONE,
+    handshake: ProviderHandshake::None,
 };
 
-fn claim<'r>(request: &Request<'r>) -> Result<Claim<'r>, NoClaim> {
-    let signature = Encoding::Base64.decode(needed(request, HEADER)?);
-    let signature = signature.ok_or_else(|| NoClaim::malformed(HEADER, "a signature in base64"))?;
-    let (layout, fields) = match (body_hash(request), Format::of_request(request)) {
+fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
+    let signature = SignatureEncoding::Base64.decode(require_header(request, HEADER)?);
+    let signature = signature.ok_or_else(|| ClaimError::malformed(HEADER, "a signature in base64"))?;
+    let (layout, fields) = match (body_hash(request), DocumentFormat::from_request(request)) {
         (Some(hash), _) => {
             check_hash(&hash, request.body)?;
             ("{url}, with the body's hash in it", String::new())
         }
-        (None, Some(Format::Form)) => ("{url} and the fields by name", fields(request.body)?),
-        (None, Some(Format::Json) | None) => return Err(NoClaim::UnsignedBody),
+        (None, Some(DocumentFormat::Form)) => ("{url} and the fields by name", sort_fields(request.body)?),
+        (None, Some(DocumentFormat::Json) | None) => return Err(ClaimError::UnsignedBody),
     };
-    Ok(Claim {
+    Ok(SignatureClaim {
         header: HEADER,
-        proofs: vec![Proof { algorithm: Algorithm::HmacSha1, signatures: vec![signature] }],
-        layout: Layout::Fixed(layout),
+        proofs: vec![SignatureSet { algorithm: SignatureAlgorithm::HmacSha1, signatures: vec![signature] }],
+        layout: SignedContentLayout::Fixed(layout),
         signed: vec![request.url.as_bytes().into(), fields.into_bytes().into()],
         time: None,
     })
 }
 
-fn body_hash<'r>(request: &Request<'r>) -> Option<Cow<'r, str>> {
+fn body_hash<'r>(request: &RequestView<'r>) -> Option<Cow<'r, str>> {
     let mut parameters = form_urlencoded::parse(request.query().as_bytes());
     parameters.find(|(name, _)| name == "bodySHA256").map(|(_, hash)| hash)
 }
 
-fn check_hash(given: &str, body: &[u8]) -> Result<(), NoClaim> {
-    let given = Encoding::Hex.decode(given).ok_or(NoClaim::OtherBody)?;
+fn check_hash(given: &str, body: &[u8]) -> Result<(), ClaimError> {
+    let given = SignatureEncoding::Hex.decode(given).ok_or(ClaimError::OtherBody)?;
     let is_ours = bool::from(Sha256::digest(body).ct_eq(given.as_slice()));
-    if is_ours { Ok(()) } else { Err(NoClaim::OtherBody) }
+    if is_ours { Ok(()) } else { Err(ClaimError::OtherBody) }
 }
 
 /// Every name and value one after the other, in their order, each pair once.
-fn fields(body: &[u8]) -> Result<String, NoClaim> {
+fn sort_fields(body: &[u8]) -> Result<String, ClaimError> {
     let mut fields: Vec<_> = form_urlencoded::parse(body).take(FIELDS_MAX + 1).collect();
     if fields.len() > FIELDS_MAX {
-        return Err(NoClaim::TooManyFields);
+        return Err(ClaimError::TooManyFields);
     }
     fields.sort();
     fields.dedup();

@@ -1,21 +1,21 @@
 //! Zendesk. Signs the time, spelt as ISO 8601, and the body; the secret counts as it is shown, although it looks like base64.
 
-use super::{Defaults, Preset, Signing, USUAL_TOLERANCE};
-use crate::provider::encoding::Encoding;
-use crate::provider::handshake::Handshake;
-use crate::provider::scheme::Scheme;
-use crate::provider::template::Part;
+use super::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use crate::provider::encoding::SignatureEncoding;
+use crate::provider::handshake::ProviderHandshake;
+use crate::provider::scheme::SignatureScheme;
+use crate::provider::signed_template::SignedContentPart;
 
-pub(super) static PRESET: Preset = Preset {
+pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "zendesk",
-    signing: Signing::Scheme(Scheme::timed(
+    signing: PresetSigning::Scheme(SignatureScheme::with_timestamp(
         "x-zendesk-webhook-signature",
         "",
-        Encoding::Base64,
+        SignatureEncoding::Base64,
         "x-zendesk-webhook-signature-timestamp",
-        &[Part::Timestamp, Part::Body],
+        &[SignedContentPart::Timestamp, SignedContentPart::Body],
     )),
     tolerance: Some(USUAL_TOLERANCE),
-    defaults: Defaults::NONE,
-    handshake: Handshake::None,
+    defaults: PresetFields::NONE,
+    handshake: ProviderHandshake::None,
 };

@@ -9,45 +9,45 @@ use std::task::Poll;
 use bytes::Bytes;
 use tracing::error;
 
-use super::super::attempt::{Call, Outcome, Try};
-use super::super::delivery::{Effect, Input, Ticket};
-use super::super::inbox::Told;
-use super::super::stage::Attempted;
-use super::super::turns::Turn;
-use super::super::{Failure, Item};
-use super::{Subscriber, Task};
+use super::super::attempt::{AttemptLogEntry, AttemptNumber, AttemptOutcome};
+use super::super::attempt_permits::AttemptPermit;
+use super::super::delivery::{AttemptId, DeliveryEffect, DeliveryInput};
+use super::super::inbox::ActorMessage;
+use super::super::stage::LoggedOutcome;
+use super::super::{AttemptFailure, OutboundRecord};
+use super::{AbortOnDropTask, SubscriberActor};
 use crate::panics;
 
-impl Subscriber {
+impl SubscriberActor {
     pub(super) fn begin_attempts(&mut self) {
-        while !self.waiting.is_empty() && !self.stage.is_stopping() {
-            let Some(turn) = self.stage.means.turns.take(&self.inbox) else { return };
-            let Some((ticket, item, which)) = self.waiting.pop_front() else { return };
-            if self.delivery.may_begin(ticket) {
+        while !self.queued_attempts.is_empty() && !self.stage.is_stopping() {
+            let Some(turn) = self.stage.deps.permits.try_acquire(&self.inbox) else { return };
+            let Some((ticket, item, which)) = self.queued_attempts.pop_front() else { return };
+            if self.delivery.can_begin(ticket) {
                 self.begin_attempt(turn, ticket, item, which);
             } else {
-                self.step(Input::Withdrawn { ticket });
+                self.step_delivery(DeliveryInput::AttemptWithdrawn { ticket });
             }
         }
-        self.inbox.return_turns();
+        self.inbox.return_permits();
     }
 
-    fn begin_attempt(&mut self, turn: Turn, ticket: Ticket, item: Item, which: Try) {
-        let made = (self.stage.means.attempts)(Arc::clone(&self.profile), item, which);
+    fn begin_attempt(&mut self, turn: AttemptPermit, ticket: AttemptId, item: OutboundRecord, which: AttemptNumber) {
+        let made = (self.stage.deps.attempt_fn)(Arc::clone(&self.policy), item, which);
         let inbox = Rc::clone(&self.inbox);
         let task = actix_rt::spawn(async move {
-            let (outcome, call) = contained(made).await;
+            let (outcome, call) = contain_attempt_panic(made).await;
             drop(turn);
-            inbox.tell(Told::Attempted(Input::Ended { ticket, outcome }, call));
+            inbox.push_message(ActorMessage::AttemptFinished(DeliveryInput::AttemptEnded { ticket, outcome }, call));
         });
-        self.running.insert(ticket, Task(task));
+        self.running.insert(ticket, AbortOnDropTask(task));
     }
 
-    pub(super) fn attempted(&mut self, input: Input, call: Option<Box<Call>>) {
-        if let Input::Ended { ticket, outcome } = &input {
+    pub(super) fn finish_attempt(&mut self, input: DeliveryInput, call: Option<Box<AttemptLogEntry>>) {
+        if let DeliveryInput::AttemptEnded { ticket, outcome } = &input {
             self.running.remove(ticket);
             let (now, is_success) = (self.stage.wall(), outcome.failure().is_none());
-            self.stage.count(&self.id, |counters| {
+            self.stage.update_counters(&self.id, |counters| {
                 if is_success {
                     counters.delivered += 1;
                     counters.last_success_at = Some(now);
@@ -61,28 +61,28 @@ impl Subscriber {
         let effects = self.delivery.step(input, self.stage.now());
         if let Some(call) = call {
             let next = effects.iter().find_map(|effect| match effect {
-                Effect::Keep(row) => Some(self.stage.wall().saturating_add(row.wait)),
+                DeliveryEffect::StoreRow(row) => Some(self.stage.wall().saturating_add(row.wait)),
                 _ => None,
             });
-            call.append(&self.stage.means.exchange, next);
+            call.append(&self.stage.deps.call_log, next);
         }
         self.effects.extend(effects);
         while let Some(effect) = self.effects.pop_front() {
-            self.perform(effect);
+            self.perform_effect(effect);
         }
     }
 }
 
 /// What `attempt` comes to; a panic in it is a failure of it.
-async fn contained(attempt: impl Future<Output = Attempted>) -> Attempted {
+async fn contain_attempt_panic(attempt: impl Future<Output = LoggedOutcome>) -> LoggedOutcome {
     let mut attempt = pin!(attempt);
-    poll_fn(move |context| match panics::contain(|| attempt.as_mut().poll(context)) {
+    poll_fn(move |context| match panics::contain_panic(|| attempt.as_mut().poll(context)) {
         Ok(poll) => poll,
         Err(message) => {
             error!(message, "attempt panicked");
             let detail = "the attempt panicked".to_owned();
-            let failure = Failure { status: None, code: "internal", detail, answer: Bytes::new() };
-            Poll::Ready((Outcome::Failed { failure, retry_after: None }, None))
+            let failure = AttemptFailure { status: None, code: "internal", detail, answer: Bytes::new() };
+            Poll::Ready((AttemptOutcome::TransientFailure { failure, retry_after: None }, None))
         }
     })
     .await

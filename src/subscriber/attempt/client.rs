@@ -11,14 +11,16 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Body, Client, Method, Request, Url, redirect};
 use tokio::time::timeout;
 
-use super::address;
-use super::judge::{BAD_URL, BROKEN_OFF, Broken, CONNECT, DNS, REFUSED_ADDRESS, Received, TIMEOUT, TLS};
-use super::resolver::{Checked, Lookup, Unresolved};
-use crate::causes;
+use super::classify::{
+    AttemptError, BAD_URL, BROKEN_OFF, CONNECT, DNS, REFUSED_ADDRESS, SubscriberResponse, TIMEOUT, TLS,
+};
+use super::resolver::{GuardedResolver, NameLookup, ResolveError};
+use super::target_address;
 use crate::config;
+use crate::error_chain;
 
 /// What of an answer is read. A subscriber has nothing to say but its status; this is for whoever looks for the fault.
-pub(super) const ANSWER_MAX_BYTES: usize = 16 * 1024;
+pub(super) const RESPONSE_READ_MAX_BYTES: usize = 16 * 1024;
 
 /// How long a connection waits for the next delivery: less than the 5 s after which common servers (Node, Apache, Uvicorn)
 /// close theirs, which would meet a delivery on its way.
@@ -29,7 +31,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One request.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub(super) struct DeliveryRequest {
     pub(super) url: Url,
     /// Whether it may lead to public addresses only.
     pub(super) is_checked: bool,
@@ -37,7 +39,7 @@ pub(super) struct Outgoing {
     pub(super) body: Bytes,
 }
 
-pub(super) struct Clients {
+pub(super) struct DeliveryClients {
     /// For URLs that were given through the API.
     checked: Client,
     /// For those of the configuration.
@@ -45,14 +47,17 @@ pub(super) struct Clients {
     allow_targets: Arc<[IpNet]>,
 }
 
-impl Clients {
+impl DeliveryClients {
     /// # Errors
     /// When TLS cannot be set up.
-    pub(super) fn try_new(config: &config::Delivery, lookup: &Arc<dyn Lookup>) -> Result<Self, reqwest::Error> {
+    pub(super) fn try_new(
+        config: &config::DeliveryConfig,
+        lookup: &Arc<dyn NameLookup>,
+    ) -> Result<Self, reqwest::Error> {
         let allow_targets: Arc<[IpNet]> = config.allow_targets.as_slice().into();
         let client = |allowed: Option<Arc<[IpNet]>>| {
             Client::builder()
-                .dns_resolver(Arc::new(Checked::new(Arc::clone(lookup), allowed)))
+                .dns_resolver(Arc::new(GuardedResolver::new(Arc::clone(lookup), allowed)))
                 .redirect(redirect::Policy::none())
                 .no_proxy()
                 .referer(false)
@@ -67,22 +72,26 @@ impl Clients {
 
     /// Posts `outgoing`, all of which may take `limit`: what was received of an answer, and why not more of it if that is not
     /// all.
-    pub(super) async fn post(&self, outgoing: Outgoing, limit: Duration) -> (Received, Option<Broken>) {
-        let mut received = Received::default();
+    pub(super) async fn post_request(
+        &self,
+        outgoing: DeliveryRequest,
+        limit: Duration,
+    ) -> (SubscriberResponse, Option<AttemptError>) {
+        let mut received = SubscriberResponse::default();
         if outgoing.is_checked
-            && let Err(refused) = address::check_literal(&outgoing.url, &self.allow_targets)
+            && let Err(refused) = target_address::check_literal_host(&outgoing.url, &self.allow_targets)
         {
-            return (received, Some(Broken { code: REFUSED_ADDRESS, detail: refused.to_string() }));
+            return (received, Some(AttemptError { code: REFUSED_ADDRESS, detail: refused.to_string() }));
         }
         let client = if outgoing.is_checked { &self.checked } else { &self.trusted };
         let mut request = Request::new(Method::POST, outgoing.url);
         *request.headers_mut() = outgoing.headers;
         *request.body_mut() = Some(Body::from(outgoing.body));
         let mut body = Vec::new();
-        let broken = match timeout(limit, exchange(client, request, &mut received, &mut body)).await {
+        let broken = match timeout(limit, send_and_read(client, request, &mut received, &mut body)).await {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(broken(&error)),
-            Err(_) => Some(late(limit, &received)),
+            Ok(Err(error)) => Some(to_attempt_error(&error)),
+            Err(_) => Some(timeout_error(limit, &received)),
         };
         received.body = body.into();
         (received, broken)
@@ -90,10 +99,10 @@ impl Clients {
 }
 
 /// Sends `request` and reads its answer into `received` and `body`, up to its end or to as much as is read.
-async fn exchange(
+async fn send_and_read(
     client: &Client,
     request: Request,
-    received: &mut Received,
+    received: &mut SubscriberResponse,
     body: &mut Vec<u8>,
 ) -> Result<(), reqwest::Error> {
     let mut response = client.execute(request).await?;
@@ -101,35 +110,37 @@ async fn exchange(
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     received.retry_after = retry_after.map(ToOwned::to_owned);
     while let Some(piece) = response.chunk().await? {
-        let room = ANSWER_MAX_BYTES - body.len();
+        let room = RESPONSE_READ_MAX_BYTES - body.len();
         body.extend_from_slice(&piece[..piece.len().min(room)]);
-        if body.len() == ANSWER_MAX_BYTES {
+        if body.len() == RESPONSE_READ_MAX_BYTES {
             break;
         }
     }
     Ok(())
 }
 
-fn late(limit: Duration, received: &Received) -> Broken {
+fn timeout_error(limit: Duration, received: &SubscriberResponse) -> AttemptError {
     let what = if received.status.is_some() { "the answer did not end" } else { "there was no answer" };
-    Broken { code: TIMEOUT, detail: format!("{what} within {} s", limit.as_secs_f64()) }
+    AttemptError { code: TIMEOUT, detail: format!("{what} within {} s", limit.as_secs_f64()) }
 }
 
 /// What became of an attempt without a whole answer. The error's own words hold the URL, and so whatever secret is in it.
-fn broken(error: &reqwest::Error) -> Broken {
-    let code = |code, detail: String| Broken { code, detail };
+fn to_attempt_error(error: &reqwest::Error) -> AttemptError {
+    let code = |code, detail: String| AttemptError { code, detail };
     if error.is_builder() {
         return code(BAD_URL, "the URL cannot be called".into());
     }
-    if let Some(unresolved) = cause::<Unresolved>(error) {
+    if let Some(unresolved) = find_cause::<ResolveError>(error) {
         return match unresolved {
-            Unresolved::Refused(_) => code(REFUSED_ADDRESS, unresolved.to_string()),
-            Unresolved::Failed(_) | Unresolved::Nothing => code(DNS, causes::in_one_line(unresolved)),
+            ResolveError::Blocked(_) => code(REFUSED_ADDRESS, unresolved.to_string()),
+            ResolveError::LookupFailed(_) | ResolveError::NoAddress => {
+                code(DNS, error_chain::format_error_chain(unresolved))
+            }
         };
     }
-    let io = cause::<io::Error>(error).map(innermost);
+    let io = find_cause::<io::Error>(error).map(innermost_io_error);
     match io {
-        _ if !error.is_connect() => code(BROKEN_OFF, root(error)),
+        _ if !error.is_connect() => code(BROKEN_OFF, root_cause_text(error)),
         _ if error.is_timeout() => {
             code(TIMEOUT, format!("there was no connection within {} s", CONNECT_TIMEOUT.as_secs()))
         }
@@ -143,7 +154,7 @@ fn broken(error: &reqwest::Error) -> Broken {
 }
 
 /// What `error` began with. Only the outermost error knows the URL.
-fn root(error: &reqwest::Error) -> String {
+fn root_cause_text(error: &reqwest::Error) -> String {
     let mut root = error.source();
     while let Some(inner) = root.and_then(Error::source) {
         root = Some(inner);
@@ -152,7 +163,7 @@ fn root(error: &reqwest::Error) -> String {
 }
 
 /// What a library wrapped once more: an `io::Error` is no source of one that holds it.
-fn innermost(mut error: &io::Error) -> &io::Error {
+fn innermost_io_error(mut error: &io::Error) -> &io::Error {
     while let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
         error = inner;
     }
@@ -160,7 +171,7 @@ fn innermost(mut error: &io::Error) -> &io::Error {
 }
 
 /// The first cause of `error` that is an `E`.
-fn cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
+fn find_cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {

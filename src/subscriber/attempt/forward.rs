@@ -3,15 +3,15 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::Outcome;
-use super::judge::{Broken, NO_MESSAGE};
+use super::AttemptOutcome;
+use super::classify::{AttemptError, NO_MESSAGE};
 use crate::account::Account;
-use crate::entity::conversation::{Incoming, MessageType, RECEIVED};
+use crate::entity::conversation::{IncomingMessage, MessageType, RECEIVED_EVENT};
 use crate::event::{Record, Timestamp};
 
 /// A message, as the CRM reads it.
 #[derive(Debug, Serialize)]
-struct Message<'a> {
+struct ForwardBody<'a> {
     event: &'static str,
     message_id: &'a str,
     account_id: &'a str,
@@ -29,18 +29,18 @@ struct Message<'a> {
 ///
 /// # Errors
 /// [`Broken`] if it is none.
-pub(super) fn body(account: &Account, record: &Record) -> Result<Bytes, Broken> {
-    let message = Incoming::read(record);
-    let message = message.ok_or_else(|| Broken { code: NO_MESSAGE, detail: "the event is no message".into() })?;
-    let body = Message {
-        event: RECEIVED,
+pub(super) fn build_forward_body(account: &Account, record: &Record) -> Result<Bytes, AttemptError> {
+    let message = IncomingMessage::from_record(record);
+    let message = message.ok_or_else(|| AttemptError { code: NO_MESSAGE, detail: "the event is no message".into() })?;
+    let body = ForwardBody {
+        event: RECEIVED_EVENT,
         message_id: &message.message_id,
         account_id: &account.id,
         sender_id: &message.sender_id,
         sender_username: None,
         message: message.text.as_deref(),
         message_type: message.message_type,
-        timestamp: timestamp(record.at),
+        timestamp: format_timestamp(record.at),
         instagram_message_id: &message.message_id,
         conversation_id: record.entity.id(),
     };
@@ -48,16 +48,18 @@ pub(super) fn body(account: &Account, record: &Record) -> Result<Bytes, Broken> 
 }
 
 /// RFC 3339 without a fraction where it would be zero.
-fn timestamp(at: Timestamp) -> String {
+fn format_timestamp(at: Timestamp) -> String {
     let text = at.to_string();
     text.strip_suffix(".000Z").map(|whole| format!("{whole}Z")).unwrap_or(text)
 }
 
 /// What `outcome`, as it is by its status, is to an account: it stays what it is until it is removed, so nothing makes it gone.
-pub(super) fn judge(outcome: Outcome) -> Outcome {
+pub(super) fn refine_forward_outcome(outcome: AttemptOutcome) -> AttemptOutcome {
     match outcome {
-        Outcome::Gone { failure } => Outcome::Refused { failure },
-        other @ (Outcome::Accepted | Outcome::Failed { .. } | Outcome::Refused { .. }) => other,
+        AttemptOutcome::Gone { failure } => AttemptOutcome::PermanentFailure { failure },
+        other @ (AttemptOutcome::Accepted
+        | AttemptOutcome::TransientFailure { .. }
+        | AttemptOutcome::PermanentFailure { .. }) => other,
     }
 }
 
@@ -83,8 +85,8 @@ mod tests {
         let at = Timestamp::parse(at).expect("a time");
         let change = format!(r#"{{"at":1,"keep":9,"effect":{{"message":{{"sender_id":"1234567890",{content}}}}}}}"#);
         let record =
-            Record { sequence: Some(1), change: change.into(), ..Record::new("instagram", entity, RECEIVED, at) };
-        String::from_utf8(body(&account, &record).expect("a message").to_vec()).expect("text")
+            Record { sequence: Some(1), change: change.into(), ..Record::new("instagram", entity, RECEIVED_EVENT, at) };
+        String::from_utf8(build_forward_body(&account, &record).expect("a message").to_vec()).expect("text")
     }
 
     #[test]

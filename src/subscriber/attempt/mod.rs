@@ -7,17 +7,17 @@
 //!                           outcome <──judge── answer ──> the call log's row
 //! ```
 
-pub mod address;
-mod call;
+mod classify;
 mod client;
 mod forward;
-mod graph;
+mod graph_api;
 mod headers;
-mod judge;
-mod lookup;
-mod prepared;
+mod log_entry;
+mod prepared_target;
 mod resolver;
 pub mod signing;
+mod system_resolver;
+pub mod target_address;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,74 +25,76 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::client::Clients;
-use self::judge::{Broken, Received, judge};
-use self::lookup::System;
-use self::prepared::{Attempt, Cache, Prepared};
-use self::resolver::Lookup;
-use super::profile::{Profile, Target};
-use super::{Failure, Item, SubscriberId};
+use self::classify::{AttemptError, SubscriberResponse, classify_response};
+use self::client::DeliveryClients;
+use self::prepared_target::{AttemptHeaderValues, PreparedTarget, TargetCache};
+use self::resolver::NameLookup;
+use self::system_resolver::SystemResolver;
+use super::delivery_policy::{DeliveryPolicy, DeliveryTarget};
+use super::{AttemptFailure, OutboundRecord, SubscriberId};
 use crate::clock::Clock;
 use crate::config;
-use crate::event::{EventId, Incarnation, Timestamp};
+use crate::event::{EventId, StoreIncarnation, Timestamp};
 
-pub use call::Call;
-pub(super) use lookup::LOOKUPS_MAX;
+pub use log_entry::AttemptLogEntry;
+pub(super) use system_resolver::LOOKUPS_MAX;
 
 /// What an attempt came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// It was accepted.
     Accepted,
     /// It may work later.
-    Failed {
+    TransientFailure {
         /// Why it did not.
-        failure: Failure,
+        failure: AttemptFailure,
         /// The least pause that the subscriber asked for.
         retry_after: Option<Duration>,
     },
     /// It will not work.
-    Refused {
+    PermanentFailure {
         /// Why.
-        failure: Failure,
+        failure: AttemptFailure,
     },
     /// The subscriber wants nothing any more (410).
     Gone {
         /// What it said.
-        failure: Failure,
+        failure: AttemptFailure,
     },
 }
 
-impl Outcome {
+impl AttemptOutcome {
     /// Why it did not succeed, if it did not.
     #[must_use]
-    pub const fn failure(&self) -> Option<&Failure> {
+    pub const fn failure(&self) -> Option<&AttemptFailure> {
         match self {
             Self::Accepted => None,
-            Self::Failed { failure, .. } | Self::Refused { failure } | Self::Gone { failure } => Some(failure),
+            Self::TransientFailure { failure, .. } | Self::PermanentFailure { failure } | Self::Gone { failure } => {
+                Some(failure)
+            }
         }
     }
 }
 
 /// An attempt that was made.
 #[derive(Clone, Debug)]
-pub struct Made {
+pub struct AttemptReport {
     /// What it came to.
-    pub outcome: Outcome,
+    pub outcome: AttemptOutcome,
     /// What the call log is told of it, once it is known what comes next.
-    pub call: Call,
+    pub call: AttemptLogEntry,
 }
 
 /// Which attempt at a delivery it is. A number alone is one of an ordinary delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Try {
+pub struct AttemptNumber {
     /// Its number, from 1.
     pub attempt: u32,
     /// Whether a job brings the event again, out of its entity's order: what subscribers can tell it by.
     pub is_replay: bool,
 }
 
-impl From<u32> for Try {
+impl From<u32> for AttemptNumber {
     fn from(attempt: u32) -> Self {
         Self { attempt, is_replay: false }
     }
@@ -100,75 +102,80 @@ impl From<u32> for Try {
 
 /// Makes attempts. Cheap to clone; all clones share their connections.
 #[derive(Clone)]
-pub struct Caller(Arc<Shared>);
+pub struct AttemptSender(Arc<AttemptSenderInner>);
 
-struct Shared {
-    clients: Clients,
-    prepared: Cache,
-    incarnation: Incarnation,
+struct AttemptSenderInner {
+    clients: DeliveryClients,
+    prepared: TargetCache,
+    incarnation: StoreIncarnation,
     clock: Arc<dyn Clock>,
 }
 
-impl fmt::Debug for Caller {
+impl fmt::Debug for AttemptSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Caller")
     }
 }
 
 /// What is sent, and about what.
-struct Sending<'a> {
+struct AttemptContext<'a> {
     id: String,
     event_id: Option<EventId>,
     event: &'a str,
     event_at: Timestamp,
     sequence: u64,
-    which: Try,
+    number: AttemptNumber,
 }
 
-impl Caller {
+impl AttemptSender {
     /// A caller for the records of a store's `incarnation`.
     ///
     /// # Errors
     /// When TLS cannot be set up.
     pub fn try_new(
-        config: &config::Delivery,
-        incarnation: Incarnation,
+        config: &config::DeliveryConfig,
+        incarnation: StoreIncarnation,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, reqwest::Error> {
-        Self::with_lookup(config, incarnation, clock, Arc::new(System::default()))
+        Self::with_name_lookup(config, incarnation, clock, Arc::new(SystemResolver::default()))
     }
 
-    fn with_lookup(
-        config: &config::Delivery,
-        incarnation: Incarnation,
+    fn with_name_lookup(
+        config: &config::DeliveryConfig,
+        incarnation: StoreIncarnation,
         clock: Arc<dyn Clock>,
-        lookup: Arc<dyn Lookup>,
+        lookup: Arc<dyn NameLookup>,
     ) -> Result<Self, reqwest::Error> {
-        let clients = Clients::try_new(config, &lookup)?;
-        let prepared = Cache::new(config.subscriptions_max);
-        Ok(Self(Arc::new(Shared { clients, prepared, incarnation, clock })))
+        let clients = DeliveryClients::try_new(config, &lookup)?;
+        let prepared = TargetCache::new(config.subscriptions_max);
+        Ok(Self(Arc::new(AttemptSenderInner { clients, prepared, incarnation, clock })))
     }
 
     /// Makes the attempt `which` at bringing `item` to the subscriber of `profile`.
-    pub async fn make(&self, profile: &Profile, item: &Item, which: impl Into<Try>) -> Made {
+    pub async fn send_delivery(
+        &self,
+        profile: &DeliveryPolicy,
+        item: &OutboundRecord,
+        which: impl Into<AttemptNumber>,
+    ) -> AttemptReport {
         let event_id = EventId::new(self.0.incarnation, item.position);
-        let sending = Sending {
+        let sending = AttemptContext {
             id: event_id.to_string(),
             event_id: Some(event_id),
             event: &item.record.event_type,
             event_at: item.record.at,
             sequence: item.sequence,
-            which: which.into(),
+            number: which.into(),
         };
-        self.send(profile, sending, |prepared| prepared.body(item)).await
+        self.send_attempt(profile, sending, |prepared| prepared.build_body(item)).await
     }
 
     /// Sends the subscriber of `profile` a signed `ping`, which has no entity's place.
-    pub async fn test(&self, profile: &Profile) -> Made {
+    pub async fn send_ping(&self, profile: &DeliveryPolicy) -> AttemptReport {
         let at = self.0.clock.wall();
         let id = format!("ping_{:x}", at.as_micros());
-        let sending = Sending { id, event_id: None, event: PING, event_at: at, sequence: 0, which: 1.into() };
-        self.send(profile, sending, |_| Ok(ping(&profile.id, at))).await
+        let sending = AttemptContext { id, event_id: None, event: PING, event_at: at, sequence: 0, number: 1.into() };
+        self.send_attempt(profile, sending, |_| Ok(build_ping_body(&profile.id, at))).await
     }
 
     /// Drops what is kept ready for `id`, of which no more attempts are expected.
@@ -176,42 +183,52 @@ impl Caller {
         self.0.prepared.forget(id);
     }
 
-    async fn send(
+    async fn send_attempt(
         &self,
-        profile: &Profile,
-        sending: Sending<'_>,
-        body: impl FnOnce(&Prepared) -> Result<Bytes, Broken>,
-    ) -> Made {
+        profile: &DeliveryPolicy,
+        sending: AttemptContext<'_>,
+        body: impl FnOnce(&PreparedTarget) -> Result<Bytes, AttemptError>,
+    ) -> AttemptReport {
         let (at, began) = (self.0.clock.wall(), self.0.clock.monotonic());
-        let mut call = Call::begun(at, &profile.id, &sending);
-        let request = self.0.prepared.of(profile).and_then(|prepared| {
-            call.path = prepared.path().to_owned();
+        let mut call = AttemptLogEntry::new(at, &profile.id, &sending);
+        let request = self.0.prepared.get_or_prepare(profile).and_then(|prepared| {
+            call.path = prepared.url_path().to_owned();
             let part = at.as_micros().to_be_bytes();
-            let trace =
-                headers::trace(&sending.id, &[call.source.as_bytes(), &part, &sending.which.attempt.to_be_bytes()]);
-            let Sending { id, event, event_at, sequence, which, .. } = &sending;
+            let trace = headers::build_traceparent(
+                &sending.id,
+                &[call.source.as_bytes(), &part, &sending.number.attempt.to_be_bytes()],
+            );
+            let AttemptContext { id, event, event_at, sequence, number: which, .. } = &sending;
             let is_replay = which.is_replay;
-            let attempt = Attempt { id, event, event_at: *event_at, at, sequence: *sequence, is_replay, trace: &trace };
-            Ok(prepared.request(&attempt, body(&prepared)?))
+            let attempt = AttemptHeaderValues {
+                id,
+                event,
+                event_at: *event_at,
+                at,
+                sequence: *sequence,
+                is_replay,
+                trace: &trace,
+            };
+            Ok(prepared.build_request(&attempt, body(&prepared)?))
         });
         let (received, broken) = match request {
             Ok(request) => {
                 call.headers = request.headers.clone();
                 call.body_bytes = request.body.len();
-                self.0.clients.post(request, profile.timeout).await
+                self.0.clients.post_request(request, profile.timeout).await
             }
-            Err(broken) => (Received::default(), Some(broken)),
+            Err(broken) => (SubscriberResponse::default(), Some(broken)),
         };
         let duration = self.0.clock.monotonic().saturating_sub(began);
-        let outcome = judge(&received, broken, at.saturating_add(duration));
+        let outcome = classify_response(&received, broken, at.saturating_add(duration));
         let outcome = match &profile.target {
-            Target::Webhook(_) | Target::AutoReply => outcome,
-            Target::Forward { .. } => forward::judge(outcome),
-            Target::Reply { .. } => graph::judge(outcome),
+            DeliveryTarget::Webhook(_) | DeliveryTarget::AutoReply => outcome,
+            DeliveryTarget::Forward { .. } => forward::refine_forward_outcome(outcome),
+            DeliveryTarget::Reply { .. } => graph_api::refine_reply_outcome(outcome),
         };
-        let Received { status, body: answer, .. } = received;
+        let SubscriberResponse { status, body: answer, .. } = received;
         let code = outcome.failure().map(|failure| failure.code);
-        Made { outcome, call: Call { status, code, duration, answer, ..call } }
+        AttemptReport { outcome, call: AttemptLogEntry { status, code, duration, answer, ..call } }
     }
 }
 
@@ -219,7 +236,7 @@ impl Caller {
 const PING: &str = "ping";
 
 /// The body of a ping: like that of any event.
-fn ping(id: &SubscriberId, at: Timestamp) -> Bytes {
+fn build_ping_body(id: &SubscriberId, at: Timestamp) -> Bytes {
     let name = id.to_string();
     let number = name.rsplit(':').next().unwrap_or_default();
     let body = serde_json::json!({

@@ -20,8 +20,8 @@ use zeroize::Zeroizing;
 
 use crate::config::Secret;
 use crate::event::Timestamp;
-use crate::provider::{Encoding, HmacKey};
-use crate::subscription::{self, Secrets, Style};
+use crate::provider::{HmacKey, SignatureEncoding};
+use crate::subscription::{self, SigningSecrets, SigningStyle};
 
 const CRM_ID: HeaderName = HeaderName::from_static("x-webhook-id");
 const CRM_EVENT: HeaderName = HeaderName::from_static("x-webhook-event");
@@ -33,7 +33,7 @@ const HUB_SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256")
 
 /// What is signed.
 #[derive(Clone, Copy, Debug)]
-pub struct Message<'a> {
+pub struct SigningInput<'a> {
     /// The value of `webhook-id`.
     pub id: &'a str,
     /// The event's name.
@@ -47,7 +47,7 @@ pub struct Message<'a> {
 }
 
 /// The keys of one subscription, ready to sign with. Never shown.
-pub struct Signer {
+pub struct DeliverySigner {
     crm: Option<(HeaderValue, HmacKey)>,
     hub: Option<HmacKey>,
     /// The present secret's key, then the previous one's and until when that counts.
@@ -55,46 +55,46 @@ pub struct Signer {
     v1a: Option<SigningKey>,
 }
 
-impl fmt::Debug for Signer {
+impl fmt::Debug for DeliverySigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("…")
     }
 }
 
-impl Signer {
+impl DeliverySigner {
     /// Makes of `secrets` the keys for `styles`, for the subscription `id`.
     #[must_use]
-    pub fn new(id: subscription::Id, secrets: &Secrets, styles: &[Style]) -> Self {
+    pub fn new(id: subscription::SubscriptionId, secrets: &SigningSecrets, styles: &[SigningStyle]) -> Self {
         let has = |style| styles.contains(&style);
         let whole = || <HmacKey>::new(secrets.current.expose().as_bytes());
         let previous = secrets.previous.iter().map(|(secret, until)| (standard_key(secret), Some(*until)));
         let standard = || std::iter::once((standard_key(&secrets.current), None)).chain(previous).collect();
         Self {
-            crm: has(Style::Crm).then(|| (id.into(), whole())),
-            hub: has(Style::Hub).then(whole),
-            standard: if has(Style::Standard) { standard() } else { Vec::new() },
-            v1a: if has(Style::V1a) { secrets.signing_pair() } else { None },
+            crm: has(SigningStyle::Crm).then(|| (id.into(), whole())),
+            hub: has(SigningStyle::Hub).then(whole),
+            standard: if has(SigningStyle::Standard) { standard() } else { Vec::new() },
+            v1a: if has(SigningStyle::V1a) { secrets.signing_key_pair() } else { None },
         }
     }
 
     /// Adds the signatures of `message` to `headers`.
-    pub fn sign(&self, message: &Message<'_>, headers: &mut HeaderMap) {
+    pub fn sign(&self, message: &SigningInput<'_>, headers: &mut HeaderMap) {
         if let Some((id, key)) = &self.crm {
             headers.insert(CRM_ID, id.clone());
-            headers.insert(CRM_EVENT, text(message.event));
-            headers.insert(CRM_TIMESTAMP, text(&message.event_at.to_string()));
-            headers.insert(CRM_SIGNATURE, text(&hex::encode(key.tag(&[message.body]))));
+            headers.insert(CRM_EVENT, to_header_value(message.event));
+            headers.insert(CRM_TIMESTAMP, to_header_value(&message.event_at.to_string()));
+            headers.insert(CRM_SIGNATURE, to_header_value(&hex::encode(key.tag(&[message.body]))));
         }
         if let Some(key) = &self.hub {
-            headers.insert(HUB_SIGNATURE, hub_value(key, message.body));
+            headers.insert(HUB_SIGNATURE, hub_signature(key, message.body));
         }
         if self.standard.is_empty() && self.v1a.is_none() {
             return;
         }
         let timestamp = message.attempt_at.as_micros().div_euclid(1_000_000).to_string();
         let signed = [message.id.as_bytes(), b".", timestamp.as_bytes(), b".", message.body];
-        headers.insert(TIMESTAMP, text(&timestamp));
-        headers.insert(SIGNATURE, text(&self.standard_signatures(message.attempt_at, &signed)));
+        headers.insert(TIMESTAMP, to_header_value(&timestamp));
+        headers.insert(SIGNATURE, to_header_value(&self.standard_signatures(message.attempt_at, &signed)));
     }
 
     /// What `webhook-signature` holds: signatures with spaces between.
@@ -108,23 +108,24 @@ impl Signer {
 }
 
 /// Adds the signature that Instagram's own webhooks carry, of `body`.
-pub(super) fn sign_hub(key: &HmacKey, body: &[u8], headers: &mut HeaderMap) {
-    headers.insert(HUB_SIGNATURE, hub_value(key, body));
+pub(super) fn insert_hub_signature(key: &HmacKey, body: &[u8], headers: &mut HeaderMap) {
+    headers.insert(HUB_SIGNATURE, hub_signature(key, body));
 }
 
-fn hub_value(key: &HmacKey, body: &[u8]) -> HeaderValue {
-    text(&format!("sha256={}", hex::encode(key.tag(&[body]))))
+fn hub_signature(key: &HmacKey, body: &[u8]) -> HeaderValue {
+    to_header_value(&format!("sha256={}", hex::encode(key.tag(&[body]))))
 }
 
 /// The key that Standard Webhooks make of a secret: what `whsec_` stands before in base64, or the secret as it is.
 fn standard_key(secret: &Secret) -> HmacKey {
     let text = secret.expose();
-    let decoded = text.strip_prefix("whsec_").and_then(|encoded| Encoding::Base64.decode(encoded)).map(Zeroizing::new);
+    let decoded =
+        text.strip_prefix("whsec_").and_then(|encoded| SignatureEncoding::Base64.decode(encoded)).map(Zeroizing::new);
     HmacKey::new(decoded.as_ref().map_or(text.as_bytes(), |decoded| decoded.as_slice()))
 }
 
 /// `text` as a header's value; what a header cannot hold becomes a question mark.
-pub(super) fn text(text: &str) -> HeaderValue {
+pub(super) fn to_header_value(text: &str) -> HeaderValue {
     HeaderValue::from_bytes(text.as_bytes()).unwrap_or_else(|_| {
         let printable: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         HeaderValue::from_bytes(printable.as_bytes()).unwrap_or_else(|_| HeaderValue::from_static("?"))

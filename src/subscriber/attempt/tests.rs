@@ -8,18 +8,18 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use parking_lot::Mutex;
 
-use super::resolver::{Found, Lookup};
+use super::resolver::{LookupFuture, NameLookup};
 use super::*;
 use crate::account::Account;
+use crate::call_log::{CallLog, CallLogLimits, Filter};
 use crate::clock::ManualClock;
-use crate::config::{Secret, load};
+use crate::config::{Secret, load_config};
 use crate::event::{EntityKey, Kind, Position, Record};
-use crate::exchange::{Bounds, Exchange, Filter};
-use crate::faults::NoFaults;
-use crate::journal::Store;
-use crate::subscriber::profile::{self, Retries, Target};
-use crate::subscription::{Ordering, Secrets, State, Style, Subscription};
-use receiver::{Act, Receiver};
+use crate::failpoints::NoFailures;
+use crate::journal::DataStore;
+use crate::subscriber::delivery_policy::{self, DeliveryTarget, RetryPolicy};
+use crate::subscription::{DeliveryOrdering, SigningSecrets, SigningStyle, Subscription, SubscriptionState};
+use receiver::{AttemptReceiver, ReceiverAction};
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 /// Longer than any test takes.
@@ -32,14 +32,14 @@ fn subscription(url: &str) -> Subscription {
         id: 4,
         url: url.into(),
         events: Vec::new(),
-        secrets: Secrets::new(Some(Secret::new(SECRET))),
-        state: State::Active,
+        secrets: SigningSecrets::new(Some(Secret::new(SECRET))),
+        state: SubscriptionState::Active,
         description: None,
         filter: None,
         transform: None,
-        ordering: Ordering::Entity,
+        ordering: DeliveryOrdering::Entity,
         concurrency: None,
-        signing: vec![Style::Crm, Style::Standard],
+        signing: vec![SigningStyle::Crm, SigningStyle::Standard],
         headers: Vec::new(),
         rate_limit: None,
         timeout: None,
@@ -51,23 +51,28 @@ fn subscription(url: &str) -> Subscription {
     }
 }
 
-fn delivery(allowed: &str) -> config::Delivery {
+fn delivery(allowed: &str) -> config::DeliveryConfig {
     let keys = [("HOOKYARD_ADMIN__TOKEN", "t"), ("HOOKYARD_DELIVERY__ALLOW_TARGETS", allowed)];
-    load(None, keys).expect("a configuration").delivery
+    load_config(None, keys).expect("a configuration").delivery
 }
 
-fn profile(target: Target, timeout: Duration) -> Profile {
+fn profile(target: DeliveryTarget, timeout: Duration) -> DeliveryPolicy {
     let config = delivery("");
-    let bounds = profile::Bounds { window_events: 1, window_bytes: 1, stopped_lanes_max: 1, dead_letters_max: 1 };
-    Profile {
+    let bounds = delivery_policy::DeliveryLimits {
+        window_events: 1,
+        window_bytes: 1,
+        stopped_lanes_max: 1,
+        dead_letters_max: 1,
+    };
+    DeliveryPolicy {
         id: SubscriberId::Webhook(4),
         target,
-        state: State::Active,
-        ordering: Ordering::Entity,
+        state: SubscriptionState::Active,
+        ordering: DeliveryOrdering::Entity,
         concurrency: 1,
         rate_limit: None,
         timeout,
-        retries: Retries { schedule: Arc::default(), jitter: 0.0, dead_letter_after: AMPLE },
+        retries: RetryPolicy { schedule: Arc::default(), jitter: 0.0, dead_letter_after: AMPLE },
         on_exhausted: config.on_exhausted,
         breaker: config.breaker,
         disable_after: AMPLE,
@@ -76,11 +81,11 @@ fn profile(target: Target, timeout: Duration) -> Profile {
     }
 }
 
-fn webhook(url: &str, timeout: Duration) -> Profile {
-    profile(Target::Webhook(Arc::new(subscription(url))), timeout)
+fn webhook(url: &str, timeout: Duration) -> DeliveryPolicy {
+    profile(DeliveryTarget::Webhook(Arc::new(subscription(url))), timeout)
 }
 
-fn item() -> Item {
+fn item() -> OutboundRecord {
     let entity = EntityKey::try_new(Kind::Ticket, "SUP-1").expect("a key");
     let at = Timestamp::parse("2025-12-04T10:30:00.123Z").expect("a time");
     let record = Record {
@@ -88,28 +93,28 @@ fn item() -> Item {
         payload: r#"{"event":"status.changed","data":{"status":"open"}}"#.into(),
         ..Record::new("support", entity, "status.changed", at)
     };
-    Item { position: Position::new(300), sequence: 7, received_at: at, record: Arc::new(record) }
+    OutboundRecord { position: Position::new(300), sequence: 7, received_at: at, record: Arc::new(record) }
 }
 
-fn caller_with(allowed: &str, lookup: impl Lookup) -> Caller {
+fn caller_with(allowed: &str, lookup: impl NameLookup) -> AttemptSender {
     caller_by(&delivery(allowed), lookup)
 }
 
-fn caller_by(config: &config::Delivery, lookup: impl Lookup) -> Caller {
+fn caller_by(config: &config::DeliveryConfig, lookup: impl NameLookup) -> AttemptSender {
     let clock = ManualClock::starting_at(Timestamp::parse("2025-12-04T10:30:05Z").expect("a time"));
-    Caller::with_lookup(config, Incarnation::new(7), Arc::new(clock), Arc::new(lookup)).expect("TLS")
+    AttemptSender::with_name_lookup(config, StoreIncarnation::new(7), Arc::new(clock), Arc::new(lookup)).expect("TLS")
 }
 
 /// A caller that may call loopback.
-fn caller() -> Caller {
-    caller_with("127.0.0.0/8", Names::default())
+fn caller() -> AttemptSender {
+    caller_with("127.0.0.0/8", ScriptedLookup::default())
 }
 
 /// What each look-up gives, one after another; then nothing can be looked up.
 #[derive(Default)]
-struct Names(Mutex<VecDeque<Vec<IpAddr>>>);
+struct ScriptedLookup(Mutex<VecDeque<Vec<IpAddr>>>);
 
-impl Names {
+impl ScriptedLookup {
     fn giving(answers: &[&[[u8; 4]]]) -> Self {
         let addresses =
             answers.iter().map(|answer| answer.iter().map(|octets| Ipv4Addr::from(*octets).into()).collect());
@@ -117,40 +122,41 @@ impl Names {
     }
 }
 
-impl Lookup for Names {
-    fn find(&self, _name: &str) -> Found {
+impl NameLookup for ScriptedLookup {
+    fn find_addresses(&self, _name: &str) -> LookupFuture {
         let answer = self.0.lock().pop_front();
         Box::pin(async move { answer.ok_or_else(|| io::Error::other("no such name")) })
     }
 }
 
-async fn outcome(act: Act, timeout: Duration) -> Outcome {
-    let receiver = Receiver::start(&[act]).await;
-    caller().make(&webhook(&receiver.url(), timeout), &item(), 1).await.outcome
+async fn outcome(act: ReceiverAction, timeout: Duration) -> AttemptOutcome {
+    let receiver = AttemptReceiver::start(&[act]).await;
+    caller().send_delivery(&webhook(&receiver.url(), timeout), &item(), 1).await.outcome
 }
 
 /// Its kind, its status and its code.
-fn told(outcome: &Outcome) -> (&'static str, Option<u16>, &'static str) {
+fn told(outcome: &AttemptOutcome) -> (&'static str, Option<u16>, &'static str) {
     let kind = match outcome {
-        Outcome::Accepted => "accepted",
-        Outcome::Failed { .. } => "failed",
-        Outcome::Refused { .. } => "refused",
-        Outcome::Gone { .. } => "gone",
+        AttemptOutcome::Accepted => "accepted",
+        AttemptOutcome::TransientFailure { .. } => "failed",
+        AttemptOutcome::PermanentFailure { .. } => "refused",
+        AttemptOutcome::Gone { .. } => "gone",
     };
     outcome.failure().map_or((kind, None, ""), |failure| (kind, failure.status, failure.code))
 }
 
-fn answered(status: u16) -> Act {
-    Act::Answer(format!("HTTP/1.1 {status} X\r\nlocation: /elsewhere\r\ncontent-length: 2\r\n\r\n{{}}"))
+fn answered(status: u16) -> ReceiverAction {
+    ReceiverAction::Answer(format!("HTTP/1.1 {status} X\r\nlocation: /elsewhere\r\ncontent-length: 2\r\n\r\n{{}}"))
 }
 
 #[tokio::test]
 async fn an_attempt_is_a_signed_post_of_the_event() {
-    let receiver = Receiver::start(&[answered(200)]).await;
+    let receiver = AttemptReceiver::start(&[answered(200)]).await;
     let headers = vec![("X-Api-Key".to_owned(), Secret::new("k3y")), ("Host".to_owned(), Secret::new("evil"))];
     let subscription = Subscription { headers, ..subscription(&receiver.url()) };
-    let made = caller().make(&profile(Target::Webhook(Arc::new(subscription)), AMPLE), &item(), 1).await;
-    assert_eq!(made.outcome, Outcome::Accepted);
+    let made =
+        caller().send_delivery(&profile(DeliveryTarget::Webhook(Arc::new(subscription)), AMPLE), &item(), 1).await;
+    assert_eq!(made.outcome, AttemptOutcome::Accepted);
     let requests = receiver.requests();
     let (head, body) = requests[0].split_once("\r\n\r\n").expect("a head");
     let expected = r#"{"event":"status.changed","timestamp":"2025-12-04T10:30:00.123Z","user_id":null,"data":{"status":"open"},"entity":{"kind":"ticket","id":"SUP-1","sequence":7},"late":false}"#;
@@ -178,10 +184,10 @@ async fn an_attempt_is_a_signed_post_of_the_event() {
 
 #[tokio::test]
 async fn all_attempts_at_an_event_are_one_trace() {
-    let receiver = Receiver::start(&[answered(500)]).await;
+    let receiver = AttemptReceiver::start(&[answered(500)]).await;
     let caller = caller();
     for attempt in 1..=2 {
-        caller.make(&webhook(&receiver.url(), AMPLE), &item(), attempt).await;
+        caller.send_delivery(&webhook(&receiver.url(), AMPLE), &item(), attempt).await;
     }
     let trace =
         |request: &String| request.lines().find_map(|line| line.strip_prefix("traceparent: ").map(str::to_owned));
@@ -207,38 +213,39 @@ async fn nothing_but_2xx_is_success() {
         }
     }
     let ahead = "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n";
-    assert_eq!(outcome(Act::Answer(ahead.into()), AMPLE).await, Outcome::Accepted);
-    let switched = outcome(Act::Close("HTTP/1.1 101 Switching Protocols\r\n\r\n"), AMPLE).await;
+    assert_eq!(outcome(ReceiverAction::Answer(ahead.into()), AMPLE).await, AttemptOutcome::Accepted);
+    let switched = outcome(ReceiverAction::Close("HTTP/1.1 101 Switching Protocols\r\n\r\n"), AMPLE).await;
     assert_eq!(told(&switched).0, "failed");
 }
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let receiver = Receiver::start(&[answered(307)]).await;
-    let made = caller().make(&webhook(&receiver.url(), AMPLE), &item(), 1).await;
+    let receiver = AttemptReceiver::start(&[answered(307)]).await;
+    let made = caller().send_delivery(&webhook(&receiver.url(), AMPLE), &item(), 1).await;
     assert_eq!((told(&made.outcome).1, receiver.requests().len()), (Some(307), 1));
 }
 
 #[tokio::test]
 async fn an_answer_has_to_come_to_its_end_in_time() {
-    let none = outcome(Act::Hang(""), SHORT).await;
+    let none = outcome(ReceiverAction::Hang(""), SHORT).await;
     assert_eq!(told(&none), ("failed", None, "timeout"));
-    let dripping = outcome(Act::Drip, SHORT).await;
+    let dripping = outcome(ReceiverAction::Drip, SHORT).await;
     assert_eq!(told(&dripping), ("failed", Some(200), "timeout"), "however alive it looks");
-    let half = outcome(Act::Hang("HTTP/1.1 200 OK\r\ncontent-"), SHORT).await;
+    let half = outcome(ReceiverAction::Hang("HTTP/1.1 200 OK\r\ncontent-"), SHORT).await;
     assert_eq!(told(&half), ("failed", None, "timeout"));
-    let unfinished = outcome(Act::Hang("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"), SHORT).await;
+    let unfinished = outcome(ReceiverAction::Hang("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"), SHORT).await;
     assert_eq!(told(&unfinished), ("failed", Some(200), "timeout"));
     assert_eq!(unfinished.failure().expect("it failed").answer, "half");
 }
 
 #[tokio::test]
 async fn a_status_that_is_no_success_needs_no_body() {
-    let gone = outcome(Act::Hang("HTTP/1.1 410 Gone\r\ncontent-length: 9\r\n\r\n"), SHORT).await;
+    let gone = outcome(ReceiverAction::Hang("HTTP/1.1 410 Gone\r\ncontent-length: 9\r\n\r\n"), SHORT).await;
     assert_eq!(told(&gone), ("gone", Some(410), "status"));
-    let busy = outcome(Act::Hang("HTTP/1.1 503 X\r\nretry-after: 7\r\ncontent-length: 9\r\n\r\n"), SHORT).await;
+    let busy =
+        outcome(ReceiverAction::Hang("HTTP/1.1 503 X\r\nretry-after: 7\r\ncontent-length: 9\r\n\r\n"), SHORT).await;
     assert!(
-        matches!(busy, Outcome::Failed { retry_after: Some(after), .. } if after == Duration::from_secs(7)),
+        matches!(busy, AttemptOutcome::TransientFailure { retry_after: Some(after), .. } if after == Duration::from_secs(7)),
         "{busy:?}"
     );
 }
@@ -252,17 +259,21 @@ async fn what_ends_early_is_no_success() {
         ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf", Some(200)),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n", Some(200)),
     ] {
-        assert_eq!(told(&outcome(Act::Close(answer), AMPLE).await), ("failed", status, "broken_off"), "{answer}");
+        assert_eq!(
+            told(&outcome(ReceiverAction::Close(answer), AMPLE).await),
+            ("failed", status, "broken_off"),
+            "{answer}"
+        );
     }
     // Without a length the end of the connection is the end of the answer.
-    assert_eq!(outcome(Act::Close("HTTP/1.1 200 OK\r\n\r\nwhole"), AMPLE).await, Outcome::Accepted);
+    assert_eq!(outcome(ReceiverAction::Close("HTTP/1.1 200 OK\r\n\r\nwhole"), AMPLE).await, AttemptOutcome::Accepted);
 }
 
 #[tokio::test]
 async fn of_an_endless_answer_only_the_beginning_is_read() {
     for (status, kind) in [(200, "accepted"), (500, "failed")] {
-        let receiver = Receiver::start(&[Act::Endless(status)]).await;
-        let made = caller().make(&webhook(&receiver.url(), AMPLE), &item(), 1).await;
+        let receiver = AttemptReceiver::start(&[ReceiverAction::Endless(status)]).await;
+        let made = caller().send_delivery(&webhook(&receiver.url(), AMPLE), &item(), 1).await;
         assert_eq!(told(&made.outcome).0, kind);
         assert_eq!(made.call.answer().len(), 16 * 1024);
         // What the system holds between two sockets, and no more.
@@ -272,10 +283,10 @@ async fn of_an_endless_answer_only_the_beginning_is_read() {
 
 #[tokio::test]
 async fn one_connection_serves_many_attempts() {
-    let receiver = Receiver::start(&[answered(200), answered(500), answered(404)]).await;
+    let receiver = AttemptReceiver::start(&[answered(200), answered(500), answered(404)]).await;
     let (caller, profile) = (caller(), webhook(&receiver.url(), AMPLE));
     for attempt in 1..=5 {
-        caller.clone().make(&profile, &item(), attempt).await;
+        caller.clone().send_delivery(&profile, &item(), attempt).await;
     }
     assert_eq!((receiver.requests().len(), receiver.connections()), (5, 1));
 }
@@ -286,15 +297,16 @@ async fn one_connection_serves_many_attempts() {
 async fn subscribers_at_one_host_take_no_connections_from_each_other() {
     const SUBSCRIBERS: usize = 8;
     const ROUNDS: u32 = 20;
-    let receiver = Receiver::start(&[answered(200)]).await;
-    let caller = caller_by(&config::Delivery { concurrency: 1, ..delivery("127.0.0.0/8") }, Names::default());
+    let receiver = AttemptReceiver::start(&[answered(200)]).await;
+    let caller =
+        caller_by(&config::DeliveryConfig { concurrency: 1, ..delivery("127.0.0.0/8") }, ScriptedLookup::default());
     for round in 1..=ROUNDS {
         let attempts = (0..SUBSCRIBERS).map(|_| {
             let (caller, profile) = (caller.clone(), webhook(&receiver.url(), AMPLE));
-            tokio::spawn(async move { caller.make(&profile, &item(), round).await.outcome })
+            tokio::spawn(async move { caller.send_delivery(&profile, &item(), round).await.outcome })
         });
         for attempt in attempts.collect::<Vec<_>>() {
-            assert_eq!(attempt.await.expect("no panic"), Outcome::Accepted);
+            assert_eq!(attempt.await.expect("no panic"), AttemptOutcome::Accepted);
         }
     }
     // One is perhaps not given back yet when the next attempt asks for it.
@@ -304,23 +316,23 @@ async fn subscribers_at_one_host_take_no_connections_from_each_other() {
 #[tokio::test]
 async fn where_nobody_listens_is_tried_again() {
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
-    let made = caller().make(&webhook(&format!("http://{free}/"), AMPLE), &item(), 1).await;
+    let made = caller().send_delivery(&webhook(&format!("http://{free}/"), AMPLE), &item(), 1).await;
     assert_eq!(told(&made.outcome), ("failed", None, "connect"));
 }
 
 #[tokio::test]
 async fn what_cannot_speak_tls_is_tried_again() {
-    for act in [Act::Close("HTTP/1.1 400 Bad Request\r\n\r\n"), Act::Close("")] {
+    for act in [ReceiverAction::Close("HTTP/1.1 400 Bad Request\r\n\r\n"), ReceiverAction::Close("")] {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("https://{}/", listener.local_addr().expect("an address"));
-        let Act::Close(answer) = act else { unreachable!("only those") };
+        let ReceiverAction::Close(answer) = act else { unreachable!("only those") };
         let serving = tokio::spawn(async move {
             use tokio::io::{AsyncReadExt, AsyncWriteExt};
             let (mut stream, _) = listener.accept().await.expect("a caller");
             let _ = stream.read(&mut [0; 1024]).await;
             stream.write_all(answer.as_bytes()).await.expect("the caller reads");
         });
-        let made = caller().make(&webhook(&url, AMPLE), &item(), 1).await;
+        let made = caller().send_delivery(&webhook(&url, AMPLE), &item(), 1).await;
         assert_eq!(told(&made.outcome), ("failed", None, "tls"), "{:?}", made.outcome);
         serving.await.expect("it served");
     }
@@ -328,25 +340,25 @@ async fn what_cannot_speak_tls_is_tried_again() {
 
 #[tokio::test]
 async fn a_name_that_leads_nowhere_is_tried_again() {
-    for names in [Names::default(), Names::giving(&[&[]])] {
-        let made = caller_with("", names).make(&webhook("https://crm.example/", AMPLE), &item(), 1).await;
+    for names in [ScriptedLookup::default(), ScriptedLookup::giving(&[&[]])] {
+        let made = caller_with("", names).send_delivery(&webhook("https://crm.example/", AMPLE), &item(), 1).await;
         assert_eq!(told(&made.outcome), ("failed", None, "dns"));
     }
 }
 
 #[tokio::test]
 async fn an_address_that_is_not_public_is_never_connected_to() {
-    let receiver = Receiver::start(&[answered(200)]).await;
+    let receiver = AttemptReceiver::start(&[answered(200)]).await;
     let port = receiver.address.port();
     let table = [
-        (format!("http://127.0.0.1:{port}/"), Names::default()),
-        (format!("http://2130706433:{port}/"), Names::default()),
-        (format!("http://[::ffff:127.0.0.1]:{port}/"), Names::default()),
-        (format!("http://crm.example:{port}/"), Names::giving(&[&[[127, 0, 0, 1]]])),
-        (format!("http://crm.example:{port}/"), Names::giving(&[&[[127, 0, 0, 1], [169, 254, 169, 254]]])),
+        (format!("http://127.0.0.1:{port}/"), ScriptedLookup::default()),
+        (format!("http://2130706433:{port}/"), ScriptedLookup::default()),
+        (format!("http://[::ffff:127.0.0.1]:{port}/"), ScriptedLookup::default()),
+        (format!("http://crm.example:{port}/"), ScriptedLookup::giving(&[&[[127, 0, 0, 1]]])),
+        (format!("http://crm.example:{port}/"), ScriptedLookup::giving(&[&[[127, 0, 0, 1], [169, 254, 169, 254]]])),
     ];
     for (url, names) in table {
-        let made = caller_with("10.0.0.0/8", names).make(&webhook(&url, AMPLE), &item(), 1).await;
+        let made = caller_with("10.0.0.0/8", names).send_delivery(&webhook(&url, AMPLE), &item(), 1).await;
         assert_eq!(told(&made.outcome), ("refused", None, "refused_address"), "{url}");
     }
     assert_eq!(receiver.connections(), 0);
@@ -355,36 +367,39 @@ async fn an_address_that_is_not_public_is_never_connected_to() {
 /// Only the name's IPv4 address is allowed, and only there is anyone.
 #[tokio::test]
 async fn names_are_looked_up_by_the_system() {
-    let receiver = Receiver::start(&[answered(200)]).await;
+    let receiver = AttemptReceiver::start(&[answered(200)]).await;
     let clock = Arc::new(ManualClock::starting_at(Timestamp::default()));
-    let caller = Caller::try_new(&delivery("127.0.0.0/8"), Incarnation::new(7), clock).expect("TLS");
+    let caller = AttemptSender::try_new(&delivery("127.0.0.0/8"), StoreIncarnation::new(7), clock).expect("TLS");
     let url = format!("http://localhost:{}/", receiver.address.port());
-    let made = caller.make(&webhook(&url, AMPLE), &item(), 1).await;
-    assert_eq!((made.outcome, receiver.connections()), (Outcome::Accepted, 1));
+    let made = caller.send_delivery(&webhook(&url, AMPLE), &item(), 1).await;
+    assert_eq!((made.outcome, receiver.connections()), (AttemptOutcome::Accepted, 1));
 }
 
 #[tokio::test]
 async fn of_several_addresses_only_the_allowed_ones_are_connected_to() {
-    let receiver = Receiver::start(&[answered(200)]).await;
+    let receiver = AttemptReceiver::start(&[answered(200)]).await;
     let url = format!("http://crm.example:{}/", receiver.address.port());
-    let names = Names::giving(&[&[[169, 254, 169, 254], [127, 0, 0, 1]]]);
-    let made = caller_with("127.0.0.0/8", names).make(&webhook(&url, AMPLE), &item(), 1).await;
-    assert_eq!((made.outcome, receiver.connections()), (Outcome::Accepted, 1));
+    let names = ScriptedLookup::giving(&[&[[169, 254, 169, 254], [127, 0, 0, 1]]]);
+    let made = caller_with("127.0.0.0/8", names).send_delivery(&webhook(&url, AMPLE), &item(), 1).await;
+    assert_eq!((made.outcome, receiver.connections()), (AttemptOutcome::Accepted, 1));
 }
 
 #[tokio::test]
 async fn an_error_says_what_happened_and_nothing_of_the_url() {
     for (act, said) in [
-        (Act::Close(""), "connection closed before message completed"),
-        (Act::Close("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"), "end of file before message length reached"),
+        (ReceiverAction::Close(""), "connection closed before message completed"),
+        (
+            ReceiverAction::Close("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"),
+            "end of file before message length reached",
+        ),
         (answered(500), "answered 500"),
-        (Act::Hang(""), "there was no answer within 0.05 s"),
+        (ReceiverAction::Hang(""), "there was no answer within 0.05 s"),
     ] {
         let outcome = outcome(act, SHORT).await;
         assert_eq!(outcome.failure().expect("it failed").detail, said);
     }
     let profile = webhook("https://crm.example/?token=s3cret", AMPLE);
-    let failed = caller_with("", Names::default()).make(&profile, &item(), 1).await.outcome;
+    let failed = caller_with("", ScriptedLookup::default()).send_delivery(&profile, &item(), 1).await.outcome;
     assert_eq!(failed.failure().expect("it failed").detail, "the name cannot be looked up: no such name");
 }
 
@@ -392,20 +407,20 @@ async fn an_error_says_what_happened_and_nothing_of_the_url() {
 /// connection goes to what its own look-up gave.
 #[tokio::test]
 async fn a_name_that_changes_its_mind_gets_nothing() {
-    let receiver = Receiver::start(&[Act::Close("HTTP/1.1 200 OK\r\n\r\n")]).await;
+    let receiver = AttemptReceiver::start(&[ReceiverAction::Close("HTTP/1.1 200 OK\r\n\r\n")]).await;
     let url = format!("http://crm.example:{}/", receiver.address.port());
-    let names = Names::giving(&[&[[127, 0, 0, 1]], &[[10, 0, 0, 1]], &[[127, 0, 0, 1]]]);
+    let names = ScriptedLookup::giving(&[&[[127, 0, 0, 1]], &[[10, 0, 0, 1]], &[[127, 0, 0, 1]]]);
     let caller = caller_with("127.0.0.0/8", names);
     let mut codes = Vec::new();
     for attempt in 1..=4 {
-        codes.push(told(&caller.make(&webhook(&url, AMPLE), &item(), attempt).await.outcome).2);
+        codes.push(told(&caller.send_delivery(&webhook(&url, AMPLE), &item(), attempt).await.outcome).2);
     }
     assert_eq!(codes, ["", "refused_address", "", "dns"], "one look-up for each connection");
     assert_eq!(receiver.connections(), 2);
 }
 
 /// A message to the business account.
-fn message() -> Item {
+fn message() -> OutboundRecord {
     let entity = EntityKey::try_new(Kind::Conversation, "conv_1_9").expect("an id");
     let change =
         r#"{"at":1,"keep":9,"effect":{"message":{"sender_id":"1","message_id":"m","text":"t","message_type":"text"}}}"#;
@@ -414,7 +429,7 @@ fn message() -> Item {
         change: change.into(),
         ..Record::new("instagram", entity, "message.received", Timestamp::default())
     };
-    Item { record: Arc::new(record), ..item() }
+    OutboundRecord { record: Arc::new(record), ..item() }
 }
 
 fn account() -> Arc<Account> {
@@ -432,13 +447,15 @@ fn account() -> Arc<Account> {
 
 #[tokio::test]
 async fn an_address_of_the_configuration_may_be_anywhere() {
-    let receiver = Receiver::start(&[answered(401)]).await;
+    let receiver = AttemptReceiver::start(&[answered(401)]).await;
     let url = receiver.url();
-    let forward = |is_checked| profile(Target::Forward { account: account(), url: url.clone(), is_checked }, AMPLE);
-    let caller = caller_with("", Names::default());
-    let checked = caller.make(&forward(true), &message(), 1).await;
+    let forward = |is_checked| {
+        profile(DeliveryTarget::Forward { account: account(), url: url.clone(), must_be_public: is_checked }, AMPLE)
+    };
+    let caller = caller_with("", ScriptedLookup::default());
+    let checked = caller.send_delivery(&forward(true), &message(), 1).await;
     assert_eq!(told(&checked.outcome).2, "refused_address");
-    let trusted = caller.make(&forward(false), &message(), 1).await;
+    let trusted = caller.send_delivery(&forward(false), &message(), 1).await;
     assert_eq!(told(&trusted.outcome), ("refused", Some(401), "status"), "which is not tried again");
     let requests = receiver.requests();
     for line in ["x-hub-signature-256: sha256=", "webhook-id: evt_00000007_300\r\n", "x-entity-sequence: 7\r\n"] {
@@ -449,10 +466,10 @@ async fn an_address_of_the_configuration_may_be_anywhere() {
 
 #[tokio::test]
 async fn a_changed_definition_counts_from_the_next_attempt_on() {
-    let receiver = Receiver::start(&[answered(200)]).await;
+    let receiver = AttemptReceiver::start(&[answered(200)]).await;
     let caller = caller();
     for path in ["/first", "/second"] {
-        caller.make(&webhook(&format!("http://{}{path}", receiver.address), AMPLE), &item(), 1).await;
+        caller.send_delivery(&webhook(&format!("http://{}{path}", receiver.address), AMPLE), &item(), 1).await;
     }
     let paths: Vec<_> = receiver
         .requests()
@@ -464,9 +481,9 @@ async fn a_changed_definition_counts_from_the_next_attempt_on() {
 
 #[tokio::test]
 async fn a_ping_is_signed_like_an_event() {
-    let receiver = Receiver::start(&[answered(200)]).await;
-    let made = caller().test(&webhook(&receiver.url(), AMPLE)).await;
-    assert_eq!((made.outcome, made.call.status()), (Outcome::Accepted, Some(200)));
+    let receiver = AttemptReceiver::start(&[answered(200)]).await;
+    let made = caller().send_ping(&webhook(&receiver.url(), AMPLE)).await;
+    assert_eq!((made.outcome, made.call.status()), (AttemptOutcome::Accepted, Some(200)));
     let requests = receiver.requests();
     let body = requests[0].split_once("\r\n\r\n").expect("a head").1;
     let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
@@ -476,15 +493,18 @@ async fn a_ping_is_signed_like_an_event() {
 
 #[tokio::test]
 async fn the_call_log_is_told_of_an_attempt_and_of_no_secret() {
-    let receiver = Receiver::start(&[answered(503), Act::Close("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")]).await;
+    let receiver =
+        AttemptReceiver::start(&[answered(503), ReceiverAction::Close("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")])
+            .await;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let store = Store::open(folder.path(), 1 << 20, Arc::new(NoFaults)).expect("opens");
-    let log = Exchange::open(store, Bounds { rows_max: 100, refused_rows_max: 100 }).expect("opens");
+    let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
+    let log = CallLog::open(store, CallLogLimits { rows_max: 100, refused_rows_max: 100 }).expect("opens");
     let headers = vec![("X-Tenant".to_owned(), Secret::new("k3y"))];
-    let profile = profile(Target::Webhook(Arc::new(Subscription { headers, ..subscription(&receiver.url()) })), AMPLE);
+    let profile =
+        profile(DeliveryTarget::Webhook(Arc::new(Subscription { headers, ..subscription(&receiver.url()) })), AMPLE);
     let (caller, next) = (caller(), Timestamp::from_micros(5));
     for attempt in [1, 2] {
-        let made = caller.make(&profile, &item(), attempt).await;
+        let made = caller.send_delivery(&profile, &item(), attempt).await;
         made.call.append(&log, (attempt == 1).then_some(next));
         assert!(!format!("{:?}", made.outcome).contains("s3cret"));
     }
@@ -493,7 +513,7 @@ async fn the_call_log_is_told_of_an_attempt_and_of_no_secret() {
     assert_eq!((first.method.as_str(), first.path.as_str(), first.status), ("POST", "/hooks", Some(503)));
     assert_eq!((first.code.as_deref(), first.attempt, first.next_attempt_at), (Some("status"), Some(1), Some(next)));
     assert_eq!((first.event_type.as_deref(), first.answer.as_deref()), (Some("status.changed"), Some(&b"{}"[..])));
-    assert_eq!(first.event_ids, [EventId::new(Incarnation::new(7), Position::new(300))]);
+    assert_eq!(first.event_ids, [EventId::new(StoreIncarnation::new(7), Position::new(300))]);
     assert!(
         !format!("{first:?}").contains("k3y") && first.headers.contains(&("x-tenant".into(), "…".into())),
         "{first:?}"

@@ -3,28 +3,28 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::letter::{Cause, DeadLetter, Filter, Subject};
+use super::letter::{DeadLetter, DeadLetterCause, DeadLetterSubject, Filter};
 use crate::event::{EntityKey, Position, Timestamp};
 use crate::subscriber::SubscriberId;
 
 /// A dead letter of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct DeadLetterEntry {
     pub(super) id: u64,
-    pub(super) cause: Cause,
+    pub(super) cause: DeadLetterCause,
     pub(super) at: Timestamp,
     pub(super) attempts: u32,
     /// The job that is delivering it again.
     pub(super) job: Option<u64>,
     /// The entity whose lane stands still for it.
-    pub(super) halts: Option<EntityKey>,
+    pub(super) halted_entity: Option<EntityKey>,
 }
 
 /// A dead letter about a part of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Span {
+pub(super) struct DroppedRangeEntry {
     pub(super) id: u64,
-    pub(super) cause: Cause,
+    pub(super) cause: DeadLetterCause,
     pub(super) at: Timestamp,
     pub(super) first: Position,
     pub(super) last: Position,
@@ -34,83 +34,84 @@ pub(super) struct Span {
 
 /// The dead letters of one subscriber.
 #[derive(Debug, Default)]
-pub(super) struct OfOne {
-    pub(super) entries: BTreeMap<Position, Entry>,
-    pub(super) spans: BTreeMap<u64, Span>,
+pub(super) struct SubscriberDeadLetters {
+    pub(super) entries: BTreeMap<Position, DeadLetterEntry>,
+    pub(super) ranges: BTreeMap<u64, DroppedRangeEntry>,
     /// The entities whose lanes stand still: a lane does so for one dead letter at a time.
-    halting: BTreeSet<EntityKey>,
+    halted_entities: BTreeSet<EntityKey>,
 }
 
-impl OfOne {
-    pub(super) fn add(&mut self, position: Position, entry: Entry) {
-        self.halting.extend(entry.halts.clone());
+impl SubscriberDeadLetters {
+    pub(super) fn add(&mut self, position: Position, entry: DeadLetterEntry) {
+        self.halted_entities.extend(entry.halted_entity.clone());
         self.entries.insert(position, entry);
     }
 
-    pub(super) fn remove(&mut self, position: Position) -> Option<Entry> {
+    pub(super) fn remove(&mut self, position: Position) -> Option<DeadLetterEntry> {
         let entry = self.entries.remove(&position)?;
-        if let Some(entity) = &entry.halts {
-            self.halting.remove(entity);
+        if let Some(entity) = &entry.halted_entity {
+            self.halted_entities.remove(entity);
         }
         Some(entry)
     }
 
     pub(super) fn len(&self) -> u64 {
-        (self.entries.len() + self.spans.len()) as u64
+        (self.entries.len() + self.ranges.len()) as u64
     }
 
     /// Whether a dead letter keeps the lane of `entity` from going on.
-    pub(super) fn halts(&self, entity: &EntityKey) -> bool {
-        self.halting.contains(entity)
+    pub(super) fn is_lane_halted(&self, entity: &EntityKey) -> bool {
+        self.halted_entities.contains(entity)
     }
 }
 
 /// Those of all subscribers.
 #[derive(Debug, Default)]
-pub(super) struct Index {
-    pub(super) by_subscriber: HashMap<SubscriberId, OfOne>,
+pub(super) struct DeadLetterIndex {
+    pub(super) by_subscriber: HashMap<SubscriberId, SubscriberDeadLetters>,
     /// The number that the next one gets.
-    pub(super) next: u64,
+    pub(super) next_id: u64,
 }
 
-impl Index {
+impl DeadLetterIndex {
     pub(super) fn add(&mut self, letter: &DeadLetter) {
-        self.next = self.next.max(letter.id + 1);
-        let of_one = self.of(&letter.subscriber);
+        self.next_id = self.next_id.max(letter.id + 1);
+        let of_one = self.subscriber_mut(&letter.subscriber);
         let (id, cause, at) = (letter.id, letter.cause, letter.at);
         match &letter.subject {
-            Subject::One(delivery) => {
+            DeadLetterSubject::Event(delivery) => {
                 let halts = delivery.is_halting.then(|| delivery.entity.clone());
-                let entry = Entry { id, cause, at, attempts: delivery.attempts, job: None, halts };
+                let entry =
+                    DeadLetterEntry { id, cause, at, attempts: delivery.attempts, job: None, halted_entity: halts };
                 of_one.add(delivery.position, entry);
             }
-            Subject::Many { first, last, count } => {
-                let span = Span { id, cause, at, first: *first, last: *last, count: *count, job: None };
-                of_one.spans.insert(id, span);
+            DeadLetterSubject::Range { first, last, count } => {
+                let span = DroppedRangeEntry { id, cause, at, first: *first, last: *last, count: *count, job: None };
+                of_one.ranges.insert(id, span);
             }
         }
     }
 
-    pub(super) fn of(&mut self, subscriber: &SubscriberId) -> &mut OfOne {
+    pub(super) fn subscriber_mut(&mut self, subscriber: &SubscriberId) -> &mut SubscriberDeadLetters {
         self.by_subscriber.entry(subscriber.clone()).or_default()
     }
 
-    pub(super) fn find(&self, subscriber: &SubscriberId) -> Option<&OfOne> {
+    pub(super) fn subscriber(&self, subscriber: &SubscriberId) -> Option<&SubscriberDeadLetters> {
         self.by_subscriber.get(subscriber)
     }
 
     /// The numbers of those that pass `filter`, in their order, if what is in memory can say so.
-    pub(super) fn ids(&self, filter: &Filter) -> Option<Vec<u64>> {
+    pub(super) fn matching_ids(&self, filter: &Filter) -> Option<Vec<u64>> {
         let Filter { subscriber, cause, event, kind, entity, since, until } = filter;
         let is_known = (event, kind, entity, since, until) == (&None, &None, &None, &None, &None);
-        let passes = |found: Cause| cause.is_none_or(|cause| cause == found);
-        let of_those = |of_one: &OfOne| -> Vec<u64> {
+        let passes = |found: DeadLetterCause| cause.is_none_or(|cause| cause == found);
+        let of_those = |of_one: &SubscriberDeadLetters| -> Vec<u64> {
             let entries = of_one.entries.values().filter(|entry| passes(entry.cause)).map(|entry| entry.id);
-            entries.chain(of_one.spans.values().filter(|span| passes(span.cause)).map(|span| span.id)).collect()
+            entries.chain(of_one.ranges.values().filter(|span| passes(span.cause)).map(|span| span.id)).collect()
         };
         is_known.then(|| {
             let mut ids = match subscriber {
-                Some(subscriber) => self.find(subscriber).map(of_those).unwrap_or_default(),
+                Some(subscriber) => self.subscriber(subscriber).map(of_those).unwrap_or_default(),
                 None => self.by_subscriber.values().flat_map(of_those).collect(),
             };
             ids.sort_unstable();
@@ -118,9 +119,9 @@ impl Index {
         })
     }
 
-    pub(super) fn draw(&mut self) -> u64 {
-        let id = self.next;
-        self.next += 1;
+    pub(super) fn allocate_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
         id
     }
 }

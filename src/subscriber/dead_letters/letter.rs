@@ -1,7 +1,7 @@
 //! What is kept of a delivery that failed for good, and how lists choose among them.
 
-use super::super::delivery::Reason;
-use super::super::{Item, SubscriberId};
+use super::super::delivery::GiveUpReason;
+use super::super::{OutboundRecord, SubscriberId};
 use crate::event::{EntityKey, Kind, Position, Record, Timestamp};
 
 /// How much of an answer is kept, in bytes: enough for an error message, not for a page.
@@ -11,7 +11,7 @@ const DETAIL_MAX_BYTES: usize = 512;
 
 /// Why something is not delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum DeadLetterCause {
     /// The schedule is used up.
     Exhausted,
     /// It took too long.
@@ -26,7 +26,7 @@ pub enum Cause {
     Disabled,
 }
 
-impl Cause {
+impl DeadLetterCause {
     /// Every cause with its name.
     pub const NAMED: [(&'static str, Self); 6] = [
         ("exhausted", Self::Exhausted),
@@ -57,13 +57,13 @@ impl Cause {
     }
 }
 
-impl From<Reason> for Cause {
-    fn from(reason: Reason) -> Self {
+impl From<GiveUpReason> for DeadLetterCause {
+    fn from(reason: GiveUpReason) -> Self {
         match reason {
-            Reason::Exhausted => Self::Exhausted,
-            Reason::TooOld => Self::TooOld,
-            Reason::Refused => Self::Refused,
-            Reason::Expression => Self::Expression,
+            GiveUpReason::Exhausted => Self::Exhausted,
+            GiveUpReason::TooOld => Self::TooOld,
+            GiveUpReason::Refused => Self::Refused,
+            GiveUpReason::Expression => Self::Expression,
         }
     }
 }
@@ -76,20 +76,20 @@ pub struct DeadLetter {
     /// To whom.
     pub subscriber: SubscriberId,
     /// Why.
-    pub cause: Cause,
+    pub cause: DeadLetterCause,
     /// Since when.
     pub at: Timestamp,
     /// What.
-    pub subject: Subject,
+    pub subject: DeadLetterSubject,
 }
 
 /// What was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subject {
+pub enum DeadLetterSubject {
     /// One event.
-    One(Box<Delivery>),
+    Event(Box<FailedDelivery>),
     /// All that was owed of a part of the journal.
-    Many {
+    Range {
         /// The first of them.
         first: Position,
         /// The last of them.
@@ -101,7 +101,7 @@ pub enum Subject {
 
 /// A delivery that failed for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
+pub struct FailedDelivery {
     /// Where its record stands.
     pub position: Position,
     /// The position in the public id of its event.
@@ -132,24 +132,24 @@ pub struct Delivery {
 
 /// A delivery that has just failed for good.
 #[derive(Clone, Debug)]
-pub struct Burial {
+pub struct NewDeadLetter {
     /// The record.
-    pub item: Item,
+    pub item: OutboundRecord,
     /// Attempts made at it.
     pub attempts: u32,
     /// Why the last one, or the filter, failed.
-    pub failure: super::super::Failure,
+    pub failure: super::super::AttemptFailure,
     /// Why there is no other attempt.
-    pub reason: Reason,
+    pub reason: GiveUpReason,
     /// Whether its lane stands still until it is dealt with.
     pub is_halting: bool,
 }
 
-impl Burial {
+impl NewDeadLetter {
     /// What is kept of it, at `now`; `earlier` attempts were made at it before.
-    pub(super) fn into_delivery(self, earlier: u32, now: Timestamp) -> Delivery {
+    pub(super) fn into_failed_delivery(self, earlier: u32, now: Timestamp) -> FailedDelivery {
         let Self { item, attempts, failure, reason: _, is_halting } = self;
-        Delivery {
+        FailedDelivery {
             position: item.position,
             event: item.record.reprocesses.unwrap_or(item.position),
             event_type: item.record.event_type.clone(),
@@ -160,8 +160,8 @@ impl Burial {
             last_at: now,
             status: failure.status,
             code: failure.code.to_owned(),
-            detail: beginning(&failure.detail, DETAIL_MAX_BYTES).to_owned(),
-            answer: excerpt(&failure.answer),
+            detail: truncate_text(&failure.detail, DETAIL_MAX_BYTES).to_owned(),
+            answer: answer_excerpt(&failure.answer),
             is_halting,
         }
     }
@@ -183,7 +183,7 @@ pub struct Filter {
     /// The event was received before this moment.
     pub until: Option<Timestamp>,
     /// Why.
-    pub cause: Option<Cause>,
+    pub cause: Option<DeadLetterCause>,
 }
 
 impl Filter {
@@ -192,8 +192,10 @@ impl Filter {
     #[must_use]
     pub fn admits(&self, letter: &DeadLetter) -> bool {
         let of_event = match &letter.subject {
-            Subject::One(delivery) => self.admits_event(&delivery.event_type, &delivery.entity, delivery.received_at),
-            Subject::Many { .. } => {
+            DeadLetterSubject::Event(delivery) => {
+                self.admits_event(&delivery.event_type, &delivery.entity, delivery.received_at)
+            }
+            DeadLetterSubject::Range { .. } => {
                 self.event.is_none() && self.kind.is_none() && self.entity.is_none() && self.admits_time(letter.at)
             }
         };
@@ -221,15 +223,15 @@ impl Filter {
 }
 
 /// The beginning of an answer as text. Control characters, which say nothing to a reader, are left out.
-fn excerpt(answer: &[u8]) -> String {
+fn answer_excerpt(answer: &[u8]) -> String {
     let bytes = &answer[..answer.len().min(ANSWER_MAX_BYTES)];
     let text = String::from_utf8_lossy(bytes);
     let readable: String = text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();
-    beginning(&readable, ANSWER_MAX_BYTES).to_owned()
+    truncate_text(&readable, ANSWER_MAX_BYTES).to_owned()
 }
 
 /// The longest beginning of `text` with at most `bytes_max` bytes.
-fn beginning(text: &str, bytes_max: usize) -> &str {
+fn truncate_text(text: &str, bytes_max: usize) -> &str {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -8,31 +8,31 @@ use tempfile::TempDir;
 use super::*;
 use crate::clock::ManualClock;
 use crate::event::{Kind, Record, Timestamp};
-use crate::faults::NoFaults;
-use crate::journal::Store;
-use crate::subscriber::delivery::Reason;
-use crate::subscriber::{Failure, Item};
+use crate::failpoints::NoFailures;
+use crate::journal::DataStore;
+use crate::subscriber::delivery::GiveUpReason;
+use crate::subscriber::{AttemptFailure, OutboundRecord};
 
 /// A store with rows, a ledger that is written whenever somebody waits for it, and what else is shared.
-pub(in crate::subscriber) struct Ground {
+pub(in crate::subscriber) struct DeadLetterTestEnv {
     pub(in crate::subscriber) folder: TempDir,
-    pub(in crate::subscriber) store: Arc<Store>,
-    pub(in crate::subscriber) rows: Rows,
-    pub(in crate::subscriber) ledger: Arc<Ledger>,
-    pub(in crate::subscriber) notices: Arc<Notices>,
+    pub(in crate::subscriber) store: Arc<DataStore>,
+    pub(in crate::subscriber) rows: DeliveryTables,
+    pub(in crate::subscriber) ledger: Arc<CheckpointBuffer>,
+    pub(in crate::subscriber) notices: Arc<StageRequestQueue>,
     pub(in crate::subscriber) clock: Arc<ManualClock>,
     writer: tokio::task::JoinHandle<()>,
 }
 
-impl Ground {
+impl DeadLetterTestEnv {
     pub(in crate::subscriber) fn new() -> Self {
         Self::on(tempfile::tempdir().expect("a temporary folder"))
     }
 
     fn on(folder: TempDir) -> Self {
-        let store = Store::open(folder.path(), 1 << 20, Arc::new(NoFaults)).expect("opens");
-        let rows = Rows::open(Arc::clone(&store)).expect("opens");
-        let ledger = Arc::<Ledger>::default();
+        let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
+        let rows = DeliveryTables::open(Arc::clone(&store)).expect("opens");
+        let ledger = Arc::<CheckpointBuffer>::default();
         let writer = tokio::spawn(write(Arc::clone(&ledger), rows.clone()));
         let clock = Arc::new(ManualClock::starting_at(Timestamp::from_micros(1_000_000)));
         Self { folder, store, rows, ledger, notices: Arc::default(), clock, writer }
@@ -48,21 +48,21 @@ impl Ground {
         Self::on(folder)
     }
 
-    pub(in crate::subscriber) fn shared(&self) -> Shared {
+    pub(in crate::subscriber) fn shared(&self) -> RecoveryDeps {
         (Arc::clone(&self.ledger), Arc::clone(&self.notices), Arc::clone(&self.clock) as Arc<dyn Clock>)
     }
 
-    pub(in crate::subscriber) fn letters(&self, max: u64) -> Arc<DeadLetters> {
-        DeadLetters::open(self.rows.clone(), self.shared(), max).expect("opens")
+    pub(in crate::subscriber) fn letters(&self, max: u64) -> Arc<DeadLetterStore> {
+        DeadLetterStore::open(self.rows.clone(), self.shared(), max).expect("opens")
     }
 }
 
-async fn write(ledger: Arc<Ledger>, rows: Rows) {
-    let mut asked = ledger.asked();
+async fn write(ledger: Arc<CheckpointBuffer>, rows: DeliveryTables) {
+    let mut asked = ledger.flush_requests();
     loop {
-        if let Some(round) = ledger.take() {
+        if let Some(round) = ledger.take_checkpoint() {
             round.write(&rows).expect("writes");
-            ledger.wrote(&round);
+            ledger.mark_written(&round);
         }
         if asked.changed().await.is_err() {
             return;
@@ -70,49 +70,49 @@ async fn write(ledger: Arc<Ledger>, rows: Rows) {
     }
 }
 
-pub(in crate::subscriber) fn item(position: u64, id: &str) -> Item {
+pub(in crate::subscriber) fn item(position: u64, id: &str) -> OutboundRecord {
     let entity = EntityKey::try_new(Kind::Ticket, id).expect("valid");
     let at = Timestamp::from_micros(position.cast_signed() * 1_000);
     let record = Record { sequence: Some(1), ..Record::new("support", entity, "status.changed", at) };
-    Item { position: Position::new(position), sequence: 1, received_at: at, record: Arc::new(record) }
+    OutboundRecord { position: Position::new(position), sequence: 1, received_at: at, record: Arc::new(record) }
 }
 
-pub(in crate::subscriber) fn burial(position: u64, id: &str) -> Burial {
+pub(in crate::subscriber) fn burial(position: u64, id: &str) -> NewDeadLetter {
     let answer = Bytes::from_static(b"down");
-    let failure = Failure { status: Some(503), code: "status", detail: "the answer was 503".into(), answer };
-    let (attempts, reason, is_halting) = (8, Reason::Exhausted, false);
-    Burial { item: item(position, id), attempts, failure, reason, is_halting }
+    let failure = AttemptFailure { status: Some(503), code: "status", detail: "the answer was 503".into(), answer };
+    let (attempts, reason, is_halting) = (8, GiveUpReason::Exhausted, false);
+    NewDeadLetter { item: item(position, id), attempts, failure, reason, is_halting }
 }
 
 const ONE: SubscriberId = SubscriberId::Webhook(1);
 const OTHER: SubscriberId = SubscriberId::Webhook(2);
 
-async fn ids(letters: &Arc<DeadLetters>, filter: Filter) -> Vec<u64> {
+async fn ids(letters: &Arc<DeadLetterStore>, filter: Filter) -> Vec<u64> {
     let page = letters.list(filter, 0..100).await.expect("reads");
     assert_eq!(page.total, page.items.len() as u64);
     page.items.iter().map(|found| found.letter.id).collect()
 }
 
-fn delivery(found: &Found) -> &Delivery {
-    let Subject::One(delivery) = &found.letter.subject else { panic!("{found:?}") };
+fn delivery(found: &ListedDeadLetter) -> &FailedDelivery {
+    let DeadLetterSubject::Event(delivery) = &found.letter.subject else { panic!("{found:?}") };
     delivery
 }
 
 #[tokio::test]
 async fn dead_letters_are_listed_newest_first_by_what_is_asked_for() {
-    let ground = Ground::new();
+    let ground = DeadLetterTestEnv::new();
     let letters = ground.letters(100);
-    letters.bury(&ONE, burial(1, "A"));
-    letters.bury(&OTHER, Burial { reason: Reason::Refused, ..burial(1, "A") });
-    letters.bury(&ONE, burial(5, "B"));
-    letters.bury_all(&ONE, Cause::Expired, (Position::new(6), Position::new(9)), 3);
+    letters.add(&ONE, burial(1, "A"));
+    letters.add(&OTHER, NewDeadLetter { reason: GiveUpReason::Refused, ..burial(1, "A") });
+    letters.add(&ONE, burial(5, "B"));
+    letters.add_range(&ONE, DeadLetterCause::Expired, (Position::new(6), Position::new(9)), 3);
     let all = Filter::default();
     assert_eq!(ids(&letters, all.clone()).await, [4, 3, 2, 1]);
     let page = letters.list(all.clone(), 1..3).await.expect("reads");
     assert_eq!((page.total, page.items.iter().map(|found| found.letter.id).collect::<Vec<_>>()), (4, vec![3, 2]));
     let asked = [
         (Filter { subscriber: Some(ONE), ..all.clone() }, vec![4, 3, 1]),
-        (Filter { cause: Some(Cause::Refused), ..all.clone() }, vec![2]),
+        (Filter { cause: Some(DeadLetterCause::Refused), ..all.clone() }, vec![2]),
         (Filter { entity: Some("A".into()), ..all.clone() }, vec![2, 1]),
         (Filter { entity: Some("A".into()), subscriber: Some(OTHER), ..all.clone() }, vec![2]),
         (Filter { event: Some("status.changed".into()), ..all.clone() }, vec![3, 2, 1]),
@@ -128,11 +128,11 @@ async fn dead_letters_are_listed_newest_first_by_what_is_asked_for() {
 /// One that was buried while the list waited for the disk was counted and not shown.
 #[tokio::test]
 async fn what_is_buried_while_a_list_is_read_is_counted_only_if_it_is_shown() {
-    let ground = Ground::new();
+    let ground = DeadLetterTestEnv::new();
     let letters = ground.letters(100);
-    letters.bury(&ONE, burial(1, "A"));
+    letters.add(&ONE, burial(1, "A"));
     let (page, ()) = tokio::join!(letters.list(Filter::default(), 0..100), async {
-        letters.bury(&ONE, burial(2, "A"));
+        letters.add(&ONE, burial(2, "A"));
     });
     let page = page.expect("reads");
     assert_eq!(page.total, page.items.len() as u64);
@@ -140,13 +140,13 @@ async fn what_is_buried_while_a_list_is_read_is_counted_only_if_it_is_shown() {
 
 #[tokio::test]
 async fn a_record_that_fails_again_renews_its_dead_letter() {
-    let ground = Ground::new();
+    let ground = DeadLetterTestEnv::new();
     let letters = ground.letters(100);
-    assert_eq!(letters.bury(&ONE, Burial { is_halting: true, ..burial(1, "A") }), 1);
+    assert_eq!(letters.add(&ONE, NewDeadLetter { is_halting: true, ..burial(1, "A") }), 1);
     ground.clock.advance(std::time::Duration::from_secs(1));
-    assert_eq!(letters.bury(&ONE, Burial { reason: Reason::Refused, ..burial(1, "A") }), 1);
+    assert_eq!(letters.add(&ONE, NewDeadLetter { reason: GiveUpReason::Refused, ..burial(1, "A") }), 1);
     let found = letters.get(1).await.expect("reads").expect("is there");
-    assert_eq!((found.letter.cause, found.letter.at), (Cause::Refused, Timestamp::from_micros(1_000_000)));
+    assert_eq!((found.letter.cause, found.letter.at), (DeadLetterCause::Refused, Timestamp::from_micros(1_000_000)));
     assert_eq!((delivery(&found).attempts, delivery(&found).last_at), (16, Timestamp::from_micros(2_000_000)));
     assert!(delivery(&found).is_halting, "the lane stands still as before");
     assert_eq!(letters.count(&ONE), 1);
@@ -154,84 +154,88 @@ async fn a_record_that_fails_again_renews_its_dead_letter() {
 
 #[tokio::test]
 async fn a_number_is_never_used_again_not_even_after_a_restart() {
-    let ground = Ground::new();
+    let ground = DeadLetterTestEnv::new();
     let letters = ground.letters(100);
-    letters.bury(&ONE, burial(1, "A"));
-    let last = letters.bury(&ONE, burial(2, "A"));
-    assert_eq!(letters.discard(last).await.expect("writes"), Discarded::Gone);
-    assert_eq!(letters.discard(last).await.expect("reads"), Discarded::NotFound);
+    letters.add(&ONE, burial(1, "A"));
+    let last = letters.add(&ONE, burial(2, "A"));
+    assert_eq!(letters.discard(last).await.expect("writes"), DiscardOutcome::Gone);
+    assert_eq!(letters.discard(last).await.expect("reads"), DiscardOutcome::NotFound);
     drop(letters);
     let ground = ground.reopened().await;
     let letters = ground.letters(100);
     assert_eq!(letters.count(&ONE), 1);
-    assert_eq!(letters.bury(&ONE, burial(3, "A")), 3);
+    assert_eq!(letters.add(&ONE, burial(3, "A")), 3);
 }
 
 #[tokio::test]
 async fn a_halted_lane_is_released_by_whatever_ends_its_dead_letter() {
-    let ground = Ground::new();
+    let ground = DeadLetterTestEnv::new();
     let letters = ground.letters(100);
     let key = LaneKey::Entity(item(1, "A").record.entity.clone());
-    let released = [Notice::Released { subscriber: ONE, key: key.clone() }];
-    let halting = || Burial { is_halting: true, ..burial(1, "A") };
-    let id = letters.bury(&ONE, halting());
-    assert!(letters.halts(&ONE, &key) && !letters.halts(&OTHER, &key));
+    let released = [StageRequest::LaneReleased { subscriber: ONE, key: key.clone() }];
+    let halting = || NewDeadLetter { is_halting: true, ..burial(1, "A") };
+    let id = letters.add(&ONE, halting());
+    assert!(letters.is_lane_halted(&ONE, &key) && !letters.is_lane_halted(&OTHER, &key));
     letters.discard(id).await.expect("writes");
-    assert!(!letters.halts(&ONE, &key));
-    assert_eq!(ground.notices.take().into_iter().collect::<Vec<_>>(), released);
-    letters.bury(&ONE, halting());
-    letters.delivered(&ONE, Position::new(1));
-    assert_eq!(ground.notices.take().into_iter().collect::<Vec<_>>(), released);
-    letters.bury(&ONE, burial(1, "A"));
-    letters.delivered(&ONE, Position::new(1));
-    assert!(ground.notices.take().is_empty(), "its lane went on");
+    assert!(!letters.is_lane_halted(&ONE, &key));
+    assert_eq!(ground.notices.take_all().into_iter().collect::<Vec<_>>(), released);
+    letters.add(&ONE, halting());
+    letters.remove_delivered(&ONE, Position::new(1));
+    assert_eq!(ground.notices.take_all().into_iter().collect::<Vec<_>>(), released);
+    letters.add(&ONE, burial(1, "A"));
+    letters.remove_delivered(&ONE, Position::new(1));
+    assert!(ground.notices.take_all().is_empty(), "its lane went on");
 }
 
 #[tokio::test]
 async fn a_subscriber_with_too_many_is_told_when_there_is_room() {
-    let ground = Ground::new();
+    let ground = DeadLetterTestEnv::new();
     let letters = ground.letters(2);
-    letters.bury(&ONE, burial(1, "A"));
+    letters.add(&ONE, burial(1, "A"));
     assert!(!letters.is_full(&ONE));
-    letters.bury(&ONE, burial(2, "A"));
-    letters.bury(&ONE, burial(3, "A"));
+    letters.add(&ONE, burial(2, "A"));
+    letters.add(&ONE, burial(3, "A"));
     assert!(letters.is_full(&ONE) && !letters.is_full(&OTHER));
-    letters.delivered(&ONE, Position::new(1));
-    assert!(letters.is_full(&ONE) && ground.notices.take().is_empty());
-    letters.delivered(&ONE, Position::new(2));
+    letters.remove_delivered(&ONE, Position::new(1));
+    assert!(letters.is_full(&ONE) && ground.notices.take_all().is_empty());
+    letters.remove_delivered(&ONE, Position::new(2));
     assert!(!letters.is_full(&ONE));
-    assert_eq!(ground.notices.take().into_iter().collect::<Vec<_>>(), [Notice::Room(ONE)]);
+    assert_eq!(ground.notices.take_all().into_iter().collect::<Vec<_>>(), [StageRequest::DeadLetterRoom(ONE)]);
 }
 
 #[tokio::test]
 async fn what_is_dropped_for_one_cause_is_one_dead_letter() {
-    let ground = Ground::new();
+    let ground = DeadLetterTestEnv::new();
     let letters = ground.letters(100);
     let positions = |first, last| (Position::new(first), Position::new(last));
-    let id = letters.bury_all(&ONE, Cause::Expired, positions(5, 9), 3);
-    assert_eq!(letters.bury_all(&ONE, Cause::Expired, positions(10, 20), 4), id);
-    assert_ne!(letters.bury_all(&ONE, Cause::Disabled, positions(21, 22), 2), id);
+    let id = letters.add_range(&ONE, DeadLetterCause::Expired, positions(5, 9), 3);
+    assert_eq!(letters.add_range(&ONE, DeadLetterCause::Expired, positions(10, 20), 4), id);
+    assert_ne!(letters.add_range(&ONE, DeadLetterCause::Disabled, positions(21, 22), 2), id);
     let found = letters.get(id).await.expect("reads").expect("is there");
     let (first, last) = positions(5, 20);
-    assert_eq!(found.letter.subject, Subject::Many { first, last, count: 7 });
-    assert_eq!(letters.take_all(&ONE, id, 3), Ok(()));
-    assert_ne!(letters.bury_all(&ONE, Cause::Expired, positions(23, 24), 2), id, "a job is at work on that one");
+    assert_eq!(found.letter.subject, DeadLetterSubject::Range { first, last, count: 7 });
+    assert_eq!(letters.claim_range_for_job(&ONE, id, 3), Ok(()));
+    assert_ne!(
+        letters.add_range(&ONE, DeadLetterCause::Expired, positions(23, 24), 2),
+        id,
+        "a job is at work on that one"
+    );
 }
 
 #[tokio::test]
 async fn all_that_is_asked_for_is_discarded_but_what_a_job_has() {
-    let ground = Ground::new();
+    let ground = DeadLetterTestEnv::new();
     let letters = ground.letters(100);
     for position in 1..=4 {
-        letters.bury(&ONE, burial(position, "A"));
+        letters.add(&ONE, burial(position, "A"));
     }
-    letters.bury(&OTHER, burial(1, "A"));
-    letters.take(&ONE, Position::new(2), 7).expect("nobody has it");
-    assert_eq!(letters.take(&ONE, Position::new(2), 8), Err(Some(7)));
-    assert_eq!(letters.take(&ONE, Position::new(9), 8), Err(None));
-    assert_eq!(letters.discard(2).await.expect("reads"), Discarded::InJob(7));
+    letters.add(&OTHER, burial(1, "A"));
+    letters.claim_for_job(&ONE, Position::new(2), 7).expect("nobody has it");
+    assert_eq!(letters.claim_for_job(&ONE, Position::new(2), 8), Err(Some(7)));
+    assert_eq!(letters.claim_for_job(&ONE, Position::new(9), 8), Err(None));
+    assert_eq!(letters.discard(2).await.expect("reads"), DiscardOutcome::InJob(7));
     let filter = Filter { subscriber: Some(ONE), ..Filter::default() };
-    assert_eq!(letters.discard_all(filter).await.expect("writes"), 3);
+    assert_eq!(letters.discard_matching(filter).await.expect("writes"), 3);
     assert_eq!(ids(&letters, Filter::default()).await, [5, 2]);
     letters.retain(|subscriber| *subscriber == OTHER);
     assert_eq!(ids(&letters, Filter::default()).await, [5]);
@@ -242,13 +246,13 @@ async fn all_that_is_asked_for_is_discarded_but_what_a_job_has() {
 
 #[tokio::test]
 async fn no_more_than_the_beginning_of_an_answer_is_kept() {
-    let ground = Ground::new();
+    let ground = DeadLetterTestEnv::new();
     let letters = ground.letters(100);
     let answer = Bytes::from("\u{1}ö".repeat(2_000));
-    let failure = Failure { status: None, code: "status", detail: "ä".repeat(2_000), answer };
-    let id = letters.bury(&ONE, Burial { failure, ..burial(1, "A") });
+    let failure = AttemptFailure { status: None, code: "status", detail: "ä".repeat(2_000), answer };
+    let id = letters.add(&ONE, NewDeadLetter { failure, ..burial(1, "A") });
     let found = letters.get(id).await.expect("reads").expect("is there");
-    let Delivery { answer, detail, .. } = delivery(&found);
+    let FailedDelivery { answer, detail, .. } = delivery(&found);
     assert!(answer.len() <= ANSWER_MAX_BYTES && answer.starts_with("öö") && !answer.contains('\u{1}'));
     assert!(detail.len() <= 512 && detail.ends_with('ä'));
 }

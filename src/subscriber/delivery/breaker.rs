@@ -16,14 +16,14 @@ use std::time::Duration;
 use backoff::backoff::Backoff;
 use backoff::exponential::{ExponentialBackoff, ExponentialBackoffBuilder};
 
-use crate::config::Breaker as Policy;
+use crate::config::BreakerConfig as Policy;
 
 /// Into how many parts the window is divided: it slides by one at a time.
 const SLOTS: u64 = 12;
 
 /// Whether attempts are let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum DeliveryBreakerState {
     /// They are.
     Closed,
     /// None is.
@@ -34,13 +34,13 @@ pub enum Standing {
 
 /// What an attempt was let through as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pass {
+pub(super) enum BreakerPass {
     Ordinary,
     Probe,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum DeliveryBreakerPhase {
     Closed,
     Open { until: Duration },
     HalfOpen,
@@ -48,127 +48,134 @@ enum State {
 
 /// The breaker of one subscriber.
 #[derive(Debug)]
-pub(super) struct Breaker {
+pub(super) struct DeliveryBreaker {
     policy: Policy,
-    state: State,
-    consecutive: u32,
-    window: Window,
-    open: ExponentialBackoff<NoTime>,
+    phase: DeliveryBreakerPhase,
+    consecutive_failures: u32,
+    window: FailureRateWindow,
+    open_backoff: ExponentialBackoff<BackoffClock>,
 }
 
-impl Breaker {
+impl DeliveryBreaker {
     pub(super) fn new(policy: Policy) -> Self {
-        let open = open_times(&policy);
-        Self { policy, state: State::Closed, consecutive: 0, window: Window::default(), open }
+        let open_backoff = build_open_backoff(&policy);
+        Self {
+            policy,
+            phase: DeliveryBreakerPhase::Closed,
+            consecutive_failures: 0,
+            window: FailureRateWindow::default(),
+            open_backoff,
+        }
     }
 
     /// Goes on by another policy. What is open stays so for as long as it was to.
     pub(super) fn set_policy(&mut self, policy: Policy) {
-        let current = self.open.current_interval;
-        self.open = open_times(&policy);
-        self.open.current_interval = current.clamp(self.open.initial_interval, self.open.max_interval);
+        let current = self.open_backoff.current_interval;
+        self.open_backoff = build_open_backoff(&policy);
+        self.open_backoff.current_interval =
+            current.clamp(self.open_backoff.initial_interval, self.open_backoff.max_interval);
         self.policy = policy;
     }
 
     /// Asks to make an attempt at `now`; `None` means not now.
-    pub(super) fn ask(&mut self, now: Duration) -> Option<Pass> {
-        match self.state {
-            State::Closed => Some(Pass::Ordinary),
-            State::Open { until } if now >= until => {
-                self.state = State::HalfOpen;
-                Some(Pass::Probe)
+    pub(super) fn try_pass(&mut self, now: Duration) -> Option<BreakerPass> {
+        match self.phase {
+            DeliveryBreakerPhase::Closed => Some(BreakerPass::Ordinary),
+            DeliveryBreakerPhase::Open { until } if now >= until => {
+                self.phase = DeliveryBreakerPhase::HalfOpen;
+                Some(BreakerPass::Probe)
             }
-            State::Open { .. } | State::HalfOpen => None,
+            DeliveryBreakerPhase::Open { .. } | DeliveryBreakerPhase::HalfOpen => None,
         }
     }
 
     /// An attempt was accepted. True if that closes the breaker.
-    pub(super) fn accepted(&mut self, pass: Pass, now: Duration) -> bool {
-        match (self.state, pass) {
-            (State::Closed, _) => {
-                self.consecutive = 0;
-                self.window.count(self.policy.window, now, false);
+    pub(super) fn record_success(&mut self, pass: BreakerPass, now: Duration) -> bool {
+        match (self.phase, pass) {
+            (DeliveryBreakerPhase::Closed, _) => {
+                self.consecutive_failures = 0;
+                self.window.record_attempt(self.policy.window, now, false);
                 false
             }
-            (State::HalfOpen, Pass::Probe) => {
-                self.state = State::Closed;
-                self.consecutive = 0;
-                self.window = Window::default();
-                self.open.reset();
+            (DeliveryBreakerPhase::HalfOpen, BreakerPass::Probe) => {
+                self.phase = DeliveryBreakerPhase::Closed;
+                self.consecutive_failures = 0;
+                self.window = FailureRateWindow::default();
+                self.open_backoff.reset();
                 true
             }
-            (State::HalfOpen, Pass::Ordinary) | (State::Open { .. }, _) => false,
+            (DeliveryBreakerPhase::HalfOpen, BreakerPass::Ordinary) | (DeliveryBreakerPhase::Open { .. }, _) => false,
         }
     }
 
     /// An attempt failed. The share of failures, if that opens the closed breaker.
-    pub(super) fn failed(&mut self, pass: Pass, now: Duration) -> Option<f64> {
-        match (self.state, pass) {
-            (State::Closed, _) => {
-                self.consecutive = self.consecutive.saturating_add(1);
-                self.window.count(self.policy.window, now, true);
-                let share = self.window.share();
-                self.is_too_much().then(|| {
-                    self.stay_open(now);
+    pub(super) fn record_failure(&mut self, pass: BreakerPass, now: Duration) -> Option<f64> {
+        match (self.phase, pass) {
+            (DeliveryBreakerPhase::Closed, _) => {
+                self.consecutive_failures = self.consecutive_failures.saturating_add(1);
+                self.window.record_attempt(self.policy.window, now, true);
+                let share = self.window.failure_rate();
+                self.is_over_threshold().then(|| {
+                    self.trip(now);
                     share
                 })
             }
-            (State::HalfOpen, Pass::Probe) => {
-                self.stay_open(now);
+            (DeliveryBreakerPhase::HalfOpen, BreakerPass::Probe) => {
+                self.trip(now);
                 None
             }
-            (State::HalfOpen, Pass::Ordinary) | (State::Open { .. }, _) => None,
+            (DeliveryBreakerPhase::HalfOpen, BreakerPass::Ordinary) | (DeliveryBreakerPhase::Open { .. }, _) => None,
         }
     }
 
     /// An attempt that was let through was not made, or says nothing of the subscriber.
-    pub(super) fn unused(&mut self, pass: Pass, now: Duration) {
-        if (self.state, pass) == (State::HalfOpen, Pass::Probe) {
-            self.state = State::Open { until: now };
+    pub(super) fn return_pass(&mut self, pass: BreakerPass, now: Duration) {
+        if (self.phase, pass) == (DeliveryBreakerPhase::HalfOpen, BreakerPass::Probe) {
+            self.phase = DeliveryBreakerPhase::Open { until: now };
         }
     }
 
     /// Somebody has reason to believe that an attempt would be accepted: an open one lets its probe through from `now` on.
-    pub(super) fn hurry(&mut self, now: Duration) {
-        if let State::Open { until } = &mut self.state {
+    pub(super) fn allow_probe(&mut self, now: Duration) {
+        if let DeliveryBreakerPhase::Open { until } = &mut self.phase {
             *until = now.min(*until);
         }
     }
 
-    pub(super) const fn standing(&self) -> Standing {
-        match self.state {
-            State::Closed => Standing::Closed,
-            State::Open { .. } => Standing::Open,
-            State::HalfOpen => Standing::HalfOpen,
+    pub(super) const fn state(&self) -> DeliveryBreakerState {
+        match self.phase {
+            DeliveryBreakerPhase::Closed => DeliveryBreakerState::Closed,
+            DeliveryBreakerPhase::Open { .. } => DeliveryBreakerState::Open,
+            DeliveryBreakerPhase::HalfOpen => DeliveryBreakerState::HalfOpen,
         }
     }
 
     /// From when on an attempt may be made, as far as is known: zero means at any time, `None` not before the probe has ended.
-    pub(super) const fn lets_through_from(&self) -> Option<Duration> {
-        match self.state {
-            State::Closed => Some(Duration::ZERO),
-            State::Open { until } => Some(until),
-            State::HalfOpen => None,
+    pub(super) const fn next_attempt_at(&self) -> Option<Duration> {
+        match self.phase {
+            DeliveryBreakerPhase::Closed => Some(Duration::ZERO),
+            DeliveryBreakerPhase::Open { until } => Some(until),
+            DeliveryBreakerPhase::HalfOpen => None,
         }
     }
 
-    fn is_too_much(&self) -> bool {
+    fn is_over_threshold(&self) -> bool {
         let Policy { consecutive, failure_rate, attempts_min, .. } = self.policy;
-        let (attempts, failures) = self.window.sums();
-        let is_row = consecutive > 0 && self.consecutive >= consecutive;
+        let (attempts, failures) = self.window.totals();
+        let is_row = consecutive > 0 && self.consecutive_failures >= consecutive;
         // A share of 1 can only be reached, any other is exceeded.
         let is_share = f64::from(failures) > failure_rate * f64::from(attempts) || failures == attempts;
         is_row || (failure_rate > 0.0 && attempts >= attempts_min && is_share)
     }
 
-    fn stay_open(&mut self, now: Duration) {
-        let pause = self.open.next_backoff().unwrap_or(self.policy.open_max);
-        self.state = State::Open { until: now.saturating_add(pause) };
+    fn trip(&mut self, now: Duration) {
+        let pause = self.open_backoff.next_backoff().unwrap_or(self.policy.open_max);
+        self.phase = DeliveryBreakerPhase::Open { until: now.saturating_add(pause) };
     }
 }
 
 /// `open`, twice that, and so on up to `open_max`, without end and without chance.
-fn open_times(policy: &Policy) -> ExponentialBackoff<NoTime> {
+fn build_open_backoff(policy: &Policy) -> ExponentialBackoff<BackoffClock> {
     ExponentialBackoffBuilder::new()
         .with_initial_interval(policy.open.min(policy.open_max))
         .with_max_interval(policy.open_max)
@@ -179,18 +186,18 @@ fn open_times(policy: &Policy) -> ExponentialBackoff<NoTime> {
 }
 
 /// The clock that the back-off asks for and does not need, since it never ends by time.
-type NoTime = backoff::SystemClock;
+type BackoffClock = backoff::SystemClock;
 
 /// How many attempts were made of late, and how many of them failed.
 #[derive(Debug, Default)]
-struct Window {
+struct FailureRateWindow {
     slots: [(u32, u32); SLOTS as usize],
     /// The number of the newest slot since the clock's beginning.
     newest: u64,
 }
 
-impl Window {
-    fn count(&mut self, length: Duration, now: Duration, has_failed: bool) {
+impl FailureRateWindow {
+    fn record_attempt(&mut self, length: Duration, now: Duration, has_failed: bool) {
         self.slide(length, now);
         let (attempts, failures) = &mut self.slots[(self.newest % SLOTS) as usize];
         *attempts = attempts.saturating_add(1);
@@ -208,14 +215,14 @@ impl Window {
         self.newest = number;
     }
 
-    fn sums(&self) -> (u32, u32) {
+    fn totals(&self) -> (u32, u32) {
         self.slots.iter().fold((0, 0), |(all, bad), (attempts, failures)| {
             (u32::saturating_add(all, *attempts), u32::saturating_add(bad, *failures))
         })
     }
 
-    fn share(&self) -> f64 {
-        let (attempts, failures) = self.sums();
+    fn failure_rate(&self) -> f64 {
+        let (attempts, failures) = self.totals();
         f64::from(failures) / f64::from(attempts.max(1))
     }
 }
@@ -239,22 +246,23 @@ mod tests {
         Duration::from_secs(s)
     }
 
-    fn opened() -> Breaker {
-        let mut breaker = Breaker::new(POLICY);
-        let opened: Vec<_> = (0..3).map(|_| breaker.failed(Pass::Ordinary, seconds(10)).is_some()).collect();
+    fn opened() -> DeliveryBreaker {
+        let mut breaker = DeliveryBreaker::new(POLICY);
+        let opened: Vec<_> =
+            (0..3).map(|_| breaker.record_failure(BreakerPass::Ordinary, seconds(10)).is_some()).collect();
         assert_eq!(opened, [false, false, true]);
         breaker
     }
 
     #[test]
     fn failures_in_a_row_open_it_and_an_accepted_attempt_between_them_does_not() {
-        let mut breaker = Breaker::new(Policy { failure_rate: 0.0, ..POLICY });
+        let mut breaker = DeliveryBreaker::new(Policy { failure_rate: 0.0, ..POLICY });
         for _ in 0..50 {
-            assert_eq!(breaker.failed(Pass::Ordinary, seconds(1)), None);
-            assert_eq!(breaker.failed(Pass::Ordinary, seconds(1)), None);
-            assert!(!breaker.accepted(Pass::Ordinary, seconds(1)), "it was closed all along");
+            assert_eq!(breaker.record_failure(BreakerPass::Ordinary, seconds(1)), None);
+            assert_eq!(breaker.record_failure(BreakerPass::Ordinary, seconds(1)), None);
+            assert!(!breaker.record_success(BreakerPass::Ordinary, seconds(1)), "it was closed all along");
         }
-        assert_eq!(opened().ask(seconds(39)), None);
+        assert_eq!(opened().try_pass(seconds(39)), None);
     }
 
     #[test]
@@ -270,14 +278,14 @@ mod tests {
             (0.0, 1, 4, None),
         ] {
             let policy = Policy { failure_rate: share, attempts_min, consecutive: 0, ..POLICY };
-            let mut breaker = Breaker::new(policy);
+            let mut breaker = DeliveryBreaker::new(policy);
             let opened = (1..=40_u32).find(|n| {
                 // Failures come last in each four, so that an attempt that opens it is one.
                 if (n - 1) % 4 < 4 - bad_of_4 {
-                    breaker.accepted(Pass::Ordinary, seconds(1));
+                    breaker.record_success(BreakerPass::Ordinary, seconds(1));
                     return false;
                 }
-                breaker.failed(Pass::Ordinary, seconds(1)).is_some()
+                breaker.record_failure(BreakerPass::Ordinary, seconds(1)).is_some()
             });
             assert_eq!(opened, opens_at, "{share} of {attempts_min}, {bad_of_4} of 4 bad");
         }
@@ -286,11 +294,15 @@ mod tests {
     #[test]
     fn failures_that_are_older_than_the_window_count_no_more() {
         let policy = Policy { consecutive: 0, attempts_min: 10, ..POLICY };
-        let mut breaker = Breaker::new(policy);
-        (0..9).for_each(|_| assert_eq!(breaker.failed(Pass::Ordinary, seconds(3)), None));
-        assert_eq!(breaker.failed(Pass::Ordinary, seconds(70)), None, "the first nine are out of the window");
-        (0..8).for_each(|_| assert_eq!(breaker.failed(Pass::Ordinary, seconds(100)), None));
-        assert_eq!(breaker.failed(Pass::Ordinary, seconds(110)), Some(1.0), "ten within a minute");
+        let mut breaker = DeliveryBreaker::new(policy);
+        (0..9).for_each(|_| assert_eq!(breaker.record_failure(BreakerPass::Ordinary, seconds(3)), None));
+        assert_eq!(
+            breaker.record_failure(BreakerPass::Ordinary, seconds(70)),
+            None,
+            "the first nine are out of the window"
+        );
+        (0..8).for_each(|_| assert_eq!(breaker.record_failure(BreakerPass::Ordinary, seconds(100)), None));
+        assert_eq!(breaker.record_failure(BreakerPass::Ordinary, seconds(110)), Some(1.0), "ten within a minute");
     }
 
     #[test]
@@ -298,51 +310,51 @@ mod tests {
         let mut breaker = opened();
         let mut now = 10;
         for open in [30, 60, 100, 100] {
-            assert_eq!(breaker.ask(seconds(now + open - 1)), None, "open for {open} s");
+            assert_eq!(breaker.try_pass(seconds(now + open - 1)), None, "open for {open} s");
             now += open;
-            assert_eq!(breaker.ask(seconds(now)), Some(Pass::Probe));
-            assert_eq!(breaker.ask(seconds(now)), None, "one only");
-            assert_eq!(breaker.failed(Pass::Probe, seconds(now)), None, "it was open before");
+            assert_eq!(breaker.try_pass(seconds(now)), Some(BreakerPass::Probe));
+            assert_eq!(breaker.try_pass(seconds(now)), None, "one only");
+            assert_eq!(breaker.record_failure(BreakerPass::Probe, seconds(now)), None, "it was open before");
         }
-        assert_eq!(breaker.ask(seconds(now + 100)), Some(Pass::Probe));
-        assert!(breaker.accepted(Pass::Probe, seconds(now + 100)));
-        assert_eq!(breaker.ask(seconds(now + 100)), Some(Pass::Ordinary));
-        assert_eq!(breaker.failed(Pass::Ordinary, seconds(now + 100)), None, "counted from zero again");
-        breaker.failed(Pass::Ordinary, seconds(now + 100));
-        breaker.failed(Pass::Ordinary, seconds(now + 100));
-        assert_eq!(breaker.lets_through_from(), Some(seconds(now + 130)), "as short as at first again");
+        assert_eq!(breaker.try_pass(seconds(now + 100)), Some(BreakerPass::Probe));
+        assert!(breaker.record_success(BreakerPass::Probe, seconds(now + 100)));
+        assert_eq!(breaker.try_pass(seconds(now + 100)), Some(BreakerPass::Ordinary));
+        assert_eq!(breaker.record_failure(BreakerPass::Ordinary, seconds(now + 100)), None, "counted from zero again");
+        breaker.record_failure(BreakerPass::Ordinary, seconds(now + 100));
+        breaker.record_failure(BreakerPass::Ordinary, seconds(now + 100));
+        assert_eq!(breaker.next_attempt_at(), Some(seconds(now + 130)), "as short as at first again");
     }
 
     #[test]
     fn what_was_attempted_before_it_opened_says_nothing_later() {
         let mut breaker = opened();
-        assert!(!breaker.accepted(Pass::Ordinary, seconds(11)));
-        assert_eq!(breaker.failed(Pass::Ordinary, seconds(39)), None);
-        assert_eq!(breaker.ask(seconds(40)), Some(Pass::Probe), "it does not stay open longer for it");
-        assert_eq!(breaker.failed(Pass::Ordinary, seconds(41)), None);
-        assert!(!breaker.accepted(Pass::Ordinary, seconds(41)));
-        assert_eq!(breaker.standing(), Standing::HalfOpen);
+        assert!(!breaker.record_success(BreakerPass::Ordinary, seconds(11)));
+        assert_eq!(breaker.record_failure(BreakerPass::Ordinary, seconds(39)), None);
+        assert_eq!(breaker.try_pass(seconds(40)), Some(BreakerPass::Probe), "it does not stay open longer for it");
+        assert_eq!(breaker.record_failure(BreakerPass::Ordinary, seconds(41)), None);
+        assert!(!breaker.record_success(BreakerPass::Ordinary, seconds(41)));
+        assert_eq!(breaker.state(), DeliveryBreakerState::HalfOpen);
     }
 
     #[test]
     fn a_probe_that_was_not_made_leaves_its_place_to_another() {
         let mut breaker = opened();
-        assert_eq!(breaker.ask(seconds(40)), Some(Pass::Probe));
-        breaker.unused(Pass::Ordinary, seconds(41));
-        assert_eq!(breaker.ask(seconds(41)), None, "another's end is not the probe's");
-        breaker.unused(Pass::Probe, seconds(42));
-        assert_eq!(breaker.ask(seconds(42)), Some(Pass::Probe));
+        assert_eq!(breaker.try_pass(seconds(40)), Some(BreakerPass::Probe));
+        breaker.return_pass(BreakerPass::Ordinary, seconds(41));
+        assert_eq!(breaker.try_pass(seconds(41)), None, "another's end is not the probe's");
+        breaker.return_pass(BreakerPass::Probe, seconds(42));
+        assert_eq!(breaker.try_pass(seconds(42)), Some(BreakerPass::Probe));
     }
 
     #[test]
     fn one_that_is_open_lets_its_probe_through_as_soon_as_somebody_asks_for_it() {
         let mut breaker = opened();
-        breaker.hurry(seconds(12));
-        assert_eq!(breaker.ask(seconds(12)), Some(Pass::Probe));
-        breaker.hurry(seconds(13));
-        assert_eq!(breaker.ask(seconds(13)), None, "one only");
-        breaker.failed(Pass::Probe, seconds(14));
-        assert_eq!(breaker.lets_through_from(), Some(seconds(74)), "as if it had been its time");
+        breaker.allow_probe(seconds(12));
+        assert_eq!(breaker.try_pass(seconds(12)), Some(BreakerPass::Probe));
+        breaker.allow_probe(seconds(13));
+        assert_eq!(breaker.try_pass(seconds(13)), None, "one only");
+        breaker.record_failure(BreakerPass::Probe, seconds(14));
+        assert_eq!(breaker.next_attempt_at(), Some(seconds(74)), "as if it had been its time");
     }
 
     proptest! {
@@ -350,30 +362,30 @@ mod tests {
         /// than it may be.
         #[test]
         fn there_is_never_more_than_one_probe(steps in prop::collection::vec((0_u64..200, 0..4_u8), 1..200)) {
-            let mut breaker = Breaker::new(POLICY);
+            let mut breaker = DeliveryBreaker::new(POLICY);
             let (mut now, mut probing) = (0, false);
             for (pause, what) in steps {
                 now += pause;
                 match what {
-                    0 | 1 => match breaker.ask(seconds(now)) {
-                        Some(Pass::Probe) => {
+                    0 | 1 => match breaker.try_pass(seconds(now)) {
+                        Some(BreakerPass::Probe) => {
                             prop_assert!(!probing);
                             probing = true;
                         }
-                        Some(Pass::Ordinary) => prop_assert!(!probing),
-                        None => prop_assert!(probing || breaker.lets_through_from() > Some(seconds(now))),
+                        Some(BreakerPass::Ordinary) => prop_assert!(!probing),
+                        None => prop_assert!(probing || breaker.next_attempt_at() > Some(seconds(now))),
                     },
                     _ => {
-                        let pass = if probing { Pass::Probe } else { Pass::Ordinary };
+                        let pass = if probing { BreakerPass::Probe } else { BreakerPass::Ordinary };
                         if what == 2 {
-                            breaker.accepted(pass, seconds(now));
+                            breaker.record_success(pass, seconds(now));
                         } else {
-                            breaker.failed(pass, seconds(now));
+                            breaker.record_failure(pass, seconds(now));
                         }
                         probing = false;
                     }
                 }
-                prop_assert!(breaker.lets_through_from() <= Some(seconds(now) + POLICY.open_max));
+                prop_assert!(breaker.next_attempt_at() <= Some(seconds(now) + POLICY.open_max));
             }
         }
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{ReplayTag, Ticket};
+use super::{AttemptId, ReplayTag};
 use crate::event::{EntityKey, Position};
-use crate::subscriber::{Failure, Item};
+use crate::subscriber::{AttemptFailure, OutboundRecord};
 
 /// Which queue a record is in: that of its entity, or its own where no order is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,24 +27,24 @@ pub struct LaneRow {
     /// Attempts that were made at it.
     pub attempts: u32,
     /// How long after its first attempt it is, without the time that does not count.
-    pub counted: Duration,
+    pub counted_time: Duration,
     /// How long until it is tried again; zero means now.
     pub wait: Duration,
     /// Whether it stands still until its dead letter is dealt with.
     pub is_halted: bool,
     /// The last attempt's failure: its status and code.
-    pub last: Option<(Option<u16>, String)>,
+    pub last_failure: Option<(Option<u16>, String)>,
 }
 
 /// What is to be done.
 #[derive(Debug)]
-pub enum Effect {
+pub enum DeliveryEffect {
     /// Make this attempt, and say how it ended.
     Attempt {
         /// How the answer is told.
-        ticket: Ticket,
+        ticket: AttemptId,
         /// What is delivered.
-        item: Item,
+        item: OutboundRecord,
         /// Which attempt at it this is, from 1.
         attempt: u32,
         /// Whether a job brings it again, out of its entity's order.
@@ -59,26 +59,26 @@ pub enum Effect {
         from_sequence: u64,
     },
     /// Keep this row.
-    Keep(LaneRow),
+    StoreRow(LaneRow),
     /// Remove this lane's row.
-    Forget(LaneKey),
+    RemoveRow(LaneKey),
     /// A delivery failed for good.
-    Bury {
+    DeadLetter {
         /// The record.
-        item: Item,
+        item: OutboundRecord,
         /// Attempts made at it.
         attempts: u32,
         /// Why the last one, or the filter, failed.
-        failure: Failure,
+        failure: AttemptFailure,
         /// Why there is no other attempt.
-        reason: Reason,
+        reason: GiveUpReason,
         /// The job that delivered it again, if one did.
         replay: Option<ReplayTag>,
         /// Whether its lane stands still until it is dealt with.
         is_halting: bool,
     },
     /// A record of a job was delivered.
-    Replayed(ReplayTag),
+    ReplayDelivered(ReplayTag),
     /// The breaker opened, at this share of failures.
     BreakerOpened {
         /// From 0 to 1.
@@ -95,7 +95,7 @@ pub enum Effect {
 
 /// Why a delivery became a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum GiveUpReason {
     /// The schedule is used up.
     Exhausted,
     /// It took too long.

@@ -4,30 +4,30 @@ use std::sync::Arc;
 
 use super::LaneKey;
 use crate::event::Position;
-use crate::subscriber::Item;
-use crate::subscriber::attempt::Outcome;
-use crate::subscriber::profile::Profile;
+use crate::subscriber::OutboundRecord;
+use crate::subscriber::attempt::AttemptOutcome;
+use crate::subscriber::delivery_policy::DeliveryPolicy;
 
 /// A record that was met and is wanted, or that cannot be judged.
 #[derive(Clone, Debug)]
-pub struct Met {
+pub struct MatchedRecord {
     /// The record.
-    pub item: Item,
+    pub item: OutboundRecord,
     /// Why the filter could not say whether it is wanted: it becomes a dead letter, in its turn.
-    pub broken: Option<String>,
+    pub filter_error: Option<String>,
 }
 
 /// Names an attempt that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Ticket(pub u64);
+pub struct AttemptId(pub u64);
 
 /// A record that is to be delivered again by a job.
 #[derive(Clone, Debug)]
-pub struct Replay {
+pub struct ReplayItem {
     /// Which job, and which of its records: given back when it is settled.
     pub tag: ReplayTag,
     /// The record.
-    pub item: Item,
+    pub item: OutboundRecord,
 }
 
 /// A job and one of its records.
@@ -43,33 +43,33 @@ pub struct ReplayTag {
 
 /// What happened.
 #[derive(Debug)]
-pub enum Input {
+pub enum DeliveryInput {
     /// The reader has met these records, in order, and everything before `end`.
-    Met {
+    RecordsMatched {
         /// The wanted ones among them.
-        items: Vec<Met>,
+        items: Vec<MatchedRecord>,
         /// The position after the last record that was looked at.
         end: Position,
     },
     /// An attempt ended.
-    Ended {
+    AttemptEnded {
         /// Which.
-        ticket: Ticket,
+        ticket: AttemptId,
         /// What it came to.
-        outcome: Outcome,
+        outcome: AttemptOutcome,
     },
     /// An attempt was not begun: it waited for a place among all subscribers' attempts, and meanwhile it may no longer be
     /// made, or the node stops. It is as if it had never been asked for.
-    Withdrawn {
+    AttemptWithdrawn {
         /// Which.
-        ticket: Ticket,
+        ticket: AttemptId,
     },
     /// Records of a lane, which [`super::Effect::CatchUp`] asked for.
-    CaughtUp {
+    LaneCaughtUp {
         /// Which lane.
         lane: LaneKey,
         /// The wanted ones among the next, in order. Those that the reader has not met yet are passed over.
-        items: Vec<Met>,
+        items: Vec<MatchedRecord>,
         /// The last sequence that was looked at, wanted or not; if there was none, the one before what was asked for.
         through: u64,
         /// If the end of the timeline was reached: every record of the entity before this position was looked at. It is
@@ -78,24 +78,24 @@ pub enum Input {
         end: Option<Position>,
     },
     /// Records to be delivered again.
-    Replay(Vec<Replay>),
+    ReplaysAdded(Vec<ReplayItem>),
     /// A job was cancelled: what of it is not under way is dropped.
-    Cancel {
+    JobCancelled {
         /// Which.
         job: u64,
     },
     /// The dead letter at the head of a halted lane was delivered or discarded.
-    Released {
+    LaneReleased {
         /// The lane.
         key: LaneKey,
     },
     /// The definition or the configuration changed.
-    Changed(Arc<Profile>),
+    PolicyChanged(Arc<DeliveryPolicy>),
     /// The subscriber may answer again, so that an open breaker has waited long enough.
     Probe,
     /// A round of the ledger begins: what was there at the last one already asks for a row, so that it does not hold the
     /// cursor, and rows that are out of date are renewed.
-    Round,
+    CheckpointStarted,
     /// Time has passed.
     Tick,
 }

@@ -8,40 +8,40 @@ mod input;
 mod lane;
 mod lanes;
 mod outcome;
-mod pace;
-mod rate;
-mod replay;
+mod rate_limiter;
+mod replay_queue;
 mod retry;
+mod scheduling;
+mod slow_start;
 #[cfg(test)]
 mod tests;
-mod turn;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::breaker::{Breaker, Pass};
-use self::lane::Phase;
-use self::lanes::Lanes;
-use self::pace::Pace;
-use self::rate::Rate;
-use self::replay::Replays;
-use self::retry::{Counted, Dice};
-use self::turn::{Running, Work};
+use self::breaker::{BreakerPass, DeliveryBreaker};
+use self::lane::LanePhase;
+use self::lanes::DeliveryLanes;
+use self::rate_limiter::DeliveryRateLimiter;
+use self::replay_queue::ReplayQueue;
+use self::retry::{JitterSource, PausableClock};
+use self::scheduling::{AttemptSource, RunningAttempt};
+use self::slow_start::SlowStart;
 
-pub use self::breaker::Standing as BreakerStanding;
-pub use self::effect::{Effect, LaneKey, LaneRow, Reason};
-pub use self::input::{Input, Met, Replay, ReplayTag, Ticket};
-use super::Item;
-use super::profile::Profile;
+pub use self::breaker::DeliveryBreakerState;
+pub use self::effect::{DeliveryEffect, GiveUpReason, LaneKey, LaneRow};
+pub use self::input::{AttemptId, DeliveryInput, MatchedRecord, ReplayItem, ReplayTag};
+use super::OutboundRecord;
+use super::delivery_policy::DeliveryPolicy;
 use crate::event::Position;
-use crate::subscription::{Ordering, State};
+use crate::subscription::{DeliveryOrdering, SubscriptionState};
 
 /// What there is to say of a delivery, for statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct DeliveryStatus {
     /// Whether attempts are let through.
-    pub breaker: BreakerStanding,
+    pub breaker: DeliveryBreakerState,
     /// Attempts under way.
     pub running: usize,
     /// Records that wait in memory, those under way included.
@@ -54,7 +54,7 @@ pub struct Standing {
 
 /// What was given up when a subscriber is disabled or deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Abandoned {
+pub struct AbandonedDelivery {
     /// The first position that may have been unsettled, if any was: with what was not read yet, the range of what is lost.
     pub from: Option<Position>,
     /// The rows to be removed.
@@ -65,41 +65,41 @@ pub struct Abandoned {
 
 /// The delivery to one subscriber.
 #[derive(Debug)]
-pub struct Delivery {
-    profile: Arc<Profile>,
+pub struct SubscriberDelivery {
+    policy: Arc<DeliveryPolicy>,
     /// The time of the last step.
     now: Duration,
     read_to: Position,
     /// What was met before here, and holds the cursor at the next round, asks for a row then.
-    mark: Position,
-    lanes: Lanes,
-    replays: Replays,
+    checkpoint_mark: Position,
+    lanes: DeliveryLanes,
+    replays: ReplayQueue,
     /// What waits for its turn, in order.
-    ready: VecDeque<Work>,
+    ready: VecDeque<AttemptSource>,
     /// What waits for its time, with a number that tells apart what is due at once.
-    due: BTreeMap<(Duration, u64), Work>,
-    running: HashMap<Ticket, Running>,
+    due: BTreeMap<(Duration, u64), AttemptSource>,
+    running: HashMap<AttemptId, RunningAttempt>,
     /// Lanes that wait for records from the timeline.
     reading: usize,
     /// The last number given to a ticket or to something due.
     last_number: u64,
-    breaker: Breaker,
-    pace: Pace,
-    rate: Rate,
-    counted: Counted,
-    dice: Dice,
+    breaker: DeliveryBreaker,
+    slow_start: SlowStart,
+    rate_limiter: DeliveryRateLimiter,
+    counted_clock: PausableClock,
+    jitter: JitterSource,
     /// Since when there was no success, and how long there was none before this delivery was made.
-    failing: Option<(Duration, Duration)>,
+    failing_since: Option<(Duration, Duration)>,
     /// Whether [`Effect::Disable`] was asked for and its change did not come yet.
-    is_over: bool,
+    is_disabling: bool,
 }
 
-impl Delivery {
+impl SubscriberDelivery {
     /// A delivery whose reader has met everything before `read_to`, with what was stored of it. `seed` is for jitter;
     /// `failing_for` says how long there was no success, if the last attempts failed.
     #[must_use]
     pub fn new(
-        profile: Arc<Profile>,
+        profile: Arc<DeliveryPolicy>,
         read_to: Position,
         rows: Vec<LaneRow>,
         failing_for: Option<Duration>,
@@ -109,159 +109,159 @@ impl Delivery {
         let mut delivery = Self {
             now,
             read_to,
-            mark: read_to,
-            lanes: Lanes::default(),
-            replays: Replays::default(),
+            checkpoint_mark: read_to,
+            lanes: DeliveryLanes::default(),
+            replays: ReplayQueue::default(),
             ready: VecDeque::new(),
             due: BTreeMap::new(),
             running: HashMap::new(),
             reading: 0,
             last_number: 0,
-            breaker: Breaker::new(profile.breaker),
-            pace: Pace::new(profile.concurrency),
-            rate: Rate::default(),
-            counted: Counted::default(),
-            dice: Dice::new(seed),
-            failing: failing_for.map(|already| (now, already)),
-            is_over: false,
-            profile,
+            breaker: DeliveryBreaker::new(profile.breaker),
+            slow_start: SlowStart::new(profile.concurrency),
+            rate_limiter: DeliveryRateLimiter::default(),
+            counted_clock: PausableClock::default(),
+            jitter: JitterSource::new(seed),
+            failing_since: failing_for.map(|already| (now, already)),
+            is_disabling: false,
+            policy: profile,
         };
-        delivery.rate.set_limit(delivery.profile.rate_limit);
+        delivery.rate_limiter.set_limit(delivery.policy.rate_limit);
         for row in rows {
             if !row.is_halted {
-                delivery.wait_until(now + row.wait, Work::Lane(row.key.clone()));
+                delivery.schedule_attempt(now + row.wait, AttemptSource::Lane(row.key.clone()));
             }
             delivery.lanes.restore(row, read_to, now, Duration::ZERO);
         }
-        delivery.count();
+        delivery.update_counted_clock();
         delivery
     }
 
     /// Takes `input` at `now` and says what is to be done, in order. All of it, and what [`Self::holds`] says then, has to be
     /// in the ledger before a round takes what there is: only together do they vouch for everything unsettled.
-    pub fn step(&mut self, input: Input, now: Duration) -> Vec<Effect> {
+    pub fn step(&mut self, input: DeliveryInput, now: Duration) -> Vec<DeliveryEffect> {
         self.now = self.now.max(now);
         let mut effects = Vec::new();
         match input {
-            Input::Met { items, end } => self.meet(items, end, &mut effects),
-            Input::Ended { ticket, outcome } => self.ended(ticket, outcome, &mut effects),
-            Input::Withdrawn { ticket } => self.withdrawn(ticket),
-            Input::CaughtUp { lane, items, through, end } => {
-                let room = self.room();
-                if self.lanes.caught_up(&lane, items, through, end, self.read_to, room) {
+            DeliveryInput::RecordsMatched { items, end } => self.enqueue_matched(items, end, &mut effects),
+            DeliveryInput::AttemptEnded { ticket, outcome } => self.finish_attempt(ticket, outcome, &mut effects),
+            DeliveryInput::AttemptWithdrawn { ticket } => self.withdraw_attempt(ticket),
+            DeliveryInput::LaneCaughtUp { lane, items, through, end } => {
+                let room = self.window_room();
+                if self.lanes.append_page(&lane, items, through, end, self.read_to, room) {
                     self.reading -= 1;
-                    self.go_on(lane, true, &mut effects);
+                    self.resume_lane(lane, true, &mut effects);
                 }
             }
-            Input::Replay(replays) => {
+            DeliveryInput::ReplaysAdded(replays) => {
                 for replay in replays {
                     let number = self.replays.add(replay);
-                    self.ready.push_back(Work::Replay(number));
+                    self.ready.push_back(AttemptSource::Replay(number));
                 }
             }
-            Input::Cancel { job } => self.replays.cancel(job),
-            Input::Released { key } => {
-                if self.lanes.get(&key).is_some_and(|lane| lane.phase == Phase::Halted) {
-                    self.go_on(key, false, &mut effects);
+            DeliveryInput::JobCancelled { job } => self.replays.cancel_job(job),
+            DeliveryInput::LaneReleased { key } => {
+                if self.lanes.get(&key).is_some_and(|lane| lane.phase == LanePhase::Halted) {
+                    self.resume_lane(key, false, &mut effects);
                 }
             }
-            Input::Changed(profile) => self.change(profile, &mut effects),
-            Input::Probe => self.breaker.hurry(self.now),
-            Input::Round => self.round(&mut effects),
-            Input::Tick => {}
+            DeliveryInput::PolicyChanged(profile) => self.change_policy(profile, &mut effects),
+            DeliveryInput::Probe => self.breaker.allow_probe(self.now),
+            DeliveryInput::CheckpointStarted => self.store_due_rows(&mut effects),
+            DeliveryInput::Tick => {}
         }
-        self.take_turns(&mut effects);
-        self.count();
+        self.begin_ready_attempts(&mut effects);
+        self.update_counted_clock();
         effects
     }
 
-    fn meet(&mut self, items: Vec<Met>, end: Position, effects: &mut Vec<Effect>) {
+    fn enqueue_matched(&mut self, items: Vec<MatchedRecord>, end: Position, effects: &mut Vec<DeliveryEffect>) {
         for met in items {
-            let key = self.lane_of(&met.item);
-            if self.lanes.meet(key.clone(), met) {
-                self.ready.push_back(Work::Lane(key));
+            let key = self.lane_for(&met.item);
+            if self.lanes.enqueue(key.clone(), met) {
+                self.ready.push_back(AttemptSource::Lane(key));
             }
         }
         self.read_to = self.read_to.max(end);
-        while let Some(key) = self.lanes.reached(self.read_to) {
-            self.go_on(key, false, effects);
+        while let Some(key) = self.lanes.pop_reached(self.read_to) {
+            self.resume_lane(key, false, effects);
         }
     }
 
     /// The lane that `item` belongs to. Where no order is asked for any more, an entity's lane is used until it has ended.
-    fn lane_of(&self, item: &Item) -> LaneKey {
+    fn lane_for(&self, item: &OutboundRecord) -> LaneKey {
         let key = LaneKey::Entity(item.record.entity.clone());
-        match self.profile.ordering {
-            Ordering::None if !self.lanes.contains(&key) => LaneKey::Record(item.position),
-            Ordering::Entity | Ordering::None => key,
+        match self.policy.ordering {
+            DeliveryOrdering::None if !self.lanes.contains(&key) => LaneKey::Record(item.position),
+            DeliveryOrdering::Entity | DeliveryOrdering::None => key,
         }
     }
 
-    fn change(&mut self, profile: Arc<Profile>, effects: &mut Vec<Effect>) {
+    fn change_policy(&mut self, profile: Arc<DeliveryPolicy>, effects: &mut Vec<DeliveryEffect>) {
         let was_active = self.is_active();
-        if matches!(self.profile.state, State::Disabled { .. }) || self.is_over {
-            self.begin_anew();
+        if matches!(self.policy.state, SubscriptionState::Disabled { .. }) || self.is_disabling {
+            self.reset_health();
         }
         self.breaker.set_policy(profile.breaker);
-        self.pace.set_max(profile.concurrency);
-        self.rate.set_limit(profile.rate_limit);
-        self.profile = profile;
-        self.is_over = false;
+        self.slow_start.set_max(profile.concurrency);
+        self.rate_limiter.set_limit(profile.rate_limit);
+        self.policy = profile;
+        self.is_disabling = false;
         if !was_active && self.is_active() {
             // Who lets it go on means that it works again, or will soon.
-            self.failing = None;
-            if self.breaker.standing() != BreakerStanding::Closed {
-                effects.push(Effect::BreakerClosed);
+            self.failing_since = None;
+            if self.breaker.state() != DeliveryBreakerState::Closed {
+                effects.push(DeliveryEffect::BreakerClosed);
             }
-            self.begin_anew();
+            self.reset_health();
         }
     }
 
     /// Holds nothing against the subscriber that was. An attempt under way is no probe any more: it must not decide for one
     /// that comes later.
-    fn begin_anew(&mut self) {
-        self.breaker = Breaker::new(self.profile.breaker);
-        self.pace = Pace::new(self.profile.concurrency);
-        self.running.values_mut().for_each(|running| running.pass = Pass::Ordinary);
+    fn reset_health(&mut self) {
+        self.breaker = DeliveryBreaker::new(self.policy.breaker);
+        self.slow_start = SlowStart::new(self.policy.concurrency);
+        self.running.values_mut().for_each(|running| running.pass = BreakerPass::Ordinary);
     }
 
-    fn round(&mut self, effects: &mut Vec<Effect>) {
-        for key in self.lanes.round(self.mark, self.profile.bounds.stopped_lanes_max) {
-            self.keep(&key, effects);
+    fn store_due_rows(&mut self, effects: &mut Vec<DeliveryEffect>) {
+        for key in self.lanes.lanes_to_store(self.checkpoint_mark, self.policy.bounds.stopped_lanes_max) {
+            self.store_lane_row(&key, effects);
         }
-        self.mark = self.read_to;
+        self.checkpoint_mark = self.read_to;
     }
 
-    fn keep(&mut self, key: &LaneKey, effects: &mut Vec<Effect>) {
-        let clock = self.counted.read(self.now);
-        effects.extend(self.lanes.keep(key, self.now, clock).map(Effect::Keep));
+    fn store_lane_row(&mut self, key: &LaneKey, effects: &mut Vec<DeliveryEffect>) {
+        let clock = self.counted_clock.elapsed(self.now);
+        effects.extend(self.lanes.refresh_row(key, self.now, clock).map(DeliveryEffect::StoreRow));
     }
 
     /// Lets the counted clock go while attempts could be made.
-    fn count(&mut self) {
-        let from = self.breaker.lets_through_from().filter(|_| self.is_active());
-        self.counted.set(from.map(|from| from.max(self.now)), self.now);
+    fn update_counted_clock(&mut self) {
+        let from = self.breaker.next_attempt_at().filter(|_| self.is_active());
+        self.counted_clock.set_start(from.map(|from| from.max(self.now)), self.now);
     }
 
     fn is_active(&self) -> bool {
-        self.profile.state == State::Active && !self.is_over
+        self.policy.state == SubscriptionState::Active && !self.is_disabling
     }
 }
 
 /// What the shell asks of the state between two steps.
-impl Delivery {
+impl SubscriberDelivery {
     /// Whether an attempt that was asked for may still begin: to be asked when it had to wait for a place. If not, it is
     /// [`Input::Withdrawn`].
     #[must_use]
-    pub fn may_begin(&self, ticket: Ticket) -> bool {
+    pub fn can_begin(&self, ticket: AttemptId) -> bool {
         let Some(running) = self.running.get(&ticket) else { return false };
-        self.is_active() && running.may_begin(self.breaker.standing())
+        self.is_active() && running.can_begin(self.breaker.state())
     }
 
     /// The oldest unsettled record that no row stands for: the cursor must not pass it.
     #[must_use]
-    pub fn holds(&self) -> Option<Position> {
-        self.lanes.holds()
+    pub fn oldest_unsettled(&self) -> Option<Position> {
+        self.lanes.oldest_unsettled()
     }
 
     /// The position after the last record that was met.
@@ -272,27 +272,27 @@ impl Delivery {
 
     /// How many more records, and bytes of them, fit into the window.
     #[must_use]
-    pub fn room(&self) -> (usize, usize) {
-        let ((events, bytes), bounds) = (self.lanes.queued(), &self.profile.bounds);
+    pub fn window_room(&self) -> (usize, usize) {
+        let ((events, bytes), bounds) = (self.lanes.queued_size(), &self.policy.bounds);
         (bounds.window_events.saturating_sub(events), bounds.window_bytes.saturating_sub(bytes))
     }
 
     /// About how many bytes of memory the records take that wait.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.lanes.queued().1
+        self.lanes.queued_size().1
     }
 
     /// Whether the reader may go on: not while nothing may be attempted, or too many lanes have rows. When a probe may be
     /// made and nothing else is there to make it with, it may.
     #[must_use]
-    pub fn may_read(&self) -> bool {
-        let (events, bytes) = self.room();
-        let has_room = events > 0 && bytes > 0 && self.lanes.rows() < self.profile.bounds.stopped_lanes_max;
-        let is_let_through = match self.breaker.standing() {
-            BreakerStanding::Closed => true,
-            BreakerStanding::Open => self.is_let_through() && self.ready.is_empty() && self.reading == 0,
-            BreakerStanding::HalfOpen => false,
+    pub fn can_read(&self) -> bool {
+        let (events, bytes) = self.window_room();
+        let has_room = events > 0 && bytes > 0 && self.lanes.stored_lane_count() < self.policy.bounds.stopped_lanes_max;
+        let is_let_through = match self.breaker.state() {
+            DeliveryBreakerState::Closed => true,
+            DeliveryBreakerState::Open => self.can_attempt_now() && self.ready.is_empty() && self.reading == 0,
+            DeliveryBreakerState::HalfOpen => false,
         };
         self.is_active() && has_room && is_let_through
     }
@@ -302,51 +302,51 @@ impl Delivery {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let is_empty = self.lanes.is_empty() && self.replays.is_empty() && self.running.is_empty();
-        is_empty && self.breaker.standing() == BreakerStanding::Closed && self.rate.full_at() <= self.now
+        is_empty && self.breaker.state() == DeliveryBreakerState::Closed && self.rate_limiter.full_at() <= self.now
     }
 
     /// When to step with [`Input::Tick`], if nothing happens before. A time that is past means at once.
     #[must_use]
-    pub fn next_due(&self) -> Option<Duration> {
+    pub fn next_due_at(&self) -> Option<Duration> {
         if !self.is_active() {
             return None;
         }
         let due = self.due.keys().next().map(|(due, _)| *due);
-        let work = if self.ready.is_empty() { due } else { Some(self.rate.next()) };
-        match self.breaker.lets_through_from()? {
+        let work = if self.ready.is_empty() { due } else { Some(self.rate_limiter.next_attempt_at()) };
+        match self.breaker.next_attempt_at()? {
             open_until if open_until > self.now => Some(open_until),
-            _ if self.is_full() => None,
-            _ => work.or_else(|| Some(self.rate.full_at()).filter(|at| *at > self.now)),
+            _ if self.is_at_concurrency_limit() => None,
+            _ => work.or_else(|| Some(self.rate_limiter.full_at()).filter(|at| *at > self.now)),
         }
     }
 
     /// Attempts under way.
     #[must_use]
-    pub fn running(&self) -> usize {
+    pub fn running_count(&self) -> usize {
         self.running.len()
     }
 
     /// What there is to say of it.
     #[must_use]
-    pub fn standing(&self) -> Standing {
-        Standing {
-            breaker: self.breaker.standing(),
+    pub fn status(&self) -> DeliveryStatus {
+        DeliveryStatus {
+            breaker: self.breaker.state(),
             running: self.running.len(),
-            queued: self.lanes.queued().0,
-            stopped: self.lanes.stopped(),
-            failing_for: self.failing.map(|(since, already)| already + self.now.saturating_sub(since)),
+            queued: self.lanes.queued_size().0,
+            stopped: self.lanes.stopped_lane_count(),
+            failing_for: self.failing_since.map(|(since, already)| already + self.now.saturating_sub(since)),
         }
     }
 
     /// Forgets everything unsettled, as for a subscriber that is disabled or deleted. Attempts under way may go on, but what
     /// they come to is of no interest any more.
-    pub fn abandon(&mut self) -> Abandoned {
+    pub fn abandon(&mut self) -> AbandonedDelivery {
         self.ready.clear();
         self.due.clear();
         self.running.clear();
         self.reading = 0;
         let replays = self.replays.abandon();
         let (from, rows) = self.lanes.abandon();
-        Abandoned { from, rows, replays }
+        AbandonedDelivery { from, rows, replays }
     }
 }

@@ -1,184 +1,222 @@
 //! What follows from an attempt's end.
 
-use super::breaker::Pass;
-use super::lane::Phase;
-use super::retry::Next;
-use super::turn::{Running, Work};
-use super::{Delivery, Effect, LaneKey, Reason, Ticket};
-use crate::config::OnExhausted;
-use crate::subscriber::Failure;
-use crate::subscriber::attempt::Outcome;
+use super::breaker::BreakerPass;
+use super::lane::LanePhase;
+use super::retry::RetryDecision;
+use super::scheduling::{AttemptSource, RunningAttempt};
+use super::{AttemptId, DeliveryEffect, GiveUpReason, LaneKey, SubscriberDelivery};
+use crate::config::ExhaustionPolicy;
+use crate::subscriber::AttemptFailure;
+use crate::subscriber::attempt::AttemptOutcome;
 
 /// The failures that say nothing of the subscriber, since it was never called.
 const EXPRESSION_CODES: [&str; 2] = ["filter_failed", "transform_failed"];
 
-impl Delivery {
-    pub(super) fn ended(&mut self, ticket: Ticket, outcome: Outcome, effects: &mut Vec<Effect>) {
-        let Some(Running { work, key, pass }) = self.running.remove(&ticket) else { return };
-        self.free(&key);
+impl SubscriberDelivery {
+    pub(super) fn finish_attempt(
+        &mut self,
+        ticket: AttemptId,
+        outcome: AttemptOutcome,
+        effects: &mut Vec<DeliveryEffect>,
+    ) {
+        let Some(RunningAttempt { source: work, key, pass }) = self.running.remove(&ticket) else { return };
+        self.release_lane(&key);
         match outcome {
-            Outcome::Accepted => {
-                self.succeeded(pass, effects);
+            AttemptOutcome::Accepted => {
+                self.record_success(pass, effects);
                 match work {
-                    Work::Lane(key) => {
-                        self.lanes.settle(&key);
-                        self.go_on(key, false, effects);
+                    AttemptSource::Lane(key) => {
+                        self.lanes.settle_head(&key);
+                        self.resume_lane(key, false, effects);
                     }
-                    Work::Replay(number) => {
+                    AttemptSource::Replay(number) => {
                         let replayed = self.replays.remove(number);
-                        effects.extend(replayed.map(|pending| Effect::Replayed(pending.replay.tag)));
+                        effects.extend(replayed.map(|pending| DeliveryEffect::ReplayDelivered(pending.replay.tag)));
                     }
                 }
             }
-            Outcome::Failed { failure, retry_after } => {
-                self.failed(pass, effects);
-                let draw = self.dice.draw();
+            AttemptOutcome::TransientFailure { failure, retry_after } => {
+                self.record_failure(pass, effects);
+                let draw = self.jitter.next_fraction();
                 match work {
-                    Work::Lane(key) => self.lane_failed(&key, failure, retry_after, draw, effects),
-                    Work::Replay(number) => self.replay_failed(number, failure, retry_after, draw, effects),
+                    AttemptSource::Lane(key) => self.handle_lane_failure(&key, failure, retry_after, draw, effects),
+                    AttemptSource::Replay(number) => {
+                        self.handle_replay_failure(number, failure, retry_after, draw, effects)
+                    }
                 }
-                self.give_up(effects);
+                self.disable_if_failing_too_long(effects);
             }
-            Outcome::Refused { failure } if EXPRESSION_CODES.contains(&failure.code) => {
-                self.breaker.unused(pass, self.now);
-                self.bury(work, failure, Reason::Expression, effects);
+            AttemptOutcome::PermanentFailure { failure } if EXPRESSION_CODES.contains(&failure.code) => {
+                self.breaker.return_pass(pass, self.now);
+                self.give_up_delivery(work, failure, GiveUpReason::Expression, effects);
             }
-            Outcome::Refused { failure } => {
-                self.failed(pass, effects);
-                self.bury(work, failure, Reason::Refused, effects);
-                self.give_up(effects);
+            AttemptOutcome::PermanentFailure { failure } => {
+                self.record_failure(pass, effects);
+                self.give_up_delivery(work, failure, GiveUpReason::Refused, effects);
+                self.disable_if_failing_too_long(effects);
             }
-            Outcome::Gone { failure } => {
-                self.failed(pass, effects);
-                self.bury(work, failure, Reason::Refused, effects);
-                self.disable("it answered that it is gone for good (410)".to_owned(), effects);
+            AttemptOutcome::Gone { failure } => {
+                self.record_failure(pass, effects);
+                self.give_up_delivery(work, failure, GiveUpReason::Refused, effects);
+                self.request_disable("it answered that it is gone for good (410)".to_owned(), effects);
             }
         }
-        self.lanes.leave(&key);
+        self.lanes.remove_if_unused(&key);
     }
 
     /// An attempt was not begun: its turn comes again before all others.
-    pub(super) fn withdrawn(&mut self, ticket: Ticket) {
-        let Some(Running { work, key, pass }) = self.running.remove(&ticket) else { return };
-        self.free(&key);
-        self.breaker.unused(pass, self.now);
-        let clock = self.counted.read(self.now);
+    pub(super) fn withdraw_attempt(&mut self, ticket: AttemptId) {
+        let Some(RunningAttempt { source: work, key, pass }) = self.running.remove(&ticket) else { return };
+        self.release_lane(&key);
+        self.breaker.return_pass(pass, self.now);
+        let clock = self.counted_clock.elapsed(self.now);
         match &work {
-            Work::Lane(key) => {
-                self.lanes.set_phase(key, Phase::Ready);
+            AttemptSource::Lane(key) => {
+                self.lanes.set_phase(key, LanePhase::Ready);
                 if let Some(lane) = self.lanes.get_mut(key) {
-                    lane.tries().waits(clock);
+                    lane.head_history().stop_counting(clock);
                 }
                 self.ready.push_front(work);
             }
-            Work::Replay(number) => match self.replays.get_mut(*number) {
+            AttemptSource::Replay(number) => match self.replays.get_mut(*number) {
                 Some(pending) if !pending.is_cancelled => {
                     pending.is_running = false;
-                    pending.tries.waits(clock);
+                    pending.tries.stop_counting(clock);
                     self.ready.push_front(work);
                 }
                 Some(_) | None => drop(self.replays.remove(*number)),
             },
         }
-        self.lanes.leave(&key);
+        self.lanes.remove_if_unused(&key);
     }
 
     /// A lane whose head is settled, or that has read on, goes on: at its next turn, or (`at_once`) before all others.
-    pub(super) fn go_on(&mut self, key: LaneKey, at_once: bool, effects: &mut Vec<Effect>) {
+    pub(super) fn resume_lane(&mut self, key: LaneKey, at_once: bool, effects: &mut Vec<DeliveryEffect>) {
         let Some(lane) = self.lanes.get(&key) else { return };
         if lane.is_drained() {
-            if self.lanes.end(&key, self.read_to) {
-                effects.push(Effect::Forget(key));
+            if self.lanes.end_lane(&key, self.read_to) {
+                effects.push(DeliveryEffect::RemoveRow(key));
             }
             return;
         }
         // What has to read another page first was not kept waiting: others may come before it.
         let at_once = at_once && !lane.queue.is_empty();
-        self.lanes.set_phase(&key, Phase::Ready);
-        if at_once { self.ready.push_front(Work::Lane(key)) } else { self.ready.push_back(Work::Lane(key)) }
-    }
-
-    pub(super) fn bury_head(&mut self, key: &LaneKey, failure: Failure, reason: Reason, effects: &mut Vec<Effect>) {
-        let Some(lane) = self.lanes.get_mut(key) else { return };
-        let attempts = lane.tries().attempts;
-        let Some(head) = self.lanes.settle(key) else { return };
-        // A lane of one record has nothing that could wait.
-        let is_entity = matches!(key, LaneKey::Entity(_));
-        let is_halting = is_entity && self.profile.on_exhausted == OnExhausted::Halt;
-        effects.push(Effect::Bury { item: head.item, attempts, failure, reason, replay: None, is_halting });
-        if is_halting {
-            self.lanes.halt(key);
-            self.keep(key, effects);
+        self.lanes.set_phase(&key, LanePhase::Ready);
+        if at_once {
+            self.ready.push_front(AttemptSource::Lane(key))
         } else {
-            self.go_on(key.clone(), false, effects);
+            self.ready.push_back(AttemptSource::Lane(key))
         }
     }
 
-    fn lane_failed(
+    pub(super) fn give_up_head(
         &mut self,
         key: &LaneKey,
-        failure: Failure,
-        retry_after: Option<std::time::Duration>,
-        draw: f64,
-        effects: &mut Vec<Effect>,
+        failure: AttemptFailure,
+        reason: GiveUpReason,
+        effects: &mut Vec<DeliveryEffect>,
     ) {
-        let clock = self.counted.read(self.now);
         let Some(lane) = self.lanes.get_mut(key) else { return };
-        match lane.tries().failed(&self.profile.retries, &failure, retry_after, draw, clock) {
-            Next::Again(pause) => {
-                let due = self.now.saturating_add(pause);
-                self.lanes.stop(key, due);
-                self.wait_until(due, Work::Lane(key.clone()));
-                self.keep(key, effects);
-            }
-            Next::Over(reason) => self.bury_head(key, failure, reason, effects),
+        let attempts = lane.head_history().attempts;
+        let Some(head) = self.lanes.settle_head(key) else { return };
+        // A lane of one record has nothing that could wait.
+        let is_entity = matches!(key, LaneKey::Entity(_));
+        let is_halting = is_entity && self.policy.on_exhausted == ExhaustionPolicy::Halt;
+        effects.push(DeliveryEffect::DeadLetter {
+            item: head.item,
+            attempts,
+            failure,
+            reason,
+            replay: None,
+            is_halting,
+        });
+        if is_halting {
+            self.lanes.halt(key);
+            self.store_lane_row(key, effects);
+        } else {
+            self.resume_lane(key.clone(), false, effects);
         }
     }
 
-    fn replay_failed(
+    fn handle_lane_failure(
         &mut self,
-        number: u64,
-        failure: Failure,
+        key: &LaneKey,
+        failure: AttemptFailure,
         retry_after: Option<std::time::Duration>,
         draw: f64,
-        effects: &mut Vec<Effect>,
+        effects: &mut Vec<DeliveryEffect>,
     ) {
-        let clock = self.counted.read(self.now);
+        let clock = self.counted_clock.elapsed(self.now);
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        match lane.head_history().record_failure(&self.policy.retries, &failure, retry_after, draw, clock) {
+            RetryDecision::RetryAfter(pause) => {
+                let due = self.now.saturating_add(pause);
+                self.lanes.stop(key, due);
+                self.schedule_attempt(due, AttemptSource::Lane(key.clone()));
+                self.store_lane_row(key, effects);
+            }
+            RetryDecision::GiveUp(reason) => self.give_up_head(key, failure, reason, effects),
+        }
+    }
+
+    fn handle_replay_failure(
+        &mut self,
+        number: u64,
+        failure: AttemptFailure,
+        retry_after: Option<std::time::Duration>,
+        draw: f64,
+        effects: &mut Vec<DeliveryEffect>,
+    ) {
+        let clock = self.counted_clock.elapsed(self.now);
         let Some(pending) = self.replays.get_mut(number) else { return };
         pending.is_running = false;
-        match pending.tries.failed(&self.profile.retries, &failure, retry_after, draw, clock) {
-            Next::Again(_) if pending.is_cancelled => drop(self.replays.remove(number)),
-            Next::Again(pause) => self.wait_until(self.now.saturating_add(pause), Work::Replay(number)),
-            Next::Over(reason) => self.bury_replay(number, failure, reason, effects),
+        match pending.tries.record_failure(&self.policy.retries, &failure, retry_after, draw, clock) {
+            RetryDecision::RetryAfter(_) if pending.is_cancelled => drop(self.replays.remove(number)),
+            RetryDecision::RetryAfter(pause) => {
+                self.schedule_attempt(self.now.saturating_add(pause), AttemptSource::Replay(number))
+            }
+            RetryDecision::GiveUp(reason) => self.give_up_replay(number, failure, reason, effects),
         }
     }
 
     /// What will not be attempted again becomes a dead letter; the attempt that said so is one of those made.
-    fn bury(&mut self, work: Work, failure: Failure, reason: Reason, effects: &mut Vec<Effect>) {
+    fn give_up_delivery(
+        &mut self,
+        work: AttemptSource,
+        failure: AttemptFailure,
+        reason: GiveUpReason,
+        effects: &mut Vec<DeliveryEffect>,
+    ) {
         match work {
-            Work::Lane(key) => {
+            AttemptSource::Lane(key) => {
                 if let Some(lane) = self.lanes.get_mut(&key) {
-                    lane.tries().attempts += 1;
+                    lane.head_history().attempts += 1;
                 }
-                self.bury_head(&key, failure, reason, effects);
+                self.give_up_head(&key, failure, reason, effects);
             }
-            Work::Replay(number) => {
+            AttemptSource::Replay(number) => {
                 if let Some(pending) = self.replays.get_mut(number) {
                     pending.tries.attempts += 1;
                 }
-                self.bury_replay(number, failure, reason, effects);
+                self.give_up_replay(number, failure, reason, effects);
             }
         }
     }
 
-    fn bury_replay(&mut self, number: u64, failure: Failure, reason: Reason, effects: &mut Vec<Effect>) {
+    fn give_up_replay(
+        &mut self,
+        number: u64,
+        failure: AttemptFailure,
+        reason: GiveUpReason,
+        effects: &mut Vec<DeliveryEffect>,
+    ) {
         let Some(pending) = self.replays.remove(number) else { return };
         if pending.is_cancelled {
             return;
         }
         let (attempts, replay) = (pending.tries.attempts, pending.replay);
         let replayed = Some(replay.tag);
-        effects.push(Effect::Bury {
+        effects.push(DeliveryEffect::DeadLetter {
             item: replay.item,
             attempts,
             failure,
@@ -189,45 +227,45 @@ impl Delivery {
     }
 
     /// The slot is free: who waited for it gets another turn.
-    fn free(&mut self, key: &LaneKey) {
+    fn release_lane(&mut self, key: &LaneKey) {
         let Some(lane) = self.lanes.get_mut(key) else { return };
-        lane.slot = None;
-        let parked = std::mem::take(&mut lane.parked);
-        if lane.phase == Phase::Parked {
-            self.lanes.set_phase(key, Phase::Ready);
-            self.ready.push_back(Work::Lane(key.clone()));
+        lane.running_attempt = None;
+        let parked = std::mem::take(&mut lane.parked_replays);
+        if lane.phase == LanePhase::Parked {
+            self.lanes.set_phase(key, LanePhase::Ready);
+            self.ready.push_back(AttemptSource::Lane(key.clone()));
         }
-        self.ready.extend(parked.into_iter().map(Work::Replay));
+        self.ready.extend(parked.into_iter().map(AttemptSource::Replay));
     }
 
-    fn succeeded(&mut self, pass: Pass, effects: &mut Vec<Effect>) {
-        self.failing = None;
-        self.pace.accepted();
-        if self.breaker.accepted(pass, self.now) {
-            effects.push(Effect::BreakerClosed);
+    fn record_success(&mut self, pass: BreakerPass, effects: &mut Vec<DeliveryEffect>) {
+        self.failing_since = None;
+        self.slow_start.record_success();
+        if self.breaker.record_success(pass, self.now) {
+            effects.push(DeliveryEffect::BreakerClosed);
         }
     }
 
-    fn failed(&mut self, pass: Pass, effects: &mut Vec<Effect>) {
-        self.failing.get_or_insert((self.now, std::time::Duration::ZERO));
-        self.pace.failed();
-        let opened = self.breaker.failed(pass, self.now);
-        effects.extend(opened.map(|failure_rate| Effect::BreakerOpened { failure_rate }));
+    fn record_failure(&mut self, pass: BreakerPass, effects: &mut Vec<DeliveryEffect>) {
+        self.failing_since.get_or_insert((self.now, std::time::Duration::ZERO));
+        self.slow_start.record_failure();
+        let opened = self.breaker.record_failure(pass, self.now);
+        effects.extend(opened.map(|failure_rate| DeliveryEffect::BreakerOpened { failure_rate }));
     }
 
     /// Asks to be disabled if there was no success for too long.
-    fn give_up(&mut self, effects: &mut Vec<Effect>) {
-        let failing_for = self.standing().failing_for.unwrap_or_default();
-        if self.is_active() && failing_for >= self.profile.disable_after {
+    fn disable_if_failing_too_long(&mut self, effects: &mut Vec<DeliveryEffect>) {
+        let failing_for = self.status().failing_for.unwrap_or_default();
+        if self.is_active() && failing_for >= self.policy.disable_after {
             let hours = failing_for.as_secs() / 3_600;
-            self.disable(format!("no delivery was accepted for {hours} hours"), effects);
+            self.request_disable(format!("no delivery was accepted for {hours} hours"), effects);
         }
     }
 
-    fn disable(&mut self, reason: String, effects: &mut Vec<Effect>) {
-        if !self.is_over {
-            self.is_over = true;
-            effects.push(Effect::Disable { reason });
+    fn request_disable(&mut self, reason: String, effects: &mut Vec<DeliveryEffect>) {
+        if !self.is_disabling {
+            self.is_disabling = true;
+            effects.push(DeliveryEffect::Disable { reason });
         }
     }
 }

@@ -7,134 +7,134 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::Reason;
+use super::GiveUpReason;
 use crate::retry_after::RETRY_AFTER_MAX;
-use crate::subscriber::Failure;
-use crate::subscriber::profile::Retries;
+use crate::subscriber::AttemptFailure;
+use crate::subscriber::delivery_policy::RetryPolicy;
 
 /// What follows a failure that may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum RetryDecision {
     /// Another attempt, after this pause.
-    Again(Duration),
+    RetryAfter(Duration),
     /// None.
-    Over(Reason),
+    GiveUp(GiveUpReason),
 }
 
 /// What follows the failure of the `attempts`-th attempt, `counted` after the first one began. `retry_after` is the least
 /// pause that the subscriber asked for; `draw` is from 0 to 1.
-pub(super) fn next(
-    retries: &Retries,
+pub(super) fn decide_retry(
+    retries: &RetryPolicy,
     attempts: u32,
     counted: Duration,
     retry_after: Option<Duration>,
     draw: f64,
-) -> Next {
+) -> RetryDecision {
     let index = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
-    let Some(planned) = retries.schedule.get(index) else { return Next::Over(Reason::Exhausted) };
+    let Some(planned) = retries.schedule.get(index) else { return RetryDecision::GiveUp(GiveUpReason::Exhausted) };
     let left = retries.dead_letter_after.saturating_sub(counted);
     if left.is_zero() {
-        return Next::Over(Reason::TooOld);
+        return RetryDecision::GiveUp(GiveUpReason::TooOld);
     }
     let pause = planned.mul_f64((1.0 + retries.jitter * (2.0 * draw - 1.0)).max(0.0));
     // What was refused together is asked to come back together: it is scattered too, but never to before that time.
     let least = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX).mul_f64(1.0 + retries.jitter * draw);
     // The last attempt is made when the time is over, however long the pause was to be.
-    Next::Again(pause.max(least).min(left))
+    RetryDecision::RetryAfter(pause.max(least).min(left))
 }
 
 /// The attempts that were made at one delivery.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tries {
+pub(super) struct AttemptHistory {
     pub(super) attempts: u32,
     /// How long after the first attempt it is, without time that does not count, up to the reading `since`.
     counted: Duration,
     /// The reading of the counted clock since which time is not in `counted` yet, and how much of it may be added.
     since: Option<(Duration, Duration)>,
-    pub(super) last: Option<(Option<u16>, Cow<'static, str>)>,
+    pub(super) last_failure: Option<(Option<u16>, Cow<'static, str>)>,
 }
 
-impl Tries {
+impl AttemptHistory {
     /// What is stored of them, with `wait` to go at the reading `clock`.
-    pub(super) fn restored(
+    pub(super) fn from_stored(
         attempts: u32,
         counted: Duration,
         last: Option<(Option<u16>, String)>,
         wait: Duration,
         clock: Duration,
     ) -> Self {
-        let last = last.map(|(status, code)| (status, Cow::Owned(code)));
-        Self { attempts, counted, since: Some((clock, wait)), last }
+        let last_failure = last.map(|(status, code)| (status, Cow::Owned(code)));
+        Self { attempts, counted, since: Some((clock, wait)), last_failure }
     }
 
     /// An attempt begins.
-    pub(super) fn begin(&mut self, clock: Duration) {
-        self.waits(clock);
+    pub(super) fn begin_attempt(&mut self, clock: Duration) {
+        self.stop_counting(clock);
         self.since = Some((clock, Duration::MAX));
     }
 
     /// The attempt failed in a way that may pass: what follows, with `draw` from 0 to 1.
-    pub(super) fn failed(
+    pub(super) fn record_failure(
         &mut self,
-        retries: &Retries,
-        failure: &Failure,
+        retries: &RetryPolicy,
+        failure: &AttemptFailure,
         retry_after: Option<Duration>,
         draw: f64,
         clock: Duration,
-    ) -> Next {
-        self.waits(clock);
+    ) -> RetryDecision {
+        self.stop_counting(clock);
         self.attempts = self.attempts.saturating_add(1);
-        self.last = Some((failure.status, Cow::Borrowed(failure.code)));
-        let next = next(retries, self.attempts, self.counted, retry_after, draw);
-        if let Next::Again(pause) = next {
+        self.last_failure = Some((failure.status, Cow::Borrowed(failure.code)));
+        let next = decide_retry(retries, self.attempts, self.counted, retry_after, draw);
+        if let RetryDecision::RetryAfter(pause) = next {
             self.since = Some((clock, pause));
         }
         next
     }
 
     /// It waits for its turn from now on, which does not count.
-    pub(super) fn waits(&mut self, clock: Duration) {
+    pub(super) fn stop_counting(&mut self, clock: Duration) {
         if let Some((since, most)) = self.since.take() {
             self.counted += clock.saturating_sub(since).min(most);
         }
     }
 
     /// How long after the first attempt it is.
-    pub(super) fn counted(&self, clock: Duration) -> Duration {
+    pub(super) fn counted_time(&self, clock: Duration) -> Duration {
         self.since.map_or(self.counted, |(since, most)| self.counted + clock.saturating_sub(since).min(most))
     }
 }
 
 /// A clock that stands still while time does not count.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counted {
+pub(super) struct PausableClock {
     sum: Duration,
     /// Since (or from) when it goes.
     from: Option<Duration>,
 }
 
-impl Counted {
-    pub(super) fn read(&self, now: Duration) -> Duration {
+impl PausableClock {
+    pub(super) fn elapsed(&self, now: Duration) -> Duration {
         self.sum + self.from.map_or(Duration::ZERO, |from| now.saturating_sub(from))
     }
 
     /// Lets it go from `from` on, which is not before `now`; `None` stops it.
-    pub(super) fn set(&mut self, from: Option<Duration>, now: Duration) {
-        *self = Self { sum: self.read(now), from: from.map(|from| from.max(now)) };
+    pub(super) fn set_start(&mut self, from: Option<Duration>, now: Duration) {
+        *self = Self { sum: self.elapsed(now), from: from.map(|from| from.max(now)) };
     }
 }
 
 /// Draws of chance that follow from a seed: SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Dice(u64);
+pub(super) struct JitterSource(u64);
 
-impl Dice {
+impl JitterSource {
     pub(super) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// A number from 0 to 1.
-    pub(super) fn draw(&mut self) -> f64 {
+    pub(super) fn next_fraction(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -153,67 +153,67 @@ mod tests {
         Duration::from_secs(s)
     }
 
-    fn retries(jitter: f64) -> Retries {
+    fn retries(jitter: f64) -> RetryPolicy {
         let schedule = [5, 30, 300, 1_800].map(Duration::from_secs).into();
-        Retries { schedule, jitter, dead_letter_after: seconds(1_000) }
+        RetryPolicy { schedule, jitter, dead_letter_after: seconds(1_000) }
     }
 
     #[test]
     fn the_schedule_the_time_and_the_subscriber_say_when() {
-        let again = |s| Next::Again(seconds(s));
+        let again = |s| RetryDecision::RetryAfter(seconds(s));
         for (attempts, counted, retry_after, expected) in [
             (1, 0, None, again(5)),
             (2, 6, None, again(30)),
             (3, 40, None, again(300)),
             // The last attempt is made when the time is over.
             (4, 400, None, again(600)),
-            (5, 500, None, Next::Over(Reason::Exhausted)),
+            (5, 500, None, RetryDecision::GiveUp(GiveUpReason::Exhausted)),
             (2, 999, None, again(1)),
-            (2, 1_000, None, Next::Over(Reason::TooOld)),
-            (5, 5_000, None, Next::Over(Reason::Exhausted)),
+            (2, 1_000, None, RetryDecision::GiveUp(GiveUpReason::TooOld)),
+            (5, 5_000, None, RetryDecision::GiveUp(GiveUpReason::Exhausted)),
             (1, 0, Some(3), again(5)),
             (1, 0, Some(60), again(60)),
             (2, 900, Some(600), again(100)),
         ] {
-            let next = next(&retries(0.0), attempts, seconds(counted), retry_after.map(seconds), 0.7);
+            let next = decide_retry(&retries(0.0), attempts, seconds(counted), retry_after.map(seconds), 0.7);
             assert_eq!(next, expected, "attempt {attempts}, {counted} s, {retry_after:?}");
         }
-        let patient = Retries { dead_letter_after: Duration::from_secs(1 << 30), ..retries(0.0) };
-        let asked = next(&patient, 1, Duration::ZERO, Some(Duration::MAX), 0.5);
-        assert_eq!(asked, Next::Again(RETRY_AFTER_MAX), "a slip of its clock");
-        let none = Retries { schedule: [].into(), ..retries(0.0) };
-        assert_eq!(next(&none, 1, Duration::ZERO, None, 0.5), Next::Over(Reason::Exhausted));
+        let patient = RetryPolicy { dead_letter_after: Duration::from_secs(1 << 30), ..retries(0.0) };
+        let asked = decide_retry(&patient, 1, Duration::ZERO, Some(Duration::MAX), 0.5);
+        assert_eq!(asked, RetryDecision::RetryAfter(RETRY_AFTER_MAX), "a slip of its clock");
+        let none = RetryPolicy { schedule: [].into(), ..retries(0.0) };
+        assert_eq!(decide_retry(&none, 1, Duration::ZERO, None, 0.5), RetryDecision::GiveUp(GiveUpReason::Exhausted));
     }
 
     #[test]
     fn only_time_in_which_it_could_have_been_attempted_counts() {
-        let failure = Failure { status: Some(503), code: "status", detail: String::new(), answer: Bytes::new() };
-        let (mut clock, mut tries) = (Counted::default(), Tries::default());
-        clock.set(Some(seconds(0)), seconds(0));
-        tries.begin(clock.read(seconds(100)));
-        let next = tries.failed(&retries(0.0), &failure, None, 0.5, clock.read(seconds(110)));
-        assert_eq!(next, Next::Again(seconds(5)));
-        assert_eq!(tries.counted(clock.read(seconds(112))), seconds(12));
+        let failure = AttemptFailure { status: Some(503), code: "status", detail: String::new(), answer: Bytes::new() };
+        let (mut clock, mut tries) = (PausableClock::default(), AttemptHistory::default());
+        clock.set_start(Some(seconds(0)), seconds(0));
+        tries.begin_attempt(clock.elapsed(seconds(100)));
+        let next = tries.record_failure(&retries(0.0), &failure, None, 0.5, clock.elapsed(seconds(110)));
+        assert_eq!(next, RetryDecision::RetryAfter(seconds(5)));
+        assert_eq!(tries.counted_time(clock.elapsed(seconds(112))), seconds(12));
         // Paused for an hour in the middle of the pause, and then in a queue for another.
-        clock.set(None, seconds(113));
-        clock.set(Some(seconds(3_713)), seconds(3_713));
-        assert_eq!(tries.counted(clock.read(seconds(3_713))), seconds(13));
-        tries.waits(clock.read(seconds(3_715)));
-        tries.begin(clock.read(seconds(7_315)));
-        tries.failed(&retries(0.0), &failure, None, 0.5, clock.read(seconds(7_316)));
-        assert_eq!(tries.counted(clock.read(seconds(7_316))), seconds(16));
-        assert_eq!((tries.attempts, tries.last.clone()), (2, Some((Some(503), "status".into()))));
+        clock.set_start(None, seconds(113));
+        clock.set_start(Some(seconds(3_713)), seconds(3_713));
+        assert_eq!(tries.counted_time(clock.elapsed(seconds(3_713))), seconds(13));
+        tries.stop_counting(clock.elapsed(seconds(3_715)));
+        tries.begin_attempt(clock.elapsed(seconds(7_315)));
+        tries.record_failure(&retries(0.0), &failure, None, 0.5, clock.elapsed(seconds(7_316)));
+        assert_eq!(tries.counted_time(clock.elapsed(seconds(7_316))), seconds(16));
+        assert_eq!((tries.attempts, tries.last_failure.clone()), (2, Some((Some(503), "status".into()))));
         // Nobody noticed that the pause was over: what is longer than it was waiting.
-        assert_eq!(tries.counted(clock.read(seconds(9_000))), seconds(46));
+        assert_eq!(tries.counted_time(clock.elapsed(seconds(9_000))), seconds(46));
     }
 
     #[test]
     fn a_clock_can_be_told_to_go_on_later() {
-        let mut clock = Counted::default();
-        clock.set(Some(seconds(50)), seconds(10));
-        assert_eq!(clock.read(seconds(40)), seconds(0));
-        clock.set(Some(seconds(50)), seconds(40));
-        assert_eq!(clock.read(seconds(57)), seconds(7));
+        let mut clock = PausableClock::default();
+        clock.set_start(Some(seconds(50)), seconds(10));
+        assert_eq!(clock.elapsed(seconds(40)), seconds(0));
+        clock.set_start(Some(seconds(50)), seconds(40));
+        assert_eq!(clock.elapsed(seconds(57)), seconds(7));
     }
 
     proptest! {
@@ -222,14 +222,14 @@ mod tests {
         fn jitter_is_bounded_and_follows_from_the_seed(
             seed: u64, jitter in 0.0..=1.0_f64, attempts in 1_u32..4, asked in prop::option::of(0_u64..400),
         ) {
-            let (mut dice, mut again) = (Dice::new(seed), Dice::new(seed));
-            let retries = Retries { dead_letter_after: seconds(100_000), ..retries(jitter) };
+            let (mut dice, mut again) = (JitterSource::new(seed), JitterSource::new(seed));
+            let retries = RetryPolicy { dead_letter_after: seconds(100_000), ..retries(jitter) };
             for _ in 0..20 {
-                let draw = dice.draw();
+                let draw = dice.next_fraction();
                 prop_assert!((0.0..=1.0).contains(&draw));
-                prop_assert_eq!(draw.to_bits(), again.draw().to_bits());
+                prop_assert_eq!(draw.to_bits(), again.next_fraction().to_bits());
                 let planned = retries.schedule[attempts as usize - 1];
-                let Next::Again(pause) = next(&retries, attempts, Duration::ZERO, asked.map(seconds), draw) else {
+                let RetryDecision::RetryAfter(pause) = decide_retry(&retries, attempts, Duration::ZERO, asked.map(seconds), draw) else {
                     return Err(TestCaseError::fail("there are attempts left"));
                 };
                 let asked = seconds(asked.unwrap_or(0));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::part::{Counts, Part};
+use super::part::{JobCounts, JobPart};
 use crate::event::{Position, Timestamp};
 use crate::subscriber::SubscriberId;
 use crate::subscriber::dead_letters::Filter;
@@ -10,7 +10,7 @@ use crate::subscription::Pattern;
 
 /// What somebody asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum JobKind {
     /// Dead letters.
     Retry,
     /// What failed of a time: the dead letters of its events.
@@ -19,7 +19,7 @@ pub enum Kind {
     Replay,
 }
 
-impl Kind {
+impl JobKind {
     /// Every kind with its name.
     pub const NAMED: [(&'static str, Self); 3] =
         [("retry", Self::Retry), ("recover", Self::Recover), ("replay", Self::Replay)];
@@ -37,7 +37,7 @@ impl Kind {
 
 /// What is to be delivered again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Work {
+pub enum JobScope {
     /// Dead letters.
     Letters {
         /// Which.
@@ -60,7 +60,7 @@ pub enum Work {
 
 /// How far a job is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum JobState {
     /// Nothing of it was handed out yet.
     Pending,
     /// Something was.
@@ -74,7 +74,7 @@ pub enum State {
     },
 }
 
-impl State {
+impl JobState {
     /// The names of all states.
     pub const NAMES: [&'static str; 4] = ["pending", "running", "completed", "cancelled"];
 
@@ -91,7 +91,7 @@ impl State {
 
     /// Whether nothing more comes of it.
     #[must_use]
-    pub const fn is_over(&self) -> bool {
+    pub const fn is_finished(&self) -> bool {
         match self {
             Self::Pending | Self::Running => false,
             Self::Completed | Self::Cancelled { .. } => true,
@@ -101,44 +101,44 @@ impl State {
 
 /// One job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Job {
+pub struct RecoveryJob {
     /// Its number, from 1, never used twice.
     pub id: u64,
     /// What somebody asked for.
-    pub kind: Kind,
+    pub kind: JobKind,
     /// Whose deliveries, if they are all one subscriber's.
     pub subscriber: Option<SubscriberId>,
     /// What is to be delivered again.
-    pub work: Work,
+    pub scope: JobScope,
     /// How far it is.
-    pub state: State,
+    pub state: JobState,
     /// When it was made.
     pub created_at: Timestamp,
     /// When something of it was settled last, or its state changed.
     pub updated_at: Timestamp,
     /// What became of the parts that are over.
-    pub(crate) ended: Counts,
+    pub(crate) ended: JobCounts,
     /// What is to be done, by subscriber.
-    pub(crate) parts: BTreeMap<SubscriberId, Part>,
+    pub(crate) parts: BTreeMap<SubscriberId, JobPart>,
 }
 
-impl Job {
+impl RecoveryJob {
     /// What became of its records so far.
     #[must_use]
-    pub fn counts(&self) -> Counts {
-        self.parts.values().map(Part::counts).fold(self.ended, Counts::plus)
+    pub fn total_counts(&self) -> JobCounts {
+        self.parts.values().map(JobPart::counts).fold(self.ended, JobCounts::add_counts)
     }
 
     /// How many records it has in all, once that is known.
     #[must_use]
     pub fn total(&self) -> Option<u64> {
-        self.parts.values().map(Part::total).try_fold(self.ended.done(), |total, part| Some(total + part?))
+        self.parts.values().map(JobPart::total).try_fold(self.ended.settled_total(), |total, part| Some(total + part?))
     }
 
     /// Ends what it does at `subscriber`; gives the records that were not settled.
     pub(super) fn end_part(&mut self, subscriber: &SubscriberId) -> Vec<Position> {
         let Some(part) = self.parts.remove(subscriber) else { return Vec::new() };
-        self.ended = self.ended.plus(part.counts());
+        self.ended = self.ended.add_counts(part.counts());
         part.unsettled().collect()
     }
 }

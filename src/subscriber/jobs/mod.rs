@@ -11,7 +11,7 @@
 mod budget;
 mod job;
 mod part;
-mod reading;
+mod step_reader;
 #[cfg(test)]
 mod tests;
 
@@ -21,28 +21,30 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::task::spawn_blocking;
 
-pub use job::{Job, Kind, State, Work};
-pub use part::{Counts, Settled, UNSETTLED_MAX};
+pub use job::{JobKind, JobScope, JobState, RecoveryJob};
+pub use part::{JobCounts, JobRecordOutcome, UNSETTLED_MAX};
 
-pub(crate) use part::Part;
+pub(crate) use part::JobPart;
 
-use super::dead_letters::{Burial, Cause, DeadLetters, Filter, Found, Subject, Unavailable};
-use super::delivery::{Reason, Replay, ReplayTag};
-use super::ledger::Ledger;
-use super::notices::{Notice, Notices};
-use super::rows::{Rows, Tag, dead_letters as numbers, jobs as row};
-use super::{Failure, Item, Shared, SubscriberId};
+use super::checkpoint::CheckpointBuffer;
+use super::dead_letters::{
+    DeadLetterCause, DeadLetterReadError, DeadLetterStore, DeadLetterSubject, Filter, ListedDeadLetter, NewDeadLetter,
+};
+use super::delivery::{GiveUpReason, ReplayItem, ReplayTag};
+use super::stage_requests::{StageRequest, StageRequestQueue};
+use super::tables::{DeliveryTables, TableTag, dead_letters as numbers, jobs as row};
+use super::{AttemptFailure, OutboundRecord, RecoveryDeps, SubscriberId};
 use crate::clock::Clock;
 use crate::event::{Position, Timestamp};
-use crate::journal::{Journal, ReadError, WriteError};
-use crate::subscription::{Interest, Pattern};
-use budget::{Budget, Page};
-use part::Step;
-use reading::{Read, Wanted, What};
+use crate::journal::{Journal, JournalReadError, StoreWriteError};
+use crate::subscription::{Pattern, SubscriberInterest};
+use budget::{BudgetReservation, ReplayBudget};
+use part::JobStep;
+use step_reader::{ReplayFilter, StepRecords, StepSource};
 
 /// Why a job was not made or not cancelled.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
+pub enum JobError {
     /// There is no such dead letter.
     #[error("there is no such dead letter")]
     NoDeadLetter,
@@ -51,66 +53,66 @@ pub enum Refused {
     NotFound,
     /// It is over.
     #[error("the job is over")]
-    Over,
+    Finished,
     /// There are too many that are not over.
     #[error("{0} jobs are not over yet; wait for them or cancel some, delivery.jobs_max allows no more")]
     TooMany(usize),
     /// The dead letters or the journal cannot be read, or the job not written.
     #[error(transparent)]
-    Unavailable(#[from] Unavailable),
+    Unavailable(#[from] DeadLetterReadError),
     /// The journal cannot be read.
     #[error(transparent)]
-    Journal(#[from] ReadError),
+    Journal(#[from] JournalReadError),
 }
 
 /// All jobs of one opening of the store.
-pub struct Jobs {
-    book: Mutex<Book>,
-    letters: Arc<DeadLetters>,
+pub struct JobRegistry {
+    book: Mutex<JobTable>,
+    letters: Arc<DeadLetterStore>,
     journal: Arc<dyn Journal>,
-    ledger: Arc<Ledger>,
-    notices: Arc<Notices>,
+    ledger: Arc<CheckpointBuffer>,
+    notices: Arc<StageRequestQueue>,
     clock: Arc<dyn Clock>,
-    budget: Budget,
+    budget: ReplayBudget,
     max: usize,
 }
 
 #[derive(Debug, Default)]
-struct Book {
-    jobs: BTreeMap<u64, Job>,
+struct JobTable {
+    jobs: BTreeMap<u64, RecoveryJob>,
     /// The number that the next one gets.
     next: u64,
 }
 
-impl std::fmt::Debug for Jobs {
+impl std::fmt::Debug for JobRegistry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Jobs")
     }
 }
 
-impl Jobs {
+impl JobRegistry {
     /// Those in `rows`, of which there are to be `max` at most, with `bytes_max` bytes of records out; those that are not over
     /// go on. Blocks.
     ///
     /// # Errors
     /// Those of the store.
     pub(crate) fn open(
-        rows: &Rows,
-        letters: Arc<DeadLetters>,
+        rows: &DeliveryTables,
+        letters: Arc<DeadLetterStore>,
         journal: Arc<dyn Journal>,
-        (ledger, notices, clock): Shared,
+        (ledger, notices, clock): RecoveryDeps,
         (max, bytes_max): (usize, usize),
-    ) -> Result<Arc<Self>, WriteError> {
-        let jobs: BTreeMap<u64, Job> = rows.jobs()?.into_iter().map(|job| (job.id, job)).collect();
-        for job in jobs.values().filter(|job| !job.state.is_over()) {
+    ) -> Result<Arc<Self>, StoreWriteError> {
+        let jobs: BTreeMap<u64, RecoveryJob> = rows.jobs()?.into_iter().map(|job| (job.id, job)).collect();
+        for job in jobs.values().filter(|job| !job.state.is_finished()) {
             for (subscriber, part) in &job.parts {
-                take_letters(&letters, job, subscriber, part);
-                notices.post(Notice::Work(subscriber.clone()));
+                claim_letters(&letters, job, subscriber, part);
+                notices.post(StageRequest::ReplaysAvailable(subscriber.clone()));
             }
         }
-        let next = rows.next_number(Tag::Job)?;
-        let book = Mutex::new(Book { jobs, next });
-        let budget = Budget::new(bytes_max, Arc::clone(&notices));
+        let next = rows.next_id(TableTag::Job)?;
+        let book = Mutex::new(JobTable { jobs, next });
+        let budget = ReplayBudget::new(bytes_max, Arc::clone(&notices));
         Ok(Arc::new(Self { book, letters, journal, ledger, notices, clock, budget, max }))
     }
 
@@ -118,51 +120,55 @@ impl Jobs {
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn retry(&self, id: u64) -> Result<Job, Refused> {
-        let Found { letter, .. } = self.letters.get(id).await?.ok_or(Refused::NoDeadLetter)?;
+    pub async fn retry_dead_letter(&self, id: u64) -> Result<RecoveryJob, JobError> {
+        let ListedDeadLetter { letter, .. } = self.letters.get(id).await?.ok_or(JobError::NoDeadLetter)?;
         let subscriber = letter.subscriber;
         let (work, part) = match letter.subject {
-            Subject::One(delivery) => {
+            DeadLetterSubject::Event(delivery) => {
                 let filter = Filter { subscriber: Some(subscriber.clone()), ..Filter::default() };
-                (Work::Letters { filter, before: id + 1 }, Part::of_one(delivery.position))
+                (JobScope::Letters { filter, before: id + 1 }, JobPart::for_record(delivery.position))
             }
-            Subject::Many { first, last, .. } => {
+            DeadLetterSubject::Range { first, last, .. } => {
                 let (patterns, resolves) = (Vec::new(), Some(id));
-                let work = Work::Records { since: None, until: None, patterns, resolves };
-                (work, Part::new(first, last.plus(1), None))
+                let work = JobScope::Records { since: None, until: None, patterns, resolves };
+                (work, JobPart::new(first, last.plus(1), None))
             }
         };
-        self.begin(Kind::Retry, Some(subscriber.clone()), work, BTreeMap::from([(subscriber, part)])).await
+        self.start_job(JobKind::Retry, Some(subscriber.clone()), work, BTreeMap::from([(subscriber, part)])).await
     }
 
     /// Has the dead letters that pass `filter` delivered again.
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn retry_all(&self, filter: Filter) -> Result<Job, Refused> {
-        self.again(Kind::Retry, filter).await
+    pub async fn retry_dead_letters(&self, filter: Filter) -> Result<RecoveryJob, JobError> {
+        self.retry_matching(JobKind::Retry, filter).await
     }
 
     /// Has what failed at `subscriber` delivered again, of the events that were received from `since` to before `until`.
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn recover(
+    pub async fn recover_failed_events(
         &self,
         subscriber: SubscriberId,
         since: Option<Timestamp>,
         until: Option<Timestamp>,
-    ) -> Result<Job, Refused> {
-        self.again(Kind::Recover, Filter { subscriber: Some(subscriber), since, until, ..Filter::default() }).await
+    ) -> Result<RecoveryJob, JobError> {
+        self.retry_matching(
+            JobKind::Recover,
+            Filter { subscriber: Some(subscriber), since, until, ..Filter::default() },
+        )
+        .await
     }
 
-    async fn again(&self, kind: Kind, filter: Filter) -> Result<Job, Refused> {
-        let before = self.letters.next();
+    async fn retry_matching(&self, kind: JobKind, filter: Filter) -> Result<RecoveryJob, JobError> {
+        let before = self.letters.next_id();
         let end = *self.journal.durable_end().borrow();
-        let totals = self.letters.totals(filter.clone()).await?;
-        let part = |(subscriber, total)| (subscriber, Part::new(Position::FIRST, end, Some(total)));
+        let totals = self.letters.count_by_subscriber(filter.clone()).await?;
+        let part = |(subscriber, total)| (subscriber, JobPart::new(Position::FIRST, end, Some(total)));
         let parts = totals.into_iter().map(part).collect();
-        self.begin(kind, filter.subscriber.clone(), Work::Letters { filter, before }, parts).await
+        self.start_job(kind, filter.subscriber.clone(), JobScope::Letters { filter, before }, parts).await
     }
 
     /// Has all that `subscriber` wants delivered again, of the events that were received from `since` to before `until` and
@@ -170,89 +176,91 @@ impl Jobs {
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn replay(
+    pub async fn replay_events(
         &self,
         subscriber: SubscriberId,
         since: Option<Timestamp>,
         until: Option<Timestamp>,
         patterns: Vec<Pattern>,
-    ) -> Result<Job, Refused> {
+    ) -> Result<RecoveryJob, JobError> {
         let journal = Arc::clone(&self.journal);
         let range = spawn_blocking(move || {
             let end = *journal.durable_end().borrow();
-            let from = since.map_or(Ok(Position::FIRST), |since| reading::first_at(journal.as_ref(), since, end))?;
-            let end = until.map_or(Ok(end), |until| reading::first_at(journal.as_ref(), until, end))?;
-            Ok::<_, ReadError>((from, end))
+            let from = since
+                .map_or(Ok(Position::FIRST), |since| step_reader::find_position_at(journal.as_ref(), since, end))?;
+            let end = until.map_or(Ok(end), |until| step_reader::find_position_at(journal.as_ref(), until, end))?;
+            Ok::<_, JournalReadError>((from, end))
         });
-        let (from, end) = range.await.map_err(|_| Unavailable::Cancelled)??;
-        let work = Work::Records { since, until, patterns, resolves: None };
-        let parts = BTreeMap::from([(subscriber.clone(), Part::new(from, end, None))]);
-        self.begin(Kind::Replay, Some(subscriber), work, parts).await
+        let (from, end) = range.await.map_err(|_| DeadLetterReadError::Cancelled)??;
+        let work = JobScope::Records { since, until, patterns, resolves: None };
+        let parts = BTreeMap::from([(subscriber.clone(), JobPart::new(from, end, None))]);
+        self.start_job(JobKind::Replay, Some(subscriber), work, parts).await
     }
 
     /// Takes a job on, and returns when it would survive the end of the process.
-    async fn begin(
+    async fn start_job(
         &self,
-        kind: Kind,
+        kind: JobKind,
         subscriber: Option<SubscriberId>,
-        work: Work,
-        parts: BTreeMap<SubscriberId, Part>,
-    ) -> Result<Job, Refused> {
-        let id = self.take_on(kind, subscriber, work, parts)?;
-        self.letters.settled().await?;
-        self.get(id).ok_or(Refused::NotFound)
+        work: JobScope,
+        parts: BTreeMap<SubscriberId, JobPart>,
+    ) -> Result<RecoveryJob, JobError> {
+        let id = self.register_job(kind, subscriber, work, parts)?;
+        self.letters.flush().await?;
+        self.get(id).ok_or(JobError::NotFound)
     }
 
-    fn take_on(
+    fn register_job(
         &self,
-        kind: Kind,
+        kind: JobKind,
         subscriber: Option<SubscriberId>,
-        work: Work,
-        parts: BTreeMap<SubscriberId, Part>,
-    ) -> Result<u64, Refused> {
+        work: JobScope,
+        parts: BTreeMap<SubscriberId, JobPart>,
+    ) -> Result<u64, JobError> {
         let now = self.clock.wall();
         let mut book = self.lock();
-        let not_over = book.jobs.values().filter(|job| !job.state.is_over()).count();
+        let not_over = book.jobs.values().filter(|job| !job.state.is_finished()).count();
         if not_over >= self.max {
-            return Err(Refused::TooMany(not_over));
+            return Err(JobError::TooMany(not_over));
         }
-        self.make_room(&mut book);
+        self.evict_finished(&mut book);
         let id = book.next;
-        let (state, ended) = (State::Pending, Counts::default());
-        let job = Job { id, kind, subscriber, work, state, created_at: now, updated_at: now, ended, parts };
+        let (state, ended) = (JobState::Pending, JobCounts::default());
+        let job =
+            RecoveryJob { id, kind, subscriber, scope: work, state, created_at: now, updated_at: now, ended, parts };
         for (subscriber, part) in &job.parts {
-            if let Some(earlier) = take_letters(&self.letters, &job, subscriber, part) {
+            if let Some(earlier) = claim_letters(&self.letters, &job, subscriber, part) {
                 return Ok(earlier);
             }
-            self.ledger.put(row::part_key(id, subscriber), row::encode_part(part, now));
-            self.notices.post(Notice::Work(subscriber.clone()));
+            self.ledger.put(row::job_part_key(id, subscriber), row::encode_job_part(part, now));
+            self.notices.post(StageRequest::ReplaysAvailable(subscriber.clone()));
         }
         book.next += 1;
-        self.ledger.put(numbers::next_key(Tag::Job), numbers::encode_next(book.next));
-        self.ledger.put(row::key(id), row::encode(&job));
+        self.ledger.put(numbers::next_id_key(TableTag::Job), numbers::encode_next_id(book.next));
+        self.ledger.put(row::job_key(id), row::encode_job(&job));
         book.jobs.insert(id, job);
-        self.conclude(&mut book, id);
+        self.finish_done_parts(&mut book, id);
         Ok(id)
     }
 
     /// Forgets the oldest jobs that are over, so that there is a place for one more.
-    fn make_room(&self, book: &mut Book) {
+    fn evict_finished(&self, book: &mut JobTable) {
         while book.jobs.len() >= self.max {
-            let Some(id) = book.jobs.values().find(|job| job.state.is_over()).map(|job| job.id) else { return };
+            let Some(id) = book.jobs.values().find(|job| job.state.is_finished()).map(|job| job.id) else { return };
             book.jobs.remove(&id);
-            self.ledger.remove(row::key(id));
+            self.ledger.remove(row::job_key(id));
         }
     }
 
     /// All of them that are `state`, or just all, newest first.
     #[must_use]
-    pub fn list(&self, passes: impl Fn(&Job) -> bool) -> Vec<Job> {
+    pub fn list_jobs(&self, passes: impl Fn(&RecoveryJob) -> bool) -> Vec<RecoveryJob> {
         self.lock().jobs.values().rev().filter(|job| passes(job)).cloned().collect()
     }
 
     /// The job `id`.
     #[must_use]
-    pub fn get(&self, id: u64) -> Option<Job> {
+    pub fn get(&self, id: u64) -> Option<RecoveryJob> {
         self.lock().jobs.get(&id).cloned()
     }
 
@@ -260,34 +268,34 @@ impl Jobs {
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn cancel(&self, id: u64) -> Result<Job, Refused> {
+    pub async fn cancel(&self, id: u64) -> Result<RecoveryJob, JobError> {
         let job = {
             let mut book = self.lock();
-            let job = book.jobs.get_mut(&id).ok_or(Refused::NotFound)?;
-            if job.state.is_over() {
-                return Err(Refused::Over);
+            let job = book.jobs.get_mut(&id).ok_or(JobError::NotFound)?;
+            if job.state.is_finished() {
+                return Err(JobError::Finished);
             }
             for subscriber in job.parts.keys().cloned().collect::<Vec<_>>() {
                 self.end_part(job, &subscriber);
-                self.notices.post(Notice::Cancel { subscriber, job: id });
+                self.notices.post(StageRequest::JobCancelled { subscriber, job: id });
             }
-            self.end(job, State::Cancelled { reason: None });
+            self.finish_job(job, JobState::Cancelled { reason: None });
             job.clone()
         };
-        self.letters.settled().await?;
+        self.letters.flush().await?;
         Ok(job)
     }
 
     /// Ends what is done for subscribers that are not `known` any more.
-    pub fn retain(&self, known: impl Fn(&SubscriberId) -> bool) {
+    pub fn retain_subscribers(&self, known: impl Fn(&SubscriberId) -> bool) {
         let mut book = self.lock();
-        for job in book.jobs.values_mut().filter(|job| !job.state.is_over()) {
+        for job in book.jobs.values_mut().filter(|job| !job.state.is_finished()) {
             let gone: Vec<_> = job.parts.keys().filter(|subscriber| !known(subscriber)).cloned().collect();
             gone.iter().for_each(|subscriber| self.end_part(job, subscriber));
             if !gone.is_empty() && job.parts.is_empty() {
-                self.end(job, State::Cancelled { reason: Some("the subscriber is gone".into()) });
+                self.finish_job(job, JobState::Cancelled { reason: Some("the subscriber is gone".into()) });
             } else if !gone.is_empty() {
-                self.ledger.put(row::key(job.id), row::encode(job));
+                self.ledger.put(row::job_key(job.id), row::encode_job(job));
             }
         }
     }
@@ -298,15 +306,20 @@ impl Jobs {
     ///
     /// # Errors
     /// Those of the journal.
-    pub async fn next(&self, subscriber: &SubscriberId, interest: &Interest) -> Result<Vec<Replay>, ReadError> {
+    pub async fn take_replays(
+        &self,
+        subscriber: &SubscriberId,
+        interest: &SubscriberInterest,
+    ) -> Result<Vec<ReplayItem>, JournalReadError> {
         let mut replays = Vec::new();
-        for id in self.working_for(subscriber) {
+        for id in self.active_jobs_of(subscriber) {
             let before = replays.len();
             while replays.len() == before {
-                let Some((step, what, page)) = self.step(id, subscriber, interest) else { break };
+                let Some((step, what, page)) = self.plan_step(id, subscriber, interest) else { break };
                 let bytes_max = page.bytes();
                 let (journal, asked) = (Arc::clone(&self.journal), step.clone());
-                let read = spawn_blocking(move || reading::read(journal.as_ref(), &asked, &what, bytes_max)).await;
+                let read =
+                    spawn_blocking(move || step_reader::read_step(journal.as_ref(), &asked, &what, bytes_max)).await;
                 // The pool is gone only when the process stops; whoever waits for this goes too.
                 let Ok(read) = read else { return Ok(replays) };
                 replays.extend(self.hand_out(id, subscriber, &step, read?));
@@ -317,43 +330,49 @@ impl Jobs {
         Ok(replays)
     }
 
-    fn working_for(&self, subscriber: &SubscriberId) -> Vec<u64> {
-        let is_at_work = |job: &&Job| !job.state.is_over() && job.parts.contains_key(subscriber);
+    fn active_jobs_of(&self, subscriber: &SubscriberId) -> Vec<u64> {
+        let is_at_work = |job: &&RecoveryJob| !job.state.is_finished() && job.parts.contains_key(subscriber);
         self.lock().jobs.values().filter(is_at_work).map(|job| job.id).collect()
     }
 
-    fn step(&self, id: u64, subscriber: &SubscriberId, interest: &Interest) -> Option<(Step, What, Page<'_>)> {
+    fn plan_step(
+        &self,
+        id: u64,
+        subscriber: &SubscriberId,
+        interest: &SubscriberInterest,
+    ) -> Option<(JobStep, StepSource, BudgetReservation<'_>)> {
         let book = self.lock();
         let job = book.jobs.get(&id)?;
         let part = job.parts.get(subscriber)?;
-        let step = part.next()?;
-        let page = self.budget.page(subscriber, part.is_idle())?;
-        let what = match &job.work {
-            Work::Records { patterns, .. } => What::Records(Wanted::new(interest, patterns.clone())),
-            Work::Letters { filter, before } => {
-                let (found, read_to) = self.letters_of(&step, subscriber, filter, *before);
-                What::Letters { found, read_to, filter: filter.clone(), interest: interest.clone() }
+        let step = part.next_step()?;
+        let page = self.budget.reserve_page(subscriber, part.is_idle())?;
+        let what = match &job.scope {
+            JobScope::Records { patterns, .. } => StepSource::Records(ReplayFilter::new(interest, patterns.clone())),
+            JobScope::Letters { filter, before } => {
+                let (found, read_to) = self.find_step_letters(&step, subscriber, filter, *before);
+                StepSource::Letters { found, read_to, filter: filter.clone(), interest: interest.clone() }
             }
         };
         Some((step, what, page))
     }
 
     /// The dead letters that `step` is about: where their records stand and why they are dead letters.
-    fn letters_of(
+    fn find_step_letters(
         &self,
-        step: &Step,
+        step: &JobStep,
         subscriber: &SubscriberId,
         filter: &Filter,
         before: u64,
-    ) -> (Vec<(Position, Cause)>, Position) {
+    ) -> (Vec<(Position, DeadLetterCause)>, Position) {
         let (candidates, read_to) = match step {
-            Step::Again(positions) => {
-                let one =
-                    |position: &Position| self.letters.candidates(subscriber, (*position, position.plus(1)), before, 1);
+            JobStep::Reread(positions) => {
+                let one = |position: &Position| {
+                    self.letters.recovery_candidates(subscriber, (*position, position.plus(1)), before, 1)
+                };
                 (positions.iter().flat_map(one).collect::<Vec<_>>(), Position::FIRST)
             }
-            Step::On { from, end, room } => {
-                let found = self.letters.candidates(subscriber, (*from, *end), before, *room);
+            JobStep::ReadOn { from, end, room } => {
+                let found = self.letters.recovery_candidates(subscriber, (*from, *end), before, *room);
                 let last = found.last().filter(|_| found.len() == *room).map(|last| last.position.plus(1));
                 (found, last.unwrap_or(*end))
             }
@@ -363,148 +382,162 @@ impl Jobs {
     }
 
     /// Takes what was read for `step`, and gives what of it is to be delivered.
-    fn hand_out(&self, id: u64, subscriber: &SubscriberId, step: &Step, read: Read) -> Vec<Replay> {
+    fn hand_out(&self, id: u64, subscriber: &SubscriberId, step: &JobStep, read: StepRecords) -> Vec<ReplayItem> {
         let now = self.clock.wall();
         let mut book = self.lock();
         let Some(job) = book.jobs.get_mut(&id) else { return Vec::new() };
-        let is_letters = matches!(job.work, Work::Letters { .. });
+        let is_letters = matches!(job.scope, JobScope::Letters { .. });
         let Some(part) = job.parts.get_mut(subscriber) else { return Vec::new() };
-        let before = part.bytes_out();
-        let Read { wanted, broken, unwanted, read_to, .. } = read;
+        let before = part.in_flight_bytes();
+        let StepRecords { wanted, broken, unwanted, read_to, .. } = read;
         let found: Vec<_> = wanted.iter().map(|item| (item.position, item.memory_bytes())).collect();
         let accepted = match step {
-            Step::Again(asked) => part.read_again(asked, &found, read_to),
-            Step::On { from, .. } if part.read_on(*from, &found, read_to) => {
+            JobStep::Reread(asked) => part.accept_reread(asked, &found, read_to),
+            JobStep::ReadOn { from, .. } if part.accept_read(*from, &found, read_to) => {
                 found.into_iter().map(|(position, _)| position).collect()
             }
-            Step::On { .. } => return Vec::new(),
+            JobStep::ReadOn { .. } => return Vec::new(),
         };
         let mut replays = Vec::new();
         for item in wanted.into_iter().filter(|item| accepted.contains(&item.position)) {
             let position = item.position;
-            match is_letters.then(|| self.letters.take(subscriber, position, id)) {
+            match is_letters.then(|| self.letters.claim_for_job(subscriber, position, id)) {
                 // It went meanwhile, or another job has it.
-                Some(Err(_)) => drop(part.settle(position, Settled::Skipped)),
+                Some(Err(_)) => drop(part.settle_position(position, JobRecordOutcome::Skipped)),
                 Some(Ok(letter)) => {
                     let tag = ReplayTag { job: id, position, dead_letter: Some(letter) };
-                    replays.push(Replay { tag, item });
+                    replays.push(ReplayItem { tag, item });
                 }
-                None => replays.push(Replay { tag: ReplayTag { job: id, position, dead_letter: None }, item }),
+                None => replays.push(ReplayItem { tag: ReplayTag { job: id, position, dead_letter: None }, item }),
             }
         }
-        self.bury_broken(subscriber, part, broken);
+        self.add_broken_to_dead_letters(subscriber, part, broken);
         for position in unwanted {
-            self.letters.delivered(subscriber, position);
-            part.count(Settled::Skipped);
+            self.letters.remove_delivered(subscriber, position);
+            part.count_settled(JobRecordOutcome::Skipped);
         }
-        self.budget.change(before, part.bytes_out());
-        self.ledger.put(row::part_key(id, subscriber), row::encode_part(part, now));
+        self.budget.adjust_usage(before, part.in_flight_bytes());
+        self.ledger.put(row::job_part_key(id, subscriber), row::encode_job_part(part, now));
         job.updated_at = now;
-        if job.state == State::Pending && !replays.is_empty() {
-            job.state = State::Running;
-            self.ledger.put(row::key(id), row::encode(job));
+        if job.state == JobState::Pending && !replays.is_empty() {
+            job.state = JobState::Running;
+            self.ledger.put(row::job_key(id), row::encode_job(job));
         }
-        self.conclude(&mut book, id);
+        self.finish_done_parts(&mut book, id);
         replays
     }
 
     /// Buries what the filter cannot judge: it is not delivered, and nobody may decide in the filter's place.
-    fn bury_broken(&self, subscriber: &SubscriberId, part: &mut Part, broken: Vec<(Item, String)>) {
+    fn add_broken_to_dead_letters(
+        &self,
+        subscriber: &SubscriberId,
+        part: &mut JobPart,
+        broken: Vec<(OutboundRecord, String)>,
+    ) {
         for (item, detail) in broken {
-            let failure = Failure { status: None, code: "filter_failed", detail, answer: bytes::Bytes::new() };
-            let burial = Burial { item, attempts: 0, failure, reason: Reason::Expression, is_halting: false };
-            self.letters.bury(subscriber, burial);
-            part.count(Settled::Failed);
+            let failure = AttemptFailure { status: None, code: "filter_failed", detail, answer: bytes::Bytes::new() };
+            let burial =
+                NewDeadLetter { item, attempts: 0, failure, reason: GiveUpReason::Expression, is_halting: false };
+            self.letters.add(subscriber, burial);
+            part.count_settled(JobRecordOutcome::Failed);
         }
     }
 
     /// Notes that a record of a job was delivered: a dead letter of it is dealt with.
-    pub fn delivered(&self, subscriber: &SubscriberId, tag: ReplayTag) {
-        self.letters.delivered(subscriber, tag.position);
-        self.settle(subscriber, tag, Settled::Delivered);
+    pub fn record_delivered(&self, subscriber: &SubscriberId, tag: ReplayTag) {
+        self.letters.remove_delivered(subscriber, tag.position);
+        self.settle_record(subscriber, tag, JobRecordOutcome::Delivered);
     }
 
     /// Notes that a record of a job failed for good once more, after [`DeadLetters::bury`] was told.
     pub fn failed(&self, subscriber: &SubscriberId, tag: ReplayTag) {
-        self.settle(subscriber, tag, Settled::Failed);
+        self.settle_record(subscriber, tag, JobRecordOutcome::Failed);
     }
 
-    fn settle(&self, subscriber: &SubscriberId, tag: ReplayTag, settled: Settled) {
+    fn settle_record(&self, subscriber: &SubscriberId, tag: ReplayTag, settled: JobRecordOutcome) {
         let now = self.clock.wall();
         let mut book = self.lock();
         // What comes of a cancelled job's last attempts is counted nowhere.
         let Some(job) = book.jobs.get_mut(&tag.job) else { return };
         let Some(part) = job.parts.get_mut(subscriber) else { return };
-        let before = part.bytes_out();
-        if !part.settle(tag.position, settled) {
+        let before = part.in_flight_bytes();
+        if !part.settle_position(tag.position, settled) {
             return;
         }
-        self.budget.change(before, part.bytes_out());
-        if part.wants_more() {
-            self.notices.post(Notice::Work(subscriber.clone()));
+        self.budget.adjust_usage(before, part.in_flight_bytes());
+        if part.needs_reading() {
+            self.notices.post(StageRequest::ReplaysAvailable(subscriber.clone()));
         }
-        self.ledger.put(row::part_key(tag.job, subscriber), row::encode_part(part, now));
+        self.ledger.put(row::job_part_key(tag.job, subscriber), row::encode_job_part(part, now));
         job.updated_at = now;
-        self.conclude(&mut book, tag.job);
+        self.finish_done_parts(&mut book, tag.job);
     }
 
     /// Notes that what was handed out to `subscriber` and is not settled is to be handed out again.
     pub fn lost(&self, subscriber: &SubscriberId) {
         let mut book = self.lock();
-        let at_work = book.jobs.values_mut().filter(|job| !job.state.is_over());
+        let at_work = book.jobs.values_mut().filter(|job| !job.state.is_finished());
         for part in at_work.filter_map(|job| job.parts.get_mut(subscriber)) {
-            self.budget.change(part.bytes_out(), 0);
-            part.lose();
-            self.notices.post(Notice::Work(subscriber.clone()));
+            self.budget.adjust_usage(part.in_flight_bytes(), 0);
+            part.requeue_in_flight();
+            self.notices.post(StageRequest::ReplaysAvailable(subscriber.clone()));
         }
     }
 
     /// Ends the job `id` where, or altogether if, there is nothing left to do.
-    fn conclude(&self, book: &mut Book, id: u64) {
-        let Some(job) = book.jobs.get_mut(&id).filter(|job| !job.state.is_over()) else { return };
-        let is_done = |subscriber: &&SubscriberId| job.parts.get(*subscriber).is_some_and(Part::is_done);
+    fn finish_done_parts(&self, book: &mut JobTable, id: u64) {
+        let Some(job) = book.jobs.get_mut(&id).filter(|job| !job.state.is_finished()) else { return };
+        let is_done = |subscriber: &&SubscriberId| job.parts.get(*subscriber).is_some_and(JobPart::is_done);
         let done: Vec<_> = job.parts.keys().filter(is_done).cloned().collect();
         for subscriber in &done {
-            if let Work::Records { resolves: Some(letter), .. } = job.work {
-                self.letters.delivered_all(subscriber, letter);
+            if let JobScope::Records { resolves: Some(letter), .. } = job.scope {
+                self.letters.remove_delivered_range(subscriber, letter);
             }
             self.end_part(job, subscriber);
         }
         if job.parts.is_empty() {
-            self.end(job, State::Completed);
+            self.finish_job(job, JobState::Completed);
         } else if !done.is_empty() {
-            self.ledger.put(row::key(id), row::encode(job));
+            self.ledger.put(row::job_key(id), row::encode_job(job));
         }
     }
 
     /// Ends what `job` does at `subscriber`; dead letters that it has not settled are free for others.
-    fn end_part(&self, job: &mut Job, subscriber: &SubscriberId) {
-        self.budget.change(job.parts.get(subscriber).map_or(0, Part::bytes_out), 0);
+    fn end_part(&self, job: &mut RecoveryJob, subscriber: &SubscriberId) {
+        self.budget.adjust_usage(job.parts.get(subscriber).map_or(0, JobPart::in_flight_bytes), 0);
         let unsettled = job.end_part(subscriber);
-        self.letters.leave(subscriber, unsettled, job.id);
-        self.ledger.remove(row::part_key(job.id, subscriber));
+        self.letters.release_from_job(subscriber, unsettled, job.id);
+        self.ledger.remove(row::job_part_key(job.id, subscriber));
     }
 
-    fn end(&self, job: &mut Job, state: State) {
+    fn finish_job(&self, job: &mut RecoveryJob, state: JobState) {
         job.state = state;
         job.updated_at = self.clock.wall();
-        self.ledger.put(row::key(job.id), row::encode(job));
+        self.ledger.put(row::job_key(job.id), row::encode_job(job));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Book> {
+    fn lock(&self) -> MutexGuard<'_, JobTable> {
         self.book.lock()
     }
 }
 
 /// Notes that `job` has the dead letters which `part` has met and not settled. Gives the job that has one of them already, if
 /// there is one.
-fn take_letters(letters: &DeadLetters, job: &Job, subscriber: &SubscriberId, part: &Part) -> Option<u64> {
-    match &job.work {
-        Work::Letters { .. } => {
-            let taken: Vec<_> = part.unsettled().map(|position| letters.take(subscriber, position, job.id)).collect();
+fn claim_letters(
+    letters: &DeadLetterStore,
+    job: &RecoveryJob,
+    subscriber: &SubscriberId,
+    part: &JobPart,
+) -> Option<u64> {
+    match &job.scope {
+        JobScope::Letters { .. } => {
+            let taken: Vec<_> =
+                part.unsettled().map(|position| letters.claim_for_job(subscriber, position, job.id)).collect();
             taken.into_iter().find_map(|taken| taken.err()?)
         }
-        Work::Records { resolves: Some(letter), .. } => letters.take_all(subscriber, *letter, job.id).err()?,
-        Work::Records { resolves: None, .. } => None,
+        JobScope::Records { resolves: Some(letter), .. } => {
+            letters.claim_range_for_job(subscriber, *letter, job.id).err()?
+        }
+        JobScope::Records { resolves: None, .. } => None,
     }
 }

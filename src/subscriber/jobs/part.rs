@@ -23,7 +23,7 @@ pub const UNSETTLED_MAX: usize = 64;
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settled {
+pub enum JobRecordOutcome {
     /// It was delivered.
     Delivered,
     /// It failed for good.
@@ -34,7 +34,7 @@ pub enum Settled {
 
 /// How many records became what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct JobCounts {
     /// Delivered.
     pub delivered: u64,
     /// Failed for good.
@@ -43,14 +43,14 @@ pub struct Counts {
     pub skipped: u64,
 }
 
-impl Counts {
+impl JobCounts {
     /// All of them.
     #[must_use]
-    pub const fn done(self) -> u64 {
+    pub const fn settled_total(self) -> u64 {
         self.delivered + self.failed + self.skipped
     }
 
-    pub(super) const fn plus(self, other: Self) -> Self {
+    pub(super) const fn add_counts(self, other: Self) -> Self {
         Self {
             delivered: self.delivered + other.delivered,
             failed: self.failed + other.failed,
@@ -58,125 +58,144 @@ impl Counts {
         }
     }
 
-    const fn count(&mut self, settled: Settled) {
+    const fn count_outcome(&mut self, settled: JobRecordOutcome) {
         match settled {
-            Settled::Delivered => self.delivered += 1,
-            Settled::Failed => self.failed += 1,
-            Settled::Skipped => self.skipped += 1,
+            JobRecordOutcome::Delivered => self.delivered += 1,
+            JobRecordOutcome::Failed => self.failed += 1,
+            JobRecordOutcome::Skipped => self.skipped += 1,
         }
     }
 }
 
 /// What a part has to have read next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum JobStep {
     /// These, which were met before.
-    Again(Vec<Position>),
+    Reread(Vec<Position>),
     /// What is wanted from here on, before `end`: `room` of it at most.
-    On { from: Position, end: Position, room: usize },
+    ReadOn { from: Position, end: Position, room: usize },
 }
 
 /// Where a record stands, and how many bytes it has.
-pub(super) type Weighed = (Position, usize);
+pub(super) type SizedPosition = (Position, usize);
 
 /// One job at one subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Part {
+pub(crate) struct JobPart {
     read_to: Position,
     end: Position,
     waiting: BTreeSet<Position>,
     /// With the bytes of each.
-    out: BTreeMap<Position, usize>,
-    counts: Counts,
-    total: Option<u64>,
+    in_flight: BTreeMap<Position, usize>,
+    counts: JobCounts,
+    expected_total: Option<u64>,
 }
 
-impl Part {
+impl JobPart {
     /// A part that has to look at everything from `from` to before `end`, and finds `total` there if that is known.
-    pub(crate) fn new(from: Position, end: Position, total: Option<u64>) -> Self {
+    pub(crate) fn new(from: Position, end: Position, expected_total: Option<u64>) -> Self {
         let read_to = from.min(end);
-        Self { read_to, end, waiting: BTreeSet::new(), out: BTreeMap::new(), counts: Counts::default(), total }
+        Self {
+            read_to,
+            end,
+            waiting: BTreeSet::new(),
+            in_flight: BTreeMap::new(),
+            counts: JobCounts::default(),
+            expected_total,
+        }
     }
 
     /// A part that has to deliver the record at `position`, and nothing else.
-    pub(crate) fn of_one(position: Position) -> Self {
+    pub(crate) fn for_record(position: Position) -> Self {
         let end = position.plus(1);
-        Self::resume((end, end), [position], Counts::default(), Some(1))
+        Self::from_store((end, end), [position], JobCounts::default(), Some(1))
     }
 
     /// One that was stored: `unsettled` were met and have to be read again.
-    pub(crate) fn resume(
+    pub(crate) fn from_store(
         (read_to, end): (Position, Position),
         unsettled: impl IntoIterator<Item = Position>,
-        counts: Counts,
-        total: Option<u64>,
+        counts: JobCounts,
+        expected_total: Option<u64>,
     ) -> Self {
-        Self { read_to, end, waiting: unsettled.into_iter().collect(), out: BTreeMap::new(), counts, total }
+        Self {
+            read_to,
+            end,
+            waiting: unsettled.into_iter().collect(),
+            in_flight: BTreeMap::new(),
+            counts,
+            expected_total,
+        }
     }
 
     /// Up to where it has looked, and up to where it is to look.
-    pub(crate) const fn reading(&self) -> (Position, Position) {
+    pub(crate) const fn reading_range(&self) -> (Position, Position) {
         (self.read_to, self.end)
     }
 
     /// What was met and is not settled.
     pub(crate) fn unsettled(&self) -> impl Iterator<Item = Position> {
-        self.waiting.iter().chain(self.out.keys()).copied()
+        self.waiting.iter().chain(self.in_flight.keys()).copied()
     }
 
     /// How many bytes the records have that are on their way.
-    pub(super) fn bytes_out(&self) -> usize {
-        self.out.values().sum()
+    pub(super) fn in_flight_bytes(&self) -> usize {
+        self.in_flight.values().sum()
     }
 
     /// Whether nothing is on its way.
     pub(super) fn is_idle(&self) -> bool {
-        self.out.is_empty()
+        self.in_flight.is_empty()
     }
 
-    pub(crate) const fn counts(&self) -> Counts {
+    pub(crate) const fn counts(&self) -> JobCounts {
         self.counts
     }
 
     /// How many records it was made for, if that was known.
     pub(crate) const fn expected(&self) -> Option<u64> {
-        self.total
+        self.expected_total
     }
 
     /// How many records it has in all, once that is known.
     pub(crate) fn total(&self) -> Option<u64> {
-        let met = self.counts.done() + (self.waiting.len() + self.out.len()) as u64;
-        if self.is_read() { Some(met) } else { self.total.map(|total| total.max(met)) }
+        let met = self.counts.settled_total() + (self.waiting.len() + self.in_flight.len()) as u64;
+        if self.is_fully_read() { Some(met) } else { self.expected_total.map(|total| total.max(met)) }
     }
 
-    pub(super) fn is_read(&self) -> bool {
+    pub(super) fn is_fully_read(&self) -> bool {
         self.read_to >= self.end
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.is_read() && self.waiting.is_empty() && self.out.is_empty()
+        self.is_fully_read() && self.waiting.is_empty() && self.in_flight.is_empty()
     }
 
     /// What is to be read next, if there is anything and room for it.
-    pub(super) fn next(&self) -> Option<Step> {
+    pub(super) fn next_step(&self) -> Option<JobStep> {
         if !self.waiting.is_empty() {
-            return Some(Step::Again(self.waiting.iter().copied().collect()));
+            return Some(JobStep::Reread(self.waiting.iter().copied().collect()));
         }
-        let room = UNSETTLED_MAX.saturating_sub(self.out.len());
-        (room > 0 && !self.is_read()).then_some(Step::On { from: self.read_to, end: self.end, room })
+        let room = UNSETTLED_MAX.saturating_sub(self.in_flight.len());
+        (room > 0 && !self.is_fully_read()).then_some(JobStep::ReadOn { from: self.read_to, end: self.end, room })
     }
 
     /// Of `found`, with the bytes of each, what is to be delivered: it counts as handed out. What was asked for with
     /// [`Step::Again`], stands before `read_to` and was not found is skipped. Nothing comes of what does not wait any more.
-    pub(super) fn read_again(&mut self, asked: &[Position], found: &[Weighed], read_to: Position) -> Vec<Position> {
+    pub(super) fn accept_reread(
+        &mut self,
+        asked: &[Position],
+        found: &[SizedPosition],
+        read_to: Position,
+    ) -> Vec<Position> {
         let mut handed_out = Vec::new();
         let read = asked.iter().copied().filter(|position| *position < read_to);
         for position in read.filter(|position| self.waiting.remove(position)) {
             if let Some((_, bytes)) = found.iter().find(|(found, _)| *found == position) {
-                self.out.insert(position, *bytes);
+                self.in_flight.insert(position, *bytes);
                 handed_out.push(position);
             } else {
-                self.counts.count(Settled::Skipped);
+                self.counts.count_outcome(JobRecordOutcome::Skipped);
             }
         }
         handed_out
@@ -184,37 +203,37 @@ impl Part {
 
     /// Takes what was `found`, with the bytes of each, between `from` and `read_to`: it counts as handed out. Says whether it was: nothing comes of a
     /// step that is not the next one any more.
-    pub(super) fn read_on(&mut self, from: Position, found: &[Weighed], read_to: Position) -> bool {
+    pub(super) fn accept_read(&mut self, from: Position, found: &[SizedPosition], read_to: Position) -> bool {
         let is_next = from == self.read_to && self.waiting.is_empty();
         if is_next {
             self.read_to = read_to.min(self.end);
-            self.out.extend(found.iter().copied());
+            self.in_flight.extend(found.iter().copied());
         }
         is_next
     }
 
     /// Whether there is more to be read, and so much room that a page is worth it.
-    pub(super) fn wants_more(&self) -> bool {
-        self.out.len() <= UNSETTLED_MAX / 2 && self.next().is_some()
+    pub(super) fn needs_reading(&self) -> bool {
+        self.in_flight.len() <= UNSETTLED_MAX / 2 && self.next_step().is_some()
     }
 
     /// Counts what became of the record at `position`; says whether it was one that is on its way.
-    pub(super) fn settle(&mut self, position: Position, settled: Settled) -> bool {
-        let was_out = self.out.remove(&position).is_some();
+    pub(super) fn settle_position(&mut self, position: Position, settled: JobRecordOutcome) -> bool {
+        let was_out = self.in_flight.remove(&position).is_some();
         if was_out {
-            self.counts.count(settled);
+            self.counts.count_outcome(settled);
         }
         was_out
     }
 
     /// Counts a record that was met and is settled without being handed out.
-    pub(super) const fn count(&mut self, settled: Settled) {
-        self.counts.count(settled);
+    pub(super) const fn count_settled(&mut self, settled: JobRecordOutcome) {
+        self.counts.count_outcome(settled);
     }
 
     /// Whoever had what is on its way has it no more: it is to be read again.
-    pub(super) fn lose(&mut self) {
-        self.waiting.extend(std::mem::take(&mut self.out).into_keys());
+    pub(super) fn requeue_in_flight(&mut self) {
+        self.waiting.extend(std::mem::take(&mut self.in_flight).into_keys());
     }
 }
 
@@ -225,41 +244,41 @@ mod tests {
     use super::*;
 
     /// Where the records of a job stand, and what is known of each.
-    struct World {
+    struct JobPartModel {
         wanted: BTreeSet<u64>,
-        part: Part,
+        part: JobPart,
         /// How often each is counted, of those that are.
         counted: BTreeMap<u64, u32>,
     }
 
-    impl World {
+    impl JobPartModel {
         fn new(wanted: &BTreeSet<u64>, end: u64) -> Self {
-            let part = Part::new(Position::FIRST, Position::new(end), None);
+            let part = JobPart::new(Position::FIRST, Position::new(end), None);
             Self { wanted: wanted.clone(), part, counted: BTreeMap::new() }
         }
 
         /// Does the next step as a reader would that finds at most `most`; gives what is handed out.
         fn step(&mut self, most: usize) -> Vec<Position> {
-            match self.part.next() {
+            match self.part.next_step() {
                 None => Vec::new(),
-                Some(Step::Again(asked)) => {
+                Some(JobStep::Reread(asked)) => {
                     // As a reader that had no more room for bytes: what it did not come to waits on.
                     let read_to = asked.get(most).map_or(Position::new(400), |next| *next);
-                    self.part.read_again(&asked, &weighed(&asked), read_to)
+                    self.part.accept_reread(&asked, &weighed(&asked), read_to)
                 }
-                Some(Step::On { from, end, room }) => {
+                Some(JobStep::ReadOn { from, end, room }) => {
                     assert!(room <= UNSETTLED_MAX);
                     let ahead = self.wanted.range(from.get()..end.get());
                     let found: Vec<_> = ahead.take(room.min(most)).copied().map(Position::new).collect();
                     let is_all = found.len() < room.min(most);
                     let read_to = found.last().filter(|_| !is_all).map_or(end, |last| last.plus(1));
-                    if self.part.read_on(from, &weighed(&found), read_to) { found } else { Vec::new() }
+                    if self.part.accept_read(from, &weighed(&found), read_to) { found } else { Vec::new() }
                 }
             }
         }
 
-        fn settle(&mut self, position: Position, settled: Settled) {
-            if self.part.settle(position, settled) {
+        fn settle(&mut self, position: Position, settled: JobRecordOutcome) {
+            if self.part.settle_position(position, settled) {
                 *self.counted.entry(position.get()).or_default() += 1;
             }
         }
@@ -267,34 +286,39 @@ mod tests {
         /// What a restart leaves: what is stored.
         fn restart(&mut self) {
             let unsettled: Vec<_> = self.part.unsettled().collect();
-            self.part = Part::resume(self.part.reading(), unsettled, self.part.counts(), self.part.expected());
+            self.part =
+                JobPart::from_store(self.part.reading_range(), unsettled, self.part.counts(), self.part.expected());
         }
     }
 
     /// Each as large as its number.
-    fn weighed(positions: &[Position]) -> Vec<Weighed> {
+    fn weighed(positions: &[Position]) -> Vec<SizedPosition> {
         positions.iter().map(|position| (*position, position.get() as usize)).collect()
     }
 
     #[derive(Clone, Debug)]
-    enum Act {
+    enum JobPartAction {
         Read(usize),
         /// Settles the n-th of those that are out.
-        Settle(usize, Settled),
+        Settle(usize, JobRecordOutcome),
         Lose,
         Restart,
         /// Says of one that is not out that it was delivered.
         Stray(u64),
     }
 
-    fn act() -> impl Strategy<Value = Act> {
-        let settled = prop::sample::select(vec![Settled::Delivered, Settled::Failed, Settled::Skipped]);
+    fn act() -> impl Strategy<Value = JobPartAction> {
+        let settled = prop::sample::select(vec![
+            JobRecordOutcome::Delivered,
+            JobRecordOutcome::Failed,
+            JobRecordOutcome::Skipped,
+        ]);
         prop_oneof![
-            4 => (1_usize..100).prop_map(Act::Read),
-            8 => (any::<usize>(), settled).prop_map(|(index, settled)| Act::Settle(index, settled)),
-            1 => Just(Act::Lose),
-            1 => Just(Act::Restart),
-            1 => (1_u64..400).prop_map(Act::Stray),
+            4 => (1_usize..100).prop_map(JobPartAction::Read),
+            8 => (any::<usize>(), settled).prop_map(|(index, settled)| JobPartAction::Settle(index, settled)),
+            1 => Just(JobPartAction::Lose),
+            1 => Just(JobPartAction::Restart),
+            1 => (1_u64..400).prop_map(JobPartAction::Stray),
         ]
     }
 
@@ -303,30 +327,30 @@ mod tests {
         fn every_record_is_counted_once_whatever_is_lost_on_the_way(
             wanted in prop::collection::btree_set(1_u64..400, 0..200), acts in prop::collection::vec(act(), 0..300),
         ) {
-            let mut world = World::new(&wanted, 400);
+            let mut world = JobPartModel::new(&wanted, 400);
             let mut out: BTreeSet<Position> = BTreeSet::new();
-            let finish = std::iter::repeat_with(|| [Act::Read(64), Act::Settle(0, Settled::Delivered)]).take(1_000).flatten();
+            let finish = std::iter::repeat_with(|| [JobPartAction::Read(64), JobPartAction::Settle(0, JobRecordOutcome::Delivered)]).take(1_000).flatten();
             for act in acts.into_iter().chain(finish) {
                 match act {
-                    Act::Read(most) => for position in world.step(most) {
+                    JobPartAction::Read(most) => for position in world.step(most) {
                         prop_assert!(out.insert(position), "{position} is out twice");
                     },
-                    Act::Settle(index, settled) => {
+                    JobPartAction::Settle(index, settled) => {
                         let chosen = out.iter().nth(index % out.len().max(1)).copied();
                         if let Some(position) = chosen {
                             out.remove(&position);
                             world.settle(position, settled);
                         }
                     }
-                    Act::Lose => { world.part.lose(); out.clear(); }
-                    Act::Restart => { world.restart(); out.clear(); }
-                    Act::Stray(position) => if !out.contains(&Position::new(position)) {
-                        prop_assert!(!world.part.settle(Position::new(position), Settled::Delivered));
+                    JobPartAction::Lose => { world.part.requeue_in_flight(); out.clear(); }
+                    JobPartAction::Restart => { world.restart(); out.clear(); }
+                    JobPartAction::Stray(position) => if !out.contains(&Position::new(position)) {
+                        prop_assert!(!world.part.settle_position(Position::new(position), JobRecordOutcome::Delivered));
                     },
                 }
                 prop_assert!(world.part.unsettled().count() <= UNSETTLED_MAX);
-                prop_assert_eq!(world.part.counts().done(), world.counted.len() as u64);
-                prop_assert_eq!(world.part.bytes_out() as u64, out.iter().map(|position| position.get()).sum::<u64>());
+                prop_assert_eq!(world.part.counts().settled_total(), world.counted.len() as u64);
+                prop_assert_eq!(world.part.in_flight_bytes() as u64, out.iter().map(|position| position.get()).sum::<u64>());
             }
             prop_assert!(world.part.is_done());
             prop_assert_eq!(world.part.total(), Some(wanted.len() as u64));
@@ -336,30 +360,33 @@ mod tests {
 
     #[test]
     fn what_was_read_for_a_step_that_is_over_is_not_handed_out() {
-        let mut part = Part::new(Position::new(1), Position::new(9), None);
-        assert!(part.read_on(Position::new(1), &weighed(&[Position::new(2)]), Position::new(3)));
-        assert!(!part.read_on(Position::new(1), &weighed(&[Position::new(2)]), Position::new(3)), "it was read before");
-        part.lose();
-        assert_eq!(part.next(), Some(Step::Again(vec![Position::new(2)])));
+        let mut part = JobPart::new(Position::new(1), Position::new(9), None);
+        assert!(part.accept_read(Position::new(1), &weighed(&[Position::new(2)]), Position::new(3)));
         assert!(
-            !part.read_on(Position::new(3), &weighed(&[Position::new(4)]), Position::new(9)),
+            !part.accept_read(Position::new(1), &weighed(&[Position::new(2)]), Position::new(3)),
+            "it was read before"
+        );
+        part.requeue_in_flight();
+        assert_eq!(part.next_step(), Some(JobStep::Reread(vec![Position::new(2)])));
+        assert!(
+            !part.accept_read(Position::new(3), &weighed(&[Position::new(4)]), Position::new(9)),
             "what was lost is first"
         );
-        assert_eq!(part.read_again(&[Position::new(2)], &[], Position::new(3)), [], "it is nowhere any more");
-        assert_eq!(part.counts(), Counts { skipped: 1, ..Counts::default() });
+        assert_eq!(part.accept_reread(&[Position::new(2)], &[], Position::new(3)), [], "it is nowhere any more");
+        assert_eq!(part.counts(), JobCounts { skipped: 1, ..JobCounts::default() });
     }
 
     #[test]
     fn a_page_is_read_when_half_of_what_may_be_out_is_settled() {
-        let mut part = Part::new(Position::new(1), Position::new(1_000), Some(500));
+        let mut part = JobPart::new(Position::new(1), Position::new(1_000), Some(500));
         let all: Vec<_> = (1..=64).map(Position::new).collect();
-        assert!(part.read_on(Position::new(1), &weighed(&all), Position::new(65)));
-        assert_eq!((part.next(), part.total()), (None, Some(500)));
+        assert!(part.accept_read(Position::new(1), &weighed(&all), Position::new(65)));
+        assert_eq!((part.next_step(), part.total()), (None, Some(500)));
         for position in &all[..31] {
-            part.settle(*position, Settled::Delivered);
+            part.settle_position(*position, JobRecordOutcome::Delivered);
         }
-        assert!(!part.wants_more());
-        part.settle(all[31], Settled::Failed);
-        assert!(part.wants_more());
+        assert!(!part.needs_reading());
+        part.settle_position(all[31], JobRecordOutcome::Failed);
+        assert!(part.needs_reading());
     }
 }

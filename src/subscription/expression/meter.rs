@@ -22,16 +22,16 @@ use regex::Regex;
 use crate::panics;
 
 /// The budget of reading what an expression reads of one event: almost any JSON of a megabyte fits.
-const READING: u64 = 1_000_000;
+const READING_BUDGET: u64 = 1_000_000;
 /// The budget of one evaluation, about 10 ms: all subscriptions are asked on one thread, one after the other.
-const BUDGET: u64 = 100_000;
+const EVALUATION_BUDGET: u64 = 100_000;
 /// What an evaluation may cost beside that, for each unit that reading did. Making a body that holds all of `data` takes two.
-const FOR_EACH_READ: u64 = 3;
+const EVALUATION_UNITS_PER_READ: u64 = 3;
 /// What each part costs beside its value: names are looked up and functions found by name.
-const STEP: u64 = 8;
+const STEP_COST: u64 = 8;
 /// What an object costs beside what is in it: it has a table.
-const TABLE: u64 = 4;
-const BYTES_A_UNIT: usize = 16;
+const TABLE_COST: u64 = 4;
+const BYTES_PER_UNIT: usize = 16;
 
 /// The function that a part reports its value by, and the one that looks for a compiled pattern. No text can name them.
 pub(super) const REPORT: &str = "@report";
@@ -43,37 +43,37 @@ thread_local! {
 }
 
 /// Why an evaluation came to no value and no error.
-pub(super) enum Broken {
+pub(super) enum MeterError {
     /// It cost too much.
-    Costly,
+    OverBudget,
     /// It panicked.
     Panicked,
 }
 
 /// What expressions can use: CEL's standard library, and how they are metered.
-pub(super) fn env() -> Env {
+pub(super) fn metered_env() -> Env {
     let mut env = Env::default().with_optional_support(false).with_stdlib();
     let unique = "names that nothing else has";
-    env.add_overload(REPORT, REPORT, vec![DYN_TYPE], report).expect(unique);
-    env.add_overload(MATCHES, MATCHES, vec![STRING_TYPE, INT_TYPE], matches).expect(unique);
+    env.add_overload(REPORT, REPORT, vec![DYN_TYPE], report_value).expect(unique);
+    env.add_overload(MATCHES, MATCHES, vec![STRING_TYPE, INT_TYPE], match_pattern).expect(unique);
     env
 }
 
 /// Runs `read`, and `evaluate` with what it read, each with a budget of its own. `evaluate` knows `patterns` by their places.
-pub(super) fn within_budget<R, T, E>(
+pub(super) fn run_within_budget<R, T, E>(
     patterns: &Arc<[Regex]>,
     read: impl FnOnce() -> Result<R, E>,
     evaluate: impl FnOnce(R) -> Result<T, E>,
-) -> Result<Result<T, E>, Broken> {
+) -> Result<Result<T, E>, MeterError> {
     PATTERNS.replace(Arc::clone(patterns));
-    let done = panics::contain(|| {
-        LEFT.set(READING);
+    let done = panics::contain_panic(|| {
+        LEFT.set(READING_BUDGET);
         let input = read()?;
-        LEFT.set(BUDGET + FOR_EACH_READ * (READING - LEFT.get()));
+        LEFT.set(EVALUATION_BUDGET + EVALUATION_UNITS_PER_READ * (READING_BUDGET - LEFT.get()));
         evaluate(input)
     });
     PATTERNS.take();
-    done.map_err(|_| if LEFT.get() == 0 { Broken::Costly } else { Broken::Panicked })
+    done.map_err(|_| if LEFT.get() == 0 { MeterError::OverBudget } else { MeterError::Panicked })
 }
 
 /// Takes `units` from what is left of the budget, and breaks off when there is too little.
@@ -89,33 +89,33 @@ pub(super) fn spend(units: u64) {
 
 /// What a text of `bytes` costs.
 pub(super) fn spend_text(bytes: usize) {
-    spend(1 + (bytes / BYTES_A_UNIT) as u64);
+    spend(1 + (bytes / BYTES_PER_UNIT) as u64);
 }
 
 /// What an object costs beside its members.
 pub(super) fn spend_table() {
-    spend(TABLE);
+    spend(TABLE_COST);
 }
 
-fn report<'b, 'v>(mut arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+fn report_value<'b, 'v>(mut arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let value = arguments.pop().ok_or(ExecutionError::MissingArgumentOrTarget)?;
-    spend(STEP);
-    weigh(value.as_ref());
+    spend(STEP_COST);
+    spend_value(value.as_ref());
     Ok(value)
 }
 
 /// Spends what `value` costs with all that is in it.
-fn weigh(value: &(dyn Val + '_)) {
+fn spend_value(value: &(dyn Val + '_)) {
     if let Some(text) = value.downcast_ref::<CelString<'_>>() {
         spend_text(text.inner().len());
     } else if let Some(list) = value.downcast_ref::<CelList<'_>>() {
         spend(1);
-        list.inner().iter().for_each(|item| weigh(item.as_ref()));
+        list.inner().iter().for_each(|item| spend_value(item.as_ref()));
     } else if let Some(map) = value.downcast_ref::<CelMap<'_>>() {
         spend_table();
         for (key, value) in map.inner() {
-            weigh(key.inner());
-            weigh(value.as_ref());
+            spend_value(key.inner());
+            spend_value(value.as_ref());
         }
     } else if let Some(bytes) = value.downcast_ref::<CelBytes<'_>>() {
         spend_text(bytes.inner().len());
@@ -125,7 +125,7 @@ fn weigh(value: &(dyn Val + '_)) {
 }
 
 /// Whether a text matches the pattern of that number. Matching takes at most the product of both lengths.
-fn matches<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+fn match_pattern<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let [text, number] = &arguments[..] else { return Err(ExecutionError::MissingArgumentOrTarget) };
     let text = text.downcast_ref::<CelString<'_>>().map(CelString::inner);
     let number = number.downcast_ref::<CelInt>().and_then(|number| usize::try_from(*number.inner()).ok());

@@ -13,8 +13,8 @@
 //! doubles here: they keep about 15 digits, and a transform writes `1.50` as `1.5`. A body without a transform keeps all.
 
 mod check;
-mod complaint;
 mod meter;
+mod parse_error;
 mod values;
 
 use std::sync::{Arc, LazyLock};
@@ -25,7 +25,7 @@ use cel::common::value::Val;
 use cel::{Context, Env, ExecutionError, Value};
 use regex::Regex;
 
-use self::meter::Broken;
+use self::meter::MeterError;
 use super::envelope;
 use crate::event::Record;
 
@@ -35,7 +35,7 @@ pub const EXPRESSION_MAX_BYTES: usize = 4_096;
 pub const BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// CEL without the library of optional values, whose macros can make a long program of a short text.
-static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(meter::env()));
+static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(meter::metered_env()));
 
 /// An expression that is refused, and where it is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,18 +52,18 @@ pub struct CompileError {
 /// An expression that came to nothing for an event. Says nothing of what is in the event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Failed(pub String);
+pub struct EvaluationError(pub String);
 
 /// Says which events are wanted. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Filter(Arc<Program>);
+pub struct Filter(Arc<CompiledExpression>);
 
 /// Makes the body of a delivery. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Transform(Arc<Program>);
+pub struct TransformExpression(Arc<CompiledExpression>);
 
 /// An expression that was checked and can be evaluated.
-struct Program {
+struct CompiledExpression {
     /// As it was given.
     text: String,
     metered: IdedExpr,
@@ -79,7 +79,7 @@ impl Filter {
     /// # Errors
     /// [`CompileError`] when it is no expression, or names what does not exist.
     pub fn compile(text: &str) -> Result<Self, CompileError> {
-        check::compile(text).map(|program| Self(Arc::new(program)))
+        check::compile_expression(text).map(|program| Self(Arc::new(program)))
     }
 
     /// As it was given.
@@ -92,21 +92,22 @@ impl Filter {
     ///
     /// # Errors
     /// [`Failed`] when it cannot say: something is missing, or what it comes to is neither true nor false.
-    pub fn admits(&self, record: &Record) -> Result<bool, Failed> {
+    pub fn admits(&self, record: &Record) -> Result<bool, EvaluationError> {
         self.0.evaluate(record, |value| {
             let verdict = value.downcast_ref::<CelBool>().map(|verdict| *verdict.inner());
-            verdict.ok_or_else(|| Failed(format!("comes to a {}, not to true or false", value.get_type().name())))
+            verdict
+                .ok_or_else(|| EvaluationError(format!("comes to a {}, not to true or false", value.get_type().name())))
         })
     }
 }
 
-impl Transform {
+impl TransformExpression {
     /// Reads `text`.
     ///
     /// # Errors
     /// As [`Filter::compile`].
     pub fn compile(text: &str) -> Result<Self, CompileError> {
-        check::compile(text).map(|program| Self(Arc::new(program)))
+        check::compile_expression(text).map(|program| Self(Arc::new(program)))
     }
 
     /// As it was given.
@@ -120,43 +121,44 @@ impl Transform {
     ///
     /// # Errors
     /// [`Failed`] when it makes none.
-    pub fn body(&self, record: &Record) -> Result<Vec<u8>, Failed> {
-        self.0.evaluate(record, values::to_json)
+    pub fn body(&self, record: &Record) -> Result<Vec<u8>, EvaluationError> {
+        self.0.evaluate(record, values::value_to_json)
     }
 }
 
-impl Program {
+impl CompiledExpression {
     /// What `then` makes of the value for `record`.
     fn evaluate<T>(
         &self,
         record: &Record,
-        then: impl FnOnce(&(dyn Val + '_)) -> Result<T, Failed>,
-    ) -> Result<T, Failed> {
-        let evaluated = envelope::with_parts(record, |parts| {
+        then: impl FnOnce(&(dyn Val + '_)) -> Result<T, EvaluationError>,
+    ) -> Result<T, EvaluationError> {
+        let evaluated = envelope::with_envelope_parts(record, |parts| {
             let read = || {
                 let mut context = Context::with_env(Arc::clone(&ENV));
                 for name in &self.reads {
-                    context.add_variable_as_val(*name, values::variable(name, record, parts)?);
+                    context.add_variable_as_val(*name, values::read_variable(name, record, parts)?);
                 }
                 Ok(context)
             };
-            meter::within_budget(&self.patterns, read, |context| {
-                let value = Value::resolve_val(&self.metered, &context).map_err(|error| self.failure(&error))?;
+            meter::run_within_budget(&self.patterns, read, |context| {
+                let value =
+                    Value::resolve_val(&self.metered, &context).map_err(|error| self.describe_failure(&error))?;
                 then(value.as_ref())
             })
         });
         evaluated.unwrap_or_else(|broken| {
-            Err(Failed(match broken {
-                Broken::Costly => "takes too much time or memory for this event, and was broken off".to_owned(),
-                Broken::Panicked => "could not be evaluated".to_owned(),
+            Err(EvaluationError(match broken {
+                MeterError::OverBudget => "takes too much time or memory for this event, and was broken off".to_owned(),
+                MeterError::Panicked => "could not be evaluated".to_owned(),
             }))
         })
     }
 
     /// What is said of `error`: what the expression asked for, never what it found.
-    fn failure(&self, error: &ExecutionError) -> Failed {
+    fn describe_failure(&self, error: &ExecutionError) -> EvaluationError {
         let own = |name: &str| if self.text.contains(name) { format!(" {name:?}") } else { String::new() };
-        Failed(match error {
+        EvaluationError(match error {
             ExecutionError::NoSuchKey(key) => {
                 format!("there is no member{}; use has() for what can be missing", own(key))
             }
@@ -180,7 +182,7 @@ impl Program {
     }
 }
 
-impl std::fmt::Debug for Program {
+impl std::fmt::Debug for CompiledExpression {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?}", self.text)
     }

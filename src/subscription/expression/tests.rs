@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::event::{EntityKey, Kind, Shape, Timestamp};
+use crate::event::{EntityKey, Kind, PayloadShape, Timestamp};
 
 fn record(data: &str) -> Record {
     let at = Timestamp::parse("2025-10-18T09:43:12.442Z").expect("a time");
@@ -22,8 +22,8 @@ fn filter(text: &str) -> Filter {
     Filter::compile(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-fn made(text: &str, record: &Record) -> Result<String, Failed> {
-    let transform = Transform::compile(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+fn made(text: &str, record: &Record) -> Result<String, EvaluationError> {
+    let transform = TransformExpression::compile(text).unwrap_or_else(|error| panic!("{text}: {error}"));
     transform.body(record).map(|body| String::from_utf8(body).expect("UTF-8"))
 }
 
@@ -60,7 +60,7 @@ fn data_is_whatever_the_source_sent() {
     assert_eq!(admits("data[0].a == 1", r#"[{"a": 1}]"#), Ok(true));
     assert_eq!(admits(r#"data.a == "\u00e4""#, r#"{"\u0061": "\u00e4", "b": 1}"#), Ok(true));
     assert_eq!(admits("data.a == 2", r#"{"a": 1, "a": 2}"#), Ok(true), "of several with one name the last counts");
-    let form = Record { shape: Shape::Form, payload: "a=1&b=2&b=3".into(), ..acme() };
+    let form = Record { shape: PayloadShape::Form, payload: "a=1&b=2&b=3".into(), ..acme() };
     assert_eq!(filter(r#"data.a == "1" && data.b == ["2", "3"] && user_id == null"#).admits(&form), Ok(true));
 }
 
@@ -80,7 +80,7 @@ fn a_filter_that_does_not_come_to_true_or_false_fails_and_shows_nothing_of_the_e
         ("{data.name: 1, data.name: 2} == {}", "makes an object with two members of one name"),
         ("data.size.all(x, true)", ""),
     ] {
-        let Failed(found) = filter(text).admits(&acme()).expect_err(text);
+        let EvaluationError(found) = filter(text).admits(&acme()).expect_err(text);
         assert!(!found.contains("ACME") && !found.is_empty(), "{text}: {found}");
         if !why.is_empty() {
             assert_eq!(found, why, "{text}");
@@ -145,7 +145,7 @@ fn a_transform_makes_the_same_bytes_at_every_attempt() {
 
 #[test]
 fn whole_numbers_keep_every_digit_and_others_are_doubles() {
-    let through = |number: &str| made("data", &record(number)).map_err(|Failed(why)| why);
+    let through = |number: &str| made("data", &record(number)).map_err(|EvaluationError(why)| why);
     for whole in ["9007199254740993", "-9223372036854775808", "9223372036854775807", "18446744073709551615", "0"] {
         assert_eq!(through(whole).as_deref(), Ok(whole));
     }
@@ -195,7 +195,7 @@ fn an_expression_that_asks_for_too_much_is_broken_off() {
         matching,
     ] {
         let filter = filter(&text);
-        let Err(Failed(why)) = filter.admits(&large()) else { panic!("{text} came to an end") };
+        let Err(EvaluationError(why)) = filter.admits(&large()) else { panic!("{text} came to an end") };
         assert_eq!(why, "takes too much time or memory for this event, and was broken off", "{text}");
     }
     assert_eq!(filter("size(data.items) == 250000 && data.items[7] == 1").admits(&large()), Ok(true));
@@ -207,7 +207,7 @@ fn a_loop_in_a_loop_over_a_list_of_middling_length_is_broken_off() {
     let items = |count: usize| record(&format!(r#"{{"items": [{}]}}"#, vec![r#"{"id": 1}"#; count].join(",")));
     let each_with_each = filter("data.items.all(x, data.items.all(y, x.id == y.id))");
     assert_eq!(each_with_each.admits(&items(20)), Ok(true));
-    let Err(Failed(why)) = each_with_each.admits(&items(120)) else { panic!("came to an end") };
+    let Err(EvaluationError(why)) = each_with_each.admits(&items(120)) else { panic!("came to an end") };
     assert_eq!(why, "takes too much time or memory for this event, and was broken off");
 }
 

@@ -11,27 +11,31 @@ use cel::common::types::{
 use cel::common::value::Val;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::super::envelope::Parts;
-use super::{BODY_MAX_BYTES, Failed, meter};
+use super::super::envelope::EnvelopeParts;
+use super::{BODY_MAX_BYTES, EvaluationError, meter};
 use crate::event::Record;
 
 /// What an expression can read.
 pub(super) const VARIABLES: [&str; 6] = ["event", "timestamp", "user_id", "data", "entity", "late"];
 
-type Boxed<'v> = Box<dyn Val + 'v>;
+type BoxedValue<'v> = Box<dyn Val + 'v>;
 
 /// The variable `name` for `record`, whose payload has `parts`.
-pub(super) fn variable<'v>(name: &str, record: &'v Record, parts: &Parts<'v>) -> Result<Boxed<'v>, Failed> {
-    let text = |text: &'v str| -> Boxed<'v> { Box::new(CelString::from(text)) };
+pub(super) fn read_variable<'v>(
+    name: &str,
+    record: &'v Record,
+    parts: &EnvelopeParts<'v>,
+) -> Result<BoxedValue<'v>, EvaluationError> {
+    let text = |text: &'v str| -> BoxedValue<'v> { Box::new(CelString::from(text)) };
     Ok(match name {
         "event" => text(&record.event_type),
         "timestamp" => Box::new(CelString::from(record.at.to_string())),
-        "user_id" => from_json(parts.user_id, name)?,
-        "data" => from_json(parts.data, name)?,
+        "user_id" => value_from_json(parts.user_id, name)?,
+        "data" => value_from_json(parts.data, name)?,
         "late" => Box::new(CelBool::from(record.late)),
         _ => {
-            let sequence: Boxed<'v> = match record.sequence {
-                Some(sequence) => whole(sequence),
+            let sequence: BoxedValue<'v> = match record.sequence {
+                Some(sequence) => integer_value(sequence),
                 None => Box::new(CelNull),
             };
             let members = [
@@ -46,15 +50,15 @@ pub(super) fn variable<'v>(name: &str, record: &'v Record, parts: &Parts<'v>) ->
     })
 }
 
-fn from_json<'v>(json: &'v str, name: &str) -> Result<Boxed<'v>, Failed> {
+fn value_from_json<'v>(json: &'v str, name: &str) -> Result<BoxedValue<'v>, EvaluationError> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     // What serde_json says can hold parts of the event.
-    let cannot = |_| Failed(format!("{name} holds a number, a text or a depth that no expression can"));
-    Json.deserialize(&mut deserializer).map_err(cannot)
+    let cannot = |_| EvaluationError(format!("{name} holds a number, a text or a depth that no expression can"));
+    JsonVisitor.deserialize(&mut deserializer).map_err(cannot)
 }
 
 /// A whole number, which is unsigned only where it has to be, so that `n == 1` and `n + 1` mean what they say.
-fn whole<'v>(number: u64) -> Boxed<'v> {
+fn integer_value<'v>(number: u64) -> BoxedValue<'v> {
     match i64::try_from(number) {
         Ok(number) => Box::new(CelInt::from(number)),
         Err(_) => Box::new(CelUInt::from(number)),
@@ -62,18 +66,18 @@ fn whole<'v>(number: u64) -> Boxed<'v> {
 }
 
 /// Reads one JSON value; texts without escapes are borrowed.
-struct Json;
+struct JsonVisitor;
 
-impl<'v> DeserializeSeed<'v> for Json {
-    type Value = Boxed<'v>;
+impl<'v> DeserializeSeed<'v> for JsonVisitor {
+    type Value = BoxedValue<'v>;
 
     fn deserialize<D: Deserializer<'v>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'v> Visitor<'v> for Json {
-    type Value = Boxed<'v>;
+impl<'v> Visitor<'v> for JsonVisitor {
+    type Value = BoxedValue<'v>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
@@ -96,7 +100,7 @@ impl<'v> Visitor<'v> for Json {
 
     fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
         meter::spend(1);
-        Ok(whole(value))
+        Ok(integer_value(value))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
@@ -135,73 +139,73 @@ impl<'v> Visitor<'v> for Json {
 }
 
 /// The JSON text of `value`.
-pub(super) fn to_json(value: &(dyn Val + '_)) -> Result<Vec<u8>, Failed> {
+pub(super) fn value_to_json(value: &(dyn Val + '_)) -> Result<Vec<u8>, EvaluationError> {
     let mut json = Vec::new();
-    write(&mut json, value)?;
+    write_value(&mut json, value)?;
     Ok(json)
 }
 
-fn write(json: &mut Vec<u8>, value: &(dyn Val + '_)) -> Result<(), Failed> {
+fn write_value(json: &mut Vec<u8>, value: &(dyn Val + '_)) -> Result<(), EvaluationError> {
     if let Some(text) = value.downcast_ref::<CelString<'_>>() {
-        put(json, text.inner());
+        write_json(json, text.inner());
     } else if let Some(list) = value.downcast_ref::<CelList<'_>>() {
         write_list(json, list)?;
     } else if let Some(map) = value.downcast_ref::<CelMap<'_>>() {
         write_map(json, map)?;
     } else if let Some(number) = value.downcast_ref::<CelInt>() {
-        put(json, number.inner());
+        write_json(json, number.inner());
     } else if let Some(number) = value.downcast_ref::<CelUInt>() {
-        put(json, number.inner());
+        write_json(json, number.inner());
     } else if let Some(number) = value.downcast_ref::<CelDouble>().map(|number| *number.inner()) {
         if !number.is_finite() {
-            return Err(Failed("makes a number that is infinite or none, which JSON has not".to_owned()));
+            return Err(EvaluationError("makes a number that is infinite or none, which JSON has not".to_owned()));
         }
-        put(json, &number);
+        write_json(json, &number);
     } else if let Some(bytes) = value.downcast_ref::<CelBytes<'_>>() {
-        put(json, &STANDARD.encode(bytes.inner()));
+        write_json(json, &STANDARD.encode(bytes.inner()));
     } else if let Some(value) = value.downcast_ref::<CelBool>() {
-        put(json, value.inner());
+        write_json(json, value.inner());
     } else if value.downcast_ref::<CelNull>().is_some() {
         json.extend_from_slice(b"null");
     } else {
-        return Err(Failed(format!("makes a {}, which JSON has not", value.get_type().name())));
+        return Err(EvaluationError(format!("makes a {}, which JSON has not", value.get_type().name())));
     }
     let fits = json.len() <= BODY_MAX_BYTES;
-    fits.then_some(()).ok_or_else(|| Failed(format!("makes a body of more than {BODY_MAX_BYTES} bytes")))
+    fits.then_some(()).ok_or_else(|| EvaluationError(format!("makes a body of more than {BODY_MAX_BYTES} bytes")))
 }
 
-fn write_list(json: &mut Vec<u8>, list: &CelList<'_>) -> Result<(), Failed> {
+fn write_list(json: &mut Vec<u8>, list: &CelList<'_>) -> Result<(), EvaluationError> {
     json.push(b'[');
     for (at, item) in list.inner().iter().enumerate() {
         if at > 0 {
             json.push(b',');
         }
-        write(json, item.as_ref())?;
+        write_value(json, item.as_ref())?;
     }
     json.push(b']');
     Ok(())
 }
 
-fn write_map(json: &mut Vec<u8>, map: &CelMap<'_>) -> Result<(), Failed> {
-    let members: BTreeMap<String, _> = map.inner().iter().map(|(key, value)| (name(key), value)).collect();
+fn write_map(json: &mut Vec<u8>, map: &CelMap<'_>) -> Result<(), EvaluationError> {
+    let members: BTreeMap<String, _> = map.inner().iter().map(|(key, value)| (member_name(key), value)).collect();
     if members.len() < map.inner().len() {
-        return Err(Failed("makes an object with two members of one name".to_owned()));
+        return Err(EvaluationError("makes an object with two members of one name".to_owned()));
     }
     json.push(b'{');
     for (at, (name, value)) in members.into_iter().enumerate() {
         if at > 0 {
             json.push(b',');
         }
-        put(json, &name);
+        write_json(json, &name);
         json.push(b':');
-        write(json, value.as_ref())?;
+        write_value(json, value.as_ref())?;
     }
     json.push(b'}');
     Ok(())
 }
 
 /// JSON has texts only for names.
-fn name(key: &CelMapKey<'_>) -> String {
+fn member_name(key: &CelMapKey<'_>) -> String {
     match key {
         CelMapKey::Bool(value) => value.inner().to_string(),
         CelMapKey::Int(number) => number.inner().to_string(),
@@ -210,6 +214,6 @@ fn name(key: &CelMapKey<'_>) -> String {
     }
 }
 
-fn put(json: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
+fn write_json(json: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
     serde_json::to_writer(json, value).expect("a Vec takes every write, and texts and numbers have a JSON text");
 }

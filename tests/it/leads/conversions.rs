@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     convert_lead, data, ground, new_lead, new_pre_lead, refusal, request, send, send_any, state, timeline, won_lead,
 };
-use crate::yard::{Answer, Gate, run, soon, together};
+use crate::yard::{Answer, Gate, expect_soon, run, run_together};
 
 async fn convert_pre_lead(gate: &Gate, id: u64) -> Answer {
     send(gate, &format!("pre-lead/{id}/convert"), "pre_lead_convert", json!({"priority": "high"})).await
@@ -202,11 +202,11 @@ fn killed_at_any_moment_no_pre_lead_is_converted_without_its_lead_and_no_id_come
         let mut seen: BTreeSet<(&str, u64)> = BTreeSet::new();
         for enough in [3, 17, 60] {
             let mut process = ground.start_process().await;
-            let senders = together((0..4).map(|_| create_and_convert(process.gate.clone())).collect::<Vec<_>>());
+            let senders = run_together((0..4).map(|_| create_and_convert(process.gate.clone())).collect::<Vec<_>>());
             let senders = actix_rt::spawn(senders);
             // So many conversions are there before the kill.
             let before = seen.iter().filter(|(kind, _)| *kind == "lead").count();
-            soon(async { while listed(&process.gate, "lead").await.len() < before + enough {} }).await;
+            expect_soon(async { while listed(&process.gate, "lead").await.len() < before + enough {} }).await;
             process.kill();
             let ids: Vec<_> = senders.await.expect("no panic").into_iter().flatten().collect();
             let (all, numbers) = (ids.len(), ids.iter().map(|(_, id)| *id).collect::<BTreeSet<_>>());

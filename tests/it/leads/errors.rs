@@ -1,7 +1,7 @@
 //! Each refusal of the contract, to the letter, and that it changes nothing.
 
 use hookyard::config::Secret;
-use hookyard::edge::leads::{EVENTS, signature::sign};
+use hookyard::edge::leads::{EVENTS, signature::sign_lead_body};
 use serde_json::{Value, json};
 
 use super::{INCOMING, body, data, ground, new_customer, new_lead, refusal, request, send, send_any, timeline};
@@ -119,12 +119,18 @@ fn with_secrets_only_what_was_signed_is_taken() {
                 None => request,
             })
         };
-        let signature = sign(&Secret::new("new"), text.as_bytes());
-        for good in [signature.clone(), format!("sha256={signature}"), sign(&Secret::new("old"), text.as_bytes())] {
+        let signature = sign_lead_body(&Secret::new("new"), text.as_bytes());
+        for good in
+            [signature.clone(), format!("sha256={signature}"), sign_lead_body(&Secret::new("old"), text.as_bytes())]
+        {
             assert!(data(&sent(Some(good), text).await)["lead_id"].is_u64());
         }
-        let wrong =
-            [None, Some("junk".to_owned()), Some(sign(&Secret::new("other"), text.as_bytes())), Some(String::new())];
+        let wrong = [
+            None,
+            Some("junk".to_owned()),
+            Some(sign_lead_body(&Secret::new("other"), text.as_bytes())),
+            Some(String::new()),
+        ];
         for signature in wrong {
             let answer = sent(signature.clone(), text).await;
             let expected = json!({"detail": "Invalid signature", "code": "invalid_signature"});

@@ -2,7 +2,7 @@
 //! the ids, which are those of this store.
 
 /// One endpoint's example.
-pub struct Example {
+pub struct ContractExample {
     /// Under [`super::INCOMING`].
     pub path: &'static str,
     pub request: &'static str,
@@ -10,8 +10,8 @@ pub struct Example {
 }
 
 /// All 16, in an order in which each finds what it is about.
-pub const EXAMPLES: [Example; 16] = [
-    Example {
+pub const EXAMPLES: [ContractExample; 16] = [
+    ContractExample {
         path: "pre-lead/create",
         request: r#"{
   "event": "new_inquiry",
@@ -41,7 +41,7 @@ pub const EXAMPLES: [Example; 16] = [
 }"#,
         answer: r#"{"status": "success", "message": "Pre-lead created successfully", "data": {"pre_lead_id": 123}}"#,
     },
-    Example {
+    ContractExample {
         path: "pre-lead/{pre_lead_id}/update",
         request: r#"{
   "event": "pre_lead_update",
@@ -62,7 +62,7 @@ pub const EXAMPLES: [Example; 16] = [
 }"#,
         answer: r#"{"status": "success", "message": "Pre-lead updated successfully", "data": {"pre_lead_id": 123}}"#,
     },
-    Example {
+    ContractExample {
         path: "pre-lead/{pre_lead_id}/discard",
         request: r#"{
   "event": "pre_lead_discard",
@@ -73,7 +73,7 @@ pub const EXAMPLES: [Example; 16] = [
 }"#,
         answer: r#"{"status": "success", "message": "Pre-lead discarded successfully", "data": {"pre_lead_id": 123}}"#,
     },
-    Example {
+    ContractExample {
         path: "pre-lead/{pre_lead_id}/contact/add",
         request: r#"{
   "event": "pre_lead_contact_add",
@@ -90,7 +90,7 @@ pub const EXAMPLES: [Example; 16] = [
 }"#,
         answer: r#"{"status": "success", "message": "Contact added successfully", "data": {"contact_id": 456, "pre_lead_id": 123}}"#,
     },
-    Example {
+    ContractExample {
         path: "pre-lead/{pre_lead_id}/memo/add",
         request: r#"{
   "event": "pre_lead_memo_add",
@@ -103,7 +103,7 @@ pub const EXAMPLES: [Example; 16] = [
 }"#,
         answer: r#"{"status": "success", "message": "Memo added successfully", "data": {"memo_id": 789, "pre_lead_id": 123}}"#,
     },
-    Example {
+    ContractExample {
         path: "pre-lead/{pre_lead_id}/status/update",
         request: r#"{
   "event": "pre_lead_status_update",
@@ -115,7 +115,7 @@ pub const EXAMPLES: [Example; 16] = [
 }"#,
         answer: r#"{"status": "success", "message": "Pre-lead status updated successfully", "data": {"pre_lead_id": 123, "old_status": "new", "new_status": "qualified"}}"#,
     },
-    Example {
+    ContractExample {
         path: "pre-lead/{pre_lead_id}/convert",
         request: r#"{
   "event": "pre_lead_convert",
@@ -129,7 +129,7 @@ pub const EXAMPLES: [Example; 16] = [
 }"#,
         answer: r#"{"status": "success", "message": "Pre-lead converted to lead successfully", "data": {"pre_lead_id": 123, "lead_id": 456}}"#,
     },
-    Example {
+    ContractExample {
         path: "lead/create",
         request: r#"{
   "event": "new_lead",
@@ -156,7 +156,7 @@ pub const EXAMPLES: [Example; 16] = [
 }"#,
         answer: r#"{"status": "success", "message": "Lead created successfully", "data": {"lead_id": 789}}"#,
     },
-    Example {
+    ContractExample {
         path: "lead/{lead_id}/update",
         request: r#"{
   "event": "lead_update",
@@ -176,7 +176,7 @@ pub const EXAMPLES: [Example; 16] = [
 }"#,
         answer: r#"{"status": "success", "message": "Lead updated successfully", "data": {"lead_id": 789}}"#,
     },
-    Example {
+    ContractExample {
         path: "lead/{lead_id}/discard",
         request: r#"{
   "event": "lead_discard",
@@ -188,7 +188,7 @@ pub const EXAMPLES: [Example; 16] = [
 }"#,
         answer: r#"{"status": "success", "message": "Lead discarded successfully", "data": {"lead_id": 789}}"#,
     },
-    Example {
+    ContractExample {
         path: "lead/{lead_id}/contact/add",
         request: r#"{
   "event": "lead_contact_add",
@@ -205,7 +205,7 @@ pub const EXAMPLES: [Example; 16] = [
 }"#,
         answer: r#"{"status": "success", "message": "Contact added successfully", "data": {"contact_id": 101, "lead_id": 789}}"#,
     },
-    Example {
+    ContractExample {
         path: "lead/{lead_id}/activity/add",
         request: r#"{
   "event": "lead_activity_add",
@@ -221,7 +221,7 @@ pub const EXAMPLES: [Example; 16] = [
 }"#,
         answer: r#"{"status": "success", "message": "Activity added successfully", "data": {"activity_id": 202, "lead_id": 789}}"#,
     },
-    Example {
+    ContractExample {
         path: "lead/{lead_id}/qualified-profile/update",
         request: r#"{
   "event": "lead_qualified_profile_update",
@@ -249,7 +249,7 @@ pub const EXAMPLES: [Example; 16] = [
 }"#,
         answer: r#"{"status": "success", "message": "Qualified profile updated successfully", "data": {"lead_id": 789, "profile_id": 303}}"#,
     },
-    Example {
+    ContractExample {
         path: "lead/{lead_id}/memo/add",
         request: r#"{
   "event": "lead_memo_add",
@@ -262,7 +262,7 @@ pub const EXAMPLES: [Example; 16] = [
 }"#,
         answer: r#"{"status": "success", "message": "Memo added successfully", "data": {"memo_id": 404, "lead_id": 789}}"#,
     },
-    Example {
+    ContractExample {
         path: "lead/{lead_id}/status/update",
         request: r#"{
   "event": "lead_status_update",
@@ -275,7 +275,7 @@ pub const EXAMPLES: [Example; 16] = [
 }"#,
         answer: r#"{"status": "success", "message": "Lead status updated successfully", "data": {"lead_id": 789, "old_status": "proposal_sent", "new_status": "negotiation"}}"#,
     },
-    Example {
+    ContractExample {
         path: "lead/{lead_id}/convert",
         request: r#"{
   "event": "lead_convert",

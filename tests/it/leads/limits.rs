@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hookyard::config::Secret;
-use hookyard::edge::leads::signature::sign;
+use hookyard::edge::leads::signature::sign_lead_body;
 use serde_json::json;
 
 use super::{body, ground, refusal, request, send};
@@ -52,7 +52,7 @@ fn forgers_use_nothing_of_a_signed_senders_share() {
                 assert_eq!((forged.status, forged.header("ratelimit-limit")), (401, None));
             }
         }
-        let signature = sign(&Secret::new("hush"), text.as_bytes());
+        let signature = sign_lead_body(&Secret::new("hush"), text.as_bytes());
         for left in ["1", "0"] {
             let answer = signed_as(signature.clone()).await;
             assert_eq!((answer.status, answer.header("ratelimit-remaining")), (200, Some(left)));

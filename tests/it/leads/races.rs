@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{
     body, convert_lead, data, ground, new_customer, new_pre_lead, refusal, request, state, timeline, won_lead,
 };
-use crate::yard::{Answer, Gate, run, together};
+use crate::yard::{Answer, Gate, run, run_together};
 
 fn later(gate: &Gate, path: String, body: String) -> impl Future<Output = Answer> + 'static {
     let gate = gate.clone();
@@ -22,7 +22,7 @@ fn of_conversions_at_once_one_makes_the_lead_and_the_others_name_it() {
         for _ in 0..5 {
             let id = new_pre_lead(&yard).await;
             let convert = || later(&yard, format!("pre-lead/{id}/convert"), body("pre_lead_convert", &json!({})));
-            let answers = together((0..8).map(|_| convert())).await;
+            let answers = run_together((0..8).map(|_| convert())).await;
             let (made, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
             assert_eq!(made.len(), 1, "{answers:#?}");
             let lead_id = &data(made[0])["lead_id"];
@@ -43,7 +43,7 @@ fn of_primary_contacts_at_once_one_is_primary_in_the_end() {
         let id = new_pre_lead(&yard).await;
         let contact = |n: usize| json!({"first_name": n.to_string(), "is_primary": true});
         let add = |n| later(&yard, format!("pre-lead/{id}/contact/add"), body("pre_lead_contact_add", &contact(n)));
-        let answers = together((0..12).map(add)).await;
+        let answers = run_together((0..12).map(add)).await;
         let ids: BTreeSet<_> = answers.iter().map(|answer| data(answer)["contact_id"].as_u64()).collect();
         assert_eq!(ids.len(), 12, "an id twice");
         let contacts = state(&yard, "pre_lead", id).await["contacts"].clone();
@@ -62,7 +62,7 @@ fn the_same_order_at_once_counts_once_and_everyone_is_answered_alike() {
         let yard = ground.start().await;
         let id = new_customer(&yard, "C-1").await;
         let order = json!({"customer_code": "C-1", "order_id": "o-1", "amount": 10.50, "currency": "EUR"});
-        let answers = together((0..12).map(|_| later(&yard, String::new(), body("order_created", &order)))).await;
+        let answers = run_together((0..12).map(|_| later(&yard, String::new(), body("order_created", &order)))).await;
         for answer in &answers {
             assert_eq!(data(answer), &json!({"customer_id": id, "customer_code": "C-1"}));
         }
@@ -89,7 +89,7 @@ fn of_leads_that_want_one_code_at_once_one_gets_it() {
                 let convert = body("lead_convert", &json!({"customer_code": code}));
                 later(&yard, format!("lead/{id}/convert"), convert)
             };
-            let answers = together(leads.iter().map(convert).collect::<Vec<_>>()).await;
+            let answers = run_together(leads.iter().map(convert).collect::<Vec<_>>()).await;
             let (made, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
             assert_eq!(made.len(), 1, "{answers:#?}");
             assert!(refused.iter().all(|answer| refusal(answer).1 == "customer_code_taken"), "{refused:#?}");

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{body, data, ground, new_lead, new_pre_lead, refusal, request, send, state, timeline, won_lead};
-use crate::yard::{Answer, Gate, run, together};
+use crate::yard::{Answer, Gate, run, run_together};
 
 async fn keyed(gate: &Gate, key: &str, path: &str, body: &str) -> Answer {
     gate.answer(request(gate, path, body).header("idempotency-key", key)).await
@@ -75,7 +75,7 @@ fn repeats_at_once_make_one_lead() {
             let gate = yard.gate.clone();
             async move { keyed(&gate, "k", &format!("pre-lead/{id}/convert"), &body("pre_lead_convert", &json!({}))).await }
         };
-        let answers = together((0..16).map(|_| repeat())).await;
+        let answers = run_together((0..16).map(|_| repeat())).await;
         let first = answers.iter().find(|answer| answer.header("idempotent-replay").is_none()).expect("a first one");
         assert!(answers.iter().all(|answer| answer.status == 200 && answer.body == first.body), "{answers:#?}");
         assert_eq!(answers.iter().filter(|answer| answer.header("idempotent-replay").is_some()).count(), 15);
@@ -136,7 +136,7 @@ fn repeats_at_once_of_what_is_refused_are_all_refused_alike() {
             async move { keyed(&gate, "k", &format!("lead/{id}/memo/add"), &memo).await }
         };
         for _round in 0..5 {
-            let answers = together((0..16).map(|_| repeat())).await;
+            let answers = run_together((0..16).map(|_| repeat())).await;
             let codes: Vec<_> = answers.iter().map(|answer| (answer.status, answer.body["code"].clone())).collect();
             assert!(codes.iter().all(|code| *code == (409, json!("closed"))), "{codes:?}");
         }

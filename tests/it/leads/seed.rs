@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::examples::{EXAMPLES, Example};
+use super::examples::{ContractExample, EXAMPLES};
 use super::{data, ground, new_customer, request, send, send_any, state, timeline};
 use crate::yard::{Answer, Gate, run};
 
-fn example(path: &str) -> &'static Example {
+fn example(path: &str) -> &'static ContractExample {
     EXAMPLES.iter().find(|example| example.path == path).expect("an example")
 }
 
@@ -40,7 +40,7 @@ async fn prepare(gate: &Gate, path: &str) -> u64 {
 
 /// That `answered` is, letter by letter, what stands in `example` but for its spaces and for the numbers of the ids, of which
 /// `id` is the one that was asked for.
-fn check(example: &Example, answered: &Answer, id: u64) {
+fn check(example: &ContractExample, answered: &Answer, id: u64) {
     assert_eq!(answered.status, 200, "{}: {answered:?}", example.path);
     // No text in the examples has these in it.
     let mut expected = example.answer.replace("\": ", "\":").replace(", \"", ",\"");

@@ -9,7 +9,7 @@ use crate::yard::{Answer, Gate, run};
 
 /// What is sent to which of the entities there are.
 #[derive(Clone, Debug)]
-struct Sent {
+struct RandomRequest {
     template: usize,
     entity: usize,
     is_valid: bool,
@@ -39,16 +39,13 @@ fn templates() -> Vec<(&'static str, &'static str, &'static str, Value, Value)> 
     ]
 }
 
-fn any_sent() -> impl Strategy<Value = Vec<Sent>> {
-    let sent = (0..14_usize, 0..6_usize, prop::bool::weighted(0.8)).prop_map(|(template, entity, is_valid)| Sent {
-        template,
-        entity,
-        is_valid,
-    });
+fn any_sent() -> impl Strategy<Value = Vec<RandomRequest>> {
+    let sent = (0..14_usize, 0..6_usize, prop::bool::weighted(0.8))
+        .prop_map(|(template, entity, is_valid)| RandomRequest { template, entity, is_valid });
     prop::collection::vec(sent, 1..40)
 }
 
-async fn send_one(gate: &Gate, sent: &Sent, pre_leads: &[u64], leads: &[u64]) -> Answer {
+async fn send_one(gate: &Gate, sent: &RandomRequest, pre_leads: &[u64], leads: &[u64]) -> Answer {
     let templates = templates();
     let (kind, path, event, valid, wrong) = &templates[sent.template];
     let ids = if *kind == "lead" { leads } else { pre_leads };
@@ -59,7 +56,7 @@ async fn send_one(gate: &Gate, sent: &Sent, pre_leads: &[u64], leads: &[u64]) ->
 }
 
 /// Sends all, and gives how many events were taken in.
-async fn play(gate: &Gate, all: &[Sent]) -> (u64, [Vec<u64>; 3]) {
+async fn play(gate: &Gate, all: &[RandomRequest]) -> (u64, [Vec<u64>; 3]) {
     let (mut pre_leads, mut leads, mut customers) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..2 {
         pre_leads.push(new_pre_lead(gate).await);

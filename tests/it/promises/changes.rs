@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::{expected, ground, publish, subscribe};
-use crate::receiver::{Latch, Receiver, Reply};
+use crate::receiver::{Receiver, Reply, ReplyLatch};
 use crate::webhooks;
-use crate::yard::{run, soon};
+use crate::yard::{expect_soon, run};
 
 /// Elsewhere what was owed to a deleted one failed for ever.
 #[test]
@@ -13,15 +13,15 @@ fn a_deleted_subscription_gets_nothing_more_though_deliveries_were_under_way_and
     run(async {
         let ground = ground(&[]);
         let yard = ground.start().await;
-        let latch = Latch::default();
+        let latch = ReplyLatch::default();
         let held = latch.clone();
-        let receiver = Receiver::start(move |_| Reply::Status(500).held(&held)).await;
-        let witness = Receiver::friendly().await;
+        let receiver = Receiver::start(move |_| Reply::Status(500).held_by(&held)).await;
+        let witness = Receiver::accept_all().await;
         let subscription = subscribe(&yard, &receiver.url("/"), json!({})).await;
         subscribe(&yard, &witness.url("/"), json!({})).await;
         publish(&yard, 10, 2).await;
         // A new subscriber is sent two at once.
-        receiver.arrived(2).await;
+        receiver.wait_for_requests(2).await;
         subscription.delete(&yard).await;
         latch.open();
         publish(&yard, 10, 2).await;
@@ -40,14 +40,14 @@ fn a_deleted_subscription_gets_nothing_more_though_deliveries_were_under_way_and
 fn a_new_address_is_where_retries_go_too() {
     run(async {
         let yard = ground(&[]).start().await;
-        let (old, new) = (Receiver::start(|_| Reply::Status(500)).await, Receiver::friendly().await);
+        let (old, new) = (Receiver::start(|_| Reply::Status(500)).await, Receiver::accept_all().await);
         let subscription = subscribe(&yard, &old.url("/"), json!({})).await;
         publish(&yard, 20, 3).await;
-        old.until(|seen| seen.attempts.len() == 20).await;
+        old.wait_until(|seen| seen.attempts.len() == 20).await;
         subscription.change(&yard, json!({"url": new.url("/")})).await;
         publish(&yard, 20, 2).await;
         new.accepted(100).await;
-        assert_eq!(new.seen().check_complete(&expected(20, 5)), 0);
+        assert_eq!(new.log().check_complete(&expected(20, 5)), 0);
         yard.stop().await;
     });
 }
@@ -57,12 +57,12 @@ fn a_paused_subscription_gets_nothing_until_it_is_resumed_and_then_all_of_it() {
     run(async {
         let ground = ground(&[]);
         let yard = ground.start().await;
-        let (receiver, witness) = (Receiver::friendly().await, Receiver::friendly().await);
+        let (receiver, witness) = (Receiver::accept_all().await, Receiver::accept_all().await);
         let subscription = subscribe(&yard, &receiver.url("/"), json!({})).await;
         subscribe(&yard, &witness.url("/"), json!({})).await;
         publish(&yard, 5, 2).await;
         receiver.accepted(10).await;
-        subscription.act(&yard, "pause").await;
+        subscription.run_action(&yard, "pause").await;
         publish(&yard, 5, 40).await;
         witness.accepted(210).await;
         assert_eq!(receiver.arrivals().len(), 10);
@@ -71,9 +71,9 @@ fn a_paused_subscription_gets_nothing_until_it_is_resumed_and_then_all_of_it() {
         publish(&yard, 5, 1).await;
         witness.accepted(215).await;
         assert_eq!(receiver.arrivals().len(), 10, "nor after a restart");
-        subscription.act(&yard, "resume").await;
+        subscription.run_action(&yard, "resume").await;
         receiver.accepted(215).await;
-        assert_eq!(receiver.seen().check_complete(&expected(5, 43)), 0);
+        assert_eq!(receiver.log().check_complete(&expected(5, 43)), 0);
         yard.stop().await;
     });
 }
@@ -82,19 +82,19 @@ fn a_paused_subscription_gets_nothing_until_it_is_resumed_and_then_all_of_it() {
 fn one_that_answers_gone_is_disabled_and_begins_anew_when_it_is_enabled() {
     run(async {
         let yard = ground(&[]).start().await;
-        let (receiver, witness) = (Receiver::start(|_| Reply::Status(410)).await, Receiver::friendly().await);
+        let (receiver, witness) = (Receiver::start(|_| Reply::Status(410)).await, Receiver::accept_all().await);
         let subscription = subscribe(&yard, &receiver.url("/"), json!({})).await;
         subscribe(&yard, &witness.url("/"), json!({})).await;
         publish(&yard, 1, 5).await;
         let path = format!("/{}", subscription.id);
-        soon(async { while webhooks::show(&yard, &path).await.body["state"] != "disabled" {} }).await;
+        expect_soon(async { while webhooks::show(&yard, &path).await.body["state"] != "disabled" {} }).await;
         witness.accepted(5).await;
         assert_eq!(receiver.arrivals().len(), 1);
-        receiver.become_one_that(|_| Reply::Status(200));
+        receiver.set_script(|_| Reply::Status(200));
         subscription.change(&yard, json!({"is_active": true})).await;
         publish(&yard, 1, 3).await;
         receiver.accepted(3).await;
-        assert_eq!(receiver.seen().accepted_sequences().into_values().collect::<Vec<_>>(), [[6, 7, 8]]);
+        assert_eq!(receiver.log().accepted_sequences().into_values().collect::<Vec<_>>(), [[6, 7, 8]]);
         yard.stop().await;
     });
 }
@@ -108,10 +108,10 @@ fn a_breaker_that_opened_probes_and_closes_and_nothing_of_it_is_lost() {
             ("delivery.breaker.open_max_s", "0.2"),
         ];
         let yard = ground(&keys).start().await;
-        let (receiver, witness) = (Receiver::start(|_| Reply::Status(500)).await, Receiver::friendly().await);
+        let (receiver, witness) = (Receiver::start(|_| Reply::Status(500)).await, Receiver::accept_all().await);
         let subscription = subscribe(&yard, &receiver.url("/"), json!({})).await;
         subscribe(&yard, &witness.url("/"), json!({})).await;
-        let operator = Receiver::friendly().await;
+        let operator = Receiver::accept_all().await;
         subscribe(&yard, &operator.url("/"), json!({"events": ["breaker.*"]})).await;
         publish(&yard, 50, 4).await;
         witness.accepted(200).await;
@@ -123,10 +123,10 @@ fn a_breaker_that_opened_probes_and_closes_and_nothing_of_it_is_lost() {
         );
         let before = receiver.arrivals().len();
         assert!(before <= 10, "{before} attempts at one that was interrupted after five");
-        receiver.become_one_that(|_| Reply::Status(200));
+        receiver.set_script(|_| Reply::Status(200));
         receiver.accepted(200).await;
-        assert_eq!(receiver.seen().check_complete(&expected(50, 4)), 0);
-        operator.until(|seen| seen.arrivals.last().is_some_and(|last| last.event() == "breaker.closed")).await;
+        assert_eq!(receiver.log().check_complete(&expected(50, 4)), 0);
+        operator.wait_until(|seen| seen.arrivals.last().is_some_and(|last| last.event() == "breaker.closed")).await;
         yard.stop().await;
     });
 }

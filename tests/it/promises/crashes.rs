@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::{expected, ground, publish, subscribe};
-use crate::failures::{Place, Trouble, until_readyz_is};
-use crate::receiver::{Latch, Receiver, Reply};
-use crate::yard::{run, soon};
+use crate::failures::{DiskFailure, FailurePlace, until_readyz_is};
+use crate::receiver::{Receiver, Reply, ReplyLatch};
+use crate::yard::{expect_soon, run};
 
 /// Elsewhere a restart lost what was waiting to be tried again.
 #[test]
@@ -16,12 +16,12 @@ fn a_restart_keeps_what_waits_to_be_tried_again_and_repeats_nothing() {
         let receiver = Receiver::start(|arrival| Reply::Status(if arrival.sequence() == 2 { 503 } else { 200 })).await;
         subscribe(&yard, &receiver.url("/"), json!({})).await;
         publish(&yard, 50, 4).await;
-        receiver.until(|seen| seen.accepted.len() == 50 && seen.attempts.len() == 100).await;
+        receiver.wait_until(|seen| seen.accepted.len() == 50 && seen.attempts.len() == 100).await;
         yard.stop().await;
-        receiver.become_one_that(|_| Reply::Status(200));
+        receiver.set_script(|_| Reply::Status(200));
         let yard = ground.start().await;
         receiver.accepted(200).await;
-        assert_eq!(receiver.seen().check_complete(&expected(50, 4)), 0);
+        assert_eq!(receiver.log().check_complete(&expected(50, 4)), 0);
         yard.stop().await;
     });
 }
@@ -32,10 +32,10 @@ fn a_stop_in_order_with_much_that_waits_repeats_nothing() {
     run(async {
         let ground = ground(&[]);
         let yard = ground.start().await;
-        let latch = Latch::default();
+        let latch = ReplyLatch::default();
         let held = latch.clone();
         let receiver = Receiver::start(move |arrival| match (arrival.entity().as_str(), arrival.sequence()) {
-            ("task/0", 1) => Reply::Status(200).held(&held),
+            ("task/0", 1) => Reply::Status(200).held_by(&held),
             _ => Reply::Status(200),
         })
         .await;
@@ -44,12 +44,12 @@ fn a_stop_in_order_with_much_that_waits_repeats_nothing() {
         receiver.accepted(100).await;
         let stopping = actix_rt::spawn(yard.stop());
         latch.open();
-        soon(stopping).await.expect("no panic");
-        let before = receiver.seen().accepted.len();
+        expect_soon(stopping).await.expect("no panic");
+        let before = receiver.log().accepted.len();
         assert!(before < 1000, "nothing waited");
         let yard = ground.start().await;
         receiver.accepted(1000).await;
-        assert_eq!(receiver.seen().check_complete(&expected(10, 100)), 0);
+        assert_eq!(receiver.log().check_complete(&expected(10, 100)), 0);
         yard.stop().await;
     });
 }
@@ -63,13 +63,13 @@ fn a_kill_with_thousands_of_stopped_lanes_loses_none_and_swaps_none() {
         let receiver = Receiver::start(|_| Reply::Status(500)).await;
         subscribe(&process, &receiver.url("/"), json!({})).await;
         publish(&process, 2000, 3).await;
-        receiver.until(|seen| seen.attempts.len() == 2000).await;
+        receiver.wait_until(|seen| seen.attempts.len() == 2000).await;
         process.kill();
-        receiver.become_one_that(|_| Reply::Status(200));
+        receiver.set_script(|_| Reply::Status(200));
         let process = ground.start_process().await;
         publish(&process, 2000, 1).await;
         receiver.accepted(8000).await;
-        assert_eq!(receiver.seen().check_complete(&expected(2000, 4)), 0, "what was refused is no repeat");
+        assert_eq!(receiver.log().check_complete(&expected(2000, 4)), 0, "what was refused is no repeat");
         drop(process);
     });
 }
@@ -79,24 +79,24 @@ fn a_kill_in_the_middle_of_deliveries_repeats_few_and_loses_none() {
     run(async {
         let ground = ground(&[]);
         let mut process = ground.start_process().await;
-        let latch = Latch::default();
+        let latch = ReplyLatch::default();
         let (held, mut count) = (latch.clone(), 0);
         // The last ones stay unanswered when the node is killed.
         let receiver = Receiver::start(move |_| {
             count += 1;
-            if count > 300 { Reply::Status(200).held(&held) } else { Reply::Status(200) }
+            if count > 300 { Reply::Status(200).held_by(&held) } else { Reply::Status(200) }
         })
         .await;
         subscribe(&process, &receiver.url("/"), json!({})).await;
         publish(&process, 100, 10).await;
-        receiver.arrived(301).await;
+        receiver.wait_for_requests(301).await;
         process.kill();
         // Those that were held are answered too, though nobody listens any more.
         let arrived = receiver.arrivals().len();
         latch.open();
         let process = ground.start_process().await;
         receiver.accepted(1000).await;
-        let repeats = receiver.seen().check_complete(&expected(100, 10));
+        let repeats = receiver.log().check_complete(&expected(100, 10));
         assert!(repeats <= arrived, "{repeats} came again of {arrived}");
         drop(process);
     });
@@ -106,18 +106,18 @@ fn a_kill_in_the_middle_of_deliveries_repeats_few_and_loses_none() {
 fn a_store_that_fails_to_note_what_was_delivered_is_opened_again_and_nothing_is_lost_or_swapped() {
     run(async {
         let mut ground = ground(&[]);
-        let trouble = Trouble::on(&mut ground);
+        let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let receiver = Receiver::start(|arrival| Reply::Status(if arrival.before < 2 { 500 } else { 200 })).await;
         subscribe(&yard, &receiver.url("/"), json!({})).await;
         publish(&yard, 30, 5).await;
-        receiver.arrived(50).await;
-        trouble.fail(Place::Round, 1);
+        receiver.wait_for_requests(50).await;
+        trouble.fail(FailurePlace::Checkpoint, 1);
         trouble.until_played(1).await;
         until_readyz_is(&yard, 200).await;
         publish(&yard, 30, 1).await;
         receiver.accepted(180).await;
-        receiver.seen().check_complete(&expected(30, 6));
+        receiver.log().check_complete(&expected(30, 6));
         yard.stop().await;
     });
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{expected, ground, publish, subscribe};
 use crate::receiver::{Receiver, Reply};
-use crate::yard::{run, together};
+use crate::yard::{run, run_together};
 
 #[test]
 fn one_that_was_down_for_thousands_of_events_gets_each_once_while_more_are_coming() {
@@ -19,7 +19,7 @@ fn one_that_was_down_for_thousands_of_events_gets_each_once_while_more_are_comin
             ),
         ];
         let yard = ground(&keys).start().await;
-        let (receiver, witness) = (Receiver::friendly().await, Receiver::friendly().await);
+        let (receiver, witness) = (Receiver::accept_all().await, Receiver::accept_all().await);
         receiver.stop().await;
         let subscription = subscribe(&yard, &receiver.url("/"), json!({})).await;
         subscribe(&yard, &witness.url("/"), json!({})).await;
@@ -32,16 +32,18 @@ fn one_that_was_down_for_thousands_of_events_gets_each_once_while_more_are_comin
         assert!(stats["behind"].as_u64() > Some(0), "{stats}");
         receiver.restart().await;
         let gates = [yard.gate.clone(), yard.gate.clone()];
-        together(gates.map(|gate| async move {
+        run_together(gates.map(|gate| async move {
             for _ in 0..10 {
                 publish(&gate, 400, 1).await;
             }
         }))
         .await;
         receiver.accepted(12_000).await;
-        assert_eq!(receiver.seen().check_complete(&expected(400, 30)), 0);
+        assert_eq!(receiver.log().check_complete(&expected(400, 30)), 0);
         subscription
-            .until(&yard, |stats| stats["behind"] == 0 && stats["waiting"] == 0 && stats["stopped_lanes"] == 0)
+            .wait_until_stats(&yard, |stats| {
+                stats["behind"] == 0 && stats["waiting"] == 0 && stats["stopped_lanes"] == 0
+            })
             .await;
         publish(&yard, 400, 1).await;
         receiver.accepted(12_400).await;
@@ -69,7 +71,7 @@ fn a_slow_one_turns_behind_and_live_again_and_again_without_gap_or_repeat() {
             }
         }
         receiver.accepted(total).await;
-        assert_eq!(receiver.seen().check_complete(&expected(5, 210)), 0);
+        assert_eq!(receiver.log().check_complete(&expected(5, 210)), 0);
         yard.stop().await;
     });
 }

@@ -6,14 +6,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::webhooks;
-use crate::yard::{Gate, Ground, soon};
+use crate::yard::{Gate, Ground, expect_soon};
 
 mod changes;
 mod crashes;
-mod histories;
 mod load;
 mod neighbours;
 mod order;
+mod random_histories;
 mod signatures;
 mod slowness;
 
@@ -44,14 +44,14 @@ pub fn ground(keys: &[(&str, &str)]) -> Ground {
 }
 
 /// A subscription as its creation was answered.
-pub struct Subscription {
+pub struct TestSubscription {
     pub id: u64,
     pub secret: String,
     pub made: Value,
 }
 
 /// Subscribes `url` to everything published; `more` has other members of the subscription.
-pub async fn subscribe(gate: &Gate, url: &str, more: Value) -> Subscription {
+pub async fn subscribe(gate: &Gate, url: &str, more: Value) -> TestSubscription {
     let mut body = json!({"url": url, "events": ["*"]});
     for (name, value) in more.as_object().expect("an object") {
         body[name] = value.clone();
@@ -60,18 +60,18 @@ pub async fn subscribe(gate: &Gate, url: &str, more: Value) -> Subscription {
     assert_eq!(answer.status, 200, "{answer:?}");
     let made = answer.body;
     let (id, secret) = (made["id"].as_u64().expect("an id"), made["secret"].as_str().expect("a secret").to_owned());
-    Subscription { id, secret, made }
+    TestSubscription { id, secret, made }
 }
 
-impl Subscription {
+impl TestSubscription {
     /// What is counted of its deliveries.
     pub async fn stats(&self, gate: &Gate) -> Value {
         webhooks::show(gate, &format!("/{}", self.id)).await.body["stats"].clone()
     }
 
     /// Asks until `is_so` of its stats.
-    pub async fn until(&self, gate: &Gate, is_so: impl Fn(&Value) -> bool) {
-        soon(async { while !is_so(&self.stats(gate).await) {} }).await;
+    pub async fn wait_until_stats(&self, gate: &Gate, is_so: impl Fn(&Value) -> bool) {
+        expect_soon(async { while !is_so(&self.stats(gate).await) {} }).await;
     }
 
     pub async fn change(&self, gate: &Gate, body: Value) {
@@ -79,7 +79,7 @@ impl Subscription {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    pub async fn act(&self, gate: &Gate, action: &str) {
+    pub async fn run_action(&self, gate: &Gate, action: &str) {
         let answer = webhooks::act(gate, &format!("/{}/{action}", self.id)).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
@@ -122,6 +122,6 @@ pub fn expected(entities: usize, each: usize) -> BTreeMap<String, u64> {
 }
 
 /// A number from 0 to below `below` that depends on the others only.
-pub fn drawn(seed: u64, what: &str, which: usize, below: u64) -> u64 {
-    hookyard::event::fingerprint(&format!("{seed} {which}"), what) % below
+pub fn draw_number(seed: u64, what: &str, which: usize, below: u64) -> u64 {
+    hookyard::event::fingerprint_key(&format!("{seed} {which}"), what) % below
 }

@@ -12,16 +12,16 @@ fn a_subscriber_beside_those_that_hang_drip_and_are_not_there_gets_everything() 
         let yard = ground(&[("delivery.window_events", "64"), ("delivery.timeout_s", "300")]).start().await;
         let hanging = Receiver::start(|_| Reply::Hang).await;
         let dripping = Receiver::start(|_| Reply::Drip(200)).await;
-        let gone = Receiver::friendly().await;
+        let gone = Receiver::accept_all().await;
         gone.stop().await;
         for receiver in [&hanging, &dripping, &gone] {
             subscribe(&yard, &receiver.url("/"), json!({})).await;
         }
-        let healthy = Receiver::friendly().await;
+        let healthy = Receiver::accept_all().await;
         subscribe(&yard, &healthy.url("/"), json!({})).await;
         publish(&yard, 100, 30).await;
         healthy.accepted(3000).await;
-        assert_eq!(healthy.seen().check_complete(&expected(100, 30)), 0);
+        assert_eq!(healthy.log().check_complete(&expected(100, 30)), 0);
         for receiver in [&hanging, &dripping] {
             let held = receiver.arrivals().len();
             assert!((1..=2).contains(&held), "{held} places held by one that never answered");
@@ -41,12 +41,12 @@ fn all_places_taken_by_those_that_hang_come_free_in_turn() {
             subscribe(&yard, &receiver.url("/"), json!({})).await;
             hanging.push(receiver);
         }
-        let healthy = Receiver::friendly().await;
+        let healthy = Receiver::accept_all().await;
         subscribe(&yard, &healthy.url("/"), json!({})).await;
         publish(&yard, 5, 2).await;
         healthy.accepted(10).await;
         for receiver in &hanging {
-            receiver.arrived(1).await;
+            receiver.wait_for_requests(1).await;
         }
         yard.stop().await;
     });
@@ -60,7 +60,7 @@ fn one_of_five_that_fails_repeats_nothing_to_the_other_four() {
         subscribe(&yard, &failing.url("/"), json!({})).await;
         let mut healthy = Vec::new();
         for _ in 0..4 {
-            let receiver = Receiver::friendly().await;
+            let receiver = Receiver::accept_all().await;
             subscribe(&yard, &receiver.url("/"), json!({})).await;
             healthy.push(receiver);
         }

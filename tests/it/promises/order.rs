@@ -4,15 +4,15 @@ use std::collections::HashSet;
 
 use serde_json::json;
 
-use super::{drawn, expected, ground, publish, subscribe, task, try_publish};
-use crate::receiver::{Latch, Receiver, Reply};
-use crate::yard::{run, soon, together};
+use super::{draw_number, expected, ground, publish, subscribe, task, try_publish};
+use crate::receiver::{Receiver, Reply, ReplyLatch};
+use crate::yard::{expect_soon, run, run_together};
 
 #[test]
 fn each_entity_s_events_come_in_order_and_once_though_a_third_of_the_attempts_fail() {
     run(async {
         let yard = ground(&[]).start().await;
-        let receiver = Receiver::start(|arrival| match drawn(1, arrival.id(), arrival.before, 6) {
+        let receiver = Receiver::start(|arrival| match draw_number(1, arrival.id(), arrival.before, 6) {
             0 => Reply::Status(500),
             1 => Reply::Close,
             _ => Reply::Status(200),
@@ -20,9 +20,9 @@ fn each_entity_s_events_come_in_order_and_once_though_a_third_of_the_attempts_fa
         .await;
         subscribe(&yard, &receiver.url("/"), json!({})).await;
         let gates = [yard.gate.clone(), yard.gate.clone(), yard.gate.clone()];
-        together(gates.map(|gate| async move { publish(&gate, 20, 10).await })).await;
+        run_together(gates.map(|gate| async move { publish(&gate, 20, 10).await })).await;
         receiver.accepted(600).await;
-        assert_eq!(receiver.seen().check_complete(&expected(20, 30)), 0, "none twice");
+        assert_eq!(receiver.log().check_complete(&expected(20, 30)), 0, "none twice");
         assert!(receiver.arrivals().len() > 700, "some failed");
         yard.stop().await;
     });
@@ -33,7 +33,9 @@ fn a_delivery_has_the_event_s_id_at_every_attempt_and_in_every_place() {
     run(async {
         let yard = ground(&[]).start().await;
         let flaky = |times: usize| {
-            move |arrival: &crate::receiver::Arrival| Reply::Status(if arrival.before < times { 503 } else { 200 })
+            move |arrival: &crate::receiver::ReceiverRequest| {
+                Reply::Status(if arrival.before < times { 503 } else { 200 })
+            }
         };
         let (one, other) = (Receiver::start(flaky(3)).await, Receiver::start(flaky(1)).await);
         subscribe(&yard, &one.url("/"), json!({})).await;
@@ -49,7 +51,7 @@ fn a_delivery_has_the_event_s_id_at_every_attempt_and_in_every_place() {
             .map(|item| item["event_id"].as_str().expect("an id").to_owned())
             .collect();
         for (receiver, attempts) in [(&one, 4), (&other, 2)] {
-            let seen = receiver.seen();
+            let seen = receiver.log();
             assert_eq!(seen.accepted, stored);
             assert!(seen.attempts.values().all(|times| *times == attempts), "{:?}", seen.attempts);
             seen.check_complete(&expected(4, 5));
@@ -62,10 +64,10 @@ fn a_delivery_has_the_event_s_id_at_every_attempt_and_in_every_place() {
 fn an_entity_whose_event_is_not_answered_or_refused_holds_up_no_other() {
     run(async {
         let yard = ground(&[]).start().await;
-        let latch = Latch::default();
+        let latch = ReplyLatch::default();
         let held = latch.clone();
         let receiver = Receiver::start(move |arrival| match (arrival.entity().as_str(), arrival.sequence()) {
-            ("task/0", 1) => Reply::Status(200).held(&held),
+            ("task/0", 1) => Reply::Status(200).held_by(&held),
             ("task/1", 2) if arrival.before < 3 => Reply::Status(500),
             _ => Reply::Status(200),
         })
@@ -73,10 +75,10 @@ fn an_entity_whose_event_is_not_answered_or_refused_holds_up_no_other() {
         subscribe(&yard, &receiver.url("/"), json!({})).await;
         publish(&yard, 10, 10).await;
         receiver.accepted(90).await;
-        assert_eq!(receiver.seen().arrivals.iter().filter(|arrival| arrival.entity() == "task/0").count(), 1);
+        assert_eq!(receiver.log().arrivals.iter().filter(|arrival| arrival.entity() == "task/0").count(), 1);
         latch.open();
         receiver.accepted(100).await;
-        assert_eq!(receiver.seen().check_complete(&expected(10, 10)), 0);
+        assert_eq!(receiver.log().check_complete(&expected(10, 10)), 0);
         yard.stop().await;
     });
 }
@@ -85,10 +87,10 @@ fn an_entity_whose_event_is_not_answered_or_refused_holds_up_no_other() {
 fn without_order_an_event_that_fails_holds_up_none_of_its_entity() {
     run(async {
         let yard = ground(&[]).start().await;
-        let latch = Latch::default();
+        let latch = ReplyLatch::default();
         let held = latch.clone();
         let receiver = Receiver::start(move |arrival| match arrival.sequence() {
-            1 => Reply::Status(200).held(&held),
+            1 => Reply::Status(200).held_by(&held),
             2 if arrival.before == 0 => Reply::Status(500),
             _ => Reply::Status(200),
         })
@@ -108,16 +110,16 @@ fn a_dead_letter_is_passed_over_or_waited_for() {
     run(async {
         let yard = ground(&[]).start().await;
         let refusing =
-            |arrival: &crate::receiver::Arrival| Reply::Status(if arrival.sequence() == 2 { 400 } else { 200 });
+            |arrival: &crate::receiver::ReceiverRequest| Reply::Status(if arrival.sequence() == 2 { 400 } else { 200 });
         let (skip, halt) = (Receiver::start(refusing).await, Receiver::start(refusing).await);
         subscribe(&yard, &skip.url("/"), json!({"on_exhausted": "skip"})).await;
         let halting = subscribe(&yard, &halt.url("/"), json!({"on_exhausted": "halt"})).await;
         publish(&yard, 2, 4).await;
         skip.accepted(6).await;
-        let sequences = |receiver: &Receiver| receiver.seen().accepted_sequences().into_values().collect::<Vec<_>>();
+        let sequences = |receiver: &Receiver| receiver.log().accepted_sequences().into_values().collect::<Vec<_>>();
         assert_eq!(sequences(&skip), [[1, 3, 4], [1, 3, 4]]);
         let path = format!("/api/v1/dead-letters?webhook_id={}", halting.id);
-        let letters = soon(async {
+        let letters = expect_soon(async {
             loop {
                 let letters = yard.get(&path).await.body;
                 if letters["total"] == 2 {
@@ -127,13 +129,13 @@ fn a_dead_letter_is_passed_over_or_waited_for() {
         })
         .await;
         assert_eq!(sequences(&halt), [[1], [1]]);
-        halt.become_one_that(|_| Reply::Status(200));
+        halt.set_script(|_| Reply::Status(200));
         for letter in letters["items"].as_array().expect("items") {
             let answer = yard.post(&format!("/api/v1/dead-letters/{}/retry", letter["id"])).await;
             assert!((200..300).contains(&answer.status), "{answer:?}");
         }
         halt.accepted(8).await;
-        assert_eq!(halt.seen().check_complete(&expected(2, 4)), 0);
+        assert_eq!(halt.log().check_complete(&expected(2, 4)), 0);
         yard.stop().await;
     });
 }
@@ -142,7 +144,7 @@ fn a_dead_letter_is_passed_over_or_waited_for() {
 fn only_what_is_subscribed_to_is_delivered_and_nothing_from_before() {
     run(async {
         let yard = ground(&[]).start().await;
-        let receiver = Receiver::friendly().await;
+        let receiver = Receiver::accept_all().await;
         publish(&yard, 3, 2).await;
         let kinds = json!({"events": ["person.*", "task.completed"], "filter": "has(data.wanted) && data.wanted"});
         subscribe(&yard, &receiver.url("/"), kinds).await;

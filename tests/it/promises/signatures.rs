@@ -9,8 +9,8 @@ use serde_json::json;
 use sha2::Sha256;
 use standardwebhooks::Webhook;
 
-use super::{Subscription, ground, subscribe, task, try_publish};
-use crate::receiver::{Arrival, Receiver};
+use super::{TestSubscription, ground, subscribe, task, try_publish};
+use crate::receiver::{Receiver, ReceiverRequest};
 use crate::webhooks;
 use crate::yard::run;
 
@@ -20,7 +20,7 @@ fn hmac(secret: &str, body: &[u8]) -> String {
     hex::encode(mac.finalize().into_bytes())
 }
 
-fn headers(arrival: &Arrival) -> HeaderMap {
+fn headers(arrival: &ReceiverRequest) -> HeaderMap {
     let parsed = arrival.headers.iter().map(|(name, value)| {
         (HeaderName::from_bytes(name.as_bytes()).expect("a name"), HeaderValue::from_str(value).expect("a value"))
     });
@@ -28,7 +28,7 @@ fn headers(arrival: &Arrival) -> HeaderMap {
 }
 
 /// Whether Standard Webhooks' own library takes it.
-fn is_standard(secret: &str, arrival: &Arrival) -> bool {
+fn is_standard(secret: &str, arrival: &ReceiverRequest) -> bool {
     let webhook = match secret.starts_with("whsec_") {
         true => Webhook::new(secret),
         false => Webhook::from_bytes(secret.as_bytes().to_vec()),
@@ -36,15 +36,15 @@ fn is_standard(secret: &str, arrival: &Arrival) -> bool {
     webhook.expect("a secret").verify(&arrival.body, &headers(arrival)).is_ok()
 }
 
-fn is_crm(secret: &str, arrival: &Arrival) -> bool {
+fn is_crm(secret: &str, arrival: &ReceiverRequest) -> bool {
     arrival.header("x-webhook-signature") == Some(hmac(secret, &arrival.body).as_str())
 }
 
-fn is_hub(secret: &str, arrival: &Arrival) -> bool {
+fn is_hub(secret: &str, arrival: &ReceiverRequest) -> bool {
     arrival.header("x-hub-signature-256") == Some(format!("sha256={}", hmac(secret, &arrival.body)).as_str())
 }
 
-fn is_v1a(subscription: &Subscription, arrival: &Arrival) -> bool {
+fn is_v1a(subscription: &TestSubscription, arrival: &ReceiverRequest) -> bool {
     let key = subscription.made["public_key"].as_str().expect("a key").strip_prefix("whpk_").expect("its prefix");
     let key = STANDARD.decode(key).expect("base64").try_into().expect("32 bytes");
     let given = arrival.header("webhook-signature").expect("signatures");
@@ -59,7 +59,7 @@ fn is_v1a(subscription: &Subscription, arrival: &Arrival) -> bool {
 fn each_style_verifies_with_the_subscription_s_own_keys_only() {
     run(async {
         let yard = ground(&[]).start().await;
-        let receiver = Receiver::friendly().await;
+        let receiver = Receiver::accept_all().await;
         let all = json!({"signing": ["crm", "standard", "hub", "v1a"]});
         let made = subscribe(&yard, &receiver.url("/made"), all.clone()).await;
         let mut given = all;
@@ -67,7 +67,7 @@ fn each_style_verifies_with_the_subscription_s_own_keys_only() {
         let given = subscribe(&yard, &receiver.url("/given"), given).await;
         let plain = subscribe(&yard, &receiver.url("/plain"), json!({})).await;
         try_publish(&yard, &[task(1)]).await.expect("an answer");
-        receiver.arrived(3).await;
+        receiver.wait_for_requests(3).await;
         let arrivals = receiver.arrivals();
         let of = |path: &str| arrivals.iter().find(|arrival| arrival.path == path).expect("it came");
         for (subscription, other, path) in [(&made, &given, "/made"), (&given, &made, "/given")] {
@@ -89,7 +89,7 @@ fn each_style_verifies_with_the_subscription_s_own_keys_only() {
 fn after_a_rotation_both_secrets_verify_and_a_retry_has_a_new_time_and_signature() {
     run(async {
         let yard = ground(&[]).start().await;
-        let receiver = Receiver::friendly().await;
+        let receiver = Receiver::accept_all().await;
         let subscription = subscribe(&yard, &receiver.url("/"), json!({})).await;
         let rotated = webhooks::act(&yard, &format!("/{}/rotate-secret", subscription.id)).await;
         let new = rotated.body["secret"].as_str().expect("shown once").to_owned();
@@ -106,7 +106,7 @@ fn after_a_rotation_both_secrets_verify_and_a_retry_has_a_new_time_and_signature
 fn a_delivery_says_what_happened_to_whom_and_when() {
     run(async {
         let yard = ground(&[]).start().await;
-        let receiver = Receiver::friendly().await;
+        let receiver = Receiver::accept_all().await;
         let subscription = subscribe(&yard, &receiver.url("/hook?a=b"), json!({"headers": {"X-Tenant": "7"}})).await;
         let transform = json!({"transform": "{'what': event, 'n': data.n}", "signing": ["standard"]});
         let transformed = subscribe(&yard, &receiver.url("/transformed"), transform).await;
@@ -114,7 +114,7 @@ fn a_delivery_says_what_happened_to_whom_and_when() {
         let request = yard.client.post(format!("{}/api/v1/events", yard.base)).bearer_auth(super::PUBLISHER);
         let answer = yard.answer(request.header("content-type", "application/json").body(event)).await;
         assert_eq!(answer.status, 202, "{answer:?}");
-        receiver.arrived(2).await;
+        receiver.wait_for_requests(2).await;
         let arrivals = receiver.arrivals();
         let of = |path: &str| arrivals.iter().find(|arrival| arrival.path == path).expect("it came");
         let arrival = of("/hook?a=b");

@@ -18,7 +18,7 @@ fn an_answer_that_drips_is_ended_by_the_timeout_and_tried_again() {
         let subscription = subscribe(&yard, &receiver.url("/"), json!({})).await;
         publish(&yard, 3, 2).await;
         receiver.accepted(6).await;
-        assert_eq!((receiver.seen().check_complete(&expected(3, 2)), receiver.arrivals().len()), (0, 12));
+        assert_eq!((receiver.log().check_complete(&expected(3, 2)), receiver.arrivals().len()), (0, 12));
         let deliveries = yard.get(&format!("/api/v1/webhooks/{}/deliveries?page_size=100", subscription.id)).await.body;
         let codes: Vec<_> =
             deliveries["items"].as_array().expect("items").iter().map(|row| row["code"].clone()).collect();
@@ -36,7 +36,7 @@ fn an_answer_without_an_end_is_read_to_its_first_16_kib_and_counts_by_its_status
         subscribe(&yard, &receiver.url("/"), json!({})).await;
         publish(&yard, 4, 2).await;
         receiver.accepted(8).await;
-        assert_eq!((receiver.seen().check_complete(&expected(4, 2)), receiver.arrivals().len()), (0, 16));
+        assert_eq!((receiver.log().check_complete(&expected(4, 2)), receiver.arrivals().len()), (0, 16));
         yard.stop().await;
     });
 }
@@ -88,7 +88,7 @@ fn what_asks_to_come_again_later_is_left_alone_until_then() {
 fn a_redirect_is_not_followed_and_not_an_acceptance() {
     run(async {
         let yard = ground(&[]).start().await;
-        let elsewhere = Receiver::friendly().await;
+        let elsewhere = Receiver::accept_all().await;
         let url = elsewhere.url("/");
         let receiver = Receiver::start(move |arrival| match arrival.before {
             0 => Reply::redirect(&url),

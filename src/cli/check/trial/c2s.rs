@@ -2,37 +2,39 @@
 
 use bytes::Bytes;
 
-use super::{Half, line, lines, list, proof};
-use crate::config::C2s;
-use crate::edge::c2s::{Event, Request as Events, decode};
+use super::{TrialFinding, describe_events, describe_proof, format_line, format_lines};
+use crate::config::C2sConfig;
+use crate::edge::c2s::{C2sEvent, C2sRequest as Events, decode_c2s_request};
 use crate::edge::error::Error;
-use crate::edge::fault::Fault;
-use crate::provider::Request;
+use crate::edge::fault::FieldError;
+use crate::provider::RequestView;
 
-pub(super) fn judge(config: &C2s, request: &Request<'_>) -> [Half; 2] {
+pub(super) fn check_c2s(config: &C2sConfig, request: &RequestView<'_>) -> [TrialFinding; 2] {
     let given = request.header("x-webhook-token").unwrap_or_default().as_bytes();
     let is_known = config.tokens.iter().any(|token| !token.is_empty() && token.matches(given));
-    let mut text = line("x-webhook-token", proof(is_known));
+    let mut text = format_line("x-webhook-token", describe_proof(is_known));
     if !config.ip_allowlist.is_empty() {
-        text += &line("address", "not looked at; a node takes calls from sources.c2s.ip_allowlist only");
+        text += &format_line("address", "not looked at; a node takes calls from sources.c2s.ip_allowlist only");
     }
-    let decoding = match decode(&Bytes::copy_from_slice(request.body)) {
-        Ok(Events::Single(event)) => event.map_or_else(|faults| Error::Invalid(faults).into(), |event| single(&event)),
-        Ok(Events::Batch(events)) => list(&events.into_iter().map(member).collect::<Vec<_>>()),
+    let decoding = match decode_c2s_request(&Bytes::copy_from_slice(request.body)) {
+        Ok(Events::Single(event)) => {
+            event.map_or_else(|faults| Error::InvalidFields(faults).into(), |event| describe_event(&event))
+        }
+        Ok(Events::Batch(events)) => describe_events(&events.into_iter().map(describe_member).collect::<Vec<_>>()),
         Err(error) => error.into(),
     };
-    [Half { is_good: is_known, text }, decoding]
+    [TrialFinding { is_good: is_known, text }, decoding]
 }
 
-fn single(event: &Event) -> Half {
-    Half::good(lines(&[
+fn describe_event(event: &C2sEvent) -> TrialFinding {
+    TrialFinding::passed(format_lines(&[
         ("entity", &format!("{} {}", event.entity.kind(), event.entity.id())),
         ("key", "its lead_id and its time"),
         ("time", &event.at.to_string()),
     ]))
 }
 
-fn member(event: Result<Event, Vec<Fault>>) -> Result<String, Vec<String>> {
+fn describe_member(event: Result<C2sEvent, Vec<FieldError>>) -> Result<String, Vec<String>> {
     event
         .map(|event| format!("{} {} at {}", event.entity.kind(), event.entity.id(), event.at))
         .map_err(|faults| faults.into_iter().map(|fault| fault.detail).collect())

@@ -3,29 +3,34 @@
 use bytes::Bytes;
 use tracing::Span;
 
-use super::{Half, SHOWN_MAX, line, proof, undecoded};
-use crate::config::Instagram;
-use crate::edge::instagram::{decode, signature};
-use crate::edge::signature::Verifier;
+use super::{SHOWN_MAX, TrialFinding, describe_proof, format_line, not_decoded};
+use crate::config::InstagramConfig;
+use crate::edge::instagram::{decode_instagram_call, signature};
+use crate::edge::signature::SignatureVerifier;
 use crate::entity::Command;
-use crate::provider::Request;
+use crate::provider::RequestView;
 
 const SIGNATURE: &str = "x-hub-signature-256";
 
-pub(super) fn judge(config: &Instagram, request: &Request<'_>) -> [Half; 2] {
+pub(super) fn check_instagram(config: &InstagramConfig, request: &RequestView<'_>) -> [TrialFinding; 2] {
     let given = request.header(SIGNATURE).unwrap_or_default().as_bytes();
-    let body = signature::verify(&Verifier::new(&config.app_secrets), &Bytes::copy_from_slice(request.body), given);
-    let verification = Half { is_good: body.is_some(), text: line(SIGNATURE, proof(body.is_some())) };
-    let decoding = match body.map(|body| decode(&body, &Span::none())) {
-        Some(Ok(updates)) => Half::good(shown(&updates)),
+    let body = signature::verify_instagram_body(
+        &SignatureVerifier::new(&config.app_secrets),
+        &Bytes::copy_from_slice(request.body),
+        given,
+    );
+    let verification =
+        TrialFinding { is_good: body.is_some(), text: format_line(SIGNATURE, describe_proof(body.is_some())) };
+    let decoding = match body.map(|body| decode_instagram_call(&body, &Span::none())) {
+        Some(Ok(updates)) => TrialFinding::passed(describe_updates(&updates)),
         Some(Err(error)) => error.into(),
-        None => undecoded(),
+        None => not_decoded(),
     };
     [verification, decoding]
 }
 
-fn shown(updates: &[Command]) -> String {
+fn describe_updates(updates: &[Command]) -> String {
     let first = updates.iter().take(SHOWN_MAX);
-    let first = first.map(|update| line("event", format!("{} of {}", update.event_type, update.entity.id())));
-    line("updates", updates.len()) + &first.collect::<String>()
+    let first = first.map(|update| format_line("event", format!("{} of {}", update.event_type, update.entity.id())));
+    format_line("updates", updates.len()) + &first.collect::<String>()
 }

@@ -2,55 +2,60 @@
 
 use bytes::Bytes;
 
-use super::{Half, NO_KEY, line, lines, no_time, proof, undecoded};
-use crate::config::Leads;
-use crate::edge::leads::{BASE, Decoded, EVENTS, Event, Given, Subject, Target, decode, signature};
-use crate::edge::signature::{Verified, Verifier};
-use crate::provider::Request;
+use super::{NO_KEY, TrialFinding, describe_missing_time, describe_proof, format_line, format_lines, not_decoded};
+use crate::config::LeadsConfig;
+use crate::edge::leads::{
+    BASE, DecodedLeadEvent, EVENTS, LeadEvent, LeadEventSubject, LeadEventTarget, LeadRequestContext,
+    decode_lead_event, signature,
+};
+use crate::edge::signature::{SignatureVerifier, VerifiedBody};
+use crate::provider::RequestView;
 
 /// What a path under [`BASE`] says: the event that it takes, if it is one only, and the id in it.
-type Address<'a> = (Option<&'static Event>, Option<&'a str>);
+type LeadsAddress<'a> = (Option<&'static LeadEvent>, Option<&'a str>);
 
-pub(super) fn judge(config: &Leads, request: &Request<'_>) -> [Half; 2] {
-    let verifier = Verifier::new(&config.secrets);
+pub(super) fn check_leads(config: &LeadsConfig, request: &RequestView<'_>) -> [TrialFinding; 2] {
+    let verifier = SignatureVerifier::new(&config.secrets);
     let given = request.header("x-webhook-signature").map(str::as_bytes);
-    let body = signature::verify(&verifier, Bytes::copy_from_slice(request.body), given);
+    let body = signature::verify_lead_body(&verifier, Bytes::copy_from_slice(request.body), given);
     let word = match verifier.is_empty() {
         true => "none is needed, as the source has no secrets",
-        false => proof(body.is_some()),
+        false => describe_proof(body.is_some()),
     };
-    let verification = Half { is_good: body.is_some(), text: line("signature", word) };
-    [verification, body.map_or_else(undecoded, |body| read(request, &body))]
+    let verification = TrialFinding { is_good: body.is_some(), text: format_line("signature", word) };
+    [verification, body.map_or_else(not_decoded, |body| decode_lead(request, &body))]
 }
 
-fn read(request: &Request<'_>, body: &Verified) -> Half {
-    let Some((event, id)) = address(request.url) else {
-        return Half::wrong(format!("there is nothing of leads at this path; it is {BASE}, or one of those under it"));
+fn decode_lead(request: &RequestView<'_>, body: &VerifiedBody) -> TrialFinding {
+    let Some((event, id)) = parse_address(request.url) else {
+        return TrialFinding::failed(format!(
+            "there is nothing of leads at this path; it is {BASE}, or one of those under it"
+        ));
     };
     let number = id.filter(|id| id.bytes().all(|byte| byte.is_ascii_digit())).and_then(|id| id.parse().ok());
-    if event.is_some_and(|event| matches!(event.subject, Subject::Known(_))) && number.is_none() {
-        return Half::wrong("the id in the path is no number, so there is nobody of that id");
+    if event.is_some_and(|event| matches!(event.subject, LeadEventSubject::Known(_))) && number.is_none() {
+        return TrialFinding::failed("the id in the path is no number, so there is nobody of that id");
     }
     // A node would make one at random for a customer that is given none.
-    let given = Given { event, id: number, new_code: || Some(String::new()) };
-    decode(body, given).map_or_else(Half::from, |decoded| found(&decoded, request))
+    let given = LeadRequestContext { event, id: number, new_customer_code: || Some(String::new()) };
+    decode_lead_event(body, given).map_or_else(TrialFinding::from, |decoded| describe_decoded(&decoded, request))
 }
 
-fn found(decoded: &Decoded, request: &Request<'_>) -> Half {
+fn describe_decoded(decoded: &DecodedLeadEvent, request: &RequestView<'_>) -> TrialFinding {
     let entity = match &decoded.target {
-        Target::New(kind) => format!("a new {kind}"),
-        Target::Known(entity) => format!("{} {}", entity.kind(), entity.id()),
-        Target::Code(code) => format!("the customer of code {code}"),
+        LeadEventTarget::New(kind) => format!("a new {kind}"),
+        LeadEventTarget::Known(entity) => format!("{} {}", entity.kind(), entity.id()),
+        LeadEventTarget::Code(code) => format!("the customer of code {code}"),
     };
-    Half::good(lines(&[
+    TrialFinding::passed(format_lines(&[
         ("entity", &entity),
         ("event", decoded.event.event_type),
         ("key", request.header("idempotency-key").unwrap_or(NO_KEY)),
-        ("time", &decoded.at.map_or_else(no_time, |at| at.to_string())),
+        ("time", &decoded.at.map_or_else(describe_missing_time, |at| at.to_string())),
     ]))
 }
 
-fn address(url: &str) -> Option<Address<'_>> {
+fn parse_address(url: &str) -> Option<LeadsAddress<'_>> {
     let url = url.split(['?', '#']).next()?;
     let path = url.split_once("://").map_or(Some(url), |(_, rest)| rest.find('/').map(|at| &rest[at..]))?;
     let path = path.strip_suffix('/').unwrap_or(path).strip_prefix(BASE)?;
@@ -75,7 +80,7 @@ mod tests {
     fn a_path_says_which_event_it_takes_and_whom_it_is_for() {
         let read = |path: &str| {
             let url = format!("https://h{path}");
-            address(&url).map(|(event, id)| (event.map(|event| event.name), id.map(str::to_owned)))
+            parse_address(&url).map(|(event, id)| (event.map(|event| event.name), id.map(str::to_owned)))
         };
         assert_eq!(read(BASE), Some((None, None)));
         for event in &EVENTS {

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use super::raw::{Malformed, Raw};
+use super::captured::{CapturedRequest, CapturedRequestError};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Custom, Secret};
+use crate::config::{Config, CustomSourceConfig, Secret};
 use crate::edge::{self, body};
 use crate::entity::{Command, c2s_lead};
 use crate::event::Timestamp;
-use crate::provider::{Request, subscribe};
+use crate::provider::{RequestView, subscribe};
 
 mod c2s;
 mod crm;
@@ -28,11 +28,11 @@ const SHOWN_MAX: usize = 20;
 
 /// Why a request is not taken, or could not be looked at.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::cli) enum Error {
+pub(in crate::cli) enum RequestTrialError {
     #[error("{} cannot be read", .0.display())]
     Unreadable(PathBuf, #[source] io::Error),
     #[error("{} is no request", .0.display())]
-    Malformed(PathBuf, #[source] Malformed),
+    Malformed(PathBuf, #[source] CapturedRequestError),
     #[error("there is no source {name:?}; there are {}", .known.join(", "))]
     NoSource { name: String, known: Vec<String> },
     #[error("a node would refuse this request")]
@@ -41,7 +41,7 @@ pub(in crate::cli) enum Error {
 
 /// What is to be tried.
 #[derive(Debug)]
-pub(super) struct Trial<'a> {
+pub(super) struct RequestTrial<'a> {
     pub(super) source: &'a str,
     pub(super) request: &'a Path,
     pub(super) url: Option<&'a str>,
@@ -49,58 +49,61 @@ pub(super) struct Trial<'a> {
     pub(super) at: Option<Timestamp>,
 }
 
-impl Trial<'_> {
+impl RequestTrial<'_> {
     /// Reports on the request; an error unless it verifies and decodes.
-    pub(super) fn run(&self, config: &Config, out: &mut impl Write) -> Result<(), crate::cli::Error> {
-        let file = fs::read(self.request).map_err(|error| Error::Unreadable(self.request.to_owned(), error))?;
-        let raw = Raw::parse(&file).map_err(|wrong| Error::Malformed(self.request.to_owned(), wrong))?;
-        let url = self.url.map_or_else(|| url(config, &raw), str::to_owned);
-        let request = raw.request(&url);
+    pub(super) fn run(&self, config: &Config, out: &mut impl Write) -> Result<(), crate::cli::CliError> {
+        let file =
+            fs::read(self.request).map_err(|error| RequestTrialError::Unreadable(self.request.to_owned(), error))?;
+        let raw = CapturedRequest::parse(&file)
+            .map_err(|wrong| RequestTrialError::Malformed(self.request.to_owned(), wrong))?;
+        let url = self.url.map_or_else(|| called_url(config, &raw), str::to_owned);
+        let request = raw.to_view(&url);
         let now = self.at.unwrap_or_else(|| SystemClock::default().wall());
-        let target = self.find(config)?;
-        let [verification, decoding] = target.judge(config, &request, now);
-        writeln!(out, "source        {} ({})", self.source, target.contract())?;
+        let target = self.find_target(config)?;
+        let [verification, decoding] = target.check_request(config, &request, now);
+        writeln!(out, "source        {} ({})", self.source, target.contract_name())?;
         writeln!(out, "request       {} {url}, {} bytes", raw.method, raw.body.len())?;
         for (name, half) in [("verification", &verification), ("decoding", &decoding)] {
             let word = if half.is_good { "ok" } else { "failed" };
             write!(out, "{name:<13} {word}\n{}", half.text)?;
         }
-        if verification.is_good && decoding.is_good { Ok(()) } else { Err(Error::Refused.into()) }
+        if verification.is_good && decoding.is_good { Ok(()) } else { Err(RequestTrialError::Refused.into()) }
     }
 
-    fn find<'c>(&self, config: &'c Config) -> Result<Target<'c>, Error> {
+    fn find_target<'c>(&self, config: &'c Config) -> Result<TrialTarget<'c>, RequestTrialError> {
         let custom = &config.sources.custom;
         let built_in = BUILT_IN.into_iter().find(|(name, _)| *name == self.source).map(|(_, target)| target);
-        let found = built_in.or_else(|| custom.iter().find(|custom| *custom.name == *self.source).map(Target::Custom));
+        let found =
+            built_in.or_else(|| custom.iter().find(|custom| *custom.name == *self.source).map(TrialTarget::Custom));
         found.ok_or_else(|| {
             let known =
                 BUILT_IN.into_iter().map(|(name, _)| name).chain(custom.iter().map(|custom| custom.name.as_str()));
-            Error::NoSource { name: self.source.to_owned(), known: known.map(str::to_owned).collect() }
+            RequestTrialError::NoSource { name: self.source.to_owned(), known: known.map(str::to_owned).collect() }
         })
     }
 }
 
 /// What a request is tried against.
 #[derive(Clone, Copy)]
-enum Target<'c> {
+enum TrialTarget<'c> {
     Support,
     Leads,
     C2s,
     Instagram,
     Crm,
-    Custom(&'c Custom),
+    Custom(&'c CustomSourceConfig),
 }
 
-const BUILT_IN: [(&str, Target<'static>); 5] = [
-    (edge::support::SOURCE.as_str(), Target::Support),
-    (edge::leads::SOURCE.as_str(), Target::Leads),
-    (c2s_lead::SOURCE.as_str(), Target::C2s),
-    (edge::instagram::SOURCE.as_str(), Target::Instagram),
-    (edge::crm::SOURCE.as_str(), Target::Crm),
+const BUILT_IN: [(&str, TrialTarget<'static>); 5] = [
+    (edge::support::SOURCE.as_str(), TrialTarget::Support),
+    (edge::leads::SOURCE.as_str(), TrialTarget::Leads),
+    (c2s_lead::SOURCE.as_str(), TrialTarget::C2s),
+    (edge::instagram::SOURCE.as_str(), TrialTarget::Instagram),
+    (edge::crm::SOURCE.as_str(), TrialTarget::Crm),
 ];
 
-impl Target<'_> {
-    fn contract(self) -> String {
+impl TrialTarget<'_> {
+    fn contract_name(self) -> String {
         match self {
             Self::Support => "the support contract".to_owned(),
             Self::Leads => "the leads contract".to_owned(),
@@ -111,117 +114,119 @@ impl Target<'_> {
         }
     }
 
-    fn judge(self, config: &Config, request: &Request<'_>, now: Timestamp) -> [Half; 2] {
+    fn check_request(self, config: &Config, request: &RequestView<'_>, now: Timestamp) -> [TrialFinding; 2] {
         let sources = &config.sources;
         let [verification, decoding] = match self {
-            Self::Support => support::judge(&sources.support, request, now),
-            Self::Leads => leads::judge(&sources.leads, request),
-            Self::C2s => c2s::judge(&sources.c2s, request),
+            Self::Support => support::check_support(&sources.support, request, now),
+            Self::Leads => leads::check_leads(&sources.leads, request),
+            Self::C2s => c2s::check_c2s(&sources.c2s, request),
             Self::Instagram if request.method == "GET" => {
-                return subscription(request, &sources.instagram.verify_token);
+                return check_subscription(request, &sources.instagram.verify_token);
             }
-            Self::Instagram => instagram::judge(&sources.instagram, request),
-            Self::Crm => crm::judge(&sources.crm, &config.admin.token, request),
-            Self::Custom(custom) => return custom::judge(custom, request, now),
+            Self::Instagram => instagram::check_instagram(&sources.instagram, request),
+            Self::Crm => crm::check_crm(&sources.crm, &config.admin.token, request),
+            Self::Custom(custom) => return custom::check_custom(custom, request, now),
         };
-        [verification, unreadable(request).unwrap_or(decoding)]
+        [verification, find_unreadable(request).unwrap_or(decoding)]
     }
 }
 
 /// Half of a verdict: whether it is a good one, and what there is to say of it, in lines.
-struct Half {
+struct TrialFinding {
     is_good: bool,
     text: String,
 }
 
-impl Half {
-    fn good(text: String) -> Self {
+impl TrialFinding {
+    fn passed(text: String) -> Self {
         Self { is_good: true, text }
     }
 
-    fn wrong(reason: impl Display) -> Self {
-        Self { is_good: false, text: line("reason", reason) }
+    fn failed(reason: impl Display) -> Self {
+        Self { is_good: false, text: format_line("reason", reason) }
     }
 }
 
-impl From<edge::error::Error> for Half {
+impl From<edge::error::Error> for TrialFinding {
     /// What a node would answer, with every wrong field.
     fn from(error: edge::error::Error) -> Self {
-        let edge::error::Error::Invalid(faults) = error else { return Self::wrong(error) };
-        Self { is_good: false, text: faults.iter().map(|fault| line("reason", &fault.detail)).collect() }
+        let edge::error::Error::InvalidFields(faults) = error else { return Self::failed(error) };
+        Self { is_good: false, text: faults.iter().map(|fault| format_line("reason", &fault.detail)).collect() }
     }
 }
 
 /// Why nothing of `request` would be read by a contract that takes JSON by POST; `None` if it would be.
-fn unreadable(request: &Request<'_>) -> Option<Half> {
+fn find_unreadable(request: &RequestView<'_>) -> Option<TrialFinding> {
     if request.method != "POST" {
-        return Some(Half::wrong("the method is not POST, which alone is taken"));
+        return Some(TrialFinding::failed("the method is not POST, which alone is taken"));
     }
     let mut headers = HeaderMap::new();
     let content_type = request.headers.iter().find(|(name, _)| *name == "content-type");
     if let Some(Ok(value)) = content_type.map(|(_, value)| HeaderValue::from_bytes(value)) {
         headers.insert(CONTENT_TYPE, value);
     }
-    body::check_is_json(&headers).err().map(Half::from)
+    body::check_json_content_type(&headers).err().map(TrialFinding::from)
 }
 
 /// A GET that wants to know whether the address is ours.
-fn subscription(request: &Request<'_>, token: &Secret) -> [Half; 2] {
+fn check_subscription(request: &RequestView<'_>, token: &Secret) -> [TrialFinding; 2] {
     let verification = match subscribe(request.query(), token.expose()) {
-        Ok(_) => Half::good(line("token", "hub.verify_token is the configured one")),
-        Err(wrong) => Half::wrong(wrong),
+        Ok(_) => TrialFinding::passed(format_line("token", "hub.verify_token is the configured one")),
+        Err(wrong) => TrialFinding::failed(wrong),
     };
-    [verification, Half::good(line("handshake", "a subscription; its challenge is the answer"))]
+    [verification, TrialFinding::passed(format_line("handshake", "a subscription; its challenge is the answer"))]
 }
 
 /// What is said of a header that has to prove who the sender is.
-fn proof(is_good: bool) -> &'static str {
+fn describe_proof(is_good: bool) -> &'static str {
     if is_good { "fits" } else { "is missing or does not fit" }
 }
 
 /// Only a body whose signature fits is decoded, here as in a node.
-fn undecoded() -> Half {
-    Half::wrong("only a body whose signature fits is decoded")
+fn not_decoded() -> TrialFinding {
+    TrialFinding::failed("only a body whose signature fits is decoded")
 }
 
-fn command(command: &Command) -> Half {
-    Half::good(lines(&[
+fn describe_command(command: &Command) -> TrialFinding {
+    TrialFinding::passed(format_lines(&[
         ("entity", &format!("{} {}", command.entity.kind(), command.entity.id())),
         ("event", &command.event_type),
         ("key", command.idempotency_key.as_deref().unwrap_or(NO_KEY)),
-        ("time", &command.at.map_or_else(no_time, |at| at.to_string())),
+        ("time", &command.at.map_or_else(describe_missing_time, |at| at.to_string())),
     ]))
 }
 
 /// A list of events, each shown or with what is wrong with it. A node takes those that are valid, if any is.
-fn list(events: &[Result<String, Vec<String>>]) -> Half {
+fn describe_events(events: &[Result<String, Vec<String>>]) -> TrialFinding {
     let wrong = events.iter().filter(|event| event.is_err()).count();
-    let mut text = line("events", format!("{}, of which {wrong} would be refused", events.len()));
+    let mut text = format_line("events", format!("{}, of which {wrong} would be refused", events.len()));
     for (index, event) in events.iter().enumerate().take(SHOWN_MAX) {
         text += &match event {
-            Ok(event) => line("event", format!("[{index}] {event}")),
-            Err(problems) => problems.iter().map(|problem| line("reason", format!("[{index}] {problem}"))).collect(),
+            Ok(event) => format_line("event", format!("[{index}] {event}")),
+            Err(problems) => {
+                problems.iter().map(|problem| format_line("reason", format!("[{index}] {problem}"))).collect()
+            }
         };
     }
-    Half { is_good: wrong < events.len(), text }
+    TrialFinding { is_good: wrong < events.len(), text }
 }
 
 const NO_KEY: &str = "none, so no event is a duplicate";
 
-fn no_time() -> String {
+fn describe_missing_time() -> String {
     "none, so that of its arrival".to_owned()
 }
 
-fn line(name: &str, text: impl Display) -> String {
+fn format_line(name: &str, text: impl Display) -> String {
     format!("  {name:<15} {text}\n")
 }
 
-fn lines(lines: &[(&str, &str)]) -> String {
-    lines.iter().map(|(name, text)| line(name, text)).collect()
+fn format_lines(lines: &[(&str, &str)]) -> String {
+    lines.iter().map(|(name, text)| format_line(name, text)).collect()
 }
 
 /// The URL that the sender called, as a node would find it out.
-fn url(config: &Config, raw: &Raw<'_>) -> String {
+fn called_url(config: &Config, raw: &CapturedRequest<'_>) -> String {
     if raw.target.contains("://") {
         return raw.target.to_owned();
     }

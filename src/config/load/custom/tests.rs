@@ -2,21 +2,21 @@
 
 use std::fs;
 
-use super::super::{Purpose, load};
+use super::super::{ConfigPurpose, load_config};
 use super::*;
-use crate::config::Draft;
+use crate::config::ConfigDraft;
 
-type Env<'a> = &'a [(&'a str, &'a str)];
+type CustomSourceEnv<'a> = &'a [(&'a str, &'a str)];
 
 const TOKEN: (&str, &str) = ("HOOKYARD_ADMIN__TOKEN", "test-token");
 
 /// Loads a file of these tables; the folder's name is cut from problems.
-fn loaded(text: &str, env: Env<'_>) -> Result<Config, Vec<String>> {
+fn loaded(text: &str, env: CustomSourceEnv<'_>) -> Result<Config, Vec<String>> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("h.toml");
     fs::write(&path, text).expect("the folder is writable");
     let prefix = format!("{}/", folder.path().display());
-    load(Some(&path), env.iter().copied().chain([TOKEN]))
+    load_config(Some(&path), env.iter().copied().chain([TOKEN]))
         .map_err(|problems| problems.iter().map(|problem| problem.to_string().replace(&prefix, "")).collect())
 }
 
@@ -24,7 +24,7 @@ fn problems(text: &str) -> Vec<String> {
     loaded(text, &[]).expect_err("something is wrong with it")
 }
 
-fn source(text: &str, env: Env<'_>) -> Custom {
+fn source(text: &str, env: CustomSourceEnv<'_>) -> CustomSourceConfig {
     let mut config = loaded(text, env).expect("valid");
     config.sources.custom.pop().expect("a source")
 }
@@ -59,24 +59,28 @@ fn a_scheme_of_ones_own_is_a_table() {
     let scheme = "scheme = { header = \"X-Sig\", algorithm = \"hmac-sha512\", encoding = \"base64url\", prefix = \"v1=\", \
                   signed = \"{id}.{timestamp}.{body}\", timestamp_header = \"X-At\", tolerance_s = 60 }\nidempotency_key = \"X-Id\"";
     let plant = source(&format!("{PLANT}{scheme}"), &[]);
-    let expected = Scheme::Signature {
+    let expected = SignatureScheme::Signature {
         header: "x-sig".into(),
         prefix: "v1=".into(),
-        algorithm: Algorithm::HmacSha512,
-        encoding: Encoding::Base64Url,
-        signed: Template::parse("{id}.{timestamp}.{body}").expect("a template"),
+        algorithm: SignatureAlgorithm::HmacSha512,
+        encoding: SignatureEncoding::Base64Url,
+        signed: SignedTemplate::parse("{id}.{timestamp}.{body}").expect("a template"),
         timestamp_header: Some("x-at".into()),
         id_header: Some("x-id".into()),
     };
-    assert!(matches!(&plant.source.signing, Signing::Own(scheme) if *scheme == expected), "{:?}", plant.source.signing);
+    assert!(
+        matches!(&plant.source.signing, SourceSigning::Own(scheme) if *scheme == expected),
+        "{:?}",
+        plant.source.signing
+    );
     assert_eq!(plant.source.tolerance, Duration::from_secs(60));
     let own = |scheme: &str| source(&format!("{PLANT}{scheme}"), &[]).source;
     let plain = own("[sources.custom.scheme]\nheader = \"X-Sig\"\nalgorithm = \"hmac-sha256\"");
-    let expected = Scheme::of_body("x-sig", "", Algorithm::HmacSha256, Encoding::Hex);
-    assert!(matches!(&plain.signing, Signing::Own(scheme) if *scheme == expected), "{:?}", plain.signing);
+    let expected = SignatureScheme::for_body("x-sig", "", SignatureAlgorithm::HmacSha256, SignatureEncoding::Hex);
+    assert!(matches!(&plain.signing, SourceSigning::Own(scheme) if *scheme == expected), "{:?}", plain.signing);
     assert!(plain.tolerance.is_zero());
     let token = own("scheme = { header = \"Authorization\", algorithm = \"token\", prefix = \"Bearer \" }");
-    assert!(matches!(token.signing, Signing::Own(Scheme::Token { .. })));
+    assert!(matches!(token.signing, SourceSigning::Own(SignatureScheme::Token { .. })));
 }
 
 #[test]
@@ -282,7 +286,7 @@ fn a_tool_and_a_closed_source_need_no_secrets() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("h.toml");
     fs::write(&path, STRIPE).expect("the folder is writable");
-    let config = Draft::read(Some(&path), Vec::<(String, String)>::new()).finish(Purpose::Tool);
+    let config = ConfigDraft::from_toml(Some(&path), Vec::<(String, String)>::new()).finish(ConfigPurpose::Tool);
     assert!(config.expect("valid").sources.custom[0].source.keys.is_empty());
 }
 

@@ -2,10 +2,10 @@
 
 use super::*;
 
-fn single(body: &str) -> Result<Event, Vec<String>> {
-    match decode(&Bytes::copy_from_slice(body.as_bytes())).expect("JSON") {
-        Request::Single(event) => event.map_err(|faults| faults.into_iter().map(|fault| fault.detail).collect()),
-        Request::Batch(_) => panic!("no list"),
+fn single(body: &str) -> Result<C2sEvent, Vec<String>> {
+    match decode_c2s_request(&Bytes::copy_from_slice(body.as_bytes())).expect("JSON") {
+        C2sRequest::Single(event) => event.map_err(|faults| faults.into_iter().map(|fault| fault.detail).collect()),
+        C2sRequest::Batch(_) => panic!("no list"),
     }
 }
 
@@ -14,7 +14,7 @@ fn faults(body: &str) -> Vec<String> {
 }
 
 fn refused(body: &str) -> (&'static str, String) {
-    let error = decode(&Bytes::copy_from_slice(body.as_bytes())).expect_err("refused");
+    let error = decode_c2s_request(&Bytes::copy_from_slice(body.as_bytes())).expect_err("refused");
     (error.code(), error.to_string())
 }
 
@@ -71,7 +71,7 @@ fn every_wrong_field_is_named() {
 fn each_member_of_a_list_is_judged_by_itself_and_kept_as_it_was_sent() {
     let good = format!(r#"{{ "lead_id":1,  "updated_at": "{TIME}", "x": 1.50 }}"#);
     let body = Bytes::from(format!("  [ {good} , 7, {{}} ] "));
-    let Request::Batch(events) = decode(&body).expect("a list") else { panic!("a list") };
+    let C2sRequest::Batch(events) = decode_c2s_request(&body).expect("a list") else { panic!("a list") };
     let judged: Vec<_> = events.iter().map(|event| event.as_ref().map(|event| &event.payload[..])).collect();
     assert_eq!(judged[0].expect("valid"), good.as_bytes());
     assert_eq!(judged[1].expect_err("no object")[0].detail, "event must be a JSON object of valid Unicode text");
@@ -84,14 +84,14 @@ fn a_body_that_is_no_event_is_refused_as_a_whole() {
     let list = |count| format!("[{}]", vec!["{}"; count].join(","));
     assert_eq!(refused(&list(1_001)).0, "validation_failed");
     assert_eq!(refused(&list(5_000)).0, "validation_failed");
-    assert!(matches!(decode(&list(1_000).into()), Ok(Request::Batch(events)) if events.len() == 1_000));
+    assert!(matches!(decode_c2s_request(&list(1_000).into()), Ok(C2sRequest::Batch(events)) if events.len() == 1_000));
     for body in ["7", "null", "\"text\"", "true"] {
         assert_eq!(refused(body), ("invalid_json", "body must be a JSON object or a list of them".into()), "{body}");
     }
     for body in ["", "{", "[", "[{}", "[{}] x", "{} {}", "[{},]", "nul"] {
         assert_eq!(refused(body).0, "invalid_json", "{body}");
     }
-    let error = decode(&Bytes::from_static(b"\xff")).expect_err("no text");
+    let error = decode_c2s_request(&Bytes::from_static(b"\xff")).expect_err("no text");
     assert_eq!(error.code(), "invalid_json");
 }
 
@@ -99,8 +99,8 @@ fn a_body_that_is_no_event_is_refused_as_a_whole() {
 fn the_fields_of_a_state_begin_with_the_known_ones_and_are_bounded() {
     let others: Vec<_> = (0..1_200).map(|n| format!(r#""f{n:04}": {n}"#)).collect();
     let body = format!(r#"{{{}, "lead_id": "7", "attributes": {{"updated_at": "{TIME}"}}}}"#, others.join(","));
-    let Action::Received { fields, .. } = single(&body).expect("valid").action else { panic!("received") };
+    let C2sLeadAction::Received { fields, .. } = single(&body).expect("valid").action else { panic!("received") };
     let names: Vec<_> = fields.iter().take(4).map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["lead_id", "updated_at", "attributes", "f0000"]);
-    assert_eq!(fields.len(), 3 + OTHERS_MAX);
+    assert_eq!(fields.len(), 3 + OTHER_FIELDS_MAX);
 }

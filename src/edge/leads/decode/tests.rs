@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::edge::signature::Verified;
+use crate::edge::signature::VerifiedBody;
 use crate::entity::{lead, pre_lead, sales};
 
 fn new_code() -> Option<String> {
@@ -13,25 +13,25 @@ fn new_code() -> Option<String> {
 }
 
 /// Decodes `body` for the path of the event `name`, or for the common one.
-fn decode_text(name: Option<&str>, body: &str) -> Result<Decoded, Error> {
-    let body = Verified::unsigned(Bytes::from(body.to_owned()));
-    let event = name.map(|name| Event::find(name).expect("an event"));
-    let id = event.is_some_and(|event| matches!(event.subject, Subject::Known(_))).then_some(7);
-    decode(&body, Given { event, id, new_code })
+fn decode_text(name: Option<&str>, body: &str) -> Result<DecodedLeadEvent, Error> {
+    let body = VerifiedBody::unsigned(Bytes::from(body.to_owned()));
+    let event = name.map(|name| LeadEvent::from_wire_name(name).expect("an event"));
+    let id = event.is_some_and(|event| matches!(event.subject, LeadEventSubject::Known(_))).then_some(7);
+    decode_lead_event(&body, LeadRequestContext { event, id, new_customer_code: new_code })
 }
 
 fn envelope(event: &str, data: &Value) -> String {
     json!({"event": event, "source": "crm", "data": data}).to_string()
 }
 
-fn decode_data(event: &str, data: Value) -> Result<Decoded, Error> {
+fn decode_data(event: &str, data: Value) -> Result<DecodedLeadEvent, Error> {
     decode_text(Some(event), &envelope(event, &data))
 }
 
 /// The field and the detail of each fault.
-fn faults(decoded: Result<Decoded, Error>) -> Vec<(String, String)> {
+fn faults(decoded: Result<DecodedLeadEvent, Error>) -> Vec<(String, String)> {
     match decoded {
-        Err(Error::Invalid(faults)) => {
+        Err(Error::InvalidFields(faults)) => {
             faults.into_iter().map(|fault| (fault.field.into_owned(), fault.detail)).collect()
         }
         other => panic!("expected faults: {other:?}"),
@@ -141,7 +141,7 @@ fn the_common_path_takes_each_event_and_the_id_from_its_data() {
     for id in [json!(12), json!("12")] {
         let body = envelope("lead_memo_add", &json!({"lead_id": id, "content": "x", "pre_lead_id": 5}));
         let decoded = decode_text(None, &body).expect("valid");
-        assert_eq!(decoded.target, Target::Known(EntityKey::numbered(Kind::Lead, 12)));
+        assert_eq!(decoded.target, LeadEventTarget::Known(EntityKey::from_number(Kind::Lead, 12)));
     }
     let said = faults(decode_text(None, &envelope("lead_memo_add", &json!({"content": "x"}))));
     assert_eq!(said, [("data.lead_id".to_owned(), "lead_id is required".to_owned())]);
@@ -160,9 +160,9 @@ fn a_customer_is_named_by_its_id_or_its_code() {
         data.as_object_mut().expect("an object").extend(who.as_object().expect("an object").clone());
         decode_text(None, &envelope("order_created", &data)).expect("valid").target
     };
-    let customer = |id| Target::Known(EntityKey::numbered(Kind::Customer, id));
+    let customer = |id| LeadEventTarget::Known(EntityKey::from_number(Kind::Customer, id));
     assert_eq!(order(json!({"customer_id": 5})), customer(5));
-    assert_eq!(order(json!({"customer_code": "C-1"})), Target::Code("C-1".into()));
+    assert_eq!(order(json!({"customer_code": "C-1"})), LeadEventTarget::Code("C-1".into()));
     assert_eq!(order(json!({"customer_id": "5", "customer_code": "C-1"})), customer(5));
 }
 
@@ -183,8 +183,14 @@ fn the_time_of_a_status_is_its_own() {
 fn a_customer_code_is_claimed_given_or_made() {
     let code = |data| {
         let decoded = decode_data("lead_convert", data).expect("valid");
-        let Action::Lead(lead::Action::Convert { customer_code, .. }) = decoded.action else { panic!("a conversion") };
-        assert_eq!(decoded.code.as_deref(), Some(&*customer_code), "the code in the state is the one that is claimed");
+        let EntityAction::Lead(lead::LeadAction::Convert { customer_code, .. }) = decoded.action else {
+            panic!("a conversion")
+        };
+        assert_eq!(
+            decoded.unique_key.as_deref(),
+            Some(&*customer_code),
+            "the code in the state is the one that is claimed"
+        );
         customer_code.to_string()
     };
     assert_eq!(code(json!({"customer_code": "CUST-XYZ-001"})), "CUST-XYZ-001");
@@ -195,10 +201,12 @@ fn a_customer_code_is_claimed_given_or_made() {
 fn of_members_with_one_name_the_last_counts_also_when_escaped() {
     let body = r#"{"event": "x", "source": "crm", "data": {}, "data": {"first_name": "A", "phone": "1", "f\u0069rst_name": "J\u00f6rg"}, "event": "new_inquiry"}"#;
     let decoded = decode_text(Some("new_inquiry"), body).expect("valid");
-    let Action::PreLead(pre_lead::Action::Prospect(sales::Action::Create { fields })) = decoded.action else {
+    let EntityAction::PreLead(pre_lead::PreLeadAction::Prospect(sales::ProspectAction::Create { fields })) =
+        decoded.action
+    else {
         panic!("a creation")
     };
-    assert_eq!(fields.get(&sales::Member::FirstName), Some(&sales::Value::Text("Jörg".into())));
+    assert_eq!(fields.get(&sales::SalesField::FirstName), Some(&sales::Value::Text("Jörg".into())));
 }
 
 #[test]
@@ -206,8 +214,8 @@ fn what_is_no_object_is_refused() {
     for body in ["", "[]", "{", "null", "{\"event\": \"new_lead\"} x", "\u{feff}{}"] {
         assert!(matches!(decode_text(None, body), Err(Error::InvalidJson(_))), "{body}");
     }
-    let bytes = Verified::unsigned(Bytes::from_static(b"{\"event\": \"\xff\"}"));
-    let decoded = decode(&bytes, Given { event: None, id: None, new_code });
+    let bytes = VerifiedBody::unsigned(Bytes::from_static(b"{\"event\": \"\xff\"}"));
+    let decoded = decode_lead_event(&bytes, LeadRequestContext { event: None, id: None, new_customer_code: new_code });
     assert!(matches!(decoded, Err(Error::InvalidJson(_))));
 }
 
@@ -231,7 +239,7 @@ proptest! {
                 continue;
             }
             if let Err(error) = decode_text(path, &envelope(event.name, &data)) {
-                prop_assert!(matches!(error, Error::Invalid(_)), "{}", error);
+                prop_assert!(matches!(error, Error::InvalidFields(_)), "{}", error);
             }
         }
     }

@@ -4,39 +4,39 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::Secret;
-use crate::edge::signature::Verifier;
-use crate::edge::support::signature::sign;
+use crate::edge::signature::SignatureVerifier;
+use crate::edge::support::signature::sign_support_body;
 use crate::entity::ticket;
-use crate::entity::ticket::Action::*;
+use crate::entity::ticket::TicketAction::*;
 
 /// Stands for a member that is left out.
 const ABSENT: &str = "(absent)";
 
-fn verified(body: &str) -> Verified {
+fn verified(body: &str) -> VerifiedBody {
     let secret = Secret::new("s");
-    let signature = sign(&secret, body.as_bytes(), "t");
+    let signature = sign_support_body(&secret, body.as_bytes(), "t");
     let body = bytes::Bytes::copy_from_slice(body.as_bytes());
-    Verifier::new(&[secret]).verify(&body, b"t", signature.as_bytes()).expect("signed just now")
+    SignatureVerifier::new(&[secret]).verify(&body, b"t", signature.as_bytes()).expect("signed just now")
 }
 
 fn decoded(body: &str, key: Option<&[u8]>) -> Result<Command, Error> {
-    let given = Given { idempotency_key: key, at: None, unknown_entity: UnknownEntity::Create };
-    decode(&verified(body), given, Span::none())
+    let given = SupportRequestContext { idempotency_key: key, at: None, unknown_entity: UnknownEntityPolicy::Create };
+    decode_support_event(&verified(body), given, Span::none())
 }
 
 fn body(event: &str, data: Value) -> Value {
     json!({"event": event, "support_uid": "SUP-1042", "idempotency_key": "k", "data": data})
 }
 
-fn action(event: &str, data: Value) -> ticket::Action {
+fn action(event: &str, data: Value) -> ticket::TicketAction {
     let command = decoded(&body(event, data).to_string(), None).expect("valid");
-    let Action::Ticket(action) = command.action else { panic!("a ticket's: {command:?}") };
+    let EntityAction::Ticket(action) = command.action else { panic!("a ticket's: {command:?}") };
     action
 }
 
 fn wrong_fields(body: &str) -> Vec<String> {
     match decoded(body, None) {
-        Err(Error::Invalid(faults)) => faults.into_iter().map(|fault| fault.field.into_owned()).collect(),
+        Err(Error::InvalidFields(faults)) => faults.into_iter().map(|fault| fault.field.into_owned()).collect(),
         other => panic!("{body}: {other:?}"),
     }
 }
@@ -231,20 +231,23 @@ fn the_header_key_wins_and_is_checked() {
     let text = body("agent.unassigned", json!({})).to_string();
     assert_eq!(decoded(&text, Some(b"h")).expect("valid").idempotency_key.as_deref(), Some("h"));
     for key in [&b""[..], b"\xff", b"a\tb", &[b'x'; 257]] {
-        let Err(Error::Invalid(faults)) = decoded(&text, Some(key)) else { panic!("{key:?}") };
+        let Err(Error::InvalidFields(faults)) = decoded(&text, Some(key)) else { panic!("{key:?}") };
         assert_eq!(faults[0].field, "idempotency_key");
     }
 }
 
 #[test]
 fn the_time_of_the_body_wins_over_that_of_the_request() {
-    let given =
-        Given { idempotency_key: None, at: Some(Timestamp::from_micros(5)), unknown_entity: UnknownEntity::Reject };
+    let given = SupportRequestContext {
+        idempotency_key: None,
+        at: Some(Timestamp::from_micros(5)),
+        unknown_entity: UnknownEntityPolicy::Reject,
+    };
     let mut value = body("agent.unassigned", json!({}));
-    let command = decode(&verified(&value.to_string()), given, Span::none()).expect("valid");
+    let command = decode_support_event(&verified(&value.to_string()), given, Span::none()).expect("valid");
     assert_eq!((command.at, command.may_create), (given.at, false));
     value["timestamp"] = json!("2025-12-04T12:30:00+02:00");
-    let command = decode(&verified(&value.to_string()), given, Span::none()).expect("valid");
+    let command = decode_support_event(&verified(&value.to_string()), given, Span::none()).expect("valid");
     assert_eq!(command.at, Timestamp::parse("2025-12-04T10:30:00Z"));
 }
 
@@ -260,7 +263,7 @@ fn what_is_no_json_object_is_told_without_repeating_it() {
 #[test]
 fn no_fault_repeats_what_was_sent() {
     let data = json!({"status": "secret words", "reason": ["secret words"]});
-    let Err(Error::Invalid(faults)) = decoded(&body("status.changed", data).to_string(), None) else {
+    let Err(Error::InvalidFields(faults)) = decoded(&body("status.changed", data).to_string(), None) else {
         panic!("two faults")
     };
     assert!(faults.len() == 2 && faults.iter().all(|fault| !fault.detail.contains("secret")));

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 /// What becomes of a request.
 #[derive(Clone, Debug)]
-pub(super) enum Act {
+pub(super) enum ReceiverAction {
     /// It is answered with these bytes, and the connection stays.
     Answer(String),
     /// It is answered with these bytes, and nothing follows, although the connection stays.
@@ -26,31 +26,31 @@ pub(super) enum Act {
 }
 
 #[derive(Default)]
-struct Seen {
+struct SeenRequests {
     requests: Mutex<Vec<String>>,
     connections: AtomicUsize,
     written: AtomicUsize,
 }
 
-pub(super) struct Receiver {
+pub(super) struct AttemptReceiver {
     pub(super) address: SocketAddr,
-    seen: Arc<Seen>,
+    seen: Arc<SeenRequests>,
     serving: JoinHandle<()>,
 }
 
-impl Drop for Receiver {
+impl Drop for AttemptReceiver {
     fn drop(&mut self) {
         self.serving.abort();
     }
 }
 
-impl Receiver {
+impl AttemptReceiver {
     /// A receiver on loopback that does `acts`, one to each request, and the last of them ever after.
-    pub(super) async fn start(acts: &[Act]) -> Self {
+    pub(super) async fn start(acts: &[ReceiverAction]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let seen = Arc::<Seen>::default();
-        let (own, acts): (_, Arc<[Act]>) = (Arc::clone(&seen), acts.into());
+        let seen = Arc::<SeenRequests>::default();
+        let (own, acts): (_, Arc<[ReceiverAction]>) = (Arc::clone(&seen), acts.into());
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 own.connections.fetch_add(1, Ordering::SeqCst);
@@ -79,7 +79,7 @@ impl Receiver {
     }
 }
 
-async fn serve(mut stream: TcpStream, seen: Arc<Seen>, acts: Arc<[Act]>) {
+async fn serve(mut stream: TcpStream, seen: Arc<SeenRequests>, acts: Arc<[ReceiverAction]>) {
     while let Some(request) = read(&mut stream).await {
         let number = {
             let mut requests = seen.requests.lock();
@@ -88,15 +88,17 @@ async fn serve(mut stream: TcpStream, seen: Arc<Seen>, acts: Arc<[Act]>) {
         };
         let act = acts.get(number - 1).or(acts.last()).expect("at least one").clone();
         match act {
-            Act::Answer(answer) => stream.write_all(answer.as_bytes()).await.expect("the caller reads"),
-            Act::Close(answer) => return stream.write_all(answer.as_bytes()).await.expect("the caller reads"),
-            Act::Hang(answer) => {
+            ReceiverAction::Answer(answer) => stream.write_all(answer.as_bytes()).await.expect("the caller reads"),
+            ReceiverAction::Close(answer) => {
+                return stream.write_all(answer.as_bytes()).await.expect("the caller reads");
+            }
+            ReceiverAction::Hang(answer) => {
                 stream.write_all(answer.as_bytes()).await.expect("the caller reads");
                 // Until the caller goes away.
                 let _ = stream.read(&mut [0; 1]).await;
                 return;
             }
-            Act::Drip => {
+            ReceiverAction::Drip => {
                 let mut piece = &b"HTTP/1.1 200 OK\r\n\r\n"[..];
                 let mut pauses = tokio::time::interval(Duration::from_millis(5));
                 while stream.write_all(piece).await.is_ok() {
@@ -105,7 +107,7 @@ async fn serve(mut stream: TcpStream, seen: Arc<Seen>, acts: Arc<[Act]>) {
                 }
                 return;
             }
-            Act::Endless(status) => {
+            ReceiverAction::Endless(status) => {
                 let head = format!("HTTP/1.1 {status} X\r\n\r\n");
                 let mut piece = head.into_bytes();
                 while stream.write_all(&piece).await.is_ok() {

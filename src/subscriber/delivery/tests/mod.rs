@@ -1,5 +1,5 @@
 //! The promises of a delivery, under random histories and in single cases.
 
 mod cases;
-mod history;
-mod world;
+mod model;
+mod property_tests;

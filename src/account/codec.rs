@@ -1,0 +1,129 @@
+//! An account as it is stored: a format byte and JSON, under its id. The folder of the store is its owner's alone, and what is
+//! stored is sealed as a whole where there is a key.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Account, AccountOpenError};
+use crate::config::{AutoReply, Secret};
+use crate::event::{Position, Timestamp};
+
+const FORMAT: u8 = 1;
+
+/// Members added later need a default.
+#[derive(Serialize, Deserialize)]
+struct StoredAccount {
+    instagram_account_id: String,
+    crm_webhook_url: Option<String>,
+    webhook_secret: String,
+    access_token: Option<String>,
+    auto_reply: Option<StoredAutoReply>,
+    /// Microseconds since 1970.
+    created_at: i64,
+    /// A position; accounts that were written before deliveries were made have none.
+    #[serde(default, skip_serializing_if = "is_first")]
+    from: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredAutoReply {
+    text: String,
+    cooldown_ms: u64,
+}
+
+fn is_first(from: &u64) -> bool {
+    *from == Position::FIRST.get()
+}
+
+pub(super) fn encode_account(account: &Account) -> Vec<u8> {
+    let reply = |reply: &AutoReply| StoredAutoReply {
+        text: reply.text.clone(),
+        // The longest one is 30 days.
+        cooldown_ms: u64::try_from(reply.cooldown.as_millis()).unwrap_or(u64::MAX),
+    };
+    let stored = StoredAccount {
+        instagram_account_id: account.instagram_account_id.clone(),
+        crm_webhook_url: account.crm_webhook_url.clone(),
+        webhook_secret: account.webhook_secret.expose().to_owned(),
+        access_token: account.access_token.as_ref().map(|token| token.expose().to_owned()),
+        auto_reply: account.auto_reply.as_ref().map(reply),
+        created_at: account.created_at.as_micros(),
+        from: account.from.get(),
+    };
+    let mut bytes = vec![FORMAT];
+    serde_json::to_writer(&mut bytes, &stored).expect("its members have JSON texts, and a Vec takes every write");
+    bytes
+}
+
+pub(super) fn decode_account(id: &str, bytes: &[u8]) -> Result<Account, AccountOpenError> {
+    let corrupt = || AccountOpenError::Corrupt { id: id.to_owned() };
+    let (format, json) = bytes.split_first().ok_or_else(corrupt)?;
+    if *format != FORMAT {
+        return Err(AccountOpenError::Format { id: id.to_owned(), found: *format });
+    }
+    let stored: StoredAccount = serde_json::from_slice(json).map_err(|_| corrupt())?;
+    let reply =
+        |StoredAutoReply { text, cooldown_ms }| AutoReply { text, cooldown: Duration::from_millis(cooldown_ms) };
+    Ok(Account {
+        id: id.to_owned(),
+        instagram_account_id: stored.instagram_account_id,
+        crm_webhook_url: stored.crm_webhook_url,
+        webhook_secret: Secret::new(stored.webhook_secret),
+        access_token: stored.access_token.map(Secret::new),
+        auto_reply: stored.auto_reply.map(reply),
+        created_at: Timestamp::from_micros(stored.created_at),
+        from: Position::new(stored.from).max(Position::FIRST),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Account {
+        Account {
+            id: "acc_1".into(),
+            instagram_account_id: "9".into(),
+            crm_webhook_url: Some("https://crm.example/hook".into()),
+            webhook_secret: Secret::new("hush"),
+            access_token: Some(Secret::new("token")),
+            auto_reply: Some(AutoReply { text: "Soon.".into(), cooldown: Duration::from_millis(1_500) }),
+            created_at: Timestamp::from_micros(7),
+            from: Position::FIRST,
+        }
+    }
+
+    /// Stores outlive versions: what is written today is read for ever.
+    #[test]
+    fn the_bytes_of_an_account_never_change() {
+        let json = r#"{"instagram_account_id":"9","crm_webhook_url":"https://crm.example/hook","webhook_secret":"hush","access_token":"token","auto_reply":{"text":"Soon.","cooldown_ms":1500},"created_at":7}"#;
+        let bytes = encode_account(&sample());
+        assert_eq!((bytes[0], std::str::from_utf8(&bytes[1..])), (1, Ok(json)));
+        let read = decode_account("acc_1", &bytes).expect("just written");
+        assert_eq!(encode_account(&read), bytes);
+        assert_eq!(read.id, "acc_1");
+        let later = encode_account(&Account { from: Position::new(42), ..sample() });
+        let end = br#""created_at":7,"from":42}"#;
+        assert!(later.ends_with(end), "{}", String::from_utf8_lossy(&later));
+        assert_eq!(decode_account("acc_1", &later).expect("just written").from, Position::new(42));
+    }
+
+    #[test]
+    fn what_is_no_account_of_ours_is_refused_by_its_name() {
+        let mut bytes = encode_account(&sample());
+        bytes[0] = 2;
+        assert!(
+            matches!(decode_account("acc_1", &bytes), Err(AccountOpenError::Format { found: 2, id }) if id == "acc_1")
+        );
+        for bytes in [&b""[..], b"\x01", b"\x01{}"] {
+            assert!(matches!(decode_account("acc_1", bytes), Err(AccountOpenError::Corrupt { id }) if id == "acc_1"));
+        }
+    }
+
+    #[test]
+    fn nothing_that_shows_an_account_shows_its_secrets() {
+        let shown = format!("{:?}", sample());
+        assert!(!shown.contains("hush") && !shown.contains("\"token\""), "{shown}");
+    }
+}

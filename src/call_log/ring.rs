@@ -1,0 +1,225 @@
+//! One ring: what is in memory of its blocks, oldest first, and of the block whose rows are still being gathered.
+//!
+//! ```text
+//!  evicted <── on the disk ── on the disk ── waiting ── waiting ── open <── push
+//!                  summary      summary       + body     + body    + body
+//! ```
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::block::{BlockBuilder, BlockSummary, CallClass, ClassCounts, FITS_BYTES, Filter};
+
+/// A block is sealed when its rows take this much: compressed, that is well below one value of the store.
+const BLOCK_BYTES: usize = 32 * 1024;
+/// A block is at most this part of its ring, so that removing one removes little.
+const BLOCKS_MIN: u64 = 16;
+
+#[derive(Debug)]
+struct RingBlock {
+    summary: BlockSummary,
+    /// Rows of this ring that came before it.
+    before: ClassCounts,
+    /// Its rows, until they are on the disk.
+    body: Option<Bytes>,
+}
+
+/// A block that has to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BlockRef {
+    pub(super) ring: u8,
+    pub(super) first: u64,
+    /// Its rows, if they are not on the disk.
+    pub(super) body: Option<Bytes>,
+}
+
+/// A block that has to be written.
+#[derive(Clone, Debug)]
+pub(super) struct DirtyBlock {
+    pub(super) ring: u8,
+    pub(super) summary: BlockSummary,
+    pub(super) body: Bytes,
+}
+
+#[derive(Debug)]
+pub(super) struct BlockRing {
+    number: u8,
+    rows_max: u64,
+    blocks: VecDeque<RingBlock>,
+    /// Rows of this ring that came before its open block.
+    before_open: ClassCounts,
+    open: BlockBuilder,
+    /// How many rows of the open block are on the disk.
+    open_written: usize,
+    /// Bytes of bodies that wait for the disk, the open one's aside.
+    waiting_bytes: usize,
+    /// First ids of blocks that the disk may have and the ring has not.
+    removed_blocks: Vec<u64>,
+}
+
+impl BlockRing {
+    /// A ring of at most `rows_max` rows, beginning with the blocks that the disk has, oldest first.
+    pub(super) fn new(number: u8, rows_max: u64, stored: impl IntoIterator<Item = BlockSummary>) -> Self {
+        let mut ring = Self {
+            number,
+            rows_max,
+            blocks: VecDeque::new(),
+            before_open: ClassCounts::default(),
+            open: BlockBuilder::new(0, 0),
+            open_written: 0,
+            waiting_bytes: 0,
+            removed_blocks: Vec::new(),
+        };
+        stored.into_iter().for_each(|summary| ring.add_block(summary, None));
+        ring.evict_oldest();
+        ring
+    }
+
+    /// The id after the newest row that it began with or that was pushed since.
+    pub(super) fn end_id(&self) -> u64 {
+        let newest = if self.open.rows > 0 { Some(self.open.summary) } else { self.blocks.back().map(|b| b.summary) };
+        newest.map_or(0, |summary| summary.last + 1)
+    }
+
+    pub(super) fn push_row(&mut self, id: u64, class: CallClass, row: &[u8]) {
+        if self.open.rows == 0 {
+            self.open = BlockBuilder::new(id, BLOCK_BYTES / 4);
+        }
+        self.open.push(id, class, row);
+        let rows_max = (self.rows_max / BLOCKS_MIN).max(1);
+        if self.open.body.len() >= BLOCK_BYTES || self.open.rows as u64 >= rows_max {
+            self.seal_open_block();
+        }
+        self.evict_oldest();
+    }
+
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// How many rows pass `filter`.
+    pub(super) fn total(&self, filter: Filter) -> u64 {
+        self.rows_above(0, filter)
+    }
+
+    /// How many rows pass `filter` in blocks of which every id is `id` or higher.
+    pub(super) fn rows_above(&self, id: u64, filter: Filter) -> u64 {
+        let index = self.blocks.partition_point(|block| block.summary.first < id);
+        let open = self.open.rows > 0 && self.open.summary.first >= id;
+        self.rows_since(index, open, filter)
+    }
+
+    /// How many rows pass `filter` in blocks of which some id is `id` or higher.
+    pub(super) fn rows_touching(&self, id: u64, filter: Filter) -> u64 {
+        let index = self.blocks.partition_point(|block| block.summary.last < id);
+        let open = self.open.rows > 0 && self.open.summary.last >= id;
+        self.rows_since(index, open, filter)
+    }
+
+    fn rows_since(&self, index: usize, with_open: bool, filter: Filter) -> u64 {
+        let sealed =
+            self.blocks.get(index).map(|block| self.before_open.subtract_counts(block.before)).unwrap_or_default();
+        let open = if with_open { self.open.summary.counts } else { ClassCounts::default() };
+        sealed.add_counts(open).count_passing(filter)
+    }
+
+    /// The blocks with an id from `from` to before `to`, and with rows that pass `filter`.
+    pub(super) fn blocks_within(&self, from: u64, to: u64, filter: Filter) -> Vec<BlockRef> {
+        let begin = self.blocks.partition_point(|block| block.summary.last < from);
+        let end = self.blocks.partition_point(|block| block.summary.first < to);
+        let sealed =
+            self.blocks.range(begin..end.max(begin)).filter(|block| block.summary.counts.count_passing(filter) > 0);
+        let mut wanted: Vec<_> = sealed.map(|block| self.block_ref(block)).collect();
+        let BlockSummary { first, last, counts } = self.open.summary;
+        if self.open.rows > 0 && last >= from && first < to && counts.count_passing(filter) > 0 {
+            wanted.push(BlockRef { ring: self.number, first, body: Some(Bytes::copy_from_slice(&self.open.body)) });
+        }
+        wanted
+    }
+
+    fn block_ref(&self, block: &RingBlock) -> BlockRef {
+        BlockRef { ring: self.number, first: block.summary.first, body: block.body.clone() }
+    }
+
+    /// Everything that the disk has not: sealed blocks, and a copy of the open one if that is small.
+    pub(super) fn dirty_blocks(&mut self) -> Vec<DirtyBlock> {
+        // What is written again when it has grown must go under the same one key each time.
+        if self.open.body.len() > FITS_BYTES {
+            self.seal_open_block();
+        }
+        // Blocks are written in their order, so those that wait are the newest.
+        let sealed = self.blocks.iter().rev().map_while(|block| Some((block.summary, block.body.clone()?)));
+        let mut unwritten: Vec<_> =
+            sealed.map(|(summary, body)| DirtyBlock { ring: self.number, summary, body }).collect();
+        unwritten.reverse();
+        if self.open.rows > self.open_written {
+            let (summary, body) = (self.open.summary, Bytes::copy_from_slice(&self.open.body));
+            unwritten.push(DirtyBlock { ring: self.number, summary, body });
+        }
+        unwritten
+    }
+
+    /// Takes note that the disk has what [`Ring::unwritten`] gave as `block`, stored as `parts`.
+    pub(super) fn mark_written(&mut self, block: &DirtyBlock, parts: &[BlockSummary]) {
+        let first = block.summary.first;
+        if self.open.rows > 0 && self.open.summary.first == first {
+            self.open_written =
+                usize::try_from(block.summary.counts.count_passing(Filter::default())).unwrap_or(usize::MAX);
+            return;
+        }
+        let index = self.blocks.partition_point(|block| block.summary.first < first);
+        let Some(held) = self.blocks.get_mut(index).filter(|held| held.summary.first == first) else {
+            // Evicted while it was being written.
+            self.removed_blocks.extend(parts.iter().map(|part| part.first));
+            return;
+        };
+        if held.summary != block.summary {
+            // It was open then and has grown since.
+            return;
+        }
+        self.waiting_bytes -= held.body.take().map_or(0, |body| body.len());
+        if let [_, _, ..] = parts {
+            self.split_block(index, parts);
+        }
+    }
+
+    /// Replaces the block at `index` by those that it is stored as.
+    fn split_block(&mut self, index: usize, parts: &[BlockSummary]) {
+        let Some(RingBlock { mut before, .. }) = self.blocks.remove(index) else { return };
+        for (place, part) in (index..).zip(parts) {
+            self.blocks.insert(place, RingBlock { summary: *part, before, body: None });
+            before = before.add_counts(part.counts);
+        }
+    }
+
+    /// Whether blocks have to be removed from the disk.
+    pub(super) fn has_removed(&self) -> bool {
+        !self.removed_blocks.is_empty()
+    }
+
+    /// First ids of blocks that have to be removed from the disk; each is given once.
+    pub(super) fn take_removed(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.removed_blocks)
+    }
+
+    fn seal_open_block(&mut self) {
+        let BlockBuilder { summary, body, .. } = std::mem::replace(&mut self.open, BlockBuilder::new(0, 0));
+        self.open_written = 0;
+        self.waiting_bytes += body.len();
+        self.add_block(summary, Some(body.into()));
+    }
+
+    fn add_block(&mut self, summary: BlockSummary, body: Option<Bytes>) {
+        self.blocks.push_back(RingBlock { summary, before: self.before_open, body });
+        self.before_open = self.before_open.add_counts(summary.counts);
+    }
+
+    fn evict_oldest(&mut self) {
+        while self.total(Filter::default()) > self.rows_max {
+            let Some(oldest) = self.blocks.pop_front() else { return };
+            self.waiting_bytes -= oldest.body.map_or(0, |body| body.len());
+            self.removed_blocks.push(oldest.summary.first);
+        }
+    }
+}

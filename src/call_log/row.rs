@@ -1,0 +1,525 @@
+//! One exchange, an incoming call or an outgoing delivery, as it is told to the log and as it is read back, and its bytes.
+//!
+//! A row is a run of fields, each a tag byte, a varint length and that many bytes. Tags keep their meaning for ever; a field
+//! that is absent is not written; a reader that meets a tag it does not know refuses the row. Its id and its direction stand
+//! in the block that holds it.
+//!
+//! | tag | field | bytes |
+//! |---|---|---|
+//! | 1 | `at` | i64 big-endian, microseconds |
+//! | 2 | `source` | UTF-8 |
+//! | 3 | `method` | UTF-8 |
+//! | 4 | `path` | UTF-8, without its query |
+//! | 5 | `status` | varint |
+//! | 6 | `code` | UTF-8 |
+//! | 7 | `duration` | varint, microseconds |
+//! | 8 | `client_address` | 4 or 16 bytes |
+//! | 9 | `event_ids` | runs of: incarnation u32 big-endian, varint count, so many varint differences (zigzag) of positions |
+//! | 10 | one header | varint length of its name, name, value |
+//! | 11 | `body_bytes` | varint |
+//! | 12 | `answer` | as it was given |
+//! | 13 | `answer_bytes` | varint |
+//! | 14 | `attempt` | varint |
+//! | 15 | `event_type` | UTF-8 |
+//! | 16 | `next_attempt_at` | i64 big-endian, microseconds |
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::redact::{self, truncate_text};
+use super::varint;
+use crate::event::{EventId, Position, StoreIncarnation, Timestamp};
+use crate::journal::VALUE_MAX_BYTES;
+
+/// The most event ids of one row: a batch as large as any contract takes.
+pub const EVENT_IDS_MAX: usize = 1_000;
+/// The most headers of one row.
+const HEADERS_MAX: usize = 32;
+/// The most bytes that the headers of one row take. Senders have few and short ones; a proxy adds some.
+const HEADERS_MAX_BYTES: usize = 4 * 1024;
+/// The longest answer that is kept, in bytes: room for any refusal with its list of faults.
+const ANSWER_MAX_BYTES: usize = 2 * 1024;
+/// Ids of one batch lie next to each other and take a byte or two; this is for those that don't.
+const EVENT_IDS_MAX_BYTES: usize = 4 * 1024;
+const PATH_MAX_BYTES: usize = 1024;
+/// The longest name of a source, a method, a code or a header.
+const NAME_MAX_BYTES: usize = 64;
+/// The longest name of an event: of a configured source's it begins with that source's name.
+const EVENT_TYPE_MAX_BYTES: usize = 128;
+/// Tags, lengths and all fields that have a size of their own.
+const REST_MAX_BYTES: usize = 512;
+
+/// The most bytes of a row: it fits into one value of the store, however little it compresses.
+pub(super) const ROW_MAX_BYTES: usize =
+    HEADERS_MAX_BYTES + ANSWER_MAX_BYTES + EVENT_IDS_MAX_BYTES + PATH_MAX_BYTES + REST_MAX_BYTES;
+const _: () = assert!(ROW_MAX_BYTES + 64 < VALUE_MAX_BYTES);
+
+/// Who called whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// A sender called this node.
+    Incoming,
+    /// This node called a subscriber.
+    Outgoing,
+}
+
+impl Direction {
+    /// Its name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Incoming => "incoming",
+            Self::Outgoing => "outgoing",
+        }
+    }
+}
+
+/// One exchange, as it is told to the log. What is too long is cut, see the row's headers and answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// When it began.
+    pub at: Timestamp,
+    /// Who called whom.
+    pub direction: Direction,
+    /// The configured source that was called, or the subscriber.
+    pub source: &'a str,
+    /// The HTTP method.
+    pub method: &'a str,
+    /// The path; what follows a `?` is left out, since tokens travel there.
+    pub path: &'a str,
+    /// The answer's status; `None` when there was no answer.
+    pub status: Option<u16>,
+    /// The stable code of a failure.
+    pub code: Option<&'a str>,
+    /// From the request to its answer.
+    pub duration: Duration,
+    /// Who called, as far as that is known.
+    pub client: Option<IpAddr>,
+    /// The events that came of it or were in it, at most [`EVENT_IDS_MAX`].
+    pub event_ids: &'a [EventId],
+    /// The size of the request's body, if that is known.
+    pub body_bytes: Option<u64>,
+    /// The answer if it is JSON, or the beginning of what a subscriber answered; kept up to 2 KiB.
+    pub answer: Option<&'a [u8]>,
+    /// The answer's size, if that is known.
+    pub answer_bytes: Option<u64>,
+    /// Of a delivery: which attempt at it this was, from 1.
+    pub attempt: Option<u32>,
+    /// Of a delivery: the name of its event.
+    pub event_type: Option<&'a str>,
+    /// Of a delivery: when there is to be another attempt, if there is.
+    pub next_attempt_at: Option<Timestamp>,
+}
+
+impl Entry<'_> {
+    pub(super) fn is_successful(&self) -> bool {
+        is_success(self.status) && self.code.is_none()
+    }
+}
+
+/// One exchange, as it is read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallRow {
+    /// Its number: higher is newer. Numbers have gaps, and none is ever used for two.
+    pub id: u64,
+    /// When it began.
+    pub at: Timestamp,
+    /// Who called whom.
+    pub direction: Direction,
+    /// The configured source that was called, or the subscriber.
+    pub source: String,
+    /// The HTTP method.
+    pub method: String,
+    /// The path, without its query.
+    pub path: String,
+    /// The answer's status; `None` when there was no answer.
+    pub status: Option<u16>,
+    /// The stable code of a failure.
+    pub code: Option<String>,
+    /// From the request to its answer.
+    pub duration: Duration,
+    /// Who called, as far as that is known.
+    pub client: Option<IpAddr>,
+    /// The events that came of it or were in it.
+    pub event_ids: Vec<EventId>,
+    /// The request's headers: names in lower case, values cut and those of secrets masked.
+    pub headers: Vec<(String, String)>,
+    /// The size of the request's body, if that is known.
+    pub body_bytes: Option<u64>,
+    /// The answer if it was JSON and short, or the beginning of what a subscriber answered.
+    pub answer: Option<Vec<u8>>,
+    /// The answer's size, if that is known.
+    pub answer_bytes: Option<u64>,
+    /// Of a delivery: which attempt at it this was, from 1.
+    pub attempt: Option<u32>,
+    /// Of a delivery: the name of its event.
+    pub event_type: Option<String>,
+    /// Of a delivery: when there was to be another attempt, if there was.
+    pub next_attempt_at: Option<Timestamp>,
+}
+
+impl CallRow {
+    /// Whether it was answered with a status of success (2xx), and nothing else was wrong with the answer.
+    #[must_use]
+    pub fn is_successful(&self) -> bool {
+        is_success(self.status) && self.code.is_none()
+    }
+}
+
+fn is_success(status: Option<u16>) -> bool {
+    status.is_some_and(|status| (200..300).contains(&status))
+}
+
+mod tag {
+    pub(super) const AT: u8 = 1;
+    pub(super) const SOURCE: u8 = 2;
+    pub(super) const METHOD: u8 = 3;
+    pub(super) const PATH: u8 = 4;
+    pub(super) const STATUS: u8 = 5;
+    pub(super) const CODE: u8 = 6;
+    pub(super) const DURATION: u8 = 7;
+    pub(super) const CLIENT: u8 = 8;
+    pub(super) const EVENT_IDS: u8 = 9;
+    pub(super) const HEADER: u8 = 10;
+    pub(super) const BODY_BYTES: u8 = 11;
+    pub(super) const ANSWER: u8 = 12;
+    pub(super) const ANSWER_BYTES: u8 = 13;
+    pub(super) const ATTEMPT: u8 = 14;
+    pub(super) const EVENT_TYPE: u8 = 15;
+    pub(super) const NEXT_ATTEMPT_AT: u8 = 16;
+}
+
+/// Appends the bytes of `entry`, called with `headers` (names in lower case), to `out`, at most [`ROW_MAX_BYTES`] of them.
+pub(super) fn encode_row<'h>(
+    entry: &Entry<'_>,
+    headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
+    out: &mut Vec<u8>,
+) {
+    put_field(out, tag::AT, &entry.at.as_micros().to_be_bytes());
+    put_field(out, tag::SOURCE, truncate_text(entry.source.as_bytes(), NAME_MAX_BYTES).as_bytes());
+    put_field(out, tag::METHOD, truncate_text(entry.method.as_bytes(), NAME_MAX_BYTES).as_bytes());
+    let path = entry.path.split('?').next().unwrap_or_default();
+    put_field(out, tag::PATH, truncate_text(path.as_bytes(), PATH_MAX_BYTES).as_bytes());
+    put_number(out, tag::STATUS, entry.status.map(u64::from));
+    if let Some(code) = entry.code {
+        put_field(out, tag::CODE, truncate_text(code.as_bytes(), NAME_MAX_BYTES).as_bytes());
+    }
+    put_number(out, tag::DURATION, Some(u64::try_from(entry.duration.as_micros()).unwrap_or(u64::MAX)));
+    match entry.client {
+        Some(IpAddr::V4(client)) => put_field(out, tag::CLIENT, &client.octets()),
+        Some(IpAddr::V6(client)) => put_field(out, tag::CLIENT, &client.octets()),
+        None => {}
+    }
+    if !entry.event_ids.is_empty() {
+        put_field(out, tag::EVENT_IDS, &encode_event_ids(entry.event_ids));
+    }
+    put_headers(out, headers);
+    put_number(out, tag::BODY_BYTES, entry.body_bytes);
+    if let Some(answer) = entry.answer.filter(|answer| answer.len() <= ANSWER_MAX_BYTES) {
+        put_field(out, tag::ANSWER, answer);
+    }
+    put_number(out, tag::ANSWER_BYTES, entry.answer_bytes);
+    put_number(out, tag::ATTEMPT, entry.attempt.map(u64::from));
+    if let Some(event_type) = entry.event_type {
+        put_field(out, tag::EVENT_TYPE, truncate_text(event_type.as_bytes(), EVENT_TYPE_MAX_BYTES).as_bytes());
+    }
+    if let Some(at) = entry.next_attempt_at {
+        put_field(out, tag::NEXT_ATTEMPT_AT, &at.as_micros().to_be_bytes());
+    }
+}
+
+/// The source of the row in `bytes`, without reading the rest.
+pub(super) fn source(mut bytes: &[u8]) -> Option<&[u8]> {
+    while let Some((tag, rest)) = bytes.split_first() {
+        bytes = rest;
+        let value = varint::take_prefixed_bytes(&mut bytes)?;
+        if *tag == tag::SOURCE {
+            return Some(value);
+        }
+    }
+    None
+}
+
+/// `source` as rows have it, which is cut if it is too long.
+pub(super) fn truncate_source(source: &str) -> Cow<'_, str> {
+    truncate_text(source.as_bytes(), NAME_MAX_BYTES)
+}
+
+/// Reads the row `id` from its bytes; `None` if they are not those of one.
+pub(super) fn decode_row(id: u64, direction: Direction, mut bytes: &[u8]) -> Option<CallRow> {
+    let mut row = CallRow {
+        id,
+        at: Timestamp::default(),
+        direction,
+        source: String::new(),
+        method: String::new(),
+        path: String::new(),
+        status: None,
+        code: None,
+        duration: Duration::ZERO,
+        client: None,
+        event_ids: Vec::new(),
+        headers: Vec::new(),
+        body_bytes: None,
+        answer: None,
+        answer_bytes: None,
+        attempt: None,
+        event_type: None,
+        next_attempt_at: None,
+    };
+    while let Some((tag, rest)) = bytes.split_first() {
+        bytes = rest;
+        let value = varint::take_prefixed_bytes(&mut bytes)?;
+        match *tag {
+            tag::AT => row.at = decode_timestamp(value)?,
+            tag::SOURCE => row.source = decode_utf8(value)?,
+            tag::METHOD => row.method = decode_utf8(value)?,
+            tag::PATH => row.path = decode_utf8(value)?,
+            tag::STATUS => row.status = Some(decode_number(value)?.try_into().ok()?),
+            tag::CODE => row.code = Some(decode_utf8(value)?),
+            tag::DURATION => row.duration = Duration::from_micros(decode_number(value)?),
+            tag::CLIENT => row.client = Some(decode_address(value)?),
+            tag::EVENT_IDS => row.event_ids = decode_event_ids(value)?,
+            tag::HEADER => row.headers.push(decode_header(value)?),
+            tag::BODY_BYTES => row.body_bytes = Some(decode_number(value)?),
+            tag::ANSWER => row.answer = Some(value.to_vec()),
+            tag::ANSWER_BYTES => row.answer_bytes = Some(decode_number(value)?),
+            tag::ATTEMPT => row.attempt = Some(decode_number(value)?.try_into().ok()?),
+            tag::EVENT_TYPE => row.event_type = Some(decode_utf8(value)?),
+            tag::NEXT_ATTEMPT_AT => row.next_attempt_at = Some(decode_timestamp(value)?),
+            _ => return None,
+        }
+    }
+    Some(row)
+}
+
+fn put_field(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    out.push(tag);
+    varint::put_prefixed_bytes(out, value);
+}
+
+fn put_number(out: &mut Vec<u8>, tag: u8, number: Option<u64>) {
+    let Some(number) = number else { return };
+    out.extend_from_slice(&[tag, 0]);
+    let start = out.len();
+    varint::put_varint(out, number);
+    // A number has at most ten bytes, so its length is a varint of one.
+    out[start - 1] = (out.len() - start) as u8;
+}
+
+fn put_headers<'h>(out: &mut Vec<u8>, headers: impl IntoIterator<Item = (&'h str, &'h [u8])>) {
+    let end = out.len() + HEADERS_MAX_BYTES;
+    for (name, value) in headers.into_iter().take(HEADERS_MAX) {
+        let value = redact::redact_header(name, value);
+        let name = truncate_text(name.as_bytes(), NAME_MAX_BYTES);
+        let length = 1 + name.len() + value.len();
+        // The tag and the length's own two bytes come on top.
+        if out.len() + 3 + length > end {
+            continue;
+        }
+        out.push(tag::HEADER);
+        varint::put_varint(out, length as u64);
+        varint::put_prefixed_bytes(out, name.as_bytes());
+        out.extend_from_slice(value.as_bytes());
+    }
+}
+
+fn encode_event_ids(ids: &[EventId]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(16);
+    let runs = ids[..ids.len().min(EVENT_IDS_MAX)].chunk_by(|a, b| a.incarnation() == b.incarnation());
+    for run in runs {
+        let (mut positions, mut count, mut last) = (Vec::new(), 0, 0_u64);
+        for id in run {
+            // What the next number and the run's beginning take at most.
+            if out.len() + positions.len() + 20 > EVENT_IDS_MAX_BYTES {
+                break;
+            }
+            let position = id.position().get();
+            varint::put_varint(&mut positions, varint::encode_zigzag(position.wrapping_sub(last).cast_signed()));
+            (last, count) = (position, count + 1);
+        }
+        if count > 0 {
+            out.extend_from_slice(&run[0].incarnation().get().to_be_bytes());
+            varint::put_varint(&mut out, count);
+            out.extend_from_slice(&positions);
+        }
+    }
+    out
+}
+
+fn decode_event_ids(mut bytes: &[u8]) -> Option<Vec<EventId>> {
+    let mut ids = Vec::new();
+    while let Some((incarnation, rest)) = bytes.split_first_chunk() {
+        bytes = rest;
+        let incarnation = StoreIncarnation::new(u32::from_be_bytes(*incarnation));
+        let mut position = 0_u64;
+        for _ in 0..varint::take_varint(&mut bytes)? {
+            position = position.wrapping_add(varint::decode_zigzag(varint::take_varint(&mut bytes)?).cast_unsigned());
+            ids.push(EventId::new(incarnation, Position::new(position)));
+        }
+    }
+    bytes.is_empty().then_some(ids)
+}
+
+fn decode_header(mut value: &[u8]) -> Option<(String, String)> {
+    let name = varint::take_prefixed_bytes(&mut value)?;
+    Some((decode_utf8(name)?, decode_utf8(value)?))
+}
+
+fn decode_number(mut value: &[u8]) -> Option<u64> {
+    let number = varint::take_varint(&mut value)?;
+    value.is_empty().then_some(number)
+}
+
+fn decode_timestamp(value: &[u8]) -> Option<Timestamp> {
+    value.try_into().ok().map(|micros| Timestamp::from_micros(i64::from_be_bytes(micros)))
+}
+
+fn decode_address(value: &[u8]) -> Option<IpAddr> {
+    if let Ok(octets) = <[u8; 4]>::try_from(value) {
+        return Some(octets.into());
+    }
+    <[u8; 16]>::try_from(value).ok().map(IpAddr::from)
+}
+
+fn decode_utf8(value: &[u8]) -> Option<String> {
+    String::from_utf8(value.to_vec()).ok()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A call that was answered with `status`.
+    pub(in crate::call_log) fn entry(status: u16) -> Entry<'static> {
+        Entry {
+            at: Timestamp::from_micros(1_733_308_200_000_000),
+            direction: Direction::Incoming,
+            source: "support",
+            method: "POST",
+            path: "/hooks/",
+            status: Some(status),
+            code: None,
+            duration: Duration::from_micros(1_500),
+            client: None,
+            event_ids: &[],
+            body_bytes: None,
+            answer: None,
+            answer_bytes: None,
+            attempt: None,
+            event_type: None,
+            next_attempt_at: None,
+        }
+    }
+
+    fn id(incarnation: u32, position: u64) -> EventId {
+        EventId::new(StoreIncarnation::new(incarnation), Position::new(position))
+    }
+
+    fn encoded<'h>(entry: &Entry<'_>, headers: impl IntoIterator<Item = (&'h str, &'h [u8])>) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode_row(entry, headers, &mut out);
+        assert!(out.len() <= ROW_MAX_BYTES, "{} bytes", out.len());
+        out
+    }
+
+    fn read(bytes: &[u8]) -> CallRow {
+        decode_row(7, Direction::Incoming, bytes).expect("a row")
+    }
+
+    /// Stores outlive versions: if these bytes change, the format number has to.
+    #[test]
+    fn the_bytes_of_a_row_never_change() {
+        let ids = [id(7, 300), id(7, 299), id(8, 1)];
+        let entry = Entry {
+            path: "/h?token=s3cret",
+            status: Some(409),
+            code: Some("duplicate_event"),
+            client: Some([192, 0, 2, 1].into()),
+            event_ids: &ids,
+            body_bytes: Some(9),
+            answer: Some(b"{}"),
+            answer_bytes: Some(2),
+            attempt: Some(300),
+            event_type: Some("a.b"),
+            next_attempt_at: Some(Timestamp::from_micros(1)),
+            ..entry(409)
+        };
+        let headers: [(&str, &[u8]); 2] = [("user-agent", b"crm"), ("x-crm-api-key", b"s3cret")];
+        let golden = "01080006286f438c1a000207737570706f72740304504f535404022f680502990306\
+                      0f6475706c69636174655f6576656e740702dc0b0804c000020109\
+                      0e0000000702d80401000000080102\
+                      0a0e0a757365722d6167656e7463726d0a110d782d63726d2d6170692d6b6579e280a6\
+                      0b01090c027b7d0d01020e02ac020f03612e6210080000000000000001";
+        assert_eq!(hex::encode(encoded(&entry, headers)), golden.replace(char::is_whitespace, ""));
+        let row = read(&encoded(&entry, headers));
+        assert_eq!((row.path.as_str(), row.status, row.duration), ("/h", Some(409), entry.duration));
+        assert_eq!((row.event_ids, row.client), (ids.to_vec(), entry.client));
+        assert_eq!(row.headers[1], ("x-crm-api-key".into(), "…".into()));
+        assert_eq!((row.body_bytes, row.answer.as_deref(), row.answer_bytes), (Some(9), entry.answer, Some(2)));
+        assert_eq!((row.attempt, row.event_type.as_deref()), (Some(300), Some("a.b")));
+        assert_eq!(row.next_attempt_at, Some(Timestamp::from_micros(1)));
+    }
+
+    #[test]
+    fn what_is_too_much_is_cut_and_the_row_stays_whole() {
+        let long = "x".repeat(100_000);
+        let ids: Vec<_> = (1..5_000).map(|n| id(7, 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(n))).collect();
+        let large = Entry {
+            source: &long,
+            method: &long,
+            path: &long,
+            code: Some(&long),
+            client: Some([0xff; 16].into()),
+            event_ids: &ids,
+            answer: Some(long.as_bytes()),
+            answer_bytes: Some(u64::MAX),
+            body_bytes: Some(u64::MAX),
+            duration: Duration::MAX,
+            ..entry(500)
+        };
+        let row = read(&encoded(&large, (0..100).map(|_| (long.as_str(), long.as_bytes()))));
+        assert_eq!((row.answer, row.answer_bytes), (None, Some(u64::MAX)));
+        assert!(row.path.len() <= PATH_MAX_BYTES && row.path.ends_with(redact::REDACTED), "{}", row.path);
+        assert!((300..EVENT_IDS_MAX).contains(&row.event_ids.len()) && ids.starts_with(&row.event_ids));
+        assert!((10..HEADERS_MAX).contains(&row.headers.len()), "{}", row.headers.len());
+    }
+
+    #[test]
+    fn a_batch_keeps_the_ids_of_all_its_events() {
+        let ids: Vec<_> = (1..=1_200).map(|n| id(7, 5_000_000 + n)).collect();
+        let row = read(&encoded(&Entry { event_ids: &ids, ..entry(200) }, []));
+        assert_eq!(row.event_ids, ids[..EVENT_IDS_MAX]);
+    }
+
+    #[test]
+    fn a_field_from_the_future_is_refused() {
+        let mut bytes = encoded(&entry(200), []);
+        put_field(&mut bytes, 200, b"?");
+        assert_eq!(decode_row(7, Direction::Incoming, &bytes), None);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode_row(7, Direction::Incoming, &bytes);
+        }
+
+        #[test]
+        fn what_is_written_is_read_back(
+            positions in prop::collection::vec((any::<u32>(), any::<u64>()), 0..40), status in any::<Option<u16>>(),
+            micros in any::<u32>(), answer in prop::collection::vec(any::<u8>(), 0..2_048),
+        ) {
+            let ids: Vec<_> = positions.iter().map(|(incarnation, position)| id(*incarnation, *position)).collect();
+            let entry = Entry {
+                status, event_ids: &ids, duration: Duration::from_micros(micros.into()), answer: Some(&answer), ..entry(0)
+            };
+            let row = read(&encoded(&entry, []));
+            prop_assert_eq!((row.status, row.duration, row.event_ids), (status, entry.duration, ids));
+            prop_assert_eq!(row.answer, Some(answer));
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! What came of which entity, and whether it came in order: pure, and bounded.
+//!
+//! | sequence | mark |
+//! |---|---|
+//! | any that the node says it brings again | [`Mark::Again`] |
+//! | one that was accepted before | [`Mark::Repeat`] |
+//! | lower than one that was accepted before | [`Mark::Swap`] |
+//! | higher than one that is still being answered | [`Mark::Early`] |
+//! | more than one higher than all that were accepted before | [`Mark::Gap`], which a filter makes too |
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// The most entities that are remembered: tens of megabytes at most.
+const ENTITIES_MAX: usize = 100_000;
+
+/// The most ranges of accepted sequences of one entity, and of its refused ones, that are remembered.
+const RANGES_MAX: usize = 64;
+
+/// Whether a delivery came in its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OrderMark {
+    /// It did.
+    InOrder,
+    /// It was accepted before: at least once means that this may happen.
+    Repeat,
+    /// The node was asked to bring it again, whatever came since.
+    Again,
+    /// A later one was accepted before: this one.
+    Swap(u64),
+    /// An earlier one is still being answered: this one.
+    Early(u64),
+    /// These did not come before it, from the first to the last.
+    Gap(u64, u64),
+}
+
+/// A delivery that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ListenArrival {
+    pub(super) mark: OrderMark,
+    /// Which attempt at it this is, from 1.
+    pub(super) attempt: u32,
+}
+
+/// What came so far. Entities that came first are forgotten first.
+#[derive(Debug)]
+pub(super) struct OrderTracker {
+    lanes: HashMap<Box<str>, EntityOrder>,
+    /// Those of `lanes`, the first one at the front.
+    age: VecDeque<Box<str>>,
+    entities_max: usize,
+    entities: u64,
+}
+
+#[derive(Debug, Default)]
+struct EntityOrder {
+    accepted: SequenceRanges,
+    /// How often each one was refused that was not accepted since.
+    refused: BTreeMap<u64, u32>,
+    /// How many of each are being answered.
+    open: BTreeMap<u64, u32>,
+}
+
+impl Default for OrderTracker {
+    fn default() -> Self {
+        Self { lanes: HashMap::new(), age: VecDeque::new(), entities_max: ENTITIES_MAX, entities: 0 }
+    }
+}
+
+impl OrderTracker {
+    /// How many entities there were.
+    pub(super) fn entity_count(&self) -> u64 {
+        self.entities
+    }
+
+    /// Takes in that `sequence` of `entity` arrived; [`Self::end`] has to follow.
+    pub(super) fn record_arrival(&mut self, entity: &str, sequence: u64, is_again: bool) -> ListenArrival {
+        if !self.lanes.contains_key(entity) {
+            self.make_room();
+            self.entities += 1;
+            self.age.push_back(entity.into());
+            self.lanes.insert(entity.into(), EntityOrder::default());
+        }
+        let Some(lane) = self.lanes.get_mut(entity) else { unreachable!("it was just put there") };
+        let mark = if is_again { OrderMark::Again } else { lane.classify(sequence) };
+        let refused = lane.refused.get(&sequence).copied().unwrap_or_default();
+        let open = lane.open.entry(sequence).or_default();
+        *open += 1;
+        ListenArrival { mark, attempt: refused + *open }
+    }
+
+    /// Takes in that an arrived one was answered, or that its sender did not wait for the answer. Says whether it is accepted
+    /// for the first time.
+    pub(super) fn record_end(&mut self, entity: &str, sequence: u64, is_accepted: bool, mark: OrderMark) -> bool {
+        // It may have been forgotten meanwhile.
+        let Some(lane) = self.lanes.get_mut(entity) else { return is_accepted };
+        if let Some(open) = lane.open.get_mut(&sequence) {
+            *open -= 1;
+            if *open == 0 {
+                lane.open.remove(&sequence);
+            }
+        }
+        if is_accepted {
+            lane.refused.remove(&sequence);
+            // One that is brought again from ahead of its turn says nothing of those before it.
+            let is_ahead = mark == OrderMark::Again && lane.accepted.last().is_none_or(|last| last + 1 < sequence);
+            return !is_ahead && lane.accepted.insert(sequence);
+        }
+        if !lane.accepted.contains(sequence) {
+            *lane.refused.entry(sequence).or_default() += 1;
+            if lane.refused.len() > RANGES_MAX {
+                lane.refused.pop_first();
+            }
+        }
+        false
+    }
+
+    fn make_room(&mut self) {
+        while self.lanes.len() >= self.entities_max {
+            let Some(oldest) = self.age.pop_front() else { return };
+            self.lanes.remove(&oldest);
+        }
+    }
+}
+
+impl EntityOrder {
+    fn classify(&self, sequence: u64) -> OrderMark {
+        if self.accepted.contains(sequence) {
+            return OrderMark::Repeat;
+        }
+        let last = self.accepted.last();
+        if let Some(later) = last.filter(|last| *last > sequence) {
+            return OrderMark::Swap(later);
+        }
+        let earlier = self.open.keys().copied().find(|open| *open < sequence && !self.accepted.contains(*open));
+        if let Some(earlier) = earlier {
+            return OrderMark::Early(earlier);
+        }
+        match last {
+            Some(last) if last + 1 < sequence => OrderMark::Gap(last + 1, sequence - 1),
+            // The first one of an entity may have any number: this receiver may be younger than the entity.
+            Some(_) | None => OrderMark::InOrder,
+        }
+    }
+}
+
+/// A set of sequences, kept as ranges; when there are too many, the two lowest become one, with what is between them.
+#[derive(Debug, Default)]
+struct SequenceRanges(Vec<(u64, u64)>);
+
+impl SequenceRanges {
+    fn contains(&self, sequence: u64) -> bool {
+        let at = self.0.partition_point(|(_, end)| *end < sequence);
+        self.0.get(at).is_some_and(|(start, _)| *start <= sequence)
+    }
+
+    fn last(&self) -> Option<u64> {
+        self.0.last().map(|(_, end)| *end)
+    }
+
+    /// Says whether it is new.
+    fn insert(&mut self, sequence: u64) -> bool {
+        if self.contains(sequence) {
+            return false;
+        }
+        let at = self.0.partition_point(|(_, end)| *end < sequence);
+        let joins_next = self.0.get(at).is_some_and(|(start, _)| Some(*start) == sequence.checked_add(1));
+        let joins_previous = at > 0 && self.0[at - 1].1 + 1 == sequence;
+        match (joins_previous, joins_next) {
+            (true, true) => self.0[at - 1].1 = self.0.remove(at).1,
+            (true, false) => self.0[at - 1].1 = sequence,
+            (false, true) => self.0[at].0 = sequence,
+            (false, false) => self.0.insert(at, (sequence, sequence)),
+        }
+        if self.0.len() > RANGES_MAX {
+            let (start, _) = self.0.remove(0);
+            self.0[0].0 = start;
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What `sequence` of the only entity is marked as, when it is accepted at once.
+    fn accepted(book: &mut OrderTracker, sequence: u64) -> OrderMark {
+        let arrived = book.record_arrival("e", sequence, false);
+        book.record_end("e", sequence, true, arrived.mark);
+        arrived.mark
+    }
+
+    #[test]
+    fn each_of_an_entity_after_the_other_is_in_order_whatever_the_first_is() {
+        let mut book = OrderTracker::default();
+        assert!([7, 8, 9].into_iter().all(|sequence| accepted(&mut book, sequence) == OrderMark::InOrder));
+        assert_eq!(book.entity_count(), 1);
+    }
+
+    #[test]
+    fn what_was_accepted_before_is_a_repeat_and_what_was_overtaken_a_swap() {
+        let mut book = OrderTracker::default();
+        for (sequence, mark) in [
+            (1, OrderMark::InOrder),
+            (1, OrderMark::Repeat),
+            (4, OrderMark::Gap(2, 3)),
+            (3, OrderMark::Swap(4)),
+            (3, OrderMark::Repeat),
+            (5, OrderMark::InOrder),
+            (2, OrderMark::Swap(5)),
+        ] {
+            assert_eq!(accepted(&mut book, sequence), mark, "{sequence}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_comes_again_as_the_next_attempt() {
+        let mut book = OrderTracker::default();
+        for attempt in 1..=3 {
+            assert_eq!(book.record_arrival("e", 1, false), ListenArrival { mark: OrderMark::InOrder, attempt });
+            assert!(!book.record_end("e", 1, false, OrderMark::InOrder));
+        }
+        assert_eq!(book.record_arrival("e", 1, false).attempt, 4);
+        assert!(book.record_end("e", 1, true, OrderMark::InOrder));
+        assert_eq!(book.record_arrival("e", 1, false), ListenArrival { mark: OrderMark::Repeat, attempt: 1 });
+        assert!(!book.record_end("e", 1, true, OrderMark::InOrder), "once is enough");
+    }
+
+    #[test]
+    fn what_is_brought_again_is_never_out_of_order_and_puts_nothing_else_out_of_it() {
+        let mut book = OrderTracker::default();
+        let again = |book: &mut OrderTracker, sequence| {
+            let arrived = book.record_arrival("e", sequence, true);
+            (arrived.mark, book.record_end("e", sequence, true, arrived.mark))
+        };
+        assert_eq!(again(&mut book, 9), (OrderMark::Again, false), "ahead of all");
+        assert!([3, 4].into_iter().all(|sequence| accepted(&mut book, sequence) == OrderMark::InOrder));
+        assert_eq!((again(&mut book, 2), again(&mut book, 2)), ((OrderMark::Again, true), (OrderMark::Again, false)));
+        assert_eq!((again(&mut book, 5), accepted(&mut book, 6)), ((OrderMark::Again, true), OrderMark::InOrder));
+    }
+
+    #[test]
+    fn one_that_comes_while_an_earlier_one_is_being_answered_is_early() {
+        let mut book = OrderTracker::default();
+        book.record_arrival("e", 1, false);
+        assert_eq!(book.record_arrival("e", 2, false).mark, OrderMark::Early(1));
+        assert_eq!(book.record_arrival("f", 2, false).mark, OrderMark::InOrder, "another entity's");
+        book.record_end("e", 1, false, OrderMark::InOrder);
+        book.record_end("e", 2, false, OrderMark::InOrder);
+        assert_eq!(book.record_arrival("e", 2, false).mark, OrderMark::InOrder, "1 may have been given up");
+    }
+
+    #[test]
+    fn entities_are_forgotten_beyond_a_bound() {
+        let mut book = OrderTracker { entities_max: 2, ..OrderTracker::default() };
+        for entity in ["a", "b", "c"] {
+            book.record_arrival(entity, 5, false);
+            book.record_end(entity, 5, true, OrderMark::InOrder);
+        }
+        assert_eq!((book.lanes.len(), book.age.len(), book.entity_count()), (2, 2, 3));
+        assert_eq!(book.record_arrival("c", 4, false).mark, OrderMark::Swap(5));
+        assert_eq!(book.record_arrival("a", 4, false).mark, OrderMark::InOrder, "forgotten");
+        assert!(book.record_end("b", 5, true, OrderMark::InOrder), "forgotten while it was answered");
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_hold_what_was_put_into_them(sequences in vec(0..60_u64, 0..80)) {
+            let (mut ranges, mut set) = (SequenceRanges::default(), BTreeSet::new());
+            for sequence in sequences {
+                prop_assert_eq!(ranges.insert(sequence), set.insert(sequence));
+                prop_assert_eq!(ranges.last(), set.last().copied());
+            }
+            for sequence in 0..60 {
+                prop_assert_eq!(ranges.contains(sequence), set.contains(&sequence));
+            }
+            prop_assert!(ranges.0.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0), "{:?}", ranges);
+        }
+
+        #[test]
+        fn ranges_are_few_and_never_lose_what_was_put_into_them(sequences in vec(any::<u64>(), 0..200)) {
+            let mut ranges = SequenceRanges::default();
+            for sequence in &sequences {
+                ranges.insert(*sequence);
+            }
+            prop_assert!(ranges.0.len() <= RANGES_MAX);
+            prop_assert!(sequences.iter().all(|sequence| ranges.contains(*sequence)));
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! `GET /api/v1/webhooks/events/available`: every event that can be followed, with an example of its delivery.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
+
+use super::answer;
+use super::context::RequestContext;
+use super::docs::endpoint::{EndpointAccess, EndpointDoc};
+use super::error::Error;
+use crate::config::{Config, CustomSourceConfig, DeclaredBusEvent};
+use crate::event::{Kind, catalogue};
+use crate::provider::FieldLocator;
+
+/// When the events of the examples happened.
+const EXAMPLE_AT: &str = "2025-10-18T09:43:12.442Z";
+/// Who published those of the bus.
+const EXAMPLE_USER: u64 = 12;
+/// What happened in the examples of configured sources, and the idempotency key under which it came.
+const EXAMPLE_EVENT: &str = "created";
+const EXAMPLE_KEY: &str = "evt_1042";
+/// A number in a pointer that is up to this is taken for a place in a list, a higher one for a name: either is found.
+const EXAMPLE_PLACE_MAX: usize = 9;
+
+#[derive(Serialize)]
+struct AvailableEvent {
+    event: String,
+    source: Option<String>,
+    kind: Option<Kind>,
+    wire_name: Option<String>,
+    description: String,
+    example: DeliveryExample,
+}
+
+/// The body of a delivery.
+#[derive(Serialize)]
+struct DeliveryExample {
+    event: String,
+    timestamp: &'static str,
+    user_id: Option<u64>,
+    data: Box<RawValue>,
+    entity: Option<Value>,
+    late: bool,
+}
+
+/// Lists them all, source by source. The list is one page, since it is as long as the program and the configuration are.
+pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    context.refuse_parameters()?;
+    let items = list_available_events(&context.edge.config);
+    let total = items.len();
+    let list = json!({"items": items, "total": total, "page": 1, "page_size": total, "pages": 1});
+    Ok(answer::uncached_json(StatusCode::OK, &list))
+}
+
+fn list_available_events(config: &Config) -> Vec<AvailableEvent> {
+    let declared = config.sources.crm.events.iter().filter(|declared| catalogue::find_entry(&declared.name).is_none());
+    let declared = declared.map(|declared| AvailableEvent {
+        event: declared.name.to_string(),
+        source: Some(catalogue::CRM_SOURCE.to_owned()),
+        kind: Some(declared.kind),
+        wire_name: Some(declared.name.to_string()),
+        description: "Declared in the configuration, sources.crm.events. The data is what its publisher puts there."
+            .to_owned(),
+        example: DeliveryExample {
+            user_id: Some(EXAMPLE_USER),
+            ..delivery_example(declared.name.to_string(), Some(declared.kind), to_raw_json(&declared_data(declared)))
+        },
+    });
+    let configured = config.sources.custom.iter().map(|custom| AvailableEvent {
+        event: format!("{}.*", custom.name),
+        source: Some(custom.name.to_string()),
+        kind: Some(custom.kind),
+        wire_name: None,
+        description:
+            "Every event of a configured source, each under the name that it has there. The data is all that its \
+                      sender sent; the example has what the configuration looks for."
+                .to_owned(),
+        example: delivery_example(
+            format!("{}.{EXAMPLE_EVENT}", custom.name),
+            Some(custom.kind),
+            to_raw_json(&configured_data(custom)),
+        ),
+    });
+    catalogue::all_entries().map(built_in_event).chain(declared).chain(configured).collect()
+}
+
+fn built_in_event(entry: catalogue::Entry) -> AvailableEvent {
+    let data = serde_json::from_str(entry.data).expect("a test of the catalogue parses all examples");
+    let user_id = (entry.source == Some(catalogue::CRM_SOURCE)).then_some(EXAMPLE_USER);
+    let example = DeliveryExample { user_id, ..delivery_example(entry.name.to_owned(), entry.kind, data) };
+    AvailableEvent {
+        event: entry.name.to_owned(),
+        source: entry.source.map(str::to_owned),
+        kind: entry.kind,
+        wire_name: entry.wire_name.map(str::to_owned),
+        description: entry.description.to_owned(),
+        example,
+    }
+}
+
+fn delivery_example(event: String, kind: Option<Kind>, data: Box<RawValue>) -> DeliveryExample {
+    let entity = kind.map(|kind| json!({"kind": kind, "id": example_id(kind), "sequence": 1}));
+    DeliveryExample { event, timestamp: EXAMPLE_AT, user_id: None, data, entity, late: false }
+}
+
+fn to_raw_json(data: &Value) -> Box<RawValue> {
+    to_raw_value(data).expect("a value has a JSON text")
+}
+
+/// What the data of a declared event must have: the id of its entity.
+fn declared_data(declared: &DeclaredBusEvent) -> Value {
+    let what = declared.name.as_str().split('.').next().unwrap_or_default();
+    json!({ format!("{what}_id"): example_id(declared.kind) })
+}
+
+/// What a body of `custom` must have: every field that is looked for in it.
+fn configured_data(custom: &CustomSourceConfig) -> Value {
+    let fields = &custom.source.fields;
+    let places = [
+        (fields.idempotency_key.as_ref(), EXAMPLE_KEY),
+        (Some(&fields.event), EXAMPLE_EVENT),
+        (fields.occurred_at.as_ref(), EXAMPLE_AT),
+        (Some(&fields.entity), example_id(custom.kind)),
+    ];
+    let mut data = json!({});
+    for (locator, value) in places {
+        match locator {
+            Some(FieldLocator::Pointer(pointer)) => {
+                let pointer = pointer.to_string();
+                let steps = pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"));
+                insert_at(&mut data, &steps.collect::<Vec<_>>(), value);
+            }
+            // The one rule there is reads the name of a repository.
+            Some(FieldLocator::Rule(..)) => data["repository"] = json!({ "full_name": value }),
+            Some(FieldLocator::Header(_)) | None => {}
+        }
+    }
+    data
+}
+
+/// Puts `value` where `steps` lead to from `within`, making what is not there on the way.
+fn insert_at(within: &mut Value, steps: &[String], value: &str) {
+    let Some((step, rest)) = steps.split_first() else {
+        *within = value.into();
+        return;
+    };
+    let index = step.parse::<usize>().ok().filter(|index| *index <= EXAMPLE_PLACE_MAX);
+    let next = match (index, &mut *within) {
+        (Some(index), Value::Null) => {
+            *within = Value::Array(vec![Value::Null; index + 1]);
+            &mut within[index]
+        }
+        (Some(index), Value::Array(items)) => {
+            items.resize(items.len().max(index + 1), Value::Null);
+            &mut items[index]
+        }
+        (_, Value::Object(members)) => members.entry(step.as_str()).or_insert(Value::Null),
+        (_, Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+            *within = json!({});
+            &mut within[step.as_str()]
+        }
+    };
+    insert_at(next, rest, value);
+}
+
+/// The id that the entities of the examples have; that of the bus is in their data too.
+fn example_id(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Ticket => "SUP-1042",
+        Kind::PreLead => "123",
+        Kind::Lead => "789",
+        Kind::Customer => "505",
+        Kind::C2sLead => "7f3a",
+        Kind::Conversation => "conv_1234567890_0987654321",
+        Kind::Organisation => "51",
+        Kind::Person => "204",
+        Kind::Task => "33",
+        Kind::Mandat => "12",
+        Kind::Interaction => "870",
+        Kind::Custom(_) => "1",
+    }
+}
+
+/// Description of the list.
+pub(super) fn describe() -> EndpointDoc {
+    let example = catalogue::find_entry("organisation.created").map(built_in_event);
+    let items = json!({"items": [example], "total": 1, "page": 1, "page_size": 1, "pages": 1});
+    EndpointDoc::new("Event bus", "List every event there is")
+        .about("Each with the name that its own source uses, when it happens, and the body of a delivery.")
+        .access(EndpointAccess::Admin)
+        .free(&["data", "kind", "source", "wire_name", "user_id"])
+        .answers(200, "All of them.", items)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placed(pointers: &[&str]) -> Value {
+        let mut data = json!({});
+        for pointer in pointers {
+            let steps: Vec<_> = pointer.split('/').skip(1).map(str::to_owned).collect();
+            insert_at(&mut data, &steps, "x");
+        }
+        data
+    }
+
+    #[test]
+    fn a_value_is_put_where_a_pointer_leads() {
+        assert_eq!(placed(&["/a/b", "/a/c"]), json!({"a": {"b": "x", "c": "x"}}));
+        assert_eq!(placed(&["/entry/1/id", "/entry/0/id"]), json!({"entry": [{"id": "x"}, {"id": "x"}]}));
+        assert_eq!(placed(&["/0", "/a/4096"]), json!({"0": "x", "a": {"4096": "x"}}), "no list is made that long");
+        assert_eq!(placed(&["/a", "/a/b"]), json!({"a": {"b": "x"}}), "the last one counts");
+    }
+}

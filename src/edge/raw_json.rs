@@ -1,0 +1,107 @@
+//! Reading what members by name do not cover: lists of bounded length, and ids that are spelt as strings or as numbers.
+
+use std::fmt;
+
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::event::check_id;
+
+/// The items of a JSON list, left unparsed.
+#[derive(Debug)]
+pub struct RawItems<'a> {
+    /// The first ones, as many as were wanted at most.
+    pub first: Vec<&'a RawValue>,
+    /// How many there are.
+    pub count: usize,
+}
+
+/// The first `most` items of the list `json`. The text is checked to be JSON from end to end, and what is beyond `most` takes
+/// no memory.
+///
+/// # Errors
+/// `serde_json`'s, of which [`serde_json::Error::is_data`] tells JSON that is no list from text that is no JSON.
+pub fn items(json: &str, most: usize) -> Result<RawItems<'_>, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let items = deserializer.deserialize_seq(FirstItemsVisitor { most })?;
+    deserializer.end()?;
+    Ok(items)
+}
+
+struct FirstItemsVisitor {
+    most: usize,
+}
+
+impl<'a> Visitor<'a> for FirstItemsVisitor {
+    type Value = RawItems<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut first = Vec::new();
+        while first.len() < self.most {
+            let Some(item) = list.next_element()? else { return Ok(RawItems { count: first.len(), first }) };
+            first.push(item);
+        }
+        let mut count = first.len();
+        while list.next_element::<IgnoredAny>()?.is_some() {
+            count += 1;
+        }
+        Ok(RawItems { first, count })
+    }
+}
+
+/// The text of an id that is a string or a whole number: `7` and `"7"` are one id. `None` for anything else, and for what
+/// no id may be.
+#[must_use]
+pub fn id(raw: &RawValue) -> Option<String> {
+    let text = raw.get();
+    let id = if text.starts_with('"') {
+        serde_json::from_str(text).ok()?
+    } else {
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.to_owned())?
+    };
+    check_id(&id).is_ok().then_some(id)
+}
+
+/// Whether `raw` is an object.
+#[must_use]
+pub fn is_object(raw: &RawValue) -> bool {
+    raw.get().starts_with('{')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_are_counted_beyond_what_is_kept() {
+        let read = |json, most| {
+            items(json, most).map(|items| (items.first.iter().map(|raw| raw.get().to_owned()).collect(), items.count))
+        };
+        let kept = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(read(" [] ", 2).expect("a list"), (kept(&[]), 0));
+        assert_eq!(read(r#"[1, {"a":  2}]"#, 2).expect("a list"), (kept(&["1", r#"{"a":  2}"#]), 2));
+        assert_eq!(read("[1, 2, 3, [4]]", 2).expect("a list"), (kept(&["1", "2"]), 4));
+        assert!(read("{}", 2).expect_err("no list").is_data());
+        for json in ["[1, 2, 3", "[1, 2, 3] 4", "[1, 2, 3,]", "[1 2]"] {
+            assert!(!read(json, 2).expect_err("no JSON").is_data(), "{json}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_one_thing_however_it_is_spelt() {
+        let id = |json| id(serde_json::from_str(json).expect("JSON"));
+        for (json, text) in [("7", "7"), (r#""7""#, "7"), (r#""a\u0062""#, "ab"), ("-3", "-3")] {
+            assert_eq!(id(json).as_deref(), Some(text), "{json}");
+        }
+        assert_eq!(id("12345678901234567890123").as_deref(), Some("12345678901234567890123"), "no digit is lost");
+        for json in ["7.0", "1e3", "null", "true", "[]", "{}", r#""""#, r#""a\nb""#, r#""\ud800""#] {
+            assert_eq!(id(json), None, "{json}");
+        }
+        assert_eq!(id(&"9".repeat(257)), None);
+    }
+}

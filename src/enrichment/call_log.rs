@@ -1,0 +1,98 @@
+//! What the call log is told of a call: which server was asked and what it said, and nothing of whom it was asked about.
+
+use std::time::Duration;
+
+use super::client::ServerCallOutcome;
+use super::lanes::StepFailureCount;
+use super::steps::{EnrichmentStep, StepCall};
+use crate::call_log::{CallLog, Direction, Entry};
+use crate::config;
+use crate::event::{EventId, Record, Timestamp};
+
+/// A call that was made.
+pub(super) struct LoggedStepCall<'a> {
+    pub(super) call: &'a StepCall,
+    /// How often its step had failed before.
+    pub(super) tries: StepFailureCount,
+    pub(super) answer: &'a ServerCallOutcome,
+    /// The answer's status, if there was one.
+    pub(super) status: Option<u16>,
+    pub(super) at: Timestamp,
+    pub(super) duration: Duration,
+}
+
+impl LoggedStepCall<'_> {
+    /// Adds its row to `log`, as one about the event `id`, which is `record`. Neither the answer nor what the URL was filled in
+    /// with is kept: both are about a person.
+    pub(super) fn append_to_log(&self, log: &CallLog, config: &config::EnrichmentConfig, record: &Record, id: EventId) {
+        let url = url_template(self.call.step, config);
+        let entry = Entry {
+            at: self.at,
+            direction: Direction::Outgoing,
+            source: &record.source,
+            method: if self.call.body.is_some() { "POST" } else { "GET" },
+            path: url_path(&url),
+            status: self.status,
+            code: self.error_code(),
+            duration: self.duration,
+            client: None,
+            event_ids: &[id],
+            body_bytes: self.call.body.as_ref().map(|body| body.len() as u64),
+            answer: None,
+            answer_bytes: None,
+            attempt: Some(self.tries + 1),
+            event_type: Some(&record.event_type),
+            next_attempt_at: None,
+        };
+        log.append(&entry, []);
+    }
+
+    fn error_code(&self) -> Option<&'static str> {
+        match self.answer {
+            ServerCallOutcome::Good(_) | ServerCallOutcome::Missing => None,
+            ServerCallOutcome::Transient { .. } | ServerCallOutcome::Refused { .. } => Some(match self.status {
+                None => "no_answer",
+                Some(200..300) => "bad_answer",
+                Some(_) => "status",
+            }),
+        }
+    }
+}
+
+/// The URL of `step` as it is configured, with the names of its places.
+fn url_template(step: EnrichmentStep, config: &config::EnrichmentConfig) -> String {
+    let named = |template: &config::TextTemplate| template.fill(|name| format!("{{{name}}}").into());
+    match step {
+        EnrichmentStep::LookupByEmail | EnrichmentStep::LookupByPhone => {
+            config.lookup_url.as_ref().map(named).unwrap_or_default()
+        }
+        EnrichmentStep::Person => named(&config.person_url),
+        EnrichmentStep::Reply => config.reply_url.clone().unwrap_or_default(),
+    }
+}
+
+/// The path of `url`, without what follows it.
+fn url_path(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let path = rest.find('/').map_or("/", |start| &rest[start..]);
+    path.split(['?', '#']).next().unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_what_lies_between_the_server_and_the_query() {
+        let table = [
+            ("https://people.example/v1/{cpf}", "/v1/{cpf}"),
+            ("https://people.example/find?email={email}&phone={phone}", "/find"),
+            ("https://people.example?email={email}", "/"),
+            ("https://people.example", "/"),
+            ("", "/"),
+        ];
+        for (url, expected) in table {
+            assert_eq!(url_path(url), expected, "{url}");
+        }
+    }
+}

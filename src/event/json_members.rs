@@ -1,0 +1,114 @@
+//! The members of a JSON object by name, found in one pass and left unparsed, so that each can be judged on its own.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The members of the object `json` that are called `names`, in that order; `None` for one that is not there. Of
+/// several with one name the last one counts.
+///
+/// The text is checked to be JSON from end to end. What is passed over is not built in memory, however deep it nests.
+///
+/// # Errors
+/// `serde_json`'s, of which [`serde_json::Error::is_data`] tells JSON that is no object from text that is no JSON.
+pub fn find_members<'a, const N: usize>(
+    json: &'a str,
+    names: [&'static str; N],
+) -> Result<[Option<&'a RawValue>; N], serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let found = MembersSeed { names: &names }.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(found)
+}
+
+struct MembersSeed<'n, const N: usize> {
+    names: &'n [&'static str; N],
+}
+
+impl<'a, const N: usize> DeserializeSeed<'a> for MembersSeed<'_, N> {
+    type Value = [Option<&'a RawValue>; N];
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'a, const N: usize> Visitor<'a> for MembersSeed<'_, N> {
+    type Value = [Option<&'a RawValue>; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = [None; N];
+        while let Some(index) = map.next_key_seed(MemberNameSeed(self.names))? {
+            match index {
+                Some(index) => found[index] = Some(map.next_value()?),
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The place of a member's name among the wanted ones.
+struct MemberNameSeed<'n>(&'n [&'static str]);
+
+impl<'a> DeserializeSeed<'a> for MemberNameSeed<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for MemberNameSeed<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member's name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().position(|wanted| *wanted == name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(json: &str) -> Option<[Option<&str>; 2]> {
+        find_members(json, ["a", "b"]).ok().map(|found| found.map(|raw| raw.map(RawValue::get)))
+    }
+
+    #[test]
+    fn members_are_found_by_name_and_left_as_they_were() {
+        assert_eq!(texts(r#"{"b": [1,  2], "c": {"a": 0}, "a" : "x"}"#), Some([Some(r#""x""#), Some("[1,  2]")]));
+        assert_eq!(texts(r#" {"\u0061": null} "#), Some([Some("null"), None]));
+        assert_eq!(texts("{}"), Some([None, None]));
+    }
+
+    #[test]
+    fn the_last_of_several_counts() {
+        assert_eq!(texts(r#"{"a": 1, "\u0061": 2, "a": 3}"#), Some([Some("3"), None]));
+    }
+
+    #[test]
+    fn what_is_no_object_is_told_from_what_is_no_json() {
+        for json in ["[]", "1", "null", r#""text""#] {
+            assert!(find_members(json, ["a"]).expect_err("no object").is_data(), "{json}");
+        }
+        for json in ["", "{", "{} {}", r#"{"a": }"#, r#"{"x": [1, }"#, "{'a': 1}", r#"{"a": 1,}"#, "nul"] {
+            assert!(!find_members(json, ["a"]).expect_err("no JSON").is_data(), "{json}");
+        }
+    }
+
+    #[test]
+    fn depth_costs_no_stack() {
+        let json = format!(r#"{{"x": {}{}, "a": 1}}"#, "[".repeat(200_000), "]".repeat(200_000));
+        assert_eq!(texts(&json), Some([Some("1"), None]));
+    }
+}

@@ -1,0 +1,113 @@
+//! What the call log is told of an attempt.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::HeaderMap;
+
+use super::super::SubscriberId;
+use super::AttemptContext;
+use super::client::RESPONSE_READ_MAX_BYTES;
+use crate::call_log::{CallLog, Direction, Entry, REDACTED};
+use crate::event::{EventId, Timestamp};
+
+/// The longest beginning of an answer that is logged, in bytes.
+const RESPONSE_LOG_MAX_BYTES: usize = 2 * 1024;
+
+/// One attempt, as it is told to the call log.
+#[derive(Clone, Debug)]
+pub struct AttemptLogEntry {
+    pub(super) at: Timestamp,
+    pub(super) source: String,
+    pub(super) path: String,
+    pub(super) status: Option<u16>,
+    pub(super) code: Option<&'static str>,
+    pub(super) duration: Duration,
+    pub(super) event_id: Option<EventId>,
+    pub(super) event_type: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body_bytes: usize,
+    pub(super) answer: Bytes,
+    pub(super) attempt: u32,
+}
+
+impl AttemptLogEntry {
+    /// The row of an attempt that begins at `at`.
+    pub(super) fn new(at: Timestamp, subscriber: &SubscriberId, sending: &AttemptContext<'_>) -> Self {
+        Self {
+            at,
+            source: subscriber.to_string(),
+            path: String::new(),
+            status: None,
+            code: None,
+            duration: Duration::ZERO,
+            event_id: sending.event_id,
+            event_type: sending.event.to_owned(),
+            headers: HeaderMap::new(),
+            body_bytes: 0,
+            answer: Bytes::new(),
+            attempt: sending.number.attempt,
+        }
+    }
+
+    /// How long it took.
+    #[must_use]
+    pub const fn duration(&self) -> Duration {
+        self.duration
+    }
+
+    /// The status of the answer, if there was one.
+    #[must_use]
+    pub const fn status(&self) -> Option<u16> {
+        self.status
+    }
+
+    /// The beginning of the answer.
+    #[must_use]
+    pub const fn answer(&self) -> &Bytes {
+        &self.answer
+    }
+
+    /// Adds its row to `log`; there is another attempt at `next_attempt_at`, if there is one.
+    pub fn append(&self, log: &CallLog, next_attempt_at: Option<Timestamp>) {
+        let entry = Entry {
+            at: self.at,
+            direction: Direction::Outgoing,
+            source: &self.source,
+            method: "POST",
+            path: &self.path,
+            status: self.status,
+            code: self.code,
+            duration: self.duration,
+            client: None,
+            event_ids: self.event_id.as_slice(),
+            body_bytes: Some(self.body_bytes as u64),
+            answer: Some(response_excerpt(&self.answer)).filter(|answer| !answer.is_empty()),
+            // Of a longer one only the beginning was read.
+            answer_bytes: (self.answer.len() < RESPONSE_READ_MAX_BYTES).then_some(self.answer.len() as u64),
+            attempt: Some(self.attempt),
+            event_type: Some(&self.event_type),
+            next_attempt_at,
+        };
+        log.append(&entry, redact_sensitive(&self.headers));
+    }
+}
+
+/// The headers, without the values that a subscription holds as secrets.
+fn redact_sensitive(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    headers.iter().map(|(name, value)| {
+        let value = if value.is_sensitive() { REDACTED.as_bytes() } else { value.as_bytes() };
+        (name.as_str(), value)
+    })
+}
+
+/// The beginning of `answer`, which ends between two characters if it is text.
+fn response_excerpt(answer: &[u8]) -> &[u8] {
+    if answer.len() <= RESPONSE_LOG_MAX_BYTES {
+        return answer;
+    }
+    let is_start = |at: &usize| answer[*at] & 0xc0 != 0x80;
+    let end =
+        (RESPONSE_LOG_MAX_BYTES - 3..=RESPONSE_LOG_MAX_BYTES).rev().find(is_start).unwrap_or(RESPONSE_LOG_MAX_BYTES);
+    &answer[..end]
+}

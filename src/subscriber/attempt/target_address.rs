@@ -1,0 +1,251 @@
+//! Which addresses may be called at the wish of whoever may add a subscription: public ones, and what the configuration allows.
+//!
+//! An IPv6 address in which an IPv4 address is embedded leads to that one, so both have to be allowed. Ranges are those of
+//! IANA's registries of special-purpose addresses (RFC 6890 and what followed it).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use url::{Host, Url};
+
+use crate::config::URL_MAX_BYTES;
+
+/// Why a URL cannot be one of a subscription.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetUrlError {
+    /// It does not fit.
+    #[error("expected at most {URL_MAX_BYTES} bytes")]
+    TooLong,
+    /// It is none, or names no server.
+    #[error("expected an absolute URL, such as https://crm.example/hooks")]
+    NotAbsolute,
+    /// It is not for HTTP.
+    #[error("expected https, found {0}")]
+    Scheme(String),
+    /// It would show a password wherever it is shown.
+    #[error("expected no user name and no password; send them in a header")]
+    Credentials,
+    /// What is sent could be read on its way.
+    #[error("expected https; http is only for addresses that delivery.allow_targets names")]
+    PlainHttp,
+    /// It leads to where no subscriber is to be.
+    #[error(transparent)]
+    Blocked(#[from] BlockedAddressError),
+}
+
+/// An address that is not called.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{address} is {range}, and delivery.allow_targets does not name it")]
+pub struct BlockedAddressError {
+    address: IpAddr,
+    range: &'static str,
+}
+
+/// Checks what can be said of `url` without a look-up; what its name leads to is checked at each connection.
+///
+/// # Errors
+/// [`Refused`], in words for whoever gave it.
+pub fn check_target_url(url: &str, allow_targets: &[IpNet]) -> Result<(), TargetUrlError> {
+    if url.len() > URL_MAX_BYTES {
+        return Err(TargetUrlError::TooLong);
+    }
+    let url = Url::parse(url).map_err(|_| TargetUrlError::NotAbsolute)?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(TargetUrlError::Scheme(url.scheme().to_owned()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(TargetUrlError::Credentials);
+    }
+    let addresses = literal_addresses(&url).ok_or(TargetUrlError::NotAbsolute)?;
+    check_any_address(&addresses, allow_targets)?;
+    let is_named = addresses.iter().any(|address| is_allowed(*address, allow_targets));
+    if url.scheme() == "http" && !is_named { Err(TargetUrlError::PlainHttp) } else { Ok(()) }
+}
+
+/// Checks the host of `url` if it says without a look-up where it leads: an address, or a name of loopback.
+///
+/// # Errors
+/// [`NotPublic`].
+pub fn check_target_host(url: &Url, allow_targets: &[IpNet]) -> Result<(), BlockedAddressError> {
+    check_any_address(&literal_addresses(url).unwrap_or_default(), allow_targets)
+}
+
+/// Of two addresses one will do: only such as may be called are connected to.
+fn check_any_address(addresses: &[IpAddr], allow_targets: &[IpNet]) -> Result<(), BlockedAddressError> {
+    let mut refused = None;
+    for address in addresses {
+        match check_address(*address, allow_targets) {
+            Ok(()) => return Ok(()),
+            Err(not_public) => refused = refused.or(Some(not_public)),
+        }
+    }
+    refused.map_or(Ok(()), Err)
+}
+
+/// Checks the host of `url` if that is an address; a name is left to the resolver.
+///
+/// # Errors
+/// [`NotPublic`].
+pub fn check_literal_host(url: &Url, allow_targets: &[IpNet]) -> Result<(), BlockedAddressError> {
+    match url.host() {
+        Some(Host::Ipv4(address)) => check_address(address.into(), allow_targets),
+        Some(Host::Ipv6(address)) => check_address(address.into(), allow_targets),
+        Some(Host::Domain(_)) | None => Ok(()),
+    }
+}
+
+/// Whether no connection may be made to `address`.
+#[must_use]
+pub fn is_blocked_address(address: IpAddr, allow_targets: &[IpNet]) -> bool {
+    check_address(address, allow_targets).is_err()
+}
+
+/// Checks one address.
+///
+/// # Errors
+/// [`NotPublic`] for one that is neither public nor within `allow_targets`.
+pub(super) fn check_address(address: IpAddr, allow_targets: &[IpNet]) -> Result<(), BlockedAddressError> {
+    let refuse = |range| Err(BlockedAddressError { address, range });
+    let range = match address {
+        IpAddr::V4(address) => special_range_v4(address),
+        IpAddr::V6(address) => special_range_v6(address),
+    };
+    match range {
+        Some(range) if !is_allowed(address, allow_targets) => return refuse(range),
+        Some(_) | None => {}
+    }
+    let IpAddr::V6(outer) = address else { return Ok(()) };
+    for inner in embedded_ipv4(outer) {
+        match special_range_v4(inner) {
+            Some(range) if !is_allowed(inner.into(), allow_targets) => return refuse(range),
+            Some(_) | None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether `allow_targets` names the address, in either spelling if it is an IPv4 address mapped into IPv6.
+fn is_allowed(address: IpAddr, allow_targets: &[IpNet]) -> bool {
+    let names = |address: IpAddr| allow_targets.iter().any(|network| network.contains(&address));
+    names(address) || names(address.to_canonical())
+}
+
+/// The addresses that the host of `url` names without a look-up, none for a name; `None` if there is no host.
+fn literal_addresses(url: &Url) -> Option<Vec<IpAddr>> {
+    Some(match url.host()? {
+        Host::Ipv4(address) => vec![address.into()],
+        Host::Ipv6(address) => vec![address.into()],
+        Host::Domain(name) if is_localhost(name) => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        Host::Domain(_) => Vec::new(),
+    })
+}
+
+/// RFC 6761, section 6.3: such names are for loopback only.
+fn is_localhost(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+const fn network_v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
+}
+
+const fn network_v6(start: [u16; 8], prefix: u8) -> Ipv6Net {
+    let [a, b, c, d, e, f, g, h] = start;
+    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix)
+}
+
+/// What in IPv4 is not public, narrower ranges first.
+const SPECIAL_V4: [(Ipv4Net, &str); 17] = [
+    (network_v4(0, 0, 0, 0, 32), "no address"),
+    (network_v4(0, 0, 0, 0, 8), "an address of this network"),
+    (network_v4(10, 0, 0, 0, 8), "a private address"),
+    (network_v4(100, 100, 100, 200, 32), "the metadata service of a cloud"),
+    (network_v4(100, 64, 0, 0, 10), "a carrier's private address"),
+    (network_v4(127, 0, 0, 0, 8), "a loopback address"),
+    (network_v4(169, 254, 169, 254, 32), "the metadata service of a cloud"),
+    (network_v4(169, 254, 0, 0, 16), "a link-local address"),
+    (network_v4(168, 63, 129, 16, 32), "the metadata service of a cloud"),
+    (network_v4(172, 16, 0, 0, 12), "a private address"),
+    (network_v4(192, 0, 0, 0, 24), "a reserved address"),
+    (network_v4(192, 88, 99, 0, 24), "a reserved address"),
+    (network_v4(192, 168, 0, 0, 16), "a private address"),
+    (network_v4(198, 18, 0, 0, 15), "an address for benchmarks"),
+    (network_v4(224, 0, 0, 0, 4), "a multicast address"),
+    (network_v4(255, 255, 255, 255, 32), "the broadcast address"),
+    (network_v4(240, 0, 0, 0, 4), "a reserved address"),
+];
+
+/// Addresses that stand in examples.
+const EXAMPLES_V4: [Ipv4Net; 3] =
+    [network_v4(192, 0, 2, 0, 24), network_v4(198, 51, 100, 0, 24), network_v4(203, 0, 113, 0, 24)];
+
+/// All of IPv6 that has been given out for public use lies in here.
+const PUBLIC_V6: Ipv6Net = network_v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
+
+/// What in IPv6 is not public, narrower ranges first.
+const SPECIAL_V6: [(Ipv6Net, &str); 20] = [
+    (network_v6([0, 0, 0, 0, 0, 0, 0, 0], 128), "no address"),
+    (network_v6([0, 0, 0, 0, 0, 0, 0, 1], 128), "the loopback address"),
+    (MAPPED, "an IPv4 address mapped into IPv6"),
+    (TRANSLATED, "an IPv4 address translated into IPv6"),
+    (COMPATIBLE, "an IPv4 address within IPv6"),
+    (NAT64, "an IPv4 address behind NAT64"),
+    (NAT64_LOCAL, "an IPv4 address behind a local NAT64"),
+    (network_v6([0x100, 0, 0, 0, 0, 0, 0, 0], 32), "an address that discards"),
+    (TEREDO, "a Teredo address"),
+    (network_v6([0x2001, 2, 0, 0, 0, 0, 0, 0], 48), "an address for benchmarks"),
+    (network_v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), "a reserved address"),
+    (network_v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32), "an address for documentation"),
+    (SIX_TO_FOUR, "a 6to4 address"),
+    (network_v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), "an address for documentation"),
+    (network_v6([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16), "a segment routing address"),
+    (network_v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128), "the metadata service of a cloud"),
+    (network_v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7), "a private address"),
+    (network_v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), "a link-local address"),
+    (network_v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10), "a site-local address"),
+    (network_v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), "a multicast address"),
+];
+
+const COMPATIBLE: Ipv6Net = network_v6([0, 0, 0, 0, 0, 0, 0, 0], 96);
+const MAPPED: Ipv6Net = network_v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96);
+const TRANSLATED: Ipv6Net = network_v6([0, 0, 0, 0, 0xffff, 0, 0, 0], 96);
+const NAT64: Ipv6Net = network_v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
+const NAT64_LOCAL: Ipv6Net = network_v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48);
+const TEREDO: Ipv6Net = network_v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 32);
+const SIX_TO_FOUR: Ipv6Net = network_v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16);
+
+fn special_range_v4(address: Ipv4Addr) -> Option<&'static str> {
+    let example = EXAMPLES_V4.iter().any(|network| network.contains(&address));
+    let special = SPECIAL_V4.iter().find(|(network, _)| network.contains(&address));
+    special.map(|(_, range)| *range).or(example.then_some("an address for documentation"))
+}
+
+fn special_range_v6(address: Ipv6Addr) -> Option<&'static str> {
+    let special = SPECIAL_V6.iter().find(|(network, _)| network.contains(&address));
+    let unassigned = !PUBLIC_V6.contains(&address);
+    special.map(|(_, range)| *range).or(unassigned.then_some("a reserved address"))
+}
+
+/// The IPv4 addresses that what is sent to `address` may end up at.
+fn embedded_ipv4(address: Ipv6Addr) -> Vec<Ipv4Addr> {
+    let octets = address.octets();
+    let at = |start: usize| Ipv4Addr::new(octets[start], octets[start + 1], octets[start + 2], octets[start + 3]);
+    let is_in = |network: &Ipv6Net| network.contains(&address);
+    // `::` and `::1` are themselves.
+    if address.is_unspecified() || address.is_loopback() {
+        Vec::new()
+    } else if [COMPATIBLE, MAPPED, TRANSLATED, NAT64, NAT64_LOCAL].iter().any(is_in) {
+        vec![at(12)]
+    } else if is_in(&SIX_TO_FOUR) {
+        vec![at(2)]
+    } else if is_in(&TEREDO) {
+        // The server, and the client with its bits inverted (RFC 4380, section 4).
+        vec![at(4), Ipv4Addr::from_bits(!at(12).to_bits())]
+    } else {
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+//! How many attempts are made at once: a slow start, so that one that does not answer never holds many places.
+
+/// The bound of attempts at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SlowStart {
+    limit: usize,
+    max: usize,
+}
+
+impl SlowStart {
+    /// Where it begins.
+    const INITIAL_LIMIT: usize = 2;
+
+    pub(super) fn new(max: usize) -> Self {
+        let max = max.max(1);
+        Self { limit: Self::INITIAL_LIMIT.min(max), max }
+    }
+
+    pub(super) fn set_max(&mut self, max: usize) {
+        self.max = max.max(1);
+        self.limit = self.limit.min(self.max);
+    }
+
+    pub(super) fn record_success(&mut self) {
+        self.limit = (self.limit + 1).min(self.max);
+    }
+
+    pub(super) fn record_failure(&mut self) {
+        self.limit = (self.limit / 2).max(1);
+    }
+
+    pub(super) const fn limit(&self) -> usize {
+        self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_grows_with_each_success_and_halves_with_each_failure() {
+        let mut pace = SlowStart::new(5);
+        let mut seen = vec![pace.limit()];
+        for is_good in [true, true, true, true, false, false, false, true] {
+            if is_good {
+                pace.record_success()
+            } else {
+                pace.record_failure()
+            }
+            seen.push(pace.limit());
+        }
+        assert_eq!(seen, [2, 3, 4, 5, 5, 2, 1, 1, 2]);
+        pace.set_max(1);
+        assert_eq!((pace.limit(), SlowStart::new(1).limit()), (1, 1));
+    }
+}

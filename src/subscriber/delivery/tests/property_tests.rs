@@ -1,0 +1,140 @@
+//! Random histories: records, failures of all sorts, pauses, edits, jobs and crashes in any order. The world checks the
+//! promises at each step; in the end everything is let through, and all that is owed has to have arrived.
+
+use proptest::prelude::*;
+
+use super::super::*;
+use super::model::{CONCURRENCY_MAX, DeliveryModel, RecordClass, failed, failure, profile};
+use crate::config::ExhaustionPolicy;
+use crate::subscriber::attempt::AttemptOutcome;
+
+#[derive(Clone, Debug)]
+enum HistoryStep {
+    Append(u64, RecordClass),
+    Read(usize),
+    CatchUp(usize, bool),
+    Accept(usize),
+    Fail(usize, Option<u64>),
+    Refuse(usize),
+    Garble(usize),
+    Gone(usize),
+    Withdraw(usize),
+    Advance(u64),
+    Due,
+    Round,
+    Crash { stage: u8, down: u64 },
+    Pause(bool),
+    Probe,
+    Edit(bool),
+    Halt(bool),
+    Concurrency(usize),
+    Replay(usize, u64),
+    Cancel(u64),
+    Release,
+}
+
+fn op() -> impl Strategy<Value = HistoryStep> {
+    let class = prop_oneof![
+        8 => Just(RecordClass::Wanted), 2 => Just(RecordClass::Sometimes), 2 => Just(RecordClass::Unwanted), 1 => Just(RecordClass::Broken),
+    ];
+    let which = 0..8_usize;
+    prop_oneof![
+        20 => (1..4_u64, class).prop_map(|(entity, class)| HistoryStep::Append(entity, class)),
+        12 => (1..6_usize).prop_map(HistoryStep::Read),
+        12 => (1..4_usize, any::<bool>()).prop_map(|(count, is_fresh)| HistoryStep::CatchUp(count, is_fresh)),
+        14 => which.clone().prop_map(HistoryStep::Accept),
+        10 => (which.clone(), prop::option::weighted(0.3, 0..90_u64)).prop_map(|(n, pause)| HistoryStep::Fail(n, pause)),
+        3 => which.clone().prop_map(HistoryStep::Refuse),
+        1 => which.clone().prop_map(HistoryStep::Garble),
+        1 => which.clone().prop_map(HistoryStep::Gone),
+        1 => which.clone().prop_map(HistoryStep::Withdraw),
+        4 => (0..400_u64).prop_map(HistoryStep::Advance),
+        8 => Just(HistoryStep::Due),
+        8 => Just(HistoryStep::Round),
+        3 => (0..4_u8, 0..60_u64).prop_map(|(stage, down)| HistoryStep::Crash { stage, down }),
+        2 => any::<bool>().prop_map(HistoryStep::Pause),
+        1 => Just(HistoryStep::Probe),
+        1 => any::<bool>().prop_map(HistoryStep::Edit),
+        1 => any::<bool>().prop_map(HistoryStep::Halt),
+        1 => (1..=CONCURRENCY_MAX).prop_map(HistoryStep::Concurrency),
+        3 => (any::<usize>(), 0..2_u64).prop_map(|(n, job)| HistoryStep::Replay(n, job)),
+        1 => (0..2_u64).prop_map(HistoryStep::Cancel),
+        3 => Just(HistoryStep::Release),
+    ]
+}
+
+fn live(world: &mut DeliveryModel, op: HistoryStep, wants: &mut bool) {
+    match op {
+        HistoryStep::Append(entity, class) => world.append(entity, class),
+        HistoryStep::Read(count) => world.read(count),
+        HistoryStep::CatchUp(count, is_fresh) => world.catch_up(count, is_fresh),
+        HistoryStep::Accept(n) => world.end(n, AttemptOutcome::Accepted),
+        HistoryStep::Fail(n, pause) => world.end(n, failed(pause)),
+        HistoryStep::Refuse(n) => world.end(n, AttemptOutcome::PermanentFailure { failure: failure("status") }),
+        HistoryStep::Garble(n) => {
+            world.end(n, AttemptOutcome::PermanentFailure { failure: failure("transform_failed") })
+        }
+        HistoryStep::Gone(n) => world.end(n, AttemptOutcome::Gone { failure: failure("status") }),
+        HistoryStep::Withdraw(n) => world.withdraw(n),
+        HistoryStep::Advance(by) => world.advance(Duration::from_secs(by)),
+        HistoryStep::Due => {
+            let due = world.delivery.next_due_at().unwrap_or(world.now);
+            world.advance(due.saturating_sub(world.now));
+        }
+        HistoryStep::Round => world.round(3),
+        HistoryStep::Crash { stage, down } => {
+            if stage > 0 {
+                world.round(stage - 1);
+            }
+            world.crash(Duration::from_secs(down));
+        }
+        HistoryStep::Pause(is_paused) => {
+            let state = if is_paused { SubscriptionState::Paused { reason: None } } else { SubscriptionState::Active };
+            world.edit(|profile| profile.state = state, *wants);
+        }
+        HistoryStep::Probe => world.probe(),
+        HistoryStep::Edit(sometimes) => {
+            *wants = sometimes;
+            world.edit(|_| (), sometimes);
+        }
+        HistoryStep::Halt(halts) => {
+            let on_exhausted = if halts { ExhaustionPolicy::Halt } else { ExhaustionPolicy::Skip };
+            world.edit(|profile| profile.on_exhausted = on_exhausted, *wants);
+        }
+        HistoryStep::Concurrency(count) => world.edit(|profile| profile.concurrency = count, *wants),
+        HistoryStep::Replay(n, job) => world.replay(n, job),
+        HistoryStep::Cancel(job) => world.cancel(job),
+        HistoryStep::Release => world.release(),
+    }
+}
+
+fn run(profile: DeliveryPolicy, history: Vec<HistoryStep>) -> DeliveryModel {
+    let (mut world, mut wants) = (DeliveryModel::new(profile), true);
+    for op in history {
+        live(&mut world, op, &mut wants);
+    }
+    world.come_to_rest();
+    world
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+
+    #[test]
+    fn each_entity_gets_all_that_it_is_owed_in_order_whatever_happens(history in prop::collection::vec(op(), 1..160)) {
+        run(profile(), history);
+    }
+
+    #[test]
+    fn where_few_lanes_may_stop_the_rest_waits_in_the_log(history in prop::collection::vec(op(), 1..160)) {
+        let mut profile = profile();
+        profile.bounds.stopped_lanes_max = 2;
+        profile.bounds.window_events = 3;
+        run(profile, history);
+    }
+
+    #[test]
+    fn without_an_order_each_record_arrives_by_itself(history in prop::collection::vec(op(), 1..160)) {
+        run(DeliveryPolicy { ordering: DeliveryOrdering::None, ..profile() }, history);
+    }
+}

@@ -1,0 +1,246 @@
+//! The rows of dead letters.
+//!
+//! | key after the tag | value |
+//! |---|---|
+//! | id u64 | format u8 = 1, JSON |
+//! | 0 u64 | format u8 = 1, the number u64 that the next one gets |
+//!
+//! The record of a dead letter is in the journal; its row says where.
+
+use serde::{Deserialize, Serialize};
+
+use super::{DeliveryTables, RowDecoder, RowKey, TableTag, malformed_row};
+use crate::event::{EntityKey, Kind as EntityKind, Position, Timestamp};
+use crate::journal::StoreWriteError;
+use crate::subscriber::SubscriberId;
+use crate::subscriber::dead_letters::{DeadLetter, DeadLetterCause, DeadLetterSubject, FailedDelivery};
+
+const FORMAT: u8 = 1;
+/// In place of a number that none has: where the next one is.
+const NEXT_ID_SLOT: u64 = 0;
+
+/// Members added later need a default. Times are microseconds since 1970.
+#[derive(Serialize, Deserialize)]
+struct DeadLetterRow {
+    subscriber: String,
+    reason: String,
+    at: i64,
+    position: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    one: Option<FailedDeliveryRow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    many: Option<DroppedRangeRow>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FailedDeliveryRow {
+    event: u64,
+    event_type: String,
+    kind: String,
+    entity: String,
+    sequence: u64,
+    received_at: i64,
+    attempts: u32,
+    last_at: i64,
+    status: Option<u16>,
+    code: String,
+    detail: String,
+    answer: String,
+    halts: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DroppedRangeRow {
+    last: u64,
+    count: u64,
+}
+
+impl DeliveryTables {
+    /// The dead letter `id`.
+    pub(in crate::subscriber) fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, StoreWriteError> {
+        if id == NEXT_ID_SLOT {
+            return Ok(None);
+        }
+        let value = self.get(&dead_letter_key(id))?;
+        value.map(|value| decode_dead_letter(id, &value).ok_or_else(malformed_row)).transpose()
+    }
+
+    /// The first `limit` dead letters that are numbered above `after`, in the order of their numbers.
+    pub(in crate::subscriber) fn dead_letters(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreWriteError> {
+        // What is at 0 is none.
+        let rows = self.scan(&RowKey::from_tag(TableTag::DeadLetter), Some(&dead_letter_key(after)), limit)?;
+        rows.iter()
+            .map(|(key, value)| {
+                dead_letter_id(key).and_then(|id| decode_dead_letter(id, value)).ok_or_else(malformed_row)
+            })
+            .collect()
+    }
+
+    /// The number that the next one of `tag` gets, for those that are numbered.
+    pub(in crate::subscriber) fn next_id(&self, tag: TableTag) -> Result<u64, StoreWriteError> {
+        let Some(value) = self.get(&next_id_key(tag))? else { return Ok(1) };
+        let mut rest = RowDecoder::new(&value);
+        let next = rest.read_byte().filter(|format| *format == FORMAT).and_then(|_| rest.number());
+        next.ok_or_else(malformed_row)
+    }
+}
+
+/// Where the row of the dead letter `id` is.
+pub(in crate::subscriber) fn dead_letter_key(id: u64) -> RowKey {
+    RowKey::from_tag(TableTag::DeadLetter).number(id)
+}
+
+/// The number in a key that [`key`] made.
+fn dead_letter_id(key: &RowKey) -> Option<u64> {
+    let mut rest = RowDecoder::new(key.as_bytes());
+    rest.read_byte()?;
+    rest.number()
+}
+
+/// Where the number is that the next one of `tag` gets.
+pub(in crate::subscriber) fn next_id_key(tag: TableTag) -> RowKey {
+    RowKey::from_tag(tag).number(NEXT_ID_SLOT)
+}
+
+/// How that number is stored.
+pub(in crate::subscriber) fn encode_next_id(next: u64) -> Vec<u8> {
+    [&[FORMAT][..], &next.to_be_bytes()].concat()
+}
+
+pub(in crate::subscriber) fn encode_dead_letter(letter: &DeadLetter) -> Vec<u8> {
+    let (position, one, many) = match &letter.subject {
+        DeadLetterSubject::Event(delivery) => (delivery.position, Some(to_failed_delivery_row(delivery)), None),
+        DeadLetterSubject::Range { first, last, count } => {
+            (*first, None, Some(DroppedRangeRow { last: last.get(), count: *count }))
+        }
+    };
+    let stored = DeadLetterRow {
+        subscriber: letter.subscriber.to_string(),
+        reason: letter.cause.as_str().to_owned(),
+        at: letter.at.as_micros(),
+        position: position.get(),
+        one,
+        many,
+    };
+    let mut bytes = vec![FORMAT];
+    serde_json::to_writer(&mut bytes, &stored).expect("its members have JSON texts, and a Vec takes every write");
+    bytes
+}
+
+fn to_failed_delivery_row(delivery: &FailedDelivery) -> FailedDeliveryRow {
+    FailedDeliveryRow {
+        event: delivery.event.get(),
+        event_type: delivery.event_type.clone(),
+        kind: delivery.entity.kind().as_str().to_owned(),
+        entity: delivery.entity.id().to_owned(),
+        sequence: delivery.sequence,
+        received_at: delivery.received_at.as_micros(),
+        attempts: delivery.attempts,
+        last_at: delivery.last_at.as_micros(),
+        status: delivery.status,
+        code: delivery.code.clone(),
+        detail: delivery.detail.clone(),
+        answer: delivery.answer.clone(),
+        halts: delivery.is_halting,
+    }
+}
+
+fn decode_dead_letter(id: u64, bytes: &[u8]) -> Option<DeadLetter> {
+    let (&FORMAT, json) = bytes.split_first()? else { return None };
+    let stored: DeadLetterRow = serde_json::from_slice(json).ok()?;
+    let position = Position::new(stored.position);
+    let subject = match (stored.one, stored.many) {
+        (Some(one), None) => DeadLetterSubject::Event(Box::new(from_failed_delivery_row(position, one)?)),
+        (None, Some(DroppedRangeRow { last, count })) => {
+            DeadLetterSubject::Range { first: position, last: Position::new(last), count }
+        }
+        (Some(_), Some(_)) | (None, None) => return None,
+    };
+    Some(DeadLetter {
+        id,
+        subscriber: SubscriberId::parse(&stored.subscriber)?,
+        cause: DeadLetterCause::parse(&stored.reason)?,
+        at: Timestamp::from_micros(stored.at),
+        subject,
+    })
+}
+
+fn from_failed_delivery_row(position: Position, one: FailedDeliveryRow) -> Option<FailedDelivery> {
+    Some(FailedDelivery {
+        position,
+        event: Position::new(one.event),
+        event_type: one.event_type,
+        entity: EntityKey::try_new(EntityKind::from_store(&one.kind)?, &one.entity).ok()?,
+        sequence: one.sequence,
+        received_at: Timestamp::from_micros(one.received_at),
+        attempts: one.attempts,
+        last_at: Timestamp::from_micros(one.last_at),
+        status: one.status,
+        code: one.code,
+        detail: one.detail,
+        answer: one.answer,
+        is_halting: one.halts,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> DeadLetter {
+        let delivery = FailedDelivery {
+            position: Position::new(9),
+            event: Position::new(7),
+            event_type: "status.changed".into(),
+            entity: EntityKey::try_new(EntityKind::Ticket, "SUP-1").expect("valid"),
+            sequence: 3,
+            received_at: Timestamp::from_micros(1),
+            attempts: 8,
+            last_at: Timestamp::from_micros(2),
+            status: Some(503),
+            code: "status".into(),
+            detail: "the answer was 503".into(),
+            answer: "down".into(),
+            is_halting: true,
+        };
+        let subject = DeadLetterSubject::Event(Box::new(delivery));
+        let (subscriber, at) = (SubscriberId::Webhook(4), Timestamp::from_micros(3));
+        DeadLetter { id: 5, subscriber, cause: DeadLetterCause::Exhausted, at, subject }
+    }
+
+    #[test]
+    fn the_bytes_of_dead_letters_never_change() {
+        assert_eq!(hex::encode(dead_letter_key(5).as_bytes()), "040000000000000005");
+        assert_eq!(hex::encode(next_id_key(TableTag::DeadLetter).as_bytes()), "040000000000000000");
+        assert_eq!(hex::encode(encode_next_id(6)), "010000000000000006");
+        let one = concat!(
+            "\u{1}",
+            r#"{"subscriber":"webhook:4","reason":"exhausted","at":3,"position":9,"one":{"event":7,"#,
+            r#""event_type":"status.changed","kind":"ticket","entity":"SUP-1","sequence":3,"received_at":1,"#,
+            r#""attempts":8,"last_at":2,"status":503,"code":"status","detail":"the answer was 503","#,
+            r#""answer":"down","halts":true}}"#
+        );
+        assert_eq!(String::from_utf8(encode_dead_letter(&sample())).expect("text"), one);
+        assert_eq!(decode_dead_letter(5, one.as_bytes()), Some(sample()));
+        let subject = DeadLetterSubject::Range { first: Position::new(2), last: Position::new(8), count: 5 };
+        let letter =
+            DeadLetter { subscriber: SubscriberId::AutoReply, cause: DeadLetterCause::Expired, subject, ..sample() };
+        let many = "\u{1}{\"subscriber\":\"auto_reply\",\"reason\":\"expired\",\"at\":3,\"position\":2,\"many\":{\"last\":8,\"count\":5}}";
+        assert_eq!(String::from_utf8(encode_dead_letter(&letter)).expect("text"), many);
+        assert_eq!(decode_dead_letter(5, many.as_bytes()), Some(letter));
+    }
+
+    #[test]
+    fn what_is_no_dead_letter_of_this_format_is_not_read() {
+        for bytes in [&b""[..], b"\x01", b"\x01{}", b"\x02{\"subscriber\":\"auto_reply\"}"] {
+            assert_eq!(decode_dead_letter(5, bytes), None);
+        }
+        let mut newer = encode_dead_letter(&sample());
+        newer[0] = 2;
+        assert_eq!(decode_dead_letter(5, &newer), None);
+    }
+}

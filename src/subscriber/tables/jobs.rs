@@ -1,0 +1,281 @@
+//! The rows of jobs.
+//!
+//! | key after the tag | value |
+//! |---|---|
+//! | 0 u64 | format u8 = 1, the number u64 that the next one gets |
+//! | id u64 | format u8 = 1, JSON: what was asked for, and what became of the parts that are over |
+//! | id u64, subscriber | format u8 = 1, and of the part there: read_to u64, end u64, delivered u64, failed u64, skipped u64, updated_at i64, total u64 (2^64 − 1 = not known), then the unsettled positions u64 … |
+
+use serde::{Deserialize, Serialize};
+
+use super::{DeliveryTables, RowDecoder, RowKey, TableTag, malformed_row};
+use crate::event::{Kind as EntityKind, Position, Timestamp};
+use crate::journal::StoreWriteError;
+use crate::subscriber::SubscriberId;
+use crate::subscriber::dead_letters::{DeadLetterCause, Filter};
+use crate::subscriber::jobs::{JobCounts, JobKind, JobPart, JobScope, JobState, RecoveryJob};
+use crate::subscription::Pattern;
+
+const FORMAT: u8 = 1;
+const NOT_KNOWN: u64 = u64::MAX;
+
+/// Members added later need a default. Times are microseconds since 1970.
+#[derive(Serialize, Deserialize)]
+struct RecoveryJobRow {
+    kind: String,
+    subscriber: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    letters: Option<DeadLetterWorkRow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    records: Option<RecordWorkRow>,
+    state: String,
+    reason: Option<String>,
+    created_at: i64,
+    updated_at: i64,
+    delivered: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DeadLetterWorkRow {
+    before: u64,
+    event: Option<String>,
+    kind: Option<String>,
+    entity: Option<String>,
+    since: Option<i64>,
+    until: Option<i64>,
+    reason: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordWorkRow {
+    since: Option<i64>,
+    until: Option<i64>,
+    events: Vec<String>,
+    resolves: Option<u64>,
+}
+
+impl DeliveryTables {
+    /// All jobs, in the order of their numbers. Parts that a crash left of one that is over are left out.
+    pub(in crate::subscriber) fn jobs(&self) -> Result<Vec<RecoveryJob>, StoreWriteError> {
+        let mut jobs: Vec<RecoveryJob> = Vec::new();
+        for (key, value) in self.scan(&RowKey::from_tag(TableTag::Job), None, usize::MAX)? {
+            let mut rest = RowDecoder::new(key.as_bytes());
+            let id = rest.read_byte().and_then(|_| rest.number()).ok_or_else(malformed_row)?;
+            if id == 0 {
+                continue;
+            }
+            if rest.remaining().is_empty() {
+                jobs.push(decode_job(id, &value).ok_or_else(malformed_row)?);
+                continue;
+            }
+            let subscriber = rest.text().and_then(|text| SubscriberId::parse(&text)).ok_or_else(malformed_row)?;
+            let (part, updated_at) = decode_job_part(&value).ok_or_else(malformed_row)?;
+            if let Some(job) = jobs.last_mut().filter(|job| job.id == id && !job.state.is_finished()) {
+                job.updated_at = job.updated_at.max(updated_at);
+                job.parts.insert(subscriber, part);
+            }
+        }
+        Ok(jobs)
+    }
+}
+
+/// Where the row of the job `id` is.
+pub(in crate::subscriber) fn job_key(id: u64) -> RowKey {
+    RowKey::from_tag(TableTag::Job).number(id)
+}
+
+/// Where the row is of what the job `id` does at `subscriber`.
+pub(in crate::subscriber) fn job_part_key(id: u64, subscriber: &SubscriberId) -> RowKey {
+    job_key(id).text(&subscriber.to_string())
+}
+
+/// The job without its parts.
+pub(in crate::subscriber) fn encode_job(job: &RecoveryJob) -> Vec<u8> {
+    let (letters, records) = match &job.scope {
+        JobScope::Letters { filter, before } => (Some(to_dead_letter_work_row(filter, *before)), None),
+        JobScope::Records { since, until, patterns, resolves } => {
+            let [since, until] = [since, until].map(|time| time.map(Timestamp::as_micros));
+            let events = patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect();
+            (None, Some(RecordWorkRow { since, until, events, resolves: *resolves }))
+        }
+    };
+    let reason = match &job.state {
+        JobState::Cancelled { reason } => reason.clone(),
+        JobState::Pending | JobState::Running | JobState::Completed => None,
+    };
+    let JobCounts { delivered, failed, skipped } = job.ended;
+    let stored = RecoveryJobRow {
+        kind: job.kind.as_str().to_owned(),
+        subscriber: job.subscriber.as_ref().map(ToString::to_string),
+        letters,
+        records,
+        state: job.state.as_str().to_owned(),
+        reason,
+        created_at: job.created_at.as_micros(),
+        updated_at: job.updated_at.as_micros(),
+        delivered,
+        failed,
+        skipped,
+    };
+    let mut bytes = vec![FORMAT];
+    serde_json::to_writer(&mut bytes, &stored).expect("its members have JSON texts, and a Vec takes every write");
+    bytes
+}
+
+fn to_dead_letter_work_row(filter: &Filter, before: u64) -> DeadLetterWorkRow {
+    DeadLetterWorkRow {
+        before,
+        event: filter.event.clone(),
+        kind: filter.kind.map(|kind| kind.as_str().to_owned()),
+        entity: filter.entity.clone(),
+        since: filter.since.map(Timestamp::as_micros),
+        until: filter.until.map(Timestamp::as_micros),
+        reason: filter.cause.map(|cause| cause.as_str().to_owned()),
+    }
+}
+
+fn decode_job(id: u64, bytes: &[u8]) -> Option<RecoveryJob> {
+    let (&FORMAT, json) = bytes.split_first()? else { return None };
+    let stored: RecoveryJobRow = serde_json::from_slice(json).ok()?;
+    let subscriber = match stored.subscriber {
+        Some(text) => Some(SubscriberId::parse(&text)?),
+        None => None,
+    };
+    let work = match (stored.letters, stored.records) {
+        (Some(letters), None) => {
+            JobScope::Letters { before: letters.before, filter: to_dead_letter_filter(letters, subscriber.clone())? }
+        }
+        (None, Some(RecordWorkRow { since, until, events, resolves })) => {
+            let patterns = events.iter().map(|text| Pattern::from_store(text)).collect::<Option<_>>()?;
+            let [since, until] = [since, until].map(|time| time.map(Timestamp::from_micros));
+            JobScope::Records { since, until, patterns, resolves }
+        }
+        (Some(_), Some(_)) | (None, None) => return None,
+    };
+    Some(RecoveryJob {
+        id,
+        kind: JobKind::NAMED.iter().find(|(name, _)| *name == stored.kind)?.1,
+        subscriber,
+        scope: work,
+        state: parse_job_state(&stored.state, stored.reason)?,
+        created_at: Timestamp::from_micros(stored.created_at),
+        updated_at: Timestamp::from_micros(stored.updated_at),
+        ended: JobCounts { delivered: stored.delivered, failed: stored.failed, skipped: stored.skipped },
+        parts: std::collections::BTreeMap::new(),
+    })
+}
+
+fn parse_job_state(name: &str, reason: Option<String>) -> Option<JobState> {
+    let all = [JobState::Pending, JobState::Running, JobState::Completed, JobState::Cancelled { reason }];
+    all.into_iter().find(|state| state.as_str() == name)
+}
+
+fn to_dead_letter_filter(letters: DeadLetterWorkRow, subscriber: Option<SubscriberId>) -> Option<Filter> {
+    Some(Filter {
+        subscriber,
+        event: letters.event,
+        kind: letters.kind.map(|kind| EntityKind::from_store(&kind).ok_or(())).transpose().ok()?,
+        entity: letters.entity,
+        since: letters.since.map(Timestamp::from_micros),
+        until: letters.until.map(Timestamp::from_micros),
+        cause: letters.reason.map(|reason| DeadLetterCause::parse(&reason).ok_or(())).transpose().ok()?,
+    })
+}
+
+/// What a job does at one subscriber; something of it was settled last at `updated_at`.
+pub(in crate::subscriber) fn encode_job_part(part: &JobPart, updated_at: Timestamp) -> Vec<u8> {
+    let ((read_to, end), counts) = (part.reading_range(), part.counts());
+    let fixed = [read_to.get(), end.get(), counts.delivered, counts.failed, counts.skipped];
+    let mut bytes = vec![FORMAT];
+    fixed.iter().for_each(|number| bytes.extend_from_slice(&number.to_be_bytes()));
+    bytes.extend_from_slice(&updated_at.as_micros().to_be_bytes());
+    bytes.extend_from_slice(&part.expected().unwrap_or(NOT_KNOWN).to_be_bytes());
+    part.unsettled().for_each(|position| bytes.extend_from_slice(&position.get().to_be_bytes()));
+    bytes
+}
+
+fn decode_job_part(bytes: &[u8]) -> Option<(JobPart, Timestamp)> {
+    let mut rest = RowDecoder::new(bytes);
+    rest.read_byte().filter(|format| *format == FORMAT)?;
+    let mut number = || rest.number();
+    let reading = (Position::new(number()?), Position::new(number()?));
+    let counts = JobCounts { delivered: number()?, failed: number()?, skipped: number()? };
+    let updated_at = Timestamp::from_micros(number()?.cast_signed());
+    let total = Some(number()?).filter(|total| *total != NOT_KNOWN);
+    let mut unsettled = Vec::new();
+    while !rest.remaining().is_empty() {
+        unsettled.push(Position::new(rest.number()?));
+    }
+    Some((JobPart::from_store(reading, unsettled, counts, total), updated_at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> RecoveryJob {
+        let filter = Filter { subscriber: Some(SubscriberId::Webhook(4)), ..Filter::default() };
+        RecoveryJob {
+            id: 3,
+            kind: JobKind::Recover,
+            subscriber: Some(SubscriberId::Webhook(4)),
+            scope: JobScope::Letters {
+                filter: Filter { since: Some(Timestamp::from_micros(1)), kind: Some(EntityKind::Ticket), ..filter },
+                before: 9,
+            },
+            state: JobState::Running,
+            created_at: Timestamp::from_micros(2),
+            updated_at: Timestamp::from_micros(3),
+            ended: JobCounts { delivered: 1, failed: 2, skipped: 3 },
+            parts: std::collections::BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_jobs_never_change() {
+        assert_eq!(hex::encode(job_key(3).as_bytes()), "050000000000000003");
+        let part_key = job_part_key(3, &SubscriberId::AutoReply);
+        assert_eq!(hex::encode(part_key.as_bytes()), format!("050000000000000003{}0001", hex::encode("auto_reply")));
+        let letters = concat!(
+            "\u{1}",
+            r#"{"kind":"recover","subscriber":"webhook:4","letters":{"before":9,"event":null,"kind":"ticket","#,
+            r#""entity":null,"since":1,"until":null,"reason":null},"state":"running","reason":null,"#,
+            r#""created_at":2,"updated_at":3,"delivered":1,"failed":2,"skipped":3}"#
+        );
+        assert_eq!(String::from_utf8(encode_job(&sample())).expect("text"), letters);
+        assert_eq!(decode_job(3, letters.as_bytes()), Some(sample()));
+        let pattern = Pattern::from_store("ticket:*").expect("a pattern");
+        let work = JobScope::Records { since: None, until: None, patterns: vec![pattern], resolves: Some(7) };
+        let state = JobState::Cancelled { reason: Some("gone".into()) };
+        let replay = RecoveryJob { kind: JobKind::Replay, subscriber: None, scope: work, state, ..sample() };
+        let records = concat!(
+            "\u{1}",
+            r#"{"kind":"replay","subscriber":null,"records":{"since":null,"until":null,"events":["ticket:*"],"#,
+            r#""resolves":7},"state":"cancelled","reason":"gone","created_at":2,"updated_at":3,"#,
+            r#""delivered":1,"failed":2,"skipped":3}"#
+        );
+        assert_eq!(String::from_utf8(encode_job(&replay)).expect("text"), records);
+        assert_eq!(decode_job(3, records.as_bytes()), Some(replay));
+    }
+
+    #[test]
+    fn the_bytes_of_parts_never_change() {
+        let counts = JobCounts { delivered: 3, failed: 4, skipped: 5 };
+        let reading = (Position::new(1), Position::new(2));
+        let part = JobPart::from_store(reading, [Position::new(8), Position::new(9)], counts, None);
+        let numbers = [1_u64, 2, 3, 4, 5, 6, u64::MAX, 8, 9].map(|number| format!("{number:016x}")).concat();
+        let bytes = encode_job_part(&part, Timestamp::from_micros(6));
+        assert_eq!(hex::encode(&bytes), format!("01{numbers}"));
+        assert_eq!(decode_job_part(&bytes), Some((part, Timestamp::from_micros(6))));
+        let of_one = JobPart::for_record(Position::new(7));
+        assert_eq!(
+            decode_job_part(&encode_job_part(&of_one, Timestamp::default())),
+            Some((of_one, Timestamp::default()))
+        );
+        for cut in [0, 1, 8, bytes.len() - 1] {
+            assert_eq!(decode_job_part(&bytes[..cut]), None, "{cut}");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Random histories of publishing, failing, crashing and coming back, against a simple model of who must have seen what.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{PUBLISHER, TestSubscription, draw_number, ground, subscribe};
+use crate::commands::send_signal;
+use crate::receiver::{Receiver, Reply};
+use crate::webhooks;
+use crate::yard::{Gate, Ground, NodeProcess, expect_soon, run};
+
+const ENTITIES: u64 = 6;
+
+/// More than anything here takes, and less than what a test waits for in general, so that what is missing is told.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What was published: for each entity the names of its events, in their order.
+type PublishedModel = BTreeMap<String, Vec<&'static str>>;
+
+/// A subscriber, and what the model says of it.
+struct ModelledSubscriber {
+    receiver: Receiver,
+    /// The one event that it wants, if it does not want all.
+    wanted: Option<&'static str>,
+    /// How many events each entity had when it was subscribed.
+    since: BTreeMap<String, usize>,
+    is_up: bool,
+    /// Whether it ever went down, which may cut off an answer that says yes.
+    was_down: bool,
+    subscription: TestSubscription,
+    is_paused: bool,
+}
+
+struct RandomHistory {
+    seed: u64,
+    ground: Ground,
+    process: NodeProcess,
+    model: PublishedModel,
+    followers: Vec<ModelledSubscriber>,
+    steps: usize,
+    kills: usize,
+}
+
+impl RandomHistory {
+    async fn start(seed: u64) -> Self {
+        // Soon at first, and then for longer than anyone is down here: nothing may be given up.
+        let schedule = [&["0.05"; 5][..], &["1"; 45]].concat().join(",");
+        let ground = ground(&[
+            ("server.workers", "1"),
+            ("delivery.retry_schedule_s", &schedule),
+            ("delivery.dead_letter_after_h", "24"),
+            ("delivery.window_events", "16"),
+            ("delivery.breaker.consecutive", "4"),
+            ("delivery.breaker.open_s", "0.1"),
+            ("delivery.breaker.open_max_s", "0.2"),
+        ]);
+        let process = ground.start_process().await;
+        Self { seed, ground, process, model: PublishedModel::new(), followers: Vec::new(), steps: 0, kills: 0 }
+    }
+
+    fn draw(&self, what: &str, below: u64) -> u64 {
+        draw_number(self.seed, what, self.steps, below)
+    }
+
+    async fn step(&mut self) {
+        self.steps += 1;
+        match self.draw("step", 14) {
+            0..5 => self.publish().await,
+            5 => self.catch_up().await,
+            6 | 7 => self.publish_and_kill().await,
+            8 | 9 => self.toggle().await,
+            10 | 11 => self.pause_or_resume().await,
+            12 => self.terminate().await,
+            _ if self.followers.len() < 4 => self.follow().await,
+            _ => self.restart().await,
+        }
+    }
+
+    /// Subscribes a new follower, which fails by the seed.
+    async fn follow(&mut self) {
+        let (seed, share) = (self.seed + self.followers.len() as u64, self.draw("share", 3));
+        let receiver = Receiver::start(move |arrival| match draw_number(seed, arrival.id(), arrival.before, 10) {
+            draw if draw < share => Reply::Status(503),
+            9 if arrival.before == 0 => Reply::Close,
+            _ => Reply::Status(200),
+        })
+        .await;
+        let wanted = [None, Some("task.completed")][self.draw("wanted", 2) as usize];
+        let events = json!({"events": [wanted.unwrap_or("*")]});
+        let subscription = subscribe(&self.process, &receiver.url("/"), events).await;
+        let since = self.model.iter().map(|(entity, events)| (entity.clone(), events.len())).collect();
+        self.followers.push(ModelledSubscriber {
+            receiver,
+            wanted,
+            since,
+            is_up: true,
+            was_down: false,
+            subscription,
+            is_paused: false,
+        });
+    }
+
+    /// The next list of events, each with a key of its own.
+    fn list(&mut self) -> Vec<Value> {
+        let mut list = Vec::new();
+        for number in 0..=self.draw("length", 60) as usize {
+            let draw = |what: &str, below| draw_number(self.seed, &format!("{what} {number}"), self.steps, below);
+            let (entity, name) =
+                (draw("entity", ENTITIES), ["task.created", "task.completed"][draw("name", 2) as usize]);
+            self.model.entry(format!("task/{entity}")).or_default().push(name);
+            let key = format!("{}-{number}", self.steps);
+            list.push(json!({"event": name, "data": {"task_id": entity}, "idempotency_key": key}));
+        }
+        list
+    }
+
+    async fn publish(&mut self) {
+        let list = self.list();
+        send(&self.process, &list).await.expect("an answer");
+    }
+
+    /// Kills the node at some moment while it takes in a list, which is then sent again.
+    async fn publish_and_kill(&mut self) {
+        let list = self.list();
+        let (gate, sent) = (self.process.gate.clone(), list.clone());
+        let sending = actix_rt::spawn(async move { send(&gate, &sent).await });
+        for _ in 0..self.draw("moment", 200) {
+            tokio::task::yield_now().await;
+        }
+        self.restart().await;
+        // Whatever came of it: what was taken in is not taken in twice.
+        let _ = sending.await.expect("no panic");
+        send(&self.process, &list).await.expect("an answer");
+    }
+
+    async fn restart(&mut self) {
+        self.process.kill();
+        self.kills += 1;
+        self.process = self.ground.start_process().await;
+    }
+
+    /// Ends the node in order, and starts it again.
+    async fn terminate(&mut self) {
+        send_signal(&self.process.child, "TERM");
+        self.process.child.wait().expect("a child");
+        self.process = self.ground.start_process().await;
+    }
+
+    async fn pause_or_resume(&mut self) {
+        let which = self.draw("who", self.followers.len() as u64) as usize;
+        let ModelledSubscriber { subscription, is_paused, .. } = &mut self.followers[which];
+        subscription.run_action(&self.process, if *is_paused { "resume" } else { "pause" }).await;
+        *is_paused = !*is_paused;
+    }
+
+    /// Lets one that is up go down, or come up again.
+    async fn toggle(&mut self) {
+        let which = self.draw("who", self.followers.len() as u64) as usize;
+        let follower = &mut self.followers[which];
+        if follower.is_up {
+            follower.receiver.stop().await
+        } else {
+            follower.receiver.restart().await
+        }
+        follower.is_up = !follower.is_up;
+        follower.was_down = true;
+    }
+
+    /// Lets those who are up get everything, so that what follows begins at rest.
+    async fn catch_up(&self) {
+        let is_served = |follower: &ModelledSubscriber| follower.is_up && !follower.is_paused;
+        for number in (0..self.followers.len()).filter(|number| is_served(&self.followers[*number])) {
+            self.has_all(number).await;
+        }
+    }
+
+    /// Waits until a follower has got what it must get; panics with what is missing.
+    async fn has_all(&self, number: usize) -> BTreeMap<String, Vec<u64>> {
+        let ModelledSubscriber { receiver, .. } = &self.followers[number];
+        let expected = self.followers[number].expected(&self.model);
+        let total = expected.values().map(Vec::len).sum();
+        if tokio::time::timeout(PATIENCE, receiver.accepted(total)).await.is_err() {
+            let got = receiver.log().accepted_sequences();
+            let state = webhooks::show(&self.process, "").await.text;
+            let letters = self.process.get("/api/v1/dead-letters").await.text;
+            panic!("follower {number} of seed {}: {expected:?} but {got:?}\n{state}\n{letters}", self.seed);
+        }
+        expected
+    }
+
+    /// Lets everyone come up, and checks what each has got in the end.
+    async fn end(self) {
+        for follower in &self.followers {
+            if !follower.is_up {
+                follower.receiver.restart().await;
+            }
+            if follower.is_paused {
+                follower.subscription.run_action(&self.process, "resume").await;
+            }
+        }
+        for (number, follower) in self.followers.iter().enumerate() {
+            let expected = self.has_all(number).await;
+            let seen = follower.receiver.log();
+            let repeats = seen.check_order(&Default::default());
+            assert_eq!(seen.accepted_sequences(), expected, "follower {number} of seed {}", self.seed);
+            assert!(
+                repeats == 0 || self.kills > 0 || follower.was_down,
+                "{repeats} repeats without a crash, seed {}",
+                self.seed
+            );
+        }
+    }
+}
+
+impl ModelledSubscriber {
+    /// The sequences of each entity that it must have got.
+    fn expected(&self, model: &PublishedModel) -> BTreeMap<String, Vec<u64>> {
+        let mut expected = BTreeMap::new();
+        for (entity, events) in model {
+            let since = self.since.get(entity).copied().unwrap_or_default();
+            let wanted =
+                (1..).zip(events).skip(since).filter(|(_, name)| self.wanted.is_none_or(|wanted| wanted == **name));
+            let sequences: Vec<u64> = wanted.map(|(sequence, _)| sequence).collect();
+            if !sequences.is_empty() {
+                expected.insert(entity.clone(), sequences);
+            }
+        }
+        expected
+    }
+}
+
+/// Publishes a list that may have been published before, in whole or in part.
+async fn send(gate: &Gate, list: &[Value]) -> reqwest::Result<()> {
+    let request = gate.client.post(format!("{}/api/v1/events", gate.base)).bearer_auth(PUBLISHER);
+    let request = request.header("content-type", "application/json").body(json!(list).to_string());
+    let text = expect_soon(request.send()).await?.text().await?;
+    let body: Value = serde_json::from_str(&text).expect("JSON");
+    let taken = body["accepted"].as_u64().zip(body["duplicates"].as_u64()).map(|(new, known)| new + known);
+    assert_eq!(taken, Some(list.len() as u64), "{text}");
+    Ok(())
+}
+
+#[test]
+fn every_subscriber_gets_what_the_model_says_through_crashes_failures_and_outages() {
+    run(async {
+        for seed in [1, 2, 8] {
+            let mut history = RandomHistory::start(seed).await;
+            history.follow().await;
+            for _ in 0..25 {
+                history.step().await;
+            }
+            history.end().await;
+        }
+    });
+}
