@@ -13,6 +13,7 @@ use crate::config::{Config, DevSecrets, Draft, Problems, Purpose};
 
 mod check;
 mod dev;
+mod guide;
 mod listen;
 mod logging;
 mod openapi;
@@ -42,6 +43,7 @@ enum Command {
     Secret(secret::Secret),
     Rebuild(rebuild::Rebuild),
     Openapi(openapi::OpenApi),
+    Guide(guide::PrintGuide),
 }
 
 /// Which configuration a command works with.
@@ -150,6 +152,7 @@ fn run(command: Command, out: &mut impl Write) -> Result<(), Error> {
         Command::Secret(secret) => secret.run(out),
         Command::Rebuild(rebuild) => rebuild.run(out),
         Command::Openapi(openapi) => openapi.run(out),
+        Command::Guide(guide) => guide.run(out),
     }
 }
 

@@ -25,7 +25,7 @@
 //! | `/api/v1/jobs`, `…/{job_id}` | GET | the admin |
 //! | `/api/v1/jobs/{job_id}/cancel` | POST | the admin |
 //! | `/api/v1/webhooks/{id}/recover`, `…/replay` | POST | the admin |
-//! | `/healthz`, `/readyz`, `/docs`, `/openapi.json` | GET | anyone |
+//! | `/healthz`, `/readyz`, `/docs`, `/docs/guide/{topic}`, `/openapi.json` | GET | anyone |
 
 use std::io;
 use std::net::{IpAddr, TcpListener};

@@ -56,13 +56,14 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
         take(service, &c2s::SOURCE, "/api/v1/webhooks/c2s", c2s::receive);
         take(service, &c2s::SOURCE, "/api/v1/webhooks/c2s/", c2s::receive);
     }
-    get(service, "/docs/{file}", docs::asset);
     for end in ["", "/"] {
         get(service, &format!("/healthz{end}"), health::alive);
         get(service, &format!("/health{end}"), health::alive);
         get(service, &format!("/readyz{end}"), health::ready);
         get(service, &format!("/openapi.json{end}"), docs::openapi);
         get(service, &format!("/docs{end}"), docs::page);
+        get(service, &format!("/docs/guide{end}"), docs::guide::list);
+        get(service, &format!("/docs/guide/{{topic}}{end}"), docs::guide::page);
         get(service, &format!("/api/v1/entities/{{kind}}{end}"), reads::entities::list);
         get(service, &format!("/api/v1/entities/{{kind}}/{{id}}{end}"), reads::entities::show);
         get(service, &format!("/api/v1/entities/{{kind}}/{{id}}/timeline{end}"), reads::entities::timeline);
@@ -82,6 +83,8 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
         get(service, &format!("/api/v1/webhooks/logs{end}"), reads::logs::list);
         get(service, &format!("/api/v1/webhooks/logs/{{log_id}}{end}"), reads::logs::show);
     }
+    // Last of its kind: `guide` would be a file's name too.
+    get(service, "/docs/{file}", docs::asset);
 }
 
 /// Adds the paths of subscriptions, which `end` ends. They are told from the others under the same beginning by their digits.

@@ -15,10 +15,10 @@ use tokio::task::JoinSet;
 
 use crate::yard::{Gate, Ground, SUPPORT, TOKEN, run, soon};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_hookyard");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_hookyard");
 
 /// `program` as it would start in `folder` from a terminal in which nothing is set.
-fn plain(program: impl AsRef<Path>, folder: &Path) -> Command {
+pub fn plain(program: impl AsRef<Path>, folder: &Path) -> Command {
     let mut command = Command::new(program.as_ref());
     command.current_dir(folder).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command
@@ -48,8 +48,17 @@ pub fn folder() -> TempDir {
 #[test]
 fn the_help_of_every_command_has_an_example() {
     let folder = folder();
-    let commands: [&[&str]; 8] =
-        [&[], &["serve"], &["check"], &["send"], &["listen"], &["secret"], &["secret", "new"], &["rebuild"]];
+    let commands: [&[&str]; 9] = [
+        &[],
+        &["serve"],
+        &["check"],
+        &["send"],
+        &["listen"],
+        &["secret"],
+        &["secret", "new"],
+        &["rebuild"],
+        &["guide"],
+    ];
     for words in commands {
         let (code, help, error) = told(hookyard(folder.path(), words).arg("--help"));
         assert_eq!((code, error.as_str()), (Some(0), ""), "{words:?}");

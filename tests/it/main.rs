@@ -18,6 +18,7 @@ mod duplicates;
 mod durability;
 mod enrichment;
 mod failures;
+mod guides;
 mod instagram;
 mod leads;
 mod limits;

@@ -11,6 +11,7 @@ use super::{Edge, answer};
 
 mod assets;
 pub(in crate::edge) mod endpoint;
+pub mod guide;
 mod spec;
 
 pub use spec::spec;
