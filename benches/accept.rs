@@ -1,8 +1,10 @@
-//! Durable accepts a second, next to a bare actix-web handler that only reads the body and verifies its signature.
+//! Durable accepts a second, next to a bare actix-web handler that only reads the body and verifies
+//! its signature.
 //!
-//! `cargo bench --bench accept`. Both servers run as processes of their own, one after the other in each round, under the
-//! same load: keep-alive connections whose client signs every request. What counts is the ratio within a round. Last comes
-//! how long one list of 1,000 events takes until it is answered, that is, until all of it is on the disk.
+//! `cargo bench --bench accept`. Both servers run as processes of their own, one after the other in
+//! each round, under the same load: keep-alive connections whose client signs every request. What
+//! counts is the ratio within a round. Last comes how long one list of 1,000 events takes until it
+//! is answered, that is, until all of it is on the disk.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -14,7 +16,9 @@ mod load;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use load::{BenchError, BenchLoad, BenchServer, LatencySummary, PUBLISHER, call_api, drive_load, serve_bare};
+use load::{
+    BenchError, BenchLoad, BenchServer, LatencySummary, PUBLISHER, call_api, drive_load, serve_bare,
+};
 use tokio::net::TcpStream;
 
 const ROUND: Duration = Duration::from_secs(4);
@@ -26,7 +30,11 @@ const LISTS: u64 = 50;
 
 fn main() -> ExitCode {
     // cargo passes `--bench`; the program passes itself `bare`.
-    let outcome = if std::env::args().any(|argument| argument == "bare") { serve_bare() } else { measure() };
+    let outcome = if std::env::args().any(|argument| argument == "bare") {
+        serve_bare()
+    } else {
+        measure()
+    };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -41,8 +49,20 @@ fn measure() -> Result<(), BenchError> {
         "{:>24} {:>12} {:>12} {:>7} {:>20} {:>20}",
         "load", "bare /s", "node /s", "ratio", "bare p50/p99", "node p50/p99"
     );
-    for (connections, entities) in [(1, 1_000), (32, 1_000), (128, 1_000), (128, 1), (128, 100_000)] {
-        let load = BenchLoad { connections, entities, warm_up: WARM_UP, time: ROUND, rate: None };
+    for (connections, entities) in [
+        (1, 1_000),
+        (32, 1_000),
+        (128, 1_000),
+        (128, 1),
+        (128, 100_000),
+    ] {
+        let load = BenchLoad {
+            connections,
+            entities,
+            warm_up: WARM_UP,
+            time: ROUND,
+            rate: None,
+        };
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
             let bare = measure_events(&BenchServer::start_bare()?, load)?;
@@ -64,7 +84,10 @@ fn measure() -> Result<(), BenchError> {
         );
     }
     let lists = measure_lists(&BenchServer::start_node()?)?;
-    println!("one list of {LIST_EVENTS} events: {} (p50, p99 of {LISTS})", lists.format_times());
+    println!(
+        "one list of {LIST_EVENTS} events: {} (p50, p99 of {LISTS})",
+        lists.format_times()
+    );
     Ok(())
 }
 
@@ -73,12 +96,17 @@ fn ratio((bare, node): &(LatencySummary, LatencySummary)) -> f64 {
 }
 
 fn measure_events(server: &BenchServer, load: BenchLoad) -> Result<LatencySummary, BenchError> {
-    Ok(LatencySummary::new(drive_load(server.port, load)?, load.time))
+    Ok(LatencySummary::new(
+        drive_load(server.port, load)?,
+        load.time,
+    ))
 }
 
 /// One list of events after the other, on one connection.
 fn measure_lists(server: &BenchServer) -> Result<LatencySummary, BenchError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let began = Instant::now();
     let latencies = runtime.block_on(async {
         let mut stream = TcpStream::connect(("127.0.0.1", server.port)).await?;

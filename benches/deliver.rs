@@ -1,7 +1,9 @@
-//! What leaves a node: events a second from the request to the subscriber, the time between the two, and what is owed.
+//! What leaves a node: events a second from the request to the subscriber, the time between the
+//! two, and what is owed.
 //!
-//! `cargo bench --bench deliver`. The bare handler of `accept`, the node, and the receiver run as processes of their own. A
-//! round ends when the last event has reached every subscriber, so a backlog counts. What counts is the ratio within a run.
+//! `cargo bench --bench deliver`. The bare handler of `accept`, the node, and the receiver run as
+//! processes of their own. A round ends when the last event has reached every subscriber, so a
+//! backlog counts. What counts is the ratio within a run.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -15,7 +17,10 @@ use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use hookyard::clock::{Clock, SystemClock};
-use load::{ADMIN, BenchError, BenchLoad, LatencySummary, PUBLISHER, BenchServer, announce, call_api, drive_load, serve_bare};
+use load::{
+    ADMIN, BenchError, BenchLoad, BenchServer, LatencySummary, PUBLISHER, announce, call_api,
+    drive_load, serve_bare,
+};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
@@ -58,24 +63,47 @@ fn measure() -> Result<(), BenchError> {
 
 /// Events a second that reach one subscriber, and deliveries a second to five.
 fn measure_throughput() -> Result<(), BenchError> {
-    let load = BenchLoad { connections: 32, entities: 1_000, warm_up: WARM_UP, time: ROUND, rate: None };
+    let load = BenchLoad {
+        connections: 32,
+        entities: 1_000,
+        warm_up: WARM_UP,
+        time: ROUND,
+        rate: None,
+    };
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
-        let ceiling = LatencySummary::new(drive_load(BenchServer::start_bare()?.port, load)?, load.time).per_second;
-        rounds.push((ceiling, delivered_per_second(load, 1)?, delivered_per_second(load, 5)?));
+        let ceiling = LatencySummary::new(
+            drive_load(BenchServer::start_bare()?.port, load)?,
+            load.time,
+        )
+        .per_second;
+        rounds.push((
+            ceiling,
+            delivered_per_second(load, 1)?,
+            delivered_per_second(load, 5)?,
+        ));
     }
     // The round in the middle, by its ratio.
     rounds.sort_by(|a, b| (a.1 / a.0).total_cmp(&(b.1 / b.0)));
     let (ceiling, one, five) = rounds[ROUNDS / 2];
     println!("bare handler, c=32:      {ceiling:>8.0} /s");
-    println!("one subscriber:          {one:>8.0} /s end to end, {:.3} of the bare handler", one / ceiling);
-    println!("five subscribers:        {five:>8.0} deliveries/s, {:.2} of one", five / one);
+    println!(
+        "one subscriber:          {one:>8.0} /s end to end, {:.3} of the bare handler",
+        one / ceiling
+    );
+    println!(
+        "five subscribers:        {five:>8.0} deliveries/s, {:.2} of one",
+        five / one
+    );
     Ok(())
 }
 
 /// Deliveries a second, from the first request to the last delivery.
 fn delivered_per_second(load: BenchLoad, subscribers: u64) -> Result<f64, BenchError> {
-    let (node, receiver) = (BenchServer::start_node()?, BenchServer::start_role("receiver")?);
+    let (node, receiver) = (
+        BenchServer::start_node()?,
+        BenchServer::start_role("receiver")?,
+    );
     for _ in 0..subscribers {
         subscribe(&node, &receiver_url(&receiver), &["ticket:*"])?;
     }
@@ -89,36 +117,64 @@ fn delivered_per_second(load: BenchLoad, subscribers: u64) -> Result<f64, BenchE
 
 /// From the request's signing to the receiver, at a rate that is easy to bear.
 fn measure_latency() -> Result<(), BenchError> {
-    let load = BenchLoad { connections: 8, entities: 1_000, warm_up: WARM_UP, time: ROUND * 2, rate: Some(300.0) };
-    let (node, receiver) = (BenchServer::start_node()?, BenchServer::start_role("receiver")?);
+    let load = BenchLoad {
+        connections: 8,
+        entities: 1_000,
+        warm_up: WARM_UP,
+        time: ROUND * 2,
+        rate: Some(300.0),
+    };
+    let (node, receiver) = (
+        BenchServer::start_node()?,
+        BenchServer::start_role("receiver")?,
+    );
     subscribe(&node, &receiver_url(&receiver), &["*"])?;
     drive_load(node.port, load)?;
     let got = wait_for(&receiver, count_events(&node)?)?;
-    println!("request to delivery at 300/s: {:.2?} {:.2?} (p50, p99)", got.p50, got.p99);
+    println!(
+        "request to delivery at 300/s: {:.2?} {:.2?} (p50, p99)",
+        got.p50, got.p99
+    );
     Ok(())
 }
 
-/// Accepts a second with 10,000 subscribers of which one follows what is sent, next to that one alone.
+/// Accepts a second with 10,000 subscribers of which one follows what is sent, next to that one
+/// alone.
 fn measure_bystanders() -> Result<(), BenchError> {
-    let load = BenchLoad { connections: 32, entities: 1_000, warm_up: WARM_UP, time: ROUND, rate: None };
+    let load = BenchLoad {
+        connections: 32,
+        entities: 1_000,
+        warm_up: WARM_UP,
+        time: ROUND,
+        rate: None,
+    };
     let accepted = |bystanders: u64| {
-        let (node, receiver) = (BenchServer::start_node()?, BenchServer::start_role("receiver")?);
+        let (node, receiver) = (
+            BenchServer::start_node()?,
+            BenchServer::start_role("receiver")?,
+        );
         subscribe(&node, &receiver_url(&receiver), &["ticket:*"])?;
         subscribe_many(&node, bystanders, &receiver_url(&receiver))?;
         Ok::<_, BenchError>(LatencySummary::new(drive_load(node.port, load)?, load.time).per_second)
     };
     let (alone, among) = (accepted(0)?, accepted(BYSTANDERS)?);
-    println!("accepted among {BYSTANDERS} bystanders: {among:>8.0} /s, {:.2} of {alone:.0} /s", among / alone);
+    println!(
+        "accepted among {BYSTANDERS} bystanders: {among:>8.0} /s, {:.2} of {alone:.0} /s",
+        among / alone
+    );
     Ok(())
 }
 
-/// Memory with a million deliveries owed to a subscriber that is down, and how soon the node is back after `kill -9`.
+/// Memory with a million deliveries owed to a subscriber that is down, and how soon the node is
+/// back after `kill -9`.
 fn measure_backlog() -> Result<(), BenchError> {
     let node = BenchServer::start_node()?;
     let idle = node.resident_bytes()?;
     // Nobody listens at port 9.
     subscribe(&node, "http://127.0.0.1:9/", &["*"])?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let mut stream = TcpStream::connect(("127.0.0.1", node.port)).await?;
         for list in 0..OWED / LIST_EVENTS {
@@ -134,7 +190,11 @@ fn measure_backlog() -> Result<(), BenchError> {
     let full = node.resident_bytes()?;
     let (_node, start) = node.restart_after_kill()?;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    println!("memory: {:.0} MiB idle, {:.0} MiB with {OWED} deliveries owed", mib(idle), mib(full));
+    println!(
+        "memory: {:.0} MiB idle, {:.0} MiB with {OWED} deliveries owed",
+        mib(idle),
+        mib(full)
+    );
     println!("ready again after kill -9 with all of them owed: {start:.2?}");
     Ok(())
 }
@@ -149,8 +209,11 @@ fn subscribe(node: &BenchServer, url: &str, events: &[&str]) -> Result<(), Bench
 }
 
 fn subscribe_many(node: &BenchServer, count: u64, url: &str) -> Result<(), BenchError> {
-    let body = serde_json::json!({ "url": url, "events": ["lead.*", "c2s_lead.received"] }).to_string();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let body =
+        serde_json::json!({ "url": url, "events": ["lead.*", "c2s_lead.received"] }).to_string();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     Ok(runtime.block_on(async {
         let mut stream = TcpStream::connect(("127.0.0.1", node.port)).await?;
         for _ in 0..count {
@@ -162,13 +225,19 @@ fn subscribe_many(node: &BenchServer, count: u64, url: &str) -> Result<(), Bench
 
 /// How many events the node has taken in.
 fn count_events(node: &BenchServer) -> Result<u64, BenchError> {
-    let list: serde_json::Value =
-        serde_json::from_str(&call_admin_api(node.port, "GET", "/api/v1/events?page_size=1", "")?)?;
+    let list: serde_json::Value = serde_json::from_str(&call_admin_api(
+        node.port,
+        "GET",
+        "/api/v1/events?page_size=1",
+        "",
+    )?)?;
     Ok(list["total"].as_u64().ok_or("no total")?)
 }
 
 fn call_admin_api(port: u16, method: &str, path: &str, body: &str) -> Result<String, BenchError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     Ok(runtime.block_on(async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
         call_api(&mut stream, method, path, ADMIN, body).await
@@ -188,7 +257,12 @@ fn wait_for(receiver: &BenchServer, count: u64) -> Result<DeliveredLatencies, Be
     loop {
         let got: u64 = call_admin_api(receiver.port, "GET", "/count", "")?.parse()?;
         if got >= count {
-            return Ok(serde_json::from_str(&call_admin_api(receiver.port, "GET", "/", "")?)?);
+            return Ok(serde_json::from_str(&call_admin_api(
+                receiver.port,
+                "GET",
+                "/",
+                "",
+            )?)?);
         }
         if Instant::now() > until {
             return Err(format!("{got} of {count} deliveries came").into());
@@ -215,12 +289,20 @@ fn serve_receiver() -> Result<(), BenchError> {
     })
 }
 
-async fn record_delivery(body: web::Bytes, latencies: web::Data<Mutex<Vec<Duration>>>) -> HttpResponse {
+async fn record_delivery(
+    body: web::Bytes,
+    latencies: web::Data<Mutex<Vec<Duration>>>,
+) -> HttpResponse {
     const MARK: &[u8] = b"\"sent_at\":";
-    let sent_at = body.windows(MARK.len()).position(|window| window == MARK).map(|at| {
-        let digits = body[at + MARK.len()..].iter().take_while(|byte| byte.is_ascii_digit());
-        digits.fold(0_i64, |number, digit| number * 10 + i64::from(digit - b'0'))
-    });
+    let sent_at = body
+        .windows(MARK.len())
+        .position(|window| window == MARK)
+        .map(|at| {
+            let digits = body[at + MARK.len()..]
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit());
+            digits.fold(0_i64, |number, digit| number * 10 + i64::from(digit - b'0'))
+        });
     let latency = SystemClock::default().wall().as_micros() - sent_at.unwrap_or_default();
     let latency = Duration::from_micros(u64::try_from(latency).unwrap_or_default());
     latencies.lock().push(latency);

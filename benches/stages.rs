@@ -1,7 +1,11 @@
-//! Criterion benches of single stages: verify, decode, decide, commit, the exchange log, and a subscriber's lanes.
+//! Criterion benches of single stages: verify, decode, decide, commit, the exchange log, and a
+//! subscriber's lanes.
 //!
 //! `cargo bench --bench stages`
-#![expect(missing_docs, reason = "criterion's macro makes a public function without any")]
+#![expect(
+    missing_docs,
+    reason = "criterion's macro makes a public function without any"
+)]
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -15,21 +19,29 @@ use hookyard::clock::SystemClock;
 use hookyard::config::{self, Secret, UnknownEntityPolicy};
 use hookyard::edge::leads;
 use hookyard::edge::signature::SignatureVerifier;
-use hookyard::edge::support::{SupportRequestContext, decode_support_event, signature::sign_support_body};
+use hookyard::edge::support::{
+    SupportRequestContext, decode_support_event, signature::sign_support_body,
+};
 use hookyard::edge::{crm, instagram};
 use hookyard::entity::{
-    DecisionContext, DecisionIds, EntityAction, EntityDecision, EntityState, IdAllocator, StateLimits,
+    DecisionContext, DecisionIds, EntityAction, EntityDecision, EntityState, IdAllocator,
+    StateLimits,
 };
-use hookyard::event::{EntityKey, EventId, InternedName, Kind, Position, Record, StoreIncarnation, Timestamp};
+use hookyard::event::{
+    EntityKey, EventId, InternedName, Kind, Position, Record, StoreIncarnation, Timestamp,
+};
 use hookyard::failpoints::NoFailures;
 use hookyard::journal::{self, DataStore, Journal, JournalSubmission, RecordDraft, SledJournal};
 use hookyard::subscriber::attempt::AttemptOutcome;
 use hookyard::subscriber::attempt::signing::{DeliverySigner, SigningInput};
-use hookyard::subscriber::delivery::{DeliveryEffect, DeliveryInput, MatchedRecord, SubscriberDelivery};
+use hookyard::subscriber::delivery::{
+    DeliveryEffect, DeliveryInput, MatchedRecord, SubscriberDelivery,
+};
 use hookyard::subscriber::delivery_policy::{self, DeliveryPolicy, DeliveryTarget, RetryPolicy};
 use hookyard::subscriber::{AttemptFailure, OutboundRecord, SubscriberId};
 use hookyard::subscription::{
-    self, DeliveryOrdering, Pattern, PatternIndex, SigningSecrets, SigningStyle, Subscription, SubscriptionSnapshot,
+    self, DeliveryOrdering, Pattern, PatternIndex, SigningSecrets, SigningStyle, Subscription,
+    SubscriptionSnapshot,
 };
 use reqwest::header::HeaderMap;
 
@@ -45,21 +57,37 @@ fn body() -> Bytes {
 
 fn verify_and_decode(criterion: &mut Criterion) {
     let secret = Secret::new("hush");
-    let (verifier, body) = (SignatureVerifier::new(std::slice::from_ref(&secret)), body());
+    let (verifier, body) = (
+        SignatureVerifier::new(std::slice::from_ref(&secret)),
+        body(),
+    );
     let signature = sign_support_body(&secret, &body, TIMESTAMP);
-    let verify = || verifier.verify(&body, TIMESTAMP.as_bytes(), signature.as_bytes()).expect("it is signed");
+    let verify = || {
+        verifier
+            .verify(&body, TIMESTAMP.as_bytes(), signature.as_bytes())
+            .expect("it is signed")
+    };
     let unknown_entity = UnknownEntityPolicy::Create;
-    let given = SupportRequestContext { idempotency_key: Some(b"k-1"), at: None, unknown_entity };
+    let given = SupportRequestContext {
+        idempotency_key: Some(b"k-1"),
+        at: None,
+        unknown_entity,
+    };
     let mut group = criterion.benchmark_group("edge");
     group.throughput(Throughput::Bytes(body.len() as u64));
     group.bench_function("verify", |bencher| bencher.iter(|| black_box(verify())));
     group.bench_function("verify + decode", |bencher| {
-        bencher.iter(|| black_box(decode_support_event(&verify(), given, tracing::Span::none()).expect("it is valid")));
+        bencher.iter(|| {
+            black_box(
+                decode_support_event(&verify(), given, tracing::Span::none()).expect("it is valid"),
+            )
+        });
     });
     group.finish();
 }
 
-/// What it costs to find who wants an event that one of `count` subscriptions does, and to judge whether it is theirs.
+/// What it costs to find who wants an event that one of `count` subscriptions does, and to judge
+/// whether it is theirs.
 fn subscriptions(criterion: &mut Criterion) {
     let at = Timestamp::from_micros(0);
     let subscription = |id: u64, events: &str| Subscription {
@@ -83,7 +111,12 @@ fn subscriptions(criterion: &mut Criterion) {
         created_at: at,
         updated_at: at,
     };
-    let mut record = Record::new("leads", EntityKey::from_number(Kind::Lead, 7), "lead.created", at);
+    let mut record = Record::new(
+        "leads",
+        EntityKey::from_number(Kind::Lead, 7),
+        "lead.created",
+        at,
+    );
     record.sequence = Some(1);
     record.payload =
         r#"{"event": "lead_create", "data": {"first_name": "Ada", "source": "email", "budget": 1.5}}"#.into();
@@ -99,24 +132,36 @@ fn subscriptions(criterion: &mut Criterion) {
     }
     let filter = subscription::Filter::compile(r#"data.source == "email""#).expect("an expression");
     let transform =
-        subscription::TransformExpression::compile(r#"{"text": data.first_name + " wrote"}"#).expect("an expression");
-    group.bench_function("filter", |bencher| bencher.iter(|| black_box(filter.admits(&record))));
-    group.bench_function("transform", |bencher| bencher.iter(|| black_box(transform.body(&record))));
-    group.bench_function("body", |bencher| bencher.iter(|| black_box(subscription::envelope::body(&record))));
+        subscription::TransformExpression::compile(r#"{"text": data.first_name + " wrote"}"#)
+            .expect("an expression");
+    group.bench_function("filter", |bencher| {
+        bencher.iter(|| black_box(filter.admits(&record)))
+    });
+    group.bench_function("transform", |bencher| {
+        bencher.iter(|| black_box(transform.body(&record)))
+    });
+    group.bench_function("body", |bencher| {
+        bencher.iter(|| black_box(subscription::envelope::body(&record)))
+    });
     // What a whole megabyte may cost before it is broken off.
     let items = vec!["1"; 500_000].join(",");
     record.payload = format!(r#"{{"data": [{items}]}}"#).into();
-    let costly = subscription::Filter::compile("data.all(x, data.all(y, x == y))").expect("an expression");
+    let costly =
+        subscription::Filter::compile("data.all(x, data.all(y, x == y))").expect("an expression");
     group.sample_size(10);
-    group.bench_function("filter, broken off", |bencher| bencher.iter(|| black_box(costly.admits(&record))));
+    group.bench_function("filter, broken off", |bencher| {
+        bencher.iter(|| black_box(costly.admits(&record)))
+    });
     group.finish();
 }
 
-/// What one call with `count` messages costs at Instagram's door, and a list of as many events at the bus's.
+/// What one call with `count` messages costs at Instagram's door, and a list of as many events at
+/// the bus's.
 fn batches(criterion: &mut Criterion) {
     let secret = Secret::new("hush");
     let verifier = SignatureVerifier::new(std::slice::from_ref(&secret));
-    let config = config::load_config(None, [("HOOKYARD_ADMIN__TOKEN", "bench-token")]).expect("the defaults are valid");
+    let config = config::load_config(None, [("HOOKYARD_ADMIN__TOKEN", "bench-token")])
+        .expect("the defaults are valid");
     let published = crm::BusEventCatalogue::new(&config.sources.crm);
     let mut group = criterion.benchmark_group("edge/batches");
     for count in [1_u64, 100] {
@@ -126,16 +171,25 @@ fn batches(criterion: &mut Criterion) {
             )
         };
         let items: Vec<_> = (0..count).map(item).collect();
-        let call =
-            format!(r#"{{"object":"instagram","entry":[{{"id":"0987654321","messaging":[{}]}}]}}"#, items.join(","));
+        let call = format!(
+            r#"{{"object":"instagram","entry":[{{"id":"0987654321","messaging":[{}]}}]}}"#,
+            items.join(",")
+        );
         let call = Bytes::from(call);
         let signature = instagram::signature::sign_instagram_body(&secret, &call);
         group.throughput(Throughput::Elements(count));
         group.bench_function(format!("instagram: verify + decode {count}"), |bencher| {
             bencher.iter(|| {
-                let body = instagram::signature::verify_instagram_body(&verifier, &call, signature.as_bytes())
-                    .expect("it is signed");
-                black_box(instagram::decode_instagram_call(&body, &tracing::Span::none()).expect("it is valid"))
+                let body = instagram::signature::verify_instagram_body(
+                    &verifier,
+                    &call,
+                    signature.as_bytes(),
+                )
+                .expect("it is signed");
+                black_box(
+                    instagram::decode_instagram_call(&body, &tracing::Span::none())
+                        .expect("it is valid"),
+                )
             });
         });
         let event = Bytes::from(
@@ -146,8 +200,14 @@ fn batches(criterion: &mut Criterion) {
             bencher.iter(|| {
                 for _ in 0..count {
                     black_box(
-                        crm::decode_bus_event(&published, &event, text, None, tracing::Span::none())
-                            .expect("it is valid"),
+                        crm::decode_bus_event(
+                            &published,
+                            &event,
+                            text,
+                            None,
+                            tracing::Span::none(),
+                        )
+                        .expect("it is valid"),
                     );
                 }
             });
@@ -156,20 +216,34 @@ fn batches(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What signing one delivery costs, in the two styles that subscriptions have of themselves and in all four.
+/// What signing one delivery costs, in the two styles that subscriptions have of themselves and in
+/// all four.
 fn sign_deliveries(criterion: &mut Criterion) {
     let body = body();
     let mut secrets = SigningSecrets::new(None);
     secrets.ensure_signing_key();
     let at = Timestamp::from_micros(1_733_308_200_000_000);
-    let message =
-        SigningInput { id: "evt_3f9a2c41_1042", event: "message.created", event_at: at, attempt_at: at, body: &body };
+    let message = SigningInput {
+        id: "evt_3f9a2c41_1042",
+        event: "message.created",
+        event_at: at,
+        attempt_at: at,
+        body: &body,
+    };
     let mut group = criterion.benchmark_group("subscriber");
     group.throughput(Throughput::Bytes(body.len() as u64));
     let usual = vec![SigningStyle::Crm, SigningStyle::Standard];
     for (name, styles) in [
         ("usual", usual),
-        ("all", vec![SigningStyle::Crm, SigningStyle::Standard, SigningStyle::Hub, SigningStyle::V1a]),
+        (
+            "all",
+            vec![
+                SigningStyle::Crm,
+                SigningStyle::Standard,
+                SigningStyle::Hub,
+                SigningStyle::V1a,
+            ],
+        ),
     ] {
         let signer = DeliverySigner::new(1, &secrets, &styles);
         group.bench_function(format!("sign, {name} styles"), |bencher| {
@@ -193,10 +267,16 @@ fn decode_c2s(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("edge/c2s");
     for count in [1, 1_000] {
         let list: Vec<_> = (0..count).map(event).collect();
-        let body = Bytes::from(if count == 1 { list.concat() } else { format!("[{}]", list.join(",")) });
+        let body = Bytes::from(if count == 1 {
+            list.concat()
+        } else {
+            format!("[{}]", list.join(","))
+        });
         group.throughput(Throughput::Bytes(body.len() as u64));
         group.bench_function(format!("decode {count} events"), |bencher| {
-            bencher.iter(|| black_box(hookyard::edge::c2s::decode_c2s_request(&body).expect("it is valid")));
+            bencher.iter(|| {
+                black_box(hookyard::edge::c2s::decode_c2s_request(&body).expect("it is valid"))
+            });
         });
     }
     group.finish();
@@ -216,8 +296,12 @@ fn verify_and_decode_lead(criterion: &mut Criterion) {
     };
     criterion.bench_function("edge/verify + decode a lead", |bencher| {
         bencher.iter(|| {
-            let body = leads::signature::verify_lead_body(&verifier, body.clone(), Some(signature.as_bytes()))
-                .expect("it is signed");
+            let body = leads::signature::verify_lead_body(
+                &verifier,
+                body.clone(),
+                Some(signature.as_bytes()),
+            )
+            .expect("it is signed");
             black_box(leads::decode_lead_event(&body, given).expect("it is valid"))
         });
     });
@@ -230,15 +314,27 @@ fn decide(criterion: &mut Criterion) {
         reason: None,
     });
     let mut state = EntityState::new(Kind::Ticket);
-    let (key, ids) = (EntityKey::try_new(Kind::Ticket, "SUP-1").expect("valid"), IdAllocator::starting_after(0));
+    let (key, ids) = (
+        EntityKey::try_new(Kind::Ticket, "SUP-1").expect("valid"),
+        IdAllocator::starting_after(0),
+    );
     criterion.bench_function("entity/decide + apply", |bencher| {
         bencher.iter(|| {
             let at = Timestamp::from_micros(1);
             let source = InternedName::from_static("support");
             let draw = DecisionIds::new(&ids);
-            let context =
-                DecisionContext { key: &key, source, at, received_at: at, unique_key_is_free: true, limits, ids: draw };
-            let Ok(EntityDecision::Accept(accepted)) = state.decide(&action, &context) else { panic!("it is valid") };
+            let context = DecisionContext {
+                key: &key,
+                source,
+                at,
+                received_at: at,
+                unique_key_is_free: true,
+                limits,
+                ids: draw,
+            };
+            let Ok(EntityDecision::Accept(accepted)) = state.decide(&action, &context) else {
+                panic!("it is valid")
+            };
             state.apply(&accepted.change, limits);
         });
     });
@@ -251,17 +347,31 @@ fn record(sequence: u64) -> RecordDraft {
         idempotency_key: Some(sequence.to_string()),
         payload: body(),
         change: body(),
-        ..Record::new("support", entity.clone(), "message.created", Timestamp::from_micros(1))
+        ..Record::new(
+            "support",
+            entity.clone(),
+            "message.created",
+            Timestamp::from_micros(1),
+        )
     };
-    RecordDraft { entity, sequence: Some(1), received_at: Timestamp::from_micros(1), bytes: record.encode() }
+    RecordDraft {
+        entity,
+        sequence: Some(1),
+        received_at: Timestamp::from_micros(1),
+        bytes: record.encode(),
+    }
 }
 
 /// What one commit of 1, 16 or 128 records costs, from the queue to the disk and back.
 fn commit(criterion: &mut Criterion) {
     let folder = tempfile::tempdir_in("target").expect("a folder on the disk");
     let store = DataStore::open(folder.path(), 64 << 20, Arc::new(NoFailures)).expect("opens");
-    let limits =
-        journal::JournalLimits { queue: 4096, commit_records: 1024, commit_bytes: 4 << 20, sync_interval: None };
+    let limits = journal::JournalLimits {
+        queue: 4096,
+        commit_records: 1024,
+        commit_bytes: 4 << 20,
+        sync_interval: None,
+    };
     let log = SledJournal::open(store, limits, Arc::new(SystemClock::default())).expect("opens");
     let mut group = criterion.benchmark_group("journal/commit");
     let mut next = 0_u64;
@@ -275,8 +385,10 @@ fn commit(criterion: &mut Criterion) {
                 },
                 |drafts| {
                     let (settled, wait) = std::sync::mpsc::channel();
-                    let settle = Box::new(move |outcome| settled.send(outcome).expect("someone waits"));
-                    log.submit(JournalSubmission { drafts, settle }).expect("open");
+                    let settle =
+                        Box::new(move |outcome| settled.send(outcome).expect("someone waits"));
+                    log.submit(JournalSubmission { drafts, settle })
+                        .expect("open");
                     wait.recv().expect("settled").expect("in sequence");
                 },
                 BatchSize::PerIteration,
@@ -294,7 +406,10 @@ const HEADERS: [(&str, &[u8]); 9] = [
     ("content-type", b"application/json"),
     ("content-length", b"412"),
     ("x-crm-api-key", b"0123456789abcdef0123456789abcdef"),
-    ("x-crm-signature", b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"),
+    (
+        "x-crm-signature",
+        b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+    ),
     ("x-crm-timestamp", b"2025-12-04T10:30:00.000Z"),
     ("idempotency-key", b"5f0c7c9e-1d3b-4d5c-9a76-0c9f0e6d8b11"),
 ];
@@ -314,7 +429,10 @@ fn append_call(log: &CallLog, number: u64, direction: Direction) {
         code: None,
         duration: Duration::from_micros(1_800 + number % 700),
         client: Some([198, 51, 100, 7].into()),
-        event_ids: &[EventId::new(StoreIncarnation::new(0x3f9a_2c41), Position::new(number + 1))],
+        event_ids: &[EventId::new(
+            StoreIncarnation::new(0x3f9a_2c41),
+            Position::new(number + 1),
+        )],
         body_bytes: Some(412),
         answer: Some(answer.as_bytes()),
         answer_bytes: Some(answer.len() as u64),
@@ -328,11 +446,23 @@ fn append_call(log: &CallLog, number: u64, direction: Direction) {
 /// What a row costs the request that it is of, and what pages of a log with a million rows cost.
 fn append_calls(criterion: &mut Criterion) {
     const ROWS: u64 = 1_000_000;
-    const ALL: Filter = Filter { direction: None, is_successful: None };
+    const ALL: Filter = Filter {
+        direction: None,
+        is_successful: None,
+    };
     let folder = tempfile::tempdir_in("target").expect("a folder on the disk");
     let store = DataStore::open(folder.path(), 64 << 20, Arc::new(NoFailures)).expect("opens");
-    let log = CallLog::open(store, CallLogLimits { rows_max: ROWS, refused_rows_max: 10_000 }).expect("opens");
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let log = CallLog::open(
+        store,
+        CallLogLimits {
+            rows_max: ROWS,
+            refused_rows_max: 10_000,
+        },
+    )
+    .expect("opens");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
     let settle = || runtime.block_on(log.settled()).expect("the disk works");
     let mut group = criterion.benchmark_group("exchange");
     let mut number = 0;
@@ -351,53 +481,110 @@ fn append_calls(criterion: &mut Criterion) {
     });
     // A few among many go the other way, so that a page of them lies in many blocks.
     for number in 0..ROWS + ROWS / 10 {
-        append_call(&log, number, if number % 200 == 0 { Direction::Outgoing } else { Direction::Incoming });
+        append_call(
+            &log,
+            number,
+            if number % 200 == 0 {
+                Direction::Outgoing
+            } else {
+                Direction::Incoming
+            },
+        );
         if number % 10_000 == 0 {
             settle();
         }
     }
     settle();
     group.throughput(Throughput::Elements(100));
-    let outgoing = Filter { direction: Some(Direction::Outgoing), ..ALL };
-    for (name, filter, skipped) in [("newest", ALL, 0), ("deep", ALL, 700_000), ("sparse", outgoing, 3_000)] {
-        group.bench_function(format!("page of 100 of a million rows, {name}"), |bencher| {
-            bencher.iter(|| {
-                black_box(runtime.block_on(log.list_calls(filter, skipped..skipped + 100)).expect("readable"))
-            });
-        });
+    let outgoing = Filter {
+        direction: Some(Direction::Outgoing),
+        ..ALL
+    };
+    for (name, filter, skipped) in [
+        ("newest", ALL, 0),
+        ("deep", ALL, 700_000),
+        ("sparse", outgoing, 3_000),
+    ] {
+        group.bench_function(
+            format!("page of 100 of a million rows, {name}"),
+            |bencher| {
+                bencher.iter(|| {
+                    black_box(
+                        runtime
+                            .block_on(log.list_calls(filter, skipped..skipped + 100))
+                            .expect("readable"),
+                    )
+                });
+            },
+        );
     }
-    let page = || runtime.block_on(log.list_of("support".into(), ALL, 3_000..3_100)).expect("readable");
-    group.bench_function("page of 100 of one subscriber's deliveries", |bencher| bencher.iter(|| black_box(page())));
+    let page = || {
+        runtime
+            .block_on(log.list_of("support".into(), ALL, 3_000..3_100))
+            .expect("readable")
+    };
+    group.bench_function("page of 100 of one subscriber's deliveries", |bencher| {
+        bencher.iter(|| black_box(page()))
+    });
     group.finish();
     log.close();
 }
 
-/// What a record costs a subscriber that accepts everything, from being met to being settled, and one whose every lane stops.
+/// What a record costs a subscriber that accepts everything, from being met to being settled, and
+/// one whose every lane stops.
 fn lanes(criterion: &mut Criterion) {
     const RECORDS: u64 = 1_000;
     let profile = Arc::new(delivery_policy());
-    let items: Vec<_> = (0..RECORDS).map(|n| delivery_item(n + 1, n % 200, 1 + n / 200)).collect();
+    let items: Vec<_> = (0..RECORDS)
+        .map(|n| delivery_item(n + 1, n % 200, 1 + n / 200))
+        .collect();
     let run = |outcome: &AttemptOutcome| {
         let now = Duration::from_secs(1);
-        let mut delivery = SubscriberDelivery::new(profile.clone(), Position::FIRST, Vec::new(), None, 1, now);
-        let met = items.iter().map(|item| MatchedRecord { item: item.clone(), filter_error: None }).collect();
-        let mut effects = VecDeque::from(
-            delivery.step(DeliveryInput::RecordsMatched { items: met, end: Position::new(RECORDS + 1) }, now),
-        );
+        let mut delivery =
+            SubscriberDelivery::new(profile.clone(), Position::FIRST, Vec::new(), None, 1, now);
+        let met = items
+            .iter()
+            .map(|item| MatchedRecord {
+                item: item.clone(),
+                filter_error: None,
+            })
+            .collect();
+        let mut effects = VecDeque::from(delivery.step(
+            DeliveryInput::RecordsMatched {
+                items: met,
+                end: Position::new(RECORDS + 1),
+            },
+            now,
+        ));
         while let Some(effect) = effects.pop_front() {
             if let DeliveryEffect::Attempt { ticket, .. } = effect {
-                effects.extend(delivery.step(DeliveryInput::AttemptEnded { ticket, outcome: outcome.clone() }, now));
+                effects.extend(delivery.step(
+                    DeliveryInput::AttemptEnded {
+                        ticket,
+                        outcome: outcome.clone(),
+                    },
+                    now,
+                ));
             }
         }
         delivery
     };
-    let failure = AttemptFailure { status: Some(503), code: "status", detail: String::new(), answer: Bytes::new() };
-    let failed = AttemptOutcome::TransientFailure { failure, retry_after: None };
+    let failure = AttemptFailure {
+        status: Some(503),
+        code: "status",
+        detail: String::new(),
+        answer: Bytes::new(),
+    };
+    let failed = AttemptOutcome::TransientFailure {
+        failure,
+        retry_after: None,
+    };
     let mut group = criterion.benchmark_group("subscriber");
     group.throughput(Throughput::Elements(RECORDS));
-    for (name, outcome) in
-        [("1000 records, accepted", AttemptOutcome::Accepted), ("1000 records, 200 lanes stop", failed)]
-    {
+    for (name, outcome) in [
+        ("1000 records, accepted", AttemptOutcome::Accepted),
+        ("1000 records, 200 lanes stop", failed),
+    ] {
         group.bench_function(name, |bencher| bencher.iter(|| black_box(run(&outcome))));
     }
     group.finish();
@@ -406,12 +593,21 @@ fn lanes(criterion: &mut Criterion) {
 fn delivery_item(position: u64, entity: u64, sequence: u64) -> OutboundRecord {
     let entity = EntityKey::from_number(Kind::Ticket, entity);
     let at = Timestamp::from_micros(0);
-    let record = Record { sequence: Some(sequence), ..Record::new("support", entity, "status.changed", at) };
-    OutboundRecord { position: Position::new(position), sequence, received_at: at, record: Arc::new(record) }
+    let record = Record {
+        sequence: Some(sequence),
+        ..Record::new("support", entity, "status.changed", at)
+    };
+    OutboundRecord {
+        position: Position::new(position),
+        sequence,
+        received_at: at,
+        record: Arc::new(record),
+    }
 }
 
 fn delivery_policy() -> DeliveryPolicy {
-    let config = config::load_config(None, [("HOOKYARD_ADMIN__TOKEN", "bench-token")]).expect("the defaults are valid");
+    let config = config::load_config(None, [("HOOKYARD_ADMIN__TOKEN", "bench-token")])
+        .expect("the defaults are valid");
     let delivery = config.delivery;
     DeliveryPolicy {
         id: SubscriberId::AutoReply,
@@ -428,7 +624,11 @@ fn delivery_policy() -> DeliveryPolicy {
         },
         on_exhausted: delivery.on_exhausted,
         // Every lane is to stop, none to wait for a probe.
-        breaker: config::BreakerConfig { consecutive: 0, failure_rate: 0.0, ..delivery.breaker },
+        breaker: config::BreakerConfig {
+            consecutive: 0,
+            failure_rate: 0.0,
+            ..delivery.breaker
+        },
         disable_after: delivery.disable_after,
         hold: delivery.hold,
         bounds: delivery_policy::DeliveryLimits {

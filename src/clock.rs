@@ -1,4 +1,5 @@
-//! Where time comes from: one trait, so that tests move it by hand and nothing else reads the system's clocks.
+//! Where time comes from: one trait, so that tests move it by hand and nothing else reads the
+//! system's clocks.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -6,7 +7,8 @@ use parking_lot::Mutex;
 
 use crate::event::Timestamp;
 
-/// A source of wall time (for what is stored and compared with senders' clocks) and of monotonic time (for limits and idling).
+/// A source of wall time (for what is stored and compared with senders' clocks) and of monotonic
+/// time (for limits and idling).
 pub trait Clock: Send + Sync + 'static {
     /// The wall clock, UTC.
     fn wall(&self) -> Timestamp;
@@ -21,16 +23,26 @@ pub struct SystemClock {
 }
 
 impl Default for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system's clocks")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the system's clocks"
+    )]
     fn default() -> Self {
-        Self { started: Instant::now() }
+        Self {
+            started: Instant::now(),
+        }
     }
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system's clocks")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the system's clocks"
+    )]
     fn wall(&self) -> Timestamp {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
     }
 
@@ -50,7 +62,10 @@ impl ManualClock {
     /// A clock that shows `start` until it is advanced.
     #[must_use]
     pub fn starting_at(start: Timestamp) -> Self {
-        Self { start, elapsed: Mutex::new(Duration::ZERO) }
+        Self {
+            start,
+            elapsed: Mutex::new(Duration::ZERO),
+        }
     }
 
     /// Moves both faces forward by `by`.

@@ -8,8 +8,14 @@ use std::time::Duration;
 pub(crate) struct CrashWindow(VecDeque<Duration>);
 
 impl CrashWindow {
-    /// Notes a crash at `now`, and says whether it is one more than `crashes_max` within `window`; then counting begins anew.
-    pub(crate) fn note_crash(&mut self, now: Duration, crashes_max: usize, window: Duration) -> bool {
+    /// Notes a crash at `now`, and says whether it is one more than `crashes_max` within `window`;
+    /// then counting begins anew.
+    pub(crate) fn note_crash(
+        &mut self,
+        now: Duration,
+        crashes_max: usize,
+        window: Duration,
+    ) -> bool {
         self.0.push_back(now);
         while self.0.front().is_some_and(|crash| *crash + window <= now) {
             self.0.pop_front();
@@ -36,10 +42,22 @@ mod tests {
     #[test]
     fn one_crash_too_many_within_the_window_is_told_and_counting_begins_anew() {
         let mut crashes = CrashWindow::default();
-        let table =
-            [(0, false), (1, false), (62, false), (63, false), (64, true), (65, false), (66, false), (67, true)];
+        let table = [
+            (0, false),
+            (1, false),
+            (62, false),
+            (63, false),
+            (64, true),
+            (65, false),
+            (66, false),
+            (67, true),
+        ];
         for (at, expected) in table {
-            assert_eq!(crashes.note_crash(Duration::from_secs(at), 2, WINDOW), expected, "crash at {at} s");
+            assert_eq!(
+                crashes.note_crash(Duration::from_secs(at), 2, WINDOW),
+                expected,
+                "crash at {at} s"
+            );
         }
     }
 

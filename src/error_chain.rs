@@ -36,7 +36,10 @@ mod tests {
     fn every_cause_is_shown_once() {
         let cause = || io::Error::other("the pipe is closed");
         for error in [SampleError::Apart(cause()), SampleError::Within(cause())] {
-            assert_eq!(format_error_chain(&error), "cannot write: the pipe is closed");
+            assert_eq!(
+                format_error_chain(&error),
+                "cannot write: the pipe is closed"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Places where a test makes a running node fail, to prove that what was promised holds all the same.
+//! Places where a test makes a running node fail, to prove that what was promised holds all the
+//! same.
 
 use std::io;
 

@@ -1,22 +1,36 @@
-//! Hookyard receives signed webhooks, gives every entity its own actor, applies that entity's events strictly in order,
-//! and keeps them in an embedded store.
-//!
-//! One folder for each stage, in the order in which an event passes them; a stage uses only what comes after it:
+//! Hookyard receives signed webhooks, applies the events of each entity strictly in order, keeps
+//! them durably, and delivers them, signed and still in order, to every subscriber.
 //!
 //! ```text
-//!  sender ──HTTP──> edge ──> router ──> entity ──> journal ──> projection ──> readers
-//!                    │          │          │          │             │
-//!               authenticate  admit,     decide,   make it      derive what
-//!               and decode    no doubles apply     durable      is asked for
+//!   CRM ──HTTP──> edge ──> router ──> entity ──> journal ──┬──> projection ──> reads
+//!                   │         │          │          │      │
+//!               verify,    admit,     decide,    write     └──> subscriber ──HTTP──> your systems
+//!               decode     dedupe     apply      and sync         match, queue in lanes, attempt, retry
+//!
+//!   The folders and files of src/; each may use those below it:
+//!
+//!   main           starts the command line
+//!   cli            commands that a person types: serve, check, send, listen …
+//!   app            composition root: opens the store, starts the stages, reopens after a failure, stops in order
+//!   edge           HTTP in: limits, authentication and decoding of each contract; the admin API; /docs
+//!   enrichment     finds the person behind an accepted Contact2Sale event, sends the result in by the router
+//!   subscriber     HTTP out: matches records to subscribers, delivers in lanes, retries, keeps dead letters
+//!   subscription   definitions of who gets which events in which form: patterns, filters, transforms
+//!   account        definitions of Instagram accounts
+//!   call_log       one row for each HTTP call, in and out
+//!   router         admission, duplicates, and a supervisor that starts and passivates entity actors
+//!   entity         one actor per entity: decides on commands, applies records
+//!   projection     follows the journal and derives snapshots, timelines, lists and old claims
+//!   journal        the log, the only truth; one commit thread
+//!   config         settings of the operator, read from TOML and environment
+//!   provider       signature schemes of senders, presets
+//!   clock, crash_window, error_chain, failpoints, panics, retry_after, suggest, token_bucket
+//!                  small parts that several stages use
+//!   event          vocabulary of all stages: records, kinds, names, times, the catalogue of events
 //! ```
 //!
-//! Beside that way: [`exchange`] logs every call and what it was answered, [`account`] knows whose business accounts are
-//! whose, and [`enrichment`] works on what was accepted and sends in what it learns.
-//!
-//! Beside the stages: [`event`] is their common vocabulary, [`provider`] knows how senders sign, [`config`] is what an
-//! operator sets, [`clock`] and [`faults`] what tests replace, [`app`] puts all together, and [`cli`] is what a person types.
-//! Mechanisms that several of them need have a file of their own: `suggest` (did you mean …?), `retry_after`, `token_bucket` and
-//! `crash_window`.
+//! `src/README.md` says which rules hold everywhere, follows one event in and one delivery out by
+//! file names, and answers "Where is …?".
 
 pub mod account;
 pub mod app;

@@ -9,7 +9,8 @@ thread_local! {
     static CONTAINED: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Marks, while it lives, that a panic on this thread is foreseen and ends only what is running in it.
+/// Marks, while it lives, that a panic on this thread is foreseen and ends only what is running in
+/// it.
 pub struct PanicContainment(());
 
 impl PanicContainment {
@@ -35,12 +36,14 @@ pub fn contain_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let _contained = PanicContainment::begin();
     panic::catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
         let text = payload.downcast_ref::<&str>().map(ToString::to_string);
-        text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+        text.or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".into())
     })
 }
 
-/// Makes every panic that nobody foresaw end the process, after logging where it was: a node that lost a thread must not
-/// go on answering. For a binary's `main`; a library's user decides for themselves.
+/// Makes every panic that nobody foresaw end the process, after logging where it was: a node that
+/// lost a thread must not go on answering. For a binary's `main`; a library's user decides for
+/// themselves.
 pub fn install_panic_hook() {
     panic::set_hook(Box::new(|info: &PanicHookInfo<'_>| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! The one parser of `Retry-After`, as subscribers and other servers send it, and the bound within which it is honoured.
+//! The one parser of `Retry-After`, as subscribers and other servers send it, and the bound within
+//! which it is honoured.
 
 use std::time::Duration;
 
@@ -6,11 +7,12 @@ use chrono::DateTime;
 
 use crate::event::Timestamp;
 
-/// The longest pause that anybody can ask for: longer ones are left to the schedule and to operators, and a slip of a clock
-/// must not stop a lane for months.
+/// The longest pause that anybody can ask for: longer ones are left to the schedule and to
+/// operators, and a slip of a clock must not stop a lane for months.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
-/// The pause that a `Retry-After` of `value` asks for at `now`: seconds, or a date (RFC 9110, section 10.2.3).
+/// The pause that a `Retry-After` of `value` asks for at `now`: seconds, or a date (RFC 9110,
+/// section 10.2.3).
 pub(crate) fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
@@ -18,8 +20,13 @@ pub(crate) fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration>
         // More digits than fit are more than is honoured.
         Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
-        let date = Timestamp::from_micros(DateTime::parse_from_rfc2822(value).ok()?.timestamp_micros());
-        if date > now { date.distance(now) } else { Duration::ZERO }
+        let date =
+            Timestamp::from_micros(DateTime::parse_from_rfc2822(value).ok()?.timestamp_micros());
+        if date > now {
+            date.distance(now)
+        } else {
+            Duration::ZERO
+        }
     };
     Some(pause.min(RETRY_AFTER_MAX))
 }

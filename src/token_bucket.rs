@@ -1,4 +1,5 @@
-//! A token bucket, kept as one moment: that at which it is full again (the generic cell rate algorithm, ITU-T I.371).
+//! A token bucket, kept as one moment: that at which it is full again (the generic cell rate
+//! algorithm, ITU-T I.371).
 //!
 //! ```text
 //!   full again at  now <──── missing tokens × interval ────>|      a take moves it by an interval, to now + burst + interval
@@ -59,7 +60,8 @@ mod tests {
             let interval = Duration::from_secs(60) / per_minute;
             let rate = TokenRate { interval, burst: Duration::from_secs(60) - interval };
             let mut bucket = TokenBucket::default();
-            // In 60,000ths of a token, in which each of these rates fills up evenly by the millisecond.
+            // In 60,000ths of a token, in which each of these rates fills up evenly by the
+            // millisecond.
             let (full, token) = (u64::from(per_minute) * 60_000, 60_000);
             let (mut level, mut now) = (full, 0);
             for (pause, given_back) in steps {

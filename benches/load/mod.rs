@@ -1,5 +1,9 @@
-//! What the benchmarks over HTTP have in common: the servers, each a process of its own, and the load on them.
-#![expect(clippy::disallowed_methods, reason = "part of programs that measure time")]
+//! What the benchmarks over HTTP have in common: the servers, each a process of its own, and the
+//! load on them.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "part of programs that measure time"
+)]
 // Each benchmark uses a part of it.
 #![allow(dead_code, reason = "no benchmark uses all of it")]
 
@@ -29,17 +33,33 @@ pub(crate) type BenchError = Box<dyn std::error::Error>;
 pub(crate) fn serve_bare() -> Result<(), BenchError> {
     actix_rt::System::new().block_on(async {
         let verifier = web::Data::new(SignatureVerifier::new(&[Secret::new(SECRET)]));
-        let app = move || App::new().app_data(verifier.clone()).route(PATH, web::post().to(answer_bare));
+        let app = move || {
+            App::new()
+                .app_data(verifier.clone())
+                .route(PATH, web::post().to(answer_bare))
+        };
         let server = HttpServer::new(app).workers(cores()).bind("127.0.0.1:0")?;
         announce(server.addrs()[0].port())?;
         Ok(server.run().await?)
     })
 }
 
-async fn answer_bare(request: HttpRequest, body: web::Bytes, verifier: web::Data<SignatureVerifier>) -> HttpResponse {
-    let header = |name: &str| request.headers().get(name).map(|value| value.as_bytes()).unwrap_or_default();
+async fn answer_bare(
+    request: HttpRequest,
+    body: web::Bytes,
+    verifier: web::Data<SignatureVerifier>,
+) -> HttpResponse {
+    let header = |name: &str| {
+        request
+            .headers()
+            .get(name)
+            .map(|value| value.as_bytes())
+            .unwrap_or_default()
+    };
     match verifier.verify(&body, header("x-crm-timestamp"), header("x-crm-signature")) {
-        Some(_) => HttpResponse::Accepted().content_type("application/json").body("{\"status\":\"accepted\"}"),
+        Some(_) => HttpResponse::Accepted()
+            .content_type("application/json")
+            .body("{\"status\":\"accepted\"}"),
         None => HttpResponse::Unauthorized().finish(),
     }
 }
@@ -71,20 +91,31 @@ impl BenchServer {
 
     /// This very program in another role, which announces where it listens.
     pub(crate) fn start_role(role: &str) -> Result<Self, BenchError> {
-        let mut child = Command::new(std::env::current_exe()?).arg(role).stdout(Stdio::piped()).spawn()?;
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg(role)
+            .stdout(Stdio::piped())
+            .spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
-        Ok(Self { child, port: line.trim().parse()?, folder: None })
+        Ok(Self {
+            child,
+            port: line.trim().parse()?,
+            folder: None,
+        })
     }
 
     /// A node with an empty store.
     pub(crate) fn start_node() -> Result<Self, BenchError> {
-        let folder = tempfile::tempdir_in(std::env::var("HOOKYARD_BENCH_DIR").unwrap_or_else(|_| "target".into()))?;
+        let folder = tempfile::tempdir_in(
+            std::env::var("HOOKYARD_BENCH_DIR").unwrap_or_else(|_| "target".into()),
+        )?;
         Self::start_node_in(folder)
     }
 
     fn start_node_in(folder: tempfile::TempDir) -> Result<Self, BenchError> {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?
+            .local_addr()?
+            .port();
         let mut child = Command::new(env!("CARGO_BIN_EXE_hookyard"))
             .arg("serve")
             .env("HOOKYARD_SERVER__BIND", format!("127.0.0.1:{port}"))
@@ -102,7 +133,11 @@ impl BenchServer {
         let mut log = BufReader::new(child.stderr.take().ok_or("no log")?).lines();
         while !log.next().ok_or("the node ended")??.contains("node ready") {}
         std::thread::spawn(move || log.for_each(drop));
-        Ok(Self { child, port, folder: Some(folder) })
+        Ok(Self {
+            child,
+            port,
+            folder: Some(folder),
+        })
     }
 
     /// The node after `kill -9` and a new start on what it left, and how long that start took.
@@ -118,7 +153,10 @@ impl BenchServer {
     /// The memory that the process holds now, in bytes (Linux).
     pub(crate) fn resident_bytes(&self) -> Result<u64, BenchError> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .ok_or("no VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 }
@@ -143,8 +181,17 @@ impl LatencySummary {
     /// Of what took as long as `latencies` say, within `time` in all.
     pub(crate) fn new(mut latencies: Vec<Duration>, time: Duration) -> Self {
         latencies.sort_unstable();
-        let at = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).copied().unwrap_or_default();
-        Self { per_second: latencies.len() as f64 / time.as_secs_f64(), p50: at(0.5), p99: at(0.99) }
+        let at = |share: f64| {
+            latencies
+                .get((latencies.len() as f64 * share) as usize)
+                .copied()
+                .unwrap_or_default()
+        };
+        Self {
+            per_second: latencies.len() as f64 / time.as_secs_f64(),
+            p50: at(0.5),
+            p99: at(0.99),
+        }
     }
 
     /// Its two times.
@@ -168,34 +215,51 @@ pub(crate) struct BenchLoad {
 
 /// Sends signed events over keep-alive connections: the latencies of those after the warm-up.
 pub(crate) fn drive_load(port: u16, load: BenchLoad) -> Result<Vec<Duration>, BenchError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let until = Instant::now() + load.warm_up + load.time;
     runtime.block_on(async {
-        let clients = (0..load.connections).map(|client| tokio::task::spawn(send_events(port, client, load, until)));
+        let clients = (0..load.connections)
+            .map(|client| tokio::task::spawn(send_events(port, client, load, until)));
         let clients: Vec<_> = clients.collect();
         let mut latencies = Vec::new();
         for client in clients {
-            latencies.extend(client.await.map_err(|_| "a client panicked")?.map_err(|error| error.to_string())?);
+            latencies.extend(
+                client
+                    .await
+                    .map_err(|_| "a client panicked")?
+                    .map_err(|error| error.to_string())?,
+            );
         }
         Ok(latencies)
     })
 }
 
 /// Sends on one connection until the time is over.
-async fn send_events(port: u16, client: usize, load: BenchLoad, until: Instant) -> std::io::Result<Vec<Duration>> {
+async fn send_events(
+    port: u16,
+    client: usize,
+    load: BenchLoad,
+    until: Instant,
+) -> std::io::Result<Vec<Duration>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.set_nodelay(true)?;
     let (secret, clock) = (Secret::new(SECRET), SystemClock::default());
     let filler = "The parcel has not arrived although it was sent ten days ago. ".repeat(5);
     let (mut latencies, mut answer) = (Vec::new(), Vec::new());
     let mut random = client as u64 + 1;
-    let pause = load.rate.map(|rate| Duration::from_secs_f64(load.connections as f64 / rate));
+    let pause = load
+        .rate
+        .map(|rate| Duration::from_secs_f64(load.connections as f64 / rate));
     let mut ticks = pause.map(tokio::time::interval);
     for number in 0_u64.. {
         if let Some(ticks) = &mut ticks {
             ticks.tick().await;
         }
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let ticket = (random >> 33) % load.entities;
         let timestamp = clock.wall();
         let sent_at = timestamp.as_micros();
@@ -249,13 +313,19 @@ async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> std::io::R
         if stream.read_buf(answer).await? == 0 {
             return Err(std::io::Error::other("the server closed the connection"));
         }
-        let Some(head) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+        let Some(head) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
+            continue;
+        };
         let text = String::from_utf8_lossy(&answer[..head]).to_lowercase();
         if !text.starts_with("http/1.1 20") {
-            return Err(std::io::Error::other(String::from_utf8_lossy(answer).into_owned()));
+            return Err(std::io::Error::other(
+                String::from_utf8_lossy(answer).into_owned(),
+            ));
         }
-        let length =
-            text.lines().find_map(|line| line.strip_prefix("content-length: ")).and_then(|n| n.parse::<usize>().ok());
+        let length = text
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .and_then(|n| n.parse::<usize>().ok());
         if answer.len() >= head + 4 + length.unwrap_or(0) {
             return Ok(head + 4);
         }

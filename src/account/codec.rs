@@ -1,5 +1,5 @@
-//! An account as it is stored: a format byte and JSON, under its id. The folder of the store is its owner's alone, and what is
-//! stored is sealed as a whole where there is a key.
+//! An account as it is stored: a format byte and JSON, under its id. The folder of the store is its
+//! owner's alone, and what is stored is sealed as a whole where there is a key.
 
 use std::time::Duration;
 
@@ -46,13 +46,17 @@ pub(super) fn encode_account(account: &Account) -> Vec<u8> {
         instagram_account_id: account.instagram_account_id.clone(),
         crm_webhook_url: account.crm_webhook_url.clone(),
         webhook_secret: account.webhook_secret.expose().to_owned(),
-        access_token: account.access_token.as_ref().map(|token| token.expose().to_owned()),
+        access_token: account
+            .access_token
+            .as_ref()
+            .map(|token| token.expose().to_owned()),
         auto_reply: account.auto_reply.as_ref().map(reply),
         created_at: account.created_at.as_micros(),
         from: account.from.get(),
     };
     let mut bytes = vec![FORMAT];
-    serde_json::to_writer(&mut bytes, &stored).expect("its members have JSON texts, and a Vec takes every write");
+    serde_json::to_writer(&mut bytes, &stored)
+        .expect("its members have JSON texts, and a Vec takes every write");
     bytes
 }
 
@@ -60,11 +64,16 @@ pub(super) fn decode_account(id: &str, bytes: &[u8]) -> Result<Account, AccountO
     let corrupt = || AccountOpenError::Corrupt { id: id.to_owned() };
     let (format, json) = bytes.split_first().ok_or_else(corrupt)?;
     if *format != FORMAT {
-        return Err(AccountOpenError::Format { id: id.to_owned(), found: *format });
+        return Err(AccountOpenError::Format {
+            id: id.to_owned(),
+            found: *format,
+        });
     }
     let stored: StoredAccount = serde_json::from_slice(json).map_err(|_| corrupt())?;
-    let reply =
-        |StoredAutoReply { text, cooldown_ms }| AutoReply { text, cooldown: Duration::from_millis(cooldown_ms) };
+    let reply = |StoredAutoReply { text, cooldown_ms }| AutoReply {
+        text,
+        cooldown: Duration::from_millis(cooldown_ms),
+    };
     Ok(Account {
         id: id.to_owned(),
         instagram_account_id: stored.instagram_account_id,
@@ -88,7 +97,10 @@ mod tests {
             crm_webhook_url: Some("https://crm.example/hook".into()),
             webhook_secret: Secret::new("hush"),
             access_token: Some(Secret::new("token")),
-            auto_reply: Some(AutoReply { text: "Soon.".into(), cooldown: Duration::from_millis(1_500) }),
+            auto_reply: Some(AutoReply {
+                text: "Soon.".into(),
+                cooldown: Duration::from_millis(1_500),
+            }),
             created_at: Timestamp::from_micros(7),
             from: Position::FIRST,
         }
@@ -103,10 +115,16 @@ mod tests {
         let read = decode_account("acc_1", &bytes).expect("just written");
         assert_eq!(encode_account(&read), bytes);
         assert_eq!(read.id, "acc_1");
-        let later = encode_account(&Account { from: Position::new(42), ..sample() });
+        let later = encode_account(&Account {
+            from: Position::new(42),
+            ..sample()
+        });
         let end = br#""created_at":7,"from":42}"#;
         assert!(later.ends_with(end), "{}", String::from_utf8_lossy(&later));
-        assert_eq!(decode_account("acc_1", &later).expect("just written").from, Position::new(42));
+        assert_eq!(
+            decode_account("acc_1", &later).expect("just written").from,
+            Position::new(42)
+        );
     }
 
     #[test]
@@ -117,13 +135,18 @@ mod tests {
             matches!(decode_account("acc_1", &bytes), Err(AccountOpenError::Format { found: 2, id }) if id == "acc_1")
         );
         for bytes in [&b""[..], b"\x01", b"\x01{}"] {
-            assert!(matches!(decode_account("acc_1", bytes), Err(AccountOpenError::Corrupt { id }) if id == "acc_1"));
+            assert!(
+                matches!(decode_account("acc_1", bytes), Err(AccountOpenError::Corrupt { id }) if id == "acc_1")
+            );
         }
     }
 
     #[test]
     fn nothing_that_shows_an_account_shows_its_secrets() {
         let shown = format!("{:?}", sample());
-        assert!(!shown.contains("hush") && !shown.contains("\"token\""), "{shown}");
+        assert!(
+            !shown.contains("hush") && !shown.contains("\"token\""),
+            "{shown}"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Accounts: which business account at Instagram belongs to whom, and where its messages are to go.
 //!
-//! They are definitions, true in themselves and not derived from any event, so they have a tree of their own in the store.
-//! All of them are in memory as well, since every message asks for one.
+//! They are definitions, true in themselves and not derived from any event, so they have a tree of
+//! their own in the store. All of them are in memory as well, since every message asks for one.
 
 mod codec;
 
@@ -35,7 +35,8 @@ pub struct Account {
     pub auto_reply: Option<AutoReply>,
     /// When it was made.
     pub created_at: Timestamp,
-    /// The first record that can be a message to it: what was written before it claimed its business account stays unclaimed.
+    /// The first record that can be a message to it: what was written before it claimed its
+    /// business account stays unclaimed.
     pub from: Position,
 }
 
@@ -46,7 +47,9 @@ pub enum AccountOpenError {
     #[error("cannot read the accounts")]
     Unreadable(#[from] DefinitionError),
     /// A later version wrote one.
-    #[error("account {id} has format {found}, which this version does not read; start the version that wrote it")]
+    #[error(
+        "account {id} has format {found}, which this version does not read; start the version that wrote it"
+    )]
     Format {
         /// Which account.
         id: String,
@@ -108,12 +111,17 @@ impl AccountSnapshot {
     #[must_use]
     pub fn newest_first(&self) -> Vec<&Arc<Account>> {
         let mut accounts: Vec<_> = self.by_id.values().collect();
-        accounts.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| b.id.cmp(&a.id)));
+        accounts.sort_by(|a, b| {
+            b.created_at
+                .cmp(&a.created_at)
+                .then_with(|| b.id.cmp(&a.id))
+        });
         accounts
     }
 
     fn insert(&mut self, account: Arc<Account>) {
-        self.by_business.insert(account.instagram_account_id.clone(), Arc::clone(&account));
+        self.by_business
+            .insert(account.instagram_account_id.clone(), Arc::clone(&account));
         self.by_id.insert(account.id.clone(), account);
     }
 
@@ -141,7 +149,8 @@ impl std::fmt::Debug for AccountRegistry {
 }
 
 impl AccountRegistry {
-    /// The accounts in `store`, to which no more are added beyond `accounts_max`, sealed with `key` if there is one.
+    /// The accounts in `store`, to which no more are added beyond `accounts_max`, sealed with `key`
+    /// if there is one.
     ///
     /// # Errors
     /// [`OpenError`] when one of them cannot be read.
@@ -192,11 +201,16 @@ impl AccountRegistry {
         self.persist(&known, account)
     }
 
-    /// Puts what `change` makes of the account `id` in its place, and returns when that is on the disk. Blocks.
+    /// Puts what `change` makes of the account `id` in its place, and returns when that is on the
+    /// disk. Blocks.
     ///
     /// # Errors
     /// As [`Accounts::create`].
-    pub fn change(&self, id: &str, change: impl FnOnce(&mut Account)) -> Result<Arc<Account>, AccountChangeError> {
+    pub fn change(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut Account),
+    ) -> Result<Arc<Account>, AccountChangeError> {
         let _writing = self.writing.lock();
         let known = self.snapshot();
         let mut account = Account::clone(known.get(id).ok_or(AccountChangeError::NotFound)?);
@@ -212,17 +226,26 @@ impl AccountRegistry {
         let _writing = self.writing.lock();
         let mut known = AccountSnapshot::clone(&self.snapshot());
         known.get(id).ok_or(AccountChangeError::NotFound)?;
-        self.definitions.remove(id).map_err(|error| self.report_write_failure(error))?;
+        self.definitions
+            .remove(id)
+            .map_err(|error| self.report_write_failure(error))?;
         known.remove(id);
         self.publish(known);
         Ok(())
     }
 
-    fn persist(&self, known: &AccountSnapshot, account: Account) -> Result<Arc<Account>, AccountChangeError> {
-        let claimed =
-            known.find_by_business_account(&account.instagram_account_id).filter(|other| other.id != account.id);
+    fn persist(
+        &self,
+        known: &AccountSnapshot,
+        account: Account,
+    ) -> Result<Arc<Account>, AccountChangeError> {
+        let claimed = known
+            .find_by_business_account(&account.instagram_account_id)
+            .filter(|other| other.id != account.id);
         if let Some(other) = claimed {
-            return Err(AccountChangeError::Claimed { by: other.id.clone() });
+            return Err(AccountChangeError::Claimed {
+                by: other.id.clone(),
+            });
         }
         self.definitions
             .put(&account.id, &codec::encode_account(&account))
@@ -240,7 +263,8 @@ impl AccountRegistry {
 
     /// What is on the disk is not known any more: only opening the store anew tells.
     fn report_write_failure(&self, error: StoreWriteError) -> AccountChangeError {
-        self.failed.send_replace(Some(format!("accounts cannot be written: {error}")));
+        self.failed
+            .send_replace(Some(format!("accounts cannot be written: {error}")));
         AccountChangeError::OutcomeUnknown(error)
     }
 }
@@ -269,20 +293,50 @@ mod tests {
         let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
         let accounts = AccountRegistry::open(store, 2, None).expect("opens");
         accounts.create(account("a", "1")).expect("room");
-        assert!(matches!(accounts.create(account("a", "2")), Err(AccountChangeError::Exists(_))));
-        assert!(matches!(accounts.create(account("b", "1")), Err(AccountChangeError::Claimed { by }) if by == "a"));
+        assert!(matches!(
+            accounts.create(account("a", "2")),
+            Err(AccountChangeError::Exists(_))
+        ));
+        assert!(
+            matches!(accounts.create(account("b", "1")), Err(AccountChangeError::Claimed { by }) if by == "a")
+        );
         accounts.create(account("b", "2")).expect("room");
-        assert!(matches!(accounts.create(account("c", "3")), Err(AccountChangeError::TooMany(2))));
-        let to = |id: &'static str| move |account: &mut Account| account.instagram_account_id = id.into();
-        assert!(matches!(accounts.change("b", to("1")), Err(AccountChangeError::Claimed { .. })));
-        assert!(matches!(accounts.change("c", to("3")), Err(AccountChangeError::NotFound)));
+        assert!(matches!(
+            accounts.create(account("c", "3")),
+            Err(AccountChangeError::TooMany(2))
+        ));
+        let to = |id: &'static str| {
+            move |account: &mut Account| account.instagram_account_id = id.into()
+        };
+        assert!(matches!(
+            accounts.change("b", to("1")),
+            Err(AccountChangeError::Claimed { .. })
+        ));
+        assert!(matches!(
+            accounts.change("c", to("3")),
+            Err(AccountChangeError::NotFound)
+        ));
         accounts.change("b", to("3")).expect("free");
         let known = accounts.snapshot();
-        assert!(known.find_by_business_account("2").is_none(), "what it had is free again");
-        assert_eq!(known.find_by_business_account("3").map(|account| account.id.as_str()), Some("b"));
+        assert!(
+            known.find_by_business_account("2").is_none(),
+            "what it had is free again"
+        );
+        assert_eq!(
+            known
+                .find_by_business_account("3")
+                .map(|account| account.id.as_str()),
+            Some("b")
+        );
         accounts.remove("a").expect("there");
         assert!(accounts.snapshot().find_by_business_account("1").is_none());
-        assert!(matches!(accounts.remove("a"), Err(AccountChangeError::NotFound)));
-        assert!(known.get("a").is_some(), "who looked before keeps what they saw");
+        assert!(matches!(
+            accounts.remove("a"),
+            Err(AccountChangeError::NotFound)
+        ));
+        assert!(
+            known.get("a").is_some(),
+            "who looked before keeps what they saw"
+        );
     }
 }

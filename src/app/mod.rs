@@ -1,4 +1,5 @@
-//! The composition root: puts the stages together, keeps the core alive over store failures, and stops in order.
+//! The composition root: puts the stages together, keeps the core alive over store failures, and
+//! stops in order.
 
 mod error;
 mod seams;
@@ -44,11 +45,18 @@ impl Node {
         let config = Arc::new(config);
         let (listener, address) = bind_listener(&config.server.bind)?;
         let gate = Gate::closed("the store is being opened");
-        let edge = Arc::new(Edge::new(Arc::clone(&config), Arc::clone(&seams.clock), gate.clone()));
+        let edge = Arc::new(Edge::new(
+            Arc::clone(&config),
+            Arc::clone(&seams.clock),
+            gate.clone(),
+        ));
         let server = edge::serve(edge, listener)?;
         let handle = server.handle();
         actix_rt::spawn(server);
-        let parts = NodeSetup { config: Arc::clone(&config), deps: seams };
+        let parts = NodeSetup {
+            config: Arc::clone(&config),
+            deps: seams,
+        };
         let opening = match StoreSession::open(&parts).await {
             Ok(opening) => opening,
             Err(error) => {
@@ -60,7 +68,13 @@ impl Node {
         let (stop, stopping) = watch::channel(false);
         let keeper = actix_rt::spawn(keep_session_open(parts, opening, gate, stopping));
         info!(%address, store = %config.store.path.display(), "node ready");
-        Ok(Self { address, server: handle, stop, keeper, grace: config.server.shutdown_grace })
+        Ok(Self {
+            address,
+            server: handle,
+            stop,
+            keeper,
+            grace: config.server.shutdown_grace,
+        })
     }
 
     /// Where it listens.
@@ -69,19 +83,28 @@ impl Node {
         self.address
     }
 
-    /// Stops from left to right: no new requests, then each stage when what it was given is done, the store last.
+    /// Stops from left to right: no new requests, then each stage when what it was given is done,
+    /// the store last.
     ///
     /// # Errors
     /// [`Error::Grace`] when that takes longer than `server.shutdown_grace_s`.
     pub async fn stop(self) -> Result<(), Error> {
-        let Self { server, stop, keeper, grace, .. } = self;
+        let Self {
+            server,
+            stop,
+            keeper,
+            grace,
+            ..
+        } = self;
         let orderly = async {
             server.stop(true).await;
             // The keeper is gone only if it panicked, which its handle says.
             let _ = stop.send(true);
             keeper.await.unwrap_or(Err(Error::Panicked))
         };
-        timeout(grace, orderly).await.unwrap_or(Err(Error::Grace(grace)))
+        timeout(grace, orderly)
+            .await
+            .unwrap_or(Err(Error::Grace(grace)))
     }
 }
 
@@ -92,7 +115,8 @@ impl Node {
 pub fn run_node(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), Error> {
     actix_rt::System::new().block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
-        // Until it is ready, a signal ends the process at once, which a store that is being opened survives.
+        // Until it is ready, a signal ends the process at once, which a store that is being opened
+        // survives.
         let node = Node::start(config, NodeDeps::default()).await?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -100,7 +124,10 @@ pub fn run_node(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), Er
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         info!("stopping");
         if let Err(failure) = node.stop().await {
-            error!(reason = error_chain::format_error_chain(&failure), "not stopped in order");
+            error!(
+                reason = error_chain::format_error_chain(&failure),
+                "not stopped in order"
+            );
             // Returning would wait for the very thread that hangs.
             std::process::exit(1);
         }
@@ -118,13 +145,17 @@ pub fn rebuild_store(config: &Config) -> Result<RebuildSummary, Error> {
 }
 
 fn bind_listener(bind: &str) -> Result<(TcpListener, SocketAddr), Error> {
-    let error = |source| Error::Bind { address: bind.to_owned(), source };
+    let error = |source| Error::Bind {
+        address: bind.to_owned(),
+        source,
+    };
     let listener = TcpListener::bind(bind).map_err(error)?;
     let address = listener.local_addr().map_err(error)?;
     Ok((listener, address))
 }
 
-/// Keeps a core behind the gate: when the store fails, drops everything that rested on it and opens it again.
+/// Keeps a core behind the gate: when the store fails, drops everything that rested on it and opens
+/// it again.
 async fn keep_session_open(
     parts: NodeSetup,
     mut opening: StoreSession,
@@ -142,7 +173,9 @@ async fn keep_session_open(
         error!(reason, "store failed, opening it again");
         gate.close(&reason);
         opening.abandon().await;
-        let Some(reopened) = reopen_store(&parts, &gate, &mut stopping).await else { return Ok(()) };
+        let Some(reopened) = reopen_store(&parts, &gate, &mut stopping).await else {
+            return Ok(());
+        };
         opening = reopened;
         gate.open(opening.core());
         info!("store open again");
@@ -150,10 +183,15 @@ async fn keep_session_open(
 }
 
 /// Opens the store again as soon as that works; `None` when the node is to stop before.
-async fn reopen_store(parts: &NodeSetup, gate: &Gate, stopping: &mut watch::Receiver<bool>) -> Option<StoreSession> {
+async fn reopen_store(
+    parts: &NodeSetup,
+    gate: &Gate,
+    stopping: &mut watch::Receiver<bool>,
+) -> Option<StoreSession> {
     let mut pause = REOPEN_FIRST;
     loop {
-        // Only a pause is cut short: what is being opened has to be closed in order, or the folder would stay in use.
+        // Only a pause is cut short: what is being opened has to be closed in order, or the folder
+        // would stay in use.
         tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => return None,
             () = pause_for(pause) => {}

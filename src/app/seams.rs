@@ -19,6 +19,10 @@ pub struct NodeDeps {
 
 impl Default for NodeDeps {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock::default()), faults: Arc::new(NoFailures), fingerprint: fingerprint_key }
+        Self {
+            clock: Arc::new(SystemClock::default()),
+            faults: Arc::new(NoFailures),
+            fingerprint: fingerprint_key,
+        }
     }
 }

@@ -25,13 +25,15 @@ use crate::router::{self, IdempotencyWindows, Router};
 use crate::subscriber::{self, SubscriberRuntime};
 use crate::subscription::SubscriptionRegistry;
 
-/// Places in the journal's queue besides one for each permit: fences of entities that are started anew.
+/// Places in the journal's queue besides one for each permit: fences of entities that are started
+/// anew.
 const FENCE_SLOTS: usize = 1024;
 
 /// How long an abandoned store is waited for before its files are opened again.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long calls to other servers are waited for when the node stops; one that takes longer is made again at the next start.
+/// How long calls to other servers are waited for when the node stops; one that takes longer is
+/// made again at the next start.
 const CALLS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What [`super::rebuild`] made.
@@ -62,15 +64,29 @@ pub(super) struct StoreSession {
 impl StoreSession {
     pub(super) async fn open(parts: &NodeSetup) -> Result<Self, Error> {
         let for_thread = parts.clone();
-        let opened = spawn_blocking(move || open_store(&for_thread)).await.map_err(|_| Error::Panicked)?;
-        let StoreStages { store, log, projection, accounts, subscriptions, exchange } = opened?;
-        let NodeSetup { config, deps: seams } = parts;
+        let opened = spawn_blocking(move || open_store(&for_thread))
+            .await
+            .map_err(|_| Error::Panicked)?;
+        let StoreStages {
+            store,
+            log,
+            projection,
+            accounts,
+            subscriptions,
+            exchange,
+        } = opened?;
+        let NodeSetup {
+            config,
+            deps: seams,
+        } = parts;
         let surroundings = Arc::new(EntityDeps {
             journal: Arc::clone(&log) as Arc<dyn Journal>,
             pending_snapshots: Arc::clone(projection.pending_snapshots()),
             clock: Arc::clone(&seams.clock),
             failure_injector: Arc::clone(&seams.faults),
-            limits: entity::StateLimits { items_max: config.entity.items_max },
+            limits: entity::StateLimits {
+                items_max: config.entity.items_max,
+            },
             ids: entity::IdAllocator::starting_after(projection.highest_id()),
         });
         let router = Router::start(
@@ -106,9 +122,23 @@ impl StoreSession {
                 return Err(failed.into());
             }
         };
-        let core = NodeCore { router, reads, accounts, subscriptions, subscribers, exchange: Arc::clone(&exchange) };
+        let core = NodeCore {
+            router,
+            reads,
+            accounts,
+            subscriptions,
+            subscribers,
+            exchange: Arc::clone(&exchange),
+        };
         let (core, enrichment) = (Arc::new(core), None);
-        let mut opening = Self { core, log, projection, exchange, enrichment, store: Arc::downgrade(&store) };
+        let mut opening = Self {
+            core,
+            log,
+            projection,
+            exchange,
+            enrichment,
+            store: Arc::downgrade(&store),
+        };
         match opening.start_enrichment(parts, store).await {
             Ok(enrichment) => opening.enrichment = enrichment,
             Err(failed) => {
@@ -124,21 +154,35 @@ impl StoreSession {
         parts: &NodeSetup,
         store: Arc<DataStore>,
     ) -> Result<Option<EnrichmentStage>, enrichment::EnrichmentError> {
-        let NodeSetup { config, deps: seams } = parts;
+        let NodeSetup {
+            config,
+            deps: seams,
+        } = parts;
         if !config.sources.c2s.is_enrichment_enabled() {
             return Ok(None);
         }
         let (router, reads) = (Arc::clone(&self.core.router), self.core.reads.clone());
         let (exchange, clock) = (Arc::clone(&self.exchange), Arc::clone(&seams.clock));
-        let rests_on = enrichment::EnrichmentDeps { router, reads, store, exchange, clock };
-        EnrichmentStage::start(&config.sources.c2s.enrichment, rests_on).await.map(Some)
+        let rests_on = enrichment::EnrichmentDeps {
+            router,
+            reads,
+            store,
+            exchange,
+            clock,
+        };
+        EnrichmentStage::start(&config.sources.c2s.enrichment, rests_on)
+            .await
+            .map(Some)
     }
 
-    /// Like [`Opening::open`], and gives a store back only if it can be written: reading alone works on a full disk too.
+    /// Like [`Opening::open`], and gives a store back only if it can be written: reading alone
+    /// works on a full disk too.
     pub(super) async fn open_writable(parts: &NodeSetup) -> Result<Self, Error> {
         let opening = Self::open(parts).await?;
         let log = Arc::clone(&opening.log);
-        let proof = spawn_blocking(move || log.store().prove_writable()).await.map_err(|_| Error::Panicked)?;
+        let proof = spawn_blocking(move || log.store().prove_writable())
+            .await
+            .map_err(|_| Error::Panicked)?;
         match proof {
             Ok(()) => Ok(opening),
             Err(failure) => {
@@ -160,11 +204,17 @@ impl StoreSession {
         let mut subscriptions = self.core.subscriptions.failed();
         let mut subscribers = self.core.subscribers.failed();
         let ended = |failed: Result<tokio::sync::watch::Ref<'_, Option<String>>, _>, what: &str| {
-            failed.ok().and_then(|reason| reason.clone()).unwrap_or_else(|| format!("the {what}'s thread ended"))
+            failed
+                .ok()
+                .and_then(|reason| reason.clone())
+                .unwrap_or_else(|| format!("the {what}'s thread ended"))
         };
         let enrichment = async {
             match &self.enrichment {
-                Some(enrichment) => ended(enrichment.failed().wait_for(Option::is_some).await, "enrichment"),
+                Some(enrichment) => ended(
+                    enrichment.failed().wait_for(Option::is_some).await,
+                    "enrichment",
+                ),
                 None => std::future::pending().await,
             }
         };
@@ -185,7 +235,14 @@ impl StoreSession {
     }
 
     async fn shut_down(self, patience: Duration) -> Result<(), Error> {
-        let Self { core, log, projection, exchange, enrichment, store } = self;
+        let Self {
+            core,
+            log,
+            projection,
+            exchange,
+            enrichment,
+            store,
+        } = self;
         let failed = log.failed();
         let end = move || {
             if let Some(enrichment) = enrichment {
@@ -252,14 +309,30 @@ struct StoreStages {
 }
 
 fn open_store(parts: &NodeSetup) -> Result<StoreStages, Error> {
-    let NodeSetup { config, deps: seams } = parts;
-    let store = DataStore::open(&config.store.path, config.store.cache_bytes, Arc::clone(&seams.faults))?;
+    let NodeSetup {
+        config,
+        deps: seams,
+    } = parts;
+    let store = DataStore::open(
+        &config.store.path,
+        config.store.cache_bytes,
+        Arc::clone(&seams.faults),
+    )?;
     let key = config.store.encryption_key.as_ref();
-    let accounts = AccountRegistry::open(Arc::clone(&store), config.sources.instagram.accounts_max, key)?;
-    let subscriptions = SubscriptionRegistry::open(Arc::clone(&store), config.delivery.subscriptions_max, key)?;
+    let accounts = AccountRegistry::open(
+        Arc::clone(&store),
+        config.sources.instagram.accounts_max,
+        key,
+    )?;
+    let subscriptions =
+        SubscriptionRegistry::open(Arc::clone(&store), config.delivery.subscriptions_max, key)?;
     let exchange = open_call_log(&store, call_log_bounds(config))?;
     // What runs already has to end, or it would keep the store from being opened again.
-    let log = SledJournal::open(Arc::clone(&store), journal_limits(config), Arc::clone(&seams.clock));
+    let log = SledJournal::open(
+        Arc::clone(&store),
+        journal_limits(config),
+        Arc::clone(&seams.clock),
+    );
     let log = log.inspect_err(|_| exchange.close())?;
     let projection = Projection::start(
         Arc::clone(&store),
@@ -273,10 +346,18 @@ fn open_store(parts: &NodeSetup) -> Result<StoreStages, Error> {
         log.close();
     })?;
     let (accounts, subscriptions) = (Arc::new(accounts), Arc::new(subscriptions));
-    Ok(StoreStages { store, log, projection, accounts, subscriptions, exchange })
+    Ok(StoreStages {
+        store,
+        log,
+        projection,
+        accounts,
+        subscriptions,
+        exchange,
+    })
 }
 
-/// Opens the call log, which is begun anew when it is damaged: it is a record for people, and no reason not to serve events.
+/// Opens the call log, which is begun anew when it is damaged: it is a record for people, and no
+/// reason not to serve events.
 fn open_call_log(
     store: &Arc<DataStore>,
     bounds: call_log::CallLogLimits,
@@ -296,30 +377,53 @@ fn journal_limits(config: &Config) -> journal::JournalLimits {
         queue: config.router.in_flight_events_max + FENCE_SLOTS,
         commit_records: config.store.commit_records_max,
         commit_bytes: config.store.commit_bytes_max,
-        sync_interval: (config.store.sync == SyncPolicy::Interval).then_some(config.store.sync_interval),
+        sync_interval: (config.store.sync == SyncPolicy::Interval)
+            .then_some(config.store.sync_interval),
     }
 }
 
 fn projection_limits(config: &Config) -> projection::ProjectionLimits {
-    projection::ProjectionLimits { claim_window: idempotency_windows(config).longest_window() }
+    projection::ProjectionLimits {
+        claim_window: idempotency_windows(config).longest_window(),
+    }
 }
 
 /// How long each source's idempotency keys are remembered.
 fn idempotency_windows(config: &Config) -> IdempotencyWindows {
-    IdempotencyWindows(vec![(support::SOURCE, config.sources.support.idempotency_window)])
+    IdempotencyWindows(vec![(
+        support::SOURCE,
+        config.sources.support.idempotency_window,
+    )])
 }
 
 fn call_log_bounds(config: &Config) -> call_log::CallLogLimits {
-    call_log::CallLogLimits { rows_max: config.calls.rows_max, refused_rows_max: config.calls.refused_rows_max }
+    call_log::CallLogLimits {
+        rows_max: config.calls.rows_max,
+        refused_rows_max: config.calls.refused_rows_max,
+    }
 }
 
 pub(super) fn rebuild_projection(config: &Config) -> Result<RebuildSummary, Error> {
     let clock = Arc::new(SystemClock::default());
-    let store = DataStore::open(&config.store.path, config.store.cache_bytes, Arc::new(NoFailures))?;
-    let log = SledJournal::open(Arc::clone(&store), journal_limits(config), Arc::clone(&clock) as _)?;
+    let store = DataStore::open(
+        &config.store.path,
+        config.store.cache_bytes,
+        Arc::new(NoFailures),
+    )?;
+    let log = SledJournal::open(
+        Arc::clone(&store),
+        journal_limits(config),
+        Arc::clone(&clock) as _,
+    )?;
     projection::drop_projection(&store).map_err(projection::ProjectionError::from)?;
     let journal = Arc::clone(&log) as Arc<dyn Journal>;
-    let projection = Projection::start(store, journal, projection_limits(config), clock, fingerprint_key)?;
+    let projection = Projection::start(
+        store,
+        journal,
+        projection_limits(config),
+        clock,
+        fingerprint_key,
+    )?;
     let records = log.durable_end().borrow().get() - Position::FIRST.get();
     let entities = projection.entity_count();
     log.close();

@@ -49,7 +49,11 @@ impl CallClass {
     }
 
     pub(super) fn direction(self) -> Direction {
-        if self.0 & 2 == 0 { Direction::Incoming } else { Direction::Outgoing }
+        if self.0 & 2 == 0 {
+            Direction::Incoming
+        } else {
+            Direction::Outgoing
+        }
     }
 
     pub(super) fn is_successful(self) -> bool {
@@ -68,8 +72,11 @@ pub struct Filter {
 
 impl Filter {
     pub(super) fn passes(self, class: CallClass) -> bool {
-        self.direction.is_none_or(|wanted| wanted == class.direction())
-            && self.is_successful.is_none_or(|wanted| wanted == class.is_successful())
+        self.direction
+            .is_none_or(|wanted| wanted == class.direction())
+            && self
+                .is_successful
+                .is_none_or(|wanted| wanted == class.is_successful())
     }
 }
 
@@ -94,7 +101,12 @@ impl ClassCounts {
     /// The rows that pass `filter`.
     pub(super) fn count_passing(self, filter: Filter) -> u64 {
         let passes = |class: u8| filter.passes(CallClass(class));
-        self.0.iter().zip(0..).filter(|(_, class)| passes(*class)).map(|(count, _)| count).sum()
+        self.0
+            .iter()
+            .zip(0..)
+            .filter(|(_, class)| passes(*class))
+            .map(|(count, _)| count)
+            .sum()
     }
 }
 
@@ -182,8 +194,16 @@ pub(super) struct BlockBuilder {
 impl BlockBuilder {
     /// None yet; the first will be `first`.
     pub(super) fn new(first: u64, capacity: usize) -> Self {
-        let summary = BlockSummary { first, last: first, counts: ClassCounts::default() };
-        Self { summary, rows: 0, body: Vec::with_capacity(capacity) }
+        let summary = BlockSummary {
+            first,
+            last: first,
+            counts: ClassCounts::default(),
+        };
+        Self {
+            summary,
+            rows: 0,
+            body: Vec::with_capacity(capacity),
+        }
     }
 
     /// Adds the row `id`, which is higher than all before.
@@ -205,7 +225,8 @@ pub(super) struct EncodedRow<'a> {
     pub(super) row: &'a [u8],
 }
 
-/// The rows of the body of the block that begins with `first`, in their order; `None` if it is no body.
+/// The rows of the body of the block that begins with `first`, in their order; `None` if it is no
+/// body.
 pub(super) fn split_rows(first: u64, mut body: &[u8]) -> Option<Vec<EncodedRow<'_>>> {
     let (mut slots, mut id) = (Vec::new(), first);
     while !body.is_empty() {
@@ -221,11 +242,16 @@ pub(super) fn split_rows(first: u64, mut body: &[u8]) -> Option<Vec<EncodedRow<'
     Some(slots)
 }
 
-/// The summaries and values that the rows of a body are stored as: one, or several if it does not compress well enough.
+/// The summaries and values that the rows of a body are stored as: one, or several if it does not
+/// compress well enough.
 pub(super) fn encode_blocks(summary: BlockSummary, body: &[u8]) -> Vec<(BlockSummary, Vec<u8>)> {
     let packed = lz4_flex::compress_prepend_size(body);
     if packed.len().min(body.len()) <= FITS_BYTES {
-        let (flags, bytes) = if packed.len() < body.len() { (LZ4, &packed[..]) } else { (0, body) };
+        let (flags, bytes) = if packed.len() < body.len() {
+            (LZ4, &packed[..])
+        } else {
+            (0, body)
+        };
         return vec![(summary, [&[FORMAT, flags], bytes].concat())];
     }
     let slots = split_rows(summary.first, body).expect("a body that was gathered here");
@@ -233,9 +259,13 @@ pub(super) fn encode_blocks(summary: BlockSummary, body: &[u8]) -> Vec<(BlockSum
     [older, newer]
         .into_iter()
         .flat_map(|half| {
-            let first = half.first().expect("one row fits into a value, so that there are two or more").id;
+            let first = half
+                .first()
+                .expect("one row fits into a value, so that there are two or more")
+                .id;
             let mut part = BlockBuilder::new(first, body.len());
-            half.iter().for_each(|slot| part.push(slot.id, slot.class, slot.row));
+            half.iter()
+                .for_each(|slot| part.push(slot.id, slot.class, slot.row));
             encode_blocks(part.summary, &part.body)
         })
         .collect()
@@ -252,7 +282,8 @@ pub(super) fn decode_body(value: &[u8]) -> Option<Vec<u8>> {
     }
     let size = u32::from_le_bytes(*bytes.first_chunk()?);
     // Forged or damaged sizes must not become allocations.
-    (usize::try_from(size).ok()? <= BODY_MAX_BYTES).then(|| lz4_flex::decompress_size_prepended(bytes).ok())?
+    (usize::try_from(size).ok()? <= BODY_MAX_BYTES)
+        .then(|| lz4_flex::decompress_size_prepended(bytes).ok())?
 }
 
 #[cfg(test)]
@@ -277,7 +308,11 @@ pub(super) mod tests {
     }
 
     fn flat(first: u64, body: &[u8]) -> Vec<(u64, u8, Vec<u8>)> {
-        split_rows(first, body).expect("a body").iter().map(|slot| (slot.id, slot.class.0, slot.row.to_vec())).collect()
+        split_rows(first, body)
+            .expect("a body")
+            .iter()
+            .map(|slot| (slot.id, slot.class.0, slot.row.to_vec()))
+            .collect()
     }
 
     /// Stores outlive versions: if these bytes change, the format number has to.
@@ -288,7 +323,10 @@ pub(super) mod tests {
         assert_eq!(hex::encode(encode_mark(true, 9)), "01010000000000000009");
         let gathering = gathered(7, &[(0, 1, b"abc".to_vec()), (299, 2, b"d".to_vec())]);
         let summary = "010000000000000133000000000000000100000001 00000000";
-        assert_eq!(hex::encode(gathering.summary.encode()), summary.replace(' ', ""));
+        assert_eq!(
+            hex::encode(gathering.summary.encode()),
+            summary.replace(' ', "")
+        );
         let values = encode_blocks(gathering.summary, &gathering.body);
         assert_eq!(hex::encode(&values[0].1), "0100000103616263ac02020164");
     }
@@ -309,18 +347,34 @@ pub(super) mod tests {
             (None, Direction::Outgoing, 2),
             (Some(200), Direction::Outgoing, 3),
         ] {
-            let class = CallClass::from_entry(&Entry { status, direction, ..entry(0) });
-            assert_eq!((class.0, class.direction(), class.is_successful()), (number, direction, number % 2 == 1));
+            let class = CallClass::from_entry(&Entry {
+                status,
+                direction,
+                ..entry(0)
+            });
+            assert_eq!(
+                (class.0, class.direction(), class.is_successful()),
+                (number, direction, number % 2 == 1)
+            );
         }
-        let broken = Entry { direction: Direction::Outgoing, code: Some("broken_off"), ..entry(200) };
-        assert!(!CallClass::from_entry(&broken).is_successful(), "half an answer is none");
+        let broken = Entry {
+            direction: Direction::Outgoing,
+            code: Some("broken_off"),
+            ..entry(200)
+        };
+        assert!(
+            !CallClass::from_entry(&broken).is_successful(),
+            "half an answer is none"
+        );
     }
 
     /// Bytes that do not compress.
     pub(in crate::call_log) fn noise(bytes: usize, seed: u64) -> Vec<u8> {
         let mut state = seed;
         let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 56) as u8
         };
         (0..bytes).map(|_| next()).collect()

@@ -8,9 +8,10 @@
 //!                    list, get ──┴── where to look, from summaries; blocks read without the lock
 //! ```
 //!
-//! Rows are a record for people, not a promise: appending never waits for the disk and never fails. After a crash the rows
-//! of about the last second may be missing, and numbers have a gap there. These are records of their own, which cannot be
-//! derived from the journal: `rebuild` leaves them alone.
+//! Rows are a record for people, not a promise: appending never waits for the disk and never fails.
+//! After a crash the rows of about the last second may be missing, and numbers have a gap there.
+//! These are records of their own, which cannot be derived from the journal: `rebuild` leaves them
+//! alone.
 
 mod block;
 mod page_reader;
@@ -104,21 +105,29 @@ impl CallLog {
     ///
     /// # Errors
     /// [`OpenError`] when the store fails or the log is damaged.
-    pub fn open(store: Arc<DataStore>, bounds: CallLogLimits) -> Result<Arc<Self>, CallLogOpenError> {
+    pub fn open(
+        store: Arc<DataStore>,
+        bounds: CallLogLimits,
+    ) -> Result<Arc<Self>, CallLogOpenError> {
         let tree = store.tree(TREE)?;
         let rings = load_rings(&tree, bounds)?;
         let shared = Arc::new(CallBuffer::new(rings));
         let writer = CallLogWriter::new(Arc::clone(&shared), tree.clone(), Arc::clone(&store));
         let (failed_sender, failed) = watch::channel(None);
-        let thread = thread::Builder::new().name("exchange".into()).spawn(move || {
-            if let Err(error) = writer.run() {
-                error!(error = &error as &dyn std::error::Error, "exchange log failed");
-                failed_sender.send_replace(Some(format!(
-                    "the exchange log failed: {}",
-                    error_chain::format_error_chain(&error)
-                )));
-            }
-        })?;
+        let thread = thread::Builder::new()
+            .name("exchange".into())
+            .spawn(move || {
+                if let Err(error) = writer.run() {
+                    error!(
+                        error = &error as &dyn std::error::Error,
+                        "exchange log failed"
+                    );
+                    failed_sender.send_replace(Some(format!(
+                        "the exchange log failed: {}",
+                        error_chain::format_error_chain(&error)
+                    )));
+                }
+            })?;
         let (places, thread) = (Semaphore::new(READERS_MAX), Mutex::new(Some(thread)));
         Ok(Arc::new(Self {
             shared,
@@ -131,24 +140,42 @@ impl CallLog {
         }))
     }
 
-    /// Adds a row, with the `headers` of the request, whose names are in lower case. Values of secrets and signatures are
-    /// masked. Returns at once; the row is dropped when the disk is too slow for the log.
-    pub fn append<'h>(&self, entry: &Entry<'_>, headers: impl IntoIterator<Item = (&'h str, &'h [u8])>) {
+    /// Adds a row, with the `headers` of the request, whose names are in lower case. Values of
+    /// secrets and signatures are masked. Returns at once; the row is dropped when the disk is too
+    /// slow for the log.
+    pub fn append<'h>(
+        &self,
+        entry: &Entry<'_>,
+        headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
+    ) {
         let is_refused = entry.direction == Direction::Incoming && !entry.is_successful();
-        let kind = if is_refused { RingKind::Refused } else { RingKind::Kept };
+        let kind = if is_refused {
+            RingKind::Refused
+        } else {
+            RingKind::Kept
+        };
         ROW.with_borrow_mut(|bytes| {
             bytes.clear();
             row::encode_row(entry, headers, bytes);
-            self.shared.append(kind, CallClass::from_entry(entry), bytes);
+            self.shared
+                .append(kind, CallClass::from_entry(entry), bytes);
         });
     }
 
-    /// Rows that pass `filter`: those at `places`, at least one, counted from the newest. Every row that was appended before is seen.
+    /// Rows that pass `filter`: those at `places`, at least one, counted from the newest. Every row
+    /// that was appended before is seen.
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails.
-    pub async fn list_calls(self: &Arc<Self>, filter: Filter, places: Range<u64>) -> Result<CallPage, CallReadError> {
-        self.read_blocking(move |log| page_reader::read_page(&log.shared, &log.tree, filter, places)).await
+    pub async fn list_calls(
+        self: &Arc<Self>,
+        filter: Filter,
+        places: Range<u64>,
+    ) -> Result<CallPage, CallReadError> {
+        self.read_blocking(move |log| {
+            page_reader::read_page(&log.shared, &log.tree, filter, places)
+        })
+        .await
     }
 
     /// Deliveries to `source` that pass `filter`: the rows at `places`, counted from the newest.
@@ -161,8 +188,16 @@ impl CallLog {
         filter: Filter,
         places: Range<u64>,
     ) -> Result<CallPage, CallReadError> {
-        let list =
-            move |log: &Self| page_reader::list_of(&log.shared, &log.tree, &log.tallies, &source, filter, places);
+        let list = move |log: &Self| {
+            page_reader::list_of(
+                &log.shared,
+                &log.tree,
+                &log.tallies,
+                &source,
+                filter,
+                places,
+            )
+        };
         self.read_blocking(list).await
     }
 
@@ -171,10 +206,12 @@ impl CallLog {
     /// # Errors
     /// [`Unavailable`] when the store fails.
     pub async fn get(self: &Arc<Self>, id: u64) -> Result<Option<CallRow>, CallReadError> {
-        self.read_blocking(move |log| page_reader::read_row(&log.shared, &log.tree, id)).await
+        self.read_blocking(move |log| page_reader::read_row(&log.shared, &log.tree, id))
+            .await
     }
 
-    /// Waits until every row that was appended before this call would survive the end of the process.
+    /// Waits until every row that was appended before this call would survive the end of the
+    /// process.
     ///
     /// # Errors
     /// [`Unavailable::Ended`] when the store fails first.
@@ -188,7 +225,8 @@ impl CallLog {
         self.failed.clone()
     }
 
-    /// Takes nothing more, writes what is there, and ends the thread. Blocks until then. What is there can still be read.
+    /// Takes nothing more, writes what is there, and ends the thread. Blocks until then. What is
+    /// there can still be read.
     pub fn close(&self) {
         self.shared.close();
         let thread = self.thread.lock().take();
@@ -202,23 +240,35 @@ impl CallLog {
         self: &Arc<Self>,
         ask: impl FnOnce(&Self) -> Result<T, CallReadError> + Send + 'static,
     ) -> Result<T, CallReadError> {
-        let _place = self.read_permits.acquire().await.map_err(|_| CallReadError::Cancelled)?;
+        let _place = self
+            .read_permits
+            .acquire()
+            .await
+            .map_err(|_| CallReadError::Cancelled)?;
         let log = Arc::clone(self);
-        let found = tokio::task::spawn_blocking(move || ask(&log)).await.map_err(|_| CallReadError::Cancelled)??;
-        // A row that is told of must never share its number with another one after a crash: the mark sees to that.
+        let found = tokio::task::spawn_blocking(move || ask(&log))
+            .await
+            .map_err(|_| CallReadError::Cancelled)??;
+        // A row that is told of must never share its number with another one after a crash: the
+        // mark sees to that.
         if let Some(mut marked) = self.shared.watch_marked() {
-            self.wait_unless_failed(marked.wait_for(|marked| *marked)).await?;
+            self.wait_unless_failed(marked.wait_for(|marked| *marked))
+                .await?;
         }
         Ok(found)
     }
 
     async fn wait_written_up_to(&self, id: u64) -> Result<(), CallReadError> {
         let mut written = self.shared.watch_written();
-        self.wait_unless_failed(written.wait_for(|written| *written >= id)).await
+        self.wait_unless_failed(written.wait_for(|written| *written >= id))
+            .await
     }
 
     /// Waits for what the thread will say, unless it ends before.
-    async fn wait_unless_failed<T>(&self, said: impl Future<Output = T>) -> Result<(), CallReadError> {
+    async fn wait_unless_failed<T>(
+        &self,
+        said: impl Future<Output = T>,
+    ) -> Result<(), CallReadError> {
         let mut failed = self.failed();
         tokio::select! {
             biased;
@@ -242,11 +292,21 @@ fn load_rings(tree: &sled::Tree, bounds: CallLogLimits) -> Result<RingPair, Call
     let [kept, refused] = RingKind::ALL.map(|kind| load_summaries(tree, kind));
     let rings = [
         BlockRing::new(RingKind::Kept.number(), bounds.rows_max, kept?),
-        BlockRing::new(RingKind::Refused.number(), bounds.refused_rows_max, refused?),
+        BlockRing::new(
+            RingKind::Refused.number(),
+            bounds.refused_rows_max,
+            refused?,
+        ),
     ];
-    let end = rings.iter().map(BlockRing::end_id).max().unwrap_or_default();
+    let end = rings
+        .iter()
+        .map(BlockRing::end_id)
+        .max()
+        .unwrap_or_default();
     let mark = tree.get(block::MARK)?;
-    let mark = mark.map(|mark| block::decode_mark(&mark).ok_or(CallLogOpenError::Corrupt(end))).transpose()?;
+    let mark = mark
+        .map(|mark| block::decode_mark(&mark).ok_or(CallLogOpenError::Corrupt(end)))
+        .transpose()?;
     let next = match mark {
         None => end.max(1),
         Some((true, next)) => end.max(next),
@@ -256,12 +316,16 @@ fn load_rings(tree: &sled::Tree, bounds: CallLogLimits) -> Result<RingPair, Call
     Ok(RingPair::new(rings, next))
 }
 
-fn load_summaries(tree: &sled::Tree, kind: RingKind) -> Result<Vec<BlockSummary>, CallLogOpenError> {
+fn load_summaries(
+    tree: &sled::Tree,
+    kind: RingKind,
+) -> Result<Vec<BlockSummary>, CallLogOpenError> {
     let mut summaries = Vec::new();
     for row in tree.scan_prefix(block::summary_prefix(kind.number())) {
         let (key, value) = row?;
         let first = block::parse_first_id(&key).unwrap_or_default();
-        summaries.push(BlockSummary::decode(first, &value).ok_or(CallLogOpenError::Corrupt(first))?);
+        summaries
+            .push(BlockSummary::decode(first, &value).ok_or(CallLogOpenError::Corrupt(first))?);
     }
     Ok(summaries)
 }

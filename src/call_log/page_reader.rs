@@ -1,4 +1,5 @@
-//! Reading rows back, which blocks: on a thread for that, and without the lock that appending takes.
+//! Reading rows back, which blocks: on a thread for that, and without the lock that appending
+//! takes.
 
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -56,12 +57,21 @@ pub(super) fn read_page(
     found.sort_unstable_by_key(|slot| Reverse(slot.id));
     let skipped = usize::try_from(plan.skipped).unwrap_or(usize::MAX);
     let count = usize::try_from(count).unwrap_or(usize::MAX);
-    let items = found.iter().skip(skipped).take(count).map(decode_found_row).collect::<Result<_, _>>()?;
-    Ok(CallPage { items, total: plan.total })
+    let items = found
+        .iter()
+        .skip(skipped)
+        .take(count)
+        .map(decode_found_row)
+        .collect::<Result<_, _>>()?;
+    Ok(CallPage {
+        items,
+        total: plan.total,
+    })
 }
 
-/// Deliveries to `source` that pass `filter`: the rows at `places`, newest first. Of blocks whose tally is
-/// known only those are read that the page lies in; no summary says whose rows a block has, so that all others are read once.
+/// Deliveries to `source` that pass `filter`: the rows at `places`, newest first. Of blocks whose
+/// tally is known only those are read that the page lies in; no summary says whose rows a block
+/// has, so that all others are read once.
 pub(super) fn list_of(
     shared: &CallBuffer,
     tree: &sled::Tree,
@@ -70,16 +80,29 @@ pub(super) fn list_of(
     filter: Filter,
     places: Range<u64>,
 ) -> Result<CallPage, CallReadError> {
-    let filter = Filter { direction: Some(Direction::Outgoing), ..filter };
+    let filter = Filter {
+        direction: Some(Direction::Outgoing),
+        ..filter
+    };
     let source = row::truncate_source(source);
     let name = SourceHash::from_source(source.as_bytes());
-    let mut page = CallPage { items: Vec::new(), total: 0 };
+    let mut page = CallPage {
+        items: Vec::new(),
+        total: 0,
+    };
     // Deliveries are all in one ring, in which newer blocks have newer rows.
-    let blocks = shared.with_rings(|rings| rings.all_blocks(Filter { is_successful: None, ..filter }));
+    let blocks = shared.with_rings(|rings| {
+        rings.all_blocks(Filter {
+            is_successful: None,
+            ..filter
+        })
+    });
     let oldest = blocks.last().map(|block| block.first);
     for wanted in blocks {
         let is_final = wanted.body.is_none();
-        let known = tallies.count_passing(wanted.first, name, filter).filter(|_| is_final);
+        let known = tallies
+            .count_passing(wanted.first, name, filter)
+            .filter(|_| is_final);
         if let Some(passing) = known
             && (passing == 0 || page.total >= places.end || page.total + passing <= places.start)
         {
@@ -107,8 +130,15 @@ pub(super) fn list_of(
 }
 
 /// The row `id`; `None` if there is none or no more.
-pub(super) fn read_row(shared: &CallBuffer, tree: &sled::Tree, id: u64) -> Result<Option<CallRow>, CallReadError> {
-    for (first, body) in read_bodies(tree, shared.with_rings(|rings: &RingPair| rings.blocks_holding(id)))? {
+pub(super) fn read_row(
+    shared: &CallBuffer,
+    tree: &sled::Tree,
+    id: u64,
+) -> Result<Option<CallRow>, CallReadError> {
+    for (first, body) in read_bodies(
+        tree,
+        shared.with_rings(|rings: &RingPair| rings.blocks_holding(id)),
+    )? {
         let slots = block::split_rows(first, &body).ok_or(CallReadError::Corrupt(first))?;
         if let Some(slot) = slots.iter().find(|slot| slot.id == id) {
             return decode_found_row(slot).map(Some);
@@ -117,19 +147,29 @@ pub(super) fn read_row(shared: &CallBuffer, tree: &sled::Tree, id: u64) -> Resul
     Ok(None)
 }
 
-/// The rows of `blocks`, each with its first id. One that was removed since is left out: it was the oldest.
-fn read_bodies(tree: &sled::Tree, blocks: Vec<BlockRef>) -> Result<Vec<(u64, Bytes)>, CallReadError> {
+/// The rows of `blocks`, each with its first id. One that was removed since is left out: it was the
+/// oldest.
+fn read_bodies(
+    tree: &sled::Tree,
+    blocks: Vec<BlockRef>,
+) -> Result<Vec<(u64, Bytes)>, CallReadError> {
     let mut bodies = Vec::with_capacity(blocks.len());
     for BlockRef { ring, first, body } in blocks {
         if let Some(body) = body {
             bodies.push((first, body));
         } else if let Some(value) = tree.get(block::block_key(ring, first))? {
-            bodies.push((first, block::decode_body(&value).ok_or(CallReadError::Corrupt(first))?.into()));
+            bodies.push((
+                first,
+                block::decode_body(&value)
+                    .ok_or(CallReadError::Corrupt(first))?
+                    .into(),
+            ));
         }
     }
     Ok(bodies)
 }
 
 fn decode_found_row(slot: &EncodedRow<'_>) -> Result<CallRow, CallReadError> {
-    row::decode_row(slot.id, slot.class.direction(), slot.row).ok_or(CallReadError::Corrupt(slot.id))
+    row::decode_row(slot.id, slot.class.direction(), slot.row)
+        .ok_or(CallReadError::Corrupt(slot.id))
 }

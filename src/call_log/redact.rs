@@ -1,4 +1,5 @@
-//! What of a header may be kept: nothing of a secret or a signature, and of a URL nothing behind its path.
+//! What of a header may be kept: nothing of a secret or a signature, and of a URL nothing behind
+//! its path.
 
 use std::borrow::Cow;
 
@@ -9,8 +10,19 @@ pub const REDACTED: &str = "…";
 const VALUE_MAX_BYTES: usize = 256;
 
 /// A name with one of these in it may carry a secret.
-const SECRET_WORDS: [&str; 11] =
-    ["auth", "cookie", "credential", "hmac", "jwt", "key", "pass", "secret", "session", "sign", "token"];
+const SECRET_WORDS: [&str; 11] = [
+    "auth",
+    "cookie",
+    "credential",
+    "hmac",
+    "jwt",
+    "key",
+    "pass",
+    "secret",
+    "session",
+    "sign",
+    "token",
+];
 
 /// Names that have one of them, but tell calls apart and open nothing.
 const HARMLESS_NAMES: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
@@ -22,7 +34,11 @@ pub(super) fn redact_header<'a>(name: &str, value: &'a [u8]) -> Cow<'a, str> {
     }
     // Tokens travel in queries.
     let is_url = value.starts_with(b"http") || value.starts_with(b"/");
-    let value = if is_url { value.split(|byte| *byte == b'?').next().unwrap_or_default() } else { value };
+    let value = if is_url {
+        value.split(|byte| *byte == b'?').next().unwrap_or_default()
+    } else {
+        value
+    };
     truncate_text(value, VALUE_MAX_BYTES)
 }
 
@@ -47,7 +63,9 @@ fn is_secret_name(name: &str) -> bool {
     let letters = name.as_bytes();
     let found = (0..letters.len()).any(|at| {
         let rest = &letters[at..];
-        SECRET_WORDS.iter().any(|word| word.as_bytes()[0] == rest[0] && rest.starts_with(word.as_bytes()))
+        SECRET_WORDS
+            .iter()
+            .any(|word| word.as_bytes()[0] == rest[0] && rest.starts_with(word.as_bytes()))
     });
     found && !HARMLESS_NAMES.contains(&name)
 }
@@ -81,16 +99,31 @@ mod tests {
 
     #[test]
     fn what_tells_calls_apart_is_kept() {
-        for name in ["idempotency-key", "x-idempotency-key", "user-agent", "x-crm-timestamp", "webhook-id"] {
+        for name in [
+            "idempotency-key",
+            "x-idempotency-key",
+            "user-agent",
+            "x-crm-timestamp",
+            "webhook-id",
+        ] {
             assert_eq!(redact_header(name, b"value"), "value", "{name}");
         }
     }
 
     #[test]
     fn a_url_is_kept_without_its_query() {
-        assert_eq!(redact_header("referer", b"https://crm.example/hooks?token=s3cret"), "https://crm.example/hooks");
-        assert_eq!(redact_header("x-original-uri", b"/hooks?token=s3cret"), "/hooks");
-        assert_eq!(redact_header("user-agent", b"crm/1.0 (what?)"), "crm/1.0 (what?)");
+        assert_eq!(
+            redact_header("referer", b"https://crm.example/hooks?token=s3cret"),
+            "https://crm.example/hooks"
+        );
+        assert_eq!(
+            redact_header("x-original-uri", b"/hooks?token=s3cret"),
+            "/hooks"
+        );
+        assert_eq!(
+            redact_header("user-agent", b"crm/1.0 (what?)"),
+            "crm/1.0 (what?)"
+        );
     }
 
     proptest! {

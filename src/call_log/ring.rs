@@ -1,4 +1,5 @@
-//! One ring: what is in memory of its blocks, oldest first, and of the block whose rows are still being gathered.
+//! One ring: what is in memory of its blocks, oldest first, and of the block whose rows are still
+//! being gathered.
 //!
 //! ```text
 //!  evicted <── on the disk ── on the disk ── waiting ── waiting ── open <── push
@@ -11,7 +12,8 @@ use bytes::Bytes;
 
 use super::block::{BlockBuilder, BlockSummary, CallClass, ClassCounts, FITS_BYTES, Filter};
 
-/// A block is sealed when its rows take this much: compressed, that is well below one value of the store.
+/// A block is sealed when its rows take this much: compressed, that is well below one value of the
+/// store.
 const BLOCK_BYTES: usize = 32 * 1024;
 /// A block is at most this part of its ring, so that removing one removes little.
 const BLOCKS_MIN: u64 = 16;
@@ -59,8 +61,13 @@ pub(super) struct BlockRing {
 }
 
 impl BlockRing {
-    /// A ring of at most `rows_max` rows, beginning with the blocks that the disk has, oldest first.
-    pub(super) fn new(number: u8, rows_max: u64, stored: impl IntoIterator<Item = BlockSummary>) -> Self {
+    /// A ring of at most `rows_max` rows, beginning with the blocks that the disk has, oldest
+    /// first.
+    pub(super) fn new(
+        number: u8,
+        rows_max: u64,
+        stored: impl IntoIterator<Item = BlockSummary>,
+    ) -> Self {
         let mut ring = Self {
             number,
             rows_max,
@@ -71,14 +78,20 @@ impl BlockRing {
             waiting_bytes: 0,
             removed_blocks: Vec::new(),
         };
-        stored.into_iter().for_each(|summary| ring.add_block(summary, None));
+        stored
+            .into_iter()
+            .for_each(|summary| ring.add_block(summary, None));
         ring.evict_oldest();
         ring
     }
 
     /// The id after the newest row that it began with or that was pushed since.
     pub(super) fn end_id(&self) -> u64 {
-        let newest = if self.open.rows > 0 { Some(self.open.summary) } else { self.blocks.back().map(|b| b.summary) };
+        let newest = if self.open.rows > 0 {
+            Some(self.open.summary)
+        } else {
+            self.blocks.back().map(|b| b.summary)
+        };
         newest.map_or(0, |summary| summary.last + 1)
     }
 
@@ -105,7 +118,9 @@ impl BlockRing {
 
     /// How many rows pass `filter` in blocks of which every id is `id` or higher.
     pub(super) fn rows_above(&self, id: u64, filter: Filter) -> u64 {
-        let index = self.blocks.partition_point(|block| block.summary.first < id);
+        let index = self
+            .blocks
+            .partition_point(|block| block.summary.first < id);
         let open = self.open.rows > 0 && self.open.summary.first >= id;
         self.rows_since(index, open, filter)
     }
@@ -118,44 +133,83 @@ impl BlockRing {
     }
 
     fn rows_since(&self, index: usize, with_open: bool, filter: Filter) -> u64 {
-        let sealed =
-            self.blocks.get(index).map(|block| self.before_open.subtract_counts(block.before)).unwrap_or_default();
-        let open = if with_open { self.open.summary.counts } else { ClassCounts::default() };
+        let sealed = self
+            .blocks
+            .get(index)
+            .map(|block| self.before_open.subtract_counts(block.before))
+            .unwrap_or_default();
+        let open = if with_open {
+            self.open.summary.counts
+        } else {
+            ClassCounts::default()
+        };
         sealed.add_counts(open).count_passing(filter)
     }
 
     /// The blocks with an id from `from` to before `to`, and with rows that pass `filter`.
     pub(super) fn blocks_within(&self, from: u64, to: u64, filter: Filter) -> Vec<BlockRef> {
-        let begin = self.blocks.partition_point(|block| block.summary.last < from);
-        let end = self.blocks.partition_point(|block| block.summary.first < to);
-        let sealed =
-            self.blocks.range(begin..end.max(begin)).filter(|block| block.summary.counts.count_passing(filter) > 0);
+        let begin = self
+            .blocks
+            .partition_point(|block| block.summary.last < from);
+        let end = self
+            .blocks
+            .partition_point(|block| block.summary.first < to);
+        let sealed = self
+            .blocks
+            .range(begin..end.max(begin))
+            .filter(|block| block.summary.counts.count_passing(filter) > 0);
         let mut wanted: Vec<_> = sealed.map(|block| self.block_ref(block)).collect();
-        let BlockSummary { first, last, counts } = self.open.summary;
+        let BlockSummary {
+            first,
+            last,
+            counts,
+        } = self.open.summary;
         if self.open.rows > 0 && last >= from && first < to && counts.count_passing(filter) > 0 {
-            wanted.push(BlockRef { ring: self.number, first, body: Some(Bytes::copy_from_slice(&self.open.body)) });
+            wanted.push(BlockRef {
+                ring: self.number,
+                first,
+                body: Some(Bytes::copy_from_slice(&self.open.body)),
+            });
         }
         wanted
     }
 
     fn block_ref(&self, block: &RingBlock) -> BlockRef {
-        BlockRef { ring: self.number, first: block.summary.first, body: block.body.clone() }
+        BlockRef {
+            ring: self.number,
+            first: block.summary.first,
+            body: block.body.clone(),
+        }
     }
 
-    /// Everything that the disk has not: sealed blocks, and a copy of the open one if that is small.
+    /// Everything that the disk has not: sealed blocks, and a copy of the open one if that is
+    /// small.
     pub(super) fn dirty_blocks(&mut self) -> Vec<DirtyBlock> {
         // What is written again when it has grown must go under the same one key each time.
         if self.open.body.len() > FITS_BYTES {
             self.seal_open_block();
         }
         // Blocks are written in their order, so those that wait are the newest.
-        let sealed = self.blocks.iter().rev().map_while(|block| Some((block.summary, block.body.clone()?)));
-        let mut unwritten: Vec<_> =
-            sealed.map(|(summary, body)| DirtyBlock { ring: self.number, summary, body }).collect();
+        let sealed = self
+            .blocks
+            .iter()
+            .rev()
+            .map_while(|block| Some((block.summary, block.body.clone()?)));
+        let mut unwritten: Vec<_> = sealed
+            .map(|(summary, body)| DirtyBlock {
+                ring: self.number,
+                summary,
+                body,
+            })
+            .collect();
         unwritten.reverse();
         if self.open.rows > self.open_written {
             let (summary, body) = (self.open.summary, Bytes::copy_from_slice(&self.open.body));
-            unwritten.push(DirtyBlock { ring: self.number, summary, body });
+            unwritten.push(DirtyBlock {
+                ring: self.number,
+                summary,
+                body,
+            });
         }
         unwritten
     }
@@ -165,13 +219,21 @@ impl BlockRing {
         let first = block.summary.first;
         if self.open.rows > 0 && self.open.summary.first == first {
             self.open_written =
-                usize::try_from(block.summary.counts.count_passing(Filter::default())).unwrap_or(usize::MAX);
+                usize::try_from(block.summary.counts.count_passing(Filter::default()))
+                    .unwrap_or(usize::MAX);
             return;
         }
-        let index = self.blocks.partition_point(|block| block.summary.first < first);
-        let Some(held) = self.blocks.get_mut(index).filter(|held| held.summary.first == first) else {
+        let index = self
+            .blocks
+            .partition_point(|block| block.summary.first < first);
+        let Some(held) = self
+            .blocks
+            .get_mut(index)
+            .filter(|held| held.summary.first == first)
+        else {
             // Evicted while it was being written.
-            self.removed_blocks.extend(parts.iter().map(|part| part.first));
+            self.removed_blocks
+                .extend(parts.iter().map(|part| part.first));
             return;
         };
         if held.summary != block.summary {
@@ -186,9 +248,18 @@ impl BlockRing {
 
     /// Replaces the block at `index` by those that it is stored as.
     fn split_block(&mut self, index: usize, parts: &[BlockSummary]) {
-        let Some(RingBlock { mut before, .. }) = self.blocks.remove(index) else { return };
+        let Some(RingBlock { mut before, .. }) = self.blocks.remove(index) else {
+            return;
+        };
         for (place, part) in (index..).zip(parts) {
-            self.blocks.insert(place, RingBlock { summary: *part, before, body: None });
+            self.blocks.insert(
+                place,
+                RingBlock {
+                    summary: *part,
+                    before,
+                    body: None,
+                },
+            );
             before = before.add_counts(part.counts);
         }
     }
@@ -204,20 +275,27 @@ impl BlockRing {
     }
 
     fn seal_open_block(&mut self) {
-        let BlockBuilder { summary, body, .. } = std::mem::replace(&mut self.open, BlockBuilder::new(0, 0));
+        let BlockBuilder { summary, body, .. } =
+            std::mem::replace(&mut self.open, BlockBuilder::new(0, 0));
         self.open_written = 0;
         self.waiting_bytes += body.len();
         self.add_block(summary, Some(body.into()));
     }
 
     fn add_block(&mut self, summary: BlockSummary, body: Option<Bytes>) {
-        self.blocks.push_back(RingBlock { summary, before: self.before_open, body });
+        self.blocks.push_back(RingBlock {
+            summary,
+            before: self.before_open,
+            body,
+        });
         self.before_open = self.before_open.add_counts(summary.counts);
     }
 
     fn evict_oldest(&mut self) {
         while self.total(Filter::default()) > self.rows_max {
-            let Some(oldest) = self.blocks.pop_front() else { return };
+            let Some(oldest) = self.blocks.pop_front() else {
+                return;
+            };
             self.waiting_bytes -= oldest.body.map_or(0, |body| body.len());
             self.removed_blocks.push(oldest.summary.first);
         }

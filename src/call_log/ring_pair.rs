@@ -1,8 +1,8 @@
 //! Both rings under one numbering, and where in them a page of a list lies.
 //!
-//! Blocks of the two rings overlap, but how many rows pass a filter above an id is known from summaries alone, up to the
-//! blocks that the id lies within. So halving finds two ids between which the page lies for certain, and only blocks with
-//! an id between them are read:
+//! Blocks of the two rings overlap, but how many rows pass a filter above an id is known from
+//! summaries alone, up to the blocks that the id lies within. So halving finds two ids between
+//! which the page lies for certain, and only blocks with an id between them are read:
 //!
 //! ```text
 //!  newest                                                                             oldest
@@ -77,29 +77,47 @@ impl RingPair {
     pub(super) fn plan_page(&self, filter: Filter, skipped: u64, count: u64) -> PagePlan {
         let sum = |of: &dyn Fn(&BlockRing) -> u64| self.rings.iter().map(of).sum::<u64>();
         let total = sum(&|ring| ring.total(filter));
-        let to = find_lowest(self.next, |id| sum(&|ring| ring.rows_touching(id, filter)) <= skipped);
+        let to = find_lowest(self.next, |id| {
+            sum(&|ring| ring.rows_touching(id, filter)) <= skipped
+        });
         let end = skipped.saturating_add(count);
         // The lowest id with too few rows above, less one.
-        let from = find_lowest(self.next, |id| sum(&|ring| ring.rows_above(id, filter)) < end).saturating_sub(1);
+        let from = find_lowest(self.next, |id| {
+            sum(&|ring| ring.rows_above(id, filter)) < end
+        })
+        .saturating_sub(1);
         PagePlan {
             total,
-            blocks: self.rings.iter().flat_map(|ring| ring.blocks_within(from, to, filter)).collect(),
+            blocks: self
+                .rings
+                .iter()
+                .flat_map(|ring| ring.blocks_within(from, to, filter))
+                .collect(),
             skipped: skipped - sum(&|ring| ring.rows_above(to, filter)),
         }
     }
 
     /// All blocks with rows that pass `filter`, newest first within each ring.
     pub(super) fn all_blocks(&self, filter: Filter) -> Vec<BlockRef> {
-        self.rings.iter().flat_map(|ring| ring.blocks_within(0, self.next, filter).into_iter().rev()).collect()
+        self.rings
+            .iter()
+            .flat_map(|ring| ring.blocks_within(0, self.next, filter).into_iter().rev())
+            .collect()
     }
 
     /// The block that holds row `id`, if there is such a row: the blocks that may.
     pub(super) fn blocks_holding(&self, id: u64) -> Vec<BlockRef> {
-        self.rings.iter().flat_map(|ring| ring.blocks_within(id, id.saturating_add(1), Filter::default())).collect()
+        self.rings
+            .iter()
+            .flat_map(|ring| ring.blocks_within(id, id.saturating_add(1), Filter::default()))
+            .collect()
     }
 
     pub(super) fn dirty_blocks(&mut self) -> Vec<DirtyBlock> {
-        self.rings.iter_mut().flat_map(BlockRing::dirty_blocks).collect()
+        self.rings
+            .iter_mut()
+            .flat_map(BlockRing::dirty_blocks)
+            .collect()
     }
 
     pub(super) fn ring_mut(&mut self, number: u8) -> &mut BlockRing {
@@ -114,7 +132,13 @@ impl RingPair {
     /// Ring and first id of blocks that have to be removed from the disk; each is given once.
     pub(super) fn take_removed(&mut self) -> Vec<(u8, u64)> {
         let numbered = (0_u8..).zip(&mut self.rings);
-        numbered.flat_map(|(number, ring)| ring.take_removed().into_iter().map(move |first| (number, first))).collect()
+        numbered
+            .flat_map(|(number, ring)| {
+                ring.take_removed()
+                    .into_iter()
+                    .map(move |first| (number, first))
+            })
+            .collect()
     }
 }
 
@@ -143,11 +167,26 @@ mod tests {
     use super::*;
 
     const FILTERS: [Filter; 5] = [
-        Filter { direction: None, is_successful: None },
-        Filter { direction: Some(Direction::Incoming), is_successful: None },
-        Filter { direction: Some(Direction::Outgoing), is_successful: Some(false) },
-        Filter { direction: None, is_successful: Some(true) },
-        Filter { direction: Some(Direction::Incoming), is_successful: Some(false) },
+        Filter {
+            direction: None,
+            is_successful: None,
+        },
+        Filter {
+            direction: Some(Direction::Incoming),
+            is_successful: None,
+        },
+        Filter {
+            direction: Some(Direction::Outgoing),
+            is_successful: Some(false),
+        },
+        Filter {
+            direction: None,
+            is_successful: Some(true),
+        },
+        Filter {
+            direction: Some(Direction::Incoming),
+            is_successful: Some(false),
+        },
     ];
 
     #[derive(Clone, Debug)]
@@ -177,13 +216,24 @@ mod tests {
 
     impl RingModel {
         fn new() -> Self {
-            let rings = [BlockRing::new(0, ROWS_MAX[0], []), BlockRing::new(1, ROWS_MAX[1], [])];
-            Self { rings: RingPair::new(rings, 1), disk: HashMap::new(), pushed: Vec::new() }
+            let rings = [
+                BlockRing::new(0, ROWS_MAX[0], []),
+                BlockRing::new(1, ROWS_MAX[1], []),
+            ];
+            Self {
+                rings: RingPair::new(rings, 1),
+                disk: HashMap::new(),
+                pushed: Vec::new(),
+            }
         }
 
         fn push(&mut self, class: u8, size: usize) {
             let class = block::tests::class(class);
-            let kind = if class == block::tests::class(0) { RingKind::Refused } else { RingKind::Kept };
+            let kind = if class == block::tests::class(0) {
+                RingKind::Refused
+            } else {
+                RingKind::Kept
+            };
             self.pushed.push((self.rings.next_id(), kind, class));
             // Rows that do not compress are stored as several blocks.
             let row = block::tests::noise(size, self.rings.next_id());
@@ -214,13 +264,23 @@ mod tests {
             for wanted in plan.blocks {
                 let body = match wanted.body {
                     Some(body) => body.to_vec(),
-                    None => block::decode_body(&self.disk[&(wanted.ring, wanted.first)]).expect("a value"),
+                    None => block::decode_body(&self.disk[&(wanted.ring, wanted.first)])
+                        .expect("a value"),
                 };
                 let slots = block::split_rows(wanted.first, &body).expect("a body");
-                ids.extend(slots.iter().filter(|slot| filter.passes(slot.class)).map(|slot| slot.id));
+                ids.extend(
+                    slots
+                        .iter()
+                        .filter(|slot| filter.passes(slot.class))
+                        .map(|slot| slot.id),
+                );
             }
             ids.sort_unstable_by(|a, b| b.cmp(a));
-            let page = ids.into_iter().skip(plan.skipped as usize).take(count as usize).collect();
+            let page = ids
+                .into_iter()
+                .skip(plan.skipped as usize)
+                .take(count as usize)
+                .collect();
             (page, plan.total)
         }
 
@@ -228,12 +288,24 @@ mod tests {
         fn expected(&self, filter: Filter) -> Vec<u64> {
             let mut expected = Vec::new();
             for kind in RingKind::ALL {
-                let there = self.rings.rings[usize::from(kind.number())].total(Filter::default()) as usize;
-                let rows: Vec<_> = self.pushed.iter().filter(|(_, of, _)| *of == kind).collect();
+                let there =
+                    self.rings.rings[usize::from(kind.number())].total(Filter::default()) as usize;
+                let rows: Vec<_> = self
+                    .pushed
+                    .iter()
+                    .filter(|(_, of, _)| *of == kind)
+                    .collect();
                 let bound = ROWS_MAX[usize::from(kind.number())] as usize;
-                assert!(there <= bound && there >= rows.len().min(bound - bound / 16), "{there} of {}", rows.len());
+                assert!(
+                    there <= bound && there >= rows.len().min(bound - bound / 16),
+                    "{there} of {}",
+                    rows.len()
+                );
                 let rows = rows[rows.len() - there..].iter();
-                expected.extend(rows.filter(|(_, _, class)| filter.passes(*class)).map(|(id, _, _)| *id));
+                expected.extend(
+                    rows.filter(|(_, _, class)| filter.passes(*class))
+                        .map(|(id, _, _)| *id),
+                );
             }
             expected.sort_unstable_by(|a, b| b.cmp(a));
             expected
@@ -287,7 +359,13 @@ mod tests {
 
     #[test]
     fn a_page_deep_in_a_million_rows_reads_few_blocks() {
-        let mut rings = RingPair::new([BlockRing::new(0, 1_000_000, []), BlockRing::new(1, 10_000, [])], 1);
+        let mut rings = RingPair::new(
+            [
+                BlockRing::new(0, 1_000_000, []),
+                BlockRing::new(1, 10_000, []),
+            ],
+            1,
+        );
         for number in 0..200_000 {
             rings.push_row(RingKind::Kept, block::tests::class(1), &[0; 300]);
             if number % 7 == 0 {
@@ -295,7 +373,10 @@ mod tests {
             }
         }
         for skipped in [0, 5_000, 123_456, 205_000] {
-            let blocks = rings.plan_page(Filter::default(), skipped, 100).blocks.len();
+            let blocks = rings
+                .plan_page(Filter::default(), skipped, 100)
+                .blocks
+                .len();
             assert!((1..=6).contains(&blocks), "{blocks} at {skipped}");
         }
     }

@@ -1,8 +1,9 @@
-//! One exchange, an incoming call or an outgoing delivery, as it is told to the log and as it is read back, and its bytes.
+//! One exchange, an incoming call or an outgoing delivery, as it is told to the log and as it is
+//! read back, and its bytes.
 //!
-//! A row is a run of fields, each a tag byte, a varint length and that many bytes. Tags keep their meaning for ever; a field
-//! that is absent is not written; a reader that meets a tag it does not know refuses the row. Its id and its direction stand
-//! in the block that holds it.
+//! A row is a run of fields, each a tag byte, a varint length and that many bytes. Tags keep their
+//! meaning for ever; a field that is absent is not written; a reader that meets a tag it does not
+//! know refuses the row. Its id and its direction stand in the block that holds it.
 //!
 //! | tag | field | bytes |
 //! |---|---|---|
@@ -36,7 +37,8 @@ use crate::journal::VALUE_MAX_BYTES;
 pub const EVENT_IDS_MAX: usize = 1_000;
 /// The most headers of one row.
 const HEADERS_MAX: usize = 32;
-/// The most bytes that the headers of one row take. Senders have few and short ones; a proxy adds some.
+/// The most bytes that the headers of one row take. Senders have few and short ones; a proxy adds
+/// some.
 const HEADERS_MAX_BYTES: usize = 4 * 1024;
 /// The longest answer that is kept, in bytes: room for any refusal with its list of faults.
 const ANSWER_MAX_BYTES: usize = 2 * 1024;
@@ -75,7 +77,8 @@ impl Direction {
     }
 }
 
-/// One exchange, as it is told to the log. What is too long is cut, see the row's headers and answer.
+/// One exchange, as it is told to the log. What is too long is cut, see the row's headers and
+/// answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
     /// When it began.
@@ -160,7 +163,8 @@ pub struct CallRow {
 }
 
 impl CallRow {
-    /// Whether it was answered with a status of success (2xx), and nothing else was wrong with the answer.
+    /// Whether it was answered with a status of success (2xx), and nothing else was wrong with the
+    /// answer.
     #[must_use]
     pub fn is_successful(&self) -> bool {
         is_success(self.status) && self.code.is_none()
@@ -190,22 +194,43 @@ mod tag {
     pub(super) const NEXT_ATTEMPT_AT: u8 = 16;
 }
 
-/// Appends the bytes of `entry`, called with `headers` (names in lower case), to `out`, at most [`ROW_MAX_BYTES`] of them.
+/// Appends the bytes of `entry`, called with `headers` (names in lower case), to `out`, at most
+/// [`ROW_MAX_BYTES`] of them.
 pub(super) fn encode_row<'h>(
     entry: &Entry<'_>,
     headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
     out: &mut Vec<u8>,
 ) {
     put_field(out, tag::AT, &entry.at.as_micros().to_be_bytes());
-    put_field(out, tag::SOURCE, truncate_text(entry.source.as_bytes(), NAME_MAX_BYTES).as_bytes());
-    put_field(out, tag::METHOD, truncate_text(entry.method.as_bytes(), NAME_MAX_BYTES).as_bytes());
+    put_field(
+        out,
+        tag::SOURCE,
+        truncate_text(entry.source.as_bytes(), NAME_MAX_BYTES).as_bytes(),
+    );
+    put_field(
+        out,
+        tag::METHOD,
+        truncate_text(entry.method.as_bytes(), NAME_MAX_BYTES).as_bytes(),
+    );
     let path = entry.path.split('?').next().unwrap_or_default();
-    put_field(out, tag::PATH, truncate_text(path.as_bytes(), PATH_MAX_BYTES).as_bytes());
+    put_field(
+        out,
+        tag::PATH,
+        truncate_text(path.as_bytes(), PATH_MAX_BYTES).as_bytes(),
+    );
     put_number(out, tag::STATUS, entry.status.map(u64::from));
     if let Some(code) = entry.code {
-        put_field(out, tag::CODE, truncate_text(code.as_bytes(), NAME_MAX_BYTES).as_bytes());
+        put_field(
+            out,
+            tag::CODE,
+            truncate_text(code.as_bytes(), NAME_MAX_BYTES).as_bytes(),
+        );
     }
-    put_number(out, tag::DURATION, Some(u64::try_from(entry.duration.as_micros()).unwrap_or(u64::MAX)));
+    put_number(
+        out,
+        tag::DURATION,
+        Some(u64::try_from(entry.duration.as_micros()).unwrap_or(u64::MAX)),
+    );
     match entry.client {
         Some(IpAddr::V4(client)) => put_field(out, tag::CLIENT, &client.octets()),
         Some(IpAddr::V6(client)) => put_field(out, tag::CLIENT, &client.octets()),
@@ -216,13 +241,20 @@ pub(super) fn encode_row<'h>(
     }
     put_headers(out, headers);
     put_number(out, tag::BODY_BYTES, entry.body_bytes);
-    if let Some(answer) = entry.answer.filter(|answer| answer.len() <= ANSWER_MAX_BYTES) {
+    if let Some(answer) = entry
+        .answer
+        .filter(|answer| answer.len() <= ANSWER_MAX_BYTES)
+    {
         put_field(out, tag::ANSWER, answer);
     }
     put_number(out, tag::ANSWER_BYTES, entry.answer_bytes);
     put_number(out, tag::ATTEMPT, entry.attempt.map(u64::from));
     if let Some(event_type) = entry.event_type {
-        put_field(out, tag::EVENT_TYPE, truncate_text(event_type.as_bytes(), EVENT_TYPE_MAX_BYTES).as_bytes());
+        put_field(
+            out,
+            tag::EVENT_TYPE,
+            truncate_text(event_type.as_bytes(), EVENT_TYPE_MAX_BYTES).as_bytes(),
+        );
     }
     if let Some(at) = entry.next_attempt_at {
         put_field(out, tag::NEXT_ATTEMPT_AT, &at.as_micros().to_be_bytes());
@@ -327,7 +359,8 @@ fn put_headers<'h>(out: &mut Vec<u8>, headers: impl IntoIterator<Item = (&'h str
 
 fn encode_event_ids(ids: &[EventId]) -> Vec<u8> {
     let mut out = Vec::with_capacity(16);
-    let runs = ids[..ids.len().min(EVENT_IDS_MAX)].chunk_by(|a, b| a.incarnation() == b.incarnation());
+    let runs =
+        ids[..ids.len().min(EVENT_IDS_MAX)].chunk_by(|a, b| a.incarnation() == b.incarnation());
     for run in runs {
         let (mut positions, mut count, mut last) = (Vec::new(), 0, 0_u64);
         for id in run {
@@ -336,7 +369,10 @@ fn encode_event_ids(ids: &[EventId]) -> Vec<u8> {
                 break;
             }
             let position = id.position().get();
-            varint::put_varint(&mut positions, varint::encode_zigzag(position.wrapping_sub(last).cast_signed()));
+            varint::put_varint(
+                &mut positions,
+                varint::encode_zigzag(position.wrapping_sub(last).cast_signed()),
+            );
             (last, count) = (position, count + 1);
         }
         if count > 0 {
@@ -355,7 +391,9 @@ fn decode_event_ids(mut bytes: &[u8]) -> Option<Vec<EventId>> {
         let incarnation = StoreIncarnation::new(u32::from_be_bytes(*incarnation));
         let mut position = 0_u64;
         for _ in 0..varint::take_varint(&mut bytes)? {
-            position = position.wrapping_add(varint::decode_zigzag(varint::take_varint(&mut bytes)?).cast_unsigned());
+            position = position.wrapping_add(
+                varint::decode_zigzag(varint::take_varint(&mut bytes)?).cast_unsigned(),
+            );
             ids.push(EventId::new(incarnation, Position::new(position)));
         }
     }
@@ -373,7 +411,10 @@ fn decode_number(mut value: &[u8]) -> Option<u64> {
 }
 
 fn decode_timestamp(value: &[u8]) -> Option<Timestamp> {
-    value.try_into().ok().map(|micros| Timestamp::from_micros(i64::from_be_bytes(micros)))
+    value
+        .try_into()
+        .ok()
+        .map(|micros| Timestamp::from_micros(i64::from_be_bytes(micros)))
 }
 
 fn decode_address(value: &[u8]) -> Option<IpAddr> {
@@ -419,7 +460,10 @@ pub(super) mod tests {
         EventId::new(StoreIncarnation::new(incarnation), Position::new(position))
     }
 
-    fn encoded<'h>(entry: &Entry<'_>, headers: impl IntoIterator<Item = (&'h str, &'h [u8])>) -> Vec<u8> {
+    fn encoded<'h>(
+        entry: &Entry<'_>,
+        headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
+    ) -> Vec<u8> {
         let mut out = Vec::new();
         encode_row(entry, headers, &mut out);
         assert!(out.len() <= ROW_MAX_BYTES, "{} bytes", out.len());
@@ -454,20 +498,34 @@ pub(super) mod tests {
                       0e0000000702d80401000000080102\
                       0a0e0a757365722d6167656e7463726d0a110d782d63726d2d6170692d6b6579e280a6\
                       0b01090c027b7d0d01020e02ac020f03612e6210080000000000000001";
-        assert_eq!(hex::encode(encoded(&entry, headers)), golden.replace(char::is_whitespace, ""));
+        assert_eq!(
+            hex::encode(encoded(&entry, headers)),
+            golden.replace(char::is_whitespace, "")
+        );
         let row = read(&encoded(&entry, headers));
-        assert_eq!((row.path.as_str(), row.status, row.duration), ("/h", Some(409), entry.duration));
+        assert_eq!(
+            (row.path.as_str(), row.status, row.duration),
+            ("/h", Some(409), entry.duration)
+        );
         assert_eq!((row.event_ids, row.client), (ids.to_vec(), entry.client));
         assert_eq!(row.headers[1], ("x-crm-api-key".into(), "…".into()));
-        assert_eq!((row.body_bytes, row.answer.as_deref(), row.answer_bytes), (Some(9), entry.answer, Some(2)));
-        assert_eq!((row.attempt, row.event_type.as_deref()), (Some(300), Some("a.b")));
+        assert_eq!(
+            (row.body_bytes, row.answer.as_deref(), row.answer_bytes),
+            (Some(9), entry.answer, Some(2))
+        );
+        assert_eq!(
+            (row.attempt, row.event_type.as_deref()),
+            (Some(300), Some("a.b"))
+        );
         assert_eq!(row.next_attempt_at, Some(Timestamp::from_micros(1)));
     }
 
     #[test]
     fn what_is_too_much_is_cut_and_the_row_stays_whole() {
         let long = "x".repeat(100_000);
-        let ids: Vec<_> = (1..5_000).map(|n| id(7, 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(n))).collect();
+        let ids: Vec<_> = (1..5_000)
+            .map(|n| id(7, 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(n)))
+            .collect();
         let large = Entry {
             source: &long,
             method: &long,
@@ -481,17 +539,36 @@ pub(super) mod tests {
             duration: Duration::MAX,
             ..entry(500)
         };
-        let row = read(&encoded(&large, (0..100).map(|_| (long.as_str(), long.as_bytes()))));
+        let row = read(&encoded(
+            &large,
+            (0..100).map(|_| (long.as_str(), long.as_bytes())),
+        ));
         assert_eq!((row.answer, row.answer_bytes), (None, Some(u64::MAX)));
-        assert!(row.path.len() <= PATH_MAX_BYTES && row.path.ends_with(redact::REDACTED), "{}", row.path);
-        assert!((300..EVENT_IDS_MAX).contains(&row.event_ids.len()) && ids.starts_with(&row.event_ids));
-        assert!((10..HEADERS_MAX).contains(&row.headers.len()), "{}", row.headers.len());
+        assert!(
+            row.path.len() <= PATH_MAX_BYTES && row.path.ends_with(redact::REDACTED),
+            "{}",
+            row.path
+        );
+        assert!(
+            (300..EVENT_IDS_MAX).contains(&row.event_ids.len()) && ids.starts_with(&row.event_ids)
+        );
+        assert!(
+            (10..HEADERS_MAX).contains(&row.headers.len()),
+            "{}",
+            row.headers.len()
+        );
     }
 
     #[test]
     fn a_batch_keeps_the_ids_of_all_its_events() {
         let ids: Vec<_> = (1..=1_200).map(|n| id(7, 5_000_000 + n)).collect();
-        let row = read(&encoded(&Entry { event_ids: &ids, ..entry(200) }, []));
+        let row = read(&encoded(
+            &Entry {
+                event_ids: &ids,
+                ..entry(200)
+            },
+            [],
+        ));
         assert_eq!(row.event_ids, ids[..EVENT_IDS_MAX]);
     }
 

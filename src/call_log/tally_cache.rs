@@ -1,8 +1,10 @@
-//! How many deliveries to each subscriber a block holds: counted when the block is first looked through, and remembered while
-//! the ring has it, so that a page of one subscriber's deliveries reads the blocks that it lies in and no others.
+//! How many deliveries to each subscriber a block holds: counted when the block is first looked
+//! through, and remembered while the ring has it, so that a page of one subscriber's deliveries
+//! reads the blocks that it lies in and no others.
 //!
-//! Only blocks on the disk are remembered, since these never change. One has a few hundred rows, so that its tally takes
-//! two or three kilobytes at most, and a few bytes where few subscribers share it.
+//! Only blocks on the disk are remembered, since these never change. One has a few hundred rows, so
+//! that its tally takes two or three kilobytes at most, and a few bytes where few subscribers share
+//! it.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -31,7 +33,10 @@ struct BlockTally(Box<[(SourceHash, [u32; 2])]>);
 impl BlockTally {
     fn from_rows(slots: &[EncodedRow<'_>]) -> Self {
         let mut counts = BTreeMap::<SourceHash, [u32; 2]>::new();
-        for slot in slots.iter().filter(|slot| slot.class.direction() == Direction::Outgoing) {
+        for slot in slots
+            .iter()
+            .filter(|slot| slot.class.direction() == Direction::Outgoing)
+        {
             let name = SourceHash::from_source(row::source(slot.row).unwrap_or_default());
             counts.entry(name).or_default()[usize::from(slot.class.is_successful())] += 1;
         }
@@ -39,7 +44,9 @@ impl BlockTally {
     }
 
     fn count_passing(&self, name: SourceHash, filter: Filter) -> u64 {
-        let Ok(place) = self.0.binary_search_by_key(&name, |(name, _)| *name) else { return 0 };
+        let Ok(place) = self.0.binary_search_by_key(&name, |(name, _)| *name) else {
+            return 0;
+        };
         let [failed, successful] = self.0[place].1.map(u64::from);
         match filter.is_successful {
             None => failed + successful,
@@ -54,9 +61,17 @@ impl BlockTally {
 pub(super) struct TallyCache(Mutex<BTreeMap<u64, BlockTally>>);
 
 impl TallyCache {
-    /// How many deliveries to `name` that pass `filter` the block has that begins with `first`, if it was looked through.
-    pub(super) fn count_passing(&self, first: u64, name: SourceHash, filter: Filter) -> Option<u64> {
-        self.lock().get(&first).map(|tally| tally.count_passing(name, filter))
+    /// How many deliveries to `name` that pass `filter` the block has that begins with `first`, if
+    /// it was looked through.
+    pub(super) fn count_passing(
+        &self,
+        first: u64,
+        name: SourceHash,
+        filter: Filter,
+    ) -> Option<u64> {
+        self.lock()
+            .get(&first)
+            .map(|tally| tally.count_passing(name, filter))
     }
 
     /// Remembers what the block is that begins with `first`.

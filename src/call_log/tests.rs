@@ -1,4 +1,5 @@
-//! The log over a real store: what is seen at once, what survives, and what happens when the disk does not keep up.
+//! The log over a real store: what is seen at once, what survives, and what happens when the disk
+//! does not keep up.
 
 use std::fs;
 use std::io;
@@ -12,10 +13,20 @@ use super::row::tests::entry;
 use super::*;
 use crate::failpoints::{Failpoint, FailureInjector, NoFailures};
 
-const BOUNDS: CallLogLimits = CallLogLimits { rows_max: 1_000, refused_rows_max: 100 };
-const ALL: Filter = Filter { direction: None, is_successful: None };
+const BOUNDS: CallLogLimits = CallLogLimits {
+    rows_max: 1_000,
+    refused_rows_max: 100,
+};
+const ALL: Filter = Filter {
+    direction: None,
+    is_successful: None,
+};
 
-fn open_with(folder: &Path, bounds: CallLogLimits, faults: Arc<dyn FailureInjector>) -> Arc<CallLog> {
+fn open_with(
+    folder: &Path,
+    bounds: CallLogLimits,
+    faults: Arc<dyn FailureInjector>,
+) -> Arc<CallLog> {
     let store = DataStore::open(folder, 1 << 20, faults).expect("opens");
     CallLog::open(store, bounds).expect("opens")
 }
@@ -25,7 +36,13 @@ fn open(folder: &Path) -> Arc<CallLog> {
 }
 
 fn append(log: &CallLog, status: u16, source: &str) {
-    log.append(&Entry { source, ..entry(status) }, [("user-agent", &b"crm/1.0"[..])]);
+    log.append(
+        &Entry {
+            source,
+            ..entry(status)
+        },
+        [("user-agent", &b"crm/1.0"[..])],
+    );
 }
 
 async fn list(log: &Arc<CallLog>, filter: Filter) -> (Vec<CallRow>, u64) {
@@ -65,12 +82,21 @@ async fn a_row_is_seen_as_soon_as_it_is_appended() {
         let status = if number % 3 == 0 { 401 } else { 202 };
         append(&log, status, &number.to_string());
         let (rows, total) = list(&log, ALL).await;
-        assert_eq!((rows[0].id, rows[0].source.as_str(), total), (number, number.to_string().as_str(), number));
-        assert_eq!(log.get(number).await.expect("readable").as_ref(), Some(&rows[0]));
+        assert_eq!(
+            (rows[0].id, rows[0].source.as_str(), total),
+            (number, number.to_string().as_str(), number)
+        );
+        assert_eq!(
+            log.get(number).await.expect("readable").as_ref(),
+            Some(&rows[0])
+        );
     }
     assert_eq!(log.get(0).await.expect("readable"), None);
     assert_eq!(log.get(151).await.expect("readable"), None);
-    let refused = Filter { is_successful: Some(false), ..ALL };
+    let refused = Filter {
+        is_successful: Some(false),
+        ..ALL
+    };
     assert_eq!(list(&log, refused).await.1, 50);
     log.close();
 }
@@ -79,30 +105,72 @@ async fn a_row_is_seen_as_soon_as_it_is_appended() {
 async fn the_deliveries_of_one_subscriber_are_found_among_all_others() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let log = open(folder.path());
-    let name = |number: u64| if number.is_multiple_of(3) { "webhook:4" } else { "webhook:41" };
+    let name = |number: u64| {
+        if number.is_multiple_of(3) {
+            "webhook:4"
+        } else {
+            "webhook:41"
+        }
+    };
     for number in 1..=300_u64 {
         append(&log, 202, "webhook:4");
         let status = if number % 2 == 0 { 500 } else { 200 };
         let attempt = Some(number as u32);
-        let delivery = Entry { direction: Direction::Outgoing, source: name(number), attempt, ..entry(status) };
+        let delivery = Entry {
+            direction: Direction::Outgoing,
+            source: name(number),
+            attempt,
+            ..entry(status)
+        };
         log.append(&delivery, []);
         if number % 100 == 0 {
             log.settled().await.expect("writes");
         }
     }
     let attempts = async |filter, skipped, count| {
-        let page = log.list_of("webhook:4".into(), filter, skipped..skipped + count).await.expect("readable");
-        (page.items.iter().filter_map(|row| row.attempt).collect::<Vec<_>>(), page.total)
+        let page = log
+            .list_of("webhook:4".into(), filter, skipped..skipped + count)
+            .await
+            .expect("readable");
+        (
+            page.items
+                .iter()
+                .filter_map(|row| row.attempt)
+                .collect::<Vec<_>>(),
+            page.total,
+        )
     };
-    assert_eq!(attempts(ALL, 0, 3).await, (vec![300, 297, 294], 100), "newest first, and no calls of that name");
+    assert_eq!(
+        attempts(ALL, 0, 3).await,
+        (vec![300, 297, 294], 100),
+        "newest first, and no calls of that name"
+    );
     assert_eq!(attempts(ALL, 98, 3).await, (vec![6, 3], 100));
     assert_eq!(attempts(ALL, 100, 3).await, (vec![], 100));
-    let failed = Filter { is_successful: Some(false), ..ALL };
+    let failed = Filter {
+        is_successful: Some(false),
+        ..ALL
+    };
     assert_eq!(attempts(failed, 49, 9).await, (vec![6], 50));
-    assert_eq!(attempts(ALL, 0, 3).await, (vec![300, 297, 294], 100), "and again, of what is remembered");
+    assert_eq!(
+        attempts(ALL, 0, 3).await,
+        (vec![300, 297, 294], 100),
+        "and again, of what is remembered"
+    );
     let long = format!("forward:{}", "x".repeat(64));
-    log.append(&Entry { direction: Direction::Outgoing, source: &long, ..entry(200) }, []);
-    assert_eq!(log.list_of(long, ALL, 0..9).await.expect("readable").total, 1, "its name is cut in both");
+    log.append(
+        &Entry {
+            direction: Direction::Outgoing,
+            source: &long,
+            ..entry(200)
+        },
+        [],
+    );
+    assert_eq!(
+        log.list_of(long, ALL, 0..9).await.expect("readable").total,
+        1,
+        "its name is cut in both"
+    );
     log.close();
 }
 
@@ -113,7 +181,14 @@ async fn a_page_of_one_subscriber_is_a_page_of_all_deliveries_without_the_others
     for number in 0..2_500_u64 {
         let source = format!("webhook:{}", number * number % 7);
         let status = if number % 5 < 2 { 500 } else { 200 };
-        log.append(&Entry { direction: Direction::Outgoing, source: &source, ..entry(status) }, []);
+        log.append(
+            &Entry {
+                direction: Direction::Outgoing,
+                source: &source,
+                ..entry(status)
+            },
+            [],
+        );
         if number % 400 == 0 {
             log.settled().await.expect("writes");
         }
@@ -121,14 +196,31 @@ async fn a_page_of_one_subscriber_is_a_page_of_all_deliveries_without_the_others
             continue;
         }
         for is_successful in [None, Some(true), Some(false)] {
-            let filter = Filter { is_successful, ..ALL };
-            let all = log.list_calls(filter, 0..2_500).await.expect("readable").items;
+            let filter = Filter {
+                is_successful,
+                ..ALL
+            };
+            let all = log
+                .list_calls(filter, 0..2_500)
+                .await
+                .expect("readable")
+                .items;
             for source in ["webhook:0", "webhook:1", "webhook:2", "webhook:3"] {
-                let expected: Vec<_> = all.iter().filter(|row| row.source == source).cloned().collect();
+                let expected: Vec<_> = all
+                    .iter()
+                    .filter(|row| row.source == source)
+                    .cloned()
+                    .collect();
                 for (skipped, count) in [(0, 10), (7, 1), (60, 30), (0, 1_000), (999, 1)] {
-                    let page = log.list_of(source.into(), filter, skipped..skipped + count).await.expect("readable");
+                    let page = log
+                        .list_of(source.into(), filter, skipped..skipped + count)
+                        .await
+                        .expect("readable");
                     let wanted = expected.iter().skip(skipped as usize).take(count as usize);
-                    assert!(page.items.iter().eq(wanted), "{source} {skipped} {count} after {number}");
+                    assert!(
+                        page.items.iter().eq(wanted),
+                        "{source} {skipped} {count} after {number}"
+                    );
                     assert_eq!(page.total, expected.len() as u64, "{source} after {number}");
                 }
             }
@@ -142,24 +234,66 @@ async fn refused_calls_never_push_out_others_and_the_oldest_go_first() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let log = open(folder.path());
     append(&log, 202, "good");
-    log.append(&Entry { direction: Direction::Outgoing, source: "delivery", ..entry(500) }, []);
+    log.append(
+        &Entry {
+            direction: Direction::Outgoing,
+            source: "delivery",
+            ..entry(500)
+        },
+        [],
+    );
     for number in 0..5_000 {
         append(&log, 401, &number.to_string());
         if number % 1_000 == 0 {
             log.settled().await.expect("writes");
         }
     }
-    let (rows, total) = list(&log, Filter { is_successful: Some(false), ..ALL }).await;
+    let (rows, total) = list(
+        &log,
+        Filter {
+            is_successful: Some(false),
+            ..ALL
+        },
+    )
+    .await;
     assert!((94..=101).contains(&total), "{total}");
     assert_eq!(rows[0].source, "4999");
-    let outgoing = list(&log, Filter { direction: Some(Direction::Outgoing), ..ALL }).await;
+    let outgoing = list(
+        &log,
+        Filter {
+            direction: Some(Direction::Outgoing),
+            ..ALL
+        },
+    )
+    .await;
     assert_eq!(sources(&outgoing.0), ["delivery"]);
-    assert_eq!(sources(&list(&log, Filter { is_successful: Some(true), ..ALL }).await.0), ["good"]);
-    assert_eq!(log.get(3).await.expect("readable"), None, "the first refused call is gone");
+    assert_eq!(
+        sources(
+            &list(
+                &log,
+                Filter {
+                    is_successful: Some(true),
+                    ..ALL
+                }
+            )
+            .await
+            .0
+        ),
+        ["good"]
+    );
+    assert_eq!(
+        log.get(3).await.expect("readable"),
+        None,
+        "the first refused call is gone"
+    );
     log.settled().await.expect("writes");
     log.close();
     // Blocks and summaries of what is there, and the mark.
-    assert!(log.tree.len() <= 2 * (100 / 6 + 2 + 1) + 1, "{} rows are left on the disk", log.tree.len());
+    assert!(
+        log.tree.len() <= 2 * (100 / 6 + 2 + 1) + 1,
+        "{} rows are left on the disk",
+        log.tree.len()
+    );
 }
 
 #[tokio::test]
@@ -173,7 +307,11 @@ async fn every_row_is_there_after_a_restart_and_numbers_go_on() {
         before = list(&log, ALL).await.0;
         assert_eq!(before[0].id, (life + 1) * 20);
         log.close();
-        assert_eq!(list(&log, ALL).await.0, before, "a closed log can still be read");
+        assert_eq!(
+            list(&log, ALL).await.0,
+            before,
+            "a closed log can still be read"
+        );
     }
 }
 
@@ -191,12 +329,18 @@ async fn after_a_kill_what_was_written_is_there_and_no_number_comes_again() {
 
     let log = open(killed.path());
     let (rows, _) = list(&log, ALL).await;
-    let later = rows.iter().position(|row| *row == written[0]).expect("what was written is there");
+    let later = rows
+        .iter()
+        .position(|row| *row == written[0])
+        .expect("what was written is there");
     assert_eq!(rows[later..], written);
     assert!(rows[..later].iter().all(|row| *row == seen), "{rows:?}");
     append(&log, 202, "new");
     let new = list(&log, ALL).await.0[0].clone();
-    assert!(new.source == "new" && new.id > seen.id, "{new:?} after {seen:?}");
+    assert!(
+        new.source == "new" && new.id > seen.id,
+        "{new:?} after {seen:?}"
+    );
     log.close();
 }
 
@@ -239,7 +383,14 @@ async fn a_bound_that_was_lowered_holds_from_the_next_start() {
     (1..=500).for_each(|_| append(&log, 202, "s"));
     log.close();
     drop(log);
-    let log = open_with(folder.path(), CallLogLimits { rows_max: 100, ..BOUNDS }, Arc::new(NoFailures));
+    let log = open_with(
+        folder.path(),
+        CallLogLimits {
+            rows_max: 100,
+            ..BOUNDS
+        },
+        Arc::new(NoFailures),
+    );
     let (rows, total) = list(&log, ALL).await;
     assert!(total <= 100 && rows[0].id == 500, "{total}, {}", rows[0].id);
     log.close();
@@ -265,8 +416,13 @@ impl FailureInjector for FaultyDisk {
         if !matches!(point, Failpoint::CallLogWrite) {
             return Ok(());
         }
-        self.moved.wait_while(&mut self.hangs.lock(), |hangs| *hangs);
-        if self.fails.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        self.moved
+            .wait_while(&mut self.hangs.lock(), |hangs| *hangs);
+        if self.fails.load(Ordering::SeqCst) {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -274,8 +430,15 @@ impl FailureInjector for FaultyDisk {
 async fn a_stuck_disk_blocks_nobody_and_costs_bounded_memory() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let disk = Arc::new(FaultyDisk::default());
-    let bounds = CallLogLimits { rows_max: 1_000_000, ..BOUNDS };
-    let log = open_with(folder.path(), bounds, Arc::clone(&disk) as Arc<dyn FailureInjector>);
+    let bounds = CallLogLimits {
+        rows_max: 1_000_000,
+        ..BOUNDS
+    };
+    let log = open_with(
+        folder.path(),
+        bounds,
+        Arc::clone(&disk) as Arc<dyn FailureInjector>,
+    );
     append(&log, 202, "first");
     log.settled().await.expect("writes");
     disk.hang(true);
@@ -290,13 +453,18 @@ async fn a_stuck_disk_blocks_nobody_and_costs_bounded_memory() {
     log.close();
 }
 
-/// Otherwise a crash at that moment would let its number come again. Time stands still while anything is being read.
+/// Otherwise a crash at that moment would let its number come again. Time stands still while
+/// anything is being read.
 #[tokio::test(start_paused = true)]
 async fn nobody_sees_a_row_before_the_mark_of_this_opening_is_written() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let disk = Arc::new(FaultyDisk::default());
     disk.hang(true);
-    let log = open_with(folder.path(), BOUNDS, Arc::clone(&disk) as Arc<dyn FailureInjector>);
+    let log = open_with(
+        folder.path(),
+        BOUNDS,
+        Arc::clone(&disk) as Arc<dyn FailureInjector>,
+    );
     append(&log, 202, "s");
     let seen = tokio::time::timeout(std::time::Duration::from_secs(1), log.list_calls(ALL, 0..1));
     assert!(seen.await.is_err(), "it was seen");
@@ -312,7 +480,11 @@ async fn rows_from_before_the_thread_began_are_written_too() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let disk = Arc::new(FaultyDisk::default());
     disk.hang(true);
-    let log = open_with(folder.path(), BOUNDS, Arc::clone(&disk) as Arc<dyn FailureInjector>);
+    let log = open_with(
+        folder.path(),
+        BOUNDS,
+        Arc::clone(&disk) as Arc<dyn FailureInjector>,
+    );
     append(&log, 202, "early");
     let ended = log.shared.request_flush();
     disk.hang(false);
@@ -328,14 +500,22 @@ async fn rows_from_before_the_thread_began_are_written_too() {
 async fn a_failing_disk_is_told_and_takes_nothing_more() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let disk = Arc::new(FaultyDisk::default());
-    let log = open_with(folder.path(), BOUNDS, Arc::clone(&disk) as Arc<dyn FailureInjector>);
+    let log = open_with(
+        folder.path(),
+        BOUNDS,
+        Arc::clone(&disk) as Arc<dyn FailureInjector>,
+    );
     append(&log, 202, "s");
     log.settled().await.expect("writes");
     disk.fails.store(true, Ordering::SeqCst);
     append(&log, 202, "s");
     assert!(matches!(log.settled().await, Err(CallReadError::Ended)));
     let mut failed = log.failed();
-    let reason = failed.wait_for(Option::is_some).await.expect("told").clone();
+    let reason = failed
+        .wait_for(Option::is_some)
+        .await
+        .expect("told")
+        .clone();
     assert!(reason.is_some_and(|reason| reason.contains("exchange log failed")));
     let total = list(&log, ALL).await.1;
     append(&log, 202, "s");
@@ -350,9 +530,17 @@ async fn a_log_whose_bytes_were_changed_is_refused() {
     append(&log, 202, "s");
     log.settled().await.expect("writes");
     log.close();
-    log.tree.insert(block::summary_key(0, 1), b"\x09").expect("writes");
-    assert!(matches!(CallLog::open(Arc::clone(&log._store), BOUNDS), Err(CallLogOpenError::Corrupt(1))));
+    log.tree
+        .insert(block::summary_key(0, 1), b"\x09")
+        .expect("writes");
+    assert!(matches!(
+        CallLog::open(Arc::clone(&log._store), BOUNDS),
+        Err(CallLogOpenError::Corrupt(1))
+    ));
     log.tree.remove(block::summary_key(0, 1)).expect("writes");
     log.tree.insert(block::MARK, b"?").expect("writes");
-    assert!(matches!(CallLog::open(Arc::clone(&log._store), BOUNDS), Err(CallLogOpenError::Corrupt(_))));
+    assert!(matches!(
+        CallLog::open(Arc::clone(&log._store), BOUNDS),
+        Err(CallLogOpenError::Corrupt(_))
+    ));
 }

@@ -1,4 +1,5 @@
-//! Numbers in as few bytes as they need: seven bits a byte, the lowest first, the high bit says that more follow (LEB128).
+//! Numbers in as few bytes as they need: seven bits a byte, the lowest first, the high bit says
+//! that more follow (LEB128).
 
 /// The most bytes of one number.
 const BYTES_MAX: usize = 10;
@@ -86,6 +87,9 @@ mod tests {
             put_varint(&mut out, number);
             assert_eq!(out.len(), bytes, "{number}");
         }
-        assert_eq!((encode_zigzag(0), encode_zigzag(-1), encode_zigzag(1)), (0, 1, 2));
+        assert_eq!(
+            (encode_zigzag(0), encode_zigzag(-1), encode_zigzag(1)),
+            (0, 1, 2)
+        );
     }
 }

@@ -1,8 +1,9 @@
-//! The writer's thread: about once a second, or as soon as much waits, puts what the disk has not, and removes what the
-//! rings have not.
+//! The writer's thread: about once a second, or as soon as much waits, puts what the disk has not,
+//! and removes what the rings have not.
 //!
-//! A block and its summary are put as one batch, so that a crash leaves both or neither. Until the mark of this opening is
-//! written, nobody may see a row of it: its number could come again after a crash. An opening without rows writes nothing.
+//! A block and its summary are put as one batch, so that a crash leaves both or neither. Until the
+//! mark of this opening is written, nobody may see a row of it: its number could come again after a
+//! crash. An opening without rows writes nothing.
 
 use std::mem;
 use std::sync::Arc;
@@ -24,8 +25,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const PRESSING_BYTES: usize = 2 * 1024 * 1024;
 /// When this much waits, the disk is stuck: new rows are dropped.
 const WAITING_MAX_BYTES: usize = 16 * 1024 * 1024;
-/// As many numbers are given out at most before the rows with them are written, so that after a crash it is known which
-/// numbers were never seen.
+/// As many numbers are given out at most before the rows with them are written, so that after a
+/// crash it is known which numbers were never seen.
 pub(super) const UNWRITTEN_MAX: u64 = 65_536;
 
 /// What the appending, the reading and the writing threads share.
@@ -143,15 +144,19 @@ impl CallBuffer {
         state.is_dirty
     }
 
-    /// Returns when there is something to write and it has gathered for a while, or the log is to close: whether it is.
+    /// Returns when there is something to write and it has gathered for a while, or the log is to
+    /// close: whether it is.
     fn wait_for_batch(&self) -> bool {
         let idle = |state: &mut CallBufferState| !state.is_dirty && !state.is_closed;
         let mut state = self.lock_state();
         self.work_available.wait_while(&mut state, idle);
         let gathers = |state: &mut CallBufferState| {
-            !state.is_closed && !state.is_flush_requested && state.rings.waiting_bytes() < PRESSING_BYTES
+            !state.is_closed
+                && !state.is_flush_requested
+                && state.rings.waiting_bytes() < PRESSING_BYTES
         };
-        self.work_available.wait_while_for(&mut state, gathers, INTERVAL);
+        self.work_available
+            .wait_while_for(&mut state, gathers, INTERVAL);
         state.is_closed
     }
 }
@@ -171,7 +176,11 @@ pub(super) struct CallLogWriter {
 
 impl CallLogWriter {
     pub(super) fn new(shared: Arc<CallBuffer>, tree: sled::Tree, store: Arc<DataStore>) -> Self {
-        Self { shared, tree, store }
+        Self {
+            shared,
+            tree,
+            store,
+        }
     }
 
     /// Writes until the log is closed or the store fails.
@@ -196,18 +205,26 @@ impl CallLogWriter {
     }
 
     fn write_mark(&self, is_closed: bool, next: u64) -> Result<(), sled::Error> {
-        self.store.failure_injector().evaluate(Failpoint::CallLogWrite)?;
-        self.tree.insert(block::MARK, block::encode_mark(is_closed, next))?;
+        self.store
+            .failure_injector()
+            .evaluate(Failpoint::CallLogWrite)?;
+        self.tree
+            .insert(block::MARK, block::encode_mark(is_closed, next))?;
         self.tree.flush().map(|_| ())
     }
 
     fn write_pending(&self) -> Result<(), sled::Error> {
         let mut state = self.shared.lock_state();
         (state.is_dirty, state.is_flush_requested) = (false, false);
-        let (next, unwritten, removed) =
-            (state.rings.next_id(), state.rings.dirty_blocks(), state.rings.take_removed());
+        let (next, unwritten, removed) = (
+            state.rings.next_id(),
+            state.rings.dirty_blocks(),
+            state.rings.take_removed(),
+        );
         drop(state);
-        self.store.failure_injector().evaluate(Failpoint::CallLogWrite)?;
+        self.store
+            .failure_injector()
+            .evaluate(Failpoint::CallLogWrite)?;
         let mut written = Vec::with_capacity(unwritten.len());
         for block in unwritten {
             let parts = self.write_block(&block)?;
@@ -226,10 +243,14 @@ impl CallLogWriter {
         let mut parts = Vec::new();
         for (summary, value) in block::encode_blocks(block.summary, &block.body) {
             batch.insert(&block::block_key(block.ring, summary.first), value);
-            batch.insert(&block::summary_key(block.ring, summary.first), summary.encode());
+            batch.insert(
+                &block::summary_key(block.ring, summary.first),
+                summary.encode(),
+            );
             parts.push(summary);
         }
-        // A batch shuts out other writers while it is put: one of two small values does so for no longer than they would.
+        // A batch shuts out other writers while it is put: one of two small values does so for no
+        // longer than they would.
         self.tree.apply_batch(batch)?;
         Ok(parts)
     }
@@ -251,7 +272,10 @@ impl CallLogWriter {
         drop(state);
         self.shared.written.send_replace(next);
         if dropped > 0 {
-            warn!(dropped, "calls went unlogged while the disk was too slow for the exchange log");
+            warn!(
+                dropped,
+                "calls went unlogged while the disk was too slow for the exchange log"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! `hookyard check`: says what is wrong with a configuration, or what it comes to; or how a node would take a request.
+//! `hookyard check`: says what is wrong with a configuration, or what it comes to; or how a node
+//! would take a request.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -15,8 +16,9 @@ pub(super) use trial::RequestTrialError as TrialError;
 
 /// Check a configuration, or how a request would be taken
 ///
-/// Alone, it reports everything that is wrong with the configuration, or sums it up without secrets. With a source and a
-/// request, it reports whether that proves its sender as the source wants it, and what would be read from it; no node is needed.
+/// Alone, it reports everything that is wrong with the configuration, or sums it up without
+/// secrets. With a source and a request, it reports whether that proves its sender as the source
+/// wants it, and what would be read from it; no node is needed.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  hookyard check --config hookyard.toml\n  \
     hookyard check --config hookyard.toml --source billing --request captured.http --at 2025-12-04T10:30:00Z\n  \
@@ -24,13 +26,16 @@ pub(super) use trial::RequestTrialError as TrialError;
 pub(super) struct CheckCommand {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Source to check a request against: support, leads, c2s, instagram, crm or one of sources.custom
+    /// Source to check a request against: support, leads, c2s, instagram, crm or one of
+    /// sources.custom
     #[arg(long, value_name = "NAME", requires = "request")]
     source: Option<String>,
-    /// Request to check: a file with its request line, its headers, an empty line, and its body to the last byte
+    /// Request to check: a file with its request line, its headers, an empty line, and its body to
+    /// the last byte
     #[arg(long, value_name = "FILE", requires = "source")]
     request: Option<PathBuf>,
-    /// URL that the sender called [default: server.public_url, or else http:// and Host, and the request line's path]
+    /// URL that the sender called [default: server.public_url, or else http:// and Host, and the
+    /// request line's path]
     #[arg(long, requires = "request")]
     url: Option<String>,
     /// Time at which it arrives: RFC 3339, Unix seconds or Unix milliseconds [default: now]
@@ -46,11 +51,21 @@ impl CheckCommand {
     pub(super) fn run(&self, out: &mut impl Write) -> Result<(), CliError> {
         if let (Some(source), Some(request)) = (&self.source, &self.request) {
             let config = self.config.load(ConfigPurpose::Tool)?.config;
-            let trial = trial::RequestTrial { source, request, url: self.url.as_deref(), at: self.at };
+            let trial = trial::RequestTrial {
+                source,
+                request,
+                url: self.url.as_deref(),
+                at: self.at,
+            };
             return trial.run(&config, out);
         }
         let config = self.config.load(ConfigPurpose::Node)?.config;
-        write!(out, "configuration is valid\n{}\n{}", summarize_config(&config), describe_warning(&config))?;
+        write!(
+            out,
+            "configuration is valid\n{}\n{}",
+            summarize_config(&config),
+            describe_warning(&config)
+        )?;
         Ok(())
     }
 }
@@ -59,13 +74,19 @@ impl CheckCommand {
 fn describe_warning(config: &Config) -> &'static str {
     match list_sources(config).is_empty() {
         false => "",
-        true => "warning: no source is enabled, so every webhook gets 404; set sources.support.enabled = true\n",
+        true => {
+            "warning: no source is enabled, so every webhook gets 404; set sources.support.enabled = true\n"
+        }
     }
 }
 
 fn summarize_config(config: &Config) -> String {
     let sources = list_sources(config);
-    let sources = if sources.is_empty() { "none enabled".to_owned() } else { sources.join(", ") };
+    let sources = if sources.is_empty() {
+        "none enabled".to_owned()
+    } else {
+        sources.join(", ")
+    };
     format!(
         "  listens on  {}\n  stores in   {} (sync = {})\n  sources     {sources}\n  logs        {}",
         config.server.bind,
@@ -93,23 +114,44 @@ fn list_sources(config: &Config) -> Vec<String> {
     });
     let c2s = &config.sources.c2s;
     let c2s = c2s.enabled.then(|| {
-        let enriched = if c2s.is_enrichment_enabled() { ", enriched" } else { "" };
-        format!("c2s ({}{enriched})", format_count(c2s.tokens.len(), "token", "tokens"))
+        let enriched = if c2s.is_enrichment_enabled() {
+            ", enriched"
+        } else {
+            ""
+        };
+        format!(
+            "c2s ({}{enriched})",
+            format_count(c2s.tokens.len(), "token", "tokens")
+        )
     });
     let instagram = &config.sources.instagram;
     let secrets = format_count(instagram.app_secrets.len(), "app secret", "app secrets");
     let instagram = instagram.enabled.then(|| format!("instagram ({secrets})"));
     let crm = &config.sources.crm;
-    let crm = crm.enabled.then(|| format!("crm ({})", format_count(crm.tokens.len(), "token", "tokens")));
-    let custom = config.sources.custom.iter().filter(|custom| custom.enabled).map(|custom| {
+    let crm = crm.enabled.then(|| {
         format!(
-            "{} ({}, {})",
-            custom.name,
-            custom.source.signing,
-            format_count(custom.source.keys.len(), "secret", "secrets")
+            "crm ({})",
+            format_count(crm.tokens.len(), "token", "tokens")
         )
     });
-    [support, leads, c2s, instagram, crm].into_iter().flatten().chain(custom).collect()
+    let custom = config
+        .sources
+        .custom
+        .iter()
+        .filter(|custom| custom.enabled)
+        .map(|custom| {
+            format!(
+                "{} ({}, {})",
+                custom.name,
+                custom.source.signing,
+                format_count(custom.source.keys.len(), "secret", "secrets")
+            )
+        });
+    [support, leads, c2s, instagram, crm]
+        .into_iter()
+        .flatten()
+        .chain(custom)
+        .collect()
 }
 
 #[cfg(test)]
@@ -127,24 +169,41 @@ mod tests {
         let config = crate::config::load_config(None, env).expect("valid");
         let summary = summarize_config(&config);
         assert!(!summary.contains("hunter2"), "{summary}");
-        assert!(summary.contains("support (1 API key, 2 secrets)"), "{summary}");
-        assert!(summary.contains("hookyard-data (sync = commit)"), "{summary}");
+        assert!(
+            summary.contains("support (1 API key, 2 secrets)"),
+            "{summary}"
+        );
+        assert!(
+            summary.contains("hookyard-data (sync = commit)"),
+            "{summary}"
+        );
         assert_eq!(describe_warning(&config), "");
     }
 
     #[test]
     fn a_node_that_takes_no_webhooks_is_warned_of() {
-        let config = crate::config::load_config(None, [("HOOKYARD_ADMIN__TOKEN", "test-token")]).expect("valid");
+        let config = crate::config::load_config(None, [("HOOKYARD_ADMIN__TOKEN", "test-token")])
+            .expect("valid");
         assert!(summarize_config(&config).contains("none enabled"));
         assert!(describe_warning(&config).contains("set sources.support.enabled = true"));
         for (key, variable) in [("LEADS", ""), ("CRM", "TOKENS"), ("C2S", "TOKENS")] {
-            let (enabled, secret) =
-                (format!("HOOKYARD_SOURCES__{key}__ENABLED"), format!("HOOKYARD_SOURCES__{key}__{variable}"));
-            let mut env = vec![("HOOKYARD_ADMIN__TOKEN", "test-token"), (&enabled, "true"), (&secret, "hunter22")];
+            let (enabled, secret) = (
+                format!("HOOKYARD_SOURCES__{key}__ENABLED"),
+                format!("HOOKYARD_SOURCES__{key}__{variable}"),
+            );
+            let mut env = vec![
+                ("HOOKYARD_ADMIN__TOKEN", "test-token"),
+                (&enabled, "true"),
+                (&secret, "hunter22"),
+            ];
             env.retain(|(name, _)| !name.ends_with("__"));
             let config = crate::config::load_config(None, env).expect("valid");
             assert_eq!(describe_warning(&config), "", "{key}");
-            assert!(summarize_config(&config).contains(&format!("  sources     {} (", key.to_lowercase())), "{key}");
+            assert!(
+                summarize_config(&config)
+                    .contains(&format!("  sources     {} (", key.to_lowercase())),
+                "{key}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! `--dev`: secrets made on the first start, kept in the data folder for its owner only, and used again later.
+//! `--dev`: secrets made on the first start, kept in the data folder for its owner only, and used
+//! again later.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -17,12 +18,17 @@ pub(super) enum DevModeError {
     #[error("cannot read {path}")]
     Read { path: PathBuf, source: io::Error },
     #[error("{path} cannot be used; delete it to have new secrets made")]
-    Invalid { path: PathBuf, source: DevSecretsError },
+    Invalid {
+        path: PathBuf,
+        source: DevSecretsError,
+    },
     #[error("cannot keep the development secrets in {path}")]
     Save { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Random(#[from] secret::RandomBytesError),
-    #[error("--dev listens on this machine only, but server.bind is {bind}; use 127.0.0.1, or leave out --dev")]
+    #[error(
+        "--dev listens on this machine only, but server.bind is {bind}; use 127.0.0.1, or leave out --dev"
+    )]
     NotLoopback { bind: String },
 }
 
@@ -39,7 +45,9 @@ pub(super) fn read_secrets(folder: &Path) -> Result<Option<DevSecrets>, DevModeE
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(DevModeError::Read { path, source }),
     };
-    DevSecrets::parse(&text).map(Some).map_err(|source| DevModeError::Invalid { path, source })
+    DevSecrets::parse(&text)
+        .map(Some)
+        .map_err(|source| DevModeError::Invalid { path, source })
 }
 
 /// A new secret for `key`.
@@ -59,7 +67,11 @@ pub(super) fn save_secrets(folder: &Path, secrets: &DevSecrets) -> Result<(), De
     let path = secrets_path(folder);
     let unfinished = folder.join(format!(".dev-secrets.{}", random_hex()?));
     // An earlier version's file is replaced by one that has the same secrets and more.
-    let put = if kept.is_some() { replace_existing } else { link_new };
+    let put = if kept.is_some() {
+        replace_existing
+    } else {
+        link_new
+    };
     write_file(&unfinished, &path, secrets.to_toml().as_bytes(), put)
         .map_err(|source| DevModeError::Save { path, source })
 }
@@ -80,12 +92,24 @@ fn replace_existing(unfinished: &Path, path: &Path) -> io::Result<()> {
     fs::rename(unfinished, path)
 }
 
-/// Makes `path` with all of `bytes` in it or not at all. Writes to `unfinished`, in the same folder, which `put` then
-/// gives its name.
-fn write_file(unfinished: &Path, path: &Path, bytes: &[u8], put: fn(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
+/// Makes `path` with all of `bytes` in it or not at all. Writes to `unfinished`, in the same
+/// folder, which `put` then gives its name.
+fn write_file(
+    unfinished: &Path,
+    path: &Path,
+    bytes: &[u8],
+    put: fn(&Path, &Path) -> io::Result<()>,
+) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(unfinished)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(unfinished)?;
     if let Err(error) = file.write_all(bytes).and_then(|()| file.sync_all()) {
         fs::remove_file(unfinished)?;
         return Err(error);
@@ -96,8 +120,16 @@ fn write_file(unfinished: &Path, path: &Path, bytes: &[u8], put: fn(&Path, &Path
 
 /// Refuses to offer secrets that are shown on a terminal to other machines.
 pub(super) fn check_loopback(bind: &str) -> Result<(), DevModeError> {
-    let is_loopback = bind.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback());
-    if is_loopback { Ok(()) } else { Err(DevModeError::NotLoopback { bind: bind.to_owned() }) }
+    let is_loopback = bind
+        .parse::<SocketAddr>()
+        .is_ok_and(|address| address.ip().is_loopback());
+    if is_loopback {
+        Ok(())
+    } else {
+        Err(DevModeError::NotLoopback {
+            bind: bind.to_owned(),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -115,7 +147,10 @@ mod tests {
     }
 
     fn kept(folder: &Path) -> String {
-        read_secrets(folder).expect("readable").expect("saved").to_toml()
+        read_secrets(folder)
+            .expect("readable")
+            .expect("saved")
+            .to_toml()
     }
 
     #[test]
@@ -126,8 +161,15 @@ mod tests {
 
         let first = generate();
         save_secrets(&folder, &first).expect("the folder is writable");
-        assert_eq!((mode(&folder), mode(&secrets_path(&folder))), (0o700, 0o600));
-        assert_eq!(fs::read_dir(&folder).expect("it exists").count(), 1, "nothing unfinished is left");
+        assert_eq!(
+            (mode(&folder), mode(&secrets_path(&folder))),
+            (0o700, 0o600)
+        );
+        assert_eq!(
+            fs::read_dir(&folder).expect("it exists").count(),
+            1,
+            "nothing unfinished is left"
+        );
 
         save_secrets(&folder, &generate()).expect("kept already");
         assert_eq!(kept(&folder), first.to_toml());
@@ -136,20 +178,30 @@ mod tests {
     #[test]
     fn the_file_of_an_earlier_version_is_completed_in_place() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let old = "[admin]\ntoken = \"t\"\n[sources.support]\napi_keys = [\"k\"]\nsecrets = [\"s\"]\n";
+        let old =
+            "[admin]\ntoken = \"t\"\n[sources.support]\napi_keys = [\"k\"]\nsecrets = [\"s\"]\n";
         fs::write(secrets_path(folder.path()), old).expect("writable");
-        let mut secrets = read_secrets(folder.path()).expect("readable").expect("there");
+        let mut secrets = read_secrets(folder.path())
+            .expect("readable")
+            .expect("there");
         secrets.complete(make_secret).expect("random bytes");
         save_secrets(folder.path(), &secrets).expect("the folder is writable");
         assert_eq!(kept(folder.path()), secrets.to_toml());
         assert_eq!(mode(&secrets_path(folder.path())), 0o600);
-        assert_eq!(fs::read_dir(folder.path()).expect("it exists").count(), 1, "nothing unfinished is left");
+        assert_eq!(
+            fs::read_dir(folder.path()).expect("it exists").count(),
+            1,
+            "nothing unfinished is left"
+        );
     }
 
     #[test]
     fn two_first_starts_at_once_never_replace_each_others_secrets() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (path, unfinished) = (secrets_path(folder.path()), folder.path().join("unfinished"));
+        let (path, unfinished) = (
+            secrets_path(folder.path()),
+            folder.path().join("unfinished"),
+        );
         write_file(&unfinished, &path, b"first", link_new).expect("new");
         let error = write_file(&unfinished, &path, b"second", link_new).expect_err("it is there");
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
@@ -161,6 +213,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::write(secrets_path(folder.path()), "admin").expect("writable");
         let error = read_secrets(folder.path()).expect_err("broken").to_string();
-        assert!(error.ends_with("dev-secrets.toml cannot be used; delete it to have new secrets made"), "{error}");
+        assert!(
+            error.ends_with("dev-secrets.toml cannot be used; delete it to have new secrets made"),
+            "{error}"
+        );
     }
 }

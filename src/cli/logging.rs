@@ -20,11 +20,16 @@ const LIBRARIES: [(&str, LevelFilter); 3] = [
 
 /// Sends what is logged from now on to standard error, as `telemetry` says.
 pub(super) fn start_logging(telemetry: &TelemetryConfig) -> Result<(), CliError> {
-    let filter =
-        EnvFilter::try_new(quiet_libraries(&telemetry.level)).map_err(|error| CliError::Logging(error.into()))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let filter = EnvFilter::try_new(quiet_libraries(&telemetry.level))
+        .map_err(|error| CliError::Logging(error.into()))?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
     let started = match telemetry.log {
-        LogFormat::Pretty => lines.with_ansi(io::stderr().is_terminal()).finish().try_init(),
+        LogFormat::Pretty => lines
+            .with_ansi(io::stderr().is_terminal())
+            .finish()
+            .try_init(),
         LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
     };
     started.map_err(|error| CliError::Logging(error.into()))
@@ -33,9 +38,14 @@ pub(super) fn start_logging(telemetry: &TelemetryConfig) -> Result<(), CliError>
 /// `level` with directives for the libraries that it does not name and would let say more.
 fn quiet_libraries(level: &str) -> String {
     let parts = || level.split(',').map(str::trim);
-    let general = parts().filter_map(|part| part.parse().ok()).next_back().unwrap_or(LevelFilter::OFF);
+    let general = parts()
+        .filter_map(|part| part.parse().ok())
+        .next_back()
+        .unwrap_or(LevelFilter::OFF);
     let is_named = |library: &str| {
-        parts().filter_map(directive_target).any(|it| library.starts_with(it) || it.starts_with(library))
+        parts()
+            .filter_map(directive_target)
+            .any(|it| library.starts_with(it) || it.starts_with(library))
     };
     let mut text = level.to_owned();
     for (library, most) in LIBRARIES {
@@ -49,7 +59,9 @@ fn quiet_libraries(level: &str) -> String {
 /// The target that the directive `part` names, if it names one.
 fn directive_target(part: &str) -> Option<&str> {
     let is_level = part.parse::<LevelFilter>().is_ok();
-    part.split(['=', '[']).next().filter(|target| !is_level && !target.is_empty())
+    part.split(['=', '['])
+        .next()
+        .filter(|target| !is_level && !target.is_empty())
 }
 
 #[cfg(test)]
@@ -59,14 +71,26 @@ mod tests {
     #[test]
     fn libraries_are_quiet_unless_the_level_names_them() {
         let table = [
-            ("info", "info,actix_server=warn,actix_web=warn,actix_http=off"),
-            ("DEBUG", "DEBUG,actix_server=warn,actix_web=warn,actix_http=off"),
+            (
+                "info",
+                "info,actix_server=warn,actix_web=warn,actix_http=off",
+            ),
+            (
+                "DEBUG",
+                "DEBUG,actix_server=warn,actix_web=warn,actix_http=off",
+            ),
             ("warn", "warn,actix_http=off"),
             ("error", "error,actix_http=off"),
             ("off", "off"),
             ("hookyard=debug", "hookyard=debug"),
-            ("info,actix_http=debug", "info,actix_http=debug,actix_server=warn,actix_web=warn"),
-            ("info, actix_http::h1", "info, actix_http::h1,actix_server=warn,actix_web=warn"),
+            (
+                "info,actix_http=debug",
+                "info,actix_http=debug,actix_server=warn,actix_web=warn",
+            ),
+            (
+                "info, actix_http::h1",
+                "info, actix_http::h1,actix_server=warn,actix_web=warn",
+            ),
             ("info,actix=info", "info,actix=info"),
         ];
         for (level, expected) in table {

@@ -13,6 +13,7 @@ use crate::error_chain;
 
 mod check;
 mod dev_mode;
+mod guide;
 mod listen;
 mod logging;
 mod openapi;
@@ -21,12 +22,18 @@ mod secret;
 mod send;
 mod serve;
 
-/// What the process answers to the wrong words on its command line; 0 is success and 1 any other failure.
+/// What the process answers to the wrong words on its command line; 0 is success and 1 any other
+/// failure.
 const USAGE_EXIT_CODE: u8 = 2;
 
-/// Receives signed webhooks, keeps every entity's events strictly in order, and stores them durably.
+/// Receives signed webhooks, keeps every entity's events strictly in order, and stores them
+/// durably.
 #[derive(Debug, Parser)]
-#[command(name = "hookyard", version, after_help = "Try it:\n  hookyard serve --dev")]
+#[command(
+    name = "hookyard",
+    version,
+    after_help = "Try it:\n  hookyard serve --dev"
+)]
 struct CliArgs {
     #[command(subcommand)]
     command: CliCommand,
@@ -42,6 +49,7 @@ enum CliCommand {
     Secret(secret::SecretCommand),
     Rebuild(rebuild::RebuildCommand),
     Openapi(openapi::OpenApiCommand),
+    Guide(guide::GuideCommand),
 }
 
 /// Which configuration a command works with.
@@ -50,7 +58,8 @@ struct ConfigArgs {
     /// Configuration file (TOML); without it, the defaults and the environment
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Development: loopback only, every source enabled, secrets made on the first start and kept in the data folder
+    /// Development: loopback only, every source enabled, secrets made on the first start and kept
+    /// in the data folder
     #[arg(long)]
     dev: bool,
 }
@@ -73,7 +82,10 @@ impl ConfigArgs {
     ) -> Result<LoadedConfig, CliError> {
         let mut draft = ConfigDraft::from_toml(self.config.as_deref(), env);
         if !self.dev {
-            return Ok(LoadedConfig { config: draft.finish(purpose)?, dev: None });
+            return Ok(LoadedConfig {
+                config: draft.finish(purpose)?,
+                dev: None,
+            });
         }
         let secrets = match dev_mode::read_secrets(&draft.store_path())? {
             Some(mut secrets) => {
@@ -85,7 +97,10 @@ impl ConfigArgs {
         draft.apply_dev_mode(&secrets);
         let config = draft.finish(purpose)?;
         dev_mode::check_loopback(&config.server.bind)?;
-        Ok(LoadedConfig { config, dev: Some(secrets) })
+        Ok(LoadedConfig {
+            config,
+            dev: Some(secrets),
+        })
     }
 }
 
@@ -115,32 +130,49 @@ enum CliError {
 }
 
 impl CliError {
-    /// Whether the words on the command line were wrong, which some are only with the configuration at hand.
+    /// Whether the words on the command line were wrong, which some are only with the configuration
+    /// at hand.
     fn is_usage_error(&self) -> bool {
         matches!(self, Self::Send(send::SendCommandError::Unknown(_)))
     }
 }
 
-/// Runs the command that the process was started with: exit code 0 when it succeeds, 1 when it fails, 2 when it is misspelt.
+/// Runs the command that the process was started with: exit code 0 when it succeeds, 1 when it
+/// fails, 2 when it is misspelt.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match CliArgs::try_parse() {
         Ok(cli) => cli,
         Err(usage) => {
-            // Nothing is left to be told to if the terminal is gone. `--help` comes by here too, as a success.
+            // Nothing is left to be told to if the terminal is gone. `--help` comes by here too, as
+            // a success.
             let _ = usage.print();
-            return if usage.use_stderr() { ExitCode::from(USAGE_EXIT_CODE) } else { ExitCode::SUCCESS };
+            return if usage.use_stderr() {
+                ExitCode::from(USAGE_EXIT_CODE)
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     let mut out = io::stdout();
     match run_command(cli.command, &mut out) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read the output has seen enough, as in `hookyard openapi | head`.
-        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             // As above.
-            let _ = writeln!(io::stderr(), "error: {}", error_chain::format_error_chain(&error));
-            if error.is_usage_error() { ExitCode::from(USAGE_EXIT_CODE) } else { ExitCode::FAILURE }
+            let _ = writeln!(
+                io::stderr(),
+                "error: {}",
+                error_chain::format_error_chain(&error)
+            );
+            if error.is_usage_error() {
+                ExitCode::from(USAGE_EXIT_CODE)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -154,6 +186,7 @@ fn run_command(command: CliCommand, out: &mut impl Write) -> Result<(), CliError
         CliCommand::Secret(secret) => secret.run(out),
         CliCommand::Rebuild(rebuild) => rebuild.run(out),
         CliCommand::Openapi(openapi) => openapi.run(out),
+        CliCommand::Guide(guide) => guide.run(out),
     }
 }
 
@@ -177,9 +210,19 @@ mod tests {
     #[test]
     fn the_help_of_every_command_has_an_example() {
         fn check(command: &clap::Command) {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains("hookyard "), "{} has no example", command.get_name());
-            command.get_subcommands().filter(|command| command.get_name() != "help").for_each(check);
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                help.contains("hookyard "),
+                "{} has no example",
+                command.get_name()
+            );
+            command
+                .get_subcommands()
+                .filter(|command| command.get_name() != "help")
+                .for_each(check);
         }
         let mut command = CliArgs::command();
         command.build();
@@ -189,14 +232,30 @@ mod tests {
     #[test]
     fn development_refuses_to_listen_beyond_this_machine() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let args = ConfigArgs { config: None, dev: true };
+        let args = ConfigArgs {
+            config: None,
+            dev: true,
+        };
         let load = |bind: &str| {
             let path = folder.path().to_owned().into_os_string();
-            let env = [("HOOKYARD_STORE__PATH".into(), path), ("HOOKYARD_SERVER__BIND".into(), bind.into())];
+            let env = [
+                ("HOOKYARD_STORE__PATH".into(), path),
+                ("HOOKYARD_SERVER__BIND".into(), bind.into()),
+            ];
             args.load_from(env.into_iter(), ConfigPurpose::Node)
         };
-        assert!(load("127.0.0.1:0").expect("loopback").config.sources.support.enabled);
+        assert!(
+            load("127.0.0.1:0")
+                .expect("loopback")
+                .config
+                .sources
+                .support
+                .enabled
+        );
         assert!(load("[::1]:0").is_ok());
-        assert!(matches!(load("0.0.0.0:8080"), Err(CliError::Dev(dev_mode::DevModeError::NotLoopback { .. }))));
+        assert!(matches!(
+            load("0.0.0.0:8080"),
+            Err(CliError::Dev(dev_mode::DevModeError::NotLoopback { .. }))
+        ));
     }
 }

@@ -7,7 +7,8 @@ use super::{CliError, ConfigArgs, format_count, logging};
 use crate::app;
 use crate::config::ConfigPurpose;
 
-/// Recreate what readers ask for (snapshots, timelines, event status) from the log; the node must be stopped
+/// Recreate what readers ask for (snapshots, timelines, event status) from the log; the node must
+/// be stopped
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  hookyard rebuild --config hookyard.toml")]
 pub(super) struct RebuildCommand {
@@ -21,8 +22,10 @@ impl RebuildCommand {
         check_store(&config.store.path)?;
         logging::start_logging(&config.telemetry)?;
         let app::RebuildSummary { records, entities } = app::rebuild_store(&config)?;
-        let (records, entities) =
-            (format_count(records, "record", "records"), format_count(entities, "entity", "entities"));
+        let (records, entities) = (
+            format_count(records, "record", "records"),
+            format_count(entities, "entity", "entities"),
+        );
         writeln!(out, "rebuilt from {records} of {entities}")?;
         Ok(())
     }
@@ -46,7 +49,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("data");
         let error = check_store(&path).expect_err("no store").to_string();
-        assert_eq!(error, format!("there is no store at {}; check store.path", path.display()));
+        assert_eq!(
+            error,
+            format!("there is no store at {}; check store.path", path.display())
+        );
         assert!(!path.exists());
         std::fs::write(folder.path().join("FORMAT"), "").expect("writable");
         assert!(check_store(folder.path()).is_ok());

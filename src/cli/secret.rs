@@ -15,9 +15,13 @@ use crate::config;
 pub(super) enum SecretCommand {
     /// Print a new random secret
     ///
-    /// Prints `whsec_` and 32 random bytes in base64. Fit for every token, API key and signing secret of the configuration.
-    /// Use a new one for each, and give the sender the same characters. To replace a signing secret, list the new one beside the old one until the sender has changed.
-    #[command(after_help = "Example:\n  HOOKYARD_ADMIN__TOKEN=\"$(hookyard secret new)\" hookyard serve")]
+    /// Prints `whsec_` and 32 random bytes in base64. Fit for every token, API key and signing
+    /// secret of the configuration. Use a new one for each, and give the sender the same
+    /// characters. To replace a signing secret, list the new one beside the old one until the
+    /// sender has changed.
+    #[command(
+        after_help = "Example:\n  HOOKYARD_ADMIN__TOKEN=\"$(hookyard secret new)\" hookyard serve"
+    )]
     New,
 }
 
@@ -37,7 +41,10 @@ pub(super) struct RandomBytesError(getrandom::Error);
 
 /// A new secret of 256 random bits.
 pub(super) fn generate_secret() -> Result<config::Secret, RandomBytesError> {
-    Ok(config::Secret::new(format!("whsec_{}", STANDARD.encode(random_bytes()?))))
+    Ok(config::Secret::new(format!(
+        "whsec_{}",
+        STANDARD.encode(random_bytes()?)
+    )))
 }
 
 /// 32 random bytes of the operating system.
@@ -55,7 +62,9 @@ mod tests {
     fn a_new_secret_is_32_bytes_and_unlike_the_last() {
         let print = || {
             let mut out = Vec::new();
-            SecretCommand::New.run(&mut out).expect("random bytes and memory to write to");
+            SecretCommand::New
+                .run(&mut out)
+                .expect("random bytes and memory to write to");
             String::from_utf8(out).expect("text")
         };
         let (first, second) = (print(), print());

@@ -12,7 +12,9 @@ use crate::panics;
 
 /// Run a node
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  hookyard serve --dev\n  hookyard serve --config hookyard.toml")]
+#[command(
+    after_help = "Examples:\n  hookyard serve --dev\n  hookyard serve --config hookyard.toml"
+)]
 pub(super) struct ServeCommand {
     #[command(flatten)]
     config: ConfigArgs,
@@ -36,7 +38,8 @@ impl ServeCommand {
         Ok(app::run_node(config, greet)?)
     }
 
-    /// Says where the secrets are, and gives two lines to paste: one that sends an event, one that reads it back.
+    /// Says where the secrets are, and gives two lines to paste: one that sends an event, one that
+    /// reads it back.
     fn print_greeting(
         &self,
         config: &Config,
@@ -46,22 +49,37 @@ impl ServeCommand {
     ) -> io::Result<()> {
         let path = dev_mode::secrets_path(&config.store.path);
         let url = base_url(&address.to_string());
-        let program = std::env::args_os().next().unwrap_or_else(|| "hookyard".into());
+        let program = std::env::args_os()
+            .next()
+            .unwrap_or_else(|| "hookyard".into());
         let program = shell_word(Path::new(&program));
-        let mut send = format!("{program} send message.created --entity {SAMPLE_TICKET} --url {url}");
+        let mut send =
+            format!("{program} send message.created --entity {SAMPLE_TICKET} --url {url}");
         if let Some(file) = &self.config.config {
             send = format!("{send} --config {}", shell_quote(file));
         }
         // What the environment says in this terminal, another one does not know.
         if std::env::var_os("HOOKYARD_STORE__PATH").is_some() {
-            send = format!("HOOKYARD_STORE__PATH={} {send}", shell_quote(&config.store.path));
+            send = format!(
+                "HOOKYARD_STORE__PATH={} {send}",
+                shell_quote(&config.store.path)
+            );
         }
-        let is_made = secrets.get("admin.token").is_some_and(|made| made.expose() == config.admin.token.expose());
+        let is_made = secrets
+            .get("admin.token")
+            .is_some_and(|made| made.expose() == config.admin.token.expose());
         let token = match is_made {
-            true => format!("$(sed -n 's/^token = \"\\(.*\\)\"$/\\1/p' {})", shell_quote(&path)),
+            true => format!(
+                "$(sed -n 's/^token = \"\\(.*\\)\"$/\\1/p' {})",
+                shell_quote(&path)
+            ),
             false => "<the admin.token you have set>".to_owned(),
         };
-        writeln!(out, "development node on {url}, its secrets are in {}\n", path.display())?;
+        writeln!(
+            out,
+            "development node on {url}, its secrets are in {}\n",
+            path.display()
+        )?;
         writeln!(out, "send an event:\n  {send}\n")?;
         writeln!(
             out,
@@ -75,7 +93,11 @@ impl ServeCommand {
 fn shell_word(path: &Path) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+@".contains(byte);
     let text = path.display().to_string();
-    if text.bytes().all(|byte| plain(&byte)) { text } else { shell_quote(path) }
+    if text.bytes().all(|byte| plain(&byte)) {
+        text
+    } else {
+        shell_quote(path)
+    }
 }
 
 /// `path` in the quotes of a shell.
@@ -90,16 +112,34 @@ mod tests {
     #[test]
     fn the_lines_to_paste_show_no_secret_and_name_what_differs_from_the_defaults() {
         let secrets = DevSecrets::generate(dev_mode::make_secret).expect("random bytes");
-        let mut draft = crate::config::ConfigDraft::from_toml(None, [("HOOKYARD_SERVER__BIND", "127.0.0.1:9")]);
+        let mut draft =
+            crate::config::ConfigDraft::from_toml(None, [("HOOKYARD_SERVER__BIND", "127.0.0.1:9")]);
         draft.apply_dev_mode(&secrets);
         let config = draft.finish(ConfigPurpose::Node).expect("complete");
-        let serve = ServeCommand { config: ConfigArgs { config: Some("it's.toml".into()), dev: true } };
+        let serve = ServeCommand {
+            config: ConfigArgs {
+                config: Some("it's.toml".into()),
+                dev: true,
+            },
+        };
         let mut out = Vec::new();
         let address = "127.0.0.1:9".parse().expect("an address");
-        serve.print_greeting(&config, address, &secrets, &mut out).expect("memory to write to");
+        serve
+            .print_greeting(&config, address, &secrets, &mut out)
+            .expect("memory to write to");
         let text = String::from_utf8(out).expect("text");
-        assert!(text.contains("--url http://127.0.0.1:9 --config 'it'\\''s.toml'"), "{text}");
-        assert!(text.contains("/p' 'hookyard-data/dev-secrets.toml')\" http://127.0.0.1:9/api/v1/"), "{text}");
-        assert!(secrets.iter().all(|(_, secret)| !text.contains(secret.expose())));
+        assert!(
+            text.contains("--url http://127.0.0.1:9 --config 'it'\\''s.toml'"),
+            "{text}"
+        );
+        assert!(
+            text.contains("/p' 'hookyard-data/dev-secrets.toml')\" http://127.0.0.1:9/api/v1/"),
+            "{text}"
+        );
+        assert!(
+            secrets
+                .iter()
+                .all(|(_, secret)| !text.contains(secret.expose()))
+        );
     }
 }

@@ -10,7 +10,9 @@ use super::problem::ConfigProblem;
 use super::secret::Secret;
 use super::setting::SettingValue;
 use super::text_template::TextTemplate;
-use super::values::{DAY_S, DURATION_MIN_S, HOUR_S, check_sendable, describe_unexpected, parse_string};
+use super::values::{
+    DAY_S, DURATION_MIN_S, HOUR_S, check_sendable, describe_unexpected, parse_string,
+};
 
 /// The most retries of one step.
 const RETRIES_MAX: usize = 100;
@@ -75,7 +77,8 @@ impl ConfigDraft {
             enabled: self.read_boolean("sources.c2s.enabled"),
             tokens: self.read_secrets("sources.c2s.tokens", check_sendable),
             rate_per_minute: self.read_integer("sources.c2s.rate_per_minute", 0..=u32::MAX.into()),
-            lead_rate_per_minute: self.read_integer("sources.c2s.lead_rate_per_minute", 0..=u32::MAX.into()),
+            lead_rate_per_minute: self
+                .read_integer("sources.c2s.lead_rate_per_minute", 0..=u32::MAX.into()),
             ip_allowlist: self.read_networks("sources.c2s.ip_allowlist"),
             enrichment: self.read_enrichment(),
         }
@@ -84,22 +87,34 @@ impl ConfigDraft {
     fn read_enrichment(&mut self) -> EnrichmentConfig {
         const PERSON_URL: &str = "sources.c2s.enrichment.person_url";
         let enabled = self.read_boolean("sources.c2s.enrichment.enabled");
-        let is_missing = self.settings.get(PERSON_URL).is_some_and(|setting| setting.value.is_empty());
+        let is_missing = self
+            .settings
+            .get(PERSON_URL)
+            .is_some_and(|setting| setting.value.is_empty());
         if enabled && is_missing {
             let place = self.origin_of(&[PERSON_URL, "sources.c2s.enrichment.enabled"]);
-            self.problems.push(ConfigProblem::for_key(PERSON_URL, place, "missing: enrichment cannot do without it"));
+            self.problems.push(ConfigProblem::for_key(
+                PERSON_URL,
+                place,
+                "missing: enrichment cannot do without it",
+            ));
         }
         EnrichmentConfig {
             enabled,
-            lookup_url: self.read_url_template("sources.c2s.enrichment.lookup_url", &["email", "phone"]),
-            person_url: self.read_url_template(PERSON_URL, &["cpf"]).unwrap_or_default(),
+            lookup_url: self
+                .read_url_template("sources.c2s.enrichment.lookup_url", &["email", "phone"]),
+            person_url: self
+                .read_url_template(PERSON_URL, &["cpf"])
+                .unwrap_or_default(),
             reply_url: self
                 .read_url_template("sources.c2s.enrichment.reply_url", &[])
                 .map(|url| url.fill(|_| "".into())),
             key_header: self.read_as("sources.c2s.enrichment.key_header", |value| {
                 let name = parse_string(value)?;
                 let is_name = HeaderName::from_bytes(name.expose().as_bytes()).is_ok();
-                is_name.then(|| name.expose().to_owned()).ok_or("expected the name of a header".to_owned())
+                is_name
+                    .then(|| name.expose().to_owned())
+                    .ok_or("expected the name of a header".to_owned())
             }),
             key: self.read_secret("sources.c2s.enrichment.key"),
             timeout: self.read_seconds("sources.c2s.enrichment.timeout_s", HOUR_S),
@@ -109,13 +124,16 @@ impl ConfigDraft {
                     .map_err(|wanted| format!("expected {wanted}"))
             }),
             concurrency: self.read_integer("sources.c2s.enrichment.concurrency", 1..=1024),
-            breaker_failures: self.read_integer("sources.c2s.enrichment.breaker_failures", 1..=u32::MAX.into()),
+            breaker_failures: self.read_integer(
+                "sources.c2s.enrichment.breaker_failures",
+                1..=u32::MAX.into(),
+            ),
             breaker_open: self.read_seconds("sources.c2s.enrichment.breaker_open_s", DAY_S),
         }
     }
 
-    /// A URL with at least one of `places`, if there are any to fill in; `None` if it is empty. Not shown, since it may hold
-    /// a key.
+    /// A URL with at least one of `places`, if there are any to fill in; `None` if it is empty. Not
+    /// shown, since it may hold a key.
     fn read_url_template(&mut self, key: &str, places: &[&str]) -> Option<TextTemplate> {
         self.read_as(key, |value| {
             let text = parse_string(value)?;
@@ -150,7 +168,11 @@ impl ConfigDraft {
                 .ok_or(format!("expected {DURATION_MIN_S} to {DAY_S} seconds"))
         });
         if schedule.len() > RETRIES_MAX {
-            self.problems.push(ConfigProblem::for_key(key, place, format!("expected at most {RETRIES_MAX} pauses")));
+            self.problems.push(ConfigProblem::for_key(
+                key,
+                place,
+                format!("expected at most {RETRIES_MAX} pauses"),
+            ));
         }
         schedule
     }
@@ -166,10 +188,14 @@ fn is_single_server_url(template: &TextTemplate) -> bool {
 
 /// `person` and `customer` are objects, of which a member is named with a dot.
 fn is_place_in_message(name: &str) -> bool {
-    let (root, path) = name.split_once('.').map_or((name, None), |(root, path)| (root, Some(path)));
+    let (root, path) = name
+        .split_once('.')
+        .map_or((name, None), |(root, path)| (root, Some(path)));
     match root {
         "lead_id" | "cpf" => path.is_none(),
-        "person" | "customer" => path.is_none_or(|path| path.split('.').all(|member| !member.is_empty())),
+        "person" | "customer" => {
+            path.is_none_or(|path| path.split('.').all(|member| !member.is_empty()))
+        }
         _ => false,
     }
 }
@@ -179,24 +205,43 @@ mod tests {
     use crate::config::{Config, load};
 
     fn with(keys: &[(&str, &str)]) -> Result<Config, Vec<String>> {
-        let own = [("enabled", "true"), ("tokens", "test-token"), ("enrichment.person_url", "http://p/{cpf}")];
+        let own = [
+            ("enabled", "true"),
+            ("tokens", "test-token"),
+            ("enrichment.person_url", "http://p/{cpf}"),
+        ];
         let named = own.iter().chain(keys).map(|(key, value)| {
-            (format!("HOOKYARD_SOURCES__C2S__{}", key.replace('.', "__").to_uppercase()), (*value).to_owned())
+            (
+                format!(
+                    "HOOKYARD_SOURCES__C2S__{}",
+                    key.replace('.', "__").to_uppercase()
+                ),
+                (*value).to_owned(),
+            )
         });
         let env = named.chain([("HOOKYARD_ADMIN__TOKEN".to_owned(), "test-token".to_owned())]);
-        load::load_config(None, env).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+        load::load_config(None, env)
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect())
     }
 
     fn problem(key: &str, value: &str) -> String {
-        let mut problems = with(&[("enrichment.enabled", "true"), (key, value)]).expect_err("something is wrong");
+        let mut problems =
+            with(&[("enrichment.enabled", "true"), (key, value)]).expect_err("something is wrong");
         assert_eq!(problems.len(), 1, "{problems:?}");
         let problem = problems.remove(0);
-        problem.split_once(": sources.c2s.").expect("the key is named").1.to_owned()
+        problem
+            .split_once(": sources.c2s.")
+            .expect("the key is named")
+            .1
+            .to_owned()
     }
 
     #[test]
     fn the_source_needs_a_token_and_enrichment_a_url() {
-        assert!(problem("tokens", "").starts_with("tokens: missing: set it in the configuration file or in HOOKYARD_"));
+        assert!(
+            problem("tokens", "")
+                .starts_with("tokens: missing: set it in the configuration file or in HOOKYARD_")
+        );
         let expected = "enrichment.person_url: missing: enrichment cannot do without it";
         assert_eq!(problem("enrichment.person_url", ""), expected);
         let config = with(&[]).expect("valid").sources.c2s;
@@ -215,15 +260,47 @@ mod tests {
             ("enrichment.person_url", "http://{cpf}.p/", url),
             ("enrichment.person_url", "p/{cpf}", url),
             ("enrichment.person_url", "http://p/", "expected {cpf} in it"),
-            ("enrichment.person_url", "http://p/{email}", "expected places that there are, not {email}"),
-            ("enrichment.person_url", "http://p/{cpf", "expected every { closed by a } (or doubled)"),
-            ("enrichment.lookup_url", "http://p/", "expected {email} or {phone} in it"),
-            ("enrichment.reply_url", "http://p/{cpf}", "expected places that there are, not {cpf}"),
+            (
+                "enrichment.person_url",
+                "http://p/{email}",
+                "expected places that there are, not {email}",
+            ),
+            (
+                "enrichment.person_url",
+                "http://p/{cpf",
+                "expected every { closed by a } (or doubled)",
+            ),
+            (
+                "enrichment.lookup_url",
+                "http://p/",
+                "expected {email} or {phone} in it",
+            ),
+            (
+                "enrichment.reply_url",
+                "http://p/{cpf}",
+                "expected places that there are, not {cpf}",
+            ),
             ("enrichment.reply_url", "reply", url),
-            ("enrichment.message_template", "{nobody}", "expected places that there are, not {nobody}"),
-            ("enrichment.message_template", "{person..x}", "expected places that there are, not {person..x}"),
-            ("enrichment.key_header", "not a name", "expected the name of a header"),
-            ("enrichment.retry_schedule_s", "5,soon", "expected 0.001 to 86400 seconds"),
+            (
+                "enrichment.message_template",
+                "{nobody}",
+                "expected places that there are, not {nobody}",
+            ),
+            (
+                "enrichment.message_template",
+                "{person..x}",
+                "expected places that there are, not {person..x}",
+            ),
+            (
+                "enrichment.key_header",
+                "not a name",
+                "expected the name of a header",
+            ),
+            (
+                "enrichment.retry_schedule_s",
+                "5,soon",
+                "expected 0.001 to 86400 seconds",
+            ),
         ];
         for (key, value, expected) in table {
             assert_eq!(problem(key, value), format!("{key}: {expected}"), "{value}");
@@ -232,10 +309,16 @@ mod tests {
             ("enrichment.lookup_url", "https://u:p@l:8443/x?e={email}"),
             ("enrichment.reply_url", "http://127.0.0.1:9/r"),
             ("enrichment.retry_schedule_s", "0.5, 30"),
-            ("enrichment.message_template", "{lead_id} {cpf} {customer} {customer.name} {person.address.city} {{x}}"),
+            (
+                "enrichment.message_template",
+                "{lead_id} {cpf} {customer} {customer.name} {person.address.city} {{x}}",
+            ),
         ];
         let enrichment = with(&right).expect("valid").sources.c2s.enrichment;
         assert_eq!(enrichment.retry_schedule.len(), 2);
-        assert!(enrichment.lookup_url.is_some() && enrichment.reply_url.as_deref() == Some("http://127.0.0.1:9/r"));
+        assert!(
+            enrichment.lookup_url.is_some()
+                && enrichment.reply_url.as_deref() == Some("http://127.0.0.1:9/r")
+        );
     }
 }

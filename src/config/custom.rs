@@ -8,7 +8,8 @@ use crate::provider::WebhookSource;
 /// The key of the list.
 pub(super) const CUSTOM_SOURCES_KEY: &str = "sources.custom";
 
-/// Names that something else has: the other sources, the first words of events, and what logs call requests by.
+/// Names that something else has: the other sources, the first words of events, and what logs call
+/// requests by.
 pub(super) const RESERVED_NAMES: [&str; 24] = [
     "admin",
     "agent",

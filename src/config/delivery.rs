@@ -44,7 +44,8 @@ pub struct DeliveryConfig {
     pub retry_schedule: Vec<Duration>,
     /// How far a pause is drawn from the schedule either way, as a fraction of it.
     pub jitter: f64,
-    /// How long after the first attempt a delivery becomes a dead letter, whatever the schedule says.
+    /// How long after the first attempt a delivery becomes a dead letter, whatever the schedule
+    /// says.
     pub dead_letter_after: Duration,
     /// How long a subscriber may fail without one success before it is disabled.
     pub disable_after: Duration,
@@ -117,7 +118,8 @@ impl ConfigDraft {
             breaker: BreakerConfig {
                 window: self.read_seconds("delivery.breaker.window_s", DAY_S),
                 failure_rate: self.read_fraction("delivery.breaker.failure_rate"),
-                attempts_min: self.read_integer("delivery.breaker.attempts_min", 1..=u32::MAX.into()),
+                attempts_min: self
+                    .read_integer("delivery.breaker.attempts_min", 1..=u32::MAX.into()),
                 consecutive: self.read_integer("delivery.breaker.consecutive", 0..=u32::MAX.into()),
                 open: self.read_seconds("delivery.breaker.open_s", DAY_S),
                 open_max: self.read_seconds("delivery.breaker.open_max_s", DAY_S),
@@ -130,12 +132,19 @@ impl ConfigDraft {
         let pauses = self.read_list(key, |value| {
             let seconds = parse_number(value, "a number of seconds")?;
             let fits = (DURATION_MIN_S..=RETRY_PAUSE_MAX_S).contains(&seconds);
-            let expected = || format!("expected {DURATION_MIN_S} to {RETRY_PAUSE_MAX_S} seconds, found {seconds}");
-            fits.then(|| Duration::from_secs_f64(seconds)).ok_or_else(expected)
+            let expected = || {
+                format!("expected {DURATION_MIN_S} to {RETRY_PAUSE_MAX_S} seconds, found {seconds}")
+            };
+            fits.then(|| Duration::from_secs_f64(seconds))
+                .ok_or_else(expected)
         });
         if pauses.len() > RETRIES_MAX {
-            let detail = format!("expected at most {RETRIES_MAX} pauses, found {}", pauses.len());
-            self.problems.push(ConfigProblem::for_key(key, self.origin_of(&[key]), detail));
+            let detail = format!(
+                "expected at most {RETRIES_MAX} pauses, found {}",
+                pauses.len()
+            );
+            self.problems
+                .push(ConfigProblem::for_key(key, self.origin_of(&[key]), detail));
         }
         pauses
     }
@@ -154,13 +163,17 @@ impl ConfigDraft {
         })
     }
 
-    /// `[store] encryption_key`: 32 bytes in base64; nothing means that secrets are stored as they are.
+    /// `[store] encryption_key`: 32 bytes in base64; nothing means that secrets are stored as they
+    /// are.
     pub(super) fn read_encryption_key(&mut self) -> Option<super::EncryptionKey> {
         self.read_as("store.encryption_key", |value| match value {
             SettingValue::Text(text) | SettingValue::Raw(text) if text.is_empty() => Ok(None),
-            SettingValue::Text(text) | SettingValue::Raw(text) => super::EncryptionKey::parse(&text)
-                .map(Some)
-                .ok_or_else(|| "expected 32 bytes in base64, such as `openssl rand -base64 32` makes".to_owned()),
+            SettingValue::Text(text) | SettingValue::Raw(text) => {
+                super::EncryptionKey::parse(&text).map(Some).ok_or_else(|| {
+                    "expected 32 bytes in base64, such as `openssl rand -base64 32` makes"
+                        .to_owned()
+                })
+            }
             other => Err(describe_unexpected("a string", &other)),
         })
     }

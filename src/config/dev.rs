@@ -20,30 +20,49 @@ pub struct DevKey {
 }
 
 const fn text_secret(key: &'static str, prefix: &'static str) -> DevKey {
-    DevKey { key, prefix, is_list: false, is_old: false }
+    DevKey {
+        key,
+        prefix,
+        is_list: false,
+        is_old: false,
+    }
 }
 
 const fn list_secret(key: &'static str, prefix: &'static str) -> DevKey {
-    DevKey { is_list: true, ..text_secret(key, prefix) }
+    DevKey {
+        is_list: true,
+        ..text_secret(key, prefix)
+    }
 }
 
-/// All of them, those of one section together. The leads take unsigned requests, which are easier to try.
+/// All of them, those of one section together. The leads take unsigned requests, which are easier
+/// to try.
 pub const DEV_KEYS: [DevKey; 7] = [
-    DevKey { is_old: true, ..text_secret("admin.token", "dev_token_") },
-    DevKey { is_old: true, ..list_secret("sources.support.api_keys", "dev_key_") },
-    DevKey { is_old: true, ..list_secret("sources.support.secrets", "whsec_") },
+    DevKey {
+        is_old: true,
+        ..text_secret("admin.token", "dev_token_")
+    },
+    DevKey {
+        is_old: true,
+        ..list_secret("sources.support.api_keys", "dev_key_")
+    },
+    DevKey {
+        is_old: true,
+        ..list_secret("sources.support.secrets", "whsec_")
+    },
     list_secret("sources.c2s.tokens", "dev_c2s_"),
     list_secret("sources.instagram.app_secrets", "dev_app_"),
     text_secret("sources.instagram.verify_token", "dev_verify_"),
     list_secret("sources.crm.tokens", "dev_publisher_"),
 ];
 
-/// One secret for each of [`DEV_KEYS`], in their order; those that a file of an earlier version lacks are missing until
-/// [`DevSecrets::complete`].
+/// One secret for each of [`DEV_KEYS`], in their order; those that a file of an earlier version
+/// lacks are missing until [`DevSecrets::complete`].
 #[derive(Clone, Debug)]
 pub struct DevSecrets([Option<Secret>; DEV_KEYS.len()]);
 
-/// Text that [`DevSecrets::to_toml`] has not written. Says nothing of the text, which may hold secrets.
+/// Text that [`DevSecrets::to_toml`] has not written. Says nothing of the text, which may hold
+/// secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a file of development secrets")]
 pub struct DevSecretsError;
@@ -63,7 +82,10 @@ impl DevSecrets {
     ///
     /// # Errors
     /// Those of `make`.
-    pub fn complete<E>(&mut self, mut make: impl FnMut(&DevKey) -> Result<Secret, E>) -> Result<(), E> {
+    pub fn complete<E>(
+        &mut self,
+        mut make: impl FnMut(&DevKey) -> Result<Secret, E>,
+    ) -> Result<(), E> {
         for (key, secret) in DEV_KEYS.iter().zip(&mut self.0) {
             if secret.is_none() {
                 *secret = Some(make(key)?);
@@ -80,13 +102,18 @@ impl DevSecrets {
 
     /// The secrets there are, each with its key.
     pub fn iter(&self) -> impl Iterator<Item = (&'static DevKey, &Secret)> {
-        DEV_KEYS.iter().zip(&self.0).filter_map(|(key, secret)| Some((key, secret.as_ref()?)))
+        DEV_KEYS
+            .iter()
+            .zip(&self.0)
+            .filter_map(|(key, secret)| Some((key, secret.as_ref()?)))
     }
 
     /// The secret for the key `key` of the configuration.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Secret> {
-        self.iter().find(|(made, _)| made.key == key).map(|(_, secret)| secret)
+        self.iter()
+            .find(|(made, _)| made.key == key)
+            .map(|(_, secret)| secret)
     }
 
     /// Reads what [`Self::to_toml`] of this version or an earlier one writes.
@@ -140,8 +167,12 @@ impl DevKey {
             Some(value) if self.is_list => value.get(0),
             value => value,
         };
-        let secret = value.and_then(toml::Value::as_str).filter(|text| !text.is_empty());
-        secret.map(|text| Some(Secret::new(text))).ok_or(DevSecretsError)
+        let secret = value
+            .and_then(toml::Value::as_str)
+            .filter(|text| !text.is_empty());
+        secret
+            .map(|text| Some(Secret::new(text)))
+            .ok_or(DevSecretsError)
     }
 }
 
@@ -165,26 +196,44 @@ mod tests {
         let read = DevSecrets::parse(&made().to_toml()).expect("just written");
         assert!(read.is_complete());
         for key in &DEV_KEYS {
-            assert_eq!(read.get(key.key).expect("there").expose(), format!("{}x", key.prefix), "{}", key.key);
+            assert_eq!(
+                read.get(key.key).expect("there").expose(),
+                format!("{}x", key.prefix),
+                "{}",
+                key.key
+            );
         }
     }
 
     #[test]
     fn the_file_of_an_earlier_version_is_completed_and_keeps_what_it_has() {
-        let old = "[admin]\ntoken = \"t\"\n\n[sources.support]\napi_keys = [\"k\"]\nsecrets = [\"s\"]\n";
+        let old =
+            "[admin]\ntoken = \"t\"\n\n[sources.support]\napi_keys = [\"k\"]\nsecrets = [\"s\"]\n";
         let mut read = DevSecrets::parse(old).expect("an older file");
         assert!(!read.is_complete());
         let Ok(()) = read.complete(make);
         assert!(read.is_complete());
-        assert_eq!(read.get("sources.support.secrets").expect("kept").expose(), "s");
-        assert_eq!(read.get("sources.crm.tokens").expect("made").expose(), "dev_publisher_x");
+        assert_eq!(
+            read.get("sources.support.secrets").expect("kept").expose(),
+            "s"
+        );
+        assert_eq!(
+            read.get("sources.crm.tokens").expect("made").expose(),
+            "dev_publisher_x"
+        );
     }
 
     #[test]
     fn a_file_cut_short_is_refused_and_not_shown() {
         let text = "[admin]\ntoken = \"hunter2\"\n";
-        assert_eq!(DevSecrets::parse(text).expect_err("no sources").to_string(), "not a file of development secrets");
+        assert_eq!(
+            DevSecrets::parse(text).expect_err("no sources").to_string(),
+            "not a file of development secrets"
+        );
         assert!(DevSecrets::parse("").is_err());
-        assert!(DevSecrets::parse(&made().to_toml().replace("dev_c2s_x", "")).is_err(), "an empty secret");
+        assert!(
+            DevSecrets::parse(&made().to_toml().replace("dev_c2s_x", "")).is_err(),
+            "an empty secret"
+        );
     }
 }

@@ -53,42 +53,58 @@ impl ConfigDraft {
             // Compared with what is in a URL, where any character can stand.
             verify_token: self.read_as("sources.instagram.verify_token", parse_string),
             crm_webhook_url: Some(self.read_text("sources.instagram.crm_webhook_url", |url| {
-                let expected = || format!("nothing, or an http or https URL of at most {URL_MAX_BYTES} bytes");
-                (url.is_empty() || is_web_url(url)).then_some(()).ok_or_else(expected)
+                let expected =
+                    || format!("nothing, or an http or https URL of at most {URL_MAX_BYTES} bytes");
+                (url.is_empty() || is_web_url(url))
+                    .then_some(())
+                    .ok_or_else(expected)
             }))
             .filter(|url| !url.is_empty()),
             retry_schedule: self.read_schedule("sources.instagram.retry_schedule_s"),
             graph_url: self
                 .read_text("sources.instagram.graph_url", |url| {
-                    let expected = format!("an http or https URL of at most {URL_MAX_BYTES} bytes, without ? and #");
-                    (is_web_url(url) && !url.contains(['?', '#'])).then_some(()).ok_or(expected)
+                    let expected = format!(
+                        "an http or https URL of at most {URL_MAX_BYTES} bytes, without ? and #"
+                    );
+                    (is_web_url(url) && !url.contains(['?', '#']))
+                        .then_some(())
+                        .ok_or(expected)
                 })
                 .trim_end_matches('/')
                 .to_owned(),
-            access_token: Some(self.read_secret("sources.instagram.access_token")).filter(|token| !token.is_empty()),
+            access_token: Some(self.read_secret("sources.instagram.access_token"))
+                .filter(|token| !token.is_empty()),
             accounts_max: self.read_integer("sources.instagram.accounts_max", 1..=100_000),
             auto_reply: AutoReply {
                 text: self.read_text("sources.instagram.auto_reply.text", |text| {
                     let expected = || format!("at most {REPLY_MAX_BYTES} bytes");
-                    (text.len() <= REPLY_MAX_BYTES).then_some(()).ok_or_else(expected)
+                    (text.len() <= REPLY_MAX_BYTES)
+                        .then_some(())
+                        .ok_or_else(expected)
                 }),
                 cooldown: self.read_as("sources.instagram.auto_reply.cooldown_s", |value| {
                     let seconds = parse_number(value, "a number of seconds")?;
-                    let expected = || format!("expected 0 to {COOLDOWN_MAX_S} seconds, found {seconds}");
+                    let expected =
+                        || format!("expected 0 to {COOLDOWN_MAX_S} seconds, found {seconds}");
                     let fits = (0.0..=COOLDOWN_MAX_S).contains(&seconds);
-                    fits.then(|| Duration::from_secs_f64(seconds)).ok_or_else(expected)
+                    fits.then(|| Duration::from_secs_f64(seconds))
+                        .ok_or_else(expected)
                 }),
             },
         }
     }
 }
 
-/// Whether `text` is an absolute address with a host that a request can be sent to, and not longer than is taken.
+/// Whether `text` is an absolute address with a host that a request can be sent to, and not longer
+/// than is taken.
 #[must_use]
 pub fn is_web_url(text: &str) -> bool {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
     let host = rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
-    let has_host = host.is_some_and(|host| !host.is_empty() && !host.starts_with(':') && !host.contains('@'));
+    let has_host =
+        host.is_some_and(|host| !host.is_empty() && !host.starts_with(':') && !host.contains('@'));
     has_host && text.len() <= URL_MAX_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
@@ -98,8 +114,12 @@ mod tests {
     use crate::config::load;
 
     fn with(key: &str, value: &str) -> Result<InstagramConfig, String> {
-        let env = [("HOOKYARD_ADMIN__TOKEN", "test-token".to_owned())].map(|(key, value)| (key.to_owned(), value));
-        let own = (format!("HOOKYARD_SOURCES__INSTAGRAM__{}", key.to_uppercase()), value.to_owned());
+        let env = [("HOOKYARD_ADMIN__TOKEN", "test-token".to_owned())]
+            .map(|(key, value)| (key.to_owned(), value));
+        let own = (
+            format!("HOOKYARD_SOURCES__INSTAGRAM__{}", key.to_uppercase()),
+            value.to_owned(),
+        );
         let loaded = load::load_config(None, env.into_iter().chain([own]));
         loaded
             .map(|config| config.sources.instagram)
@@ -111,22 +131,52 @@ mod tests {
         let config = with("accounts_max", "1").expect("valid");
         assert_eq!(config.graph_url, "https://graph.instagram.com/v23.0");
         assert!(config.access_token.is_none());
-        assert_eq!(config.retry_schedule, [5, 25, 125, 625, 3_125].map(Duration::from_secs));
-        assert_eq!(with("graph_url", "http://127.0.0.1:9/v1/").expect("valid").graph_url, "http://127.0.0.1:9/v1");
-        for wrong in ["", "graph.example", "https://h/v1?x", "https://h/#x", "https://u:p@h/"] {
+        assert_eq!(
+            config.retry_schedule,
+            [5, 25, 125, 625, 3_125].map(Duration::from_secs)
+        );
+        assert_eq!(
+            with("graph_url", "http://127.0.0.1:9/v1/")
+                .expect("valid")
+                .graph_url,
+            "http://127.0.0.1:9/v1"
+        );
+        for wrong in [
+            "",
+            "graph.example",
+            "https://h/v1?x",
+            "https://h/#x",
+            "https://u:p@h/",
+        ] {
             let problem = with("graph_url", wrong).expect_err("wrong");
-            assert!(problem.contains("sources.instagram.graph_url: expected an http or https URL"), "{problem}");
+            assert!(
+                problem.contains("sources.instagram.graph_url: expected an http or https URL"),
+                "{problem}"
+            );
         }
         let problem = with("auto_reply__cooldown_s", "-1").expect_err("wrong");
-        assert!(problem.contains("auto_reply.cooldown_s: expected 0 to 2592000 seconds, found -1"), "{problem}");
-        assert!(with("auto_reply__cooldown_s", "0").expect("each message has its own").auto_reply.cooldown.is_zero());
+        assert!(
+            problem.contains("auto_reply.cooldown_s: expected 0 to 2592000 seconds, found -1"),
+            "{problem}"
+        );
+        assert!(
+            with("auto_reply__cooldown_s", "0")
+                .expect("each message has its own")
+                .auto_reply
+                .cooldown
+                .is_zero()
+        );
         let problem = with("access_token", "two words").expect_err("it cannot stand in a header");
         assert!(!problem.contains("two words"), "{problem}");
     }
 
     #[test]
     fn an_address_has_a_scheme_and_a_host_and_shows_no_password() {
-        for url in ["https://crm.example/hook?a=b", "http://127.0.0.1:9000", "https://[::1]/x"] {
+        for url in [
+            "https://crm.example/hook?a=b",
+            "http://127.0.0.1:9000",
+            "https://[::1]/x",
+        ] {
             assert!(is_web_url(url), "{url}");
         }
         let long = format!("https://h/{}", "x".repeat(URL_MAX_BYTES));

@@ -9,7 +9,8 @@ use super::values::check_not_empty;
 pub struct LeadsConfig {
     /// Whether the endpoints exist.
     pub enabled: bool,
-    /// Signing secrets, any of which is taken (rotation); without any, signatures are not looked at.
+    /// Signing secrets, any of which is taken (rotation); without any, signatures are not looked
+    /// at.
     pub secrets: Vec<Secret>,
     /// Requests a minute for each client address; 0 means no limit.
     pub rate_per_minute: u32,
@@ -20,7 +21,8 @@ impl ConfigDraft {
         LeadsConfig {
             enabled: self.read_boolean("sources.leads.enabled"),
             secrets: self.read_secrets("sources.leads.secrets", check_not_empty),
-            rate_per_minute: self.read_integer("sources.leads.rate_per_minute", 0..=u32::MAX.into()),
+            rate_per_minute: self
+                .read_integer("sources.leads.rate_per_minute", 0..=u32::MAX.into()),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Turns settings into a configuration: types, ranges and what must fit together. Every problem is found before any is reported.
+//! Turns settings into a configuration: types, ranges and what must fit together. Every problem is
+//! found before any is reported.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
@@ -12,12 +13,13 @@ use super::draft::{ConfigDraft, env_variable_name};
 use super::problem::{ConfigError, ConfigProblem, SettingOrigin};
 use super::setting::{DraftSetting, SettingValue};
 use super::values::{
-    DAY_S, DURATION_MIN_S, HOUR_S, check_not_empty, check_sendable, describe_mismatch, describe_unexpected,
-    parse_number, parse_string,
+    DAY_S, DURATION_MIN_S, HOUR_S, check_not_empty, check_sendable, describe_mismatch,
+    describe_unexpected, parse_number, parse_string,
 };
 use super::{
-    AdminConfig, CallLogConfig, Config, EntityConfig, LogFormat, RouterConfig, Secret, ServerConfig, SourcesConfig,
-    StoreConfig, SupportConfig, SyncPolicy, TelemetryConfig, UnknownEntityPolicy,
+    AdminConfig, CallLogConfig, Config, EntityConfig, LogFormat, RouterConfig, Secret,
+    ServerConfig, SourcesConfig, StoreConfig, SupportConfig, SyncPolicy, TelemetryConfig,
+    UnknownEntityPolicy,
 };
 
 mod custom;
@@ -39,7 +41,10 @@ pub enum ConfigPurpose {
 ///
 /// # Errors
 /// [`Problems`], all of them at once, each with its file and line or its variable.
-pub fn load_config<N, V>(file: Option<&Path>, env: impl IntoIterator<Item = (N, V)>) -> Result<Config, ConfigError>
+pub fn load_config<N, V>(
+    file: Option<&Path>,
+    env: impl IntoIterator<Item = (N, V)>,
+) -> Result<Config, ConfigError>
 where
     N: Into<OsString>,
     V: Into<OsString>,
@@ -51,7 +56,8 @@ impl ConfigDraft {
     /// Checks the whole and gives the configuration.
     ///
     /// # Errors
-    /// [`Problems`] of reading and of checking, all of them at once; only that of the file if it cannot be read.
+    /// [`Problems`] of reading and of checking, all of them at once; only that of the file if it
+    /// cannot be read.
     pub fn finish(mut self, purpose: ConfigPurpose) -> Result<Config, ConfigError> {
         if self.is_broken {
             // Whatever else seems wrong or missing may be right in the part that was not read.
@@ -61,9 +67,13 @@ impl ConfigDraft {
         let config = Config {
             server: self.read_server(),
             store: self.read_store(),
-            admin: AdminConfig { token: self.read_secret("admin.token") },
+            admin: AdminConfig {
+                token: self.read_secret("admin.token"),
+            },
             router: self.read_router(),
-            entity: EntityConfig { items_max: self.read_integer("entity.items_max", 1..=MIB) },
+            entity: EntityConfig {
+                items_max: self.read_integer("entity.items_max", 1..=MIB),
+            },
             calls: self.read_call_log(),
             delivery: self.read_delivery(),
             sources: SourcesConfig {
@@ -88,7 +98,9 @@ impl ConfigDraft {
         ServerConfig {
             bind: self.read_text("server.bind", |text| {
                 let address = text.parse::<SocketAddr>();
-                address.map(|_| ()).map_err(|_| "an IP address and a port, such as 127.0.0.1:8080".to_owned())
+                address
+                    .map(|_| ())
+                    .map_err(|_| "an IP address and a port, such as 127.0.0.1:8080".to_owned())
             }),
             public_url: self.read_public_url(),
             workers: self.read_integer("server.workers", 0..=1024),
@@ -97,15 +109,19 @@ impl ConfigDraft {
             keep_alive: self.read_seconds("server.keep_alive_s", HOUR_S),
             connections_max: self.read_integer("server.connections_max", 1..=MIB),
             trusted_proxies: self.read_networks("server.trusted_proxies"),
-            auth_failures_per_minute: self.read_integer("server.auth_failures_per_minute", 0..=u32::MAX.into()),
+            auth_failures_per_minute: self
+                .read_integer("server.auth_failures_per_minute", 0..=u32::MAX.into()),
             shutdown_grace: self.read_seconds("server.shutdown_grace_s", HOUR_S),
         }
     }
 
     fn read_public_url(&mut self) -> Option<String> {
         let url = self.read_text("server.public_url", |text| {
-            let expected = || "http:// or https:// and a host, without query and fragment".to_owned();
-            (text.is_empty() || is_base_url(text)).then_some(()).ok_or_else(expected)
+            let expected =
+                || "http:// or https:// and a host, without query and fragment".to_owned();
+            (text.is_empty() || is_base_url(text))
+                .then_some(())
+                .ok_or_else(expected)
         });
         (!url.is_empty()).then(|| url.trim_end_matches('/').to_owned())
     }
@@ -114,7 +130,13 @@ impl ConfigDraft {
         StoreConfig {
             path: self.read_text("store.path", check_not_blank).into(),
             cache_bytes: self.read_integer("store.cache_bytes", MIB..=UNLIMITED),
-            sync: self.read_choice("store.sync", &[("commit", SyncPolicy::Commit), ("interval", SyncPolicy::Interval)]),
+            sync: self.read_choice(
+                "store.sync",
+                &[
+                    ("commit", SyncPolicy::Commit),
+                    ("interval", SyncPolicy::Interval),
+                ],
+            ),
             sync_interval: self.read_seconds("store.sync_interval_s", 60.0),
             commit_records_max: self.read_integer("store.commit_records_max", 1..=MIB),
             commit_bytes_max: self.read_integer("store.commit_bytes_max", 1024..=1024 * MIB),
@@ -146,43 +168,62 @@ impl ConfigDraft {
     }
 
     fn read_support(&mut self) -> SupportConfig {
-        let unknown_entity = [("create", UnknownEntityPolicy::Create), ("reject", UnknownEntityPolicy::Reject)];
+        let unknown_entity = [
+            ("create", UnknownEntityPolicy::Create),
+            ("reject", UnknownEntityPolicy::Reject),
+        ];
         SupportConfig {
             enabled: self.read_boolean("sources.support.enabled"),
             api_keys: self.read_secrets("sources.support.api_keys", check_sendable),
             secrets: self.read_secrets("sources.support.secrets", check_not_empty),
             tolerance: self.read_seconds("sources.support.tolerance_s", DAY_S),
-            rate_per_minute: self.read_integer("sources.support.rate_per_minute", 0..=u32::MAX.into()),
+            rate_per_minute: self
+                .read_integer("sources.support.rate_per_minute", 0..=u32::MAX.into()),
             unknown_entity: self.read_choice("sources.support.unknown_entity", &unknown_entity),
-            idempotency_window: self.read_hours("sources.support.idempotency_window_h", 24.0 * 366.0),
+            idempotency_window: self
+                .read_hours("sources.support.idempotency_window_h", 24.0 * 366.0),
         }
     }
 
     fn read_telemetry(&mut self) -> TelemetryConfig {
         TelemetryConfig {
-            log: self.read_choice("telemetry.log", &[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)]),
+            log: self.read_choice(
+                "telemetry.log",
+                &[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)],
+            ),
             level: self.read_text("telemetry.level", |text| {
-                let expected =
-                    || "error, warn, info, debug, trace or directives such as \"info,hookyard=debug\"".to_owned();
+                let expected = || {
+                    "error, warn, info, debug, trace or directives such as \"info,hookyard=debug\""
+                        .to_owned()
+                };
                 is_log_filter(text).then_some(()).ok_or_else(expected)
             }),
         }
     }
 
     fn check_consistency(&mut self, config: &Config) {
-        let (bytes, body) = (config.router.in_flight_bytes_max, config.server.body_limit_bytes);
+        let (bytes, body) = (
+            config.router.in_flight_bytes_max,
+            config.server.body_limit_bytes,
+        );
         // Zero is what a value became that is already reported.
         if bytes > 0 && bytes < 4 * body {
             let key = "router.in_flight_bytes_max";
             let place = self.origin_of(&[key, "server.body_limit_bytes"]);
-            let detail = format!("expected at least 4 times server.body_limit_bytes ({}), found {bytes}", 4 * body);
-            self.problems.push(ConfigProblem::for_key(key, place, detail));
+            let detail = format!(
+                "expected at least 4 times server.body_limit_bytes ({}), found {bytes}",
+                4 * body
+            );
+            self.problems
+                .push(ConfigProblem::for_key(key, place, detail));
         }
         if let Some(word) = find_name_clash(&config.sources) {
             let key = "sources.crm.events";
-            let detail =
-                format!("events of {word:?} are those of the configured source of that name; rename one of them");
-            self.problems.push(ConfigProblem::for_key(key, self.origin_of(&[key]), detail));
+            let detail = format!(
+                "events of {word:?} are those of the configured source of that name; rename one of them"
+            );
+            self.problems
+                .push(ConfigProblem::for_key(key, self.origin_of(&[key]), detail));
         }
     }
 
@@ -203,10 +244,16 @@ impl ConfigDraft {
         }
         let instagram = &config.sources.instagram;
         if instagram.enabled && instagram.app_secrets.is_empty() {
-            self.report_missing_secret("sources.instagram.app_secrets", "sources.instagram.enabled");
+            self.report_missing_secret(
+                "sources.instagram.app_secrets",
+                "sources.instagram.enabled",
+            );
         }
         if instagram.enabled && instagram.verify_token.is_empty() {
-            self.report_missing_secret("sources.instagram.verify_token", "sources.instagram.enabled");
+            self.report_missing_secret(
+                "sources.instagram.verify_token",
+                "sources.instagram.enabled",
+            );
         }
         let c2s = &config.sources.c2s;
         if c2s.enabled && c2s.tokens.is_empty() {
@@ -214,10 +261,15 @@ impl ConfigDraft {
         }
     }
 
-    /// Reports that the secret `key` is missing, at its own place or that of the key that calls for it.
+    /// Reports that the secret `key` is missing, at its own place or that of the key that calls for
+    /// it.
     fn report_missing_secret(&mut self, key: &str, called_for_by: &str) {
         // A list whose items are wrong is not missing: its items are reported.
-        if self.problems.iter().any(|problem| problem.key() == Some(key)) {
+        if self
+            .problems
+            .iter()
+            .any(|problem| problem.key() == Some(key))
+        {
             return;
         }
         let place = match (self.origin_of(&[key, called_for_by]), &self.file) {
@@ -228,26 +280,44 @@ impl ConfigDraft {
             "missing: set it in the configuration file or in {}; `hookyard secret new` makes a value",
             env_variable_name(key)
         );
-        self.problems.push(ConfigProblem::for_key(key, place, detail));
+        self.problems
+            .push(ConfigProblem::for_key(key, place, detail));
     }
 
     /// Where the first of `keys` was set that the operator has set.
     pub(super) fn origin_of(&self, keys: &[&str]) -> SettingOrigin {
-        let mut places = keys.iter().filter_map(|key| self.settings.get(*key)).map(|setting| &setting.place);
-        places.find(|place| **place != SettingOrigin::Defaults).cloned().unwrap_or(SettingOrigin::Defaults)
+        let mut places = keys
+            .iter()
+            .filter_map(|key| self.settings.get(*key))
+            .map(|setting| &setting.place);
+        places
+            .find(|place| **place != SettingOrigin::Defaults)
+            .cloned()
+            .unwrap_or(SettingOrigin::Defaults)
     }
 
     fn take_setting(&mut self, key: &str) -> DraftSetting {
-        let setting = self.settings.get_mut(key).expect("a test compares the keys read with those of the defaults");
+        let setting = self
+            .settings
+            .get_mut(key)
+            .expect("a test compares the keys read with those of the defaults");
         let value = std::mem::replace(&mut setting.value, SettingValue::Taken);
-        DraftSetting { value, place: setting.place.clone() }
+        DraftSetting {
+            value,
+            place: setting.place.clone(),
+        }
     }
 
     /// Reads `key` with `read`, whose error says what was expected and found.
-    pub(super) fn read_as<T: Default>(&mut self, key: &str, read: impl FnOnce(SettingValue) -> Result<T, String>) -> T {
+    pub(super) fn read_as<T: Default>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(SettingValue) -> Result<T, String>,
+    ) -> T {
         let DraftSetting { value, place } = self.take_setting(key);
         read(value).unwrap_or_else(|detail| {
-            self.problems.push(ConfigProblem::for_key(key, place, detail));
+            self.problems
+                .push(ConfigProblem::for_key(key, place, detail));
             T::default()
         })
     }
@@ -255,23 +325,36 @@ impl ConfigDraft {
     pub(super) fn read_boolean(&mut self, key: &str) -> bool {
         self.read_as(key, |value| match value {
             SettingValue::Boolean(value) => Ok(value),
-            SettingValue::Raw(text) => {
-                text.expose().trim().parse().map_err(|_| describe_mismatch("true or false", text.expose()))
-            }
+            SettingValue::Raw(text) => text
+                .expose()
+                .trim()
+                .parse()
+                .map_err(|_| describe_mismatch("true or false", text.expose())),
             other => Err(describe_unexpected("true or false", &other)),
         })
     }
 
-    pub(super) fn read_integer<T: TryFrom<i64> + Default>(&mut self, key: &str, range: RangeInclusive<i64>) -> T {
+    pub(super) fn read_integer<T: TryFrom<i64> + Default>(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<i64>,
+    ) -> T {
         self.read_as(key, |value| {
             let number = match value {
                 SettingValue::Integer(number) => number,
-                SettingValue::Raw(text) => {
-                    text.expose().trim().parse().map_err(|_| describe_mismatch("a whole number", text.expose()))?
-                }
+                SettingValue::Raw(text) => text
+                    .expose()
+                    .trim()
+                    .parse()
+                    .map_err(|_| describe_mismatch("a whole number", text.expose()))?,
                 other => return Err(describe_unexpected("a whole number", &other)),
             };
-            let fits = || range.contains(&number).then_some(T::try_from(number).ok()).flatten();
+            let fits = || {
+                range
+                    .contains(&number)
+                    .then_some(T::try_from(number).ok())
+                    .flatten()
+            };
             fits().ok_or_else(|| match *range.end() {
                 UNLIMITED => format!("expected at least {}, found {number}", range.start()),
                 end => format!("expected {} to {end}, found {number}", range.start()),
@@ -287,19 +370,31 @@ impl ConfigDraft {
         self.read_duration(key, "hours", HOUR_S, longest_h)
     }
 
-    pub(super) fn read_duration(&mut self, key: &str, unit: &str, unit_s: f64, longest: f64) -> Duration {
+    pub(super) fn read_duration(
+        &mut self,
+        key: &str,
+        unit: &str,
+        unit_s: f64,
+        longest: f64,
+    ) -> Duration {
         let expected = format!("a number of {unit}");
         self.read_as(key, |value| {
             let number = parse_number(value, &expected)?;
             if !(DURATION_MIN_S..=longest).contains(&number) {
-                return Err(format!("expected {DURATION_MIN_S} to {longest} {unit}, found {number}"));
+                return Err(format!(
+                    "expected {DURATION_MIN_S} to {longest} {unit}, found {number}"
+                ));
             }
             Ok(Duration::from_secs_f64(number * unit_s))
         })
     }
 
     /// A string that `check` finds right; its error says what was expected.
-    pub(super) fn read_text(&mut self, key: &str, check: impl FnOnce(&str) -> Result<(), String>) -> String {
+    pub(super) fn read_text(
+        &mut self,
+        key: &str,
+        check: impl FnOnce(&str) -> Result<(), String>,
+    ) -> String {
         self.read_as(key, |value| {
             let text = parse_string(value)?;
             check(text.expose()).map_err(|expected| describe_mismatch(&expected, text.expose()))?;
@@ -313,7 +408,10 @@ impl ConfigDraft {
             let text = parse_string(value)?;
             let chosen = choices.iter().find(|(name, _)| *name == text.expose());
             chosen.map(|(_, choice)| Some(*choice)).ok_or_else(|| {
-                let names: Vec<_> = choices.iter().map(|(name, _)| format!("{name:?}")).collect();
+                let names: Vec<_> = choices
+                    .iter()
+                    .map(|(name, _)| format!("{name:?}"))
+                    .collect();
                 describe_mismatch(&names.join(" or "), text.expose())
             })
         });
@@ -324,24 +422,39 @@ impl ConfigDraft {
         self.read_as(key, |value| {
             let text = parse_string(value)?;
             // Empty is missing, which matters to a node only.
-            if text.is_empty() { Ok(text) } else { check_sendable(text) }
+            if text.is_empty() {
+                Ok(text)
+            } else {
+                check_sendable(text)
+            }
         })
     }
 
-    pub(super) fn read_secrets(&mut self, key: &str, check: fn(Secret) -> Result<Secret, String>) -> Vec<Secret> {
+    pub(super) fn read_secrets(
+        &mut self,
+        key: &str,
+        check: fn(Secret) -> Result<Secret, String>,
+    ) -> Vec<Secret> {
         self.read_list(key, |value| check(parse_string(value)?))
     }
 
     pub(super) fn read_networks(&mut self, key: &str) -> Vec<ipnet::IpNet> {
         self.read_list(key, |value| {
             let text = parse_string(value)?;
-            let network = text.expose().parse().or_else(|_| text.expose().parse::<IpAddr>().map(Into::into));
+            let network = text
+                .expose()
+                .parse()
+                .or_else(|_| text.expose().parse::<IpAddr>().map(Into::into));
             network.map_err(|_| describe_mismatch("a network such as 10.0.0.0/8", text.expose()))
         })
     }
 
     /// The items of a list that `read` can read; the others are reported, each at its own line.
-    pub(super) fn read_list<T>(&mut self, key: &str, read: impl Fn(SettingValue) -> Result<T, String>) -> Vec<T> {
+    pub(super) fn read_list<T>(
+        &mut self,
+        key: &str,
+        read: impl Fn(SettingValue) -> Result<T, String>,
+    ) -> Vec<T> {
         let DraftSetting { value, place } = self.take_setting(key);
         let items = match value {
             SettingValue::List(items) => items,
@@ -355,28 +468,56 @@ impl ConfigDraft {
                 return Vec::new();
             }
         };
-        let mut wrong = |place, detail| self.problems.push(ConfigProblem::for_key(key, place, detail));
-        items.into_iter().filter_map(|item| read(item.value).map_err(|detail| wrong(item.place, detail)).ok()).collect()
+        let mut wrong = |place, detail| {
+            self.problems
+                .push(ConfigProblem::for_key(key, place, detail))
+        };
+        items
+            .into_iter()
+            .filter_map(|item| {
+                read(item.value)
+                    .map_err(|detail| wrong(item.place, detail))
+                    .ok()
+            })
+            .collect()
     }
 }
 
-/// A configured source of which the name is the first word of a declared event: nobody could tell their events apart.
+/// A configured source of which the name is the first word of a declared event: nobody could tell
+/// their events apart.
 fn find_name_clash(sources: &SourcesConfig) -> Option<&'static str> {
-    let words = sources.crm.events.iter().filter_map(|declared| declared.name.as_str().split('.').next());
-    words.into_iter().find(|word| sources.custom.iter().any(|custom| custom.name.as_str() == *word))
+    let words = sources
+        .crm
+        .events
+        .iter()
+        .filter_map(|declared| declared.name.as_str().split('.').next());
+    words.into_iter().find(|word| {
+        sources
+            .custom
+            .iter()
+            .any(|custom| custom.name.as_str() == *word)
+    })
 }
 
 /// Whether paths can be put behind `text`.
 fn is_base_url(text: &str) -> bool {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
     rest.is_some_and(|rest| {
         rest.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[')
-            && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#@\\".contains(&byte))
+            && rest
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !b"?#@\\".contains(&byte))
     })
 }
 
 fn check_not_blank(text: &str) -> Result<(), String> {
-    if text.trim().is_empty() { Err("a path".to_owned()) } else { Ok(()) }
+    if text.trim().is_empty() {
+        Err("a path".to_owned())
+    } else {
+        Ok(())
+    }
 }
 
 /// The items of a list in a variable; nothing at all is the empty list.
@@ -384,11 +525,15 @@ fn split_list(text: &str, place: &SettingOrigin) -> Vec<DraftSetting> {
     if text.trim().is_empty() {
         return Vec::new();
     }
-    let item = |item: &str| DraftSetting { value: SettingValue::Raw(Secret::new(item.trim())), place: place.clone() };
+    let item = |item: &str| DraftSetting {
+        value: SettingValue::Raw(Secret::new(item.trim())),
+        place: place.clone(),
+    };
     text.split(',').map(item).collect()
 }
 
-/// Whether `text` is a filter, with each bare word a level: `inof` would be taken for the name of a target, and log nothing else.
+/// Whether `text` is a filter, with each bare word a level: `inof` would be taken for the name of a
+/// target, and log nothing else.
 fn is_log_filter(text: &str) -> bool {
     EnvFilter::try_new(text).is_ok() && text.split(',').all(|part| is_directive(part.trim()))
 }
@@ -404,7 +549,8 @@ fn is_directive(text: &str) -> bool {
 }
 
 fn is_target(text: &str) -> bool {
-    text.chars().all(|c| c.is_ascii_alphanumeric() || "_:-.".contains(c))
+    text.chars()
+        .all(|c| c.is_ascii_alphanumeric() || "_:-.".contains(c))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What an operator can set: the sections of the TOML file, each key with its reason. Defaults stand in `config/default.toml`.
+//! What an operator can set: the sections of the TOML file, each key with its reason. Defaults
+//! stand in `config/default.toml`.
 
 mod c2s;
 mod crm;
@@ -20,17 +21,20 @@ pub use c2s::{C2sConfig, EnrichmentConfig};
 pub use crm::{CrmConfig, DeclaredBusEvent};
 pub use custom::CustomSourceConfig;
 pub use delivery::{
-    BreakerConfig, CONCURRENCY_MAX, DeliveryConfig, ExhaustionPolicy, RETRIES_MAX, RETRY_PAUSE_MAX_S, TIMEOUT_MAX_S,
+    BreakerConfig, CONCURRENCY_MAX, DeliveryConfig, ExhaustionPolicy, RETRIES_MAX,
+    RETRY_PAUSE_MAX_S, TIMEOUT_MAX_S,
 };
 pub use dev::{DEV_KEYS, DevKey, DevSecrets, DevSecretsError};
 pub use draft::ConfigDraft;
-pub use instagram::{AutoReply, COOLDOWN_MAX_S, InstagramConfig, REPLY_MAX_BYTES, URL_MAX_BYTES, is_web_url};
+pub use instagram::{
+    AutoReply, COOLDOWN_MAX_S, InstagramConfig, REPLY_MAX_BYTES, URL_MAX_BYTES, is_web_url,
+};
 pub use leads::LeadsConfig;
 pub use load::{ConfigPurpose, load_config};
 pub use problem::{ConfigError, ConfigProblem};
 pub use secret::{EncryptionKey, Secret};
 pub use sections::{
-    AdminConfig, CallLogConfig, Config, EntityConfig, LogFormat, RouterConfig, ServerConfig, SourcesConfig,
-    StoreConfig, SupportConfig, SyncPolicy, TelemetryConfig, UnknownEntityPolicy,
+    AdminConfig, CallLogConfig, Config, EntityConfig, LogFormat, RouterConfig, ServerConfig,
+    SourcesConfig, StoreConfig, SupportConfig, SyncPolicy, TelemetryConfig, UnknownEntityPolicy,
 };
 pub use text_template::TextTemplate;

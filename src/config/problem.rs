@@ -25,12 +25,20 @@ pub struct ConfigProblem {
 impl ConfigProblem {
     /// Something wrong at `place` that is about no single key.
     pub(super) fn without_key(place: SettingOrigin, detail: impl Into<String>) -> Self {
-        Self { place, key: None, detail: detail.into() }
+        Self {
+            place,
+            key: None,
+            detail: detail.into(),
+        }
     }
 
     /// Something wrong with `key`, set at `place`.
     pub(super) fn for_key(key: &str, place: SettingOrigin, detail: impl Into<String>) -> Self {
-        Self { place, key: Some(key.to_owned()), detail: detail.into() }
+        Self {
+            place,
+            key: Some(key.to_owned()),
+            detail: detail.into(),
+        }
     }
 
     /// Whether it is the file's.
@@ -60,7 +68,8 @@ impl fmt::Display for ConfigProblem {
     }
 }
 
-/// Everything that is wrong with a configuration, in the order of the file, then the environment. Never empty.
+/// Everything that is wrong with a configuration, in the order of the file, then the environment.
+/// Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(Vec<ConfigProblem>);
 
@@ -86,7 +95,9 @@ impl fmt::Display for ConfigError {
             1 => f.write_str("the configuration has a problem:")?,
             count => write!(f, "the configuration has {count} problems:")?,
         }
-        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+        self.0
+            .iter()
+            .try_for_each(|problem| write!(f, "\n  {problem}"))
     }
 }
 

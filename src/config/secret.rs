@@ -58,7 +58,11 @@ impl EncryptionKey {
     #[must_use]
     pub fn parse(text: &Secret) -> Option<Self> {
         let bytes = Zeroizing::new(STANDARD.decode(text.expose().trim()).ok()?);
-        bytes.as_slice().try_into().ok().map(|key| Self(Zeroizing::new(key)))
+        bytes
+            .as_slice()
+            .try_into()
+            .ok()
+            .map(|key| Self(Zeroizing::new(key)))
     }
 
     /// The key itself.

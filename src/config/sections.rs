@@ -39,7 +39,8 @@ pub struct Config {
 pub struct ServerConfig {
     /// Address and port to listen on.
     pub bind: String,
-    /// Where senders reach the node, such as `https://hooks.example.com`, without a slash at its end.
+    /// Where senders reach the node, such as `https://hooks.example.com`, without a slash at its
+    /// end.
     pub public_url: Option<String>,
     /// HTTP worker threads; 0 means one per core.
     pub workers: usize,
@@ -53,7 +54,8 @@ pub struct ServerConfig {
     pub connections_max: usize,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<ipnet::IpNet>,
-    /// Failed authentications a minute per client address before 429 is answered instead of 401; 0 means no limit.
+    /// Failed authentications a minute per client address before 429 is answered instead of 401; 0
+    /// means no limit.
     pub auth_failures_per_minute: u32,
     /// How long a stop may take before the process ends anyway.
     pub shutdown_grace: Duration,
@@ -97,7 +99,8 @@ pub struct AdminConfig {
 /// `[router]`: admission and the live entities.
 #[derive(Clone, Debug)]
 pub struct RouterConfig {
-    /// Supervisors, each on a thread of its own; 0 means one up to 4 cores and one for each 4 cores above.
+    /// Supervisors, each on a thread of its own; 0 means one up to 4 cores and one for each 4 cores
+    /// above.
     pub shards: usize,
     /// Messages that may wait for one actor.
     pub mailbox_capacity: usize,

@@ -25,11 +25,16 @@ impl SettingValue {
     pub(super) fn read(value: &DeValue<'_>, place: &dyn Fn(usize) -> SettingOrigin) -> Self {
         match value {
             DeValue::String(text) => Self::Text(Secret::new(text.as_ref())),
-            DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
-                Ok(number) => Self::Integer(number),
-                Err(_) => Self::Other("a number beyond 64 bits"),
-            },
-            DeValue::Float(number) => number.as_str().parse().map_or(Self::Other("a number"), Self::Float),
+            DeValue::Integer(number) => {
+                match i64::from_str_radix(number.as_str(), number.radix()) {
+                    Ok(number) => Self::Integer(number),
+                    Err(_) => Self::Other("a number beyond 64 bits"),
+                }
+            }
+            DeValue::Float(number) => number
+                .as_str()
+                .parse()
+                .map_or(Self::Other("a number"), Self::Float),
             DeValue::Boolean(value) => Self::Boolean(*value),
             DeValue::Datetime(_) => Self::Other("a date"),
             DeValue::Array(items) => Self::List(
@@ -50,7 +55,9 @@ impl SettingValue {
         match self {
             Self::Raw(text) | Self::Text(text) => text.is_empty(),
             Self::List(items) => items.is_empty(),
-            Self::Integer(_) | Self::Float(_) | Self::Boolean(_) | Self::Other(_) | Self::Taken => false,
+            Self::Integer(_) | Self::Float(_) | Self::Boolean(_) | Self::Other(_) | Self::Taken => {
+                false
+            }
         }
     }
 

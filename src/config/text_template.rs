@@ -29,8 +29,10 @@ impl TextTemplate {
                 rest = after;
                 continue;
             }
-            let (name, after) =
-                rest.split_once('}').filter(|_| brace == "{").ok_or("every { closed by a } (or doubled)")?;
+            let (name, after) = rest
+                .split_once('}')
+                .filter(|_| brace == "{")
+                .ok_or("every { closed by a } (or doubled)")?;
             if !known(name) {
                 return Err(format!("places that there are, not {{{name}}}"));
             }
@@ -48,7 +50,9 @@ impl TextTemplate {
     /// Whether it has the place `name`.
     #[must_use]
     pub fn has_place(&self, name: &str) -> bool {
-        self.0.iter().any(|part| matches!(part, TextTemplatePart::Place(place) if place == name))
+        self.0
+            .iter()
+            .any(|part| matches!(part, TextTemplatePart::Place(place) if place == name))
     }
 
     /// The text with what `value` gives for each place.
@@ -78,15 +82,30 @@ mod tests {
         assert_eq!(filled("a{x}b{y.z}{x}").as_deref(), Ok("a<x>b<y.z><x>"));
         assert_eq!(filled("{{\"a\": {x}}}").as_deref(), Ok("{\"a\": <x>}"));
         assert_eq!(filled("").as_deref(), Ok(""));
-        assert!(TextTemplate::parse("{x}", |_| true).expect("right").has_place("x"));
-        assert!(!TextTemplate::parse("x", |_| true).expect("right").has_place("x"));
+        assert!(
+            TextTemplate::parse("{x}", |_| true)
+                .expect("right")
+                .has_place("x")
+        );
+        assert!(
+            !TextTemplate::parse("x", |_| true)
+                .expect("right")
+                .has_place("x")
+        );
     }
 
     #[test]
     fn what_is_wrong_is_said() {
         for text in ["{", "a}", "{x", "}{", "{x}}"] {
-            assert_eq!(filled(text).expect_err("unbalanced"), "every { closed by a } (or doubled)", "{text}");
+            assert_eq!(
+                filled(text).expect_err("unbalanced"),
+                "every { closed by a } (or doubled)",
+                "{text}"
+            );
         }
-        assert_eq!(filled("{unknown}").expect_err("unknown"), "places that there are, not {unknown}");
+        assert_eq!(
+            filled("{unknown}").expect_err("unknown"),
+            "places that there are, not {unknown}"
+        );
     }
 }

@@ -3,7 +3,8 @@
 use super::secret::Secret;
 use super::setting::SettingValue;
 
-/// The shortest span of time that any key takes; zero would mean "never" in one place and "at once" in another.
+/// The shortest span of time that any key takes; zero would mean "never" in one place and "at once"
+/// in another.
 pub(super) const DURATION_MIN_S: f64 = 0.001;
 pub(super) const DAY_S: f64 = 86_400.0;
 pub(super) const HOUR_S: f64 = 3_600.0;
@@ -13,7 +14,11 @@ pub(super) fn parse_number(value: SettingValue, expected: &str) -> Result<f64, S
         // Exact: the longest span anywhere is far below 2^53.
         SettingValue::Integer(number) => Ok(number as f64),
         SettingValue::Float(number) => Ok(number),
-        SettingValue::Raw(text) => text.expose().trim().parse().map_err(|_| describe_mismatch(expected, text.expose())),
+        SettingValue::Raw(text) => text
+            .expose()
+            .trim()
+            .parse()
+            .map_err(|_| describe_mismatch(expected, text.expose())),
         other => Err(describe_unexpected(expected, &other)),
     }
 }
@@ -31,13 +36,20 @@ pub(super) fn check_sendable(secret: Secret) -> Result<Secret, String> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(secret);
     }
-    Err("expected printable ASCII characters without spaces; `hookyard secret new` makes a value".to_owned())
+    Err(
+        "expected printable ASCII characters without spaces; `hookyard secret new` makes a value"
+            .to_owned(),
+    )
 }
 
 /// `secret`, if it is one.
 pub(super) fn check_not_empty(secret: Secret) -> Result<Secret, String> {
     let blank = secret.expose().trim().is_empty();
-    if blank { Err("a secret is empty; `hookyard secret new` makes one".to_owned()) } else { Ok(secret) }
+    if blank {
+        Err("a secret is empty; `hookyard secret new` makes one".to_owned())
+    } else {
+        Ok(secret)
+    }
 }
 
 pub(super) fn describe_unexpected(expected: &str, value: &SettingValue) -> String {

@@ -25,12 +25,15 @@ const RATE_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 #[must_use]
 pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> HttpResponse {
     let mut bytes = Vec::with_capacity(192);
-    // A body of ours has string keys and no fallible members; an empty body is what is left if one ever had.
+    // A body of ours has string keys and no fallible members; an empty body is what is left if one
+    // ever had.
     if serde_json::to_writer(&mut bytes, body).is_err() {
         bytes.clear();
     }
     let mut response = HttpResponse::with_body(status, bytes).map_into_boxed_body();
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
@@ -38,7 +41,9 @@ pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> HttpRe
 #[must_use]
 pub(super) fn uncached_json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
     let mut response = json_response(status, body);
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -46,8 +51,12 @@ pub(super) fn uncached_json(status: StatusCode, body: &impl Serialize) -> HttpRe
 #[must_use]
 pub(super) fn seconds_as_number(time: Duration) -> Number {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let whole = millis.is_multiple_of(1_000).then(|| Number::from(millis / 1_000));
-    whole.or_else(|| Number::from_f64(time.as_secs_f64())).unwrap_or_else(|| 0.into())
+    let whole = millis
+        .is_multiple_of(1_000)
+        .then(|| Number::from(millis / 1_000));
+    whole
+        .or_else(|| Number::from_f64(time.as_secs_f64()))
+        .unwrap_or_else(|| 0.into())
 }
 
 /// Sets header `name`, unless `value` cannot stand in one.

@@ -1,8 +1,8 @@
-//! The API: each path with its methods, who may call it, its handler and its description. Routes, `Allow` headers and the
-//! OpenAPI description are all made of this one table.
+//! The API: each path with its methods, who may call it, its handler and its description. Routes,
+//! `Allow` headers and the OpenAPI description are all made of this one table.
 //!
-//! The order is that in which a request's path is compared: senders' paths come first, since they are called most, and a fixed
-//! path comes before one with a variable part in the same place.
+//! The order is that in which a request's path is compared: senders' paths come first, since they
+//! are called most, and a fixed path comes before one with a variable part in the same place.
 
 use actix_web::web;
 
@@ -12,8 +12,8 @@ use super::methods::MethodSet;
 use super::operation::ApiEndpoint;
 use super::source::{CRM, CallSource, LEADS, SUPPORT};
 use super::{
-    accounts, available_events, c2s, configured, crm, dead_letters, health, instagram, jobs, leads, reads, support,
-    webhooks,
+    accounts, available_events, c2s, configured, crm, dead_letters, health, instagram, jobs, leads,
+    reads, support, webhooks,
 };
 use crate::config::CustomSourceConfig;
 
@@ -31,7 +31,8 @@ const BY_CRM: Admission = Admission::ByHandler(CallSource::Contract(CRM));
 const BY_C2S: Admission = Admission::ByHandler(CallSource::Contract(c2s::SOURCE));
 const BY_INSTAGRAM: Admission = Admission::ByHandler(CallSource::Contract(instagram::SOURCE));
 
-/// Every endpoint there is, enabled or not, with those of the sources that the configuration describes.
+/// Every endpoint there is, enabled or not, with those of the sources that the configuration
+/// describes.
 pub(super) fn endpoints(custom: &[CustomSourceConfig]) -> Vec<ApiEndpoint> {
     let mut all = vec![
         ApiEndpoint::new("/api/v0/crm/webhooks/support/")
@@ -66,12 +67,19 @@ fn leads() -> impl Iterator<Item = ApiEndpoint> {
         leads::spec::any_event,
     );
     let each = leads::EVENTS.iter().filter_map(|event| {
-        let path = event.path?.replace("{id}", &format!("{{{}}}", event.id_name()));
-        let receive = async move |context: &mut RequestContext| leads::receive(Some(event), context).await;
+        let path = event
+            .path?
+            .replace("{id}", &format!("{{{}}}", event.id_name()));
+        let receive =
+            async move |context: &mut RequestContext| leads::receive(Some(event), context).await;
         let endpoint = ApiEndpoint::within(leads::BASE, format!("/{path}"));
-        Some(endpoint.on(POST, BY_LEADS, receive, move || leads::spec::one_event(event)))
+        Some(endpoint.on(POST, BY_LEADS, receive, move || {
+            leads::spec::one_event(event)
+        }))
     });
-    std::iter::once(any).chain(each).map(|endpoint| endpoint.only_if(|config| config.sources.leads.enabled))
+    std::iter::once(any)
+        .chain(each)
+        .map(|endpoint| endpoint.only_if(|config| config.sources.leads.enabled))
 }
 
 /// The description of all configured sources, and a path for each enabled one of `custom`.
@@ -79,14 +87,29 @@ fn configured(custom: &[CustomSourceConfig]) -> impl Iterator<Item = ApiEndpoint
     let described = ApiEndpoint::new(configured::PATH)
         .only_described(GET, configured::spec::subscription)
         .only_described(POST, configured::spec::receive);
-    let each = custom.iter().enumerate().filter(|(_, custom)| custom.enabled).map(|(index, custom)| {
-        let admission = Admission::ByHandler(CallSource::Configured { index, name: custom.name });
-        let receive = async move |context: &mut RequestContext| configured::receive(index, context).await;
-        let subscribe = async move |context: &mut RequestContext| configured::subscription(index, context).await;
-        let endpoint = ApiEndpoint::new(configured::PATH.replace("{name}", custom.name.as_str()));
-        let endpoint = endpoint.undescribed(POST, admission, receive);
-        if Configured::subscribes(custom) { endpoint.undescribed(GET, admission, subscribe) } else { endpoint }
-    });
+    let each = custom
+        .iter()
+        .enumerate()
+        .filter(|(_, custom)| custom.enabled)
+        .map(|(index, custom)| {
+            let admission = Admission::ByHandler(CallSource::Configured {
+                index,
+                name: custom.name,
+            });
+            let receive =
+                async move |context: &mut RequestContext| configured::receive(index, context).await;
+            let subscribe = async move |context: &mut RequestContext| {
+                configured::subscription(index, context).await
+            };
+            let endpoint =
+                ApiEndpoint::new(configured::PATH.replace("{name}", custom.name.as_str()));
+            let endpoint = endpoint.undescribed(POST, admission, receive);
+            if Configured::subscribes(custom) {
+                endpoint.undescribed(GET, admission, subscribe)
+            } else {
+                endpoint
+            }
+        });
     std::iter::once(described).chain(each)
 }
 
@@ -113,9 +136,13 @@ fn node() -> [ApiEndpoint; 3] {
     let alive = || web::route().to(health::alive);
     let ready = || web::route().to(health::ready);
     [
-        ApiEndpoint::new("/healthz").routed(READ, CallSource::Nobody, alive).described(health::describe_alive),
+        ApiEndpoint::new("/healthz")
+            .routed(READ, CallSource::Nobody, alive)
+            .described(health::describe_alive),
         ApiEndpoint::new("/health").routed(READ, CallSource::Nobody, alive),
-        ApiEndpoint::new("/readyz").routed(READ, CallSource::Nobody, ready).described(health::describe_ready),
+        ApiEndpoint::new("/readyz")
+            .routed(READ, CallSource::Nobody, ready)
+            .described(health::describe_ready),
     ]
 }
 

@@ -1,4 +1,5 @@
-//! `GET /api/v1/webhooks/events/available`: every event that can be followed, with an example of its delivery.
+//! `GET /api/v1/webhooks/events/available`: every event that can be followed, with an example of
+//! its delivery.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -18,10 +19,12 @@ use crate::provider::FieldLocator;
 const EXAMPLE_AT: &str = "2025-10-18T09:43:12.442Z";
 /// Who published those of the bus.
 const EXAMPLE_USER: u64 = 12;
-/// What happened in the examples of configured sources, and the idempotency key under which it came.
+/// What happened in the examples of configured sources, and the idempotency key under which it
+/// came.
 const EXAMPLE_EVENT: &str = "created";
 const EXAMPLE_KEY: &str = "evt_1042";
-/// A number in a pointer that is up to this is taken for a place in a list, a higher one for a name: either is found.
+/// A number in a pointer that is up to this is taken for a place in a list, a higher one for a
+/// name: either is found.
 const EXAMPLE_PLACE_MAX: usize = 9;
 
 #[derive(Serialize)]
@@ -45,7 +48,8 @@ struct DeliveryExample {
     late: bool,
 }
 
-/// Lists them all, source by source. The list is one page, since it is as long as the program and the configuration are.
+/// Lists them all, source by source. The list is one page, since it is as long as the program and
+/// the configuration are.
 pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     context.refuse_parameters()?;
     let items = list_available_events(&context.edge.config);
@@ -55,7 +59,12 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
 }
 
 fn list_available_events(config: &Config) -> Vec<AvailableEvent> {
-    let declared = config.sources.crm.events.iter().filter(|declared| catalogue::find_entry(&declared.name).is_none());
+    let declared = config
+        .sources
+        .crm
+        .events
+        .iter()
+        .filter(|declared| catalogue::find_entry(&declared.name).is_none());
     let declared = declared.map(|declared| AvailableEvent {
         event: declared.name.to_string(),
         source: Some(catalogue::CRM_SOURCE.to_owned()),
@@ -83,13 +92,21 @@ fn list_available_events(config: &Config) -> Vec<AvailableEvent> {
             to_raw_json(&configured_data(custom)),
         ),
     });
-    catalogue::all_entries().map(built_in_event).chain(declared).chain(configured).collect()
+    catalogue::all_entries()
+        .map(built_in_event)
+        .chain(declared)
+        .chain(configured)
+        .collect()
 }
 
 fn built_in_event(entry: catalogue::Entry) -> AvailableEvent {
-    let data = serde_json::from_str(entry.data).expect("a test of the catalogue parses all examples");
+    let data =
+        serde_json::from_str(entry.data).expect("a test of the catalogue parses all examples");
     let user_id = (entry.source == Some(catalogue::CRM_SOURCE)).then_some(EXAMPLE_USER);
-    let example = DeliveryExample { user_id, ..delivery_example(entry.name.to_owned(), entry.kind, data) };
+    let example = DeliveryExample {
+        user_id,
+        ..delivery_example(entry.name.to_owned(), entry.kind, data)
+    };
     AvailableEvent {
         event: entry.name.to_owned(),
         source: entry.source.map(str::to_owned),
@@ -102,7 +119,14 @@ fn built_in_event(entry: catalogue::Entry) -> AvailableEvent {
 
 fn delivery_example(event: String, kind: Option<Kind>, data: Box<RawValue>) -> DeliveryExample {
     let entity = kind.map(|kind| json!({"kind": kind, "id": example_id(kind), "sequence": 1}));
-    DeliveryExample { event, timestamp: EXAMPLE_AT, user_id: None, data, entity, late: false }
+    DeliveryExample {
+        event,
+        timestamp: EXAMPLE_AT,
+        user_id: None,
+        data,
+        entity,
+        late: false,
+    }
 }
 
 fn to_raw_json(data: &Value) -> Box<RawValue> {
@@ -129,7 +153,10 @@ fn configured_data(custom: &CustomSourceConfig) -> Value {
         match locator {
             Some(FieldLocator::Pointer(pointer)) => {
                 let pointer = pointer.to_string();
-                let steps = pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"));
+                let steps = pointer
+                    .split('/')
+                    .skip(1)
+                    .map(|step| step.replace("~1", "/").replace("~0", "~"));
                 insert_at(&mut data, &steps.collect::<Vec<_>>(), value);
             }
             // The one rule there is reads the name of a repository.
@@ -146,7 +173,10 @@ fn insert_at(within: &mut Value, steps: &[String], value: &str) {
         *within = value.into();
         return;
     };
-    let index = step.parse::<usize>().ok().filter(|index| *index <= EXAMPLE_PLACE_MAX);
+    let index = step
+        .parse::<usize>()
+        .ok()
+        .filter(|index| *index <= EXAMPLE_PLACE_MAX);
     let next = match (index, &mut *within) {
         (Some(index), Value::Null) => {
             *within = Value::Array(vec![Value::Null; index + 1]);
@@ -157,7 +187,10 @@ fn insert_at(within: &mut Value, steps: &[String], value: &str) {
             &mut items[index]
         }
         (_, Value::Object(members)) => members.entry(step.as_str()).or_insert(Value::Null),
-        (_, Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+        (
+            _,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_),
+        ) => {
             *within = json!({});
             &mut within[step.as_str()]
         }
@@ -209,9 +242,23 @@ mod tests {
 
     #[test]
     fn a_value_is_put_where_a_pointer_leads() {
-        assert_eq!(placed(&["/a/b", "/a/c"]), json!({"a": {"b": "x", "c": "x"}}));
-        assert_eq!(placed(&["/entry/1/id", "/entry/0/id"]), json!({"entry": [{"id": "x"}, {"id": "x"}]}));
-        assert_eq!(placed(&["/0", "/a/4096"]), json!({"0": "x", "a": {"4096": "x"}}), "no list is made that long");
-        assert_eq!(placed(&["/a", "/a/b"]), json!({"a": {"b": "x"}}), "the last one counts");
+        assert_eq!(
+            placed(&["/a/b", "/a/c"]),
+            json!({"a": {"b": "x", "c": "x"}})
+        );
+        assert_eq!(
+            placed(&["/entry/1/id", "/entry/0/id"]),
+            json!({"entry": [{"id": "x"}, {"id": "x"}]})
+        );
+        assert_eq!(
+            placed(&["/0", "/a/4096"]),
+            json!({"0": "x", "a": {"4096": "x"}}),
+            "no list is made that long"
+        );
+        assert_eq!(
+            placed(&["/a", "/a/b"]),
+            json!({"a": {"b": "x"}}),
+            "the last one counts"
+        );
     }
 }

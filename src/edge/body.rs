@@ -1,4 +1,5 @@
-//! Reading a request's body: within a size, within a time, and without copying one that came in one piece.
+//! Reading a request's body: within a size, within a time, and without copying one that came in one
+//! piece.
 
 use std::error::Error as StdError;
 use std::future::{Future, poll_fn};
@@ -30,14 +31,28 @@ pub struct BodyLimits {
 /// [`Error::BodyTooLarge`].
 pub fn check_declared_length(request: &HttpRequest, bounds: BodyLimits) -> Result<(), Error> {
     let too_large = declared_length(request).is_some_and(|length| length > bounds.bytes_max as u64);
-    if too_large { Err(Error::BodyTooLarge { limit: bounds.bytes_max }) } else { Ok(()) }
+    if too_large {
+        Err(Error::BodyTooLarge {
+            limit: bounds.bytes_max,
+        })
+    } else {
+        Ok(())
+    }
 }
 
-/// The media type of a `Content-Type` header, without its parameters; `None` if there is no such header.
+/// The media type of a `Content-Type` header, without its parameters; `None` if there is no such
+/// header.
 #[must_use]
 pub fn media_type(headers: &HeaderMap) -> Option<&[u8]> {
     let given = headers.get(CONTENT_TYPE)?;
-    Some(given.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii())
+    Some(
+        given
+            .as_bytes()
+            .split(|byte| *byte == b';')
+            .next()
+            .unwrap_or_default()
+            .trim_ascii(),
+    )
 }
 
 /// Refuses what is not JSON by any of its names; no content type counts as JSON.
@@ -50,7 +65,11 @@ pub fn check_json_content_type(headers: &HeaderMap) -> Result<(), Error> {
         given.eq_ignore_ascii_case(b"application/json")
             || given.len() > 5 && suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json"))
     });
-    if is_json { Ok(()) } else { Err(Error::UnsupportedMediaType) }
+    if is_json {
+        Ok(())
+    } else {
+        Err(Error::UnsupportedMediaType)
+    }
 }
 
 /// The text of a JSON body.
@@ -64,8 +83,13 @@ pub fn text(body: &[u8]) -> Result<&str, Error> {
 /// Reads the whole body of `request`.
 ///
 /// # Errors
-/// [`Error::BodyTooLarge`] as soon as that is known, [`Error::RequestTimeout`], or [`Error::BodyIncomplete`].
-pub async fn read_body(request: &HttpRequest, payload: &mut Payload, bounds: BodyLimits) -> Result<Bytes, Error> {
+/// [`Error::BodyTooLarge`] as soon as that is known, [`Error::RequestTimeout`], or
+/// [`Error::BodyIncomplete`].
+pub async fn read_body(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    bounds: BodyLimits,
+) -> Result<Bytes, Error> {
     check_declared_length(request, bounds)?;
     read_within_timeout(bounds, pin!(BodyStream::new(payload))).await
 }
@@ -83,7 +107,9 @@ where
     });
     match ready.await {
         Some(body) => body,
-        None => tokio::time::timeout(bounds.timeout, reading).await.unwrap_or(Err(Error::RequestTimeout)),
+        None => tokio::time::timeout(bounds.timeout, reading)
+            .await
+            .unwrap_or(Err(Error::RequestTimeout)),
     }
 }
 
@@ -92,8 +118,12 @@ where
     B: MessageBody,
     B::Error: Into<Box<dyn StdError>>,
 {
-    let first = next_piece(&mut body, 0, bytes_max).await?.unwrap_or_default();
-    let Some(second) = next_piece(&mut body, first.len(), bytes_max).await? else { return Ok(first) };
+    let first = next_piece(&mut body, 0, bytes_max)
+        .await?
+        .unwrap_or_default();
+    let Some(second) = next_piece(&mut body, first.len(), bytes_max).await? else {
+        return Ok(first);
+    };
     let mut joined = BytesMut::with_capacity((first.len() + second.len()) * 2);
     joined.extend_from_slice(&first);
     joined.extend_from_slice(&second);
@@ -106,7 +136,11 @@ where
 }
 
 /// The next piece of a body of which `read` bytes are there.
-async fn next_piece<B>(body: &mut Pin<&mut B>, read: usize, bytes_max: usize) -> Result<Option<Bytes>, Error>
+async fn next_piece<B>(
+    body: &mut Pin<&mut B>,
+    read: usize,
+    bytes_max: usize,
+) -> Result<Option<Bytes>, Error>
 where
     B: MessageBody,
     B::Error: Into<Box<dyn StdError>>,
@@ -121,7 +155,13 @@ where
 
 /// The length that a request says its body has.
 pub(super) fn declared_length(request: &HttpRequest) -> Option<u64> {
-    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    request
+        .headers()
+        .get(CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -135,7 +175,10 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: BodyLimits = BodyLimits { bytes_max: 6, timeout: Duration::from_secs(15) };
+    const BOUNDS: BodyLimits = BodyLimits {
+        bytes_max: 6,
+        timeout: Duration::from_secs(15),
+    };
 
     enum BodyPiece {
         Bytes(&'static str),
@@ -159,7 +202,10 @@ mod tests {
             BodySize::Stream
         }
 
-        fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        fn poll_next(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<io::Result<Bytes>>> {
             self.1 = !self.1;
             if self.1 {
                 context.waker().wake_by_ref();
@@ -167,8 +213,12 @@ mod tests {
             }
             match self.0.pop_front() {
                 None => Poll::Ready(None),
-                Some(BodyPiece::Bytes(text)) => Poll::Ready(Some(Ok(Bytes::from_static(text.as_bytes())))),
-                Some(BodyPiece::Broken) => Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
+                Some(BodyPiece::Bytes(text)) => {
+                    Poll::Ready(Some(Ok(Bytes::from_static(text.as_bytes()))))
+                }
+                Some(BodyPiece::Broken) => {
+                    Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())))
+                }
                 Some(BodyPiece::Never) => Poll::Pending,
             }
         }
@@ -183,31 +233,49 @@ mod tests {
         use BodyPiece::Bytes;
         assert_eq!(read_pieces([]).await.expect("empty"), "");
         assert_eq!(read_pieces([Bytes("ab")]).await.expect("small"), "ab");
-        assert_eq!(read_pieces(["ab", "cd", "ef"].map(Bytes)).await.expect("just fits"), "abcdef");
+        assert_eq!(
+            read_pieces(["ab", "cd", "ef"].map(Bytes))
+                .await
+                .expect("just fits"),
+            "abcdef"
+        );
         for pieces in [&["abcdefg"][..], &["abcdef", "g"], &["ab", "cd", "efg"]] {
-            let error = read_pieces(pieces.iter().copied().map(Bytes)).await.expect_err("too large");
-            assert!(matches!(error, Error::BodyTooLarge { limit: 6 }), "{pieces:?}");
+            let error = read_pieces(pieces.iter().copied().map(Bytes))
+                .await
+                .expect_err("too large");
+            assert!(
+                matches!(error, Error::BodyTooLarge { limit: 6 }),
+                "{pieces:?}"
+            );
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_stops_coming_is_given_up() {
         let started = tokio::time::Instant::now();
-        let error = read_pieces([BodyPiece::Bytes("ab"), BodyPiece::Never]).await.expect_err("too slow");
+        let error = read_pieces([BodyPiece::Bytes("ab"), BodyPiece::Never])
+            .await
+            .expect_err("too slow");
         assert!(matches!(error, Error::RequestTimeout));
         assert_eq!(started.elapsed(), BOUNDS.timeout);
     }
 
     #[tokio::test]
     async fn a_body_that_breaks_off_is_not_taken_for_whole() {
-        let error = read_pieces([BodyPiece::Bytes("ab"), BodyPiece::Broken]).await.expect_err("broken off");
+        let error = read_pieces([BodyPiece::Bytes("ab"), BodyPiece::Broken])
+            .await
+            .expect_err("broken off");
         assert!(matches!(error, Error::BodyIncomplete));
     }
 
     #[tokio::test]
     async fn a_declared_length_over_the_limit_is_refused_unread() {
-        let request = TestRequest::default().insert_header((CONTENT_LENGTH, "7")).to_http_request();
-        let error = read_body(&request, &mut Payload::None, BOUNDS).await.expect_err("too large");
+        let request = TestRequest::default()
+            .insert_header((CONTENT_LENGTH, "7"))
+            .to_http_request();
+        let error = read_body(&request, &mut Payload::None, BOUNDS)
+            .await
+            .expect_err("too large");
         assert!(matches!(error, Error::BodyTooLarge { limit: 6 }));
     }
 }

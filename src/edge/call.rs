@@ -1,5 +1,5 @@
-//! One request as the logs and its sender know it: its id, its span, the line that its answer leaves, and its row in the
-//! exchange log.
+//! One request as the logs and its sender know it: its id, its span, the line that its answer
+//! leaves, and its row in the exchange log.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -37,18 +37,35 @@ pub(super) struct IncomingCall {
 }
 
 impl IncomingCall {
-    /// Begins handling `request` for `source`, under the sender's `X-Request-Id` if that is a sane one, else under a new id.
+    /// Begins handling `request` for `source`, under the sender's `X-Request-Id` if that is a sane
+    /// one, else under a new id.
     #[must_use]
     pub(super) fn begin(request: &HttpRequest, source: CallSource) -> Self {
-        let given = request.headers().get(REQUEST_ID).filter(|id| is_valid_request_id(id.as_bytes()));
+        let given = request
+            .headers()
+            .get(REQUEST_ID)
+            .filter(|id| is_valid_request_id(id.as_bytes()));
         let id = given.cloned().unwrap_or_else(new_request_id);
-        let span =
-            tracing::info_span!("request", request_id = id.to_str().unwrap_or_default(), source = source.as_str());
-        let began = request.app_data::<Data<Edge>>().map(|edge| edge.clock.monotonic());
-        Self { id, span, source, began, event_ids: RefCell::default(), redacted_headers: RefCell::default() }
+        let span = tracing::info_span!(
+            "request",
+            request_id = id.to_str().unwrap_or_default(),
+            source = source.as_str()
+        );
+        let began = request
+            .app_data::<Data<Edge>>()
+            .map(|edge| edge.clock.monotonic());
+        Self {
+            id,
+            span,
+            source,
+            began,
+            event_ids: RefCell::default(),
+            redacted_headers: RefCell::default(),
+        }
     }
 
-    /// Names the events that came of it for the exchange log. The one in the answer's `X-Event-Id` needs no naming.
+    /// Names the events that came of it for the exchange log. The one in the answer's `X-Event-Id`
+    /// needs no naming.
     pub(super) fn note_events(&self, events: impl IntoIterator<Item = EventId>) {
         let mut noted = self.event_ids.borrow_mut();
         for event in events {
@@ -61,7 +78,8 @@ impl IncomingCall {
         }
     }
 
-    /// Keeps the value of the header `name` out of the exchange log: a secret whose name does not show that it is one.
+    /// Keeps the value of the header `name` out of the exchange log: a secret whose name does not
+    /// show that it is one.
     pub(super) fn redact_header(&self, name: HeaderName) {
         self.redacted_headers.borrow_mut().push(name);
     }
@@ -72,8 +90,9 @@ impl IncomingCall {
         &self.span
     }
 
-    /// Ends it: logs what became of it, and gives the answer its id. `payload` is what was not read of the request; `quota` is
-    /// what is left of the caller's limit, unless the answer says itself that a limit is used up.
+    /// Ends it: logs what became of it, and gives the answer its id. `payload` is what was not read
+    /// of the request; `quota` is what is left of the caller's limit, unless the answer says itself
+    /// that a limit is used up.
     #[must_use]
     pub(super) fn end(
         self,
@@ -116,7 +135,9 @@ impl IncomingCall {
         code: Option<&'static str>,
         response: HttpResponse,
     ) -> HttpResponse {
-        let Some(core) = edge.gate.current() else { return response };
+        let Some(core) = edge.gate.current() else {
+            return response;
+        };
         let mut answer = None;
         let answer_bytes = match response.body().size() {
             BodySize::None => Some(0),
@@ -131,7 +152,9 @@ impl IncomingCall {
             Err(body) => body,
         });
         self.note_events(answered_event_id(&response));
-        let duration = self.began.map_or(Duration::ZERO, |began| edge.clock.monotonic().saturating_sub(began));
+        let duration = self.began.map_or(Duration::ZERO, |began| {
+            edge.clock.monotonic().saturating_sub(began)
+        });
         let entry = Entry {
             at: edge.clock.wall().saturating_sub(duration),
             direction: Direction::Incoming,
@@ -144,13 +167,19 @@ impl IncomingCall {
             client: Some(edge.client(request)),
             event_ids: &self.event_ids.borrow(),
             body_bytes: body::declared_length(request),
-            answer: answer.as_ref().filter(|_| is_json(&response)).map(Bytes::as_ref),
+            answer: answer
+                .as_ref()
+                .filter(|_| is_json(&response))
+                .map(Bytes::as_ref),
             answer_bytes,
             attempt: None,
             event_type: None,
             next_attempt_at: None,
         };
-        core.exchange.append(&entry, logged_headers(request, &self.redacted_headers.borrow()));
+        core.exchange.append(
+            &entry,
+            logged_headers(request, &self.redacted_headers.borrow()),
+        );
         response
     }
 }
@@ -161,7 +190,11 @@ fn logged_headers<'r>(
     concealed: &'r [HeaderName],
 ) -> impl Iterator<Item = (&'r str, &'r [u8])> {
     request.headers().iter().map(|(name, value)| {
-        let value = if concealed.contains(name) { REDACTED.as_bytes() } else { value.as_bytes() };
+        let value = if concealed.contains(name) {
+            REDACTED.as_bytes()
+        } else {
+            value.as_bytes()
+        };
         (name.as_str(), value)
     })
 }
@@ -172,7 +205,10 @@ fn answered_event_id(response: &HttpResponse) -> Option<EventId> {
 }
 
 fn is_json(response: &HttpResponse) -> bool {
-    let content_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let content_type = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .map(HeaderValue::as_bytes);
     content_type.is_some_and(|name| name.starts_with(b"application/json"))
 }
 
@@ -199,7 +235,8 @@ fn random_seed() -> u64 {
     u64::from_ne_bytes(seed)
 }
 
-/// The next number of the SplitMix64 generator (Steele, Lea, Flood 2014): distinct for 2^64 calls, no system call.
+/// The next number of the SplitMix64 generator (Steele, Lea, Flood 2014): distinct for 2^64 calls,
+/// no system call.
 fn next_random() -> u64 {
     const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
     let state = RANDOM.get().wrapping_add(GOLDEN_GAMMA);
@@ -219,32 +256,54 @@ mod tests {
 
     #[test]
     fn a_sane_id_is_taken_over_and_any_other_replaced() {
-        for (given, taken) in [("req-42.a:b/c", true), ("with space", false), ("quote\"", false), ("", false)] {
-            let request = TestRequest::default().insert_header((REQUEST_ID, given)).to_http_request();
+        for (given, taken) in [
+            ("req-42.a:b/c", true),
+            ("with space", false),
+            ("quote\"", false),
+            ("", false),
+        ] {
+            let request = TestRequest::default()
+                .insert_header((REQUEST_ID, given))
+                .to_http_request();
             let call = IncomingCall::begin(&request, CallSource::Contract(SUPPORT));
             assert_eq!(call.id == given, taken, "{given}");
         }
         let long = "x".repeat(ID_MAX_BYTES + 1);
-        let request = TestRequest::default().insert_header((REQUEST_ID, long)).to_http_request();
-        assert_eq!(IncomingCall::begin(&request, CallSource::Contract(SUPPORT)).id.len(), 16);
+        let request = TestRequest::default()
+            .insert_header((REQUEST_ID, long))
+            .to_http_request();
+        assert_eq!(
+            IncomingCall::begin(&request, CallSource::Contract(SUPPORT))
+                .id
+                .len(),
+            16
+        );
     }
 
     #[test]
     fn a_concealed_header_is_masked_for_the_log() {
-        let request = TestRequest::default().insert_header(("x-opens", "s3cret")).insert_header(("x-else", "a"));
+        let request = TestRequest::default()
+            .insert_header(("x-opens", "s3cret"))
+            .insert_header(("x-else", "a"));
         let request = request.to_http_request();
         let call = IncomingCall::begin(&request, CallSource::Contract(SUPPORT));
         call.redact_header(HeaderName::from_static("x-opens"));
         let concealed = call.redacted_headers.borrow();
         let mut told: Vec<_> = logged_headers(&request, &concealed).collect();
         told.sort_unstable();
-        assert_eq!(told, [("x-else", &b"a"[..]), ("x-opens", REDACTED.as_bytes())]);
+        assert_eq!(
+            told,
+            [("x-else", &b"a"[..]), ("x-opens", REDACTED.as_bytes())]
+        );
     }
 
     #[test]
     fn an_event_is_noted_once_and_only_so_many_are() {
         let id = |number| EventId::new(StoreIncarnation::new(7), Position::new(number));
-        let call = IncomingCall::begin(&TestRequest::default().to_http_request(), CallSource::Contract(SUPPORT));
+        let call = IncomingCall::begin(
+            &TestRequest::default().to_http_request(),
+            CallSource::Contract(SUPPORT),
+        );
         call.note_events([id(1), id(2), id(1)]);
         assert_eq!(*call.event_ids.borrow(), [id(1), id(2)]);
         call.note_events((3..5_000).map(id));

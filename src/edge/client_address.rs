@@ -1,4 +1,5 @@
-//! Whose request it is: the peer, or behind trusted proxies the address that the nearest of them vouches for.
+//! Whose request it is: the peer, or behind trusted proxies the address that the nearest of them
+//! vouches for.
 //!
 //! ```text
 //! X-Forwarded-For: 203.0.113.9, 198.51.100.7, 10.0.0.2      peer 10.0.0.1, trusted 10.0.0.0/8
@@ -16,16 +17,24 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 #[must_use]
 pub fn resolve_client_address(request: &HttpRequest, trusted: &[IpNet]) -> IpAddr {
     // Only a listener that is not TCP has no peer address.
-    let peer = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical());
+    let peer = request
+        .peer_addr()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| {
+            peer.ip().to_canonical()
+        });
     if !is_trusted(peer, trusted) {
         return peer;
     }
-    let lines: Vec<&str> =
-        request.headers().get_all(FORWARDED_FOR).map(|line| line.to_str().unwrap_or_default()).collect();
+    let lines: Vec<&str> = request
+        .headers()
+        .get_all(FORWARDED_FOR)
+        .map(|line| line.to_str().unwrap_or_default())
+        .collect();
     walk_forwarded_addresses(peer, &lines, trusted)
 }
 
-/// The network that an address is counted under: itself for IPv4, its /64 for IPv6, where one caller commonly has so many.
+/// The network that an address is counted under: itself for IPv4, its /64 for IPv6, where one
+/// caller commonly has so many.
 #[must_use]
 pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -37,12 +46,15 @@ pub fn client_network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Walks the entries of all `lines` from the right, as long as they are trusted proxies. What a proxy did not write as
-/// an address cannot be walked past: then the nearest proxy that is known is the client.
+/// Walks the entries of all `lines` from the right, as long as they are trusted proxies. What a
+/// proxy did not write as an address cannot be walked past: then the nearest proxy that is known is
+/// the client.
 fn walk_forwarded_addresses(peer: IpAddr, lines: &[&str], trusted: &[IpNet]) -> IpAddr {
     let mut nearest = peer;
     for entry in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
-        let Some(address) = parse_forwarded_address(entry.trim()) else { return nearest };
+        let Some(address) = parse_forwarded_address(entry.trim()) else {
+            return nearest;
+        };
         nearest = address;
         if !is_trusted(address, trusted) {
             return nearest;
@@ -55,8 +67,18 @@ fn walk_forwarded_addresses(peer: IpAddr, lines: &[&str], trusted: &[IpNet]) -> 
 fn parse_forwarded_address(entry: &str) -> Option<IpAddr> {
     let bare = || entry.parse::<IpAddr>().ok();
     let with_port = || entry.parse::<SocketAddr>().ok().map(|address| address.ip());
-    let bracketed = || entry.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
-    bare().or_else(with_port).or_else(bracketed).map(|address| address.to_canonical())
+    let bracketed = || {
+        entry
+            .strip_prefix('[')?
+            .strip_suffix(']')?
+            .parse::<Ipv6Addr>()
+            .ok()
+            .map(IpAddr::V6)
+    };
+    bare()
+        .or_else(with_port)
+        .or_else(bracketed)
+        .map(|address| address.to_canonical())
 }
 
 fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
@@ -73,7 +95,9 @@ mod tests {
 
     #[test]
     fn the_client_is_the_rightmost_address_that_is_no_trusted_proxy() {
-        let trusted: Vec<IpNet> = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("a network")).into();
+        let trusted: Vec<IpNet> = ["10.0.0.0/8", "fd00::/8"]
+            .map(|net| net.parse().expect("a network"))
+            .into();
         let cases: [(&[&str], &str); 13] = [
             (&[], "10.0.0.1"),
             (&["203.0.113.9"], "203.0.113.9"),
@@ -90,7 +114,11 @@ mod tests {
             (&["[2001:db8::7]:443, ::ffff:10.0.0.2"], "2001:db8::7"),
         ];
         for (lines, expected) in cases {
-            assert_eq!(walk_forwarded_addresses(ip("10.0.0.1"), lines, &trusted), ip(expected), "{lines:?}");
+            assert_eq!(
+                walk_forwarded_addresses(ip("10.0.0.1"), lines, &trusted),
+                ip(expected),
+                "{lines:?}"
+            );
         }
     }
 
@@ -100,7 +128,10 @@ mod tests {
             .peer_addr("198.51.100.1:5000".parse().expect("an address"))
             .insert_header((FORWARDED_FOR, "203.0.113.9"))
             .to_http_request();
-        assert_eq!(resolve_client_address(&request, &["10.0.0.0/8".parse().expect("a network")]), ip("198.51.100.1"));
+        assert_eq!(
+            resolve_client_address(&request, &["10.0.0.0/8".parse().expect("a network")]),
+            ip("198.51.100.1")
+        );
         assert_eq!(
             resolve_client_address(&request, &["198.51.100.0/24".parse().expect("a network")]),
             ip("203.0.113.9")
@@ -109,8 +140,14 @@ mod tests {
 
     #[test]
     fn ipv6_is_counted_by_its_64() {
-        assert_eq!(client_network(ip("2001:db8:1:2:3:4:5:6")), ip("2001:db8:1:2::"));
-        assert_eq!(client_network(ip("2001:db8:1:2::9")), client_network(ip("2001:db8:1:2:ffff::1")));
+        assert_eq!(
+            client_network(ip("2001:db8:1:2:3:4:5:6")),
+            ip("2001:db8:1:2::")
+        );
+        assert_eq!(
+            client_network(ip("2001:db8:1:2::9")),
+            client_network(ip("2001:db8:1:2:ffff::1"))
+        );
         assert_eq!(client_network(ip("::ffff:203.0.113.9")), ip("203.0.113.9"));
         assert_eq!(client_network(ip("203.0.113.9")), ip("203.0.113.9"));
     }

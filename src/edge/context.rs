@@ -54,17 +54,20 @@ pub(super) fn route<H>(admission: Admission, handler: H) -> Route
 where
     H: AsyncFn(&mut RequestContext) -> Result<HttpResponse, Error> + Clone + 'static,
 {
-    web::route().to(move |request: HttpRequest, payload: web::Payload, edge: Data<Edge>| {
-        let handler = handler.clone();
-        async move {
-            let mut context = RequestContext::begin(request, payload.into_inner(), edge, admission.source());
-            let result = match context.admit(admission) {
-                Ok(()) => handler(&mut context).await,
-                Err(error) => Err(error),
-            };
-            context.end(result)
-        }
-    })
+    web::route().to(
+        move |request: HttpRequest, payload: web::Payload, edge: Data<Edge>| {
+            let handler = handler.clone();
+            async move {
+                let mut context =
+                    RequestContext::begin(request, payload.into_inner(), edge, admission.source());
+                let result = match context.admit(admission) {
+                    Ok(()) => handler(&mut context).await,
+                    Err(error) => Err(error),
+                };
+                context.end(result)
+            }
+        },
+    )
 }
 
 impl RequestContext {
@@ -72,9 +75,18 @@ impl RequestContext {
         let call = IncomingCall::begin(&request, source);
         if let CallSource::Configured { index, .. } = source {
             // Whatever comes of the call, a header that may hold a secret stays out of the log.
-            edge.configured[index].redacted_header.iter().for_each(|name| call.redact_header(name.clone()));
+            edge.configured[index]
+                .redacted_header
+                .iter()
+                .for_each(|name| call.redact_header(name.clone()));
         }
-        Self { request, payload, edge, call, quota: None }
+        Self {
+            request,
+            payload,
+            edge,
+            call,
+            quota: None,
+        }
     }
 
     fn admit(&self, admission: Admission) -> Result<(), Error> {
@@ -89,7 +101,13 @@ impl RequestContext {
     }
 
     fn end(self, result: Result<HttpResponse, Error>) -> HttpResponse {
-        let Self { request, payload, edge, call, quota } = self;
+        let Self {
+            request,
+            payload,
+            edge,
+            call,
+            quota,
+        } = self;
         call.end(&request, payload, &edge, result, quota)
     }
 
@@ -118,7 +136,10 @@ impl RequestContext {
     /// # Errors
     /// [`Error::NotFound`] when the path has other parts than `T`.
     pub(super) fn parse_path<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        self.request.match_info().load().map_err(|_| Error::nothing_here())
+        self.request
+            .match_info()
+            .load()
+            .map_err(|_| Error::nothing_here())
     }
 
     /// The query's parameters, which may be `known`.
@@ -134,7 +155,8 @@ impl RequestContext {
         self.parameters(&[]).finish(())
     }
 
-    /// Counts a failed authentication of the caller: gives `error`, unless the caller failed too often.
+    /// Counts a failed authentication of the caller: gives `error`, unless the caller failed too
+    /// often.
     pub(super) fn count_failure(&self, error: Error) -> Error {
         self.edge.count_failure(&self.request, error)
     }

@@ -1,4 +1,5 @@
-//! Every way a request is refused, and the one place that turns it into an answer: status, `{"detail", "code"}`, headers.
+//! Every way a request is refused, and the one place that turns it into an answer: status,
+//! `{"detail", "code"}`, headers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -155,10 +156,16 @@ impl Error {
             Self::InvalidApiKey => (401, "invalid_api_key"),
             Self::InvalidSignature | Self::InvalidBodySignature => (401, "invalid_signature"),
             Self::StaleTimestamp => (401, "stale_timestamp"),
-            Self::Unverified(provider::VerificationError::InvalidSignature) => (401, "invalid_signature"),
-            Self::Unverified(provider::VerificationError::StaleTimestamp) => (401, "stale_timestamp"),
+            Self::Unverified(provider::VerificationError::InvalidSignature) => {
+                (401, "invalid_signature")
+            }
+            Self::Unverified(provider::VerificationError::StaleTimestamp) => {
+                (401, "stale_timestamp")
+            }
             Self::Undecodable(DocumentError::MediaType) => (415, "unsupported_media_type"),
-            Self::Undecodable(DocumentError::NotUtf8 | DocumentError::NotJson { .. }) => (400, "invalid_json"),
+            Self::Undecodable(DocumentError::NotUtf8 | DocumentError::NotJson { .. }) => {
+                (400, "invalid_json")
+            }
             Self::WrongVerifyToken(_) => (403, "forbidden"),
             Self::InvalidToken | Self::Unauthorized => (401, "unauthorized"),
             Self::RateLimited(_) => (429, "rate_limited"),
@@ -186,9 +193,15 @@ impl Error {
     /// The refusal of `refusal`, by a store whose ids `event_id` makes.
     pub fn from_refusal(refusal: Refusal, event_id: impl FnOnce(Position) -> EventId) -> Self {
         match refusal {
-            Refusal::Duplicate { position, sequence: _ } => Self::Duplicate { first: event_id(position) },
+            Refusal::Duplicate {
+                position,
+                sequence: _,
+            } => Self::Duplicate {
+                first: event_id(position),
+            },
             Refusal::Rejected(rejection) => Self::Rejected(rejection),
-            // Only kinds that remember what they applied say so, and their contracts answer for themselves.
+            // Only kinds that remember what they applied say so, and their contracts answer for
+            // themselves.
             Refusal::Known { .. } => Self::Internal,
             Refusal::Overloaded => Self::Overloaded,
             Refusal::Quarantined { retry_after } => Self::Quarantined { retry_after },
@@ -203,7 +216,11 @@ impl Error {
         Self::InvalidJson(if error.is_data() {
             "body must be a JSON object".into()
         } else {
-            format!("body is not valid JSON at line {} column {}", error.line(), error.column())
+            format!(
+                "body is not valid JSON at line {} column {}",
+                error.line(),
+                error.column()
+            )
         })
     }
 
@@ -219,12 +236,22 @@ impl Error {
     }
 
     fn extra_member(&self) -> Option<BTreeMap<&'static str, u64>> {
-        let Self::Rejected(Rejection { member: Some((name, value)), .. }) = self else { return None };
+        let Self::Rejected(Rejection {
+            member: Some((name, value)),
+            ..
+        }) = self
+        else {
+            return None;
+        };
         Some(BTreeMap::from([(*name, *value)]))
     }
 
     fn field_errors(&self) -> &[FieldError] {
-        if let Self::InvalidFields(faults) = self { faults } else { &[] }
+        if let Self::InvalidFields(faults) = self {
+            faults
+        } else {
+            &[]
+        }
     }
 
     /// Seconds until a retry makes sense.
@@ -240,7 +267,10 @@ impl Error {
 
     /// Whether the rest of the request is left unread, so that it cannot be told from the next one.
     const fn closes_connection(&self) -> bool {
-        matches!(self, Self::BodyTooLarge { .. } | Self::RequestTimeout | Self::BodyIncomplete)
+        matches!(
+            self,
+            Self::BodyTooLarge { .. } | Self::RequestTimeout | Self::BodyIncomplete
+        )
     }
 
     fn write_headers(&self, headers: &mut HeaderMap) {
@@ -272,14 +302,20 @@ impl From<ProjectionReadError> for Error {
 
 impl From<call_log::CallReadError> for Error {
     fn from(error: call_log::CallReadError) -> Self {
-        tracing::warn!(error = &error as &dyn std::error::Error, "exchange log could not be read");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "exchange log could not be read"
+        );
         Self::Unavailable
     }
 }
 
 impl From<dead_letters::DeadLetterReadError> for Error {
     fn from(error: dead_letters::DeadLetterReadError) -> Self {
-        tracing::warn!(error = &error as &dyn std::error::Error, "dead letters could not be read");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "dead letters could not be read"
+        );
         Self::Unavailable
     }
 }
@@ -299,7 +335,9 @@ impl ResponseError for Error {
         let mut response = answer::uncached_json(self.status_code(), &shape);
         self.write_headers(response.headers_mut());
         if self.closes_connection() {
-            response.head_mut().set_connection_type(ConnectionType::Close);
+            response
+                .head_mut()
+                .set_connection_type(ConnectionType::Close);
         }
         response
     }
@@ -316,41 +354,83 @@ mod tests {
     async fn answer_of(error: Error) -> (u16, HeaderMap, Value) {
         let response = error.error_response();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = to_bytes(response.into_body()).await.expect("a body in memory");
-        (status, headers, serde_json::from_slice(&body).expect("JSON"))
+        let body = to_bytes(response.into_body())
+            .await
+            .expect("a body in memory");
+        (
+            status,
+            headers,
+            serde_json::from_slice(&body).expect("JSON"),
+        )
     }
 
     #[tokio::test]
     async fn every_error_has_one_shape() {
         let (status, headers, body) = answer_of(Error::InvalidSignature).await;
         assert_eq!(status, 401);
-        assert_eq!(headers.get("content-type").expect("set"), "application/json");
+        assert_eq!(
+            headers.get("content-type").expect("set"),
+            "application/json"
+        );
         let detail = "X-CRM-Signature is missing or not that of this body and timestamp";
         assert_eq!(body, json!({"detail": detail, "code": "invalid_signature"}));
     }
 
     #[tokio::test]
     async fn a_validation_error_lists_its_fields_and_leads_with_the_first() {
-        let fault = |field: &'static str| FieldError { field: field.into(), detail: format!("{field} is required") };
-        let (status, _, body) = answer_of(Error::InvalidFields(vec![fault("support_uid"), fault("data.status")])).await;
+        let fault = |field: &'static str| FieldError {
+            field: field.into(),
+            detail: format!("{field} is required"),
+        };
+        let (status, _, body) = answer_of(Error::InvalidFields(vec![
+            fault("support_uid"),
+            fault("data.status"),
+        ]))
+        .await;
         assert_eq!(status, 400);
         let errors = json!([
             {"field": "support_uid", "detail": "support_uid is required"},
             {"field": "data.status", "detail": "data.status is required"},
         ]);
-        assert_eq!(body, json!({"detail": "support_uid is required", "code": "validation_failed", "errors": errors}));
+        assert_eq!(
+            body,
+            json!({"detail": "support_uid is required", "code": "validation_failed", "errors": errors})
+        );
     }
 
     #[tokio::test]
     async fn what_helps_the_caller_is_in_the_headers() {
         let first = EventId::new(StoreIncarnation::new(7), Position::new(9));
-        let quota = RateQuota { limit: 100, remaining: 0, reset: Duration::from_millis(1_200) };
-        let quarantined = Error::Quarantined { retry_after: Duration::from_millis(2_500) };
+        let quota = RateQuota {
+            limit: 100,
+            remaining: 0,
+            reset: Duration::from_millis(1_200),
+        };
+        let quarantined = Error::Quarantined {
+            retry_after: Duration::from_millis(2_500),
+        };
         let cases = [
             (Error::Unauthorized, 401, "www-authenticate", "Bearer"),
-            (Error::MethodNotAllowed { allow: MethodSet::POST }, 405, "allow", "POST"),
-            (Error::Duplicate { first }, 409, "location", "/api/v1/events/evt_00000007_9"),
-            (Error::Duplicate { first }, 409, "x-event-id", "evt_00000007_9"),
+            (
+                Error::MethodNotAllowed {
+                    allow: MethodSet::POST,
+                },
+                405,
+                "allow",
+                "POST",
+            ),
+            (
+                Error::Duplicate { first },
+                409,
+                "location",
+                "/api/v1/events/evt_00000007_9",
+            ),
+            (
+                Error::Duplicate { first },
+                409,
+                "x-event-id",
+                "evt_00000007_9",
+            ),
             (Error::RateLimited(quota), 429, "retry-after", "2"),
             (Error::RateLimited(quota), 429, "ratelimit-limit", "100"),
             (Error::RateLimited(quota), 429, "ratelimit-remaining", "0"),
@@ -369,8 +449,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_unknown_outcome_says_how_to_retry() {
-        let (status, _, body) = answer_of(Error::from_refusal(Refusal::Unknown, |_| unreachable!())).await;
+        let (status, _, body) =
+            answer_of(Error::from_refusal(Refusal::Unknown, |_| unreachable!())).await;
         assert_eq!((status, body["code"].as_str()), (503, Some("unavailable")));
-        assert!(body["detail"].as_str().expect("text").contains("retry with the same idempotency key"));
+        assert!(
+            body["detail"]
+                .as_str()
+                .expect("text")
+                .contains("retry with the same idempotency key")
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Reading fields one by one, and gathering everything that is wrong with them instead of stopping at the first.
+//! Reading fields one by one, and gathering everything that is wrong with them instead of stopping
+//! at the first.
 
 use std::borrow::Cow;
 
@@ -15,8 +16,8 @@ const FIELD_ERRORS_MAX: usize = 100;
 
 /// All that was found wrong so far.
 ///
-/// Each reader takes a field's path and its raw value. It gives the value, or a stand-in when that is wrong; stand-ins
-/// never get out, since only [`Faults::finish`] hands on what was read.
+/// Each reader takes a field's path and its raw value. It gives the value, or a stand-in when that
+/// is wrong; stand-ins never get out, since only [`Faults::finish`] hands on what was read.
 #[derive(Debug, Default)]
 pub struct FieldErrors(Vec<FieldError>);
 
@@ -30,12 +31,19 @@ impl FieldErrors {
         }
     }
 
-    /// Notes each of `given` that is none of `known`: for requests in which a member that is misspelt, and so passed over,
-    /// would mean more than was meant.
-    pub fn add_unknown_members<'a>(&mut self, given: impl Iterator<Item = &'a String>, known: &[&str]) {
+    /// Notes each of `given` that is none of `known`: for requests in which a member that is
+    /// misspelt, and so passed over, would mean more than was meant.
+    pub fn add_unknown_members<'a>(
+        &mut self,
+        given: impl Iterator<Item = &'a String>,
+        known: &[&str],
+    ) {
         for name in given.filter(|name| !known.contains(&name.as_str())) {
             let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
-            self.add(shown, format!("is not a member here, these are: {}", known.join(", ")));
+            self.add(
+                shown,
+                format!("is not a member here, these are: {}", known.join(", ")),
+            );
         }
     }
 
@@ -44,7 +52,11 @@ impl FieldErrors {
     /// # Errors
     /// [`Error::Invalid`] with every fault.
     pub fn finish<T>(self, value: T) -> Result<T, Error> {
-        if self.0.is_empty() { Ok(value) } else { Err(Error::InvalidFields(self.0)) }
+        if self.0.is_empty() {
+            Ok(value)
+        } else {
+            Err(Error::InvalidFields(self.0))
+        }
     }
 
     /// A required string, possibly empty.
@@ -79,13 +91,21 @@ impl FieldErrors {
         if self.0.len() == before
             && let Err(InvalidId) = check_id(&id)
         {
-            self.add(field, format!("must have 1 to {ID_MAX_BYTES} bytes and no control characters"));
+            self.add(
+                field,
+                format!("must have 1 to {ID_MAX_BYTES} bytes and no control characters"),
+            );
         }
         id
     }
 
     /// A required string that is one of `names`.
-    pub fn read_one_of(&mut self, field: &'static str, raw: Option<&RawValue>, names: &[&str]) -> String {
+    pub fn read_one_of(
+        &mut self,
+        field: &'static str,
+        raw: Option<&RawValue>,
+        names: &[&str],
+    ) -> String {
         let before = self.0.len();
         let name = self.text(field, raw);
         if self.0.len() == before && !names.contains(&name.as_str()) {
@@ -95,12 +115,22 @@ impl FieldErrors {
     }
 
     /// A required whole number from `least` to `most`.
-    pub fn number(&mut self, field: &'static str, raw: Option<&RawValue>, least: u64, most: u64) -> u64 {
+    pub fn number(
+        &mut self,
+        field: &'static str,
+        raw: Option<&RawValue>,
+        least: u64,
+        most: u64,
+    ) -> u64 {
         let Some(raw) = raw else {
             self.add(field, "is required");
             return least;
         };
-        let number = raw.get().parse().ok().filter(|number| (least..=most).contains(number));
+        let number = raw
+            .get()
+            .parse()
+            .ok()
+            .filter(|number| (least..=most).contains(number));
         number.unwrap_or_else(|| {
             let wanted = format!("a whole number from {least} to {most}");
             self.add(field, describe_mismatch(raw, &wanted));
@@ -109,7 +139,11 @@ impl FieldErrors {
     }
 
     /// An optional string.
-    pub fn read_optional_text(&mut self, field: &'static str, raw: Option<&RawValue>) -> Option<String> {
+    pub fn read_optional_text(
+        &mut self,
+        field: &'static str,
+        raw: Option<&RawValue>,
+    ) -> Option<String> {
         non_null(raw).map(|raw| self.text(field, Some(raw)))
     }
 
@@ -123,7 +157,11 @@ impl FieldErrors {
     }
 
     /// An optional RFC 3339 time.
-    pub fn read_optional_time(&mut self, field: &'static str, raw: Option<&RawValue>) -> Option<Timestamp> {
+    pub fn read_optional_time(
+        &mut self,
+        field: &'static str,
+        raw: Option<&RawValue>,
+    ) -> Option<Timestamp> {
         let raw = non_null(raw)?;
         let time = match parse_raw::<Cow<'_, str>>(raw, "an RFC 3339 time") {
             Ok(text) => Timestamp::parse(&text).ok_or(Cow::Borrowed("must be an RFC 3339 time")),
@@ -133,7 +171,11 @@ impl FieldErrors {
     }
 
     /// An optional string or object, kept as it is.
-    pub fn read_optional_text_or_object(&mut self, field: &'static str, raw: Option<&RawValue>) -> Option<Value> {
+    pub fn read_optional_text_or_object(
+        &mut self,
+        field: &'static str,
+        raw: Option<&RawValue>,
+    ) -> Option<Value> {
         let raw = non_null(raw)?;
         if !matches!(json_type_name(raw), "a string" | "an object") {
             self.add(field, describe_mismatch(raw, "a string or an object"));
@@ -141,7 +183,9 @@ impl FieldErrors {
         }
         // Only nesting beyond serde_json's bound, or half a surrogate pair, gets here.
         let value = serde_json::from_str(raw.get());
-        value.map_err(|_| self.add(field, "must be valid text and nest less than 128 deep")).ok()
+        value
+            .map_err(|_| self.add(field, "must be valid text and nest less than 128 deep"))
+            .ok()
     }
 
     /// Notes it if an optional field is anything but an object.
@@ -153,8 +197,8 @@ impl FieldErrors {
         }
     }
 
-    /// Notes it, and gives `false`, if a member of the object `json` has no readable name: JSON may spell half a surrogate pair,
-    /// which no text has in it.
+    /// Notes it, and gives `false`, if a member of the object `json` has no readable name: JSON may
+    /// spell half a surrogate pair, which no text has in it.
     pub fn check_member_names(&mut self, field: &'static str, json: &str) -> bool {
         let readable = find_members(json, []).is_ok();
         if !readable {
@@ -163,7 +207,8 @@ impl FieldErrors {
         readable
     }
 
-    /// An optional list of at most `items_max` strings of 1 to `bytes_max` bytes; absent means empty.
+    /// An optional list of at most `items_max` strings of 1 to `bytes_max` bytes; absent means
+    /// empty.
     pub fn texts(
         &mut self,
         field: &'static str,
@@ -171,7 +216,9 @@ impl FieldErrors {
         items_max: usize,
         bytes_max: usize,
     ) -> Vec<String> {
-        let Some(raw) = non_null(raw) else { return Vec::new() };
+        let Some(raw) = non_null(raw) else {
+            return Vec::new();
+        };
         let items: Vec<&RawValue> = match parse_raw(raw, "a list of strings") {
             Ok(items) => items,
             Err(problem) => {
@@ -180,16 +227,32 @@ impl FieldErrors {
             }
         };
         if items.len() > items_max {
-            self.add(field, format!("must have at most {items_max} items, not {}", items.len()));
+            self.add(
+                field,
+                format!("must have at most {items_max} items, not {}", items.len()),
+            );
             return Vec::new();
         }
-        items.iter().enumerate().map(|(index, item)| self.read_list_item(field, index, item, bytes_max)).collect()
+        items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| self.read_list_item(field, index, item, bytes_max))
+            .collect()
     }
 
-    fn read_list_item(&mut self, list: &'static str, index: usize, raw: &RawValue, bytes_max: usize) -> String {
+    fn read_list_item(
+        &mut self,
+        list: &'static str,
+        index: usize,
+        raw: &RawValue,
+        bytes_max: usize,
+    ) -> String {
         match parse_raw::<String>(raw, "a string") {
             Ok(text) if text.is_empty() || text.len() > bytes_max => {
-                self.add(format!("{list}[{index}]"), format!("must have 1 to {bytes_max} bytes"));
+                self.add(
+                    format!("{list}[{index}]"),
+                    format!("must have 1 to {bytes_max} bytes"),
+                );
                 String::new()
             }
             Ok(text) => text,
@@ -207,15 +270,23 @@ pub fn non_null(raw: Option<&RawValue>) -> Option<&RawValue> {
     raw.filter(|raw| raw.get() != "null")
 }
 
-fn parse_raw<'a, T: Deserialize<'a>>(raw: &'a RawValue, wanted: &str) -> Result<T, Cow<'static, str>> {
+fn parse_raw<'a, T: Deserialize<'a>>(
+    raw: &'a RawValue,
+    wanted: &str,
+) -> Result<T, Cow<'static, str>> {
     serde_json::from_str(raw.get()).map_err(|_| describe_mismatch(raw, wanted).into())
 }
 
 fn describe_mismatch(raw: &RawValue, wanted: &str) -> String {
     let found = json_type_name(raw);
-    // A string that is no string holds half a surrogate pair; a number that is no such number is out of range.
+    // A string that is no string holds half a surrogate pair; a number that is no such number is
+    // out of range.
     if wanted == found || found == "a number" && wanted.contains("number") {
-        return if found == "a string" { "must be valid Unicode text".into() } else { format!("must be {wanted}") };
+        return if found == "a string" {
+            "must be valid Unicode text".into()
+        } else {
+            format!("must be {wanted}")
+        };
     }
     format!("must be {wanted}, not {found}")
 }
@@ -252,23 +323,57 @@ mod tests {
     fn a_fault_says_what_was_expected_and_what_was_found() {
         let text = |json| fault(json, |faults, raw| drop(faults.text("f", raw)));
         assert_eq!(text(r#""x""#), None);
-        assert_eq!(text("1").as_deref(), Some("f must be a string, not a number"));
-        assert_eq!(text("null").as_deref(), Some("f must be a string, not null"));
-        assert_eq!(text("[]").as_deref(), Some("f must be a string, not a list"));
-        assert_eq!(text(r#""\ud800""#).as_deref(), Some("f must be valid Unicode text"));
-        let score = |json| fault(json, |faults, raw| assert!(faults.number("f", raw, 1, 5) <= 5));
+        assert_eq!(
+            text("1").as_deref(),
+            Some("f must be a string, not a number")
+        );
+        assert_eq!(
+            text("null").as_deref(),
+            Some("f must be a string, not null")
+        );
+        assert_eq!(
+            text("[]").as_deref(),
+            Some("f must be a string, not a list")
+        );
+        assert_eq!(
+            text(r#""\ud800""#).as_deref(),
+            Some("f must be valid Unicode text")
+        );
+        let score = |json| {
+            fault(json, |faults, raw| {
+                assert!(faults.number("f", raw, 1, 5) <= 5)
+            })
+        };
         assert_eq!(score("5"), None);
         for json in ["0", "6", "4.5", "1e0", "-1"] {
-            assert_eq!(score(json).as_deref(), Some("f must be a whole number from 1 to 5"), "{json}");
+            assert_eq!(
+                score(json).as_deref(),
+                Some("f must be a whole number from 1 to 5"),
+                "{json}"
+            );
         }
-        assert_eq!(score("true").as_deref(), Some("f must be a whole number from 1 to 5, not a boolean"));
+        assert_eq!(
+            score("true").as_deref(),
+            Some("f must be a whole number from 1 to 5, not a boolean")
+        );
         let time = |json| {
-            fault(json, |faults, raw| assert_eq!(faults.read_optional_time("f", raw).is_some(), json.contains("2025")))
+            fault(json, |faults, raw| {
+                assert_eq!(
+                    faults.read_optional_time("f", raw).is_some(),
+                    json.contains("2025")
+                )
+            })
         };
         assert_eq!(time(r#""2025-12-04T10:30:00+02:00""#), None);
         assert_eq!(time("null"), None);
-        assert_eq!(time(r#""soon""#).as_deref(), Some("f must be an RFC 3339 time"));
-        assert_eq!(time("7").as_deref(), Some("f must be an RFC 3339 time, not a number"));
+        assert_eq!(
+            time(r#""soon""#).as_deref(),
+            Some("f must be an RFC 3339 time")
+        );
+        assert_eq!(
+            time("7").as_deref(),
+            Some("f must be an RFC 3339 time, not a number")
+        );
     }
 
     #[test]
@@ -278,15 +383,23 @@ mod tests {
         let fields: Vec<_> = faults.0.iter().map(|fault| fault.field.as_ref()).collect();
         assert_eq!(fields, ["tags[1]", "tags[2]", "tags[3]"]);
         let list = |json| fault(json, |faults, raw| drop(faults.texts("tags", raw, 1, 3)));
-        assert_eq!(list(r#""a""#).as_deref(), Some("tags must be a list of strings, not a string"));
-        assert_eq!(list(r#"["a", "b"]"#).as_deref(), Some("tags must have at most 1 items, not 2"));
+        assert_eq!(
+            list(r#""a""#).as_deref(),
+            Some("tags must be a list of strings, not a string")
+        );
+        assert_eq!(
+            list(r#"["a", "b"]"#).as_deref(),
+            Some("tags must have at most 1 items, not 2")
+        );
     }
 
     #[test]
     fn the_list_of_faults_is_bounded() {
         let mut faults = FieldErrors::default();
         (0..FIELD_ERRORS_MAX * 2).for_each(|_| faults.add("f", "is wrong"));
-        let Err(Error::InvalidFields(faults)) = faults.finish(()) else { panic!("there are faults") };
+        let Err(Error::InvalidFields(faults)) = faults.finish(()) else {
+            panic!("there are faults")
+        };
         assert_eq!(faults.len(), FIELD_ERRORS_MAX);
     }
 }

@@ -1,4 +1,5 @@
-//! The gate between the edge and the core: open while a store is open, shut with a reason while it is being (re)opened.
+//! The gate between the edge and the core: open while a store is open, shut with a reason while it
+//! is being (re)opened.
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,7 +35,8 @@ impl fmt::Debug for NodeCore {
     }
 }
 
-/// Where the edge finds the core of the present opening. Cheap to clone; all clones are the same gate.
+/// Where the edge finds the core of the present opening. Cheap to clone; all clones are the same
+/// gate.
 #[derive(Clone, Debug)]
 pub struct Gate(Arc<RwLock<GateState>>);
 
@@ -54,7 +56,9 @@ impl Gate {
     /// A gate that is shut for `reason` until it is opened.
     #[must_use]
     pub fn closed(reason: impl Into<String>) -> Self {
-        Self(Arc::new(RwLock::new(GateState::Closed { reason: reason.into() })))
+        Self(Arc::new(RwLock::new(GateState::Closed {
+            reason: reason.into(),
+        })))
     }
 
     /// The core of the present opening; `None` while there is none.
@@ -80,9 +84,12 @@ impl Gate {
         self.set_state(GateState::Open(core));
     }
 
-    /// Lets no further request through; `reason` is what `/readyz` says. Requests that are inside keep their core.
+    /// Lets no further request through; `reason` is what `/readyz` says. Requests that are inside
+    /// keep their core.
     pub fn close(&self, reason: impl Into<String>) {
-        self.set_state(GateState::Closed { reason: reason.into() });
+        self.set_state(GateState::Closed {
+            reason: reason.into(),
+        });
     }
 
     fn set_state(&self, passage: GateState) {

@@ -22,20 +22,39 @@ struct HealthReport<'a> {
 
 /// Says that the process answers, whatever state its store is in.
 pub(super) async fn alive(request: HttpRequest, payload: Payload) -> HttpResponse {
-    let response = answer::uncached_json(StatusCode::OK, &HealthReport { status: "ok", reason: None });
+    let response = answer::uncached_json(
+        StatusCode::OK,
+        &HealthReport {
+            status: "ok",
+            reason: None,
+        },
+    );
     undrained::hold_undrained(&request, payload.into_inner(), response)
 }
 
 /// Says whether events are taken, and if not, why.
-pub(super) async fn ready(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
+pub(super) async fn ready(
+    request: HttpRequest,
+    payload: Payload,
+    edge: Data<Edge>,
+) -> HttpResponse {
     undrained::hold_undrained(&request, payload.into_inner(), readiness_response(&edge))
 }
 
 fn readiness_response(edge: &Edge) -> HttpResponse {
     let Some(reason) = edge.gate.closed_reason() else {
-        return answer::uncached_json(StatusCode::OK, &HealthReport { status: "ready", reason: None });
+        return answer::uncached_json(
+            StatusCode::OK,
+            &HealthReport {
+                status: "ready",
+                reason: None,
+            },
+        );
     };
-    let health = HealthReport { status: "not_ready", reason: Some(&reason) };
+    let health = HealthReport {
+        status: "not_ready",
+        reason: Some(&reason),
+    };
     let mut response = answer::uncached_json(StatusCode::SERVICE_UNAVAILABLE, &health);
     response.headers_mut().insert(RETRY_AFTER, 1_u32.into());
     response
@@ -50,9 +69,7 @@ pub(super) fn describe_alive() -> EndpointDoc {
 /// Description of `/readyz`.
 pub(super) fn describe_ready() -> EndpointDoc {
     let not_ready = json!({"status": "not_ready", "reason": "the store is being opened"});
-    EndpointDoc::new(TAG, "Does the node take events?").answers(200, "It does.", json!({"status": "ready"})).answers(
-        503,
-        "It does not, and says why.",
-        not_ready,
-    )
+    EndpointDoc::new(TAG, "Does the node take events?")
+        .answers(200, "It does.", json!({"status": "ready"}))
+        .answers(503, "It does not, and says why.", not_ready)
 }

@@ -16,6 +16,12 @@ pub(super) struct ListPage<T> {
 
 impl<T> ListPage<T> {
     pub(super) fn new(items: Vec<T>, total: u64, page: PageRequest) -> Self {
-        Self { items, total, page: page.page, page_size: page.page_size, pages: total.div_ceil(page.page_size) }
+        Self {
+            items,
+            total,
+            page: page.page,
+            page_size: page.page_size,
+            pages: total.div_ceil(page.page_size),
+        }
     }
 }

@@ -1,7 +1,9 @@
-//! The edge: what speaks HTTP. It reads, authenticates, limits and decodes requests, and words the answers.
+//! The edge: what speaks HTTP. It reads, authenticates, limits and decodes requests, and words the
+//! answers.
 //!
-//! `api` lists every path with its methods, who may call it, its handler and its description; `context` is the shell around
-//! all handlers; each source's folder has its checks in their order, its decoder and its answers.
+//! `api` lists every path with its methods, who may call it, its handler and its description;
+//! `context` is the shell around all handlers; each source's folder has its checks in their order,
+//! its decoder and its answers.
 
 use std::io;
 use std::net::TcpListener;
@@ -60,11 +62,12 @@ mod webhooks;
 pub use gate::{Gate, NodeCore};
 pub use state::Edge;
 
-/// Threads of each worker for what blocks. The handlers themselves never block; a few serve the reads.
+/// Threads of each worker for what blocks. The handlers themselves never block; a few serve the
+/// reads.
 const BLOCKING_THREADS: usize = 4;
 
-/// Serves `edge` on `listener` until the server is stopped. Signals are left to the caller. Must be called within an
-/// actix system; the server runs when it is awaited or spawned.
+/// Serves `edge` on `listener` until the server is stopped. Signals are left to the caller. Must be
+/// called within an actix system; the server runs when it is awaited or spawned.
 ///
 /// # Errors
 /// Those of setting up the listener.
@@ -92,9 +95,17 @@ pub fn serve(edge: Arc<Edge>, listener: TcpListener) -> io::Result<Server> {
 }
 
 fn worker_count(configured: usize) -> usize {
-    if configured > 0 { configured } else { thread::available_parallelism().map_or(1, usize::from) }
+    if configured > 0 {
+        configured
+    } else {
+        thread::available_parallelism().map_or(1, usize::from)
+    }
 }
 
 fn to_keep_alive(configured_sources: Duration) -> KeepAlive {
-    if configured_sources.is_zero() { KeepAlive::Disabled } else { KeepAlive::Timeout(configured_sources) }
+    if configured_sources.is_zero() {
+        KeepAlive::Disabled
+    } else {
+        KeepAlive::Timeout(configured_sources)
+    }
 }

@@ -1,4 +1,5 @@
-//! Endpoints as the table of the API lists them: a path, and for each operation its methods, handler and description.
+//! Endpoints as the table of the API lists them: a path, and for each operation its methods,
+//! handler and description.
 
 use std::borrow::Cow;
 
@@ -13,8 +14,8 @@ use crate::config::Config;
 
 /// A path and all that can be done with it.
 pub(super) struct ApiEndpoint {
-    /// The beginning of the path that its neighbours in the table share, so that other requests pass by all of them at the
-    /// cost of one; empty for most.
+    /// The beginning of the path that its neighbours in the table share, so that other requests
+    /// pass by all of them at the cost of one; empty for most.
     pub(super) scope: &'static str,
     /// The rest of the path, in the pattern language of the router.
     pub(super) path: Cow<'static, str>,
@@ -26,7 +27,8 @@ pub(super) struct ApiEndpoint {
 pub(super) struct ApiOperation {
     pub(super) methods: MethodSet,
     pub(super) source: CallSource,
-    /// `None` of an operation that is only described, since its paths are those of the configuration.
+    /// `None` of an operation that is only described, since its paths are those of the
+    /// configuration.
     route: Option<Box<dyn Fn() -> Route>>,
     /// `None` of what the description leaves out.
     pub(super) description: Option<Box<dyn Fn() -> EndpointDoc>>,
@@ -40,7 +42,12 @@ impl ApiEndpoint {
 
     /// An endpoint at `path` under `scope`.
     pub(super) fn within(scope: &'static str, path: impl Into<Cow<'static, str>>) -> Self {
-        Self { scope, path: path.into(), operations: Vec::new(), is_enabled: |_| true }
+        Self {
+            scope,
+            path: path.into(),
+            operations: Vec::new(),
+            is_enabled: |_| true,
+        }
     }
 
     /// Adds an operation.
@@ -54,7 +61,8 @@ impl ApiEndpoint {
     where
         H: AsyncFn(&mut RequestContext) -> Result<HttpResponse, Error> + Clone + 'static,
     {
-        self.undescribed(methods, admission, handler).described(description)
+        self.undescribed(methods, admission, handler)
+            .described(description)
     }
 
     /// Adds an operation that the description leaves out.
@@ -62,17 +70,29 @@ impl ApiEndpoint {
     where
         H: AsyncFn(&mut RequestContext) -> Result<HttpResponse, Error> + Clone + 'static,
     {
-        self.routed(methods, admission.source(), move || context::route(admission, handler.clone()))
+        self.routed(methods, admission.source(), move || {
+            context::route(admission, handler.clone())
+        })
     }
 
     /// Adds an operation with a route of its own, outside the shell of handlers.
-    pub(super) fn routed(self, methods: MethodSet, source: CallSource, route: impl Fn() -> Route + 'static) -> Self {
+    pub(super) fn routed(
+        self,
+        methods: MethodSet,
+        source: CallSource,
+        route: impl Fn() -> Route + 'static,
+    ) -> Self {
         self.operation(methods, source, Some(Box::new(route)))
     }
 
     /// Adds an operation that is described once here, and routed under other paths.
-    pub(super) fn only_described(self, methods: MethodSet, description: impl Fn() -> EndpointDoc + 'static) -> Self {
-        self.operation(methods, CallSource::Nobody, None).described(description)
+    pub(super) fn only_described(
+        self,
+        methods: MethodSet,
+        description: impl Fn() -> EndpointDoc + 'static,
+    ) -> Self {
+        self.operation(methods, CallSource::Nobody, None)
+            .described(description)
     }
 
     /// Describes the last operation.
@@ -99,7 +119,9 @@ impl ApiEndpoint {
     /// Both spellings of the path below its scope, the one of the table first.
     pub(super) fn spellings(&self) -> [String; 2] {
         let path = &*self.path;
-        let other = path.strip_suffix('/').map_or_else(|| format!("{path}/"), str::to_owned);
+        let other = path
+            .strip_suffix('/')
+            .map_or_else(|| format!("{path}/"), str::to_owned);
         [path.to_owned(), other]
     }
 
@@ -120,13 +142,29 @@ impl ApiEndpoint {
 
     /// The operations that `config` enables, with their routes.
     pub(super) fn routes(&self, config: &Config) -> Vec<(&ApiOperation, Route)> {
-        let enabled = self.operations.iter().filter(|operation| (operation.is_enabled)(config));
-        enabled.filter_map(|operation| Some((operation, operation.route()?))).collect()
+        let enabled = self
+            .operations
+            .iter()
+            .filter(|operation| (operation.is_enabled)(config));
+        enabled
+            .filter_map(|operation| Some((operation, operation.route()?)))
+            .collect()
     }
 
-    fn operation(mut self, methods: MethodSet, source: CallSource, route: Option<Box<dyn Fn() -> Route>>) -> Self {
+    fn operation(
+        mut self,
+        methods: MethodSet,
+        source: CallSource,
+        route: Option<Box<dyn Fn() -> Route>>,
+    ) -> Self {
         let is_enabled = |_: &Config| true;
-        self.operations.push(ApiOperation { methods, source, route, description: None, is_enabled });
+        self.operations.push(ApiOperation {
+            methods,
+            source,
+            route,
+            description: None,
+            is_enabled,
+        });
         self
     }
 }

@@ -11,7 +11,8 @@ use crate::projection::PageRequest;
 const PAGE_SIZE_DEFAULT: u64 = 20;
 /// The most items of a page.
 const PAGE_SIZE_MAX: u64 = 100;
-/// The last page that may be asked for; far enough for any list, near enough that no product overflows.
+/// The last page that may be asked for; far enough for any list, near enough that no product
+/// overflows.
 const PAGE_MAX: u64 = u32::MAX as u64;
 /// How much of an unknown parameter's name is repeated to its sender.
 const NAME_MAX_CHARS: usize = 64;
@@ -28,10 +29,15 @@ impl QueryParameters {
     #[must_use]
     pub(super) fn parse(query: &str, known: &[&'static str]) -> Self {
         let mut errors = FieldErrors::default();
-        let given = Query::<Vec<(String, String)>>::from_query(query).map(Query::into_inner).unwrap_or_default();
+        let given = Query::<Vec<(String, String)>>::from_query(query)
+            .map(Query::into_inner)
+            .unwrap_or_default();
         for (index, (name, _)) in given.iter().enumerate() {
             if !known.contains(&name.as_str()) {
-                errors.add(shorten_name(name), format!("is not a parameter here, these are: {}", known.join(", ")));
+                errors.add(
+                    shorten_name(name),
+                    format!("is not a parameter here, these are: {}", known.join(", ")),
+                );
             } else if given[..index].iter().any(|(earlier, _)| earlier == name) {
                 errors.add(name.clone(), "must be given once");
             }
@@ -70,18 +76,29 @@ impl QueryParameters {
         let kind = Kind::parse(&text);
         if kind.is_none() {
             let names = Kind::BUILT_IN.map(Kind::as_str).join(", ");
-            self.errors.add(name, format!("must be one of {names}, or custom:<name> for a name that is configured"));
+            self.errors.add(
+                name,
+                format!("must be one of {names}, or custom:<name> for a name that is configured"),
+            );
         }
         kind
     }
 
     /// Which of `choices` was given for `name`.
-    pub(super) fn one_of<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Option<T> {
+    pub(super) fn one_of<T: Copy>(
+        &mut self,
+        name: &'static str,
+        choices: &[(&str, T)],
+    ) -> Option<T> {
         let text = self.take_text(name)?;
-        let chosen = choices.iter().find(|(choice, _)| *choice == text).map(|(_, value)| *value);
+        let chosen = choices
+            .iter()
+            .find(|(choice, _)| *choice == text)
+            .map(|(_, value)| *value);
         if chosen.is_none() {
             let names: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
-            self.errors.add(name, format!("must be one of {}", names.join(", ")));
+            self.errors
+                .add(name, format!("must be one of {}", names.join(", ")));
         }
         chosen
     }
@@ -100,18 +117,27 @@ impl QueryParameters {
     }
 
     fn number(&mut self, name: &'static str, default: u64, most: u64) -> u64 {
-        let Some(text) = self.take_text(name) else { return default };
+        let Some(text) = self.take_text(name) else {
+            return default;
+        };
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let number = text.parse().ok().filter(|number| digits && (1..=most).contains(number));
+        let number = text
+            .parse()
+            .ok()
+            .filter(|number| digits && (1..=most).contains(number));
         number.unwrap_or_else(|| {
-            self.errors.add(name, format!("must be a whole number from 1 to {most}"));
+            self.errors
+                .add(name, format!("must be a whole number from 1 to {most}"));
             default
         })
     }
 }
 
 fn shorten_name(name: &str) -> String {
-    name.chars().filter(|c| !c.is_control()).take(NAME_MAX_CHARS).collect()
+    name.chars()
+        .filter(|c| !c.is_control())
+        .take(NAME_MAX_CHARS)
+        .collect()
 }
 
 #[cfg(test)]
@@ -121,40 +147,72 @@ mod tests {
     fn page(query: &str) -> Result<(u64, u64), Vec<String>> {
         let mut parameters = QueryParameters::parse(query, &["page", "page_size"]);
         let page = parameters.page_request();
-        parameters.finish((page.page, page.page_size)).map_err(fields)
+        parameters
+            .finish((page.page, page.page_size))
+            .map_err(fields)
     }
 
     fn fields(error: Error) -> Vec<String> {
-        let Error::InvalidFields(faults) = error else { panic!("{error}") };
-        faults.into_iter().map(|fault| fault.field.into_owned()).collect()
+        let Error::InvalidFields(faults) = error else {
+            panic!("{error}")
+        };
+        faults
+            .into_iter()
+            .map(|fault| fault.field.into_owned())
+            .collect()
     }
 
     #[test]
     fn pages_have_defaults_and_bounds() {
         assert_eq!(page(""), Ok((1, 20)));
         assert_eq!(page("page=3&page_size=100"), Ok((3, 100)));
-        for query in ["page_size=0", "page_size=101", "page_size=-1", "page_size=", "page_size=ten", "page_size=%2B7"] {
+        for query in [
+            "page_size=0",
+            "page_size=101",
+            "page_size=-1",
+            "page_size=",
+            "page_size=ten",
+            "page_size=%2B7",
+        ] {
             assert_eq!(page(query), Err(vec!["page_size".into()]), "{query}");
         }
-        assert_eq!(page("page=0&page_size=1000"), Err(vec!["page".into(), "page_size".into()]));
+        assert_eq!(
+            page("page=0&page_size=1000"),
+            Err(vec!["page".into(), "page_size".into()])
+        );
         assert_eq!(page("page=18446744073709551615"), Err(vec!["page".into()]));
     }
 
     #[test]
     fn unknown_and_repeated_parameters_are_named() {
-        assert_eq!(page("pagesize=3&page=1&page=2"), Err(vec!["pagesize".into(), "page".into()]));
+        assert_eq!(
+            page("pagesize=3&page=1&page=2"),
+            Err(vec!["pagesize".into(), "page".into()])
+        );
     }
 
     #[test]
     fn a_time_may_have_an_unencoded_plus() {
-        for query in
-            ["since=2025-12-04T12:30:00%2B02:00", "since=2025-12-04T12:30:00+02:00", "since=2025-12-04T10:30:00Z"]
-        {
+        for query in [
+            "since=2025-12-04T12:30:00%2B02:00",
+            "since=2025-12-04T12:30:00+02:00",
+            "since=2025-12-04T10:30:00Z",
+        ] {
             let mut parameters = QueryParameters::parse(query, &["since"]);
-            assert_eq!(parameters.time("since"), Timestamp::parse("2025-12-04T10:30:00Z"), "{query}");
+            assert_eq!(
+                parameters.time("since"),
+                Timestamp::parse("2025-12-04T10:30:00Z"),
+                "{query}"
+            );
         }
         let mut parameters = QueryParameters::parse("since=yesterday&kind=car", &["since", "kind"]);
-        assert_eq!((parameters.time("since"), parameters.kind("kind")), (None, None));
-        assert_eq!(fields(parameters.finish(()).expect_err("both wrong")), ["since", "kind"]);
+        assert_eq!(
+            (parameters.time("since"), parameters.kind("kind")),
+            (None, None)
+        );
+        assert_eq!(
+            fields(parameters.finish(()).expect_err("both wrong")),
+            ["since", "kind"]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! A sliding window for each of many callers, of whom the ones that were quiet longest are forgotten.
+//! A sliding window for each of many callers, of whom the ones that were quiet longest are
+//! forgotten.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
@@ -8,7 +9,8 @@ use parking_lot::Mutex;
 
 use super::sliding_window::{RateQuota, SlidingWindow};
 
-/// The most callers that are remembered: a few MiB at a limit of 100. Beyond it the one that called longest ago is forgotten.
+/// The most callers that are remembered: a few MiB at a limit of 100. Beyond it the one that called
+/// longest ago is forgotten.
 const CALLERS_MAX: usize = 4_096;
 
 /// The windows of all callers, each known by a `K` such as its address.
@@ -22,7 +24,10 @@ impl<K: Copy + Ord + Hash> RateLimiter<K> {
     /// Admits each caller `per_minute` times in any minute; 0 means as often as it likes.
     #[must_use]
     pub fn new(per_minute: u32) -> Self {
-        Self { per_minute, table: Mutex::new(WindowTable::new(CALLERS_MAX)) }
+        Self {
+            per_minute,
+            table: Mutex::new(WindowTable::new(CALLERS_MAX)),
+        }
     }
 
     /// Asks for an admission of `caller`; there is no quota to tell where there is no limit.
@@ -48,16 +53,29 @@ struct WindowTable<K> {
 
 impl<K: Copy + Ord + Hash> WindowTable<K> {
     fn new(capacity: usize) -> Self {
-        Self { capacity, windows: HashMap::new(), by_age: BTreeSet::new() }
+        Self {
+            capacity,
+            windows: HashMap::new(),
+            by_age: BTreeSet::new(),
+        }
     }
 
-    fn admit(&mut self, caller: K, per_minute: u32, now: Duration) -> Result<Option<RateQuota>, RateQuota> {
+    fn admit(
+        &mut self,
+        caller: K,
+        per_minute: u32,
+        now: Duration,
+    ) -> Result<Option<RateQuota>, RateQuota> {
         if !self.windows.contains_key(&caller) {
-            let Some(window) = SlidingWindow::try_new(per_minute) else { return Ok(None) };
+            let Some(window) = SlidingWindow::try_new(per_minute) else {
+                return Ok(None);
+            };
             self.evict_oldest();
             self.windows.insert(caller, (now, window));
         }
-        let Some((touched, window)) = self.windows.get_mut(&caller) else { return Ok(None) };
+        let Some((touched, window)) = self.windows.get_mut(&caller) else {
+            return Ok(None);
+        };
         self.by_age.remove(&(*touched, caller));
         self.by_age.insert((now, caller));
         *touched = now;
@@ -66,7 +84,9 @@ impl<K: Copy + Ord + Hash> WindowTable<K> {
 
     fn evict_oldest(&mut self) {
         while self.windows.len() >= self.capacity {
-            let Some((_, oldest)) = self.by_age.pop_first() else { return };
+            let Some((_, oldest)) = self.by_age.pop_first() else {
+                return;
+            };
             self.windows.remove(&oldest);
         }
     }
@@ -88,7 +108,10 @@ mod tests {
         let (one, other) = (1, 2);
         assert!(limiter.admit(one, at(0)).is_ok());
         assert!(limiter.admit(one, at(1)).is_ok());
-        assert_eq!(limiter.admit(one, at(2)).map_err(|quota| quota.reset), Err(at(58)));
+        assert_eq!(
+            limiter.admit(one, at(2)).map_err(|quota| quota.reset),
+            Err(at(58))
+        );
         assert!(limiter.admit(other, at(2)).is_ok());
         assert!(limiter.admit(one, at(60)).is_ok());
     }

@@ -1,4 +1,5 @@
-//! Reading what members by name do not cover: lists of bounded length, and ids that are spelt as strings or as numbers.
+//! Reading what members by name do not cover: lists of bounded length, and ids that are spelt as
+//! strings or as numbers.
 
 use std::fmt;
 
@@ -16,11 +17,12 @@ pub struct RawItems<'a> {
     pub count: usize,
 }
 
-/// The first `most` items of the list `json`. The text is checked to be JSON from end to end, and what is beyond `most` takes
-/// no memory.
+/// The first `most` items of the list `json`. The text is checked to be JSON from end to end, and
+/// what is beyond `most` takes no memory.
 ///
 /// # Errors
-/// `serde_json`'s, of which [`serde_json::Error::is_data`] tells JSON that is no list from text that is no JSON.
+/// `serde_json`'s, of which [`serde_json::Error::is_data`] tells JSON that is no list from text
+/// that is no JSON.
 pub fn items(json: &str, most: usize) -> Result<RawItems<'_>, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let items = deserializer.deserialize_seq(FirstItemsVisitor { most })?;
@@ -42,7 +44,12 @@ impl<'a> Visitor<'a> for FirstItemsVisitor {
     fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut first = Vec::new();
         while first.len() < self.most {
-            let Some(item) = list.next_element()? else { return Ok(RawItems { count: first.len(), first }) };
+            let Some(item) = list.next_element()? else {
+                return Ok(RawItems {
+                    count: first.len(),
+                    first,
+                });
+            };
             first.push(item);
         }
         let mut count = first.len();
@@ -53,8 +60,8 @@ impl<'a> Visitor<'a> for FirstItemsVisitor {
     }
 }
 
-/// The text of an id that is a string or a whole number: `7` and `"7"` are one id. `None` for anything else, and for what
-/// no id may be.
+/// The text of an id that is a string or a whole number: `7` and `"7"` are one id. `None` for
+/// anything else, and for what no id may be.
 #[must_use]
 pub fn id(raw: &RawValue) -> Option<String> {
     let text = raw.get();
@@ -62,7 +69,10 @@ pub fn id(raw: &RawValue) -> Option<String> {
         serde_json::from_str(text).ok()?
     } else {
         let digits = text.strip_prefix('-').unwrap_or(text);
-        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.to_owned())?
+        digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| text.to_owned())?
     };
     check_id(&id).is_ok().then_some(id)
 }
@@ -80,12 +90,23 @@ mod tests {
     #[test]
     fn items_are_counted_beyond_what_is_kept() {
         let read = |json, most| {
-            items(json, most).map(|items| (items.first.iter().map(|raw| raw.get().to_owned()).collect(), items.count))
+            items(json, most).map(|items| {
+                (
+                    items.first.iter().map(|raw| raw.get().to_owned()).collect(),
+                    items.count,
+                )
+            })
         };
         let kept = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(read(" [] ", 2).expect("a list"), (kept(&[]), 0));
-        assert_eq!(read(r#"[1, {"a":  2}]"#, 2).expect("a list"), (kept(&["1", r#"{"a":  2}"#]), 2));
-        assert_eq!(read("[1, 2, 3, [4]]", 2).expect("a list"), (kept(&["1", "2"]), 4));
+        assert_eq!(
+            read(r#"[1, {"a":  2}]"#, 2).expect("a list"),
+            (kept(&["1", r#"{"a":  2}"#]), 2)
+        );
+        assert_eq!(
+            read("[1, 2, 3, [4]]", 2).expect("a list"),
+            (kept(&["1", "2"]), 4)
+        );
         assert!(read("{}", 2).expect_err("no list").is_data());
         for json in ["[1, 2, 3", "[1, 2, 3] 4", "[1, 2, 3,]", "[1 2]"] {
             assert!(!read(json, 2).expect_err("no JSON").is_data(), "{json}");
@@ -95,11 +116,30 @@ mod tests {
     #[test]
     fn an_id_is_one_thing_however_it_is_spelt() {
         let id = |json| id(serde_json::from_str(json).expect("JSON"));
-        for (json, text) in [("7", "7"), (r#""7""#, "7"), (r#""a\u0062""#, "ab"), ("-3", "-3")] {
+        for (json, text) in [
+            ("7", "7"),
+            (r#""7""#, "7"),
+            (r#""a\u0062""#, "ab"),
+            ("-3", "-3"),
+        ] {
             assert_eq!(id(json).as_deref(), Some(text), "{json}");
         }
-        assert_eq!(id("12345678901234567890123").as_deref(), Some("12345678901234567890123"), "no digit is lost");
-        for json in ["7.0", "1e3", "null", "true", "[]", "{}", r#""""#, r#""a\nb""#, r#""\ud800""#] {
+        assert_eq!(
+            id("12345678901234567890123").as_deref(),
+            Some("12345678901234567890123"),
+            "no digit is lost"
+        );
+        for json in [
+            "7.0",
+            "1e3",
+            "null",
+            "true",
+            "[]",
+            "{}",
+            r#""""#,
+            r#""a\nb""#,
+            r#""\ud800""#,
+        ] {
             assert_eq!(id(json), None, "{json}");
         }
         assert_eq!(id(&"9".repeat(257)), None);

@@ -1,4 +1,5 @@
-//! Routes of the table of the API: which handler answers which path and method, and what becomes of the others.
+//! Routes of the table of the API: which handler answers which path and method, and what becomes of
+//! the others.
 
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Resource, Route};
@@ -13,24 +14,31 @@ use crate::config::Config;
 
 const DOCS: Admission = Admission::ByHandler(CallSource::Docs);
 
-/// Adds all paths that `config` enables, each with and without a slash at its end: as two paths, since a pattern with an
-/// optional end costs a regular expression at each request.
+/// Adds all paths that `config` enables, each with and without a slash at its end: as two paths,
+/// since a pattern with an optional end costs a regular expression at each request.
 pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
     let mut endpoints = api::endpoints(&config.sources.custom);
     endpoints.extend(description());
     endpoints.retain(|endpoint| endpoint.is_enabled(config));
     for neighbours in endpoints.chunk_by(|one, next| one.scope == next.scope) {
-        let [ApiEndpoint { scope, .. }, ..] = neighbours else { continue };
+        let [ApiEndpoint { scope, .. }, ..] = neighbours else {
+            continue;
+        };
         if scope.is_empty() {
             for endpoint in neighbours {
-                endpoint.spellings().iter().for_each(|path| add(service, endpoint, path, config));
+                endpoint
+                    .spellings()
+                    .iter()
+                    .for_each(|path| add(service, endpoint, path, config));
             }
             continue;
         }
         service.service(web::scope(scope).configure(|service| {
             // Senders use the spelling of the table, so the other ones come after all of these.
             for nth in [0, 1] {
-                neighbours.iter().for_each(|one| add(service, one, &one.spellings()[nth], config));
+                neighbours
+                    .iter()
+                    .for_each(|one| add(service, one, &one.spellings()[nth], config));
             }
         }));
     }
@@ -40,19 +48,33 @@ pub(super) fn configure(service: &mut ServiceConfig, config: &Config) {
 }
 
 /// Endpoints that show the table, and so cannot stand in it.
-fn description() -> [ApiEndpoint; 2] {
+fn description() -> [ApiEndpoint; 4] {
     [
         ApiEndpoint::new("/openapi.json").undescribed(MethodSet::READ, DOCS, docs::openapi),
         ApiEndpoint::new("/docs").undescribed(MethodSet::READ, DOCS, docs::page),
+        ApiEndpoint::new("/docs/guide").undescribed(MethodSet::READ, DOCS, docs::guide::list),
+        ApiEndpoint::new("/docs/guide/{topic}").undescribed(
+            MethodSet::READ,
+            DOCS,
+            docs::guide::page,
+        ),
     ]
 }
 
 /// Adds `endpoint` under `path`.
 fn add(service: &mut ServiceConfig, endpoint: &ApiEndpoint, path: &str, config: &Config) {
     let (operations, routes): (Vec<_>, Vec<Route>) = endpoint.routes(config).into_iter().unzip();
-    let Some(first) = operations.first() else { return };
-    let allow = operations.iter().fold(MethodSet::default(), |allow, operation| allow.union(operation.methods));
-    let resource: Resource = routes.into_iter().fold(web::resource(path), Resource::route);
+    let Some(first) = operations.first() else {
+        return;
+    };
+    let allow = operations
+        .iter()
+        .fold(MethodSet::default(), |allow, operation| {
+            allow.union(operation.methods)
+        });
+    let resource: Resource = routes
+        .into_iter()
+        .fold(web::resource(path), Resource::route);
     service.service(resource.default_service(not_allowed(first.source, allow)));
 }
 
@@ -64,6 +86,8 @@ fn not_allowed(source: CallSource, allow: MethodSet) -> Route {
 
 /// Answers for every path that is not ours.
 pub(super) fn not_found() -> Route {
-    let refuse = async |_: &mut RequestContext| -> Result<HttpResponse, Error> { Err(Error::nothing_here()) };
+    let refuse = async |_: &mut RequestContext| -> Result<HttpResponse, Error> {
+        Err(Error::nothing_here())
+    };
     context::route(Admission::ByHandler(CallSource::Nobody), refuse)
 }

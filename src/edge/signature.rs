@@ -1,4 +1,5 @@
-//! Signatures over a body, by HMAC-SHA256 in hex: what the contracts that sign like this have in common.
+//! Signatures over a body, by HMAC-SHA256 in hex: what the contracts that sign like this have in
+//! common.
 
 use bytes::Bytes;
 use subtle::{Choice, ConstantTimeEq};
@@ -43,7 +44,13 @@ impl SignatureVerifier {
     /// Takes signatures made with any of `secrets`; an empty secret is none.
     #[must_use]
     pub fn new(secrets: &[Secret]) -> Self {
-        Self(secrets.iter().filter(|secret| !secret.is_empty()).map(keyed_hmac).collect())
+        Self(
+            secrets
+                .iter()
+                .filter(|secret| !secret.is_empty())
+                .map(keyed_hmac)
+                .collect(),
+        )
     }
 
     /// Whether there is no secret, so that nothing verifies.
@@ -52,8 +59,8 @@ impl SignatureVerifier {
         self.0.is_empty()
     }
 
-    /// `body`, if `signature` is the hex digest of it followed by `tail`, under one of the secrets. All are tried,
-    /// whichever fits.
+    /// `body`, if `signature` is the hex digest of it followed by `tail`, under one of the secrets.
+    /// All are tried, whichever fits.
     #[must_use]
     pub fn verify(&self, body: &Bytes, tail: &[u8], signature: &[u8]) -> Option<VerifiedBody> {
         let mut given = [0; 32];
@@ -84,11 +91,18 @@ mod tests {
     const TAIL: &[u8] = b"2025-12-04T10:30:00Z";
 
     fn verifier(secrets: &[&str]) -> SignatureVerifier {
-        SignatureVerifier::new(&secrets.iter().map(|secret| Secret::new(*secret)).collect::<Vec<_>>())
+        SignatureVerifier::new(
+            &secrets
+                .iter()
+                .map(|secret| Secret::new(*secret))
+                .collect::<Vec<_>>(),
+        )
     }
 
     fn verifies(secrets: &[&str], body: &'static [u8], tail: &[u8], signature: &str) -> bool {
-        verifier(secrets).verify(&Bytes::from_static(body), tail, signature.as_bytes()).is_some()
+        verifier(secrets)
+            .verify(&Bytes::from_static(body), tail, signature.as_bytes())
+            .is_some()
     }
 
     /// Computed with `printf '%s%s' BODY TAIL | openssl dgst -sha256 -hmac hush`.
@@ -113,8 +127,20 @@ mod tests {
     fn what_was_not_signed_does_not_verify() {
         let signature = hmac_sha256_hex(&Secret::new("hush"), BODY, TAIL);
         assert!(!verifies(&["hush"], b"{}", TAIL, &signature));
-        assert!(!verifies(&["hush"], BODY, b"2025-12-04T10:30:01Z", &signature));
-        for malformed in ["", "zz", &signature[1..], &signature[..62], &format!("{signature}00"), "sha256=00"] {
+        assert!(!verifies(
+            &["hush"],
+            BODY,
+            b"2025-12-04T10:30:01Z",
+            &signature
+        ));
+        for malformed in [
+            "",
+            "zz",
+            &signature[1..],
+            &signature[..62],
+            &format!("{signature}00"),
+            "sha256=00",
+        ] {
             assert!(!verifies(&["hush"], BODY, TAIL, malformed), "{malformed}");
         }
     }

@@ -1,4 +1,5 @@
-//! The sliding window: at most so many admissions in any 60 seconds, exactly, by remembering when each was made.
+//! The sliding window: at most so many admissions in any 60 seconds, exactly, by remembering when
+//! each was made.
 //!
 //! ```text
 //!        now - 60 s                           now
@@ -46,10 +47,14 @@ pub struct SlidingWindow {
 }
 
 impl SlidingWindow {
-    /// A window that grants `limit` admissions in any [`WINDOW`]; `None` for 0, which means no limit.
+    /// A window that grants `limit` admissions in any [`WINDOW`]; `None` for 0, which means no
+    /// limit.
     #[must_use]
     pub fn try_new(limit: u32) -> Option<Self> {
-        (limit > 0).then(|| Self { limit, admitted: VecDeque::new() })
+        (limit > 0).then(|| Self {
+            limit,
+            admitted: VecDeque::new(),
+        })
     }
 
     /// Asks for an admission at `now`. A refusal counts as nothing.
@@ -66,11 +71,15 @@ impl SlidingWindow {
         if full { Err(quota) } else { Ok(quota) }
     }
 
-    /// Drops what has left the window, and gives `now` in microseconds: threads that read the clock before they waited
-    /// for this window come late, so it never goes back.
+    /// Drops what has left the window, and gives `now` in microseconds: threads that read the clock
+    /// before they waited for this window come late, so it never goes back.
     fn drop_expired(&mut self, now: Duration) -> u64 {
         let now = as_micros(now).max(self.admitted.back().copied().unwrap_or(0));
-        while self.admitted.front().is_some_and(|at| at + as_micros(WINDOW_LENGTH) <= now) {
+        while self
+            .admitted
+            .front()
+            .is_some_and(|at| at + as_micros(WINDOW_LENGTH) <= now)
+        {
             self.admitted.pop_front();
         }
         now
@@ -107,10 +116,20 @@ mod tests {
         assert_eq!(window.admit(seconds(10.0)).map(|q| q.remaining), Ok(1));
         assert_eq!(window.admit(seconds(20.0)).map(|q| q.remaining), Ok(0));
         let refused = window.admit(seconds(30.5)).expect_err("full");
-        assert_eq!(refused, RateQuota { limit: 2, remaining: 0, reset: seconds(39.5) });
+        assert_eq!(
+            refused,
+            RateQuota {
+                limit: 2,
+                remaining: 0,
+                reset: seconds(39.5)
+            }
+        );
         assert_eq!(refused.reset_seconds(), 40);
         assert!(window.admit(seconds(69.9)).is_err());
-        assert!(window.admit(seconds(70.0)).is_ok(), "the first left at 70 s");
+        assert!(
+            window.admit(seconds(70.0)).is_ok(),
+            "the first left at 70 s"
+        );
         assert!(window.admit(seconds(79.9)).is_err());
     }
 

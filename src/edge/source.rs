@@ -1,4 +1,5 @@
-//! Sources of calls: under these names requests stand in logs, and those of senders in the call log.
+//! Sources of calls: under these names requests stand in logs, and those of senders in the call
+//! log.
 
 use crate::event::{InternedName, catalogue};
 

@@ -1,4 +1,5 @@
-//! State that all handlers share: the configuration, the clock, the gate to the core, and the checks of each source.
+//! State that all handlers share: the configuration, the clock, the gate to the core, and the
+//! checks of each source.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,7 +37,9 @@ pub struct Edge {
 
 impl std::fmt::Debug for Edge {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Edge").field("gate", &self.gate).finish_non_exhaustive()
+        f.debug_struct("Edge")
+            .field("gate", &self.gate)
+            .finish_non_exhaustive()
     }
 }
 
@@ -52,7 +55,19 @@ impl Edge {
         let instagram = InstagramSource::new(&config.sources.instagram);
         let c2s = C2sSource::new(&config.sources.c2s);
         let vocabulary = EventVocabulary::new(&config.sources);
-        Self { config, clock, gate, failures, support, leads, configured, published, instagram, c2s, vocabulary }
+        Self {
+            config,
+            clock,
+            gate,
+            failures,
+            support,
+            leads,
+            configured,
+            published,
+            instagram,
+            c2s,
+            vocabulary,
+        }
     }
 
     pub(super) fn support(&self) -> &SupportSource {
@@ -84,16 +99,23 @@ impl Edge {
     }
 
     pub(super) fn body_limits(&self) -> body::BodyLimits {
-        body::BodyLimits { bytes_max: self.config.server.body_limit_bytes, timeout: self.config.server.request_timeout }
+        body::BodyLimits {
+            bytes_max: self.config.server.body_limit_bytes,
+            timeout: self.config.server.request_timeout,
+        }
     }
 
     pub(super) fn client(&self, request: &HttpRequest) -> IpAddr {
         client_address::resolve_client_address(request, &self.config.server.trusted_proxies)
     }
 
-    /// Counts a failed authentication of the client of `request`: `error`, unless that client failed too often.
+    /// Counts a failed authentication of the client of `request`: `error`, unless that client
+    /// failed too often.
     pub(super) fn count_failure(&self, request: &HttpRequest, error: Error) -> Error {
-        let counted = self.failures.admit(client_address::client_network(self.client(request)), self.clock.monotonic());
+        let counted = self.failures.admit(
+            client_address::client_network(self.client(request)),
+            self.clock.monotonic(),
+        );
         counted.err().map_or(error, Error::RateLimited)
     }
 }

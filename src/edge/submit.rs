@@ -15,13 +15,26 @@ use crate::event::{EntityKey, EventId, Position};
 ///
 /// # Errors
 /// Those of the router's refusals.
-pub(super) async fn submit_command(edge: &Edge, command: Command, status: StatusCode) -> Result<HttpResponse, Error> {
+pub(super) async fn submit_command(
+    edge: &Edge,
+    command: Command,
+    status: StatusCode,
+) -> Result<HttpResponse, Error> {
     let core = edge.core()?;
     let entity = command.entity.clone();
     let event_id = |position| public_event_id(&core, position);
-    let outcome =
-        core.router.submit_command(command).await.map_err(|refusal| Error::from_refusal(refusal, event_id))?;
-    Ok(accepted_response(status, "accepted", event_id(outcome.position), &entity, outcome.sequence))
+    let outcome = core
+        .router
+        .submit_command(command)
+        .await
+        .map_err(|refusal| Error::from_refusal(refusal, event_id))?;
+    Ok(accepted_response(
+        status,
+        "accepted",
+        event_id(outcome.position),
+        &entity,
+        outcome.sequence,
+    ))
 }
 
 /// The public id of the event at `position`.
@@ -46,11 +59,16 @@ pub(super) struct AcceptedEntity<'a> {
 
 impl<'a> AcceptedEntity<'a> {
     pub(super) fn new(entity: &'a EntityKey, sequence: Option<u64>) -> Self {
-        Self { kind: entity.kind().as_str(), id: entity.id(), sequence }
+        Self {
+            kind: entity.kind().as_str(),
+            id: entity.id(),
+            sequence,
+        }
     }
 }
 
-/// The answer that an event was taken in: `word` (such as `accepted`), its id and what it is of its entity.
+/// The answer that an event was taken in: `word` (such as `accepted`), its id and what it is of its
+/// entity.
 #[must_use]
 pub(super) fn accepted_response(
     status: StatusCode,
@@ -60,16 +78,26 @@ pub(super) fn accepted_response(
     sequence: Option<u64>,
 ) -> HttpResponse {
     let id = event_id.to_string();
-    let body = AcceptedEvent { status: word, event_id: &id, entity: AcceptedEntity::new(entity, sequence) };
+    let body = AcceptedEvent {
+        status: word,
+        event_id: &id,
+        entity: AcceptedEntity::new(entity, sequence),
+    };
     let mut response = answer::json_response(status, &body);
     set_event_headers(&mut response, event_id, sequence);
     response
 }
 
 /// Says in the headers which event was taken in, and its number if it has one.
-pub(super) fn set_event_headers(response: &mut HttpResponse, event_id: EventId, sequence: Option<u64>) {
+pub(super) fn set_event_headers(
+    response: &mut HttpResponse,
+    event_id: EventId,
+    sequence: Option<u64>,
+) {
     answer::set_header(response.headers_mut(), EVENT_ID, &event_id.to_string());
     if let Some(sequence) = sequence {
-        response.headers_mut().insert(ENTITY_SEQUENCE, sequence.into());
+        response
+            .headers_mut()
+            .insert(ENTITY_SEQUENCE, sequence.into());
     }
 }

@@ -1,4 +1,5 @@
-//! Requests through all of the edge, to a node whose store is not open: what is refused, in which order, and with what.
+//! Requests through all of the edge, to a node whose store is not open: what is refused, in which
+//! order, and with what.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
@@ -21,7 +22,8 @@ use crate::event::Timestamp;
 
 const WEBHOOK: &str = "/api/v0/crm/webhooks/support/";
 const NOW: &str = "2025-12-04T10:30:00Z";
-const BODY: &str = r#"{"event":"status.changed","support_uid":"S","idempotency_key":"k","data":{"status":"new"}}"#;
+const BODY: &str =
+    r#"{"event":"status.changed","support_uid":"S","idempotency_key":"k","data":{"status":"new"}}"#;
 
 struct EdgeTestBench {
     edge: Data<Edge>,
@@ -40,12 +42,20 @@ impl EdgeTestBench {
             ("HOOKYARD_ADMIN__TOKEN", "test-token"),
             ("HOOKYARD_SOURCES__SUPPORT__ENABLED", "true"),
             ("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "test-key,other-key"),
-            ("HOOKYARD_SOURCES__SUPPORT__SECRETS", "new-secret,old-secret"),
+            (
+                "HOOKYARD_SOURCES__SUPPORT__SECRETS",
+                "new-secret,old-secret",
+            ),
         ];
         let config = config::load_config(None, [&secrets, settings].concat()).expect("valid");
-        let clock = Arc::new(ManualClock::starting_at(Timestamp::parse(NOW).expect("valid")));
+        let clock = Arc::new(ManualClock::starting_at(
+            Timestamp::parse(NOW).expect("valid"),
+        ));
         let gate = Gate::closed("the store is being opened");
-        Self { edge: Data::new(Edge::new(Arc::new(config), Arc::clone(&clock) as _, gate)), clock }
+        Self {
+            edge: Data::new(Edge::new(Arc::new(config), Arc::clone(&clock) as _, gate)),
+            clock,
+        }
     }
 
     async fn send(&self, request: TestRequest) -> EdgeTestResponse {
@@ -53,11 +63,17 @@ impl EdgeTestBench {
             .app_data(self.edge.clone())
             .configure(|service| routes::configure(service, &self.edge.config))
             .default_service(routes::not_found());
-        let request = request.peer_addr("203.0.113.9:4711".parse().expect("an address")).to_request();
+        let request = request
+            .peer_addr("203.0.113.9:4711".parse().expect("an address"))
+            .to_request();
         let response = call_service(&init_service(app).await, request).await;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = serde_json::from_slice(&read_body(response).await).unwrap_or_default();
-        EdgeTestResponse { status, headers, body }
+        EdgeTestResponse {
+            status,
+            headers,
+            body,
+        }
     }
 }
 
@@ -67,23 +83,33 @@ impl EdgeTestResponse {
     }
 
     fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 }
 
 fn post(body: &str) -> TestRequest {
-    TestRequest::post().uri(WEBHOOK).set_payload(body.to_owned())
+    TestRequest::post()
+        .uri(WEBHOOK)
+        .set_payload(body.to_owned())
 }
 
 fn signed(body: &str, key: &str, secret: &str, timestamp: &str) -> TestRequest {
     post(body)
         .insert_header(("x-crm-api-key", key))
-        .insert_header(("x-crm-signature", sign_support_body(&Secret::new(secret), body.as_bytes(), timestamp)))
+        .insert_header((
+            "x-crm-signature",
+            sign_support_body(&Secret::new(secret), body.as_bytes(), timestamp),
+        ))
         .insert_header(("x-crm-timestamp", timestamp))
 }
 
 fn get(path: &str) -> TestRequest {
-    TestRequest::get().uri(path).insert_header(("authorization", "Bearer test-token"))
+    TestRequest::get()
+        .uri(path)
+        .insert_header(("authorization", "Bearer test-token"))
 }
 
 #[tokio::test]
@@ -94,22 +120,74 @@ async fn checks_are_made_in_their_order() {
     let cases = [
         (post(&large), 413, "body_too_large"),
         (post("{"), 401, "invalid_api_key"),
-        (signed("{", "wrong", "new-secret", NOW), 401, "invalid_api_key"),
+        (
+            signed("{", "wrong", "new-secret", NOW),
+            401,
+            "invalid_api_key",
+        ),
         (signed("{", "", "new-secret", NOW), 401, "invalid_api_key"),
-        (post("{").insert_header(("x-crm-api-key", "test-key")), 401, "invalid_signature"),
-        (signed("{", "test-key", "wrong", stale), 401, "invalid_signature"),
-        (signed("{", "test-key", "new-secret", "now"), 401, "stale_timestamp"),
-        (signed("{", "test-key", "new-secret", stale), 401, "stale_timestamp"),
-        (signed("{", "test-key", "new-secret", "2025-12-04T10:35:01Z"), 401, "stale_timestamp"),
-        (text(signed("{", "test-key", "new-secret", NOW)), 415, "unsupported_media_type"),
-        (signed("{", "test-key", "new-secret", NOW), 400, "invalid_json"),
-        (signed("{}", "test-key", "new-secret", NOW), 400, "validation_failed"),
-        (signed(r#"{"event": "x"}"#, "test-key", "new-secret", NOW), 400, "unknown_event"),
-        (signed(BODY, "test-key", "new-secret", NOW), 503, "unavailable"),
-        (signed(BODY, "other-key", "old-secret", "2025-12-04T10:25:00Z"), 503, "unavailable"),
+        (
+            post("{").insert_header(("x-crm-api-key", "test-key")),
+            401,
+            "invalid_signature",
+        ),
+        (
+            signed("{", "test-key", "wrong", stale),
+            401,
+            "invalid_signature",
+        ),
+        (
+            signed("{", "test-key", "new-secret", "now"),
+            401,
+            "stale_timestamp",
+        ),
+        (
+            signed("{", "test-key", "new-secret", stale),
+            401,
+            "stale_timestamp",
+        ),
+        (
+            signed("{", "test-key", "new-secret", "2025-12-04T10:35:01Z"),
+            401,
+            "stale_timestamp",
+        ),
+        (
+            text(signed("{", "test-key", "new-secret", NOW)),
+            415,
+            "unsupported_media_type",
+        ),
+        (
+            signed("{", "test-key", "new-secret", NOW),
+            400,
+            "invalid_json",
+        ),
+        (
+            signed("{}", "test-key", "new-secret", NOW),
+            400,
+            "validation_failed",
+        ),
+        (
+            signed(r#"{"event": "x"}"#, "test-key", "new-secret", NOW),
+            400,
+            "unknown_event",
+        ),
+        (
+            signed(BODY, "test-key", "new-secret", NOW),
+            503,
+            "unavailable",
+        ),
+        (
+            signed(BODY, "other-key", "old-secret", "2025-12-04T10:25:00Z"),
+            503,
+            "unavailable",
+        ),
     ];
     for (number, (request, status, code)) in (1..).zip(cases) {
-        assert_eq!(bench.send(request).await.code(), (status, code), "case {number}");
+        assert_eq!(
+            bench.send(request).await.code(),
+            (status, code),
+            "case {number}"
+        );
     }
 }
 
@@ -118,7 +196,9 @@ async fn the_timestamp_may_stand_in_the_body_instead() {
     let bench = EdgeTestBench::new(&[]);
     let without_header = |body: &str, timestamp: &str| {
         let signature = sign_support_body(&Secret::new("new-secret"), body.as_bytes(), timestamp);
-        post(body).insert_header(("x-crm-api-key", "test-key")).insert_header(("x-crm-signature", signature))
+        post(body)
+            .insert_header(("x-crm-api-key", "test-key"))
+            .insert_header(("x-crm-signature", signature))
     };
     let body = |timestamp: Value| {
         let mut body: Value = serde_json::from_str(BODY).expect("JSON");
@@ -127,16 +207,36 @@ async fn the_timestamp_may_stand_in_the_body_instead() {
     };
     let cases = [
         (without_header(&body(json!(NOW)), NOW), 503, "unavailable"),
-        (without_header(&body(json!("today")), "today"), 401, "stale_timestamp"),
-        (without_header(&body(json!(NOW)), "2025-12-04T10:30:01Z"), 401, "invalid_signature"),
+        (
+            without_header(&body(json!("today")), "today"),
+            401,
+            "stale_timestamp",
+        ),
+        (
+            without_header(&body(json!(NOW)), "2025-12-04T10:30:01Z"),
+            401,
+            "invalid_signature",
+        ),
         (without_header(BODY, ""), 401, "invalid_signature"),
-        (without_header(&body(json!(7)), "7"), 401, "invalid_signature"),
+        (
+            without_header(&body(json!(7)), "7"),
+            401,
+            "invalid_signature",
+        ),
         (without_header("nonsense", NOW), 401, "invalid_signature"),
         // The header is what was signed, but the body's own time still has to be one.
-        (signed(&body(json!("today")), "test-key", "new-secret", NOW), 400, "validation_failed"),
+        (
+            signed(&body(json!("today")), "test-key", "new-secret", NOW),
+            400,
+            "validation_failed",
+        ),
     ];
     for (number, (request, status, code)) in (1..).zip(cases) {
-        assert_eq!(bench.send(request).await.code(), (status, code), "case {number}");
+        assert_eq!(
+            bench.send(request).await.code(),
+            (status, code),
+            "case {number}"
+        );
     }
 }
 
@@ -151,7 +251,8 @@ async fn json_has_several_names() {
         ("application/jsonp", 415),
         ("", 415),
     ] {
-        let request = signed(BODY, "test-key", "new-secret", NOW).insert_header(("content-type", name));
+        let request =
+            signed(BODY, "test-key", "new-secret", NOW).insert_header(("content-type", name));
         assert_eq!(bench.send(request).await.status, status, "{name}");
     }
 }
@@ -159,30 +260,94 @@ async fn json_has_several_names() {
 #[tokio::test]
 async fn each_api_key_has_a_window_of_its_own() {
     let bench = EdgeTestBench::new(&[("HOOKYARD_SOURCES__SUPPORT__RATE_PER_MINUTE", "2")]);
-    let first = bench.send(signed(BODY, "test-key", "new-secret", NOW)).await;
-    assert_eq!((first.header("ratelimit-limit"), first.header("ratelimit-remaining")), ("2", "1"));
+    let first = bench
+        .send(signed(BODY, "test-key", "new-secret", NOW))
+        .await;
+    assert_eq!(
+        (
+            first.header("ratelimit-limit"),
+            first.header("ratelimit-remaining")
+        ),
+        ("2", "1")
+    );
     bench.clock.advance(Duration::from_millis(20_500));
-    assert_eq!(bench.send(signed("{", "test-key", "new-secret", NOW)).await.header("ratelimit-remaining"), "0");
-    let refused = bench.send(signed(BODY, "test-key", "new-secret", NOW)).await;
+    assert_eq!(
+        bench
+            .send(signed("{", "test-key", "new-secret", NOW))
+            .await
+            .header("ratelimit-remaining"),
+        "0"
+    );
+    let refused = bench
+        .send(signed(BODY, "test-key", "new-secret", NOW))
+        .await;
     assert_eq!(refused.code(), (429, "rate_limited"));
-    assert_eq!((refused.header("retry-after"), refused.header("ratelimit-reset")), ("40", "40"));
-    assert_eq!(bench.send(signed(BODY, "other-key", "new-secret", NOW)).await.status, 503);
+    assert_eq!(
+        (
+            refused.header("retry-after"),
+            refused.header("ratelimit-reset")
+        ),
+        ("40", "40")
+    );
+    assert_eq!(
+        bench
+            .send(signed(BODY, "other-key", "new-secret", NOW))
+            .await
+            .status,
+        503
+    );
     bench.clock.advance(Duration::from_secs(40));
-    assert_eq!(bench.send(signed(BODY, "test-key", "new-secret", NOW)).await.status, 503);
+    assert_eq!(
+        bench
+            .send(signed(BODY, "test-key", "new-secret", NOW))
+            .await
+            .status,
+        503
+    );
 }
 
 #[tokio::test]
 async fn a_failing_caller_is_slowed_down_and_an_authentic_request_never() {
     let bench = EdgeTestBench::new(&[("HOOKYARD_SERVER__AUTH_FAILURES_PER_MINUTE", "2")]);
-    assert_eq!(bench.send(signed(BODY, "test-key", "wrong", NOW)).await.code(), (401, "invalid_signature"));
-    assert_eq!(bench.send(TestRequest::get().uri("/api/v1/events")).await.code(), (401, "unauthorized"));
-    for request in [signed(BODY, "wrong", "new-secret", NOW), TestRequest::get().uri("/api/v1/events")] {
+    assert_eq!(
+        bench
+            .send(signed(BODY, "test-key", "wrong", NOW))
+            .await
+            .code(),
+        (401, "invalid_signature")
+    );
+    assert_eq!(
+        bench
+            .send(TestRequest::get().uri("/api/v1/events"))
+            .await
+            .code(),
+        (401, "unauthorized")
+    );
+    for request in [
+        signed(BODY, "wrong", "new-secret", NOW),
+        TestRequest::get().uri("/api/v1/events"),
+    ] {
         let refused = bench.send(request).await;
         assert_eq!(refused.code(), (429, "rate_limited"));
-        assert_eq!((refused.header("retry-after"), refused.header("ratelimit-limit")), ("60", "2"));
+        assert_eq!(
+            (
+                refused.header("retry-after"),
+                refused.header("ratelimit-limit")
+            ),
+            ("60", "2")
+        );
     }
-    assert_eq!(bench.send(signed(BODY, "test-key", "new-secret", NOW)).await.code(), (503, "unavailable"));
-    assert_eq!(bench.send(get("/api/v1/events")).await.code(), (503, "unavailable"));
+    assert_eq!(
+        bench
+            .send(signed(BODY, "test-key", "new-secret", NOW))
+            .await
+            .code(),
+        (503, "unavailable")
+    );
+    assert_eq!(
+        bench.send(get("/api/v1/events")).await.code(),
+        (503, "unavailable")
+    );
 }
 
 #[tokio::test]
@@ -204,11 +369,26 @@ async fn every_known_path_says_which_methods_it_takes() {
         ("/api/v1/webhooks/logs/7/", "GET, HEAD"),
     ];
     for (path, allow) in paths {
-        let answer = bench.send(TestRequest::default().method(Method::DELETE).uri(path)).await;
-        assert_eq!((answer.code(), answer.header("allow")), ((405, "method_not_allowed"), allow), "{path}");
+        let answer = bench
+            .send(TestRequest::default().method(Method::DELETE).uri(path))
+            .await;
+        assert_eq!(
+            (answer.code(), answer.header("allow")),
+            ((405, "method_not_allowed"), allow),
+            "{path}"
+        );
     }
-    for path in ["/", "/api/v1", "/api/v1/entities/ticket/a/b", "/api/v0/crm/webhooks/supports/"] {
-        assert_eq!(bench.send(get(path)).await.code(), (404, "not_found"), "{path}");
+    for path in [
+        "/",
+        "/api/v1",
+        "/api/v1/entities/ticket/a/b",
+        "/api/v0/crm/webhooks/supports/",
+    ] {
+        assert_eq!(
+            bench.send(get(path)).await.code(),
+            (404, "not_found"),
+            "{path}"
+        );
     }
 }
 
@@ -224,22 +404,44 @@ async fn each_path_of_the_table_has_two_spellings_and_those_of_the_admin_ask_for
     ]);
     let (mut paths, mut guarded) = (BTreeSet::new(), 0);
     for endpoint in api::endpoints(&[]) {
-        assert!(paths.insert(endpoint.documented_path()), "{} is there twice", endpoint.documented_path());
-        let operations: Vec<_> =
-            endpoint.routes(&bench.edge.config).into_iter().map(|(operation, _)| operation).collect();
+        assert!(
+            paths.insert(endpoint.documented_path()),
+            "{} is there twice",
+            endpoint.documented_path()
+        );
+        let operations: Vec<_> = endpoint
+            .routes(&bench.edge.config)
+            .into_iter()
+            .map(|(operation, _)| operation)
+            .collect();
         if operations.is_empty() || !endpoint.is_enabled(&bench.edge.config) {
             continue;
         }
         for path in endpoint.spellings() {
             let path = format!("{}{path}", endpoint.scope);
-            let path = path.split('{').map(|part| part.split_once('}').map_or(part, |(_, rest)| rest));
+            let path = path
+                .split('{')
+                .map(|part| part.split_once('}').map_or(part, |(_, rest)| rest));
             let path = path.collect::<Vec<_>>().join("7");
-            let other = bench.send(TestRequest::default().method(Method::PATCH).uri(&path)).await;
+            let other = bench
+                .send(TestRequest::default().method(Method::PATCH).uri(&path))
+                .await;
             assert_eq!(other.code(), (405, "method_not_allowed"), "{path}");
-            for operation in operations.iter().filter(|operation| operation.source == CallSource::Admin) {
-                let method: Method =
-                    operation.methods.to_string().split(',').next().expect("one").parse().expect("a method");
-                let answer = bench.send(TestRequest::default().method(method.clone()).uri(&path)).await;
+            for operation in operations
+                .iter()
+                .filter(|operation| operation.source == CallSource::Admin)
+            {
+                let method: Method = operation
+                    .methods
+                    .to_string()
+                    .split(',')
+                    .next()
+                    .expect("one")
+                    .parse()
+                    .expect("a method");
+                let answer = bench
+                    .send(TestRequest::default().method(method.clone()).uri(&path))
+                    .await;
                 assert_eq!(answer.code(), (401, "unauthorized"), "{method} {path}");
                 guarded += 1;
             }
@@ -251,7 +453,13 @@ async fn each_path_of_the_table_has_two_spellings_and_those_of_the_admin_ask_for
 #[tokio::test]
 async fn a_source_that_is_not_enabled_does_not_exist() {
     let bench = EdgeTestBench::new(&[("HOOKYARD_SOURCES__SUPPORT__ENABLED", "false")]);
-    assert_eq!(bench.send(signed(BODY, "test-key", "new-secret", NOW)).await.code(), (404, "not_found"));
+    assert_eq!(
+        bench
+            .send(signed(BODY, "test-key", "new-secret", NOW))
+            .await
+            .code(),
+        (404, "not_found")
+    );
 }
 
 #[tokio::test]
@@ -259,47 +467,86 @@ async fn readers_are_told_what_they_asked_wrongly() {
     let bench = EdgeTestBench::new(&[]);
     let kind = bench.send(get("/api/v1/entities/car")).await;
     assert_eq!(kind.code(), (404, "not_found"));
-    assert!(kind.body["detail"].as_str().is_some_and(|detail| detail.contains("ticket")));
+    assert!(
+        kind.body["detail"]
+            .as_str()
+            .is_some_and(|detail| detail.contains("ticket"))
+    );
     let query = "page=0&since=now&kind=car&status=done&colour=red";
     let events = bench.send(get(&format!("/api/v1/events?{query}"))).await;
     assert_eq!(events.code(), (400, "validation_failed"));
-    let fields: Vec<_> = events.body["errors"].as_array().expect("a list").iter().map(|e| &e["field"]).collect();
+    let fields: Vec<_> = events.body["errors"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|e| &e["field"])
+        .collect();
     assert_eq!(fields, ["colour", "page", "status", "kind", "since"]);
-    assert_eq!(bench.send(get("/api/v1/entities/ticket/S?verbose=1")).await.code(), (400, "validation_failed"));
+    assert_eq!(
+        bench
+            .send(get("/api/v1/entities/ticket/S?verbose=1"))
+            .await
+            .code(),
+        (400, "validation_failed")
+    );
 }
 
 #[tokio::test]
 async fn health_needs_no_store_and_readiness_does() {
     let bench = EdgeTestBench::new(&[]);
     for path in ["/healthz", "/health"] {
-        assert_eq!(bench.send(TestRequest::get().uri(path)).await.body, json!({"status": "ok"}));
+        assert_eq!(
+            bench.send(TestRequest::get().uri(path)).await.body,
+            json!({"status": "ok"})
+        );
     }
     let ready = bench.send(TestRequest::get().uri("/readyz")).await;
     assert_eq!((ready.status, ready.header("retry-after")), (503, "1"));
-    assert_eq!(ready.body, json!({"status": "not_ready", "reason": "the store is being opened"}));
+    assert_eq!(
+        ready.body,
+        json!({"status": "not_ready", "reason": "the store is being opened"})
+    );
 }
 
 #[tokio::test]
 async fn every_answer_carries_the_id_of_its_request() {
     let bench = EdgeTestBench::new(&[]);
-    let given = bench.send(get("/nothing").insert_header(("x-request-id", "abc-1"))).await;
-    assert_eq!((given.header("x-request-id"), given.header("x-content-type-options")), ("abc-1", "nosniff"));
-    assert_eq!(bench.send(post("{}")).await.header("x-request-id").len(), 16);
+    let given = bench
+        .send(get("/nothing").insert_header(("x-request-id", "abc-1")))
+        .await;
+    assert_eq!(
+        (
+            given.header("x-request-id"),
+            given.header("x-content-type-options")
+        ),
+        ("abc-1", "nosniff")
+    );
+    assert_eq!(
+        bench.send(post("{}")).await.header("x-request-id").len(),
+        16
+    );
 }
 
-/// The server waited without a timer for the end of a chunked body that nobody reads: one stalled sender, one connection gone.
+/// The server waited without a timer for the end of a chunked body that nobody reads: one stalled
+/// sender, one connection gone.
 #[test]
 fn a_chunked_body_that_stops_in_the_middle_does_not_hold_its_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");
-    let edge = EdgeTestBench::new(&[("HOOKYARD_SERVER__REQUEST_TIMEOUT_S", "0.2")]).edge.into_inner();
+    let edge = EdgeTestBench::new(&[("HOOKYARD_SERVER__REQUEST_TIMEOUT_S", "0.2")])
+        .edge
+        .into_inner();
     let answers = actix_rt::System::new().block_on(async move {
         let server = serve(edge, listener).expect("a listener");
         let handle = server.handle();
         actix_rt::spawn(server);
         let paths = [(WEBHOOK, "408"), ("/nothing", "404"), ("/healthz", "405")];
-        let answers =
-            paths.map(|(path, status)| (status, actix_rt::task::spawn_blocking(move || stall(address, path))));
+        let answers = paths.map(|(path, status)| {
+            (
+                status,
+                actix_rt::task::spawn_blocking(move || stall(address, path)),
+            )
+        });
         let mut received = Vec::new();
         for (status, answer) in answers {
             received.push((status, answer.await.expect("no panic")));
@@ -309,11 +556,15 @@ fn a_chunked_body_that_stops_in_the_middle_does_not_hold_its_connection() {
     });
     for (status, answer) in answers {
         let answer = answer.expect("the server ends the connection");
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
     }
 }
 
-/// Sends the beginning of a chunked request and no more; gives what comes until the server ends the connection.
+/// Sends the beginning of a chunked request and no more; gives what comes until the server ends the
+/// connection.
 fn stall(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut connection = TcpStream::connect(address)?;
     connection.set_read_timeout(Some(Duration::from_secs(10)))?;

@@ -1,8 +1,10 @@
-//! What a request was never asked for: kept until its answer is sent, so that the server ends the connection then.
+//! What a request was never asked for: kept until its answer is sent, so that the server ends the
+//! connection then.
 //!
-//! A chunked body has no known end. If it is dropped unread, actix-http 3 keeps reading for that end, with no timer: a
-//! sender that stops in the middle would hold its connection for ever. As long as the body is held it counts as
-//! unfinished, and then the connection is closed after the answer.
+//! A chunked body has no known end. If it is dropped unread, actix-http 3 keeps reading for that
+//! end, with no timer: a sender that stops in the middle would hold its connection for ever. As
+//! long as the body is held it counts as unfinished, and then the connection is closed after the
+//! answer.
 
 use std::error::Error as StdError;
 use std::pin::Pin;
@@ -16,11 +18,20 @@ use bytes::Bytes;
 
 /// `response`, holding what `request` has left in `payload` if that could be without end.
 #[must_use]
-pub(super) fn hold_undrained(request: &HttpRequest, payload: Payload, response: HttpResponse) -> HttpResponse {
+pub(super) fn hold_undrained(
+    request: &HttpRequest,
+    payload: Payload,
+    response: HttpResponse,
+) -> HttpResponse {
     if !request.headers().contains_key(TRANSFER_ENCODING) {
         return response;
     }
-    response.map_body(|_, body| BoxBody::new(UndrainedBody { body, _payload: payload }))
+    response.map_body(|_, body| {
+        BoxBody::new(UndrainedBody {
+            body,
+            _payload: payload,
+        })
+    })
 }
 
 struct UndrainedBody {
@@ -35,7 +46,10 @@ impl MessageBody for UndrainedBody {
         self.body.size()
     }
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         self.body.as_pin_mut().poll_next(context)
     }
 }

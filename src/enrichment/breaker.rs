@@ -1,4 +1,5 @@
-//! The circuit breaker of one server: stops asking one that does not answer, and tries again with a single request.
+//! The circuit breaker of one server: stops asking one that does not answer, and tries again with a
+//! single request.
 //!
 //! ```text
 //!            failures in a row                  time over, one asks
@@ -8,8 +9,8 @@
 //!     └─────────────────────────────────── the probe was answered ─────────────────┘
 //! ```
 //!
-//! A pure state machine: the time is an argument. Only the probe's own outcome counts after it has begun; what was asked
-//! before the breaker opened and ends later says nothing new.
+//! A pure state machine: the time is an argument. Only the probe's own outcome counts after it has
+//! begun; what was asked before the breaker opened and ends later says nothing new.
 
 use std::time::Duration;
 
@@ -57,14 +58,21 @@ pub(super) struct ServerBreaker {
 
 impl ServerBreaker {
     pub(super) const fn new(policy: ServerBreakerPolicy) -> Self {
-        Self { policy, state: ServerBreakerState::Closed { failures: 0 } }
+        Self {
+            policy,
+            state: ServerBreakerState::Closed { failures: 0 },
+        }
     }
 
     /// Asks for a request at `now`.
     pub(super) fn try_acquire(&mut self, now: Duration) -> ServerBreakerDecision {
         match self.state {
-            ServerBreakerState::Closed { .. } => ServerBreakerDecision::Go(ServerCallPermit::Ordinary),
-            ServerBreakerState::Open { until } if now < until => ServerBreakerDecision::Wait(until - now),
+            ServerBreakerState::Closed { .. } => {
+                ServerBreakerDecision::Go(ServerCallPermit::Ordinary)
+            }
+            ServerBreakerState::Open { until } if now < until => {
+                ServerBreakerDecision::Wait(until - now)
+            }
             ServerBreakerState::Open { .. } => {
                 self.state = ServerBreakerState::HalfOpen;
                 ServerBreakerDecision::Go(ServerCallPermit::Probe)
@@ -76,24 +84,30 @@ impl ServerBreaker {
     /// A request was answered, with whatever status shows that the server is there.
     pub(super) fn record_success(&mut self, pass: ServerCallPermit) {
         match (self.state, pass) {
-            (ServerBreakerState::Closed { .. }, _) | (ServerBreakerState::HalfOpen, ServerCallPermit::Probe) => {
+            (ServerBreakerState::Closed { .. }, _)
+            | (ServerBreakerState::HalfOpen, ServerCallPermit::Probe) => {
                 self.state = ServerBreakerState::Closed { failures: 0 }
             }
-            (ServerBreakerState::HalfOpen, ServerCallPermit::Ordinary) | (ServerBreakerState::Open { .. }, _) => {}
+            (ServerBreakerState::HalfOpen, ServerCallPermit::Ordinary)
+            | (ServerBreakerState::Open { .. }, _) => {}
         }
     }
 
     /// A request failed at `now` in a way that may pass.
     pub(super) fn record_failure(&mut self, pass: ServerCallPermit, now: Duration) {
-        let open = ServerBreakerState::Open { until: now + self.policy.open };
+        let open = ServerBreakerState::Open {
+            until: now + self.policy.open,
+        };
         match (self.state, pass) {
             (ServerBreakerState::Closed { failures }, _) if failures + 1 < self.policy.failures => {
-                self.state = ServerBreakerState::Closed { failures: failures + 1 };
+                self.state = ServerBreakerState::Closed {
+                    failures: failures + 1,
+                };
             }
-            (ServerBreakerState::Closed { .. }, _) | (ServerBreakerState::HalfOpen, ServerCallPermit::Probe) => {
-                self.state = open
-            }
-            (ServerBreakerState::HalfOpen, ServerCallPermit::Ordinary) | (ServerBreakerState::Open { .. }, _) => {}
+            (ServerBreakerState::Closed { .. }, _)
+            | (ServerBreakerState::HalfOpen, ServerCallPermit::Probe) => self.state = open,
+            (ServerBreakerState::HalfOpen, ServerCallPermit::Ordinary)
+            | (ServerBreakerState::Open { .. }, _) => {}
         }
     }
 }
@@ -104,7 +118,10 @@ mod tests {
 
     use super::*;
 
-    const POLICY: ServerBreakerPolicy = ServerBreakerPolicy { failures: 3, open: Duration::from_secs(30) };
+    const POLICY: ServerBreakerPolicy = ServerBreakerPolicy {
+        failures: 3,
+        open: Duration::from_secs(30),
+    };
 
     fn seconds(s: u64) -> Duration {
         Duration::from_secs(s)
@@ -122,22 +139,44 @@ mod tests {
         for _ in 0..5 {
             breaker.record_failure(ServerCallPermit::Ordinary, seconds(1));
             breaker.record_failure(ServerCallPermit::Ordinary, seconds(1));
-            assert_eq!(breaker.try_acquire(seconds(1)), ServerBreakerDecision::Go(ServerCallPermit::Ordinary));
+            assert_eq!(
+                breaker.try_acquire(seconds(1)),
+                ServerBreakerDecision::Go(ServerCallPermit::Ordinary)
+            );
             breaker.record_success(ServerCallPermit::Ordinary);
         }
-        assert_eq!(opened().try_acquire(seconds(11)), ServerBreakerDecision::Wait(seconds(29)));
+        assert_eq!(
+            opened().try_acquire(seconds(11)),
+            ServerBreakerDecision::Wait(seconds(29))
+        );
     }
 
     #[test]
     fn when_the_time_is_over_one_probe_goes_and_decides() {
         let mut breaker = opened();
-        assert_eq!(breaker.try_acquire(seconds(40)), ServerBreakerDecision::Go(ServerCallPermit::Probe));
-        assert_eq!(breaker.try_acquire(seconds(40)), ServerBreakerDecision::Wait(PROBE_INTERVAL), "one only");
+        assert_eq!(
+            breaker.try_acquire(seconds(40)),
+            ServerBreakerDecision::Go(ServerCallPermit::Probe)
+        );
+        assert_eq!(
+            breaker.try_acquire(seconds(40)),
+            ServerBreakerDecision::Wait(PROBE_INTERVAL),
+            "one only"
+        );
         breaker.record_failure(ServerCallPermit::Probe, seconds(45));
-        assert_eq!(breaker.try_acquire(seconds(46)), ServerBreakerDecision::Wait(seconds(29)));
-        assert_eq!(breaker.try_acquire(seconds(75)), ServerBreakerDecision::Go(ServerCallPermit::Probe));
+        assert_eq!(
+            breaker.try_acquire(seconds(46)),
+            ServerBreakerDecision::Wait(seconds(29))
+        );
+        assert_eq!(
+            breaker.try_acquire(seconds(75)),
+            ServerBreakerDecision::Go(ServerCallPermit::Probe)
+        );
         breaker.record_success(ServerCallPermit::Probe);
-        assert_eq!(breaker.try_acquire(seconds(75)), ServerBreakerDecision::Go(ServerCallPermit::Ordinary));
+        assert_eq!(
+            breaker.try_acquire(seconds(75)),
+            ServerBreakerDecision::Go(ServerCallPermit::Ordinary)
+        );
         breaker.record_failure(ServerCallPermit::Ordinary, seconds(76));
         assert_eq!(
             breaker.try_acquire(seconds(76)),
@@ -150,7 +189,10 @@ mod tests {
     fn what_was_asked_before_it_opened_says_nothing_later() {
         let mut breaker = opened();
         breaker.record_success(ServerCallPermit::Ordinary);
-        assert_eq!(breaker.try_acquire(seconds(11)), ServerBreakerDecision::Wait(seconds(29)));
+        assert_eq!(
+            breaker.try_acquire(seconds(11)),
+            ServerBreakerDecision::Wait(seconds(29))
+        );
         breaker.record_failure(ServerCallPermit::Ordinary, seconds(39));
         assert_eq!(
             breaker.try_acquire(seconds(40)),
@@ -159,7 +201,10 @@ mod tests {
         );
         breaker.record_failure(ServerCallPermit::Ordinary, seconds(41));
         breaker.record_success(ServerCallPermit::Ordinary);
-        assert_eq!(breaker.try_acquire(seconds(41)), ServerBreakerDecision::Wait(PROBE_INTERVAL));
+        assert_eq!(
+            breaker.try_acquire(seconds(41)),
+            ServerBreakerDecision::Wait(PROBE_INTERVAL)
+        );
     }
 
     proptest! {

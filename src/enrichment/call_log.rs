@@ -1,4 +1,5 @@
-//! What the call log is told of a call: which server was asked and what it said, and nothing of whom it was asked about.
+//! What the call log is told of a call: which server was asked and what it said, and nothing of
+//! whom it was asked about.
 
 use std::time::Duration;
 
@@ -22,15 +23,25 @@ pub(super) struct LoggedStepCall<'a> {
 }
 
 impl LoggedStepCall<'_> {
-    /// Adds its row to `log`, as one about the event `id`, which is `record`. Neither the answer nor what the URL was filled in
-    /// with is kept: both are about a person.
-    pub(super) fn append_to_log(&self, log: &CallLog, config: &config::EnrichmentConfig, record: &Record, id: EventId) {
+    /// Adds its row to `log`, as one about the event `id`, which is `record`. Neither the answer
+    /// nor what the URL was filled in with is kept: both are about a person.
+    pub(super) fn append_to_log(
+        &self,
+        log: &CallLog,
+        config: &config::EnrichmentConfig,
+        record: &Record,
+        id: EventId,
+    ) {
         let url = url_template(self.call.step, config);
         let entry = Entry {
             at: self.at,
             direction: Direction::Outgoing,
             source: &record.source,
-            method: if self.call.body.is_some() { "POST" } else { "GET" },
+            method: if self.call.body.is_some() {
+                "POST"
+            } else {
+                "GET"
+            },
             path: url_path(&url),
             status: self.status,
             code: self.error_code(),
@@ -50,18 +61,21 @@ impl LoggedStepCall<'_> {
     fn error_code(&self) -> Option<&'static str> {
         match self.answer {
             ServerCallOutcome::Good(_) | ServerCallOutcome::Missing => None,
-            ServerCallOutcome::Transient { .. } | ServerCallOutcome::Refused { .. } => Some(match self.status {
-                None => "no_answer",
-                Some(200..300) => "bad_answer",
-                Some(_) => "status",
-            }),
+            ServerCallOutcome::Transient { .. } | ServerCallOutcome::Refused { .. } => {
+                Some(match self.status {
+                    None => "no_answer",
+                    Some(200..300) => "bad_answer",
+                    Some(_) => "status",
+                })
+            }
         }
     }
 }
 
 /// The URL of `step` as it is configured, with the names of its places.
 fn url_template(step: EnrichmentStep, config: &config::EnrichmentConfig) -> String {
-    let named = |template: &config::TextTemplate| template.fill(|name| format!("{{{name}}}").into());
+    let named =
+        |template: &config::TextTemplate| template.fill(|name| format!("{{{name}}}").into());
     match step {
         EnrichmentStep::LookupByEmail | EnrichmentStep::LookupByPhone => {
             config.lookup_url.as_ref().map(named).unwrap_or_default()
@@ -86,7 +100,10 @@ mod tests {
     fn a_path_is_what_lies_between_the_server_and_the_query() {
         let table = [
             ("https://people.example/v1/{cpf}", "/v1/{cpf}"),
-            ("https://people.example/find?email={email}&phone={phone}", "/find"),
+            (
+                "https://people.example/find?email={email}&phone={phone}",
+                "/find",
+            ),
             ("https://people.example?email={email}", "/"),
             ("https://people.example", "/"),
             ("", "/"),

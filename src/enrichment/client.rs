@@ -1,4 +1,5 @@
-//! One call to a server of the enrichment: bounded in time and size, following nothing, saying nothing of what it carried.
+//! One call to a server of the enrichment: bounded in time and size, following nothing, saying
+//! nothing of what it carried.
 
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use crate::config;
 use crate::event::Timestamp;
 use crate::retry_after::parse_retry_after;
 
-/// The largest answer that is read. A person's data is a few KB; it becomes a part of the lead's state.
+/// The largest answer that is read. A person's data is a few KB; it becomes a part of the lead's
+/// state.
 const ANSWER_MAX_BYTES: usize = 64 * 1024;
 
 /// What a call came to.
@@ -46,7 +48,9 @@ impl EnrichmentClient {
             .user_agent(concat!("Hookyard/", env!("CARGO_PKG_VERSION")))
             .build()?;
         let name = HeaderName::from_bytes(config.key_header.as_bytes()).ok();
-        let value = HeaderValue::from_str(config.key.expose()).ok().filter(|value| !value.is_empty());
+        let value = HeaderValue::from_str(config.key.expose())
+            .ok()
+            .filter(|value| !value.is_empty());
         let key = name.zip(value).map(|(name, mut value)| {
             value.set_sensitive(true);
             (name, value)
@@ -54,8 +58,8 @@ impl EnrichmentClient {
         Ok(Self { client, key })
     }
 
-    /// Makes `call` at `now`; `event_id` tells a server that was reached twice that it was. Says the answer's status too, if
-    /// there was one.
+    /// Makes `call` at `now`; `event_id` tells a server that was reached twice that it was. Says
+    /// the answer's status too, if there was one.
     pub(super) async fn send_call(
         &self,
         call: &StepCall,
@@ -66,35 +70,52 @@ impl EnrichmentClient {
             None => self.client.get(&call.url),
             Some(body) => {
                 let posted = self.client.post(&call.url).body(body.clone());
-                posted.header(CONTENT_TYPE, "application/json").header("idempotency-key", event_id)
+                posted
+                    .header(CONTENT_TYPE, "application/json")
+                    .header("idempotency-key", event_id)
             }
         };
         request = request.header(ACCEPT, "application/json");
-        if let Some((name, value)) = self.key.as_ref().filter(|_| call.step == EnrichmentStep::Person) {
+        if let Some((name, value)) = self
+            .key
+            .as_ref()
+            .filter(|_| call.step == EnrichmentStep::Person)
+        {
             request = request.header(name, value);
         }
         match request.send().await {
             Ok(response) => {
                 let status = response.status().as_u16();
-                (classify_response(response, call.step, now).await, Some(status))
+                (
+                    classify_response(response, call.step, now).await,
+                    Some(status),
+                )
             }
             Err(error) => (classify_error(&error), None),
         }
     }
 }
 
-async fn classify_response(response: Response, step: EnrichmentStep, now: Timestamp) -> ServerCallOutcome {
+async fn classify_response(
+    response: Response,
+    step: EnrichmentStep,
+    now: Timestamp,
+) -> ServerCallOutcome {
     let status = response.status();
     match classify_status(status) {
         // Whatever it says is not asked for.
-        ServerStatusClass::Good if step == EnrichmentStep::Reply => ServerCallOutcome::Good(Vec::new()),
+        ServerStatusClass::Good if step == EnrichmentStep::Reply => {
+            ServerCallOutcome::Good(Vec::new())
+        }
         ServerStatusClass::Good => read_body(response).await,
         ServerStatusClass::Missing => ServerCallOutcome::Missing,
         ServerStatusClass::Transient => ServerCallOutcome::Transient {
             reason: format!("answered {}", status.as_u16()),
             after: requested_pause(response.headers(), now),
         },
-        ServerStatusClass::Refused => ServerCallOutcome::Refused { reason: format!("answered {}", status.as_u16()) },
+        ServerStatusClass::Refused => ServerCallOutcome::Refused {
+            reason: format!("answered {}", status.as_u16()),
+        },
     }
 }
 
@@ -121,32 +142,46 @@ async fn read_body(mut response: Response) -> ServerCallOutcome {
     loop {
         match response.chunk().await {
             Ok(None) => return ServerCallOutcome::Good(body),
-            Ok(Some(piece)) if body.len() + piece.len() <= ANSWER_MAX_BYTES => body.extend_from_slice(&piece),
+            Ok(Some(piece)) if body.len() + piece.len() <= ANSWER_MAX_BYTES => {
+                body.extend_from_slice(&piece)
+            }
             Ok(Some(_)) => {
-                return ServerCallOutcome::Refused { reason: format!("answered more than {ANSWER_MAX_BYTES} bytes") };
+                return ServerCallOutcome::Refused {
+                    reason: format!("answered more than {ANSWER_MAX_BYTES} bytes"),
+                };
             }
             Err(error) => return classify_error(&error),
         }
     }
 }
 
-/// What became of a call without a whole answer. The error's own words hold the address, and so what was asked for.
+/// What became of a call without a whole answer. The error's own words hold the address, and so
+/// what was asked for.
 fn classify_error(error: &reqwest::Error) -> ServerCallOutcome {
     if error.is_builder() {
-        return ServerCallOutcome::Refused { reason: "cannot be called at the address that is configured".into() };
+        return ServerCallOutcome::Refused {
+            reason: "cannot be called at the address that is configured".into(),
+        };
     }
     let reason = match (error.is_timeout(), error.is_connect()) {
         (true, _) => "did not answer in time",
         (false, true) => "could not be reached",
         (false, false) => "broke off",
     };
-    ServerCallOutcome::Transient { reason: reason.into(), after: Duration::ZERO }
+    ServerCallOutcome::Transient {
+        reason: reason.into(),
+        after: Duration::ZERO,
+    }
 }
 
 /// The least pause that the server asks for at `now`.
 fn requested_pause(headers: &HeaderMap, now: Timestamp) -> Duration {
-    let value = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    value.and_then(|value| parse_retry_after(value, now)).unwrap_or_default()
+    let value = headers
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok());
+    value
+        .and_then(|value| parse_retry_after(value, now))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -159,18 +194,33 @@ mod tests {
         let table = [
             (ServerStatusClass::Good, &[200, 201, 204][..]),
             (ServerStatusClass::Missing, &[404]),
-            (ServerStatusClass::Transient, &[408, 425, 429, 500, 502, 503, 504, 599]),
-            (ServerStatusClass::Refused, &[300, 301, 307, 400, 401, 403, 409, 410, 422]),
+            (
+                ServerStatusClass::Transient,
+                &[408, 425, 429, 500, 502, 503, 504, 599],
+            ),
+            (
+                ServerStatusClass::Refused,
+                &[300, 301, 307, 400, 401, 403, 409, 410, 422],
+            ),
         ];
         for (expected, statuses) in table {
-            assert!(statuses.iter().all(|status| class_of(*status) == expected), "{expected:?}");
+            assert!(
+                statuses.iter().all(|status| class_of(*status) == expected),
+                "{expected:?}"
+            );
         }
     }
 
     #[test]
     fn a_server_s_wish_is_honoured_and_none_is_no_pause() {
         let asked = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("7"))]);
-        assert_eq!(requested_pause(&asked, Timestamp::default()), Duration::from_secs(7));
-        assert_eq!(requested_pause(&HeaderMap::new(), Timestamp::default()), Duration::ZERO);
+        assert_eq!(
+            requested_pause(&asked, Timestamp::default()),
+            Duration::from_secs(7)
+        );
+        assert_eq!(
+            requested_pause(&HeaderMap::new(), Timestamp::default()),
+            Duration::ZERO
+        );
     }
 }

@@ -18,9 +18,16 @@ pub(super) struct Cpf(String);
 impl Cpf {
     /// Reads `text`, whatever its formatting; `None` if it is no CPF.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let is_formatting = |character: char| matches!(character, '.' | '-' | '/') || character.is_whitespace();
-        let digits: String = text.chars().filter(|character| !is_formatting(*character)).collect();
-        let values: Vec<u32> = digits.chars().map(|digit| digit.to_digit(10)).collect::<Option<_>>()?;
+        let is_formatting =
+            |character: char| matches!(character, '.' | '-' | '/') || character.is_whitespace();
+        let digits: String = text
+            .chars()
+            .filter(|character| !is_formatting(*character))
+            .collect();
+        let values: Vec<u32> = digits
+            .chars()
+            .map(|digit| digit.to_digit(10))
+            .collect::<Option<_>>()?;
         // Eleven equal digits check out, and were never given to anyone.
         let varied = values.windows(2).any(|pair| pair[0] != pair[1]);
         let checks = values.len() == DIGITS
@@ -42,7 +49,11 @@ impl Cpf {
 
 fn compute_check_digit(digits: &[u32]) -> u32 {
     let weights = (2..=digits.len() as u32 + 1).rev();
-    let sum: u32 = digits.iter().zip(weights).map(|(digit, weight)| digit * weight).sum();
+    let sum: u32 = digits
+        .iter()
+        .zip(weights)
+        .map(|(digit, weight)| digit * weight)
+        .sum();
     sum * 10 % 11 % 10
 }
 
@@ -60,16 +71,37 @@ mod tests {
 
     #[test]
     fn check_digits_are_verified_and_formatting_is_ignored() {
-        for text in ["529.982.247-25", "52998224725", " 529 982 247/25 ", "111.444.777-35", "00000000191"] {
+        for text in [
+            "529.982.247-25",
+            "52998224725",
+            " 529 982 247/25 ",
+            "111.444.777-35",
+            "00000000191",
+        ] {
             assert!(Cpf::parse(text).is_some(), "{text}");
         }
-        let wrong =
-            ["529.982.247-24", "529.982.247-15", "5299822472", "529982247255", "111.111.111-11", "", "x2998224725"];
+        let wrong = [
+            "529.982.247-24",
+            "529.982.247-15",
+            "5299822472",
+            "529982247255",
+            "111.111.111-11",
+            "",
+            "x2998224725",
+        ];
         for text in wrong {
             assert_eq!(Cpf::parse(text), None, "{text}");
         }
-        assert_eq!(Cpf::from_number(191).expect("leading zeros").digits(), "00000000191");
-        assert_eq!(Cpf::from_number(52_998_224_725).expect("all digits").digits(), "52998224725");
+        assert_eq!(
+            Cpf::from_number(191).expect("leading zeros").digits(),
+            "00000000191"
+        );
+        assert_eq!(
+            Cpf::from_number(52_998_224_725)
+                .expect("all digits")
+                .digits(),
+            "52998224725"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Which event is worked on next: those of one lead one after another, leads side by side, each within its bound.
+//! Which event is worked on next: those of one lead one after another, leads side by side, each
+//! within its bound.
 //!
 //! ```text
 //! lead 7   5 ── 9 ── 12        running 5; 9 and 12 wait for it
@@ -6,14 +7,16 @@
 //! lead 9   7 ── …(256) ── more the rest is found again when these are done
 //! ```
 //!
-//! Pure: positions and times come in, what to do comes out. Nothing of an event is held but its position.
+//! Pure: positions and times come in, what to do comes out. Nothing of an event is held but its
+//! position.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::event::{EntityKey, Position};
 
-/// The most leads that wait at once. Beyond it the others are left in the store until there is room.
+/// The most leads that wait at once. Beyond it the others are left in the store until there is
+/// room.
 const LANES_MAX: usize = 4_096;
 /// The most events of one lead that wait in memory.
 const LANE_MAX: usize = 256;
@@ -62,11 +65,21 @@ enum LeadLaneState {
 }
 
 impl LeadLanes {
-    /// Takes in that the event at `position` is owed, as a reader says who saw everything before `seen`.
+    /// Takes in that the event at `position` is owed, as a reader says who saw everything before
+    /// `seen`.
     ///
     /// Says whether there was room; if not, it has to be found again later.
-    pub(super) fn add_event(&mut self, lead: &EntityKey, position: Position, seen: Position) -> bool {
-        if self.done.get(&position).is_some_and(|conclusion| seen <= *conclusion) {
+    pub(super) fn add_event(
+        &mut self,
+        lead: &EntityKey,
+        position: Position,
+        seen: Position,
+    ) -> bool {
+        if self
+            .done
+            .get(&position)
+            .is_some_and(|conclusion| seen <= *conclusion)
+        {
             return true;
         }
         if !self.lanes.contains_key(lead) && self.lanes.len() >= LANES_MAX {
@@ -89,28 +102,44 @@ impl LeadLanes {
             if let Some(first) = first {
                 self.ready.remove(&(first, lead.clone()));
             }
-            self.ready.insert((first.map_or(position, |first| first.min(position)), lead.clone()));
+            self.ready.insert((
+                first.map_or(position, |first| first.min(position)),
+                lead.clone(),
+            ));
         }
         true
     }
 
     /// The next event to work on at `now`, the oldest of all that can.
-    pub(super) fn start_next(&mut self, now: Duration) -> Option<(EntityKey, Position, StepFailureCount)> {
+    pub(super) fn start_next(
+        &mut self,
+        now: Duration,
+    ) -> Option<(EntityKey, Position, StepFailureCount)> {
         self.wake_parked(now);
         let (position, lead) = self.ready.pop_first()?;
         let lane = self.lanes.get_mut(&lead)?;
         lane.waiting.remove(&position);
         lane.stage = LeadLaneState::Running(position, None);
         // An older one may have been opened again meanwhile, and go first.
-        let tries = lane.tries.filter(|(parked, _)| *parked == position).map_or(0, |(_, tries)| tries);
+        let tries = lane
+            .tries
+            .filter(|(parked, _)| *parked == position)
+            .map_or(0, |(_, tries)| tries);
         Some((lead, position, tries))
     }
 
-    /// Takes in how the work on the lead's event ended. Gives the position from which on events were left in the store,
-    /// when it is time to look for them.
-    pub(super) fn finish(&mut self, lead: &EntityKey, end: EnrichmentOutcome, now: Duration) -> Option<Position> {
+    /// Takes in how the work on the lead's event ended. Gives the position from which on events
+    /// were left in the store, when it is time to look for them.
+    pub(super) fn finish(
+        &mut self,
+        lead: &EntityKey,
+        end: EnrichmentOutcome,
+        now: Duration,
+    ) -> Option<Position> {
         let lane = self.lanes.get_mut(lead)?;
-        let LeadLaneState::Running(position, again) = lane.stage else { return None };
+        let LeadLaneState::Running(position, again) = lane.stage else {
+            return None;
+        };
         lane.stage = LeadLaneState::Ready;
         match end {
             EnrichmentOutcome::Later(wait, tries) => {
@@ -148,8 +177,12 @@ impl LeadLanes {
 
     fn wake_parked(&mut self, now: Duration) {
         while self.parked.first().is_some_and(|(due, _)| *due <= now) {
-            let Some((_, lead)) = self.parked.pop_first() else { return };
-            let Some(lane) = self.lanes.get_mut(&lead) else { continue };
+            let Some((_, lead)) = self.parked.pop_first() else {
+                return;
+            };
+            let Some(lane) = self.lanes.get_mut(&lead) else {
+                continue;
+            };
             lane.stage = LeadLaneState::Ready;
             if let Some(first) = lane.waiting.first() {
                 self.ready.insert((*first, lead));
@@ -186,10 +219,17 @@ mod tests {
             assert!(lanes.add_event(&lead(number), at(position), at(10)));
         }
         assert_eq!(
-            [started(&mut lanes, NOW), started(&mut lanes, NOW), started(&mut lanes, NOW)],
+            [
+                started(&mut lanes, NOW),
+                started(&mut lanes, NOW),
+                started(&mut lanes, NOW)
+            ],
             [Some(5), Some(6), None]
         );
-        assert_eq!(lanes.finish(&lead(7), EnrichmentOutcome::Concluded(at(12)), NOW), None);
+        assert_eq!(
+            lanes.finish(&lead(7), EnrichmentOutcome::Concluded(at(12)), NOW),
+            None
+        );
         assert_eq!(started(&mut lanes, NOW), Some(9));
     }
 
@@ -200,13 +240,27 @@ mod tests {
             lanes.add_event(&lead(number), at(position), at(10));
         }
         assert_eq!(started(&mut lanes, NOW), Some(5));
-        lanes.finish(&lead(7), EnrichmentOutcome::Later(Duration::from_secs(30), 2), NOW);
+        lanes.finish(
+            &lead(7),
+            EnrichmentOutcome::Later(Duration::from_secs(30), 2),
+            NOW,
+        );
         assert_eq!(started(&mut lanes, NOW), Some(7));
-        assert_eq!((lanes.next_due(), started(&mut lanes, NOW)), (Some(Duration::from_secs(130)), None));
-        assert_eq!(lanes.start_next(Duration::from_secs(130)), Some((lead(7), at(5), 2)));
+        assert_eq!(
+            (lanes.next_due(), started(&mut lanes, NOW)),
+            (Some(Duration::from_secs(130)), None)
+        );
+        assert_eq!(
+            lanes.start_next(Duration::from_secs(130)),
+            Some((lead(7), at(5), 2))
+        );
         lanes.finish(&lead(7), EnrichmentOutcome::Concluded(at(11)), NOW);
         assert_eq!(lanes.start_next(NOW), Some((lead(7), at(6), 0)));
-        lanes.finish(&lead(7), EnrichmentOutcome::Later(Duration::from_secs(30), 1), NOW);
+        lanes.finish(
+            &lead(7),
+            EnrichmentOutcome::Later(Duration::from_secs(30), 1),
+            NOW,
+        );
         lanes.add_event(&lead(7), at(5), at(20));
         assert_eq!(
             lanes.start_next(Duration::from_secs(130)),
@@ -224,14 +278,26 @@ mod tests {
         assert_eq!(started(&mut lanes, NOW), Some(5));
         lanes.add_event(&lead(7), at(5), at(8));
         lanes.finish(&lead(7), EnrichmentOutcome::Concluded(at(9)), NOW);
-        assert_eq!(started(&mut lanes, NOW), None, "seen before its conclusion could be");
+        assert_eq!(
+            started(&mut lanes, NOW),
+            None,
+            "seen before its conclusion could be"
+        );
         lanes.add_event(&lead(7), at(5), at(9));
         assert_eq!(started(&mut lanes, NOW), None);
         lanes.add_event(&lead(7), at(5), at(11));
-        assert_eq!(started(&mut lanes, NOW), Some(5), "seen after its conclusion: opened again");
+        assert_eq!(
+            started(&mut lanes, NOW),
+            Some(5),
+            "seen after its conclusion: opened again"
+        );
         lanes.add_event(&lead(7), at(5), at(14));
         lanes.finish(&lead(7), EnrichmentOutcome::Concluded(at(12)), NOW);
-        assert_eq!(started(&mut lanes, NOW), Some(5), "opened again before its end was told");
+        assert_eq!(
+            started(&mut lanes, NOW),
+            Some(5),
+            "opened again before its end was told"
+        );
         lanes.finish(&lead(7), EnrichmentOutcome::Concluded(at(20)), NOW);
         lanes.forget_before(at(20));
         assert_eq!(lanes.done.len(), 1);
@@ -256,12 +322,14 @@ mod tests {
             "before 301, or the order would be lost"
         );
         let many = LANES_MAX as u64;
-        (0..many).for_each(|number| assert!(lanes.add_event(&lead(number), at(number + 1), at(9_999))));
+        (0..many)
+            .for_each(|number| assert!(lanes.add_event(&lead(number), at(number + 1), at(9_999))));
         assert!(!lanes.add_event(&lead(many), at(many + 1), at(9_999)));
     }
 
     proptest! {
-        /// Whatever is added, parked and ended: each lead's events begin in order, one at a time, and none is forgotten.
+        /// Whatever is added, parked and ended: each lead's events begin in order, one at a time,
+        /// and none is forgotten.
         #[test]
         fn each_lead_s_events_are_done_once_and_in_order(
             owner in prop::collection::vec(0_u64..4, 1..60), ends in prop::collection::vec(0..5_u8, 1..60), width in 1..5_usize,

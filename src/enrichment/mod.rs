@@ -1,4 +1,5 @@
-//! Enrichment: after a lead's event is taken in, finds the person behind it and tells the sender, step by step.
+//! Enrichment: after a lead's event is taken in, finds the person behind it and tells the sender,
+//! step by step.
 //!
 //! ```text
 //!  what is owed ──pages──> lanes (one for each lead) ──> steps: lookup, person, reply ──> conclusion, by the router
@@ -6,8 +7,9 @@
 //!                            └──────── parked: retry, breaker open ┘
 //! ```
 //!
-//! It stands beside the edge: what it learns enters by the router's door like everything else, under a claim made of its
-//! cause and attempt. One thread with a runtime of its own, so that slow servers slow down nothing else.
+//! It stands beside the edge: what it learns enters by the router's door like everything else,
+//! under a claim made of its cause and attempt. One thread with a runtime of its own, so that slow
+//! servers slow down nothing else.
 
 use std::sync::Arc;
 use std::thread;
@@ -49,7 +51,10 @@ impl EnrichmentStage {
     ///
     /// # Errors
     /// [`Failed`] when the store or the client cannot be used.
-    pub async fn start(config: &config::EnrichmentConfig, parts: EnrichmentDeps) -> Result<Self, EnrichmentError> {
+    pub async fn start(
+        config: &config::EnrichmentConfig,
+        parts: EnrichmentDeps,
+    ) -> Result<Self, EnrichmentError> {
         let (stop, stopping) = watch::channel(None);
         let (failed_sender, failed) = watch::channel(None);
         let (ready, wait) = oneshot::channel();
@@ -58,26 +63,35 @@ impl EnrichmentStage {
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
             .build()?;
-        let thread = thread::Builder::new().name("enrichment".into()).spawn(move || {
-            let outcome = runtime.block_on(async {
-                let worker = EnrichmentWorker::prepare(shared).await;
-                let (worker, prepared) = match worker {
-                    Ok(worker) => (Some(worker), Ok(())),
-                    Err(failed) => (None, Err(failed)),
-                };
-                // Who waits is the node that is starting.
-                let _ = ready.send(prepared);
-                match worker {
-                    Some(worker) => worker.run().await,
-                    None => Ok(()),
+        let thread = thread::Builder::new()
+            .name("enrichment".into())
+            .spawn(move || {
+                let outcome = runtime.block_on(async {
+                    let worker = EnrichmentWorker::prepare(shared).await;
+                    let (worker, prepared) = match worker {
+                        Ok(worker) => (Some(worker), Ok(())),
+                        Err(failed) => (None, Err(failed)),
+                    };
+                    // Who waits is the node that is starting.
+                    let _ = ready.send(prepared);
+                    match worker {
+                        Some(worker) => worker.run().await,
+                        None => Ok(()),
+                    }
+                });
+                if let Err(failed) = outcome {
+                    error!(
+                        error = &failed as &dyn std::error::Error,
+                        "enrichment failed"
+                    );
+                    failed_sender.send_replace(Some(failed.to_string()));
                 }
-            });
-            if let Err(failed) = outcome {
-                error!(error = &failed as &dyn std::error::Error, "enrichment failed");
-                failed_sender.send_replace(Some(failed.to_string()));
-            }
-        })?;
-        let enrichment = Self { stop, failed, thread: Mutex::new(Some(thread)) };
+            })?;
+        let enrichment = Self {
+            stop,
+            failed,
+            thread: Mutex::new(Some(thread)),
+        };
         match wait.await.unwrap_or(Err(EnrichmentError::Panicked)) {
             Ok(()) => Ok(enrichment),
             Err(failed) => {
@@ -93,14 +107,15 @@ impl EnrichmentStage {
         self.failed.clone()
     }
 
-    /// Begins nothing more, waits for calls that are under way for `patience` at most, and ends the thread. Blocks until
-    /// then. What was not done is owed still.
+    /// Begins nothing more, waits for calls that are under way for `patience` at most, and ends the
+    /// thread. Blocks until then. What was not done is owed still.
     pub fn stop(&self, patience: Duration) {
         // Nobody hears it if the thread ended by itself.
         let _ = self.stop.send(Some(patience));
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
-            // A panic there has been logged by the hook, and the next opening repeats what it left undone.
+            // A panic there has been logged by the hook, and the next opening repeats what it left
+            // undone.
             let _ = thread.join();
         }
     }

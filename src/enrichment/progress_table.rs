@@ -1,12 +1,13 @@
-//! Which steps of an event are done, on the disk before the next one begins: after a crash none of them is made again.
+//! Which steps of an event are done, on the disk before the next one begins: after a crash none of
+//! them is made again.
 //!
 //! | key | value |
 //! |---|---|
 //! | position u64, step u8 = 0, part u16 = 0 | where the work began: the end of what was written then, u64 |
 //! | position u64, step u8, part u16 | format u8 = 1, flags u8 (1 = last part), a part of what the step came to |
 //!
-//! Integers are big-endian. The position is that of the event. Its rows go when it is concluded; those that a crash left
-//! behind a conclusion go at the next start, before anything is worked on.
+//! Integers are big-endian. The position is that of the event. Its rows go when it is concluded;
+//! those that a crash left behind a conclusion go at the next start, before anything is worked on.
 
 use std::sync::Arc;
 
@@ -32,17 +33,28 @@ impl ProgressTable {
     /// # Errors
     /// Those of the store.
     pub(super) fn open(store: &Arc<DataStore>) -> Result<Self, StoreWriteError> {
-        Ok(Self { tree: store.tree(TREE)?, store: Arc::clone(store) })
+        Ok(Self {
+            tree: store.tree(TREE)?,
+            store: Arc::clone(store),
+        })
     }
 
-    /// Notes that the work on the event began when everything before `written` was written, or gives what was noted before.
+    /// Notes that the work on the event began when everything before `written` was written, or
+    /// gives what was noted before.
     ///
     /// # Errors
     /// Those of the store.
-    pub(super) fn record_start(&self, event: Position, written: Position) -> Result<Position, StoreWriteError> {
+    pub(super) fn record_start(
+        &self,
+        event: Position,
+        written: Position,
+    ) -> Result<Position, StoreWriteError> {
         let key = key(event, BEGUN, 0);
         if let Some(row) = self.tree.get(key)? {
-            let number = row.get(HEADER_BYTES..).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+            let number = row
+                .get(HEADER_BYTES..)
+                .and_then(|bytes| bytes.try_into().ok())
+                .map(u64::from_be_bytes);
             return number.map(Position::new).ok_or_else(malformed_row);
         }
         self.write_value(event, BEGUN, &written.get().to_be_bytes())?;
@@ -53,7 +65,10 @@ impl ProgressTable {
     ///
     /// # Errors
     /// Those of the store.
-    pub(super) fn load_progress(&self, event: Position) -> Result<EnrichmentProgress, StoreWriteError> {
+    pub(super) fn load_progress(
+        &self,
+        event: Position,
+    ) -> Result<EnrichmentProgress, StoreWriteError> {
         let mut progress = EnrichmentProgress::default();
         for step in EnrichmentStep::ALL {
             if let Some(fact) = self.read_value(event, step as u8)? {
@@ -67,7 +82,12 @@ impl ProgressTable {
     ///
     /// # Errors
     /// Those of the store.
-    pub(super) fn record_step(&self, event: Position, step: EnrichmentStep, fact: &str) -> Result<(), StoreWriteError> {
+    pub(super) fn record_step(
+        &self,
+        event: Position,
+        step: EnrichmentStep,
+        fact: &str,
+    ) -> Result<(), StoreWriteError> {
         self.write_value(event, step as u8, fact.as_bytes())
     }
 
@@ -76,8 +96,11 @@ impl ProgressTable {
     /// # Errors
     /// Those of the store.
     pub(super) fn remove(&self, event: Position) -> Result<(), StoreWriteError> {
-        let rows = self.tree.range(key(event, BEGUN, 0)..=key(event, u8::MAX, u16::MAX));
-        rows.keys().try_for_each(|key| self.tree.remove(key?).map(drop))
+        let rows = self
+            .tree
+            .range(key(event, BEGUN, 0)..=key(event, u8::MAX, u16::MAX));
+        rows.keys()
+            .try_for_each(|key| self.tree.remove(key?).map(drop))
     }
 
     /// The events that rows are about, in order.
@@ -88,7 +111,9 @@ impl ProgressTable {
         let mut events: Vec<Position> = Vec::new();
         for key in self.tree.iter().keys() {
             let key = key?;
-            let event = key.first_chunk().map(|number| Position::new(u64::from_be_bytes(*number)));
+            let event = key
+                .first_chunk()
+                .map(|number| Position::new(u64::from_be_bytes(*number)));
             let event = event.ok_or_else(malformed_row)?;
             if events.last() != Some(&event) {
                 events.push(event);
@@ -104,7 +129,8 @@ impl ProgressTable {
         let mut parts = parts.zip(0_u16..).peekable();
         while let Some((part, number)) = parts.next() {
             let flags = if parts.peek().is_none() { LAST } else { 0 };
-            self.tree.insert(key(event, step, number), [&[FORMAT, flags], part].concat())?;
+            self.tree
+                .insert(key(event, step, number), [&[FORMAT, flags], part].concat())?;
         }
         self.store.sync()
     }
@@ -112,7 +138,11 @@ impl ProgressTable {
     /// What was written whole; a part without the last one is what a crash left.
     fn read_value(&self, event: Position, step: u8) -> Result<Option<Vec<u8>>, StoreWriteError> {
         let mut value = Vec::new();
-        for (row, part) in self.tree.range(key(event, step, 0)..=key(event, step, u16::MAX)).zip(0_u16..) {
+        for (row, part) in self
+            .tree
+            .range(key(event, step, 0)..=key(event, step, u16::MAX))
+            .zip(0_u16..)
+        {
             let (found, row) = row?;
             let Some((&[format, flags], bytes)) = row.split_first_chunk::<HEADER_BYTES>() else {
                 return Err(malformed_row());
@@ -157,24 +187,42 @@ mod tests {
         let (_folder, rows) = rows();
         let event = Position::new(7);
         let person = format!(r#"{{"name": "{}"}}"#, "x".repeat(30_000));
-        rows.record_step(event, EnrichmentStep::LookupByEmail, "").expect("writes");
-        rows.record_step(event, EnrichmentStep::Person, &person).expect("writes");
-        rows.record_step(Position::new(8), EnrichmentStep::Reply, "").expect("writes");
+        rows.record_step(event, EnrichmentStep::LookupByEmail, "")
+            .expect("writes");
+        rows.record_step(event, EnrichmentStep::Person, &person)
+            .expect("writes");
+        rows.record_step(Position::new(8), EnrichmentStep::Reply, "")
+            .expect("writes");
         let mut expected = EnrichmentProgress::default();
         expected.record(EnrichmentStep::LookupByEmail, "");
         expected.record(EnrichmentStep::Person, &person);
         assert_eq!(rows.load_progress(event).expect("reads"), expected);
-        assert!(rows.tree.iter().values().all(|value| value.expect("reads").len() <= VALUE_MAX_BYTES));
-        assert_eq!(rows.list_events().expect("reads"), [event, Position::new(8)]);
+        assert!(
+            rows.tree
+                .iter()
+                .values()
+                .all(|value| value.expect("reads").len() <= VALUE_MAX_BYTES)
+        );
+        assert_eq!(
+            rows.list_events().expect("reads"),
+            [event, Position::new(8)]
+        );
         rows.remove(event).expect("removes");
-        assert_eq!(rows.load_progress(event).expect("reads"), EnrichmentProgress::default());
+        assert_eq!(
+            rows.load_progress(event).expect("reads"),
+            EnrichmentProgress::default()
+        );
         assert_eq!(rows.list_events().expect("reads"), [Position::new(8)]);
     }
 
     #[test]
     fn where_the_work_began_stays() {
         let (_folder, rows) = rows();
-        let begin = |written| rows.record_start(Position::new(7), Position::new(written)).expect("writes").get();
+        let begin = |written| {
+            rows.record_start(Position::new(7), Position::new(written))
+                .expect("writes")
+                .get()
+        };
         assert_eq!((begin(20), begin(30)), (20, 20));
     }
 
@@ -182,16 +230,30 @@ mod tests {
     fn a_step_that_was_cut_off_was_not_done() {
         let (_folder, rows) = rows();
         let event = Position::new(7);
-        rows.record_step(event, EnrichmentStep::Person, &format!("{{{}}}", " ".repeat(30_000))).expect("writes");
-        rows.tree.remove(key(event, EnrichmentStep::Person as u8, 2)).expect("removes");
-        assert_eq!(rows.load_progress(event).expect("reads"), EnrichmentProgress::default());
+        rows.record_step(
+            event,
+            EnrichmentStep::Person,
+            &format!("{{{}}}", " ".repeat(30_000)),
+        )
+        .expect("writes");
+        rows.tree
+            .remove(key(event, EnrichmentStep::Person as u8, 2))
+            .expect("removes");
+        assert_eq!(
+            rows.load_progress(event).expect("reads"),
+            EnrichmentProgress::default()
+        );
     }
 
     #[test]
     fn the_bytes_of_rows_never_change() {
         let (_folder, rows) = rows();
-        rows.record_step(Position::new(7), EnrichmentStep::Person, "{}").expect("writes");
+        rows.record_step(Position::new(7), EnrichmentStep::Person, "{}")
+            .expect("writes");
         let row = rows.tree.iter().next().expect("one row").expect("reads");
-        assert_eq!((hex::encode(row.0), hex::encode(row.1)), ("0000000000000007030000".into(), "01017b7d".into()));
+        assert_eq!(
+            (hex::encode(row.0), hex::encode(row.1)),
+            ("0000000000000007030000".into(), "01017b7d".into())
+        );
     }
 }

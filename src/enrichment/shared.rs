@@ -70,7 +70,13 @@ impl EnrichmentContext {
         parts: EnrichmentDeps,
         stopping: watch::Receiver<Option<Duration>>,
     ) -> Result<Self, EnrichmentError> {
-        let EnrichmentDeps { router, reads, store, exchange, clock } = parts;
+        let EnrichmentDeps {
+            router,
+            reads,
+            store,
+            exchange,
+            clock,
+        } = parts;
         Ok(Self {
             caller: EnrichmentClient::new(config)?,
             rows: ProgressTable::open(&store)?,
@@ -94,21 +100,35 @@ impl EnrichmentContext {
     }
 
     /// Tells the breaker what the call came to that it let through.
-    pub(super) fn record_outcome(&self, origin: &str, pass: ServerCallPermit, answer: &ServerCallOutcome) {
+    pub(super) fn record_outcome(
+        &self,
+        origin: &str,
+        pass: ServerCallPermit,
+        answer: &ServerCallOutcome,
+    ) {
         self.with_breaker(origin, |breaker, now| match answer {
             ServerCallOutcome::Transient { .. } => breaker.record_failure(pass, now),
-            ServerCallOutcome::Good(_) | ServerCallOutcome::Missing | ServerCallOutcome::Refused { .. } => {
-                breaker.record_success(pass)
-            }
+            ServerCallOutcome::Good(_)
+            | ServerCallOutcome::Missing
+            | ServerCallOutcome::Refused { .. } => breaker.record_success(pass),
         });
     }
 
-    fn with_breaker<T>(&self, origin: &str, act: impl FnOnce(&mut ServerBreaker, Duration) -> T) -> T {
+    fn with_breaker<T>(
+        &self,
+        origin: &str,
+        act: impl FnOnce(&mut ServerBreaker, Duration) -> T,
+    ) -> T {
         let now = self.clock.monotonic();
-        let policy = ServerBreakerPolicy { failures: self.config.breaker_failures, open: self.config.breaker_open };
+        let policy = ServerBreakerPolicy {
+            failures: self.config.breaker_failures,
+            open: self.config.breaker_open,
+        };
         let mut breakers = self.breakers.lock();
         // As many as there are servers in the configuration.
-        let breaker = breakers.entry(origin.to_owned()).or_insert_with(|| ServerBreaker::new(policy));
+        let breaker = breakers
+            .entry(origin.to_owned())
+            .or_insert_with(|| ServerBreaker::new(policy));
         act(breaker, now)
     }
 

@@ -30,7 +30,12 @@ pub(super) enum EnrichmentStep {
 }
 
 impl EnrichmentStep {
-    pub(super) const ALL: [Self; 4] = [Self::LookupByEmail, Self::LookupByPhone, Self::Person, Self::Reply];
+    pub(super) const ALL: [Self; 4] = [
+        Self::LookupByEmail,
+        Self::LookupByPhone,
+        Self::Person,
+        Self::Reply,
+    ];
 
     /// Its name in errors and logs.
     pub(super) const fn name(self) -> &'static str {
@@ -59,16 +64,29 @@ impl EnrichmentSubject {
         let [lead_id, customer, attributes] =
             find_members(text, ["lead_id", "customer", "attributes"]).unwrap_or_default();
         // Some events have their customer where their time is.
-        let among = attributes.and_then(|attributes| find_members(attributes.get(), ["customer"]).ok());
+        let among =
+            attributes.and_then(|attributes| find_members(attributes.get(), ["customer"]).ok());
         let [among] = among.unwrap_or_default();
-        let parsed = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str(raw.get()).ok());
-        let customer: Value = parsed(customer).filter(Value::is_object).or_else(|| parsed(among)).unwrap_or_default();
-        let named = |name: &str| customer[name].as_str().map(str::trim).filter(|text| !text.is_empty());
+        let parsed =
+            |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str(raw.get()).ok());
+        let customer: Value = parsed(customer)
+            .filter(Value::is_object)
+            .or_else(|| parsed(among))
+            .unwrap_or_default();
+        let named = |name: &str| {
+            customer[name]
+                .as_str()
+                .map(str::trim)
+                .filter(|text| !text.is_empty())
+        };
         Self {
             lead_id: parsed(lead_id).unwrap_or_default(),
             cpf: parse_cpf(&customer["cpf"]),
-            // Neither can be `.` or `..`, which would walk up in the path of a lookup's URL however they are escaped.
-            email: named("email").filter(|email| email.contains('@')).map(str::to_owned),
+            // Neither can be `.` or `..`, which would walk up in the path of a lookup's URL however
+            // they are escaped.
+            email: named("email")
+                .filter(|email| email.contains('@'))
+                .map(str::to_owned),
             phone: named("phone")
                 .filter(|phone| phone.contains(char::is_numeric))
                 .map(str::to_owned)
@@ -84,7 +102,9 @@ impl EnrichmentSubject {
 }
 
 fn parse_cpf(value: &Value) -> Option<Cpf> {
-    value.as_str().map_or_else(|| value.as_u64().and_then(Cpf::from_number), Cpf::parse)
+    value
+        .as_str()
+        .map_or_else(|| value.as_u64().and_then(Cpf::from_number), Cpf::parse)
 }
 
 /// What the steps that are done came to.
@@ -138,19 +158,32 @@ pub(super) fn next_step(
     progress: &EnrichmentProgress,
     config: &config::EnrichmentConfig,
 ) -> NextEnrichmentStep {
-    let found = [&progress.by_email, &progress.by_phone].into_iter().flatten().flatten().next();
+    let found = [&progress.by_email, &progress.by_phone]
+        .into_iter()
+        .flatten()
+        .flatten()
+        .next();
     let Some(cpf) = subject.cpf.as_ref().or(found) else {
-        return next_lookup(subject, progress, config).map_or(NextEnrichmentStep::Conclude, NextEnrichmentStep::Call);
+        return next_lookup(subject, progress, config)
+            .map_or(NextEnrichmentStep::Conclude, NextEnrichmentStep::Call);
     };
     let Some(person) = progress.person() else {
         let url = config.person_url.fill(|_| cpf.digits().to_owned().into());
-        return NextEnrichmentStep::Call(StepCall { step: EnrichmentStep::Person, url, body: None });
+        return NextEnrichmentStep::Call(StepCall {
+            step: EnrichmentStep::Person,
+            url,
+            body: None,
+        });
     };
     match &config.reply_url {
         Some(url) if !progress.replied => {
             let message = build_message(subject, cpf, person, config);
             let body = json!({"lead_id": subject.lead_id, "message": message}).to_string();
-            NextEnrichmentStep::Call(StepCall { step: EnrichmentStep::Reply, url: url.clone(), body: Some(body) })
+            NextEnrichmentStep::Call(StepCall {
+                step: EnrichmentStep::Reply,
+                url: url.clone(),
+                body: Some(body),
+            })
         }
         Some(_) | None => NextEnrichmentStep::Conclude,
     }
@@ -164,35 +197,73 @@ fn next_lookup(
 ) -> Option<StepCall> {
     let template = config.lookup_url.as_ref()?;
     let lookups = [
-        (EnrichmentStep::LookupByEmail, "email", &subject.email, &progress.by_email),
-        (EnrichmentStep::LookupByPhone, "phone", &subject.phone, &progress.by_phone),
+        (
+            EnrichmentStep::LookupByEmail,
+            "email",
+            &subject.email,
+            &progress.by_email,
+        ),
+        (
+            EnrichmentStep::LookupByPhone,
+            "phone",
+            &subject.phone,
+            &progress.by_phone,
+        ),
     ];
-    let (step, place, value, _) = lookups
-        .into_iter()
-        .find(|(_, place, value, made)| made.is_none() && value.is_some() && template.has_place(place))?;
+    let (step, place, value, _) = lookups.into_iter().find(|(_, place, value, made)| {
+        made.is_none() && value.is_some() && template.has_place(place)
+    })?;
     let value = percent_encode(value.as_deref()?);
-    let url = template.fill(|name| if name == place { value.clone().into() } else { Cow::default() });
-    Some(StepCall { step, url, body: None })
+    let url = template.fill(|name| {
+        if name == place {
+            value.clone().into()
+        } else {
+            Cow::default()
+        }
+    });
+    Some(StepCall {
+        step,
+        url,
+        body: None,
+    })
 }
 
 /// `text` as it may stand in any part of a URL (RFC 3986, 2.3).
 fn percent_encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| {
+            if plain(byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
 }
 
-fn build_message(subject: &EnrichmentSubject, cpf: &Cpf, person: &str, config: &config::EnrichmentConfig) -> String {
+fn build_message(
+    subject: &EnrichmentSubject,
+    cpf: &Cpf,
+    person: &str,
+    config: &config::EnrichmentConfig,
+) -> String {
     let person: Value = serde_json::from_str(person).unwrap_or_default();
     let all = json!({"lead_id": subject.lead_id, "cpf": cpf.digits(), "customer": subject.customer, "person": person});
-    let mut text = config.message_template.fill(|path| render_value(&all, path).into());
+    let mut text = config
+        .message_template
+        .fill(|path| render_value(&all, path).into());
     if text.len() > MESSAGE_MAX_BYTES {
-        let end = (0..=MESSAGE_MAX_BYTES).rev().find(|end| text.is_char_boundary(*end));
+        let end = (0..=MESSAGE_MAX_BYTES)
+            .rev()
+            .find(|end| text.is_char_boundary(*end));
         text.truncate(end.unwrap_or_default());
     }
     text
 }
 
-/// What stands at `path`, such as `person.name`: a text as it is, anything else as JSON, nothing as nothing.
+/// What stands at `path`, such as `person.name`: a text as it is, anything else as JSON, nothing as
+/// nothing.
 fn render_value(all: &Value, path: &str) -> String {
     match path.split('.').try_fold(all, |value, name| value.get(name)) {
         None | Some(Value::Null) => String::new(),
@@ -205,19 +276,29 @@ fn render_value(all: &Value, path: &str) -> String {
 ///
 /// # Errors
 /// What is wrong with it, for a person.
-pub(super) fn parse_answer(step: EnrichmentStep, answer: Option<&[u8]>) -> Result<String, &'static str> {
+pub(super) fn parse_answer(
+    step: EnrichmentStep,
+    answer: Option<&[u8]>,
+) -> Result<String, &'static str> {
     const NO_OBJECT: &str = "answered no JSON object";
     match (step, answer) {
         (EnrichmentStep::LookupByEmail | EnrichmentStep::LookupByPhone, None) => Ok(String::new()),
         (EnrichmentStep::LookupByEmail | EnrichmentStep::LookupByPhone, Some(body)) => {
             let found: Value = serde_json::from_slice(body).map_err(|_| NO_OBJECT)?;
             // A CPF that cannot be one helps no further than none.
-            let cpf = || parse_cpf(&found["cpf"]).map(|cpf| cpf.digits().to_owned()).unwrap_or_default();
-            (found.is_object() || found.is_null()).then(cpf).ok_or(NO_OBJECT)
+            let cpf = || {
+                parse_cpf(&found["cpf"])
+                    .map(|cpf| cpf.digits().to_owned())
+                    .unwrap_or_default()
+            };
+            (found.is_object() || found.is_null())
+                .then(cpf)
+                .ok_or(NO_OBJECT)
         }
         (EnrichmentStep::Person, Some(body)) => {
             let person: &RawValue = serde_json::from_slice(body).map_err(|_| NO_OBJECT)?;
-            let is_object = person.get().starts_with('{') && serde_json::from_str::<Value>(person.get()).is_ok();
+            let is_object = person.get().starts_with('{')
+                && serde_json::from_str::<Value>(person.get()).is_ok();
             is_object.then(|| person.get().to_owned()).ok_or(NO_OBJECT)
         }
         (EnrichmentStep::Person | EnrichmentStep::Reply, None) => Err("answered 404"),

@@ -1,4 +1,5 @@
-//! The loop that finds what is owed, hands it to the lanes, and works on as much at once as is configured.
+//! The loop that finds what is owed, hands it to the lanes, and works on as much at once as is
+//! configured.
 
 use std::sync::Arc;
 
@@ -28,18 +29,30 @@ pub(super) struct EnrichmentWorker {
 }
 
 impl EnrichmentWorker {
-    /// A worker at the beginning of what is owed. What is noted of events that are not owed any more goes first: such an
-    /// event may be opened again, and all its steps are to be done then.
+    /// A worker at the beginning of what is owed. What is noted of events that are not owed any
+    /// more goes first: such an event may be opened again, and all its steps are to be done then.
     ///
     /// # Errors
     /// [`Failed`] when the store cannot be used.
     pub(super) async fn prepare(shared: Arc<EnrichmentContext>) -> Result<Self, EnrichmentError> {
-        for event in shared.with_progress_table(ProgressTable::list_events).await? {
-            if event_run::find_owed_event(&shared.reads, event).await?.is_none() {
-                shared.with_progress_table(move |rows| rows.remove(event)).await?;
+        for event in shared
+            .with_progress_table(ProgressTable::list_events)
+            .await?
+        {
+            if event_run::find_owed_event(&shared.reads, event)
+                .await?
+                .is_none()
+            {
+                shared
+                    .with_progress_table(move |rows| rows.remove(event))
+                    .await?;
             }
         }
-        Ok(Self { shared, lanes: LeadLanes::default(), next: Position::FIRST })
+        Ok(Self {
+            shared,
+            lanes: LeadLanes::default(),
+            next: Position::FIRST,
+        })
     }
 
     /// Works until it is to stop.
@@ -47,7 +60,10 @@ impl EnrichmentWorker {
     /// # Errors
     /// [`Failed`] when the store fails.
     pub(super) async fn run(mut self) -> Result<(), EnrichmentError> {
-        let (mut written, mut reopened) = (self.shared.reads.written(), self.shared.reads.subscribe_reopened());
+        let (mut written, mut reopened) = (
+            self.shared.reads.written(),
+            self.shared.reads.subscribe_reopened(),
+        );
         let mut stopping = self.shared.stopping.clone();
         let mut running = EnrichmentTasks::new();
         let mut looks = true;
@@ -57,7 +73,10 @@ impl EnrichmentWorker {
                 looks = self.read_page(written).await?;
             }
             self.start_ready(&mut running);
-            let wait = self.lanes.next_due().map(|due| due.saturating_sub(self.shared.clock.monotonic()));
+            let wait = self
+                .lanes
+                .next_due()
+                .map(|due| due.saturating_sub(self.shared.clock.monotonic()));
             tokio::select! {
                 biased;
                 // Closed only together with all else.
@@ -95,9 +114,16 @@ impl EnrichmentWorker {
         if self.next >= written {
             return Ok(false);
         }
-        let page = self.shared.reads.pending_events(self.next, PAGE_EVENTS).await?;
+        let page = self
+            .shared
+            .reads
+            .pending_events(self.next, PAGE_EVENTS)
+            .await?;
         let is_last = page.len() < PAGE_EVENTS;
-        for StoredRecord { position, record, .. } in page {
+        for StoredRecord {
+            position, record, ..
+        } in page
+        {
             // Rows beyond may still be on their way, one before another.
             if position >= written {
                 break;

@@ -29,7 +29,8 @@ pub struct Command {
     pub payload: Bytes,
     /// What the payload is.
     pub shape: PayloadShape,
-    /// Whether it may be the first of its entity; if not, it is refused with 404 when there is none.
+    /// Whether it may be the first of its entity; if not, it is refused with 404 when there is
+    /// none.
     pub may_create: bool,
     /// What happens when its entity refuses it.
     pub on_rejection: RejectionPolicy,
@@ -46,7 +47,8 @@ pub struct Command {
 }
 
 impl Command {
-    /// An event of which no more is known: it may begin its entity, and is recorded as failed if that refuses it.
+    /// An event of which no more is known: it may begin its entity, and is recorded as failed if
+    /// that refuses it.
     #[must_use]
     pub fn new(
         source: InternedName,
@@ -99,7 +101,8 @@ pub struct EventResolution {
 pub struct CommandOutcome {
     /// The place of its record.
     pub position: Position,
-    /// The place of the last record that was written with it: that of the last entity that began with it, if any did.
+    /// The place of the last record that was written with it: that of the last entity that began
+    /// with it, if any did.
     pub last: Position,
     /// Its number among the entity's records; `None` when it failed.
     pub sequence: Option<u64>,

@@ -56,26 +56,40 @@ enum CustomerEffect {
 
 impl CustomerChange {
     /// The first change of a customer that the lead deciding in `context` becomes.
-    pub(super) fn from_lead(fields: TimedFields, customer_code: Arc<str>, context: &DecisionContext<'_>) -> Self {
-        Self(CustomerEffect::Born { customer_code, lead_id: sales::own_id(context).as_u64(), fields })
+    pub(super) fn from_lead(
+        fields: TimedFields,
+        customer_code: Arc<str>,
+        context: &DecisionContext<'_>,
+    ) -> Self {
+        Self(CustomerEffect::Born {
+            customer_code,
+            lead_id: sales::own_id(context).as_u64(),
+            fields,
+        })
     }
 }
 
-/// What `action` does to the customer `state`: an order or payment that it has already changes nothing and is answered like
-/// the first time.
+/// What `action` does to the customer `state`: an order or payment that it has already changes
+/// nothing and is answered like the first time.
 ///
 /// # Errors
-/// [`Rejection`]: 404 when the event names another customer's code, 409 when a total would have too many digits or a new
-/// currency is one too many.
+/// [`Rejection`]: 404 when the event names another customer's code, 409 when a total would have too
+/// many digits or a new currency is one too many.
 pub fn decide(
     state: &CustomerState,
     action: &CustomerAction,
     context: &DecisionContext<'_>,
 ) -> Result<EntityDecision<CustomerChange>, Rejection> {
-    if action.customer_code.as_ref().is_some_and(|code| *code != state.customer_code) {
+    if action
+        .customer_code
+        .as_ref()
+        .is_some_and(|code| *code != state.customer_code)
+    {
         return Err(Rejection::not_found("Customer not found"));
     }
-    let answer = Some(json!({ "customer_id": sales::own_id(context), "customer_code": state.customer_code }));
+    let answer = Some(
+        json!({ "customer_id": sales::own_id(context), "customer_code": state.customer_code }),
+    );
     let at = UnixMicros::from(context.at);
     let (late, effect) = match &action.event {
         CustomerEvent::Ordered(entry) if state.books.has_order(&entry.id) => {
@@ -93,14 +107,22 @@ pub fn decide(
             (posting.late, CustomerEffect::Paid(posting))
         }
     };
-    Ok(EntityDecision::Accept(AcceptedChange { late, answer, ..AcceptedChange::new(CustomerChange(effect)) }))
+    Ok(EntityDecision::Accept(AcceptedChange {
+        late,
+        answer,
+        ..AcceptedChange::new(CustomerChange(effect))
+    }))
 }
 
 impl CustomerState {
     /// Makes `change` part of the state.
     pub fn apply(&mut self, change: &CustomerChange, _limits: StateLimits) {
         match &change.0 {
-            CustomerEffect::Born { customer_code, lead_id, fields } => {
+            CustomerEffect::Born {
+                customer_code,
+                lead_id,
+                fields,
+            } => {
                 self.customer_code = Arc::clone(customer_code);
                 self.lead_id = *lead_id;
                 self.fields = fields.clone();
@@ -114,7 +136,10 @@ impl CustomerState {
     #[must_use]
     pub fn to_json(&self) -> impl Serialize {
         let mut shown = self.fields.to_json(&CUSTOMER_FIELDS);
-        let ids: [(&str, Json); 2] = [("customer_code", json!(self.customer_code)), ("lead_id", json!(self.lead_id))];
+        let ids: [(&str, Json); 2] = [
+            ("customer_code", json!(self.customer_code)),
+            ("lead_id", json!(self.lead_id)),
+        ];
         shown.extend(ids.map(|(name, value)| (name.to_owned(), value)));
         self.books.add_to_json(&mut shown);
         shown
@@ -125,13 +150,21 @@ impl CustomerState {
 #[must_use]
 pub fn summary(change: &CustomerChange) -> String {
     match &change.0 {
-        CustomerEffect::Born { lead_id: Some(id), .. } => format!("created from lead {id}"),
+        CustomerEffect::Born {
+            lead_id: Some(id), ..
+        } => format!("created from lead {id}"),
         CustomerEffect::Born { lead_id: None, .. } => "created from a lead".into(),
         CustomerEffect::Ordered(BookPosting { entry, .. }) => {
-            format!("order {} of {} {} recorded", entry.id, entry.amount, entry.currency)
+            format!(
+                "order {} of {} {} recorded",
+                entry.id, entry.amount, entry.currency
+            )
         }
         CustomerEffect::Paid(BookPosting { entry, .. }) => {
-            format!("payment {} of {} {} recorded", entry.id, entry.amount, entry.currency)
+            format!(
+                "payment {} of {} {} recorded",
+                entry.id, entry.amount, entry.currency
+            )
         }
     }
 }

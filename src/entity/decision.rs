@@ -64,7 +64,10 @@ impl<'a> DecisionIds<'a> {
     /// Draws from `ids`.
     #[must_use]
     pub const fn new(ids: &'a IdAllocator) -> Self {
-        Self { ids, highest: Cell::new(None) }
+        Self {
+            ids,
+            highest: Cell::new(None),
+        }
     }
 
     /// An id that nothing had before.
@@ -110,13 +113,28 @@ impl<C> AcceptedChange<C> {
     /// The change alone.
     #[must_use]
     pub const fn new(change: C) -> Self {
-        Self { change, late: false, answer: None, spawned: Vec::new() }
+        Self {
+            change,
+            late: false,
+            answer: None,
+            spawned: Vec::new(),
+        }
     }
 
     /// The same for another type of change.
     pub(super) fn map<D>(self, wrap: impl FnOnce(C) -> D) -> AcceptedChange<D> {
-        let Self { change, late, answer, spawned: births } = self;
-        AcceptedChange { change: wrap(change), late, answer, spawned: births }
+        let Self {
+            change,
+            late,
+            answer,
+            spawned: births,
+        } = self;
+        AcceptedChange {
+            change: wrap(change),
+            late,
+            answer,
+            spawned: births,
+        }
     }
 }
 
@@ -127,7 +145,8 @@ pub struct SpawnedEntity {
     pub key: EntityKey,
     /// The name of its first event.
     pub event_type: &'static str,
-    /// The change by which that event makes a state of the empty one, encoded as its record holds it.
+    /// The change by which that event makes a state of the empty one, encoded as its record holds
+    /// it.
     pub change: Vec<u8>,
     /// The event as readers and subscribers see it: an object with a member `data`.
     pub payload: Bytes,
@@ -157,26 +176,48 @@ impl Rejection {
     /// A 404 with `message`.
     #[must_use]
     pub fn not_found(message: impl Into<String>) -> Self {
-        Self { status: 404, code: "not_found", message: message.into(), member: None }
+        Self {
+            status: 404,
+            code: "not_found",
+            message: message.into(),
+            member: None,
+        }
     }
 
     /// A 409 with `code` and `message`.
     #[must_use]
     pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
-        Self { status: 409, code, message: message.into(), member: None }
+        Self {
+            status: 409,
+            code,
+            message: message.into(),
+            member: None,
+        }
     }
 
     /// What is recorded of it.
     #[must_use]
     pub fn to_failure(&self) -> EventFailure {
-        EventFailure { code: self.status, message: self.message.clone() }
+        EventFailure {
+            code: self.status,
+            message: self.message.clone(),
+        }
     }
 }
 
 impl From<EventFailure> for Rejection {
     fn from(failure: EventFailure) -> Self {
-        let code = if failure.code == 404 { "not_found" } else { "rejected" };
-        Self { status: failure.code, code, message: failure.message, member: None }
+        let code = if failure.code == 404 {
+            "not_found"
+        } else {
+            "rejected"
+        };
+        Self {
+            status: failure.code,
+            code,
+            message: failure.message,
+            member: None,
+        }
     }
 }
 

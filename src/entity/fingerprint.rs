@@ -12,11 +12,14 @@ impl ItemFingerprint {
         let mut hash = Sha256::new();
         parts.iter().for_each(|part| hash.update(part));
         let hash = hash.finalize();
-        Self(u64::from_be_bytes(*hash.first_chunk().expect("SHA-256 has 32 bytes")))
+        Self(u64::from_be_bytes(
+            *hash.first_chunk().expect("SHA-256 has 32 bytes"),
+        ))
     }
 }
 
-/// Fingerprints in one base64 string of 8 big-endian bytes each: half of what they take as JSON numbers.
+/// Fingerprints in one base64 string of 8 big-endian bytes each: half of what they take as JSON
+/// numbers.
 pub(in crate::entity) mod packed {
     use std::collections::VecDeque;
 
@@ -31,18 +34,26 @@ pub(in crate::entity) mod packed {
         list: &VecDeque<ItemFingerprint>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        let bytes: Vec<u8> = list.iter().flat_map(|fingerprint| fingerprint.0.to_be_bytes()).collect();
+        let bytes: Vec<u8> = list
+            .iter()
+            .flat_map(|fingerprint| fingerprint.0.to_be_bytes())
+            .collect();
         serializer.serialize_str(&STANDARD_NO_PAD.encode(bytes))
     }
 
     pub(in crate::entity) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<VecDeque<ItemFingerprint>, D::Error> {
-        let bytes = STANDARD_NO_PAD.decode(String::deserialize(deserializer)?).map_err(D::Error::custom)?;
+        let bytes = STANDARD_NO_PAD
+            .decode(String::deserialize(deserializer)?)
+            .map_err(D::Error::custom)?;
         let (chunks, rest) = bytes.as_chunks::<8>();
         if !rest.is_empty() {
             return Err(D::Error::custom("expected fingerprints of 8 bytes"));
         }
-        Ok(chunks.iter().map(|bytes| ItemFingerprint(u64::from_be_bytes(*bytes))).collect())
+        Ok(chunks
+            .iter()
+            .map(|bytes| ItemFingerprint(u64::from_be_bytes(*bytes)))
+            .collect())
     }
 }

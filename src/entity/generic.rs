@@ -1,4 +1,5 @@
-//! An entity of which nothing is known but its fields: of each field the newest value counts, by the events' own times.
+//! An entity of which nothing is known but its fields: of each field the newest value counts, by
+//! the events' own times.
 //!
 //! ```text
 //! at 10:00 {"name": "Acme", "city": "Lyon"}    at 09:00 {"city": "Paris", "size": 12} (late for `city` only)
@@ -14,10 +15,11 @@ use serde_json::value::RawValue;
 use super::decision::{AcceptedChange, DecisionContext, EntityDecision, Rejection, StateLimits};
 use super::timed_value::{TimedValue, UnixMicros};
 
-/// The longest text of a value that a state keeps, in bytes; of a longer one it keeps `null`, and the event the rest.
+/// The longest text of a value that a state keeps, in bytes; of a longer one it keeps `null`, and
+/// the event the rest.
 const VALUE_MAX_BYTES: usize = 16 * 1024;
-/// The deepest value that a state keeps; of a deeper one it keeps `null`. Readers' parsers stop at a depth of their own, usual ones
-/// at 100 or more, and the value stands a few levels deep already.
+/// The deepest value that a state keeps; of a deeper one it keeps `null`. Readers' parsers stop at
+/// a depth of their own, usual ones at 100 or more, and the value stands a few levels deep already.
 const DEPTH_MAX: usize = 64;
 /// The longest name of a field that a state keeps.
 pub(in crate::entity) const NAME_MAX_BYTES: usize = 256;
@@ -38,7 +40,8 @@ pub enum GenericAction {
         /// Each field's name and JSON text.
         fields: Vec<(String, JsonText)>,
     },
-    /// Takes over these fields of an entity that begins: if it was deleted before, it is there again.
+    /// Takes over these fields of an entity that begins: if it was deleted before, it is there
+    /// again.
     Create {
         /// Each field's name and JSON text.
         fields: Vec<(String, JsonText)>,
@@ -61,7 +64,11 @@ impl JsonText {
     #[must_use]
     pub fn from_raw(raw: &RawValue) -> Self {
         let fits = raw.get().len() <= VALUE_MAX_BYTES && nesting_depth(raw.get()) <= DEPTH_MAX;
-        Self(if fits { raw.get().into() } else { "null".into() })
+        Self(if fits {
+            raw.get().into()
+        } else {
+            "null".into()
+        })
     }
 }
 
@@ -141,11 +148,17 @@ pub fn decide(
     let (fields, mark) = match action {
         GenericAction::Merge { fields } => (fields, None),
         GenericAction::Delete { fields } => (fields, said(DELETED, "true")),
-        GenericAction::Create { fields } if state.fields.contains_key(DELETED) => (fields, said(DELETED, "false")),
+        GenericAction::Create { fields } if state.fields.contains_key(DELETED) => {
+            (fields, said(DELETED, "false"))
+        }
         GenericAction::Create { fields } => (fields, None),
         GenericAction::Mark { name, fields } => (fields, said(name, "true")),
     };
-    let mut change = GenericChange { at, set: BTreeMap::new(), late: 0 };
+    let mut change = GenericChange {
+        at,
+        set: BTreeMap::new(),
+        late: 0,
+    };
     let mut room = context.limits.items_max.saturating_sub(state.fields.len());
     // The node's own word comes first, so that it has room.
     for (name, value) in mark.iter().chain(fields) {
@@ -160,7 +173,10 @@ pub fn decide(
         }
     }
     let late = change.late > 0;
-    Ok(EntityDecision::Accept(AcceptedChange { late, ..AcceptedChange::new(change) }))
+    Ok(EntityDecision::Accept(AcceptedChange {
+        late,
+        ..AcceptedChange::new(change)
+    }))
 }
 
 /// `3 fields set`, and how many were too old.
@@ -170,21 +186,31 @@ pub fn summary(change: &GenericChange) -> String {
         1 => "1 field set".to_owned(),
         count => format!("{count} fields set"),
     };
-    if change.late > 0 { format!("{set}, {} older than what was there", change.late) } else { set }
+    if change.late > 0 {
+        format!("{set}, {} older than what was there", change.late)
+    } else {
+        set
+    }
 }
 
 impl GenericState {
     /// Makes `change` part of the state.
     pub fn apply(&mut self, change: &GenericChange, _limits: StateLimits) {
         for (name, value) in &change.set {
-            self.fields.insert(Arc::clone(name), TimedValue::from_event(value.clone(), change.at));
+            self.fields.insert(
+                Arc::clone(name),
+                TimedValue::from_event(value.clone(), change.at),
+            );
         }
     }
 
     /// The fields by their names.
     #[must_use]
     pub fn to_json(&self) -> impl Serialize {
-        self.fields.iter().map(|(name, field)| (name, &field.value)).collect::<BTreeMap<_, _>>()
+        self.fields
+            .iter()
+            .map(|(name, field)| (name, &field.value))
+            .collect::<BTreeMap<_, _>>()
     }
 }
 
@@ -198,21 +224,40 @@ mod tests {
     use crate::event::Kind;
 
     fn fields(text: &str) -> Vec<(String, JsonText)> {
-        let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).expect("an object");
-        fields.iter().map(|(name, value)| (name.clone(), JsonText::from_raw(value))).collect()
+        let fields: BTreeMap<String, Box<RawValue>> =
+            serde_json::from_str(text).expect("an object");
+        fields
+            .iter()
+            .map(|(name, value)| (name.clone(), JsonText::from_raw(value)))
+            .collect()
     }
 
     fn merge(text: &str) -> entity::EntityAction {
-        entity::EntityAction::Generic(GenericAction::Merge { fields: fields(text) })
+        entity::EntityAction::Generic(GenericAction::Merge {
+            fields: fields(text),
+        })
     }
 
     #[test]
     fn of_each_field_the_newest_value_counts() {
         let mut state = AnyState::new(Kind::Person);
-        assert!(!take(&mut state, 10, &merge(r#"{"name": "Acme", "city": "Lyon"}"#)).late);
+        assert!(
+            !take(
+                &mut state,
+                10,
+                &merge(r#"{"name": "Acme", "city": "Lyon"}"#)
+            )
+            .late
+        );
         assert!(take(&mut state, 9, &merge(r#"{"city": "Paris", "size": 12}"#)).late);
-        assert_eq!(state.to_json(), json!({"name": "Acme", "city": "Lyon", "size": 12}));
-        assert!(!take(&mut state, 10, &merge(r#"{"city": "Nice"}"#)).late, "an equal time is not late");
+        assert_eq!(
+            state.to_json(),
+            json!({"name": "Acme", "city": "Lyon", "size": 12})
+        );
+        assert!(
+            !take(&mut state, 10, &merge(r#"{"city": "Nice"}"#)).late,
+            "an equal time is not late"
+        );
         assert_eq!(state.to_json()["city"], "Nice");
     }
 
@@ -223,21 +268,42 @@ mod tests {
         take(
             &mut state,
             2,
-            &entity::EntityAction::Generic(GenericAction::Delete { fields: fields(r#"{"deleted": 0}"#) }),
+            &entity::EntityAction::Generic(GenericAction::Delete {
+                fields: fields(r#"{"deleted": 0}"#),
+            }),
         );
-        assert_eq!(state.to_json(), json!({"name": "Acme", "deleted": 0}), "the sender's own word wins");
-        take(&mut state, 3, &entity::EntityAction::Generic(GenericAction::Delete { fields: Vec::new() }));
+        assert_eq!(
+            state.to_json(),
+            json!({"name": "Acme", "deleted": 0}),
+            "the sender's own word wins"
+        );
+        take(
+            &mut state,
+            3,
+            &entity::EntityAction::Generic(GenericAction::Delete { fields: Vec::new() }),
+        );
         assert_eq!(state.to_json()["deleted"], true);
     }
 
     #[test]
     fn what_was_deleted_is_there_again_when_it_is_created_later() {
         let mut state = AnyState::new(Kind::Person);
-        let create = || entity::EntityAction::Generic(GenericAction::Create { fields: fields(r#"{"name": "Acme"}"#) });
+        let create = || {
+            entity::EntityAction::Generic(GenericAction::Create {
+                fields: fields(r#"{"name": "Acme"}"#),
+            })
+        };
         take(&mut state, 2, &create());
         assert_eq!(state.to_json(), json!({"name": "Acme"}));
-        take(&mut state, 3, &entity::EntityAction::Generic(GenericAction::Delete { fields: Vec::new() }));
-        assert!(take(&mut state, 1, &create()).late, "it began before it was deleted");
+        take(
+            &mut state,
+            3,
+            &entity::EntityAction::Generic(GenericAction::Delete { fields: Vec::new() }),
+        );
+        assert!(
+            take(&mut state, 1, &create()).late,
+            "it began before it was deleted"
+        );
         assert_eq!(state.to_json(), json!({"name": "Acme", "deleted": true}));
         take(&mut state, 4, &create());
         assert_eq!(state.to_json(), json!({"name": "Acme", "deleted": false}));
@@ -245,8 +311,12 @@ mod tests {
 
     #[test]
     fn a_mark_says_what_became_true_unless_the_sender_says_it_itself() {
-        let mark =
-            |text| entity::EntityAction::Generic(GenericAction::Mark { name: "completed", fields: fields(text) });
+        let mark = |text| {
+            entity::EntityAction::Generic(GenericAction::Mark {
+                name: "completed",
+                fields: fields(text),
+            })
+        };
         let mut state = AnyState::new(Kind::Task);
         take(&mut state, 1, &mark("{}"));
         assert_eq!(state.to_json(), json!({"completed": true}));
@@ -257,10 +327,16 @@ mod tests {
     #[test]
     fn digits_are_kept_and_what_is_too_long_is_null() {
         let mut state = AnyState::new(Kind::Task);
-        let long = format!(r#"{{"price": 50000.00, "id": 12345678901234567890123, "note": "{}"}}"#, "x".repeat(20_000));
+        let long = format!(
+            r#"{{"price": 50000.00, "id": 12345678901234567890123, "note": "{}"}}"#,
+            "x".repeat(20_000)
+        );
         take(&mut state, 1, &merge(&long));
         let snapshot = String::from_utf8(state.to_snapshot()[1..].to_vec()).expect("JSON");
-        assert!(snapshot.contains("50000.00") && snapshot.contains("12345678901234567890123"), "{snapshot}");
+        assert!(
+            snapshot.contains("50000.00") && snapshot.contains("12345678901234567890123"),
+            "{snapshot}"
+        );
         assert_eq!(state.to_json()["note"], json!(null));
     }
 
@@ -268,8 +344,15 @@ mod tests {
     #[test]
     fn what_nests_too_deep_is_null() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        let kept = |text: &str| JsonText::from_raw(serde_json::from_str(text).expect("JSON")).0.to_string();
-        for text in [&nested(DEPTH_MAX), &format!(r#"{{"a": "{}\"[[", "b": [{{}}, {{}}]}}"#, "[{".repeat(100))] {
+        let kept = |text: &str| {
+            JsonText::from_raw(serde_json::from_str(text).expect("JSON"))
+                .0
+                .to_string()
+        };
+        for text in [
+            &nested(DEPTH_MAX),
+            &format!(r#"{{"a": "{}\"[[", "b": [{{}}, {{}}]}}"#, "[{".repeat(100)),
+        ] {
             assert_eq!(&kept(text), text);
         }
         assert_eq!(kept(&nested(DEPTH_MAX + 1)), "null");
@@ -283,7 +366,10 @@ mod tests {
         let mut state = AnyState::new(Kind::Task);
         let many: Vec<_> = (0..9).map(|n| format!(r#""f{n}": {n}"#)).collect();
         take(&mut state, 1, &merge(&format!("{{{}}}", many.join(","))));
-        assert_eq!(state.to_json().as_object().map(serde_json::Map::len), Some(3));
+        assert_eq!(
+            state.to_json().as_object().map(serde_json::Map::len),
+            Some(3)
+        );
         take(&mut state, 2, &merge(r#"{"f0": "new", "g": 1}"#));
         assert_eq!(state.to_json(), json!({"f0": "new", "f1": 1, "f2": 2}));
     }

@@ -13,11 +13,13 @@ use serde_json::{Value as Json, json};
 
 use super::customer;
 use super::decision::{
-    AcceptedChange, DecisionContext, EntityDecision, Rejection, SpawnedEntity, StateLimits, encode_change,
+    AcceptedChange, DecisionContext, EntityDecision, Rejection, SpawnedEntity, StateLimits,
+    encode_change,
 };
 use super::sales::{
-    self, AnswerMembers, LEAD_FIELDS, LOST, NewestItems, NumberedItem, PROFILE_FIELDS, ProspectDecision, ProspectState,
-    ProspectStep, SalesActivity, SalesEdit, SalesValues, TimedFields,
+    self, AnswerMembers, LEAD_FIELDS, LOST, NewestItems, NumberedItem, PROFILE_FIELDS,
+    ProspectDecision, ProspectState, ProspectStep, SalesActivity, SalesEdit, SalesValues,
+    TimedFields,
 };
 use super::sales::{CUSTOMER_FIELDS, WON};
 use super::timed_value::UnixMicros;
@@ -113,36 +115,59 @@ enum LeadEffect {
 impl LeadChange {
     /// The first change of a lead that the pre-lead deciding in `context` becomes.
     pub(super) fn from_pre_lead(prospect: ProspectState, context: &DecisionContext<'_>) -> Self {
-        Self(LeadEffect::Born { prospect: Box::new(prospect), pre_lead_id: sales::own_id(context).as_u64() })
+        Self(LeadEffect::Born {
+            prospect: Box::new(prospect),
+            pre_lead_id: sales::own_id(context).as_u64(),
+        })
     }
 }
 
 /// What `action` does to the lead `state`.
 ///
 /// # Errors
-/// [`Rejection`]: 409 `already_converted` for a second conversion, 409 `closed` when it is discarded, and for a conversion 409
-/// `not_won` or 409 `customer_code_taken`; the first of these that fits.
+/// [`Rejection`]: 409 `already_converted` for a second conversion, 409 `closed` when it is
+/// discarded, and for a conversion 409 `not_won` or 409 `customer_code_taken`; the first of these
+/// that fits.
 pub fn decide(
     state: &LeadState,
     action: &LeadAction,
     context: &DecisionContext<'_>,
 ) -> Result<EntityDecision<LeadChange>, Rejection> {
     if let (LeadAction::Convert { .. }, Some(customer_id)) = (action, state.customer_id) {
-        return Err(sales::reject_already_converted("Lead", "customer_id", customer_id));
+        return Err(sales::reject_already_converted(
+            "Lead",
+            "customer_id",
+            customer_id,
+        ));
     }
     if state.discarded.is_some() {
         return Err(sales::reject_closed("Lead is discarded"));
     }
     let acceptance = match action {
         LeadAction::Prospect(action) => {
-            let ProspectDecision { step, late, answer: said } = state.prospect.decide(action, context);
+            let ProspectDecision {
+                step,
+                late,
+                answer: said,
+            } = state.prospect.decide(action, context);
             let answer = sales::build_answer(ID_MEMBER, context, said);
-            AcceptedChange { late, answer, ..AcceptedChange::new(LeadEffect::Step(step)) }
+            AcceptedChange {
+                late,
+                answer,
+                ..AcceptedChange::new(LeadEffect::Step(step))
+            }
         }
-        LeadAction::Discard { reason, loss_reason, who } => {
+        LeadAction::Discard {
+            reason,
+            loss_reason,
+            who,
+        } => {
             let remarks = loss_reason.clone().or_else(|| reason.clone());
             let step = ProspectState::close_with_status(LOST, remarks, who, context);
-            let discarded = LeadDiscard { reason: reason.clone(), loss_reason: loss_reason.clone() };
+            let discarded = LeadDiscard {
+                reason: reason.clone(),
+                loss_reason: loss_reason.clone(),
+            };
             sales::accept_with_answer(
                 LeadEffect::Discarded { step, discarded },
                 sales::build_answer(ID_MEMBER, context, AnswerMembers::NONE),
@@ -150,30 +175,54 @@ pub fn decide(
         }
         LeadAction::AddActivity(activity) => {
             let id = context.ids.id();
-            let activity = NumberedItem { id, at: UnixMicros::from(context.at), item: activity.clone() };
-            let effect = LeadEffect::ActivityAdded { activity, keep: context.limits.items_max };
+            let activity = NumberedItem {
+                id,
+                at: UnixMicros::from(context.at),
+                item: activity.clone(),
+            };
+            let effect = LeadEffect::ActivityAdded {
+                activity,
+                keep: context.limits.items_max,
+            };
             sales::accept_with_answer(
                 effect,
                 sales::build_answer(ID_MEMBER, context, AnswerMembers::Added("activity_id", id)),
             )
         }
         LeadAction::UpdateProfile { fields } => state.update_profile(fields, context),
-        LeadAction::Convert { customer_code, fields } => state.convert(customer_code, fields, context)?,
+        LeadAction::Convert {
+            customer_code,
+            fields,
+        } => state.convert(customer_code, fields, context)?,
     };
     Ok(EntityDecision::Accept(acceptance.map(LeadChange)))
 }
 
 impl LeadState {
-    fn update_profile(&self, given: &SalesValues, context: &DecisionContext<'_>) -> AcceptedChange<LeadEffect> {
+    fn update_profile(
+        &self,
+        given: &SalesValues,
+        context: &DecisionContext<'_>,
+    ) -> AcceptedChange<LeadEffect> {
         let at = UnixMicros::from(context.at);
         let (profile_id, edit) = match &self.qualified_profile {
             Some(profile) => (profile.profile_id, profile.fields.plan_edit(given, at)),
-            None => (context.ids.id(), TimedFields::default().plan_edit(given, at)),
+            None => (
+                context.ids.id(),
+                TimedFields::default().plan_edit(given, at),
+            ),
         };
         let late = !edit.late.is_empty();
-        let answer =
-            sales::build_answer(ID_MEMBER, context, AnswerMembers::Now(vec![("profile_id", json!(profile_id))]));
-        AcceptedChange { late, answer, ..AcceptedChange::new(LeadEffect::ProfileUpdated { profile_id, edit }) }
+        let answer = sales::build_answer(
+            ID_MEMBER,
+            context,
+            AnswerMembers::Now(vec![("profile_id", json!(profile_id))]),
+        );
+        AcceptedChange {
+            late,
+            answer,
+            ..AcceptedChange::new(LeadEffect::ProfileUpdated { profile_id, edit })
+        }
     }
 
     fn convert(
@@ -183,10 +232,16 @@ impl LeadState {
         context: &DecisionContext<'_>,
     ) -> Result<AcceptedChange<LeadEffect>, Rejection> {
         if self.prospect.status() != WON {
-            return Err(Rejection::conflict("not_won", "Only a won lead can be converted"));
+            return Err(Rejection::conflict(
+                "not_won",
+                "Only a won lead can be converted",
+            ));
         }
         if !context.unique_key_is_free {
-            return Err(Rejection::conflict("customer_code_taken", "customer_code is taken by another customer"));
+            return Err(Rejection::conflict(
+                "customer_code_taken",
+                "customer_code is taken by another customer",
+            ));
         }
         let customer_id = context.ids.id();
         let mut fields = self.prospect.fields.restrict_to(&CUSTOMER_FIELDS);
@@ -202,10 +257,17 @@ impl LeadState {
             key: EntityKey::from_number(Kind::Customer, customer_id),
             event_type: "customer.created",
             payload: sales::spawned_payload("lead_convert", &fields, &ids),
-            change: encode_change(&customer::CustomerChange::from_lead(fields, Arc::clone(customer_code), context)),
+            change: encode_change(&customer::CustomerChange::from_lead(
+                fields,
+                Arc::clone(customer_code),
+                context,
+            )),
             unique_key: Some(customer_code.as_ref().to_owned()),
         };
-        let said = vec![("customer_id", json!(customer_id)), ("customer_code", json!(customer_code))];
+        let said = vec![
+            ("customer_id", json!(customer_id)),
+            ("customer_code", json!(customer_code)),
+        ];
         let answer = sales::build_answer(ID_MEMBER, context, AnswerMembers::Now(said));
         Ok(AcceptedChange {
             late,
@@ -219,16 +281,26 @@ impl LeadState {
     pub fn apply(&mut self, change: &LeadChange, limits: StateLimits) {
         match &change.0 {
             LeadEffect::Step(step) => self.prospect.apply(step, limits),
-            LeadEffect::Born { prospect, pre_lead_id } => {
+            LeadEffect::Born {
+                prospect,
+                pre_lead_id,
+            } => {
                 self.prospect = ProspectState::clone(prospect);
                 self.pre_lead_id = *pre_lead_id;
             }
             LeadEffect::ActivityAdded { activity, keep } => {
-                self.activities.push(activity.clone(), (*keep).min(limits.items_max));
+                self.activities
+                    .push(activity.clone(), (*keep).min(limits.items_max));
             }
             LeadEffect::ProfileUpdated { profile_id, edit } => {
-                let new = || QualifiedProfile { profile_id: *profile_id, fields: TimedFields::default() };
-                self.qualified_profile.get_or_insert_with(new).fields.apply(edit);
+                let new = || QualifiedProfile {
+                    profile_id: *profile_id,
+                    fields: TimedFields::default(),
+                };
+                self.qualified_profile
+                    .get_or_insert_with(new)
+                    .fields
+                    .apply(edit);
             }
             LeadEffect::Discarded { step, discarded } => {
                 self.prospect.apply(step, limits);
@@ -241,15 +313,27 @@ impl LeadState {
     /// The state as the API shows it.
     #[must_use]
     pub fn to_json(&self) -> impl Serialize {
-        let activities: Vec<_> = self.activities.iter().map(NumberedItem::<SalesActivity>::to_json).collect();
+        let activities: Vec<_> = self
+            .activities
+            .iter()
+            .map(NumberedItem::<SalesActivity>::to_json)
+            .collect();
         let (reason, loss_reason) = match &self.discarded {
-            Some(LeadDiscard { reason, loss_reason }) => (json!(reason), json!(loss_reason)),
+            Some(LeadDiscard {
+                reason,
+                loss_reason,
+            }) => (json!(reason), json!(loss_reason)),
             None => (Json::Null, Json::Null),
         };
         let mut shown = self.prospect.to_json(&LEAD_FIELDS);
         let members = [
             ("activities", json!(activities)),
-            ("qualified_profile", self.qualified_profile.as_ref().map_or(Json::Null, QualifiedProfile::to_json)),
+            (
+                "qualified_profile",
+                self.qualified_profile
+                    .as_ref()
+                    .map_or(Json::Null, QualifiedProfile::to_json),
+            ),
             ("reason", reason),
             ("loss_reason", loss_reason),
             ("pre_lead_id", json!(self.pre_lead_id)),
@@ -273,10 +357,19 @@ impl QualifiedProfile {
 pub fn summary(change: &LeadChange) -> String {
     match &change.0 {
         LeadEffect::Step(step) => sales::summarize_step(step),
-        LeadEffect::Born { pre_lead_id: Some(id), .. } => format!("created from pre-lead {id}"),
-        LeadEffect::Born { pre_lead_id: None, .. } => "created from a pre-lead".into(),
-        LeadEffect::ActivityAdded { activity, .. } => format!("{} {} added", activity.item.activity_type, activity.id),
-        LeadEffect::ProfileUpdated { edit, .. } => format!("qualified profile {}", sales::summarize_edit(edit)),
+        LeadEffect::Born {
+            pre_lead_id: Some(id),
+            ..
+        } => format!("created from pre-lead {id}"),
+        LeadEffect::Born {
+            pre_lead_id: None, ..
+        } => "created from a pre-lead".into(),
+        LeadEffect::ActivityAdded { activity, .. } => {
+            format!("{} {} added", activity.item.activity_type, activity.id)
+        }
+        LeadEffect::ProfileUpdated { edit, .. } => {
+            format!("qualified profile {}", sales::summarize_edit(edit))
+        }
         LeadEffect::Discarded { .. } => "discarded".into(),
         LeadEffect::Converted { customer_id } => format!("converted to customer {customer_id}"),
     }

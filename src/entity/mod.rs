@@ -1,4 +1,5 @@
-//! The entity: one actor for each ticket, lead, customer …, which decides its events one after another.
+//! The entity: one actor for each ticket, lead, customer …, which decides its events one after
+//! another.
 //!
 //! ```text
 //!  Apply ──> stamp times ──> decide ──> apply to the state in memory ──> submit to the journal ──> next Apply
@@ -6,8 +7,9 @@
 //!                                                                             └──> reply
 //! ```
 //!
-//! The actor does not wait for the commit: records leave it in the order in which it handled their events, and each reply
-//! leaves when its record is durable. A panic in here ends this actor only; the router starts it anew from the journal.
+//! The actor does not wait for the commit: records leave it in the order in which it handled their
+//! events, and each reply leaves when its record is durable. A panic in here ends this actor only;
+//! the router starts it anew from the journal.
 
 pub mod c2s_lead;
 mod command;
@@ -33,7 +35,8 @@ use tracing::{Span, debug, error, warn};
 
 pub use command::{Command, CommandOutcome, EventResolution, RejectionPolicy, UnrecordedOutcome};
 pub use decision::{
-    AcceptedChange, DecisionContext, DecisionIds, EntityDecision, IdAllocator, Rejection, SpawnedEntity, StateLimits,
+    AcceptedChange, DecisionContext, DecisionIds, EntityDecision, IdAllocator, Rejection,
+    SpawnedEntity, StateLimits,
 };
 pub use progress::EntityProgress;
 pub use state::{EntityAction, EntityChange, EntityState, RestoreError, summarize_change};
@@ -45,17 +48,19 @@ use crate::journal::{Journal, JournalClosed, JournalSubmission, RecordDraft, Sub
 use crate::panics::PanicContainment;
 use crate::projection::{PendingSnapshots, SnapshotAndTail};
 
-/// How far ahead of the node's clock an event's own time may be; further ahead, it counts as the receive time, or one
-/// wrong clock would make everything after it late.
+/// How far ahead of the node's clock an event's own time may be; further ahead, it counts as the
+/// receive time, or one wrong clock would make everything after it late.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
 
 /// A snapshot is due when the records since the last one outweigh it, and at least this much.
 const SNAPSHOT_MIN_BYTES: usize = 16 * 1024;
 
-/// Messages handled at a stretch before the other actors of the thread get a turn: actix empties a mailbox otherwise.
+/// Messages handled at a stretch before the other actors of the thread get a turn: actix empties a
+/// mailbox otherwise.
 pub const MESSAGES_PER_TURN: u32 = 64;
 
-/// What an entity calls with what became of its event, once that is durable. Dropped uncalled when nobody can know.
+/// What an entity calls with what became of its event, once that is durable. Dropped uncalled when
+/// nobody can know.
 pub type Reply = Box<dyn FnOnce(Result<CommandOutcome, UnrecordedOutcome>) + Send>;
 
 /// Asks an entity to decide one event.
@@ -92,7 +97,11 @@ pub struct EntityDeps {
 ///
 /// # Errors
 /// [`RestoreError`] when the snapshot or a record cannot be read.
-pub fn restore_state(kind: Kind, past: &SnapshotAndTail, limits: StateLimits) -> Result<EntityState, RestoreError> {
+pub fn restore_state(
+    kind: Kind,
+    past: &SnapshotAndTail,
+    limits: StateLimits,
+) -> Result<EntityState, RestoreError> {
     let snapshot = past.snapshot.as_ref().map(|(_, bytes)| bytes.as_slice());
     let changes = past.tail.iter().map(|stored| stored.record.change.as_ref());
     state::replay_changes(kind, snapshot, changes, limits)
@@ -124,15 +133,29 @@ impl EntityActor {
         // What an earlier life offered may hold a record that was never written.
         surroundings.pending_snapshots.withdraw(&key);
         let state = restore_state(key.kind(), past, surroundings.limits)?;
-        let (included, snapshot_bytes) =
-            past.snapshot.as_ref().map_or((0, 0), |(sequence, bytes)| (*sequence, bytes.len()));
+        let (included, snapshot_bytes) = past
+            .snapshot
+            .as_ref()
+            .map_or((0, 0), |(sequence, bytes)| (*sequence, bytes.len()));
         Ok(Self {
             state,
-            sequence: past.tail.last().and_then(|stored| stored.record.sequence).unwrap_or(included),
+            sequence: past
+                .tail
+                .last()
+                .and_then(|stored| stored.record.sequence)
+                .unwrap_or(included),
             snapshot_bytes,
             progress: Arc::default(),
-            received_at: past.tail.last().map(|stored| stored.received_at).unwrap_or_default(),
-            bytes_since_snapshot: past.tail.iter().map(|stored| stored.record.change.len()).sum(),
+            received_at: past
+                .tail
+                .last()
+                .map(|stored| stored.received_at)
+                .unwrap_or_default(),
+            bytes_since_snapshot: past
+                .tail
+                .iter()
+                .map(|stored| stored.record.change.len())
+                .sum(),
             messages_handled: 0,
             key,
             deps: surroundings,
@@ -162,9 +185,17 @@ impl EntityActor {
     }
 
     fn handle_command(&mut self, message: ApplyCommand, ctx: &mut actix::Context<Self>) {
-        let ApplyCommand { command, unique_key_is_free: code_is_free, reply } = message;
-        // A test's fault here is a panic; there is nothing at this point that could fail with an error.
-        let _ = self.deps.failure_injector.evaluate(Failpoint::Decide(&self.key));
+        let ApplyCommand {
+            command,
+            unique_key_is_free: code_is_free,
+            reply,
+        } = message;
+        // A test's fault here is a panic; there is nothing at this point that could fail with an
+        // error.
+        let _ = self
+            .deps
+            .failure_injector
+            .evaluate(Failpoint::Decide(&self.key));
         let now = self.deps.clock.wall();
         self.received_at = self.received_at.max(now);
         let at = match command.at {
@@ -190,12 +221,16 @@ impl EntityActor {
         };
         let drawn = context.ids.highest_id();
         let submitted = match verdict {
-            Err(rejection) => {
-                self.reject_command(rejection, command.on_rejection, record_command(command, at, now), reply)
-            }
-            Ok(EntityDecision::AlreadyApplied(answer)) => {
-                self.answer_unrecorded(UnrecordedOutcome::AlreadyApplied(answer_to_json(answer)), reply)
-            }
+            Err(rejection) => self.reject_command(
+                rejection,
+                command.on_rejection,
+                record_command(command, at, now),
+                reply,
+            ),
+            Ok(EntityDecision::AlreadyApplied(answer)) => self.answer_unrecorded(
+                UnrecordedOutcome::AlreadyApplied(answer_to_json(answer)),
+                reply,
+            ),
             Ok(EntityDecision::RecordOnly) => {
                 let record = record_command(command, at, now);
                 let draft = self.draft_record(&record);
@@ -203,7 +238,13 @@ impl EntityActor {
             }
             Ok(EntityDecision::Accept(acceptance)) => {
                 let refusal = command.on_rejection;
-                self.accept_change(acceptance, drawn, record_command(command, at, now), refusal, reply)
+                self.accept_change(
+                    acceptance,
+                    drawn,
+                    record_command(command, at, now),
+                    refusal,
+                    reply,
+                )
             }
         };
         if submitted.is_err() {
@@ -220,7 +261,12 @@ impl EntityActor {
         refusal: RejectionPolicy,
         reply: Reply,
     ) -> Result<(), JournalClosed> {
-        let AcceptedChange { change, late, answer, spawned: births } = acceptance;
+        let AcceptedChange {
+            change,
+            late,
+            answer,
+            spawned: births,
+        } = acceptance;
         let sequence = self.sequence + 1;
         let own_id = allocated_number(&self.key).filter(|_| sequence == 1);
         let record = Record {
@@ -233,12 +279,18 @@ impl EntityActor {
         };
         let mut drafts = vec![self.draft_record(&record)];
         for birth in births {
-            // A change that panics must never reach the disk: there is no actor yet that it could end.
-            EntityState::new(birth.key.kind()).apply(&EntityChange::from_birth(&birth), self.deps.limits);
+            // A change that panics must never reach the disk: there is no actor yet that it could
+            // end.
+            EntityState::new(birth.key.kind())
+                .apply(&EntityChange::from_birth(&birth), self.deps.limits);
             drafts.push(self.draft_record(&record_spawned(birth, &record)));
         }
-        if drafts.iter().any(|draft| draft.bytes.len() > RECORD_MAX_BYTES) {
-            let message = format!("the event would be more than {RECORD_MAX_BYTES} bytes as it is recorded");
+        if drafts
+            .iter()
+            .any(|draft| draft.bytes.len() > RECORD_MAX_BYTES)
+        {
+            let message =
+                format!("the event would be more than {RECORD_MAX_BYTES} bytes as it is recorded");
             let unchanged = Record {
                 sequence: None,
                 late: false,
@@ -247,7 +299,12 @@ impl EntityActor {
                 highest_id: None,
                 ..record
             };
-            return self.reject_command(Rejection::conflict("too_large", message), refusal, unchanged, reply);
+            return self.reject_command(
+                Rejection::conflict("too_large", message),
+                refusal,
+                unchanged,
+                reply,
+            );
         }
         self.state.apply(&change, self.deps.limits);
         self.sequence = sequence;
@@ -270,13 +327,21 @@ impl EntityActor {
         }
         let Record { event_type, .. } = &command;
         warn!(entity = %self.key, event_type, code = rejection.status, "event cannot be applied");
-        let record = Record { failure: Some(rejection.to_failure()), pending: false, ..command };
+        let record = Record {
+            failure: Some(rejection.to_failure()),
+            pending: false,
+            ..command
+        };
         let draft = self.draft_record(&record);
         self.submit_drafts(vec![draft], record, reply)
     }
 
     /// Answers an event that leaves no record, after everything that it was decided on is durable.
-    fn answer_unrecorded(&self, denial: UnrecordedOutcome, reply: Reply) -> Result<(), JournalClosed> {
+    fn answer_unrecorded(
+        &self,
+        denial: UnrecordedOutcome,
+        reply: Reply,
+    ) -> Result<(), JournalClosed> {
         if self.progress.in_flight_count() == 0 {
             reply(Err(denial));
             return Ok(());
@@ -286,7 +351,10 @@ impl EntityActor {
                 reply(Err(denial));
             }
         });
-        self.deps.journal.submit(JournalSubmission { drafts: Vec::new(), settle })
+        self.deps.journal.submit(JournalSubmission {
+            drafts: Vec::new(),
+            settle,
+        })
     }
 
     /// Before the record is submitted, so that the projection cannot pass it first.
@@ -299,7 +367,9 @@ impl EntityActor {
         self.snapshot_bytes = state.len();
         self.bytes_since_snapshot = 0;
         // Declined when too many wait: the next one comes when as much again has happened.
-        self.deps.pending_snapshots.offer(&self.key, self.sequence, state);
+        self.deps
+            .pending_snapshots
+            .offer(&self.key, self.sequence, state);
     }
 
     fn draft_record(&self, record: &Record) -> RecordDraft {
@@ -312,9 +382,19 @@ impl EntityActor {
     }
 
     /// Sends `drafts`, the first of them that of `record`, on their way together.
-    fn submit_drafts(&self, drafts: Vec<RecordDraft>, record: Record, reply: Reply) -> Result<(), JournalClosed> {
+    fn submit_drafts(
+        &self,
+        drafts: Vec<RecordDraft>,
+        record: Record,
+        reply: Reply,
+    ) -> Result<(), JournalClosed> {
         let others = drafts.len() as u64 - 1;
-        let Record { sequence, failure, answer, .. } = record;
+        let Record {
+            sequence,
+            failure,
+            answer,
+            ..
+        } = record;
         let (flight, key) = (Arc::clone(&self.progress), self.key.clone());
         let (offers, span) = (Arc::clone(&self.deps.pending_snapshots), Span::current());
         flight.note_submitted();
@@ -323,14 +403,22 @@ impl EntityActor {
                 span.in_scope(|| debug!(%position, "event durable"));
                 let last = position.plus(others);
                 flight.note_durable(last);
-                reply(Ok(CommandOutcome { position, last, sequence, failure, answer }));
+                reply(Ok(CommandOutcome {
+                    position,
+                    last,
+                    sequence,
+                    failure,
+                    answer,
+                }));
             }
             Err(_) => {
                 offers.withdraw(&key);
                 flight.note_diverged();
             }
         });
-        self.deps.journal.submit(JournalSubmission { drafts, settle })
+        self.deps
+            .journal
+            .submit(JournalSubmission { drafts, settle })
     }
 }
 
@@ -350,7 +438,12 @@ fn record_command(command: Command, at: Timestamp, now: Timestamp) -> Record {
         request_hash: command.request_hash,
         pending: command.pending,
         resolves: concludes,
-        ..Record::new(command.source.as_str(), command.entity, command.event_type, at)
+        ..Record::new(
+            command.source.as_str(),
+            command.entity,
+            command.event_type,
+            at,
+        )
     }
 }
 
@@ -369,11 +462,16 @@ fn record_spawned(birth: SpawnedEntity, cause: &Record) -> Record {
 
 /// The number that is the id of an entity whose ids the node gives.
 fn allocated_number(key: &EntityKey) -> Option<u64> {
-    key.kind().has_allocated_ids().then(|| key.id().parse().ok()).flatten()
+    key.kind()
+        .has_allocated_ids()
+        .then(|| key.id().parse().ok())
+        .flatten()
 }
 
 fn answer_to_json(answer: Option<serde_json::Value>) -> Bytes {
-    answer.map(|answer| answer.to_string().into()).unwrap_or_default()
+    answer
+        .map(|answer| answer.to_string().into())
+        .unwrap_or_default()
 }
 
 /// Why an event that begins nothing is refused by an entity that does not exist.

@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::decision::{
-    AcceptedChange, DecisionContext, EntityDecision, Rejection, SpawnedEntity, StateLimits, encode_change,
+    AcceptedChange, DecisionContext, EntityDecision, Rejection, SpawnedEntity, StateLimits,
+    encode_change,
 };
 use super::lead;
 use super::sales::{
-    self, AnswerMembers, CONVERTED, DISCARDED, PRE_LEAD_FIELDS, ProspectDecision, ProspectState, ProspectStep,
-    SalesValues,
+    self, AnswerMembers, CONVERTED, DISCARDED, PRE_LEAD_FIELDS, ProspectDecision, ProspectState,
+    ProspectStep, SalesValues,
 };
 use super::timed_value::UnixMicros;
 use crate::event::{EntityKey, Kind};
@@ -73,8 +74,8 @@ pub struct PreLeadChange {
 /// What `action` does to the pre-lead `state`.
 ///
 /// # Errors
-/// [`Rejection`]: 409 `already_converted` for a second conversion, 409 `closed` for anything else of a pre-lead that is
-/// discarded or converted.
+/// [`Rejection`]: 409 `already_converted` for a second conversion, 409 `closed` for anything else
+/// of a pre-lead that is discarded or converted.
 pub fn decide(
     state: &PreLeadState,
     action: &PreLeadAction,
@@ -83,14 +84,30 @@ pub fn decide(
     state.check_not_ended(action)?;
     let acceptance = match action {
         PreLeadAction::Prospect(action) => {
-            let ProspectDecision { step, late, answer: said } = state.prospect.decide(action, context);
+            let ProspectDecision {
+                step,
+                late,
+                answer: said,
+            } = state.prospect.decide(action, context);
             let answer = sales::build_answer(ID_MEMBER, context, said);
-            AcceptedChange { late, answer, ..AcceptedChange::new(PreLeadChange { step, end: None }) }
+            AcceptedChange {
+                late,
+                answer,
+                ..AcceptedChange::new(PreLeadChange { step, end: None })
+            }
         }
         PreLeadAction::Discard { reason, who } => {
             let step = ProspectState::close_with_status(DISCARDED, reason.clone(), who, context);
-            let change = PreLeadChange { step, end: Some(PreLeadEnd::Discarded { reason: reason.clone() }) };
-            sales::accept_with_answer(change, sales::build_answer(ID_MEMBER, context, AnswerMembers::NONE))
+            let change = PreLeadChange {
+                step,
+                end: Some(PreLeadEnd::Discarded {
+                    reason: reason.clone(),
+                }),
+            };
+            sales::accept_with_answer(
+                change,
+                sales::build_answer(ID_MEMBER, context, AnswerMembers::NONE),
+            )
         }
         PreLeadAction::Convert { fields, who } => state.convert(fields, who, context),
     };
@@ -101,13 +118,16 @@ impl PreLeadState {
     fn check_not_ended(&self, action: &PreLeadAction) -> Result<(), Rejection> {
         match (&self.end, action) {
             (None, _) => Ok(()),
-            (Some(PreLeadEnd::Converted { lead_id }), PreLeadAction::Convert { .. }) => {
-                Err(sales::reject_already_converted("Pre-lead", "lead_id", *lead_id))
+            (Some(PreLeadEnd::Converted { lead_id }), PreLeadAction::Convert { .. }) => Err(
+                sales::reject_already_converted("Pre-lead", "lead_id", *lead_id),
+            ),
+            (
+                Some(PreLeadEnd::Converted { .. }),
+                PreLeadAction::Prospect(_) | PreLeadAction::Discard { .. },
+            ) => Err(sales::reject_closed("Pre-lead is converted")),
+            (Some(PreLeadEnd::Discarded { .. }), _) => {
+                Err(sales::reject_closed("Pre-lead is discarded"))
             }
-            (Some(PreLeadEnd::Converted { .. }), PreLeadAction::Prospect(_) | PreLeadAction::Discard { .. }) => {
-                Err(sales::reject_closed("Pre-lead is converted"))
-            }
-            (Some(PreLeadEnd::Discarded { .. }), _) => Err(sales::reject_closed("Pre-lead is discarded")),
         }
     }
 
@@ -118,11 +138,19 @@ impl PreLeadState {
         context: &DecisionContext<'_>,
     ) -> AcceptedChange<PreLeadChange> {
         let lead_id = context.ids.id();
-        let mut prospect = ProspectState { status_history: Default::default(), ..self.prospect.clone() };
-        let edit = prospect.fields.plan_edit(given, UnixMicros::from(context.at));
+        let mut prospect = ProspectState {
+            status_history: Default::default(),
+            ..self.prospect.clone()
+        };
+        let edit = prospect
+            .fields
+            .plan_edit(given, UnixMicros::from(context.at));
         let late = !edit.late.is_empty();
         prospect.fields.apply(&edit);
-        let ids = [("lead_id", json!(lead_id)), (ID_MEMBER, sales::own_id(context))];
+        let ids = [
+            ("lead_id", json!(lead_id)),
+            (ID_MEMBER, sales::own_id(context)),
+        ];
         let birth = SpawnedEntity {
             key: EntityKey::from_number(Kind::Lead, lead_id),
             event_type: "lead.created",
@@ -131,9 +159,21 @@ impl PreLeadState {
             unique_key: None,
         };
         let step = ProspectState::close_with_status(CONVERTED, None, who, context);
-        let change = PreLeadChange { step, end: Some(PreLeadEnd::Converted { lead_id }) };
-        let answer = sales::build_answer(ID_MEMBER, context, AnswerMembers::Now(vec![("lead_id", json!(lead_id))]));
-        AcceptedChange { late, answer, spawned: vec![birth], ..AcceptedChange::new(change) }
+        let change = PreLeadChange {
+            step,
+            end: Some(PreLeadEnd::Converted { lead_id }),
+        };
+        let answer = sales::build_answer(
+            ID_MEMBER,
+            context,
+            AnswerMembers::Now(vec![("lead_id", json!(lead_id))]),
+        );
+        AcceptedChange {
+            late,
+            answer,
+            spawned: vec![birth],
+            ..AcceptedChange::new(change)
+        }
     }
 
     /// Makes `change` part of the state.
@@ -153,7 +193,10 @@ impl PreLeadState {
             None => (Json::Null, Json::Null),
         };
         let mut shown = self.prospect.to_json(&PRE_LEAD_FIELDS);
-        shown.extend([("reason".to_owned(), reason), ("lead_id".to_owned(), lead_id)]);
+        shown.extend([
+            ("reason".to_owned(), reason),
+            ("lead_id".to_owned(), lead_id),
+        ]);
         shown
     }
 }

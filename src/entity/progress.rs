@@ -1,4 +1,5 @@
-//! What the router may know of a running entity without asking it: how much it has handled, and what is still on its way.
+//! What the router may know of a running entity without asking it: how much it has handled, and
+//! what is still on its way.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

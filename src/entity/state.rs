@@ -1,11 +1,13 @@
 //! The state of an entity of any kind: each function hands over to the kind's own.
 //!
-//! A snapshot is a format byte and the kind's JSON; a change is the kind's JSON alone, since its record has a format.
+//! A snapshot is a format byte and the kind's JSON; a change is the kind's JSON alone, since its
+//! record has a format.
 
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::decision::{
-    AcceptedChange, DecisionContext, EntityDecision, Rejection, SpawnedEntity, StateLimits, encode_change,
+    AcceptedChange, DecisionContext, EntityDecision, Rejection, SpawnedEntity, StateLimits,
+    encode_change,
 };
 use super::{c2s_lead, conversation, customer, generic, lead, pre_lead, ticket};
 use crate::event::Kind;
@@ -13,8 +15,8 @@ use crate::event::Kind;
 /// The format of the snapshots written; others are refused.
 const SNAPSHOT_FORMAT: u8 = 1;
 
-/// Makes the common types of all kinds from the list of them. The module of a kind has a `State` with `apply` and `to_json`,
-/// an `Action`, a `Change`, and the functions `decide` and `summary`.
+/// Makes the common types of all kinds from the list of them. The module of a kind has a `State`
+/// with `apply` and `to_json`, an `Action`, a `Change`, and the functions `decide` and `summary`.
 macro_rules! kinds {
     (
         $states:ident, $actions:ident, $changes:ident;
@@ -51,7 +53,8 @@ macro_rules! kinds {
             /// What `action` does to this entity. Changes nothing by itself.
             ///
             /// # Errors
-            /// [`Rejection`] when the entity cannot take the event, such as one about a part of it that does not exist.
+            /// [`Rejection`] when the entity cannot take the event, such as one about a part of it
+            /// that does not exist.
             pub fn decide(&self, action: &$actions, context: &DecisionContext<'_>) -> Result<EntityDecision<$changes>, Rejection> {
                 match (self, action) {
                     $((Self::$variant(state), $actions::$variant(action)) => {
@@ -146,14 +149,17 @@ impl EntityChange {
     /// The change that the entity of `birth` begins with.
     #[must_use]
     pub fn from_birth(birth: &SpawnedEntity) -> Self {
-        Self::decode(birth.key.kind(), &birth.change).expect("the kind of its key wrote it just now")
+        Self::decode(birth.key.kind(), &birth.change)
+            .expect("the kind of its key wrote it just now")
     }
 }
 
 impl<C> EntityDecision<C> {
     fn map<D>(self, wrap: impl FnOnce(C) -> D) -> EntityDecision<D> {
         match self {
-            Self::Accept(acceptance) => EntityDecision::Accept(AcceptedChange::map(acceptance, wrap)),
+            Self::Accept(acceptance) => {
+                EntityDecision::Accept(AcceptedChange::map(acceptance, wrap))
+            }
             Self::RecordOnly => EntityDecision::RecordOnly,
             Self::AlreadyApplied(answer) => EntityDecision::AlreadyApplied(answer),
         }
@@ -164,7 +170,9 @@ impl<C> EntityDecision<C> {
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// Another version wrote the snapshot.
-    #[error("snapshot has format {found}, this version reads {SNAPSHOT_FORMAT}: start the version that wrote it")]
+    #[error(
+        "snapshot has format {found}, this version reads {SNAPSHOT_FORMAT}: start the version that wrote it"
+    )]
     Format {
         /// Its format byte.
         found: u8,
@@ -196,7 +204,8 @@ impl EntityState {
     #[must_use]
     pub fn to_snapshot(&self) -> Vec<u8> {
         let mut bytes = vec![SNAPSHOT_FORMAT];
-        self.write_snapshot(&mut bytes).expect("a state has string keys, and a Vec takes every write");
+        self.write_snapshot(&mut bytes)
+            .expect("a state has string keys, and a Vec takes every write");
         bytes
     }
 
@@ -214,7 +223,8 @@ impl EntityState {
     }
 }
 
-/// The state that results from `snapshot` (or from nothing) and the `changes` made since, in their order.
+/// The state that results from `snapshot` (or from nothing) and the `changes` made since, in their
+/// order.
 ///
 /// # Errors
 /// [`RestoreError`] at the first bytes that cannot be read.
@@ -224,11 +234,16 @@ pub(super) fn replay_changes<'a>(
     changes: impl Iterator<Item = &'a [u8]>,
     limits: StateLimits,
 ) -> Result<EntityState, RestoreError> {
-    let mut state =
-        snapshot.map_or_else(|| Ok(EntityState::new(kind)), |bytes| EntityState::from_snapshot(kind, bytes))?;
+    let mut state = snapshot.map_or_else(
+        || Ok(EntityState::new(kind)),
+        |bytes| EntityState::from_snapshot(kind, bytes),
+    )?;
     for (number, bytes) in (1..).zip(changes) {
-        let change =
-            EntityChange::decode(kind, bytes).map_err(|source| RestoreError::Change { kind, number, source })?;
+        let change = EntityChange::decode(kind, bytes).map_err(|source| RestoreError::Change {
+            kind,
+            number,
+            source,
+        })?;
         state.apply(&change, limits);
     }
     Ok(state)
@@ -305,7 +320,10 @@ pub(in crate::entity) mod tests {
     }
 
     fn opened() -> EntityChange {
-        let action = EntityAction::Ticket(ticket::TicketAction::StatusChanged { status: "open".into(), reason: None });
+        let action = EntityAction::Ticket(ticket::TicketAction::StatusChanged {
+            status: "open".into(),
+            reason: None,
+        });
         take(&mut EntityState::new(Kind::Ticket), 5, &action).change
     }
 
@@ -313,8 +331,10 @@ pub(in crate::entity) mod tests {
     fn an_older_event_is_decided_late() {
         let mut state = EntityState::new(Kind::Ticket);
         state.apply(&opened(), LIMITS);
-        let action =
-            EntityAction::Ticket(ticket::TicketAction::StatusChanged { status: "closed".into(), reason: None });
+        let action = EntityAction::Ticket(ticket::TicketAction::StatusChanged {
+            status: "closed".into(),
+            reason: None,
+        });
         let late = |at| take(&mut state.clone(), at, &action).late;
         assert_eq!([late(4), late(5), late(6)], [true, false, false]);
     }
@@ -324,9 +344,21 @@ pub(in crate::entity) mod tests {
         let mut bytes = EntityState::new(Kind::Ticket).to_snapshot();
         bytes[0] = 2;
         let refused = EntityState::from_snapshot(Kind::Ticket, &bytes);
-        assert!(matches!(refused, Err(RestoreError::Format { found: 2 })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(RestoreError::Format { found: 2 })),
+            "{refused:?}"
+        );
         let empty = EntityState::from_snapshot(Kind::Ticket, &[]);
-        assert!(matches!(empty, Err(RestoreError::Snapshot { kind: Kind::Ticket, .. })), "{empty:?}");
+        assert!(
+            matches!(
+                empty,
+                Err(RestoreError::Snapshot {
+                    kind: Kind::Ticket,
+                    ..
+                })
+            ),
+            "{empty:?}"
+        );
     }
 
     #[test]
@@ -334,12 +366,18 @@ pub(in crate::entity) mod tests {
         let good = opened().encode();
         let changes = [good.as_slice(), b"{}", good.as_slice()];
         let restored = replay_changes(Kind::Ticket, None, changes.into_iter(), LIMITS);
-        assert!(matches!(restored, Err(RestoreError::Change { number: 2, .. })), "{restored:?}");
+        assert!(
+            matches!(restored, Err(RestoreError::Change { number: 2, .. })),
+            "{restored:?}"
+        );
     }
 
     #[test]
     fn a_summary_is_made_from_stored_bytes() {
-        assert_eq!(summarize_change(Kind::Ticket, &opened().encode()), "status changed to open");
+        assert_eq!(
+            summarize_change(Kind::Ticket, &opened().encode()),
+            "status changed to open"
+        );
         assert_eq!(summarize_change(Kind::Ticket, b"?"), "recorded");
     }
 }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Timestamp;
 
-/// A moment as it is stored: whole microseconds. A [`Timestamp`] writes itself with milliseconds, after which two events
-/// of one millisecond could no longer be told apart.
+/// A moment as it is stored: whole microseconds. A [`Timestamp`] writes itself with milliseconds,
+/// after which two events of one millisecond could no longer be told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(in crate::entity) struct UnixMicros(i64);
@@ -37,7 +37,10 @@ impl<T> TimedValue<T> {
     }
 
     pub(in crate::entity) const fn from_event(value: T, at: UnixMicros) -> Self {
-        Self { value, at: Some(at) }
+        Self {
+            value,
+            at: Some(at),
+        }
     }
 
     /// Whether an event of `at` is older than what gave the value; an equal time is not.

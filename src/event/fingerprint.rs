@@ -1,13 +1,20 @@
-//! 64-bit fingerprints: small stand-ins for keys in indexes, where a hit is always confirmed by the record itself.
+//! 64-bit fingerprints: small stand-ins for keys in indexes, where a hit is always confirmed by the
+//! record itself.
 
 use sha2::{Digest, Sha256};
 
-/// Makes the fingerprint of an idempotency key of a source. Replaceable, so that tests can make two keys collide.
+/// Makes the fingerprint of an idempotency key of a source. Replaceable, so that tests can make two
+/// keys collide.
 pub type FingerprintFn = fn(source: &str, key: &str) -> u64;
 
-/// The first 8 bytes of SHA-256 over the source, a zero byte, and the key. Stored, so it never changes.
+/// The first 8 bytes of SHA-256 over the source, a zero byte, and the key. Stored, so it never
+/// changes.
 #[must_use]
 pub fn fingerprint_key(source: &str, key: &str) -> u64 {
-    let digest = Sha256::new().chain_update(source).chain_update([0]).chain_update(key).finalize();
+    let digest = Sha256::new()
+        .chain_update(source)
+        .chain_update([0])
+        .chain_update(key)
+        .finalize();
     u64::from_be_bytes(*digest.first_chunk().expect("a digest has 32 bytes"))
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::Kind;
 
-/// The longest id or idempotency key that is taken, in bytes: long enough for a URL-like id, short enough for an index key.
+/// The longest id or idempotency key that is taken, in bytes: long enough for a URL-like id, short
+/// enough for an index key.
 pub const ID_MAX_BYTES: usize = 256;
 
 /// An id that cannot be used: empty, too long, or holding control characters.
@@ -18,7 +19,8 @@ pub struct InvalidId;
 /// # Errors
 /// [`InvalidId`] when `text` is empty, longer than [`ID_MAX_BYTES`], or holds a control character.
 pub fn check_id(text: &str) -> Result<(), InvalidId> {
-    let fits = !text.is_empty() && text.len() <= ID_MAX_BYTES && !text.chars().any(char::is_control);
+    let fits =
+        !text.is_empty() && text.len() <= ID_MAX_BYTES && !text.chars().any(char::is_control);
     fits.then_some(()).ok_or(InvalidId)
 }
 
@@ -33,16 +35,23 @@ impl EntityKey {
     /// The key of the entity `id` of `kind`.
     ///
     /// # Errors
-    /// [`InvalidId`] when `id` is empty, longer than [`ID_MAX_BYTES`], or holds a control character.
+    /// [`InvalidId`] when `id` is empty, longer than [`ID_MAX_BYTES`], or holds a control
+    /// character.
     pub fn try_new(kind: Kind, id: &str) -> Result<Self, InvalidId> {
         check_id(id)?;
-        Ok(Self { kind, id: id.into() })
+        Ok(Self {
+            kind,
+            id: id.into(),
+        })
     }
 
     /// The key of the entity of `kind` that the node has given the number `number`.
     #[must_use]
     pub fn from_number(kind: Kind, number: u64) -> Self {
-        Self { kind, id: number.to_string().into() }
+        Self {
+            kind,
+            id: number.to_string().into(),
+        }
     }
 
     /// The entity's kind.
@@ -97,7 +106,8 @@ impl fmt::Display for Position {
     }
 }
 
-/// Which life of a store an event id comes from: drawn at random when a store is created, so that ids of two stores never meet.
+/// Which life of a store an event id comes from: drawn at random when a store is created, so that
+/// ids of two stores never meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StoreIncarnation(u32);
 
@@ -115,7 +125,8 @@ impl StoreIncarnation {
     }
 }
 
-/// An event's public name, such as `evt_3f9a2c41_1042`: the store's incarnation and the position of its record.
+/// An event's public name, such as `evt_3f9a2c41_1042`: the store's incarnation and the position of
+/// its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EventId {
     incarnation: StoreIncarnation,
@@ -126,7 +137,10 @@ impl EventId {
     /// The id of the event at `position` of the store `incarnation`.
     #[must_use]
     pub const fn new(incarnation: StoreIncarnation, position: Position) -> Self {
-        Self { incarnation, position }
+        Self {
+            incarnation,
+            position,
+        }
     }
 
     /// Reads what [`fmt::Display`] writes; `None` for anything else.
@@ -137,7 +151,8 @@ impl EventId {
             incarnation: StoreIncarnation(u32::from_str_radix(incarnation, 16).ok()?),
             position: Position(position.parse().ok()?),
         };
-        // One event has one spelling: `evt_3F9…`, `+7` and `007` are not ids. No event stands at position 0.
+        // One event has one spelling: `evt_3F9…`, `+7` and `007` are not ids. No event stands at
+        // position 0.
         (id.position >= Position::FIRST && id.to_string() == text).then_some(id)
     }
 
@@ -169,9 +184,14 @@ mod tests {
         let id = EventId::new(StoreIncarnation::new(0x3f9a_2c41), Position::new(1042));
         assert_eq!(id.to_string(), "evt_3f9a2c41_1042");
         assert_eq!(EventId::parse("evt_3f9a2c41_1042"), Some(id));
-        for text in
-            ["evt_3F9A2C41_1042", "evt_3f9a2c41_01042", "evt_3f9a2c41_+1042", "3f9a2c41_1042", "evt_3f9a2c41", ""]
-        {
+        for text in [
+            "evt_3F9A2C41_1042",
+            "evt_3f9a2c41_01042",
+            "evt_3f9a2c41_+1042",
+            "3f9a2c41_1042",
+            "evt_3f9a2c41",
+            "",
+        ] {
             assert_eq!(EventId::parse(text), None, "{text}");
         }
     }
@@ -182,6 +202,9 @@ mod tests {
         assert!(EntityKey::try_new(Kind::Ticket, "звернення/7").is_ok());
         assert_eq!(EntityKey::try_new(Kind::Ticket, ""), Err(InvalidId));
         assert_eq!(EntityKey::try_new(Kind::Ticket, "a\nb"), Err(InvalidId));
-        assert_eq!(EntityKey::try_new(Kind::Ticket, &"x".repeat(ID_MAX_BYTES + 1)), Err(InvalidId));
+        assert_eq!(
+            EntityKey::try_new(Kind::Ticket, &"x".repeat(ID_MAX_BYTES + 1)),
+            Err(InvalidId)
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Names that the configuration gives: few, used everywhere, and kept for as long as the process lives.
+//! Names that the configuration gives: few, used everywhere, and kept for as long as the process
+//! lives.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,7 +9,8 @@ use parking_lot::Mutex;
 
 /// An interned name, such as that of a source. Copied freely, compared by its text.
 ///
-/// Each distinct text is kept for ever: make names of what is configured or stored, never of what a request says.
+/// Each distinct text is kept for ever: make names of what is configured or stored, never of what a
+/// request says.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InternedName(&'static str);
 
@@ -75,7 +77,17 @@ mod tests {
         assert_eq!(InternedName::find_interned("of this test only"), None);
         let name = InternedName::intern("of this test only");
         assert_eq!(InternedName::find_interned("of this test only"), Some(name));
-        assert!(std::ptr::eq(InternedName::intern("of this test only").as_str(), name.as_str()), "kept once");
-        assert_eq!(InternedName::from_static("of this test only"), name, "compared by text");
+        assert!(
+            std::ptr::eq(
+                InternedName::intern("of this test only").as_str(),
+                name.as_str()
+            ),
+            "kept once"
+        );
+        assert_eq!(
+            InternedName::from_static("of this test only"),
+            name,
+            "compared by text"
+        );
     }
 }

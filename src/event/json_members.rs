@@ -1,17 +1,20 @@
-//! The members of a JSON object by name, found in one pass and left unparsed, so that each can be judged on its own.
+//! The members of a JSON object by name, found in one pass and left unparsed, so that each can be
+//! judged on its own.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The members of the object `json` that are called `names`, in that order; `None` for one that is not there. Of
-/// several with one name the last one counts.
+/// The members of the object `json` that are called `names`, in that order; `None` for one that is
+/// not there. Of several with one name the last one counts.
 ///
-/// The text is checked to be JSON from end to end. What is passed over is not built in memory, however deep it nests.
+/// The text is checked to be JSON from end to end. What is passed over is not built in memory,
+/// however deep it nests.
 ///
 /// # Errors
-/// `serde_json`'s, of which [`serde_json::Error::is_data`] tells JSON that is no object from text that is no JSON.
+/// `serde_json`'s, of which [`serde_json::Error::is_data`] tells JSON that is no object from text
+/// that is no JSON.
 pub fn find_members<'a, const N: usize>(
     json: &'a str,
     names: [&'static str; N],
@@ -81,34 +84,61 @@ mod tests {
     use super::*;
 
     fn texts(json: &str) -> Option<[Option<&str>; 2]> {
-        find_members(json, ["a", "b"]).ok().map(|found| found.map(|raw| raw.map(RawValue::get)))
+        find_members(json, ["a", "b"])
+            .ok()
+            .map(|found| found.map(|raw| raw.map(RawValue::get)))
     }
 
     #[test]
     fn members_are_found_by_name_and_left_as_they_were() {
-        assert_eq!(texts(r#"{"b": [1,  2], "c": {"a": 0}, "a" : "x"}"#), Some([Some(r#""x""#), Some("[1,  2]")]));
+        assert_eq!(
+            texts(r#"{"b": [1,  2], "c": {"a": 0}, "a" : "x"}"#),
+            Some([Some(r#""x""#), Some("[1,  2]")])
+        );
         assert_eq!(texts(r#" {"\u0061": null} "#), Some([Some("null"), None]));
         assert_eq!(texts("{}"), Some([None, None]));
     }
 
     #[test]
     fn the_last_of_several_counts() {
-        assert_eq!(texts(r#"{"a": 1, "\u0061": 2, "a": 3}"#), Some([Some("3"), None]));
+        assert_eq!(
+            texts(r#"{"a": 1, "\u0061": 2, "a": 3}"#),
+            Some([Some("3"), None])
+        );
     }
 
     #[test]
     fn what_is_no_object_is_told_from_what_is_no_json() {
         for json in ["[]", "1", "null", r#""text""#] {
-            assert!(find_members(json, ["a"]).expect_err("no object").is_data(), "{json}");
+            assert!(
+                find_members(json, ["a"]).expect_err("no object").is_data(),
+                "{json}"
+            );
         }
-        for json in ["", "{", "{} {}", r#"{"a": }"#, r#"{"x": [1, }"#, "{'a': 1}", r#"{"a": 1,}"#, "nul"] {
-            assert!(!find_members(json, ["a"]).expect_err("no JSON").is_data(), "{json}");
+        for json in [
+            "",
+            "{",
+            "{} {}",
+            r#"{"a": }"#,
+            r#"{"x": [1, }"#,
+            "{'a': 1}",
+            r#"{"a": 1,}"#,
+            "nul",
+        ] {
+            assert!(
+                !find_members(json, ["a"]).expect_err("no JSON").is_data(),
+                "{json}"
+            );
         }
     }
 
     #[test]
     fn depth_costs_no_stack() {
-        let json = format!(r#"{{"x": {}{}, "a": 1}}"#, "[".repeat(200_000), "]".repeat(200_000));
+        let json = format!(
+            r#"{{"x": {}{}, "a": 1}}"#,
+            "[".repeat(200_000),
+            "]".repeat(200_000)
+        );
         assert_eq!(texts(&json), Some([Some("1"), None]));
     }
 }

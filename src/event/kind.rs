@@ -57,11 +57,13 @@ impl Kind {
         Self::Interaction,
     ];
 
-    /// The kind `custom:<name>`; `None` if `name` is not 1 to 64 of a–z, 0–9, `_` and `-`. Kept for ever: for names that
-    /// are configured or stored.
+    /// The kind `custom:<name>`; `None` if `name` is not 1 to 64 of a–z, 0–9, `_` and `-`. Kept for
+    /// ever: for names that are configured or stored.
     #[must_use]
     pub fn intern_custom(name: &str) -> Option<Self> {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+        let plain = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-'
+        };
         let fits = (1..=NAME_MAX_BYTES).contains(&name.len()) && name.bytes().all(plain);
         fits.then(|| Self::Custom(InternedName::intern(&format!("{CUSTOM}{name}"))))
     }
@@ -88,17 +90,24 @@ impl Kind {
     /// The kind of that name, as far as this process has met it.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        let built_in = Self::BUILT_IN.into_iter().find(|kind| kind.as_str() == name);
-        built_in.or_else(|| name.starts_with(CUSTOM).then(|| InternedName::find_interned(name).map(Self::Custom))?)
+        let built_in = Self::BUILT_IN
+            .into_iter()
+            .find(|kind| kind.as_str() == name);
+        built_in.or_else(|| {
+            name.starts_with(CUSTOM)
+                .then(|| InternedName::find_interned(name).map(Self::Custom))?
+        })
     }
 
-    /// The kind of that name in a store, where a kind may stand whose source is no longer configured.
+    /// The kind of that name in a store, where a kind may stand whose source is no longer
+    /// configured.
     #[must_use]
     pub fn from_store(name: &str) -> Option<Self> {
         Self::parse(name).or_else(|| Self::intern_custom(name.strip_prefix(CUSTOM)?))
     }
 
-    /// Whether the node itself gives entities of this kind their ids, which are numbers and never used twice.
+    /// Whether the node itself gives entities of this kind their ids, which are numbers and never
+    /// used twice.
     #[must_use]
     pub const fn has_allocated_ids(self) -> bool {
         matches!(self, Self::PreLead | Self::Lead | Self::Customer)
@@ -141,7 +150,10 @@ mod tests {
     #[test]
     fn a_request_cannot_make_a_kind_but_a_store_can_hold_one() {
         assert_eq!(Kind::parse("custom:never-configured"), None);
-        assert_eq!(Kind::from_store("custom:once-configured"), Kind::intern_custom("once-configured"));
+        assert_eq!(
+            Kind::from_store("custom:once-configured"),
+            Kind::intern_custom("once-configured")
+        );
         for wrong in ["", "Upper", "a.b", "a:b", "ä", &"x".repeat(65)] {
             assert_eq!(Kind::intern_custom(wrong), None, "{wrong}");
         }

@@ -1,4 +1,5 @@
-//! The vocabulary of every stage: times, names, positions, and the record that an accepted event becomes.
+//! The vocabulary of every stage: times, names, positions, and the record that an accepted event
+//! becomes.
 
 pub mod catalogue;
 mod fingerprint;

@@ -17,8 +17,8 @@ enum FormField<'a> {
     Many(Vec<Cow<'a, str>>),
 }
 
-/// The text of a JSON object with the fields of a form (`application/x-www-form-urlencoded`, WHATWG URL standard, 5.1), each
-/// a string; one that is there several times is a list of strings.
+/// The text of a JSON object with the fields of a form (`application/x-www-form-urlencoded`, WHATWG
+/// URL standard, 5.1), each a string; one that is there several times is a list of strings.
 #[must_use]
 pub fn form_to_json(form: &[u8]) -> String {
     let mut fields: BTreeMap<Cow<'_, str>, FormField<'_>> = BTreeMap::new();
@@ -42,10 +42,12 @@ impl Record {
     #[must_use]
     pub fn payload_json(&self) -> Option<Cow<'_, RawValue>> {
         match self.shape {
-            PayloadShape::Envelope | PayloadShape::Bare => {
-                serde_json::from_slice(&self.payload).ok().map(Cow::Borrowed)
-            }
-            PayloadShape::Form => RawValue::from_string(form_to_json(&self.payload)).ok().map(Cow::Owned),
+            PayloadShape::Envelope | PayloadShape::Bare => serde_json::from_slice(&self.payload)
+                .ok()
+                .map(Cow::Borrowed),
+            PayloadShape::Form => RawValue::from_string(form_to_json(&self.payload))
+                .ok()
+                .map(Cow::Owned),
         }
     }
 
@@ -64,7 +66,8 @@ impl Record {
         if self.shape != PayloadShape::Envelope {
             return None;
         }
-        let [member] = json_members::find_members(str::from_utf8(&self.payload).ok()?, [name]).ok()?;
+        let [member] =
+            json_members::find_members(str::from_utf8(&self.payload).ok()?, [name]).ok()?;
         member
     }
 }
@@ -76,28 +79,52 @@ mod tests {
 
     fn record(shape: PayloadShape, payload: &'static str) -> Record {
         let key = EntityKey::from_number(Kind::Ticket, 1);
-        Record { shape, payload: payload.into(), ..Record::new("test", key, "x.y", Timestamp::from_micros(0)) }
+        Record {
+            shape,
+            payload: payload.into(),
+            ..Record::new("test", key, "x.y", Timestamp::from_micros(0))
+        }
     }
 
     #[test]
     fn data_is_found_in_every_shape() {
-        let data = |shape, payload| record(shape, payload).data().map(|data| data.get().to_owned());
+        let data = |shape, payload| {
+            record(shape, payload)
+                .data()
+                .map(|data| data.get().to_owned())
+        };
         assert_eq!(
-            data(PayloadShape::Envelope, r#"{"event": "a", "data": {"b": 1.50}}"#).as_deref(),
+            data(
+                PayloadShape::Envelope,
+                r#"{"event": "a", "data": {"b": 1.50}}"#
+            )
+            .as_deref(),
             Some(r#"{"b": 1.50}"#)
         );
         assert_eq!(data(PayloadShape::Envelope, "{}"), None);
-        assert_eq!(data(PayloadShape::Bare, r#"[{"b": 1}]"#).as_deref(), Some(r#"[{"b": 1}]"#));
-        assert_eq!(data(PayloadShape::Form, "b=1+2&a=%C3%A4&b=3").as_deref(), Some(r#"{"a":"ä","b":["1 2","3"]}"#));
+        assert_eq!(
+            data(PayloadShape::Bare, r#"[{"b": 1}]"#).as_deref(),
+            Some(r#"[{"b": 1}]"#)
+        );
+        assert_eq!(
+            data(PayloadShape::Form, "b=1+2&a=%C3%A4&b=3").as_deref(),
+            Some(r#"{"a":"ä","b":["1 2","3"]}"#)
+        );
         assert_eq!(data(PayloadShape::Bare, "no JSON"), None);
     }
 
     #[test]
     fn a_member_is_found_in_an_envelope_only() {
         assert_eq!(
-            record(PayloadShape::Envelope, r#"{"user_id": 12}"#).envelope_member("user_id").map(RawValue::get),
+            record(PayloadShape::Envelope, r#"{"user_id": 12}"#)
+                .envelope_member("user_id")
+                .map(RawValue::get),
             Some("12")
         );
-        assert!(record(PayloadShape::Bare, r#"{"user_id": 12}"#).envelope_member("user_id").is_none());
+        assert!(
+            record(PayloadShape::Bare, r#"{"user_id": 12}"#)
+                .envelope_member("user_id")
+                .is_none()
+        );
     }
 }

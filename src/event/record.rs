@@ -1,7 +1,8 @@
 //! The record that an accepted event becomes, and its bytes.
 //!
-//! A record is a run of fields, each a tag byte, a varint length and that many bytes. Tags keep their meaning for ever;
-//! a field that is absent is not written; a reader that meets a tag it does not know refuses the record.
+//! A record is a run of fields, each a tag byte, a varint length and that many bytes. Tags keep
+//! their meaning for ever; a field that is absent is not written; a reader that meets a tag it does
+//! not know refuses the record.
 //!
 //! | tag | field | bytes |
 //! |---|---|---|
@@ -30,7 +31,8 @@ use bytes::Bytes;
 
 use super::{EntityKey, Kind, Position, Timestamp};
 
-/// The most bytes of a record. No larger one is written; a frame of the journal holds several times as much.
+/// The most bytes of a record. No larger one is written; a frame of the journal holds several times
+/// as much.
 pub const RECORD_MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Why an event that was accepted could not be applied to its entity.
@@ -54,8 +56,8 @@ pub enum PayloadShape {
     Form,
 }
 
-/// Everything that is kept of one accepted event. What it did (`change`) is written out, so that replaying it never
-/// depends on today's rules.
+/// Everything that is kept of one accepted event. What it did (`change`) is written out, so that
+/// replaying it never depends on today's rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The event's own time, never further ahead of the receive time than the tolerance.
@@ -84,7 +86,8 @@ pub struct Record {
     pub reprocesses: Option<Position>,
     /// What the payload is.
     pub shape: PayloadShape,
-    /// What its sender was answered, as JSON, where a repeated request gets the same again; else empty.
+    /// What its sender was answered, as JSON, where a repeated request gets the same again; else
+    /// empty.
     pub answer: Bytes,
     /// The hash of the request that it came by, where a repeated one has to be the same.
     pub request_hash: Option<[u8; 32]>,
@@ -92,7 +95,8 @@ pub struct Record {
     pub highest_id: Option<u64>,
     /// A key that its entity holds for ever, such as a customer's code.
     pub unique_key: Option<String>,
-    /// Whether there is more to be done, so that the event is completed or failed by a later record.
+    /// Whether there is more to be done, so that the event is completed or failed by a later
+    /// record.
     pub pending: bool,
     /// The event that this record completes, or fails if it has a failure.
     pub resolves: Option<Position>,
@@ -133,7 +137,12 @@ mod tag {
 impl Record {
     /// A record of which no more is known: of an event of `entity`, decided at `at`, its own time.
     #[must_use]
-    pub fn new(source: impl Into<String>, entity: EntityKey, event_type: impl Into<String>, at: Timestamp) -> Self {
+    pub fn new(
+        source: impl Into<String>,
+        entity: EntityKey,
+        event_type: impl Into<String>,
+        at: Timestamp,
+    ) -> Self {
         Self {
             at,
             decided_at: at,
@@ -162,7 +171,11 @@ impl Record {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.payload.len() + self.change.len() + 160);
         put_field(&mut out, tag::AT, &self.at.as_micros().to_be_bytes());
-        put_field(&mut out, tag::DECIDED_AT, &self.decided_at.as_micros().to_be_bytes());
+        put_field(
+            &mut out,
+            tag::DECIDED_AT,
+            &self.decided_at.as_micros().to_be_bytes(),
+        );
         put_field(&mut out, tag::SOURCE, self.source.as_bytes());
         put_field(&mut out, tag::KIND, self.entity.kind().as_str().as_bytes());
         put_field(&mut out, tag::ID, self.entity.id().as_bytes());
@@ -226,13 +239,20 @@ impl Record {
         }
         let mut optional = |tag: u8| fields[usize::from(tag)].take();
         let number = |tag, bytes: Bytes| {
-            bytes.as_ref().try_into().map(u64::from_be_bytes).map_err(|_| RecordError { field: tag })
+            bytes
+                .as_ref()
+                .try_into()
+                .map(u64::from_be_bytes)
+                .map_err(|_| RecordError { field: tag })
         };
         let time = |tag, bytes| number(tag, bytes).map(|n| Timestamp::from_micros(n.cast_signed()));
         let required = |tag, value: Option<Bytes>| value.ok_or(RecordError { field: tag });
         Ok(Self {
             at: time(tag::AT, required(tag::AT, optional(tag::AT))?)?,
-            decided_at: time(tag::DECIDED_AT, required(tag::DECIDED_AT, optional(tag::DECIDED_AT))?)?,
+            decided_at: time(
+                tag::DECIDED_AT,
+                required(tag::DECIDED_AT, optional(tag::DECIDED_AT))?,
+            )?,
             source: decode_text(tag::SOURCE, required(tag::SOURCE, optional(tag::SOURCE))?)?,
             entity: {
                 let kind = decode_text(tag::KIND, required(tag::KIND, optional(tag::KIND))?)?;
@@ -240,8 +260,13 @@ impl Record {
                 let kind = Kind::from_store(&kind).ok_or(RecordError { field: tag::KIND })?;
                 EntityKey::try_new(kind, &id).map_err(|_| RecordError { field: tag::ID })?
             },
-            sequence: optional(tag::SEQUENCE).map(|bytes| number(tag::SEQUENCE, bytes)).transpose()?,
-            event_type: decode_text(tag::EVENT_TYPE, required(tag::EVENT_TYPE, optional(tag::EVENT_TYPE))?)?,
+            sequence: optional(tag::SEQUENCE)
+                .map(|bytes| number(tag::SEQUENCE, bytes))
+                .transpose()?,
+            event_type: decode_text(
+                tag::EVENT_TYPE,
+                required(tag::EVENT_TYPE, optional(tag::EVENT_TYPE))?,
+            )?,
             late: optional(tag::LATE).is_some(),
             idempotency_key: optional(tag::IDEMPOTENCY_KEY)
                 .map(|bytes| decode_text(tag::IDEMPOTENCY_KEY, bytes))
@@ -252,13 +277,23 @@ impl Record {
             reprocesses: optional(tag::REPROCESSES)
                 .map(|bytes| number(tag::REPROCESSES, bytes).map(Position::new))
                 .transpose()?,
-            shape: optional(tag::SHAPE).map_or(Ok(PayloadShape::Envelope), |byte| PayloadShape::from_bytes(&byte))?,
+            shape: optional(tag::SHAPE).map_or(Ok(PayloadShape::Envelope), |byte| {
+                PayloadShape::from_bytes(&byte)
+            })?,
             answer: optional(tag::ANSWER).unwrap_or_default(),
             request_hash: optional(tag::REQUEST_HASH)
-                .map(|bytes| bytes.as_ref().try_into().map_err(|_| RecordError { field: tag::REQUEST_HASH }))
+                .map(|bytes| {
+                    bytes.as_ref().try_into().map_err(|_| RecordError {
+                        field: tag::REQUEST_HASH,
+                    })
+                })
                 .transpose()?,
-            highest_id: optional(tag::HIGHEST_ID).map(|bytes| number(tag::HIGHEST_ID, bytes)).transpose()?,
-            unique_key: optional(tag::UNIQUE_KEY).map(|bytes| decode_text(tag::UNIQUE_KEY, bytes)).transpose()?,
+            highest_id: optional(tag::HIGHEST_ID)
+                .map(|bytes| number(tag::HIGHEST_ID, bytes))
+                .transpose()?,
+            unique_key: optional(tag::UNIQUE_KEY)
+                .map(|bytes| decode_text(tag::UNIQUE_KEY, bytes))
+                .transpose()?,
             pending: optional(tag::PENDING).is_some(),
             resolves: optional(tag::RESOLVES)
                 .map(|bytes| number(tag::RESOLVES, bytes).map(Position::new))
@@ -313,7 +348,10 @@ fn take_field(rest: &mut Bytes) -> Result<(u8, Bytes), RecordError> {
             break;
         }
     }
-    let end = used.checked_add(length).filter(|end| *end <= rest.len()).ok_or(corrupt)?;
+    let end = used
+        .checked_add(length)
+        .filter(|end| *end <= rest.len())
+        .ok_or(corrupt)?;
     let value = rest.slice(used..end);
     *rest = rest.slice(end..);
     Ok((tag, value))
@@ -324,10 +362,15 @@ fn decode_text(tag: u8, bytes: Bytes) -> Result<String, RecordError> {
 }
 
 fn decode_failure(bytes: Bytes) -> Result<EventFailure, RecordError> {
-    let corrupt = RecordError { field: tag::FAILURE };
+    let corrupt = RecordError {
+        field: tag::FAILURE,
+    };
     let (code, message) = bytes.split_first_chunk::<2>().ok_or(corrupt)?;
     let message = String::from_utf8(message.to_vec()).map_err(|_| corrupt)?;
-    Ok(EventFailure { code: u16::from_be_bytes(*code), message })
+    Ok(EventFailure {
+        code: u16::from_be_bytes(*code),
+        message,
+    })
 }
 
 #[cfg(test)]
@@ -348,7 +391,10 @@ mod tests {
             idempotency_key: Some("k".into()),
             payload: Bytes::from_static(b"{}"),
             change: Bytes::from_static(b"[]"),
-            failure: Some(EventFailure { code: 404, message: "no".into() }),
+            failure: Some(EventFailure {
+                code: 404,
+                message: "no".into(),
+            }),
             reprocesses: Some(Position::new(9)),
             shape: PayloadShape::Form,
             answer: Bytes::from_static(b"{}"),
@@ -367,14 +413,20 @@ mod tests {
                       05080000000000000003060e7374617475732e6368616e676564070008016b09027b7d0a025b5d\
                       0b0401946e6f0c0800000000000000090e01020f027b7d1020070707070707070707070707070707070707070707\
                       0707070707070707070707110800000000000000081201431300140800000000000000 06";
-        assert_eq!(hex::encode(sample().encode()), golden.replace(char::is_whitespace, ""));
+        assert_eq!(
+            hex::encode(sample().encode()),
+            golden.replace(char::is_whitespace, "")
+        );
     }
 
     #[test]
     fn a_field_from_the_future_is_refused() {
         let mut bytes = sample().encode();
         put_field(&mut bytes, 200, b"?");
-        assert_eq!(Record::decode(&bytes.into()), Err(RecordError { field: 200 }));
+        assert_eq!(
+            Record::decode(&bytes.into()),
+            Err(RecordError { field: 200 })
+        );
     }
 
     proptest! {

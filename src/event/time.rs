@@ -6,7 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, TimeZone, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A moment in UTC, counted in microseconds since 1970 so that two spellings of one instant are equal.
+/// A moment in UTC, counted in microseconds since 1970 so that two spellings of one instant are
+/// equal.
 ///
 /// Shown as RFC 3339 with milliseconds and `Z`, which is how every answer and delivery gives times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,19 +29,27 @@ impl Timestamp {
     /// Reads an RFC 3339 time with any offset; `None` if it is not one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        DateTime::parse_from_rfc3339(text).ok().map(|time| Self(time.timestamp_micros()))
+        DateTime::parse_from_rfc3339(text)
+            .ok()
+            .map(|time| Self(time.timestamp_micros()))
     }
 
     /// This moment moved forward by `by`, stopping at the end of representable time.
     #[must_use]
     pub fn saturating_add(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// This moment moved back by `by`, stopping at the beginning of representable time.
     #[must_use]
     pub fn saturating_sub(self, by: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// How far two moments lie apart, whichever is first.
@@ -84,7 +93,13 @@ mod tests {
 
     #[test]
     fn what_is_not_rfc_3339_is_refused() {
-        for text in ["", "yesterday", "2025-12-04", "2025-12-04 10:30:00", "1733308200"] {
+        for text in [
+            "",
+            "yesterday",
+            "2025-12-04",
+            "2025-12-04 10:30:00",
+            "1733308200",
+        ] {
             assert_eq!(Timestamp::parse(text), None, "{text}");
         }
     }

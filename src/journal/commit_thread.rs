@@ -49,22 +49,38 @@ impl CommitThread {
         let end = *durable_end.borrow();
         let synced_at = clock.monotonic();
         let (sequences, unsynced) = (RecentSequences::default(), Vec::new());
-        Self { store, tree, limits, clock, recent, durable_end, end, received_at, sequences, unsynced, synced_at }
+        Self {
+            store,
+            tree,
+            limits,
+            clock,
+            recent,
+            durable_end,
+            end,
+            received_at,
+            sequences,
+            unsynced,
+            synced_at,
+        }
     }
 
     /// Commits until the queue is closed and empty, or the store fails.
-    pub(super) fn run_until_closed(mut self, queue: &Receiver<JournalSubmission>) -> Result<(), sled::Error> {
+    pub(super) fn run_until_closed(
+        mut self,
+        queue: &Receiver<JournalSubmission>,
+    ) -> Result<(), sled::Error> {
         loop {
             let first = match self.limits.sync_interval {
-                Some(interval) if !self.unsynced.is_empty() => match queue.recv_timeout(self.time_until_sync(interval))
-                {
-                    Ok(submission) => submission,
-                    Err(RecvTimeoutError::Timeout) => {
-                        self.sync_frames()?;
-                        continue;
+                Some(interval) if !self.unsynced.is_empty() => {
+                    match queue.recv_timeout(self.time_until_sync(interval)) {
+                        Ok(submission) => submission,
+                        Err(RecvTimeoutError::Timeout) => {
+                            self.sync_frames()?;
+                            continue;
+                        }
+                        Err(RecvTimeoutError::Disconnected) => break,
                     }
-                    Err(RecvTimeoutError::Disconnected) => break,
-                },
+                }
                 _ => match queue.recv() {
                     Ok(submission) => submission,
                     Err(_) => break,
@@ -85,22 +101,35 @@ impl CommitThread {
         let mut bytes = 0;
         let mut next = Some(first);
         while let Some(submission) = next {
-            let outcome =
-                self.sequences.check_and_note(&submission.drafts).map(|()| self.end.plus(entries.len() as u64));
+            let outcome = self
+                .sequences
+                .check_and_note(&submission.drafts)
+                .map(|()| self.end.plus(entries.len() as u64));
             if outcome.is_ok() {
                 for draft in submission.drafts {
                     bytes += draft.bytes.len();
-                    // Actors stamp before they queue, and several threads queue: the log's order has the last word.
+                    // Actors stamp before they queue, and several threads queue: the log's order
+                    // has the last word.
                     self.received_at = self.received_at.max(draft.received_at);
-                    entries.push(Entry { received_at: self.received_at, bytes: draft.bytes.into() });
+                    entries.push(Entry {
+                        received_at: self.received_at,
+                        bytes: draft.bytes.into(),
+                    });
                 }
             }
-            settlements.push(QueuedSettlement { outcome, on_settled: submission.settle });
-            let full = entries.len() >= self.limits.commit_records || bytes >= self.limits.commit_bytes;
+            settlements.push(QueuedSettlement {
+                outcome,
+                on_settled: submission.settle,
+            });
+            let full =
+                entries.len() >= self.limits.commit_records || bytes >= self.limits.commit_bytes;
             next = if full { None } else { queue.try_recv().ok() };
         }
         self.write_frames(entries)?;
-        let due = self.limits.sync_interval.is_none_or(|interval| self.time_until_sync(interval).is_zero());
+        let due = self
+            .limits
+            .sync_interval
+            .is_none_or(|interval| self.time_until_sync(interval).is_zero());
         if due {
             self.sync_frames()?;
         } else {
@@ -159,8 +188,8 @@ impl QueuedSettlement {
 
 /// The newest number of entities that wrote lately, in two generations so that forgetting is cheap.
 ///
-/// An entity that is not remembered is believed: the check is there to catch two actors of one entity, which would be
-/// writing at the same time.
+/// An entity that is not remembered is believed: the check is there to catch two actors of one
+/// entity, which would be writing at the same time.
 #[derive(Default)]
 struct RecentSequences {
     young: HashMap<EntityKey, u64>,
@@ -172,12 +201,21 @@ impl RecentSequences {
         // Checked as a whole before any is noted: a submission is written whole or not at all.
         let mut within: Vec<(&EntityKey, u64)> = Vec::new();
         for draft in drafts {
-            let Some(found) = draft.sequence else { continue };
-            let earlier =
-                within.iter().rev().find(|(entity, _)| *entity == &draft.entity).map(|(_, sequence)| *sequence);
+            let Some(found) = draft.sequence else {
+                continue;
+            };
+            let earlier = within
+                .iter()
+                .rev()
+                .find(|(entity, _)| *entity == &draft.entity)
+                .map(|(_, sequence)| *sequence);
             let last = earlier.or_else(|| self.last_sequence(&draft.entity));
             if let Some(last) = last.filter(|last| last + 1 != found) {
-                return Err(SequenceError { entity: draft.entity.clone(), last, found });
+                return Err(SequenceError {
+                    entity: draft.entity.clone(),
+                    last,
+                    found,
+                });
             }
             within.push((&draft.entity, found));
         }
@@ -188,7 +226,10 @@ impl RecentSequences {
     }
 
     fn last_sequence(&self, entity: &EntityKey) -> Option<u64> {
-        self.young.get(entity).or_else(|| self.old.get(entity)).copied()
+        self.young
+            .get(entity)
+            .or_else(|| self.old.get(entity))
+            .copied()
     }
 
     fn note_sequence(&mut self, entity: EntityKey, sequence: u64) {

@@ -1,8 +1,10 @@
-//! Definitions: what is true besides the log, such as who is to get what. A tree of small named values, each change of which is
-//! on the disk before it is answered. Nothing is derived from the log here, so no rebuild ever touches it.
+//! Definitions: what is true besides the log, such as who is to get what. A tree of small named
+//! values, each change of which is on the disk before it is answered. Nothing is derived from the
+//! log here, so no rebuild ever touches it.
 //!
-//! Values hold secrets. With a key they are sealed one by one; those that were stored before there was one are sealed when
-//! the tree is opened. What they replace can still stand in older parts of the store's log until it is written over.
+//! Values hold secrets. With a key they are sealed one by one; those that were stored before there
+//! was one are sealed when the tree is opened. What they replace can still stand in older parts of
+//! the store's log until it is written over.
 
 use std::sync::Arc;
 
@@ -14,7 +16,8 @@ use super::{DataStore, StoreWriteError};
 use crate::config::EncryptionKey;
 use crate::failpoints::Failpoint;
 
-/// The largest value that is kept. As large with a key as without one, so that one can be set at any time.
+/// The largest value that is kept. As large with a key as without one, so that one can be set at
+/// any time.
 pub const DEFINITION_MAX_BYTES: usize = VALUE_MAX_BYTES - OVERHEAD_BYTES;
 
 /// A key and what is kept under it.
@@ -39,12 +42,22 @@ pub struct DefinitionTree {
 }
 
 impl DefinitionTree {
-    /// The definitions `name` of `store`, made if there are none, and sealed with `key` from now on if there is one.
+    /// The definitions `name` of `store`, made if there are none, and sealed with `key` from now on
+    /// if there is one.
     ///
     /// # Errors
-    /// Those of the store, and [`SealError`] when some are sealed and `key` is not what they were sealed with.
-    pub fn open(store: Arc<DataStore>, name: &str, key: Option<&EncryptionKey>) -> Result<Self, DefinitionError> {
-        let definitions = Self { tree: store.tree(name)?, seal: TreeCipher::new(name, key), store };
+    /// Those of the store, and [`SealError`] when some are sealed and `key` is not what they were
+    /// sealed with.
+    pub fn open(
+        store: Arc<DataStore>,
+        name: &str,
+        key: Option<&EncryptionKey>,
+    ) -> Result<Self, DefinitionError> {
+        let definitions = Self {
+            tree: store.tree(name)?,
+            seal: TreeCipher::new(name, key),
+            store,
+        };
         definitions.seal_plain_values()?;
         Ok(definitions)
     }
@@ -54,17 +67,22 @@ impl DefinitionTree {
     /// # Errors
     /// As [`Definitions::open`].
     pub fn read_all(&self) -> Result<Vec<DefinitionRow>, DefinitionError> {
-        self.tree.iter().map(|found| self.open_row(&found?)).collect()
+        self.tree
+            .iter()
+            .map(|found| self.open_row(&found?))
+            .collect()
     }
 
     /// Keeps `value` under `key`, in place of what was there, and returns when it is on the disk.
     ///
     /// # Errors
-    /// A value of more than [`DEFINITION_MAX_BYTES`], which changes nothing; any other of the store, after which it is not known
-    /// what is on the disk and the store must be opened anew.
+    /// A value of more than [`DEFINITION_MAX_BYTES`], which changes nothing; any other of the
+    /// store, after which it is not known what is on the disk and the store must be opened anew.
     pub fn put(&self, key: &str, value: &[u8]) -> Result<(), StoreWriteError> {
         if value.len() > DEFINITION_MAX_BYTES {
-            return Err(StoreWriteError::Unsupported(format!("a definition has at most {DEFINITION_MAX_BYTES} bytes")));
+            return Err(StoreWriteError::Unsupported(format!(
+                "a definition has at most {DEFINITION_MAX_BYTES} bytes"
+            )));
         }
         self.store.failure_injector().evaluate(Failpoint::Put)?;
         self.tree.insert(key, self.seal.seal(key, value))?;
@@ -81,7 +99,8 @@ impl DefinitionTree {
         self.store.sync()
     }
 
-    /// Seals what was stored before there was a key. All is read first: with a wrong key nothing is written.
+    /// Seals what was stored before there was a key. All is read first: with a wrong key nothing is
+    /// written.
     fn seal_plain_values(&self) -> Result<(), DefinitionError> {
         let mut due = Vec::new();
         for found in self.tree.iter() {
@@ -92,14 +111,20 @@ impl DefinitionTree {
         if due.is_empty() {
             return Ok(());
         }
-        self.store.failure_injector().evaluate(Failpoint::Put).map_err(StoreWriteError::from)?;
+        self.store
+            .failure_injector()
+            .evaluate(Failpoint::Put)
+            .map_err(StoreWriteError::from)?;
         for (key, value) in &due {
             self.tree.insert(key, self.seal.seal(key, value))?;
         }
         Ok(self.store.sync()?)
     }
 
-    fn open_row(&self, (key, stored): &(sled::IVec, sled::IVec)) -> Result<DefinitionRow, DefinitionError> {
+    fn open_row(
+        &self,
+        (key, stored): &(sled::IVec, sled::IVec),
+    ) -> Result<DefinitionRow, DefinitionError> {
         // Keys are put as text only.
         let key = String::from_utf8_lossy(key).into_owned();
         let value = self.seal.open(&key, stored)?;
@@ -121,7 +146,9 @@ mod tests {
     const HUSH: &[u8] = b"\x01hush-hush-hush";
 
     fn key(byte: u8) -> Option<EncryptionKey> {
-        EncryptionKey::parse(&Secret::new(base64::engine::general_purpose::STANDARD.encode([byte; 32])))
+        EncryptionKey::parse(&Secret::new(
+            base64::engine::general_purpose::STANDARD.encode([byte; 32]),
+        ))
     }
 
     fn open(folder: &Path, key: Option<&EncryptionKey>) -> Result<DefinitionTree, DefinitionError> {
@@ -130,7 +157,12 @@ mod tests {
     }
 
     fn rows(definitions: &DefinitionTree) -> Vec<(String, Vec<u8>)> {
-        definitions.read_all().expect("reads").into_iter().map(|(key, value)| (key, value.to_vec())).collect()
+        definitions
+            .read_all()
+            .expect("reads")
+            .into_iter()
+            .map(|(key, value)| (key, value.to_vec()))
+            .collect()
     }
 
     /// Whether any file under `folder` has `text` in it.
@@ -140,7 +172,10 @@ mod tests {
             if path.is_dir() {
                 return is_on_the_disk(&path, text);
             }
-            fs::read(&path).expect("readable").windows(text.len()).any(|window| window == text)
+            fs::read(&path)
+                .expect("readable")
+                .windows(text.len())
+                .any(|window| window == text)
         })
     }
 
@@ -153,7 +188,11 @@ mod tests {
         definitions.put("a", b"3").expect("puts");
         definitions.remove("b").expect("removes");
         definitions.remove("never there").expect("nothing to do");
-        assert!(definitions.put("a", &vec![0; DEFINITION_MAX_BYTES + 1]).is_err());
+        assert!(
+            definitions
+                .put("a", &vec![0; DEFINITION_MAX_BYTES + 1])
+                .is_err()
+        );
         drop(definitions);
         let definitions = open(folder.path(), None).expect("opens");
         assert_eq!(rows(&definitions), [("a".to_owned(), b"3".to_vec())]);
@@ -175,26 +214,48 @@ mod tests {
     #[test]
     fn a_key_that_is_set_later_seals_what_is_there() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        open(folder.path(), None).expect("opens").put("a", HUSH).expect("puts");
+        open(folder.path(), None)
+            .expect("opens")
+            .put("a", HUSH)
+            .expect("puts");
         let sealed = open(folder.path(), key(7).as_ref()).expect("opens");
         assert_eq!(rows(&sealed), [("a".to_owned(), HUSH.to_vec())]);
         drop(sealed);
         let without = open(folder.path(), None).err().expect("it is sealed now");
-        assert!(matches!(without, DefinitionError::Sealed(SealError::NoKey { .. })), "{without}");
-        let wrong = open(folder.path(), key(8).as_ref()).err().expect("another key");
-        assert!(matches!(wrong, DefinitionError::Sealed(SealError::WrongKey { .. })), "{wrong}");
+        assert!(
+            matches!(without, DefinitionError::Sealed(SealError::NoKey { .. })),
+            "{without}"
+        );
+        let wrong = open(folder.path(), key(8).as_ref())
+            .err()
+            .expect("another key");
+        assert!(
+            matches!(wrong, DefinitionError::Sealed(SealError::WrongKey { .. })),
+            "{wrong}"
+        );
     }
 
     #[test]
     fn a_wrong_key_changes_nothing() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        open(folder.path(), key(7).as_ref()).expect("opens").put("b", HUSH).expect("puts");
+        open(folder.path(), key(7).as_ref())
+            .expect("opens")
+            .put("b", HUSH)
+            .expect("puts");
         let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
-        store.tree("accounts").expect("there").insert("a", b"\x01plain").expect("puts");
+        store
+            .tree("accounts")
+            .expect("there")
+            .insert("a", b"\x01plain")
+            .expect("puts");
         drop(store);
         assert!(open(folder.path(), key(8).as_ref()).is_err());
         let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
-        let found = store.tree("accounts").expect("there").get("a").expect("reads");
+        let found = store
+            .tree("accounts")
+            .expect("there")
+            .get("a")
+            .expect("reads");
         assert_eq!(found.as_deref(), Some(&b"\x01plain"[..]));
     }
 }

@@ -7,14 +7,16 @@
 //! body   committed_at i64 BE µs | count u32 BE | count × (received_at i64 BE µs | length u32 BE | record)
 //! ```
 //!
-//! A commit is one or more frames under rising positions. One whose last chunk is missing was never acknowledged.
+//! A commit is one or more frames under rising positions. One whose last chunk is missing was never
+//! acknowledged.
 
 use bytes::{Buf, BufMut, Bytes};
 
 use crate::event::{Position, Timestamp};
 
-/// The largest value put into any tree, in bytes. sled moves page images above a quarter of a segment into blob files,
-/// which it never syncs; pages split by item count, so small values are what keeps pages small.
+/// The largest value put into any tree, in bytes. sled moves page images above a quarter of a
+/// segment into blob files, which it never syncs; pages split by item count, so small values are
+/// what keeps pages small.
 pub const VALUE_MAX_BYTES: usize = 12 * 1024;
 
 /// Records are gathered into a frame up to this many bytes: compressed, that is about one value.
@@ -70,17 +72,28 @@ impl JournalFrame {
     /// Roughly the memory that the frame holds, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.entries.iter().map(|entry| entry.bytes.len() + 64).sum()
+        self.entries
+            .iter()
+            .map(|entry| entry.bytes.len() + 64)
+            .sum()
     }
 
     fn encode_body(&self) -> Vec<u8> {
-        let size: usize = self.entries.iter().map(|entry| ENTRY_HEADER_BYTES + entry.bytes.len()).sum();
+        let size: usize = self
+            .entries
+            .iter()
+            .map(|entry| ENTRY_HEADER_BYTES + entry.bytes.len())
+            .sum();
         let mut body = Vec::with_capacity(size + ENTRY_HEADER_BYTES);
         body.put_i64(self.committed_at.as_micros());
-        body.put_u32(u32::try_from(self.entries.len()).expect("a commit holds far fewer than 2^32 records"));
+        body.put_u32(
+            u32::try_from(self.entries.len()).expect("a commit holds far fewer than 2^32 records"),
+        );
         for entry in &self.entries {
             body.put_i64(entry.received_at.as_micros());
-            body.put_u32(u32::try_from(entry.bytes.len()).expect("a record is bounded by the request body"));
+            body.put_u32(
+                u32::try_from(entry.bytes.len()).expect("a record is bounded by the request body"),
+            );
             body.put_slice(&entry.bytes);
         }
         body
@@ -96,9 +109,16 @@ impl JournalFrame {
             if length > body.len() {
                 return None;
             }
-            entries.push(Entry { received_at, bytes: body.split_to(length) });
+            entries.push(Entry {
+                received_at,
+                bytes: body.split_to(length),
+            });
         }
-        (body.is_empty() && !entries.is_empty()).then_some(Self { first, committed_at, entries })
+        (body.is_empty() && !entries.is_empty()).then_some(Self {
+            first,
+            committed_at,
+            entries,
+        })
     }
 }
 
@@ -118,11 +138,17 @@ pub(super) fn first_position(key: &[u8]) -> Option<Position> {
 
 /// Whether the value is the last of its commit.
 pub(super) fn ends_commit(value: &[u8]) -> bool {
-    value.get(1).is_some_and(|flags| flags & flag::COMMIT_END != 0)
+    value
+        .get(1)
+        .is_some_and(|flags| flags & flag::COMMIT_END != 0)
 }
 
 /// Gathers the records of one commit into frames.
-pub(super) fn gather_frames(first: Position, committed_at: Timestamp, entries: Vec<Entry>) -> Vec<JournalFrame> {
+pub(super) fn gather_frames(
+    first: Position,
+    committed_at: Timestamp,
+    entries: Vec<Entry>,
+) -> Vec<JournalFrame> {
     let mut frames: Vec<JournalFrame> = Vec::new();
     let mut room = 0;
     let mut next = first;
@@ -135,7 +161,11 @@ pub(super) fn gather_frames(first: Position, committed_at: Timestamp, entries: V
             }
             _ => {
                 room = BODY_TARGET_BYTES.saturating_sub(size);
-                frames.push(JournalFrame { first: next, committed_at, entries: vec![entry] });
+                frames.push(JournalFrame {
+                    first: next,
+                    committed_at,
+                    entries: vec![entry],
+                });
             }
         }
         next = next.plus(1);
@@ -149,10 +179,21 @@ pub(super) fn encode_frames(frames: &[JournalFrame]) -> Vec<([u8; 10], Vec<u8>)>
     for frame in frames {
         let body = frame.encode_body();
         let packed = lz4_flex::compress_prepend_size(&body);
-        let (bytes, lz4) = if packed.len() < body.len() { (packed, flag::LZ4) } else { (body, 0) };
-        let mut chunks = bytes.chunks(VALUE_MAX_BYTES - HEADER_BYTES).zip(0_u16..).peekable();
+        let (bytes, lz4) = if packed.len() < body.len() {
+            (packed, flag::LZ4)
+        } else {
+            (body, 0)
+        };
+        let mut chunks = bytes
+            .chunks(VALUE_MAX_BYTES - HEADER_BYTES)
+            .zip(0_u16..)
+            .peekable();
         while let Some((part, chunk)) = chunks.next() {
-            let end = if chunks.peek().is_none() { flag::FRAME_END } else { 0 };
+            let end = if chunks.peek().is_none() {
+                flag::FRAME_END
+            } else {
+                0
+            };
             let mut value = Vec::with_capacity(HEADER_BYTES + part.len());
             value.extend_from_slice(&[FORMAT, lz4 | end]);
             value.extend_from_slice(part);
@@ -165,7 +206,8 @@ pub(super) fn encode_frames(frames: &[JournalFrame]) -> Vec<([u8; 10], Vec<u8>)>
     values
 }
 
-/// Puts a frame together again from its chunks, which are given in order; `None` when they are not a whole frame.
+/// Puts a frame together again from its chunks, which are given in order; `None` when they are not
+/// a whole frame.
 pub(super) fn decode_frame<V: AsRef<[u8]>>(
     first: Position,
     chunks: impl IntoIterator<Item = V>,
@@ -201,9 +243,13 @@ mod tests {
 
     fn entry(size: usize, seed: u8) -> Entry {
         // A cheap generator: compressible or not does not matter, whole or not does.
-        let bytes: Vec<u8> =
-            (0..size).map(|i| (i as u8).wrapping_mul(31).wrapping_add(seed) ^ (i >> 7) as u8).collect();
-        Entry { received_at: Timestamp::from_micros(i64::from(seed)), bytes: bytes.into() }
+        let bytes: Vec<u8> = (0..size)
+            .map(|i| (i as u8).wrapping_mul(31).wrapping_add(seed) ^ (i >> 7) as u8)
+            .collect();
+        Entry {
+            received_at: Timestamp::from_micros(i64::from(seed)),
+            bytes: bytes.into(),
+        }
     }
 
     fn read_back(values: &[([u8; 10], Vec<u8>)]) -> Vec<JournalFrame> {
@@ -219,24 +265,49 @@ mod tests {
     /// Read, not written: another version of lz4 may pack the same body otherwise.
     #[test]
     fn frames_that_were_written_stay_readable() {
-        let frames = gather_frames(Position::new(7), Timestamp::from_micros(2), vec![entry(3, 1)]);
-        assert_eq!(hex::encode(encode_frames(&frames)[0].0), "00000000000000070000");
+        let frames = gather_frames(
+            Position::new(7),
+            Timestamp::from_micros(2),
+            vec![entry(3, 1)],
+        );
+        assert_eq!(
+            hex::encode(encode_frames(&frames)[0].0),
+            "00000000000000070000"
+        );
         let plain = "010600000000000000020000000100000000000000010000000301203f";
         let packed = "01071b000000120001005202000000010b009000010000000301203f";
         for stored in [plain, packed] {
             let value = hex::decode(stored).expect("hex");
-            assert_eq!(decode_frame(Position::new(7), [value]).as_ref(), frames.first(), "{stored}");
+            assert_eq!(
+                decode_frame(Position::new(7), [value]).as_ref(),
+                frames.first(),
+                "{stored}"
+            );
         }
     }
 
     #[test]
     fn a_frame_without_its_last_chunk_is_not_read() {
-        let frames = gather_frames(Position::FIRST, Timestamp::default(), vec![entry(100_000, 3)]);
+        let frames = gather_frames(
+            Position::FIRST,
+            Timestamp::default(),
+            vec![entry(100_000, 3)],
+        );
         let values = encode_frames(&frames);
         assert!(values.len() > 1, "the record spans several values");
-        assert_eq!(decode_frame(Position::FIRST, values[..values.len() - 1].iter().map(|(_, value)| value)), None);
+        assert_eq!(
+            decode_frame(
+                Position::FIRST,
+                values[..values.len() - 1].iter().map(|(_, value)| value)
+            ),
+            None
+        );
         assert!(ends_commit(&values[values.len() - 1].1));
-        assert!(values[..values.len() - 1].iter().all(|(_, value)| !ends_commit(value)));
+        assert!(
+            values[..values.len() - 1]
+                .iter()
+                .all(|(_, value)| !ends_commit(value))
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The journal: an append-only log of every accepted record, the one truth that all else is derived from.
+//! The journal: an append-only log of every accepted record, the one truth that all else is derived
+//! from.
 //!
 //! ```text
 //!  entities ──Submission──> queue ──> commit thread: encode, put, flush, sync ──> settle every submission
@@ -27,7 +28,8 @@ pub use seal::SealError;
 pub use sled_journal::SledJournal;
 pub use store::{DataStore, StoreOpenError, StoreWriteError};
 pub use submission::{
-    Journal, JournalClosed, JournalReadError, JournalSubmission, RecordDraft, SequenceError, SubmissionResult,
+    Journal, JournalClosed, JournalReadError, JournalSubmission, RecordDraft, SequenceError,
+    SubmissionResult,
 };
 
 /// Waits until everything submitted before this call is durable.
@@ -42,6 +44,9 @@ pub async fn await_fence(journal: &dyn Journal) -> Result<Position, JournalClose
             let _ = passed.send(position);
         }
     });
-    journal.submit(JournalSubmission { drafts: Vec::new(), settle: on_settled })?;
+    journal.submit(JournalSubmission {
+        drafts: Vec::new(),
+        settle: on_settled,
+    })?;
     wait.await.map_err(|_| JournalClosed)
 }

@@ -1,14 +1,16 @@
-//! Looks at a store's files before sled does: sled repairs what it finds by overwriting it, so what is beyond repair must
-//! be recognised first, by reading only.
+//! Looks at a store's files before sled does: sled repairs what it finds by overwriting it, so what
+//! is beyond repair must be recognised first, by reading only.
 //!
-//! sled 0.34 writes its log in segments; each begins with `crc32 u32 | lsn i64 | stable lsn i64` (little-endian, crc over
-//! the two numbers, all stored inverted). A segment that was never used is zeros.
+//! sled 0.34 writes its log in segments; each begins with `crc32 u32 | lsn i64 | stable lsn i64`
+//! (little-endian, crc over the two numbers, all stored inverted). A segment that was never used is
+//! zeros.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// Bytes of a segment. sled's default of 512 KiB puts page images above 128 KiB into blob files; at 1 MiB that is 256 KiB.
+/// Bytes of a segment. sled's default of 512 KiB puts page images above 128 KiB into blob files; at
+/// 1 MiB that is 256 KiB.
 pub(super) const SEGMENT_BYTES: usize = 1024 * 1024;
 
 const HEADER_BYTES: usize = 20;
@@ -44,20 +46,25 @@ pub enum LogDamage {
     },
 }
 
-/// The log sequence number that no record of a log reaches, by sled's count of all bytes ever logged.
+/// The log sequence number that no record of a log reaches, by sled's count of all bytes ever
+/// logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LogEnd(i64);
 
 impl LogEnd {
-    /// Whether the snapshot file `name` (`snap.` and the number up to which it covers the log, in hex) covers more than
-    /// the log has. sled would believe it, and look for pages where there are none or others.
+    /// Whether the snapshot file `name` (`snap.` and the number up to which it covers the log, in
+    /// hex) covers more than the log has. sled would believe it, and look for pages where there are
+    /// none or others.
     pub(super) fn is_passed_by_snapshot(self, name: &str) -> bool {
-        let covered = name.strip_prefix("snap.").and_then(|number| i64::from_str_radix(number, 16).ok());
+        let covered = name
+            .strip_prefix("snap.")
+            .and_then(|number| i64::from_str_radix(number, 16).ok());
         covered.is_some_and(|covered| covered > self.0)
     }
 }
 
-/// Checks the files in `folder`, in which sled keeps its log, by reading only; says where the log ends at the latest.
+/// Checks the files in `folder`, in which sled keeps its log, by reading only; says where the log
+/// ends at the latest.
 ///
 /// # Errors
 /// [`Damage`] that opening would make worse.
@@ -70,7 +77,10 @@ pub(super) fn inspect_log_folder(folder: &Path) -> Result<LogEnd, LogDamage> {
     }
     check_no_blobs(folder)?;
     let file = folder.join("db");
-    let io = |source| LogDamage::Io { file: file.clone(), source };
+    let io = |source| LogDamage::Io {
+        file: file.clone(),
+        source,
+    };
     let mut db = File::open(&file).map_err(io)?;
     let length = db.metadata().map_err(io)?.len();
     let mut header = [0; HEADER_BYTES];
@@ -79,7 +89,9 @@ pub(super) fn inspect_log_folder(folder: &Path) -> Result<LogEnd, LogDamage> {
         if offset + HEADER_BYTES as u64 > length {
             break;
         }
-        db.seek(SeekFrom::Start(offset)).and_then(|_| db.read_exact(&mut header)).map_err(io)?;
+        db.seek(SeekFrom::Start(offset))
+            .and_then(|_| db.read_exact(&mut header))
+            .map_err(io)?;
         if !is_segment_header(&header) {
             return Err(LogDamage::Segment { file, offset });
         }
@@ -87,7 +99,9 @@ pub(super) fn inspect_log_folder(folder: &Path) -> Result<LogEnd, LogDamage> {
             newest = newest.max(Some(segment_lsn(&header)));
         }
     }
-    newest.map(|lsn| LogEnd(lsn.saturating_add(SEGMENT_BYTES as i64))).ok_or(LogDamage::Empty(file))
+    newest
+        .map(|lsn| LogEnd(lsn.saturating_add(SEGMENT_BYTES as i64)))
+        .ok_or(LogDamage::Empty(file))
 }
 
 /// Checks that `folder` holds no blob file.
@@ -96,10 +110,15 @@ pub(super) fn inspect_log_folder(folder: &Path) -> Result<LogEnd, LogDamage> {
 /// [`Damage::Blob`] with the first one.
 pub(super) fn check_no_blobs(folder: &Path) -> Result<(), LogDamage> {
     let blobs = folder.join("blobs");
-    let Ok(mut entries) = fs::read_dir(&blobs) else { return Ok(()) };
+    let Ok(mut entries) = fs::read_dir(&blobs) else {
+        return Ok(());
+    };
     match entries.next() {
         Some(Ok(entry)) => Err(LogDamage::Blob(entry.path())),
-        Some(Err(source)) => Err(LogDamage::Io { file: blobs, source }),
+        Some(Err(source)) => Err(LogDamage::Io {
+            file: blobs,
+            source,
+        }),
         None => Ok(()),
     }
 }

@@ -12,7 +12,8 @@ use crate::event::Position;
 /// Bounds of the journal, from the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct JournalLimits {
-    /// Submissions that may wait at once. At least the number of admission permits, so that nothing admitted is refused.
+    /// Submissions that may wait at once. At least the number of admission permits, so that nothing
+    /// admitted is refused.
     pub queue: usize,
     /// The most records of one commit.
     pub commit_records: usize,
@@ -22,7 +23,8 @@ pub struct JournalLimits {
     pub sync_interval: Option<Duration>,
 }
 
-/// Decoded frames that followers are about to read, so that they need not be read back from the store.
+/// Decoded frames that followers are about to read, so that they need not be read back from the
+/// store.
 const RECENT_MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// The newest frames, decoded, up to a number of bytes.
@@ -38,7 +40,9 @@ impl RecentFrames {
             queue.push_back(Arc::new(frame));
         }
         while *bytes > RECENT_MAX_BYTES {
-            let Some(oldest) = queue.pop_front() else { break };
+            let Some(oldest) = queue.pop_front() else {
+                break;
+            };
             *bytes -= oldest.memory_bytes();
         }
     }

@@ -1,11 +1,13 @@
-//! Sealing: values that hold secrets are encrypted as a whole before they reach the disk, and bound to their place there.
+//! Sealing: values that hold secrets are encrypted as a whole before they reach the disk, and bound
+//! to their place there.
 //!
 //! ```text
 //! 0xFF | nonce, 24 bytes, random | XChaCha20-Poly1305 of the value, 16 bytes longer than it
 //!        associated data: tree 0x00 key
 //! ```
 //!
-//! A value that was stored plainly begins with its format, which is never 0xFF, so both kinds can stand side by side.
+//! A value that was stored plainly begins with its format, which is never 0xFF, so both kinds can
+//! stand side by side.
 
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
@@ -24,7 +26,9 @@ pub(super) const OVERHEAD_BYTES: usize = 1 + NONCE_BYTES + TAG_BYTES;
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
     /// There is no key.
-    #[error("{tree} are encrypted, and store.encryption_key is not set; set the key that they were encrypted with")]
+    #[error(
+        "{tree} are encrypted, and store.encryption_key is not set; set the key that they were encrypted with"
+    )]
     NoKey {
         /// The tree.
         tree: String,
@@ -52,7 +56,10 @@ impl TreeCipher {
     /// That of `tree`, which leaves values as they are if there is no `key`.
     pub(super) fn new(tree: &str, key: Option<&EncryptionKey>) -> Self {
         let cipher = key.map(|key| XChaCha20Poly1305::new(key.expose().into()));
-        Self { tree: tree.to_owned(), cipher }
+        Self {
+            tree: tree.to_owned(),
+            cipher,
+        }
     }
 
     /// Whether `stored` is a plain value that is to be sealed.
@@ -62,23 +69,45 @@ impl TreeCipher {
 
     /// What to store of `value` under `key`.
     pub(super) fn seal(&self, key: &str, value: &[u8]) -> Vec<u8> {
-        let Some(cipher) = &self.cipher else { return value.to_vec() };
+        let Some(cipher) = &self.cipher else {
+            return value.to_vec();
+        };
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce).expect("the operating system has randomness");
         let aad = self.associated_data(key);
-        let sealed = cipher.encrypt(XNonce::from_slice(&nonce), Payload { msg: value, aad: &aad });
-        let sealed = sealed.expect("a value is far smaller than what one key and nonce can encrypt");
+        let sealed = cipher.encrypt(
+            XNonce::from_slice(&nonce),
+            Payload {
+                msg: value,
+                aad: &aad,
+            },
+        );
+        let sealed =
+            sealed.expect("a value is far smaller than what one key and nonce can encrypt");
         [&[SEALED][..], &nonce, &sealed].concat()
     }
 
     /// The value that was stored as `stored` under `key`.
     pub(super) fn open(&self, key: &str, stored: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        let Some((&SEALED, sealed)) = stored.split_first() else { return Ok(Zeroizing::new(stored.to_vec())) };
-        let cipher = self.cipher.as_ref().ok_or_else(|| SealError::NoKey { tree: self.tree.clone() })?;
-        let wrong = || SealError::WrongKey { tree: self.tree.clone(), key: key.to_owned() };
+        let Some((&SEALED, sealed)) = stored.split_first() else {
+            return Ok(Zeroizing::new(stored.to_vec()));
+        };
+        let cipher = self.cipher.as_ref().ok_or_else(|| SealError::NoKey {
+            tree: self.tree.clone(),
+        })?;
+        let wrong = || SealError::WrongKey {
+            tree: self.tree.clone(),
+            key: key.to_owned(),
+        };
         let (nonce, sealed) = sealed.split_at_checked(NONCE_BYTES).ok_or_else(wrong)?;
         let aad = self.associated_data(key);
-        let value = cipher.decrypt(XNonce::from_slice(nonce), Payload { msg: sealed, aad: &aad });
+        let value = cipher.decrypt(
+            XNonce::from_slice(nonce),
+            Payload {
+                msg: sealed,
+                aad: &aad,
+            },
+        );
         value.map(Zeroizing::new).map_err(|_| wrong())
     }
 
@@ -104,24 +133,46 @@ mod tests {
         let sealed = seal("accounts", 7).seal("a", b"\x01hush");
         assert_eq!(sealed.len(), b"\x01hush".len() + OVERHEAD_BYTES);
         assert!(!sealed.windows(4).any(|bytes| bytes == b"hush"));
-        assert_eq!(*seal("accounts", 7).open("a", &sealed).expect("its own"), b"\x01hush");
-        let strangers = [(seal("accounts", 8), "a"), (seal("accounts", 7), "b"), (seal("subscriptions", 7), "a")];
+        assert_eq!(
+            *seal("accounts", 7).open("a", &sealed).expect("its own"),
+            b"\x01hush"
+        );
+        let strangers = [
+            (seal("accounts", 8), "a"),
+            (seal("accounts", 7), "b"),
+            (seal("subscriptions", 7), "a"),
+        ];
         for (stranger, key) in strangers {
-            assert!(matches!(stranger.open(key, &sealed), Err(SealError::WrongKey { .. })), "{key}");
+            assert!(
+                matches!(stranger.open(key, &sealed), Err(SealError::WrongKey { .. })),
+                "{key}"
+            );
         }
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[at] ^= 1;
             // A changed first byte makes a plain value of it, which its reader will not know.
             let opened = seal("accounts", 7).open("a", &changed);
-            assert!(opened.is_err() || *opened.expect("plain") != *b"\x01hush", "byte {at}");
+            assert!(
+                opened.is_err() || *opened.expect("plain") != *b"\x01hush",
+                "byte {at}"
+            );
         }
-        assert!(matches!(seal("accounts", 7).open("a", &[SEALED]), Err(SealError::WrongKey { .. })), "cut off");
+        assert!(
+            matches!(
+                seal("accounts", 7).open("a", &[SEALED]),
+                Err(SealError::WrongKey { .. })
+            ),
+            "cut off"
+        );
     }
 
     #[test]
     fn one_value_is_never_sealed_alike_twice() {
-        assert_ne!(seal("accounts", 7).seal("a", b"x"), seal("accounts", 7).seal("a", b"x"));
+        assert_ne!(
+            seal("accounts", 7).seal("a", b"x"),
+            seal("accounts", 7).seal("a", b"x")
+        );
     }
 
     #[test]
@@ -129,7 +180,12 @@ mod tests {
         let plain = TreeCipher::new("accounts", None);
         assert_eq!(plain.seal("a", b"\x01x"), b"\x01x");
         assert_eq!(*plain.open("a", b"\x01x").expect("plain"), b"\x01x");
-        let error = plain.open("a", &seal("accounts", 7).seal("a", b"x")).expect_err("no key");
-        assert!(error.to_string().contains("store.encryption_key"), "{error}");
+        let error = plain
+            .open("a", &seal("accounts", 7).seal("a", b"x"))
+            .expect_err("no key");
+        assert!(
+            error.to_string().contains("store.encryption_key"),
+            "{error}"
+        );
     }
 }

@@ -24,12 +24,14 @@ pub struct SledJournal {
     failed: watch::Receiver<Option<String>>,
     recent: Arc<RecentFrames>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
-    // Dropped after the tree: whoever sees that nobody has the store may open it again, and a tree keeps sled's lock.
+    // Dropped after the tree: whoever sees that nobody has the store may open it again, and a tree
+    // keeps sled's lock.
     store: Arc<DataStore>,
 }
 
 impl SledJournal {
-    /// Opens the journal of `store`, drops an unfinished commit at its end, and starts its commit thread.
+    /// Opens the journal of `store`, drops an unfinished commit at its end, and starts its commit
+    /// thread.
     ///
     /// # Errors
     /// [`OpenError`] when the store fails or the journal's end is broken.
@@ -39,16 +41,20 @@ impl SledJournal {
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StoreOpenError> {
         let folder = store.folder().join("log");
-        let sled = |source| StoreOpenError::Sled { folder: folder.clone(), source };
+        let sled = |source| StoreOpenError::Sled {
+            folder: folder.clone(),
+            source,
+        };
         let tree = store.tree("journal").map_err(sled)?;
         if drop_unfinished_commit(&tree).map_err(sled)? {
             store.sync().map_err(sled)?;
         }
         let tail = JournalTail::load_tail(&tree).map_err(|error| match error {
             JournalReadError::Store(source) => sled(source),
-            JournalReadError::Corrupt(position) => {
-                StoreOpenError::Broken { folder: folder.clone(), position: position.get() }
-            }
+            JournalReadError::Corrupt(position) => StoreOpenError::Broken {
+                folder: folder.clone(),
+                position: position.get(),
+            },
         })?;
         let (sender, receiver) = mpsc::sync_channel(limits.queue);
         let (end_sender, durable_end) = watch::channel(tail.end);
@@ -71,7 +77,10 @@ impl SledJournal {
                     failed_sender.send_replace(Some(format!("the store failed: {error}")));
                 }
             })
-            .map_err(|source| StoreOpenError::Io { path: folder.clone(), source })?;
+            .map_err(|source| StoreOpenError::Io {
+                path: folder.clone(),
+                source,
+            })?;
         Ok(Arc::new(Self {
             store,
             tree,
@@ -100,7 +109,8 @@ impl SledJournal {
         self.queue.write().take();
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
-            // A panic there has been logged by the hook, and what it left undone was never acknowledged.
+            // A panic there has been logged by the hook, and what it left undone was never
+            // acknowledged.
             let _ = thread.join();
         }
     }
@@ -113,7 +123,8 @@ impl Journal for SledJournal {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(_)) => Err(JournalClosed),
             Err(TrySendError::Full(_)) => {
-                // Permits are fewer than places, so this is a mistake of ours; the submission must not vanish silently.
+                // Permits are fewer than places, so this is a mistake of ours; the submission must
+                // not vanish silently.
                 error!("journal queue is full although admission bounds it");
                 Err(JournalClosed)
             }
@@ -136,7 +147,9 @@ impl Journal for SledJournal {
 
     fn recent(&self, position: Position) -> Option<Arc<JournalFrame>> {
         // Frames are kept there before they are durable.
-        (position < *self.durable_end.borrow()).then(|| self.recent.find_frame(position)).flatten()
+        (position < *self.durable_end.borrow())
+            .then(|| self.recent.find_frame(position))
+            .flatten()
     }
 
     fn incarnation(&self) -> StoreIncarnation {
@@ -147,17 +160,25 @@ impl Journal for SledJournal {
 /// Reads the frame that holds `position`, which must be there.
 fn read_frame(tree: &sled::Tree, position: Position) -> Result<JournalFrame, JournalReadError> {
     let corrupt = || JournalReadError::Corrupt(position);
-    let (key, _) = tree.range(..=frame::chunk_key(position, u16::MAX)).next_back().ok_or_else(corrupt)??;
+    let (key, _) = tree
+        .range(..=frame::chunk_key(position, u16::MAX))
+        .next_back()
+        .ok_or_else(corrupt)??;
     let first = frame::first_position(&key).ok_or_else(corrupt)?;
     let chunks: Vec<_> = tree
         .range(frame::chunk_key(first, 0)..=frame::chunk_key(first, u16::MAX))
         .values()
         .collect::<Result<_, _>>()?;
     let frame = frame::decode_frame(first, chunks).ok_or_else(corrupt)?;
-    if frame.entry(position).is_some() { Ok(frame) } else { Err(corrupt()) }
+    if frame.entry(position).is_some() {
+        Ok(frame)
+    } else {
+        Err(corrupt())
+    }
 }
 
-/// Removes the values at the end that belong to a commit whose last value is missing; says whether there were any.
+/// Removes the values at the end that belong to a commit whose last value is missing; says whether
+/// there were any.
 fn drop_unfinished_commit(tree: &sled::Tree) -> Result<bool, sled::Error> {
     let mut dropped = false;
     while let Some((key, value)) = tree.last()? {
@@ -181,13 +202,21 @@ impl JournalTail {
 
     fn load_tail(tree: &sled::Tree) -> Result<Self, JournalReadError> {
         let Some((key, _)) = tree.last()? else {
-            return Ok(Self { end: Position::FIRST, received_at: Timestamp::default() });
+            return Ok(Self {
+                end: Position::FIRST,
+                received_at: Timestamp::default(),
+            });
         };
         let last = frame::first_position(&key).ok_or(JournalReadError::Corrupt(Position::FIRST))?;
         let newest = read_frame(tree, last)?;
         let mut following = last;
         for _ in 0..Self::CHECKED_FRAMES {
-            if following == Position::FIRST || tree.range(..frame::chunk_key(following, 0)).next_back().is_none() {
+            if following == Position::FIRST
+                || tree
+                    .range(..frame::chunk_key(following, 0))
+                    .next_back()
+                    .is_none()
+            {
                 break;
             }
             let frame = read_frame(tree, Position::new(following.get() - 1))?;
@@ -196,8 +225,15 @@ impl JournalTail {
             }
             following = frame.first;
         }
-        let received_at = newest.entries.last().map(|entry| entry.received_at).unwrap_or_default();
-        Ok(Self { end: newest.end(), received_at })
+        let received_at = newest
+            .entries
+            .last()
+            .map(|entry| entry.received_at)
+            .unwrap_or_default();
+        Ok(Self {
+            end: newest.end(),
+            received_at,
+        })
     }
 }
 
@@ -209,8 +245,12 @@ mod tests {
     use crate::failpoints::NoFailures;
     use crate::journal::{RecordDraft, await_fence};
 
-    const LIMITS: JournalLimits =
-        JournalLimits { queue: 64, commit_records: 16, commit_bytes: 1 << 20, sync_interval: None };
+    const LIMITS: JournalLimits = JournalLimits {
+        queue: 64,
+        commit_records: 16,
+        commit_bytes: 1 << 20,
+        sync_interval: None,
+    };
 
     fn open(folder: &std::path::Path) -> (Arc<DataStore>, Arc<SledJournal>) {
         let store = DataStore::open(folder, 1 << 20, Arc::new(NoFailures)).expect("opens");
@@ -226,7 +266,10 @@ mod tests {
             received_at: Timestamp::from_micros(5),
             bytes: vec![sequence as u8; bytes],
         };
-        JournalSubmission { drafts: vec![draft], settle: Box::new(|_| ()) }
+        JournalSubmission {
+            drafts: vec![draft],
+            settle: Box::new(|_| ()),
+        }
     }
 
     #[tokio::test]
@@ -242,11 +285,20 @@ mod tests {
         drop((store, log));
 
         let (_store, log) = open(folder.path());
-        let frame = log.read(Position::new(3)).expect("reads").expect("is there");
-        assert_eq!(frame.entry(Position::new(3)).expect("is in it").bytes, vec![3; 30_000]);
+        let frame = log
+            .read(Position::new(3))
+            .expect("reads")
+            .expect("is there");
+        assert_eq!(
+            frame.entry(Position::new(3)).expect("is in it").bytes,
+            vec![3; 30_000]
+        );
         assert_eq!(await_fence(log.as_ref()).await, Ok(Position::new(4)));
         assert!(log.read(Position::new(4)).expect("reads").is_none());
-        assert!(std::fs::read_dir(folder.path().join("log/blobs")).is_ok_and(|mut dir| dir.next().is_none()));
+        assert!(
+            std::fs::read_dir(folder.path().join("log/blobs"))
+                .is_ok_and(|mut dir| dir.next().is_none())
+        );
         log.close();
     }
 
@@ -257,8 +309,15 @@ mod tests {
         let (store, log) = open(folder.path());
         log.submit(submission(1, 10)).expect("open");
         await_fence(log.as_ref()).await.expect("open");
-        let entries = vec![frame::Entry { received_at: Timestamp::default(), bytes: vec![7; 100_000].into() }];
-        let values = frame::encode_frames(&frame::gather_frames(Position::new(2), Timestamp::default(), entries));
+        let entries = vec![frame::Entry {
+            received_at: Timestamp::default(),
+            bytes: vec![7; 100_000].into(),
+        }];
+        let values = frame::encode_frames(&frame::gather_frames(
+            Position::new(2),
+            Timestamp::default(),
+            entries,
+        ));
         for (key, value) in &values[..values.len() - 1] {
             log.tree.insert(key, value.as_slice()).expect("puts");
         }

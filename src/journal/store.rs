@@ -1,4 +1,5 @@
-//! The data folder: our own lock and format file around sled's, and the only way to put something on the disk.
+//! The data folder: our own lock and format file around sled's, and the only way to put something
+//! on the disk.
 //!
 //! ```text
 //! LOCK       held while a process uses the folder
@@ -25,8 +26,9 @@ use crate::failpoints::{Failpoint, FailureInjector};
 /// The format that this version writes and the newest that it reads.
 const FORMAT: u32 = 1;
 
-/// How often a lock that is taken is tried again, and after which pause: an opening that has just ended, of this process or
-/// of the one before it, lets go of its files a moment later, since threads of sled hold them too.
+/// How often a lock that is taken is tried again, and after which pause: an opening that has just
+/// ended, of this process or of the one before it, lets go of its files a moment later, since
+/// threads of sled hold them too.
 const LOCK_ATTEMPTS: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
@@ -102,8 +104,8 @@ pub enum StoreOpenError {
 /// An open data folder. The last one dropped closes it.
 pub struct DataStore {
     db: sled::Db,
-    /// Our own handle of sled's file: sled's flush ends in `sync_file_range`, which leaves the file's metadata and the
-    /// device's cache unflushed.
+    /// Our own handle of sled's file: sled's flush ends in `sync_file_range`, which leaves the
+    /// file's metadata and the device's cache unflushed.
     db_file: File,
     folder: PathBuf,
     incarnation: StoreIncarnation,
@@ -113,11 +115,16 @@ pub struct DataStore {
 }
 
 impl DataStore {
-    /// Opens the data folder at `path`, making it if there is none, with a page cache of `cache_bytes`.
+    /// Opens the data folder at `path`, making it if there is none, with a page cache of
+    /// `cache_bytes`.
     ///
     /// # Errors
     /// [`OpenError`], each saying which file is wrong and what to do.
-    pub fn open(path: &Path, cache_bytes: u64, faults: Arc<dyn FailureInjector>) -> Result<Arc<Self>, StoreOpenError> {
+    pub fn open(
+        path: &Path,
+        cache_bytes: u64,
+        faults: Arc<dyn FailureInjector>,
+    ) -> Result<Arc<Self>, StoreOpenError> {
         make_folder(path)?;
         let lock = lock_folder(path)?;
         let log = path.join("log");
@@ -126,7 +133,10 @@ impl DataStore {
             Some(format) => format,
             None if log.exists() => return Err(StoreOpenError::NoFormat(format_file)),
             None => {
-                let format = FormatFile { incarnation: random_incarnation(), begun: false };
+                let format = FormatFile {
+                    incarnation: random_incarnation(),
+                    begun: false,
+                };
                 format.write_format(path)?;
                 format
             }
@@ -135,17 +145,23 @@ impl DataStore {
             let end = preflight::inspect_log_folder(&log)?;
             let moved = set_snapshots_aside(path, &log, |name| end.is_passed_by_snapshot(name))?;
             if !moved.is_empty() {
-                warn!("snapshot is ahead of the log and was set aside, reading the whole log instead");
+                warn!(
+                    "snapshot is ahead of the log and was set aside, reading the whole log instead"
+                );
             }
             sync_path(&log.join("db"))?;
             sync_path(&log)?;
         }
-        // A folder that was there before us keeps its mode, so sled's own is closed to others in any case.
+        // A folder that was there before us keeps its mode, so sled's own is closed to others in
+        // any case.
         make_folder(&log)?;
         close_to_others(&log)?;
         let db = open_sled(path, &log, cache_bytes)?;
         let db_path = log.join("db");
-        let db_file = File::open(&db_path).map_err(|source| StoreOpenError::Io { path: db_path, source })?;
+        let db_file = File::open(&db_path).map_err(|source| StoreOpenError::Io {
+            path: db_path,
+            source,
+        })?;
         let store = Self {
             db,
             db_file,
@@ -175,7 +191,8 @@ impl DataStore {
         self.db.drop_tree(name).map(|_| ())
     }
 
-    /// Hands all that was put before this call to the operating system: it survives the end of the process from then on.
+    /// Hands all that was put before this call to the operating system: it survives the end of the
+    /// process from then on.
     ///
     /// # Errors
     /// As [`Store::sync`].
@@ -187,8 +204,8 @@ impl DataStore {
     /// Returns when all that was put before this call is on the disk.
     ///
     /// # Errors
-    /// Any I/O error; the store must be opened anew after one, since sled refuses every later write but may go on
-    /// answering that its buffers are flushed.
+    /// Any I/O error; the store must be opened anew after one, since sled refuses every later write
+    /// but may go on answering that its buffers are flushed.
     pub fn sync(&self) -> Result<(), sled::Error> {
         self.flush()?;
         self.failure_injector.evaluate(Failpoint::Sync)?;
@@ -196,13 +213,15 @@ impl DataStore {
         Ok(())
     }
 
-    /// Writes as much as a value may hold and syncs it, which shows that the disk takes writes again.
+    /// Writes as much as a value may hold and syncs it, which shows that the disk takes writes
+    /// again.
     ///
     /// # Errors
     /// Those of a write or of [`Store::sync`].
     pub fn prove_writable(&self) -> Result<(), StoreWriteError> {
         self.failure_injector.evaluate(Failpoint::Put)?;
-        self.tree("meta")?.insert(PROOF_KEY, vec![0; VALUE_MAX_BYTES])?;
+        self.tree("meta")?
+            .insert(PROOF_KEY, vec![0; VALUE_MAX_BYTES])?;
         self.sync()
     }
 
@@ -226,7 +245,10 @@ impl DataStore {
 
     /// Checks that the log is the one that FORMAT names, or makes it so if it was never begun.
     fn claim_log(&self, format: &FormatFile) -> Result<(), StoreOpenError> {
-        let sled = |source| StoreOpenError::Sled { folder: self.folder.join("log"), source };
+        let sled = |source| StoreOpenError::Sled {
+            folder: self.folder.join("log"),
+            source,
+        };
         let meta = self.tree("meta").map_err(sled)?;
         let expected = format.incarnation.get().to_be_bytes();
         match meta.get(INCARNATION_KEY).map_err(sled)? {
@@ -241,7 +263,11 @@ impl DataStore {
             // sled writes it once and never syncs it, and a damaged one is beyond repair.
             sync_path(&self.folder.join("log/conf"))?;
             sync_path(&self.folder.join("log"))?;
-            FormatFile { begun: true, ..*format }.write_format(&self.folder)?;
+            FormatFile {
+                begun: true,
+                ..*format
+            }
+            .write_format(&self.folder)?;
         }
         Ok(())
     }
@@ -262,27 +288,47 @@ impl FormatFile {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 return Err(StoreOpenError::BadFormat(file.to_owned()));
             }
-            Err(source) => return Err(StoreOpenError::Io { path: file.to_owned(), source }),
+            Err(source) => {
+                return Err(StoreOpenError::Io {
+                    path: file.to_owned(),
+                    source,
+                });
+            }
         };
         let value = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "));
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "));
             line.ok_or_else(|| StoreOpenError::BadFormat(file.to_owned()))
         };
-        let found: u32 =
-            value("hookyard-store-format")?.parse().map_err(|_| StoreOpenError::BadFormat(file.to_owned()))?;
+        let found: u32 = value("hookyard-store-format")?
+            .parse()
+            .map_err(|_| StoreOpenError::BadFormat(file.to_owned()))?;
         if found > FORMAT {
-            return Err(StoreOpenError::Newer { file: file.to_owned(), found });
+            return Err(StoreOpenError::Newer {
+                file: file.to_owned(),
+                found,
+            });
         }
-        let incarnation =
-            u32::from_str_radix(value("incarnation")?, 16).map_err(|_| StoreOpenError::BadFormat(file.to_owned()))?;
-        // Anything else must not count as a log that was never begun: what is in the folder would go unchecked.
-        let begun = value("log-begun")?.parse().map_err(|_| StoreOpenError::BadFormat(file.to_owned()))?;
-        Ok(Some(Self { incarnation: StoreIncarnation::new(incarnation), begun }))
+        let incarnation = u32::from_str_radix(value("incarnation")?, 16)
+            .map_err(|_| StoreOpenError::BadFormat(file.to_owned()))?;
+        // Anything else must not count as a log that was never begun: what is in the folder would
+        // go unchecked.
+        let begun = value("log-begun")?
+            .parse()
+            .map_err(|_| StoreOpenError::BadFormat(file.to_owned()))?;
+        Ok(Some(Self {
+            incarnation: StoreIncarnation::new(incarnation),
+            begun,
+        }))
     }
 
     fn write_format(self, folder: &Path) -> Result<(), StoreOpenError> {
         let temporary = folder.join("FORMAT.new");
-        let io = |source| StoreOpenError::Io { path: temporary.clone(), source };
+        let io = |source| StoreOpenError::Io {
+            path: temporary.clone(),
+            source,
+        };
         let mut file = File::create(&temporary).map_err(io)?;
         write!(
             file,
@@ -298,20 +344,38 @@ impl FormatFile {
 }
 
 fn make_folder(path: &Path) -> Result<(), StoreOpenError> {
-    let io = |source| StoreOpenError::Io { path: path.to_owned(), source };
+    let io = |source| StoreOpenError::Io {
+        path: path.to_owned(),
+        source,
+    };
     // Only the owner may look inside: events hold what customers wrote.
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(io)
 }
 
 fn close_to_others(path: &Path) -> Result<(), StoreOpenError> {
-    let io = |source| StoreOpenError::Io { path: path.to_owned(), source };
+    let io = |source| StoreOpenError::Io {
+        path: path.to_owned(),
+        source,
+    };
     fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(io)
 }
 
 fn lock_folder(path: &Path) -> Result<File, StoreOpenError> {
     let file = path.join("LOCK");
-    let io = |source| StoreOpenError::Io { path: file.clone(), source };
-    let lock = File::options().create(true).truncate(false).write(true).open(&file).map_err(io)?;
+    let io = |source| StoreOpenError::Io {
+        path: file.clone(),
+        source,
+    };
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&file)
+        .map_err(io)?;
     let mut tried = lock.try_lock();
     for _ in 1..LOCK_ATTEMPTS {
         if !matches!(tried, Err(fs::TryLockError::WouldBlock)) {
@@ -334,12 +398,17 @@ fn random_incarnation() -> StoreIncarnation {
 }
 
 fn sync_path(path: &Path) -> Result<(), StoreOpenError> {
-    let io = |source| StoreOpenError::Io { path: path.to_owned(), source };
-    File::open(path).and_then(|file| file.sync_all()).map_err(io)
+    let io = |source| StoreOpenError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(io)
 }
 
-/// Opens sled; if it cannot use its snapshot file (a cache of where pages are, which an abrupt stop can leave ahead of the
-/// log), sets that aside and lets sled read the whole log instead.
+/// Opens sled; if it cannot use its snapshot file (a cache of where pages are, which an abrupt stop
+/// can leave ahead of the log), sets that aside and lets sled read the whole log instead.
 fn open_sled(path: &Path, log: &Path, cache_bytes: u64) -> Result<sled::Db, StoreOpenError> {
     let mut opened = try_open_sled(log, cache_bytes);
     for _ in 1..LOCK_ATTEMPTS {
@@ -352,7 +421,12 @@ fn open_sled(path: &Path, log: &Path, cache_bytes: u64) -> Result<sled::Db, Stor
     let first = match opened {
         Ok(db) => return Ok(db),
         // Of the disk or the system, not of what the files hold.
-        Err(error @ StoreOpenError::Sled { source: sled::Error::Io(_), .. }) => return Err(error),
+        Err(
+            error @ StoreOpenError::Sled {
+                source: sled::Error::Io(_),
+                ..
+            },
+        ) => return Err(error),
         Err(error) => error,
     };
     let aside = path.join(SET_ASIDE);
@@ -360,7 +434,10 @@ fn open_sled(path: &Path, log: &Path, cache_bytes: u64) -> Result<sled::Db, Stor
     if moved.is_empty() {
         return Err(first);
     }
-    warn!(error = &first as &dyn std::error::Error, "snapshot set aside, reading the whole log instead");
+    warn!(
+        error = &first as &dyn std::error::Error,
+        "snapshot set aside, reading the whole log instead"
+    );
     match try_open_sled(log, cache_bytes) {
         Ok(db) => {
             info!(set_aside = %aside.display(), "store opened without its snapshot");
@@ -368,7 +445,8 @@ fn open_sled(path: &Path, log: &Path, cache_bytes: u64) -> Result<sled::Db, Stor
         }
         Err(_) => {
             for name in moved {
-                // The first error is the one to tell; the files stay in `set-aside` if they cannot be put back.
+                // The first error is the one to tell; the files stay in `set-aside` if they cannot
+                // be put back.
                 let _ = fs::rename(aside.join(&name), log.join(&name));
             }
             Err(first)
@@ -376,7 +454,8 @@ fn open_sled(path: &Path, log: &Path, cache_bytes: u64) -> Result<sled::Db, Stor
     }
 }
 
-/// Whether sled's own lock is taken. We hold ours, so it can only be a remainder of the opening before.
+/// Whether sled's own lock is taken. We hold ours, so it can only be a remainder of the opening
+/// before.
 fn is_sled_locked(error: &StoreOpenError) -> bool {
     matches!(error, StoreOpenError::Sled { source: sled::Error::Io(source), .. }
         if source.to_string().starts_with("could not acquire lock"))
@@ -387,26 +466,41 @@ fn try_open_sled(log: &Path, cache_bytes: u64) -> Result<sled::Db, StoreOpenErro
         .path(log)
         .cache_capacity(cache_bytes)
         .segment_size(SEGMENT_BYTES)
-        // Every sync is ours, so that what is answered and what is on the disk are never decided by a timer.
+        // Every sync is ours, so that what is answered and what is on the disk are never decided by
+        // a timer.
         .flush_every_ms(None);
     match crate::panics::contain_panic(|| config.open()) {
         Ok(Ok(db)) => Ok(db),
-        Ok(Err(source)) => Err(StoreOpenError::Sled { folder: log.to_owned(), source }),
-        Err(message) => Err(StoreOpenError::Panicked { folder: log.to_owned(), message }),
+        Ok(Err(source)) => Err(StoreOpenError::Sled {
+            folder: log.to_owned(),
+            source,
+        }),
+        Err(message) => Err(StoreOpenError::Panicked {
+            folder: log.to_owned(),
+            message,
+        }),
     }
 }
 
-/// Moves the snapshot files with names that are `chosen` out of sled's sight, and says which these are.
+/// Moves the snapshot files with names that are `chosen` out of sled's sight, and says which these
+/// are.
 fn set_snapshots_aside(
     path: &Path,
     log: &Path,
     chosen: impl Fn(&str) -> bool,
 ) -> Result<Vec<std::ffi::OsString>, StoreOpenError> {
     let aside = path.join(SET_ASIDE);
-    move_snapshots(log, &aside, chosen).map_err(|source| StoreOpenError::Io { path: aside, source })
+    move_snapshots(log, &aside, chosen).map_err(|source| StoreOpenError::Io {
+        path: aside,
+        source,
+    })
 }
 
-fn move_snapshots(log: &Path, aside: &Path, chosen: impl Fn(&str) -> bool) -> io::Result<Vec<std::ffi::OsString>> {
+fn move_snapshots(
+    log: &Path,
+    aside: &Path,
+    chosen: impl Fn(&str) -> bool,
+) -> io::Result<Vec<std::ffi::OsString>> {
     let mut moved = Vec::new();
     for entry in fs::read_dir(log)? {
         let name = entry?.file_name();

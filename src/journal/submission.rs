@@ -32,7 +32,8 @@ pub struct SequenceError {
     pub found: u64,
 }
 
-/// What became of a submission: the position of its first record (of the next one, for an empty submission).
+/// What became of a submission: the position of its first record (of the next one, for an empty
+/// submission).
 pub type SubmissionResult = Result<Position, SequenceError>;
 
 /// Records that are written together or not at all, and what to do once they are durable.
@@ -41,7 +42,8 @@ pub type SubmissionResult = Result<Position, SequenceError>;
 pub struct JournalSubmission {
     /// The records, in order.
     pub drafts: Vec<RecordDraft>,
-    /// Called on the commit thread, so it must not wait for anything. Dropped uncalled when the store fails.
+    /// Called on the commit thread, so it must not wait for anything. Dropped uncalled when the
+    /// store fails.
     pub settle: Box<dyn FnOnce(SubmissionResult) + Send>,
 }
 
@@ -66,7 +68,8 @@ pub trait Journal: Send + Sync + 'static {
     /// Queues `submission` behind all earlier ones.
     ///
     /// # Errors
-    /// [`Closed`] when the store failed or is being closed; nothing of the submission is written then.
+    /// [`Closed`] when the store failed or is being closed; nothing of the submission is written
+    /// then.
     fn submit(&self, submission: JournalSubmission) -> Result<(), JournalClosed>;
 
     /// The position after the newest durable record, and every change of it.
@@ -78,7 +81,8 @@ pub trait Journal: Send + Sync + 'static {
     /// [`ReadError`] when the store fails or holds something that is no frame.
     fn read(&self, position: Position) -> Result<Option<Arc<JournalFrame>>, JournalReadError>;
 
-    /// The frame that holds `position`, if it is among the newest, which are in memory: for those who must not wait.
+    /// The frame that holds `position`, if it is among the newest, which are in memory: for those
+    /// who must not wait.
     fn recent(&self, position: Position) -> Option<Arc<JournalFrame>>;
 
     /// The store's incarnation, a part of every event id.

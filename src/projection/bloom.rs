@@ -1,6 +1,8 @@
-//! A blocked Bloom filter: one cache line for each question, no false "no", about one false "yes" in ten thousand.
+//! A blocked Bloom filter: one cache line for each question, no false "no", about one false "yes"
+//! in ten thousand.
 //!
-//! After F. Putze, P. Sanders, J. Singler, "Cache-, Hash- and Space-Efficient Bloom Filters" (2007).
+//! After F. Putze, P. Sanders, J. Singler, "Cache-, Hash- and Space-Efficient Bloom Filters"
+//! (2007).
 
 /// Bits for each item that the filter is made for.
 const BITS_PER_ITEM: usize = 24;
@@ -14,7 +16,9 @@ pub(super) struct BloomFilter {
 
 impl BloomFilter {
     pub(super) fn with_item_capacity(items: usize) -> Self {
-        Self { lines: vec![[0; 8]; (items * BITS_PER_ITEM).div_ceil(LINE_BITS).max(1)] }
+        Self {
+            lines: vec![[0; 8]; (items * BITS_PER_ITEM).div_ceil(LINE_BITS).max(1)],
+        }
     }
 
     pub(super) fn insert(&mut self, fingerprint: u64) {
@@ -35,7 +39,8 @@ impl BloomFilter {
     }
 }
 
-/// Nine bits of a mixed fingerprint for each probe. The multiplier is 2^64 divided by the golden ratio.
+/// Nine bits of a mixed fingerprint for each probe. The multiplier is 2^64 divided by the golden
+/// ratio.
 fn probe_bits(fingerprint: u64) -> impl Iterator<Item = usize> {
     let mixed = (fingerprint ^ (fingerprint >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (0..PROBES).map(move |probe| (mixed >> (probe * 9)) as usize % LINE_BITS)
@@ -52,7 +57,9 @@ mod tests {
         let key = |n: u32| fingerprint_key("support", &n.to_string());
         (0..10_000).for_each(|n| filter.insert(key(n)));
         assert!((0..10_000).all(|n| filter.may_contain(key(n))));
-        let false_yes = (10_000..110_000).filter(|n| filter.may_contain(key(*n))).count();
+        let false_yes = (10_000..110_000)
+            .filter(|n| filter.may_contain(key(*n)))
+            .count();
         assert!(false_yes < 100, "{false_yes} of 100,000");
     }
 }

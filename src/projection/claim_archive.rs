@@ -1,10 +1,12 @@
-//! The archive of claims: which idempotency keys were taken, at which positions, for as long as their window lasts.
+//! The archive of claims: which idempotency keys were taken, at which positions, for as long as
+//! their window lasts.
 //!
-//! New claims stand in a map. Every 65,536 of them become a block: sorted by fingerprint, stored in parts of at most 12 KiB,
-//! with a Bloom filter in memory that spares nearly every look-up of a new key a read. Old blocks are dropped whole.
+//! New claims stand in a map. Every 65,536 of them become a block: sorted by fingerprint, stored in
+//! parts of at most 12 KiB, with a Bloom filter in memory that spares nearly every look-up of a new
+//! key a read. Old blocks are dropped whole.
 //!
-//! A block's first part is written last and removed first, so a block is whole if it has one. What a crash left of another
-//! is removed, and its claims are read from the journal again.
+//! A block's first part is written last and removed first, so a block is whole if it has one. What
+//! a crash left of another is removed, and its claims are read from the journal again.
 //!
 //! ```text
 //! part   format u8 = 1 | newest receive time i64 BE µs | n × (fingerprint u64 BE | position u64 BE)
@@ -20,7 +22,8 @@ use super::keys;
 use crate::event::{Position, Timestamp};
 use crate::journal::VALUE_MAX_BYTES;
 
-/// Claims of one block: few enough blocks that asking each one's filter is cheap with ten million claims.
+/// Claims of one block: few enough blocks that asking each one's filter is cheap with ten million
+/// claims.
 const BLOCK_CLAIMS: usize = 64 * 1024;
 
 const FORMAT: u8 = 1;
@@ -63,10 +66,14 @@ impl ClaimArchive {
         let mut blocks: Vec<ClaimBlock> = Vec::new();
         for row in tree.scan_prefix([keys::CLAIMS]) {
             let (key, part) = row?;
-            let (Some(last), Some(newest), Some(first)) =
-                (keys::claims_last(&key), part_newest(&part), part_claims(&part).next())
-            else {
-                return Err(sled::Error::ReportableBug("a part of a claims block is malformed".into()));
+            let (Some(last), Some(newest), Some(first)) = (
+                keys::claims_last(&key),
+                part_newest(&part),
+                part_claims(&part).next(),
+            ) else {
+                return Err(sled::Error::ReportableBug(
+                    "a part of a claims block is malformed".into(),
+                ));
             };
             if blocks.last().is_none_or(|block| block.last != last) {
                 if keys::claims_part(&key) != Some(0) {
@@ -80,13 +87,23 @@ impl ClaimArchive {
                     filter: BloomFilter::with_item_capacity(block_claims),
                 });
             }
-            let block = blocks.last_mut().expect("one was just pushed if there was none");
+            let block = blocks
+                .last_mut()
+                .expect("one was just pushed if there was none");
             block.parts.push(first.0);
             part_claims(&part).for_each(|(fingerprint, _)| block.filter.insert(fingerprint));
         }
         let end = blocks.last().map(|block| block.last.plus(1));
-        let state = ArchiveState { end, blocks, ..ArchiveState::default() };
-        Ok(Self { tree, block_claims, state: RwLock::new(state) })
+        let state = ArchiveState {
+            end,
+            blocks,
+            ..ArchiveState::default()
+        };
+        Ok(Self {
+            tree,
+            block_claims,
+            state: RwLock::new(state),
+        })
     }
 
     /// The position up to which claims are in here.
@@ -95,16 +112,20 @@ impl ClaimArchive {
         self.lock_state().end.unwrap_or(Position::FIRST)
     }
 
-    /// Whether `fingerprint` can be looked up without reading the store: `Some` with the positions that may hold its key
-    /// (mostly none), or `None` if [`Archive::find`] has to be asked.
+    /// Whether `fingerprint` can be looked up without reading the store: `Some` with the positions
+    /// that may hold its key (mostly none), or `None` if [`Archive::find`] has to be asked.
     #[must_use]
     pub fn find_in_memory(&self, fingerprint: u64) -> Option<Vec<Position>> {
         let state = self.lock_state();
-        let stored = state.blocks.iter().any(|block| block.filter.may_contain(fingerprint));
+        let stored = state
+            .blocks
+            .iter()
+            .any(|block| block.filter.may_contain(fingerprint));
         (!stored).then(|| state.open.get(&fingerprint).cloned().unwrap_or_default())
     }
 
-    /// All positions whose record's key has this fingerprint, oldest first. Reads the store: not for an async thread.
+    /// All positions whose record's key has this fingerprint, oldest first. Reads the store: not
+    /// for an async thread.
     ///
     /// # Errors
     /// sled's own.
@@ -112,16 +133,28 @@ impl ClaimArchive {
         // Which parts to read is noted first, so that no lock is held while the disk is.
         let (parts, open) = {
             let state = self.lock_state();
-            let holders = state.blocks.iter().filter(|block| block.filter.may_contain(fingerprint));
-            let parts: Vec<_> = holders.flat_map(|block| block.part_keys(fingerprint)).collect();
-            (parts, state.open.get(&fingerprint).cloned().unwrap_or_default())
+            let holders = state
+                .blocks
+                .iter()
+                .filter(|block| block.filter.may_contain(fingerprint));
+            let parts: Vec<_> = holders
+                .flat_map(|block| block.part_keys(fingerprint))
+                .collect();
+            (
+                parts,
+                state.open.get(&fingerprint).cloned().unwrap_or_default(),
+            )
         };
         let mut found = Vec::new();
         for key in parts {
             // A part that is gone belonged to a block that has just been dropped as too old.
-            let Some(part) = self.tree.get(key)? else { continue };
+            let Some(part) = self.tree.get(key)? else {
+                continue;
+            };
             found.extend(
-                part_claims(&part).filter(|(claimed, _)| *claimed == fingerprint).map(|(_, position)| position),
+                part_claims(&part)
+                    .filter(|(claimed, _)| *claimed == fingerprint)
+                    .map(|(_, position)| position),
             );
         }
         found.extend(open);
@@ -145,20 +178,27 @@ impl ClaimArchive {
             state.end = Some(position.plus(1));
             state.open_count >= self.block_claims
         };
-        if full { self.close_block(position) } else { Ok(()) }
+        if full {
+            self.close_block(position)
+        } else {
+            Ok(())
+        }
     }
 
     /// Drops the blocks in which every claim was received before `horizon`.
     pub(super) fn expire_claims(&self, horizon: Timestamp) -> Result<(), sled::Error> {
         let expired: Vec<ClaimBlock> = {
             let mut state = self.state.write();
-            let (kept, expired) = mem::take(&mut state.blocks).into_iter().partition(|block| block.newest >= horizon);
+            let (kept, expired) = mem::take(&mut state.blocks)
+                .into_iter()
+                .partition(|block| block.newest >= horizon);
             state.blocks = kept;
             expired
         };
         for block in expired {
             for chunk in 0..block.parts.len() {
-                self.tree.remove(keys::claims_key(block.last, part_number(chunk)))?;
+                self.tree
+                    .remove(keys::claims_key(block.last, part_number(chunk)))?;
             }
         }
         Ok(())
@@ -166,21 +206,33 @@ impl ClaimArchive {
 
     /// Turns the open map into a block whose newest claim stands at `last`.
     fn close_block(&self, last: Position) -> Result<(), sled::Error> {
-        // Only the projection's thread changes the archive, so nothing changes between this lock and the next.
+        // Only the projection's thread changes the archive, so nothing changes between this lock
+        // and the next.
         let (mut sorted, newest) = {
             let state = self.lock_state();
-            let all =
-                state.open.iter().flat_map(|(fingerprint, at)| at.iter().map(|position| (*fingerprint, *position)));
+            let all = state
+                .open
+                .iter()
+                .flat_map(|(fingerprint, at)| at.iter().map(|position| (*fingerprint, *position)));
             (all.collect::<Vec<_>>(), state.open_newest)
         };
         sorted.sort_unstable();
-        let mut block =
-            ClaimBlock { last, newest, parts: Vec::new(), filter: BloomFilter::with_item_capacity(sorted.len()) };
+        let mut block = ClaimBlock {
+            last,
+            newest,
+            parts: Vec::new(),
+            filter: BloomFilter::with_item_capacity(sorted.len()),
+        };
         block.parts = sorted.chunks(PART_CLAIMS).map(|part| part[0].0).collect();
         for (number, part) in sorted.chunks(PART_CLAIMS).enumerate().rev() {
-            self.tree.insert(keys::claims_key(last, part_number(number)), encode_part(newest, part))?;
+            self.tree.insert(
+                keys::claims_key(last, part_number(number)),
+                encode_part(newest, part),
+            )?;
         }
-        sorted.iter().for_each(|(fingerprint, _)| block.filter.insert(*fingerprint));
+        sorted
+            .iter()
+            .for_each(|(fingerprint, _)| block.filter.insert(*fingerprint));
         let mut state = self.state.write();
         state.blocks.push(block);
         state.open = HashMap::new();
@@ -194,11 +246,17 @@ impl ClaimArchive {
 }
 
 impl ClaimBlock {
-    /// The keys of the parts that can hold `fingerprint`: several, if it was claimed so often that it fills one.
+    /// The keys of the parts that can hold `fingerprint`: several, if it was claimed so often that
+    /// it fills one.
     fn part_keys(&self, fingerprint: u64) -> Vec<[u8; 11]> {
-        let begin = self.parts.partition_point(|first| *first < fingerprint).saturating_sub(1);
+        let begin = self
+            .parts
+            .partition_point(|first| *first < fingerprint)
+            .saturating_sub(1);
         let end = self.parts.partition_point(|first| *first <= fingerprint);
-        (begin..end).map(|chunk| keys::claims_key(self.last, part_number(chunk))).collect()
+        (begin..end)
+            .map(|chunk| keys::claims_key(self.last, part_number(chunk)))
+            .collect()
     }
 }
 
@@ -223,9 +281,14 @@ fn part_newest(part: &[u8]) -> Option<Timestamp> {
 }
 
 fn part_claims(part: &[u8]) -> impl Iterator<Item = (u64, Position)> {
-    let (claims, _) = part.get(HEADER_BYTES..).unwrap_or_default().as_chunks::<CLAIM_BYTES>();
+    let (claims, _) = part
+        .get(HEADER_BYTES..)
+        .unwrap_or_default()
+        .as_chunks::<CLAIM_BYTES>();
     claims.iter().map(|claim| {
-        let number = |at: usize| u64::from_be_bytes(*claim[at..].first_chunk().expect("a claim has 16 bytes"));
+        let number = |at: usize| {
+            u64::from_be_bytes(*claim[at..].first_chunk().expect("a claim has 16 bytes"))
+        };
         (number(0), Position::new(number(8)))
     })
 }
@@ -243,7 +306,13 @@ mod tests {
         let archive = ClaimArchive::with_block_size(tree.clone(), 100).expect("opens");
         for (fingerprint, position) in fingerprints.into_iter().zip(1..) {
             let received_at = Timestamp::from_micros(position);
-            archive.add_record(Position::new(position as u64), received_at, Some(fingerprint)).expect("passes");
+            archive
+                .add_record(
+                    Position::new(position as u64),
+                    received_at,
+                    Some(fingerprint),
+                )
+                .expect("passes");
         }
         archive
     }
@@ -259,15 +328,37 @@ mod tests {
         let archive = filled(&tree, (1..=250).map(spread));
         assert_eq!(archive.end(), Position::new(251));
         for n in 1..=250 {
-            assert_eq!(archive.find_positions(spread(n)).expect("reads"), [Position::new(n)]);
+            assert_eq!(
+                archive.find_positions(spread(n)).expect("reads"),
+                [Position::new(n)]
+            );
         }
-        assert_eq!(archive.find_in_memory(spread(250)), Some(vec![Position::new(250)]));
-        assert_eq!(archive.find_in_memory(spread(1)), None, "a stored claim has to be looked up");
-        assert!(archive.find_positions(spread(251)).expect("reads").is_empty());
+        assert_eq!(
+            archive.find_in_memory(spread(250)),
+            Some(vec![Position::new(250)])
+        );
+        assert_eq!(
+            archive.find_in_memory(spread(1)),
+            None,
+            "a stored claim has to be looked up"
+        );
+        assert!(
+            archive
+                .find_positions(spread(251))
+                .expect("reads")
+                .is_empty()
+        );
 
         let reopened = ClaimArchive::with_block_size(tree, 100).expect("opens");
-        assert_eq!(reopened.end(), Position::new(201), "what stood in the open map is read from the journal again");
-        assert_eq!(reopened.find_positions(spread(200)).expect("reads"), [Position::new(200)]);
+        assert_eq!(
+            reopened.end(),
+            Position::new(201),
+            "what stood in the open map is read from the journal again"
+        );
+        assert_eq!(
+            reopened.find_positions(spread(200)).expect("reads"),
+            [Position::new(200)]
+        );
     }
 
     /// A crash between the parts must not hide the claims of those that were not written.
@@ -278,12 +369,22 @@ mod tests {
         let claims = (1..=2_000).map(spread);
         let archive = ClaimArchive::with_block_size(tree.clone(), 1_000).expect("opens");
         for (fingerprint, position) in claims.zip(1..) {
-            archive.add_record(Position::new(position), Timestamp::from_micros(1), Some(fingerprint)).expect("passes");
+            archive
+                .add_record(
+                    Position::new(position),
+                    Timestamp::from_micros(1),
+                    Some(fingerprint),
+                )
+                .expect("passes");
         }
-        tree.remove(keys::claims_key(Position::new(2_000), 0)).expect("removes");
+        tree.remove(keys::claims_key(Position::new(2_000), 0))
+            .expect("removes");
         let reopened = ClaimArchive::with_block_size(tree.clone(), 1_000).expect("opens");
         assert_eq!(reopened.end(), Position::new(1_001));
-        assert_eq!(reopened.find_positions(spread(1_000)).expect("reads"), [Position::new(1_000)]);
+        assert_eq!(
+            reopened.find_positions(spread(1_000)).expect("reads"),
+            [Position::new(1_000)]
+        );
         assert_eq!(tree.len(), 2, "nothing of the broken block is left");
     }
 
@@ -297,10 +398,22 @@ mod tests {
     fn blocks_go_when_their_newest_claim_is_too_old() {
         let tree = tree();
         let archive = filled(&tree, (1..=250).map(spread));
-        archive.expire_claims(Timestamp::from_micros(150)).expect("expires");
-        assert!(archive.find_positions(spread(100)).expect("reads").is_empty());
-        assert_eq!(archive.find_positions(spread(101)).expect("reads"), [Position::new(101)]);
-        archive.expire_claims(Timestamp::from_micros(1_000)).expect("expires");
+        archive
+            .expire_claims(Timestamp::from_micros(150))
+            .expect("expires");
+        assert!(
+            archive
+                .find_positions(spread(100))
+                .expect("reads")
+                .is_empty()
+        );
+        assert_eq!(
+            archive.find_positions(spread(101)).expect("reads"),
+            [Position::new(101)]
+        );
+        archive
+            .expire_claims(Timestamp::from_micros(1_000))
+            .expect("expires");
         assert!(tree.is_empty());
     }
 }

@@ -62,7 +62,10 @@ pub(super) struct EventSlot {
 
 /// The block that holds `position`, and its place there.
 pub(super) fn block_place(position: Position) -> (u64, usize) {
-    (position.get() / BLOCK_EVENTS, (position.get() % BLOCK_EVENTS) as usize)
+    (
+        position.get() / BLOCK_EVENTS,
+        (position.get() % BLOCK_EVENTS) as usize,
+    )
 }
 
 /// Up to 512 slots; the place before the first position of a store stays empty.
@@ -85,7 +88,11 @@ impl EventBlock {
 
     /// The slots, newest first, with their places.
     pub(super) fn newest_first(&self) -> impl Iterator<Item = (usize, &EventSlot)> {
-        self.0.iter().enumerate().rev().filter_map(|(place, slot)| Some((place, slot.as_ref()?)))
+        self.0
+            .iter()
+            .enumerate()
+            .rev()
+            .filter_map(|(place, slot)| Some((place, slot.as_ref()?)))
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -109,13 +116,16 @@ impl EventBlock {
     pub(super) fn decode(value: &[u8]) -> Option<Self> {
         let (format, slots) = value.split_first()?;
         let (slots, rest) = slots.as_chunks::<SLOT_BYTES>();
-        (*format == FORMAT && rest.is_empty()).then(|| Self(slots.iter().map(decode_slot).collect()))
+        (*format == FORMAT && rest.is_empty())
+            .then(|| Self(slots.iter().map(decode_slot).collect()))
     }
 }
 
 fn decode_slot(bytes: &[u8; SLOT_BYTES]) -> Option<EventSlot> {
-    let long = |at: usize| u64::from_be_bytes(*bytes[at..].first_chunk().expect("a slot has 23 bytes"));
-    let short = |at: usize| u16::from_be_bytes(*bytes[at..].first_chunk().expect("a slot has 23 bytes"));
+    let long =
+        |at: usize| u64::from_be_bytes(*bytes[at..].first_chunk().expect("a slot has 23 bytes"));
+    let short =
+        |at: usize| u16::from_be_bytes(*bytes[at..].first_chunk().expect("a slot has 23 bytes"));
     Some(EventSlot {
         mark: EventMark::from_byte(bytes[22])?,
         received_at: Timestamp::from_micros(long(0).cast_signed()),
@@ -135,23 +145,58 @@ mod tests {
     fn a_full_block_is_read_back_and_fits_a_value() {
         let mut block = EventBlock::default();
         for place in 1..BLOCK_EVENTS as usize {
-            let mark = [EventMark::Completed, EventMark::Failed, EventMark::Attempt, EventMark::Processing][place % 4];
+            let mark = [
+                EventMark::Completed,
+                EventMark::Failed,
+                EventMark::Attempt,
+                EventMark::Processing,
+            ][place % 4];
             let received_at = Timestamp::from_micros(place as i64);
-            block.set_slot(place, EventSlot { received_at, id: u64::MAX - 1, source: 1, event_type: 2, kind: 3, mark });
+            block.set_slot(
+                place,
+                EventSlot {
+                    received_at,
+                    id: u64::MAX - 1,
+                    source: 1,
+                    event_type: 2,
+                    kind: 3,
+                    mark,
+                },
+            );
         }
         let value = block.encode();
         assert!(value.len() <= VALUE_MAX_BYTES);
         let read = EventBlock::decode(&value).expect("a block");
         assert_eq!(read.0, block.0);
-        assert_eq!(read.newest_first().next().map(|(place, _)| place), Some(511));
-        assert_eq!(read.newest_first().count(), 511, "no event stands at position 0");
+        assert_eq!(
+            read.newest_first().next().map(|(place, _)| place),
+            Some(511)
+        );
+        assert_eq!(
+            read.newest_first().count(),
+            511,
+            "no event stands at position 0"
+        );
     }
 
     #[test]
     fn the_bytes_of_a_block_never_change() {
         let mut block = EventBlock::default();
         let received_at = Timestamp::from_micros(1);
-        block.set_slot(0, EventSlot { received_at, id: 2, source: 3, event_type: 4, kind: 5, mark: EventMark::Failed });
-        assert_eq!(hex::encode(block.encode()), "010000000000000001000000000000000200030004000502");
+        block.set_slot(
+            0,
+            EventSlot {
+                received_at,
+                id: 2,
+                source: 3,
+                event_type: 4,
+                kind: 5,
+                mark: EventMark::Failed,
+            },
+        );
+        assert_eq!(
+            hex::encode(block.encode()),
+            "010000000000000001000000000000000200030004000502"
+        );
     }
 }

@@ -21,15 +21,18 @@ use crate::error_chain;
 use crate::event::{FingerprintFn, Position, Record, RecordError, Timestamp};
 use crate::journal::{DataStore, Journal, JournalFrame, JournalReadError};
 
-/// Rows that wait at most, before they are written: enough to write a busy entity's row once instead of many times.
+/// Rows that wait at most, before they are written: enough to write a busy entity's row once
+/// instead of many times.
 const DIRTY_ROWS_MAX: usize = 2_000;
-/// Records that are taken in at most, before what they made is written: readers and a busy node's checkpoints wait for it.
+/// Records that are taken in at most, before what they made is written: readers and a busy node's
+/// checkpoints wait for it.
 const RECORDS_MAX: u64 = 10_000;
 /// How long a row waits at most when nobody asks for it.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// How far a crash sets the projection back.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
-/// After a wake-up, how long more commits are awaited: one pass over twenty costs less than twenty passes.
+/// After a wake-up, how long more commits are awaited: one pass over twenty costs less than twenty
+/// passes.
 const GATHER_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What bounds the projection.
@@ -90,7 +93,8 @@ pub struct Projection {
 }
 
 impl Projection {
-    /// Catches up with `journal`, then goes on following it on a thread of its own. Blocks until it has caught up.
+    /// Catches up with `journal`, then goes on following it on a thread of its own. Blocks until it
+    /// has caught up.
     ///
     /// # Errors
     /// [`Failed`] when the store fails or what is derived does not fit the journal.
@@ -125,18 +129,30 @@ impl Projection {
             follower.index.write_rows()?;
         }
         follower.index.write_rows()?;
-        let (drawn, entities) = (follower.index.cursor.drawn, follower.index.cursor.entity_count());
+        let (drawn, entities) = (
+            follower.index.cursor.drawn,
+            follower.index.cursor.entity_count(),
+        );
         let (written_sender, written) = watch::channel(follower.position());
         let (failed_sender, failed) = watch::channel(None);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
         let for_thread = Arc::clone(&shared);
-        let thread = thread::Builder::new().name("projection".into()).spawn(move || {
-            if let Err(error) = runtime.block_on(follower.follow_journal(&for_thread, &written_sender)) {
-                error!(error = &error as &dyn std::error::Error, "projection failed");
-                // With its causes: a full disk, say, is what an operator has to read.
-                failed_sender.send_replace(Some(error_chain::format_error_chain(&error)));
-            }
-        })?;
+        let thread = thread::Builder::new()
+            .name("projection".into())
+            .spawn(move || {
+                if let Err(error) =
+                    runtime.block_on(follower.follow_journal(&for_thread, &written_sender))
+                {
+                    error!(
+                        error = &error as &dyn std::error::Error,
+                        "projection failed"
+                    );
+                    // With its causes: a full disk, say, is what an operator has to read.
+                    failed_sender.send_replace(Some(error_chain::format_error_chain(&error)));
+                }
+            })?;
         let thread = Mutex::new(Some(thread));
         Ok(Arc::new(Self {
             signals: shared,
@@ -192,16 +208,23 @@ impl Projection {
     #[must_use]
     pub fn reader(&self) -> ProjectionReader {
         let shared = Arc::clone(&self.signals);
-        ProjectionReader::new(self.tree.clone(), Arc::clone(&self.journal), shared, self.written.clone())
+        ProjectionReader::new(
+            self.tree.clone(),
+            Arc::clone(&self.journal),
+            shared,
+            self.written.clone(),
+        )
     }
 
-    /// Follows the journal to its end a last time, checkpoints, and ends the thread. Blocks until then.
+    /// Follows the journal to its end a last time, checkpoints, and ends the thread. Blocks until
+    /// then.
     pub fn close(&self) {
         self.signals.stopping.store(true, Ordering::Release);
         self.signals.wake.notify_one();
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
-            // A panic there has been logged by the hook, and the next opening repeats what it left undone.
+            // A panic there has been logged by the hook, and the next opening repeats what it left
+            // undone.
             let _ = thread.join();
         }
     }
@@ -256,7 +279,11 @@ impl JournalFollower {
             }
             let idle = checkpointed == self.position();
             let unwritten = *written.borrow() < self.position();
-            let next = if unwritten { write_due.min(checkpoint_due) } else { checkpoint_due };
+            let next = if unwritten {
+                write_due.min(checkpoint_due)
+            } else {
+                checkpoint_due
+            };
             tokio::select! {
                 biased;
                 () = shared.wake.notified() => {}
@@ -303,14 +330,22 @@ impl JournalFollower {
         Ok(())
     }
 
-    /// Takes in what is durable, until there is no more or enough rows wait to be written; says whether it is the latter.
+    /// Takes in what is durable, until there is no more or enough rows wait to be written; says
+    /// whether it is the latter.
     fn project_some(&mut self) -> Result<bool, ProjectionError> {
         let enough = self.position().plus(RECORDS_MAX);
         while self.index.dirty_rows() < DIRTY_ROWS_MAX && self.position() < enough {
-            let Some(frame) = self.journal.read(self.position())? else { return Ok(false) };
+            let Some(frame) = self.journal.read(self.position())? else {
+                return Ok(false);
+            };
             let mut position = self.position();
             while let Some((received_at, record)) = decode_record(&frame, position)? {
-                self.index.project_record(position, received_at, &record, &self.pending_snapshots)?;
+                self.index.project_record(
+                    position,
+                    received_at,
+                    &record,
+                    &self.pending_snapshots,
+                )?;
                 if position >= self.archive.end() {
                     self.archive_claim(position, received_at, &record)?;
                 }
@@ -320,13 +355,21 @@ impl JournalFollower {
         Ok(true)
     }
 
-    /// Reads again the claims that stand in no block but lie behind the cursor, as far back as keys are remembered.
+    /// Reads again the claims that stand in no block but lie behind the cursor, as far back as keys
+    /// are remembered.
     fn reload_claims(&mut self) -> Result<(), ProjectionError> {
         let cursor = self.position();
-        let mut position = self.archive.end().max(self.first_position_since(self.claim_horizon())?);
+        let mut position = self
+            .archive
+            .end()
+            .max(self.first_position_since(self.claim_horizon())?);
         while position < cursor {
-            let Some(frame) = self.journal.read(position)? else { break };
-            while let Some((entry, record)) = decode_record(&frame, position)?.filter(|_| position < cursor) {
+            let Some(frame) = self.journal.read(position)? else {
+                break;
+            };
+            while let Some((entry, record)) =
+                decode_record(&frame, position)?.filter(|_| position < cursor)
+            {
                 self.archive_claim(position, entry, &record)?;
                 position = position.plus(1);
             }
@@ -339,8 +382,8 @@ impl JournalFollower {
         self.clock.wall().saturating_sub(self.claim_window)
     }
 
-    /// The first position behind the cursor that was received at `moment` or later, else the cursor's. Receive times never
-    /// go backwards, so halving finds it.
+    /// The first position behind the cursor that was received at `moment` or later, else the
+    /// cursor's. Receive times never go backwards, so halving finds it.
     fn first_position_since(&self, moment: Timestamp) -> Result<Position, ProjectionError> {
         let (mut low, mut high) = (Position::FIRST.get(), self.position().get());
         while low < high {
@@ -356,17 +399,31 @@ impl JournalFollower {
         Ok(Position::new(low))
     }
 
-    fn archive_claim(&self, position: Position, received_at: Timestamp, record: &Record) -> Result<(), sled::Error> {
-        let key = record.idempotency_key.as_ref().filter(|_| received_at >= self.claim_horizon());
+    fn archive_claim(
+        &self,
+        position: Position,
+        received_at: Timestamp,
+        record: &Record,
+    ) -> Result<(), sled::Error> {
+        let key = record
+            .idempotency_key
+            .as_ref()
+            .filter(|_| received_at >= self.claim_horizon());
         let claim = key.map(|key| (self.fingerprint)(&record.source, key));
         self.archive.add_record(position, received_at, claim)
     }
 }
 
 /// The record at `position` of `frame` with its receive time, or `None` beyond the frame's end.
-fn decode_record(frame: &JournalFrame, position: Position) -> Result<Option<(Timestamp, Record)>, ProjectionError> {
-    let Some(entry) = frame.entry(position) else { return Ok(None) };
+fn decode_record(
+    frame: &JournalFrame,
+    position: Position,
+) -> Result<Option<(Timestamp, Record)>, ProjectionError> {
+    let Some(entry) = frame.entry(position) else {
+        return Ok(None);
+    };
     let bytes: &Bytes = &entry.bytes;
-    let record = Record::decode(bytes).map_err(|source| ProjectionError::Record { position, source })?;
+    let record =
+        Record::decode(bytes).map_err(|source| ProjectionError::Record { position, source })?;
     Ok(Some((entry.received_at, record)))
 }

@@ -13,8 +13,9 @@
 //! | 9 | code | the position of the first record of the entity that holds the code |
 //! | 10 | position u64 | nothing: the event there is still to be completed or failed |
 //!
-//! Integers are big-endian, so that keys sort as what they name. A text is written with 0 as `0, 255` and ended by `0, 1`:
-//! no text's key is the beginning of another's, and texts sort as their bytes do.
+//! Integers are big-endian, so that keys sort as what they name. A text is written with 0 as `0,
+//! 255` and ended by `0, 1`: no text's key is the beginning of another's, and texts sort as their
+//! bytes do.
 
 use crate::event::{EntityKey, Kind, Position};
 
@@ -113,7 +114,8 @@ pub(super) fn pending_event_key(position: Position) -> [u8; 9] {
 
 /// The position in a key that [`owed`] made.
 pub(super) fn pending_event_position(key: &[u8]) -> Option<Position> {
-    key.last_chunk().map(|number| Position::new(u64::from_be_bytes(*number)))
+    key.last_chunk()
+        .map(|number| Position::new(u64::from_be_bytes(*number)))
 }
 
 /// The block's last position in a key that [`claims`] made.
@@ -145,14 +147,32 @@ mod tests {
 
     #[test]
     fn the_bytes_of_keys_never_change() {
-        assert_eq!(hex::encode(timeline_key(&ticket("A"), 2)), "027469636b6574000141000100000002");
-        assert_eq!(hex::encode(snapshot_key(&ticket("A"), 3, 1)), "037469636b6574000141000100000000000000030001");
-        assert_eq!(hex::encode(kind_entity_key(Kind::Ticket, 9)), "047469636b657400010000000000000009");
+        assert_eq!(
+            hex::encode(timeline_key(&ticket("A"), 2)),
+            "027469636b6574000141000100000002"
+        );
+        assert_eq!(
+            hex::encode(snapshot_key(&ticket("A"), 3, 1)),
+            "037469636b6574000141000100000000000000030001"
+        );
+        assert_eq!(
+            hex::encode(kind_entity_key(Kind::Ticket, 9)),
+            "047469636b657400010000000000000009"
+        );
         assert_eq!(hex::encode(event_block_key(1)), "050000000000000001");
-        assert_eq!(hex::encode(attempts_key(Position::new(1))), "060000000000000001");
+        assert_eq!(
+            hex::encode(attempts_key(Position::new(1))),
+            "060000000000000001"
+        );
         assert_eq!(hex::encode(unique_key("C")), "09430001");
-        assert_eq!(hex::encode(pending_event_key(Position::new(1))), "0a0000000000000001");
-        assert_eq!(hex::encode(claims_key(Position::new(1), 2)), "0700000000000000010002");
+        assert_eq!(
+            hex::encode(pending_event_key(Position::new(1))),
+            "0a0000000000000001"
+        );
+        assert_eq!(
+            hex::encode(claims_key(Position::new(1), 2)),
+            "0700000000000000010002"
+        );
     }
 
     proptest! {

@@ -1,4 +1,5 @@
-//! The projection: everything that readers ask for, derived from the journal by one thread, never on the way of an answer.
+//! The projection: everything that readers ask for, derived from the journal by one thread, never
+//! on the way of an answer.
 //!
 //! ```text
 //!  journal ──frames──> pass each record: rows in memory ──write──> tree ──sync──> cursor row
@@ -6,8 +7,9 @@
 //!                                                       `written` ──> readers that wait
 //! ```
 //!
-//! Rows are whole and addressed by position or sequence, so writing one twice is harmless; the cursor row is written only
-//! after a sync that followed the rows it vouches for. A crash repeats what lies behind the cursor.
+//! Rows are whole and addressed by position or sequence, so writing one twice is harmless; the
+//! cursor row is written only after a sync that followed the rows it vouches for. A crash repeats
+//! what lies behind the cursor.
 
 mod bloom;
 mod claim_archive;
@@ -24,8 +26,8 @@ pub use claim_archive::ClaimArchive;
 pub use follower::{Projection, ProjectionError, ProjectionLimits};
 pub use page::{PageRequest, ProjectionPage, items_at};
 pub use reader::{
-    EntityHistory, EventFilter, EventView, ProjectionReadError, ProjectionReader, SnapshotAndTail, Status,
-    StoredRecord, TimelinePage,
+    EntityHistory, EventFilter, EventView, ProjectionReadError, ProjectionReader, SnapshotAndTail,
+    Status, StoredRecord, TimelinePage,
 };
 pub use snapshot::PendingSnapshots;
 

@@ -53,10 +53,24 @@ mod tests {
 
     #[test]
     fn pages_of_a_list_follow_each_other_and_end_with_it() {
-        let selected = |page, page_size| PageRequest { page, page_size }.select(0..7).collect::<Vec<_>>();
-        assert_eq!([selected(1, 3), selected(2, 3), selected(3, 3)].concat(), (0..7).collect::<Vec<_>>());
+        let selected = |page, page_size| {
+            PageRequest { page, page_size }
+                .select(0..7)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            [selected(1, 3), selected(2, 3), selected(3, 3)].concat(),
+            (0..7).collect::<Vec<_>>()
+        );
         assert!(selected(4, 3).is_empty() && selected(u64::MAX, 100).is_empty());
-        let numbers = |page| PageRequest { page, page_size: 3 }.item_numbers(7).collect::<Vec<_>>();
-        assert_eq!([numbers(1), numbers(2), numbers(3), numbers(4)], [vec![6, 5, 4], vec![3, 2, 1], vec![0], vec![]]);
+        let numbers = |page| {
+            PageRequest { page, page_size: 3 }
+                .item_numbers(7)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            [numbers(1), numbers(2), numbers(3), numbers(4)],
+            [vec![6, 5, 4], vec![3, 2, 1], vec![0], vec![]]
+        );
     }
 }

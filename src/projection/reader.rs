@@ -1,4 +1,5 @@
-//! What readers ask, answered from what is written: everything that was durable when they came, and nothing that was not.
+//! What readers ask, answered from what is written: everything that was durable when they came, and
+//! nothing that was not.
 
 use std::sync::Arc;
 
@@ -9,7 +10,9 @@ use super::page::{PageRequest, ProjectionPage};
 use super::row_buffer::{self, CHUNK_RECORDS, NameTable, OTHER_NAME};
 use super::shared::ProjectionSignals;
 use super::{keys, snapshot};
-use crate::event::{EntityKey, Kind, Position, Record, StoreIncarnation, Timestamp, fingerprint_key};
+use crate::event::{
+    EntityKey, Kind, Position, Record, StoreIncarnation, Timestamp, fingerprint_key,
+};
 use crate::journal::{Journal, JournalFrame, JournalReadError, await_fence};
 
 /// A record with where and when it was stored.
@@ -99,8 +102,13 @@ pub struct EventFilter {
 impl EventFilter {
     /// Whether the names that are asked for are those of `record`.
     fn matches_names(&self, record: &Record) -> bool {
-        self.source.as_ref().is_none_or(|source| *source == record.source)
-            && self.event_type.as_ref().is_none_or(|event_type| *event_type == record.event_type)
+        self.source
+            .as_ref()
+            .is_none_or(|source| *source == record.source)
+            && self
+                .event_type
+                .as_ref()
+                .is_none_or(|event_type| *event_type == record.event_type)
             && self.kind.is_none_or(|kind| kind == record.entity.kind())
     }
 }
@@ -137,7 +145,8 @@ pub struct ProjectionReader {
     view: ProjectionView,
     signals: Arc<ProjectionSignals>,
     written: watch::Receiver<Position>,
-    /// Bounds the lists that are read at once, so that looking up keys and loading entities always find a thread.
+    /// Bounds the lists that are read at once, so that looking up keys and loading entities always
+    /// find a thread.
     reader_places: Arc<Semaphore>,
 }
 
@@ -167,7 +176,8 @@ impl ProjectionReader {
 
     /// Asks for everything that is durable now to be written soon, without waiting for it.
     pub fn request_write(&self) {
-        self.signals.request_write(*self.view.journal.durable_end().borrow());
+        self.signals
+            .request_write(*self.view.journal.durable_end().borrow());
     }
 
     /// Waits until everything that is durable now can be read.
@@ -179,8 +189,8 @@ impl ProjectionReader {
         self.await_written(end).await
     }
 
-    /// Waits until everything that was answered before can be read. With `store.sync = "interval"` that is more than what is
-    /// durable.
+    /// Waits until everything that was answered before can be read. With `store.sync = "interval"`
+    /// that is more than what is durable.
     ///
     /// # Errors
     /// [`Unavailable::Ended`] when the journal or the projection ends first.
@@ -193,7 +203,9 @@ impl ProjectionReader {
     /// # Errors
     /// [`Unavailable::Ended`] when the journal ends first.
     pub async fn answered_end(&self) -> Result<Position, ProjectionReadError> {
-        await_fence(self.view.journal.as_ref()).await.map_err(|_| ProjectionReadError::Ended)
+        await_fence(self.view.journal.as_ref())
+            .await
+            .map_err(|_| ProjectionReadError::Ended)
     }
 
     /// Waits until everything before `end` can be read.
@@ -204,7 +216,10 @@ impl ProjectionReader {
         let mut written = self.written.clone();
         if *written.borrow() < end {
             self.signals.request_write(end);
-            written.wait_for(|written| *written >= end).await.map_err(|_| ProjectionReadError::Ended)?;
+            written
+                .wait_for(|written| *written >= end)
+                .await
+                .map_err(|_| ProjectionReadError::Ended)?;
         }
         Ok(())
     }
@@ -213,13 +228,16 @@ impl ProjectionReader {
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails.
-    pub async fn history(&self, entity: &EntityKey) -> Result<Option<EntityHistory>, ProjectionReadError> {
+    pub async fn history(
+        &self,
+        entity: &EntityKey,
+    ) -> Result<Option<EntityHistory>, ProjectionReadError> {
         let entity = entity.clone();
         self.read_caught_up(move |view| view.history(&entity)).await
     }
 
-    /// What the state of `entity` is made of, without waiting: for one whose records are known to be written. Empty if
-    /// there is no such entity.
+    /// What the state of `entity` is made of, without waiting: for one whose records are known to
+    /// be written. Empty if there is no such entity.
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails.
@@ -228,10 +246,12 @@ impl ProjectionReader {
         entity: &EntityKey,
     ) -> Result<SnapshotAndTail, ProjectionReadError> {
         let entity = entity.clone();
-        self.read_as_written(move |view| view.snapshot_and_tail(&entity)).await
+        self.read_as_written(move |view| view.snapshot_and_tail(&entity))
+            .await
     }
 
-    /// At most `limit` records of `entity`, from number `sequence` on; all that stand before `end` can be among them.
+    /// At most `limit` records of `entity`, from number `sequence` on; all that stand before `end`
+    /// can be among them.
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails.
@@ -245,7 +265,8 @@ impl ProjectionReader {
         self.await_written(end).await?;
         let written = *self.written.borrow();
         let entity = entity.clone();
-        self.read_as_written(move |view| view.timeline_page(&entity, sequence, limit, written)).await
+        self.read_as_written(move |view| view.timeline_page(&entity, sequence, limit, written))
+            .await
     }
 
     /// The first and newest record of `entity`; `None` if there is no such entity.
@@ -257,7 +278,8 @@ impl ProjectionReader {
         entity: &EntityKey,
     ) -> Result<Option<(StoredRecord, StoredRecord)>, ProjectionReadError> {
         let entity = entity.clone();
-        self.read_caught_up(move |view| view.first_and_last(&entity)).await
+        self.read_caught_up(move |view| view.first_and_last(&entity))
+            .await
     }
 
     /// The entities of `kind`, the one begun last first.
@@ -269,7 +291,8 @@ impl ProjectionReader {
         kind: Kind,
         page: PageRequest,
     ) -> Result<ProjectionPage<EntityKey>, ProjectionReadError> {
-        self.read_caught_up(move |view| view.entities(kind, page)).await
+        self.read_caught_up(move |view| view.entities(kind, page))
+            .await
     }
 
     /// The records of `entity`, newest first; `None` if there is no such entity.
@@ -282,7 +305,8 @@ impl ProjectionReader {
         page: PageRequest,
     ) -> Result<Option<ProjectionPage<StoredRecord>>, ProjectionReadError> {
         let entity = entity.clone();
-        self.read_caught_up(move |view| view.timeline(&entity, page)).await
+        self.read_caught_up(move |view| view.timeline(&entity, page))
+            .await
     }
 
     /// The events that pass `filter`, newest first.
@@ -294,55 +318,79 @@ impl ProjectionReader {
         filter: EventFilter,
         page: PageRequest,
     ) -> Result<ProjectionPage<EventView>, ProjectionReadError> {
-        self.read_caught_up(move |view| view.events(&filter, page)).await
+        self.read_caught_up(move |view| view.events(&filter, page))
+            .await
     }
 
     /// The event at `position`; `None` if none was received there.
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails.
-    pub async fn event(&self, position: Position) -> Result<Option<EventView>, ProjectionReadError> {
+    pub async fn event(
+        &self,
+        position: Position,
+    ) -> Result<Option<EventView>, ProjectionReadError> {
         self.read_caught_up(move |view| view.event(position)).await
     }
 
-    /// Where the first record of the entity stands that holds `code` for ever, as far as that is written.
+    /// Where the first record of the entity stands that holds `code` for ever, as far as that is
+    /// written.
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails.
-    pub async fn position_of_unique_key(&self, code: &str) -> Result<Option<Position>, ProjectionReadError> {
+    pub async fn position_of_unique_key(
+        &self,
+        code: &str,
+    ) -> Result<Option<Position>, ProjectionReadError> {
         let key = keys::unique_key(code);
-        self.read_as_written(move |view| view.position_of_unique_key(&key)).await
+        self.read_as_written(move |view| view.position_of_unique_key(&key))
+            .await
     }
 
     /// The entity that holds `code` for ever.
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails.
-    pub async fn unique_key_holder(&self, code: &str) -> Result<Option<EntityKey>, ProjectionReadError> {
+    pub async fn unique_key_holder(
+        &self,
+        code: &str,
+    ) -> Result<Option<EntityKey>, ProjectionReadError> {
         self.await_answered_written().await?;
         self.unique_key_holder_as_written(code).await
     }
 
-    /// The entity that holds `code` for ever, without waiting: for a code that is known to be written if it is held.
+    /// The entity that holds `code` for ever, without waiting: for a code that is known to be
+    /// written if it is held.
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails.
-    pub async fn unique_key_holder_as_written(&self, code: &str) -> Result<Option<EntityKey>, ProjectionReadError> {
+    pub async fn unique_key_holder_as_written(
+        &self,
+        code: &str,
+    ) -> Result<Option<EntityKey>, ProjectionReadError> {
         let key = keys::unique_key(code);
         self.read_as_written(move |view| {
-            let Some(position) = view.position_of_unique_key(&key)? else { return Ok(None) };
-            view.expect_record(position).map(|stored| Some(stored.record.entity))
+            let Some(position) = view.position_of_unique_key(&key)? else {
+                return Ok(None);
+            };
+            view.expect_record(position)
+                .map(|stored| Some(stored.record.entity))
         })
         .await
     }
 
-    /// The events from `from` on that are still to be completed or failed, oldest first, at most `limit`, as far as that
-    /// is written.
+    /// The events from `from` on that are still to be completed or failed, oldest first, at most
+    /// `limit`, as far as that is written.
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails.
-    pub async fn pending_events(&self, from: Position, limit: usize) -> Result<Vec<StoredRecord>, ProjectionReadError> {
-        self.read_as_written(move |view| view.pending_events(from, limit)).await
+    pub async fn pending_events(
+        &self,
+        from: Position,
+        limit: usize,
+    ) -> Result<Vec<StoredRecord>, ProjectionReadError> {
+        self.read_as_written(move |view| view.pending_events(from, limit))
+            .await
     }
 
     /// The position before which everything is written, and every change of it.
@@ -351,21 +399,29 @@ impl ProjectionReader {
         self.written.clone()
     }
 
-    /// The events that are owed again although they were completed or failed before, each once that is written: they stand
-    /// behind whoever goes through what is owed.
+    /// The events that are owed again although they were completed or failed before, each once that
+    /// is written: they stand behind whoever goes through what is owed.
     #[must_use]
     pub fn subscribe_reopened(&self) -> broadcast::Receiver<Position> {
         self.signals.reopened.subscribe()
     }
 
-    /// The record at `position`, which was submitted: as soon as it is durable, whether or not the projection has passed it.
+    /// The record at `position`, which was submitted: as soon as it is durable, whether or not the
+    /// projection has passed it.
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails.
-    pub async fn await_record(&self, position: Position) -> Result<Option<StoredRecord>, ProjectionReadError> {
+    pub async fn await_record(
+        &self,
+        position: Position,
+    ) -> Result<Option<StoredRecord>, ProjectionReadError> {
         let mut durable_end = self.view.journal.durable_end();
-        durable_end.wait_for(|end| *end > position).await.map_err(|_| ProjectionReadError::Ended)?;
-        self.read_as_written(move |view| view.find_record(position)).await
+        durable_end
+            .wait_for(|end| *end > position)
+            .await
+            .map_err(|_| ProjectionReadError::Ended)?;
+        self.read_as_written(move |view| view.find_record(position))
+            .await
     }
 
     async fn read_caught_up<T: Send + 'static>(
@@ -373,7 +429,11 @@ impl ProjectionReader {
         ask: impl FnOnce(&ProjectionView) -> Result<T, ProjectionReadError> + Send + 'static,
     ) -> Result<T, ProjectionReadError> {
         self.await_durable_written().await?;
-        let _place = self.reader_places.acquire().await.map_err(|_| ProjectionReadError::Cancelled)?;
+        let _place = self
+            .reader_places
+            .acquire()
+            .await
+            .map_err(|_| ProjectionReadError::Cancelled)?;
         self.read_as_written(ask).await
     }
 
@@ -382,7 +442,9 @@ impl ProjectionReader {
         ask: impl FnOnce(&ProjectionView) -> Result<T, ProjectionReadError> + Send + 'static,
     ) -> Result<T, ProjectionReadError> {
         let view = self.view.clone();
-        tokio::task::spawn_blocking(move || ask(&view)).await.map_err(|_| ProjectionReadError::Cancelled)?
+        tokio::task::spawn_blocking(move || ask(&view))
+            .await
+            .map_err(|_| ProjectionReadError::Cancelled)?
     }
 }
 
@@ -396,21 +458,35 @@ struct ProjectionView {
 impl ProjectionView {
     fn find_record(&self, position: Position) -> Result<Option<StoredRecord>, ProjectionReadError> {
         let frame = self.journal.read(position)?;
-        frame.map(|frame| decode_stored(&frame, position)).transpose()
+        frame
+            .map(|frame| decode_stored(&frame, position))
+            .transpose()
     }
 
     /// A record that an index row names, so that it must be there.
     fn expect_record(&self, position: Position) -> Result<StoredRecord, ProjectionReadError> {
-        self.find_record(position)?.ok_or(ProjectionReadError::Journal(JournalReadError::Corrupt(position)))
+        self.find_record(position)?
+            .ok_or(ProjectionReadError::Journal(JournalReadError::Corrupt(
+                position,
+            )))
     }
 
     fn position_of_unique_key(&self, key: &[u8]) -> Result<Option<Position>, ProjectionReadError> {
-        let Some(row) = self.tree.get(key)? else { return Ok(None) };
-        let position = row.as_ref().try_into().map_err(|_| malformed_row("a row of a code"))?;
+        let Some(row) = self.tree.get(key)? else {
+            return Ok(None);
+        };
+        let position = row
+            .as_ref()
+            .try_into()
+            .map_err(|_| malformed_row("a row of a code"))?;
         Ok(Some(Position::new(u64::from_be_bytes(position))))
     }
 
-    fn pending_events(&self, from: Position, limit: usize) -> Result<Vec<StoredRecord>, ProjectionReadError> {
+    fn pending_events(
+        &self,
+        from: Position,
+        limit: usize,
+    ) -> Result<Vec<StoredRecord>, ProjectionReadError> {
         let rows = self
             .tree
             .range(keys::pending_event_key(from)..=keys::pending_event_key(Position::new(u64::MAX)))
@@ -418,7 +494,8 @@ impl ProjectionView {
             .take(limit);
         rows.map(|key| {
             self.expect_record(
-                keys::pending_event_position(&key?).ok_or_else(|| malformed_row("a key of what is owed"))?,
+                keys::pending_event_position(&key?)
+                    .ok_or_else(|| malformed_row("a key of what is owed"))?,
             )
         })
         .collect()
@@ -426,8 +503,11 @@ impl ProjectionView {
 
     fn history(&self, entity: &EntityKey) -> Result<Option<EntityHistory>, ProjectionReadError> {
         let past = self.snapshot_and_tail(entity)?;
-        let Some((first, newest)) = self.first_and_last(entity)? else { return Ok(None) };
-        // The projection may have gone on between the two: the state's own last record is the one to show with it.
+        let Some((first, newest)) = self.first_and_last(entity)? else {
+            return Ok(None);
+        };
+        // The projection may have gone on between the two: the state's own last record is the one
+        // to show with it.
         let last = match (past.tail.last(), &past.snapshot) {
             (Some(last), _) => last.clone(),
             (None, Some((sequence, _))) => match self.position(entity, *sequence)? {
@@ -436,14 +516,24 @@ impl ProjectionView {
             },
             (None, None) => newest,
         };
-        Ok(Some(EntityHistory { first, last, snapshot_and_tail: past }))
+        Ok(Some(EntityHistory {
+            first,
+            last,
+            snapshot_and_tail: past,
+        }))
     }
 
-    fn snapshot_and_tail(&self, entity: &EntityKey) -> Result<SnapshotAndTail, ProjectionReadError> {
+    fn snapshot_and_tail(
+        &self,
+        entity: &EntityKey,
+    ) -> Result<SnapshotAndTail, ProjectionReadError> {
         let snapshot = snapshot::load_snapshot(&self.tree, entity)?;
         let included = snapshot.as_ref().map_or(0, |(sequence, _)| *sequence);
         let later = self.records_at(self.positions(entity, included + 1, usize::MAX)?)?;
-        Ok(SnapshotAndTail { snapshot, tail: later })
+        Ok(SnapshotAndTail {
+            snapshot,
+            tail: later,
+        })
     }
 
     fn timeline_page(
@@ -455,38 +545,76 @@ impl ProjectionView {
     ) -> Result<TimelinePage, ProjectionReadError> {
         let positions = self.positions(entity, sequence, limit)?;
         let end = (positions.len() < limit).then_some(written);
-        Ok(TimelinePage { records: self.records_at(positions)?, end })
+        Ok(TimelinePage {
+            records: self.records_at(positions)?,
+            end,
+        })
     }
 
     /// The records at `positions`, all of which are there.
-    fn records_at(&self, positions: Vec<Position>) -> Result<Vec<StoredRecord>, ProjectionReadError> {
+    fn records_at(
+        &self,
+        positions: Vec<Position>,
+    ) -> Result<Vec<StoredRecord>, ProjectionReadError> {
         let mut records = Vec::with_capacity(positions.len());
         let mut frame: Option<Arc<JournalFrame>> = None;
         for position in positions {
             // Consecutive records of a busy entity mostly share a frame.
-            if frame.as_ref().is_none_or(|frame| frame.entry(position).is_none()) {
+            if frame
+                .as_ref()
+                .is_none_or(|frame| frame.entry(position).is_none())
+            {
                 frame = self.journal.read(position)?;
             }
-            let held = frame.as_ref().ok_or(ProjectionReadError::Journal(JournalReadError::Corrupt(position)))?;
+            let held =
+                frame
+                    .as_ref()
+                    .ok_or(ProjectionReadError::Journal(JournalReadError::Corrupt(
+                        position,
+                    )))?;
             records.push(decode_stored(held, position)?);
         }
         Ok(records)
     }
 
     /// Where the entity's record `sequence` stands.
-    fn position(&self, entity: &EntityKey, sequence: u64) -> Result<Option<Position>, ProjectionReadError> {
+    fn position(
+        &self,
+        entity: &EntityKey,
+        sequence: u64,
+    ) -> Result<Option<Position>, ProjectionReadError> {
         let (chunk, slot) = row_buffer::chunk_place(sequence);
-        let row = self.tree.get(keys::timeline_key(entity, chunk))?.unwrap_or_default();
-        Ok(row_buffer::decode_positions(&row).get(slot).copied().map(Position::new))
+        let row = self
+            .tree
+            .get(keys::timeline_key(entity, chunk))?
+            .unwrap_or_default();
+        Ok(row_buffer::decode_positions(&row)
+            .get(slot)
+            .copied()
+            .map(Position::new))
     }
 
     /// Where the entity's records from `sequence` on stand, at most `limit` of them.
-    fn positions(&self, entity: &EntityKey, sequence: u64, limit: usize) -> Result<Vec<Position>, ProjectionReadError> {
+    fn positions(
+        &self,
+        entity: &EntityKey,
+        sequence: u64,
+        limit: usize,
+    ) -> Result<Vec<Position>, ProjectionReadError> {
         let (chunk, mut slot) = row_buffer::chunk_place(sequence);
         let mut positions = Vec::new();
-        for row in self.tree.range(keys::timeline_key(entity, chunk)..=keys::timeline_key(entity, u32::MAX)).values() {
+        for row in self
+            .tree
+            .range(keys::timeline_key(entity, chunk)..=keys::timeline_key(entity, u32::MAX))
+            .values()
+        {
             let row = row_buffer::decode_positions(&row?);
-            positions.extend(row.into_iter().skip(slot).take(limit - positions.len()).map(Position::new));
+            positions.extend(
+                row.into_iter()
+                    .skip(slot)
+                    .take(limit - positions.len())
+                    .map(Position::new),
+            );
             if positions.len() == limit {
                 break;
             }
@@ -495,37 +623,73 @@ impl ProjectionView {
         Ok(positions)
     }
 
-    fn first_and_last(&self, entity: &EntityKey) -> Result<Option<(StoredRecord, StoredRecord)>, ProjectionReadError> {
-        let Some(first) = self.tree.get(keys::timeline_key(entity, 0))? else { return Ok(None) };
-        let Some(first) = row_buffer::decode_positions(&first).first().copied() else { return Ok(None) };
-        let rows = self.tree.range(keys::timeline_prefix(entity)..=keys::timeline_key(entity, u32::MAX));
+    fn first_and_last(
+        &self,
+        entity: &EntityKey,
+    ) -> Result<Option<(StoredRecord, StoredRecord)>, ProjectionReadError> {
+        let Some(first) = self.tree.get(keys::timeline_key(entity, 0))? else {
+            return Ok(None);
+        };
+        let Some(first) = row_buffer::decode_positions(&first).first().copied() else {
+            return Ok(None);
+        };
+        let rows = self
+            .tree
+            .range(keys::timeline_prefix(entity)..=keys::timeline_key(entity, u32::MAX));
         let newest = rows.values().next_back().transpose()?;
-        let last = newest.and_then(|row| row_buffer::decode_positions(&row).last().copied()).unwrap_or(first);
-        Ok(Some((self.expect_record(Position::new(first))?, self.expect_record(Position::new(last))?)))
+        let last = newest
+            .and_then(|row| row_buffer::decode_positions(&row).last().copied())
+            .unwrap_or(first);
+        Ok(Some((
+            self.expect_record(Position::new(first))?,
+            self.expect_record(Position::new(last))?,
+        )))
     }
 
     fn last_sequence(&self, entity: &EntityKey) -> Result<Option<u64>, ProjectionReadError> {
-        let rows = self.tree.range(keys::timeline_prefix(entity)..=keys::timeline_key(entity, u32::MAX));
-        let Some((key, row)) = rows.last_row()? else { return Ok(None) };
+        let rows = self
+            .tree
+            .range(keys::timeline_prefix(entity)..=keys::timeline_key(entity, u32::MAX));
+        let Some((key, row)) = rows.last_row()? else {
+            return Ok(None);
+        };
         let chunk = u64::from(keys::timeline_chunk(&key).unwrap_or_default());
-        Ok(Some(chunk * CHUNK_RECORDS + row_buffer::decode_positions(&row).len() as u64))
+        Ok(Some(
+            chunk * CHUNK_RECORDS + row_buffer::decode_positions(&row).len() as u64,
+        ))
     }
 
-    fn entities(&self, kind: Kind, page: PageRequest) -> Result<ProjectionPage<EntityKey>, ProjectionReadError> {
+    fn entities(
+        &self,
+        kind: Kind,
+        page: PageRequest,
+    ) -> Result<ProjectionPage<EntityKey>, ProjectionReadError> {
         // Rows are written before the cursor row, so births are counted by their rows.
         let total = self.entity_count(kind)?;
         let mut items = Vec::new();
         for number in page.item_numbers(total) {
-            let Some(id) = self.tree.get(keys::kind_entity_key(kind, number))? else { continue };
-            items.extend(std::str::from_utf8(&id).ok().and_then(|id| EntityKey::try_new(kind, id).ok()));
+            let Some(id) = self.tree.get(keys::kind_entity_key(kind, number))? else {
+                continue;
+            };
+            items.extend(
+                std::str::from_utf8(&id)
+                    .ok()
+                    .and_then(|id| EntityKey::try_new(kind, id).ok()),
+            );
         }
         Ok(ProjectionPage { items, total })
     }
 
     fn entity_count(&self, kind: Kind) -> Result<u64, ProjectionReadError> {
-        let rows = self.tree.range(keys::kind_entity_key(kind, 0)..=keys::kind_entity_key(kind, u64::MAX));
-        let Some((key, _)) = rows.last_row()? else { return Ok(0) };
-        Ok(key.last_chunk().map_or(0, |number| u64::from_be_bytes(*number) + 1))
+        let rows = self
+            .tree
+            .range(keys::kind_entity_key(kind, 0)..=keys::kind_entity_key(kind, u64::MAX));
+        let Some((key, _)) = rows.last_row()? else {
+            return Ok(0);
+        };
+        Ok(key
+            .last_chunk()
+            .map_or(0, |number| u64::from_be_bytes(*number) + 1))
     }
 
     fn timeline(
@@ -533,23 +697,32 @@ impl ProjectionView {
         entity: &EntityKey,
         page: PageRequest,
     ) -> Result<Option<ProjectionPage<StoredRecord>>, ProjectionReadError> {
-        let Some(total) = self.last_sequence(entity)? else { return Ok(None) };
+        let Some(total) = self.last_sequence(entity)? else {
+            return Ok(None);
+        };
         let mut items = Vec::new();
         let mut row: Option<(u32, Vec<u64>)> = None;
         for number in page.item_numbers(total) {
             let (chunk, slot) = row_buffer::chunk_place(number + 1);
             if row.as_ref().is_none_or(|(held, _)| *held != chunk) {
-                let value = self.tree.get(keys::timeline_key(entity, chunk))?.unwrap_or_default();
+                let value = self
+                    .tree
+                    .get(keys::timeline_key(entity, chunk))?
+                    .unwrap_or_default();
                 row = Some((chunk, row_buffer::decode_positions(&value)));
             }
-            let position = row.as_ref().and_then(|(_, positions)| positions.get(slot).copied());
+            let position = row
+                .as_ref()
+                .and_then(|(_, positions)| positions.get(slot).copied());
             items.push(self.expect_record(Position::new(position.unwrap_or_default()))?);
         }
         Ok(Some(ProjectionPage { items, total }))
     }
 
     fn event(&self, position: Position) -> Result<Option<EventView>, ProjectionReadError> {
-        let stored = self.find_record(position)?.filter(|stored| stored.record.reprocesses.is_none());
+        let stored = self
+            .find_record(position)?
+            .filter(|stored| stored.record.reprocesses.is_none());
         stored.map(|event| self.event_view(event)).transpose()
     }
 
@@ -557,20 +730,38 @@ impl ProjectionView {
         // What concludes another event has happened; its failure is that event's.
         let has_failed = event.record.failure.is_some() && event.record.resolves.is_none();
         if !has_failed && !event.record.pending {
-            return Ok(EventView { event, status: Status::Completed, resolution: None, later_records: 0 });
+            return Ok(EventView {
+                event,
+                status: Status::Completed,
+                resolution: None,
+                later_records: 0,
+            });
         }
         let row = self.tree.get(keys::attempts_key(event.position))?;
-        let attempts = row.map(|row| row_buffer::decode_positions(&row)).unwrap_or_default();
+        let attempts = row
+            .map(|row| row_buffer::decode_positions(&row))
+            .unwrap_or_default();
         let newest = attempts.last().copied().map(Position::new);
-        let resolution = newest.map(|position| self.expect_record(position)).transpose()?;
-        let Record { failure, pending: owes, .. } = &resolution.as_ref().unwrap_or(&event).record;
+        let resolution = newest
+            .map(|position| self.expect_record(position))
+            .transpose()?;
+        let Record {
+            failure,
+            pending: owes,
+            ..
+        } = &resolution.as_ref().unwrap_or(&event).record;
         let status = match (failure, owes) {
             (Some(_), _) => Status::Failed,
             (None, true) => Status::Processing,
             (None, false) => Status::Completed,
         };
         let later_records = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
-        Ok(EventView { event, status, resolution, later_records })
+        Ok(EventView {
+            event,
+            status,
+            resolution,
+            later_records,
+        })
     }
 
     fn events(
@@ -602,17 +793,28 @@ impl ProjectionView {
         &self,
         wanted: SlotFilter,
     ) -> impl Iterator<Item = Result<Position, ProjectionReadError>> + '_ {
-        let rows = self.tree.range(keys::event_block_key(0)..=keys::event_block_key(u64::MAX)).rev();
+        let rows = self
+            .tree
+            .range(keys::event_block_key(0)..=keys::event_block_key(u64::MAX))
+            .rev();
         let blocks = rows.map_while(move |row| match row {
             Err(error) => Some(Err(ProjectionReadError::Store(error))),
             Ok((key, value)) => {
-                let number = key.last_chunk().map_or(0, |number| u64::from_be_bytes(*number));
+                let number = key
+                    .last_chunk()
+                    .map_or(0, |number| u64::from_be_bytes(*number));
                 let Some(block) = EventBlock::decode(&value) else {
                     return Some(Err(malformed_row("a block of events")));
                 };
-                let newest = block.newest_first().next().map(|(_, slot)| slot.received_at);
+                let newest = block
+                    .newest_first()
+                    .next()
+                    .map(|(_, slot)| slot.received_at);
                 // Receive times never go backwards: everything before this block is older still.
-                let exhausted = wanted.since.zip(newest).is_some_and(|(since, newest)| newest < since);
+                let exhausted = wanted
+                    .since
+                    .zip(newest)
+                    .is_some_and(|(since, newest)| newest < since);
                 (!exhausted).then(|| Ok(wanted.matching_positions(number, &block)))
             }
         });
@@ -627,11 +829,19 @@ fn malformed_row(what: &str) -> ProjectionReadError {
     ProjectionReadError::Store(sled::Error::ReportableBug(format!("{what} is malformed")))
 }
 
-fn decode_stored(frame: &JournalFrame, position: Position) -> Result<StoredRecord, ProjectionReadError> {
+fn decode_stored(
+    frame: &JournalFrame,
+    position: Position,
+) -> Result<StoredRecord, ProjectionReadError> {
     let corrupt = || ProjectionReadError::Journal(JournalReadError::Corrupt(position));
     let entry = frame.entry(position).ok_or_else(corrupt)?;
     let record = Record::decode(&entry.bytes).map_err(|_| corrupt())?;
-    Ok(StoredRecord { position, received_at: entry.received_at, committed_at: frame.committed_at, record })
+    Ok(StoredRecord {
+        position,
+        received_at: entry.received_at,
+        committed_at: frame.committed_at,
+        record,
+    })
 }
 
 /// The last row of a range.
@@ -659,7 +869,11 @@ struct SlotFilter {
 impl SlotFilter {
     /// `None` when a name is asked for that no event has.
     fn try_new(filter: &EventFilter, names: &NameTable) -> Option<Self> {
-        let number = |name: Option<&str>| name.map(|name| names.number_of(name).ok_or(())).transpose().ok();
+        let number = |name: Option<&str>| {
+            name.map(|name| names.number_of(name).ok_or(()))
+                .transpose()
+                .ok()
+        };
         Some(Self {
             source: number(filter.source.as_deref())?,
             event_type: number(filter.event_type.as_deref())?,
@@ -675,20 +889,27 @@ impl SlotFilter {
         })
     }
 
-    /// Whether names are asked for that have no number of their own, so that the records have to be read.
+    /// Whether names are asked for that have no number of their own, so that the records have to be
+    /// read.
     fn needs_records(&self) -> bool {
         [self.source, self.event_type, self.kind].contains(&Some(OTHER_NAME))
     }
 
     fn matching_positions(&self, block: u64, slots: &EventBlock) -> Vec<Position> {
-        let matching = slots.newest_first().filter(|(_, slot)| self.matches_slot(slot));
-        matching.map(|(place, _)| Position::new(block * BLOCK_EVENTS + place as u64)).collect()
+        let matching = slots
+            .newest_first()
+            .filter(|(_, slot)| self.matches_slot(slot));
+        matching
+            .map(|(place, _)| Position::new(block * BLOCK_EVENTS + place as u64))
+            .collect()
     }
 
     fn matches_slot(&self, slot: &EventSlot) -> bool {
         slot.mark != EventMark::Attempt
             && self.source.is_none_or(|source| source == slot.source)
-            && self.event_type.is_none_or(|event_type| event_type == slot.event_type)
+            && self
+                .event_type
+                .is_none_or(|event_type| event_type == slot.event_type)
             && self.kind.is_none_or(|kind| kind == slot.kind)
             && self.id.is_none_or(|id| id == slot.id)
             && self.mark.is_none_or(|mark| mark == slot.mark)

@@ -1,4 +1,5 @@
-//! What the projection has derived from the journal but not yet written: rows in memory, written whole and seldom.
+//! What the projection has derived from the journal but not yet written: rows in memory, written
+//! whole and seldom.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,8 +13,8 @@ use crate::event::{EntityKey, Kind, Position, Record, Timestamp, fingerprint_key
 /// Positions in one row of a timeline.
 pub(super) const CHUNK_RECORDS: u64 = 64;
 
-/// Attempts at one event, and conclusions of it, that are remembered. The number of the next attempt, on which it has a
-/// claim, then stays the same: one is taken in each window of claims.
+/// Attempts at one event, and conclusions of it, that are remembered. The number of the next
+/// attempt, on which it has a claim, then stays the same: one is taken in each window of claims.
 const ATTEMPTS_MAX: usize = 1_000;
 
 /// Rows of timelines that are kept in memory after they were written, for entities that go on.
@@ -38,13 +39,18 @@ impl ProjectionCursor {
     }
 
     fn load(tree: &sled::Tree) -> Result<Self, sled::Error> {
-        let start = Self { position: Position::FIRST.get(), births: BTreeMap::new(), drawn: 0 };
-        tree.get(keys::CURSOR)?.map_or(Ok(start), |row| parse_row(&row))
+        let start = Self {
+            position: Position::FIRST.get(),
+            births: BTreeMap::new(),
+            drawn: 0,
+        };
+        tree.get(keys::CURSOR)?
+            .map_or(Ok(start), |row| parse_row(&row))
     }
 }
 
-/// The most bytes of names that are numbered, with a margin below the largest value: senders of configured sources name
-/// their own events.
+/// The most bytes of names that are numbered, with a margin below the largest value: senders of
+/// configured sources name their own events.
 const NAMES_MAX_BYTES: usize = 8 * 1024;
 
 /// The number of every name beyond the bound.
@@ -60,7 +66,9 @@ pub(super) struct NameTable {
 
 impl NameTable {
     pub(super) fn load(tree: &sled::Tree) -> Result<Self, sled::Error> {
-        let list: Vec<String> = tree.get(keys::NAMES)?.map_or(Ok(Vec::new()), |row| parse_row(&row))?;
+        let list: Vec<String> = tree
+            .get(keys::NAMES)?
+            .map_or(Ok(Vec::new()), |row| parse_row(&row))?;
         let mut names = Self::default();
         list.into_iter().for_each(|name| names.add_name(name));
         Ok(names)
@@ -68,7 +76,10 @@ impl NameTable {
 
     /// The number of `name`, if an event ever had it: [`OTHER`] if that cannot be told.
     pub(super) fn number_of(&self, name: &str) -> Option<u16> {
-        self.numbers.get(name).copied().or_else(|| self.is_full().then_some(OTHER_NAME))
+        self.numbers
+            .get(name)
+            .copied()
+            .or_else(|| self.is_full().then_some(OTHER_NAME))
     }
 
     fn number_or_add(&mut self, name: &str) -> u16 {
@@ -81,7 +92,10 @@ impl NameTable {
     fn add_name(&mut self, name: String) {
         // As the row has it, escapes included, and a comma.
         self.bytes += to_row(&name).len() + 1;
-        self.numbers.insert(name.clone(), u16::try_from(self.list.len()).unwrap_or(OTHER_NAME));
+        self.numbers.insert(
+            name.clone(),
+            u16::try_from(self.list.len()).unwrap_or(OTHER_NAME),
+        );
         self.list.push(name);
     }
 
@@ -91,7 +105,8 @@ impl NameTable {
 }
 
 fn parse_row<T: serde::de::DeserializeOwned>(row: &[u8]) -> Result<T, sled::Error> {
-    serde_json::from_slice(row).map_err(|_| sled::Error::ReportableBug("a row of the projection is malformed".into()))
+    serde_json::from_slice(row)
+        .map_err(|_| sled::Error::ReportableBug("a row of the projection is malformed".into()))
 }
 
 fn to_row<T: Serialize>(value: &T) -> Vec<u8> {
@@ -186,10 +201,22 @@ impl RowBuffer {
     }
 
     /// What the record at `position` says of itself, after noting what it says of another event.
-    fn derive_mark(&mut self, position: Position, record: &Record) -> Result<EventMark, sled::Error> {
+    fn derive_mark(
+        &mut self,
+        position: Position,
+        record: &Record,
+    ) -> Result<EventMark, sled::Error> {
         let failed = record.failure.is_some();
         if let Some(event) = record.resolves {
-            self.note_attempt(event, position, if failed { EventMark::Failed } else { EventMark::Completed })?;
+            self.note_attempt(
+                event,
+                position,
+                if failed {
+                    EventMark::Failed
+                } else {
+                    EventMark::Completed
+                },
+            )?;
             self.set_pending(event, false);
             return Ok(EventMark::Completed);
         }
@@ -202,7 +229,9 @@ impl RowBuffer {
             self.set_pending(record.reprocesses.unwrap_or(position), true);
             self.reopened.extend(record.reprocesses);
         }
-        let Some(event) = record.reprocesses else { return Ok(mark) };
+        let Some(event) = record.reprocesses else {
+            return Ok(mark);
+        };
         self.note_attempt(event, position, mark)?;
         Ok(EventMark::Attempt)
     }
@@ -221,7 +250,10 @@ impl RowBuffer {
     /// Writes every waiting row. The cursor row is not among them: see [`Index::write_cursor`].
     pub(super) fn write_rows(&mut self) -> Result<(), sled::Error> {
         for ((entity, number), chunk) in self.chunks.iter_mut().filter(|(_, chunk)| chunk.dirty) {
-            self.tree.insert(keys::timeline_key(entity, *number), encode_positions(&chunk.positions))?;
+            self.tree.insert(
+                keys::timeline_key(entity, *number),
+                encode_positions(&chunk.positions),
+            )?;
             chunk.dirty = false;
         }
         for (key, id) in self.new_entities.drain(..) {
@@ -234,7 +266,8 @@ impl RowBuffer {
         }
         let open_block = event_blocks::block_place(Position::new(self.cursor.position)).0;
         for (number, block) in &self.blocks {
-            self.tree.insert(keys::event_block_key(*number), block.encode())?;
+            self.tree
+                .insert(keys::event_block_key(*number), block.encode())?;
         }
         self.blocks.retain(|number, _| *number == open_block);
         for (key, position) in self.unique_keys.drain(..) {
@@ -247,7 +280,8 @@ impl RowBuffer {
             };
         }
         for (position, attempts) in std::mem::take(&mut self.attempts) {
-            self.tree.insert(keys::attempts_key(position), encode_positions(&attempts))?;
+            self.tree
+                .insert(keys::attempts_key(position), encode_positions(&attempts))?;
         }
         for (entity, (sequence, state)) in self.snapshots.drain() {
             snapshot::store_snapshot(&self.tree, &entity, sequence, &state)?;
@@ -261,13 +295,23 @@ impl RowBuffer {
 
     /// Writes the cursor row, after a sync that followed the rows it vouches for.
     pub(super) fn write_cursor(&self) -> Result<(), sled::Error> {
-        self.tree.insert(keys::CURSOR, to_row(&self.cursor)).map(|_| ())
+        self.tree
+            .insert(keys::CURSOR, to_row(&self.cursor))
+            .map(|_| ())
     }
 
-    fn extend_timeline(&mut self, entity: &EntityKey, sequence: u64, position: Position) -> Result<(), sled::Error> {
+    fn extend_timeline(
+        &mut self,
+        entity: &EntityKey,
+        sequence: u64,
+        position: Position,
+    ) -> Result<(), sled::Error> {
         if sequence == 1 {
             let number = self.cursor.births.entry(entity.kind()).or_default();
-            self.new_entities.push((keys::kind_entity_key(entity.kind(), *number), entity.id().to_owned()));
+            self.new_entities.push((
+                keys::kind_entity_key(entity.kind(), *number),
+                entity.id().to_owned(),
+            ));
             self.dirty_rows += 1;
             *number += 1;
         }
@@ -277,9 +321,16 @@ impl RowBuffer {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::hash_map::Entry::Vacant(new) => {
                 // Nothing stands before the first slot, so nothing has to be read for it.
-                let stored = if slot == 0 { None } else { tree.get(keys::timeline_key(entity, number))? };
+                let stored = if slot == 0 {
+                    None
+                } else {
+                    tree.get(keys::timeline_key(entity, number))?
+                };
                 let positions = stored.map(|row| decode_positions(&row)).unwrap_or_default();
-                new.insert(TimelineChunk { positions, dirty: false })
+                new.insert(TimelineChunk {
+                    positions,
+                    dirty: false,
+                })
             }
         };
         if chunk.positions.len() <= slot {
@@ -293,13 +344,24 @@ impl RowBuffer {
         Ok(())
     }
 
-    fn note_attempt(&mut self, original: Position, position: Position, mark: EventMark) -> Result<(), sled::Error> {
+    fn note_attempt(
+        &mut self,
+        original: Position,
+        position: Position,
+        mark: EventMark,
+    ) -> Result<(), sled::Error> {
         if !self.attempts.contains_key(&original) {
             let stored = self.tree.get(keys::attempts_key(original))?;
-            self.attempts.insert(original, stored.map(|row| decode_positions(&row)).unwrap_or_default());
+            self.attempts.insert(
+                original,
+                stored.map(|row| decode_positions(&row)).unwrap_or_default(),
+            );
             self.dirty_rows += 1;
         }
-        let attempts = self.attempts.get_mut(&original).expect("it was just put there");
+        let attempts = self
+            .attempts
+            .get_mut(&original)
+            .expect("it was just put there");
         if let Err(place) = attempts.binary_search(&position.get()) {
             attempts.insert(place, position.get());
             attempts.drain(..attempts.len().saturating_sub(ATTEMPTS_MAX));
@@ -333,13 +395,18 @@ const POSITIONS_FORMAT: u8 = 1;
 fn encode_positions(positions: &[u64]) -> Vec<u8> {
     let mut row = Vec::with_capacity(1 + positions.len() * 8);
     row.push(POSITIONS_FORMAT);
-    positions.iter().for_each(|position| row.extend_from_slice(&position.to_be_bytes()));
+    positions
+        .iter()
+        .for_each(|position| row.extend_from_slice(&position.to_be_bytes()));
     row
 }
 
 pub(super) fn decode_positions(row: &[u8]) -> Vec<u64> {
     let (positions, _) = row.get(1..).unwrap_or_default().as_chunks::<8>();
-    positions.iter().map(|bytes| u64::from_be_bytes(*bytes)).collect()
+    positions
+        .iter()
+        .map(|bytes| u64::from_be_bytes(*bytes))
+        .collect()
 }
 
 #[cfg(test)]
@@ -351,9 +418,15 @@ mod tests {
     #[test]
     fn the_row_of_names_fits_a_value_whatever_they_are() {
         let mut names = NameTable::default();
-        let numbers: Vec<u16> = (0..200).map(|n| names.number_or_add(&format!("{}{n}", "\"\\".repeat(120)))).collect();
+        let numbers: Vec<u16> = (0..200)
+            .map(|n| names.number_or_add(&format!("{}{n}", "\"\\".repeat(120))))
+            .collect();
         assert!(to_row(&names.list).len() <= VALUE_MAX_BYTES);
         assert_eq!((numbers[0], numbers[1], numbers[199]), (0, 1, OTHER_NAME));
-        assert_eq!(names.number_of("never met"), Some(OTHER_NAME), "it may be among those without a number");
+        assert_eq!(
+            names.number_of("never met"),
+            Some(OTHER_NAME),
+            "it may be among those without a number"
+        );
     }
 }

@@ -9,7 +9,8 @@ use crate::event::Position;
 /// The tree of everything derived.
 pub(super) const PROJECTION_TREE: &str = "projection";
 
-/// Events owed again of which one who listens need not have heard, before it is told that it missed some.
+/// Events owed again of which one who listens need not have heard, before it is told that it missed
+/// some.
 const REOPENED_MAX: usize = 1_024;
 
 /// What readers and the thread say to each other.

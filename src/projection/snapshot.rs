@@ -1,6 +1,7 @@
 //! Snapshots: states that entities offer, and how they are stored.
 //!
-//! An entity offers a state before its record is durable; the projection stores it once it has passed that record.
+//! An entity offers a state before its record is durable; the projection stores it once it has
+//! passed that record.
 //!
 //! ```text
 //! part   format u8 = 1 | flags u8 (1 = last part) | a part of the lz4-compressed state
@@ -17,7 +18,8 @@ use crate::journal::VALUE_MAX_BYTES;
 const FORMAT: u8 = 1;
 const LAST_PART: u8 = 1;
 const HEADER_BYTES: usize = 2;
-/// Memory for states that wait for the projection. An offer beyond it is declined: the entity offers again later.
+/// Memory for states that wait for the projection. An offer beyond it is declined: the entity
+/// offers again later.
 const WAITING_MAX_BYTES: usize = 32 * 1024 * 1024;
 /// No state is larger: its collections are bounded.
 const STATE_MAX_BYTES: usize = 1024 * 1024 * 1024;
@@ -33,9 +35,11 @@ struct WaitingStates {
 }
 
 impl PendingSnapshots {
-    /// Offers `state`, which is that of `entity` after its record `sequence`; says whether it was taken.
+    /// Offers `state`, which is that of `entity` after its record `sequence`; says whether it was
+    /// taken.
     ///
-    /// Must be called before that record is submitted, so that the projection cannot have passed it.
+    /// Must be called before that record is submitted, so that the projection cannot have passed
+    /// it.
     pub fn offer(&self, entity: &EntityKey, sequence: u64, state: Vec<u8>) -> bool {
         let mut waiting = self.0.lock();
         // One that is larger than the bound is taken when it is alone, or it would never be.
@@ -76,7 +80,10 @@ pub(super) fn store_snapshot(
     state: &[u8],
 ) -> Result<(), sled::Error> {
     let packed = lz4_flex::compress_prepend_size(state);
-    let mut parts = packed.chunks(VALUE_MAX_BYTES - HEADER_BYTES).zip(0_u16..).peekable();
+    let mut parts = packed
+        .chunks(VALUE_MAX_BYTES - HEADER_BYTES)
+        .zip(0_u16..)
+        .peekable();
     while let Some((part, chunk)) = parts.next() {
         let flags = if parts.peek().is_none() { LAST_PART } else { 0 };
         let mut value = Vec::with_capacity(HEADER_BYTES + part.len());
@@ -84,29 +91,52 @@ pub(super) fn store_snapshot(
         value.extend_from_slice(part);
         tree.insert(keys::snapshot_key(entity, sequence, chunk), value)?;
     }
-    for key in tree.range(keys::snapshot_prefix(entity)..keys::snapshot_key(entity, sequence, 0)).keys() {
+    for key in tree
+        .range(keys::snapshot_prefix(entity)..keys::snapshot_key(entity, sequence, 0))
+        .keys()
+    {
         tree.remove(key?)?;
     }
     Ok(())
 }
 
 /// The newest whole snapshot of `entity`: the sequence that it includes, and the state.
-pub(super) fn load_snapshot(tree: &sled::Tree, entity: &EntityKey) -> Result<Option<(u64, Vec<u8>)>, sled::Error> {
+pub(super) fn load_snapshot(
+    tree: &sled::Tree,
+    entity: &EntityKey,
+) -> Result<Option<(u64, Vec<u8>)>, sled::Error> {
     let mut below = keys::snapshot_key(entity, u64::MAX, u16::MAX);
     loop {
-        let Some(row) = tree.range(keys::snapshot_prefix(entity)..=below).next_back() else { return Ok(None) };
-        let Some(sequence) = keys::snapshot_sequence(&row?.0) else { return Ok(None) };
-        let rows = tree.range(keys::snapshot_key(entity, sequence, 0)..=keys::snapshot_key(entity, sequence, u16::MAX));
+        let Some(row) = tree
+            .range(keys::snapshot_prefix(entity)..=below)
+            .next_back()
+        else {
+            return Ok(None);
+        };
+        let Some(sequence) = keys::snapshot_sequence(&row?.0) else {
+            return Ok(None);
+        };
+        let rows = tree.range(
+            keys::snapshot_key(entity, sequence, 0)
+                ..=keys::snapshot_key(entity, sequence, u16::MAX),
+        );
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
         // One that is being replaced at this moment loses its parts from the front.
-        let in_order =
-            rows.iter().zip(0_u16..).all(|((key, _), part)| **key == *keys::snapshot_key(entity, sequence, part));
+        let in_order = rows
+            .iter()
+            .zip(0_u16..)
+            .all(|((key, _), part)| **key == *keys::snapshot_key(entity, sequence, part));
         let parts: Vec<_> = rows.iter().map(|(_, part)| part).collect();
-        if let Some(state) = Some(parts).filter(|_| in_order).and_then(|parts| join_parts(&parts)) {
+        if let Some(state) = Some(parts)
+            .filter(|_| in_order)
+            .and_then(|parts| join_parts(&parts))
+        {
             return Ok(Some((sequence, state)));
         }
         // A crash left a part of it: an older one is whole, or the journal has everything.
-        let Some(earlier) = sequence.checked_sub(1) else { return Ok(None) };
+        let Some(earlier) = sequence.checked_sub(1) else {
+            return Ok(None);
+        };
         below = keys::snapshot_key(entity, earlier, u16::MAX);
     }
 }
@@ -135,13 +165,18 @@ mod tests {
 
     fn setup() -> (sled::Tree, EntityKey) {
         let db = sled::Config::new().temporary(true).open().expect("opens");
-        (db.open_tree("t").expect("opens"), EntityKey::try_new(Kind::Ticket, "S").expect("valid"))
+        (
+            db.open_tree("t").expect("opens"),
+            EntityKey::try_new(Kind::Ticket, "S").expect("valid"),
+        )
     }
 
     fn noise(bytes: usize, seed: u64) -> Vec<u8> {
         let mut state = seed;
         std::iter::repeat_with(|| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             (state >> 56) as u8
         })
         .take(bytes)
@@ -153,9 +188,20 @@ mod tests {
         let (tree, entity) = setup();
         store_snapshot(&tree, &entity, 3, &noise(50_000, 1)).expect("stores");
         store_snapshot(&tree, &entity, 9, &noise(40_000, 2)).expect("stores");
-        assert_eq!(load_snapshot(&tree, &entity).expect("loads"), Some((9, noise(40_000, 2))));
-        assert!(tree.iter().values().all(|value| value.expect("reads").len() <= VALUE_MAX_BYTES));
-        assert!(tree.iter().keys().all(|key| keys::snapshot_sequence(&key.expect("reads")) == Some(9)));
+        assert_eq!(
+            load_snapshot(&tree, &entity).expect("loads"),
+            Some((9, noise(40_000, 2)))
+        );
+        assert!(
+            tree.iter()
+                .values()
+                .all(|value| value.expect("reads").len() <= VALUE_MAX_BYTES)
+        );
+        assert!(
+            tree.iter()
+                .keys()
+                .all(|key| keys::snapshot_sequence(&key.expect("reads")) == Some(9))
+        );
     }
 
     /// A crash between the parts must not hide the older snapshot.
@@ -166,8 +212,12 @@ mod tests {
         let older = tree.iter().next().expect("one row").expect("reads");
         store_snapshot(&tree, &entity, 9, &noise(40_000, 2)).expect("stores");
         tree.insert(older.0, older.1).expect("puts");
-        tree.remove(keys::snapshot_key(&entity, 9, 3)).expect("removes");
-        assert_eq!(load_snapshot(&tree, &entity).expect("loads"), Some((3, b"older".to_vec())));
+        tree.remove(keys::snapshot_key(&entity, 9, 3))
+            .expect("removes");
+        assert_eq!(
+            load_snapshot(&tree, &entity).expect("loads"),
+            Some((3, b"older".to_vec()))
+        );
     }
 
     #[test]
@@ -175,7 +225,10 @@ mod tests {
         let (_, entity) = setup();
         let offers = PendingSnapshots::default();
         assert!(offers.offer(&entity, 5, vec![1]));
-        assert!(!offers.offer(&entity, 6, vec![2]), "one state of an entity waits at a time");
+        assert!(
+            !offers.offer(&entity, 6, vec![2]),
+            "one state of an entity waits at a time"
+        );
         assert_eq!(offers.take_passed(&entity, 4), None);
         assert_eq!(offers.take_passed(&entity, 5), Some((5, vec![1])));
         assert_eq!(offers.take_passed(&entity, 5), None);

@@ -1,4 +1,5 @@
-//! A body as what its content type says it is: JSON, or a form, which is looked into as if it were a JSON object.
+//! A body as what its content type says it is: JSON, or a form, which is looked into as if it were
+//! a JSON object.
 
 use std::borrow::Cow;
 
@@ -20,8 +21,15 @@ impl DocumentFormat {
     /// What `content_type` stands for; `None` if that is not taken.
     #[must_use]
     pub fn from_content_type(content_type: Option<&str>) -> Option<Self> {
-        let Some(given) = content_type else { return Some(Self::Json) };
-        let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let Some(given) = content_type else {
+            return Some(Self::Json);
+        };
+        let essence = given
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase();
         match essence.as_str() {
             "application/json" => Some(Self::Json),
             "application/x-www-form-urlencoded" => Some(Self::Form),
@@ -33,7 +41,11 @@ impl DocumentFormat {
     /// What `request` says that its body is written in; `None` if that is not taken.
     #[must_use]
     pub fn from_request(request: &RequestView<'_>) -> Option<Self> {
-        match request.headers.iter().find(|(name, _)| *name == "content-type") {
+        match request
+            .headers
+            .iter()
+            .find(|(name, _)| *name == "content-type")
+        {
             Some((_, given)) => Self::from_content_type(Some(std::str::from_utf8(given).ok()?)),
             None => Self::from_content_type(None),
         }
@@ -73,13 +85,18 @@ impl<'r> RequestDocument<'r> {
     /// [`Undecodable`].
     pub fn parse(request: &RequestView<'r>) -> Result<Self, DocumentError> {
         let format = DocumentFormat::from_request(request).ok_or(DocumentError::MediaType)?;
-        let not_json = |error: serde_json::Error| DocumentError::NotJson { line: error.line(), column: error.column() };
+        let not_json = |error: serde_json::Error| DocumentError::NotJson {
+            line: error.line(),
+            column: error.column(),
+        };
         let json = match format {
             DocumentFormat::Json => {
                 let text = std::str::from_utf8(request.body).map_err(|_| DocumentError::NotUtf8)?;
                 Cow::Borrowed(serde_json::from_str(text).map_err(not_json)?)
             }
-            DocumentFormat::Form => Cow::Owned(RawValue::from_string(form_to_json(request.body)).map_err(not_json)?),
+            DocumentFormat::Form => {
+                Cow::Owned(RawValue::from_string(form_to_json(request.body)).map_err(not_json)?)
+            }
         };
         Ok(Self { json, format })
     }
@@ -103,38 +120,75 @@ mod tests {
 
     fn read(content_type: &str, body: &[u8]) -> Result<String, DocumentError> {
         let headers = vec![("content-type", content_type.as_bytes())];
-        let request = RequestView { method: "POST", url: "", headers, body };
+        let request = RequestView {
+            method: "POST",
+            url: "",
+            headers,
+            body,
+        };
         RequestDocument::parse(&request).map(|document| document.json().get().to_owned())
     }
 
     #[test]
     fn the_content_type_decides() {
-        assert_eq!(DocumentFormat::from_content_type(None), Some(DocumentFormat::Json));
-        for json in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"] {
-            assert_eq!(DocumentFormat::from_content_type(Some(json)), Some(DocumentFormat::Json), "{json}");
+        assert_eq!(
+            DocumentFormat::from_content_type(None),
+            Some(DocumentFormat::Json)
+        );
+        for json in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/vnd.api+json",
+        ] {
+            assert_eq!(
+                DocumentFormat::from_content_type(Some(json)),
+                Some(DocumentFormat::Json),
+                "{json}"
+            );
         }
         assert_eq!(
-            DocumentFormat::from_content_type(Some("application/x-www-form-urlencoded;charset=UTF-8")),
+            DocumentFormat::from_content_type(Some(
+                "application/x-www-form-urlencoded;charset=UTF-8"
+            )),
             Some(DocumentFormat::Form)
         );
         for other in ["text/plain", "", "json", "+json", "multipart/form-data"] {
-            assert_eq!(DocumentFormat::from_content_type(Some(other)), None, "{other}");
+            assert_eq!(
+                DocumentFormat::from_content_type(Some(other)),
+                None,
+                "{other}"
+            );
         }
         assert_eq!(read("text/plain", b"{}"), Err(DocumentError::MediaType));
     }
 
     #[test]
     fn json_stays_as_it_was_and_a_form_becomes_an_object() {
-        assert_eq!(read("application/json", br#"{"a" : 1, "a":2}"#).as_deref(), Ok(r#"{"a" : 1, "a":2}"#));
-        assert_eq!(read("application/x-www-form-urlencoded", b"a=%7b").as_deref(), Ok(r#"{"a":"{"}"#));
+        assert_eq!(
+            read("application/json", br#"{"a" : 1, "a":2}"#).as_deref(),
+            Ok(r#"{"a" : 1, "a":2}"#)
+        );
+        assert_eq!(
+            read("application/x-www-form-urlencoded", b"a=%7b").as_deref(),
+            Ok(r#"{"a":"{"}"#)
+        );
     }
 
     #[test]
     fn what_is_no_json_is_told_by_its_place_only() {
-        assert_eq!(read("application/json", b"\xff"), Err(DocumentError::NotUtf8));
-        assert_eq!(read("application/json", b"{\n\"a\": }"), Err(DocumentError::NotJson { line: 2, column: 6 }));
+        assert_eq!(
+            read("application/json", b"\xff"),
+            Err(DocumentError::NotUtf8)
+        );
+        assert_eq!(
+            read("application/json", b"{\n\"a\": }"),
+            Err(DocumentError::NotJson { line: 2, column: 6 })
+        );
         for body in [&b""[..], b"{} x", b"{"] {
-            assert!(matches!(read("application/json", body), Err(DocumentError::NotJson { .. })));
+            assert!(matches!(
+                read("application/json", body),
+                Err(DocumentError::NotJson { .. })
+            ));
         }
     }
 }

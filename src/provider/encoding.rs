@@ -23,8 +23,11 @@ pub enum SignatureEncoding {
 
 impl SignatureEncoding {
     /// Every encoding with its name in a configuration.
-    pub const ALL: [(&'static str, Self); 3] =
-        [("hex", Self::Hex), ("base64", Self::Base64), ("base64url", Self::Base64Url)];
+    pub const ALL: [(&'static str, Self); 3] = [
+        ("hex", Self::Hex),
+        ("base64", Self::Base64),
+        ("base64url", Self::Base64Url),
+    ];
 
     /// The bytes that `text` spells, if it does.
     #[must_use]
@@ -55,7 +58,11 @@ mod tests {
     fn every_encoding_reads_what_it_writes() {
         let bytes: Vec<u8> = (0..=255).collect();
         for (name, encoding) in SignatureEncoding::ALL {
-            assert_eq!(encoding.decode(&encoding.encode(&bytes)).as_ref(), Some(&bytes), "{name}");
+            assert_eq!(
+                encoding.decode(&encoding.encode(&bytes)).as_ref(),
+                Some(&bytes),
+                "{name}"
+            );
         }
     }
 
@@ -63,10 +70,17 @@ mod tests {
     fn case_and_padding_are_free_and_alphabets_are_not() {
         assert_eq!(SignatureEncoding::Hex.decode("fB"), Some(vec![0xfb]));
         for text in ["+/8=", "+/8"] {
-            assert_eq!(SignatureEncoding::Base64.decode(text), Some(vec![0xfb, 0xff]), "{text}");
+            assert_eq!(
+                SignatureEncoding::Base64.decode(text),
+                Some(vec![0xfb, 0xff]),
+                "{text}"
+            );
             assert_eq!(SignatureEncoding::Base64Url.decode(text), None, "{text}");
         }
-        assert_eq!(SignatureEncoding::Base64Url.decode("-_8"), Some(vec![0xfb, 0xff]));
+        assert_eq!(
+            SignatureEncoding::Base64Url.decode("-_8"),
+            Some(vec![0xfb, 0xff])
+        );
         assert_eq!(SignatureEncoding::Hex.decode("f"), None);
     }
 }

@@ -1,5 +1,5 @@
-//! How a verification went, for the person who set it up: what was found and compared. Never a secret, nor the
-//! signature that would have been right.
+//! How a verification went, for the person who set it up: what was found and compared. Never a
+//! secret, nor the signature that would have been right.
 
 use std::fmt;
 use std::time::Duration;
@@ -56,7 +56,9 @@ impl WebhookSource {
         }
         if let VerificationOutcome::Refused(refusal) = &verdict {
             lines.push(("reason", refusal.to_string()));
-            let hint = self.suggest_cause(*refusal, request, now).or_else(|| url_hint(&claim, *refusal));
+            let hint = self
+                .suggest_cause(*refusal, request, now)
+                .or_else(|| url_hint(&claim, *refusal));
             lines.extend(hint.map(|hint| ("hint", hint.to_owned())));
         }
         VerificationReport { verdict, lines }
@@ -74,29 +76,43 @@ impl WebhookSource {
         }
         let body = request.body.strip_suffix(b"\n")?;
         let body = body.strip_suffix(b"\r").unwrap_or(body);
-        let shorter = RequestView { body, ..request.clone() };
+        let shorter = RequestView {
+            body,
+            ..request.clone()
+        };
         let fits = self.verify(&shorter, now).is_ok();
-        (refusal == VerificationError::InvalidSignature && fits)
-            .then_some("it fits without the line end at the end of the file, which an editor may have added")
+        (refusal == VerificationError::InvalidSignature && fits).then_some(
+            "it fits without the line end at the end of the file, which an editor may have added",
+        )
     }
 }
 
 fn url_hint(claim: &SignatureClaim<'_>, refusal: VerificationError) -> Option<&'static str> {
-    let is_signed = refusal == VerificationError::InvalidSignature && claim.layout.to_string().contains("{url}");
-    is_signed.then_some("the URL is signed too: it has to be the one that the sender called, to the letter")
+    let is_signed = refusal == VerificationError::InvalidSignature
+        && claim.layout.to_string().contains("{url}");
+    is_signed.then_some(
+        "the URL is signed too: it has to be the one that the sender called, to the letter",
+    )
 }
 
 fn describe_claim(claim: &SignatureClaim<'_>) -> Vec<(&'static str, String)> {
     let mut lines = vec![("header", claim.header.to_owned())];
     for proof in &claim.proofs {
         let count = proof.signatures.len();
-        let what = if count == 1 { "1 to compare".to_owned() } else { format!("{count} to compare") };
+        let what = if count == 1 {
+            "1 to compare".to_owned()
+        } else {
+            format!("{count} to compare")
+        };
         lines.push(("signature", format!("{}, {what}", proof.algorithm)));
     }
     if !claim.signed.is_empty() {
         let signed = claim.signed.concat();
         let hash = hex::encode(Sha256::digest(&signed));
-        lines.push(("signed", format!("{}: {} bytes, SHA-256 {hash}", claim.layout, signed.len())));
+        lines.push((
+            "signed",
+            format!("{}: {} bytes, SHA-256 {hash}", claim.layout, signed.len()),
+        ));
     }
     lines
 }
@@ -115,6 +131,8 @@ fn describe_time(time: &str, tolerance: Duration, now: Timestamp) -> String {
 
 impl fmt::Display for VerificationReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.lines.iter().try_for_each(|(name, text)| writeln!(f, "  {name:<15} {text}"))
+        self.lines
+            .iter()
+            .try_for_each(|(name, text)| writeln!(f, "  {name:<15} {text}"))
     }
 }

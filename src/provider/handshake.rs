@@ -13,7 +13,8 @@ pub enum ProviderHandshake {
     None,
     /// By a signed request whose body tells it from an event.
     Signed(fn(&RequestDocument<'_>) -> Option<Reply>),
-    /// By a GET with `hub.mode`, `hub.verify_token` and `hub.challenge`, before it has anything to sign.
+    /// By a GET with `hub.mode`, `hub.verify_token` and `hub.challenge`, before it has anything to
+    /// sign.
     Subscription,
 }
 
@@ -37,10 +38,13 @@ const CHALLENGE_MAX_BYTES: usize = 1024;
 /// The challenge in `query`, if it knows `token`.
 ///
 /// # Errors
-/// [`WrongToken`], also if there is no challenge or no mode `subscribe`: what is no subscription learns nothing.
+/// [`WrongToken`], also if there is no challenge or no mode `subscribe`: what is no subscription
+/// learns nothing.
 pub fn subscribe(query: &str, token: &str) -> Result<String, VerifyTokenError> {
     let value = |wanted: &str| {
-        form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
+        form_urlencoded::parse(query.as_bytes())
+            .find(|(name, _)| name == wanted)
+            .map(|(_, value)| value.into_owned())
     };
     let given = value("hub.verify_token").unwrap_or_default();
     let is_ours = !token.is_empty() && bool::from(given.as_bytes().ct_eq(token.as_bytes()));
@@ -59,7 +63,11 @@ pub(super) fn find_challenge(
     pointer: &'static str,
 ) -> Option<Reply> {
     let text = |pointer: &'static str| text_at(document, pointer);
-    (text(kind)? == wanted).then(|| text(pointer).filter(|challenge| is_sane(challenge)).map(Reply::Challenge))?
+    (text(kind)? == wanted).then(|| {
+        text(pointer)
+            .filter(|challenge| is_sane(challenge))
+            .map(Reply::Challenge)
+    })?
 }
 
 /// The string at `pointer`.
@@ -97,8 +105,14 @@ mod tests {
         for query in table {
             assert_eq!(subscribe(query, "token"), Err(VerifyTokenError), "{query}");
         }
-        assert_eq!(subscribe("hub.mode=subscribe&hub.challenge=1&hub.verify_token=", ""), Err(VerifyTokenError));
-        let long = format!("hub.mode=subscribe&hub.verify_token=token&hub.challenge={}", "x".repeat(1025));
+        assert_eq!(
+            subscribe("hub.mode=subscribe&hub.challenge=1&hub.verify_token=", ""),
+            Err(VerifyTokenError)
+        );
+        let long = format!(
+            "hub.mode=subscribe&hub.verify_token=token&hub.challenge={}",
+            "x".repeat(1025)
+        );
         assert_eq!(subscribe(&long, "token"), Err(VerifyTokenError));
     }
 }

@@ -1,4 +1,5 @@
-//! HMAC (RFC 2104): the one computation behind every signature with a shared secret, of requests and of deliveries.
+//! HMAC (RFC 2104): the one computation behind every signature with a shared secret, of requests
+//! and of deliveries.
 
 use hmac::digest::{KeyInit, Output};
 use hmac::{Hmac, Mac};
@@ -36,7 +37,13 @@ mod tests {
     fn the_rfc_vector_holds_wherever_pieces_meet() {
         let expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
         let key = <HmacKey>::new(b"Jefe");
-        assert_eq!(hex::encode(key.tag(&["what do ya want ", "for nothing?"])), expected);
-        assert_eq!(hex::encode(key.tag(&["what do ya want for nothing?", ""])), expected);
+        assert_eq!(
+            hex::encode(key.tag(&["what do ya want ", "for nothing?"])),
+            expected
+        );
+        assert_eq!(
+            hex::encode(key.tag(&["what do ya want for nothing?", ""])),
+            expected
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The keys that a source is configured with, and the one comparison of a signature with what a key makes of a request.
+//! The keys that a source is configured with, and the one comparison of a signature with what a key
+//! makes of a request.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -41,7 +42,8 @@ impl fmt::Display for SignatureAlgorithm {
     }
 }
 
-/// A configured secret that is not what its scheme needs. Says what is needed, never what was given.
+/// A configured secret that is not what its scheme needs. Says what is needed, never what was
+/// given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {0}")]
 pub struct VerificationKeyError(pub(super) &'static str);
@@ -89,20 +91,26 @@ impl VerificationKey {
     /// # Errors
     /// [`BadKey`] for anything else, also for a point that would accept forged signatures.
     pub fn from_public(text: &str) -> Result<Self, VerificationKeyError> {
-        const EXPECTED: VerificationKeyError =
-            VerificationKeyError("an Ed25519 public key: 32 bytes in base64, with or without whpk_ before them");
+        const EXPECTED: VerificationKeyError = VerificationKeyError(
+            "an Ed25519 public key: 32 bytes in base64, with or without whpk_ before them",
+        );
         if text.starts_with("whsk_") {
             return Err(VerificationKeyError(
                 "the public key (whpk_…); the private one (whsk_…) stays with the sender",
             ));
         }
-        let bytes = SignatureEncoding::Base64.decode(text.strip_prefix("whpk_").unwrap_or(text)).ok_or(EXPECTED)?;
+        let bytes = SignatureEncoding::Base64
+            .decode(text.strip_prefix("whpk_").unwrap_or(text))
+            .ok_or(EXPECTED)?;
         let bytes = <[u8; 32]>::try_from(bytes).map_err(|_| EXPECTED)?;
-        let key = VerifyingKey::from_bytes(&bytes).ok().filter(|key| !key.is_weak());
+        let key = VerifyingKey::from_bytes(&bytes)
+            .ok()
+            .filter(|key| !key.is_weak());
         key.map(|key| Self::Public(Box::new(key))).ok_or(EXPECTED)
     }
 
-    /// A key of the Standard Webhooks: `whsec_` and base64, or `whpk_` and base64. Bare base64 is taken for the former.
+    /// A key of the Standard Webhooks: `whsec_` and base64, or `whpk_` and base64. Bare base64 is
+    /// taken for the former.
     ///
     /// # Errors
     /// [`BadKey`] for anything else.
@@ -111,12 +119,14 @@ impl VerificationKey {
             return Self::from_public(text);
         }
         let bytes = SignatureEncoding::Base64.decode(text.strip_prefix("whsec_").unwrap_or(text));
-        let bytes =
-            bytes.filter(|bytes| !bytes.is_empty()).ok_or(VerificationKeyError("whsec_ or whpk_ and base64"))?;
+        let bytes = bytes
+            .filter(|bytes| !bytes.is_empty())
+            .ok_or(VerificationKeyError("whsec_ or whpk_ and base64"))?;
         Ok(Self::Secret(Zeroizing::new(bytes)))
     }
 
-    /// Whether one of `signatures` is that of `signed` under this key, in time that tells nothing but how many there are.
+    /// Whether one of `signatures` is that of `signed` under this key, in time that tells nothing
+    /// but how many there are.
     pub(super) fn matches_any(
         &self,
         algorithm: SignatureAlgorithm,
@@ -139,22 +149,31 @@ impl VerificationKey {
                 return verify_ed25519(key, &signed.concat(), signatures);
             }
             // A source may have keys of both sorts while its sender moves from one to the other.
-            (SignatureAlgorithm::Ed25519, Self::Secret(_)) | (_, Self::Public(_)) => return Choice::from(0),
+            (SignatureAlgorithm::Ed25519, Self::Secret(_)) | (_, Self::Public(_)) => {
+                return Choice::from(0);
+            }
         };
         let expected = Zeroizing::new(expected);
-        signatures.iter().fold(Choice::from(0), |fits, given| fits | expected.ct_eq(given))
+        signatures
+            .iter()
+            .fold(Choice::from(0), |fits, given| fits | expected.ct_eq(given))
     }
 }
 
 fn hash_with_secret(secret: &[u8], signed: &[Cow<'_, [u8]>]) -> Vec<u8> {
     let start = Sha256::new_with_prefix(secret);
-    signed.iter().fold(start, |hash, piece| hash.chain_update(piece)).finalize().to_vec()
+    signed
+        .iter()
+        .fold(start, |hash, piece| hash.chain_update(piece))
+        .finalize()
+        .to_vec()
 }
 
 /// Nothing here is secret, so the first signature that fits is enough.
 fn verify_ed25519(key: &VerifyingKey, message: &[u8], signatures: &[Vec<u8>]) -> Choice {
     let fits = |given: &Vec<u8>| {
-        Signature::from_slice(given).is_ok_and(|signature| key.verify_strict(message, &signature).is_ok())
+        Signature::from_slice(given)
+            .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok())
     };
     Choice::from(u8::from(signatures.iter().any(fits)))
 }
@@ -163,9 +182,15 @@ fn verify_ed25519(key: &VerifyingKey, message: &[u8], signatures: &[Vec<u8>]) ->
 mod tests {
     use super::*;
 
-    fn fits(key: &VerificationKey, algorithm: SignatureAlgorithm, signed: &str, signature: &str) -> bool {
+    fn fits(
+        key: &VerificationKey,
+        algorithm: SignatureAlgorithm,
+        signed: &str,
+        signature: &str,
+    ) -> bool {
         let signature = hex::decode(signature).expect("hex");
-        key.matches_any(algorithm, &[Cow::Borrowed(signed.as_bytes())], &[signature]).into()
+        key.matches_any(algorithm, &[Cow::Borrowed(signed.as_bytes())], &[signature])
+            .into()
     }
 
     /// Case 2 of RFC 2202 (SHA-1) and of RFC 4231 (SHA-256, SHA-512).
@@ -173,31 +198,49 @@ mod tests {
     fn the_rfc_vectors_hold() {
         let key = VerificationKey::from_secret("Jefe").expect("a secret");
         let table = [
-            (SignatureAlgorithm::HmacSha1, "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"),
-            (SignatureAlgorithm::HmacSha256, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"),
+            (
+                SignatureAlgorithm::HmacSha1,
+                "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79",
+            ),
+            (
+                SignatureAlgorithm::HmacSha256,
+                "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+            ),
             (
                 SignatureAlgorithm::HmacSha512,
                 "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737",
             ),
         ];
         for (algorithm, expected) in table {
-            assert!(fits(&key, algorithm, "what do ya want for nothing?", expected), "{algorithm}");
-            assert!(!fits(&key, algorithm, "what do ya want for nothing!", expected), "{algorithm}");
+            assert!(
+                fits(&key, algorithm, "what do ya want for nothing?", expected),
+                "{algorithm}"
+            );
+            assert!(
+                !fits(&key, algorithm, "what do ya want for nothing!", expected),
+                "{algorithm}"
+            );
         }
     }
 
     /// Test 2 of RFC 8032, section 7.1.
     #[test]
     fn the_ed25519_vector_holds() {
-        let public = hex::decode("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c").expect("hex");
+        let public =
+            hex::decode("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c")
+                .expect("hex");
         let signature = "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00";
-        for text in
-            [SignatureEncoding::Base64.encode(&public), format!("whpk_{}", SignatureEncoding::Base64.encode(&public))]
-        {
+        for text in [
+            SignatureEncoding::Base64.encode(&public),
+            format!("whpk_{}", SignatureEncoding::Base64.encode(&public)),
+        ] {
             let key = VerificationKey::from_public(&text).expect("a public key");
             assert!(fits(&key, SignatureAlgorithm::Ed25519, "r", signature));
             assert!(!fits(&key, SignatureAlgorithm::Ed25519, "s", signature));
-            assert!(!fits(&key, SignatureAlgorithm::Token, "", &hex::encode(&public)), "a public key is no secret");
+            assert!(
+                !fits(&key, SignatureAlgorithm::Token, "", &hex::encode(&public)),
+                "a public key is no secret"
+            );
         }
     }
 
@@ -217,13 +260,20 @@ mod tests {
         for text in ["", "whsec_", "whsec_!"] {
             assert!(VerificationKey::from_standard(text).is_err(), "{text}");
         }
-        let private = VerificationKey::from_standard("whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc=")
-            .expect_err("the sender's own");
-        assert!(private.to_string().contains("whpk_") && !private.to_string().contains("6Xb"), "{private}");
+        let private =
+            VerificationKey::from_standard("whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc=")
+                .expect_err("the sender's own");
+        assert!(
+            private.to_string().contains("whpk_") && !private.to_string().contains("6Xb"),
+            "{private}"
+        );
     }
 
     #[test]
     fn a_key_never_shows_itself() {
-        assert_eq!(format!("{:?}", VerificationKey::from_secret("hunter2")), "Ok(…)");
+        assert_eq!(
+            format!("{:?}", VerificationKey::from_secret("hunter2")),
+            "Ok(…)"
+        );
     }
 }

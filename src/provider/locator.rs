@@ -1,4 +1,5 @@
-//! Where in a request a field stands: behind a JSON pointer, in a header, or where its preset's own rule finds it.
+//! Where in a request a field stands: behind a JSON pointer, in a header, or where its preset's own
+//! rule finds it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -46,9 +47,13 @@ impl FieldLocator {
     /// [`BadLocator`].
     pub fn parse(text: &str) -> Result<Self, FieldLocatorError> {
         if text.starts_with('/') {
-            return JsonPointer::parse(text).map(Self::Pointer).ok_or(FieldLocatorError);
+            return JsonPointer::parse(text)
+                .map(Self::Pointer)
+                .ok_or(FieldLocatorError);
         }
-        parse_header_name(text).map(|name| Self::Header(name.into())).ok_or(FieldLocatorError)
+        parse_header_name(text)
+            .map(|name| Self::Header(name.into()))
+            .ok_or(FieldLocatorError)
     }
 
     /// The field's text.
@@ -62,9 +67,11 @@ impl FieldLocator {
     ) -> Result<String, FieldLookupError> {
         match self {
             Self::Pointer(pointer) => parse_text_value(pointer.resolve(document.json())),
-            Self::Header(name) => {
-                request.header(name).filter(|text| !text.is_empty()).map(str::to_owned).ok_or(FieldLookupError::Absent)
-            }
+            Self::Header(name) => request
+                .header(name)
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned)
+                .ok_or(FieldLookupError::Absent),
             Self::Rule(_, find) => find(document).ok_or(FieldLookupError::Absent),
         }
     }
@@ -81,7 +88,10 @@ pub(super) enum FieldLookupError {
 
 /// The text of a string, or the digits of a number as they were sent.
 pub(super) fn parse_text_value(value: Option<&RawValue>) -> Result<String, FieldLookupError> {
-    let value = value.map(RawValue::get).filter(|value| *value != "null").ok_or(FieldLookupError::Absent)?;
+    let value = value
+        .map(RawValue::get)
+        .filter(|value| *value != "null")
+        .ok_or(FieldLookupError::Absent)?;
     match value.as_bytes().first() {
         Some(b'"') => serde_json::from_str(value).map_err(|_| FieldLookupError::Other),
         Some(b'-' | b'0'..=b'9') => Ok(value.to_owned()),
@@ -113,9 +123,26 @@ mod tests {
 
     #[test]
     fn a_slash_tells_a_pointer_from_a_header() {
-        assert_eq!(FieldLocator::parse("/data/id").expect("a pointer").to_string(), "at /data/id");
-        assert_eq!(FieldLocator::parse("X-Event-Id").expect("a header").to_string(), "in header x-event-id");
-        for text in ["", "a b", "x:y", "/a~x", "über", &"x".repeat(HEADER_MAX_BYTES + 1)] {
+        assert_eq!(
+            FieldLocator::parse("/data/id")
+                .expect("a pointer")
+                .to_string(),
+            "at /data/id"
+        );
+        assert_eq!(
+            FieldLocator::parse("X-Event-Id")
+                .expect("a header")
+                .to_string(),
+            "in header x-event-id"
+        );
+        for text in [
+            "",
+            "a b",
+            "x:y",
+            "/a~x",
+            "über",
+            &"x".repeat(HEADER_MAX_BYTES + 1),
+        ] {
             assert!(FieldLocator::parse(text).is_err(), "{text}");
         }
     }

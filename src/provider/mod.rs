@@ -1,4 +1,5 @@
-//! How senders prove who they are, and where their requests hold what matters: pure, without socket, store or clock.
+//! How senders prove who they are, and where their requests hold what matters: pure, without
+//! socket, store or clock.
 //!
 //! ```text
 //!  Request ──claim──> Claim ──check──> Verified ──document──> Document ──extract──> entity, event, key, time
@@ -7,9 +8,9 @@
 //!       what is signed constant time          as a JSON object      the preset's or one's own
 //! ```
 //!
-//! A sender is known by a [`Preset`] (one file each in `presets/`) or described by a [`Scheme`]. Both make a [`Claim`] of a
-//! request, which is all that verification looks at; so each of them is a table or a short function, and none compares
-//! anything itself.
+//! A sender is known by a [`Preset`] (one file each in `presets/`) or described by a [`Scheme`].
+//! Both make a [`Claim`] of a request, which is all that verification looks at; so each of them is
+//! a table or a short function, and none compares anything itself.
 
 mod body;
 mod encoding;

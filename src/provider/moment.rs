@@ -2,7 +2,8 @@
 
 use crate::event::Timestamp;
 
-/// From here on a number counts milliseconds: as seconds it would be in the year 5138, as milliseconds in 1973.
+/// From here on a number counts milliseconds: as seconds it would be in the year 5138, as
+/// milliseconds in 1973.
 const MILLISECONDS_FROM: i64 = 100_000_000_000;
 /// Beyond this a number is no time: the year 5138 in milliseconds.
 const END: i64 = 100_000_000_000_000;
@@ -34,16 +35,39 @@ mod tests {
     #[test]
     fn every_spelling_of_one_instant_is_that_instant() {
         let expected = Timestamp::parse("2023-11-14T22:13:20.5Z");
-        for text in ["2023-11-14T23:13:20.500+01:00", "1700000000500", "1700000000.5", "1700000000.5000009"] {
+        for text in [
+            "2023-11-14T23:13:20.500+01:00",
+            "1700000000500",
+            "1700000000.5",
+            "1700000000.5000009",
+        ] {
             assert_eq!(parse_moment(text), expected, "{text}");
         }
         assert_eq!(parse_moment("0"), Some(Timestamp::from_micros(0)));
-        assert_eq!(parse_moment("99999999999").map(|at| at.to_string()).as_deref(), Some("5138-11-16T09:46:39.000Z"));
+        assert_eq!(
+            parse_moment("99999999999")
+                .map(|at| at.to_string())
+                .as_deref(),
+            Some("5138-11-16T09:46:39.000Z")
+        );
     }
 
     #[test]
     fn what_is_no_time_is_none() {
-        for text in ["", "-1", "+1", "1e9", ".5", "5.", "1.2.3", "soon", "0x10", " 1", "100000000000000", "١"] {
+        for text in [
+            "",
+            "-1",
+            "+1",
+            "1e9",
+            ".5",
+            "5.",
+            "1.2.3",
+            "soon",
+            "0x10",
+            " 1",
+            "100000000000000",
+            "١",
+        ] {
             assert_eq!(parse_moment(text), None, "{text}");
         }
     }

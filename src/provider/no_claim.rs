@@ -1,6 +1,7 @@
 //! Reasons for which a request claims nothing that could be checked.
 
-/// Why a request claims nothing that could be checked. For its operator; its sender only hears that it is refused.
+/// Why a request claims nothing that could be checked. For its operator; its sender only hears that
+/// it is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClaimError {
     /// A header that is needed is not there, or is no text.

@@ -1,4 +1,5 @@
-//! JSON pointers (RFC 6901) that find a value without building the document, and leave it as its sender spelt it.
+//! JSON pointers (RFC 6901) that find a value without building the document, and leave it as its
+//! sender spelt it.
 //!
 //! Numbers keep their digits that way: an id beyond 64 bits is not rounded into somebody else's.
 
@@ -22,7 +23,10 @@ impl JsonPointer {
     /// Reads a pointer; `None` unless it begins with `/` and each `~` in it is followed by 0 or 1.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let escapes = text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
+        let escapes = text
+            .split('~')
+            .skip(1)
+            .all(|after| after.starts_with(['0', '1']));
         (text.starts_with('/') && escapes).then(|| Self(Cow::Owned(text.to_owned())))
     }
 
@@ -33,7 +37,10 @@ impl JsonPointer {
             let name = step.replace("~1", "/").replace("~0", "~");
             let mut deserializer = serde_json::Deserializer::from_str(value.get());
             // An error means a value that has no parts.
-            PointerStep(&name).deserialize(&mut deserializer).ok().flatten()
+            PointerStep(&name)
+                .deserialize(&mut deserializer)
+                .ok()
+                .flatten()
         })
     }
 }
@@ -76,11 +83,17 @@ impl<'a> Visitor<'a> for PointerStep<'_> {
 
     fn visit_seq<A: SeqAccess<'a>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         // RFC 6901, section 4: digits without a leading zero.
-        let index = self.0.parse::<usize>().ok().filter(|index| index.to_string() == self.0);
+        let index = self
+            .0
+            .parse::<usize>()
+            .ok()
+            .filter(|index| index.to_string() == self.0);
         let mut found = None;
         for at in 0_usize.. {
             if Some(at) == index {
-                let Some(item) = items.next_element()? else { break };
+                let Some(item) = items.next_element()? else {
+                    break;
+                };
                 found = Some(item);
             } else if items.next_element::<IgnoredAny>()?.is_none() {
                 break;
@@ -96,7 +109,10 @@ mod tests {
 
     fn found<'a>(json: &'a str, pointer: &str) -> Option<&'a str> {
         let json: &RawValue = serde_json::from_str(json).expect("JSON");
-        JsonPointer::parse(pointer).expect("a pointer").resolve(json).map(RawValue::get)
+        JsonPointer::parse(pointer)
+            .expect("a pointer")
+            .resolve(json)
+            .map(RawValue::get)
     }
 
     /// The document and the pointers of RFC 6901, section 5.
@@ -119,14 +135,17 @@ mod tests {
         for (pointer, expected) in table {
             assert_eq!(found(json, pointer), Some(expected), "{pointer}");
         }
-        for pointer in ["/bar", "/foo/2", "/foo/00", "/foo/-", "/foo/x", "/foo/0/1", "//0"] {
+        for pointer in [
+            "/bar", "/foo/2", "/foo/00", "/foo/-", "/foo/x", "/foo/0/1", "//0",
+        ] {
             assert_eq!(found(json, pointer), None, "{pointer}");
         }
     }
 
     #[test]
     fn the_last_of_members_with_one_name_counts_however_it_is_spelt() {
-        let json = r#"{"id": 1, "data": {"id": "x"}, "data": {"\u0069d": 12345678901234567890123}}"#;
+        let json =
+            r#"{"id": 1, "data": {"id": "x"}, "data": {"\u0069d": 12345678901234567890123}}"#;
         assert_eq!(found(json, "/data/id"), Some("12345678901234567890123"));
         assert_eq!(found(r#"{"\u00e4": 1}"#, "/ä"), Some("1"));
     }

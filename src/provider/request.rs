@@ -1,4 +1,5 @@
-//! A request as its sender made it: what signatures are computed over, before anything of it is believed.
+//! A request as its sender made it: what signatures are computed over, before anything of it is
+//! believed.
 
 use std::fmt;
 
@@ -16,7 +17,8 @@ pub struct RequestView<'r> {
 }
 
 impl<'r> RequestView<'r> {
-    /// The value of the first header `name` (lower case) as text, without spaces around it; `None` also if it is not UTF-8.
+    /// The value of the first header `name` (lower case) as text, without spaces around it; `None`
+    /// also if it is not UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'r str> {
         let (_, value) = self.headers.iter().find(|(given, _)| *given == name)?;
@@ -27,13 +29,21 @@ impl<'r> RequestView<'r> {
     #[must_use]
     pub fn query(&self) -> &'r str {
         let without_fragment = self.url.split('#').next().unwrap_or_default();
-        without_fragment.split_once('?').map_or("", |(_, query)| query)
+        without_fragment
+            .split_once('?')
+            .map_or("", |(_, query)| query)
     }
 }
 
 /// Says how large it is: headers hold credentials, and bodies are nobody's business.
 impl fmt::Debug for RequestView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Request({}, {} headers, {} bytes)", self.method, self.headers.len(), self.body.len())
+        write!(
+            f,
+            "Request({}, {} headers, {} bytes)",
+            self.method,
+            self.headers.len(),
+            self.body.len()
+        )
     }
 }

@@ -1,5 +1,5 @@
-//! A way of signing that a table describes: which header, which algorithm, over what. Most presets are one, and so is a
-//! scheme of one's own.
+//! A way of signing that a table describes: which header, which algorithm, over what. Most presets
+//! are one, and so is a scheme of one's own.
 
 use std::borrow::Cow;
 
@@ -90,7 +90,10 @@ impl SignatureScheme {
     /// [`BadKey`] if it is not what the algorithm needs.
     pub fn key(&self, text: &str) -> Result<VerificationKey, VerificationKeyError> {
         match self {
-            Self::Signature { algorithm: SignatureAlgorithm::Ed25519, .. } => VerificationKey::from_public(text),
+            Self::Signature {
+                algorithm: SignatureAlgorithm::Ed25519,
+                ..
+            } => VerificationKey::from_public(text),
             Self::Signature { .. } | Self::Token { .. } => VerificationKey::from_secret(text),
             Self::Basic { .. } => VerificationKey::from_login(text),
         }
@@ -100,32 +103,59 @@ impl SignatureScheme {
     #[must_use]
     pub fn header(&self) -> &str {
         match self {
-            Self::Signature { header, .. } | Self::Token { header, .. } | Self::Basic { header } => header,
+            Self::Signature { header, .. }
+            | Self::Token { header, .. }
+            | Self::Basic { header } => header,
         }
     }
 
     /// Whether the time is part of what is signed.
     #[must_use]
     pub fn has_timestamp(&self) -> bool {
-        matches!(self, Self::Signature { timestamp_header: Some(_), .. })
+        matches!(
+            self,
+            Self::Signature {
+                timestamp_header: Some(_),
+                ..
+            }
+        )
     }
 
     /// What `request` claims.
     ///
     /// # Errors
     /// [`NoClaim`] if a header is missing or malformed.
-    pub fn read_claim<'r>(&'r self, request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
+    pub fn read_claim<'r>(
+        &'r self,
+        request: &RequestView<'r>,
+    ) -> Result<SignatureClaim<'r>, ClaimError> {
         match self {
-            Self::Signature { header, prefix, algorithm, encoding, signed, timestamp_header, id_header } => {
+            Self::Signature {
+                header,
+                prefix,
+                algorithm,
+                encoding,
+                signed,
+                timestamp_header,
+                id_header,
+            } => {
                 let optional = |name: &Option<Cow<'static, str>>| {
-                    name.as_ref().map(|name| require_header(request, name)).transpose()
+                    name.as_ref()
+                        .map(|name| require_header(request, name))
+                        .transpose()
                 };
-                let signatures = split_signatures(require_header(request, header)?, prefix, *encoding)
-                    .ok_or_else(|| ClaimError::malformed(header, describe_expected(prefix, *encoding)))?;
+                let signatures =
+                    split_signatures(require_header(request, header)?, prefix, *encoding)
+                        .ok_or_else(|| {
+                            ClaimError::malformed(header, describe_expected(prefix, *encoding))
+                        })?;
                 let (time, id) = (optional(timestamp_header)?, optional(id_header)?);
                 Ok(SignatureClaim {
                     header,
-                    proofs: vec![SignatureSet { algorithm: *algorithm, signatures }],
+                    proofs: vec![SignatureSet {
+                        algorithm: *algorithm,
+                        signatures,
+                    }],
                     layout: SignedContentLayout::Template(signed),
                     signed: signed.fill(request, time, id)?,
                     time,
@@ -133,13 +163,16 @@ impl SignatureScheme {
             }
             Self::Token { header, prefix } => {
                 let given = strip_prefix_ignore_case(require_header(request, header)?, prefix)
-                    .ok_or_else(|| ClaimError::malformed(header, format!("`{prefix}` and a token")))?;
+                    .ok_or_else(|| {
+                        ClaimError::malformed(header, format!("`{prefix}` and a token"))
+                    })?;
                 Ok(token_claim(header, given.as_bytes().to_vec()))
             }
             Self::Basic { header } => {
                 let given = strip_prefix_ignore_case(require_header(request, header)?, "basic ")
                     .and_then(|text| SignatureEncoding::Base64.decode(text.trim()));
-                let expected = || ClaimError::malformed(header, "`Basic ` and user:password in base64");
+                let expected =
+                    || ClaimError::malformed(header, "`Basic ` and user:password in base64");
                 Ok(token_claim(header, given.ok_or_else(expected)?))
             }
         }
@@ -147,12 +180,20 @@ impl SignatureScheme {
 }
 
 /// The header `name` of `request`.
-pub(super) fn require_header<'r>(request: &RequestView<'r>, name: &str) -> Result<&'r str, ClaimError> {
-    request.header(name).ok_or_else(|| ClaimError::NoHeader(name.to_owned()))
+pub(super) fn require_header<'r>(
+    request: &RequestView<'r>,
+    name: &str,
+) -> Result<&'r str, ClaimError> {
+    request
+        .header(name)
+        .ok_or_else(|| ClaimError::NoHeader(name.to_owned()))
 }
 
 fn token_claim<'r>(header: &'r str, given: Vec<u8>) -> SignatureClaim<'r> {
-    let proof = SignatureSet { algorithm: SignatureAlgorithm::Token, signatures: vec![given] };
+    let proof = SignatureSet {
+        algorithm: SignatureAlgorithm::Token,
+        signatures: vec![given],
+    };
     SignatureClaim {
         header,
         proofs: vec![proof],
@@ -162,10 +203,19 @@ fn token_claim<'r>(header: &'r str, given: Vec<u8>) -> SignatureClaim<'r> {
     }
 }
 
-/// The signatures in a header's `value`: one, or several after each other with commas between, each with its prefix.
-fn split_signatures(value: &str, prefix: &str, encoding: SignatureEncoding) -> Option<Vec<Vec<u8>>> {
+/// The signatures in a header's `value`: one, or several after each other with commas between, each
+/// with its prefix.
+fn split_signatures(
+    value: &str,
+    prefix: &str,
+    encoding: SignatureEncoding,
+) -> Option<Vec<Vec<u8>>> {
     let one = |text: &str| encoding.decode(strip_prefix_ignore_case(text.trim(), prefix)?);
-    let signatures: Vec<_> = value.split(',').filter_map(one).take(SIGNATURES_MAX).collect();
+    let signatures: Vec<_> = value
+        .split(',')
+        .filter_map(one)
+        .take(SIGNATURES_MAX)
+        .collect();
     (!signatures.is_empty()).then_some(signatures)
 }
 
@@ -176,7 +226,10 @@ fn strip_prefix_ignore_case<'v>(value: &'v str, prefix: &str) -> Option<&'v str>
 }
 
 fn describe_expected(prefix: &str, encoding: SignatureEncoding) -> String {
-    let name = SignatureEncoding::ALL.iter().find(|(_, each)| *each == encoding).map_or("", |(name, _)| name);
+    let name = SignatureEncoding::ALL
+        .iter()
+        .find(|(_, each)| *each == encoding)
+        .map_or("", |(name, _)| name);
     match prefix {
         "" => format!("a signature in {name}"),
         prefix => format!("`{prefix}` and a signature in {name}"),

@@ -11,8 +11,8 @@ use super::moment;
 use super::signed_template::SignedTemplate;
 use crate::event::Timestamp;
 
-/// The most signatures of one request that are looked at. Senders add one for each secret while they rotate, so two
-/// or three; each costs a comparison, and with Ed25519 a verification.
+/// The most signatures of one request that are looked at. Senders add one for each secret while
+/// they rotate, so two or three; each costs a comparison, and with Ed25519 a verification.
 pub(super) const SIGNATURES_MAX: usize = 8;
 
 /// Signatures of one sort.
@@ -69,8 +69,8 @@ pub enum VerificationError {
 }
 
 impl SignatureClaim<'_> {
-    /// Compares it with every one of `keys`, whichever fits, then its time with `now`. A `tolerance` of zero means that
-    /// the time does not matter.
+    /// Compares it with every one of `keys`, whichever fits, then its time with `now`. A
+    /// `tolerance` of zero means that the time does not matter.
     ///
     /// # Errors
     /// [`Refusal`]; the time is judged only of what a holder of a key has signed.
@@ -89,9 +89,12 @@ impl SignatureClaim<'_> {
         if !bool::from(fits) {
             return Err(VerificationError::InvalidSignature);
         }
-        let is_fresh = |time| moment::parse_moment(time).is_some_and(|at| at.distance(now) <= tolerance);
+        let is_fresh =
+            |time| moment::parse_moment(time).is_some_and(|at| at.distance(now) <= tolerance);
         match self.time {
-            Some(time) if !tolerance.is_zero() && !is_fresh(time) => Err(VerificationError::StaleTimestamp),
+            Some(time) if !tolerance.is_zero() && !is_fresh(time) => {
+                Err(VerificationError::StaleTimestamp)
+            }
             Some(_) | None => Ok(()),
         }
     }

@@ -1,4 +1,5 @@
-//! One configured source: how its sender signs, with which keys, and where its requests hold what matters.
+//! One configured source: how its sender signs, with which keys, and where its requests hold what
+//! matters.
 
 use std::fmt;
 use std::time::Duration;
@@ -39,21 +40,25 @@ impl SourceSigning {
     ///
     /// # Errors
     /// [`NoClaim`].
-    pub fn read_claim<'r>(&'r self, request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
+    pub fn read_claim<'r>(
+        &'r self,
+        request: &RequestView<'r>,
+    ) -> Result<SignatureClaim<'r>, ClaimError> {
         match self {
             Self::Preset(preset) => preset.read_claim(request),
             Self::Own(scheme) => scheme.read_claim(request),
         }
     }
 
-    /// Whether a header that a signature needs is not there, which can be told by the head of a request alone.
+    /// Whether a header that a signature needs is not there, which can be told by the head of a
+    /// request alone.
     #[must_use]
     pub fn is_header_missing(&self, head: &RequestView<'_>) -> bool {
         matches!(self.read_claim(head), Err(ClaimError::NoHeader(_)))
     }
 
-    /// The header in which a scheme of one's own has its proof, under whatever name; those of presets say in their names
-    /// what they are.
+    /// The header in which a scheme of one's own has its proof, under whatever name; those of
+    /// presets say in their names what they are.
     #[must_use]
     pub fn scheme_header(&self) -> Option<&str> {
         match self {
@@ -108,7 +113,10 @@ impl WebhookSource {
         request: &'a RequestView<'r>,
         now: Timestamp,
     ) -> Result<VerifiedRequest<'a, 'r>, VerificationError> {
-        let claim = self.signing.read_claim(request).map_err(|_| VerificationError::InvalidSignature)?;
+        let claim = self
+            .signing
+            .read_claim(request)
+            .map_err(|_| VerificationError::InvalidSignature)?;
         claim.check(&self.keys, self.tolerance, now)?;
         Ok(VerifiedRequest(request))
     }

@@ -1,4 +1,5 @@
-//! Admission: a permit for each event between its request and its answer, so that nothing is refused later for want of room.
+//! Admission: a permit for each event between its request and its answer, so that nothing is
+//! refused later for want of room.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +20,9 @@ struct PermitBudget {
 impl PermitBudget {
     fn try_take(&self, amount: usize) -> bool {
         let fits = |taken: usize| taken.checked_add(amount).filter(|sum| *sum <= self.limit);
-        self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_ok()
+        self.taken
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, fits)
+            .is_ok()
     }
 
     fn give_back(&self, amount: usize) {
@@ -36,12 +39,21 @@ pub(super) struct EventPermit {
 
 impl AdmissionControl {
     pub(super) fn new(events: usize, bytes: usize) -> Arc<Self> {
-        let room = |limit| PermitBudget { taken: AtomicUsize::new(0), limit };
-        Arc::new(Self { events: room(events), bytes: room(bytes) })
+        let room = |limit| PermitBudget {
+            taken: AtomicUsize::new(0),
+            limit,
+        };
+        Arc::new(Self {
+            events: room(events),
+            bytes: room(bytes),
+        })
     }
 
     /// Permits for events of these sizes in bytes, all of them or none.
-    pub(super) fn try_admit_all(self: &Arc<Self>, sizes: impl Iterator<Item = usize>) -> Option<Vec<EventPermit>> {
+    pub(super) fn try_admit_all(
+        self: &Arc<Self>,
+        sizes: impl Iterator<Item = usize>,
+    ) -> Option<Vec<EventPermit>> {
         sizes.map(|bytes| self.try_admit(bytes)).collect()
     }
 
@@ -54,7 +66,10 @@ impl AdmissionControl {
             self.events.give_back(1);
             return None;
         }
-        Some(EventPermit { admission: Arc::clone(self), bytes })
+        Some(EventPermit {
+            admission: Arc::clone(self),
+            bytes,
+        })
     }
 }
 
@@ -77,7 +92,10 @@ mod tests {
         let second = admission.try_admit(40).expect("a refusal takes no room");
         assert!(admission.try_admit(0).is_none(), "events are bounded");
         drop((first, second));
-        assert!(admission.try_admit_all([50, 60].into_iter()).is_none(), "all or none");
+        assert!(
+            admission.try_admit_all([50, 60].into_iter()).is_none(),
+            "all or none"
+        );
         assert!(admission.try_admit(100).is_some());
     }
 }

@@ -1,4 +1,5 @@
-//! The claim table: one `(source, idempotency key)` is accepted once within its window, whichever entity it names.
+//! The claim table: one `(source, idempotency key)` is accepted once within its window, whichever
+//! entity it names.
 //!
 //! ```text
 //!            claim()            committed
@@ -7,11 +8,12 @@
 //!                         └──────> (free)
 //! ```
 //!
-//! Two tables work like this: that of keys, which are free again after their source's window, and that of codes (such as a
-//! customer's), which are held for ever.
+//! Two tables work like this: that of keys, which are free again after their source's window, and
+//! that of codes (such as a customer's), which are held for ever.
 //!
-//! A claim is made before routing, since one key may come with two entities, and travels with its event: an HTTP request
-//! that is given up does not free it. Who meets a pending claim waits for its outcome.
+//! A claim is made before routing, since one key may come with two entities, and travels with its
+//! event: an HTTP request that is given up does not free it. Who meets a pending claim waits for
+//! its outcome.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -48,7 +50,8 @@ pub(super) enum ClaimOutcome {
 pub(super) enum KeyClaimError {
     /// The key was taken before, within its window.
     Taken(ClaimHolder),
-    /// Another event holds the key and is on its way; dropped untold when nobody knows what became of that one.
+    /// Another event holds the key and is on its way; dropped untold when nobody knows what became
+    /// of that one.
     Pending(oneshot::Receiver<ClaimOutcome>),
     /// The store could not be asked.
     Unavailable(ProjectionReadError),
@@ -65,7 +68,10 @@ pub(super) struct ClaimTable {
 /// Where a table finds what was taken long ago.
 enum ClaimHistory {
     /// Keys, each remembered for as long as its source says.
-    IdempotencyKeys { archive: Arc<ClaimArchive>, windows: IdempotencyWindows },
+    IdempotencyKeys {
+        archive: Arc<ClaimArchive>,
+        windows: IdempotencyWindows,
+    },
     /// Codes, remembered for ever; the position is how far the rows of codes are written.
     UniqueKeys { written: watch::Receiver<Position> },
 }
@@ -75,19 +81,26 @@ enum ClaimHistory {
 pub struct IdempotencyWindows(pub Vec<(InternedName, Duration)>);
 
 impl IdempotencyWindows {
-    /// How long keys of sources are remembered that say nothing else: past the retries that follow a lost answer.
+    /// How long keys of sources are remembered that say nothing else: past the retries that follow
+    /// a lost answer.
     pub const DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 
     /// The window of `source`.
     #[must_use]
     pub fn of(&self, source: &str) -> Duration {
-        self.0.iter().find(|(name, _)| name.as_str() == source).map_or(Self::DEFAULT, |(_, window)| *window)
+        self.0
+            .iter()
+            .find(|(name, _)| name.as_str() == source)
+            .map_or(Self::DEFAULT, |(_, window)| *window)
     }
 
     /// The longest window of all.
     #[must_use]
     pub fn longest_window(&self) -> Duration {
-        self.0.iter().map(|(_, window)| *window).fold(Self::DEFAULT, Duration::max)
+        self.0
+            .iter()
+            .map(|(_, window)| *window)
+            .fold(Self::DEFAULT, Duration::max)
     }
 }
 
@@ -112,7 +125,10 @@ struct ClaimKey {
 
 enum KeyClaimState {
     Pending(Vec<oneshot::Sender<ClaimOutcome>>),
-    Taken { by: ClaimHolder, claimed_at: Timestamp },
+    Taken {
+        by: ClaimHolder,
+        claimed_at: Timestamp,
+    },
 }
 
 /// The right to use a key, for the event that carries it. Freed when dropped.
@@ -138,7 +154,12 @@ impl ClaimTable {
         clock: Arc<dyn Clock>,
         fingerprint: FingerprintFn,
     ) -> Arc<Self> {
-        Self::new(ClaimHistory::IdempotencyKeys { archive, windows }, reads, clock, fingerprint)
+        Self::new(
+            ClaimHistory::IdempotencyKeys { archive, windows },
+            reads,
+            clock,
+            fingerprint,
+        )
     }
 
     /// The table of codes.
@@ -148,7 +169,12 @@ impl ClaimTable {
         clock: Arc<dyn Clock>,
         fingerprint: FingerprintFn,
     ) -> Arc<Self> {
-        Self::new(ClaimHistory::UniqueKeys { written }, reads, clock, fingerprint)
+        Self::new(
+            ClaimHistory::UniqueKeys { written },
+            reads,
+            clock,
+            fingerprint,
+        )
     }
 
     fn new(
@@ -158,7 +184,13 @@ impl ClaimTable {
         fingerprint: FingerprintFn,
     ) -> Arc<Self> {
         let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
-        Arc::new(Self { stripes, history: past, reads, clock, fingerprint })
+        Arc::new(Self {
+            stripes,
+            history: past,
+            reads,
+            clock,
+            fingerprint,
+        })
     }
 
     /// Claims `key` of `source`, or says who has it.
@@ -168,14 +200,23 @@ impl ClaimTable {
         key: &str,
     ) -> Result<KeyClaim, KeyClaimError> {
         let fingerprint = (self.fingerprint)(&source, key);
-        let name = ClaimKey { source, key: key.into() };
+        let name = ClaimKey {
+            source,
+            key: key.into(),
+        };
         match self.probe_or_claim(fingerprint, &name) {
             ClaimProbe::Taken(taken) => return Err(KeyClaimError::Taken(taken)),
             ClaimProbe::Pending(outcome) => return Err(KeyClaimError::Pending(outcome)),
             ClaimProbe::Granted => {}
         }
-        // From here on the key is pending: whoever comes meanwhile waits for what the past says to us.
-        let claim = KeyClaim { table: Arc::clone(self), fingerprint, key: name, settled: false };
+        // From here on the key is pending: whoever comes meanwhile waits for what the past says to
+        // us.
+        let claim = KeyClaim {
+            table: Arc::clone(self),
+            fingerprint,
+            key: name,
+            settled: false,
+        };
         match self.find_earlier_holder(fingerprint, &claim.key).await {
             Ok(None) => Ok(claim),
             Ok(Some(taken)) => {
@@ -186,17 +227,23 @@ impl ClaimTable {
         }
     }
 
-    /// The entity that holds the code `key`, or whose event that claims it is on its way and arrives.
+    /// The entity that holds the code `key`, or whose event that claims it is on its way and
+    /// arrives.
     pub(super) async fn find_holder(
         &self,
         source: InternedName,
         key: &str,
     ) -> Result<Option<EntityKey>, ProjectionReadError> {
         let fingerprint = (self.fingerprint)(&source, key);
-        let name = ClaimKey { source, key: key.into() };
+        let name = ClaimKey {
+            source,
+            key: key.into(),
+        };
         match self.probe(fingerprint, &name) {
             // What is not in memory is written, if it is anywhere.
-            None | Some(ClaimProbe::Granted) => return self.reads.unique_key_holder_as_written(key).await,
+            None | Some(ClaimProbe::Granted) => {
+                return self.reads.unique_key_holder_as_written(key).await;
+            }
             Some(ClaimProbe::Taken(_)) => {}
             // If that event fails, the rows say that nobody holds the code.
             Some(ClaimProbe::Pending(outcome)) => drop(outcome.await),
@@ -217,7 +264,9 @@ impl ClaimTable {
                     waiting.push(tell);
                     return ClaimProbe::Pending(outcome);
                 }
-                KeyClaimState::Taken { by, claimed_at } if self.is_claim_valid(name, *claimed_at, now) => {
+                KeyClaimState::Taken { by, claimed_at }
+                    if self.is_claim_valid(name, *claimed_at, now) =>
+                {
                     return ClaimProbe::Taken(*by);
                 }
                 KeyClaimState::Taken { .. } => {
@@ -225,14 +274,21 @@ impl ClaimTable {
                 }
             }
         }
-        slots.push(ClaimSlot { key: name.clone(), state: KeyClaimState::Pending(Vec::new()) });
+        slots.push(ClaimSlot {
+            key: name.clone(),
+            state: KeyClaimState::Pending(Vec::new()),
+        });
         ClaimProbe::Granted
     }
 
     /// Who has the key, without claiming it.
     fn probe(&self, fingerprint: u64, name: &ClaimKey) -> Option<ClaimProbe> {
         let mut stripe = self.stripe(fingerprint);
-        let slot = stripe.slots.get_mut(&fingerprint)?.iter_mut().find(|slot| slot.key == *name)?;
+        let slot = stripe
+            .slots
+            .get_mut(&fingerprint)?
+            .iter_mut()
+            .find(|slot| slot.key == *name)?;
         match &mut slot.state {
             KeyClaimState::Taken { by, .. } => Some(ClaimProbe::Taken(*by)),
             KeyClaimState::Pending(waiting) => {
@@ -254,7 +310,9 @@ impl ClaimTable {
     /// Whether what was claimed at `claimed_at` still holds.
     fn is_claim_valid(&self, name: &ClaimKey, claimed_at: Timestamp, now: Timestamp) -> bool {
         match &self.history {
-            ClaimHistory::IdempotencyKeys { windows, .. } => claimed_at.saturating_add(windows.of(&name.source)) > now,
+            ClaimHistory::IdempotencyKeys { windows, .. } => {
+                claimed_at.saturating_add(windows.of(&name.source)) > now
+            }
             ClaimHistory::UniqueKeys { .. } => true,
         }
     }
@@ -270,7 +328,10 @@ impl ClaimTable {
             }
             ClaimHistory::UniqueKeys { .. } => {
                 let position = self.reads.position_of_unique_key(&name.key).await?;
-                Ok(position.map(|position| ClaimHolder { position, sequence: Some(1) }))
+                Ok(position.map(|position| ClaimHolder {
+                    position,
+                    sequence: Some(1),
+                }))
             }
         }
     }
@@ -287,19 +348,26 @@ impl ClaimTable {
             None => {
                 let archive = Arc::clone(archive);
                 let find = move || archive.find_positions(fingerprint);
-                tokio::task::spawn_blocking(find).await.map_err(|_| ProjectionReadError::Cancelled)??
+                tokio::task::spawn_blocking(find)
+                    .await
+                    .map_err(|_| ProjectionReadError::Cancelled)??
             }
         };
         let now = self.clock.wall();
         for position in positions.into_iter().rev() {
-            let Some(stored) = self.reads.await_record(position).await? else { continue };
+            let Some(stored) = self.reads.await_record(position).await? else {
+                continue;
+            };
             if !self.is_claim_valid(name, stored.received_at, now) {
                 break;
             }
             let same = stored.record.source == name.source.as_str()
                 && stored.record.idempotency_key.as_deref() == Some(&name.key);
             if same {
-                return Ok(Some(ClaimHolder { position, sequence: stored.record.sequence }));
+                return Ok(Some(ClaimHolder {
+                    position,
+                    sequence: stored.record.sequence,
+                }));
             }
         }
         Ok(None)
@@ -311,14 +379,25 @@ impl ClaimTable {
     }
 
     /// Ends a pending claim and hands back who waited for it.
-    fn end_claim(&self, claim: &KeyClaim, taken: Option<ClaimHolder>) -> Vec<oneshot::Sender<ClaimOutcome>> {
+    fn end_claim(
+        &self,
+        claim: &KeyClaim,
+        taken: Option<ClaimHolder>,
+    ) -> Vec<oneshot::Sender<ClaimOutcome>> {
         let claimed_at = self.clock.wall();
         let mut stripe = self.stripe(claim.fingerprint);
-        let Some(slots) = stripe.slots.get_mut(&claim.fingerprint) else { return Vec::new() };
-        let Some(ours) = slots.iter().position(|slot| slot.key == claim.key) else { return Vec::new() };
+        let Some(slots) = stripe.slots.get_mut(&claim.fingerprint) else {
+            return Vec::new();
+        };
+        let Some(ours) = slots.iter().position(|slot| slot.key == claim.key) else {
+            return Vec::new();
+        };
         let hold = match taken {
             Some(by) => {
-                let hold = std::mem::replace(&mut slots[ours].state, KeyClaimState::Taken { by, claimed_at });
+                let hold = std::mem::replace(
+                    &mut slots[ours].state,
+                    KeyClaimState::Taken { by, claimed_at },
+                );
                 stripe.taken.push_back((by.position, claim.fingerprint));
                 hold
             }
@@ -339,9 +418,16 @@ impl ClaimTable {
 
 impl ClaimStripe {
     fn forget_archived(&mut self, end: Position) {
-        while let Some((position, fingerprint)) = self.taken.front().copied().filter(|(position, _)| *position < end) {
+        while let Some((position, fingerprint)) = self
+            .taken
+            .front()
+            .copied()
+            .filter(|(position, _)| *position < end)
+        {
             self.taken.pop_front();
-            let Some(slots) = self.slots.get_mut(&fingerprint) else { continue };
+            let Some(slots) = self.slots.get_mut(&fingerprint) else {
+                continue;
+            };
             slots.retain(|slot| !matches!(slot.state, KeyClaimState::Taken { by, .. } if by.position == position));
             if slots.is_empty() {
                 self.slots.remove(&fingerprint);

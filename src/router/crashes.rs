@@ -1,4 +1,5 @@
-//! Which entities crash too often, and how long they are quarantined; pure, with the time as an argument.
+//! Which entities crash too often, and how long they are quarantined; pure, with the time as an
+//! argument.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -29,13 +30,20 @@ struct CrashHistory {
 
 impl CrashTracker {
     pub(super) fn new(budget: RestartBudget) -> Self {
-        Self { budget, entities: HashMap::new() }
+        Self {
+            budget,
+            entities: HashMap::new(),
+        }
     }
 
-    /// Notes a crash of `entity` at `now`; `Some` with how long it stays quarantined when that was one too many.
+    /// Notes a crash of `entity` at `now`; `Some` with how long it stays quarantined when that was
+    /// one too many.
     pub(super) fn note_crash(&mut self, entity: &EntityKey, now: Duration) -> Option<Duration> {
         let history = self.entities.entry(entity.clone()).or_default();
-        if !history.crashes.note_crash(now, self.budget.restarts as usize, self.budget.window) {
+        if !history
+            .crashes
+            .note_crash(now, self.budget.restarts as usize, self.budget.window)
+        {
             return None;
         }
         history.quarantined_until = Some(now + self.budget.quarantine);
@@ -48,7 +56,8 @@ impl CrashTracker {
         until.checked_sub(now).filter(|left| !left.is_zero())
     }
 
-    /// Whether `entity` crashed so lately that records of its last life may still be on their way to the disk.
+    /// Whether `entity` crashed so lately that records of its last life may still be on their way
+    /// to the disk.
     pub(super) fn has_crashed_lately(&self, entity: &EntityKey) -> bool {
         self.entities.contains_key(entity)
     }
@@ -57,8 +66,12 @@ impl CrashTracker {
     pub(super) fn forget_expired(&mut self, now: Duration) {
         let window = self.budget.window;
         self.entities.retain(|_, history| {
-            // Kept for a window beyond the quarantine, so that its next start is behind a fence too.
-            !history.crashes.is_over(now, window) || history.quarantined_until.is_some_and(|until| until + window > now)
+            // Kept for a window beyond the quarantine, so that its next start is behind a fence
+            // too.
+            !history.crashes.is_over(now, window)
+                || history
+                    .quarantined_until
+                    .is_some_and(|until| until + window > now)
         });
     }
 }
@@ -74,14 +87,31 @@ mod tests {
 
     #[test]
     fn an_entity_is_quarantined_past_its_budget_and_comes_back() {
-        let budget = RestartBudget { restarts: 2, window: seconds(60), quarantine: seconds(30) };
+        let budget = RestartBudget {
+            restarts: 2,
+            window: seconds(60),
+            quarantine: seconds(30),
+        };
         let (entity, other) = (ticket("A"), ticket("B"));
         let mut crashes = CrashTracker::new(budget);
         // time of crash, quarantined by it?
-        for (at, expected) in [(0, None), (1, None), (62, None), (63, None), (64, Some(seconds(30)))] {
-            assert_eq!(crashes.note_crash(&entity, seconds(at)), expected, "crash at {at} s");
+        for (at, expected) in [
+            (0, None),
+            (1, None),
+            (62, None),
+            (63, None),
+            (64, Some(seconds(30))),
+        ] {
+            assert_eq!(
+                crashes.note_crash(&entity, seconds(at)),
+                expected,
+                "crash at {at} s"
+            );
         }
-        assert_eq!(crashes.quarantine_left(&entity, seconds(70)), Some(seconds(24)));
+        assert_eq!(
+            crashes.quarantine_left(&entity, seconds(70)),
+            Some(seconds(24))
+        );
         assert_eq!(crashes.quarantine_left(&other, seconds(70)), None);
         assert_eq!(crashes.quarantine_left(&entity, seconds(94)), None);
         assert!(crashes.has_crashed_lately(&entity));

@@ -1,4 +1,5 @@
-//! The router: admits events, keeps duplicates out, and brings each event to the actor of its entity.
+//! The router: admits events, keeps duplicates out, and brings each event to the actor of its
+//! entity.
 //!
 //! ```text
 //!  edge ──submit──> permit ──> claim ──> shard's Supervisor ──> Entity
@@ -71,7 +72,12 @@ impl Router {
     /// Starts the supervisors, each on a thread of its own. Needs a running actix system.
     #[must_use]
     pub fn start(config: &config::RouterConfig, parts: RouterDeps) -> Self {
-        let RouterDeps { surroundings: deps, projection, fingerprint, windows } = parts;
+        let RouterDeps {
+            surroundings: deps,
+            projection,
+            fingerprint,
+            windows,
+        } = parts;
         let shards = shard_count(config.shards);
         let bounds = ShardBounds {
             entity_events: (config.in_flight_events_max / 4).clamp(1, config.mailbox_capacity),
@@ -88,7 +94,10 @@ impl Router {
         let mut router = Self {
             shards: Vec::new(),
             arbiters: Mutex::default(),
-            admission: AdmissionControl::new(config.in_flight_events_max, config.in_flight_bytes_max),
+            admission: AdmissionControl::new(
+                config.in_flight_events_max,
+                config.in_flight_bytes_max,
+            ),
             claims: ClaimTable::for_idempotency_keys(
                 Arc::clone(projection.claim_archive()),
                 windows,
@@ -116,7 +125,8 @@ impl Router {
                     .build()
                     .expect("a thread's runtime needs only memory and an epoll handle")
             });
-            let (surroundings, reads, written) = (Arc::clone(&deps), reads.clone(), written.clone());
+            let (surroundings, reads, written) =
+                (Arc::clone(&deps), reads.clone(), written.clone());
             // As many messages as there are permits: what is admitted finds room.
             let capacity = config.in_flight_events_max;
             let (begun, wait) = std::sync::mpsc::channel();
@@ -124,11 +134,19 @@ impl Router {
                 ctx.set_mailbox_capacity(capacity);
                 // The other end waits below.
                 let _ = begun.send(());
-                Supervisor::new(bounds, surroundings, reads, written, CrashTracker::new(budget))
+                Supervisor::new(
+                    bounds,
+                    surroundings,
+                    reads,
+                    written,
+                    CrashTracker::new(budget),
+                )
             };
-            router.shards.push(Supervisor::start_in_arbiter(&arbiter.handle(), make));
-            // Until then its mailbox holds 16, and a batch that comes first would be refused. It fails only if that thread
-            // panicked, which sending to it tells.
+            router
+                .shards
+                .push(Supervisor::start_in_arbiter(&arbiter.handle(), make));
+            // Until then its mailbox holds 16, and a batch that comes first would be refused. It
+            // fails only if that thread panicked, which sending to it tells.
             let _ = wait.recv();
             router.arbiters.get_mut().push(arbiter);
         }
@@ -145,8 +163,13 @@ impl Router {
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails.
-    pub async fn find_unique_key_holder(&self, code: &str) -> Result<Option<EntityKey>, ProjectionReadError> {
-        self.unique_key_claims.find_holder(UNIQUE_KEY_SOURCE, code).await
+    pub async fn find_unique_key_holder(
+        &self,
+        code: &str,
+    ) -> Result<Option<EntityKey>, ProjectionReadError> {
+        self.unique_key_claims
+            .find_holder(UNIQUE_KEY_SOURCE, code)
+            .await
     }
 
     /// Takes one event in, and answers when it is durable.
@@ -156,28 +179,39 @@ impl Router {
     /// # Errors
     /// [`Refusal`]; only after [`Refusal::Unknown`] can the event be stored nevertheless.
     pub async fn submit_command(&self, command: Command) -> Result<CommandOutcome, Refusal> {
-        let permit = self.admission.try_admit(command.payload.len()).ok_or(Refusal::Overloaded)?;
+        let permit = self
+            .admission
+            .try_admit(command.payload.len())
+            .ok_or(Refusal::Overloaded)?;
         self.check_lag()?;
         let event = self.send_command(command, permit, None).await;
         self.await_outcome(event).await
     }
 
-    /// Takes the events of one batch in, those of one entity in their order, and answers when all are settled: for each
-    /// event what [`Router::submit`] answers. Nothing of it is waited for before all of it is on its way, unless it is
-    /// larger than one entity's share of the room; then it goes in slices.
-    pub async fn submit_batch(&self, commands: Vec<Command>) -> Vec<Result<CommandOutcome, Refusal>> {
+    /// Takes the events of one batch in, those of one entity in their order, and answers when all
+    /// are settled: for each event what [`Router::submit`] answers. Nothing of it is waited for
+    /// before all of it is on its way, unless it is larger than one entity's share of the room;
+    /// then it goes in slices.
+    pub async fn submit_batch(
+        &self,
+        commands: Vec<Command>,
+    ) -> Vec<Result<CommandOutcome, Refusal>> {
         let mut outcomes = Vec::with_capacity(commands.len());
         let mut rest = commands.into_iter().peekable();
         while rest.peek().is_some() {
             let (mut slice, mut bytes) = (Vec::new(), 0);
             while let Some(command) = rest.next_if(|command| {
                 bytes += command.payload.len();
-                slice.is_empty() || slice.len() < self.batch_slice_max.0 && bytes <= self.batch_slice_max.1
+                slice.is_empty()
+                    || slice.len() < self.batch_slice_max.0 && bytes <= self.batch_slice_max.1
             }) {
                 slice.push(command);
             }
             outcomes.extend(self.submit_slice(slice).await);
-            if outcomes.iter().any(|outcome| matches!(outcome, Err(Refusal::Overloaded | Refusal::Unknown))) {
+            if outcomes
+                .iter()
+                .any(|outcome| matches!(outcome, Err(Refusal::Overloaded | Refusal::Unknown)))
+            {
                 // Repeating the call would apply these after what comes later.
                 outcomes.extend(rest.by_ref().map(|_| Err(Refusal::Overloaded)));
             }
@@ -186,13 +220,20 @@ impl Router {
     }
 
     async fn submit_slice(&self, commands: Vec<Command>) -> Vec<Result<CommandOutcome, Refusal>> {
-        let permits = self.admission.try_admit_all(commands.iter().map(|command| command.payload.len()));
+        let permits = self
+            .admission
+            .try_admit_all(commands.iter().map(|command| command.payload.len()));
         let admitted = permits.filter(|_| self.check_lag().is_ok());
-        let Some(permits) = admitted else { return vec![Err(Refusal::Overloaded); commands.len()] };
+        let Some(permits) = admitted else {
+            return vec![Err(Refusal::Overloaded); commands.len()];
+        };
         let list = Arc::new(BatchRefusals::default());
         let mut under_way = Vec::with_capacity(commands.len());
         for (command, permit) in commands.into_iter().zip(permits) {
-            under_way.push(self.send_command(command, permit, Some(Arc::clone(&list))).await);
+            under_way.push(
+                self.send_command(command, permit, Some(Arc::clone(&list)))
+                    .await,
+            );
         }
         let mut outcomes = Vec::with_capacity(under_way.len());
         for event in under_way {
@@ -202,7 +243,11 @@ impl Router {
     }
 
     fn check_lag(&self) -> Result<(), Refusal> {
-        let lag = self.durable_end.borrow().get().saturating_sub(self.written.borrow().get());
+        let lag = self
+            .durable_end
+            .borrow()
+            .get()
+            .saturating_sub(self.written.borrow().get());
         if lag > self.lag_max {
             warn!(lag, "reads are too far behind, refusing events");
             return Err(Refusal::Overloaded);
@@ -220,11 +265,19 @@ impl Router {
         let claim = match &command.idempotency_key {
             Some(key) => match self.claims.claim_key(command.source, key).await {
                 Ok(claim) => Some(claim),
-                Err(KeyClaimError::Taken(taken)) => return SubmittedEvent::Refused(duplicate_refusal(taken)),
-                Err(KeyClaimError::Pending(first)) => {
-                    return SubmittedEvent::Repeated { first, command: Box::new(command), permit };
+                Err(KeyClaimError::Taken(taken)) => {
+                    return SubmittedEvent::Refused(duplicate_refusal(taken));
                 }
-                Err(KeyClaimError::Unavailable(error)) => return SubmittedEvent::Refused(unknown_refusal(&error)),
+                Err(KeyClaimError::Pending(first)) => {
+                    return SubmittedEvent::Repeated {
+                        first,
+                        command: Box::new(command),
+                        permit,
+                    };
+                }
+                Err(KeyClaimError::Unavailable(error)) => {
+                    return SubmittedEvent::Refused(unknown_refusal(&error));
+                }
             },
             None => None,
         };
@@ -237,7 +290,13 @@ impl Router {
         };
         let code_is_free = command.unique_key.is_none() || code.is_some();
         let (reply, outcome) = oneshot::channel();
-        let completion = EventCompletion { claim, code, reply, permit, share: None };
+        let completion = EventCompletion {
+            claim,
+            code,
+            reply,
+            permit,
+            share: None,
+        };
         let shard = &self.shards[self.shard_index(&command.entity)];
         match shard.try_send(DeliverCommand {
             command,
@@ -252,15 +311,24 @@ impl Router {
         }
     }
 
-    /// What becomes of an event that was sent. One whose key another one holds is sent again when that is refused.
+    /// What becomes of an event that was sent. One whose key another one holds is sent again when
+    /// that is refused.
     async fn await_outcome(&self, mut event: SubmittedEvent) -> Result<CommandOutcome, Refusal> {
         loop {
             match event {
                 SubmittedEvent::Refused(refusal) => return Err(refusal),
-                SubmittedEvent::Sent(outcome) => return outcome.await.unwrap_or(Err(Refusal::Unknown)),
-                SubmittedEvent::Repeated { first, command, permit } => match first.await {
+                SubmittedEvent::Sent(outcome) => {
+                    return outcome.await.unwrap_or(Err(Refusal::Unknown));
+                }
+                SubmittedEvent::Repeated {
+                    first,
+                    command,
+                    permit,
+                } => match first.await {
                     Ok(ClaimOutcome::Taken(taken)) => return Err(duplicate_refusal(taken)),
-                    Ok(ClaimOutcome::Freed) => event = self.send_command(*command, permit, None).await,
+                    Ok(ClaimOutcome::Freed) => {
+                        event = self.send_command(*command, permit, None).await
+                    }
                     Err(_) => return Err(Refusal::Unknown),
                 },
             }
@@ -270,7 +338,11 @@ impl Router {
     /// Claims `code` for ever; `None` when somebody else holds it.
     async fn claim_unique_key(&self, code: &str) -> Result<Option<KeyClaim>, ProjectionReadError> {
         loop {
-            match self.unique_key_claims.claim_key(UNIQUE_KEY_SOURCE, code).await {
+            match self
+                .unique_key_claims
+                .claim_key(UNIQUE_KEY_SOURCE, code)
+                .await
+            {
                 Ok(claim) => return Ok(Some(claim)),
                 Err(KeyClaimError::Taken(_)) => return Ok(None),
                 Err(KeyClaimError::Pending(other)) => {
@@ -314,11 +386,17 @@ enum SubmittedEvent {
 }
 
 fn duplicate_refusal(first: ClaimHolder) -> Refusal {
-    Refusal::Duplicate { position: first.position, sequence: first.sequence }
+    Refusal::Duplicate {
+        position: first.position,
+        sequence: first.sequence,
+    }
 }
 
 fn unknown_refusal(error: &ProjectionReadError) -> Refusal {
-    error!(error = error as &dyn std::error::Error, "cannot look up a key");
+    error!(
+        error = error as &dyn std::error::Error,
+        "cannot look up a key"
+    );
     Refusal::Unknown
 }
 

@@ -36,7 +36,8 @@ pub enum Refusal {
         /// How long.
         retry_after: Duration,
     },
-    /// Whether it was stored is not known: the store failed or the entity crashed. The same key tells on the next try.
+    /// Whether it was stored is not known: the store failed or the entity crashed. The same key
+    /// tells on the next try.
     #[error("it is not known whether the event was stored")]
     Unknown,
 }

@@ -1,4 +1,5 @@
-//! The supervisor of one shard: spawns entities on first use, passivates idle ones, starts crashed ones anew.
+//! The supervisor of one shard: spawns entities on first use, passivates idle ones, starts crashed
+//! ones anew.
 //!
 //! ```text
 //!               first event                  loaded
@@ -8,14 +9,17 @@
 //!                                └────────────────────────────┘
 //! ```
 //!
-//! actix does not restart an actor that panicked; its mailbox closes, which the next event finds. Records that it had
-//! submitted may still be on their way, so its successor is loaded behind a fence: after they are durable and projected.
+//! actix does not restart an actor that panicked; its mailbox closes, which the next event finds.
+//! Records that it had submitted may still be on their way, so its successor is loaded behind a
+//! fence: after they are durable and projected.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::prelude::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::prelude::{
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture,
+};
 use indexmap::IndexMap;
 use parking_lot::Mutex;
 use tracing::{debug, error, warn};
@@ -25,21 +29,24 @@ use super::completion::EventCompletion;
 use super::crashes::CrashTracker;
 use super::refusal::Refusal;
 use crate::entity::{
-    self, ApplyCommand, Command, EntityActor, EntityDeps, EntityProgress, MESSAGES_PER_TURN, Rejection,
+    self, ApplyCommand, Command, EntityActor, EntityDeps, EntityProgress, MESSAGES_PER_TURN,
+    Rejection,
 };
 use crate::event::{EntityKey, Position};
 use crate::journal::await_fence;
 use crate::panics;
 use crate::projection::{ProjectionReader, SnapshotAndTail};
 
-/// Entities that are looked at for one that can go, when another is to come and all places are taken.
+/// Entities that are looked at for one that can go, when another is to come and all places are
+/// taken.
 const EVICTION_PROBES_MAX: usize = 64;
 
 /// Entities that are loaded at once; the threads that read the store for them are fewer.
 const LOADING_MAX: usize = 16;
 
-/// How often, and how long each time, an event waits for room for its entity before it is refused: half a second in all,
-/// while the projection writes what it was asked to. Permits bound how many wait.
+/// How often, and how long each time, an event waits for room for its entity before it is refused:
+/// half a second in all, while the projection writes what it was asked to. Permits bound how many
+/// wait.
 pub(super) const ROOM_WAITS_MAX: u8 = 100;
 const ROOM_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -104,8 +111,8 @@ pub(super) struct DeliverCommand {
     pub(super) room_waits_left: u8,
 }
 
-/// Which entities of one list have been refused an event: their later ones are refused too, or repeating the call would
-/// apply the refused one after them.
+/// Which entities of one list have been refused an event: their later ones are refused too, or
+/// repeating the call would apply the refused one after them.
 #[derive(Debug, Default)]
 pub(super) struct BatchRefusals(Mutex<HashSet<EntityKey>>);
 
@@ -173,7 +180,10 @@ impl Supervisor {
             return self.wait_for_room(deliver, ctx);
         }
         let bounds = self.bounds;
-        let entry = self.entities.entry(key.clone()).or_insert_with(|| SupervisedEntity::new(bounds));
+        let entry = self
+            .entities
+            .entry(key.clone())
+            .or_insert_with(|| SupervisedEntity::new(bounds));
         let Some(share) = entry.admission.try_admit(deliver.command.payload.len()) else {
             return deliver.refuse(Refusal::Overloaded);
         };
@@ -182,7 +192,11 @@ impl Supervisor {
             // Under an id that was just drawn there is nothing to be loaded.
             EntityStage::Absent if key.kind().has_allocated_ids() && deliver.command.may_create => {
                 entry.stage = EntityStage::Loading(VecDeque::from([deliver]));
-                let begun = EntityActor::restore(key.clone(), &SnapshotAndTail::default(), Arc::clone(&self.deps));
+                let begun = EntityActor::restore(
+                    key.clone(),
+                    &SnapshotAndTail::default(),
+                    Arc::clone(&self.deps),
+                );
                 self.deliver_waiting(&key, begun.map_err(|error| error.to_string()));
             }
             EntityStage::Absent => {
@@ -198,7 +212,8 @@ impl Supervisor {
         }
     }
 
-    /// Keeps an event for whose entity there is no room until the projection lets another go, for a while.
+    /// Keeps an event for whose entity there is no room until the projection lets another go, for a
+    /// while.
     fn wait_for_room(&mut self, mut deliver: DeliverCommand, ctx: &mut Context<Self>) {
         let Some(patience) = deliver.room_waits_left.checked_sub(1) else {
             return deliver.refuse(Refusal::Overloaded);
@@ -209,7 +224,9 @@ impl Supervisor {
             self.reads.request_write();
             ctx.run_later(ROOM_INTERVAL, |supervisor, ctx| {
                 let crowded = std::mem::take(&mut supervisor.waiting_for_room);
-                crowded.into_iter().for_each(|deliver| supervisor.deliver_command(deliver, ctx));
+                crowded
+                    .into_iter()
+                    .for_each(|deliver| supervisor.deliver_command(deliver, ctx));
             });
         }
     }
@@ -220,17 +237,29 @@ impl Supervisor {
             return self.load_entity(key, ctx);
         };
         error!(entity = %key, ?quarantine, "entity crashed too often and is quarantined");
-        self.refuse_waiting(&key, &Refusal::Quarantined { retry_after: quarantine });
+        self.refuse_waiting(
+            &key,
+            &Refusal::Quarantined {
+                retry_after: quarantine,
+            },
+        );
     }
 
     /// Refuses what waits for an entity, and lets go of it.
     fn refuse_waiting(&mut self, key: &EntityKey, refusal: &Refusal) {
-        if let Some(SupervisedEntity { stage: EntityStage::Loading(waiting), .. }) = self.entities.swap_remove(key) {
-            waiting.into_iter().for_each(|deliver| deliver.refuse(refusal.clone()));
+        if let Some(SupervisedEntity {
+            stage: EntityStage::Loading(waiting),
+            ..
+        }) = self.entities.swap_remove(key)
+        {
+            waiting
+                .into_iter()
+                .for_each(|deliver| deliver.refuse(refusal.clone()));
         }
     }
 
-    /// Begins loading, or queues it: actix polls every future of an actor at every wake, so there must be few.
+    /// Begins loading, or queues it: actix polls every future of an actor at every wake, so there
+    /// must be few.
     fn load_entity(&mut self, key: EntityKey, ctx: &mut Context<Self>) {
         if self.loading >= LOADING_MAX {
             return self.to_load.push_back(key);
@@ -241,24 +270,45 @@ impl Supervisor {
         let entity = key.clone();
         let loading = async move {
             if behind_fence {
-                let end = await_fence(surroundings.journal.as_ref()).await.map_err(|error| error.to_string())?;
-                reads.await_written(end).await.map_err(|error| error.to_string())?;
+                let end = await_fence(surroundings.journal.as_ref())
+                    .await
+                    .map_err(|error| error.to_string())?;
+                reads
+                    .await_written(end)
+                    .await
+                    .map_err(|error| error.to_string())?;
             }
-            let mut past = reads.snapshot_and_tail_as_written(&entity).await.map_err(|error| error.to_string())?;
+            let mut past = reads
+                .snapshot_and_tail_as_written(&entity)
+                .await
+                .map_err(|error| error.to_string())?;
             if past.is_empty() && entity.kind().has_allocated_ids() {
                 // It may just have begun, by the hand of the entity that it comes from.
-                reads.await_answered_written().await.map_err(|error| error.to_string())?;
-                past = reads.snapshot_and_tail_as_written(&entity).await.map_err(|error| error.to_string())?;
+                reads
+                    .await_answered_written()
+                    .await
+                    .map_err(|error| error.to_string())?;
+                past = reads
+                    .snapshot_and_tail_as_written(&entity)
+                    .await
+                    .map_err(|error| error.to_string())?;
             }
-            let restored = panics::contain_panic(|| EntityActor::restore(entity, &past, surroundings));
+            let restored =
+                panics::contain_panic(|| EntityActor::restore(entity, &past, surroundings));
             restored?.map_err(|error| error.to_string())
         };
-        let arrive =
-            move |loaded, supervisor: &mut Self, ctx: &mut Context<Self>| supervisor.finish_loading(&key, loaded, ctx);
+        let arrive = move |loaded, supervisor: &mut Self, ctx: &mut Context<Self>| {
+            supervisor.finish_loading(&key, loaded, ctx)
+        };
         ctx.spawn(loading.into_actor(self).map(arrive));
     }
 
-    fn finish_loading(&mut self, key: &EntityKey, loaded: Result<EntityActor, String>, ctx: &mut Context<Self>) {
+    fn finish_loading(
+        &mut self,
+        key: &EntityKey,
+        loaded: Result<EntityActor, String>,
+        ctx: &mut Context<Self>,
+    ) {
         self.loading -= 1;
         if let Some(next) = self.to_load.pop_front() {
             self.load_entity(next, ctx);
@@ -273,15 +323,23 @@ impl Supervisor {
             Ok(entity) => entity,
             Err(reason) => {
                 error!(entity = %key, %reason, "entity cannot be loaded");
-                // Counted like a crash, so that an entity that never loads does not keep the disk busy.
+                // Counted like a crash, so that an entity that never loads does not keep the disk
+                // busy.
                 self.crashes.note_crash(key, now);
                 return self.refuse_waiting(key, &Refusal::Unknown);
             }
         };
-        let Some(entry @ SupervisedEntity { stage: EntityStage::Loading(_), .. }) = self.entities.get_mut(key) else {
+        let Some(
+            entry @ SupervisedEntity {
+                stage: EntityStage::Loading(_),
+                ..
+            },
+        ) = self.entities.get_mut(key)
+        else {
             return;
         };
-        // Only the node begins entities of such a kind, possibly in the next moment: that there is none is never kept.
+        // Only the node begins entities of such a kind, possibly in the next moment: that there is
+        // none is never kept.
         if entity.is_absent()
             && key.kind().has_allocated_ids()
             && !entry.refuse_all_but_creation(&entity::reject_absent(key))
@@ -291,22 +349,36 @@ impl Supervisor {
         }
         let flight = Arc::clone(entity.progress());
         let address = entity.open(self.bounds.entity_events);
-        let live = LiveEntity { address, progress: flight, sent: 0, last_used: now, referenced: true };
+        let live = LiveEntity {
+            address,
+            progress: flight,
+            sent: 0,
+            last_used: now,
+            referenced: true,
+        };
         let loading = std::mem::replace(&mut entry.stage, EntityStage::Live(live));
-        if let (EntityStage::Loading(waiting), EntityStage::Live(live)) = (loading, &mut entry.stage) {
+        if let (EntityStage::Loading(waiting), EntityStage::Live(live)) =
+            (loading, &mut entry.stage)
+        {
             debug!(entity = %key, waiting = waiting.len(), "entity spawned");
-            waiting.into_iter().for_each(|deliver| live.send_command(deliver, now));
+            waiting
+                .into_iter()
+                .for_each(|deliver| live.send_command(deliver, now));
         }
     }
 
-    /// Makes room for another entity by letting go of one that was not used lately (the "clock" algorithm), or else of the
-    /// first that can go: all live ones having been used lately is no reason to refuse a new one.
+    /// Makes room for another entity by letting go of one that was not used lately (the "clock"
+    /// algorithm), or else of the first that can go: all live ones having been used lately is no
+    /// reason to refuse a new one.
     fn evict_one(&mut self) -> bool {
         let written = *self.written.borrow();
         let mut used_lately = None;
         for _ in 0..EVICTION_PROBES_MAX.min(self.entities.len() * 2) {
             self.clock_hand = (self.clock_hand + 1) % self.entities.len();
-            let Some(live) = self.entities.get_index_mut(self.clock_hand).and_then(|(_, entry)| entry.as_live_mut())
+            let Some(live) = self
+                .entities
+                .get_index_mut(self.clock_hand)
+                .and_then(|(_, entry)| entry.as_live_mut())
             else {
                 continue;
             };
@@ -324,30 +396,44 @@ impl Supervisor {
     }
 
     fn passivate_idle(&mut self) {
-        let (now, written, timeout) = (self.now(), *self.written.borrow(), self.bounds.idle_timeout);
+        let (now, written, timeout) =
+            (self.now(), *self.written.borrow(), self.bounds.idle_timeout);
         let before = self.entities.len();
-        let stays = |live: &mut LiveEntity| live.last_used + timeout > now || !live.is_evictable(written);
-        self.entities.retain(|_, entry| entry.as_live_mut().is_none_or(stays));
+        let stays =
+            |live: &mut LiveEntity| live.last_used + timeout > now || !live.is_evictable(written);
+        self.entities
+            .retain(|_, entry| entry.as_live_mut().is_none_or(stays));
         self.crashes.forget_expired(now);
         if self.entities.len() < before {
-            debug!(passivated = before - self.entities.len(), live = self.entities.len(), "idle entities passivated");
+            debug!(
+                passivated = before - self.entities.len(),
+                live = self.entities.len(),
+                "idle entities passivated"
+            );
         }
     }
 }
 
 impl SupervisedEntity {
     fn new(bounds: ShardBounds) -> Self {
-        Self { admission: AdmissionControl::new(bounds.entity_events, bounds.entity_bytes), stage: EntityStage::Absent }
+        Self {
+            admission: AdmissionControl::new(bounds.entity_events, bounds.entity_bytes),
+            stage: EntityStage::Absent,
+        }
     }
 
     /// Refuses what waits and cannot begin the entity; says whether anything is left.
     fn refuse_all_but_creation(&mut self, rejection: &Rejection) -> bool {
-        let EntityStage::Loading(waiting) = &mut self.stage else { return true };
+        let EntityStage::Loading(waiting) = &mut self.stage else {
+            return true;
+        };
         for deliver in std::mem::take(waiting) {
             if deliver.command.may_create {
                 waiting.push_back(deliver);
             } else {
-                deliver.completion.refuse(Refusal::Rejected(rejection.clone()));
+                deliver
+                    .completion
+                    .refuse(Refusal::Rejected(rejection.clone()));
             }
         }
         !waiting.is_empty()
@@ -363,19 +449,33 @@ impl SupervisedEntity {
 
 impl LiveEntity {
     fn send_command(&mut self, deliver: DeliverCommand, now: Duration) {
-        let DeliverCommand { command, unique_key_is_free: code_is_free, completion, .. } = deliver;
+        let DeliverCommand {
+            command,
+            unique_key_is_free: code_is_free,
+            completion,
+            ..
+        } = deliver;
         self.last_used = now;
         self.referenced = true;
         let reply = Box::new(move |said| completion.complete(said));
-        // The mailbox has room for all that an entity may have in flight; if it closed in this very moment, the dropped
-        // completion tells the sender to try again.
-        if self.address.try_send(ApplyCommand { command, unique_key_is_free: code_is_free, reply }).is_ok() {
+        // The mailbox has room for all that an entity may have in flight; if it closed in this very
+        // moment, the dropped completion tells the sender to try again.
+        if self
+            .address
+            .try_send(ApplyCommand {
+                command,
+                unique_key_is_free: code_is_free,
+                reply,
+            })
+            .is_ok()
+        {
             self.sent += 1;
         }
     }
 
-    /// Whether its state in memory holds nothing that the projection has not: all that it was sent is handled (or lost with
-    /// it), nothing is on its way to the disk, and what is there is projected.
+    /// Whether its state in memory holds nothing that the projection has not: all that it was sent
+    /// is handled (or lost with it), nothing is on its way to the disk, and what is there is
+    /// projected.
     fn is_evictable(&self, written: Position) -> bool {
         let handled = self.sent == self.progress.handled_count() || !self.address.connected();
         handled && self.progress.in_flight_count() == 0 && self.progress.durable_end() <= written
@@ -386,7 +486,8 @@ impl Actor for Supervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let interval = (self.bounds.idle_timeout / 4).clamp(Duration::from_millis(10), Duration::from_secs(10));
+        let interval = (self.bounds.idle_timeout / 4)
+            .clamp(Duration::from_millis(10), Duration::from_secs(10));
         ctx.run_interval(interval, |supervisor, _| supervisor.passivate_idle());
     }
 }

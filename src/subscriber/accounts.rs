@@ -1,4 +1,5 @@
-//! What Instagram's accounts get: each its messages and its replies, and all of them together the automatic replies.
+//! What Instagram's accounts get: each its messages and its replies, and all of them together the
+//! automatic replies.
 //!
 //! | record | who gets it |
 //! |---|---|
@@ -20,8 +21,8 @@ use crate::subscription::{DeliveryOrdering, SubscriptionState};
 
 /// How long one attempt may take: by the contract with the CRMs.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long after the first attempt a message or a reply becomes a dead letter, at the latest: Instagram takes no reply later
-/// than that after what it replies to.
+/// How long after the first attempt a message or a reply becomes a dead letter, at the latest:
+/// Instagram takes no reply later than that after what it replies to.
 const DEAD_LETTER_AFTER: Duration = Duration::from_secs(24 * 3_600);
 /// Longer than any node runs: an account cannot be enabled again, so it is never disabled.
 const NEVER_DISABLED: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
@@ -42,12 +43,21 @@ impl AccountRecipients {
 
     /// Everyone who gets something.
     pub fn ids(&self) -> impl Iterator<Item = SubscriberId> {
-        let accounts = self.accounts.newest_first().into_iter().flat_map(|account| {
-            let id: Arc<str> = account.id.as_str().into();
-            let forward = self.crm_url(account).map(|_| SubscriberId::Forward(Arc::clone(&id)));
-            forward.into_iter().chain([SubscriberId::Replies(id)])
-        });
-        accounts.collect::<Vec<_>>().into_iter().chain([SubscriberId::AutoReply])
+        let accounts = self
+            .accounts
+            .newest_first()
+            .into_iter()
+            .flat_map(|account| {
+                let id: Arc<str> = account.id.as_str().into();
+                let forward = self
+                    .crm_url(account)
+                    .map(|_| SubscriberId::Forward(Arc::clone(&id)));
+                forward.into_iter().chain([SubscriberId::Replies(id)])
+            });
+        accounts
+            .collect::<Vec<_>>()
+            .into_iter()
+            .chain([SubscriberId::AutoReply])
     }
 
     /// Who gets `record`. Asks one account at most, however many there are.
@@ -64,7 +74,9 @@ impl AccountRecipients {
     #[must_use]
     pub fn is_recipient(&self, id: &SubscriberId, position: Position, record: &Record) -> bool {
         let is_of_now = || {
-            IncomingMessage::from_record(record).and_then(|message| self.account_claiming(&message, position)).is_some()
+            IncomingMessage::from_record(record)
+                .and_then(|message| self.account_claiming(&message, position))
+                .is_some()
         };
         self.candidates(record).contains(id) && (record.event_type != RECEIVED_EVENT || is_of_now())
     }
@@ -78,12 +90,23 @@ impl AccountRecipients {
             SubscriberId::Forward(name) => {
                 let account = account(name)?;
                 let (url, is_checked) = self.crm_url(&account)?;
-                DeliveryTarget::Forward { url: url.to_owned(), must_be_public: is_checked, account }
+                DeliveryTarget::Forward {
+                    url: url.to_owned(),
+                    must_be_public: is_checked,
+                    account,
+                }
             }
             SubscriberId::Replies(name) => {
                 let account = account(name)?;
-                let token = account.access_token.clone().or_else(|| instagram.access_token.clone());
-                DeliveryTarget::Reply { url: format!("{}/me/messages", instagram.graph_url), token, account }
+                let token = account
+                    .access_token
+                    .clone()
+                    .or_else(|| instagram.access_token.clone());
+                DeliveryTarget::Reply {
+                    url: format!("{}/me/messages", instagram.graph_url),
+                    token,
+                    account,
+                }
             }
             SubscriberId::AutoReply => DeliveryTarget::AutoReply,
             SubscriberId::Webhook(_) => return None,
@@ -116,22 +139,33 @@ impl AccountRecipients {
     }
 
     /// The account that `message`, at `position`, was written to.
-    fn account_claiming(&self, message: &IncomingMessage, position: Position) -> Option<&Arc<Account>> {
-        self.accounts.find_by_business_account(&message.business).filter(|account| position >= account.from)
+    fn account_claiming(
+        &self,
+        message: &IncomingMessage,
+        position: Position,
+    ) -> Option<&Arc<Account>> {
+        self.accounts
+            .find_by_business_account(&message.business)
+            .filter(|account| position >= account.from)
     }
 
     /// The account that `message` was written to, and its automatic reply, if it has one.
     #[must_use]
     pub fn auto_reply(&self, message: &IncomingMessage) -> Option<(&Arc<Account>, &AutoReply)> {
         let account = self.accounts.find_by_business_account(&message.business)?;
-        let reply = account.auto_reply.as_ref().unwrap_or(&self.config.sources.instagram.auto_reply);
+        let reply = account
+            .auto_reply
+            .as_ref()
+            .unwrap_or(&self.config.sources.instagram.auto_reply);
         (!reply.text.is_empty()).then_some((account, reply))
     }
 
     fn message_recipients(&self, record: &Record) -> Option<Vec<SubscriberId>> {
         let message = IncomingMessage::from_record(record)?;
         let account = self.accounts.find_by_business_account(&message.business)?;
-        let forward = self.crm_url(account).map(|_| SubscriberId::Forward(account.id.as_str().into()));
+        let forward = self
+            .crm_url(account)
+            .map(|_| SubscriberId::Forward(account.id.as_str().into()));
         let auto_reply = self.auto_reply(&message).map(|_| SubscriberId::AutoReply);
         Some(forward.into_iter().chain(auto_reply).collect())
     }
@@ -145,7 +179,14 @@ impl AccountRecipients {
     /// Where messages of `account` go, and whether the API gave that address.
     fn crm_url<'a>(&'a self, account: &'a Account) -> Option<(&'a str, bool)> {
         let own = account.crm_webhook_url.as_deref().map(|url| (url, true));
-        own.or_else(|| self.config.sources.instagram.crm_webhook_url.as_deref().map(|url| (url, false)))
+        own.or_else(|| {
+            self.config
+                .sources
+                .instagram
+                .crm_webhook_url
+                .as_deref()
+                .map(|url| (url, false))
+        })
     }
 }
 
@@ -159,7 +200,10 @@ mod tests {
     use crate::journal::DataStore;
 
     fn account(id: &str, business: &str, url: Option<&str>, reply: Option<&str>) -> Account {
-        let auto_reply = reply.map(|text| AutoReply { text: text.into(), cooldown: Duration::ZERO });
+        let auto_reply = reply.map(|text| AutoReply {
+            text: text.into(),
+            cooldown: Duration::ZERO,
+        });
         Account {
             id: id.into(),
             instagram_account_id: business.into(),
@@ -172,10 +216,17 @@ mod tests {
         }
     }
 
-    /// Three accounts: one with everything of its own, one with nothing, one that wants no automatic reply.
+    /// Three accounts: one with everything of its own, one with nothing, one that wants no
+    /// automatic reply.
     fn recipients(keys: &[(&str, &str)]) -> AccountRecipients {
         let named = keys.iter().map(|(key, value)| {
-            (format!("HOOKYARD_SOURCES__INSTAGRAM__{}", key.replace('.', "__").to_uppercase()), (*value).to_owned())
+            (
+                format!(
+                    "HOOKYARD_SOURCES__INSTAGRAM__{}",
+                    key.replace('.', "__").to_uppercase()
+                ),
+                (*value).to_owned(),
+            )
         });
         let env = named.chain([("HOOKYARD_ADMIN__TOKEN".to_owned(), "test-token".to_owned())]);
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -188,14 +239,21 @@ mod tests {
         ] {
             accounts.create(account).expect("room");
         }
-        AccountRecipients::new(accounts.snapshot(), Arc::new(load_config(None, env).expect("valid")))
+        AccountRecipients::new(
+            accounts.snapshot(),
+            Arc::new(load_config(None, env).expect("valid")),
+        )
     }
 
     fn record(event: &str, conversation: &str, content: &str) -> Record {
         let entity = EntityKey::try_new(Kind::Conversation, conversation).expect("an id");
         let change = format!(r#"{{"at":1,"keep":9,"effect":{content}}}"#);
         let at = Timestamp::from_micros(1);
-        Record { sequence: Some(1), change: change.into(), ..Record::new("instagram", entity, event, at) }
+        Record {
+            sequence: Some(1),
+            change: change.into(),
+            ..Record::new("instagram", entity, event, at)
+        }
     }
 
     fn message(conversation: &str, sender: &str, more: &str) -> Record {
@@ -211,7 +269,10 @@ mod tests {
 
     #[test]
     fn a_message_goes_to_the_account_that_claims_its_business_account() {
-        let defaults = [("crm_webhook_url", "https://crm.example/all"), ("auto_reply.text", "Thanks.")];
+        let defaults = [
+            ("crm_webhook_url", "https://crm.example/all"),
+            ("auto_reply.text", "Thanks."),
+        ];
         for (keys, business, expected) in [
             (&[][..], "9", &["forward:own", "auto_reply"][..]),
             (&[], "8", &[]),
@@ -222,7 +283,11 @@ mod tests {
         ] {
             let record = message(&format!("conv_1_{business}"), "1", "");
             let recipients = recipients(keys);
-            assert_eq!(names(recipients.candidates(&record)), expected, "{business}");
+            assert_eq!(
+                names(recipients.candidates(&record)),
+                expected,
+                "{business}"
+            );
             for id in recipients.candidates(&record) {
                 assert!(recipients.is_recipient(&id, Position::new(5), &record));
                 assert!(
@@ -230,7 +295,11 @@ mod tests {
                     "it was written before there was an account"
                 );
             }
-            assert!(!recipients.is_recipient(&SubscriberId::Replies("own".into()), Position::new(5), &record));
+            assert!(!recipients.is_recipient(
+                &SubscriberId::Replies("own".into()),
+                Position::new(5),
+                &record
+            ));
         }
     }
 
@@ -242,9 +311,16 @@ mod tests {
             // Its own word without the mark of an echo: the account is the sender.
             message("conv_1_9", "9", ""),
             record(RECEIVED_EVENT, "conv_1_9", r#"{"deleted":"m"}"#),
-            record("message.reaction", "conv_1_9", r#"{"reaction":{"message_id":"m","sender_id":"1","given":null}}"#),
+            record(
+                "message.reaction",
+                "conv_1_9",
+                r#"{"reaction":{"message_id":"m","sender_id":"1","given":null}}"#,
+            ),
             record("message.echo", "conv_1_9", "\"nothing\""),
-            Record { sequence: None, ..message("conv_1_9", "1", "") },
+            Record {
+                sequence: None,
+                ..message("conv_1_9", "1", "")
+            },
         ] {
             assert_eq!(recipients.candidates(&record), [], "{record:?}");
         }
@@ -254,44 +330,103 @@ mod tests {
     fn a_reply_goes_out_by_the_account_that_it_was_asked_of() {
         let recipients = recipients(&[]);
         let of = |account: &str| {
-            let reply =
-                Reply { account_id: account.into(), recipient_id: "1".into(), text: "Hi".into(), is_automatic: false };
+            let reply = Reply {
+                account_id: account.into(),
+                recipient_id: "1".into(),
+                text: "Hi".into(),
+                is_automatic: false,
+            };
             let payload = reply.to_command("9", None).expect("an id").payload;
-            Record { payload, ..record(REPLY_EVENT, "conv_1_9", r#"{"reply":{}}"#) }
+            Record {
+                payload,
+                ..record(REPLY_EVENT, "conv_1_9", r#"{"reply":{}}"#)
+            }
         };
         assert_eq!(names(recipients.candidates(&of("bare"))), ["replies:bare"]);
-        assert!(recipients.is_recipient(&SubscriberId::Replies("bare".into()), Position::FIRST, &of("bare")));
+        assert!(recipients.is_recipient(
+            &SubscriberId::Replies("bare".into()),
+            Position::FIRST,
+            &of("bare")
+        ));
         assert!(recipients.candidates(&of("gone")).is_empty());
     }
 
     #[test]
     fn addresses_and_tokens_are_an_accounts_own_or_those_of_the_configuration() {
-        let keys = [("crm_webhook_url", "http://10.0.0.7/all"), ("graph_url", "http://g/v1/"), ("access_token", "all")];
+        let keys = [
+            ("crm_webhook_url", "http://10.0.0.7/all"),
+            ("graph_url", "http://g/v1/"),
+            ("access_token", "all"),
+        ];
         let recipients = recipients(&keys);
-        let target =
-            |id: &str| recipients.delivery_policy(&SubscriberId::parse(id).expect("an id")).expect("a profile").target;
-        for (id, address, checked) in
-            [("forward:own", "https://crm.example/own", true), ("forward:bare", "http://10.0.0.7/all", false)]
-        {
-            let DeliveryTarget::Forward { url, must_be_public: is_checked, .. } = target(id) else { panic!("{id}") };
-            assert_eq!((url.as_str(), is_checked), (address, checked), "only what the API was given is checked");
+        let target = |id: &str| {
+            recipients
+                .delivery_policy(&SubscriberId::parse(id).expect("an id"))
+                .expect("a profile")
+                .target
+        };
+        for (id, address, checked) in [
+            ("forward:own", "https://crm.example/own", true),
+            ("forward:bare", "http://10.0.0.7/all", false),
+        ] {
+            let DeliveryTarget::Forward {
+                url,
+                must_be_public: is_checked,
+                ..
+            } = target(id)
+            else {
+                panic!("{id}")
+            };
+            assert_eq!(
+                (url.as_str(), is_checked),
+                (address, checked),
+                "only what the API was given is checked"
+            );
         }
         for (id, expected) in [("replies:own", "its-token"), ("replies:bare", "all")] {
-            let DeliveryTarget::Reply { url, token, .. } = target(id) else { panic!("{id}") };
-            assert_eq!((url.as_str(), token.expect("a token").expose()), ("http://g/v1/me/messages", expected));
+            let DeliveryTarget::Reply { url, token, .. } = target(id) else {
+                panic!("{id}")
+            };
+            assert_eq!(
+                (url.as_str(), token.expect("a token").expose()),
+                ("http://g/v1/me/messages", expected)
+            );
         }
-        assert!(recipients.delivery_policy(&SubscriberId::Forward("gone".into())).is_none());
+        assert!(
+            recipients
+                .delivery_policy(&SubscriberId::Forward("gone".into()))
+                .is_none()
+        );
     }
 
     #[test]
     fn a_profile_is_that_of_the_contract() {
         let recipients = recipients(&[]);
-        let profile = recipients.delivery_policy(&SubscriberId::Forward("own".into())).expect("it has a URL");
+        let profile = recipients
+            .delivery_policy(&SubscriberId::Forward("own".into()))
+            .expect("it has a URL");
         assert_eq!(profile.timeout, Duration::from_secs(10));
-        assert_eq!(*profile.retries.schedule, [5, 25, 125, 625, 3_125].map(Duration::from_secs));
-        assert_eq!(profile.retries.dead_letter_after, Duration::from_secs(24 * 3_600));
-        assert!(recipients.delivery_policy(&SubscriberId::Forward("bare".into())).is_none(), "it has no URL");
-        let ids = ["forward:own", "replies:bare", "replies:own", "replies:quiet", "auto_reply"];
+        assert_eq!(
+            *profile.retries.schedule,
+            [5, 25, 125, 625, 3_125].map(Duration::from_secs)
+        );
+        assert_eq!(
+            profile.retries.dead_letter_after,
+            Duration::from_secs(24 * 3_600)
+        );
+        assert!(
+            recipients
+                .delivery_policy(&SubscriberId::Forward("bare".into()))
+                .is_none(),
+            "it has no URL"
+        );
+        let ids = [
+            "forward:own",
+            "replies:bare",
+            "replies:own",
+            "replies:quiet",
+            "auto_reply",
+        ];
         let mut all = names(recipients.ids());
         all[..4].sort();
         assert_eq!(all, ids);

@@ -1,6 +1,8 @@
-//! Announces what happens to subscribers as events of their own, which subscribers can follow: they enter by the router's door.
+//! Announces what happens to subscribers as events of their own, which subscribers can follow: they
+//! enter by the router's door.
 //!
-//! Nothing is announced of the delivery of such an event, or one that fails would make another, without end.
+//! Nothing is announced of the delivery of such an event, or one that fails would make another,
+//! without end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,9 @@ use super::dead_letters::{DeadLetterCause, NewDeadLetter};
 use crate::clock::Clock;
 use crate::entity::generic::{GenericAction as Generic, JsonText};
 use crate::entity::{Command, EntityAction};
-use crate::event::{EntityKey, EventId, InternedName, Kind, PayloadShape, Record, StoreIncarnation};
+use crate::event::{
+    EntityKey, EventId, InternedName, Kind, PayloadShape, Record, StoreIncarnation,
+};
 use crate::router::{Refusal, Router};
 use crate::subscription::pattern::{INTERNAL_SOURCE, is_internal_record};
 
@@ -38,25 +42,58 @@ pub(super) struct SubscriberAnnouncer {
 }
 
 impl SubscriberAnnouncer {
-    /// Announces at `router` what happens to the records of a store's `incarnation`; without a router nothing is announced.
-    pub(super) fn new(router: Option<Arc<Router>>, clock: Arc<dyn Clock>, incarnation: StoreIncarnation) -> Self {
-        Self { router, clock, incarnation }
+    /// Announces at `router` what happens to the records of a store's `incarnation`; without a
+    /// router nothing is announced.
+    pub(super) fn new(
+        router: Option<Arc<Router>>,
+        clock: Arc<dyn Clock>,
+        incarnation: StoreIncarnation,
+    ) -> Self {
+        Self {
+            router,
+            clock,
+            incarnation,
+        }
     }
 
-    /// A delivery failed for good and became the dead letter `number`: the first time, or when this job delivered it again.
-    pub(super) fn announce_exhausted(&self, id: &SubscriberId, burial: &NewDeadLetter, number: u64, job: Option<u64>) {
+    /// A delivery failed for good and became the dead letter `number`: the first time, or when this
+    /// job delivered it again.
+    pub(super) fn announce_exhausted(
+        &self,
+        id: &SubscriberId,
+        burial: &NewDeadLetter,
+        number: u64,
+        job: Option<u64>,
+    ) {
         let NewDeadLetter { item, .. } = burial;
         if is_internal_record(&item.record) {
             return;
         }
         let cause = format!("{}:{}", item.position, job.unwrap_or_default());
-        self.announce(id, "delivery.exhausted", &cause, self.exhausted_payload(id, burial, number));
+        self.announce(
+            id,
+            "delivery.exhausted",
+            &cause,
+            self.exhausted_payload(id, burial, number),
+        );
     }
 
-    /// Enough to find the event, the dead letter and what is wrong; nothing of what was to be delivered.
+    /// Enough to find the event, the dead letter and what is wrong; nothing of what was to be
+    /// delivered.
     fn exhausted_payload(&self, id: &SubscriberId, burial: &NewDeadLetter, number: u64) -> Value {
-        let NewDeadLetter { item, attempts, failure, reason, is_halting: _ } = burial;
-        let Record { event_type, entity, reprocesses, .. } = &*item.record;
+        let NewDeadLetter {
+            item,
+            attempts,
+            failure,
+            reason,
+            is_halting: _,
+        } = burial;
+        let Record {
+            event_type,
+            entity,
+            reprocesses,
+            ..
+        } = &*item.record;
         let event_id = EventId::new(self.incarnation, reprocesses.unwrap_or(item.position));
         json!({
             "subscriber": subscriber_label(id),
@@ -84,7 +121,12 @@ impl SubscriberAnnouncer {
 
     /// Deliveries go on.
     pub(super) fn announce_breaker_closed(&self, id: &SubscriberId) {
-        self.announce(id, "breaker.closed", &self.wall_micros(), json!({"subscriber": subscriber_label(id)}));
+        self.announce(
+            id,
+            "breaker.closed",
+            &self.wall_micros(),
+            json!({"subscriber": subscriber_label(id)}),
+        );
     }
 
     /// Nothing is delivered any more.
@@ -103,10 +145,16 @@ impl SubscriberAnnouncer {
 
     /// Sends the event on its way; `cause` tells it from others of its name about this subscriber.
     fn announce(&self, id: &SubscriberId, event_type: &'static str, cause: &str, data: Value) {
-        let Some(router) = self.router.clone() else { return };
-        let Some(entity) = subscriber_entity(id) else { return };
+        let Some(router) = self.router.clone() else {
+            return;
+        };
+        let Some(entity) = subscriber_entity(id) else {
+            return;
+        };
         let payload = Bytes::from(data.to_string());
-        let action = EntityAction::Generic(Generic::Merge { fields: to_generic_fields(&data) });
+        let action = EntityAction::Generic(Generic::Merge {
+            fields: to_generic_fields(&data),
+        });
         let command = Command {
             // Keys with a control character are refused where keys come from outside.
             idempotency_key: Some(format!("\u{1}{event_type}:{id}:{cause}")),
@@ -122,7 +170,9 @@ async fn submit_with_retries(router: Arc<Router>, command: Command) {
     for _ in 0..SUBMIT_TRIES {
         match router.submit_command(command.clone()).await {
             Ok(_) | Err(Refusal::Duplicate { .. }) => return,
-            Err(Refusal::Overloaded | Refusal::Quarantined { .. }) => sleep_until(Instant::now() + SUBMIT_PAUSE).await,
+            Err(Refusal::Overloaded | Refusal::Quarantined { .. }) => {
+                sleep_until(Instant::now() + SUBMIT_PAUSE).await
+            }
             // The store failed: what follows from that is found out by all.
             Err(Refusal::Unknown) => return,
             Err(refusal @ (Refusal::Rejected(_) | Refusal::Known { .. })) => {
@@ -138,20 +188,30 @@ async fn submit_with_retries(router: Arc<Router>, command: Command) {
 fn subscriber_label(id: &SubscriberId) -> Value {
     match id {
         SubscriberId::Webhook(number) => json!(number),
-        SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => json!(id.to_string()),
+        SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => {
+            json!(id.to_string())
+        }
     }
 }
 
 fn subscriber_entity(id: &SubscriberId) -> Option<EntityKey> {
     let id = match id {
         SubscriberId::Webhook(number) => number.to_string(),
-        SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => id.to_string(),
+        SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => {
+            id.to_string()
+        }
     };
     EntityKey::try_new(Kind::intern_custom(KIND)?, &id).ok()
 }
 
 fn to_generic_fields(data: &Value) -> Vec<(String, JsonText)> {
     let members = data.as_object().into_iter().flatten();
-    let json = |value: &Value| RawValue::from_string(value.to_string()).ok().map(|raw| JsonText::from_raw(&raw));
-    members.filter_map(|(name, value)| Some((name.clone(), json(value)?))).collect()
+    let json = |value: &Value| {
+        RawValue::from_string(value.to_string())
+            .ok()
+            .map(|raw| JsonText::from_raw(&raw))
+    };
+    members
+        .filter_map(|(name, value)| Some((name.clone(), json(value)?)))
+        .collect()
 }

@@ -5,8 +5,8 @@
 //!  a quarter:      first turns of those who are well  a queue of its own
 //! ```
 //!
-//! So one with many attempts to make waits no less long than one with few, and those that do not answer, however many attempts
-//! at them are under way, do not keep all turns from one that does.
+//! So one with many attempts to make waits no less long than one with few, and those that do not
+//! answer, however many attempts at them are under way, do not keep all turns from one that does.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -50,13 +50,24 @@ pub(super) struct AttemptPermit {
 
 impl AttemptPermits {
     pub(super) fn new(max: usize) -> Rc<Self> {
-        let queue = |free| PermitQueue { free: Cell::new(free), waiting: RefCell::default() };
+        let queue = |free| PermitQueue {
+            free: Cell::new(free),
+            waiting: RefCell::default(),
+        };
         let first = max / RESERVED_DIVISOR;
-        Rc::new(Self { common: queue(max - first), reserved: queue(first), in_use: Cell::default() })
+        Rc::new(Self {
+            common: queue(max - first),
+            reserved: queue(first),
+            in_use: Cell::default(),
+        })
     }
 
-    /// A turn for the owner of `inbox`, if it was given one or one is free; else it is given one later, and woken.
-    pub(super) fn try_acquire(self: &Rc<Self>, inbox: &Rc<SubscriberInbox>) -> Option<AttemptPermit> {
+    /// A turn for the owner of `inbox`, if it was given one or one is free; else it is given one
+    /// later, and woken.
+    pub(super) fn try_acquire(
+        self: &Rc<Self>,
+        inbox: &Rc<SubscriberInbox>,
+    ) -> Option<AttemptPermit> {
         if let Some(turn) = inbox.take_permit() {
             return Some(turn);
         }
@@ -76,7 +87,10 @@ impl AttemptPermits {
         inbox.set_waiting_for_permit(true);
         for part in parts.iter().copied() {
             if inbox.set_queued_for(part, true) {
-                self.queue(part).waiting.borrow_mut().push_back(Rc::clone(inbox));
+                self.queue(part)
+                    .waiting
+                    .borrow_mut()
+                    .push_back(Rc::clone(inbox));
             }
         }
         None
@@ -97,7 +111,11 @@ impl AttemptPermits {
     fn hand_out(self: &Rc<Self>, owner: &Rc<SubscriberInbox>, part: PermitClass) -> AttemptPermit {
         self.in_use.set(self.in_use.get() + 1);
         owner.adjust_permits_held(1);
-        AttemptPermit { permits: Rc::clone(self), owner: Rc::clone(owner), class: part }
+        AttemptPermit {
+            permits: Rc::clone(self),
+            owner: Rc::clone(owner),
+            class: part,
+        }
     }
 
     /// The next who waits for a turn of `part`, and still may have it.
@@ -145,8 +163,13 @@ mod tests {
 
     fn fails(inbox: &SubscriberInbox) {
         let failing_for = Some(std::time::Duration::ZERO);
-        let standing =
-            DeliveryStatus { breaker: DeliveryBreakerState::Closed, running: 0, queued: 0, stopped: 0, failing_for };
+        let standing = DeliveryStatus {
+            breaker: DeliveryBreakerState::Closed,
+            running: 0,
+            queued: 0,
+            stopped: 0,
+            failing_for,
+        };
         inbox.publish_status(None, (1, 1), standing);
     }
 
@@ -163,7 +186,10 @@ mod tests {
         let second = turns.try_acquire(&many).expect("it waited longest");
         assert!(turns.try_acquire(&many).is_none());
         drop(second);
-        assert!(turns.try_acquire(&many).is_none(), "it stands behind the other");
+        assert!(
+            turns.try_acquire(&many).is_none(),
+            "it stands behind the other"
+        );
         drop(turns.try_acquire(&few).expect("its turn"));
         // What is not used goes on to the next.
         many.close();
@@ -171,8 +197,8 @@ mod tests {
         assert!(turns.try_acquire(&few).is_some());
     }
 
-    /// Busy subscribers that stopped answering all at once, or more of them than there are turns, held all turns: everybody
-    /// else waited for their timeouts.
+    /// Busy subscribers that stopped answering all at once, or more of them than there are turns,
+    /// held all turns: everybody else waited for their timeouts.
     #[test]
     fn however_many_hang_one_that_answers_finds_a_turn() {
         let turns = AttemptPermits::new(8);
@@ -180,20 +206,31 @@ mod tests {
         let busy: Vec<_> = std::iter::from_fn(|| turns.try_acquire(&hanging[0])).collect();
         assert_eq!(busy.len(), 6, "all that are anybody's");
         hanging.iter().for_each(|inbox| fails(inbox));
-        assert!(hanging.iter().all(|inbox| turns.try_acquire(inbox).is_none()));
+        assert!(
+            hanging
+                .iter()
+                .all(|inbox| turns.try_acquire(inbox).is_none())
+        );
         let well = inbox();
         for _ in 0..100 {
             let turn = turns.try_acquire(&well).expect("it answers at once");
-            assert!(turns.try_acquire(&well).is_none(), "the second one is anybody's");
+            assert!(
+                turns.try_acquire(&well).is_none(),
+                "the second one is anybody's"
+            );
             drop(turn);
             drop(well.take_permit());
         }
         drop(busy);
-        assert!(hanging[1].take_permit().is_some(), "those that fail have their turns too");
+        assert!(
+            hanging[1].take_permit().is_some(),
+            "those that fail have their turns too"
+        );
     }
 
     proptest! {
-        /// No turn is lost or made, whoever comes, goes, fails and ends, and none is free while somebody waits for it.
+        /// No turn is lost or made, whoever comes, goes, fails and ends, and none is free while
+        /// somebody waits for it.
         #[test]
         fn turns_are_neither_lost_nor_made(max in 1_usize..9, steps in prop::collection::vec((0_usize..6, 0..5_u8), 1..200)) {
             let turns = AttemptPermits::new(max);

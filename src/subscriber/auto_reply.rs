@@ -1,4 +1,5 @@
-//! The attempt at an automatic reply: not a call but a command to the conversation, which decides whether it is sent.
+//! The attempt at an automatic reply: not a call but a command to the conversation, which decides
+//! whether it is sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,8 @@ use crate::router::{Refusal, Router};
 /// The code of an attempt that the node itself had no room for.
 const UNAVAILABLE: &str = "unavailable";
 
-/// Asks for the automatic reply to `item`, whose event is `event_id`. Asked for twice it is made once.
+/// Asks for the automatic reply to `item`, whose event is `event_id`. Asked for twice it is made
+/// once.
 pub async fn attempt(
     router: &Router,
     recipients: &AccountRecipients,
@@ -25,7 +27,9 @@ pub async fn attempt(
     item: &OutboundRecord,
 ) -> AttemptOutcome {
     // An account that is gone by now, or has no text any more, has nothing to say.
-    let Some(command) = build_reply_command(recipients, event_id, item) else { return AttemptOutcome::Accepted };
+    let Some(command) = build_reply_command(recipients, event_id, item) else {
+        return AttemptOutcome::Accepted;
+    };
     match router.submit_command(command).await {
         Ok(_) | Err(Refusal::Duplicate { .. } | Refusal::Known { .. }) => AttemptOutcome::Accepted,
         Err(Refusal::Rejected(rejection)) => {
@@ -37,7 +41,11 @@ pub async fn attempt(
     }
 }
 
-fn build_reply_command(recipients: &AccountRecipients, event_id: EventId, item: &OutboundRecord) -> Option<Command> {
+fn build_reply_command(
+    recipients: &AccountRecipients,
+    event_id: EventId,
+    item: &OutboundRecord,
+) -> Option<Command> {
     let message = IncomingMessage::from_record(&item.record)?;
     let (account, auto_reply) = recipients.auto_reply(&message)?;
     let reply = Reply {
@@ -46,7 +54,10 @@ fn build_reply_command(recipients: &AccountRecipients, event_id: EventId, item: 
         text: auto_reply.text.clone(),
         is_automatic: true,
     };
-    let automatic = AutomaticReply { message_id: Arc::clone(&message.message_id), cooldown: auto_reply.cooldown };
+    let automatic = AutomaticReply {
+        message_id: Arc::clone(&message.message_id),
+        cooldown: auto_reply.cooldown,
+    };
     let command = reply.to_command(&message.business, Some(automatic)).ok()?;
     Some(Command {
         idempotency_key: Some(format!("auto_reply:{event_id}")),
@@ -59,7 +70,12 @@ fn build_reply_command(recipients: &AccountRecipients, event_id: EventId, item: 
 fn unavailable_outcome(retry_after: Option<Duration>) -> AttemptOutcome {
     let detail = "the conversation takes no events for now".to_owned();
     AttemptOutcome::TransientFailure {
-        failure: AttemptFailure { status: None, code: UNAVAILABLE, detail, answer: Bytes::new() },
+        failure: AttemptFailure {
+            status: None,
+            code: UNAVAILABLE,
+            detail,
+            answer: Bytes::new(),
+        },
         retry_after,
     }
 }

@@ -1,11 +1,12 @@
-//! The ledger: gathers what actors and jobs want to be kept, and writes it in rounds, so that no delivery waits for the disk.
+//! The ledger: gathers what actors and jobs want to be kept, and writes it in rounds, so that no
+//! delivery waits for the disk.
 //!
 //! ```text
 //! round   dead letters ── lanes, jobs ── sync ── places ── dispatcher's cursor ── removals ── sync
 //! ```
 //!
-//! In this order a crash anywhere repeats at most what came after the last round, and loses nothing: no cursor passes a record
-//! before what is still owed of it has a row on the disk.
+//! In this order a crash anywhere repeats at most what came after the last round, and loses
+//! nothing: no cursor passes a record before what is still owed of it has a row on the disk.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +23,8 @@ use crate::journal::StoreWriteError;
 #[error("deliveries cannot be noted, the store is being closed")]
 pub struct LedgerClosedError;
 
-/// In which order values are put: what says that a delivery is settled stands before what says that it is not owed any more.
+/// In which order values are put: what says that a delivery is settled stands before what says that
+/// it is not owed any more.
 const WRITE_ORDER: [TableTag; 6] = [
     TableTag::DeadLetter,
     TableTag::Counters,
@@ -72,22 +74,34 @@ impl CheckpointBuffer {
 
     /// Notes that everything before `cursor` is settled or has a row, for all who are live.
     pub(super) fn set_cursor(&self, cursor: Position) {
-        self.put(RowKey::from_tag(TableTag::DispatcherCursor), tables::read_states::encode_cursor(cursor));
+        self.put(
+            RowKey::from_tag(TableTag::DispatcherCursor),
+            tables::read_states::encode_cursor(cursor),
+        );
     }
 
     /// Notes where a subscriber is.
     pub(super) fn set_read_state(&self, subscriber: &SubscriberId, place: ReadStateRow) {
-        self.put(RowKey::for_subscriber(TableTag::ReadState, subscriber), place.encode());
+        self.put(
+            RowKey::for_subscriber(TableTag::ReadState, subscriber),
+            place.encode(),
+        );
     }
 
     /// Keeps what is counted of a subscriber.
     pub(super) fn set_counters(&self, subscriber: &SubscriberId, counters: &SubscriberCounters) {
-        self.put(RowKey::for_subscriber(TableTag::Counters, subscriber), counters.encode());
+        self.put(
+            RowKey::for_subscriber(TableTag::Counters, subscriber),
+            counters.encode(),
+        );
     }
 
     /// Removes all rows about a subscriber that is gone.
     pub(super) fn remove_subscriber(&self, subscriber: &SubscriberId) {
-        self.remove_prefixes(subscriber, &[TableTag::ReadState, TableTag::Lane, TableTag::Counters]);
+        self.remove_prefixes(
+            subscriber,
+            &[TableTag::ReadState, TableTag::Lane, TableTag::Counters],
+        );
     }
 
     /// Removes what says what is owed to a subscriber.
@@ -102,10 +116,19 @@ impl CheckpointBuffer {
     pub async fn settled(&self) -> Result<(), LedgerClosedError> {
         let changes = self.lock().changes;
         let mut written = self.written.subscribe();
-        self.flush_requested.send_if_modified(|asked| std::mem::replace(asked, changes.max(*asked)) < changes);
-        let is_over = |written: &CheckpointProgress| written.through >= changes || written.is_closed;
-        let written = written.wait_for(is_over).await.map_err(|_| LedgerClosedError)?;
-        if written.through >= changes { Ok(()) } else { Err(LedgerClosedError) }
+        self.flush_requested
+            .send_if_modified(|asked| std::mem::replace(asked, changes.max(*asked)) < changes);
+        let is_over =
+            |written: &CheckpointProgress| written.through >= changes || written.is_closed;
+        let written = written
+            .wait_for(is_over)
+            .await
+            .map_err(|_| LedgerClosedError)?;
+        if written.through >= changes {
+            Ok(())
+        } else {
+            Err(LedgerClosedError)
+        }
     }
 
     /// Changes whenever somebody waits for a round.
@@ -119,13 +142,21 @@ impl CheckpointBuffer {
         if pending.rows.is_empty() && pending.removed_prefixes.is_empty() {
             return None;
         }
-        let (rows, forgotten) = (std::mem::take(&mut pending.rows), std::mem::take(&mut pending.removed_prefixes));
-        Some(DeliveryCheckpoint { rows, removed_prefixes: forgotten, through: pending.changes })
+        let (rows, forgotten) = (
+            std::mem::take(&mut pending.rows),
+            std::mem::take(&mut pending.removed_prefixes),
+        );
+        Some(DeliveryCheckpoint {
+            rows,
+            removed_prefixes: forgotten,
+            through: pending.changes,
+        })
     }
 
     /// Tells those who wait that `round` is on the disk.
     pub(super) fn mark_written(&self, round: &DeliveryCheckpoint) {
-        self.written.send_modify(|written| written.through = round.through);
+        self.written
+            .send_modify(|written| written.through = round.through);
     }
 
     /// Tells those who wait that nothing more is written.
@@ -135,7 +166,10 @@ impl CheckpointBuffer {
 
     fn remove_prefixes(&self, subscriber: &SubscriberId, tags: &[TableTag]) {
         let mut pending = self.lock();
-        for prefix in tags.iter().map(|tag| RowKey::for_subscriber(*tag, subscriber)) {
+        for prefix in tags
+            .iter()
+            .map(|tag| RowKey::for_subscriber(*tag, subscriber))
+        {
             pending.rows.retain(|key, _| !key.has_prefix(&prefix));
             pending.removed_prefixes.push(prefix);
         }
@@ -162,7 +196,8 @@ pub(super) struct DeliveryCheckpoint {
 }
 
 impl DeliveryCheckpoint {
-    /// Writes it, in the order that this module's picture shows, and returns when it is on the disk. Blocks.
+    /// Writes it, in the order that this module's picture shows, and returns when it is on the
+    /// disk. Blocks.
     ///
     /// # Errors
     /// Those of the store, which must be opened anew then.
@@ -180,16 +215,22 @@ impl DeliveryCheckpoint {
             }
         }
         let removed = self.rows.iter().filter(|(_, value)| value.is_none());
-        removed.map(|(key, _)| key).try_for_each(|key| rows.remove(key))?;
+        removed
+            .map(|(key, _)| key)
+            .try_for_each(|key| rows.remove(key))?;
         for prefix in &self.removed_prefixes {
-            rows.remove_prefix(prefix, |key| self.rows.get(key).is_some_and(Option::is_some))?;
+            rows.remove_prefix(prefix, |key| {
+                self.rows.get(key).is_some_and(Option::is_some)
+            })?;
         }
         rows.sync()
     }
 
     fn rows_tagged(&self, tag: TableTag) -> impl Iterator<Item = (&RowKey, &Vec<u8>)> {
-        let rows =
-            self.rows.range(RowKey::from_tag(tag)..).take_while(move |(key, _)| key.has_prefix(&RowKey::from_tag(tag)));
+        let rows = self
+            .rows
+            .range(RowKey::from_tag(tag)..)
+            .take_while(move |(key, _)| key.has_prefix(&RowKey::from_tag(tag)));
         rows.filter_map(|(key, value)| Some((key, value.as_ref()?)))
     }
 }
@@ -215,8 +256,15 @@ mod tests {
         fn evaluate(&self, point: Failpoint<'_>) -> io::Result<()> {
             let left = |left: u32| left.checked_sub(1);
             let is_over = matches!(point, Failpoint::Flush)
-                && self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_err();
-            if is_over { Err(io::Error::other("the disk is gone")) } else { Ok(()) }
+                && self
+                    .0
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, left)
+                    .is_err();
+            if is_over {
+                Err(io::Error::other("the disk is gone"))
+            } else {
+                Ok(())
+            }
         }
     }
 
@@ -225,7 +273,12 @@ mod tests {
         let ledger = CheckpointBuffer::default();
         ledger.set_cursor(Position::new(9));
         ledger.set_read_state(&SubscriberId::Webhook(4), ReadStateRow::Live);
-        for tag in [TableTag::DeadLetter, TableTag::Counters, TableTag::Lane, TableTag::Job] {
+        for tag in [
+            TableTag::DeadLetter,
+            TableTag::Counters,
+            TableTag::Lane,
+            TableTag::Job,
+        ] {
             ledger.put(key(tag), vec![1]);
         }
         ledger.remove(key(TableTag::Lane).number(7));
@@ -237,42 +290,80 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
         let rows = DeliveryTables::open(store).expect("opens");
-        rows.put(&key(TableTag::Lane).number(7), &[2]).expect("puts");
+        rows.put(&key(TableTag::Lane).number(7), &[2])
+            .expect("puts");
         rows.sync().expect("syncs");
         drop(rows);
         let faults = Arc::new(SyncFailpoint(AtomicU32::new(u32::MAX)));
-        let store = DataStore::open(folder.path(), 1 << 20, Arc::clone(&faults) as _).expect("opens");
+        let store =
+            DataStore::open(folder.path(), 1 << 20, Arc::clone(&faults) as _).expect("opens");
         let rows = DeliveryTables::open(store).expect("opens");
         faults.0.store(0, Ordering::SeqCst);
         let round = full().take_checkpoint().expect("something");
         round.write(&rows).expect_err("the disk is gone");
-        assert!(rows.get(&key(TableTag::DeadLetter)).expect("reads").is_some());
+        assert!(
+            rows.get(&key(TableTag::DeadLetter))
+                .expect("reads")
+                .is_some()
+        );
         assert_eq!(rows.cursor().expect("reads"), None);
         assert_eq!(rows.read_states().expect("reads"), []);
-        assert!(rows.get(&key(TableTag::Lane).number(7)).expect("reads").is_some());
+        assert!(
+            rows.get(&key(TableTag::Lane).number(7))
+                .expect("reads")
+                .is_some()
+        );
         faults.0.store(u32::MAX, Ordering::SeqCst);
         round.write(&rows).expect("the disk is back");
         assert_eq!(rows.cursor().expect("reads"), Some(Position::new(9)));
-        assert!(rows.get(&key(TableTag::Lane).number(7)).expect("reads").is_none());
+        assert!(
+            rows.get(&key(TableTag::Lane).number(7))
+                .expect("reads")
+                .is_none()
+        );
     }
 
     #[test]
     fn what_is_put_after_everything_about_a_subscriber_was_forgotten_stays() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let rows = DeliveryTables::open(DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens"))
-            .expect("opens");
+        let rows = DeliveryTables::open(
+            DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens"),
+        )
+        .expect("opens");
         let ledger = full();
-        ledger.take_checkpoint().expect("something").write(&rows).expect("writes");
+        ledger
+            .take_checkpoint()
+            .expect("something")
+            .write(&rows)
+            .expect("writes");
         ledger.put(key(TableTag::Lane).number(8), vec![3]);
         ledger.remove_subscriber(&SubscriberId::Webhook(4));
-        ledger.set_read_state(&SubscriberId::Webhook(4), ReadStateRow::Behind(Position::new(5)));
-        ledger.take_checkpoint().expect("something").write(&rows).expect("writes");
-        assert_eq!(rows.scan(&RowKey::from_tag(TableTag::Lane), None, 9).expect("reads"), []);
+        ledger.set_read_state(
+            &SubscriberId::Webhook(4),
+            ReadStateRow::Behind(Position::new(5)),
+        );
+        ledger
+            .take_checkpoint()
+            .expect("something")
+            .write(&rows)
+            .expect("writes");
+        assert_eq!(
+            rows.scan(&RowKey::from_tag(TableTag::Lane), None, 9)
+                .expect("reads"),
+            []
+        );
         assert_eq!(
             rows.read_states().expect("reads"),
-            [(SubscriberId::Webhook(4), ReadStateRow::Behind(Position::new(5)))]
+            [(
+                SubscriberId::Webhook(4),
+                ReadStateRow::Behind(Position::new(5))
+            )]
         );
-        assert!(rows.get(&key(TableTag::DeadLetter)).expect("reads").is_some());
+        assert!(
+            rows.get(&key(TableTag::DeadLetter))
+                .expect("reads")
+                .is_some()
+        );
         assert!(ledger.take_checkpoint().is_none());
     }
 

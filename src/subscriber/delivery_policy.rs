@@ -1,4 +1,5 @@
-//! All that the delivery to one subscriber needs to know, from its definition and the configuration.
+//! All that the delivery to one subscriber needs to know, from its definition and the
+//! configuration.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use crate::subscription::{DeliveryOrdering, Subscription, SubscriptionState};
 /// What one attempt is.
 #[derive(Clone, Debug)]
 pub enum DeliveryTarget {
-    /// A subscription's delivery: the envelope or what its transform makes of it, signed in its styles.
+    /// A subscription's delivery: the envelope or what its transform makes of it, signed in its
+    /// styles.
     Webhook(Arc<Subscription>),
     /// A message that goes to the CRM of an account.
     Forward {
@@ -95,7 +97,10 @@ impl DeliveryPolicy {
     /// That of `subscription`, with what `delivery` says where it says nothing itself.
     #[must_use]
     pub fn from_subscription(subscription: &Arc<Subscription>, delivery: &DeliveryConfig) -> Self {
-        let schedule = subscription.retry_schedule.as_ref().unwrap_or(&delivery.retry_schedule);
+        let schedule = subscription
+            .retry_schedule
+            .as_ref()
+            .unwrap_or(&delivery.retry_schedule);
         Self {
             id: SubscriberId::Webhook(subscription.id),
             target: DeliveryTarget::Webhook(Arc::clone(subscription)),

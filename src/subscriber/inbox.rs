@@ -1,7 +1,8 @@
-//! The inbox of a subscriber that has an actor: what the dispatcher and others put there, and what its actor says of itself.
+//! The inbox of a subscriber that has an actor: what the dispatcher and others put there, and what
+//! its actor says of itself.
 //!
-//! All of them are on one thread. What stands here is never older than the last thing that the actor did, so that the
-//! dispatcher can vouch for everybody at any moment, without asking.
+//! All of them are on one thread. What stands here is never older than the last thing that the
+//! actor did, so that the dispatcher can vouch for everybody at any moment, without asking.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -68,7 +69,11 @@ pub(super) struct SubscriberInbox {
 
 impl SubscriberInbox {
     /// An inbox without an actor yet.
-    pub(super) fn new(course: ReadState, noted: Option<ReadStateRow>, room: (usize, usize)) -> Rc<Self> {
+    pub(super) fn new(
+        course: ReadState,
+        noted: Option<ReadStateRow>,
+        room: (usize, usize),
+    ) -> Rc<Self> {
         let breaker = DeliveryBreakerState::Closed;
         Rc::new(Self {
             address: RefCell::default(),
@@ -84,7 +89,13 @@ impl SubscriberInbox {
             queued_for: Default::default(),
             room: Cell::new(room),
             oldest_held: Cell::default(),
-            status: Cell::new(DeliveryStatus { breaker, running: 0, queued: 0, stopped: 0, failing_for: None }),
+            status: Cell::new(DeliveryStatus {
+                breaker,
+                running: 0,
+                queued: 0,
+                stopped: 0,
+                failing_for: None,
+            }),
             stored_read_state: Cell::new(noted),
         })
     }
@@ -101,7 +112,8 @@ impl SubscriberInbox {
         let mut all = self.records.borrow_mut();
         let (events_max, bytes_max) = self.room.get();
         // One that is larger than the window goes alone.
-        let fits = all.len() < events_max && (self.record_bytes.get() + bytes <= bytes_max || all.is_empty());
+        let fits = all.len() < events_max
+            && (self.record_bytes.get() + bytes <= bytes_max || all.is_empty());
         if fits {
             all.push(met);
             self.record_bytes.set(self.record_bytes.get() + bytes);
@@ -134,8 +146,10 @@ impl SubscriberInbox {
             return;
         }
         if let Some(address) = &*self.address.borrow() {
-            // A clone of an address has a place of its own in the mailbox; a closed one belongs to an actor that crashed.
-            self.is_awake.set(address.clone().try_send(InboxWakeup).is_ok());
+            // A clone of an address has a place of its own in the mailbox; a closed one belongs to
+            // an actor that crashed.
+            self.is_awake
+                .set(address.clone().try_send(InboxWakeup).is_ok());
         }
     }
 
@@ -169,7 +183,12 @@ impl SubscriberInbox {
     }
 
     /// What its actor says of itself whenever it has done something.
-    pub(super) fn publish_status(&self, held: Option<Position>, room: (usize, usize), standing: DeliveryStatus) {
+    pub(super) fn publish_status(
+        &self,
+        held: Option<Position>,
+        room: (usize, usize),
+        standing: DeliveryStatus,
+    ) {
         self.oldest_held.set(held);
         self.room.set(room);
         self.status.set(standing);
@@ -193,7 +212,8 @@ impl SubscriberInbox {
         self.stored_read_state.set(Some(place));
     }
 
-    /// Its actor is gone, and what was in its hands with it: another one has to begin at `from` again.
+    /// Its actor is gone, and what was in its hands with it: another one has to begin at `from`
+    /// again.
     pub(super) fn detach_actor(&self, from: Position) {
         self.clear();
         self.address.replace(None);
@@ -222,7 +242,8 @@ impl SubscriberInbox {
 
     /// Has so many turns more.
     pub(super) fn adjust_permits_held(&self, more: isize) {
-        self.permits_held.set(self.permits_held.get().saturating_add_signed(more));
+        self.permits_held
+            .set(self.permits_held.get().saturating_add_signed(more));
     }
 
     pub(super) fn set_waiting_for_permit(&self, waits: bool) {

@@ -1,4 +1,5 @@
-//! The subscribers: brings every record that somebody wants to whoever wants it, signed, one entity's records in their order.
+//! The subscribers: brings every record that somebody wants to whoever wants it, signed, one
+//! entity's records in their order.
 //!
 //! ```text
 //!  journal ──frames──> dispatcher ──index──> inbox ──> subscriber's actor ──attempts──HTTP──> your systems
@@ -137,8 +138,8 @@ pub struct SubscriberStats {
     pub behind: u64,
 }
 
-/// Threads that read and write the store for the stage, besides those that names are looked up on: names that nobody answers
-/// for must not keep the ledger from being written.
+/// Threads that read and write the store for the stage, besides those that names are looked up on:
+/// names that nobody answers for must not keep the ledger from being written.
 const BLOCKING_THREADS: usize = 4 + attempt::LOOKUPS_MAX;
 
 /// Questions from outside that wait to be answered.
@@ -165,14 +166,23 @@ impl SubscriberRuntime {
     /// [`Failed`] when the store or the client cannot be used.
     pub async fn start(parts: SubscriberDeps) -> Result<Self, DeliveryStageError> {
         let (parts, opened) = tokio::task::spawn_blocking(move || {
-            let opened = StoredDeliveryState::load(&parts.config, &parts.store, &parts.journal, &parts.clock);
+            let opened = StoredDeliveryState::load(
+                &parts.config,
+                &parts.store,
+                &parts.journal,
+                &parts.clock,
+            );
             (parts, opened)
         })
         .await
         .map_err(|_| DeliveryStageError::Panicked)?;
         let opened = opened?;
         let incarnation = parts.journal.incarnation();
-        let caller = AttemptSender::try_new(&parts.config.delivery, incarnation, Arc::clone(&parts.clock))?;
+        let caller = AttemptSender::try_new(
+            &parts.config.delivery,
+            incarnation,
+            Arc::clone(&parts.clock),
+        )?;
         let (commands, questions) = mpsc::channel(COMMANDS_MAX);
         let (stop, stopping) = watch::channel(None);
         let (failed_sender, failed) = watch::channel(None);
@@ -191,14 +201,26 @@ impl SubscriberRuntime {
             let dispatcher = start_dispatcher(parts, opened, for_stage, questions, stopping);
             actix_rt::spawn(async move {
                 if let Err(failed) = dispatcher.run().await {
-                    error!(error = &failed as &dyn std::error::Error, "deliveries failed");
+                    error!(
+                        error = &failed as &dyn std::error::Error,
+                        "deliveries failed"
+                    );
                     failed_sender.send_replace(Some(failed.to_string()));
                 }
                 drop(end);
             });
         });
         let (arbiter, ended) = (Mutex::new(Some(arbiter)), Mutex::new(ended));
-        Ok(Self { checkpoints: ledger, recovery: graveyard, caller, commands, stop, failed, arbiter, ended })
+        Ok(Self {
+            checkpoints: ledger,
+            recovery: graveyard,
+            caller,
+            commands,
+            stop,
+            failed,
+            arbiter,
+            ended,
+        })
     }
 
     /// Why it failed, once it has.
@@ -210,7 +232,10 @@ impl SubscriberRuntime {
     /// Where the deliveries to `subscriber` are; `None` for one that is not known (yet).
     pub async fn stats(&self, subscriber: &SubscriberId) -> Option<SubscriberStats> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(DispatcherQuery::Stats(subscriber.clone(), reply)).await.ok()?;
+        self.commands
+            .send(DispatcherQuery::Stats(subscriber.clone(), reply))
+            .await
+            .ok()?;
         answer.await.ok()?
     }
 
@@ -245,8 +270,8 @@ impl SubscriberRuntime {
         &self.recovery.jobs
     }
 
-    /// Begins nothing more, waits for attempts that are under way for `patience` at most, notes where everything is, and ends
-    /// the thread. Blocks until then.
+    /// Begins nothing more, waits for attempts that are under way for `patience` at most, notes
+    /// where everything is, and ends the thread. Blocks until then.
     pub fn stop(&self, patience: Duration) {
         // Nobody hears it if it ended by itself.
         let _ = self.stop.send(Some(patience));
@@ -280,7 +305,10 @@ impl StoredDeliveryState {
         journal: &Arc<dyn Journal>,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, DeliveryStageError> {
-        let (rows, ledger) = (DeliveryTables::open(Arc::clone(store))?, Arc::<CheckpointBuffer>::default());
+        let (rows, ledger) = (
+            DeliveryTables::open(Arc::clone(store))?,
+            Arc::<CheckpointBuffer>::default(),
+        );
         let graveyard = RecoveryStores::open(config, (journal, clock), rows.clone(), &ledger)?;
         let end = *journal.durable_end().borrow();
         let from = match rows.cursor()? {
@@ -308,8 +336,8 @@ impl StoredDeliveryState {
     }
 }
 
-/// Lets a store from which nothing was ever delivered begin with what comes next. Noted before anybody is live: whoever finds
-/// no cursor after a crash would begin with what came after it.
+/// Lets a store from which nothing was ever delivered begin with what comes next. Noted before
+/// anybody is live: whoever finds no cursor after a crash would begin with what came after it.
 fn initialize_cursor(
     end: Position,
     rows: &DeliveryTables,
@@ -331,15 +359,39 @@ fn start_dispatcher(
     commands: mpsc::Receiver<DispatcherQuery>,
     stopping: watch::Receiver<Option<Duration>>,
 ) -> Dispatcher {
-    let SubscriberDeps { config, router, reads, journal, call_log: exchange, subscriptions, accounts, store: _, clock } =
-        parts;
-    let announcer = SubscriberAnnouncer::new(Some(Arc::clone(&router)), Arc::clone(&clock), journal.incarnation());
-    let attempts =
-        make_attempt_fn(caller.clone(), router, Arc::clone(&accounts), Arc::clone(&config), journal.incarnation());
+    let SubscriberDeps {
+        config,
+        router,
+        reads,
+        journal,
+        call_log: exchange,
+        subscriptions,
+        accounts,
+        store: _,
+        clock,
+    } = parts;
+    let announcer = SubscriberAnnouncer::new(
+        Some(Arc::clone(&router)),
+        Arc::clone(&clock),
+        journal.incarnation(),
+    );
+    let attempts = make_attempt_fn(
+        caller.clone(),
+        router,
+        Arc::clone(&accounts),
+        Arc::clone(&config),
+        journal.incarnation(),
+    );
     let forget = Box::new(move |id: &SubscriberId| caller.forget(id));
-    let (turns, memory) =
-        (AttemptPermits::new(config.delivery.attempts_max), DeliveryMemory::new(config.delivery.memory_bytes));
-    let (rows, ledger, graveyard) = (opened.tables.clone(), Arc::clone(&opened.checkpoints), opened.recovery.clone());
+    let (turns, memory) = (
+        AttemptPermits::new(config.delivery.attempts_max),
+        DeliveryMemory::new(config.delivery.memory_bytes),
+    );
+    let (rows, ledger, graveyard) = (
+        opened.tables.clone(),
+        Arc::clone(&opened.checkpoints),
+        opened.recovery.clone(),
+    );
     let means = DeliveryStageDeps {
         journal,
         reads,
@@ -354,14 +406,38 @@ fn start_dispatcher(
         forget_client: forget,
         announcer,
     };
-    build_dispatcher(means, opened, DispatcherDeps { config, subscriptions, accounts, commands, stopping })
+    build_dispatcher(
+        means,
+        opened,
+        DispatcherDeps {
+            config,
+            subscriptions,
+            accounts,
+            commands,
+            stopping,
+        },
+    )
 }
 
 /// A dispatcher that works by `means`, with a place for everybody.
-fn build_dispatcher(means: DeliveryStageDeps, opened: StoredDeliveryState, sources: DispatcherDeps) -> Dispatcher {
-    let StoredDeliveryState { cursor: from, read_states: places, lane_owners, counters, .. } = opened;
-    let (subscriptions, accounts) = (sources.subscriptions.snapshot(), sources.accounts.snapshot());
-    let roster = SubscriberSet::from_definitions(Arc::clone(&sources.config), subscriptions, accounts);
+fn build_dispatcher(
+    means: DeliveryStageDeps,
+    opened: StoredDeliveryState,
+    sources: DispatcherDeps,
+) -> Dispatcher {
+    let StoredDeliveryState {
+        cursor: from,
+        read_states: places,
+        lane_owners,
+        counters,
+        ..
+    } = opened;
+    let (subscriptions, accounts) = (
+        sources.subscriptions.snapshot(),
+        sources.accounts.snapshot(),
+    );
+    let roster =
+        SubscriberSet::from_definitions(Arc::clone(&sources.config), subscriptions, accounts);
     let stage = DeliveryStage::new(means, Rc::new(roster), from);
     stage.set_counters(counters);
     let dispatcher = Dispatcher::new(stage, sources);
@@ -380,21 +456,36 @@ fn make_attempt_fn(
     Box::new(move |profile, item, which| {
         if matches!(profile.target, DeliveryTarget::AutoReply) {
             let roster = accounts::AccountRecipients::new(accounts.snapshot(), Arc::clone(&config));
-            let (router, event_id) = (Arc::clone(&router), EventId::new(incarnation, item.position));
-            return Box::pin(async move { (auto_reply::attempt(&router, &roster, event_id, &item).await, None) });
+            let (router, event_id) = (
+                Arc::clone(&router),
+                EventId::new(incarnation, item.position),
+            );
+            return Box::pin(async move {
+                (
+                    auto_reply::attempt(&router, &roster, event_id, &item).await,
+                    None,
+                )
+            });
         }
         let caller = caller.clone();
         Box::pin(async move {
-            let AttemptReport { outcome, call } = caller.send_delivery(&profile, &item, which).await;
+            let AttemptReport { outcome, call } =
+                caller.send_delivery(&profile, &item, which).await;
             (outcome, Some(Box::new(call)))
         })
     })
 }
 
-/// What the records of what failed share with the stage: where changes are noted, where the stage is told of them, the time.
-pub(crate) type RecoveryDeps = (Arc<CheckpointBuffer>, Arc<StageRequestQueue>, Arc<dyn Clock>);
+/// What the records of what failed share with the stage: where changes are noted, where the stage
+/// is told of them, the time.
+pub(crate) type RecoveryDeps = (
+    Arc<CheckpointBuffer>,
+    Arc<StageRequestQueue>,
+    Arc<dyn Clock>,
+);
 
-/// What failed for good and what is delivered again, shared by the stage and by who asks from outside.
+/// What failed for good and what is delivered again, shared by the stage and by who asks from
+/// outside.
 #[derive(Clone, Debug)]
 pub(crate) struct RecoveryStores {
     /// What failed for good.
@@ -419,11 +510,16 @@ impl RecoveryStores {
         let notices = Arc::<StageRequestQueue>::default();
         let shared = || (Arc::clone(ledger), Arc::clone(&notices), Arc::clone(clock));
         let delivery = &config.delivery;
-        let dead_letters = DeadLetterStore::open(rows.clone(), shared(), delivery.dead_letters_max)?;
+        let dead_letters =
+            DeadLetterStore::open(rows.clone(), shared(), delivery.dead_letters_max)?;
         let journal = Arc::clone(journal);
         let bounds = (delivery.jobs_max, delivery.jobs_bytes_max);
         let jobs = JobRegistry::open(&rows, Arc::clone(&dead_letters), journal, shared(), bounds)?;
-        Ok(Self { dead_letters, jobs, requests: notices })
+        Ok(Self {
+            dead_letters,
+            jobs,
+            requests: notices,
+        })
     }
 
     /// Forgets everything about subscribers that are not `known` any more.

@@ -1,4 +1,5 @@
-//! Reading the journal for one subscriber: which records of a frame are for it, and which have been owed for too long.
+//! Reading the journal for one subscriber: which records of a frame are for it, and which have been
+//! owed for too long.
 
 use std::sync::Arc;
 
@@ -25,12 +26,20 @@ impl DroppedRange {
     /// These and `more`.
     pub(super) fn merge(self, more: Self) -> Self {
         let (first, last) = (self.first.min(more.first), self.last.max(more.last));
-        Self { first, last, count: self.count + more.count }
+        Self {
+            first,
+            last,
+            count: self.count + more.count,
+        }
     }
 
     /// `dropped`, if there were any, and that of one record.
     pub(super) fn add_record(dropped: Option<Self>, at: Position) -> Self {
-        let one = Self { first: at, last: at, count: 1 };
+        let one = Self {
+            first: at,
+            last: at,
+            count: 1,
+        };
         dropped.map_or(one, |dropped| dropped.merge(one))
     }
 }
@@ -90,11 +99,22 @@ impl MatchedBatch {
     /// Looks at the records of one entity.
     pub(super) fn from_timeline(records: Vec<StoredRecord>, wanted: &MatchFilter) -> Self {
         let mut read = Self::default();
-        for StoredRecord { position, received_at, record, .. } in records {
+        for StoredRecord {
+            position,
+            received_at,
+            record,
+            ..
+        } in records
+        {
             let (bytes, sequence) = (record.payload.len() + record.change.len(), record.sequence);
             let Some(sequence) = sequence else { continue };
             read.push_if_matched(
-                OutboundRecord { position, sequence, received_at, record: Arc::new(record) },
+                OutboundRecord {
+                    position,
+                    sequence,
+                    received_at,
+                    record: Arc::new(record),
+                },
                 bytes,
                 wanted,
             );
@@ -113,15 +133,28 @@ impl MatchedBatch {
             return;
         }
         self.bytes += bytes;
-        self.items.push(MatchedRecord { item, filter_error: broken });
+        self.items.push(MatchedRecord {
+            item,
+            filter_error: broken,
+        });
     }
 }
 
 /// The record of `entry`; `None` for one that failed, which is nobody's.
-pub(super) fn decode_entry(entry: &Entry, position: Position) -> Result<Option<OutboundRecord>, JournalReadError> {
+pub(super) fn decode_entry(
+    entry: &Entry,
+    position: Position,
+) -> Result<Option<OutboundRecord>, JournalReadError> {
     let record = Record::decode(&entry.bytes).map_err(|_| JournalReadError::Corrupt(position))?;
-    let Some(sequence) = record.sequence else { return Ok(None) };
-    Ok(Some(OutboundRecord { position, sequence, received_at: entry.received_at, record: Arc::new(record) }))
+    let Some(sequence) = record.sequence else {
+        return Ok(None);
+    };
+    Ok(Some(OutboundRecord {
+        position,
+        sequence,
+        received_at: entry.received_at,
+        record: Arc::new(record),
+    }))
 }
 
 /// Reads from `from` on, before `end`, until there is no more room or enough was looked at. Blocks.
@@ -139,7 +172,9 @@ pub(super) fn read_matching(
         if position >= end || read.items.len() >= room.events || read.bytes >= room.bytes {
             break;
         }
-        let Some(frame) = journal.read(position)? else { break };
+        let Some(frame) = journal.read(position)? else {
+            break;
+        };
         read.scan_frame(&frame, position, wanted, room)?;
         position = read.end.unwrap_or(position);
     }

@@ -1,5 +1,6 @@
-//! What dispatcher and actors share: the means of the stage, and who is where. All of it belongs to the stage's one thread,
-//! so that whatever happens between two awaits happens at once for everybody.
+//! What dispatcher and actors share: the means of the stage, and who is where. All of it belongs to
+//! the stage's one thread, so that whatever happens between two awaits happens at once for
+//! everybody.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -88,7 +89,8 @@ pub(super) struct DeliveryStage {
     pub(super) subscriber_set: RefCell<Rc<SubscriberSet>>,
     /// Everything before it was looked at for all who are live.
     pub(super) position: Cell<Position>,
-    /// What the last round said of that: everything before it is settled or has a row, for all who were live.
+    /// What the last round said of that: everything before it is settled or has a row, for all who
+    /// were live.
     pub(super) checkpoint_cursor: Cell<Position>,
     pub(super) inboxes: RefCell<HashMap<SubscriberId, Rc<SubscriberInbox>>>,
     pub(super) dormant: RefCell<HashMap<SubscriberId, DormantState>>,
@@ -102,7 +104,11 @@ pub(super) struct DeliveryStage {
 }
 
 impl DeliveryStage {
-    pub(super) fn new(means: DeliveryStageDeps, roster: Rc<SubscriberSet>, from: Position) -> Rc<Self> {
+    pub(super) fn new(
+        means: DeliveryStageDeps,
+        roster: Rc<SubscriberSet>,
+        from: Position,
+    ) -> Rc<Self> {
         Rc::new(Self {
             deps: means,
             subscriber_set: RefCell::new(roster),
@@ -170,7 +176,11 @@ impl DeliveryStage {
     }
 
     /// Notes what `count` counts.
-    pub(super) fn update_counters(&self, id: &SubscriberId, count: impl FnOnce(&mut SubscriberCounters)) {
+    pub(super) fn update_counters(
+        &self,
+        id: &SubscriberId,
+        count: impl FnOnce(&mut SubscriberCounters),
+    ) {
         count(self.counters.borrow_mut().entry(id.clone()).or_default());
         let mut counted = self.changed_counters.borrow_mut();
         // Mostly the same one counts again and again.
@@ -189,7 +199,9 @@ impl DeliveryStage {
 
     pub(super) fn forget_counters(&self, id: &SubscriberId) {
         self.counters.borrow_mut().remove(id);
-        self.changed_counters.borrow_mut().retain(|counted| counted != id);
+        self.changed_counters
+            .borrow_mut()
+            .retain(|counted| counted != id);
     }
 
     /// Gives the ledger the counters that changed.
@@ -202,7 +214,8 @@ impl DeliveryStage {
         }
     }
 
-    /// Gives the ledger where everybody is, the dispatcher last. What it writes then vouches for everything that is unsettled.
+    /// Gives the ledger where everybody is, the dispatcher last. What it writes then vouches for
+    /// everything that is unsettled.
     pub(super) fn store_read_states(&self) {
         let mut cursor = self.position.get();
         for (id, inbox) in &*self.inboxes.borrow() {
@@ -230,11 +243,18 @@ impl DeliveryStage {
             ReadState::Live => self.position.get(),
             ReadState::Behind(from) => from,
         };
-        inbox.oldest_unsettled().map_or(read_to, |held| held.min(read_to))
+        inbox
+            .oldest_unsettled()
+            .map_or(read_to, |held| held.min(read_to))
     }
 
     /// Takes an actor's place back that has nothing to do.
-    pub(super) fn retire_actor(&self, id: &SubscriberId, inbox: &SubscriberInbox, quiet: DormantState) {
+    pub(super) fn retire_actor(
+        &self,
+        id: &SubscriberId,
+        inbox: &SubscriberInbox,
+        quiet: DormantState,
+    ) {
         let place = match quiet {
             DormantState::Paused(from) => ReadStateRow::Behind(from),
             DormantState::Live | DormantState::Dropping => ReadStateRow::Live,
@@ -246,7 +266,8 @@ impl DeliveryStage {
         self.dormant.borrow_mut().insert(id.clone(), quiet);
     }
 
-    /// Takes an actor's place back that crashed: everything is met again since the last round, or since what it held.
+    /// Takes an actor's place back that crashed: everything is met again since the last round, or
+    /// since what it held.
     pub(super) fn mark_crashed(&self, id: &SubscriberId, inbox: &SubscriberInbox) {
         let noted = match (inbox.read_state(), inbox.stored_read_state()) {
             (ReadState::Behind(_), Some(ReadStateRow::Behind(from))) => from,

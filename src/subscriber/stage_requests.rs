@@ -47,7 +47,8 @@ impl StageRequest {
     }
 }
 
-/// The notices that nobody has taken yet, each once: no more than there are subscribers, jobs and lanes that stand still.
+/// The notices that nobody has taken yet, each once: no more than there are subscribers, jobs and
+/// lanes that stand still.
 #[derive(Debug, Default)]
 pub struct StageRequestQueue {
     pending: Mutex<BTreeSet<StageRequest>>,

@@ -1,4 +1,5 @@
-//! The roster: everybody who gets deliveries at one moment, what each is interested in, and what its delivery goes by.
+//! The roster: everybody who gets deliveries at one moment, what each is interested in, and what
+//! its delivery goes by.
 
 use std::sync::Arc;
 
@@ -8,7 +9,8 @@ use crate::account;
 use crate::config::Config;
 use crate::event::{Position, Record};
 use crate::subscription::{
-    InterestMatch, Pattern, PatternIndex, SubscriberInterest, SubscriptionSnapshot, SubscriptionState,
+    InterestMatch, Pattern, PatternIndex, SubscriberInterest, SubscriptionSnapshot,
+    SubscriptionState,
 };
 
 /// Says which records are for one subscriber. Cheap to clone.
@@ -25,7 +27,9 @@ impl SubscriberMatcher {
     pub(super) fn match_record(&self, position: Position, record: &Record) -> InterestMatch {
         match self {
             Self::Subscription(interest) => interest.match_record(position, record),
-            Self::Account(id, roster) if record.sequence.is_some() && roster.is_recipient(id, position, record) => {
+            Self::Account(id, roster)
+                if record.sequence.is_some() && roster.is_recipient(id, position, record) =>
+            {
                 InterestMatch::Wanted
             }
             Self::Account(..) => InterestMatch::Unwanted,
@@ -72,9 +76,19 @@ impl SubscriberSet {
         subscriptions: Arc<SubscriptionSnapshot>,
         known_accounts: Arc<account::AccountSnapshot>,
     ) -> Self {
-        let accounts = Arc::new(accounts::AccountRecipients::new(Arc::clone(&known_accounts), Arc::clone(&config)));
+        let accounts = Arc::new(accounts::AccountRecipients::new(
+            Arc::clone(&known_accounts),
+            Arc::clone(&config),
+        ));
         let is_empty = subscriptions.is_empty() && known_accounts.newest_first().is_empty();
-        Self { index: PatternIndex::new(&subscriptions), config, subscriptions, known_accounts, accounts, is_empty }
+        Self {
+            index: PatternIndex::new(&subscriptions),
+            config,
+            subscriptions,
+            known_accounts,
+            accounts,
+            is_empty,
+        }
     }
 
     /// Whether there is nobody.
@@ -88,7 +102,8 @@ impl SubscriberSet {
         subscriptions: &Arc<SubscriptionSnapshot>,
         accounts: &Arc<account::AccountSnapshot>,
     ) -> bool {
-        Arc::ptr_eq(&self.subscriptions, subscriptions) && Arc::ptr_eq(&self.known_accounts, accounts)
+        Arc::ptr_eq(&self.subscriptions, subscriptions)
+            && Arc::ptr_eq(&self.known_accounts, accounts)
     }
 
     /// Whether the accounts are those of `other`.
@@ -98,13 +113,20 @@ impl SubscriberSet {
 
     /// Everybody.
     pub(super) fn ids(&self) -> impl Iterator<Item = SubscriberId> {
-        let subscriptions = self.subscriptions.iter().map(|entry| SubscriberId::Webhook(entry.subscription.id));
+        let subscriptions = self
+            .subscriptions
+            .iter()
+            .map(|entry| SubscriberId::Webhook(entry.subscription.id));
         subscriptions.chain(self.accounts.ids())
     }
 
     /// Those who might want `record`; whether they do is each one's [`Judge`]'s to say.
     pub(super) fn candidates(&self, record: &Record) -> impl Iterator<Item = SubscriberId> {
-        let subscriptions = self.index.candidates(record).into_iter().map(SubscriberId::Webhook);
+        let subscriptions = self
+            .index
+            .candidates(record)
+            .into_iter()
+            .map(SubscriberId::Webhook);
         subscriptions.chain(self.accounts.candidates(record))
     }
 
@@ -116,7 +138,10 @@ impl SubscriberSet {
                 let judge = SubscriberMatcher::Subscription(Arc::clone(&entry.interest));
                 let from = Some(entry.subscription.from);
                 Some(SubscriberEntry {
-                    policy: Arc::new(DeliveryPolicy::from_subscription(&entry.subscription, &self.config.delivery)),
+                    policy: Arc::new(DeliveryPolicy::from_subscription(
+                        &entry.subscription,
+                        &self.config.delivery,
+                    )),
                     matcher: judge,
                     first_position: from,
                 })
@@ -139,34 +164,49 @@ impl SubscriberSet {
                 .subscriptions
                 .get(*number)
                 .map(|entry| SubscriberMatcher::Subscription(Arc::clone(&entry.interest))),
-            SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => {
-                Some(SubscriberMatcher::Account(id.clone(), Arc::clone(&self.accounts)))
-            }
+            SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => Some(
+                SubscriberMatcher::Account(id.clone(), Arc::clone(&self.accounts)),
+            ),
         }
     }
 
     /// Whether anything is delivered to `id`; `None` if there is no such subscriber.
     pub(super) fn subscription_state(&self, id: &SubscriberId) -> Option<SubscriptionState> {
         match id {
-            SubscriberId::Webhook(number) => Some(self.subscriptions.get(*number)?.subscription.state.clone()),
-            SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => {
-                self.accounts.delivery_policy(id).map(|profile| profile.state)
+            SubscriberId::Webhook(number) => {
+                Some(self.subscriptions.get(*number)?.subscription.state.clone())
             }
+            SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => self
+                .accounts
+                .delivery_policy(id)
+                .map(|profile| profile.state),
         }
     }
 
-    /// Whether `id` is the name of another one here than in `other`: an account that was removed, and made anew before anybody
-    /// looked. Numbers of subscriptions are never used again.
+    /// Whether `id` is the name of another one here than in `other`: an account that was removed,
+    /// and made anew before anybody looked. Numbers of subscriptions are never used again.
     pub(super) fn is_replaced(&self, other: &Self, id: &SubscriberId) -> bool {
-        let (SubscriberId::Forward(name) | SubscriberId::Replies(name)) = id else { return false };
-        let made = |roster: &Self| roster.known_accounts.get(name).map(|account| account.created_at);
+        let (SubscriberId::Forward(name) | SubscriberId::Replies(name)) = id else {
+            return false;
+        };
+        let made = |roster: &Self| {
+            roster
+                .known_accounts
+                .get(name)
+                .map(|account| account.created_at)
+        };
         made(self) != made(other)
     }
 
     /// Whether `id` is defined here as it is in `other`.
     pub(super) fn is_unchanged(&self, other: &Self, id: &SubscriberId) -> bool {
-        let SubscriberId::Webhook(number) = id else { return self.has_same_accounts(other) };
-        match (self.subscriptions.get(*number), other.subscriptions.get(*number)) {
+        let SubscriberId::Webhook(number) = id else {
+            return self.has_same_accounts(other);
+        };
+        match (
+            self.subscriptions.get(*number),
+            other.subscriptions.get(*number),
+        ) {
             (Some(one), Some(another)) => Arc::ptr_eq(one, another),
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,

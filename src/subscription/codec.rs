@@ -1,5 +1,6 @@
-//! A subscription as it is stored: a format byte and JSON, under its number. What is stored was accepted once and is read
-//! whatever is known today: a pattern may name a source that is configured no more.
+//! A subscription as it is stored: a format byte and JSON, under its number. What is stored was
+//! accepted once and is read whatever is known today: a pattern may name a source that is
+//! configured no more.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -66,22 +67,40 @@ pub(super) fn encode_subscription(subscription: &Subscription) -> Zeroizing<Vec<
         url: subscription.url.clone(),
         events: subscription.events.iter().map(Pattern::to_string).collect(),
         secret: open(&secrets.current),
-        previous_secret: previous
-            .map(|(secret, until)| StoredPreviousSecret { secret: open(secret), until: until.as_micros() }),
+        previous_secret: previous.map(|(secret, until)| StoredPreviousSecret {
+            secret: open(secret),
+            until: until.as_micros(),
+        }),
         signing_key: secrets.signing_key.as_ref().map(open),
         state: state.to_owned(),
         state_reason,
         description: subscription.description.clone(),
-        filter: subscription.filter.as_ref().map(|filter| filter.text().to_owned()),
-        transform: subscription.transform.as_ref().map(|transform| transform.text().to_owned()),
+        filter: subscription
+            .filter
+            .as_ref()
+            .map(|filter| filter.text().to_owned()),
+        transform: subscription
+            .transform
+            .as_ref()
+            .map(|transform| transform.text().to_owned()),
         ordering: choice_name(&DeliveryOrdering::NAMED, subscription.ordering),
         concurrency: subscription.concurrency,
-        signing: subscription.signing.iter().map(|style| choice_name(&SigningStyle::NAMED, *style)).collect(),
-        headers: subscription.headers.iter().map(|(name, value)| (name.clone(), open(value))).collect(),
+        signing: subscription
+            .signing
+            .iter()
+            .map(|style| choice_name(&SigningStyle::NAMED, *style))
+            .collect(),
+        headers: subscription
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), open(value)))
+            .collect(),
         rate_limit: subscription.rate_limit,
         timeout_ms: subscription.timeout.map(to_millis),
         retry_schedule_ms: schedule.map(|pauses| pauses.iter().copied().map(to_millis).collect()),
-        on_exhausted: subscription.on_exhausted.map(|choice| choice_name(&ExhaustionPolicy::CHOICES, choice)),
+        on_exhausted: subscription
+            .on_exhausted
+            .map(|choice| choice_name(&ExhaustionPolicy::CHOICES, choice)),
         from: subscription.from.get(),
         created_at: subscription.created_at.as_micros(),
         updated_at: subscription.updated_at.as_micros(),
@@ -89,15 +108,22 @@ pub(super) fn encode_subscription(subscription: &Subscription) -> Zeroizing<Vec<
     // Grown once, so that no half-written copy of a secret stays behind in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(crate::journal::VALUE_MAX_BYTES * 2));
     bytes.push(FORMAT);
-    serde_json::to_writer(&mut *bytes, &stored).expect("its members have JSON texts, and a Vec takes every write");
+    serde_json::to_writer(&mut *bytes, &stored)
+        .expect("its members have JSON texts, and a Vec takes every write");
     bytes
 }
 
-pub(super) fn decode_subscription(key: &str, bytes: &[u8]) -> Result<Subscription, SubscriptionOpenError> {
+pub(super) fn decode_subscription(
+    key: &str,
+    bytes: &[u8],
+) -> Result<Subscription, SubscriptionOpenError> {
     let corrupt = || SubscriptionOpenError::Corrupt { id: key.to_owned() };
     let (format, json) = bytes.split_first().ok_or_else(corrupt)?;
     if *format != FORMAT {
-        return Err(SubscriptionOpenError::Format { id: key.to_owned(), found: *format });
+        return Err(SubscriptionOpenError::Format {
+            id: key.to_owned(),
+            found: *format,
+        });
     }
     let id = key.parse().map_err(|_| corrupt())?;
     let stored = serde_json::from_slice(json).map_err(|_| corrupt())?;
@@ -109,11 +135,20 @@ pub(super) fn encode_next_id(next: SubscriptionId) -> Vec<u8> {
     [&[FORMAT][..], &next.to_be_bytes()].concat()
 }
 
-pub(super) fn decode_next_id(key: &str, bytes: &[u8]) -> Result<SubscriptionId, SubscriptionOpenError> {
+pub(super) fn decode_next_id(
+    key: &str,
+    bytes: &[u8],
+) -> Result<SubscriptionId, SubscriptionOpenError> {
     let corrupt = || SubscriptionOpenError::Corrupt { id: key.to_owned() };
     match bytes.split_first().ok_or_else(corrupt)? {
-        (&FORMAT, next) => next.try_into().map(SubscriptionId::from_be_bytes).map_err(|_| corrupt()),
-        (found, _) => Err(SubscriptionOpenError::Format { id: key.to_owned(), found: *found }),
+        (&FORMAT, next) => next
+            .try_into()
+            .map(SubscriptionId::from_be_bytes)
+            .map_err(|_| corrupt()),
+        (found, _) => Err(SubscriptionOpenError::Format {
+            id: key.to_owned(),
+            found: *found,
+        }),
     }
 }
 
@@ -126,16 +161,32 @@ fn from_stored(id: SubscriptionId, stored: StoredSubscription) -> Option<Subscri
         (DISABLED, reason) => SubscriptionState::Disabled { reason: reason? },
         _ => return None,
     };
-    let filter = stored.filter.as_deref().map(Filter::compile).transpose().ok()?;
-    let transform = stored.transform.as_deref().map(TransformExpression::compile).transpose().ok()?;
+    let filter = stored
+        .filter
+        .as_deref()
+        .map(Filter::compile)
+        .transpose()
+        .ok()?;
+    let transform = stored
+        .transform
+        .as_deref()
+        .map(TransformExpression::compile)
+        .transpose()
+        .ok()?;
     let schedule = stored.retry_schedule_ms;
     Some(Subscription {
         id,
         url: stored.url,
-        events: stored.events.iter().map(|text| Pattern::from_store(text)).collect::<Option<_>>()?,
+        events: stored
+            .events
+            .iter()
+            .map(|text| Pattern::from_store(text))
+            .collect::<Option<_>>()?,
         secrets: SigningSecrets {
             current: secret(stored.secret),
-            previous: stored.previous_secret.map(|replaced| (secret(replaced.secret), time(replaced.until))),
+            previous: stored
+                .previous_secret
+                .map(|replaced| (secret(replaced.secret), time(replaced.until))),
             signing_key: stored.signing_key.map(secret),
         },
         state,
@@ -144,11 +195,20 @@ fn from_stored(id: SubscriptionId, stored: StoredSubscription) -> Option<Subscri
         transform,
         ordering: parse_choice(&DeliveryOrdering::NAMED, &stored.ordering)?,
         concurrency: stored.concurrency,
-        signing: stored.signing.iter().map(|style| parse_choice(&SigningStyle::NAMED, style)).collect::<Option<_>>()?,
-        headers: stored.headers.into_iter().map(|(name, value)| (name, secret(value))).collect(),
+        signing: stored
+            .signing
+            .iter()
+            .map(|style| parse_choice(&SigningStyle::NAMED, style))
+            .collect::<Option<_>>()?,
+        headers: stored
+            .headers
+            .into_iter()
+            .map(|(name, value)| (name, secret(value)))
+            .collect(),
         rate_limit: stored.rate_limit,
         timeout: stored.timeout_ms.map(Duration::from_millis),
-        retry_schedule: schedule.map(|pauses| pauses.into_iter().map(Duration::from_millis).collect()),
+        retry_schedule: schedule
+            .map(|pauses| pauses.into_iter().map(Duration::from_millis).collect()),
         on_exhausted: match stored.on_exhausted {
             Some(choice) => Some(parse_choice(&ExhaustionPolicy::CHOICES, &choice)?),
             None => None,
@@ -166,11 +226,16 @@ fn to_millis(duration: Duration) -> u64 {
 
 fn choice_name<T: Copy + PartialEq>(table: &[(&'static str, T)], value: T) -> String {
     let found = table.iter().find(|(_, listed)| *listed == value);
-    found.map(|(name, _)| (*name).to_owned()).expect("every choice is in its table")
+    found
+        .map(|(name, _)| (*name).to_owned())
+        .expect("every choice is in its table")
 }
 
 fn parse_choice<T: Copy>(table: &[(&'static str, T)], name: &str) -> Option<T> {
-    table.iter().find(|(listed, _)| *listed == name).map(|(_, value)| *value)
+    table
+        .iter()
+        .find(|(listed, _)| *listed == name)
+        .map(|(_, value)| *value)
 }
 
 #[cfg(test)]
@@ -186,13 +251,20 @@ mod tests {
                 previous: Some((text("old"), Timestamp::from_micros(9))),
                 signing_key: Some(text("c2VlZA==")),
             },
-            state: SubscriptionState::Paused { reason: Some("moving".into()) },
+            state: SubscriptionState::Paused {
+                reason: Some("moving".into()),
+            },
             description: Some("HubSpot".into()),
             filter: Some(Filter::compile("late").expect("an expression")),
             transform: Some(TransformExpression::compile("data").expect("an expression")),
             ordering: DeliveryOrdering::None,
             concurrency: Some(4),
-            signing: vec![SigningStyle::Crm, SigningStyle::Standard, SigningStyle::Hub, SigningStyle::V1a],
+            signing: vec![
+                SigningStyle::Crm,
+                SigningStyle::Standard,
+                SigningStyle::Hub,
+                SigningStyle::V1a,
+            ],
             headers: vec![("X-Key".into(), text("k"))],
             rate_limit: NonZeroU32::new(5),
             timeout: Some(Duration::from_millis(1_500)),
@@ -224,21 +296,32 @@ mod tests {
         let plain = sample_subscription(1, &["*"]);
         let read = decode_subscription("1", &encode_subscription(&plain)).expect("just written");
         assert_eq!(encode_subscription(&read), encode_subscription(&plain));
-        assert!(read.retry_schedule.is_none() && read.on_exhausted.is_none() && read.timeout.is_none());
+        assert!(
+            read.retry_schedule.is_none() && read.on_exhausted.is_none() && read.timeout.is_none()
+        );
     }
 
     #[test]
     fn what_is_no_subscription_of_ours_is_refused_by_its_number() {
         let mut bytes = encode_subscription(&full()).to_vec();
-        assert!(matches!(decode_subscription("x", &bytes), Err(SubscriptionOpenError::Corrupt { id }) if id == "x"));
-        let wrong = String::from_utf8(bytes.clone()).expect("text").replace("lead.*", "lead*");
-        assert!(matches!(decode_subscription("4", wrong.as_bytes()), Err(SubscriptionOpenError::Corrupt { .. })));
+        assert!(
+            matches!(decode_subscription("x", &bytes), Err(SubscriptionOpenError::Corrupt { id }) if id == "x")
+        );
+        let wrong = String::from_utf8(bytes.clone())
+            .expect("text")
+            .replace("lead.*", "lead*");
+        assert!(matches!(
+            decode_subscription("4", wrong.as_bytes()),
+            Err(SubscriptionOpenError::Corrupt { .. })
+        ));
         bytes[0] = 2;
         assert!(
             matches!(decode_subscription("4", &bytes), Err(SubscriptionOpenError::Format { found: 2, id }) if id == "4")
         );
         for bytes in [&b""[..], b"\x01", b"\x01{}"] {
-            assert!(matches!(decode_subscription("4", bytes), Err(SubscriptionOpenError::Corrupt { id }) if id == "4"));
+            assert!(
+                matches!(decode_subscription("4", bytes), Err(SubscriptionOpenError::Corrupt { id }) if id == "4")
+            );
         }
     }
 

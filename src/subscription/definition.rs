@@ -60,8 +60,12 @@ pub enum SigningStyle {
 
 impl SigningStyle {
     /// Every style with its name.
-    pub const NAMED: [(&'static str, Self); 4] =
-        [("crm", Self::Crm), ("standard", Self::Standard), ("hub", Self::Hub), ("v1a", Self::V1a)];
+    pub const NAMED: [(&'static str, Self); 4] = [
+        ("crm", Self::Crm),
+        ("standard", Self::Standard),
+        ("hub", Self::Hub),
+        ("v1a", Self::V1a),
+    ];
 }
 
 /// One subscription. What is `None` is as `[delivery]` of the configuration says.
@@ -116,7 +120,10 @@ pub(crate) fn sample_subscription(id: SubscriptionId, events: &[&str]) -> Subscr
     Subscription {
         id,
         url: "https://crm.example/hook".into(),
-        events: events.iter().map(|text| Pattern::from_store(text).expect("a pattern")).collect(),
+        events: events
+            .iter()
+            .map(|text| Pattern::from_store(text).expect("a pattern"))
+            .collect(),
         secrets: SigningSecrets::new(Some(Secret::new("hush"))),
         state: SubscriptionState::Active,
         description: None,

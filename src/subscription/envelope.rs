@@ -1,11 +1,13 @@
-//! The body of a delivery: what happened, to whom and when, in one form for the events of all sources.
+//! The body of a delivery: what happened, to whom and when, in one form for the events of all
+//! sources.
 //!
 //! ```json
 //! {"event": "organisation.created", "timestamp": "2025-10-18T09:43:12.442Z", "user_id": 12, "data": {…},
 //!  "entity": {"kind": "organisation", "id": "51", "sequence": 1}, "late": false}
 //! ```
 //!
-//! `user_id` and `data` are the bytes that the source sent: nothing is parsed and written again, so no number loses a digit.
+//! `user_id` and `data` are the bytes that the source sent: nothing is parsed and written again, so
+//! no number loses a digit.
 
 use std::io::Write;
 use std::str;
@@ -17,7 +19,8 @@ use crate::event::{PayloadShape, Record, catalogue, find_members};
 /// What the body has for a member that the event does not have.
 const NULL: &str = "null";
 
-/// What the body has beside the members around the data, at most in bytes: the longest names and times that are usual.
+/// What the body has beside the members around the data, at most in bytes: the longest names and
+/// times that are usual.
 const AROUND_BYTES: usize = 256;
 
 /// The parts of an event that come from its payload, as JSON texts.
@@ -31,18 +34,23 @@ pub(super) struct EnvelopeParts<'a> {
 pub fn body(record: &Record) -> Vec<u8> {
     with_envelope_parts(record, |parts| {
         let mut body = Vec::with_capacity(parts.data.len() + AROUND_BYTES);
-        write_envelope(&mut body, record, parts).expect("a Vec takes every write, and names have a JSON text");
+        write_envelope(&mut body, record, parts)
+            .expect("a Vec takes every write, and names have a JSON text");
         body
     })
 }
 
 /// Calls `then` with what the payload of `record` says; what is damaged or missing is null.
-pub(super) fn with_envelope_parts<T>(record: &Record, then: impl FnOnce(&EnvelopeParts<'_>) -> T) -> T {
+pub(super) fn with_envelope_parts<T>(
+    record: &Record,
+    then: impl FnOnce(&EnvelopeParts<'_>) -> T,
+) -> T {
     match record.shape {
         PayloadShape::Envelope => {
             let text = str::from_utf8(&record.payload).unwrap_or_default();
             let [data, user_id] = find_members(text, ["data", "user_id"]).unwrap_or_default();
-            // Only the bus says who did something; the same name elsewhere would mean whatever its sender likes.
+            // Only the bus says who did something; the same name elsewhere would mean whatever its
+            // sender likes.
             let user_id = user_id.filter(|_| record.source == catalogue::CRM_SOURCE);
             then(&EnvelopeParts {
                 user_id: user_id.map_or(NULL, RawValue::get),
@@ -51,12 +59,19 @@ pub(super) fn with_envelope_parts<T>(record: &Record, then: impl FnOnce(&Envelop
         }
         PayloadShape::Bare | PayloadShape::Form => {
             let data = record.payload_json();
-            then(&EnvelopeParts { user_id: NULL, data: data.as_deref().map_or(NULL, RawValue::get) })
+            then(&EnvelopeParts {
+                user_id: NULL,
+                data: data.as_deref().map_or(NULL, RawValue::get),
+            })
         }
     }
 }
 
-fn write_envelope(body: &mut Vec<u8>, record: &Record, parts: &EnvelopeParts<'_>) -> Result<(), serde_json::Error> {
+fn write_envelope(
+    body: &mut Vec<u8>,
+    record: &Record,
+    parts: &EnvelopeParts<'_>,
+) -> Result<(), serde_json::Error> {
     body.extend_from_slice(b"{\"event\":");
     serde_json::to_writer(&mut *body, &record.event_type)?;
     body.extend_from_slice(b",\"timestamp\":");
@@ -88,7 +103,11 @@ mod tests {
         let at = Timestamp::parse("2025-10-18T09:43:12.442Z").expect("a time");
         let entity = EntityKey::try_new(Kind::Organisation, "51").expect("an id");
         let record = Record::new("crm", entity, "organisation.created", at);
-        Record { payload: payload.into(), sequence: Some(1), ..record }
+        Record {
+            payload: payload.into(),
+            sequence: Some(1),
+            ..record
+        }
     }
 
     fn text(record: &Record) -> String {
@@ -107,14 +126,26 @@ mod tests {
             "late": false,
         });
         assert_eq!(body, expected);
-        let names: Vec<_> = body.as_object().expect("an object").keys().map(String::as_str).collect();
-        assert_eq!(names, ["event", "timestamp", "user_id", "data", "entity", "late"]);
+        let names: Vec<_> = body
+            .as_object()
+            .expect("an object")
+            .keys()
+            .map(String::as_str)
+            .collect();
+        assert_eq!(
+            names,
+            ["event", "timestamp", "user_id", "data", "entity", "late"]
+        );
     }
 
     #[test]
     fn data_and_user_keep_every_byte() {
         let payload = r#"{"user_id": "u\u002d1", "data": {"a":  1.50, "b": 12345678901234567890.10, "b": 1e400}}"#;
-        let record = Record { payload: payload.into(), late: true, ..created() };
+        let record = Record {
+            payload: payload.into(),
+            late: true,
+            ..created()
+        };
         let expected = concat!(
             r#"{"event":"organisation.created","timestamp":"2025-10-18T09:43:12.442Z","user_id":"u\u002d1","#,
             r#""data":{"a":  1.50, "b": 12345678901234567890.10, "b": 1e400},"#,
@@ -126,31 +157,53 @@ mod tests {
     #[test]
     fn data_is_the_whole_payload_where_there_is_nothing_around_it() {
         let of = |shape, payload: &'static str| {
-            let record = Record { shape, payload: payload.into(), ..created() };
+            let record = Record {
+                shape,
+                payload: payload.into(),
+                ..created()
+            };
             let body: Value = serde_json::from_str(&text(&record)).expect("JSON");
             (body["user_id"].clone(), body["data"].clone())
         };
         let whole = json!({"data": 1, "user_id": 2});
-        assert_eq!(of(PayloadShape::Bare, r#"{"data": 1, "user_id": 2}"#), (Value::Null, whole));
-        assert_eq!(of(PayloadShape::Form, "a=1&b=%C3%A4"), (Value::Null, json!({"a": "1", "b": "ä"})));
-        for (shape, payload) in
-            [(PayloadShape::Envelope, "{}"), (PayloadShape::Envelope, ""), (PayloadShape::Bare, "no JSON")]
-        {
+        assert_eq!(
+            of(PayloadShape::Bare, r#"{"data": 1, "user_id": 2}"#),
+            (Value::Null, whole)
+        );
+        assert_eq!(
+            of(PayloadShape::Form, "a=1&b=%C3%A4"),
+            (Value::Null, json!({"a": "1", "b": "ä"}))
+        );
+        for (shape, payload) in [
+            (PayloadShape::Envelope, "{}"),
+            (PayloadShape::Envelope, ""),
+            (PayloadShape::Bare, "no JSON"),
+        ] {
             assert_eq!(of(shape, payload), (Value::Null, Value::Null), "{payload}");
         }
     }
 
     #[test]
     fn only_the_bus_names_a_user() {
-        let record = Record { source: "support".into(), ..created() };
+        let record = Record {
+            source: "support".into(),
+            ..created()
+        };
         assert!(text(&record).contains(r#""user_id":null,"data":{"organisation_id""#));
     }
 
     #[test]
     fn names_and_ids_are_escaped() {
         let entity = EntityKey::try_new(Kind::Ticket, r#"a"b\c"#).expect("an id");
-        let record = Record { entity, event_type: "shop.\"x\"".into(), ..created() };
+        let record = Record {
+            entity,
+            event_type: "shop.\"x\"".into(),
+            ..created()
+        };
         let body: Value = serde_json::from_str(&text(&record)).expect("JSON");
-        assert_eq!((&body["event"], &body["entity"]["id"]), (&json!("shop.\"x\""), &json!(r#"a"b\c"#)));
+        assert_eq!(
+            (&body["event"], &body["entity"]["id"]),
+            (&json!("shop.\"x\""), &json!(r#"a"b\c"#))
+        );
     }
 }

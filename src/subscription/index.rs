@@ -1,4 +1,5 @@
-//! Who might want a record, found without asking everyone: what ten thousand others want costs nothing.
+//! Who might want a record, found without asking everyone: what ten thousand others want costs
+//! nothing.
 
 use std::collections::HashMap;
 
@@ -25,7 +26,8 @@ struct KindPatterns {
 }
 
 impl PatternIndex {
-    /// The index of `known`. Disabled subscriptions are not in it, since they are owed nothing; paused ones are.
+    /// The index of `known`. Disabled subscriptions are not in it, since they are owed nothing;
+    /// paused ones are.
     #[must_use]
     pub fn new(known: &SubscriptionSnapshot) -> Self {
         let mut index = Self::default();
@@ -33,13 +35,15 @@ impl PatternIndex {
         index
     }
 
-    /// The subscriptions with a pattern that admits `record`, each once, in the order of their numbers. Whether it is theirs
-    /// after all is [`super::Interest::judge`]'s to say.
+    /// The subscriptions with a pattern that admits `record`, each once, in the order of their
+    /// numbers. Whether it is theirs after all is [`super::Interest::judge`]'s to say.
     #[must_use]
     pub fn candidates(&self, record: &Record) -> Vec<SubscriptionId> {
         let mut found = Vec::new();
         for kind in [None, Some(record.entity.kind())] {
-            let Some(wanted) = self.by_kind.get(&kind) else { continue };
+            let Some(wanted) = self.by_kind.get(&kind) else {
+                continue;
+            };
             wanted.collect_subscriptions(&record.event_type, &mut found);
             // What the node makes of itself is in no pattern that names neither it nor its kind.
             if kind.is_some() || !is_internal_record(record) {
@@ -61,7 +65,9 @@ impl PatternIndex {
             let wanted = self.by_kind.entry(pattern.kind()).or_default();
             let ids = match pattern.name_pattern() {
                 EventNamePattern::All => &mut wanted.all,
-                EventNamePattern::Under(beginning) => wanted.prefixes.entry(beginning.into()).or_default(),
+                EventNamePattern::Under(beginning) => {
+                    wanted.prefixes.entry(beginning.into()).or_default()
+                }
                 EventNamePattern::Named(name) => wanted.exact.entry(name.into()).or_default(),
             };
             ids.push(id);
@@ -93,11 +99,21 @@ mod tests {
     fn record(source: &str, kind: &str, event: &str) -> Record {
         let kind = Kind::from_store(kind).expect("a kind");
         let entity = EntityKey::try_new(kind, "1").expect("an id");
-        Record { sequence: Some(1), ..Record::new(source, entity, event, Timestamp::from_micros(0)) }
+        Record {
+            sequence: Some(1),
+            ..Record::new(source, entity, event, Timestamp::from_micros(0))
+        }
     }
 
     fn pattern() -> impl Strategy<Value = String> {
-        let kind = prop::sample::select(vec!["", "", "lead:", "ticket:", "custom:shop:", "custom:subscriber:"]);
+        let kind = prop::sample::select(vec![
+            "",
+            "",
+            "lead:",
+            "ticket:",
+            "custom:shop:",
+            "custom:subscriber:",
+        ]);
         let events = prop::sample::select(vec![
             "*",
             "lead.*",

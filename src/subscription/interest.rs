@@ -33,15 +33,27 @@ impl SubscriberInterest {
     /// That of `subscription`.
     #[must_use]
     pub fn from_subscription(subscription: &Subscription) -> Self {
-        let Subscription { events, filter, from, .. } = subscription;
-        Self { patterns: events.as_slice().into(), filter: filter.clone(), from: *from }
+        let Subscription {
+            events,
+            filter,
+            from,
+            ..
+        } = subscription;
+        Self {
+            patterns: events.as_slice().into(),
+            filter: filter.clone(),
+            from: *from,
+        }
     }
 
-    /// What `record`, at `position`, is to it. A record that failed has no place among its entity's and is nobody's.
+    /// What `record`, at `position`, is to it. A record that failed has no place among its entity's
+    /// and is nobody's.
     #[must_use]
     pub fn match_record(&self, position: Position, record: &Record) -> InterestMatch {
         let kind = record.entity.kind();
-        let admits = |pattern: &Pattern| pattern.admits(kind, &record.event_type, is_internal_record(record));
+        let admits = |pattern: &Pattern| {
+            pattern.admits(kind, &record.event_type, is_internal_record(record))
+        };
         if position < self.from || record.sequence.is_none() || !self.patterns.iter().any(admits) {
             return InterestMatch::Unwanted;
         }
@@ -69,8 +81,17 @@ mod tests {
     }
 
     fn record(kind: Kind, event: &str) -> Record {
-        let record = Record::new("leads", EntityKey::from_number(kind, 1), event, Timestamp::from_micros(0));
-        Record { sequence: Some(1), payload: r#"{"data": {"n": 1}}"#.into(), ..record }
+        let record = Record::new(
+            "leads",
+            EntityKey::from_number(kind, 1),
+            event,
+            Timestamp::from_micros(0),
+        );
+        Record {
+            sequence: Some(1),
+            payload: r#"{"data": {"n": 1}}"#.into(),
+            ..record
+        }
     }
 
     #[test]
@@ -79,19 +100,44 @@ mod tests {
         let created = record(Kind::Lead, "lead.created");
         assert_eq!(judge(4, &created), InterestMatch::Unwanted);
         assert_eq!(judge(5, &created), InterestMatch::Wanted);
-        assert_eq!(judge(5, &record(Kind::Ticket, "status.changed")), InterestMatch::Wanted);
-        assert_eq!(judge(5, &record(Kind::Lead, "lead.updated")), InterestMatch::Unwanted);
-        assert_eq!(judge(5, &Record { sequence: None, ..created }), InterestMatch::Unwanted, "it failed");
+        assert_eq!(
+            judge(5, &record(Kind::Ticket, "status.changed")),
+            InterestMatch::Wanted
+        );
+        assert_eq!(
+            judge(5, &record(Kind::Lead, "lead.updated")),
+            InterestMatch::Unwanted
+        );
+        assert_eq!(
+            judge(
+                5,
+                &Record {
+                    sequence: None,
+                    ..created
+                }
+            ),
+            InterestMatch::Unwanted,
+            "it failed"
+        );
     }
 
     #[test]
     fn the_filter_is_asked_of_what_the_patterns_admit_and_may_not_know() {
-        let judge = |filter, event| interest(Some(filter)).match_record(Position::new(5), &record(Kind::Lead, event));
+        let judge = |filter, event| {
+            interest(Some(filter)).match_record(Position::new(5), &record(Kind::Lead, event))
+        };
         assert_eq!(judge("data.n == 1", "lead.created"), InterestMatch::Wanted);
-        assert_eq!(judge("data.n == 2", "lead.created"), InterestMatch::Unwanted);
+        assert_eq!(
+            judge("data.n == 2", "lead.created"),
+            InterestMatch::Unwanted
+        );
         assert!(
             matches!(judge("data.m == 2", "lead.created"), InterestMatch::FilterFailed(why) if why.contains("\"m\""))
         );
-        assert_eq!(judge("data.m == 2", "lead.updated"), InterestMatch::Unwanted, "nobody asked it");
+        assert_eq!(
+            judge("data.m == 2", "lead.updated"),
+            InterestMatch::Unwanted,
+            "nobody asked it"
+        );
     }
 }

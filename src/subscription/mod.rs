@@ -1,7 +1,7 @@
 //! Subscriptions: who wants which events, in which form, and signed how.
 //!
-//! They are definitions, true in themselves and not derived from any event. All of them are in memory as well, since every
-//! event asks who wants it.
+//! They are definitions, true in themselves and not derived from any event. All of them are in
+//! memory as well, since every event asks who wants it.
 
 mod codec;
 mod definition;
@@ -19,12 +19,16 @@ mod vocabulary;
 #[cfg(test)]
 pub(crate) use definition::sample_subscription;
 pub use definition::{
-    DeliveryOrdering, SharedSubscription, SigningStyle, Subscription, SubscriptionId, SubscriptionState,
+    DeliveryOrdering, SharedSubscription, SigningStyle, Subscription, SubscriptionId,
+    SubscriptionState,
 };
 pub use expression::{CompileError, Filter, TransformExpression};
 pub use index::PatternIndex;
 pub use interest::{InterestMatch, SubscriberInterest};
 pub use pattern::Pattern;
-pub use registry::{Entry, SubscriptionChangeError, SubscriptionOpenError, SubscriptionRegistry, SubscriptionSnapshot};
+pub use registry::{
+    Entry, SubscriptionChangeError, SubscriptionOpenError, SubscriptionRegistry,
+    SubscriptionSnapshot,
+};
 pub use secrets::SigningSecrets;
 pub use vocabulary::EventVocabulary;

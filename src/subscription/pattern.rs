@@ -6,8 +6,9 @@
 //! events   a name (status.changed), the beginning of names (lead.*, shop.order.*), or all (*)
 //! ```
 //!
-//! A `*` stands alone or for all that follows a dot, however many dots are in it. Events that the node makes of itself are
-//! in no `*` that does not say so: `subscriber.*` has them, and so has `custom:subscriber:*`, but not `*`.
+//! A `*` stands alone or for all that follows a dot, however many dots are in it. Events that the
+//! node makes of itself are in no `*` that does not say so: `subscriber.*` has them, and so has
+//! `custom:subscriber:*`, but not `*`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -67,7 +68,9 @@ pub enum PatternError {
 }
 
 fn format_suggestion(nearest: Option<&str>) -> String {
-    nearest.map(|nearest| format!("; did you mean {nearest:?}?")).unwrap_or_default()
+    nearest
+        .map(|nearest| format!("; did you mean {nearest:?}?"))
+        .unwrap_or_default()
 }
 
 impl Pattern {
@@ -76,29 +79,56 @@ impl Pattern {
     /// # Errors
     /// [`Refused`], which says what is wrong with it.
     pub fn parse(text: &str, vocabulary: &EventVocabulary) -> Result<Self, PatternError> {
-        let malformed = |why| PatternError::Malformed { text: text.chars().take(SHOWN_CHARS).collect(), why };
-        let unknown =
-            || PatternError::MatchesNothing { text: text.to_owned(), nearest: vocabulary.suggest_pattern(text) };
+        let malformed = |why| PatternError::Malformed {
+            text: text.chars().take(SHOWN_CHARS).collect(),
+            why,
+        };
+        let unknown = || PatternError::MatchesNothing {
+            text: text.to_owned(),
+            nearest: vocabulary.suggest_pattern(text),
+        };
         if text.len() > PATTERN_MAX_BYTES {
             return Err(malformed("it is too long"));
         }
         let (kind, events) = split_kind(text);
         check_event_part(events).map_err(malformed)?;
-        if let Some(kind) = kind.filter(|kind| kind.starts_with(CUSTOM_KIND_PREFIX) && !vocabulary.has_kind(kind)) {
-            return Err(PatternError::UnknownKind { kind: kind.to_owned(), nearest: vocabulary.suggest_kind(kind) });
+        if let Some(kind) =
+            kind.filter(|kind| kind.starts_with(CUSTOM_KIND_PREFIX) && !vocabulary.has_kind(kind))
+        {
+            return Err(PatternError::UnknownKind {
+                kind: kind.to_owned(),
+                nearest: vocabulary.suggest_kind(kind),
+            });
         }
-        let kind = kind.map(|kind| Kind::parse(kind).ok_or_else(unknown)).transpose()?;
-        let pattern = Self { text: text.into(), kind, start: text.len() - events.len() };
-        vocabulary.has_match(pattern.kind(), pattern.name_pattern()).then_some(pattern).ok_or_else(unknown)
+        let kind = kind
+            .map(|kind| Kind::parse(kind).ok_or_else(unknown))
+            .transpose()?;
+        let pattern = Self {
+            text: text.into(),
+            kind,
+            start: text.len() - events.len(),
+        };
+        vocabulary
+            .has_match(pattern.kind(), pattern.name_pattern())
+            .then_some(pattern)
+            .ok_or_else(unknown)
     }
 
-    /// Reads a pattern that was accepted once, whatever is known today; `None` for what never was one.
+    /// Reads a pattern that was accepted once, whatever is known today; `None` for what never was
+    /// one.
     #[must_use]
     pub fn from_store(text: &str) -> Option<Self> {
         let (kind, events) = split_kind(text);
         check_event_part(events).ok()?;
-        let kind = kind.map(|kind| Kind::from_store(kind).ok_or(())).transpose().ok()?;
-        Some(Self { text: text.into(), kind, start: text.len() - events.len() })
+        let kind = kind
+            .map(|kind| Kind::from_store(kind).ok_or(()))
+            .transpose()
+            .ok()?;
+        Some(Self {
+            text: text.into(),
+            kind,
+            start: text.len() - events.len(),
+        })
     }
 
     /// As it was given.
@@ -124,7 +154,8 @@ impl Pattern {
         }
     }
 
-    /// Whether it wants the event `event_type` of an entity of `kind`; `is_own` says that the node made it of itself.
+    /// Whether it wants the event `event_type` of an entity of `kind`; `is_own` says that the node
+    /// made it of itself.
     #[must_use]
     pub fn admits(&self, kind: Kind, event_type: &str, is_own: bool) -> bool {
         self.kind.is_none_or(|wanted| wanted == kind)
@@ -148,11 +179,17 @@ pub fn is_internal_record(record: &Record) -> bool {
     record.source == INTERNAL_SOURCE
 }
 
-/// The kind before the events, if there is one, and the events. No name has a colon before its first dot, so what ends with
-/// one there is a kind, or was meant to be.
+/// The kind before the events, if there is one, and the events. No name has a colon before its
+/// first dot, so what ends with one there is a kind, or was meant to be.
 fn split_kind(text: &str) -> (Option<&str>, &str) {
-    let own_colon = if text.starts_with(CUSTOM_KIND_PREFIX) { CUSTOM_KIND_PREFIX.len() } else { 0 };
-    let word = text[own_colon..].find(['.', ':']).map_or(text.len(), |at| own_colon + at);
+    let own_colon = if text.starts_with(CUSTOM_KIND_PREFIX) {
+        CUSTOM_KIND_PREFIX.len()
+    } else {
+        0
+    };
+    let word = text[own_colon..]
+        .find(['.', ':'])
+        .map_or(text.len(), |at| own_colon + at);
     match text[word..].strip_prefix(':') {
         Some(events) => (Some(&text[..word]), events),
         None => (None, text),
@@ -183,7 +220,10 @@ mod tests {
     fn vocabulary() -> EventVocabulary {
         EventVocabulary::with_sources(
             &["shop"],
-            &[("invoice.paid", "custom:invoice"), ("organisation.merged", "organisation")],
+            &[
+                ("invoice.paid", "custom:invoice"),
+                ("organisation.merged", "organisation"),
+            ],
         )
     }
 
@@ -233,17 +273,30 @@ mod tests {
             ("tiket:*", "ticket:*"),
             ("shopp.*", "shop.*"),
         ] {
-            let Err(PatternError::MatchesNothing { nearest: Some(nearest), text: found }) = parsed(text) else {
+            let Err(PatternError::MatchesNothing {
+                nearest: Some(nearest),
+                text: found,
+            }) = parsed(text)
+            else {
                 panic!("{text}")
             };
-            assert!(nearest.ends_with(meant) || meant.ends_with(&nearest), "{text}: {nearest}");
+            assert!(
+                nearest.ends_with(meant) || meant.ends_with(&nearest),
+                "{text}: {nearest}"
+            );
             assert_eq!(found, text);
         }
         for text in ["zzz", "shop", "shop.", "lead:shop.*", "lead.created.*"] {
-            assert!(matches!(parsed(text), Err(PatternError::MatchesNothing { .. })), "{text}");
+            assert!(
+                matches!(parsed(text), Err(PatternError::MatchesNothing { .. })),
+                "{text}"
+            );
         }
         let error = parsed("lead.creatd").expect_err("unknown");
-        assert_eq!(error.to_string(), r#""lead.creatd" matches no known event; did you mean "lead.created"?"#);
+        assert_eq!(
+            error.to_string(),
+            r#""lead.creatd" matches no known event; did you mean "lead.created"?"#
+        );
     }
 
     #[test]
@@ -261,7 +314,10 @@ mod tests {
             assert_eq!(parsed(text).expect_err("unknown").to_string(), said);
         }
         // It is one, but not of such an event.
-        assert!(matches!(parsed("custom:invoice:lead.created"), Err(PatternError::MatchesNothing { .. })));
+        assert!(matches!(
+            parsed("custom:invoice:lead.created"),
+            Err(PatternError::MatchesNothing { .. })
+        ));
     }
 
     #[test]
@@ -279,7 +335,10 @@ mod tests {
             "a\nb",
             &"x".repeat(600),
         ] {
-            assert!(matches!(parsed(text), Err(PatternError::Malformed { .. })), "{text}");
+            assert!(
+                matches!(parsed(text), Err(PatternError::Malformed { .. })),
+                "{text}"
+            );
         }
         assert_eq!(Pattern::from_store("lead*"), None);
         assert_eq!(Pattern::from_store("Upper:*"), None);
@@ -308,15 +367,22 @@ mod tests {
                 continue;
             };
             let kind = Kind::from_store(kind).expect("a kind");
-            assert_eq!(pattern.admits(kind, event, false), admits, "{text} {kind} {event}");
+            assert_eq!(
+                pattern.admits(kind, event, false),
+                admits,
+                "{text} {kind} {event}"
+            );
         }
     }
 
     #[test]
     fn the_nodes_own_events_are_only_in_what_names_them() {
         let kind = Kind::intern_custom(INTERNAL_KIND).expect("a kind");
-        let admits =
-            |text: &str| Pattern::from_store(text).expect("a pattern").admits(kind, "subscriber.disabled", true);
+        let admits = |text: &str| {
+            Pattern::from_store(text)
+                .expect("a pattern")
+                .admits(kind, "subscriber.disabled", true)
+        };
         for (text, is_in) in [
             ("*", false),
             ("lead.*", false),

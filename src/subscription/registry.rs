@@ -1,4 +1,5 @@
-//! The subscriptions of a store: all of them in memory, each change on the disk before anybody sees it.
+//! The subscriptions of a store: all of them in memory, each change on the disk before anybody sees
+//! it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +11,9 @@ use super::codec;
 use super::definition::{SharedSubscription, Subscription, SubscriptionId};
 use super::interest::SubscriberInterest;
 use crate::config::EncryptionKey;
-use crate::journal::{DEFINITION_MAX_BYTES, DataStore, DefinitionError, DefinitionTree, StoreWriteError};
+use crate::journal::{
+    DEFINITION_MAX_BYTES, DataStore, DefinitionError, DefinitionTree, StoreWriteError,
+};
 
 /// The tree of subscriptions.
 const TREE: &str = "subscriptions";
@@ -24,7 +27,9 @@ pub enum SubscriptionOpenError {
     #[error("cannot read the subscriptions")]
     Unreadable(#[from] DefinitionError),
     /// A later version wrote one.
-    #[error("subscription {id} has format {found}, which this version does not read; start the version that wrote it")]
+    #[error(
+        "subscription {id} has format {found}, which this version does not read; start the version that wrote it"
+    )]
     Format {
         /// Which subscription.
         id: String,
@@ -110,14 +115,22 @@ impl SubscriptionSnapshot {
     /// Adds `subscription`, in place of the one of its number.
     fn insert(&mut self, subscription: SharedSubscription) {
         let interest = Arc::new(SubscriberInterest::from_subscription(&subscription));
-        self.by_id.insert(subscription.id, Arc::new(Entry { subscription, interest }));
+        self.by_id.insert(
+            subscription.id,
+            Arc::new(Entry {
+                subscription,
+                interest,
+            }),
+        );
     }
 }
 
 impl FromIterator<Subscription> for SubscriptionSnapshot {
     fn from_iter<I: IntoIterator<Item = Subscription>>(subscriptions: I) -> Self {
         let mut known = Self::default();
-        subscriptions.into_iter().for_each(|subscription| known.insert(Arc::new(subscription)));
+        subscriptions
+            .into_iter()
+            .for_each(|subscription| known.insert(Arc::new(subscription)));
         known
     }
 }
@@ -140,7 +153,8 @@ impl std::fmt::Debug for SubscriptionRegistry {
 }
 
 impl SubscriptionRegistry {
-    /// The subscriptions in `store`, to which no more are added beyond `subscriptions_max`, sealed with `key` if there is one.
+    /// The subscriptions in `store`, to which no more are added beyond `subscriptions_max`, sealed
+    /// with `key` if there is one.
     ///
     /// # Errors
     /// [`OpenError`] when one of them cannot be read.
@@ -158,7 +172,11 @@ impl SubscriptionRegistry {
                 known.insert(Arc::new(codec::decode_subscription(&key, &value)?));
             }
         }
-        let next = known.by_id.keys().next_back().map_or(next, |last| next.max(last + 1));
+        let next = known
+            .by_id
+            .keys()
+            .next_back()
+            .map_or(next, |last| next.max(last + 1));
         Ok(Self {
             definitions,
             snapshot: RwLock::new(Arc::new(known)),
@@ -175,7 +193,8 @@ impl SubscriptionRegistry {
         Arc::clone(&self.snapshot.read())
     }
 
-    /// Counts the changes: each is to be seen in [`Subscriptions::known`] before it is counted here.
+    /// Counts the changes: each is to be seen in [`Subscriptions::known`] before it is counted
+    /// here.
     #[must_use]
     pub fn watch_changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -187,7 +206,8 @@ impl SubscriptionRegistry {
         self.failed.subscribe()
     }
 
-    /// Adds what `make` makes of the number that is its own, and returns when it is on the disk. Blocks.
+    /// Adds what `make` makes of the number that is its own, and returns when it is on the disk.
+    /// Blocks.
     ///
     /// # Errors
     /// [`Refused`]; only [`Refused::Unknown`] can have changed something.
@@ -200,12 +220,19 @@ impl SubscriptionRegistry {
         if known.len() >= self.subscriptions_max {
             return Err(SubscriptionChangeError::TooMany(known.len()));
         }
-        let kept = self.persist(&known, Subscription { id: *next, ..make(*next) })?;
+        let kept = self.persist(
+            &known,
+            Subscription {
+                id: *next,
+                ..make(*next)
+            },
+        )?;
         *next += 1;
         Ok(kept)
     }
 
-    /// Puts what `change` makes of the subscription `id` in its place, and returns when that is on the disk. Blocks.
+    /// Puts what `change` makes of the subscription `id` in its place, and returns when that is on
+    /// the disk. Blocks.
     ///
     /// # Errors
     /// As [`Subscriptions::create`].
@@ -216,8 +243,12 @@ impl SubscriptionRegistry {
     ) -> Result<SharedSubscription, SubscriptionChangeError> {
         let _writing = self.next.lock();
         let known = self.snapshot();
-        let mut subscription =
-            Subscription::clone(&known.get(id).ok_or(SubscriptionChangeError::NotFound)?.subscription);
+        let mut subscription = Subscription::clone(
+            &known
+                .get(id)
+                .ok_or(SubscriptionChangeError::NotFound)?
+                .subscription,
+        );
         change(&mut subscription);
         self.persist(&known, Subscription { id, ..subscription })
     }
@@ -229,14 +260,19 @@ impl SubscriptionRegistry {
     pub fn remove(&self, id: SubscriptionId) -> Result<(), SubscriptionChangeError> {
         let next = self.next.lock();
         let mut known = SubscriptionSnapshot::clone(&self.snapshot());
-        known.by_id.remove(&id).ok_or(SubscriptionChangeError::NotFound)?;
+        known
+            .by_id
+            .remove(&id)
+            .ok_or(SubscriptionChangeError::NotFound)?;
         // The next number follows from the highest that is there, which is about to go.
         if id + 1 == *next {
             self.definitions
                 .put(NEXT, &codec::encode_next_id(*next))
                 .map_err(|error| self.report_write_failure(error))?;
         }
-        self.definitions.remove(&id.to_string()).map_err(|error| self.report_write_failure(error))?;
+        self.definitions
+            .remove(&id.to_string())
+            .map_err(|error| self.report_write_failure(error))?;
         self.publish(known);
         Ok(())
     }
@@ -248,9 +284,14 @@ impl SubscriptionRegistry {
     ) -> Result<SharedSubscription, SubscriptionChangeError> {
         let value = codec::encode_subscription(&subscription);
         if value.len() > DEFINITION_MAX_BYTES {
-            return Err(SubscriptionChangeError::TooLarge { found: value.len(), max: DEFINITION_MAX_BYTES });
+            return Err(SubscriptionChangeError::TooLarge {
+                found: value.len(),
+                max: DEFINITION_MAX_BYTES,
+            });
         }
-        self.definitions.put(&subscription.id.to_string(), &value).map_err(|error| self.report_write_failure(error))?;
+        self.definitions
+            .put(&subscription.id.to_string(), &value)
+            .map_err(|error| self.report_write_failure(error))?;
         let (mut known, subscription) = (known.clone(), Arc::new(subscription));
         known.insert(Arc::clone(&subscription));
         self.publish(known);
@@ -264,7 +305,8 @@ impl SubscriptionRegistry {
 
     /// What is on the disk is not known any more: only opening the store anew tells.
     fn report_write_failure(&self, error: StoreWriteError) -> SubscriptionChangeError {
-        self.failed.send_replace(Some(format!("subscriptions cannot be written: {error}")));
+        self.failed
+            .send_replace(Some(format!("subscriptions cannot be written: {error}")));
         SubscriptionChangeError::OutcomeUnknown(error)
     }
 }
@@ -287,7 +329,11 @@ mod tests {
     }
 
     fn ids(subscriptions: &SubscriptionRegistry) -> Vec<SubscriptionId> {
-        subscriptions.snapshot().newest_first().map(|entry| entry.subscription.id).collect()
+        subscriptions
+            .snapshot()
+            .newest_first()
+            .map(|entry| entry.subscription.id)
+            .collect()
     }
 
     fn any(id: SubscriptionId) -> Subscription {
@@ -298,9 +344,14 @@ mod tests {
     fn a_number_is_never_used_twice_not_even_that_of_the_last_after_a_restart() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let subscriptions = open(folder.path());
-        let made: Vec<_> = (0..3).map(|_| subscriptions.create(any).expect("room").id).collect();
+        let made: Vec<_> = (0..3)
+            .map(|_| subscriptions.create(any).expect("room").id)
+            .collect();
         assert_eq!(made, [1, 2, 3]);
-        assert!(matches!(subscriptions.create(any), Err(SubscriptionChangeError::TooMany(3))));
+        assert!(matches!(
+            subscriptions.create(any),
+            Err(SubscriptionChangeError::TooMany(3))
+        ));
         subscriptions.remove(3).expect("there");
         drop(subscriptions);
         let subscriptions = open(folder.path());
@@ -309,7 +360,11 @@ mod tests {
         subscriptions.remove(1).expect("there");
         drop(subscriptions);
         let subscriptions = open(folder.path());
-        assert_eq!(subscriptions.create(|_| any(1)).expect("room").id, 5, "whatever its maker thinks");
+        assert_eq!(
+            subscriptions.create(|_| any(1)).expect("room").id,
+            5,
+            "whatever its maker thinks"
+        );
         assert_eq!(ids(&subscriptions), [5, 4, 2]);
     }
 
@@ -326,10 +381,17 @@ mod tests {
         });
         assert_eq!(changed.expect("there").id, 1);
         assert_eq!(*changes.borrow(), 2);
-        let filter = |known: &SubscriptionSnapshot| known.get(1).expect("there").interest.filter.is_some();
+        let filter =
+            |known: &SubscriptionSnapshot| known.get(1).expect("there").interest.filter.is_some();
         assert!(!filter(&before) && filter(&subscriptions.snapshot()));
-        assert!(matches!(subscriptions.change(7, |_| {}), Err(SubscriptionChangeError::NotFound)));
-        assert!(matches!(subscriptions.remove(7), Err(SubscriptionChangeError::NotFound)));
+        assert!(matches!(
+            subscriptions.change(7, |_| {}),
+            Err(SubscriptionChangeError::NotFound)
+        ));
+        assert!(matches!(
+            subscriptions.remove(7),
+            Err(SubscriptionChangeError::NotFound)
+        ));
         assert_eq!(*changes.borrow(), 2);
     }
 
@@ -338,25 +400,46 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let key = |byte: u8| EncryptionKey::parse(&Secret::new(STANDARD.encode([byte; 32])));
         let open = |key: Option<EncryptionKey>| {
-            let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
+            let store =
+                DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
             SubscriptionRegistry::open(store, 3, key.as_ref())
         };
         open(key(7)).expect("new").create(any).expect("room");
         for wrong in [None, key(8)] {
             let error = open(wrong).expect_err("it is sealed");
-            let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
-            assert!(causes.into_iter().any(|cause| cause.to_string().contains("store.encryption_key")), "{error:?}");
+            let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| {
+                error.source()
+            });
+            assert!(
+                causes
+                    .into_iter()
+                    .any(|cause| cause.to_string().contains("store.encryption_key")),
+                "{error:?}"
+            );
         }
         let known = open(key(7)).expect("its own").snapshot();
-        assert_eq!(known.get(1).expect("there").subscription.secrets.current.expose(), "hush");
+        assert_eq!(
+            known
+                .get(1)
+                .expect("there")
+                .subscription
+                .secrets
+                .current
+                .expose(),
+            "hush"
+        );
     }
 
     #[test]
     fn what_is_too_large_to_keep_is_refused_and_changes_nothing() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let subscriptions = open(folder.path());
-        let large = |id| Subscription { description: Some("x".repeat(DEFINITION_MAX_BYTES)), ..any(id) };
-        let Err(SubscriptionChangeError::TooLarge { found, max }) = subscriptions.create(large) else {
+        let large = |id| Subscription {
+            description: Some("x".repeat(DEFINITION_MAX_BYTES)),
+            ..any(id)
+        };
+        let Err(SubscriptionChangeError::TooLarge { found, max }) = subscriptions.create(large)
+        else {
             panic!("it fits")
         };
         assert!(found > max && max == DEFINITION_MAX_BYTES);

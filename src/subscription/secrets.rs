@@ -15,13 +15,15 @@ const SECRET_PREFIX: &str = "whsec_";
 /// What a public key begins with there.
 const PUBLIC_KEY_PREFIX: &str = "whpk_";
 
-/// How much of a secret is shown, and how much of it stays hidden at least: of a short one nothing is shown.
+/// How much of a secret is shown, and how much of it stays hidden at least: of a short one nothing
+/// is shown.
 const SHOWN_BYTES: usize = 4;
 const HIDDEN_MIN_BYTES: usize = 20;
 
 /// The longest that a replaced secret stays in force.
 pub const ROTATION_OVERLAP_MAX: Duration = Duration::from_secs(168 * 3_600);
-/// How long it does unless somebody says otherwise: a day to bring the new one to wherever signatures are checked.
+/// How long it does unless somebody says otherwise: a day to bring the new one to wherever
+/// signatures are checked.
 pub const ROTATION_OVERLAP: Duration = Duration::from_secs(24 * 3_600);
 
 /// What deliveries are signed with.
@@ -39,11 +41,16 @@ impl SigningSecrets {
     /// Those of a new subscription: `given`, or a secret made now.
     #[must_use]
     pub fn new(given: Option<Secret>) -> Self {
-        Self { current: given.unwrap_or_else(generate_secret), previous: None, signing_key: None }
+        Self {
+            current: given.unwrap_or_else(generate_secret),
+            previous: None,
+            signing_key: None,
+        }
     }
 
-    /// Puts `given`, or a secret made now, in the place of the present one, which stays in force for `overlap` from `now`.
-    /// What was replaced before that is in force no more: there are never more than two.
+    /// Puts `given`, or a secret made now, in the place of the present one, which stays in force
+    /// for `overlap` from `now`. What was replaced before that is in force no more: there are never
+    /// more than two.
     pub fn rotate(&mut self, given: Option<Secret>, now: Timestamp, overlap: Duration) {
         let replaced = std::mem::replace(&mut self.current, given.unwrap_or_else(generate_secret));
         self.previous = (!overlap.is_zero()).then(|| (replaced, now.saturating_add(overlap)));
@@ -51,11 +58,16 @@ impl SigningSecrets {
 
     /// The secrets in force at `now`, the present one first.
     pub fn active_secrets(&self, now: Timestamp) -> impl Iterator<Item = &Secret> {
-        let previous = self.previous.as_ref().filter(|(_, until)| now < *until).map(|(secret, _)| secret);
+        let previous = self
+            .previous
+            .as_ref()
+            .filter(|(_, until)| now < *until)
+            .map(|(secret, _)| secret);
         std::iter::once(&self.current).chain(previous)
     }
 
-    /// Makes the key pair of `v1a`, unless there is one: it stays the same for as long as the subscription exists.
+    /// Makes the key pair of `v1a`, unless there is one: it stays the same for as long as the
+    /// subscription exists.
     pub fn ensure_signing_key(&mut self) {
         if self.signing_key.is_none() {
             self.signing_key = Some(Secret::new(STANDARD.encode(random_bytes())));
@@ -73,26 +85,41 @@ impl SigningSecrets {
     #[must_use]
     pub fn public_key(&self) -> Option<String> {
         let pair = self.signing_key_pair()?;
-        Some(format!("{PUBLIC_KEY_PREFIX}{}", STANDARD.encode(pair.verifying_key().as_bytes())))
+        Some(format!(
+            "{PUBLIC_KEY_PREFIX}{}",
+            STANDARD.encode(pair.verifying_key().as_bytes())
+        ))
     }
 }
 
 /// A new secret: `whsec_` and 32 random bytes in base64.
 #[must_use]
 pub fn generate_secret() -> Secret {
-    Secret::new(format!("{SECRET_PREFIX}{}", STANDARD.encode(random_bytes())))
+    Secret::new(format!(
+        "{SECRET_PREFIX}{}",
+        STANDARD.encode(random_bytes())
+    ))
 }
 
 /// What is shown of `secret` once it was shown in full: enough to tell it from another.
 #[must_use]
 pub fn redact_secret(secret: &Secret) -> String {
     let text = secret.expose();
-    let Some(end) = text.len().checked_sub(SHOWN_BYTES).filter(|hidden| *hidden >= HIDDEN_MIN_BYTES) else {
+    let Some(end) = text
+        .len()
+        .checked_sub(SHOWN_BYTES)
+        .filter(|hidden| *hidden >= HIDDEN_MIN_BYTES)
+    else {
         return "…".to_owned();
     };
-    let prefix = if text.starts_with(SECRET_PREFIX) { SECRET_PREFIX } else { "" };
+    let prefix = if text.starts_with(SECRET_PREFIX) {
+        SECRET_PREFIX
+    } else {
+        ""
+    };
     // None where the end is in the middle of a character.
-    text.get(end..).map_or_else(|| "…".to_owned(), |end| format!("{prefix}…{end}"))
+    text.get(end..)
+        .map_or_else(|| "…".to_owned(), |end| format!("{prefix}…{end}"))
 }
 
 fn random_bytes() -> Zeroizing<[u8; 32]> {
@@ -120,7 +147,10 @@ mod tests {
     #[test]
     fn a_generated_secret_is_32_random_bytes_as_standard_webhooks_writes_them() {
         let secret = generate_secret();
-        let bytes = secret.expose().strip_prefix("whsec_").and_then(|text| STANDARD.decode(text).ok());
+        let bytes = secret
+            .expose()
+            .strip_prefix("whsec_")
+            .and_then(|text| STANDARD.decode(text).ok());
         assert_eq!(bytes.expect("base64").len(), 32);
         assert!(super::super::limits::is_valid_secret(secret.expose()));
         assert_ne!(secret.expose(), generate_secret().expose());
@@ -148,7 +178,9 @@ mod tests {
         secrets.ensure_signing_key();
         secrets.rotate(None, NOW, ROTATION_OVERLAP);
         assert_eq!(secrets.public_key().as_ref(), Some(&public));
-        let bytes = STANDARD.decode(public.strip_prefix("whpk_").expect("the prefix")).expect("base64");
+        let bytes = STANDARD
+            .decode(public.strip_prefix("whpk_").expect("the prefix"))
+            .expect("base64");
         let key = VerifyingKey::from_bytes(&bytes.try_into().expect("32 bytes")).expect("a key");
         let signature = secrets.signing_key_pair().expect("made").sign(b"body");
         key.verify(b"body", &signature).expect("its own");
@@ -157,7 +189,10 @@ mod tests {
     #[test]
     fn a_masked_secret_shows_its_end_if_it_is_long_and_nothing_if_it_is_short() {
         let masked = |text: &str| redact_secret(&Secret::new(text));
-        assert_eq!(masked("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="), "whsec_…MDE=");
+        assert_eq!(
+            masked("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="),
+            "whsec_…MDE="
+        );
         assert_eq!(masked("0123456789012345678901234567"), "…4567");
         for short in ["", "hush", "whsec_0123456789abcdef", "01234567890123456ä…"] {
             assert_eq!(masked(short), "…", "{short}");

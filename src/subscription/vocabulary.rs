@@ -1,4 +1,5 @@
-//! Every event that can happen, so that a pattern that could never match is refused when it is given.
+//! Every event that can happen, so that a pattern that could never match is refused when it is
+//! given.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +8,8 @@ use crate::config::SourcesConfig;
 use crate::event::{Kind, catalogue};
 use crate::suggest::nearest_name;
 
-/// The events of the catalogue and the declared ones of the bus by name, and the configured sources, from which events of any
-/// name can come.
+/// The events of the catalogue and the declared ones of the bus by name, and the configured
+/// sources, from which events of any name can come.
 #[derive(Clone, Debug)]
 pub struct EventVocabulary {
     /// Names, each with the kind of entity that has it.
@@ -21,8 +22,15 @@ impl EventVocabulary {
     /// What `sources` and the catalogue know.
     #[must_use]
     pub fn new(sources: &SourcesConfig) -> Self {
-        let declared = sources.crm.events.iter().map(|declared| (declared.name.as_str(), declared.kind));
-        let configured = sources.custom.iter().map(|custom| (custom.name.as_str(), custom.kind));
+        let declared = sources
+            .crm
+            .events
+            .iter()
+            .map(|declared| (declared.name.as_str(), declared.kind));
+        let configured = sources
+            .custom
+            .iter()
+            .map(|custom| (custom.name.as_str(), custom.kind));
         Self::from_declared(declared, configured)
     }
 
@@ -31,9 +39,13 @@ impl EventVocabulary {
         configured: impl Iterator<Item = (&'a str, Kind)>,
     ) -> Self {
         let own = Kind::intern_custom(INTERNAL_KIND).expect("a name that fits");
-        let built_in = catalogue::all_entries().map(|entry| (entry.name, entry.kind.unwrap_or(own)));
+        let built_in =
+            catalogue::all_entries().map(|entry| (entry.name, entry.kind.unwrap_or(own)));
         let sources = configured.map(|(name, kind)| (format!("{name}."), kind));
-        Self { names: declared.chain(built_in).collect(), sources: sources.collect() }
+        Self {
+            names: declared.chain(built_in).collect(),
+            sources: sources.collect(),
+        }
     }
 
     /// That of a node with these configured sources and declared events.
@@ -41,18 +53,32 @@ impl EventVocabulary {
     pub(super) fn with_sources(sources: &[&str], declared: &[(&'static str, &str)]) -> Self {
         let kind = |name: &str| Kind::from_store(name).expect("a kind");
         let declared = declared.iter().map(|(name, of)| (*name, kind(of)));
-        Self::from_declared(declared, sources.iter().map(|name| (*name, kind(&format!("custom:{name}")))))
+        Self::from_declared(
+            declared,
+            sources
+                .iter()
+                .map(|name| (*name, kind(&format!("custom:{name}")))),
+        )
     }
 
     /// Says whether anything that can happen to an entity of `kind`, or of any, is among `events`.
     pub(super) fn has_match(&self, kind: Option<Kind>, events: EventNamePattern<'_>) -> bool {
         let is_of = |known: Kind| kind.is_none_or(|wanted| wanted == known);
-        let mut names = self.names.iter().filter(|(_, kind)| is_of(**kind)).map(|(name, _)| *name);
-        let mut sources = self.sources.iter().filter(|(_, kind)| is_of(**kind)).map(|(source, _)| source.as_str());
+        let mut names = self
+            .names
+            .iter()
+            .filter(|(_, kind)| is_of(**kind))
+            .map(|(name, _)| *name);
+        let mut sources = self
+            .sources
+            .iter()
+            .filter(|(_, kind)| is_of(**kind))
+            .map(|(source, _)| source.as_str());
         match events {
             EventNamePattern::All => names.next().is_some() || sources.next().is_some(),
             EventNamePattern::Under(beginning) => {
-                names.any(|name| name.starts_with(beginning)) || sources.any(|source| beginning.starts_with(source))
+                names.any(|name| name.starts_with(beginning))
+                    || sources.any(|source| beginning.starts_with(source))
             }
             EventNamePattern::Named(name) => {
                 names.any(|known| known == name)
@@ -80,12 +106,18 @@ impl EventVocabulary {
         nearest_name(text, self.suggestible_patterns())
     }
 
-    /// The patterns that people write: each name, also with its kind, what names begin with, and whole kinds.
+    /// The patterns that people write: each name, also with its kind, what names begin with, and
+    /// whole kinds.
     fn suggestible_patterns(&self) -> BTreeSet<String> {
         let mut patterns = BTreeSet::new();
         for (name, kind) in &self.names {
             let word = name.split('.').next().unwrap_or(name);
-            patterns.extend([(*name).to_owned(), format!("{kind}:{name}"), format!("{word}.*"), format!("{kind}:*")]);
+            patterns.extend([
+                (*name).to_owned(),
+                format!("{kind}:{name}"),
+                format!("{word}.*"),
+                format!("{kind}:*"),
+            ]);
         }
         for (source, kind) in &self.sources {
             patterns.extend([format!("{source}*"), format!("{kind}:*")]);

@@ -1,4 +1,5 @@
-//! Accounts: what the admin is answered, what is shown of them and what never, and that they outlive the node.
+//! Accounts: what the admin is answered, what is shown of them and what never, and that they
+//! outlive the node.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,38 +10,51 @@ use serde_json::{Value, json};
 use crate::failures::{DiskFailure, FailurePlace, until_readyz_is};
 use crate::instagram::{call, ground, message, state, with};
 use crate::rebuild::rebuild;
-use crate::yard::{Answer, Gate, TOKEN, Yard, expect_soon, run, run_together};
+use crate::test_node::{TOKEN, TestAnswer, TestClient, TestNode, expect_soon, run, run_together};
 
 const ACCOUNTS: &str = "/api/v1/accounts";
 const BUSINESS: &str = "0987654321";
 
-fn request(gate: &Gate, method: Method, path: &str) -> RequestBuilder {
-    gate.client.request(method, format!("{}{ACCOUNTS}{path}", gate.base)).bearer_auth(TOKEN)
+fn request(gate: &TestClient, method: Method, path: &str) -> RequestBuilder {
+    gate.client
+        .request(method, format!("{}{ACCOUNTS}{path}", gate.base))
+        .bearer_auth(TOKEN)
 }
 
 fn with_json(request: RequestBuilder, body: &Value) -> RequestBuilder {
-    request.header("content-type", "application/json").body(body.to_string())
+    request
+        .header("content-type", "application/json")
+        .body(body.to_string())
 }
 
-async fn send(gate: &Gate, method: Method, path: &str, body: &Value) -> Answer {
-    gate.answer(with_json(request(gate, method, path), body)).await
+async fn send(gate: &TestClient, method: Method, path: &str, body: &Value) -> TestAnswer {
+    gate.answer(with_json(request(gate, method, path), body))
+        .await
 }
 
-async fn create(gate: &Gate, body: &Value) -> Answer {
+async fn create(gate: &TestClient, body: &Value) -> TestAnswer {
     send(gate, Method::POST, "", body).await
 }
 
-async fn show(gate: &Gate, path: &str) -> Answer {
+async fn show(gate: &TestClient, path: &str) -> TestAnswer {
     gate.answer(request(gate, Method::GET, path)).await
 }
 
-fn code(answer: &Answer) -> (u16, &str) {
-    (answer.status, answer.body["code"].as_str().unwrap_or_default())
+fn code(answer: &TestAnswer) -> (u16, &str) {
+    (
+        answer.status,
+        answer.body["code"].as_str().unwrap_or_default(),
+    )
 }
 
-fn fields(answer: &Answer) -> Vec<&str> {
-    let errors = answer.body["errors"].as_array().unwrap_or_else(|| panic!("no errors in {answer:?}"));
-    errors.iter().map(|error| error["field"].as_str().expect("a name")).collect()
+fn fields(answer: &TestAnswer) -> Vec<&str> {
+    let errors = answer.body["errors"]
+        .as_array()
+        .unwrap_or_else(|| panic!("no errors in {answer:?}"));
+    errors
+        .iter()
+        .map(|error| error["field"].as_str().expect("a name"))
+        .collect()
 }
 
 fn full() -> Value {
@@ -69,7 +83,11 @@ fn an_account_is_made_shown_changed_and_removed() {
         let made = create(&yard, &full()).await;
         let mut expected = shown();
         expected["webhook_secret"] = "given-secret".into();
-        assert_eq!((made.status, &made.body), (200, &expected), "the secret is shown, the token is not");
+        assert_eq!(
+            (made.status, &made.body),
+            (200, &expected),
+            "the secret is shown, the token is not"
+        );
         assert_eq!(made.header("cache-control"), Some("no-store"));
         for path in ["/acc_xyz789", "/acc_xyz789/", "/acc%5Fxyz789"] {
             let answer = show(&yard, path).await;
@@ -77,8 +95,7 @@ fn an_account_is_made_shown_changed_and_removed() {
         }
         let list = json!({"items": [shown()], "total": 1, "page": 1, "page_size": 20, "pages": 1});
         assert_eq!(show(&yard, "/").await.body, list);
-        let change =
-            json!({"crm_webhook_url": "http://127.0.0.1:9000/x", "webhook_secret": "another", "auto_reply": null});
+        let change = json!({"crm_webhook_url": "http://127.0.0.1:9000/x", "webhook_secret": "another", "auto_reply": null});
         let changed = send(&yard, Method::PUT, "/acc_xyz789", &change).await;
         let expected = json!({
             "account_id": "acc_xyz789", "instagram_account_id": BUSINESS, "crm_webhook_url": "http://127.0.0.1:9000/x",
@@ -86,14 +103,30 @@ fn an_account_is_made_shown_changed_and_removed() {
         });
         assert_eq!((changed.status, &changed.body), (200, &expected));
         assert_eq!(show(&yard, "/acc_xyz789").await.body, expected);
-        let without = send(&yard, Method::PUT, "/acc_xyz789", &json!({"access_token": null})).await;
+        let without = send(
+            &yard,
+            Method::PUT,
+            "/acc_xyz789",
+            &json!({"access_token": null}),
+        )
+        .await;
         assert_eq!(without.body["has_access_token"], false);
-        let removed = yard.answer(request(&yard, Method::DELETE, "/acc_xyz789")).await;
+        let removed = yard
+            .answer(request(&yard, Method::DELETE, "/acc_xyz789"))
+            .await;
         assert_eq!((removed.status, &removed.body), (204, &json!("")));
-        for (method, body) in [(Method::GET, None), (Method::DELETE, None), (Method::PUT, Some(json!({})))] {
+        for (method, body) in [
+            (Method::GET, None),
+            (Method::DELETE, None),
+            (Method::PUT, Some(json!({}))),
+        ] {
             let request = request(&yard, method.clone(), "/acc_xyz789");
             let request = body.iter().fold(request, with_json);
-            assert_eq!(code(&yard.answer(request).await), (404, "not_found"), "{method}");
+            assert_eq!(
+                code(&yard.answer(request).await),
+                (404, "not_found"),
+                "{method}"
+            );
         }
         yard.stop().await;
     });
@@ -103,32 +136,66 @@ fn an_account_is_made_shown_changed_and_removed() {
 fn what_is_left_out_is_made_or_taken_from_the_configuration() {
     run(async {
         let ground = ground(&[
-            ("sources.instagram.crm_webhook_url", "https://default.example/"),
+            (
+                "sources.instagram.crm_webhook_url",
+                "https://default.example/",
+            ),
             ("sources.instagram.auto_reply.text", "Soon."),
             ("sources.instagram.auto_reply.cooldown_s", "60"),
             ("sources.instagram.access_token", "token-for-all"),
         ]);
         let yard = ground.start().await;
-        let made = create(&yard, &json!({"instagram_account_id": 7, "webhook_secret": null, "account_id": null})).await;
+        let made = create(
+            &yard,
+            &json!({"instagram_account_id": 7, "webhook_secret": null, "account_id": null}),
+        )
+        .await;
         assert_eq!(made.status, 200);
         let id = made.body["account_id"].as_str().expect("a name").to_owned();
         assert!(id.starts_with("acc_") && id.len() == 28, "{id}");
-        let secret = made.body["webhook_secret"].as_str().expect("a secret").to_owned();
-        assert!(secret.starts_with("whsec_") && secret.len() == 50, "{}", secret.len());
+        let secret = made.body["webhook_secret"]
+            .as_str()
+            .expect("a secret")
+            .to_owned();
+        assert!(
+            secret.starts_with("whsec_") && secret.len() == 50,
+            "{}",
+            secret.len()
+        );
         let shown = show(&yard, &format!("/{id}")).await.body;
         let expected = json!({
             "account_id": id, "instagram_account_id": "7", "crm_webhook_url": "https://default.example/",
             "auto_reply": {"text": "Soon.", "cooldown_s": 60}, "has_access_token": true,
         });
         assert_eq!(shown, expected);
-        let replaced = send(&yard, Method::PUT, &format!("/{id}"), &json!({"webhook_secret": null})).await;
-        let new = replaced.body["webhook_secret"].as_str().expect("a new one is shown once");
+        let replaced = send(
+            &yard,
+            Method::PUT,
+            &format!("/{id}"),
+            &json!({"webhook_secret": null}),
+        )
+        .await;
+        let new = replaced.body["webhook_secret"]
+            .as_str()
+            .expect("a new one is shown once");
         assert!(new.starts_with("whsec_") && new != secret);
         let none = json!({"auto_reply": {"text": ""}, "crm_webhook_url": "https://own.example/"});
         let own = send(&yard, Method::PUT, &format!("/{id}"), &none).await;
-        assert_eq!((&own.body["auto_reply"], &own.body["webhook_secret"]), (&Value::Null, &Value::Null));
-        let reply = send(&yard, Method::PUT, &format!("/{id}"), &json!({"auto_reply": {"text": "Own"}})).await;
-        assert_eq!(reply.body["auto_reply"], json!({"text": "Own", "cooldown_s": 60}));
+        assert_eq!(
+            (&own.body["auto_reply"], &own.body["webhook_secret"]),
+            (&Value::Null, &Value::Null)
+        );
+        let reply = send(
+            &yard,
+            Method::PUT,
+            &format!("/{id}"),
+            &json!({"auto_reply": {"text": "Own"}}),
+        )
+        .await;
+        assert_eq!(
+            reply.body["auto_reply"],
+            json!({"text": "Own", "cooldown_s": 60})
+        );
         yard.stop().await;
     });
 }
@@ -158,40 +225,99 @@ fn every_wrong_member_is_named_and_nothing_is_kept() {
         assert!(!sent.contains("ftp") && !sent.contains("a b"), "{sent}");
         for (body, field) in [
             (json!({}), "instagram_account_id"),
-            (json!({"instagram_account_id": "x".repeat(101)}), "instagram_account_id"),
-            (json!({"instagram_account_id": "1", "account_id": "x".repeat(65)}), "account_id"),
-            (json!({"instagram_account_id": "1", "account_id": 7}), "account_id"),
-            (json!({"instagram_account_id": "1", "crm_webhook_url": 7}), "crm_webhook_url"),
+            (
+                json!({"instagram_account_id": "x".repeat(101)}),
+                "instagram_account_id",
+            ),
+            (
+                json!({"instagram_account_id": "1", "account_id": "x".repeat(65)}),
+                "account_id",
+            ),
+            (
+                json!({"instagram_account_id": "1", "account_id": 7}),
+                "account_id",
+            ),
+            (
+                json!({"instagram_account_id": "1", "crm_webhook_url": 7}),
+                "crm_webhook_url",
+            ),
             (
                 json!({"instagram_account_id": "1", "crm_webhook_url": format!("https://h/{}", "x".repeat(500))}),
                 "crm_webhook_url",
             ),
-            (json!({"instagram_account_id": "1", "crm_webhook_url": "http://10.0.0.7/x"}), "crm_webhook_url"),
-            (json!({"instagram_account_id": "1", "crm_webhook_url": "https://[::ffff:127.0.0.1]/"}), "crm_webhook_url"),
-            (json!({"instagram_account_id": "1", "crm_webhook_url": "http://2130706433/x"}), "crm_webhook_url"),
+            (
+                json!({"instagram_account_id": "1", "crm_webhook_url": "http://10.0.0.7/x"}),
+                "crm_webhook_url",
+            ),
+            (
+                json!({"instagram_account_id": "1", "crm_webhook_url": "https://[::ffff:127.0.0.1]/"}),
+                "crm_webhook_url",
+            ),
+            (
+                json!({"instagram_account_id": "1", "crm_webhook_url": "http://2130706433/x"}),
+                "crm_webhook_url",
+            ),
             // As it is for a subscription: it leads to loopback whatever a resolver says.
-            (json!({"instagram_account_id": "1", "crm_webhook_url": "http://api.localhost:9000/x"}), "crm_webhook_url"),
-            (json!({"instagram_account_id": "1", "webhook_secret": "x".repeat(129)}), "webhook_secret"),
-            (json!({"instagram_account_id": "1", "access_token": ["t"]}), "access_token"),
-            (json!({"instagram_account_id": "1", "auto_reply": "Soon."}), "auto_reply"),
-            (json!({"instagram_account_id": "1", "auto_reply": {}}), "auto_reply.text"),
-            (json!({"instagram_account_id": "1", "auto_reply": {"text": "x".repeat(1_001)}}), "auto_reply.text"),
+            (
+                json!({"instagram_account_id": "1", "crm_webhook_url": "http://api.localhost:9000/x"}),
+                "crm_webhook_url",
+            ),
+            (
+                json!({"instagram_account_id": "1", "webhook_secret": "x".repeat(129)}),
+                "webhook_secret",
+            ),
+            (
+                json!({"instagram_account_id": "1", "access_token": ["t"]}),
+                "access_token",
+            ),
+            (
+                json!({"instagram_account_id": "1", "auto_reply": "Soon."}),
+                "auto_reply",
+            ),
+            (
+                json!({"instagram_account_id": "1", "auto_reply": {}}),
+                "auto_reply.text",
+            ),
+            (
+                json!({"instagram_account_id": "1", "auto_reply": {"text": "x".repeat(1_001)}}),
+                "auto_reply.text",
+            ),
             (
                 json!({"instagram_account_id": "1", "auto_reply": {"text": "x", "cooldown_s": "1"}}),
                 "auto_reply.cooldown_s",
             ),
         ] {
             let answer = create(&yard, &body).await;
-            assert_eq!((code(&answer), fields(&answer)), ((400, "validation_failed"), vec![field]), "{body}");
+            assert_eq!(
+                (code(&answer), fields(&answer)),
+                ((400, "validation_failed"), vec![field]),
+                "{body}"
+            );
         }
-        assert_eq!(code(&yard.answer(request(&yard, Method::POST, "").body("[]")).await), (400, "invalid_json"));
-        let typed = request(&yard, Method::POST, "").header("content-type", "text/plain").body("{}");
-        assert_eq!(code(&yard.answer(typed).await), (415, "unsupported_media_type"));
+        assert_eq!(
+            code(
+                &yard
+                    .answer(request(&yard, Method::POST, "").body("[]"))
+                    .await
+            ),
+            (400, "invalid_json")
+        );
+        let typed = request(&yard, Method::POST, "")
+            .header("content-type", "text/plain")
+            .body("{}");
+        assert_eq!(
+            code(&yard.answer(typed).await),
+            (415, "unsupported_media_type")
+        );
         assert_eq!(show(&yard, "").await.body["total"], 0);
         create(&yard, &full()).await;
-        let other =
-            send(&yard, Method::PUT, "/acc_xyz789", &json!({"account_id": "acc_2", "instagram_account_id": null}))
-                .await;
+        let other = send(
+            &yard,
+            Method::PUT,
+            "/acc_xyz789",
+            &json!({"account_id": "acc_2", "instagram_account_id": null}),
+        )
+        .await;
         assert_eq!(fields(&other), ["account_id", "instagram_account_id"]);
         assert_eq!(
             send(&yard, Method::PUT, "/acc_xyz789", &shown()).await.body,
@@ -218,12 +344,20 @@ fn accounts_are_the_admins_alone() {
             (Method::DELETE, "/acc_xyz789"),
         ] {
             let url = format!("{}{ACCOUNTS}{path}", yard.base);
-            let answer = yard.answer(yard.client.request(method.clone(), url).bearer_auth("wrong").body("{")).await;
+            let answer = yard
+                .answer(
+                    yard.client
+                        .request(method.clone(), url)
+                        .bearer_auth("wrong")
+                        .body("{"),
+                )
+                .await;
             assert_eq!(code(&answer), (401, "unauthorized"), "{method} {path}");
         }
-        for (path, method, allow) in
-            [("", Method::PUT, "GET, HEAD, POST"), ("/acc_xyz789", Method::POST, "GET, HEAD, PUT, DELETE")]
-        {
+        for (path, method, allow) in [
+            ("", Method::PUT, "GET, HEAD, POST"),
+            ("/acc_xyz789", Method::POST, "GET, HEAD, PUT, DELETE"),
+        ] {
             let answer = yard.answer(request(&yard, method, path)).await;
             assert_eq!((answer.status, answer.header("allow")), (405, Some(allow)));
         }
@@ -242,12 +376,28 @@ fn of_32_accounts_made_at_once_for_one_business_account_one_is_made() {
             async move { create(&gate, &json!({"instagram_account_id": BUSINESS})).await }
         });
         let answers = run_together(made).await;
-        let (made, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+        let (made, refused): (Vec<_>, Vec<_>) =
+            answers.iter().partition(|answer| answer.status == 200);
         assert_eq!((made.len(), refused.len()), (1, 31));
-        assert!(refused.iter().all(|answer| code(answer) == (409, "instagram_account_claimed")));
+        assert!(
+            refused
+                .iter()
+                .all(|answer| code(answer) == (409, "instagram_account_claimed"))
+        );
         let known = made[0].body["account_id"].as_str().expect("a name");
-        assert!(refused[0].body["detail"].as_str().expect("text").contains(known), "{:?}", refused[0]);
-        let again = create(&yard, &json!({"account_id": known, "instagram_account_id": "8"})).await;
+        assert!(
+            refused[0].body["detail"]
+                .as_str()
+                .expect("text")
+                .contains(known),
+            "{:?}",
+            refused[0]
+        );
+        let again = create(
+            &yard,
+            &json!({"account_id": known, "instagram_account_id": "8"}),
+        )
+        .await;
         assert_eq!(code(&again), (409, "account_exists"));
         yard.stop().await;
     });
@@ -261,7 +411,15 @@ fn accounts_are_listed_in_pages_and_bounded_in_number() {
         let yard = ground.start().await;
         for number in 0..5 {
             let id = format!("acc_{}", (b'a' + (number * 3) % 5) as char);
-            assert_eq!(create(&yard, &json!({"account_id": id, "instagram_account_id": number})).await.status, 200);
+            assert_eq!(
+                create(
+                    &yard,
+                    &json!({"account_id": id, "instagram_account_id": number})
+                )
+                .await
+                .status,
+                200
+            );
             clock.advance(Duration::from_secs(1));
         }
         let sixth = create(&yard, &json!({"instagram_account_id": "6"})).await;
@@ -271,7 +429,12 @@ fn accounts_are_listed_in_pages_and_bounded_in_number() {
             let answer = show(&yard, &format!("?page={page}&page_size=2")).await.body;
             assert_eq!([&answer["total"], &answer["pages"]], [5, 3]);
             let items = answer["items"].as_array().expect("a list").clone();
-            listed.extend(items.iter().map(|item| item["instagram_account_id"].as_str().expect("an id").to_owned()));
+            listed.extend(items.iter().map(|item| {
+                item["instagram_account_id"]
+                    .as_str()
+                    .expect("an id")
+                    .to_owned()
+            }));
         }
         assert_eq!(listed, ["4", "3", "2", "1", "0"], "newest first");
         yard.stop().await;
@@ -279,7 +442,7 @@ fn accounts_are_listed_in_pages_and_bounded_in_number() {
 }
 
 /// The accounts of a node by their names, as it shows them.
-async fn accounts(gate: &Gate) -> Value {
+async fn accounts(gate: &TestClient) -> Value {
     show(gate, "?page_size=100").await.body["items"].clone()
 }
 
@@ -290,14 +453,29 @@ fn accounts_outlive_a_restart_a_kill_and_a_rebuild() {
         let mut process = ground.start_process().await;
         let mut expected = BTreeSet::new();
         for number in 0..20 {
-            let made = create(&process, &json!({"instagram_account_id": number, "webhook_secret": "hush"})).await;
+            let made = create(
+                &process,
+                &json!({"instagram_account_id": number, "webhook_secret": "hush"}),
+            )
+            .await;
             expected.insert(made.body["account_id"].as_str().expect("a name").to_owned());
         }
         let gone = expected.pop_first().expect("20 were made");
-        assert_eq!(process.answer(request(&process, Method::DELETE, &format!("/{gone}"))).await.status, 204);
+        assert_eq!(
+            process
+                .answer(request(&process, Method::DELETE, &format!("/{gone}")))
+                .await
+                .status,
+            204
+        );
         let changed = expected.first().expect("19 are left").clone();
         let change = json!({"crm_webhook_url": "https://crm.example/changed"});
-        assert_eq!(send(&process, Method::PUT, &format!("/{changed}"), &change).await.status, 200);
+        assert_eq!(
+            send(&process, Method::PUT, &format!("/{changed}"), &change)
+                .await
+                .status,
+            200
+        );
         process.kill();
         let yard = ground.start().await;
         let kept = accounts(&yard).await;
@@ -308,7 +486,10 @@ fn accounts_outlive_a_restart_a_kill_and_a_rebuild() {
             .map(|a| a["account_id"].as_str().expect("a name").to_owned())
             .collect();
         assert_eq!(names, expected);
-        assert_eq!(show(&yard, &format!("/{changed}")).await.body["crm_webhook_url"], change["crm_webhook_url"]);
+        assert_eq!(
+            show(&yard, &format!("/{changed}")).await.body["crm_webhook_url"],
+            change["crm_webhook_url"]
+        );
         yard.stop().await;
         rebuild(&ground).expect("it can be read");
         let yard = ground.start().await;
@@ -318,7 +499,7 @@ fn accounts_outlive_a_restart_a_kill_and_a_rebuild() {
 }
 
 /// Whom the conversation of the story belongs to.
-async fn owner(yard: &Yard) -> Value {
+async fn owner(yard: &TestNode) -> Value {
     state(yard).await["account_id"].clone()
 }
 
@@ -331,11 +512,24 @@ fn a_conversation_belongs_to_the_account_that_claims_it_now() {
         assert_eq!(owner(&yard).await, Value::Null, "nobody claims it");
         create(&yard, &full()).await;
         assert_eq!(owner(&yard).await, "acc_xyz789");
-        send(&yard, Method::PUT, "/acc_xyz789", &json!({"instagram_account_id": "1"})).await;
+        send(
+            &yard,
+            Method::PUT,
+            "/acc_xyz789",
+            &json!({"instagram_account_id": "1"}),
+        )
+        .await;
         assert_eq!(owner(&yard).await, Value::Null);
-        send(&yard, Method::PUT, "/acc_xyz789", &json!({"instagram_account_id": BUSINESS})).await;
+        send(
+            &yard,
+            Method::PUT,
+            "/acc_xyz789",
+            &json!({"instagram_account_id": BUSINESS}),
+        )
+        .await;
         assert_eq!(owner(&yard).await, "acc_xyz789");
-        yard.answer(request(&yard, Method::DELETE, "/acc_xyz789")).await;
+        yard.answer(request(&yard, Method::DELETE, "/acc_xyz789"))
+            .await;
         assert_eq!(owner(&yard).await, Value::Null);
         yard.stop().await;
     });
@@ -349,7 +543,10 @@ fn an_account_that_never_reached_the_store_is_not_shown() {
         let yard = ground.start().await;
         trouble.fail(FailurePlace::Put, 1);
         let answer = create(&yard, &full()).await;
-        assert_eq!((code(&answer), answer.header("retry-after")), ((503, "unavailable"), Some("1")));
+        assert_eq!(
+            (code(&answer), answer.header("retry-after")),
+            ((503, "unavailable"), Some("1"))
+        );
         until_readyz_is(&yard, 200).await;
         assert_eq!(show(&yard, "").await.body["total"], 0);
         yard.stop().await;

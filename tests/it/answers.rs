@@ -12,7 +12,10 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::yard::{API_KEY, Answer, Gate, Ground, SECRET, START, SUPPORT, TOKEN, Yard, encode_id, run};
+use crate::test_node::{
+    API_KEY, SECRET, START, SUPPORT, TOKEN, TestAnswer, TestClient, TestEnv, TestNode, encode_id,
+    run,
+};
 
 /// Longer than any bound of a node in these tests; only a broken one lets a socket wait for it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,20 +47,32 @@ impl TicketRequest<'_> {
         }
     }
 
-    fn request(&self, gate: &Gate) -> RequestBuilder {
-        let signature = sign_support_body(&Secret::new(self.secret), self.body.as_bytes(), self.timestamp);
+    fn request(&self, gate: &TestClient) -> RequestBuilder {
+        let signature = sign_support_body(
+            &Secret::new(self.secret),
+            self.body.as_bytes(),
+            self.timestamp,
+        );
         let headers = [
             ("x-crm-signature", Some(signature.as_str())),
             ("x-crm-api-key", self.api_key),
             ("x-crm-timestamp", self.in_header.then_some(self.timestamp)),
             ("content-type", self.content_type),
         ];
-        let given = headers.into_iter().filter_map(|(name, value)| Some((name, value?))).chain(self.key);
-        let request = gate.client.post(format!("{}{SUPPORT}", gate.base)).body(self.body.clone());
-        given.fold(request, |request, (name, value)| request.header(name, value))
+        let given = headers
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .chain(self.key);
+        let request = gate
+            .client
+            .post(format!("{}{SUPPORT}", gate.base))
+            .body(self.body.clone());
+        given.fold(request, |request, (name, value)| {
+            request.header(name, value)
+        })
     }
 
-    async fn send(&self, gate: &Gate) -> Answer {
+    async fn send(&self, gate: &TestClient) -> TestAnswer {
         gate.answer(self.request(gate)).await
     }
 }
@@ -67,46 +82,69 @@ fn pending() -> Value {
     json!({"event": "status.changed", "support_uid": "S", "data": {"status": "pending"}})
 }
 
-fn code(answer: &Answer) -> (u16, &str) {
-    (answer.status, answer.body["code"].as_str().unwrap_or_default())
+fn code(answer: &TestAnswer) -> (u16, &str) {
+    (
+        answer.status,
+        answer.body["code"].as_str().unwrap_or_default(),
+    )
 }
 
-fn wrong_fields(answer: &Answer) -> Vec<&str> {
-    let errors = answer.body["errors"].as_array().unwrap_or_else(|| panic!("no errors in {answer:?}"));
-    errors.iter().map(|error| error["field"].as_str().expect("a name")).collect()
+fn wrong_fields(answer: &TestAnswer) -> Vec<&str> {
+    let errors = answer.body["errors"]
+        .as_array()
+        .unwrap_or_else(|| panic!("no errors in {answer:?}"));
+    errors
+        .iter()
+        .map(|error| error["field"].as_str().expect("a name"))
+        .collect()
 }
 
-async fn events_in(yard: &Yard) -> u64 {
-    yard.get("/api/v1/events").await.body["total"].as_u64().expect("a total")
+async fn events_in(yard: &TestNode) -> u64 {
+    yard.get("/api/v1/events").await.body["total"]
+        .as_u64()
+        .expect("a total")
 }
 
-fn connect(gate: &Gate) -> TcpStream {
+fn connect(gate: &TestClient) -> TcpStream {
     let stream = TcpStream::connect(gate.base.trim_start_matches("http://")).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
     stream
 }
 
 /// Sends `bytes` and nothing more, and reads until the node closes the connection.
-pub async fn raw(gate: &Gate, bytes: String) -> String {
+pub async fn raw(gate: &TestClient, bytes: String) -> String {
     let mut stream = connect(gate);
     let talk = move || {
         stream.write_all(bytes.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).map(|_| answer)
     };
-    spawn_blocking(talk).await.expect("no panic").expect("the node closes the connection")
+    spawn_blocking(talk)
+        .await
+        .expect("no panic")
+        .expect("the node closes the connection")
 }
 
 #[test]
 fn an_accepted_event_is_answered_with_its_number_and_can_be_read() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
-        let answer = yard.send("SUP-1042", "k-1", "status.changed", json!({"status": "pending"})).await;
+        let answer = yard
+            .send(
+                "SUP-1042",
+                "k-1",
+                "status.changed",
+                json!({"status": "pending"}),
+            )
+            .await;
         assert_eq!(answer.status, 202);
         let entity = json!({"kind": "ticket", "id": "SUP-1042", "sequence": 1});
         let event_id = answer.event_id();
-        assert_eq!(answer.body, json!({"status": "accepted", "event_id": event_id, "entity": entity}));
+        assert_eq!(
+            answer.body,
+            json!({"status": "accepted", "event_id": event_id, "entity": entity})
+        );
         assert_eq!(answer.header("x-event-id"), Some(event_id.as_str()));
         assert_eq!(answer.header("x-entity-sequence"), Some("1"));
         assert_eq!(answer.header("content-type"), Some("application/json"));
@@ -117,19 +155,27 @@ fn an_accepted_event_is_answered_with_its_number_and_can_be_read() {
     });
 }
 
-/// Each event with its data, the one member of the state that it changes, that member's new value, and its summary.
+/// Each event with its data, the one member of the state that it changes, that member's new value,
+/// and its summary.
 fn story() -> Vec<(&'static str, Value, &'static str, Value, &'static str)> {
     let message = |text, deleted| {
         let author = json!({"name": "Ada"});
         json!([{"message_id": "m", "text": text, "author": author, "is_internal": true, "deleted": deleted}])
     };
-    let created = json!({"message_id": "m", "text": "Hi", "author": {"name": "Ada"}, "is_internal": true});
+    let created =
+        json!({"message_id": "m", "text": "Hi", "author": {"name": "Ada"}, "is_internal": true});
     let file = json!({"attachment_id": "a", "file_name": "x.pdf", "url": "https://h/x", "size": 7});
     let due = json!({"policy": "4 h", "due_at": "2025-12-04T14:30:00+02:00"});
     let grace = json!({"agent_id": "op-7", "agent_name": "Grace"});
     let rating = json!({"score": 5, "comment": "quick"});
     vec![
-        ("message.created", created, "messages", message("Hi", false), "message m added"),
+        (
+            "message.created",
+            created,
+            "messages",
+            message("Hi", false),
+            "message m added",
+        ),
         (
             "message.updated",
             json!({"message_id": "m", "text": "Hello"}),
@@ -151,9 +197,27 @@ fn story() -> Vec<(&'static str, Value, &'static str, Value, &'static str)> {
             json!("on_hold"),
             "status changed to on_hold",
         ),
-        ("agent.assigned", grace.clone(), "assignee", grace, "assigned to Grace"),
-        ("agent.unassigned", json!({"reason": "end of shift"}), "assignee", Value::Null, "unassigned"),
-        ("priority.changed", json!({"priority": "urgent"}), "priority", json!("urgent"), "priority changed to urgent"),
+        (
+            "agent.assigned",
+            grace.clone(),
+            "assignee",
+            grace,
+            "assigned to Grace",
+        ),
+        (
+            "agent.unassigned",
+            json!({"reason": "end of shift"}),
+            "assignee",
+            Value::Null,
+            "unassigned",
+        ),
+        (
+            "priority.changed",
+            json!({"priority": "urgent"}),
+            "priority",
+            json!("urgent"),
+            "priority changed to urgent",
+        ),
         (
             "tags.updated",
             json!({"tags": ["vip", "eu", "vip"]}),
@@ -175,7 +239,13 @@ fn story() -> Vec<(&'static str, Value, &'static str, Value, &'static str)> {
             json!("shipping"),
             "category changed to shipping",
         ),
-        ("attachment.added", file.clone(), "attachments", json!([file]), "attachment x.pdf added"),
+        (
+            "attachment.added",
+            file.clone(),
+            "attachments",
+            json!([file]),
+            "attachment x.pdf added",
+        ),
         (
             "sla.breached",
             due,
@@ -183,14 +253,20 @@ fn story() -> Vec<(&'static str, Value, &'static str, Value, &'static str)> {
             json!([{"policy": "4 h", "due_at": "2025-12-04T12:30:00.000Z"}]),
             "service level 4 h breached",
         ),
-        ("rating.submitted", rating.clone(), "rating", rating, "rated 5 of 5"),
+        (
+            "rating.submitted",
+            rating.clone(),
+            "rating",
+            rating,
+            "rated 5 of 5",
+        ),
     ]
 }
 
 #[test]
 fn each_of_the_12_events_changes_its_member_of_the_state_and_no_other() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
         let mut state = json!({
@@ -198,17 +274,27 @@ fn each_of_the_12_events_changes_its_member_of_the_state_and_no_other() {
             "attachments": [], "sla_breaches": [], "rating": null,
         });
         let story = story();
-        assert!(EVENTS.iter().all(|event| story.iter().any(|(told, ..)| told == event)));
+        assert!(
+            EVENTS
+                .iter()
+                .all(|event| story.iter().any(|(told, ..)| told == event))
+        );
         for (sequence, (event, data, member, value, summary)) in (1_u64..).zip(story) {
             let actor = json!({"id": "op-1", "name": "Eve"});
-            let body = json!({"event": event, "support_uid": "S", "data": data, "actor": actor}).to_string();
-            let answer = yard.answer(yard.signed_request(&body, &sequence.to_string())).await;
+            let body = json!({"event": event, "support_uid": "S", "data": data, "actor": actor})
+                .to_string();
+            let answer = yard
+                .answer(yard.signed_request(&body, &sequence.to_string()))
+                .await;
             assert_eq!(answer.status, 202, "{event}: {answer:?}");
             assert_eq!(answer.sequence(), sequence);
             state[member] = value;
             let ticket = yard.get("/api/v1/entities/ticket/S").await;
             assert_eq!(ticket.body["state"], state, "{event}");
-            assert_eq!((&ticket.body["sequence"], &ticket.body["kind"]), (&json!(sequence), &json!("ticket")));
+            assert_eq!(
+                (&ticket.body["sequence"], &ticket.body["kind"]),
+                (&json!(sequence), &json!("ticket"))
+            );
             let now = START.replace(":00.", &format!(":{:02}.", sequence - 1));
             let entry = json!({
                 "sequence": sequence, "type": event, "summary": summary, "actor": actor, "at": now, "received_at": now,
@@ -224,46 +310,129 @@ fn each_of_the_12_events_changes_its_member_of_the_state_and_no_other() {
 #[test]
 fn what_does_not_prove_its_sender_is_answered_401() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         ground.with_manual_clock();
         let yard = ground.start().await;
         let good = TicketRequest::new(&pending());
         let cases = [
-            ("no API key", TicketRequest { api_key: None, ..good.clone() }, "invalid_api_key"),
-            ("another API key", TicketRequest { api_key: Some("test-keys"), ..good.clone() }, "invalid_api_key"),
-            ("an empty API key", TicketRequest { api_key: Some(""), ..good.clone() }, "invalid_api_key"),
-            ("another secret", TicketRequest { secret: "guess", ..good.clone() }, "invalid_signature"),
-            ("no timestamp", TicketRequest { in_header: false, ..good.clone() }, "invalid_signature"),
-            ("no time", TicketRequest { timestamp: "today", ..good.clone() }, "stale_timestamp"),
-            ("seconds", TicketRequest { timestamp: "1764844200", ..good.clone() }, "stale_timestamp"),
-            ("too old", TicketRequest { timestamp: "2025-12-04T10:24:59.999Z", ..good.clone() }, "stale_timestamp"),
+            (
+                "no API key",
+                TicketRequest {
+                    api_key: None,
+                    ..good.clone()
+                },
+                "invalid_api_key",
+            ),
+            (
+                "another API key",
+                TicketRequest {
+                    api_key: Some("test-keys"),
+                    ..good.clone()
+                },
+                "invalid_api_key",
+            ),
+            (
+                "an empty API key",
+                TicketRequest {
+                    api_key: Some(""),
+                    ..good.clone()
+                },
+                "invalid_api_key",
+            ),
+            (
+                "another secret",
+                TicketRequest {
+                    secret: "guess",
+                    ..good.clone()
+                },
+                "invalid_signature",
+            ),
+            (
+                "no timestamp",
+                TicketRequest {
+                    in_header: false,
+                    ..good.clone()
+                },
+                "invalid_signature",
+            ),
+            (
+                "no time",
+                TicketRequest {
+                    timestamp: "today",
+                    ..good.clone()
+                },
+                "stale_timestamp",
+            ),
+            (
+                "seconds",
+                TicketRequest {
+                    timestamp: "1764844200",
+                    ..good.clone()
+                },
+                "stale_timestamp",
+            ),
+            (
+                "too old",
+                TicketRequest {
+                    timestamp: "2025-12-04T10:24:59.999Z",
+                    ..good.clone()
+                },
+                "stale_timestamp",
+            ),
             (
                 "too far ahead",
-                TicketRequest { timestamp: "2025-12-04T10:35:00.001Z", ..good.clone() },
+                TicketRequest {
+                    timestamp: "2025-12-04T10:35:00.001Z",
+                    ..good.clone()
+                },
                 "stale_timestamp",
             ),
         ];
         for (case, parts, expected) in cases {
             assert_eq!(code(&parts.send(&yard).await), (401, expected), "{case}");
         }
-        let request = |gate: &Gate| gate.signed_request(&pending().to_string(), "k-1");
+        let request = |gate: &TestClient| gate.signed_request(&pending().to_string(), "k-1");
         let replaced = |name: &'static str, value: &str| {
             let mut request = request(&yard).build().expect("a request");
-            request.headers_mut().insert(name, value.parse().expect("a header's value"));
+            request
+                .headers_mut()
+                .insert(name, value.parse().expect("a header's value"));
             RequestBuilder::from_parts(yard.client.clone(), request)
         };
-        let signature = sign_support_body(&Secret::new(SECRET), pending().to_string().as_bytes(), START);
-        for wrong in ["", "00", &signature[..62], &format!("{signature}00"), &format!("sha256={signature}x")] {
+        let signature = sign_support_body(
+            &Secret::new(SECRET),
+            pending().to_string().as_bytes(),
+            START,
+        );
+        for wrong in [
+            "",
+            "00",
+            &signature[..62],
+            &format!("{signature}00"),
+            &format!("sha256={signature}x"),
+        ] {
             let answer = yard.answer(replaced("x-crm-signature", wrong)).await;
             assert_eq!(code(&answer), (401, "invalid_signature"), "{wrong}");
         }
-        let moved = yard.answer(replaced("x-crm-timestamp", "2025-12-04T10:30:01.000Z")).await;
-        assert_eq!(code(&moved), (401, "invalid_signature"), "the timestamp is signed too");
+        let moved = yard
+            .answer(replaced("x-crm-timestamp", "2025-12-04T10:30:01.000Z"))
+            .await;
+        assert_eq!(
+            code(&moved),
+            (401, "invalid_signature"),
+            "the timestamp is signed too"
+        );
         let mut unsigned = request(&yard).build().expect("a request");
         unsigned.headers_mut().remove("x-crm-signature");
-        let unsigned = yard.answer(RequestBuilder::from_parts(yard.client.clone(), unsigned)).await;
+        let unsigned = yard
+            .answer(RequestBuilder::from_parts(yard.client.clone(), unsigned))
+            .await;
         assert_eq!(code(&unsigned), (401, "invalid_signature"));
-        assert_eq!(unsigned.body.as_object().expect("an object").len(), 2, "one shape: detail and code");
+        assert_eq!(
+            unsigned.body.as_object().expect("an object").len(),
+            2,
+            "one shape: detail and code"
+        );
         assert_eq!(events_in(&yard).await, 0);
         yard.stop().await;
     });
@@ -272,16 +441,33 @@ fn what_does_not_prove_its_sender_is_answered_401() {
 #[test]
 fn a_forged_request_learns_nothing_of_its_body() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         ground.with_manual_clock();
         let yard = ground.start().await;
-        let forged = TicketRequest { secret: "guess", ..TicketRequest::new(&pending()) };
+        let forged = TicketRequest {
+            secret: "guess",
+            ..TicketRequest::new(&pending())
+        };
         let perfect = forged.send(&yard).await.body;
         for body in ["", "{", r#"{"event": "unknown"}"#] {
-            assert_eq!(TicketRequest { body: body.into(), ..forged.clone() }.send(&yard).await.body, perfect, "{body}");
+            assert_eq!(
+                TicketRequest {
+                    body: body.into(),
+                    ..forged.clone()
+                }
+                .send(&yard)
+                .await
+                .body,
+                perfect,
+                "{body}"
+            );
         }
         assert_eq!(yard.message("S", "k-1").await.sequence(), 1);
-        assert_eq!(forged.send(&yard).await.body, perfect, "its idempotency key was used before");
+        assert_eq!(
+            forged.send(&yard).await.body,
+            perfect,
+            "its idempotency key was used before"
+        );
         yard.stop().await;
     });
 }
@@ -289,18 +475,38 @@ fn a_forged_request_learns_nothing_of_its_body() {
 #[test]
 fn a_timestamp_may_be_300_s_off_to_the_millisecond() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         ground.with_manual_clock();
         let yard = ground.start().await;
         let good = TicketRequest::new(&pending());
-        let near = ["2025-12-04T10:25:00Z", "2025-12-04T10:35:00.000Z", "2025-12-04T12:35:00+02:00"];
+        let near = [
+            "2025-12-04T10:25:00Z",
+            "2025-12-04T10:35:00.000Z",
+            "2025-12-04T12:35:00+02:00",
+        ];
         for timestamp in near {
-            let parts = TicketRequest { timestamp, key: Some(("idempotency-key", timestamp)), ..good.clone() };
+            let parts = TicketRequest {
+                timestamp,
+                key: Some(("idempotency-key", timestamp)),
+                ..good.clone()
+            };
             assert_eq!(parts.send(&yard).await.status, 202, "{timestamp}");
         }
-        for timestamp in ["2025-12-04T10:24:59.999Z", "2025-12-04T10:35:00.001Z", "2025-12-04T12:35:00.001+02:00"] {
-            let parts = TicketRequest { timestamp, key: Some(("idempotency-key", timestamp)), ..good.clone() };
-            assert_eq!(code(&parts.send(&yard).await), (401, "stale_timestamp"), "{timestamp}");
+        for timestamp in [
+            "2025-12-04T10:24:59.999Z",
+            "2025-12-04T10:35:00.001Z",
+            "2025-12-04T12:35:00.001+02:00",
+        ] {
+            let parts = TicketRequest {
+                timestamp,
+                key: Some(("idempotency-key", timestamp)),
+                ..good.clone()
+            };
+            assert_eq!(
+                code(&parts.send(&yard).await),
+                (401, "stale_timestamp"),
+                "{timestamp}"
+            );
         }
         yard.stop().await;
     });
@@ -309,7 +515,7 @@ fn a_timestamp_may_be_300_s_off_to_the_millisecond() {
 #[test]
 fn every_active_secret_and_api_key_is_taken_during_a_rotation() {
     run(async {
-        let mut ground = Ground::new(&[
+        let mut ground = TestEnv::new(&[
             ("sources.support.api_keys", "key-old,key-new"),
             ("sources.support.secrets", "secret-old,secret-new"),
         ]);
@@ -324,11 +530,27 @@ fn every_active_secret_and_api_key_is_taken_during_a_rotation() {
         for (sequence, (api_key, secret)) in (1_u64..).zip(pairs) {
             let key = sequence.to_string();
             let good = TicketRequest::new(&pending());
-            let parts = TicketRequest { api_key: Some(api_key), secret, key: Some(("idempotency-key", &key)), ..good };
-            assert_eq!(parts.send(&yard).await.sequence(), sequence, "{api_key} {secret}");
+            let parts = TicketRequest {
+                api_key: Some(api_key),
+                secret,
+                key: Some(("idempotency-key", &key)),
+                ..good
+            };
+            assert_eq!(
+                parts.send(&yard).await.sequence(),
+                sequence,
+                "{api_key} {secret}"
+            );
         }
-        let retired = TicketRequest { api_key: Some("key-old"), ..TicketRequest::new(&pending()) };
-        assert_eq!(code(&retired.send(&yard).await), (401, "invalid_signature"), "{SECRET} is none of them");
+        let retired = TicketRequest {
+            api_key: Some("key-old"),
+            ..TicketRequest::new(&pending())
+        };
+        assert_eq!(
+            code(&retired.send(&yard).await),
+            (401, "invalid_signature"),
+            "{SECRET} is none of them"
+        );
         yard.stop().await;
     });
 }
@@ -336,7 +558,7 @@ fn every_active_secret_and_api_key_is_taken_during_a_rotation() {
 #[test]
 fn the_timestamp_comes_in_the_header_or_in_the_body_and_the_header_wins() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         ground.with_manual_clock();
         let yard = ground.start().await;
         let with_timestamp = |timestamp: &str| {
@@ -353,11 +575,25 @@ fn the_timestamp_comes_in_the_header_or_in_the_body_and_the_header_wins() {
             key: Some(("idempotency-key", timestamp)),
             ..TicketRequest::new(&with_timestamp(timestamp))
         };
-        assert_eq!(in_body("2025-12-04T12:29:00+02:00").send(&yard).await.status, 202);
-        assert_eq!(code(&in_body("2025-12-04T10:24:59Z").send(&yard).await), (401, "stale_timestamp"));
-        assert_eq!(code(&in_body("noon").send(&yard).await), (401, "stale_timestamp"));
+        assert_eq!(
+            in_body("2025-12-04T12:29:00+02:00")
+                .send(&yard)
+                .await
+                .status,
+            202
+        );
+        assert_eq!(
+            code(&in_body("2025-12-04T10:24:59Z").send(&yard).await),
+            (401, "stale_timestamp")
+        );
+        assert_eq!(
+            code(&in_body("noon").send(&yard).await),
+            (401, "stale_timestamp")
+        );
         // Its characters count, after the escapes of JSON.
-        let escaped = with_timestamp(START).to_string().replace("2025-", r"\u0032025\u002d");
+        let escaped = with_timestamp(START)
+            .to_string()
+            .replace("2025-", r"\u0032025\u002d");
         let escaped = TicketRequest {
             in_header: false,
             key: Some(("idempotency-key", "k-2")),
@@ -366,8 +602,18 @@ fn the_timestamp_comes_in_the_header_or_in_the_body_and_the_header_wins() {
         };
         assert_eq!(escaped.send(&yard).await.status, 202);
         let timeline = yard.fetch_timeline("S").await;
-        let times: Vec<_> = timeline.iter().map(|entry| entry["at"].as_str().expect("a time")).collect();
-        assert_eq!(times, ["2025-12-01T00:00:00.000Z", "2025-12-04T10:29:00.000Z", START]);
+        let times: Vec<_> = timeline
+            .iter()
+            .map(|entry| entry["at"].as_str().expect("a time"))
+            .collect();
+        assert_eq!(
+            times,
+            [
+                "2025-12-01T00:00:00.000Z",
+                "2025-12-04T10:29:00.000Z",
+                START
+            ]
+        );
         yard.stop().await;
     });
 }
@@ -375,53 +621,117 @@ fn the_timestamp_comes_in_the_header_or_in_the_body_and_the_header_wins() {
 #[test]
 fn the_idempotency_key_comes_in_a_header_or_in_the_body_and_the_header_wins() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         ground.with_manual_clock();
         let yard = ground.start().await;
-        let plain = TicketRequest { key: None, ..TicketRequest::new(&pending()) };
+        let plain = TicketRequest {
+            key: None,
+            ..TicketRequest::new(&pending())
+        };
         let mut body = pending();
         body["idempotency_key"] = "in-body".into();
-        let with_key = TicketRequest { key: None, ..TicketRequest::new(&body) };
-        let header = |parts: &TicketRequest<'static>, key| TicketRequest { key: Some(key), ..parts.clone() };
+        let with_key = TicketRequest {
+            key: None,
+            ..TicketRequest::new(&body)
+        };
+        let header = |parts: &TicketRequest<'static>, key| TicketRequest {
+            key: Some(key),
+            ..parts.clone()
+        };
 
-        assert_eq!(header(&with_key, ("idempotency-key", "in-header")).send(&yard).await.sequence(), 1);
-        assert_eq!(header(&plain, ("idempotency-key", "in-header")).send(&yard).await.status, 409);
-        assert_eq!(with_key.send(&yard).await.sequence(), 2, "the header won, so this key is free");
-        assert_eq!(header(&plain, ("x-idempotency-key", "in-body")).send(&yard).await.status, 409);
-        assert_eq!(header(&plain, ("x-idempotency-key", "other")).send(&yard).await.sequence(), 3);
-        let both = header(&plain, ("x-idempotency-key", "other")).request(&yard).header("idempotency-key", "best");
+        assert_eq!(
+            header(&with_key, ("idempotency-key", "in-header"))
+                .send(&yard)
+                .await
+                .sequence(),
+            1
+        );
+        assert_eq!(
+            header(&plain, ("idempotency-key", "in-header"))
+                .send(&yard)
+                .await
+                .status,
+            409
+        );
+        assert_eq!(
+            with_key.send(&yard).await.sequence(),
+            2,
+            "the header won, so this key is free"
+        );
+        assert_eq!(
+            header(&plain, ("x-idempotency-key", "in-body"))
+                .send(&yard)
+                .await
+                .status,
+            409
+        );
+        assert_eq!(
+            header(&plain, ("x-idempotency-key", "other"))
+                .send(&yard)
+                .await
+                .sequence(),
+            3
+        );
+        let both = header(&plain, ("x-idempotency-key", "other"))
+            .request(&yard)
+            .header("idempotency-key", "best");
         assert_eq!(yard.answer(both).await.sequence(), 4);
 
         let none = plain.send(&yard).await;
         assert_eq!(code(&none), (400, "validation_failed"));
         assert_eq!(wrong_fields(&none), ["idempotency_key"]);
-        for empty in [header(&plain, ("idempotency-key", "")), header(&with_key, ("idempotency-key", ""))] {
+        for empty in [
+            header(&plain, ("idempotency-key", "")),
+            header(&with_key, ("idempotency-key", "")),
+        ] {
             assert_eq!(wrong_fields(&empty.send(&yard).await), ["idempotency_key"]);
         }
         let long = "k".repeat(257);
-        assert_eq!(header(&plain, ("idempotency-key", "k")).send(&yard).await.sequence(), 5);
-        let too_long = TicketRequest { key: Some(("idempotency-key", long.as_str())), ..plain.clone() };
-        assert_eq!(wrong_fields(&too_long.send(&yard).await), ["idempotency_key"]);
-        let longest = TicketRequest { key: Some(("idempotency-key", &long[..256])), ..plain.clone() };
+        assert_eq!(
+            header(&plain, ("idempotency-key", "k"))
+                .send(&yard)
+                .await
+                .sequence(),
+            5
+        );
+        let too_long = TicketRequest {
+            key: Some(("idempotency-key", long.as_str())),
+            ..plain.clone()
+        };
+        assert_eq!(
+            wrong_fields(&too_long.send(&yard).await),
+            ["idempotency_key"]
+        );
+        let longest = TicketRequest {
+            key: Some(("idempotency-key", &long[..256])),
+            ..plain.clone()
+        };
         assert_eq!(longest.send(&yard).await.sequence(), 6);
         yard.stop().await;
     });
 }
 
-/// One request with everything wrong, put right check by check: the answer is always that of the first check that fails.
+/// One request with everything wrong, put right check by check: the answer is always that of the
+/// first check that fails.
 #[test]
 fn checks_are_made_in_the_contracts_order() {
     run(async {
-        let limits = [("sources.support.rate_per_minute", "5"), ("server.body_limit_bytes", "1024")];
-        let mut ground = Ground::new(&limits);
+        let limits = [
+            ("sources.support.rate_per_minute", "5"),
+            ("server.body_limit_bytes", "1024"),
+        ];
+        let mut ground = TestEnv::new(&limits);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
         for key in ["k-1", "k-2", "k-3", "k-4", "k-5"] {
             assert_eq!(
-                TicketRequest { key: Some(("idempotency-key", key)), ..TicketRequest::new(&pending()) }
-                    .send(&yard)
-                    .await
-                    .status,
+                TicketRequest {
+                    key: Some(("idempotency-key", key)),
+                    ..TicketRequest::new(&pending())
+                }
+                .send(&yard)
+                .await
+                .status,
                 202
             );
         }
@@ -443,7 +753,10 @@ fn checks_are_made_in_the_contracts_order() {
         parts.timestamp = START;
         assert_eq!(code(&parts.send(&yard).await), (429, "rate_limited"));
         clock.advance(Duration::from_secs(60));
-        assert_eq!(code(&parts.send(&yard).await), (415, "unsupported_media_type"));
+        assert_eq!(
+            code(&parts.send(&yard).await),
+            (415, "unsupported_media_type")
+        );
         parts.content_type = None;
         assert_eq!(code(&parts.send(&yard).await), (400, "invalid_json"));
         parts.body = r#"{"event": "status.changed"}"#.into();
@@ -459,7 +772,7 @@ fn checks_are_made_in_the_contracts_order() {
 #[test]
 fn what_is_no_json_object_is_answered_400_and_stores_nothing() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         for body in [
             "",
@@ -478,11 +791,22 @@ fn what_is_no_json_object_is_answered_400_and_stores_nothing() {
             assert_eq!(code(&answer), (400, "invalid_json"), "{body}");
         }
         let mut bytes = yard.signed_request("x", "k-1").build().expect("a request");
-        let (body, timestamp) = (b"{\"event\": \"\xff\"}", bytes.headers()["x-crm-timestamp"].clone());
-        let signature = sign_support_body(&Secret::new(SECRET), body, timestamp.to_str().expect("text"));
-        bytes.headers_mut().insert("x-crm-signature", signature.parse().expect("hex"));
+        let (body, timestamp) = (
+            b"{\"event\": \"\xff\"}",
+            bytes.headers()["x-crm-timestamp"].clone(),
+        );
+        let signature = sign_support_body(
+            &Secret::new(SECRET),
+            body,
+            timestamp.to_str().expect("text"),
+        );
+        bytes
+            .headers_mut()
+            .insert("x-crm-signature", signature.parse().expect("hex"));
         *bytes.body_mut() = Some(body.to_vec().into());
-        let answer = yard.answer(RequestBuilder::from_parts(yard.client.clone(), bytes)).await;
+        let answer = yard
+            .answer(RequestBuilder::from_parts(yard.client.clone(), bytes))
+            .await;
         assert_eq!(code(&answer), (400, "invalid_json"), "it is not UTF-8");
         assert_eq!(events_in(&yard).await, 0);
         yard.stop().await;
@@ -492,14 +816,19 @@ fn what_is_no_json_object_is_answered_400_and_stores_nothing() {
 #[test]
 fn every_wrong_field_is_reported_at_once() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         ground.with_manual_clock();
         let yard = ground.start().await;
         let data = json!({"attachment_id": 1, "file_name": "", "url": 2, "size": -1});
         let body = json!({
             "event": "attachment.added", "support_uid": "", "idempotency_key": 7, "timestamp": "noon", "actor": [], "data": data,
         });
-        let answer = TicketRequest { key: None, ..TicketRequest::new(&body) }.send(&yard).await;
+        let answer = TicketRequest {
+            key: None,
+            ..TicketRequest::new(&body)
+        }
+        .send(&yard)
+        .await;
         assert_eq!(code(&answer), (400, "validation_failed"));
         let mut fields = wrong_fields(&answer);
         fields.sort_unstable();
@@ -517,38 +846,101 @@ fn every_wrong_field_is_reported_at_once() {
         assert_eq!(answer.body["detail"], answer.body["errors"][0]["detail"]);
 
         let cases: [(&str, Value, &[&str]); 20] = [
-            ("message.created", json!({}), &["data.message_id", "data.text"]),
+            (
+                "message.created",
+                json!({}),
+                &["data.message_id", "data.text"],
+            ),
             (
                 "message.created",
                 json!({"message_id": "", "text": 1, "author": 7, "is_internal": "no"}),
-                &["data.message_id", "data.text", "data.author", "data.is_internal"],
+                &[
+                    "data.message_id",
+                    "data.text",
+                    "data.author",
+                    "data.is_internal",
+                ],
             ),
-            ("message.updated", json!({}), &["data.message_id", "data.text"]),
-            ("message.deleted", json!({"reason": []}), &["data.message_id", "data.reason"]),
+            (
+                "message.updated",
+                json!({}),
+                &["data.message_id", "data.text"],
+            ),
+            (
+                "message.deleted",
+                json!({"reason": []}),
+                &["data.message_id", "data.reason"],
+            ),
             ("status.changed", json!({}), &["data.status"]),
-            ("status.changed", json!({"status": "done", "reason": 1}), &["data.status", "data.reason"]),
-            ("agent.assigned", json!({"agent_name": {}}), &["data.agent_id", "data.agent_name"]),
+            (
+                "status.changed",
+                json!({"status": "done", "reason": 1}),
+                &["data.status", "data.reason"],
+            ),
+            (
+                "agent.assigned",
+                json!({"agent_name": {}}),
+                &["data.agent_id", "data.agent_name"],
+            ),
             ("agent.unassigned", json!({"reason": 1}), &["data.reason"]),
-            ("priority.changed", json!({"priority": "High"}), &["data.priority"]),
+            (
+                "priority.changed",
+                json!({"priority": "High"}),
+                &["data.priority"],
+            ),
             ("tags.updated", json!({}), &["data.tags"]),
-            ("tags.updated", json!({"tags": ["a", 1, ""]}), &["data.tags[1]", "data.tags[2]"]),
-            ("tags.updated", json!({"added": "a", "removed": {}}), &["data.added", "data.removed"]),
-            ("category.changed", json!({"category": ""}), &["data.category"]),
-            ("attachment.added", json!({}), &["data.attachment_id", "data.file_name"]),
-            ("sla.breached", json!({"due_at": "later"}), &["data.policy", "data.due_at"]),
+            (
+                "tags.updated",
+                json!({"tags": ["a", 1, ""]}),
+                &["data.tags[1]", "data.tags[2]"],
+            ),
+            (
+                "tags.updated",
+                json!({"added": "a", "removed": {}}),
+                &["data.added", "data.removed"],
+            ),
+            (
+                "category.changed",
+                json!({"category": ""}),
+                &["data.category"],
+            ),
+            (
+                "attachment.added",
+                json!({}),
+                &["data.attachment_id", "data.file_name"],
+            ),
+            (
+                "sla.breached",
+                json!({"due_at": "later"}),
+                &["data.policy", "data.due_at"],
+            ),
             ("rating.submitted", json!({}), &["data.score"]),
-            ("rating.submitted", json!({"score": 6, "comment": 1}), &["data.score", "data.comment"]),
+            (
+                "rating.submitted",
+                json!({"score": 6, "comment": 1}),
+                &["data.score", "data.comment"],
+            ),
             ("rating.submitted", json!({"score": 0}), &["data.score"]),
             ("rating.submitted", json!({"score": 4.5}), &["data.score"]),
             ("status.changed", json!([]), &["data"]),
         ];
         for (event, data, expected) in cases {
             let answer =
-                TicketRequest::new(&json!({"event": event, "support_uid": "S", "data": data})).send(&yard).await;
+                TicketRequest::new(&json!({"event": event, "support_uid": "S", "data": data}))
+                    .send(&yard)
+                    .await;
             assert_eq!(wrong_fields(&answer), expected, "{event} {data}");
         }
-        let nothing = TicketRequest { key: None, ..TicketRequest::new(&json!({})) }.send(&yard).await;
-        assert_eq!(wrong_fields(&nothing), ["event", "support_uid", "idempotency_key", "data"]);
+        let nothing = TicketRequest {
+            key: None,
+            ..TicketRequest::new(&json!({}))
+        }
+        .send(&yard)
+        .await;
+        assert_eq!(
+            wrong_fields(&nothing),
+            ["event", "support_uid", "idempotency_key", "data"]
+        );
         assert_eq!(events_in(&yard).await, 0);
         yard.stop().await;
     });
@@ -557,7 +949,7 @@ fn every_wrong_field_is_reported_at_once() {
 #[test]
 fn an_unknown_event_is_told_the_names_of_all_12() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         for event in ["status.change", "Status.Changed", "", "lead.created"] {
             let answer = yard.send("S", "k-1", event, json!({})).await;
@@ -565,7 +957,11 @@ fn an_unknown_event_is_told_the_names_of_all_12() {
             let detail = answer.body["detail"].as_str().expect("a sentence");
             assert!(EVENTS.iter().all(|name| detail.contains(name)), "{detail}");
         }
-        assert_eq!(yard.message("S", "k-1").await.sequence(), 1, "its key stayed free");
+        assert_eq!(
+            yard.message("S", "k-1").await.sequence(),
+            1,
+            "its key stayed free"
+        );
         yard.stop().await;
     });
 }
@@ -573,15 +969,25 @@ fn an_unknown_event_is_told_the_names_of_all_12() {
 #[test]
 fn a_duplicate_is_told_where_the_first_is() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         let first = yard.message("S", "k-1").await;
-        let second = yard.send("T", "k-1", "status.changed", json!({"status": "open"})).await;
+        let second = yard
+            .send("T", "k-1", "status.changed", json!({"status": "open"}))
+            .await;
         assert_eq!(code(&second), (409, "duplicate_event"));
         assert_eq!(second.header("x-event-id"), Some(first.event_id().as_str()));
-        let event = yard.get(second.header("location").expect("a location")).await;
-        assert_eq!((event.status, event.body["event_id"].as_str()), (200, Some(first.event_id().as_str())));
-        assert_eq!(event.body["entity"], json!({"kind": "ticket", "id": "S", "sequence": 1}));
+        let event = yard
+            .get(second.header("location").expect("a location"))
+            .await;
+        assert_eq!(
+            (event.status, event.body["event_id"].as_str()),
+            (200, Some(first.event_id().as_str()))
+        );
+        assert_eq!(
+            event.body["entity"],
+            json!({"kind": "ticket", "id": "S", "sequence": 1})
+        );
         assert_eq!(yard.get("/api/v1/entities/ticket/T").await.status, 404);
         yard.stop().await;
     });
@@ -590,27 +996,43 @@ fn a_duplicate_is_told_where_the_first_is() {
 #[test]
 fn a_body_over_the_limit_is_refused_as_soon_as_that_is_known() {
     run(async {
-        let ground = Ground::new(&[("server.body_limit_bytes", "1024")]);
+        let ground = TestEnv::new(&[("server.body_limit_bytes", "1024")]);
         let yard = ground.start().await;
         let head = format!("POST {SUPPORT} HTTP/1.1\r\nHost: h\r\nX-CRM-API-Key: {API_KEY}\r\n");
-        let too_large =
-            |answer: &str| answer.starts_with("HTTP/1.1 413 ") && answer.contains(r#""code":"body_too_large""#);
+        let too_large = |answer: &str| {
+            answer.starts_with("HTTP/1.1 413 ") && answer.contains(r#""code":"body_too_large""#)
+        };
 
         // No byte of the body is sent in the first, and no end of it in the second.
         let declared = raw(&yard, format!("{head}Content-Length: 1025\r\n\r\n")).await;
         assert!(too_large(&declared), "{declared}");
         let chunks = format!("200\r\n{0}\r\n200\r\n{0}\r\n1\r\nx\r\n", "x".repeat(512));
-        let streamed = raw(&yard, format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunks}")).await;
+        let streamed = raw(
+            &yard,
+            format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunks}"),
+        )
+        .await;
         assert!(too_large(&streamed), "{streamed}");
 
         let body = |bytes: usize| {
-            let event =
-                json!({"event": "message.created", "support_uid": "S", "data": {"message_id": "m", "text": ""}});
+            let event = json!({"event": "message.created", "support_uid": "S", "data": {"message_id": "m", "text": ""}});
             let text = "x".repeat(bytes - event.to_string().len());
-            event.to_string().replace(r#""text":"""#, &format!(r#""text":"{text}""#))
+            event
+                .to_string()
+                .replace(r#""text":"""#, &format!(r#""text":"{text}""#))
         };
-        assert_eq!(yard.answer(yard.signed_request(&body(1025), "k-1")).await.status, 413);
-        assert_eq!(yard.answer(yard.signed_request(&body(1024), "k-1")).await.sequence(), 1);
+        assert_eq!(
+            yard.answer(yard.signed_request(&body(1025), "k-1"))
+                .await
+                .status,
+            413
+        );
+        assert_eq!(
+            yard.answer(yard.signed_request(&body(1024), "k-1"))
+                .await
+                .sequence(),
+            1
+        );
         yard.stop().await;
     });
 }
@@ -618,12 +1040,16 @@ fn a_body_over_the_limit_is_refused_as_soon_as_that_is_known() {
 #[test]
 fn a_chunked_body_is_taken_like_any_other() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         ground.with_manual_clock();
         let yard = ground.start().await;
         let body = pending().to_string();
         let signature = sign_support_body(&Secret::new(SECRET), body.as_bytes(), START);
-        let chunks: String = body.chars().map(|c| format!("1\r\n{c}\r\n")).chain(["0\r\n\r\n".to_owned()]).collect();
+        let chunks: String = body
+            .chars()
+            .map(|c| format!("1\r\n{c}\r\n"))
+            .chain(["0\r\n\r\n".to_owned()])
+            .collect();
         let request = format!(
             "POST {SUPPORT} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nX-CRM-API-Key: {API_KEY}\r\n\
              X-CRM-Signature: {signature}\r\nX-CRM-Timestamp: {START}\r\nIdempotency-Key: k\r\n\r\n{chunks}"
@@ -638,18 +1064,38 @@ fn a_chunked_body_is_taken_like_any_other() {
 #[test]
 fn only_json_is_taken_and_no_content_type_counts_as_json() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         ground.with_manual_clock();
         let yard = ground.start().await;
         let good = TicketRequest::new(&pending());
-        for content_type in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""] {
-            let answer = TicketRequest { content_type: Some(content_type), ..good.clone() }.send(&yard).await;
-            assert_eq!(code(&answer), (415, "unsupported_media_type"), "{content_type}");
+        for content_type in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=x",
+            "",
+        ] {
+            let answer = TicketRequest {
+                content_type: Some(content_type),
+                ..good.clone()
+            }
+            .send(&yard)
+            .await;
+            assert_eq!(
+                code(&answer),
+                (415, "unsupported_media_type"),
+                "{content_type}"
+            );
         }
-        for (key, content_type) in
-            [("a", None), ("b", Some("application/json; charset=utf-8")), ("c", Some("application/vnd.crm+json"))]
-        {
-            let parts = TicketRequest { content_type, key: Some(("idempotency-key", key)), ..good.clone() };
+        for (key, content_type) in [
+            ("a", None),
+            ("b", Some("application/json; charset=utf-8")),
+            ("c", Some("application/vnd.crm+json")),
+        ] {
+            let parts = TicketRequest {
+                content_type,
+                key: Some(("idempotency-key", key)),
+                ..good.clone()
+            };
             assert_eq!(parts.send(&yard).await.status, 202, "{content_type:?}");
         }
         yard.stop().await;
@@ -659,16 +1105,27 @@ fn only_json_is_taken_and_no_content_type_counts_as_json() {
 #[test]
 fn another_method_is_told_which_ones_are_allowed_and_another_path_that_there_is_nothing() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
-        let reprocess = format!("/api/v1/events/{}/reprocess", yard.message("S", "k-1").await.event_id());
+        let reprocess = format!(
+            "/api/v1/events/{}/reprocess",
+            yard.message("S", "k-1").await.event_id()
+        );
         let ask = |method: &Method, path: &str| {
-            yard.answer(yard.client.request(method.clone(), format!("{}{path}", yard.base)).bearer_auth(TOKEN))
+            yard.answer(
+                yard.client
+                    .request(method.clone(), format!("{}{path}", yard.base))
+                    .bearer_auth(TOKEN),
+            )
         };
         for path in [SUPPORT, &reprocess] {
             for method in [Method::GET, Method::PUT, Method::DELETE, Method::OPTIONS] {
                 let answer = ask(&method, path).await;
-                assert_eq!(code(&answer), (405, "method_not_allowed"), "{method} {path}");
+                assert_eq!(
+                    code(&answer),
+                    (405, "method_not_allowed"),
+                    "{method} {path}"
+                );
                 assert_eq!(answer.header("allow"), Some("POST"), "{method} {path}");
             }
         }
@@ -688,7 +1145,11 @@ fn another_method_is_told_which_ones_are_allowed_and_another_path_that_there_is_
             "/api/v1/entities",
             "/api/v1/entities/ticket/S/notes",
         ] {
-            assert_eq!(code(&ask(&Method::GET, path).await), (404, "not_found"), "{path}");
+            assert_eq!(
+                code(&ask(&Method::GET, path).await),
+                (404, "not_found"),
+                "{path}"
+            );
         }
         yard.stop().await;
     });
@@ -697,15 +1158,23 @@ fn another_method_is_told_which_ones_are_allowed_and_another_path_that_there_is_
 #[test]
 fn a_slash_at_the_end_of_a_path_makes_no_difference() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         ground.with_manual_clock();
         let yard = ground.start().await;
         let first = TicketRequest::new(&pending()).send(&yard).await;
-        let second =
-            TicketRequest { key: Some(("idempotency-key", "k-2")), ..TicketRequest::new(&pending()) }.request(&yard);
+        let second = TicketRequest {
+            key: Some(("idempotency-key", "k-2")),
+            ..TicketRequest::new(&pending())
+        }
+        .request(&yard);
         let mut second = second.build().expect("a request");
         second.url_mut().set_path(SUPPORT.trim_end_matches('/'));
-        assert_eq!(yard.answer(RequestBuilder::from_parts(yard.client.clone(), second)).await.sequence(), 2);
+        assert_eq!(
+            yard.answer(RequestBuilder::from_parts(yard.client.clone(), second))
+                .await
+                .sequence(),
+            2
+        );
         let event = format!("/api/v1/events/{}", first.event_id());
         for path in [
             "/api/v1/entities/ticket",
@@ -729,15 +1198,23 @@ fn a_slash_at_the_end_of_a_path_makes_no_difference() {
 #[test]
 fn every_answer_carries_the_senders_request_id_or_a_new_one() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         let body = pending().to_string();
-        let given = |request: RequestBuilder, id: &str| yard.answer(request.header("x-request-id", id));
+        let given =
+            |request: RequestBuilder, id: &str| yard.answer(request.header("x-request-id", id));
         let accepted = given(yard.signed_request(&body, "k-1"), "req-42.a:b/c").await;
-        assert_eq!((accepted.status, accepted.header("x-request-id")), (202, Some("req-42.a:b/c")));
+        assert_eq!(
+            (accepted.status, accepted.header("x-request-id")),
+            (202, Some("req-42.a:b/c"))
+        );
         for (path, status) in [("/api/v1/events", 401), ("/nothing", 404), (SUPPORT, 405)] {
             let answer = given(yard.client.get(format!("{}{path}", yard.base)), "req-43").await;
-            assert_eq!((answer.status, answer.header("x-request-id")), (status, Some("req-43")), "{path}");
+            assert_eq!(
+                (answer.status, answer.header("x-request-id")),
+                (status, Some("req-43")),
+                "{path}"
+            );
         }
         let long = "x".repeat(129);
         let mut seen = Vec::new();
@@ -756,7 +1233,7 @@ fn every_answer_carries_the_senders_request_id_or_a_new_one() {
 fn a_request_that_never_ends_is_cut_off_and_disturbs_nobody() {
     run(async {
         // Long enough for an honest request on a busy machine.
-        let ground = Ground::new(&[("server.request_timeout_s", "2")]);
+        let ground = TestEnv::new(&[("server.request_timeout_s", "2")]);
         let yard = ground.start().await;
         let post = format!("POST {SUPPORT} HTTP/1.1\r\nHost: h\r\nX-CRM-API-Key: {API_KEY}\r\n");
         let elsewhere = "POST /nothing HTTP/1.1\r\nHost: h\r\n";
@@ -764,20 +1241,43 @@ fn a_request_that_never_ends_is_cut_off_and_disturbs_nobody() {
             ("half a head", post.clone()),
             ("half a line", "POST /api".to_owned()),
             ("no body", format!("{post}Content-Length: 9\r\n\r\n")),
-            ("half a body", format!("{post}Content-Length: 9\r\n\r\n{{\"a")),
-            ("half a chunk", format!("{post}Transfer-Encoding: chunked\r\n\r\n5\r\nab")),
-            ("no last chunk", format!("{post}Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n")),
-            ("half a body that nobody wants", format!("{elsewhere}Content-Length: 9\r\n\r\n{{\"a")),
-            ("half a chunk that nobody wants", format!("{elsewhere}Transfer-Encoding: chunked\r\n\r\n5\r\nab")),
+            (
+                "half a body",
+                format!("{post}Content-Length: 9\r\n\r\n{{\"a"),
+            ),
+            (
+                "half a chunk",
+                format!("{post}Transfer-Encoding: chunked\r\n\r\n5\r\nab"),
+            ),
+            (
+                "no last chunk",
+                format!("{post}Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"),
+            ),
+            (
+                "half a body that nobody wants",
+                format!("{elsewhere}Content-Length: 9\r\n\r\n{{\"a"),
+            ),
+            (
+                "half a chunk that nobody wants",
+                format!("{elsewhere}Transfer-Encoding: chunked\r\n\r\n5\r\nab"),
+            ),
         ];
         let mut talks = JoinSet::new();
         for (case, bytes) in cases {
             let gate = yard.gate.clone();
             talks.spawn(async move { (case, raw(&gate, bytes).await) });
         }
-        assert_eq!(yard.message("S", "k-1").await.sequence(), 1, "none of them holds up another");
+        assert_eq!(
+            yard.message("S", "k-1").await.sequence(),
+            1,
+            "none of them holds up another"
+        );
         for (case, answer) in talks.join_all().await {
-            let expected = if case.ends_with("nobody wants") { "HTTP/1.1 404 " } else { "HTTP/1.1 408 " };
+            let expected = if case.ends_with("nobody wants") {
+                "HTTP/1.1 404 "
+            } else {
+                "HTTP/1.1 408 "
+            };
             assert!(answer.starts_with(expected), "{case}: {answer}");
         }
         yard.stop().await;
@@ -787,25 +1287,36 @@ fn a_request_that_never_ends_is_cut_off_and_disturbs_nobody() {
 #[test]
 fn a_body_that_trickles_in_is_cut_off_as_a_whole() {
     run(async {
-        let ground = Ground::new(&[("server.request_timeout_s", "0.3")]);
+        let ground = TestEnv::new(&[("server.request_timeout_s", "0.3")]);
         let yard = ground.start().await;
         let mut stream = connect(&yard);
-        stream.set_read_timeout(Some(Duration::from_millis(20))).expect("not zero");
+        stream
+            .set_read_timeout(Some(Duration::from_millis(20)))
+            .expect("not zero");
         let trickle = move || {
-            let head = format!("POST {SUPPORT} HTTP/1.1\r\nHost: h\r\nX-CRM-API-Key: {API_KEY}\r\n");
+            let head =
+                format!("POST {SUPPORT} HTTP/1.1\r\nHost: h\r\nX-CRM-API-Key: {API_KEY}\r\n");
             stream.write_all(format!("{head}Content-Length: 4000\r\n\r\n").as_bytes())?;
             let mut answer = [0; 12];
-            // Each byte follows the one before within the time that a whole request has; all of them never do.
+            // Each byte follows the one before within the time that a whole request has; all of
+            // them never do.
             for _ in 0..4000 {
                 stream.write_all(b"x")?;
                 match stream.read_exact(&mut answer) {
-                    Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+                    Err(error)
+                        if matches!(
+                            error.kind(),
+                            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                        ) => {}
                     other => return other.map(|()| answer),
                 }
             }
             Err(io::ErrorKind::TimedOut.into())
         };
-        let answer = spawn_blocking(trickle).await.expect("no panic").expect("an answer before all of the body");
+        let answer = spawn_blocking(trickle)
+            .await
+            .expect("no panic")
+            .expect("an answer before all of the body");
         assert_eq!(&answer, b"HTTP/1.1 408");
         yard.stop().await;
     });
@@ -814,7 +1325,7 @@ fn a_body_that_trickles_in_is_cut_off_as_a_whole() {
 #[test]
 fn a_ticket_may_have_any_id_and_is_read_under_it_percent_encoded() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         let longest = "ї".repeat(128);
         let ids = [
@@ -837,25 +1348,46 @@ fn a_ticket_may_have_any_id_and_is_read_under_it_percent_encoded() {
         ];
         for id in ids {
             let answer = yard.message(id, id).await;
-            assert_eq!((answer.status, answer.body["entity"]["id"].as_str()), (202, Some(id)));
-            let ticket = yard.get(&format!("/api/v1/entities/ticket/{}", encode_id(id))).await;
-            assert_eq!((ticket.status, ticket.body["id"].as_str()), (200, Some(id)), "{id}");
             assert_eq!(
-                (ticket.body["sequence"].as_u64(), &ticket.body["state"]["messages"][0]["text"]),
+                (answer.status, answer.body["entity"]["id"].as_str()),
+                (202, Some(id))
+            );
+            let ticket = yard
+                .get(&format!("/api/v1/entities/ticket/{}", encode_id(id)))
+                .await;
+            assert_eq!(
+                (ticket.status, ticket.body["id"].as_str()),
+                (200, Some(id)),
+                "{id}"
+            );
+            assert_eq!(
+                (
+                    ticket.body["sequence"].as_u64(),
+                    &ticket.body["state"]["messages"][0]["text"]
+                ),
                 (Some(1), &json!(id))
             );
             let timeline = yard.fetch_timeline(&encode_id(id)).await;
             assert_eq!(timeline.len(), 1, "{id}");
             assert_eq!(timeline[0]["event_id"], answer.body["event_id"]);
-            let events = yard.get(&format!("/api/v1/events?entity={}", encode_id(id))).await;
+            let events = yard
+                .get(&format!("/api/v1/events?entity={}", encode_id(id)))
+                .await;
             assert_eq!(
-                (events.body["total"].as_u64(), &events.body["items"][0]["entity"]["id"]),
+                (
+                    events.body["total"].as_u64(),
+                    &events.body["items"][0]["entity"]["id"]
+                ),
                 (Some(1), &json!(id))
             );
         }
         let listed = yard.get("/api/v1/entities/ticket?page_size=100").await;
-        let listed: Vec<_> =
-            listed.body["items"].as_array().expect("items").iter().map(|item| item["id"].clone()).collect();
+        let listed: Vec<_> = listed.body["items"]
+            .as_array()
+            .expect("items")
+            .iter()
+            .map(|item| item["id"].clone())
+            .collect();
         assert_eq!(listed, ids.into_iter().rev().collect::<Vec<_>>());
         // A client tidies such a path; the node takes it as it is.
         for id in [".", ".."] {
@@ -866,13 +1398,26 @@ fn a_ticket_may_have_any_id_and_is_read_under_it_percent_encoded() {
                 format!("GET {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n"),
             )
             .await;
-            assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(&format!(r#""id":"{id}""#)), "{answer}");
+            assert!(
+                answer.starts_with("HTTP/1.1 200 ") && answer.contains(&format!(r#""id":"{id}""#)),
+                "{answer}"
+            );
         }
         for wrong in ["", "a\nb", "\u{7f}", &format!("{longest}x")] {
-            assert_eq!(wrong_fields(&yard.message(wrong, "k").await), ["support_uid"], "{wrong:?}");
+            assert_eq!(
+                wrong_fields(&yard.message(wrong, "k").await),
+                ["support_uid"],
+                "{wrong:?}"
+            );
         }
         for path in ["a%0Ab", "%00", "%FF", &encode_id(&format!("{longest}x"))] {
-            assert_eq!(yard.get(&format!("/api/v1/entities/ticket/{path}")).await.status, 404, "{path}");
+            assert_eq!(
+                yard.get(&format!("/api/v1/entities/ticket/{path}"))
+                    .await
+                    .status,
+                404,
+                "{path}"
+            );
         }
         yard.stop().await;
     });
@@ -881,7 +1426,7 @@ fn a_ticket_may_have_any_id_and_is_read_under_it_percent_encoded() {
 #[test]
 fn an_event_of_a_ticket_that_may_not_be_created_fails_and_creates_nothing() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         assert_eq!(yard.message("known", "k-1").await.sequence(), 1);
         yard.stop().await;
@@ -891,29 +1436,56 @@ fn an_event_of_a_ticket_that_may_not_be_created_fails_and_creates_nothing() {
         assert_eq!(yard.message("known", "k-2").await.sequence(), 2);
         let rejected = yard.message("unknown", "k-3").await;
         assert_eq!(rejected.status, 202);
-        assert_eq!(rejected.body["entity"], json!({"kind": "ticket", "id": "unknown", "sequence": null}));
-        assert_eq!(rejected.header("x-event-id"), Some(rejected.event_id().as_str()));
+        assert_eq!(
+            rejected.body["entity"],
+            json!({"kind": "ticket", "id": "unknown", "sequence": null})
+        );
+        assert_eq!(
+            rejected.header("x-event-id"),
+            Some(rejected.event_id().as_str())
+        );
         assert_eq!(rejected.header("x-entity-sequence"), None);
         for path in ["unknown", "unknown/timeline"] {
-            assert_eq!(yard.get(&format!("/api/v1/entities/ticket/{path}")).await.status, 404, "{path}");
+            assert_eq!(
+                yard.get(&format!("/api/v1/entities/ticket/{path}"))
+                    .await
+                    .status,
+                404,
+                "{path}"
+            );
         }
         assert_eq!(yard.get("/api/v1/entities/ticket").await.body["total"], 1);
         let path = format!("/api/v1/events/{}", rejected.event_id());
         let event = yard.get(&path).await.body;
-        assert_eq!((&event["status"], &event["code"]), (&json!("failed"), &json!(404)));
+        assert_eq!(
+            (&event["status"], &event["code"]),
+            (&json!("failed"), &json!(404))
+        );
         assert_eq!(event["error_message"], "ticket unknown does not exist");
         let failed = yard.get("/api/v1/events?status=failed").await.body;
         assert_eq!((&failed["total"], &failed["items"][0]), (&json!(1), &event));
         let again = yard.message("unknown", "k-3").await;
-        assert_eq!((again.status, again.header("x-event-id")), (409, Some(rejected.event_id().as_str())));
+        assert_eq!(
+            (again.status, again.header("x-event-id")),
+            (409, Some(rejected.event_id().as_str()))
+        );
         yard.stop().await;
 
         ground.set("sources.support.unknown_entity", "create");
         let yard = ground.start().await;
         let accepted = yard.post(&format!("{path}/reprocess")).await;
-        assert_eq!((accepted.status, accepted.sequence(), accepted.event_id()), (202, 1, rejected.event_id()));
-        assert_eq!(yard.fetch_timeline("unknown").await[0]["event_id"], rejected.event_id().as_str());
-        assert_eq!(yard.get("/api/v1/events?status=failed").await.body["total"], 0);
+        assert_eq!(
+            (accepted.status, accepted.sequence(), accepted.event_id()),
+            (202, 1, rejected.event_id())
+        );
+        assert_eq!(
+            yard.fetch_timeline("unknown").await[0]["event_id"],
+            rejected.event_id().as_str()
+        );
+        assert_eq!(
+            yard.get("/api/v1/events?status=failed").await.body["total"],
+            0
+        );
         yard.stop().await;
     });
 }
@@ -921,30 +1493,54 @@ fn an_event_of_a_ticket_that_may_not_be_created_fails_and_creates_nothing() {
 #[test]
 fn a_body_is_read_as_json_says_and_kept_as_it_was_received() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         let body = r#" {"event":"status.changed", "\u0065vent":"message\u002ecreated", "support_uid":"T","support_uid":"S",
             "extra": {"z": 1.50, "a": [1e400, 123456789012345678901234567890]},
             "data": 7, "data":{"message_id":"m","text":"first","text":"\"\u0421\ud83d\ude42\n\u0000", "text2": null} } "#;
         let answer = yard.answer(yard.signed_request(body, "k-1")).await;
-        assert_eq!(answer.body["entity"], json!({"kind": "ticket", "id": "S", "sequence": 1}), "{answer:?}");
+        assert_eq!(
+            answer.body["entity"],
+            json!({"kind": "ticket", "id": "S", "sequence": 1}),
+            "{answer:?}"
+        );
         let ticket = yard.get("/api/v1/entities/ticket/S").await;
         assert_eq!(ticket.body["state"]["messages"][0]["text"], "\"С🙂\n\0");
         assert_eq!(yard.get("/api/v1/entities/ticket/T").await.status, 404);
-        let event = yard.client.get(format!("{}/api/v1/events/{}", yard.base, answer.event_id())).bearer_auth(TOKEN);
-        let text = event.send().await.expect("an answer").text().await.expect("a body");
+        let event = yard
+            .client
+            .get(format!("{}/api/v1/events/{}", yard.base, answer.event_id()))
+            .bearer_auth(TOKEN);
+        let text = event
+            .send()
+            .await
+            .expect("an answer")
+            .text()
+            .await
+            .expect("a body");
         assert!(text.contains(body.trim()), "{text}");
 
         let half = r#"{"event":"message.created","support_uid":"S","data":{"message_id":"n","text":"\ud83d"}}"#;
-        assert_eq!(wrong_fields(&yard.answer(yard.signed_request(half, "k-2")).await), ["data.text"]);
+        assert_eq!(
+            wrong_fields(&yard.answer(yard.signed_request(half, "k-2")).await),
+            ["data.text"]
+        );
         let deep = format!(
             r#"{{"event":"agent.unassigned","support_uid":"S","extra":{}{}}}"#,
             "[".repeat(100_000),
             "]".repeat(100_000)
         );
-        assert_eq!(yard.answer(yard.signed_request(&deep, "k-2")).await.sequence(), 2);
+        assert_eq!(
+            yard.answer(yard.signed_request(&deep, "k-2"))
+                .await
+                .sequence(),
+            2
+        );
         assert_eq!(yard.fetch_timeline("S").await.len(), 2);
-        assert_eq!(yard.get("/api/v1/entities/ticket/S").await.body["sequence"], 2);
+        assert_eq!(
+            yard.get("/api/v1/entities/ticket/S").await.body["sequence"],
+            2
+        );
         yard.stop().await;
     });
 }

@@ -1,4 +1,5 @@
-//! The pages in a real browser: Chromium, driven through chromedriver (W3C WebDriver). Run with `-- --ignored`.
+//! The pages in a real browser: Chromium, driven through chromedriver (W3C WebDriver). Run with `--
+//! --ignored`.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -11,7 +12,7 @@ use crate::c2s;
 use crate::docs::ENABLED;
 use crate::instagram::APP_SECRET;
 use crate::senders::DESCRIBED;
-use crate::yard::{API_KEY, SECRET, TOKEN, expect_soon, run};
+use crate::test_node::{API_KEY, SECRET, TOKEN, expect_soon, run};
 
 /// A browser without a window, in a session of its own.
 struct BrowserSession {
@@ -31,10 +32,16 @@ impl BrowserSession {
         let output = BufReader::new(driver.stdout.take().expect("a pipe"));
         let port = output.lines().find_map(|line| {
             let line = line.expect("text");
-            line.contains("started successfully")
-                .then(|| line.rsplit(' ').next().map(|end| end.trim_end_matches('.').to_owned()))?
+            line.contains("started successfully").then(|| {
+                line.rsplit(' ')
+                    .next()
+                    .map(|end| end.trim_end_matches('.').to_owned())
+            })?
         });
-        let base = format!("http://127.0.0.1:{}", port.expect("chromedriver says where it listens"));
+        let base = format!(
+            "http://127.0.0.1:{}",
+            port.expect("chromedriver says where it listens")
+        );
         let profile = tempfile::tempdir().expect("a temporary folder");
         let arguments = [
             "--headless",
@@ -47,19 +54,46 @@ impl BrowserSession {
             "--disable-sync",
         ];
         let profile_argument = format!("--user-data-dir={}", profile.path().display());
-        let arguments: Vec<_> = arguments.iter().copied().chain([profile_argument.as_str()]).collect();
+        let arguments: Vec<_> = arguments
+            .iter()
+            .copied()
+            .chain([profile_argument.as_str()])
+            .collect();
         let client = Client::builder().no_proxy().build().expect("a client");
-        let mut browser = Self { client, session: format!("{base}/session"), driver, _profile: profile };
+        let mut browser = Self {
+            client,
+            session: format!("{base}/session"),
+            driver,
+            _profile: profile,
+        };
         let wanted = json!({"capabilities": {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": {"args": arguments}}}});
         let made = browser.ask(Method::POST, "", wanted).await;
-        browser.session = format!("{}/{}", browser.session, made["sessionId"].as_str().expect("a session"));
-        browser.ask(Method::POST, "/timeouts", json!({"script": 60_000, "pageLoad": 60_000})).await;
+        browser.session = format!(
+            "{}/{}",
+            browser.session,
+            made["sessionId"].as_str().expect("a session")
+        );
+        browser
+            .ask(
+                Method::POST,
+                "/timeouts",
+                json!({"script": 60_000, "pageLoad": 60_000}),
+            )
+            .await;
         browser
     }
 
     async fn ask(&self, method: Method, path: &str, body: Value) -> Value {
-        let request = self.client.request(method, format!("{}{path}", self.session)).body(body.to_string());
-        let text = expect_soon(request.send()).await.expect("answered").text().await.expect("a body");
+        let request = self
+            .client
+            .request(method, format!("{}{path}", self.session))
+            .body(body.to_string());
+        let text = expect_soon(request.send())
+            .await
+            .expect("answered")
+            .text()
+            .await
+            .expect("a body");
         let mut answer: Value = serde_json::from_str(&text).expect("JSON");
         let value = answer["value"].take();
         assert!(value.get("error").is_none(), "{value:#}");
@@ -75,7 +109,12 @@ impl BrowserSession {
         let script = format!(
             "const done = arguments[arguments.length - 1]; (async (...given) => {{ {script} }})(...arguments).then(done, error => done('' + error.stack))"
         );
-        self.ask(Method::POST, "/execute/async", json!({"script": script, "args": arguments})).await
+        self.ask(
+            Method::POST,
+            "/execute/async",
+            json!({"script": script, "args": arguments}),
+        )
+        .await
     }
 }
 
@@ -87,8 +126,8 @@ impl Drop for BrowserSession {
     }
 }
 
-/// Opens one operation of the page by its place, presses "Execute", closes it again, and gives its path and status; null
-/// beyond the last one.
+/// Opens one operation of the page by its place, presses "Execute", closes it again, and gives its
+/// path and status; null beyond the last one.
 const TRY_ONE: &str = r"
     const until = async (name, what) => {
         for (let tries = 0; tries < 500; tries += 1) {
@@ -137,21 +176,44 @@ fn every_endpoint_can_be_tried_on_the_page() {
         }
         let spec = yard.get("/openapi.json").await.body;
         let paths = spec["paths"].as_object().expect("paths");
-        let operations: usize = paths.values().map(|item| item.as_object().map_or(0, serde_json::Map::len)).sum();
+        let operations: usize = paths
+            .values()
+            .map(|item| item.as_object().map_or(0, serde_json::Map::len))
+            .sum();
         assert_eq!(tried.len(), operations);
         for (method, path, status) in &tried {
-            let described = &spec["paths"][path][method.to_lowercase()]["responses"][status.to_string()];
-            assert!(described.is_object(), "{method} {path} answered {status}, which is not described");
-            // The page sends what it shows; only ids of things that this node does not have can fail.
-            assert!((200..300).contains(status) || *status == 404, "{method} {path} answered {status}");
+            let described =
+                &spec["paths"][path][method.to_lowercase()]["responses"][status.to_string()];
+            assert!(
+                described.is_object(),
+                "{method} {path} answered {status}, which is not described"
+            );
+            // The page sends what it shows; only ids of things that this node does not have can
+            // fail.
+            assert!(
+                (200..300).contains(status) || *status == 404,
+                "{method} {path} answered {status}"
+            );
         }
-        let signed = tried.iter().find(|(_, path, _)| path.ends_with("/support/")).expect("on the page");
+        let signed = tried
+            .iter()
+            .find(|(_, path, _)| path.ends_with("/support/"))
+            .expect("on the page");
         assert_eq!(signed.2, 202, "the page signs requests");
         for method in ["GET", "POST"] {
-            let configured = tried.iter().find(|(tried, path, _)| tried == method && path == "/in/{name}");
-            assert_eq!(configured.map(|(_, _, status)| *status), Some(200), "{method}, also of configured sources");
+            let configured = tried
+                .iter()
+                .find(|(tried, path, _)| tried == method && path == "/in/{name}");
+            assert_eq!(
+                configured.map(|(_, _, status)| *status),
+                Some(200),
+                "{method}, also of configured sources"
+            );
         }
-        let lead = tried.iter().find(|(_, path, _)| path.ends_with("/incoming/lead/create")).expect("on the page");
+        let lead = tried
+            .iter()
+            .find(|(_, path, _)| path.ends_with("/incoming/lead/create"))
+            .expect("on the page");
         assert_eq!(lead.2, 200, "and those of leads");
         drop(browser);
         yard.stop().await;

@@ -1,4 +1,5 @@
-//! Lead events of Contact2Sale: single and in lists, each applied once, in order, and answered as the contract says.
+//! Lead events of Contact2Sale: single and in lists, each applied once, in order, and answered as
+//! the contract says.
 
 use std::io;
 use std::sync::Arc;
@@ -11,33 +12,39 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::yard::{Answer, Gate, Ground, START, Yard, expect_soon, run, run_together};
+use crate::test_node::{
+    START, TestAnswer, TestClient, TestEnv, TestNode, expect_soon, run, run_together,
+};
 
 pub const C2S: &str = "/api/v1/webhooks/c2s";
 pub const C2S_TOKEN: &str = "test-webhook-token";
 
 /// A ground with the source enabled and without limits on rates, and with the keys given.
-pub fn ground(keys: &[(&str, &str)]) -> Ground {
+pub fn ground(keys: &[(&str, &str)]) -> TestEnv {
     let own = [
         ("sources.c2s.enabled", "true"),
         ("sources.c2s.tokens", "an-older-token,test-webhook-token"),
         ("sources.c2s.rate_per_minute", "0"),
         ("sources.c2s.lead_rate_per_minute", "0"),
     ];
-    Ground::new(&[&own, keys].concat())
+    TestEnv::new(&[&own, keys].concat())
 }
 
-fn unsigned(gate: &Gate, body: &str) -> RequestBuilder {
-    let request = gate.client.post(format!("{}{C2S}", gate.base)).header("content-type", "application/json");
+fn unsigned(gate: &TestClient, body: &str) -> RequestBuilder {
+    let request = gate
+        .client
+        .post(format!("{}{C2S}", gate.base))
+        .header("content-type", "application/json");
     request.body(body.to_owned())
 }
 
-pub async fn send(gate: &Gate, body: &Value) -> Answer {
+pub async fn send(gate: &TestClient, body: &Value) -> TestAnswer {
     send_text(gate, &body.to_string()).await
 }
 
-async fn send_text(gate: &Gate, body: &str) -> Answer {
-    gate.answer(unsigned(gate, body).header("x-webhook-token", C2S_TOKEN)).await
+async fn send_text(gate: &TestClient, body: &str) -> TestAnswer {
+    gate.answer(unsigned(gate, body).header("x-webhook-token", C2S_TOKEN))
+        .await
 }
 
 /// An event of `lead_id` at `minute` past ten.
@@ -58,20 +65,30 @@ fn summary(received: u32, processed: u32, duplicates: u32) -> Value {
     })
 }
 
-fn class(answer: &Answer) -> (u16, &str) {
-    (answer.status, answer.body["code"].as_str().unwrap_or_default())
+fn class(answer: &TestAnswer) -> (u16, &str) {
+    (
+        answer.status,
+        answer.body["code"].as_str().unwrap_or_default(),
+    )
 }
 
-pub async fn lead(gate: &Gate, id: &str) -> Value {
+pub async fn lead(gate: &TestClient, id: &str) -> Value {
     let answer = gate.get(&format!("/api/v1/entities/c2s_lead/{id}")).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.body
 }
 
 /// The first hundred items of a lead's timeline, oldest first.
-pub async fn timeline(gate: &Gate, id: &str) -> Vec<Value> {
-    let answer = gate.get(&format!("/api/v1/entities/c2s_lead/{id}/timeline?page_size=100")).await;
-    let mut items = answer.body["items"].as_array().unwrap_or_else(|| panic!("{answer:?}")).clone();
+pub async fn timeline(gate: &TestClient, id: &str) -> Vec<Value> {
+    let answer = gate
+        .get(&format!(
+            "/api/v1/entities/c2s_lead/{id}/timeline?page_size=100"
+        ))
+        .await;
+    let mut items = answer.body["items"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{answer:?}"))
+        .clone();
     items.reverse();
     items
 }
@@ -89,17 +106,32 @@ fn the_documented_script_runs_green() {
         let single = send(&yard, &first).await;
         assert_eq!((single.status, &single.body), (200, &summary(1, 1, 0)));
         let duplicate = send(&yard, &first).await;
-        assert_eq!((duplicate.status, &duplicate.body), (200, &summary(1, 0, 1)));
+        assert_eq!(
+            (duplicate.status, &duplicate.body),
+            (200, &summary(1, 0, 1))
+        );
         let later = send(&yard, &event("test-lead-001", 1)).await;
         assert_eq!((later.status, &later.body), (200, &summary(1, 1, 0)));
-        let batch = json!([event("test-lead-002", 0), event("test-lead-003", 0), event("test-lead-004", 0)]);
+        let batch = json!([
+            event("test-lead-002", 0),
+            event("test-lead-003", 0),
+            event("test-lead-004", 0)
+        ]);
         let batch = send(&yard, &batch).await;
         assert_eq!((batch.status, &batch.body), (200, &summary(3, 3, 0)));
-        assert_eq!(send(&yard, &json!({"lead_id": "test-lead-005"})).await.status, 400);
+        assert_eq!(
+            send(&yard, &json!({"lead_id": "test-lead-005"}))
+                .await
+                .status,
+            400
+        );
         let invalid = json!({"lead_id": "test-lead-006", "updated_at": "not-a-timestamp"});
         assert_eq!(send(&yard, &invalid).await.status, 400);
         let health = yard.get("/health").await;
-        assert_eq!((health.status, &health.body), (200, &yard.get("/healthz").await.body));
+        assert_eq!(
+            (health.status, &health.body),
+            (200, &yard.get("/healthz").await.body)
+        );
         yard.stop().await;
     });
 }
@@ -107,19 +139,39 @@ fn the_documented_script_runs_green() {
 #[test]
 fn checks_are_made_in_their_order_and_every_refusal_has_its_code() {
     run(async {
-        let mut ground = ground(&[("server.body_limit_bytes", "1024"), ("sources.c2s.rate_per_minute", "6")]);
+        let mut ground = ground(&[
+            ("server.body_limit_bytes", "1024"),
+            ("sources.c2s.rate_per_minute", "6"),
+        ]);
         ground.with_manual_clock();
         let yard = ground.start().await;
         let large = "x".repeat(1025);
         let authentic = |body: &str| unsigned(&yard, body).header("x-webhook-token", C2S_TOKEN);
-        let older = unsigned(&yard, &event(1, 0).to_string()).header("x-webhook-token", "an-older-token");
+        let older =
+            unsigned(&yard, &event(1, 0).to_string()).header("x-webhook-token", "an-older-token");
         let cases = [
             (unsigned(&yard, &large), 413, "body_too_large"),
             (unsigned(&yard, "{"), 401, "unauthorized"),
-            (unsigned(&yard, "{").header("x-webhook-token", ""), 401, "unauthorized"),
-            (unsigned(&yard, "{").header("x-webhook-token", "test-webhook-toke"), 401, "unauthorized"),
-            (unsigned(&yard, "{").bearer_auth(C2S_TOKEN), 401, "unauthorized"),
-            (authentic("{").header("content-type", "text/plain"), 400, "invalid_json"),
+            (
+                unsigned(&yard, "{").header("x-webhook-token", ""),
+                401,
+                "unauthorized",
+            ),
+            (
+                unsigned(&yard, "{").header("x-webhook-token", "test-webhook-toke"),
+                401,
+                "unauthorized",
+            ),
+            (
+                unsigned(&yard, "{").bearer_auth(C2S_TOKEN),
+                401,
+                "unauthorized",
+            ),
+            (
+                authentic("{").header("content-type", "text/plain"),
+                400,
+                "invalid_json",
+            ),
             (
                 yard.client
                     .post(format!("{}{C2S}/", yard.base))
@@ -134,7 +186,11 @@ fn checks_are_made_in_their_order_and_every_refusal_has_its_code() {
             (authentic("{}"), 400, "validation_failed"),
             (older, 200, ""),
             (authentic("{}"), 429, "rate_limited"),
-            (yard.client.get(format!("{}{C2S}", yard.base)), 405, "method_not_allowed"),
+            (
+                yard.client.get(format!("{}{C2S}", yard.base)),
+                405,
+                "method_not_allowed",
+            ),
         ];
         for (number, (request, status, code)) in (1..).zip(cases) {
             let answer = yard.answer(request).await;
@@ -148,7 +204,7 @@ fn checks_are_made_in_their_order_and_every_refusal_has_its_code() {
 #[test]
 fn the_endpoint_exists_only_where_it_is_enabled() {
     run(async {
-        let yard = Ground::new(&[]).start().await;
+        let yard = TestEnv::new(&[]).start().await;
         assert_eq!(class(&send(&yard, &event(1, 0)).await), (404, "not_found"));
         yard.stop().await;
     });
@@ -164,19 +220,26 @@ fn a_wrong_event_is_told_every_field_and_leaves_no_trace() {
             {"field": "updated_at", "detail": "updated_at must be an RFC 3339 time, not a number"},
             {"field": "customer", "detail": "customer must be an object, not a list"},
         ]);
-        let body = json!({"detail": "lead_id is required", "code": "validation_failed", "errors": errors});
+        let body =
+            json!({"detail": "lead_id is required", "code": "validation_failed", "errors": errors});
         assert_eq!((answer.status, &answer.body), (400, &body));
         let answer = send(&yard, &json!([{"lead_id": 1}, 7])).await;
         let errors = json!([
             {"field": "[0].updated_at", "detail": "[0].updated_at is required"},
             {"field": "[1].event", "detail": "[1].event must be a JSON object of valid Unicode text"},
         ]);
-        assert_eq!((class(&answer), &answer.body["errors"]), ((400, "validation_failed"), &errors));
+        assert_eq!(
+            (class(&answer), &answer.body["errors"]),
+            ((400, "validation_failed"), &errors)
+        );
         let many = Value::Array((0..1_001).map(|n| event(n, 0)).collect());
         let answer = send(&yard, &many).await;
         assert_eq!(
             (class(&answer), &answer.body["detail"]),
-            ((400, "validation_failed"), &json!("body must have 1 to 1000 events"))
+            (
+                (400, "validation_failed"),
+                &json!("body must have 1 to 1000 events")
+            )
         );
         assert_eq!(yard.get("/api/v1/events").await.body["total"], 0);
         yard.stop().await;
@@ -199,8 +262,19 @@ fn in_a_list_each_event_stands_by_itself_and_order_is_kept() {
         });
         assert_eq!((answer.status, &answer.body), (200, &expected));
         assert_eq!(answer.header("x-event-id"), None, "there is no single one");
-        let order: Vec<_> = timeline(&yard, "7").await.iter().map(|item| item["data"]["updated_at"].clone()).collect();
-        assert_eq!(order, ["2025-01-20T10:01:00Z", "2025-01-20T10:02:00Z", "2025-01-20T10:03:00Z"]);
+        let order: Vec<_> = timeline(&yard, "7")
+            .await
+            .iter()
+            .map(|item| item["data"]["updated_at"].clone())
+            .collect();
+        assert_eq!(
+            order,
+            [
+                "2025-01-20T10:01:00Z",
+                "2025-01-20T10:02:00Z",
+                "2025-01-20T10:03:00Z"
+            ]
+        );
         assert_eq!(lead(&yard, "7").await["state"]["customer"]["name"], "Ana 3");
         assert_eq!(lead(&yard, "8").await["sequence"], 1);
         yard.stop().await;
@@ -213,11 +287,16 @@ fn an_event_is_kept_as_it_was_sent_and_completes_at_once() {
         let mut ground = ground(&[]);
         ground.with_manual_clock();
         let yard = ground.start().await;
-        let body =
-            r#"{"attributes": {"updated_at": "2025-01-20T12:00:00+02:00", "price": 10.50}, "lead_id": 7, "x": null}"#;
+        let body = r#"{"attributes": {"updated_at": "2025-01-20T12:00:00+02:00", "price": 10.50}, "lead_id": 7, "x": null}"#;
         let answer = send_text(&yard, body).await;
-        assert_eq!((answer.status, answer.header("x-entity-sequence")), (200, Some("1")));
-        let id = answer.header("x-event-id").expect("it is the only one").to_owned();
+        assert_eq!(
+            (answer.status, answer.header("x-entity-sequence")),
+            (200, Some("1"))
+        );
+        let id = answer
+            .header("x-event-id")
+            .expect("it is the only one")
+            .to_owned();
         let event = yard.get(&format!("/api/v1/events/{id}")).await.body;
         let expected = json!({
             "event_id": id, "source": "c2s", "type": "c2s_lead.received",
@@ -232,11 +311,27 @@ fn an_event_is_kept_as_it_was_sent_and_completes_at_once() {
             "lead_id": 7, "updated_at": "2025-01-20T10:00:00.000Z", "x": null, "enriched": null,
             "attributes": {"updated_at": "2025-01-20T12:00:00+02:00", "price": 10.5},
         });
-        assert_eq!((&lead["kind"], &lead["state"]), (&json!("c2s_lead"), &expected));
+        assert_eq!(
+            (&lead["kind"], &lead["state"]),
+            (&json!("c2s_lead"), &expected)
+        );
         let item = &timeline(&yard, "7").await[0];
-        assert_eq!((&item["type"], &item["at"]), (&json!("c2s_lead.received"), &json!("2025-01-20T10:00:00.000Z")));
-        assert_eq!((&item["summary"], &item["late"]), (&json!("event received, 4 fields set"), &json!(false)));
-        assert_eq!(item["data"], serde_json::from_str::<Value>(body).expect("JSON"), "the whole event");
+        assert_eq!(
+            (&item["type"], &item["at"]),
+            (
+                &json!("c2s_lead.received"),
+                &json!("2025-01-20T10:00:00.000Z")
+            )
+        );
+        assert_eq!(
+            (&item["summary"], &item["late"]),
+            (&json!("event received, 4 fields set"), &json!(false))
+        );
+        assert_eq!(
+            item["data"],
+            serde_json::from_str::<Value>(body).expect("JSON"),
+            "the whole event"
+        );
         yard.stop().await;
     });
 }
@@ -249,10 +344,21 @@ fn an_older_event_is_recorded_as_late_and_the_lead_keeps_its_newer_fields() {
         let late = send(&yard, &event("7", 3)).await;
         assert_eq!((late.status, &late.body), (200, &summary(1, 1, 0)));
         let lead = lead(&yard, "7").await;
-        assert_eq!((&lead["state"]["customer"]["name"], &lead["sequence"]), (&json!("Ana 5"), &json!(2)));
-        let late: Vec<_> = timeline(&yard, "7").await.iter().map(|item| item["late"].clone()).collect();
+        assert_eq!(
+            (&lead["state"]["customer"]["name"], &lead["sequence"]),
+            (&json!("Ana 5"), &json!(2))
+        );
+        let late: Vec<_> = timeline(&yard, "7")
+            .await
+            .iter()
+            .map(|item| item["late"].clone())
+            .collect();
         assert_eq!(late, [false, true]);
-        assert_eq!(send(&yard, &event("7", 3)).await.body, summary(1, 0, 1), "late ones are remembered too");
+        assert_eq!(
+            send(&yard, &event("7", 3)).await.body,
+            summary(1, 0, 1),
+            "late ones are remembered too"
+        );
         yard.stop().await;
     });
 }
@@ -262,15 +368,38 @@ fn two_spellings_of_one_instant_or_one_lead_are_the_same_event() {
     run(async {
         let yard = ground(&[]).start().await;
         let event = |lead_id: Value, updated_at: &str| json!({"lead_id": lead_id, "updated_at": updated_at});
-        assert_eq!(send(&yard, &event(json!(7), "2025-01-20T10:00:00Z")).await.body, summary(1, 1, 0));
-        let same = ["2025-01-20T10:00:00.000000Z", "2025-01-20T11:00:00+01:00", "2025-01-19T22:00:00-12:00"];
+        assert_eq!(
+            send(&yard, &event(json!(7), "2025-01-20T10:00:00Z"))
+                .await
+                .body,
+            summary(1, 1, 0)
+        );
+        let same = [
+            "2025-01-20T10:00:00.000000Z",
+            "2025-01-20T11:00:00+01:00",
+            "2025-01-19T22:00:00-12:00",
+        ];
         for updated_at in same {
-            assert_eq!(send(&yard, &event(json!("7"), updated_at)).await.body, summary(1, 0, 1), "{updated_at}");
+            assert_eq!(
+                send(&yard, &event(json!("7"), updated_at)).await.body,
+                summary(1, 0, 1),
+                "{updated_at}"
+            );
         }
         let among = json!({"lead_id": "7", "attributes": {"updated_at": "2025-01-20T10:00:00Z"}});
         assert_eq!(send(&yard, &among).await.body, summary(1, 0, 1));
-        assert_eq!(send(&yard, &event(json!(7), "2025-01-20T10:00:00.000001Z")).await.body, summary(1, 1, 0));
-        assert_eq!(send(&yard, &event(json!("8"), "2025-01-20T10:00:00Z")).await.body, summary(1, 1, 0));
+        assert_eq!(
+            send(&yard, &event(json!(7), "2025-01-20T10:00:00.000001Z"))
+                .await
+                .body,
+            summary(1, 1, 0)
+        );
+        assert_eq!(
+            send(&yard, &event(json!("8"), "2025-01-20T10:00:00Z"))
+                .await
+                .body,
+            summary(1, 1, 0)
+        );
         yard.stop().await;
     });
 }
@@ -285,9 +414,16 @@ fn the_same_event_many_times_at_once_is_processed_once() {
             async move { send(&gate, &if n % 2 == 0 { one } else { json!([one]) }).await }
         });
         let answers = run_together(requests).await;
-        let count =
-            |member: &str| answers.iter().map(|answer| answer.body[member].as_u64().expect("a count")).sum::<u64>();
-        assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+        let count = |member: &str| {
+            answers
+                .iter()
+                .map(|answer| answer.body[member].as_u64().expect("a count"))
+                .sum::<u64>()
+        };
+        assert!(
+            answers.iter().all(|answer| answer.status == 200),
+            "{answers:?}"
+        );
         assert_eq!((count("processed"), count("duplicates")), (1, 31));
         assert_eq!(lead(&yard, "7").await["sequence"], 1);
         yard.stop().await;
@@ -305,11 +441,20 @@ fn a_duplicate_is_known_after_a_restart_and_after_years() {
         let yard = ground.start().await;
         assert_eq!(send(&yard, &event(7, 0)).await.body, summary(1, 0, 1));
         clock.advance(Duration::from_secs(3 * 365 * 24 * 60 * 60));
-        assert_eq!(send(&yard, &json!([event("7", 1), event("7", 2)])).await.body, summary(2, 1, 1));
+        assert_eq!(
+            send(&yard, &json!([event("7", 1), event("7", 2)]))
+                .await
+                .body,
+            summary(2, 1, 1)
+        );
         yard.stop().await;
         let yard = ground.start().await;
         assert_eq!(send(&yard, &event("7", 2)).await.body, summary(1, 0, 1));
-        assert_eq!(yard.get("/api/v1/events?source=c2s").await.body["total"], 3, "duplicates leave no record");
+        assert_eq!(
+            yard.get("/api/v1/events?source=c2s").await.body["total"],
+            3,
+            "duplicates leave no record"
+        );
         yard.stop().await;
     });
 }
@@ -320,7 +465,10 @@ fn a_duplicate_is_known_after_a_crash() {
         let ground = ground(&[]);
         let mut process = ground.start_process().await;
         let events: Vec<_> = (0..20).map(|minute| event("7", minute)).collect();
-        assert_eq!(send(&process, &json!(events)).await.body, summary(20, 20, 0));
+        assert_eq!(
+            send(&process, &json!(events)).await.body,
+            summary(20, 20, 0)
+        );
         process.kill();
         let yard = ground.start().await;
         assert_eq!(send(&yard, &json!(events)).await.body, summary(20, 0, 20));
@@ -338,8 +486,15 @@ fn a_time_far_ahead_makes_nothing_else_late_and_is_a_duplicate_of_itself() {
         let yard = ground.start().await;
         let ahead = json!({"lead_id": 7, "updated_at": "2031-01-01T00:00:00Z", "customer": {"name": "Ahead"}});
         let now = json!({"lead_id": 7, "updated_at": START, "customer": {"name": "Now"}});
-        assert_eq!(send(&yard, &json!([ahead, now, ahead])).await.body, summary(3, 2, 1));
-        let late: Vec<_> = timeline(&yard, "7").await.iter().map(|item| item["late"].clone()).collect();
+        assert_eq!(
+            send(&yard, &json!([ahead, now, ahead])).await.body,
+            summary(3, 2, 1)
+        );
+        let late: Vec<_> = timeline(&yard, "7")
+            .await
+            .iter()
+            .map(|item| item["late"].clone())
+            .collect();
         assert_eq!(late, [false, false]);
         assert_eq!(lead(&yard, "7").await["state"]["customer"]["name"], "Now");
         yard.stop().await;
@@ -349,13 +504,20 @@ fn a_time_far_ahead_makes_nothing_else_late_and_is_a_duplicate_of_itself() {
 #[test]
 fn a_lead_s_bucket_empties_and_fills_up_and_duplicates_take_nothing() {
     run(async {
-        let mut ground = ground(&[("sources.c2s.lead_rate_per_minute", "3"), ("sources.c2s.rate_per_minute", "100")]);
+        let mut ground = ground(&[
+            ("sources.c2s.lead_rate_per_minute", "3"),
+            ("sources.c2s.rate_per_minute", "100"),
+        ]);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
         for _ in 0..5 {
             assert_eq!(send(&yard, &event("7", 0)).await.status, 200);
         }
-        let answer = send(&yard, &json!([event("7", 1), event("8", 1), event("7", 2), event("7", 3)])).await;
+        let answer = send(
+            &yard,
+            &json!([event("7", 1), event("8", 1), event("7", 2), event("7", 3)]),
+        )
+        .await;
         let detail = "rate limit of 3 a minute is used up for this lead_id, send the event again";
         let expected = json!({
             "status": "success", "received": 4, "processed": 3, "duplicates": 0, "failed": 1,
@@ -363,8 +525,15 @@ fn a_lead_s_bucket_empties_and_fills_up_and_duplicates_take_nothing() {
         });
         assert_eq!((answer.status, &answer.body), (200, &expected));
         let refused = send(&yard, &event("7", 3)).await;
-        assert_eq!((class(&refused), refused.header("retry-after")), ((429, "rate_limited"), Some("20")));
-        assert_eq!(refused.header("ratelimit-limit"), Some("3"), "the limit that is used up");
+        assert_eq!(
+            (class(&refused), refused.header("retry-after")),
+            ((429, "rate_limited"), Some("20"))
+        );
+        assert_eq!(
+            refused.header("ratelimit-limit"),
+            Some("3"),
+            "the limit that is used up"
+        );
         assert_eq!(send(&yard, &json!([event("7", 3)])).await.body["failed"], 1);
         clock.advance(Duration::from_secs(20));
         assert_eq!(send(&yard, &event("7", 3)).await.body, summary(1, 1, 0));
@@ -374,20 +543,29 @@ fn a_lead_s_bucket_empties_and_fills_up_and_duplicates_take_nothing() {
     });
 }
 
-/// Its third event was refused each time, since the two duplicates before it held the tokens that they gave back.
+/// Its third event was refused each time, since the two duplicates before it held the tokens that
+/// they gave back.
 #[test]
 fn a_list_longer_than_a_bucket_is_completed_by_sending_it_again() {
     run(async {
         let mut ground = ground(&[("sources.c2s.lead_rate_per_minute", "2")]);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
-        let list = json!([event("7", 0), event("8", 0), event("7", 1), event("7", 2), event("7", 3), event("7", 4)]);
-        let counts = |answer: &Answer| {
-            ["processed", "duplicates", "failed"].map(|name| answer.body[name].as_u64().expect("a count"))
+        let list = json!([
+            event("7", 0),
+            event("8", 0),
+            event("7", 1),
+            event("7", 2),
+            event("7", 3),
+            event("7", 4)
+        ]);
+        let counts = |answer: &TestAnswer| {
+            ["processed", "duplicates", "failed"]
+                .map(|name| answer.body[name].as_u64().expect("a count"))
         };
         let first = send(&yard, &list).await;
         assert_eq!(counts(&first), [3, 0, 3]);
-        let refused = |answer: &Answer| -> Vec<Value> {
+        let refused = |answer: &TestAnswer| -> Vec<Value> {
             let errors = answer.body["errors"].as_array().expect("a list");
             errors.iter().map(|error| error["index"].clone()).collect()
         };
@@ -406,22 +584,36 @@ fn a_list_longer_than_a_bucket_is_completed_by_sending_it_again() {
 #[test]
 fn an_address_has_a_window_of_its_own() {
     run(async {
-        let mut ground = ground(&[("sources.c2s.rate_per_minute", "2"), ("server.trusted_proxies", "127.0.0.0/8")]);
+        let mut ground = ground(&[
+            ("sources.c2s.rate_per_minute", "2"),
+            ("server.trusted_proxies", "127.0.0.0/8"),
+        ]);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
         let from = |address: &str, minute| {
-            let request = unsigned(&yard, &event("7", minute).to_string()).header("x-webhook-token", C2S_TOKEN);
+            let request = unsigned(&yard, &event("7", minute).to_string())
+                .header("x-webhook-token", C2S_TOKEN);
             yard.answer(request.header("x-forwarded-for", address.to_owned()))
         };
         let first = from("203.0.113.9", 1).await;
-        let quota = |answer: &Answer| {
-            ["limit", "remaining", "reset"]
-                .map(|name| answer.header(&format!("ratelimit-{name}")).unwrap_or_default().to_owned())
+        let quota = |answer: &TestAnswer| {
+            ["limit", "remaining", "reset"].map(|name| {
+                answer
+                    .header(&format!("ratelimit-{name}"))
+                    .unwrap_or_default()
+                    .to_owned()
+            })
         };
-        assert_eq!((first.status, quota(&first)), (200, ["2", "1", "60"].map(str::to_owned)));
+        assert_eq!(
+            (first.status, quota(&first)),
+            (200, ["2", "1", "60"].map(str::to_owned))
+        );
         assert_eq!(from("203.0.113.9", 2).await.status, 200);
         let refused = from("203.0.113.9", 3).await;
-        assert_eq!((class(&refused), refused.header("retry-after")), ((429, "rate_limited"), Some("60")));
+        assert_eq!(
+            (class(&refused), refused.header("retry-after")),
+            ((429, "rate_limited"), Some("60"))
+        );
         assert_eq!(from("203.0.113.10", 3).await.status, 200);
         clock.advance(Duration::from_secs(60));
         assert_eq!(from("203.0.113.9", 4).await.status, 200);
@@ -450,12 +642,17 @@ fn only_listed_addresses_may_call_also_behind_a_proxy() {
             assert_eq!(from(address).await.status, status, "{address}");
         }
         let refused = yard.answer(unsigned(&yard, &body)).await;
-        assert_eq!(class(&refused), (403, "forbidden"), "before the token is looked at");
+        assert_eq!(
+            class(&refused),
+            (403, "forbidden"),
+            "before the token is looked at"
+        );
         yard.stop().await;
     });
 }
 
-/// A disk that stands still until as many events were decided as are asked for, and counts its syncs.
+/// A disk that stands still until as many events were decided as are asked for, and counts its
+/// syncs.
 #[derive(Default)]
 struct CountingDisk {
     state: Mutex<(usize, usize)>,
@@ -473,7 +670,8 @@ impl FailureInjector for CountingDisk {
         // The store itself syncs before there is a journal, and the projection beside it.
         if matches!(point, Failpoint::Sync) && thread::current().name() == Some("journal") {
             state.1 += 1;
-            self.decided.wait_while(&mut state, |(decided, _)| *decided < self.awaited);
+            self.decided
+                .wait_while(&mut state, |(decided, _)| *decided < self.awaited);
         }
         Ok(())
     }
@@ -483,11 +681,19 @@ impl FailureInjector for CountingDisk {
 fn a_list_of_a_thousand_takes_two_commits_at_most() {
     run(async {
         let mut ground = ground(&[]);
-        let disk = Arc::new(CountingDisk { awaited: 1_001, ..CountingDisk::default() });
+        let disk = Arc::new(CountingDisk {
+            awaited: 1_001,
+            ..CountingDisk::default()
+        });
         ground.deps.faults = Arc::clone(&disk) as Arc<dyn FailureInjector>;
         let yard = ground.start().await;
         let minutes = (0..1_000).map(|n| {
-            let time = format!("2025-01-20T{:02}:{:02}:{:02}Z", n / 3600, n / 60 % 60, n % 60);
+            let time = format!(
+                "2025-01-20T{:02}:{:02}:{:02}Z",
+                n / 3600,
+                n / 60 % 60,
+                n % 60
+            );
             json!({"lead_id": 7, "updated_at": time})
         });
         let list: Vec<_> = minutes.collect();
@@ -497,7 +703,8 @@ fn a_list_of_a_thousand_takes_two_commits_at_most() {
             tokio::task::yield_now().await;
         }
         // It says that all before it are on their way, and needs no commit of its own.
-        let (duplicate, batch) = tokio::join!(expect_soon(send(&yard, &list[999])), expect_soon(batch));
+        let (duplicate, batch) =
+            tokio::join!(expect_soon(send(&yard, &list[999])), expect_soon(batch));
         assert_eq!(duplicate.body, summary(1, 0, 1));
         assert_eq!(batch.expect("no panic").body, summary(1_000, 1_000, 0));
         let commits = disk.state.lock().1;
@@ -509,7 +716,10 @@ fn a_list_of_a_thousand_takes_two_commits_at_most() {
 #[test]
 fn a_list_that_found_no_room_is_to_be_sent_again_and_has_taken_no_tokens() {
     run(async {
-        let mut ground = ground(&[("router.in_flight_events_max", "16"), ("sources.c2s.lead_rate_per_minute", "12")]);
+        let mut ground = ground(&[
+            ("router.in_flight_events_max", "16"),
+            ("sources.c2s.lead_rate_per_minute", "12"),
+        ]);
         let dam = ground.with_disk_gate();
         let yard = ground.start().await;
         dam.close();
@@ -518,18 +728,39 @@ fn a_list_that_found_no_room_is_to_be_sent_again_and_has_taken_no_tokens() {
             let gate = yard.gate.clone();
             waiting.spawn(async move { send(&gate, &event(number, 0)).await });
         }
-        let refused = expect_soon(waiting.join_next()).await.expect("one is too many").expect("no panic");
+        let refused = expect_soon(waiting.join_next())
+            .await
+            .expect("one is too many")
+            .expect("no panic");
         assert_eq!(class(&refused), (503, "overloaded"));
         let list: Vec<_> = (0..12).map(|minute| event("7", minute)).collect();
         let refused = expect_soon(send(&yard, &json!(list))).await;
-        assert_eq!((class(&refused), refused.header("retry-after")), ((503, "overloaded"), Some("1")));
+        assert_eq!(
+            (class(&refused), refused.header("retry-after")),
+            ((503, "overloaded"), Some("1"))
+        );
         dam.open();
         let answers = expect_soon(waiting.join_all()).await;
-        assert!(answers.iter().all(|answer| answer.body == summary(1, 1, 0)), "{answers:?}");
-        assert_eq!(expect_soon(send(&yard, &json!(list))).await.body, summary(12, 12, 0));
-        let times: Vec<_> = timeline(&yard, "7").await.iter().map(|item| item["at"].clone()).collect();
-        let expected: Vec<_> = (0..12).map(|minute| json!(format!("2025-01-20T10:{minute:02}:00.000Z"))).collect();
-        assert_eq!(times, expected, "also in slices that are smaller than the list");
+        assert!(
+            answers.iter().all(|answer| answer.body == summary(1, 1, 0)),
+            "{answers:?}"
+        );
+        assert_eq!(
+            expect_soon(send(&yard, &json!(list))).await.body,
+            summary(12, 12, 0)
+        );
+        let times: Vec<_> = timeline(&yard, "7")
+            .await
+            .iter()
+            .map(|item| item["at"].clone())
+            .collect();
+        let expected: Vec<_> = (0..12)
+            .map(|minute| json!(format!("2025-01-20T10:{minute:02}:00.000Z")))
+            .collect();
+        assert_eq!(
+            times, expected,
+            "also in slices that are smaller than the list"
+        );
         yard.stop().await;
     });
 }
@@ -544,7 +775,8 @@ fn a_list_that_a_crash_cut_off_is_completed_by_sending_it_again() {
             let mut process = ground.start_process().await;
             let (gate, body) = (process.gate.clone(), json!(list));
             let under_way = actix_rt::spawn(async move {
-                let request = unsigned(&gate, &body.to_string()).header("x-webhook-token", C2S_TOKEN);
+                let request =
+                    unsigned(&gate, &body.to_string()).header("x-webhook-token", C2S_TOKEN);
                 request.send().await.map(drop)
             });
             tokio::task::yield_now().await;
@@ -555,8 +787,15 @@ fn a_list_that_a_crash_cut_off_is_completed_by_sending_it_again() {
         let yard = ground.start().await;
         let again = expect_soon(send(&yard, &json!(list))).await;
         let count = |member: &str| again.body[member].as_u64().expect("a count");
-        assert_eq!((again.status, count("processed") + count("duplicates")), (200, 40), "{again:?}");
-        assert_eq!(yard.get("/api/v1/events?source=c2s").await.body["total"], 40);
+        assert_eq!(
+            (again.status, count("processed") + count("duplicates")),
+            (200, 40),
+            "{again:?}"
+        );
+        assert_eq!(
+            yard.get("/api/v1/events?source=c2s").await.body["total"],
+            40
+        );
         for (id, expected) in [("0", 14), ("1", 13), ("2", 13)] {
             assert_eq!(lead(&yard, id).await["sequence"], expected, "{id}");
         }
@@ -569,9 +808,11 @@ fn what_was_sent_never_comes_back_in_a_refusal() {
     run(async {
         let yard = ground(&[]).start().await;
         let secret = "123.456.789-09";
-        for body in
-            [json!({"lead_id": [secret], "updated_at": secret}), json!([secret, {"customer": secret}]), json!(secret)]
-        {
+        for body in [
+            json!({"lead_id": [secret], "updated_at": secret}),
+            json!([secret, {"customer": secret}]),
+            json!(secret),
+        ] {
             let answer = send(&yard, &body).await;
             assert_eq!(answer.status, 400);
             assert!(!answer.body.to_string().contains(secret), "{answer:?}");
@@ -585,7 +826,7 @@ fn what_was_sent_never_comes_back_in_a_refusal() {
 fn a_rebuilt_node_knows_the_same() {
     run(async {
         let ground = ground(&[]);
-        let yard: Yard = ground.start().await;
+        let yard: TestNode = ground.start().await;
         let list: Vec<_> = [3, 1, 2, 5, 4].map(|minute| event("7", minute)).into();
         send(&yard, &json!(list)).await;
         let before = lead(&yard, "7").await;

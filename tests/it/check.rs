@@ -1,4 +1,5 @@
-//! `hookyard check --source`: a request from a file against a source, with the real binary and no node.
+//! `hookyard check --source`: a request from a file against a source, with the real binary and no
+//! node.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,44 +30,77 @@ struct CheckVectorFile {
 }
 
 fn vectors() -> Vec<CheckVector> {
-    serde_json::from_str::<CheckVectorFile>(include_str!("vectors.json")).expect("vectors").vectors
+    serde_json::from_str::<CheckVectorFile>(include_str!("vectors.json"))
+        .expect("vectors")
+        .vectors
 }
 
 impl CheckVector {
     fn name(&self) -> String {
-        format!("{} {}", self.preset, self.version.as_deref().unwrap_or_default())
+        format!(
+            "{} {}",
+            self.preset,
+            self.version.as_deref().unwrap_or_default()
+        )
     }
 
     fn body(&self) -> String {
-        let form =
-            self.form.as_ref().map(|form| form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish());
+        let form = self.form.as_ref().map(|form| {
+            form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(form)
+                .finish()
+        });
         form.unwrap_or_else(|| self.body.clone())
     }
 
     /// The request as it went over the wire, with line ends of the head as given.
     fn raw(&self, line_end: &str) -> String {
-        let mut head = vec![format!("POST /in/{} HTTP/1.1", self.preset), "Host: hooks.example.com".to_owned()];
-        head.extend(self.headers.iter().map(|(name, value)| format!("{name}: {value}")));
+        let mut head = vec![
+            format!("POST /in/{} HTTP/1.1", self.preset),
+            "Host: hooks.example.com".to_owned(),
+        ];
+        head.extend(
+            self.headers
+                .iter()
+                .map(|(name, value)| format!("{name}: {value}")),
+        );
         if self.form.is_some() {
             head.push("Content-Type: application/x-www-form-urlencoded".to_owned());
         }
         format!("{}{line_end}{line_end}{}", head.join(line_end), self.body())
     }
 
-    /// What no report may show: the secret, unless it happens to be part of the body, and the right signature.
+    /// What no report may show: the secret, unless it happens to be part of the body, and the right
+    /// signature.
     fn hidden(&self) -> impl Iterator<Item = &str> {
-        let of_signature = |name: &str| name.ends_with("signature") || name.ends_with("-v3") || name.contains("256");
-        let signatures = self.headers.iter().filter(move |(name, _)| of_signature(&name.to_lowercase()));
+        let of_signature = |name: &str| {
+            name.ends_with("signature") || name.ends_with("-v3") || name.contains("256")
+        };
+        let signatures = self
+            .headers
+            .iter()
+            .filter(move |(name, _)| of_signature(&name.to_lowercase()));
         let signatures = signatures.map(|(_, text)| &text[text.len() - 20..]);
-        let secret = Some(self.secret.trim_start_matches("whsec_")).filter(|secret| !self.body().contains(secret));
+        let secret = Some(self.secret.trim_start_matches("whsec_"))
+            .filter(|secret| !self.body().contains(secret));
         signatures.chain(secret)
     }
 
     /// When it was signed, as its headers spell it.
     fn time(&self) -> Option<String> {
-        let named = self.headers.iter().find(|(name, _)| name.to_lowercase().ends_with("timestamp"));
-        let stripe = || self.headers.get("Stripe-Signature").and_then(|text| text.split(['=', ',']).nth(1));
-        named.map(|(_, text)| text.as_str()).or_else(stripe).map(str::to_owned)
+        let named = self
+            .headers
+            .iter()
+            .find(|(name, _)| name.to_lowercase().ends_with("timestamp"));
+        let stripe = || {
+            self.headers
+                .get("Stripe-Signature")
+                .and_then(|text| text.split(['=', ',']).nth(1))
+        };
+        named
+            .map(|(_, text)| text.as_str())
+            .or_else(stripe)
+            .map(str::to_owned)
     }
 }
 
@@ -82,7 +116,11 @@ impl CheckFolder {
 
     fn for_vector(vector: &CheckVector) -> Self {
         let secret = vector.public_key.as_ref().unwrap_or(&vector.secret);
-        let entity = if vector.form.is_some() { "/CallSid" } else { "/id" };
+        let entity = if vector.form.is_some() {
+            "/CallSid"
+        } else {
+            "/id"
+        };
         Self::new(&format!(
             "[[sources.custom]]\nname = {0:?}\npreset = {0:?}\nsecrets = [{secret:?}]\nentity = {entity:?}\nevent = \"Host\"\n",
             vector.preset
@@ -90,10 +128,25 @@ impl CheckFolder {
     }
 
     /// Exit code, report, and what went wrong.
-    fn check(&self, source: &str, request: impl AsRef<[u8]>, more: &[&str]) -> (Option<i32>, String, String) {
+    fn check(
+        &self,
+        source: &str,
+        request: impl AsRef<[u8]>,
+        more: &[&str],
+    ) -> (Option<i32>, String, String) {
         fs::write(self.0.path().join("request.http"), request).expect("writable");
         let mut command = command_in(self.0.path());
-        command.args(["check", "--config", "h.toml", "--source", source, "--request", "request.http"]).args(more);
+        command
+            .args([
+                "check",
+                "--config",
+                "h.toml",
+                "--source",
+                source,
+                "--request",
+                "request.http",
+            ])
+            .args(more);
         output_of(&mut command)
     }
 }
@@ -105,13 +158,27 @@ fn command_in(folder: &Path) -> Command {
 }
 
 fn output_of(command: &mut Command) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } = command.output().expect("it starts");
-    (status.code(), String::from_utf8(stdout).expect("text"), String::from_utf8(stderr).expect("text"))
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().expect("it starts");
+    (
+        status.code(),
+        String::from_utf8(stdout).expect("text"),
+        String::from_utf8(stderr).expect("text"),
+    )
 }
 
 fn line<'a>(report: &'a str, name: &str) -> &'a str {
-    let found = report.lines().find(|line| line.trim_start().starts_with(name));
-    found.unwrap_or_else(|| panic!("no {name} in\n{report}")).trim_start().trim_start_matches(name).trim_start()
+    let found = report
+        .lines()
+        .find(|line| line.trim_start().starts_with(name));
+    found
+        .unwrap_or_else(|| panic!("no {name} in\n{report}"))
+        .trim_start()
+        .trim_start_matches(name)
+        .trim_start()
 }
 
 #[test]
@@ -123,14 +190,30 @@ fn every_vector_verifies_as_a_raw_request() {
         more.extend(vector.url.iter().flat_map(|url| ["--url", url]));
         for line_end in ["\r\n", "\n"] {
             let (_, report, error) = bench.check(&vector.preset, vector.raw(line_end), &more);
-            assert_eq!(line(&report, "verification"), "ok", "{}: {report}{error}", vector.name());
+            assert_eq!(
+                line(&report, "verification"),
+                "ok",
+                "{}: {report}{error}",
+                vector.name()
+            );
             for hidden in vector.hidden() {
-                assert!(!report.contains(hidden), "{}: {hidden} is shown in {report}", vector.name());
+                assert!(
+                    !report.contains(hidden),
+                    "{}: {hidden} is shown in {report}",
+                    vector.name()
+                );
             }
         }
-        let changed = vector.raw("\n").replace(&vector.body(), &vector.body().replacen(['e', 'l'], "x", 1));
+        let changed = vector
+            .raw("\n")
+            .replace(&vector.body(), &vector.body().replacen(['e', 'l'], "x", 1));
         let (code, report, error) = bench.check(&vector.preset, changed, &more);
-        assert_eq!((code, line(&report, "verification")), (Some(1), "failed"), "{}: {report}{error}", vector.name());
+        assert_eq!(
+            (code, line(&report, "verification")),
+            (Some(1), "failed"),
+            "{}: {report}{error}",
+            vector.name()
+        );
     }
 }
 
@@ -139,26 +222,56 @@ fn what_would_be_read_is_reported_apart_from_whether_it_verifies() {
     let bench = CheckFolder::new(
         "[[sources.custom]]\nname = \"billing\"\npreset = \"stripe\"\nsecrets = [\"whsec_test_secret\"]\n",
     );
-    let stripe = vectors().into_iter().find(|vector| vector.preset == "stripe").expect("a vector");
+    let stripe = vectors()
+        .into_iter()
+        .find(|vector| vector.preset == "stripe")
+        .expect("a vector");
     let at = ["--at", "2017-04-21T11:37:57Z"];
     let (code, report, error) = bench.check("billing", stripe.raw("\n"), &at);
-    assert_eq!((code, error.as_str()), (Some(1), "error: a node would refuse this request\n"));
-    assert_eq!((line(&report, "source"), line(&report, "verification")), ("billing (preset stripe)", "ok"));
+    assert_eq!(
+        (code, error.as_str()),
+        (Some(1), "error: a node would refuse this request\n")
+    );
+    assert_eq!(
+        (line(&report, "source"), line(&report, "verification")),
+        ("billing (preset stripe)", "ok")
+    );
     assert_eq!(line(&report, "header"), "stripe-signature");
     assert_eq!(line(&report, "signature"), "HMAC-SHA256, 1 to compare");
-    assert!(line(&report, "signed").starts_with("{timestamp}.{body}: 53 bytes, SHA-256 "), "{report}");
-    assert_eq!(line(&report, "time"), "2017-04-21T11:36:17.000Z, 100 s ago; 300 s are taken");
-    assert_eq!((line(&report, "decoding"), line(&report, "entity")), ("failed", "is not at /data/object/id"));
+    assert!(
+        line(&report, "signed").starts_with("{timestamp}.{body}: 53 bytes, SHA-256 "),
+        "{report}"
+    );
+    assert_eq!(
+        line(&report, "time"),
+        "2017-04-21T11:36:17.000Z, 100 s ago; 300 s are taken"
+    );
+    assert_eq!(
+        (line(&report, "decoding"), line(&report, "entity")),
+        ("failed", "is not at /data/object/id")
+    );
 
     let whole = r#"{"id": "evt_1", "type": "invoice.paid", "created": 1492774577, "data": {"object": {"id": "in_7"}}}"#;
     let unsigned = format!("POST /in/billing HTTP/1.1\nHost: h\n\n{whole}");
     let (code, report, _) = bench.check("billing", unsigned, &[]);
     assert_eq!((code, line(&report, "verification")), (Some(1), "failed"));
-    assert_eq!(line(&report, "reason"), "there is no header stripe-signature");
-    assert_eq!((line(&report, "decoding"), line(&report, "entity")), ("ok", "custom:billing in_7"));
-    assert_eq!((line(&report, "event"), line(&report, "key")), ("billing.invoice.paid", "evt_1"));
+    assert_eq!(
+        line(&report, "reason"),
+        "there is no header stripe-signature"
+    );
+    assert_eq!(
+        (line(&report, "decoding"), line(&report, "entity")),
+        ("ok", "custom:billing in_7")
+    );
+    assert_eq!(
+        (line(&report, "event"), line(&report, "key")),
+        ("billing.invoice.paid", "evt_1")
+    );
     assert!(report.contains("2017-04-21T11:36:17.000Z"), "{report}");
-    assert!(!bench.0.path().join("hookyard-data").exists(), "nothing is made by checking");
+    assert!(
+        !bench.0.path().join("hookyard-data").exists(),
+        "nothing is made by checking"
+    );
 }
 
 #[test]
@@ -166,67 +279,129 @@ fn a_request_that_would_be_taken_is_a_success() {
     let table = "[[sources.custom]]\nname = \"door\"\nentity = \"/id\"\nevent = \"X-Event\"\n\
                  scheme = { header = \"Authorization\", algorithm = \"token\", prefix = \"Bearer \" }\n";
     let bench = CheckFolder::new(table);
-    let request =
-        "POST /in/door HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer hush\r\nX-Event: opened\r\n\r\n{\"id\": 7}";
+    let request = "POST /in/door HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer hush\r\nX-Event: opened\r\n\r\n{\"id\": 7}";
     fs::write(bench.0.path().join("request.http"), request).expect("writable");
     let mut command = command_in(bench.0.path());
-    command.args(["check", "--config", "h.toml", "--source", "door", "--request", "request.http"]);
-    let (code, report, error) = output_of(command.env("HOOKYARD_SOURCES__CUSTOM__DOOR__SECRETS", "old,hush"));
+    command.args([
+        "check",
+        "--config",
+        "h.toml",
+        "--source",
+        "door",
+        "--request",
+        "request.http",
+    ]);
+    let (code, report, error) =
+        output_of(command.env("HOOKYARD_SOURCES__CUSTOM__DOOR__SECRETS", "old,hush"));
     assert_eq!((code, error.as_str()), (Some(0), ""), "{report}");
-    assert_eq!((line(&report, "request"), line(&report, "keys")), ("POST http://h/in/door, 9 bytes", "2"));
-    assert!(report.contains("none, so no event is a duplicate") && !report.contains("hush"), "{report}");
+    assert_eq!(
+        (line(&report, "request"), line(&report, "keys")),
+        ("POST http://h/in/door, 9 bytes", "2")
+    );
+    assert!(
+        report.contains("none, so no event is a duplicate") && !report.contains("hush"),
+        "{report}"
+    );
 }
 
 #[test]
 fn the_clock_the_url_and_the_end_of_the_file_are_told_of() {
     let vectors = vectors();
     let find = |preset: &str, version: Option<&str>| {
-        vectors.iter().find(|v| v.preset == preset && v.version.as_deref() == version).expect("a vector")
+        vectors
+            .iter()
+            .find(|v| v.preset == preset && v.version.as_deref() == version)
+            .expect("a vector")
     };
     let hubspot = find("hubspot", Some("v3"));
     let bench = CheckFolder::for_vector(hubspot);
     let (_, report, _) = bench.check(
         "hubspot",
         hubspot.raw("\n"),
-        &["--at", "1700000301", "--url", "https://www.example.com/webhook_uri"],
+        &[
+            "--at",
+            "1700000301",
+            "--url",
+            "https://www.example.com/webhook_uri",
+        ],
     );
-    assert_eq!(line(&report, "time"), "2023-11-14T22:13:20.000Z, 301 s ago; 300 s are taken");
-    assert_eq!(line(&report, "reason"), "the signed time is too far from this machine's clock");
+    assert_eq!(
+        line(&report, "time"),
+        "2023-11-14T22:13:20.000Z, 301 s ago; 300 s are taken"
+    );
+    assert_eq!(
+        line(&report, "reason"),
+        "the signed time is too far from this machine's clock"
+    );
     let (_, report, _) = bench.check("hubspot", hubspot.raw("\n"), &["--at", "1700000000"]);
-    assert_eq!(line(&report, "request"), "POST http://hooks.example.com/in/hubspot, 33 bytes");
-    assert_eq!(line(&report, "reason"), "the signature is missing or not that of this request");
-    assert!(line(&report, "hint").starts_with("the URL is signed too"), "{report}");
+    assert_eq!(
+        line(&report, "request"),
+        "POST http://hooks.example.com/in/hubspot, 33 bytes"
+    );
+    assert_eq!(
+        line(&report, "reason"),
+        "the signature is missing or not that of this request"
+    );
+    assert!(
+        line(&report, "hint").starts_with("the URL is signed too"),
+        "{report}"
+    );
 
     let shopify = find("shopify", None);
-    let (_, report, _) = CheckFolder::for_vector(shopify).check("shopify", shopify.raw("\n") + "\n", &[]);
-    assert!(line(&report, "hint").starts_with("it fits without the line end"), "{report}");
+    let (_, report, _) =
+        CheckFolder::for_vector(shopify).check("shopify", shopify.raw("\n") + "\n", &[]);
+    assert!(
+        line(&report, "hint").starts_with("it fits without the line end"),
+        "{report}"
+    );
 }
 
 #[test]
 fn handshakes_are_told_from_events() {
-    let intercom = vectors().into_iter().find(|vector| vector.preset == "intercom").expect("a vector");
-    let (code, report, _) = CheckFolder::for_vector(&intercom).check("intercom", intercom.raw("\n"), &[]);
-    assert_eq!((code, line(&report, "handshake")), (Some(0), "a ping; no event"));
+    let intercom = vectors()
+        .into_iter()
+        .find(|vector| vector.preset == "intercom")
+        .expect("a vector");
+    let (code, report, _) =
+        CheckFolder::for_vector(&intercom).check("intercom", intercom.raw("\n"), &[]);
+    assert_eq!(
+        (code, line(&report, "handshake")),
+        (Some(0), "a ping; no event")
+    );
     let bench = CheckFolder::new(
         "[[sources.custom]]\nname = \"pages\"\npreset = \"meta\"\nverify_token = \"hunter2\"\nentity = \"/id\"\nevent = \"/object\"\n",
     );
     let subscription = |token: &str| {
-        format!("GET /in/pages?hub.mode=subscribe&hub.challenge=1&hub.verify_token={token} HTTP/1.1\nHost: h\n\n")
+        format!(
+            "GET /in/pages?hub.mode=subscribe&hub.challenge=1&hub.verify_token={token} HTTP/1.1\nHost: h\n\n"
+        )
     };
     let (code, report, _) = bench.check("pages", subscription("hunter2"), &[]);
-    assert_eq!((code, line(&report, "verification")), (Some(0), "ok"), "{report}");
+    assert_eq!(
+        (code, line(&report, "verification")),
+        (Some(0), "ok"),
+        "{report}"
+    );
     let (code, report, _) = bench.check("pages", subscription("other"), &[]);
-    assert_eq!((code, line(&report, "verification")), (Some(1), "failed"), "{report}");
+    assert_eq!(
+        (code, line(&report, "verification")),
+        (Some(1), "failed"),
+        "{report}"
+    );
 }
 
 #[test]
 fn a_support_event_can_be_checked_too() {
-    let bench = CheckFolder::new("[sources.support]\napi_keys = [\"test-key\"]\nsecrets = [\"test-secret\"]\n");
+    let bench = CheckFolder::new(
+        "[sources.support]\napi_keys = [\"test-key\"]\nsecrets = [\"test-secret\"]\n",
+    );
     let at = "2025-12-04T10:30:00Z";
-    let body =
-        r#"{"event": "status.changed", "support_uid": "SUP-1", "idempotency_key": "k1", "data": {"status": "open"}}"#;
-    let signature =
-        hookyard::edge::support::signature::sign_support_body(&Secret::new("test-secret"), body.as_bytes(), at);
+    let body = r#"{"event": "status.changed", "support_uid": "SUP-1", "idempotency_key": "k1", "data": {"status": "open"}}"#;
+    let signature = hookyard::edge::support::signature::sign_support_body(
+        &Secret::new("test-secret"),
+        body.as_bytes(),
+        at,
+    );
     let request = |key: &str| {
         format!(
             "POST /api/v0/crm/webhooks/support/ HTTP/1.1\nX-CRM-API-Key: {key}\nX-CRM-Signature: {signature}\nX-CRM-Timestamp: {at}\n\n{body}"
@@ -234,11 +409,25 @@ fn a_support_event_can_be_checked_too() {
     };
     let (code, report, error) = bench.check("support", request("test-key"), &["--at", at]);
     assert_eq!((code, error.as_str()), (Some(0), ""), "{report}");
-    assert_eq!((line(&report, "entity"), line(&report, "event")), ("ticket SUP-1", "status.changed"));
+    assert_eq!(
+        (line(&report, "entity"), line(&report, "event")),
+        ("ticket SUP-1", "status.changed")
+    );
     let (code, report, _) = bench.check("support", request("other"), &["--at", at]);
-    assert_eq!((code, line(&report, "verification"), line(&report, "decoding")), (Some(1), "failed", "ok"));
+    assert_eq!(
+        (
+            code,
+            line(&report, "verification"),
+            line(&report, "decoding")
+        ),
+        (Some(1), "failed", "ok")
+    );
     assert_eq!(line(&report, "x-crm-api-key"), "is missing or does not fit");
-    let (code, report, _) = bench.check("support", request("test-key"), &["--at", "2025-12-04T10:36:00Z"]);
+    let (code, report, _) = bench.check(
+        "support",
+        request("test-key"),
+        &["--at", "2025-12-04T10:36:00Z"],
+    );
     assert_eq!((code, line(&report, "time is near")), (Some(1), "no"));
 }
 
@@ -256,46 +445,89 @@ fn an_event_of_a_lead_is_checked_by_its_path_and_its_signature() {
     use hookyard::edge::leads::signature::sign_lead_body;
     let bench = CheckFolder::new("[sources.leads]\nsecrets = [\"test-secret\"]\n");
     let body = r#"{"event": "lead_update", "source": "crm", "data": {"city": "Lyon"}}"#;
-    let signature =
-        format!("X-Webhook-Signature: sha256={}\n", sign_lead_body(&Secret::new("test-secret"), body.as_bytes()));
+    let signature = format!(
+        "X-Webhook-Signature: sha256={}\n",
+        sign_lead_body(&Secret::new("test-secret"), body.as_bytes())
+    );
     let path = "/api/v1/webhooks/incoming/lead/7/update";
     let (code, report, error) = bench.check("leads", post(path, &signature, body), &[]);
     assert_eq!((code, error.as_str()), (Some(0), ""), "{report}");
-    assert_eq!((line(&report, "entity"), line(&report, "event")), ("lead 7", "lead.updated"));
+    assert_eq!(
+        (line(&report, "entity"), line(&report, "event")),
+        ("lead 7", "lead.updated")
+    );
     assert_eq!(line(&report, "signature"), "fits");
 
     let (code, report, _) = bench.check("leads", post(path, "", body), &[]);
     assert_eq!((code, halves(&report)), (Some(1), ("failed", "failed")));
-    assert_eq!(line(&report, "reason"), "only a body whose signature fits is decoded");
+    assert_eq!(
+        line(&report, "reason"),
+        "only a body whose signature fits is decoded"
+    );
     for (path, reason) in [
-        ("/api/v1/webhooks/incoming/lead/7/memo/add", "event must be lead_memo_add here"),
+        (
+            "/api/v1/webhooks/incoming/lead/7/memo/add",
+            "event must be lead_memo_add here",
+        ),
         ("/api/v1/webhooks/incoming", "lead_id is required"),
-        ("/api/v1/webhooks/incoming/lead/x/update", "the id in the path is no number"),
+        (
+            "/api/v1/webhooks/incoming/lead/x/update",
+            "the id in the path is no number",
+        ),
         ("/incoming", "there is nothing of leads at this path"),
     ] {
         let (code, report, _) = bench.check("leads", post(path, &signature, body), &[]);
-        assert_eq!((code, halves(&report)), (Some(1), ("ok", "failed")), "{path}");
+        assert_eq!(
+            (code, halves(&report)),
+            (Some(1), ("ok", "failed")),
+            "{path}"
+        );
         assert!(report.contains(reason), "{path}: {report}");
     }
     let open = CheckFolder::new("");
-    let new = r#"{"event": "new_lead", "source": "crm", "data": {"first_name": "Ada", "phone": "1"}}"#;
-    let (code, report, _) = open.check("leads", post("/api/v1/webhooks/incoming/", "Idempotency-Key: k\n", new), &[]);
-    assert_eq!((code, line(&report, "entity"), line(&report, "key")), (Some(0), "a new lead", "k"), "{report}");
-    assert_eq!(line(&report, "signature"), "none is needed, as the source has no secrets");
+    let new =
+        r#"{"event": "new_lead", "source": "crm", "data": {"first_name": "Ada", "phone": "1"}}"#;
+    let (code, report, _) = open.check(
+        "leads",
+        post("/api/v1/webhooks/incoming/", "Idempotency-Key: k\n", new),
+        &[],
+    );
+    assert_eq!(
+        (code, line(&report, "entity"), line(&report, "key")),
+        (Some(0), "a new lead", "k"),
+        "{report}"
+    );
+    assert_eq!(
+        line(&report, "signature"),
+        "none is needed, as the source has no secrets"
+    );
 }
 
 #[test]
 fn events_of_contact2sale_are_counted_and_their_token_checked() {
     let bench = CheckFolder::new("[sources.c2s]\ntokens = [\"hunter2\"]\n");
-    let request = |token: &str, body: &str| post("/api/v1/webhooks/c2s", &format!("X-Webhook-Token: {token}\n"), body);
+    let request = |token: &str, body: &str| {
+        post(
+            "/api/v1/webhooks/c2s",
+            &format!("X-Webhook-Token: {token}\n"),
+            body,
+        )
+    };
     let list = r#"[{"lead_id": 7, "updated_at": "2025-01-20T10:00:00Z"}, {"lead_id": 8}]"#;
     let (code, report, error) = bench.check("c2s", request("hunter2", list), &[]);
     assert_eq!((code, error.as_str()), (Some(0), ""), "{report}");
     assert_eq!(line(&report, "events"), "2, of which 1 would be refused");
-    assert_eq!(line(&report, "event "), "[0] c2s_lead 7 at 2025-01-20T10:00:00.000Z");
+    assert_eq!(
+        line(&report, "event "),
+        "[0] c2s_lead 7 at 2025-01-20T10:00:00.000Z"
+    );
     assert_eq!(line(&report, "reason"), "[1] updated_at is required");
     let (code, report, _) = bench.check("c2s", request("other", list), &[]);
-    assert_eq!((code, halves(&report)), (Some(1), ("failed", "ok")), "decoded all the same");
+    assert_eq!(
+        (code, halves(&report)),
+        (Some(1), ("failed", "ok")),
+        "decoded all the same"
+    );
     assert!(!report.contains("hunter2"), "{report}");
     let (code, report, _) = bench.check("c2s", request("hunter2", r#"{"lead_id": 8}"#), &[]);
     assert_eq!((code, halves(&report)), (Some(1), ("ok", "failed")));
@@ -304,26 +536,47 @@ fn events_of_contact2sale_are_counted_and_their_token_checked() {
     let (code, report, _) = bench.check("c2s", request("hunter2", single), &[]);
     assert_eq!((code, line(&report, "entity")), (Some(0), "c2s_lead 7"));
     let typed = request("hunter2", single).replace("application/json", "text/plain");
-    assert_eq!(bench.check("c2s", typed, &[]).0, Some(1), "a node takes JSON only");
+    assert_eq!(
+        bench.check("c2s", typed, &[]).0,
+        Some(1),
+        "a node takes JSON only"
+    );
 }
 
 #[test]
 fn updates_and_the_handshake_of_instagram_are_checked() {
     use hookyard::edge::instagram::signature::sign_instagram_body;
-    let bench = CheckFolder::new("[sources.instagram]\napp_secrets = [\"test-app\"]\nverify_token = \"hunter2\"\n");
+    let bench = CheckFolder::new(
+        "[sources.instagram]\napp_secrets = [\"test-app\"]\nverify_token = \"hunter2\"\n",
+    );
     let body = r#"{"object": "instagram", "entry": [{"id": "9", "time": 1762597800000, "messaging": [
         {"sender": {"id": "1"}, "recipient": {"id": "9"}, "timestamp": 1762597800000, "message": {"mid": "m", "text": "my card"}}]}]}"#;
     let request = |body: &str| {
         let signature = sign_instagram_body(&Secret::new("test-app"), body.as_bytes());
-        post("/webhooks/instagram", &format!("X-Hub-Signature-256: {signature}\n"), body)
+        post(
+            "/webhooks/instagram",
+            &format!("X-Hub-Signature-256: {signature}\n"),
+            body,
+        )
     };
     let (code, report, error) = bench.check("instagram", request(body), &[]);
     assert_eq!((code, error.as_str()), (Some(0), ""), "{report}");
-    assert_eq!((line(&report, "updates"), line(&report, "event")), ("1", "message.received of conv_1_9"));
+    assert_eq!(
+        (line(&report, "updates"), line(&report, "event")),
+        ("1", "message.received of conv_1_9")
+    );
     assert!(!report.contains("my card"), "{report}");
-    let (code, report, _) = bench.check("instagram", request(body).replace("my card", "my cart"), &[]);
+    let (code, report, _) = bench.check(
+        "instagram",
+        request(body).replace("my card", "my cart"),
+        &[],
+    );
     assert_eq!((code, halves(&report)), (Some(1), ("failed", "failed")));
-    let (code, report, _) = bench.check("instagram", request(r#"{"object": "page", "entry": []}"#), &[]);
+    let (code, report, _) = bench.check(
+        "instagram",
+        request(r#"{"object": "page", "entry": []}"#),
+        &[],
+    );
     assert_eq!((code, halves(&report)), (Some(1), ("ok", "failed")));
     assert_eq!(line(&report, "reason"), "object must be one of instagram");
 
@@ -333,7 +586,10 @@ fn updates_and_the_handshake_of_instagram_are_checked() {
         )
     };
     let (code, report, _) = bench.check("instagram", handshake("hunter2"), &[]);
-    assert_eq!((code, line(&report, "handshake")), (Some(0), "a subscription; its challenge is the answer"));
+    assert_eq!(
+        (code, line(&report, "handshake")),
+        (Some(0), "a subscription; its challenge is the answer")
+    );
     assert_eq!(bench.check("instagram", handshake("other"), &[]).0, Some(1));
 }
 
@@ -343,22 +599,40 @@ fn events_of_the_bus_are_checked_one_by_one() {
         "[admin]\ntoken = \"test-admin\"\n[sources.crm]\ntokens = [\"hunter2\"]\nevents = [\"invoice.paid\"]\n",
     );
     let request = |token: &str, body: &str| {
-        post("/api/v1/events", &format!("Authorization: Bearer {token}\nIdempotency-Key: k-1\n"), body)
+        post(
+            "/api/v1/events",
+            &format!("Authorization: Bearer {token}\nIdempotency-Key: k-1\n"),
+            body,
+        )
     };
     let paid = r#"{"event": "invoice.paid", "data": {"invoice_id": "I-1"}}"#;
     for token in ["hunter2", "test-admin"] {
         let (code, report, error) = bench.check("crm", request(token, paid), &[]);
         assert_eq!((code, error.as_str()), (Some(0), ""), "{report}");
-        assert_eq!((line(&report, "entity"), line(&report, "key")), ("custom:invoice I-1", "k-1"));
+        assert_eq!(
+            (line(&report, "entity"), line(&report, "key")),
+            ("custom:invoice I-1", "k-1")
+        );
         assert!(!report.contains("hunter2"), "{report}");
     }
     let (code, report, _) = bench.check("crm", request("other", paid), &[]);
     assert_eq!((code, halves(&report)), (Some(1), ("failed", "ok")));
-    let list = format!(r#"[{paid}, {{"event": "person.created", "data": {{}}}}, {{"event": "x.y"}}]"#);
+    let list =
+        format!(r#"[{paid}, {{"event": "person.created", "data": {{}}}}, {{"event": "x.y"}}]"#);
     let (code, report, _) = bench.check("crm", request("hunter2", &list), &[]);
-    assert_eq!((code, line(&report, "events")), (Some(0), "3, of which 2 would be refused"), "{report}");
-    assert_eq!(line(&report, "reason"), "[1] data.person_id is required, or data.id");
-    for (body, reason) in [("[]", "a list holds 1 to 1000 events, not 0"), ("{", "body is not valid JSON")] {
+    assert_eq!(
+        (code, line(&report, "events")),
+        (Some(0), "3, of which 2 would be refused"),
+        "{report}"
+    );
+    assert_eq!(
+        line(&report, "reason"),
+        "[1] data.person_id is required, or data.id"
+    );
+    for (body, reason) in [
+        ("[]", "a list holds 1 to 1000 events, not 0"),
+        ("{", "body is not valid JSON"),
+    ] {
         let (code, report, _) = bench.check("crm", request("hunter2", body), &[]);
         assert_eq!((code, halves(&report)), (Some(1), ("ok", "failed")));
         assert!(line(&report, "reason").starts_with(reason), "{report}");
@@ -371,17 +645,30 @@ fn what_cannot_be_checked_is_said() {
     let (code, _, error) = bench.check("biling", "POST / HTTP/1.1\n\n", &[]);
     assert_eq!(
         (code, error.as_str()),
-        (Some(1), "error: there is no source \"biling\"; there are support, leads, c2s, instagram, crm, billing\n")
+        (
+            Some(1),
+            "error: there is no source \"biling\"; there are support, leads, c2s, instagram, crm, billing\n"
+        )
     );
     let (code, _, error) = bench.check("billing", "{}", &[]);
     assert_eq!(
         (code, error.as_str()),
-        (Some(1), "error: request.http is no request: there is no empty line, which ends the headers\n")
+        (
+            Some(1),
+            "error: request.http is no request: there is no empty line, which ends the headers\n"
+        )
     );
-    let vector = vectors().into_iter().find(|vector| vector.preset == "stripe").expect("a vector");
+    let vector = vectors()
+        .into_iter()
+        .find(|vector| vector.preset == "stripe")
+        .expect("a vector");
     let (code, report, _) = bench.check("billing", vector.raw("\n"), &["--at", "1492774577"]);
-    assert_eq!((code, line(&report, "hint")), (Some(1), "the source has no secret yet"));
-    let (code, _, error) = output_of(command_in(bench.0.path()).args(["check", "--source", "billing"]));
+    assert_eq!(
+        (code, line(&report, "hint")),
+        (Some(1), "the source has no secret yet")
+    );
+    let (code, _, error) =
+        output_of(command_in(bench.0.path()).args(["check", "--source", "billing"]));
     assert_eq!(code, Some(2));
     assert!(error.contains("--request"), "{error}");
     let (code, _, error) = bench.check("billing", "", &["--at", "soon"]);

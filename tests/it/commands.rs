@@ -13,14 +13,17 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::yard::{Gate, Ground, SUPPORT, TOKEN, expect_soon, run};
+use crate::test_node::{SUPPORT, TOKEN, TestClient, TestEnv, expect_soon, run};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_hookyard");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_hookyard");
 
 /// `program` as it would start in `folder` from a terminal in which nothing is set.
-fn command_in(program: impl AsRef<Path>, folder: &Path) -> Command {
+pub fn command_in(program: impl AsRef<Path>, folder: &Path) -> Command {
     let mut command = Command::new(program.as_ref());
-    command.current_dir(folder).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+        .current_dir(folder)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command
 }
 
@@ -32,12 +35,23 @@ pub fn hookyard(folder: &Path, words: &[&str]) -> Command {
 
 /// Its exit code, and what it wrote to its output and for its errors.
 pub fn output_of(command: &mut Command) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } = command.output().expect("it starts");
-    (status.code(), String::from_utf8(stdout).expect("text"), String::from_utf8(stderr).expect("text"))
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().expect("it starts");
+    (
+        status.code(),
+        String::from_utf8(stdout).expect("text"),
+        String::from_utf8(stderr).expect("text"),
+    )
 }
 
 pub fn send_signal(child: &Child, name: &str) {
-    let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().expect("kill starts");
+    let sent = Command::new("kill")
+        .args([format!("-{name}"), child.id().to_string()])
+        .status()
+        .expect("kill starts");
     assert!(sent.success(), "kill -{name}: {sent}");
 }
 
@@ -48,18 +62,38 @@ pub fn folder() -> TempDir {
 #[test]
 fn the_help_of_every_command_has_an_example() {
     let folder = folder();
-    let commands: [&[&str]; 8] =
-        [&[], &["serve"], &["check"], &["send"], &["listen"], &["secret"], &["secret", "new"], &["rebuild"]];
+    let commands: [&[&str]; 9] = [
+        &[],
+        &["serve"],
+        &["check"],
+        &["send"],
+        &["listen"],
+        &["secret"],
+        &["secret", "new"],
+        &["rebuild"],
+        &["guide"],
+    ];
     for words in commands {
         let (code, help, error) = output_of(hookyard(folder.path(), words).arg("--help"));
         assert_eq!((code, error.as_str()), (Some(0), ""), "{words:?}");
-        let example = help.lines().rev().find(|line| line.contains("hookyard ")).unwrap_or_default();
-        assert!(example.starts_with("  ") && example.contains(words.first().unwrap_or(&"serve --dev")), "{help}");
+        let example = help
+            .lines()
+            .rev()
+            .find(|line| line.contains("hookyard "))
+            .unwrap_or_default();
+        assert!(
+            example.starts_with("  ") && example.contains(words.first().unwrap_or(&"serve --dev")),
+            "{help}"
+        );
     }
     let (code, output, error) = output_of(&mut hookyard(folder.path(), &["sreve"]));
     assert_eq!((code, output.as_str()), (Some(2), ""));
     assert!(error.contains("serve"), "{error}");
-    assert_eq!(fs::read_dir(folder.path()).expect("it is there").count(), 0, "no command makes a file by being asked");
+    assert_eq!(
+        fs::read_dir(folder.path()).expect("it is there").count(),
+        0,
+        "no command makes a file by being asked"
+    );
 }
 
 #[test]
@@ -84,7 +118,12 @@ fn check_reports_every_problem_with_its_place_and_the_nearest_key() {
         "HOOKYARD_SERVER__WORKRES: sets the unknown key `server.workres`; the nearest is `server.workers`",
     ];
     for place in places {
-        assert!(error.lines().any(|line| line.trim_start().starts_with(place)), "no {place} in\n{error}");
+        assert!(
+            error
+                .lines()
+                .any(|line| line.trim_start().starts_with(place)),
+            "no {place} in\n{error}"
+        );
     }
     assert!(error.contains("10 problems"), "{error}");
 }
@@ -94,11 +133,25 @@ fn check_sums_up_a_good_file_and_shows_no_secret() {
     let folder = folder();
     let text = "[admin]\ntoken = \"hunter2\"\n[sources.support]\nenabled = true\napi_keys = [\"hunter2\"]\nsecrets = [\"hunter2\"]\n";
     fs::write(folder.path().join("good.toml"), text).expect("writable");
-    let (code, output, error) = output_of(&mut hookyard(folder.path(), &["check", "--config", "good.toml"]));
+    let (code, output, error) = output_of(&mut hookyard(
+        folder.path(),
+        &["check", "--config", "good.toml"],
+    ));
     assert_eq!((code, error.as_str()), (Some(0), ""));
-    assert!(output.contains("valid") && output.contains("127.0.0.1:8080") && !output.contains("hunter2"), "{output}");
-    assert!(!folder.path().join("hookyard-data").exists(), "nothing is made by checking");
-    let (code, _, error) = output_of(&mut hookyard(folder.path(), &["check", "--config", "none.toml"]));
+    assert!(
+        output.contains("valid")
+            && output.contains("127.0.0.1:8080")
+            && !output.contains("hunter2"),
+        "{output}"
+    );
+    assert!(
+        !folder.path().join("hookyard-data").exists(),
+        "nothing is made by checking"
+    );
+    let (code, _, error) = output_of(&mut hookyard(
+        folder.path(),
+        &["check", "--config", "none.toml"],
+    ));
     assert_eq!(code, Some(1));
     assert!(error.contains("none.toml: cannot be read"), "{error}");
 }
@@ -107,14 +160,22 @@ fn check_sums_up_a_good_file_and_shows_no_secret() {
 fn serve_without_secrets_names_each_key_and_its_variable() {
     let folder = folder();
     let mut command = hookyard(folder.path(), &["serve"]);
-    let (code, output, error) = output_of(command.env("HOOKYARD_SOURCES__SUPPORT__ENABLED", "true"));
+    let (code, output, error) =
+        output_of(command.env("HOOKYARD_SOURCES__SUPPORT__ENABLED", "true"));
     assert_eq!((code, output.as_str()), (Some(1), ""));
     for (key, variable) in [
         ("admin.token", "HOOKYARD_ADMIN__TOKEN"),
-        ("sources.support.api_keys", "HOOKYARD_SOURCES__SUPPORT__API_KEYS"),
-        ("sources.support.secrets", "HOOKYARD_SOURCES__SUPPORT__SECRETS"),
+        (
+            "sources.support.api_keys",
+            "HOOKYARD_SOURCES__SUPPORT__API_KEYS",
+        ),
+        (
+            "sources.support.secrets",
+            "HOOKYARD_SOURCES__SUPPORT__SECRETS",
+        ),
     ] {
-        let names_both = |line: &str| line.contains(&format!("{key}: missing")) && line.contains(variable);
+        let names_both =
+            |line: &str| line.contains(&format!("{key}: missing")) && line.contains(variable);
         assert!(error.lines().any(names_both), "no {key} in\n{error}");
     }
     assert!(error.contains("hookyard secret new"), "{error}");
@@ -130,7 +191,10 @@ pub struct DevNode {
 
 impl DevNode {
     pub fn start(command: &mut Command) -> Self {
-        let command = command.env("HOOKYARD_SERVER__BIND", "127.0.0.1:0").stdout(Stdio::piped()).stderr(Stdio::null());
+        let command = command
+            .env("HOOKYARD_SERVER__BIND", "127.0.0.1:0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         let mut child = command.spawn().expect("it starts");
         let output = BufReader::new(child.stdout.take().expect("a pipe"));
         let (mut send, mut read) = (None, None);
@@ -143,23 +207,35 @@ impl DevNode {
                 break;
             }
         }
-        Self { child, send: send.expect("a line that sends"), read: read.expect("a line that reads") }
+        Self {
+            child,
+            send: send.expect("a line that sends"),
+            read: read.expect("a line that reads"),
+        }
     }
 
     /// Its ticket, by the very line that it printed, or in its place where there is no curl.
     async fn ticket(&self, folder: &Path) -> Value {
-        let has_curl = output_of(command_in("sh", folder).args(["-c", "command -v curl"])).0 == Some(0);
+        let has_curl =
+            output_of(command_in("sh", folder).args(["-c", "command -v curl"])).0 == Some(0);
         if has_curl {
-            let (code, output, error) = output_of(command_in("sh", folder).args(["-c", &self.read]));
+            let (code, output, error) =
+                output_of(command_in("sh", folder).args(["-c", &self.read]));
             assert_eq!(code, Some(0), "{}: {error}", self.read);
             return serde_json::from_str(&output).unwrap_or_else(|_| panic!("no JSON: {output}"));
         }
-        let (_, token, _) = output_of(
-            command_in("sh", folder).args(["-c", &format!("echo \"{}\"", between(&self.read, "Bearer ", "\" http"))]),
-        );
+        let (_, token, _) = output_of(command_in("sh", folder).args([
+            "-c",
+            &format!("echo \"{}\"", between(&self.read, "Bearer ", "\" http")),
+        ]));
         let url = &self.read[self.read.rfind("http").expect("an address")..];
         let client = Client::builder().no_proxy().build().expect("a client");
-        let answer = client.get(url).bearer_auth(token.trim()).send().await.expect("an answer");
+        let answer = client
+            .get(url)
+            .bearer_auth(token.trim())
+            .send()
+            .await
+            .expect("an answer");
         serde_json::from_str(&answer.text().await.expect("a body")).expect("JSON")
     }
 }
@@ -183,27 +259,51 @@ fn the_first_development_start_makes_secrets_and_prints_lines_that_work() {
         let folder = folder();
         let mut dev = DevNode::start(&mut hookyard(folder.path(), &["serve", "--dev"]));
         let secrets = folder.path().join("hookyard-data/dev-secrets.toml");
-        let mode = |path: &Path| fs::metadata(path).expect("it was made").permissions().mode() & 0o777;
-        assert_eq!((mode(&secrets), mode(&folder.path().join("hookyard-data"))), (0o600, 0o700));
+        let mode = |path: &Path| {
+            fs::metadata(path)
+                .expect("it was made")
+                .permissions()
+                .mode()
+                & 0o777
+        };
+        assert_eq!(
+            (mode(&secrets), mode(&folder.path().join("hookyard-data"))),
+            (0o600, 0o700)
+        );
         let made = fs::read_to_string(&secrets).expect("readable");
         let token = between(&made, "token = \"", "\"\n\n[sources");
-        assert!(!dev.send.contains(token) && !dev.read.contains(token), "a secret is on the terminal");
+        assert!(
+            !dev.send.contains(token) && !dev.read.contains(token),
+            "a secret is on the terminal"
+        );
 
-        let (code, output, error) = output_of(command_in("sh", folder.path()).args(["-c", &dev.send]));
+        let (code, output, error) =
+            output_of(command_in("sh", folder.path()).args(["-c", &dev.send]));
         assert_eq!(code, Some(0), "{}: {error}", dev.send);
-        assert!(output.contains("202") && output.contains("SUP-1042"), "{output}");
+        assert!(
+            output.contains("202") && output.contains("SUP-1042"),
+            "{output}"
+        );
         let ticket = dev.ticket(folder.path()).await;
-        assert_eq!((&ticket["id"], &ticket["sequence"]), (&json!("SUP-1042"), &json!(1)));
+        assert_eq!(
+            (&ticket["id"], &ticket["sequence"]),
+            (&json!("SUP-1042"), &json!(1))
+        );
         send_signal(&dev.child, "TERM");
         assert_eq!(dev.child.wait().expect("a child").code(), Some(0));
 
         let dev = DevNode::start(&mut hookyard(folder.path(), &["serve", "--dev"]));
-        assert_eq!(fs::read_to_string(&secrets).expect("readable"), made, "the same secrets at the next start");
+        assert_eq!(
+            fs::read_to_string(&secrets).expect("readable"),
+            made,
+            "the same secrets at the next start"
+        );
         assert_eq!(dev.ticket(folder.path()).await, ticket);
     });
 }
 
-/// The program's own path was printed as it was, so the line broke in a folder with a space in its name.
+/// The program's own path was printed as it was, so the line broke in a folder with a space in its
+/// name.
 #[test]
 fn the_printed_lines_work_in_folders_with_any_name() {
     run(async {
@@ -211,12 +311,24 @@ fn the_printed_lines_work_in_folders_with_any_name() {
         let tools = folder.path().join("my tools");
         fs::create_dir(&tools).expect("writable");
         symlink(BINARY, tools.join("it's hookyard")).expect("writable");
-        fs::write(folder.path().join("it's mine.toml"), "[entity]\nitems_max = 10\n").expect("writable");
+        fs::write(
+            folder.path().join("it's mine.toml"),
+            "[entity]\nitems_max = 10\n",
+        )
+        .expect("writable");
         let mut serve = command_in(tools.join("it's hookyard"), folder.path());
-        serve.args(["serve", "--dev", "--config", "it's mine.toml"]).env("HOOKYARD_STORE__PATH", "$HOME & 'data'");
+        serve
+            .args(["serve", "--dev", "--config", "it's mine.toml"])
+            .env("HOOKYARD_STORE__PATH", "$HOME & 'data'");
         let dev = DevNode::start(&mut serve);
-        assert!(folder.path().join("$HOME & 'data'/dev-secrets.toml").exists());
-        let (code, output, error) = output_of(command_in("sh", folder.path()).args(["-c", &dev.send]));
+        assert!(
+            folder
+                .path()
+                .join("$HOME & 'data'/dev-secrets.toml")
+                .exists()
+        );
+        let (code, output, error) =
+            output_of(command_in("sh", folder.path()).args(["-c", &dev.send]));
         assert_eq!(code, Some(0), "{}: {output}{error}", dev.send);
         assert_eq!(dev.ticket(folder.path()).await["sequence"], 1);
     });
@@ -228,52 +340,81 @@ fn development_is_for_this_machine_only() {
     let mut command = hookyard(folder.path(), &["serve", "--dev"]);
     let (code, output, error) = output_of(command.env("HOOKYARD_SERVER__BIND", "0.0.0.0:0"));
     assert_eq!((code, output.as_str()), (Some(1), ""));
-    assert!(error.contains("server.bind is 0.0.0.0:0") && error.contains("127.0.0.1"), "{error}");
+    assert!(
+        error.contains("server.bind is 0.0.0.0:0") && error.contains("127.0.0.1"),
+        "{error}"
+    );
     assert!(!folder.path().join("hookyard-data").exists());
 }
 
 /// Sends messages to a ticket of its own, one after another, until one is not accepted.
-async fn send_until_it_ends(gate: Gate, ticket: String, accepted: mpsc::UnboundedSender<(String, String)>) {
+async fn send_until_it_ends(
+    gate: TestClient,
+    ticket: String,
+    accepted: mpsc::UnboundedSender<(String, String)>,
+) {
     for number in 0.. {
         let key = format!("{ticket}-{number}");
         let data = json!({"message_id": key, "text": key});
         match gate.try_send(&ticket, &key, "message.created", data).await {
-            Ok(answer) if answer.status == 202 => {
-                accepted.send((ticket.clone(), answer.event_id())).expect("it listens")
-            }
+            Ok(answer) if answer.status == 202 => accepted
+                .send((ticket.clone(), answer.event_id()))
+                .expect("it listens"),
             Ok(_) | Err(_) => return,
         }
     }
 }
 
 async fn all_that_was_answered_is_there_after(signal_name: &str) {
-    let ground = Ground::new(&[]);
+    let ground = TestEnv::new(&[]);
     let mut process = ground.start_process().await;
     let (sender, mut accepted) = mpsc::unbounded_channel();
     let mut load = JoinSet::new();
     for number in 0..8 {
-        load.spawn(send_until_it_ends(process.gate.clone(), format!("S-{number}"), sender.clone()));
+        load.spawn(send_until_it_ends(
+            process.gate.clone(),
+            format!("S-{number}"),
+            sender.clone(),
+        ));
     }
     drop(sender);
     let mut events = Vec::new();
     while events.len() < 100 {
-        events.push(expect_soon(accepted.recv()).await.expect("all of them send"));
+        events.push(
+            expect_soon(accepted.recv())
+                .await
+                .expect("all of them send"),
+        );
     }
     send_signal(&process.child, signal_name);
     while let Some(event) = expect_soon(accepted.recv()).await {
         events.push(event);
     }
     expect_soon(load.join_all()).await;
-    assert_eq!(process.child.wait().expect("a child").code(), Some(0), "{signal_name}");
+    assert_eq!(
+        process.child.wait().expect("a child").code(),
+        Some(0),
+        "{signal_name}"
+    );
 
     let yard = ground.start().await;
     for number in 0..8 {
         let ticket = format!("S-{number}");
         let timeline = yard.fetch_timeline(&ticket).await;
-        let stored: Vec<_> = timeline.iter().map(|entry| entry["event_id"].as_str().expect("an id")).collect();
-        let answered: Vec<_> = events.iter().filter(|(of, _)| *of == ticket).map(|(_, id)| id.as_str()).collect();
+        let stored: Vec<_> = timeline
+            .iter()
+            .map(|entry| entry["event_id"].as_str().expect("an id"))
+            .collect();
+        let answered: Vec<_> = events
+            .iter()
+            .filter(|(of, _)| *of == ticket)
+            .map(|(_, id)| id.as_str())
+            .collect();
         assert_eq!(stored[..answered.len()], answered, "{ticket}");
-        assert!(stored.len() <= answered.len() + 1, "{ticket}: one of them may have been on its way");
+        assert!(
+            stored.len() <= answered.len() + 1,
+            "{ticket}: one of them may have been on its way"
+        );
     }
     yard.stop().await;
 }
@@ -291,7 +432,7 @@ fn a_node_that_is_interrupted_under_load_ends_in_order_and_keeps_all_that_it_ans
 #[test]
 fn what_is_on_its_way_when_a_node_stops_is_answered() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let dam = ground.with_disk_gate();
         let yard = ground.start().await;
         dam.close();
@@ -316,13 +457,22 @@ fn what_is_on_its_way_when_a_node_stops_is_answered() {
 fn an_idle_and_a_half_sent_request_do_not_keep_a_node_from_ending() {
     run(async {
         use std::io::Write;
-        let ground = Ground::new(&[("server.request_timeout_s", "2"), ("server.shutdown_grace_s", "30")]);
+        let ground = TestEnv::new(&[
+            ("server.request_timeout_s", "2"),
+            ("server.shutdown_grace_s", "30"),
+        ]);
         let mut process = ground.start_process().await;
-        assert_eq!(process.message("S", "k-1").await.sequence(), 1, "its connection stays open");
+        assert_eq!(
+            process.message("S", "k-1").await.sequence(),
+            1,
+            "its connection stays open"
+        );
         let address = process.base.trim_start_matches("http://").to_owned();
         let mut half = std::net::TcpStream::connect(address).expect("it listens");
-        half.write_all(format!("POST {SUPPORT} HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{{").as_bytes())
-            .expect("sent");
+        half.write_all(
+            format!("POST {SUPPORT} HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{{").as_bytes(),
+        )
+        .expect("sent");
         send_signal(&process.child, "TERM");
         assert_eq!(process.child.wait().expect("a child").code(), Some(0));
     });
@@ -334,22 +484,33 @@ fn a_new_secret_is_unlike_the_last_and_fit_for_every_key() {
         let folder = folder();
         let secret = || {
             let (code, output, error) = output_of(&mut hookyard(folder.path(), &["secret", "new"]));
-            assert_eq!((code, error.as_str(), output.lines().count()), (Some(0), "", 1));
+            assert_eq!(
+                (code, error.as_str(), output.lines().count()),
+                (Some(0), "", 1)
+            );
             output.trim_end().to_owned()
         };
         let (token, api_key, signing) = (secret(), secret(), secret());
         assert!(token != api_key && api_key != signing && signing != token);
-        assert!([&token, &api_key, &signing].iter().all(|made| made.starts_with("whsec_") && made.len() == 50));
-        let mut ground = Ground::new(&[]);
+        assert!(
+            [&token, &api_key, &signing]
+                .iter()
+                .all(|made| made.starts_with("whsec_") && made.len() == 50)
+        );
+        let mut ground = TestEnv::new(&[]);
         ground.set("admin.token", &token);
         ground.set("sources.support.api_keys", &api_key);
         ground.set("sources.support.secrets", &signing);
         let process = ground.start_process().await;
         let mut send = hookyard(folder.path(), &["send", "--url", &process.base]);
-        send.env("HOOKYARD_SOURCES__SUPPORT__API_KEYS", &api_key).env("HOOKYARD_SOURCES__SUPPORT__SECRETS", &signing);
+        send.env("HOOKYARD_SOURCES__SUPPORT__API_KEYS", &api_key)
+            .env("HOOKYARD_SOURCES__SUPPORT__SECRETS", &signing);
         let (code, output, error) = output_of(&mut send);
         assert_eq!(code, Some(0), "{output}{error}");
-        let events = process.client.get(format!("{}/api/v1/events", process.base)).bearer_auth(&token);
+        let events = process
+            .client
+            .get(format!("{}/api/v1/events", process.base))
+            .bearer_auth(&token);
         assert_eq!(process.answer(events).await.body["total"], 1);
     });
 }
@@ -357,25 +518,37 @@ fn a_new_secret_is_unlike_the_last_and_fit_for_every_key() {
 #[test]
 fn a_second_node_on_one_store_is_refused_and_disturbs_the_first_in_nothing() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let process = ground.start_process().await;
         assert_eq!(process.message("S", "k-1").await.sequence(), 1);
         let store = ground.store_path();
         for command in ["serve", "rebuild"] {
             let mut second = hookyard(ground.folder.path(), &[command]);
-            second.env("HOOKYARD_SERVER__BIND", "127.0.0.1:0").env("HOOKYARD_ADMIN__TOKEN", TOKEN);
+            second
+                .env("HOOKYARD_SERVER__BIND", "127.0.0.1:0")
+                .env("HOOKYARD_ADMIN__TOKEN", TOKEN);
             let (code, output, error) = output_of(second.env("HOOKYARD_STORE__PATH", &store));
             assert_eq!((code, output.as_str()), (Some(1), ""), "{command}");
             let last = error.lines().last().unwrap_or_default();
-            assert!(last.starts_with("error: ") && last.contains(&format!("{} is in use", store.display())), "{error}");
+            assert!(
+                last.starts_with("error: ")
+                    && last.contains(&format!("{} is in use", store.display())),
+                "{error}"
+            );
         }
         let (code, _, error) = {
             let mut second = hookyard(ground.folder.path(), &["serve"]);
-            second.env("HOOKYARD_SERVER__BIND", process.base.trim_start_matches("http://"));
+            second.env(
+                "HOOKYARD_SERVER__BIND",
+                process.base.trim_start_matches("http://"),
+            );
             output_of(second.env("HOOKYARD_ADMIN__TOKEN", TOKEN))
         };
         assert_eq!(code, Some(1));
-        assert!(error.contains("cannot listen on") && error.contains("server.bind"), "{error}");
+        assert!(
+            error.contains("cannot listen on") && error.contains("server.bind"),
+            "{error}"
+        );
         assert_eq!(process.message("S", "k-2").await.sequence(), 2);
         assert_eq!(process.fetch_timeline("S").await.len(), 2);
     });

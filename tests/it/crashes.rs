@@ -1,4 +1,5 @@
-//! Entities that crash, are let go of, and come back: alone, with their state, and with their next number.
+//! Entities that crash, are let go of, and come back: alone, with their state, and with their next
+//! number.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::failures::{DiskFailure, begin, check_timeline, outputs, run_all, within};
 use crate::rebuild::rebuild;
-use crate::yard::{Answer, Gate, Ground, run};
+use crate::test_node::{TestAnswer, TestClient, TestEnv, run};
 
 /// Message ids, which are idempotency keys too.
 fn keys(ticket: &str, numbers: RangeInclusive<u64>) -> Vec<String> {
@@ -18,23 +19,27 @@ fn keys(ticket: &str, numbers: RangeInclusive<u64>) -> Vec<String> {
 }
 
 /// A message to be sent in a task of its own.
-fn message(gate: &Gate, ticket: &str, key: &str) -> impl Future<Output = Answer> + Send + use<> {
+fn message(
+    gate: &TestClient,
+    ticket: &str,
+    key: &str,
+) -> impl Future<Output = TestAnswer> + Send + use<> {
     let (gate, ticket, key) = (gate.clone(), ticket.to_owned(), key.to_owned());
     async move { gate.message(&ticket, &key).await }
 }
 
-async fn state(gate: &Gate, ticket: &str) -> Answer {
+async fn state(gate: &TestClient, ticket: &str) -> TestAnswer {
     within(gate.get(&format!("/api/v1/entities/ticket/{ticket}"))).await
 }
 
-fn class(answer: &Answer) -> (u16, &Value) {
+fn class(answer: &TestAnswer) -> (u16, &Value) {
     (answer.status, &answer.body["code"])
 }
 
 #[test]
 fn an_entity_that_crashes_comes_back_with_its_state_its_next_number_and_its_key_free_again() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let mut accepted = Vec::new();
@@ -47,7 +52,11 @@ fn an_entity_that_crashes_comes_back_with_its_state_its_next_number_and_its_key_
         assert_eq!(crashed.header("retry-after"), Some("1"));
 
         let retried = within(yard.message("SUP-1", "SUP-1-4")).await;
-        assert_eq!((retried.status, retried.sequence()), (202, 4), "{retried:?}");
+        assert_eq!(
+            (retried.status, retried.sequence()),
+            (202, 4),
+            "{retried:?}"
+        );
         accepted.push(retried);
         check_timeline(&yard, "SUP-1", &keys("SUP-1", 1..=4), &accepted).await;
         yard.stop().await;
@@ -57,7 +66,7 @@ fn an_entity_that_crashes_comes_back_with_its_state_its_next_number_and_its_key_
 #[test]
 fn a_crash_before_the_first_record_of_an_entity_leaves_no_entity() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         trouble.crash_entity("SUP-1", 1);
@@ -71,18 +80,28 @@ fn a_crash_before_the_first_record_of_an_entity_leaves_no_entity() {
 #[test]
 fn other_entities_do_not_notice_a_crash() {
     run(async {
-        let mut ground = Ground::new(&[("router.restarts_max", "1000")]);
+        let mut ground = TestEnv::new(&[("router.restarts_max", "1000")]);
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         trouble.crash_entity("SUP-bad", u32::MAX);
         let bad = keys("SUP-bad", 1..=20);
         let tickets: Vec<String> = (1..=8).map(|n| format!("SUP-{n}")).collect();
-        let good = tickets.iter().flat_map(|ticket| keys(ticket, 1..=10).into_iter().map(move |key| (ticket, key)));
+        let good = tickets.iter().flat_map(|ticket| {
+            keys(ticket, 1..=10)
+                .into_iter()
+                .map(move |key| (ticket, key))
+        });
         let crashing = bad.iter().map(|key| message(&yard, "SUP-bad", key));
         let working = good.map(|(ticket, key)| message(&yard, ticket, &key));
         let (crashed, accepted) = tokio::join!(run_all(crashing), run_all(working));
-        assert!(crashed.iter().all(|answer| answer.status == 503), "{crashed:?}");
-        let refused: Vec<_> = accepted.iter().filter(|answer| answer.status != 202).collect();
+        assert!(
+            crashed.iter().all(|answer| answer.status == 503),
+            "{crashed:?}"
+        );
+        let refused: Vec<_> = accepted
+            .iter()
+            .filter(|answer| answer.status != 202)
+            .collect();
         assert!(refused.is_empty(), "{refused:?}");
         for (ticket, accepted) in tickets.iter().zip(accepted.chunks(10)) {
             check_timeline(&yard, ticket, &keys(ticket, 1..=10), accepted).await;
@@ -91,18 +110,23 @@ fn other_entities_do_not_notice_a_crash() {
     });
 }
 
-/// The successor must not be loaded before the records that the crashed entity had submitted are durable.
+/// The successor must not be loaded before the records that the crashed entity had submitted are
+/// durable.
 #[test]
 fn a_crash_with_records_on_their_way_loses_and_repeats_no_number() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let mut accepted = vec![yard.message("SUP-1", "SUP-1-1").await];
         trouble.hold_syncs();
         let mut on_their_way = Vec::new();
         for number in 2..=6 {
-            on_their_way.push(tokio::spawn(message(&yard, "SUP-1", &format!("SUP-1-{number}"))));
+            on_their_way.push(tokio::spawn(message(
+                &yard,
+                "SUP-1",
+                &format!("SUP-1-{number}"),
+            )));
             trouble.wait_until_decided("SUP-1", number).await;
         }
         trouble.crash_entity("SUP-1", 1);
@@ -114,11 +138,18 @@ fn a_crash_with_records_on_their_way_loses_and_repeats_no_number() {
         trouble.release_syncs();
         for (request, number) in on_their_way.into_iter().zip(2..) {
             let answer = within(request).await.expect("no panic in it");
-            assert_eq!((answer.status, answer.sequence()), (202, number), "{answer:?}");
+            assert_eq!(
+                (answer.status, answer.sequence()),
+                (202, number),
+                "{answer:?}"
+            );
             accepted.push(answer);
         }
         let successors = outputs(successors).await;
-        assert!(successors.iter().all(|answer| answer.status == 202), "{successors:?}");
+        assert!(
+            successors.iter().all(|answer| answer.status == 202),
+            "{successors:?}"
+        );
         accepted.extend(successors);
         assert_eq!(within(other).await.expect("no panic in it").status, 202);
         check_timeline(&yard, "SUP-1", &keys("SUP-1", 1..=9), &accepted).await;
@@ -126,15 +157,18 @@ fn a_crash_with_records_on_their_way_loses_and_repeats_no_number() {
     });
 }
 
-/// Whatever was in the mailbox at a crash is answered 503 and sent again; large texts make snapshots due meanwhile.
+/// Whatever was in the mailbox at a crash is answered 503 and sent again; large texts make
+/// snapshots due meanwhile.
 #[test]
 fn crashes_under_load_lose_and_repeat_nothing() {
     run(async {
-        let mut ground = Ground::new(&[("router.restarts_max", "1000")]);
+        let mut ground = TestEnv::new(&[("router.restarts_max", "1000")]);
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let tickets = ["SUP-1", "SUP-2", "SUP-3"];
-        let senders = tickets.into_iter().flat_map(|ticket| (0..4).map(move |sender| (ticket, sender)));
+        let senders = tickets
+            .into_iter()
+            .flat_map(|ticket| (0..4).map(move |sender| (ticket, sender)));
         let work = senders.map(|(ticket, sender)| {
             let (gate, trouble) = (yard.gate.clone(), Arc::clone(&trouble));
             async move {
@@ -160,7 +194,7 @@ fn crashes_under_load_lose_and_repeat_nothing() {
 }
 
 /// Sends a message until it is accepted; a crash stores nothing, so there is never a 409.
-async fn until_accepted(gate: &Gate, ticket: &str, key: &str, text: &str) -> Answer {
+async fn until_accepted(gate: &TestClient, ticket: &str, key: &str, text: &str) -> TestAnswer {
     loop {
         let data = json!({"message_id": key, "text": text});
         let answer = within(gate.send(ticket, key, "message.created", data)).await;
@@ -174,27 +208,44 @@ async fn until_accepted(gate: &Gate, ticket: &str, key: &str, text: &str) -> Ans
 #[test]
 fn an_entity_that_crashes_too_often_rests_alone_and_then_works_again() {
     run(async {
-        let mut ground = Ground::new(&[("router.restarts_max", "2"), ("router.quarantine_s", "60")]);
+        let mut ground =
+            TestEnv::new(&[("router.restarts_max", "2"), ("router.quarantine_s", "60")]);
         let clock = ground.with_manual_clock();
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let mut accepted = vec![yard.message("SUP-1", "SUP-1-1").await];
         trouble.crash_entity("SUP-1", 3);
         for _ in 0..3 {
-            assert_eq!(class(&within(yard.message("SUP-1", "SUP-1-2")).await), (503, &json!("unavailable")));
+            assert_eq!(
+                class(&within(yard.message("SUP-1", "SUP-1-2")).await),
+                (503, &json!("unavailable"))
+            );
         }
         for (advance, retry_after) in [(0, "60"), (20, "40"), (39, "1")] {
             clock.advance(Duration::from_secs(advance));
             let resting = within(yard.message("SUP-1", "SUP-1-2")).await;
             assert_eq!(class(&resting), (503, &json!("entity_quarantined")));
             assert_eq!(resting.header("retry-after"), Some(retry_after));
-            assert_eq!(within(yard.message("SUP-2", &format!("SUP-2-{advance}"))).await.status, 202);
+            assert_eq!(
+                within(yard.message("SUP-2", &format!("SUP-2-{advance}")))
+                    .await
+                    .status,
+                202
+            );
         }
-        assert_eq!(state(&yard, "SUP-1").await.body["sequence"], 1, "it can be read meanwhile");
+        assert_eq!(
+            state(&yard, "SUP-1").await.body["sequence"],
+            1,
+            "it can be read meanwhile"
+        );
         clock.advance(Duration::from_secs(1));
         for number in 2..=3 {
             let answer = within(yard.message("SUP-1", &format!("SUP-1-{number}"))).await;
-            assert_eq!((answer.status, answer.sequence()), (202, number), "{answer:?}");
+            assert_eq!(
+                (answer.status, answer.sequence()),
+                (202, number),
+                "{answer:?}"
+            );
             accepted.push(answer);
         }
         check_timeline(&yard, "SUP-1", &keys("SUP-1", 1..=3), &accepted).await;
@@ -205,14 +256,20 @@ fn an_entity_that_crashes_too_often_rests_alone_and_then_works_again() {
 #[test]
 fn crashes_that_lie_a_window_apart_never_end_in_quarantine() {
     run(async {
-        let mut ground = Ground::new(&[("router.restarts_max", "1"), ("router.restart_window_s", "10")]);
+        let mut ground = TestEnv::new(&[
+            ("router.restarts_max", "1"),
+            ("router.restart_window_s", "10"),
+        ]);
         let clock = ground.with_manual_clock();
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         for number in 1..=4 {
             let key = format!("SUP-1-{number}");
             trouble.crash_entity("SUP-1", 1);
-            assert_eq!(class(&within(yard.message("SUP-1", &key)).await), (503, &json!("unavailable")));
+            assert_eq!(
+                class(&within(yard.message("SUP-1", &key)).await),
+                (503, &json!("unavailable"))
+            );
             assert_eq!(within(yard.message("SUP-1", &key)).await.sequence(), number);
             clock.advance(Duration::from_secs(10));
         }
@@ -223,7 +280,10 @@ fn crashes_that_lie_a_window_apart_never_end_in_quarantine() {
 #[test]
 fn an_entity_with_records_on_their_way_is_not_let_go_and_a_new_one_finds_no_place() {
     run(async {
-        let mut ground = Ground::new(&[("router.live_entities_max", "4"), ("router.idle_timeout_s", "0.01")]);
+        let mut ground = TestEnv::new(&[
+            ("router.live_entities_max", "4"),
+            ("router.idle_timeout_s", "0.01"),
+        ]);
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let tickets = ["SUP-1", "SUP-2", "SUP-3", "SUP-4"];
@@ -231,7 +291,11 @@ fn an_entity_with_records_on_their_way_is_not_let_go_and_a_new_one_finds_no_plac
         let mut requests = Vec::new();
         for number in 1..=3 {
             for ticket in tickets {
-                requests.push((ticket, number, tokio::spawn(message(&yard, ticket, &format!("{ticket}-{number}")))));
+                requests.push((
+                    ticket,
+                    number,
+                    tokio::spawn(message(&yard, ticket, &format!("{ticket}-{number}"))),
+                ));
                 trouble.wait_until_decided(ticket, number).await;
             }
             let refused = within(yard.message("SUP-5", "SUP-5-1")).await;
@@ -241,27 +305,39 @@ fn an_entity_with_records_on_their_way_is_not_let_go_and_a_new_one_finds_no_plac
         trouble.release_syncs();
         for (ticket, number, request) in requests {
             let answer = within(request).await.expect("no panic in it");
-            assert_eq!((answer.status, answer.sequence()), (202, number), "of {ticket}: {answer:?}");
+            assert_eq!(
+                (answer.status, answer.sequence()),
+                (202, number),
+                "of {ticket}: {answer:?}"
+            );
         }
         // A read returns when the projection has passed all, so now they can go.
         assert_eq!(state(&yard, "SUP-1").await.status, 200);
         assert_eq!(within(yard.message("SUP-5", "SUP-5-1")).await.sequence(), 1);
         for ticket in tickets {
             assert_eq!(state(&yard, ticket).await.status, 200);
-            assert_eq!(within(yard.message(ticket, &format!("{ticket}-4"))).await.sequence(), 4);
+            assert_eq!(
+                within(yard.message(ticket, &format!("{ticket}-4")))
+                    .await
+                    .sequence(),
+                4
+            );
             check_timeline(&yard, ticket, &keys(ticket, 1..=4), &[]).await;
         }
         yard.stop().await;
     });
 }
 
-/// Entities go as soon as they may: one sender finds out whether that is before their last record can be loaded again,
-/// several whether others being loaded disturb it.
+/// Entities go as soon as they may: one sender finds out whether that is before their last record
+/// can be loaded again, several whether others being loaded disturb it.
 #[test]
 fn entities_that_come_and_go_all_the_time_lose_and_repeat_no_number() {
     for (senders, live_max) in [(1, "1"), (6, "3")] {
         run(async {
-            let ground = Ground::new(&[("router.live_entities_max", live_max), ("router.idle_timeout_s", "0.001")]);
+            let ground = TestEnv::new(&[
+                ("router.live_entities_max", live_max),
+                ("router.idle_timeout_s", "0.001"),
+            ]);
             let yard = ground.start().await;
             let work = (0..senders).map(|sender| {
                 let gate = yard.gate.clone();
@@ -273,7 +349,9 @@ fn entities_that_come_and_go_all_the_time_lose_and_repeat_no_number() {
                 }
             });
             run_all(work).await;
-            for ticket in (0..senders).flat_map(|sender| ["a", "b"].map(|end| format!("SUP-{sender}-{end}"))) {
+            for ticket in
+                (0..senders).flat_map(|sender| ["a", "b"].map(|end| format!("SUP-{sender}-{end}")))
+            {
                 check_timeline(&yard, &ticket, &keys(&ticket, 1..=12), &[]).await;
             }
             yard.stop().await;
@@ -282,7 +360,7 @@ fn entities_that_come_and_go_all_the_time_lose_and_repeat_no_number() {
 }
 
 /// Sends the message `number`; nothing but a lack of room may refuse it.
-async fn until_there_is_room(gate: &Gate, ticket: &str, number: u64) {
+async fn until_there_is_room(gate: &TestClient, ticket: &str, number: u64) {
     loop {
         let answer = within(gate.message(ticket, &format!("{ticket}-{number}"))).await;
         if answer.status == 202 {
@@ -294,11 +372,12 @@ async fn until_there_is_room(gate: &Gate, ticket: &str, number: u64) {
     }
 }
 
-/// Looking at 64 entities that all had been used since the last look, the router had refused the newcomer.
+/// Looking at 64 entities that all had been used since the last look, the router had refused the
+/// newcomer.
 #[test]
 fn a_new_entity_finds_a_place_although_all_live_ones_were_used_lately() {
     run(async {
-        let ground = Ground::new(&[("router.live_entities_max", "150")]);
+        let ground = TestEnv::new(&[("router.live_entities_max", "150")]);
         let yard = ground.start().await;
         let tickets: Vec<String> = (1..=150).map(|n| format!("SUP-{n}")).collect();
         let answers = run_all(tickets.iter().map(|ticket| message(&yard, ticket, ticket))).await;
@@ -318,33 +397,62 @@ fn a_new_entity_finds_a_place_although_all_live_ones_were_used_lately() {
 #[test]
 fn an_entity_with_snapshots_is_the_same_after_it_was_let_go_after_a_restart_and_after_a_rebuild() {
     run(async {
-        let ground = Ground::new(&[("router.live_entities_max", "1"), ("entity.items_max", "20")]);
+        let ground = TestEnv::new(&[
+            ("router.live_entities_max", "1"),
+            ("entity.items_max", "20"),
+        ]);
         let yard = ground.start().await;
         for number in 1..=100 {
-            let (text, key) = (format!("{number} {}", "words ".repeat(200)), format!("SUP-1-{number}"));
+            let (text, key) = (
+                format!("{number} {}", "words ".repeat(200)),
+                format!("SUP-1-{number}"),
+            );
             let data = json!({"message_id": key, "text": text});
-            assert_eq!(yard.send("SUP-1", &key, "message.created", data).await.sequence(), number);
+            assert_eq!(
+                yard.send("SUP-1", &key, "message.created", data)
+                    .await
+                    .sequence(),
+                number
+            );
         }
         let before = state(&yard, "SUP-1").await.body;
-        assert_eq!(before["state"]["messages"].as_array().map(Vec::len), Some(20), "{before}");
+        assert_eq!(
+            before["state"]["messages"].as_array().map(Vec::len),
+            Some(20),
+            "{before}"
+        );
 
-        let make_it_go = async |yard: &Gate, key: &str| {
+        let make_it_go = async |yard: &TestClient, key: &str| {
             state(yard, "SUP-2").await;
             assert_eq!(within(yard.message("SUP-2", key)).await.status, 202);
             state(yard, "SUP-2").await;
         };
         make_it_go(&yard, "SUP-2-1").await;
         assert_eq!(state(&yard, "SUP-1").await.body, before);
-        // Decided from the state that was loaded: the message is known, and another one would have failed.
+        // Decided from the state that was loaded: the message is known, and another one would have
+        // failed.
         let data = json!({"message_id": "SUP-1-90", "text": "changed"});
-        assert_eq!(yard.send("SUP-1", "edit-1", "message.updated", data).await.sequence(), 101);
+        assert_eq!(
+            yard.send("SUP-1", "edit-1", "message.updated", data)
+                .await
+                .sequence(),
+            101
+        );
         make_it_go(&yard, "SUP-2-2").await;
         let data = json!({"message_id": "SUP-1-100"});
-        assert_eq!(yard.send("SUP-1", "edit-2", "message.deleted", data).await.sequence(), 102);
+        assert_eq!(
+            yard.send("SUP-1", "edit-2", "message.deleted", data)
+                .await
+                .sequence(),
+            102
+        );
         let edited = state(&yard, "SUP-1").await.body;
         assert!(edited.to_string().contains("changed"));
         yard.stop().await;
-        assert!(snapshot_rows(&ground) > 0, "no snapshot was taken, so none was tested");
+        assert!(
+            snapshot_rows(&ground) > 0,
+            "no snapshot was taken, so none was tested"
+        );
 
         let yard = ground.start().await;
         assert_eq!(state(&yard, "SUP-1").await.body, edited);
@@ -355,30 +463,49 @@ fn an_entity_with_snapshots_is_the_same_after_it_was_let_go_after_a_restart_and_
         let yard = ground.start().await;
         assert_eq!(state(&yard, "SUP-1").await.body, edited);
         let data = json!({"message_id": "SUP-1-99", "text": "changed too"});
-        assert_eq!(yard.send("SUP-1", "edit-3", "message.updated", data).await.sequence(), 103);
+        assert_eq!(
+            yard.send("SUP-1", "edit-3", "message.updated", data)
+                .await
+                .sequence(),
+            103
+        );
         yard.stop().await;
     });
 }
 
 /// How many parts of snapshots the stopped node's store holds.
-pub fn snapshot_rows(ground: &Ground) -> usize {
+pub fn snapshot_rows(ground: &TestEnv) -> usize {
     /// The tag of their keys.
     const SNAPSHOT: u8 = 3;
-    let store = DataStore::open(&ground.store_path(), 1 << 20, Arc::new(NoFailures)).expect("the node has stopped");
-    store.tree("projection").expect("a tree").scan_prefix([SNAPSHOT]).count()
+    let store = DataStore::open(&ground.store_path(), 1 << 20, Arc::new(NoFailures))
+        .expect("the node has stopped");
+    store
+        .tree("projection")
+        .expect("a tree")
+        .scan_prefix([SNAPSHOT])
+        .count()
 }
 
-/// Each message beyond the first few had been refused: the mailbox of an entity that begins was small until its first turn.
+/// Each message beyond the first few had been refused: the mailbox of an entity that begins was
+/// small until its first turn.
 #[test]
 fn the_first_events_of_an_entity_may_come_all_at_once() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let new = keys("SUP-1", 1..=100);
         let accepted = run_all(new.iter().map(|key| message(&yard, "SUP-1", key))).await;
-        let refused: Vec<_> = accepted.iter().filter(|answer| answer.status != 202).collect();
-        assert!(refused.is_empty(), "{} refused: {:?}", refused.len(), refused.first());
+        let refused: Vec<_> = accepted
+            .iter()
+            .filter(|answer| answer.status != 202)
+            .collect();
+        assert!(
+            refused.is_empty(),
+            "{} refused: {:?}",
+            refused.len(),
+            refused.first()
+        );
         check_timeline(&yard, "SUP-1", &new, &accepted).await;
 
         trouble.crash_entity("SUP-1", 1);
@@ -395,7 +522,7 @@ fn the_first_events_of_an_entity_may_come_all_at_once() {
 #[test]
 fn a_retry_after_a_crash_and_a_lost_connection_is_stored_once() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         trouble.crash_entity("SUP-1", 1);

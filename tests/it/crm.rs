@@ -1,41 +1,55 @@
-//! The CRM's event bus: what publishers are answered, one event at a time and in lists, and what becomes of their events.
+//! The CRM's event bus: what publishers are answered, one event at a time and in lists, and what
+//! becomes of their events.
 
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
 use crate::failures::{DiskFailure, FailurePlace, until_readyz_is};
-use crate::yard::{Answer, Gate, Ground, TOKEN, run, run_together};
+use crate::test_node::{TOKEN, TestAnswer, TestClient, TestEnv, run, run_together};
 
 const EVENTS: &str = "/api/v1/events";
 const PUBLISHER: &str = "test-publisher";
 
-fn test_env() -> Ground {
-    Ground::new(&[
+fn test_env() -> TestEnv {
+    TestEnv::new(&[
         ("sources.crm.enabled", "true"),
         ("sources.crm.tokens", "test-other,test-publisher"),
-        ("sources.crm.events", "invoice.paid,organisation.merged,invoice.deleted"),
+        (
+            "sources.crm.events",
+            "invoice.paid,organisation.merged,invoice.deleted",
+        ),
     ])
 }
 
-fn request(gate: &Gate, body: impl Into<String>) -> RequestBuilder {
-    let request = gate.client.post(format!("{}{EVENTS}", gate.base)).bearer_auth(PUBLISHER);
-    request.header("content-type", "application/json").body(body.into())
+fn request(gate: &TestClient, body: impl Into<String>) -> RequestBuilder {
+    let request = gate
+        .client
+        .post(format!("{}{EVENTS}", gate.base))
+        .bearer_auth(PUBLISHER);
+    request
+        .header("content-type", "application/json")
+        .body(body.into())
 }
 
-async fn publish(gate: &Gate, body: &Value) -> Answer {
+async fn publish(gate: &TestClient, body: &Value) -> TestAnswer {
     gate.answer(request(gate, body.to_string())).await
 }
 
-async fn state(gate: &Gate, entity: &str) -> Value {
+async fn state(gate: &TestClient, entity: &str) -> Value {
     gate.get(&format!("/api/v1/entities/{entity}")).await.body["state"].clone()
 }
 
-async fn total(gate: &Gate) -> u64 {
-    gate.get(EVENTS).await.body["total"].as_u64().expect("a total")
+async fn total(gate: &TestClient) -> u64 {
+    gate.get(EVENTS).await.body["total"]
+        .as_u64()
+        .expect("a total")
 }
 
-fn code(answer: &Answer) -> (u16, &str) {
-    (answer.status, answer.body["code"].as_str().unwrap_or_default())
+fn code(answer: &TestAnswer) -> (u16, &str) {
+    (
+        answer.status,
+        answer.body["code"].as_str().unwrap_or_default(),
+    )
 }
 
 /// An event of organisation `id` that sets its field `n`.
@@ -70,17 +84,31 @@ fn the_guides_own_event_is_taken_in_and_can_be_read() {
         let event_id = answer.event_id();
         let entity = json!({"kind": "organisation", "id": "51", "sequence": 1});
         assert_eq!(answer.status, 202);
-        assert_eq!(answer.body, json!({"status": "accepted", "event_id": event_id, "entity": entity}));
+        assert_eq!(
+            answer.body,
+            json!({"status": "accepted", "event_id": event_id, "entity": entity})
+        );
         assert_eq!(answer.header("x-event-id"), Some(event_id.as_str()));
         assert_eq!(answer.header("x-entity-sequence"), Some("1"));
-        let expected =
-            json!({"organisation_id": 51, "name": "ACME Capital", "category": "Institution", "country_code": "FR"});
+        let expected = json!({"organisation_id": 51, "name": "ACME Capital", "category": "Institution", "country_code": "FR"});
         assert_eq!(state(&yard, "organisation/51").await, expected);
         let event = yard.get(&format!("{EVENTS}/{event_id}")).await.body;
-        assert_eq!((&event["source"], &event["type"]), (&json!("crm"), &json!("organisation.created")));
-        assert_eq!(event["payload"], serde_json::from_str::<Value>(FROM_THE_GUIDE).expect("JSON"));
-        let entry = &yard.get("/api/v1/entities/organisation/51/timeline").await.body["items"][0];
-        assert_eq!((&entry["at"], &entry["data"]), (&json!("2025-10-18T09:43:12.442Z"), &expected));
+        assert_eq!(
+            (&event["source"], &event["type"]),
+            (&json!("crm"), &json!("organisation.created"))
+        );
+        assert_eq!(
+            event["payload"],
+            serde_json::from_str::<Value>(FROM_THE_GUIDE).expect("JSON")
+        );
+        let entry = &yard
+            .get("/api/v1/entities/organisation/51/timeline")
+            .await
+            .body["items"][0];
+        assert_eq!(
+            (&entry["at"], &entry["data"]),
+            (&json!("2025-10-18T09:43:12.442Z"), &expected)
+        );
         yard.stop().await;
     });
 }
@@ -91,7 +119,10 @@ fn each_of_the_13_events_and_each_declared_one_finds_its_entity() {
         let ground = test_env();
         let yard = ground.start().await;
         let names = [
-            ("organisation", &["created", "updated", "deleted", "merged"][..]),
+            (
+                "organisation",
+                &["created", "updated", "deleted", "merged"][..],
+            ),
             ("person", &["created", "updated", "deleted"]),
             ("task", &["created", "completed"]),
             ("mandat", &["created", "updated", "signed"]),
@@ -99,20 +130,31 @@ fn each_of_the_13_events_and_each_declared_one_finds_its_entity() {
             ("invoice", &["paid", "deleted"]),
         ];
         for (what, happened) in names {
-            let kind = if what == "invoice" { "custom:invoice" } else { what };
+            let kind = if what == "invoice" {
+                "custom:invoice"
+            } else {
+                what
+            };
             for (number, happened) in (1_u64..).zip(happened) {
                 let id_member = format!("{what}_id");
                 let event = json!({"event": format!("{what}.{happened}"), "data": {id_member: "X-1", "step": number}});
                 let answer = publish(&yard, &event).await;
                 let entity = json!({"kind": kind, "id": "X-1", "sequence": number});
-                assert_eq!((answer.status, &answer.body["entity"]), (202, &entity), "{what}.{happened}");
+                assert_eq!(
+                    (answer.status, &answer.body["entity"]),
+                    (202, &entity),
+                    "{what}.{happened}"
+                );
             }
         }
         assert_eq!(state(&yard, "organisation/X-1").await["deleted"], true);
         assert_eq!(state(&yard, "task/X-1").await["completed"], true);
         assert_eq!(state(&yard, "mandat/X-1").await["signed"], true);
         assert_eq!(state(&yard, "custom:invoice/X-1").await["deleted"], true);
-        assert_eq!(state(&yard, "person/X-1").await, json!({"person_id": "X-1", "step": 3, "deleted": true}));
+        assert_eq!(
+            state(&yard, "person/X-1").await,
+            json!({"person_id": "X-1", "step": 3, "deleted": true})
+        );
         yard.stop().await;
     });
 }
@@ -122,17 +164,37 @@ fn the_admin_may_publish_and_nobody_without_a_token() {
     run(async {
         let ground = test_env();
         let yard = ground.start().await;
-        let plain = || yard.client.post(format!("{}{EVENTS}", yard.base)).body(FROM_THE_GUIDE);
+        let plain = || {
+            yard.client
+                .post(format!("{}{EVENTS}", yard.base))
+                .body(FROM_THE_GUIDE)
+        };
         for token in [TOKEN, "test-other", PUBLISHER] {
-            assert_eq!(yard.answer(plain().bearer_auth(token)).await.status, 202, "{token}");
+            assert_eq!(
+                yard.answer(plain().bearer_auth(token)).await.status,
+                202,
+                "{token}"
+            );
         }
-        for wrong in [plain(), plain().bearer_auth("test"), plain().bearer_auth(""), plain().header("x-token", TOKEN)] {
+        for wrong in [
+            plain(),
+            plain().bearer_auth("test"),
+            plain().bearer_auth(""),
+            plain().header("x-token", TOKEN),
+        ] {
             let answer = yard.answer(wrong).await;
             assert_eq!(code(&answer), (401, "unauthorized"));
             assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
         }
-        let read = yard.client.get(format!("{}{EVENTS}", yard.base)).bearer_auth(PUBLISHER);
-        assert_eq!(yard.answer(read).await.status, 401, "a publisher reads nothing");
+        let read = yard
+            .client
+            .get(format!("{}{EVENTS}", yard.base))
+            .bearer_auth(PUBLISHER);
+        assert_eq!(
+            yard.answer(read).await.status,
+            401,
+            "a publisher reads nothing"
+        );
         assert_eq!(total(&yard).await, 3);
         yard.stop().await;
     });
@@ -146,18 +208,35 @@ fn the_path_takes_both_methods_and_says_so_to_others() {
         for path in ["/api/v1/events", "/api/v1/events/"] {
             let url = format!("{}{path}", yard.base);
             assert_eq!(
-                yard.answer(yard.client.post(&url).bearer_auth(PUBLISHER).body(FROM_THE_GUIDE)).await.status,
+                yard.answer(
+                    yard.client
+                        .post(&url)
+                        .bearer_auth(PUBLISHER)
+                        .body(FROM_THE_GUIDE)
+                )
+                .await
+                .status,
                 202
             );
-            assert_eq!(yard.answer(yard.client.get(&url).bearer_auth(TOKEN)).await.status, 200);
-            let answer = yard.answer(yard.client.delete(&url).bearer_auth(TOKEN)).await;
+            assert_eq!(
+                yard.answer(yard.client.get(&url).bearer_auth(TOKEN))
+                    .await
+                    .status,
+                200
+            );
+            let answer = yard
+                .answer(yard.client.delete(&url).bearer_auth(TOKEN))
+                .await;
             assert_eq!(code(&answer), (405, "method_not_allowed"));
             assert_eq!(answer.header("allow"), Some("GET, HEAD, POST"));
         }
         yard.stop().await;
-        let yard = Ground::new(&[]).start().await;
+        let yard = TestEnv::new(&[]).start().await;
         let answer = yard.answer(request(&yard, FROM_THE_GUIDE)).await;
-        assert_eq!((code(&answer), answer.header("allow")), ((405, "method_not_allowed"), Some("GET, HEAD")));
+        assert_eq!(
+            (code(&answer), answer.header("allow")),
+            ((405, "method_not_allowed"), Some("GET, HEAD"))
+        );
         yard.stop().await;
     });
 }
@@ -167,7 +246,11 @@ fn what_is_wrong_with_an_event_is_said_and_nothing_is_kept_of_it() {
     run(async {
         let ground = test_env();
         let yard = ground.start().await;
-        let answer = publish(&yard, &json!({"event": "task.created", "user_id": {}, "timestamp": 5, "data": {}})).await;
+        let answer = publish(
+            &yard,
+            &json!({"event": "task.created", "user_id": {}, "timestamp": 5, "data": {}}),
+        )
+        .await;
         assert_eq!(code(&answer), (400, "validation_failed"));
         let errors = json!([
             {"field": "user_id", "detail": "user_id must be a whole number or a string"},
@@ -177,17 +260,41 @@ fn what_is_wrong_with_an_event_is_said_and_nothing_is_kept_of_it() {
         assert_eq!(answer.body["errors"], errors);
         let unknown = publish(&yard, &json!({"event": "task.updated", "data": {"id": 1}})).await;
         assert_eq!(code(&unknown), (400, "unknown_event"));
-        assert!(unknown.body["detail"].as_str().expect("text").contains("task.completed"), "{unknown:?}");
-        for (body, expected) in
-            [("{", "invalid_json"), ("7", "invalid_json"), ("", "invalid_json"), ("[1", "invalid_json")]
-        {
-            assert_eq!(code(&yard.answer(request(&yard, body)).await), (400, expected), "{body}");
+        assert!(
+            unknown.body["detail"]
+                .as_str()
+                .expect("text")
+                .contains("task.completed"),
+            "{unknown:?}"
+        );
+        for (body, expected) in [
+            ("{", "invalid_json"),
+            ("7", "invalid_json"),
+            ("", "invalid_json"),
+            ("[1", "invalid_json"),
+        ] {
+            assert_eq!(
+                code(&yard.answer(request(&yard, body)).await),
+                (400, expected),
+                "{body}"
+            );
         }
-        let typed = yard.client.post(format!("{}{EVENTS}", yard.base)).bearer_auth(PUBLISHER);
-        let typed = typed.header("content-type", "text/plain").body(FROM_THE_GUIDE);
-        assert_eq!(code(&yard.answer(typed).await), (415, "unsupported_media_type"));
+        let typed = yard
+            .client
+            .post(format!("{}{EVENTS}", yard.base))
+            .bearer_auth(PUBLISHER);
+        let typed = typed
+            .header("content-type", "text/plain")
+            .body(FROM_THE_GUIDE);
+        assert_eq!(
+            code(&yard.answer(typed).await),
+            (415, "unsupported_media_type")
+        );
         let large = format!(r#"{{"event": "{}"}}"#, "x".repeat(1_000_001));
-        assert_eq!(code(&yard.answer(request(&yard, large)).await), (413, "body_too_large"));
+        assert_eq!(
+            code(&yard.answer(request(&yard, large)).await),
+            (413, "body_too_large")
+        );
         assert_eq!(total(&yard).await, 0);
         yard.stop().await;
     });
@@ -199,19 +306,28 @@ fn a_repeated_key_is_a_duplicate_in_either_place_and_across_a_restart() {
         let ground = test_env();
         let yard = ground.start().await;
         let first = publish(&yard, &keyed(updated(1, 1), "k-1")).await;
-        let by_header = |gate: &Gate, body: &Value| request(gate, body.to_string()).header("idempotency-key", "k-1");
-        let same = |answer: Answer| {
+        let by_header = |gate: &TestClient, body: &Value| {
+            request(gate, body.to_string()).header("idempotency-key", "k-1")
+        };
+        let same = |answer: TestAnswer| {
             assert_eq!(code(&answer), (409, "duplicate_event"));
             assert_eq!(answer.header("x-event-id"), Some(first.event_id().as_str()));
             let location = format!("{EVENTS}/{}", first.event_id());
             assert_eq!(answer.header("location"), Some(location.as_str()));
         };
         same(publish(&yard, &keyed(updated(2, 9), "k-1")).await);
-        same(yard.answer(by_header(&yard, &keyed(updated(1, 1), "k-2"))).await);
+        same(
+            yard.answer(by_header(&yard, &keyed(updated(1, 1), "k-2")))
+                .await,
+        );
         yard.stop().await;
         let yard = ground.start().await;
         same(publish(&yard, &keyed(updated(1, 1), "k-1")).await);
-        assert_eq!(publish(&yard, &updated(1, 1)).await.sequence(), 2, "without a key nothing is a duplicate");
+        assert_eq!(
+            publish(&yard, &updated(1, 1)).await.sequence(),
+            2,
+            "without a key nothing is a duplicate"
+        );
         assert_eq!(publish(&yard, &updated(1, 1)).await.sequence(), 3);
         yard.stop().await;
     });
@@ -227,9 +343,20 @@ fn of_32_at_once_one_is_accepted() {
             let (gate, event) = (yard.gate.clone(), event.clone());
             async move { gate.answer(request(&gate, event)).await }
         });
-        let mut statuses: Vec<_> = run_together(sent).await.iter().map(|answer| answer.status).collect();
+        let mut statuses: Vec<_> = run_together(sent)
+            .await
+            .iter()
+            .map(|answer| answer.status)
+            .collect();
         statuses.sort_unstable();
-        assert_eq!((statuses[0], statuses[1..].iter().all(|status| *status == 409)), (202, true), "{statuses:?}");
+        assert_eq!(
+            (
+                statuses[0],
+                statuses[1..].iter().all(|status| *status == 409)
+            ),
+            (202, true),
+            "{statuses:?}"
+        );
         assert_eq!(total(&yard).await, 1);
         yard.stop().await;
     });
@@ -251,24 +378,59 @@ fn each_event_of_a_list_stands_by_itself() {
         let answer = publish(&yard, &list).await;
         assert_eq!(answer.status, 202);
         let body = &answer.body;
-        let counts = ["received", "accepted", "duplicates", "failed"].map(|name| body[name].as_u64().expect("a count"));
-        assert_eq!((&body["status"], counts), (&json!("accepted"), [6, 2, 1, 3]));
+        let counts = ["received", "accepted", "duplicates", "failed"]
+            .map(|name| body[name].as_u64().expect("a count"));
+        assert_eq!(
+            (&body["status"], counts),
+            (&json!("accepted"), [6, 2, 1, 3])
+        );
         let events = body["events"].as_array().expect("a list");
         assert_eq!(events.len(), 2);
         for (event, (index, id)) in events.iter().zip([(0, "1"), (5, "2")]) {
-            let shown = yard.get(&format!("{EVENTS}/{}", event["event_id"].as_str().expect("an id"))).await;
-            assert_eq!(shown.body["entity"], json!({"kind": "organisation", "id": id, "sequence": 1}));
-            assert_eq!((&event["index"], &event["entity"]), (&json!(index), &shown.body["entity"]));
+            let shown = yard
+                .get(&format!(
+                    "{EVENTS}/{}",
+                    event["event_id"].as_str().expect("an id")
+                ))
+                .await;
+            assert_eq!(
+                shown.body["entity"],
+                json!({"kind": "organisation", "id": id, "sequence": 1})
+            );
+            assert_eq!(
+                (&event["index"], &event["entity"]),
+                (&json!(index), &shown.body["entity"])
+            );
         }
         let wrong: Vec<_> = body["errors"].as_array().expect("a list").iter().collect();
-        let places: Vec<_> = wrong.iter().map(|error| (&error["index"], &error["field"])).collect();
-        let expected = [(1, json!("user_id")), (1, json!("data.task_id")), (3, Value::Null), (4, json!("event"))];
-        let expected: Vec<_> = expected.into_iter().map(|(index, field)| (json!(index), field)).collect();
-        assert_eq!(places, expected.iter().map(|(index, field)| (index, field)).collect::<Vec<_>>());
+        let places: Vec<_> = wrong
+            .iter()
+            .map(|error| (&error["index"], &error["field"]))
+            .collect();
+        let expected = [
+            (1, json!("user_id")),
+            (1, json!("data.task_id")),
+            (3, Value::Null),
+            (4, json!("event")),
+        ];
+        let expected: Vec<_> = expected
+            .into_iter()
+            .map(|(index, field)| (json!(index), field))
+            .collect();
+        assert_eq!(
+            places,
+            expected
+                .iter()
+                .map(|(index, field)| (index, field))
+                .collect::<Vec<_>>()
+        );
         assert_eq!(wrong[2]["detail"], "event must be a JSON object");
         assert_eq!(answer.header("x-event-id"), None, "there are two");
         let alone = publish(&yard, &json!([updated(3, 1)])).await;
-        assert_eq!(alone.header("x-event-id"), alone.body["events"][0]["event_id"].as_str());
+        assert_eq!(
+            alone.header("x-event-id"),
+            alone.body["events"][0]["event_id"].as_str()
+        );
         yard.stop().await;
     });
 }
@@ -278,15 +440,30 @@ fn a_list_without_a_valid_event_is_refused_as_a_whole() {
     run(async {
         let ground = test_env();
         let yard = ground.start().await;
-        let answer = publish(&yard, &json!([{"event": "no.such"}, 7, {"event": "task.created", "data": {}}])).await;
+        let answer = publish(
+            &yard,
+            &json!([{"event": "no.such"}, 7, {"event": "task.created", "data": {}}]),
+        )
+        .await;
         assert_eq!(code(&answer), (400, "validation_failed"));
-        let fields: Vec<_> = answer.body["errors"].as_array().expect("a list").iter().map(|e| &e["field"]).collect();
+        let fields: Vec<_> = answer.body["errors"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|e| &e["field"])
+            .collect();
         assert_eq!(fields, ["[0].event", "[1]", "[2].data.task_id"]);
         let none = publish(&yard, &json!([])).await;
-        assert_eq!(none.body["detail"], "body must hold 1 to 1000 events, not 0");
+        assert_eq!(
+            none.body["detail"],
+            "body must hold 1 to 1000 events, not 0"
+        );
         let many: Vec<_> = (0..1_001).map(|n| updated(1, n)).collect();
         let many = publish(&yard, &json!(many)).await;
-        assert_eq!((many.status, &many.body["detail"]), (400, &json!("body must hold 1 to 1000 events, not 1001")));
+        assert_eq!(
+            (many.status, &many.body["detail"]),
+            (400, &json!("body must hold 1 to 1000 events, not 1001"))
+        );
         assert_eq!(total(&yard).await, 0);
         yard.stop().await;
     });
@@ -299,9 +476,22 @@ fn a_list_of_1000_is_applied_in_its_order() {
         let yard = ground.start().await;
         let list: Vec<_> = (0..1_000).map(|n| updated(n as u64 % 3, n)).collect();
         let answer = publish(&yard, &json!(list)).await;
-        assert_eq!((answer.status, &answer.body["accepted"]), (202, &json!(1_000)), "{:?}", answer.body["errors"]);
-        for (index, event) in answer.body["events"].as_array().expect("a list").iter().enumerate() {
-            assert_eq!((&event["index"], &event["entity"]["sequence"]), (&json!(index), &json!(index / 3 + 1)));
+        assert_eq!(
+            (answer.status, &answer.body["accepted"]),
+            (202, &json!(1_000)),
+            "{:?}",
+            answer.body["errors"]
+        );
+        for (index, event) in answer.body["events"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .enumerate()
+        {
+            assert_eq!(
+                (&event["index"], &event["entity"]["sequence"]),
+                (&json!(index), &json!(index / 3 + 1))
+            );
         }
         for (id, last) in [(0, 999), (1, 997), (2, 998)] {
             assert_eq!(state(&yard, &format!("organisation/{id}")).await["n"], last);
@@ -319,7 +509,14 @@ fn a_list_sent_again_under_the_same_header_repeats_nothing() {
         let sent = || yard.answer(request(&yard, list.clone()).header("idempotency-key", "call-1"));
         assert_eq!(sent().await.body["accepted"], 3);
         let again = sent().await;
-        assert_eq!((again.status, &again.body["accepted"], &again.body["duplicates"]), (202, &json!(0), &json!(3)));
+        assert_eq!(
+            (
+                again.status,
+                &again.body["accepted"],
+                &again.body["duplicates"]
+            ),
+            (202, &json!(0), &json!(3))
+        );
         let single = publish(&yard, &keyed(updated(1, 4), "own")).await;
         assert_eq!(single.status, 409, "an event's own key wins in a list");
         assert_eq!(total(&yard).await, 3);
@@ -333,11 +530,28 @@ fn an_older_event_does_not_take_back_what_a_newer_one_said() {
         let ground = test_env();
         let yard = ground.start().await;
         let at = |time: &str, data: Value| json!({"event": "person.updated", "timestamp": time, "data": data});
-        publish(&yard, &at("2025-10-18T10:00:00Z", json!({"id": 1, "city": "Lyon"}))).await;
-        publish(&yard, &at("2025-10-18T09:00:00Z", json!({"id": 1, "city": "Paris", "size": 12}))).await;
-        assert_eq!(state(&yard, "person/1").await, json!({"id": 1, "city": "Lyon", "size": 12}));
+        publish(
+            &yard,
+            &at("2025-10-18T10:00:00Z", json!({"id": 1, "city": "Lyon"})),
+        )
+        .await;
+        publish(
+            &yard,
+            &at(
+                "2025-10-18T09:00:00Z",
+                json!({"id": 1, "city": "Paris", "size": 12}),
+            ),
+        )
+        .await;
+        assert_eq!(
+            state(&yard, "person/1").await,
+            json!({"id": 1, "city": "Lyon", "size": 12})
+        );
         let timeline = yard.get("/api/v1/entities/person/1/timeline").await.body;
-        assert_eq!((&timeline["items"][0]["late"], &timeline["items"][1]["late"]), (&json!(true), &json!(false)));
+        assert_eq!(
+            (&timeline["items"][0]["late"], &timeline["items"][1]["late"]),
+            (&json!(true), &json!(false))
+        );
         yard.stop().await;
     });
 }
@@ -351,29 +565,56 @@ fn every_event_there_is_can_be_listed_with_an_example() {
         assert_eq!(answer.status, 200);
         let items = answer.body["items"].as_array().expect("a list");
         assert_eq!(answer.body["total"], items.len());
-        let find = |name: &str| items.iter().find(|item| item["event"] == name).unwrap_or_else(|| panic!("no {name}"));
+        let find = |name: &str| {
+            items
+                .iter()
+                .find(|item| item["event"] == name)
+                .unwrap_or_else(|| panic!("no {name}"))
+        };
         for (name, source, wire_name) in [
             ("status.changed", json!("support"), json!("status.changed")),
             ("pre_lead.created", json!("leads"), json!("new_inquiry")),
-            ("customer.order_created", json!("leads"), json!("order_created")),
+            (
+                "customer.order_created",
+                json!("leads"),
+                json!("order_created"),
+            ),
             ("c2s_lead.enriched", json!("c2s"), Value::Null),
             ("message.reaction", json!("instagram"), json!("reaction")),
             ("invoice.paid", json!("crm"), json!("invoice.paid")),
             ("breaker.opened", Value::Null, Value::Null),
         ] {
-            assert_eq!((&find(name)["source"], &find(name)["wire_name"]), (&source, &wire_name), "{name}");
+            assert_eq!(
+                (&find(name)["source"], &find(name)["wire_name"]),
+                (&source, &wire_name),
+                "{name}"
+            );
         }
         let example = &find("organisation.created")["example"];
         let guide: Value = serde_json::from_str(FROM_THE_GUIDE).expect("JSON");
         for member in ["event", "timestamp", "user_id", "data"] {
             assert_eq!(example[member], guide[member], "{member}");
         }
-        assert_eq!(example["entity"], json!({"kind": "organisation", "id": "51", "sequence": 1}));
-        assert_eq!(items.iter().filter(|item| item["source"] == "crm").count(), 13 + 3);
+        assert_eq!(
+            example["entity"],
+            json!({"kind": "organisation", "id": "51", "sequence": 1})
+        );
+        assert_eq!(
+            items.iter().filter(|item| item["source"] == "crm").count(),
+            13 + 3
+        );
         let url = format!("{}/api/v1/webhooks/events/available", yard.base);
-        assert_eq!(yard.answer(yard.client.get(url).bearer_auth(PUBLISHER)).await.status, 401);
+        assert_eq!(
+            yard.answer(yard.client.get(url).bearer_auth(PUBLISHER))
+                .await
+                .status,
+            401
+        );
         // What is listed as published can be published.
-        assert!(items.iter().all(|item| item["example"]["data"].is_object()), "{items:#?}");
+        assert!(
+            items.iter().all(|item| item["example"]["data"].is_object()),
+            "{items:#?}"
+        );
         for item in items.iter().filter(|item| item["source"] == "crm") {
             assert_eq!(publish(&yard, &item["example"]).await.status, 202, "{item}");
         }
@@ -387,14 +628,25 @@ fn a_list_of_which_the_fate_is_not_known_is_to_be_sent_again_as_a_whole() {
         let mut ground = test_env();
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
-        let list = json!([keyed(updated(1, 1), "k-1"), keyed(updated(2, 1), "k-2"), {"event": "no.such"}]);
+        let list =
+            json!([keyed(updated(1, 1), "k-1"), keyed(updated(2, 1), "k-2"), {"event": "no.such"}]);
         trouble.fail(FailurePlace::Sync, 1);
         let answer = publish(&yard, &list).await;
-        assert_eq!((code(&answer), answer.header("retry-after")), ((503, "unavailable"), Some("1")));
+        assert_eq!(
+            (code(&answer), answer.header("retry-after")),
+            ((503, "unavailable"), Some("1"))
+        );
         until_readyz_is(&yard, 200).await;
         let again = publish(&yard, &list).await;
-        let count = |name: &str| again.body[name].as_u64().unwrap_or_else(|| panic!("{again:?}"));
-        assert_eq!((count("accepted") + count("duplicates"), count("failed")), (2, 1));
+        let count = |name: &str| {
+            again.body[name]
+                .as_u64()
+                .unwrap_or_else(|| panic!("{again:?}"))
+        };
+        assert_eq!(
+            (count("accepted") + count("duplicates"), count("failed")),
+            (2, 1)
+        );
         assert_eq!(total(&yard).await, 2);
         yard.stop().await;
     });
@@ -405,14 +657,29 @@ fn the_exchange_log_names_the_events_of_a_list_and_no_token() {
     run(async {
         let ground = test_env();
         let yard = ground.start().await;
-        let answer = publish(&yard, &json!([updated(1, 1), {"event": "no.such"}, updated(2, 1)])).await;
+        let answer = publish(
+            &yard,
+            &json!([updated(1, 1), {"event": "no.such"}, updated(2, 1)]),
+        )
+        .await;
         let rows = yard.get("/api/v1/webhooks/logs").await.body;
         let row = &rows["items"][0];
-        assert_eq!((&row["source"], &row["path"], &row["status"]), (&json!("crm"), &json!(EVENTS), &json!(202)));
-        let ids: Vec<_> =
-            answer.body["events"].as_array().expect("a list").iter().map(|e| e["event_id"].clone()).collect();
+        assert_eq!(
+            (&row["source"], &row["path"], &row["status"]),
+            (&json!("crm"), &json!(EVENTS), &json!(202))
+        );
+        let ids: Vec<_> = answer.body["events"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|e| e["event_id"].clone())
+            .collect();
         assert_eq!(row["event_ids"], json!(ids));
-        let whole = yard.get(&format!("/api/v1/webhooks/logs/{}", row["id"])).await.body.to_string();
+        let whole = yard
+            .get(&format!("/api/v1/webhooks/logs/{}", row["id"]))
+            .await
+            .body
+            .to_string();
         assert!(!whole.contains(PUBLISHER), "{whole}");
         yard.stop().await;
     });

@@ -1,4 +1,5 @@
-//! Configured sources: each preset's requests as its provider signs them, and every answer that they get.
+//! Configured sources: each preset's requests as its provider signs them, and every answer that
+//! they get.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,20 +11,24 @@ use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::answers::raw;
-use crate::senders::{PRESETS, SenderHeaders, ed25519, ed25519_signature, hash, sha1, sha256, sha512, signed};
-use crate::yard::{Answer, Gate, Ground, Yard, encode_id, run, run_together};
+use crate::senders::{
+    PRESETS, SenderHeaders, ed25519, ed25519_signature, hash, sha1, sha256, sha512, signed,
+};
+use crate::test_node::{TestAnswer, TestClient, TestEnv, TestNode, encode_id, run, run_together};
 
 /// A body in which the defaults of every preset find something.
 const BODY: &str = r#"{"id": "m1", "type": "thing.happened", "data": {"object": {"id": "cus_1"}}, "repository": {"full_name": "o/r"}, "issue": {"number": 7}}"#;
 const FORM: &str = "id=m1&type=thing.happened";
 
 /// A node with every preset under its own name, and further tables.
-fn ground(more: &str) -> (Ground, Arc<ManualClock>) {
-    let mut ground = Ground::new(&[]);
+fn ground(more: &str) -> (TestEnv, Arc<ManualClock>) {
+    let mut ground = TestEnv::new(&[]);
     let clock = ground.with_manual_clock();
     let mut text = String::new();
     for (preset, secret) in PRESETS {
-        text += &format!("[[sources.custom]]\nname = {preset:?}\npreset = {preset:?}\nsecrets = [{secret:?}]\n");
+        text += &format!(
+            "[[sources.custom]]\nname = {preset:?}\npreset = {preset:?}\nsecrets = [{secret:?}]\n"
+        );
         text += match preset {
             "github" | "stripe" => "",
             "standard" | "svix" => "entity = \"/id\"\n",
@@ -36,15 +41,22 @@ fn ground(more: &str) -> (Ground, Arc<ManualClock>) {
 }
 
 fn secret_of(preset: &str) -> &'static str {
-    PRESETS.into_iter().find(|(name, _)| *name == preset).expect("a preset").1
+    PRESETS
+        .into_iter()
+        .find(|(name, _)| *name == preset)
+        .expect("a preset")
+        .1
 }
 
 fn body_of(preset: &str) -> &'static str {
     if preset == "twilio" { FORM } else { BODY }
 }
 
-async fn post(gate: &Gate, path: &str, headers: &SenderHeaders, body: &str) -> Answer {
-    let mut request = gate.client.post(format!("{}{path}", gate.base)).body(body.to_owned());
+async fn post(gate: &TestClient, path: &str, headers: &SenderHeaders, body: &str) -> TestAnswer {
+    let mut request = gate
+        .client
+        .post(format!("{}{path}", gate.base))
+        .body(body.to_owned());
     for (name, value) in headers {
         request = request.header(*name, value);
     }
@@ -52,19 +64,33 @@ async fn post(gate: &Gate, path: &str, headers: &SenderHeaders, body: &str) -> A
 }
 
 /// Sends `body` signed as `preset` does it, at the clock's time.
-async fn send(gate: &Gate, clock: &ManualClock, preset: &str, body: &str, id: &str) -> Answer {
+async fn send(
+    gate: &TestClient,
+    clock: &ManualClock,
+    preset: &str,
+    body: &str,
+    id: &str,
+) -> TestAnswer {
     let path = format!("/in/{preset}");
     let url = format!("{}{path}", gate.base);
     let headers = signed(preset, secret_of(preset), &url, body, id, clock.wall());
     post(gate, &path, &headers, body).await
 }
 
-async fn entity(gate: &Gate, kind: &str, id: &str) -> Answer {
-    gate.get(&format!("/api/v1/entities/{}/{}", encode_id(kind), encode_id(id))).await
+async fn entity(gate: &TestClient, kind: &str, id: &str) -> TestAnswer {
+    gate.get(&format!(
+        "/api/v1/entities/{}/{}",
+        encode_id(kind),
+        encode_id(id)
+    ))
+    .await
 }
 
-fn error(answer: &Answer) -> (u16, &str) {
-    (answer.status, answer.body["code"].as_str().unwrap_or_default())
+fn error(answer: &TestAnswer) -> (u16, &str) {
+    (
+        answer.status,
+        answer.body["code"].as_str().unwrap_or_default(),
+    )
 }
 
 #[test]
@@ -75,25 +101,54 @@ fn a_freshly_signed_request_of_each_preset_is_taken_and_with_another_body_it_is_
         for (preset, secret) in PRESETS {
             let body = body_of(preset);
             let answer = send(&yard, &clock, preset, body, "m1").await;
-            assert_eq!((answer.status, &answer.body["status"]), (200, &json!("accepted")), "{preset}: {answer:?}");
+            assert_eq!(
+                (answer.status, &answer.body["status"]),
+                (200, &json!("accepted")),
+                "{preset}: {answer:?}"
+            );
             let (id, event) = match preset {
                 "github" => ("o/r#7", "issues"),
                 "stripe" => ("cus_1", "thing.happened"),
                 _ => ("m1", "thing.happened"),
             };
             let kind = format!("custom:{preset}");
-            assert_eq!(answer.body["entity"], json!({"kind": kind, "id": id, "sequence": 1}), "{preset}");
-            assert_eq!(answer.header("x-event-id"), Some(answer.event_id().as_str()), "{preset}");
+            assert_eq!(
+                answer.body["entity"],
+                json!({"kind": kind, "id": id, "sequence": 1}),
+                "{preset}"
+            );
+            assert_eq!(
+                answer.header("x-event-id"),
+                Some(answer.event_id().as_str()),
+                "{preset}"
+            );
             assert_eq!(answer.header("x-entity-sequence"), Some("1"), "{preset}");
-            let event_of = yard.get(&format!("/api/v1/events/{}", answer.event_id())).await.body;
+            let event_of = yard
+                .get(&format!("/api/v1/events/{}", answer.event_id()))
+                .await
+                .body;
             assert_eq!(event_of["type"], format!("{preset}.{event}"));
-            assert_eq!((&event_of["source"], &event_of["status"]), (&json!(preset), &json!("completed")));
+            assert_eq!(
+                (&event_of["source"], &event_of["status"]),
+                (&json!(preset), &json!("completed"))
+            );
 
             let path = format!("/in/{preset}");
-            let headers = signed(preset, secret, &format!("{}{path}", yard.base), body, "m2", clock.wall());
+            let headers = signed(
+                preset,
+                secret,
+                &format!("{}{path}", yard.base),
+                body,
+                "m2",
+                clock.wall(),
+            );
             let forged = post(&yard, &path, &headers, &body.replace("m1", "m3")).await;
             // Basic credentials vouch for whoever has them, not for what is sent.
-            let expected = if preset == "pipedrive" { (200, "") } else { (401, "invalid_signature") };
+            let expected = if preset == "pipedrive" {
+                (200, "")
+            } else {
+                (401, "invalid_signature")
+            };
             assert_eq!(error(&forged), expected, "{preset}");
         }
         yard.stop().await;
@@ -108,13 +163,34 @@ fn another_secret_or_none_opens_no_preset() {
         for (preset, _) in PRESETS {
             let (path, body) = (format!("/in/{preset}"), body_of(preset));
             let url = format!("{}{path}", yard.base);
-            let other = signed(preset, "whsec_b3RoZXJvdGhlcm90aGVy", &url, body, "m1", clock.wall());
-            let unsigned: SenderHeaders = other.iter().filter(|(name, _)| *name == "Content-Type").cloned().collect();
-            let answers = [post(&yard, &path, &other, body).await, post(&yard, &path, &unsigned, body).await];
+            let other = signed(
+                preset,
+                "whsec_b3RoZXJvdGhlcm90aGVy",
+                &url,
+                body,
+                "m1",
+                clock.wall(),
+            );
+            let unsigned: SenderHeaders = other
+                .iter()
+                .filter(|(name, _)| *name == "Content-Type")
+                .cloned()
+                .collect();
+            let answers = [
+                post(&yard, &path, &other, body).await,
+                post(&yard, &path, &unsigned, body).await,
+            ];
             for answer in &answers {
-                assert_eq!(error(answer), (401, "invalid_signature"), "{preset}: {answer:?}");
+                assert_eq!(
+                    error(answer),
+                    (401, "invalid_signature"),
+                    "{preset}: {answer:?}"
+                );
             }
-            assert_eq!(answers[0].body, answers[1].body, "{preset}: which part was wrong is not told");
+            assert_eq!(
+                answers[0].body, answers[1].body,
+                "{preset}: which part was wrong is not told"
+            );
         }
         let events = yard.get("/api/v1/events").await;
         assert_eq!(events.body["total"], 0);
@@ -131,18 +207,46 @@ fn a_signed_time_may_be_off_by_the_tolerance_unless_that_is_zero() {
         let yard = ground.start().await;
         for preset in ["hubspot", "slack", "standard", "stripe", "svix", "zendesk"] {
             let path = format!("/in/{preset}");
-            let sign = |id: &str, at| signed(preset, secret_of(preset), &format!("{}{path}", yard.base), BODY, id, at);
+            let sign = |id: &str, at| {
+                signed(
+                    preset,
+                    secret_of(preset),
+                    &format!("{}{path}", yard.base),
+                    BODY,
+                    id,
+                    at,
+                )
+            };
             let edge = clock.wall().saturating_sub(Duration::from_secs(300));
-            assert_eq!(post(&yard, &path, &sign("m1", edge), BODY).await.status, 200, "{preset}");
-            for at in
-                [edge.saturating_sub(Duration::from_secs(1)), clock.wall().saturating_add(Duration::from_secs(301))]
-            {
+            assert_eq!(
+                post(&yard, &path, &sign("m1", edge), BODY).await.status,
+                200,
+                "{preset}"
+            );
+            for at in [
+                edge.saturating_sub(Duration::from_secs(1)),
+                clock.wall().saturating_add(Duration::from_secs(301)),
+            ] {
                 let answer = post(&yard, &path, &sign("m2", at), BODY).await;
-                assert_eq!(error(&answer), (401, "stale_timestamp"), "{preset}: {answer:?}");
+                assert_eq!(
+                    error(&answer),
+                    (401, "stale_timestamp"),
+                    "{preset}: {answer:?}"
+                );
             }
         }
-        let long_ago = signed("slack", "hush", "", BODY, "m1", Timestamp::from_micros(1_000_000));
-        assert_eq!(post(&yard, "/in/timeless", &long_ago, BODY).await.status, 200);
+        let long_ago = signed(
+            "slack",
+            "hush",
+            "",
+            BODY,
+            "m1",
+            Timestamp::from_micros(1_000_000),
+        );
+        assert_eq!(
+            post(&yard, "/in/timeless", &long_ago, BODY).await.status,
+            200
+        );
         yard.stop().await;
     });
 }
@@ -155,11 +259,17 @@ fn a_repeated_key_is_answered_with_the_first_event_across_a_restart() {
         let first = send(&yard, &clock, "github", BODY, "d1").await;
         // The same delivery, as if it were about another issue.
         let other = BODY.replace("\"number\": 7", "\"number\": 8");
-        let check = async |yard: &Yard| {
+        let check = async |yard: &TestNode| {
             for body in [BODY, &other] {
                 let again = send(yard, &clock, "github", body, "d1").await;
-                assert_eq!((again.status, &again.body["status"]), (200, &json!("duplicate")));
-                assert_eq!(again.body["entity"], first.body["entity"], "the first event's entity");
+                assert_eq!(
+                    (again.status, &again.body["status"]),
+                    (200, &json!("duplicate"))
+                );
+                assert_eq!(
+                    again.body["entity"], first.body["entity"],
+                    "the first event's entity"
+                );
                 assert_eq!(again.event_id(), first.event_id());
                 assert_eq!(again.header("x-entity-sequence"), Some("1"));
             }
@@ -167,7 +277,10 @@ fn a_repeated_key_is_answered_with_the_first_event_across_a_restart() {
         };
         check(&yard).await;
         let elsewhere = send(&yard, &clock, "standard", BODY, "d1").await;
-        assert_eq!(elsewhere.body["status"], "accepted", "another source has keys of its own");
+        assert_eq!(
+            elsewhere.body["status"], "accepted",
+            "another source has keys of its own"
+        );
         yard.stop().await;
         let yard = ground.start().await;
         check(&yard).await;
@@ -179,7 +292,7 @@ fn a_repeated_key_is_answered_with_the_first_event_across_a_restart() {
 #[test]
 fn an_acknowledged_event_survives_a_kill_of_the_real_node() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         ground.write_file("[[sources.custom]]\nname = \"my-repo\"\npreset = \"github\"\n");
         ground.set("sources.custom.my_repo.secrets", "hush");
         let mut node = ground.start_process().await;
@@ -189,8 +302,14 @@ fn an_acknowledged_event_survives_a_kill_of_the_real_node() {
         node.kill();
         let node = ground.start_process().await;
         let again = post(&node, "/in/my-repo", &headers, BODY).await;
-        assert_eq!((&again.body["status"], again.event_id()), (&json!("duplicate"), first.event_id()));
-        assert_eq!(entity(&node, "custom:my-repo", "o/r#7").await.body["sequence"], 1);
+        assert_eq!(
+            (&again.body["status"], again.event_id()),
+            (&json!("duplicate"), first.event_id())
+        );
+        assert_eq!(
+            entity(&node, "custom:my-repo", "o/r#7").await.body["sequence"],
+            1
+        );
     });
 }
 
@@ -206,7 +325,12 @@ fn of_simultaneous_requests_with_one_key_one_is_accepted() {
         let mut words: Vec<_> = run_together(sending)
             .await
             .iter()
-            .map(|answer| answer.body["status"].as_str().unwrap_or_default().to_owned())
+            .map(|answer| {
+                answer.body["status"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned()
+            })
             .collect();
         words.sort();
         assert_eq!(words, [vec!["accepted"], vec!["duplicate"; 7]].concat());
@@ -220,7 +344,10 @@ fn without_an_idempotency_key_every_request_is_an_event() {
         let (ground, clock) = ground("");
         let yard = ground.start().await;
         for sequence in 1..=3 {
-            assert_eq!(send(&yard, &clock, "shopify", BODY, "m1").await.sequence(), sequence);
+            assert_eq!(
+                send(&yard, &clock, "shopify", BODY, "m1").await.sequence(),
+                sequence
+            );
         }
         yard.stop().await;
     });
@@ -234,7 +361,11 @@ fn both_secrets_are_taken_while_they_are_rotated() {
         let yard = ground.start().await;
         for (secret, status) in [("new", 200), ("old", 200), ("older", 401)] {
             let headers = signed("shopify", secret, "", BODY, "m1", clock.wall());
-            assert_eq!(post(&yard, "/in/both", &headers, BODY).await.status, status, "{secret}");
+            assert_eq!(
+                post(&yard, "/in/both", &headers, BODY).await.status,
+                status,
+                "{secret}"
+            );
         }
         yard.stop().await;
     });
@@ -249,22 +380,48 @@ fn handshakes_are_answered_and_are_no_events() {
         let challenge = r#"{"type": "url_verification", "token": "x", "challenge": "3eZbrw1a"}"#;
         let answer = send(&yard, &clock, "slack", challenge, "").await;
         assert_eq!((answer.status, &answer.body), (200, &json!("3eZbrw1a")));
-        assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
+        assert_eq!(
+            answer.header("content-type"),
+            Some("text/plain; charset=utf-8")
+        );
         let unsigned = post(&yard, "/in/slack", &SenderHeaders::new(), challenge).await;
-        assert_eq!(error(&unsigned), (401, "invalid_signature"), "whoever cannot sign gets no echo");
-        let ping = send(&yard, &clock, "intercom", r#"{"type": "notification_event", "topic": "ping"}"#, "").await;
+        assert_eq!(
+            error(&unsigned),
+            (401, "invalid_signature"),
+            "whoever cannot sign gets no echo"
+        );
+        let ping = send(
+            &yard,
+            &clock,
+            "intercom",
+            r#"{"type": "notification_event", "topic": "ping"}"#,
+            "",
+        )
+        .await;
         assert_eq!((ping.status, &ping.body), (200, &json!({"status": "pong"})));
 
         let subscribe = |name: &str, token: &str| {
-            let query = format!("hub.mode=subscribe&hub.verify_token={}&hub.challenge=1158201444", encode_id(token));
+            let query = format!(
+                "hub.mode=subscribe&hub.verify_token={}&hub.challenge=1158201444",
+                encode_id(token)
+            );
             yard.client.get(format!("{}/in/{name}?{query}", yard.base))
         };
         let answer = yard.answer(subscribe("meta", "me&atyamo")).await;
         assert_eq!((answer.status, &answer.body), (200, &json!(1_158_201_444)));
-        assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
-        assert_eq!(error(&yard.answer(subscribe("meta", "other")).await), (403, "forbidden"));
+        assert_eq!(
+            answer.header("content-type"),
+            Some("text/plain; charset=utf-8")
+        );
+        assert_eq!(
+            error(&yard.answer(subscribe("meta", "other")).await),
+            (403, "forbidden")
+        );
         let closed = yard.answer(subscribe("silent", "")).await;
-        assert_eq!((error(&closed), closed.header("allow")), ((405, "method_not_allowed"), Some("POST")));
+        assert_eq!(
+            (error(&closed), closed.header("allow")),
+            ((405, "method_not_allowed"), Some("POST"))
+        );
         assert_eq!(yard.get("/api/v1/events").await.body["total"], 0);
         yard.stop().await;
     });
@@ -278,14 +435,36 @@ fn a_form_is_kept_as_it_was_sent_and_read_as_an_object() {
         let sms = "id=SM%C3%BC1&type=sms.received&Body=a+b";
         // What is signed is the decoded form.
         let url = format!("{}/in/twilio", yard.base);
-        let mut headers = signed("twilio", "hush", &url, "Body=a b&id=SMü1&type=sms.received", "", clock.wall());
+        let mut headers = signed(
+            "twilio",
+            "hush",
+            &url,
+            "Body=a b&id=SMü1&type=sms.received",
+            "",
+            clock.wall(),
+        );
         headers.retain(|(name, _)| *name != "Content-Type");
-        headers.push(("Content-Type", "application/x-www-form-urlencoded; charset=utf-8".into()));
+        headers.push((
+            "Content-Type",
+            "application/x-www-form-urlencoded; charset=utf-8".into(),
+        ));
         let answer = post(&yard, "/in/twilio", &headers, sms).await;
-        assert_eq!((answer.status, &answer.body["entity"]["id"]), (200, &json!("SMü1")), "{answer:?}");
+        assert_eq!(
+            (answer.status, &answer.body["entity"]["id"]),
+            (200, &json!("SMü1")),
+            "{answer:?}"
+        );
         let fields = json!({"id": "SMü1", "type": "sms.received", "Body": "a b"});
-        assert_eq!(entity(&yard, "custom:twilio", "SMü1").await.body["state"], fields);
-        assert_eq!(yard.get(&format!("/api/v1/events/{}", answer.event_id())).await.body["payload"], fields);
+        assert_eq!(
+            entity(&yard, "custom:twilio", "SMü1").await.body["state"],
+            fields
+        );
+        assert_eq!(
+            yard.get(&format!("/api/v1/events/{}", answer.event_id()))
+                .await
+                .body["payload"],
+            fields
+        );
         yard.stop().await;
     });
 }
@@ -297,8 +476,10 @@ fn twilios_other_bodies_are_signed_by_their_hash() {
         let yard = ground.start().await;
         let path = format!("/in/twilio?bodySHA256={}", hash(BODY));
         let signature = encode(&sha1(b"hush", &format!("{}{path}", yard.base)));
-        let headers: SenderHeaders =
-            vec![("X-Twilio-Signature", signature), ("Content-Type", "application/json".into())];
+        let headers: SenderHeaders = vec![
+            ("X-Twilio-Signature", signature),
+            ("Content-Type", "application/json".into()),
+        ];
         assert_eq!(post(&yard, &path, &headers, BODY).await.status, 200);
         let other = post(&yard, &path, &headers, &BODY.replace("m1", "m2")).await;
         assert_eq!(error(&other), (401, "invalid_signature"));
@@ -319,7 +500,13 @@ fn a_field_that_is_not_where_the_configuration_says_is_named_with_its_place() {
         let (ground, clock) = ground(lost);
         let yard = ground.start().await;
         let body = r#"{"id": 1, "tags": ["a"], "type": "hunter2"}"#;
-        let answer = post(&yard, "/in/lost", &signed("shopify", "hush", "", body, "", clock.wall()), body).await;
+        let answer = post(
+            &yard,
+            "/in/lost",
+            &signed("shopify", "hush", "", body, "", clock.wall()),
+            body,
+        )
+        .await;
         assert_eq!(error(&answer), (400, "validation_failed"));
         assert_eq!(answer.body["detail"], "entity is not at /order/id");
         let errors = json!([
@@ -329,8 +516,18 @@ fn a_field_that_is_not_where_the_configuration_says_is_named_with_its_place() {
             {"field": "occurred_at", "detail": "occurred_at (at /type) must be RFC 3339, Unix seconds or Unix milliseconds"},
         ]);
         assert_eq!(answer.body["errors"], errors);
-        let github = send(&yard, &clock, "github", r#"{"zen": "Design for failure."}"#, "d1").await;
-        assert_eq!(github.body["detail"], "entity is not at /repository/full_name");
+        let github = send(
+            &yard,
+            &clock,
+            "github",
+            r#"{"zen": "Design for failure."}"#,
+            "d1",
+        )
+        .await;
+        assert_eq!(
+            github.body["detail"],
+            "entity is not at /repository/full_name"
+        );
         assert_eq!(yard.get("/api/v1/events").await.body["total"], 0);
         yard.stop().await;
     });
@@ -339,29 +536,66 @@ fn a_field_that_is_not_where_the_configuration_says_is_named_with_its_place() {
 #[test]
 fn every_refusal_has_its_status_and_code() {
     run(async {
-        let closed = "[[sources.custom]]\nname = \"closed\"\npreset = \"stripe\"\nenabled = false\n";
+        let closed =
+            "[[sources.custom]]\nname = \"closed\"\npreset = \"stripe\"\nenabled = false\n";
         let (mut ground, clock) = ground(closed);
         ground.set("server.body_limit_bytes", "2000");
         let yard = ground.start().await;
-        for path in ["/in/unknown", "/in/closed", "/in/", "/in", "/in/github/more", "/in/GITHUB"] {
-            assert_eq!(error(&post(&yard, path, &SenderHeaders::new(), BODY).await), (404, "not_found"), "{path}");
+        for path in [
+            "/in/unknown",
+            "/in/closed",
+            "/in/",
+            "/in",
+            "/in/github/more",
+            "/in/GITHUB",
+        ] {
+            assert_eq!(
+                error(&post(&yard, path, &SenderHeaders::new(), BODY).await),
+                (404, "not_found"),
+                "{path}"
+            );
         }
         let got = yard.get("/in/github").await;
-        assert_eq!((error(&got), got.header("allow")), ((405, "method_not_allowed"), Some("POST")));
-        let put = yard.answer(yard.client.put(format!("{}/in/meta", yard.base))).await;
-        assert_eq!((error(&put), put.header("allow")), ((405, "method_not_allowed"), Some("GET, POST")));
+        assert_eq!(
+            (error(&got), got.header("allow")),
+            ((405, "method_not_allowed"), Some("POST"))
+        );
+        let put = yard
+            .answer(yard.client.put(format!("{}/in/meta", yard.base)))
+            .await;
+        assert_eq!(
+            (error(&put), put.header("allow")),
+            ((405, "method_not_allowed"), Some("GET, POST"))
+        );
         let large = format!("{{\"id\": {:?}}}", "x".repeat(2000));
-        assert_eq!(error(&send(&yard, &clock, "shopify", &large, "").await), (413, "body_too_large"));
+        assert_eq!(
+            error(&send(&yard, &clock, "shopify", &large, "").await),
+            (413, "body_too_large")
+        );
         let mut text = signed("shopify", "hush", "", BODY, "", clock.wall());
         text.retain(|(name, _)| *name != "Content-Type");
-        assert_eq!(post(&yard, "/in/shopify", &text, BODY).await.status, 200, "no content type counts as JSON");
+        assert_eq!(
+            post(&yard, "/in/shopify", &text, BODY).await.status,
+            200,
+            "no content type counts as JSON"
+        );
         text.push(("Content-Type", "text/plain".into()));
-        assert_eq!(error(&post(&yard, "/in/shopify", &text, BODY).await), (415, "unsupported_media_type"));
+        assert_eq!(
+            error(&post(&yard, "/in/shopify", &text, BODY).await),
+            (415, "unsupported_media_type")
+        );
         for body in ["{\"id\": \"m1\",}", "", "id=1", "{} {}"] {
-            assert_eq!(error(&send(&yard, &clock, "shopify", body, "").await), (400, "invalid_json"), "{body}");
+            assert_eq!(
+                error(&send(&yard, &clock, "shopify", body, "").await),
+                (400, "invalid_json"),
+                "{body}"
+            );
         }
         let long = format!("{{\"id\": {:?}, \"type\": \"t\"}}", "x".repeat(257));
-        assert_eq!(error(&send(&yard, &clock, "shopify", &long, "").await), (400, "validation_failed"));
+        assert_eq!(
+            error(&send(&yard, &clock, "shopify", &long, "").await),
+            (400, "validation_failed")
+        );
         yard.stop().await;
     });
 }
@@ -372,8 +606,19 @@ fn both_forms_of_the_path_work() {
         let (ground, clock) = ground("");
         let yard = ground.start().await;
         for path in ["/in/hubspot", "/in/hubspot/", "/in/hubspot?tenant=a%20b&x"] {
-            let headers = signed("hubspot", "hush", &format!("{}{path}", yard.base), BODY, "", clock.wall());
-            assert_eq!(post(&yard, path, &headers, BODY).await.status, 200, "{path}");
+            let headers = signed(
+                "hubspot",
+                "hush",
+                &format!("{}{path}", yard.base),
+                BODY,
+                "",
+                clock.wall(),
+            );
+            assert_eq!(
+                post(&yard, path, &headers, BODY).await.status,
+                200,
+                "{path}"
+            );
         }
         yard.stop().await;
     });
@@ -386,20 +631,43 @@ fn behind_a_proxy_the_public_url_is_what_was_signed() {
         let inside = {
             let yard = ground.start().await;
             let forwarded = |mut headers: SenderHeaders| {
-                headers
-                    .extend([("X-Forwarded-Host", "hooks.example.com".into()), ("X-Forwarded-Proto", "https".into())]);
+                headers.extend([
+                    ("X-Forwarded-Host", "hooks.example.com".into()),
+                    ("X-Forwarded-Proto", "https".into()),
+                ]);
                 headers
             };
-            let headers = signed("hubspot", "hush", "https://hooks.example.com/in/hubspot", BODY, "", clock.wall());
+            let headers = signed(
+                "hubspot",
+                "hush",
+                "https://hooks.example.com/in/hubspot",
+                BODY,
+                "",
+                clock.wall(),
+            );
             let answer = post(&yard, "/in/hubspot", &forwarded(headers), BODY).await;
             yard.stop().await;
             answer
         };
-        assert_eq!(error(&inside), (401, "invalid_signature"), "anyone can send those headers");
+        assert_eq!(
+            error(&inside),
+            (401, "invalid_signature"),
+            "anyone can send those headers"
+        );
         ground.set("server.public_url", "https://hooks.example.com/");
         let yard = ground.start().await;
-        let headers = signed("hubspot", "hush", "https://hooks.example.com/in/hubspot?a=1", BODY, "", clock.wall());
-        assert_eq!(post(&yard, "/in/hubspot?a=1", &headers, BODY).await.status, 200);
+        let headers = signed(
+            "hubspot",
+            "hush",
+            "https://hooks.example.com/in/hubspot?a=1",
+            BODY,
+            "",
+            clock.wall(),
+        );
+        assert_eq!(
+            post(&yard, "/in/hubspot?a=1", &headers, BODY).await.status,
+            200
+        );
         yard.stop().await;
     });
 }
@@ -416,16 +684,25 @@ fn an_address_has_so_many_requests_a_minute_and_forgers_use_none_of_them() {
             assert_eq!(post(&yard, "/in/limited", &headers, "{}").await.status, 401);
         }
         let quota = |headers: &HeaderMap| {
-            ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"]
-                .map(|name| headers.get(name).map(|value| value.to_str().expect("text").to_owned()))
+            ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"].map(|name| {
+                headers
+                    .get(name)
+                    .map(|value| value.to_str().expect("text").to_owned())
+            })
         };
         for remaining in ["1", "0"] {
             let answer = post(&yard, "/in/limited", &headers, BODY).await;
             assert_eq!(answer.status, 200);
-            assert_eq!(quota(&answer.headers), ["2", remaining, "60"].map(|text| Some(text.to_owned())));
+            assert_eq!(
+                quota(&answer.headers),
+                ["2", remaining, "60"].map(|text| Some(text.to_owned()))
+            );
         }
         let refused = post(&yard, "/in/limited", &headers, BODY).await;
-        assert_eq!((error(&refused), refused.header("retry-after")), ((429, "rate_limited"), Some("60")));
+        assert_eq!(
+            (error(&refused), refused.header("retry-after")),
+            ((429, "rate_limited"), Some("60"))
+        );
         clock.advance(Duration::from_secs(60));
         assert_eq!(post(&yard, "/in/limited", &headers, BODY).await.status, 200);
         let free = send(&yard, &clock, "shopify", BODY, "").await;
@@ -434,7 +711,8 @@ fn an_address_has_so_many_requests_a_minute_and_forgers_use_none_of_them() {
     });
 }
 
-/// A body was read to its end, or for as long as that may take, before anyone looked for a signature.
+/// A body was read to its end, or for as long as that may take, before anyone looked for a
+/// signature.
 #[test]
 fn what_shows_no_signature_is_refused_before_its_body_is_there() {
     run(async {
@@ -442,8 +720,14 @@ fn what_shows_no_signature_is_refused_before_its_body_is_there() {
         ground.set("sources.leads.enabled", "true");
         ground.set("sources.leads.secrets", "hush");
         let yard = ground.start().await;
-        for path in ["/in/shopify", "/in/stripe", "/in/twilio", "/api/v1/webhooks/incoming"] {
-            let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
+        for path in [
+            "/in/shopify",
+            "/in/stripe",
+            "/in/twilio",
+            "/api/v1/webhooks/incoming",
+        ] {
+            let head =
+                format!("POST {path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
             let answer = raw(&yard, head).await;
             assert!(answer.starts_with("HTTP/1.1 401"), "{path}: {answer}");
         }
@@ -458,11 +742,22 @@ fn who_fails_too_often_is_told_to_wait_and_who_can_sign_is_not() {
         ground.set("server.auth_failures_per_minute", "2");
         let yard = ground.start().await;
         for status in [401, 401, 429] {
-            assert_eq!(post(&yard, "/in/shopify", &SenderHeaders::new(), BODY).await.status, status);
+            assert_eq!(
+                post(&yard, "/in/shopify", &SenderHeaders::new(), BODY)
+                    .await
+                    .status,
+                status
+            );
         }
-        let guess =
-            yard.client.get(format!("{}/in/meta?hub.mode=subscribe&hub.verify_token=x&hub.challenge=1", yard.base));
-        assert_eq!(yard.answer(guess).await.status, 429, "guessing the verify token counts too");
+        let guess = yard.client.get(format!(
+            "{}/in/meta?hub.mode=subscribe&hub.verify_token=x&hub.challenge=1",
+            yard.base
+        ));
+        assert_eq!(
+            yard.answer(guess).await.status,
+            429,
+            "guessing the verify token counts too"
+        );
         assert_eq!(send(&yard, &clock, "shopify", BODY, "").await.status, 200);
         yard.stop().await;
     });
@@ -479,8 +774,16 @@ fn schemes_of_ones_own_verify() {
                 "\"hush\"",
                 "{ header = \"X-Sig\", algorithm = \"hmac-sha512\", encoding = \"base64\", prefix = \"v1=\", signed = \"{id}|{timestamp}|{method}|{body}\", timestamp_header = \"X-At\", tolerance_s = 5 }",
             ),
-            ("keyed", &format!("{public:?}"), "{ header = \"X-Sig\", algorithm = \"ed25519\", encoding = \"base64\" }"),
-            ("token", "\"hush\"", "{ header = \"Authorization\", algorithm = \"token\", prefix = \"Bearer \" }"),
+            (
+                "keyed",
+                &format!("{public:?}"),
+                "{ header = \"X-Sig\", algorithm = \"ed25519\", encoding = \"base64\" }",
+            ),
+            (
+                "token",
+                "\"hush\"",
+                "{ header = \"Authorization\", algorithm = \"token\", prefix = \"Bearer \" }",
+            ),
             ("basic", "\"user:hush\"", "{ algorithm = \"basic\" }"),
         ];
         let text: String = tables
@@ -498,25 +801,48 @@ fn schemes_of_ones_own_verify() {
         let cases: [(&str, SenderHeaders, u16); 9] = [
             (
                 "signed",
-                vec![("X-Sig", format!("v1={}", encode(&sha512(b"hush", &message)))), ("X-At", at.to_string())],
+                vec![
+                    (
+                        "X-Sig",
+                        format!("v1={}", encode(&sha512(b"hush", &message))),
+                    ),
+                    ("X-At", at.to_string()),
+                ],
                 200,
             ),
             (
                 "signed",
-                vec![("X-Sig", format!("v1={}", encode(&sha256(b"hush", &message)))), ("X-At", at.to_string())],
+                vec![
+                    (
+                        "X-Sig",
+                        format!("v1={}", encode(&sha256(b"hush", &message))),
+                    ),
+                    ("X-At", at.to_string()),
+                ],
                 401,
             ),
             (
                 "signed",
-                vec![("X-Sig", format!("v1={}", encode(&sha512(b"hush", &stale)))), ("X-At", old.to_string())],
+                vec![
+                    ("X-Sig", format!("v1={}", encode(&sha512(b"hush", &stale)))),
+                    ("X-At", old.to_string()),
+                ],
                 401,
             ),
             ("keyed", vec![("X-Sig", ed25519_signature(BODY))], 200),
             ("keyed", vec![("X-Sig", ed25519_signature("{}"))], 401),
             ("token", vec![("Authorization", "Bearer hush".into())], 200),
             ("token", vec![("Authorization", "Bearer hus".into())], 401),
-            ("basic", vec![("Authorization", format!("Basic {}", encode(b"user:hush")))], 200),
-            ("basic", vec![("Authorization", format!("Basic {}", encode(b"user:")))], 401),
+            (
+                "basic",
+                vec![("Authorization", format!("Basic {}", encode(b"user:hush")))],
+                200,
+            ),
+            (
+                "basic",
+                vec![("Authorization", format!("Basic {}", encode(b"user:")))],
+                401,
+            ),
         ];
         for (name, mut headers, status) in cases {
             headers.extend([("X-Id", "d1".to_owned()), ("X-Event", "made".to_owned())]);
@@ -536,18 +862,31 @@ fn every_call_is_logged_under_its_source_without_what_proved_it() {
         let yard = ground.start().await;
         let newest = async || {
             let rows = yard.get("/api/v1/webhooks/logs?page_size=1").await.body;
-            yard.get(&format!("/api/v1/webhooks/logs/{}", rows["items"][0]["id"])).await.body
+            yard.get(&format!("/api/v1/webhooks/logs/{}", rows["items"][0]["id"]))
+                .await
+                .body
         };
         for (preset, secret) in PRESETS {
             let path = format!("/in/{preset}");
-            let headers = signed(preset, secret, &format!("{}{path}", yard.base), body_of(preset), "d1", clock.wall());
+            let headers = signed(
+                preset,
+                secret,
+                &format!("{}{path}", yard.base),
+                body_of(preset),
+                "d1",
+                clock.wall(),
+            );
             let answer = post(&yard, &path, &headers, body_of(preset)).await;
             let row = newest().await;
-            assert_eq!((&row["source"], &row["status"], &row["path"]), (&json!(preset), &json!(200), &json!(path)));
+            assert_eq!(
+                (&row["source"], &row["status"], &row["path"]),
+                (&json!(preset), &json!(200), &json!(path))
+            );
             assert_eq!(row["event_ids"], json!([answer.event_id()]));
             let shown = row.to_string();
-            for (name, value) in
-                headers.iter().filter(|(_, value)| value.len() > 30 && !value.starts_with("application/"))
+            for (name, value) in headers
+                .iter()
+                .filter(|(_, value)| value.len() > 30 && !value.starts_with("application/"))
             {
                 assert!(!shown.contains(value.as_str()), "{preset} {name}: {shown}");
             }
@@ -557,10 +896,14 @@ fn every_call_is_logged_under_its_source_without_what_proved_it() {
         assert!(!newest().await.to_string().contains("hunter22"));
         assert_eq!(post(&yard, "/in/odd", &headers, "{}").await.status, 400);
         let row = newest().await;
-        assert_eq!((&row["source"], &row["code"]), (&json!("odd"), &json!("validation_failed")));
-        let guess = yard
-            .client
-            .get(format!("{}/in/meta?hub.mode=subscribe&hub.verify_token=hunter22&hub.challenge=1", yard.base));
+        assert_eq!(
+            (&row["source"], &row["code"]),
+            (&json!("odd"), &json!("validation_failed"))
+        );
+        let guess = yard.client.get(format!(
+            "{}/in/meta?hub.mode=subscribe&hub.verify_token=hunter22&hub.challenge=1",
+            yard.base
+        ));
         assert_eq!(yard.answer(guess).await.status, 403);
         let row = newest().await;
         assert_eq!(
@@ -582,13 +925,32 @@ fn of_each_field_the_newest_value_counts_by_the_events_own_time() {
             json!({"id": id, "type": "plan", "created": created, "data": {"object": {"id": "cus_9"}}, "plan": plan})
                 .to_string()
         };
-        for (id, created, plan) in [("e2", at, "gold"), ("e1", at - 60, "tin"), ("e3", at + 1, "lead")] {
-            assert_eq!(send(&yard, &clock, "stripe", &body(id, created, plan), "").await.status, 200);
+        for (id, created, plan) in [
+            ("e2", at, "gold"),
+            ("e1", at - 60, "tin"),
+            ("e3", at + 1, "lead"),
+        ] {
+            assert_eq!(
+                send(&yard, &clock, "stripe", &body(id, created, plan), "")
+                    .await
+                    .status,
+                200
+            );
             let expected = if id == "e3" { "lead" } else { "gold" };
-            assert_eq!(entity(&yard, "custom:stripe", "cus_9").await.body["state"]["plan"], expected, "after {id}");
+            assert_eq!(
+                entity(&yard, "custom:stripe", "cus_9").await.body["state"]["plan"],
+                expected,
+                "after {id}"
+            );
         }
-        let path = format!("/api/v1/entities/{}/cus_9/timeline", encode_id("custom:stripe"));
-        let items = yard.get(&path).await.body["items"].as_array().expect("items").clone();
+        let path = format!(
+            "/api/v1/entities/{}/cus_9/timeline",
+            encode_id("custom:stripe")
+        );
+        let items = yard.get(&path).await.body["items"]
+            .as_array()
+            .expect("items")
+            .clone();
         let late: Vec<_> = items.iter().map(|item| item["late"].as_bool()).collect();
         assert_eq!(late, [Some(false), Some(true), Some(false)], "newest first");
         yard.stop().await;
@@ -601,14 +963,20 @@ fn ids_keep_every_digit_and_every_script() {
         let (ground, clock) = ground("");
         let yard = ground.start().await;
         let table = [
-            (r#"{"id": 12345678901234567890123, "type": "t"}"#, "12345678901234567890123"),
+            (
+                r#"{"id": 12345678901234567890123, "type": "t"}"#,
+                "12345678901234567890123",
+            ),
             (r#"{"id": "\u00e4\u00f6/\u2603", "type": "t"}"#, "äö/☃"),
             (r#"{"id": "first", "type": "t", "id": "last"}"#, "last"),
         ];
         for (body, id) in table {
             let answer = send(&yard, &clock, "shopify", body, "").await;
             assert_eq!(answer.body["entity"]["id"], id, "{answer:?}");
-            assert_eq!(entity(&yard, "custom:shopify", id).await.body["sequence"], 1);
+            assert_eq!(
+                entity(&yard, "custom:shopify", id).await.body["sequence"],
+                1
+            );
         }
         yard.stop().await;
     });
@@ -621,27 +989,56 @@ fn a_list_has_no_fields_to_keep_and_is_an_event_all_the_same() {
         let (ground, clock) = ground(lists);
         let yard = ground.start().await;
         let body = r#"[{"objectId": 7, "type": "contact.creation"}]"#;
-        let answer = post(&yard, "/in/lists", &signed("shopify", "hush", "", body, "", clock.wall()), body).await;
-        assert_eq!((answer.status, &answer.body["entity"]["id"]), (200, &json!("7")));
-        assert_eq!(entity(&yard, "custom:lists", "7").await.body["state"], json!({}));
-        let event = yard.get(&format!("/api/v1/events/{}", answer.event_id())).await.body;
-        assert_eq!(event["payload"], serde_json::from_str::<Value>(body).expect("JSON"));
+        let answer = post(
+            &yard,
+            "/in/lists",
+            &signed("shopify", "hush", "", body, "", clock.wall()),
+            body,
+        )
+        .await;
+        assert_eq!(
+            (answer.status, &answer.body["entity"]["id"]),
+            (200, &json!("7"))
+        );
+        assert_eq!(
+            entity(&yard, "custom:lists", "7").await.body["state"],
+            json!({})
+        );
+        let event = yard
+            .get(&format!("/api/v1/events/{}", answer.event_id()))
+            .await
+            .body;
+        assert_eq!(
+            event["payload"],
+            serde_json::from_str::<Value>(body).expect("JSON")
+        );
         yard.stop().await;
     });
 }
 
-/// What begins a built-in event's name, or names a kind, may not name a source: subscribers could not tell them apart.
+/// What begins a built-in event's name, or names a kind, may not name a source: subscribers could
+/// not tell them apart.
 #[test]
 fn no_source_is_named_like_something_built_in() {
-    let words = EVENTS.iter().filter_map(|event| event.split('.').next()).chain(Kind::BUILT_IN.map(Kind::as_str));
+    let words = EVENTS
+        .iter()
+        .filter_map(|event| event.split('.').next())
+        .chain(Kind::BUILT_IN.map(Kind::as_str));
     for name in words.chain(["support", "leads", "c2s", "instagram", "crm"]) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("h.toml");
-        let text = format!("[[sources.custom]]\nname = {name:?}\npreset = \"stripe\"\nsecrets = [\"hush\"]\n");
+        let text = format!(
+            "[[sources.custom]]\nname = {name:?}\npreset = \"stripe\"\nsecrets = [\"hush\"]\n"
+        );
         std::fs::write(&path, text).expect("writable");
         let env = [("HOOKYARD_ADMIN__TOKEN", "test-token")];
-        let problems = hookyard::config::load_config(Some(&path), env).expect_err("taken").to_string();
-        assert!(problems.contains("is the name of something built in"), "{name}: {problems}");
+        let problems = hookyard::config::load_config(Some(&path), env)
+            .expect_err("taken")
+            .to_string();
+        assert!(
+            problems.contains("is the name of something built in"),
+            "{name}: {problems}"
+        );
     }
 }
 
@@ -653,13 +1050,26 @@ fn the_example_of_a_delivery_is_what_its_source_would_take() {
         let answer = yard.get("/api/v1/webhooks/events/available").await;
         let items = answer.body["items"].as_array().expect("a list");
         // Twilio sends forms, of which deliveries show the fields.
-        for (preset, _) in PRESETS.into_iter().filter(|(preset, _)| *preset != "twilio") {
-            let item = items.iter().find(|item| item["event"] == format!("{preset}.*")).expect("listed");
+        for (preset, _) in PRESETS
+            .into_iter()
+            .filter(|(preset, _)| *preset != "twilio")
+        {
+            let item = items
+                .iter()
+                .find(|item| item["event"] == format!("{preset}.*"))
+                .expect("listed");
             let example = &item["example"];
             assert_eq!(example["event"], format!("{preset}.created"));
-            assert_eq!(example["entity"], json!({"kind": format!("custom:{preset}"), "id": "1", "sequence": 1}));
+            assert_eq!(
+                example["entity"],
+                json!({"kind": format!("custom:{preset}"), "id": "1", "sequence": 1})
+            );
             let taken = send(&yard, &clock, preset, &example["data"].to_string(), "m-1").await;
-            assert_eq!((taken.status, &taken.body["entity"]), (200, &example["entity"]), "{preset}: {taken:?}");
+            assert_eq!(
+                (taken.status, &taken.body["entity"]),
+                (200, &example["entity"]),
+                "{preset}: {taken:?}"
+            );
         }
         yard.stop().await;
     });

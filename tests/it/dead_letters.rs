@@ -1,4 +1,5 @@
-//! What failed for good is listed with its reason, and one command delivers it once what was wrong is repaired.
+//! What failed for good is listed with its reason, and one command delivers it once what was wrong
+//! is repaired.
 
 use std::time::Duration;
 
@@ -6,31 +7,40 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::deliveries::{ground, send, subscribe};
-use crate::receiver::{Receiver, ReceiverRequest, Reply, ReplyLatch};
-use crate::yard::{Answer, Gate, Ground, TOKEN, expect_soon, run};
+use crate::receiver::{ReceiverReply, ReceiverRequest, ReplyLatch, TestReceiver};
+use crate::test_node::{TOKEN, TestAnswer, TestClient, TestEnv, expect_soon, run};
 
 const LETTERS: &str = "/api/v1/dead-letters";
 
 /// A ground on which a delivery fails for good after three attempts.
-fn impatient() -> Ground {
+fn impatient() -> TestEnv {
     ground(&[("delivery.retry_schedule_s", "0.01,0.01")])
 }
 
-async fn ask(gate: &Gate, method: Method, path: &str, body: Option<Value>) -> Answer {
-    let request = gate.client.request(method, format!("{}{path}", gate.base)).bearer_auth(TOKEN);
+async fn ask(gate: &TestClient, method: Method, path: &str, body: Option<Value>) -> TestAnswer {
+    let request = gate
+        .client
+        .request(method, format!("{}{path}", gate.base))
+        .bearer_auth(TOKEN);
     let request = match body {
-        Some(body) => request.header("content-type", "application/json").body(body.to_string()),
+        Some(body) => request
+            .header("content-type", "application/json")
+            .body(body.to_string()),
         None => request,
     };
     gate.answer(request).await
 }
 
-pub async fn post(gate: &Gate, path: &str, body: Value) -> Answer {
+pub async fn post(gate: &TestClient, path: &str, body: Value) -> TestAnswer {
     ask(gate, Method::POST, path, Some(body)).await
 }
 
 /// What stands at `path` as soon as it is as it has to be.
-pub async fn poll_until(gate: &Gate, path: &str, is_enough: impl Fn(&Value) -> bool) -> Value {
+pub async fn poll_until(
+    gate: &TestClient,
+    path: &str,
+    is_enough: impl Fn(&Value) -> bool,
+) -> Value {
     let mut polls = tokio::time::interval(Duration::from_millis(5));
     expect_soon(async {
         loop {
@@ -44,16 +54,19 @@ pub async fn poll_until(gate: &Gate, path: &str, is_enough: impl Fn(&Value) -> b
     .await
 }
 
-pub async fn letters(gate: &Gate, count: usize) -> Vec<Value> {
+pub async fn letters(gate: &TestClient, count: usize) -> Vec<Value> {
     let listed = poll_until(gate, LETTERS, |listed| listed["total"] == json!(count)).await;
     listed["items"].as_array().expect("a list").clone()
 }
 
 /// The job that `answer` tells of, once it is over.
-async fn wait_for_job(gate: &Gate, answer: &Answer) -> Value {
+async fn wait_for_job(gate: &TestClient, answer: &TestAnswer) -> Value {
     assert_eq!(answer.status, 202, "{answer:?}");
     let path = format!("/api/v1/jobs/{}", answer.body["id"]);
-    poll_until(gate, &path, |job| job["state"] != "pending" && job["state"] != "running").await
+    poll_until(gate, &path, |job| {
+        job["state"] != "pending" && job["state"] != "running"
+    })
+    .await
 }
 
 fn counts(job: &Value) -> [&Value; 5] {
@@ -61,48 +74,99 @@ fn counts(job: &Value) -> [&Value; 5] {
 }
 
 /// What came of one entity, accepted or not, as its numbers among its events.
-fn sequences(receiver: &Receiver, entity: &str) -> Vec<u64> {
-    receiver.arrivals().iter().filter(|arrival| arrival.entity() == entity).map(ReceiverRequest::sequence).collect()
+fn sequences(receiver: &TestReceiver, entity: &str) -> Vec<u64> {
+    receiver
+        .arrivals()
+        .iter()
+        .filter(|arrival| arrival.entity() == entity)
+        .map(ReceiverRequest::sequence)
+        .collect()
 }
 
-fn failing_for(entity: &'static str) -> impl FnMut(&ReceiverRequest) -> Reply + Send + 'static {
-    move |arrival| Reply::Status(if arrival.entity() == entity { 500 } else { 200 })
+fn failing_for(
+    entity: &'static str,
+) -> impl FnMut(&ReceiverRequest) -> ReceiverReply + Send + 'static {
+    move |arrival| ReceiverReply::Status(if arrival.entity() == entity { 500 } else { 200 })
 }
 
 #[test]
 fn what_failed_for_good_is_listed_with_its_reason_and_delivered_by_one_command_once_it_can_be() {
     run(async {
         let yard = impatient().start().await;
-        let broken = |_: &ReceiverRequest| Reply::Answer(503, Vec::new(), "down for maintenance".into());
-        let receiver = Receiver::start(broken).await;
+        let broken = |_: &ReceiverRequest| {
+            ReceiverReply::TestAnswer(503, Vec::new(), "down for maintenance".into())
+        };
+        let receiver = TestReceiver::start(broken).await;
         let id = subscribe(&yard, receiver.url("/hook"), json!({})).await["id"].clone();
         send(&yard, &["A", "B"], 1, 1).await;
         let listed = letters(&yard, 2).await;
         assert_eq!(receiver.arrivals().len(), 6);
         for letter in &listed {
-            assert_eq!((&letter["webhook_id"], &letter["subscriber"]), (&id, &json!(format!("webhook:{id}"))));
+            assert_eq!(
+                (&letter["webhook_id"], &letter["subscriber"]),
+                (&id, &json!(format!("webhook:{id}")))
+            );
             let said = ["reason", "status", "code", "attempts", "answer"].map(|name| &letter[name]);
             assert_eq!(
                 said,
-                [&json!("exhausted"), &json!(503), &json!("status"), &json!(3), &json!("down for maintenance")]
+                [
+                    &json!("exhausted"),
+                    &json!(503),
+                    &json!("status"),
+                    &json!(3),
+                    &json!("down for maintenance")
+                ]
             );
-            assert_eq!((&letter["halts"], &letter["job_id"]), (&json!(false), &Value::Null));
+            assert_eq!(
+                (&letter["halts"], &letter["job_id"]),
+                (&json!(false), &Value::Null)
+            );
         }
-        assert!(listed[0]["id"].as_u64() > listed[1]["id"].as_u64(), "newest first");
+        assert!(
+            listed[0]["id"].as_u64() > listed[1]["id"].as_u64(),
+            "newest first"
+        );
         let one = &listed[1];
         let shown = yard.get(&format!("{LETTERS}/{}", one["id"])).await.body;
-        let came = receiver.arrivals().into_iter().find(|arrival| json!(arrival.id()) == one["event_id"]);
+        let came = receiver
+            .arrivals()
+            .into_iter()
+            .find(|arrival| json!(arrival.id()) == one["event_id"]);
         assert_eq!(shown["payload"], came.expect("it was tried").json());
 
-        receiver.set_script(|_| Reply::Status(200));
-        let job = wait_for_job(&yard, &post(&yard, &format!("{LETTERS}/retry"), json!({"webhook_id": id})).await).await;
-        assert_eq!(counts(&job), [&json!("completed"), &json!(2), &json!(2), &json!(0), &json!(0)]);
+        receiver.set_script(|_| ReceiverReply::Status(200));
+        let job = wait_for_job(
+            &yard,
+            &post(
+                &yard,
+                &format!("{LETTERS}/retry"),
+                json!({"webhook_id": id}),
+            )
+            .await,
+        )
+        .await;
+        assert_eq!(
+            counts(&job),
+            [
+                &json!("completed"),
+                &json!(2),
+                &json!(2),
+                &json!(0),
+                &json!(0)
+            ]
+        );
         letters(&yard, 0).await;
         let arrivals = receiver.arrivals();
         for last in &arrivals[6..] {
-            assert!(arrivals[..6].iter().any(|first| first.id() == last.id()), "the id stays the same");
+            assert!(
+                arrivals[..6].iter().any(|first| first.id() == last.id()),
+                "the id stays the same"
+            );
         }
-        assert_eq!(yard.get(&format!("{LETTERS}/{}", one["id"])).await.status, 404);
+        assert_eq!(
+            yard.get(&format!("{LETTERS}/{}", one["id"])).await.status,
+            404
+        );
         yard.stop().await;
     });
 }
@@ -111,15 +175,27 @@ fn what_failed_for_good_is_listed_with_its_reason_and_delivered_by_one_command_o
 fn a_dead_letter_that_fails_again_stays_with_all_its_attempts() {
     run(async {
         let yard = impatient().start().await;
-        let receiver = Receiver::start(|_| Reply::Status(500)).await;
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
         subscribe(&yard, receiver.url("/hook"), json!({})).await;
         send(&yard, &["A"], 1, 1).await;
         let letter = letters(&yard, 1).await.remove(0);
         let again = format!("{LETTERS}/{}/retry", letter["id"]);
         let job = wait_for_job(&yard, &ask(&yard, Method::POST, &again, None).await).await;
-        assert_eq!(counts(&job), [&json!("completed"), &json!(1), &json!(0), &json!(1), &json!(0)]);
+        assert_eq!(
+            counts(&job),
+            [
+                &json!("completed"),
+                &json!(1),
+                &json!(0),
+                &json!(1),
+                &json!(0)
+            ]
+        );
         let renewed = letters(&yard, 1).await.remove(0);
-        assert_eq!((&renewed["id"], &renewed["at"], &renewed["attempts"]), (&letter["id"], &letter["at"], &json!(6)));
+        assert_eq!(
+            (&renewed["id"], &renewed["at"], &renewed["attempts"]),
+            (&letter["id"], &letter["at"], &json!(6))
+        );
         yard.stop().await;
     });
 }
@@ -128,17 +204,21 @@ fn a_dead_letter_that_fails_again_stays_with_all_its_attempts() {
 fn an_entity_goes_on_past_its_dead_letter_or_waits_for_it_as_its_subscriber_wishes() {
     run(async {
         let yard = impatient().start().await;
-        let skips = Receiver::start(failing_for("ticket/A")).await;
-        let halts = Receiver::start(failing_for("ticket/A")).await;
+        let skips = TestReceiver::start(failing_for("ticket/A")).await;
+        let halts = TestReceiver::start(failing_for("ticket/A")).await;
         subscribe(&yard, skips.url("/hook"), json!({})).await;
         subscribe(&yard, halts.url("/hook"), json!({"on_exhausted": "halt"})).await;
         send(&yard, &["A", "B"], 1, 3).await;
         letters(&yard, 4).await;
         halts.accepted(3).await;
         assert_eq!(sequences(&skips, "ticket/A"), [1, 1, 1, 2, 2, 2, 3, 3, 3]);
-        assert_eq!(sequences(&halts, "ticket/A"), [1, 1, 1], "the first one holds the others back");
+        assert_eq!(
+            sequences(&halts, "ticket/A"),
+            [1, 1, 1],
+            "the first one holds the others back"
+        );
 
-        halts.set_script(|_| Reply::Status(200));
+        halts.set_script(|_| ReceiverReply::Status(200));
         let halting = yard.get(&format!("{LETTERS}?webhook_id=2")).await.body["items"][0].clone();
         assert_eq!(halting["halts"], json!(true));
         let again = format!("{LETTERS}/{}/retry", halting["id"]);
@@ -154,8 +234,14 @@ fn a_discarded_dead_letter_lets_its_entity_go_on_also_after_a_restart() {
     run(async {
         let ground = impatient();
         let yard = ground.start().await;
-        let receiver = Receiver::start(|_| Reply::Status(500)).await;
-        let id = subscribe(&yard, receiver.url("/hook"), json!({"on_exhausted": "halt"})).await["id"].clone();
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
+        let id = subscribe(
+            &yard,
+            receiver.url("/hook"),
+            json!({"on_exhausted": "halt"}),
+        )
+        .await["id"]
+            .clone();
         send(&yard, &["A"], 1, 3).await;
         let first = letters(&yard, 1).await.remove(0);
         yard.stop().await;
@@ -164,36 +250,69 @@ fn a_discarded_dead_letter_lets_its_entity_go_on_also_after_a_restart() {
         let path = format!("{LETTERS}/{}", first["id"]);
         assert_eq!(ask(&yard, Method::DELETE, &path, None).await.status, 204);
         assert_eq!(ask(&yard, Method::DELETE, &path, None).await.status, 404);
-        let second = poll_until(&yard, LETTERS, |listed| listed["total"] == json!(1)).await["items"][0].clone();
-        assert_eq!((&second["entity"]["sequence"], &second["id"]), (&json!(2), &json!(2)));
+        let second =
+            poll_until(&yard, LETTERS, |listed| listed["total"] == json!(1)).await["items"][0]
+                .clone();
+        assert_eq!(
+            (&second["entity"]["sequence"], &second["id"]),
+            (&json!(2), &json!(2))
+        );
 
-        // While it is paused there is nobody to be told: it has to be found out at the next beginning.
-        ask(&yard, Method::POST, &format!("/api/v1/webhooks/{id}/pause"), None).await;
-        receiver.set_script(|_| Reply::Status(200));
+        // While it is paused there is nobody to be told: it has to be found out at the next
+        // beginning.
+        ask(
+            &yard,
+            Method::POST,
+            &format!("/api/v1/webhooks/{id}/pause"),
+            None,
+        )
+        .await;
+        receiver.set_script(|_| ReceiverReply::Status(200));
         yard.stop().await;
         let yard = ground.start().await;
-        let all = ask(&yard, Method::DELETE, &format!("{LETTERS}?webhook_id={id}"), None).await;
+        let all = ask(
+            &yard,
+            Method::DELETE,
+            &format!("{LETTERS}?webhook_id={id}"),
+            None,
+        )
+        .await;
         assert_eq!((all.status, &all.body), (200, &json!({"discarded": 1})));
-        ask(&yard, Method::POST, &format!("/api/v1/webhooks/{id}/resume"), None).await;
+        ask(
+            &yard,
+            Method::POST,
+            &format!("/api/v1/webhooks/{id}/resume"),
+            None,
+        )
+        .await;
         receiver.accepted(1).await;
         assert_eq!(sequences(&receiver, "ticket/A"), [1, 1, 1, 2, 2, 2, 3]);
         yard.stop().await;
     });
 }
 
-/// The answer says that the dead letter is gone, and a crash comes before anybody could note that its entity goes on.
+/// The answer says that the dead letter is gone, and a crash comes before anybody could note that
+/// its entity goes on.
 #[test]
 fn an_entity_does_not_wait_for_a_dead_letter_that_a_crash_left_discarded() {
     run(async {
         let ground = impatient();
         let mut process = ground.start_process().await;
-        let receiver = Receiver::start(|_| Reply::Status(500)).await;
-        subscribe(&process, receiver.url("/hook"), json!({"on_exhausted": "halt"})).await;
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
+        subscribe(
+            &process,
+            receiver.url("/hook"),
+            json!({"on_exhausted": "halt"}),
+        )
+        .await;
         send(&process, &["A"], 1, 2).await;
         let first = letters(&process, 1).await.remove(0);
         // What is stored then says that the entity waits.
-        poll_until(&process, "/api/v1/webhooks/1", |shown| shown["stats"]["stopped_lanes"] == json!(1)).await;
-        receiver.set_script(|_| Reply::Status(200));
+        poll_until(&process, "/api/v1/webhooks/1", |shown| {
+            shown["stats"]["stopped_lanes"] == json!(1)
+        })
+        .await;
+        receiver.set_script(|_| ReceiverReply::Status(200));
         let path = format!("{LETTERS}/{}", first["id"]);
         assert_eq!(ask(&process, Method::DELETE, &path, None).await.status, 204);
         process.kill();
@@ -208,8 +327,13 @@ fn an_entity_does_not_wait_for_a_dead_letter_that_a_crash_left_discarded() {
 fn what_no_retry_changes_is_a_dead_letter_at_once() {
     run(async {
         let yard = impatient().start().await;
-        let receiver = Receiver::start(|_| Reply::Status(401)).await;
-        subscribe(&yard, receiver.url("/hook"), json!({"events": ["message.created"]})).await;
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(401)).await;
+        subscribe(
+            &yard,
+            receiver.url("/hook"),
+            json!({"events": ["message.created"]}),
+        )
+        .await;
         let never = json!({"events": ["message.created"], "filter": "data.nothing == 1"});
         subscribe(&yard, receiver.url("/filter"), never).await;
         let no_body = json!({"events": ["message.created"], "transform": "{'a': data.nothing}"});
@@ -221,13 +345,32 @@ fn what_no_retry_changes_is_a_dead_letter_at_once() {
             let listed = yard.get(&format!("{LETTERS}?webhook_id={id}")).await.body;
             ["reason", "code", "status", "attempts"].map(|name| listed["items"][0][name].clone())
         };
-        assert_eq!(of(1).await, [json!("refused"), json!("status"), json!(401), json!(1)]);
-        assert_eq!(of(2).await[..2], [json!("expression"), json!("filter_failed")]);
-        assert_eq!(of(3).await[..2], [json!("expression"), json!("transform_failed")]);
-        let refused =
-            yard.get(&format!("{LETTERS}?reason=refused&event=message.created&kind=ticket&entity=A")).await.body;
-        assert_eq!((&refused["total"], &refused["items"][0]["webhook_id"]), (&json!(1), &json!(1)));
-        assert_eq!(yard.get(&format!("{LETTERS}?kind=lead")).await.body["total"], json!(0));
+        assert_eq!(
+            of(1).await,
+            [json!("refused"), json!("status"), json!(401), json!(1)]
+        );
+        assert_eq!(
+            of(2).await[..2],
+            [json!("expression"), json!("filter_failed")]
+        );
+        assert_eq!(
+            of(3).await[..2],
+            [json!("expression"), json!("transform_failed")]
+        );
+        let refused = yard
+            .get(&format!(
+                "{LETTERS}?reason=refused&event=message.created&kind=ticket&entity=A"
+            ))
+            .await
+            .body;
+        assert_eq!(
+            (&refused["total"], &refused["items"][0]["webhook_id"]),
+            (&json!(1), &json!(1))
+        );
+        assert_eq!(
+            yard.get(&format!("{LETTERS}?kind=lead")).await.body["total"],
+            json!(0)
+        );
         yard.stop().await;
     });
 }
@@ -236,29 +379,42 @@ fn what_no_retry_changes_is_a_dead_letter_at_once() {
 fn a_cancelled_job_leaves_what_it_had_not_begun() {
     run(async {
         let yard = impatient().start().await;
-        let receiver = Receiver::start(|_| Reply::Status(500)).await;
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
         // One attempt at once, so that the others have not begun.
         subscribe(&yard, receiver.url("/hook"), json!({"concurrency": 1})).await;
         send(&yard, &["A", "B", "C"], 1, 1).await;
         letters(&yard, 3).await;
         let latch = ReplyLatch::default();
         let held = latch.clone();
-        receiver.set_script(move |_| Reply::Status(200).held_by(&held));
+        receiver.set_script(move |_| ReceiverReply::Status(200).held_by(&held));
         let job = post(&yard, &format!("{LETTERS}/retry"), json!({})).await;
         receiver.wait_for_requests(10).await;
         let taken = yard.get(LETTERS).await.body["items"][0].clone();
         assert_eq!(taken["job_id"], job.body["id"]);
         let path = format!("{LETTERS}/{}", taken["id"]);
         let refused = ask(&yard, Method::DELETE, &path, None).await;
-        assert_eq!((refused.status, &refused.body["code"]), (409, &json!("retry_in_progress")));
+        assert_eq!(
+            (refused.status, &refused.body["code"]),
+            (409, &json!("retry_in_progress"))
+        );
         let joined = ask(&yard, Method::POST, &format!("{path}/retry"), None).await;
-        assert_eq!((joined.status, &joined.body["id"]), (202, &job.body["id"]), "a job has it already");
+        assert_eq!(
+            (joined.status, &joined.body["id"]),
+            (202, &job.body["id"]),
+            "a job has it already"
+        );
 
         let cancel = format!("/api/v1/jobs/{}/cancel", job.body["id"]);
         let cancelled = ask(&yard, Method::POST, &cancel, None).await;
-        assert_eq!((cancelled.status, &cancelled.body["state"]), (200, &json!("cancelled")));
+        assert_eq!(
+            (cancelled.status, &cancelled.body["state"]),
+            (200, &json!("cancelled"))
+        );
         let again = ask(&yard, Method::POST, &cancel, None).await;
-        assert_eq!((again.status, &again.body["code"]), (409, &json!("job_is_over")));
+        assert_eq!(
+            (again.status, &again.body["code"]),
+            (409, &json!("job_is_over"))
+        );
         latch.open();
         letters(&yard, 2).await;
         // Whatever comes next would come after what the job had left.
@@ -269,13 +425,14 @@ fn a_cancelled_job_leaves_what_it_had_not_begun() {
     });
 }
 
-/// The process is killed while a job is at work: it goes on with what was not settled, and nothing stays a dead letter.
+/// The process is killed while a job is at work: it goes on with what was not settled, and nothing
+/// stays a dead letter.
 #[test]
 fn a_job_goes_on_after_the_node_was_killed() {
     run(async {
         let ground = impatient();
         let mut process = ground.start_process().await;
-        let receiver = Receiver::start(|_| Reply::Status(500)).await;
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
         subscribe(&process, receiver.url("/hook"), json!({})).await;
         let tickets: Vec<String> = (0..30).map(|number| format!("T-{number}")).collect();
         let tickets: Vec<&str> = tickets.iter().map(String::as_str).collect();
@@ -285,8 +442,8 @@ fn a_job_goes_on_after_the_node_was_killed() {
         let held = latch.clone();
         let failed = receiver.arrivals().len();
         receiver.set_script(move |arrival| match arrival.entity().as_str() {
-            "ticket/T-7" => Reply::Status(200).held_by(&held),
-            _ => Reply::Status(200),
+            "ticket/T-7" => ReceiverReply::Status(200).held_by(&held),
+            _ => ReceiverReply::Status(200),
         });
         let job = post(&process, &format!("{LETTERS}/retry"), json!({})).await;
         receiver.wait_for_requests(failed + 30).await;
@@ -295,7 +452,16 @@ fn a_job_goes_on_after_the_node_was_killed() {
 
         let mut process = ground.start_process().await;
         let job = wait_for_job(&process, &job).await;
-        assert_eq!(counts(&job), [&json!("completed"), &json!(30), &json!(30), &json!(0), &json!(0)]);
+        assert_eq!(
+            counts(&job),
+            [
+                &json!("completed"),
+                &json!(30),
+                &json!(30),
+                &json!(0),
+                &json!(0)
+            ]
+        );
         letters(&process, 0).await;
         process.kill();
     });
@@ -307,19 +473,32 @@ fn what_failed_of_a_time_is_recovered_and_nothing_else() {
         let mut ground = impatient();
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
-        let receiver = Receiver::start(failing_for("ticket/A")).await;
+        let receiver = TestReceiver::start(failing_for("ticket/A")).await;
         // Refused at once: with this clock nothing is ever tried again.
-        receiver.set_script(|arrival| Reply::Status(if arrival.entity() == "ticket/B" { 200 } else { 401 }));
+        receiver.set_script(|arrival| {
+            ReceiverReply::Status(if arrival.entity() == "ticket/B" {
+                200
+            } else {
+                401
+            })
+        });
         let id = subscribe(&yard, receiver.url("/hook"), json!({})).await["id"].clone();
         for number in 1..=3 {
             send(&yard, &["A", "B"], number, 1).await;
             clock.advance(Duration::from_secs(60));
         }
         letters(&yard, 3).await;
-        receiver.set_script(|_| Reply::Status(200));
+        receiver.set_script(|_| ReceiverReply::Status(200));
         let time = json!({"since": "2025-12-04T10:31:00Z", "until": "2025-12-04T10:32:00Z"});
-        let job = wait_for_job(&yard, &post(&yard, &format!("/api/v1/webhooks/{id}/recover"), time).await).await;
-        assert_eq!((&job["kind"], counts(&job)[2]), (&json!("recover"), &json!(1)));
+        let job = wait_for_job(
+            &yard,
+            &post(&yard, &format!("/api/v1/webhooks/{id}/recover"), time).await,
+        )
+        .await;
+        assert_eq!(
+            (&job["kind"], counts(&job)[2]),
+            (&json!("recover"), &json!(1))
+        );
         assert_eq!(sequences(&receiver, "ticket/A"), [1, 2, 3, 2]);
         letters(&yard, 2).await;
         yard.stop().await;
@@ -333,16 +512,43 @@ fn everything_of_a_time_is_replayed_to_a_subscription_that_was_made_later() {
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
         send(&yard, &["A", "B"], 1, 1).await;
-        yard.send("A", "status", "status.changed", json!({"status": "pending"})).await;
+        yard.send(
+            "A",
+            "status",
+            "status.changed",
+            json!({"status": "pending"}),
+        )
+        .await;
         clock.advance(Duration::from_secs(60));
-        yard.send("C", "c", "message.created", json!({"message_id": "c", "message": "later"})).await;
-        let receiver = Receiver::accept_all().await;
+        yard.send(
+            "C",
+            "c",
+            "message.created",
+            json!({"message_id": "c", "message": "later"}),
+        )
+        .await;
+        let receiver = TestReceiver::accept_all().await;
         let id = subscribe(&yard, receiver.url("/hook"), json!({})).await["id"].clone();
         let replay = format!("/api/v1/webhooks/{id}/replay");
         let time = json!({"since": "2025-12-04T10:30:00Z", "until": "2025-12-04T10:31:00Z"});
         let job = wait_for_job(&yard, &post(&yard, &replay, time.clone()).await).await;
-        assert_eq!(counts(&job), [&json!("completed"), &json!(3), &json!(3), &json!(0), &json!(0)]);
-        assert_eq!((sequences(&receiver, "ticket/A"), sequences(&receiver, "ticket/B")), (vec![1, 2], vec![1]));
+        assert_eq!(
+            counts(&job),
+            [
+                &json!("completed"),
+                &json!(3),
+                &json!(3),
+                &json!(0),
+                &json!(0)
+            ]
+        );
+        assert_eq!(
+            (
+                sequences(&receiver, "ticket/A"),
+                sequences(&receiver, "ticket/B")
+            ),
+            (vec![1, 2], vec![1])
+        );
         assert!(sequences(&receiver, "ticket/C").is_empty());
 
         let mut narrow = time;
@@ -350,9 +556,22 @@ fn everything_of_a_time_is_replayed_to_a_subscription_that_was_made_later() {
         let job = wait_for_job(&yard, &post(&yard, &replay, narrow).await).await;
         assert_eq!(counts(&job)[2], &json!(1));
         assert_eq!(sequences(&receiver, "ticket/A"), [1, 2, 2]);
-        let wrong = post(&yard, &replay, json!({"until": "2025-12-04T10:31:00Z", "events": ["no.such"]})).await;
-        let fields: Vec<_> = wrong.body["errors"].as_array().expect("errors").iter().map(|one| &one["field"]).collect();
-        assert_eq!((wrong.status, fields), (400, vec![&json!("since"), &json!("events[0]")]));
+        let wrong = post(
+            &yard,
+            &replay,
+            json!({"until": "2025-12-04T10:31:00Z", "events": ["no.such"]}),
+        )
+        .await;
+        let fields: Vec<_> = wrong.body["errors"]
+            .as_array()
+            .expect("errors")
+            .iter()
+            .map(|one| &one["field"])
+            .collect();
+        assert_eq!(
+            (wrong.status, fields),
+            (400, vec![&json!("since"), &json!("events[0]")])
+        );
         yard.stop().await;
     });
 }
@@ -361,29 +580,43 @@ fn everything_of_a_time_is_replayed_to_a_subscription_that_was_made_later() {
 fn a_job_waits_for_a_subscriber_that_is_paused_and_ends_with_one_that_is_deleted() {
     run(async {
         let yard = impatient().start().await;
-        let receiver = Receiver::start(|_| Reply::Status(401)).await;
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(401)).await;
         let id = subscribe(&yard, receiver.url("/hook"), json!({})).await["id"].clone();
         send(&yard, &["A"], 1, 1).await;
         letters(&yard, 1).await;
         let webhook = format!("/api/v1/webhooks/{id}");
         ask(&yard, Method::POST, &format!("{webhook}/pause"), None).await;
-        receiver.set_script(|_| Reply::Status(200));
-        let job = post(&yard, &format!("{LETTERS}/retry"), json!({"webhook_id": id})).await;
-        assert_eq!((&job.body["state"], receiver.arrivals().len()), (&json!("pending"), 1));
+        receiver.set_script(|_| ReceiverReply::Status(200));
+        let job = post(
+            &yard,
+            &format!("{LETTERS}/retry"),
+            json!({"webhook_id": id}),
+        )
+        .await;
+        assert_eq!(
+            (&job.body["state"], receiver.arrivals().len()),
+            (&json!("pending"), 1)
+        );
         ask(&yard, Method::POST, &format!("{webhook}/resume"), None).await;
         assert_eq!(counts(&wait_for_job(&yard, &job).await)[2], &json!(1));
 
-        receiver.set_script(|_| Reply::Status(401));
+        receiver.set_script(|_| ReceiverReply::Status(401));
         send(&yard, &["B"], 1, 1).await;
         letters(&yard, 1).await;
         ask(&yard, Method::POST, &format!("{webhook}/pause"), None).await;
         let job = post(&yard, &format!("{LETTERS}/retry"), json!({})).await;
         assert_eq!(ask(&yard, Method::DELETE, &webhook, None).await.status, 204);
         let job = wait_for_job(&yard, &job).await;
-        assert_eq!((&job["state"], &job["reason"]), (&json!("cancelled"), &json!("the subscriber is gone")));
+        assert_eq!(
+            (&job["state"], &job["reason"]),
+            (&json!("cancelled"), &json!("the subscriber is gone"))
+        );
         letters(&yard, 0).await;
         let states = yard.get("/api/v1/jobs?state=completed").await.body;
-        assert_eq!((&states["total"], &states["items"][0]["kind"]), (&json!(1), &json!("retry")));
+        assert_eq!(
+            (&states["total"], &states["items"][0]["kind"]),
+            (&json!(1), &json!("retry"))
+        );
         yard.stop().await;
     });
 }
@@ -392,14 +625,15 @@ fn a_job_waits_for_a_subscriber_that_is_paused_and_ends_with_one_that_is_deleted
 fn wishes_that_name_nothing_are_refused() {
     run(async {
         let yard = impatient().start().await;
-        let receiver = Receiver::start(failing_for("ticket/A")).await;
+        let receiver = TestReceiver::start(failing_for("ticket/A")).await;
         let id = subscribe(&yard, receiver.url("/hook"), json!({})).await["id"].clone();
         send(&yard, &["A"], 1, 1).await;
         letters(&yard, 1).await;
         let not_there = [
             (Method::GET, format!("{LETTERS}/7"), None),
             (Method::GET, format!("{LETTERS}/007"), None),
-            // Where letters are numbered from 1, 0 is what the store keeps the next number under: it was a 503.
+            // Where letters are numbered from 1, 0 is what the store keeps the next number under:
+            // it was a 503.
             (Method::GET, format!("{LETTERS}/0"), None),
             (Method::DELETE, format!("{LETTERS}/0"), None),
             (Method::POST, format!("{LETTERS}/0/retry"), None),
@@ -407,26 +641,53 @@ fn wishes_that_name_nothing_are_refused() {
             (Method::POST, format!("{LETTERS}/7/retry"), None),
             (Method::GET, "/api/v1/jobs/7".into(), None),
             (Method::POST, "/api/v1/jobs/7/cancel".into(), None),
-            (Method::POST, "/api/v1/webhooks/7/replay".into(), Some(json!({"since": "2025-12-04T10:31:00Z"}))),
-            (Method::POST, "/api/v1/webhooks/7/recover".into(), Some(json!({"since": "2025-12-04T10:31:00Z"}))),
+            (
+                Method::POST,
+                "/api/v1/webhooks/7/replay".into(),
+                Some(json!({"since": "2025-12-04T10:31:00Z"})),
+            ),
+            (
+                Method::POST,
+                "/api/v1/webhooks/7/recover".into(),
+                Some(json!({"since": "2025-12-04T10:31:00Z"})),
+            ),
         ];
         for (method, path, body) in not_there {
             assert_eq!(ask(&yard, method, &path, body).await.status, 404, "{path}");
         }
-        // A member that is passed over would mean more than was meant: everything until now, or all events.
-        for (what, member) in [("replay", "untill"), ("replay", "event"), ("recover", "events"), ("recover", "to")] {
+        // A member that is passed over would mean more than was meant: everything until now, or all
+        // events.
+        for (what, member) in [
+            ("replay", "untill"),
+            ("replay", "event"),
+            ("recover", "events"),
+            ("recover", "to"),
+        ] {
             let wish = json!({"since": "2025-01-01T00:00:00Z", member: []});
             let answer = post(&yard, &format!("/api/v1/webhooks/{id}/{what}"), wish).await;
-            assert_eq!((answer.status, &answer.body["errors"][0]["field"]), (400, &json!(member)), "{what}");
+            assert_eq!(
+                (answer.status, &answer.body["errors"][0]["field"]),
+                (400, &json!(member)),
+                "{what}"
+            );
         }
         assert_eq!(yard.get("/api/v1/jobs").await.body["total"], json!(0));
         let everything = ask(&yard, Method::DELETE, LETTERS, None).await;
-        assert_eq!((everything.status, &everything.body["errors"][0]["field"]), (400, &json!("all")));
         assert_eq!(
-            ask(&yard, Method::DELETE, &format!("{LETTERS}?all=true"), None).await.body,
+            (everything.status, &everything.body["errors"][0]["field"]),
+            (400, &json!("all"))
+        );
+        assert_eq!(
+            ask(&yard, Method::DELETE, &format!("{LETTERS}?all=true"), None)
+                .await
+                .body,
             json!({"discarded": 1})
         );
-        for (method, path) in [(Method::GET, LETTERS), (Method::DELETE, LETTERS), (Method::GET, "/api/v1/jobs")] {
+        for (method, path) in [
+            (Method::GET, LETTERS),
+            (Method::DELETE, LETTERS),
+            (Method::GET, "/api/v1/jobs"),
+        ] {
             let request = yard.client.request(method, format!("{}{path}", yard.base));
             assert_eq!(yard.answer(request).await.status, 401, "{path}");
         }

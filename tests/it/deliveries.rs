@@ -1,18 +1,22 @@
-//! What is accepted reaches its subscribers: in each entity's order, across crashes, and also when a subscriber is behind.
+//! What is accepted reaches its subscribers: in each entity's order, across crashes, and also when
+//! a subscriber is behind.
 
 use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Value, json};
 
 use crate::failures::{DiskFailure, FailurePlace, send_until_known, until_readyz_is};
-use crate::receiver::{Receiver, Reply};
-use crate::yard::{Gate, Ground, TOKEN, expect_soon, run, run_together};
+use crate::receiver::{ReceiverReply, TestReceiver};
+use crate::test_node::{TOKEN, TestClient, TestEnv, expect_soon, run, run_together};
 
 /// A ground whose nodes may call receivers on this machine, and try again soon.
-pub fn ground(keys: &[(&str, &str)]) -> Ground {
-    let mut ground = Ground::new(&[
+pub fn ground(keys: &[(&str, &str)]) -> TestEnv {
+    let mut ground = TestEnv::new(&[
         ("delivery.allow_targets", "127.0.0.0/8"),
-        ("delivery.retry_schedule_s", "0.05,0.05,0.05,0.05,0.05,0.05,0.05,0.05,0.05,0.05"),
+        (
+            "delivery.retry_schedule_s",
+            "0.05,0.05,0.05,0.05,0.05,0.05,0.05,0.05,0.05,0.05",
+        ),
         ("delivery.breaker.consecutive", "0"),
         ("delivery.breaker.failure_rate", "0"),
     ]);
@@ -21,24 +25,36 @@ pub fn ground(keys: &[(&str, &str)]) -> Ground {
 }
 
 /// Subscribes `url` to the events of tickets, with these members besides; gives the subscription.
-pub async fn subscribe(gate: &Gate, url: String, more: Value) -> Value {
+pub async fn subscribe(gate: &TestClient, url: String, more: Value) -> Value {
     let mut definition = json!({"url": url, "events": ["ticket:*"]});
-    definition.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
-    let request = gate.client.post(format!("{}/api/v1/webhooks", gate.base)).bearer_auth(TOKEN);
-    let request = request.header("content-type", "application/json").body(definition.to_string());
+    definition
+        .as_object_mut()
+        .expect("an object")
+        .extend(more.as_object().cloned().unwrap_or_default());
+    let request = gate
+        .client
+        .post(format!("{}/api/v1/webhooks", gate.base))
+        .bearer_auth(TOKEN);
+    let request = request
+        .header("content-type", "application/json")
+        .body(definition.to_string());
     let answer = gate.answer(request).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.body
 }
 
 /// Sends `count` messages of each of `tickets`, those of one in their order, from number `from` on.
-pub async fn send(gate: &Gate, tickets: &[&str], from: u64, count: u64) {
+pub async fn send(gate: &TestClient, tickets: &[&str], from: u64, count: u64) {
     let each = tickets.iter().map(|ticket| {
         let (gate, ticket) = (gate.clone(), (*ticket).to_owned());
         async move {
             for number in from..from + count {
                 let answer = gate.message(&ticket, &format!("{ticket}-{number}")).await;
-                assert_eq!((answer.status, answer.sequence()), (202, number), "{answer:?}");
+                assert_eq!(
+                    (answer.status, answer.sequence()),
+                    (202, number),
+                    "{answer:?}"
+                );
             }
         }
     });
@@ -46,7 +62,10 @@ pub async fn send(gate: &Gate, tickets: &[&str], from: u64, count: u64) {
 }
 
 fn expected(tickets: &[&str], last: u64) -> BTreeMap<String, u64> {
-    tickets.iter().map(|ticket| (format!("ticket/{ticket}"), last)).collect()
+    tickets
+        .iter()
+        .map(|ticket| (format!("ticket/{ticket}"), last))
+        .collect()
 }
 
 const TICKETS: [&str; 4] = ["A", "B", "C", "D"];
@@ -56,7 +75,7 @@ fn what_is_accepted_after_a_subscription_is_delivered_once_and_in_each_entitys_o
     run(async {
         let yard = ground(&[]).start().await;
         send(&yard, &["before"], 1, 1).await;
-        let receiver = Receiver::accept_all().await;
+        let receiver = TestReceiver::accept_all().await;
         subscribe(&yard, receiver.url("/hook"), json!({})).await;
         send(&yard, &TICKETS, 1, 25).await;
         receiver.accepted(100).await;
@@ -69,9 +88,9 @@ fn what_is_accepted_after_a_subscription_is_delivered_once_and_in_each_entitys_o
 fn a_record_that_fails_holds_back_only_its_own_entity() {
     run(async {
         let yard = ground(&[]).start().await;
-        let receiver = Receiver::start(|arrival| {
+        let receiver = TestReceiver::start(|arrival| {
             let fails = arrival.entity() == "ticket/A" && arrival.before < 3;
-            Reply::Status(if fails { 500 } else { 200 })
+            ReceiverReply::Status(if fails { 500 } else { 200 })
         })
         .await;
         subscribe(&yard, receiver.url("/hook"), json!({})).await;
@@ -87,7 +106,7 @@ fn deliveries_go_on_where_they_were_when_the_node_stops_in_order() {
     run(async {
         let ground = ground(&[]);
         let yard = ground.start().await;
-        let receiver = Receiver::accept_all().await;
+        let receiver = TestReceiver::accept_all().await;
         subscribe(&yard, receiver.url("/hook"), json!({})).await;
         send(&yard, &TICKETS, 1, 10).await;
         receiver.accepted(40).await;
@@ -103,12 +122,13 @@ fn deliveries_go_on_where_they_were_when_the_node_stops_in_order() {
     });
 }
 
-/// A kill at any moment repeats at most what was delivered since the last round, under the same ids, and loses nothing.
+/// A kill at any moment repeats at most what was delivered since the last round, under the same
+/// ids, and loses nothing.
 #[test]
 fn a_killed_node_loses_nothing_and_repeats_little() {
     run(async {
         let ground = ground(&[]);
-        let receiver = Receiver::accept_all().await;
+        let receiver = TestReceiver::accept_all().await;
         let mut process = ground.start_process().await;
         subscribe(&process, receiver.url("/hook"), json!({})).await;
         for life in 0..3 {
@@ -129,7 +149,7 @@ fn a_store_that_fails_while_things_are_delivered_loses_nothing() {
         let mut ground = ground(&[]);
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
-        let receiver = Receiver::accept_all().await;
+        let receiver = TestReceiver::accept_all().await;
         subscribe(&yard, receiver.url("/hook"), json!({})).await;
         send(&yard, &TICKETS, 1, 10).await;
         receiver.accepted(40).await;
@@ -149,20 +169,31 @@ fn a_store_that_fails_while_things_are_delivered_loses_nothing() {
     });
 }
 
-/// Whoever was behind gets everything exactly once, also at the moment at which it comes to the end while more is coming.
+/// Whoever was behind gets everything exactly once, also at the moment at which it comes to the end
+/// while more is coming.
 #[test]
 fn a_subscriber_that_was_behind_misses_and_repeats_nothing_when_it_joins() {
     run(async {
         let yard = ground(&[("delivery.window_events", "8")]).start().await;
-        let receiver = Receiver::accept_all().await;
+        let receiver = TestReceiver::accept_all().await;
         let paused = subscribe(&yard, receiver.url("/hook"), json!({})).await;
         let id = &paused["id"];
-        assert_eq!(yard.post(&format!("/api/v1/webhooks/{id}/pause")).await.status, 200);
+        assert_eq!(
+            yard.post(&format!("/api/v1/webhooks/{id}/pause"))
+                .await
+                .status,
+            200
+        );
         send(&yard, &TICKETS, 1, 50).await;
         assert!(receiver.arrivals().is_empty());
         let gate = yard.gate.clone();
         let sending = actix_rt::spawn(async move { send(&gate, &TICKETS, 51, 50).await });
-        assert_eq!(yard.post(&format!("/api/v1/webhooks/{id}/resume")).await.status, 200);
+        assert_eq!(
+            yard.post(&format!("/api/v1/webhooks/{id}/resume"))
+                .await
+                .status,
+            200
+        );
         expect_soon(sending).await.expect("no panic");
         receiver.accepted(400).await;
         assert_eq!(receiver.log().check_complete(&expected(&TICKETS, 100)), 0);
@@ -175,14 +206,19 @@ fn what_a_deleted_subscription_was_owed_is_gone() {
     run(async {
         let ground = ground(&[]);
         let yard = ground.start().await;
-        let receiver = Receiver::start(|_| Reply::Status(500)).await;
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
         let id = subscribe(&yard, receiver.url("/hook"), json!({})).await["id"].clone();
         send(&yard, &TICKETS, 1, 2).await;
         receiver.wait_for_requests(4).await;
         let path = format!("{}/api/v1/webhooks/{id}", yard.base);
-        assert_eq!(yard.answer(yard.client.delete(path).bearer_auth(TOKEN)).await.status, 204);
-        receiver.set_script(|_| Reply::Status(200));
-        let other = Receiver::accept_all().await;
+        assert_eq!(
+            yard.answer(yard.client.delete(path).bearer_auth(TOKEN))
+                .await
+                .status,
+            204
+        );
+        receiver.set_script(|_| ReceiverReply::Status(200));
+        let other = TestReceiver::accept_all().await;
         subscribe(&yard, other.url("/hook"), json!({})).await;
         send(&yard, &TICKETS, 3, 2).await;
         other.accepted(8).await;
@@ -195,23 +231,36 @@ fn what_a_deleted_subscription_was_owed_is_gone() {
     });
 }
 
-/// 410 says that nobody wants anything any more: what is owed then is one dead letter, and what comes later is not owed.
+/// 410 says that nobody wants anything any more: what is owed then is one dead letter, and what
+/// comes later is not owed.
 #[test]
 fn a_subscriber_that_is_gone_is_disabled_and_what_it_was_owed_is_one_dead_letter() {
     run(async {
         let yard = ground(&[]).start().await;
-        let receiver = Receiver::start(|_| Reply::Status(410)).await;
-        let news = Receiver::accept_all().await;
-        subscribe(&yard, news.url("/hook"), json!({"events": ["subscriber.disabled"]})).await;
-        let id = subscribe(&yard, receiver.url("/hook"), json!({"concurrency": 1})).await["id"].clone();
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(410)).await;
+        let news = TestReceiver::accept_all().await;
+        subscribe(
+            &yard,
+            news.url("/hook"),
+            json!({"events": ["subscriber.disabled"]}),
+        )
+        .await;
+        let id =
+            subscribe(&yard, receiver.url("/hook"), json!({"concurrency": 1})).await["id"].clone();
         send(&yard, &["A"], 1, 1).await;
         news.accepted(1).await;
         let told = news.arrivals()[0].json();
-        assert_eq!((&told["event"], &told["data"]["subscriber"]), (&json!("subscriber.disabled"), &id));
+        assert_eq!(
+            (&told["event"], &told["data"]["subscriber"]),
+            (&json!("subscriber.disabled"), &id)
+        );
         let disabled = yard.get(&format!("/api/v1/webhooks/{id}")).await.body;
         assert_eq!(disabled["state"], "disabled", "{disabled}");
         send(&yard, &["A"], 2, 3).await;
-        let letters = yard.get(&format!("/api/v1/dead-letters?webhook_id={id}")).await.body;
+        let letters = yard
+            .get(&format!("/api/v1/dead-letters?webhook_id={id}"))
+            .await
+            .body;
         assert!(letters["total"].as_u64() >= Some(1), "{letters}");
         assert_eq!(receiver.arrivals().len(), 1);
         yard.stop().await;
@@ -221,24 +270,47 @@ fn a_subscriber_that_is_gone_is_disabled_and_what_it_was_owed_is_one_dead_letter
 #[test]
 fn an_event_that_fails_for_good_is_announced_but_never_the_delivery_of_that_news() {
     run(async {
-        let yard = ground(&[("delivery.retry_schedule_s", "0.05")]).start().await;
-        let receiver = Receiver::start(|_| Reply::Status(500)).await;
-        let news = Receiver::accept_all().await;
-        subscribe(&yard, receiver.url("/hook"), json!({"events": ["ticket:*", "delivery.*"]})).await;
-        subscribe(&yard, news.url("/hook"), json!({"events": ["delivery.exhausted"]})).await;
+        let yard = ground(&[("delivery.retry_schedule_s", "0.05")])
+            .start()
+            .await;
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
+        let news = TestReceiver::accept_all().await;
+        subscribe(
+            &yard,
+            receiver.url("/hook"),
+            json!({"events": ["ticket:*", "delivery.*"]}),
+        )
+        .await;
+        subscribe(
+            &yard,
+            news.url("/hook"),
+            json!({"events": ["delivery.exhausted"]}),
+        )
+        .await;
         send(&yard, &["A"], 1, 1).await;
         // The ticket's event and the news of its failure, each tried twice.
         receiver.wait_for_requests(4).await;
         send(&yard, &["B"], 1, 1).await;
         receiver.wait_for_requests(8).await;
         news.accepted(2).await;
-        let events: HashSet<String> =
-            news.arrivals().iter().map(|told| told.json()["data"]["event"].to_string()).collect();
+        let events: HashSet<String> = news
+            .arrivals()
+            .iter()
+            .map(|told| told.json()["data"]["event"].to_string())
+            .collect();
         assert_eq!(events, HashSet::from([r#""message.created""#.to_owned()]));
         let data = &news.arrivals()[0].json()["data"];
-        let letter = yard.get(&format!("/api/v1/dead-letters/{}", data["dead_letter_id"])).await.body;
-        for member in ["event", "event_id", "entity", "attempts", "reason", "status"] {
-            assert!(data[member] == letter[member] && !data[member].is_null(), "{member} of {data} and {letter}");
+        let letter = yard
+            .get(&format!("/api/v1/dead-letters/{}", data["dead_letter_id"]))
+            .await
+            .body;
+        for member in [
+            "event", "event_id", "entity", "attempts", "reason", "status",
+        ] {
+            assert!(
+                data[member] == letter[member] && !data[member].is_null(),
+                "{member} of {data} and {letter}"
+            );
         }
         yard.stop().await;
     });
@@ -252,7 +324,8 @@ fn stopping_waits_for_attempts_that_are_under_way() {
         let yard = ground.start().await;
         let latch = crate::receiver::ReplyLatch::default();
         let held = latch.clone();
-        let receiver = Receiver::start(move |_| Reply::Status(200).held_by(&held)).await;
+        let receiver =
+            TestReceiver::start(move |_| ReceiverReply::Status(200).held_by(&held)).await;
         subscribe(&yard, receiver.url("/hook"), json!({})).await;
         send(&yard, &["A"], 1, 1).await;
         receiver.wait_for_requests(1).await;

@@ -9,9 +9,9 @@ use hookyard::edge::support::signature::sign_support_body;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::receiver::{Receiver, Reply};
+use crate::receiver::{ReceiverReply, TestReceiver};
 use crate::senders::{DESCRIBED, sha256};
-use crate::yard::{API_KEY, Ground, SECRET, TOKEN, Yard, run};
+use crate::test_node::{API_KEY, SECRET, TOKEN, TestEnv, TestNode, run};
 use crate::{c2s, dead_letters, deliveries, leads};
 
 /// What stands for a part of a path, found out on the way.
@@ -38,7 +38,7 @@ pub const ENABLED: [(&str, &str); 8] = [
     ("sources.instagram.verify_token", "my-verify-token"),
 ];
 
-async fn spec_of(yard: &Yard) -> Value {
+async fn spec_of(yard: &TestNode) -> Value {
     yard.get("/openapi.json").await.body
 }
 
@@ -49,11 +49,14 @@ fn operations(spec: &Value) -> Vec<DescribedOperation> {
         .expect("paths")
         .iter()
         .flat_map(|(path, item)| {
-            item.as_object().into_iter().flatten().map(move |(method, operation)| DescribedOperation {
-                method: method.to_uppercase().parse().expect("a method"),
-                path: path.clone(),
-                spec: operation.clone(),
-            })
+            item.as_object()
+                .into_iter()
+                .flatten()
+                .map(move |(method, operation)| DescribedOperation {
+                    method: method.to_uppercase().parse().expect("a method"),
+                    path: path.clone(),
+                    spec: operation.clone(),
+                })
         })
         .collect();
     operations.sort_by_key(|operation| {
@@ -66,12 +69,22 @@ fn operations(spec: &Value) -> Vec<DescribedOperation> {
 impl DescribedOperation {
     /// The bodies that it is described with; one empty one if it takes none.
     fn bodies(&self) -> Vec<Option<Value>> {
-        let examples = self.spec.pointer("/requestBody/content/application~1json/examples").and_then(Value::as_object);
-        examples
-            .map_or_else(|| vec![None], |named| named.values().map(|example| Some(example["value"].clone())).collect())
+        let examples = self
+            .spec
+            .pointer("/requestBody/content/application~1json/examples")
+            .and_then(Value::as_object);
+        examples.map_or_else(
+            || vec![None],
+            |named| {
+                named
+                    .values()
+                    .map(|example| Some(example["value"].clone()))
+                    .collect()
+            },
+        )
     }
 
-    fn url(&self, yard: &Yard, known: &KnownPathParameters) -> String {
+    fn url(&self, yard: &TestNode, known: &KnownPathParameters) -> String {
         let mut path = self.path.clone();
         let mut query = Vec::new();
         for parameter in self.spec["parameters"].as_array().into_iter().flatten() {
@@ -82,24 +95,39 @@ impl DescribedOperation {
             };
             match parameter["in"].as_str() {
                 Some("path") => {
-                    path = path.replace(&format!("{{{name}}}"), known.get(name).unwrap_or(&example));
+                    path =
+                        path.replace(&format!("{{{name}}}"), known.get(name).unwrap_or(&example));
                 }
                 Some("query") => query.push((name.to_owned(), example)),
                 _ => {}
             }
         }
-        let url = reqwest::Url::parse_with_params(&format!("{}{path}", yard.base), query).expect("a URL");
+        let url =
+            reqwest::Url::parse_with_params(&format!("{}{path}", yard.base), query).expect("a URL");
         url.to_string()
     }
 
     /// The request with what its security schemes ask for.
-    fn request(&self, yard: &Yard, known: &KnownPathParameters, body: Option<&Value>, number: usize) -> RequestBuilder {
+    fn request(
+        &self,
+        yard: &TestNode,
+        known: &KnownPathParameters,
+        body: Option<&Value>,
+        number: usize,
+    ) -> RequestBuilder {
         let text = body.map(Value::to_string).unwrap_or_default();
-        let mut request = yard.client.request(self.method.clone(), self.url(yard, known));
+        let mut request = yard
+            .client
+            .request(self.method.clone(), self.url(yard, known));
         request = request.header("Idempotency-Key", format!("{}-{number}", self.path));
         // Any of the requirements will do: each has its turn.
-        let alternatives = self.spec["security"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let requirement = alternatives.get(number % alternatives.len().max(1)).and_then(Value::as_object);
+        let alternatives = self.spec["security"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let requirement = alternatives
+            .get(number % alternatives.len().max(1))
+            .and_then(Value::as_object);
         for scheme in requirement.into_iter().flat_map(serde_json::Map::keys) {
             request = match scheme.as_str() {
                 "admin_token" => request.bearer_auth(TOKEN),
@@ -107,36 +135,58 @@ impl DescribedOperation {
                 "support_api_key" => request.header("X-CRM-API-Key", API_KEY),
                 "support_signature" => {
                     let timestamp = SystemClock::default().wall().to_string();
-                    let signature = sign_support_body(&Secret::new(SECRET), text.as_bytes(), &timestamp);
-                    request.header("X-CRM-Timestamp", timestamp).header("X-CRM-Signature", signature)
+                    let signature =
+                        sign_support_body(&Secret::new(SECRET), text.as_bytes(), &timestamp);
+                    request
+                        .header("X-CRM-Timestamp", timestamp)
+                        .header("X-CRM-Signature", signature)
                 }
-                "leads_signature" => {
-                    request.header("X-Webhook-Signature", hex::encode(sha256(SECRET.as_bytes(), &text)))
-                }
+                "leads_signature" => request.header(
+                    "X-Webhook-Signature",
+                    hex::encode(sha256(SECRET.as_bytes(), &text)),
+                ),
                 "c2s_token" => request.header("X-Webhook-Token", c2s::C2S_TOKEN),
                 "configured_signature" => {
                     let signature = hex::encode(sha256(SECRET.as_bytes(), &text));
                     request.header("X-Hub-Signature-256", format!("sha256={signature}"))
                 }
                 "instagram_signature" => {
-                    let signature = instagram::sign_instagram_body(&Secret::new("test-app-secret"), text.as_bytes());
+                    let signature = instagram::sign_instagram_body(
+                        &Secret::new("test-app-secret"),
+                        text.as_bytes(),
+                    );
                     request.header("X-Hub-Signature-256", signature)
                 }
                 other => panic!("the test cannot sign as {other}"),
             };
         }
-        if body.is_some() { request.header("Content-Type", "application/json").body(text) } else { request }
+        if body.is_some() {
+            request
+                .header("Content-Type", "application/json")
+                .body(text)
+        } else {
+            request
+        }
     }
 }
 
 /// What of `value` is not as `schema` says; references lead into `spec`.
 fn misfit(spec: &Value, schema: &Value, value: &Value) -> Option<String> {
     if let Some(name) = schema["$ref"].as_str() {
-        return misfit(spec, spec.pointer(name.trim_start_matches('#')).expect("described"), value);
+        return misfit(
+            spec,
+            spec.pointer(name.trim_start_matches('#'))
+                .expect("described"),
+            value,
+        );
     }
     if let Some(alternatives) = schema["oneOf"].as_array() {
-        let misfits: Vec<_> = alternatives.iter().filter_map(|one| misfit(spec, one, value)).collect();
-        return (misfits.len() + 1 != alternatives.len()).then(|| format!("{value} is not one of them: {misfits:?}"));
+        let misfits: Vec<_> = alternatives
+            .iter()
+            .filter_map(|one| misfit(spec, one, value))
+            .collect();
+        return (misfits.len() + 1 != alternatives.len())
+            .then(|| format!("{value} is not one of them: {misfits:?}"));
     }
     let fits = match schema["type"].as_str() {
         Some("object") => value.is_object(),
@@ -151,22 +201,34 @@ fn misfit(spec: &Value, schema: &Value, value: &Value) -> Option<String> {
     if !fits && !value.is_null() {
         return Some(format!("{value} is no {}", schema["type"]));
     }
-    let missing = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    if let Some(name) = missing.filter(|_| value.is_object()).find(|name| value.get(name).is_none()) {
+    let missing = schema["required"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
+    if let Some(name) = missing
+        .filter(|_| value.is_object())
+        .find(|name| value.get(name).is_none())
+    {
         return Some(format!("{name} is missing in {value}"));
     }
     let members = schema["properties"].as_object().into_iter().flatten();
     let members = members.filter_map(|(name, schema)| misfit(spec, schema, value.get(name)?));
-    let items = value.as_array().into_iter().flatten().filter_map(|item| misfit(spec, &schema["items"], item));
+    let items = value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|item| misfit(spec, &schema["items"], item));
     members.chain(items).next()
 }
 
 /// A pre-lead and a won lead, on which each of their operations succeeds once.
-async fn fresh_leads(yard: &Yard) -> KnownPathParameters {
+async fn fresh_leads(yard: &TestNode) -> KnownPathParameters {
     let mut known = KnownPathParameters::new();
-    for (name, path, event) in
-        [("pre_lead_id", "pre-lead/create", "new_inquiry"), ("lead_id", "lead/create", "new_lead")]
-    {
+    for (name, path, event) in [
+        ("pre_lead_id", "pre-lead/create", "new_inquiry"),
+        ("lead_id", "lead/create", "new_lead"),
+    ] {
         let mut data = json!({"first_name": "Ada", "phone": "1"});
         if name == "lead_id" {
             data["lead_status"] = json!("won");
@@ -181,12 +243,14 @@ async fn fresh_leads(yard: &Yard) -> KnownPathParameters {
 }
 
 /// A dead letter of the first subscription, and a job that waits, since its subscription is paused.
-async fn something_failed(yard: &Yard, receiver: &Receiver) -> KnownPathParameters {
+async fn something_failed(yard: &TestNode, receiver: &TestReceiver) -> KnownPathParameters {
     let id = deliveries::subscribe(yard, receiver.url("/hook"), json!({})).await["id"].clone();
     assert_eq!(id, json!(1), "the examples are about the first one");
     yard.message("SUP-1042", "dead letter").await;
     let letters = dead_letters::letters(yard, 1).await;
-    let id = deliveries::subscribe(yard, receiver.url("/hook"), json!({"is_active": false})).await["id"].clone();
+    let id = deliveries::subscribe(yard, receiver.url("/hook"), json!({"is_active": false})).await
+        ["id"]
+        .clone();
     let replay = format!("/api/v1/webhooks/{id}/replay");
     let job = dead_letters::post(yard, &replay, json!({"since": "2020-01-01T00:00:00Z"})).await;
     assert_eq!(job.status, 202, "{job:?}");
@@ -208,31 +272,57 @@ fn every_operation_answers_its_own_examples_as_described() {
         let yard = ground.start().await;
         let spec = spec_of(&yard).await;
         // An event that failed can be shown and reprocessed.
-        let failed = yard.send("SUP-404", "failed", "message.deleted", json!({"message_id": "m"})).await;
+        let failed = yard
+            .send(
+                "SUP-404",
+                "failed",
+                "message.deleted",
+                json!({"message_id": "m"}),
+            )
+            .await;
         let mut known = KnownPathParameters::from([("event_id".to_owned(), failed.event_id())]);
-        let receiver = Receiver::start(|_| Reply::Status(401)).await;
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(401)).await;
         known.extend(something_failed(&yard, &receiver).await);
         let mut wrong = Vec::new();
         for operation in operations(&spec) {
             let mut succeeded = false;
             if operation.method == Method::DELETE {
                 // What was delivered again above has failed again.
-                dead_letters::poll_until(&yard, "/api/v1/jobs?state=running", |jobs| jobs["total"] == json!(0)).await;
+                dead_letters::poll_until(&yard, "/api/v1/jobs?state=running", |jobs| {
+                    jobs["total"] == json!(0)
+                })
+                .await;
             }
             known.extend(fresh_leads(&yard).await);
             for (number, body) in operation.bodies().iter().enumerate() {
                 let name = format!("{} {} #{number}", operation.method, operation.path);
-                let sent = yard.answer(operation.request(&yard, &known, body.as_ref(), number)).await;
-                let media_type = sent.header("content-type").and_then(|given| given.split(';').next());
+                let sent = yard
+                    .answer(operation.request(&yard, &known, body.as_ref(), number))
+                    .await;
+                let media_type = sent
+                    .header("content-type")
+                    .and_then(|given| given.split(';').next());
                 let media_type = media_type.map(str::to_owned);
                 let status = sent.status;
-                let answer = if media_type.as_deref() == Some("text/plain") { json!(sent.text) } else { sent.body };
+                let answer = if media_type.as_deref() == Some("text/plain") {
+                    json!(sent.text)
+                } else {
+                    sent.body
+                };
                 let described = &operation.spec["responses"][status.to_string()];
-                let schema = media_type.map_or(&Value::Null, |media_type| &described["content"][media_type]["schema"]);
+                let schema = media_type.map_or(&Value::Null, |media_type| {
+                    &described["content"][media_type]["schema"]
+                });
                 match (described, schema) {
-                    (Value::Null, _) => wrong.push(format!("{name}: {status} is not described: {answer}")),
-                    (_, Value::Null) if status != 204 => wrong.push(format!("{name}: {answer} is not described")),
-                    _ => wrong.extend(misfit(&spec, schema, &answer).map(|misfit| format!("{name}: {misfit}"))),
+                    (Value::Null, _) => {
+                        wrong.push(format!("{name}: {status} is not described: {answer}"))
+                    }
+                    (_, Value::Null) if status != 204 => {
+                        wrong.push(format!("{name}: {answer} is not described"))
+                    }
+                    _ => wrong.extend(
+                        misfit(&spec, schema, &answer).map(|misfit| format!("{name}: {misfit}")),
+                    ),
                 }
                 // What is sent is what the request is described as.
                 let taken = &operation.spec["requestBody"]["content"]["application/json"]["schema"];
@@ -241,7 +331,10 @@ fn every_operation_answers_its_own_examples_as_described() {
                 succeeded |= (200..300).contains(&status);
             }
             if !succeeded {
-                wrong.push(format!("{} {}: none of its examples succeeds", operation.method, operation.path));
+                wrong.push(format!(
+                    "{} {}: none of its examples succeeds",
+                    operation.method, operation.path
+                ));
             }
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
@@ -252,33 +345,58 @@ fn every_operation_answers_its_own_examples_as_described() {
 #[test]
 fn the_command_prints_what_the_node_serves() {
     run(async {
-        let yard = Ground::new(&[]).start().await;
+        let yard = TestEnv::new(&[]).start().await;
         let served = spec_of(&yard).await;
         yard.stop().await;
-        let printed = std::process::Command::new(env!("CARGO_BIN_EXE_hookyard")).arg("openapi").output().expect("runs");
-        assert_eq!(serde_json::from_slice::<Value>(&printed.stdout).expect("JSON"), served);
+        let printed = std::process::Command::new(env!("CARGO_BIN_EXE_hookyard"))
+            .arg("openapi")
+            .output()
+            .expect("runs");
+        assert_eq!(
+            serde_json::from_slice::<Value>(&printed.stdout).expect("JSON"),
+            served
+        );
     });
 }
 
 #[test]
 fn the_page_and_its_files_are_in_the_binary() {
     run(async {
-        let yard = Ground::new(&[]).start().await;
+        let yard = TestEnv::new(&[]).start().await;
         let get = async |path: &str| {
-            let answer = reqwest::get(format!("{}{path}", yard.base)).await.expect("answered");
-            let media_type = answer.headers()["content-type"].to_str().expect("text").to_owned();
-            (answer.status().as_u16(), media_type, answer.text().await.unwrap_or_default())
+            let answer = reqwest::get(format!("{}{path}", yard.base))
+                .await
+                .expect("answered");
+            let media_type = answer.headers()["content-type"]
+                .to_str()
+                .expect("text")
+                .to_owned();
+            (
+                answer.status().as_u16(),
+                media_type,
+                answer.text().await.unwrap_or_default(),
+            )
         };
         for path in ["/docs", "/docs/"] {
             let (status, media_type, text) = get(path).await;
-            assert_eq!((status, media_type.as_str()), (200, "text/html; charset=utf-8"), "{path}");
+            assert_eq!(
+                (status, media_type.as_str()),
+                (200, "text/html; charset=utf-8"),
+                "{path}"
+            );
             assert!(text.contains("swagger-ui-bundle.js"));
         }
-        assert_eq!(get("/docs/initializer.js").await.1, "text/javascript; charset=utf-8");
+        assert_eq!(
+            get("/docs/initializer.js").await.1,
+            "text/javascript; charset=utf-8"
+        );
         assert!(get("/docs/swagger-ui-bundle.js").await.2.len() > 1_000_000);
         let (status, _, body) = get("/docs/nothing.js").await;
         assert_eq!(
-            (status, serde_json::from_str::<Value>(&body).expect("JSON")["code"].clone()),
+            (
+                status,
+                serde_json::from_str::<Value>(&body).expect("JSON")["code"].clone()
+            ),
             (404, json!("not_found"))
         );
         yard.stop().await;

@@ -4,50 +4,69 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookyard::entity::{
-    self, DecisionContext, DecisionIds, EntityAction, EntityDecision, EntityState, IdAllocator, ticket,
+    self, DecisionContext, DecisionIds, EntityAction, EntityDecision, EntityState, IdAllocator,
+    ticket,
 };
 use hookyard::event::{EntityKey, EventId, InternedName, Kind, Position, Record, Timestamp};
 use hookyard::failpoints::NoFailures;
-use hookyard::journal::{DataStore, Journal, JournalLimits, JournalSubmission, RecordDraft, SledJournal};
+use hookyard::journal::{
+    DataStore, Journal, JournalLimits, JournalSubmission, RecordDraft, SledJournal,
+};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::yard::{Answer, Gate, Ground, run, run_together};
+use crate::test_node::{TestAnswer, TestClient, TestEnv, run, run_together};
 
 /// The longest that a key is remembered by default.
 const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// That all of `answers` but one are duplicates of that one, whose event id this gives.
-fn one_accepted(answers: &[Answer]) -> String {
-    let (accepted, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 202);
+fn one_accepted(answers: &[TestAnswer]) -> String {
+    let (accepted, refused): (Vec<_>, Vec<_>) =
+        answers.iter().partition(|answer| answer.status == 202);
     assert_eq!(accepted.len(), 1, "{answers:#?}");
     let first = accepted[0].event_id();
-    refused.into_iter().for_each(|answer| assert_duplicate(answer, &first));
+    refused
+        .into_iter()
+        .for_each(|answer| assert_duplicate(answer, &first));
     first
 }
 
-fn assert_duplicate(answer: &Answer, first: &str) {
-    assert_eq!((answer.status, answer.body["code"].as_str()), (409, Some("duplicate_event")), "{answer:?}");
+fn assert_duplicate(answer: &TestAnswer, first: &str) {
+    assert_eq!(
+        (answer.status, answer.body["code"].as_str()),
+        (409, Some("duplicate_event")),
+        "{answer:?}"
+    );
     assert_eq!(answer.header("x-event-id"), Some(first));
-    assert_eq!(answer.header("location"), Some(format!("/api/v1/events/{first}").as_str()));
+    assert_eq!(
+        answer.header("location"),
+        Some(format!("/api/v1/events/{first}").as_str())
+    );
 }
 
-fn later_message(gate: &Gate, ticket: &str, key: &str) -> impl Future<Output = Answer> + 'static {
+fn later_message(
+    gate: &TestClient,
+    ticket: &str,
+    key: &str,
+) -> impl Future<Output = TestAnswer> + 'static {
     let (gate, ticket, key) = (gate.clone(), ticket.to_owned(), key.to_owned());
     async move { gate.message(&ticket, &key).await }
 }
 
 /// How many events there are in all.
-async fn events(gate: &Gate) -> u64 {
-    gate.get("/api/v1/events").await.body["total"].as_u64().expect("a total")
+async fn events(gate: &TestClient) -> u64 {
+    gate.get("/api/v1/events").await.body["total"]
+        .as_u64()
+        .expect("a total")
 }
 
 #[test]
 fn of_32_concurrent_duplicates_one_is_accepted_and_31_name_it() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         for round in 0..6 {
             let key = format!("k-{round}");
@@ -63,14 +82,18 @@ fn of_32_concurrent_duplicates_one_is_accepted_and_31_name_it() {
 #[test]
 fn a_key_that_comes_with_two_tickets_at_once_is_accepted_once() {
     run(async {
-        let ground = Ground::new(&[("router.shards", "2")]);
+        let ground = TestEnv::new(&[("router.shards", "2")]);
         let yard = ground.start().await;
         for round in 0..60 {
             let key = format!("k-{round}");
-            let answers = run_together(["A", "B"].map(|ticket| later_message(&yard, ticket, &key))).await;
+            let answers =
+                run_together(["A", "B"].map(|ticket| later_message(&yard, ticket, &key))).await;
             one_accepted(&answers);
         }
-        assert_eq!(yard.fetch_timeline("A").await.len() + yard.fetch_timeline("B").await.len(), 60);
+        assert_eq!(
+            yard.fetch_timeline("A").await.len() + yard.fetch_timeline("B").await.len(),
+            60
+        );
         yard.stop().await;
     });
 }
@@ -78,15 +101,18 @@ fn a_key_that_comes_with_two_tickets_at_once_is_accepted_once() {
 #[test]
 fn a_key_is_the_same_wherever_in_the_request_it_stands() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         let first = yard.message("T", "k").await.event_id();
-        let body = json!({"event": "agent.unassigned", "support_uid": "T", "idempotency_key": "k"}).to_string();
+        let body = json!({"event": "agent.unassigned", "support_uid": "T", "idempotency_key": "k"})
+            .to_string();
         for other_header in [None, Some("k")] {
             let mut request = yard.signed_request(&body, "k").build().expect("a request");
             request.headers_mut().remove("idempotency-key");
             if let Some(key) = other_header {
-                request.headers_mut().insert("x-idempotency-key", key.parse().expect("a header"));
+                request
+                    .headers_mut()
+                    .insert("x-idempotency-key", key.parse().expect("a header"));
             }
             let request = reqwest::RequestBuilder::from_parts(yard.client.clone(), request);
             assert_duplicate(&yard.answer(request).await, &first);
@@ -98,40 +124,64 @@ fn a_key_is_the_same_wherever_in_the_request_it_stands() {
 #[test]
 fn a_duplicate_is_known_after_a_restart() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         let first = yard.message("T", "k").await.event_id();
         yard.stop().await;
 
         let yard = ground.start().await;
         let answers = run_together((0..8).map(|_| later_message(&yard, "T", "k"))).await;
-        answers.iter().for_each(|answer| assert_duplicate(answer, &first));
+        answers
+            .iter()
+            .for_each(|answer| assert_duplicate(answer, &first));
         assert_eq!(yard.fetch_timeline("T").await.len(), 1);
         yard.stop().await;
     });
 }
 
-/// Puts `count` events with the keys `k-1`, `k-2` … into the journal of `ground`, as a node would, but without HTTP.
-fn fill(ground: &Ground, count: u64) -> impl Fn(u64) -> String + use<> {
-    let store = DataStore::open(&ground.store_path(), 64 << 20, Arc::new(NoFailures)).expect("opens");
-    let limits =
-        JournalLimits { queue: count as usize, commit_records: 1024, commit_bytes: 4 << 20, sync_interval: None };
+/// Puts `count` events with the keys `k-1`, `k-2` … into the journal of `ground`, as a node would,
+/// but without HTTP.
+fn fill(ground: &TestEnv, count: u64) -> impl Fn(u64) -> String + use<> {
+    let store =
+        DataStore::open(&ground.store_path(), 64 << 20, Arc::new(NoFailures)).expect("opens");
+    let limits = JournalLimits {
+        queue: count as usize,
+        commit_records: 1024,
+        commit_bytes: 4 << 20,
+        sync_interval: None,
+    };
     let log = SledJournal::open(store, limits, Arc::clone(&ground.deps.clock)).expect("opens");
     let now = ground.deps.clock.wall();
     let incarnation = log.incarnation();
     for n in 1..=count {
-        let entity = EntityKey::try_new(Kind::Ticket, &format!("T-{}", (n - 1) / 100)).expect("an id");
+        let entity =
+            EntityKey::try_new(Kind::Ticket, &format!("T-{}", (n - 1) / 100)).expect("an id");
         let record = status_changed(entity.clone(), (n - 1) % 100 + 1, format!("k-{n}"), now);
-        let draft = RecordDraft { entity, sequence: record.sequence, received_at: now, bytes: record.encode() };
-        log.submit(JournalSubmission { drafts: vec![draft], settle: Box::new(|_| ()) }).expect("open");
+        let draft = RecordDraft {
+            entity,
+            sequence: record.sequence,
+            received_at: now,
+            bytes: record.encode(),
+        };
+        log.submit(JournalSubmission {
+            drafts: vec![draft],
+            settle: Box::new(|_| ()),
+        })
+        .expect("open");
     }
     log.close();
     move |n| EventId::new(incarnation, Position::new(n)).to_string()
 }
 
 fn status_changed(entity: EntityKey, sequence: u64, key: String, at: Timestamp) -> Record {
-    let action = EntityAction::Ticket(ticket::TicketAction::StatusChanged { status: "open".into(), reason: None });
-    let (ids, limits) = (IdAllocator::starting_after(0), entity::StateLimits { items_max: 10 });
+    let action = EntityAction::Ticket(ticket::TicketAction::StatusChanged {
+        status: "open".into(),
+        reason: None,
+    });
+    let (ids, limits) = (
+        IdAllocator::starting_after(0),
+        entity::StateLimits { items_max: 10 },
+    );
     let source = InternedName::from_static("support");
     let context = DecisionContext {
         key: &entity,
@@ -143,7 +193,9 @@ fn status_changed(entity: EntityKey, sequence: u64, key: String, at: Timestamp) 
         ids: DecisionIds::new(&ids),
     };
     let decided = EntityState::new(Kind::Ticket).decide(&action, &context);
-    let Ok(EntityDecision::Accept(accepted)) = decided else { panic!("taken: {decided:?}") };
+    let Ok(EntityDecision::Accept(accepted)) = decided else {
+        panic!("taken: {decided:?}")
+    };
     Record {
         sequence: Some(sequence),
         idempotency_key: Some(key),
@@ -157,7 +209,7 @@ fn status_changed(entity: EntityKey, sequence: u64, key: String, at: Timestamp) 
 #[test]
 fn a_duplicate_is_known_when_its_key_has_left_memory() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let clock = ground.with_manual_clock();
         let id = fill(&ground, 66_000);
         for _restart in 0..2 {
@@ -180,7 +232,7 @@ fn a_duplicate_is_known_when_its_key_has_left_memory() {
 #[test]
 fn a_key_is_free_again_when_its_window_ends() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
         let first = yard.message("T", "k").await.event_id();
@@ -199,7 +251,7 @@ fn a_key_is_free_again_when_its_window_ends() {
 #[test]
 fn a_window_goes_on_across_restarts() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
         let first = yard.message("T", "k").await.event_id();
@@ -226,7 +278,7 @@ fn a_window_goes_on_across_restarts() {
 #[test]
 fn keys_whose_fingerprints_collide_are_no_duplicates() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         ground.deps.fingerprint = |_, _| 7;
         let yard = ground.start().await;
         let mut first = Vec::new();
@@ -237,9 +289,15 @@ fn keys_whose_fingerprints_collide_are_no_duplicates() {
         }
         // Twelve keys at once, each of them three times.
         let keys: Vec<_> = (0..12).map(|n| format!("many-{n}")).collect();
-        let threes = keys.iter().map(|key| run_together([(); 3].map(|()| later_message(&yard, "T", key))));
+        let threes = keys
+            .iter()
+            .map(|key| run_together([(); 3].map(|()| later_message(&yard, "T", key))));
         let threes = run_together(threes.collect::<Vec<_>>()).await;
-        first.extend(keys.into_iter().zip(threes).map(|(key, answers)| (key, one_accepted(&answers))));
+        first.extend(
+            keys.into_iter()
+                .zip(threes)
+                .map(|(key, answers)| (key, one_accepted(&answers))),
+        );
         yard.stop().await;
 
         let yard = ground.start().await;
@@ -255,10 +313,13 @@ fn keys_whose_fingerprints_collide_are_no_duplicates() {
 #[test]
 fn an_event_that_failed_holds_its_key() {
     run(async {
-        let ground = Ground::new(&[("sources.support.unknown_entity", "reject")]);
+        let ground = TestEnv::new(&[("sources.support.unknown_entity", "reject")]);
         let yard = ground.start().await;
         let failed = yard.message("T", "k").await;
-        assert_eq!((failed.status, failed.body["entity"]["sequence"].as_u64()), (202, None));
+        assert_eq!(
+            (failed.status, failed.body["entity"]["sequence"].as_u64()),
+            (202, None)
+        );
         assert_duplicate(&yard.message("T", "k").await, &failed.event_id());
         yard.stop().await;
 
@@ -270,8 +331,8 @@ fn an_event_that_failed_holds_its_key() {
 }
 
 /// One HTTP worker, so that whatever was sent before a request that is answered has been read, too.
-fn env_with_one_worker() -> Ground {
-    Ground::new(&[("server.workers", "1")])
+fn env_with_one_worker() -> TestEnv {
+    TestEnv::new(&[("server.workers", "1")])
 }
 
 #[test]
@@ -281,9 +342,12 @@ fn a_duplicate_of_a_pending_event_waits_for_its_outcome() {
         let dam = ground.with_disk_gate();
         let yard = ground.start().await;
         let first = dam.hold_request(later_message(&yard, "T", "k")).await;
-        let duplicates = ["T", "OTHER"].map(|ticket| actix_rt::spawn(later_message(&yard, ticket, "k")));
+        let duplicates =
+            ["T", "OTHER"].map(|ticket| actix_rt::spawn(later_message(&yard, ticket, "k")));
         assert_eq!(yard.get("/healthz").await.status, 200);
-        assert!(!first.is_finished() && duplicates.iter().all(|duplicate| !duplicate.is_finished()));
+        assert!(
+            !first.is_finished() && duplicates.iter().all(|duplicate| !duplicate.is_finished())
+        );
         dam.open();
         let accepted = first.await.expect("runs");
         assert_eq!(accepted.status, 202, "{accepted:?}");
@@ -303,8 +367,15 @@ fn an_event_whose_request_was_given_up_holds_its_key_and_is_stored_once() {
         let yard = ground.start().await;
         for round in 0..5 {
             let key = format!("k-{round}");
-            let request = yard.signed_request(&message(&key), &key).build().expect("a request");
-            let connection = dam.hold_request(connection_with(raw(&yard, request))).await.await.expect("runs");
+            let request = yard
+                .signed_request(&message(&key), &key)
+                .build()
+                .expect("a request");
+            let connection = dam
+                .hold_request(connection_with(raw(&yard, request)))
+                .await
+                .await
+                .expect("runs");
             // A reset, which makes the server drop what it was doing for this connection.
             connection.set_zero_linger().expect("a connected socket");
             drop(connection);
@@ -313,7 +384,10 @@ fn an_event_whose_request_was_given_up_holds_its_key_and_is_stored_once() {
             assert_eq!(yard.get("/healthz").await.status, 200);
             dam.open();
             let meanwhile = meanwhile.await.expect("runs");
-            let first = meanwhile.header("x-event-id").expect("an event id").to_owned();
+            let first = meanwhile
+                .header("x-event-id")
+                .expect("an event id")
+                .to_owned();
             assert_duplicate(&meanwhile, &first);
             assert_duplicate(&yard.message("T", &key).await, &first);
             assert_eq!(yard.fetch_timeline("T").await.len(), round + 1);
@@ -335,11 +409,21 @@ async fn connection_with((address, bytes): (String, Vec<u8>)) -> TcpStream {
 }
 
 /// Where `request` goes, and its bytes on the wire.
-fn raw(gate: &Gate, request: reqwest::Request) -> (String, Vec<u8>) {
-    let address = gate.base.strip_prefix("http://").expect("an http address").to_owned();
-    let body = request.body().and_then(reqwest::Body::as_bytes).expect("a body");
-    let mut bytes =
-        format!("POST {} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n", request.url().path(), body.len());
+fn raw(gate: &TestClient, request: reqwest::Request) -> (String, Vec<u8>) {
+    let address = gate
+        .base
+        .strip_prefix("http://")
+        .expect("an http address")
+        .to_owned();
+    let body = request
+        .body()
+        .and_then(reqwest::Body::as_bytes)
+        .expect("a body");
+    let mut bytes = format!(
+        "POST {} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n",
+        request.url().path(),
+        body.len()
+    );
     for (name, value) in request.headers() {
         bytes += &format!("{name}: {}\r\n", value.to_str().expect("text"));
     }

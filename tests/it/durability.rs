@@ -6,7 +6,9 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::yard::{Answer, Gate, Ground, NodeProcess, TOKEN, count_blobs, run, run_together};
+use crate::test_node::{
+    NodeProcess, TOKEN, TestAnswer, TestClient, TestEnv, count_blobs, run, run_together,
+};
 
 /// Where an event is, as its answer or the timeline says.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,16 +51,32 @@ impl LoadProfile {
     }
 
     fn event(self, number: usize, key: &str) -> Value {
-        let large = self.large_each.is_some_and(|each| number.is_multiple_of(each));
-        let text = if large { noise(300_000, number as u64) } else { key.to_owned() };
+        let large = self
+            .large_each
+            .is_some_and(|each| number.is_multiple_of(each));
+        let text = if large {
+            noise(300_000, number as u64)
+        } else {
+            key.to_owned()
+        };
         json!({"message_id": key, "text": text})
     }
 
-    /// Sends until the process is gone or everything was sent; `count` rises with each acknowledgement.
-    async fn send(self, gate: Gate, life: usize, sender: usize, count: Rc<watch::Sender<usize>>) -> DurabilityLedger {
+    /// Sends until the process is gone or everything was sent; `count` rises with each
+    /// acknowledgement.
+    async fn send(
+        self,
+        gate: TestClient,
+        life: usize,
+        sender: usize,
+        count: Rc<watch::Sender<usize>>,
+    ) -> DurabilityLedger {
         let mut ledger = DurabilityLedger::default();
         for number in 0..self.events {
-            let (key, ticket) = (format!("{life}-{sender}-{number}"), self.ticket(life + sender + number));
+            let (key, ticket) = (
+                format!("{life}-{sender}-{number}"),
+                self.ticket(life + sender + number),
+            );
             match send_acknowledged(&gate, &ticket, &key, self.event(sender + number, &key)).await {
                 Some(place) => ledger.acknowledged.insert(key, place),
                 None => {
@@ -72,9 +90,15 @@ impl LoadProfile {
     }
 
     /// Has all senders send, and kills `process` as soon as it has acknowledged `after` events.
-    async fn kill_under_load(self, mut process: NodeProcess, life: usize, after: usize) -> DurabilityLedger {
+    async fn kill_under_load(
+        self,
+        mut process: NodeProcess,
+        life: usize,
+        after: usize,
+    ) -> DurabilityLedger {
         let count = Rc::new(watch::Sender::new(0));
-        let senders = (0..self.senders).map(|sender| self.send(process.gate.clone(), life, sender, Rc::clone(&count)));
+        let senders = (0..self.senders)
+            .map(|sender| self.send(process.gate.clone(), life, sender, Rc::clone(&count)));
         let senders = actix_rt::spawn(run_together(senders.collect::<Vec<_>>()));
         let mut acknowledged = count.subscribe();
         drop(count);
@@ -82,8 +106,15 @@ impl LoadProfile {
         let _ = acknowledged.wait_for(|count| *count >= after).await;
         process.kill();
         let mut ledger = DurabilityLedger::default();
-        senders.await.expect("runs").into_iter().for_each(|known| ledger.extend(known));
-        assert!(!ledger.unanswered.is_empty(), "the kill came after the load");
+        senders
+            .await
+            .expect("runs")
+            .into_iter()
+            .for_each(|known| ledger.extend(known));
+        assert!(
+            !ledger.unanswered.is_empty(),
+            "the kill came after the load"
+        );
         ledger
     }
 }
@@ -93,14 +124,21 @@ fn noise(bytes: usize, seed: u64) -> String {
     let mut state = seed;
     let mut text = String::with_capacity(bytes + 16);
     while text.len() < bytes {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         text += &format!("{:016x}", state ^ (state >> 29));
     }
     text
 }
 
 /// Where the event was put, or `None` when the process ended first.
-async fn send_acknowledged(gate: &Gate, ticket: &str, key: &str, data: Value) -> Option<DurableEventPlace> {
+async fn send_acknowledged(
+    gate: &TestClient,
+    ticket: &str,
+    key: &str,
+    data: Value,
+) -> Option<DurableEventPlace> {
     let body = json!({"event": "message.created", "support_uid": ticket, "data": data}).to_string();
     loop {
         let response = gate.signed_request(&body, key).send().await.ok()?;
@@ -108,7 +146,9 @@ async fn send_acknowledged(gate: &Gate, ticket: &str, key: &str, data: Value) ->
             let refusal = response.text().await.ok()?;
             assert!(refusal.contains("overloaded"), "{key}: {refusal}");
             // No room for another entity: one can go when reads have caught up with it.
-            let list = gate.client.get(format!("{}/api/v1/entities/ticket", gate.base));
+            let list = gate
+                .client
+                .get(format!("{}/api/v1/entities/ticket", gate.base));
             list.bearer_auth(TOKEN).send().await.ok()?;
             continue;
         }
@@ -116,37 +156,57 @@ async fn send_acknowledged(gate: &Gate, ticket: &str, key: &str, data: Value) ->
         // The status and headers alone are the promise: the body may be cut off by the kill.
         let header = |name: &str| response.headers()[name].to_str().expect("text").to_owned();
         let sequence = header("x-entity-sequence").parse().expect("a number");
-        let place = DurableEventPlace { ticket: ticket.to_owned(), sequence, event_id: header("x-event-id") };
+        let place = DurableEventPlace {
+            ticket: ticket.to_owned(),
+            sequence,
+            event_id: header("x-event-id"),
+        };
         // Read to its end, so that the connection serves again.
         let _ = response.bytes().await;
         return Some(place);
     }
 }
 
-/// Every stored event by its key, after checking that each ticket's numbers have no gap and no key comes twice.
-async fn read_stored_events(gate: &Gate, load: LoadProfile) -> BTreeMap<String, DurableEventPlace> {
+/// Every stored event by its key, after checking that each ticket's numbers have no gap and no key
+/// comes twice.
+async fn read_stored_events(
+    gate: &TestClient,
+    load: LoadProfile,
+) -> BTreeMap<String, DurableEventPlace> {
     let mut stored = BTreeMap::new();
     for number in 0..load.tickets {
         let ticket = load.ticket(number);
         for (item, sequence) in gate.fetch_timeline(&ticket).await.iter().zip(1..) {
             assert_eq!(item["sequence"], sequence, "{ticket}");
             let text = |value: &Value| value.as_str().expect("text").to_owned();
-            let place = DurableEventPlace { ticket: ticket.clone(), sequence, event_id: text(&item["event_id"]) };
+            let place = DurableEventPlace {
+                ticket: ticket.clone(),
+                sequence,
+                event_id: text(&item["event_id"]),
+            };
             let double = stored.insert(text(&item["data"]["message_id"]), place);
-            assert_eq!(double, None, "stored twice, the second time in {ticket} as {item}");
+            assert_eq!(
+                double, None,
+                "stored twice, the second time in {ticket} as {item}"
+            );
         }
     }
     stored
 }
 
-fn assert_duplicate(answer: &Answer, key: &str, place: &DurableEventPlace) {
+fn assert_duplicate(answer: &TestAnswer, key: &str, place: &DurableEventPlace) {
     assert_eq!(answer.status, 409, "{key}: {answer:?}");
-    assert_eq!(answer.header("x-event-id"), Some(place.event_id.as_str()), "{key}");
+    assert_eq!(
+        answer.header("x-event-id"),
+        Some(place.event_id.as_str()),
+        "{key}"
+    );
 }
 
-/// Sends every event again whose sender got no answer: it is stored then if it was not before. Gives where all are.
+/// Sends every event again whose sender got no answer: it is stored then if it was not before.
+/// Gives where all are.
 async fn resend_unanswered(
-    gate: &Gate,
+    gate: &TestClient,
     load: LoadProfile,
     stored: &BTreeMap<String, DurableEventPlace>,
     unanswered: BTreeMap<String, String>,
@@ -158,32 +218,44 @@ async fn resend_unanswered(
                 assert_duplicate(&gate.message(&ticket, &key).await, &key, place);
                 place.clone()
             }
-            None => send_acknowledged(gate, &ticket, &key, load.event(1, &key)).await.expect("the process lives"),
+            None => send_acknowledged(gate, &ticket, &key, load.event(1, &key))
+                .await
+                .expect("the process lives"),
         };
         ledger.acknowledged.insert(key, place);
     }
     ledger
 }
 
-async fn assert_all_duplicates(gate: &Gate, known: &BTreeMap<String, DurableEventPlace>) {
+async fn assert_all_duplicates(gate: &TestClient, known: &BTreeMap<String, DurableEventPlace>) {
     for (key, place) in known {
         assert_duplicate(&gate.message(&place.ticket, key).await, key, place);
     }
 }
 
-/// Kills a process once for each of `kills`, after so many acknowledgements, and sees after each restart that everything
-/// acknowledged in any life is where its answer said.
+/// Kills a process once for each of `kills`, after so many acknowledgements, and sees after each
+/// restart that everything acknowledged in any life is where its answer said.
 fn assert_nothing_lost(keys: &[(&str, &str)], load: LoadProfile, kills: &[usize]) {
     run(async {
-        let ground = Ground::new(keys);
+        let ground = TestEnv::new(keys);
         let mut known = DurabilityLedger::default();
         for (life, after) in kills.iter().enumerate() {
             let process = ground.start_process().await;
             let found = read_stored_events(&process, load).await;
             for (key, place) in &known.acknowledged {
-                assert_eq!(found.get(key), Some(place), "{key} was acknowledged before kill {life}");
+                assert_eq!(
+                    found.get(key),
+                    Some(place),
+                    "{key} was acknowledged before kill {life}"
+                );
             }
-            let settled = resend_unanswered(&process, load, &found, std::mem::take(&mut known.unanswered)).await;
+            let settled = resend_unanswered(
+                &process,
+                load,
+                &found,
+                std::mem::take(&mut known.unanswered),
+            )
+            .await;
             assert_all_duplicates(&process, &settled.acknowledged).await;
             known.extend(settled);
             let acknowledged = load.kill_under_load(process, life, *after).await;
@@ -192,7 +264,13 @@ fn assert_nothing_lost(keys: &[(&str, &str)], load: LoadProfile, kills: &[usize]
         }
         let process = ground.start_process().await;
         let found = read_stored_events(&process, load).await;
-        let settled = resend_unanswered(&process, load, &found, std::mem::take(&mut known.unanswered)).await;
+        let settled = resend_unanswered(
+            &process,
+            load,
+            &found,
+            std::mem::take(&mut known.unanswered),
+        )
+        .await;
         known.extend(settled);
         assert_eq!(
             read_stored_events(&process, load).await,
@@ -208,13 +286,16 @@ fn assert_nothing_lost(keys: &[(&str, &str)], load: LoadProfile, kills: &[usize]
 #[test]
 fn an_answer_leaves_only_after_its_event_was_synced() {
     run(async {
-        // One HTTP worker, so that whatever was sent before a request that is answered has been read, too.
-        let mut ground = Ground::new(&[("server.workers", "1")]);
+        // One HTTP worker, so that whatever was sent before a request that is answered has been
+        // read, too.
+        let mut ground = TestEnv::new(&[("server.workers", "1")]);
         let dam = ground.with_disk_gate();
         let yard = ground.start().await;
         assert_eq!(yard.message("T", "before").await.status, 202);
         let gate = yard.gate.clone();
-        let held = dam.hold_request(async move { gate.message("T", "held").await }).await;
+        let held = dam
+            .hold_request(async move { gate.message("T", "held").await })
+            .await;
         for _ in 0..20 {
             assert_eq!(yard.fetch_timeline("OTHER").await.len(), 0);
         }
@@ -228,29 +309,57 @@ fn an_answer_leaves_only_after_its_event_was_synced() {
 
 #[test]
 fn nothing_acknowledged_is_lost_in_ten_kills_under_load() {
-    let load = LoadProfile { senders: 8, events: 150, tickets: 7, large_each: None };
+    let load = LoadProfile {
+        senders: 8,
+        events: 150,
+        tickets: 7,
+        large_each: None,
+    };
     assert_nothing_lost(&[], load, &[40, 0, 1, 190, 7, 450, 23, 800, 60, 320]);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_while_entities_come_and_go() {
-    let load = LoadProfile { senders: 6, events: 30, tickets: 12, large_each: None };
-    let keys = [("router.live_entities_max", "3"), ("router.idle_timeout_s", "0.05"), ("router.shards", "1")];
+    let load = LoadProfile {
+        senders: 6,
+        events: 30,
+        tickets: 12,
+        large_each: None,
+    };
+    let keys = [
+        ("router.live_entities_max", "3"),
+        ("router.idle_timeout_s", "0.05"),
+        ("router.shards", "1"),
+    ];
     assert_nothing_lost(&keys, load, &[30, 75, 10, 120]);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_among_large_bodies() {
-    let load = LoadProfile { senders: 6, events: 40, tickets: 4, large_each: Some(7) };
+    let load = LoadProfile {
+        senders: 6,
+        events: 40,
+        tickets: 4,
+        large_each: Some(7),
+    };
     assert_nothing_lost(&[], load, &[20, 75, 5, 130]);
 }
 
-/// What was acknowledged in the last moments may be gone, but only from the end, and what is left is whole.
+/// What was acknowledged in the last moments may be gone, but only from the end, and what is left
+/// is whole.
 #[test]
 fn a_kill_leaves_no_gap_when_syncs_are_made_at_intervals() {
     run(async {
-        let ground = Ground::new(&[("store.sync", "interval"), ("store.sync_interval_s", "0.02")]);
-        let load = LoadProfile { senders: 6, events: 100, tickets: 5, large_each: None };
+        let ground = TestEnv::new(&[
+            ("store.sync", "interval"),
+            ("store.sync_interval_s", "0.02"),
+        ]);
+        let load = LoadProfile {
+            senders: 6,
+            events: 100,
+            tickets: 5,
+            large_each: None,
+        };
         let mut kept: BTreeMap<String, DurableEventPlace> = BTreeMap::new();
         for (life, after) in [30, 180, 350, 5].into_iter().enumerate() {
             let process = ground.start_process().await;
@@ -260,10 +369,17 @@ fn a_kill_leaves_no_gap_when_syncs_are_made_at_intervals() {
             let process = ground.start_process().await;
             let found = read_stored_events(&process, load).await;
             for (key, place) in &kept {
-                assert_eq!(found.get(key), Some(place), "{key} had survived a kill already");
+                assert_eq!(
+                    found.get(key),
+                    Some(place),
+                    "{key} had survived a kill already"
+                );
             }
             for (key, place) in &sent.acknowledged {
-                let length = found.values().filter(|other| other.ticket == place.ticket).count() as u64;
+                let length = found
+                    .values()
+                    .filter(|other| other.ticket == place.ticket)
+                    .count() as u64;
                 let expected = (place.sequence <= length).then_some(place);
                 assert_eq!(found.get(key), expected, "{key} in a ticket of {length}");
             }

@@ -1,4 +1,5 @@
-//! Enrichment against a real server that is slow, fails, recovers and answers nonsense: each step once, each lead in order.
+//! Enrichment against a real server that is slow, fails, recovers and answers nonsense: each step
+//! once, each lead in order.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::c2s::{ground, lead, send, timeline};
 use crate::failures::{DiskFailure, FailurePlace};
-use crate::yard::{Gate, Ground, expect_soon, run};
+use crate::test_node::{TestClient, TestEnv, expect_soon, run};
 
 const CPF: &str = "529.982.247-25";
 
@@ -28,7 +29,7 @@ struct ServerRequest {
 /// What the server does with a request.
 #[derive(Clone, Debug)]
 enum ServerReply {
-    Answer(u16, &'static str, String),
+    TestAnswer(u16, &'static str, String),
     /// Begins an answer and never ends it.
     Drip,
     /// Answers when it is told to.
@@ -36,11 +37,11 @@ enum ServerReply {
 }
 
 fn ok(body: &Value) -> ServerReply {
-    ServerReply::Answer(200, "", body.to_string())
+    ServerReply::TestAnswer(200, "", body.to_string())
 }
 
 fn status(status: u16) -> ServerReply {
-    ServerReply::Answer(status, "", String::new())
+    ServerReply::TestAnswer(status, "", String::new())
 }
 
 type ServerScript = Box<dyn Fn(&ServerRequest, usize) -> ServerReply + Send>;
@@ -100,21 +101,35 @@ impl ScriptedServer {
             head.push(line.trim().to_owned());
         }
         let mut words = head[0].split(' ').map(str::to_owned);
-        let (method, path) = (words.next().expect("a method"), words.next().expect("a path"));
+        let (method, path) = (
+            words.next().expect("a method"),
+            words.next().expect("a path"),
+        );
         let headers = head[1..].iter().filter_map(|line| line.split_once(": "));
-        let headers: HashMap<_, _> = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
-        let length = headers.get("content-length").map_or(0, |length| length.parse().expect("a length"));
+        let headers: HashMap<_, _> = headers
+            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+            .collect();
+        let length = headers
+            .get("content-length")
+            .map_or(0, |length| length.parse().expect("a length"));
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await?;
-        let asked = ServerRequest { method, path, headers, body: String::from_utf8(body).expect("text") };
+        let asked = ServerRequest {
+            method,
+            path,
+            headers,
+            body: String::from_utf8(body).expect("text"),
+        };
         // How often this path was asked for before.
         let before = self.count(&asked.path);
         let reply = self.script.lock().as_ref().expect("a script")(&asked, before);
         self.asked.send_modify(|all| all.push(asked));
         let mut reply = match reply {
-            ServerReply::Answer(status, header, body) => {
+            ServerReply::TestAnswer(status, header, body) => {
                 let length = body.len();
-                format!("HTTP/1.1 {status} X\r\n{header}connection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+                format!(
+                    "HTTP/1.1 {status} X\r\n{header}connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+                )
             }
             ServerReply::Drip => "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_owned(),
             ServerReply::Hold => String::new(),
@@ -130,26 +145,41 @@ impl ScriptedServer {
     }
 
     fn count(&self, path: &str) -> usize {
-        self.asked.borrow().iter().filter(|asked| asked.path == path).count()
+        self.asked
+            .borrow()
+            .iter()
+            .filter(|asked| asked.path == path)
+            .count()
     }
 
     fn paths(&self) -> Vec<String> {
-        self.asked.borrow().iter().map(|asked| asked.path.clone()).collect()
+        self.asked
+            .borrow()
+            .iter()
+            .map(|asked| asked.path.clone())
+            .collect()
     }
 
     /// Waits until `path` was asked for `count` times.
     async fn wait_for_requests(&self, path: &str, count: usize) {
         let mut asked = self.asked.subscribe();
-        let enough = |all: &Vec<ServerRequest>| all.iter().filter(|asked| asked.path == path).count() >= count;
-        expect_soon(asked.wait_for(enough)).await.expect("the sender is our own");
+        let enough = |all: &Vec<ServerRequest>| {
+            all.iter().filter(|asked| asked.path == path).count() >= count
+        };
+        expect_soon(asked.wait_for(enough))
+            .await
+            .expect("the sender is our own");
     }
 
     /// A ground whose events are enriched by this server, without retries but those in `keys`.
-    fn test_env(&self, keys: &[(&str, &str)]) -> Ground {
+    fn test_env(&self, keys: &[(&str, &str)]) -> TestEnv {
         let mut ground = ground(&[]);
         for (key, value) in [
             ("enabled", "true"),
-            ("lookup_url", &format!("{}/lookup?email={{email}}&phone={{phone}}", self.base)),
+            (
+                "lookup_url",
+                &format!("{}/lookup?email={{email}}&phone={{phone}}", self.base),
+            ),
             ("person_url", &format!("{}/person/{{cpf}}", self.base)),
             ("reply_url", &format!("{}/reply", self.base)),
             ("key", "person-key"),
@@ -158,7 +188,8 @@ impl ScriptedServer {
         ] {
             ground.set(&format!("sources.c2s.enrichment.{key}"), value);
         }
-        keys.iter().for_each(|(key, value)| ground.set(&format!("sources.c2s.enrichment.{key}"), value));
+        keys.iter()
+            .for_each(|(key, value)| ground.set(&format!("sources.c2s.enrichment.{key}"), value));
         ground
     }
 }
@@ -174,18 +205,21 @@ fn with_cpf(lead_id: &str, minute: u32) -> Value {
 }
 
 /// Sends an event and gives its id.
-async fn send_accepted(gate: &Gate, event: &Value) -> String {
+async fn send_accepted(gate: &TestClient, event: &Value) -> String {
     let answer = send(gate, event).await;
     assert_eq!(answer.body["processed"], 1, "{answer:?}");
-    answer.header("x-event-id").expect("it is the only one").to_owned()
+    answer
+        .header("x-event-id")
+        .expect("it is the only one")
+        .to_owned()
 }
 
-async fn show_lead(gate: &Gate, id: &str) -> Value {
+async fn show_lead(gate: &TestClient, id: &str) -> Value {
     gate.get(&format!("/api/v1/events/{id}")).await.body
 }
 
 /// The event once it is not processing any more.
-async fn wait_until_settled(gate: &Gate, id: &str) -> Value {
+async fn wait_until_settled(gate: &TestClient, id: &str) -> Value {
     expect_soon(async {
         loop {
             let event = show_lead(gate, id).await;
@@ -198,7 +232,10 @@ async fn wait_until_settled(gate: &Gate, id: &str) -> Value {
 }
 
 fn outcome(event: &Value) -> (&str, &str) {
-    (event["status"].as_str().expect("a status"), event["error_message"].as_str().unwrap_or_default())
+    (
+        event["status"].as_str().expect("a status"),
+        event["error_message"].as_str().unwrap_or_default(),
+    )
 }
 
 #[test]
@@ -212,14 +249,29 @@ fn an_event_with_a_cpf_is_enriched_and_replied_to() {
         clock.advance(Duration::from_secs(60));
         let event = wait_until_settled(&yard, &id).await;
         assert_eq!(outcome(&event), ("completed", ""));
-        assert_eq!((&event["entity"]["sequence"], &event["type"]), (&json!(1), &json!("c2s_lead.received")));
+        assert_eq!(
+            (&event["entity"]["sequence"], &event["type"]),
+            (&json!(1), &json!("c2s_lead.received"))
+        );
         assert_eq!(event["processing_at"], event["received_at"]);
         assert!(event["processed_at"].as_str() >= event["processing_at"].as_str());
-        assert_eq!(lead(&yard, "7").await["state"]["enriched"], json!({"name": "Ana Maria", "age": 40}));
+        assert_eq!(
+            lead(&yard, "7").await["state"]["enriched"],
+            json!({"name": "Ana Maria", "age": 40})
+        );
         let items = timeline(&yard, "7").await;
-        let told: Vec<_> = items.iter().map(|item| (item["type"].as_str(), item["summary"].as_str())).collect();
-        let expected = [("c2s_lead.received", "event received, 3 fields set"), ("c2s_lead.enriched", "enriched")];
-        assert_eq!(told, expected.map(|(kind, summary)| (Some(kind), Some(summary))));
+        let told: Vec<_> = items
+            .iter()
+            .map(|item| (item["type"].as_str(), item["summary"].as_str()))
+            .collect();
+        let expected = [
+            ("c2s_lead.received", "event received, 3 fields set"),
+            ("c2s_lead.enriched", "enriched"),
+        ];
+        assert_eq!(
+            told,
+            expected.map(|(kind, summary)| (Some(kind), Some(summary)))
+        );
         let data = json!({
             "lead_id": "7", "updated_at": "2025-01-20T10:00:00.000Z", "enriched": {"name": "Ana Maria", "age": 40},
         });
@@ -227,11 +279,17 @@ fn an_event_with_a_cpf_is_enriched_and_replied_to() {
         assert_eq!(server.paths(), [PERSON, "/reply"]);
         let asked = server.asked.borrow().clone();
         assert_eq!(
-            (asked[0].method.as_str(), asked[0].headers.get("x-person-key").map(String::as_str)),
+            (
+                asked[0].method.as_str(),
+                asked[0].headers.get("x-person-key").map(String::as_str)
+            ),
             ("GET", Some("person-key"))
         );
         assert_eq!(
-            (asked[1].method.as_str(), asked[1].headers.get("x-person-key")),
+            (
+                asked[1].method.as_str(),
+                asked[1].headers.get("x-person-key")
+            ),
             ("POST", None),
             "a key for one only"
         );
@@ -251,14 +309,26 @@ fn the_call_log_names_each_call_and_not_whom_it_was_about() {
             _ => ok(&json!({"cpf": CPF, "name": "Ana"})),
         })
         .await;
-        let yard = server.test_env(&[("retry_schedule_s", "0.001")]).start().await;
+        let yard = server
+            .test_env(&[("retry_schedule_s", "0.001")])
+            .start()
+            .await;
         let customer = json!({"name": "Ana", "email": "ana@example.com"});
         let id = send_accepted(&yard, &event("7", 0, &customer)).await;
-        assert_eq!(outcome(&wait_until_settled(&yard, &id).await), ("completed", ""));
-        let rows = yard.get("/api/v1/webhooks/logs?direction=outgoing").await.body;
+        assert_eq!(
+            outcome(&wait_until_settled(&yard, &id).await),
+            ("completed", "")
+        );
+        let rows = yard
+            .get("/api/v1/webhooks/logs?direction=outgoing")
+            .await
+            .body;
         let rows = rows["items"].as_array().expect("a list");
-        let told: Vec<_> =
-            rows.iter().rev().map(|row| (&row["method"], &row["path"], &row["status"], &row["code"])).collect();
+        let told: Vec<_> = rows
+            .iter()
+            .rev()
+            .map(|row| (&row["method"], &row["path"], &row["status"], &row["code"]))
+            .collect();
         let expected = [
             ("GET", "/lookup", 200, None),
             ("GET", "/person/{cpf}", 200, None),
@@ -267,11 +337,25 @@ fn the_call_log_names_each_call_and_not_whom_it_was_about() {
         ];
         assert_eq!(told.len(), expected.len(), "{told:?}");
         for (told, (method, path, status, code)) in told.iter().zip(expected) {
-            assert_eq!(*told, (&json!(method), &json!(path), &json!(status), &json!(code)));
+            assert_eq!(
+                *told,
+                (&json!(method), &json!(path), &json!(status), &json!(code))
+            );
         }
-        assert!(rows.iter().all(|row| row["source"] == "c2s" && row["event_ids"] == json!([id])), "{rows:?}");
-        let whole = yard.get(&format!("/api/v1/webhooks/logs/{}", rows[2]["id"])).await.body.to_string();
-        assert!(!whole.contains("52998224725") && !whole.contains("ana@") && !whole.contains(CPF), "{whole}");
+        assert!(
+            rows.iter()
+                .all(|row| row["source"] == "c2s" && row["event_ids"] == json!([id])),
+            "{rows:?}"
+        );
+        let whole = yard
+            .get(&format!("/api/v1/webhooks/logs/{}", rows[2]["id"]))
+            .await
+            .body
+            .to_string();
+        assert!(
+            !whole.contains("52998224725") && !whole.contains("ana@") && !whole.contains(CPF),
+            "{whole}"
+        );
         yard.stop().await;
     });
 }
@@ -290,9 +374,21 @@ fn a_cpf_is_looked_up_by_e_mail_then_by_phone_and_without_one_nobody_is_found() 
         .await;
         let yard = server.test_env(&[]).start().await;
         let cases = [
-            (json!({"email": "known@example.com", "phone": "+5511"}), json!({"found": true}), 3),
-            (json!({"email": "null@example.com", "phone": "+5511"}), json!({"found": true}), 4),
-            (json!({"email": "unknown@example.com", "phone": "+1"}), json!(null), 2),
+            (
+                json!({"email": "known@example.com", "phone": "+5511"}),
+                json!({"found": true}),
+                3,
+            ),
+            (
+                json!({"email": "null@example.com", "phone": "+5511"}),
+                json!({"found": true}),
+                4,
+            ),
+            (
+                json!({"email": "unknown@example.com", "phone": "+1"}),
+                json!(null),
+                2,
+            ),
             (json!({"cpf": "529.982.247-24"}), json!(null), 0),
             (json!(null), json!(null), 0),
         ];
@@ -300,10 +396,27 @@ fn a_cpf_is_looked_up_by_e_mail_then_by_phone_and_without_one_nobody_is_found() 
             let before = server.asked.borrow().len();
             let lead_id = format!("{number}");
             let id = send_accepted(&yard, &event(&lead_id, 0, &customer)).await;
-            assert_eq!(outcome(&wait_until_settled(&yard, &id).await), ("completed", ""), "case {number}");
-            assert_eq!(lead(&yard, &lead_id).await["state"]["enriched"], enriched, "case {number}");
-            assert_eq!(server.asked.borrow().len() - before, calls, "case {number}: {:?}", server.paths());
-            assert_eq!(timeline(&yard, &lead_id).await[1]["data"]["enriched"], enriched, "case {number}");
+            assert_eq!(
+                outcome(&wait_until_settled(&yard, &id).await),
+                ("completed", ""),
+                "case {number}"
+            );
+            assert_eq!(
+                lead(&yard, &lead_id).await["state"]["enriched"],
+                enriched,
+                "case {number}"
+            );
+            assert_eq!(
+                server.asked.borrow().len() - before,
+                calls,
+                "case {number}: {:?}",
+                server.paths()
+            );
+            assert_eq!(
+                timeline(&yard, &lead_id).await[1]["data"]["enriched"],
+                enriched,
+                "case {number}"
+            );
         }
         yard.stop().await;
     });
@@ -314,40 +427,74 @@ fn what_may_pass_is_tried_again_and_what_may_not_fails_with_the_step_s_name() {
     run(async {
         let server = ScriptedServer::start(|asked, before| match (asked.path.as_str(), before) {
             (PERSON, 0) => status(503),
-            (PERSON, 1) => ServerReply::Answer(429, "retry-after: 0\r\n", String::new()),
+            (PERSON, 1) => ServerReply::TestAnswer(429, "retry-after: 0\r\n", String::new()),
             ("/reply", 0..3) => status(408),
             ("/reply", _) => status(201),
             _ => ok(&json!({"n": 1})),
         })
         .await;
-        let yard = server.test_env(&[("retry_schedule_s", "0.001, 0.001, 0.001")]).start().await;
+        let yard = server
+            .test_env(&[("retry_schedule_s", "0.001, 0.001, 0.001")])
+            .start()
+            .await;
         let id = send_accepted(&yard, &with_cpf("7", 0)).await;
-        assert_eq!(outcome(&wait_until_settled(&yard, &id).await), ("completed", ""));
-        let expected = [PERSON, PERSON, PERSON, "/reply", "/reply", "/reply", "/reply"];
+        assert_eq!(
+            outcome(&wait_until_settled(&yard, &id).await),
+            ("completed", "")
+        );
+        let expected = [
+            PERSON, PERSON, PERSON, "/reply", "/reply", "/reply", "/reply",
+        ];
         assert_eq!(server.paths(), expected, "each step has the whole schedule");
         let table = [
             (status(503), "person: answered 503, tried 4 times"),
             (status(403), "person: answered 403"),
             (status(404), "person: answered 404"),
-            (ServerReply::Answer(302, "location: /elsewhere\r\n", String::new()), "person: answered 302"),
+            (
+                ServerReply::TestAnswer(302, "location: /elsewhere\r\n", String::new()),
+                "person: answered 302",
+            ),
             (ok(&json!([1])), "person: answered no JSON object"),
-            (ServerReply::Answer(200, "", "x".repeat(70_000)), "person: answered more than 65536 bytes"),
+            (
+                ServerReply::TestAnswer(200, "", "x".repeat(70_000)),
+                "person: answered more than 65536 bytes",
+            ),
         ];
         for (number, (reply, reason)) in (1..).zip(table) {
             server.set_script(move |_, _| reply.clone());
             let id = send_accepted(&yard, &with_cpf("7", number)).await;
             let event = wait_until_settled(&yard, &id).await;
-            assert_eq!((outcome(&event), &event["code"]), (("failed", reason), &json!(502)));
+            assert_eq!(
+                (outcome(&event), &event["code"]),
+                (("failed", reason), &json!(502))
+            );
         }
         assert_eq!(server.count("/elsewhere"), 0);
         let last = timeline(&yard, "7").await.pop().expect("the last one");
-        let failed = (json!("c2s_lead.failed"), json!("enrichment failed at person"));
+        let failed = (
+            json!("c2s_lead.failed"),
+            json!("enrichment failed at person"),
+        );
         assert_eq!((&last["type"], &last["summary"]), (&failed.0, &failed.1));
         let own = show_lead(&yard, last["event_id"].as_str().expect("an id")).await;
-        assert_eq!((outcome(&own), &own["code"]), (("completed", ""), &json!(null)), "that it failed has happened");
-        assert_eq!(own["payload"]["error_message"], "person: answered more than 65536 bytes");
-        assert_eq!(yard.get("/api/v1/events?status=failed").await.body["total"], 6);
-        assert_eq!(lead(&yard, "7").await["state"]["enriched"], json!({"n": 1}), "what was found before stays");
+        assert_eq!(
+            (outcome(&own), &own["code"]),
+            (("completed", ""), &json!(null)),
+            "that it failed has happened"
+        );
+        assert_eq!(
+            own["payload"]["error_message"],
+            "person: answered more than 65536 bytes"
+        );
+        assert_eq!(
+            yard.get("/api/v1/events?status=failed").await.body["total"],
+            6
+        );
+        assert_eq!(
+            lead(&yard, "7").await["state"]["enriched"],
+            json!({"n": 1}),
+            "what was found before stays"
+        );
         yard.stop().await;
     });
 }
@@ -355,23 +502,49 @@ fn what_may_pass_is_tried_again_and_what_may_not_fails_with_the_step_s_name() {
 #[test]
 fn a_server_that_does_not_answer_in_time_or_is_not_there_fails_the_step() {
     run(async {
-        let server = ScriptedServer::start(
-            |asked, _| if asked.path == "/reply" { ServerReply::Hold } else { ServerReply::Drip },
-        )
+        let server = ScriptedServer::start(|asked, _| {
+            if asked.path == "/reply" {
+                ServerReply::Hold
+            } else {
+                ServerReply::Drip
+            }
+        })
         .await;
         let mut ground = server.test_env(&[("timeout_s", "0.1")]);
         let yard = ground.start().await;
         let id = send_accepted(&yard, &with_cpf("7", 0)).await;
-        assert_eq!(outcome(&wait_until_settled(&yard, &id).await), ("failed", "person: did not answer in time"));
-        server.set_script(|asked, _| if asked.path == "/reply" { ServerReply::Hold } else { ok(&json!({"n": 2})) });
+        assert_eq!(
+            outcome(&wait_until_settled(&yard, &id).await),
+            ("failed", "person: did not answer in time")
+        );
+        server.set_script(|asked, _| {
+            if asked.path == "/reply" {
+                ServerReply::Hold
+            } else {
+                ok(&json!({"n": 2}))
+            }
+        });
         let id = send_accepted(&yard, &with_cpf("7", 1)).await;
-        assert_eq!(outcome(&wait_until_settled(&yard, &id).await), ("failed", "reply: did not answer in time"));
-        assert_eq!(lead(&yard, "7").await["state"]["enriched"], json!({"n": 2}), "found before the step that failed");
+        assert_eq!(
+            outcome(&wait_until_settled(&yard, &id).await),
+            ("failed", "reply: did not answer in time")
+        );
+        assert_eq!(
+            lead(&yard, "7").await["state"]["enriched"],
+            json!({"n": 2}),
+            "found before the step that failed"
+        );
         yard.stop().await;
-        ground.set("sources.c2s.enrichment.person_url", "http://127.0.0.1:1/{cpf}");
+        ground.set(
+            "sources.c2s.enrichment.person_url",
+            "http://127.0.0.1:1/{cpf}",
+        );
         let yard = ground.start().await;
         let id = send_accepted(&yard, &with_cpf("7", 2)).await;
-        assert_eq!(outcome(&wait_until_settled(&yard, &id).await), ("failed", "person: could not be reached"));
+        assert_eq!(
+            outcome(&wait_until_settled(&yard, &id).await),
+            ("failed", "person: could not be reached")
+        );
         yard.stop().await;
     });
 }
@@ -385,23 +558,53 @@ fn a_failed_event_is_run_again_on_request_and_any_other_is_not() {
         let id = send_accepted(&yard, &with_cpf("7", 0)).await;
         let reprocess = format!("/api/v1/events/{id}/reprocess");
         for round in 1..=3 {
-            assert_eq!(outcome(&wait_until_settled(&yard, &id).await), ("failed", "person: answered 400"));
+            assert_eq!(
+                outcome(&wait_until_settled(&yard, &id).await),
+                ("failed", "person: answered 400")
+            );
             assert_eq!(server.count(PERSON), round);
             let answer = yard.post(&reprocess).await;
             let entity = json!({"kind": "c2s_lead", "id": "7", "sequence": 1});
-            assert_eq!(answer.body, json!({"status": "accepted", "event_id": id, "entity": entity}), "{answer:?}");
+            assert_eq!(
+                answer.body,
+                json!({"status": "accepted", "event_id": id, "entity": entity}),
+                "{answer:?}"
+            );
             assert_eq!(answer.status, 202);
         }
         assert_eq!(outcome(&wait_until_settled(&yard, &id).await).0, "failed");
         server.set_script(|_, _| ok(&json!({"found": true})));
         assert_eq!(yard.post(&reprocess).await.status, 202);
-        assert_eq!(outcome(&wait_until_settled(&yard, &id).await), ("completed", ""));
+        assert_eq!(
+            outcome(&wait_until_settled(&yard, &id).await),
+            ("completed", "")
+        );
         let again = yard.post(&reprocess).await;
-        assert_eq!((again.status, &again.body["code"]), (409, &json!("not_failed")));
-        assert_eq!(lead(&yard, "7").await["state"]["enriched"], json!({"found": true}));
-        let types: Vec<_> = timeline(&yard, "7").await.iter().map(|item| item["type"].clone()).collect();
+        assert_eq!(
+            (again.status, &again.body["code"]),
+            (409, &json!("not_failed"))
+        );
+        assert_eq!(
+            lead(&yard, "7").await["state"]["enriched"],
+            json!({"found": true})
+        );
+        let types: Vec<_> = timeline(&yard, "7")
+            .await
+            .iter()
+            .map(|item| item["type"].clone())
+            .collect();
         let failed = "c2s_lead.failed";
-        assert_eq!(types, ["c2s_lead.received", failed, failed, failed, failed, "c2s_lead.enriched"]);
+        assert_eq!(
+            types,
+            [
+                "c2s_lead.received",
+                failed,
+                failed,
+                failed,
+                failed,
+                "c2s_lead.enriched"
+            ]
+        );
 
         server.set_script(|_, _| status(400));
         let id = send_accepted(&yard, &with_cpf("7", 1)).await;
@@ -409,7 +612,12 @@ fn a_failed_event_is_run_again_on_request_and_any_other_is_not() {
         yard.stop().await;
         ground.set("sources.c2s.enrichment.enabled", "false");
         let yard = ground.start().await;
-        assert_eq!(yard.post(&format!("/api/v1/events/{id}/reprocess")).await.status, 202);
+        assert_eq!(
+            yard.post(&format!("/api/v1/events/{id}/reprocess"))
+                .await
+                .status,
+            202
+        );
         assert_eq!(
             outcome(&show_lead(&yard, &id).await),
             ("completed", ""),
@@ -433,15 +641,35 @@ fn events_of_one_lead_are_enriched_in_order_and_no_other_lead_waits() {
         server.wait_for_requests(PERSON, 1).await;
         let behind = send_accepted(&yard, &with_cpf("7", 1)).await;
         let other = send_accepted(&yard, &event("8", 0, &json!({"cpf": "111.444.777-35"}))).await;
-        assert_eq!(outcome(&wait_until_settled(&yard, &other).await), ("completed", ""));
+        assert_eq!(
+            outcome(&wait_until_settled(&yard, &other).await),
+            ("completed", "")
+        );
         assert_eq!(outcome(&show_lead(&yard, &slow).await), ("processing", ""));
-        assert_eq!(outcome(&show_lead(&yard, &behind).await), ("processing", ""));
+        assert_eq!(
+            outcome(&show_lead(&yard, &behind).await),
+            ("processing", "")
+        );
         assert_eq!(show_lead(&yard, &behind).await["processed_at"], json!(null));
-        assert_eq!(server.count(PERSON), 1, "the second event of the lead has not begun");
+        assert_eq!(
+            server.count(PERSON),
+            1,
+            "the second event of the lead has not begun"
+        );
         server.released.send_replace(true);
-        assert_eq!(outcome(&wait_until_settled(&yard, &behind).await), ("completed", ""));
-        assert_eq!(outcome(&show_lead(&yard, &slow).await), ("completed", ""), "before the one behind it");
-        assert_eq!(lead(&yard, "7").await["state"]["enriched"], json!({"later": true}));
+        assert_eq!(
+            outcome(&wait_until_settled(&yard, &behind).await),
+            ("completed", "")
+        );
+        assert_eq!(
+            outcome(&show_lead(&yard, &slow).await),
+            ("completed", ""),
+            "before the one behind it"
+        );
+        assert_eq!(
+            lead(&yard, "7").await["state"]["enriched"],
+            json!({"later": true})
+        );
         yard.stop().await;
     });
 }
@@ -450,7 +678,11 @@ fn events_of_one_lead_are_enriched_in_order_and_no_other_lead_waits() {
 fn while_a_breaker_is_open_nothing_is_tried_and_nothing_counted() {
     run(async {
         let server = ScriptedServer::start(|_, _| status(500)).await;
-        let keys = [("breaker_failures", "2"), ("breaker_open_s", "0.05"), ("retry_schedule_s", "0.001, 0.001")];
+        let keys = [
+            ("breaker_failures", "2"),
+            ("breaker_open_s", "0.05"),
+            ("retry_schedule_s", "0.001, 0.001"),
+        ];
         let mut ground = server.test_env(&keys);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
@@ -468,7 +700,13 @@ fn while_a_breaker_is_open_nothing_is_tried_and_nothing_counted() {
             assert_eq!(outcome(&show_lead(&yard, &other).await), ("processing", ""));
         }
         assert_eq!(server.asked.borrow().len(), 2, "{:?}", server.paths());
-        server.set_script(|asked, _| if asked.path == "/reply" { status(200) } else { ok(&json!({})) });
+        server.set_script(|asked, _| {
+            if asked.path == "/reply" {
+                status(200)
+            } else {
+                ok(&json!({}))
+            }
+        });
         expect_soon(async {
             while outcome(&show_lead(&yard, &other).await).0 == "processing" {
                 clock.advance(Duration::from_millis(50));
@@ -481,7 +719,11 @@ fn while_a_breaker_is_open_nothing_is_tried_and_nothing_counted() {
             }
         })
         .await;
-        assert_eq!(outcome(&show_lead(&yard, &id).await), ("completed", ""), "its tries were not used up meanwhile");
+        assert_eq!(
+            outcome(&show_lead(&yard, &id).await),
+            ("completed", ""),
+            "its tries were not used up meanwhile"
+        );
         yard.stop().await;
     });
 }
@@ -508,20 +750,31 @@ fn a_killed_node_goes_on_with_the_step_that_was_not_done() {
         process.kill();
         server.set_script(|_, _| status(200));
         let yard = ground.start().await;
-        assert_eq!(outcome(&wait_until_settled(&yard, &id).await), ("completed", ""));
+        assert_eq!(
+            outcome(&wait_until_settled(&yard, &id).await),
+            ("completed", "")
+        );
         let lookup = "/lookup?email=ana%40example.com&phone=";
         assert_eq!(
             server.paths(),
             [lookup, PERSON, "/reply", "/reply", "/reply"],
             "no step that was done is made again"
         );
-        let keys: Vec<_> =
-            server.asked.borrow()[2..].iter().map(|asked| asked.headers["idempotency-key"].clone()).collect();
-        assert_eq!(keys, [id.clone(), id.clone(), id], "so that the other side can tell");
-        let text = lead(&yard, "7").await["state"]["enriched"]["text"].as_str().map(str::len);
+        let keys: Vec<_> = server.asked.borrow()[2..]
+            .iter()
+            .map(|asked| asked.headers["idempotency-key"].clone())
+            .collect();
+        assert_eq!(
+            keys,
+            [id.clone(), id.clone(), id],
+            "so that the other side can tell"
+        );
+        let text = lead(&yard, "7").await["state"]["enriched"]["text"]
+            .as_str()
+            .map(str::len);
         assert_eq!(text, Some(40_000));
         yard.stop().await;
-        assert_eq!(crate::yard::count_blobs(&ground.store_path()), 0);
+        assert_eq!(crate::test_node::count_blobs(&ground.store_path()), 0);
     });
 }
 
@@ -542,7 +795,9 @@ fn a_store_that_fails_under_an_enrichment_is_opened_again_and_the_event_complete
         server.released.send_replace(true);
         trouble.until_played(1).await;
         expect_soon(async {
-            while yard.get("/readyz").await.status != 200 || show_lead(&yard, &id).await["status"] != "completed" {}
+            while yard.get("/readyz").await.status != 200
+                || show_lead(&yard, &id).await["status"] != "completed"
+            {}
         })
         .await;
         assert_eq!(server.count("/reply"), 1);
@@ -565,12 +820,19 @@ fn what_is_owed_waits_while_enrichment_is_off() {
         let yard = ground.start().await;
         assert_eq!(outcome(&show_lead(&yard, &id).await), ("processing", ""));
         let other = send_accepted(&yard, &with_cpf("7", 1)).await;
-        assert_eq!(outcome(&show_lead(&yard, &other).await), ("completed", ""), "at once");
+        assert_eq!(
+            outcome(&show_lead(&yard, &other).await),
+            ("completed", ""),
+            "at once"
+        );
         yard.stop().await;
         ground.set("sources.c2s.enrichment.enabled", "true");
         server.set_script(|_, _| ok(&json!({"n": 1})));
         let yard = ground.start().await;
-        assert_eq!(outcome(&wait_until_settled(&yard, &id).await), ("completed", ""));
+        assert_eq!(
+            outcome(&wait_until_settled(&yard, &id).await),
+            ("completed", "")
+        );
         yard.stop().await;
     });
 }
@@ -581,28 +843,54 @@ fn many_leads_at_once_are_all_enriched_once_each_in_its_order() {
         let known = Mutex::new(HashSet::new());
         let server = ScriptedServer::start(move |asked, before| match asked.path.as_str() {
             // The first try of each event fails.
-            "/reply" if known.lock().insert(asked.headers["idempotency-key"].clone()) => status(503),
+            "/reply"
+                if known
+                    .lock()
+                    .insert(asked.headers["idempotency-key"].clone()) =>
+            {
+                status(503)
+            }
             "/reply" => status(200),
             _ => ok(&json!({"n": before})),
         })
         .await;
         let keys = [("retry_schedule_s", "0.001"), ("breaker_failures", "1000")];
         let yard = server.test_env(&keys).start().await;
-        let list: Vec<_> = (0..10).flat_map(|minute| (0..12).map(move |n| with_cpf(&format!("{n}"), minute))).collect();
+        let list: Vec<_> = (0..10)
+            .flat_map(|minute| (0..12).map(move |n| with_cpf(&format!("{n}"), minute)))
+            .collect();
         let answer = send(&yard, &json!(list)).await;
-        assert_eq!((answer.status, &answer.body["processed"]), (200, &json!(120)));
+        assert_eq!(
+            (answer.status, &answer.body["processed"]),
+            (200, &json!(120))
+        );
         expect_soon(async {
-            while yard.get("/api/v1/events?status=processing&page_size=1").await.body["total"] != 0 {}
+            while yard
+                .get("/api/v1/events?status=processing&page_size=1")
+                .await
+                .body["total"]
+                != 0
+            {}
         })
         .await;
         let failed = yard.get("/api/v1/events?status=failed").await.body;
         assert_eq!(failed["total"], 0, "{failed}");
-        assert_eq!((server.count(PERSON), server.count("/reply")), (120, 240), "no step that was done is made again");
+        assert_eq!(
+            (server.count(PERSON), server.count("/reply")),
+            (120, 240),
+            "no step that was done is made again"
+        );
         for number in 0..12 {
             let items = timeline(&yard, &number.to_string()).await;
-            let enriched = items.iter().filter(|item| item["type"] == "c2s_lead.enriched");
-            let times: Vec<_> = enriched.map(|item| item["data"]["updated_at"].clone()).collect();
-            let expected: Vec<_> = (0..10).map(|minute| json!(format!("2025-01-20T10:{minute:02}:00.000Z"))).collect();
+            let enriched = items
+                .iter()
+                .filter(|item| item["type"] == "c2s_lead.enriched");
+            let times: Vec<_> = enriched
+                .map(|item| item["data"]["updated_at"].clone())
+                .collect();
+            let expected: Vec<_> = (0..10)
+                .map(|minute| json!(format!("2025-01-20T10:{minute:02}:00.000Z")))
+                .collect();
             assert_eq!(times, expected, "lead {number}");
         }
         yard.stop().await;

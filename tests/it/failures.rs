@@ -1,4 +1,5 @@
-//! A store that fails: whoever waits is told, the node opens it again by itself, and what was acknowledged is there.
+//! A store that fails: whoever waits is told, the node opens it again by itself, and what was
+//! acknowledged is there.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::yard::{Answer, Gate, Ground, run};
+use crate::test_node::{TestAnswer, TestClient, TestEnv, run};
 
 /// Long enough for anything on a busy machine; whatever takes longer is stuck.
 const STUCK: Duration = Duration::from_secs(60);
@@ -26,8 +27,8 @@ pub enum FailurePlace {
     Put,
     Flush,
     Sync,
-    /// The sync of a round in which is noted what was delivered. Rounds come by themselves, so the other places are those of
-    /// everybody else: a test knows who comes by next.
+    /// The sync of a round in which is noted what was delivered. Rounds come by themselves, so the
+    /// other places are those of everybody else: a test knows who comes by next.
     Checkpoint,
 }
 
@@ -55,7 +56,7 @@ struct FailureScript {
 
 impl DiskFailure {
     /// Puts new trouble, none so far, under the nodes of `ground`.
-    pub fn install(ground: &mut Ground) -> Arc<Self> {
+    pub fn install(ground: &mut TestEnv) -> Arc<Self> {
         let trouble = Arc::new(Self::default());
         ground.deps.faults = Arc::clone(&trouble) as Arc<dyn FailureInjector>;
         trouble
@@ -85,7 +86,9 @@ impl DiskFailure {
     /// Waits until the store was made to fail `times` times.
     pub async fn until_played(&self, times: u32) {
         let mut played = self.played.subscribe();
-        within(played.wait_for(|played| *played >= times)).await.expect("the sender lives as long as this");
+        within(played.wait_for(|played| *played >= times))
+            .await
+            .expect("the sender lives as long as this");
     }
 
     /// The next `times` events of `ticket` crash its entity.
@@ -106,14 +109,19 @@ impl DiskFailure {
     /// Waits until `events` events of `ticket` reached their entity, over all its lives.
     pub async fn wait_until_decided(&self, ticket: &str, events: u64) {
         let mut decided = self.decided.subscribe();
-        let reached = decided.wait_for(|decided| decided.get(ticket).is_some_and(|count| *count >= events));
-        within(reached).await.expect("the sender lives as long as this");
+        let reached =
+            decided.wait_for(|decided| decided.get(ticket).is_some_and(|count| *count >= events));
+        within(reached)
+            .await
+            .expect("the sender lives as long as this");
     }
 
     /// Waits until a thread stands at a held sync.
     pub async fn wait_for_held_sync(&self) {
         let mut held = self.held.subscribe();
-        within(held.wait_for(|held| *held > 0)).await.expect("the sender lives as long as this");
+        within(held.wait_for(|held| *held > 0))
+            .await
+            .expect("the sender lives as long as this");
     }
 
     fn script(&self) -> MutexGuard<'_, FailureScript> {
@@ -122,7 +130,10 @@ impl DiskFailure {
 
     fn pass(&self, place: FailurePlace) -> io::Result<()> {
         let mut script = self.script();
-        let Some((failing, times)) = script.failing.filter(|(failing, times)| *failing == place && *times > 0) else {
+        let Some((failing, times)) = script
+            .failing
+            .filter(|(failing, times)| *failing == place && *times > 0)
+        else {
             return Ok(());
         };
         if script.spared > 0 {
@@ -138,7 +149,8 @@ impl DiskFailure {
     fn wait_while_held(&self) {
         self.held.send_modify(|held| *held += 1);
         // Bounded, so that a test that failed meanwhile ends.
-        self.released.wait_while_for(&mut self.script(), |script| script.hold_syncs, STUCK);
+        self.released
+            .wait_while_for(&mut self.script(), |script| script.hold_syncs, STUCK);
         self.held.send_modify(|held| *held -= 1);
     }
 
@@ -150,7 +162,8 @@ impl DiskFailure {
             }
             Some(_) | None => false,
         };
-        self.decided.send_modify(|decided| *decided.entry(ticket.to_owned()).or_default() += 1);
+        self.decided
+            .send_modify(|decided| *decided.entry(ticket.to_owned()).or_default() += 1);
         assert!(!crashes, "the test crashes {ticket}");
     }
 }
@@ -164,7 +177,11 @@ impl FailureInjector for DiskFailure {
             Failpoint::Flush => self.pass(FailurePlace::Flush),
             Failpoint::Sync => {
                 self.wait_while_held();
-                self.pass(if is_round { FailurePlace::Checkpoint } else { FailurePlace::Sync })
+                self.pass(if is_round {
+                    FailurePlace::Checkpoint
+                } else {
+                    FailurePlace::Sync
+                })
             }
             Failpoint::CallLogWrite => Ok(()),
             Failpoint::Decide(entity) => {
@@ -177,7 +194,9 @@ impl FailureInjector for DiskFailure {
 
 /// What `future` gives; panics when it is stuck.
 pub async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(STUCK, future).await.expect("it is stuck")
+    tokio::time::timeout(STUCK, future)
+        .await
+        .expect("it is stuck")
 }
 
 /// Runs `futures` at the same time; their outputs come in the same order.
@@ -208,7 +227,7 @@ pub async fn outputs<T>(tasks: Vec<JoinHandle<T>>) -> Vec<T> {
 }
 
 /// Polls `/readyz` until it answers `status`.
-pub async fn until_readyz_is(gate: &Gate, status: u16) -> Answer {
+pub async fn until_readyz_is(gate: &TestClient, status: u16) -> TestAnswer {
     let mut polls = tokio::time::interval(Duration::from_millis(2));
     within(async {
         loop {
@@ -222,9 +241,9 @@ pub async fn until_readyz_is(gate: &Gate, status: u16) -> Answer {
     .await
 }
 
-/// Sends the message `key` until it is known to be stored: `Some` with the answer that accepted it, or `None` when a
-/// request that was answered with 503 had stored it.
-pub async fn send_until_known(gate: &Gate, ticket: &str, key: &str) -> Option<Answer> {
+/// Sends the message `key` until it is known to be stored: `Some` with the answer that accepted it,
+/// or `None` when a request that was answered with 503 had stored it.
+pub async fn send_until_known(gate: &TestClient, ticket: &str, key: &str) -> Option<TestAnswer> {
     loop {
         let answer = gate.message(ticket, key).await;
         match answer.status {
@@ -237,22 +256,33 @@ pub async fn send_until_known(gate: &Gate, ticket: &str, key: &str) -> Option<An
     }
 }
 
-/// Checks that the ticket holds exactly the messages `keys`, numbered without a gap, and each where its 202 said.
+/// Checks that the ticket holds exactly the messages `keys`, numbered without a gap, and each where
+/// its 202 said.
 pub async fn check_timeline<'a>(
-    gate: &Gate,
+    gate: &TestClient,
     ticket: &str,
     keys: &[String],
-    accepted: impl IntoIterator<Item = &'a Answer>,
+    accepted: impl IntoIterator<Item = &'a TestAnswer>,
 ) {
     let timeline = gate.fetch_timeline(ticket).await;
-    let sequences: Vec<_> = timeline.iter().map(|item| item["sequence"].as_u64().expect("a number")).collect();
-    assert_eq!(sequences, (1..=keys.len() as u64).collect::<Vec<_>>(), "of {ticket}");
+    let sequences: Vec<_> = timeline
+        .iter()
+        .map(|item| item["sequence"].as_u64().expect("a number"))
+        .collect();
+    assert_eq!(
+        sequences,
+        (1..=keys.len() as u64).collect::<Vec<_>>(),
+        "of {ticket}"
+    );
     let sorted = |mut keys: Vec<String>| {
         keys.sort();
         keys
     };
     let id = |item: &Value, member: &str| item[member].as_str().expect("text").to_owned();
-    let stored = timeline.iter().map(|item| id(&item["data"], "message_id")).collect();
+    let stored = timeline
+        .iter()
+        .map(|item| id(&item["data"], "message_id"))
+        .collect();
     assert_eq!(sorted(stored), sorted(keys.to_vec()), "of {ticket}");
     for answer in accepted {
         let item = &timeline[answer.sequence() as usize - 1];
@@ -260,28 +290,52 @@ pub async fn check_timeline<'a>(
     }
     let state = gate.get(&format!("/api/v1/entities/ticket/{ticket}")).await;
     assert_eq!(state.body["sequence"], keys.len(), "{state:?}");
-    let in_state = state.body["state"]["messages"].as_array().expect("a list").iter();
+    let in_state = state.body["state"]["messages"]
+        .as_array()
+        .expect("a list")
+        .iter();
     let in_timeline = timeline.iter().map(|item| id(&item["data"], "message_id"));
-    assert_eq!(in_state.map(|item| id(item, "message_id")).collect::<Vec<_>>(), in_timeline.collect::<Vec<_>>());
+    assert_eq!(
+        in_state
+            .map(|item| id(item, "message_id"))
+            .collect::<Vec<_>>(),
+        in_timeline.collect::<Vec<_>>()
+    );
 }
 
 #[test]
-fn after_one_failure_of_any_operation_the_node_opens_its_store_again_and_state_journal_and_answers_agree() {
+fn after_one_failure_of_any_operation_the_node_opens_its_store_again_and_state_journal_and_answers_agree()
+ {
     for place in [FailurePlace::Put, FailurePlace::Flush, FailurePlace::Sync] {
         run(async {
-            let mut ground = Ground::new(&[]);
+            let mut ground = TestEnv::new(&[]);
             let trouble = DiskFailure::install(&mut ground);
             let yard = ground.start().await;
-            let mut accepted = vec![yard.message("SUP-1", "k-1").await, yard.message("SUP-1", "k-2").await];
+            let mut accepted = vec![
+                yard.message("SUP-1", "k-1").await,
+                yard.message("SUP-1", "k-2").await,
+            ];
             trouble.fail(place, 1);
             let failed = within(yard.message("SUP-1", "k-3")).await;
-            assert_eq!((failed.status, &failed.body["code"]), (503, &json!("unavailable")), "{place:?}: {failed:?}");
+            assert_eq!(
+                (failed.status, &failed.body["code"]),
+                (503, &json!("unavailable")),
+                "{place:?}: {failed:?}"
+            );
             assert_eq!(failed.header("retry-after"), Some("1"));
             assert_eq!(trouble.played_count(), 1, "{place:?}");
 
             accepted.extend(send_until_known(&yard, "SUP-1", "k-3").await);
-            accepted.push(send_until_known(&yard, "SUP-1", "k-4").await.expect("it was sent once"));
-            assert_eq!(yard.message("SUP-1", "k-2").await.status, 409, "keys are remembered over the failure");
+            accepted.push(
+                send_until_known(&yard, "SUP-1", "k-4")
+                    .await
+                    .expect("it was sent once"),
+            );
+            assert_eq!(
+                yard.message("SUP-1", "k-2").await.status,
+                409,
+                "keys are remembered over the failure"
+            );
             let keys = ["k-1", "k-2", "k-3", "k-4"].map(String::from);
             check_timeline(&yard, "SUP-1", &keys, &accepted).await;
             yard.stop().await;
@@ -293,12 +347,14 @@ fn after_one_failure_of_any_operation_the_node_opens_its_store_again_and_state_j
     }
 }
 
-/// The node had called itself ready between two failures, since a store that takes nothing can be opened all the same.
+/// The node had called itself ready between two failures, since a store that takes nothing can be
+/// opened all the same.
 #[test]
-fn while_the_store_keeps_failing_the_node_says_why_it_is_not_ready_and_once_it_heals_the_node_is_ready_by_itself() {
+fn while_the_store_keeps_failing_the_node_says_why_it_is_not_ready_and_once_it_heals_the_node_is_ready_by_itself()
+ {
     for place in [FailurePlace::Put, FailurePlace::Flush, FailurePlace::Sync] {
         run(async {
-            let mut ground = Ground::new(&[]);
+            let mut ground = TestEnv::new(&[]);
             let trouble = DiskFailure::install(&mut ground);
             let yard = ground.start().await;
             let accepted = yard.message("SUP-1", "k-1").await;
@@ -307,19 +363,37 @@ fn while_the_store_keeps_failing_the_node_says_why_it_is_not_ready_and_once_it_h
             until_readyz_is(&yard, 503).await;
             while trouble.played_count() < 4 {
                 let not_ready = yard.get("/readyz").await;
-                assert_eq!((not_ready.status, &not_ready.body["status"]), (503, &json!("not_ready")), "{place:?}");
+                assert_eq!(
+                    (not_ready.status, &not_ready.body["status"]),
+                    (503, &json!("not_ready")),
+                    "{place:?}"
+                );
                 let reason = not_ready.body["reason"].as_str().expect("a reason");
                 assert!(reason.contains("the disk is on strike"), "{reason}");
                 assert!(not_ready.header("retry-after").is_some());
                 let refused = within(yard.message("SUP-1", "k-2")).await;
-                assert_eq!((refused.status, &refused.body["code"]), (503, &json!("unavailable")), "{place:?}");
+                assert_eq!(
+                    (refused.status, &refused.body["code"]),
+                    (503, &json!("unavailable")),
+                    "{place:?}"
+                );
                 assert!(refused.header("retry-after").is_some());
                 assert_eq!(yard.get("/api/v1/events").await.status, 503);
-                assert_eq!(yard.get("/healthz").await.status, 200, "the process is well");
+                assert_eq!(
+                    yard.get("/healthz").await.status,
+                    200,
+                    "the process is well"
+                );
             }
             trouble.heal();
             let stored = send_until_known(&yard, "SUP-1", "k-2").await;
-            check_timeline(&yard, "SUP-1", &["k-1", "k-2"].map(String::from), stored.iter().chain([&accepted])).await;
+            check_timeline(
+                &yard,
+                "SUP-1",
+                &["k-1", "k-2"].map(String::from),
+                stored.iter().chain([&accepted]),
+            )
+            .await;
             yard.stop().await;
         });
     }
@@ -329,13 +403,18 @@ fn while_the_store_keeps_failing_the_node_says_why_it_is_not_ready_and_once_it_h
 #[test]
 fn an_event_whose_values_were_written_in_part_is_not_there() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let mut accepted = vec![yard.message("SUP-1", "k-1").await];
         let data = json!({"message_id": "k-2", "text": noise(50_000)});
         trouble.fail_after(FailurePlace::Put, 2, 1);
-        assert_eq!(within(yard.send("SUP-1", "k-2", "message.created", data.clone())).await.status, 503);
+        assert_eq!(
+            within(yard.send("SUP-1", "k-2", "message.created", data.clone()))
+                .await
+                .status,
+            503
+        );
         assert_eq!(trouble.played_count(), 1);
         let retried = loop {
             let answer = within(yard.send("SUP-1", "k-2", "message.created", data.clone())).await;
@@ -355,7 +434,7 @@ fn an_event_whose_values_were_written_in_part_is_not_there() {
 #[test]
 fn a_failure_that_only_the_projection_meets_is_told_with_its_cause_and_survived_too() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let mut accepted = vec![yard.message("SUP-1", "k-1").await];
@@ -365,23 +444,31 @@ fn a_failure_that_only_the_projection_meets_is_told_with_its_cause_and_survived_
         let reason = not_ready.body["reason"].as_str().expect("a reason");
         assert!(reason.contains("the disk is on strike"), "{reason}");
         trouble.heal();
-        accepted.push(send_until_known(&yard, "SUP-1", "k-2").await.expect("it was sent once"));
+        accepted.push(
+            send_until_known(&yard, "SUP-1", "k-2")
+                .await
+                .expect("it was sent once"),
+        );
         check_timeline(&yard, "SUP-1", &["k-1", "k-2"].map(String::from), &accepted).await;
         yard.stop().await;
     });
 }
 
 #[test]
-fn all_that_wait_at_a_failure_are_answered_also_those_that_wait_for_the_outcome_of_their_duplicate() {
+fn all_that_wait_at_a_failure_are_answered_also_those_that_wait_for_the_outcome_of_their_duplicate()
+{
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         assert_eq!(yard.message("SUP-1", "k-1").await.status, 202);
         trouble.hold_syncs();
         let requests = (0..60).map(|n| {
             let gate = yard.gate.clone();
-            async move { gate.message(&format!("SUP-{}", n % 3), &format!("d-{}", n % 20)).await }
+            async move {
+                gate.message(&format!("SUP-{}", n % 3), &format!("d-{}", n % 20))
+                    .await
+            }
         });
         let requests = begin(requests);
         for ticket in ["SUP-0", "SUP-1", "SUP-2"] {
@@ -392,8 +479,16 @@ fn all_that_wait_at_a_failure_are_answered_also_those_that_wait_for_the_outcome_
         let answers = outputs(requests).await;
         assert_eq!(trouble.played_count(), 1);
         // Those that came to the gate after the store was open again were accepted.
-        assert!(answers.iter().all(|answer| [503, 202, 409].contains(&answer.status)), "{answers:?}");
-        assert!(answers.iter().filter(|answer| answer.status == 503).count() >= 6, "{answers:?}");
+        assert!(
+            answers
+                .iter()
+                .all(|answer| [503, 202, 409].contains(&answer.status)),
+            "{answers:?}"
+        );
+        assert!(
+            answers.iter().filter(|answer| answer.status == 503).count() >= 6,
+            "{answers:?}"
+        );
         for n in 0..20 {
             send_until_known(&yard, "SUP-9", &format!("d-{n}")).await;
         }
@@ -406,19 +501,23 @@ fn all_that_wait_at_a_failure_are_answered_also_those_that_wait_for_the_outcome_
 #[test]
 fn several_failures_in_a_row_under_load_lose_and_repeat_nothing() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let tickets = ["SUP-1", "SUP-2", "SUP-3"];
         let enough = Arc::new(AtomicBool::new(false));
-        let senders = tickets.into_iter().flat_map(|ticket| (0..4).map(move |sender| (ticket, sender)));
+        let senders = tickets
+            .into_iter()
+            .flat_map(|ticket| (0..4).map(move |sender| (ticket, sender)));
         let work = begin(senders.map(|(ticket, sender)| {
             let (gate, enough) = (yard.gate.clone(), Arc::clone(&enough));
             async move {
                 let (mut keys, mut accepted) = (Vec::new(), Vec::new());
                 while !enough.load(Ordering::Relaxed) {
                     keys.push(format!("{ticket}-{sender}-{}", keys.len()));
-                    accepted.extend(send_until_known(&gate, ticket, keys.last().expect("just pushed")).await);
+                    accepted.extend(
+                        send_until_known(&gate, ticket, keys.last().expect("just pushed")).await,
+                    );
                 }
                 (keys, accepted)
             }
@@ -441,7 +540,13 @@ fn several_failures_in_a_row_under_load_lose_and_repeat_nothing() {
         let done = outputs(work).await;
         for (ticket, done) in tickets.into_iter().zip(done.chunks(4)) {
             let keys: Vec<_> = done.iter().flat_map(|(keys, _)| keys.clone()).collect();
-            check_timeline(&yard, ticket, &keys, done.iter().flat_map(|(_, accepted)| accepted)).await;
+            check_timeline(
+                &yard,
+                ticket,
+                &keys,
+                done.iter().flat_map(|(_, accepted)| accepted),
+            )
+            .await;
         }
         yard.stop().await;
     });
@@ -451,7 +556,7 @@ fn several_failures_in_a_row_under_load_lose_and_repeat_nothing() {
 fn a_node_stops_while_its_store_is_failing_and_what_it_acknowledged_is_there_at_the_next_start() {
     for wait_for_readyz in [None, Some(503)] {
         run(async {
-            let mut ground = Ground::new(&[]);
+            let mut ground = TestEnv::new(&[]);
             let trouble = DiskFailure::install(&mut ground);
             let yard = ground.start().await;
             let accepted = yard.message("SUP-1", "k-1").await;
@@ -466,17 +571,24 @@ fn a_node_stops_while_its_store_is_failing_and_what_it_acknowledged_is_there_at_
             trouble.heal();
             let yard = ground.start().await;
             let stored = send_until_known(&yard, "SUP-1", "k-2").await;
-            check_timeline(&yard, "SUP-1", &["k-1", "k-2"].map(String::from), stored.iter().chain([&accepted])).await;
+            check_timeline(
+                &yard,
+                "SUP-1",
+                &["k-1", "k-2"].map(String::from),
+                stored.iter().chain([&accepted]),
+            )
+            .await;
             yard.stop().await;
         });
     }
 }
 
-/// The store that was being opened when the stop came had never been closed, and its folder stayed in use.
+/// The store that was being opened when the stop came had never been closed, and its folder stayed
+/// in use.
 #[test]
 fn a_node_that_is_stopped_while_it_opens_its_store_again_leaves_the_folder_free() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let accepted = yard.message("SUP-1", "k-1").await;
@@ -484,14 +596,23 @@ fn a_node_that_is_stopped_while_it_opens_its_store_again_leaves_the_folder_free(
         let data = json!({"message_id": "k-2", "text": noise(50_000)});
         trouble.fail_after(FailurePlace::Put, 2, 1);
         trouble.hold_syncs();
-        assert_eq!(within(yard.send("SUP-1", "k-2", "message.created", data)).await.status, 503);
+        assert_eq!(
+            within(yard.send("SUP-1", "k-2", "message.created", data))
+                .await
+                .status,
+            503
+        );
         trouble.wait_for_held_sync().await;
         let stop = actix_rt::spawn(yard.node.stop());
         // The server is gone when nobody listens any more; then the stop has reached the store.
-        let gone = within(async { while yard.gate.client.get(&yard.gate.base).send().await.is_ok() {} });
+        let gone =
+            within(async { while yard.gate.client.get(&yard.gate.base).send().await.is_ok() {} });
         gone.await;
         trouble.release_syncs();
-        within(stop).await.expect("no panic in it").expect("it stops in order");
+        within(stop)
+            .await
+            .expect("no panic in it")
+            .expect("it stops in order");
 
         let yard = ground.start().await;
         check_timeline(&yard, "SUP-1", &["k-1".to_owned()], [&accepted]).await;
@@ -502,9 +623,9 @@ fn a_node_that_is_stopped_while_it_opens_its_store_again_leaves_the_folder_free(
 /// Set for the process that may mount.
 const MAY_MOUNT: &str = "HOOKYARD_TEST_MAY_MOUNT";
 
-/// On a real file system without room. Mounting takes rights, so the test runs itself again in a mount namespace of its
-/// own; nothing of it is left then, however it ends. Where the system permits no such namespace (some containers), a
-/// message says that this test was left out.
+/// On a real file system without room. Mounting takes rights, so the test runs itself again in a
+/// mount namespace of its own; nothing of it is left then, however it ends. Where the system
+/// permits no such namespace (some containers), a message says that this test was left out.
 #[test]
 fn a_full_disk_is_told_and_survived_and_all_that_was_acknowledged_is_there() {
     if std::env::var_os(MAY_MOUNT).is_some() {
@@ -521,23 +642,42 @@ fn a_full_disk_is_told_and_survived_and_all_that_was_acknowledged_is_there() {
     }
     let this = std::env::current_exe().expect("this test's binary");
     let name = "failures::a_full_disk_is_told_and_survived_and_all_that_was_acknowledged_is_there";
-    let again = unshare(&[this.to_str().expect("a readable path"), "--exact", name, "--nocapture"])
-        .env(MAY_MOUNT, "yes")
-        .output()
-        .expect("it could be started a moment ago");
-    let told = [again.stdout, again.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    assert!(again.status.success() && told.contains("1 passed"), "{told}");
+    let again = unshare(&[
+        this.to_str().expect("a readable path"),
+        "--exact",
+        name,
+        "--nocapture",
+    ])
+    .env(MAY_MOUNT, "yes")
+    .output()
+    .expect("it could be started a moment ago");
+    let told = [again.stdout, again.stderr]
+        .map(|text| String::from_utf8_lossy(&text).into_owned())
+        .concat();
+    assert!(
+        again.status.success() && told.contains("1 passed"),
+        "{told}"
+    );
 }
 
 async fn fill_a_disk() {
-    let mut ground = Ground::new(&[]);
+    let mut ground = TestEnv::new(&[]);
     let disk = ground.folder.path().join("disk");
     std::fs::create_dir(&disk).expect("a folder");
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=12m", "none"]).arg(&disk).status();
-    assert!(mounted.is_ok_and(|status| status.success()), "it could be done a moment ago");
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=12m", "none"])
+        .arg(&disk)
+        .status();
+    assert!(
+        mounted.is_ok_and(|status| status.success()),
+        "it could be done a moment ago"
+    );
     let ballast = disk.join("ballast");
     std::fs::write(&ballast, vec![0; 6 << 20]).expect("there is room");
-    ground.set("store.path", disk.join("store").to_str().expect("a readable path"));
+    ground.set(
+        "store.path",
+        disk.join("store").to_str().expect("a readable path"),
+    );
     let yard = ground.start().await;
 
     let mut accepted = Vec::new();
@@ -546,19 +686,33 @@ async fn fill_a_disk() {
         assert!(number < 500, "12 MB hold 500 events of 40 KB");
         let key = format!("k-{number}");
         let data = json!({"message_id": key, "text": noise(40_000)});
-        let answer = within(yard.send(&format!("SUP-{number}"), &key, "message.created", data)).await;
+        let answer =
+            within(yard.send(&format!("SUP-{number}"), &key, "message.created", data)).await;
         if answer.status != 202 {
             break answer;
         }
         accepted.push(answer);
     };
-    assert_eq!((refused.status, &refused.body["code"]), (503, &json!("unavailable")));
-    assert!(accepted.len() > 20, "it was full after {} events", accepted.len());
+    assert_eq!(
+        (refused.status, &refused.body["code"]),
+        (503, &json!("unavailable"))
+    );
+    assert!(
+        accepted.len() > 20,
+        "it was full after {} events",
+        accepted.len()
+    );
     let reason = until_readyz_is(&yard, 503).await.body["reason"].to_string();
     assert!(reason.contains("No space left on device"), "{reason}");
     for attempt in 0..5 {
         let data = json!({"message_id": "later", "text": noise(40_000)});
-        let answer = within(yard.send("SUP-later", &format!("later-{attempt}"), "message.created", data)).await;
+        let answer = within(yard.send(
+            "SUP-later",
+            &format!("later-{attempt}"),
+            "message.created",
+            data,
+        ))
+        .await;
         assert_eq!(answer.status, 503, "there is no room for {attempt}");
     }
 
@@ -574,12 +728,15 @@ async fn fill_a_disk() {
 }
 
 /// Checks that the first event of the ticket `SUP-n` is the one that the n-th answer is about.
-async fn all_are_there(gate: &Gate, accepted: &[Answer]) {
+async fn all_are_there(gate: &TestClient, accepted: &[TestAnswer]) {
     for (number, answer) in accepted.iter().enumerate() {
         let timeline = gate.fetch_timeline(&format!("SUP-{number}")).await;
         assert_eq!(timeline.len(), 1, "of SUP-{number}");
         assert_eq!(timeline[0]["event_id"], answer.body["event_id"]);
-        assert_eq!(timeline[0]["data"]["text"].as_str().map(str::len), Some(40_000));
+        assert_eq!(
+            timeline[0]["data"]["text"].as_str().map(str::len),
+            Some(40_000)
+        );
     }
 }
 
@@ -587,8 +744,13 @@ async fn all_are_there(gate: &Gate, accepted: &[Answer]) {
 pub fn noise(bytes: usize) -> String {
     let mut state = 7_u64;
     let letters = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         char::from(b'0' + ((state >> 33) % 75) as u8)
     });
-    letters.filter(|letter| *letter != '\\').take(bytes).collect()
+    letters
+        .filter(|letter| *letter != '\\')
+        .take(bytes)
+        .collect()
 }

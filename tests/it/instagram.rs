@@ -1,4 +1,5 @@
-//! Instagram's contract: the handshake, signed calls with many updates, and the conversations that they make.
+//! Instagram's contract: the handshake, signed calls with many updates, and the conversations that
+//! they make.
 
 use hookyard::config::Secret;
 use hookyard::edge::instagram::signature::sign_instagram_body;
@@ -6,7 +7,7 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
 use crate::failures::{DiskFailure, FailurePlace, until_readyz_is};
-use crate::yard::{Answer, Gate, Ground, expect_soon, run, run_together};
+use crate::test_node::{TestAnswer, TestClient, TestEnv, expect_soon, run, run_together};
 
 pub const APP_SECRET: &str = "test-app-secret";
 pub const VERIFY_TOKEN: &str = "test-verify-token";
@@ -16,24 +17,34 @@ const BUSINESS: &str = "0987654321";
 const CUSTOMER: &str = "1234567890";
 const CONVERSATION: &str = "conv_1234567890_0987654321";
 
-pub fn ground(keys: &[(&str, &str)]) -> Ground {
+pub fn ground(keys: &[(&str, &str)]) -> TestEnv {
     let own = [
         ("sources.instagram.enabled", "true"),
-        ("sources.instagram.app_secrets", "test-old-secret,test-app-secret"),
+        (
+            "sources.instagram.app_secrets",
+            "test-old-secret,test-app-secret",
+        ),
         ("sources.instagram.verify_token", VERIFY_TOKEN),
     ];
-    Ground::new(&[&own, keys].concat())
+    TestEnv::new(&[&own, keys].concat())
 }
 
-fn signed(gate: &Gate, body: &str, secret: &str) -> RequestBuilder {
-    let request = gate.client.post(format!("{}{WEBHOOK}", gate.base)).header("content-type", "application/json");
+fn signed(gate: &TestClient, body: &str, secret: &str) -> RequestBuilder {
+    let request = gate
+        .client
+        .post(format!("{}{WEBHOOK}", gate.base))
+        .header("content-type", "application/json");
     request
-        .header("x-hub-signature-256", sign_instagram_body(&Secret::new(secret), body.as_bytes()))
+        .header(
+            "x-hub-signature-256",
+            sign_instagram_body(&Secret::new(secret), body.as_bytes()),
+        )
         .body(body.to_owned())
 }
 
-pub async fn call(gate: &Gate, body: &Value) -> Answer {
-    gate.answer(signed(gate, &body.to_string(), APP_SECRET)).await
+pub async fn call(gate: &TestClient, body: &Value) -> TestAnswer {
+    gate.answer(signed(gate, &body.to_string(), APP_SECRET))
+        .await
 }
 
 /// A call with `items` for the business account.
@@ -52,27 +63,42 @@ pub fn message(second: u64, mid: &str, text: &str) -> Value {
 }
 
 pub fn echo(second: u64, mid: &str, text: &str) -> Value {
-    let mut echo = item(second, "message", json!({"mid": mid, "text": text, "is_echo": true}));
+    let mut echo = item(
+        second,
+        "message",
+        json!({"mid": mid, "text": text, "is_echo": true}),
+    );
     echo["sender"]["id"] = BUSINESS.into();
     echo["recipient"]["id"] = CUSTOMER.into();
     echo
 }
 
-pub async fn state(gate: &Gate) -> Value {
-    gate.get(&format!("/api/v1/entities/conversation/{CONVERSATION}")).await.body["state"].clone()
+pub async fn state(gate: &TestClient) -> Value {
+    gate.get(&format!("/api/v1/entities/conversation/{CONVERSATION}"))
+        .await
+        .body["state"]
+        .clone()
 }
 
-async fn total(gate: &Gate) -> u64 {
-    gate.get("/api/v1/events").await.body["total"].as_u64().expect("a total")
+async fn total(gate: &TestClient) -> u64 {
+    gate.get("/api/v1/events").await.body["total"]
+        .as_u64()
+        .expect("a total")
 }
 
-fn code(answer: &Answer) -> (u16, &str) {
-    (answer.status, answer.body["code"].as_str().unwrap_or_default())
+fn code(answer: &TestAnswer) -> (u16, &str) {
+    (
+        answer.status,
+        answer.body["code"].as_str().unwrap_or_default(),
+    )
 }
 
-fn counts(answer: &Answer) -> [u64; 3] {
-    ["received", "accepted", "duplicates"]
-        .map(|name| answer.body[name].as_u64().unwrap_or_else(|| panic!("{answer:?}")))
+fn counts(answer: &TestAnswer) -> [u64; 3] {
+    ["received", "accepted", "duplicates"].map(|name| {
+        answer.body[name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{answer:?}"))
+    })
 }
 
 /// The seed's message, as Instagram sends it.
@@ -87,7 +113,10 @@ fn a_message_begins_its_conversation_and_can_be_read() {
         let yard = ground.start().await;
         let answer = yard.answer(signed(&yard, FROM_THE_SEED, APP_SECRET)).await;
         assert_eq!(answer.status, 200);
-        assert_eq!(answer.body, json!({"status": "accepted", "received": 1, "accepted": 1, "duplicates": 0}));
+        assert_eq!(
+            answer.body,
+            json!({"status": "accepted", "received": 1, "accepted": 1, "duplicates": 0})
+        );
         assert_eq!(answer.header("x-entity-sequence"), Some("1"));
         let expected = json!({
             "account_id": null, "instagram_account_id": BUSINESS, "participants": [CUSTOMER, BUSINESS],
@@ -99,13 +128,28 @@ fn a_message_begins_its_conversation_and_can_be_read() {
             "reactions": [], "read": null,
         });
         assert_eq!(state(&yard).await, expected);
-        let event = yard.get(&format!("/api/v1/events/{}", answer.header("x-event-id").expect("an id"))).await.body;
-        assert_eq!((&event["source"], &event["type"]), (&json!("instagram"), &json!("message.received")));
+        let event = yard
+            .get(&format!(
+                "/api/v1/events/{}",
+                answer.header("x-event-id").expect("an id")
+            ))
+            .await
+            .body;
+        assert_eq!(
+            (&event["source"], &event["type"]),
+            (&json!("instagram"), &json!("message.received"))
+        );
         let sent: Value = serde_json::from_str(FROM_THE_SEED).expect("JSON");
-        assert_eq!(event["payload"], sent["entry"][0]["messaging"][0], "the item alone");
+        assert_eq!(
+            event["payload"], sent["entry"][0]["messaging"][0],
+            "the item alone"
+        );
         let path = format!("/api/v1/entities/conversation/{CONVERSATION}/timeline");
         let entry = yard.get(&path).await.body["items"][0].clone();
-        assert_eq!((&entry["summary"], &entry["data"]), (&json!("message mid_abc123 received"), &event["payload"]));
+        assert_eq!(
+            (&entry["summary"], &entry["data"]),
+            (&json!("message mid_abc123 received"), &event["payload"])
+        );
         yard.stop().await;
     });
 }
@@ -115,13 +159,22 @@ fn the_handshake_gives_the_challenge_back_to_who_knows_the_token() {
     run(async {
         let ground = ground(&[("server.auth_failures_per_minute", "9")]);
         let yard = ground.start().await;
-        let get = |path: &str, query: &str| yard.answer(yard.client.get(format!("{}{path}?{query}", yard.base)));
+        let get = |path: &str, query: &str| {
+            yard.answer(yard.client.get(format!("{}{path}?{query}", yard.base)))
+        };
         for path in [WEBHOOK, "/webhooks/instagram/"] {
-            let query =
-                format!("hub.mode=subscribe&hub.verify_token={VERIFY_TOKEN}&hub.challenge=%3Cb%3E%26+1158201444");
+            let query = format!(
+                "hub.mode=subscribe&hub.verify_token={VERIFY_TOKEN}&hub.challenge=%3Cb%3E%26+1158201444"
+            );
             let answer = get(path, &query).await;
-            assert_eq!((answer.status, &answer.body), (200, &json!("<b>& 1158201444")));
-            assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
+            assert_eq!(
+                (answer.status, &answer.body),
+                (200, &json!("<b>& 1158201444"))
+            );
+            assert_eq!(
+                answer.header("content-type"),
+                Some("text/plain; charset=utf-8")
+            );
             assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
         }
         for query in [
@@ -139,7 +192,11 @@ fn the_handshake_gives_the_challenge_back_to_who_knows_the_token() {
             assert_eq!(code(&answer), (403, "forbidden"), "{query}");
             assert!(!answer.body.to_string().contains(VERIFY_TOKEN));
         }
-        assert_eq!(code(&get(WEBHOOK, "").await), (429, "rate_limited"), "who guesses too often has to wait");
+        assert_eq!(
+            code(&get(WEBHOOK, "").await),
+            (429, "rate_limited"),
+            "who guesses too often has to wait"
+        );
         yard.stop().await;
     });
 }
@@ -149,7 +206,11 @@ fn only_what_the_app_has_signed_is_taken() {
     run(async {
         let ground = ground(&[]);
         let yard = ground.start().await;
-        let plain = || yard.client.post(format!("{}{WEBHOOK}", yard.base)).body(FROM_THE_SEED);
+        let plain = || {
+            yard.client
+                .post(format!("{}{WEBHOOK}", yard.base))
+                .body(FROM_THE_SEED)
+        };
         let signature = sign_instagram_body(&Secret::new(APP_SECRET), FROM_THE_SEED.as_bytes());
         let wrong = [
             plain(),
@@ -157,14 +218,18 @@ fn only_what_the_app_has_signed_is_taken() {
             plain().header("x-hub-signature-256", &signature[7..]),
             plain().header("x-hub-signature-256", signature.replace("sha256", "sha1")),
             plain().header("x-hub-signature", &signature),
-            plain().header("x-hub-signature-256", &signature).body(FROM_THE_SEED.replace("Hello", "hello")),
+            plain()
+                .header("x-hub-signature-256", &signature)
+                .body(FROM_THE_SEED.replace("Hello", "hello")),
         ];
         for (number, request) in wrong.into_iter().enumerate() {
             let answer = yard.answer(request).await;
             assert_eq!(code(&answer), (401, "invalid_signature"), "{number}");
         }
         assert_eq!(total(&yard).await, 0);
-        let rotated = yard.answer(signed(&yard, FROM_THE_SEED, "test-old-secret")).await;
+        let rotated = yard
+            .answer(signed(&yard, FROM_THE_SEED, "test-old-secret"))
+            .await;
         assert_eq!(rotated.status, 200, "any active secret");
         yard.stop().await;
     });
@@ -178,21 +243,53 @@ fn what_cannot_be_read_at_all_is_refused() {
         for (body, expected) in [
             ("{", (400, "invalid_json")),
             ("[]", (400, "invalid_json")),
-            (r#"{"object": "page", "entry": []}"#, (400, "validation_failed")),
-            (r#"{"object": "instagram", "entry": 7}"#, (400, "validation_failed")),
+            (
+                r#"{"object": "page", "entry": []}"#,
+                (400, "validation_failed"),
+            ),
+            (
+                r#"{"object": "instagram", "entry": 7}"#,
+                (400, "validation_failed"),
+            ),
         ] {
-            assert_eq!(code(&yard.answer(signed(&yard, body, APP_SECRET)).await), expected, "{body}");
+            assert_eq!(
+                code(&yard.answer(signed(&yard, body, APP_SECRET)).await),
+                expected,
+                "{body}"
+            );
         }
-        let typed = yard.client.post(format!("{}{WEBHOOK}", yard.base)).header("content-type", "text/plain");
-        let typed =
-            typed.header("x-hub-signature-256", sign_instagram_body(&Secret::new(APP_SECRET), b"{}")).body("{}");
-        assert_eq!(code(&yard.answer(typed).await), (415, "unsupported_media_type"));
+        let typed = yard
+            .client
+            .post(format!("{}{WEBHOOK}", yard.base))
+            .header("content-type", "text/plain");
+        let typed = typed
+            .header(
+                "x-hub-signature-256",
+                sign_instagram_body(&Secret::new(APP_SECRET), b"{}"),
+            )
+            .body("{}");
+        assert_eq!(
+            code(&yard.answer(typed).await),
+            (415, "unsupported_media_type")
+        );
         let large = "x".repeat(1_000_001);
-        assert_eq!(code(&yard.answer(signed(&yard, &large, APP_SECRET)).await), (413, "body_too_large"));
-        let put = yard.answer(yard.client.put(format!("{}{WEBHOOK}", yard.base))).await;
-        assert_eq!((code(&put), put.header("allow")), ((405, "method_not_allowed"), Some("GET, POST")));
+        assert_eq!(
+            code(&yard.answer(signed(&yard, &large, APP_SECRET)).await),
+            (413, "body_too_large")
+        );
+        let put = yard
+            .answer(yard.client.put(format!("{}{WEBHOOK}", yard.base)))
+            .await;
+        assert_eq!(
+            (code(&put), put.header("allow")),
+            ((405, "method_not_allowed"), Some("GET, POST"))
+        );
         let none = call(&yard, &json!({"object": "instagram", "entry": []})).await;
-        assert_eq!((none.status, counts(&none)), (200, [0, 0, 0]), "nothing is no mistake");
+        assert_eq!(
+            (none.status, counts(&none)),
+            (200, [0, 0, 0]),
+            "nothing is no mistake"
+        );
         yard.stop().await;
     });
 }
@@ -209,9 +306,17 @@ fn a_whole_conversation_is_told_by_its_state_and_its_timeline() {
             message(0, "m-1", "Hello"),
             echo(1, "m-2", "Hi!"),
             item(2, "message", picture),
-            item(3, "reaction", json!({"mid": "m-2", "action": "react", "reaction": "love", "emoji": "❤️"})),
+            item(
+                3,
+                "reaction",
+                json!({"mid": "m-2", "action": "react", "reaction": "love", "emoji": "❤️"}),
+            ),
             item(4, "read", json!({"mid": "m-2"})),
-            item(5, "postback", json!({"mid": "m-4", "title": "Track", "payload": "TRACK"})),
+            item(
+                5,
+                "postback",
+                json!({"mid": "m-4", "title": "Track", "payload": "TRACK"}),
+            ),
             item(6, "referral", json!({"ref": "spring"})),
             item(7, "message_edit", json!({"mid": "m-1", "text": "Hello!"})),
             item(8, "message", json!({"mid": "m-1", "is_deleted": true})),
@@ -219,20 +324,36 @@ fn a_whole_conversation_is_told_by_its_state_and_its_timeline() {
         let answer = call(&yard, &with(&items)).await;
         assert_eq!((answer.status, counts(&answer)), (200, [9, 9, 0]));
         assert_eq!(answer.header("x-event-id"), None);
-        let timeline = yard.get(&format!("/api/v1/entities/conversation/{CONVERSATION}/timeline")).await.body;
+        let timeline = yard
+            .get(&format!(
+                "/api/v1/entities/conversation/{CONVERSATION}/timeline"
+            ))
+            .await
+            .body;
         let entries = timeline["items"].as_array().expect("a list");
-        let told: Vec<_> = entries.iter().rev().map(|entry| entry["type"].as_str().expect("a name")).collect();
-        let expected =
-            ["received", "echo", "received", "reaction", "read", "postback", "referral", "unknown", "received"];
+        let told: Vec<_> = entries
+            .iter()
+            .rev()
+            .map(|entry| entry["type"].as_str().expect("a name"))
+            .collect();
+        let expected = [
+            "received", "echo", "received", "reaction", "read", "postback", "referral", "unknown",
+            "received",
+        ];
         assert_eq!(told, expected.map(|name| format!("message.{name}")));
         let state = state(&yard).await;
-        let shown =
-            |index: usize| ["message_id", "is_echo", "is_deleted"].map(|name| state["messages"][index][name].clone());
+        let shown = |index: usize| {
+            ["message_id", "is_echo", "is_deleted"]
+                .map(|name| state["messages"][index][name].clone())
+        };
         assert_eq!(shown(0), [json!("m-1"), json!(false), json!(true)]);
         assert_eq!(shown(1), [json!("m-2"), json!(true), json!(false)]);
         assert_eq!(state["messages"][1]["sender_id"], BUSINESS);
         let picture = &state["messages"][2];
-        assert_eq!((&picture["text"], &picture["message_type"]), (&Value::Null, &json!("image")));
+        assert_eq!(
+            (&picture["text"], &picture["message_type"]),
+            (&Value::Null, &json!("image"))
+        );
         let attachments = json!([{"type": "image", "url": "https://cdn.example/1.jpg"}, {"type": "file", "url": null}]);
         assert_eq!(picture["attachments"], attachments);
         let reaction = json!({
@@ -240,7 +361,10 @@ fn a_whole_conversation_is_told_by_its_state_and_its_timeline() {
             "timestamp": "2025-11-08T10:30:03.000Z",
         });
         assert_eq!(state["reactions"], json!([reaction]));
-        assert_eq!(state["read"], json!({"message_id": "m-2", "timestamp": "2025-11-08T10:30:04.000Z"}));
+        assert_eq!(
+            state["read"],
+            json!({"message_id": "m-2", "timestamp": "2025-11-08T10:30:04.000Z"})
+        );
         let unreact = item(9, "reaction", json!({"mid": "m-2", "action": "unreact"}));
         call(&yard, &with(&[unreact])).await;
         assert_eq!(self::state(&yard).await["reactions"], json!([]));
@@ -267,7 +391,11 @@ fn an_update_is_taken_once_also_across_a_restart() {
         let again = call(&yard, &with(&items)).await;
         assert_eq!((again.status, counts(&again)), (200, [5, 0, 5]));
         let other = item(2, "read", json!({"mid": "m-1"}));
-        assert_eq!(counts(&call(&yard, &with(&[other])).await), [1, 1, 0], "another reading is another update");
+        assert_eq!(
+            counts(&call(&yard, &with(&[other])).await),
+            [1, 1, 0],
+            "another reading is another update"
+        );
         yard.stop().await;
     });
 }
@@ -283,8 +411,14 @@ fn of_32_calls_at_once_one_brings_the_message() {
             async move { call(&gate, &body).await }
         });
         let answers = run_together(sent).await;
-        assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
-        assert_eq!(answers.iter().map(|answer| counts(answer)[1]).sum::<u64>(), 1);
+        assert!(
+            answers.iter().all(|answer| answer.status == 200),
+            "{answers:?}"
+        );
+        assert_eq!(
+            answers.iter().map(|answer| counts(answer)[1]).sum::<u64>(),
+            1
+        );
         assert_eq!(total(&yard).await, 1);
         yard.stop().await;
     });
@@ -295,23 +429,49 @@ fn a_call_of_1000_keeps_its_order_and_one_more_is_too_many() {
     run(async {
         let ground = ground(&[]);
         let yard = ground.start().await;
-        let items: Vec<_> = (0..1_001).map(|n| message(n, &format!("m-{n}"), &n.to_string())).collect();
+        let items: Vec<_> = (0..1_001)
+            .map(|n| message(n, &format!("m-{n}"), &n.to_string()))
+            .collect();
         let many = call(&yard, &with(&items)).await;
-        assert_eq!((code(&many), total(&yard).await), ((400, "validation_failed"), 0));
+        assert_eq!(
+            (code(&many), total(&yard).await),
+            ((400, "validation_failed"), 0)
+        );
         // Over two entries, as two accounts of one app make them; the second also has changes.
         let (first, second) = items[..1_000].split_at(400);
         let (second, changes) = second.split_at(500);
-        let changes: Vec<_> = changes.iter().map(|item| json!({"field": "messages", "value": item})).collect();
+        let changes: Vec<_> = changes
+            .iter()
+            .map(|item| json!({"field": "messages", "value": item}))
+            .collect();
         let body = json!({"object": "instagram", "entry": [
             {"id": BUSINESS, "messaging": first}, {"id": BUSINESS, "messaging": second, "changes": changes},
         ]});
         assert_eq!(counts(&call(&yard, &body).await), [1_000, 1_000, 0]);
         let messages = state(&yard).await["messages"].clone();
-        let texts: Vec<_> = messages.as_array().expect("a list").iter().map(|m| m["text"].clone()).collect();
-        assert!(texts.iter().enumerate().all(|(n, text)| text.as_str() == Some(n.to_string().as_str())));
-        let last = yard.get(&format!("/api/v1/entities/conversation/{CONVERSATION}/timeline?page_size=1")).await.body;
+        let texts: Vec<_> = messages
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|m| m["text"].clone())
+            .collect();
+        assert!(
+            texts
+                .iter()
+                .enumerate()
+                .all(|(n, text)| text.as_str() == Some(n.to_string().as_str()))
+        );
+        let last = yard
+            .get(&format!(
+                "/api/v1/entities/conversation/{CONVERSATION}/timeline?page_size=1"
+            ))
+            .await
+            .body;
         assert_eq!(
-            (&last["items"][0]["sequence"], &last["items"][0]["data"]["message"]["mid"]),
+            (
+                &last["items"][0]["sequence"],
+                &last["items"][0]["data"]["message"]["mid"]
+            ),
             (&json!(1_000), &json!("m-999"))
         );
         yard.stop().await;
@@ -329,11 +489,27 @@ fn what_is_not_understood_is_kept_beside_what_is() {
             {"messaging": [{"odd": true}]},
         ]});
         assert_eq!(counts(&call(&yard, &body).await), [5, 5, 0]);
-        assert_eq!(state(&yard).await["messages"].as_array().map(Vec::len), Some(1));
-        let unclaimed = yard.get(&format!("/api/v1/entities/conversation/conv_0_{BUSINESS}/timeline")).await.body;
-        assert_eq!((&unclaimed["total"], &unclaimed["items"][0]["data"]), (&json!(3), &comment));
+        assert_eq!(
+            state(&yard).await["messages"].as_array().map(Vec::len),
+            Some(1)
+        );
+        let unclaimed = yard
+            .get(&format!(
+                "/api/v1/entities/conversation/conv_0_{BUSINESS}/timeline"
+            ))
+            .await
+            .body;
+        assert_eq!(
+            (&unclaimed["total"], &unclaimed["items"][0]["data"]),
+            (&json!(3), &comment)
+        );
         assert_eq!(unclaimed["items"][0]["type"], "message.unknown");
-        assert_eq!(yard.get("/api/v1/entities/conversation/conv_0_0").await.status, 200);
+        assert_eq!(
+            yard.get("/api/v1/entities/conversation/conv_0_0")
+                .await
+                .status,
+            200
+        );
         yard.stop().await;
     });
 }
@@ -345,14 +521,32 @@ fn letters_escapes_and_repeated_members_are_signed_and_kept_as_they_are() {
         let yard = ground.start().await;
         let item = r#"{"sender":{"id":"1234567890"},"recipient":{"id":"0987654321"},"timestamp":1762597800000,
             "message":{"mid":"x","mid":"\u006d-1","text":"\u041f\u0440\u0438\u0432\u0456\u0442 😀 \ud83d\ude80","n":1.50}}"#;
-        let body = format!(r#"{{"object":"inst\u0061gram","entry":[{{"id":"0987654321","messaging":[{item}]}}]}}"#);
+        let body = format!(
+            r#"{{"object":"inst\u0061gram","entry":[{{"id":"0987654321","messaging":[{item}]}}]}}"#
+        );
         let answer = yard.answer(signed(&yard, &body, APP_SECRET)).await;
         assert_eq!(counts(&answer), [1, 1, 0]);
         let message = &state(&yard).await["messages"][0];
-        assert_eq!((&message["message_id"], &message["text"]), (&json!("m-1"), &json!("Привіт 😀 🚀")));
-        let path = format!("{}/api/v1/events/{}", yard.base, answer.header("x-event-id").expect("an id"));
-        let shown = yard.client.get(path).bearer_auth(crate::yard::TOKEN).send().await.expect("answered");
-        assert!(shown.text().await.expect("text").contains(item), "to the last byte");
+        assert_eq!(
+            (&message["message_id"], &message["text"]),
+            (&json!("m-1"), &json!("Привіт 😀 🚀"))
+        );
+        let path = format!(
+            "{}/api/v1/events/{}",
+            yard.base,
+            answer.header("x-event-id").expect("an id")
+        );
+        let shown = yard
+            .client
+            .get(path)
+            .bearer_auth(crate::test_node::TOKEN)
+            .send()
+            .await
+            .expect("answered");
+        assert!(
+            shown.text().await.expect("text").contains(item),
+            "to the last byte"
+        );
         yard.stop().await;
     });
 }
@@ -362,17 +556,50 @@ fn an_older_update_takes_nothing_back() {
     run(async {
         let ground = ground(&[]);
         let yard = ground.start().await;
-        let react =
-            |second, action: &str| item(second, "reaction", json!({"mid": "m-1", "action": action, "emoji": "x"}));
-        call(&yard, &with(&[react(9, "unreact"), item(9, "read", json!({"mid": "m-9"}))])).await;
-        call(&yard, &with(&[react(1, "react"), item(1, "read", json!({"mid": "m-1"})), message(5, "m-5", "5")])).await;
+        let react = |second, action: &str| {
+            item(
+                second,
+                "reaction",
+                json!({"mid": "m-1", "action": action, "emoji": "x"}),
+            )
+        };
+        call(
+            &yard,
+            &with(&[react(9, "unreact"), item(9, "read", json!({"mid": "m-9"}))]),
+        )
+        .await;
+        call(
+            &yard,
+            &with(&[
+                react(1, "react"),
+                item(1, "read", json!({"mid": "m-1"})),
+                message(5, "m-5", "5"),
+            ]),
+        )
+        .await;
         call(&yard, &with(&[message(2, "m-2", "2")])).await;
         let state = state(&yard).await;
-        assert_eq!((&state["reactions"], &state["read"]["message_id"]), (&json!([]), &json!("m-9")));
-        assert_eq!([&state["messages"][0]["text"], &state["messages"][1]["text"]], ["2", "5"]);
-        let timeline = yard.get(&format!("/api/v1/entities/conversation/{CONVERSATION}/timeline")).await.body;
-        let late: Vec<_> =
-            timeline["items"].as_array().expect("a list").iter().rev().map(|e| e["late"] == true).collect();
+        assert_eq!(
+            (&state["reactions"], &state["read"]["message_id"]),
+            (&json!([]), &json!("m-9"))
+        );
+        assert_eq!(
+            [&state["messages"][0]["text"], &state["messages"][1]["text"]],
+            ["2", "5"]
+        );
+        let timeline = yard
+            .get(&format!(
+                "/api/v1/entities/conversation/{CONVERSATION}/timeline"
+            ))
+            .await
+            .body;
+        let late: Vec<_> = timeline["items"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .rev()
+            .map(|e| e["late"] == true)
+            .collect();
         assert_eq!(late, [false, false, true, true, false, false]);
         yard.stop().await;
     });
@@ -385,10 +612,18 @@ fn nothing_is_answered_before_it_is_on_the_disk() {
         let dam = ground.with_disk_gate();
         let yard = ground.start().await;
         call(&yard, &with(&[message(0, "m-0", "0")])).await;
-        let (gate, body) = (yard.gate.clone(), with(&[message(1, "m-1", "1"), message(2, "m-2", "2")]));
+        let (gate, body) = (
+            yard.gate.clone(),
+            with(&[message(1, "m-1", "1"), message(2, "m-2", "2")]),
+        );
         let sent = body.clone();
-        let held = dam.hold_request(async move { call(&gate, &sent).await }).await;
-        assert!(!held.is_finished(), "nothing is answered before it is on the disk");
+        let held = dam
+            .hold_request(async move { call(&gate, &sent).await })
+            .await;
+        assert!(
+            !held.is_finished(),
+            "nothing is answered before it is on the disk"
+        );
         dam.open();
         let answer = expect_soon(held).await.expect("no panic");
         assert_eq!((answer.status, counts(&answer)), (200, [2, 2, 0]));
@@ -399,8 +634,13 @@ fn nothing_is_answered_before_it_is_on_the_disk() {
 #[test]
 fn there_is_no_such_path_until_the_source_is_enabled() {
     run(async {
-        let yard = Ground::new(&[]).start().await;
-        assert_eq!(yard.answer(signed(&yard, FROM_THE_SEED, APP_SECRET)).await.status, 404);
+        let yard = TestEnv::new(&[]).start().await;
+        assert_eq!(
+            yard.answer(signed(&yard, FROM_THE_SEED, APP_SECRET))
+                .await
+                .status,
+            404
+        );
         yard.stop().await;
     });
 }
@@ -414,10 +654,17 @@ fn a_call_of_which_the_fate_is_not_known_is_to_be_sent_again() {
         let body = with(&[message(1, "m-1", "1"), message(2, "m-2", "2")]);
         trouble.fail(FailurePlace::Sync, 1);
         let answer = call(&yard, &body).await;
-        assert_eq!((code(&answer), answer.header("retry-after")), ((503, "unavailable"), Some("1")));
+        assert_eq!(
+            (code(&answer), answer.header("retry-after")),
+            ((503, "unavailable"), Some("1"))
+        );
         until_readyz_is(&yard, 200).await;
         let again = call(&yard, &body).await;
-        assert_eq!((again.status, counts(&again)[0], total(&yard).await), (200, 2, 2), "each once, however it came");
+        assert_eq!(
+            (again.status, counts(&again)[0], total(&yard).await),
+            (200, 2, 2),
+            "each once, however it came"
+        );
         yard.stop().await;
     });
 }
@@ -427,15 +674,27 @@ fn the_exchange_log_names_the_events_and_neither_secrets_nor_what_was_written() 
     run(async {
         let ground = ground(&[]);
         let yard = ground.start().await;
-        call(&yard, &with(&[message(0, "m-1", "my card is 4111"), message(1, "m-2", "4111 too")])).await;
+        call(
+            &yard,
+            &with(&[
+                message(0, "m-1", "my card is 4111"),
+                message(1, "m-2", "4111 too"),
+            ]),
+        )
+        .await;
         let query = format!("hub.mode=subscribe&hub.verify_token={VERIFY_TOKEN}&hub.challenge=1");
-        yard.answer(yard.client.get(format!("{}{WEBHOOK}?{query}", yard.base))).await;
+        yard.answer(yard.client.get(format!("{}{WEBHOOK}?{query}", yard.base)))
+            .await;
         let rows = yard.get("/api/v1/webhooks/logs").await.body;
         let rows = rows["items"].as_array().expect("a list");
         assert_eq!(rows.len(), 2);
         assert_eq!(rows[1]["event_ids"].as_array().map(Vec::len), Some(2));
         for row in rows {
-            let whole = yard.get(&format!("/api/v1/webhooks/logs/{}", row["id"])).await.body.to_string();
+            let whole = yard
+                .get(&format!("/api/v1/webhooks/logs/{}", row["id"]))
+                .await
+                .body
+                .to_string();
             for secret in ["4111", VERIFY_TOKEN, APP_SECRET, "sha256="] {
                 assert!(!whole.contains(secret), "{secret} in {whole}");
             }

@@ -6,55 +6,90 @@ use reqwest::RequestBuilder;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::yard::{API_KEY, Answer, Gate, Ground, Yard, expect_soon, run};
+use crate::test_node::{API_KEY, TestAnswer, TestClient, TestEnv, TestNode, expect_soon, run};
 
-fn code(answer: &Answer) -> (u16, &str) {
-    (answer.status, answer.body["code"].as_str().unwrap_or_default())
+fn code(answer: &TestAnswer) -> (u16, &str) {
+    (
+        answer.status,
+        answer.body["code"].as_str().unwrap_or_default(),
+    )
 }
 
 /// `Retry-After`, and the limit, what remains of it and when it is whole again.
-fn quota(answer: &Answer) -> [Option<&str>; 4] {
-    ["retry-after", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"].map(|name| answer.header(name))
+fn quota(answer: &TestAnswer) -> [Option<&str>; 4] {
+    [
+        "retry-after",
+        "ratelimit-limit",
+        "ratelimit-remaining",
+        "ratelimit-reset",
+    ]
+    .map(|name| answer.header(name))
 }
 
 /// A request with `header` set to `value`.
-fn with(request: RequestBuilder, gate: &Gate, header: &'static str, value: &str) -> RequestBuilder {
+fn with(
+    request: RequestBuilder,
+    gate: &TestClient,
+    header: &'static str,
+    value: &str,
+) -> RequestBuilder {
     let mut request = request.build().expect("a request");
-    request.headers_mut().insert(header, value.parse().expect("a header's value"));
+    request
+        .headers_mut()
+        .insert(header, value.parse().expect("a header's value"));
     RequestBuilder::from_parts(gate.client.clone(), request)
 }
 
 fn body(ticket: &str) -> String {
-    json!({"event": "status.changed", "support_uid": ticket, "data": {"status": "open"}}).to_string()
+    json!({"event": "status.changed", "support_uid": ticket, "data": {"status": "open"}})
+        .to_string()
 }
 
 /// A request that fails authentication.
-fn forged(gate: &Gate) -> RequestBuilder {
-    with(gate.signed_request(&body("S"), "forged"), gate, "x-crm-signature", "00")
+fn forged(gate: &TestClient) -> RequestBuilder {
+    with(
+        gate.signed_request(&body("S"), "forged"),
+        gate,
+        "x-crm-signature",
+        "00",
+    )
 }
 
 #[test]
 fn the_window_of_an_api_key_slides_over_a_minute() {
     run(async {
-        let mut ground = Ground::new(&[("sources.support.rate_per_minute", "100")]);
+        let mut ground = TestEnv::new(&[("sources.support.rate_per_minute", "100")]);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
         let first = yard.message("S", "k-0").await;
-        assert_eq!((first.status, quota(&first)), (202, [None, Some("100"), Some("99"), Some("60")]));
+        assert_eq!(
+            (first.status, quota(&first)),
+            (202, [None, Some("100"), Some("99"), Some("60")])
+        );
         clock.advance(Duration::from_millis(10_500));
         for number in 1..100 {
             let answer = yard.message("S", &format!("k-{number}")).await;
             let remaining = (99 - number).to_string();
             assert_eq!(
                 (answer.status, quota(&answer)),
-                (202, [None, Some("100"), Some(remaining.as_str()), Some("50")])
+                (
+                    202,
+                    [None, Some("100"), Some(remaining.as_str()), Some("50")]
+                )
             );
         }
         let refused = yard.message("S", "k-100").await;
         assert_eq!(code(&refused), (429, "rate_limited"));
-        assert_eq!(quota(&refused), [Some("50"), Some("100"), Some("0"), Some("50")]);
+        assert_eq!(
+            quota(&refused),
+            [Some("50"), Some("100"), Some("0"), Some("50")]
+        );
         clock.advance(Duration::from_millis(49_499));
-        assert_eq!(code(&yard.message("S", "k-100").await), (429, "rate_limited"), "a millisecond too early");
+        assert_eq!(
+            code(&yard.message("S", "k-100").await),
+            (429, "rate_limited"),
+            "a millisecond too early"
+        );
         clock.advance(Duration::from_millis(1));
         assert_eq!(
             yard.message("S", "k-100").await.sequence(),
@@ -62,7 +97,10 @@ fn the_window_of_an_api_key_slides_over_a_minute() {
             "the first has left, and refusals counted as nothing"
         );
         let refused = yard.message("S", "k-101").await;
-        assert_eq!((code(&refused), quota(&refused)[0]), ((429, "rate_limited"), Some("11")));
+        assert_eq!(
+            (code(&refused), quota(&refused)[0]),
+            ((429, "rate_limited"), Some("11"))
+        );
         clock.advance(Duration::from_secs(11));
         assert_eq!(yard.message("S", "k-101").await.sequence(), 102);
         yard.stop().await;
@@ -72,17 +110,27 @@ fn the_window_of_an_api_key_slides_over_a_minute() {
 #[test]
 fn each_api_key_has_a_window_of_its_own_and_every_authentic_request_counts() {
     run(async {
-        let mut ground = Ground::new(&[("sources.support.rate_per_minute", "3")]);
+        let mut ground = TestEnv::new(&[("sources.support.rate_per_minute", "3")]);
         ground.set("sources.support.api_keys", &format!("{API_KEY},second"));
         ground.with_manual_clock();
         let yard = ground.start().await;
         assert_eq!(yard.message("S", "k-1").await.status, 202);
         let duplicate = yard.message("S", "k-1").await;
-        assert_eq!((duplicate.status, quota(&duplicate)), (409, [None, Some("3"), Some("1"), Some("60")]));
+        assert_eq!(
+            (duplicate.status, quota(&duplicate)),
+            (409, [None, Some("3"), Some("1"), Some("60")])
+        );
         let malformed = yard.answer(yard.signed_request("{", "k-2")).await;
         assert_eq!((malformed.status, quota(&malformed)[2]), (400, Some("0")));
         assert_eq!(yard.message("S", "k-2").await.status, 429);
-        let second = yard.answer(with(yard.signed_request(&body("S"), "k-2"), &yard, "x-crm-api-key", "second")).await;
+        let second = yard
+            .answer(with(
+                yard.signed_request(&body("S"), "k-2"),
+                &yard,
+                "x-crm-api-key",
+                "second",
+            ))
+            .await;
         assert_eq!((second.status, quota(&second)[2]), (202, Some("2")));
         yard.stop().await;
     });
@@ -91,13 +139,18 @@ fn each_api_key_has_a_window_of_its_own_and_every_authentic_request_counts() {
 #[test]
 fn failed_authentications_do_not_use_up_the_senders_window() {
     run(async {
-        let mut ground =
-            Ground::new(&[("sources.support.rate_per_minute", "2"), ("server.auth_failures_per_minute", "0")]);
+        let mut ground = TestEnv::new(&[
+            ("sources.support.rate_per_minute", "2"),
+            ("server.auth_failures_per_minute", "0"),
+        ]);
         ground.with_manual_clock();
         let yard = ground.start().await;
         for _ in 0..150 {
             let answer = yard.answer(forged(&yard)).await;
-            assert_eq!((code(&answer), quota(&answer)), ((401, "invalid_signature"), [None; 4]));
+            assert_eq!(
+                (code(&answer), quota(&answer)),
+                ((401, "invalid_signature"), [None; 4])
+            );
         }
         assert_eq!(quota(&yard.message("S", "k-1").await)[2], Some("1"));
         yard.stop().await;
@@ -107,24 +160,49 @@ fn failed_authentications_do_not_use_up_the_senders_window() {
 #[test]
 fn a_caller_that_keeps_failing_is_answered_429_and_an_authentic_request_never() {
     run(async {
-        let mut ground = Ground::new(&[("server.auth_failures_per_minute", "3")]);
+        let mut ground = TestEnv::new(&[("server.auth_failures_per_minute", "3")]);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
-        let wrong_key = with(yard.signed_request(&body("S"), "k"), &yard, "x-crm-api-key", "guess");
-        assert_eq!(code(&yard.answer(wrong_key).await), (401, "invalid_api_key"));
-        assert_eq!(code(&yard.answer(forged(&yard)).await), (401, "invalid_signature"));
+        let wrong_key = with(
+            yard.signed_request(&body("S"), "k"),
+            &yard,
+            "x-crm-api-key",
+            "guess",
+        );
+        assert_eq!(
+            code(&yard.answer(wrong_key).await),
+            (401, "invalid_api_key")
+        );
+        assert_eq!(
+            code(&yard.answer(forged(&yard)).await),
+            (401, "invalid_signature")
+        );
         clock.advance(Duration::from_secs(20));
-        let reader = || yard.client.get(format!("{}/api/v1/events", yard.base)).bearer_auth("guess");
-        assert_eq!(code(&yard.answer(reader()).await), (401, "unauthorized"), "readers are counted with senders");
+        let reader = || {
+            yard.client
+                .get(format!("{}/api/v1/events", yard.base))
+                .bearer_auth("guess")
+        };
+        assert_eq!(
+            code(&yard.answer(reader()).await),
+            (401, "unauthorized"),
+            "readers are counted with senders"
+        );
         for request in [forged(&yard), reader()] {
             let refused = yard.answer(request).await;
             assert_eq!(code(&refused), (429, "rate_limited"));
-            assert_eq!(quota(&refused), [Some("40"), Some("3"), Some("0"), Some("40")]);
+            assert_eq!(
+                quota(&refused),
+                [Some("40"), Some("3"), Some("0"), Some("40")]
+            );
         }
         assert_eq!(yard.message("S", "k-1").await.sequence(), 1);
         assert_eq!(yard.get("/api/v1/events").await.status, 200);
         clock.advance(Duration::from_secs(40));
-        assert_eq!(code(&yard.answer(forged(&yard)).await), (401, "invalid_signature"));
+        assert_eq!(
+            code(&yard.answer(forged(&yard)).await),
+            (401, "invalid_signature")
+        );
         yard.stop().await;
     });
 }
@@ -133,32 +211,45 @@ fn a_caller_that_keeps_failing_is_answered_429_and_an_authentic_request_never() 
 fn behind_a_trusted_proxy_failures_are_counted_for_the_client_it_names() {
     run(async {
         let limit = ("server.auth_failures_per_minute", "1");
-        let through = |yard: &Yard, addresses: &str| forged(yard).header("x-forwarded-for", addresses);
-        let mut ground = Ground::new(&[limit, ("server.trusted_proxies", "127.0.0.0/8,10.0.0.0/8")]);
+        let through =
+            |yard: &TestNode, addresses: &str| forged(yard).header("x-forwarded-for", addresses);
+        let mut ground =
+            TestEnv::new(&[limit, ("server.trusted_proxies", "127.0.0.0/8,10.0.0.0/8")]);
         ground.with_manual_clock();
         let yard = ground.start().await;
         let cases = [
             ("203.0.113.9", 401),
             ("203.0.113.9", 429),
             ("203.0.113.10", 401),
-            // What stands left of it is the client's own claim; what stands right of it are proxies.
+            // What stands left of it is the client's own claim; what stands right of it are
+            // proxies.
             ("203.0.113.77, 203.0.113.9, 10.0.0.2", 429),
             ("203.0.113.9, 203.0.113.11", 401),
             ("2001:db8::1", 401),
             ("2001:db8::2", 429),
         ];
         for (addresses, status) in cases {
-            assert_eq!(yard.answer(through(&yard, addresses)).await.status, status, "{addresses}");
+            assert_eq!(
+                yard.answer(through(&yard, addresses)).await.status,
+                status,
+                "{addresses}"
+            );
         }
-        let authentic = yard.signed_request(&body("S"), "k-1").header("x-forwarded-for", "203.0.113.9");
+        let authentic = yard
+            .signed_request(&body("S"), "k-1")
+            .header("x-forwarded-for", "203.0.113.9");
         assert_eq!(yard.answer(authentic).await.sequence(), 1);
         yard.stop().await;
 
-        let mut ground = Ground::new(&[limit]);
+        let mut ground = TestEnv::new(&[limit]);
         ground.with_manual_clock();
         let yard = ground.start().await;
         assert_eq!(yard.answer(through(&yard, "203.0.113.9")).await.status, 401);
-        assert_eq!(yard.answer(through(&yard, "203.0.113.10")).await.status, 429, "anyone can send that header");
+        assert_eq!(
+            yard.answer(through(&yard, "203.0.113.10")).await.status,
+            429,
+            "anyone can send that header"
+        );
         yard.stop().await;
     });
 }
@@ -166,9 +257,12 @@ fn behind_a_trusted_proxy_failures_are_counted_for_the_client_it_names() {
 #[test]
 fn without_the_admins_token_nothing_is_read() {
     run(async {
-        let ground = Ground::new(&[("server.auth_failures_per_minute", "0")]);
+        let ground = TestEnv::new(&[("server.auth_failures_per_minute", "0")]);
         let yard = ground.start().await;
-        let event = format!("/api/v1/events/{}", yard.message("S", "k-1").await.event_id());
+        let event = format!(
+            "/api/v1/events/{}",
+            yard.message("S", "k-1").await.event_id()
+        );
         let reprocess = format!("{event}/reprocess");
         let paths = [
             "/api/v1/entities/ticket",
@@ -180,7 +274,10 @@ fn without_the_admins_token_nothing_is_read() {
             &event,
         ];
         let url = |path: &str| format!("{}{path}", yard.base);
-        let mut requests: Vec<_> = paths.iter().map(|path| yard.client.get(url(path))).collect();
+        let mut requests: Vec<_> = paths
+            .iter()
+            .map(|path| yard.client.get(url(path)))
+            .collect();
         requests.push(yard.client.post(url(&reprocess)));
         for request in requests {
             let tries = [
@@ -193,8 +290,9 @@ fn without_the_admins_token_nothing_is_read() {
             ];
             for authorization in tries {
                 let request = request.try_clone().expect("no stream");
-                let request =
-                    authorization.into_iter().fold(request, |request, value| request.header("authorization", value));
+                let request = authorization.into_iter().fold(request, |request, value| {
+                    request.header("authorization", value)
+                });
                 let answer = yard.answer(request).await;
                 assert_eq!(code(&answer), (401, "unauthorized"), "{authorization:?}");
                 assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
@@ -204,33 +302,53 @@ fn without_the_admins_token_nothing_is_read() {
     });
 }
 
-/// Sends events all at once and returns when `refused` of them have been refused: those, and the others still on their way.
+/// Sends events all at once and returns when `refused` of them have been refused: those, and the
+/// others still on their way.
 async fn send_until_refused(
-    gate: &Gate,
+    gate: &TestClient,
     events: impl IntoIterator<Item = (String, String)>,
     refused: usize,
-) -> (Vec<(String, String)>, JoinSet<((String, String), Answer)>) {
+) -> (
+    Vec<(String, String)>,
+    JoinSet<((String, String), TestAnswer)>,
+) {
     let mut waiting = JoinSet::new();
     for (ticket, key) in events {
         let gate = gate.clone();
         waiting.spawn(async move {
-            let answer = gate.send(&ticket, &key, "status.changed", json!({"status": "open"})).await;
+            let answer = gate
+                .send(&ticket, &key, "status.changed", json!({"status": "open"}))
+                .await;
             ((ticket, key), answer)
         });
     }
     let mut without_room = Vec::new();
     while without_room.len() < refused {
-        let (event, answer) = expect_soon(waiting.join_next()).await.expect("more are on their way").expect("no panic");
-        assert_eq!((code(&answer), quota(&answer)[0]), ((503, "overloaded"), Some("1")), "{event:?}: {answer:?}");
+        let (event, answer) = expect_soon(waiting.join_next())
+            .await
+            .expect("more are on their way")
+            .expect("no panic");
+        assert_eq!(
+            (code(&answer), quota(&answer)[0]),
+            ((503, "overloaded"), Some("1")),
+            "{event:?}: {answer:?}"
+        );
         without_room.push(event);
     }
     (without_room, waiting)
 }
 
 /// What became of the events that were let through.
-async fn accepted(waiting: JoinSet<((String, String), Answer)>) -> Vec<(String, String)> {
+async fn accepted(waiting: JoinSet<((String, String), TestAnswer)>) -> Vec<(String, String)> {
     let answers = expect_soon(waiting.join_all()).await;
-    answers.into_iter().map(|(event, answer)| (answer.status == 202).then_some(event).expect("it was taken")).collect()
+    answers
+        .into_iter()
+        .map(|(event, answer)| {
+            (answer.status == 202)
+                .then_some(event)
+                .expect("it was taken")
+        })
+        .collect()
 }
 
 fn to_many_tickets(count: usize) -> impl Iterator<Item = (String, String)> {
@@ -240,19 +358,33 @@ fn to_many_tickets(count: usize) -> impl Iterator<Item = (String, String)> {
 #[test]
 fn events_without_room_are_refused_and_leave_no_trace() {
     run(async {
-        let mut ground = Ground::new(&[("router.in_flight_events_max", "16")]);
+        let mut ground = TestEnv::new(&[("router.in_flight_events_max", "16")]);
         let dam = ground.with_disk_gate();
         let yard = ground.start().await;
         dam.close();
         let (refused, waiting) = send_until_refused(&yard, to_many_tickets(24), 8).await;
         dam.wait_until_held().await;
-        assert_eq!(yard.get("/api/v1/events").await.body["total"], 0, "none of them is durable");
+        assert_eq!(
+            yard.get("/api/v1/events").await.body["total"],
+            0,
+            "none of them is durable"
+        );
         dam.open();
         assert_eq!(accepted(waiting).await.len(), 16);
         assert_eq!(yard.get("/api/v1/events").await.body["total"], 16);
         for (ticket, key) in refused {
-            assert_eq!(yard.get(&format!("/api/v1/entities/ticket/{ticket}")).await.status, 404, "{ticket}");
-            assert_eq!(expect_soon(yard.message(&ticket, &key)).await.sequence(), 1, "{key} is free again");
+            assert_eq!(
+                yard.get(&format!("/api/v1/entities/ticket/{ticket}"))
+                    .await
+                    .status,
+                404,
+                "{ticket}"
+            );
+            assert_eq!(
+                expect_soon(yard.message(&ticket, &key)).await.sequence(),
+                1,
+                "{key} is free again"
+            );
         }
         yard.stop().await;
     });
@@ -261,20 +393,35 @@ fn events_without_room_are_refused_and_leave_no_trace() {
 #[test]
 fn one_entity_holds_at_most_a_quarter_of_the_room() {
     run(async {
-        let mut ground = Ground::new(&[("router.in_flight_events_max", "16")]);
+        let mut ground = TestEnv::new(&[("router.in_flight_events_max", "16")]);
         let dam = ground.with_disk_gate();
         let yard = ground.start().await;
-        assert_eq!(yard.message("busy", "k").await.sequence(), 1, "it is in memory");
+        assert_eq!(
+            yard.message("busy", "k").await.sequence(),
+            1,
+            "it is in memory"
+        );
         dam.close();
         let busy = (0..16).map(|number| ("busy".to_owned(), format!("busy-{number}")));
         let (refused, few) = send_until_refused(&yard, busy, 12).await;
         // All but a quarter is there for the others.
         let (_, many) = send_until_refused(&yard, to_many_tickets(20), 8).await;
         dam.open();
-        assert_eq!((accepted(few).await.len(), accepted(many).await.len()), (4, 12));
-        let mut sequences: Vec<_> =
-            yard.fetch_timeline("busy").await.iter().map(|entry| entry["sequence"].as_u64()).collect();
-        assert_eq!(sequences.split_off(1), [2, 3, 4, 5].map(Some), "nothing of the others");
+        assert_eq!(
+            (accepted(few).await.len(), accepted(many).await.len()),
+            (4, 12)
+        );
+        let mut sequences: Vec<_> = yard
+            .fetch_timeline("busy")
+            .await
+            .iter()
+            .map(|entry| entry["sequence"].as_u64())
+            .collect();
+        assert_eq!(
+            sequences.split_off(1),
+            [2, 3, 4, 5].map(Some),
+            "nothing of the others"
+        );
         let (_, key) = &refused[0];
         assert_eq!(expect_soon(yard.message("busy", key)).await.sequence(), 6);
         yard.stop().await;
@@ -284,7 +431,7 @@ fn one_entity_holds_at_most_a_quarter_of_the_room() {
 #[test]
 fn an_entity_that_is_being_loaded_holds_no_more() {
     run(async {
-        let mut ground = Ground::new(&[("router.in_flight_events_max", "16")]);
+        let mut ground = TestEnv::new(&[("router.in_flight_events_max", "16")]);
         let dam = ground.with_disk_gate();
         let yard = ground.start().await;
         dam.close();
@@ -300,7 +447,10 @@ fn an_entity_that_is_being_loaded_holds_no_more() {
 #[test]
 fn the_bytes_on_their_way_are_bounded_too() {
     run(async {
-        let mut ground = Ground::new(&[("server.body_limit_bytes", "1024"), ("router.in_flight_bytes_max", "4096")]);
+        let mut ground = TestEnv::new(&[
+            ("server.body_limit_bytes", "1024"),
+            ("router.in_flight_bytes_max", "4096"),
+        ]);
         let clock = ground.with_manual_clock();
         let dam = ground.with_disk_gate();
         let yard = ground.start().await;
@@ -308,13 +458,22 @@ fn the_bytes_on_their_way_are_bounded_too() {
         let mut waiting = JoinSet::new();
         for number in 0..10 {
             let text = "x".repeat(1000 - body("S-0").len());
-            let body =
-                body(&format!("S-{number}")).replace("{\"status\"", &format!("{{\"reason\":\"{text}\",\"status\""));
+            let body = body(&format!("S-{number}")).replace(
+                "{\"status\"",
+                &format!("{{\"reason\":\"{text}\",\"status\""),
+            );
             let request = yard.signed_request(&body[..], &number.to_string());
-            waiting.spawn(async move { request.send().await.expect("an answer").status().as_u16() });
+            waiting
+                .spawn(async move { request.send().await.expect("an answer").status().as_u16() });
         }
         for _ in 0..6 {
-            assert_eq!(expect_soon(waiting.join_next()).await.expect("10 were sent").expect("no panic"), 503);
+            assert_eq!(
+                expect_soon(waiting.join_next())
+                    .await
+                    .expect("10 were sent")
+                    .expect("no panic"),
+                503
+            );
         }
         // Who fails authentication takes no room, and is told so.
         clock.advance(Duration::from_secs(1));
@@ -329,19 +488,27 @@ fn the_bytes_on_their_way_are_bounded_too() {
 #[test]
 fn a_sender_that_gives_up_frees_its_room_only_when_its_event_is_settled() {
     run(async {
-        let mut ground = Ground::new(&[("router.in_flight_events_max", "16")]);
+        let mut ground = TestEnv::new(&[("router.in_flight_events_max", "16")]);
         let dam = ground.with_disk_gate();
         let yard = ground.start().await;
         dam.close();
         let (_, mut waiting) = send_until_refused(&yard, to_many_tickets(24), 8).await;
         waiting.shutdown().await;
         let late = expect_soon(yard.message("late", "late")).await;
-        assert_eq!(code(&late), (503, "overloaded"), "what was given up is still on its way");
+        assert_eq!(
+            code(&late),
+            (503, "overloaded"),
+            "what was given up is still on its way"
+        );
         dam.open();
         // A stop ends when all that was taken in is settled.
         yard.stop().await;
         let yard = ground.start().await;
-        assert_eq!(yard.get("/api/v1/events").await.body["total"], 16, "all that had room were stored");
+        assert_eq!(
+            yard.get("/api/v1/events").await.body["total"],
+            16,
+            "all that had room were stored"
+        );
         for (ticket, key) in to_many_tickets(24) {
             let answer = yard.message(&ticket, &key).await;
             assert!([202, 409].contains(&answer.status), "{answer:?}");

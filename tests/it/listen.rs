@@ -13,8 +13,8 @@ use sha2::Sha256;
 use tokio::sync::mpsc;
 
 use crate::commands::{DevNode, folder, hookyard, output_of, send_signal};
-use crate::receiver::{Receiver, Reply};
-use crate::yard::{expect_soon, run};
+use crate::receiver::{ReceiverReply, TestReceiver};
+use crate::test_node::{expect_soon, run};
 
 const SECRET: &str = "hush";
 
@@ -32,17 +32,32 @@ struct ListenProcess {
 
 impl ListenProcess {
     async fn start(words: &[&str]) -> Self {
-        Self::begin(&mut hookyard(folder().path(), &[&LISTEN[..], words].concat())).await
+        Self::begin(&mut hookyard(
+            folder().path(),
+            &[&LISTEN[..], words].concat(),
+        ))
+        .await
     }
 
     async fn begin(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-        let printed = BufReader::new(child.stdout.take().expect("a pipe")).lines().map(|line| line.expect("text"));
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let printed = BufReader::new(child.stdout.take().expect("a pipe"))
+            .lines()
+            .map(|line| line.expect("text"));
         let (sender, lines) = mpsc::unbounded_channel();
         // The test may have seen enough.
         thread::spawn(move || printed.for_each(|line| drop(sender.send(line))));
         let client = Client::builder().no_proxy().build().expect("a client");
-        let mut listener = Self { child, lines, greeting: Value::Null, client };
+        let mut listener = Self {
+            child,
+            lines,
+            greeting: Value::Null,
+            client,
+        };
         listener.greeting = listener.line().await;
         listener
     }
@@ -58,26 +73,49 @@ impl ListenProcess {
         let body = json!({"event": "message.created", "entity": entity, "late": false}).to_string();
         let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("a key");
         mac.update(body.as_bytes());
-        let request = self.client.post(self.greeting["listening"].as_str().expect("an address"));
+        let request = self
+            .client
+            .post(self.greeting["listening"].as_str().expect("an address"));
         request
             .header("webhook-id", format!("evt_{sequence}"))
             .header("x-entity-sequence", sequence)
-            .header("x-webhook-signature", hex::encode(mac.finalize().into_bytes()))
+            .header(
+                "x-webhook-signature",
+                hex::encode(mac.finalize().into_bytes()),
+            )
             .body(body)
     }
 
     async fn deliver(&self, sequence: u64) -> u16 {
-        self.delivery(sequence, SECRET).send().await.expect("an answer").status().as_u16()
+        self.delivery(sequence, SECRET)
+            .send()
+            .await
+            .expect("an answer")
+            .status()
+            .as_u16()
     }
 
     /// Ends it as Ctrl-C does; gives its last line, exit code and errors.
     async fn end(mut self) -> (Value, Option<i32>, String) {
         send_signal(&self.child, "INT");
         let summary = self.line().await;
-        assert_eq!(expect_soon(self.lines.recv()).await, None, "the summary is the last line");
+        assert_eq!(
+            expect_soon(self.lines.recv()).await,
+            None,
+            "the summary is the last line"
+        );
         let mut error = String::new();
-        self.child.stderr.take().expect("a pipe").read_to_string(&mut error).expect("text");
-        (summary["summary"].clone(), self.child.wait().expect("a child").code(), error)
+        self.child
+            .stderr
+            .take()
+            .expect("a pipe")
+            .read_to_string(&mut error)
+            .expect("text");
+        (
+            summary["summary"].clone(),
+            self.child.wait().expect("a child").code(),
+            error,
+        )
     }
 }
 
@@ -96,11 +134,22 @@ fn deliveries_in_order_are_verified_printed_and_summed_up() {
         for sequence in [1, 2, 2, 4] {
             assert_eq!(listener.deliver(sequence).await, 200);
         }
-        for (sequence, mark) in [(1, json!(null)), (2, json!(null)), (2, json!("repeat")), (4, json!("gap"))] {
+        for (sequence, mark) in [
+            (1, json!(null)),
+            (2, json!(null)),
+            (2, json!("repeat")),
+            (4, json!("gap")),
+        ] {
             let line = listener.line().await;
             let entity = json!({"kind": "ticket", "id": "T-1"});
-            assert_eq!((&line["entity"], &line["sequence"], &line["mark"]), (&entity, &json!(sequence), &mark));
-            assert_eq!((&line["status"], &line["signatures"]), (&json!(200), &json!({"crm": "right"})));
+            assert_eq!(
+                (&line["entity"], &line["sequence"], &line["mark"]),
+                (&entity, &json!(sequence), &mark)
+            );
+            assert_eq!(
+                (&line["status"], &line["signatures"]),
+                (&json!(200), &json!({"crm": "right"}))
+            );
         }
         let (summary, code, error) = listener.end().await;
         let expected = json!({
@@ -117,13 +166,32 @@ fn a_swap_and_a_wrong_signature_make_it_fail() {
         let mut listener = ListenProcess::start(&["--secret", SECRET]).await;
         listener.deliver(2).await;
         listener.deliver(1).await;
-        let wrong = listener.delivery(3, "other").send().await.expect("an answer");
+        let wrong = listener
+            .delivery(3, "other")
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!(wrong.status(), 200, "it only looks on");
-        let lines = [listener.line().await, listener.line().await, listener.line().await];
-        assert_eq!((&lines[1]["mark"], &lines[2]["signatures"]["crm"]), (&json!("swap"), &json!("wrong")));
+        let lines = [
+            listener.line().await,
+            listener.line().await,
+            listener.line().await,
+        ];
+        assert_eq!(
+            (&lines[1]["mark"], &lines[2]["signatures"]["crm"]),
+            (&json!("swap"), &json!("wrong"))
+        );
         let (summary, code, error) = listener.end().await;
-        assert_eq!((&summary["swaps"], &summary["wrongly_signed"], code), (&json!(1), &json!(1), Some(1)));
-        assert!(error.contains("of 3 deliveries, 1 came out of order and 1 had a wrong signature or none"), "{error}");
+        assert_eq!(
+            (&summary["swaps"], &summary["wrongly_signed"], code),
+            (&json!(1), &json!(1), Some(1))
+        );
+        assert!(
+            error.contains(
+                "of 3 deliveries, 1 came out of order and 1 had a wrong signature or none"
+            ),
+            "{error}"
+        );
     });
 }
 
@@ -132,12 +200,16 @@ fn it_fails_as_many_as_it_is_told_to_and_the_same_ones_with_the_same_seed() {
     run(async {
         let mut runs = Vec::new();
         for seed in ["7", "7", "8"] {
-            let listener = ListenProcess::start(&["--fail", "0.5", "--status", "204", "--seed", seed]).await;
+            let listener =
+                ListenProcess::start(&["--fail", "0.5", "--status", "204", "--seed", seed]).await;
             let mut answers = Vec::new();
             for sequence in 1..=40 {
                 answers.push(listener.deliver(sequence).await);
             }
-            assert!(answers.iter().all(|status| [204, 500].contains(status)), "{answers:?}");
+            assert!(
+                answers.iter().all(|status| [204, 500].contains(status)),
+                "{answers:?}"
+            );
             runs.push(answers);
         }
         assert!(runs[0] == runs[1] && runs[0] != runs[2], "{runs:?}");
@@ -148,12 +220,20 @@ fn it_fails_as_many_as_it_is_told_to_and_the_same_ones_with_the_same_seed() {
 fn what_its_sender_does_not_wait_for_is_not_accepted() {
     run(async {
         let mut listener = ListenProcess::start(&["--delay", "3600"]).await;
-        let impatient = listener.delivery(1, SECRET).timeout(Duration::from_millis(300));
+        let impatient = listener
+            .delivery(1, SECRET)
+            .timeout(Duration::from_millis(300));
         assert!(impatient.send().await.expect_err("no answer").is_timeout());
         let line = listener.line().await;
-        assert_eq!((&line["status"], &line["signatures"]), (&json!(null), &json!({"crm": "unchecked"})));
+        assert_eq!(
+            (&line["status"], &line["signatures"]),
+            (&json!(null), &json!({"crm": "unchecked"}))
+        );
         let (summary, code, _) = listener.end().await;
-        assert_eq!((&summary["given_up"], &summary["events"], code), (&json!(1), &json!(0), Some(0)));
+        assert_eq!(
+            (&summary["given_up"], &summary["events"], code),
+            (&json!(1), &json!(0), Some(0))
+        );
     });
 }
 
@@ -162,12 +242,26 @@ fn a_body_beyond_the_limit_and_what_is_not_posted_are_refused() {
     run(async {
         let listener = ListenProcess::start(&[]).await;
         let url = listener.greeting["listening"].as_str().expect("an address");
-        let large = listener.client.post(url).body(vec![b'x'; 3 * 1024 * 1024]).send().await;
+        let large = listener
+            .client
+            .post(url)
+            .body(vec![b'x'; 3 * 1024 * 1024])
+            .send()
+            .await;
         assert!(
             large.is_err() || large.is_ok_and(|answer| answer.status() == 413),
             "it may hang up before all is sent"
         );
-        assert_eq!(listener.client.get(url).send().await.expect("an answer").status(), 405);
+        assert_eq!(
+            listener
+                .client
+                .get(url)
+                .send()
+                .await
+                .expect("an answer")
+                .status(),
+            405
+        );
         let (summary, code, _) = listener.end().await;
         assert_eq!((&summary["deliveries"], code), (&json!(0), Some(0)));
     });
@@ -176,21 +270,43 @@ fn a_body_beyond_the_limit_and_what_is_not_posted_are_refused() {
 #[test]
 fn it_subscribes_takes_the_secret_and_unsubscribes() {
     run(async {
-        let node = Receiver::start(|call| match call.method.as_str() {
-            "POST" => {
-                Reply::Answer(200, Vec::new(), json!({"id": 4, "secret": SECRET, "public_key": null}).to_string())
-            }
-            "GET" => Reply::Answer(200, Vec::new(), json!({"items": [], "pages": 0}).to_string()),
-            _ => Reply::Status(204),
+        let node = TestReceiver::start(|call| match call.method.as_str() {
+            "POST" => ReceiverReply::TestAnswer(
+                200,
+                Vec::new(),
+                json!({"id": 4, "secret": SECRET, "public_key": null}).to_string(),
+            ),
+            "GET" => ReceiverReply::TestAnswer(
+                200,
+                Vec::new(),
+                json!({"items": [], "pages": 0}).to_string(),
+            ),
+            _ => ReceiverReply::Status(204),
         })
         .await;
-        let words =
-            ["--subscribe", &node.url(""), "--token", "t", "--events", "ticket:*,lead.*", "--signing", "crm,hub"];
+        let words = [
+            "--subscribe",
+            &node.url(""),
+            "--token",
+            "t",
+            "--events",
+            "ticket:*,lead.*",
+            "--signing",
+            "crm,hub",
+        ];
         let mut listener = ListenProcess::start(&words).await;
         assert_eq!(listener.greeting["subscription"], 4);
-        let changes = || node.arrivals().into_iter().filter(|call| call.method != "GET").collect::<Vec<_>>();
+        let changes = || {
+            node.arrivals()
+                .into_iter()
+                .filter(|call| call.method != "GET")
+                .collect::<Vec<_>>()
+        };
         let asked = changes()[0].clone();
-        assert_eq!((asked.path.as_str(), asked.header("authorization")), ("/api/v1/webhooks", Some("Bearer t")));
+        assert_eq!(
+            (asked.path.as_str(), asked.header("authorization")),
+            ("/api/v1/webhooks", Some("Bearer t"))
+        );
         let expected = json!({
             "url": listener.greeting["listening"], "events": ["ticket:*", "lead.*"], "signing": ["crm", "hub"],
             "description": "hookyard listen",
@@ -200,10 +316,21 @@ fn it_subscribes_takes_the_secret_and_unsubscribes() {
         assert_eq!(listener.line().await["signatures"]["crm"], "right");
         assert_eq!(listener.end().await.1, Some(0));
         let removed = changes()[1].clone();
-        assert_eq!((removed.method.as_str(), removed.path.as_str()), ("DELETE", "/api/v1/webhooks/4"));
+        assert_eq!(
+            (removed.method.as_str(), removed.path.as_str()),
+            ("DELETE", "/api/v1/webhooks/4")
+        );
 
-        let listener =
-            ListenProcess::start(&["--subscribe", &node.url("/"), "--token", "t", "--keep", "--secret", "own"]).await;
+        let listener = ListenProcess::start(&[
+            "--subscribe",
+            &node.url("/"),
+            "--token",
+            "t",
+            "--keep",
+            "--secret",
+            "own",
+        ])
+        .await;
         assert_eq!(changes()[2].json()["secret"], "own");
         assert_eq!(listener.end().await.1, Some(0));
         assert_eq!(changes().len(), 3, "it is kept");
@@ -212,18 +339,24 @@ fn it_subscribes_takes_the_secret_and_unsubscribes() {
         node.stop().await;
         let (_, code, error) = listener.end().await;
         assert_eq!(code, Some(0));
-        assert!(error.starts_with("subscription 4 of http://127.0.0.1:") && !error.contains(SECRET), "{error}");
+        assert!(
+            error.starts_with("subscription 4 of http://127.0.0.1:") && !error.contains(SECRET),
+            "{error}"
+        );
     });
 }
 
 #[test]
 fn without_a_node_or_a_token_or_a_port_it_says_what_to_do() {
     run(async {
-        let node =
-            Receiver::start(|_| Reply::Answer(401, Vec::new(), r#"{"detail": "no such token"}"#.to_owned())).await;
+        let node = TestReceiver::start(|_| {
+            ReceiverReply::TestAnswer(401, Vec::new(), r#"{"detail": "no such token"}"#.to_owned())
+        })
+        .await;
         let folder = folder();
         let refused = |words: &[&str]| {
-            let (code, output, error) = output_of(&mut hookyard(folder.path(), &[&["listen"], words].concat()));
+            let (code, output, error) =
+                output_of(&mut hookyard(folder.path(), &[&["listen"], words].concat()));
             assert_eq!((code, output.as_str()), (Some(1), ""), "{error}");
             error
         };
@@ -231,13 +364,22 @@ fn without_a_node_or_a_token_or_a_port_it_says_what_to_do() {
         let error = refused(&[&any[..], &["--subscribe", &node.url(""), "--token", "t"]].concat());
         assert!(error.contains("401 Unauthorized: no such token"), "{error}");
         let error = refused(&[&any[..], &["--dev"]].concat());
-        assert!(error.contains("start `hookyard serve --dev` in this folder first"), "{error}");
+        assert!(
+            error.contains("start `hookyard serve --dev` in this folder first"),
+            "{error}"
+        );
         let taken = node.url("").replace("http://", "");
         let error = refused(&["--bind", &taken]);
-        assert!(error.contains(&format!("cannot listen on {taken}; stop what is using it")), "{error}");
+        assert!(
+            error.contains(&format!("cannot listen on {taken}; stop what is using it")),
+            "{error}"
+        );
         node.stop().await;
         let error = refused(&[&any[..], &["--subscribe", &node.url(""), "--token", "t"]].concat());
-        assert!(error.contains("no node answers at http://127.0.0.1:"), "{error}");
+        assert!(
+            error.contains("no node answers at http://127.0.0.1:"),
+            "{error}"
+        );
     });
 }
 
@@ -246,10 +388,21 @@ fn a_node_a_listener_and_a_sender_work_together_without_any_configuration() {
     run(async {
         let folder = folder();
         let mut serve = hookyard(folder.path(), &["serve", "--dev"]);
-        let dev = DevNode::start(serve.env("HOOKYARD_DELIVERY__RETRY_SCHEDULE_S", ["0.05"; 20].join(",")));
+        let dev = DevNode::start(serve.env(
+            "HOOKYARD_DELIVERY__RETRY_SCHEDULE_S",
+            ["0.05"; 20].join(","),
+        ));
         let url = dev.send.split("--url ").nth(1).expect("an address").trim();
         let address = url.trim_start_matches("http://");
-        let words = ["--dev", "--fail", "0.4", "--seed", "7", "--signing", "crm,standard,hub,v1a"];
+        let words = [
+            "--dev",
+            "--fail",
+            "0.4",
+            "--seed",
+            "7",
+            "--signing",
+            "crm,standard,hub,v1a",
+        ];
         let mut listen = hookyard(folder.path(), &[&LISTEN[..], &words].concat());
         let mut listener = ListenProcess::begin(listen.env("HOOKYARD_SERVER__BIND", address)).await;
         for number in 0..10 {
@@ -262,16 +415,38 @@ fn a_node_a_listener_and_a_sender_work_together_without_any_configuration() {
         let (mut accepted, mut failed) = (0, 0);
         while accepted < 10 {
             let line = listener.line().await;
-            assert_eq!((&line["signatures"], &line["mark"]), (&right, &json!(null)), "{line}");
-            if line["status"] == 200 { accepted += 1 } else { failed += 1 }
+            assert_eq!(
+                (&line["signatures"], &line["mark"]),
+                (&right, &json!(null)),
+                "{line}"
+            );
+            if line["status"] == 200 {
+                accepted += 1
+            } else {
+                failed += 1
+            }
         }
         assert!(failed > 0, "some of them come a second time");
         let (summary, code, error) = listener.end().await;
-        assert_eq!((&summary["events"], &summary["entities"], code), (&json!(10), &json!(3), Some(0)), "{error}");
-        let secrets = fs::read_to_string(folder.path().join("hookyard-data/dev-secrets.toml")).expect("readable");
-        let token = secrets.lines().find_map(|line| line.strip_prefix("token = ")).expect("there").trim_matches('"');
+        assert_eq!(
+            (&summary["events"], &summary["entities"], code),
+            (&json!(10), &json!(3), Some(0)),
+            "{error}"
+        );
+        let secrets = fs::read_to_string(folder.path().join("hookyard-data/dev-secrets.toml"))
+            .expect("readable");
+        let token = secrets
+            .lines()
+            .find_map(|line| line.strip_prefix("token = "))
+            .expect("there")
+            .trim_matches('"');
         let client = Client::builder().no_proxy().build().expect("a client");
-        let left = client.get(format!("{url}/api/v1/webhooks")).bearer_auth(token).send().await.expect("an answer");
+        let left = client
+            .get(format!("{url}/api/v1/webhooks"))
+            .bearer_auth(token)
+            .send()
+            .await
+            .expect("an answer");
         let left: Value = serde_json::from_str(&left.text().await.expect("a body")).expect("JSON");
         assert_eq!(left["total"], 0, "it has unsubscribed");
     });
@@ -284,16 +459,39 @@ fn what_a_killed_listener_left_the_next_one_takes_over_whatever_was_killed() {
         let mut serve = hookyard(folder.path(), &["serve", "--dev"]);
         serve.env("HOOKYARD_DELIVERY__RETRY_SCHEDULE_S", ["0.1"; 20].join(","));
         let node = DevNode::start(serve.env("HOOKYARD_DELIVERY__BREAKER__CONSECUTIVE", "0"));
-        let url = node.send.split("--url ").nth(1).expect("an address").trim().to_owned();
+        let url = node
+            .send
+            .split("--url ")
+            .nth(1)
+            .expect("an address")
+            .trim()
+            .to_owned();
         let send = || {
-            let words = ["send", "message.created", "--entity", "SUP-1", "--url", &url];
+            let words = [
+                "send",
+                "message.created",
+                "--entity",
+                "SUP-1",
+                "--url",
+                &url,
+            ];
             let (code, output, error) = output_of(&mut hookyard(folder.path(), &words));
             assert_eq!(code, Some(0), "{output}{error}");
         };
         // What nothing listens on any more once the test has seen that it was free.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|free| free.local_addr())
+            .expect("a port");
         let port = port.to_string();
-        let words = ["listen", "--bind", &port, "--json", "--dev", "--signing", "crm,standard,hub,v1a"];
+        let words = [
+            "listen",
+            "--bind",
+            &port,
+            "--json",
+            "--dev",
+            "--signing",
+            "crm,standard,hub,v1a",
+        ];
         let listen = || {
             let mut command = hookyard(folder.path(), &words);
             command.env("HOOKYARD_SERVER__BIND", url.trim_start_matches("http://"));
@@ -306,15 +504,24 @@ fn what_a_killed_listener_left_the_next_one_takes_over_whatever_was_killed() {
             (1..came).for_each(|_| send());
             let mut listener = ListenProcess::begin(&mut listen()).await;
             let greeting = &listener.greeting;
-            assert_eq!((&greeting["subscription"], &greeting["taken_over"]), (&json!(1), &json!(is_second)));
+            assert_eq!(
+                (&greeting["subscription"], &greeting["taken_over"]),
+                (&json!(1), &json!(is_second))
+            );
             send();
             // The one before may come again: whoever is killed may not have answered it.
             let (mut next, last) = (None, number + came);
             while next.is_none_or(|next| next <= last) {
                 let line = listener.line().await;
-                assert_eq!((&line["signatures"], &line["mark"]), (&right, &json!(null)), "{line}");
+                assert_eq!(
+                    (&line["signatures"], &line["mark"]),
+                    (&right, &json!(null)),
+                    "{line}"
+                );
                 let sequence = line["sequence"].as_u64().expect("a number");
-                let is_next = next.map_or((number..=number + 1).contains(&sequence), |next| next == sequence);
+                let is_next = next.map_or((number..=number + 1).contains(&sequence), |next| {
+                    next == sequence
+                });
                 assert!(is_next, "{line} after {number}, {next:?} was next");
                 next = Some(sequence + 1);
             }

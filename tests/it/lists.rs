@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::yard::{Answer, Gate, Ground, run};
+use crate::test_node::{TestAnswer, TestClient, TestEnv, run};
 
 const PUBLISHER: &str = "test-publisher";
 
-fn test_env(keys: &[(&str, &str)]) -> Ground {
-    let mut ground = Ground::new(keys);
+fn test_env(keys: &[(&str, &str)]) -> TestEnv {
+    let mut ground = TestEnv::new(keys);
     ground.set("router.shards", "1");
     ground.set("sources.crm.enabled", "true");
     ground.set("sources.crm.tokens", PUBLISHER);
@@ -18,20 +18,33 @@ fn updated(id: u64, n: u64) -> Value {
     json!({"event": "organisation.updated", "data": {"organisation_id": id, "n": n}})
 }
 
-async fn publish(gate: &Gate, list: &[Value]) -> Answer {
-    let request = gate.client.post(format!("{}/api/v1/events", gate.base)).bearer_auth(PUBLISHER);
-    gate.answer(request.header("content-type", "application/json").body(json!(list).to_string())).await
+async fn publish(gate: &TestClient, list: &[Value]) -> TestAnswer {
+    let request = gate
+        .client
+        .post(format!("{}/api/v1/events", gate.base))
+        .bearer_auth(PUBLISHER);
+    gate.answer(
+        request
+            .header("content-type", "application/json")
+            .body(json!(list).to_string()),
+    )
+    .await
 }
 
-async fn last(gate: &Gate, id: u64) -> Value {
-    gate.get(&format!("/api/v1/entities/organisation/{id}")).await.body["state"]["n"].clone()
+async fn last(gate: &TestClient, id: u64) -> Value {
+    gate.get(&format!("/api/v1/entities/organisation/{id}"))
+        .await
+        .body["state"]["n"]
+        .clone()
 }
 
 /// The second event of an entity that waited for a place in memory had found one first.
 #[test]
 fn an_entity_that_waits_for_a_place_keeps_its_order() {
     run(async {
-        let yard = test_env(&[("router.live_entities_max", "130")]).start().await;
+        let yard = test_env(&[("router.live_entities_max", "130")])
+            .start()
+            .await;
         let fill: Vec<_> = (1..=130).map(|id| updated(id, 0)).collect();
         assert_eq!(publish(&yard, &fill).await.status, 202);
         // What the projection has passed may leave memory.
@@ -44,7 +57,8 @@ fn an_entity_that_waits_for_a_place_keeps_its_order() {
     });
 }
 
-/// Only the first events of a list that was refused for want of room had been refused: sent again, they came after the others.
+/// Only the first events of a list that was refused for want of room had been refused: sent again,
+/// they came after the others.
 #[test]
 fn a_list_larger_than_the_room_and_sent_again_ends_as_its_last_event_says() {
     run(async {
@@ -60,7 +74,9 @@ fn a_list_larger_than_the_room_and_sent_again_ends_as_its_last_event_says() {
             .collect();
         // The first slice finds room; what follows meets whatever is left while others come and go.
         let gate = yard.gate.clone();
-        let held = dam.hold_request(async move { gate.message("S", "k").await }).await;
+        let held = dam
+            .hold_request(async move { gate.message("S", "k").await })
+            .await;
         let (gate, first) = (yard.gate.clone(), list.clone());
         let others: Vec<_> = (0..12)
             .map(|n| {

@@ -1,5 +1,9 @@
-//! End-to-end tests: real HTTP against a real store in a temporary folder, one file for each promise or contract.
-#![expect(unreachable_pub, reason = "a test binary has no outside that its items could reach")]
+//! End-to-end tests: real HTTP against a real store in a temporary folder, one file for each
+//! promise or contract.
+#![expect(
+    unreachable_pub,
+    reason = "a test binary has no outside that its items could reach"
+)]
 
 mod accounts;
 mod answers;
@@ -18,6 +22,7 @@ mod duplicates;
 mod durability;
 mod enrichment;
 mod failures;
+mod guides;
 mod instagram;
 mod leads;
 mod limits;
@@ -32,5 +37,5 @@ mod replies;
 mod send;
 mod senders;
 mod store_opening;
+mod test_node;
 mod webhooks;
-mod yard;

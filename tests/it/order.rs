@@ -11,7 +11,7 @@ use hookyard::clock::Clock;
 use hookyard::event::{EventId, Timestamp};
 use serde_json::{Value, json};
 
-use crate::yard::{Answer, Gate, Ground, START, run, run_together};
+use crate::test_node::{START, TestAnswer, TestClient, TestEnv, run, run_together};
 
 /// An accepted event, and when it was sent and answered by the test's own count.
 struct AcceptedMessage {
@@ -26,18 +26,24 @@ struct AcceptedMessage {
 /// Senders of messages that note what happened before what.
 #[derive(Clone)]
 struct MessageSenders {
-    gate: Gate,
+    gate: TestClient,
     moments: Rc<Cell<u64>>,
 }
 
 impl MessageSenders {
-    fn new(gate: &Gate) -> Self {
-        Self { gate: gate.clone(), moments: Rc::default() }
+    fn new(gate: &TestClient) -> Self {
+        Self {
+            gate: gate.clone(),
+            moments: Rc::default(),
+        }
     }
 
     /// The same count of moments, at a node that was started again.
-    fn at_node(&self, gate: &Gate) -> Self {
-        Self { gate: gate.clone(), moments: Rc::clone(&self.moments) }
+    fn at_node(&self, gate: &TestClient) -> Self {
+        Self {
+            gate: gate.clone(),
+            moments: Rc::clone(&self.moments),
+        }
     }
 
     fn next_moment(&self) -> u64 {
@@ -50,19 +56,38 @@ impl MessageSenders {
         let answer = self.gate.message(&ticket, &key).await;
         assert_eq!(answer.status, 202, "{key} to {ticket}: {answer:?}");
         let (sequence, event_id) = (answer.sequence(), answer.event_id());
-        AcceptedMessage { ticket, key, sequence, event_id, sent, answered: self.next_moment() }
+        AcceptedMessage {
+            ticket,
+            key,
+            sequence,
+            event_id,
+            sent,
+            answered: self.next_moment(),
+        }
     }
 
-    /// `connections` senders at once, each sending `events` one after another to `tickets` tickets in turn.
-    async fn send_all(&self, name: &str, connections: usize, events: usize, tickets: usize) -> Vec<AcceptedMessage> {
+    /// `connections` senders at once, each sending `events` one after another to `tickets` tickets
+    /// in turn.
+    async fn send_all(
+        &self,
+        name: &str,
+        connections: usize,
+        events: usize,
+        tickets: usize,
+    ) -> Vec<AcceptedMessage> {
         let senders = (0..connections).map(|connection| {
             let (senders, name) = (self.clone(), name.to_owned());
             async move {
                 let mut accepted = Vec::new();
                 for event in 0..events {
-                    // Each begins at another ticket, so that every ticket has several senders at any time.
+                    // Each begins at another ticket, so that every ticket has several senders at
+                    // any time.
                     let ticket = format!("SUP-{}", (connection + event) % tickets);
-                    accepted.push(senders.send(ticket, format!("{name}-{connection}-{event}")).await);
+                    accepted.push(
+                        senders
+                            .send(ticket, format!("{name}-{connection}-{event}"))
+                            .await,
+                    );
                 }
                 accepted
             }
@@ -71,9 +96,9 @@ impl MessageSenders {
     }
 }
 
-/// That the numbers of each ticket's events are 1, 2, 3 …, that no two which did not overlap were swapped, and that the
-/// timelines tell the same as the answers.
-async fn assert_in_order(gate: &Gate, accepted: &[AcceptedMessage]) {
+/// That the numbers of each ticket's events are 1, 2, 3 …, that no two which did not overlap were
+/// swapped, and that the timelines tell the same as the answers.
+async fn assert_in_order(gate: &TestClient, accepted: &[AcceptedMessage]) {
     let mut tickets: BTreeMap<&str, Vec<&AcceptedMessage>> = BTreeMap::new();
     for event in accepted {
         tickets.entry(&event.ticket).or_default().push(event);
@@ -81,30 +106,58 @@ async fn assert_in_order(gate: &Gate, accepted: &[AcceptedMessage]) {
     for (ticket, mut events) in tickets {
         events.sort_by_key(|event| event.sequence);
         let numbers: Vec<_> = events.iter().map(|event| event.sequence).collect();
-        assert_eq!(numbers, (1..=events.len() as u64).collect::<Vec<_>>(), "{ticket}");
+        assert_eq!(
+            numbers,
+            (1..=events.len() as u64).collect::<Vec<_>>(),
+            "{ticket}"
+        );
         let mut latest_sent = 0;
         for event in &events {
-            assert!(latest_sent < event.answered, "{ticket}: {} has a later event before it", event.key);
+            assert!(
+                latest_sent < event.answered,
+                "{ticket}: {} has a later event before it",
+                event.key
+            );
             latest_sent = latest_sent.max(event.sent);
         }
-        let positions: Vec<_> = events.iter().map(|event| position(&event.event_id)).collect();
-        assert!(positions.is_sorted_by(|earlier, later| earlier < later), "{ticket}: {positions:?}");
+        let positions: Vec<_> = events
+            .iter()
+            .map(|event| position(&event.event_id))
+            .collect();
+        assert!(
+            positions.is_sorted_by(|earlier, later| earlier < later),
+            "{ticket}: {positions:?}"
+        );
 
-        let told: Vec<_> = events.iter().map(|event| json!([event.sequence, event.event_id, event.key])).collect();
+        let told: Vec<_> = events
+            .iter()
+            .map(|event| json!([event.sequence, event.event_id, event.key]))
+            .collect();
         let shown = gate.fetch_timeline(ticket).await;
-        let shown: Vec<_> =
-            shown.iter().map(|item| json!([item["sequence"], item["event_id"], item["data"]["message_id"]])).collect();
+        let shown: Vec<_> = shown
+            .iter()
+            .map(|item| {
+                json!([
+                    item["sequence"],
+                    item["event_id"],
+                    item["data"]["message_id"]
+                ])
+            })
+            .collect();
         assert_eq!(shown, told, "{ticket}");
     }
 }
 
 fn position(event_id: &str) -> u64 {
-    EventId::parse(event_id).expect("an event id").position().get()
+    EventId::parse(event_id)
+        .expect("an event id")
+        .position()
+        .get()
 }
 
 fn dense_from_eight_connections(keys: &[(&str, &str)]) {
     run(async {
-        let ground = Ground::new(keys);
+        let ground = TestEnv::new(keys);
         let yard = ground.start().await;
         let senders = MessageSenders::new(&yard);
         let accepted = senders.send_all("k", 8, 30, 5).await;
@@ -126,27 +179,35 @@ fn events_of_eight_connections_are_numbered_without_gaps_on_three_shards() {
 #[test]
 fn a_hot_ticket_is_numbered_without_gaps() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         let accepted = MessageSenders::new(&yard).send_all("k", 48, 6, 1).await;
         assert_in_order(&yard, &accepted).await;
         let ticket = yard.get("/api/v1/entities/ticket/SUP-0").await;
-        assert_eq!(ticket.body["state"]["messages"].as_array().map(Vec::len), Some(48 * 6));
+        assert_eq!(
+            ticket.body["state"]["messages"].as_array().map(Vec::len),
+            Some(48 * 6)
+        );
         yard.stop().await;
     });
 }
 
-/// A new actor's mailbox had 16 places until its thread came round to it, so the rest of a burst was answered with 503.
+/// A new actor's mailbox had 16 places until its thread came round to it, so the rest of a burst
+/// was answered with 503.
 #[test]
 fn a_burst_at_a_ticket_that_is_being_loaded_is_taken_whole() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         let senders = MessageSenders::new(&yard);
         for ticket in 0..8 {
             let burst = (0..64).map(|n| {
                 let senders = senders.clone();
-                async move { senders.send(format!("NEW-{ticket}"), format!("{ticket}-{n}")).await }
+                async move {
+                    senders
+                        .send(format!("NEW-{ticket}"), format!("{ticket}-{n}"))
+                        .await
+                }
             });
             assert_in_order(&yard, &run_together(burst).await).await;
         }
@@ -157,7 +218,7 @@ fn a_burst_at_a_ticket_that_is_being_loaded_is_taken_whole() {
 #[test]
 fn events_of_one_entity_stay_in_order_across_a_restart() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         let senders = MessageSenders::new(&yard);
         let mut accepted = senders.send_all("before", 4, 12, 3).await;
@@ -175,12 +236,17 @@ fn events_of_one_entity_stay_in_order_across_a_restart() {
 #[test]
 fn an_entity_that_went_and_came_back_goes_on_where_it_was() {
     run(async {
-        let ground = Ground::new(&[("router.shards", "1"), ("router.live_entities_max", "1")]);
+        let ground = TestEnv::new(&[("router.shards", "1"), ("router.live_entities_max", "1")]);
         let yard = ground.start().await;
         for n in 1..=12 {
             for ticket in ["A", "B"] {
                 let key = format!("{ticket}-{n}");
-                assert_eq!(message_when_there_is_room(&yard, ticket, &key).await.sequence(), n);
+                assert_eq!(
+                    message_when_there_is_room(&yard, ticket, &key)
+                        .await
+                        .sequence(),
+                    n
+                );
             }
         }
         for ticket in ["A", "B"] {
@@ -191,15 +257,20 @@ fn an_entity_that_went_and_came_back_goes_on_where_it_was() {
                 .iter()
                 .map(|m| m["text"].clone())
                 .collect();
-            assert_eq!(texts, (1..=12).map(|n| json!(format!("{ticket}-{n}"))).collect::<Vec<_>>());
+            assert_eq!(
+                texts,
+                (1..=12)
+                    .map(|n| json!(format!("{ticket}-{n}")))
+                    .collect::<Vec<_>>()
+            );
         }
         yard.stop().await;
     });
 }
 
-/// Reads, which waits until all that is durable is projected and its entity can go; then sends. The entity that is to go
-/// may be about to end its turn all the same: then the answer is "come again".
-async fn message_when_there_is_room(gate: &Gate, ticket: &str, key: &str) -> Answer {
+/// Reads, which waits until all that is durable is projected and its entity can go; then sends. The
+/// entity that is to go may be about to end its turn all the same: then the answer is "come again".
+async fn message_when_there_is_room(gate: &TestClient, ticket: &str, key: &str) -> TestAnswer {
     loop {
         gate.get("/api/v1/entities/ticket").await;
         let answer = gate.message(ticket, key).await;
@@ -209,23 +280,30 @@ async fn message_when_there_is_room(gate: &Gate, ticket: &str, key: &str) -> Ans
     }
 }
 
-async fn event_at(gate: &Gate, ticket: &str, event: &str, data: Value, at: &str) {
+async fn event_at(gate: &TestClient, ticket: &str, event: &str, data: Value, at: &str) {
     // Whatever differs between two events makes another key.
     let key = format!("{ticket} {event} {data} {at}");
-    let body = json!({"event": event, "support_uid": ticket, "timestamp": at, "data": data}).to_string();
+    let body =
+        json!({"event": event, "support_uid": ticket, "timestamp": at, "data": data}).to_string();
     let answer = gate.answer(gate.signed_request(&body, &key)).await;
     assert_eq!(answer.status, 202, "{answer:?}");
 }
 
 /// Whether the newest event of `ticket` is late, and its own time as the timeline shows it.
-async fn newest(gate: &Gate, ticket: &str) -> (bool, String) {
+async fn newest(gate: &TestClient, ticket: &str) -> (bool, String) {
     let timeline = gate.fetch_timeline(ticket).await;
     let item = timeline.last().expect("an event");
-    (item["late"].as_bool().expect("a flag"), item["at"].as_str().expect("a time").to_owned())
+    (
+        item["late"].as_bool().expect("a flag"),
+        item["at"].as_str().expect("a time").to_owned(),
+    )
 }
 
-async fn state(gate: &Gate, ticket: &str) -> Value {
-    gate.get(&format!("/api/v1/entities/ticket/{ticket}")).await.body["state"].clone()
+async fn state(gate: &TestClient, ticket: &str) -> Value {
+    gate.get(&format!("/api/v1/entities/ticket/{ticket}"))
+        .await
+        .body["state"]
+        .clone()
 }
 
 /// Makes the data of an event that gives the field this value.
@@ -233,13 +311,48 @@ type FieldEventData = fn(&str) -> Value;
 
 /// Each field's event, where the state shows the field, and three values for it.
 const FIELDS: [(&str, FieldEventData, &str, [&str; 3]); 8] = [
-    ("status.changed", |value| json!({"status": value}), "/status", ["open", "pending", "closed"]),
-    ("priority.changed", |value| json!({"priority": value}), "/priority", ["high", "low", "urgent"]),
-    ("category.changed", |value| json!({"category": value}), "/category", ["billing", "returns", "delivery"]),
-    ("agent.assigned", |value| json!({"agent_id": value}), "/assignee/agent_id", ["a-1", "a-2", "a-3"]),
-    ("tags.updated", |value| json!({"tags": [value]}), "/tags/0", ["vip", "spam", "new"]),
-    ("rating.submitted", |value| json!({"score": 3, "comment": value}), "/rating/comment", ["x", "y", "z"]),
-    ("message.created", |value| json!({"message_id": "m", "text": value}), "/messages/0/text", ["x", "y", "z"]),
+    (
+        "status.changed",
+        |value| json!({"status": value}),
+        "/status",
+        ["open", "pending", "closed"],
+    ),
+    (
+        "priority.changed",
+        |value| json!({"priority": value}),
+        "/priority",
+        ["high", "low", "urgent"],
+    ),
+    (
+        "category.changed",
+        |value| json!({"category": value}),
+        "/category",
+        ["billing", "returns", "delivery"],
+    ),
+    (
+        "agent.assigned",
+        |value| json!({"agent_id": value}),
+        "/assignee/agent_id",
+        ["a-1", "a-2", "a-3"],
+    ),
+    (
+        "tags.updated",
+        |value| json!({"tags": [value]}),
+        "/tags/0",
+        ["vip", "spam", "new"],
+    ),
+    (
+        "rating.submitted",
+        |value| json!({"score": 3, "comment": value}),
+        "/rating/comment",
+        ["x", "y", "z"],
+    ),
+    (
+        "message.created",
+        |value| json!({"message_id": "m", "text": value}),
+        "/messages/0/text",
+        ["x", "y", "z"],
+    ),
     (
         "attachment.added",
         |value| json!({"attachment_id": "f", "file_name": value}),
@@ -251,28 +364,60 @@ const FIELDS: [(&str, FieldEventData, &str, [&str; 3]); 8] = [
 #[test]
 fn an_event_older_than_its_field_is_recorded_late_and_rolls_nothing_back() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         ground.with_manual_clock();
         let yard = ground.start().await;
         for (n, (event, gives, path, [first, older, equal])) in FIELDS.into_iter().enumerate() {
-            // Each field's times are before those of all fields so far: only its own make an event late.
-            let (at, before) =
-                (format!("2025-12-04T10:{:02}:30.000Z", 20 - n), format!("2025-12-04T10:{:02}:29.999Z", 20 - n));
-            for (value, at, late, shown) in
-                [(first, &at, false, first), (older, &before, true, first), (equal, &at, false, equal)]
-            {
+            // Each field's times are before those of all fields so far: only its own make an event
+            // late.
+            let (at, before) = (
+                format!("2025-12-04T10:{:02}:30.000Z", 20 - n),
+                format!("2025-12-04T10:{:02}:29.999Z", 20 - n),
+            );
+            for (value, at, late, shown) in [
+                (first, &at, false, first),
+                (older, &before, true, first),
+                (equal, &at, false, equal),
+            ] {
                 event_at(&yard, "T", event, gives(value), at).await;
-                assert_eq!(newest(&yard, "T").await, (late, at.clone()), "{event} {value}");
-                assert_eq!(state(&yard, "T").await.pointer(path), Some(&json!(shown)), "{event} {value}");
+                assert_eq!(
+                    newest(&yard, "T").await,
+                    (late, at.clone()),
+                    "{event} {value}"
+                );
+                assert_eq!(
+                    state(&yard, "T").await.pointer(path),
+                    Some(&json!(shown)),
+                    "{event} {value}"
+                );
             }
         }
-        let sequences: Vec<_> = yard.fetch_timeline("T").await.iter().map(|item| item["sequence"].as_u64()).collect();
-        assert_eq!(sequences, (1..=24).map(Some).collect::<Vec<_>>(), "a late event has its number like any other");
+        let sequences: Vec<_> = yard
+            .fetch_timeline("T")
+            .await
+            .iter()
+            .map(|item| item["sequence"].as_u64())
+            .collect();
+        assert_eq!(
+            sequences,
+            (1..=24).map(Some).collect::<Vec<_>>(),
+            "a late event has its number like any other"
+        );
         yard.stop().await;
 
         let yard = ground.start().await;
-        event_at(&yard, "T", "status.changed", json!({"status": "new"}), "2025-12-04T10:20:00.000Z").await;
-        assert!(newest(&yard, "T").await.0, "what is newest is known after a restart");
+        event_at(
+            &yard,
+            "T",
+            "status.changed",
+            json!({"status": "new"}),
+            "2025-12-04T10:20:00.000Z",
+        )
+        .await;
+        assert!(
+            newest(&yard, "T").await.0,
+            "what is newest is known after a restart"
+        );
         assert_eq!(state(&yard, "T").await["status"], "closed");
         yard.stop().await;
     });
@@ -281,16 +426,43 @@ fn an_event_older_than_its_field_is_recorded_late_and_rolls_nothing_back() {
 #[test]
 fn an_event_more_than_300_s_ahead_counts_as_sent_when_it_was_received() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         ground.with_manual_clock();
         let yard = ground.start().await;
-        let (limit, beyond, between) =
-            ("2025-12-04T10:35:00.000Z", "2025-12-04T10:35:00.001Z", "2025-12-04T10:31:00.000Z");
-        for (ticket, at, counts_as, next_is_late) in [("NEAR", limit, limit, true), ("FAR", beyond, START, false)] {
-            event_at(&yard, ticket, "status.changed", json!({"status": "open"}), at).await;
-            assert_eq!(newest(&yard, ticket).await, (false, counts_as.to_owned()), "{ticket}");
-            event_at(&yard, ticket, "status.changed", json!({"status": "closed"}), between).await;
-            assert_eq!(newest(&yard, ticket).await, (next_is_late, between.to_owned()), "{ticket}");
+        let (limit, beyond, between) = (
+            "2025-12-04T10:35:00.000Z",
+            "2025-12-04T10:35:00.001Z",
+            "2025-12-04T10:31:00.000Z",
+        );
+        for (ticket, at, counts_as, next_is_late) in
+            [("NEAR", limit, limit, true), ("FAR", beyond, START, false)]
+        {
+            event_at(
+                &yard,
+                ticket,
+                "status.changed",
+                json!({"status": "open"}),
+                at,
+            )
+            .await;
+            assert_eq!(
+                newest(&yard, ticket).await,
+                (false, counts_as.to_owned()),
+                "{ticket}"
+            );
+            event_at(
+                &yard,
+                ticket,
+                "status.changed",
+                json!({"status": "closed"}),
+                between,
+            )
+            .await;
+            assert_eq!(
+                newest(&yard, ticket).await,
+                (next_is_late, between.to_owned()),
+                "{ticket}"
+            );
         }
         yard.stop().await;
     });
@@ -300,7 +472,7 @@ fn an_event_more_than_300_s_ahead_counts_as_sent_when_it_was_received() {
 struct SettableClock(AtomicI64);
 
 impl SettableClock {
-    fn install(ground: &mut Ground) -> Arc<Self> {
+    fn install(ground: &mut TestEnv) -> Arc<Self> {
         let clock = Arc::new(Self(AtomicI64::new(0)));
         ground.deps.clock = Arc::clone(&clock) as Arc<dyn Clock>;
         clock
@@ -329,12 +501,19 @@ impl Clock for SettableClock {
 }
 
 /// When each event of the journal was received, in the journal's order.
-async fn received(gate: &Gate) -> Vec<Timestamp> {
+async fn received(gate: &TestClient) -> Vec<Timestamp> {
     let mut times = Vec::new();
     for page in 1.. {
-        let list = gate.get(&format!("/api/v1/events?page={page}&page_size=100")).await;
+        let list = gate
+            .get(&format!("/api/v1/events?page={page}&page_size=100"))
+            .await;
         let items = list.body["items"].as_array().expect("items");
-        times.extend(items.iter().map(|item| item["received_at"].as_str().and_then(Timestamp::parse).expect("a time")));
+        times.extend(items.iter().map(|item| {
+            item["received_at"]
+                .as_str()
+                .and_then(Timestamp::parse)
+                .expect("a time")
+        }));
         if page >= list.body["pages"].as_u64().expect("pages") {
             break;
         }
@@ -346,7 +525,7 @@ async fn received(gate: &Gate) -> Vec<Timestamp> {
 #[test]
 fn a_clock_that_jumps_back_takes_no_receive_time_with_it() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let clock = SettableClock::install(&mut ground);
         let yard = ground.start().await;
         // The clock at each event, and the greatest seen so far.
@@ -365,7 +544,10 @@ fn a_clock_that_jumps_back_takes_no_receive_time_with_it() {
                 yard.message(ticket, &format!("{ticket}-{n}")).await;
             }
         }
-        assert_eq!(received(&yard).await, [0, 20, 20, 20, 20, 20, 21, 21, 21, 21].map(moment));
+        assert_eq!(
+            received(&yard).await,
+            [0, 20, 20, 20, 20, 20, 21, 21, 21, 21].map(moment)
+        );
         yard.stop().await;
     });
 }
@@ -373,7 +555,7 @@ fn a_clock_that_jumps_back_takes_no_receive_time_with_it() {
 #[test]
 fn receive_times_never_go_back_while_the_clock_wanders_under_many_senders() {
     run(async {
-        let mut ground = Ground::new(&[("router.shards", "3")]);
+        let mut ground = TestEnv::new(&[("router.shards", "3")]);
         let clock = SettableClock::install(&mut ground);
         let yard = ground.start().await;
         let senders = (0..8).map(|sender| {
@@ -381,8 +563,12 @@ fn receive_times_never_go_back_while_the_clock_wanders_under_many_senders() {
             async move {
                 for event in 0..20 {
                     clock.set_seconds((sender * 20 + event) * 37 % 200);
-                    let answer =
-                        gate.message(&format!("T-{}", (sender + event) % 6), &format!("{sender}-{event}")).await;
+                    let answer = gate
+                        .message(
+                            &format!("T-{}", (sender + event) % 6),
+                            &format!("{sender}-{event}"),
+                        )
+                        .await;
                     assert_eq!(answer.status, 202, "{answer:?}");
                 }
             }

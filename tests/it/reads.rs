@@ -5,13 +5,16 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::yard::{Answer, Gate, Ground, START, Yard, expect_soon, run};
+use crate::test_node::{START, TestAnswer, TestClient, TestEnv, TestNode, expect_soon, run};
 
-fn code(answer: &Answer) -> (u16, &str) {
-    (answer.status, answer.body["code"].as_str().unwrap_or_default())
+fn code(answer: &TestAnswer) -> (u16, &str) {
+    (
+        answer.status,
+        answer.body["code"].as_str().unwrap_or_default(),
+    )
 }
 
-async fn list(gate: &Gate, path: &str) -> Value {
+async fn list(gate: &TestClient, path: &str) -> Value {
     let answer = gate.get(path).await;
     assert_eq!(answer.status, 200, "{path}: {answer:?}");
     answer.body
@@ -19,19 +22,32 @@ async fn list(gate: &Gate, path: &str) -> Value {
 
 /// The member `name` of each item of a list.
 fn each(list: &Value, name: &str) -> Vec<Value> {
-    list["items"].as_array().expect("items").iter().map(|item| item[name].clone()).collect()
+    list["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .map(|item| item[name].clone())
+        .collect()
 }
 
-/// `items`, `total`, `page`, `page_size` and `pages` of the lists at `path`, all pages of it, checked against each other.
-async fn all_pages(gate: &Gate, path: &str, page_size: u64, name: &str) -> Vec<Value> {
+/// `items`, `total`, `page`, `page_size` and `pages` of the lists at `path`, all pages of it,
+/// checked against each other.
+async fn all_pages(gate: &TestClient, path: &str, page_size: u64, name: &str) -> Vec<Value> {
     let mut items = Vec::new();
     let first = list(gate, &format!("{path}?page_size={page_size}")).await;
-    let (total, pages) = (first["total"].as_u64().expect("a total"), first["pages"].as_u64().expect("pages"));
+    let (total, pages) = (
+        first["total"].as_u64().expect("a total"),
+        first["pages"].as_u64().expect("pages"),
+    );
     assert_eq!(pages, total.div_ceil(page_size));
     for page in 1..=pages {
         let part = list(gate, &format!("{path}?page={page}&page_size={page_size}")).await;
         let found = each(&part, name);
-        let expected = if page < pages { page_size } else { total - page_size * (pages - 1) };
+        let expected = if page < pages {
+            page_size
+        } else {
+            total - page_size * (pages - 1)
+        };
         assert_eq!(found.len() as u64, expected, "page {page}");
         let numbers = json!({"total": total, "page": page, "page_size": page_size, "pages": pages});
         for (name, number) in numbers.as_object().expect("an object") {
@@ -39,13 +55,20 @@ async fn all_pages(gate: &Gate, path: &str, page_size: u64, name: &str) -> Vec<V
         }
         items.extend(found);
     }
-    let beyond = list(gate, &format!("{path}?page={}&page_size={page_size}", pages + 1)).await;
-    assert_eq!((each(&beyond, name).len(), beyond["total"].as_u64()), (0, Some(total)));
+    let beyond = list(
+        gate,
+        &format!("{path}?page={}&page_size={page_size}", pages + 1),
+    )
+    .await;
+    assert_eq!(
+        (each(&beyond, name).len(), beyond["total"].as_u64()),
+        (0, Some(total))
+    );
     items
 }
 
 /// Sends `count` messages to ticket `S`, many at a time.
-async fn fill(yard: &Yard, count: usize) {
+async fn fill(yard: &TestNode, count: usize) {
     let mut sending = JoinSet::new();
     for worker in 0..16 {
         let gate = yard.gate.clone();
@@ -61,7 +84,7 @@ async fn fill(yard: &Yard, count: usize) {
 #[test]
 fn lists_come_in_pages_newest_first() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         for path in ["/api/v1/entities/ticket", "/api/v1/events"] {
             let empty = json!({"items": [], "total": 0, "page": 1, "page_size": 20, "pages": 0});
@@ -69,7 +92,11 @@ fn lists_come_in_pages_newest_first() {
         }
         let mut ids = Vec::new();
         for number in 1..=5 {
-            ids.push(Value::from(yard.message(&format!("S-{number}"), &format!("k-{number}")).await.event_id()));
+            ids.push(Value::from(
+                yard.message(&format!("S-{number}"), &format!("k-{number}"))
+                    .await
+                    .event_id(),
+            ));
         }
         // A further event makes its ticket no newer: the list is by the event that each began with.
         ids.push(yard.message("S-2", "k-6").await.event_id().into());
@@ -77,9 +104,13 @@ fn lists_come_in_pages_newest_first() {
         for page_size in [1, 2, 5, 100] {
             let tickets = all_pages(&yard, "/api/v1/entities/ticket", page_size, "id").await;
             assert_eq!(tickets, ["S-5", "S-4", "S-3", "S-2", "S-1"]);
-            assert_eq!(all_pages(&yard, "/api/v1/events", page_size, "event_id").await, ids);
+            assert_eq!(
+                all_pages(&yard, "/api/v1/events", page_size, "event_id").await,
+                ids
+            );
         }
-        let timeline = all_pages(&yard, "/api/v1/entities/ticket/S-2/timeline", 1, "event_id").await;
+        let timeline =
+            all_pages(&yard, "/api/v1/entities/ticket/S-2/timeline", 1, "event_id").await;
         assert_eq!(timeline, [ids[0].clone(), ids[4].clone()]);
         yard.stop().await;
     });
@@ -88,18 +119,29 @@ fn lists_come_in_pages_newest_first() {
 #[test]
 fn a_long_timeline_and_many_events_are_listed_without_gaps() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         // More than one row of a timeline (64) and more than one block of events (512) hold.
         fill(&yard, 600).await;
-        let sequences = all_pages(&yard, "/api/v1/entities/ticket/S/timeline", 100, "sequence").await;
+        let sequences =
+            all_pages(&yard, "/api/v1/entities/ticket/S/timeline", 100, "sequence").await;
         assert_eq!(sequences, (1..=600).rev().collect::<Vec<u64>>());
         let timeline = all_pages(&yard, "/api/v1/entities/ticket/S/timeline", 97, "event_id").await;
-        assert_eq!(all_pages(&yard, "/api/v1/events", 100, "event_id").await, timeline, "there is no other ticket");
+        assert_eq!(
+            all_pages(&yard, "/api/v1/events", 100, "event_id").await,
+            timeline,
+            "there is no other ticket"
+        );
         let ticket = list(&yard, "/api/v1/entities/ticket/S").await;
         assert_eq!(ticket["first_event"]["event_id"], timeline[599]);
-        assert_eq!((&ticket["last_event"]["event_id"], &ticket["sequence"]), (&timeline[0], &json!(600)));
-        assert_eq!(ticket["state"]["messages"].as_array().map(Vec::len), Some(600));
+        assert_eq!(
+            (&ticket["last_event"]["event_id"], &ticket["sequence"]),
+            (&timeline[0], &json!(600))
+        );
+        assert_eq!(
+            ticket["state"]["messages"].as_array().map(Vec::len),
+            Some(600)
+        );
         yard.stop().await;
     });
 }
@@ -107,13 +149,16 @@ fn a_long_timeline_and_many_events_are_listed_without_gaps() {
 #[test]
 fn an_entity_names_its_first_and_its_last_event() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
         let first = yard.message("S", "k-1").await.event_id();
         clock.advance(Duration::from_millis(1_250));
         let body = json!({"event": "status.changed", "support_uid": "S", "timestamp": "2025-12-04T12:30:01+02:00", "data": {"status": "open"}});
-        let last = yard.answer(yard.signed_request(&body.to_string(), "k-2")).await.event_id();
+        let last = yard
+            .answer(yard.signed_request(&body.to_string(), "k-2"))
+            .await
+            .event_id();
         let expected = json!({
             "kind": "ticket", "id": "S", "sequence": 2,
             "first_event": {"event_id": first, "type": "message.created", "at": START, "received_at": START},
@@ -122,9 +167,18 @@ fn an_entity_names_its_first_and_its_last_event() {
                 "at": "2025-12-04T10:30:01.000Z", "received_at": "2025-12-04T10:30:01.250Z",
             },
         });
-        assert_eq!(list(&yard, "/api/v1/entities/ticket").await["items"], json!([expected]));
+        assert_eq!(
+            list(&yard, "/api/v1/entities/ticket").await["items"],
+            json!([expected])
+        );
         let mut ticket = list(&yard, "/api/v1/entities/ticket/S").await;
-        assert!(ticket.as_object_mut().expect("an object").remove("state").is_some());
+        assert!(
+            ticket
+                .as_object_mut()
+                .expect("an object")
+                .remove("state")
+                .is_some()
+        );
         assert_eq!(ticket, expected);
         let event = list(&yard, &format!("/api/v1/events/{last}")).await;
         let expected = json!({
@@ -142,19 +196,27 @@ fn an_entity_names_its_first_and_its_last_event() {
 #[test]
 fn events_are_found_by_each_of_their_filters() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
         let missing = json!({"message_id": "missing", "text": "x"});
         let events = [
-            ("S-1", "message.created", json!({"message_id": "m", "text": "x"})),
+            (
+                "S-1",
+                "message.created",
+                json!({"message_id": "m", "text": "x"}),
+            ),
             ("S-2", "status.changed", json!({"status": "open"})),
             ("S-1", "message.updated", missing.clone()),
             ("S-2", "message.updated", missing),
         ];
         let mut ids = Vec::new();
         for (number, (ticket, event, data)) in events.into_iter().enumerate() {
-            ids.push(yard.send(ticket, &number.to_string(), event, data).await.event_id());
+            ids.push(
+                yard.send(ticket, &number.to_string(), event, data)
+                    .await
+                    .event_id(),
+            );
             clock.advance(Duration::from_secs(10));
         }
         let cases: [(&str, &[usize]); 25] = [
@@ -177,18 +239,31 @@ fn events_are_found_by_each_of_their_filters() {
             ("since=2025-12-04T12:30:10%2B02:00", &[3, 2, 1]),
             ("until=2025-12-04T10:30:10Z", &[0]),
             ("until=2025-12-04T10:30:10.001Z", &[1, 0]),
-            ("since=2025-12-04T10:30:10Z&until=2025-12-04T10:30:30Z", &[2, 1]),
+            (
+                "since=2025-12-04T10:30:10Z&until=2025-12-04T10:30:30Z",
+                &[2, 1],
+            ),
             ("since=2030-01-01T00:00:00Z", &[]),
             ("until=2020-01-01T00:00:00Z", &[]),
-            ("entity=S-1&status=failed&type=message.updated&kind=ticket&source=support", &[2]),
+            (
+                "entity=S-1&status=failed&type=message.updated&kind=ticket&source=support",
+                &[2],
+            ),
             ("entity=S-1&status=failed&type=message.created", &[]),
             ("status=failed&page=2&page_size=1", &[2]),
         ];
         for (query, expected) in cases {
             let found = list(&yard, &format!("/api/v1/events?{query}")).await;
-            let expected: Vec<_> = expected.iter().map(|number| ids[*number].as_str()).collect();
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|number| ids[*number].as_str())
+                .collect();
             assert_eq!(each(&found, "event_id"), expected, "{query}");
-            let total = if query.contains("page=") { 2 } else { expected.len() };
+            let total = if query.contains("page=") {
+                2
+            } else {
+                expected.len()
+            };
             assert_eq!(found["total"].as_u64(), Some(total as u64), "{query}");
         }
         yard.stop().await;
@@ -198,7 +273,7 @@ fn events_are_found_by_each_of_their_filters() {
 #[test]
 fn wrong_parameters_are_named_all_of_them() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         yard.message("S", "k-1").await;
         let cases: [(&str, &[&str]); 16] = [
@@ -219,14 +294,20 @@ fn wrong_parameters_are_named_all_of_them() {
                 &["kind", "page", "page_size", "since", "status", "until"],
             ),
             ("/api/v1/entities/ticket?status=failed", &["status"]),
-            ("/api/v1/entities/ticket/S/timeline?page_size=1000", &["page_size"]),
+            (
+                "/api/v1/entities/ticket/S/timeline?page_size=1000",
+                &["page_size"],
+            ),
             ("/api/v1/entities/ticket/S?page=1", &["page"]),
         ];
         for (path, expected) in cases {
             let answer = yard.get(path).await;
             assert_eq!(code(&answer), (400, "validation_failed"), "{path}");
             let errors = answer.body["errors"].as_array().expect("errors");
-            let mut fields: Vec<_> = errors.iter().map(|error| error["field"].as_str().expect("a name")).collect();
+            let mut fields: Vec<_> = errors
+                .iter()
+                .map(|error| error["field"].as_str().expect("a name"))
+                .collect();
             fields.sort_unstable();
             assert_eq!(fields, expected, "{path}");
             assert_eq!(answer.body["detail"], errors[0]["detail"]);
@@ -246,7 +327,7 @@ fn wrong_parameters_are_named_all_of_them() {
 #[test]
 fn whoever_has_its_answer_reads_the_event_everywhere() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         let mut senders = JoinSet::new();
         for sender in 0..4 {
@@ -258,20 +339,37 @@ fn whoever_has_its_answer_reads_the_event_everywhere() {
                     let (event_id, sequence) = (answer.event_id(), answer.sequence());
                     assert_eq!(sequence, number);
                     let event = gate.get(&format!("/api/v1/events/{event_id}")).await;
-                    assert_eq!((event.status, &event.body["status"]), (200, &json!("completed")));
+                    assert_eq!(
+                        (event.status, &event.body["status"]),
+                        (200, &json!("completed"))
+                    );
                     let entity = list(&gate, &format!("/api/v1/entities/ticket/{ticket}")).await;
                     assert_eq!(
                         (&entity["sequence"], &entity["last_event"]["event_id"]),
                         (&json!(sequence), &json!(event_id))
                     );
-                    assert_eq!(entity["state"]["messages"].as_array().map(Vec::len), Some(number as usize));
-                    let timeline = list(&gate, &format!("/api/v1/entities/ticket/{ticket}/timeline?page_size=1")).await;
+                    assert_eq!(
+                        entity["state"]["messages"].as_array().map(Vec::len),
+                        Some(number as usize)
+                    );
+                    let timeline = list(
+                        &gate,
+                        &format!("/api/v1/entities/ticket/{ticket}/timeline?page_size=1"),
+                    )
+                    .await;
                     assert_eq!(
                         (&timeline["total"], each(&timeline, "event_id")),
                         (&json!(number), vec![json!(event_id)])
                     );
-                    let events = list(&gate, &format!("/api/v1/events?entity={ticket}&page_size=1")).await;
-                    assert_eq!((&events["total"], each(&events, "event_id")), (&json!(number), vec![json!(event_id)]));
+                    let events = list(
+                        &gate,
+                        &format!("/api/v1/events?entity={ticket}&page_size=1"),
+                    )
+                    .await;
+                    assert_eq!(
+                        (&events["total"], each(&events, "event_id")),
+                        (&json!(number), vec![json!(event_id)])
+                    );
                     let entities = list(&gate, "/api/v1/entities/ticket").await;
                     assert!(each(&entities, "id").contains(&json!(ticket)));
                 }
@@ -285,11 +383,14 @@ fn whoever_has_its_answer_reads_the_event_everywhere() {
 #[test]
 fn nothing_is_shown_that_is_not_durable() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let dam = ground.with_disk_gate();
         let yard = ground.start().await;
         let first = yard.message("S", "k-1").await;
-        let failed = yard.send("S", "k-2", "message.deleted", json!({"message_id": "m"})).await.event_id();
+        let failed = yard
+            .send("S", "k-2", "message.deleted", json!({"message_id": "m"}))
+            .await
+            .event_id();
         let paths = [
             "/api/v1/entities/ticket",
             "/api/v1/entities/ticket/S",
@@ -317,15 +418,36 @@ fn nothing_is_shown_that_is_not_durable() {
             assert_eq!(list(&yard, path).await, *before, "{path}");
         }
         // Only its end: the incarnation before it may begin with the same digit.
-        let next = format!("{}_3", first.event_id().strip_suffix("_1").expect("the first event of a store"));
-        assert_eq!(yard.get(&format!("/api/v1/events/{next}")).await.status, 404);
+        let next = format!(
+            "{}_3",
+            first
+                .event_id()
+                .strip_suffix("_1")
+                .expect("the first event of a store")
+        );
+        assert_eq!(
+            yard.get(&format!("/api/v1/events/{next}")).await.status,
+            404
+        );
         assert_eq!(yard.get("/api/v1/entities/ticket/T").await.status, 404);
-        assert_eq!(list(&yard, &format!("/api/v1/events/{failed}")).await["status"], "failed");
+        assert_eq!(
+            list(&yard, &format!("/api/v1/events/{failed}")).await["status"],
+            "failed"
+        );
         dam.open();
         let answers = expect_soon(waiting.join_all()).await;
-        assert!(answers.iter().all(|answer| answer.status == 202), "{answers:?}");
-        assert_eq!(list(&yard, "/api/v1/entities/ticket/S").await["sequence"], 3);
-        assert_eq!(yard.get(&format!("/api/v1/events/{next}")).await.status, 200);
+        assert!(
+            answers.iter().all(|answer| answer.status == 202),
+            "{answers:?}"
+        );
+        assert_eq!(
+            list(&yard, "/api/v1/entities/ticket/S").await["sequence"],
+            3
+        );
+        assert_eq!(
+            yard.get(&format!("/api/v1/events/{next}")).await.status,
+            200
+        );
         assert_eq!(yard.get("/api/v1/entities/ticket/T").await.status, 200);
         yard.stop().await;
     });
@@ -334,7 +456,7 @@ fn nothing_is_shown_that_is_not_durable() {
 #[test]
 fn an_event_id_of_another_store_or_of_no_event_is_answered_404() {
     run(async {
-        let (ground, other) = (Ground::new(&[]), Ground::new(&[]));
+        let (ground, other) = (TestEnv::new(&[]), TestEnv::new(&[]));
         let (yard, elsewhere) = (ground.start().await, other.start().await);
         let ours = yard.message("S", "k-1").await.event_id();
         let theirs = elsewhere.message("S", "k-1").await.event_id();
@@ -354,10 +476,21 @@ fn an_event_id_of_another_store_or_of_no_event_is_answered_404() {
             "%2F".to_owned(),
         ];
         for id in wrong {
-            assert_eq!(code(&yard.get(&format!("/api/v1/events/{id}")).await), (404, "not_found"), "{id}");
-            assert_eq!(code(&yard.post(&format!("/api/v1/events/{id}/reprocess")).await), (404, "not_found"), "{id}");
+            assert_eq!(
+                code(&yard.get(&format!("/api/v1/events/{id}")).await),
+                (404, "not_found"),
+                "{id}"
+            );
+            assert_eq!(
+                code(&yard.post(&format!("/api/v1/events/{id}/reprocess")).await),
+                (404, "not_found"),
+                "{id}"
+            );
         }
-        assert_eq!(yard.get(&format!("/api/v1/events/{ours}")).await.status, 200);
+        assert_eq!(
+            yard.get(&format!("/api/v1/events/{ours}")).await.status,
+            200
+        );
         yard.stop().await;
         elsewhere.stop().await;
     });
@@ -366,27 +499,52 @@ fn an_event_id_of_another_store_or_of_no_event_is_answered_404() {
 #[test]
 fn a_failed_event_is_reprocessed_under_its_own_id_until_it_succeeds() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
         assert_eq!(yard.message("S", "k-1").await.sequence(), 1);
         let update = json!({"message_id": "m", "text": "after"});
-        let failed = yard.send("S", "k-2", "message.updated", update.clone()).await;
-        assert_eq!((failed.status, &failed.body["entity"]["sequence"]), (202, &Value::Null));
+        let failed = yard
+            .send("S", "k-2", "message.updated", update.clone())
+            .await;
+        assert_eq!(
+            (failed.status, &failed.body["entity"]["sequence"]),
+            (202, &Value::Null)
+        );
         let id = failed.event_id();
-        let (event, reprocess) = (format!("/api/v1/events/{id}"), format!("/api/v1/events/{id}/reprocess"));
+        let (event, reprocess) = (
+            format!("/api/v1/events/{id}"),
+            format!("/api/v1/events/{id}/reprocess"),
+        );
 
         clock.advance(Duration::from_secs(1));
         let again = yard.post(&reprocess).await;
-        assert_eq!((again.status, &again.body), (202, &failed.body), "answered as the first time");
-        assert_eq!((again.header("x-event-id"), again.header("x-entity-sequence")), (Some(id.as_str()), None));
+        assert_eq!(
+            (again.status, &again.body),
+            (202, &failed.body),
+            "answered as the first time"
+        );
+        assert_eq!(
+            (
+                again.header("x-event-id"),
+                again.header("x-entity-sequence")
+            ),
+            (Some(id.as_str()), None)
+        );
         let shown = list(&yard, &event).await;
-        assert_eq!((&shown["status"], &shown["code"]), (&json!("failed"), &json!(404)));
+        assert_eq!(
+            (&shown["status"], &shown["code"]),
+            (&json!("failed"), &json!(404))
+        );
         assert_eq!(
             (&shown["received_at"], &shown["processing_at"]),
             (&json!(START), &json!("2025-12-04T10:30:01.000Z"))
         );
-        assert_eq!(list(&yard, "/api/v1/events?status=failed").await["total"], 1, "an attempt is no event");
+        assert_eq!(
+            list(&yard, "/api/v1/events?status=failed").await["total"],
+            1,
+            "an attempt is no event"
+        );
         assert_eq!(list(&yard, "/api/v1/events").await["total"], 2);
 
         // Older than the update, which so is still news when it is tried again.
@@ -394,36 +552,67 @@ fn a_failed_event_is_reprocessed_under_its_own_id_until_it_succeeds() {
             "event": "message.created", "support_uid": "S", "timestamp": "2025-12-04T10:00:00Z",
             "data": {"message_id": "m", "text": "before"},
         });
-        assert_eq!(yard.answer(yard.signed_request(&created.to_string(), "k-3")).await.sequence(), 2);
+        assert_eq!(
+            yard.answer(yard.signed_request(&created.to_string(), "k-3"))
+                .await
+                .sequence(),
+            2
+        );
         let completed = yard.post(&reprocess).await;
-        assert_eq!((completed.status, completed.sequence(), completed.event_id()), (202, 3, id.clone()));
+        assert_eq!(
+            (completed.status, completed.sequence(), completed.event_id()),
+            (202, 3, id.clone())
+        );
         assert_eq!(completed.header("x-entity-sequence"), Some("3"));
         let shown = list(&yard, &event).await;
         assert_eq!(
             (&shown["status"], &shown["code"], &shown["error_message"]),
             (&json!("completed"), &Value::Null, &Value::Null)
         );
-        assert_eq!((&shown["entity"]["sequence"], &shown["payload"]["data"]), (&json!(3), &update));
+        assert_eq!(
+            (&shown["entity"]["sequence"], &shown["payload"]["data"]),
+            (&json!(3), &update)
+        );
         let ticket = list(&yard, "/api/v1/entities/ticket/S").await;
-        assert_eq!((&ticket["sequence"], &ticket["state"]["messages"][1]["text"]), (&json!(3), &json!("after")));
+        assert_eq!(
+            (&ticket["sequence"], &ticket["state"]["messages"][1]["text"]),
+            (&json!(3), &json!("after"))
+        );
         assert_eq!(ticket["last_event"]["event_id"], id.as_str());
         let timeline = yard.fetch_timeline("S").await;
         assert_eq!(timeline.len(), 3);
         assert_eq!(
-            (&timeline[2]["event_id"], &timeline[2]["at"], &timeline[2]["late"]),
+            (
+                &timeline[2]["event_id"],
+                &timeline[2]["at"],
+                &timeline[2]["late"]
+            ),
             (&json!(id), &json!(START), &json!(false))
         );
 
         assert_eq!(code(&yard.post(&reprocess).await), (409, "not_failed"));
         let fine = yard.message("S", "k-4").await.event_id();
-        assert_eq!(code(&yard.post(&format!("/api/v1/events/{fine}/reprocess")).await), (409, "not_failed"));
+        assert_eq!(
+            code(&yard.post(&format!("/api/v1/events/{fine}/reprocess")).await),
+            (409, "not_failed")
+        );
         let duplicate = yard.send("S", "k-2", "message.updated", update).await;
-        assert_eq!((duplicate.status, duplicate.header("x-event-id")), (409, Some(id.as_str())));
-        assert_eq!(list(&yard, "/api/v1/events?status=failed").await["total"], 0);
+        assert_eq!(
+            (duplicate.status, duplicate.header("x-event-id")),
+            (409, Some(id.as_str()))
+        );
+        assert_eq!(
+            list(&yard, "/api/v1/events?status=failed").await["total"],
+            0
+        );
         yard.stop().await;
 
         let yard = ground.start().await;
-        assert_eq!(list(&yard, &event).await["status"], "completed", "after a restart too");
+        assert_eq!(
+            list(&yard, &event).await["status"],
+            "completed",
+            "after a restart too"
+        );
         assert_eq!(code(&yard.post(&reprocess).await), (409, "not_failed"));
         yard.stop().await;
     });
@@ -432,67 +621,113 @@ fn a_failed_event_is_reprocessed_under_its_own_id_until_it_succeeds() {
 #[test]
 fn reprocess_requests_at_once_make_one_new_record() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let dam = ground.with_disk_gate();
         let yard = ground.start().await;
-        let failed = yard.send("S", "k-1", "message.deleted", json!({"message_id": "m"})).await.event_id();
+        let failed = yard
+            .send("S", "k-1", "message.deleted", json!({"message_id": "m"}))
+            .await
+            .event_id();
         assert_eq!(yard.message("S", "m").await.sequence(), 1);
         dam.close();
         let mut waiting = JoinSet::new();
         for _ in 0..8 {
-            let (gate, path) = (yard.gate.clone(), format!("/api/v1/events/{failed}/reprocess"));
+            let (gate, path) = (
+                yard.gate.clone(),
+                format!("/api/v1/events/{failed}/reprocess"),
+            );
             waiting.spawn(async move { gate.post(&path).await });
         }
         dam.wait_until_held().await;
         dam.open();
         let answers = expect_soon(waiting.join_all()).await;
-        let (accepted, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 202);
+        let (accepted, refused): (Vec<_>, Vec<_>) =
+            answers.iter().partition(|answer| answer.status == 202);
         assert_eq!(accepted.len(), 1, "{answers:?}");
-        assert_eq!((accepted[0].sequence(), accepted[0].event_id()), (2, failed.clone()));
+        assert_eq!(
+            (accepted[0].sequence(), accepted[0].event_id()),
+            (2, failed.clone())
+        );
         // Which of the two depends on whether it looked before or after the first was done.
         let known = [(409, "reprocess_in_progress"), (409, "not_failed")];
-        assert!(refused.iter().all(|answer| known.contains(&code(answer))), "{refused:?}");
+        assert!(
+            refused.iter().all(|answer| known.contains(&code(answer))),
+            "{refused:?}"
+        );
         assert_eq!(yard.fetch_timeline("S").await.len(), 2);
         assert_eq!(yard.message("S", "k-2").await.sequence(), 3);
         yard.stop().await;
     });
 }
 
-/// The event's own time was read anew from its payload at each attempt. One that had been too far ahead to be believed
-/// when it was received then was not, and the attempt overwrote what was newer.
+/// The event's own time was read anew from its payload at each attempt. One that had been too far
+/// ahead to be believed when it was received then was not, and the attempt overwrote what was
+/// newer.
 #[test]
 fn an_attempt_at_an_event_makes_it_no_newer_than_it_was() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
         let ahead = json!({
             "event": "message.updated", "support_uid": "S", "timestamp": "2025-12-04T10:36:40Z",
             "data": {"message_id": "m", "text": "older"},
         });
-        let failed = yard.answer(yard.signed_request(&ahead.to_string(), "k-1")).await.event_id();
+        let failed = yard
+            .answer(yard.signed_request(&ahead.to_string(), "k-1"))
+            .await
+            .event_id();
         clock.advance(Duration::from_secs(200));
-        let newer = yard.send("S", "k-2", "message.created", json!({"message_id": "m", "text": "newer"})).await;
+        let newer = yard
+            .send(
+                "S",
+                "k-2",
+                "message.created",
+                json!({"message_id": "m", "text": "newer"}),
+            )
+            .await;
         assert_eq!(newer.sequence(), 1);
-        assert_eq!(yard.post(&format!("/api/v1/events/{failed}/reprocess")).await.sequence(), 2);
+        assert_eq!(
+            yard.post(&format!("/api/v1/events/{failed}/reprocess"))
+                .await
+                .sequence(),
+            2
+        );
         let entry = yard.fetch_timeline("S").await.pop().expect("the attempt");
-        assert_eq!((&entry["at"], &entry["late"]), (&json!(START), &json!(true)));
+        assert_eq!(
+            (&entry["at"], &entry["late"]),
+            (&json!(START), &json!(true))
+        );
         let ticket = list(&yard, "/api/v1/entities/ticket/S").await;
         assert_eq!(ticket["state"]["messages"][0]["text"], "newer");
         yard.stop().await;
     });
 }
 
-/// A sender's key in the form of the node's own claims kept its failed event from ever being reprocessed.
+/// A sender's key in the form of the node's own claims kept its failed event from ever being
+/// reprocessed.
 #[test]
 fn no_senders_key_stands_in_the_way_of_reprocessing() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
-        let failed = yard.send("S", "k-1", "message.deleted", json!({"message_id": "m"})).await.event_id();
+        let failed = yard
+            .send("S", "k-1", "message.deleted", json!({"message_id": "m"}))
+            .await
+            .event_id();
         assert_eq!(yard.message("S", "m").await.sequence(), 1);
-        assert_eq!(yard.message("S", &format!("reprocess:{failed}:0")).await.sequence(), 2);
-        assert_eq!(yard.post(&format!("/api/v1/events/{failed}/reprocess")).await.sequence(), 3);
+        assert_eq!(
+            yard.message("S", &format!("reprocess:{failed}:0"))
+                .await
+                .sequence(),
+            2
+        );
+        assert_eq!(
+            yard.post(&format!("/api/v1/events/{failed}/reprocess"))
+                .await
+                .sequence(),
+            3
+        );
         yard.stop().await;
     });
 }
@@ -500,12 +735,16 @@ fn no_senders_key_stands_in_the_way_of_reprocessing() {
 #[test]
 fn a_node_says_that_it_lives_and_that_it_is_ready_to_anyone() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         for (path, status) in [("/healthz", "ok"), ("/health", "ok"), ("/readyz", "ready")] {
             let url = format!("{}{path}", yard.base);
             let answer = yard.answer(yard.client.get(&url)).await;
-            assert_eq!((answer.status, &answer.body), (200, &json!({"status": status})), "{path}");
+            assert_eq!(
+                (answer.status, &answer.body),
+                (200, &json!({"status": status})),
+                "{path}"
+            );
             assert_eq!(answer.header("cache-control"), Some("no-store"));
             let head = yard.answer(yard.client.head(&url)).await;
             assert_eq!((head.status, &head.body), (200, &json!("")), "{path}");

@@ -16,20 +16,22 @@ use serde_json::{Value, json};
 use crate::crashes::snapshot_rows;
 use crate::failures::{begin, noise, outputs};
 use crate::store_opening::run_tool;
-use crate::yard::{Answer, Gate, Ground, SECRET, run};
+use crate::test_node::{SECRET, TestAnswer, TestClient, TestEnv, run};
 
 /// Rebuilds the store of `ground`, on a thread of its own since it blocks.
-pub fn rebuild(ground: &Ground) -> Result<RebuildSummary, app::Error> {
+pub fn rebuild(ground: &TestEnv) -> Result<RebuildSummary, app::Error> {
     let config = ground.config();
-    std::thread::spawn(move || app::rebuild_store(&config)).join().expect("no panic in it")
+    std::thread::spawn(move || app::rebuild_store(&config))
+        .join()
+        .expect("no panic in it")
 }
 
 /// A stopped node's folder with a bit of everything, and all that its readers were told.
 struct RecordedStore {
-    ground: Ground,
+    ground: TestEnv,
     told: BTreeMap<String, Value>,
     /// What was accepted, by key.
-    accepted: Vec<(&'static str, Answer)>,
+    accepted: Vec<(&'static str, TestAnswer)>,
 }
 
 /// More than one page of a list has.
@@ -41,7 +43,7 @@ const OTHERS: u64 = 9;
 
 impl RecordedStore {
     fn new() -> Self {
-        let mut ground = Ground::new(&[("entity.items_max", "50")]);
+        let mut ground = TestEnv::new(&[("entity.items_max", "50")]);
         let clock = ground.with_manual_clock();
         let (told, accepted) = run(async {
             let yard = ground.start().await;
@@ -51,27 +53,44 @@ impl RecordedStore {
             (told, accepted)
         });
         assert!(snapshot_rows(&ground) > 0, "no entity has a snapshot");
-        Self { ground, told, accepted }
+        Self {
+            ground,
+            told,
+            accepted,
+        }
     }
 
     /// What a rebuild reads and finds.
     fn expected_summary(&self) -> RebuildSummary {
-        RebuildSummary { records: TICKETS + LONG + OTHERS, entities: TICKETS + 1 }
+        RebuildSummary {
+            records: TICKETS + LONG + OTHERS,
+            entities: TICKETS + 1,
+        }
     }
 
-    /// Starts a node and compares what it tells its readers, and whether it knows the keys, with what there was.
+    /// Starts a node and compares what it tells its readers, and whether it knows the keys, with
+    /// what there was.
     fn assert_unchanged(&self) {
         run(async {
             let yard = self.ground.start().await;
             let told = read_everything(&yard).await;
-            assert!(told.keys().eq(self.told.keys()), "{:?} became {:?}", self.told.keys(), told.keys());
+            assert!(
+                told.keys().eq(self.told.keys()),
+                "{:?} became {:?}",
+                self.told.keys(),
+                told.keys()
+            );
             for (path, answer) in &told {
                 assert_eq!(*answer, self.told[path], "at {path}");
             }
             for (key, accepted) in &self.accepted {
                 let again = yard.message("SUP-other", key).await;
                 assert_eq!(again.status, 409, "{key}: {again:?}");
-                assert_eq!(again.header("x-event-id"), accepted.header("x-event-id"), "of {key}");
+                assert_eq!(
+                    again.header("x-event-id"),
+                    accepted.header("x-event-id"),
+                    "of {key}"
+                );
             }
             yard.stop().await;
         });
@@ -79,22 +98,30 @@ impl RecordedStore {
 
     /// Changes the rows of what is derived while no node runs.
     fn change(&self, change: impl FnOnce(&DataStore)) {
-        let store =
-            DataStore::open(&self.ground.store_path(), 1 << 20, Arc::new(NoFailures)).expect("the node has stopped");
+        let store = DataStore::open(&self.ground.store_path(), 1 << 20, Arc::new(NoFailures))
+            .expect("the node has stopped");
         change(&store);
         store.sync().expect("it syncs");
     }
 }
 
 /// Many tickets and a long one; failed, reprocessed and late events.
-async fn send_history(gate: &Gate, clock: &ManualClock) -> Vec<(&'static str, Answer)> {
-    let accepted = |answer: Answer| {
+async fn send_history(gate: &TestClient, clock: &ManualClock) -> Vec<(&'static str, TestAnswer)> {
+    let accepted = |answer: TestAnswer| {
         assert_eq!(answer.status, 202, "{answer:?}");
         answer
     };
     for number in 1..=TICKETS {
         let (ticket, key) = (format!("SUP-{number}"), format!("status-{number}"));
-        accepted(gate.send(&ticket, &key, "status.changed", json!({"status": "pending"})).await);
+        accepted(
+            gate.send(
+                &ticket,
+                &key,
+                "status.changed",
+                json!({"status": "pending"}),
+            )
+            .await,
+        );
         clock.advance(Duration::from_millis(300));
     }
     let long = (1..=LONG).map(|number| {
@@ -104,41 +131,91 @@ async fn send_history(gate: &Gate, clock: &ManualClock) -> Vec<(&'static str, An
             gate.send("SUP-long", &key, "message.created", data).await
         }
     });
-    outputs(begin(long)).await.into_iter().for_each(|answer| drop(accepted(answer)));
+    outputs(begin(long))
+        .await
+        .into_iter()
+        .for_each(|answer| drop(accepted(answer)));
 
     let unknown = json!({"message_id": "m-1", "text": "of a message that is not there"});
-    let lost = accepted(gate.send("SUP-1", "lost", "message.updated", unknown.clone()).await);
-    let never = accepted(gate.send("SUP-2", "never", "message.updated", unknown.clone()).await);
-    let none = accepted(gate.send("SUP-none", "none", "message.updated", unknown).await);
-    let reprocess = async |event: &Answer| gate.post(&format!("/api/v1/events/{}/reprocess", event.event_id())).await;
+    let lost = accepted(
+        gate.send("SUP-1", "lost", "message.updated", unknown.clone())
+            .await,
+    );
+    let never = accepted(
+        gate.send("SUP-2", "never", "message.updated", unknown.clone())
+            .await,
+    );
+    let none = accepted(
+        gate.send("SUP-none", "none", "message.updated", unknown)
+            .await,
+    );
+    let reprocess = async |event: &TestAnswer| {
+        gate.post(&format!("/api/v1/events/{}/reprocess", event.event_id()))
+            .await
+    };
     accepted(reprocess(&lost).await);
     accepted(reprocess(&never).await);
     accepted(gate.message("SUP-1", "m-1").await);
     clock.advance(Duration::from_secs(60));
-    assert_eq!(accepted(reprocess(&lost).await).sequence(), 3, "it failed twice and worked at last");
+    assert_eq!(
+        accepted(reprocess(&lost).await).sequence(),
+        3,
+        "it failed twice and worked at last"
+    );
     let late = accepted(sent_late(gate, clock, "SUP-3", json!({"status": "closed"})).await);
     assert_eq!(late.sequence(), 2);
-    let tags = accepted(gate.send("SUP-3", "tags", "tags.updated", json!({"tags": ["b", "a"]})).await);
+    let tags = accepted(
+        gate.send("SUP-3", "tags", "tags.updated", json!({"tags": ["b", "a"]}))
+            .await,
+    );
     let state = gate.get("/api/v1/entities/ticket/SUP-3").await;
-    assert_eq!(state.body["state"]["status"], "pending", "the late event did not count");
-    vec![("lost", lost), ("never", never), ("none", none), ("late", late), ("tags", tags)]
+    assert_eq!(
+        state.body["state"]["status"], "pending",
+        "the late event did not count"
+    );
+    vec![
+        ("lost", lost),
+        ("never", never),
+        ("none", none),
+        ("late", late),
+        ("tags", tags),
+    ]
 }
 
 /// A change of status that was signed before what the ticket has already seen.
-async fn sent_late(gate: &Gate, clock: &ManualClock, ticket: &str, data: Value) -> Answer {
+async fn sent_late(
+    gate: &TestClient,
+    clock: &ManualClock,
+    ticket: &str,
+    data: Value,
+) -> TestAnswer {
     let body = json!({"event": "status.changed", "support_uid": ticket, "data": data}).to_string();
-    let signed_at = clock.wall().saturating_sub(Duration::from_secs(250)).to_string();
-    let request = gate.signed_request(&body, "late").build().expect("a request");
+    let signed_at = clock
+        .wall()
+        .saturating_sub(Duration::from_secs(250))
+        .to_string();
+    let request = gate
+        .signed_request(&body, "late")
+        .build()
+        .expect("a request");
     let mut headers = request.headers().clone();
     let signature = sign_support_body(&Secret::new(SECRET), body.as_bytes(), &signed_at);
     headers.insert("x-crm-signature", signature.parse().expect("a header"));
     headers.insert("x-crm-timestamp", signed_at.parse().expect("a header"));
-    gate.answer(gate.client.post(request.url().clone()).headers(headers).body(body)).await
+    gate.answer(
+        gate.client
+            .post(request.url().clone())
+            .headers(headers)
+            .body(body),
+    )
+    .await
 }
 
 /// What all readers are told, by path.
-async fn read_everything(gate: &Gate) -> BTreeMap<String, Value> {
-    let middle = Timestamp::parse(crate::yard::START).expect("a time").saturating_add(Duration::from_secs(20));
+async fn read_everything(gate: &TestClient) -> BTreeMap<String, Value> {
+    let middle = Timestamp::parse(crate::test_node::START)
+        .expect("a time")
+        .saturating_add(Duration::from_secs(20));
     let mut told = BTreeMap::new();
     let lists = [
         "entities/ticket?".to_owned(),
@@ -167,14 +244,21 @@ async fn read_everything(gate: &Gate) -> BTreeMap<String, Value> {
         }
     }
     let listed = |told: &BTreeMap<String, Value>, list: &str, id: &str| -> Vec<String> {
-        let pages = told.iter().filter(|(path, _)| path.starts_with(list) && path.ends_with("page_size=100"));
+        let pages = told
+            .iter()
+            .filter(|(path, _)| path.starts_with(list) && path.ends_with("page_size=100"));
         let items = pages.flat_map(|(_, page)| page["items"].as_array().expect("items"));
-        items.map(|item| item[id].as_str().expect("text").to_owned()).collect()
+        items
+            .map(|item| item[id].as_str().expect("text").to_owned())
+            .collect()
     };
     for ticket in listed(&told, "/api/v1/entities/ticket?", "id") {
         let path = format!("/api/v1/entities/ticket/{ticket}");
         told.insert(path.clone(), gate.get(&path).await.body);
-        told.insert(format!("{path}/timeline"), gate.fetch_timeline(&ticket).await.into());
+        told.insert(
+            format!("{path}/timeline"),
+            gate.fetch_timeline(&ticket).await.into(),
+        );
     }
     for event in listed(&told, "/api/v1/events?page", "event_id") {
         let path = format!("/api/v1/events/{event}");
@@ -187,7 +271,10 @@ async fn read_everything(gate: &Gate) -> BTreeMap<String, Value> {
 fn every_read_is_the_same_after_a_rebuild_by_function_and_by_command() {
     let history = RecordedStore::new();
     history.assert_unchanged();
-    assert_eq!(rebuild(&history.ground).expect("it rebuilds"), history.expected_summary());
+    assert_eq!(
+        rebuild(&history.ground).expect("it rebuilds"),
+        history.expected_summary()
+    );
     assert_eq!(snapshot_rows(&history.ground), 0, "it began from nothing");
     history.assert_unchanged();
 
@@ -195,7 +282,12 @@ fn every_read_is_the_same_after_a_rebuild_by_function_and_by_command() {
     assert!(output.status.success(), "{output:?}");
     let RebuildSummary { records, entities } = history.expected_summary();
     let told = String::from_utf8_lossy(&output.stdout);
-    assert!(told.contains(&format!("rebuilt from {records} records of {entities} entities")), "{told}");
+    assert!(
+        told.contains(&format!(
+            "rebuilt from {records} records of {entities} entities"
+        )),
+        "{told}"
+    );
     history.assert_unchanged();
 }
 
@@ -211,11 +303,15 @@ fn a_rebuild_replaces_what_was_derived_wrongly() {
             tree.insert(key, wrong).expect("writes");
         }
     });
-    assert_eq!(rebuild(&history.ground).expect("it rebuilds"), history.expected_summary());
+    assert_eq!(
+        rebuild(&history.ground).expect("it rebuilds"),
+        history.expected_summary()
+    );
     history.assert_unchanged();
 }
 
-/// A crash within a rebuild: what was derived is gone, and of what was derived anew some rows are there.
+/// A crash within a rebuild: what was derived is gone, and of what was derived anew some rows are
+/// there.
 #[test]
 fn a_rebuild_that_was_cut_short_is_finished_by_the_next_start() {
     let history = RecordedStore::new();
@@ -226,8 +322,14 @@ fn a_rebuild_that_was_cut_short_is_finished_by_the_next_start() {
         const CURSOR: &[u8] = &[1];
         let tree = store.tree("projection").expect("a tree");
         tree.remove(CURSOR).expect("removes").expect("was there");
-        let keys: Vec<_> = tree.iter().keys().map(|key| key.expect("readable")).collect();
-        keys.iter().step_by(2).for_each(|key| drop(tree.remove(key).expect("removes")));
+        let keys: Vec<_> = tree
+            .iter()
+            .keys()
+            .map(|key| key.expect("readable"))
+            .collect();
+        keys.iter()
+            .step_by(2)
+            .for_each(|key| drop(tree.remove(key).expect("removes")));
     });
     history.assert_unchanged();
 }
@@ -235,13 +337,16 @@ fn a_rebuild_that_was_cut_short_is_finished_by_the_next_start() {
 #[test]
 fn a_store_in_use_is_not_rebuilt() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         assert_eq!(yard.message("SUP-1", "k-1").await.status, 202);
         assert!(rebuild(&ground).is_err_and(|error| format!("{error:?}").contains("InUse")));
         let output = run_tool(&ground, &["rebuild"]);
         assert!(!output.status.success());
-        assert!(String::from_utf8_lossy(&output.stderr).contains("is in use by another process"), "{output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains("is in use by another process"),
+            "{output:?}"
+        );
         assert_eq!(yard.message("SUP-1", "k-2").await.sequence(), 2);
         yard.stop().await;
     });

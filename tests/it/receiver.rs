@@ -1,4 +1,5 @@
-//! A subscriber to deliver to: a real HTTP server that does with each request what a test's script says, and remembers all.
+//! A subscriber to deliver to: a real HTTP server that does with each request what a test's script
+//! says, and remembers all.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -13,7 +14,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::yard::{expect_soon, run};
+use crate::test_node::{expect_soon, run};
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -31,11 +32,15 @@ pub struct ReceiverRequest {
 
 impl ReceiverRequest {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(given, _)| given == name)
+            .map(|(_, value)| value.as_str())
     }
 
     fn require_header(&self, name: &str) -> &str {
-        self.header(name).unwrap_or_else(|| panic!("no {name} in {self:?}"))
+        self.header(name)
+            .unwrap_or_else(|| panic!("no {name} in {self:?}"))
     }
 
     /// Its `webhook-id`.
@@ -45,7 +50,9 @@ impl ReceiverRequest {
 
     /// Its number among its entity's records.
     pub fn sequence(&self) -> u64 {
-        self.require_header("x-entity-sequence").parse().expect("a number")
+        self.require_header("x-entity-sequence")
+            .parse()
+            .expect("a number")
     }
 
     pub fn json(&self) -> Value {
@@ -54,30 +61,38 @@ impl ReceiverRequest {
 
     /// The event's name.
     pub fn event(&self) -> String {
-        self.json()["event"].as_str().unwrap_or_else(|| panic!("no event in {self:?}")).to_owned()
+        self.json()["event"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no event in {self:?}"))
+            .to_owned()
     }
 
     /// Whose event it is: `kind/id`.
     pub fn entity(&self) -> String {
         let entity = &self.json()["entity"];
-        let text =
-            |member: &str| entity[member].as_str().unwrap_or_else(|| panic!("no {member} in {self:?}")).to_owned();
+        let text = |member: &str| {
+            entity[member]
+                .as_str()
+                .unwrap_or_else(|| panic!("no {member} in {self:?}"))
+                .to_owned()
+        };
         format!("{}/{}", text("kind"), text("id"))
     }
 }
 
 /// What is done with a request.
 #[derive(Clone, Debug)]
-pub enum Reply {
+pub enum ReceiverReply {
     /// This status, and nothing more.
     Status(u16),
     /// This status, these headers, this body.
-    Answer(u16, Vec<(&'static str, String)>, String),
+    TestAnswer(u16, Vec<(&'static str, String)>, String),
     /// The reply within, once the latch is open.
-    Held(ReplyLatch, Box<Reply>),
+    Held(ReplyLatch, Box<ReceiverReply>),
     /// Nothing, with the connection open until the other side closes it.
     Hang,
-    /// This status at once, and then its body byte by byte without an end, each when the last one was taken.
+    /// This status at once, and then its body byte by byte without an end, each when the last one
+    /// was taken.
     Drip(u16),
     /// This status at once, and then a body without an end, as fast as it is taken.
     Endless(u16),
@@ -87,14 +102,18 @@ pub enum Reply {
     BreakOff(u16),
 }
 
-impl Reply {
+impl ReceiverReply {
     /// A 429 or 503 that says when to come again.
     pub fn retry_after(status: u16, seconds: u64) -> Self {
-        Self::Answer(status, vec![("retry-after", seconds.to_string())], String::new())
+        Self::TestAnswer(
+            status,
+            vec![("retry-after", seconds.to_string())],
+            String::new(),
+        )
     }
 
     pub fn redirect(location: &str) -> Self {
-        Self::Answer(302, vec![("location", location.to_owned())], String::new())
+        Self::TestAnswer(302, vec![("location", location.to_owned())], String::new())
     }
 
     /// Itself, once `latch` is open.
@@ -113,7 +132,11 @@ impl ReplyLatch {
     }
 
     async fn wait_until_open(&self) {
-        self.0.subscribe().wait_for(|is_open| *is_open).await.expect("the sender is our own");
+        self.0
+            .subscribe()
+            .wait_for(|is_open| *is_open)
+            .await
+            .expect("the sender is our own");
     }
 }
 
@@ -152,7 +175,10 @@ impl ReceiverLog {
 
     fn record_answer(&mut self, number: usize, status: u16) {
         self.happened.push(ReceiverEvent::Answered(number, status));
-        if let (true, Some(id)) = ((200..300).contains(&status), self.arrivals[number].header("webhook-id")) {
+        if let (true, Some(id)) = (
+            (200..300).contains(&status),
+            self.arrivals[number].header("webhook-id"),
+        ) {
             self.accepted.insert(id.to_owned());
         }
     }
@@ -162,17 +188,23 @@ impl ReceiverLog {
         let mut known = HashSet::new();
         let mut sequences: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         for happened in &self.happened {
-            let ReceiverEvent::Answered(number, 200..300) = happened else { continue };
+            let ReceiverEvent::Answered(number, 200..300) = happened else {
+                continue;
+            };
             let arrival = &self.arrivals[*number];
             if known.insert(arrival.id()) {
-                sequences.entry(arrival.entity()).or_default().push(arrival.sequence());
+                sequences
+                    .entry(arrival.entity())
+                    .or_default()
+                    .push(arrival.sequence());
             }
         }
         sequences
     }
 
-    /// Checks that no record of an entity came before an earlier one of it was accepted, unless that one's `webhook-id` is
-    /// in `given_up` (dead letters), and that a sequence has one `webhook-id`. Gives how many came again after they had been accepted.
+    /// Checks that no record of an entity came before an earlier one of it was accepted, unless
+    /// that one's `webhook-id` is in `given_up` (dead letters), and that a sequence has one
+    /// `webhook-id`. Gives how many came again after they had been accepted.
     pub fn check_order(&self, given_up: &HashSet<String>) -> usize {
         let mut lanes: HashMap<String, BTreeMap<u64, (&str, bool)>> = HashMap::new();
         let mut repeats = 0;
@@ -187,8 +219,9 @@ impl ReceiverLog {
                 ReceiverEvent::Answered(_, status) => *is_accepted |= (200..300).contains(&status),
                 ReceiverEvent::Arrived(_) => {
                     repeats += usize::from(*is_accepted);
-                    let open =
-                        lane.range(..sequence).find(|(_, (id, is_accepted))| !is_accepted && !given_up.contains(*id));
+                    let open = lane
+                        .range(..sequence)
+                        .find(|(_, (id, is_accepted))| !is_accepted && !given_up.contains(*id));
                     assert_eq!(open, None, "{entity} {sequence} came before that");
                 }
             }
@@ -196,20 +229,23 @@ impl ReceiverLog {
         repeats
     }
 
-    /// Checks order, and that each entity's accepted sequences are 1 to its number in `expected`, which names all entities.
+    /// Checks order, and that each entity's accepted sequences are 1 to its number in `expected`,
+    /// which names all entities.
     pub fn check_complete(&self, expected: &BTreeMap<String, u64>) -> usize {
         let repeats = self.check_order(&HashSet::new());
-        let expected: BTreeMap<String, Vec<u64>> =
-            expected.iter().map(|(entity, last)| (entity.clone(), (1..=*last).collect())).collect();
+        let expected: BTreeMap<String, Vec<u64>> = expected
+            .iter()
+            .map(|(entity, last)| (entity.clone(), (1..=*last).collect()))
+            .collect();
         assert_eq!(self.accepted_sequences(), expected);
         repeats
     }
 }
 
-type ReceiverScript = Box<dyn FnMut(&ReceiverRequest) -> Reply + Send>;
+type ReceiverScript = Box<dyn FnMut(&ReceiverRequest) -> ReceiverReply + Send>;
 
 /// A receiver on a thread of its own, which answers whatever the test is doing. Ends when dropped.
-pub struct Receiver {
+pub struct TestReceiver {
     address: SocketAddr,
     shared: Arc<ReceiverState>,
     /// Whether it is to listen; its end is the thread's.
@@ -222,21 +258,30 @@ struct ReceiverState {
     script: Mutex<ReceiverScript>,
 }
 
-impl Receiver {
+impl TestReceiver {
     /// One that takes everything.
     pub async fn accept_all() -> Self {
-        Self::start(|_| Reply::Status(200)).await
+        Self::start(|_| ReceiverReply::Status(200)).await
     }
 
-    /// One that does what `script` says, which is asked once for each request, in the order of their arrival.
-    pub async fn start(script: impl FnMut(&ReceiverRequest) -> Reply + Send + 'static) -> Self {
-        let shared = Arc::new(ReceiverState { seen: watch::Sender::default(), script: Mutex::new(Box::new(script)) });
+    /// One that does what `script` says, which is asked once for each request, in the order of
+    /// their arrival.
+    pub async fn start(
+        script: impl FnMut(&ReceiverRequest) -> ReceiverReply + Send + 'static,
+    ) -> Self {
+        let shared = Arc::new(ReceiverState {
+            seen: watch::Sender::default(),
+            script: Mutex::new(Box::new(script)),
+        });
         let (wanted, is_wanted) = watch::channel(true);
         let (is_listening, listening) = watch::channel(false);
         let (told, address) = tokio::sync::oneshot::channel();
         let serving = Arc::clone(&shared);
         thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(async {
                 let socket = socket(([127, 0, 0, 1], 0).into());
                 let address = socket.local_addr().expect("bound");
@@ -244,7 +289,12 @@ impl Receiver {
                 serve(serving, socket, address, is_wanted, is_listening).await;
             });
         });
-        let receiver = Self { address: expect_soon(address).await.expect("a port"), shared, wanted, listening };
+        let receiver = Self {
+            address: expect_soon(address).await.expect("a port"),
+            shared,
+            wanted,
+            listening,
+        };
         receiver.wait_until_listening(true).await;
         receiver
     }
@@ -255,7 +305,10 @@ impl Receiver {
     }
 
     /// From now on, does what `script` says.
-    pub fn set_script(&self, script: impl FnMut(&ReceiverRequest) -> Reply + Send + 'static) {
+    pub fn set_script(
+        &self,
+        script: impl FnMut(&ReceiverRequest) -> ReceiverReply + Send + 'static,
+    ) {
         *self.shared.script.lock() = Box::new(script);
     }
 
@@ -272,12 +325,19 @@ impl Receiver {
     }
 
     async fn wait_until_listening(&self, state: bool) {
-        expect_soon(self.listening.clone().wait_for(|listening| *listening == state)).await.expect("its thread lives");
+        expect_soon(
+            self.listening
+                .clone()
+                .wait_for(|listening| *listening == state),
+        )
+        .await
+        .expect("its thread lives");
     }
 
     /// What it has seen so far.
     pub fn log(&self) -> watch::Ref<'_, ReceiverLog> {
-        // A reader keeps the server from filing the next request, so let go of it before awaiting anything.
+        // A reader keeps the server from filing the next request, so let go of it before awaiting
+        // anything.
         self.shared.seen.borrow()
     }
 
@@ -288,7 +348,9 @@ impl Receiver {
     /// Waits until `is_enough` of what it has seen.
     pub async fn wait_until(&self, mut is_enough: impl FnMut(&ReceiverLog) -> bool) {
         let mut seen = self.shared.seen.subscribe();
-        expect_soon(seen.wait_for(|seen| is_enough(seen))).await.expect("the sender is our own");
+        expect_soon(seen.wait_for(|seen| is_enough(seen)))
+            .await
+            .expect("the sender is our own");
     }
 
     /// Waits for this many requests, repeats included.
@@ -305,7 +367,9 @@ impl Receiver {
 /// Bound but not listening: connecting is refused, and nobody else gets the port.
 fn socket(address: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().expect("a socket");
-    socket.set_reuseaddr(true).expect("an option of every socket");
+    socket
+        .set_reuseaddr(true)
+        .expect("an option of every socket");
     socket.bind(address).expect("a free port");
     socket
 }
@@ -335,7 +399,12 @@ async fn serve(
     }
 }
 
-async fn accept(listener: &TcpListener, shared: &Arc<ReceiverState>, open: &mut JoinSet<()>, connections: &mut u64) {
+async fn accept(
+    listener: &TcpListener,
+    shared: &Arc<ReceiverState>,
+    open: &mut JoinSet<()>,
+    connections: &mut u64,
+) {
     loop {
         let (stream, _) = listener.accept().await.expect("a connection");
         let (shared, connection) = (Arc::clone(shared), *connections);
@@ -356,25 +425,28 @@ impl ReceiverState {
         let mut reader = BufReader::new(reader);
         while let Some(arrival) = read(&mut reader, connection).await? {
             let mut filed = None;
-            // Asked within, so that the script sees requests in the order in which they are remembered.
+            // Asked within, so that the script sees requests in the order in which they are
+            // remembered.
             self.seen.send_modify(|seen| {
                 let (number, arrival) = seen.record_request(arrival);
                 filed = Some((number, self.script.lock()(&arrival)));
             });
             let (number, mut reply) = filed.expect("just made");
-            while let Reply::Held(latch, then) = reply {
+            while let ReceiverReply::Held(latch, then) = reply {
                 tokio::select! {
                     () = latch.wait_until_open() => reply = *then,
-                    // Nothing comes before the answer, so this is the end: who gave up is answered nothing.
+                    // Nothing comes before the answer, so this is the end: who gave up is answered
+                    // nothing.
                     _ = reader.fill_buf() => return Ok(()),
                 }
             }
             if let Some(status) = reply.status() {
-                self.seen.send_modify(|seen| seen.record_answer(number, status));
+                self.seen
+                    .send_modify(|seen| seen.record_answer(number, status));
             }
             if !reply.write(&mut writer).await? {
                 // Until the other side has enough.
-                if matches!(reply, Reply::Hang) {
+                if matches!(reply, ReceiverReply::Hang) {
                     reader.read_u8().await?;
                 }
                 return Ok(());
@@ -384,12 +456,15 @@ impl ReceiverState {
     }
 }
 
-impl Reply {
-    /// The status that a caller gets who reads no more than it must; none where the answer never becomes whole in a way that
-    /// could count as an acceptance for one and as a failure for another.
+impl ReceiverReply {
+    /// The status that a caller gets who reads no more than it must; none where the answer never
+    /// becomes whole in a way that could count as an acceptance for one and as a failure for
+    /// another.
     fn status(&self) -> Option<u16> {
         match self {
-            Self::Status(status) | Self::Answer(status, ..) | Self::Endless(status) => Some(*status),
+            Self::Status(status) | Self::TestAnswer(status, ..) | Self::Endless(status) => {
+                Some(*status)
+            }
             Self::Held(..) | Self::Hang | Self::Drip(_) | Self::Close | Self::BreakOff(_) => None,
         }
     }
@@ -399,16 +474,23 @@ impl Reply {
         const LONG: &str = "content-length: 1000000000\r\n\r\n";
         match self {
             Self::Status(status) => {
-                to.write_all(format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n").as_bytes()).await?
+                to.write_all(format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n").as_bytes())
+                    .await?
             }
-            Self::Answer(status, headers, body) => {
-                let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            Self::TestAnswer(status, headers, body) => {
+                let headers: String = headers
+                    .iter()
+                    .map(|(name, value)| format!("{name}: {value}\r\n"))
+                    .collect();
                 let length = body.len();
-                let answer = format!("HTTP/1.1 {status} X\r\n{headers}content-length: {length}\r\n\r\n{body}");
+                let answer = format!(
+                    "HTTP/1.1 {status} X\r\n{headers}content-length: {length}\r\n\r\n{body}"
+                );
                 to.write_all(answer.as_bytes()).await?;
             }
             Self::Drip(status) => {
-                to.write_all(format!("HTTP/1.1 {status} X\r\n{LONG}").as_bytes()).await?;
+                to.write_all(format!("HTTP/1.1 {status} X\r\n{LONG}").as_bytes())
+                    .await?;
                 loop {
                     to.write_all(b".").await?;
                     // A byte now and then; nothing waits for it.
@@ -418,14 +500,20 @@ impl Reply {
                 }
             }
             Self::Endless(status) => {
-                to.write_all(format!("HTTP/1.1 {status} X\r\ntransfer-encoding: chunked\r\n\r\n").as_bytes()).await?;
+                to.write_all(
+                    format!("HTTP/1.1 {status} X\r\ntransfer-encoding: chunked\r\n\r\n").as_bytes(),
+                )
+                .await?;
                 let chunk = [b"4000\r\n".as_slice(), &[b'.'; 0x4000], b"\r\n"].concat();
                 loop {
                     to.write_all(&chunk).await?;
                 }
             }
             Self::BreakOff(status) => {
-                to.write_all(format!("HTTP/1.1 {status} X\r\ncontent-length: 10\r\n\r\n12345").as_bytes()).await?;
+                to.write_all(
+                    format!("HTTP/1.1 {status} X\r\ncontent-length: 10\r\n\r\n12345").as_bytes(),
+                )
+                .await?;
                 return Ok(false);
             }
             Self::Held(..) | Self::Hang | Self::Close => return Ok(false),
@@ -451,26 +539,47 @@ async fn read(
         head.push(line.trim_end().to_owned());
     }
     let mut words = head[0].split(' ').map(str::to_owned);
-    let (method, path) = (words.next().expect("a method"), words.next().expect("a path"));
+    let (method, path) = (
+        words.next().expect("a method"),
+        words.next().expect("a path"),
+    );
     let headers = head[1..].iter().filter_map(|line| line.split_once(':'));
-    let headers: Vec<_> = headers.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect();
+    let headers: Vec<_> = headers
+        .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()))
+        .collect();
     let length = headers.iter().find(|(name, _)| name == "content-length");
     let mut body = vec![0; length.map_or(0, |(_, length)| length.parse().expect("a length"))];
     reader.read_exact(&mut body).await?;
-    Ok(Some(ReceiverRequest { connection, before: 0, method, path, headers, body }))
+    Ok(Some(ReceiverRequest {
+        connection,
+        before: 0,
+        method,
+        path,
+        headers,
+        body,
+    }))
 }
 
 /// A delivery, as far as this file looks at one.
-async fn deliver(client: &reqwest::Client, url: &str, sequence: u64) -> reqwest::Result<(u16, String)> {
+async fn deliver(
+    client: &reqwest::Client,
+    url: &str,
+    sequence: u64,
+) -> reqwest::Result<(u16, String)> {
     let body = serde_json::json!({"event": "e.x", "entity": {"kind": "e", "id": "1"}}).to_string();
-    let request =
-        client.post(url).header("webhook-id", format!("evt_{sequence}")).header("x-entity-sequence", sequence);
+    let request = client
+        .post(url)
+        .header("webhook-id", format!("evt_{sequence}"))
+        .header("x-entity-sequence", sequence);
     let answer = request.body(body).send().await?;
     Ok((answer.status().as_u16(), answer.text().await?))
 }
 
 fn client() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().build().expect("a client")
+    reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .expect("a client")
 }
 
 #[test]
@@ -478,40 +587,79 @@ fn a_receiver_answers_by_its_script_and_remembers_what_came() {
     run(async {
         let latch = ReplyLatch::default();
         let held = latch.clone();
-        let receiver = Receiver::start(move |arrival| match (arrival.path.as_str(), arrival.before) {
-            ("/flaky", 0) => Reply::Status(500),
-            ("/held", _) => Reply::Answer(201, vec![("x-y", "z".to_owned())], "late".to_owned()).held_by(&held),
-            ("/close", _) => Reply::Close,
-            ("/cut", _) => Reply::BreakOff(200),
-            _ => Reply::Status(200),
-        })
-        .await;
+        let receiver =
+            TestReceiver::start(
+                move |arrival| match (arrival.path.as_str(), arrival.before) {
+                    ("/flaky", 0) => ReceiverReply::Status(500),
+                    ("/held", _) => ReceiverReply::TestAnswer(
+                        201,
+                        vec![("x-y", "z".to_owned())],
+                        "late".to_owned(),
+                    )
+                    .held_by(&held),
+                    ("/close", _) => ReceiverReply::Close,
+                    ("/cut", _) => ReceiverReply::BreakOff(200),
+                    _ => ReceiverReply::Status(200),
+                },
+            )
+            .await;
         let client = client();
         let url = |path| receiver.url(path);
-        assert_eq!(deliver(&client, &url("/flaky"), 1).await.expect("an answer").0, 500);
-        assert_eq!(deliver(&client, &url("/flaky"), 1).await.expect("an answer").0, 200);
-        assert!(deliver(&client, &url("/close"), 2).await.is_err() && deliver(&client, &url("/cut"), 2).await.is_err());
+        assert_eq!(
+            deliver(&client, &url("/flaky"), 1)
+                .await
+                .expect("an answer")
+                .0,
+            500
+        );
+        assert_eq!(
+            deliver(&client, &url("/flaky"), 1)
+                .await
+                .expect("an answer")
+                .0,
+            200
+        );
+        assert!(
+            deliver(&client, &url("/close"), 2).await.is_err()
+                && deliver(&client, &url("/cut"), 2).await.is_err()
+        );
         let (waiting, address) = (client.clone(), url("/held"));
         let waiting = actix_rt::spawn(async move { deliver(&waiting, &address, 2).await });
         receiver.wait_for_requests(5).await;
         latch.open();
-        assert_eq!(waiting.await.expect("no panic").expect("an answer"), (201, "late".to_owned()));
+        assert_eq!(
+            waiting.await.expect("no panic").expect("an answer"),
+            (201, "late".to_owned())
+        );
         receiver.accepted(2).await;
-        assert_eq!(receiver.log().check_complete(&[("e/1".to_owned(), 2)].into()), 0);
-        assert_eq!(receiver.arrivals()[1].connection, receiver.arrivals()[0].connection);
+        assert_eq!(
+            receiver
+                .log()
+                .check_complete(&[("e/1".to_owned(), 2)].into()),
+            0
+        );
+        assert_eq!(
+            receiver.arrivals()[1].connection,
+            receiver.arrivals()[0].connection
+        );
     });
 }
 
 #[test]
 fn a_stopped_receiver_refuses_connections_and_comes_back_at_its_address() {
     run(async {
-        let (receiver, client) = (Receiver::accept_all().await, client());
+        let (receiver, client) = (TestReceiver::accept_all().await, client());
         let url = receiver.url("/");
         assert!(deliver(&client, &url, 1).await.is_ok());
         receiver.stop().await;
         // A connection that was kept may not have noticed yet, so this one has to connect.
         let newcomer = self::client();
-        assert!(deliver(&newcomer, &url, 2).await.expect_err("nobody listens").is_connect());
+        assert!(
+            deliver(&newcomer, &url, 2)
+                .await
+                .expect_err("nobody listens")
+                .is_connect()
+        );
         receiver.restart().await;
         assert!(deliver(&client, &url, 2).await.is_ok());
         assert_eq!(receiver.arrivals().len(), 2);
@@ -522,10 +670,15 @@ fn a_stopped_receiver_refuses_connections_and_comes_back_at_its_address() {
 #[should_panic(expected = "e/1 2 came before that")]
 fn an_overtaking_is_noticed() {
     run(async {
-        let receiver = Receiver::start(|arrival| Reply::Status(if arrival.sequence() == 1 { 500 } else { 200 })).await;
+        let receiver = TestReceiver::start(|arrival| {
+            ReceiverReply::Status(if arrival.sequence() == 1 { 500 } else { 200 })
+        })
+        .await;
         let client = client();
         for sequence in [1, 2] {
-            deliver(&client, &receiver.url("/"), sequence).await.expect("an answer");
+            deliver(&client, &receiver.url("/"), sequence)
+                .await
+                .expect("an answer");
         }
         receiver.log().check_order(&HashSet::new());
     });

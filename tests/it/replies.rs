@@ -1,5 +1,5 @@
-//! What leaves for Instagram and for an account's CRM: messages forwarded, replies in the order of their conversation, automatic
-//! ones once; and the endpoint that replies are asked for by.
+//! What leaves for Instagram and for an account's CRM: messages forwarded, replies in the order of
+//! their conversation, automatic ones once; and the endpoint that replies are asked for by.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +9,8 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
 use crate::instagram::{call, echo, ground, item, message, state, with};
-use crate::receiver::{Receiver, ReceiverEvent, ReceiverLog, ReceiverRequest, Reply};
-use crate::yard::{Answer, Gate, Ground, TOKEN, expect_soon, run, run_together};
+use crate::receiver::{ReceiverEvent, ReceiverLog, ReceiverReply, ReceiverRequest, TestReceiver};
+use crate::test_node::{TOKEN, TestAnswer, TestClient, TestEnv, expect_soon, run, run_together};
 
 const PUBLISHER: &str = "test-publisher";
 const ACCOUNT: &str = "acc_xyz789";
@@ -18,45 +18,70 @@ const BUSINESS: &str = "0987654321";
 const CUSTOMER: &str = "1234567890";
 const CONVERSATION: &str = "conv_1234567890_0987654321";
 
-fn publishing_env(keys: &[(&str, &str)]) -> Ground {
-    let own = [("sources.crm.enabled", "true"), ("sources.crm.tokens", PUBLISHER)];
+fn publishing_env(keys: &[(&str, &str)]) -> TestEnv {
+    let own = [
+        ("sources.crm.enabled", "true"),
+        ("sources.crm.tokens", PUBLISHER),
+    ];
     ground(&[&own, keys].concat())
 }
 
-async fn open(gate: &Gate, more: Value) -> Answer {
-    let mut account =
-        json!({"account_id": ACCOUNT, "instagram_account_id": BUSINESS, "webhook_secret": "given-secret"});
-    account.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
-    let request = gate.client.post(format!("{}/api/v1/accounts", gate.base)).bearer_auth(TOKEN);
-    let made = gate.answer(request.header("content-type", "application/json").body(account.to_string())).await;
+async fn open(gate: &TestClient, more: Value) -> TestAnswer {
+    let mut account = json!({"account_id": ACCOUNT, "instagram_account_id": BUSINESS, "webhook_secret": "given-secret"});
+    account
+        .as_object_mut()
+        .expect("an object")
+        .extend(more.as_object().expect("an object").clone());
+    let request = gate
+        .client
+        .post(format!("{}/api/v1/accounts", gate.base))
+        .bearer_auth(TOKEN);
+    let made = gate
+        .answer(
+            request
+                .header("content-type", "application/json")
+                .body(account.to_string()),
+        )
+        .await;
     assert_eq!(made.status, 200, "{made:?}");
     made
 }
 
-fn asking(gate: &Gate, account: &str, body: &Value) -> RequestBuilder {
-    let request = gate.client.post(format!("{}/api/v1/accounts/{account}/messages", gate.base));
-    request.bearer_auth(PUBLISHER).header("content-type", "application/json").body(body.to_string())
+fn asking(gate: &TestClient, account: &str, body: &Value) -> RequestBuilder {
+    let request = gate
+        .client
+        .post(format!("{}/api/v1/accounts/{account}/messages", gate.base));
+    request
+        .bearer_auth(PUBLISHER)
+        .header("content-type", "application/json")
+        .body(body.to_string())
 }
 
 fn said(text: &str) -> Value {
     json!({"recipient_id": CUSTOMER, "text": text})
 }
 
-async fn reply(gate: &Gate, text: &str) -> Answer {
+async fn reply(gate: &TestClient, text: &str) -> TestAnswer {
     let answer = gate.answer(asking(gate, ACCOUNT, &said(text))).await;
     assert_eq!(answer.status, 202, "{answer:?}");
     answer
 }
 
-async fn timeline(gate: &Gate) -> Vec<Value> {
+async fn timeline(gate: &TestClient) -> Vec<Value> {
     let path = format!("/api/v1/entities/conversation/{CONVERSATION}/timeline?page_size=100");
-    let mut items = gate.get(&path).await.body["items"].as_array().cloned().unwrap_or_default();
+    let mut items = gate.get(&path).await.body["items"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     items.reverse();
     items
 }
 
-fn code(answer: &Answer) -> (u16, &str) {
-    (answer.status, answer.body["code"].as_str().unwrap_or_default())
+fn code(answer: &TestAnswer) -> (u16, &str) {
+    (
+        answer.status,
+        answer.body["code"].as_str().unwrap_or_default(),
+    )
 }
 
 #[test]
@@ -70,20 +95,35 @@ fn a_reply_has_its_place_in_its_conversation() {
         let answer = reply(&yard, "It ships today.").await;
         let id = answer.header("x-event-id").expect("an id").to_owned();
         let expected = json!({"status": "accepted", "delivery_id": id, "conversation_id": CONVERSATION, "sequence": 2});
-        assert_eq!((&answer.body, answer.header("x-entity-sequence")), (&expected, Some("2")));
+        assert_eq!(
+            (&answer.body, answer.header("x-entity-sequence")),
+            (&expected, Some("2"))
+        );
         assert_eq!(state(&yard).await, before, "it is shown once its echo came");
         let event = yard.get(&format!("/api/v1/events/{id}")).await.body;
-        assert_eq!((&event["source"], &event["type"]), (&json!("instagram"), &json!("message.reply")));
+        assert_eq!(
+            (&event["source"], &event["type"]),
+            (&json!("instagram"), &json!("message.reply"))
+        );
         let data = json!({
             "account_id": ACCOUNT, "recipient_id": CUSTOMER, "text": "It ships today.", "is_automatic": false,
         });
         assert_eq!(event["payload"], data);
         let entry = timeline(&yard).await[1].clone();
-        assert_eq!((&entry["summary"], &entry["data"]), (&json!("reply to be sent"), &data));
-        let rows = yard.get("/api/v1/webhooks/logs?direction=incoming").await.body;
+        assert_eq!(
+            (&entry["summary"], &entry["data"]),
+            (&json!("reply to be sent"), &data)
+        );
+        let rows = yard
+            .get("/api/v1/webhooks/logs?direction=incoming")
+            .await
+            .body;
         let row = rows["items"][0].clone();
         let path = format!("/api/v1/accounts/{ACCOUNT}/messages");
-        assert_eq!((&row["path"], &row["status"], &row["event_ids"]), (&json!(path), &json!(202), &json!([id])));
+        assert_eq!(
+            (&row["path"], &row["status"], &row["event_ids"]),
+            (&json!(path), &json!(202), &json!([id]))
+        );
         assert!(!rows.to_string().contains("ships"), "{rows}");
         yard.stop().await;
     });
@@ -95,39 +135,65 @@ fn a_repeated_key_is_answered_as_the_first_time_and_never_for_something_else() {
         let ground = publishing_env(&[]);
         let yard = ground.start().await;
         open(&yard, json!({})).await;
-        open(&yard, json!({"account_id": "acc_2", "instagram_account_id": "777"})).await;
+        open(
+            &yard,
+            json!({"account_id": "acc_2", "instagram_account_id": "777"}),
+        )
+        .await;
         let keyed = |account: &str, text: &str| {
             yard.answer(asking(&yard, account, &said(text)).header("idempotency-key", "order-1042"))
         };
         let first = keyed(ACCOUNT, "It ships today.").await;
         let again = keyed(ACCOUNT, "It ships today.").await;
         assert_eq!((again.status, &again.body), (202, &first.body));
-        assert_eq!((first.header("idempotent-replay"), again.header("idempotent-replay")), (None, Some("true")));
+        assert_eq!(
+            (
+                first.header("idempotent-replay"),
+                again.header("idempotent-replay")
+            ),
+            (None, Some("true"))
+        );
         assert_eq!(again.header("x-event-id"), first.header("x-event-id"));
         let slash = keyed(&format!("{ACCOUNT}/messages/?"), "It ships today.").await;
-        assert_eq!((slash.status, &slash.body), (202, &first.body), "either spelling of the path");
-        assert_eq!(code(&keyed(ACCOUNT, "It ships tomorrow.").await), (409, "idempotency_key_reused"));
+        assert_eq!(
+            (slash.status, &slash.body),
+            (202, &first.body),
+            "either spelling of the path"
+        );
+        assert_eq!(
+            code(&keyed(ACCOUNT, "It ships tomorrow.").await),
+            (409, "idempotency_key_reused")
+        );
         let other = keyed("acc_2", "It ships today.").await;
-        assert_eq!((other.status, &other.body["conversation_id"]), (202, &json!("conv_1234567890_777")));
+        assert_eq!(
+            (other.status, &other.body["conversation_id"]),
+            (202, &json!("conv_1234567890_777"))
+        );
         // Without one, each is a reply of its own.
         let free = [reply(&yard, "Hi").await, reply(&yard, "Hi").await];
         assert_ne!(free[0].body["delivery_id"], free[1].body["delivery_id"]);
         let at_once = (0..16).map(|_| {
             let gate = yard.gate.clone();
             async move {
-                let request = asking(&gate, ACCOUNT, &said("Once.")).header("idempotency-key", "at-once");
+                let request =
+                    asking(&gate, ACCOUNT, &said("Once.")).header("idempotency-key", "at-once");
                 gate.answer(request).await.body["delivery_id"].clone()
             }
         });
         let ids = run_together(at_once).await;
-        assert!(ids[0].is_string() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+        assert!(
+            ids[0].is_string() && ids.iter().all(|id| *id == ids[0]),
+            "{ids:?}"
+        );
         assert_eq!(timeline(&yard).await.len(), 4);
         let long = asking(&yard, ACCOUNT, &said("Hi")).header("idempotency-key", "k".repeat(257));
         assert_eq!(code(&yard.answer(long).await), (400, "validation_failed"));
         yard.stop().await;
         let yard = ground.start().await;
-        let later =
-            yard.answer(asking(&yard, ACCOUNT, &said("It ships today.")).header("idempotency-key", "order-1042"));
+        let later = yard.answer(
+            asking(&yard, ACCOUNT, &said("It ships today."))
+                .header("idempotency-key", "order-1042"),
+        );
         assert_eq!(later.await.body, first.body, "after a restart too");
         yard.stop().await;
     });
@@ -140,37 +206,70 @@ fn replies_are_asked_for_by_publishers_and_the_admin_of_accounts_that_there_are(
         let yard = ground.start().await;
         open(&yard, json!({})).await;
         let path = format!("{}/api/v1/accounts/{ACCOUNT}/messages", yard.base);
-        let admin = yard.client.post(&path).bearer_auth(TOKEN).header("content-type", "application/json");
-        assert_eq!(yard.answer(admin.body(said("Hi").to_string())).await.status, 202);
+        let admin = yard
+            .client
+            .post(&path)
+            .bearer_auth(TOKEN)
+            .header("content-type", "application/json");
+        assert_eq!(
+            yard.answer(admin.body(said("Hi").to_string())).await.status,
+            202
+        );
         for token in ["", "wrong", "given-secret"] {
-            let answer = yard.answer(yard.client.post(&path).bearer_auth(token).body("{")).await;
+            let answer = yard
+                .answer(yard.client.post(&path).bearer_auth(token).body("{"))
+                .await;
             assert_eq!(code(&answer), (401, "unauthorized"), "{token}");
         }
-        assert_eq!(code(&yard.answer(asking(&yard, "acc_none", &said("Hi"))).await), (404, "not_found"));
+        assert_eq!(
+            code(&yard.answer(asking(&yard, "acc_none", &said("Hi"))).await),
+            (404, "not_found")
+        );
         let answer = yard.answer(yard.client.get(&path).bearer_auth(TOKEN)).await;
         assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
-        let wrong = yard.answer(asking(&yard, ACCOUNT, &json!({"recipient_id": [], "text": "x".repeat(1_001)}))).await;
+        let wrong = yard
+            .answer(asking(
+                &yard,
+                ACCOUNT,
+                &json!({"recipient_id": [], "text": "x".repeat(1_001)}),
+            ))
+            .await;
         assert_eq!(code(&wrong), (400, "validation_failed"));
-        let fields: Vec<_> =
-            wrong.body["errors"].as_array().expect("a list").iter().map(|error| &error["field"]).collect();
+        let fields: Vec<_> = wrong.body["errors"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|error| &error["field"])
+            .collect();
         assert_eq!(fields, ["recipient_id", "text"]);
         let broken = asking(&yard, ACCOUNT, &json!([]));
         assert_eq!(code(&yard.answer(broken).await), (400, "invalid_json"));
-        let typed = yard.client.post(&path).bearer_auth(TOKEN).header("content-type", "text/plain").body("{}");
-        assert_eq!(code(&yard.answer(typed).await), (415, "unsupported_media_type"));
+        let typed = yard
+            .client
+            .post(&path)
+            .bearer_auth(TOKEN)
+            .header("content-type", "text/plain")
+            .body("{}");
+        assert_eq!(
+            code(&yard.answer(typed).await),
+            (415, "unsupported_media_type")
+        );
         assert_eq!(timeline(&yard).await.len(), 1);
         yard.stop().await;
         // The tokens of a source that is off open nothing.
         let ground = crate::instagram::ground(&[("sources.crm.tokens", PUBLISHER)]);
         let yard = ground.start().await;
         open(&yard, json!({})).await;
-        assert_eq!(code(&yard.answer(asking(&yard, ACCOUNT, &said("Hi"))).await), (401, "unauthorized"));
+        assert_eq!(
+            code(&yard.answer(asking(&yard, ACCOUNT, &said("Hi"))).await),
+            (401, "unauthorized")
+        );
         yard.stop().await;
     });
 }
 
 /// Asks until `is_enough` of what `path` shows.
-async fn poll_until(gate: &Gate, path: &str, is_enough: impl Fn(&Value) -> bool) -> Value {
+async fn poll_until(gate: &TestClient, path: &str, is_enough: impl Fn(&Value) -> bool) -> Value {
     expect_soon(async {
         loop {
             let body = gate.get(path).await.body;
@@ -182,20 +281,26 @@ async fn poll_until(gate: &Gate, path: &str, is_enough: impl Fn(&Value) -> bool)
     .await
 }
 
-async fn dead_letters(gate: &Gate, subscriber: &str, count: usize) -> Vec<Value> {
+async fn dead_letters(gate: &TestClient, subscriber: &str, count: usize) -> Vec<Value> {
     let path = format!("/api/v1/dead-letters?subscriber={subscriber}");
     let items = |list: &Value| list["items"].as_array().cloned().unwrap_or_default();
     items(&poll_until(gate, &path, |list| items(list).len() == count).await)
 }
 
 /// A node that sends replies to `graph` and messages to `crm`, and tries again quickly.
-fn delivering(graph: &Receiver, crm: Option<&Receiver>, keys: &[(&str, &str)]) -> Ground {
-    let (graph, crm) = (graph.url("/v23.0"), crm.map(|crm| crm.url("/messages")).unwrap_or_default());
+fn delivering(graph: &TestReceiver, crm: Option<&TestReceiver>, keys: &[(&str, &str)]) -> TestEnv {
+    let (graph, crm) = (
+        graph.url("/v23.0"),
+        crm.map(|crm| crm.url("/messages")).unwrap_or_default(),
+    );
     let own = [
         ("sources.instagram.graph_url", graph.as_str()),
         ("sources.instagram.access_token", "default-token"),
         ("sources.instagram.crm_webhook_url", crm.as_str()),
-        ("sources.instagram.retry_schedule_s", "0.01,0.01,0.01,0.01,0.01"),
+        (
+            "sources.instagram.retry_schedule_s",
+            "0.01,0.01,0.01,0.01,0.01",
+        ),
         // Of a server that is down for a moment nothing is to be learnt here.
         ("delivery.breaker.consecutive", "0"),
         ("delivery.breaker.failure_rate", "0"),
@@ -204,28 +309,37 @@ fn delivering(graph: &Receiver, crm: Option<&Receiver>, keys: &[(&str, &str)]) -
 }
 
 /// The Graph API, to which everything is sent.
-async fn graph() -> Receiver {
-    Receiver::start(|_| sent()).await
+async fn graph() -> TestReceiver {
+    TestReceiver::start(|_| sent()).await
 }
 
-fn sent() -> Reply {
-    Reply::Answer(200, Vec::new(), r#"{"recipient_id": "1234567890", "message_id": "aWdfZA"}"#.to_owned())
+fn sent() -> ReceiverReply {
+    ReceiverReply::TestAnswer(
+        200,
+        Vec::new(),
+        r#"{"recipient_id": "1234567890", "message_id": "aWdfZA"}"#.to_owned(),
+    )
 }
 
-fn failed(status: u16, code: u16) -> Reply {
+fn failed(status: u16, code: u16) -> ReceiverReply {
     let body = json!({"error": {"message": "Told so.", "type": "IGApiException", "code": code, "fbtrace_id": "A"}});
-    Reply::Answer(status, Vec::new(), body.to_string())
+    ReceiverReply::TestAnswer(status, Vec::new(), body.to_string())
 }
 
 /// The recipient and the text of a call of the Graph API.
 fn told(arrival: &ReceiverRequest) -> (String, String) {
     let body = arrival.json();
-    let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |pointer: &str| {
+        body.pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     (text("/recipient/id"), text("/message/text"))
 }
 
 /// What the Graph API has sent, in its order.
-fn was_sent(graph: &Receiver) -> Vec<(String, String)> {
+fn was_sent(graph: &TestReceiver) -> Vec<(String, String)> {
     let seen = graph.log();
     let answered = seen.happened.iter().filter_map(|happened| match happened {
         ReceiverEvent::Answered(number, 200) => Some(told(&seen.arrivals[*number])),
@@ -246,16 +360,34 @@ const FORWARDED: &str = r#"{"event":"message.received","message_id":"mid_abc123"
 #[test]
 fn a_message_is_forwarded_to_the_last_byte_and_signed() {
     run(async {
-        let (crm, graph) = (Receiver::accept_all().await, graph().await);
-        let ground = delivering(&graph, Some(&crm), &[("delivery.allow_targets", "127.0.0.0/8")]);
+        let (crm, graph) = (TestReceiver::accept_all().await, graph().await);
+        let ground = delivering(
+            &graph,
+            Some(&crm),
+            &[("delivery.allow_targets", "127.0.0.0/8")],
+        );
         let yard = ground.start().await;
         open(&yard, json!({"crm_webhook_url": crm.url("/own/hook")})).await;
-        open(&yard, json!({"account_id": "acc_2", "instagram_account_id": "777"})).await;
-        let answer = call(&yard, &with(&[message(0, "mid_abc123", "Hello! When will my order ship?")])).await;
+        open(
+            &yard,
+            json!({"account_id": "acc_2", "instagram_account_id": "777"}),
+        )
+        .await;
+        let answer = call(
+            &yard,
+            &with(&[message(0, "mid_abc123", "Hello! When will my order ship?")]),
+        )
+        .await;
         crm.accepted(1).await;
         let arrival = crm.arrivals()[0].clone();
-        assert_eq!((arrival.method.as_str(), arrival.path.as_str()), ("POST", "/own/hook"));
-        assert_eq!(String::from_utf8(arrival.body.clone()).expect("text"), FORWARDED);
+        assert_eq!(
+            (arrival.method.as_str(), arrival.path.as_str()),
+            ("POST", "/own/hook")
+        );
+        assert_eq!(
+            String::from_utf8(arrival.body.clone()).expect("text"),
+            FORWARDED
+        );
         let signature = sign_instagram_body(&Secret::new("given-secret"), FORWARDED.as_bytes());
         for (name, expected) in [
             ("x-hub-signature-256", signature.as_str()),
@@ -265,13 +397,20 @@ fn a_message_is_forwarded_to_the_last_byte_and_signed() {
         ] {
             assert_eq!(arrival.header(name), Some(expected), "{name}");
         }
-        assert!(arrival.header("x-webhook-signature").is_none() && arrival.header("authorization").is_none());
+        assert!(
+            arrival.header("x-webhook-signature").is_none()
+                && arrival.header("authorization").is_none()
+        );
         // An image without words, half a second later; an account without an address of its own.
         let mut image = message(1, "m-2", "");
         image["timestamp"] = 1_762_597_801_500_u64.into();
         image["message"] = json!({"mid": "m-2", "attachments": [{"type": "image", "payload": {"url": "https://x/i"}}]});
         image["recipient"]["id"] = "777".into();
-        call(&yard, &json!({"object": "instagram", "entry": [{"id": "777", "messaging": [image]}]})).await;
+        call(
+            &yard,
+            &json!({"object": "instagram", "entry": [{"id": "777", "messaging": [image]}]}),
+        )
+        .await;
         crm.accepted(2).await;
         let arrival = crm.arrivals()[1].clone();
         let expected = json!({
@@ -279,9 +418,19 @@ fn a_message_is_forwarded_to_the_last_byte_and_signed() {
             "sender_username": null, "message": null, "message_type": "image", "timestamp": "2025-11-08T10:30:01.500Z",
             "instagram_message_id": "m-2", "conversation_id": "conv_1234567890_777",
         });
-        assert_eq!((arrival.path.as_str(), arrival.json()), ("/messages", expected));
-        let log = yard.get("/api/v1/webhooks/logs?direction=outgoing").await.body.to_string();
-        assert!(!log.contains("ship") && !log.contains("given-secret"), "{log}");
+        assert_eq!(
+            (arrival.path.as_str(), arrival.json()),
+            ("/messages", expected)
+        );
+        let log = yard
+            .get("/api/v1/webhooks/logs?direction=outgoing")
+            .await
+            .body
+            .to_string();
+        assert!(
+            !log.contains("ship") && !log.contains("given-secret"),
+            "{log}"
+        );
         yard.stop().await;
     });
 }
@@ -289,7 +438,7 @@ fn a_message_is_forwarded_to_the_last_byte_and_signed() {
 #[test]
 fn only_what_somebody_wrote_to_an_account_is_forwarded() {
     run(async {
-        let (crm, graph) = (Receiver::accept_all().await, graph().await);
+        let (crm, graph) = (TestReceiver::accept_all().await, graph().await);
         let ground = delivering(&graph, Some(&crm), &[]);
         let yard = ground.start().await;
         let unclaimed = written("1", 0, "unclaimed");
@@ -304,7 +453,11 @@ fn only_what_somebody_wrote_to_an_account_is_forwarded() {
             &with(&[
                 echo(1, "echo", "It ships today."),
                 own,
-                item(2, "reaction", json!({"mid": "echo", "action": "react", "reaction": "love"})),
+                item(
+                    2,
+                    "reaction",
+                    json!({"mid": "echo", "action": "react", "reaction": "love"}),
+                ),
                 deleted,
                 item(4, "read", json!({"mid": "echo"})),
                 message(5, "m-1", "Thanks"),
@@ -317,7 +470,11 @@ fn only_what_somebody_wrote_to_an_account_is_forwarded() {
         call(&yard, &with(&[message(6, "m-2", "Bye")])).await;
         crm.accepted(2).await;
         // In one lane, so what is not there by now never comes.
-        let messages: Vec<_> = crm.arrivals().iter().map(|arrival| arrival.json()["message_id"].clone()).collect();
+        let messages: Vec<_> = crm
+            .arrivals()
+            .iter()
+            .map(|arrival| arrival.json()["message_id"].clone())
+            .collect();
         assert_eq!(messages, ["m-1", "m-2"]);
         yard.stop().await;
     });
@@ -327,11 +484,13 @@ fn only_what_somebody_wrote_to_an_account_is_forwarded() {
 fn a_crm_that_knows_nobody_is_not_asked_again_and_one_that_is_away_is() {
     run(async {
         let graph = graph().await;
-        let crm = Receiver::start(|arrival| match (arrival.json()["message_id"].as_str(), arrival.before) {
-            (Some("m-401"), _) => Reply::Status(401),
-            (Some("m-500"), 0..3) => Reply::Status(500),
-            (Some("m-never"), _) => Reply::Status(503),
-            _ => Reply::Status(204),
+        let crm = TestReceiver::start(|arrival| {
+            match (arrival.json()["message_id"].as_str(), arrival.before) {
+                (Some("m-401"), _) => ReceiverReply::Status(401),
+                (Some("m-500"), 0..3) => ReceiverReply::Status(500),
+                (Some("m-never"), _) => ReceiverReply::Status(503),
+                _ => ReceiverReply::Status(204),
+            }
         })
         .await;
         let ground = delivering(&graph, Some(&crm), &[]);
@@ -341,7 +500,11 @@ fn a_crm_that_knows_nobody_is_not_asked_again_and_one_that_is_away_is() {
             call(&yard, &with(&[message(second, mid, mid)])).await;
         }
         crm.accepted(2).await;
-        let mids: Vec<_> = crm.arrivals().iter().map(|arrival| arrival.json()["message_id"].clone()).collect();
+        let mids: Vec<_> = crm
+            .arrivals()
+            .iter()
+            .map(|arrival| arrival.json()["message_id"].clone())
+            .collect();
         let expected = [
             &["m-401"][..],
             // The pauses are over when it is back.
@@ -353,9 +516,17 @@ fn a_crm_that_knows_nobody_is_not_asked_again_and_one_that_is_away_is() {
         .concat();
         assert_eq!(mids, expected);
         let letters = dead_letters(&yard, "forward:acc_xyz789", 2).await;
-        let told: Vec<_> =
-            letters.iter().map(|letter| [&letter["reason"], &letter["status"], &letter["attempts"]]).collect();
-        assert_eq!(told, [[&json!("exhausted"), &json!(503), &json!(6)], [&json!("refused"), &json!(401), &json!(1)]]);
+        let told: Vec<_> = letters
+            .iter()
+            .map(|letter| [&letter["reason"], &letter["status"], &letter["attempts"]])
+            .collect();
+        assert_eq!(
+            told,
+            [
+                [&json!("exhausted"), &json!(503), &json!(6)],
+                [&json!("refused"), &json!(401), &json!(1)]
+            ]
+        );
         yard.stop().await;
     });
 }
@@ -364,21 +535,25 @@ fn a_crm_that_knows_nobody_is_not_asked_again_and_one_that_is_away_is() {
 fn replies_leave_in_the_order_of_their_conversation_whatever_the_graph_api_does() {
     run(async {
         // Each call fails twice before it succeeds, one way or the other.
-        let graph = Receiver::start(|arrival| match arrival.before {
-            0 => Reply::Status(503),
+        let graph = TestReceiver::start(|arrival| match arrival.before {
+            0 => ReceiverReply::Status(503),
             1 => failed(400, 613),
             _ => sent(),
         })
         .await;
-        let keys = [("sources.instagram.retry_schedule_s", "0.01,0.01,0.01,0.01,0.01,0.01,0.01,0.01,0.01,0.01")];
+        let keys = [(
+            "sources.instagram.retry_schedule_s",
+            "0.01,0.01,0.01,0.01,0.01,0.01,0.01,0.01,0.01,0.01",
+        )];
         let ground = delivering(&graph, None, &keys);
         let yard = ground.start().await;
         open(&yard, json!({"access_token": "own-token"})).await;
         let people = ["31", "32", "33"];
-        let ask = async |gate: &Gate, numbers: std::ops::Range<u32>| {
+        let ask = async |gate: &TestClient, numbers: std::ops::Range<u32>| {
             for number in numbers {
                 for person in people {
-                    let body = json!({"recipient_id": person, "text": format!("{person}: {number}")});
+                    let body =
+                        json!({"recipient_id": person, "text": format!("{person}: {number}")});
                     assert_eq!(gate.answer(asking(gate, ACCOUNT, &body)).await.status, 202);
                 }
             }
@@ -389,21 +564,35 @@ fn replies_leave_in_the_order_of_their_conversation_whatever_the_graph_api_does(
         ask(&yard, 5..10).await;
         graph.accepted(30).await;
         for person in people {
-            let sent = was_sent(&graph).into_iter().filter(|(recipient, _)| recipient == person);
+            let sent = was_sent(&graph)
+                .into_iter()
+                .filter(|(recipient, _)| recipient == person);
             let mut texts: Vec<_> = sent.map(|(_, text)| text).collect();
             // What was sent as the node stopped may be sent again.
             texts.dedup();
-            let expected: Vec<_> = (0..10).map(|number| format!("{person}: {number}")).collect();
+            let expected: Vec<_> = (0..10)
+                .map(|number| format!("{person}: {number}"))
+                .collect();
             assert_eq!(texts, expected);
         }
         for arrival in graph.arrivals() {
-            assert_eq!((arrival.method.as_str(), arrival.path.as_str()), ("POST", "/v23.0/me/messages"));
+            assert_eq!(
+                (arrival.method.as_str(), arrival.path.as_str()),
+                ("POST", "/v23.0/me/messages")
+            );
             assert_eq!(arrival.header("authorization"), Some("Bearer own-token"));
             assert_eq!(arrival.header("content-type"), Some("application/json"));
         }
         let body = String::from_utf8(graph.arrivals()[0].body.clone()).expect("text");
-        assert_eq!(body, r#"{"recipient":{"id":"31"},"message":{"text":"31: 0"}}"#);
-        let log = yard.get("/api/v1/webhooks/logs?direction=outgoing&page_size=100").await.body.to_string();
+        assert_eq!(
+            body,
+            r#"{"recipient":{"id":"31"},"message":{"text":"31: 0"}}"#
+        );
+        let log = yard
+            .get("/api/v1/webhooks/logs?direction=outgoing&page_size=100")
+            .await
+            .body
+            .to_string();
         assert!(!log.contains("own-token") && !log.contains("31: "), "{log}");
         yard.stop().await;
     });
@@ -412,7 +601,7 @@ fn replies_leave_in_the_order_of_their_conversation_whatever_the_graph_api_does(
 #[test]
 fn a_reply_that_cannot_be_sent_is_a_dead_letter_that_says_why() {
     run(async {
-        let graph = Receiver::start(|arrival| match told(arrival).1.as_str() {
+        let graph = TestReceiver::start(|arrival| match told(arrival).1.as_str() {
             "late" => failed(400, 10),
             "expired" => failed(401, 190),
             _ => sent(),
@@ -421,39 +610,79 @@ fn a_reply_that_cannot_be_sent_is_a_dead_letter_that_says_why() {
         let ground = delivering(&graph, None, &[("sources.instagram.access_token", "")]);
         let yard = ground.start().await;
         open(&yard, json!({"access_token": "own-token"})).await;
-        open(&yard, json!({"account_id": "acc_2", "instagram_account_id": "777"})).await;
-        let ids = [reply(&yard, "late").await, reply(&yard, "expired").await, reply(&yard, "fine").await];
+        open(
+            &yard,
+            json!({"account_id": "acc_2", "instagram_account_id": "777"}),
+        )
+        .await;
+        let ids = [
+            reply(&yard, "late").await,
+            reply(&yard, "expired").await,
+            reply(&yard, "fine").await,
+        ];
         graph.accepted(1).await;
         assert_eq!(graph.arrivals().len(), 3, "none was tried again");
         let letters = dead_letters(&yard, "replies:acc_xyz789", 2).await;
-        for (letter, (id, detail)) in letters
-            .iter()
-            .rev()
-            .zip([(&ids[0], "answered 400, error 10: Told so."), (&ids[1], "answered 401, error 190: Told so.")])
-        {
-            assert_eq!((&letter["event_id"], &letter["detail"]), (&id.body["delivery_id"], &json!(detail)));
+        for (letter, (id, detail)) in letters.iter().rev().zip([
+            (&ids[0], "answered 400, error 10: Told so."),
+            (&ids[1], "answered 401, error 190: Told so."),
+        ]) {
+            assert_eq!(
+                (&letter["event_id"], &letter["detail"]),
+                (&id.body["delivery_id"], &json!(detail))
+            );
         }
         yard.answer(asking(&yard, "acc_2", &said("Hi"))).await;
         let letter = dead_letters(&yard, "replies:acc_2", 1).await.remove(0);
-        assert_eq!((&letter["code"], &letter["reason"]), (&json!("no_token"), &json!("refused")));
-        assert!(letter["detail"].as_str().expect("text").contains("access_token"), "{letter}");
-        assert_eq!(graph.arrivals().len(), 3, "nothing was sent without a token");
+        assert_eq!(
+            (&letter["code"], &letter["reason"]),
+            (&json!("no_token"), &json!("refused"))
+        );
+        assert!(
+            letter["detail"]
+                .as_str()
+                .expect("text")
+                .contains("access_token"),
+            "{letter}"
+        );
+        assert_eq!(
+            graph.arrivals().len(),
+            3,
+            "nothing was sent without a token"
+        );
         yard.stop().await;
     });
 }
 
-/// Two conversations of one account whose automatic replies have a long cool-down; attempts come one after another, so that a
-/// reply in the second tells that the first is done with.
+/// Two conversations of one account whose automatic replies have a long cool-down; attempts come
+/// one after another, so that a reply in the second tells that the first is done with.
 #[test]
 fn an_automatic_reply_is_sent_once_and_not_again_within_its_cool_down() {
     run(async {
         let graph = graph().await;
         let ground = delivering(&graph, None, &[("delivery.concurrency", "1")]);
         let yard = ground.start().await;
-        call(&yard, &with(&[written(CUSTOMER, 0, "before there was an account")])).await;
-        open(&yard, json!({"auto_reply": {"text": "Thank you!", "cooldown_s": 3600}})).await;
-        let (first, second) = (with(&[written(CUSTOMER, 1, "m-1")]), with(&[written(CUSTOMER, 3, "m-2")]));
-        for body in [&first, &first, &second, &with(&[echo(2, "e-1", "Thank you!")]), &first] {
+        call(
+            &yard,
+            &with(&[written(CUSTOMER, 0, "before there was an account")]),
+        )
+        .await;
+        open(
+            &yard,
+            json!({"auto_reply": {"text": "Thank you!", "cooldown_s": 3600}}),
+        )
+        .await;
+        let (first, second) = (
+            with(&[written(CUSTOMER, 1, "m-1")]),
+            with(&[written(CUSTOMER, 3, "m-2")]),
+        );
+        for body in [
+            &first,
+            &first,
+            &second,
+            &with(&[echo(2, "e-1", "Thank you!")]),
+            &first,
+        ] {
             call(&yard, body).await;
         }
         graph.accepted(1).await;
@@ -462,23 +691,42 @@ fn an_automatic_reply_is_sent_once_and_not_again_within_its_cool_down() {
         let thanked = |person: &str| (person.to_owned(), "Thank you!".to_owned());
         assert_eq!(was_sent(&graph), [thanked(CUSTOMER), thanked("44")]);
         let replies = timeline(&yard).await;
-        let replies: Vec<_> = replies.iter().filter(|entry| entry["type"] == "message.reply").collect();
+        let replies: Vec<_> = replies
+            .iter()
+            .filter(|entry| entry["type"] == "message.reply")
+            .collect();
         assert_eq!(replies.len(), 1, "{replies:?}");
         let data = json!({
             "account_id": ACCOUNT, "recipient_id": CUSTOMER, "text": "Thank you!", "is_automatic": true,
         });
-        assert_eq!((&replies[0]["data"], &replies[0]["summary"]), (&data, &json!("automatic reply to message m-1")));
+        assert_eq!(
+            (&replies[0]["data"], &replies[0]["summary"]),
+            (&data, &json!("automatic reply to message m-1"))
+        );
         // What someone says in person does not wait for the machine.
         reply(&yard, "In person.").await;
         graph.accepted(3).await;
         yard.stop().await;
         let yard = ground.start().await;
-        for body in [&first, &with(&[written(CUSTOMER, 5, "m-4")]), &with(&[written("45", 6, "m-5")])] {
+        for body in [
+            &first,
+            &with(&[written(CUSTOMER, 5, "m-4")]),
+            &with(&[written("45", 6, "m-5")]),
+        ] {
             call(&yard, body).await;
         }
         graph.accepted(4).await;
-        let expected = [thanked(CUSTOMER), thanked("44"), (CUSTOMER.into(), "In person.".into()), thanked("45")];
-        assert_eq!(was_sent(&graph), expected, "the cool-down outlives a restart");
+        let expected = [
+            thanked(CUSTOMER),
+            thanked("44"),
+            (CUSTOMER.into(), "In person.".into()),
+            thanked("45"),
+        ];
+        assert_eq!(
+            was_sent(&graph),
+            expected,
+            "the cool-down outlives a restart"
+        );
         yard.stop().await;
     });
 }
@@ -500,17 +748,33 @@ fn without_a_cool_down_each_message_has_its_reply_and_without_a_text_none() {
             {"sender": {"id": "1"}, "recipient": {"id": "777"}, "message": {"mid": "q", "text": "x"}}]}]});
         let unclaimed = json!({"object": "instagram", "entry": [{"id": "555", "messaging": [
             {"sender": {"id": "1"}, "recipient": {"id": "555"}, "message": {"mid": "u", "text": "x"}}]}]});
-        for body in
-            [&quiet, &unclaimed, &with(&[written("1", 1, "m-1"), written("1", 2, "m-2"), written("2", 3, "m-3")])]
-        {
+        for body in [
+            &quiet,
+            &unclaimed,
+            &with(&[
+                written("1", 1, "m-1"),
+                written("1", 2, "m-2"),
+                written("2", 3, "m-3"),
+            ]),
+        ] {
             call(&yard, body).await;
         }
         graph.accepted(3).await;
-        let people: Vec<_> = was_sent(&graph).into_iter().map(|(person, _)| person).collect();
-        assert_eq!(people.iter().filter(|person| *person == "1").count(), 2, "{people:?}");
+        let people: Vec<_> = was_sent(&graph)
+            .into_iter()
+            .map(|(person, _)| person)
+            .collect();
+        assert_eq!(
+            people.iter().filter(|person| *person == "1").count(),
+            2,
+            "{people:?}"
+        );
         let events = yard.get("/api/v1/events?page_size=100").await.body;
-        let replies =
-            events["items"].as_array().expect("items").iter().filter(|event| event["type"] == "message.reply");
+        let replies = events["items"]
+            .as_array()
+            .expect("items")
+            .iter()
+            .filter(|event| event["type"] == "message.reply");
         assert_eq!(replies.count(), 3);
         yard.stop().await;
     });
@@ -522,31 +786,55 @@ fn a_kill_between_message_and_reply_makes_no_second_automatic_reply() {
         let graph = graph().await;
         let ground = delivering(&graph, None, &[]);
         let mut process = ground.start_process().await;
-        open(&process, json!({"auto_reply": {"text": "Thank you!", "cooldown_s": 0}})).await;
+        open(
+            &process,
+            json!({"auto_reply": {"text": "Thank you!", "cooldown_s": 0}}),
+        )
+        .await;
         let people: Vec<_> = (100..140).map(|number: u32| number.to_string()).collect();
-        let messages: Vec<_> =
-            (0..).zip(&people).map(|(at, person)| written(person, at, &format!("m-{person}"))).collect();
+        let messages: Vec<_> = (0..)
+            .zip(&people)
+            .map(|(at, person)| written(person, at, &format!("m-{person}")))
+            .collect();
         call(&process, &with(&messages)).await;
         graph.accepted(3).await;
         process.kill();
         let process = ground.start_process().await;
-        graph.wait_until(|seen| people.iter().all(|person| ids_of(seen, person).len() == 1)).await;
+        graph
+            .wait_until(|seen| people.iter().all(|person| ids_of(seen, person).len() == 1))
+            .await;
         // Asked for again, as Instagram does that was not answered.
         call(&process, &with(&messages)).await;
         call(&process, &with(&[written("140", 99, "m-140")])).await;
-        graph.wait_until(|seen| ids_of(seen, "140").len() == 1).await;
+        graph
+            .wait_until(|seen| ids_of(seen, "140").len() == 1)
+            .await;
         let events = process.get("/api/v1/events?page_size=100").await.body;
-        let replies =
-            events["items"].as_array().expect("items").iter().filter(|event| event["type"] == "message.reply");
-        assert_eq!(replies.count(), 41, "one for each message, however often it was tried");
+        let replies = events["items"]
+            .as_array()
+            .expect("items")
+            .iter()
+            .filter(|event| event["type"] == "message.reply");
+        assert_eq!(
+            replies.count(),
+            41,
+            "one for each message, however often it was tried"
+        );
         for person in &people {
-            assert_eq!(ids_of(&graph.log(), person).len(), 1, "a repeat has the id of the first: {person}");
+            assert_eq!(
+                ids_of(&graph.log(), person).len(),
+                1,
+                "a repeat has the id of the first: {person}"
+            );
         }
     });
 }
 
 /// The ids under which `person` was sent something.
 fn ids_of(seen: &ReceiverLog, person: &str) -> BTreeSet<String> {
-    let sent = seen.arrivals.iter().filter(|arrival| told(arrival).0 == person);
+    let sent = seen
+        .arrivals
+        .iter()
+        .filter(|arrival| told(arrival).0 == person);
     sent.map(|arrival| arrival.id().to_owned()).collect()
 }

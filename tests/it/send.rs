@@ -1,4 +1,5 @@
-//! `hookyard send`: every event of the catalogue that comes from outside, sent to a real node by the real binary.
+//! `hookyard send`: every event of the catalogue that comes from outside, sent to a real node by
+//! the real binary.
 
 use std::fs;
 
@@ -7,7 +8,7 @@ use hookyard::event::catalogue;
 use serde_json::{Value, json};
 
 use crate::commands::{folder, hookyard, output_of};
-use crate::yard::{Ground, NodeProcess, run};
+use crate::test_node::{NodeProcess, TestEnv, run};
 
 /// The sources beside support, as a node and a sender of this test have them.
 const SOURCES: &str = "\
@@ -42,7 +43,7 @@ const OWN: [&str; 8] = [
 
 /// A node that takes events of every source, and who sends them.
 struct SendFixture {
-    ground: Ground,
+    ground: TestEnv,
     process: NodeProcess,
 }
 
@@ -55,35 +56,67 @@ struct CommandOutput {
 
 impl SendFixture {
     async fn start() -> Self {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         ground.write_file(SOURCES);
         let process = ground.start_process().await;
         let support = "[sources.support]\napi_keys = [\"test-key\"]\nsecrets = [\"test-secret\"]\n";
-        fs::write(ground.folder.path().join("sender.toml"), format!("{SOURCES}{support}")).expect("writable");
+        fs::write(
+            ground.folder.path().join("sender.toml"),
+            format!("{SOURCES}{support}"),
+        )
+        .expect("writable");
         Self { ground, process }
     }
 
     fn send(&self, words: &[&str]) -> CommandOutput {
-        let base = ["send", "--config", "sender.toml", "--url", &self.process.base];
-        let (code, output, error) = output_of(&mut hookyard(self.ground.folder.path(), &[&base, words].concat()));
-        CommandOutput { code, output, error }
+        let base = [
+            "send",
+            "--config",
+            "sender.toml",
+            "--url",
+            &self.process.base,
+        ];
+        let (code, output, error) = output_of(&mut hookyard(
+            self.ground.folder.path(),
+            &[&base, words].concat(),
+        ));
+        CommandOutput {
+            code,
+            output,
+            error,
+        }
     }
 
     /// Sends what is to be stored; gives the body of the answer.
     fn stored(&self, words: &[&str]) -> Value {
-        let CommandOutput { code, output, error } = self.send(words);
+        let CommandOutput {
+            code,
+            output,
+            error,
+        } = self.send(words);
         assert_eq!((code, error.as_str()), (Some(0), ""), "{words:?}: {output}");
         let mut lines = output.lines();
-        let (status, body) = (lines.next().expect("a status"), lines.next().expect("a body"));
-        assert!(status.starts_with("20") && output.contains("evt_"), "{words:?}: {output}");
-        assert!(lines.all(|line| line.starts_with("X-Event-Id: evt_")), "{words:?}: {output}");
+        let (status, body) = (
+            lines.next().expect("a status"),
+            lines.next().expect("a body"),
+        );
+        assert!(
+            status.starts_with("20") && output.contains("evt_"),
+            "{words:?}: {output}"
+        );
+        assert!(
+            lines.all(|line| line.starts_with("X-Event-Id: evt_")),
+            "{words:?}: {output}"
+        );
         serde_json::from_str(body).expect("JSON")
     }
 
     async fn types(&self) -> Vec<String> {
         let events = self.process.get("/api/v1/events?page_size=100").await.body;
         let types = events["items"].as_array().expect("items").iter().rev();
-        types.map(|event| event["type"].as_str().expect("text").to_owned()).collect()
+        types
+            .map(|event| event["type"].as_str().expect("text").to_owned())
+            .collect()
     }
 }
 
@@ -92,11 +125,14 @@ fn every_event_that_comes_from_outside_is_sent_and_accepted() {
     run(async {
         let sender = SendFixture::start().await;
         let mut expected = Vec::new();
-        let all: Vec<_> =
-            catalogue::all_entries().filter(|entry| !OWN.contains(&entry.name)).map(|entry| entry.name).collect();
+        let all: Vec<_> = catalogue::all_entries()
+            .filter(|entry| !OWN.contains(&entry.name))
+            .map(|entry| entry.name)
+            .collect();
         assert_eq!(all.len(), 12 + 18 + 1 + 7 + 13);
         for event in all.iter().copied().chain(["invoice.paid"]) {
-            // Each event of a lead has one of its own to change, as it would close or convert another's.
+            // Each event of a lead has one of its own to change, as it would close or convert
+            // another's.
             let made = match event {
                 "pre_lead.created" | "lead.created" => None,
                 _ if event.starts_with("pre_lead.") => Some(("pre_lead.created", "pre_lead_id")),
@@ -109,12 +145,21 @@ fn every_event_that_comes_from_outside_is_sent_and_accepted() {
             });
             if event == "lead.converted" {
                 let id = id.as_ref().expect("a lead's");
-                sender.stored(&["lead.status_changed", "--entity", id, "--data", r#"{"lead_status": "won"}"#]);
+                sender.stored(&[
+                    "lead.status_changed",
+                    "--entity",
+                    id,
+                    "--data",
+                    r#"{"lead_status": "won"}"#,
+                ]);
                 expected.push("lead.status_changed");
             }
             let entity = id.iter().flat_map(|id| ["--entity", id]);
             let answer = sender.stored(&[event].into_iter().chain(entity).collect::<Vec<_>>());
-            assert!(answer.pointer("/entity/sequence").is_none_or(Value::is_u64), "{event} is applied: {answer}");
+            assert!(
+                answer.pointer("/entity/sequence").is_none_or(Value::is_u64),
+                "{event} is applied: {answer}"
+            );
             expected.push(event);
             match event {
                 "pre_lead.converted" => expected.push("lead.created"),
@@ -123,11 +168,22 @@ fn every_event_that_comes_from_outside_is_sent_and_accepted() {
             }
         }
         assert_eq!(sender.types().await, expected);
-        assert_eq!(sender.process.get("/api/v1/events?status=failed").await.body["total"], 0);
+        assert_eq!(
+            sender
+                .process
+                .get("/api/v1/events?status=failed")
+                .await
+                .body["total"],
+            0
+        );
         for own in OWN {
             let told = sender.send(&[own]);
             assert_eq!(told.code, Some(2), "{}", told.output);
-            assert!(told.error.contains(&format!("`{own}` cannot be sent")), "{}", told.error);
+            assert!(
+                told.error.contains(&format!("`{own}` cannot be sent")),
+                "{}",
+                told.error
+            );
         }
     });
 }
@@ -139,19 +195,42 @@ fn the_same_event_again_is_said_to_be_known() {
         let at = ["--at", "2025-01-20T10:00:00Z"];
         let known = "an event with this idempotency key was stored before";
         let cases: [(&[&str], &str, &str); 4] = [
-            (&["lead.created", "--key", "k", at[0], at[1]], known, "200 OK"),
-            (&["c2s_lead.received", at[0], at[1]], "this event was stored before", "200 OK"),
-            (&["message.received", "--key", "mid_1"], "this event was stored before", "200 OK"),
+            (
+                &["lead.created", "--key", "k", at[0], at[1]],
+                known,
+                "200 OK",
+            ),
+            (
+                &["c2s_lead.received", at[0], at[1]],
+                "this event was stored before",
+                "200 OK",
+            ),
+            (
+                &["message.received", "--key", "mid_1"],
+                "this event was stored before",
+                "200 OK",
+            ),
             (&["task.created", "--key", "k"], known, "409 Conflict"),
         ];
         for (words, meaning, status) in cases {
             sender.stored(words);
-            let CommandOutput { code, output, error } = sender.send(words);
+            let CommandOutput {
+                code,
+                output,
+                error,
+            } = sender.send(words);
             assert_eq!((code, error.as_str()), (Some(0), ""), "{words:?}: {output}");
-            assert!(output.starts_with(status) && output.ends_with(&format!("{meaning}\n")), "{words:?}: {output}");
+            assert!(
+                output.starts_with(status) && output.ends_with(&format!("{meaning}\n")),
+                "{words:?}: {output}"
+            );
             sender.stored(&words[..1]);
         }
-        assert_eq!(sender.types().await.len(), 2 * cases.len(), "a fresh key each time, unless it is given");
+        assert_eq!(
+            sender.types().await.len(),
+            2 * cases.len(),
+            "a fresh key each time, unless it is given"
+        );
     });
 }
 
@@ -159,22 +238,67 @@ fn the_same_event_again_is_said_to_be_known() {
 fn whom_an_event_is_for_and_what_it_says_can_be_given() {
     run(async {
         let sender = SendFixture::start().await;
-        sender.stored(&["c2s_lead.received", "--entity", "77", "--data", r#"{"hook_action": "lead.won"}"#]);
-        let lead = sender.process.get("/api/v1/entities/c2s_lead/77").await.body;
+        sender.stored(&[
+            "c2s_lead.received",
+            "--entity",
+            "77",
+            "--data",
+            r#"{"hook_action": "lead.won"}"#,
+        ]);
+        let lead = sender
+            .process
+            .get("/api/v1/entities/c2s_lead/77")
+            .await
+            .body;
         assert_eq!(lead["last_event"]["type"], "c2s_lead.received");
-        sender.stored(&["message.received", "--entity", "42", "--data", r#"{"message": {"text": "hi"}}"#]);
-        let talk = sender.process.get("/api/v1/entities/conversation/conv_42_0987654321").await;
+        sender.stored(&[
+            "message.received",
+            "--entity",
+            "42",
+            "--data",
+            r#"{"message": {"text": "hi"}}"#,
+        ]);
+        let talk = sender
+            .process
+            .get("/api/v1/entities/conversation/conv_42_0987654321")
+            .await;
         assert_eq!((talk.status, &talk.body["sequence"]), (200, &json!(1)));
-        sender.stored(&["mandat.updated", "--entity", "9", "--data", r#"{"amount": 50000.00}"#]);
-        let mandat = sender.process.client.get(format!("{}/api/v1/entities/mandat/9", sender.process.base));
-        let mandat = mandat.bearer_auth("test-token").send().await.expect("an answer").text().await.expect("a body");
+        sender.stored(&[
+            "mandat.updated",
+            "--entity",
+            "9",
+            "--data",
+            r#"{"amount": 50000.00}"#,
+        ]);
+        let mandat = sender
+            .process
+            .client
+            .get(format!("{}/api/v1/entities/mandat/9", sender.process.base));
+        let mandat = mandat
+            .bearer_auth("test-token")
+            .send()
+            .await
+            .expect("an answer")
+            .text()
+            .await
+            .expect("a body");
         assert!(mandat.contains("50000.00"), "its digits are kept: {mandat}");
         sender.stored(&["lead.created"]);
-        let lead = sender.stored(&["lead.updated", "--entity", "1", "--data", r#"{"city": "Lyon"}"#]);
+        let lead = sender.stored(&[
+            "lead.updated",
+            "--entity",
+            "1",
+            "--data",
+            r#"{"city": "Lyon"}"#,
+        ]);
         assert_eq!(lead["data"], json!({"lead_id": 1}));
         let told = sender.send(&["lead.updated", "--entity", "9"]);
         assert_eq!(told.code, Some(1));
-        assert!(told.output.contains("Lead not found") && told.error.contains("404 Not Found"), "{}", told.error);
+        assert!(
+            told.output.contains("Lead not found") && told.error.contains("404 Not Found"),
+            "{}",
+            told.error
+        );
     });
 }
 
@@ -182,7 +306,10 @@ fn whom_an_event_is_for_and_what_it_says_can_be_given() {
 fn what_is_missing_to_sign_an_event_is_named_with_its_variable() {
     let folder = folder();
     let table: [(&str, &[&str]); 4] = [
-        ("message.created", &["sources.support.api_keys", "sources.support.secrets"]),
+        (
+            "message.created",
+            &["sources.support.api_keys", "sources.support.secrets"],
+        ),
         ("c2s_lead.received", &["sources.c2s.tokens"]),
         ("message.received", &["sources.instagram.app_secrets"]),
         ("person.created", &["sources.crm.tokens"]),
@@ -192,7 +319,10 @@ fn what_is_missing_to_sign_an_event_is_named_with_its_variable() {
         assert_eq!((code, output.as_str()), (Some(1), ""), "{event}");
         for key in keys {
             let variable = format!("HOOKYARD_{}", key.replace('.', "__").to_uppercase());
-            assert!(error.contains(key) && error.contains(&variable), "{event}: {error}");
+            assert!(
+                error.contains(key) && error.contains(&variable),
+                "{event}: {error}"
+            );
         }
     }
 }
@@ -200,14 +330,25 @@ fn what_is_missing_to_sign_an_event_is_named_with_its_variable() {
 #[test]
 fn a_source_that_is_closed_is_told_from_an_event_that_is_wrong() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let process = ground.start_process().await;
-        for (event, source) in [("lead.created", "leads"), ("task.created", "crm"), ("message.received", "instagram")] {
-            let mut send = hookyard(ground.folder.path(), &["send", event, "--url", &process.base]);
-            send.env("HOOKYARD_SOURCES__CRM__TOKENS", "t").env("HOOKYARD_SOURCES__INSTAGRAM__APP_SECRETS", "s");
+        for (event, source) in [
+            ("lead.created", "leads"),
+            ("task.created", "crm"),
+            ("message.received", "instagram"),
+        ] {
+            let mut send = hookyard(
+                ground.folder.path(),
+                &["send", event, "--url", &process.base],
+            );
+            send.env("HOOKYARD_SOURCES__CRM__TOKENS", "t")
+                .env("HOOKYARD_SOURCES__INSTAGRAM__APP_SECRETS", "s");
             let (code, _, error) = output_of(&mut send);
             assert_eq!(code, Some(1), "{event}");
-            assert!(error.contains(&format!("is sources.{source}.enabled set?")), "{event}: {error}");
+            assert!(
+                error.contains(&format!("is sources.{source}.enabled set?")),
+                "{event}: {error}"
+            );
         }
     });
 }
@@ -217,34 +358,55 @@ fn the_help_explains_every_event_that_can_be_sent() {
     let folder = folder();
     let (_, help, _) = output_of(&mut hookyard(folder.path(), &["send", "--help"]));
     for entry in catalogue::all_entries() {
-        let line = help.lines().find(|line| line.split_whitespace().next() == Some(entry.name));
+        let line = help
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(entry.name));
         assert_eq!(line.is_none(), OWN.contains(&entry.name), "{}", entry.name);
-        assert!(line.is_none_or(|line| line.ends_with(entry.description)), "{}", entry.name);
+        assert!(
+            line.is_none_or(|line| line.ends_with(entry.description)),
+            "{}",
+            entry.name
+        );
     }
 }
 
 #[test]
 fn every_sample_of_a_ticket_is_accepted_and_applied() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let process = ground.start_process().await;
         let secrets = "[sources.support]\napi_keys = [\"test-key\"]\nsecrets = [\"test-secret\"]\n";
         fs::write(ground.folder.path().join("sender.toml"), secrets).expect("writable");
         let send = |words: &[&str]| {
             let base = ["send", "--config", "sender.toml", "--url", &process.base];
-            output_of(&mut hookyard(ground.folder.path(), &[&base, words].concat()))
+            output_of(&mut hookyard(
+                ground.folder.path(),
+                &[&base, words].concat(),
+            ))
         };
         for (sequence, event) in (1..).zip(EVENTS) {
             let (code, output, error) = send(&[event]);
             assert_eq!(code, Some(0), "{event}: {output}{error}");
             let answer: Value =
-                serde_json::from_str(output.split_once('\n').expect("a status, then a body").1).expect("JSON");
-            assert_eq!(answer["entity"], json!({"kind": "ticket", "id": "SUP-1042", "sequence": sequence}), "{event}");
+                serde_json::from_str(output.split_once('\n').expect("a status, then a body").1)
+                    .expect("JSON");
+            assert_eq!(
+                answer["entity"],
+                json!({"kind": "ticket", "id": "SUP-1042", "sequence": sequence}),
+                "{event}"
+            );
         }
-        let types: Vec<_> =
-            process.fetch_timeline("SUP-1042").await.iter().map(|entry| entry["type"].clone()).collect();
+        let types: Vec<_> = process
+            .fetch_timeline("SUP-1042")
+            .await
+            .iter()
+            .map(|entry| entry["type"].clone())
+            .collect();
         assert_eq!(types, EVENTS);
-        assert_eq!(process.get("/api/v1/events?status=failed").await.body["total"], 0);
+        assert_eq!(
+            process.get("/api/v1/events?status=failed").await.body["total"],
+            0
+        );
 
         let own = [
             "status.changed",
@@ -264,8 +426,15 @@ fn every_sample_of_a_ticket_is_accepted_and_applied() {
             (&json!("closed"), &json!("2025-12-04T10:30:00.000Z"))
         );
         let (code, output, error) = send(&own);
-        assert_eq!(code, Some(0), "it was sent before, which is as good: {error}");
-        assert!(output.contains("409 Conflict") && output.contains("duplicate_event"), "{output}");
+        assert_eq!(
+            code,
+            Some(0),
+            "it was sent before, which is as good: {error}"
+        );
+        assert!(
+            output.contains("409 Conflict") && output.contains("duplicate_event"),
+            "{output}"
+        );
     });
 }
 
@@ -274,22 +443,42 @@ fn send_says_what_is_missing_when_nobody_listens_or_nothing_can_be_signed() {
     let folder = folder();
     let (code, output, error) = output_of(&mut hookyard(folder.path(), &["send"]));
     assert_eq!((code, output.as_str()), (Some(1), ""));
-    assert!(error.contains("hookyard serve --dev") && error.contains("HOOKYARD_SOURCES__SUPPORT__SECRETS"), "{error}");
+    assert!(
+        error.contains("hookyard serve --dev")
+            && error.contains("HOOKYARD_SOURCES__SUPPORT__SECRETS"),
+        "{error}"
+    );
 
     // Bound and not listened on by anyone else for as long as this test holds it.
-    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0")
+        .expect("a free port")
+        .local_addr()
+        .expect("bound")
+        .port();
     let url = format!("http://127.0.0.1:{taken}");
     let mut command = hookyard(folder.path(), &["send", "--url", &url]);
-    command.env("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "key").env("HOOKYARD_SOURCES__SUPPORT__SECRETS", "hunter2");
+    command
+        .env("HOOKYARD_SOURCES__SUPPORT__API_KEYS", "key")
+        .env("HOOKYARD_SOURCES__SUPPORT__SECRETS", "hunter2");
     let (code, output, error) = output_of(&mut command);
     assert_eq!((code, output.as_str()), (Some(1), ""));
-    assert!(error.contains("no node answers at") && error.contains(&url) && error.contains("--url"), "{error}");
+    assert!(
+        error.contains("no node answers at") && error.contains(&url) && error.contains("--url"),
+        "{error}"
+    );
     assert!(!error.contains("hunter2"), "{error}");
 
-    let (code, output, error) = output_of(&mut hookyard(folder.path(), &["send", "message.creatd"]));
+    let (code, output, error) =
+        output_of(&mut hookyard(folder.path(), &["send", "message.creatd"]));
     assert_eq!((code, output.as_str()), (Some(2), ""));
-    assert!(error.contains("the nearest is `message.created`"), "{error}");
+    assert!(
+        error.contains("the nearest is `message.created`"),
+        "{error}"
+    );
     let (code, _, error) = output_of(&mut hookyard(folder.path(), &["send", "customer.created"]));
     assert_eq!(code, Some(2));
-    assert!(error.contains("`customer.created` cannot be sent"), "{error}");
+    assert!(
+        error.contains("`customer.created` cannot be sent"),
+        "{error}"
+    );
 }

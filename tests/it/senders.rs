@@ -1,5 +1,5 @@
-//! Senders that configured sources take events from, each signing as its provider documents it: written apart from what
-//! verifies it, on the bare algorithms.
+//! Senders that configured sources take events from, each signing as its provider documents it:
+//! written apart from what verifies it, on the bare algorithms.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -32,15 +32,30 @@ pub const DESCRIBED: &str = "[[sources.custom]]\nname = \"billing\"\npreset = \"
 pub type SenderHeaders = Vec<(&'static str, String)>;
 
 pub fn sha1(key: &[u8], text: &str) -> Vec<u8> {
-    Hmac::<Sha1>::new_from_slice(key).expect("any length").chain_update(text).finalize().into_bytes().to_vec()
+    Hmac::<Sha1>::new_from_slice(key)
+        .expect("any length")
+        .chain_update(text)
+        .finalize()
+        .into_bytes()
+        .to_vec()
 }
 
 pub fn sha256(key: &[u8], text: &str) -> Vec<u8> {
-    Hmac::<Sha256>::new_from_slice(key).expect("any length").chain_update(text).finalize().into_bytes().to_vec()
+    Hmac::<Sha256>::new_from_slice(key)
+        .expect("any length")
+        .chain_update(text)
+        .finalize()
+        .into_bytes()
+        .to_vec()
 }
 
 pub fn sha512(key: &[u8], text: &str) -> Vec<u8> {
-    Hmac::<Sha512>::new_from_slice(key).expect("any length").chain_update(text).finalize().into_bytes().to_vec()
+    Hmac::<Sha512>::new_from_slice(key)
+        .expect("any length")
+        .chain_update(text)
+        .finalize()
+        .into_bytes()
+        .to_vec()
 }
 
 /// The key that Ed25519 senders sign with here, and its public half as a configuration has it.
@@ -54,23 +69,48 @@ pub fn ed25519_signature(text: &str) -> String {
     STANDARD.encode(ed25519().0.sign(text.as_bytes()).to_bytes())
 }
 
-/// The headers with which the provider of `preset` sends `body` (a form, if it is Twilio's) to `url` at `at`, as its
-/// message `id`.
-pub fn signed(preset: &str, secret: &str, url: &str, body: &str, id: &str, at: Timestamp) -> SenderHeaders {
+/// The headers with which the provider of `preset` sends `body` (a form, if it is Twilio's) to
+/// `url` at `at`, as its message `id`.
+pub fn signed(
+    preset: &str,
+    secret: &str,
+    url: &str,
+    body: &str,
+    id: &str,
+    at: Timestamp,
+) -> SenderHeaders {
     let seconds = at.as_micros() / 1_000_000;
     let key = secret.as_bytes();
     let mut headers: SenderHeaders = match preset {
         "github" => vec![
-            ("X-Hub-Signature-256", format!("sha256={}", hex::encode(sha256(key, body)))),
+            (
+                "X-Hub-Signature-256",
+                format!("sha256={}", hex::encode(sha256(key, body))),
+            ),
             ("X-GitHub-Event", "issues".into()),
             ("X-GitHub-Delivery", id.into()),
         ],
-        "meta" => vec![("X-Hub-Signature-256", format!("sha256={}", hex::encode(sha256(key, body))))],
-        "intercom" => vec![("X-Hub-Signature", format!("sha1={}", hex::encode(sha1(key, body))))],
+        "meta" => vec![(
+            "X-Hub-Signature-256",
+            format!("sha256={}", hex::encode(sha256(key, body))),
+        )],
+        "intercom" => vec![(
+            "X-Hub-Signature",
+            format!("sha1={}", hex::encode(sha1(key, body))),
+        )],
         "shopify" => vec![("X-Shopify-Hmac-SHA256", STANDARD.encode(sha256(key, body)))],
-        "pipedrive" => vec![("Authorization", format!("Basic {}", STANDARD.encode(secret)))],
+        "pipedrive" => vec![(
+            "Authorization",
+            format!("Basic {}", STANDARD.encode(secret)),
+        )],
         "slack" => vec![
-            ("X-Slack-Signature", format!("v0={}", hex::encode(sha256(key, &format!("v0:{seconds}:{body}"))))),
+            (
+                "X-Slack-Signature",
+                format!(
+                    "v0={}",
+                    hex::encode(sha256(key, &format!("v0:{seconds}:{body}")))
+                ),
+            ),
             ("X-Slack-Request-Timestamp", seconds.to_string()),
         ],
         "stripe" => {
@@ -78,26 +118,46 @@ pub fn signed(preset: &str, secret: &str, url: &str, body: &str, id: &str, at: T
             vec![("Stripe-Signature", format!("t={seconds},v1={signature}"))]
         }
         "zendesk" => vec![
-            ("X-Zendesk-Webhook-Signature", STANDARD.encode(sha256(key, &format!("{at}{body}")))),
+            (
+                "X-Zendesk-Webhook-Signature",
+                STANDARD.encode(sha256(key, &format!("{at}{body}"))),
+            ),
             ("X-Zendesk-Webhook-Signature-Timestamp", at.to_string()),
         ],
         "hubspot" => {
             let time = (seconds * 1_000).to_string();
             let signature = STANDARD.encode(sha256(key, &format!("POST{url}{body}{time}")));
-            vec![("X-HubSpot-Signature-v3", signature), ("X-HubSpot-Request-Timestamp", time)]
+            vec![
+                ("X-HubSpot-Signature-v3", signature),
+                ("X-HubSpot-Request-Timestamp", time),
+            ]
         }
         "twilio" => {
-            let mut fields: Vec<(&str, &str)> = body.split('&').filter_map(|field| field.split_once('=')).collect();
+            let mut fields: Vec<(&str, &str)> = body
+                .split('&')
+                .filter_map(|field| field.split_once('='))
+                .collect();
             fields.sort_unstable();
-            let text = fields.iter().fold(url.to_owned(), |text, (name, value)| text + name + value);
+            let text = fields
+                .iter()
+                .fold(url.to_owned(), |text, (name, value)| text + name + value);
             vec![("X-Twilio-Signature", STANDARD.encode(sha1(key, &text)))]
         }
         "standard" | "svix" => {
-            let key = STANDARD.decode(secret.trim_start_matches("whsec_")).expect("base64");
-            let signature = format!("v1,{}", STANDARD.encode(sha256(&key, &format!("{id}.{seconds}.{body}"))));
+            let key = STANDARD
+                .decode(secret.trim_start_matches("whsec_"))
+                .expect("base64");
+            let signature = format!(
+                "v1,{}",
+                STANDARD.encode(sha256(&key, &format!("{id}.{seconds}.{body}")))
+            );
             match preset {
                 "svix" => {
-                    vec![("svix-id", id.into()), ("svix-timestamp", seconds.to_string()), ("svix-signature", signature)]
+                    vec![
+                        ("svix-id", id.into()),
+                        ("svix-timestamp", seconds.to_string()),
+                        ("svix-signature", signature),
+                    ]
                 }
                 _ => vec![
                     ("webhook-id", id.into()),
@@ -108,7 +168,11 @@ pub fn signed(preset: &str, secret: &str, url: &str, body: &str, id: &str, at: T
         }
         other => panic!("no sender of {other}"),
     };
-    let content_type = if preset == "twilio" { "application/x-www-form-urlencoded" } else { "application/json" };
+    let content_type = if preset == "twilio" {
+        "application/x-www-form-urlencoded"
+    } else {
+        "application/json"
+    };
     headers.push(("Content-Type", content_type.into()));
     headers
 }

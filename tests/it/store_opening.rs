@@ -1,4 +1,5 @@
-//! Opening a data folder: what is not as a node left it is refused before anything is touched, and what can be mended is.
+//! Opening a data folder: what is not as a node left it is refused before anything is touched, and
+//! what can be mended is.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,11 +15,12 @@ use hookyard::journal::DataStore;
 use serde_json::json;
 
 use crate::failures::{check_timeline, noise, within};
-use crate::yard::{Gate, Ground, run};
+use crate::test_node::{TestClient, TestEnv, run};
 
-/// A stopped node's folder with the tickets SUP-1 and SUP-2, `events` messages of each, and with a snapshot of its log.
-fn filled_env(events: u64) -> Ground {
-    let ground = Ground::new(&[]);
+/// A stopped node's folder with the tickets SUP-1 and SUP-2, `events` messages of each, and with a
+/// snapshot of its log.
+fn filled_env(events: u64) -> TestEnv {
+    let ground = TestEnv::new(&[]);
     add(&ground, 1, events);
     // sled writes one whenever it opens a log that has something in it.
     run(async { ground.start().await.stop().await });
@@ -26,7 +28,7 @@ fn filled_env(events: u64) -> Ground {
 }
 
 /// Starts a node, sends the messages from number `first` to `last` of both tickets, and stops it.
-fn add(ground: &Ground, first: u64, last: u64) {
+fn add(ground: &TestEnv, first: u64, last: u64) {
     run(async {
         let yard = ground.start().await;
         for number in first..=last {
@@ -40,16 +42,18 @@ fn add(ground: &Ground, first: u64, last: u64) {
 }
 
 /// Checks what [`add`] sent, up to number `last`.
-async fn all_are_there(gate: &Gate, last: u64) {
+async fn all_are_there(gate: &TestClient, last: u64) {
     for ticket in ["SUP-1", "SUP-2"] {
-        let keys: Vec<_> = (1..=last).map(|number| format!("{ticket}-{number}")).collect();
+        let keys: Vec<_> = (1..=last)
+            .map(|number| format!("{ticket}-{number}"))
+            .collect();
         check_timeline(gate, ticket, &keys, &[]).await;
         assert_eq!(gate.message(ticket, &keys[0]).await.status, 409);
     }
 }
 
 /// Why a node does not start on `ground`: the error with all its causes.
-fn refusal(ground: &Ground) -> String {
+fn refusal(ground: &TestEnv) -> String {
     run(async {
         match within(Node::start(ground.config(), ground.deps.clone())).await {
             Ok(_) => panic!("the node started"),
@@ -77,17 +81,29 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// Checks that the folder of `ground` is refused with an error that has all of `told`, twice over, and stays as it is.
-fn assert_refused(ground: &Ground, told: &[&str]) {
+/// Checks that the folder of `ground` is refused with an error that has all of `told`, twice over,
+/// and stays as it is.
+fn assert_refused(ground: &TestEnv, told: &[&str]) {
     let before = files(&ground.store_path());
     for attempt in 1..=2 {
         let error = refusal(ground);
         for part in told {
-            assert!(error.contains(part), "attempt {attempt}: {part:?} is not in {error:?}");
+            assert!(
+                error.contains(part),
+                "attempt {attempt}: {part:?} is not in {error:?}"
+            );
         }
         let after = files(&ground.store_path());
-        assert!(before.keys().eq(after.keys()), "{:?} became {:?}", before.keys(), after.keys());
-        let changed: Vec<_> = before.keys().filter(|path| before[*path] != after[*path]).collect();
+        assert!(
+            before.keys().eq(after.keys()),
+            "{:?} became {:?}",
+            before.keys(),
+            after.keys()
+        );
+        let changed: Vec<_> = before
+            .keys()
+            .filter(|path| before[*path] != after[*path])
+            .collect();
         assert!(changed.is_empty(), "attempt {attempt} changed {changed:?}");
     }
 }
@@ -115,7 +131,12 @@ fn copy(from: &Path, to: &Path) {
 fn snapshots(store: &Path) -> Vec<PathBuf> {
     let log = fs::read_dir(store.join("log")).expect("a folder");
     let paths = log.map(|entry| entry.expect("an entry").path());
-    paths.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("snap."))).collect()
+    paths
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("snap."))
+        })
+        .collect()
 }
 
 #[test]
@@ -126,7 +147,14 @@ fn a_store_of_a_newer_format_is_refused() {
     let newer = format.replace("hookyard-store-format = 1", "hookyard-store-format = 2");
     assert_ne!(format, newer);
     fs::write(&file, newer).expect("writes");
-    assert_refused(&ground, &["FORMAT", "format 2", "start the newer hookyard that wrote it"]);
+    assert_refused(
+        &ground,
+        &[
+            "FORMAT",
+            "format 2",
+            "start the newer hookyard that wrote it",
+        ],
+    );
 
     fs::write(&file, format).expect("writes");
     run(async {
@@ -151,7 +179,14 @@ fn a_format_file_that_is_none_is_refused() {
     ];
     for bytes in garbage {
         fs::write(&file, bytes).expect("writes");
-        assert_refused(&ground, &["FORMAT", "is not a format file of a store", "restore it from a backup"]);
+        assert_refused(
+            &ground,
+            &[
+                "FORMAT",
+                "is not a format file of a store",
+                "restore it from a backup",
+            ],
+        );
     }
 }
 
@@ -159,7 +194,13 @@ fn a_format_file_that_is_none_is_refused() {
 fn a_missing_format_file_beside_a_log_is_refused() {
     let ground = filled_env(1);
     fs::remove_file(ground.store_path().join("FORMAT")).expect("there");
-    assert_refused(&ground, &["FORMAT is missing although there is a log beside it", "restore it from a backup"]);
+    assert_refused(
+        &ground,
+        &[
+            "FORMAT is missing although there is a log beside it",
+            "restore it from a backup",
+        ],
+    );
 }
 
 #[test]
@@ -167,20 +208,38 @@ fn a_log_without_one_of_its_files_is_refused() {
     for missing in ["db", "conf"] {
         let ground = filled_env(1);
         fs::remove_file(ground.store_path().join("log").join(missing)).expect("there");
-        assert_refused(&ground, &[&format!("log/{missing} is missing"), "restore the data folder from a backup"]);
+        assert_refused(
+            &ground,
+            &[
+                &format!("log/{missing} is missing"),
+                "restore the data folder from a backup",
+            ],
+        );
     }
     let ground = filled_env(1);
     fs::remove_dir_all(ground.store_path().join("log")).expect("there");
-    assert_refused(&ground, &["log/conf is missing", "restore the data folder from a backup"]);
+    assert_refused(
+        &ground,
+        &[
+            "log/conf is missing",
+            "restore the data folder from a backup",
+        ],
+    );
 }
 
 #[test]
 fn a_log_whose_files_were_emptied_or_overwritten_is_refused() {
     let empty_db = |log: &Path| fs::write(log.join("db"), b"").expect("writes");
     let zero_db = |log: &Path| fs::write(log.join("db"), vec![0; 2 << 20]).expect("writes");
-    let garbage_conf = |log: &Path| fs::write(log.join("conf"), b"\x07 not a configuration \xff\n").expect("writes");
+    let garbage_conf = |log: &Path| {
+        fs::write(log.join("conf"), b"\x07 not a configuration \xff\n").expect("writes")
+    };
     type StoreDamage<'a> = (&'a str, &'a dyn Fn(&Path));
-    let damages: [StoreDamage<'_>; 3] = [("log/db", &empty_db), ("log/db", &zero_db), ("log", &garbage_conf)];
+    let damages: [StoreDamage<'_>; 3] = [
+        ("log/db", &empty_db),
+        ("log/db", &zero_db),
+        ("log", &garbage_conf),
+    ];
     for (named, damage) in damages {
         let ground = filled_env(1);
         damage(&ground.store_path().join("log"));
@@ -210,7 +269,14 @@ fn a_segment_that_is_none_is_refused() {
     let whole = fs::read(&db).expect("readable");
     for (offset, bytes) in [(0, [0xa5; 20].as_slice()), (4, &[1]), (19, &[9])] {
         overwrite(&db, offset, bytes);
-        assert_refused(&ground, &["log/db", "the segment at byte 0 is not a segment", "restore the data folder"]);
+        assert_refused(
+            &ground,
+            &[
+                "log/db",
+                "the segment at byte 0 is not a segment",
+                "restore the data folder",
+            ],
+        );
         fs::write(&db, &whole).expect("writes");
     }
     run(async {
@@ -226,14 +292,20 @@ fn a_blob_file_is_refused() {
     let blobs = ground.store_path().join("log/blobs");
     fs::create_dir_all(&blobs).expect("a folder");
     fs::write(blobs.join("1234"), b"a blob").expect("writes");
-    assert_refused(&ground, &["log/blobs/1234", "restore the data folder from a backup"]);
+    assert_refused(
+        &ground,
+        &["log/blobs/1234", "restore the data folder from a backup"],
+    );
 }
 
 #[test]
 fn the_log_of_another_store_is_refused() {
     // Ten and twenty, so that each is the longer one once.
     let (ground, other) = (filled_env(10), filled_env(20));
-    let (ours, theirs) = (ground.store_path().join("log"), other.store_path().join("log"));
+    let (ours, theirs) = (
+        ground.store_path().join("log"),
+        other.store_path().join("log"),
+    );
     let aside = ground.store_path().join("ours");
     fs::rename(&ours, &aside).expect("renames");
     fs::rename(&theirs, &ours).expect("renames");
@@ -241,7 +313,11 @@ fn the_log_of_another_store_is_refused() {
     for ground in [&ground, &other] {
         assert_refused(
             ground,
-            &["log", "does not hold the log that FORMAT names", "restore the data folder from a backup"],
+            &[
+                "log",
+                "does not hold the log that FORMAT names",
+                "restore the data folder from a backup",
+            ],
         );
     }
 }
@@ -249,24 +325,38 @@ fn the_log_of_another_store_is_refused() {
 #[test]
 fn a_store_in_use_is_refused_to_others_and_goes_on() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         let accepted = yard.message("SUP-1", "SUP-1-1").await;
-        let Err(error) = Node::start(ground.config(), ground.deps.clone()).await else { panic!("the node started") };
+        let Err(error) = Node::start(ground.config(), ground.deps.clone()).await else {
+            panic!("the node started")
+        };
         let text = chain(&error);
-        assert!(text.contains("is in use by another process") && text.contains("store.path"), "{text}");
+        assert!(
+            text.contains("is in use by another process") && text.contains("store.path"),
+            "{text}"
+        );
         let second = run_tool(&ground, &["serve"]);
         assert!(!second.status.success());
-        assert!(String::from_utf8_lossy(&second.stderr).contains("is in use by another process"), "{second:?}");
+        assert!(
+            String::from_utf8_lossy(&second.stderr).contains("is in use by another process"),
+            "{second:?}"
+        );
         assert_eq!(yard.message("SUP-1", "SUP-1-2").await.sequence(), 2);
-        check_timeline(&yard, "SUP-1", &["SUP-1-1", "SUP-1-2"].map(String::from), &[accepted]).await;
+        check_timeline(
+            &yard,
+            "SUP-1",
+            &["SUP-1-1", "SUP-1-2"].map(String::from),
+            &[accepted],
+        )
+        .await;
         yard.stop().await;
         ground.start().await.stop().await;
     });
 }
 
 /// Runs a command of the binary on the store of `ground`.
-pub fn run_tool(ground: &Ground, arguments: &[&str]) -> Output {
+pub fn run_tool(ground: &TestEnv, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_hookyard"))
         .args(arguments)
         .env("HOOKYARD_STORE__PATH", ground.store_path())
@@ -279,8 +369,11 @@ pub fn run_tool(ground: &Ground, arguments: &[&str]) -> Output {
 #[test]
 fn a_refused_store_ends_the_command_with_an_error_that_says_what_to_do() {
     let ground = filled_env(1);
-    fs::write(ground.store_path().join("FORMAT"), "hookyard-store-format = 9\nincarnation = 1\nlog-begun = true\n")
-        .expect("writes");
+    fs::write(
+        ground.store_path().join("FORMAT"),
+        "hookyard-store-format = 9\nincarnation = 1\nlog-begun = true\n",
+    )
+    .expect("writes");
     for command in ["serve", "rebuild"] {
         let output = run_tool(&ground, &[command]);
         let told = String::from_utf8_lossy(&output.stderr);
@@ -306,7 +399,9 @@ fn a_snapshot_of_the_log_that_cannot_be_used_is_set_aside_and_all_events_are_the
     let damages: [&dyn Fn(&Path); 3] = [&truncate, &empty, &garble];
     for damage in damages {
         let ground = filled_env(20);
-        let snapshot = snapshots(&ground.store_path()).pop().expect("a started node writes a snapshot");
+        let snapshot = snapshots(&ground.store_path())
+            .pop()
+            .expect("a started node writes a snapshot");
         damage(&snapshot);
         let damaged = fs::read(&snapshot).expect("readable");
         run(async {
@@ -315,7 +410,10 @@ fn a_snapshot_of_the_log_that_cannot_be_used_is_set_aside_and_all_events_are_the
             assert_eq!(yard.message("SUP-1", "more").await.sequence(), 21);
             yard.stop().await;
         });
-        let aside = ground.store_path().join("set-aside").join(snapshot.file_name().expect("a name"));
+        let aside = ground
+            .store_path()
+            .join("set-aside")
+            .join(snapshot.file_name().expect("a name"));
         assert_eq!(fs::read(aside).expect("set aside"), damaged);
         run(async {
             let yard = ground.start().await;
@@ -325,7 +423,8 @@ fn a_snapshot_of_the_log_that_cannot_be_used_is_set_aside_and_all_events_are_the
     }
 }
 
-/// What an abrupt stop of a machine can leave: the snapshot reached the disk, the end of the log did not.
+/// What an abrupt stop of a machine can leave: the snapshot reached the disk, the end of the log
+/// did not.
 #[test]
 fn a_snapshot_that_is_ahead_of_its_log_is_set_aside_and_the_log_counts() {
     // Large events before and after the state that the log goes back to; 25 fill a segment.
@@ -336,7 +435,9 @@ fn a_snapshot_that_is_ahead_of_its_log_is_set_aside_and_the_log_counts() {
         copy(&ground.store_path(), &older);
         add_large(&ground, before + 1, before + after);
         run(async { ground.start().await.stop().await });
-        let ahead = snapshots(&ground.store_path()).pop().expect("a started node writes a snapshot");
+        let ahead = snapshots(&ground.store_path())
+            .pop()
+            .expect("a started node writes a snapshot");
         for own in snapshots(&older) {
             fs::remove_file(own).expect("there");
         }
@@ -349,22 +450,38 @@ fn a_snapshot_that_is_ahead_of_its_log_is_set_aside_and_the_log_counts() {
             let yard = ground.start().await;
             all_are_there(&yard, 5).await;
             let listed = yard.get("/api/v1/events?entity=SUP-large").await;
-            assert_eq!(listed.body["total"], before, "{before} before, {after} after");
+            assert_eq!(
+                listed.body["total"], before,
+                "{before} before, {after} after"
+            );
             assert_eq!(yard.fetch_timeline("SUP-large").await.len() as u64, before);
-            assert_eq!(yard.message("SUP-large", "next").await.sequence(), before + 1);
+            assert_eq!(
+                yard.message("SUP-large", "next").await.sequence(),
+                before + 1
+            );
             yard.stop().await;
         });
-        assert!(ground.store_path().join("set-aside").join(name).is_file(), "{before} before, {after} after");
+        assert!(
+            ground.store_path().join("set-aside").join(name).is_file(),
+            "{before} before, {after} after"
+        );
     }
 }
 
 /// Sends the events from number `first` to `last` of a ticket whose events are large.
-fn add_large(ground: &Ground, first: u64, last: u64) {
+fn add_large(ground: &TestEnv, first: u64, last: u64) {
     run(async {
         let yard = ground.start().await;
         for number in first..=last {
             let data = json!({"message_id": "large", "text": noise(40_000)});
-            let answer = yard.send("SUP-large", &format!("large-{number}"), "message.created", data).await;
+            let answer = yard
+                .send(
+                    "SUP-large",
+                    &format!("large-{number}"),
+                    "message.created",
+                    data,
+                )
+                .await;
             assert_eq!((answer.status, answer.sequence()), (202, number));
         }
         yard.stop().await;
@@ -373,16 +490,24 @@ fn add_large(ground: &Ground, first: u64, last: u64) {
 
 #[test]
 fn a_folder_in_which_no_log_was_begun_is_begun_again() {
-    let ground = Ground::new(&[]);
+    let ground = TestEnv::new(&[]);
     drop(DataStore::open(&ground.store_path(), 1 << 20, Arc::new(NoFailures)).expect("opens"));
     let file = ground.store_path().join("FORMAT");
     let begun = fs::read_to_string(&file).expect("text");
     assert!(begun.contains("log-begun = true"), "{begun}");
     // What a crash between the first FORMAT and the first sync leaves.
-    fs::write(&file, begun.replace("log-begun = true", "log-begun = false")).expect("writes");
+    fs::write(
+        &file,
+        begun.replace("log-begun = true", "log-begun = false"),
+    )
+    .expect("writes");
     fs::remove_dir_all(ground.store_path().join("log")).expect("there");
     add(&ground, 1, 2);
-    assert_eq!(fs::read_to_string(&file).expect("text"), begun, "it is the same store");
+    assert_eq!(
+        fs::read_to_string(&file).expect("text"),
+        begun,
+        "it is the same store"
+    );
 }
 
 #[test]
@@ -398,15 +523,22 @@ fn a_start_that_fails_leaves_nothing_running() {
     let ground = filled_env(1);
     run(async {
         {
-            let store = DataStore::open(&ground.store_path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
+            let store = DataStore::open(&ground.store_path(), 1 << 20, Arc::new(NoFailures))
+                .expect("opens");
             // A cursor beyond the journal's end.
             let tree = store.tree("projection").expect("a tree");
-            tree.insert([1_u8], &br#"{"position": 999, "births": {}}"#[..]).expect("puts");
+            tree.insert([1_u8], &br#"{"position": 999, "births": {}}"#[..])
+                .expect("puts");
             store.sync().expect("syncs");
         }
         for attempt in 0..2 {
-            let Err(error) = Node::start(ground.config(), ground.deps.clone()).await else { panic!("damaged") };
-            assert!(matches!(error, hookyard::app::Error::Projection(_)), "attempt {attempt}: {error:?}");
+            let Err(error) = Node::start(ground.config(), ground.deps.clone()).await else {
+                panic!("damaged")
+            };
+            assert!(
+                matches!(error, hookyard::app::Error::Projection(_)),
+                "attempt {attempt}: {error:?}"
+            );
         }
     });
 }
@@ -415,11 +547,13 @@ fn a_start_that_fails_leaves_nothing_running() {
 fn a_damaged_call_log_is_begun_anew_and_keeps_no_event_from_being_served() {
     let ground = filled_env(1);
     {
-        let store = DataStore::open(&ground.store_path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
+        let store =
+            DataStore::open(&ground.store_path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
         let tree = store.tree("exchange").expect("a tree");
         assert!(!tree.is_empty(), "there were calls");
         // The summary of a block, and no summary.
-        tree.insert([2_u8, 0, 0, 0, 0, 0, 0, 0, 0, 9], &b"?"[..]).expect("puts");
+        tree.insert([2_u8, 0, 0, 0, 0, 0, 0, 0, 0, 9], &b"?"[..])
+            .expect("puts");
         store.sync().expect("syncs");
     }
     run(async {

@@ -1,4 +1,5 @@
-//! Subscriptions: what the admin is answered, what is shown of them and what never, and that they outlive the node.
+//! Subscriptions: what the admin is answered, what is shown of them and what never, and that they
+//! outlive the node.
 
 use std::time::Duration;
 
@@ -7,51 +8,68 @@ use serde_json::{Value, json};
 
 use crate::failures::{DiskFailure, FailurePlace, until_readyz_is};
 use crate::rebuild::rebuild;
-use crate::receiver::{Receiver, Reply};
+use crate::receiver::{ReceiverReply, TestReceiver};
 use crate::senders::sha256;
-use crate::yard::{Answer, Gate, Ground, START, TOKEN, expect_soon, run, run_together};
+use crate::test_node::{
+    START, TOKEN, TestAnswer, TestClient, TestEnv, expect_soon, run, run_together,
+};
 
 pub const WEBHOOKS: &str = "/api/v1/webhooks";
 
-pub fn request(gate: &Gate, method: Method, path: &str) -> RequestBuilder {
-    gate.client.request(method, format!("{}{WEBHOOKS}{path}", gate.base)).bearer_auth(TOKEN)
+pub fn request(gate: &TestClient, method: Method, path: &str) -> RequestBuilder {
+    gate.client
+        .request(method, format!("{}{WEBHOOKS}{path}", gate.base))
+        .bearer_auth(TOKEN)
 }
 
-pub async fn send(gate: &Gate, method: Method, path: &str, body: &Value) -> Answer {
+pub async fn send(gate: &TestClient, method: Method, path: &str, body: &Value) -> TestAnswer {
     let request = request(gate, method, path).header("content-type", "application/json");
     gate.answer(request.body(body.to_string())).await
 }
 
-pub async fn create(gate: &Gate, body: &Value) -> Answer {
+pub async fn create(gate: &TestClient, body: &Value) -> TestAnswer {
     send(gate, Method::POST, "", body).await
 }
 
-pub async fn change(gate: &Gate, path: &str, body: &Value) -> Answer {
+pub async fn change(gate: &TestClient, path: &str, body: &Value) -> TestAnswer {
     send(gate, Method::PUT, path, body).await
 }
 
-pub async fn act(gate: &Gate, path: &str) -> Answer {
+pub async fn act(gate: &TestClient, path: &str) -> TestAnswer {
     gate.answer(request(gate, Method::POST, path)).await
 }
 
-pub async fn show(gate: &Gate, path: &str) -> Answer {
+pub async fn show(gate: &TestClient, path: &str) -> TestAnswer {
     gate.answer(request(gate, Method::GET, path)).await
 }
 
-fn code(answer: &Answer) -> (u16, &str) {
-    (answer.status, answer.body["code"].as_str().unwrap_or_default())
+fn code(answer: &TestAnswer) -> (u16, &str) {
+    (
+        answer.status,
+        answer.body["code"].as_str().unwrap_or_default(),
+    )
 }
 
-fn field_errors(answer: &Answer) -> Vec<(&str, &str)> {
-    let errors = answer.body["errors"].as_array().unwrap_or_else(|| panic!("no errors in {answer:?}"));
+fn field_errors(answer: &TestAnswer) -> Vec<(&str, &str)> {
+    let errors = answer.body["errors"]
+        .as_array()
+        .unwrap_or_else(|| panic!("no errors in {answer:?}"));
     errors
         .iter()
-        .map(|error| (error["field"].as_str().expect("a name"), error["detail"].as_str().expect("a sentence")))
+        .map(|error| {
+            (
+                error["field"].as_str().expect("a name"),
+                error["detail"].as_str().expect("a sentence"),
+            )
+        })
         .collect()
 }
 
-fn fields(answer: &Answer) -> Vec<&str> {
-    field_errors(answer).into_iter().map(|(field, _)| field).collect()
+fn fields(answer: &TestAnswer) -> Vec<&str> {
+    field_errors(answer)
+        .into_iter()
+        .map(|(field, _)| field)
+        .collect()
 }
 
 /// A subscription without anything that can be left out.
@@ -70,15 +88,20 @@ fn full_subscription() -> Value {
     })
 }
 
-fn ids(list: &Answer) -> Vec<u64> {
-    let items = list.body["items"].as_array().unwrap_or_else(|| panic!("no list in {list:?}"));
-    items.iter().map(|item| item["id"].as_u64().expect("a number")).collect()
+fn ids(list: &TestAnswer) -> Vec<u64> {
+    let items = list.body["items"]
+        .as_array()
+        .unwrap_or_else(|| panic!("no list in {list:?}"));
+    items
+        .iter()
+        .map(|item| item["id"].as_u64().expect("a number"))
+        .collect()
 }
 
 #[test]
 fn a_subscription_is_answered_as_the_seed_shows_it() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         ground.with_manual_clock();
         let yard = ground.start().await;
         let body = json!({
@@ -86,17 +109,28 @@ fn a_subscription_is_answered_as_the_seed_shows_it() {
             "description": "Synchronisation HubSpot", "is_active": true,
         });
         let made = create(&yard, &body).await;
-        let secret = made.body["secret"].as_str().expect("a secret is made").to_owned();
+        let secret = made.body["secret"]
+            .as_str()
+            .expect("a secret is made")
+            .to_owned();
         let start = format!(
             r#"{{"id":1,"url":"https://integration.exemple.com/crm-webhook","events":["organisation.created","task.completed"],"is_active":true,"description":"Synchronisation HubSpot","secret":"{secret}","created_at":"{START}","updated_at":"{START}","state":"active","#
         );
         assert_eq!(made.status, 200);
         assert!(made.text.starts_with(&start), "{}", made.text);
         assert_eq!(made.header("cache-control"), Some("no-store"));
-        assert!(secret.starts_with("whsec_") && secret.len() == 50, "{} bytes", secret.len());
+        assert!(
+            secret.starts_with("whsec_") && secret.len() == 50,
+            "{} bytes",
+            secret.len()
+        );
         let shown = show(&yard, "/1").await;
         let masked = format!("whsec_…{}", &secret[46..]);
-        assert_eq!(shown.text, made.text.replace(&secret, &masked), "all else is shown as it was");
+        assert_eq!(
+            shown.text,
+            made.text.replace(&secret, &masked),
+            "all else is shown as it was"
+        );
         yard.stop().await;
     });
 }
@@ -104,12 +138,18 @@ fn a_subscription_is_answered_as_the_seed_shows_it() {
 #[test]
 fn every_member_is_kept_and_shown_and_what_was_shown_changes_nothing() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
         let made = create(&yard, &full_subscription()).await.body;
-        let public_key = made["public_key"].as_str().expect("there is a key pair").to_owned();
-        assert!(public_key.starts_with("whpk_") && public_key.len() == 49, "{public_key}");
+        let public_key = made["public_key"]
+            .as_str()
+            .expect("there is a key pair")
+            .to_owned();
+        assert!(
+            public_key.starts_with("whpk_") && public_key.len() == 49,
+            "{public_key}"
+        );
         let mut expected = full_subscription();
         for (name, value) in [
             ("id", json!(1)),
@@ -141,7 +181,7 @@ fn every_member_is_kept_and_shown_and_what_was_shown_changes_nothing() {
 #[test]
 fn what_is_left_out_stays_and_null_is_the_default() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         let defaults = create(&yard, &plain_subscription()).await.body;
         for (name, value) in [
@@ -177,12 +217,34 @@ fn what_is_left_out_stays_and_null_is_the_default() {
             "on_exhausted": null, "is_active": null,
         });
         let reset = change(&yard, "/2", &nothing).await.body;
-        for name in nothing.as_object().expect("an object").keys().filter(|name| *name != "is_active") {
-            assert_eq!(reset[name], if name == "secret" { json!("…") } else { defaults[name].clone() }, "{name}");
+        for name in nothing
+            .as_object()
+            .expect("an object")
+            .keys()
+            .filter(|name| *name != "is_active")
+        {
+            assert_eq!(
+                reset[name],
+                if name == "secret" {
+                    json!("…")
+                } else {
+                    defaults[name].clone()
+                },
+                "{name}"
+            );
         }
-        assert_eq!(reset["is_active"], false, "nobody is resumed by saying nothing");
-        let none = change(&yard, "/2", &json!({"retry_schedule_s": []})).await.body;
-        assert_eq!(none["retry_schedule_s"], json!([]), "no second attempt, which is not the configured schedule");
+        assert_eq!(
+            reset["is_active"], false,
+            "nobody is resumed by saying nothing"
+        );
+        let none = change(&yard, "/2", &json!({"retry_schedule_s": []}))
+            .await
+            .body;
+        assert_eq!(
+            none["retry_schedule_s"],
+            json!([]),
+            "no second attempt, which is not the configured schedule"
+        );
         yard.stop().await;
     });
 }
@@ -190,7 +252,7 @@ fn what_is_left_out_stays_and_null_is_the_default() {
 #[test]
 fn every_wrong_member_is_named_and_nothing_is_kept() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         let all = json!({
             "url": "https://127.0.0.1/x", "events": ["lead.creatd", "*", 7], "secret": "a b", "is_active": "yes",
@@ -223,17 +285,34 @@ fn every_wrong_member_is_named_and_nothing_is_kept() {
             "on_exhausted",
         ];
         assert_eq!(fields(&answer), expected);
-        assert_eq!(answer.body["detail"], answer.body["errors"][0]["detail"], "the first one's");
+        assert_eq!(
+            answer.body["detail"], answer.body["errors"][0]["detail"],
+            "the first one's"
+        );
         let (url, event) = (field_errors(&answer)[0].1, field_errors(&answer)[1].1);
-        assert!(url.contains("loopback") && url.contains("delivery.allow_targets"), "{url}");
-        assert!(event.contains(r#""lead.creatd""#) && event.contains(r#""lead.created""#), "{event}");
-        assert!(!answer.text.contains("a b") && !answer.text.contains("md5"), "{}", answer.text);
+        assert!(
+            url.contains("loopback") && url.contains("delivery.allow_targets"),
+            "{url}"
+        );
+        assert!(
+            event.contains(r#""lead.creatd""#) && event.contains(r#""lead.created""#),
+            "{event}"
+        );
+        assert!(
+            !answer.text.contains("a b") && !answer.text.contains("md5"),
+            "{}",
+            answer.text
+        );
         assert_eq!(fields(&create(&yard, &json!({})).await), ["url", "events"]);
         for (name, value, field) in [
             ("url", json!(null), "url"),
             ("url", json!("http://crm.example/"), "url"),
             ("url", json!("https://user:pass@crm.example/"), "url"),
-            ("url", json!(format!("https://crm.example/{}", "x".repeat(500))), "url"),
+            (
+                "url",
+                json!(format!("https://crm.example/{}", "x".repeat(500))),
+                "url",
+            ),
             ("url", json!("https://[::ffff:10.0.0.1]/"), "url"),
             ("url", json!("https://0x7f000001/"), "url"),
             ("events", json!([]), "events"),
@@ -256,7 +335,10 @@ fn every_wrong_member_is_named_and_nothing_is_kept() {
             ("headers", json!({"webhook-id": "7"}), "headers.webhook-id"),
             (
                 "headers",
-                (0..21).map(|n| (format!("X-{n}"), json!(""))).collect::<serde_json::Map<_, _>>().into(),
+                (0..21)
+                    .map(|n| (format!("X-{n}"), json!("")))
+                    .collect::<serde_json::Map<_, _>>()
+                    .into(),
                 "headers",
             ),
             ("rate_limit", json!(1.5), "rate_limit"),
@@ -269,12 +351,28 @@ fn every_wrong_member_is_named_and_nothing_is_kept() {
             let mut body = plain_subscription();
             body[name] = value;
             let answer = create(&yard, &body).await;
-            assert_eq!((code(&answer), fields(&answer)), ((400, "validation_failed"), vec![field]), "{body}");
+            assert_eq!(
+                (code(&answer), fields(&answer)),
+                ((400, "validation_failed"), vec![field]),
+                "{body}"
+            );
         }
-        assert_eq!(code(&yard.answer(request(&yard, Method::POST, "").body("[]")).await), (400, "invalid_json"));
+        assert_eq!(
+            code(
+                &yard
+                    .answer(request(&yard, Method::POST, "").body("[]"))
+                    .await
+            ),
+            (400, "invalid_json")
+        );
         assert_eq!(code(&act(&yard, "").await), (400, "invalid_json"));
-        let typed = request(&yard, Method::POST, "").header("content-type", "text/plain").body("{}");
-        assert_eq!(code(&yard.answer(typed).await), (415, "unsupported_media_type"));
+        let typed = request(&yard, Method::POST, "")
+            .header("content-type", "text/plain")
+            .body("{}");
+        assert_eq!(
+            code(&yard.answer(typed).await),
+            (415, "unsupported_media_type")
+        );
         assert_eq!(show(&yard, "").await.body["total"], 0);
         yard.stop().await;
     });
@@ -283,12 +381,16 @@ fn every_wrong_member_is_named_and_nothing_is_kept() {
 #[test]
 fn a_wrong_change_changes_nothing() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         create(&yard, &full_subscription()).await;
         let before = show(&yard, "/1").await.text;
-        let wrong =
-            change(&yard, "/1", &json!({"url": null, "events": null, "headers": {"X-New": "…"}, "secret": " "})).await;
+        let wrong = change(
+            &yard,
+            "/1",
+            &json!({"url": null, "events": null, "headers": {"X-New": "…"}, "secret": " "}),
+        )
+        .await;
         assert_eq!(fields(&wrong), ["url", "events", "secret", "headers.X-New"]);
         assert_eq!(show(&yard, "/1").await.text, before);
         yard.stop().await;
@@ -298,7 +400,7 @@ fn a_wrong_change_changes_nothing() {
 #[test]
 fn a_member_that_is_nearly_one_is_refused_and_others_are_passed_over() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         let mut wrong = plain_subscription();
         wrong["filters"] = json!("late");
@@ -307,23 +409,50 @@ fn a_member_that_is_nearly_one_is_refused_and_others_are_passed_over() {
         wrong["tenant"] = json!("north");
         let answer = create(&yard, &wrong).await;
         let expected = [
-            ("filters", "filters is no member of a subscription, did you mean filter?"),
-            ("retry_schedule", "retry_schedule is no member of a subscription, did you mean retry_schedule_s?"),
-            ("signings", "signings is no member of a subscription, did you mean signing?"),
+            (
+                "filters",
+                "filters is no member of a subscription, did you mean filter?",
+            ),
+            (
+                "retry_schedule",
+                "retry_schedule is no member of a subscription, did you mean retry_schedule_s?",
+            ),
+            (
+                "signings",
+                "signings is no member of a subscription, did you mean signing?",
+            ),
         ];
-        assert_eq!((code(&answer), field_errors(&answer)), ((400, "validation_failed"), expected.to_vec()));
+        assert_eq!(
+            (code(&answer), field_errors(&answer)),
+            ((400, "validation_failed"), expected.to_vec())
+        );
         let mut others = plain_subscription();
         others["tenant"] = json!("north");
         assert_eq!(create(&yard, &others).await.status, 200);
-        assert_eq!(fields(&change(&yard, "/1", &json!({"event": ["*"]})).await), ["event"]);
-        let rotation = send(&yard, Method::POST, "/1/rotate-secret", &json!({"overlap": 0})).await;
+        assert_eq!(
+            fields(&change(&yard, "/1", &json!({"event": ["*"]})).await),
+            ["event"]
+        );
+        let rotation = send(
+            &yard,
+            Method::POST,
+            "/1/rotate-secret",
+            &json!({"overlap": 0}),
+        )
+        .await;
         assert_eq!(
             field_errors(&rotation),
-            [("overlap", "overlap is no member of a rotation, did you mean overlap_h?")]
+            [(
+                "overlap",
+                "overlap is no member of a rotation, did you mean overlap_h?"
+            )]
         );
         let events = json!({"events": ["custom:shop:*"]});
         let missing = "events[0] cannot be followed: there is no kind \"custom:shop\"; a [[sources.custom]] with the name \"shop\" makes it";
-        assert_eq!(field_errors(&change(&yard, "/1", &events).await), [("events[0]", missing)]);
+        assert_eq!(
+            field_errors(&change(&yard, "/1", &events).await),
+            [("events[0]", missing)]
+        );
         yard.stop().await;
     });
 }
@@ -331,14 +460,17 @@ fn a_member_that_is_nearly_one_is_refused_and_others_are_passed_over() {
 #[test]
 fn an_expression_that_is_none_is_refused_with_its_place() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         let mut body = plain_subscription();
         body["filter"] = json!("data.x ==\n  == 1");
         body["transform"] = json!("{'a': ");
         let answer = create(&yard, &body).await;
         assert_eq!(fields(&answer), ["filter", "transform"]);
-        assert!(field_errors(&answer)[0].1.contains("line 2, column"), "{answer:?}");
+        assert!(
+            field_errors(&answer)[0].1.contains("line 2, column"),
+            "{answer:?}"
+        );
         yard.stop().await;
     });
 }
@@ -346,7 +478,7 @@ fn an_expression_that_is_none_is_refused_with_its_place() {
 #[test]
 fn targets_within_a_network_are_called_if_the_configuration_allows_it() {
     run(async {
-        let ground = Ground::new(&[("delivery.allow_targets", "127.0.0.0/8,10.1.0.0/16")]);
+        let ground = TestEnv::new(&[("delivery.allow_targets", "127.0.0.0/8,10.1.0.0/16")]);
         let yard = ground.start().await;
         for (url, status) in [
             ("http://127.0.0.1:9/x", 200),
@@ -355,7 +487,13 @@ fn targets_within_a_network_are_called_if_the_configuration_allows_it() {
             ("http://crm.example/", 400),
             ("https://169.254.169.254/", 400),
         ] {
-            assert_eq!(create(&yard, &json!({"url": url, "events": ["*"]})).await.status, status, "{url}");
+            assert_eq!(
+                create(&yard, &json!({"url": url, "events": ["*"]}))
+                    .await
+                    .status,
+                status,
+                "{url}"
+            );
         }
         yard.stop().await;
     });
@@ -364,7 +502,7 @@ fn targets_within_a_network_are_called_if_the_configuration_allows_it() {
 #[test]
 fn subscriptions_are_the_admins_alone() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         create(&yard, &plain_subscription()).await;
         for (method, path, allow) in [
@@ -381,12 +519,30 @@ fn subscriptions_are_the_admins_alone() {
         ] {
             for end in ["", "/"] {
                 let url = format!("{}{WEBHOOKS}{path}{end}", yard.base);
-                let wrong = yard.client.request(method.clone(), &url).bearer_auth("wrong").body("{");
-                assert_eq!(code(&yard.answer(wrong).await), (401, "unauthorized"), "{method} {path}{end}");
+                let wrong = yard
+                    .client
+                    .request(method.clone(), &url)
+                    .bearer_auth("wrong")
+                    .body("{");
+                assert_eq!(
+                    code(&yard.answer(wrong).await),
+                    (401, "unauthorized"),
+                    "{method} {path}{end}"
+                );
                 let without = yard.client.request(method.clone(), &url);
-                assert_eq!(code(&yard.answer(without).await), (401, "unauthorized"), "{method} {path}{end}");
-                let patched = yard.answer(yard.client.request(Method::PATCH, &url).bearer_auth(TOKEN)).await;
-                assert_eq!((patched.status, patched.header("allow")), (405, Some(allow)), "{path}{end}");
+                assert_eq!(
+                    code(&yard.answer(without).await),
+                    (401, "unauthorized"),
+                    "{method} {path}{end}"
+                );
+                let patched = yard
+                    .answer(yard.client.request(Method::PATCH, &url).bearer_auth(TOKEN))
+                    .await;
+                assert_eq!(
+                    (patched.status, patched.header("allow")),
+                    (405, Some(allow)),
+                    "{path}{end}"
+                );
             }
         }
         for path in ["", "/1", "/1/deliveries"] {
@@ -405,9 +561,14 @@ fn a_number_has_one_spelling_and_shadows_no_other_path() {
         ground.set("sources.c2s.enabled", "true");
         let yard = ground.start().await;
         create(&yard, &plain_subscription()).await;
-        for path in
-            ["/01", "/2", "/18446744073709551616", "/0", "/99999999999999999999999999/deliveries", "/2/deliveries"]
-        {
+        for path in [
+            "/01",
+            "/2",
+            "/18446744073709551616",
+            "/0",
+            "/99999999999999999999999999/deliveries",
+            "/2/deliveries",
+        ] {
             let answer = show(&yard, path).await;
             assert_eq!(
                 (code(&answer), answer.body["detail"].as_str()),
@@ -418,17 +579,36 @@ fn a_number_has_one_spelling_and_shadows_no_other_path() {
         for path in ["/2/pause", "/2/resume", "/2/rotate-secret", "/2/test"] {
             assert_eq!(code(&act(&yard, path).await), (404, "not_found"), "{path}");
         }
-        assert_eq!(code(&change(&yard, "/2", &json!({})).await), (404, "not_found"));
+        assert_eq!(
+            code(&change(&yard, "/2", &json!({})).await),
+            (404, "not_found")
+        );
         for path in ["/one", "/-1", "/1x", "/1/none", "/%31a"] {
             let answer = show(&yard, path).await;
-            assert_eq!(answer.body["detail"], "there is nothing at this path", "{path}");
+            assert_eq!(
+                answer.body["detail"], "there is nothing at this path",
+                "{path}"
+            );
         }
         assert_eq!(show(&yard, "/logs").await.status, 200);
-        assert_eq!(show(&yard, "/logs/1").await.body["detail"], "there is no such row in the log, or no more");
+        assert_eq!(
+            show(&yard, "/logs/1").await.body["detail"],
+            "there is no such row in the log, or no more"
+        );
         assert_eq!(show(&yard, "/events/available").await.status, 200);
-        assert_eq!(crate::c2s::send(&yard, &crate::c2s::event("l-1", 1)).await.status, 200);
+        assert_eq!(
+            crate::c2s::send(&yard, &crate::c2s::event("l-1", 1))
+                .await
+                .status,
+            200
+        );
         let lead = json!({"event": "new_lead", "source": "crm", "data": {"first_name": "Ada", "phone": "1"}});
-        assert_eq!(send(&yard, Method::POST, "/incoming/lead/create", &lead).await.status, 200);
+        assert_eq!(
+            send(&yard, Method::POST, "/incoming/lead/create", &lead)
+                .await
+                .status,
+            200
+        );
         yard.stop().await;
     });
 }
@@ -436,37 +616,93 @@ fn a_number_has_one_spelling_and_shadows_no_other_path() {
 #[test]
 fn a_secret_is_replaced_and_the_old_one_holds_for_a_while() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
         let first = create(&yard, &plain_subscription()).await.body["secret"].clone();
         let rotated = act(&yard, "/1/rotate-secret").await;
         let second = rotated.body["secret"].clone();
-        assert_eq!((rotated.status, rotated.header("cache-control")), (200, Some("no-store")));
-        assert!(second.as_str().is_some_and(|text| text.starts_with("whsec_")) && first != second);
-        assert_eq!(rotated.body["previous_secret_until"], "2025-12-05T10:30:00.000Z", "a day");
+        assert_eq!(
+            (rotated.status, rotated.header("cache-control")),
+            (200, Some("no-store"))
+        );
+        assert!(
+            second
+                .as_str()
+                .is_some_and(|text| text.starts_with("whsec_"))
+                && first != second
+        );
+        assert_eq!(
+            rotated.body["previous_secret_until"], "2025-12-05T10:30:00.000Z",
+            "a day"
+        );
         let shown = show(&yard, "/1").await.body["secret"].clone();
-        assert!(shown.as_str().is_some_and(|text| text.starts_with("whsec_…") && text.len() < 16), "{shown}");
+        assert!(
+            shown
+                .as_str()
+                .is_some_and(|text| text.starts_with("whsec_…") && text.len() < 16),
+            "{shown}"
+        );
         clock.advance(Duration::from_secs(86_400));
-        assert_eq!(show(&yard, "/1").await.body["previous_secret_until"], Value::Null);
-        let own = send(&yard, Method::POST, "/1/rotate-secret/", &json!({"overlap_h": 0.5, "secret": "my-own"})).await;
+        assert_eq!(
+            show(&yard, "/1").await.body["previous_secret_until"],
+            Value::Null
+        );
+        let own = send(
+            &yard,
+            Method::POST,
+            "/1/rotate-secret/",
+            &json!({"overlap_h": 0.5, "secret": "my-own"}),
+        )
+        .await;
         assert_eq!(own.body["secret"], "my-own");
-        assert_eq!(own.body["previous_secret_until"], "2025-12-05T11:00:00.000Z");
-        let at_once = send(&yard, Method::POST, "/1/rotate-secret", &json!({"overlap_h": 0})).await;
+        assert_eq!(
+            own.body["previous_secret_until"],
+            "2025-12-05T11:00:00.000Z"
+        );
+        let at_once = send(
+            &yard,
+            Method::POST,
+            "/1/rotate-secret",
+            &json!({"overlap_h": 0}),
+        )
+        .await;
         assert_eq!(at_once.body["previous_secret_until"], Value::Null);
-        for body in [json!({"overlap_h": 169}), json!({"overlap_h": -1}), json!({"overlap_h": "1"})] {
+        for body in [
+            json!({"overlap_h": 169}),
+            json!({"overlap_h": -1}),
+            json!({"overlap_h": "1"}),
+        ] {
             let answer = send(&yard, Method::POST, "/1/rotate-secret", &body).await;
-            assert_eq!((code(&answer), fields(&answer)), ((400, "validation_failed"), vec!["overlap_h"]), "{body}");
+            assert_eq!(
+                (code(&answer), fields(&answer)),
+                ((400, "validation_failed"), vec!["overlap_h"]),
+                "{body}"
+            );
         }
-        let wrong = send(&yard, Method::POST, "/1/rotate-secret", &json!({"secret": "…"})).await;
+        let wrong = send(
+            &yard,
+            Method::POST,
+            "/1/rotate-secret",
+            &json!({"secret": "…"}),
+        )
+        .await;
         assert_eq!(fields(&wrong), ["secret"]);
-        let typed = request(&yard, Method::POST, "/1/rotate-secret").header("content-type", "text/plain").body("{}");
-        assert_eq!(code(&yard.answer(typed).await), (415, "unsupported_media_type"));
+        let typed = request(&yard, Method::POST, "/1/rotate-secret")
+            .header("content-type", "text/plain")
+            .body("{}");
+        assert_eq!(
+            code(&yard.answer(typed).await),
+            (415, "unsupported_media_type")
+        );
         // As tools declare it that are asked to post, with nothing behind it.
         let form = |path: &str| {
             let url = format!("{}/api/v1{path}", yard.base);
-            let empty =
-                yard.client.post(url).bearer_auth(TOKEN).header("content-type", "application/x-www-form-urlencoded");
+            let empty = yard
+                .client
+                .post(url)
+                .bearer_auth(TOKEN)
+                .header("content-type", "application/x-www-form-urlencoded");
             yard.answer(empty.body(""))
         };
         assert_eq!(form("/webhooks/1/rotate-secret").await.status, 200);
@@ -479,15 +715,28 @@ fn a_secret_is_replaced_and_the_old_one_holds_for_a_while() {
 #[test]
 fn a_key_pair_is_made_when_it_is_asked_for_and_stays_the_same() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         create(&yard, &plain_subscription()).await;
-        let with = change(&yard, "/1", &json!({"signing": ["v1a"]})).await.body["public_key"].clone();
+        let with =
+            change(&yard, "/1", &json!({"signing": ["v1a"]})).await.body["public_key"].clone();
         assert!(with.is_string());
-        assert_eq!(change(&yard, "/1", &json!({"signing": ["crm"]})).await.body["public_key"], Value::Null);
-        assert_eq!(change(&yard, "/1", &json!({"signing": ["v1a", "crm"]})).await.body["public_key"], with);
+        assert_eq!(
+            change(&yard, "/1", &json!({"signing": ["crm"]})).await.body["public_key"],
+            Value::Null
+        );
+        assert_eq!(
+            change(&yard, "/1", &json!({"signing": ["v1a", "crm"]}))
+                .await
+                .body["public_key"],
+            with
+        );
         act(&yard, "/1/rotate-secret").await;
-        assert_eq!(show(&yard, "/1").await.body["public_key"], with, "only the secret is another");
+        assert_eq!(
+            show(&yard, "/1").await.body["public_key"],
+            with,
+            "only the secret is another"
+        );
         yard.stop().await;
     });
 }
@@ -495,22 +744,38 @@ fn a_key_pair_is_made_when_it_is_asked_for_and_stays_the_same() {
 #[test]
 fn a_subscription_is_paused_and_resumed_in_two_ways() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         create(&yard, &plain_subscription()).await;
-        let state = |answer: &Answer| {
+        let state = |answer: &TestAnswer| {
             assert_eq!(answer.status, 200, "{answer:?}");
-            (answer.body["is_active"] == true, answer.body["state"].as_str().expect("a state").to_owned())
+            (
+                answer.body["is_active"] == true,
+                answer.body["state"].as_str().expect("a state").to_owned(),
+            )
         };
         let (active, paused) = ((true, "active".to_owned()), (false, "paused".to_owned()));
         assert_eq!(state(&act(&yard, "/1/pause").await), paused);
-        assert_eq!(state(&act(&yard, "/1/pause/").await), paused, "twice is once");
-        assert_eq!(state(&change(&yard, "/1", &json!({"description": "x"})).await), paused);
+        assert_eq!(
+            state(&act(&yard, "/1/pause/").await),
+            paused,
+            "twice is once"
+        );
+        assert_eq!(
+            state(&change(&yard, "/1", &json!({"description": "x"})).await),
+            paused
+        );
         assert_eq!(state(&act(&yard, "/1/resume").await), active);
         assert_eq!(state(&act(&yard, "/1/resume/").await), active);
-        assert_eq!(state(&change(&yard, "/1", &json!({"is_active": false})).await), paused);
+        assert_eq!(
+            state(&change(&yard, "/1", &json!({"is_active": false})).await),
+            paused
+        );
         assert_eq!(state(&show(&yard, "/1").await), paused);
-        assert_eq!(state(&change(&yard, "/1", &json!({"is_active": true})).await), active);
+        assert_eq!(
+            state(&change(&yard, "/1", &json!({"is_active": true})).await),
+            active
+        );
         yard.stop().await;
     });
 }
@@ -518,7 +783,7 @@ fn a_subscription_is_paused_and_resumed_in_two_ways() {
 #[test]
 fn subscriptions_are_listed_in_pages_and_bounded_in_number() {
     run(async {
-        let ground = Ground::new(&[("delivery.subscriptions_max", "5")]);
+        let ground = TestEnv::new(&[("delivery.subscriptions_max", "5")]);
         let yard = ground.start().await;
         for number in 1..=5 {
             let made =
@@ -526,7 +791,10 @@ fn subscriptions_are_listed_in_pages_and_bounded_in_number() {
                     .await;
             assert_eq!((made.status, made.body["id"].as_u64()), (200, Some(number)));
         }
-        assert_eq!(code(&create(&yard, &plain_subscription()).await), (409, "too_many_subscriptions"));
+        assert_eq!(
+            code(&create(&yard, &plain_subscription()).await),
+            (409, "too_many_subscriptions")
+        );
         let mut listed = Vec::new();
         for page in 1..=3 {
             let answer = show(&yard, &format!("?page={page}&page_size=2")).await;
@@ -536,12 +804,30 @@ fn subscriptions_are_listed_in_pages_and_bounded_in_number() {
         assert_eq!(listed, [5, 4, 3, 2, 1], "newest first");
         assert_eq!(ids(&show(&yard, "?is_active=true").await), [4, 2]);
         let others = show(&yard, "?is_active=false&page_size=2").await;
-        assert_eq!((ids(&others), &others.body["total"]), (vec![5, 3], &json!(3)));
-        assert_eq!(ids(&show(&yard, "?page=4294967295&page_size=100").await), [0; 0]);
-        assert_eq!(fields(&show(&yard, "?is_active=1&page=0&x=1").await), ["x", "page", "is_active"]);
+        assert_eq!(
+            (ids(&others), &others.body["total"]),
+            (vec![5, 3], &json!(3))
+        );
+        assert_eq!(
+            ids(&show(&yard, "?page=4294967295&page_size=100").await),
+            [0; 0]
+        );
+        assert_eq!(
+            fields(&show(&yard, "?is_active=1&page=0&x=1").await),
+            ["x", "page", "is_active"]
+        );
         assert_eq!(fields(&show(&yard, "/1?x=1").await), ["x"]);
-        assert_eq!(yard.answer(request(&yard, Method::DELETE, "/5")).await.status, 204);
-        assert_eq!(create(&yard, &plain_subscription()).await.body["id"], 6, "no number comes again");
+        assert_eq!(
+            yard.answer(request(&yard, Method::DELETE, "/5"))
+                .await
+                .status,
+            204
+        );
+        assert_eq!(
+            create(&yard, &plain_subscription()).await.body["id"],
+            6,
+            "no number comes again"
+        );
         yard.stop().await;
     });
 }
@@ -549,18 +835,25 @@ fn subscriptions_are_listed_in_pages_and_bounded_in_number() {
 #[test]
 fn subscriptions_made_at_once_get_a_number_each() {
     run(async {
-        let ground = Ground::new(&[("delivery.subscriptions_max", "24")]);
+        let ground = TestEnv::new(&[("delivery.subscriptions_max", "24")]);
         let yard = ground.start().await;
         let made = (0..32).map(|_| {
             let gate = yard.gate.clone();
             async move { create(&gate, &plain_subscription()).await }
         });
         let answers = run_together(made).await;
-        let mut numbers: Vec<_> = answers.iter().filter_map(|answer| answer.body["id"].as_u64()).collect();
+        let mut numbers: Vec<_> = answers
+            .iter()
+            .filter_map(|answer| answer.body["id"].as_u64())
+            .collect();
         numbers.sort_unstable();
         assert_eq!(numbers, (1..=24).collect::<Vec<_>>());
         let refused = answers.iter().filter(|answer| answer.status != 200);
-        assert!(refused.map(code).all(|code| code == (409, "too_many_subscriptions")));
+        assert!(
+            refused
+                .map(code)
+                .all(|code| code == (409, "too_many_subscriptions"))
+        );
         yard.stop().await;
     });
 }
@@ -568,12 +861,15 @@ fn subscriptions_made_at_once_get_a_number_each() {
 #[test]
 fn a_removed_subscription_is_gone() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
         create(&yard, &plain_subscription()).await;
         let removed = yard.answer(request(&yard, Method::DELETE, "/1/")).await;
         assert_eq!((removed.status, removed.text.as_str()), (204, ""));
-        assert_eq!(code(&yard.answer(request(&yard, Method::DELETE, "/1")).await), (404, "not_found"));
+        assert_eq!(
+            code(&yard.answer(request(&yard, Method::DELETE, "/1")).await),
+            (404, "not_found")
+        );
         assert_eq!(code(&show(&yard, "/1").await), (404, "not_found"));
         assert_eq!(show(&yard, "").await.body["total"], 0);
         yard.stop().await;
@@ -583,13 +879,24 @@ fn a_removed_subscription_is_gone() {
 #[test]
 fn subscriptions_outlive_a_restart_a_kill_and_a_rebuild() {
     run(async {
-        let ground = Ground::new(&[]);
+        let ground = TestEnv::new(&[]);
         let mut process = ground.start_process().await;
         for _ in 0..5 {
             assert_eq!(create(&process, &full_subscription()).await.status, 200);
         }
-        assert_eq!(process.answer(request(&process, Method::DELETE, "/5")).await.status, 204);
-        change(&process, "/2", &json!({"description": "changed", "is_active": true})).await;
+        assert_eq!(
+            process
+                .answer(request(&process, Method::DELETE, "/5"))
+                .await
+                .status,
+            204
+        );
+        change(
+            &process,
+            "/2",
+            &json!({"description": "changed", "is_active": true}),
+        )
+        .await;
         act(&process, "/3/rotate-secret").await;
         let kept = show(&process, "").await.body["items"].clone();
         process.kill();
@@ -611,12 +918,15 @@ fn subscriptions_outlive_a_restart_a_kill_and_a_rebuild() {
 #[test]
 fn a_subscription_that_never_reached_the_store_is_not_shown() {
     run(async {
-        let mut ground = Ground::new(&[]);
+        let mut ground = TestEnv::new(&[]);
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         trouble.fail(FailurePlace::Put, 1);
         let answer = create(&yard, &plain_subscription()).await;
-        assert_eq!((code(&answer), answer.header("retry-after")), ((503, "unavailable"), Some("1")));
+        assert_eq!(
+            (code(&answer), answer.header("retry-after")),
+            ((503, "unavailable"), Some("1"))
+        );
         until_readyz_is(&yard, 200).await;
         assert_eq!(show(&yard, "").await.body["total"], 0);
         yard.stop().await;
@@ -624,20 +934,23 @@ fn a_subscription_that_never_reached_the_store_is_not_shown() {
 }
 
 /// A ground whose node may call receivers of this machine.
-fn nearby_env() -> Ground {
-    Ground::new(&[("delivery.allow_targets", "127.0.0.0/8")])
+fn nearby_env() -> TestEnv {
+    TestEnv::new(&[("delivery.allow_targets", "127.0.0.0/8")])
 }
 
-async fn subscribe(gate: &Gate, receiver: &Receiver, members: &Value) -> Value {
-    let mut body = json!({"url": receiver.url("/hook"), "events": ["ticket:*"], "retry_schedule_s": [0.05]});
-    body.as_object_mut().expect("an object").extend(members.as_object().expect("an object").clone());
+async fn subscribe(gate: &TestClient, receiver: &TestReceiver, members: &Value) -> Value {
+    let mut body =
+        json!({"url": receiver.url("/hook"), "events": ["ticket:*"], "retry_schedule_s": [0.05]});
+    body.as_object_mut()
+        .expect("an object")
+        .extend(members.as_object().expect("an object").clone());
     let made = create(gate, &body).await;
     assert_eq!(made.status, 200, "{made:?}");
     made.body
 }
 
 /// Asks for `path` until `is_it` what is wanted.
-async fn poll_until(gate: &Gate, path: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+async fn poll_until(gate: &TestClient, path: &str, is_it: impl Fn(&Value) -> bool) -> Value {
     let mut polls = tokio::time::interval(Duration::from_millis(5));
     let asking = async {
         loop {
@@ -652,17 +965,28 @@ async fn poll_until(gate: &Gate, path: &str, is_it: impl Fn(&Value) -> bool) -> 
 }
 
 /// The texts of the messages that came to `receiver`.
-fn texts(receiver: &Receiver) -> Vec<String> {
+fn texts(receiver: &TestReceiver) -> Vec<String> {
     let text = |body: Value| body["data"]["text"].as_str().expect("a text").to_owned();
-    receiver.arrivals().iter().map(|arrival| text(arrival.json())).collect()
+    receiver
+        .arrivals()
+        .iter()
+        .map(|arrival| text(arrival.json()))
+        .collect()
 }
 
 #[test]
 fn a_test_sends_a_signed_ping_and_tells_what_the_target_said() {
     run(async {
         let yard = nearby_env().start().await;
-        let receiver = Receiver::start(|_| Reply::Answer(200, Vec::new(), "pong".into())).await;
-        let made = subscribe(&yard, &receiver, &json!({"is_active": false, "headers": {"X-Own": "kept"}})).await;
+        let receiver =
+            TestReceiver::start(|_| ReceiverReply::TestAnswer(200, Vec::new(), "pong".into()))
+                .await;
+        let made = subscribe(
+            &yard,
+            &receiver,
+            &json!({"is_active": false, "headers": {"X-Own": "kept"}}),
+        )
+        .await;
         let shown = show(&yard, "/1").await.body;
         assert_eq!(change(&yard, "/1", &shown).await.status, 200);
         let tested = act(&yard, "/1/test").await;
@@ -673,25 +997,48 @@ fn a_test_sends_a_signed_ping_and_tells_what_the_target_said() {
         assert_eq!((tested.status, &tested.body), (200, &expected));
         assert!(tested.body["duration_ms"].is_number());
         let ping = receiver.arrivals().remove(0);
-        assert_eq!((ping.event().as_str(), ping.header("x-webhook-event")), ("ping", Some("ping")));
+        assert_eq!(
+            (ping.event().as_str(), ping.header("x-webhook-event")),
+            ("ping", Some("ping"))
+        );
         let secret = made["secret"].as_str().expect("shown once");
         let body = String::from_utf8(ping.body.clone()).expect("text");
         let signature = hex::encode(sha256(secret.as_bytes(), &body));
-        assert_eq!(ping.header("x-webhook-signature"), Some(signature.as_str()), "what was shown changed no secret");
-        assert_eq!((ping.header("x-webhook-id"), ping.header("x-own")), (Some("1"), Some("kept")));
-        receiver.set_script(|_| Reply::Answer(500, Vec::new(), "broken".into()));
+        assert_eq!(
+            ping.header("x-webhook-signature"),
+            Some(signature.as_str()),
+            "what was shown changed no secret"
+        );
+        assert_eq!(
+            (ping.header("x-webhook-id"), ping.header("x-own")),
+            (Some("1"), Some("kept"))
+        );
+        receiver.set_script(|_| ReceiverReply::TestAnswer(500, Vec::new(), "broken".into()));
         let failed = act(&yard, "/1/test/").await.body;
         assert_eq!(
-            [&failed["is_successful"], &failed["status"], &failed["answer"]],
+            [
+                &failed["is_successful"],
+                &failed["status"],
+                &failed["answer"]
+            ],
             [&json!(false), &json!(500), &json!("broken")]
         );
-        assert_eq!((failed["code"].as_str(), failed["detail"].as_str()), (Some("status"), Some("answered 500")));
+        assert_eq!(
+            (failed["code"].as_str(), failed["detail"].as_str()),
+            (Some("status"), Some("answered 500"))
+        );
         receiver.stop().await;
         let dead = act(&yard, "/1/test").await.body;
-        assert_eq!([&dead["status"], &dead["code"], &dead["answer"]], [&Value::Null, &json!("connect"), &Value::Null]);
+        assert_eq!(
+            [&dead["status"], &dead["code"], &dead["answer"]],
+            [&Value::Null, &json!("connect"), &Value::Null]
+        );
         let rows = show(&yard, "/1/deliveries").await.body;
         assert_eq!(rows["total"], 3);
-        assert_eq!([&rows["items"][2]["event"], &rows["items"][2]["event_id"]], [&json!("ping"), &Value::Null]);
+        assert_eq!(
+            [&rows["items"][2]["event"], &rows["items"][2]["event_id"]],
+            [&json!("ping"), &Value::Null]
+        );
         yard.stop().await;
     });
 }
@@ -700,13 +1047,13 @@ fn a_test_sends_a_signed_ping_and_tells_what_the_target_said() {
 fn every_attempt_at_a_delivery_is_listed() {
     run(async {
         let yard = nearby_env().start().await;
-        let receiver = Receiver::start(|arrival| match arrival.before {
-            0 => Reply::Answer(503, Vec::new(), "try later".into()),
-            _ => Reply::Status(204),
+        let receiver = TestReceiver::start(|arrival| match arrival.before {
+            0 => ReceiverReply::TestAnswer(503, Vec::new(), "try later".into()),
+            _ => ReceiverReply::Status(204),
         })
         .await;
         subscribe(&yard, &receiver, &json!({})).await;
-        let other = Receiver::accept_all().await;
+        let other = TestReceiver::accept_all().await;
         subscribe(&yard, &other, &json!({})).await;
         let sent = yard.message("SUP-1", "m-1").await;
         let list = poll_until(&yard, "/1/deliveries", |list| list["total"] == 2).await;
@@ -718,19 +1065,54 @@ fn every_attempt_at_a_delivery_is_listed() {
             "next_attempt_at": first["next_attempt_at"],
         });
         assert_eq!(first, &expected);
-        assert!(first["next_attempt_at"].as_str() > first["at"].as_str(), "{first}");
-        assert_eq!([&second["attempt"], &second["status"], &second["code"]], [&json!(2), &json!(204), &Value::Null]);
-        assert_eq!([&second["answer"], &second["next_attempt_at"]], [&Value::Null, &Value::Null]);
-        assert_eq!((&second["event_id"], &second["is_successful"]), (&json!(sent.event_id()), &json!(true)));
-        let failed = show(&yard, "/1/deliveries/?is_successful=false&page_size=1").await.body;
-        assert_eq!(failed, json!({"items": [first], "total": 1, "page": 1, "page_size": 1, "pages": 1}));
+        assert!(
+            first["next_attempt_at"].as_str() > first["at"].as_str(),
+            "{first}"
+        );
+        assert_eq!(
+            [&second["attempt"], &second["status"], &second["code"]],
+            [&json!(2), &json!(204), &Value::Null]
+        );
+        assert_eq!(
+            [&second["answer"], &second["next_attempt_at"]],
+            [&Value::Null, &Value::Null]
+        );
+        assert_eq!(
+            (&second["event_id"], &second["is_successful"]),
+            (&json!(sent.event_id()), &json!(true))
+        );
+        let failed = show(&yard, "/1/deliveries/?is_successful=false&page_size=1")
+            .await
+            .body;
+        assert_eq!(
+            failed,
+            json!({"items": [first], "total": 1, "page": 1, "page_size": 1, "pages": 1})
+        );
         let page = show(&yard, "/1/deliveries?page=2&page_size=1").await.body;
-        assert_eq!((&page["items"], &page["pages"]), (&json!([first]), &json!(2)));
-        assert_eq!(fields(&show(&yard, "/1/deliveries?direction=outgoing").await), ["direction"]);
+        assert_eq!(
+            (&page["items"], &page["pages"]),
+            (&json!([first]), &json!(2))
+        );
+        assert_eq!(
+            fields(&show(&yard, "/1/deliveries?direction=outgoing").await),
+            ["direction"]
+        );
         poll_until(&yard, "/2/deliveries", |list| list["total"] == 1).await;
-        let stats = poll_until(&yard, "/1", |shown| shown["stats"]["delivered"] == 1).await["stats"].clone();
-        assert_eq!([&stats["failed_attempts"], &stats["dead_letters"], &stats["dropped"]], [1, 0, 0]);
-        assert!(stats["last_success_at"].is_string() && stats["breaker"] == "closed", "{stats}");
+        let stats =
+            poll_until(&yard, "/1", |shown| shown["stats"]["delivered"] == 1).await["stats"]
+                .clone();
+        assert_eq!(
+            [
+                &stats["failed_attempts"],
+                &stats["dead_letters"],
+                &stats["dropped"]
+            ],
+            [1, 0, 0]
+        );
+        assert!(
+            stats["last_success_at"].is_string() && stats["breaker"] == "closed",
+            "{stats}"
+        );
         yard.stop().await;
     });
 }
@@ -739,17 +1121,29 @@ fn every_attempt_at_a_delivery_is_listed() {
 fn one_whose_breaker_is_open_is_tried_at_once_when_it_is_resumed_or_accepts_a_ping() {
     run(async {
         let mut ground = nearby_env();
-        for (key, value) in [("consecutive", "1"), ("open_s", "3000"), ("open_max_s", "3000")] {
+        for (key, value) in [
+            ("consecutive", "1"),
+            ("open_s", "3000"),
+            ("open_max_s", "3000"),
+        ] {
             ground.set(&format!("delivery.breaker.{key}"), value);
         }
         let yard = ground.start().await;
-        let receiver = Receiver::accept_all().await;
-        subscribe(&yard, &receiver, &json!({"retry_schedule_s": [0.01, 0.01, 0.01]})).await;
-        for (n, actions) in [&["resume"][..], &["pause", "resume"], &["test"]].into_iter().enumerate() {
-            receiver.set_script(|_| Reply::Status(503));
+        let receiver = TestReceiver::accept_all().await;
+        subscribe(
+            &yard,
+            &receiver,
+            &json!({"retry_schedule_s": [0.01, 0.01, 0.01]}),
+        )
+        .await;
+        for (n, actions) in [&["resume"][..], &["pause", "resume"], &["test"]]
+            .into_iter()
+            .enumerate()
+        {
+            receiver.set_script(|_| ReceiverReply::Status(503));
             yard.message(&format!("SUP-{n}"), &format!("key-{n}")).await;
             poll_until(&yard, "/1", |shown| shown["stats"]["breaker"] == "open").await;
-            receiver.set_script(|_| Reply::Status(200));
+            receiver.set_script(|_| ReceiverReply::Status(200));
             for action in actions {
                 assert_eq!(act(&yard, &format!("/1/{action}")).await.status, 200);
             }
@@ -763,7 +1157,10 @@ fn one_whose_breaker_is_open_is_tried_at_once_when_it_is_resumed_or_accepts_a_pi
 fn a_subscription_begins_with_the_next_event_and_what_comes_while_it_is_paused_stays_owed() {
     run(async {
         let yard = nearby_env().start().await;
-        let (receiver, witness) = (Receiver::accept_all().await, Receiver::accept_all().await);
+        let (receiver, witness) = (
+            TestReceiver::accept_all().await,
+            TestReceiver::accept_all().await,
+        );
         yard.message("SUP-1", "before").await;
         subscribe(&yard, &receiver, &json!({})).await;
         subscribe(&yard, &witness, &json!({})).await;
@@ -772,8 +1169,17 @@ fn a_subscription_begins_with_the_next_event_and_what_comes_while_it_is_paused_s
         assert_eq!(act(&yard, "/1/pause").await.status, 200);
         yard.message("SUP-1", "second").await;
         witness.accepted(2).await;
-        assert_eq!(texts(&receiver), ["first"], "nothing from before, and nothing while it is paused");
-        assert_eq!(change(&yard, "/1", &json!({"is_active": true})).await.status, 200);
+        assert_eq!(
+            texts(&receiver),
+            ["first"],
+            "nothing from before, and nothing while it is paused"
+        );
+        assert_eq!(
+            change(&yard, "/1", &json!({"is_active": true}))
+                .await
+                .status,
+            200
+        );
         receiver.accepted(2).await;
         assert_eq!(texts(&receiver), ["first", "second"]);
         yard.stop().await;
@@ -784,19 +1190,32 @@ fn a_subscription_begins_with_the_next_event_and_what_comes_while_it_is_paused_s
 fn a_subscription_that_its_target_ended_gets_what_comes_after_it_is_resumed() {
     run(async {
         let yard = nearby_env().start().await;
-        let (receiver, witness) = (Receiver::start(|_| Reply::Status(410)).await, Receiver::accept_all().await);
+        let (receiver, witness) = (
+            TestReceiver::start(|_| ReceiverReply::Status(410)).await,
+            TestReceiver::accept_all().await,
+        );
         subscribe(&yard, &receiver, &json!({})).await;
         subscribe(&yard, &witness, &json!({})).await;
         yard.message("SUP-1", "refused").await;
         let ended = poll_until(&yard, "/1", |shown| shown["state"] == "disabled").await;
-        assert!(ended["is_active"] == false && ended["state_reason"].is_string(), "{ended}");
+        assert!(
+            ended["is_active"] == false && ended["state_reason"].is_string(),
+            "{ended}"
+        );
         assert_eq!(ids(&show(&yard, "?is_active=false").await), [1]);
-        assert_eq!(act(&yard, "/1/pause").await.body["state"], "disabled", "which it stays");
+        assert_eq!(
+            act(&yard, "/1/pause").await.body["state"],
+            "disabled",
+            "which it stays"
+        );
         yard.message("SUP-1", "missed").await;
         witness.accepted(2).await;
-        receiver.set_script(|_| Reply::Status(200));
+        receiver.set_script(|_| ReceiverReply::Status(200));
         let resumed = act(&yard, "/1/resume").await.body;
-        assert_eq!([&resumed["state"], &resumed["state_reason"]], [&json!("active"), &Value::Null]);
+        assert_eq!(
+            [&resumed["state"], &resumed["state_reason"]],
+            [&json!("active"), &Value::Null]
+        );
         yard.message("SUP-1", "got").await;
         receiver.accepted(1).await;
         assert_eq!(texts(&receiver), ["refused", "got"]);
@@ -809,22 +1228,42 @@ fn no_secret_of_a_subscription_is_ever_logged() {
     run(async {
         let mut ground = nearby_env();
         ground.set("telemetry.level", "debug,hookyard=trace");
-        let receiver = Receiver::start(|_| Reply::Status(500)).await;
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
         let process = ground.start_process().await;
-        let members =
-            json!({"secret": "hush-1", "headers": {"X-Key": "hush-2"}, "signing": ["crm", "standard", "hub"]});
+        let members = json!({"secret": "hush-1", "headers": {"X-Key": "hush-2"}, "signing": ["crm", "standard", "hub"]});
         subscribe(&process, &receiver, &members).await;
-        change(&process, "/1", &json!({"secret": "hush-3", "headers": {"X-Key": "hush-4"}})).await;
-        send(&process, Method::POST, "/1/rotate-secret", &json!({"secret": "hush-5"})).await;
-        create(&process, &json!({"url": "https://hush-6@crm.example/", "secret": "hush-7 ", "events": ["*"]})).await;
+        change(
+            &process,
+            "/1",
+            &json!({"secret": "hush-3", "headers": {"X-Key": "hush-4"}}),
+        )
+        .await;
+        send(
+            &process,
+            Method::POST,
+            "/1/rotate-secret",
+            &json!({"secret": "hush-5"}),
+        )
+        .await;
+        create(
+            &process,
+            &json!({"url": "https://hush-6@crm.example/", "secret": "hush-7 ", "events": ["*"]}),
+        )
+        .await;
         act(&process, "/1/test").await;
         process.message("SUP-1", "hush-8").await;
         let rows = poll_until(&process, "/1/deliveries", |list| list["total"] == 3).await;
         let row = format!("{WEBHOOKS}/logs/{}", rows["items"][0]["id"]);
         let row = process.get(&row).await;
-        assert!(row.status == 200 && row.body["headers"].is_object() && !row.text.contains("hush"), "{row:?}");
+        assert!(
+            row.status == 200 && row.body["headers"].is_object() && !row.text.contains("hush"),
+            "{row:?}"
+        );
         let log = process.kill_and_read_log();
-        assert!(log.iter().any(|line| line.contains("subscription made")), "the log was read");
+        assert!(
+            log.iter().any(|line| line.contains("subscription made")),
+            "the log was read"
+        );
         let told: Vec<_> = log.iter().filter(|line| line.contains("hush")).collect();
         assert!(told.is_empty(), "{told:#?}");
     });

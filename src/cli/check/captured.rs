@@ -29,18 +29,28 @@ pub(super) struct CapturedRequest<'f> {
 }
 
 impl<'f> CapturedRequest<'f> {
-    /// Reads `file`. Lines of the head end in CR LF or in LF alone; the body is all that follows, byte by byte.
+    /// Reads `file`. Lines of the head end in CR LF or in LF alone; the body is all that follows,
+    /// byte by byte.
     pub(super) fn parse(file: &'f [u8]) -> Result<Self, CapturedRequestError> {
         let (head, body) = split_head(file).ok_or(CapturedRequestError::NoEnd)?;
-        let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-        let request_line =
-            lines.next().and_then(|line| std::str::from_utf8(line).ok()).ok_or(CapturedRequestError::RequestLine)?;
+        let mut lines = head
+            .split(|byte| *byte == b'\n')
+            .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let request_line = lines
+            .next()
+            .and_then(|line| std::str::from_utf8(line).ok())
+            .ok_or(CapturedRequestError::RequestLine)?;
         let mut words = request_line.split(' ').filter(|word| !word.is_empty());
         let (Some(method), Some(target)) = (words.next(), words.next()) else {
             return Err(CapturedRequestError::RequestLine);
         };
-        let is_version = words.next().is_none_or(|version| version.starts_with("HTTP/"));
-        if !is_version || words.next().is_some() || !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        let is_version = words
+            .next()
+            .is_none_or(|version| version.starts_with("HTTP/"));
+        if !is_version
+            || words.next().is_some()
+            || !method.bytes().all(|byte| byte.is_ascii_uppercase())
+        {
             return Err(CapturedRequestError::RequestLine);
         }
         let headers: Vec<_> = lines
@@ -50,7 +60,12 @@ impl<'f> CapturedRequest<'f> {
         if headers.iter().any(|(name, _)| name == "transfer-encoding") {
             return Err(CapturedRequestError::Chunked);
         }
-        Ok(Self { method, target, headers, body })
+        Ok(Self {
+            method,
+            target,
+            headers,
+            body,
+        })
     }
 
     pub(super) fn header(&self, wanted: &str) -> Option<&'f str> {
@@ -60,15 +75,29 @@ impl<'f> CapturedRequest<'f> {
 
     /// It as a view, sent to `url`.
     pub(super) fn to_view<'r>(&'r self, url: &'r str) -> RequestView<'r> {
-        let headers = self.headers.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-        RequestView { method: self.method, url, headers, body: self.body }
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), *value))
+            .collect();
+        RequestView {
+            method: self.method,
+            url,
+            headers,
+            body: self.body,
+        }
     }
 }
 
 /// What stands before the first empty line, and what stands behind it.
 fn split_head(file: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut start = 0;
-    for (end, _) in file.iter().enumerate().take(HEAD_MAX_BYTES).filter(|(_, byte)| **byte == b'\n') {
+    for (end, _) in file
+        .iter()
+        .enumerate()
+        .take(HEAD_MAX_BYTES)
+        .filter(|(_, byte)| **byte == b'\n')
+    {
         let line = &file[start..end];
         if matches!(line, b"" | b"\r") && start > 0 {
             return Some((&file[..start - 1], &file[end + 1..]));
@@ -92,14 +121,28 @@ mod tests {
     #[test]
     fn both_line_ends_are_taken_and_the_body_is_left_alone() {
         let table = [
-            ("POST /in/x?a=1 HTTP/1.1\r\nHost: h\r\nX-A:  b: c \r\n\r\n{}\r\n\r\n", "{}\r\n\r\n"),
-            ("POST /in/x?a=1 HTTP/1.1\nHost: h\nX-A:  b: c \n\n{}\r\n\r\n", "{}\r\n\r\n"),
+            (
+                "POST /in/x?a=1 HTTP/1.1\r\nHost: h\r\nX-A:  b: c \r\n\r\n{}\r\n\r\n",
+                "{}\r\n\r\n",
+            ),
+            (
+                "POST /in/x?a=1 HTTP/1.1\nHost: h\nX-A:  b: c \n\n{}\r\n\r\n",
+                "{}\r\n\r\n",
+            ),
             ("POST /in/x?a=1\nHost: h\nx-a: b: c\n\n", ""),
         ];
         for (file, body) in table {
             let raw = CapturedRequest::parse(file.as_bytes()).expect("a request");
-            assert_eq!((raw.method, raw.target, raw.body), ("POST", "/in/x?a=1", body.as_bytes()), "{file}");
-            assert_eq!((raw.header("host"), raw.header("x-a")), (Some("h"), Some("b: c")), "{file}");
+            assert_eq!(
+                (raw.method, raw.target, raw.body),
+                ("POST", "/in/x?a=1", body.as_bytes()),
+                "{file}"
+            );
+            assert_eq!(
+                (raw.header("host"), raw.header("x-a")),
+                (Some("h"), Some("b: c")),
+                "{file}"
+            );
         }
     }
 
@@ -112,11 +155,21 @@ mod tests {
             ("POST\n\n", CapturedRequestError::RequestLine),
             ("POST /a b HTTP/1.1\n\n", CapturedRequestError::RequestLine),
             ("\nPOST / HTTP/1.1\n\n", CapturedRequestError::RequestLine),
-            ("POST / HTTP/1.1\nHost: h\nno header\n\n", CapturedRequestError::Header(3)),
-            ("POST / HTTP/1.1\nTransfer-Encoding: chunked\n\n2\r\n{}", CapturedRequestError::Chunked),
+            (
+                "POST / HTTP/1.1\nHost: h\nno header\n\n",
+                CapturedRequestError::Header(3),
+            ),
+            (
+                "POST / HTTP/1.1\nTransfer-Encoding: chunked\n\n2\r\n{}",
+                CapturedRequestError::Chunked,
+            ),
         ];
         for (file, expected) in table {
-            assert_eq!(CapturedRequest::parse(file.as_bytes()).expect_err("no request"), expected, "{file}");
+            assert_eq!(
+                CapturedRequest::parse(file.as_bytes()).expect_err("no request"),
+                expected,
+                "{file}"
+            );
         }
     }
 }

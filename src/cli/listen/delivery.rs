@@ -1,4 +1,5 @@
-//! What a request says of itself: which event of whom it delivers. Nothing of it is believed, least of all that it is printable.
+//! What a request says of itself: which event of whom it delivers. Nothing of it is believed, least
+//! of all that it is printable.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -40,7 +41,9 @@ impl ListenerDelivery {
         let sequence = header("x-entity-sequence").and_then(|text| text.parse().ok());
         Self {
             id: header("webhook-id").map(sanitize_text),
-            event: header("x-webhook-event").map(sanitize_text).or_else(|| text(&body.event)),
+            event: header("x-webhook-event")
+                .map(sanitize_text)
+                .or_else(|| text(&body.event)),
             entity: text(&body.entity["kind"]).zip(text(&body.entity["id"])),
             sequence: sequence.or_else(|| body.entity["sequence"].as_u64()),
             is_late: body.late == Value::Bool(true),
@@ -56,14 +59,20 @@ impl ListenerDelivery {
 
     /// What tells it from others, and is the same in every run.
     pub(super) fn stable_name(&self) -> String {
-        let place = self.entity_and_sequence().map(|(entity, sequence)| format!("{entity}#{sequence}"));
+        let place = self
+            .entity_and_sequence()
+            .map(|(entity, sequence)| format!("{entity}#{sequence}"));
         place.or_else(|| self.id.clone()).unwrap_or_default()
     }
 }
 
 /// `text`, short enough for a line, and without characters that a terminal would obey.
 fn sanitize_text(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN_MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let mut shown: String = text
+        .chars()
+        .take(SHOWN_MAX)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
     if text.chars().nth(SHOWN_MAX).is_some() {
         shown.push('…');
     }
@@ -75,7 +84,10 @@ mod tests {
     use super::*;
 
     fn read(headers: &[(&'static str, &str)], body: &str) -> ListenerDelivery {
-        let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_bytes()))
+            .collect();
         ListenerDelivery::from_request(&RequestView {
             method: "POST",
             url: "http://localhost/",
@@ -88,23 +100,48 @@ mod tests {
     fn a_delivery_says_whose_it_is_and_which() {
         let body = r#"{"event": "a.b", "entity": {"kind": "ticket", "id": "T-1", "sequence": 3}, "late": true}"#;
         let delivery = read(&[("webhook-id", "evt_1"), ("x-entity-sequence", "3")], body);
-        assert_eq!(delivery.entity_and_sequence(), Some(("ticket/T-1".to_owned(), 3)));
-        assert_eq!((delivery.event.as_deref(), delivery.is_late), (Some("a.b"), true));
+        assert_eq!(
+            delivery.entity_and_sequence(),
+            Some(("ticket/T-1".to_owned(), 3))
+        );
+        assert_eq!(
+            (delivery.event.as_deref(), delivery.is_late),
+            (Some("a.b"), true)
+        );
         assert_eq!(delivery.stable_name(), "ticket/T-1#3");
     }
 
     #[test]
     fn a_transformed_one_says_less_and_anything_else_nothing() {
-        let transformed =
-            read(&[("webhook-id", "evt_1"), ("x-entity-sequence", "3"), ("x-webhook-event", "a.b")], "[1]");
+        let transformed = read(
+            &[
+                ("webhook-id", "evt_1"),
+                ("x-entity-sequence", "3"),
+                ("x-webhook-event", "a.b"),
+            ],
+            "[1]",
+        );
         assert_eq!(
-            (transformed.entity_and_sequence(), transformed.sequence, transformed.stable_name().as_str()),
+            (
+                transformed.entity_and_sequence(),
+                transformed.sequence,
+                transformed.stable_name().as_str()
+            ),
             (None, Some(3), "evt_1")
         );
         assert_eq!(transformed.event.as_deref(), Some("a.b"));
-        for body in ["", "null", "nonsense", r#"{"entity": 7, "event": {}}"#, r#"{"entity": {"kind": 1, "id": "x"}}"#] {
+        for body in [
+            "",
+            "null",
+            "nonsense",
+            r#"{"entity": 7, "event": {}}"#,
+            r#"{"entity": {"kind": 1, "id": "x"}}"#,
+        ] {
             let delivery = read(&[], body);
-            assert!(delivery.entity_and_sequence().is_none() && delivery.event.is_none(), "{body}");
+            assert!(
+                delivery.entity_and_sequence().is_none() && delivery.event.is_none(),
+                "{body}"
+            );
         }
     }
 

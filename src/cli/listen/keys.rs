@@ -1,21 +1,31 @@
-//! Whether a delivery is signed as it should be: every style that it shows, each with every key at hand.
+//! Whether a delivery is signed as it should be: every style that it shows, each with every key at
+//! hand.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::event::Timestamp;
 use crate::provider::{
-    ClaimError, ProviderPreset, RequestView, SignatureAlgorithm, SignatureClaim, SignatureEncoding, SignatureScheme,
-    SignatureSet, VerificationKey, VerificationKeyError, find_preset,
+    ClaimError, ProviderPreset, RequestView, SignatureAlgorithm, SignatureClaim, SignatureEncoding,
+    SignatureScheme, SignatureSet, VerificationKey, VerificationKeyError, find_preset,
 };
 use crate::subscription::SigningStyle;
 
-const CRM: SignatureScheme =
-    SignatureScheme::for_body("x-webhook-signature", "", SignatureAlgorithm::HmacSha256, SignatureEncoding::Hex);
-const HUB: SignatureScheme =
-    SignatureScheme::for_body("x-hub-signature-256", "sha256=", SignatureAlgorithm::HmacSha256, SignatureEncoding::Hex);
+const CRM: SignatureScheme = SignatureScheme::for_body(
+    "x-webhook-signature",
+    "",
+    SignatureAlgorithm::HmacSha256,
+    SignatureEncoding::Hex,
+);
+const HUB: SignatureScheme = SignatureScheme::for_body(
+    "x-hub-signature-256",
+    "sha256=",
+    SignatureAlgorithm::HmacSha256,
+    SignatureEncoding::Hex,
+);
 
-/// How far the signed time may be from this machine's clock, either way: what Standard Webhooks advises.
+/// How far the signed time may be from this machine's clock, either way: what Standard Webhooks
+/// advises.
 const TOLERANCE: Duration = Duration::from_secs(300);
 
 /// What deliveries can be verified with.
@@ -58,7 +68,10 @@ impl ListenerKeys {
     /// [`BadKey`] for an empty one.
     pub(super) fn add_secret(&mut self, text: &str) -> Result<(), VerificationKeyError> {
         let plain = VerificationKey::from_secret(text)?;
-        let decoded = text.starts_with("whsec_").then(|| VerificationKey::from_standard(text).ok()).flatten();
+        let decoded = text
+            .starts_with("whsec_")
+            .then(|| VerificationKey::from_standard(text).ok())
+            .flatten();
         self.standard.push(decoded.unwrap_or_else(|| plain.clone()));
         self.plain.push(plain);
         Ok(())
@@ -78,7 +91,11 @@ impl ListenerKeys {
     }
 
     /// Every style that `request` shows, and how it turned out.
-    pub(super) fn check_signatures(&self, request: &RequestView<'_>, now: Timestamp) -> Vec<DeliverySignatureCheck> {
+    pub(super) fn check_signatures(
+        &self,
+        request: &RequestView<'_>,
+        now: Timestamp,
+    ) -> Vec<DeliverySignatureCheck> {
         let mut all = Vec::new();
         all.extend(self.check_body_style(SigningStyle::Crm, CRM.read_claim(request), now));
         all.extend(self.check_standard_styles(request, now));
@@ -93,16 +110,29 @@ impl ListenerKeys {
         now: Timestamp,
     ) -> Option<DeliverySignatureCheck> {
         match claim {
-            Ok(claim) => Some(check_style(style, &claim, &claim.proofs[0], &self.plain, now)),
+            Ok(claim) => Some(check_style(
+                style,
+                &claim,
+                &claim.proofs[0],
+                &self.plain,
+                now,
+            )),
             Err(ClaimError::NoHeader(_)) => None,
-            Err(_) => {
-                Some(DeliverySignatureCheck { style, verdict: DeliverySignatureVerdict::Wrong, given: 0, fitting: 0 })
-            }
+            Err(_) => Some(DeliverySignatureCheck {
+                style,
+                verdict: DeliverySignatureVerdict::Wrong,
+                given: 0,
+                fitting: 0,
+            }),
         }
     }
 
     /// Both styles that share the headers of Standard Webhooks.
-    fn check_standard_styles(&self, request: &RequestView<'_>, now: Timestamp) -> Vec<DeliverySignatureCheck> {
+    fn check_standard_styles(
+        &self,
+        request: &RequestView<'_>,
+        now: Timestamp,
+    ) -> Vec<DeliverySignatureCheck> {
         if request.header("webhook-signature").is_none() {
             return Vec::new();
         }
@@ -116,12 +146,16 @@ impl ListenerKeys {
             }];
         };
         let of = |proof: &SignatureSet| match proof.algorithm {
-            SignatureAlgorithm::Ed25519 => check_style(SigningStyle::V1a, &claim, proof, &self.public, now),
+            SignatureAlgorithm::Ed25519 => {
+                check_style(SigningStyle::V1a, &claim, proof, &self.public, now)
+            }
             SignatureAlgorithm::HmacSha1
             | SignatureAlgorithm::HmacSha256
             | SignatureAlgorithm::HmacSha512
             | SignatureAlgorithm::Sha256
-            | SignatureAlgorithm::Token => check_style(SigningStyle::Standard, &claim, proof, &self.standard, now),
+            | SignatureAlgorithm::Token => {
+                check_style(SigningStyle::Standard, &claim, proof, &self.standard, now)
+            }
         };
         claim.proofs.iter().map(of).collect()
     }
@@ -135,17 +169,34 @@ fn check_style(
     now: Timestamp,
 ) -> DeliverySignatureCheck {
     let fits = |signature: &Vec<u8>| {
-        let proof = SignatureSet { algorithm: proof.algorithm, signatures: vec![signature.clone()] };
-        SignatureClaim { proofs: vec![proof], ..claim.clone() }.check(keys, Duration::ZERO, now).is_ok()
+        let proof = SignatureSet {
+            algorithm: proof.algorithm,
+            signatures: vec![signature.clone()],
+        };
+        SignatureClaim {
+            proofs: vec![proof],
+            ..claim.clone()
+        }
+        .check(keys, Duration::ZERO, now)
+        .is_ok()
     };
-    let fitting = proof.signatures.iter().filter(|signature| fits(signature)).count();
+    let fitting = proof
+        .signatures
+        .iter()
+        .filter(|signature| fits(signature))
+        .count();
     let verdict = match fitting {
         _ if keys.is_empty() => DeliverySignatureVerdict::Unchecked,
         0 => DeliverySignatureVerdict::Wrong,
         _ if claim.check(keys, TOLERANCE, now).is_err() => DeliverySignatureVerdict::Stale,
         _ => DeliverySignatureVerdict::Right,
     };
-    DeliverySignatureCheck { style, verdict, given: proof.signatures.len(), fitting }
+    DeliverySignatureCheck {
+        style,
+        verdict,
+        given: proof.signatures.len(),
+        fitting,
+    }
 }
 
 impl DeliverySignatureCheck {
@@ -161,7 +212,10 @@ impl DeliverySignatureCheck {
 
     /// Whether there is something wrong with it.
     pub(super) fn is_bad(&self) -> bool {
-        matches!(self.verdict, DeliverySignatureVerdict::Wrong | DeliverySignatureVerdict::Stale)
+        matches!(
+            self.verdict,
+            DeliverySignatureVerdict::Wrong | DeliverySignatureVerdict::Stale
+        )
     }
 }
 
@@ -211,33 +265,78 @@ mod tests {
 
     fn keys(secrets: &[&str], public: &[&str]) -> ListenerKeys {
         let mut keys = ListenerKeys::default();
-        secrets.iter().for_each(|secret| keys.add_secret(secret).expect("a secret"));
-        public.iter().for_each(|public| keys.add_public(public).expect("a public key"));
+        secrets
+            .iter()
+            .for_each(|secret| keys.add_secret(secret).expect("a secret"));
+        public
+            .iter()
+            .for_each(|public| keys.add_public(public).expect("a public key"));
         keys
     }
 
     /// What `keys` say of [`BODY`] with these headers, `age` seconds after it was signed.
     fn said(keys: &ListenerKeys, headers: &[(&'static str, &str)], age: u64) -> String {
-        let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
-        let request = RequestView { method: "POST", url: "http://localhost/", headers, body: BODY };
-        let now = Timestamp::parse("2025-12-04T10:30:00Z").expect("a time").saturating_add(Duration::from_secs(age));
-        keys.check_signatures(&request, now).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_bytes()))
+            .collect();
+        let request = RequestView {
+            method: "POST",
+            url: "http://localhost/",
+            headers,
+            body: BODY,
+        };
+        let now = Timestamp::parse("2025-12-04T10:30:00Z")
+            .expect("a time")
+            .saturating_add(Duration::from_secs(age));
+        keys.check_signatures(&request, now)
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     fn standard(signature: &str) -> [(&'static str, &str); 3] {
-        [("webhook-id", "evt_1"), ("webhook-timestamp", TIME), ("webhook-signature", signature)]
+        [
+            ("webhook-id", "evt_1"),
+            ("webhook-timestamp", TIME),
+            ("webhook-signature", signature),
+        ]
     }
 
     #[test]
     fn each_style_that_is_there_is_checked_by_itself() {
         let hub = format!("sha256={OF_BODY}");
-        let all = [&standard(HUSH)[..], &[("x-webhook-signature", OF_BODY), ("x-hub-signature-256", &hub)]].concat();
-        assert_eq!(said(&keys(&["hush"], &[]), &all, 0), "crm ok, standard ok, hub ok");
-        assert_eq!(said(&keys(&["other"], &[]), &all, 0), "crm WRONG, standard WRONG, hub WRONG");
-        assert_eq!(said(&keys(&["other", "hush"], &[]), &all[3..], 0), "crm ok, hub ok", "any secret will do");
-        assert_eq!(said(&ListenerKeys::default(), &all, 0), "crm not checked, standard not checked, hub not checked");
+        let all = [
+            &standard(HUSH)[..],
+            &[
+                ("x-webhook-signature", OF_BODY),
+                ("x-hub-signature-256", &hub),
+            ],
+        ]
+        .concat();
+        assert_eq!(
+            said(&keys(&["hush"], &[]), &all, 0),
+            "crm ok, standard ok, hub ok"
+        );
+        assert_eq!(
+            said(&keys(&["other"], &[]), &all, 0),
+            "crm WRONG, standard WRONG, hub WRONG"
+        );
+        assert_eq!(
+            said(&keys(&["other", "hush"], &[]), &all[3..], 0),
+            "crm ok, hub ok",
+            "any secret will do"
+        );
+        assert_eq!(
+            said(&ListenerKeys::default(), &all, 0),
+            "crm not checked, standard not checked, hub not checked"
+        );
         assert_eq!(said(&keys(&["hush"], &[]), &[], 0), "");
-        assert_eq!(said(&keys(&["hush"], &[]), &[("x-webhook-signature", "zz")], 0), "crm WRONG");
+        assert_eq!(
+            said(&keys(&["hush"], &[]), &[("x-webhook-signature", "zz")], 0),
+            "crm WRONG"
+        );
     }
 
     #[test]
@@ -250,17 +349,41 @@ mod tests {
     #[test]
     fn of_several_signatures_it_says_how_many_fit() {
         let both = format!("{HUSH} {DECODED} {V1A}");
-        assert_eq!(said(&keys(&["hush"], &[PUBLIC]), &standard(&both), 0), "standard ok (1 of 2), v1a ok");
-        assert_eq!(said(&keys(&["hush"], &[]), &standard(&both), 0), "standard ok (1 of 2), v1a not checked");
-        assert_eq!(said(&keys(&["x"], &[PUBLIC]), &standard(&both), 0), "standard WRONG (0 of 2), v1a ok");
-        assert_eq!(said(&keys(&["x"], &[PUBLIC]), &standard("v1a,AAAA"), 0), "v1a WRONG");
-        assert_eq!(said(&keys(&["x"], &[PUBLIC]), &standard("v2,AAAA"), 0), "standard WRONG");
+        assert_eq!(
+            said(&keys(&["hush"], &[PUBLIC]), &standard(&both), 0),
+            "standard ok (1 of 2), v1a ok"
+        );
+        assert_eq!(
+            said(&keys(&["hush"], &[]), &standard(&both), 0),
+            "standard ok (1 of 2), v1a not checked"
+        );
+        assert_eq!(
+            said(&keys(&["x"], &[PUBLIC]), &standard(&both), 0),
+            "standard WRONG (0 of 2), v1a ok"
+        );
+        assert_eq!(
+            said(&keys(&["x"], &[PUBLIC]), &standard("v1a,AAAA"), 0),
+            "v1a WRONG"
+        );
+        assert_eq!(
+            said(&keys(&["x"], &[PUBLIC]), &standard("v2,AAAA"), 0),
+            "standard WRONG"
+        );
     }
 
     #[test]
     fn a_signature_of_long_ago_is_stale_and_a_wrong_one_is_wrong_at_any_age() {
-        assert_eq!(said(&keys(&["hush"], &[]), &standard(HUSH), 300), "standard ok");
-        assert_eq!(said(&keys(&["hush"], &[]), &standard(HUSH), 301), "standard STALE");
-        assert_eq!(said(&keys(&["x"], &[]), &standard(HUSH), 301), "standard WRONG");
+        assert_eq!(
+            said(&keys(&["hush"], &[]), &standard(HUSH), 300),
+            "standard ok"
+        );
+        assert_eq!(
+            said(&keys(&["hush"], &[]), &standard(HUSH), 301),
+            "standard STALE"
+        );
+        assert_eq!(
+            said(&keys(&["x"], &[]), &standard(HUSH), 301),
+            "standard WRONG"
+        );
     }
 }

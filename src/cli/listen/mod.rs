@@ -1,5 +1,5 @@
-//! `hookyard listen`: a subscriber to try things out with. It verifies each delivery's signatures and its place in the order,
-//! says so, and answers as it is told to.
+//! `hookyard listen`: a subscriber to try things out with. It verifies each delivery's signatures
+//! and its place in the order, says so, and answers as it is told to.
 //!
 //! ```text
 //!  request ──keys──> signatures ┐
@@ -45,10 +45,11 @@ const BACKLOG: u32 = 1024;
 
 /// Receive deliveries, verify their signatures and their order, and print them
 ///
-/// Prints a line for each delivery: when it came, what it was answered, the event, its entity and number there, and how
-/// each of its signatures turned out. Marks what did not come in its turn:
+/// Prints a line for each delivery: when it came, what it was answered, the event, its entity and
+/// number there, and how each of its signatures turned out. Marks what did not come in its turn:
 ///
-/// SWAP: a later event of the same entity was accepted before, or an earlier one is still being answered.
+/// SWAP: a later event of the same entity was accepted before, or an earlier one is still being
+/// answered.
 ///
 /// REPEAT: it was accepted before, as can happen to deliveries that are made at least once.
 ///
@@ -63,7 +64,8 @@ pub(super) struct ListenCommand {
     /// Address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
     bind: SocketAddr,
-    /// Secret of the subscription, any of several; also taken from HOOKYARD_LISTEN_SECRET, which no list of processes shows
+    /// Secret of the subscription, any of several; also taken from HOOKYARD_LISTEN_SECRET, which no
+    /// list of processes shows
     #[arg(long = "secret", value_name = "SECRET", value_parser = parse_secret)]
     secrets: Vec<Secret>,
     /// Public key of the subscription, for v1a
@@ -105,15 +107,22 @@ struct SubscribeArgs {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Events to subscribe to, with commas between them
-    #[arg(long, value_name = "EVENTS", value_delimiter = ',', default_value = "*")]
+    #[arg(
+        long,
+        value_name = "EVENTS",
+        value_delimiter = ',',
+        default_value = "*"
+    )]
     events: Vec<String>,
-    /// How deliveries are signed: crm, standard, hub, v1a, with commas between them [default: crm and standard]
+    /// How deliveries are signed: crm, standard, hub, v1a, with commas between them [default: crm
+    /// and standard]
     #[arg(long, value_name = "STYLES", value_delimiter = ',')]
     signing: Vec<String>,
     /// Where the node reaches this listener [default: the address it listens on]
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     public_url: Option<String>,
-    /// Leave the subscription there at the end: the next listener at this address takes it over, and gets what comes meanwhile
+    /// Leave the subscription there at the end: the next listener at this address takes it over,
+    /// and gets what comes meanwhile
     #[arg(long)]
     keep: bool,
 }
@@ -128,7 +137,10 @@ Examples:
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ListenError {
     #[error("cannot listen on {address}; stop what is using it, or choose another with --bind")]
-    Bind { address: SocketAddr, source: io::Error },
+    Bind {
+        address: SocketAddr,
+        source: io::Error,
+    },
     #[error("a key cannot be used")]
     Key(#[from] VerificationKeyError),
     #[error(
@@ -141,25 +153,47 @@ pub(super) enum ListenError {
     #[error("the receiver cannot be set up")]
     Setup(#[source] io::Error),
     #[error("of {}, {swaps} came out of order and {wrong} had a wrong signature or none", format_count(*.deliveries, "delivery", "deliveries"))]
-    Found { deliveries: u64, swaps: u64, wrong: u64 },
+    Found {
+        deliveries: u64,
+        swaps: u64,
+        wrong: u64,
+    },
 }
 
 impl ListenCommand {
     pub(super) fn run(mut self, out: &mut impl Write) -> Result<(), super::CliError> {
         let from_environment = std::env::var(SECRETS_VARIABLE).unwrap_or_default();
-        self.secrets.extend(from_environment.split(',').filter(|text| !text.is_empty()).map(Secret::new));
-        let seed = self.seed.map_or_else(|| secret::random_bytes().map(|bytes| u64::from(bytes[0])), Ok)?;
+        self.secrets.extend(
+            from_environment
+                .split(',')
+                .filter(|text| !text.is_empty())
+                .map(Secret::new),
+        );
+        let seed = self.seed.map_or_else(
+            || secret::random_bytes().map(|bytes| u64::from(bytes[0])),
+            Ok,
+        )?;
         actix_rt::System::new().block_on(self.run_listener(seed, out))
     }
 
     async fn run_listener(self, seed: u64, out: &mut impl Write) -> Result<(), super::CliError> {
         // The end may be asked for as soon as there is something to undo.
         let mut ends = StopSignals::new()?;
-        let taken = |source| ListenError::Bind { address: self.bind, source };
+        let taken = |source| ListenError::Bind {
+            address: self.bind,
+            source,
+        };
         let (socket, address) = reserve_address(self.bind).map_err(taken)?;
-        let url = self.subscription.public_url.clone().unwrap_or_else(|| base_url(&address.to_string()));
+        let url = self
+            .subscription
+            .public_url
+            .clone()
+            .unwrap_or_else(|| base_url(&address.to_string()));
         let wanted = self.registration_request(&url);
-        let node = self.subscription.resolve_node()?.map(|(base, token)| NodeClient::try_new(&base, token));
+        let node = self
+            .subscription
+            .resolve_node()?
+            .map(|(base, token)| NodeClient::try_new(&base, token));
         let node = node.transpose().map_err(ListenError::Subscribe)?;
         // Nothing that is signed with a secret of before gets in until here.
         let taken_over = match &node {
@@ -169,17 +203,30 @@ impl ListenCommand {
             },
             None => None,
         };
-        let listener = socket.listen(BACKLOG).and_then(tokio::net::TcpListener::into_std).map_err(taken)?;
+        let listener = socket
+            .listen(BACKLOG)
+            .and_then(tokio::net::TcpListener::into_std)
+            .map_err(taken)?;
         // Whatever is delivered from here on waits until the keys are known.
         let registered = match node {
-            Some(node) => Some(register(node, taken_over, &wanted).await.map_err(ListenError::Subscribe)?),
+            Some(node) => Some(
+                register(node, taken_over, &wanted)
+                    .await
+                    .map_err(ListenError::Subscribe)?,
+            ),
             None => None,
         };
         let keys = self.build_keys(registered.as_ref().map(|(_, registration)| registration))?;
-        let behaviour = AnswerBehaviour { fail: self.fail, seed, status: self.status, delay: self.delay };
+        let behaviour = AnswerBehaviour {
+            fail: self.fail,
+            seed,
+            status: self.status,
+            delay: self.delay,
+        };
         let (lines, mut told) = mpsc::channel(server::LINES_MAX);
         let desk = Arc::new(ListenerContext::new(keys, behaviour, lines));
-        let server = server::serve_receiver(Arc::clone(&desk), listener).map_err(ListenError::Setup)?;
+        let server =
+            server::serve_receiver(Arc::clone(&desk), listener).map_err(ListenError::Setup)?;
         let handle = server.handle();
         actix_rt::spawn(server);
         let mut written = self.print_greeting(&desk, address, registered.as_ref(), out);
@@ -205,16 +252,32 @@ impl ListenCommand {
 impl ListenCommand {
     /// What to subscribe to.
     fn registration_request<'a>(&'a self, url: &'a str) -> RegistrationRequest<'a> {
-        let SubscribeArgs { events, signing, .. } = &self.subscription;
-        RegistrationRequest { url, events, signing, secret: self.secrets.first() }
+        let SubscribeArgs {
+            events, signing, ..
+        } = &self.subscription;
+        RegistrationRequest {
+            url,
+            events,
+            signing,
+            secret: self.secrets.first(),
+        }
     }
 
     /// All keys there are: those given, and those of the subscription.
-    fn build_keys(&self, registration: Option<&ListenerRegistration>) -> Result<ListenerKeys, ListenError> {
+    fn build_keys(
+        &self,
+        registration: Option<&ListenerRegistration>,
+    ) -> Result<ListenerKeys, ListenError> {
         let mut keys = ListenerKeys::default();
-        let made = registration.map(|registration| &registration.secret).filter(|secret| !secret.is_empty());
+        let made = registration
+            .map(|registration| &registration.secret)
+            .filter(|secret| !secret.is_empty());
         // One that was given comes back in the answer.
-        let made = made.filter(|made| self.secrets.iter().all(|given| !given.matches(made.expose().as_bytes())));
+        let made = made.filter(|made| {
+            self.secrets
+                .iter()
+                .all(|given| !given.matches(made.expose().as_bytes()))
+        });
         for secret in self.secrets.iter().chain(made) {
             keys.add_secret(secret.expose())?;
         }
@@ -256,13 +319,20 @@ impl ListenCommand {
             None => writeln!(out, "listening on {url}")?,
         }
         if is_taken_over {
-            writeln!(out, "an earlier listener left it: what is owed since then comes when its next attempt is due")?;
+            writeln!(
+                out,
+                "an earlier listener left it: what is owed since then comes when its next attempt is due"
+            )?;
         }
         if desk.keys.is_empty() {
             writeln!(out, "signatures are not checked, as there is no --secret")?;
         }
         if self.fail > 0.0 {
-            writeln!(out, "a share of {} is answered 500 (--seed {seed})", self.fail)?;
+            writeln!(
+                out,
+                "a share of {} is answered 500 (--seed {seed})",
+                self.fail
+            )?;
         }
         writeln!(out, "Ctrl-C ends it\n")?;
         out.flush()
@@ -278,14 +348,27 @@ impl ListenCommand {
     }
 
     /// Sums up; an error if something was wrong with what came.
-    fn print_summary(&self, desk: &ListenerContext, out: &mut impl Write) -> Result<(), super::CliError> {
+    fn print_summary(
+        &self,
+        desk: &ListenerContext,
+        out: &mut impl Write,
+    ) -> Result<(), super::CliError> {
         let (totals, entities) = desk.totals();
         match self.json {
             true => writeln!(out, "{}", totals.to_json(entities))?,
             false => writeln!(out, "\n{}", totals.describe(entities))?,
         }
         let (deliveries, swaps, wrong) = (totals.deliveries, totals.swaps, totals.wrongly_signed);
-        if swaps + wrong == 0 { Ok(()) } else { Err(ListenError::Found { deliveries, swaps, wrong }.into()) }
+        if swaps + wrong == 0 {
+            Ok(())
+        } else {
+            Err(ListenError::Found {
+                deliveries,
+                swaps,
+                wrong,
+            }
+            .into())
+        }
     }
 }
 
@@ -307,14 +390,21 @@ impl SubscribeArgs {
         if token.is_empty() {
             return Err(ListenError::NoToken.into());
         }
-        let url = self.subscribe.clone().unwrap_or_else(|| base_url(&config.server.bind));
+        let url = self
+            .subscribe
+            .clone()
+            .unwrap_or_else(|| base_url(&config.server.bind));
         Ok(Some((url, token.clone())))
     }
 }
 
 /// Reserves `address`, and says which one it is. Calls to it are refused until it is listened on.
 fn reserve_address(address: SocketAddr) -> io::Result<(TcpSocket, SocketAddr)> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     // Or the address would be taken for a minute by the connections of a listener before.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -335,8 +425,8 @@ async fn register(
     Ok((node, registration))
 }
 
-/// Removes the listener's subscription. That it is still there, or that something was owed to it, is worth a word, but no
-/// failure.
+/// Removes the listener's subscription. That it is still there, or that something was owed to it,
+/// is worth a word, but no failure.
 async fn remove_registration(node: &NodeClient, id: u64) {
     // A node that cannot say it can hardly remove it either.
     let is_owed = node.has_backlog(id).await.unwrap_or(false);
@@ -375,7 +465,10 @@ struct StopSignals {
 impl StopSignals {
     fn new() -> Result<Self, ListenError> {
         let made = |kind| signal(kind).map_err(ListenError::Setup);
-        Ok(Self { interrupt: made(SignalKind::interrupt())?, terminate: made(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: made(SignalKind::interrupt())?,
+            terminate: made(SignalKind::terminate())?,
+        })
     }
 
     async fn wait(&mut self) {
@@ -384,5 +477,9 @@ impl StopSignals {
 }
 
 fn parse_secret(text: &str) -> Result<Secret, String> {
-    if text.is_empty() { Err("expected a secret, not an empty one".to_owned()) } else { Ok(Secret::new(text)) }
+    if text.is_empty() {
+        Err("expected a secret, not an empty one".to_owned())
+    } else {
+        Ok(Secret::new(text))
+    }
 }

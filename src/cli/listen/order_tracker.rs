@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 /// The most entities that are remembered: tens of megabytes at most.
 const ENTITIES_MAX: usize = 100_000;
 
-/// The most ranges of accepted sequences of one entity, and of its refused ones, that are remembered.
+/// The most ranges of accepted sequences of one entity, and of its refused ones, that are
+/// remembered.
 const RANGES_MAX: usize = 64;
 
 /// Whether a delivery came in its turn.
@@ -62,7 +63,12 @@ struct EntityOrder {
 
 impl Default for OrderTracker {
     fn default() -> Self {
-        Self { lanes: HashMap::new(), age: VecDeque::new(), entities_max: ENTITIES_MAX, entities: 0 }
+        Self {
+            lanes: HashMap::new(),
+            age: VecDeque::new(),
+            entities_max: ENTITIES_MAX,
+            entities: 0,
+        }
     }
 }
 
@@ -73,26 +79,48 @@ impl OrderTracker {
     }
 
     /// Takes in that `sequence` of `entity` arrived; [`Self::end`] has to follow.
-    pub(super) fn record_arrival(&mut self, entity: &str, sequence: u64, is_again: bool) -> ListenArrival {
+    pub(super) fn record_arrival(
+        &mut self,
+        entity: &str,
+        sequence: u64,
+        is_again: bool,
+    ) -> ListenArrival {
         if !self.lanes.contains_key(entity) {
             self.make_room();
             self.entities += 1;
             self.age.push_back(entity.into());
             self.lanes.insert(entity.into(), EntityOrder::default());
         }
-        let Some(lane) = self.lanes.get_mut(entity) else { unreachable!("it was just put there") };
-        let mark = if is_again { OrderMark::Again } else { lane.classify(sequence) };
+        let Some(lane) = self.lanes.get_mut(entity) else {
+            unreachable!("it was just put there")
+        };
+        let mark = if is_again {
+            OrderMark::Again
+        } else {
+            lane.classify(sequence)
+        };
         let refused = lane.refused.get(&sequence).copied().unwrap_or_default();
         let open = lane.open.entry(sequence).or_default();
         *open += 1;
-        ListenArrival { mark, attempt: refused + *open }
+        ListenArrival {
+            mark,
+            attempt: refused + *open,
+        }
     }
 
-    /// Takes in that an arrived one was answered, or that its sender did not wait for the answer. Says whether it is accepted
-    /// for the first time.
-    pub(super) fn record_end(&mut self, entity: &str, sequence: u64, is_accepted: bool, mark: OrderMark) -> bool {
+    /// Takes in that an arrived one was answered, or that its sender did not wait for the answer.
+    /// Says whether it is accepted for the first time.
+    pub(super) fn record_end(
+        &mut self,
+        entity: &str,
+        sequence: u64,
+        is_accepted: bool,
+        mark: OrderMark,
+    ) -> bool {
         // It may have been forgotten meanwhile.
-        let Some(lane) = self.lanes.get_mut(entity) else { return is_accepted };
+        let Some(lane) = self.lanes.get_mut(entity) else {
+            return is_accepted;
+        };
         if let Some(open) = lane.open.get_mut(&sequence) {
             *open -= 1;
             if *open == 0 {
@@ -102,7 +130,8 @@ impl OrderTracker {
         if is_accepted {
             lane.refused.remove(&sequence);
             // One that is brought again from ahead of its turn says nothing of those before it.
-            let is_ahead = mark == OrderMark::Again && lane.accepted.last().is_none_or(|last| last + 1 < sequence);
+            let is_ahead = mark == OrderMark::Again
+                && lane.accepted.last().is_none_or(|last| last + 1 < sequence);
             return !is_ahead && lane.accepted.insert(sequence);
         }
         if !lane.accepted.contains(sequence) {
@@ -116,7 +145,9 @@ impl OrderTracker {
 
     fn make_room(&mut self) {
         while self.lanes.len() >= self.entities_max {
-            let Some(oldest) = self.age.pop_front() else { return };
+            let Some(oldest) = self.age.pop_front() else {
+                return;
+            };
             self.lanes.remove(&oldest);
         }
     }
@@ -131,19 +162,25 @@ impl EntityOrder {
         if let Some(later) = last.filter(|last| *last > sequence) {
             return OrderMark::Swap(later);
         }
-        let earlier = self.open.keys().copied().find(|open| *open < sequence && !self.accepted.contains(*open));
+        let earlier = self
+            .open
+            .keys()
+            .copied()
+            .find(|open| *open < sequence && !self.accepted.contains(*open));
         if let Some(earlier) = earlier {
             return OrderMark::Early(earlier);
         }
         match last {
             Some(last) if last + 1 < sequence => OrderMark::Gap(last + 1, sequence - 1),
-            // The first one of an entity may have any number: this receiver may be younger than the entity.
+            // The first one of an entity may have any number: this receiver may be younger than the
+            // entity.
             Some(_) | None => OrderMark::InOrder,
         }
     }
 }
 
-/// A set of sequences, kept as ranges; when there are too many, the two lowest become one, with what is between them.
+/// A set of sequences, kept as ranges; when there are too many, the two lowest become one, with
+/// what is between them.
 #[derive(Debug, Default)]
 struct SequenceRanges(Vec<(u64, u64)>);
 
@@ -163,7 +200,10 @@ impl SequenceRanges {
             return false;
         }
         let at = self.0.partition_point(|(_, end)| *end < sequence);
-        let joins_next = self.0.get(at).is_some_and(|(start, _)| Some(*start) == sequence.checked_add(1));
+        let joins_next = self
+            .0
+            .get(at)
+            .is_some_and(|(start, _)| Some(*start) == sequence.checked_add(1));
         let joins_previous = at > 0 && self.0[at - 1].1 + 1 == sequence;
         match (joins_previous, joins_next) {
             (true, true) => self.0[at - 1].1 = self.0.remove(at).1,
@@ -198,7 +238,11 @@ mod tests {
     #[test]
     fn each_of_an_entity_after_the_other_is_in_order_whatever_the_first_is() {
         let mut book = OrderTracker::default();
-        assert!([7, 8, 9].into_iter().all(|sequence| accepted(&mut book, sequence) == OrderMark::InOrder));
+        assert!(
+            [7, 8, 9]
+                .into_iter()
+                .all(|sequence| accepted(&mut book, sequence) == OrderMark::InOrder)
+        );
         assert_eq!(book.entity_count(), 1);
     }
 
@@ -222,13 +266,28 @@ mod tests {
     fn what_is_refused_comes_again_as_the_next_attempt() {
         let mut book = OrderTracker::default();
         for attempt in 1..=3 {
-            assert_eq!(book.record_arrival("e", 1, false), ListenArrival { mark: OrderMark::InOrder, attempt });
+            assert_eq!(
+                book.record_arrival("e", 1, false),
+                ListenArrival {
+                    mark: OrderMark::InOrder,
+                    attempt
+                }
+            );
             assert!(!book.record_end("e", 1, false, OrderMark::InOrder));
         }
         assert_eq!(book.record_arrival("e", 1, false).attempt, 4);
         assert!(book.record_end("e", 1, true, OrderMark::InOrder));
-        assert_eq!(book.record_arrival("e", 1, false), ListenArrival { mark: OrderMark::Repeat, attempt: 1 });
-        assert!(!book.record_end("e", 1, true, OrderMark::InOrder), "once is enough");
+        assert_eq!(
+            book.record_arrival("e", 1, false),
+            ListenArrival {
+                mark: OrderMark::Repeat,
+                attempt: 1
+            }
+        );
+        assert!(
+            !book.record_end("e", 1, true, OrderMark::InOrder),
+            "once is enough"
+        );
     }
 
     #[test]
@@ -236,12 +295,29 @@ mod tests {
         let mut book = OrderTracker::default();
         let again = |book: &mut OrderTracker, sequence| {
             let arrived = book.record_arrival("e", sequence, true);
-            (arrived.mark, book.record_end("e", sequence, true, arrived.mark))
+            (
+                arrived.mark,
+                book.record_end("e", sequence, true, arrived.mark),
+            )
         };
-        assert_eq!(again(&mut book, 9), (OrderMark::Again, false), "ahead of all");
-        assert!([3, 4].into_iter().all(|sequence| accepted(&mut book, sequence) == OrderMark::InOrder));
-        assert_eq!((again(&mut book, 2), again(&mut book, 2)), ((OrderMark::Again, true), (OrderMark::Again, false)));
-        assert_eq!((again(&mut book, 5), accepted(&mut book, 6)), ((OrderMark::Again, true), OrderMark::InOrder));
+        assert_eq!(
+            again(&mut book, 9),
+            (OrderMark::Again, false),
+            "ahead of all"
+        );
+        assert!(
+            [3, 4]
+                .into_iter()
+                .all(|sequence| accepted(&mut book, sequence) == OrderMark::InOrder)
+        );
+        assert_eq!(
+            (again(&mut book, 2), again(&mut book, 2)),
+            ((OrderMark::Again, true), (OrderMark::Again, false))
+        );
+        assert_eq!(
+            (again(&mut book, 5), accepted(&mut book, 6)),
+            ((OrderMark::Again, true), OrderMark::InOrder)
+        );
     }
 
     #[test]
@@ -249,23 +325,44 @@ mod tests {
         let mut book = OrderTracker::default();
         book.record_arrival("e", 1, false);
         assert_eq!(book.record_arrival("e", 2, false).mark, OrderMark::Early(1));
-        assert_eq!(book.record_arrival("f", 2, false).mark, OrderMark::InOrder, "another entity's");
+        assert_eq!(
+            book.record_arrival("f", 2, false).mark,
+            OrderMark::InOrder,
+            "another entity's"
+        );
         book.record_end("e", 1, false, OrderMark::InOrder);
         book.record_end("e", 2, false, OrderMark::InOrder);
-        assert_eq!(book.record_arrival("e", 2, false).mark, OrderMark::InOrder, "1 may have been given up");
+        assert_eq!(
+            book.record_arrival("e", 2, false).mark,
+            OrderMark::InOrder,
+            "1 may have been given up"
+        );
     }
 
     #[test]
     fn entities_are_forgotten_beyond_a_bound() {
-        let mut book = OrderTracker { entities_max: 2, ..OrderTracker::default() };
+        let mut book = OrderTracker {
+            entities_max: 2,
+            ..OrderTracker::default()
+        };
         for entity in ["a", "b", "c"] {
             book.record_arrival(entity, 5, false);
             book.record_end(entity, 5, true, OrderMark::InOrder);
         }
-        assert_eq!((book.lanes.len(), book.age.len(), book.entity_count()), (2, 2, 3));
+        assert_eq!(
+            (book.lanes.len(), book.age.len(), book.entity_count()),
+            (2, 2, 3)
+        );
         assert_eq!(book.record_arrival("c", 4, false).mark, OrderMark::Swap(5));
-        assert_eq!(book.record_arrival("a", 4, false).mark, OrderMark::InOrder, "forgotten");
-        assert!(book.record_end("b", 5, true, OrderMark::InOrder), "forgotten while it was answered");
+        assert_eq!(
+            book.record_arrival("a", 4, false).mark,
+            OrderMark::InOrder,
+            "forgotten"
+        );
+        assert!(
+            book.record_end("b", 5, true, OrderMark::InOrder),
+            "forgotten while it was answered"
+        );
     }
 
     proptest! {

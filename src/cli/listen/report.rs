@@ -1,4 +1,5 @@
-//! What is written: a line for each delivery, for a person or for a script, and at the end what they come to.
+//! What is written: a line for each delivery, for a person or for a script, and at the end what
+//! they come to.
 
 use std::fmt::{self, Write};
 
@@ -52,9 +53,16 @@ impl ReportLine {
     /// For a script.
     pub(super) fn to_json(&self) -> Value {
         let delivery = &self.delivery;
-        let entity = delivery.entity.as_ref().map(|(kind, id)| json!({"kind": kind, "id": id}));
-        let signatures =
-            self.signatures.iter().map(|checked| (checked.style_name().to_owned(), checked.verdict.as_str().into()));
+        let entity = delivery
+            .entity
+            .as_ref()
+            .map(|(kind, id)| json!({"kind": kind, "id": id}));
+        let signatures = self.signatures.iter().map(|checked| {
+            (
+                checked.style_name().to_owned(),
+                checked.verdict.as_str().into(),
+            )
+        });
         let status = match self.end {
             ListenOutcome::Answered(status) => Some(status),
             ListenOutcome::GivenUp => None,
@@ -84,11 +92,20 @@ impl ReportLine {
             OrderMark::Repeat => add(true, "REPEAT: accepted before"),
             OrderMark::Again => add(true, "AGAIN: as the node was asked to"),
             OrderMark::Swap(later) => add(true, &format!("SWAP: {later} was accepted before")),
-            OrderMark::Early(earlier) => add(true, &format!("SWAP: {earlier} is still being answered")),
-            OrderMark::Gap(first, last) if first == last => add(true, &format!("GAP: {first} did not come")),
-            OrderMark::Gap(first, last) => add(true, &format!("GAP: {first} to {last} did not come")),
+            OrderMark::Early(earlier) => {
+                add(true, &format!("SWAP: {earlier} is still being answered"))
+            }
+            OrderMark::Gap(first, last) if first == last => {
+                add(true, &format!("GAP: {first} did not come"))
+            }
+            OrderMark::Gap(first, last) => {
+                add(true, &format!("GAP: {first} to {last} did not come"))
+            }
         }
-        add(self.end == ListenOutcome::GivenUp, "the sender did not wait for the answer");
+        add(
+            self.end == ListenOutcome::GivenUp,
+            "the sender did not wait for the answer",
+        );
         remarks
     }
 }
@@ -110,7 +127,12 @@ impl fmt::Display for ReportLine {
             ListenOutcome::Answered(status) => write!(f, "{time} {status} ")?,
             ListenOutcome::GivenUp => write!(f, "{time} --- ")?,
         }
-        write!(f, "{event:<22} {:<22} {}", whose.trim_start(), self.remarks().join(", "))
+        write!(
+            f,
+            "{event:<22} {:<22} {}",
+            whose.trim_start(),
+            self.remarks().join(", ")
+        )
     }
 }
 
@@ -149,18 +171,34 @@ impl ReportTotals {
         let add = |total: &mut u64, is_so: bool| *total += u64::from(is_so);
         add(&mut self.deliveries, true);
         add(&mut self.events, is_new);
-        add(&mut self.refused, matches!(line.end, ListenOutcome::Answered(_)) && !line.end.is_accepted());
+        add(
+            &mut self.refused,
+            matches!(line.end, ListenOutcome::Answered(_)) && !line.end.is_accepted(),
+        );
         add(&mut self.given_up, line.end == ListenOutcome::GivenUp);
         add(&mut self.repeats, line.mark == OrderMark::Repeat);
         add(&mut self.again, line.mark == OrderMark::Again);
         add(&mut self.gaps, matches!(line.mark, OrderMark::Gap(..)));
-        add(&mut self.swaps, matches!(line.mark, OrderMark::Swap(_) | OrderMark::Early(_)));
+        add(
+            &mut self.swaps,
+            matches!(line.mark, OrderMark::Swap(_) | OrderMark::Early(_)),
+        );
         add(&mut self.wrongly_signed, line.is_wrongly_signed());
     }
 
     /// For a script.
     pub(super) fn to_json(self, entities: u64) -> Value {
-        let Self { deliveries, events, refused, given_up, repeats, again, gaps, swaps, wrongly_signed } = self;
+        let Self {
+            deliveries,
+            events,
+            refused,
+            given_up,
+            repeats,
+            again,
+            gaps,
+            swaps,
+            wrongly_signed,
+        } = self;
         json!({"summary": {
             "deliveries": deliveries, "events": events, "entities": entities, "refused": refused, "given_up": given_up,
             "repeats": repeats, "again": again, "gaps": gaps, "swaps": swaps, "wrongly_signed": wrongly_signed,
@@ -174,15 +212,21 @@ impl ReportTotals {
         let entities = format_count(entities, "entity", "entities");
         let parts = [
             (self.refused, "refused", "refused"),
-            (self.given_up, "given up by the sender", "given up by the sender"),
+            (
+                self.given_up,
+                "given up by the sender",
+                "given up by the sender",
+            ),
             (self.repeats, "repeat", "repeats"),
             (self.again, "brought again", "brought again"),
             (self.gaps, "gap", "gaps"),
             (self.swaps, "SWAP", "SWAPS"),
             (self.wrongly_signed, "WRONGLY SIGNED", "WRONGLY SIGNED"),
         ];
-        let parts: String =
-            parts.iter().map(|(number, one, many)| format!(", {}", format_count(*number, one, many))).collect();
+        let parts: String = parts
+            .iter()
+            .map(|(number, one, many)| format!(", {}", format_count(*number, one, many)))
+            .collect();
         format!("{deliveries}, {accepted} of {entities} accepted{parts}")
     }
 }
@@ -201,7 +245,15 @@ mod tests {
             is_again: false,
         };
         let at = Timestamp::parse("2025-12-04T10:30:00.123Z").expect("a time");
-        ReportLine { at, delivery, signatures: Vec::new(), is_checked: false, mark, attempt, end }
+        ReportLine {
+            at,
+            delivery,
+            signatures: Vec::new(),
+            is_checked: false,
+            mark,
+            attempt,
+            end,
+        }
     }
 
     #[test]
@@ -216,13 +268,20 @@ mod tests {
             (OrderMark::Gap(4, 4), "GAP: 4 did not come"),
             (OrderMark::Gap(2, 4), "GAP: 2 to 4 did not come"),
         ] {
-            assert_eq!(line(mark, 1, ListenOutcome::Answered(200)).to_string(), format!("{started}{remark}"));
+            assert_eq!(
+                line(mark, 1, ListenOutcome::Answered(200)).to_string(),
+                format!("{started}{remark}")
+            );
         }
         let second = line(OrderMark::InOrder, 2, ListenOutcome::GivenUp).to_string();
         assert!(
-            second.contains("Z --- m") && second.ends_with("late, attempt 2, the sender did not wait for the answer")
+            second.contains("Z --- m")
+                && second.ends_with("late, attempt 2, the sender did not wait for the answer")
         );
-        let unsigned = ReportLine { is_checked: true, ..line(OrderMark::InOrder, 1, ListenOutcome::Answered(500)) };
+        let unsigned = ReportLine {
+            is_checked: true,
+            ..line(OrderMark::InOrder, 1, ListenOutcome::Answered(500))
+        };
         assert!(unsigned.to_string().ends_with("UNSIGNED"), "{unsigned}");
     }
 
@@ -235,19 +294,37 @@ mod tests {
             "mark": "swap",
         });
         assert_eq!(told, expected);
-        assert_eq!(line(OrderMark::InOrder, 1, ListenOutcome::GivenUp).to_json()["status"], Value::Null);
+        assert_eq!(
+            line(OrderMark::InOrder, 1, ListenOutcome::GivenUp).to_json()["status"],
+            Value::Null
+        );
     }
 
     #[test]
     fn the_totals_count_each_kind() {
         let mut totals = ReportTotals::default();
-        totals.add_line(&line(OrderMark::InOrder, 1, ListenOutcome::Answered(500)), false);
-        totals.add_line(&line(OrderMark::InOrder, 2, ListenOutcome::Answered(200)), true);
-        totals.add_line(&line(OrderMark::Repeat, 1, ListenOutcome::Answered(200)), false);
-        totals.add_line(&line(OrderMark::Again, 1, ListenOutcome::Answered(200)), false);
+        totals.add_line(
+            &line(OrderMark::InOrder, 1, ListenOutcome::Answered(500)),
+            false,
+        );
+        totals.add_line(
+            &line(OrderMark::InOrder, 2, ListenOutcome::Answered(200)),
+            true,
+        );
+        totals.add_line(
+            &line(OrderMark::Repeat, 1, ListenOutcome::Answered(200)),
+            false,
+        );
+        totals.add_line(
+            &line(OrderMark::Again, 1, ListenOutcome::Answered(200)),
+            false,
+        );
         totals.add_line(&line(OrderMark::Early(1), 1, ListenOutcome::GivenUp), false);
         totals.add_line(
-            &ReportLine { is_checked: true, ..line(OrderMark::Gap(1, 2), 1, ListenOutcome::Answered(204)) },
+            &ReportLine {
+                is_checked: true,
+                ..line(OrderMark::Gap(1, 2), 1, ListenOutcome::Answered(204))
+            },
             true,
         );
         let expected = ReportTotals {

@@ -49,8 +49,18 @@ struct ListenerTally {
 }
 
 impl ListenerContext {
-    pub(super) fn new(keys: ListenerKeys, behaviour: AnswerBehaviour, lines: mpsc::Sender<ReportLine>) -> Self {
-        Self { keys, behaviour, clock: SystemClock::default(), state: Mutex::default(), lines }
+    pub(super) fn new(
+        keys: ListenerKeys,
+        behaviour: AnswerBehaviour,
+        lines: mpsc::Sender<ReportLine>,
+    ) -> Self {
+        Self {
+            keys,
+            behaviour,
+            clock: SystemClock::default(),
+            state: Mutex::default(),
+            lines,
+        }
     }
 
     /// What all deliveries come to, and of how many entities they were.
@@ -68,9 +78,16 @@ impl ListenerContext {
 ///
 /// # Errors
 /// Those of setting up the listener.
-pub(super) fn serve_receiver(desk: Arc<ListenerContext>, listener: TcpListener) -> io::Result<Server> {
+pub(super) fn serve_receiver(
+    desk: Arc<ListenerContext>,
+    listener: TcpListener,
+) -> io::Result<Server> {
     let data = Data::from(desk);
-    let app = move || App::new().app_data(data.clone()).default_service(web::route().to(receive_delivery));
+    let app = move || {
+        App::new()
+            .app_data(data.clone())
+            .default_service(web::route().to(receive_delivery))
+    };
     let server = HttpServer::new(app)
         .workers(1)
         .max_connections(CONNECTIONS_MAX)
@@ -82,9 +99,15 @@ pub(super) fn serve_receiver(desk: Arc<ListenerContext>, listener: TcpListener) 
     Ok(server.run())
 }
 
-async fn receive_delivery(request: HttpRequest, payload: Payload, desk: Data<ListenerContext>) -> HttpResponse {
+async fn receive_delivery(
+    request: HttpRequest,
+    payload: Payload,
+    desk: Data<ListenerContext>,
+) -> HttpResponse {
     if request.method() != Method::POST {
-        return HttpResponse::MethodNotAllowed().insert_header((ALLOW, "POST")).finish();
+        return HttpResponse::MethodNotAllowed()
+            .insert_header((ALLOW, "POST"))
+            .finish();
     }
     let Ok(Ok(body)) = payload.to_bytes_limited(BODY_MAX_BYTES).await else {
         return HttpResponse::PayloadTooLarge().finish();
@@ -107,32 +130,69 @@ struct PendingListenerAnswer {
 
 impl PendingListenerAnswer {
     fn new(desk: Arc<ListenerContext>, request: &HttpRequest, body: &Bytes) -> Self {
-        let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let headers = request
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
         let url = request.uri().to_string();
-        let request = RequestView { method: request.method().as_str(), url: &url, headers, body };
-        let at = desk.clock.wall();
-        let (delivery, signatures) =
-            (ListenerDelivery::from_request(&request), desk.keys.check_signatures(&request, at));
-        let arrived = match delivery.entity_and_sequence() {
-            Some((entity, sequence)) => desk.lock_tally().book.record_arrival(&entity, sequence, delivery.is_again),
-            None if delivery.is_again => ListenArrival { mark: OrderMark::Again, attempt: 1 },
-            None => ListenArrival { mark: OrderMark::InOrder, attempt: 1 },
+        let request = RequestView {
+            method: request.method().as_str(),
+            url: &url,
+            headers,
+            body,
         };
-        Self { desk, at, signatures, arrived, delivery: Some(delivery) }
+        let at = desk.clock.wall();
+        let (delivery, signatures) = (
+            ListenerDelivery::from_request(&request),
+            desk.keys.check_signatures(&request, at),
+        );
+        let arrived = match delivery.entity_and_sequence() {
+            Some((entity, sequence)) => {
+                desk.lock_tally()
+                    .book
+                    .record_arrival(&entity, sequence, delivery.is_again)
+            }
+            None if delivery.is_again => ListenArrival {
+                mark: OrderMark::Again,
+                attempt: 1,
+            },
+            None => ListenArrival {
+                mark: OrderMark::InOrder,
+                attempt: 1,
+            },
+        };
+        Self {
+            desk,
+            at,
+            signatures,
+            arrived,
+            delivery: Some(delivery),
+        }
     }
 
     /// As long as an answer takes here.
     async fn pause(&self) {
         let delay = self.desk.behaviour.delay;
         if delay > Duration::ZERO {
-            #[expect(clippy::disallowed_methods, reason = "it synchronises nothing: to be slow is what was asked for")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "it synchronises nothing: to be slow is what was asked for"
+            )]
             tokio::time::sleep(delay).await;
         }
     }
 
     async fn answer(mut self) -> StatusCode {
-        let name = self.delivery.as_ref().map(ListenerDelivery::stable_name).unwrap_or_default();
-        let status = self.desk.behaviour.choose_status(&name, self.arrived.attempt);
+        let name = self
+            .delivery
+            .as_ref()
+            .map(ListenerDelivery::stable_name)
+            .unwrap_or_default();
+        let status = self
+            .desk
+            .behaviour
+            .choose_status(&name, self.arrived.attempt);
         if let Some(line) = self.finish(ListenOutcome::Answered(status)) {
             // Whoever reads the lines is gone only when this is about to stop.
             let _ = self.desk.lines.send(line).await;
@@ -155,7 +215,11 @@ impl PendingListenerAnswer {
         };
         let mut state = self.desk.lock_tally();
         let is_new = match place {
-            Some((entity, sequence)) => state.book.record_end(&entity, sequence, end.is_accepted(), self.arrived.mark),
+            Some((entity, sequence)) => {
+                state
+                    .book
+                    .record_end(&entity, sequence, end.is_accepted(), self.arrived.mark)
+            }
             None => end.is_accepted(),
         };
         state.totals.add_line(&line, is_new);

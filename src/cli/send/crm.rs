@@ -25,18 +25,34 @@ pub(super) fn build_crm_request(
     config: &CrmConfig,
     admin_token: &Secret,
 ) -> Result<SignedEventRequest, SendCommandError> {
-    let token = config.tokens.first().or_else(|| Some(admin_token).filter(|token| !token.is_empty()));
-    let Some(token) = token else { return Err(SendCommandError::NoSecrets(&KEYS)) };
+    let token = config
+        .tokens
+        .first()
+        .or_else(|| Some(admin_token).filter(|token| !token.is_empty()));
+    let Some(token) = token else {
+        return Err(SendCommandError::NoSecrets(&KEYS));
+    };
     let mut data = wanted.take_data();
     let what = wanted.event.name.split('.').next().unwrap_or_default();
     let given = wanted.entity.take().map(|entity| parse_id(&entity));
     if given.is_some() || data.get("id").is_none() {
         data.fill(&format!("{what}_id"), given, || SAMPLE_ID.into());
     }
-    let body = to_json(&CrmSendBody { event: wanted.event.name, timestamp: wanted.time_text(), data });
+    let body = to_json(&CrmSendBody {
+        event: wanted.event.name,
+        timestamp: wanted.time_text(),
+        data,
+    });
     let headers = vec![
-        ("Authorization", Secret::new(format!("Bearer {}", token.expose()))),
+        (
+            "Authorization",
+            Secret::new(format!("Bearer {}", token.expose())),
+        ),
         ("Idempotency-Key", Secret::new(wanted.take_key())),
     ];
-    Ok(SignedEventRequest { path: PATH.to_owned(), headers, body })
+    Ok(SignedEventRequest {
+        path: PATH.to_owned(),
+        headers,
+        body,
+    })
 }

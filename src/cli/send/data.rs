@@ -17,11 +17,14 @@ impl FromStr for JsonObject {
 
     fn from_str(text: &str) -> Result<Self, String> {
         // The error ends with the line and the column.
-        let whole: &RawValue = serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))?;
+        let whole: &RawValue =
+            serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))?;
         if !whole.get().starts_with('{') {
             return Err("expected a JSON object".to_owned());
         }
-        serde_json::from_str(text).map(Self).map_err(|error| format!("has names that are no text: {error}"))
+        serde_json::from_str(text)
+            .map(Self)
+            .map_err(|error| format!("has names that are no text: {error}"))
     }
 }
 
@@ -40,8 +43,14 @@ impl JsonObject {
         }
     }
 
-    /// Gives the member `name` the value `given`, or without it `default` if there is no such member.
-    pub(super) fn fill(&mut self, name: &str, given: Option<Value>, default: impl FnOnce() -> Value) {
+    /// Gives the member `name` the value `given`, or without it `default` if there is no such
+    /// member.
+    pub(super) fn fill(
+        &mut self,
+        name: &str,
+        given: Option<Value>,
+        default: impl FnOnce() -> Value,
+    ) {
         match given {
             Some(value) => self.set(name, value),
             None if self.get(name).is_none() => self.set(name, default()),
@@ -56,7 +65,10 @@ impl JsonObject {
 
 /// An id as the sender's system has it: a number if it looks like one.
 pub(super) fn parse_id(text: &str) -> Value {
-    let number = text.parse::<u64>().ok().filter(|number| number.to_string() == text);
+    let number = text
+        .parse::<u64>()
+        .ok()
+        .filter(|number| number.to_string() == text);
     number.map_or_else(|| text.into(), Value::from)
 }
 
@@ -66,17 +78,27 @@ mod tests {
 
     #[test]
     fn what_is_not_touched_stays_as_it_was_written() {
-        let mut data: JsonObject = r#"{"b": 50000.00, "a": {"x":  1e2}}"#.parse().expect("an object");
+        let mut data: JsonObject =
+            r#"{"b": 50000.00, "a": {"x":  1e2}}"#.parse().expect("an object");
         data.fill("c", None, || 1.into());
         data.fill("b", None, || 2.into());
-        assert_eq!(serde_json::to_string(&data).expect("JSON"), r#"{"a":{"x":  1e2},"b":50000.00,"c":1}"#);
+        assert_eq!(
+            serde_json::to_string(&data).expect("JSON"),
+            r#"{"a":{"x":  1e2},"b":50000.00,"c":1}"#
+        );
         data.fill("b", Some("x".into()), || 2.into());
         assert_eq!(data.get("b"), Some("x".into()));
     }
 
     #[test]
     fn only_a_plain_number_is_an_id_that_is_one() {
-        for (text, is_number) in [("51", true), ("051", false), ("A-1", false), ("-1", false), ("1.0", false)] {
+        for (text, is_number) in [
+            ("51", true),
+            ("051", false),
+            ("A-1", false),
+            ("-1", false),
+            ("1.0", false),
+        ] {
             assert_eq!(parse_id(text).is_number(), is_number, "{text}");
         }
     }

@@ -21,12 +21,20 @@ pub(in crate::cli) enum SendCommandError {
     #[error(
         "{event} is for a {kind} that is there: give its number with --entity, as the answer to {kind}.created had it"
     )]
-    NoEntity { event: &'static str, kind: &'static str },
+    NoEntity {
+        event: &'static str,
+        kind: &'static str,
+    },
     #[error("the node knows by itself whom {event} is for: leave out --entity")]
     NamelessEntity { event: &'static str },
     #[error("{event} has no key of its own, as {known_by} tells it from others: leave out --key")]
-    NoKey { event: &'static str, known_by: &'static str },
-    #[error("no node answers at {url}; start one with `hookyard serve --dev`, or name another with --url")]
+    NoKey {
+        event: &'static str,
+        known_by: &'static str,
+    },
+    #[error(
+        "no node answers at {url}; start one with `hookyard serve --dev`, or name another with --url"
+    )]
     Unreachable { url: String, source: reqwest::Error },
     #[error("something answers at {url}, but it does not speak TLS; try http://")]
     NoTls { url: String, source: reqwest::Error },
@@ -35,7 +43,10 @@ pub(in crate::cli) enum SendCommandError {
     #[error(
         "the node answered {status}: nothing takes events of {source_name} there; is sources.{source_name}.enabled set?"
     )]
-    Closed { status: StatusCode, source_name: &'static str },
+    Closed {
+        status: StatusCode,
+        source_name: &'static str,
+    },
     #[error("the node answered {0}")]
     Refused(StatusCode),
     #[error("the asynchronous runtime cannot be started")]

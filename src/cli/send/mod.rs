@@ -1,4 +1,5 @@
-//! `hookyard send`: makes an event as its sender would, signs it, and sends it to a running node. One file for each source.
+//! `hookyard send`: makes an event as its sender would, signs it, and sends it to a running node.
+//! One file for each source.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -28,8 +29,8 @@ pub(super) use support::SAMPLE_TICKET;
 
 /// Sign a sample event and send it to a running node
 ///
-/// Signs as the event's source wants it, with the first secret of the configuration, or with one that
-/// `hookyard serve --dev` made.
+/// Signs as the event's source wants it, with the first secret of the configuration, or with one
+/// that `hookyard serve --dev` made.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES, after_long_help = event::format_help(EXAMPLES))]
 pub(super) struct SendCommand {
@@ -42,13 +43,15 @@ pub(super) struct SendCommand {
     /// Configuration file of the node, for its address and secrets
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Node to send to, such as https://hooks.example.com [default: server.bind of the configuration]
+    /// Node to send to, such as https://hooks.example.com [default: server.bind of the
+    /// configuration]
     #[arg(long, value_parser = parse_url)]
     url: Option<String>,
     /// Idempotency key; of Instagram the message's mid [default: a random one]
     #[arg(long)]
     key: Option<String>,
-    /// The event's data, a JSON object; of Contact2Sale the whole event, of Instagram the messaging item [default: a sample]
+    /// The event's data, a JSON object; of Contact2Sale the whole event, of Instagram the messaging
+    /// item [default: a sample]
     #[arg(long, value_name = "JSON")]
     data: Option<JsonObject>,
     /// The event's own time [default: now]
@@ -70,19 +73,39 @@ impl SendCommand {
             draft.fill_missing_secrets(&secrets);
         }
         let config = draft.finish(ConfigPurpose::Tool)?;
-        let base = self.url.clone().unwrap_or_else(|| base_url(&config.server.bind));
+        let base = self
+            .url
+            .clone()
+            .unwrap_or_else(|| base_url(&config.server.bind));
         let random = hex::encode(&secret::random_bytes()?[..16]);
         let wanted = self.into_options(&config, SystemClock::default().wall(), random)?;
         let source = wanted.event.source.name();
         let request = wanted.build_request(&config)?;
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(SendCommandError::Runtime)?;
-        runtime.block_on(post::post_event(&base, request))?.report(source, out)
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(SendCommandError::Runtime)?;
+        runtime
+            .block_on(post::post_event(&base, request))?
+            .report(source, out)
     }
 
-    fn into_options(self, config: &Config, now: Timestamp, random: String) -> Result<EventOptions, SendCommandError> {
+    fn into_options(
+        self,
+        config: &Config,
+        now: Timestamp,
+        random: String,
+    ) -> Result<EventOptions, SendCommandError> {
         let event = event::find_sendable_event(&self.event, config)?;
-        Ok(EventOptions { event, entity: self.entity, data: self.data, key: self.key, at: self.at, now, random })
+        Ok(EventOptions {
+            event,
+            entity: self.entity,
+            data: self.data,
+            key: self.key,
+            at: self.at,
+            now,
+            random,
+        })
     }
 }
 
@@ -94,7 +117,9 @@ impl EventOptions {
             SenderContract::Support => support::build_support_request(self, &sources.support),
             SenderContract::Leads(event) => leads::build_leads_request(self, event, &sources.leads),
             SenderContract::C2s => c2s::build_c2s_request(self, &sources.c2s),
-            SenderContract::Instagram => instagram::build_instagram_request(self, &sources.instagram),
+            SenderContract::Instagram => {
+                instagram::build_instagram_request(self, &sources.instagram)
+            }
             SenderContract::Crm => crm::build_crm_request(self, &sources.crm, &config.admin.token),
         }
     }

@@ -27,17 +27,39 @@ pub(super) struct NodeAnswer {
 }
 
 /// Sends `request` to the node at `base`, and waits for its answer.
-pub(super) async fn post_event(base: &str, request: SignedEventRequest) -> Result<NodeAnswer, SendCommandError> {
+pub(super) async fn post_event(
+    base: &str,
+    request: SignedEventRequest,
+) -> Result<NodeAnswer, SendCommandError> {
     let url = format!("{}{}", base.trim_end_matches('/'), request.path);
     // A node is reached directly: a proxy of the environment is for the outside.
-    let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build()?;
+    let client = reqwest::Client::builder()
+        .timeout(TIMEOUT)
+        .no_proxy()
+        .build()?;
     let with_type = client.post(&url).header("Content-Type", "application/json");
-    let with_all = request.headers.iter().fold(with_type, |post, (name, value)| post.header(*name, value.expose()));
-    let answer = with_all.body(request.body).send().await.map_err(|error| match error.is_connect() {
-        true if lacks_tls(&error) => SendCommandError::NoTls { url, source: error.without_url() },
-        true => SendCommandError::Unreachable { url, source: error.without_url() },
-        false => SendCommandError::Broken(error),
-    })?;
+    let with_all = request
+        .headers
+        .iter()
+        .fold(with_type, |post, (name, value)| {
+            post.header(*name, value.expose())
+        });
+    let answer =
+        with_all
+            .body(request.body)
+            .send()
+            .await
+            .map_err(|error| match error.is_connect() {
+                true if lacks_tls(&error) => SendCommandError::NoTls {
+                    url,
+                    source: error.without_url(),
+                },
+                true => SendCommandError::Unreachable {
+                    url,
+                    source: error.without_url(),
+                },
+                false => SendCommandError::Broken(error),
+            })?;
     let text = |headers: &HeaderMap, name: &str| {
         let value = headers.get(name).map(HeaderValue::to_str)?;
         value.ok().map(str::to_owned)
@@ -52,15 +74,24 @@ pub(super) async fn post_event(base: &str, request: SignedEventRequest) -> Resul
 }
 
 impl NodeAnswer {
-    /// Shows the answer of an event of `source` and what it means; an error unless the event is stored now.
-    pub(super) fn report(&self, source: &'static str, out: &mut impl Write) -> Result<(), crate::cli::CliError> {
+    /// Shows the answer of an event of `source` and what it means; an error unless the event is
+    /// stored now.
+    pub(super) fn report(
+        &self,
+        source: &'static str,
+        out: &mut impl Write,
+    ) -> Result<(), crate::cli::CliError> {
         writeln!(out, "{}\n{}", self.status, self.body)?;
         let body: Value = serde_json::from_str(&self.body).unwrap_or_default();
         let is_known = self.status == StatusCode::CONFLICT && self.event_id.is_some();
         if !self.status.is_success() && !is_known {
             return Err(self.to_error(source, &body).into());
         }
-        if let Some(event_id) = self.event_id.as_ref().filter(|event_id| !self.body.contains(*event_id) || is_known) {
+        if let Some(event_id) = self
+            .event_id
+            .as_ref()
+            .filter(|event_id| !self.body.contains(*event_id) || is_known)
+        {
             writeln!(out, "X-Event-Id: {event_id}")?;
         }
         if let Some(meaning) = self.describe_meaning(is_known, &body) {
@@ -81,14 +112,18 @@ impl NodeAnswer {
             return Some("nothing is stored: this was counted before".to_owned());
         }
         let entity = body["entity"]["kind"].as_str().unwrap_or("entity");
-        (!self.has_sequence).then(|| format!("stored, but not applied to the {entity}: see the event"))
+        (!self.has_sequence)
+            .then(|| format!("stored, but not applied to the {entity}: see the event"))
     }
 
     fn to_error(&self, source_name: &'static str, body: &Value) -> SendCommandError {
-        let is_nowhere =
-            body["detail"] == "there is nothing at this path" || self.status == StatusCode::METHOD_NOT_ALLOWED;
+        let is_nowhere = body["detail"] == "there is nothing at this path"
+            || self.status == StatusCode::METHOD_NOT_ALLOWED;
         match is_nowhere {
-            true => SendCommandError::Closed { status: self.status, source_name },
+            true => SendCommandError::Closed {
+                status: self.status,
+                source_name,
+            },
             false => SendCommandError::Refused(self.status),
         }
     }
@@ -103,7 +138,9 @@ fn lacks_tls(error: &reqwest::Error) -> bool {
 
 /// Where a node that listens on `bind` is reached from this machine.
 pub(in crate::cli) fn base_url(bind: &str) -> String {
-    let Ok(address) = bind.parse::<SocketAddr>() else { return format!("http://{bind}") };
+    let Ok(address) = bind.parse::<SocketAddr>() else {
+        return format!("http://{bind}");
+    };
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -136,57 +173,129 @@ mod tests {
     /// What is written under status and body, or what went wrong.
     fn report(answer: &NodeAnswer) -> Result<String, String> {
         let mut out = Vec::new();
-        answer.report("crm", &mut out).map_err(|error| error.to_string())?;
+        answer
+            .report("crm", &mut out)
+            .map_err(|error| error.to_string())?;
         let text = String::from_utf8(out).expect("text");
         let answered = format!("{}\n{}\n", answer.status, answer.body);
-        Ok(text.strip_prefix(&answered).expect("the answer itself").to_owned())
+        Ok(text
+            .strip_prefix(&answered)
+            .expect("the answer itself")
+            .to_owned())
     }
 
     #[test]
     fn an_answer_is_shown_with_what_it_means() {
         let named = r#"{"event_id":"evt_1_2","entity":{"kind":"ticket"}}"#;
-        assert_eq!(report(&stored(named)), Ok(String::new()), "it says all there is to say");
-        assert_eq!(report(&stored("{}")), Ok("X-Event-Id: evt_1_2\n".to_owned()));
-        let unapplied = NodeAnswer { has_sequence: false, ..stored(named) };
-        assert_eq!(report(&unapplied), Ok("stored, but not applied to the ticket: see the event\n".to_owned()));
+        assert_eq!(
+            report(&stored(named)),
+            Ok(String::new()),
+            "it says all there is to say"
+        );
+        assert_eq!(
+            report(&stored("{}")),
+            Ok("X-Event-Id: evt_1_2\n".to_owned())
+        );
+        let unapplied = NodeAnswer {
+            has_sequence: false,
+            ..stored(named)
+        };
+        assert_eq!(
+            report(&unapplied),
+            Ok("stored, but not applied to the ticket: see the event\n".to_owned())
+        );
         let known = "X-Event-Id: evt_1_2\nan event with this idempotency key was stored before\n";
-        assert_eq!(report(&NodeAnswer { status: StatusCode::CONFLICT, ..stored("{}") }), Ok(known.to_owned()));
-        assert_eq!(report(&NodeAnswer { is_replay: true, ..stored("{}") }), Ok(known.to_owned()));
-        let counted = NodeAnswer { event_id: None, ..stored(r#"{"duplicates": 1}"#) };
-        assert_eq!(report(&counted), Ok("this event was stored before\n".to_owned()));
-        let paid = NodeAnswer { event_id: None, ..stored(r#"{"data": {"customer_id": 1}}"#) };
-        assert_eq!(report(&paid), Ok("nothing is stored: this was counted before\n".to_owned()));
+        assert_eq!(
+            report(&NodeAnswer {
+                status: StatusCode::CONFLICT,
+                ..stored("{}")
+            }),
+            Ok(known.to_owned())
+        );
+        assert_eq!(
+            report(&NodeAnswer {
+                is_replay: true,
+                ..stored("{}")
+            }),
+            Ok(known.to_owned())
+        );
+        let counted = NodeAnswer {
+            event_id: None,
+            ..stored(r#"{"duplicates": 1}"#)
+        };
+        assert_eq!(
+            report(&counted),
+            Ok("this event was stored before\n".to_owned())
+        );
+        let paid = NodeAnswer {
+            event_id: None,
+            ..stored(r#"{"data": {"customer_id": 1}}"#)
+        };
+        assert_eq!(
+            report(&paid),
+            Ok("nothing is stored: this was counted before\n".to_owned())
+        );
     }
 
     #[test]
     fn a_refusal_is_an_error_that_tells_a_closed_source_from_others() {
         let refused = |status, body: &str| {
-            report(&NodeAnswer { status, event_id: None, has_sequence: false, ..stored(body) }).expect_err("refused")
+            report(&NodeAnswer {
+                status,
+                event_id: None,
+                has_sequence: false,
+                ..stored(body)
+            })
+            .expect_err("refused")
         };
-        assert_eq!(refused(StatusCode::UNAUTHORIZED, "{}"), "the node answered 401 Unauthorized");
-        assert_eq!(refused(StatusCode::CONFLICT, "a proxy's own"), "the node answered 409 Conflict");
+        assert_eq!(
+            refused(StatusCode::UNAUTHORIZED, "{}"),
+            "the node answered 401 Unauthorized"
+        );
+        assert_eq!(
+            refused(StatusCode::CONFLICT, "a proxy's own"),
+            "the node answered 409 Conflict"
+        );
         assert_eq!(
             refused(StatusCode::NOT_FOUND, r#"{"detail": "Lead not found"}"#),
             "the node answered 404 Not Found"
         );
         let closed = "nothing takes events of crm there; is sources.crm.enabled set?";
-        assert!(refused(StatusCode::NOT_FOUND, r#"{"detail": "there is nothing at this path"}"#).ends_with(closed));
+        assert!(
+            refused(
+                StatusCode::NOT_FOUND,
+                r#"{"detail": "there is nothing at this path"}"#
+            )
+            .ends_with(closed)
+        );
         assert!(refused(StatusCode::METHOD_NOT_ALLOWED, "{}").ends_with(closed));
     }
 
     #[tokio::test]
     async fn a_node_without_tls_is_told_from_none() {
         use tokio::io::AsyncWriteExt;
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a free port");
         let base = format!("https://{}", listener.local_addr().expect("bound"));
         let plain = async {
             let (mut stream, _) = listener.accept().await.expect("a client");
-            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("it listens");
+            stream
+                .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                .await
+                .expect("it listens");
         };
-        let request = SignedEventRequest { path: "/".into(), headers: Vec::new(), body: Vec::new() };
+        let request = SignedEventRequest {
+            path: "/".into(),
+            headers: Vec::new(),
+            body: Vec::new(),
+        };
         let (answer, ()) = tokio::join!(post_event(&base, request), plain);
         let error = answer.err().expect("no TLS").to_string();
-        assert!(error.contains("it does not speak TLS; try http://"), "{error}");
+        assert!(
+            error.contains("it does not speak TLS; try http://"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -36,7 +36,9 @@ pub(super) struct SignedEventRequest {
 impl EventOptions {
     /// The event's own time, as it was spelt.
     pub(super) fn time_text(&self) -> String {
-        self.at.as_ref().map_or_else(|| self.now.to_string(), |at| at.text.clone())
+        self.at
+            .as_ref()
+            .map_or_else(|| self.now.to_string(), |at| at.text.clone())
     }
 
     pub(super) fn take_key(&mut self) -> String {
@@ -55,5 +57,10 @@ pub(super) fn to_json(body: &impl serde::Serialize) -> Vec<u8> {
 
 pub(super) fn parse_time_arg(text: &str) -> Result<TimeArg, String> {
     let expected = || "expected an RFC 3339 time such as 2025-12-04T10:30:00Z".to_owned();
-    Timestamp::parse(text).map(|time| TimeArg { text: text.to_owned(), time }).ok_or_else(expected)
+    Timestamp::parse(text)
+        .map(|time| TimeArg {
+            text: text.to_owned(),
+            time,
+        })
+        .ok_or_else(expected)
 }

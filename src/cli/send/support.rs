@@ -36,14 +36,24 @@ pub(super) fn build_support_request(
         timestamp: wanted.time_text(),
         data: wanted.take_data(),
         actor: json!({"id": "cli", "name": "hookyard send"}),
-        support_uid: wanted.entity.take().unwrap_or_else(|| SAMPLE_TICKET.to_owned()),
+        support_uid: wanted
+            .entity
+            .take()
+            .unwrap_or_else(|| SAMPLE_TICKET.to_owned()),
     });
     let signed_at = wanted.now.to_string();
     let headers = vec![
         ("X-CRM-API-Key", api_key.clone()),
-        ("X-CRM-Signature", Secret::new(signature::sign_support_body(secret, &body, &signed_at))),
+        (
+            "X-CRM-Signature",
+            Secret::new(signature::sign_support_body(secret, &body, &signed_at)),
+        ),
         ("X-CRM-Timestamp", Secret::new(signed_at)),
         ("Idempotency-Key", Secret::new(wanted.take_key())),
     ];
-    Ok(SignedEventRequest { path: PATH.to_owned(), headers, body })
+    Ok(SignedEventRequest {
+        path: PATH.to_owned(),
+        headers,
+        body,
+    })
 }

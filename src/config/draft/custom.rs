@@ -1,7 +1,8 @@
 //! Reads `[[sources.custom]]` into the same flat settings as every other key.
 //!
-//! The keys of the source `billing` are `sources.custom.billing.secrets` and so on; thereby the environment can set them
-//! (`HOOKYARD_SOURCES__CUSTOM__BILLING__SECRETS`), and a misspelt one finds its nearest.
+//! The keys of the source `billing` are `sources.custom.billing.secrets` and so on; thereby the
+//! environment can set them (`HOOKYARD_SOURCES__CUSTOM__BILLING__SECRETS`), and a misspelt one
+//! finds its nearest.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -69,13 +70,26 @@ impl ConfigDraft {
         }
     }
 
-    fn read_custom_table(&mut self, table: &DeTable<'_>, start: SettingOrigin, place: &dyn Fn(usize) -> SettingOrigin) {
+    fn read_custom_table(
+        &mut self,
+        table: &DeTable<'_>,
+        start: SettingOrigin,
+        place: &dyn Fn(usize) -> SettingOrigin,
+    ) {
         let name = self.read_custom_name(table, &start, place);
         // No proper name holds this sign.
-        let label = name.as_deref().map_or_else(|| format!("#{}", self.custom.len() + 1), key_label);
+        let label = name
+            .as_deref()
+            .map_or_else(|| format!("#{}", self.custom.len() + 1), key_label);
         let section = format!("{CUSTOM_SOURCES_KEY}.{label}");
         for (key, value) in defaults() {
-            self.settings.insert(format!("{section}.{key}"), DraftSetting { value, place: SettingOrigin::Defaults });
+            self.settings.insert(
+                format!("{section}.{key}"),
+                DraftSetting {
+                    value,
+                    place: SettingOrigin::Defaults,
+                },
+            );
         }
         for (key, value) in table {
             let here = place(key.span().start);
@@ -95,13 +109,23 @@ impl ConfigDraft {
                 }
                 ("scheme", other) => {
                     let found = SettingValue::read(other, place).describe();
-                    let detail = format!("expected a table such as {{ header = \"X-Signature\", … }}, found {found}");
-                    self.problems.push(ConfigProblem::for_key(&format!("{section}.scheme"), here, detail));
+                    let detail = format!(
+                        "expected a table such as {{ header = \"X-Signature\", … }}, found {found}"
+                    );
+                    self.problems.push(ConfigProblem::for_key(
+                        &format!("{section}.scheme"),
+                        here,
+                        detail,
+                    ));
                 }
                 (key, value) => self.set_custom_key(&section, key, value, here, place),
             }
         }
-        self.custom.push(CustomSourceTable { section, name, place: start });
+        self.custom.push(CustomSourceTable {
+            section,
+            name,
+            place: start,
+        });
     }
 
     fn set_custom_key(
@@ -113,7 +137,10 @@ impl ConfigDraft {
         place: &dyn Fn(usize) -> SettingOrigin,
     ) {
         if let Some(setting) = self.settings.get_mut(&format!("{section}.{key}")) {
-            *setting = DraftSetting { value: SettingValue::read(value, place), place: here };
+            *setting = DraftSetting {
+                value: SettingValue::read(value, place),
+                place: here,
+            };
             return;
         }
         let known = defaults().map(|(key, _)| key);
@@ -121,8 +148,10 @@ impl ConfigDraft {
             Some(nearest) => format!("the nearest is `{nearest}`"),
             None => format!("there are name, {}", known.join(", ")),
         };
-        self.problems
-            .push(ConfigProblem::without_key(here, format!("unknown key `{key}` of a configured source; {hint}")));
+        self.problems.push(ConfigProblem::without_key(
+            here,
+            format!("unknown key `{key}` of a configured source; {hint}"),
+        ));
     }
 
     /// The name of `table`, if it has a proper one.
@@ -135,28 +164,47 @@ impl ConfigDraft {
         let found = table.iter().find(|(key, _)| key.get_ref() == "name");
         let judged = match found.map(|(_, value)| value.get_ref()) {
             Some(DeValue::String(name)) => self.check_custom_name(name),
-            Some(other) => Err(format!("expected a string, found {}", SettingValue::read(other, place).describe())),
+            Some(other) => Err(format!(
+                "expected a string, found {}",
+                SettingValue::read(other, place).describe()
+            )),
             None => Err("missing: it is in the path, /in/<name>".to_owned()),
         };
         let here = found.map_or_else(|| start.clone(), |(key, _)| place(key.span().start));
         judged
             .map_err(|detail| {
-                self.problems.push(ConfigProblem::for_key(&format!("{CUSTOM_SOURCES_KEY}.name"), here, detail))
+                self.problems.push(ConfigProblem::for_key(
+                    &format!("{CUSTOM_SOURCES_KEY}.name"),
+                    here,
+                    detail,
+                ))
             })
             .ok()
     }
 
     fn check_custom_name(&self, name: &str) -> Result<String, String> {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+        let plain =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
         if !(1..=64).contains(&name.len()) || !name.bytes().all(plain) {
-            return Err(format!("expected 1 to 64 of a-z, 0-9, _ and -, found {name:?}"));
+            return Err(format!(
+                "expected 1 to 64 of a-z, 0-9, _ and -, found {name:?}"
+            ));
         }
-        if RESERVED_NAMES.contains(&name) || Kind::BUILT_IN.iter().any(|kind| kind.as_str() == name) {
-            return Err(format!("{name:?} is the name of something built in; choose another"));
+        if RESERVED_NAMES.contains(&name) || Kind::BUILT_IN.iter().any(|kind| kind.as_str() == name)
+        {
+            return Err(format!(
+                "{name:?} is the name of something built in; choose another"
+            ));
         }
         // `a-b` and `a_b` have one variable.
-        if self.custom.iter().any(|other| other.section == format!("{CUSTOM_SOURCES_KEY}.{}", key_label(name))) {
-            return Err(format!("{name:?} is the name of another configured source, or differs only in - and _"));
+        if self
+            .custom
+            .iter()
+            .any(|other| other.section == format!("{CUSTOM_SOURCES_KEY}.{}", key_label(name)))
+        {
+            return Err(format!(
+                "{name:?} is the name of another configured source, or differs only in - and _"
+            ));
         }
         Ok(name.to_owned())
     }

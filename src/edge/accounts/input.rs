@@ -1,4 +1,5 @@
-//! The members of an account as a request gives them: each may be there, be null (which means its default) or be left out.
+//! The members of an account as a request gives them: each may be there, be null (which means its
+//! default) or be left out.
 
 use std::time::Duration;
 
@@ -12,7 +13,9 @@ use super::super::error::Error;
 use super::super::fields::{FieldErrors, non_null};
 use super::super::raw_json;
 use crate::account::Account;
-use crate::config::{AutoReply, COOLDOWN_MAX_S, REPLY_MAX_BYTES, Secret, URL_MAX_BYTES, is_web_url};
+use crate::config::{
+    AutoReply, COOLDOWN_MAX_S, REPLY_MAX_BYTES, Secret, URL_MAX_BYTES, is_web_url,
+};
 use crate::event::{Position, Timestamp, find_members};
 use crate::subscriber::attempt::target_address;
 
@@ -37,8 +40,9 @@ pub(super) struct AccountInput {
 }
 
 impl AccountInput {
-    /// Reads them from `json`, for the account `id` or for a new one. `cooldown` is that of a reply that says none;
-    /// `allow_targets` are networks that messages may go to although they are not public.
+    /// Reads them from `json`, for the account `id` or for a new one. `cooldown` is that of a reply
+    /// that says none; `allow_targets` are networks that messages may go to although they are not
+    /// public.
     ///
     /// # Errors
     /// [`Error::InvalidJson`], or [`Error::Invalid`] with every wrong member.
@@ -48,26 +52,42 @@ impl AccountInput {
         cooldown: Duration,
         allow_targets: &[IpNet],
     ) -> Result<Self, Error> {
-        let names =
-            ["account_id", "instagram_account_id", "crm_webhook_url", "webhook_secret", "access_token", "auto_reply"];
+        let names = [
+            "account_id",
+            "instagram_account_id",
+            "crm_webhook_url",
+            "webhook_secret",
+            "access_token",
+            "auto_reply",
+        ];
         let [account_id, instagram_account_id, url, secret, token, reply] =
             find_members(json, names).map_err(|error| Error::from_json_error(&error))?;
         let mut faults = FieldErrors::default();
         let read = Self {
             account_id: self::read_account_id(account_id, id, &mut faults),
-            instagram_account_id: self::read_instagram_account_id(instagram_account_id, id.is_none(), &mut faults),
-            crm_webhook_url: read_patch_field(url, |raw| self::read_webhook_url(raw, allow_targets, &mut faults)),
+            instagram_account_id: self::read_instagram_account_id(
+                instagram_account_id,
+                id.is_none(),
+                &mut faults,
+            ),
+            crm_webhook_url: read_patch_field(url, |raw| {
+                self::read_webhook_url(raw, allow_targets, &mut faults)
+            }),
             webhook_secret: read_patch_field(secret, |raw| {
                 read_secret("webhook_secret", raw, SECRET_MAX_BYTES, &mut faults)
             }),
-            access_token: read_patch_field(token, |raw| read_secret("access_token", raw, TOKEN_MAX_BYTES, &mut faults)),
-            auto_reply: read_patch_field(reply, |raw| self::read_auto_reply(raw, cooldown, &mut faults)),
+            access_token: read_patch_field(token, |raw| {
+                read_secret("access_token", raw, TOKEN_MAX_BYTES, &mut faults)
+            }),
+            auto_reply: read_patch_field(reply, |raw| {
+                self::read_auto_reply(raw, cooldown, &mut faults)
+            }),
         };
         faults.finish(read)
     }
 
-    /// The new account that they describe, made at `now`, with a name and a secret of its own where none is given. It claims
-    /// what comes at `from` or later.
+    /// The new account that they describe, made at `now`, with a name and a secret of its own where
+    /// none is given. It claims what comes at `from` or later.
     ///
     /// # Errors
     /// [`Error::Internal`] when the system gives no random bytes.
@@ -77,7 +97,10 @@ impl AccountInput {
             // It is required of a new one.
             instagram_account_id: self.instagram_account_id.ok_or(Error::Internal)?,
             crm_webhook_url: self.crm_webhook_url.flatten(),
-            webhook_secret: self.webhook_secret.flatten().map_or_else(generate_secret, Ok)?,
+            webhook_secret: self
+                .webhook_secret
+                .flatten()
+                .map_or_else(generate_secret, Ok)?,
             access_token: self.access_token.flatten(),
             auto_reply: self.auto_reply.flatten(),
             created_at: now,
@@ -90,13 +113,23 @@ impl AccountInput {
     /// # Errors
     /// As [`Members::into_account`].
     pub(super) fn make_replacement_secret(&self) -> Result<Option<Secret>, Error> {
-        matches!(self.webhook_secret, Some(None)).then(generate_secret).transpose()
+        matches!(self.webhook_secret, Some(None))
+            .then(generate_secret)
+            .transpose()
     }
 
-    /// Makes `account` what they say, and leaves of it what they leave out. `new_secret` is what was made for it. Another
-    /// business account is claimed `from` then on.
-    pub(super) fn apply_to(self, account: &mut Account, new_secret: Option<Secret>, from: Position) {
-        if let Some(id) = self.instagram_account_id.filter(|id| *id != account.instagram_account_id) {
+    /// Makes `account` what they say, and leaves of it what they leave out. `new_secret` is what
+    /// was made for it. Another business account is claimed `from` then on.
+    pub(super) fn apply_to(
+        self,
+        account: &mut Account,
+        new_secret: Option<Secret>,
+        from: Position,
+    ) {
+        if let Some(id) = self
+            .instagram_account_id
+            .filter(|id| *id != account.instagram_account_id)
+        {
             account.instagram_account_id = id;
             account.from = from;
         }
@@ -115,26 +148,43 @@ impl AccountInput {
     }
 }
 
-fn read_patch_field<T>(raw: Option<&RawValue>, read: impl FnOnce(&RawValue) -> T) -> AccountPatchField<T> {
+fn read_patch_field<T>(
+    raw: Option<&RawValue>,
+    read: impl FnOnce(&RawValue) -> T,
+) -> AccountPatchField<T> {
     raw.map(|raw| non_null(Some(raw)).map(read))
 }
 
 /// A name that a path can hold; that of the path where there is one.
-fn read_account_id(raw: Option<&RawValue>, known: Option<&str>, faults: &mut FieldErrors) -> Option<String> {
+fn read_account_id(
+    raw: Option<&RawValue>,
+    known: Option<&str>,
+    faults: &mut FieldErrors,
+) -> Option<String> {
     let id = faults.read_optional_text("account_id", non_null(raw))?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     let fits = (1..=ID_MAX_BYTES).contains(&id.len()) && id.bytes().all(plain);
     match known {
-        Some(known) if known != id => faults.add("account_id", "must be that of the path, since it never changes"),
+        Some(known) if known != id => faults.add(
+            "account_id",
+            "must be that of the path, since it never changes",
+        ),
         None if !fits && raw.is_some_and(|raw| raw.get().starts_with('"')) => {
-            faults.add("account_id", format!("must be 1 to {ID_MAX_BYTES} letters, digits, _ and -"));
+            faults.add(
+                "account_id",
+                format!("must be 1 to {ID_MAX_BYTES} letters, digits, _ and -"),
+            );
         }
         Some(_) | None => {}
     }
     Some(id)
 }
 
-fn read_instagram_account_id(raw: Option<&RawValue>, is_required: bool, faults: &mut FieldErrors) -> Option<String> {
+fn read_instagram_account_id(
+    raw: Option<&RawValue>,
+    is_required: bool,
+    faults: &mut FieldErrors,
+) -> Option<String> {
     const NAME: &str = "instagram_account_id";
     let Some(raw) = raw else {
         if is_required {
@@ -157,23 +207,36 @@ fn read_webhook_url(raw: &RawValue, allow_targets: &[IpNet], faults: &mut FieldE
         // What a name leads to is checked at each connection.
         match parsed.map(|parsed| target_address::check_target_host(&parsed, allow_targets)) {
             None => {
-                let problem =
-                    format!("must be an http or https URL of at most {URL_MAX_BYTES} bytes, without a user name");
+                let problem = format!(
+                    "must be an http or https URL of at most {URL_MAX_BYTES} bytes, without a user name"
+                );
                 faults.add("crm_webhook_url", problem);
             }
-            Some(Err(refused)) => faults.add("crm_webhook_url", format!("must lead to a public address: {refused}")),
+            Some(Err(refused)) => faults.add(
+                "crm_webhook_url",
+                format!("must lead to a public address: {refused}"),
+            ),
             Some(Ok(())) => {}
         }
     }
     url
 }
 
-fn read_secret(name: &'static str, raw: &RawValue, bytes_max: usize, faults: &mut FieldErrors) -> Secret {
+fn read_secret(
+    name: &'static str,
+    raw: &RawValue,
+    bytes_max: usize,
+    faults: &mut FieldErrors,
+) -> Secret {
     let secret = Secret::new(faults.text(name, Some(raw)));
     let text = secret.expose();
-    let fits = (1..=bytes_max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let fits =
+        (1..=bytes_max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     if raw.get().starts_with('"') && !fits {
-        faults.add(name, format!("must be 1 to {bytes_max} printable ASCII characters without spaces"));
+        faults.add(
+            name,
+            format!("must be 1 to {bytes_max} printable ASCII characters without spaces"),
+        );
     }
     secret
 }
@@ -181,19 +244,30 @@ fn read_secret(name: &'static str, raw: &RawValue, bytes_max: usize, faults: &mu
 fn read_auto_reply(raw: &RawValue, cooldown: Duration, faults: &mut FieldErrors) -> AutoReply {
     faults.check_optional_object("auto_reply", Some(raw));
     let [text, cooldown_s] = find_members(raw.get(), ["text", "cooldown_s"]).unwrap_or_default();
-    let mut reply = AutoReply { text: String::new(), cooldown };
+    let mut reply = AutoReply {
+        text: String::new(),
+        cooldown,
+    };
     if raw_json::is_object(raw) {
         reply.text = faults.text("auto_reply.text", text);
     }
-    let has_control = reply.text.chars().any(|character| character.is_control() && character != '\n');
+    let has_control = reply
+        .text
+        .chars()
+        .any(|character| character.is_control() && character != '\n');
     if reply.text.len() > REPLY_MAX_BYTES || has_control {
-        let problem = format!("must have at most {REPLY_MAX_BYTES} bytes and no control characters but line ends");
+        let problem = format!(
+            "must have at most {REPLY_MAX_BYTES} bytes and no control characters but line ends"
+        );
         faults.add("auto_reply.text", problem);
     }
     if let Some(raw) = non_null(cooldown_s) {
         match parse_cooldown(raw) {
             Some(cooldown) => reply.cooldown = cooldown,
-            None => faults.add("auto_reply.cooldown_s", format!("must be a number from 0 to {COOLDOWN_MAX_S}")),
+            None => faults.add(
+                "auto_reply.cooldown_s",
+                format!("must be a number from 0 to {COOLDOWN_MAX_S}"),
+            ),
         }
     }
     reply
@@ -201,7 +275,9 @@ fn read_auto_reply(raw: &RawValue, cooldown: Duration, faults: &mut FieldErrors)
 
 fn parse_cooldown(raw: &RawValue) -> Option<Duration> {
     let seconds: f64 = raw.get().parse().ok()?;
-    (0.0..=COOLDOWN_MAX_S).contains(&seconds).then(|| Duration::from_millis((seconds * 1_000.0).round() as u64))
+    (0.0..=COOLDOWN_MAX_S)
+        .contains(&seconds)
+        .then(|| Duration::from_millis((seconds * 1_000.0).round() as u64))
 }
 
 fn generate_account_id() -> Result<String, Error> {
@@ -209,7 +285,10 @@ fn generate_account_id() -> Result<String, Error> {
 }
 
 fn generate_secret() -> Result<Secret, Error> {
-    Ok(Secret::new(format!("whsec_{}", STANDARD.encode(random_bytes::<32>()?))))
+    Ok(Secret::new(format!(
+        "whsec_{}",
+        STANDARD.encode(random_bytes::<32>()?)
+    )))
 }
 
 fn random_bytes<const N: usize>() -> Result<[u8; N], Error> {

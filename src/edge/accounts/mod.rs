@@ -1,4 +1,5 @@
-//! `/api/v1/accounts`: which business accounts there are and what becomes of their messages. For the admin.
+//! `/api/v1/accounts`: which business accounts there are and what becomes of their messages. For
+//! the admin.
 
 use std::sync::Arc;
 
@@ -26,10 +27,14 @@ use view::AccountView;
 pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let members = read_account_input(context, None).await?;
     let core = context.edge.core()?;
-    let account = members.into_account(core.reads.answered_end().await?, context.edge.clock.wall())?;
+    let account =
+        members.into_account(core.reads.answered_end().await?, context.edge.clock.wall())?;
     let account = run_blocking(core, move |core| core.accounts.create(account)).await?;
     info!(account = account.id, "account made");
-    Ok(answer::uncached_json(StatusCode::OK, &AccountView::new(&account, &context.edge).with_secret()))
+    Ok(answer::uncached_json(
+        StatusCode::OK,
+        &AccountView::new(&account, &context.edge).with_secret(),
+    ))
 }
 
 /// `GET /api/v1/accounts`
@@ -40,8 +45,14 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
     let known = context.edge.core()?.accounts.snapshot();
     let accounts = known.newest_first();
     let total = accounts.len() as u64;
-    let items = page.select(&accounts).map(|account| AccountView::new(account, &context.edge)).collect();
-    Ok(answer::uncached_json(StatusCode::OK, &ListPage::new(items, total, page)))
+    let items = page
+        .select(&accounts)
+        .map(|account| AccountView::new(account, &context.edge))
+        .collect();
+    Ok(answer::uncached_json(
+        StatusCode::OK,
+        &ListPage::new(items, total, page),
+    ))
 }
 
 /// `GET /api/v1/accounts/{account_id}`
@@ -49,8 +60,13 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, E
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
     let known = context.edge.core()?.accounts.snapshot();
-    let account = known.get(&id).ok_or_else(|| account_error(AccountChangeError::NotFound))?;
-    Ok(answer::uncached_json(StatusCode::OK, &AccountView::new(account, &context.edge)))
+    let account = known
+        .get(&id)
+        .ok_or_else(|| account_error(AccountChangeError::NotFound))?;
+    Ok(answer::uncached_json(
+        StatusCode::OK,
+        &AccountView::new(account, &context.edge),
+    ))
 }
 
 /// `PUT /api/v1/accounts/{account_id}`
@@ -65,7 +81,14 @@ pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse,
     let account = run_blocking(core, move |core| core.accounts.change(&id, change)).await?;
     info!(account = account.id, "account changed");
     let view = AccountView::new(&account, &context.edge);
-    Ok(answer::uncached_json(StatusCode::OK, &if is_new_secret { view.with_secret() } else { view }))
+    Ok(answer::uncached_json(
+        StatusCode::OK,
+        &if is_new_secret {
+            view.with_secret()
+        } else {
+            view
+        },
+    ))
 }
 
 /// `DELETE /api/v1/accounts/{account_id}`
@@ -78,12 +101,20 @@ pub(super) async fn remove(context: &mut RequestContext) -> Result<HttpResponse,
 }
 
 /// What the body of a request of the admin gives, for the account `id` or for a new one.
-async fn read_account_input(context: &mut RequestContext, id: Option<&str>) -> Result<AccountInput, Error> {
+async fn read_account_input(
+    context: &mut RequestContext,
+    id: Option<&str>,
+) -> Result<AccountInput, Error> {
     let body = context.read_body().await?;
     body::check_json_content_type(context.request.headers())?;
     let config = &context.edge.config;
     let cooldown = config.sources.instagram.auto_reply.cooldown;
-    AccountInput::parse(body::text(&body)?, id, cooldown, &config.delivery.allow_targets)
+    AccountInput::parse(
+        body::text(&body)?,
+        id,
+        cooldown,
+        &config.delivery.allow_targets,
+    )
 }
 
 /// Does what waits for the disk where waiting disturbs nobody.
@@ -99,14 +130,26 @@ fn account_error(refused: AccountChangeError) -> Error {
     let message = refused.to_string();
     match refused {
         AccountChangeError::NotFound => Error::NotFound(message),
-        AccountChangeError::Exists(_) => Error::Rejected(Rejection::conflict("account_exists", message)),
+        AccountChangeError::Exists(_) => {
+            Error::Rejected(Rejection::conflict("account_exists", message))
+        }
         AccountChangeError::Claimed { .. } => {
             Error::Rejected(Rejection::conflict("instagram_account_claimed", message))
         }
-        AccountChangeError::TooMany(_) => Error::Rejected(Rejection::conflict("too_many_accounts", message)),
+        AccountChangeError::TooMany(_) => {
+            Error::Rejected(Rejection::conflict("too_many_accounts", message))
+        }
         AccountChangeError::OutcomeUnknown(error) => {
-            error!(error = &error as &dyn std::error::Error, "account could not be written");
-            Error::Rejected(Rejection { status: 503, code: "unavailable", message, member: None })
+            error!(
+                error = &error as &dyn std::error::Error,
+                "account could not be written"
+            );
+            Error::Rejected(Rejection {
+                status: 503,
+                code: "unavailable",
+                message,
+                member: None,
+            })
         }
     }
 }

@@ -79,7 +79,11 @@ pub(in crate::edge) fn list() -> EndpointDoc {
 }
 
 pub(in crate::edge) fn show() -> EndpointDoc {
-    add_id_parameter(EndpointDoc::new(TAG, "Show an account")).answers(200, "The account.", account())
+    add_id_parameter(EndpointDoc::new(TAG, "Show an account")).answers(
+        200,
+        "The account.",
+        account(),
+    )
 }
 
 pub(in crate::edge) fn change() -> EndpointDoc {

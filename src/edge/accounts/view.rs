@@ -1,4 +1,5 @@
-//! An account as answers show it: with the defaults of what it does not say itself, and without its access token.
+//! An account as answers show it: with the defaults of what it does not say itself, and without its
+//! access token.
 
 use serde::Serialize;
 
@@ -35,7 +36,10 @@ impl<'a> AccountView<'a> {
         Self {
             account_id: &account.id,
             instagram_account_id: &account.instagram_account_id,
-            crm_webhook_url: account.crm_webhook_url.as_deref().or(defaults.crm_webhook_url.as_deref()),
+            crm_webhook_url: account
+                .crm_webhook_url
+                .as_deref()
+                .or(defaults.crm_webhook_url.as_deref()),
             webhook_secret: None,
             auto_reply: (!reply.text.is_empty()).then(|| AutoReplyView::new(reply)),
             has_access_token: account.access_token.is_some() || defaults.access_token.is_some(),
@@ -51,6 +55,9 @@ impl<'a> AccountView<'a> {
 
 impl<'a> AutoReplyView<'a> {
     fn new(reply: &'a AutoReply) -> Self {
-        Self { text: &reply.text, cooldown_s: answer::seconds_as_number(reply.cooldown) }
+        Self {
+            text: &reply.text,
+            cooldown_s: answer::seconds_as_number(reply.cooldown),
+        }
     }
 }

@@ -21,7 +21,13 @@ use crate::event::{EntityKey, ID_MAX_BYTES, Kind, Timestamp, find_members};
 pub const BATCH_MAX: usize = 1_000;
 
 /// The fields that a state has before any others, should there be no room for all.
-const LEADING_FIELDS: [&str; 5] = ["lead_id", "updated_at", "hook_action", "customer", "attributes"];
+const LEADING_FIELDS: [&str; 5] = [
+    "lead_id",
+    "updated_at",
+    "hook_action",
+    "customer",
+    "attributes",
+];
 
 /// The most other fields of one event that are looked at; a state keeps no more by default.
 const OTHER_FIELDS_MAX: usize = 1_000;
@@ -55,19 +61,32 @@ pub enum C2sRequest {
 pub fn decode_c2s_request(body: &Bytes) -> Result<C2sRequest, Error> {
     let text = text(body)?;
     if !text.trim_ascii_start().starts_with('[') {
-        let whole: &RawValue = serde_json::from_str(text).map_err(|error| Error::from_json_error(&error))?;
+        let whole: &RawValue =
+            serde_json::from_str(text).map_err(|error| Error::from_json_error(&error))?;
         if !whole.get().starts_with('{') {
-            return Err(Error::InvalidJson("body must be a JSON object or a list of them".into()));
+            return Err(Error::InvalidJson(
+                "body must be a JSON object or a list of them".into(),
+            ));
         }
         return Ok(C2sRequest::Single(decode_c2s_event(whole, body)));
     }
-    let raw_json::RawItems { first: items, count } =
-        raw_json::items(text, BATCH_MAX).map_err(|error| Error::from_json_error(&error))?;
+    let raw_json::RawItems {
+        first: items,
+        count,
+    } = raw_json::items(text, BATCH_MAX).map_err(|error| Error::from_json_error(&error))?;
     if !(1..=BATCH_MAX).contains(&count) {
         let detail = format!("body must have 1 to {BATCH_MAX} events");
-        return Err(Error::InvalidFields(vec![FieldError { field: "body".into(), detail }]));
+        return Err(Error::InvalidFields(vec![FieldError {
+            field: "body".into(),
+            detail,
+        }]));
     }
-    Ok(C2sRequest::Batch(items.into_iter().map(|item| decode_c2s_event(item, body)).collect()))
+    Ok(C2sRequest::Batch(
+        items
+            .into_iter()
+            .map(|item| decode_c2s_event(item, body))
+            .collect(),
+    ))
 }
 
 /// The event in `raw`, a part of `body`.
@@ -75,16 +94,25 @@ fn decode_c2s_event(raw: &RawValue, body: &Bytes) -> Result<C2sEvent, Vec<FieldE
     let mut faults = FieldErrors::default();
     let read = decode_c2s_members(raw, &mut faults);
     match (faults.finish(()), read) {
-        (Ok(()), Some((entity, action, at))) => {
-            Ok(C2sEvent { entity, action, at, payload: body.slice_ref(raw.get().as_bytes()) })
-        }
+        (Ok(()), Some((entity, action, at))) => Ok(C2sEvent {
+            entity,
+            action,
+            at,
+            payload: body.slice_ref(raw.get().as_bytes()),
+        }),
         (Err(Error::InvalidFields(faults)), _) => Err(faults),
         // Whatever cannot be read has noted a fault.
-        (Ok(()) | Err(_), _) => Err(vec![FieldError { field: "event".into(), detail: "event cannot be read".into() }]),
+        (Ok(()) | Err(_), _) => Err(vec![FieldError {
+            field: "event".into(),
+            detail: "event cannot be read".into(),
+        }]),
     }
 }
 
-fn decode_c2s_members(raw: &RawValue, faults: &mut FieldErrors) -> Option<(EntityKey, C2sLeadAction, Timestamp)> {
+fn decode_c2s_members(
+    raw: &RawValue,
+    faults: &mut FieldErrors,
+) -> Option<(EntityKey, C2sLeadAction, Timestamp)> {
     let Ok(C2sMembers { first, others }) = serde_json::from_str(raw.get()) else {
         faults.add("event", "must be a JSON object of valid Unicode text");
         return None;
@@ -97,11 +125,19 @@ fn decode_c2s_members(raw: &RawValue, faults: &mut FieldErrors) -> Option<(Entit
     let (entity, updated_at) = (EntityKey::try_new(Kind::C2sLead, &id?).ok()?, updated_at?);
     // Shown as every time is, and also where it came with the attributes.
     let shown = serde_json::value::to_raw_value(&updated_at).ok()?;
-    let named = LEADING_FIELDS.into_iter().zip([lead_id, Some(&shown), hook_action, customer, attributes]);
+    let named =
+        LEADING_FIELDS
+            .into_iter()
+            .zip([lead_id, Some(&shown), hook_action, customer, attributes]);
     let named = named.filter_map(|(name, raw)| Some((name.to_owned(), JsonText::from_raw(raw?))));
-    let others = others.into_iter().map(|(name, raw)| (name.into_owned(), JsonText::from_raw(raw)));
-    let action =
-        C2sLeadAction::Received { updated_at, hook_action: hook_action_text, fields: named.chain(others).collect() };
+    let others = others
+        .into_iter()
+        .map(|(name, raw)| (name.into_owned(), JsonText::from_raw(raw)));
+    let action = C2sLeadAction::Received {
+        updated_at,
+        hook_action: hook_action_text,
+        fields: named.chain(others).collect(),
+    };
     Some((entity, action, updated_at))
 }
 
@@ -116,7 +152,10 @@ fn decode_lead_id(raw: Option<&RawValue>, faults: &mut FieldErrors) -> Option<St
     }
     let id = raw_json::id(raw);
     if id.is_none() {
-        faults.add("lead_id", format!("must be a string or a whole number, of at most {ID_MAX_BYTES} bytes"));
+        faults.add(
+            "lead_id",
+            format!("must be a string or a whole number, of at most {ID_MAX_BYTES} bytes"),
+        );
     }
     id
 }
@@ -131,10 +170,13 @@ fn decode_updated_at(
         return faults.read_optional_time("updated_at", raw);
     }
     let attributes = attributes.filter(|attributes| raw_json::is_object(attributes));
-    if attributes.is_some_and(|attributes| !faults.check_member_names("attributes", attributes.get())) {
+    if attributes
+        .is_some_and(|attributes| !faults.check_member_names("attributes", attributes.get()))
+    {
         return None;
     }
-    let among = attributes.and_then(|attributes| find_members(attributes.get(), ["updated_at"]).ok());
+    let among =
+        attributes.and_then(|attributes| find_members(attributes.get(), ["updated_at"]).ok());
     let [among] = among.unwrap_or_default();
     if non_null(among).is_none() {
         faults.add("updated_at", "is required");
@@ -164,11 +206,16 @@ impl<'de> Visitor<'de> for C2sMembersVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = C2sMembers { first: [None; LEADING_FIELDS.len()], others: BTreeMap::new() };
+        let mut found = C2sMembers {
+            first: [None; LEADING_FIELDS.len()],
+            others: BTreeMap::new(),
+        };
         while let Some(MemberName(name)) = map.next_key()? {
             match LEADING_FIELDS.iter().position(|wanted| *wanted == name) {
                 Some(place) => found.first[place] = Some(map.next_value()?),
-                None if found.others.len() < OTHER_FIELDS_MAX || found.others.contains_key(&name) => {
+                None if found.others.len() < OTHER_FIELDS_MAX
+                    || found.others.contains_key(&name) =>
+                {
                     found.others.insert(name, map.next_value()?);
                 }
                 None => drop(map.next_value::<IgnoredAny>()?),

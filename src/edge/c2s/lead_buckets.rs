@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 use super::super::sliding_window::RateQuota;
 use crate::token_bucket::{TokenBucket, TokenRate};
 
-/// The most buckets that are remembered, a few MiB. Beyond it the fullest one is forgotten, which loses least.
+/// The most buckets that are remembered, a few MiB. Beyond it the fullest one is forgotten, which
+/// loses least.
 const BUCKETS_MAX: usize = 65_536;
 
 /// How long an empty bucket takes to fill up.
@@ -24,15 +25,20 @@ pub(super) struct LeadTokenBuckets {
 impl LeadTokenBuckets {
     /// Buckets of `per_minute` tokens; 0 means that nothing is limited.
     pub(super) fn new(per_minute: u32) -> Self {
-        Self { per_minute, table: Mutex::new(BucketTable::new(BUCKETS_MAX)) }
+        Self {
+            per_minute,
+            table: Mutex::new(BucketTable::new(BUCKETS_MAX)),
+        }
     }
 
     /// Takes a token of `lead`.
     ///
     /// # Errors
-    /// What there is to say of an empty bucket; its `reset` is how long to wait until there is a token.
+    /// What there is to say of an empty bucket; its `reset` is how long to wait until there is a
+    /// token.
     pub(super) fn take_token(&self, lead: u64, now: Duration) -> Result<(), RateQuota> {
-        self.with_table(|table, per_minute| table.take_token(lead, per_minute, now)).unwrap_or(Ok(()))
+        self.with_table(|table, per_minute| table.take_token(lead, per_minute, now))
+            .unwrap_or(Ok(()))
     }
 
     /// Gives back a token of `lead` that was not used after all.
@@ -56,7 +62,11 @@ struct BucketTable {
 
 impl BucketTable {
     fn new(capacity: usize) -> Self {
-        Self { capacity, buckets: HashMap::new(), by_time: BTreeSet::new() }
+        Self {
+            capacity,
+            buckets: HashMap::new(),
+            by_time: BTreeSet::new(),
+        }
     }
 
     fn take_token(&mut self, lead: u64, per_minute: u32, now: Duration) -> Result<(), RateQuota> {
@@ -64,7 +74,11 @@ impl BucketTable {
         let mut bucket = self.buckets.get(&lead).copied().unwrap_or_default();
         let wait = bucket.next_token_at(rate).saturating_sub(now);
         if !wait.is_zero() {
-            return Err(RateQuota { limit: per_minute, remaining: 0, reset: wait });
+            return Err(RateQuota {
+                limit: per_minute,
+                remaining: 0,
+                reset: wait,
+            });
         }
         bucket.take_token(rate, now);
         self.set_full_at(lead, bucket, now);
@@ -87,7 +101,9 @@ impl BucketTable {
             return;
         }
         while self.buckets.len() >= self.capacity {
-            let Some((_, fullest)) = self.by_time.pop_first() else { return };
+            let Some((_, fullest)) = self.by_time.pop_first() else {
+                return;
+            };
             self.buckets.remove(&fullest);
         }
         self.buckets.insert(lead, bucket);
@@ -95,11 +111,14 @@ impl BucketTable {
     }
 }
 
-/// A bucket of `per_minute` tokens that fills up within a minute. The division rounds down, so that a full bucket never lacks
-/// its last token.
+/// A bucket of `per_minute` tokens that fills up within a minute. The division rounds down, so that
+/// a full bucket never lacks its last token.
 fn rate(per_minute: u32) -> TokenRate {
     let interval = REFILL_TIME / per_minute;
-    TokenRate { interval, burst: REFILL_TIME - interval }
+    TokenRate {
+        interval,
+        burst: REFILL_TIME - interval,
+    }
 }
 
 #[cfg(test)]
@@ -117,11 +136,24 @@ mod tests {
         let buckets = LeadTokenBuckets::new(3);
         assert!((0..3).all(|_| buckets.take_token(7, seconds(0)).is_ok()));
         let refused = buckets.take_token(7, seconds(5)).expect_err("empty");
-        assert_eq!(refused, RateQuota { limit: 3, remaining: 0, reset: seconds(15) });
-        assert!(buckets.take_token(8, seconds(5)).is_ok(), "another lead's is full");
+        assert_eq!(
+            refused,
+            RateQuota {
+                limit: 3,
+                remaining: 0,
+                reset: seconds(15)
+            }
+        );
+        assert!(
+            buckets.take_token(8, seconds(5)).is_ok(),
+            "another lead's is full"
+        );
         assert!(buckets.take_token(7, seconds(20)).is_ok());
         assert!(buckets.take_token(7, seconds(39)).is_err());
-        assert!(buckets.take_token(7, seconds(60)).is_ok() && buckets.take_token(7, seconds(60)).is_ok());
+        assert!(
+            buckets.take_token(7, seconds(60)).is_ok()
+                && buckets.take_token(7, seconds(60)).is_ok()
+        );
         assert!(buckets.take_token(7, seconds(60)).is_err());
     }
 
@@ -148,7 +180,10 @@ mod tests {
         for (lead, count) in [(1, 2), (2, 1), (3, 1)] {
             (0..count).for_each(|_| table.take_token(lead, 2, seconds(0)).expect("a token"));
         }
-        assert!(table.take_token(1, 2, seconds(0)).is_err(), "it was the emptiest");
+        assert!(
+            table.take_token(1, 2, seconds(0)).is_err(),
+            "it was the emptiest"
+        );
         assert_eq!(table.buckets.keys().filter(|lead| **lead == 2).count(), 0);
     }
 

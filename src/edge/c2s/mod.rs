@@ -1,13 +1,15 @@
-//! The C2S contract: `POST /api/v1/webhooks/c2s`, one event or a list of them, its checks in their order, and its answers.
+//! The C2S contract: `POST /api/v1/webhooks/c2s`, one event or a list of them, its checks in their
+//! order, and its answers.
 //!
 //! ```text
 //! size ─> address ─> token ─> rate limit ─> JSON ─> each event: fields ─> lead's bucket ─> duplicate ─> stored ─> 200
 //!  413      403       401        429       415, 400              400          429          counted       503
 //! ```
 //!
-//! In a list each event stands by itself: what is wrong with one is said in `errors`, and the others are taken. Only a list
-//! of which no event is valid is refused as a whole, like a single event. A duplicate is known by its lead, which remembers
-//! the instants that it has applied, so it is one for ever.
+//! In a list each event stands by itself: what is wrong with one is said in `errors`, and the
+//! others are taken. Only a list of which no event is valid is refused as a whole, like a single
+//! event. A duplicate is known by its lead, which remembers the instants that it has applied, so it
+//! is one for ever.
 
 use std::sync::Arc;
 
@@ -56,7 +58,13 @@ struct IndexedFieldError {
 
 /// Takes events in.
 pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse, Error> {
-    let RequestContext { request, payload, edge, call, quota } = context;
+    let RequestContext {
+        request,
+        payload,
+        edge,
+        call,
+        quota,
+    } = context;
     let c2s = edge.c2s();
     let client = edge.client(request);
     body::check_declared_length(request, edge.body_limits())?;
@@ -66,21 +74,36 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     if !c2s.has_valid_token(request.headers()) {
         return Err(edge.count_failure(request, Error::InvalidToken));
     }
-    let admitted = c2s.callers.admit(client_address::client_network(client), edge.clock.monotonic());
+    let admitted = c2s.callers.admit(
+        client_address::client_network(client),
+        edge.clock.monotonic(),
+    );
     *quota = admitted.map_err(Error::RateLimited)?;
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     body::check_json_content_type(request.headers())?;
     match decode_c2s_request(&body)? {
-        C2sRequest::Single(event) => submit_single_event(event.map_err(Error::InvalidFields)?, edge, call.span()).await,
+        C2sRequest::Single(event) => {
+            submit_single_event(event.map_err(Error::InvalidFields)?, edge, call.span()).await
+        }
         C2sRequest::Batch(events) => submit_batch(events, edge, call).await,
     }
 }
 
-async fn submit_single_event(event: C2sEvent, edge: &Edge, span: &Span) -> Result<HttpResponse, Error> {
+async fn submit_single_event(
+    event: C2sEvent,
+    edge: &Edge,
+    span: &Span,
+) -> Result<HttpResponse, Error> {
     let core = edge.core()?;
     let lead = lead_fingerprint(&event);
-    edge.c2s().leads.take_token(lead, edge.clock.monotonic()).map_err(Error::RateLimited)?;
-    let outcome = core.router.submit_command(edge.c2s().receive_command(event, span)).await;
+    edge.c2s()
+        .leads
+        .take_token(lead, edge.clock.monotonic())
+        .map_err(Error::RateLimited)?;
+    let outcome = core
+        .router
+        .submit_command(edge.c2s().receive_command(event, span))
+        .await;
     if outcome.is_err() {
         edge.c2s().leads.return_token(lead, edge.clock.monotonic());
     }
@@ -107,14 +130,28 @@ async fn submit_batch(
         }
     }
     let mut accepted = None;
-    // Duplicates give their tokens back, so that a list that is longer than a bucket is completed by sending it again: each
-    // pass takes what these tokens allow, until one takes nothing.
+    // Duplicates give their tokens back, so that a list that is longer than a bucket is completed
+    // by sending it again: each pass takes what these tokens allow, until one takes nothing.
     loop {
         let pass = edge.c2s().take_tokens(waiting, &*edge.clock);
-        let commands = pass.taken.into_iter().map(|event| edge.c2s().receive_command(event, call.span())).collect();
+        let commands = pass
+            .taken
+            .into_iter()
+            .map(|event| edge.c2s().receive_command(event, call.span()))
+            .collect();
         let outcomes = core.router.submit_batch(commands).await;
-        call.note_events(outcomes.iter().flatten().map(|outcome| submit::public_event_id(&core, outcome.position)));
-        for (lead, _) in pass.leads.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_err()) {
+        call.note_events(
+            outcomes
+                .iter()
+                .flatten()
+                .map(|outcome| submit::public_event_id(&core, outcome.position)),
+        );
+        for (lead, _) in pass
+            .leads
+            .iter()
+            .zip(&outcomes)
+            .filter(|(_, outcome)| outcome.is_err())
+        {
             edge.c2s().leads.return_token(*lead, edge.clock.monotonic());
         }
         for outcome in outcomes {
@@ -139,7 +176,11 @@ fn no_valid_event_error(events: Vec<Result<C2sEvent, Vec<FieldError>>>) -> Error
         let of_event = event.err().unwrap_or_default();
         of_event.into_iter().map(move |fault| (index, fault))
     }) {
-        let problem = fault.detail.strip_prefix(&*fault.field).unwrap_or(&fault.detail).trim_start();
+        let problem = fault
+            .detail
+            .strip_prefix(&*fault.field)
+            .unwrap_or(&fault.detail)
+            .trim_start();
         faults.add(format!("[{index}].{}", fault.field), problem);
     }
     match faults.finish(()) {
@@ -150,18 +191,30 @@ fn no_valid_event_error(events: Vec<Result<C2sEvent, Vec<FieldError>>>) -> Error
 
 impl C2sSummary {
     const fn new(received: usize) -> Self {
-        Self { status: "success", received, processed: 0, duplicates: 0, failed: 0, errors: Vec::new() }
+        Self {
+            status: "success",
+            received,
+            processed: 0,
+            duplicates: 0,
+            failed: 0,
+            errors: Vec::new(),
+        }
     }
 
     fn add_failure(&mut self, index: usize, faults: Vec<FieldError>) {
         self.failed += 1;
-        self.errors.extend(faults.into_iter().map(|fault| IndexedFieldError { index, fault }));
+        self.errors.extend(
+            faults
+                .into_iter()
+                .map(|fault| IndexedFieldError { index, fault }),
+        );
     }
 
     /// Counts what became of one event, and gives what was accepted.
     ///
     /// # Errors
-    /// When it is not known or not so yet: the whole request is to be repeated, which finds what was taken as duplicates.
+    /// When it is not known or not so yet: the whole request is to be repeated, which finds what
+    /// was taken as duplicates.
     fn count_outcome(
         &mut self,
         core: &NodeCore,
@@ -176,15 +229,24 @@ impl C2sSummary {
                 self.duplicates += 1;
                 Ok(None)
             }
-            Err(refusal) => Err(Error::from_refusal(refusal, |position| submit::public_event_id(core, position))),
+            Err(refusal) => Err(Error::from_refusal(refusal, |position| {
+                submit::public_event_id(core, position)
+            })),
         }
     }
 
     /// The answer; it names the event if `accepted` is the only one.
     fn into_response(self, core: &Arc<NodeCore>, accepted: Option<CommandOutcome>) -> HttpResponse {
         let mut response = answer::json_response(StatusCode::OK, &self);
-        if let Some(CommandOutcome { position, sequence, .. }) = accepted.filter(|_| self.processed == 1) {
-            submit::set_event_headers(&mut response, submit::public_event_id(core, position), sequence);
+        if let Some(CommandOutcome {
+            position, sequence, ..
+        }) = accepted.filter(|_| self.processed == 1)
+        {
+            submit::set_event_headers(
+                &mut response,
+                submit::public_event_id(core, position),
+                sequence,
+            );
         }
         response
     }

@@ -17,9 +17,15 @@ repeated.";
 const HEADERS: &[(&str, &str)] = &[
     ("X-Event-Id", "The event's id, if exactly one was stored."),
     ("X-Entity-Sequence", "Its number among the lead's events."),
-    ("RateLimit-Limit", "Requests a minute for this address (for IPv6, its /64 network)."),
+    (
+        "RateLimit-Limit",
+        "Requests a minute for this address (for IPv6, its /64 network).",
+    ),
     ("RateLimit-Remaining", "How many are left now."),
-    ("RateLimit-Reset", "Seconds until the oldest of the minute no longer counts."),
+    (
+        "RateLimit-Reset",
+        "Seconds until the oldest of the minute no longer counts.",
+    ),
 ];
 
 pub(in crate::edge) fn receive() -> EndpointDoc {
@@ -46,12 +52,24 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
         .access(EndpointAccess::Signed(&["c2s_token"]))
         .takes("an event", first)
         .takes("a list", list)
-        .answers_with(200, "What became of the events.", summary(3, 1, 1, errors), HEADERS)
+        .answers_with(
+            200,
+            "What became of the events.",
+            summary(3, 1, 1, errors),
+            HEADERS,
+        )
         .refuses_bodies()
         .refuses_field("updated_at", "updated_at is required")
-        .refuses(401, "unauthorized", "X-Webhook-Token is missing or not valid")
+        .refuses(
+            401,
+            "unauthorized",
+            "X-Webhook-Token is missing or not valid",
+        )
         .refuses(403, "forbidden", "this address may not call here")
-        .limits(600, "Requests of one address (for IPv6, of its /64 network)")
+        .limits(
+            600,
+            "Requests of one address (for IPv6, of its /64 network)",
+        )
         .limits(1000, "Events of one lead, of an event that comes alone")
         .refuses_when_busy()
 }

@@ -1,4 +1,5 @@
-//! One configured source, ready to take requests: what it is, its limit, and the header that stays out of the call log.
+//! One configured source, ready to take requests: what it is, its limit, and the header that stays
+//! out of the call log.
 
 use std::net::IpAddr;
 
@@ -20,14 +21,24 @@ pub(in crate::edge) struct Configured {
 impl Configured {
     /// The source that `custom` describes.
     pub(in crate::edge) fn new(custom: &CustomSourceConfig) -> Self {
-        let redacted_header =
-            custom.source.signing.scheme_header().and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok());
-        Self { custom: custom.clone(), limiter: RateLimiter::new(custom.rate_per_minute), redacted_header }
+        let redacted_header = custom
+            .source
+            .signing
+            .scheme_header()
+            .and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok());
+        Self {
+            custom: custom.clone(),
+            limiter: RateLimiter::new(custom.rate_per_minute),
+            redacted_header,
+        }
     }
 
     /// Meta subscribes with a `GET` where there is a verify token to show.
     pub(in crate::edge) fn subscribes(custom: &CustomSourceConfig) -> bool {
-        let knows = matches!(custom.source.signing.handshake(), ProviderHandshake::Subscription);
+        let knows = matches!(
+            custom.source.signing.handshake(),
+            ProviderHandshake::Subscription
+        );
         knows && !custom.verify_token.is_empty()
     }
 }

@@ -1,4 +1,5 @@
-//! From a verified request of a configured source to a command: its top-level members become the entity's fields.
+//! From a verified request of a configured source to a command: its top-level members become the
+//! entity's fields.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,7 +17,8 @@ use crate::entity::{Command, EntityAction};
 use crate::event::{EntityKey, PayloadShape};
 use crate::provider::{DocumentFormat, RequestDocument, VerifiedRequest};
 
-/// The event that `verified` brings to `custom` with `document`, the content of `body`; logged under `span`.
+/// The event that `verified` brings to `custom` with `document`, the content of `body`; logged
+/// under `span`.
 ///
 /// # Errors
 /// [`Error::Invalid`] with every field that was not found.
@@ -29,12 +31,17 @@ pub(super) fn decode_configured_event(
 ) -> Result<Command, Error> {
     let mut faults = FieldErrors::default();
     let found = custom.source.extract(verified, document).map_err(|lost| {
-        lost.into_iter().for_each(|lost| faults.add(lost.field, lost.problem));
+        lost.into_iter()
+            .for_each(|lost| faults.add(lost.field, lost.problem));
     });
     let fields = top_level_fields(document.json(), &mut faults);
-    let Ok(found) = faults.finish(found)? else { return Err(Error::Internal) };
+    let Ok(found) = faults.finish(found)? else {
+        return Err(Error::Internal);
+    };
     // Its id was checked when it was found.
-    let Ok(entity) = EntityKey::try_new(custom.kind, &found.entity) else { return Err(Error::Internal) };
+    let Ok(entity) = EntityKey::try_new(custom.kind, &found.entity) else {
+        return Err(Error::Internal);
+    };
     let action = EntityAction::Generic(Generic::Merge { fields });
     let shape = match document.format() {
         DocumentFormat::Json => PayloadShape::Bare,
@@ -42,18 +49,29 @@ pub(super) fn decode_configured_event(
     };
     let event_type = format!("{}.{}", custom.name, found.event);
     let (at, idempotency_key) = (found.occurred_at, found.idempotency_key);
-    Ok(Command { at, idempotency_key, shape, span, ..Command::new(custom.name, entity, action, event_type, body) })
+    Ok(Command {
+        at,
+        idempotency_key,
+        shape,
+        span,
+        ..Command::new(custom.name, entity, action, event_type, body)
+    })
 }
 
-/// The members of `json`, if it is an object; of those with one name the last one. Other JSON has no fields to keep: it
-/// is in the event.
+/// The members of `json`, if it is an object; of those with one name the last one. Other JSON has
+/// no fields to keep: it is in the event.
 fn top_level_fields(json: &RawValue, faults: &mut FieldErrors) -> Vec<(String, JsonText)> {
     if !raw_json::is_object(json) || !faults.check_member_names("body", json.get()) {
         return Vec::new();
     }
-    // The text was found to be JSON when the document was read, and its names are text: nothing is left to go wrong.
-    let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(json.get()).unwrap_or_default();
-    members.into_iter().map(|(name, value)| (name.into_owned(), JsonText::from_raw(value))).collect()
+    // The text was found to be JSON when the document was read, and its names are text: nothing is
+    // left to go wrong.
+    let members: BTreeMap<Cow<'_, str>, &RawValue> =
+        serde_json::from_str(json.get()).unwrap_or_default();
+    members
+        .into_iter()
+        .map(|(name, value)| (name.into_owned(), JsonText::from_raw(value)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -66,10 +84,15 @@ mod tests {
             let json: &RawValue = serde_json::from_str(json).expect("JSON");
             top_level_fields(json, &mut FieldErrors::default())
                 .into_iter()
-                .map(|(name, value)| format!("{name}={}", serde_json::to_string(&value).expect("JSON")))
+                .map(|(name, value)| {
+                    format!("{name}={}", serde_json::to_string(&value).expect("JSON"))
+                })
                 .collect()
         };
-        assert_eq!(names(r#"{"b": [1,  2], "\u0061": 1, "a": 2.50}"#), ["a=2.50", "b=[1,  2]"]);
+        assert_eq!(
+            names(r#"{"b": [1,  2], "\u0061": 1, "a": 2.50}"#),
+            ["a=2.50", "b=[1,  2]"]
+        );
         assert!(names(r#"[{"a": 1}]"#).is_empty() && names("7").is_empty());
     }
 

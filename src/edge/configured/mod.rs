@@ -5,7 +5,8 @@
 //!  413          401             429      415, 400      200         400        200         503
 //! ```
 //!
-//! The limit is counted after the signature, so that nobody who shares a sender's address can use it up.
+//! The limit is counted after the signature, so that nobody who shares a sender's address can use
+//! it up.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HOST, HeaderValue};
@@ -30,34 +31,65 @@ use custom::Configured;
 pub(super) const PATH: &str = "/in/{name}";
 
 /// Takes one event of the source at `index` in, or shakes hands.
-pub(super) async fn receive(index: usize, context: &mut RequestContext) -> Result<HttpResponse, Error> {
-    let RequestContext { request, payload, edge, call, quota } = context;
-    let Configured { custom, limiter, redacted_header: _ } = &edge.configured[index];
+pub(super) async fn receive(
+    index: usize,
+    context: &mut RequestContext,
+) -> Result<HttpResponse, Error> {
+    let RequestContext {
+        request,
+        payload,
+        edge,
+        call,
+        quota,
+    } = context;
+    let Configured {
+        custom,
+        limiter,
+        redacted_header: _,
+    } = &edge.configured[index];
     body::check_declared_length(request, edge.body_limits())?;
     let url = request_url(request, edge.config.server.public_url.as_deref());
-    if custom.source.signing.is_header_missing(&to_provider_request(request, &url, b"")) {
+    if custom
+        .source
+        .signing
+        .is_header_missing(&to_provider_request(request, &url, b""))
+    {
         // What shows no signature is not worth the memory of its body.
         return Err(edge.count_failure(request, Error::Unverified(Refused::InvalidSignature)));
     }
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     let view = to_provider_request(request, &url, &body);
     let verified = custom.source.verify(&view, edge.clock.wall());
-    let verified = verified.map_err(|refusal| edge.count_failure(request, Error::Unverified(refusal)))?;
+    let verified =
+        verified.map_err(|refusal| edge.count_failure(request, Error::Unverified(refusal)))?;
     let client = client_address::client_network(edge.client(request));
-    *quota = limiter.admit(client, edge.clock.monotonic()).map_err(Error::RateLimited)?;
+    *quota = limiter
+        .admit(client, edge.clock.monotonic())
+        .map_err(Error::RateLimited)?;
     let document = verified.parse_document().map_err(Error::Undecodable)?;
     if let Some(reply) = custom.source.answer_handshake(&document) {
         return Ok(handshake_response(reply));
     }
-    let command = decode::decode_configured_event(custom, &verified, &document, body.clone(), call.span().clone())?;
+    let command = decode::decode_configured_event(
+        custom,
+        &verified,
+        &document,
+        body.clone(),
+        call.span().clone(),
+    )?;
     submit_configured_event(edge, command).await
 }
 
 /// Answers a subscription to the source at `index` with its challenge.
-pub(super) async fn subscription(index: usize, context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn subscription(
+    index: usize,
+    context: &mut RequestContext,
+) -> Result<HttpResponse, Error> {
     let verify_token = context.edge.configured[index].custom.verify_token.expose();
     let challenge = subscribe(context.request.query_string(), verify_token);
-    challenge.map(text_response).map_err(|wrong| context.count_failure(Error::WrongVerifyToken(wrong)))
+    challenge
+        .map(text_response)
+        .map_err(|wrong| context.count_failure(Error::WrongVerifyToken(wrong)))
 }
 
 /// Sends `command` on its way, and answers when it, or the one that it repeats, is durable.
@@ -66,33 +98,72 @@ async fn submit_configured_event(edge: &Edge, command: Command) -> Result<HttpRe
     let entity = command.entity.clone();
     let event_id = |position| submit::public_event_id(&core, position);
     match core.router.submit_command(command).await {
-        Ok(done) => {
-            Ok(submit::accepted_response(StatusCode::OK, "accepted", event_id(done.position), &entity, done.sequence))
-        }
+        Ok(done) => Ok(submit::accepted_response(
+            StatusCode::OK,
+            "accepted",
+            event_id(done.position),
+            &entity,
+            done.sequence,
+        )),
         Err(Refusal::Duplicate { position, sequence }) => {
             // The first event with this key may have been another entity's.
-            let first = core.reads.await_record(position).await?.map_or(entity, |first| first.record.entity);
-            Ok(submit::accepted_response(StatusCode::OK, "duplicate", event_id(position), &first, sequence))
+            let first = core
+                .reads
+                .await_record(position)
+                .await?
+                .map_or(entity, |first| first.record.entity);
+            Ok(submit::accepted_response(
+                StatusCode::OK,
+                "duplicate",
+                event_id(position),
+                &first,
+                sequence,
+            ))
         }
         Err(refusal) => Err(Error::from_refusal(refusal, event_id)),
     }
 }
 
-/// The URL that the sender called: `public_url`, or else what the request itself says, and the path as it was received.
+/// The URL that the sender called: `public_url`, or else what the request itself says, and the path
+/// as it was received.
 fn request_url(request: &HttpRequest, public_url: Option<&str>) -> String {
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |path| path.as_str());
     if let Some(base) = public_url {
         return format!("{base}{path}");
     }
     // Not the connection info, which believes X-Forwarded-Host of anyone.
-    let scheme = if request.app_config().secure() { "https" } else { "http" };
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let scheme = if request.app_config().secure() {
+        "https"
+    } else {
+        "http"
+    };
+    let host = request
+        .headers()
+        .get(HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
     format!("{scheme}://{host}{path}")
 }
 
-fn to_provider_request<'r>(request: &'r HttpRequest, url: &'r str, body: &'r [u8]) -> RequestView<'r> {
-    let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    RequestView { method: request.method().as_str(), url, headers, body }
+fn to_provider_request<'r>(
+    request: &'r HttpRequest,
+    url: &'r str,
+    body: &'r [u8],
+) -> RequestView<'r> {
+    let headers = request
+        .headers()
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        .collect();
+    RequestView {
+        method: request.method().as_str(),
+        url,
+        headers,
+        body,
+    }
 }
 
 #[derive(Serialize)]
@@ -109,6 +180,9 @@ fn handshake_response(reply: Reply) -> HttpResponse {
 
 fn text_response(text: String) -> HttpResponse {
     let mut response = HttpResponse::with_body(StatusCode::OK, text).map_into_boxed_body();
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     response
 }

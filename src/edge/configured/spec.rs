@@ -16,9 +16,15 @@ signatures fit, both with 200; Meta subscribes with `GET` at the same path. `hoo
 const HEADERS: &[(&str, &str)] = &[
     ("X-Event-Id", "The event's id."),
     ("X-Entity-Sequence", "Its number among the entity's events."),
-    ("RateLimit-Limit", "Requests a minute for this address (for IPv6, its /64 network), if the source has a limit."),
+    (
+        "RateLimit-Limit",
+        "Requests a minute for this address (for IPv6, its /64 network), if the source has a limit.",
+    ),
     ("RateLimit-Remaining", "How many are left now."),
-    ("RateLimit-Reset", "Seconds until the oldest of the minute no longer counts."),
+    (
+        "RateLimit-Reset",
+        "Seconds until the oldest of the minute no longer counts.",
+    ),
 ];
 
 /// The endpoint of every configured source.
@@ -30,26 +36,51 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
             "entity": {"kind": "custom:billing", "id": "cus_42", "sequence": 3},
         })
     };
-    EndpointDoc::new("Configured sources", "Take in an event of a configured source")
-        .about(ABOUT)
-        .access(EndpointAccess::Signed(&["configured_signature"]))
-        .part("name", "The source's name in the configuration.", "billing")
-        .takes("an event", json!({"id": "evt_1", "type": "invoice.paid", "customer": "cus_42", "amount": 1200}))
-        .answers_with(200, "The event is stored.", taken("accepted"), HEADERS)
-        .answers(200, "An event with its idempotency key was stored before: this one.", taken("duplicate"))
-        .refuses(400, "invalid_json", "body is not valid JSON at line 1 column 5")
-        .refuses_field("entity", "entity is not at /customer")
-        .refuses(401, "invalid_signature", "the signature is missing or not that of this request")
-        .refuses(401, "stale_timestamp", "the signed time is too far from this machine's clock")
-        .refuses(404, "not_found", "there is nothing at this path")
-        .refuses(413, "body_too_large", "body is larger than 1000000 bytes")
-        .refuses(
-            415,
-            "unsupported_media_type",
-            "Content-Type must be application/json or application/x-www-form-urlencoded",
-        )
-        .limits(600, "Requests of one address (for IPv6, of its /64 network), if `rate_per_minute` says 600")
-        .refuses_when_busy()
+    EndpointDoc::new(
+        "Configured sources",
+        "Take in an event of a configured source",
+    )
+    .about(ABOUT)
+    .access(EndpointAccess::Signed(&["configured_signature"]))
+    .part("name", "The source's name in the configuration.", "billing")
+    .takes(
+        "an event",
+        json!({"id": "evt_1", "type": "invoice.paid", "customer": "cus_42", "amount": 1200}),
+    )
+    .answers_with(200, "The event is stored.", taken("accepted"), HEADERS)
+    .answers(
+        200,
+        "An event with its idempotency key was stored before: this one.",
+        taken("duplicate"),
+    )
+    .refuses(
+        400,
+        "invalid_json",
+        "body is not valid JSON at line 1 column 5",
+    )
+    .refuses_field("entity", "entity is not at /customer")
+    .refuses(
+        401,
+        "invalid_signature",
+        "the signature is missing or not that of this request",
+    )
+    .refuses(
+        401,
+        "stale_timestamp",
+        "the signed time is too far from this machine's clock",
+    )
+    .refuses(404, "not_found", "there is nothing at this path")
+    .refuses(413, "body_too_large", "body is larger than 1000000 bytes")
+    .refuses(
+        415,
+        "unsupported_media_type",
+        "Content-Type must be application/json or application/x-www-form-urlencoded",
+    )
+    .limits(
+        600,
+        "Requests of one address (for IPv6, of its /64 network), if `rate_per_minute` says 600",
+    )
+    .refuses_when_busy()
 }
 
 /// What a source with the preset meta and a verify token answers besides.

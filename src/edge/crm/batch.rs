@@ -55,12 +55,13 @@ struct BatchItem {
     command: Command,
 }
 
-/// Takes the list `text` in, which is all of `body`. A key that came outside of it becomes one for each event that has
-/// none of its own: the key and the event's place, so that repeating the call repeats no event.
+/// Takes the list `text` in, which is all of `body`. A key that came outside of it becomes one for
+/// each event that has none of its own: the key and the event's place, so that repeating the call
+/// repeats no event.
 ///
 /// # Errors
-/// [`Error::Invalid`] when there are no events, too many, or none that is valid; [`Error::Overloaded`] or
-/// [`Error::Unknown`] when that became of any of them.
+/// [`Error::Invalid`] when there are no events, too many, or none that is valid;
+/// [`Error::Overloaded`] or [`Error::Unknown`] when that became of any of them.
 pub(super) async fn publish_batch(
     edge: &Edge,
     body: &Bytes,
@@ -68,21 +69,35 @@ pub(super) async fn publish_batch(
     key: Option<&[u8]>,
     call: &IncomingCall,
 ) -> Result<HttpResponse, Error> {
-    let raw_json::RawItems { first, count } =
-        raw_json::items(text, PUBLISHED_EVENTS_MAX).map_err(|error| Error::from_json_error(&error))?;
+    let raw_json::RawItems { first, count } = raw_json::items(text, PUBLISHED_EVENTS_MAX)
+        .map_err(|error| Error::from_json_error(&error))?;
     let mut faults = FieldErrors::default();
     if !(1..=PUBLISHED_EVENTS_MAX).contains(&count) {
-        faults.add("body", format!("must hold 1 to {PUBLISHED_EVENTS_MAX} events, not {count}"));
+        faults.add(
+            "body",
+            format!("must hold 1 to {PUBLISHED_EVENTS_MAX} events, not {count}"),
+        );
     }
     let key = super::decode::decode_idempotency_key(key, None, &mut faults);
     faults.finish(())?;
     let (mut valid, mut errors) = (Vec::new(), Vec::new());
     for (index, item) in first.into_iter().enumerate() {
-        match decode_bus_event(edge.bus_events(), body, item.get(), None, call.span().clone()) {
+        match decode_bus_event(
+            edge.bus_events(),
+            body,
+            item.get(),
+            None,
+            call.span().clone(),
+        ) {
             Ok(mut command) => {
                 let place = |key: &String| format!("{key}\u{1}{index}");
-                command.idempotency_key = command.idempotency_key.or_else(|| key.as_ref().map(place));
-                valid.push(BatchItem { index, entity: command.entity.clone(), command });
+                command.idempotency_key =
+                    command.idempotency_key.or_else(|| key.as_ref().map(place));
+                valid.push(BatchItem {
+                    index,
+                    entity: command.entity.clone(),
+                    command,
+                });
             }
             Err(error) => errors.extend(batch_item_errors(index, error)),
         }
@@ -91,8 +106,10 @@ pub(super) async fn publish_batch(
         return Err(no_valid_event_error(errors));
     }
     let core = edge.core()?;
-    let (places, commands): (Vec<_>, Vec<_>) =
-        valid.into_iter().map(|valid| ((valid.index, valid.entity), valid.command)).unzip();
+    let (places, commands): (Vec<_>, Vec<_>) = valid
+        .into_iter()
+        .map(|valid| ((valid.index, valid.entity), valid.command))
+        .unzip();
     let outcomes = core.router.submit_batch(commands).await;
     batch_response(&core, call, count, &places, outcomes, errors)
 }
@@ -109,21 +126,42 @@ fn batch_item_errors(index: usize, error: Error) -> Vec<BatchItemError> {
             faults.into_iter().map(wrong).collect()
         }
         Error::UnknownEvent(_) => {
-            vec![BatchItemError { index, field: Some("event".into()), detail: error.to_string() }]
+            vec![BatchItemError {
+                index,
+                field: Some("event".into()),
+                detail: error.to_string(),
+            }]
         }
         Error::InvalidJson(_) => {
-            vec![BatchItemError { index, field: None, detail: "event must be a JSON object".into() }]
+            vec![BatchItemError {
+                index,
+                field: None,
+                detail: "event must be a JSON object".into(),
+            }]
         }
-        other => vec![BatchItemError { index, field: None, detail: other.to_string() }],
+        other => vec![BatchItemError {
+            index,
+            field: None,
+            detail: other.to_string(),
+        }],
     }
 }
 
 fn no_valid_event_error(errors: Vec<BatchItemError>) -> Error {
     let fault = |wrong: BatchItemError| {
         let (index, dot) = (wrong.index, if wrong.field.is_some() { "." } else { "" });
-        FieldError { field: format!("[{index}]{dot}{}", wrong.field.unwrap_or_default()).into(), detail: wrong.detail }
+        FieldError {
+            field: format!("[{index}]{dot}{}", wrong.field.unwrap_or_default()).into(),
+            detail: wrong.detail,
+        }
     };
-    Error::InvalidFields(errors.into_iter().take(BATCH_ERRORS_MAX).map(fault).collect())
+    Error::InvalidFields(
+        errors
+            .into_iter()
+            .take(BATCH_ERRORS_MAX)
+            .map(fault)
+            .collect(),
+    )
 }
 
 fn batch_response(
@@ -136,19 +174,34 @@ fn batch_response(
 ) -> Result<HttpResponse, Error> {
     let event_id = |position| submit::public_event_id(core, position);
     // What was stored is named even if the rest makes the call fail.
-    call.note_events(outcomes.iter().flatten().map(|outcome| event_id(outcome.position)));
+    call.note_events(
+        outcomes
+            .iter()
+            .flatten()
+            .map(|outcome| event_id(outcome.position)),
+    );
     let mut accepted: Vec<(usize, EventId, &EntityKey, Option<u64>)> = Vec::new();
     let mut duplicates = 0;
     for ((index, entity), outcome) in places.iter().zip(outcomes) {
         match outcome {
-            Ok(outcome) => accepted.push((*index, event_id(outcome.position), entity, outcome.sequence)),
+            Ok(outcome) => {
+                accepted.push((*index, event_id(outcome.position), entity, outcome.sequence))
+            }
             Err(Refusal::Duplicate { .. }) => duplicates += 1,
-            // Of these nobody can say that the rest of the list is settled: the whole of it is to be sent again.
+            // Of these nobody can say that the rest of the list is settled: the whole of it is to
+            // be sent again.
             Err(refusal @ (Refusal::Overloaded | Refusal::Unknown)) => {
                 return Err(Error::from_refusal(refusal, event_id));
             }
-            Err(refusal @ (Refusal::Rejected(_) | Refusal::Known { .. } | Refusal::Quarantined { .. })) => {
-                errors.extend(batch_item_errors(*index, Error::from_refusal(refusal, event_id)));
+            Err(
+                refusal @ (Refusal::Rejected(_)
+                | Refusal::Known { .. }
+                | Refusal::Quarantined { .. }),
+            ) => {
+                errors.extend(batch_item_errors(
+                    *index,
+                    Error::from_refusal(refusal, event_id),
+                ));
             }
         }
     }

@@ -14,7 +14,9 @@ use super::super::source::CRM;
 use crate::config;
 use crate::entity::generic::{self, JsonText};
 use crate::entity::{Command, EntityAction};
-use crate::event::{EntityKey, ID_MAX_BYTES, InternedName, Kind, catalogue, check_id, find_members};
+use crate::event::{
+    EntityKey, ID_MAX_BYTES, InternedName, Kind, catalogue, check_id, find_members,
+};
 
 /// The events that can be published: the built-in ones and those that the configuration declares.
 #[derive(Debug)]
@@ -33,10 +35,16 @@ impl BusEventCatalogue {
     /// What `config` allows.
     #[must_use]
     pub fn new(config: &config::CrmConfig) -> Self {
-        let built_in = catalogue::of(CRM.as_str()).filter_map(|entry| Some((entry.name, entry.kind?)));
-        let mut events: Vec<BusEvent> = built_in.map(|(name, kind)| BusEvent::new(name, kind)).collect();
+        let built_in =
+            catalogue::of(CRM.as_str()).filter_map(|entry| Some((entry.name, entry.kind?)));
+        let mut events: Vec<BusEvent> = built_in
+            .map(|(name, kind)| BusEvent::new(name, kind))
+            .collect();
         for declared in &config.events {
-            if !events.iter().any(|event| event.name == declared.name.as_str()) {
+            if !events
+                .iter()
+                .any(|event| event.name == declared.name.as_str())
+            {
                 events.push(BusEvent::new(declared.name.as_str(), declared.kind));
             }
         }
@@ -48,20 +56,34 @@ impl BusEventCatalogue {
     }
 
     fn event_names(&self) -> String {
-        self.0.iter().map(|event| event.name).collect::<Vec<_>>().join(", ")
+        self.0
+            .iter()
+            .map(|event| event.name)
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
 impl BusEvent {
     fn new(name: &'static str, kind: Kind) -> Self {
         let what = name.split('.').next().unwrap_or(name);
-        Self { name, kind, id_member: InternedName::intern(&format!("{what}_id")).as_str() }
+        Self {
+            name,
+            kind,
+            id_member: InternedName::intern(&format!("{what}_id")).as_str(),
+        }
     }
 
     fn into_action(self, fields: Vec<(String, JsonText)>) -> generic::GenericAction {
         match self.name {
-            "task.completed" => generic::GenericAction::Mark { name: "completed", fields },
-            "mandat.signed" => generic::GenericAction::Mark { name: "signed", fields },
+            "task.completed" => generic::GenericAction::Mark {
+                name: "completed",
+                fields,
+            },
+            "mandat.signed" => generic::GenericAction::Mark {
+                name: "signed",
+                fields,
+            },
             name if name.ends_with(".created") => generic::GenericAction::Create { fields },
             name if name.ends_with(".deleted") => generic::GenericAction::Delete { fields },
             _ => generic::GenericAction::Merge { fields },
@@ -69,9 +91,9 @@ impl BusEvent {
     }
 }
 
-/// Decodes `json`, a part of `body`, into a command that is logged under `span`. `key` is the idempotency key if it came
-/// outside of it; it wins over the event's own. Of members with one name the last one counts; unknown ones stay in
-/// the payload, which is `json` as it was received.
+/// Decodes `json`, a part of `body`, into a command that is logged under `span`. `key` is the
+/// idempotency key if it came outside of it; it wins over the event's own. Of members with one name
+/// the last one counts; unknown ones stay in the payload, which is `json` as it was received.
 ///
 /// # Errors
 /// [`Error::InvalidJson`], [`Error::UnknownEvent`], or [`Error::Invalid`] with every wrong field.
@@ -91,15 +113,26 @@ pub fn decode_bus_event(
     let at = faults.read_optional_time("timestamp", timestamp);
     let key = self::decode_idempotency_key(key, own_key, &mut faults);
     let data = decode_data_object(data, &mut faults);
-    let id = event.zip(data).and_then(|(event, data)| decode_entity_id(event, data, &mut faults));
-    let fields = data.map(|data| decode_fields(data, &mut faults)).unwrap_or_default();
+    let id = event
+        .zip(data)
+        .and_then(|(event, data)| decode_entity_id(event, data, &mut faults));
+    let fields = data
+        .map(|data| decode_fields(data, &mut faults))
+        .unwrap_or_default();
     faults.finish(())?;
     // Each of them noted a fault if it is missing.
-    let (Some(event), Some(id)) = (event, id) else { return Err(Error::Internal) };
+    let (Some(event), Some(id)) = (event, id) else {
+        return Err(Error::Internal);
+    };
     let entity = EntityKey::try_new(event.kind, &id).map_err(|_| Error::Internal)?;
     let action = EntityAction::Generic(event.into_action(fields));
     let payload = body.slice_ref(json.as_bytes());
-    Ok(Command { at, idempotency_key: key, span, ..Command::new(CRM, entity, action, event.name, payload) })
+    Ok(Command {
+        at,
+        idempotency_key: key,
+        span,
+        ..Command::new(CRM, entity, action, event.name, payload)
+    })
 }
 
 fn decode_event_name(
@@ -113,7 +146,9 @@ fn decode_event_name(
     };
     let name: Option<String> = serde_json::from_str(raw.get()).ok();
     let found = name.and_then(|name| events.find_event(&name));
-    found.map(Some).ok_or_else(|| Error::UnknownEvent(events.event_names()))
+    found
+        .map(Some)
+        .ok_or_else(|| Error::UnknownEvent(events.event_names()))
 }
 
 fn check_user_id(raw: Option<&RawValue>, faults: &mut FieldErrors) {
@@ -130,16 +165,22 @@ pub(super) fn decode_idempotency_key(
     let Some(given) = given else {
         return non_null(own).map(|own| faults.id("idempotency_key", Some(own)));
     };
-    let key = str::from_utf8(given).ok().filter(|key| check_id(key).is_ok());
+    let key = str::from_utf8(given)
+        .ok()
+        .filter(|key| check_id(key).is_ok());
     if key.is_none() {
-        let problem =
-            format!("(header Idempotency-Key) must have 1 to {ID_MAX_BYTES} bytes of UTF-8 and no control characters");
+        let problem = format!(
+            "(header Idempotency-Key) must have 1 to {ID_MAX_BYTES} bytes of UTF-8 and no control characters"
+        );
         faults.add("idempotency_key", problem);
     }
     key.map(str::to_owned)
 }
 
-fn decode_data_object<'a>(raw: Option<&'a RawValue>, faults: &mut FieldErrors) -> Option<&'a RawValue> {
+fn decode_data_object<'a>(
+    raw: Option<&'a RawValue>,
+    faults: &mut FieldErrors,
+) -> Option<&'a RawValue> {
     let Some(raw) = non_null(raw) else {
         faults.add("data", "is required");
         return None;
@@ -150,20 +191,25 @@ fn decode_data_object<'a>(raw: Option<&'a RawValue>, faults: &mut FieldErrors) -
 
 /// The entity's id: under the name of its kind, else plainly `id`.
 fn decode_entity_id(event: BusEvent, data: &RawValue, faults: &mut FieldErrors) -> Option<String> {
-    // The text was found to be JSON when the body was read, and is an object: nothing is left to go wrong.
+    // The text was found to be JSON when the body was read, and is an object: nothing is left to go
+    // wrong.
     let [own, plain] = find_members(data.get(), [event.id_member, "id"]).unwrap_or_default();
     let (member, raw) = match (non_null(own), non_null(plain)) {
         (Some(own), _) => (event.id_member, own),
         (None, Some(plain)) => ("id", plain),
         (None, None) => {
-            faults.add(format!("data.{}", event.id_member), "is required, or data.id");
+            faults.add(
+                format!("data.{}", event.id_member),
+                "is required, or data.id",
+            );
             return None;
         }
     };
     let id = raw_json::id(raw);
     if id.is_none() {
-        let problem =
-            format!("must be a whole number or a string, of 1 to {ID_MAX_BYTES} bytes without control characters");
+        let problem = format!(
+            "must be a whole number or a string, of 1 to {ID_MAX_BYTES} bytes without control characters"
+        );
         faults.add(format!("data.{member}"), problem);
     }
     id
@@ -175,7 +221,10 @@ fn decode_fields(data: &RawValue, faults: &mut FieldErrors) -> Vec<(String, Json
         faults.add("data", "must have names of valid Unicode text");
         return Vec::new();
     };
-    fields.into_iter().map(|(name, value)| (name, JsonText::from_raw(value))).collect()
+    fields
+        .into_iter()
+        .map(|(name, value)| (name, JsonText::from_raw(value)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -186,29 +235,62 @@ mod tests {
     use crate::event::Timestamp;
 
     fn catalogue() -> BusEventCatalogue {
-        let declared = |name, kind| config::DeclaredBusEvent { name: InternedName::from_static(name), kind };
-        let events = vec![declared("invoice.paid", Kind::intern_custom("invoice").expect("a name"))];
-        BusEventCatalogue::new(&config::CrmConfig { enabled: true, tokens: Vec::new(), events })
+        let declared = |name, kind| config::DeclaredBusEvent {
+            name: InternedName::from_static(name),
+            kind,
+        };
+        let events = vec![declared(
+            "invoice.paid",
+            Kind::intern_custom("invoice").expect("a name"),
+        )];
+        BusEventCatalogue::new(&config::CrmConfig {
+            enabled: true,
+            tokens: Vec::new(),
+            events,
+        })
     }
 
     fn decoded(json: &str) -> Result<Command, Error> {
         let body = Bytes::copy_from_slice(json.as_bytes());
-        decode_bus_event(&catalogue(), &body, str::from_utf8(&body).expect("text"), None, Span::none())
+        decode_bus_event(
+            &catalogue(),
+            &body,
+            str::from_utf8(&body).expect("text"),
+            None,
+            Span::none(),
+        )
     }
 
     fn wrong(json: &serde_json::Value) -> Vec<String> {
-        let Err(Error::InvalidFields(faults)) = decoded(&json.to_string()) else { panic!("it is valid: {json}") };
+        let Err(Error::InvalidFields(faults)) = decoded(&json.to_string()) else {
+            panic!("it is valid: {json}")
+        };
         faults.into_iter().map(|fault| fault.detail).collect()
     }
 
     #[test]
     fn the_id_is_read_from_the_kinds_own_member_or_from_id() {
         let id = |event: &str, data: serde_json::Value| {
-            decoded(&json!({"event": event, "data": data}).to_string()).expect("valid").entity.to_string()
+            decoded(&json!({"event": event, "data": data}).to_string())
+                .expect("valid")
+                .entity
+                .to_string()
         };
-        assert_eq!(id("organisation.created", json!({"organisation_id": 51, "id": 9})), "organisation:51");
-        assert_eq!(id("person.created", json!({"person_id": null, "id": "P-1"})), "person:P-1");
-        assert_eq!(id("invoice.paid", json!({"invoice_id": "7"})), "custom:invoice:7");
+        assert_eq!(
+            id(
+                "organisation.created",
+                json!({"organisation_id": 51, "id": 9})
+            ),
+            "organisation:51"
+        );
+        assert_eq!(
+            id("person.created", json!({"person_id": null, "id": "P-1"})),
+            "person:P-1"
+        );
+        assert_eq!(
+            id("invoice.paid", json!({"invoice_id": "7"})),
+            "custom:invoice:7"
+        );
     }
 
     #[test]
@@ -226,15 +308,25 @@ mod tests {
         let no_id = wrong(&json!({"event": "task.created", "data": {"title": "x"}}));
         assert_eq!(no_id, ["data.task_id is required, or data.id"]);
         let bad_id = wrong(&json!({"event": "task.created", "data": {"task_id": 1.5}}));
-        assert!(bad_id[0].starts_with("data.task_id must be a whole number or a string"), "{bad_id:?}");
+        assert!(
+            bad_id[0].starts_with("data.task_id must be a whole number or a string"),
+            "{bad_id:?}"
+        );
     }
 
     #[test]
     fn an_unknown_event_is_refused_with_the_names_there_are() {
-        let error = decoded(r#"{"event": "organisation.merged", "data": {"id": 1}}"#).expect_err("unknown");
+        let error =
+            decoded(r#"{"event": "organisation.merged", "data": {"id": 1}}"#).expect_err("unknown");
         let detail = error.to_string();
-        assert!(detail.starts_with("event must be one of organisation.created, "), "{detail}");
-        assert!(detail.ends_with(", interaction.updated, invoice.paid"), "{detail}");
+        assert!(
+            detail.starts_with("event must be one of organisation.created, "),
+            "{detail}"
+        );
+        assert!(
+            detail.ends_with(", interaction.updated, invoice.paid"),
+            "{detail}"
+        );
         assert_eq!(error.code(), "unknown_event");
     }
 
@@ -246,10 +338,21 @@ mod tests {
         assert_eq!(command.payload, json);
         assert_eq!(command.event_type, "mandat.signed");
         assert_eq!(command.at, Timestamp::parse("2025-10-18T09:43:12.442Z"));
-        let EntityAction::Generic(generic::GenericAction::Mark { name: "signed", fields }) = command.action else {
+        let EntityAction::Generic(generic::GenericAction::Mark {
+            name: "signed",
+            fields,
+        }) = command.action
+        else {
             panic!()
         };
-        let amount = fields.iter().find(|(name, _)| name == "amount").expect("there");
-        assert_eq!(serde_json::to_string(&amount.1).expect("JSON"), "50000.10", "the last one counts");
+        let amount = fields
+            .iter()
+            .find(|(name, _)| name == "amount")
+            .expect("there");
+        assert_eq!(
+            serde_json::to_string(&amount.1).expect("JSON"),
+            "50000.10",
+            "the last one counts"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The CRM's event bus: `POST /api/v1/events`, one event or a list of them, from publishers with a bearer token.
+//! The CRM's event bus: `POST /api/v1/events`, one event or a list of them, from publishers with a
+//! bearer token.
 //!
 //! ```text
 //! size ─> token ─> JSON, fields ─> duplicate ─> stored ─> 202
@@ -25,14 +26,23 @@ const IDEMPOTENCY_KEYS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
 
 /// Takes one event in, or a list of them.
 pub(super) async fn publish(context: &mut RequestContext) -> Result<HttpResponse, Error> {
-    let RequestContext { request, payload, edge, call, quota: _ } = context;
+    let RequestContext {
+        request,
+        payload,
+        edge,
+        call,
+        quota: _,
+    } = context;
     let headers = request.headers();
     body::check_declared_length(request, edge.body_limits())?;
     // Known publishers only: nobody else's body is worth memory.
     admin::authorize_any(request, edge, &edge.config.sources.crm.tokens)?;
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     body::check_json_content_type(headers)?;
-    let key = IDEMPOTENCY_KEYS.iter().find_map(|name| headers.get(*name)).map(HeaderValue::as_bytes);
+    let key = IDEMPOTENCY_KEYS
+        .iter()
+        .find_map(|name| headers.get(*name))
+        .map(HeaderValue::as_bytes);
     let text = body::text(&body)?;
     if text.trim_ascii_start().starts_with('[') {
         return batch::publish_batch(edge, &body, text, key, call).await;

@@ -18,16 +18,26 @@ const HEADERS: &[(&str, &str)] = &[
 ];
 
 pub(in crate::edge) fn publish() -> EndpointDoc {
-    let data = |entry: &catalogue::Entry| serde_json::from_str::<Value>(entry.data).unwrap_or_default();
+    let data =
+        |entry: &catalogue::Entry| serde_json::from_str::<Value>(entry.data).unwrap_or_default();
     let endpoint = EndpointDoc::new("Event bus", "Publish events of the CRM")
         .about(ABOUT)
         .access(EndpointAccess::Publisher)
         .requires(&["event", "data"])
-        .header("Idempotency-Key", "The publisher's own name for the event.", "6f1c2a90-0001");
+        .header(
+            "Idempotency-Key",
+            "The publisher's own name for the event.",
+            "6f1c2a90-0001",
+        );
     let endpoint = catalogue::of(catalogue::CRM_SOURCE).fold(endpoint, |endpoint, entry| {
-        endpoint.takes(entry.name, json!({"event": entry.name, "user_id": 12, "data": data(&entry)}))
+        endpoint.takes(
+            entry.name,
+            json!({"event": entry.name, "user_id": 12, "data": data(&entry)}),
+        )
     });
-    let created = catalogue::find_entry("organisation.created").map(|entry| data(&entry)).unwrap_or_default();
+    let created = catalogue::find_entry("organisation.created")
+        .map(|entry| data(&entry))
+        .unwrap_or_default();
     let known = json!({"event": "organisation.created", "user_id": 12, "idempotency_key": "org-51-1", "data": created});
     let wrong = json!({"event": "task.completed", "data": {"title": "Call back"}});
     let endpoint = endpoint.takes("list of events", json!([known, known, wrong]));
@@ -38,14 +48,24 @@ pub(in crate::edge) fn publish() -> EndpointDoc {
         "events": [{"index": 0, "event_id": "evt_3f9a2c41_1042", "entity": entity}],
         "errors": [{"index": 2, "field": "data.task_id", "detail": "data.task_id is required, or data.id"}],
     });
-    let names: Vec<_> = catalogue::of(catalogue::CRM_SOURCE).map(|entry| entry.name).collect();
+    let names: Vec<_> = catalogue::of(catalogue::CRM_SOURCE)
+        .map(|entry| entry.name)
+        .collect();
     endpoint
         .answers_with(202, "The event is stored.", single, HEADERS)
         .answers(202, "What became of each event of a list.", several)
         .refuses_bodies()
-        .refuses(400, "unknown_event", &format!("event must be one of {}", names.join(", ")))
+        .refuses(
+            400,
+            "unknown_event",
+            &format!("event must be one of {}", names.join(", ")),
+        )
         .refuses_field("data", "data is required")
         .refuses_field("[0].data.task_id", "data.task_id is required, or data.id")
-        .refuses(409, "duplicate_event", "an event with this idempotency key was accepted before, as evt_3f9a2c41_7")
+        .refuses(
+            409,
+            "duplicate_event",
+            "an event with this idempotency key was accepted before, as evt_3f9a2c41_7",
+        )
         .refuses_when_busy()
 }

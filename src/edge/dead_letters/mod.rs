@@ -1,4 +1,5 @@
-//! `/api/v1/dead-letters`: what could not be delivered, to look at, to deliver again and to discard. For the admin.
+//! `/api/v1/dead-letters`: what could not be delivered, to look at, to deliver again and to
+//! discard. For the admin.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -27,9 +28,20 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
     let filter = filter::filter_from_query(&mut parameters);
     let (filter, page) = parameters.finish((filter, page))?;
     let core = context.edge.core()?;
-    let found = core.subscribers.dead_letters().list(filter, page.places()).await?;
-    let items = found.items.iter().map(|found| DeadLetterView::new(found, core.reads.incarnation())).collect();
-    Ok(answer::uncached_json(StatusCode::OK, &ListPage::new(items, found.total, page)))
+    let found = core
+        .subscribers
+        .dead_letters()
+        .list(filter, page.places())
+        .await?;
+    let items = found
+        .items
+        .iter()
+        .map(|found| DeadLetterView::new(found, core.reads.incarnation()))
+        .collect();
+    Ok(answer::uncached_json(
+        StatusCode::OK,
+        &ListPage::new(items, found.total, page),
+    ))
 }
 
 /// `GET /api/v1/dead-letters/{dead_letter_id}`
@@ -49,8 +61,17 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, E
 pub(super) async fn retry(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
-    let job = core.subscribers.jobs().retry_dead_letter(parse_dead_letter_id(&id)?).await.map_err(job_error)?;
-    info!(dead_letter = id, job = job.id, "dead letter is delivered again");
+    let job = core
+        .subscribers
+        .jobs()
+        .retry_dead_letter(parse_dead_letter_id(&id)?)
+        .await
+        .map_err(job_error)?;
+    info!(
+        dead_letter = id,
+        job = job.id,
+        "dead letter is delivered again"
+    );
     Ok(accepted_job_response(&job))
 }
 
@@ -58,8 +79,19 @@ pub(super) async fn retry(context: &mut RequestContext) -> Result<HttpResponse, 
 pub(super) async fn retry_all(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let body = context.read_json().await?;
     let filter = filter::filter_from_body(body::text(&body)?)?;
-    let job = context.edge.core()?.subscribers.jobs().retry_dead_letters(filter).await.map_err(job_error)?;
-    info!(job = job.id, total = job.total(), "dead letters are delivered again");
+    let job = context
+        .edge
+        .core()?
+        .subscribers
+        .jobs()
+        .retry_dead_letters(filter)
+        .await
+        .map_err(job_error)?;
+    info!(
+        job = job.id,
+        total = job.total(),
+        "dead letters are delivered again"
+    );
     Ok(accepted_job_response(&job))
 }
 
@@ -67,15 +99,24 @@ pub(super) async fn retry_all(context: &mut RequestContext) -> Result<HttpRespon
 pub(super) async fn discard(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
-    match core.subscribers.dead_letters().discard(parse_dead_letter_id(&id)?).await? {
+    match core
+        .subscribers
+        .dead_letters()
+        .discard(parse_dead_letter_id(&id)?)
+        .await?
+    {
         DiscardOutcome::Gone => {
             info!(dead_letter = id, "dead letter discarded");
             Ok(HttpResponse::new(StatusCode::NO_CONTENT))
         }
         DiscardOutcome::NotFound => Err(no_such_dead_letter()),
         DiscardOutcome::InJob(job) => {
-            let message = format!("job {job} is delivering it again; cancel the job first, or wait for it");
-            Err(Error::Rejected(Rejection::conflict("retry_in_progress", message)))
+            let message =
+                format!("job {job} is delivering it again; cancel the job first, or wait for it");
+            Err(Error::Rejected(Rejection::conflict(
+                "retry_in_progress",
+                message,
+            )))
         }
     }
 }
@@ -89,18 +130,34 @@ pub(super) async fn discard_all(context: &mut RequestContext) -> Result<HttpResp
         parameters.add_error("all", "must be true where nothing else says which");
     }
     let filter = parameters.finish(filter)?;
-    let discarded = context.edge.core()?.subscribers.dead_letters().discard_matching(filter).await?;
+    let discarded = context
+        .edge
+        .core()?
+        .subscribers
+        .dead_letters()
+        .discard_matching(filter)
+        .await?;
     info!(discarded, "dead letters discarded");
-    Ok(answer::uncached_json(StatusCode::OK, &json!({"discarded": discarded})))
+    Ok(answer::uncached_json(
+        StatusCode::OK,
+        &json!({"discarded": discarded}),
+    ))
 }
 
 async fn find_dead_letter(core: &NodeCore, id: &str) -> Result<ListedDeadLetter, Error> {
-    core.subscribers.dead_letters().get(parse_dead_letter_id(id)?).await?.ok_or_else(no_such_dead_letter)
+    core.subscribers
+        .dead_letters()
+        .get(parse_dead_letter_id(id)?)
+        .await?
+        .ok_or_else(no_such_dead_letter)
 }
 
 /// The number in a path. One number has one spelling: `007` is none.
 fn parse_dead_letter_id(id: &str) -> Result<u64, Error> {
-    id.parse::<u64>().ok().filter(|number| number.to_string() == id).ok_or_else(no_such_dead_letter)
+    id.parse::<u64>()
+        .ok()
+        .filter(|number| number.to_string() == id)
+        .ok_or_else(no_such_dead_letter)
 }
 
 fn no_such_dead_letter() -> Error {

@@ -66,21 +66,26 @@ fn add_id_parameter(endpoint: EndpointDoc) -> EndpointDoc {
 }
 
 pub(in crate::edge) fn list() -> EndpointDoc {
-    let page =
-        json!({"items": [dead_letter(), range_dead_letter()], "total": 2, "page": 1, "page_size": 20, "pages": 1});
-    add_filter_parameters(EndpointDoc::new(TAG, "List dead letters, newest first"), "exhausted")
-        .about(ABOUT)
-        .access(EndpointAccess::Admin)
-        .paged()
-        .answers(200, "One page.", page)
-        .refuses_when_not_ready()
+    let page = json!({"items": [dead_letter(), range_dead_letter()], "total": 2, "page": 1, "page_size": 20, "pages": 1});
+    add_filter_parameters(
+        EndpointDoc::new(TAG, "List dead letters, newest first"),
+        "exhausted",
+    )
+    .about(ABOUT)
+    .access(EndpointAccess::Admin)
+    .paged()
+    .answers(200, "One page.", page)
+    .refuses_when_not_ready()
 }
 
 pub(in crate::edge) fn show() -> EndpointDoc {
-    add_id_parameter(EndpointDoc::new(TAG, "Show a dead letter with what would be delivered"))
-        .about(ABOUT)
-        .free(&["payload"])
-        .answers(200, "The dead letter.", dead_letter_with_payload())
+    add_id_parameter(EndpointDoc::new(
+        TAG,
+        "Show a dead letter with what would be delivered",
+    ))
+    .about(ABOUT)
+    .free(&["payload"])
+    .answers(200, "The dead letter.", dead_letter_with_payload())
 }
 
 pub(in crate::edge) fn retry() -> EndpointDoc {
@@ -104,7 +109,11 @@ pub(in crate::edge) fn discard() -> EndpointDoc {
     add_id_parameter(EndpointDoc::new(TAG, "Discard a dead letter"))
         .about("An entity whose later events waited for it goes on.")
         .answers_nothing(204, "It is gone.")
-        .refuses(409, "retry_in_progress", "job 3 is delivering it again; cancel the job first, or wait for it")
+        .refuses(
+            409,
+            "retry_in_progress",
+            "job 3 is delivering it again; cancel the job first, or wait for it",
+        )
 }
 
 pub(in crate::edge) fn discard_all() -> EndpointDoc {

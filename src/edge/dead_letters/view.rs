@@ -58,7 +58,14 @@ impl<'a> DeadLetterView<'a> {
             DeadLetterSubject::Event(delivery) => (Some(delivery), None),
             DeadLetterSubject::Range { first, last, count } => {
                 let (first_event_id, last_event_id) = (event_id(*first), event_id(*last));
-                (None, Some(DeadLetterRange { first_event_id, last_event_id, count: *count }))
+                (
+                    None,
+                    Some(DeadLetterRange {
+                        first_event_id,
+                        last_event_id,
+                        count: *count,
+                    }),
+                )
             }
         };
         Self {
@@ -66,7 +73,9 @@ impl<'a> DeadLetterView<'a> {
             subscriber: letter.subscriber.to_string(),
             webhook_id: match letter.subscriber {
                 SubscriberId::Webhook(number) => Some(number),
-                SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => None,
+                SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => {
+                    None
+                }
             },
             reason: letter.cause.as_str(),
             at: letter.at,
@@ -83,7 +92,9 @@ impl<'a> DeadLetterView<'a> {
             status: one.and_then(|one| one.status),
             code: one.map(|one| one.code.as_str()),
             detail: one.map(|one| one.detail.as_str()),
-            answer: one.map(|one| one.answer.as_str()).filter(|answer| !answer.is_empty()),
+            answer: one
+                .map(|one| one.answer.as_str())
+                .filter(|answer| !answer.is_empty()),
             halts: one.is_some_and(|one| one.is_halting),
             range,
             job_id: *job,
@@ -93,19 +104,31 @@ impl<'a> DeadLetterView<'a> {
 
     /// With what would be delivered now.
     pub(super) fn with_payload(self, payload: Option<Box<RawValue>>) -> Self {
-        Self { payload: Some(payload), ..self }
+        Self {
+            payload: Some(payload),
+            ..self
+        }
     }
 }
 
-/// What would be delivered now: of a subscription what its transform makes, of others the event in the form of deliveries.
-/// `None` if that is nothing, as where the transform fails.
-pub(super) async fn render_payload(found: &ListedDeadLetter, core: &NodeCore) -> Result<Option<Box<RawValue>>, Error> {
-    let DeadLetterSubject::Event(delivery) = &found.letter.subject else { return Ok(None) };
-    let Some(stored) = core.reads.await_record(delivery.position).await? else { return Ok(None) };
+/// What would be delivered now: of a subscription what its transform makes, of others the event in
+/// the form of deliveries. `None` if that is nothing, as where the transform fails.
+pub(super) async fn render_payload(
+    found: &ListedDeadLetter,
+    core: &NodeCore,
+) -> Result<Option<Box<RawValue>>, Error> {
+    let DeadLetterSubject::Event(delivery) = &found.letter.subject else {
+        return Ok(None);
+    };
+    let Some(stored) = core.reads.await_record(delivery.position).await? else {
+        return Ok(None);
+    };
     let transform = match found.letter.subscriber {
-        SubscriberId::Webhook(number) => {
-            core.subscriptions.snapshot().get(number).and_then(|entry| entry.subscription.transform.clone())
-        }
+        SubscriberId::Webhook(number) => core
+            .subscriptions
+            .snapshot()
+            .get(number)
+            .and_then(|entry| entry.subscription.transform.clone()),
         SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => None,
     };
     let body = match transform {

@@ -3,7 +3,11 @@
 /// `name` of a file with its media type and its bytes.
 macro_rules! asset {
     ($name:literal, $media_type:literal) => {
-        ($name, $media_type, include_bytes!(concat!(env!("OUT_DIR"), "/", $name)))
+        (
+            $name,
+            $media_type,
+            include_bytes!(concat!(env!("OUT_DIR"), "/", $name)),
+        )
     };
 }
 
@@ -28,7 +32,10 @@ mod tests {
     #[test]
     fn every_file_of_the_page_is_in_the_binary() {
         for (name, ..) in FILES {
-            assert!(find_asset(name).is_some_and(|(_, bytes)| bytes.len() > 100), "{name}");
+            assert!(
+                find_asset(name).is_some_and(|(_, bytes)| bytes.len() > 100),
+                "{name}"
+            );
         }
         assert!(find_asset("swagger-ui.js.map").is_none());
         assert!(find_asset("../../etc/passwd").is_none());

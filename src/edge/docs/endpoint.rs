@@ -1,4 +1,5 @@
-//! One endpoint as the description shows it: what it takes, what it answers and what it refuses, each with an example.
+//! One endpoint as the description shows it: what it takes, what it answers and what it refuses,
+//! each with an example.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,9 +8,13 @@ use utoipa::openapi::example::{Example, ExampleBuilder};
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::schema::{
+    ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type,
+};
 use utoipa::openapi::security::SecurityRequirement;
-use utoipa::openapi::{ContentBuilder, HttpMethod, Ref, RefOr, Required, Response, ResponseBuilder};
+use utoipa::openapi::{
+    ContentBuilder, HttpMethod, Ref, RefOr, Required, Response, ResponseBuilder,
+};
 
 /// Where the shape of every error is described.
 pub(in crate::edge) const ERROR: &str = "Error";
@@ -89,34 +94,70 @@ impl EndpointDoc {
     pub(in crate::edge) fn access(mut self, access: EndpointAccess) -> Self {
         self.access = access;
         match access {
-            EndpointAccess::Admin | EndpointAccess::Publisher => {
-                self.refuses(401, "unauthorized", "a valid bearer token is required").limits_failures()
-            }
+            EndpointAccess::Admin | EndpointAccess::Publisher => self
+                .refuses(401, "unauthorized", "a valid bearer token is required")
+                .limits_failures(),
             EndpointAccess::Open => self,
             EndpointAccess::Signed(_) => self.limits_failures(),
         }
     }
 
     /// A part of the path.
-    pub(in crate::edge) fn part(self, name: &str, description: &str, example: impl Into<Value>) -> Self {
-        self.parameter(ParameterIn::Path, name, Required::True, description, example.into())
+    pub(in crate::edge) fn part(
+        self,
+        name: &str,
+        description: &str,
+        example: impl Into<Value>,
+    ) -> Self {
+        self.parameter(
+            ParameterIn::Path,
+            name,
+            Required::True,
+            description,
+            example.into(),
+        )
     }
 
     /// An optional parameter of the query.
-    pub(in crate::edge) fn query(self, name: &str, description: &str, example: impl Into<Value>) -> Self {
-        self.parameter(ParameterIn::Query, name, Required::False, description, example.into())
+    pub(in crate::edge) fn query(
+        self,
+        name: &str,
+        description: &str,
+        example: impl Into<Value>,
+    ) -> Self {
+        self.parameter(
+            ParameterIn::Query,
+            name,
+            Required::False,
+            description,
+            example.into(),
+        )
     }
 
     /// A header that is not about who calls.
-    pub(in crate::edge) fn header(self, name: &str, description: &str, example: impl Into<Value>) -> Self {
-        self.parameter(ParameterIn::Header, name, Required::False, description, example.into())
+    pub(in crate::edge) fn header(
+        self,
+        name: &str,
+        description: &str,
+        example: impl Into<Value>,
+    ) -> Self {
+        self.parameter(
+            ParameterIn::Header,
+            name,
+            Required::False,
+            description,
+            example.into(),
+        )
     }
 
     /// The parameters of every list.
     pub(in crate::edge) fn paged(self) -> Self {
         self.query("page", "Which page, from 1.", 1)
             .query("page_size", "Items on a page, at most 100.", 20)
-            .refuses_field("page_size", "page_size must be a whole number from 1 to 100")
+            .refuses_field(
+                "page_size",
+                "page_size must be a whole number from 1 to 100",
+            )
     }
 
     /// A body that it takes, with a name for it.
@@ -160,9 +201,20 @@ impl EndpointDoc {
     }
 
     /// An answer with plain text in it.
-    pub(in crate::edge) fn answers_text(mut self, status: u16, description: &str, example: &str) -> Self {
+    pub(in crate::edge) fn answers_text(
+        mut self,
+        status: u16,
+        description: &str,
+        example: &str,
+    ) -> Self {
         let (name, description) = (description.to_owned(), description.to_owned());
-        let answer = AnswerExample { name, description, example: Some(example.into()), media_type: TEXT, headers: &[] };
+        let answer = AnswerExample {
+            name,
+            description,
+            example: Some(example.into()),
+            media_type: TEXT,
+            headers: &[],
+        };
         self.answers.entry(status).or_default().push(answer);
         self
     }
@@ -175,7 +227,13 @@ impl EndpointDoc {
     /// A refusal: its code, and what its `detail` may say.
     pub(in crate::edge) fn refuses(self, status: u16, code: &str, detail: &str) -> Self {
         let example = json!({"detail": detail, "code": code});
-        self.answer(status, &format!("{code}: {detail}"), detail, Some(example), &[])
+        self.answer(
+            status,
+            &format!("{code}: {detail}"),
+            detail,
+            Some(example),
+            &[],
+        )
     }
 
     /// The refusal of wrong fields, of which `field` is one.
@@ -183,14 +241,26 @@ impl EndpointDoc {
         let errors = json!([{"field": field, "detail": detail}]);
         let example = json!({"detail": detail, "code": "validation_failed", "errors": errors});
         let name = format!("validation_failed: {detail}");
-        self.answer(400, &name, "Every wrong or missing field is named.", Some(example), &[])
+        self.answer(
+            400,
+            &name,
+            "Every wrong or missing field is named.",
+            Some(example),
+            &[],
+        )
     }
 
     /// The refusal of more than `most` of `what` a minute.
     pub(in crate::edge) fn limits(self, most: u32, what: &str) -> Self {
         let detail = format!("rate limit of {most} a minute is used up");
         let example = json!({"detail": detail, "code": "rate_limited"});
-        self.answer(429, &format!("rate_limited: {what}"), &format!("{what}: {detail}"), Some(example), &[])
+        self.answer(
+            429,
+            &format!("rate_limited: {what}"),
+            &format!("{what}: {detail}"),
+            Some(example),
+            &[],
+        )
     }
 
     /// The refusal of too many calls with wrong credentials.
@@ -200,21 +270,37 @@ impl EndpointDoc {
 
     /// What every endpoint that takes JSON refuses.
     pub(in crate::edge) fn refuses_bodies(self) -> Self {
-        self.refuses(400, "invalid_json", "body is not valid JSON at line 1 column 5")
-            .refuses(413, "body_too_large", "body is larger than 1000000 bytes")
-            .refuses(415, "unsupported_media_type", "Content-Type must be application/json")
+        self.refuses(
+            400,
+            "invalid_json",
+            "body is not valid JSON at line 1 column 5",
+        )
+        .refuses(413, "body_too_large", "body is larger than 1000000 bytes")
+        .refuses(
+            415,
+            "unsupported_media_type",
+            "Content-Type must be application/json",
+        )
     }
 
     /// What every endpoint that takes events in may answer for want of room or of a store.
     pub(in crate::edge) fn refuses_when_busy(self) -> Self {
         self.refuses(503, "overloaded", "the node is overloaded, retry later")
-            .refuses(503, "entity_quarantined", "the entity takes no events for now, retry later")
+            .refuses(
+                503,
+                "entity_quarantined",
+                "the entity takes no events for now, retry later",
+            )
             .refuses_when_not_ready()
     }
 
     /// What every endpoint that looks into the store may answer.
     pub(in crate::edge) fn refuses_when_not_ready(self) -> Self {
-        self.refuses(503, "unavailable", "the node is not ready, retry with the same idempotency key")
+        self.refuses(
+            503,
+            "unavailable",
+            "the node is not ready, retry with the same idempotency key",
+        )
     }
 
     fn answer(
@@ -226,7 +312,13 @@ impl EndpointDoc {
         headers: &'static [(&'static str, &'static str)],
     ) -> Self {
         let (name, description) = (name.to_owned(), description.to_owned());
-        let answer = AnswerExample { name, description, example, media_type: JSON, headers };
+        let answer = AnswerExample {
+            name,
+            description,
+            example,
+            media_type: JSON,
+            headers,
+        };
         self.answers.entry(status).or_default().push(answer);
         self
     }
@@ -244,7 +336,13 @@ impl EndpointDoc {
             .parameter_in(place)
             .required(required)
             .description(Some(description))
-            .schema(Some(SchemaRules { required: None, free: &[] }.schema_of(&example)))
+            .schema(Some(
+                SchemaRules {
+                    required: None,
+                    free: &[],
+                }
+                .schema_of(&example),
+            ))
             .example(Some(example));
         self.parameters.push(parameter.build());
         self
@@ -263,21 +361,33 @@ impl EndpointDoc {
         operation = match self.access {
             EndpointAccess::Open => operation,
             EndpointAccess::Admin => operation.security(requirement(&["admin_token"])),
-            EndpointAccess::Publisher => {
-                operation.security(requirement(&["admin_token"])).security(requirement(&["publisher_token"]))
-            }
+            EndpointAccess::Publisher => operation
+                .security(requirement(&["admin_token"]))
+                .security(requirement(&["publisher_token"])),
             EndpointAccess::Signed(schemes) => operation.security(requirement(schemes)),
         };
         if !self.requests.is_empty() {
-            let rules = SchemaRules { required: Some(self.required), free: &[] };
+            let rules = SchemaRules {
+                required: Some(self.required),
+                free: &[],
+            };
             let schema = rules.schema_of_all(self.requests.iter().map(|(_, example)| example));
-            let content = ContentBuilder::new().schema(Some(schema)).examples_from_iter(examples(self.requests));
-            let required = if self.is_body_optional { Required::False } else { Required::True };
-            let body = RequestBodyBuilder::new().content(self.media_type, content.build()).required(Some(required));
+            let content = ContentBuilder::new()
+                .schema(Some(schema))
+                .examples_from_iter(examples(self.requests));
+            let required = if self.is_body_optional {
+                Required::False
+            } else {
+                Required::True
+            };
+            let body = RequestBodyBuilder::new()
+                .content(self.media_type, content.build())
+                .required(Some(required));
             operation = operation.request_body(Some(body.build()));
         }
         for (status, answers) in self.answers {
-            operation = operation.response(status.to_string(), response(status, answers, self.free));
+            operation =
+                operation.response(status.to_string(), response(status, answers, self.free));
         }
         operation
     }
@@ -285,34 +395,61 @@ impl EndpointDoc {
 
 fn requirement(schemes: &[&str]) -> SecurityRequirement {
     let none: [&str; 0] = [];
-    schemes.iter().fold(SecurityRequirement::default(), |requirement, scheme| requirement.add(*scheme, none))
+    schemes
+        .iter()
+        .fold(SecurityRequirement::default(), |requirement, scheme| {
+            requirement.add(*scheme, none)
+        })
 }
 
 fn response(status: u16, answers: Vec<AnswerExample>, free: &[&str]) -> Response {
-    let mut descriptions: Vec<_> = answers.iter().map(|answer| answer.description.as_str()).collect();
+    let mut descriptions: Vec<_> = answers
+        .iter()
+        .map(|answer| answer.description.as_str())
+        .collect();
     descriptions.dedup();
     let mut response = ResponseBuilder::new().description(descriptions.join("; "));
     let retry_after = matches!(status, 429 | 503).then_some(&(RETRY_AFTER, RETRY_AFTER_SAYS));
-    for (name, says) in answers.iter().flat_map(|answer| answer.headers).chain(retry_after) {
-        let header = HeaderBuilder::new().schema(string()).description(Some(*says));
+    for (name, says) in answers
+        .iter()
+        .flat_map(|answer| answer.headers)
+        .chain(retry_after)
+    {
+        let header = HeaderBuilder::new()
+            .schema(string())
+            .description(Some(*says));
         response = response.header(*name, header.build());
     }
     let media_type = answers.first().map_or(JSON, |answer| answer.media_type);
-    let named: Vec<_> = answers.into_iter().filter_map(|answer| Some((answer.name, answer.example?))).collect();
+    let named: Vec<_> = answers
+        .into_iter()
+        .filter_map(|answer| Some((answer.name, answer.example?)))
+        .collect();
     if named.is_empty() {
         return response.build();
     }
-    let schema = if named.iter().all(|(_, example)| example.get("code").is_some_and(|_| status >= 400)) {
+    let schema = if named
+        .iter()
+        .all(|(_, example)| example.get("code").is_some_and(|_| status >= 400))
+    {
         RefOr::Ref(Ref::from_schema_name(ERROR))
     } else {
-        SchemaRules { required: None, free }.schema_of_all(named.iter().map(|(_, example)| example))
+        SchemaRules {
+            required: None,
+            free,
+        }
+        .schema_of_all(named.iter().map(|(_, example)| example))
     };
-    let content = ContentBuilder::new().schema(Some(schema)).examples_from_iter(examples(named));
+    let content = ContentBuilder::new()
+        .schema(Some(schema))
+        .examples_from_iter(examples(named));
     response.content(media_type, content.build()).build()
 }
 
 fn examples(named: Vec<(String, Value)>) -> impl Iterator<Item = (String, Example)> {
-    named.into_iter().map(|(name, value)| (name, ExampleBuilder::new().value(Some(value)).build()))
+    named
+        .into_iter()
+        .map(|(name, value)| (name, ExampleBuilder::new().value(Some(value)).build()))
 }
 
 /// A stable id, such as `post_api_v1_accounts`.
@@ -323,12 +460,20 @@ fn operation_id(method: &HttpMethod, path: &str) -> String {
         HttpMethod::Delete => "delete",
         _ => "post",
     };
-    let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-    std::iter::once(method).chain(words).collect::<Vec<_>>().join("_")
+    let words = path
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty());
+    std::iter::once(method)
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join("_")
 }
 
 fn string() -> Schema {
-    ObjectBuilder::new().schema_type(Type::String).build().into()
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .build()
+        .into()
 }
 
 /// How schemas are made of examples.
@@ -344,38 +489,71 @@ impl SchemaRules<'_> {
     /// What the examples have in common.
     fn schema_of_all<'v>(self, examples: impl Iterator<Item = &'v Value>) -> RefOr<Schema> {
         let examples: Vec<&Value> = examples.collect();
-        let objects: Vec<_> = examples.iter().filter_map(|example| example.as_object()).collect();
-        let (lists, others): (Vec<&Value>, Vec<&Value>) =
-            examples.iter().copied().partition(|example| example.is_array());
+        let objects: Vec<_> = examples
+            .iter()
+            .filter_map(|example| example.as_object())
+            .collect();
+        let (lists, others): (Vec<&Value>, Vec<&Value>) = examples
+            .iter()
+            .copied()
+            .partition(|example| example.is_array());
         if !lists.is_empty() && !others.is_empty() && others.len() == objects.len() {
-            let [one, several] = [others, lists].map(|examples| self.schema_of_all(examples.into_iter()));
+            let [one, several] =
+                [others, lists].map(|examples| self.schema_of_all(examples.into_iter()));
             return RefOr::T(OneOfBuilder::new().item(one).item(several).build().into());
         }
         if objects.is_empty() || objects.len() < examples.len() {
-            let one_type = examples.windows(2).all(|pair| kind(pair[0]) == kind(pair[1]));
-            return examples.first().filter(|_| one_type).map_or_else(any, |example| self.schema_of(example));
+            let one_type = examples
+                .windows(2)
+                .all(|pair| kind(pair[0]) == kind(pair[1]));
+            return examples
+                .first()
+                .filter(|_| one_type)
+                .map_or_else(any, |example| self.schema_of(example));
         }
-        // What is required is required of the whole, or of each item of a list: not of what stands within it.
-        let within = Self { required: self.required.map(|_| &[][..]), ..self };
+        // What is required is required of the whole, or of each item of a list: not of what stands
+        // within it.
+        let within = Self {
+            required: self.required.map(|_| &[][..]),
+            ..self
+        };
         let names: BTreeSet<&String> = objects.iter().flat_map(|object| object.keys()).collect();
-        let schema = names.into_iter().fold(ObjectBuilder::new(), |schema, name| {
-            let values: Vec<&Value> = objects.iter().filter_map(|object| object.get(name)).collect();
-            let in_all = values.len() == objects.len();
-            let is_required = self.required.map_or(in_all, |required| required.contains(&name.as_str()));
-            let is_free = self.free.contains(&name.as_str());
-            let member = if is_free { any() } else { within.schema_of_all(values.into_iter()) };
-            let schema = schema.property(name.clone(), member);
-            if is_required { schema.required(name.clone()) } else { schema }
-        });
+        let schema = names
+            .into_iter()
+            .fold(ObjectBuilder::new(), |schema, name| {
+                let values: Vec<&Value> = objects
+                    .iter()
+                    .filter_map(|object| object.get(name))
+                    .collect();
+                let in_all = values.len() == objects.len();
+                let is_required = self
+                    .required
+                    .map_or(in_all, |required| required.contains(&name.as_str()));
+                let is_free = self.free.contains(&name.as_str());
+                let member = if is_free {
+                    any()
+                } else {
+                    within.schema_of_all(values.into_iter())
+                };
+                let schema = schema.property(name.clone(), member);
+                if is_required {
+                    schema.required(name.clone())
+                } else {
+                    schema
+                }
+            });
         RefOr::T(schema.build().into())
     }
 
     /// The schema of a value like `example`.
     fn schema_of(self, example: &Value) -> RefOr<Schema> {
         match (example, kind(example)) {
-            (Value::Array(items), _) => {
-                RefOr::T(ArrayBuilder::new().items(self.schema_of_all(items.iter())).build().into())
-            }
+            (Value::Array(items), _) => RefOr::T(
+                ArrayBuilder::new()
+                    .items(self.schema_of_all(items.iter()))
+                    .build()
+                    .into(),
+            ),
             (Value::Object(_), _) => self.schema_of_all(std::iter::once(example)),
             (_, Some(kind)) => RefOr::T(ObjectBuilder::new().schema_type(kind).build().into()),
             (_, None) => any(),
@@ -385,7 +563,12 @@ impl SchemaRules<'_> {
 
 /// What may be anything, as far as examples tell: null says nothing of what else may stand there.
 fn any() -> RefOr<Schema> {
-    RefOr::T(ObjectBuilder::new().schema_type(SchemaType::AnyValue).build().into())
+    RefOr::T(
+        ObjectBuilder::new()
+            .schema_type(SchemaType::AnyValue)
+            .build()
+            .into(),
+    )
 }
 
 fn kind(value: &Value) -> Option<Type> {

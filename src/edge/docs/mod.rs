@@ -1,8 +1,11 @@
-//! The description of the API: `/openapi.json`, and `/docs` to read it and try each endpoint in a browser.
+//! The description of the API: `/openapi.json`, and `/docs` to read it and try each endpoint in a
+//! browser.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION};
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION,
+};
 use bytes::Bytes;
 
 use super::answer;
@@ -11,6 +14,7 @@ use super::error::Error;
 
 mod assets;
 pub(in crate::edge) mod endpoint;
+pub mod guide;
 mod spec;
 
 pub use spec::spec;
@@ -18,7 +22,8 @@ pub use spec::spec;
 const INDEX: &str = include_str!("index.html");
 const INITIALIZER: &str = include_str!("initializer.js");
 
-/// What the page may do: scripts and styles of this node only; Swagger UI sets styles of elements and has small images inline.
+/// What the page may do: scripts and styles of this node only; Swagger UI sets styles of elements
+/// and has small images inline.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
                       img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -34,7 +39,9 @@ pub(super) async fn page(context: &mut RequestContext) -> Result<HttpResponse, E
     }
     // The page names its files relative to itself.
     let mut response = HttpResponse::new(StatusCode::PERMANENT_REDIRECT);
-    response.headers_mut().insert(LOCATION, HeaderValue::from_static("docs/"));
+    response
+        .headers_mut()
+        .insert(LOCATION, HeaderValue::from_static("docs/"));
     Ok(response)
 }
 
@@ -55,7 +62,10 @@ fn file_response(media_type: &'static str, bytes: impl Into<Bytes>) -> HttpRespo
     let mut response = HttpResponse::with_body(StatusCode::OK, bytes.into()).map_into_boxed_body();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_POLICY));
+    headers.insert(
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(CONTENT_POLICY),
+    );
     // Another version of the node has other files under the same names.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response

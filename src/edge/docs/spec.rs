@@ -1,9 +1,12 @@
-//! The whole description: what each part of the edge says of its endpoints, with the security schemes and the shape of errors.
+//! The whole description: what each part of the edge says of its endpoints, with the security
+//! schemes and the shape of errors.
 
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
-use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths};
+use utoipa::openapi::{
+    ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths,
+};
 
 use super::super::api;
 use super::endpoint::ERROR;
@@ -20,14 +23,32 @@ in your browser and sends only that.";
 /// Each part of the API with what it is; the order is that of the page.
 const TAGS: [(&str, &str); 10] = [
     ("Support", "Events of support tickets, from a CRM."),
-    ("Leads", "Events of pre-leads, leads and customers, from a CRM."),
+    (
+        "Leads",
+        "Events of pre-leads, leads and customers, from a CRM.",
+    ),
     ("C2S", "Events of leads, from Contact2Sale."),
-    ("Configured sources", "Events of any sender that the configuration describes."),
-    ("Event bus", "Events that the CRM publishes, and the catalogue of all events."),
+    (
+        "Configured sources",
+        "Events of any sender that the configuration describes.",
+    ),
+    (
+        "Event bus",
+        "Events that the CRM publishes, and the catalogue of all events.",
+    ),
     ("Instagram", "Messages of Instagram's business accounts."),
-    ("Subscriptions", "Who gets which events, signed how, and what came of it. For the admin."),
-    ("Dead letters", "What could not be delivered, and what is delivered again. For the admin."),
-    ("Reads", "What was received and what became of it. For the admin."),
+    (
+        "Subscriptions",
+        "Who gets which events, signed how, and what came of it. For the admin.",
+    ),
+    (
+        "Dead letters",
+        "What could not be delivered, and what is delivered again. For the admin.",
+    ),
+    (
+        "Reads",
+        "What was received and what became of it. For the admin.",
+    ),
     ("Node", "The node itself. For anyone."),
 ];
 
@@ -39,13 +60,21 @@ struct KeyHeader {
 }
 
 const KEY_HEADERS: [KeyHeader; 6] = [
-    KeyHeader { scheme: "support_api_key", header: "X-CRM-API-Key", about: "An API key of `[sources.support]`." },
+    KeyHeader {
+        scheme: "support_api_key",
+        header: "X-CRM-API-Key",
+        about: "An API key of `[sources.support]`.",
+    },
     KeyHeader {
         scheme: "support_signature",
         header: "X-CRM-Signature",
         about: "Hex HMAC-SHA256 of the body followed by the timestamp in `X-CRM-Timestamp`. On this page: the secret.",
     },
-    KeyHeader { scheme: "c2s_token", header: "X-Webhook-Token", about: "A token of `[sources.c2s]`." },
+    KeyHeader {
+        scheme: "c2s_token",
+        header: "X-Webhook-Token",
+        about: "A token of `[sources.c2s]`.",
+    },
     KeyHeader {
         scheme: "leads_signature",
         header: "X-Webhook-Signature",
@@ -70,14 +99,23 @@ pub fn spec() -> OpenApi {
     for endpoint in api::endpoints(&[]) {
         let path = endpoint.documented_path();
         for operation in endpoint.operations {
-            let Some(description) = operation.description else { continue };
+            let Some(description) = operation.description else {
+                continue;
+            };
             let method = operation.methods.documented();
             let described = description().into_operation(&method, &path);
             paths.add_path_operation(path.clone(), vec![method], described.build());
         }
     }
-    let tags = TAGS.map(|(name, about)| TagBuilder::new().name(name).description(Some(about)).build());
-    let license = LicenseBuilder::new().name(env!("CARGO_PKG_LICENSE")).identifier(Some(env!("CARGO_PKG_LICENSE")));
+    let tags = TAGS.map(|(name, about)| {
+        TagBuilder::new()
+            .name(name)
+            .description(Some(about))
+            .build()
+    });
+    let license = LicenseBuilder::new()
+        .name(env!("CARGO_PKG_LICENSE"))
+        .identifier(Some(env!("CARGO_PKG_LICENSE")));
     let info = InfoBuilder::new()
         .title("Hookyard")
         .version(env!("CARGO_PKG_VERSION"))
@@ -86,26 +124,51 @@ pub fn spec() -> OpenApi {
     let components = KEY_HEADERS.into_iter().fold(
         ComponentsBuilder::new()
             .schema(ERROR, error_schema())
-            .security_scheme("admin_token", bearer_scheme("The admin's token, `admin.token` in the configuration."))
-            .security_scheme("publisher_token", bearer_scheme("A token of `[sources.crm]`.")),
+            .security_scheme(
+                "admin_token",
+                bearer_scheme("The admin's token, `admin.token` in the configuration."),
+            )
+            .security_scheme(
+                "publisher_token",
+                bearer_scheme("A token of `[sources.crm]`."),
+            ),
         |components, key| components.security_scheme(key.scheme, header_scheme(&key)),
     );
-    OpenApiBuilder::new().info(info.build()).tags(Some(tags)).components(Some(components.build())).paths(paths).build()
+    OpenApiBuilder::new()
+        .info(info.build())
+        .tags(Some(tags))
+        .components(Some(components.build()))
+        .paths(paths)
+        .build()
 }
 
 fn bearer_scheme(about: &str) -> SecurityScheme {
-    SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about)).build())
+    SecurityScheme::Http(
+        HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some(about))
+            .build(),
+    )
 }
 
 fn header_scheme(key: &KeyHeader) -> SecurityScheme {
-    SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(key.header, key.about)))
+    SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+        key.header, key.about,
+    )))
 }
 
 /// The one shape of every error.
 fn error_schema() -> Schema {
-    let string = |about: &str| ObjectBuilder::new().schema_type(Type::String).description(Some(about));
+    let string = |about: &str| {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some(about))
+    };
     let fault = ObjectBuilder::new()
-        .property("field", string("The path of the field, such as data.status."))
+        .property(
+            "field",
+            string("The path of the field, such as data.status."),
+        )
         .property("detail", string("What is wrong with it."))
         .required("field")
         .required("detail");
@@ -136,42 +199,73 @@ mod tests {
         for (path, item) in spec["paths"].as_object().expect("paths") {
             for (method, operation) in item.as_object().expect("operations") {
                 assert!(tags.contains(&operation["tags"]), "{method} {path}");
-                assert!(ids.insert(operation["operationId"].as_str().expect("an id").to_owned()), "{method} {path}");
+                assert!(
+                    ids.insert(operation["operationId"].as_str().expect("an id").to_owned()),
+                    "{method} {path}"
+                );
                 let answered = operation["responses"].as_object().expect("answers");
-                assert!(answered.keys().any(|status| status.starts_with('2')), "{method} {path}");
+                assert!(
+                    answered.keys().any(|status| status.starts_with('2')),
+                    "{method} {path}"
+                );
             }
         }
     }
 
-    /// The only calls that need say no more than their path does are reads, removals and those that do something to what the
-    /// path names; those that may be called either way are told from those that may not.
+    /// The only calls that need say no more than their path does are reads, removals and those that
+    /// do something to what the path names; those that may be called either way are told from those
+    /// that may not.
     #[test]
     fn what_takes_a_body_says_so_and_how_a_wrong_one_is_refused() {
         let mut optional = Vec::new();
         for (name, operation) in operations() {
             let body = &operation["requestBody"];
-            assert_eq!(body.is_object(), operation["responses"]["413"].is_object(), "{name}");
+            assert_eq!(
+                body.is_object(),
+                operation["responses"]["413"].is_object(),
+                "{name}"
+            );
             let mut parts = name.rsplit('/');
             let (_verb, named) = (parts.next(), parts.next().unwrap_or_default());
-            let needs_none = ["get ", "delete "].iter().any(|method| name.starts_with(method));
+            let needs_none = ["get ", "delete "]
+                .iter()
+                .any(|method| name.starts_with(method));
             let acts = name.starts_with("post ") && named.starts_with('{');
             assert!(body.is_object() || needs_none || acts, "{name}");
             if body.is_object() && body["required"] != true {
                 optional.push(name);
             }
         }
-        assert_eq!(optional, ["post /api/v1/dead-letters/retry", "post /api/v1/webhooks/{id}/rotate-secret"]);
+        assert_eq!(
+            optional,
+            [
+                "post /api/v1/dead-letters/retry",
+                "post /api/v1/webhooks/{id}/rotate-secret"
+            ]
+        );
     }
 
     #[test]
     fn every_scheme_that_is_asked_for_is_described() {
         let spec = serde_json::to_value(spec()).expect("JSON");
-        let schemes = spec["components"]["securitySchemes"].as_object().expect("schemes");
-        let operations = spec["paths"].as_object().into_iter().flat_map(|paths| paths.values());
-        let asked = operations.filter_map(Value::as_object).flat_map(|item| item.values());
-        let asked = asked.filter_map(|operation| operation["security"].as_array()).flatten();
+        let schemes = spec["components"]["securitySchemes"]
+            .as_object()
+            .expect("schemes");
+        let operations = spec["paths"]
+            .as_object()
+            .into_iter()
+            .flat_map(|paths| paths.values());
+        let asked = operations
+            .filter_map(Value::as_object)
+            .flat_map(|item| item.values());
+        let asked = asked
+            .filter_map(|operation| operation["security"].as_array())
+            .flatten();
         for requirement in asked.filter_map(Value::as_object) {
-            assert!(requirement.keys().all(|name| schemes.contains_key(name)), "{requirement:?}");
+            assert!(
+                requirement.keys().all(|name| schemes.contains_key(name)),
+                "{requirement:?}"
+            );
         }
     }
 
@@ -180,15 +274,23 @@ mod tests {
         let paths = spec["paths"].as_object().expect("paths").clone();
         let operations = paths.into_iter().flat_map(|(path, item)| {
             let item = item.as_object().expect("operations").clone();
-            item.into_iter().map(move |(method, operation)| (format!("{method} {path}"), operation))
+            item.into_iter()
+                .map(move |(method, operation)| (format!("{method} {path}"), operation))
         });
         operations.collect()
     }
 
     fn codes(operation: &Value, status: &str) -> BTreeSet<String> {
-        let examples = operation["responses"][status].pointer("/content/application~1json/examples");
-        let examples = examples.and_then(Value::as_object).into_iter().flat_map(|examples| examples.values());
-        examples.filter_map(|example| example["value"]["code"].as_str()).map(str::to_owned).collect()
+        let examples =
+            operation["responses"][status].pointer("/content/application~1json/examples");
+        let examples = examples
+            .and_then(Value::as_object)
+            .into_iter()
+            .flat_map(|examples| examples.values());
+        examples
+            .filter_map(|example| example["value"]["code"].as_str())
+            .map(str::to_owned)
+            .collect()
     }
 
     #[test]
@@ -196,7 +298,10 @@ mod tests {
         for (name, operation) in operations() {
             for status in ["429", "503"] {
                 let answer = &operation["responses"][status];
-                assert!(answer.is_null() || answer["headers"]["Retry-After"].is_object(), "{name} {status}");
+                assert!(
+                    answer.is_null() || answer["headers"]["Retry-After"].is_object(),
+                    "{name} {status}"
+                );
             }
         }
     }
@@ -205,11 +310,14 @@ mod tests {
     fn what_takes_events_in_or_looks_into_the_store_says_what_may_keep_it_from_that() {
         let all = ["entity_quarantined", "overloaded", "unavailable"].map(str::to_owned);
         for (name, operation) in operations() {
-            let is_for_anyone = operation["tags"][0] == "Node" || name.ends_with("/events/available");
+            let is_for_anyone =
+                operation["tags"][0] == "Node" || name.ends_with("/events/available");
             let is_handshake = operation["responses"]["200"]["content"]["text/plain"].is_object();
-            // What senders and publishers send are events; of what the admin alone may do, one thing makes an event go its way.
+            // What senders and publishers send are events; of what the admin alone may do, one
+            // thing makes an event go its way.
             let is_the_admins = operation["security"] == json!([{"admin_token": []}]);
-            let takes_in = name.starts_with("post ") && (!is_the_admins || name.ends_with("/reprocess"));
+            let takes_in =
+                name.starts_with("post ") && (!is_the_admins || name.ends_with("/reprocess"));
             let codes = codes(&operation, "503");
             match takes_in {
                 true => assert_eq!(codes, BTreeSet::from(all.clone()), "{name}"),
@@ -222,39 +330,74 @@ mod tests {
     #[test]
     fn what_takes_pages_says_how_a_wrong_one_is_refused() {
         for (name, operation) in operations() {
-            let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
-            if parameters.iter().any(|parameter| parameter["name"] == "page") {
-                assert!(codes(&operation, "400").contains("validation_failed"), "{name}");
+            let parameters = operation["parameters"]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            if parameters
+                .iter()
+                .any(|parameter| parameter["name"] == "page")
+            {
+                assert!(
+                    codes(&operation, "400").contains("validation_failed"),
+                    "{name}"
+                );
             }
         }
     }
 
     #[test]
     fn the_bus_takes_one_event_or_a_list_from_the_admin_or_a_publisher() {
-        let (_, operation) = operations().into_iter().find(|(name, _)| name == "post /api/v1/events").expect("there");
-        assert_eq!(operation["security"], json!([{"admin_token": []}, {"publisher_token": []}]));
+        let (_, operation) = operations()
+            .into_iter()
+            .find(|(name, _)| name == "post /api/v1/events")
+            .expect("there");
+        assert_eq!(
+            operation["security"],
+            json!([{"admin_token": []}, {"publisher_token": []}])
+        );
         let content = &operation["requestBody"]["content"]["application/json"];
-        let types: Vec<_> =
-            content["schema"]["oneOf"].as_array().expect("two").iter().map(|one| &one["type"]).collect();
+        let types: Vec<_> = content["schema"]["oneOf"]
+            .as_array()
+            .expect("two")
+            .iter()
+            .map(|one| &one["type"])
+            .collect();
         assert_eq!(types, ["object", "array"]);
         let is_list = |content: &Value| {
             let mut examples = content["examples"].as_object().expect("examples").values();
-            examples.any(|example| example["value"].is_array() || example["value"]["received"].is_number())
+            examples.any(|example| {
+                example["value"].is_array() || example["value"]["received"].is_number()
+            })
         };
-        assert!(is_list(content) && is_list(&operation["responses"]["202"]["content"]["application/json"]));
+        assert!(
+            is_list(content)
+                && is_list(&operation["responses"]["202"]["content"]["application/json"])
+        );
     }
 
     #[test]
     fn what_a_sender_cannot_see_in_an_example_is_said() {
         let said = |wanted: &str| {
-            let operations = operations().into_iter().filter(|(_, operation)| operation.to_string().contains(wanted));
+            let operations = operations()
+                .into_iter()
+                .filter(|(_, operation)| operation.to_string().contains(wanted));
             operations.map(|(name, _)| name).collect::<Vec<_>>()
         };
         assert_eq!(said("microseconds"), ["post /api/v1/webhooks/c2s"]);
         let late = "keeps its newer status";
-        assert!(said(late).iter().all(|name| name.ends_with("/status/update")) && said(late).len() == 2);
+        assert!(
+            said(late)
+                .iter()
+                .all(|name| name.ends_with("/status/update"))
+                && said(late).len() == 2
+        );
         let by_address = said("/64 network");
-        for path in ["/in/{name}", "/api/v1/webhooks/c2s", "/api/v1/webhooks/incoming"] {
+        for path in [
+            "/in/{name}",
+            "/api/v1/webhooks/c2s",
+            "/api/v1/webhooks/incoming",
+        ] {
             assert!(by_address.contains(&format!("post {path}")), "{path}");
         }
     }

@@ -14,6 +14,9 @@ impl InstagramSource {
     /// The app of `config`.
     #[must_use]
     pub(in crate::edge) fn new(config: &config::InstagramConfig) -> Self {
-        Self { verifier: SignatureVerifier::new(&config.app_secrets), config: config.clone() }
+        Self {
+            verifier: SignatureVerifier::new(&config.app_secrets),
+            config: config.clone(),
+        }
     }
 }

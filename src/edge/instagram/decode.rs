@@ -4,7 +4,8 @@
 //! {"object": "instagram", "entry": [{"id", "time", "messaging": [item, …], "changes": [{"field", "value"}, …]}, …]}
 //! ```
 //!
-//! Whatever is in an entry is kept. One that holds something else, or cannot be read at all, is an update as a whole.
+//! Whatever is in an entry is kept. One that holds something else, or cannot be read at all, is an
+//! update as a whole.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -32,10 +33,11 @@ const UNKNOWN_ACCOUNT: &str = "0";
 /// Decodes `body` into commands that are logged under `span`, in the order of the call.
 ///
 /// # Errors
-/// [`Error::InvalidJson`], or [`Error::Invalid`] for a call that is not Instagram's or holds more than 1,000 updates or entries.
+/// [`Error::InvalidJson`], or [`Error::Invalid`] for a call that is not Instagram's or holds more
+/// than 1,000 updates or entries.
 pub fn decode_instagram_call(body: &VerifiedBody, span: &Span) -> Result<Vec<Command>, Error> {
-    let [object, entry] =
-        find_members(text(body.body())?, ["object", "entry"]).map_err(|error| Error::from_json_error(&error))?;
+    let [object, entry] = find_members(text(body.body())?, ["object", "entry"])
+        .map_err(|error| Error::from_json_error(&error))?;
     let mut faults = FieldErrors::default();
     faults.read_one_of("object", object, &[SOURCE.as_str()]);
     let entries = optional_items(entry).unwrap_or_else(|| {
@@ -46,17 +48,29 @@ pub fn decode_instagram_call(body: &VerifiedBody, span: &Span) -> Result<Vec<Com
         faults.add("entry", "is required");
     }
     if entries.count > UPDATES_MAX {
-        faults.add("entry", format!("must hold at most {UPDATES_MAX} entries, not {}", entries.count));
+        faults.add(
+            "entry",
+            format!(
+                "must hold at most {UPDATES_MAX} entries, not {}",
+                entries.count
+            ),
+        );
     }
     let (mut updates, mut count) = (Vec::new(), 0);
     for entry in entries.first {
         count += collect_entry_updates(entry, &mut updates);
     }
     if count > UPDATES_MAX {
-        faults.add("entry", format!("must hold at most {UPDATES_MAX} updates, not {count}"));
+        faults.add(
+            "entry",
+            format!("must hold at most {UPDATES_MAX} updates, not {count}"),
+        );
     }
     faults.finish(())?;
-    updates.iter().map(|update| update_command(body.body(), update, span)).collect()
+    updates
+        .iter()
+        .map(|update| update_command(body.body(), update, span))
+        .collect()
 }
 
 /// One update, and what is known of it from around it.
@@ -76,42 +90,71 @@ fn collect_entry_updates<'a>(entry: &'a RawValue, updates: &mut Vec<InstagramUpd
     let read = find_members(entry.get(), ["id", "time", "messaging", "changes"]);
     let is_readable = read.is_ok();
     let [id, time, messaging, changes] = read.unwrap_or_default();
-    let (account, time) = (id.and_then(raw_json::id), time.and_then(item::parse_item_time));
+    let (account, time) = (
+        id.and_then(raw_json::id),
+        time.and_then(item::parse_item_time),
+    );
     let (messaging, changes) = (optional_items(messaging), optional_items(changes));
     let is_odd = !is_readable || messaging.is_none() || changes.is_none();
     let (messaging, changes) = (messaging.unwrap_or(NO_ITEMS), changes.unwrap_or(NO_ITEMS));
     let count = messaging.count + changes.count;
     let is_whole = is_odd || count == 0 && has_other_members(entry);
-    let messaging = messaging.first.into_iter().map(|item| (item, item::parse_item(item, account.as_deref())));
+    let messaging = messaging
+        .first
+        .into_iter()
+        .map(|item| (item, item::parse_item(item, account.as_deref())));
     let changes = changes.first.into_iter().map(|change| {
-        // Some updates come as changes of a field, of which the value is what else would be an item.
+        // Some updates come as changes of a field, of which the value is what else would be an
+        // item.
         let [value] = find_members(change.get(), ["value"]).unwrap_or_default();
-        let read = value.and_then(|value| Some((value, item::parse_item(value, account.as_deref())?)));
+        let read =
+            value.and_then(|value| Some((value, item::parse_item(value, account.as_deref())?)));
         read.map_or((change, None), |(value, item)| (value, Some(item)))
     });
     let room = UPDATES_MAX.saturating_sub(updates.len());
-    let all = is_whole.then_some((entry, None)).into_iter().chain(messaging).chain(changes).take(room);
-    updates.extend(all.map(|(payload, item)| InstagramUpdate { payload, account: account.clone(), time, item }));
+    let all = is_whole
+        .then_some((entry, None))
+        .into_iter()
+        .chain(messaging)
+        .chain(changes)
+        .take(room);
+    updates.extend(all.map(|(payload, item)| InstagramUpdate {
+        payload,
+        account: account.clone(),
+        time,
+        item,
+    }));
     count + usize::from(is_whole)
 }
 
 /// Whether an entry, an object, says anything beside whose it is and when it was made.
 fn has_other_members(entry: &RawValue) -> bool {
-    let all: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(entry.get()).unwrap_or_default();
+    let all: BTreeMap<Cow<'_, str>, &RawValue> =
+        serde_json::from_str(entry.get()).unwrap_or_default();
     let is_frame = |name: &str| ["id", "time", "messaging", "changes"].contains(&name);
-    all.iter().any(|(name, value)| !is_frame(name) && value.get() != "null")
+    all.iter()
+        .any(|(name, value)| !is_frame(name) && value.get() != "null")
 }
 
 /// A list that is not there.
-const NO_ITEMS: RawItems<'static> = RawItems { first: Vec::new(), count: 0 };
+const NO_ITEMS: RawItems<'static> = RawItems {
+    first: Vec::new(),
+    count: 0,
+};
 
 /// The items of an optional list; `None` for what is no list.
 fn optional_items(raw: Option<&RawValue>) -> Option<RawItems<'_>> {
-    let Some(raw) = non_null(raw) else { return Some(NO_ITEMS) };
+    let Some(raw) = non_null(raw) else {
+        return Some(NO_ITEMS);
+    };
     raw_json::items(raw.get(), UPDATES_MAX).ok()
 }
 
-fn update_command(body: &Bytes, update: &InstagramUpdate<'_>, span: &Span) -> Result<Command, Error> {
+fn update_command(
+    body: &Bytes,
+    update: &InstagramUpdate<'_>,
+    span: &Span,
+) -> Result<Command, Error> {
     let unknown = || MessagingItem::unknown(update.account.as_deref().unwrap_or(UNKNOWN_ACCOUNT));
     let made;
     let item = match &update.item {
@@ -125,22 +168,39 @@ fn update_command(body: &Bytes, update: &InstagramUpdate<'_>, span: &Span) -> Re
     let entity = item.between.key().map_err(|_| Error::Internal)?;
     let key = match &item.mid {
         Some(mid) => format!("{}:{mid}", item.kind.key_prefix()),
-        None => format!("{}#{}", item.kind.key_prefix(), update_digest(entity.id(), update.payload)),
+        None => format!(
+            "{}#{}",
+            item.kind.key_prefix(),
+            update_digest(entity.id(), update.payload)
+        ),
     };
-    let action = conversation::ConversationAction { between: item.between.clone(), update: item.update.clone() };
+    let action = conversation::ConversationAction {
+        between: item.between.clone(),
+        update: item.update.clone(),
+    };
     let payload = body.slice_ref(update.payload.get().as_bytes());
     Ok(Command {
         at: item.at.or(update.time),
         idempotency_key: Some(key),
         shape: PayloadShape::Bare,
         span: span.clone(),
-        ..Command::new(SOURCE, entity, EntityAction::Conversation(action), item.kind.event_type(), payload)
+        ..Command::new(
+            SOURCE,
+            entity,
+            EntityAction::Conversation(action),
+            item.kind.event_type(),
+            payload,
+        )
     })
 }
 
-/// What tells an update without an id of its own from others: the hash of its conversation and of all that it says.
+/// What tells an update without an id of its own from others: the hash of its conversation and of
+/// all that it says.
 fn update_digest(conversation: &str, payload: &RawValue) -> String {
-    let hash = Sha256::new().chain_update(conversation).chain_update([0]).chain_update(payload.get());
+    let hash = Sha256::new()
+        .chain_update(conversation)
+        .chain_update([0])
+        .chain_update(payload.get());
     hex::encode(hash.finalize())
 }
 
@@ -151,12 +211,14 @@ mod tests {
     use super::*;
 
     fn decoded(body: impl Into<String>) -> Result<Vec<Command>, Error> {
-        decode_instagram_call(&VerifiedBody::unsigned(Bytes::from(body.into())), &Span::none())
+        decode_instagram_call(
+            &VerifiedBody::unsigned(Bytes::from(body.into())),
+            &Span::none(),
+        )
     }
 
     fn of_items(items: Value) -> Vec<Command> {
-        let body =
-            json!({"object": "instagram", "entry": [{"id": "9", "time": 1_762_597_800_000_u64, "messaging": items}]});
+        let body = json!({"object": "instagram", "entry": [{"id": "9", "time": 1_762_597_800_000_u64, "messaging": items}]});
         decoded(body.to_string()).expect("valid")
     }
 
@@ -174,7 +236,10 @@ mod tests {
         let commands = of_items(json!([
             item("message", json!({"mid": "m", "text": "hi"})),
             echo,
-            item("reaction", json!({"mid": "m", "action": "react", "emoji": "❤"})),
+            item(
+                "reaction",
+                json!({"mid": "m", "action": "react", "emoji": "❤"})
+            ),
             item("postback", json!({"mid": "m", "title": "Go"})),
             item("read", json!({"mid": "m"})),
             item("referral", json!({"ref": "x"})),
@@ -197,7 +262,10 @@ mod tests {
         for (command, (name, key)) in commands.iter().zip(expected) {
             assert_eq!(named(command), (name, "conv_1_9"));
             let given = command.idempotency_key.as_deref().expect("a key");
-            assert!(given.starts_with(key) && (given == key) == key.contains(':'), "{name}: {given}");
+            assert!(
+                given.starts_with(key) && (given == key) == key.contains(':'),
+                "{name}: {given}"
+            );
         }
     }
 
@@ -217,30 +285,59 @@ mod tests {
         let unknown = ("message.unknown", "conv_0_9");
         let received = ("message.received", "conv_1_9");
         let nobody = ("message.unknown", "conv_0_0");
-        assert_eq!(names, [unknown, unknown, unknown, unknown, received, unknown, nobody, nobody]);
+        assert_eq!(
+            names,
+            [
+                unknown, unknown, unknown, unknown, received, unknown, nobody, nobody
+            ]
+        );
         assert_eq!(commands[7].payload, r#""odd""#);
-        assert_eq!(commands[3].payload, r#"{"field":"comments","value":{"id":"c"}}"#, "the whole change");
-        assert!(!commands[4].payload.starts_with(br#"{"field":"#), "the item alone");
+        assert_eq!(
+            commands[3].payload, r#"{"field":"comments","value":{"id":"c"}}"#,
+            "the whole change"
+        );
+        assert!(
+            !commands[4].payload.starts_with(br#"{"field":"#),
+            "the item alone"
+        );
     }
 
     /// Entries of another shape made the call fail for ever, or were dropped with a 200.
     #[test]
     fn an_entry_that_holds_something_else_is_kept_as_a_whole() {
         let of_entry = |entry: &str| {
-            let commands = decoded(format!(r#"{{"object": "instagram", "entry": [{entry}]}}"#)).expect("valid");
-            commands.iter().map(|command| (command.entity.id().to_owned(), command.payload.clone())).collect::<Vec<_>>()
+            let commands = decoded(format!(r#"{{"object": "instagram", "entry": [{entry}]}}"#))
+                .expect("valid");
+            commands
+                .iter()
+                .map(|command| (command.entity.id().to_owned(), command.payload.clone()))
+                .collect::<Vec<_>>()
         };
         for (entry, id) in [
-            (r#"{"id": "9", "time": 1, "standby": [{"x": 1}]}"#, "conv_0_9"),
-            (r#"{"id": "9", "messaging": [], "changes": null, "field": "comments"}"#, "conv_0_9"),
+            (
+                r#"{"id": "9", "time": 1, "standby": [{"x": 1}]}"#,
+                "conv_0_9",
+            ),
+            (
+                r#"{"id": "9", "messaging": [], "changes": null, "field": "comments"}"#,
+                "conv_0_9",
+            ),
             (r#"{"id": "9", "messaging": {"0": 1}}"#, "conv_0_9"),
             (r#"{"id": "9", "changes": "x"}"#, "conv_0_9"),
             (r#"{"id": "9", "\ud800": 1}"#, "conv_0_0"),
             ("7", "conv_0_0"),
         ] {
-            assert_eq!(of_entry(entry), [(id.to_owned(), Bytes::from(entry.to_owned()))], "{entry}");
+            assert_eq!(
+                of_entry(entry),
+                [(id.to_owned(), Bytes::from(entry.to_owned()))],
+                "{entry}"
+            );
         }
-        for entry in [r#"{"id": "9", "time": 1}"#, r#"{"id": "9", "messaging": [], "standby": null}"#, "{}"] {
+        for entry in [
+            r#"{"id": "9", "time": 1}"#,
+            r#"{"id": "9", "messaging": [], "standby": null}"#,
+            "{}",
+        ] {
             assert!(of_entry(entry).is_empty(), "{entry} says nothing");
         }
         let both = of_entry(r#"{"id": "9", "messaging": 7, "changes": [{"field": "comments"}]}"#);
@@ -251,22 +348,45 @@ mod tests {
     /// Those beyond the 1,000th were dropped with a 200.
     #[test]
     fn a_call_of_too_many_entries_is_refused() {
-        let body = |count: usize, entry: Value| json!({"object": "instagram", "entry": vec![entry; count]}).to_string();
+        let body = |count: usize, entry: Value| {
+            json!({"object": "instagram", "entry": vec![entry; count]}).to_string()
+        };
         let full = || json!({"id": "9", "messaging": [{}]});
-        let error = |count, entry| decoded(body(count, entry)).expect_err("too many").to_string();
-        assert_eq!(error(1_001, full()), "entry must hold at most 1000 entries, not 1001");
-        assert_eq!(error(1_001, json!({"id": "9"})), "entry must hold at most 1000 entries, not 1001");
-        assert_eq!(error(501, json!({"messaging": [1, 2]})), "entry must hold at most 1000 updates, not 1002");
-        assert_eq!(decoded(body(1_000, full())).expect("just fits").len(), 1_000);
+        let error = |count, entry| {
+            decoded(body(count, entry))
+                .expect_err("too many")
+                .to_string()
+        };
+        assert_eq!(
+            error(1_001, full()),
+            "entry must hold at most 1000 entries, not 1001"
+        );
+        assert_eq!(
+            error(1_001, json!({"id": "9"})),
+            "entry must hold at most 1000 entries, not 1001"
+        );
+        assert_eq!(
+            error(501, json!({"messaging": [1, 2]})),
+            "entry must hold at most 1000 updates, not 1002"
+        );
+        assert_eq!(
+            decoded(body(1_000, full())).expect("just fits").len(),
+            1_000
+        );
     }
 
     #[test]
     fn a_payload_is_the_item_to_the_last_byte() {
         let text = r#"{"sender":{"id":"1"}, "recipient":{"id":"9"},"message":{"mid":"m","mid":"\u006d2","text":"\u00e9\ud83d\ude00 ж","x":1.50}}"#;
-        let body = format!(r#"{{"object":"instagram","entry":[{{"id":"9","messaging":[ {text} ]}}]}}"#);
+        let body =
+            format!(r#"{{"object":"instagram","entry":[{{"id":"9","messaging":[ {text} ]}}]}}"#);
         let commands = decoded(body).expect("valid");
         assert_eq!(commands[0].payload, text);
-        assert_eq!(commands[0].idempotency_key.as_deref(), Some("message:m2"), "of two members the last one counts");
+        assert_eq!(
+            commands[0].idempotency_key.as_deref(),
+            Some("message:m2"),
+            "of two members the last one counts"
+        );
     }
 
     #[test]
@@ -276,17 +396,28 @@ mod tests {
             ("[]", "invalid_json"),
             (r#"{"object": "page", "entry": []}"#, "validation_failed"),
             (r#"{"object": "instagram"}"#, "validation_failed"),
-            (r#"{"object": "instagram", "entry": {}}"#, "validation_failed"),
+            (
+                r#"{"object": "instagram", "entry": {}}"#,
+                "validation_failed",
+            ),
         ] {
             assert_eq!(decoded(body).expect_err("wrong").code(), code, "{body}");
         }
-        assert!(decoded(r#"{"object": "instagram", "entry": [{"id": "9"}]}"#).expect("valid").is_empty());
+        assert!(
+            decoded(r#"{"object": "instagram", "entry": [{"id": "9"}]}"#)
+                .expect("valid")
+                .is_empty()
+        );
         let many = vec![json!({}); UPDATES_MAX + 1];
-        let body =
-            |items: &[Value]| json!({"object": "instagram", "entry": [{"id": "9", "messaging": items}]}).to_string();
+        let body = |items: &[Value]| {
+            json!({"object": "instagram", "entry": [{"id": "9", "messaging": items}]}).to_string()
+        };
         let error = decoded(body(&many)).expect_err("too many").to_string();
         assert_eq!(error, "entry must hold at most 1000 updates, not 1001");
-        assert_eq!(decoded(body(&many[1..])).expect("just fits").len(), UPDATES_MAX);
+        assert_eq!(
+            decoded(body(&many[1..])).expect("just fits").len(),
+            UPDATES_MAX
+        );
     }
 
     #[test]
@@ -296,12 +427,25 @@ mod tests {
             item["timestamp"] = timestamp;
             of_items(json!([item]))[0].at.map(|at| at.to_string())
         };
-        assert_eq!(at(json!(1_762_597_800_123_u64)).as_deref(), Some("2025-11-08T10:30:00.123Z"));
+        assert_eq!(
+            at(json!(1_762_597_800_123_u64)).as_deref(),
+            Some("2025-11-08T10:30:00.123Z")
+        );
         for seconds in [json!(1_762_597_801), json!("1762597801")] {
             assert_eq!(at(seconds).as_deref(), Some("2025-11-08T10:30:01.000Z"));
         }
-        for none in [Value::Null, json!(-5), json!("soon"), json!(u64::MAX), json!({})] {
-            assert_eq!(at(none.clone()).as_deref(), Some("2025-11-08T10:30:00.000Z"), "{none}");
+        for none in [
+            Value::Null,
+            json!(-5),
+            json!("soon"),
+            json!(u64::MAX),
+            json!({}),
+        ] {
+            assert_eq!(
+                at(none.clone()).as_deref(),
+                Some("2025-11-08T10:30:00.000Z"),
+                "{none}"
+            );
         }
     }
 }

@@ -73,32 +73,86 @@ pub(super) struct MessagingItem {
 impl MessagingItem {
     /// What could not be read, of the account `business`.
     pub(super) fn unknown(business: &str) -> Self {
-        let business = if is_participant_id(business) { business } else { "0" };
-        let between = ConversationParties { business: business.into(), counterpart: None };
-        Self { kind: MessagingItemKind::Unknown, between, at: None, mid: None, update: ConversationUpdate::Other }
+        let business = if is_participant_id(business) {
+            business
+        } else {
+            "0"
+        };
+        let between = ConversationParties {
+            business: business.into(),
+            counterpart: None,
+        };
+        Self {
+            kind: MessagingItemKind::Unknown,
+            between,
+            at: None,
+            mid: None,
+            update: ConversationUpdate::Other,
+        }
     }
 }
 
-/// Reads the item `raw` of an entry of `account`; `None` if it is not of a conversation between two.
+/// Reads the item `raw` of an entry of `account`; `None` if it is not of a conversation between
+/// two.
 pub(super) fn parse_item(raw: &RawValue, account: Option<&str>) -> Option<MessagingItem> {
-    let names = ["sender", "recipient", "timestamp", "message", "reaction", "postback", "read", "referral"];
-    let [sender, recipient, timestamp, message, reaction, postback, read, referral] =
-        find_members(raw.get(), names).ok()?;
+    let names = [
+        "sender",
+        "recipient",
+        "timestamp",
+        "message",
+        "reaction",
+        "postback",
+        "read",
+        "referral",
+    ];
+    let [
+        sender,
+        recipient,
+        timestamp,
+        message,
+        reaction,
+        postback,
+        read,
+        referral,
+    ] = find_members(raw.get(), names).ok()?;
     let (sender, recipient) = (parse_participant(sender)?, parse_participant(recipient)?);
     let [message, reaction, postback, read, referral] =
-        [message, reaction, postback, read, referral].map(|part| part.filter(|part| raw_json::is_object(part)));
+        [message, reaction, postback, read, referral]
+            .map(|part| part.filter(|part| raw_json::is_object(part)));
     let (kind, mid, update) = message
         .and_then(|part| parse_message(part, &sender))
         .or_else(|| parse_reaction(reaction?, &sender))
-        .or_else(|| Some((MessagingItemKind::Postback, parse_message_id(postback?), ConversationUpdate::Other)))
+        .or_else(|| {
+            Some((
+                MessagingItemKind::Postback,
+                parse_message_id(postback?),
+                ConversationUpdate::Other,
+            ))
+        })
         .or_else(|| Some((MessagingItemKind::Read, None, parse_read_receipt(read?))))
-        .or_else(|| referral.map(|_| (MessagingItemKind::Referral, None, ConversationUpdate::Other)))
+        .or_else(|| {
+            referral.map(|_| (MessagingItemKind::Referral, None, ConversationUpdate::Other))
+        })
         .unwrap_or((MessagingItemKind::Unknown, None, ConversationUpdate::Other));
     // What the account itself did comes with the account as its sender.
-    let is_own = kind == MessagingItemKind::Echo || account == Some(&sender) && account != Some(&recipient);
-    let (business, counterpart) = if is_own { (sender, recipient) } else { (recipient, sender) };
-    let between = ConversationParties { business: business.into(), counterpart: Some(counterpart.into()) };
-    Some(MessagingItem { kind, between, at: timestamp.and_then(parse_item_time), mid, update })
+    let is_own =
+        kind == MessagingItemKind::Echo || account == Some(&sender) && account != Some(&recipient);
+    let (business, counterpart) = if is_own {
+        (sender, recipient)
+    } else {
+        (recipient, sender)
+    };
+    let between = ConversationParties {
+        business: business.into(),
+        counterpart: Some(counterpart.into()),
+    };
+    Some(MessagingItem {
+        kind,
+        between,
+        at: timestamp.and_then(parse_item_time),
+        mid,
+        update,
+    })
 }
 
 /// A time in milliseconds or seconds since 1970, as a number or as its digits, or one of RFC 3339.
@@ -110,12 +164,19 @@ type MessagingItemContent = (MessagingItemKind, Option<String>, ConversationUpda
 
 /// `None` for a message without an id, which nobody could refer to.
 fn parse_message(raw: &RawValue, sender: &str) -> Option<MessagingItemContent> {
-    let [id, text, attachments, is_echo, is_deleted] =
-        find_members(raw.get(), ["mid", "text", "attachments", "is_echo", "is_deleted"]).ok()?;
+    let [id, text, attachments, is_echo, is_deleted] = find_members(
+        raw.get(),
+        ["mid", "text", "attachments", "is_echo", "is_deleted"],
+    )
+    .ok()?;
     let message_id = self::parse_text(id).filter(|mid| check_id(mid).is_ok())?;
     let is_true = |raw: Option<&RawValue>| raw.is_some_and(|raw| raw.get() == "true");
     let is_echo = is_true(is_echo);
-    let kind = if is_echo { MessagingItemKind::Echo } else { MessagingItemKind::Message };
+    let kind = if is_echo {
+        MessagingItemKind::Echo
+    } else {
+        MessagingItemKind::Message
+    };
     if is_true(is_deleted) {
         // It has the id of the message that it takes back, so that id does not tell it from that.
         return Some((kind, None, ConversationUpdate::Deleted { message_id }));
@@ -125,7 +186,9 @@ fn parse_message(raw: &RawValue, sender: &str) -> Option<MessagingItemContent> {
         message_id: message_id.clone(),
         sender_id: sender.to_owned(),
         text: self::parse_text(text),
-        message_type: MessageType::from_attachment(attachments.first().map(|attachment| &*attachment.r#type)),
+        message_type: MessageType::from_attachment(
+            attachments.first().map(|attachment| &*attachment.r#type),
+        ),
         attachments,
         is_echo,
     };
@@ -133,29 +196,57 @@ fn parse_message(raw: &RawValue, sender: &str) -> Option<MessagingItemContent> {
 }
 
 fn parse_reaction(raw: &RawValue, sender: &str) -> Option<MessagingItemContent> {
-    let [_, action, reaction, emoji] = find_members(raw.get(), ["mid", "action", "reaction", "emoji"]).ok()?;
+    let [_, action, reaction, emoji] =
+        find_members(raw.get(), ["mid", "action", "reaction", "emoji"]).ok()?;
     let is_taken_back = parse_text(action).as_deref() == Some("unreact");
-    let given = (!is_taken_back).then(|| ReactionLabel { reaction: parse_word(reaction), emoji: parse_word(emoji) });
+    let given = (!is_taken_back).then(|| ReactionLabel {
+        reaction: parse_word(reaction),
+        emoji: parse_word(emoji),
+    });
     let sender_id = sender.to_owned();
-    let update = parse_message_id(raw).map(|message_id| ConversationUpdate::Reaction { message_id, sender_id, given });
-    Some((MessagingItemKind::Reaction, None, update.unwrap_or(ConversationUpdate::Other)))
+    let update = parse_message_id(raw).map(|message_id| ConversationUpdate::Reaction {
+        message_id,
+        sender_id,
+        given,
+    });
+    Some((
+        MessagingItemKind::Reaction,
+        None,
+        update.unwrap_or(ConversationUpdate::Other),
+    ))
 }
 
 fn parse_read_receipt(raw: &RawValue) -> ConversationUpdate {
     let [watermark] = find_members(raw.get(), ["watermark"]).unwrap_or_default();
-    ConversationUpdate::Read { message_id: parse_message_id(raw), until: watermark.and_then(parse_item_time) }
+    ConversationUpdate::Read {
+        message_id: parse_message_id(raw),
+        until: watermark.and_then(parse_item_time),
+    }
 }
 
 fn parse_attachments(raw: Option<&RawValue>) -> Vec<MessageAttachment> {
     let items = non_null(raw).and_then(|raw| raw_json::items(raw.get(), ATTACHMENTS_MAX).ok());
-    items.map(|items| items.first.into_iter().filter_map(parse_attachment).collect()).unwrap_or_default()
+    items
+        .map(|items| {
+            items
+                .first
+                .into_iter()
+                .filter_map(parse_attachment)
+                .collect()
+        })
+        .unwrap_or_default()
 }
 
 fn parse_attachment(raw: &RawValue) -> Option<MessageAttachment> {
     let [kind, payload] = find_members(raw.get(), ["type", "payload"]).ok()?;
-    let [url] = payload.and_then(|payload| find_members(payload.get(), ["url"]).ok()).unwrap_or_default();
+    let [url] = payload
+        .and_then(|payload| find_members(payload.get(), ["url"]).ok())
+        .unwrap_or_default();
     let url = parse_text(url).filter(|url| url.len() <= URL_MAX_BYTES);
-    Some(MessageAttachment { r#type: parse_word(kind)?, url: url.map(Into::into) })
+    Some(MessageAttachment {
+        r#type: parse_word(kind)?,
+        url: url.map(Into::into),
+    })
 }
 
 fn parse_message_id(raw: &RawValue) -> Option<String> {
@@ -173,7 +264,9 @@ fn is_participant_id(participant: &str) -> bool {
 }
 
 fn parse_word(raw: Option<&RawValue>) -> Option<std::sync::Arc<str>> {
-    parse_text(raw).filter(|word| word.len() <= WORD_MAX_BYTES).map(Into::into)
+    parse_text(raw)
+        .filter(|word| word.len() <= WORD_MAX_BYTES)
+        .map(Into::into)
 }
 
 fn parse_text(raw: Option<&RawValue>) -> Option<String> {
@@ -187,32 +280,53 @@ mod tests {
     use super::*;
 
     fn item(json: &serde_json::Value, account: Option<&str>) -> Option<MessagingItem> {
-        parse_item(&serde_json::value::to_raw_value(json).expect("JSON"), account)
+        parse_item(
+            &serde_json::value::to_raw_value(json).expect("JSON"),
+            account,
+        )
     }
 
     #[test]
     fn the_counterpart_is_whoever_is_not_the_account() {
-        let sides =
-            |item: MessagingItem| format!("{}/{}", item.between.counterpart.expect("someone"), item.between.business);
+        let sides = |item: MessagingItem| {
+            format!(
+                "{}/{}",
+                item.between.counterpart.expect("someone"),
+                item.between.business
+            )
+        };
         let from = |sender: &str, recipient: &str, message: serde_json::Value| json!({"sender": {"id": sender}, "recipient": {"id": recipient}, "message": message});
         let received = from("1", "9", json!({"mid": "m"}));
         let echo = from("9", "1", json!({"mid": "m", "is_echo": true}));
         let own = json!({"sender": {"id": "9"}, "recipient": {"id": "1"}, "reaction": {"mid": "m", "action": "react"}});
-        for (json, account) in
-            [(&received, Some("9")), (&received, None), (&echo, Some("9")), (&echo, None), (&own, Some("9"))]
-        {
-            assert_eq!(sides(item(json, account).expect("an item")), "1/9", "{json}");
+        for (json, account) in [
+            (&received, Some("9")),
+            (&received, None),
+            (&echo, Some("9")),
+            (&echo, None),
+            (&own, Some("9")),
+        ] {
+            assert_eq!(
+                sides(item(json, account).expect("an item")),
+                "1/9",
+                "{json}"
+            );
         }
     }
 
     #[test]
     fn the_type_is_that_of_the_first_attachment() {
         let kind = |types: &[&str]| {
-            let attachments: Vec<_> = types.iter().map(|kind| json!({"type": kind, "payload": {"url": "u"}})).collect();
+            let attachments: Vec<_> = types
+                .iter()
+                .map(|kind| json!({"type": kind, "payload": {"url": "u"}}))
+                .collect();
             let message = json!({"mid": "m", "text": "t", "attachments": attachments});
             let json = json!({"sender": {"id": 1}, "recipient": {"id": 9}, "message": message});
-            let Some(MessagingItem { update: ConversationUpdate::Message { message_type, .. }, .. }) =
-                item(&json, None)
+            let Some(MessagingItem {
+                update: ConversationUpdate::Message { message_type, .. },
+                ..
+            }) = item(&json, None)
             else {
                 panic!()
             };
@@ -232,8 +346,15 @@ mod tests {
     #[test]
     fn participants_that_would_not_fit_into_an_id_are_nobody() {
         let long = "1".repeat(PARTICIPANT_MAX_BYTES + 1);
-        for id in [json!(long), json!(""), json!("a\nb"), json!(1.5), json!(null)] {
-            let json = json!({"sender": {"id": id}, "recipient": {"id": "9"}, "message": {"mid": "m"}});
+        for id in [
+            json!(long),
+            json!(""),
+            json!("a\nb"),
+            json!(1.5),
+            json!(null),
+        ] {
+            let json =
+                json!({"sender": {"id": id}, "recipient": {"id": "9"}, "message": {"mid": "m"}});
             assert!(item(&json, None).is_none(), "{json}");
         }
         assert_eq!(&*MessagingItem::unknown(&long).between.business, "0");

@@ -1,12 +1,14 @@
-//! Instagram's messages: `GET /webhooks/instagram`, the handshake, and `POST`, up to 1,000 updates a call; and the replies to them.
+//! Instagram's messages: `GET /webhooks/instagram`, the handshake, and `POST`, up to 1,000 updates
+//! a call; and the replies to them.
 //!
 //! ```text
 //! size ─> signature ─> JSON ─> each update stored, or known already ─> 200
 //!  413       401     415, 400              503
 //! ```
 //!
-//! An answer other than 2xx makes Instagram send the whole call again, and in the end switch the subscription off. So nothing
-//! in a call is refused for what it says: what is not understood is kept as `message.unknown`.
+//! An answer other than 2xx makes Instagram send the whole call again, and in the end switch the
+//! subscription off. So nothing in a call is refused for what it says: what is not understood is
+//! kept as `message.unknown`.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
@@ -46,33 +48,62 @@ struct InstagramSummary {
 
 /// Answers the handshake with which Meta makes sure that the address is ours.
 pub(super) async fn verify(context: &mut RequestContext) -> Result<HttpResponse, Error> {
-    challenge_response(&context.request, context.edge.instagram()).map_err(|error| context.count_failure(error))
+    challenge_response(&context.request, context.edge.instagram())
+        .map_err(|error| context.count_failure(error))
 }
 
-fn challenge_response(request: &HttpRequest, instagram: &app::InstagramSource) -> Result<HttpResponse, Error> {
+fn challenge_response(
+    request: &HttpRequest,
+    instagram: &app::InstagramSource,
+) -> Result<HttpResponse, Error> {
     let parameters = Query::<Vec<(String, String)>>::from_query(request.query_string());
     let parameters = parameters.map(Query::into_inner).unwrap_or_default();
-    let find = |name: &str| parameters.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str());
+    let find = |name: &str| {
+        parameters
+            .iter()
+            .find(|(given, _)| given == name)
+            .map(|(_, value)| value.as_str())
+    };
     let expected = &instagram.config.verify_token;
     // An empty token is one that was never set: it opens nothing.
-    let is_ours =
-        find("hub.verify_token").is_some_and(|given| expected.matches(given.as_bytes())) && !expected.is_empty();
-    let challenge = find("hub.challenge").filter(|_| is_ours && find("hub.mode") == Some("subscribe"));
+    let is_ours = find("hub.verify_token").is_some_and(|given| expected.matches(given.as_bytes()))
+        && !expected.is_empty();
+    let challenge =
+        find("hub.challenge").filter(|_| is_ours && find("hub.mode") == Some("subscribe"));
     let Some(challenge) = challenge else {
-        let message = "hub.mode, hub.verify_token or hub.challenge is missing or not valid".to_owned();
-        return Err(Error::Rejected(Rejection { status: 403, code: "forbidden", message, member: None }));
+        let message =
+            "hub.mode, hub.verify_token or hub.challenge is missing or not valid".to_owned();
+        return Err(Error::Rejected(Rejection {
+            status: 403,
+            code: "forbidden",
+            message,
+            member: None,
+        }));
     };
-    let mut response = HttpResponse::with_body(StatusCode::OK, challenge.to_owned()).map_into_boxed_body();
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    let mut response =
+        HttpResponse::with_body(StatusCode::OK, challenge.to_owned()).map_into_boxed_body();
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     Ok(response)
 }
 
 /// Takes updates in.
 pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse, Error> {
-    let RequestContext { request, payload, edge, call, quota: _ } = context;
+    let RequestContext {
+        request,
+        payload,
+        edge,
+        call,
+        quota: _,
+    } = context;
     let headers = request.headers();
     body::check_declared_length(request, edge.body_limits())?;
-    let signature = headers.get(SIGNATURE).map(HeaderValue::as_bytes).filter(|value| signature::is_well_formed(value));
+    let signature = headers
+        .get(SIGNATURE)
+        .map(HeaderValue::as_bytes)
+        .filter(|value| signature::is_well_formed(value));
     // What shows no signature is not worth the memory of its body.
     let signature = signature.ok_or_else(|| edge.count_failure(request, signature_error()))?;
     let body = body::read_body(request, payload, edge.body_limits()).await?;
@@ -87,7 +118,12 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
 
 fn signature_error() -> Error {
     let message = "X-Hub-Signature-256 is missing or not that of this body".to_owned();
-    Error::Rejected(Rejection { status: 401, code: "invalid_signature", message, member: None })
+    Error::Rejected(Rejection {
+        status: 401,
+        code: "invalid_signature",
+        message,
+        member: None,
+    })
 }
 
 /// 200 when every update is durable; else what kept one from it, so that the call is sent again.
@@ -97,20 +133,35 @@ fn summary_response(
     outcomes: Vec<Result<CommandOutcome, Refusal>>,
 ) -> Result<HttpResponse, Error> {
     // What was stored is named even if the rest makes the call fail.
-    call.note_events(outcomes.iter().flatten().map(|outcome| submit::public_event_id(core, outcome.position)));
+    call.note_events(
+        outcomes
+            .iter()
+            .flatten()
+            .map(|outcome| submit::public_event_id(core, outcome.position)),
+    );
     let received = outcomes.len();
     let mut accepted: Vec<(EventId, Option<u64>)> = Vec::new();
     for outcome in outcomes {
         match outcome {
-            Ok(outcome) => accepted.push((submit::public_event_id(core, outcome.position), outcome.sequence)),
+            Ok(outcome) => accepted.push((
+                submit::public_event_id(core, outcome.position),
+                outcome.sequence,
+            )),
             Err(Refusal::Duplicate { .. }) => {}
             Err(refusal) => {
-                return Err(Error::from_refusal(refusal, |position| submit::public_event_id(core, position)));
+                return Err(Error::from_refusal(refusal, |position| {
+                    submit::public_event_id(core, position)
+                }));
             }
         }
     }
     let duplicates = received - accepted.len();
-    let body = InstagramSummary { status: "accepted", received, accepted: accepted.len(), duplicates };
+    let body = InstagramSummary {
+        status: "accepted",
+        received,
+        accepted: accepted.len(),
+        duplicates,
+    };
     let mut response = answer::json_response(StatusCode::OK, &body);
     if let [(event_id, sequence)] = accepted[..] {
         submit::set_event_headers(&mut response, event_id, sequence);

@@ -1,4 +1,5 @@
-//! `POST /api/v1/accounts/{account_id}/messages`: asks for a message to somebody, for a publisher or the admin.
+//! `POST /api/v1/accounts/{account_id}/messages`: asks for a message to somebody, for a publisher
+//! or the admin.
 //!
 //! ```text
 //! size ─> token ─> JSON, fields ─> account ─> repeated? ─> stored ─> 202, and sent as soon as it is its turn
@@ -25,21 +26,37 @@ use crate::router::Refusal;
 /// Takes a message to somebody in.
 pub(in crate::edge) async fn reply(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let account_id: String = context.parse_path()?;
-    let RequestContext { request, payload, edge, call, quota: _ } = context;
+    let RequestContext {
+        request,
+        payload,
+        edge,
+        call,
+        quota: _,
+    } = context;
     body::check_declared_length(request, edge.body_limits())?;
     let crm = &edge.config.sources.crm;
     admin::authorize_any(request, edge, if crm.enabled { &crm.tokens } else { &[] })?;
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     body::check_json_content_type(request.headers())?;
     // Two accounts may use one key, as they need not know of each other.
-    let key = idempotency::parse_idempotency_key(request.headers())?.map(|key| format!("reply:{account_id}:{key}"));
+    let key = idempotency::parse_idempotency_key(request.headers())?
+        .map(|key| format!("reply:{account_id}:{key}"));
     let (recipient_id, text) = parse_reply(body::text(&body)?)?;
     let core = edge.core()?;
     let known = core.accounts.snapshot();
-    let account = known.get(&account_id).ok_or_else(|| Error::NotFound(AccountChangeError::NotFound.to_string()))?;
-    let reply = Reply { account_id, recipient_id, text, is_automatic: false };
+    let account = known
+        .get(&account_id)
+        .ok_or_else(|| Error::NotFound(AccountChangeError::NotFound.to_string()))?;
+    let reply = Reply {
+        account_id,
+        recipient_id,
+        text,
+        is_automatic: false,
+    };
     // Both ids were checked to be short enough.
-    let command = reply.to_command(&account.instagram_account_id, None).map_err(|_| Error::Internal)?;
+    let command = reply
+        .to_command(&account.instagram_account_id, None)
+        .map_err(|_| Error::Internal)?;
     let command = Command {
         idempotency_key: key,
         request_hash: Some(idempotency::request_fingerprint(request, &body)),
@@ -52,24 +69,31 @@ pub(in crate::edge) async fn reply(context: &mut RequestContext) -> Result<HttpR
 
 /// The recipient and the text that `json` gives.
 fn parse_reply(json: &str) -> Result<(String, String), Error> {
-    let [recipient_id, text] =
-        find_members(json, ["recipient_id", "text"]).map_err(|error| Error::from_json_error(&error))?;
+    let [recipient_id, text] = find_members(json, ["recipient_id", "text"])
+        .map_err(|error| Error::from_json_error(&error))?;
     let mut faults = FieldErrors::default();
-    let recipient = recipient_id.and_then(raw_json::id).filter(|id| id.len() <= PARTICIPANT_MAX_BYTES);
+    let recipient = recipient_id
+        .and_then(raw_json::id)
+        .filter(|id| id.len() <= PARTICIPANT_MAX_BYTES);
     match (recipient_id, &recipient) {
         (None, _) => faults.add("recipient_id", "is required"),
         (Some(_), None) => {
-            let problem = format!("must be an id of 1 to {PARTICIPANT_MAX_BYTES} bytes, as a string or a whole number");
+            let problem = format!(
+                "must be an id of 1 to {PARTICIPANT_MAX_BYTES} bytes, as a string or a whole number"
+            );
             faults.add("recipient_id", problem);
         }
         (Some(_), Some(_)) => {}
     }
     let text = faults.name("text", text);
-    let has_control = text.chars().any(|character| character.is_control() && character != '\n');
+    let has_control = text
+        .chars()
+        .any(|character| character.is_control() && character != '\n');
     let is_blank = !text.is_empty() && text.trim().is_empty();
     if is_blank || text.len() > REPLY_MAX_BYTES || has_control {
-        let problem =
-            format!("must say something in at most {REPLY_MAX_BYTES} bytes, without control characters but line ends");
+        let problem = format!(
+            "must say something in at most {REPLY_MAX_BYTES} bytes, without control characters but line ends"
+        );
         faults.add("text", problem);
     }
     faults.finish((recipient.unwrap_or_default(), text))
@@ -86,14 +110,22 @@ struct AcceptedReply<'a> {
 async fn submit_reply(core: &NodeCore, command: Command) -> Result<HttpResponse, Error> {
     let (conversation, request) = (command.entity.clone(), command.request_hash);
     match core.router.submit_command(command).await {
-        Ok(outcome) => Ok(accepted_reply_response(core, outcome.position, &conversation, outcome.sequence)),
+        Ok(outcome) => Ok(accepted_reply_response(
+            core,
+            outcome.position,
+            &conversation,
+            outcome.sequence,
+        )),
         Err(Refusal::Duplicate { position, .. }) => {
             let first = idempotency::load_first_record(core, position, request).await?;
-            let mut response = accepted_reply_response(core, position, &first.entity, first.sequence);
+            let mut response =
+                accepted_reply_response(core, position, &first.entity, first.sequence);
             idempotency::mark_replay(&mut response);
             Ok(response)
         }
-        Err(refusal) => Err(Error::from_refusal(refusal, |position| submit::public_event_id(core, position))),
+        Err(refusal) => Err(Error::from_refusal(refusal, |position| {
+            submit::public_event_id(core, position)
+        })),
     }
 }
 
@@ -105,8 +137,12 @@ fn accepted_reply_response(
 ) -> HttpResponse {
     let event_id = submit::public_event_id(core, position);
     let delivery_id = event_id.to_string();
-    let body =
-        AcceptedReply { status: "accepted", delivery_id: &delivery_id, conversation_id: conversation.id(), sequence };
+    let body = AcceptedReply {
+        status: "accepted",
+        delivery_id: &delivery_id,
+        conversation_id: conversation.id(),
+        sequence,
+    };
     let mut response = answer::json_response(StatusCode::ACCEPTED, &body);
     submit::set_event_headers(&mut response, event_id, sequence);
     response
@@ -120,7 +156,9 @@ mod tests {
 
     fn wrong(recipient_id: &Value, text: &Value) -> Vec<String> {
         let body = json!({"recipient_id": recipient_id, "text": text}).to_string();
-        let Err(Error::InvalidFields(faults)) = parse_reply(&body) else { panic!("it is valid: {body}") };
+        let Err(Error::InvalidFields(faults)) = parse_reply(&body) else {
+            panic!("it is valid: {body}")
+        };
         faults.into_iter().map(|fault| fault.detail).collect()
     }
 
@@ -129,14 +167,25 @@ mod tests {
         let longest = "x".repeat(REPLY_MAX_BYTES);
         for text in ["Hi", "Line one\nline two", "é😀", &longest] {
             let body = json!({"recipient_id": 7, "text": text, "more": 1}).to_string();
-            assert_eq!(parse_reply(&body).expect("valid"), ("7".to_owned(), text.to_owned()));
+            assert_eq!(
+                parse_reply(&body).expect("valid"),
+                ("7".to_owned(), text.to_owned())
+            );
         }
         let expected = "text must say something in at most 1000 bytes, without control characters but line ends";
-        for text in [format!("{longest}x"), "é".repeat(501), " \n ".into(), "\u{7}".into(), "a\tb".into()] {
+        for text in [
+            format!("{longest}x"),
+            "é".repeat(501),
+            " \n ".into(),
+            "\u{7}".into(),
+            "a\tb".into(),
+        ] {
             assert_eq!(wrong(&json!("1"), &json!(text)), [expected], "{text:?}");
         }
         assert_eq!(wrong(&json!("1"), &json!("")), ["text must not be empty"]);
-        let Err(Error::InvalidFields(faults)) = parse_reply(r#"{"recipient_id": "1", "text": "\ud800"}"#) else {
+        let Err(Error::InvalidFields(faults)) =
+            parse_reply(r#"{"recipient_id": "1", "text": "\ud800"}"#)
+        else {
             panic!("no text")
         };
         assert_eq!(faults.len(), 1);
@@ -144,12 +193,29 @@ mod tests {
 
     #[test]
     fn every_wrong_member_is_named() {
-        let recipient = "recipient_id must be an id of 1 to 100 bytes, as a string or a whole number";
-        for id in [json!(null), json!(""), json!(1.5), json!("a\nb"), json!("1".repeat(101)), json!({})] {
-            assert_eq!(wrong(&id, &json!(null)), [recipient, "text must be a string, not null"], "{id}");
+        let recipient =
+            "recipient_id must be an id of 1 to 100 bytes, as a string or a whole number";
+        for id in [
+            json!(null),
+            json!(""),
+            json!(1.5),
+            json!("a\nb"),
+            json!("1".repeat(101)),
+            json!({}),
+        ] {
+            assert_eq!(
+                wrong(&id, &json!(null)),
+                [recipient, "text must be a string, not null"],
+                "{id}"
+            );
         }
-        let Err(Error::InvalidFields(faults)) = parse_reply("{}") else { panic!("nothing is there") };
+        let Err(Error::InvalidFields(faults)) = parse_reply("{}") else {
+            panic!("nothing is there")
+        };
         assert_eq!(faults.len(), 2);
-        assert_eq!(parse_reply("[]").expect_err("no object").code(), "invalid_json");
+        assert_eq!(
+            parse_reply("[]").expect_err("no object").code(),
+            "invalid_json"
+        );
     }
 }

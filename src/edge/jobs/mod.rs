@@ -1,5 +1,5 @@
-//! `/api/v1/jobs`: what is delivered again and how far that is; and the two kinds of it that are about one subscription. For
-//! the admin.
+//! `/api/v1/jobs`: what is delivered again and how far that is; and the two kinds of it that are
+//! about one subscription. For the admin.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -30,32 +30,52 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
     let (state, subscriber, page) = parameters.finish((state, subscriber, page))?;
     let jobs = context.edge.core()?.subscribers.jobs().list_jobs(|job| {
         state.is_none_or(|state| state == job.state.as_str())
-            && subscriber.as_ref().is_none_or(|subscriber| job.subscriber.as_ref() == Some(subscriber))
+            && subscriber
+                .as_ref()
+                .is_none_or(|subscriber| job.subscriber.as_ref() == Some(subscriber))
     });
     let items = page.select(&jobs).map(JobView::new).collect();
-    Ok(answer::uncached_json(StatusCode::OK, &ListPage::new(items, jobs.len() as u64, page)))
+    Ok(answer::uncached_json(
+        StatusCode::OK,
+        &ListPage::new(items, jobs.len() as u64, page),
+    ))
 }
 
 /// `GET /api/v1/jobs/{job_id}`
 pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
-    let job =
-        context.edge.core()?.subscribers.jobs().get(parse_job_id(&id)?).ok_or_else(|| job_error(JobError::NotFound))?;
+    let job = context
+        .edge
+        .core()?
+        .subscribers
+        .jobs()
+        .get(parse_job_id(&id)?)
+        .ok_or_else(|| job_error(JobError::NotFound))?;
     Ok(answer::uncached_json(StatusCode::OK, &JobView::new(&job)))
 }
 
 /// `POST /api/v1/jobs/{job_id}/cancel`
 pub(super) async fn cancel(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
-    let job = context.edge.core()?.subscribers.jobs().cancel(parse_job_id(&id)?).await.map_err(job_error)?;
+    let job = context
+        .edge
+        .core()?
+        .subscribers
+        .jobs()
+        .cancel(parse_job_id(&id)?)
+        .await
+        .map_err(job_error)?;
     info!(job = job.id, "job cancelled");
     Ok(answer::uncached_json(StatusCode::OK, &JobView::new(&job)))
 }
 
 /// The number in a path. One number has one spelling: `007` is none.
 fn parse_job_id(id: &str) -> Result<u64, Error> {
-    let number = id.parse::<u64>().ok().filter(|number| number.to_string() == id);
+    let number = id
+        .parse::<u64>()
+        .ok()
+        .filter(|number| number.to_string() == id);
     number.ok_or_else(|| job_error(JobError::NotFound))
 }
 
@@ -72,7 +92,10 @@ pub(super) fn job_error(refused: JobError) -> Error {
         JobError::TooMany(_) => Error::Rejected(Rejection::conflict("too_many_jobs", message)),
         JobError::Unavailable(unavailable) => unavailable.into(),
         JobError::Journal(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "journal could not be read");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "journal could not be read"
+            );
             Error::Unavailable
         }
     }

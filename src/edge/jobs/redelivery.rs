@@ -1,4 +1,5 @@
-//! `POST /api/v1/webhooks/{id}/recover` and `…/replay`: what failed, or everything, of a time once more.
+//! `POST /api/v1/webhooks/{id}/recover` and `…/replay`: what failed, or everything, of a time once
+//! more.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +33,11 @@ pub(in crate::edge) async fn recover(context: &mut RequestContext) -> Result<Htt
         .recover_failed_events(SubscriberId::Webhook(id), Some(since), until)
         .await
         .map_err(job_error)?;
-    info!(subscription = id, job = job.id, "what failed is delivered again");
+    info!(
+        subscription = id,
+        job = job.id,
+        "what failed is delivered again"
+    );
     Ok(accepted_job_response(&job))
 }
 
@@ -42,11 +47,21 @@ pub(in crate::edge) async fn replay(context: &mut RequestContext) -> Result<Http
     let body = context.read_json().await?;
     let core = context.edge.core()?;
     let id = webhooks::find_subscription(&core, &id)?.id;
-    let RedeliveryRequest { since, until, events } =
-        RedeliveryRequest::parse(body::text(&body)?, &REPLAY_MEMBERS, &context.edge)?;
+    let RedeliveryRequest {
+        since,
+        until,
+        events,
+    } = RedeliveryRequest::parse(body::text(&body)?, &REPLAY_MEMBERS, &context.edge)?;
     let jobs = core.subscribers.jobs();
-    let job = jobs.replay_events(SubscriberId::Webhook(id), Some(since), until, events).await.map_err(job_error)?;
-    info!(subscription = id, job = job.id, "events are delivered again");
+    let job = jobs
+        .replay_events(SubscriberId::Webhook(id), Some(since), until, events)
+        .await
+        .map_err(job_error)?;
+    info!(
+        subscription = id,
+        job = job.id,
+        "events are delivered again"
+    );
     Ok(accepted_job_response(&job))
 }
 
@@ -87,12 +102,20 @@ impl RedeliveryRequest {
         }
         let texts = faults.texts("events", events, EVENTS_MAX, PATTERN_MAX_BYTES);
         let mut patterns = Vec::new();
-        for (index, text) in texts.iter().enumerate().filter(|(_, text)| !text.is_empty()) {
+        for (index, text) in texts
+            .iter()
+            .enumerate()
+            .filter(|(_, text)| !text.is_empty())
+        {
             match Pattern::parse(text, edge.vocabulary()) {
                 Ok(pattern) => patterns.push(pattern),
                 Err(refused) => faults.add(format!("events[{index}]"), refused.to_string()),
             }
         }
-        faults.finish(Self { since: given.unwrap_or_default(), until, events: patterns })
+        faults.finish(Self {
+            since: given.unwrap_or_default(),
+            until,
+            events: patterns,
+        })
     }
 }

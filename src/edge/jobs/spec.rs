@@ -52,24 +52,30 @@ fn time() -> Value {
 }
 
 pub(in crate::edge) fn list() -> EndpointDoc {
-    let page = json!({"items": [job("replay")], "total": 1, "page": 1, "page_size": 20, "pages": 1});
+    let page =
+        json!({"items": [job("replay")], "total": 1, "page": 1, "page_size": 20, "pages": 1});
     EndpointDoc::new(TAG, "List jobs, newest first")
         .about(ABOUT)
         .access(EndpointAccess::Admin)
-        .query("state", "pending, running, completed or cancelled.", "completed")
+        .query(
+            "state",
+            "pending, running, completed or cancelled.",
+            "completed",
+        )
         .query("webhook_id", "Only those of this subscription.", 1)
         .paged()
         .answers(200, "One page.", page)
-        .refuses_field("state", "state must be one of pending, running, completed, cancelled")
+        .refuses_field(
+            "state",
+            "state must be one of pending, running, completed, cancelled",
+        )
         .refuses_when_not_ready()
 }
 
 pub(in crate::edge) fn show() -> EndpointDoc {
-    add_id_parameter(EndpointDoc::new(TAG, "Show a job and how far it is")).about(ABOUT).answers(
-        200,
-        "The job.",
-        job("retry"),
-    )
+    add_id_parameter(EndpointDoc::new(TAG, "Show a job and how far it is"))
+        .about(ABOUT)
+        .answers(200, "The job.", job("retry"))
 }
 
 pub(in crate::edge) fn cancel() -> EndpointDoc {

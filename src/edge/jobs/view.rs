@@ -38,7 +38,10 @@ impl<'a> JobView<'a> {
             subscriber: job.subscriber.as_ref().map(ToString::to_string),
             webhook_id: match job.subscriber {
                 Some(SubscriberId::Webhook(number)) => Some(number),
-                Some(SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply) | None => None,
+                Some(
+                    SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply,
+                )
+                | None => None,
             },
             total: job.total(),
             done: counts.settled_total(),

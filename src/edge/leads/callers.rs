@@ -1,4 +1,5 @@
-//! Callers of the leads contract: known by a signature, if there are secrets, and limited by their address.
+//! Callers of the leads contract: known by a signature, if there are secrets, and limited by their
+//! address.
 
 use std::net::IpAddr;
 
@@ -17,6 +18,9 @@ impl LeadsSource {
     /// The rules of `config`.
     #[must_use]
     pub(in crate::edge) fn new(config: &config::LeadsConfig) -> Self {
-        Self { verifier: SignatureVerifier::new(&config.secrets), callers: RateLimiter::new(config.rate_per_minute) }
+        Self {
+            verifier: SignatureVerifier::new(&config.secrets),
+            callers: RateLimiter::new(config.rate_per_minute),
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The 18 events of the contract: by which path they come, what they are called, what they ask for and how they are answered.
+//! The 18 events of the contract: by which path they come, what they are called, what they ask for
+//! and how they are answered.
 
 use super::data::{self, LeadDataReader};
 use crate::event::Kind;
@@ -22,7 +23,8 @@ pub enum LeadEventSubject {
 pub struct LeadEvent {
     /// Its name on the wire.
     pub name: &'static str,
-    /// The path under [`BASE`] that takes this event only; `None` if it comes by the common one alone.
+    /// The path under [`BASE`] that takes this event only; `None` if it comes by the common one
+    /// alone.
     pub path: Option<&'static str>,
     /// Its name in the catalogue.
     pub event_type: &'static str,
@@ -49,8 +51,12 @@ impl LeadEvent {
     /// The name of its entity's id in paths and answers.
     pub(in crate::edge) const fn id_name(&self) -> &'static str {
         match self.subject {
-            LeadEventSubject::New(Kind::PreLead) | LeadEventSubject::Known(Kind::PreLead) => "pre_lead_id",
-            LeadEventSubject::New(_) | LeadEventSubject::Known(_) | LeadEventSubject::Customer => "lead_id",
+            LeadEventSubject::New(Kind::PreLead) | LeadEventSubject::Known(Kind::PreLead) => {
+                "pre_lead_id"
+            }
+            LeadEventSubject::New(_) | LeadEventSubject::Known(_) | LeadEventSubject::Customer => {
+                "lead_id"
+            }
         }
     }
 }
@@ -81,7 +87,14 @@ const fn lead_event(
     subject: LeadEventSubject,
     read: LeadDataReader,
 ) -> LeadEvent {
-    LeadEvent { name, path, event_type, message, subject, read }
+    LeadEvent {
+        name,
+        path,
+        event_type,
+        message,
+        subject,
+        read,
+    }
 }
 
 const NEW_PRE_LEAD: LeadEventSubject = LeadEventSubject::New(Kind::PreLead);
@@ -154,14 +167,24 @@ mod tests {
     #[test]
     fn each_event_is_in_the_catalogue_with_an_example_that_is_taken() {
         for event in &EVENTS {
-            let entry =
-                catalogue::find_entry(event.event_type).unwrap_or_else(|| panic!("{} is listed", event.event_type));
-            assert_eq!((entry.wire_name, entry.source), (Some(event.name), Some("leads")));
-            let body = format!(r#"{{"event": "{}", "source": "crm", "data": {}}}"#, event.name, entry.data);
+            let entry = catalogue::find_entry(event.event_type)
+                .unwrap_or_else(|| panic!("{} is listed", event.event_type));
+            assert_eq!(
+                (entry.wire_name, entry.source),
+                (Some(event.name), Some("leads"))
+            );
+            let body = format!(
+                r#"{{"event": "{}", "source": "crm", "data": {}}}"#,
+                event.name, entry.data
+            );
             let body = VerifiedBody::unsigned(body.into());
-            let given =
-                LeadRequestContext { event: Some(event), id: Some(1), new_customer_code: || Some("CUST-1".to_owned()) };
-            let decoded = decode::decode_lead_event(&body, given).unwrap_or_else(|error| panic!("{}: {error}", event.name));
+            let given = LeadRequestContext {
+                event: Some(event),
+                id: Some(1),
+                new_customer_code: || Some("CUST-1".to_owned()),
+            };
+            let decoded = decode::decode_lead_event(&body, given)
+                .unwrap_or_else(|error| panic!("{}: {error}", event.name));
             assert_eq!(decoded.event.name, event.name);
         }
     }
@@ -170,7 +193,12 @@ mod tests {
     fn a_path_has_an_id_where_its_event_needs_one() {
         for event in &EVENTS {
             let has_id = event.path.is_some_and(|path| path.contains("{id}"));
-            assert_eq!(has_id, matches!(event.subject, LeadEventSubject::Known(_)), "{}", event.name);
+            assert_eq!(
+                has_id,
+                matches!(event.subject, LeadEventSubject::Known(_)),
+                "{}",
+                event.name
+            );
         }
     }
 }

@@ -6,12 +6,13 @@ use serde_json::value::RawValue;
 
 use super::super::fields::{FieldErrors, non_null};
 use super::values::{
-    check_email_or_phone, read_amount, read_members as fields, read_name, read_optional_email, read_optional_line,
-    read_optional_prose, read_prose, read_reference,
+    check_email_or_phone, read_amount, read_members as fields, read_name, read_optional_email,
+    read_optional_line, read_optional_prose, read_prose, read_reference,
 };
 use crate::entity::sales::{
-    self, CUSTOMER_TERM_FIELDS, CurrencyCode, Entry, LEAD_FIELDS, LEAD_TERM_FIELDS, PRE_LEAD_FIELDS, PROFILE_FIELDS,
-    STATUSES, SalesActivity, SalesContact, SalesField, SalesMemo, SalesValues,
+    self, CUSTOMER_TERM_FIELDS, CurrencyCode, Entry, LEAD_FIELDS, LEAD_TERM_FIELDS,
+    PRE_LEAD_FIELDS, PROFILE_FIELDS, STATUSES, SalesActivity, SalesContact, SalesField, SalesMemo,
+    SalesValues,
 };
 use crate::entity::{EntityAction, customer, lead, pre_lead};
 use crate::event::{Timestamp, find_members};
@@ -38,25 +39,35 @@ pub(super) struct LeadEventAction {
     pub(super) unique_key: Option<String>,
 }
 
-/// Reads the data of one event; what is wrong goes to the faults. An error is one of the node's, since the data was found to
-/// be an object before.
-pub(super) type LeadDataReader = fn(&LeadEventData<'_>, &mut FieldErrors) -> Result<LeadEventAction, serde_json::Error>;
+/// Reads the data of one event; what is wrong goes to the faults. An error is one of the node's,
+/// since the data was found to be an object before.
+pub(super) type LeadDataReader =
+    fn(&LeadEventData<'_>, &mut FieldErrors) -> Result<LeadEventAction, serde_json::Error>;
 
 type LeadDataResult = Result<LeadEventAction, serde_json::Error>;
 
 fn bare_action(action: EntityAction) -> LeadEventAction {
-    LeadEventAction { action, at: None, unique_key: None }
+    LeadEventAction {
+        action,
+        at: None,
+        unique_key: None,
+    }
 }
 
 fn pre_lead_action(action: sales::ProspectAction) -> LeadEventAction {
-    bare_action(EntityAction::PreLead(pre_lead::PreLeadAction::Prospect(action)))
+    bare_action(EntityAction::PreLead(pre_lead::PreLeadAction::Prospect(
+        action,
+    )))
 }
 
 fn lead_action(action: sales::ProspectAction) -> LeadEventAction {
     bare_action(EntityAction::Lead(lead::LeadAction::Prospect(action)))
 }
 
-pub(super) fn pre_lead_create(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn pre_lead_create(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     let fields = fields(data.json, &PRE_LEAD_FIELDS, faults)?;
     Ok(pre_lead_action(create_action(fields, data, faults)?))
 }
@@ -75,25 +86,45 @@ fn create_action(
     if !fields.contains_key(&SalesField::FirstName) {
         faults.add(SalesField::FirstName.path(), "is required");
     }
-    let [email, phone] = find_members(data.json, [SalesField::Email.as_str(), SalesField::Phone.as_str()])?;
+    let [email, phone] = find_members(
+        data.json,
+        [SalesField::Email.as_str(), SalesField::Phone.as_str()],
+    )?;
     check_email_or_phone(faults, email, phone);
     Ok(sales::ProspectAction::Create { fields })
 }
 
-pub(super) fn pre_lead_update(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn pre_lead_update(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     let fields = fields(data.json, &PRE_LEAD_FIELDS, faults)?;
-    Ok(pre_lead_action(sales::ProspectAction::Update { fields, who: Arc::clone(data.sender) }))
+    Ok(pre_lead_action(sales::ProspectAction::Update {
+        fields,
+        who: Arc::clone(data.sender),
+    }))
 }
 
 pub(super) fn lead_update(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
     let fields = fields(data.json, &LEAD_FIELDS, faults)?;
-    Ok(lead_action(sales::ProspectAction::Update { fields, who: Arc::clone(data.sender) }))
+    Ok(lead_action(sales::ProspectAction::Update {
+        fields,
+        who: Arc::clone(data.sender),
+    }))
 }
 
-pub(super) fn pre_lead_discard(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn pre_lead_discard(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     let [reason] = find_members(data.json, ["reason"])?;
     let reason = read_optional_prose(faults, "data.reason", reason);
-    Ok(bare_action(EntityAction::PreLead(pre_lead::PreLeadAction::Discard { reason, who: Arc::clone(data.sender) })))
+    Ok(bare_action(EntityAction::PreLead(
+        pre_lead::PreLeadAction::Discard {
+            reason,
+            who: Arc::clone(data.sender),
+        },
+    )))
 }
 
 pub(super) fn lead_discard(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
@@ -105,7 +136,10 @@ pub(super) fn lead_discard(data: &LeadEventData<'_>, faults: &mut FieldErrors) -
     })))
 }
 
-pub(super) fn pre_lead_contact(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn pre_lead_contact(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     contact_action(data, faults).map(pre_lead_action)
 }
 
@@ -117,8 +151,24 @@ fn contact_action(
     data: &LeadEventData<'_>,
     faults: &mut FieldErrors,
 ) -> Result<sales::ProspectAction, serde_json::Error> {
-    let names = ["first_name", "last_name", "email", "phone", "designation", "department", "is_primary"];
-    let [first_name, last_name, email, phone, designation, department, is_primary] = find_members(data.json, names)?;
+    let names = [
+        "first_name",
+        "last_name",
+        "email",
+        "phone",
+        "designation",
+        "department",
+        "is_primary",
+    ];
+    let [
+        first_name,
+        last_name,
+        email,
+        phone,
+        designation,
+        department,
+        is_primary,
+    ] = find_members(data.json, names)?;
     Ok(sales::ProspectAction::AddContact {
         contact: SalesContact {
             first_name: read_name(faults, "data.first_name", first_name),
@@ -140,63 +190,115 @@ pub(super) fn lead_memo(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> L
     memo_action(data, faults).map(lead_action)
 }
 
-fn memo_action(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> Result<sales::ProspectAction, serde_json::Error> {
+fn memo_action(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> Result<sales::ProspectAction, serde_json::Error> {
     let [title, content, memo_type] = find_members(data.json, ["title", "content", "memo_type"])?;
     let memo = SalesMemo {
         title: read_optional_line(faults, "data.title", title),
         content: read_prose(faults, "data.content", content),
         memo_type: match non_null(memo_type) {
-            Some(memo_type) => faults.read_one_of("data.memo_type", Some(memo_type), &MEMO_TYPES).into(),
+            Some(memo_type) => faults
+                .read_one_of("data.memo_type", Some(memo_type), &MEMO_TYPES)
+                .into(),
             None => MEMO_TYPES[0].into(),
         },
     };
     Ok(sales::ProspectAction::AddMemo { memo })
 }
 
-pub(super) fn pre_lead_status(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn pre_lead_status(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     let (action, at) = status_action(data, faults)?;
-    Ok(LeadEventAction { at, ..pre_lead_action(action) })
+    Ok(LeadEventAction {
+        at,
+        ..pre_lead_action(action)
+    })
 }
 
 pub(super) fn lead_status(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
     let (action, at) = status_action(data, faults)?;
-    Ok(LeadEventAction { at, ..lead_action(action) })
+    Ok(LeadEventAction {
+        at,
+        ..lead_action(action)
+    })
 }
 
 fn status_action(
     data: &LeadEventData<'_>,
     faults: &mut FieldErrors,
 ) -> Result<(sales::ProspectAction, Option<Timestamp>), serde_json::Error> {
-    let [lead_status, remarks, status_date] = find_members(data.json, ["lead_status", "remarks", "status_date"])?;
+    let [lead_status, remarks, status_date] =
+        find_members(data.json, ["lead_status", "remarks", "status_date"])?;
     let action = sales::ProspectAction::ChangeStatus {
-        lead_status: faults.read_one_of("data.lead_status", non_null(lead_status), &STATUSES).into(),
+        lead_status: faults
+            .read_one_of("data.lead_status", non_null(lead_status), &STATUSES)
+            .into(),
         remarks: read_optional_prose(faults, "data.remarks", remarks),
         who: Arc::clone(data.sender),
     };
-    Ok((action, faults.read_optional_time("data.status_date", status_date)))
+    Ok((
+        action,
+        faults.read_optional_time("data.status_date", status_date),
+    ))
 }
 
-pub(super) fn pre_lead_convert(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn pre_lead_convert(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     let fields = fields(data.json, &LEAD_TERM_FIELDS, faults)?;
-    Ok(bare_action(EntityAction::PreLead(pre_lead::PreLeadAction::Convert { fields, who: Arc::clone(data.sender) })))
+    Ok(bare_action(EntityAction::PreLead(
+        pre_lead::PreLeadAction::Convert {
+            fields,
+            who: Arc::clone(data.sender),
+        },
+    )))
 }
 
 pub(super) fn lead_activity(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
-    let names = ["activity_type", "title", "description", "scheduled_at", "completed_at", "outcome"];
-    let [activity_type, title, description, scheduled_at, completed_at, outcome] = find_members(data.json, names)?;
-    Ok(bare_action(EntityAction::Lead(lead::LeadAction::AddActivity(SalesActivity {
-        activity_type: faults.read_one_of("data.activity_type", non_null(activity_type), &ACTIVITY_TYPES).into(),
-        title: read_name(faults, "data.title", title),
-        description: read_optional_prose(faults, "data.description", description),
-        scheduled_at: faults.read_optional_time("data.scheduled_at", scheduled_at),
-        completed_at: faults.read_optional_time("data.completed_at", completed_at),
-        outcome: read_optional_prose(faults, "data.outcome", outcome),
-    }))))
+    let names = [
+        "activity_type",
+        "title",
+        "description",
+        "scheduled_at",
+        "completed_at",
+        "outcome",
+    ];
+    let [
+        activity_type,
+        title,
+        description,
+        scheduled_at,
+        completed_at,
+        outcome,
+    ] = find_members(data.json, names)?;
+    Ok(bare_action(EntityAction::Lead(
+        lead::LeadAction::AddActivity(SalesActivity {
+            activity_type: faults
+                .read_one_of(
+                    "data.activity_type",
+                    non_null(activity_type),
+                    &ACTIVITY_TYPES,
+                )
+                .into(),
+            title: read_name(faults, "data.title", title),
+            description: read_optional_prose(faults, "data.description", description),
+            scheduled_at: faults.read_optional_time("data.scheduled_at", scheduled_at),
+            completed_at: faults.read_optional_time("data.completed_at", completed_at),
+            outcome: read_optional_prose(faults, "data.outcome", outcome),
+        }),
+    )))
 }
 
 pub(super) fn lead_profile(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
     let fields = fields(data.json, &PROFILE_FIELDS, faults)?;
-    Ok(bare_action(EntityAction::Lead(lead::LeadAction::UpdateProfile { fields })))
+    Ok(bare_action(EntityAction::Lead(
+        lead::LeadAction::UpdateProfile { fields },
+    )))
 }
 
 pub(super) fn lead_convert(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
@@ -204,10 +306,18 @@ pub(super) fn lead_convert(data: &LeadEventData<'_>, faults: &mut FieldErrors) -
     let fields = fields(data.json, &CUSTOMER_TERM_FIELDS, faults)?;
     let code = match non_null(customer_code) {
         Some(code) => faults.id("data.customer_code", Some(code)),
-        None => (data.new_customer_code)().ok_or_else(|| serde::ser::Error::custom("no randomness"))?,
+        None => {
+            (data.new_customer_code)().ok_or_else(|| serde::ser::Error::custom("no randomness"))?
+        }
     };
-    let action = EntityAction::Lead(lead::LeadAction::Convert { customer_code: code.as_str().into(), fields });
-    Ok(LeadEventAction { unique_key: Some(code), ..bare_action(action) })
+    let action = EntityAction::Lead(lead::LeadAction::Convert {
+        customer_code: code.as_str().into(),
+        fields,
+    });
+    Ok(LeadEventAction {
+        unique_key: Some(code),
+        ..bare_action(action)
+    })
 }
 
 pub(super) fn order(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
@@ -228,8 +338,14 @@ fn customer_action(
     faults: &mut FieldErrors,
 ) -> LeadDataResult {
     let [code] = find_members(data.json, ["customer_code"])?;
-    let customer_code = non_null(code).map(|code| faults.id("data.customer_code", Some(code)).into());
-    Ok(bare_action(EntityAction::Customer(customer::CustomerAction { customer_code, event })))
+    let customer_code =
+        non_null(code).map(|code| faults.id("data.customer_code", Some(code)).into());
+    Ok(bare_action(EntityAction::Customer(
+        customer::CustomerAction {
+            customer_code,
+            event,
+        },
+    )))
 }
 
 fn read_ledger_entry(
@@ -248,5 +364,9 @@ fn read_ledger_entry(
         }
         CurrencyCode::default()
     });
-    Ok(Entry { id, amount, currency })
+    Ok(Entry {
+        id,
+        amount,
+        currency,
+    })
 }

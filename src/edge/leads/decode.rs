@@ -49,15 +49,19 @@ pub struct DecodedLeadEvent {
     pub unique_key: Option<String>,
 }
 
-/// Decodes `body`. Of members with one name the last one counts; unknown ones stay in the payload, which is the body as it
-/// was received.
+/// Decodes `body`. Of members with one name the last one counts; unknown ones stay in the payload,
+/// which is the body as it was received.
 ///
 /// # Errors
 /// [`Error::InvalidJson`], or [`Error::Invalid`] with every wrong field.
-pub fn decode_lead_event(body: &VerifiedBody, given: LeadRequestContext) -> Result<DecodedLeadEvent, Error> {
+pub fn decode_lead_event(
+    body: &VerifiedBody,
+    given: LeadRequestContext,
+) -> Result<DecodedLeadEvent, Error> {
     let text = text(body.body())?;
     let [event, source, timestamp, data] =
-        find_members(text, ["event", "source", "timestamp", "data"]).map_err(|error| Error::from_json_error(&error))?;
+        find_members(text, ["event", "source", "timestamp", "data"])
+            .map_err(|error| Error::from_json_error(&error))?;
     let mut faults = FieldErrors::default();
     let event = decode_event_name(given.event, event, &mut faults);
     let who = values::read_label(&mut faults, "source", source);
@@ -66,7 +70,11 @@ pub fn decode_lead_event(body: &VerifiedBody, given: LeadRequestContext) -> Resu
     let read = match (event, data) {
         (Some(event), Some(json)) => {
             let target = decode_target(event, given.id, json, &mut faults)?;
-            let data = LeadEventData { json, sender: &who, new_customer_code: given.new_customer_code };
+            let data = LeadEventData {
+                json,
+                sender: &who,
+                new_customer_code: given.new_customer_code,
+            };
             let wish = (event.read)(&data, &mut faults).map_err(|_| Error::Internal)?;
             target.map(|target| (event, target, wish))
         }
@@ -74,8 +82,22 @@ pub fn decode_lead_event(body: &VerifiedBody, given: LeadRequestContext) -> Resu
     };
     let read = faults.finish(read).map_err(strip_data_prefix)?;
     // Whatever is missing here was noted as a fault.
-    let (event, target, LeadEventAction { action, at, unique_key: code }) = read.ok_or(Error::Internal)?;
-    Ok(DecodedLeadEvent { event, target, action, at: at.or(timestamp), unique_key: code })
+    let (
+        event,
+        target,
+        LeadEventAction {
+            action,
+            at,
+            unique_key: code,
+        },
+    ) = read.ok_or(Error::Internal)?;
+    Ok(DecodedLeadEvent {
+        event,
+        target,
+        action,
+        at: at.or(timestamp),
+        unique_key: code,
+    })
 }
 
 /// The event that the body names, which is the one that its path takes.
@@ -103,7 +125,8 @@ fn decode_data_object<'a>(data: Option<&'a RawValue>, faults: &mut FieldErrors) 
         return None;
     };
     faults.check_optional_object("data", Some(data));
-    (data.get().starts_with('{') && faults.check_member_names("data", data.get())).then(|| data.get())
+    (data.get().starts_with('{') && faults.check_member_names("data", data.get()))
+        .then(|| data.get())
 }
 
 /// Whom `event` is for, by its path or by `data`; `None`, and noted, if neither says so.
@@ -116,20 +139,28 @@ fn decode_target(
     let not_object = |_| Error::Internal;
     Ok(match (event.subject, id) {
         (LeadEventSubject::New(kind), _) => Some(LeadEventTarget::New(kind)),
-        (LeadEventSubject::Known(kind), Some(id)) => Some(LeadEventTarget::Known(EntityKey::from_number(kind, id))),
+        (LeadEventSubject::Known(kind), Some(id)) => {
+            Some(LeadEventTarget::Known(EntityKey::from_number(kind, id)))
+        }
         (LeadEventSubject::Known(kind), None) => {
-            let [pre_lead_id, lead_id] = find_members(data, ["pre_lead_id", "lead_id"]).map_err(not_object)?;
-            let raw = if kind == Kind::PreLead { pre_lead_id } else { lead_id };
+            let [pre_lead_id, lead_id] =
+                find_members(data, ["pre_lead_id", "lead_id"]).map_err(not_object)?;
+            let raw = if kind == Kind::PreLead {
+                pre_lead_id
+            } else {
+                lead_id
+            };
             decode_known_entity(kind, raw, faults)
         }
         (LeadEventSubject::Customer, _) => {
-            let [id, code] = find_members(data, ["customer_id", "customer_code"]).map_err(not_object)?;
+            let [id, code] =
+                find_members(data, ["customer_id", "customer_code"]).map_err(not_object)?;
             match (non_null(id), non_null(code)) {
                 (Some(id), _) => decode_known_entity(Kind::Customer, Some(id), faults),
                 // A wrong code is noted where the rest of the data is read.
-                (None, Some(code)) => {
-                    Some(LeadEventTarget::Code(FieldErrors::default().id("data.customer_code", Some(code))))
-                }
+                (None, Some(code)) => Some(LeadEventTarget::Code(
+                    FieldErrors::default().id("data.customer_code", Some(code)),
+                )),
                 (None, None) => {
                     faults.add("data.customer_id", "or customer_code is required");
                     None
@@ -139,14 +170,20 @@ fn decode_target(
     })
 }
 
-fn decode_known_entity(kind: Kind, raw: Option<&RawValue>, faults: &mut FieldErrors) -> Option<LeadEventTarget> {
+fn decode_known_entity(
+    kind: Kind,
+    raw: Option<&RawValue>,
+    faults: &mut FieldErrors,
+) -> Option<LeadEventTarget> {
     let id = values::read_entity_id(faults, id_member_path(kind)?, raw)?;
     Some(LeadEventTarget::Known(EntityKey::from_number(kind, id)))
 }
 
 /// The same faults in the words of this contract, which calls a member of `data` by its name alone.
 fn strip_data_prefix(error: Error) -> Error {
-    let Error::InvalidFields(mut faults) = error else { return error };
+    let Error::InvalidFields(mut faults) = error else {
+        return error;
+    };
     for fault in &mut faults {
         if let Some(detail) = fault.detail.strip_prefix("data.") {
             fault.detail = detail.to_owned();

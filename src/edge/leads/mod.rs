@@ -1,14 +1,16 @@
-//! The leads contract: `POST /api/v1/webhooks/incoming` and the 16 paths under it, their checks in their order, and the answers.
+//! The leads contract: `POST /api/v1/webhooks/incoming` and the 16 paths under it, their checks in
+//! their order, and the answers.
 //!
 //! ```text
 //! size ─> signature ─> rate limit ─> JSON, fields ─> duplicate ─> entity ─> stored ─> 200
 //!  413       401          429         415, 400       200, 409    404, 409    503
 //! ```
 //!
-//! The limit is counted after the signature, so that nobody who shares a sender's address can use it up. Without secrets there
-//! is none to look at, and the limit comes first.
+//! The limit is counted after the signature, so that nobody who shares a sender's address can use
+//! it up. Without secrets there is none to look at, and the limit comes first.
 //!
-//! A repeated `Idempotency-Key` is answered as the first request was, without asking the entity again.
+//! A repeated `Idempotency-Key` is answered as the first request was, without asking the entity
+//! again.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderValue;
@@ -49,10 +51,21 @@ pub(super) async fn receive(
     event: Option<&'static LeadEvent>,
     context: &mut RequestContext,
 ) -> Result<HttpResponse, Error> {
-    let RequestContext { request, payload, edge, call, quota } = context;
+    let RequestContext {
+        request,
+        payload,
+        edge,
+        call,
+        quota,
+    } = context;
     let (headers, leads) = (request.headers(), edge.leads());
     let caller = client_address::client_network(edge.client(request));
-    let admit = || leads.callers.admit(caller, edge.clock.monotonic()).map_err(Error::RateLimited);
+    let admit = || {
+        leads
+            .callers
+            .admit(caller, edge.clock.monotonic())
+            .map_err(Error::RateLimited)
+    };
     let is_signed = !leads.verifier.is_empty();
     if !is_signed {
         *quota = admit()?;
@@ -72,7 +85,14 @@ pub(super) async fn receive(
     body::check_json_content_type(headers)?;
     let id = event.map_or(Ok(None), |event| parse_path_id(request, event))?;
     let idempotency_key = idempotency::parse_idempotency_key(headers)?;
-    let decoded = decode_lead_event(&body, LeadRequestContext { event, id, new_customer_code })?;
+    let decoded = decode_lead_event(
+        &body,
+        LeadRequestContext {
+            event,
+            id,
+            new_customer_code,
+        },
+    )?;
     let core = edge.core()?;
     let entity = resolve_entity(&core, &decoded).await?;
     let event = decoded.event;
@@ -84,15 +104,26 @@ pub(super) async fn receive(
         on_rejection: RejectionPolicy::Answer,
         unique_key: decoded.unique_key,
         span: call.span().clone(),
-        ..Command::new(SOURCE, entity, decoded.action, event.event_type, body.body().clone())
+        ..Command::new(
+            SOURCE,
+            entity,
+            decoded.action,
+            event.event_type,
+            body.body().clone(),
+        )
     };
     submit_lead_event(&core, command, event, call).await
 }
 
 /// The entity that its path names; a 404 for what cannot be one.
 fn parse_path_id(request: &HttpRequest, event: &LeadEvent) -> Result<Option<u64>, Error> {
-    let LeadEventSubject::Known(kind) = event.subject else { return Ok(None) };
-    let id = request.match_info().get(event.id_name()).unwrap_or_default();
+    let LeadEventSubject::Known(kind) = event.subject else {
+        return Ok(None);
+    };
+    let id = request
+        .match_info()
+        .get(event.id_name())
+        .unwrap_or_default();
     let is_number = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
     let number = is_number.then(|| id.parse().ok()).flatten();
     number.map(Some).ok_or_else(|| decode::no_such_entity(kind))
@@ -129,8 +160,12 @@ async fn submit_lead_event(
             Ok(response)
         }
         Err(Refusal::Known { answer }) => success_response(message, &answer),
-        Err(Refusal::Duplicate { position, .. }) => replay_response(core, position, request, message).await,
-        Err(refusal) => Err(Error::from_refusal(refusal, |position| submit::public_event_id(core, position))),
+        Err(Refusal::Duplicate { position, .. }) => {
+            replay_response(core, position, request, message).await
+        }
+        Err(refusal) => Err(Error::from_refusal(refusal, |position| {
+            submit::public_event_id(core, position)
+        })),
     }
 }
 
@@ -143,7 +178,11 @@ async fn replay_response(
 ) -> Result<HttpResponse, Error> {
     let first = idempotency::load_first_record(core, position, request).await?;
     let mut response = success_response(message, &first.answer)?;
-    submit::set_event_headers(&mut response, submit::public_event_id(core, position), first.sequence);
+    submit::set_event_headers(
+        &mut response,
+        submit::public_event_id(core, position),
+        first.sequence,
+    );
     idempotency::mark_replay(&mut response);
     Ok(response)
 }
@@ -157,7 +196,14 @@ fn success_response(message: &'static str, data: &Bytes) -> Result<HttpResponse,
     }
     // Each event of this contract is answered by its entity, in JSON.
     let data = serde_json::from_slice(data).map_err(|_| Error::Internal)?;
-    Ok(answer::json_response(StatusCode::OK, &LeadsSuccessBody { status: "success", message, data }))
+    Ok(answer::json_response(
+        StatusCode::OK,
+        &LeadsSuccessBody {
+            status: "success",
+            message,
+            data,
+        },
+    ))
 }
 
 /// A code for a customer that was given none.

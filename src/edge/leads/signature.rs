@@ -1,5 +1,5 @@
-//! The signature of a request: hex HMAC-SHA256 of the body's bytes, with or without `sha256=` before it; none is needed as
-//! long as there are no secrets.
+//! The signature of a request: hex HMAC-SHA256 of the body's bytes, with or without `sha256=`
+//! before it; none is needed as long as there are no secrets.
 
 use bytes::Bytes;
 
@@ -14,14 +14,23 @@ pub fn sign_lead_body(secret: &Secret, body: &[u8]) -> String {
     signature::hmac_sha256_hex(secret, body, b"")
 }
 
-/// `body`, if `signature` is that of it under one of the secrets of `verifier`, or if that has none.
+/// `body`, if `signature` is that of it under one of the secrets of `verifier`, or if that has
+/// none.
 #[must_use]
-pub fn verify_lead_body(verifier: &SignatureVerifier, body: Bytes, signature: Option<&[u8]>) -> Option<VerifiedBody> {
+pub fn verify_lead_body(
+    verifier: &SignatureVerifier,
+    body: Bytes,
+    signature: Option<&[u8]>,
+) -> Option<VerifiedBody> {
     if verifier.is_empty() {
         return Some(VerifiedBody::unsigned(body));
     }
     let signature = signature?;
-    verifier.verify(&body, b"", signature.strip_prefix(PREFIX).unwrap_or(signature))
+    verifier.verify(
+        &body,
+        b"",
+        signature.strip_prefix(PREFIX).unwrap_or(signature),
+    )
 }
 
 #[cfg(test)]
@@ -32,15 +41,27 @@ mod tests {
 
     fn verifies(secrets: &[&str], signature: Option<&str>) -> bool {
         let secrets: Vec<_> = secrets.iter().map(|secret| Secret::new(*secret)).collect();
-        verify_lead_body(&SignatureVerifier::new(&secrets), Bytes::from_static(BODY), signature.map(str::as_bytes))
-            .is_some()
+        verify_lead_body(
+            &SignatureVerifier::new(&secrets),
+            Bytes::from_static(BODY),
+            signature.map(str::as_bytes),
+        )
+        .is_some()
     }
 
     #[test]
     fn a_signature_holds_with_and_without_its_prefix() {
         let signature = sign_lead_body(&Secret::new("hush"), BODY);
-        assert!(verifies(&["hush"], Some(&signature)) && verifies(&["hush"], Some(&format!("sha256={signature}"))));
-        for wrong in ["", "sha256=", &format!("sha256=sha256={signature}"), &format!("sha1={signature}")] {
+        assert!(
+            verifies(&["hush"], Some(&signature))
+                && verifies(&["hush"], Some(&format!("sha256={signature}")))
+        );
+        for wrong in [
+            "",
+            "sha256=",
+            &format!("sha256=sha256={signature}"),
+            &format!("sha1={signature}"),
+        ] {
             assert!(!verifies(&["hush"], Some(wrong)), "{wrong}");
         }
         assert!(!verifies(&["hush"], None));

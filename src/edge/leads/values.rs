@@ -7,16 +7,29 @@ use serde_json::value::RawValue;
 
 use super::super::fields::{FieldErrors, non_null};
 use super::email::is_email;
-use crate::entity::sales::{Decimal, FRACTION_DIGITS_MAX, STATUSES, SalesField, SalesValues, Value, WHOLE_DIGITS_MAX};
+use crate::entity::sales::{
+    Decimal, FRACTION_DIGITS_MAX, STATUSES, SalesField, SalesValues, Value, WHOLE_DIGITS_MAX,
+};
 use crate::event::find_members;
 
-/// The most bytes of a name, a number, a line: far more than any has, few enough for a thousand contacts in a state.
+/// The most bytes of a name, a number, a line: far more than any has, few enough for a thousand
+/// contacts in a state.
 const LINE_MAX_BYTES: usize = 1_000;
 /// The most bytes of what people write.
 const PROSE_MAX_BYTES: usize = 65_536;
 
-const SOURCES: [&str; 10] =
-    ["website", "referral", "social_media", "cold_call", "walk_in", "whatsapp", "email", "erp", "direct", "other"];
+const SOURCES: [&str; 10] = [
+    "website",
+    "referral",
+    "social_media",
+    "cold_call",
+    "walk_in",
+    "whatsapp",
+    "email",
+    "erp",
+    "direct",
+    "other",
+];
 const PRIORITIES: [&str; 4] = ["low", "medium", "high", "critical"];
 
 /// What a field holds.
@@ -40,8 +53,12 @@ const fn field_type(member: SalesField) -> LeadFieldType {
         SalesField::Source => LeadFieldType::OneOf(&SOURCES),
         SalesField::LeadStatus => LeadFieldType::OneOf(&STATUSES),
         SalesField::Priority => LeadFieldType::OneOf(&PRIORITIES),
-        SalesField::IndustryId | SalesField::RegionId | SalesField::AssignedTo => LeadFieldType::Reference,
-        SalesField::ExpectedValue | SalesField::Budget | SalesField::CreditLimit => LeadFieldType::Money,
+        SalesField::IndustryId | SalesField::RegionId | SalesField::AssignedTo => {
+            LeadFieldType::Reference
+        }
+        SalesField::ExpectedValue | SalesField::Budget | SalesField::CreditLimit => {
+            LeadFieldType::Money
+        }
         SalesField::ProductInterest
         | SalesField::Requirements
         | SalesField::Notes
@@ -98,7 +115,9 @@ fn read_value(member: SalesField, raw: &RawValue, faults: &mut FieldErrors) -> V
         LeadFieldType::Line => Value::Text(read_limited_text(faults, path, raw, LINE_MAX_BYTES)),
         LeadFieldType::Prose => Value::Text(read_limited_text(faults, path, raw, PROSE_MAX_BYTES)),
         LeadFieldType::Email => Value::Text(read_email(faults, path, raw)),
-        LeadFieldType::OneOf(names) => Value::Text(faults.read_one_of(path, Some(raw), names).into()),
+        LeadFieldType::OneOf(names) => {
+            Value::Text(faults.read_one_of(path, Some(raw), names).into())
+        }
         LeadFieldType::Reference if raw.get().starts_with('"') => {
             Value::Text(read_limited_text(faults, path, raw, LINE_MAX_BYTES))
         }
@@ -108,17 +127,29 @@ fn read_value(member: SalesField, raw: &RawValue, faults: &mut FieldErrors) -> V
 }
 
 /// A required text of one line that is not blank.
-pub(super) fn read_name(faults: &mut FieldErrors, path: &'static str, raw: Option<&RawValue>) -> Arc<str> {
+pub(super) fn read_name(
+    faults: &mut FieldErrors,
+    path: &'static str,
+    raw: Option<&RawValue>,
+) -> Arc<str> {
     read_required_text(faults, path, raw, LINE_MAX_BYTES)
 }
 
 /// A required text of one line that is not empty, though it may be blank: the sender's business.
-pub(super) fn read_label(faults: &mut FieldErrors, path: &'static str, raw: Option<&RawValue>) -> Arc<str> {
+pub(super) fn read_label(
+    faults: &mut FieldErrors,
+    path: &'static str,
+    raw: Option<&RawValue>,
+) -> Arc<str> {
     read_text_unless(str::is_empty, faults, path, raw, LINE_MAX_BYTES)
 }
 
 /// A required text that is not blank.
-pub(super) fn read_prose(faults: &mut FieldErrors, path: &'static str, raw: Option<&RawValue>) -> Arc<str> {
+pub(super) fn read_prose(
+    faults: &mut FieldErrors,
+    path: &'static str,
+    raw: Option<&RawValue>,
+) -> Arc<str> {
     read_required_text(faults, path, raw, PROSE_MAX_BYTES)
 }
 
@@ -176,7 +207,12 @@ fn read_text_unless(
     text
 }
 
-fn read_limited_text(faults: &mut FieldErrors, path: &'static str, raw: &RawValue, bytes_max: usize) -> Arc<str> {
+fn read_limited_text(
+    faults: &mut FieldErrors,
+    path: &'static str,
+    raw: &RawValue,
+    bytes_max: usize,
+) -> Arc<str> {
     let text = faults.text(path, Some(raw));
     if text.len() > bytes_max {
         faults.add(path, format!("must have at most {bytes_max} bytes"));
@@ -194,7 +230,11 @@ fn read_email(faults: &mut FieldErrors, path: &'static str, raw: &RawValue) -> A
 }
 
 /// Notes it if neither an address nor a number is given.
-pub(super) fn check_email_or_phone(faults: &mut FieldErrors, email: Option<&RawValue>, phone: Option<&RawValue>) {
+pub(super) fn check_email_or_phone(
+    faults: &mut FieldErrors,
+    email: Option<&RawValue>,
+    phone: Option<&RawValue>,
+) {
     let is_given = |raw| non_null(raw).is_some_and(|raw| raw.get() != "\"\"");
     if !is_given(email) && !is_given(phone) {
         faults.add("data.email", "or phone is required");
@@ -202,12 +242,19 @@ pub(super) fn check_email_or_phone(faults: &mut FieldErrors, email: Option<&RawV
 }
 
 /// A required amount, not below zero.
-pub(super) fn read_amount(faults: &mut FieldErrors, path: &'static str, raw: Option<&RawValue>) -> Decimal {
+pub(super) fn read_amount(
+    faults: &mut FieldErrors,
+    path: &'static str,
+    raw: Option<&RawValue>,
+) -> Decimal {
     let Some(raw) = non_null(raw) else {
         faults.add(path, "is required");
         return Decimal::default();
     };
-    if !raw.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
+    if !raw
+        .get()
+        .starts_with(|c: char| c == '-' || c.is_ascii_digit())
+    {
         faults.add(path, "must be a number");
         return Decimal::default();
     }
@@ -222,8 +269,13 @@ pub(super) fn read_amount(faults: &mut FieldErrors, path: &'static str, raw: Opt
     Decimal::default()
 }
 
-/// A number, or a string of digits: the id of an entity. `None`, and noted, if it is missing or neither.
-pub(super) fn read_entity_id(faults: &mut FieldErrors, path: &'static str, raw: Option<&RawValue>) -> Option<u64> {
+/// A number, or a string of digits: the id of an entity. `None`, and noted, if it is missing or
+/// neither.
+pub(super) fn read_entity_id(
+    faults: &mut FieldErrors,
+    path: &'static str,
+    raw: Option<&RawValue>,
+) -> Option<u64> {
     let Some(raw) = non_null(raw) else {
         faults.add(path, "is required");
         return None;
@@ -239,18 +291,27 @@ pub(super) fn read_entity_id(faults: &mut FieldErrors, path: &'static str, raw: 
 }
 
 /// The id of something in the sender's system: a string, or a number as it is written.
-pub(super) fn read_reference(faults: &mut FieldErrors, path: &'static str, raw: Option<&RawValue>) -> Arc<str> {
+pub(super) fn read_reference(
+    faults: &mut FieldErrors,
+    path: &'static str,
+    raw: Option<&RawValue>,
+) -> Arc<str> {
     match non_null(raw) {
-        Some(raw) if raw.get().starts_with(|c: char| c.is_ascii_digit()) => {
-            faults.number(path, Some(raw), 0, u64::MAX).to_string().into()
-        }
+        Some(raw) if raw.get().starts_with(|c: char| c.is_ascii_digit()) => faults
+            .number(path, Some(raw), 0, u64::MAX)
+            .to_string()
+            .into(),
         raw => faults.id(path, raw).into(),
     }
 }
 
 fn unquote(raw: &RawValue) -> Cow<'_, str> {
     let is_text = raw.get().starts_with('"');
-    if is_text { serde_json::from_str(raw.get()).unwrap_or_default() } else { Cow::Borrowed(raw.get()) }
+    if is_text {
+        serde_json::from_str(raw.get()).unwrap_or_default()
+    } else {
+        Cow::Borrowed(raw.get())
+    }
 }
 
 #[cfg(test)]
@@ -276,20 +337,39 @@ mod tests {
     #[test]
     fn an_empty_address_takes_the_earlier_one_back() {
         assert_eq!(fault(SalesField::Email, "\"\""), None);
-        assert_eq!(fault(SalesField::Email, "\"nobody\"").as_deref(), Some("data.email must be an e-mail address"));
-        assert_eq!(fault(SalesField::Email, "7").as_deref(), Some("data.email must be a string, not a number"));
+        assert_eq!(
+            fault(SalesField::Email, "\"nobody\"").as_deref(),
+            Some("data.email must be an e-mail address")
+        );
+        assert_eq!(
+            fault(SalesField::Email, "7").as_deref(),
+            Some("data.email must be a string, not a number")
+        );
     }
 
     #[test]
     fn amounts_are_numbers_of_bounded_length_and_not_negative() {
         let money = |json| fault(SalesField::ExpectedValue, json);
-        for good in ["0", "50000.00", "1.0E7", "999999999999999999.999999999999999999", "-0"] {
+        for good in [
+            "0",
+            "50000.00",
+            "1.0E7",
+            "999999999999999999.999999999999999999",
+            "-0",
+        ] {
             assert_eq!(money(good), None, "{good}");
         }
-        assert_eq!(money("-0.01").as_deref(), Some("data.expected_value must not be negative"));
-        assert_eq!(money("\"5\"").as_deref(), Some("data.expected_value must be a number"));
+        assert_eq!(
+            money("-0.01").as_deref(),
+            Some("data.expected_value must not be negative")
+        );
+        assert_eq!(
+            money("\"5\"").as_deref(),
+            Some("data.expected_value must be a number")
+        );
         for long in ["1000000000000000000", "0.0000000000000000001", "1e400"] {
-            let said = "data.expected_value must have at most 18 digits before the point and 18 after it";
+            let said =
+                "data.expected_value must have at most 18 digits before the point and 18 after it";
             assert_eq!(money(long).as_deref(), Some(said), "{long}");
         }
     }
@@ -298,17 +378,30 @@ mod tests {
     fn a_reference_is_a_number_or_a_name() {
         assert_eq!(fault(SalesField::AssignedTo, "5"), None);
         assert_eq!(fault(SalesField::AssignedTo, "\"agent-5\""), None);
-        assert!(fault(SalesField::AssignedTo, "5.5").is_some() && fault(SalesField::AssignedTo, "[]").is_some());
+        assert!(
+            fault(SalesField::AssignedTo, "5.5").is_some()
+                && fault(SalesField::AssignedTo, "[]").is_some()
+        );
         let mut faults = FieldErrors::default();
-        assert_eq!(&*read_reference(&mut faults, "data.order_id", Some(raw("1042"))), "1042");
-        assert_eq!(&*read_reference(&mut faults, "data.order_id", Some(raw("\"ORD-7\""))), "ORD-7");
+        assert_eq!(
+            &*read_reference(&mut faults, "data.order_id", Some(raw("1042"))),
+            "1042"
+        );
+        assert_eq!(
+            &*read_reference(&mut faults, "data.order_id", Some(raw("\"ORD-7\""))),
+            "ORD-7"
+        );
         assert!(faults.finish(()).is_ok());
     }
 
     #[test]
     fn an_id_is_digits_as_a_number_or_a_string() {
-        let read = |json| read_entity_id(&mut FieldErrors::default(), "data.lead_id", Some(raw(json)));
-        assert_eq!([read("12"), read("\"12\""), read("\"\\u0031\"")], [Some(12), Some(12), Some(1)]);
+        let read =
+            |json| read_entity_id(&mut FieldErrors::default(), "data.lead_id", Some(raw(json)));
+        assert_eq!(
+            [read("12"), read("\"12\""), read("\"\\u0031\"")],
+            [Some(12), Some(12), Some(1)]
+        );
         assert_eq!(read("99999999999999999999999"), Some(u64::MAX));
         for wrong in ["-1", "1.0", "1e3", "\"\"", "\"1a\"", "null", "[1]", "true"] {
             assert_eq!(read(wrong), None, "{wrong}");
@@ -335,6 +428,9 @@ mod tests {
             &crate::entity::sales::LEAD_FIELDS,
             &mut faults,
         );
-        assert_eq!(given.expect("an object"), SalesValues::from([(SalesField::Country, Value::Text("France".into()))]));
+        assert_eq!(
+            given.expect("an object"),
+            SalesValues::from([(SalesField::Country, Value::Text("France".into()))])
+        );
     }
 }

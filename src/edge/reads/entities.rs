@@ -56,7 +56,10 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
             items.push(entity_view(key, core.reads.incarnation(), &first, &last));
         }
     }
-    Ok(answer::uncached_json(StatusCode::OK, &ListPage::new(items, found.total, page)))
+    Ok(answer::uncached_json(
+        StatusCode::OK,
+        &ListPage::new(items, found.total, page),
+    ))
 }
 
 /// `GET /api/v1/entities/{kind}/{id}`
@@ -66,7 +69,12 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
     context.refuse_parameters()?;
     let core = context.edge.core()?;
     let history = core.reads.history(&key).await?.ok_or_else(no_such_entity)?;
-    let mut entity = entity_view(&key, core.reads.incarnation(), &history.first, &history.last);
+    let mut entity = entity_view(
+        &key,
+        core.reads.incarnation(),
+        &history.first,
+        &history.last,
+    );
     entity.state = Some(render_state(&key, &history, &context.edge, &core)?);
     Ok(answer::uncached_json(StatusCode::OK, &entity))
 }
@@ -77,9 +85,20 @@ pub(in crate::edge) async fn timeline(context: &mut RequestContext) -> Result<Ht
     let key = parse_entity_key(&kind, &id)?;
     let page = parse_page_request(context)?;
     let core = context.edge.core()?;
-    let found = core.reads.timeline(&key, page).await?.ok_or_else(no_such_entity)?;
-    let items = found.items.iter().map(|stored| timeline_entry(core.reads.incarnation(), stored)).collect();
-    Ok(answer::uncached_json(StatusCode::OK, &ListPage::new(items, found.total, page)))
+    let found = core
+        .reads
+        .timeline(&key, page)
+        .await?
+        .ok_or_else(no_such_entity)?;
+    let items = found
+        .items
+        .iter()
+        .map(|stored| timeline_entry(core.reads.incarnation(), stored))
+        .collect();
+    Ok(answer::uncached_json(
+        StatusCode::OK,
+        &ListPage::new(items, found.total, page),
+    ))
 }
 
 fn entity_view<'a>(
@@ -104,15 +123,20 @@ fn render_state(
     edge: &Edge,
     core: &NodeCore,
 ) -> Result<Box<RawValue>, Error> {
-    let limits = entity::StateLimits { items_max: edge.config.entity.items_max };
-    let state = entity::restore_state(key.kind(), &history.snapshot_and_tail, limits).map_err(|error| {
-        tracing::error!(entity = %key, %error, "state could not be restored");
-        Error::Internal
-    })?;
+    let limits = entity::StateLimits {
+        items_max: edge.config.entity.items_max,
+    };
+    let state =
+        entity::restore_state(key.kind(), &history.snapshot_and_tail, limits).map_err(|error| {
+            tracing::error!(entity = %key, %error, "state could not be restored");
+            Error::Internal
+        })?;
     // Whose a conversation is can change after its last event, so no event says it.
     if let entity::EntityState::Conversation(conversation) = &state {
         let known = core.accounts.snapshot();
-        let account = conversation.business_account().and_then(|business| known.find_by_business_account(business));
+        let account = conversation
+            .business_account()
+            .and_then(|business| known.find_by_business_account(business));
         let shown = conversation.to_json_of_account(account.map(|account| account.id.as_str()));
         return to_raw_value(&shown).map_err(|_| Error::Internal);
     }

@@ -16,7 +16,17 @@ use super::stored_event_id;
 use crate::event::{EventId, Kind, StoreIncarnation, Timestamp};
 use crate::projection::{EventFilter, EventView, PageRequest, ProjectionPage, Status};
 
-const PARAMETERS: [&str; 9] = ["source", "type", "kind", "entity", "status", "since", "until", "page", "page_size"];
+const PARAMETERS: [&str; 9] = [
+    "source",
+    "type",
+    "kind",
+    "entity",
+    "status",
+    "since",
+    "until",
+    "page",
+    "page_size",
+];
 
 #[derive(Serialize)]
 struct ReceivedEventView<'a> {
@@ -40,7 +50,8 @@ struct EventEntity<'a> {
     sequence: Option<u64>,
 }
 
-/// What `status` asks for. No reader ever sees an event before it is decided, so one of the names finds nothing.
+/// What `status` asks for. No reader ever sees an event before it is decided, so one of the names
+/// finds nothing.
 #[derive(Clone, Copy)]
 enum StatusFilter {
     Undecided,
@@ -60,10 +71,20 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
     let core = context.edge.core()?;
     let found = match filter {
         Some(filter) => core.reads.events(filter, page).await?,
-        None => ProjectionPage { items: Vec::new(), total: 0 },
+        None => ProjectionPage {
+            items: Vec::new(),
+            total: 0,
+        },
     };
-    let items = found.items.iter().map(|view| event_view(core.reads.incarnation(), view)).collect();
-    Ok(answer::uncached_json(StatusCode::OK, &ListPage::new(items, found.total, page)))
+    let items = found
+        .items
+        .iter()
+        .map(|view| event_view(core.reads.incarnation(), view))
+        .collect();
+    Ok(answer::uncached_json(
+        StatusCode::OK,
+        &ListPage::new(items, found.total, page),
+    ))
 }
 
 /// `GET /api/v1/events/{event_id}`
@@ -72,7 +93,10 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
     context.refuse_parameters()?;
     let core = context.edge.core()?;
     let (_, view) = find_event(&core, &id).await?;
-    Ok(answer::uncached_json(StatusCode::OK, &event_view(core.reads.incarnation(), &view)))
+    Ok(answer::uncached_json(
+        StatusCode::OK,
+        &event_view(core.reads.incarnation(), &view),
+    ))
 }
 
 /// The event with the public id `id`.
@@ -83,7 +107,11 @@ pub(super) async fn find_event(core: &NodeCore, id: &str) -> Result<(EventId, Ev
     let no_such_event = || Error::not_found("there is no such event");
     let ours = |id: &EventId| id.incarnation() == core.reads.incarnation();
     let id = EventId::parse(id).filter(ours).ok_or_else(no_such_event)?;
-    let view = core.reads.event(id.position()).await?.ok_or_else(no_such_event)?;
+    let view = core
+        .reads
+        .event(id.position())
+        .await?
+        .ok_or_else(no_such_event)?;
     // An event has one id: a further attempt at one is found under that one's.
     if view.event.record.reprocesses.is_some() {
         return Err(no_such_event());
@@ -92,7 +120,9 @@ pub(super) async fn find_event(core: &NodeCore, id: &str) -> Result<(EventId, Ev
 }
 
 /// The filter that a query asks for; `None` when it can find nothing.
-fn parse_event_filter(context: &RequestContext) -> Result<(Option<EventFilter>, PageRequest), Error> {
+fn parse_event_filter(
+    context: &RequestContext,
+) -> Result<(Option<EventFilter>, PageRequest), Error> {
     let mut parameters = context.parameters(&PARAMETERS);
     let page = parameters.page_request();
     let status = parameters.one_of("status", &STATUSES);
@@ -116,7 +146,11 @@ fn parse_event_filter(context: &RequestContext) -> Result<(Option<EventFilter>, 
 fn event_view(incarnation: StoreIncarnation, view: &EventView) -> ReceivedEventView<'_> {
     let received = &view.event.record;
     let decided = view.resolution.as_ref().unwrap_or(&view.event);
-    let failure = decided.record.failure.as_ref().filter(|_| view.status == Status::Failed);
+    let failure = decided
+        .record
+        .failure
+        .as_ref()
+        .filter(|_| view.status == Status::Failed);
     ReceivedEventView {
         event_id: stored_event_id(incarnation, &view.event).to_string(),
         source: &received.source,
@@ -135,7 +169,11 @@ fn event_view(incarnation: StoreIncarnation, view: &EventView) -> ReceivedEventV
         error_message: failure.map(|failure| failure.message.as_str()),
         received_at: view.event.received_at,
         // What owes more is being processed from its own decision on.
-        processing_at: if received.pending { received.decided_at } else { decided.record.decided_at },
+        processing_at: if received.pending {
+            received.decided_at
+        } else {
+            decided.record.decided_at
+        },
         processed_at: (view.status != Status::Processing).then_some(decided.committed_at),
         payload: received.payload_json(),
     }

@@ -1,5 +1,5 @@
-//! `GET /api/v1/webhooks/logs` and `/api/v1/webhooks/logs/{log_id}`: the calls of every source, taken or refused, and the
-//! deliveries.
+//! `GET /api/v1/webhooks/logs` and `/api/v1/webhooks/logs/{log_id}`: the calls of every source,
+//! taken or refused, and the deliveries.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,8 +19,10 @@ use crate::projection::PageRequest;
 
 const PARAMETERS: [&str; 4] = ["direction", "is_successful", "page", "page_size"];
 
-const DIRECTIONS: [(&str, Direction); 2] =
-    [(Direction::Incoming.as_str(), Direction::Incoming), (Direction::Outgoing.as_str(), Direction::Outgoing)];
+const DIRECTIONS: [(&str, Direction); 2] = [
+    (Direction::Incoming.as_str(), Direction::Incoming),
+    (Direction::Outgoing.as_str(), Direction::Outgoing),
+];
 
 /// One exchange, as lists show it.
 #[derive(Serialize)]
@@ -64,7 +66,10 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
     let core = context.edge.core()?;
     let found = core.exchange.list_calls(filter, page.places()).await?;
     let items = found.items.iter().map(call_log_item).collect();
-    Ok(answer::uncached_json(StatusCode::OK, &ListPage::new(items, found.total, page)))
+    Ok(answer::uncached_json(
+        StatusCode::OK,
+        &ListPage::new(items, found.total, page),
+    ))
 }
 
 /// `GET /api/v1/webhooks/logs/{log_id}`
@@ -73,9 +78,22 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
     context.refuse_parameters()?;
     let no_such_log = || Error::not_found("there is no such row in the log, or no more");
     // One row has one spelling: `+7` and `007` are none.
-    let number = id.parse::<u64>().ok().filter(|number| number.to_string() == id).ok_or_else(no_such_log)?;
-    let row = context.edge.core()?.exchange.get(number).await?.ok_or_else(no_such_log)?;
-    Ok(answer::uncached_json(StatusCode::OK, &call_log_details(&row)))
+    let number = id
+        .parse::<u64>()
+        .ok()
+        .filter(|number| number.to_string() == id)
+        .ok_or_else(no_such_log)?;
+    let row = context
+        .edge
+        .core()?
+        .exchange
+        .get(number)
+        .await?
+        .ok_or_else(no_such_log)?;
+    Ok(answer::uncached_json(
+        StatusCode::OK,
+        &call_log_details(&row),
+    ))
 }
 
 fn parse_log_filter(context: &RequestContext) -> Result<(Filter, PageRequest), Error> {
@@ -109,8 +127,14 @@ fn call_log_details(row: &CallRow) -> CallLogDetails<'_> {
     CallLogDetails {
         log: call_log_item(row),
         headers: &row.headers,
-        body: CallLogBody { bytes: row.body_bytes, event_ids: event_ids(row) },
-        answer: row.answer.as_deref().and_then(|answer| serde_json::from_slice(answer).ok()),
+        body: CallLogBody {
+            bytes: row.body_bytes,
+            event_ids: event_ids(row),
+        },
+        answer: row
+            .answer
+            .as_deref()
+            .and_then(|answer| serde_json::from_slice(answer).ok()),
         answer_bytes: row.answer_bytes,
     }
 }
@@ -119,7 +143,8 @@ fn event_ids(row: &CallRow) -> Vec<String> {
     row.event_ids.iter().map(ToString::to_string).collect()
 }
 
-/// Headers as an object; of a header that came more than once, the values are joined as HTTP allows (RFC 9110, 5.3).
+/// Headers as an object; of a header that came more than once, the values are joined as HTTP allows
+/// (RFC 9110, 5.3).
 fn object<S: Serializer>(headers: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
     let mut joined = BTreeMap::<&str, String>::new();
     for (name, value) in headers {

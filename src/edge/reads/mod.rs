@@ -1,5 +1,5 @@
-//! What the admin reads: entities with their timelines, events with their fates, the log of calls; each list in pages,
-//! newest first.
+//! What the admin reads: entities with their timelines, events with their fates, the log of calls;
+//! each list in pages, newest first.
 
 use serde::Serialize;
 
@@ -34,5 +34,8 @@ impl EventRef {
 
 /// The public id of the event in `stored`. Another attempt at an event goes by the event's own id.
 fn stored_event_id(incarnation: StoreIncarnation, stored: &StoredRecord) -> EventId {
-    EventId::new(incarnation, stored.record.reprocesses.unwrap_or(stored.position))
+    EventId::new(
+        incarnation,
+        stored.record.reprocesses.unwrap_or(stored.position),
+    )
 }

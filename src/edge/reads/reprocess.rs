@@ -1,6 +1,8 @@
-//! `POST /api/v1/events/{event_id}/reprocess`: one more attempt at an event that failed, from its stored payload.
+//! `POST /api/v1/events/{event_id}/reprocess`: one more attempt at an event that failed, from its
+//! stored payload.
 //!
-//! Each source says for itself what another attempt is: the same command again, or more work on an event that was applied.
+//! Each source says for itself what another attempt is: the same command again, or more work on an
+//! event that was applied.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -18,7 +20,8 @@ use crate::event::{EventId, Record};
 use crate::projection::{EventView, Status};
 use crate::router::Refusal;
 
-/// Answers as the first request of the event was: 202, with the event's own id, and the number that it has now.
+/// Answers as the first request of the event was: 202, with the event's own id, and the number that
+/// it has now.
 pub(in crate::edge) async fn run(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
@@ -28,13 +31,28 @@ pub(in crate::edge) async fn run(context: &mut RequestContext) -> Result<HttpRes
     }
     let command = reprocess_command(id, &view, &context.edge, context.call.span().clone())?;
     let entity = command.entity.clone();
-    let outcome = core.router.submit_command(command).await.map_err(|refusal| reprocess_error(refusal, id))?;
+    let outcome = core
+        .router
+        .submit_command(command)
+        .await
+        .map_err(|refusal| reprocess_error(refusal, id))?;
     let sequence = outcome.sequence.or(view.event.record.sequence);
-    Ok(submit::accepted_response(StatusCode::ACCEPTED, "accepted", id, &entity, sequence))
+    Ok(submit::accepted_response(
+        StatusCode::ACCEPTED,
+        "accepted",
+        id,
+        &entity,
+        sequence,
+    ))
 }
 
 /// The command of one more attempt. Its time stays what it was: an attempt makes nothing newer.
-fn reprocess_command(id: EventId, view: &EventView, edge: &Edge, span: Span) -> Result<Command, Error> {
+fn reprocess_command(
+    id: EventId,
+    view: &EventView,
+    edge: &Edge,
+    span: Span,
+) -> Result<Command, Error> {
     let record = &view.event.record;
     let command = if record.source == support::SOURCE.as_str() {
         support_command(record, edge, span)?
@@ -44,9 +62,15 @@ fn reprocess_command(id: EventId, view: &EventView, edge: &Edge, span: Span) -> 
         tracing::error!(source = record.source, event_id = %id, "event of an unknown source cannot be reprocessed");
         return Err(Error::Internal);
     };
-    // The claim of this attempt: two requests at once make one attempt, and no sender's key can be the same.
+    // The claim of this attempt: two requests at once make one attempt, and no sender's key can be
+    // the same.
     let key = format!("\u{1}reprocess:{id}:{}", view.later_records);
-    Ok(Command { at: Some(record.at), idempotency_key: Some(key), reprocesses: Some(id.position()), ..command })
+    Ok(Command {
+        at: Some(record.at),
+        idempotency_key: Some(key),
+        reprocesses: Some(id.position()),
+        ..command
+    })
 }
 
 /// A support event's command again, by the rules of today.

@@ -51,20 +51,24 @@ fn get(summary: &str) -> EndpointDoc {
 
 fn add_kind_parameter(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
-        .part("kind", "ticket, pre_lead, lead, customer, c2s_lead, conversation, … or custom:<name>.", "ticket")
+        .part(
+            "kind",
+            "ticket, pre_lead, lead, customer, c2s_lead, conversation, … or custom:<name>.",
+            "ticket",
+        )
         .refuses(404, "not_found", "there is no such kind of entity")
 }
 
 fn add_entity_parameters(endpoint: EndpointDoc) -> EndpointDoc {
-    add_kind_parameter(endpoint).part("id", "The entity's id, percent-encoded.", "SUP-1042").refuses(
-        404,
-        "not_found",
-        "there is no such entity",
-    )
+    add_kind_parameter(endpoint)
+        .part("id", "The entity's id, percent-encoded.", "SUP-1042")
+        .refuses(404, "not_found", "there is no such entity")
 }
 
 fn add_event_parameter(endpoint: EndpointDoc) -> EndpointDoc {
-    endpoint.part("event_id", "The event's id.", "evt_3f9a2c41_9").refuses(404, "not_found", "there is no such event")
+    endpoint
+        .part("event_id", "The event's id.", "evt_3f9a2c41_9")
+        .refuses(404, "not_found", "there is no such event")
 }
 
 fn log() -> Value {
@@ -77,8 +81,7 @@ fn log() -> Value {
 
 fn log_with_details() -> Value {
     let mut log = log();
-    log["headers"] =
-        json!({"user-agent": "crm/4.2", "x-crm-api-key": "…", "x-crm-signature": "…", "idempotency-key": "k-1"});
+    log["headers"] = json!({"user-agent": "crm/4.2", "x-crm-api-key": "…", "x-crm-signature": "…", "idempotency-key": "k-1"});
     log["body"] = json!({"bytes": 412, "event_ids": ["evt_3f9a2c41_9"]});
     log["answer"] = json!({"status": "accepted", "event_id": "evt_3f9a2c41_9"});
     log["answer_bytes"] = json!(113);
@@ -86,23 +89,23 @@ fn log_with_details() -> Value {
 }
 
 pub(in crate::edge) fn entities() -> EndpointDoc {
-    add_kind_parameter(get("List the entities of a kind, the one begun last first")).paged().answers(
-        200,
-        "One page.",
-        list(&entity()),
-    )
+    add_kind_parameter(get("List the entities of a kind, the one begun last first"))
+        .paged()
+        .answers(200, "One page.", list(&entity()))
 }
 
 pub(in crate::edge) fn entity_with_state() -> EndpointDoc {
-    add_entity_parameters(get("Show an entity with its state")).answers(200, "The entity.", entity_with_state_example())
+    add_entity_parameters(get("Show an entity with its state")).answers(
+        200,
+        "The entity.",
+        entity_with_state_example(),
+    )
 }
 
 pub(in crate::edge) fn timeline() -> EndpointDoc {
-    add_entity_parameters(get("List an entity's events, newest first")).paged().answers(
-        200,
-        "One page.",
-        list(&entry()),
-    )
+    add_entity_parameters(get("List an entity's events, newest first"))
+        .paged()
+        .answers(200, "One page.", list(&entry()))
 }
 
 pub(in crate::edge) fn events() -> EndpointDoc {
@@ -110,17 +113,37 @@ pub(in crate::edge) fn events() -> EndpointDoc {
         .query("source", "Only events of this source.", "support")
         .query("type", "Only events of this name.", "status.changed")
         .query("kind", "Only events of entities of this kind.", "ticket")
-        .query("entity", "Only events of entities with this id.", "SUP-1042")
-        .query("status", "received, processing, completed or failed.", "completed")
-        .query("since", "Received at this time or later (RFC 3339).", "2020-01-01T00:00:00Z")
-        .query("until", "Received before this time (RFC 3339).", "2099-01-01T00:00:00Z")
+        .query(
+            "entity",
+            "Only events of entities with this id.",
+            "SUP-1042",
+        )
+        .query(
+            "status",
+            "received, processing, completed or failed.",
+            "completed",
+        )
+        .query(
+            "since",
+            "Received at this time or later (RFC 3339).",
+            "2020-01-01T00:00:00Z",
+        )
+        .query(
+            "until",
+            "Received before this time (RFC 3339).",
+            "2099-01-01T00:00:00Z",
+        )
         .paged()
         .answers(200, "One page.", list(&event()))
         .refuses_field("since", "since must be an RFC 3339 time")
 }
 
 pub(in crate::edge) fn event_with_fate() -> EndpointDoc {
-    add_event_parameter(get("Show an event with what became of it")).answers(200, "The event.", event())
+    add_event_parameter(get("Show an event with what became of it")).answers(
+        200,
+        "The event.",
+        event(),
+    )
 }
 
 pub(in crate::edge) fn reprocess() -> EndpointDoc {
@@ -134,8 +157,16 @@ pub(in crate::edge) fn reprocess() -> EndpointDoc {
 
 pub(in crate::edge) fn logs() -> EndpointDoc {
     get("List the calls of all sources and the deliveries, newest first")
-        .query("direction", "incoming (a sender called) or outgoing (a subscriber was called).", "incoming")
-        .query("is_successful", "true: answered with a 2xx. false: anything else.", "true")
+        .query(
+            "direction",
+            "incoming (a sender called) or outgoing (a subscriber was called).",
+            "incoming",
+        )
+        .query(
+            "is_successful",
+            "true: answered with a 2xx. false: anything else.",
+            "true",
+        )
         .paged()
         .answers(200, "One page.", list(&log()))
         .refuses_field("direction", "direction must be one of incoming, outgoing")

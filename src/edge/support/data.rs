@@ -11,8 +11,8 @@ const TAGS_MAX: usize = 1_000;
 /// The longest tag, in bytes.
 const TAG_MAX_BYTES: usize = 256;
 
-/// Reads the data of the event `event`, which is one of [`crate::entity::ticket::EVENTS`]; what is wrong goes to `faults`.
-/// `None` for another event, or for data that is no object.
+/// Reads the data of the event `event`, which is one of [`crate::entity::ticket::EVENTS`]; what is
+/// wrong goes to `faults`. `None` for another event, or for data that is no object.
 pub(super) fn decode_ticket_data(
     event: &str,
     data: Option<&RawValue>,
@@ -35,7 +35,8 @@ pub(super) fn decode_ticket_data(
     if !faults.check_member_names("data", json) {
         return None;
     }
-    // The text was found to be JSON when the body was read, and is an object: nothing is left to go wrong.
+    // The text was found to be JSON when the body was read, and is an object: nothing is left to go
+    // wrong.
     reader(json, faults).ok()
 }
 
@@ -59,8 +60,12 @@ fn find_reader(event: &str) -> Option<TicketDataReader> {
     })
 }
 
-fn message_created(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
-    let [message_id, text, author, is_internal] = find_members(data, ["message_id", "text", "author", "is_internal"])?;
+fn message_created(
+    data: &str,
+    faults: &mut FieldErrors,
+) -> Result<TicketAction, serde_json::Error> {
+    let [message_id, text, author, is_internal] =
+        find_members(data, ["message_id", "text", "author", "is_internal"])?;
     Ok(TicketAction::MessageCreated {
         message_id: faults.id("data.message_id", message_id),
         text: faults.text("data.text", text),
@@ -69,7 +74,10 @@ fn message_created(data: &str, faults: &mut FieldErrors) -> Result<TicketAction,
     })
 }
 
-fn message_updated(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+fn message_updated(
+    data: &str,
+    faults: &mut FieldErrors,
+) -> Result<TicketAction, serde_json::Error> {
     let [message_id, text] = find_members(data, ["message_id", "text"])?;
     Ok(TicketAction::MessageUpdated {
         message_id: faults.id("data.message_id", message_id),
@@ -77,7 +85,10 @@ fn message_updated(data: &str, faults: &mut FieldErrors) -> Result<TicketAction,
     })
 }
 
-fn message_deleted(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+fn message_deleted(
+    data: &str,
+    faults: &mut FieldErrors,
+) -> Result<TicketAction, serde_json::Error> {
     let [message_id, reason] = find_members(data, ["message_id", "reason"])?;
     Ok(TicketAction::MessageDeleted {
         message_id: faults.id("data.message_id", message_id),
@@ -101,37 +112,62 @@ fn agent_assigned(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, 
     })
 }
 
-fn agent_unassigned(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+fn agent_unassigned(
+    data: &str,
+    faults: &mut FieldErrors,
+) -> Result<TicketAction, serde_json::Error> {
     let [reason] = find_members(data, ["reason"])?;
-    Ok(TicketAction::AgentUnassigned { reason: faults.read_optional_text("data.reason", reason) })
+    Ok(TicketAction::AgentUnassigned {
+        reason: faults.read_optional_text("data.reason", reason),
+    })
 }
 
-fn priority_changed(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+fn priority_changed(
+    data: &str,
+    faults: &mut FieldErrors,
+) -> Result<TicketAction, serde_json::Error> {
     let [priority] = find_members(data, ["priority"])?;
-    Ok(TicketAction::PriorityChanged { priority: faults.read_one_of("data.priority", priority, &PRIORITIES) })
+    Ok(TicketAction::PriorityChanged {
+        priority: faults.read_one_of("data.priority", priority, &PRIORITIES),
+    })
 }
 
 /// `tags` is the whole list; with it, `added` and `removed` say nothing new.
 fn tags_updated(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
     let [tags, added, removed] = find_members(data, ["tags", "added", "removed"])?;
-    if non_null(tags).or(non_null(added)).or(non_null(removed)).is_none() {
+    if non_null(tags)
+        .or(non_null(added))
+        .or(non_null(removed))
+        .is_none()
+    {
         faults.add("data.tags", "is required, or data.added or data.removed");
     }
     let mut list = |field, raw| faults.texts(field, raw, TAGS_MAX, TAG_MAX_BYTES);
     let (added, removed) = (list("data.added", added), list("data.removed", removed));
     Ok(match non_null(tags) {
-        Some(tags) => TicketAction::TagsReplaced { tags: list("data.tags", Some(tags)) },
+        Some(tags) => TicketAction::TagsReplaced {
+            tags: list("data.tags", Some(tags)),
+        },
         None => TicketAction::TagsEdited { added, removed },
     })
 }
 
-fn category_changed(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+fn category_changed(
+    data: &str,
+    faults: &mut FieldErrors,
+) -> Result<TicketAction, serde_json::Error> {
     let [category] = find_members(data, ["category"])?;
-    Ok(TicketAction::CategoryChanged { category: faults.name("data.category", category) })
+    Ok(TicketAction::CategoryChanged {
+        category: faults.name("data.category", category),
+    })
 }
 
-fn attachment_added(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
-    let [attachment_id, file_name, url, size] = find_members(data, ["attachment_id", "file_name", "url", "size"])?;
+fn attachment_added(
+    data: &str,
+    faults: &mut FieldErrors,
+) -> Result<TicketAction, serde_json::Error> {
+    let [attachment_id, file_name, url, size] =
+        find_members(data, ["attachment_id", "file_name", "url", "size"])?;
     Ok(TicketAction::AttachmentAdded {
         attachment_id: faults.id("data.attachment_id", attachment_id),
         file_name: faults.name("data.file_name", file_name),
@@ -148,7 +184,10 @@ fn sla_breached(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, se
     })
 }
 
-fn rating_submitted(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+fn rating_submitted(
+    data: &str,
+    faults: &mut FieldErrors,
+) -> Result<TicketAction, serde_json::Error> {
     let [score, comment] = find_members(data, ["score", "comment"])?;
     Ok(TicketAction::RatingSubmitted {
         score: faults.number("data.score", score, 1, 5) as u8,

@@ -28,8 +28,8 @@ pub struct SupportRequestContext<'a> {
     pub unknown_entity: UnknownEntityPolicy,
 }
 
-/// Decodes `body` into a command that is logged under `span`. Of members with one name the last one counts; unknown
-/// ones stay in the payload, which is the body as it was received.
+/// Decodes `body` into a command that is logged under `span`. Of members with one name the last one
+/// counts; unknown ones stay in the payload, which is the body as it was received.
 ///
 /// # Errors
 /// [`Error::InvalidJson`], [`Error::UnknownEvent`], or [`Error::Invalid`] with every wrong field.
@@ -39,14 +39,23 @@ pub fn decode_support_event(
     span: Span,
 ) -> Result<Command, Error> {
     let text = text(body.body())?;
-    let names = ["event", "support_uid", "idempotency_key", "timestamp", "data", "actor"];
+    let names = [
+        "event",
+        "support_uid",
+        "idempotency_key",
+        "timestamp",
+        "data",
+        "actor",
+    ];
     let [event, support_uid, idempotency_key, timestamp, data, actor] =
         find_members(text, names).map_err(|error| Error::from_json_error(&error))?;
     let mut faults = FieldErrors::default();
     let event = decode_event_name(event, &mut faults)?;
     let uid = faults.id("support_uid", support_uid);
     let key = decode_idempotency_key(given.idempotency_key, idempotency_key, &mut faults);
-    let at = faults.read_optional_time("timestamp", timestamp).or(given.at);
+    let at = faults
+        .read_optional_time("timestamp", timestamp)
+        .or(given.at);
     faults.check_optional_object("actor", actor);
     let action = data::decode_ticket_data(event, data, &mut faults);
     let (action, entity) = faults.finish((action, EntityKey::try_new(Kind::Ticket, &uid)))?;
@@ -60,11 +69,18 @@ pub fn decode_support_event(
         idempotency_key: Some(key),
         may_create: given.unknown_entity == UnknownEntityPolicy::Create,
         span,
-        ..Command::new(SUPPORT, entity, EntityAction::Ticket(action), event, payload)
+        ..Command::new(
+            SUPPORT,
+            entity,
+            EntityAction::Ticket(action),
+            event,
+            payload,
+        )
     })
 }
 
-/// The characters of the `timestamp` in a body that nobody vouches for yet, to check its signature with and for nothing else.
+/// The characters of the `timestamp` in a body that nobody vouches for yet, to check its signature
+/// with and for nothing else.
 #[must_use]
 pub(super) fn unverified_timestamp(body: &[u8]) -> Option<String> {
     let [timestamp] = find_members(str::from_utf8(body).ok()?, ["timestamp"]).ok()?;
@@ -72,7 +88,10 @@ pub(super) fn unverified_timestamp(body: &[u8]) -> Option<String> {
 }
 
 /// The catalogue's own text for the event's name; empty, and noted, if it is missing or no string.
-fn decode_event_name(raw: Option<&RawValue>, faults: &mut FieldErrors) -> Result<&'static str, Error> {
+fn decode_event_name(
+    raw: Option<&RawValue>,
+    faults: &mut FieldErrors,
+) -> Result<&'static str, Error> {
     let Some(raw) = raw.filter(|raw| raw.get().starts_with('"')) else {
         faults.text("event", raw);
         return Ok("");
@@ -81,21 +100,33 @@ fn decode_event_name(raw: Option<&RawValue>, faults: &mut FieldErrors) -> Result
     let quoted = raw.get().trim_matches('"');
     let known = |name: &str| EVENTS.into_iter().find(|event| *event == name);
     let unescaped = || serde_json::from_str::<String>(raw.get()).ok();
-    known(quoted).or_else(|| known(&unescaped()?)).ok_or_else(|| Error::UnknownEvent(EVENTS.join(", ")))
+    known(quoted)
+        .or_else(|| known(&unescaped()?))
+        .ok_or_else(|| Error::UnknownEvent(EVENTS.join(", ")))
 }
 
-fn decode_idempotency_key(given: Option<&[u8]>, raw: Option<&RawValue>, faults: &mut FieldErrors) -> String {
+fn decode_idempotency_key(
+    given: Option<&[u8]>,
+    raw: Option<&RawValue>,
+    faults: &mut FieldErrors,
+) -> String {
     let Some(given) = given else {
         if non_null(raw).is_none() {
-            faults.add("idempotency_key", "is required, as the header Idempotency-Key or in the body");
+            faults.add(
+                "idempotency_key",
+                "is required, as the header Idempotency-Key or in the body",
+            );
             return String::new();
         }
         return faults.id("idempotency_key", raw);
     };
-    let key = str::from_utf8(given).ok().filter(|key| check_id(key).is_ok());
+    let key = str::from_utf8(given)
+        .ok()
+        .filter(|key| check_id(key).is_ok());
     if key.is_none() {
-        let problem =
-            format!("(header Idempotency-Key) must have 1 to {ID_MAX_BYTES} bytes of UTF-8 and no control characters");
+        let problem = format!(
+            "(header Idempotency-Key) must have 1 to {ID_MAX_BYTES} bytes of UTF-8 and no control characters"
+        );
         faults.add("idempotency_key", problem);
     }
     key.unwrap_or_default().to_owned()

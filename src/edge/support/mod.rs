@@ -1,4 +1,5 @@
-//! The support contract: `POST /api/v0/crm/webhooks/support/`, its checks in their order, and its answers.
+//! The support contract: `POST /api/v0/crm/webhooks/support/`, its checks in their order, and its
+//! answers.
 //!
 //! ```text
 //! size ─> API key ─> signature ─> timestamp ─> rate limit ─> JSON, fields ─> duplicate ─> stored ─> 202
@@ -27,19 +28,30 @@ const IDEMPOTENCY_KEYS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
 
 /// Takes one event in.
 pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse, Error> {
-    let RequestContext { request, payload, edge, call, quota } = context;
+    let RequestContext {
+        request,
+        payload,
+        edge,
+        call,
+        quota,
+    } = context;
     let headers = request.headers();
     let support = edge.support();
     body::check_declared_length(request, edge.body_limits())?;
     // Known senders only: nobody else's body is worth memory.
-    let key = support.check_api_key(headers).map_err(|error| edge.count_failure(request, error))?;
+    let key = support
+        .check_api_key(headers)
+        .map_err(|error| edge.count_failure(request, error))?;
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     let authentic = support.authenticate(key, headers, body, edge.clock.wall());
     let authentic = authentic.map_err(|error| edge.count_failure(request, error))?;
     *quota = support.admit(authentic.key, edge.clock.monotonic())?;
     body::check_json_content_type(headers)?;
     let given = SupportRequestContext {
-        idempotency_key: IDEMPOTENCY_KEYS.iter().find_map(|name| headers.get(*name)).map(HeaderValue::as_bytes),
+        idempotency_key: IDEMPOTENCY_KEYS
+            .iter()
+            .find_map(|name| headers.get(*name))
+            .map(HeaderValue::as_bytes),
         at: Some(authentic.at),
         unknown_entity: support.unknown_entity(),
     };

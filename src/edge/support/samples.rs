@@ -1,6 +1,7 @@
 //! One sample of the `data` of each event, for the description of the API.
 //!
-//! They are those of the catalogue, and tell one story: the message that is created is the one that is updated and deleted later.
+//! They are those of the catalogue, and tell one story: the message that is created is the one that
+//! is updated and deleted later.
 
 use serde_json::Value;
 
@@ -21,14 +22,30 @@ mod tests {
 
     #[test]
     fn every_event_has_a_sample() {
-        assert!(catalogue::of(SUPPORT.as_str()).map(|entry| entry.name).eq(EVENTS));
-        assert!(EVENTS.iter().all(|event| data(event).is_some_and(|data| data.is_object())));
+        assert!(
+            catalogue::of(SUPPORT.as_str())
+                .map(|entry| entry.name)
+                .eq(EVENTS)
+        );
+        assert!(
+            EVENTS
+                .iter()
+                .all(|event| data(event).is_some_and(|data| data.is_object()))
+        );
     }
 
     #[test]
     fn the_samples_use_names_that_exist() {
         let member = |event, name: &str| data(event).expect("an event")[name].clone();
-        assert!(STATUSES.iter().any(|status| member("status.changed", "status") == *status));
-        assert!(PRIORITIES.iter().any(|priority| member("priority.changed", "priority") == *priority));
+        assert!(
+            STATUSES
+                .iter()
+                .any(|status| member("status.changed", "status") == *status)
+        );
+        assert!(
+            PRIORITIES
+                .iter()
+                .any(|priority| member("priority.changed", "priority") == *priority)
+        );
     }
 }

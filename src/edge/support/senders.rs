@@ -1,4 +1,5 @@
-//! Senders of the support contract: known by an API key and a signature, each key with a limit of its own.
+//! Senders of the support contract: known by an API key and a signature, each key with a limit of
+//! its own.
 
 use parking_lot::Mutex;
 use std::str;
@@ -56,7 +57,8 @@ impl SupportSource {
 
     pub(super) fn check_api_key(&self, headers: &HeaderMap) -> Result<usize, Error> {
         let api_key = headers.get(API_KEY).ok_or(Error::InvalidApiKey)?;
-        self.find_api_key(api_key.as_bytes()).ok_or(Error::InvalidApiKey)
+        self.find_api_key(api_key.as_bytes())
+            .ok_or(Error::InvalidApiKey)
     }
 
     pub(super) fn authenticate(
@@ -66,7 +68,10 @@ impl SupportSource {
         body: Bytes,
         now: Timestamp,
     ) -> Result<AuthenticatedRequest, Error> {
-        let signature = headers.get(SIGNATURE).ok_or(Error::InvalidSignature)?.as_bytes();
+        let signature = headers
+            .get(SIGNATURE)
+            .ok_or(Error::InvalidSignature)?
+            .as_bytes();
         let in_body;
         let timestamp = match headers.get(TIMESTAMP) {
             Some(timestamp) => timestamp.as_bytes(),
@@ -75,8 +80,14 @@ impl SupportSource {
                 in_body.as_bytes()
             }
         };
-        let body = self.verifier.verify(&body, timestamp, signature).ok_or(Error::InvalidSignature)?;
-        let at = str::from_utf8(timestamp).ok().and_then(Timestamp::parse).ok_or(Error::StaleTimestamp)?;
+        let body = self
+            .verifier
+            .verify(&body, timestamp, signature)
+            .ok_or(Error::InvalidSignature)?;
+        let at = str::from_utf8(timestamp)
+            .ok()
+            .and_then(Timestamp::parse)
+            .ok_or(Error::StaleTimestamp)?;
         if at.distance(now) > self.config.tolerance {
             return Err(Error::StaleTimestamp);
         }
@@ -94,9 +105,12 @@ impl SupportSource {
         found
     }
 
-    /// Asks the window of API key `key` for room; there is no quota to tell where there is no limit.
+    /// Asks the window of API key `key` for room; there is no quota to tell where there is no
+    /// limit.
     pub(super) fn admit(&self, key: usize, now: Duration) -> Result<Option<RateQuota>, Error> {
-        let Some(window) = &self.windows[key] else { return Ok(None) };
+        let Some(window) = &self.windows[key] else {
+            return Ok(None);
+        };
         let answer = window.lock().admit(now);
         answer.map(Some).map_err(Error::RateLimited)
     }

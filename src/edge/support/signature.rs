@@ -1,4 +1,5 @@
-//! The signature of a support request: hex HMAC-SHA256 over the body's bytes followed at once by the timestamp's characters.
+//! The signature of a support request: hex HMAC-SHA256 over the body's bytes followed at once by
+//! the timestamp's characters.
 
 use super::super::signature;
 use crate::config::Secret;

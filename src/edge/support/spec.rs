@@ -18,14 +18,24 @@ const HEADERS: &[(&str, &str)] = &[
     ("X-Entity-Sequence", "Its number among the ticket's events."),
     ("RateLimit-Limit", "Requests a minute for this API key."),
     ("RateLimit-Remaining", "How many are left now."),
-    ("RateLimit-Reset", "Seconds until the oldest of the minute no longer counts."),
+    (
+        "RateLimit-Reset",
+        "Seconds until the oldest of the minute no longer counts.",
+    ),
 ];
 
 pub(in crate::edge) fn receive() -> EndpointDoc {
     let endpoint = EndpointDoc::new("Support", "Take in an event of a ticket")
         .about(ABOUT)
-        .access(EndpointAccess::Signed(&["support_api_key", "support_signature"]))
-        .header("X-CRM-Timestamp", "When the request was signed (RFC 3339).", "2025-12-04T10:30:00.000Z")
+        .access(EndpointAccess::Signed(&[
+            "support_api_key",
+            "support_signature",
+        ]))
+        .header(
+            "X-CRM-Timestamp",
+            "When the request was signed (RFC 3339).",
+            "2025-12-04T10:30:00.000Z",
+        )
         .header(
             "Idempotency-Key",
             "The sender's own name for the event. On this page `{random}` is a new one each time.",
@@ -49,12 +59,32 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
     endpoint
         .answers_with(202, "The event is stored.", accepted, HEADERS)
         .refuses_bodies()
-        .refuses(400, "unknown_event", &format!("event must be one of {}", EVENTS.join(", ")))
+        .refuses(
+            400,
+            "unknown_event",
+            &format!("event must be one of {}", EVENTS.join(", ")),
+        )
         .refuses_field("data.status", "data.status is required")
-        .refuses(401, "invalid_api_key", "X-CRM-API-Key is missing or not valid")
-        .refuses(401, "invalid_signature", "X-CRM-Signature is missing or not that of this body and timestamp")
-        .refuses(401, "stale_timestamp", "timestamp is not an RFC 3339 time near the server's clock")
-        .refuses(409, "duplicate_event", "an event with this idempotency key was accepted before, as evt_3f9a2c41_7")
+        .refuses(
+            401,
+            "invalid_api_key",
+            "X-CRM-API-Key is missing or not valid",
+        )
+        .refuses(
+            401,
+            "invalid_signature",
+            "X-CRM-Signature is missing or not that of this body and timestamp",
+        )
+        .refuses(
+            401,
+            "stale_timestamp",
+            "timestamp is not an RFC 3339 time near the server's clock",
+        )
+        .refuses(
+            409,
+            "duplicate_event",
+            "an event with this idempotency key was accepted before, as evt_3f9a2c41_7",
+        )
         .limits(100, "Requests with one API key")
         .refuses_when_busy()
 }

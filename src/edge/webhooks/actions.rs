@@ -1,4 +1,5 @@
-//! What can be done with a subscription besides changing it: a new secret, pause, resume, and a test of its target.
+//! What can be done with a subscription besides changing it: a new secret, pause, resume, and a
+//! test of its target.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -34,9 +35,16 @@ pub(in crate::edge) async fn rotate(context: &mut RequestContext) -> Result<Http
         })
     });
     let rotated = rotated.await?;
-    info!(subscription = id, overlap_s = overlap.as_secs(), "secret of subscription replaced");
+    info!(
+        subscription = id,
+        overlap_s = overlap.as_secs(),
+        "secret of subscription replaced"
+    );
     let stats = SubscriptionStatsView::load(id, &core).await;
-    Ok(answer::uncached_json(StatusCode::OK, &SubscriptionView::new(&rotated, stats, now).with_secret()))
+    Ok(answer::uncached_json(
+        StatusCode::OK,
+        &SubscriptionView::new(&rotated, stats, now).with_secret(),
+    ))
 }
 
 /// `POST /api/v1/webhooks/{id}/pause`
@@ -84,8 +92,8 @@ struct PingResult<'a> {
     answer: Option<Cow<'a, str>>,
 }
 
-/// `POST /api/v1/webhooks/{id}/test`
-/// A ping is no delivery and is not tried again; one that is accepted spares a delivery the wait for an open breaker.
+/// `POST /api/v1/webhooks/{id}/test` A ping is no delivery and is not tried again; one that is
+/// accepted spares a delivery the wait for an open breaker.
 pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
@@ -95,7 +103,8 @@ pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpRe
     call.append(&core.exchange, None);
     let failure = outcome.failure();
     if failure.is_none() {
-        core.subscribers.probe_breaker(SubscriberId::Webhook(subscription.id));
+        core.subscribers
+            .probe_breaker(SubscriberId::Webhook(subscription.id));
     }
     let tested = PingResult {
         is_successful: failure.is_none(),
@@ -103,7 +112,9 @@ pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpRe
         code: failure.map(|failure| failure.code),
         detail: failure.map(|failure| failure.detail.as_str()),
         duration_ms: call.duration().as_micros() as f64 / 1_000.0,
-        answer: Some(call.answer()).filter(|answer| !answer.is_empty()).map(|answer| String::from_utf8_lossy(answer)),
+        answer: Some(call.answer())
+            .filter(|answer| !answer.is_empty())
+            .map(|answer| String::from_utf8_lossy(answer)),
     };
     Ok(answer::uncached_json(StatusCode::OK, &tested))
 }

@@ -1,4 +1,5 @@
-//! The state that a subscription is in: whether events are delivered, and how that is paused and resumed.
+//! The state that a subscription is in: whether events are delivered, and how that is paused and
+//! resumed.
 
 use crate::event::Position;
 use crate::subscription::{Subscription, SubscriptionState};
@@ -10,7 +11,9 @@ pub(super) fn is_active(subscription: &Subscription) -> bool {
 /// Keeps what is owed from now on. One that is disabled owes nothing and stays so.
 pub(super) fn pause(subscription: &mut Subscription) {
     match subscription.state {
-        SubscriptionState::Active => subscription.state = SubscriptionState::Paused { reason: None },
+        SubscriptionState::Active => {
+            subscription.state = SubscriptionState::Paused { reason: None }
+        }
         SubscriptionState::Paused { .. } | SubscriptionState::Disabled { .. } => {}
     }
 }

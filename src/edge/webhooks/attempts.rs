@@ -1,4 +1,5 @@
-//! `GET /api/v1/webhooks/{id}/deliveries`: the attempts at deliveries to a subscription, out of the log of calls.
+//! `GET /api/v1/webhooks/{id}/deliveries`: the attempts at deliveries to a subscription, out of the
+//! log of calls.
 
 use std::borrow::Cow;
 
@@ -50,19 +51,36 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
     let (is_successful, page) = parameters.finish((is_successful, page))?;
     let core = context.edge.core()?;
     let subscriber = SubscriberId::Webhook(find_subscription(&core, &id)?.id);
-    let filter = Filter { is_successful, ..Filter::default() };
-    let rows = core.exchange.list_of(subscriber.to_string(), filter, page.places()).await?;
+    let filter = Filter {
+        is_successful,
+        ..Filter::default()
+    };
+    let rows = core
+        .exchange
+        .list_of(subscriber.to_string(), filter, page.places())
+        .await?;
     let mut delivered = Vec::with_capacity(rows.items.len());
     for row in &rows.items {
         delivered.push(delivered_record(row, &core).await?);
     }
-    let items = rows.items.iter().zip(&delivered).map(|(row, stored)| attempt_view(row, stored.as_ref())).collect();
-    Ok(answer::uncached_json(StatusCode::OK, &ListPage::new(items, rows.total, page)))
+    let items = rows
+        .items
+        .iter()
+        .zip(&delivered)
+        .map(|(row, stored)| attempt_view(row, stored.as_ref()))
+        .collect();
+    Ok(answer::uncached_json(
+        StatusCode::OK,
+        &ListPage::new(items, rows.total, page),
+    ))
 }
 
 /// What was delivered, if the store still has it.
 async fn delivered_record(row: &CallRow, core: &NodeCore) -> Result<Option<StoredRecord>, Error> {
-    let ours = row.event_ids.first().filter(|id| id.incarnation() == core.reads.incarnation());
+    let ours = row
+        .event_ids
+        .first()
+        .filter(|id| id.incarnation() == core.reads.incarnation());
     let Some(id) = ours else { return Ok(None) };
     Ok(core.reads.await_record(id.position()).await?)
 }

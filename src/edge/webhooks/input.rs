@@ -1,4 +1,5 @@
-//! The members of a subscription as a request gives them: each may be there, be null (which means its default) or be left out.
+//! The members of a subscription as a request gives them: each may be there, be null (which means
+//! its default) or be left out.
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
@@ -16,14 +17,18 @@ use super::super::{raw_json, suggest};
 use super::activity::{pause, resume};
 use super::headers;
 use crate::call_log::REDACTED;
-use crate::config::{CONCURRENCY_MAX, ExhaustionPolicy, RETRIES_MAX, RETRY_PAUSE_MAX_S, Secret, TIMEOUT_MAX_S};
+use crate::config::{
+    CONCURRENCY_MAX, ExhaustionPolicy, RETRIES_MAX, RETRY_PAUSE_MAX_S, Secret, TIMEOUT_MAX_S,
+};
 use crate::event::{Position, Timestamp, find_members};
 use crate::subscriber::attempt::target_address;
-use crate::subscription::limits::{DESCRIPTION_MAX_BYTES, EVENTS_MAX, SECRET_MAX_BYTES, is_valid_secret};
+use crate::subscription::limits::{
+    DESCRIPTION_MAX_BYTES, EVENTS_MAX, SECRET_MAX_BYTES, is_valid_secret,
+};
 use crate::subscription::secrets::{ROTATION_OVERLAP, ROTATION_OVERLAP_MAX};
 use crate::subscription::{
-    CompileError, DeliveryOrdering, EventVocabulary, Filter, Pattern, SigningSecrets, SigningStyle, Subscription,
-    SubscriptionId, SubscriptionState, TransformExpression,
+    CompileError, DeliveryOrdering, EventVocabulary, Filter, Pattern, SigningSecrets, SigningStyle,
+    Subscription, SubscriptionId, SubscriptionState, TransformExpression,
 };
 
 /// As short as a pause or a timeout of the configuration may be, in seconds.
@@ -41,8 +46,10 @@ pub(super) const STYLES: [(&str, SigningStyle); 4] = [
     ("v1a", SigningStyle::V1a),
 ];
 /// Every ordering with its name.
-pub(super) const ORDERINGS: [(&str, DeliveryOrdering); 2] =
-    [("entity", DeliveryOrdering::Entity), ("none", DeliveryOrdering::None)];
+pub(super) const ORDERINGS: [(&str, DeliveryOrdering); 2] = [
+    ("entity", DeliveryOrdering::Entity),
+    ("none", DeliveryOrdering::None),
+];
 /// How deliveries are signed when nobody says.
 const DEFAULT_SIGNING: [SigningStyle; 2] = [SigningStyle::Crm, SigningStyle::Standard];
 
@@ -65,8 +72,16 @@ const SUBSCRIPTION_MEMBERS: [&str; 15] = [
     "on_exhausted",
 ];
 /// What answers say of it besides, and may come back with them.
-const READ_ONLY_MEMBERS: [&str; 8] =
-    ["id", "created_at", "updated_at", "state", "state_reason", "public_key", "previous_secret_until", "stats"];
+const READ_ONLY_MEMBERS: [&str; 8] = [
+    "id",
+    "created_at",
+    "updated_at",
+    "state",
+    "state_reason",
+    "public_key",
+    "previous_secret_until",
+    "stats",
+];
 /// What a request to rotate a secret may say.
 const ROTATION_MEMBERS: [&str; 2] = ["overlap_h", "secret"];
 
@@ -83,7 +98,10 @@ pub(super) struct SubscriptionRules<'a> {
 impl<'a> SubscriptionRules<'a> {
     /// Those of `edge`.
     pub(super) fn new(edge: &'a Edge) -> Self {
-        Self { vocabulary: edge.vocabulary(), allow_targets: &edge.config.delivery.allow_targets }
+        Self {
+            vocabulary: edge.vocabulary(),
+            allow_targets: &edge.config.delivery.allow_targets,
+        }
     }
 }
 
@@ -113,12 +131,41 @@ impl SubscriptionInput {
     ///
     /// # Errors
     /// [`Error::InvalidJson`], or [`Error::Invalid`] with every wrong member.
-    pub(super) fn parse(json: &str, known: Option<&Subscription>, rules: SubscriptionRules<'_>) -> Result<Self, Error> {
-        let given = find_members(json, SUBSCRIPTION_MEMBERS).map_err(|error| Error::from_json_error(&error))?;
-        let [url, events, secret, is_active, description, filter, transform, ordering, rest @ ..] = given;
-        let [concurrency, signing, custom, rate_limit, timeout, schedule, on_exhausted] = rest;
+    pub(super) fn parse(
+        json: &str,
+        known: Option<&Subscription>,
+        rules: SubscriptionRules<'_>,
+    ) -> Result<Self, Error> {
+        let given = find_members(json, SUBSCRIPTION_MEMBERS)
+            .map_err(|error| Error::from_json_error(&error))?;
+        let [
+            url,
+            events,
+            secret,
+            is_active,
+            description,
+            filter,
+            transform,
+            ordering,
+            rest @ ..,
+        ] = given;
+        let [
+            concurrency,
+            signing,
+            custom,
+            rate_limit,
+            timeout,
+            schedule,
+            on_exhausted,
+        ] = rest;
         let mut faults = FieldErrors::default();
-        suggest::refuse(json, &SUBSCRIPTION_MEMBERS, &READ_ONLY_MEMBERS, "a subscription", &mut faults);
+        suggest::refuse(
+            json,
+            &SUBSCRIPTION_MEMBERS,
+            &READ_ONLY_MEMBERS,
+            "a subscription",
+            &mut faults,
+        );
         let is_new = known.is_none();
         let read = Self {
             url: read_required("url", url, is_new, &mut faults, |raw, faults| {
@@ -127,12 +174,22 @@ impl SubscriptionInput {
             events: read_required("events", events, is_new, &mut faults, |raw, faults| {
                 read_patterns(raw, rules.vocabulary, faults)
             }),
-            secret: non_null(secret).and_then(|raw| self::read_secret("secret", raw, known, &mut faults)),
+            secret: non_null(secret)
+                .and_then(|raw| self::read_secret("secret", raw, known, &mut faults)),
             is_active: non_null(is_active).map(|raw| faults.read_flag("is_active", Some(raw))),
-            description: read_patch_field(description, |raw| self::read_description(raw, &mut faults)),
+            description: read_patch_field(description, |raw| {
+                self::read_description(raw, &mut faults)
+            }),
             filter: read_expression("filter", filter, Filter::compile, &mut faults),
-            transform: read_expression("transform", transform, TransformExpression::compile, &mut faults),
-            ordering: read_patch_field(ordering, |raw| read_choice("ordering", raw, &ORDERINGS, &mut faults)),
+            transform: read_expression(
+                "transform",
+                transform,
+                TransformExpression::compile,
+                &mut faults,
+            ),
+            ordering: read_patch_field(ordering, |raw| {
+                read_choice("ordering", raw, &ORDERINGS, &mut faults)
+            }),
             concurrency: read_patch_field(concurrency, |raw| {
                 faults.number("concurrency", Some(raw), 1, CONCURRENCY_MAX.unsigned_abs()) as usize
             }),
@@ -140,9 +197,14 @@ impl SubscriptionInput {
             headers: read_patch_field(custom, |raw| headers::read_headers(raw, known, &mut faults)),
             rate_limit: read_patch_field(rate_limit, |raw| {
                 let number = faults.number("rate_limit", Some(raw), 1, RATE_MAX);
-                u32::try_from(number).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+                u32::try_from(number)
+                    .ok()
+                    .and_then(NonZeroU32::new)
+                    .unwrap_or(NonZeroU32::MIN)
             }),
-            timeout: read_patch_field(timeout, |raw| read_seconds("timeout_s", raw, TIMEOUT_MAX_S, &mut faults)),
+            timeout: read_patch_field(timeout, |raw| {
+                read_seconds("timeout_s", raw, TIMEOUT_MAX_S, &mut faults)
+            }),
             retry_schedule: read_patch_field(schedule, |raw| self::read_schedule(raw, &mut faults)),
             on_exhausted: read_patch_field(on_exhausted, |raw| {
                 read_choice("on_exhausted", raw, &ExhaustionPolicy::CHOICES, &mut faults)
@@ -156,15 +218,25 @@ impl SubscriptionInput {
         self.is_active == Some(true)
     }
 
-    /// The new subscription `id` that they describe, made at `now`, to which nothing before `from` is delivered.
-    pub(super) fn into_subscription(self, id: SubscriptionId, from: Position, now: Timestamp) -> Subscription {
+    /// The new subscription `id` that they describe, made at `now`, to which nothing before `from`
+    /// is delivered.
+    pub(super) fn into_subscription(
+        self,
+        id: SubscriptionId,
+        from: Position,
+        now: Timestamp,
+    ) -> Subscription {
         let is_active = self.is_active.unwrap_or(true);
         let mut made = Subscription {
             id,
             url: String::new(),
             events: Vec::new(),
             secrets: SigningSecrets::new(self.secret.clone()),
-            state: if is_active { SubscriptionState::Active } else { SubscriptionState::Paused { reason: None } },
+            state: if is_active {
+                SubscriptionState::Active
+            } else {
+                SubscriptionState::Paused { reason: None }
+            },
             description: None,
             filter: None,
             transform: None,
@@ -180,12 +252,17 @@ impl SubscriptionInput {
             created_at: now,
             updated_at: now,
         };
-        Self { is_active: None, secret: None, ..self }.apply_to(&mut made, from, now);
+        Self {
+            is_active: None,
+            secret: None,
+            ..self
+        }
+        .apply_to(&mut made, from, now);
         made
     }
 
-    /// Makes `subscription` what they say, at `now`, and leaves of it what they leave out. One that was disabled and is not to be
-    /// any more begins at `from`.
+    /// Makes `subscription` what they say, at `now`, and leaves of it what they leave out. One that
+    /// was disabled and is not to be any more begins at `from`.
     pub(super) fn apply_to(self, subscription: &mut Subscription, from: Position, now: Timestamp) {
         match self.is_active {
             Some(true) => resume(subscription, from),
@@ -197,21 +274,28 @@ impl SubscriptionInput {
         set_if_given(&mut subscription.description, self.description);
         set_if_given(&mut subscription.filter, self.filter);
         set_if_given(&mut subscription.transform, self.transform);
-        set_if_given(&mut subscription.ordering, self.ordering.map(Option::unwrap_or_default));
+        set_if_given(
+            &mut subscription.ordering,
+            self.ordering.map(Option::unwrap_or_default),
+        );
         set_if_given(&mut subscription.concurrency, self.concurrency);
         set_if_given(
             &mut subscription.signing,
-            self.signing.map(|styles| styles.unwrap_or_else(|| DEFAULT_SIGNING.to_vec())),
+            self.signing
+                .map(|styles| styles.unwrap_or_else(|| DEFAULT_SIGNING.to_vec())),
         );
         if let Some(given) = self.headers {
-            subscription.headers = headers::replace_headers(&subscription.headers, given.unwrap_or_default());
+            subscription.headers =
+                headers::replace_headers(&subscription.headers, given.unwrap_or_default());
         }
         set_if_given(&mut subscription.rate_limit, self.rate_limit);
         set_if_given(&mut subscription.timeout, self.timeout);
         set_if_given(&mut subscription.retry_schedule, self.retry_schedule);
         set_if_given(&mut subscription.on_exhausted, self.on_exhausted);
         if let Some(secret) = self.secret {
-            subscription.secrets.rotate(Some(secret), now, Duration::ZERO);
+            subscription
+                .secrets
+                .rotate(Some(secret), now, Duration::ZERO);
         }
         if subscription.signing.contains(&SigningStyle::V1a) {
             subscription.secrets.ensure_signing_key();
@@ -241,19 +325,28 @@ impl SecretRotation {
     /// # Errors
     /// As [`Members::read`].
     pub(super) fn parse(json: &str) -> Result<Self, Error> {
-        let json = if json.trim_ascii().is_empty() { "{}" } else { json };
-        let [overlap, secret] = find_members(json, ROTATION_MEMBERS).map_err(|error| Error::from_json_error(&error))?;
+        let json = if json.trim_ascii().is_empty() {
+            "{}"
+        } else {
+            json
+        };
+        let [overlap, secret] =
+            find_members(json, ROTATION_MEMBERS).map_err(|error| Error::from_json_error(&error))?;
         let mut faults = FieldErrors::default();
         suggest::refuse(json, &ROTATION_MEMBERS, &[], "a rotation", &mut faults);
         let hours_max = ROTATION_OVERLAP_MAX.as_secs() / 3_600;
         let overlap = non_null(overlap).map_or(ROTATION_OVERLAP, |raw| {
             let hours = parse_number(raw).filter(|hours| (0.0..=hours_max as f64).contains(hours));
             if hours.is_none() {
-                faults.add("overlap_h", format!("must be a number from 0 to {hours_max}"));
+                faults.add(
+                    "overlap_h",
+                    format!("must be a number from 0 to {hours_max}"),
+                );
             }
             duration_from_seconds(hours.unwrap_or_default() * 3_600.0)
         });
-        let secret = non_null(secret).and_then(|raw| self::read_secret("secret", raw, None, &mut faults));
+        let secret =
+            non_null(secret).and_then(|raw| self::read_secret("secret", raw, None, &mut faults));
         faults.finish(Self { secret, overlap })
     }
 }
@@ -286,14 +379,21 @@ fn read_url(raw: &RawValue, allow_targets: &[IpNet], faults: &mut FieldErrors) -
     url
 }
 
-fn read_patterns(raw: &RawValue, vocabulary: &EventVocabulary, faults: &mut FieldErrors) -> Vec<Pattern> {
+fn read_patterns(
+    raw: &RawValue,
+    vocabulary: &EventVocabulary,
+    faults: &mut FieldErrors,
+) -> Vec<Pattern> {
     const NAME: &str = "events";
     let Ok(items) = raw_json::items(raw.get(), EVENTS_MAX) else {
         faults.add(NAME, "must be a list of names and patterns");
         return Vec::new();
     };
     if items.count == 0 || items.count > EVENTS_MAX {
-        faults.add(NAME, format!("must have 1 to {EVENTS_MAX} items, not {}", items.count));
+        faults.add(
+            NAME,
+            format!("must have 1 to {EVENTS_MAX} items, not {}", items.count),
+        );
         return Vec::new();
     }
     let mut patterns = Vec::with_capacity(items.count);
@@ -310,7 +410,8 @@ fn read_patterns(raw: &RawValue, vocabulary: &EventVocabulary, faults: &mut Fiel
     patterns
 }
 
-/// A secret of the sender's own; nothing where it is what is, or was, shown in place of the one there is.
+/// A secret of the sender's own; nothing where it is what is, or was, shown in place of the one
+/// there is.
 fn read_secret(
     name: &'static str,
     raw: &RawValue,
@@ -323,10 +424,19 @@ fn read_secret(
         return None;
     }
     if !is_valid_secret(text) {
-        faults.add(name, format!("must be 1 to {SECRET_MAX_BYTES} printable ASCII characters without spaces"));
-    } else if text.strip_prefix(ENCODED_SECRET_PREFIX).is_some_and(|encoded| !is_base64_key(encoded)) {
+        faults.add(
+            name,
+            format!("must be 1 to {SECRET_MAX_BYTES} printable ASCII characters without spaces"),
+        );
+    } else if text
+        .strip_prefix(ENCODED_SECRET_PREFIX)
+        .is_some_and(|encoded| !is_base64_key(encoded))
+    {
         // Receivers would decode it, and could not.
-        faults.add(name, format!("must have base64 after {ENCODED_SECRET_PREFIX}"));
+        faults.add(
+            name,
+            format!("must have base64 after {ENCODED_SECRET_PREFIX}"),
+        );
     }
     Some(secret)
 }
@@ -338,7 +448,10 @@ fn is_base64_key(encoded: &str) -> bool {
 fn read_description(raw: &RawValue, faults: &mut FieldErrors) -> String {
     let text = faults.text("description", Some(raw));
     if text.len() > DESCRIPTION_MAX_BYTES {
-        faults.add("description", format!("must have at most {DESCRIPTION_MAX_BYTES} bytes"));
+        faults.add(
+            "description",
+            format!("must have at most {DESCRIPTION_MAX_BYTES} bytes"),
+        );
     }
     text
 }
@@ -351,11 +464,18 @@ fn read_expression<T>(
     faults: &mut FieldErrors,
 ) -> PatchField<T> {
     let raw = raw?;
-    let Some(text) = faults.read_optional_text(name, Some(raw)).filter(|text| !text.is_empty()) else {
+    let Some(text) = faults
+        .read_optional_text(name, Some(raw))
+        .filter(|text| !text.is_empty())
+    else {
         return Some(None);
     };
     let compiled = compile(&text);
-    Some(compiled.map_err(|error| faults.add(name, format!("is no expression: {error}"))).ok())
+    Some(
+        compiled
+            .map_err(|error| faults.add(name, format!("is no expression: {error}")))
+            .ok(),
+    )
 }
 
 fn read_choice<T: Copy + Default>(
@@ -366,37 +486,64 @@ fn read_choice<T: Copy + Default>(
 ) -> T {
     let names: Vec<&str> = named.iter().map(|(name, _)| *name).collect();
     let given = faults.read_one_of(name, Some(raw), &names);
-    named.iter().find(|(name, _)| *name == given).map(|(_, value)| *value).unwrap_or_default()
+    named
+        .iter()
+        .find(|(name, _)| *name == given)
+        .map(|(_, value)| *value)
+        .unwrap_or_default()
 }
 
 fn read_styles(raw: &RawValue, faults: &mut FieldErrors) -> Vec<SigningStyle> {
     const NAME: &str = "signing";
     let names = STYLES.map(|(name, _)| name).join(", ");
     let given: Vec<String> = serde_json::from_str(raw.get()).unwrap_or_default();
-    let style = |given: &String| STYLES.iter().find(|(name, _)| name == given).map(|(_, style)| *style);
+    let style = |given: &String| {
+        STYLES
+            .iter()
+            .find(|(name, _)| name == given)
+            .map(|(_, style)| *style)
+    };
     let mut styles: Vec<SigningStyle> = given.iter().filter_map(style).collect();
     styles.sort_unstable();
     styles.dedup();
     if given.is_empty() || styles.len() != given.len() {
-        faults.add(NAME, format!("must be a list with one or more of {names}, each once"));
+        faults.add(
+            NAME,
+            format!("must be a list with one or more of {names}, each once"),
+        );
     }
     styles
 }
 
 fn read_schedule(raw: &RawValue, faults: &mut FieldErrors) -> Vec<Duration> {
     const NAME: &str = "retry_schedule_s";
-    let Some(items) = raw_json::items(raw.get(), RETRIES_MAX).ok().filter(|items| items.count <= RETRIES_MAX) else {
-        faults.add(NAME, format!("must be a list of at most {RETRIES_MAX} pauses in seconds"));
+    let Some(items) = raw_json::items(raw.get(), RETRIES_MAX)
+        .ok()
+        .filter(|items| items.count <= RETRIES_MAX)
+    else {
+        faults.add(
+            NAME,
+            format!("must be a list of at most {RETRIES_MAX} pauses in seconds"),
+        );
         return Vec::new();
     };
-    let pause = |(index, item)| read_seconds(format!("{NAME}[{index}]"), item, RETRY_PAUSE_MAX_S, faults);
+    let pause =
+        |(index, item)| read_seconds(format!("{NAME}[{index}]"), item, RETRY_PAUSE_MAX_S, faults);
     items.first.into_iter().enumerate().map(pause).collect()
 }
 
-fn read_seconds(name: impl Into<Cow<'static, str>>, raw: &RawValue, most: f64, faults: &mut FieldErrors) -> Duration {
+fn read_seconds(
+    name: impl Into<Cow<'static, str>>,
+    raw: &RawValue,
+    most: f64,
+    faults: &mut FieldErrors,
+) -> Duration {
     let seconds = parse_number(raw).filter(|seconds| (DURATION_MIN_S..=most).contains(seconds));
     if seconds.is_none() {
-        faults.add(name, format!("must be a number of seconds from {DURATION_MIN_S} to {most}"));
+        faults.add(
+            name,
+            format!("must be a number of seconds from {DURATION_MIN_S} to {most}"),
+        );
     }
     duration_from_seconds(seconds.unwrap_or_default())
 }

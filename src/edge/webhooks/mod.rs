@@ -14,7 +14,9 @@ use super::list::ListPage;
 use super::state::Edge;
 use super::{answer, body};
 use crate::entity::Rejection;
-use crate::subscription::{Entry, SharedSubscription, Subscription, SubscriptionChangeError, SubscriptionId};
+use crate::subscription::{
+    Entry, SharedSubscription, Subscription, SubscriptionChangeError, SubscriptionId,
+};
 
 pub(super) mod actions;
 mod activity;
@@ -41,27 +43,42 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
     let (activity, page) = parameters.finish((activity, page))?;
     let core = context.edge.core()?;
     let known = core.subscriptions.snapshot();
-    let wanted = |entry: &&Arc<Entry>| activity.is_none_or(|wanted| wanted == is_active(&entry.subscription));
+    let wanted = |entry: &&Arc<Entry>| {
+        activity.is_none_or(|wanted| wanted == is_active(&entry.subscription))
+    };
     let wanted: Vec<_> = known.newest_first().filter(wanted).collect();
     let (mut items, now) = (Vec::new(), context.edge.clock.wall());
     for entry in page.select(&wanted) {
         let stats = SubscriptionStatsView::load(entry.subscription.id, &core).await;
         items.push(SubscriptionView::new(&entry.subscription, stats, now));
     }
-    Ok(answer::uncached_json(StatusCode::OK, &ListPage::new(items, wanted.len() as u64, page)))
+    Ok(answer::uncached_json(
+        StatusCode::OK,
+        &ListPage::new(items, wanted.len() as u64, page),
+    ))
 }
 
 /// `POST /api/v1/webhooks`
 pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let body = context.read_json().await?;
-    let members = SubscriptionInput::parse(body::text(&body)?, None, SubscriptionRules::new(&context.edge))?;
+    let members = SubscriptionInput::parse(
+        body::text(&body)?,
+        None,
+        SubscriptionRules::new(&context.edge),
+    )?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
     let from = core.reads.answered_end().await?;
-    let made = move |core: &NodeCore| core.subscriptions.create(|id| members.into_subscription(id, from, now));
+    let made = move |core: &NodeCore| {
+        core.subscriptions
+            .create(|id| members.into_subscription(id, from, now))
+    };
     let made = run_blocking(Arc::clone(&core), made).await?;
     info!(subscription = made.id, "subscription made");
     let stats = SubscriptionStatsView::load(made.id, &core).await;
-    Ok(answer::uncached_json(StatusCode::OK, &SubscriptionView::new(&made, stats, now).with_secret()))
+    Ok(answer::uncached_json(
+        StatusCode::OK,
+        &SubscriptionView::new(&made, stats, now).with_secret(),
+    ))
 }
 
 /// `GET /api/v1/webhooks/{id}`
@@ -79,10 +96,21 @@ pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse,
     let body = context.read_json().await?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
     let known = find_subscription(&core, &id)?;
-    let members = SubscriptionInput::parse(body::text(&body)?, Some(&known), SubscriptionRules::new(&context.edge))?;
-    let from = if members.activates() { core.reads.answered_end().await? } else { known.from };
+    let members = SubscriptionInput::parse(
+        body::text(&body)?,
+        Some(&known),
+        SubscriptionRules::new(&context.edge),
+    )?;
+    let from = if members.activates() {
+        core.reads.answered_end().await?
+    } else {
+        known.from
+    };
     let id = known.id;
-    let change = move |core: &NodeCore| core.subscriptions.change(id, |known| members.apply_to(known, from, now));
+    let change = move |core: &NodeCore| {
+        core.subscriptions
+            .change(id, |known| members.apply_to(known, from, now))
+    };
     let changed = run_blocking(Arc::clone(&core), change).await?;
     info!(subscription = id, "subscription changed");
     Ok(subscription_response(&changed, &core, &context.edge).await)
@@ -100,7 +128,10 @@ pub(super) async fn remove(context: &mut RequestContext) -> Result<HttpResponse,
 
 /// The subscription whose number `id` is in the path. One number has one spelling: `007` is none.
 pub(super) fn find_subscription(core: &NodeCore, id: &str) -> Result<SharedSubscription, Error> {
-    let number = id.parse::<SubscriptionId>().ok().filter(|number| number.to_string() == id);
+    let number = id
+        .parse::<SubscriptionId>()
+        .ok()
+        .filter(|number| number.to_string() == id);
     let known = core.subscriptions.snapshot();
     let entry = number
         .and_then(|number| known.get(number))
@@ -108,9 +139,16 @@ pub(super) fn find_subscription(core: &NodeCore, id: &str) -> Result<SharedSubsc
     Ok(Arc::clone(&entry.subscription))
 }
 
-async fn subscription_response(subscription: &Subscription, core: &NodeCore, edge: &Edge) -> HttpResponse {
+async fn subscription_response(
+    subscription: &Subscription,
+    core: &NodeCore,
+    edge: &Edge,
+) -> HttpResponse {
     let stats = SubscriptionStatsView::load(subscription.id, core).await;
-    answer::uncached_json(StatusCode::OK, &SubscriptionView::new(subscription, stats, edge.clock.wall()))
+    answer::uncached_json(
+        StatusCode::OK,
+        &SubscriptionView::new(subscription, stats, edge.clock.wall()),
+    )
 }
 
 /// Does what waits for the disk where waiting disturbs nobody.
@@ -119,20 +157,34 @@ async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce(&NodeCore) -> Result<T, SubscriptionChangeError> + Send + 'static,
 ) -> Result<T, Error> {
     let done = spawn_blocking(move || work(&core)).await;
-    done.map_err(|_| Error::Internal)?.map_err(subscription_error)
+    done.map_err(|_| Error::Internal)?
+        .map_err(subscription_error)
 }
 
 fn subscription_error(refused: SubscriptionChangeError) -> Error {
     let message = refused.to_string();
     match refused {
         SubscriptionChangeError::NotFound => Error::NotFound(message),
-        SubscriptionChangeError::TooMany(_) => Error::Rejected(Rejection::conflict("too_many_subscriptions", message)),
-        SubscriptionChangeError::TooLarge { .. } => {
-            Error::Rejected(Rejection { status: 400, code: "subscription_too_large", message, member: None })
+        SubscriptionChangeError::TooMany(_) => {
+            Error::Rejected(Rejection::conflict("too_many_subscriptions", message))
         }
+        SubscriptionChangeError::TooLarge { .. } => Error::Rejected(Rejection {
+            status: 400,
+            code: "subscription_too_large",
+            message,
+            member: None,
+        }),
         SubscriptionChangeError::OutcomeUnknown(error) => {
-            error!(error = &error as &dyn std::error::Error, "subscription could not be written");
-            Error::Rejected(Rejection { status: 503, code: "unavailable", message, member: None })
+            error!(
+                error = &error as &dyn std::error::Error,
+                "subscription could not be written"
+            );
+            Error::Rejected(Rejection {
+                status: 503,
+                code: "unavailable",
+                message,
+                member: None,
+            })
         }
     }
 }

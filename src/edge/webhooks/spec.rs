@@ -107,27 +107,40 @@ fn add_change_refusals(endpoint: EndpointDoc) -> EndpointDoc {
 }
 
 pub(in crate::edge) fn create() -> EndpointDoc {
-    add_change_refusals(add_body_refusals(EndpointDoc::new(TAG, "Make a subscription")))
-        .about(format!("It gets what is accepted from now on. {MEMBERS}\n\n{SECRETS} Without `secret` one is made."))
-        .access(EndpointAccess::Admin)
-        .takes("a subscription", example_request())
-        .takes("all that can be said of one", example_full_request())
-        .requires(&["url", "events"])
-        .free(FREE)
-        .answers(200, "The subscription, with its secret.", example_with_secret())
-        .refuses(
-            409,
-            "too_many_subscriptions",
-            "there are 20000 subscriptions already; delivery.subscriptions_max allows no more",
-        )
-        .refuses_when_not_ready()
+    add_change_refusals(add_body_refusals(EndpointDoc::new(
+        TAG,
+        "Make a subscription",
+    )))
+    .about(format!(
+        "It gets what is accepted from now on. {MEMBERS}\n\n{SECRETS} Without `secret` one is made."
+    ))
+    .access(EndpointAccess::Admin)
+    .takes("a subscription", example_request())
+    .takes("all that can be said of one", example_full_request())
+    .requires(&["url", "events"])
+    .free(FREE)
+    .answers(
+        200,
+        "The subscription, with its secret.",
+        example_with_secret(),
+    )
+    .refuses(
+        409,
+        "too_many_subscriptions",
+        "there are 20000 subscriptions already; delivery.subscriptions_max allows no more",
+    )
+    .refuses_when_not_ready()
 }
 
 pub(in crate::edge) fn list() -> EndpointDoc {
     EndpointDoc::new(TAG, "List subscriptions, newest first")
         .about(SECRETS)
         .access(EndpointAccess::Admin)
-        .query("is_active", "true: only those to which events are delivered. false: only the others.", "true")
+        .query(
+            "is_active",
+            "true: only those to which events are delivered. false: only the others.",
+            "true",
+        )
         .paged()
         .free(FREE)
         .answers(200, "One page.", page(&example_subscription()))
@@ -135,11 +148,9 @@ pub(in crate::edge) fn list() -> EndpointDoc {
 }
 
 pub(in crate::edge) fn show() -> EndpointDoc {
-    add_id_parameter(EndpointDoc::new(TAG, "Show a subscription")).about(SECRETS).answers(
-        200,
-        "The subscription.",
-        example_subscription(),
-    )
+    add_id_parameter(EndpointDoc::new(TAG, "Show a subscription"))
+        .about(SECRETS)
+        .answers(200, "The subscription.", example_subscription())
 }
 
 pub(in crate::edge) fn change() -> EndpointDoc {

@@ -10,7 +10,8 @@ use crate::subscription::SubscriptionId;
 /// What the breaker of one is that was never called.
 const CLOSED: &str = "closed";
 
-/// Counts are of all that was since the subscription was made, but dead letters those that are there now.
+/// Counts are of all that was since the subscription was made, but dead letters those that are
+/// there now.
 #[derive(Debug, Serialize)]
 pub(super) struct SubscriptionStatsView {
     delivered: u64,
@@ -30,7 +31,11 @@ impl SubscriptionStatsView {
     /// Those of the subscription `id`. One that was made a moment ago may not have any yet.
     pub(super) async fn load(id: SubscriptionId, core: &NodeCore) -> Self {
         let subscriber = SubscriberId::Webhook(id);
-        let stats = core.subscribers.stats(&subscriber).await.unwrap_or_default();
+        let stats = core
+            .subscribers
+            .stats(&subscriber)
+            .await
+            .unwrap_or_default();
         Self {
             delivered: stats.delivered,
             failed_attempts: stats.failed,
@@ -40,7 +45,11 @@ impl SubscriptionStatsView {
             waiting: stats.waiting,
             stopped_lanes: stats.stopped_lanes,
             behind: stats.behind,
-            breaker: if stats.breaker.is_empty() { CLOSED } else { stats.breaker },
+            breaker: if stats.breaker.is_empty() {
+                CLOSED
+            } else {
+                stats.breaker
+            },
             last_success_at: stats.last_success_at,
             failing_since: stats.failing_since,
         }

@@ -1,4 +1,5 @@
-//! A subscription as answers show it: its secrets only where they were made, and null for what the configuration decides.
+//! A subscription as answers show it: its secrets only where they were made, and null for what the
+//! configuration decides.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,7 +49,11 @@ pub(super) struct SubscriptionView<'a> {
 
 impl<'a> SubscriptionView<'a> {
     /// `subscription` as it is at `now`.
-    pub(super) fn new(subscription: &'a Subscription, stats: SubscriptionStatsView, now: Timestamp) -> Self {
+    pub(super) fn new(
+        subscription: &'a Subscription,
+        stats: SubscriptionStatsView,
+        now: Timestamp,
+    ) -> Self {
         let (state, state_reason) = match &subscription.state {
             SubscriptionState::Active => ("active", None),
             SubscriptionState::Paused { reason } => ("paused", reason.as_deref()),
@@ -56,7 +61,13 @@ impl<'a> SubscriptionView<'a> {
         };
         let secrets = &subscription.secrets;
         let until = secrets.previous.as_ref().map(|(_, until)| *until);
-        let seconds = |pauses: &Vec<Duration>| pauses.iter().copied().map(answer::seconds_as_number).collect();
+        let seconds = |pauses: &Vec<Duration>| {
+            pauses
+                .iter()
+                .copied()
+                .map(answer::seconds_as_number)
+                .collect()
+        };
         let has_pair = subscription.signing.contains(&SigningStyle::V1a);
         Self {
             id: subscription.id,
@@ -70,17 +81,30 @@ impl<'a> SubscriptionView<'a> {
             state,
             state_reason,
             filter: subscription.filter.as_ref().map(|filter| filter.text()),
-            transform: subscription.transform.as_ref().map(|transform| transform.text()),
+            transform: subscription
+                .transform
+                .as_ref()
+                .map(|transform| transform.text()),
             ordering: choice_name(subscription.ordering, &ORDERINGS),
             concurrency: subscription.concurrency,
-            signing: subscription.signing.iter().map(|style| choice_name(*style, &STYLES)).collect(),
+            signing: subscription
+                .signing
+                .iter()
+                .map(|style| choice_name(*style, &STYLES))
+                .collect(),
             public_key: secrets.public_key().filter(|_| has_pair),
             previous_secret_until: until.filter(|until| now < *until),
-            headers: subscription.headers.iter().map(|(name, _)| (name.as_str(), REDACTED)).collect(),
+            headers: subscription
+                .headers
+                .iter()
+                .map(|(name, _)| (name.as_str(), REDACTED))
+                .collect(),
             rate_limit: subscription.rate_limit.map(u32::from),
             timeout_s: subscription.timeout.map(answer::seconds_as_number),
             retry_schedule_s: subscription.retry_schedule.as_ref().map(seconds),
-            on_exhausted: subscription.on_exhausted.map(|choice| choice_name(choice, &ExhaustionPolicy::CHOICES)),
+            on_exhausted: subscription
+                .on_exhausted
+                .map(|choice| choice_name(choice, &ExhaustionPolicy::CHOICES)),
             stats,
             subscription,
         }
@@ -94,5 +118,8 @@ impl<'a> SubscriptionView<'a> {
 }
 
 fn choice_name<T: PartialEq>(value: T, named: &[(&'static str, T)]) -> &'static str {
-    named.iter().find(|(_, named)| *named == value).map_or("", |(name, _)| name)
+    named
+        .iter()
+        .find(|(_, named)| *named == value)
+        .map_or("", |(name, _)| name)
 }

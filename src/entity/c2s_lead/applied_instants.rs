@@ -1,13 +1,14 @@
-//! The instants of the events that a lead has applied, so that a repeated one is known however late it comes.
+//! The instants of the events that a lead has applied, so that a repeated one is known however late
+//! it comes.
 //!
 //! ```text
 //!   <= floor: counts as applied      remembered, at most 10,000      newer: applied only if remembered
 //! ───────────────┤───────•──•────•───────────────•──•───────────────────────────────────────────────>
 //! ```
 //!
-//! Beyond the limit the oldest are forgotten, and the newest of those is the floor. An event at or below it may have been
-//! applied, so it counts as a duplicate: doing something twice would be worse than passing over an event that comes after
-//! ten thousand newer ones of its lead.
+//! Beyond the limit the oldest are forgotten, and the newest of those is the floor. An event at or
+//! below it may have been applied, so it counts as a duplicate: doing something twice would be
+//! worse than passing over an event that comes after ten thousand newer ones of its lead.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::entity::timed_value::UnixMicros;
 
-/// The most instants that are remembered: years of a busy lead, and about 200 KB of its snapshot at most.
+/// The most instants that are remembered: years of a busy lead, and about 200 KB of its snapshot at
+/// most.
 const REMEMBERED_MAX: usize = 10_000;
 
 /// The instants applied so far.
@@ -54,11 +56,22 @@ mod tests {
     fn beyond_the_limit_the_oldest_are_forgotten_and_count_as_applied_for_ever() {
         let mut instants = AppliedInstants::default();
         let last = 10 + 2 * REMEMBERED_MAX as i64;
-        (10..last).step_by(2).for_each(|number| instants.insert(micros(number)));
-        assert!(!instants.contains(micros(9)) && !instants.contains(micros(11)), "nothing is forgotten yet");
+        (10..last)
+            .step_by(2)
+            .for_each(|number| instants.insert(micros(number)));
+        assert!(
+            !instants.contains(micros(9)) && !instants.contains(micros(11)),
+            "nothing is forgotten yet"
+        );
         instants.insert(micros(last));
-        assert_eq!((instants.remembered.len(), instants.floor), (REMEMBERED_MAX, Some(micros(10))));
-        assert!(instants.contains(micros(9)) && instants.contains(micros(10)), "at or below the floor");
+        assert_eq!(
+            (instants.remembered.len(), instants.floor),
+            (REMEMBERED_MAX, Some(micros(10)))
+        );
+        assert!(
+            instants.contains(micros(9)) && instants.contains(micros(10)),
+            "at or below the floor"
+        );
         assert!(!instants.contains(micros(11)) && instants.contains(micros(12)));
         instants.insert(micros(11));
         assert_eq!(instants.floor, Some(micros(11)), "it is the oldest itself");

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::entity::generic::JsonText;
 use crate::entity::timed_value::UnixMicros;
 
-/// The member that is the node's own: what enrichment found. A sender's member of that name stays in the event.
+/// The member that is the node's own: what enrichment found. A sender's member of that name stays
+/// in the event.
 pub(super) const ENRICHED_MEMBER: &str = "enriched";
 
 /// What one event did to a lead, written out so that replaying it takes no rules.

@@ -81,16 +81,25 @@ pub fn decide(
     context: &DecisionContext<'_>,
 ) -> Result<EntityDecision<C2sLeadChange>, Rejection> {
     let (change, late) = match action {
-        C2sLeadAction::Received { updated_at, .. } if state.has_applied(UnixMicros::from(*updated_at)) => {
+        C2sLeadAction::Received { updated_at, .. }
+            if state.has_applied(UnixMicros::from(*updated_at)) =>
+        {
             return Ok(EntityDecision::AlreadyApplied(None));
         }
-        C2sLeadAction::Received { updated_at, hook_action, fields } => {
+        C2sLeadAction::Received {
+            updated_at,
+            hook_action,
+            fields,
+        } => {
             let (at, sent) = (UnixMicros::from(context.at), UnixMicros::from(*updated_at));
             let late = state.is_late(at);
             let received = C2sReceivedFields {
                 at,
                 sent: (sent != at).then_some(sent),
-                hook_action: hook_action.as_deref().filter(|name| name.len() <= HOOK_ACTION_MAX_BYTES).map(Arc::from),
+                hook_action: hook_action
+                    .as_deref()
+                    .filter(|name| name.len() <= HOOK_ACTION_MAX_BYTES)
+                    .map(Arc::from),
                 set: select_fields(state, fields, at, context),
                 late,
             };
@@ -104,11 +113,20 @@ pub fn decide(
         C2sLeadAction::Failed { of, step, enriched } => {
             let found = build_enrichment(state, *of, enriched);
             let late = found.late;
-            (C2sLeadChange::Failed(C2sEnrichmentFailure { step: step.as_str().into(), found }), late)
+            (
+                C2sLeadChange::Failed(C2sEnrichmentFailure {
+                    step: step.as_str().into(),
+                    found,
+                }),
+                late,
+            )
         }
         C2sLeadAction::Reopened => return Ok(EntityDecision::RecordOnly),
     };
-    Ok(EntityDecision::Accept(AcceptedChange { late, ..AcceptedChange::new(change) }))
+    Ok(EntityDecision::Accept(AcceptedChange {
+        late,
+        ..AcceptedChange::new(change)
+    }))
 }
 
 /// The fields that are not older than what the lead has, as far as there is room.
@@ -119,8 +137,14 @@ fn select_fields(
     context: &DecisionContext<'_>,
 ) -> BTreeMap<Arc<str>, JsonText> {
     let mut set: BTreeMap<Arc<str>, JsonText> = BTreeMap::new();
-    let mut room = context.limits.items_max.saturating_sub(state.fields().len());
-    for (name, value) in fields.iter().filter(|(name, _)| name != ENRICHED_MEMBER && name.len() <= NAME_MAX_BYTES) {
+    let mut room = context
+        .limits
+        .items_max
+        .saturating_sub(state.fields().len());
+    for (name, value) in fields
+        .iter()
+        .filter(|(name, _)| name != ENRICHED_MEMBER && name.len() <= NAME_MAX_BYTES)
+    {
         let is_new = match state.fields().get(name.as_str()) {
             Some(known) if known.is_late(at) => continue,
             Some(_) => false,
@@ -136,16 +160,29 @@ fn select_fields(
 }
 
 /// That nobody was found says nothing against who was found before.
-fn build_enrichment(state: &C2sLeadState, of: Timestamp, enriched: &Option<JsonText>) -> C2sEnrichment {
+fn build_enrichment(
+    state: &C2sLeadState,
+    of: Timestamp,
+    enriched: &Option<JsonText>,
+) -> C2sEnrichment {
     let of = UnixMicros::from(of);
-    C2sEnrichment { of, enriched: enriched.clone(), late: state.enriched().is_late(of) }
+    C2sEnrichment {
+        of,
+        enriched: enriched.clone(),
+        late: state.enriched().is_late(of),
+    }
 }
 
 /// `lead.created received, 5 fields set`, `enriched`, `enrichment failed at person`.
 #[must_use]
 pub fn summary(change: &C2sLeadChange) -> String {
     match change {
-        C2sLeadChange::Received(C2sReceivedFields { hook_action, set, late, .. }) => {
+        C2sLeadChange::Received(C2sReceivedFields {
+            hook_action,
+            set,
+            late,
+            ..
+        }) => {
             let what = hook_action.as_deref().unwrap_or("event");
             let when = if *late { "received late" } else { "received" };
             match set.len() {
@@ -153,8 +190,14 @@ pub fn summary(change: &C2sLeadChange) -> String {
                 count => format!("{what} {when}, {count} fields set"),
             }
         }
-        C2sLeadChange::Enriched(C2sEnrichment { enriched: Some(_), .. }) => "enriched".to_owned(),
-        C2sLeadChange::Enriched(C2sEnrichment { enriched: None, .. }) => "enrichment found nobody".to_owned(),
-        C2sLeadChange::Failed(C2sEnrichmentFailure { step, .. }) => format!("enrichment failed at {step}"),
+        C2sLeadChange::Enriched(C2sEnrichment {
+            enriched: Some(_), ..
+        }) => "enriched".to_owned(),
+        C2sLeadChange::Enriched(C2sEnrichment { enriched: None, .. }) => {
+            "enrichment found nobody".to_owned()
+        }
+        C2sLeadChange::Failed(C2sEnrichmentFailure { step, .. }) => {
+            format!("enrichment failed at {step}")
+        }
     }
 }

@@ -12,13 +12,18 @@ use crate::entity::{self, EntityState as AnyState, StateLimits};
 use crate::event::Kind;
 
 fn any_fields() -> impl Strategy<Value = Vec<(String, JsonText)>> {
-    let value = prop_oneof![any::<i64>().prop_map(|n| json!(n)), any::<String>().prop_map(|t| json!({ "t": t }))];
+    let value = prop_oneof![
+        any::<i64>().prop_map(|n| json!(n)),
+        any::<String>().prop_map(|t| json!({ "t": t }))
+    ];
     let value = value.prop_map(|value| serde_json::from_value(value).expect("any value"));
     prop::collection::vec(("[a-e]", value), 0..4)
 }
 
 fn any_found() -> impl Strategy<Value = Option<JsonText>> {
-    prop::option::of((0..9_u8).prop_map(|n| serde_json::from_value(json!({ "n": n })).expect("any value")))
+    prop::option::of(
+        (0..9_u8).prop_map(|n| serde_json::from_value(json!({ "n": n })).expect("any value")),
+    )
 }
 
 fn any_action() -> impl Strategy<Value = C2sLeadAction> {
@@ -32,18 +37,29 @@ fn any_action() -> impl Strategy<Value = C2sLeadAction> {
     ]
 }
 
-/// The live state after `actions`, the stored change of each that was accepted, and the instants that were applied.
-fn live(actions: &[C2sLeadAction], limits: StateLimits) -> (AnyState, Vec<Vec<u8>>, Vec<Timestamp>) {
+/// The live state after `actions`, the stored change of each that was accepted, and the instants
+/// that were applied.
+fn live(
+    actions: &[C2sLeadAction],
+    limits: StateLimits,
+) -> (AnyState, Vec<Vec<u8>>, Vec<Timestamp>) {
     let mut lead = AnyState::new(Kind::C2sLead);
     let (mut stored, mut applied) = (Vec::new(), Vec::new());
     for action in actions {
         let at = match action {
             // What is sent for later than 9 counts as 9.
-            C2sLeadAction::Received { updated_at, .. } => (*updated_at).min(Timestamp::from_micros(9)),
+            C2sLeadAction::Received { updated_at, .. } => {
+                (*updated_at).min(Timestamp::from_micros(9))
+            }
             C2sLeadAction::Enriched { of, .. } | C2sLeadAction::Failed { of, .. } => *of,
             C2sLeadAction::Reopened => Timestamp::default(),
         };
-        let said = ask_within(limits, &lead, at, &entity::EntityAction::C2sLead(action.clone()));
+        let said = ask_within(
+            limits,
+            &lead,
+            at,
+            &entity::EntityAction::C2sLead(action.clone()),
+        );
         if let Ok(EntityDecision::Accept(acceptance)) = said {
             lead.apply(&acceptance.change, limits);
             stored.push(acceptance.change.encode());

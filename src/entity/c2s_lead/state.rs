@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::applied_instants::AppliedInstants;
-use super::change::{C2sEnrichment, C2sEnrichmentFailure, C2sLeadChange, C2sReceivedFields, ENRICHED_MEMBER};
+use super::change::{
+    C2sEnrichment, C2sEnrichmentFailure, C2sLeadChange, C2sReceivedFields, ENRICHED_MEMBER,
+};
 use crate::entity::decision::StateLimits;
 use crate::entity::generic::JsonText;
 use crate::entity::timed_value::{TimedValue, UnixMicros};
@@ -25,14 +27,22 @@ impl C2sLeadState {
     /// Makes `change` part of the state.
     pub fn apply(&mut self, change: &C2sLeadChange, _limits: StateLimits) {
         match change {
-            C2sLeadChange::Received(C2sReceivedFields { at, sent, hook_action: _, set, late: _ }) => {
+            C2sLeadChange::Received(C2sReceivedFields {
+                at,
+                sent,
+                hook_action: _,
+                set,
+                late: _,
+            }) => {
                 for (name, value) in set {
-                    self.fields.insert(Arc::clone(name), TimedValue::from_event(value.clone(), *at));
+                    self.fields
+                        .insert(Arc::clone(name), TimedValue::from_event(value.clone(), *at));
                 }
                 self.newest = self.newest.max(Some(*at));
                 self.applied.insert(sent.unwrap_or(*at));
             }
-            C2sLeadChange::Enriched(found) | C2sLeadChange::Failed(C2sEnrichmentFailure { step: _, found }) => {
+            C2sLeadChange::Enriched(found)
+            | C2sLeadChange::Failed(C2sEnrichmentFailure { step: _, found }) => {
                 self.apply_enrichment(found)
             }
         }
@@ -65,7 +75,12 @@ impl C2sLeadState {
     /// The fields by their names, and `enriched`.
     #[must_use]
     pub fn to_json(&self) -> impl Serialize {
-        let fields = self.fields.iter().map(|(name, field)| (&**name, Some(&field.value)));
-        fields.chain([(ENRICHED_MEMBER, self.enriched.value.as_ref())]).collect::<BTreeMap<_, _>>()
+        let fields = self
+            .fields
+            .iter()
+            .map(|(name, field)| (&**name, Some(&field.value)));
+        fields
+            .chain([(ENRICHED_MEMBER, self.enriched.value.as_ref())])
+            .collect::<BTreeMap<_, _>>()
     }
 }

@@ -36,7 +36,10 @@ impl ConversationParties {
     /// [`InvalidId`] when their ids are too long for that, or hold control characters.
     pub fn key(&self) -> Result<EntityKey, InvalidId> {
         let counterpart = self.counterpart.as_deref().unwrap_or(UNKNOWN_COUNTERPART);
-        EntityKey::try_new(Kind::Conversation, &format!("conv_{counterpart}_{}", self.business))
+        EntityKey::try_new(
+            Kind::Conversation,
+            &format!("conv_{counterpart}_{}", self.business),
+        )
     }
 }
 
@@ -79,7 +82,8 @@ pub enum ConversationUpdate {
         /// Up to this moment; that of the event if none was said.
         until: Option<Timestamp>,
     },
-    /// Someone here asked for a message to the counterpart. What is shown of it comes with its echo, once it was sent.
+    /// Someone here asked for a message to the counterpart. What is shown of it comes with its
+    /// echo, once it was sent.
     Reply {
         /// Why nobody had to ask for it, if nobody did.
         automatic: Option<AutomaticReply>,
@@ -130,8 +134,8 @@ pub enum MessageType {
 }
 
 impl MessageType {
-    /// The type of a message whose first attachment has type `attachment`. Reels, posts and whatever else is shown by a
-    /// link count as shared.
+    /// The type of a message whose first attachment has type `attachment`. Reels, posts and
+    /// whatever else is shown by a link count as shared.
     #[must_use]
     pub fn from_attachment(attachment: Option<&str>) -> Self {
         match attachment {

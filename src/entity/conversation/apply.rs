@@ -11,7 +11,8 @@ use crate::entity::timed_value::{TimedValue, UnixMicros};
 impl ConversationState {
     /// Makes `change` part of the state; a late one leaves it as it is.
     ///
-    /// Collections are cut to the bound that was in force when the change was decided, or to that of `limits` if it is lower.
+    /// Collections are cut to the bound that was in force when the change was decided, or to that
+    /// of `limits` if it is lower.
     pub fn apply(&mut self, change: &ConversationChange, limits: StateLimits) {
         if let Some(between) = &change.between {
             self.between = Some(between.clone());
@@ -23,21 +24,39 @@ impl ConversationState {
         match &change.effect {
             ConversationEffect::Message(content) => self.put_message(content, at, bound),
             ConversationEffect::Deleted(message_id) => self.delete_message(message_id, at, bound),
-            ConversationEffect::Reaction { message_id, sender_id, given } => {
-                let is_other =
-                    |known: &MessageReaction| known.message_id != *message_id || known.sender_id != *sender_id;
+            ConversationEffect::Reaction {
+                message_id,
+                sender_id,
+                given,
+            } => {
+                let is_other = |known: &MessageReaction| {
+                    known.message_id != *message_id || known.sender_id != *sender_id
+                };
                 self.reactions.retain(is_other);
                 let (message_id, sender_id) = (Arc::clone(message_id), Arc::clone(sender_id));
-                self.reactions.push_back(MessageReaction { message_id, sender_id, given: given.clone(), at });
+                self.reactions.push_back(MessageReaction {
+                    message_id,
+                    sender_id,
+                    given: given.clone(),
+                    at,
+                });
                 keep_newest(&mut self.reactions, bound);
             }
             ConversationEffect::Read { message_id, until } => {
-                self.read =
-                    TimedValue::from_event(Some(ReadMarker { message_id: message_id.clone(), until: *until }), at);
+                self.read = TimedValue::from_event(
+                    Some(ReadMarker {
+                        message_id: message_id.clone(),
+                        until: *until,
+                    }),
+                    at,
+                );
             }
-            ConversationEffect::Reply { answers: Some(message_id) } => {
+            ConversationEffect::Reply {
+                answers: Some(message_id),
+            } => {
                 self.answered_at = Some(at);
-                let is_this = |message: &&mut ConversationMessage| message.content.message_id == *message_id;
+                let is_this =
+                    |message: &&mut ConversationMessage| message.content.message_id == *message_id;
                 if let Some(message) = self.messages.iter_mut().rev().find(is_this) {
                     message.is_answered = true;
                 }
@@ -48,17 +67,33 @@ impl ConversationState {
 
     /// Puts a message where its time belongs, after those of the same time.
     fn put_message(&mut self, content: &MessageContent, at: UnixMicros, bound: usize) {
-        let is_this = |message: &ConversationMessage| message.content.message_id == content.message_id;
-        let known = self.messages.iter().position(is_this).and_then(|index| self.messages.remove(index));
+        let is_this =
+            |message: &ConversationMessage| message.content.message_id == content.message_id;
+        let known = self
+            .messages
+            .iter()
+            .position(is_this)
+            .and_then(|index| self.messages.remove(index));
         let is_answered = known.as_ref().is_some_and(|known| known.is_answered);
-        let gone = self.gone.iter().position(|(gone, _)| *gone == content.message_id);
+        let gone = self
+            .gone
+            .iter()
+            .position(|(gone, _)| *gone == content.message_id);
         let deleted = match (known, gone.and_then(|index| self.gone.remove(index))) {
             (Some(known), _) => known.deleted,
             (None, Some((_, since))) => TimedValue::from_event(true, since),
             (None, None) => TimedValue::initial(false),
         };
         let index = self.messages.partition_point(|message| message.at <= at);
-        self.messages.insert(index, ConversationMessage { content: content.clone(), at, deleted, is_answered });
+        self.messages.insert(
+            index,
+            ConversationMessage {
+                content: content.clone(),
+                at,
+                deleted,
+                is_answered,
+            },
+        );
         keep_newest(&mut self.messages, bound);
     }
 

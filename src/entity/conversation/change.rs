@@ -1,8 +1,9 @@
 //! What an update did to a conversation, written out so that replaying it takes no rules.
 //!
-//! Stored as JSON, for example `{"at":1762597800000000,"between":{"business":"9","counterpart":"1"},"effect":{"deleted":"m-1"}}`.
-//! A member added later needs a default; an effect that this version does not know makes the change unreadable, since
-//! passing over it would lose it.
+//! Stored as JSON, for example
+//! `{"at":1762597800000000,"between":{"business":"9","counterpart":"1"},"effect":{"deleted":"m-1"}}`.
+//! A member added later needs a default; an effect that this version does not know makes the change
+//! unreadable, since passing over it would lose it.
 
 use std::sync::Arc;
 
@@ -67,18 +68,39 @@ pub(super) struct MessageContent {
 #[must_use]
 pub fn summary(change: &ConversationChange) -> String {
     let sentence = match &change.effect {
-        ConversationEffect::Message(content) if content.is_echo => format!("message {} sent", content.message_id),
+        ConversationEffect::Message(content) if content.is_echo => {
+            format!("message {} sent", content.message_id)
+        }
         ConversationEffect::Message(content) => format!("message {} received", content.message_id),
         ConversationEffect::Deleted(message_id) => format!("message {message_id} deleted"),
-        ConversationEffect::Reaction { message_id, given: Some(_), .. } => format!("reaction to message {message_id}"),
-        ConversationEffect::Reaction { message_id, given: None, .. } => {
+        ConversationEffect::Reaction {
+            message_id,
+            given: Some(_),
+            ..
+        } => format!("reaction to message {message_id}"),
+        ConversationEffect::Reaction {
+            message_id,
+            given: None,
+            ..
+        } => {
             format!("reaction to message {message_id} taken back")
         }
-        ConversationEffect::Read { message_id: Some(message_id), .. } => format!("read up to message {message_id}"),
-        ConversationEffect::Read { message_id: None, .. } => "read".into(),
-        ConversationEffect::Reply { answers: Some(message_id) } => format!("automatic reply to message {message_id}"),
+        ConversationEffect::Read {
+            message_id: Some(message_id),
+            ..
+        } => format!("read up to message {message_id}"),
+        ConversationEffect::Read {
+            message_id: None, ..
+        } => "read".into(),
+        ConversationEffect::Reply {
+            answers: Some(message_id),
+        } => format!("automatic reply to message {message_id}"),
         ConversationEffect::Reply { answers: None } => "reply to be sent".into(),
         ConversationEffect::Nothing => "recorded".into(),
     };
-    if change.late { format!("{sentence}, too late to change anything") } else { sentence }
+    if change.late {
+        format!("{sentence}, too late to change anything")
+    } else {
+        sentence
+    }
 }

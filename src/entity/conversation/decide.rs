@@ -1,4 +1,5 @@
-//! From an update to its outcome: the rules of a conversation. Nothing is refused that Instagram tells, since it has happened.
+//! From an update to its outcome: the rules of a conversation. Nothing is refused that Instagram
+//! tells, since it has happened.
 //!
 //! | update | is late when its time is before that of |
 //! |---|---|
@@ -7,8 +8,9 @@
 //! | reaction | what its sender thought of that message |
 //! | read | what was read |
 //!
-//! A reply is never late. An automatic one is refused during the cool-down after the last one, and to a message that has had
-//! one, was taken back, or is an echo; so neither a repeated message nor a repeated attempt makes two.
+//! A reply is never late. An automatic one is refused during the cool-down after the last one, and
+//! to a message that has had one, was taken back, or is an echo; so neither a repeated message nor
+//! a repeated attempt makes two.
 
 use std::sync::Arc;
 
@@ -29,13 +31,25 @@ pub fn decide(
     context: &DecisionContext<'_>,
 ) -> Result<EntityDecision<ConversationChange>, Rejection> {
     let at = UnixMicros::from(context.at);
-    if let ConversationUpdate::Reply { automatic: Some(automatic) } = &action.update {
+    if let ConversationUpdate::Reply {
+        automatic: Some(automatic),
+    } = &action.update
+    {
         check_automatic_reply(state, automatic, context.at)?;
     }
     let (late, effect) = derive_effect(state, &action.update, at);
     let between = state.between.is_none().then(|| action.between.clone());
-    let change = ConversationChange { at, between, late, keep: context.limits.items_max, effect };
-    Ok(EntityDecision::Accept(AcceptedChange { late, ..AcceptedChange::new(change) }))
+    let change = ConversationChange {
+        at,
+        between,
+        late,
+        keep: context.limits.items_max,
+        effect,
+    };
+    Ok(EntityDecision::Accept(AcceptedChange {
+        late,
+        ..AcceptedChange::new(change)
+    }))
 }
 
 /// Whether `automatic` may be sent at `now`.
@@ -44,9 +58,18 @@ fn check_automatic_reply(
     automatic: &AutomaticReply,
     now: Timestamp,
 ) -> Result<(), Rejection> {
-    let AutomaticReply { message_id, cooldown } = automatic;
-    let refused = |code, reason: &str| Err(Rejection::conflict(code, format!("message {message_id} {reason}")));
-    // One that is not kept any more was followed by so many others that it is nothing to be careful about.
+    let AutomaticReply {
+        message_id,
+        cooldown,
+    } = automatic;
+    let refused = |code, reason: &str| {
+        Err(Rejection::conflict(
+            code,
+            format!("message {message_id} {reason}"),
+        ))
+    };
+    // One that is not kept any more was followed by so many others that it is nothing to be careful
+    // about.
     if let Some(message) = state.find_message(message_id) {
         if message.content.is_echo {
             return refused("echo", "was written by the account itself");
@@ -58,13 +81,30 @@ fn check_automatic_reply(
             return refused("deleted", "was taken back");
         }
     }
-    let rests = state.answered_at.is_some_and(|last| now < Timestamp::from(last).saturating_add(*cooldown));
-    if rests { refused("cooldown", "came too soon after the last automatic reply") } else { Ok(()) }
+    let rests = state
+        .answered_at
+        .is_some_and(|last| now < Timestamp::from(last).saturating_add(*cooldown));
+    if rests {
+        refused("cooldown", "came too soon after the last automatic reply")
+    } else {
+        Ok(())
+    }
 }
 
-fn derive_effect(state: &ConversationState, update: &ConversationUpdate, at: UnixMicros) -> (bool, ConversationEffect) {
+fn derive_effect(
+    state: &ConversationState,
+    update: &ConversationUpdate,
+    at: UnixMicros,
+) -> (bool, ConversationEffect) {
     match update {
-        ConversationUpdate::Message { message_id, sender_id, text, message_type, attachments, is_echo } => {
+        ConversationUpdate::Message {
+            message_id,
+            sender_id,
+            text,
+            message_type,
+            attachments,
+            is_echo,
+        } => {
             let content = MessageContent {
                 message_id: message_id.as_str().into(),
                 sender_id: sender_id.as_str().into(),
@@ -73,27 +113,57 @@ fn derive_effect(state: &ConversationState, update: &ConversationUpdate, at: Uni
                 attachments: attachments.clone(),
                 is_echo: *is_echo,
             };
-            let late = state.find_message(message_id).is_some_and(|message| at < message.at);
+            let late = state
+                .find_message(message_id)
+                .is_some_and(|message| at < message.at);
             (late, ConversationEffect::Message(content))
         }
         ConversationUpdate::Deleted { message_id } => {
-            let known = state.find_message(message_id).is_some_and(|message| message.deleted.is_late(at));
-            let gone = state.gone.iter().any(|(gone, since)| **gone == **message_id && at < *since);
-            (known || gone, ConversationEffect::Deleted(message_id.as_str().into()))
+            let known = state
+                .find_message(message_id)
+                .is_some_and(|message| message.deleted.is_late(at));
+            let gone = state
+                .gone
+                .iter()
+                .any(|(gone, since)| **gone == **message_id && at < *since);
+            (
+                known || gone,
+                ConversationEffect::Deleted(message_id.as_str().into()),
+            )
         }
-        ConversationUpdate::Reaction { message_id, sender_id, given } => {
+        ConversationUpdate::Reaction {
+            message_id,
+            sender_id,
+            given,
+        } => {
             let (message_id, sender_id) = (message_id.as_str().into(), sender_id.as_str().into());
             let mut known = state.reactions.iter();
-            let known = known.find(|known| known.message_id == message_id && known.sender_id == sender_id);
+            let known =
+                known.find(|known| known.message_id == message_id && known.sender_id == sender_id);
             let late = known.is_some_and(|known| at < known.at);
-            (late, ConversationEffect::Reaction { message_id, sender_id, given: given.clone() })
+            (
+                late,
+                ConversationEffect::Reaction {
+                    message_id,
+                    sender_id,
+                    given: given.clone(),
+                },
+            )
         }
         ConversationUpdate::Read { message_id, until } => {
             let message_id = message_id.as_deref().map(Into::into);
-            (state.read.is_late(at), ConversationEffect::Read { message_id, until: until.map_or(at, UnixMicros::from) })
+            (
+                state.read.is_late(at),
+                ConversationEffect::Read {
+                    message_id,
+                    until: until.map_or(at, UnixMicros::from),
+                },
+            )
         }
         ConversationUpdate::Reply { automatic } => {
-            let answers = automatic.as_ref().map(|automatic| Arc::clone(&automatic.message_id));
+            let answers = automatic
+                .as_ref()
+                .map(|automatic| Arc::clone(&automatic.message_id));
             (false, ConversationEffect::Reply { answers })
         }
         ConversationUpdate::Other => (false, ConversationEffect::Nothing),

@@ -26,7 +26,8 @@ pub struct IncomingMessage {
 }
 
 impl IncomingMessage {
-    /// The message that `record` is of; `None` for anything else: what the account itself wrote, and a message taken back, too.
+    /// The message that `record` is of; `None` for anything else: what the account itself wrote,
+    /// and a message taken back, too.
     #[must_use]
     pub fn from_record(record: &Record) -> Option<Self> {
         if record.event_type != RECEIVED_EVENT
@@ -35,13 +36,22 @@ impl IncomingMessage {
         {
             return None;
         }
-        let Ok(EntityChange::Conversation(change)) = EntityChange::decode(Kind::Conversation, &record.change) else {
+        let Ok(EntityChange::Conversation(change)) =
+            EntityChange::decode(Kind::Conversation, &record.change)
+        else {
             return None;
         };
-        let ConversationEffect::Message(content) = change.effect else { return None };
-        // The conversation is named after its two sides, the counterpart first: here that has to be who wrote.
-        let business =
-            record.entity.id().strip_prefix("conv_")?.strip_prefix(&*content.sender_id)?.strip_prefix('_')?;
+        let ConversationEffect::Message(content) = change.effect else {
+            return None;
+        };
+        // The conversation is named after its two sides, the counterpart first: here that has to be
+        // who wrote.
+        let business = record
+            .entity
+            .id()
+            .strip_prefix("conv_")?
+            .strip_prefix(&*content.sender_id)?
+            .strip_prefix('_')?;
         (!content.is_echo).then(|| Self {
             business: business.into(),
             message_id: content.message_id,

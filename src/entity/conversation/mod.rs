@@ -1,4 +1,5 @@
-//! A conversation of a business account with one counterpart: its newest messages and what became of them.
+//! A conversation of a business account with one counterpart: its newest messages and what became
+//! of them.
 
 mod action;
 mod apply;
@@ -11,8 +12,8 @@ mod reply;
 mod state;
 
 pub use action::{
-    AutomaticReply, ConversationAction, ConversationParties, ConversationUpdate, MessageAttachment, MessageType,
-    ReactionLabel,
+    AutomaticReply, ConversationAction, ConversationParties, ConversationUpdate, MessageAttachment,
+    MessageType, ReactionLabel,
 };
 pub use change::{ConversationChange, summary};
 pub use decide::decide;

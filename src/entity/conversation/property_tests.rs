@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    AutomaticReply, ConversationAction, ConversationParties, ConversationUpdate, MessageType, ReactionLabel, summary,
+    AutomaticReply, ConversationAction, ConversationParties, ConversationUpdate, MessageType,
+    ReactionLabel, summary,
 };
 use crate::entity::decision::{EntityDecision, StateLimits};
 use crate::entity::state::tests::ask_within;
@@ -28,24 +29,50 @@ fn message(id: &str, text: &str) -> ConversationUpdate {
 }
 
 fn deleted(id: &str) -> ConversationUpdate {
-    ConversationUpdate::Deleted { message_id: id.into() }
+    ConversationUpdate::Deleted {
+        message_id: id.into(),
+    }
 }
 
 fn reaction(id: &str, reaction: Option<&str>) -> ConversationUpdate {
-    let given = reaction.map(|reaction| ReactionLabel { reaction: Some(reaction.into()), emoji: None });
-    ConversationUpdate::Reaction { message_id: id.into(), sender_id: "1".into(), given }
+    let given = reaction.map(|reaction| ReactionLabel {
+        reaction: Some(reaction.into()),
+        emoji: None,
+    });
+    ConversationUpdate::Reaction {
+        message_id: id.into(),
+        sender_id: "1".into(),
+        given,
+    }
 }
 
 fn read(until: Option<i64>) -> ConversationUpdate {
-    ConversationUpdate::Read { message_id: None, until: until.map(Timestamp::from_micros) }
+    ConversationUpdate::Read {
+        message_id: None,
+        until: until.map(Timestamp::from_micros),
+    }
 }
 
 fn echo(id: &str) -> ConversationUpdate {
-    let ConversationUpdate::Message { message_id, sender_id, text, message_type, attachments, .. } = message(id, "")
+    let ConversationUpdate::Message {
+        message_id,
+        sender_id,
+        text,
+        message_type,
+        attachments,
+        ..
+    } = message(id, "")
     else {
         panic!("a message")
     };
-    ConversationUpdate::Message { message_id, sender_id, text, message_type, attachments, is_echo: true }
+    ConversationUpdate::Message {
+        message_id,
+        sender_id,
+        text,
+        message_type,
+        attachments,
+        is_echo: true,
+    }
 }
 
 fn reply() -> ConversationUpdate {
@@ -54,14 +81,27 @@ fn reply() -> ConversationUpdate {
 
 /// An automatic reply to the message `id`, with a cool-down of so many microseconds.
 fn answer(id: &str, cooldown: u64) -> ConversationUpdate {
-    let automatic = AutomaticReply { message_id: id.into(), cooldown: Duration::from_micros(cooldown) };
-    ConversationUpdate::Reply { automatic: Some(automatic) }
+    let automatic = AutomaticReply {
+        message_id: id.into(),
+        cooldown: Duration::from_micros(cooldown),
+    };
+    ConversationUpdate::Reply {
+        automatic: Some(automatic),
+    }
 }
 
 /// The live state after those of `updates` that were not refused, and the stored change of each.
-fn live(updates: &[(i64, ConversationUpdate)], limits: StateLimits) -> (state::EntityState, Vec<Vec<u8>>) {
+fn live(
+    updates: &[(i64, ConversationUpdate)],
+    limits: StateLimits,
+) -> (state::EntityState, Vec<Vec<u8>>) {
     let (conversation, stored, refused) = told(updates, limits);
-    assert!(refused.iter().all(|code| ["echo", "answered", "deleted", "cooldown"].contains(code)), "{refused:?}");
+    assert!(
+        refused
+            .iter()
+            .all(|code| ["echo", "answered", "deleted", "cooldown"].contains(code)),
+        "{refused:?}"
+    );
     (conversation, stored)
 }
 
@@ -73,15 +113,23 @@ fn told(
     let mut conversation = state::EntityState::new(Kind::Conversation);
     let (mut stored, mut refused) = (Vec::new(), Vec::new());
     for (at, update) in updates {
-        let between = ConversationParties { business: "9".into(), counterpart: Some("1".into()) };
-        let action = crate::entity::EntityAction::Conversation(ConversationAction { between, update: update.clone() });
+        let between = ConversationParties {
+            business: "9".into(),
+            counterpart: Some("1".into()),
+        };
+        let action = crate::entity::EntityAction::Conversation(ConversationAction {
+            between,
+            update: update.clone(),
+        });
         let at = Timestamp::from_micros(*at);
         match ask_within(limits, &conversation, at, &action) {
             Ok(EntityDecision::Accept(accepted)) => {
                 conversation.apply(&accepted.change, limits);
                 stored.push(accepted.change.encode());
             }
-            Err(rejection) if matches!(update, ConversationUpdate::Reply { automatic: Some(_) }) => {
+            Err(rejection)
+                if matches!(update, ConversationUpdate::Reply { automatic: Some(_) }) =>
+            {
                 refused.push(rejection.code)
             }
             other => panic!("{update:?}: {other:?}"),
@@ -102,38 +150,90 @@ fn texts(updates: &[(i64, ConversationUpdate)]) -> Vec<(String, bool)> {
     let shown = shown(updates);
     let messages = shown["messages"].as_array().expect("a list");
     let text = |message: &Value| message["text"].as_str().expect("text").to_owned();
-    messages.iter().map(|message| (text(message), message["is_deleted"] == true)).collect()
+    messages
+        .iter()
+        .map(|message| (text(message), message["is_deleted"] == true))
+        .collect()
 }
 
 #[test]
 fn the_newest_messages_stand_in_the_order_of_their_times() {
-    let kept = texts(&[(3, message("c", "c")), (1, message("a", "a")), (4, message("d", "d")), (2, message("b", "b"))]);
-    assert_eq!(kept, [("b".into(), false), ("c".into(), false), ("d".into(), false)]);
+    let kept = texts(&[
+        (3, message("c", "c")),
+        (1, message("a", "a")),
+        (4, message("d", "d")),
+        (2, message("b", "b")),
+    ]);
+    assert_eq!(
+        kept,
+        [
+            ("b".into(), false),
+            ("c".into(), false),
+            ("d".into(), false)
+        ]
+    );
     let same = texts(&[(1, message("a", "a")), (1, message("b", "b"))]);
-    assert_eq!(same, [("a".into(), false), ("b".into(), false)], "of one time, as they came");
+    assert_eq!(
+        same,
+        [("a".into(), false), ("b".into(), false)],
+        "of one time, as they came"
+    );
 }
 
 #[test]
 fn a_message_that_was_taken_back_stays_so_whichever_came_first() {
     let expected = [("a".to_owned(), true)];
-    assert_eq!(texts(&[(1, message("a", "a")), (2, deleted("a"))]), expected);
-    assert_eq!(texts(&[(2, deleted("a")), (1, message("a", "a"))]), expected);
-    assert_eq!(texts(&[(1, message("a", "a")), (2, deleted("a")), (1, message("a", "a"))]), expected);
+    assert_eq!(
+        texts(&[(1, message("a", "a")), (2, deleted("a"))]),
+        expected
+    );
+    assert_eq!(
+        texts(&[(2, deleted("a")), (1, message("a", "a"))]),
+        expected
+    );
+    assert_eq!(
+        texts(&[
+            (1, message("a", "a")),
+            (2, deleted("a")),
+            (1, message("a", "a"))
+        ]),
+        expected
+    );
     assert!(texts(&[(2, deleted("a"))]).is_empty());
 }
 
 #[test]
 fn the_newest_word_of_a_reaction_and_of_a_reading_counts() {
-    let reactions =
-        |updates: &[(i64, ConversationUpdate)]| shown(updates)["reactions"].as_array().expect("a list").len();
+    let reactions = |updates: &[(i64, ConversationUpdate)]| {
+        shown(updates)["reactions"]
+            .as_array()
+            .expect("a list")
+            .len()
+    };
     assert_eq!(reactions(&[(1, reaction("a", Some("love")))]), 1);
-    assert_eq!(reactions(&[(1, reaction("a", Some("love"))), (2, reaction("a", None))]), 0);
-    assert_eq!(reactions(&[(2, reaction("a", None)), (1, reaction("a", Some("love")))]), 0, "the older one is late");
-    let replaced = shown(&[(1, reaction("a", Some("love"))), (2, reaction("a", Some("angry")))]);
+    assert_eq!(
+        reactions(&[(1, reaction("a", Some("love"))), (2, reaction("a", None))]),
+        0
+    );
+    assert_eq!(
+        reactions(&[(2, reaction("a", None)), (1, reaction("a", Some("love")))]),
+        0,
+        "the older one is late"
+    );
+    let replaced = shown(&[
+        (1, reaction("a", Some("love"))),
+        (2, reaction("a", Some("angry"))),
+    ]);
     assert_eq!(replaced["reactions"][0]["reaction"], "angry");
     let at = |updates: &[(i64, ConversationUpdate)]| shown(updates)["read"]["timestamp"].clone();
-    assert_eq!(at(&[(5_000, read(None)), (2_000, read(None))]), "1970-01-01T00:00:00.005Z");
-    assert_eq!(at(&[(5_000, read(Some(1_000)))]), "1970-01-01T00:00:00.001Z");
+    assert_eq!(
+        at(&[(5_000, read(None)), (2_000, read(None))]),
+        "1970-01-01T00:00:00.005Z"
+    );
+    assert_eq!(
+        at(&[(5_000, read(Some(1_000)))]),
+        "1970-01-01T00:00:00.001Z"
+    );
 }
 
 #[test]
@@ -147,22 +247,62 @@ fn an_automatic_reply_rests_for_the_cool_down_and_others_do_not() {
             (second, answer("b", 5)),
         ]
     };
-    assert_eq!(refused(&story(14)), ["cooldown"], "what someone asks for does not count");
+    assert_eq!(
+        refused(&story(14)),
+        ["cooldown"],
+        "what someone asks for does not count"
+    );
     assert!(refused(&story(15)).is_empty(), "it is over");
-    let at_once = [(1, message("a", "")), (1, answer("a", 0)), (1, message("b", "")), (1, answer("b", 0))];
-    assert!(refused(&at_once).is_empty(), "without a cool-down each message has its own");
-    let tried_again = [(1, message("a", "")), (2, answer("a", 5)), (3, answer("a", 5)), (6, answer("b", 5))];
-    assert_eq!(refused(&tried_again), ["answered", "cooldown"], "what was refused begins no other cool-down");
+    let at_once = [
+        (1, message("a", "")),
+        (1, answer("a", 0)),
+        (1, message("b", "")),
+        (1, answer("b", 0)),
+    ];
+    assert!(
+        refused(&at_once).is_empty(),
+        "without a cool-down each message has its own"
+    );
+    let tried_again = [
+        (1, message("a", "")),
+        (2, answer("a", 5)),
+        (3, answer("a", 5)),
+        (6, answer("b", 5)),
+    ];
+    assert_eq!(
+        refused(&tried_again),
+        ["answered", "cooldown"],
+        "what was refused begins no other cool-down"
+    );
     assert!(refused(&[tried_again.to_vec(), vec![(7, answer("b", 5))]].concat()).len() == 2);
 }
 
 #[test]
 fn no_message_has_two_automatic_replies_and_some_have_none() {
-    let again = [(1, message("a", "")), (2, answer("a", 0)), (1, message("a", "")), (9, answer("a", 0))];
-    assert_eq!(refused(&again), ["answered"], "Instagram sent it again, long after");
+    let again = [
+        (1, message("a", "")),
+        (2, answer("a", 0)),
+        (1, message("a", "")),
+        (9, answer("a", 0)),
+    ];
+    assert_eq!(
+        refused(&again),
+        ["answered"],
+        "Instagram sent it again, long after"
+    );
     assert_eq!(refused(&[(1, echo("a")), (2, answer("a", 0))]), ["echo"]);
-    assert_eq!(refused(&[(1, message("a", "")), (2, deleted("a")), (3, answer("a", 0))]), ["deleted"]);
-    assert!(refused(&[(2, answer("gone by", 0))]).is_empty(), "what is not kept any more is answered too");
+    assert_eq!(
+        refused(&[
+            (1, message("a", "")),
+            (2, deleted("a")),
+            (3, answer("a", 0))
+        ]),
+        ["deleted"]
+    );
+    assert!(
+        refused(&[(2, answer("gone by", 0))]).is_empty(),
+        "what is not kept any more is answered too"
+    );
 }
 
 /// What is shown of a reply comes with its echo.
@@ -170,9 +310,19 @@ fn no_message_has_two_automatic_replies_and_some_have_none() {
 fn a_reply_alone_shows_nothing() {
     let updates = [(1, message("a", "a")), (2, reply()), (3, answer("a", 5))];
     assert_eq!(shown(&updates), shown(&updates[..1]));
-    let summaries: Vec<_> =
-        live(&updates, LIMITS).1.iter().map(|bytes| state::summarize_change(Kind::Conversation, bytes)).collect();
-    assert_eq!(summaries, ["message a received", "reply to be sent", "automatic reply to message a"]);
+    let summaries: Vec<_> = live(&updates, LIMITS)
+        .1
+        .iter()
+        .map(|bytes| state::summarize_change(Kind::Conversation, bytes))
+        .collect();
+    assert_eq!(
+        summaries,
+        [
+            "message a received",
+            "reply to be sent",
+            "automatic reply to message a"
+        ]
+    );
 }
 
 #[test]
@@ -189,17 +339,32 @@ fn a_state_shows_its_two_sides() {
 #[test]
 fn the_bytes_of_a_change_never_change() {
     let (_, stored) = live(&[(7, message("a", "hi")), (8, reaction("a", None))], LIMITS);
-    let texts: Vec<_> = stored.iter().map(|bytes| std::str::from_utf8(bytes).expect("JSON")).collect();
+    let texts: Vec<_> = stored
+        .iter()
+        .map(|bytes| std::str::from_utf8(bytes).expect("JSON"))
+        .collect();
     let first = r#"{"at":7,"between":{"business":"9","counterpart":"1"},"keep":3,"effect":{"message":{"message_id":"a","sender_id":"1","text":"hi","message_type":"text"}}}"#;
     let second = r#"{"at":8,"keep":3,"effect":{"reaction":{"message_id":"a","sender_id":"1","given":null}}}"#;
     assert_eq!(texts, [first, second]);
-    let (conversation, stored) = live(&[(7, message("a", "hi")), (8, reply()), (9, answer("a", 0))], LIMITS);
-    let texts: Vec<_> = stored.iter().map(|bytes| std::str::from_utf8(bytes).expect("JSON")).collect();
-    let asked =
-        [r#"{"at":8,"keep":3,"effect":{"reply":{}}}"#, r#"{"at":9,"keep":3,"effect":{"reply":{"answers":"a"}}}"#];
+    let (conversation, stored) = live(
+        &[(7, message("a", "hi")), (8, reply()), (9, answer("a", 0))],
+        LIMITS,
+    );
+    let texts: Vec<_> = stored
+        .iter()
+        .map(|bytes| std::str::from_utf8(bytes).expect("JSON"))
+        .collect();
+    let asked = [
+        r#"{"at":8,"keep":3,"effect":{"reply":{}}}"#,
+        r#"{"at":9,"keep":3,"effect":{"reply":{"answers":"a"}}}"#,
+    ];
     assert_eq!(texts[1..], asked);
-    let snapshot = String::from_utf8(conversation.to_snapshot()).expect("a format byte that is a character, and JSON");
-    assert!(snapshot.contains(r#""answered_at":9"#) && snapshot.contains(r#""is_answered":true"#), "{snapshot}");
+    let snapshot = String::from_utf8(conversation.to_snapshot())
+        .expect("a format byte that is a character, and JSON");
+    assert!(
+        snapshot.contains(r#""answered_at":9"#) && snapshot.contains(r#""is_answered":true"#),
+        "{snapshot}"
+    );
 }
 
 /// Few different ids and times, so that updates meet.
@@ -302,7 +467,11 @@ proptest! {
 #[test]
 fn a_summary_never_says_what_was_written() {
     let secret = "my card is 4111";
-    let updates = [(2, message("a", secret)), (1, message("a", secret)), (3, reaction("a", Some(secret)))];
+    let updates = [
+        (2, message("a", secret)),
+        (1, message("a", secret)),
+        (3, reaction("a", Some(secret))),
+    ];
     for bytes in live(&updates, LIMITS).1 {
         let crate::entity::EntityChange::Conversation(change) =
             crate::entity::EntityChange::decode(Kind::Conversation, &bytes).expect("readable")

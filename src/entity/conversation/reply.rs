@@ -1,4 +1,5 @@
-//! A message to the counterpart that was asked for here, as its record holds it and as its command asks for it.
+//! A message to the counterpart that was asked for here, as its record holds it and as its command
+//! asks for it.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -33,13 +34,20 @@ impl Reply {
         serde_json::from_slice(payload).ok()
     }
 
-    /// Asks the conversation of `business` with its recipient for it; for an automatic one it is said what it answers.
+    /// Asks the conversation of `business` with its recipient for it; for an automatic one it is
+    /// said what it answers.
     ///
     /// # Errors
     /// [`InvalidId`] when the recipient's id is none that a conversation can have.
-    pub fn to_command(&self, business: &str, automatic: Option<AutomaticReply>) -> Result<Command, InvalidId> {
-        let between =
-            ConversationParties { business: business.into(), counterpart: Some(self.recipient_id.as_str().into()) };
+    pub fn to_command(
+        &self,
+        business: &str,
+        automatic: Option<AutomaticReply>,
+    ) -> Result<Command, InvalidId> {
+        let between = ConversationParties {
+            business: business.into(),
+            counterpart: Some(self.recipient_id.as_str().into()),
+        };
         let entity = between.key()?;
         let action = entity::EntityAction::Conversation(ConversationAction {
             between,

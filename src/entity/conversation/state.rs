@@ -22,7 +22,8 @@ pub struct ConversationState {
     pub(super) messages: VecDeque<ConversationMessage>,
     /// Messages that were taken back before they came, each with the time of that.
     pub(super) gone: VecDeque<(Arc<str>, UnixMicros)>,
-    /// The newest ones in the order in which they came. One that was taken back stays, so that an older one stays out.
+    /// The newest ones in the order in which they came. One that was taken back stays, so that an
+    /// older one stays out.
     pub(super) reactions: VecDeque<MessageReaction>,
     pub(super) read: TimedValue<Option<ReadMarker>>,
     /// When the last automatic reply was asked for.
@@ -30,7 +31,8 @@ pub struct ConversationState {
     pub(super) answered_at: Option<UnixMicros>,
 }
 
-/// One message; its content and its deletion have a time each, so neither makes an update late for the other.
+/// One message; its content and its deletion have a time each, so neither makes an update late for
+/// the other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct ConversationMessage {
     pub(super) content: MessageContent,
@@ -75,8 +77,10 @@ impl ConversationState {
     #[must_use]
     pub fn to_json_of_account(&self, account_id: Option<&str>) -> Value {
         let between = self.between.as_ref();
-        let participants =
-            between.and_then(|between| between.counterpart.as_deref()).into_iter().chain(self.business_account());
+        let participants = between
+            .and_then(|between| between.counterpart.as_deref())
+            .into_iter()
+            .chain(self.business_account());
         json!({
             "account_id": account_id,
             "instagram_account_id": self.business_account(),
@@ -88,15 +92,26 @@ impl ConversationState {
     }
 
     pub(super) fn find_message(&self, message_id: &str) -> Option<&ConversationMessage> {
-        self.messages.iter().rev().find(|message| *message.content.message_id == *message_id)
+        self.messages
+            .iter()
+            .rev()
+            .find(|message| *message.content.message_id == *message_id)
     }
 }
 
-// What is stored and what is shown may part ways, so the API's members are written out here and not derived.
+// What is stored and what is shown may part ways, so the API's members are written out here and not
+// derived.
 
 impl ConversationMessage {
     fn to_json(&self) -> Value {
-        let MessageContent { message_id, sender_id, text, message_type, attachments, is_echo } = &self.content;
+        let MessageContent {
+            message_id,
+            sender_id,
+            text,
+            message_type,
+            attachments,
+            is_echo,
+        } = &self.content;
         json!({
             "message_id": message_id,
             "sender_id": sender_id,

@@ -1,4 +1,5 @@
-//! What a customer ordered and paid: counts, and totals for each currency, with each order and payment counted once.
+//! What a customer ordered and paid: counts, and totals for each currency, with each order and
+//! payment counted once.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -13,13 +14,14 @@ use crate::entity::fingerprint::{ItemFingerprint, packed};
 use crate::entity::timed_value::UnixMicros;
 use crate::event::Timestamp;
 
-/// How many orders, and how many payments, of one customer are told from new ones: at 8 bytes each they fit in little
-/// memory, and no sender repeats one after so many others.
+/// How many orders, and how many payments, of one customer are told from new ones: at 8 bytes each
+/// they fit in little memory, and no sender repeats one after so many others.
 const REMEMBERED_MAX: usize = 10_000;
 /// More currencies than there are in the world.
 const CURRENCIES_MAX: usize = 200;
 
-/// A currency by its three letters, in upper case. The default is none, and stands in for one that could not be read.
+/// A currency by its three letters, in upper case. The default is none, and stands in for one that
+/// could not be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CurrencyCode([u8; 3]);
 
@@ -28,13 +30,18 @@ impl CurrencyCode {
     #[must_use]
     pub fn parse(code: &str) -> Option<Self> {
         let letters: [u8; 3] = code.as_bytes().try_into().ok()?;
-        letters.iter().all(u8::is_ascii_alphabetic).then(|| Self(letters.map(|letter| letter.to_ascii_uppercase())))
+        letters
+            .iter()
+            .all(u8::is_ascii_alphabetic)
+            .then(|| Self(letters.map(|letter| letter.to_ascii_uppercase())))
     }
 }
 
 impl fmt::Display for CurrencyCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|letter| write!(f, "{}", char::from(*letter)))
+        self.0
+            .iter()
+            .try_for_each(|letter| write!(f, "{}", char::from(*letter)))
     }
 }
 
@@ -47,7 +54,8 @@ impl Serialize for CurrencyCode {
 impl<'de> Deserialize<'de> for CurrencyCode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let code = String::deserialize(deserializer)?;
-        Self::parse(&code).ok_or_else(|| de::Error::custom("expected the three letters of a currency"))
+        Self::parse(&code)
+            .ok_or_else(|| de::Error::custom("expected the three letters of a currency"))
     }
 }
 
@@ -101,11 +109,21 @@ impl PostingBook {
             None => entry.amount,
         };
         let late = self.last.as_ref().is_some_and(|(last, _)| at < *last);
-        Some(BookPosting { entry: entry.clone(), at, total, late })
+        Some(BookPosting {
+            entry: entry.clone(),
+            at,
+            total,
+            late,
+        })
     }
 
     fn apply(&mut self, posting: &BookPosting) {
-        let BookPosting { entry, at, total, late } = posting;
+        let BookPosting {
+            entry,
+            at,
+            total,
+            late,
+        } = posting;
         self.count += 1;
         self.totals.insert(entry.currency, *total);
         if !late {
@@ -144,9 +162,20 @@ impl CustomerBooks {
     ///
     /// # Errors
     /// [`Rejection`] when a total would have too many digits, or there are too many currencies.
-    pub(in crate::entity) fn plan_order(&self, entry: &Entry, at: UnixMicros) -> Result<BookPosting, Rejection> {
-        let posting = self.orders.plan_posting(entry, at).ok_or_else(reject_too_large)?;
-        self.check_totals(entry.currency, posting.total, self.payments.total_in(entry.currency))?;
+    pub(in crate::entity) fn plan_order(
+        &self,
+        entry: &Entry,
+        at: UnixMicros,
+    ) -> Result<BookPosting, Rejection> {
+        let posting = self
+            .orders
+            .plan_posting(entry, at)
+            .ok_or_else(reject_too_large)?;
+        self.check_totals(
+            entry.currency,
+            posting.total,
+            self.payments.total_in(entry.currency),
+        )?;
         Ok(posting)
     }
 
@@ -154,16 +183,34 @@ impl CustomerBooks {
     ///
     /// # Errors
     /// As for an order.
-    pub(in crate::entity) fn plan_payment(&self, entry: &Entry, at: UnixMicros) -> Result<BookPosting, Rejection> {
-        let posting = self.payments.plan_posting(entry, at).ok_or_else(reject_too_large)?;
-        self.check_totals(entry.currency, self.orders.total_in(entry.currency), posting.total)?;
+    pub(in crate::entity) fn plan_payment(
+        &self,
+        entry: &Entry,
+        at: UnixMicros,
+    ) -> Result<BookPosting, Rejection> {
+        let posting = self
+            .payments
+            .plan_posting(entry, at)
+            .ok_or_else(reject_too_large)?;
+        self.check_totals(
+            entry.currency,
+            self.orders.total_in(entry.currency),
+            posting.total,
+        )?;
         Ok(posting)
     }
 
-    fn check_totals(&self, currency: CurrencyCode, ordered: Decimal, paid: Decimal) -> Result<(), Rejection> {
+    fn check_totals(
+        &self,
+        currency: CurrencyCode,
+        ordered: Decimal,
+        paid: Decimal,
+    ) -> Result<(), Rejection> {
         ordered.checked_sub(paid).ok_or_else(reject_too_large)?;
         let totals = [&self.orders.totals, &self.payments.totals];
-        let is_full = totals.iter().any(|totals| totals.len() >= CURRENCIES_MAX && !totals.contains_key(&currency));
+        let is_full = totals
+            .iter()
+            .any(|totals| totals.len() >= CURRENCIES_MAX && !totals.contains_key(&currency));
         if is_full {
             let problem = format!("a customer has at most {CURRENCIES_MAX} currencies");
             return Err(Rejection::conflict("too_many_currencies", problem));
@@ -179,20 +226,34 @@ impl CustomerBooks {
         self.payments.apply(posting);
     }
 
-    /// Adds the books as the API shows them to `shown`; a balance below zero means that more was paid than ordered.
+    /// Adds the books as the API shows them to `shown`; a balance below zero means that more was
+    /// paid than ordered.
     pub(in crate::entity) fn add_to_json(&self, shown: &mut Map<String, Json>) {
         let Self { orders, payments } = self;
         let currencies = orders.totals.keys().chain(payments.totals.keys());
         let balance: BTreeMap<_, _> = currencies
-            .map(|currency| (currency, orders.total_in(*currency).checked_sub(payments.total_in(*currency))))
+            .map(|currency| {
+                (
+                    currency,
+                    orders
+                        .total_in(*currency)
+                        .checked_sub(payments.total_in(*currency)),
+                )
+            })
             .collect();
         let members = [
             ("order_count", json!(orders.count)),
             ("order_total", json!(orders.totals)),
-            ("last_order_at", json!(orders.last.as_ref().map(|(at, _)| Timestamp::from(*at)))),
+            (
+                "last_order_at",
+                json!(orders.last.as_ref().map(|(at, _)| Timestamp::from(*at))),
+            ),
             ("payment_count", json!(payments.count)),
             ("paid_total", json!(payments.totals)),
-            ("last_payment_at", json!(payments.last.as_ref().map(|(at, _)| Timestamp::from(*at)))),
+            (
+                "last_payment_at",
+                json!(payments.last.as_ref().map(|(at, _)| Timestamp::from(*at))),
+            ),
             ("last_payment", payments.last_to_json("payment_id")),
             ("balance", json!(balance)),
         ];
@@ -205,7 +266,10 @@ fn fingerprint_id(id: &str) -> ItemFingerprint {
 }
 
 fn reject_too_large() -> Rejection {
-    Rejection::conflict("total_too_large", "the customer's total would have too many digits")
+    Rejection::conflict(
+        "total_too_large",
+        "the customer's total would have too many digits",
+    )
 }
 
 #[cfg(test)]
@@ -214,7 +278,11 @@ mod tests {
 
     fn entry(id: &str, amount: &str, currency: &str) -> Entry {
         let (amount, currency) = (Decimal::parse(amount), CurrencyCode::parse(currency));
-        Entry { id: id.into(), amount: amount.expect("a number"), currency: currency.expect("three letters") }
+        Entry {
+            id: id.into(),
+            amount: amount.expect("a number"),
+            currency: currency.expect("three letters"),
+        }
     }
 
     fn at(micros: i64) -> UnixMicros {
@@ -230,35 +298,65 @@ mod tests {
     #[test]
     fn totals_and_balances_are_kept_for_each_currency() {
         let mut books = CustomerBooks::default();
-        for (id, amount, currency) in [("1", "100.10", "EUR"), ("2", "0.20", "eur"), ("3", "5", "USD")] {
-            books.apply_order(&books.plan_order(&entry(id, amount, currency), at(1)).expect("small"));
+        for (id, amount, currency) in [
+            ("1", "100.10", "EUR"),
+            ("2", "0.20", "eur"),
+            ("3", "5", "USD"),
+        ] {
+            books.apply_order(
+                &books
+                    .plan_order(&entry(id, amount, currency), at(1))
+                    .expect("small"),
+            );
         }
-        books.apply_payment(&books.plan_payment(&entry("p", "120", "EUR"), at(2)).expect("small"));
+        books.apply_payment(
+            &books
+                .plan_payment(&entry("p", "120", "EUR"), at(2))
+                .expect("small"),
+        );
         let shown = shown(&books);
         assert_eq!(shown["order_total"], json!({"EUR": "100.30", "USD": "5"}));
         assert_eq!(shown["balance"], json!({"EUR": "-19.70", "USD": "5"}));
-        assert_eq!((&shown["order_count"], &shown["payment_count"]), (&json!(3), &json!(1)));
+        assert_eq!(
+            (&shown["order_count"], &shown["payment_count"]),
+            (&json!(3), &json!(1))
+        );
     }
 
     #[test]
     fn an_older_order_counts_and_is_not_the_last() {
         let mut books = CustomerBooks::default();
-        books.apply_order(&books.plan_order(&entry("1", "1", "EUR"), at(2_000_000)).expect("small"));
-        let posting = books.plan_order(&entry("2", "1", "EUR"), at(1_000_000)).expect("small");
+        books.apply_order(
+            &books
+                .plan_order(&entry("1", "1", "EUR"), at(2_000_000))
+                .expect("small"),
+        );
+        let posting = books
+            .plan_order(&entry("2", "1", "EUR"), at(1_000_000))
+            .expect("small");
         assert!(posting.late);
         books.apply_order(&posting);
         let shown = shown(&books);
-        assert_eq!((&shown["order_count"], &shown["last_order_at"]), (&json!(2), &json!("1970-01-01T00:00:02.000Z")));
+        assert_eq!(
+            (&shown["order_count"], &shown["last_order_at"]),
+            (&json!(2), &json!("1970-01-01T00:00:02.000Z"))
+        );
     }
 
     #[test]
     fn only_so_many_ids_are_remembered() {
         let mut book = PostingBook::default();
         for id in 0..=REMEMBERED_MAX {
-            let posting = book.plan_posting(&entry(&id.to_string(), "0", "EUR"), at(1)).expect("small");
+            let posting = book
+                .plan_posting(&entry(&id.to_string(), "0", "EUR"), at(1))
+                .expect("small");
             book.apply(&posting);
         }
-        assert!(!book.contains_id("0") && book.contains_id("1") && book.contains_id(&REMEMBERED_MAX.to_string()));
+        assert!(
+            !book.contains_id("0")
+                && book.contains_id("1")
+                && book.contains_id(&REMEMBERED_MAX.to_string())
+        );
         assert_eq!(book.remembered.len(), REMEMBERED_MAX);
     }
 
@@ -280,12 +378,20 @@ mod tests {
     #[test]
     fn a_customer_has_so_many_currencies() {
         let letters = || (b'A'..=b'Z').map(char::from);
-        let all: Vec<String> = letters().flat_map(|a| letters().map(move |b| format!("X{a}{b}"))).collect();
+        let all: Vec<String> = letters()
+            .flat_map(|a| letters().map(move |b| format!("X{a}{b}")))
+            .collect();
         let mut books = CustomerBooks::default();
         for code in &all[..CURRENCIES_MAX] {
-            books.apply_order(&books.plan_order(&entry(code, "1", code), at(1)).expect("there is room"));
+            books.apply_order(
+                &books
+                    .plan_order(&entry(code, "1", code), at(1))
+                    .expect("there is room"),
+            );
         }
-        let refused = books.plan_order(&entry("o", "1", &all[CURRENCIES_MAX]), at(1)).expect_err("no room");
+        let refused = books
+            .plan_order(&entry("o", "1", &all[CURRENCIES_MAX]), at(1))
+            .expect_err("no room");
         assert_eq!(refused.code, "too_many_currencies");
         assert!(books.plan_order(&entry("o", "1", &all[0]), at(1)).is_ok());
     }

@@ -1,4 +1,5 @@
-//! Amounts of money: decimal numbers with the digits that were given, and sums of them without rounding.
+//! Amounts of money: decimal numbers with the digits that were given, and sums of them without
+//! rounding.
 
 use std::fmt;
 
@@ -9,9 +10,11 @@ pub const WHOLE_DIGITS_MAX: usize = 18;
 /// The most digits after the point.
 pub const FRACTION_DIGITS_MAX: usize = 18;
 
-/// A decimal number, kept as whole units of its last digit: `50000.00` is 5,000,000 units at scale 2.
+/// A decimal number, kept as whole units of its last digit: `50000.00` is 5,000,000 units at scale
+/// 2.
 ///
-/// Any amount takes 36 digits at most and the units hold 38, so sums have room for far more than is ever earned.
+/// Any amount takes 36 digits at most and the units hold 38, so sums have room for far more than is
+/// ever earned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Decimal {
     units: i128,
@@ -19,14 +22,18 @@ pub struct Decimal {
 }
 
 impl Decimal {
-    /// Reads a number as JSON spells it, an exponent included. `None` for more than [`FRACTION_DIGITS_MAX`] digits after
-    /// the point, or more digits in all than can be counted with.
+    /// Reads a number as JSON spells it, an exponent included. `None` for more than
+    /// [`FRACTION_DIGITS_MAX`] digits after the point, or more digits in all than can be counted
+    /// with.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (sign, unsigned) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
         let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        if whole.is_empty() || mantissa.ends_with('.') || !(whole.bytes().chain(fraction.bytes())).all(is_digit) {
+        if whole.is_empty()
+            || mantissa.ends_with('.')
+            || !(whole.bytes().chain(fraction.bytes())).all(is_digit)
+        {
             return None;
         }
         let exponent: i64 = exponent.parse().ok()?;
@@ -35,14 +42,20 @@ impl Decimal {
         // Where the exponent moves the point beyond the last digit, zeros follow.
         let zeros = 10_i128.checked_pow(u32::try_from(scale.min(0).checked_neg()?).ok()?)?;
         let units = digits.parse::<i128>().ok()?.checked_mul(zeros)?;
-        let scale = u8::try_from(scale.max(0)).ok().filter(|scale| usize::from(*scale) <= FRACTION_DIGITS_MAX)?;
-        Some(Self { units: sign * units, scale })
+        let scale = u8::try_from(scale.max(0))
+            .ok()
+            .filter(|scale| usize::from(*scale) <= FRACTION_DIGITS_MAX)?;
+        Some(Self {
+            units: sign * units,
+            scale,
+        })
     }
 
     /// Whether it has at most [`WHOLE_DIGITS_MAX`] digits before the point.
     #[must_use]
     pub fn is_bounded(self) -> bool {
-        self.units.unsigned_abs() / 10_u128.pow(self.scale.into()) < 10_u128.pow(WHOLE_DIGITS_MAX as u32)
+        self.units.unsigned_abs() / 10_u128.pow(self.scale.into())
+            < 10_u128.pow(WHOLE_DIGITS_MAX as u32)
     }
 
     /// Whether it is below zero.
@@ -51,21 +64,29 @@ impl Decimal {
         self.units < 0
     }
 
-    /// The sum, with as many digits after the point as the longer of the two; `None` if it has too many in all.
+    /// The sum, with as many digits after the point as the longer of the two; `None` if it has too
+    /// many in all.
     #[must_use]
     pub fn checked_add(self, other: Self) -> Option<Self> {
         let scale = self.scale.max(other.scale);
-        Some(Self { units: self.units_at(scale)?.checked_add(other.units_at(scale)?)?, scale })
+        Some(Self {
+            units: self.units_at(scale)?.checked_add(other.units_at(scale)?)?,
+            scale,
+        })
     }
 
     /// The difference, likewise.
     #[must_use]
     pub fn checked_sub(self, other: Self) -> Option<Self> {
-        self.checked_add(Self { units: other.units.checked_neg()?, ..other })
+        self.checked_add(Self {
+            units: other.units.checked_neg()?,
+            ..other
+        })
     }
 
     fn units_at(self, scale: u8) -> Option<i128> {
-        self.units.checked_mul(10_i128.checked_pow((scale - self.scale).into())?)
+        self.units
+            .checked_mul(10_i128.checked_pow((scale - self.scale).into())?)
     }
 }
 
@@ -109,24 +130,62 @@ mod tests {
 
     #[test]
     fn the_digits_stay_as_they_were() {
-        for text in ["0", "50000.00", "0.10", "-0.5", "999999999999999999.999999999999999999", "1000000"] {
+        for text in [
+            "0",
+            "50000.00",
+            "0.10",
+            "-0.5",
+            "999999999999999999.999999999999999999",
+            "1000000",
+        ] {
             assert_eq!(decimal(text).to_string(), text);
         }
-        for (text, digits) in [("1.0E7", "10000000"), ("1.5e1", "15"), ("15e-1", "1.5"), ("2.50e1", "25.0")] {
-            assert_eq!(decimal(text).to_string(), digits, "an exponent only moves the point");
+        for (text, digits) in [
+            ("1.0E7", "10000000"),
+            ("1.5e1", "15"),
+            ("15e-1", "1.5"),
+            ("2.50e1", "25.0"),
+        ] {
+            assert_eq!(
+                decimal(text).to_string(),
+                digits,
+                "an exponent only moves the point"
+            );
         }
         assert_eq!(decimal("-0.00").to_string(), "0.00", "zero has no sign");
     }
 
     #[test]
     fn what_is_too_long_or_no_number_is_refused() {
-        for text in ["", "-", ".5", "5.", "1e", "1e+", "+1", "1,5", "1 ", "--1", "NaN", "1e9999999999999999999"] {
+        for text in [
+            "",
+            "-",
+            ".5",
+            "5.",
+            "1e",
+            "1e+",
+            "+1",
+            "1,5",
+            "1 ",
+            "--1",
+            "NaN",
+            "1e9999999999999999999",
+        ] {
             assert_eq!(Decimal::parse(text), None, "{text:?}");
         }
-        for text in ["1e40", "1e-19", "0.0000000000000000001", &"9".repeat(40), &format!("0.{}", "0".repeat(70_000))] {
+        for text in [
+            "1e40",
+            "1e-19",
+            "0.0000000000000000001",
+            &"9".repeat(40),
+            &format!("0.{}", "0".repeat(70_000)),
+        ] {
             assert_eq!(Decimal::parse(text), None, "{text:.50}");
         }
-        assert!(decimal("999999999999999999.9").is_bounded() && !decimal("1000000000000000000").is_bounded());
+        assert!(
+            decimal("999999999999999999.9").is_bounded()
+                && !decimal("1000000000000000000").is_bounded()
+        );
         assert!(!decimal("-1e18").is_bounded());
     }
 
@@ -137,8 +196,17 @@ mod tests {
             sum = sum.checked_add(decimal("0.10")).expect("small");
         }
         assert_eq!(sum.to_string(), "1.00", "ten times a tenth");
-        assert_eq!(sum.checked_sub(decimal("1.005")).expect("small").to_string(), "-0.005");
-        assert_eq!(decimal(&"9".repeat(38)).checked_add(decimal("0.1")), None, "no digit is dropped for room");
+        assert_eq!(
+            sum.checked_sub(decimal("1.005"))
+                .expect("small")
+                .to_string(),
+            "-0.005"
+        );
+        assert_eq!(
+            decimal(&"9".repeat(38)).checked_add(decimal("0.1")),
+            None,
+            "no digit is dropped for room"
+        );
     }
 
     proptest! {

@@ -129,8 +129,12 @@ pub const LEAD_FIELDS: [SalesField; 25] = [
 ];
 
 /// What the conversion of a pre-lead says of the lead.
-pub const LEAD_TERM_FIELDS: [SalesField; 4] =
-    [SalesField::Priority, SalesField::AssignedTo, SalesField::ExpectedValue, SalesField::Notes];
+pub const LEAD_TERM_FIELDS: [SalesField; 4] = [
+    SalesField::Priority,
+    SalesField::AssignedTo,
+    SalesField::ExpectedValue,
+    SalesField::Notes,
+];
 
 /// The fields of a lead's qualified profile.
 pub const PROFILE_FIELDS: [SalesField; 18] = [
@@ -174,8 +178,11 @@ pub const CUSTOMER_FIELDS: [SalesField; 15] = [
 ];
 
 /// What the conversion of a lead says of the customer.
-pub const CUSTOMER_TERM_FIELDS: [SalesField; 3] =
-    [SalesField::CreditLimit, SalesField::PaymentTerms, SalesField::Notes];
+pub const CUSTOMER_TERM_FIELDS: [SalesField; 3] = [
+    SalesField::CreditLimit,
+    SalesField::PaymentTerms,
+    SalesField::Notes,
+];
 
 #[cfg(test)]
 mod tests {
@@ -183,7 +190,15 @@ mod tests {
 
     #[test]
     fn a_lead_has_every_field_of_a_pre_lead() {
-        assert!(PRE_LEAD_FIELDS.iter().all(|member| LEAD_FIELDS.contains(member)));
-        assert!(CUSTOMER_TERM_FIELDS.iter().all(|member| CUSTOMER_FIELDS.contains(member)));
+        assert!(
+            PRE_LEAD_FIELDS
+                .iter()
+                .all(|member| LEAD_FIELDS.contains(member))
+        );
+        assert!(
+            CUSTOMER_TERM_FIELDS
+                .iter()
+                .all(|member| CUSTOMER_FIELDS.contains(member))
+        );
     }
 }

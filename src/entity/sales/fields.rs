@@ -1,4 +1,5 @@
-//! The plain fields of what is sold to whom: of each the newest value counts, by the events' own times.
+//! The plain fields of what is sold to whom: of each the newest value counts, by the events' own
+//! times.
 //!
 //! ```text
 //! 10:00 {"city": "Lyon", "notes": "…"}       09:00 {"city": "Paris", "phone": "…"} (late for `city` only)
@@ -32,7 +33,8 @@ pub enum Value {
 pub type SalesValues = BTreeMap<SalesField, Value>;
 
 impl Value {
-    /// As a state shows it: an amount is a string, since many a reader makes a binary fraction of a number.
+    /// As a state shows it: an amount is a string, since many a reader makes a binary fraction of a
+    /// number.
     fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Text(text) => json!(text),
@@ -78,34 +80,58 @@ impl TimedFields {
 
     /// What of `given` takes effect when it is of the moment `at`.
     pub(in crate::entity) fn plan_edit(&self, given: &SalesValues, at: UnixMicros) -> SalesEdit {
-        let is_late = |member: &SalesField| self.0.get(member).is_some_and(|field| field.is_late(at));
-        let (late, set): (SalesValues, SalesValues) =
-            given.iter().map(|(member, value)| (*member, value.clone())).partition(|(member, _)| is_late(member));
-        SalesEdit { at, set, late: late.into_keys().collect() }
+        let is_late =
+            |member: &SalesField| self.0.get(member).is_some_and(|field| field.is_late(at));
+        let (late, set): (SalesValues, SalesValues) = given
+            .iter()
+            .map(|(member, value)| (*member, value.clone()))
+            .partition(|(member, _)| is_late(member));
+        SalesEdit {
+            at,
+            set,
+            late: late.into_keys().collect(),
+        }
     }
 
     /// Makes `edit` part of the fields.
     pub(in crate::entity) fn apply(&mut self, edit: &SalesEdit) {
         for (member, value) in &edit.set {
-            self.0.insert(*member, TimedValue::from_event(value.clone(), edit.at));
+            self.0
+                .insert(*member, TimedValue::from_event(value.clone(), edit.at));
         }
     }
 
     /// Those of `members` that have a value, with their times.
     pub(in crate::entity) fn restrict_to(&self, members: &[SalesField]) -> Self {
-        let known = members.iter().filter_map(|member| Some((*member, self.0.get(member)?.clone())));
+        let known = members
+            .iter()
+            .filter_map(|member| Some((*member, self.0.get(member)?.clone())));
         Self(known.collect())
     }
 
     /// Each of `members` as a state shows it, null where there is nothing.
-    pub(in crate::entity) fn to_json(&self, members: &[SalesField]) -> Map<String, serde_json::Value> {
-        let shown = |member: &SalesField| self.0.get(member).map(|field| field.value.to_json()).unwrap_or_default();
-        members.iter().map(|member| (member.as_str().to_owned(), shown(member))).collect()
+    pub(in crate::entity) fn to_json(
+        &self,
+        members: &[SalesField],
+    ) -> Map<String, serde_json::Value> {
+        let shown = |member: &SalesField| {
+            self.0
+                .get(member)
+                .map(|field| field.value.to_json())
+                .unwrap_or_default()
+        };
+        members
+            .iter()
+            .map(|member| (member.as_str().to_owned(), shown(member)))
+            .collect()
     }
 
     /// The fields as an event has them.
     pub(in crate::entity) fn to_wire(&self) -> BTreeMap<&'static str, Box<RawValue>> {
-        self.0.iter().map(|(member, field)| (member.as_str(), field.value.to_wire())).collect()
+        self.0
+            .iter()
+            .map(|(member, field)| (member.as_str(), field.value.to_wire()))
+            .collect()
     }
 }
 
@@ -120,7 +146,10 @@ mod tests {
 
     fn given(city: &str, notes: Option<&str>) -> SalesValues {
         let notes = notes.map(|notes| (SalesField::Notes, Value::Text(notes.into())));
-        notes.into_iter().chain([(SalesField::City, Value::Text(city.into()))]).collect()
+        notes
+            .into_iter()
+            .chain([(SalesField::City, Value::Text(city.into()))])
+            .collect()
     }
 
     #[test]
@@ -131,10 +160,20 @@ mod tests {
         assert_eq!(edit.late, [SalesField::City]);
         fields.apply(&edit);
         assert_eq!(
-            serde_json::Value::Object(fields.to_json(&[SalesField::City, SalesField::Notes, SalesField::Phone])),
+            serde_json::Value::Object(fields.to_json(&[
+                SalesField::City,
+                SalesField::Notes,
+                SalesField::Phone
+            ])),
             json!({"city": "Lyon", "notes": "new", "phone": null}),
         );
-        assert!(fields.plan_edit(&given("Nice", None), at(10)).late.is_empty(), "an equal time is not late");
+        assert!(
+            fields
+                .plan_edit(&given("Nice", None), at(10))
+                .late
+                .is_empty(),
+            "an equal time is not late"
+        );
     }
 
     #[test]

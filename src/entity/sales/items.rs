@@ -1,4 +1,5 @@
-//! The people, notes and steps that are added to a pre-lead or a lead one by one, of which the newest are kept.
+//! The people, notes and steps that are added to a pre-lead or a lead one by one, of which the
+//! newest are kept.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +12,10 @@ use crate::event::Timestamp;
 
 /// A person to talk to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the members are those of the wire format, under their names")]
+#[expect(
+    missing_docs,
+    reason = "the members are those of the wire format, under their names"
+)]
 pub struct SalesContact {
     pub first_name: Arc<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,7 +32,10 @@ pub struct SalesContact {
 
 /// A note.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the members are those of the wire format, under their names")]
+#[expect(
+    missing_docs,
+    reason = "the members are those of the wire format, under their names"
+)]
 pub struct SalesMemo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<Arc<str>>,
@@ -38,7 +45,10 @@ pub struct SalesMemo {
 
 /// Something done or to be done: a call, a meeting.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the members are those of the wire format, under their names")]
+#[expect(
+    missing_docs,
+    reason = "the members are those of the wire format, under their names"
+)]
 pub struct SalesActivity {
     pub activity_type: Arc<str>,
     pub title: Arc<str>,
@@ -77,8 +87,14 @@ impl<T> NewestItems<T> {
         self.insert(self.0.len(), item, keep);
     }
 
-    /// Adds `item` behind those for which `is_before`, which are the first ones, and drops the first ones beyond `keep`.
-    pub(in crate::entity) fn push_sorted(&mut self, item: T, keep: usize, is_before: impl Fn(&T) -> bool) {
+    /// Adds `item` behind those for which `is_before`, which are the first ones, and drops the
+    /// first ones beyond `keep`.
+    pub(in crate::entity) fn push_sorted(
+        &mut self,
+        item: T,
+        keep: usize,
+        is_before: impl Fn(&T) -> bool,
+    ) {
         let place = self.0.partition_point(is_before);
         self.insert(place, item, keep);
     }
@@ -99,17 +115,24 @@ impl<T> NewestItems<T> {
 #[serde(default)]
 pub(in crate::entity) struct ContactList {
     pub(in crate::entity) list: NewestItems<NumberedItem<SalesContact>>,
-    /// Whose `contact_id` it is; kept when newer contacts push that one out, so that an older event cannot take its place.
+    /// Whose `contact_id` it is; kept when newer contacts push that one out, so that an older event
+    /// cannot take its place.
     pub(in crate::entity) primary: TimedValue<Option<u64>>,
 }
 
 impl ContactList {
     /// The contacts as the API shows them.
     pub(in crate::entity) fn to_json(&self) -> Vec<Value> {
-        self.list.iter().map(|contact| self.contact_to_json(contact)).collect()
+        self.list
+            .iter()
+            .map(|contact| self.contact_to_json(contact))
+            .collect()
     }
 
-    fn contact_to_json(&self, NumberedItem { id, at: _, item }: &NumberedItem<SalesContact>) -> Value {
+    fn contact_to_json(
+        &self,
+        NumberedItem { id, at: _, item }: &NumberedItem<SalesContact>,
+    ) -> Value {
         json!({
             "contact_id": id,
             "first_name": item.first_name,
@@ -159,11 +182,16 @@ mod micros {
     use crate::entity::timed_value::UnixMicros;
     use crate::event::Timestamp;
 
-    pub(super) fn serialize<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        time: &Option<Timestamp>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         time.map(UnixMicros::from).serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Timestamp>, D::Error> {
         Ok(Option::<UnixMicros>::deserialize(deserializer)?.map(Timestamp::from))
     }
 }

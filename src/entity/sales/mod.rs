@@ -22,14 +22,17 @@ pub(super) use books::{BookPosting, CustomerBooks};
 pub use books::{CurrencyCode, Entry};
 pub use decimal::{Decimal, FRACTION_DIGITS_MAX, WHOLE_DIGITS_MAX};
 pub use field_names::{
-    CUSTOMER_FIELDS, CUSTOMER_TERM_FIELDS, LEAD_FIELDS, LEAD_TERM_FIELDS, PRE_LEAD_FIELDS, PROFILE_FIELDS, SalesField,
+    CUSTOMER_FIELDS, CUSTOMER_TERM_FIELDS, LEAD_FIELDS, LEAD_TERM_FIELDS, PRE_LEAD_FIELDS,
+    PROFILE_FIELDS, SalesField,
 };
 pub(super) use fields::{SalesEdit, TimedFields};
 pub use fields::{SalesValues, Value};
 pub(super) use items::{NewestItems, NumberedItem};
 pub use items::{SalesActivity, SalesContact, SalesMemo};
 pub use prospect::ProspectAction;
-pub(super) use prospect::{ProspectDecision, ProspectState, ProspectStep, summarize_edit, summarize_step};
+pub(super) use prospect::{
+    ProspectDecision, ProspectState, ProspectStep, summarize_edit, summarize_step,
+};
 pub(super) use said::AnswerMembers;
 pub use status::STATUSES;
 pub(super) use status::{CONVERTED, DISCARDED, LOST, WON};
@@ -44,24 +47,37 @@ use serde_json::{Value as Json, json};
 use super::decision::{AcceptedChange, DecisionContext, Rejection};
 
 /// The answer of the entity that decides: its id under `name`, and what is `said` besides.
-pub(super) fn build_answer(name: &'static str, context: &DecisionContext<'_>, said: AnswerMembers) -> Option<Json> {
+pub(super) fn build_answer(
+    name: &'static str,
+    context: &DecisionContext<'_>,
+    said: AnswerMembers,
+) -> Option<Json> {
     let own = (name, own_id(context));
     let members = match said {
         AnswerMembers::Added(item, id) => vec![(item, json!(id)), own],
         AnswerMembers::Now(members) => std::iter::once(own).chain(members).collect(),
     };
-    Some(Json::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
+    Some(Json::Object(
+        members
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    ))
 }
 
 /// The id of the entity that decides, as a number.
 pub(super) fn own_id(context: &DecisionContext<'_>) -> Json {
     let id = context.key.id();
-    id.parse::<u64>().map_or_else(|_| json!(id), |number| json!(number))
+    id.parse::<u64>()
+        .map_or_else(|_| json!(id), |number| json!(number))
 }
 
 /// What `change` answers when nothing of it can be late.
 pub(super) fn accept_with_answer<C>(change: C, answer: Option<Json>) -> AcceptedChange<C> {
-    AcceptedChange { answer, ..AcceptedChange::new(change) }
+    AcceptedChange {
+        answer,
+        ..AcceptedChange::new(change)
+    }
 }
 
 /// Why an entity that is closed takes no event.
@@ -70,13 +86,25 @@ pub(super) fn reject_closed(what: &'static str) -> Rejection {
 }
 
 /// Why a second conversion is refused: `member` says what the first one made.
-pub(super) fn reject_already_converted(what: &'static str, member: &'static str, id: u64) -> Rejection {
-    let rejection = Rejection::conflict("already_converted", format!("{what} is already converted"));
-    Rejection { member: Some((member, id)), ..rejection }
+pub(super) fn reject_already_converted(
+    what: &'static str,
+    member: &'static str,
+    id: u64,
+) -> Rejection {
+    let rejection =
+        Rejection::conflict("already_converted", format!("{what} is already converted"));
+    Rejection {
+        member: Some((member, id)),
+        ..rejection
+    }
 }
 
 /// The payload of an entity's first event: its fields as an event has them, and `ids` besides.
-pub(super) fn spawned_payload(event: &'static str, fields: &TimedFields, ids: &[(&'static str, Json)]) -> Bytes {
+pub(super) fn spawned_payload(
+    event: &'static str,
+    fields: &TimedFields,
+    ids: &[(&'static str, Json)],
+) -> Bytes {
     #[derive(Serialize)]
     struct SpawnedEnvelope<'a> {
         event: &'static str,
@@ -84,7 +112,12 @@ pub(super) fn spawned_payload(event: &'static str, fields: &TimedFields, ids: &[
     }
     let mut data = fields.to_wire();
     for (name, id) in ids {
-        data.insert(name, to_raw_value(id).expect("numbers and texts have a JSON text"));
+        data.insert(
+            name,
+            to_raw_value(id).expect("numbers and texts have a JSON text"),
+        );
     }
-    serde_json::to_vec(&SpawnedEnvelope { event, data: &data }).expect("the keys are strings").into()
+    serde_json::to_vec(&SpawnedEnvelope { event, data: &data })
+        .expect("the keys are strings")
+        .into()
 }

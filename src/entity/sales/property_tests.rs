@@ -7,11 +7,12 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::{
-    CurrencyCode, Decimal, Entry, LEAD_FIELDS, PRE_LEAD_FIELDS, STATUSES, SalesActivity, SalesContact, SalesField,
-    SalesMemo, SalesValues, Value,
+    CurrencyCode, Decimal, Entry, LEAD_FIELDS, PRE_LEAD_FIELDS, STATUSES, SalesActivity,
+    SalesContact, SalesField, SalesMemo, SalesValues, Value,
 };
 use crate::entity::decision::{
-    AcceptedChange, DecisionContext, DecisionIds, EntityDecision, IdAllocator, Rejection, SpawnedEntity, StateLimits,
+    AcceptedChange, DecisionContext, DecisionIds, EntityDecision, IdAllocator, Rejection,
+    SpawnedEntity, StateLimits,
 };
 use crate::entity::state::{self, EntityState, replay_changes};
 use crate::entity::{EntityAction, EntityChange, customer, lead, pre_lead, sales};
@@ -29,11 +30,20 @@ struct LiveEntityModel {
 impl LiveEntityModel {
     fn new(kind: Kind, limits: StateLimits) -> Self {
         let key = EntityKey::from_number(kind, 7);
-        Self { key, state: EntityState::new(kind), stored: Vec::new(), spawned: Vec::new(), limits }
+        Self {
+            key,
+            state: EntityState::new(kind),
+            stored: Vec::new(),
+            spawned: Vec::new(),
+            limits,
+        }
     }
 
     fn born(birth: &SpawnedEntity, limits: StateLimits) -> Self {
-        let mut live = Self { key: birth.key.clone(), ..Self::new(birth.key.kind(), limits) };
+        let mut live = Self {
+            key: birth.key.clone(),
+            ..Self::new(birth.key.kind(), limits)
+        };
         live.apply(&EntityChange::from_birth(birth));
         live
     }
@@ -59,7 +69,12 @@ impl LiveEntityModel {
             ids: DecisionIds::new(ids),
         };
         let verdict = self.state.decide(action, &context)?;
-        if let EntityDecision::Accept(AcceptedChange { change, spawned: births, .. }) = &verdict {
+        if let EntityDecision::Accept(AcceptedChange {
+            change,
+            spawned: births,
+            ..
+        }) = &verdict
+        {
             self.apply(change);
             self.spawned.extend(births.iter().cloned());
         }
@@ -74,13 +89,22 @@ impl LiveEntityModel {
     fn check_replay(&self, cut: usize) -> Result<(), TestCaseError> {
         let kind = self.key.kind();
         let (before, after) = self.stored.split_at(cut % (self.stored.len() + 1));
-        let early = replay_changes(kind, None, before.iter().map(Vec::as_slice), self.limits).expect("readable");
+        let early = replay_changes(kind, None, before.iter().map(Vec::as_slice), self.limits)
+            .expect("readable");
         let later = after.iter().map(Vec::as_slice);
-        let restored = replay_changes(kind, Some(&early.to_snapshot()), later, self.limits).expect("readable");
+        let restored =
+            replay_changes(kind, Some(&early.to_snapshot()), later, self.limits).expect("readable");
         prop_assert_eq!(&restored, &self.state);
         prop_assert_eq!(restored.to_json(), self.shown());
-        let summaries = self.stored.iter().map(|change| state::summarize_change(kind, change));
-        prop_assert!(summaries.into_iter().all(|summary| !summary.is_empty() && summary != "recorded"));
+        let summaries = self
+            .stored
+            .iter()
+            .map(|change| state::summarize_change(kind, change));
+        prop_assert!(
+            summaries
+                .into_iter()
+                .all(|summary| !summary.is_empty() && summary != "recorded")
+        );
         Ok(())
     }
 }
@@ -100,14 +124,15 @@ fn any_amount() -> impl Strategy<Value = Decimal> {
 
 fn any_given(members: &'static [SalesField]) -> impl Strategy<Value = SalesValues> {
     let value = |member: SalesField| match member {
-        SalesField::LeadStatus => {
-            prop::sample::select(&STATUSES[..]).prop_map(|status| Value::Text(status.into())).boxed()
-        }
+        SalesField::LeadStatus => prop::sample::select(&STATUSES[..])
+            .prop_map(|status| Value::Text(status.into()))
+            .boxed(),
         SalesField::ExpectedValue => any_amount().prop_map(Value::Money).boxed(),
         SalesField::AssignedTo => any::<u64>().prop_map(Value::Number).boxed(),
         _ => any_text().prop_map(Value::Text).boxed(),
     };
-    let one = prop::sample::select(members).prop_flat_map(move |member| (Just(member), value(member)));
+    let one =
+        prop::sample::select(members).prop_flat_map(move |member| (Just(member), value(member)));
     prop::collection::vec(one, 0..4).prop_map(SalesValues::from_iter)
 }
 
@@ -171,20 +196,29 @@ fn any_of_lead() -> impl Strategy<Value = EntityAction> {
 }
 
 fn any_of_customer() -> impl Strategy<Value = EntityAction> {
-    let currency = prop::sample::select(&["EUR", "USD"][..]).prop_map(|code| CurrencyCode::parse(code).expect("three"));
+    let currency = prop::sample::select(&["EUR", "USD"][..])
+        .prop_map(|code| CurrencyCode::parse(code).expect("three"));
     let entry = (0..12_u8, any_amount(), currency).prop_map(|(id, amount, currency)| Entry {
         id: id.to_string().into(),
         amount,
         currency,
     });
     (entry, any::<bool>()).prop_map(|(entry, is_order)| {
-        let event =
-            if is_order { customer::CustomerEvent::Ordered(entry) } else { customer::CustomerEvent::Paid(entry) };
-        EntityAction::Customer(customer::CustomerAction { customer_code: None, event })
+        let event = if is_order {
+            customer::CustomerEvent::Ordered(entry)
+        } else {
+            customer::CustomerEvent::Paid(entry)
+        };
+        EntityAction::Customer(customer::CustomerAction {
+            customer_code: None,
+            event,
+        })
     })
 }
 
-fn any_events(action: impl Strategy<Value = EntityAction>) -> impl Strategy<Value = Vec<(Timestamp, EntityAction)>> {
+fn any_events(
+    action: impl Strategy<Value = EntityAction>,
+) -> impl Strategy<Value = Vec<(Timestamp, EntityAction)>> {
     prop::collection::vec((any_at(), action), 0..60)
 }
 
@@ -194,11 +228,26 @@ fn any_limits() -> impl Strategy<Value = StateLimits> {
 
 fn check_collections(shown: &Json, limits: StateLimits) -> Result<(), TestCaseError> {
     for list in ["contacts", "memos", "activities", "status_history"] {
-        prop_assert!(shown[list].as_array().is_none_or(|items| items.len() <= limits.items_max), "{}", list);
+        prop_assert!(
+            shown[list]
+                .as_array()
+                .is_none_or(|items| items.len() <= limits.items_max),
+            "{}",
+            list
+        );
     }
     let contacts = shown["contacts"].as_array().expect("a list");
-    prop_assert!(contacts.iter().filter(|contact| contact["is_primary"] == true).count() <= 1);
-    let ids: BTreeSet<_> = contacts.iter().filter_map(|contact| contact["contact_id"].as_u64()).collect();
+    prop_assert!(
+        contacts
+            .iter()
+            .filter(|contact| contact["is_primary"] == true)
+            .count()
+            <= 1
+    );
+    let ids: BTreeSet<_> = contacts
+        .iter()
+        .filter_map(|contact| contact["contact_id"].as_u64())
+        .collect();
     prop_assert_eq!(ids.len(), contacts.len(), "an id twice");
     Ok(())
 }
@@ -325,7 +374,8 @@ proptest! {
     }
 }
 
-/// An amount of at most 6 digits after the point as a whole number: arithmetic of another kind than the one that is tested.
+/// An amount of at most 6 digits after the point as a whole number: arithmetic of another kind than
+/// the one that is tested.
 fn millionths(text: &str) -> i128 {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     format!("{whole}{fraction:0<6}").parse().expect("digits")

@@ -7,7 +7,8 @@
 //! | contact added | who is primary | the contact that is |
 //! | memo added | nothing | |
 //!
-//! What is late leaves that value as it is; a contact and a line of the history are added all the same.
+//! What is late leaves that value as it is; a contact and a line of the history are added all the
+//! same.
 
 use std::sync::Arc;
 
@@ -24,13 +25,30 @@ use crate::entity::timed_value::{TimedValue, UnixMicros};
 
 /// An event that pre-leads and leads have in common; `who` is the system that sent it.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(missing_docs, reason = "the members are those of the wire format, under their names")]
+#[expect(
+    missing_docs,
+    reason = "the members are those of the wire format, under their names"
+)]
 pub enum ProspectAction {
-    Create { fields: SalesValues },
-    Update { fields: SalesValues, who: Arc<str> },
-    ChangeStatus { lead_status: Arc<str>, remarks: Option<Arc<str>>, who: Arc<str> },
-    AddContact { contact: SalesContact, is_primary: bool },
-    AddMemo { memo: SalesMemo },
+    Create {
+        fields: SalesValues,
+    },
+    Update {
+        fields: SalesValues,
+        who: Arc<str>,
+    },
+    ChangeStatus {
+        lead_status: Arc<str>,
+        remarks: Option<Arc<str>>,
+        who: Arc<str>,
+    },
+    AddContact {
+        contact: SalesContact,
+        is_primary: bool,
+    },
+    AddMemo {
+        memo: SalesMemo,
+    },
 }
 
 /// The part of a state.
@@ -71,7 +89,8 @@ pub(in crate::entity) enum ProspectStep {
     },
 }
 
-/// What was decided: the step, whether something was late, and what the answer says besides the entity's id.
+/// What was decided: the step, whether something was late, and what the answer says besides the
+/// entity's id.
 pub(in crate::entity) struct ProspectDecision {
     pub(in crate::entity) step: ProspectStep,
     pub(in crate::entity) late: bool,
@@ -79,13 +98,19 @@ pub(in crate::entity) struct ProspectDecision {
 }
 
 impl ProspectState {
-    /// What `action` does. Never refuses: whether anything may be done at all is for the kind to say.
-    pub(in crate::entity) fn decide(&self, action: &ProspectAction, context: &DecisionContext<'_>) -> ProspectDecision {
+    /// What `action` does. Never refuses: whether anything may be done at all is for the kind to
+    /// say.
+    pub(in crate::entity) fn decide(
+        &self,
+        action: &ProspectAction,
+        context: &DecisionContext<'_>,
+    ) -> ProspectDecision {
         let (at, keep) = (UnixMicros::from(context.at), context.limits.items_max);
         match action {
-            ProspectAction::Create { fields } => {
-                decision_without_answer(ProspectStep::Created(self.fields.plan_edit(fields, at)), false)
-            }
+            ProspectAction::Create { fields } => decision_without_answer(
+                ProspectStep::Created(self.fields.plan_edit(fields, at)),
+                false,
+            ),
             ProspectAction::Update { fields, who } => {
                 let edit = self.fields.plan_edit(fields, at);
                 let entry = match fields.get(&SalesField::LeadStatus) {
@@ -95,22 +120,43 @@ impl ProspectState {
                 let late = !edit.late.is_empty();
                 decision_without_answer(ProspectStep::Updated { edit, entry, keep }, late)
             }
-            ProspectAction::ChangeStatus { lead_status, remarks, who } => {
+            ProspectAction::ChangeStatus {
+                lead_status,
+                remarks,
+                who,
+            } => {
                 let edit = self.fields.plan_edit(&status_values(lead_status), at);
                 let late = !edit.late.is_empty();
-                let said = vec![("old_status", json!(self.status())), ("new_status", json!(lead_status))];
+                let said = vec![
+                    ("old_status", json!(self.status())),
+                    ("new_status", json!(lead_status)),
+                ];
                 let step = ProspectStep::StatusChanged {
                     edit,
                     entry: status_entry(lead_status, remarks.clone(), at, who),
                     keep,
                 };
-                ProspectDecision { answer: AnswerMembers::Now(said), ..decision_without_answer(step, late) }
+                ProspectDecision {
+                    answer: AnswerMembers::Now(said),
+                    ..decision_without_answer(step, late)
+                }
             }
-            ProspectAction::AddContact { contact, is_primary } => {
+            ProspectAction::AddContact {
+                contact,
+                is_primary,
+            } => {
                 let id = context.ids.id();
                 let late = *is_primary && self.contacts.primary.is_late(at);
-                let contact = NumberedItem { id, at, item: contact.clone() };
-                let step = ProspectStep::ContactAdded { contact, takes_over: *is_primary && !late, keep };
+                let contact = NumberedItem {
+                    id,
+                    at,
+                    item: contact.clone(),
+                };
+                let step = ProspectStep::ContactAdded {
+                    contact,
+                    takes_over: *is_primary && !late,
+                    keep,
+                };
                 ProspectDecision {
                     answer: AnswerMembers::Added("contact_id", id),
                     ..decision_without_answer(step, late)
@@ -118,7 +164,11 @@ impl ProspectState {
             }
             ProspectAction::AddMemo { memo } => {
                 let id = context.ids.id();
-                let memo = NumberedItem { id, at, item: memo.clone() };
+                let memo = NumberedItem {
+                    id,
+                    at,
+                    item: memo.clone(),
+                };
                 ProspectDecision {
                     answer: AnswerMembers::Added("memo_id", id),
                     ..decision_without_answer(ProspectStep::MemoAdded { memo, keep }, false)
@@ -135,7 +185,11 @@ impl ProspectState {
         context: &DecisionContext<'_>,
     ) -> ProspectStep {
         let at = UnixMicros::from(context.at);
-        let edit = SalesEdit { at, set: status_values(&last.into()), late: Vec::new() };
+        let edit = SalesEdit {
+            at,
+            set: status_values(&last.into()),
+            late: Vec::new(),
+        };
         ProspectStep::StatusChanged {
             edit,
             entry: status_entry(&last.into(), remarks, at, who),
@@ -145,10 +199,13 @@ impl ProspectState {
 
     /// The status that counts.
     pub(in crate::entity) fn status(&self) -> &str {
-        self.fields.text(SalesField::LeadStatus).map_or(NEW, |status| status)
+        self.fields
+            .text(SalesField::LeadStatus)
+            .map_or(NEW, |status| status)
     }
 
-    /// Makes `step` part of it. A collection is cut to the bound that was in force, or to that of `limits` if it is lower.
+    /// Makes `step` part of it. A collection is cut to the bound that was in force, or to that of
+    /// `limits` if it is lower.
     pub(in crate::entity) fn apply(&mut self, step: &ProspectStep, limits: StateLimits) {
         let bound = |keep: usize| keep.min(limits.items_max);
         match step {
@@ -163,7 +220,11 @@ impl ProspectState {
                 self.fields.apply(edit);
                 self.status_history.push(entry.clone(), bound(*keep));
             }
-            ProspectStep::ContactAdded { contact, takes_over, keep } => {
+            ProspectStep::ContactAdded {
+                contact,
+                takes_over,
+                keep,
+            } => {
                 if *takes_over {
                     self.contacts.primary = TimedValue::from_event(Some(contact.id), contact.at);
                 }
@@ -180,9 +241,17 @@ impl ProspectState {
         shown.insert("contacts".into(), json!(self.contacts.to_json()));
         shown.insert(
             "memos".into(),
-            json!(self.memos.iter().map(NumberedItem::<SalesMemo>::to_json).collect::<Vec<_>>()),
+            json!(
+                self.memos
+                    .iter()
+                    .map(NumberedItem::<SalesMemo>::to_json)
+                    .collect::<Vec<_>>()
+            ),
         );
-        shown.insert("status_history".into(), json!(self.status_history.to_json()));
+        shown.insert(
+            "status_history".into(),
+            json!(self.status_history.to_json()),
+        );
         shown
     }
 }
@@ -195,19 +264,31 @@ pub(in crate::entity) fn summarize_step(step: &ProspectStep) -> String {
         ProspectStep::StatusChanged { edit, entry, .. } if edit.late.is_empty() => {
             format!("status changed to {}", entry.status)
         }
-        ProspectStep::StatusChanged { entry, .. } => format!("status was {} (late: not changed)", entry.status),
-        ProspectStep::ContactAdded { contact, takes_over: true, .. } => {
+        ProspectStep::StatusChanged { entry, .. } => {
+            format!("status was {} (late: not changed)", entry.status)
+        }
+        ProspectStep::ContactAdded {
+            contact,
+            takes_over: true,
+            ..
+        } => {
             format!("contact {} added, now primary", contact.id)
         }
         ProspectStep::ContactAdded { contact, .. } => format!("contact {} added", contact.id),
-        ProspectStep::MemoAdded { memo, .. } => format!("{} memo {} added", memo.item.memo_type, memo.id),
+        ProspectStep::MemoAdded { memo, .. } => {
+            format!("{} memo {} added", memo.item.memo_type, memo.id)
+        }
     }
 }
 
 /// Which fields `edit` set, and how many came too late.
 pub(in crate::entity) fn summarize_edit(edit: &SalesEdit) -> String {
     let names: Vec<_> = edit.set.keys().map(|member| member.as_str()).collect();
-    let set = if names.is_empty() { "nothing changed".to_owned() } else { format!("changed {}", names.join(", ")) };
+    let set = if names.is_empty() {
+        "nothing changed".to_owned()
+    } else {
+        format!("changed {}", names.join(", "))
+    };
     match edit.late.len() {
         0 => set,
         late => format!("{set}; {late} older than what was there"),
@@ -215,13 +296,27 @@ pub(in crate::entity) fn summarize_edit(edit: &SalesEdit) -> String {
 }
 
 fn decision_without_answer(step: ProspectStep, late: bool) -> ProspectDecision {
-    ProspectDecision { step, late, answer: AnswerMembers::NONE }
+    ProspectDecision {
+        step,
+        late,
+        answer: AnswerMembers::NONE,
+    }
 }
 
 fn status_values(status: &Arc<str>) -> SalesValues {
     SalesValues::from([(SalesField::LeadStatus, Value::Text(Arc::clone(status)))])
 }
 
-fn status_entry(status: &Arc<str>, remarks: Option<Arc<str>>, at: UnixMicros, who: &Arc<str>) -> StatusEntry {
-    StatusEntry { status: Arc::clone(status), remarks, at, who: Arc::clone(who) }
+fn status_entry(
+    status: &Arc<str>,
+    remarks: Option<Arc<str>>,
+    at: UnixMicros,
+    who: &Arc<str>,
+) -> StatusEntry {
+    StatusEntry {
+        status: Arc::clone(status),
+        remarks,
+        at,
+        who: Arc::clone(who),
+    }
 }

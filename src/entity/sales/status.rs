@@ -10,7 +10,15 @@ use crate::entity::timed_value::UnixMicros;
 use crate::event::Timestamp;
 
 /// The statuses that an event may give.
-pub const STATUSES: [&str; 7] = ["new", "contacted", "qualified", "proposal_sent", "negotiation", "won", "lost"];
+pub const STATUSES: [&str; 7] = [
+    "new",
+    "contacted",
+    "qualified",
+    "proposal_sent",
+    "negotiation",
+    "won",
+    "lost",
+];
 
 /// Before anything was said of it.
 pub(in crate::entity) const NEW: &str = "new";
@@ -34,7 +42,8 @@ pub(in crate::entity) struct StatusEntry {
     pub(in crate::entity) who: Arc<str>,
 }
 
-/// What was said of the status, in the order of the events' own times: one that came late stands where it belongs.
+/// What was said of the status, in the order of the events' own times: one that came late stands
+/// where it belongs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(in crate::entity) struct StatusHistory(NewestItems<StatusEntry>);
@@ -48,7 +57,12 @@ impl StatusHistory {
 
     /// The history as the API shows it.
     pub(in crate::entity) fn to_json(&self) -> Vec<Value> {
-        let shown = |StatusEntry { status, remarks, at, who }: &StatusEntry| json!({ "status": status, "remarks": remarks, "at": Timestamp::from(*at), "who": who });
+        let shown = |StatusEntry {
+                         status,
+                         remarks,
+                         at,
+                         who,
+                     }: &StatusEntry| json!({ "status": status, "remarks": remarks, "at": Timestamp::from(*at), "who": who });
         self.0.iter().map(shown).collect()
     }
 }

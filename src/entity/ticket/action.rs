@@ -4,23 +4,66 @@ use serde_json::Value;
 
 use crate::event::Timestamp;
 
-/// One event of a support ticket. Every required member is there; an optional one is `None` when absent or null.
+/// One event of a support ticket. Every required member is there; an optional one is `None` when
+/// absent or null.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(missing_docs, reason = "the members are those of the wire format, under their names")]
+#[expect(
+    missing_docs,
+    reason = "the members are those of the wire format, under their names"
+)]
 pub enum TicketAction {
-    MessageCreated { message_id: String, text: String, author: Option<Value>, is_internal: bool },
-    MessageUpdated { message_id: String, text: String },
-    MessageDeleted { message_id: String, reason: Option<String> },
-    StatusChanged { status: String, reason: Option<String> },
-    AgentAssigned { agent_id: String, agent_name: Option<String> },
-    AgentUnassigned { reason: Option<String> },
-    PriorityChanged { priority: String },
-    TagsReplaced { tags: Vec<String> },
-    TagsEdited { added: Vec<String>, removed: Vec<String> },
-    CategoryChanged { category: String },
-    AttachmentAdded { attachment_id: String, file_name: String, url: Option<String>, size: Option<u64> },
-    SlaBreached { policy: String, due_at: Option<Timestamp> },
-    RatingSubmitted { score: u8, comment: Option<String> },
+    MessageCreated {
+        message_id: String,
+        text: String,
+        author: Option<Value>,
+        is_internal: bool,
+    },
+    MessageUpdated {
+        message_id: String,
+        text: String,
+    },
+    MessageDeleted {
+        message_id: String,
+        reason: Option<String>,
+    },
+    StatusChanged {
+        status: String,
+        reason: Option<String>,
+    },
+    AgentAssigned {
+        agent_id: String,
+        agent_name: Option<String>,
+    },
+    AgentUnassigned {
+        reason: Option<String>,
+    },
+    PriorityChanged {
+        priority: String,
+    },
+    TagsReplaced {
+        tags: Vec<String>,
+    },
+    TagsEdited {
+        added: Vec<String>,
+        removed: Vec<String>,
+    },
+    CategoryChanged {
+        category: String,
+    },
+    AttachmentAdded {
+        attachment_id: String,
+        file_name: String,
+        url: Option<String>,
+        size: Option<u64>,
+    },
+    SlaBreached {
+        policy: String,
+        due_at: Option<Timestamp>,
+    },
+    RatingSubmitted {
+        score: u8,
+        comment: Option<String>,
+    },
 }
 
 /// The names that `status.changed` takes.

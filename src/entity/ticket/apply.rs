@@ -10,9 +10,10 @@ use crate::entity::timed_value::TimedValue;
 impl TicketState {
     /// Makes `change` part of the state; a late one leaves it as it is.
     ///
-    /// A collection is cut to the bound that was in force when the change was decided, or to that of `limits` if it is
-    /// lower: replaying under a raised bound brings nothing back, and a lowered one holds at once. So an item that a
-    /// change is about may be gone, and the change then does nothing.
+    /// A collection is cut to the bound that was in force when the change was decided, or to that
+    /// of `limits` if it is lower: replaying under a raised bound brings nothing back, and a
+    /// lowered one holds at once. So an item that a change is about may be gone, and the change
+    /// then does nothing.
     pub fn apply(&mut self, change: &TicketChange, limits: StateLimits) {
         if change.late {
             return;
@@ -20,13 +21,29 @@ impl TicketState {
         let at = change.at;
         let bound = |keep: usize| keep.min(limits.items_max);
         match &change.effect {
-            TicketEffect::Status(status) => self.status = TimedValue::from_event(Arc::clone(status), at),
-            TicketEffect::Priority(priority) => self.priority = TimedValue::from_event(Arc::clone(priority), at),
-            TicketEffect::Category(category) => self.category = TimedValue::from_event(Some(Arc::clone(category)), at),
-            TicketEffect::Assignee(assignee) => self.assignee = TimedValue::from_event(assignee.clone(), at),
+            TicketEffect::Status(status) => {
+                self.status = TimedValue::from_event(Arc::clone(status), at)
+            }
+            TicketEffect::Priority(priority) => {
+                self.priority = TimedValue::from_event(Arc::clone(priority), at)
+            }
+            TicketEffect::Category(category) => {
+                self.category = TimedValue::from_event(Some(Arc::clone(category)), at)
+            }
+            TicketEffect::Assignee(assignee) => {
+                self.assignee = TimedValue::from_event(assignee.clone(), at)
+            }
             TicketEffect::Tags(tags) => self.tags = TimedValue::from_event(tags.clone(), at),
-            TicketEffect::Rating(rating) => self.rating = TimedValue::from_event(Some(rating.clone()), at),
-            TicketEffect::MessageAdded { message_id, text, author, is_internal, keep } => {
+            TicketEffect::Rating(rating) => {
+                self.rating = TimedValue::from_event(Some(rating.clone()), at)
+            }
+            TicketEffect::MessageAdded {
+                message_id,
+                text,
+                author,
+                is_internal,
+                keep,
+            } => {
                 let message = TicketMessage {
                     message_id: Arc::clone(message_id),
                     text: TimedValue::from_event(Arc::clone(text), at),
@@ -37,26 +54,37 @@ impl TicketState {
                 self.messages.push(message, bound(*keep));
             }
             TicketEffect::MessageText { message_id, text } => {
-                if let Some(message) = self.messages.find_mut(|message| message.message_id == *message_id) {
+                if let Some(message) = self
+                    .messages
+                    .find_mut(|message| message.message_id == *message_id)
+                {
                     message.text = TimedValue::from_event(Arc::clone(text), at);
                 }
             }
             TicketEffect::MessageDeleted { message_id } => {
-                if let Some(message) = self.messages.find_mut(|message| message.message_id == *message_id) {
+                if let Some(message) = self
+                    .messages
+                    .find_mut(|message| message.message_id == *message_id)
+                {
                     message.deleted = TimedValue::from_event(true, at);
                 }
             }
             TicketEffect::AttachmentAdded { attachment, keep } => {
-                self.attachments.push(TimedValue::from_event(attachment.clone(), at), bound(*keep));
+                self.attachments
+                    .push(TimedValue::from_event(attachment.clone(), at), bound(*keep));
             }
             TicketEffect::AttachmentReplaced { attachment } => {
                 let id = &attachment.attachment_id;
-                if let Some(known) = self.attachments.find_mut(|known| known.value.attachment_id == *id) {
+                if let Some(known) = self
+                    .attachments
+                    .find_mut(|known| known.value.attachment_id == *id)
+                {
                     *known = TimedValue::from_event(attachment.clone(), at);
                 }
             }
             TicketEffect::BreachAdded { breach, keep } => {
-                self.sla_breaches.push(TimedValue::from_event(breach.clone(), at), bound(*keep));
+                self.sla_breaches
+                    .push(TimedValue::from_event(breach.clone(), at), bound(*keep));
             }
             TicketEffect::BreachRepeated { breach } => {
                 if let Some(known) = self.sla_breaches.find_mut(|known| known.value == *breach) {

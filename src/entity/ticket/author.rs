@@ -6,16 +6,21 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
-/// Any JSON but null, kept as text: a number that is parsed, written and parsed again may come out different in its last
-/// digit, and a state that is replayed has to equal the one that was live.
+/// Any JSON but null, kept as text: a number that is parsed, written and parsed again may come out
+/// different in its last digit, and a state that is replayed has to equal the one that was live.
 #[derive(Clone, Debug)]
 pub(super) struct MessageAuthor(Arc<RawValue>);
 
 impl MessageAuthor {
     /// The author that `value` names; none for null.
     pub(super) fn new(value: &Value) -> Option<Self> {
-        (!value.is_null())
-            .then(|| Self(to_raw_value(value).expect("a JSON value has string keys and can be written").into()))
+        (!value.is_null()).then(|| {
+            Self(
+                to_raw_value(value)
+                    .expect("a JSON value has string keys and can be written")
+                    .into(),
+            )
+        })
     }
 
     pub(super) fn to_json(&self) -> Value {

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::entity::fingerprint::{ItemFingerprint, packed};
 
-/// How many fingerprints are remembered for each item that is kept: at 8 bytes each they cost less than the items do.
+/// How many fingerprints are remembered for each item that is kept: at 8 bytes each they cost less
+/// than the items do.
 const FINGERPRINTS_PER_ITEM: usize = 8;
 
 /// An item with an identity within its collection.
@@ -30,7 +31,10 @@ pub(super) struct BoundedItems<T> {
 
 impl<T> Default for BoundedItems<T> {
     fn default() -> Self {
-        Self { items: VecDeque::new(), forgotten: VecDeque::new() }
+        Self {
+            items: VecDeque::new(),
+            forgotten: VecDeque::new(),
+        }
     }
 }
 
@@ -49,7 +53,8 @@ impl<T> BoundedItems<T> {
         self.items.iter_mut().rev().find(|item| is(item))
     }
 
-    /// Whether an item with the fingerprint that `fingerprint` computes was pushed out and is still remembered.
+    /// Whether an item with the fingerprint that `fingerprint` computes was pushed out and is still
+    /// remembered.
     pub(super) fn has_forgotten(&self, fingerprint: impl FnOnce() -> ItemFingerprint) -> bool {
         !self.forgotten.is_empty() && self.forgotten.contains(&fingerprint())
     }
@@ -65,8 +70,12 @@ impl<T: FingerprintSource> BoundedItems<T> {
     pub(super) fn push(&mut self, item: T, keep: usize) {
         self.items.push_back(item);
         let surplus = self.items.len().saturating_sub(keep);
-        self.forgotten.extend(self.items.drain(..surplus).map(|item| item.fingerprint()));
-        let surplus = self.forgotten.len().saturating_sub(keep.saturating_mul(FINGERPRINTS_PER_ITEM));
+        self.forgotten
+            .extend(self.items.drain(..surplus).map(|item| item.fingerprint()));
+        let surplus = self
+            .forgotten
+            .len()
+            .saturating_sub(keep.saturating_mul(FINGERPRINTS_PER_ITEM));
         self.forgotten.drain(..surplus);
     }
 }

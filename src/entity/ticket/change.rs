@@ -1,7 +1,8 @@
 //! What an event did to a ticket, written out so that replaying it takes no rules.
 //!
-//! Stored as JSON, for example `{"at":1733308200000000,"effect":{"status":"pending"}}`. A member added later needs a
-//! default; an effect that this version does not know makes the change unreadable, since passing over it would lose it.
+//! Stored as JSON, for example `{"at":1733308200000000,"effect":{"status":"pending"}}`. A member
+//! added later needs a default; an effect that this version does not know makes the change
+//! unreadable, since passing over it would lose it.
 
 use std::sync::Arc;
 
@@ -38,7 +39,8 @@ pub(super) enum TicketEffect {
     Priority(Arc<str>),
     Category(Arc<str>),
     Assignee(Option<TicketAssignee>),
-    /// The whole list that results; empty when late, since an edit that came too late has no result.
+    /// The whole list that results; empty when late, since an edit that came too late has no
+    /// result.
     Tags(Vec<Arc<str>>),
     Rating(TicketRating),
     MessageAdded {

@@ -16,8 +16,12 @@ use super::TicketAction;
 use super::author::MessageAuthor;
 use super::bounded_items::FingerprintSource;
 use super::change::{TicketChange, TicketEffect, TicketItemKind};
-use super::state::{SlaBreach, TAGS_MAX, TicketAssignee, TicketAttachment, TicketMessage, TicketRating, TicketState};
-use crate::entity::decision::{AcceptedChange, DecisionContext, EntityDecision as Said, Rejection, StateLimits};
+use super::state::{
+    SlaBreach, TAGS_MAX, TicketAssignee, TicketAttachment, TicketMessage, TicketRating, TicketState,
+};
+use crate::entity::decision::{
+    AcceptedChange, DecisionContext, EntityDecision as Said, Rejection, StateLimits,
+};
 use crate::entity::fingerprint::ItemFingerprint;
 use crate::entity::timed_value::UnixMicros;
 use crate::event::{EventFailure, Timestamp};
@@ -35,13 +39,18 @@ pub fn decide(
     context: &DecisionContext<'_>,
 ) -> Result<Said<TicketChange>, Rejection> {
     let change = state.decide_change(action, context.at, context.limits)?;
-    Ok(Said::Accept(AcceptedChange { late: change.late(), ..AcceptedChange::new(change) }))
+    Ok(Said::Accept(AcceptedChange {
+        late: change.late(),
+        ..AcceptedChange::new(change)
+    }))
 }
 
 impl TicketState {
-    /// What `action` does to this ticket, given the event's own time `at`. Changes nothing by itself.
+    /// What `action` does to this ticket, given the event's own time `at`. Changes nothing by
+    /// itself.
     ///
-    /// Of more tags than a ticket holds (1,000), the first in order are taken; an edit never pushes out a tag that is there.
+    /// Of more tags than a ticket holds (1,000), the first in order are taken; an edit never pushes
+    /// out a tag that is there.
     ///
     /// # Errors
     /// [`Failure`] with code 404 for an update or a deletion of a message that does not exist.
@@ -54,42 +63,80 @@ impl TicketState {
         let at = UnixMicros::from(at);
         let keep = limits.items_max;
         let (late, effect) = match action {
-            TicketAction::MessageCreated { message_id, text, author, is_internal } => {
-                self.judge_message(message_id, |message| judge_text(message, text, at)).unwrap_or_else(|| {
+            TicketAction::MessageCreated {
+                message_id,
+                text,
+                author,
+                is_internal,
+            } => self
+                .judge_message(message_id, |message| judge_text(message, text, at))
+                .unwrap_or_else(|| {
                     let author = author.as_ref().and_then(MessageAuthor::new);
                     let (message_id, text) = (share_text(message_id), share_text(text));
-                    (false, TicketEffect::MessageAdded { message_id, text, author, is_internal: *is_internal, keep })
-                })
-            }
+                    (
+                        false,
+                        TicketEffect::MessageAdded {
+                            message_id,
+                            text,
+                            author,
+                            is_internal: *is_internal,
+                            keep,
+                        },
+                    )
+                }),
             TicketAction::MessageUpdated { message_id, text } => self
                 .judge_message(message_id, |message| judge_text(message, text, at))
                 .ok_or_else(|| missing_message_failure(message_id))?,
-            TicketAction::MessageDeleted { message_id, reason: _ } => self
+            TicketAction::MessageDeleted {
+                message_id,
+                reason: _,
+            } => self
                 .judge_message(message_id, |message| {
                     let message_id = Arc::clone(&message.message_id);
-                    (message.deleted.is_late(at), TicketEffect::MessageDeleted { message_id })
+                    (
+                        message.deleted.is_late(at),
+                        TicketEffect::MessageDeleted { message_id },
+                    )
                 })
                 .ok_or_else(|| missing_message_failure(message_id))?,
-            TicketAction::StatusChanged { status, reason: _ } => {
-                (self.status.is_late(at), TicketEffect::Status(share_text(status)))
+            TicketAction::StatusChanged { status, reason: _ } => (
+                self.status.is_late(at),
+                TicketEffect::Status(share_text(status)),
+            ),
+            TicketAction::AgentAssigned {
+                agent_id,
+                agent_name,
+            } => {
+                let assignee = TicketAssignee {
+                    agent_id: share_text(agent_id),
+                    agent_name: share_optional_text(agent_name),
+                };
+                (
+                    self.assignee.is_late(at),
+                    TicketEffect::Assignee(Some(assignee)),
+                )
             }
-            TicketAction::AgentAssigned { agent_id, agent_name } => {
-                let assignee =
-                    TicketAssignee { agent_id: share_text(agent_id), agent_name: share_optional_text(agent_name) };
-                (self.assignee.is_late(at), TicketEffect::Assignee(Some(assignee)))
+            TicketAction::AgentUnassigned { reason: _ } => {
+                (self.assignee.is_late(at), TicketEffect::Assignee(None))
             }
-            TicketAction::AgentUnassigned { reason: _ } => (self.assignee.is_late(at), TicketEffect::Assignee(None)),
-            TicketAction::PriorityChanged { priority } => {
-                (self.priority.is_late(at), TicketEffect::Priority(share_text(priority)))
-            }
+            TicketAction::PriorityChanged { priority } => (
+                self.priority.is_late(at),
+                TicketEffect::Priority(share_text(priority)),
+            ),
             TicketAction::TagsReplaced { tags } => self.judge_tags(at, || normalize_tags(tags)),
             TicketAction::TagsEdited { added, removed } => {
                 self.judge_tags(at, || edit_tags(&self.tags.value, added, removed))
             }
-            TicketAction::CategoryChanged { category } => {
-                (self.category.is_late(at), TicketEffect::Category(share_text(category)))
-            }
-            TicketAction::AttachmentAdded { attachment_id, file_name, url, size } => {
+            TicketAction::CategoryChanged { category } => (
+                self.category.is_late(at),
+                TicketEffect::Category(share_text(category)),
+            ),
+            TicketAction::AttachmentAdded {
+                attachment_id,
+                file_name,
+                url,
+                size,
+            } => {
                 let attachment = TicketAttachment {
                     attachment_id: share_text(attachment_id),
                     file_name: share_text(file_name),
@@ -99,12 +146,18 @@ impl TicketState {
                 self.judge_attachment(attachment, at, keep)
             }
             TicketAction::SlaBreached { policy, due_at } => self.judge_breach(
-                SlaBreach { policy: share_text(policy), due_at: due_at.map(UnixMicros::from) },
+                SlaBreach {
+                    policy: share_text(policy),
+                    due_at: due_at.map(UnixMicros::from),
+                },
                 at,
                 keep,
             ),
             TicketAction::RatingSubmitted { score, comment } => {
-                let rating = TicketRating { score: *score, comment: share_optional_text(comment) };
+                let rating = TicketRating {
+                    score: *score,
+                    comment: share_optional_text(comment),
+                };
                 (self.rating.is_late(at), TicketEffect::Rating(rating))
             }
         };
@@ -112,22 +165,53 @@ impl TicketState {
     }
 
     /// The verdict `on` the message, or that it was pushed out; `None` if there never was one.
-    fn judge_message(&self, message_id: &str, on: impl FnOnce(&TicketMessage) -> TimedEffect) -> Option<TimedEffect> {
-        if let Some(message) = self.messages.find(|message| *message.message_id == *message_id) {
+    fn judge_message(
+        &self,
+        message_id: &str,
+        on: impl FnOnce(&TicketMessage) -> TimedEffect,
+    ) -> Option<TimedEffect> {
+        if let Some(message) = self
+            .messages
+            .find(|message| *message.message_id == *message_id)
+        {
             return Some(on(message));
         }
         self.messages
             .has_forgotten(|| ItemFingerprint::from_parts(&[message_id.as_bytes()]))
-            .then(|| (false, TicketEffect::PushedOut { item: TicketItemKind::Message, id: share_text(message_id) }))
+            .then(|| {
+                (
+                    false,
+                    TicketEffect::PushedOut {
+                        item: TicketItemKind::Message,
+                        id: share_text(message_id),
+                    },
+                )
+            })
     }
 
-    fn judge_attachment(&self, attachment: TicketAttachment, at: UnixMicros, keep: usize) -> TimedEffect {
-        let known = self.attachments.find(|known| known.value.attachment_id == attachment.attachment_id);
+    fn judge_attachment(
+        &self,
+        attachment: TicketAttachment,
+        at: UnixMicros,
+        keep: usize,
+    ) -> TimedEffect {
+        let known = self
+            .attachments
+            .find(|known| known.value.attachment_id == attachment.attachment_id);
         if let Some(known) = known {
-            return (known.is_late(at), TicketEffect::AttachmentReplaced { attachment });
+            return (
+                known.is_late(at),
+                TicketEffect::AttachmentReplaced { attachment },
+            );
         }
         if self.attachments.has_forgotten(|| attachment.fingerprint()) {
-            return (false, TicketEffect::PushedOut { item: TicketItemKind::Attachment, id: attachment.attachment_id });
+            return (
+                false,
+                TicketEffect::PushedOut {
+                    item: TicketItemKind::Attachment,
+                    id: attachment.attachment_id,
+                },
+            );
         }
         (false, TicketEffect::AttachmentAdded { attachment, keep })
     }
@@ -137,24 +221,42 @@ impl TicketState {
             return (known.is_late(at), TicketEffect::BreachRepeated { breach });
         }
         if self.sla_breaches.has_forgotten(|| breach.fingerprint()) {
-            return (false, TicketEffect::PushedOut { item: TicketItemKind::Breach, id: breach.policy });
+            return (
+                false,
+                TicketEffect::PushedOut {
+                    item: TicketItemKind::Breach,
+                    id: breach.policy,
+                },
+            );
         }
         (false, TicketEffect::BreachAdded { breach, keep })
     }
 
     fn judge_tags(&self, at: UnixMicros, result: impl FnOnce() -> Vec<Arc<str>>) -> TimedEffect {
         let late = self.tags.is_late(at);
-        (late, TicketEffect::Tags(if late { Vec::new() } else { result() }))
+        (
+            late,
+            TicketEffect::Tags(if late { Vec::new() } else { result() }),
+        )
     }
 }
 
 fn judge_text(message: &TicketMessage, text: &str, at: UnixMicros) -> TimedEffect {
     let message_id = Arc::clone(&message.message_id);
-    (message.text.is_late(at), TicketEffect::MessageText { message_id, text: share_text(text) })
+    (
+        message.text.is_late(at),
+        TicketEffect::MessageText {
+            message_id,
+            text: share_text(text),
+        },
+    )
 }
 
 fn missing_message_failure(message_id: &str) -> EventFailure {
-    EventFailure { code: 404, message: format!("message {message_id} does not exist") }
+    EventFailure {
+        code: 404,
+        message: format!("message {message_id} does not exist"),
+    }
 }
 
 fn normalize_tags(tags: &[String]) -> Vec<Arc<str>> {
@@ -165,7 +267,11 @@ fn normalize_tags(tags: &[String]) -> Vec<Arc<str>> {
 /// Removes first, so a tag that is both removed and added is there.
 fn edit_tags(tags: &[Arc<str>], added: &[String], removed: &[String]) -> Vec<Arc<str>> {
     let removed: BTreeSet<&str> = removed.iter().map(String::as_str).collect();
-    let mut result: BTreeSet<Arc<str>> = tags.iter().filter(|tag| !removed.contains(&***tag)).cloned().collect();
+    let mut result: BTreeSet<Arc<str>> = tags
+        .iter()
+        .filter(|tag| !removed.contains(&***tag))
+        .cloned()
+        .collect();
     for tag in added {
         if result.len() >= TAGS_MAX {
             break;

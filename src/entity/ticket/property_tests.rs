@@ -73,7 +73,8 @@ fn any_limits() -> impl Strategy<Value = StateLimits> {
     (0..5_usize).prop_map(|items_max| StateLimits { items_max })
 }
 
-/// Two events for one field, the first of which leaves nothing behind once the second is there; and what must come before.
+/// Two events for one field, the first of which leaves nothing behind once the second is there; and
+/// what must come before.
 fn any_rivals() -> impl Strategy<Value = (Vec<TicketAction>, TicketAction, TicketAction)> {
     fn rivals<S: Strategy<Value = TicketAction>>(
         one: fn() -> S,
@@ -81,44 +82,72 @@ fn any_rivals() -> impl Strategy<Value = (Vec<TicketAction>, TicketAction, Ticke
         (one(), one()).prop_map(|(older, newer)| (Vec::new(), older, newer))
     }
     fn created(text: String) -> TicketAction {
-        TicketAction::MessageCreated { message_id: "m".into(), text, author: None, is_internal: false }
+        TicketAction::MessageCreated {
+            message_id: "m".into(),
+            text,
+            author: None,
+            is_internal: false,
+        }
     }
     fn text_of_m() -> impl Strategy<Value = TicketAction> {
         prop_oneof![
             any_text().prop_map(created),
-            any_text().prop_map(|text| TicketAction::MessageUpdated { message_id: "m".into(), text }),
+            any_text().prop_map(|text| TicketAction::MessageUpdated {
+                message_id: "m".into(),
+                text
+            }),
         ]
     }
     prop_oneof![
-        rivals(|| any_text().prop_map(|status| TicketAction::StatusChanged { status, reason: None })),
+        rivals(
+            || any_text().prop_map(|status| TicketAction::StatusChanged {
+                status,
+                reason: None
+            })
+        ),
         rivals(|| any_text().prop_map(|priority| TicketAction::PriorityChanged { priority })),
         rivals(|| any_text().prop_map(|category| TicketAction::CategoryChanged { category })),
         rivals(|| prop::option::of(any_id()).prop_map(|agent| match agent {
-            Some(agent_id) => TicketAction::AgentAssigned { agent_id, agent_name: None },
+            Some(agent_id) => TicketAction::AgentAssigned {
+                agent_id,
+                agent_name: None
+            },
             None => TicketAction::AgentUnassigned { reason: None },
         })),
         rivals(|| any_tags().prop_map(|tags| TicketAction::TagsReplaced { tags })),
         rivals(|| (0..6_u8, prop::option::of(any_text()))
             .prop_map(|(score, comment)| TicketAction::RatingSubmitted { score, comment })),
-        rivals(|| any_text().prop_map(|file_name| TicketAction::AttachmentAdded {
-            attachment_id: "f".into(),
-            file_name,
-            url: None,
-            size: None
+        rivals(
+            || any_text().prop_map(|file_name| TicketAction::AttachmentAdded {
+                attachment_id: "f".into(),
+                file_name,
+                url: None,
+                size: None
+            })
+        ),
+        rivals(|| Just(TicketAction::SlaBreached {
+            policy: "p".into(),
+            due_at: None
         })),
-        rivals(|| Just(TicketAction::SlaBreached { policy: "p".into(), due_at: None })),
         rivals(|| any_text().prop_map(created)),
-        (text_of_m(), text_of_m()).prop_map(|(older, newer)| (vec![created("first".into())], older, newer)),
-        Just(TicketAction::MessageDeleted { message_id: "m".into(), reason: None }).prop_map(|deleted| (
+        (text_of_m(), text_of_m()).prop_map(|(older, newer)| (
             vec![created("first".into())],
-            deleted.clone(),
-            deleted
+            older,
+            newer
         )),
+        Just(TicketAction::MessageDeleted {
+            message_id: "m".into(),
+            reason: None
+        })
+        .prop_map(|deleted| (vec![created("first".into())], deleted.clone(), deleted)),
     ]
 }
 
 /// The live state after `events`, and the stored change of each event that did not fail.
-fn live(events: &[(Timestamp, TicketAction)], limits: StateLimits) -> (state::EntityState, Vec<Vec<u8>>) {
+fn live(
+    events: &[(Timestamp, TicketAction)],
+    limits: StateLimits,
+) -> (state::EntityState, Vec<Vec<u8>>) {
     let mut ticket = state::EntityState::new(Kind::Ticket);
     let mut stored = Vec::new();
     for (at, action) in events {
@@ -132,7 +161,12 @@ fn live(events: &[(Timestamp, TicketAction)], limits: StateLimits) -> (state::En
 }
 
 fn is_sorted_and_unique(tags: &Value) -> bool {
-    let tags: Vec<&str> = tags.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let tags: Vec<&str> = tags
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     tags.is_sorted_by(|a, b| a < b)
 }
 

@@ -11,13 +11,14 @@ use crate::entity::fingerprint::ItemFingerprint;
 use crate::entity::timed_value::{TimedValue, UnixMicros};
 use crate::event::Timestamp;
 
-/// The most tags a ticket holds; far more than a person can use, few enough to be written out with each change of them.
+/// The most tags a ticket holds; far more than a person can use, few enough to be written out with
+/// each change of them.
 pub(super) const TAGS_MAX: usize = 1_000;
 
 /// A ticket's state, with the times that tell which events are late for it.
 ///
-/// Serialized, it is the body of a snapshot: a member that is missing takes its initial value, an unknown one is passed
-/// over. Cloning shares the texts.
+/// Serialized, it is the body of a snapshot: a member that is missing takes its initial value, an
+/// unknown one is passed over. Cloning shares the texts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TicketState {
@@ -47,7 +48,8 @@ pub(super) struct TicketRating {
     pub(super) comment: Option<Arc<str>>,
 }
 
-/// One message; its text and its deletion have a time each, so neither makes an event late for the other.
+/// One message; its text and its deletion have a time each, so neither makes an event late for the
+/// other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct TicketMessage {
     pub(super) message_id: Arc<str>,
@@ -94,7 +96,8 @@ impl Default for TicketState {
 }
 
 impl TicketState {
-    /// The state as the API shows it, exactly its members; collections are in the order in which their items came.
+    /// The state as the API shows it, exactly its members; collections are in the order in which
+    /// their items came.
     #[must_use]
     pub fn to_json(&self) -> Value {
         json!({
@@ -111,7 +114,8 @@ impl TicketState {
     }
 }
 
-// What is stored and what is shown may part ways, so the API's members are written out here and not derived.
+// What is stored and what is shown may part ways, so the API's members are written out here and not
+// derived.
 
 impl TicketAssignee {
     fn to_json(&self) -> Value {

@@ -14,42 +14,72 @@ fn take(ticket: &mut TicketState, at: i64, action: &TicketAction) -> TicketChang
     take_within(LIMITS, ticket, at, action)
 }
 
-fn take_within(limits: StateLimits, ticket: &mut TicketState, at: i64, action: &TicketAction) -> TicketChange {
-    let change = ticket.decide_change(action, Timestamp::from_micros(at), limits).expect("the event can be taken");
+fn take_within(
+    limits: StateLimits,
+    ticket: &mut TicketState,
+    at: i64,
+    action: &TicketAction,
+) -> TicketChange {
+    let change = ticket
+        .decide_change(action, Timestamp::from_micros(at), limits)
+        .expect("the event can be taken");
     ticket.apply(&change, limits);
     change
 }
 
 fn refuse(ticket: &TicketState, action: &TicketAction) -> EventFailure {
-    ticket.decide_change(action, Timestamp::from_micros(0), LIMITS).expect_err("the event cannot be taken")
+    ticket
+        .decide_change(action, Timestamp::from_micros(0), LIMITS)
+        .expect_err("the event cannot be taken")
 }
 
 fn created(message_id: &str, text: &str) -> TicketAction {
-    TicketAction::MessageCreated { message_id: message_id.into(), text: text.into(), author: None, is_internal: false }
+    TicketAction::MessageCreated {
+        message_id: message_id.into(),
+        text: text.into(),
+        author: None,
+        is_internal: false,
+    }
 }
 
 fn updated(message_id: &str, text: &str) -> TicketAction {
-    TicketAction::MessageUpdated { message_id: message_id.into(), text: text.into() }
+    TicketAction::MessageUpdated {
+        message_id: message_id.into(),
+        text: text.into(),
+    }
 }
 
 fn deleted(message_id: &str) -> TicketAction {
-    TicketAction::MessageDeleted { message_id: message_id.into(), reason: Some("spam".into()) }
+    TicketAction::MessageDeleted {
+        message_id: message_id.into(),
+        reason: Some("spam".into()),
+    }
 }
 
 fn status(status: &str) -> TicketAction {
-    TicketAction::StatusChanged { status: status.into(), reason: None }
+    TicketAction::StatusChanged {
+        status: status.into(),
+        reason: None,
+    }
 }
 
 fn priority(priority: &str) -> TicketAction {
-    TicketAction::PriorityChanged { priority: priority.into() }
+    TicketAction::PriorityChanged {
+        priority: priority.into(),
+    }
 }
 
 fn category(category: &str) -> TicketAction {
-    TicketAction::CategoryChanged { category: category.into() }
+    TicketAction::CategoryChanged {
+        category: category.into(),
+    }
 }
 
 fn assigned(agent_id: &str, agent_name: Option<&str>) -> TicketAction {
-    TicketAction::AgentAssigned { agent_id: agent_id.into(), agent_name: agent_name.map(Into::into) }
+    TicketAction::AgentAssigned {
+        agent_id: agent_id.into(),
+        agent_name: agent_name.map(Into::into),
+    }
 }
 
 fn unassigned() -> TicketAction {
@@ -61,20 +91,34 @@ fn tags(tags: &[&str]) -> TicketAction {
 }
 
 fn edit(added: &[&str], removed: &[&str]) -> TicketAction {
-    TicketAction::TagsEdited { added: owned(added), removed: owned(removed) }
+    TicketAction::TagsEdited {
+        added: owned(added),
+        removed: owned(removed),
+    }
 }
 
 fn attached(attachment_id: &str, file_name: &str) -> TicketAction {
     let (attachment_id, file_name) = (attachment_id.into(), file_name.into());
-    TicketAction::AttachmentAdded { attachment_id, file_name, url: Some("https://x/1".into()), size: Some(7) }
+    TicketAction::AttachmentAdded {
+        attachment_id,
+        file_name,
+        url: Some("https://x/1".into()),
+        size: Some(7),
+    }
 }
 
 fn breached(policy: &str, due_at: Option<i64>) -> TicketAction {
-    TicketAction::SlaBreached { policy: policy.into(), due_at: due_at.map(Timestamp::from_micros) }
+    TicketAction::SlaBreached {
+        policy: policy.into(),
+        due_at: due_at.map(Timestamp::from_micros),
+    }
 }
 
 fn rated(score: u8, comment: Option<&str>) -> TicketAction {
-    TicketAction::RatingSubmitted { score, comment: comment.map(Into::into) }
+    TicketAction::RatingSubmitted {
+        score,
+        comment: comment.map(Into::into),
+    }
 }
 
 fn owned(texts: &[&str]) -> Vec<String> {
@@ -106,9 +150,15 @@ fn every_event_changes_its_member_and_no_other() {
         "message_id": "m-7", "text": "hello", "author": { "id": "c-1", "weight": 0.1 }, "is_internal": true,
         "deleted": false,
     }]);
-    let file = json!({ "attachment_id": "f-1", "file_name": "a.pdf", "url": "https://x/1", "size": 7 });
+    let file =
+        json!({ "attachment_id": "f-1", "file_name": "a.pdf", "url": "https://x/1", "size": 7 });
     let cases: Vec<(Vec<TicketAction>, &str, Value, &str)> = vec![
-        (vec![full_message], "messages", full_message_shown, "message m-7 added"),
+        (
+            vec![full_message],
+            "messages",
+            full_message_shown,
+            "message m-7 added",
+        ),
         (
             vec![created("m-7", "a"), updated("m-7", "b")],
             "messages",
@@ -127,7 +177,12 @@ fn every_event_changes_its_member_and_no_other() {
             json!([shown("m-7", "a", true)]),
             "message m-7 deleted",
         ),
-        (vec![status("pending")], "status", json!("pending"), "status changed to pending"),
+        (
+            vec![status("pending")],
+            "status",
+            json!("pending"),
+            "status changed to pending",
+        ),
         (
             vec![assigned("op-7", Some("Anna"))],
             "assignee",
@@ -140,18 +195,48 @@ fn every_event_changes_its_member_and_no_other() {
             json!({ "agent_id": "op-7", "agent_name": null }),
             "assigned to op-7",
         ),
-        (vec![assigned("op-7", None), unassigned()], "assignee", Value::Null, "unassigned"),
-        (vec![priority("urgent")], "priority", json!("urgent"), "priority changed to urgent"),
-        (vec![tags(&["vip", "billing", "vip"])], "tags", json!(["billing", "vip"]), "tags changed to billing, vip"),
+        (
+            vec![assigned("op-7", None), unassigned()],
+            "assignee",
+            Value::Null,
+            "unassigned",
+        ),
+        (
+            vec![priority("urgent")],
+            "priority",
+            json!("urgent"),
+            "priority changed to urgent",
+        ),
+        (
+            vec![tags(&["vip", "billing", "vip"])],
+            "tags",
+            json!(["billing", "vip"]),
+            "tags changed to billing, vip",
+        ),
         (
             vec![tags(&["a", "b"]), edit(&["c", "a", "d"], &["b", "d", "z"])],
             "tags",
             json!(["a", "c", "d"]),
             "tags changed to a, c, d",
         ),
-        (vec![tags(&["a"]), tags(&[])], "tags", json!([]), "all tags removed"),
-        (vec![category("billing")], "category", json!("billing"), "category changed to billing"),
-        (vec![attached("f-1", "a.pdf")], "attachments", json!([file]), "attachment a.pdf added"),
+        (
+            vec![tags(&["a"]), tags(&[])],
+            "tags",
+            json!([]),
+            "all tags removed",
+        ),
+        (
+            vec![category("billing")],
+            "category",
+            json!("billing"),
+            "category changed to billing",
+        ),
+        (
+            vec![attached("f-1", "a.pdf")],
+            "attachments",
+            json!([file]),
+            "attachment a.pdf added",
+        ),
         (
             vec![attached("f-1", "old.pdf"), attached("f-1", "a.pdf")],
             "attachments",
@@ -165,18 +250,30 @@ fn every_event_changes_its_member_and_no_other() {
             "service level first_response breached",
         ),
         (
-            vec![breached("p", None), breached("p", Some(0)), breached("p", None)],
+            vec![
+                breached("p", None),
+                breached("p", Some(0)),
+                breached("p", None),
+            ],
             "sla_breaches",
             json!([{ "policy": "p", "due_at": null }, { "policy": "p", "due_at": "1970-01-01T00:00:00.000Z" }]),
             "service level p breached",
         ),
-        (vec![rated(4, Some("fine"))], "rating", json!({ "score": 4, "comment": "fine" }), "rated 4 of 5"),
+        (
+            vec![rated(4, Some("fine"))],
+            "rating",
+            json!({ "score": 4, "comment": "fine" }),
+            "rated 4 of 5",
+        ),
     ];
     for (events, member, value, sentence) in cases {
         let mut ticket = TicketState::default();
         let mut expected = ticket.to_json();
         expected[member] = value;
-        let changes: Vec<TicketChange> = (0..).zip(&events).map(|(at, event)| take(&mut ticket, at, event)).collect();
+        let changes: Vec<TicketChange> = (0..)
+            .zip(&events)
+            .map(|(at, event)| take(&mut ticket, at, event))
+            .collect();
         assert_eq!(ticket.to_json(), expected, "{events:?}");
         let last = changes.last().expect("a case has events");
         assert!(!last.late(), "{events:?}");
@@ -186,7 +283,8 @@ fn every_event_changes_its_member_and_no_other() {
 
 #[test]
 fn an_older_event_changes_nothing_and_one_of_the_same_time_is_not_late() {
-    // The events that come before, one more for the same field, and whether that one can be seen in the state.
+    // The events that come before, one more for the same field, and whether that one can be seen in
+    // the state.
     let cases: Vec<(Vec<TicketAction>, TicketAction, bool)> = vec![
         (vec![status("open")], status("closed"), true),
         (vec![priority("low")], priority("high"), true),
@@ -202,7 +300,11 @@ fn an_older_event_changes_nothing_and_one_of_the_same_time_is_not_late() {
         (vec![rated(1, None)], rated(5, None), true),
         (vec![created("m", "a")], updated("m", "b"), true),
         (vec![created("m", "a")], created("m", "b"), true),
-        (vec![created("m", "a"), updated("m", "b")], updated("m", "c"), true),
+        (
+            vec![created("m", "a"), updated("m", "b")],
+            updated("m", "c"),
+            true,
+        ),
         (vec![created("m", "a"), deleted("m")], deleted("m"), false),
         (vec![attached("f", "a")], attached("f", "b"), true),
         (vec![breached("p", Some(1))], breached("p", Some(1)), false),
@@ -220,10 +322,20 @@ fn an_older_event_changes_nothing_and_one_of_the_same_time_is_not_late() {
 
         for at in [100, 101] {
             let mut ticket = seen.clone();
-            assert!(!take(&mut ticket, at, &event).late(), "{before:?}, {event:?} at {at}");
-            assert_eq!(ticket.to_json() != untouched, visible, "{before:?}, {event:?} at {at}");
+            assert!(
+                !take(&mut ticket, at, &event).late(),
+                "{before:?}, {event:?} at {at}"
+            );
+            assert_eq!(
+                ticket.to_json() != untouched,
+                visible,
+                "{before:?}, {event:?} at {at}"
+            );
             // It counts from now on, also where it cannot be seen.
-            assert!(take(&mut ticket, at - 1, &event).late(), "{before:?}, {event:?} at {at}");
+            assert!(
+                take(&mut ticket, at - 1, &event).late(),
+                "{before:?}, {event:?} at {at}"
+            );
         }
     }
 }
@@ -267,7 +379,10 @@ fn a_deleted_message_stays_deleted_whatever_happens_to_its_text() {
 fn a_message_that_does_not_exist_is_a_failure() {
     let mut ticket = TicketState::default();
     take(&mut ticket, 1, &created("m-1", "a"));
-    let expected = EventFailure { code: 404, message: "message m-9 does not exist".into() };
+    let expected = EventFailure {
+        code: 404,
+        message: "message m-9 does not exist".into(),
+    };
     assert_eq!(refuse(&ticket, &updated("m-9", "b")), expected);
     assert_eq!(refuse(&ticket, &deleted("m-9")), expected);
 }
@@ -282,7 +397,12 @@ fn the_newest_items_are_kept_and_the_others_still_known() {
     }
     let shown = ticket.to_json();
     let ids = |list: &str, id: &str| -> Vec<Value> {
-        shown[list].as_array().expect("a list").iter().map(|item| item[id].clone()).collect()
+        shown[list]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|item| item[id].clone())
+            .collect()
     };
     assert_eq!(ids("messages", "message_id"), ["m-2", "m-3", "m-4"]);
     assert_eq!(ids("attachments", "attachment_id"), ["f-2", "f-3", "f-4"]);
@@ -290,11 +410,26 @@ fn the_newest_items_are_kept_and_the_others_still_known() {
 
     let before = ticket.clone();
     let about_old_ones = [
-        (updated("m-1", "b"), "message m-1 is no longer kept, nothing changed"),
-        (created("m-1", "b"), "message m-1 is no longer kept, nothing changed"),
-        (deleted("m-1"), "message m-1 is no longer kept, nothing changed"),
-        (attached("f-1", "b"), "attachment f-1 is no longer kept, nothing changed"),
-        (breached("p", Some(1)), "breach of p is no longer kept, nothing changed"),
+        (
+            updated("m-1", "b"),
+            "message m-1 is no longer kept, nothing changed",
+        ),
+        (
+            created("m-1", "b"),
+            "message m-1 is no longer kept, nothing changed",
+        ),
+        (
+            deleted("m-1"),
+            "message m-1 is no longer kept, nothing changed",
+        ),
+        (
+            attached("f-1", "b"),
+            "attachment f-1 is no longer kept, nothing changed",
+        ),
+        (
+            breached("p", Some(1)),
+            "breach of p is no longer kept, nothing changed",
+        ),
     ];
     for (event, sentence) in about_old_ones {
         assert_eq!(summary(&take(&mut ticket, 99, &event)), sentence);
@@ -311,14 +446,22 @@ fn what_was_pushed_out_longest_ago_is_forgotten() {
     }
     assert_eq!(ticket.messages.sizes(), (3, 24));
     assert_eq!(refuse(&ticket, &updated("m-0", "b")).code, 404);
-    assert!(ticket.decide_change(&updated("m-1", "b"), Timestamp::from_micros(99), LIMITS).is_ok());
+    assert!(
+        ticket
+            .decide_change(&updated("m-1", "b"), Timestamp::from_micros(99), LIMITS)
+            .is_ok()
+    );
 }
 
 #[test]
 fn a_ticket_holds_a_thousand_tags() {
     let many: Vec<String> = (0..1_200).map(|n| format!("t-{n:04}")).collect();
     let mut ticket = TicketState::default();
-    let change = take(&mut ticket, 1, &TicketAction::TagsReplaced { tags: many.clone() });
+    let change = take(
+        &mut ticket,
+        1,
+        &TicketAction::TagsReplaced { tags: many.clone() },
+    );
     assert_eq!(ticket.tags.value.len(), 1_000);
     assert_eq!(summary(&change), "tags changed to a list of 1000");
 
@@ -337,36 +480,52 @@ fn a_lowered_bound_holds_for_what_was_decided_under_a_higher_one() {
     let mut live = TicketState::default();
     let mut events: Vec<TicketAction> = (0..10).map(|n| created(&format!("m-{n}"), "a")).collect();
     events.extend([updated("m-0", "b"), deleted("m-9"), deleted("m-1")]);
-    let changes: Vec<TicketChange> =
-        (0..).zip(&events).map(|(at, event)| take_within(generous, &mut live, at, event)).collect();
+    let changes: Vec<TicketChange> = (0..)
+        .zip(&events)
+        .map(|(at, event)| take_within(generous, &mut live, at, event))
+        .collect();
 
     let mut replayed = TicketState::default();
-    changes.iter().for_each(|change| replayed.apply(change, LIMITS));
-    let expected = json!([shown("m-7", "a", false), shown("m-8", "a", false), shown("m-9", "a", true)]);
+    changes
+        .iter()
+        .for_each(|change| replayed.apply(change, LIMITS));
+    let expected = json!([
+        shown("m-7", "a", false),
+        shown("m-8", "a", false),
+        shown("m-9", "a", true)
+    ]);
     assert_eq!(replayed.to_json()["messages"], expected);
 }
 
 #[test]
 fn a_raised_bound_brings_back_nothing_that_was_decided_without() {
     let mut live = TicketState::default();
-    let changes: Vec<TicketChange> = (0..40).map(|n| take(&mut live, n, &created(&format!("m-{n}"), "a"))).collect();
+    let changes: Vec<TicketChange> = (0..40)
+        .map(|n| take(&mut live, n, &created(&format!("m-{n}"), "a")))
+        .collect();
     let mut replayed = TicketState::default();
-    changes.iter().for_each(|change| replayed.apply(change, StateLimits { items_max: 100 }));
+    changes
+        .iter()
+        .for_each(|change| replayed.apply(change, StateLimits { items_max: 100 }));
     assert_eq!(replayed, live);
 }
 
-/// A time as the API shows it has milliseconds; stored that way, the older of two such events would win after a restart.
+/// A time as the API shows it has milliseconds; stored that way, the older of two such events would
+/// win after a restart.
 #[test]
 fn events_microseconds_apart_are_told_apart_after_a_restart() {
     let mut live = TicketState::default();
     take(&mut live, 1_500, &status("open"));
     let bytes = state::EntityState::Ticket(live).to_snapshot();
     let restored = state::EntityState::from_snapshot(Kind::Ticket, &bytes).expect("readable");
-    let state::EntityState::Ticket(mut restored) = restored else { panic!("a ticket") };
+    let state::EntityState::Ticket(mut restored) = restored else {
+        panic!("a ticket")
+    };
     assert!(take(&mut restored, 1_499, &status("closed")).late());
 }
 
-/// Stores outlive versions: what these bytes hold has to stay readable, and a new version should write the same.
+/// Stores outlive versions: what these bytes hold has to stay readable, and a new version should
+/// write the same.
 #[test]
 fn the_bytes_of_a_change_never_change() {
     let mut ticket = TicketState::default();
@@ -378,15 +537,33 @@ fn the_bytes_of_a_change_never_change() {
         is_internal: true,
     };
     let golden = [
-        (message, r#"{"message_added":{"message_id":"m-1","text":"a","author":{"id":1},"is_internal":true,"keep":1}}"#),
-        (updated("m-1", "b"), r#"{"message_text":{"message_id":"m-1","text":"b"}}"#),
-        (deleted("m-1"), r#"{"message_deleted":{"message_id":"m-1"}}"#),
-        (created("m-2", "c"), r#"{"message_added":{"message_id":"m-2","text":"c","keep":1}}"#),
-        (updated("m-1", "d"), r#"{"pushed_out":{"item":"message","id":"m-1"}}"#),
+        (
+            message,
+            r#"{"message_added":{"message_id":"m-1","text":"a","author":{"id":1},"is_internal":true,"keep":1}}"#,
+        ),
+        (
+            updated("m-1", "b"),
+            r#"{"message_text":{"message_id":"m-1","text":"b"}}"#,
+        ),
+        (
+            deleted("m-1"),
+            r#"{"message_deleted":{"message_id":"m-1"}}"#,
+        ),
+        (
+            created("m-2", "c"),
+            r#"{"message_added":{"message_id":"m-2","text":"c","keep":1}}"#,
+        ),
+        (
+            updated("m-1", "d"),
+            r#"{"pushed_out":{"item":"message","id":"m-1"}}"#,
+        ),
         (status("open"), r#"{"status":"open"}"#),
         (priority("high"), r#"{"priority":"high"}"#),
         (category("billing"), r#"{"category":"billing"}"#),
-        (assigned("op-7", None), r#"{"assignee":{"agent_id":"op-7","agent_name":null}}"#),
+        (
+            assigned("op-7", None),
+            r#"{"assignee":{"agent_id":"op-7","agent_name":null}}"#,
+        ),
         (unassigned(), r#"{"assignee":null}"#),
         (tags(&["b", "a"]), r#"{"tags":["a","b"]}"#),
         (edit(&["c"], &["a"]), r#"{"tags":["b","c"]}"#),
@@ -398,18 +575,33 @@ fn the_bytes_of_a_change_never_change() {
             attached("f-1", "b.pdf"),
             r#"{"attachment_replaced":{"attachment":{"attachment_id":"f-1","file_name":"b.pdf","url":"https://x/1","size":7}}}"#,
         ),
-        (breached("p", Some(5)), r#"{"breach_added":{"breach":{"policy":"p","due_at":5},"keep":1}}"#),
-        (breached("p", Some(5)), r#"{"breach_repeated":{"breach":{"policy":"p","due_at":5}}}"#),
-        (rated(4, Some("fine")), r#"{"rating":{"score":4,"comment":"fine"}}"#),
+        (
+            breached("p", Some(5)),
+            r#"{"breach_added":{"breach":{"policy":"p","due_at":5},"keep":1}}"#,
+        ),
+        (
+            breached("p", Some(5)),
+            r#"{"breach_repeated":{"breach":{"policy":"p","due_at":5}}}"#,
+        ),
+        (
+            rated(4, Some("fine")),
+            r#"{"rating":{"score":4,"comment":"fine"}}"#,
+        ),
     ];
     for (event, effect) in golden {
         let change = take_within(small, &mut ticket, 1_733_308_200_000_001, &event);
         let json = format!(r#"{{"at":1733308200000001,"effect":{effect}}}"#);
         assert_eq!(serde_json::to_string(&change).expect("writable"), json);
-        assert_eq!(serde_json::from_str::<TicketChange>(&json).expect("readable"), change);
+        assert_eq!(
+            serde_json::from_str::<TicketChange>(&json).expect("readable"),
+            change
+        );
     }
     let late = take_within(small, &mut ticket, -1, &tags(&["z"]));
-    assert_eq!(serde_json::to_string(&late).expect("writable"), r#"{"at":-1,"late":true,"effect":{"tags":[]}}"#);
+    assert_eq!(
+        serde_json::to_string(&late).expect("writable"),
+        r#"{"at":-1,"late":true,"effect":{"tags":[]}}"#
+    );
 }
 
 #[test]
@@ -445,13 +637,20 @@ fn the_bytes_of_a_snapshot_never_change() {
     );
     let json = serde_json::to_string(&ticket).expect("writable");
     assert_eq!(json, golden);
-    assert_eq!(serde_json::from_str::<TicketState>(golden).expect("readable"), ticket);
+    assert_eq!(
+        serde_json::from_str::<TicketState>(golden).expect("readable"),
+        ticket
+    );
 }
 
 #[test]
 fn members_from_the_future_are_passed_over_and_missing_ones_take_their_first_value() {
-    assert_eq!(serde_json::from_str::<TicketState>(r#"{"mood":"calm"}"#).expect("readable"), TicketState::default());
-    let change = r#"{"at":1,"why":"?","effect":{"message_text":{"message_id":"m","text":"t","lang":"uk"}}}"#;
+    assert_eq!(
+        serde_json::from_str::<TicketState>(r#"{"mood":"calm"}"#).expect("readable"),
+        TicketState::default()
+    );
+    let change =
+        r#"{"at":1,"why":"?","effect":{"message_text":{"message_id":"m","text":"t","lang":"uk"}}}"#;
     assert!(serde_json::from_str::<TicketChange>(change).is_ok());
     // An effect that is not understood must not be lost silently.
     assert!(serde_json::from_str::<TicketChange>(r#"{"at":1,"effect":{"mood":"calm"}}"#).is_err());

@@ -1,24 +1,78 @@
 //! The list of all events: what each is called, when it happens, and an example of its data.
 
-use super::{CRM_SOURCE, CatalogueEvent, CatalogueGroup, named_on_wire, same_on_wire, unnamed_on_wire};
+use super::{
+    CRM_SOURCE, CatalogueEvent, CatalogueGroup, named_on_wire, same_on_wire, unnamed_on_wire,
+};
 use crate::event::Kind;
 
 const LEADS: &str = "leads";
 
 pub(super) const GROUPS: [CatalogueGroup; 13] = [
-    CatalogueGroup { source: Some("support"), kind: Some(Kind::Ticket), events: TICKET },
-    CatalogueGroup { source: Some(LEADS), kind: Some(Kind::PreLead), events: PRE_LEAD },
-    CatalogueGroup { source: Some(LEADS), kind: Some(Kind::Lead), events: LEAD },
-    CatalogueGroup { source: Some(LEADS), kind: Some(Kind::Customer), events: CUSTOMER },
-    CatalogueGroup { source: Some("c2s"), kind: Some(Kind::C2sLead), events: C2S_LEAD },
-    CatalogueGroup { source: Some("instagram"), kind: Some(Kind::Conversation), events: CONVERSATION },
-    CatalogueGroup { source: Some(CRM_SOURCE), kind: Some(Kind::Organisation), events: ORGANISATION },
-    CatalogueGroup { source: Some(CRM_SOURCE), kind: Some(Kind::Person), events: PERSON },
-    CatalogueGroup { source: Some(CRM_SOURCE), kind: Some(Kind::Task), events: TASK },
-    CatalogueGroup { source: Some(CRM_SOURCE), kind: Some(Kind::Mandat), events: MANDAT },
-    CatalogueGroup { source: Some(CRM_SOURCE), kind: Some(Kind::Interaction), events: INTERACTION },
-    CatalogueGroup { source: None, kind: None, events: DELIVERY },
-    CatalogueGroup { source: None, kind: None, events: BREAKER },
+    CatalogueGroup {
+        source: Some("support"),
+        kind: Some(Kind::Ticket),
+        events: TICKET,
+    },
+    CatalogueGroup {
+        source: Some(LEADS),
+        kind: Some(Kind::PreLead),
+        events: PRE_LEAD,
+    },
+    CatalogueGroup {
+        source: Some(LEADS),
+        kind: Some(Kind::Lead),
+        events: LEAD,
+    },
+    CatalogueGroup {
+        source: Some(LEADS),
+        kind: Some(Kind::Customer),
+        events: CUSTOMER,
+    },
+    CatalogueGroup {
+        source: Some("c2s"),
+        kind: Some(Kind::C2sLead),
+        events: C2S_LEAD,
+    },
+    CatalogueGroup {
+        source: Some("instagram"),
+        kind: Some(Kind::Conversation),
+        events: CONVERSATION,
+    },
+    CatalogueGroup {
+        source: Some(CRM_SOURCE),
+        kind: Some(Kind::Organisation),
+        events: ORGANISATION,
+    },
+    CatalogueGroup {
+        source: Some(CRM_SOURCE),
+        kind: Some(Kind::Person),
+        events: PERSON,
+    },
+    CatalogueGroup {
+        source: Some(CRM_SOURCE),
+        kind: Some(Kind::Task),
+        events: TASK,
+    },
+    CatalogueGroup {
+        source: Some(CRM_SOURCE),
+        kind: Some(Kind::Mandat),
+        events: MANDAT,
+    },
+    CatalogueGroup {
+        source: Some(CRM_SOURCE),
+        kind: Some(Kind::Interaction),
+        events: INTERACTION,
+    },
+    CatalogueGroup {
+        source: None,
+        kind: None,
+        events: DELIVERY,
+    },
+    CatalogueGroup {
+        source: None,
+        kind: None,
+        events: BREAKER,
+    },
 ];
 
 const TICKET: &[CatalogueEvent] = &[
@@ -42,11 +96,31 @@ const TICKET: &[CatalogueEvent] = &[
         "A ticket got another status.",
         r#"{"status": "pending", "reason": "waiting for the carrier"}"#,
     ),
-    same_on_wire("agent.assigned", "A ticket was given to an agent.", r#"{"agent_id": "op-7", "agent_name": "Grace"}"#),
-    same_on_wire("agent.unassigned", "A ticket was taken from its agent.", r#"{"reason": "end of shift"}"#),
-    same_on_wire("priority.changed", "A ticket got another priority.", r#"{"priority": "high"}"#),
-    same_on_wire("tags.updated", "The tags of a ticket were changed.", r#"{"tags": ["delivery", "vip"]}"#),
-    same_on_wire("category.changed", "A ticket got another category.", r#"{"category": "shipping"}"#),
+    same_on_wire(
+        "agent.assigned",
+        "A ticket was given to an agent.",
+        r#"{"agent_id": "op-7", "agent_name": "Grace"}"#,
+    ),
+    same_on_wire(
+        "agent.unassigned",
+        "A ticket was taken from its agent.",
+        r#"{"reason": "end of shift"}"#,
+    ),
+    same_on_wire(
+        "priority.changed",
+        "A ticket got another priority.",
+        r#"{"priority": "high"}"#,
+    ),
+    same_on_wire(
+        "tags.updated",
+        "The tags of a ticket were changed.",
+        r#"{"tags": ["delivery", "vip"]}"#,
+    ),
+    same_on_wire(
+        "category.changed",
+        "A ticket got another category.",
+        r#"{"category": "shipping"}"#,
+    ),
     same_on_wire(
         "attachment.added",
         "A file was attached to a ticket.",
@@ -266,7 +340,11 @@ const ORGANISATION: &[CatalogueEvent] = &[
         "Fields of an organisation were changed.",
         r#"{"organisation_id": 51, "category": "Family office"}"#,
     ),
-    same_on_wire("organisation.deleted", "An organisation was deleted from the CRM.", r#"{"organisation_id": 51}"#),
+    same_on_wire(
+        "organisation.deleted",
+        "An organisation was deleted from the CRM.",
+        r#"{"organisation_id": 51}"#,
+    ),
 ];
 
 const PERSON: &[CatalogueEvent] = &[
@@ -280,7 +358,11 @@ const PERSON: &[CatalogueEvent] = &[
         "Fields of a person were changed.",
         r#"{"person_id": 204, "email": "claire@example.com"}"#,
     ),
-    same_on_wire("person.deleted", "A person was deleted from the CRM.", r#"{"person_id": 204}"#),
+    same_on_wire(
+        "person.deleted",
+        "A person was deleted from the CRM.",
+        r#"{"person_id": 204}"#,
+    ),
 ];
 
 const TASK: &[CatalogueEvent] = &[
@@ -302,8 +384,16 @@ const MANDAT: &[CatalogueEvent] = &[
         "A mandate was added to the CRM.",
         r#"{"mandat_id": 12, "organisation_id": 51, "status": "draft"}"#,
     ),
-    same_on_wire("mandat.updated", "Fields of a mandate were changed.", r#"{"mandat_id": 12, "amount": 250000.00}"#),
-    same_on_wire("mandat.signed", "A mandate was signed.", r#"{"mandat_id": 12, "signed_at": "2025-10-21"}"#),
+    same_on_wire(
+        "mandat.updated",
+        "Fields of a mandate were changed.",
+        r#"{"mandat_id": 12, "amount": 250000.00}"#,
+    ),
+    same_on_wire(
+        "mandat.signed",
+        "A mandate was signed.",
+        r#"{"mandat_id": 12, "signed_at": "2025-10-21"}"#,
+    ),
 ];
 
 const INTERACTION: &[CatalogueEvent] = &[

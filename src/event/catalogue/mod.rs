@@ -1,4 +1,5 @@
-//! The catalogue: every event that the node itself knows, under the name that readers and subscribers use for it.
+//! The catalogue: every event that the node itself knows, under the name that readers and
+//! subscribers use for it.
 
 use super::Kind;
 
@@ -8,7 +9,13 @@ mod event_list;
 pub const CRM_SOURCE: &str = "crm";
 
 /// The kinds of entity of the CRM's event bus.
-pub const BUS_KINDS: [Kind; 5] = [Kind::Organisation, Kind::Person, Kind::Task, Kind::Mandat, Kind::Interaction];
+pub const BUS_KINDS: [Kind; 5] = [
+    Kind::Organisation,
+    Kind::Person,
+    Kind::Task,
+    Kind::Mandat,
+    Kind::Interaction,
+];
 
 /// One event.
 #[derive(Clone, Copy, Debug)]
@@ -67,8 +74,17 @@ struct CatalogueEvent {
 }
 
 /// An event that its source calls by the name that everyone uses.
-const fn same_on_wire(name: &'static str, description: &'static str, data: &'static str) -> CatalogueEvent {
-    CatalogueEvent { name, wire_name: Some(name), description, data }
+const fn same_on_wire(
+    name: &'static str,
+    description: &'static str,
+    data: &'static str,
+) -> CatalogueEvent {
+    CatalogueEvent {
+        name,
+        wire_name: Some(name),
+        description,
+        data,
+    }
 }
 
 /// An event that its source calls `wire_name`.
@@ -78,12 +94,26 @@ const fn named_on_wire(
     description: &'static str,
     data: &'static str,
 ) -> CatalogueEvent {
-    CatalogueEvent { name, wire_name: Some(wire_name), description, data }
+    CatalogueEvent {
+        name,
+        wire_name: Some(wire_name),
+        description,
+        data,
+    }
 }
 
 /// An event that has no name on any wire.
-const fn unnamed_on_wire(name: &'static str, description: &'static str, data: &'static str) -> CatalogueEvent {
-    CatalogueEvent { name, wire_name: None, description, data }
+const fn unnamed_on_wire(
+    name: &'static str,
+    description: &'static str,
+    data: &'static str,
+) -> CatalogueEvent {
+    CatalogueEvent {
+        name,
+        wire_name: None,
+        description,
+        data,
+    }
 }
 
 #[cfg(test)]
@@ -101,9 +131,13 @@ mod tests {
             assert!(names.insert(entry.name), "{} is there twice", entry.name);
             assert!(entry.name.split('.').count() == 2, "{}", entry.name);
             let sentence = entry.description;
-            assert!(sentence.ends_with('.') && sentence.starts_with(char::is_uppercase), "{}", entry.name);
-            let data: Value =
-                serde_json::from_str(entry.data).unwrap_or_else(|error| panic!("{}: {error}", entry.name));
+            assert!(
+                sentence.ends_with('.') && sentence.starts_with(char::is_uppercase),
+                "{}",
+                entry.name
+            );
+            let data: Value = serde_json::from_str(entry.data)
+                .unwrap_or_else(|error| panic!("{}: {error}", entry.name));
             assert!(data.is_object(), "{}", entry.name);
         }
     }
@@ -111,10 +145,26 @@ mod tests {
     #[test]
     fn only_what_the_node_makes_of_itself_has_no_source() {
         for entry in all_entries() {
-            assert_eq!(entry.source.is_none(), entry.kind.is_none(), "{}", entry.name);
+            assert_eq!(
+                entry.source.is_none(),
+                entry.kind.is_none(),
+                "{}",
+                entry.name
+            );
         }
-        let own: Vec<_> = all_entries().filter(|entry| entry.source.is_none()).map(|entry| entry.name).collect();
-        assert_eq!(own, ["subscriber.disabled", "delivery.exhausted", "breaker.opened", "breaker.closed"]);
+        let own: Vec<_> = all_entries()
+            .filter(|entry| entry.source.is_none())
+            .map(|entry| entry.name)
+            .collect();
+        assert_eq!(
+            own,
+            [
+                "subscriber.disabled",
+                "delivery.exhausted",
+                "breaker.opened",
+                "breaker.closed"
+            ]
+        );
     }
 
     #[test]
@@ -122,7 +172,11 @@ mod tests {
         assert_eq!(of(CRM_SOURCE).count(), 13);
         for entry in of(CRM_SOURCE) {
             let kind = entry.kind.expect("of a source");
-            assert!(BUS_KINDS.contains(&kind) && entry.name.starts_with(kind.as_str()), "{}", entry.name);
+            assert!(
+                BUS_KINDS.contains(&kind) && entry.name.starts_with(kind.as_str()),
+                "{}",
+                entry.name
+            );
         }
     }
 }

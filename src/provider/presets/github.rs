@@ -28,8 +28,12 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
 };
 
 fn entity(document: &RequestDocument<'_>) -> Option<String> {
-    let text = |pointer| parse_text_value(JsonPointer::from_static(pointer).resolve(document.json())).ok();
+    let text =
+        |pointer| parse_text_value(JsonPointer::from_static(pointer).resolve(document.json())).ok();
     let repository = text("/repository/full_name")?;
     let number = text("/issue/number").or_else(|| text("/pull_request/number"));
-    Some(number.map_or_else(|| repository.clone(), |number| format!("{repository}#{number}")))
+    Some(number.map_or_else(
+        || repository.clone(),
+        |number| format!("{repository}#{number}"),
+    ))
 }

@@ -6,12 +6,13 @@
 //! | v2 | `X-HubSpot-Signature`, `-Version: v2` | SHA-256 of secret, method, URL, body |
 //! | v3 | `X-HubSpot-Signature-v3`, `X-HubSpot-Request-Timestamp` | HMAC-SHA256 of method, URL, body, time |
 //!
-//! Where a request has the third it counts, since only that covers a time; a request that has the time of the third must have
-//! that, or somebody took it away.
+//! Where a request has the third it counts, since only that covers a time; a request that has the
+//! time of the third must have that, or somebody took it away.
 //!
-//! The earlier two are no HMAC: who saw one request knows the hash of that followed by padding and by anything else (length
-//! extension). The padding begins with the byte 0x80 behind a whole character, and no UTF-8 has that, so they are believed of JSON
-//! only. A form would take the padding for a part of its last value, and `Content-Type` is not signed.
+//! The earlier two are no HMAC: who saw one request knows the hash of that followed by padding and
+//! by anything else (length extension). The padding begins with the byte 0x80 behind a whole
+//! character, and no UTF-8 has that, so they are believed of JSON only. A form would take the
+//! padding for a part of its last value, and `Content-Type` is not signed.
 
 use std::borrow::Cow;
 
@@ -27,7 +28,10 @@ use crate::provider::signature_claim::{SignatureClaim, SignatureSet, SignedConte
 
 pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "hubspot",
-    signing: PresetSigning::Own { key: VerificationKey::from_secret, claim },
+    signing: PresetSigning::Own {
+        key: VerificationKey::from_secret,
+        claim,
+    },
     tolerance: Some(USUAL_TOLERANCE),
     defaults: PresetFields::NONE,
     handshake: ProviderHandshake::None,
@@ -70,7 +74,10 @@ fn claim_v3<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimEr
     let time = require_header(request, TIMESTAMP)?;
     Ok(SignatureClaim {
         header: V3,
-        proofs: vec![SignatureSet { algorithm: SignatureAlgorithm::HmacSha256, signatures: vec![signature] }],
+        proofs: vec![SignatureSet {
+            algorithm: SignatureAlgorithm::HmacSha256,
+            signatures: vec![signature],
+        }],
         layout: SignedContentLayout::Fixed("{method}{url}{body}{timestamp}"),
         signed: vec![
             request.method.as_bytes().into(),
@@ -84,20 +91,36 @@ fn claim_v3<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimEr
 
 fn claim_earlier<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
     let signature = SignatureEncoding::Hex.decode(require_header(request, EARLIER)?);
-    let signature = signature.ok_or_else(|| ClaimError::malformed(EARLIER, "a signature in hex"))?;
-    if !RequestDocument::parse(request).is_ok_and(|document| document.format() == DocumentFormat::Json) {
+    let signature =
+        signature.ok_or_else(|| ClaimError::malformed(EARLIER, "a signature in hex"))?;
+    if !RequestDocument::parse(request)
+        .is_ok_and(|document| document.format() == DocumentFormat::Json)
+    {
         return Err(ClaimError::Extensible);
     }
     let (layout, signed): (_, Vec<Cow<'r, [u8]>>) = match require_header(request, VERSION)? {
         "v1" => ("{body}", vec![request.body.into()]),
         "v2" => (
             "{method}{url}{body}",
-            vec![request.method.as_bytes().into(), request.url.as_bytes().into(), request.body.into()],
+            vec![
+                request.method.as_bytes().into(),
+                request.url.as_bytes().into(),
+                request.body.into(),
+            ],
         ),
         _ => return Err(ClaimError::malformed(VERSION, "v1 or v2")),
     };
-    let proofs = vec![SignatureSet { algorithm: SignatureAlgorithm::Sha256, signatures: vec![signature] }];
-    Ok(SignatureClaim { header: EARLIER, proofs, layout: SignedContentLayout::Fixed(layout), signed, time: None })
+    let proofs = vec![SignatureSet {
+        algorithm: SignatureAlgorithm::Sha256,
+        signatures: vec![signature],
+    }];
+    Ok(SignatureClaim {
+        header: EARLIER,
+        proofs,
+        layout: SignedContentLayout::Fixed(layout),
+        signed,
+        time: None,
+    })
 }
 
 fn decode_escapes(url: &str) -> Cow<'_, [u8]> {
@@ -110,7 +133,9 @@ fn decode_escapes(url: &str) -> Cow<'_, [u8]> {
         plain.push_str(&rest[..at]);
         rest = &rest[at..];
         let escape = rest.get(..3).unwrap_or(rest);
-        let undone = UNDONE.iter().find(|(known, _)| known.eq_ignore_ascii_case(escape));
+        let undone = UNDONE
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(escape));
         let (text, length) = undone.map_or(('%', 1), |(_, character)| (*character, 3));
         plain.push(text);
         rest = &rest[length..];
@@ -127,7 +152,10 @@ mod tests {
     fn only_the_listed_escapes_are_undone() {
         let table = [
             ("https://x.test/a", "https://x.test/a"),
-            ("https://x.test/a%2fb%3Fc?d=%40e%20f", "https://x.test/a/b?c?d=@e%20f"),
+            (
+                "https://x.test/a%2fb%3Fc?d=%40e%20f",
+                "https://x.test/a/b?c?d=@e%20f",
+            ),
             ("%", "%"),
             ("%2", "%2"),
             ("%252F", "%252F"),

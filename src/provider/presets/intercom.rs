@@ -1,4 +1,5 @@
-//! Intercom. Signs the body with the app's client secret; its `ping` only asks whether anyone is there.
+//! Intercom. Signs the body with the app's client secret; its `ping` only asks whether anyone is
+//! there.
 
 use super::{PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::body::RequestDocument;

@@ -1,4 +1,5 @@
-//! Meta: Facebook, Instagram and WhatsApp. Signs the body with the app secret and subscribes with a verify token.
+//! Meta: Facebook, Instagram and WhatsApp. Signs the body with the app secret and subscribes with a
+//! verify token.
 
 use super::{PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::encoding::SignatureEncoding;

@@ -52,7 +52,8 @@ pub static ALL: [&ProviderPreset; 12] = [
     &zendesk::PRESET,
 ];
 
-/// How long most providers that sign a time let a request be under way, and how far most clocks are apart at worst.
+/// How long most providers that sign a time let a request be under way, and how far most clocks are
+/// apart at worst.
 const USUAL_TOLERANCE: Duration = Duration::from_secs(300);
 
 /// A sender that is known by name.
@@ -96,7 +97,12 @@ pub struct PresetFields {
 }
 
 impl PresetFields {
-    const NONE: Self = Self { entity: None, event: None, idempotency_key: None, occurred_at: None };
+    const NONE: Self = Self {
+        entity: None,
+        event: None,
+        idempotency_key: None,
+        occurred_at: None,
+    };
 }
 
 impl ProviderPreset {
@@ -115,7 +121,10 @@ impl ProviderPreset {
     ///
     /// # Errors
     /// [`NoClaim`] if there is no signature, or what it covers is not there.
-    pub fn read_claim<'r>(&'static self, request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
+    pub fn read_claim<'r>(
+        &'static self,
+        request: &RequestView<'r>,
+    ) -> Result<SignatureClaim<'r>, ClaimError> {
         match &self.signing {
             PresetSigning::Scheme(scheme) => scheme.read_claim(request),
             PresetSigning::Own { claim, .. } => claim(request),

@@ -8,7 +8,9 @@ use crate::provider::scheme::SignatureScheme;
 
 pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "pipedrive",
-    signing: PresetSigning::Scheme(SignatureScheme::Basic { header: Cow::Borrowed("authorization") }),
+    signing: PresetSigning::Scheme(SignatureScheme::Basic {
+        header: Cow::Borrowed("authorization"),
+    }),
     tolerance: None,
     defaults: PresetFields::NONE,
     handshake: ProviderHandshake::None,

@@ -1,4 +1,5 @@
-//! Standard Webhooks. One header holds the signatures: `v1,…` (HMAC) and `v1a,…` (Ed25519), with spaces between.
+//! Standard Webhooks. One header holds the signatures: `v1,…` (HMAC) and `v1a,…` (Ed25519), with
+//! spaces between.
 
 use super::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use crate::provider::encoding::SignatureEncoding;
@@ -8,11 +9,16 @@ use crate::provider::locator::FieldLocator;
 use crate::provider::no_claim::ClaimError;
 use crate::provider::request::RequestView;
 use crate::provider::scheme::require_header;
-use crate::provider::signature_claim::{SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout};
+use crate::provider::signature_claim::{
+    SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout,
+};
 
 pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "standard",
-    signing: PresetSigning::Own { key: VerificationKey::from_standard, claim: |request| HEADERS.read_claim(request) },
+    signing: PresetSigning::Own {
+        key: VerificationKey::from_standard,
+        claim: |request| HEADERS.read_claim(request),
+    },
     tolerance: Some(USUAL_TOLERANCE),
     defaults: PresetFields {
         entity: None,
@@ -23,8 +29,11 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     handshake: ProviderHandshake::None,
 };
 
-const HEADERS: StandardHeaderNames =
-    StandardHeaderNames { id: "webhook-id", timestamp: "webhook-timestamp", signature: "webhook-signature" };
+const HEADERS: StandardHeaderNames = StandardHeaderNames {
+    id: "webhook-id",
+    timestamp: "webhook-timestamp",
+    signature: "webhook-signature",
+};
 
 /// The names of the three headers, which Svix spells in its own way.
 pub(super) struct StandardHeaderNames {
@@ -34,30 +43,52 @@ pub(super) struct StandardHeaderNames {
 }
 
 impl StandardHeaderNames {
-    pub(super) fn read_claim<'r>(&self, request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
+    pub(super) fn read_claim<'r>(
+        &self,
+        request: &RequestView<'r>,
+    ) -> Result<SignatureClaim<'r>, ClaimError> {
         let header = |name: &'static str| require_header(request, name);
         let given = header(self.signature)?;
         let (id, time) = (header(self.id)?, header(self.timestamp)?);
-        let proofs: Vec<_> = [("v1", SignatureAlgorithm::HmacSha256), ("v1a", SignatureAlgorithm::Ed25519)]
-            .into_iter()
-            .map(|(version, algorithm)| SignatureSet { algorithm, signatures: decode_signatures(given, version) })
-            .filter(|proof| !proof.signatures.is_empty())
-            .collect();
+        let proofs: Vec<_> = [
+            ("v1", SignatureAlgorithm::HmacSha256),
+            ("v1a", SignatureAlgorithm::Ed25519),
+        ]
+        .into_iter()
+        .map(|(version, algorithm)| SignatureSet {
+            algorithm,
+            signatures: decode_signatures(given, version),
+        })
+        .filter(|proof| !proof.signatures.is_empty())
+        .collect();
         if proofs.is_empty() {
-            return Err(ClaimError::malformed(self.signature, "`v1,` or `v1a,` with a signature in base64"));
+            return Err(ClaimError::malformed(
+                self.signature,
+                "`v1,` or `v1a,` with a signature in base64",
+            ));
         }
         Ok(SignatureClaim {
             header: self.signature,
             proofs,
             layout: SignedContentLayout::Fixed("{id}.{timestamp}.{body}"),
-            signed: vec![id.as_bytes().into(), b".".into(), time.as_bytes().into(), b".".into(), request.body.into()],
+            signed: vec![
+                id.as_bytes().into(),
+                b".".into(),
+                time.as_bytes().into(),
+                b".".into(),
+                request.body.into(),
+            ],
             time: Some(time),
         })
     }
 }
 
 fn decode_signatures(given: &str, version: &str) -> Vec<Vec<u8>> {
-    let versions = given.split_ascii_whitespace().filter_map(|item| item.split_once(','));
+    let versions = given
+        .split_ascii_whitespace()
+        .filter_map(|item| item.split_once(','));
     let ours = versions.filter(|(given, _)| *given == version);
-    ours.filter_map(|(_, text)| SignatureEncoding::Base64.decode(text)).take(SIGNATURES_MAX).collect()
+    ours.filter_map(|(_, text)| SignatureEncoding::Base64.decode(text))
+        .take(SIGNATURES_MAX)
+        .collect()
 }

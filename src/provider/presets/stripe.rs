@@ -1,5 +1,5 @@
-//! Stripe. One header holds the time and the signatures: `t=1492774577,v1=…,v1=…`, several while a secret is rolled.
-//! The key is the whole `whsec_…`, not what it spells.
+//! Stripe. One header holds the time and the signatures: `t=1492774577,v1=…,v1=…`, several while a
+//! secret is rolled. The key is the whole `whsec_…`, not what it spells.
 
 use super::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use crate::provider::encoding::SignatureEncoding;
@@ -9,13 +9,18 @@ use crate::provider::locator::FieldLocator;
 use crate::provider::no_claim::ClaimError;
 use crate::provider::request::RequestView;
 use crate::provider::scheme::require_header;
-use crate::provider::signature_claim::{SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout};
+use crate::provider::signature_claim::{
+    SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout,
+};
 
 const HEADER: &str = "stripe-signature";
 
 pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "stripe",
-    signing: PresetSigning::Own { key: VerificationKey::from_secret, claim },
+    signing: PresetSigning::Own {
+        key: VerificationKey::from_secret,
+        claim,
+    },
     tolerance: Some(USUAL_TOLERANCE),
     defaults: PresetFields {
         entity: Some(FieldLocator::pointer("/data/object/id")),
@@ -28,16 +33,27 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
 
 fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
     let given = require_header(request, HEADER)?;
-    let items = || given.split(',').filter_map(|item| item.trim().split_once('='));
+    let items = || {
+        given
+            .split(',')
+            .filter_map(|item| item.trim().split_once('='))
+    };
     let time = items().find(|(name, _)| *name == "t").map(|(_, time)| time);
-    let signatures =
-        items().filter(|(name, _)| *name == "v1").filter_map(|(_, text)| SignatureEncoding::Hex.decode(text));
+    let signatures = items()
+        .filter(|(name, _)| *name == "v1")
+        .filter_map(|(_, text)| SignatureEncoding::Hex.decode(text));
     let signatures: Vec<_> = signatures.take(SIGNATURES_MAX).collect();
-    let malformed = || ClaimError::malformed(HEADER, "`t=` with a time and `v1=` with a signature in hex");
-    let time = time.filter(|_| !signatures.is_empty()).ok_or_else(malformed)?;
+    let malformed =
+        || ClaimError::malformed(HEADER, "`t=` with a time and `v1=` with a signature in hex");
+    let time = time
+        .filter(|_| !signatures.is_empty())
+        .ok_or_else(malformed)?;
     Ok(SignatureClaim {
         header: HEADER,
-        proofs: vec![SignatureSet { algorithm: SignatureAlgorithm::HmacSha256, signatures }],
+        proofs: vec![SignatureSet {
+            algorithm: SignatureAlgorithm::HmacSha256,
+            signatures,
+        }],
         layout: SignedContentLayout::Fixed("{timestamp}.{body}"),
         signed: vec![time.as_bytes().into(), b".".into(), request.body.into()],
         time: Some(time),

@@ -8,7 +8,10 @@ use crate::provider::locator::FieldLocator;
 
 pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "svix",
-    signing: PresetSigning::Own { key: VerificationKey::from_standard, claim: |request| HEADERS.read_claim(request) },
+    signing: PresetSigning::Own {
+        key: VerificationKey::from_standard,
+        claim: |request| HEADERS.read_claim(request),
+    },
     tolerance: Some(USUAL_TOLERANCE),
     defaults: PresetFields {
         entity: None,
@@ -19,5 +22,8 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     handshake: ProviderHandshake::None,
 };
 
-const HEADERS: StandardHeaderNames =
-    StandardHeaderNames { id: "svix-id", timestamp: "svix-timestamp", signature: "svix-signature" };
+const HEADERS: StandardHeaderNames = StandardHeaderNames {
+    id: "svix-id",
+    timestamp: "svix-timestamp",
+    signature: "svix-signature",
+};

@@ -1,4 +1,5 @@
-//! The published signatures, each taken as it is and refused with anything changed; and what presets know beside them.
+//! The published signatures, each taken as it is and refused with anything changed; and what
+//! presets know beside them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -38,12 +39,23 @@ struct PresetVectorFile {
 
 fn vectors() -> Vec<PresetVector> {
     let text = include_str!("../../../tests/it/vectors.json");
-    let mut read = serde_json::from_str::<PresetVectorFile>(text).expect("vectors").vectors;
+    let mut read = serde_json::from_str::<PresetVectorFile>(text)
+        .expect("vectors")
+        .vectors;
     for vector in &mut read {
-        vector.headers = vector.headers.iter().map(|(name, value)| (name.to_lowercase(), value.clone())).collect();
+        vector.headers = vector
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_lowercase(), value.clone()))
+            .collect();
         if let Some(form) = &vector.form {
-            vector.body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-            vector.headers.insert("content-type".into(), "application/x-www-form-urlencoded".into());
+            vector.body = form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(form)
+                .finish();
+            vector.headers.insert(
+                "content-type".into(),
+                "application/x-www-form-urlencoded".into(),
+            );
         }
     }
     read
@@ -51,7 +63,11 @@ fn vectors() -> Vec<PresetVector> {
 
 impl PresetVector {
     fn name(&self) -> String {
-        format!("{} {}", self.preset, self.version.as_deref().unwrap_or_default())
+        format!(
+            "{} {}",
+            self.preset,
+            self.version.as_deref().unwrap_or_default()
+        )
     }
 
     fn preset(&self) -> &'static ProviderPreset {
@@ -60,20 +76,44 @@ impl PresetVector {
 
     /// When it was signed, if it says so.
     fn time(&self) -> Timestamp {
-        let stripe = self.headers.get("stripe-signature").and_then(|text| text.split(['=', ',']).nth(1));
-        let named = self.headers.iter().find(|(name, _)| name.ends_with("timestamp"));
+        let stripe = self
+            .headers
+            .get("stripe-signature")
+            .and_then(|text| text.split(['=', ',']).nth(1));
+        let named = self
+            .headers
+            .iter()
+            .find(|(name, _)| name.ends_with("timestamp"));
         let text = named.map(|(_, text)| text.as_str()).or(stripe);
-        text.map_or(Timestamp::from_micros(0), |text| moment::parse_moment(text).expect("a time"))
+        text.map_or(Timestamp::from_micros(0), |text| {
+            moment::parse_moment(text).expect("a time")
+        })
     }
 
     fn check_at(&self, now: Timestamp) -> Result<(), Option<VerificationError>> {
         let preset = self.preset();
-        let key = preset.key(self.public_key.as_ref().unwrap_or(&self.secret)).expect("a key");
-        let other = preset.key("whsec_b3RoZXI6b3RoZXI=").or_else(|_| preset.key("a:b")).expect("a key");
-        let headers = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        let request = RequestView { method: "POST", url: &self.url, headers, body: self.body.as_bytes() };
+        let key = preset
+            .key(self.public_key.as_ref().unwrap_or(&self.secret))
+            .expect("a key");
+        let other = preset
+            .key("whsec_b3RoZXI6b3RoZXI=")
+            .or_else(|_| preset.key("a:b"))
+            .expect("a key");
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
+        let request = RequestView {
+            method: "POST",
+            url: &self.url,
+            headers,
+            body: self.body.as_bytes(),
+        };
         let claim = preset.read_claim(&request).map_err(|_| None)?;
-        claim.check(&[other, key], preset.tolerance.unwrap_or_default(), now).map_err(Some)
+        claim
+            .check(&[other, key], preset.tolerance.unwrap_or_default(), now)
+            .map_err(Some)
     }
 
     fn check(&self) -> Result<(), Option<VerificationError>> {
@@ -99,11 +139,32 @@ fn every_vector_verifies() {
 fn with_any_byte_of_the_body_changed_it_does_not() {
     for vector in vectors() {
         for index in 0..vector.body.len() {
-            let changed = PresetVector { body: flipped(&vector.body, index), ..vector.clone() };
-            assert!(changed.check().is_err(), "{} {index}: {}", vector.name(), changed.body);
+            let changed = PresetVector {
+                body: flipped(&vector.body, index),
+                ..vector.clone()
+            };
+            assert!(
+                changed.check().is_err(),
+                "{} {index}: {}",
+                vector.name(),
+                changed.body
+            );
         }
-        for body in [String::new(), format!("{}\n", vector.body), format!(" {}", vector.body)] {
-            assert!(PresetVector { body, ..vector.clone() }.check().is_err(), "{}", vector.name());
+        for body in [
+            String::new(),
+            format!("{}\n", vector.body),
+            format!(" {}", vector.body),
+        ] {
+            assert!(
+                PresetVector {
+                    body,
+                    ..vector.clone()
+                }
+                .check()
+                .is_err(),
+                "{}",
+                vector.name()
+            );
         }
     }
 }
@@ -111,16 +172,30 @@ fn with_any_byte_of_the_body_changed_it_does_not() {
 #[test]
 fn with_any_byte_of_a_header_changed_it_does_not() {
     for vector in vectors() {
-        for (name, value) in vector.headers.iter().filter(|(name, _)| *name != "content-type") {
+        for (name, value) in vector
+            .headers
+            .iter()
+            .filter(|(name, _)| *name != "content-type")
+        {
             for index in 0..value.len() {
                 let mut changed = vector.clone();
                 changed.headers.insert(name.clone(), flipped(value, index));
                 let result = changed.check_at(vector.time());
-                assert!(result.is_err(), "{} {name}: {}", vector.name(), changed.headers[name]);
+                assert!(
+                    result.is_err(),
+                    "{} {name}: {}",
+                    vector.name(),
+                    changed.headers[name]
+                );
             }
             let mut without = vector.clone();
             without.headers.remove(name);
-            assert_eq!(without.check_at(vector.time()), Err(None), "{} without {name}", vector.name());
+            assert_eq!(
+                without.check_at(vector.time()),
+                Err(None),
+                "{} without {name}",
+                vector.name()
+            );
         }
     }
 }
@@ -129,8 +204,16 @@ fn with_any_byte_of_a_header_changed_it_does_not() {
 fn that_there_is_no_signature_is_told_by_the_head_alone() {
     for vector in vectors() {
         let is_missing = |headers: &BTreeMap<String, String>| {
-            let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-            let head = RequestView { method: "POST", url: &vector.url, headers, body: b"" };
+            let headers = headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_bytes()))
+                .collect();
+            let head = RequestView {
+                method: "POST",
+                url: &vector.url,
+                headers,
+                body: b"",
+            };
             SourceSigning::Preset(vector.preset()).is_header_missing(&head)
         };
         assert!(!is_missing(&vector.headers), "{}", vector.name());
@@ -140,10 +223,17 @@ fn that_there_is_no_signature_is_told_by_the_head_alone() {
 
 #[test]
 fn where_the_url_is_signed_another_one_does_not_verify() {
-    for vector in vectors().into_iter().filter(|vector| !vector.url.is_empty()) {
+    for vector in vectors()
+        .into_iter()
+        .filter(|vector| !vector.url.is_empty())
+    {
         let url = format!("{}&", vector.url);
         assert_eq!(
-            PresetVector { url, ..vector.clone() }.check(),
+            PresetVector {
+                url,
+                ..vector.clone()
+            }
+            .check(),
             Err(Some(VerificationError::InvalidSignature)),
             "{}",
             vector.name()
@@ -154,19 +244,36 @@ fn where_the_url_is_signed_another_one_does_not_verify() {
 #[test]
 fn a_signed_time_may_be_as_far_off_as_the_tolerance_and_no_further() {
     let mut judged = 0;
-    for vector in vectors().into_iter().filter(|vector| vector.preset().tolerance.is_some()) {
+    for vector in vectors()
+        .into_iter()
+        .filter(|vector| vector.preset().tolerance.is_some())
+    {
         if vector.version.as_deref() == Some("v2") {
             continue;
         }
         judged += 1;
         let (edge, beyond) = (Duration::from_secs(300), Duration::from_micros(300_000_001));
-        for now in [vector.time().saturating_add(edge), vector.time().saturating_sub(edge)] {
+        for now in [
+            vector.time().saturating_add(edge),
+            vector.time().saturating_sub(edge),
+        ] {
             assert_eq!(vector.check_at(now), Ok(()), "{}", vector.name());
         }
-        for now in [vector.time().saturating_add(beyond), vector.time().saturating_sub(beyond)] {
-            assert_eq!(vector.check_at(now), Err(Some(VerificationError::StaleTimestamp)), "{}", vector.name());
+        for now in [
+            vector.time().saturating_add(beyond),
+            vector.time().saturating_sub(beyond),
+        ] {
+            assert_eq!(
+                vector.check_at(now),
+                Err(Some(VerificationError::StaleTimestamp)),
+                "{}",
+                vector.name()
+            );
         }
-        let forged = PresetVector { body: flipped(&vector.body, 0), ..vector.clone() };
+        let forged = PresetVector {
+            body: flipped(&vector.body, 0),
+            ..vector.clone()
+        };
         let now = vector.time().saturating_add(beyond);
         assert_eq!(
             forged.check_at(now),
@@ -174,27 +281,46 @@ fn a_signed_time_may_be_as_far_off_as_the_tolerance_and_no_further() {
             "a forger learns nothing of times"
         );
     }
-    assert_eq!(judged, 6, "hubspot, standard (twice), stripe, svix, zendesk");
+    assert_eq!(
+        judged, 6,
+        "hubspot, standard (twice), stripe, svix, zendesk"
+    );
 }
 
 fn vector(preset: &str) -> PresetVector {
-    vectors().into_iter().find(|vector| vector.preset == preset).expect("a vector")
+    vectors()
+        .into_iter()
+        .find(|vector| vector.preset == preset)
+        .expect("a vector")
 }
 
 #[test]
 fn every_signature_in_a_header_is_tried() {
     let mut stripe = vector("stripe");
     let wrong = "00".repeat(32);
-    let header = stripe.headers["stripe-signature"].replace(",v1=", &format!(",v0=zz,v1={wrong},v1=short,v1="));
+    let header = stripe.headers["stripe-signature"]
+        .replace(",v1=", &format!(",v0=zz,v1={wrong},v1=short,v1="));
     stripe.headers.insert("stripe-signature".into(), header);
     assert_eq!(stripe.check(), Ok(()));
 
-    let (hmac, ed25519) = (vector("svix"), vectors().into_iter().find(|vector| vector.public_key.is_some()));
+    let (hmac, ed25519) = (
+        vector("svix"),
+        vectors()
+            .into_iter()
+            .find(|vector| vector.public_key.is_some()),
+    );
     let ed25519 = ed25519.expect("a vector with a public key");
     // The two sign the same message, so that one header can hold both.
-    let both = format!("v1,AAAA v2,x {} {}", hmac.headers["svix-signature"], ed25519.headers["webhook-signature"]);
+    let both = format!(
+        "v1,AAAA v2,x {} {}",
+        hmac.headers["svix-signature"], ed25519.headers["webhook-signature"]
+    );
     for mut vector in [hmac, ed25519] {
-        let name = if vector.preset == "svix" { "svix-signature" } else { "webhook-signature" };
+        let name = if vector.preset == "svix" {
+            "svix-signature"
+        } else {
+            "webhook-signature"
+        };
         vector.headers.insert(name.into(), both.clone());
         assert_eq!(vector.check(), Ok(()), "{}", vector.preset);
     }
@@ -206,7 +332,10 @@ fn only_so_many_signatures_are_tried() {
     let many = format!(",v1={}", "00".repeat(32)).repeat(8);
     let header = stripe.headers["stripe-signature"].replace(",v1=", &format!("{many},v1="));
     stripe.headers.insert("stripe-signature".into(), header);
-    assert_eq!(stripe.check(), Err(Some(VerificationError::InvalidSignature)));
+    assert_eq!(
+        stripe.check(),
+        Err(Some(VerificationError::InvalidSignature))
+    );
 }
 
 /// The hash of `secret` and body computed with `printf 'hush{"a":1}' | sha256sum`.
@@ -215,31 +344,60 @@ fn hubspots_first_version_signs_the_body_alone() {
     let mut first = vector("hubspot");
     first.secret = "hush".into();
     first.body = r#"{"a":1}"#.into();
-    first.headers.insert("x-hubspot-signature-version".into(), "v1".into());
+    first
+        .headers
+        .insert("x-hubspot-signature-version".into(), "v1".into());
     let hash = "356ce8a8c1a4777a61ea829318e59e9d9efc596203979ba45cc01fba0b926ed4";
-    first.headers.insert("x-hubspot-signature".into(), hash.into());
+    first
+        .headers
+        .insert("x-hubspot-signature".into(), hash.into());
     assert_eq!(first.check(), Ok(()));
-    first.headers.insert("x-hubspot-signature-version".into(), "v2".into());
-    assert_eq!(first.check(), Err(Some(VerificationError::InvalidSignature)), "the URL is missing");
-    first.headers.insert("x-hubspot-signature-v3".into(), "AAAA".into());
-    assert_eq!(first.check(), Err(None), "an earlier version does not stand in for the third");
+    first
+        .headers
+        .insert("x-hubspot-signature-version".into(), "v2".into());
+    assert_eq!(
+        first.check(),
+        Err(Some(VerificationError::InvalidSignature)),
+        "the URL is missing"
+    );
+    first
+        .headers
+        .insert("x-hubspot-signature-v3".into(), "AAAA".into());
+    assert_eq!(
+        first.check(),
+        Err(None),
+        "an earlier version does not stand in for the third"
+    );
 }
 
-/// What anyone can do who saw one request of HubSpot's first version: the hash of it, continued over the padding and over more,
-/// is the right one of a longer body. Here it is computed with the secret, which comes to the same.
+/// What anyone can do who saw one request of HubSpot's first version: the hash of it, continued
+/// over the padding and over more, is the right one of a longer body. Here it is computed with the
+/// secret, which comes to the same.
 #[test]
 fn a_continued_hash_of_hubspots_is_believed_of_no_form_and_of_nothing_that_is_no_json() {
     let check = |content_type: &str, body: &[u8]| {
-        let hash = hex::encode(Sha256::new().chain_update("hush").chain_update(body).finalize());
+        let hash = hex::encode(
+            Sha256::new()
+                .chain_update("hush")
+                .chain_update(body)
+                .finalize(),
+        );
         let headers = vec![
             ("content-type", content_type.as_bytes()),
             ("x-hubspot-signature-version", &b"v1"[..]),
             ("x-hubspot-signature", hash.as_bytes()),
         ];
         let preset = find_preset("hubspot").expect("a preset");
-        let request = RequestView { method: "POST", url: "", headers, body };
+        let request = RequestView {
+            method: "POST",
+            url: "",
+            headers,
+            body,
+        };
         let key = preset.key("hush").expect("a key");
-        preset.read_claim(&request).map(|claim| claim.check(&[key], Duration::ZERO, Timestamp::from_micros(0)))
+        preset
+            .read_claim(&request)
+            .map(|claim| claim.check(&[key], Duration::ZERO, Timestamp::from_micros(0)))
     };
     let continued = |body: &str, more: &str| {
         let length = "hush".len() + body.len();
@@ -252,13 +410,29 @@ fn a_continued_hash_of_hubspots_is_believed_of_no_form_and_of_nothing_that_is_no
         forged
     };
     let (json, form) = ("application/json", "application/x-www-form-urlencoded");
-    assert_eq!(check(json, br#"{"a":1}"#), Ok(Ok(())), "what is signed is taken");
-    for body in [continued(r#"{"a":1}"#, "&id=7"), continued("id=1", "&id=7"), continued(r#"{"a":1}"#, r#"{"a":2}"#)] {
+    assert_eq!(
+        check(json, br#"{"a":1}"#),
+        Ok(Ok(())),
+        "what is signed is taken"
+    );
+    for body in [
+        continued(r#"{"a":1}"#, "&id=7"),
+        continued("id=1", "&id=7"),
+        continued(r#"{"a":1}"#, r#"{"a":2}"#),
+    ] {
         for content_type in [json, form] {
-            assert_eq!(check(content_type, &body), Err(ClaimError::Extensible), "{content_type}");
+            assert_eq!(
+                check(content_type, &body),
+                Err(ClaimError::Extensible),
+                "{content_type}"
+            );
         }
     }
-    assert_eq!(check(form, b"id=1"), Err(ClaimError::Extensible), "nothing tells it from a continued one");
+    assert_eq!(
+        check(form, b"id=1"),
+        Err(ClaimError::Extensible),
+        "nothing tells it from a continued one"
+    );
     assert_eq!(check("text/plain", b"{}"), Err(ClaimError::Extensible));
 }
 
@@ -266,7 +440,9 @@ fn a_continued_hash_of_hubspots_is_believed_of_no_form_and_of_nothing_that_is_no
 fn an_earlier_version_of_hubspots_is_refused_where_the_third_was_taken_away() {
     let mut earlier = vector("hubspot");
     assert_eq!(earlier.check(), Ok(()));
-    earlier.headers.insert("x-hubspot-request-timestamp".into(), "1700000000000".into());
+    earlier
+        .headers
+        .insert("x-hubspot-request-timestamp".into(), "1700000000000".into());
     assert_eq!(earlier.check(), Err(None));
 }
 
@@ -278,17 +454,35 @@ fn twilio_signs_other_bodies_by_their_hash_in_the_url() {
     json.url =
         "https://mycompany.com/myapp?bodySHA256=85264246de8d570722726062407cde49dc5bb2c2569c179765b178e3ffe30825"
             .into();
-    json.headers.insert("content-type".into(), "application/json".into());
-    json.headers.insert("x-twilio-signature".into(), "e+E6Zg/c2meTwhiG89JllYuzFeU=".into());
+    json.headers
+        .insert("content-type".into(), "application/json".into());
+    json.headers.insert(
+        "x-twilio-signature".into(),
+        "e+E6Zg/c2meTwhiG89JllYuzFeU=".into(),
+    );
     assert_eq!(json.check(), Ok(()));
-    let other = PresetVector { body: r#"{"CallSid":"CA2"}"#.into(), ..json.clone() };
+    let other = PresetVector {
+        body: r#"{"CallSid":"CA2"}"#.into(),
+        ..json.clone()
+    };
     assert_eq!(other.check(), Err(None));
     let form = vector("twilio");
     let mut unsigned = form.clone();
     unsigned.headers.remove("content-type");
-    assert_eq!(unsigned.check(), Err(None), "nothing covers a body that is no form");
-    let many = PresetVector { body: "a&".repeat(1_001), ..form };
-    assert_eq!(many.check(), Err(None), "nobody has a large form sorted for nothing");
+    assert_eq!(
+        unsigned.check(),
+        Err(None),
+        "nothing covers a body that is no form"
+    );
+    let many = PresetVector {
+        body: "a&".repeat(1_001),
+        ..form
+    };
+    assert_eq!(
+        many.check(),
+        Err(None),
+        "nobody has a large form sorted for nothing"
+    );
 }
 
 proptest! {
@@ -310,20 +504,35 @@ proptest! {
 }
 
 fn document(body: &str) -> RequestDocument<'_> {
-    let request = RequestView { method: "POST", url: "", headers: Vec::new(), body: body.as_bytes() };
+    let request = RequestView {
+        method: "POST",
+        url: "",
+        headers: Vec::new(),
+        body: body.as_bytes(),
+    };
     RequestDocument::parse(&request).expect("JSON")
 }
 
 #[test]
 fn githubs_entity_is_the_issue_or_pull_request_or_else_the_repository() {
-    let Some(FieldLocator::Rule(_, entity)) = find_preset("github").and_then(|preset| preset.defaults.entity.clone())
+    let Some(FieldLocator::Rule(_, entity)) =
+        find_preset("github").and_then(|preset| preset.defaults.entity.clone())
     else {
         panic!("a rule")
     };
     let table = [
-        (r#"{"repository": {"full_name": "o/r"}, "issue": {"number": 7}}"#, Some("o/r#7")),
-        (r#"{"repository": {"full_name": "o/r"}, "pull_request": {"number": 8}}"#, Some("o/r#8")),
-        (r#"{"repository": {"full_name": "o/r"}, "issue": null}"#, Some("o/r")),
+        (
+            r#"{"repository": {"full_name": "o/r"}, "issue": {"number": 7}}"#,
+            Some("o/r#7"),
+        ),
+        (
+            r#"{"repository": {"full_name": "o/r"}, "pull_request": {"number": 8}}"#,
+            Some("o/r#8"),
+        ),
+        (
+            r#"{"repository": {"full_name": "o/r"}, "issue": null}"#,
+            Some("o/r"),
+        ),
         (r#"{"repository": {"id": 1}, "issue": {"number": 7}}"#, None),
         ("[]", None),
     ];
@@ -335,17 +544,32 @@ fn githubs_entity_is_the_issue_or_pull_request_or_else_the_repository() {
 #[test]
 fn a_signed_handshake_is_told_from_an_event() {
     let reply = |name: &str, body: &str| {
-        let Some(ProviderHandshake::Signed(read)) = find_preset(name).map(|preset| preset.handshake) else {
+        let Some(ProviderHandshake::Signed(read)) =
+            find_preset(name).map(|preset| preset.handshake)
+        else {
             panic!("{name}")
         };
         read(&document(body))
     };
     let challenge = r#"{"type": "url_verification", "challenge": "3eZbrw1a"}"#;
-    assert_eq!(reply("slack", challenge), Some(Reply::Challenge("3eZbrw1a".into())));
-    for body in [r#"{"type": "event_callback", "challenge": "x"}"#, r#"{"type": "url_verification"}"#, "[]"] {
+    assert_eq!(
+        reply("slack", challenge),
+        Some(Reply::Challenge("3eZbrw1a".into()))
+    );
+    for body in [
+        r#"{"type": "event_callback", "challenge": "x"}"#,
+        r#"{"type": "url_verification"}"#,
+        "[]",
+    ] {
         assert_eq!(reply("slack", body), None, "{body}");
     }
-    assert_eq!(reply("intercom", r#"{"type": "notification_event", "topic": "ping"}"#), Some(Reply::Pong));
+    assert_eq!(
+        reply(
+            "intercom",
+            r#"{"type": "notification_event", "topic": "ping"}"#
+        ),
+        Some(Reply::Pong)
+    );
     assert_eq!(reply("intercom", r#"{"topic": "contact.created"}"#), None);
 }
 

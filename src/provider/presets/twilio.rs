@@ -1,5 +1,5 @@
-//! Twilio. Signs the URL it called, and of the body either every field, if that is a form, or its hash, which then stands
-//! in the URL as `bodySHA256`.
+//! Twilio. Signs the URL it called, and of the body either every field, if that is a form, or its
+//! hash, which then stands in the URL as `bodySHA256`.
 
 use std::borrow::Cow;
 
@@ -18,12 +18,16 @@ use crate::provider::signature_claim::{SignatureClaim, SignatureSet, SignedConte
 
 const HEADER: &str = "x-twilio-signature";
 
-/// The most fields of a form that are sorted for a sender who has proved nothing yet; Twilio sends some dozens.
+/// The most fields of a form that are sorted for a sender who has proved nothing yet; Twilio sends
+/// some dozens.
 const FIELDS_MAX: usize = 1_000;
 
 pub(super) static PRESET: ProviderPreset = ProviderPreset {
     name: "twilio",
-    signing: PresetSigning::Own { key: VerificationKey::from_secret, claim },
+    signing: PresetSigning::Own {
+        key: VerificationKey::from_secret,
+        claim,
+    },
     tolerance: None,
     defaults: PresetFields::NONE,
     handshake: ProviderHandshake::None,
@@ -31,18 +35,24 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
 
 fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
     let signature = SignatureEncoding::Base64.decode(require_header(request, HEADER)?);
-    let signature = signature.ok_or_else(|| ClaimError::malformed(HEADER, "a signature in base64"))?;
+    let signature =
+        signature.ok_or_else(|| ClaimError::malformed(HEADER, "a signature in base64"))?;
     let (layout, fields) = match (body_hash(request), DocumentFormat::from_request(request)) {
         (Some(hash), _) => {
             check_hash(&hash, request.body)?;
             ("{url}, with the body's hash in it", String::new())
         }
-        (None, Some(DocumentFormat::Form)) => ("{url} and the fields by name", sort_fields(request.body)?),
+        (None, Some(DocumentFormat::Form)) => {
+            ("{url} and the fields by name", sort_fields(request.body)?)
+        }
         (None, Some(DocumentFormat::Json) | None) => return Err(ClaimError::UnsignedBody),
     };
     Ok(SignatureClaim {
         header: HEADER,
-        proofs: vec![SignatureSet { algorithm: SignatureAlgorithm::HmacSha1, signatures: vec![signature] }],
+        proofs: vec![SignatureSet {
+            algorithm: SignatureAlgorithm::HmacSha1,
+            signatures: vec![signature],
+        }],
         layout: SignedContentLayout::Fixed(layout),
         signed: vec![request.url.as_bytes().into(), fields.into_bytes().into()],
         time: None,
@@ -51,13 +61,21 @@ fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError
 
 fn body_hash<'r>(request: &RequestView<'r>) -> Option<Cow<'r, str>> {
     let mut parameters = form_urlencoded::parse(request.query().as_bytes());
-    parameters.find(|(name, _)| name == "bodySHA256").map(|(_, hash)| hash)
+    parameters
+        .find(|(name, _)| name == "bodySHA256")
+        .map(|(_, hash)| hash)
 }
 
 fn check_hash(given: &str, body: &[u8]) -> Result<(), ClaimError> {
-    let given = SignatureEncoding::Hex.decode(given).ok_or(ClaimError::OtherBody)?;
+    let given = SignatureEncoding::Hex
+        .decode(given)
+        .ok_or(ClaimError::OtherBody)?;
     let is_ours = bool::from(Sha256::digest(body).ct_eq(given.as_slice()));
-    if is_ours { Ok(()) } else { Err(ClaimError::OtherBody) }
+    if is_ours {
+        Ok(())
+    } else {
+        Err(ClaimError::OtherBody)
+    }
 }
 
 /// Every name and value one after the other, in their order, each pair once.
@@ -68,5 +86,8 @@ fn sort_fields(body: &[u8]) -> Result<String, ClaimError> {
     }
     fields.sort();
     fields.dedup();
-    Ok(fields.into_iter().flat_map(|(name, value)| [name, value]).collect())
+    Ok(fields
+        .into_iter()
+        .flat_map(|(name, value)| [name, value])
+        .collect())
 }

@@ -1,4 +1,5 @@
-//! Zendesk. Signs the time, spelt as ISO 8601, and the body; the secret counts as it is shown, although it looks like base64.
+//! Zendesk. Signs the time, spelt as ISO 8601, and the body; the secret counts as it is shown,
+//! although it looks like base64.
 
 use super::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use crate::provider::encoding::SignatureEncoding;

@@ -1,4 +1,5 @@
-//! The attempts of one subscriber: each begins when it has a turn, and what it came to is told to the delivery and to the call log.
+//! The attempts of one subscriber: each begins when it has a turn, and what it came to is told to
+//! the delivery and to the call log.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -21,8 +22,12 @@ use crate::panics;
 impl SubscriberActor {
     pub(super) fn begin_attempts(&mut self) {
         while !self.queued_attempts.is_empty() && !self.stage.is_stopping() {
-            let Some(turn) = self.stage.deps.permits.try_acquire(&self.inbox) else { return };
-            let Some((ticket, item, which)) = self.queued_attempts.pop_front() else { return };
+            let Some(turn) = self.stage.deps.permits.try_acquire(&self.inbox) else {
+                return;
+            };
+            let Some((ticket, item, which)) = self.queued_attempts.pop_front() else {
+                return;
+            };
             if self.delivery.can_begin(ticket) {
                 self.begin_attempt(turn, ticket, item, which);
             } else {
@@ -32,18 +37,31 @@ impl SubscriberActor {
         self.inbox.return_permits();
     }
 
-    fn begin_attempt(&mut self, turn: AttemptPermit, ticket: AttemptId, item: OutboundRecord, which: AttemptNumber) {
+    fn begin_attempt(
+        &mut self,
+        turn: AttemptPermit,
+        ticket: AttemptId,
+        item: OutboundRecord,
+        which: AttemptNumber,
+    ) {
         let made = (self.stage.deps.attempt_fn)(Arc::clone(&self.policy), item, which);
         let inbox = Rc::clone(&self.inbox);
         let task = actix_rt::spawn(async move {
             let (outcome, call) = contain_attempt_panic(made).await;
             drop(turn);
-            inbox.push_message(ActorMessage::AttemptFinished(DeliveryInput::AttemptEnded { ticket, outcome }, call));
+            inbox.push_message(ActorMessage::AttemptFinished(
+                DeliveryInput::AttemptEnded { ticket, outcome },
+                call,
+            ));
         });
         self.running.insert(ticket, AbortOnDropTask(task));
     }
 
-    pub(super) fn finish_attempt(&mut self, input: DeliveryInput, call: Option<Box<AttemptLogEntry>>) {
+    pub(super) fn finish_attempt(
+        &mut self,
+        input: DeliveryInput,
+        call: Option<Box<AttemptLogEntry>>,
+    ) {
         if let DeliveryInput::AttemptEnded { ticket, outcome } = &input {
             self.running.remove(ticket);
             let (now, is_success) = (self.stage.wall(), outcome.failure().is_none());
@@ -76,14 +94,27 @@ impl SubscriberActor {
 /// What `attempt` comes to; a panic in it is a failure of it.
 async fn contain_attempt_panic(attempt: impl Future<Output = LoggedOutcome>) -> LoggedOutcome {
     let mut attempt = pin!(attempt);
-    poll_fn(move |context| match panics::contain_panic(|| attempt.as_mut().poll(context)) {
-        Ok(poll) => poll,
-        Err(message) => {
-            error!(message, "attempt panicked");
-            let detail = "the attempt panicked".to_owned();
-            let failure = AttemptFailure { status: None, code: "internal", detail, answer: Bytes::new() };
-            Poll::Ready((AttemptOutcome::TransientFailure { failure, retry_after: None }, None))
-        }
-    })
+    poll_fn(
+        move |context| match panics::contain_panic(|| attempt.as_mut().poll(context)) {
+            Ok(poll) => poll,
+            Err(message) => {
+                error!(message, "attempt panicked");
+                let detail = "the attempt panicked".to_owned();
+                let failure = AttemptFailure {
+                    status: None,
+                    code: "internal",
+                    detail,
+                    answer: Bytes::new(),
+                };
+                Poll::Ready((
+                    AttemptOutcome::TransientFailure {
+                        failure,
+                        retry_after: None,
+                    },
+                    None,
+                ))
+            }
+        },
+    )
     .await
 }

@@ -1,5 +1,5 @@
-//! The actor of a subscriber that owes something: the shell around its delivery, which tells that what happened and does what
-//! it asks for.
+//! The actor of a subscriber that owes something: the shell around its delivery, which tells that
+//! what happened and does what it asks for.
 //!
 //! ```text
 //!            joins: has read up to the dispatcher, and nothing old is held
@@ -95,7 +95,11 @@ impl SubscriberActor {
         listed: SubscriberEntry,
         rows: Vec<LaneRow>,
     ) {
-        let SubscriberEntry { policy: profile, matcher: judge, first_position: _ } = listed;
+        let SubscriberEntry {
+            policy: profile,
+            matcher: judge,
+            first_position: _,
+        } = listed;
         let read_to = match inbox.read_state() {
             ReadState::Live => stage.position.get(),
             ReadState::Behind(from) => from,
@@ -103,7 +107,14 @@ impl SubscriberActor {
         let failing_since = stage.counters(&id).failing_since;
         let failing_for = failing_since.map(|since| stage.wall().distance(since));
         let seed = RandomState::new().hash_one(&id);
-        let delivery = SubscriberDelivery::new(Arc::clone(&profile), read_to, rows, failing_for, seed, stage.now());
+        let delivery = SubscriberDelivery::new(
+            Arc::clone(&profile),
+            read_to,
+            rows,
+            failing_for,
+            seed,
+            stage.now(),
+        );
         let actor = Self {
             id,
             stage: Rc::clone(stage),
@@ -151,12 +162,19 @@ impl SubscriberActor {
         }
         self.claim_memory(self.delivery.queued_bytes() + self.incoming_bytes);
         let WindowRoom { events, bytes } = self.window_room();
-        self.inbox.publish_status(self.oldest_unsettled(), (events, bytes), self.delivery.status());
+        self.inbox.publish_status(
+            self.oldest_unsettled(),
+            (events, bytes),
+            self.delivery.status(),
+        );
     }
 
     /// Tells the stage how much memory it has.
     fn claim_memory(&mut self, bytes: usize) {
-        self.stage.deps.memory.update_held(self.claimed_bytes, bytes);
+        self.stage
+            .deps
+            .memory
+            .update_held(self.claimed_bytes, bytes);
         self.claimed_bytes = bytes;
     }
 
@@ -164,7 +182,9 @@ impl SubscriberActor {
         match told {
             ActorMessage::Input(input) => self.step_delivery(input),
             ActorMessage::AttemptFinished(input, call) => self.finish_attempt(input, call),
-            ActorMessage::BatchRead(number, read) if self.reading_number == Some(number) => self.accept_batch(read),
+            ActorMessage::BatchRead(number, read) if self.reading_number == Some(number) => {
+                self.accept_batch(read)
+            }
             // Its definition changed since it was begun.
             ActorMessage::BatchRead(..) => {}
             ActorMessage::RangeDropped(dropped) => self.add_dropped(Some(dropped)),
@@ -174,7 +194,8 @@ impl SubscriberActor {
     }
 
     fn step_delivery(&mut self, input: DeliveryInput) {
-        self.effects.extend(self.delivery.step(input, self.stage.now()));
+        self.effects
+            .extend(self.delivery.step(input, self.stage.now()));
         while let Some(effect) = self.effects.pop_front() {
             self.perform_effect(effect);
         }
@@ -183,20 +204,50 @@ impl SubscriberActor {
     fn perform_effect(&mut self, effect: DeliveryEffect) {
         let (id, means) = (&self.id, &self.stage.deps);
         match effect {
-            DeliveryEffect::Attempt { ticket, item, attempt, is_replay } => {
-                self.queued_attempts.push_back((ticket, item, AttemptNumber { attempt, is_replay }));
+            DeliveryEffect::Attempt {
+                ticket,
+                item,
+                attempt,
+                is_replay,
+            } => {
+                self.queued_attempts.push_back((
+                    ticket,
+                    item,
+                    AttemptNumber { attempt, is_replay },
+                ));
             }
-            DeliveryEffect::CatchUp { lane, from_sequence } => self.catch_up_lane(lane, from_sequence),
+            DeliveryEffect::CatchUp {
+                lane,
+                from_sequence,
+            } => self.catch_up_lane(lane, from_sequence),
             DeliveryEffect::StoreRow(row) => {
-                self.changed_rows.push((lane_key(id, &row.key), Some(encode_lane(&row, self.stage.wall()))));
+                self.changed_rows.push((
+                    lane_key(id, &row.key),
+                    Some(encode_lane(&row, self.stage.wall())),
+                ));
             }
             DeliveryEffect::RemoveRow(lane) => self.changed_rows.push((lane_key(id, &lane), None)),
-            DeliveryEffect::DeadLetter { item, attempts, failure, reason, replay, is_halting } => {
+            DeliveryEffect::DeadLetter {
+                item,
+                attempts,
+                failure,
+                reason,
+                replay,
+                is_halting,
+            } => {
                 let code = failure.code;
                 warn!(subscriber = %id, position = %item.position, attempts, code, "delivery failed for good");
-                let burial = NewDeadLetter { item, attempts, failure, reason, is_halting };
+                let burial = NewDeadLetter {
+                    item,
+                    attempts,
+                    failure,
+                    reason,
+                    is_halting,
+                };
                 let number = means.recovery.dead_letters.add(id, burial.clone());
-                means.announcer.announce_exhausted(id, &burial, number, replay.map(|tag| tag.job));
+                means
+                    .announcer
+                    .announce_exhausted(id, &burial, number, replay.map(|tag| tag.job));
                 if let Some(tag) = replay {
                     means.recovery.jobs.failed(id, tag);
                 }
@@ -207,7 +258,9 @@ impl SubscriberActor {
                 means.announcer.announce_breaker_opened(id, failure_rate);
             }
             DeliveryEffect::BreakerClosed => means.announcer.announce_breaker_closed(id),
-            DeliveryEffect::Disable { reason } => self.stage.push_task(DispatcherTask::Disable(id.clone(), reason)),
+            DeliveryEffect::Disable { reason } => self
+                .stage
+                .push_task(DispatcherTask::Disable(id.clone(), reason)),
         }
     }
 
@@ -222,29 +275,42 @@ impl SubscriberActor {
     /// The oldest record that no cursor of this subscriber may pass.
     fn oldest_unsettled(&self) -> Option<Position> {
         let dropped = self.dropped.map(|dropped| dropped.first);
-        self.delivery.oldest_unsettled().into_iter().chain(dropped).min()
+        self.delivery
+            .oldest_unsettled()
+            .into_iter()
+            .chain(dropped)
+            .min()
     }
 
-    /// Asks the jobs for what is to be delivered again. They wait for one to which nothing is delivered.
+    /// Asks the jobs for what is to be delivered again. They wait for one to which nothing is
+    /// delivered.
     fn fetch_replays(&self) {
         if self.policy.state != SubscriptionState::Active {
             return;
         }
-        let (id, inbox, stage) = (self.id.clone(), Rc::clone(&self.inbox), Rc::clone(&self.stage));
+        let (id, inbox, stage) = (
+            self.id.clone(),
+            Rc::clone(&self.inbox),
+            Rc::clone(&self.stage),
+        );
         let interest = self.matcher.interest();
         actix_rt::spawn(async move {
             match stage.deps.recovery.jobs.take_replays(&id, &interest).await {
                 Ok(replays) if replays.is_empty() => {}
                 // Its actor is gone, and the next one has to be given them.
                 Ok(_) if inbox.is_closed() => stage.deps.recovery.jobs.lost(&id),
-                Ok(replays) => inbox.push_message(ActorMessage::Input(DeliveryInput::ReplaysAdded(replays))),
+                Ok(replays) => {
+                    inbox.push_message(ActorMessage::Input(DeliveryInput::ReplaysAdded(replays)))
+                }
                 Err(error) => stage.fail(ProjectionReadError::from(error)),
             }
         });
     }
 
     fn apply_new_definition(&mut self) {
-        let Some(listed) = self.stage.subscriber_set().entry(&self.id) else { return };
+        let Some(listed) = self.stage.subscriber_set().entry(&self.id) else {
+            return;
+        };
         self.matcher = listed.matcher;
         self.policy = listed.policy;
         // What was read was judged by what it wanted before.
@@ -288,7 +354,8 @@ impl SubscriberActor {
     }
 
     fn is_idle(&self) -> bool {
-        let is_settled = self.delivery.is_idle() && self.reading_number.is_none() && self.inbox.is_empty();
+        let is_settled =
+            self.delivery.is_idle() && self.reading_number.is_none() && self.inbox.is_empty();
         let is_at_rest = match self.inbox.read_state() {
             ReadState::Live => true,
             ReadState::Behind(_) => self.policy.state != SubscriptionState::Active,

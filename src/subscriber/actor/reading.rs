@@ -1,4 +1,5 @@
-//! What one subscriber reads for itself: the journal while it is behind, and the timelines of lanes that go on.
+//! What one subscriber reads for itself: the journal while it is behind, and the timelines of lanes
+//! that go on.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,28 +25,38 @@ const FRAMES_AT_ONCE: usize = 16;
 
 impl SubscriberActor {
     fn match_filter(&self) -> MatchFilter {
-        MatchFilter { matcher: self.matcher.clone(), cutoff: self.stage.wall().saturating_sub(self.policy.hold) }
+        MatchFilter {
+            matcher: self.matcher.clone(),
+            cutoff: self.stage.wall().saturating_sub(self.policy.hold),
+        }
     }
 
-    /// Reads on if it is behind, and joins those who are live when it has come to them; falls behind when it has to.
+    /// Reads on if it is behind, and joins those who are live when it has come to them; falls
+    /// behind when it has to.
     pub(super) fn read_ahead(&mut self) {
-        let may_read = self.delivery.can_read() && !self.stage.deps.recovery.dead_letters.is_full(&self.id);
+        let may_read =
+            self.delivery.can_read() && !self.stage.deps.recovery.dead_letters.is_full(&self.id);
         if !may_read {
             if self.inbox.read_state() == ReadState::Live {
                 debug!(subscriber = %self.id, "falls behind");
-                self.inbox.set_read_state(ReadState::Behind(self.stage.position.get()));
+                self.inbox
+                    .set_read_state(ReadState::Behind(self.stage.position.get()));
             }
             return;
         }
         for _ in 0..FRAMES_AT_ONCE {
-            let ReadState::Behind(from) = self.inbox.read_state() else { return };
+            let ReadState::Behind(from) = self.inbox.read_state() else {
+                return;
+            };
             if self.reading_number.is_some() || !self.has_room() {
                 return;
             }
             if from >= self.stage.position.get() {
                 return self.go_live();
             }
-            let Some(frame) = self.stage.deps.journal.recent(from) else { return self.spawn_journal_read(from) };
+            let Some(frame) = self.stage.deps.journal.recent(from) else {
+                return self.spawn_journal_read(from);
+            };
             let mut read = MatchedBatch::default();
             match read.scan_frame(&frame, from, &self.match_filter(), self.window_room()) {
                 Ok(()) => self.accept_batch(read),
@@ -66,8 +77,16 @@ impl SubscriberActor {
 
     /// Reads where it may take a while.
     fn spawn_journal_read(&mut self, from: Position) {
-        let (journal, wanted, room) = (Arc::clone(&self.stage.deps.journal), self.match_filter(), self.window_room());
-        let (inbox, stage, end) = (Rc::clone(&self.inbox), Rc::clone(&self.stage), self.stage.position.get());
+        let (journal, wanted, room) = (
+            Arc::clone(&self.stage.deps.journal),
+            self.match_filter(),
+            self.window_room(),
+        );
+        let (inbox, stage, end) = (
+            Rc::clone(&self.inbox),
+            Rc::clone(&self.stage),
+            self.stage.position.get(),
+        );
         self.last_reading_number += 1;
         let number = self.last_reading_number;
         (self.reading_number, self.incoming_bytes) = (Some(number), room.bytes);
@@ -87,9 +106,16 @@ impl SubscriberActor {
     /// Takes in what was read.
     pub(super) fn accept_batch(&mut self, read: MatchedBatch) {
         self.end_reading();
-        let MatchedBatch { items, dropped, end, .. } = read;
+        let MatchedBatch {
+            items,
+            dropped,
+            end,
+            ..
+        } = read;
         self.add_dropped(dropped);
-        let ReadState::Behind(from) = self.inbox.read_state() else { return };
+        let ReadState::Behind(from) = self.inbox.read_state() else {
+            return;
+        };
         let end = end.unwrap_or(from);
         self.inbox.set_read_state(ReadState::Behind(end));
         self.step_delivery(DeliveryInput::RecordsMatched { items, end });
@@ -103,11 +129,20 @@ impl SubscriberActor {
 
     pub(super) fn window_room(&self) -> WindowRoom {
         let (events, bytes) = self.delivery.window_room();
-        WindowRoom { events, bytes: bytes.min(self.window_bytes().saturating_sub(self.delivery.queued_bytes())) }
+        WindowRoom {
+            events,
+            bytes: bytes.min(
+                self.window_bytes()
+                    .saturating_sub(self.delivery.queued_bytes()),
+            ),
+        }
     }
 
     fn window_bytes(&self) -> usize {
-        self.stage.deps.memory.available_window(self.policy.bounds.window_bytes)
+        self.stage
+            .deps
+            .memory
+            .available_window(self.policy.bounds.window_bytes)
     }
 
     /// Whether it is worth while to read: each time a part of a frame is decoded again.
@@ -117,17 +152,30 @@ impl SubscriberActor {
     }
 
     pub(super) fn catch_up_lane(&mut self, lane: LaneKey, from_sequence: u64) {
-        let (inbox, stage, wanted) = (Rc::clone(&self.inbox), Rc::clone(&self.stage), self.match_filter());
+        let (inbox, stage, wanted) = (
+            Rc::clone(&self.inbox),
+            Rc::clone(&self.stage),
+            self.match_filter(),
+        );
         let read_to = self.read_to();
         actix_rt::spawn(async move {
             let caught_up = match &lane {
-                LaneKey::Entity(entity) => read_entity_lane(&stage, entity, from_sequence, read_to, &wanted).await,
-                LaneKey::Record(position) => read_record_lane(&stage, *position, from_sequence, &wanted).await,
+                LaneKey::Entity(entity) => {
+                    read_entity_lane(&stage, entity, from_sequence, read_to, &wanted).await
+                }
+                LaneKey::Record(position) => {
+                    read_record_lane(&stage, *position, from_sequence, &wanted).await
+                }
             };
             match caught_up {
                 Ok((read, through, end)) => {
                     let MatchedBatch { items, dropped, .. } = read;
-                    let input = DeliveryInput::LaneCaughtUp { lane, items, through, end };
+                    let input = DeliveryInput::LaneCaughtUp {
+                        lane,
+                        items,
+                        through,
+                        end,
+                    };
                     if let Some(dropped) = dropped {
                         inbox.push_message(ActorMessage::RangeDropped(dropped));
                     }
@@ -146,14 +194,22 @@ impl SubscriberActor {
 
     /// Notes what was not delivered, once something was read that is young enough, or all is read.
     pub(super) fn record_dropped(&mut self) {
-        let Some(DroppedRange { first, last, count }) = self.dropped else { return };
+        let Some(DroppedRange { first, last, count }) = self.dropped else {
+            return;
+        };
         if self.reading_number.is_some() {
             return;
         }
         self.dropped = None;
         warn!(subscriber = %self.id, count, %first, %last, "deliveries given up, they were owed for too long");
-        self.stage.deps.recovery.dead_letters.add_range(&self.id, DeadLetterCause::Expired, (first, last), count);
-        self.stage.update_counters(&self.id, |counters| counters.dropped += count);
+        self.stage.deps.recovery.dead_letters.add_range(
+            &self.id,
+            DeadLetterCause::Expired,
+            (first, last),
+            count,
+        );
+        self.stage
+            .update_counters(&self.id, |counters| counters.dropped += count);
     }
 }
 
@@ -167,9 +223,17 @@ async fn read_entity_lane(
     read_to: Position,
     wanted: &MatchFilter,
 ) -> Result<CatchUpPage, ProjectionReadError> {
-    let stretch = stage.deps.reads.timeline_page(entity, from_sequence, CATCH_UP_RECORDS, read_to).await?;
+    let stretch = stage
+        .deps
+        .reads
+        .timeline_page(entity, from_sequence, CATCH_UP_RECORDS, read_to)
+        .await?;
     let through = (from_sequence + stretch.records.len() as u64).saturating_sub(1);
-    Ok((MatchedBatch::from_timeline(stretch.records, wanted), through, stretch.end))
+    Ok((
+        MatchedBatch::from_timeline(stretch.records, wanted),
+        through,
+        stretch.end,
+    ))
 }
 
 async fn read_record_lane(
@@ -179,5 +243,9 @@ async fn read_record_lane(
     wanted: &MatchFilter,
 ) -> Result<CatchUpPage, ProjectionReadError> {
     let stored = stage.deps.reads.await_record(position).await?;
-    Ok((MatchedBatch::from_timeline(stored.into_iter().collect(), wanted), sequence, Some(position.plus(1))))
+    Ok((
+        MatchedBatch::from_timeline(stored.into_iter().collect(), wanted),
+        sequence,
+        Some(position.plus(1)),
+    ))
 }

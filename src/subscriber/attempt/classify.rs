@@ -50,23 +50,49 @@ pub(super) fn classify_response(
         (Some(StatusClass::Accepted) | None, broken) => {
             let AttemptError { code, detail } =
                 broken.unwrap_or_else(|| AttemptError::broken_off("there was no answer"));
-            let failure = AttemptFailure { status, code, detail, answer };
+            let failure = AttemptFailure {
+                status,
+                code,
+                detail,
+                answer,
+            };
             match code {
                 REFUSED_ADDRESS | BAD_URL | TRANSFORM_FAILED | NO_MESSAGE | NO_TOKEN => {
                     AttemptOutcome::PermanentFailure { failure }
                 }
-                _ => AttemptOutcome::TransientFailure { failure, retry_after: None },
+                _ => AttemptOutcome::TransientFailure {
+                    failure,
+                    retry_after: None,
+                },
             }
         }
-        (Some(class @ (StatusClass::TransientFailure | StatusClass::PermanentFailure | StatusClass::Gone)), _) => {
+        (
+            Some(
+                class @ (StatusClass::TransientFailure
+                | StatusClass::PermanentFailure
+                | StatusClass::Gone),
+            ),
+            _,
+        ) => {
             let detail = format!("answered {}", status.unwrap_or_default());
-            let failure = AttemptFailure { status, code: STATUS, detail, answer };
+            let failure = AttemptFailure {
+                status,
+                code: STATUS,
+                detail,
+                answer,
+            };
             match class {
                 StatusClass::PermanentFailure => AttemptOutcome::PermanentFailure { failure },
                 StatusClass::Gone => AttemptOutcome::Gone { failure },
                 StatusClass::TransientFailure | StatusClass::Accepted => {
-                    let retry_after = received.retry_after.as_deref().and_then(|value| parse_retry_after(value, now));
-                    AttemptOutcome::TransientFailure { failure, retry_after }
+                    let retry_after = received
+                        .retry_after
+                        .as_deref()
+                        .and_then(|value| parse_retry_after(value, now));
+                    AttemptOutcome::TransientFailure {
+                        failure,
+                        retry_after,
+                    }
                 }
             }
         }
@@ -88,7 +114,10 @@ pub(super) const NO_TOKEN: &str = "no_token";
 
 impl AttemptError {
     pub(super) fn broken_off(detail: impl Into<String>) -> Self {
-        Self { code: BROKEN_OFF, detail: detail.into() }
+        Self {
+            code: BROKEN_OFF,
+            detail: detail.into(),
+        }
     }
 }
 
@@ -121,25 +150,43 @@ mod tests {
         let table = [
             (StatusClass::Accepted, &[200, 201, 202, 204, 206, 299][..]),
             (StatusClass::Gone, &[410]),
-            (StatusClass::PermanentFailure, &[400, 401, 403, 404, 407, 411, 422, 424, 426, 428, 430, 499]),
+            (
+                StatusClass::PermanentFailure,
+                &[400, 401, 403, 404, 407, 411, 422, 424, 426, 428, 430, 499],
+            ),
             (
                 StatusClass::TransientFailure,
-                &[0, 100, 101, 199, 300, 301, 304, 307, 399, 408, 409, 425, 429, 500, 501, 599, 600, 999],
+                &[
+                    0, 100, 101, 199, 300, 301, 304, 307, 399, 408, 409, 425, 429, 500, 501, 599,
+                    600, 999,
+                ],
             ),
         ];
         for (expected, statuses) in table {
-            assert!(statuses.iter().all(|status| classify_status(*status) == expected), "{expected:?}");
+            assert!(
+                statuses
+                    .iter()
+                    .all(|status| classify_status(*status) == expected),
+                "{expected:?}"
+            );
         }
     }
 
     #[test]
     fn only_what_failed_waits_for_the_subscriber_s_wish() {
-        let received =
-            |status| SubscriberResponse { status: Some(status), retry_after: Some("7".into()), body: Bytes::new() };
+        let received = |status| SubscriberResponse {
+            status: Some(status),
+            retry_after: Some("7".into()),
+            body: Bytes::new(),
+        };
         let told = |status| classify_response(&received(status), None, Timestamp::default());
         let asked = Some(Duration::from_secs(7));
-        assert!(matches!(told(429), AttemptOutcome::TransientFailure { retry_after, .. } if retry_after == asked));
-        assert!(matches!(told(302), AttemptOutcome::TransientFailure { retry_after, .. } if retry_after == asked));
+        assert!(
+            matches!(told(429), AttemptOutcome::TransientFailure { retry_after, .. } if retry_after == asked)
+        );
+        assert!(
+            matches!(told(302), AttemptOutcome::TransientFailure { retry_after, .. } if retry_after == asked)
+        );
         assert!(matches!(told(404), AttemptOutcome::PermanentFailure { .. }));
     }
 }

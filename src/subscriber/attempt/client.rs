@@ -1,4 +1,5 @@
-//! The HTTP clients that all attempts share: bounded in time and in what is read, following nothing, going through no proxy.
+//! The HTTP clients that all attempts share: bounded in time and in what is read, following
+//! nothing, going through no proxy.
 
 use std::error::Error;
 use std::io;
@@ -12,21 +13,24 @@ use reqwest::{Body, Client, Method, Request, Url, redirect};
 use tokio::time::timeout;
 
 use super::classify::{
-    AttemptError, BAD_URL, BROKEN_OFF, CONNECT, DNS, REFUSED_ADDRESS, SubscriberResponse, TIMEOUT, TLS,
+    AttemptError, BAD_URL, BROKEN_OFF, CONNECT, DNS, REFUSED_ADDRESS, SubscriberResponse, TIMEOUT,
+    TLS,
 };
 use super::resolver::{GuardedResolver, NameLookup, ResolveError};
 use super::target_address;
 use crate::config;
 use crate::error_chain;
 
-/// What of an answer is read. A subscriber has nothing to say but its status; this is for whoever looks for the fault.
+/// What of an answer is read. A subscriber has nothing to say but its status; this is for whoever
+/// looks for the fault.
 pub(super) const RESPONSE_READ_MAX_BYTES: usize = 16 * 1024;
 
-/// How long a connection waits for the next delivery: less than the 5 s after which common servers (Node, Apache, Uvicorn)
-/// close theirs, which would meet a delivery on its way.
+/// How long a connection waits for the next delivery: less than the 5 s after which common servers
+/// (Node, Apache, Uvicorn) close theirs, which would meet a delivery on its way.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How long connecting may take, so that within the usual timeout a second address of a host gets its turn.
+/// How long connecting may take, so that within the usual timeout a second address of a host gets
+/// its turn.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One request.
@@ -63,15 +67,20 @@ impl DeliveryClients {
                 .referer(false)
                 .connect_timeout(CONNECT_TIMEOUT)
                 .pool_idle_timeout(IDLE_TIMEOUT)
-                // Many subscribers may share a host: as many connections as attempts, or each would be closed for another's.
+                // Many subscribers may share a host: as many connections as attempts, or each would
+                // be closed for another's.
                 .pool_max_idle_per_host(config.attempts_max)
                 .build()
         };
-        Ok(Self { checked: client(Some(Arc::clone(&allow_targets)))?, trusted: client(None)?, allow_targets })
+        Ok(Self {
+            checked: client(Some(Arc::clone(&allow_targets)))?,
+            trusted: client(None)?,
+            allow_targets,
+        })
     }
 
-    /// Posts `outgoing`, all of which may take `limit`: what was received of an answer, and why not more of it if that is not
-    /// all.
+    /// Posts `outgoing`, all of which may take `limit`: what was received of an answer, and why not
+    /// more of it if that is not all.
     pub(super) async fn post_request(
         &self,
         outgoing: DeliveryRequest,
@@ -79,16 +88,32 @@ impl DeliveryClients {
     ) -> (SubscriberResponse, Option<AttemptError>) {
         let mut received = SubscriberResponse::default();
         if outgoing.is_checked
-            && let Err(refused) = target_address::check_literal_host(&outgoing.url, &self.allow_targets)
+            && let Err(refused) =
+                target_address::check_literal_host(&outgoing.url, &self.allow_targets)
         {
-            return (received, Some(AttemptError { code: REFUSED_ADDRESS, detail: refused.to_string() }));
+            return (
+                received,
+                Some(AttemptError {
+                    code: REFUSED_ADDRESS,
+                    detail: refused.to_string(),
+                }),
+            );
         }
-        let client = if outgoing.is_checked { &self.checked } else { &self.trusted };
+        let client = if outgoing.is_checked {
+            &self.checked
+        } else {
+            &self.trusted
+        };
         let mut request = Request::new(Method::POST, outgoing.url);
         *request.headers_mut() = outgoing.headers;
         *request.body_mut() = Some(Body::from(outgoing.body));
         let mut body = Vec::new();
-        let broken = match timeout(limit, send_and_read(client, request, &mut received, &mut body)).await {
+        let broken = match timeout(
+            limit,
+            send_and_read(client, request, &mut received, &mut body),
+        )
+        .await
+        {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(to_attempt_error(&error)),
             Err(_) => Some(timeout_error(limit, &received)),
@@ -98,7 +123,8 @@ impl DeliveryClients {
     }
 }
 
-/// Sends `request` and reads its answer into `received` and `body`, up to its end or to as much as is read.
+/// Sends `request` and reads its answer into `received` and `body`, up to its end or to as much as
+/// is read.
 async fn send_and_read(
     client: &Client,
     request: Request,
@@ -107,7 +133,10 @@ async fn send_and_read(
 ) -> Result<(), reqwest::Error> {
     let mut response = client.execute(request).await?;
     received.status = Some(response.status().as_u16());
-    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let retry_after = response
+        .headers()
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok());
     received.retry_after = retry_after.map(ToOwned::to_owned);
     while let Some(piece) = response.chunk().await? {
         let room = RESPONSE_READ_MAX_BYTES - body.len();
@@ -120,11 +149,19 @@ async fn send_and_read(
 }
 
 fn timeout_error(limit: Duration, received: &SubscriberResponse) -> AttemptError {
-    let what = if received.status.is_some() { "the answer did not end" } else { "there was no answer" };
-    AttemptError { code: TIMEOUT, detail: format!("{what} within {} s", limit.as_secs_f64()) }
+    let what = if received.status.is_some() {
+        "the answer did not end"
+    } else {
+        "there was no answer"
+    };
+    AttemptError {
+        code: TIMEOUT,
+        detail: format!("{what} within {} s", limit.as_secs_f64()),
+    }
 }
 
-/// What became of an attempt without a whole answer. The error's own words hold the URL, and so whatever secret is in it.
+/// What became of an attempt without a whole answer. The error's own words hold the URL, and so
+/// whatever secret is in it.
 fn to_attempt_error(error: &reqwest::Error) -> AttemptError {
     let code = |code, detail: String| AttemptError { code, detail };
     if error.is_builder() {
@@ -141,11 +178,20 @@ fn to_attempt_error(error: &reqwest::Error) -> AttemptError {
     let io = find_cause::<io::Error>(error).map(innermost_io_error);
     match io {
         _ if !error.is_connect() => code(BROKEN_OFF, root_cause_text(error)),
-        _ if error.is_timeout() => {
-            code(TIMEOUT, format!("there was no connection within {} s", CONNECT_TIMEOUT.as_secs()))
-        }
+        _ if error.is_timeout() => code(
+            TIMEOUT,
+            format!(
+                "there was no connection within {} s",
+                CONNECT_TIMEOUT.as_secs()
+            ),
+        ),
         // What the system says of a connection is never one of these; what a handshake came to is.
-        Some(io) if matches!(io.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
+        Some(io)
+            if matches!(
+                io.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+            ) =>
+        {
             code(TLS, io.to_string())
         }
         Some(io) => code(CONNECT, io.to_string()),
@@ -159,7 +205,10 @@ fn root_cause_text(error: &reqwest::Error) -> String {
     while let Some(inner) = root.and_then(Error::source) {
         root = Some(inner);
     }
-    root.map_or_else(|| "the connection ended before the answer".into(), ToString::to_string)
+    root.map_or_else(
+        || "the connection ended before the answer".into(),
+        ToString::to_string,
+    )
 }
 
 /// What a library wrapped once more: an `io::Error` is no source of one that holds it.

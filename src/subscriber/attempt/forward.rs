@@ -29,9 +29,15 @@ struct ForwardBody<'a> {
 ///
 /// # Errors
 /// [`Broken`] if it is none.
-pub(super) fn build_forward_body(account: &Account, record: &Record) -> Result<Bytes, AttemptError> {
+pub(super) fn build_forward_body(
+    account: &Account,
+    record: &Record,
+) -> Result<Bytes, AttemptError> {
     let message = IncomingMessage::from_record(record);
-    let message = message.ok_or_else(|| AttemptError { code: NO_MESSAGE, detail: "the event is no message".into() })?;
+    let message = message.ok_or_else(|| AttemptError {
+        code: NO_MESSAGE,
+        detail: "the event is no message".into(),
+    })?;
     let body = ForwardBody {
         event: RECEIVED_EVENT,
         message_id: &message.message_id,
@@ -44,16 +50,21 @@ pub(super) fn build_forward_body(account: &Account, record: &Record) -> Result<B
         instagram_message_id: &message.message_id,
         conversation_id: record.entity.id(),
     };
-    Ok(serde_json::to_vec(&body).expect("its members have JSON texts").into())
+    Ok(serde_json::to_vec(&body)
+        .expect("its members have JSON texts")
+        .into())
 }
 
 /// RFC 3339 without a fraction where it would be zero.
 fn format_timestamp(at: Timestamp) -> String {
     let text = at.to_string();
-    text.strip_suffix(".000Z").map(|whole| format!("{whole}Z")).unwrap_or(text)
+    text.strip_suffix(".000Z")
+        .map(|whole| format!("{whole}Z"))
+        .unwrap_or(text)
 }
 
-/// What `outcome`, as it is by its status, is to an account: it stays what it is until it is removed, so nothing makes it gone.
+/// What `outcome`, as it is by its status, is to an account: it stays what it is until it is
+/// removed, so nothing makes it gone.
 pub(super) fn refine_forward_outcome(outcome: AttemptOutcome) -> AttemptOutcome {
     match outcome {
         AttemptOutcome::Gone { failure } => AttemptOutcome::PermanentFailure { failure },
@@ -81,12 +92,23 @@ mod tests {
             created_at: Timestamp::default(),
             from: Position::FIRST,
         };
-        let entity = EntityKey::try_new(Kind::Conversation, "conv_1234567890_0987654321").expect("an id");
+        let entity =
+            EntityKey::try_new(Kind::Conversation, "conv_1234567890_0987654321").expect("an id");
         let at = Timestamp::parse(at).expect("a time");
-        let change = format!(r#"{{"at":1,"keep":9,"effect":{{"message":{{"sender_id":"1234567890",{content}}}}}}}"#);
-        let record =
-            Record { sequence: Some(1), change: change.into(), ..Record::new("instagram", entity, RECEIVED_EVENT, at) };
-        String::from_utf8(build_forward_body(&account, &record).expect("a message").to_vec()).expect("text")
+        let change = format!(
+            r#"{{"at":1,"keep":9,"effect":{{"message":{{"sender_id":"1234567890",{content}}}}}}}"#
+        );
+        let record = Record {
+            sequence: Some(1),
+            change: change.into(),
+            ..Record::new("instagram", entity, RECEIVED_EVENT, at)
+        };
+        String::from_utf8(
+            build_forward_body(&account, &record)
+                .expect("a message")
+                .to_vec(),
+        )
+        .expect("text")
     }
 
     #[test]
@@ -98,10 +120,15 @@ mod tests {
 
     #[test]
     fn a_message_without_words_has_none_and_a_fraction_is_kept() {
-        let body = bodied("2025-11-08T10:30:00.120Z", r#""message_id":"m","text":null,"message_type":"story_mention""#);
-        for member in
-            [r#""message":null"#, r#""message_type":"story_mention""#, r#""timestamp":"2025-11-08T10:30:00.120Z""#]
-        {
+        let body = bodied(
+            "2025-11-08T10:30:00.120Z",
+            r#""message_id":"m","text":null,"message_type":"story_mention""#,
+        );
+        for member in [
+            r#""message":null"#,
+            r#""message_type":"story_mention""#,
+            r#""timestamp":"2025-11-08T10:30:00.120Z""#,
+        ] {
             assert!(body.contains(member), "{body}");
         }
     }

@@ -1,6 +1,7 @@
 //! What Instagram's Graph API is sent, replies of an account, and what its answers mean.
 //!
-//! Its errors have a number of their own, and most of them come as a 400 or 403, those that pass too:
+//! Its errors have a number of their own, and most of them come as a 400 or 403, those that pass
+//! too:
 //!
 //! | error | meaning | |
 //! |---|---|---|
@@ -29,7 +30,8 @@ const MESSAGE_MAX_CHARACTERS: usize = 300;
 /// The headers that calls with `token` carry.
 pub(super) fn build_auth_headers(token: Option<&Secret>) -> HeaderMap {
     // It was checked where it was given.
-    let value = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok());
+    let value =
+        token.and_then(|token| HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok());
     let header = value.map(|mut value| {
         value.set_sensitive(true);
         (AUTHORIZATION, value)
@@ -41,10 +43,17 @@ pub(super) fn build_auth_headers(token: Option<&Secret>) -> HeaderMap {
 ///
 /// # Errors
 /// [`Broken`] if it is none, or without a token.
-pub(super) fn build_reply_body(record: &Record, token: Option<&Secret>) -> Result<Bytes, AttemptError> {
+pub(super) fn build_reply_body(
+    record: &Record,
+    token: Option<&Secret>,
+) -> Result<Bytes, AttemptError> {
     if token.is_none() {
-        let detail = "the account has no access_token, and sources.instagram.access_token is not set";
-        return Err(AttemptError { code: NO_TOKEN, detail: detail.into() });
+        let detail =
+            "the account has no access_token, and sources.instagram.access_token is not set";
+        return Err(AttemptError {
+            code: NO_TOKEN,
+            detail: detail.into(),
+        });
     }
     #[derive(Serialize)]
     struct GraphMessageBody<'a> {
@@ -60,12 +69,19 @@ pub(super) fn build_reply_body(record: &Record, token: Option<&Secret>) -> Resul
         text: &'a str,
     }
     let reply = Reply::from_payload(&record.payload);
-    let reply = reply.ok_or_else(|| AttemptError { code: NO_MESSAGE, detail: "the event is no reply".into() })?;
+    let reply = reply.ok_or_else(|| AttemptError {
+        code: NO_MESSAGE,
+        detail: "the event is no reply".into(),
+    })?;
     let sent = GraphMessageBody {
-        recipient: GraphRecipient { id: &reply.recipient_id },
+        recipient: GraphRecipient {
+            id: &reply.recipient_id,
+        },
         message: GraphText { text: &reply.text },
     };
-    Ok(serde_json::to_vec(&sent).expect("its members have JSON texts").into())
+    Ok(serde_json::to_vec(&sent)
+        .expect("its members have JSON texts")
+        .into())
 }
 
 /// An error as the Graph API words it.
@@ -92,9 +108,24 @@ impl GraphError<'_> {
     }
 
     fn describe_error(&self, status: u16) -> String {
-        let Self { code, error_subcode, message, .. } = self;
-        let subcode = error_subcode.map(|subcode| format!(" ({subcode})")).unwrap_or_default();
-        let told = |message: &str| format!(": {}", message.chars().take(MESSAGE_MAX_CHARACTERS).collect::<String>());
+        let Self {
+            code,
+            error_subcode,
+            message,
+            ..
+        } = self;
+        let subcode = error_subcode
+            .map(|subcode| format!(" ({subcode})"))
+            .unwrap_or_default();
+        let told = |message: &str| {
+            format!(
+                ": {}",
+                message
+                    .chars()
+                    .take(MESSAGE_MAX_CHARACTERS)
+                    .collect::<String>()
+            )
+        };
         let message = message.as_deref().map(told).unwrap_or_default();
         format!("answered {status}, error {code}{subcode}{message}")
     }
@@ -103,18 +134,31 @@ impl GraphError<'_> {
 /// What `outcome`, as it is by its status alone, is by what the Graph API says.
 pub(super) fn refine_reply_outcome(outcome: AttemptOutcome) -> AttemptOutcome {
     match outcome {
-        // The message is sent. The rest of the answer is worth no second one, which a person would read.
-        AttemptOutcome::TransientFailure { failure: AttemptFailure { status: Some(200..300), .. }, .. } => {
-            AttemptOutcome::Accepted
-        }
+        // The message is sent. The rest of the answer is worth no second one, which a person would
+        // read.
+        AttemptOutcome::TransientFailure {
+            failure:
+                AttemptFailure {
+                    status: Some(200..300),
+                    ..
+                },
+            ..
+        } => AttemptOutcome::Accepted,
         AttemptOutcome::PermanentFailure { mut failure } | AttemptOutcome::Gone { mut failure } => {
             let (status, answer) = (failure.status.unwrap_or_default(), failure.answer.clone());
             // What was refused before anything was sent has no answer.
-            let told = serde_json::from_slice(&answer).ok().filter(|_| failure.code == STATUS);
-            let Some(GraphErrorBody { error }) = told else { return AttemptOutcome::PermanentFailure { failure } };
+            let told = serde_json::from_slice(&answer)
+                .ok()
+                .filter(|_| failure.code == STATUS);
+            let Some(GraphErrorBody { error }) = told else {
+                return AttemptOutcome::PermanentFailure { failure };
+            };
             failure.detail = error.describe_error(status);
             if error.is_retryable() {
-                AttemptOutcome::TransientFailure { failure, retry_after: None }
+                AttemptOutcome::TransientFailure {
+                    failure,
+                    retry_after: None,
+                }
             } else {
                 AttemptOutcome::PermanentFailure { failure }
             }
@@ -130,8 +174,12 @@ mod tests {
 
     fn judged(status: u16, body: &str) -> AttemptOutcome {
         let answer = Bytes::copy_from_slice(body.as_bytes());
-        let failure =
-            AttemptFailure { status: Some(status), code: STATUS, detail: format!("answered {status}"), answer };
+        let failure = AttemptFailure {
+            status: Some(status),
+            code: STATUS,
+            detail: format!("answered {status}"),
+            answer,
+        };
         refine_reply_outcome(AttemptOutcome::PermanentFailure { failure })
     }
 
@@ -144,9 +192,18 @@ mod tests {
     #[test]
     fn what_passes_is_tried_again_although_it_is_a_400() {
         for code in [1, 2, 4, 17, 32, 341, 613, 80_002, 80_006] {
-            assert!(matches!(judged(400, &error(code, "")), AttemptOutcome::TransientFailure { .. }), "{code}");
+            assert!(
+                matches!(
+                    judged(400, &error(code, "")),
+                    AttemptOutcome::TransientFailure { .. }
+                ),
+                "{code}"
+            );
         }
-        assert!(matches!(judged(403, &error(7, r#", "is_transient": true"#)), AttemptOutcome::TransientFailure { .. }));
+        assert!(matches!(
+            judged(403, &error(7, r#", "is_transient": true"#)),
+            AttemptOutcome::TransientFailure { .. }
+        ));
         for code in [10, 100, 190, 200, 368, 551] {
             assert!(
                 matches!(
@@ -157,29 +214,54 @@ mod tests {
             );
         }
         for body in ["", "<html>", "{}", r#"{"error": {"code": "4"}}"#] {
-            assert!(matches!(judged(400, body), AttemptOutcome::PermanentFailure { .. }), "{body}");
+            assert!(
+                matches!(judged(400, body), AttemptOutcome::PermanentFailure { .. }),
+                "{body}"
+            );
         }
     }
 
     #[test]
     fn a_failure_says_what_the_api_said() {
         let outcome = judged(403, &error(10, r#", "error_subcode": 2534022"#));
-        assert_eq!(outcome.failure().expect("refused").detail, "answered 403, error 10 (2534022): Told.");
-        assert_eq!(judged(400, "?").failure().expect("refused").detail, "answered 400");
+        assert_eq!(
+            outcome.failure().expect("refused").detail,
+            "answered 403, error 10 (2534022): Told."
+        );
+        assert_eq!(
+            judged(400, "?").failure().expect("refused").detail,
+            "answered 400"
+        );
     }
 
     #[test]
     fn an_account_is_not_gone_and_a_message_that_was_sent_is_not_sent_again() {
-        let failure = |status| AttemptFailure { status, code: STATUS, detail: String::new(), answer: Bytes::new() };
+        let failure = |status| AttemptFailure {
+            status,
+            code: STATUS,
+            detail: String::new(),
+            answer: Bytes::new(),
+        };
         assert!(matches!(
-            refine_reply_outcome(AttemptOutcome::Gone { failure: failure(Some(410)) }),
+            refine_reply_outcome(AttemptOutcome::Gone {
+                failure: failure(Some(410))
+            }),
             AttemptOutcome::PermanentFailure { .. }
         ));
-        let cut_off = AttemptOutcome::TransientFailure { failure: failure(Some(200)), retry_after: None };
+        let cut_off = AttemptOutcome::TransientFailure {
+            failure: failure(Some(200)),
+            retry_after: None,
+        };
         assert_eq!(refine_reply_outcome(cut_off), AttemptOutcome::Accepted);
-        let down = AttemptOutcome::TransientFailure { failure: failure(Some(500)), retry_after: None };
+        let down = AttemptOutcome::TransientFailure {
+            failure: failure(Some(500)),
+            retry_after: None,
+        };
         assert_eq!(refine_reply_outcome(down.clone()), down);
-        let silent = AttemptOutcome::TransientFailure { failure: failure(None), retry_after: None };
+        let silent = AttemptOutcome::TransientFailure {
+            failure: failure(None),
+            retry_after: None,
+        };
         assert_eq!(refine_reply_outcome(silent.clone()), silent);
     }
 
@@ -190,7 +272,15 @@ mod tests {
         assert!(headers[AUTHORIZATION].is_sensitive() && !format!("{headers:?}").contains("hush"));
         let entity = EntityKey::try_new(Kind::Conversation, "conv_1_9").expect("an id");
         let record = Record::new("instagram", entity, "message.reply", Timestamp::default());
-        assert_eq!(build_reply_body(&record, None).expect_err("no token").code, NO_TOKEN);
-        assert_eq!(build_reply_body(&record, Some(&Secret::new("hush"))).expect_err("no reply").code, NO_MESSAGE);
+        assert_eq!(
+            build_reply_body(&record, None).expect_err("no token").code,
+            NO_TOKEN
+        );
+        assert_eq!(
+            build_reply_body(&record, Some(&Secret::new("hush")))
+                .expect_err("no reply")
+                .code,
+            NO_MESSAGE
+        );
     }
 }

@@ -33,7 +33,11 @@ pub struct AttemptLogEntry {
 
 impl AttemptLogEntry {
     /// The row of an attempt that begins at `at`.
-    pub(super) fn new(at: Timestamp, subscriber: &SubscriberId, sending: &AttemptContext<'_>) -> Self {
+    pub(super) fn new(
+        at: Timestamp,
+        subscriber: &SubscriberId,
+        sending: &AttemptContext<'_>,
+    ) -> Self {
         Self {
             at,
             source: subscriber.to_string(),
@@ -84,7 +88,8 @@ impl AttemptLogEntry {
             body_bytes: Some(self.body_bytes as u64),
             answer: Some(response_excerpt(&self.answer)).filter(|answer| !answer.is_empty()),
             // Of a longer one only the beginning was read.
-            answer_bytes: (self.answer.len() < RESPONSE_READ_MAX_BYTES).then_some(self.answer.len() as u64),
+            answer_bytes: (self.answer.len() < RESPONSE_READ_MAX_BYTES)
+                .then_some(self.answer.len() as u64),
             attempt: Some(self.attempt),
             event_type: Some(&self.event_type),
             next_attempt_at,
@@ -96,7 +101,11 @@ impl AttemptLogEntry {
 /// The headers, without the values that a subscription holds as secrets.
 fn redact_sensitive(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
     headers.iter().map(|(name, value)| {
-        let value = if value.is_sensitive() { REDACTED.as_bytes() } else { value.as_bytes() };
+        let value = if value.is_sensitive() {
+            REDACTED.as_bytes()
+        } else {
+            value.as_bytes()
+        };
         (name.as_str(), value)
     })
 }
@@ -107,7 +116,9 @@ fn response_excerpt(answer: &[u8]) -> &[u8] {
         return answer;
     }
     let is_start = |at: &usize| answer[*at] & 0xc0 != 0x80;
-    let end =
-        (RESPONSE_LOG_MAX_BYTES - 3..=RESPONSE_LOG_MAX_BYTES).rev().find(is_start).unwrap_or(RESPONSE_LOG_MAX_BYTES);
+    let end = (RESPONSE_LOG_MAX_BYTES - 3..=RESPONSE_LOG_MAX_BYTES)
+        .rev()
+        .find(is_start)
+        .unwrap_or(RESPONSE_LOG_MAX_BYTES);
     &answer[..end]
 }

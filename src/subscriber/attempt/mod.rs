@@ -69,9 +69,9 @@ impl AttemptOutcome {
     pub const fn failure(&self) -> Option<&AttemptFailure> {
         match self {
             Self::Accepted => None,
-            Self::TransientFailure { failure, .. } | Self::PermanentFailure { failure } | Self::Gone { failure } => {
-                Some(failure)
-            }
+            Self::TransientFailure { failure, .. }
+            | Self::PermanentFailure { failure }
+            | Self::Gone { failure } => Some(failure),
         }
     }
 }
@@ -90,13 +90,17 @@ pub struct AttemptReport {
 pub struct AttemptNumber {
     /// Its number, from 1.
     pub attempt: u32,
-    /// Whether a job brings the event again, out of its entity's order: what subscribers can tell it by.
+    /// Whether a job brings the event again, out of its entity's order: what subscribers can tell
+    /// it by.
     pub is_replay: bool,
 }
 
 impl From<u32> for AttemptNumber {
     fn from(attempt: u32) -> Self {
-        Self { attempt, is_replay: false }
+        Self {
+            attempt,
+            is_replay: false,
+        }
     }
 }
 
@@ -137,7 +141,12 @@ impl AttemptSender {
         incarnation: StoreIncarnation,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, reqwest::Error> {
-        Self::with_name_lookup(config, incarnation, clock, Arc::new(SystemResolver::default()))
+        Self::with_name_lookup(
+            config,
+            incarnation,
+            clock,
+            Arc::new(SystemResolver::default()),
+        )
     }
 
     fn with_name_lookup(
@@ -148,7 +157,12 @@ impl AttemptSender {
     ) -> Result<Self, reqwest::Error> {
         let clients = DeliveryClients::try_new(config, &lookup)?;
         let prepared = TargetCache::new(config.subscriptions_max);
-        Ok(Self(Arc::new(AttemptSenderInner { clients, prepared, incarnation, clock })))
+        Ok(Self(Arc::new(AttemptSenderInner {
+            clients,
+            prepared,
+            incarnation,
+            clock,
+        })))
     }
 
     /// Makes the attempt `which` at bringing `item` to the subscriber of `profile`.
@@ -167,15 +181,24 @@ impl AttemptSender {
             sequence: item.sequence,
             number: which.into(),
         };
-        self.send_attempt(profile, sending, |prepared| prepared.build_body(item)).await
+        self.send_attempt(profile, sending, |prepared| prepared.build_body(item))
+            .await
     }
 
     /// Sends the subscriber of `profile` a signed `ping`, which has no entity's place.
     pub async fn send_ping(&self, profile: &DeliveryPolicy) -> AttemptReport {
         let at = self.0.clock.wall();
         let id = format!("ping_{:x}", at.as_micros());
-        let sending = AttemptContext { id, event_id: None, event: PING, event_at: at, sequence: 0, number: 1.into() };
-        self.send_attempt(profile, sending, |_| Ok(build_ping_body(&profile.id, at))).await
+        let sending = AttemptContext {
+            id,
+            event_id: None,
+            event: PING,
+            event_at: at,
+            sequence: 0,
+            number: 1.into(),
+        };
+        self.send_attempt(profile, sending, |_| Ok(build_ping_body(&profile.id, at)))
+            .await
     }
 
     /// Drops what is kept ready for `id`, of which no more attempts are expected.
@@ -191,26 +214,41 @@ impl AttemptSender {
     ) -> AttemptReport {
         let (at, began) = (self.0.clock.wall(), self.0.clock.monotonic());
         let mut call = AttemptLogEntry::new(at, &profile.id, &sending);
-        let request = self.0.prepared.get_or_prepare(profile).and_then(|prepared| {
-            call.path = prepared.url_path().to_owned();
-            let part = at.as_micros().to_be_bytes();
-            let trace = headers::build_traceparent(
-                &sending.id,
-                &[call.source.as_bytes(), &part, &sending.number.attempt.to_be_bytes()],
-            );
-            let AttemptContext { id, event, event_at, sequence, number: which, .. } = &sending;
-            let is_replay = which.is_replay;
-            let attempt = AttemptHeaderValues {
-                id,
-                event,
-                event_at: *event_at,
-                at,
-                sequence: *sequence,
-                is_replay,
-                trace: &trace,
-            };
-            Ok(prepared.build_request(&attempt, body(&prepared)?))
-        });
+        let request = self
+            .0
+            .prepared
+            .get_or_prepare(profile)
+            .and_then(|prepared| {
+                call.path = prepared.url_path().to_owned();
+                let part = at.as_micros().to_be_bytes();
+                let trace = headers::build_traceparent(
+                    &sending.id,
+                    &[
+                        call.source.as_bytes(),
+                        &part,
+                        &sending.number.attempt.to_be_bytes(),
+                    ],
+                );
+                let AttemptContext {
+                    id,
+                    event,
+                    event_at,
+                    sequence,
+                    number: which,
+                    ..
+                } = &sending;
+                let is_replay = which.is_replay;
+                let attempt = AttemptHeaderValues {
+                    id,
+                    event,
+                    event_at: *event_at,
+                    at,
+                    sequence: *sequence,
+                    is_replay,
+                    trace: &trace,
+                };
+                Ok(prepared.build_request(&attempt, body(&prepared)?))
+            });
         let (received, broken) = match request {
             Ok(request) => {
                 call.headers = request.headers.clone();
@@ -226,9 +264,22 @@ impl AttemptSender {
             DeliveryTarget::Forward { .. } => forward::refine_forward_outcome(outcome),
             DeliveryTarget::Reply { .. } => graph_api::refine_reply_outcome(outcome),
         };
-        let SubscriberResponse { status, body: answer, .. } = received;
+        let SubscriberResponse {
+            status,
+            body: answer,
+            ..
+        } = received;
         let code = outcome.failure().map(|failure| failure.code);
-        AttemptReport { outcome, call: AttemptLogEntry { status, code, duration, answer, ..call } }
+        AttemptReport {
+            outcome,
+            call: AttemptLogEntry {
+                status,
+                code,
+                duration,
+                answer,
+                ..call
+            },
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! What every attempt at one subscriber has in common, made once: its URL, its fixed headers, its keys.
+//! What every attempt at one subscriber has in common, made once: its URL, its fixed headers, its
+//! keys.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -60,23 +61,57 @@ impl PreparedTarget {
         let (url, is_checked, mut headers, signs) = match target {
             DeliveryTarget::Webhook(subscription) => {
                 let custom = headers::build_custom_headers(&subscription.headers);
-                let signer = DeliverySigner::new(subscription.id, &subscription.secrets, &subscription.signing);
-                (subscription.url.as_str(), true, custom, TargetSigner::Styles(Box::new(signer)))
+                let signer = DeliverySigner::new(
+                    subscription.id,
+                    &subscription.secrets,
+                    &subscription.signing,
+                );
+                (
+                    subscription.url.as_str(),
+                    true,
+                    custom,
+                    TargetSigner::Styles(Box::new(signer)),
+                )
             }
-            DeliveryTarget::Forward { account, url, must_be_public: is_checked } => {
+            DeliveryTarget::Forward {
+                account,
+                url,
+                must_be_public: is_checked,
+            } => {
                 let key = HmacKey::new(account.webhook_secret.expose().as_bytes());
-                (url.as_str(), *is_checked, HeaderMap::new(), TargetSigner::Hub(key))
+                (
+                    url.as_str(),
+                    *is_checked,
+                    HeaderMap::new(),
+                    TargetSigner::Hub(key),
+                )
             }
-            DeliveryTarget::Reply { url, token, .. } => {
-                (url.as_str(), false, graph_api::build_auth_headers(token.as_ref()), TargetSigner::Unsigned)
+            DeliveryTarget::Reply { url, token, .. } => (
+                url.as_str(),
+                false,
+                graph_api::build_auth_headers(token.as_ref()),
+                TargetSigner::Unsigned,
+            ),
+            DeliveryTarget::AutoReply => {
+                return Err(bad_url_error("an automatic reply is not called"));
             }
-            DeliveryTarget::AutoReply => return Err(bad_url_error("an automatic reply is not called")),
         };
-        let url = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let url = Url::parse(url)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let url = url.ok_or_else(|| bad_url_error("the URL cannot be called"))?;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("Hookyard/", env!("CARGO_PKG_VERSION"))));
-        Ok(Self { target: target.clone(), url, is_checked, headers, signer: signs })
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("Hookyard/", env!("CARGO_PKG_VERSION"))),
+        );
+        Ok(Self {
+            target: target.clone(),
+            url,
+            is_checked,
+            headers,
+            signer: signs,
+        })
     }
 
     /// The path of its URL.
@@ -88,49 +123,92 @@ impl PreparedTarget {
     pub(super) fn build_body(&self, item: &OutboundRecord) -> Result<Bytes, AttemptError> {
         match &self.target {
             DeliveryTarget::Webhook(subscription) => match &subscription.transform {
-                Some(transform) => {
-                    transform.body(&item.record).map(Bytes::from).map_err(|failed| transform_error(&failed))
-                }
+                Some(transform) => transform
+                    .body(&item.record)
+                    .map(Bytes::from)
+                    .map_err(|failed| transform_error(&failed)),
                 None => Ok(envelope::body(&item.record).into()),
             },
-            DeliveryTarget::Forward { account, .. } => forward::build_forward_body(account, &item.record),
-            DeliveryTarget::Reply { token, .. } => graph_api::build_reply_body(&item.record, token.as_ref()),
+            DeliveryTarget::Forward { account, .. } => {
+                forward::build_forward_body(account, &item.record)
+            }
+            DeliveryTarget::Reply { token, .. } => {
+                graph_api::build_reply_body(&item.record, token.as_ref())
+            }
             DeliveryTarget::AutoReply => Err(bad_url_error("an automatic reply is not called")),
         }
     }
 
     /// The request that brings `body`.
-    pub(super) fn build_request(&self, attempt: &AttemptHeaderValues<'_>, body: Bytes) -> DeliveryRequest {
+    pub(super) fn build_request(
+        &self,
+        attempt: &AttemptHeaderValues<'_>,
+        body: Bytes,
+    ) -> DeliveryRequest {
         let mut headers = self.headers.clone();
         headers.reserve(11);
         headers.insert(headers::WEBHOOK_ID, signing::to_header_value(attempt.id));
         headers.insert(headers::SEQUENCE_HEADER, attempt.sequence.into());
-        headers.insert(headers::TRACEPARENT, signing::to_header_value(attempt.trace));
+        headers.insert(
+            headers::TRACEPARENT,
+            signing::to_header_value(attempt.trace),
+        );
         if attempt.is_replay {
             headers.insert(headers::REPLAY_MARK, HeaderValue::from_static("true"));
         }
         match &self.signer {
             TargetSigner::Styles(signer) => {
-                let AttemptHeaderValues { id, event, event_at, at, .. } = *attempt;
-                signer.sign(&SigningInput { id, event, event_at, attempt_at: at, body: &body }, &mut headers);
+                let AttemptHeaderValues {
+                    id,
+                    event,
+                    event_at,
+                    at,
+                    ..
+                } = *attempt;
+                signer.sign(
+                    &SigningInput {
+                        id,
+                        event,
+                        event_at,
+                        attempt_at: at,
+                        body: &body,
+                    },
+                    &mut headers,
+                );
             }
             TargetSigner::Hub(key) => signing::insert_hub_signature(key, &body, &mut headers),
             TargetSigner::Unsigned => {}
         }
-        DeliveryRequest { url: self.url.clone(), is_checked: self.is_checked, headers, body }
+        DeliveryRequest {
+            url: self.url.clone(),
+            is_checked: self.is_checked,
+            headers,
+            body,
+        }
     }
 
     /// Whether it was made of this very definition.
     fn is_made_from(&self, target: &DeliveryTarget) -> bool {
         match (&self.target, target) {
-            (DeliveryTarget::Webhook(own), DeliveryTarget::Webhook(other)) => Arc::ptr_eq(own, other),
-            (
-                DeliveryTarget::Forward { account, url, must_be_public: is_checked },
-                DeliveryTarget::Forward { account: other, url: other_url, must_be_public: other_is_checked },
-            ) => Arc::ptr_eq(account, other) && url == other_url && is_checked == other_is_checked,
-            (DeliveryTarget::Reply { account, .. }, DeliveryTarget::Reply { account: other, .. }) => {
-                Arc::ptr_eq(account, other)
+            (DeliveryTarget::Webhook(own), DeliveryTarget::Webhook(other)) => {
+                Arc::ptr_eq(own, other)
             }
+            (
+                DeliveryTarget::Forward {
+                    account,
+                    url,
+                    must_be_public: is_checked,
+                },
+                DeliveryTarget::Forward {
+                    account: other,
+                    url: other_url,
+                    must_be_public: other_is_checked,
+                },
+            ) => Arc::ptr_eq(account, other) && url == other_url && is_checked == other_is_checked,
+            (
+                DeliveryTarget::Reply { account, .. },
+                DeliveryTarget::Reply { account: other, .. },
+            ) => Arc::ptr_eq(account, other),
             (DeliveryTarget::AutoReply, DeliveryTarget::AutoReply) => true,
             (
                 DeliveryTarget::Webhook(_)
@@ -144,14 +222,21 @@ impl PreparedTarget {
 }
 
 fn transform_error(error: &EvaluationError) -> AttemptError {
-    AttemptError { code: TRANSFORM_FAILED, detail: format!("the transform made no body: {error}") }
+    AttemptError {
+        code: TRANSFORM_FAILED,
+        detail: format!("the transform made no body: {error}"),
+    }
 }
 
 fn bad_url_error(detail: &str) -> AttemptError {
-    AttemptError { code: BAD_URL, detail: detail.into() }
+    AttemptError {
+        code: BAD_URL,
+        detail: detail.into(),
+    }
 }
 
-/// What is prepared, by subscriber. What is there of a definition that has changed since is made anew.
+/// What is prepared, by subscriber. What is there of a definition that has changed since is made
+/// anew.
 pub(super) struct TargetCache {
     prepared: Mutex<HashMap<SubscriberId, Arc<PreparedTarget>>>,
     /// When there are as many, all are dropped: they are soon made again.
@@ -160,12 +245,21 @@ pub(super) struct TargetCache {
 
 impl TargetCache {
     pub(super) fn new(max: usize) -> Self {
-        Self { prepared: Mutex::default(), max }
+        Self {
+            prepared: Mutex::default(),
+            max,
+        }
     }
 
-    pub(super) fn get_or_prepare(&self, profile: &DeliveryPolicy) -> Result<Arc<PreparedTarget>, AttemptError> {
+    pub(super) fn get_or_prepare(
+        &self,
+        profile: &DeliveryPolicy,
+    ) -> Result<Arc<PreparedTarget>, AttemptError> {
         let known = || self.prepared.lock();
-        if let Some(found) = known().get(&profile.id).filter(|found| found.is_made_from(&profile.target)) {
+        if let Some(found) = known()
+            .get(&profile.id)
+            .filter(|found| found.is_made_from(&profile.target))
+        {
             return Ok(Arc::clone(found));
         }
         let made = Arc::new(PreparedTarget::try_new(&profile.target)?);

@@ -1,4 +1,5 @@
-//! Looks names up and drops the addresses that may not be called, so that what was checked is what is connected to.
+//! Looks names up and drops the addresses that may not be called, so that what was checked is what
+//! is connected to.
 
 use std::fmt;
 use std::future::Future;
@@ -47,29 +48,42 @@ impl fmt::Debug for GuardedResolver {
 
 impl GuardedResolver {
     pub(super) fn new(lookup: Arc<dyn NameLookup>, allow_targets: Option<Arc<[IpNet]>>) -> Self {
-        Self { lookup, allow_targets }
+        Self {
+            lookup,
+            allow_targets,
+        }
     }
 }
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let (found, allowed) = (self.lookup.find_addresses(name.as_str()), self.allow_targets.clone());
+        let (found, allowed) = (
+            self.lookup.find_addresses(name.as_str()),
+            self.allow_targets.clone(),
+        );
         Box::pin(async move {
             let found = found.await.map_err(ResolveError::LookupFailed)?;
             let addresses = retain_allowed(found, allowed.as_deref())?;
             // The port is that of the URL.
-            let sockets = addresses.into_iter().map(|address| SocketAddr::new(address, 0));
+            let sockets = addresses
+                .into_iter()
+                .map(|address| SocketAddr::new(address, 0));
             Ok(Box::new(sockets) as Addrs)
         })
     }
 }
 
 /// Those of `found` that may be called.
-fn retain_allowed(found: Vec<IpAddr>, allow_targets: Option<&[IpNet]>) -> Result<Vec<IpAddr>, ResolveError> {
+fn retain_allowed(
+    found: Vec<IpAddr>,
+    allow_targets: Option<&[IpNet]>,
+) -> Result<Vec<IpAddr>, ResolveError> {
     let mut refused = None;
     let mut callable = found;
     callable.retain(|address| {
-        let checked = allow_targets.map_or(Ok(()), |allowed| target_address::check_address(*address, allowed));
+        let checked = allow_targets.map_or(Ok(()), |allowed| {
+            target_address::check_address(*address, allowed)
+        });
         let is_callable = checked.is_ok();
         refused = refused.take().or(checked.err());
         is_callable

@@ -7,8 +7,8 @@
 //! | `hub` | `X-Hub-Signature-256`: `sha256=` and hex HMAC-SHA256 of the body |
 //! | `v1a` | as `standard`, with `v1a,` and base64 Ed25519 of the same |
 //!
-//! For some time after a rotation `webhook-signature` carries a signature of the previous secret too; the other styles have
-//! room for one, that of the present secret.
+//! For some time after a rotation `webhook-signature` carries a signature of the previous secret
+//! too; the other styles have room for one, that of the present secret.
 
 use std::fmt;
 
@@ -64,16 +64,35 @@ impl fmt::Debug for DeliverySigner {
 impl DeliverySigner {
     /// Makes of `secrets` the keys for `styles`, for the subscription `id`.
     #[must_use]
-    pub fn new(id: subscription::SubscriptionId, secrets: &SigningSecrets, styles: &[SigningStyle]) -> Self {
+    pub fn new(
+        id: subscription::SubscriptionId,
+        secrets: &SigningSecrets,
+        styles: &[SigningStyle],
+    ) -> Self {
         let has = |style| styles.contains(&style);
         let whole = || <HmacKey>::new(secrets.current.expose().as_bytes());
-        let previous = secrets.previous.iter().map(|(secret, until)| (standard_key(secret), Some(*until)));
-        let standard = || std::iter::once((standard_key(&secrets.current), None)).chain(previous).collect();
+        let previous = secrets
+            .previous
+            .iter()
+            .map(|(secret, until)| (standard_key(secret), Some(*until)));
+        let standard = || {
+            std::iter::once((standard_key(&secrets.current), None))
+                .chain(previous)
+                .collect()
+        };
         Self {
             crm: has(SigningStyle::Crm).then(|| (id.into(), whole())),
             hub: has(SigningStyle::Hub).then(whole),
-            standard: if has(SigningStyle::Standard) { standard() } else { Vec::new() },
-            v1a: if has(SigningStyle::V1a) { secrets.signing_key_pair() } else { None },
+            standard: if has(SigningStyle::Standard) {
+                standard()
+            } else {
+                Vec::new()
+            },
+            v1a: if has(SigningStyle::V1a) {
+                secrets.signing_key_pair()
+            } else {
+                None
+            },
         }
     }
 
@@ -82,8 +101,14 @@ impl DeliverySigner {
         if let Some((id, key)) = &self.crm {
             headers.insert(CRM_ID, id.clone());
             headers.insert(CRM_EVENT, to_header_value(message.event));
-            headers.insert(CRM_TIMESTAMP, to_header_value(&message.event_at.to_string()));
-            headers.insert(CRM_SIGNATURE, to_header_value(&hex::encode(key.tag(&[message.body]))));
+            headers.insert(
+                CRM_TIMESTAMP,
+                to_header_value(&message.event_at.to_string()),
+            );
+            headers.insert(
+                CRM_SIGNATURE,
+                to_header_value(&hex::encode(key.tag(&[message.body]))),
+            );
         }
         if let Some(key) = &self.hub {
             headers.insert(HUB_SIGNATURE, hub_signature(key, message.body));
@@ -91,18 +116,38 @@ impl DeliverySigner {
         if self.standard.is_empty() && self.v1a.is_none() {
             return;
         }
-        let timestamp = message.attempt_at.as_micros().div_euclid(1_000_000).to_string();
-        let signed = [message.id.as_bytes(), b".", timestamp.as_bytes(), b".", message.body];
+        let timestamp = message
+            .attempt_at
+            .as_micros()
+            .div_euclid(1_000_000)
+            .to_string();
+        let signed = [
+            message.id.as_bytes(),
+            b".",
+            timestamp.as_bytes(),
+            b".",
+            message.body,
+        ];
         headers.insert(TIMESTAMP, to_header_value(&timestamp));
-        headers.insert(SIGNATURE, to_header_value(&self.standard_signatures(message.attempt_at, &signed)));
+        headers.insert(
+            SIGNATURE,
+            to_header_value(&self.standard_signatures(message.attempt_at, &signed)),
+        );
     }
 
     /// What `webhook-signature` holds: signatures with spaces between.
     fn standard_signatures(&self, now: Timestamp, signed: &[&[u8]]) -> String {
-        let valid = self.standard.iter().filter(|(_, until)| until.is_none_or(|until| now < until));
+        let valid = self
+            .standard
+            .iter()
+            .filter(|(_, until)| until.is_none_or(|until| now < until));
         let hmac = valid.map(|(key, _)| format!("v1,{}", STANDARD.encode(key.tag(signed))));
-        let ed25519 =
-            self.v1a.iter().map(|key| format!("v1a,{}", STANDARD.encode(key.sign(&signed.concat()).to_bytes())));
+        let ed25519 = self.v1a.iter().map(|key| {
+            format!(
+                "v1a,{}",
+                STANDARD.encode(key.sign(&signed.concat()).to_bytes())
+            )
+        });
         hmac.chain(ed25519).collect::<Vec<_>>().join(" ")
     }
 }
@@ -116,19 +161,30 @@ fn hub_signature(key: &HmacKey, body: &[u8]) -> HeaderValue {
     to_header_value(&format!("sha256={}", hex::encode(key.tag(&[body]))))
 }
 
-/// The key that Standard Webhooks make of a secret: what `whsec_` stands before in base64, or the secret as it is.
+/// The key that Standard Webhooks make of a secret: what `whsec_` stands before in base64, or the
+/// secret as it is.
 fn standard_key(secret: &Secret) -> HmacKey {
     let text = secret.expose();
-    let decoded =
-        text.strip_prefix("whsec_").and_then(|encoded| SignatureEncoding::Base64.decode(encoded)).map(Zeroizing::new);
-    HmacKey::new(decoded.as_ref().map_or(text.as_bytes(), |decoded| decoded.as_slice()))
+    let decoded = text
+        .strip_prefix("whsec_")
+        .and_then(|encoded| SignatureEncoding::Base64.decode(encoded))
+        .map(Zeroizing::new);
+    HmacKey::new(
+        decoded
+            .as_ref()
+            .map_or(text.as_bytes(), |decoded| decoded.as_slice()),
+    )
 }
 
 /// `text` as a header's value; what a header cannot hold becomes a question mark.
 pub(super) fn to_header_value(text: &str) -> HeaderValue {
     HeaderValue::from_bytes(text.as_bytes()).unwrap_or_else(|_| {
-        let printable: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-        HeaderValue::from_bytes(printable.as_bytes()).unwrap_or_else(|_| HeaderValue::from_static("?"))
+        let printable: String = text
+            .chars()
+            .map(|c| if c.is_control() { '?' } else { c })
+            .collect();
+        HeaderValue::from_bytes(printable.as_bytes())
+            .unwrap_or_else(|_| HeaderValue::from_static("?"))
     })
 }
 

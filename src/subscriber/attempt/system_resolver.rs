@@ -1,8 +1,9 @@
 //! The system's resolver, each name asked for once at a time.
 //!
-//! A name that nobody answers for occupies a thread until the system gives up, which is later than any attempt does. One such
-//! name must not take the threads that others need, so whoever asks for a name that is being looked up waits for the same
-//! answer. Nothing is remembered beyond it: what was checked is what is connected to, now.
+//! A name that nobody answers for occupies a thread until the system gives up, which is later than
+//! any attempt does. One such name must not take the threads that others need, so whoever asks for
+//! a name that is being looked up waits for the same answer. Nothing is remembered beyond it: what
+//! was checked is what is connected to, now.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,7 +16,8 @@ use tokio::task::spawn_blocking;
 
 use super::resolver::{LookupFuture, NameLookup};
 
-/// Names that are looked up at once, each on a thread of the blocking pool, which has more threads than these.
+/// Names that are looked up at once, each on a thread of the blocking pool, which has more threads
+/// than these.
 pub(in crate::subscriber) const LOOKUPS_MAX: usize = 32;
 
 /// Asks for the addresses of a name. Blocks.
@@ -35,7 +37,12 @@ pub(super) struct SystemResolver {
 
 impl Default for SystemResolver {
     fn default() -> Self {
-        let ask = |name: &str| Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect());
+        let ask = |name: &str| {
+            Ok((name, 0)
+                .to_socket_addrs()?
+                .map(|address| address.ip())
+                .collect())
+        };
         Self::with_resolve_fn(Arc::new(ask), LOOKUPS_MAX)
     }
 }
@@ -44,7 +51,10 @@ impl NameLookup for SystemResolver {
     fn find_addresses(&self, name: &str) -> LookupFuture {
         let mut answer = self.join_lookup(name);
         Box::pin(async move {
-            let answer = answer.wait_for(Option::is_some).await.map_err(io::Error::other)?;
+            let answer = answer
+                .wait_for(Option::is_some)
+                .await
+                .map_err(io::Error::other)?;
             match answer.as_ref() {
                 Some(Ok(found)) => Ok(found.clone()),
                 Some(Err(error)) => Err(io::Error::new(error.kind(), Arc::clone(error))),
@@ -56,14 +66,22 @@ impl NameLookup for SystemResolver {
 
 impl SystemResolver {
     fn with_resolve_fn(resolve: Arc<ResolveFn>, lookups_max: usize) -> Self {
-        Self { resolve, permits: Arc::new(Semaphore::new(lookups_max)), in_flight: Arc::default() }
+        Self {
+            resolve,
+            permits: Arc::new(Semaphore::new(lookups_max)),
+            in_flight: Arc::default(),
+        }
     }
 
-    /// Where the answer for `name` will be: that of the look-up under way, or of one that begins now.
+    /// Where the answer for `name` will be: that of the look-up under way, or of one that begins
+    /// now.
     fn join_lookup(&self, name: &str) -> watch::Receiver<LookupAnswer> {
         let mut under_way = self.in_flight.lock();
         // One whose look-up ended without an answer, with the thread that it was on, is none.
-        if let Some(answer) = under_way.get(name).filter(|answer| answer.has_changed().is_ok()) {
+        if let Some(answer) = under_way
+            .get(name)
+            .filter(|answer| answer.has_changed().is_ok())
+        {
             return answer.clone();
         }
         let (sender, answer) = watch::channel(None);
@@ -83,7 +101,10 @@ impl SystemResolver {
             let _place = place;
             ask(&asked)
         });
-        let found = found.await.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(Arc::new);
+        let found = found
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+            .map_err(Arc::new);
         self.in_flight.lock().remove(&name);
         sender.send_replace(Some(found));
     }
@@ -123,8 +144,8 @@ mod tests {
         asker
     }
 
-    /// One subscriber whose name nobody answers for held all places, each of its attempts one, and the others' names waited
-    /// behind them for as long as the system's resolver is patient.
+    /// One subscriber whose name nobody answers for held all places, each of its attempts one, and
+    /// the others' names waited behind them for as long as the system's resolver is patient.
     #[tokio::test]
     async fn a_name_that_nobody_answers_for_holds_one_place_however_many_ask_for_it() {
         let (gate, closed) = mpsc::channel::<()>();
@@ -144,12 +165,19 @@ mod tests {
         for _ in 0..10 {
             waiting.push(begun(system.find_addresses("dead.example")).await);
         }
-        let alive =
-            timeout(Duration::from_secs(60), system.find_addresses("alive.example")).await.expect("it never came");
+        let alive = timeout(
+            Duration::from_secs(60),
+            system.find_addresses("alive.example"),
+        )
+        .await
+        .expect("it never came");
         assert_eq!(alive.expect("found"), [IpAddr::from(Ipv4Addr::LOCALHOST)]);
         drop(gate);
         for asker in waiting {
-            assert_eq!(asker.await.expect_err("not found").kind(), io::ErrorKind::NotFound);
+            assert_eq!(
+                asker.await.expect_err("not found").kind(),
+                io::ErrorKind::NotFound
+            );
         }
         assert_eq!(asked.load(Ordering::SeqCst), 1);
         assert!(system.in_flight.lock().is_empty(), "nothing is remembered");
@@ -164,10 +192,19 @@ mod tests {
             Ok(Vec::new())
         };
         let system = SystemResolver::with_resolve_fn(Arc::new(ask), 1);
-        let place = Arc::clone(&system.permits).acquire_owned().await.expect("open");
+        let place = Arc::clone(&system.permits)
+            .acquire_owned()
+            .await
+            .expect("open");
         drop(begun(system.find_addresses("given.up")).await);
         drop(place);
-        assert!(system.find_addresses("another").await.expect("asked").is_empty());
+        assert!(
+            system
+                .find_addresses("another")
+                .await
+                .expect("asked")
+                .is_empty()
+        );
         assert_eq!(asked.load(Ordering::SeqCst), 1);
         assert!(system.in_flight.lock().is_empty());
     }

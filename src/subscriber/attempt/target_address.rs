@@ -1,7 +1,9 @@
-//! Which addresses may be called at the wish of whoever may add a subscription: public ones, and what the configuration allows.
+//! Which addresses may be called at the wish of whoever may add a subscription: public ones, and
+//! what the configuration allows.
 //!
-//! An IPv6 address in which an IPv4 address is embedded leads to that one, so both have to be allowed. Ranges are those of
-//! IANA's registries of special-purpose addresses (RFC 6890 and what followed it).
+//! An IPv6 address in which an IPv4 address is embedded leads to that one, so both have to be
+//! allowed. Ranges are those of IANA's registries of special-purpose addresses (RFC 6890 and what
+//! followed it).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -41,7 +43,8 @@ pub struct BlockedAddressError {
     range: &'static str,
 }
 
-/// Checks what can be said of `url` without a look-up; what its name leads to is checked at each connection.
+/// Checks what can be said of `url` without a look-up; what its name leads to is checked at each
+/// connection.
 ///
 /// # Errors
 /// [`Refused`], in words for whoever gave it.
@@ -58,11 +61,18 @@ pub fn check_target_url(url: &str, allow_targets: &[IpNet]) -> Result<(), Target
     }
     let addresses = literal_addresses(&url).ok_or(TargetUrlError::NotAbsolute)?;
     check_any_address(&addresses, allow_targets)?;
-    let is_named = addresses.iter().any(|address| is_allowed(*address, allow_targets));
-    if url.scheme() == "http" && !is_named { Err(TargetUrlError::PlainHttp) } else { Ok(()) }
+    let is_named = addresses
+        .iter()
+        .any(|address| is_allowed(*address, allow_targets));
+    if url.scheme() == "http" && !is_named {
+        Err(TargetUrlError::PlainHttp)
+    } else {
+        Ok(())
+    }
 }
 
-/// Checks the host of `url` if it says without a look-up where it leads: an address, or a name of loopback.
+/// Checks the host of `url` if it says without a look-up where it leads: an address, or a name of
+/// loopback.
 ///
 /// # Errors
 /// [`NotPublic`].
@@ -71,7 +81,10 @@ pub fn check_target_host(url: &Url, allow_targets: &[IpNet]) -> Result<(), Block
 }
 
 /// Of two addresses one will do: only such as may be called are connected to.
-fn check_any_address(addresses: &[IpAddr], allow_targets: &[IpNet]) -> Result<(), BlockedAddressError> {
+fn check_any_address(
+    addresses: &[IpAddr],
+    allow_targets: &[IpNet],
+) -> Result<(), BlockedAddressError> {
     let mut refused = None;
     for address in addresses {
         match check_address(*address, allow_targets) {
@@ -104,7 +117,10 @@ pub fn is_blocked_address(address: IpAddr, allow_targets: &[IpNet]) -> bool {
 ///
 /// # Errors
 /// [`NotPublic`] for one that is neither public nor within `allow_targets`.
-pub(super) fn check_address(address: IpAddr, allow_targets: &[IpNet]) -> Result<(), BlockedAddressError> {
+pub(super) fn check_address(
+    address: IpAddr,
+    allow_targets: &[IpNet],
+) -> Result<(), BlockedAddressError> {
     let refuse = |range| Err(BlockedAddressError { address, range });
     let range = match address {
         IpAddr::V4(address) => special_range_v4(address),
@@ -114,7 +130,9 @@ pub(super) fn check_address(address: IpAddr, allow_targets: &[IpNet]) -> Result<
         Some(range) if !is_allowed(address, allow_targets) => return refuse(range),
         Some(_) | None => {}
     }
-    let IpAddr::V6(outer) = address else { return Ok(()) };
+    let IpAddr::V6(outer) = address else {
+        return Ok(());
+    };
     for inner in embedded_ipv4(outer) {
         match special_range_v4(inner) {
             Some(range) if !is_allowed(inner.into(), allow_targets) => return refuse(range),
@@ -124,18 +142,26 @@ pub(super) fn check_address(address: IpAddr, allow_targets: &[IpNet]) -> Result<
     Ok(())
 }
 
-/// Whether `allow_targets` names the address, in either spelling if it is an IPv4 address mapped into IPv6.
+/// Whether `allow_targets` names the address, in either spelling if it is an IPv4 address mapped
+/// into IPv6.
 fn is_allowed(address: IpAddr, allow_targets: &[IpNet]) -> bool {
-    let names = |address: IpAddr| allow_targets.iter().any(|network| network.contains(&address));
+    let names = |address: IpAddr| {
+        allow_targets
+            .iter()
+            .any(|network| network.contains(&address))
+    };
     names(address) || names(address.to_canonical())
 }
 
-/// The addresses that the host of `url` names without a look-up, none for a name; `None` if there is no host.
+/// The addresses that the host of `url` names without a look-up, none for a name; `None` if there
+/// is no host.
 fn literal_addresses(url: &Url) -> Option<Vec<IpAddr>> {
     Some(match url.host()? {
         Host::Ipv4(address) => vec![address.into()],
         Host::Ipv6(address) => vec![address.into()],
-        Host::Domain(name) if is_localhost(name) => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        Host::Domain(name) if is_localhost(name) => {
+            vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+        }
         Host::Domain(_) => Vec::new(),
     })
 }
@@ -160,12 +186,21 @@ const SPECIAL_V4: [(Ipv4Net, &str); 17] = [
     (network_v4(0, 0, 0, 0, 32), "no address"),
     (network_v4(0, 0, 0, 0, 8), "an address of this network"),
     (network_v4(10, 0, 0, 0, 8), "a private address"),
-    (network_v4(100, 100, 100, 200, 32), "the metadata service of a cloud"),
+    (
+        network_v4(100, 100, 100, 200, 32),
+        "the metadata service of a cloud",
+    ),
     (network_v4(100, 64, 0, 0, 10), "a carrier's private address"),
     (network_v4(127, 0, 0, 0, 8), "a loopback address"),
-    (network_v4(169, 254, 169, 254, 32), "the metadata service of a cloud"),
+    (
+        network_v4(169, 254, 169, 254, 32),
+        "the metadata service of a cloud",
+    ),
     (network_v4(169, 254, 0, 0, 16), "a link-local address"),
-    (network_v4(168, 63, 129, 16, 32), "the metadata service of a cloud"),
+    (
+        network_v4(168, 63, 129, 16, 32),
+        "the metadata service of a cloud",
+    ),
     (network_v4(172, 16, 0, 0, 12), "a private address"),
     (network_v4(192, 0, 0, 0, 24), "a reserved address"),
     (network_v4(192, 88, 99, 0, 24), "a reserved address"),
@@ -177,8 +212,11 @@ const SPECIAL_V4: [(Ipv4Net, &str); 17] = [
 ];
 
 /// Addresses that stand in examples.
-const EXAMPLES_V4: [Ipv4Net; 3] =
-    [network_v4(192, 0, 2, 0, 24), network_v4(198, 51, 100, 0, 24), network_v4(203, 0, 113, 0, 24)];
+const EXAMPLES_V4: [Ipv4Net; 3] = [
+    network_v4(192, 0, 2, 0, 24),
+    network_v4(198, 51, 100, 0, 24),
+    network_v4(203, 0, 113, 0, 24),
+];
 
 /// All of IPv6 that has been given out for public use lies in here.
 const PUBLIC_V6: Ipv6Net = network_v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
@@ -186,25 +224,61 @@ const PUBLIC_V6: Ipv6Net = network_v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
 /// What in IPv6 is not public, narrower ranges first.
 const SPECIAL_V6: [(Ipv6Net, &str); 20] = [
     (network_v6([0, 0, 0, 0, 0, 0, 0, 0], 128), "no address"),
-    (network_v6([0, 0, 0, 0, 0, 0, 0, 1], 128), "the loopback address"),
+    (
+        network_v6([0, 0, 0, 0, 0, 0, 0, 1], 128),
+        "the loopback address",
+    ),
     (MAPPED, "an IPv4 address mapped into IPv6"),
     (TRANSLATED, "an IPv4 address translated into IPv6"),
     (COMPATIBLE, "an IPv4 address within IPv6"),
     (NAT64, "an IPv4 address behind NAT64"),
     (NAT64_LOCAL, "an IPv4 address behind a local NAT64"),
-    (network_v6([0x100, 0, 0, 0, 0, 0, 0, 0], 32), "an address that discards"),
+    (
+        network_v6([0x100, 0, 0, 0, 0, 0, 0, 0], 32),
+        "an address that discards",
+    ),
     (TEREDO, "a Teredo address"),
-    (network_v6([0x2001, 2, 0, 0, 0, 0, 0, 0], 48), "an address for benchmarks"),
-    (network_v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), "a reserved address"),
-    (network_v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32), "an address for documentation"),
+    (
+        network_v6([0x2001, 2, 0, 0, 0, 0, 0, 0], 48),
+        "an address for benchmarks",
+    ),
+    (
+        network_v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23),
+        "a reserved address",
+    ),
+    (
+        network_v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32),
+        "an address for documentation",
+    ),
     (SIX_TO_FOUR, "a 6to4 address"),
-    (network_v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), "an address for documentation"),
-    (network_v6([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16), "a segment routing address"),
-    (network_v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128), "the metadata service of a cloud"),
-    (network_v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7), "a private address"),
-    (network_v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), "a link-local address"),
-    (network_v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10), "a site-local address"),
-    (network_v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), "a multicast address"),
+    (
+        network_v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20),
+        "an address for documentation",
+    ),
+    (
+        network_v6([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16),
+        "a segment routing address",
+    ),
+    (
+        network_v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128),
+        "the metadata service of a cloud",
+    ),
+    (
+        network_v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7),
+        "a private address",
+    ),
+    (
+        network_v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
+        "a link-local address",
+    ),
+    (
+        network_v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10),
+        "a site-local address",
+    ),
+    (
+        network_v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8),
+        "a multicast address",
+    ),
 ];
 
 const COMPATIBLE: Ipv6Net = network_v6([0, 0, 0, 0, 0, 0, 0, 0], 96);
@@ -217,25 +291,43 @@ const SIX_TO_FOUR: Ipv6Net = network_v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16);
 
 fn special_range_v4(address: Ipv4Addr) -> Option<&'static str> {
     let example = EXAMPLES_V4.iter().any(|network| network.contains(&address));
-    let special = SPECIAL_V4.iter().find(|(network, _)| network.contains(&address));
-    special.map(|(_, range)| *range).or(example.then_some("an address for documentation"))
+    let special = SPECIAL_V4
+        .iter()
+        .find(|(network, _)| network.contains(&address));
+    special
+        .map(|(_, range)| *range)
+        .or(example.then_some("an address for documentation"))
 }
 
 fn special_range_v6(address: Ipv6Addr) -> Option<&'static str> {
-    let special = SPECIAL_V6.iter().find(|(network, _)| network.contains(&address));
+    let special = SPECIAL_V6
+        .iter()
+        .find(|(network, _)| network.contains(&address));
     let unassigned = !PUBLIC_V6.contains(&address);
-    special.map(|(_, range)| *range).or(unassigned.then_some("a reserved address"))
+    special
+        .map(|(_, range)| *range)
+        .or(unassigned.then_some("a reserved address"))
 }
 
 /// The IPv4 addresses that what is sent to `address` may end up at.
 fn embedded_ipv4(address: Ipv6Addr) -> Vec<Ipv4Addr> {
     let octets = address.octets();
-    let at = |start: usize| Ipv4Addr::new(octets[start], octets[start + 1], octets[start + 2], octets[start + 3]);
+    let at = |start: usize| {
+        Ipv4Addr::new(
+            octets[start],
+            octets[start + 1],
+            octets[start + 2],
+            octets[start + 3],
+        )
+    };
     let is_in = |network: &Ipv6Net| network.contains(&address);
     // `::` and `::1` are themselves.
     if address.is_unspecified() || address.is_loopback() {
         Vec::new()
-    } else if [COMPATIBLE, MAPPED, TRANSLATED, NAT64, NAT64_LOCAL].iter().any(is_in) {
+    } else if [COMPATIBLE, MAPPED, TRANSLATED, NAT64, NAT64_LOCAL]
+        .iter()
+        .any(is_in)
+    {
         vec![at(12)]
     } else if is_in(&SIX_TO_FOUR) {
         vec![at(2)]

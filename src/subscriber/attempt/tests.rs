@@ -1,4 +1,5 @@
-//! Attempts at real servers: what goes out, what each answer comes to, and where nothing is sent to.
+//! Attempts at real servers: what goes out, what each answer comes to, and where nothing is sent
+//! to.
 
 mod receiver;
 
@@ -18,7 +19,9 @@ use crate::event::{EntityKey, Kind, Position, Record};
 use crate::failpoints::NoFailures;
 use crate::journal::DataStore;
 use crate::subscriber::delivery_policy::{self, DeliveryTarget, RetryPolicy};
-use crate::subscription::{DeliveryOrdering, SigningSecrets, SigningStyle, Subscription, SubscriptionState};
+use crate::subscription::{
+    DeliveryOrdering, SigningSecrets, SigningStyle, Subscription, SubscriptionState,
+};
 use receiver::{AttemptReceiver, ReceiverAction};
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -52,7 +55,10 @@ fn subscription(url: &str) -> Subscription {
 }
 
 fn delivery(allowed: &str) -> config::DeliveryConfig {
-    let keys = [("HOOKYARD_ADMIN__TOKEN", "t"), ("HOOKYARD_DELIVERY__ALLOW_TARGETS", allowed)];
+    let keys = [
+        ("HOOKYARD_ADMIN__TOKEN", "t"),
+        ("HOOKYARD_DELIVERY__ALLOW_TARGETS", allowed),
+    ];
     load_config(None, keys).expect("a configuration").delivery
 }
 
@@ -72,7 +78,11 @@ fn profile(target: DeliveryTarget, timeout: Duration) -> DeliveryPolicy {
         concurrency: 1,
         rate_limit: None,
         timeout,
-        retries: RetryPolicy { schedule: Arc::default(), jitter: 0.0, dead_letter_after: AMPLE },
+        retries: RetryPolicy {
+            schedule: Arc::default(),
+            jitter: 0.0,
+            dead_letter_after: AMPLE,
+        },
         on_exhausted: config.on_exhausted,
         breaker: config.breaker,
         disable_after: AMPLE,
@@ -82,7 +92,10 @@ fn profile(target: DeliveryTarget, timeout: Duration) -> DeliveryPolicy {
 }
 
 fn webhook(url: &str, timeout: Duration) -> DeliveryPolicy {
-    profile(DeliveryTarget::Webhook(Arc::new(subscription(url))), timeout)
+    profile(
+        DeliveryTarget::Webhook(Arc::new(subscription(url))),
+        timeout,
+    )
 }
 
 fn item() -> OutboundRecord {
@@ -93,7 +106,12 @@ fn item() -> OutboundRecord {
         payload: r#"{"event":"status.changed","data":{"status":"open"}}"#.into(),
         ..Record::new("support", entity, "status.changed", at)
     };
-    OutboundRecord { position: Position::new(300), sequence: 7, received_at: at, record: Arc::new(record) }
+    OutboundRecord {
+        position: Position::new(300),
+        sequence: 7,
+        received_at: at,
+        record: Arc::new(record),
+    }
 }
 
 fn caller_with(allowed: &str, lookup: impl NameLookup) -> AttemptSender {
@@ -102,7 +120,13 @@ fn caller_with(allowed: &str, lookup: impl NameLookup) -> AttemptSender {
 
 fn caller_by(config: &config::DeliveryConfig, lookup: impl NameLookup) -> AttemptSender {
     let clock = ManualClock::starting_at(Timestamp::parse("2025-12-04T10:30:05Z").expect("a time"));
-    AttemptSender::with_name_lookup(config, StoreIncarnation::new(7), Arc::new(clock), Arc::new(lookup)).expect("TLS")
+    AttemptSender::with_name_lookup(
+        config,
+        StoreIncarnation::new(7),
+        Arc::new(clock),
+        Arc::new(lookup),
+    )
+    .expect("TLS")
 }
 
 /// A caller that may call loopback.
@@ -116,8 +140,12 @@ struct ScriptedLookup(Mutex<VecDeque<Vec<IpAddr>>>);
 
 impl ScriptedLookup {
     fn giving(answers: &[&[[u8; 4]]]) -> Self {
-        let addresses =
-            answers.iter().map(|answer| answer.iter().map(|octets| Ipv4Addr::from(*octets).into()).collect());
+        let addresses = answers.iter().map(|answer| {
+            answer
+                .iter()
+                .map(|octets| Ipv4Addr::from(*octets).into())
+                .collect()
+        });
         Self(Mutex::new(addresses.collect()))
     }
 }
@@ -131,7 +159,10 @@ impl NameLookup for ScriptedLookup {
 
 async fn outcome(act: ReceiverAction, timeout: Duration) -> AttemptOutcome {
     let receiver = AttemptReceiver::start(&[act]).await;
-    caller().send_delivery(&webhook(&receiver.url(), timeout), &item(), 1).await.outcome
+    caller()
+        .send_delivery(&webhook(&receiver.url(), timeout), &item(), 1)
+        .await
+        .outcome
 }
 
 /// Its kind, its status and its code.
@@ -142,20 +173,35 @@ fn told(outcome: &AttemptOutcome) -> (&'static str, Option<u16>, &'static str) {
         AttemptOutcome::PermanentFailure { .. } => "refused",
         AttemptOutcome::Gone { .. } => "gone",
     };
-    outcome.failure().map_or((kind, None, ""), |failure| (kind, failure.status, failure.code))
+    outcome.failure().map_or((kind, None, ""), |failure| {
+        (kind, failure.status, failure.code)
+    })
 }
 
 fn answered(status: u16) -> ReceiverAction {
-    ReceiverAction::Answer(format!("HTTP/1.1 {status} X\r\nlocation: /elsewhere\r\ncontent-length: 2\r\n\r\n{{}}"))
+    ReceiverAction::Answer(format!(
+        "HTTP/1.1 {status} X\r\nlocation: /elsewhere\r\ncontent-length: 2\r\n\r\n{{}}"
+    ))
 }
 
 #[tokio::test]
 async fn an_attempt_is_a_signed_post_of_the_event() {
     let receiver = AttemptReceiver::start(&[answered(200)]).await;
-    let headers = vec![("X-Api-Key".to_owned(), Secret::new("k3y")), ("Host".to_owned(), Secret::new("evil"))];
-    let subscription = Subscription { headers, ..subscription(&receiver.url()) };
-    let made =
-        caller().send_delivery(&profile(DeliveryTarget::Webhook(Arc::new(subscription)), AMPLE), &item(), 1).await;
+    let headers = vec![
+        ("X-Api-Key".to_owned(), Secret::new("k3y")),
+        ("Host".to_owned(), Secret::new("evil")),
+    ];
+    let subscription = Subscription {
+        headers,
+        ..subscription(&receiver.url())
+    };
+    let made = caller()
+        .send_delivery(
+            &profile(DeliveryTarget::Webhook(Arc::new(subscription)), AMPLE),
+            &item(),
+            1,
+        )
+        .await;
     assert_eq!(made.outcome, AttemptOutcome::Accepted);
     let requests = receiver.requests();
     let (head, body) = requests[0].split_once("\r\n\r\n").expect("a head");
@@ -177,9 +223,22 @@ async fn an_attempt_is_a_signed_post_of_the_event() {
     ] {
         assert!(lines.contains(&line), "{line} is not in {head}");
     }
-    let names: Vec<_> = lines.iter().filter_map(|line| line.split_once(": ")).map(|(name, _)| name).collect();
-    let others = ["traceparent", "x-webhook-signature", "webhook-signature", "content-length", "accept"];
-    assert!(others.iter().all(|name| names.contains(name)) && names.len() == 15, "{head}");
+    let names: Vec<_> = lines
+        .iter()
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, _)| name)
+        .collect();
+    let others = [
+        "traceparent",
+        "x-webhook-signature",
+        "webhook-signature",
+        "content-length",
+        "accept",
+    ];
+    assert!(
+        others.iter().all(|name| names.contains(name)) && names.len() == 15,
+        "{head}"
+    );
 }
 
 #[tokio::test]
@@ -187,42 +246,89 @@ async fn all_attempts_at_an_event_are_one_trace() {
     let receiver = AttemptReceiver::start(&[answered(500)]).await;
     let caller = caller();
     for attempt in 1..=2 {
-        caller.send_delivery(&webhook(&receiver.url(), AMPLE), &item(), attempt).await;
+        caller
+            .send_delivery(&webhook(&receiver.url(), AMPLE), &item(), attempt)
+            .await;
     }
-    let trace =
-        |request: &String| request.lines().find_map(|line| line.strip_prefix("traceparent: ").map(str::to_owned));
+    let trace = |request: &String| {
+        request
+            .lines()
+            .find_map(|line| line.strip_prefix("traceparent: ").map(str::to_owned))
+    };
     let traces: Vec<_> = receiver.requests().iter().filter_map(trace).collect();
-    let parts: Vec<Vec<_>> = traces.iter().map(|trace| trace.split('-').collect()).collect();
-    assert_eq!(parts[0].iter().map(|part| part.len()).collect::<Vec<_>>(), [2, 32, 16, 2], "{traces:?}");
-    assert!(parts[0][1] == parts[1][1] && parts[0][2] != parts[1][2], "{traces:?}");
+    let parts: Vec<Vec<_>> = traces
+        .iter()
+        .map(|trace| trace.split('-').collect())
+        .collect();
+    assert_eq!(
+        parts[0].iter().map(|part| part.len()).collect::<Vec<_>>(),
+        [2, 32, 16, 2],
+        "{traces:?}"
+    );
+    assert!(
+        parts[0][1] == parts[1][1] && parts[0][2] != parts[1][2],
+        "{traces:?}"
+    );
 }
 
 #[tokio::test]
 async fn nothing_but_2xx_is_success() {
     let table = [
         ("accepted", &[200, 201, 202, 204, 299][..]),
-        ("failed", &[301, 302, 307, 308, 400 + 8, 409, 425, 429, 500, 502, 503, 599]),
+        (
+            "failed",
+            &[
+                301,
+                302,
+                307,
+                308,
+                400 + 8,
+                409,
+                425,
+                429,
+                500,
+                502,
+                503,
+                599,
+            ],
+        ),
         ("refused", &[400, 401, 403, 404, 405, 413, 422, 451]),
         ("gone", &[410]),
     ];
     for (kind, statuses) in table {
         for status in statuses {
             let outcome = outcome(answered(*status), AMPLE).await;
-            let expected = if kind == "accepted" { (kind, None, "") } else { (kind, Some(*status), "status") };
+            let expected = if kind == "accepted" {
+                (kind, None, "")
+            } else {
+                (kind, Some(*status), "status")
+            };
             assert_eq!(told(&outcome), expected);
         }
     }
     let ahead = "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n";
-    assert_eq!(outcome(ReceiverAction::Answer(ahead.into()), AMPLE).await, AttemptOutcome::Accepted);
-    let switched = outcome(ReceiverAction::Close("HTTP/1.1 101 Switching Protocols\r\n\r\n"), AMPLE).await;
+    assert_eq!(
+        outcome(ReceiverAction::Answer(ahead.into()), AMPLE).await,
+        AttemptOutcome::Accepted
+    );
+    let switched = outcome(
+        ReceiverAction::Close("HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+        AMPLE,
+    )
+    .await;
     assert_eq!(told(&switched).0, "failed");
 }
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let receiver = AttemptReceiver::start(&[answered(307)]).await;
-    let made = caller().send_delivery(&webhook(&receiver.url(), AMPLE), &item(), 1).await;
-    assert_eq!((told(&made.outcome).1, receiver.requests().len()), (Some(307), 1));
+    let made = caller()
+        .send_delivery(&webhook(&receiver.url(), AMPLE), &item(), 1)
+        .await;
+    assert_eq!(
+        (told(&made.outcome).1, receiver.requests().len()),
+        (Some(307), 1)
+    );
 }
 
 #[tokio::test]
@@ -230,20 +336,35 @@ async fn an_answer_has_to_come_to_its_end_in_time() {
     let none = outcome(ReceiverAction::Hang(""), SHORT).await;
     assert_eq!(told(&none), ("failed", None, "timeout"));
     let dripping = outcome(ReceiverAction::Drip, SHORT).await;
-    assert_eq!(told(&dripping), ("failed", Some(200), "timeout"), "however alive it looks");
+    assert_eq!(
+        told(&dripping),
+        ("failed", Some(200), "timeout"),
+        "however alive it looks"
+    );
     let half = outcome(ReceiverAction::Hang("HTTP/1.1 200 OK\r\ncontent-"), SHORT).await;
     assert_eq!(told(&half), ("failed", None, "timeout"));
-    let unfinished = outcome(ReceiverAction::Hang("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"), SHORT).await;
+    let unfinished = outcome(
+        ReceiverAction::Hang("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"),
+        SHORT,
+    )
+    .await;
     assert_eq!(told(&unfinished), ("failed", Some(200), "timeout"));
     assert_eq!(unfinished.failure().expect("it failed").answer, "half");
 }
 
 #[tokio::test]
 async fn a_status_that_is_no_success_needs_no_body() {
-    let gone = outcome(ReceiverAction::Hang("HTTP/1.1 410 Gone\r\ncontent-length: 9\r\n\r\n"), SHORT).await;
+    let gone = outcome(
+        ReceiverAction::Hang("HTTP/1.1 410 Gone\r\ncontent-length: 9\r\n\r\n"),
+        SHORT,
+    )
+    .await;
     assert_eq!(told(&gone), ("gone", Some(410), "status"));
-    let busy =
-        outcome(ReceiverAction::Hang("HTTP/1.1 503 X\r\nretry-after: 7\r\ncontent-length: 9\r\n\r\n"), SHORT).await;
+    let busy = outcome(
+        ReceiverAction::Hang("HTTP/1.1 503 X\r\nretry-after: 7\r\ncontent-length: 9\r\n\r\n"),
+        SHORT,
+    )
+    .await;
     assert!(
         matches!(busy, AttemptOutcome::TransientFailure { retry_after: Some(after), .. } if after == Duration::from_secs(7)),
         "{busy:?}"
@@ -256,8 +377,14 @@ async fn what_ends_early_is_no_success() {
         ("", None),
         ("HTTP/1.1 200 OK\r\ncontent-", None),
         ("no http at all\r\n\r\n", None),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf", Some(200)),
-        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n", Some(200)),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf",
+            Some(200),
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+            Some(200),
+        ),
     ] {
         assert_eq!(
             told(&outcome(ReceiverAction::Close(answer), AMPLE).await),
@@ -266,18 +393,27 @@ async fn what_ends_early_is_no_success() {
         );
     }
     // Without a length the end of the connection is the end of the answer.
-    assert_eq!(outcome(ReceiverAction::Close("HTTP/1.1 200 OK\r\n\r\nwhole"), AMPLE).await, AttemptOutcome::Accepted);
+    assert_eq!(
+        outcome(ReceiverAction::Close("HTTP/1.1 200 OK\r\n\r\nwhole"), AMPLE).await,
+        AttemptOutcome::Accepted
+    );
 }
 
 #[tokio::test]
 async fn of_an_endless_answer_only_the_beginning_is_read() {
     for (status, kind) in [(200, "accepted"), (500, "failed")] {
         let receiver = AttemptReceiver::start(&[ReceiverAction::Endless(status)]).await;
-        let made = caller().send_delivery(&webhook(&receiver.url(), AMPLE), &item(), 1).await;
+        let made = caller()
+            .send_delivery(&webhook(&receiver.url(), AMPLE), &item(), 1)
+            .await;
         assert_eq!(told(&made.outcome).0, kind);
         assert_eq!(made.call.answer().len(), 16 * 1024);
         // What the system holds between two sockets, and no more.
-        assert!(receiver.written() < 32 << 20, "{} bytes", receiver.written());
+        assert!(
+            receiver.written() < 32 << 20,
+            "{} bytes",
+            receiver.written()
+        );
     }
 }
 
@@ -286,54 +422,91 @@ async fn one_connection_serves_many_attempts() {
     let receiver = AttemptReceiver::start(&[answered(200), answered(500), answered(404)]).await;
     let (caller, profile) = (caller(), webhook(&receiver.url(), AMPLE));
     for attempt in 1..=5 {
-        caller.clone().send_delivery(&profile, &item(), attempt).await;
+        caller
+            .clone()
+            .send_delivery(&profile, &item(), attempt)
+            .await;
     }
     assert_eq!((receiver.requests().len(), receiver.connections()), (5, 1));
 }
 
-/// Connections beyond what one subscriber may have were closed after each attempt: two subscribers at one host cost more
-/// than twice what one does.
+/// Connections beyond what one subscriber may have were closed after each attempt: two subscribers
+/// at one host cost more than twice what one does.
 #[tokio::test]
 async fn subscribers_at_one_host_take_no_connections_from_each_other() {
     const SUBSCRIBERS: usize = 8;
     const ROUNDS: u32 = 20;
     let receiver = AttemptReceiver::start(&[answered(200)]).await;
-    let caller =
-        caller_by(&config::DeliveryConfig { concurrency: 1, ..delivery("127.0.0.0/8") }, ScriptedLookup::default());
+    let caller = caller_by(
+        &config::DeliveryConfig {
+            concurrency: 1,
+            ..delivery("127.0.0.0/8")
+        },
+        ScriptedLookup::default(),
+    );
     for round in 1..=ROUNDS {
         let attempts = (0..SUBSCRIBERS).map(|_| {
             let (caller, profile) = (caller.clone(), webhook(&receiver.url(), AMPLE));
-            tokio::spawn(async move { caller.send_delivery(&profile, &item(), round).await.outcome })
+            tokio::spawn(
+                async move { caller.send_delivery(&profile, &item(), round).await.outcome },
+            )
         });
         for attempt in attempts.collect::<Vec<_>>() {
             assert_eq!(attempt.await.expect("no panic"), AttemptOutcome::Accepted);
         }
     }
     // One is perhaps not given back yet when the next attempt asks for it.
-    assert!(receiver.connections() < 3 * SUBSCRIBERS, "{} connections", receiver.connections());
+    assert!(
+        receiver.connections() < 3 * SUBSCRIBERS,
+        "{} connections",
+        receiver.connections()
+    );
 }
 
 #[tokio::test]
 async fn where_nobody_listens_is_tried_again() {
-    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
-    let made = caller().send_delivery(&webhook(&format!("http://{free}/"), AMPLE), &item(), 1).await;
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port")
+        .local_addr()
+        .expect("an address");
+    let made = caller()
+        .send_delivery(&webhook(&format!("http://{free}/"), AMPLE), &item(), 1)
+        .await;
     assert_eq!(told(&made.outcome), ("failed", None, "connect"));
 }
 
 #[tokio::test]
 async fn what_cannot_speak_tls_is_tried_again() {
-    for act in [ReceiverAction::Close("HTTP/1.1 400 Bad Request\r\n\r\n"), ReceiverAction::Close("")] {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    for act in [
+        ReceiverAction::Close("HTTP/1.1 400 Bad Request\r\n\r\n"),
+        ReceiverAction::Close(""),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
         let url = format!("https://{}/", listener.local_addr().expect("an address"));
-        let ReceiverAction::Close(answer) = act else { unreachable!("only those") };
+        let ReceiverAction::Close(answer) = act else {
+            unreachable!("only those")
+        };
         let serving = tokio::spawn(async move {
             use tokio::io::{AsyncReadExt, AsyncWriteExt};
             let (mut stream, _) = listener.accept().await.expect("a caller");
             let _ = stream.read(&mut [0; 1024]).await;
-            stream.write_all(answer.as_bytes()).await.expect("the caller reads");
+            stream
+                .write_all(answer.as_bytes())
+                .await
+                .expect("the caller reads");
         });
-        let made = caller().send_delivery(&webhook(&url, AMPLE), &item(), 1).await;
-        assert_eq!(told(&made.outcome), ("failed", None, "tls"), "{:?}", made.outcome);
+        let made = caller()
+            .send_delivery(&webhook(&url, AMPLE), &item(), 1)
+            .await;
+        assert_eq!(
+            told(&made.outcome),
+            ("failed", None, "tls"),
+            "{:?}",
+            made.outcome
+        );
         serving.await.expect("it served");
     }
 }
@@ -341,7 +514,9 @@ async fn what_cannot_speak_tls_is_tried_again() {
 #[tokio::test]
 async fn a_name_that_leads_nowhere_is_tried_again() {
     for names in [ScriptedLookup::default(), ScriptedLookup::giving(&[&[]])] {
-        let made = caller_with("", names).send_delivery(&webhook("https://crm.example/", AMPLE), &item(), 1).await;
+        let made = caller_with("", names)
+            .send_delivery(&webhook("https://crm.example/", AMPLE), &item(), 1)
+            .await;
         assert_eq!(told(&made.outcome), ("failed", None, "dns"));
     }
 }
@@ -351,15 +526,36 @@ async fn an_address_that_is_not_public_is_never_connected_to() {
     let receiver = AttemptReceiver::start(&[answered(200)]).await;
     let port = receiver.address.port();
     let table = [
-        (format!("http://127.0.0.1:{port}/"), ScriptedLookup::default()),
-        (format!("http://2130706433:{port}/"), ScriptedLookup::default()),
-        (format!("http://[::ffff:127.0.0.1]:{port}/"), ScriptedLookup::default()),
-        (format!("http://crm.example:{port}/"), ScriptedLookup::giving(&[&[[127, 0, 0, 1]]])),
-        (format!("http://crm.example:{port}/"), ScriptedLookup::giving(&[&[[127, 0, 0, 1], [169, 254, 169, 254]]])),
+        (
+            format!("http://127.0.0.1:{port}/"),
+            ScriptedLookup::default(),
+        ),
+        (
+            format!("http://2130706433:{port}/"),
+            ScriptedLookup::default(),
+        ),
+        (
+            format!("http://[::ffff:127.0.0.1]:{port}/"),
+            ScriptedLookup::default(),
+        ),
+        (
+            format!("http://crm.example:{port}/"),
+            ScriptedLookup::giving(&[&[[127, 0, 0, 1]]]),
+        ),
+        (
+            format!("http://crm.example:{port}/"),
+            ScriptedLookup::giving(&[&[[127, 0, 0, 1], [169, 254, 169, 254]]]),
+        ),
     ];
     for (url, names) in table {
-        let made = caller_with("10.0.0.0/8", names).send_delivery(&webhook(&url, AMPLE), &item(), 1).await;
-        assert_eq!(told(&made.outcome), ("refused", None, "refused_address"), "{url}");
+        let made = caller_with("10.0.0.0/8", names)
+            .send_delivery(&webhook(&url, AMPLE), &item(), 1)
+            .await;
+        assert_eq!(
+            told(&made.outcome),
+            ("refused", None, "refused_address"),
+            "{url}"
+        );
     }
     assert_eq!(receiver.connections(), 0);
 }
@@ -369,10 +565,16 @@ async fn an_address_that_is_not_public_is_never_connected_to() {
 async fn names_are_looked_up_by_the_system() {
     let receiver = AttemptReceiver::start(&[answered(200)]).await;
     let clock = Arc::new(ManualClock::starting_at(Timestamp::default()));
-    let caller = AttemptSender::try_new(&delivery("127.0.0.0/8"), StoreIncarnation::new(7), clock).expect("TLS");
+    let caller = AttemptSender::try_new(&delivery("127.0.0.0/8"), StoreIncarnation::new(7), clock)
+        .expect("TLS");
     let url = format!("http://localhost:{}/", receiver.address.port());
-    let made = caller.send_delivery(&webhook(&url, AMPLE), &item(), 1).await;
-    assert_eq!((made.outcome, receiver.connections()), (AttemptOutcome::Accepted, 1));
+    let made = caller
+        .send_delivery(&webhook(&url, AMPLE), &item(), 1)
+        .await;
+    assert_eq!(
+        (made.outcome, receiver.connections()),
+        (AttemptOutcome::Accepted, 1)
+    );
 }
 
 #[tokio::test]
@@ -380,56 +582,93 @@ async fn of_several_addresses_only_the_allowed_ones_are_connected_to() {
     let receiver = AttemptReceiver::start(&[answered(200)]).await;
     let url = format!("http://crm.example:{}/", receiver.address.port());
     let names = ScriptedLookup::giving(&[&[[169, 254, 169, 254], [127, 0, 0, 1]]]);
-    let made = caller_with("127.0.0.0/8", names).send_delivery(&webhook(&url, AMPLE), &item(), 1).await;
-    assert_eq!((made.outcome, receiver.connections()), (AttemptOutcome::Accepted, 1));
+    let made = caller_with("127.0.0.0/8", names)
+        .send_delivery(&webhook(&url, AMPLE), &item(), 1)
+        .await;
+    assert_eq!(
+        (made.outcome, receiver.connections()),
+        (AttemptOutcome::Accepted, 1)
+    );
 }
 
 #[tokio::test]
 async fn an_error_says_what_happened_and_nothing_of_the_url() {
     for (act, said) in [
-        (ReceiverAction::Close(""), "connection closed before message completed"),
+        (
+            ReceiverAction::Close(""),
+            "connection closed before message completed",
+        ),
         (
             ReceiverAction::Close("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"),
             "end of file before message length reached",
         ),
         (answered(500), "answered 500"),
-        (ReceiverAction::Hang(""), "there was no answer within 0.05 s"),
+        (
+            ReceiverAction::Hang(""),
+            "there was no answer within 0.05 s",
+        ),
     ] {
         let outcome = outcome(act, SHORT).await;
         assert_eq!(outcome.failure().expect("it failed").detail, said);
     }
     let profile = webhook("https://crm.example/?token=s3cret", AMPLE);
-    let failed = caller_with("", ScriptedLookup::default()).send_delivery(&profile, &item(), 1).await.outcome;
-    assert_eq!(failed.failure().expect("it failed").detail, "the name cannot be looked up: no such name");
+    let failed = caller_with("", ScriptedLookup::default())
+        .send_delivery(&profile, &item(), 1)
+        .await
+        .outcome;
+    assert_eq!(
+        failed.failure().expect("it failed").detail,
+        "the name cannot be looked up: no such name"
+    );
 }
 
-/// A name that is public when it is looked at and private when it is used gets nothing: each look-up is checked, and each
-/// connection goes to what its own look-up gave.
+/// A name that is public when it is looked at and private when it is used gets nothing: each
+/// look-up is checked, and each connection goes to what its own look-up gave.
 #[tokio::test]
 async fn a_name_that_changes_its_mind_gets_nothing() {
-    let receiver = AttemptReceiver::start(&[ReceiverAction::Close("HTTP/1.1 200 OK\r\n\r\n")]).await;
+    let receiver =
+        AttemptReceiver::start(&[ReceiverAction::Close("HTTP/1.1 200 OK\r\n\r\n")]).await;
     let url = format!("http://crm.example:{}/", receiver.address.port());
     let names = ScriptedLookup::giving(&[&[[127, 0, 0, 1]], &[[10, 0, 0, 1]], &[[127, 0, 0, 1]]]);
     let caller = caller_with("127.0.0.0/8", names);
     let mut codes = Vec::new();
     for attempt in 1..=4 {
-        codes.push(told(&caller.send_delivery(&webhook(&url, AMPLE), &item(), attempt).await.outcome).2);
+        codes.push(
+            told(
+                &caller
+                    .send_delivery(&webhook(&url, AMPLE), &item(), attempt)
+                    .await
+                    .outcome,
+            )
+            .2,
+        );
     }
-    assert_eq!(codes, ["", "refused_address", "", "dns"], "one look-up for each connection");
+    assert_eq!(
+        codes,
+        ["", "refused_address", "", "dns"],
+        "one look-up for each connection"
+    );
     assert_eq!(receiver.connections(), 2);
 }
 
 /// A message to the business account.
 fn message() -> OutboundRecord {
     let entity = EntityKey::try_new(Kind::Conversation, "conv_1_9").expect("an id");
-    let change =
-        r#"{"at":1,"keep":9,"effect":{"message":{"sender_id":"1","message_id":"m","text":"t","message_type":"text"}}}"#;
+    let change = r#"{"at":1,"keep":9,"effect":{"message":{"sender_id":"1","message_id":"m","text":"t","message_type":"text"}}}"#;
     let record = Record {
         sequence: Some(7),
         change: change.into(),
-        ..Record::new("instagram", entity, "message.received", Timestamp::default())
+        ..Record::new(
+            "instagram",
+            entity,
+            "message.received",
+            Timestamp::default(),
+        )
     };
-    OutboundRecord { record: Arc::new(record), ..item() }
+    OutboundRecord {
+        record: Arc::new(record),
+        ..item()
+    }
 }
 
 fn account() -> Arc<Account> {
@@ -450,16 +689,35 @@ async fn an_address_of_the_configuration_may_be_anywhere() {
     let receiver = AttemptReceiver::start(&[answered(401)]).await;
     let url = receiver.url();
     let forward = |is_checked| {
-        profile(DeliveryTarget::Forward { account: account(), url: url.clone(), must_be_public: is_checked }, AMPLE)
+        profile(
+            DeliveryTarget::Forward {
+                account: account(),
+                url: url.clone(),
+                must_be_public: is_checked,
+            },
+            AMPLE,
+        )
     };
     let caller = caller_with("", ScriptedLookup::default());
     let checked = caller.send_delivery(&forward(true), &message(), 1).await;
     assert_eq!(told(&checked.outcome).2, "refused_address");
     let trusted = caller.send_delivery(&forward(false), &message(), 1).await;
-    assert_eq!(told(&trusted.outcome), ("refused", Some(401), "status"), "which is not tried again");
+    assert_eq!(
+        told(&trusted.outcome),
+        ("refused", Some(401), "status"),
+        "which is not tried again"
+    );
     let requests = receiver.requests();
-    for line in ["x-hub-signature-256: sha256=", "webhook-id: evt_00000007_300\r\n", "x-entity-sequence: 7\r\n"] {
-        assert!(requests[0].contains(line), "{line} is not in {}", requests[0]);
+    for line in [
+        "x-hub-signature-256: sha256=",
+        "webhook-id: evt_00000007_300\r\n",
+        "x-entity-sequence: 7\r\n",
+    ] {
+        assert!(
+            requests[0].contains(line),
+            "{line} is not in {}",
+            requests[0]
+        );
     }
     assert!(!requests[0].contains("x-webhook-"), "{}", requests[0]);
 }
@@ -469,7 +727,13 @@ async fn a_changed_definition_counts_from_the_next_attempt_on() {
     let receiver = AttemptReceiver::start(&[answered(200)]).await;
     let caller = caller();
     for path in ["/first", "/second"] {
-        caller.send_delivery(&webhook(&format!("http://{}{path}", receiver.address), AMPLE), &item(), 1).await;
+        caller
+            .send_delivery(
+                &webhook(&format!("http://{}{path}", receiver.address), AMPLE),
+                &item(),
+                1,
+            )
+            .await;
     }
     let paths: Vec<_> = receiver
         .requests()
@@ -483,41 +747,89 @@ async fn a_changed_definition_counts_from_the_next_attempt_on() {
 async fn a_ping_is_signed_like_an_event() {
     let receiver = AttemptReceiver::start(&[answered(200)]).await;
     let made = caller().send_ping(&webhook(&receiver.url(), AMPLE)).await;
-    assert_eq!((made.outcome, made.call.status()), (AttemptOutcome::Accepted, Some(200)));
+    assert_eq!(
+        (made.outcome, made.call.status()),
+        (AttemptOutcome::Accepted, Some(200))
+    );
     let requests = receiver.requests();
     let body = requests[0].split_once("\r\n\r\n").expect("a head").1;
     let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
-    assert_eq!((&body["event"], &body["timestamp"]), (&"ping".into(), &"2025-12-04T10:30:05.000Z".into()));
-    assert!(requests[0].contains("x-webhook-event: ping\r\n") && requests[0].contains("webhook-signature: v1,"));
+    assert_eq!(
+        (&body["event"], &body["timestamp"]),
+        (&"ping".into(), &"2025-12-04T10:30:05.000Z".into())
+    );
+    assert!(
+        requests[0].contains("x-webhook-event: ping\r\n")
+            && requests[0].contains("webhook-signature: v1,")
+    );
 }
 
 #[tokio::test]
 async fn the_call_log_is_told_of_an_attempt_and_of_no_secret() {
-    let receiver =
-        AttemptReceiver::start(&[answered(503), ReceiverAction::Close("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")])
-            .await;
+    let receiver = AttemptReceiver::start(&[
+        answered(503),
+        ReceiverAction::Close("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"),
+    ])
+    .await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = DataStore::open(folder.path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
-    let log = CallLog::open(store, CallLogLimits { rows_max: 100, refused_rows_max: 100 }).expect("opens");
+    let log = CallLog::open(
+        store,
+        CallLogLimits {
+            rows_max: 100,
+            refused_rows_max: 100,
+        },
+    )
+    .expect("opens");
     let headers = vec![("X-Tenant".to_owned(), Secret::new("k3y"))];
-    let profile =
-        profile(DeliveryTarget::Webhook(Arc::new(Subscription { headers, ..subscription(&receiver.url()) })), AMPLE);
+    let profile = profile(
+        DeliveryTarget::Webhook(Arc::new(Subscription {
+            headers,
+            ..subscription(&receiver.url())
+        })),
+        AMPLE,
+    );
     let (caller, next) = (caller(), Timestamp::from_micros(5));
     for attempt in [1, 2] {
         let made = caller.send_delivery(&profile, &item(), attempt).await;
         made.call.append(&log, (attempt == 1).then_some(next));
         assert!(!format!("{:?}", made.outcome).contains("s3cret"));
     }
-    let page = log.list_of("webhook:4".into(), Filter::default(), 0..9).await.expect("readable");
-    let [second, first] = &page.items[..] else { panic!("{page:?}") };
-    assert_eq!((first.method.as_str(), first.path.as_str(), first.status), ("POST", "/hooks", Some(503)));
-    assert_eq!((first.code.as_deref(), first.attempt, first.next_attempt_at), (Some("status"), Some(1), Some(next)));
-    assert_eq!((first.event_type.as_deref(), first.answer.as_deref()), (Some("status.changed"), Some(&b"{}"[..])));
-    assert_eq!(first.event_ids, [EventId::new(StoreIncarnation::new(7), Position::new(300))]);
+    let page = log
+        .list_of("webhook:4".into(), Filter::default(), 0..9)
+        .await
+        .expect("readable");
+    let [second, first] = &page.items[..] else {
+        panic!("{page:?}")
+    };
+    assert_eq!(
+        (first.method.as_str(), first.path.as_str(), first.status),
+        ("POST", "/hooks", Some(503))
+    );
+    assert_eq!(
+        (first.code.as_deref(), first.attempt, first.next_attempt_at),
+        (Some("status"), Some(1), Some(next))
+    );
+    assert_eq!(
+        (first.event_type.as_deref(), first.answer.as_deref()),
+        (Some("status.changed"), Some(&b"{}"[..]))
+    );
+    assert_eq!(
+        first.event_ids,
+        [EventId::new(StoreIncarnation::new(7), Position::new(300))]
+    );
     assert!(
-        !format!("{first:?}").contains("k3y") && first.headers.contains(&("x-tenant".into(), "…".into())),
+        !format!("{first:?}").contains("k3y")
+            && first.headers.contains(&("x-tenant".into(), "…".into())),
         "{first:?}"
     );
-    assert_eq!((second.status, second.code.as_deref(), second.is_successful()), (Some(200), Some("broken_off"), false));
+    assert_eq!(
+        (
+            second.status,
+            second.code.as_deref(),
+            second.is_successful()
+        ),
+        (Some(200), Some("broken_off"), false)
+    );
     log.close();
 }

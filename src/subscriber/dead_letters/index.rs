@@ -1,5 +1,6 @@
-//! What is in memory of all dead letters: enough to count them, to find that of a record, and to go through those of a
-//! subscriber in the order of their events. A hundred bytes each; the rest is on the disk.
+//! What is in memory of all dead letters: enough to count them, to find that of a record, and to go
+//! through those of a subscriber in the order of their events. A hundred bytes each; the rest is on
+//! the disk.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -81,18 +82,35 @@ impl DeadLetterIndex {
         match &letter.subject {
             DeadLetterSubject::Event(delivery) => {
                 let halts = delivery.is_halting.then(|| delivery.entity.clone());
-                let entry =
-                    DeadLetterEntry { id, cause, at, attempts: delivery.attempts, job: None, halted_entity: halts };
+                let entry = DeadLetterEntry {
+                    id,
+                    cause,
+                    at,
+                    attempts: delivery.attempts,
+                    job: None,
+                    halted_entity: halts,
+                };
                 of_one.add(delivery.position, entry);
             }
             DeadLetterSubject::Range { first, last, count } => {
-                let span = DroppedRangeEntry { id, cause, at, first: *first, last: *last, count: *count, job: None };
+                let span = DroppedRangeEntry {
+                    id,
+                    cause,
+                    at,
+                    first: *first,
+                    last: *last,
+                    count: *count,
+                    job: None,
+                };
                 of_one.ranges.insert(id, span);
             }
         }
     }
 
-    pub(super) fn subscriber_mut(&mut self, subscriber: &SubscriberId) -> &mut SubscriberDeadLetters {
+    pub(super) fn subscriber_mut(
+        &mut self,
+        subscriber: &SubscriberId,
+    ) -> &mut SubscriberDeadLetters {
         self.by_subscriber.entry(subscriber.clone()).or_default()
     }
 
@@ -102,16 +120,39 @@ impl DeadLetterIndex {
 
     /// The numbers of those that pass `filter`, in their order, if what is in memory can say so.
     pub(super) fn matching_ids(&self, filter: &Filter) -> Option<Vec<u64>> {
-        let Filter { subscriber, cause, event, kind, entity, since, until } = filter;
+        let Filter {
+            subscriber,
+            cause,
+            event,
+            kind,
+            entity,
+            since,
+            until,
+        } = filter;
         let is_known = (event, kind, entity, since, until) == (&None, &None, &None, &None, &None);
         let passes = |found: DeadLetterCause| cause.is_none_or(|cause| cause == found);
         let of_those = |of_one: &SubscriberDeadLetters| -> Vec<u64> {
-            let entries = of_one.entries.values().filter(|entry| passes(entry.cause)).map(|entry| entry.id);
-            entries.chain(of_one.ranges.values().filter(|span| passes(span.cause)).map(|span| span.id)).collect()
+            let entries = of_one
+                .entries
+                .values()
+                .filter(|entry| passes(entry.cause))
+                .map(|entry| entry.id);
+            entries
+                .chain(
+                    of_one
+                        .ranges
+                        .values()
+                        .filter(|span| passes(span.cause))
+                        .map(|span| span.id),
+                )
+                .collect()
         };
         is_known.then(|| {
             let mut ids = match subscriber {
-                Some(subscriber) => self.subscriber(subscriber).map(of_those).unwrap_or_default(),
+                Some(subscriber) => self
+                    .subscriber(subscriber)
+                    .map(of_those)
+                    .unwrap_or_default(),
                 None => self.by_subscriber.values().flat_map(of_those).collect(),
             };
             ids.sort_unstable();

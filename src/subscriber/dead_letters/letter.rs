@@ -53,7 +53,10 @@ impl DeadLetterCause {
     /// The cause of that name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Self::NAMED.iter().find(|(known, _)| *known == name).map(|(_, cause)| *cause)
+        Self::NAMED
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, cause)| *cause)
     }
 }
 
@@ -94,7 +97,8 @@ pub enum DeadLetterSubject {
         first: Position,
         /// The last of them.
         last: Position,
-        /// How many, at most: those between them that a filter would have kept back may be among them.
+        /// How many, at most: those between them that a filter would have kept back may be among
+        /// them.
         count: u64,
     },
 }
@@ -148,7 +152,13 @@ pub struct NewDeadLetter {
 impl NewDeadLetter {
     /// What is kept of it, at `now`; `earlier` attempts were made at it before.
     pub(super) fn into_failed_delivery(self, earlier: u32, now: Timestamp) -> FailedDelivery {
-        let Self { item, attempts, failure, reason: _, is_halting } = self;
+        let Self {
+            item,
+            attempts,
+            failure,
+            reason: _,
+            is_halting,
+        } = self;
         FailedDelivery {
             position: item.position,
             event: item.record.reprocesses.unwrap_or(item.position),
@@ -187,8 +197,8 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether `letter` is asked for. One about many events passes where no single event is asked about, at the time when
-    /// it was made.
+    /// Whether `letter` is asked for. One about many events passes where no single event is asked
+    /// about, at the time when it was made.
     #[must_use]
     pub fn admits(&self, letter: &DeadLetter) -> bool {
         let of_event = match &letter.subject {
@@ -196,11 +206,17 @@ impl Filter {
                 self.admits_event(&delivery.event_type, &delivery.entity, delivery.received_at)
             }
             DeadLetterSubject::Range { .. } => {
-                self.event.is_none() && self.kind.is_none() && self.entity.is_none() && self.admits_time(letter.at)
+                self.event.is_none()
+                    && self.kind.is_none()
+                    && self.entity.is_none()
+                    && self.admits_time(letter.at)
             }
         };
         of_event
-            && self.subscriber.as_ref().is_none_or(|subscriber| *subscriber == letter.subscriber)
+            && self
+                .subscriber
+                .as_ref()
+                .is_none_or(|subscriber| *subscriber == letter.subscriber)
             && self.cause.is_none_or(|cause| cause == letter.cause)
     }
 
@@ -222,11 +238,15 @@ impl Filter {
     }
 }
 
-/// The beginning of an answer as text. Control characters, which say nothing to a reader, are left out.
+/// The beginning of an answer as text. Control characters, which say nothing to a reader, are left
+/// out.
 fn answer_excerpt(answer: &[u8]) -> String {
     let bytes = &answer[..answer.len().min(ANSWER_MAX_BYTES)];
     let text = String::from_utf8_lossy(bytes);
-    let readable: String = text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();
+    let readable: String = text
+        .chars()
+        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
+        .collect();
     truncate_text(&readable, ANSWER_MAX_BYTES).to_owned()
 }
 

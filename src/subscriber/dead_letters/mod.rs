@@ -1,4 +1,5 @@
-//! Dead letters: deliveries that failed for good, kept until somebody has them delivered again or discards them.
+//! Dead letters: deliveries that failed for good, kept until somebody has them delivered again or
+//! discards them.
 //!
 //! ```text
 //!  a delivery fails for good ──bury──> index (memory) + ledger ──round──> rows ──> list, show
@@ -7,8 +8,8 @@
 //!  somebody discards it ─────discard─────┘
 //! ```
 //!
-//! The record itself stays in the journal; a dead letter knows where. A record that fails again renews its dead letter, so
-//! there is never more than one for a record and a subscriber.
+//! The record itself stays in the journal; a dead letter knows where. A record that fails again
+//! renews its dead letter, so there is never more than one for a record and a subscriber.
 
 mod index;
 mod letter;
@@ -23,7 +24,8 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 
 pub use letter::{
-    ANSWER_MAX_BYTES, DeadLetter, DeadLetterCause, DeadLetterSubject, FailedDelivery, Filter, NewDeadLetter,
+    ANSWER_MAX_BYTES, DeadLetter, DeadLetterCause, DeadLetterSubject, FailedDelivery, Filter,
+    NewDeadLetter,
 };
 
 use super::checkpoint::CheckpointBuffer;
@@ -121,7 +123,10 @@ impl DeadLetterStore {
         (ledger, notices, clock): RecoveryDeps,
         max: u64,
     ) -> Result<Arc<Self>, StoreWriteError> {
-        let mut index = DeadLetterIndex { next_id: rows.next_id(TableTag::DeadLetter)?, ..DeadLetterIndex::default() };
+        let mut index = DeadLetterIndex {
+            next_id: rows.next_id(TableTag::DeadLetter)?,
+            ..DeadLetterIndex::default()
+        };
         for_each_letter(&rows, |letter| index.add(&letter))?;
         let (index, places) = (Mutex::new(index), Semaphore::new(READERS_MAX));
         Ok(Arc::new(Self {
@@ -135,8 +140,8 @@ impl DeadLetterStore {
         }))
     }
 
-    /// Keeps a delivery to `subscriber` that failed for good, and gives its number. A record that has a dead letter already
-    /// renews that one.
+    /// Keeps a delivery to `subscriber` that failed for good, and gives its number. A record that
+    /// has a dead letter already renews that one.
     pub fn add(&self, subscriber: &SubscriberId, burial: NewDeadLetter) -> u64 {
         let now = self.clock.wall();
         let (position, cause) = (burial.item.position, DeadLetterCause::from(burial.reason));
@@ -160,8 +165,9 @@ impl DeadLetterStore {
         id
     }
 
-    /// Keeps that `count` deliveries to `subscriber` of the records from `first` to `last` are not made, and gives the
-    /// number of the dead letter that says so: one for all that is dropped for the same cause, until it is dealt with.
+    /// Keeps that `count` deliveries to `subscriber` of the records from `first` to `last` are not
+    /// made, and gives the number of the dead letter that says so: one for all that is dropped for
+    /// the same cause, until it is dealt with.
     pub fn add_range(
         &self,
         subscriber: &SubscriberId,
@@ -171,7 +177,11 @@ impl DeadLetterStore {
     ) -> u64 {
         let mut index = self.lock();
         let of_one = index.subscriber_mut(subscriber);
-        let open = of_one.ranges.values().find(|span| span.cause == cause && span.job.is_none()).cloned();
+        let open = of_one
+            .ranges
+            .values()
+            .find(|span| span.cause == cause && span.job.is_none())
+            .cloned();
         let span = match open {
             Some(span) => DroppedRangeEntry {
                 first: span.first.min(first),
@@ -189,30 +199,54 @@ impl DeadLetterStore {
                 job: None,
             },
         };
-        let DroppedRangeEntry { id, at, first, last, count, .. } = span;
+        let DroppedRangeEntry {
+            id,
+            at,
+            first,
+            last,
+            count,
+            ..
+        } = span;
         let subject = DeadLetterSubject::Range { first, last, count };
-        self.store_row(&mut index, &DeadLetter { id, subscriber: subscriber.clone(), cause, at, subject });
+        self.store_row(
+            &mut index,
+            &DeadLetter {
+                id,
+                subscriber: subscriber.clone(),
+                cause,
+                at,
+                subject,
+            },
+        );
         id
     }
 
     /// How many `subscriber` has.
     #[must_use]
     pub fn count(&self, subscriber: &SubscriberId) -> u64 {
-        self.lock().subscriber(subscriber).map_or(0, SubscriberDeadLetters::len)
+        self.lock()
+            .subscriber(subscriber)
+            .map_or(0, SubscriberDeadLetters::len)
     }
 
-    /// Whether `subscriber` has as many as it may, so that it has to stand still; a [`Notice::Room`] tells when it has not.
+    /// Whether `subscriber` has as many as it may, so that it has to stand still; a
+    /// [`Notice::Room`] tells when it has not.
     #[must_use]
     pub fn is_full(&self, subscriber: &SubscriberId) -> bool {
         self.count(subscriber) >= self.max
     }
 
-    /// Whether a dead letter keeps the lane `key` of `subscriber` from going on. A lane that stands still without one has to
-    /// be released: a crash came between the end of the one and of the other.
+    /// Whether a dead letter keeps the lane `key` of `subscriber` from going on. A lane that stands
+    /// still without one has to be released: a crash came between the end of the one and of the
+    /// other.
     #[must_use]
     pub fn is_lane_halted(&self, subscriber: &SubscriberId, key: &LaneKey) -> bool {
-        let LaneKey::Entity(entity) = key else { return false };
-        self.lock().subscriber(subscriber).is_some_and(|of_one| of_one.is_lane_halted(entity))
+        let LaneKey::Entity(entity) = key else {
+            return false;
+        };
+        self.lock()
+            .subscriber(subscriber)
+            .is_some_and(|of_one| of_one.is_lane_halted(entity))
     }
 
     /// Forgets those of all subscribers that are not `known` any more.
@@ -247,7 +281,10 @@ impl DeadLetterStore {
             for id in items_at(places, ids.iter().rev()) {
                 items.extend(letters.read_letter(*id)?);
             }
-            Ok(DeadLetterPage { items, total: ids.len() as u64 })
+            Ok(DeadLetterPage {
+                items,
+                total: ids.len() as u64,
+            })
         })
         .await
     }
@@ -256,16 +293,23 @@ impl DeadLetterStore {
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails.
-    pub async fn get(self: &Arc<Self>, id: u64) -> Result<Option<ListedDeadLetter>, DeadLetterReadError> {
-        self.read_blocking(move |letters| letters.read_letter(id)).await
+    pub async fn get(
+        self: &Arc<Self>,
+        id: u64,
+    ) -> Result<Option<ListedDeadLetter>, DeadLetterReadError> {
+        self.read_blocking(move |letters| letters.read_letter(id))
+            .await
     }
 
-    /// Gives the dead letter `id` up; a lane that stood still for it goes on. Returns when that is on the disk.
+    /// Gives the dead letter `id` up; a lane that stood still for it goes on. Returns when that is
+    /// on the disk.
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails; it may be gone then.
     pub async fn discard(self: &Arc<Self>, id: u64) -> Result<DiscardOutcome, DeadLetterReadError> {
-        let Some(ListedDeadLetter { letter, .. }) = self.get(id).await? else { return Ok(DiscardOutcome::NotFound) };
+        let Some(ListedDeadLetter { letter, .. }) = self.get(id).await? else {
+            return Ok(DiscardOutcome::NotFound);
+        };
         let discarded = self.discard_letter(&letter);
         if discarded == DiscardOutcome::Gone {
             self.flush().await?;
@@ -273,18 +317,23 @@ impl DeadLetterStore {
         Ok(discarded)
     }
 
-    /// Gives up all that pass `filter` and that no job is delivering again, and says how many. Returns when that is on the
-    /// disk.
+    /// Gives up all that pass `filter` and that no job is delivering again, and says how many.
+    /// Returns when that is on the disk.
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails; some of them may be gone then.
-    pub async fn discard_matching(self: &Arc<Self>, filter: Filter) -> Result<u64, DeadLetterReadError> {
+    pub async fn discard_matching(
+        self: &Arc<Self>,
+        filter: Filter,
+    ) -> Result<u64, DeadLetterReadError> {
         let discarded = self
             .read_blocking(move |letters| {
                 let mut discarded = 0;
                 for_each_letter(&letters.tables, |letter| {
-                    discarded +=
-                        u64::from(filter.admits(&letter) && letters.discard_letter(&letter) == DiscardOutcome::Gone);
+                    discarded += u64::from(
+                        filter.admits(&letter)
+                            && letters.discard_letter(&letter) == DiscardOutcome::Gone,
+                    );
                 })?;
                 Ok(discarded)
             })
@@ -293,7 +342,8 @@ impl DeadLetterStore {
         Ok(discarded)
     }
 
-    /// How many pass `filter`, by subscriber. Those about many events are not among them: they are delivered one by one.
+    /// How many pass `filter`, by subscriber. Those about many events are not among them: they are
+    /// delivered one by one.
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails.
@@ -314,8 +364,8 @@ impl DeadLetterStore {
         .await
     }
 
-    /// The dead letters of `subscriber` about records from `from` to before `end` that are numbered before `before`, in the
-    /// order of their records, at most `limit`.
+    /// The dead letters of `subscriber` about records from `from` to before `end` that are numbered
+    /// before `before`, in the order of their records, at most `limit`.
     pub(super) fn recovery_candidates(
         &self,
         subscriber: &SubscriberId,
@@ -324,15 +374,22 @@ impl DeadLetterStore {
         limit: usize,
     ) -> Vec<RecoveryCandidate> {
         let index = self.lock();
-        let Some(of_one) = index.subscriber(subscriber).filter(|_| from < end) else { return Vec::new() };
-        let older = of_one.entries.range(from..end).filter(|(_, entry)| entry.id < before);
+        let Some(of_one) = index.subscriber(subscriber).filter(|_| from < end) else {
+            return Vec::new();
+        };
+        let older = of_one
+            .entries
+            .range(from..end)
+            .filter(|(_, entry)| entry.id < before);
         older
             .take(limit)
-            .map(|(position, DeadLetterEntry { id, cause, .. })| RecoveryCandidate {
-                id: *id,
-                position: *position,
-                cause: *cause,
-            })
+            .map(
+                |(position, DeadLetterEntry { id, cause, .. })| RecoveryCandidate {
+                    id: *id,
+                    position: *position,
+                    cause: *cause,
+                },
+            )
             .collect()
     }
 
@@ -356,7 +413,12 @@ impl DeadLetterStore {
     ///
     /// # Errors
     /// As [`DeadLetters::take`].
-    pub(super) fn claim_range_for_job(&self, subscriber: &SubscriberId, id: u64, job: u64) -> Result<(), Option<u64>> {
+    pub(super) fn claim_range_for_job(
+        &self,
+        subscriber: &SubscriberId,
+        id: u64,
+        job: u64,
+    ) -> Result<(), Option<u64>> {
         let mut index = self.lock();
         let of_one = index.by_subscriber.get_mut(subscriber).ok_or(None)?;
         try_claim(&mut of_one.ranges.get_mut(&id).ok_or(None)?.job, job)
@@ -370,13 +432,23 @@ impl DeadLetterStore {
         job: u64,
     ) {
         let mut index = self.lock();
-        let Some(of_one) = index.by_subscriber.get_mut(subscriber) else { return };
+        let Some(of_one) = index.by_subscriber.get_mut(subscriber) else {
+            return;
+        };
         for position in positions {
-            if let Some(entry) = of_one.entries.get_mut(&position).filter(|entry| entry.job == Some(job)) {
+            if let Some(entry) = of_one
+                .entries
+                .get_mut(&position)
+                .filter(|entry| entry.job == Some(job))
+            {
                 entry.job = None;
             }
         }
-        for span in of_one.ranges.values_mut().filter(|span| span.job == Some(job)) {
+        for span in of_one
+            .ranges
+            .values_mut()
+            .filter(|span| span.job == Some(job))
+        {
             span.job = None;
         }
     }
@@ -390,7 +462,8 @@ impl DeadLetterStore {
         }
     }
 
-    /// Forgets the dead letter `id` about many events, which were delivered after all or have dead letters of their own.
+    /// Forgets the dead letter `id` about many events, which were delivered after all or have dead
+    /// letters of their own.
     pub(super) fn remove_delivered_range(&self, subscriber: &SubscriberId, id: u64) {
         let mut index = self.lock();
         let of_one = index.by_subscriber.get_mut(subscriber);
@@ -409,7 +482,10 @@ impl DeadLetterStore {
     /// # Errors
     /// [`Unavailable::Ended`] when the store fails first.
     pub(super) async fn flush(&self) -> Result<(), DeadLetterReadError> {
-        self.checkpoints.settled().await.map_err(|_| DeadLetterReadError::Ended)
+        self.checkpoints
+            .settled()
+            .await
+            .map_err(|_| DeadLetterReadError::Ended)
     }
 
     /// The numbers of those on the disk that pass `filter`, in their order.
@@ -426,12 +502,17 @@ impl DeadLetterStore {
 
     fn read_letter(&self, id: u64) -> Result<Option<ListedDeadLetter>, DeadLetterReadError> {
         let letter = self.tables.dead_letter(id)?;
-        Ok(letter.and_then(|letter| self.claiming_job(&letter).map(|job| ListedDeadLetter { letter, job })))
+        Ok(letter.and_then(|letter| {
+            self.claiming_job(&letter)
+                .map(|job| ListedDeadLetter { letter, job })
+        }))
     }
 
     fn discard_letter(&self, letter: &DeadLetter) -> DiscardOutcome {
         let mut index = self.lock();
-        let Some(of_one) = index.by_subscriber.get_mut(&letter.subscriber) else { return DiscardOutcome::NotFound };
+        let Some(of_one) = index.by_subscriber.get_mut(&letter.subscriber) else {
+            return DiscardOutcome::NotFound;
+        };
         let (job, halts) = match &letter.subject {
             DeadLetterSubject::Event(delivery) => match of_one.entries.get(&delivery.position) {
                 Some(entry) if entry.id == letter.id => (entry.job, entry.halted_entity.clone()),
@@ -454,15 +535,24 @@ impl DeadLetterStore {
     }
 
     /// Removes the row `id` and tells whom it concerns; it is in the index no more.
-    fn remove_row(&self, index: &mut DeadLetterIndex, subscriber: &SubscriberId, id: u64, halts: Option<EntityKey>) {
+    fn remove_row(
+        &self,
+        index: &mut DeadLetterIndex,
+        subscriber: &SubscriberId,
+        id: u64,
+        halts: Option<EntityKey>,
+    ) {
         self.checkpoints.remove(row::dead_letter_key(id));
         if let Some(entity) = halts {
-            self.requests
-                .post(StageRequest::LaneReleased { subscriber: subscriber.clone(), key: LaneKey::Entity(entity) });
+            self.requests.post(StageRequest::LaneReleased {
+                subscriber: subscriber.clone(),
+                key: LaneKey::Entity(entity),
+            });
         }
         let left = index.subscriber_mut(subscriber).len();
         if left + 1 == self.max {
-            self.requests.post(StageRequest::DeadLetterRoom(subscriber.clone()));
+            self.requests
+                .post(StageRequest::DeadLetterRoom(subscriber.clone()));
         }
         if left == 0 {
             index.by_subscriber.remove(subscriber);
@@ -471,24 +561,35 @@ impl DeadLetterStore {
 
     fn store_row(&self, index: &mut DeadLetterIndex, letter: &DeadLetter) {
         index.add(letter);
-        self.checkpoints.put(row::dead_letter_key(letter.id), row::encode_dead_letter(letter));
+        self.checkpoints.put(
+            row::dead_letter_key(letter.id),
+            row::encode_dead_letter(letter),
+        );
     }
 
     fn allocate_id(&self, index: &mut DeadLetterIndex) -> u64 {
         let id = index.allocate_id();
-        self.checkpoints.put(row::next_id_key(TableTag::DeadLetter), row::encode_next_id(index.next_id));
+        self.checkpoints.put(
+            row::next_id_key(TableTag::DeadLetter),
+            row::encode_next_id(index.next_id),
+        );
         id
     }
 
     /// The job that is delivering `letter` again, if any; `None` if the dead letter itself is gone.
-    #[expect(clippy::option_option, reason = "a dead letter without a job is no dead letter that is gone")]
+    #[expect(
+        clippy::option_option,
+        reason = "a dead letter without a job is no dead letter that is gone"
+    )]
     fn claiming_job(&self, letter: &DeadLetter) -> Option<Option<u64>> {
         let index = self.lock();
         let of_one = index.subscriber(&letter.subscriber)?;
         match &letter.subject {
-            DeadLetterSubject::Event(delivery) => {
-                of_one.entries.get(&delivery.position).filter(|entry| entry.id == letter.id).map(|entry| entry.job)
-            }
+            DeadLetterSubject::Event(delivery) => of_one
+                .entries
+                .get(&delivery.position)
+                .filter(|entry| entry.id == letter.id)
+                .map(|entry| entry.job),
             DeadLetterSubject::Range { .. } => of_one.ranges.get(&letter.id).map(|span| span.job),
         }
     }
@@ -497,11 +598,18 @@ impl DeadLetterStore {
         self: &Arc<Self>,
         ask: impl FnOnce(&Self) -> Result<T, DeadLetterReadError> + Send + 'static,
     ) -> Result<T, DeadLetterReadError> {
-        // What was buried before is to be seen, and no number is shown that could be given out again after a crash.
+        // What was buried before is to be seen, and no number is shown that could be given out
+        // again after a crash.
         self.flush().await?;
-        let _place = self.reader_permits.acquire().await.map_err(|_| DeadLetterReadError::Cancelled)?;
+        let _place = self
+            .reader_permits
+            .acquire()
+            .await
+            .map_err(|_| DeadLetterReadError::Cancelled)?;
         let letters = Arc::clone(self);
-        tokio::task::spawn_blocking(move || ask(&letters)).await.map_err(|_| DeadLetterReadError::Cancelled)?
+        tokio::task::spawn_blocking(move || ask(&letters))
+            .await
+            .map_err(|_| DeadLetterReadError::Cancelled)?
     }
 
     fn lock(&self) -> MutexGuard<'_, DeadLetterIndex> {
@@ -510,11 +618,16 @@ impl DeadLetterStore {
 }
 
 /// Shows `look` every dead letter on the disk, in the order of their numbers.
-fn for_each_letter(rows: &DeliveryTables, mut look: impl FnMut(DeadLetter)) -> Result<(), StoreWriteError> {
+fn for_each_letter(
+    rows: &DeliveryTables,
+    mut look: impl FnMut(DeadLetter),
+) -> Result<(), StoreWriteError> {
     let mut after = 0;
     loop {
         let some = rows.dead_letters(after, ROWS_AT_ONCE)?;
-        let Some(last) = some.last() else { return Ok(()) };
+        let Some(last) = some.last() else {
+            return Ok(());
+        };
         after = last.id;
         some.into_iter().for_each(&mut look);
     }

@@ -1,4 +1,5 @@
-//! What is kept of deliveries that failed for good, against a real store whose rounds a task writes.
+//! What is kept of deliveries that failed for good, against a real store whose rounds a task
+//! writes.
 
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use crate::journal::DataStore;
 use crate::subscriber::delivery::GiveUpReason;
 use crate::subscriber::{AttemptFailure, OutboundRecord};
 
-/// A store with rows, a ledger that is written whenever somebody waits for it, and what else is shared.
+/// A store with rows, a ledger that is written whenever somebody waits for it, and what else is
+/// shared.
 pub(in crate::subscriber) struct DeadLetterTestEnv {
     pub(in crate::subscriber) folder: TempDir,
     pub(in crate::subscriber) store: Arc<DataStore>,
@@ -35,7 +37,15 @@ impl DeadLetterTestEnv {
         let ledger = Arc::<CheckpointBuffer>::default();
         let writer = tokio::spawn(write(Arc::clone(&ledger), rows.clone()));
         let clock = Arc::new(ManualClock::starting_at(Timestamp::from_micros(1_000_000)));
-        Self { folder, store, rows, ledger, notices: Arc::default(), clock, writer }
+        Self {
+            folder,
+            store,
+            rows,
+            ledger,
+            notices: Arc::default(),
+            clock,
+            writer,
+        }
     }
 
     /// What is on the disk, opened anew: what was not written is lost.
@@ -49,7 +59,11 @@ impl DeadLetterTestEnv {
     }
 
     pub(in crate::subscriber) fn shared(&self) -> RecoveryDeps {
-        (Arc::clone(&self.ledger), Arc::clone(&self.notices), Arc::clone(&self.clock) as Arc<dyn Clock>)
+        (
+            Arc::clone(&self.ledger),
+            Arc::clone(&self.notices),
+            Arc::clone(&self.clock) as Arc<dyn Clock>,
+        )
     }
 
     pub(in crate::subscriber) fn letters(&self, max: u64) -> Arc<DeadLetterStore> {
@@ -73,15 +87,34 @@ async fn write(ledger: Arc<CheckpointBuffer>, rows: DeliveryTables) {
 pub(in crate::subscriber) fn item(position: u64, id: &str) -> OutboundRecord {
     let entity = EntityKey::try_new(Kind::Ticket, id).expect("valid");
     let at = Timestamp::from_micros(position.cast_signed() * 1_000);
-    let record = Record { sequence: Some(1), ..Record::new("support", entity, "status.changed", at) };
-    OutboundRecord { position: Position::new(position), sequence: 1, received_at: at, record: Arc::new(record) }
+    let record = Record {
+        sequence: Some(1),
+        ..Record::new("support", entity, "status.changed", at)
+    };
+    OutboundRecord {
+        position: Position::new(position),
+        sequence: 1,
+        received_at: at,
+        record: Arc::new(record),
+    }
 }
 
 pub(in crate::subscriber) fn burial(position: u64, id: &str) -> NewDeadLetter {
     let answer = Bytes::from_static(b"down");
-    let failure = AttemptFailure { status: Some(503), code: "status", detail: "the answer was 503".into(), answer };
+    let failure = AttemptFailure {
+        status: Some(503),
+        code: "status",
+        detail: "the answer was 503".into(),
+        answer,
+    };
     let (attempts, reason, is_halting) = (8, GiveUpReason::Exhausted, false);
-    NewDeadLetter { item: item(position, id), attempts, failure, reason, is_halting }
+    NewDeadLetter {
+        item: item(position, id),
+        attempts,
+        failure,
+        reason,
+        is_halting,
+    }
 }
 
 const ONE: SubscriberId = SubscriberId::Webhook(1);
@@ -94,7 +127,9 @@ async fn ids(letters: &Arc<DeadLetterStore>, filter: Filter) -> Vec<u64> {
 }
 
 fn delivery(found: &ListedDeadLetter) -> &FailedDelivery {
-    let DeadLetterSubject::Event(delivery) = &found.letter.subject else { panic!("{found:?}") };
+    let DeadLetterSubject::Event(delivery) = &found.letter.subject else {
+        panic!("{found:?}")
+    };
     delivery
 }
 
@@ -103,22 +138,91 @@ async fn dead_letters_are_listed_newest_first_by_what_is_asked_for() {
     let ground = DeadLetterTestEnv::new();
     let letters = ground.letters(100);
     letters.add(&ONE, burial(1, "A"));
-    letters.add(&OTHER, NewDeadLetter { reason: GiveUpReason::Refused, ..burial(1, "A") });
+    letters.add(
+        &OTHER,
+        NewDeadLetter {
+            reason: GiveUpReason::Refused,
+            ..burial(1, "A")
+        },
+    );
     letters.add(&ONE, burial(5, "B"));
-    letters.add_range(&ONE, DeadLetterCause::Expired, (Position::new(6), Position::new(9)), 3);
+    letters.add_range(
+        &ONE,
+        DeadLetterCause::Expired,
+        (Position::new(6), Position::new(9)),
+        3,
+    );
     let all = Filter::default();
     assert_eq!(ids(&letters, all.clone()).await, [4, 3, 2, 1]);
     let page = letters.list(all.clone(), 1..3).await.expect("reads");
-    assert_eq!((page.total, page.items.iter().map(|found| found.letter.id).collect::<Vec<_>>()), (4, vec![3, 2]));
+    assert_eq!(
+        (
+            page.total,
+            page.items
+                .iter()
+                .map(|found| found.letter.id)
+                .collect::<Vec<_>>()
+        ),
+        (4, vec![3, 2])
+    );
     let asked = [
-        (Filter { subscriber: Some(ONE), ..all.clone() }, vec![4, 3, 1]),
-        (Filter { cause: Some(DeadLetterCause::Refused), ..all.clone() }, vec![2]),
-        (Filter { entity: Some("A".into()), ..all.clone() }, vec![2, 1]),
-        (Filter { entity: Some("A".into()), subscriber: Some(OTHER), ..all.clone() }, vec![2]),
-        (Filter { event: Some("status.changed".into()), ..all.clone() }, vec![3, 2, 1]),
-        (Filter { kind: Some(Kind::Lead), ..all.clone() }, vec![]),
-        (Filter { since: Some(Timestamp::from_micros(5_000)), ..all.clone() }, vec![4, 3]),
-        (Filter { until: Some(Timestamp::from_micros(5_000)), ..all.clone() }, vec![2, 1]),
+        (
+            Filter {
+                subscriber: Some(ONE),
+                ..all.clone()
+            },
+            vec![4, 3, 1],
+        ),
+        (
+            Filter {
+                cause: Some(DeadLetterCause::Refused),
+                ..all.clone()
+            },
+            vec![2],
+        ),
+        (
+            Filter {
+                entity: Some("A".into()),
+                ..all.clone()
+            },
+            vec![2, 1],
+        ),
+        (
+            Filter {
+                entity: Some("A".into()),
+                subscriber: Some(OTHER),
+                ..all.clone()
+            },
+            vec![2],
+        ),
+        (
+            Filter {
+                event: Some("status.changed".into()),
+                ..all.clone()
+            },
+            vec![3, 2, 1],
+        ),
+        (
+            Filter {
+                kind: Some(Kind::Lead),
+                ..all.clone()
+            },
+            vec![],
+        ),
+        (
+            Filter {
+                since: Some(Timestamp::from_micros(5_000)),
+                ..all.clone()
+            },
+            vec![4, 3],
+        ),
+        (
+            Filter {
+                until: Some(Timestamp::from_micros(5_000)),
+                ..all.clone()
+            },
+            vec![2, 1],
+        ),
     ];
     for (filter, expected) in asked {
         assert_eq!(ids(&letters, filter.clone()).await, expected, "{filter:?}");
@@ -142,13 +246,40 @@ async fn what_is_buried_while_a_list_is_read_is_counted_only_if_it_is_shown() {
 async fn a_record_that_fails_again_renews_its_dead_letter() {
     let ground = DeadLetterTestEnv::new();
     let letters = ground.letters(100);
-    assert_eq!(letters.add(&ONE, NewDeadLetter { is_halting: true, ..burial(1, "A") }), 1);
+    assert_eq!(
+        letters.add(
+            &ONE,
+            NewDeadLetter {
+                is_halting: true,
+                ..burial(1, "A")
+            }
+        ),
+        1
+    );
     ground.clock.advance(std::time::Duration::from_secs(1));
-    assert_eq!(letters.add(&ONE, NewDeadLetter { reason: GiveUpReason::Refused, ..burial(1, "A") }), 1);
+    assert_eq!(
+        letters.add(
+            &ONE,
+            NewDeadLetter {
+                reason: GiveUpReason::Refused,
+                ..burial(1, "A")
+            }
+        ),
+        1
+    );
     let found = letters.get(1).await.expect("reads").expect("is there");
-    assert_eq!((found.letter.cause, found.letter.at), (DeadLetterCause::Refused, Timestamp::from_micros(1_000_000)));
-    assert_eq!((delivery(&found).attempts, delivery(&found).last_at), (16, Timestamp::from_micros(2_000_000)));
-    assert!(delivery(&found).is_halting, "the lane stands still as before");
+    assert_eq!(
+        (found.letter.cause, found.letter.at),
+        (DeadLetterCause::Refused, Timestamp::from_micros(1_000_000))
+    );
+    assert_eq!(
+        (delivery(&found).attempts, delivery(&found).last_at),
+        (16, Timestamp::from_micros(2_000_000))
+    );
+    assert!(
+        delivery(&found).is_halting,
+        "the lane stands still as before"
+    );
     assert_eq!(letters.count(&ONE), 1);
 }
 
@@ -158,8 +289,14 @@ async fn a_number_is_never_used_again_not_even_after_a_restart() {
     let letters = ground.letters(100);
     letters.add(&ONE, burial(1, "A"));
     let last = letters.add(&ONE, burial(2, "A"));
-    assert_eq!(letters.discard(last).await.expect("writes"), DiscardOutcome::Gone);
-    assert_eq!(letters.discard(last).await.expect("reads"), DiscardOutcome::NotFound);
+    assert_eq!(
+        letters.discard(last).await.expect("writes"),
+        DiscardOutcome::Gone
+    );
+    assert_eq!(
+        letters.discard(last).await.expect("reads"),
+        DiscardOutcome::NotFound
+    );
     drop(letters);
     let ground = ground.reopened().await;
     let letters = ground.letters(100);
@@ -172,16 +309,28 @@ async fn a_halted_lane_is_released_by_whatever_ends_its_dead_letter() {
     let ground = DeadLetterTestEnv::new();
     let letters = ground.letters(100);
     let key = LaneKey::Entity(item(1, "A").record.entity.clone());
-    let released = [StageRequest::LaneReleased { subscriber: ONE, key: key.clone() }];
-    let halting = || NewDeadLetter { is_halting: true, ..burial(1, "A") };
+    let released = [StageRequest::LaneReleased {
+        subscriber: ONE,
+        key: key.clone(),
+    }];
+    let halting = || NewDeadLetter {
+        is_halting: true,
+        ..burial(1, "A")
+    };
     let id = letters.add(&ONE, halting());
     assert!(letters.is_lane_halted(&ONE, &key) && !letters.is_lane_halted(&OTHER, &key));
     letters.discard(id).await.expect("writes");
     assert!(!letters.is_lane_halted(&ONE, &key));
-    assert_eq!(ground.notices.take_all().into_iter().collect::<Vec<_>>(), released);
+    assert_eq!(
+        ground.notices.take_all().into_iter().collect::<Vec<_>>(),
+        released
+    );
     letters.add(&ONE, halting());
     letters.remove_delivered(&ONE, Position::new(1));
-    assert_eq!(ground.notices.take_all().into_iter().collect::<Vec<_>>(), released);
+    assert_eq!(
+        ground.notices.take_all().into_iter().collect::<Vec<_>>(),
+        released
+    );
     letters.add(&ONE, burial(1, "A"));
     letters.remove_delivered(&ONE, Position::new(1));
     assert!(ground.notices.take_all().is_empty(), "its lane went on");
@@ -200,7 +349,10 @@ async fn a_subscriber_with_too_many_is_told_when_there_is_room() {
     assert!(letters.is_full(&ONE) && ground.notices.take_all().is_empty());
     letters.remove_delivered(&ONE, Position::new(2));
     assert!(!letters.is_full(&ONE));
-    assert_eq!(ground.notices.take_all().into_iter().collect::<Vec<_>>(), [StageRequest::DeadLetterRoom(ONE)]);
+    assert_eq!(
+        ground.notices.take_all().into_iter().collect::<Vec<_>>(),
+        [StageRequest::DeadLetterRoom(ONE)]
+    );
 }
 
 #[tokio::test]
@@ -209,11 +361,24 @@ async fn what_is_dropped_for_one_cause_is_one_dead_letter() {
     let letters = ground.letters(100);
     let positions = |first, last| (Position::new(first), Position::new(last));
     let id = letters.add_range(&ONE, DeadLetterCause::Expired, positions(5, 9), 3);
-    assert_eq!(letters.add_range(&ONE, DeadLetterCause::Expired, positions(10, 20), 4), id);
-    assert_ne!(letters.add_range(&ONE, DeadLetterCause::Disabled, positions(21, 22), 2), id);
+    assert_eq!(
+        letters.add_range(&ONE, DeadLetterCause::Expired, positions(10, 20), 4),
+        id
+    );
+    assert_ne!(
+        letters.add_range(&ONE, DeadLetterCause::Disabled, positions(21, 22), 2),
+        id
+    );
     let found = letters.get(id).await.expect("reads").expect("is there");
     let (first, last) = positions(5, 20);
-    assert_eq!(found.letter.subject, DeadLetterSubject::Range { first, last, count: 7 });
+    assert_eq!(
+        found.letter.subject,
+        DeadLetterSubject::Range {
+            first,
+            last,
+            count: 7
+        }
+    );
     assert_eq!(letters.claim_range_for_job(&ONE, id, 3), Ok(()));
     assert_ne!(
         letters.add_range(&ONE, DeadLetterCause::Expired, positions(23, 24), 2),
@@ -230,11 +395,22 @@ async fn all_that_is_asked_for_is_discarded_but_what_a_job_has() {
         letters.add(&ONE, burial(position, "A"));
     }
     letters.add(&OTHER, burial(1, "A"));
-    letters.claim_for_job(&ONE, Position::new(2), 7).expect("nobody has it");
-    assert_eq!(letters.claim_for_job(&ONE, Position::new(2), 8), Err(Some(7)));
+    letters
+        .claim_for_job(&ONE, Position::new(2), 7)
+        .expect("nobody has it");
+    assert_eq!(
+        letters.claim_for_job(&ONE, Position::new(2), 8),
+        Err(Some(7))
+    );
     assert_eq!(letters.claim_for_job(&ONE, Position::new(9), 8), Err(None));
-    assert_eq!(letters.discard(2).await.expect("reads"), DiscardOutcome::InJob(7));
-    let filter = Filter { subscriber: Some(ONE), ..Filter::default() };
+    assert_eq!(
+        letters.discard(2).await.expect("reads"),
+        DiscardOutcome::InJob(7)
+    );
+    let filter = Filter {
+        subscriber: Some(ONE),
+        ..Filter::default()
+    };
     assert_eq!(letters.discard_matching(filter).await.expect("writes"), 3);
     assert_eq!(ids(&letters, Filter::default()).await, [5, 2]);
     letters.retain(|subscriber| *subscriber == OTHER);
@@ -249,10 +425,23 @@ async fn no_more_than_the_beginning_of_an_answer_is_kept() {
     let ground = DeadLetterTestEnv::new();
     let letters = ground.letters(100);
     let answer = Bytes::from("\u{1}ö".repeat(2_000));
-    let failure = AttemptFailure { status: None, code: "status", detail: "ä".repeat(2_000), answer };
-    let id = letters.add(&ONE, NewDeadLetter { failure, ..burial(1, "A") });
+    let failure = AttemptFailure {
+        status: None,
+        code: "status",
+        detail: "ä".repeat(2_000),
+        answer,
+    };
+    let id = letters.add(
+        &ONE,
+        NewDeadLetter {
+            failure,
+            ..burial(1, "A")
+        },
+    );
     let found = letters.get(id).await.expect("reads").expect("is there");
     let FailedDelivery { answer, detail, .. } = delivery(&found);
-    assert!(answer.len() <= ANSWER_MAX_BYTES && answer.starts_with("öö") && !answer.contains('\u{1}'));
+    assert!(
+        answer.len() <= ANSWER_MAX_BYTES && answer.starts_with("öö") && !answer.contains('\u{1}')
+    );
     assert!(detail.len() <= 512 && detail.ends_with('ä'));
 }

@@ -1,4 +1,5 @@
-//! The circuit breaker of one subscriber: makes no attempt at one that does not answer, and tries again with a single one.
+//! The circuit breaker of one subscriber: makes no attempt at one that does not answer, and tries
+//! again with a single one.
 //!
 //! ```text
 //!          failures in a row, or their share            time over, one is let through
@@ -8,8 +9,8 @@
 //!     └──────────────────────────────── the probe was accepted ─────────────────────────────────┘
 //! ```
 //!
-//! A pure state machine: the time is an argument. Only the probe's own outcome counts after it has begun; attempts made
-//! before the breaker opened which end later say nothing new.
+//! A pure state machine: the time is an argument. Only the probe's own outcome counts after it has
+//! begun; attempts made before the breaker opened which end later say nothing new.
 
 use std::time::Duration;
 
@@ -72,8 +73,10 @@ impl DeliveryBreaker {
     pub(super) fn set_policy(&mut self, policy: Policy) {
         let current = self.open_backoff.current_interval;
         self.open_backoff = build_open_backoff(&policy);
-        self.open_backoff.current_interval =
-            current.clamp(self.open_backoff.initial_interval, self.open_backoff.max_interval);
+        self.open_backoff.current_interval = current.clamp(
+            self.open_backoff.initial_interval,
+            self.open_backoff.max_interval,
+        );
         self.policy = policy;
     }
 
@@ -104,7 +107,8 @@ impl DeliveryBreaker {
                 self.open_backoff.reset();
                 true
             }
-            (DeliveryBreakerPhase::HalfOpen, BreakerPass::Ordinary) | (DeliveryBreakerPhase::Open { .. }, _) => false,
+            (DeliveryBreakerPhase::HalfOpen, BreakerPass::Ordinary)
+            | (DeliveryBreakerPhase::Open { .. }, _) => false,
         }
     }
 
@@ -124,7 +128,8 @@ impl DeliveryBreaker {
                 self.trip(now);
                 None
             }
-            (DeliveryBreakerPhase::HalfOpen, BreakerPass::Ordinary) | (DeliveryBreakerPhase::Open { .. }, _) => None,
+            (DeliveryBreakerPhase::HalfOpen, BreakerPass::Ordinary)
+            | (DeliveryBreakerPhase::Open { .. }, _) => None,
         }
     }
 
@@ -135,7 +140,8 @@ impl DeliveryBreaker {
         }
     }
 
-    /// Somebody has reason to believe that an attempt would be accepted: an open one lets its probe through from `now` on.
+    /// Somebody has reason to believe that an attempt would be accepted: an open one lets its probe
+    /// through from `now` on.
     pub(super) fn allow_probe(&mut self, now: Duration) {
         if let DeliveryBreakerPhase::Open { until } = &mut self.phase {
             *until = now.min(*until);
@@ -150,7 +156,8 @@ impl DeliveryBreaker {
         }
     }
 
-    /// From when on an attempt may be made, as far as is known: zero means at any time, `None` not before the probe has ended.
+    /// From when on an attempt may be made, as far as is known: zero means at any time, `None` not
+    /// before the probe has ended.
     pub(super) const fn next_attempt_at(&self) -> Option<Duration> {
         match self.phase {
             DeliveryBreakerPhase::Closed => Some(Duration::ZERO),
@@ -160,17 +167,28 @@ impl DeliveryBreaker {
     }
 
     fn is_over_threshold(&self) -> bool {
-        let Policy { consecutive, failure_rate, attempts_min, .. } = self.policy;
+        let Policy {
+            consecutive,
+            failure_rate,
+            attempts_min,
+            ..
+        } = self.policy;
         let (attempts, failures) = self.window.totals();
         let is_row = consecutive > 0 && self.consecutive_failures >= consecutive;
         // A share of 1 can only be reached, any other is exceeded.
-        let is_share = f64::from(failures) > failure_rate * f64::from(attempts) || failures == attempts;
+        let is_share =
+            f64::from(failures) > failure_rate * f64::from(attempts) || failures == attempts;
         is_row || (failure_rate > 0.0 && attempts >= attempts_min && is_share)
     }
 
     fn trip(&mut self, now: Duration) {
-        let pause = self.open_backoff.next_backoff().unwrap_or(self.policy.open_max);
-        self.phase = DeliveryBreakerPhase::Open { until: now.saturating_add(pause) };
+        let pause = self
+            .open_backoff
+            .next_backoff()
+            .unwrap_or(self.policy.open_max);
+        self.phase = DeliveryBreakerPhase::Open {
+            until: now.saturating_add(pause),
+        };
     }
 }
 
@@ -208,7 +226,11 @@ impl FailureRateWindow {
         let slot = (length.as_nanos() / u128::from(SLOTS)).max(1);
         let number = u64::try_from(now.as_nanos() / slot).unwrap_or(u64::MAX);
         // Another window's length gives other numbers, so that what was counted is as good as old.
-        let passed = if number < self.newest { SLOTS } else { (number - self.newest).min(SLOTS) };
+        let passed = if number < self.newest {
+            SLOTS
+        } else {
+            (number - self.newest).min(SLOTS)
+        };
         for old in 0..passed {
             self.slots[((number - old.min(number)) % SLOTS) as usize] = (0, 0);
         }
@@ -216,9 +238,14 @@ impl FailureRateWindow {
     }
 
     fn totals(&self) -> (u32, u32) {
-        self.slots.iter().fold((0, 0), |(all, bad), (attempts, failures)| {
-            (u32::saturating_add(all, *attempts), u32::saturating_add(bad, *failures))
-        })
+        self.slots
+            .iter()
+            .fold((0, 0), |(all, bad), (attempts, failures)| {
+                (
+                    u32::saturating_add(all, *attempts),
+                    u32::saturating_add(bad, *failures),
+                )
+            })
     }
 
     fn failure_rate(&self) -> f64 {
@@ -248,19 +275,36 @@ mod tests {
 
     fn opened() -> DeliveryBreaker {
         let mut breaker = DeliveryBreaker::new(POLICY);
-        let opened: Vec<_> =
-            (0..3).map(|_| breaker.record_failure(BreakerPass::Ordinary, seconds(10)).is_some()).collect();
+        let opened: Vec<_> = (0..3)
+            .map(|_| {
+                breaker
+                    .record_failure(BreakerPass::Ordinary, seconds(10))
+                    .is_some()
+            })
+            .collect();
         assert_eq!(opened, [false, false, true]);
         breaker
     }
 
     #[test]
     fn failures_in_a_row_open_it_and_an_accepted_attempt_between_them_does_not() {
-        let mut breaker = DeliveryBreaker::new(Policy { failure_rate: 0.0, ..POLICY });
+        let mut breaker = DeliveryBreaker::new(Policy {
+            failure_rate: 0.0,
+            ..POLICY
+        });
         for _ in 0..50 {
-            assert_eq!(breaker.record_failure(BreakerPass::Ordinary, seconds(1)), None);
-            assert_eq!(breaker.record_failure(BreakerPass::Ordinary, seconds(1)), None);
-            assert!(!breaker.record_success(BreakerPass::Ordinary, seconds(1)), "it was closed all along");
+            assert_eq!(
+                breaker.record_failure(BreakerPass::Ordinary, seconds(1)),
+                None
+            );
+            assert_eq!(
+                breaker.record_failure(BreakerPass::Ordinary, seconds(1)),
+                None
+            );
+            assert!(
+                !breaker.record_success(BreakerPass::Ordinary, seconds(1)),
+                "it was closed all along"
+            );
         }
         assert_eq!(opened().try_pass(seconds(39)), None);
     }
@@ -277,7 +321,12 @@ mod tests {
             (1.0, 20, 4, Some(20)),
             (0.0, 1, 4, None),
         ] {
-            let policy = Policy { failure_rate: share, attempts_min, consecutive: 0, ..POLICY };
+            let policy = Policy {
+                failure_rate: share,
+                attempts_min,
+                consecutive: 0,
+                ..POLICY
+            };
             let mut breaker = DeliveryBreaker::new(policy);
             let opened = (1..=40_u32).find(|n| {
                 // Failures come last in each four, so that an attempt that opens it is one.
@@ -285,24 +334,47 @@ mod tests {
                     breaker.record_success(BreakerPass::Ordinary, seconds(1));
                     return false;
                 }
-                breaker.record_failure(BreakerPass::Ordinary, seconds(1)).is_some()
+                breaker
+                    .record_failure(BreakerPass::Ordinary, seconds(1))
+                    .is_some()
             });
-            assert_eq!(opened, opens_at, "{share} of {attempts_min}, {bad_of_4} of 4 bad");
+            assert_eq!(
+                opened, opens_at,
+                "{share} of {attempts_min}, {bad_of_4} of 4 bad"
+            );
         }
     }
 
     #[test]
     fn failures_that_are_older_than_the_window_count_no_more() {
-        let policy = Policy { consecutive: 0, attempts_min: 10, ..POLICY };
+        let policy = Policy {
+            consecutive: 0,
+            attempts_min: 10,
+            ..POLICY
+        };
         let mut breaker = DeliveryBreaker::new(policy);
-        (0..9).for_each(|_| assert_eq!(breaker.record_failure(BreakerPass::Ordinary, seconds(3)), None));
+        (0..9).for_each(|_| {
+            assert_eq!(
+                breaker.record_failure(BreakerPass::Ordinary, seconds(3)),
+                None
+            )
+        });
         assert_eq!(
             breaker.record_failure(BreakerPass::Ordinary, seconds(70)),
             None,
             "the first nine are out of the window"
         );
-        (0..8).for_each(|_| assert_eq!(breaker.record_failure(BreakerPass::Ordinary, seconds(100)), None));
-        assert_eq!(breaker.record_failure(BreakerPass::Ordinary, seconds(110)), Some(1.0), "ten within a minute");
+        (0..8).for_each(|_| {
+            assert_eq!(
+                breaker.record_failure(BreakerPass::Ordinary, seconds(100)),
+                None
+            )
+        });
+        assert_eq!(
+            breaker.record_failure(BreakerPass::Ordinary, seconds(110)),
+            Some(1.0),
+            "ten within a minute"
+        );
     }
 
     #[test]
@@ -310,28 +382,60 @@ mod tests {
         let mut breaker = opened();
         let mut now = 10;
         for open in [30, 60, 100, 100] {
-            assert_eq!(breaker.try_pass(seconds(now + open - 1)), None, "open for {open} s");
+            assert_eq!(
+                breaker.try_pass(seconds(now + open - 1)),
+                None,
+                "open for {open} s"
+            );
             now += open;
             assert_eq!(breaker.try_pass(seconds(now)), Some(BreakerPass::Probe));
             assert_eq!(breaker.try_pass(seconds(now)), None, "one only");
-            assert_eq!(breaker.record_failure(BreakerPass::Probe, seconds(now)), None, "it was open before");
+            assert_eq!(
+                breaker.record_failure(BreakerPass::Probe, seconds(now)),
+                None,
+                "it was open before"
+            );
         }
-        assert_eq!(breaker.try_pass(seconds(now + 100)), Some(BreakerPass::Probe));
+        assert_eq!(
+            breaker.try_pass(seconds(now + 100)),
+            Some(BreakerPass::Probe)
+        );
         assert!(breaker.record_success(BreakerPass::Probe, seconds(now + 100)));
-        assert_eq!(breaker.try_pass(seconds(now + 100)), Some(BreakerPass::Ordinary));
-        assert_eq!(breaker.record_failure(BreakerPass::Ordinary, seconds(now + 100)), None, "counted from zero again");
+        assert_eq!(
+            breaker.try_pass(seconds(now + 100)),
+            Some(BreakerPass::Ordinary)
+        );
+        assert_eq!(
+            breaker.record_failure(BreakerPass::Ordinary, seconds(now + 100)),
+            None,
+            "counted from zero again"
+        );
         breaker.record_failure(BreakerPass::Ordinary, seconds(now + 100));
         breaker.record_failure(BreakerPass::Ordinary, seconds(now + 100));
-        assert_eq!(breaker.next_attempt_at(), Some(seconds(now + 130)), "as short as at first again");
+        assert_eq!(
+            breaker.next_attempt_at(),
+            Some(seconds(now + 130)),
+            "as short as at first again"
+        );
     }
 
     #[test]
     fn what_was_attempted_before_it_opened_says_nothing_later() {
         let mut breaker = opened();
         assert!(!breaker.record_success(BreakerPass::Ordinary, seconds(11)));
-        assert_eq!(breaker.record_failure(BreakerPass::Ordinary, seconds(39)), None);
-        assert_eq!(breaker.try_pass(seconds(40)), Some(BreakerPass::Probe), "it does not stay open longer for it");
-        assert_eq!(breaker.record_failure(BreakerPass::Ordinary, seconds(41)), None);
+        assert_eq!(
+            breaker.record_failure(BreakerPass::Ordinary, seconds(39)),
+            None
+        );
+        assert_eq!(
+            breaker.try_pass(seconds(40)),
+            Some(BreakerPass::Probe),
+            "it does not stay open longer for it"
+        );
+        assert_eq!(
+            breaker.record_failure(BreakerPass::Ordinary, seconds(41)),
+            None
+        );
         assert!(!breaker.record_success(BreakerPass::Ordinary, seconds(41)));
         assert_eq!(breaker.state(), DeliveryBreakerState::HalfOpen);
     }
@@ -341,7 +445,11 @@ mod tests {
         let mut breaker = opened();
         assert_eq!(breaker.try_pass(seconds(40)), Some(BreakerPass::Probe));
         breaker.return_pass(BreakerPass::Ordinary, seconds(41));
-        assert_eq!(breaker.try_pass(seconds(41)), None, "another's end is not the probe's");
+        assert_eq!(
+            breaker.try_pass(seconds(41)),
+            None,
+            "another's end is not the probe's"
+        );
         breaker.return_pass(BreakerPass::Probe, seconds(42));
         assert_eq!(breaker.try_pass(seconds(42)), Some(BreakerPass::Probe));
     }
@@ -354,12 +462,16 @@ mod tests {
         breaker.allow_probe(seconds(13));
         assert_eq!(breaker.try_pass(seconds(13)), None, "one only");
         breaker.record_failure(BreakerPass::Probe, seconds(14));
-        assert_eq!(breaker.next_attempt_at(), Some(seconds(74)), "as if it had been its time");
+        assert_eq!(
+            breaker.next_attempt_at(),
+            Some(seconds(74)),
+            "as if it had been its time"
+        );
     }
 
     proptest! {
-        /// Whatever happens: at most one probe at a time, nothing goes while it is open, and it is never open for longer
-        /// than it may be.
+        /// Whatever happens: at most one probe at a time, nothing goes while it is open, and it is
+        /// never open for longer than it may be.
         #[test]
         fn there_is_never_more_than_one_probe(steps in prop::collection::vec((0_u64..200, 0..4_u8), 1..200)) {
             let mut breaker = DeliveryBreaker::new(POLICY);

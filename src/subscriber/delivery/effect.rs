@@ -50,8 +50,8 @@ pub enum DeliveryEffect {
         /// Whether a job brings it again, out of its entity's order.
         is_replay: bool,
     },
-    /// Read records of this lane, judge them, and answer with [`super::Input::CaughtUp`]: for an entity's, a page of its timeline;
-    /// for a lane of one record, that record.
+    /// Read records of this lane, judge them, and answer with [`super::Input::CaughtUp`]: for an
+    /// entity's, a page of its timeline; for a lane of one record, that record.
     CatchUp {
         /// Which.
         lane: LaneKey,

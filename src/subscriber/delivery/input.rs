@@ -58,8 +58,9 @@ pub enum DeliveryInput {
         /// What it came to.
         outcome: AttemptOutcome,
     },
-    /// An attempt was not begun: it waited for a place among all subscribers' attempts, and meanwhile it may no longer be
-    /// made, or the node stops. It is as if it had never been asked for.
+    /// An attempt was not begun: it waited for a place among all subscribers' attempts, and
+    /// meanwhile it may no longer be made, or the node stops. It is as if it had never been asked
+    /// for.
     AttemptWithdrawn {
         /// Which.
         ticket: AttemptId,
@@ -68,13 +69,15 @@ pub enum DeliveryInput {
     LaneCaughtUp {
         /// Which lane.
         lane: LaneKey,
-        /// The wanted ones among the next, in order. Those that the reader has not met yet are passed over.
+        /// The wanted ones among the next, in order. Those that the reader has not met yet are
+        /// passed over.
         items: Vec<MatchedRecord>,
-        /// The last sequence that was looked at, wanted or not; if there was none, the one before what was asked for.
+        /// The last sequence that was looked at, wanted or not; if there was none, the one before
+        /// what was asked for.
         through: u64,
-        /// If the end of the timeline was reached: every record of the entity before this position was looked at. It is
-        /// a position that the timeline was known to have reached when it was read, such as the durable end of then. For
-        /// a lane of one record, the position after it.
+        /// If the end of the timeline was reached: every record of the entity before this position
+        /// was looked at. It is a position that the timeline was known to have reached when it was
+        /// read, such as the durable end of then. For a lane of one record, the position after it.
         end: Option<Position>,
     },
     /// Records to be delivered again.
@@ -93,8 +96,8 @@ pub enum DeliveryInput {
     PolicyChanged(Arc<DeliveryPolicy>),
     /// The subscriber may answer again, so that an open breaker has waited long enough.
     Probe,
-    /// A round of the ledger begins: what was there at the last one already asks for a row, so that it does not hold the
-    /// cursor, and rows that are out of date are renewed.
+    /// A round of the ledger begins: what was there at the last one already asks for a row, so that
+    /// it does not hold the cursor, and rows that are out of date are renewed.
     CheckpointStarted,
     /// Time has passed.
     Tick,

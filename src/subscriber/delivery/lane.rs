@@ -10,8 +10,8 @@
 //!     └──────> Reading ──> Ready
 //! ```
 //!
-//! A stopped lane holds no records: when it moves again it reads them from its entity's timeline, until it has reached what
-//! the reader has met meanwhile.
+//! A stopped lane holds no records: when it moves again it reads them from its entity's timeline,
+//! until it has reached what the reader has met meanwhile.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -23,7 +23,8 @@ use crate::event::Position;
 /// What a lane is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LanePhase {
-    /// Nothing: it is only there for an attempt of a job, or because the reader has not come as far as it yet.
+    /// Nothing: it is only there for an attempt of a job, or because the reader has not come as far
+    /// as it yet.
     Idle,
     /// It is in the queue for its turn.
     Ready,
@@ -63,7 +64,8 @@ pub(super) struct DeliveryLane {
     pub(super) next_sequence: u64,
     /// Nothing before this position is unsettled.
     pub(super) position: Position,
-    /// Everything before this position is to be looked at in the timeline, since it is not in the queue.
+    /// Everything before this position is to be looked at in the timeline, since it is not in the
+    /// queue.
     pub(super) catch_up_to: Option<Position>,
     /// When it is tried again, if it is stopped.
     pub(super) due_at: Duration,
@@ -90,20 +92,37 @@ impl DeliveryLane {
         }
     }
 
-    /// The lane that `row` stands for, which has to look at everything of its entity that the reader has met, before
-    /// `read_to`.
-    pub(super) fn from_row(row: LaneRow, read_to: Position, now: Duration, clock: Duration) -> Self {
-        let LaneRow { key, position, sequence, attempts, counted_time: counted, wait, is_halted, last_failure: last } =
-            row;
+    /// The lane that `row` stands for, which has to look at everything of its entity that the
+    /// reader has met, before `read_to`.
+    pub(super) fn from_row(
+        row: LaneRow,
+        read_to: Position,
+        now: Duration,
+        clock: Duration,
+    ) -> Self {
+        let LaneRow {
+            key,
+            position,
+            sequence,
+            attempts,
+            counted_time: counted,
+            wait,
+            is_halted,
+            last_failure: last,
+        } = row;
         let lane = Self::new(sequence, position);
         let behind = match key {
-            // Only a head that was tried is surely there: else the log may not even reach as far yet, and what comes there
-            // is met by the reader.
+            // Only a head that was tried is surely there: else the log may not even reach as far
+            // yet, and what comes there is met by the reader.
             LaneKey::Entity(_) => read_to.max(position.plus(u64::from(attempts > 0))),
             LaneKey::Record(own) => own.plus(1),
         };
         Self {
-            phase: if is_halted { LanePhase::Halted } else { LanePhase::Stopped },
+            phase: if is_halted {
+                LanePhase::Halted
+            } else {
+                LanePhase::Stopped
+            },
             row_state: LaneRowState::Fresh,
             catch_up_to: Some(behind),
             due_at: now + wait,
@@ -118,22 +137,36 @@ impl DeliveryLane {
         let head = self.queue.front().map(|met| &met.item);
         let sequence = head.map_or(self.next_sequence, |item| item.sequence);
         let is_tried = self.attempted_sequence == sequence;
-        let tries = if is_tried { &self.attempt_history } else { &AttemptHistory::default() };
+        let tries = if is_tried {
+            &self.attempt_history
+        } else {
+            &AttemptHistory::default()
+        };
         LaneRow {
             key: key.clone(),
             position: head.map_or(self.position, |item| item.position),
             sequence,
             attempts: tries.attempts,
             counted_time: tries.counted_time(clock),
-            wait: if self.phase == LanePhase::Stopped { self.due_at.saturating_sub(now) } else { Duration::ZERO },
+            wait: if self.phase == LanePhase::Stopped {
+                self.due_at.saturating_sub(now)
+            } else {
+                Duration::ZERO
+            },
             is_halted: self.phase == LanePhase::Halted,
-            last_failure: tries.last_failure.as_ref().map(|(status, code)| (*status, code.clone().into_owned())),
+            last_failure: tries
+                .last_failure
+                .as_ref()
+                .map(|(status, code)| (*status, code.clone().into_owned())),
         }
     }
 
     /// What was tried at the head.
     pub(super) fn head_history(&mut self) -> &mut AttemptHistory {
-        let sequence = self.queue.front().map_or(self.next_sequence, |met| met.item.sequence);
+        let sequence = self
+            .queue
+            .front()
+            .map_or(self.next_sequence, |met| met.item.sequence);
         if self.attempted_sequence != sequence {
             self.attempt_history = AttemptHistory::default();
             self.attempted_sequence = sequence;
@@ -141,11 +174,14 @@ impl DeliveryLane {
         &mut self.attempt_history
     }
 
-    /// Whether a record that is met now is only noted, since the lane will come to it in the timeline.
+    /// Whether a record that is met now is only noted, since the lane will come to it in the
+    /// timeline.
     pub(super) fn is_catching_up(&self) -> bool {
         match self.phase {
             LanePhase::Stopped | LanePhase::Halted | LanePhase::Reading => true,
-            LanePhase::Idle | LanePhase::Ready | LanePhase::Parked | LanePhase::Running => self.catch_up_to.is_some(),
+            LanePhase::Idle | LanePhase::Ready | LanePhase::Parked | LanePhase::Running => {
+                self.catch_up_to.is_some()
+            }
         }
     }
 

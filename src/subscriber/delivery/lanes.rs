@@ -1,5 +1,5 @@
-//! All lanes of a subscriber, and what is known of them together: which have rows, how much is in memory, and what holds the
-//! cursor. Nothing here looks at all lanes.
+//! All lanes of a subscriber, and what is known of them together: which have rows, how much is in
+//! memory, and what holds the cursor. Nothing here looks at all lanes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -16,8 +16,8 @@ pub(super) struct DeliveryLanes {
     unstored_heads: BTreeMap<Position, LaneKey>,
     /// Lanes whose rows are out of date, and perhaps others.
     stale: Vec<LaneKey>,
-    /// Lanes that are done with what lies before a position that the reader has not reached yet: they stay, so that it does
-    /// not begin with it again.
+    /// Lanes that are done with what lies before a position that the reader has not reached yet:
+    /// they stay, so that it does not begin with it again.
     ahead_of_reader: BTreeSet<(Position, LaneKey)>,
     queued: usize,
     bytes: usize,
@@ -64,21 +64,37 @@ impl DeliveryLanes {
     }
 
     /// The lane of `item`, which is not in it: it is delivered for a job.
-    pub(super) fn get_or_insert(&mut self, key: &LaneKey, item: &OutboundRecord) -> &mut DeliveryLane {
-        // Such a lane has no record in its queue, nor does it know where to begin: the next that the reader meets says so.
-        self.map.entry(key.clone()).or_insert_with(|| DeliveryLane::new(0, item.position))
+    pub(super) fn get_or_insert(
+        &mut self,
+        key: &LaneKey,
+        item: &OutboundRecord,
+    ) -> &mut DeliveryLane {
+        // Such a lane has no record in its queue, nor does it know where to begin: the next that
+        // the reader meets says so.
+        self.map
+            .entry(key.clone())
+            .or_insert_with(|| DeliveryLane::new(0, item.position))
     }
 
     /// Puts back what was stored.
-    pub(super) fn restore(&mut self, row: LaneRow, read_to: Position, now: Duration, clock: Duration) {
+    pub(super) fn restore(
+        &mut self,
+        row: LaneRow,
+        read_to: Position,
+        now: Duration,
+        clock: Duration,
+    ) {
         let key = row.key.clone();
-        self.map.insert(key, DeliveryLane::from_row(row, read_to, now, clock));
+        self.map
+            .insert(key, DeliveryLane::from_row(row, read_to, now, clock));
         self.rows += 1;
         self.stopped += 1;
     }
 
     pub(super) fn set_phase(&mut self, key: &LaneKey, phase: LanePhase) {
-        let Some(lane) = self.map.get_mut(key) else { return };
+        let Some(lane) = self.map.get_mut(key) else {
+            return;
+        };
         let is_stopped = |phase| matches!(phase, LanePhase::Stopped | LanePhase::Halted);
         self.stopped -= usize::from(is_stopped(lane.phase));
         self.stopped += usize::from(is_stopped(phase));
@@ -98,7 +114,10 @@ impl DeliveryLanes {
                 return false;
             }
         }
-        let lane = self.map.entry(key.clone()).or_insert_with(|| DeliveryLane::new(sequence, position));
+        let lane = self
+            .map
+            .entry(key.clone())
+            .or_insert_with(|| DeliveryLane::new(sequence, position));
         if lane.queue.is_empty() && lane.row_state == LaneRowState::None {
             lane.position = position;
             self.unstored_heads.insert(position, key);
@@ -114,8 +133,9 @@ impl DeliveryLanes {
         begins
     }
 
-    /// Takes the page that a lane has read. Records from `read_to` on are the reader's, who has not met them yet; those that
-    /// no memory is left for are read again. False if the lane did not ask for any.
+    /// Takes the page that a lane has read. Records from `read_to` on are the reader's, who has not
+    /// met them yet; those that no memory is left for are read again. False if the lane did not ask
+    /// for any.
     pub(super) fn append_page(
         &mut self,
         key: &LaneKey,
@@ -125,12 +145,21 @@ impl DeliveryLanes {
         read_to: Position,
         room: (usize, usize),
     ) -> bool {
-        let Some(lane) = self.map.get_mut(key).filter(|lane| lane.phase == LanePhase::Reading) else { return false };
+        let Some(lane) = self
+            .map
+            .get_mut(key)
+            .filter(|lane| lane.phase == LanePhase::Reading)
+        else {
+            return false;
+        };
         let behind = lane.catch_up_to.unwrap_or(read_to);
         let reach = behind.max(read_to);
         let (mut events, mut bytes) = (0, 0);
         let mut rest = None;
-        for met in items.into_iter().filter(|met| met.item.sequence >= lane.next_sequence) {
+        for met in items
+            .into_iter()
+            .filter(|met| met.item.sequence >= lane.next_sequence)
+        {
             let size = met.item.memory_bytes();
             let is_full = events >= room.0 || bytes + size > room.1;
             if met.item.position >= reach || (is_full && events > 0) {
@@ -151,7 +180,9 @@ impl DeliveryLanes {
             }
             None => {
                 lane.next_sequence = lane.next_sequence.max(through.saturating_add(1));
-                lane.catch_up_to = lane.catch_up_to.filter(|behind| end.is_none_or(|end| end < *behind));
+                lane.catch_up_to = lane
+                    .catch_up_to
+                    .filter(|behind| end.is_none_or(|end| end < *behind));
             }
         }
         if let Some(head) = lane.queue.front() {
@@ -181,7 +212,8 @@ impl DeliveryLanes {
         Some(head)
     }
 
-    /// Stops the lane before its head until `due`. It forgets its records and finds them in the timeline again.
+    /// Stops the lane before its head until `due`. It forgets its records and finds them in the
+    /// timeline again.
     pub(super) fn stop(&mut self, key: &LaneKey, due: Duration) {
         self.clear_queue(key);
         self.set_phase(key, LanePhase::Stopped);
@@ -197,9 +229,14 @@ impl DeliveryLanes {
     }
 
     fn clear_queue(&mut self, key: &LaneKey) {
-        let Some(lane) = self.map.get_mut(key) else { return };
-        let (Some(head), Some(last)) = (lane.queue.front(), lane.queue.back()) else { return };
-        let (position, sequence, last) = (head.item.position, head.item.sequence, last.item.position);
+        let Some(lane) = self.map.get_mut(key) else {
+            return;
+        };
+        let (Some(head), Some(last)) = (lane.queue.front(), lane.queue.back()) else {
+            return;
+        };
+        let (position, sequence, last) =
+            (head.item.position, head.item.sequence, last.item.position);
         let bytes: usize = lane.queue.iter().map(|met| met.item.memory_bytes()).sum();
         self.queued -= lane.queue.len();
         self.bytes -= bytes;
@@ -211,7 +248,12 @@ impl DeliveryLanes {
     }
 
     /// The row that stands for the lane from now on.
-    pub(super) fn refresh_row(&mut self, key: &LaneKey, now: Duration, clock: Duration) -> Option<LaneRow> {
+    pub(super) fn refresh_row(
+        &mut self,
+        key: &LaneKey,
+        now: Duration,
+        clock: Duration,
+    ) -> Option<LaneRow> {
         let lane = self.map.get_mut(key)?;
         if lane.row_state == LaneRowState::None {
             self.rows += 1;
@@ -227,7 +269,9 @@ impl DeliveryLanes {
     /// The lane is drained. Says whether its row is to be removed.
     pub(super) fn end_lane(&mut self, key: &LaneKey, read_to: Position) -> bool {
         self.set_phase(key, LanePhase::Idle);
-        let Some(lane) = self.map.get_mut(key) else { return false };
+        let Some(lane) = self.map.get_mut(key) else {
+            return false;
+        };
         let has_row = lane.row_state != LaneRowState::None;
         if has_row && lane.position > read_to {
             self.ahead_of_reader.insert((lane.position, key.clone()));
@@ -252,39 +296,58 @@ impl DeliveryLanes {
         }
     }
 
-    /// A lane that had to wait for the reader, which has now reached `read_to`, and which has nothing to do.
+    /// A lane that had to wait for the reader, which has now reached `read_to`, and which has
+    /// nothing to do.
     pub(super) fn pop_reached(&mut self, read_to: Position) -> Option<LaneKey> {
         loop {
-            if self.ahead_of_reader.first().is_none_or(|(at, _)| *at > read_to) {
+            if self
+                .ahead_of_reader
+                .first()
+                .is_none_or(|(at, _)| *at > read_to)
+            {
                 return None;
             }
             let (_, key) = self.ahead_of_reader.pop_first()?;
-            if self
-                .map
-                .get(&key)
-                .is_some_and(|lane| lane.phase == LanePhase::Idle && lane.row_state != LaneRowState::None)
-            {
+            if self.map.get(&key).is_some_and(|lane| {
+                lane.phase == LanePhase::Idle && lane.row_state != LaneRowState::None
+            }) {
                 return Some(key);
             }
         }
     }
 
-    /// The lanes that ask for a row: those whose head was met before `mark`, as many as may have one, and those whose rows
-    /// are out of date.
+    /// The lanes that ask for a row: those whose head was met before `mark`, as many as may have
+    /// one, and those whose rows are out of date.
     pub(super) fn lanes_to_store(&mut self, mark: Position, rows_max: usize) -> Vec<LaneKey> {
         let mut keys = std::mem::take(&mut self.stale);
-        keys.retain(|key| self.map.get(key).is_some_and(|lane| lane.row_state == LaneRowState::Stale));
+        keys.retain(|key| {
+            self.map
+                .get(key)
+                .is_some_and(|lane| lane.row_state == LaneRowState::Stale)
+        });
         let free = rows_max.saturating_sub(self.rows);
-        keys.extend(self.unstored_heads.range(..mark).take(free).map(|(_, key)| key.clone()));
+        keys.extend(
+            self.unstored_heads
+                .range(..mark)
+                .take(free)
+                .map(|(_, key)| key.clone()),
+        );
         keys
     }
 
     /// Forgets all. The first position that was unsettled, and the keys of the rows.
     pub(super) fn abandon(&mut self) -> (Option<Position>, Vec<LaneKey>) {
         let lanes = std::mem::take(self).map;
-        let from = lanes.values().filter(|lane| !lane.is_drained()).map(|lane| lane.position).min();
-        let mut rows: Vec<_> =
-            lanes.into_iter().filter(|(_, lane)| lane.row_state != LaneRowState::None).map(|(key, _)| key).collect();
+        let from = lanes
+            .values()
+            .filter(|lane| !lane.is_drained())
+            .map(|lane| lane.position)
+            .min();
+        let mut rows: Vec<_> = lanes
+            .into_iter()
+            .filter(|(_, lane)| lane.row_state != LaneRowState::None)
+            .map(|(key, _)| key)
+            .collect();
         rows.sort();
         (from, rows)
     }

@@ -1,6 +1,8 @@
-//! The delivery to one subscriber, as a pure state machine: what happened and the time go in, what is to be done comes out.
+//! The delivery to one subscriber, as a pure state machine: what happened and the time go in, what
+//! is to be done comes out.
 //!
-//! It knows no clock, no store and no network. Times are [`Duration`]s on the node's monotonic clock.
+//! It knows no clock, no store and no network. Times are [`Duration`]s on the node's monotonic
+//! clock.
 
 mod breaker;
 mod effect;
@@ -55,7 +57,8 @@ pub struct DeliveryStatus {
 /// What was given up when a subscriber is disabled or deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AbandonedDelivery {
-    /// The first position that may have been unsettled, if any was: with what was not read yet, the range of what is lost.
+    /// The first position that may have been unsettled, if any was: with what was not read yet, the
+    /// range of what is lost.
     pub from: Option<Position>,
     /// The rows to be removed.
     pub rows: Vec<LaneKey>,
@@ -95,8 +98,9 @@ pub struct SubscriberDelivery {
 }
 
 impl SubscriberDelivery {
-    /// A delivery whose reader has met everything before `read_to`, with what was stored of it. `seed` is for jitter;
-    /// `failing_for` says how long there was no success, if the last attempts failed.
+    /// A delivery whose reader has met everything before `read_to`, with what was stored of it.
+    /// `seed` is for jitter; `failing_for` says how long there was no success, if the last attempts
+    /// failed.
     #[must_use]
     pub fn new(
         profile: Arc<DeliveryPolicy>,
@@ -137,18 +141,31 @@ impl SubscriberDelivery {
         delivery
     }
 
-    /// Takes `input` at `now` and says what is to be done, in order. All of it, and what [`Self::holds`] says then, has to be
-    /// in the ledger before a round takes what there is: only together do they vouch for everything unsettled.
+    /// Takes `input` at `now` and says what is to be done, in order. All of it, and what
+    /// [`Self::holds`] says then, has to be in the ledger before a round takes what there is: only
+    /// together do they vouch for everything unsettled.
     pub fn step(&mut self, input: DeliveryInput, now: Duration) -> Vec<DeliveryEffect> {
         self.now = self.now.max(now);
         let mut effects = Vec::new();
         match input {
-            DeliveryInput::RecordsMatched { items, end } => self.enqueue_matched(items, end, &mut effects),
-            DeliveryInput::AttemptEnded { ticket, outcome } => self.finish_attempt(ticket, outcome, &mut effects),
+            DeliveryInput::RecordsMatched { items, end } => {
+                self.enqueue_matched(items, end, &mut effects)
+            }
+            DeliveryInput::AttemptEnded { ticket, outcome } => {
+                self.finish_attempt(ticket, outcome, &mut effects)
+            }
             DeliveryInput::AttemptWithdrawn { ticket } => self.withdraw_attempt(ticket),
-            DeliveryInput::LaneCaughtUp { lane, items, through, end } => {
+            DeliveryInput::LaneCaughtUp {
+                lane,
+                items,
+                through,
+                end,
+            } => {
                 let room = self.window_room();
-                if self.lanes.append_page(&lane, items, through, end, self.read_to, room) {
+                if self
+                    .lanes
+                    .append_page(&lane, items, through, end, self.read_to, room)
+                {
                     self.reading -= 1;
                     self.resume_lane(lane, true, &mut effects);
                 }
@@ -161,7 +178,11 @@ impl SubscriberDelivery {
             }
             DeliveryInput::JobCancelled { job } => self.replays.cancel_job(job),
             DeliveryInput::LaneReleased { key } => {
-                if self.lanes.get(&key).is_some_and(|lane| lane.phase == LanePhase::Halted) {
+                if self
+                    .lanes
+                    .get(&key)
+                    .is_some_and(|lane| lane.phase == LanePhase::Halted)
+                {
                     self.resume_lane(key, false, &mut effects);
                 }
             }
@@ -175,7 +196,12 @@ impl SubscriberDelivery {
         effects
     }
 
-    fn enqueue_matched(&mut self, items: Vec<MatchedRecord>, end: Position, effects: &mut Vec<DeliveryEffect>) {
+    fn enqueue_matched(
+        &mut self,
+        items: Vec<MatchedRecord>,
+        end: Position,
+        effects: &mut Vec<DeliveryEffect>,
+    ) {
         for met in items {
             let key = self.lane_for(&met.item);
             if self.lanes.enqueue(key.clone(), met) {
@@ -188,7 +214,8 @@ impl SubscriberDelivery {
         }
     }
 
-    /// The lane that `item` belongs to. Where no order is asked for any more, an entity's lane is used until it has ended.
+    /// The lane that `item` belongs to. Where no order is asked for any more, an entity's lane is
+    /// used until it has ended.
     fn lane_for(&self, item: &OutboundRecord) -> LaneKey {
         let key = LaneKey::Entity(item.record.entity.clone());
         match self.policy.ordering {
@@ -217,16 +244,21 @@ impl SubscriberDelivery {
         }
     }
 
-    /// Holds nothing against the subscriber that was. An attempt under way is no probe any more: it must not decide for one
-    /// that comes later.
+    /// Holds nothing against the subscriber that was. An attempt under way is no probe any more: it
+    /// must not decide for one that comes later.
     fn reset_health(&mut self) {
         self.breaker = DeliveryBreaker::new(self.policy.breaker);
         self.slow_start = SlowStart::new(self.policy.concurrency);
-        self.running.values_mut().for_each(|running| running.pass = BreakerPass::Ordinary);
+        self.running
+            .values_mut()
+            .for_each(|running| running.pass = BreakerPass::Ordinary);
     }
 
     fn store_due_rows(&mut self, effects: &mut Vec<DeliveryEffect>) {
-        for key in self.lanes.lanes_to_store(self.checkpoint_mark, self.policy.bounds.stopped_lanes_max) {
+        for key in self
+            .lanes
+            .lanes_to_store(self.checkpoint_mark, self.policy.bounds.stopped_lanes_max)
+        {
             self.store_lane_row(&key, effects);
         }
         self.checkpoint_mark = self.read_to;
@@ -234,13 +266,18 @@ impl SubscriberDelivery {
 
     fn store_lane_row(&mut self, key: &LaneKey, effects: &mut Vec<DeliveryEffect>) {
         let clock = self.counted_clock.elapsed(self.now);
-        effects.extend(self.lanes.refresh_row(key, self.now, clock).map(DeliveryEffect::StoreRow));
+        effects.extend(
+            self.lanes
+                .refresh_row(key, self.now, clock)
+                .map(DeliveryEffect::StoreRow),
+        );
     }
 
     /// Lets the counted clock go while attempts could be made.
     fn update_counted_clock(&mut self) {
         let from = self.breaker.next_attempt_at().filter(|_| self.is_active());
-        self.counted_clock.set_start(from.map(|from| from.max(self.now)), self.now);
+        self.counted_clock
+            .set_start(from.map(|from| from.max(self.now)), self.now);
     }
 
     fn is_active(&self) -> bool {
@@ -250,11 +287,13 @@ impl SubscriberDelivery {
 
 /// What the shell asks of the state between two steps.
 impl SubscriberDelivery {
-    /// Whether an attempt that was asked for may still begin: to be asked when it had to wait for a place. If not, it is
-    /// [`Input::Withdrawn`].
+    /// Whether an attempt that was asked for may still begin: to be asked when it had to wait for a
+    /// place. If not, it is [`Input::Withdrawn`].
     #[must_use]
     pub fn can_begin(&self, ticket: AttemptId) -> bool {
-        let Some(running) = self.running.get(&ticket) else { return false };
+        let Some(running) = self.running.get(&ticket) else {
+            return false;
+        };
         self.is_active() && running.can_begin(self.breaker.state())
     }
 
@@ -274,7 +313,10 @@ impl SubscriberDelivery {
     #[must_use]
     pub fn window_room(&self) -> (usize, usize) {
         let ((events, bytes), bounds) = (self.lanes.queued_size(), &self.policy.bounds);
-        (bounds.window_events.saturating_sub(events), bounds.window_bytes.saturating_sub(bytes))
+        (
+            bounds.window_events.saturating_sub(events),
+            bounds.window_bytes.saturating_sub(bytes),
+        )
     }
 
     /// About how many bytes of memory the records take that wait.
@@ -283,36 +325,47 @@ impl SubscriberDelivery {
         self.lanes.queued_size().1
     }
 
-    /// Whether the reader may go on: not while nothing may be attempted, or too many lanes have rows. When a probe may be
-    /// made and nothing else is there to make it with, it may.
+    /// Whether the reader may go on: not while nothing may be attempted, or too many lanes have
+    /// rows. When a probe may be made and nothing else is there to make it with, it may.
     #[must_use]
     pub fn can_read(&self) -> bool {
         let (events, bytes) = self.window_room();
-        let has_room = events > 0 && bytes > 0 && self.lanes.stored_lane_count() < self.policy.bounds.stopped_lanes_max;
+        let has_room = events > 0
+            && bytes > 0
+            && self.lanes.stored_lane_count() < self.policy.bounds.stopped_lanes_max;
         let is_let_through = match self.breaker.state() {
             DeliveryBreakerState::Closed => true,
-            DeliveryBreakerState::Open => self.can_attempt_now() && self.ready.is_empty() && self.reading == 0,
+            DeliveryBreakerState::Open => {
+                self.can_attempt_now() && self.ready.is_empty() && self.reading == 0
+            }
             DeliveryBreakerState::HalfOpen => false,
         };
         self.is_active() && has_room && is_let_through
     }
 
-    /// Whether there is nothing to remember but [`Standing::failing_for`]: then it can be dropped and made anew with the next
-    /// record.
+    /// Whether there is nothing to remember but [`Standing::failing_for`]: then it can be dropped
+    /// and made anew with the next record.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let is_empty = self.lanes.is_empty() && self.replays.is_empty() && self.running.is_empty();
-        is_empty && self.breaker.state() == DeliveryBreakerState::Closed && self.rate_limiter.full_at() <= self.now
+        is_empty
+            && self.breaker.state() == DeliveryBreakerState::Closed
+            && self.rate_limiter.full_at() <= self.now
     }
 
-    /// When to step with [`Input::Tick`], if nothing happens before. A time that is past means at once.
+    /// When to step with [`Input::Tick`], if nothing happens before. A time that is past means at
+    /// once.
     #[must_use]
     pub fn next_due_at(&self) -> Option<Duration> {
         if !self.is_active() {
             return None;
         }
         let due = self.due.keys().next().map(|(due, _)| *due);
-        let work = if self.ready.is_empty() { due } else { Some(self.rate_limiter.next_attempt_at()) };
+        let work = if self.ready.is_empty() {
+            due
+        } else {
+            Some(self.rate_limiter.next_attempt_at())
+        };
         match self.breaker.next_attempt_at()? {
             open_until if open_until > self.now => Some(open_until),
             _ if self.is_at_concurrency_limit() => None,
@@ -334,12 +387,14 @@ impl SubscriberDelivery {
             running: self.running.len(),
             queued: self.lanes.queued_size().0,
             stopped: self.lanes.stopped_lane_count(),
-            failing_for: self.failing_since.map(|(since, already)| already + self.now.saturating_sub(since)),
+            failing_for: self
+                .failing_since
+                .map(|(since, already)| already + self.now.saturating_sub(since)),
         }
     }
 
-    /// Forgets everything unsettled, as for a subscriber that is disabled or deleted. Attempts under way may go on, but what
-    /// they come to is of no interest any more.
+    /// Forgets everything unsettled, as for a subscriber that is disabled or deleted. Attempts
+    /// under way may go on, but what they come to is of no interest any more.
     pub fn abandon(&mut self) -> AbandonedDelivery {
         self.ready.clear();
         self.due.clear();
@@ -347,6 +402,10 @@ impl SubscriberDelivery {
         self.reading = 0;
         let replays = self.replays.abandon();
         let (from, rows) = self.lanes.abandon();
-        AbandonedDelivery { from, rows, replays }
+        AbandonedDelivery {
+            from,
+            rows,
+            replays,
+        }
     }
 }

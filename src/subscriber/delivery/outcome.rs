@@ -19,7 +19,14 @@ impl SubscriberDelivery {
         outcome: AttemptOutcome,
         effects: &mut Vec<DeliveryEffect>,
     ) {
-        let Some(RunningAttempt { source: work, key, pass }) = self.running.remove(&ticket) else { return };
+        let Some(RunningAttempt {
+            source: work,
+            key,
+            pass,
+        }) = self.running.remove(&ticket)
+        else {
+            return;
+        };
         self.release_lane(&key);
         match outcome {
             AttemptOutcome::Accepted => {
@@ -31,22 +38,32 @@ impl SubscriberDelivery {
                     }
                     AttemptSource::Replay(number) => {
                         let replayed = self.replays.remove(number);
-                        effects.extend(replayed.map(|pending| DeliveryEffect::ReplayDelivered(pending.replay.tag)));
+                        effects
+                            .extend(replayed.map(|pending| {
+                                DeliveryEffect::ReplayDelivered(pending.replay.tag)
+                            }));
                     }
                 }
             }
-            AttemptOutcome::TransientFailure { failure, retry_after } => {
+            AttemptOutcome::TransientFailure {
+                failure,
+                retry_after,
+            } => {
                 self.record_failure(pass, effects);
                 let draw = self.jitter.next_fraction();
                 match work {
-                    AttemptSource::Lane(key) => self.handle_lane_failure(&key, failure, retry_after, draw, effects),
+                    AttemptSource::Lane(key) => {
+                        self.handle_lane_failure(&key, failure, retry_after, draw, effects)
+                    }
                     AttemptSource::Replay(number) => {
                         self.handle_replay_failure(number, failure, retry_after, draw, effects)
                     }
                 }
                 self.disable_if_failing_too_long(effects);
             }
-            AttemptOutcome::PermanentFailure { failure } if EXPRESSION_CODES.contains(&failure.code) => {
+            AttemptOutcome::PermanentFailure { failure }
+                if EXPRESSION_CODES.contains(&failure.code) =>
+            {
                 self.breaker.return_pass(pass, self.now);
                 self.give_up_delivery(work, failure, GiveUpReason::Expression, effects);
             }
@@ -58,7 +75,10 @@ impl SubscriberDelivery {
             AttemptOutcome::Gone { failure } => {
                 self.record_failure(pass, effects);
                 self.give_up_delivery(work, failure, GiveUpReason::Refused, effects);
-                self.request_disable("it answered that it is gone for good (410)".to_owned(), effects);
+                self.request_disable(
+                    "it answered that it is gone for good (410)".to_owned(),
+                    effects,
+                );
             }
         }
         self.lanes.remove_if_unused(&key);
@@ -66,7 +86,14 @@ impl SubscriberDelivery {
 
     /// An attempt was not begun: its turn comes again before all others.
     pub(super) fn withdraw_attempt(&mut self, ticket: AttemptId) {
-        let Some(RunningAttempt { source: work, key, pass }) = self.running.remove(&ticket) else { return };
+        let Some(RunningAttempt {
+            source: work,
+            key,
+            pass,
+        }) = self.running.remove(&ticket)
+        else {
+            return;
+        };
         self.release_lane(&key);
         self.breaker.return_pass(pass, self.now);
         let clock = self.counted_clock.elapsed(self.now);
@@ -90,9 +117,17 @@ impl SubscriberDelivery {
         self.lanes.remove_if_unused(&key);
     }
 
-    /// A lane whose head is settled, or that has read on, goes on: at its next turn, or (`at_once`) before all others.
-    pub(super) fn resume_lane(&mut self, key: LaneKey, at_once: bool, effects: &mut Vec<DeliveryEffect>) {
-        let Some(lane) = self.lanes.get(&key) else { return };
+    /// A lane whose head is settled, or that has read on, goes on: at its next turn, or (`at_once`)
+    /// before all others.
+    pub(super) fn resume_lane(
+        &mut self,
+        key: LaneKey,
+        at_once: bool,
+        effects: &mut Vec<DeliveryEffect>,
+    ) {
+        let Some(lane) = self.lanes.get(&key) else {
+            return;
+        };
         if lane.is_drained() {
             if self.lanes.end_lane(&key, self.read_to) {
                 effects.push(DeliveryEffect::RemoveRow(key));
@@ -116,9 +151,13 @@ impl SubscriberDelivery {
         reason: GiveUpReason,
         effects: &mut Vec<DeliveryEffect>,
     ) {
-        let Some(lane) = self.lanes.get_mut(key) else { return };
+        let Some(lane) = self.lanes.get_mut(key) else {
+            return;
+        };
         let attempts = lane.head_history().attempts;
-        let Some(head) = self.lanes.settle_head(key) else { return };
+        let Some(head) = self.lanes.settle_head(key) else {
+            return;
+        };
         // A lane of one record has nothing that could wait.
         let is_entity = matches!(key, LaneKey::Entity(_));
         let is_halting = is_entity && self.policy.on_exhausted == ExhaustionPolicy::Halt;
@@ -147,8 +186,16 @@ impl SubscriberDelivery {
         effects: &mut Vec<DeliveryEffect>,
     ) {
         let clock = self.counted_clock.elapsed(self.now);
-        let Some(lane) = self.lanes.get_mut(key) else { return };
-        match lane.head_history().record_failure(&self.policy.retries, &failure, retry_after, draw, clock) {
+        let Some(lane) = self.lanes.get_mut(key) else {
+            return;
+        };
+        match lane.head_history().record_failure(
+            &self.policy.retries,
+            &failure,
+            retry_after,
+            draw,
+            clock,
+        ) {
             RetryDecision::RetryAfter(pause) => {
                 let due = self.now.saturating_add(pause);
                 self.lanes.stop(key, due);
@@ -168,18 +215,27 @@ impl SubscriberDelivery {
         effects: &mut Vec<DeliveryEffect>,
     ) {
         let clock = self.counted_clock.elapsed(self.now);
-        let Some(pending) = self.replays.get_mut(number) else { return };
+        let Some(pending) = self.replays.get_mut(number) else {
+            return;
+        };
         pending.is_running = false;
-        match pending.tries.record_failure(&self.policy.retries, &failure, retry_after, draw, clock) {
-            RetryDecision::RetryAfter(_) if pending.is_cancelled => drop(self.replays.remove(number)),
-            RetryDecision::RetryAfter(pause) => {
-                self.schedule_attempt(self.now.saturating_add(pause), AttemptSource::Replay(number))
+        match pending
+            .tries
+            .record_failure(&self.policy.retries, &failure, retry_after, draw, clock)
+        {
+            RetryDecision::RetryAfter(_) if pending.is_cancelled => {
+                drop(self.replays.remove(number))
             }
+            RetryDecision::RetryAfter(pause) => self.schedule_attempt(
+                self.now.saturating_add(pause),
+                AttemptSource::Replay(number),
+            ),
             RetryDecision::GiveUp(reason) => self.give_up_replay(number, failure, reason, effects),
         }
     }
 
-    /// What will not be attempted again becomes a dead letter; the attempt that said so is one of those made.
+    /// What will not be attempted again becomes a dead letter; the attempt that said so is one of
+    /// those made.
     fn give_up_delivery(
         &mut self,
         work: AttemptSource,
@@ -210,7 +266,9 @@ impl SubscriberDelivery {
         reason: GiveUpReason,
         effects: &mut Vec<DeliveryEffect>,
     ) {
-        let Some(pending) = self.replays.remove(number) else { return };
+        let Some(pending) = self.replays.remove(number) else {
+            return;
+        };
         if pending.is_cancelled {
             return;
         }
@@ -228,14 +286,17 @@ impl SubscriberDelivery {
 
     /// The slot is free: who waited for it gets another turn.
     fn release_lane(&mut self, key: &LaneKey) {
-        let Some(lane) = self.lanes.get_mut(key) else { return };
+        let Some(lane) = self.lanes.get_mut(key) else {
+            return;
+        };
         lane.running_attempt = None;
         let parked = std::mem::take(&mut lane.parked_replays);
         if lane.phase == LanePhase::Parked {
             self.lanes.set_phase(key, LanePhase::Ready);
             self.ready.push_back(AttemptSource::Lane(key.clone()));
         }
-        self.ready.extend(parked.into_iter().map(AttemptSource::Replay));
+        self.ready
+            .extend(parked.into_iter().map(AttemptSource::Replay));
     }
 
     fn record_success(&mut self, pass: BreakerPass, effects: &mut Vec<DeliveryEffect>) {
@@ -247,7 +308,8 @@ impl SubscriberDelivery {
     }
 
     fn record_failure(&mut self, pass: BreakerPass, effects: &mut Vec<DeliveryEffect>) {
-        self.failing_since.get_or_insert((self.now, std::time::Duration::ZERO));
+        self.failing_since
+            .get_or_insert((self.now, std::time::Duration::ZERO));
         self.slow_start.record_failure();
         let opened = self.breaker.record_failure(pass, self.now);
         effects.extend(opened.map(|failure_rate| DeliveryEffect::BreakerOpened { failure_rate }));
@@ -258,7 +320,10 @@ impl SubscriberDelivery {
         let failing_for = self.status().failing_for.unwrap_or_default();
         if self.is_active() && failing_for >= self.policy.disable_after {
             let hours = failing_for.as_secs() / 3_600;
-            self.request_disable(format!("no delivery was accepted for {hours} hours"), effects);
+            self.request_disable(
+                format!("no delivery was accepted for {hours} hours"),
+                effects,
+            );
         }
     }
 

@@ -1,7 +1,8 @@
 //! A subscriber's rate limit: a token bucket.
 //!
-//! The bucket holds a twentieth of a second's tokens (at least one), so that a timer that comes late costs no attempts and
-//! a burst after a quiet time is small: over any second it lets through the limit and that twentieth at most.
+//! The bucket holds a twentieth of a second's tokens (at least one), so that a timer that comes
+//! late costs no attempts and a burst after a quiet time is small: over any second it lets through
+//! the limit and that twentieth at most.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -23,13 +24,17 @@ impl DeliveryRateLimiter {
     pub(super) fn set_limit(&mut self, limit: Option<NonZeroU32>) {
         self.limit = limit.map(|limit| {
             let interval = Duration::from_secs(1) / limit.get();
-            TokenRate { interval, burst: interval * (limit.get() / BURST_DIVISOR).max(1).saturating_sub(1) }
+            TokenRate {
+                interval,
+                burst: interval * (limit.get() / BURST_DIVISOR).max(1).saturating_sub(1),
+            }
         });
     }
 
     /// From when on an attempt may begin; zero means at any time.
     pub(super) fn next_attempt_at(&self) -> Duration {
-        self.limit.map_or(Duration::ZERO, |limit| self.bucket.next_token_at(limit))
+        self.limit
+            .map_or(Duration::ZERO, |limit| self.bucket.next_token_at(limit))
     }
 
     /// An attempt begins.
@@ -61,7 +66,10 @@ mod tests {
     fn without_a_limit_there_is_nothing_to_wait_for() {
         let mut rate = limited(0);
         rate.consume_token(Duration::from_secs(9));
-        assert_eq!((rate.next_attempt_at(), rate.full_at()), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(
+            (rate.next_attempt_at(), rate.full_at()),
+            (Duration::ZERO, Duration::ZERO)
+        );
     }
 
     #[test]
@@ -74,8 +82,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever asks as often as he likes gets no more than the limit and its small burst in any second, and no less
-        /// than the limit if he is there in time.
+        /// Whoever asks as often as he likes gets no more than the limit and its small burst in any
+        /// second, and no less than the limit if he is there in time.
         #[test]
         fn no_second_has_more_than_the_limit(
             limit in 1_u32..2_000, pauses in prop::collection::vec(0_u64..30_000, 1..3_000),

@@ -1,5 +1,6 @@
-//! Records that jobs deliver again: each waits by itself, outside the lanes' queues, and takes its lane's slot for an attempt
-//! only. So a job delays no entity for longer than an attempt, and no entity ever has two under way.
+//! Records that jobs deliver again: each waits by itself, outside the lanes' queues, and takes its
+//! lane's slot for an attempt only. So a job delays no entity for longer than an attempt, and no
+//! entity ever has two under way.
 
 use std::collections::HashMap;
 
@@ -30,8 +31,12 @@ impl ReplayQueue {
 
     pub(super) fn add(&mut self, replay: ReplayItem) -> u64 {
         self.last += 1;
-        let pending =
-            PendingReplay { replay, tries: AttemptHistory::default(), is_running: false, is_cancelled: false };
+        let pending = PendingReplay {
+            replay,
+            tries: AttemptHistory::default(),
+            is_running: false,
+            is_cancelled: false,
+        };
         self.pending.insert(self.last, pending);
         self.last
     }
@@ -55,8 +60,12 @@ impl ReplayQueue {
 
     /// Forgets all of them.
     pub(super) fn abandon(&mut self) -> Vec<ReplayTag> {
-        let mut tags: Vec<_> =
-            self.pending.drain().filter(|(_, pending)| !pending.is_cancelled).map(|(_, p)| p.replay.tag).collect();
+        let mut tags: Vec<_> = self
+            .pending
+            .drain()
+            .filter(|(_, pending)| !pending.is_cancelled)
+            .map(|(_, p)| p.replay.tag)
+            .collect();
         tags.sort_by_key(|tag| (tag.job, tag.position));
         tags
     }

@@ -21,8 +21,8 @@ pub(super) enum RetryDecision {
     GiveUp(GiveUpReason),
 }
 
-/// What follows the failure of the `attempts`-th attempt, `counted` after the first one began. `retry_after` is the least
-/// pause that the subscriber asked for; `draw` is from 0 to 1.
+/// What follows the failure of the `attempts`-th attempt, `counted` after the first one began.
+/// `retry_after` is the least pause that the subscriber asked for; `draw` is from 0 to 1.
 pub(super) fn decide_retry(
     retries: &RetryPolicy,
     attempts: u32,
@@ -31,14 +31,20 @@ pub(super) fn decide_retry(
     draw: f64,
 ) -> RetryDecision {
     let index = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
-    let Some(planned) = retries.schedule.get(index) else { return RetryDecision::GiveUp(GiveUpReason::Exhausted) };
+    let Some(planned) = retries.schedule.get(index) else {
+        return RetryDecision::GiveUp(GiveUpReason::Exhausted);
+    };
     let left = retries.dead_letter_after.saturating_sub(counted);
     if left.is_zero() {
         return RetryDecision::GiveUp(GiveUpReason::TooOld);
     }
     let pause = planned.mul_f64((1.0 + retries.jitter * (2.0 * draw - 1.0)).max(0.0));
-    // What was refused together is asked to come back together: it is scattered too, but never to before that time.
-    let least = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX).mul_f64(1.0 + retries.jitter * draw);
+    // What was refused together is asked to come back together: it is scattered too, but never to
+    // before that time.
+    let least = retry_after
+        .unwrap_or_default()
+        .min(RETRY_AFTER_MAX)
+        .mul_f64(1.0 + retries.jitter * draw);
     // The last attempt is made when the time is over, however long the pause was to be.
     RetryDecision::RetryAfter(pause.max(least).min(left))
 }
@@ -47,9 +53,11 @@ pub(super) fn decide_retry(
 #[derive(Clone, Debug, Default)]
 pub(super) struct AttemptHistory {
     pub(super) attempts: u32,
-    /// How long after the first attempt it is, without time that does not count, up to the reading `since`.
+    /// How long after the first attempt it is, without time that does not count, up to the reading
+    /// `since`.
     counted: Duration,
-    /// The reading of the counted clock since which time is not in `counted` yet, and how much of it may be added.
+    /// The reading of the counted clock since which time is not in `counted` yet, and how much of
+    /// it may be added.
     since: Option<(Duration, Duration)>,
     pub(super) last_failure: Option<(Option<u16>, Cow<'static, str>)>,
 }
@@ -64,7 +72,12 @@ impl AttemptHistory {
         clock: Duration,
     ) -> Self {
         let last_failure = last.map(|(status, code)| (status, Cow::Owned(code)));
-        Self { attempts, counted, since: Some((clock, wait)), last_failure }
+        Self {
+            attempts,
+            counted,
+            since: Some((clock, wait)),
+            last_failure,
+        }
     }
 
     /// An attempt begins.
@@ -101,7 +114,9 @@ impl AttemptHistory {
 
     /// How long after the first attempt it is.
     pub(super) fn counted_time(&self, clock: Duration) -> Duration {
-        self.since.map_or(self.counted, |(since, most)| self.counted + clock.saturating_sub(since).min(most))
+        self.since.map_or(self.counted, |(since, most)| {
+            self.counted + clock.saturating_sub(since).min(most)
+        })
     }
 }
 
@@ -115,12 +130,18 @@ pub(super) struct PausableClock {
 
 impl PausableClock {
     pub(super) fn elapsed(&self, now: Duration) -> Duration {
-        self.sum + self.from.map_or(Duration::ZERO, |from| now.saturating_sub(from))
+        self.sum
+            + self
+                .from
+                .map_or(Duration::ZERO, |from| now.saturating_sub(from))
     }
 
     /// Lets it go from `from` on, which is not before `now`; `None` stops it.
     pub(super) fn set_start(&mut self, from: Option<Duration>, now: Duration) {
-        *self = Self { sum: self.elapsed(now), from: from.map(|from| from.max(now)) };
+        *self = Self {
+            sum: self.elapsed(now),
+            from: from.map(|from| from.max(now)),
+        };
     }
 }
 
@@ -155,7 +176,11 @@ mod tests {
 
     fn retries(jitter: f64) -> RetryPolicy {
         let schedule = [5, 30, 300, 1_800].map(Duration::from_secs).into();
-        RetryPolicy { schedule, jitter, dead_letter_after: seconds(1_000) }
+        RetryPolicy {
+            schedule,
+            jitter,
+            dead_letter_after: seconds(1_000),
+        }
     }
 
     #[test]
@@ -170,41 +195,97 @@ mod tests {
             (5, 500, None, RetryDecision::GiveUp(GiveUpReason::Exhausted)),
             (2, 999, None, again(1)),
             (2, 1_000, None, RetryDecision::GiveUp(GiveUpReason::TooOld)),
-            (5, 5_000, None, RetryDecision::GiveUp(GiveUpReason::Exhausted)),
+            (
+                5,
+                5_000,
+                None,
+                RetryDecision::GiveUp(GiveUpReason::Exhausted),
+            ),
             (1, 0, Some(3), again(5)),
             (1, 0, Some(60), again(60)),
             (2, 900, Some(600), again(100)),
         ] {
-            let next = decide_retry(&retries(0.0), attempts, seconds(counted), retry_after.map(seconds), 0.7);
-            assert_eq!(next, expected, "attempt {attempts}, {counted} s, {retry_after:?}");
+            let next = decide_retry(
+                &retries(0.0),
+                attempts,
+                seconds(counted),
+                retry_after.map(seconds),
+                0.7,
+            );
+            assert_eq!(
+                next, expected,
+                "attempt {attempts}, {counted} s, {retry_after:?}"
+            );
         }
-        let patient = RetryPolicy { dead_letter_after: Duration::from_secs(1 << 30), ..retries(0.0) };
+        let patient = RetryPolicy {
+            dead_letter_after: Duration::from_secs(1 << 30),
+            ..retries(0.0)
+        };
         let asked = decide_retry(&patient, 1, Duration::ZERO, Some(Duration::MAX), 0.5);
-        assert_eq!(asked, RetryDecision::RetryAfter(RETRY_AFTER_MAX), "a slip of its clock");
-        let none = RetryPolicy { schedule: [].into(), ..retries(0.0) };
-        assert_eq!(decide_retry(&none, 1, Duration::ZERO, None, 0.5), RetryDecision::GiveUp(GiveUpReason::Exhausted));
+        assert_eq!(
+            asked,
+            RetryDecision::RetryAfter(RETRY_AFTER_MAX),
+            "a slip of its clock"
+        );
+        let none = RetryPolicy {
+            schedule: [].into(),
+            ..retries(0.0)
+        };
+        assert_eq!(
+            decide_retry(&none, 1, Duration::ZERO, None, 0.5),
+            RetryDecision::GiveUp(GiveUpReason::Exhausted)
+        );
     }
 
     #[test]
     fn only_time_in_which_it_could_have_been_attempted_counts() {
-        let failure = AttemptFailure { status: Some(503), code: "status", detail: String::new(), answer: Bytes::new() };
+        let failure = AttemptFailure {
+            status: Some(503),
+            code: "status",
+            detail: String::new(),
+            answer: Bytes::new(),
+        };
         let (mut clock, mut tries) = (PausableClock::default(), AttemptHistory::default());
         clock.set_start(Some(seconds(0)), seconds(0));
         tries.begin_attempt(clock.elapsed(seconds(100)));
-        let next = tries.record_failure(&retries(0.0), &failure, None, 0.5, clock.elapsed(seconds(110)));
+        let next = tries.record_failure(
+            &retries(0.0),
+            &failure,
+            None,
+            0.5,
+            clock.elapsed(seconds(110)),
+        );
         assert_eq!(next, RetryDecision::RetryAfter(seconds(5)));
         assert_eq!(tries.counted_time(clock.elapsed(seconds(112))), seconds(12));
         // Paused for an hour in the middle of the pause, and then in a queue for another.
         clock.set_start(None, seconds(113));
         clock.set_start(Some(seconds(3_713)), seconds(3_713));
-        assert_eq!(tries.counted_time(clock.elapsed(seconds(3_713))), seconds(13));
+        assert_eq!(
+            tries.counted_time(clock.elapsed(seconds(3_713))),
+            seconds(13)
+        );
         tries.stop_counting(clock.elapsed(seconds(3_715)));
         tries.begin_attempt(clock.elapsed(seconds(7_315)));
-        tries.record_failure(&retries(0.0), &failure, None, 0.5, clock.elapsed(seconds(7_316)));
-        assert_eq!(tries.counted_time(clock.elapsed(seconds(7_316))), seconds(16));
-        assert_eq!((tries.attempts, tries.last_failure.clone()), (2, Some((Some(503), "status".into()))));
+        tries.record_failure(
+            &retries(0.0),
+            &failure,
+            None,
+            0.5,
+            clock.elapsed(seconds(7_316)),
+        );
+        assert_eq!(
+            tries.counted_time(clock.elapsed(seconds(7_316))),
+            seconds(16)
+        );
+        assert_eq!(
+            (tries.attempts, tries.last_failure.clone()),
+            (2, Some((Some(503), "status".into())))
+        );
         // Nobody noticed that the pause was over: what is longer than it was waiting.
-        assert_eq!(tries.counted_time(clock.elapsed(seconds(9_000))), seconds(46));
+        assert_eq!(
+            tries.counted_time(clock.elapsed(seconds(9_000))),
+            seconds(46)
+        );
     }
 
     #[test]
@@ -217,7 +298,8 @@ mod tests {
     }
 
     proptest! {
-        /// Jitter stays within its fraction, never comes before what was asked for, and depends on the seed alone.
+        /// Jitter stays within its fraction, never comes before what was asked for, and depends on
+        /// the seed alone.
         #[test]
         fn jitter_is_bounded_and_follows_from_the_seed(
             seed: u64, jitter in 0.0..=1.0_f64, attempts in 1_u32..4, asked in prop::option::of(0_u64..400),

@@ -1,4 +1,5 @@
-//! Whose turn it is: what is ready takes its turns in order, so that no entity waits for another that has more to deliver.
+//! Whose turn it is: what is ready takes its turns in order, so that no entity waits for another
+//! that has more to deliver.
 
 use std::time::Duration;
 
@@ -43,7 +44,9 @@ impl SubscriberDelivery {
         }
         self.ready_due_attempts();
         while !self.is_at_concurrency_limit() {
-            let Some(work) = self.ready.pop_front() else { return };
+            let Some(work) = self.ready.pop_front() else {
+                return;
+            };
             let turn = match &work {
                 AttemptSource::Lane(key) => self.begin_lane_attempt(key, effects),
                 AttemptSource::Replay(number) => self.begin_replay_attempt(*number, effects),
@@ -57,10 +60,13 @@ impl SubscriberDelivery {
 
     /// Whether the breaker lets an attempt through now.
     pub(super) fn can_attempt_now(&self) -> bool {
-        self.breaker.next_attempt_at().is_some_and(|from| from <= self.now)
+        self.breaker
+            .next_attempt_at()
+            .is_some_and(|from| from <= self.now)
     }
 
-    /// Whether as much is under way as may be. A probe does not wait for attempts that were made before the breaker opened.
+    /// Whether as much is under way as may be. A probe does not wait for attempts that were made
+    /// before the breaker opened.
     pub(super) fn is_at_concurrency_limit(&self) -> bool {
         let busy = self.running.len() + self.reading;
         let is_full = match self.breaker.state() {
@@ -86,11 +92,15 @@ impl SubscriberDelivery {
             match &work {
                 AttemptSource::Lane(key) => {
                     self.lanes.set_phase(key, LanePhase::Ready);
-                    let Some(lane) = self.lanes.get_mut(key) else { continue };
+                    let Some(lane) = self.lanes.get_mut(key) else {
+                        continue;
+                    };
                     lane.head_history().stop_counting(clock);
                 }
                 AttemptSource::Replay(number) => {
-                    let Some(pending) = self.replays.get_mut(*number) else { continue };
+                    let Some(pending) = self.replays.get_mut(*number) else {
+                        continue;
+                    };
                     pending.tries.stop_counting(clock);
                 }
             }
@@ -99,8 +109,14 @@ impl SubscriberDelivery {
     }
 
     /// A lane's turn; `None` if it cannot be now, for a reason that holds for all others too.
-    fn begin_lane_attempt(&mut self, key: &LaneKey, effects: &mut Vec<DeliveryEffect>) -> Option<()> {
-        let Some(lane) = self.lanes.get_mut(key) else { return Some(()) };
+    fn begin_lane_attempt(
+        &mut self,
+        key: &LaneKey,
+        effects: &mut Vec<DeliveryEffect>,
+    ) -> Option<()> {
+        let Some(lane) = self.lanes.get_mut(key) else {
+            return Some(());
+        };
         if lane.running_attempt.is_some() {
             self.lanes.set_phase(key, LanePhase::Parked);
             return Some(());
@@ -109,11 +125,19 @@ impl SubscriberDelivery {
             let from_sequence = lane.next_sequence;
             self.reading += 1;
             self.lanes.set_phase(key, LanePhase::Reading);
-            effects.push(DeliveryEffect::CatchUp { lane: key.clone(), from_sequence });
+            effects.push(DeliveryEffect::CatchUp {
+                lane: key.clone(),
+                from_sequence,
+            });
             return Some(());
         };
         if let Some(detail) = head.filter_error.clone() {
-            let failure = AttemptFailure { status: None, code: "filter_failed", detail, answer: bytes::Bytes::new() };
+            let failure = AttemptFailure {
+                status: None,
+                code: "filter_failed",
+                detail,
+                answer: bytes::Bytes::new(),
+            };
             self.give_up_head(key, failure, GiveUpReason::Expression, effects);
             return Some(());
         }
@@ -127,7 +151,11 @@ impl SubscriberDelivery {
         let attempt = lane.head_history().attempts + 1;
         self.start_attempt(
             ticket,
-            RunningAttempt { source: AttemptSource::Lane(key.clone()), key: key.clone(), pass },
+            RunningAttempt {
+                source: AttemptSource::Lane(key.clone()),
+                key: key.clone(),
+                pass,
+            },
             item,
             attempt,
             effects,
@@ -135,11 +163,21 @@ impl SubscriberDelivery {
         Some(())
     }
 
-    fn begin_replay_attempt(&mut self, number: u64, effects: &mut Vec<DeliveryEffect>) -> Option<()> {
-        let Some(pending) = self.replays.get_mut(number) else { return Some(()) };
+    fn begin_replay_attempt(
+        &mut self,
+        number: u64,
+        effects: &mut Vec<DeliveryEffect>,
+    ) -> Option<()> {
+        let Some(pending) = self.replays.get_mut(number) else {
+            return Some(());
+        };
         let item = pending.replay.item.clone();
         let key = self.lane_for(&item);
-        if let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.running_attempt.is_some()) {
+        if let Some(lane) = self
+            .lanes
+            .get_mut(&key)
+            .filter(|lane| lane.running_attempt.is_some())
+        {
             lane.parked_replays.push(number);
             return Some(());
         }
@@ -152,7 +190,11 @@ impl SubscriberDelivery {
         let attempt = pending.tries.attempts + 1;
         self.start_attempt(
             ticket,
-            RunningAttempt { source: AttemptSource::Replay(number), key, pass },
+            RunningAttempt {
+                source: AttemptSource::Replay(number),
+                key,
+                pass,
+            },
             item,
             attempt,
             effects,
@@ -181,6 +223,11 @@ impl SubscriberDelivery {
     ) {
         let is_replay = matches!(running.source, AttemptSource::Replay(_));
         self.running.insert(ticket, running);
-        effects.push(DeliveryEffect::Attempt { ticket, item, attempt, is_replay });
+        effects.push(DeliveryEffect::Attempt {
+            ticket,
+            item,
+            attempt,
+            is_replay,
+        });
     }
 }

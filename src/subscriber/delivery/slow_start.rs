@@ -1,4 +1,5 @@
-//! How many attempts are made at once: a slow start, so that one that does not answer never holds many places.
+//! How many attempts are made at once: a slow start, so that one that does not answer never holds
+//! many places.
 
 /// The bound of attempts at once.
 #[derive(Clone, Copy, Debug)]
@@ -13,7 +14,10 @@ impl SlowStart {
 
     pub(super) fn new(max: usize) -> Self {
         let max = max.max(1);
-        Self { limit: Self::INITIAL_LIMIT.min(max), max }
+        Self {
+            limit: Self::INITIAL_LIMIT.min(max),
+            max,
+        }
     }
 
     pub(super) fn set_max(&mut self, max: usize) {

@@ -14,7 +14,8 @@ use super::{CheckpointTask, Dispatcher, STOP_POLL_INTERVAL, YIELDS_MAX, join_tas
 use crate::journal::StoreWriteError;
 
 impl Dispatcher {
-    /// Writes what has changed; at a regular round actors are told too, so that what is old gets a row until the next.
+    /// Writes what has changed; at a regular round actors are told too, so that what is old gets a
+    /// row until the next.
     pub(super) fn begin_checkpoint(&mut self, is_regular: bool) {
         if self.checkpoint_task.is_some() {
             return;
@@ -23,18 +24,19 @@ impl Dispatcher {
         self.refresh_subscribers();
         self.checkpoint_task = self.spawn_checkpoint_write();
         if is_regular {
-            self.stage
-                .inboxes
-                .borrow()
-                .values()
-                .for_each(|inbox| inbox.push_message(ActorMessage::Input(DeliveryInput::CheckpointStarted)));
+            self.stage.inboxes.borrow().values().for_each(|inbox| {
+                inbox.push_message(ActorMessage::Input(DeliveryInput::CheckpointStarted))
+            });
         }
     }
 
     fn spawn_checkpoint_write(&self) -> Option<CheckpointTask> {
         self.stage.store_counters();
         self.stage.store_read_states();
-        let (round, rows) = (self.stage.deps.checkpoints.take_checkpoint()?, self.stage.deps.tables.clone());
+        let (round, rows) = (
+            self.stage.deps.checkpoints.take_checkpoint()?,
+            self.stage.deps.tables.clone(),
+        );
         Some(spawn_blocking(move || {
             let written = round.write(&rows);
             (round, written)
@@ -80,18 +82,21 @@ impl Dispatcher {
             let written = join_task(&mut self.checkpoint_task).await?;
             self.finish_checkpoint(written)?;
         }
-        // What the last attempts came to is told to their actors first. Then all that waits gets rows, which takes two rounds:
-        // with a cursor alone, the next start would repeat what was delivered beyond the first that waits.
+        // What the last attempts came to is told to their actors first. Then all that waits gets
+        // rows, which takes two rounds: with a cursor alone, the next start would repeat what was
+        // delivered beyond the first that waits.
         self.wait_until_inboxes_empty().await;
         for _ in 0..2 {
-            self.stage
-                .inboxes
-                .borrow()
-                .values()
-                .for_each(|inbox| inbox.push_message(ActorMessage::Input(DeliveryInput::CheckpointStarted)));
+            self.stage.inboxes.borrow().values().for_each(|inbox| {
+                inbox.push_message(ActorMessage::Input(DeliveryInput::CheckpointStarted))
+            });
             self.wait_until_inboxes_empty().await;
         }
-        while let Some(writing) = self.checkpoint_task.take().or_else(|| self.spawn_checkpoint_write()) {
+        while let Some(writing) = self
+            .checkpoint_task
+            .take()
+            .or_else(|| self.spawn_checkpoint_write())
+        {
             self.checkpoint_task = Some(writing);
             let (round, written) = join_task(&mut self.checkpoint_task).await?;
             written?;

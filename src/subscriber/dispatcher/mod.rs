@@ -1,4 +1,5 @@
-//! The dispatcher: follows the journal, brings each record to the live subscribers that want it, and sees to everybody's place.
+//! The dispatcher: follows the journal, brings each record to the live subscribers that want it,
+//! and sees to everybody's place.
 //!
 //! ```text
 //!  journal ──frame──> decode once ──index──> judge ──> inbox of a live subscriber (its actor begins with the first record)
@@ -45,7 +46,8 @@ const CRASHES_WINDOW: Duration = Duration::from_secs(60);
 /// How often is looked whether attempts are still under way when the node stops.
 const STOP_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How often actors are let go first when the node stops; one that is still being loaded takes nothing.
+/// How often actors are let go first when the node stops; one that is still being loaded takes
+/// nothing.
 const YIELDS_MAX: usize = 1_000;
 
 /// What somebody outside asks.
@@ -82,10 +84,22 @@ pub(super) struct Dispatcher {
 impl Dispatcher {
     /// A dispatcher for `stage`, on whose roster everybody has found a place.
     pub(super) fn new(stage: Rc<DeliveryStage>, sources: DispatcherDeps) -> Self {
-        let (durable_end, changes) = (stage.deps.journal.durable_end(), sources.subscriptions.watch_changes());
+        let (durable_end, changes) = (
+            stage.deps.journal.durable_end(),
+            sources.subscriptions.watch_changes(),
+        );
         let flush_requests = stage.deps.checkpoints.flush_requests();
         let crashes = HashMap::new();
-        Self { stage, sources, durable_end, changes, flush_requests, checkpoint_task: None, frame_read: None, crashes }
+        Self {
+            stage,
+            sources,
+            durable_end,
+            changes,
+            flush_requests,
+            checkpoint_task: None,
+            frame_read: None,
+            crashes,
+        }
     }
 
     /// What it shares with the actors.
@@ -108,8 +122,11 @@ impl Dispatcher {
                 Some(ReadStateRow::Live) | None => stage.position.get(),
             };
             match (roster.subscription_state(&id), place) {
-                // The end of the process came between its being disabled and the round that noted it.
-                (Some(SubscriptionState::Disabled { .. }), place) if place.is_some() || has_lanes => {
+                // The end of the process came between its being disabled and the round that noted
+                // it.
+                (Some(SubscriptionState::Disabled { .. }), place)
+                    if place.is_some() || has_lanes =>
+                {
                     self.drop_backlog(&id, from)
                 }
                 (Some(SubscriptionState::Disabled { .. }) | None, _) => {}
@@ -117,7 +134,9 @@ impl Dispatcher {
                 (Some(SubscriptionState::Active), Some(ReadStateRow::Live)) if !has_lanes => {
                     stage.dormant.borrow_mut().insert(id, DormantState::Live);
                 }
-                (Some(SubscriptionState::Paused { .. }), _) if !has_lanes => self.suspend_subscriber(&id, from),
+                (Some(SubscriptionState::Paused { .. }), _) if !has_lanes => {
+                    self.suspend_subscriber(&id, from)
+                }
                 (Some(_), place) => self.load_actor(&id, from, place),
             }
         }
@@ -125,7 +144,10 @@ impl Dispatcher {
             info!(subscriber = %id, "subscriber is gone, and so is what it was owed");
             stage.deps.checkpoints.remove_subscriber(&id);
         }
-        stage.deps.recovery.retain(|id| roster.subscription_state(id).is_some());
+        stage
+            .deps
+            .recovery
+            .retain(|id| roster.subscription_state(id).is_some());
     }
 
     /// Delivers until it is to stop.
@@ -147,8 +169,12 @@ impl Dispatcher {
         outcome
     }
 
-    /// Does what there is to do, or waits until there is something; says how patient it may be once it is to stop.
-    async fn run_once(&mut self, rounds: &mut Interval) -> Result<Option<Duration>, DeliveryStageError> {
+    /// Does what there is to do, or waits until there is something; says how patient it may be once
+    /// it is to stop.
+    async fn run_once(
+        &mut self,
+        rounds: &mut Interval,
+    ) -> Result<Option<Duration>, DeliveryStageError> {
         self.refresh_subscribers();
         for errand in self.stage.take_tasks() {
             self.run_task(errand);
@@ -186,9 +212,13 @@ impl Dispatcher {
         Ok(None)
     }
 
-    /// Looks at one frame if it is in memory, or has it read; says whether there is more to look at now.
+    /// Looks at one frame if it is in memory, or has it read; says whether there is more to look at
+    /// now.
     fn dispatch_next_frame(&mut self) -> Result<bool, DeliveryStageError> {
-        let (from, end) = (self.stage.position.get(), *self.durable_end.borrow_and_update());
+        let (from, end) = (
+            self.stage.position.get(),
+            *self.durable_end.borrow_and_update(),
+        );
         if from >= end || self.frame_read.is_some() {
             return Ok(false);
         }
@@ -199,7 +229,8 @@ impl Dispatcher {
         }
         match self.stage.deps.journal.recent(from) {
             Some(frame) => {
-                self.dispatch_frame(&frame).map_err(ProjectionReadError::from)?;
+                self.dispatch_frame(&frame)
+                    .map_err(ProjectionReadError::from)?;
                 Ok(true)
             }
             None => {
@@ -215,7 +246,9 @@ impl Dispatcher {
         frame: Result<Option<Arc<JournalFrame>>, JournalReadError>,
     ) -> Result<(), DeliveryStageError> {
         match frame.map_err(ProjectionReadError::from)? {
-            Some(frame) => Ok(self.dispatch_frame(&frame).map_err(ProjectionReadError::from)?),
+            Some(frame) => Ok(self
+                .dispatch_frame(&frame)
+                .map_err(ProjectionReadError::from)?),
             None => Ok(()),
         }
     }
@@ -255,7 +288,10 @@ impl Dispatcher {
         if !is_live {
             return None;
         }
-        let broken = match roster.matcher(id)?.match_record(item.position, &item.record) {
+        let broken = match roster
+            .matcher(id)?
+            .match_record(item.position, &item.record)
+        {
             InterestMatch::Unwanted => return None,
             InterestMatch::Wanted => None,
             InterestMatch::FilterFailed(reason) => Some(reason),
@@ -264,14 +300,24 @@ impl Dispatcher {
             Some(inbox) => inbox,
             None => self.start_live_actor(roster, id)?,
         };
-        if !inbox.try_push_record(MatchedRecord { item: item.clone(), filter_error: broken }, bytes) {
+        if !inbox.try_push_record(
+            MatchedRecord {
+                item: item.clone(),
+                filter_error: broken,
+            },
+            bytes,
+        ) {
             inbox.set_read_state(ReadState::Behind(item.position));
         }
         Some(inbox)
     }
 
     /// Begins the actor of a live subscriber to which nothing was owed.
-    fn start_live_actor(&self, roster: &SubscriberSet, id: &SubscriberId) -> Option<Rc<SubscriberInbox>> {
+    fn start_live_actor(
+        &self,
+        roster: &SubscriberSet,
+        id: &SubscriberId,
+    ) -> Option<Rc<SubscriberInbox>> {
         let (stage, listed) = (&self.stage, roster.entry(id)?);
         stage.dormant.borrow_mut().remove(id);
         let bounds = &listed.policy.bounds;
@@ -280,7 +326,10 @@ impl Dispatcher {
             Some(ReadStateRow::Live),
             (bounds.window_events, bounds.window_bytes),
         );
-        stage.inboxes.borrow_mut().insert(id.clone(), Rc::clone(&inbox));
+        stage
+            .inboxes
+            .borrow_mut()
+            .insert(id.clone(), Rc::clone(&inbox));
         SubscriberActor::spawn_actor(stage, id.clone(), &inbox, listed, Vec::new());
         Some(inbox)
     }
@@ -288,7 +337,9 @@ impl Dispatcher {
 
 /// What the task comes to, if there is one; else never.
 async fn join_task<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, DeliveryStageError> {
-    let Some(running) = task else { return std::future::pending().await };
+    let Some(running) = task else {
+        return std::future::pending().await;
+    };
     let outcome = running.await;
     *task = None;
     outcome.map_err(|_| DeliveryStageError::Panicked)

@@ -1,9 +1,11 @@
-//! How many bytes of records all jobs have out at once: one budget, whatever the number of jobs and subscribers.
+//! How many bytes of records all jobs have out at once: one budget, whatever the number of jobs and
+//! subscribers.
 //!
-//! Whoever reads takes a page of it first, so that what is being read counts too, and gives that back for what was handed out.
-//! When the budget is used up, a part that has nothing out may still have one record: otherwise every job would wait for a few
-//! subscribers that don't answer, for as long as those are tried again. So what is out exceeds the budget by one record of
-//! each part at most, which is less than each subscriber's own window.
+//! Whoever reads takes a page of it first, so that what is being read counts too, and gives that
+//! back for what was handed out. When the budget is used up, a part that has nothing out may still
+//! have one record: otherwise every job would wait for a few subscribers that don't answer, for as
+//! long as those are tried again. So what is out exceeds the budget by one record of each part at
+//! most, which is less than each subscriber's own window.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,12 +36,21 @@ struct BudgetUsage {
 impl ReplayBudget {
     /// One of `max` bytes; `notices` are where those are told who were refused.
     pub(super) fn new(max: usize, notices: Arc<StageRequestQueue>) -> Self {
-        Self { max, page: PAGE_BYTES_MAX.min(max / 2), usage: Mutex::default(), notices }
+        Self {
+            max,
+            page: PAGE_BYTES_MAX.min(max / 2),
+            usage: Mutex::default(),
+            notices,
+        }
     }
 
-    /// Room for what is read next for `subscriber`, by a part that `is_idle` or has something out. `None` if it has to wait
-    /// until what it has is settled, or until there is a [`Notice::Work`].
-    pub(super) fn reserve_page(&self, subscriber: &SubscriberId, is_idle: bool) -> Option<BudgetReservation<'_>> {
+    /// Room for what is read next for `subscriber`, by a part that `is_idle` or has something out.
+    /// `None` if it has to wait until what it has is settled, or until there is a [`Notice::Work`].
+    pub(super) fn reserve_page(
+        &self,
+        subscriber: &SubscriberId,
+        is_idle: bool,
+    ) -> Option<BudgetReservation<'_>> {
         let mut taken = self.lock();
         let free = self.max.saturating_sub(taken.bytes);
         if free < self.page && !is_idle {
@@ -48,14 +59,18 @@ impl ReplayBudget {
         }
         let bytes = free.min(self.page);
         taken.bytes += bytes;
-        Some(BudgetReservation { budget: self, bytes })
+        Some(BudgetReservation {
+            budget: self,
+            bytes,
+        })
     }
 
     /// Notes that a part had `before` bytes out, and has `after` now.
     pub(super) fn adjust_usage(&self, before: usize, after: usize) {
         let mut taken = self.lock();
         taken.bytes = (taken.bytes + after).saturating_sub(before);
-        // Not as soon as there is room for one page: all of them come, and most would go away with nothing.
+        // Not as soon as there is room for one page: all of them come, and most would go away with
+        // nothing.
         if taken.bytes <= self.max / 2 {
             std::mem::take(&mut taken.waiting)
                 .into_iter()
@@ -173,8 +188,14 @@ mod tests {
         budget.adjust_usage(80, 51);
         assert!(notices.take_all().is_empty());
         budget.adjust_usage(51, 50);
-        assert_eq!(notices.take_all(), BTreeSet::from([StageRequest::ReplaysAvailable(one.clone())]));
-        assert_eq!(budget.reserve_page(&one, false).map(|page| page.bytes()), Some(50));
+        assert_eq!(
+            notices.take_all(),
+            BTreeSet::from([StageRequest::ReplaysAvailable(one.clone())])
+        );
+        assert_eq!(
+            budget.reserve_page(&one, false).map(|page| page.bytes()),
+            Some(50)
+        );
         assert_eq!(budget.bytes(), 50, "a page is given back");
     }
 }

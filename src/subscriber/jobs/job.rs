@@ -21,8 +21,11 @@ pub enum JobKind {
 
 impl JobKind {
     /// Every kind with its name.
-    pub const NAMED: [(&'static str, Self); 3] =
-        [("retry", Self::Retry), ("recover", Self::Recover), ("replay", Self::Replay)];
+    pub const NAMED: [(&'static str, Self); 3] = [
+        ("retry", Self::Retry),
+        ("recover", Self::Recover),
+        ("replay", Self::Replay),
+    ];
 
     /// Its name.
     #[must_use]
@@ -126,18 +129,28 @@ impl RecoveryJob {
     /// What became of its records so far.
     #[must_use]
     pub fn total_counts(&self) -> JobCounts {
-        self.parts.values().map(JobPart::counts).fold(self.ended, JobCounts::add_counts)
+        self.parts
+            .values()
+            .map(JobPart::counts)
+            .fold(self.ended, JobCounts::add_counts)
     }
 
     /// How many records it has in all, once that is known.
     #[must_use]
     pub fn total(&self) -> Option<u64> {
-        self.parts.values().map(JobPart::total).try_fold(self.ended.settled_total(), |total, part| Some(total + part?))
+        self.parts
+            .values()
+            .map(JobPart::total)
+            .try_fold(self.ended.settled_total(), |total, part| {
+                Some(total + part?)
+            })
     }
 
     /// Ends what it does at `subscriber`; gives the records that were not settled.
     pub(super) fn end_part(&mut self, subscriber: &SubscriberId) -> Vec<Position> {
-        let Some(part) = self.parts.remove(subscriber) else { return Vec::new() };
+        let Some(part) = self.parts.remove(subscriber) else {
+            return Vec::new();
+        };
         self.ended = self.ended.add_counts(part.counts());
         part.unsettled().collect()
     }

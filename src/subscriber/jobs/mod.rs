@@ -1,4 +1,5 @@
-//! Jobs: what is delivered again because somebody asked for it, be it dead letters or all events of a time.
+//! Jobs: what is delivered again because somebody asked for it, be it dead letters or all events of
+//! a time.
 //!
 //! ```text
 //!  API ──> job ── part for each subscriber ──Work──> stage ──next──> 64 records at most ──Replay──> subscriber's delivery
@@ -6,7 +7,8 @@
 //!            └── progress <── delivered / failed (its dead letter goes or is renewed) <─────────────┘
 //! ```
 //!
-//! What is delivered again keeps its `webhook-id`. A job goes on after a restart with what was not settled.
+//! What is delivered again keeps its `webhook-id`. A job goes on after a restart with what was not
+//! settled.
 
 mod budget;
 mod job;
@@ -28,7 +30,8 @@ pub(crate) use part::JobPart;
 
 use super::checkpoint::CheckpointBuffer;
 use super::dead_letters::{
-    DeadLetterCause, DeadLetterReadError, DeadLetterStore, DeadLetterSubject, Filter, ListedDeadLetter, NewDeadLetter,
+    DeadLetterCause, DeadLetterReadError, DeadLetterStore, DeadLetterSubject, Filter,
+    ListedDeadLetter, NewDeadLetter,
 };
 use super::delivery::{GiveUpReason, ReplayItem, ReplayTag};
 use super::stage_requests::{StageRequest, StageRequestQueue};
@@ -55,7 +58,9 @@ pub enum JobError {
     #[error("the job is over")]
     Finished,
     /// There are too many that are not over.
-    #[error("{0} jobs are not over yet; wait for them or cancel some, delivery.jobs_max allows no more")]
+    #[error(
+        "{0} jobs are not over yet; wait for them or cancel some, delivery.jobs_max allows no more"
+    )]
     TooMany(usize),
     /// The dead letters or the journal cannot be read, or the job not written.
     #[error(transparent)]
@@ -91,8 +96,8 @@ impl std::fmt::Debug for JobRegistry {
 }
 
 impl JobRegistry {
-    /// Those in `rows`, of which there are to be `max` at most, with `bytes_max` bytes of records out; those that are not over
-    /// go on. Blocks.
+    /// Those in `rows`, of which there are to be `max` at most, with `bytes_max` bytes of records
+    /// out; those that are not over go on. Blocks.
     ///
     /// # Errors
     /// Those of the store.
@@ -103,7 +108,8 @@ impl JobRegistry {
         (ledger, notices, clock): RecoveryDeps,
         (max, bytes_max): (usize, usize),
     ) -> Result<Arc<Self>, StoreWriteError> {
-        let jobs: BTreeMap<u64, RecoveryJob> = rows.jobs()?.into_iter().map(|job| (job.id, job)).collect();
+        let jobs: BTreeMap<u64, RecoveryJob> =
+            rows.jobs()?.into_iter().map(|job| (job.id, job)).collect();
         for job in jobs.values().filter(|job| !job.state.is_finished()) {
             for (subscriber, part) in &job.parts {
                 claim_letters(&letters, job, subscriber, part);
@@ -113,28 +119,59 @@ impl JobRegistry {
         let next = rows.next_id(TableTag::Job)?;
         let book = Mutex::new(JobTable { jobs, next });
         let budget = ReplayBudget::new(bytes_max, Arc::clone(&notices));
-        Ok(Arc::new(Self { book, letters, journal, ledger, notices, clock, budget, max }))
+        Ok(Arc::new(Self {
+            book,
+            letters,
+            journal,
+            ledger,
+            notices,
+            clock,
+            budget,
+            max,
+        }))
     }
 
-    /// Has the dead letter `id` delivered again; gives the job that does so already, if there is one.
+    /// Has the dead letter `id` delivered again; gives the job that does so already, if there is
+    /// one.
     ///
     /// # Errors
     /// [`Refused`].
     pub async fn retry_dead_letter(&self, id: u64) -> Result<RecoveryJob, JobError> {
-        let ListedDeadLetter { letter, .. } = self.letters.get(id).await?.ok_or(JobError::NoDeadLetter)?;
+        let ListedDeadLetter { letter, .. } =
+            self.letters.get(id).await?.ok_or(JobError::NoDeadLetter)?;
         let subscriber = letter.subscriber;
         let (work, part) = match letter.subject {
             DeadLetterSubject::Event(delivery) => {
-                let filter = Filter { subscriber: Some(subscriber.clone()), ..Filter::default() };
-                (JobScope::Letters { filter, before: id + 1 }, JobPart::for_record(delivery.position))
+                let filter = Filter {
+                    subscriber: Some(subscriber.clone()),
+                    ..Filter::default()
+                };
+                (
+                    JobScope::Letters {
+                        filter,
+                        before: id + 1,
+                    },
+                    JobPart::for_record(delivery.position),
+                )
             }
             DeadLetterSubject::Range { first, last, .. } => {
                 let (patterns, resolves) = (Vec::new(), Some(id));
-                let work = JobScope::Records { since: None, until: None, patterns, resolves };
+                let work = JobScope::Records {
+                    since: None,
+                    until: None,
+                    patterns,
+                    resolves,
+                };
                 (work, JobPart::new(first, last.plus(1), None))
             }
         };
-        self.start_job(JobKind::Retry, Some(subscriber.clone()), work, BTreeMap::from([(subscriber, part)])).await
+        self.start_job(
+            JobKind::Retry,
+            Some(subscriber.clone()),
+            work,
+            BTreeMap::from([(subscriber, part)]),
+        )
+        .await
     }
 
     /// Has the dead letters that pass `filter` delivered again.
@@ -145,7 +182,8 @@ impl JobRegistry {
         self.retry_matching(JobKind::Retry, filter).await
     }
 
-    /// Has what failed at `subscriber` delivered again, of the events that were received from `since` to before `until`.
+    /// Has what failed at `subscriber` delivered again, of the events that were received from
+    /// `since` to before `until`.
     ///
     /// # Errors
     /// [`Refused`].
@@ -157,7 +195,12 @@ impl JobRegistry {
     ) -> Result<RecoveryJob, JobError> {
         self.retry_matching(
             JobKind::Recover,
-            Filter { subscriber: Some(subscriber), since, until, ..Filter::default() },
+            Filter {
+                subscriber: Some(subscriber),
+                since,
+                until,
+                ..Filter::default()
+            },
         )
         .await
     }
@@ -166,13 +209,20 @@ impl JobRegistry {
         let before = self.letters.next_id();
         let end = *self.journal.durable_end().borrow();
         let totals = self.letters.count_by_subscriber(filter.clone()).await?;
-        let part = |(subscriber, total)| (subscriber, JobPart::new(Position::FIRST, end, Some(total)));
+        let part =
+            |(subscriber, total)| (subscriber, JobPart::new(Position::FIRST, end, Some(total)));
         let parts = totals.into_iter().map(part).collect();
-        self.start_job(kind, filter.subscriber.clone(), JobScope::Letters { filter, before }, parts).await
+        self.start_job(
+            kind,
+            filter.subscriber.clone(),
+            JobScope::Letters { filter, before },
+            parts,
+        )
+        .await
     }
 
-    /// Has all that `subscriber` wants delivered again, of the events that were received from `since` to before `until` and
-    /// that one of `patterns` admits, if there are any.
+    /// Has all that `subscriber` wants delivered again, of the events that were received from
+    /// `since` to before `until` and that one of `patterns` admits, if there are any.
     ///
     /// # Errors
     /// [`Refused`].
@@ -186,15 +236,24 @@ impl JobRegistry {
         let journal = Arc::clone(&self.journal);
         let range = spawn_blocking(move || {
             let end = *journal.durable_end().borrow();
-            let from = since
-                .map_or(Ok(Position::FIRST), |since| step_reader::find_position_at(journal.as_ref(), since, end))?;
-            let end = until.map_or(Ok(end), |until| step_reader::find_position_at(journal.as_ref(), until, end))?;
+            let from = since.map_or(Ok(Position::FIRST), |since| {
+                step_reader::find_position_at(journal.as_ref(), since, end)
+            })?;
+            let end = until.map_or(Ok(end), |until| {
+                step_reader::find_position_at(journal.as_ref(), until, end)
+            })?;
             Ok::<_, JournalReadError>((from, end))
         });
         let (from, end) = range.await.map_err(|_| DeadLetterReadError::Cancelled)??;
-        let work = JobScope::Records { since, until, patterns, resolves: None };
+        let work = JobScope::Records {
+            since,
+            until,
+            patterns,
+            resolves: None,
+        };
         let parts = BTreeMap::from([(subscriber.clone(), JobPart::new(from, end, None))]);
-        self.start_job(JobKind::Replay, Some(subscriber), work, parts).await
+        self.start_job(JobKind::Replay, Some(subscriber), work, parts)
+            .await
     }
 
     /// Takes a job on, and returns when it would survive the end of the process.
@@ -219,24 +278,44 @@ impl JobRegistry {
     ) -> Result<u64, JobError> {
         let now = self.clock.wall();
         let mut book = self.lock();
-        let not_over = book.jobs.values().filter(|job| !job.state.is_finished()).count();
+        let not_over = book
+            .jobs
+            .values()
+            .filter(|job| !job.state.is_finished())
+            .count();
         if not_over >= self.max {
             return Err(JobError::TooMany(not_over));
         }
         self.evict_finished(&mut book);
         let id = book.next;
         let (state, ended) = (JobState::Pending, JobCounts::default());
-        let job =
-            RecoveryJob { id, kind, subscriber, scope: work, state, created_at: now, updated_at: now, ended, parts };
+        let job = RecoveryJob {
+            id,
+            kind,
+            subscriber,
+            scope: work,
+            state,
+            created_at: now,
+            updated_at: now,
+            ended,
+            parts,
+        };
         for (subscriber, part) in &job.parts {
             if let Some(earlier) = claim_letters(&self.letters, &job, subscriber, part) {
                 return Ok(earlier);
             }
-            self.ledger.put(row::job_part_key(id, subscriber), row::encode_job_part(part, now));
-            self.notices.post(StageRequest::ReplaysAvailable(subscriber.clone()));
+            self.ledger.put(
+                row::job_part_key(id, subscriber),
+                row::encode_job_part(part, now),
+            );
+            self.notices
+                .post(StageRequest::ReplaysAvailable(subscriber.clone()));
         }
         book.next += 1;
-        self.ledger.put(numbers::next_id_key(TableTag::Job), numbers::encode_next_id(book.next));
+        self.ledger.put(
+            numbers::next_id_key(TableTag::Job),
+            numbers::encode_next_id(book.next),
+        );
         self.ledger.put(row::job_key(id), row::encode_job(&job));
         book.jobs.insert(id, job);
         self.finish_done_parts(&mut book, id);
@@ -246,7 +325,14 @@ impl JobRegistry {
     /// Forgets the oldest jobs that are over, so that there is a place for one more.
     fn evict_finished(&self, book: &mut JobTable) {
         while book.jobs.len() >= self.max {
-            let Some(id) = book.jobs.values().find(|job| job.state.is_finished()).map(|job| job.id) else { return };
+            let Some(id) = book
+                .jobs
+                .values()
+                .find(|job| job.state.is_finished())
+                .map(|job| job.id)
+            else {
+                return;
+            };
             book.jobs.remove(&id);
             self.ledger.remove(row::job_key(id));
         }
@@ -255,7 +341,13 @@ impl JobRegistry {
     /// All of them that are `state`, or just all, newest first.
     #[must_use]
     pub fn list_jobs(&self, passes: impl Fn(&RecoveryJob) -> bool) -> Vec<RecoveryJob> {
-        self.lock().jobs.values().rev().filter(|job| passes(job)).cloned().collect()
+        self.lock()
+            .jobs
+            .values()
+            .rev()
+            .filter(|job| passes(job))
+            .cloned()
+            .collect()
     }
 
     /// The job `id`.
@@ -264,7 +356,8 @@ impl JobRegistry {
         self.lock().jobs.get(&id).cloned()
     }
 
-    /// Gives the job `id` up: what of it is not under way is dropped. Returns when that is on the disk.
+    /// Gives the job `id` up: what of it is not under way is dropped. Returns when that is on the
+    /// disk.
     ///
     /// # Errors
     /// [`Refused`].
@@ -277,7 +370,10 @@ impl JobRegistry {
             }
             for subscriber in job.parts.keys().cloned().collect::<Vec<_>>() {
                 self.end_part(job, &subscriber);
-                self.notices.post(StageRequest::JobCancelled { subscriber, job: id });
+                self.notices.post(StageRequest::JobCancelled {
+                    subscriber,
+                    job: id,
+                });
             }
             self.finish_job(job, JobState::Cancelled { reason: None });
             job.clone()
@@ -289,20 +385,37 @@ impl JobRegistry {
     /// Ends what is done for subscribers that are not `known` any more.
     pub fn retain_subscribers(&self, known: impl Fn(&SubscriberId) -> bool) {
         let mut book = self.lock();
-        for job in book.jobs.values_mut().filter(|job| !job.state.is_finished()) {
-            let gone: Vec<_> = job.parts.keys().filter(|subscriber| !known(subscriber)).cloned().collect();
-            gone.iter().for_each(|subscriber| self.end_part(job, subscriber));
+        for job in book
+            .jobs
+            .values_mut()
+            .filter(|job| !job.state.is_finished())
+        {
+            let gone: Vec<_> = job
+                .parts
+                .keys()
+                .filter(|subscriber| !known(subscriber))
+                .cloned()
+                .collect();
+            gone.iter()
+                .for_each(|subscriber| self.end_part(job, subscriber));
             if !gone.is_empty() && job.parts.is_empty() {
-                self.finish_job(job, JobState::Cancelled { reason: Some("the subscriber is gone".into()) });
+                self.finish_job(
+                    job,
+                    JobState::Cancelled {
+                        reason: Some("the subscriber is gone".into()),
+                    },
+                );
             } else if !gone.is_empty() {
                 self.ledger.put(row::job_key(job.id), row::encode_job(job));
             }
         }
     }
 
-    /// What the jobs of `subscriber`, which is interested in `interest`, have for it now: at most [`UNSETTLED_MAX`] records of
-    /// each job are out, and `delivery.jobs_bytes_max` bytes of all jobs, beyond which each has one. To be asked when a [`Notice::Work`] says so and when it is resumed; not while it is paused. Each
-    /// record is to be told of with [`Jobs::delivered`] or [`Jobs::failed`], or all of them with [`Jobs::lost`].
+    /// What the jobs of `subscriber`, which is interested in `interest`, have for it now: at most
+    /// [`UNSETTLED_MAX`] records of each job are out, and `delivery.jobs_bytes_max` bytes of all
+    /// jobs, beyond which each has one. To be asked when a [`Notice::Work`] says so and when it is
+    /// resumed; not while it is paused. Each record is to be told of with [`Jobs::delivered`] or
+    /// [`Jobs::failed`], or all of them with [`Jobs::lost`].
     ///
     /// # Errors
     /// Those of the journal.
@@ -315,11 +428,15 @@ impl JobRegistry {
         for id in self.active_jobs_of(subscriber) {
             let before = replays.len();
             while replays.len() == before {
-                let Some((step, what, page)) = self.plan_step(id, subscriber, interest) else { break };
+                let Some((step, what, page)) = self.plan_step(id, subscriber, interest) else {
+                    break;
+                };
                 let bytes_max = page.bytes();
                 let (journal, asked) = (Arc::clone(&self.journal), step.clone());
-                let read =
-                    spawn_blocking(move || step_reader::read_step(journal.as_ref(), &asked, &what, bytes_max)).await;
+                let read = spawn_blocking(move || {
+                    step_reader::read_step(journal.as_ref(), &asked, &what, bytes_max)
+                })
+                .await;
                 // The pool is gone only when the process stops; whoever waits for this goes too.
                 let Ok(read) = read else { return Ok(replays) };
                 replays.extend(self.hand_out(id, subscriber, &step, read?));
@@ -331,8 +448,14 @@ impl JobRegistry {
     }
 
     fn active_jobs_of(&self, subscriber: &SubscriberId) -> Vec<u64> {
-        let is_at_work = |job: &&RecoveryJob| !job.state.is_finished() && job.parts.contains_key(subscriber);
-        self.lock().jobs.values().filter(is_at_work).map(|job| job.id).collect()
+        let is_at_work =
+            |job: &&RecoveryJob| !job.state.is_finished() && job.parts.contains_key(subscriber);
+        self.lock()
+            .jobs
+            .values()
+            .filter(is_at_work)
+            .map(|job| job.id)
+            .collect()
     }
 
     fn plan_step(
@@ -347,16 +470,24 @@ impl JobRegistry {
         let step = part.next_step()?;
         let page = self.budget.reserve_page(subscriber, part.is_idle())?;
         let what = match &job.scope {
-            JobScope::Records { patterns, .. } => StepSource::Records(ReplayFilter::new(interest, patterns.clone())),
+            JobScope::Records { patterns, .. } => {
+                StepSource::Records(ReplayFilter::new(interest, patterns.clone()))
+            }
             JobScope::Letters { filter, before } => {
                 let (found, read_to) = self.find_step_letters(&step, subscriber, filter, *before);
-                StepSource::Letters { found, read_to, filter: filter.clone(), interest: interest.clone() }
+                StepSource::Letters {
+                    found,
+                    read_to,
+                    filter: filter.clone(),
+                    interest: interest.clone(),
+                }
             }
         };
         Some((step, what, page))
     }
 
-    /// The dead letters that `step` is about: where their records stand and why they are dead letters.
+    /// The dead letters that `step` is about: where their records stand and why they are dead
+    /// letters.
     fn find_step_letters(
         &self,
         step: &JobStep,
@@ -367,30 +498,67 @@ impl JobRegistry {
         let (candidates, read_to) = match step {
             JobStep::Reread(positions) => {
                 let one = |position: &Position| {
-                    self.letters.recovery_candidates(subscriber, (*position, position.plus(1)), before, 1)
+                    self.letters.recovery_candidates(
+                        subscriber,
+                        (*position, position.plus(1)),
+                        before,
+                        1,
+                    )
                 };
-                (positions.iter().flat_map(one).collect::<Vec<_>>(), Position::FIRST)
+                (
+                    positions.iter().flat_map(one).collect::<Vec<_>>(),
+                    Position::FIRST,
+                )
             }
             JobStep::ReadOn { from, end, room } => {
-                let found = self.letters.recovery_candidates(subscriber, (*from, *end), before, *room);
-                let last = found.last().filter(|_| found.len() == *room).map(|last| last.position.plus(1));
+                let found =
+                    self.letters
+                        .recovery_candidates(subscriber, (*from, *end), before, *room);
+                let last = found
+                    .last()
+                    .filter(|_| found.len() == *room)
+                    .map(|last| last.position.plus(1));
                 (found, last.unwrap_or(*end))
             }
         };
-        let asked = candidates.into_iter().filter(|found| filter.cause.is_none_or(|cause| cause == found.cause));
-        (asked.map(|found| (found.position, found.cause)).collect(), read_to)
+        let asked = candidates
+            .into_iter()
+            .filter(|found| filter.cause.is_none_or(|cause| cause == found.cause));
+        (
+            asked.map(|found| (found.position, found.cause)).collect(),
+            read_to,
+        )
     }
 
     /// Takes what was read for `step`, and gives what of it is to be delivered.
-    fn hand_out(&self, id: u64, subscriber: &SubscriberId, step: &JobStep, read: StepRecords) -> Vec<ReplayItem> {
+    fn hand_out(
+        &self,
+        id: u64,
+        subscriber: &SubscriberId,
+        step: &JobStep,
+        read: StepRecords,
+    ) -> Vec<ReplayItem> {
         let now = self.clock.wall();
         let mut book = self.lock();
-        let Some(job) = book.jobs.get_mut(&id) else { return Vec::new() };
+        let Some(job) = book.jobs.get_mut(&id) else {
+            return Vec::new();
+        };
         let is_letters = matches!(job.scope, JobScope::Letters { .. });
-        let Some(part) = job.parts.get_mut(subscriber) else { return Vec::new() };
+        let Some(part) = job.parts.get_mut(subscriber) else {
+            return Vec::new();
+        };
         let before = part.in_flight_bytes();
-        let StepRecords { wanted, broken, unwanted, read_to, .. } = read;
-        let found: Vec<_> = wanted.iter().map(|item| (item.position, item.memory_bytes())).collect();
+        let StepRecords {
+            wanted,
+            broken,
+            unwanted,
+            read_to,
+            ..
+        } = read;
+        let found: Vec<_> = wanted
+            .iter()
+            .map(|item| (item.position, item.memory_bytes()))
+            .collect();
         let accepted = match step {
             JobStep::Reread(asked) => part.accept_reread(asked, &found, read_to),
             JobStep::ReadOn { from, .. } if part.accept_read(*from, &found, read_to) => {
@@ -399,16 +567,30 @@ impl JobRegistry {
             JobStep::ReadOn { .. } => return Vec::new(),
         };
         let mut replays = Vec::new();
-        for item in wanted.into_iter().filter(|item| accepted.contains(&item.position)) {
+        for item in wanted
+            .into_iter()
+            .filter(|item| accepted.contains(&item.position))
+        {
             let position = item.position;
             match is_letters.then(|| self.letters.claim_for_job(subscriber, position, id)) {
                 // It went meanwhile, or another job has it.
                 Some(Err(_)) => drop(part.settle_position(position, JobRecordOutcome::Skipped)),
                 Some(Ok(letter)) => {
-                    let tag = ReplayTag { job: id, position, dead_letter: Some(letter) };
+                    let tag = ReplayTag {
+                        job: id,
+                        position,
+                        dead_letter: Some(letter),
+                    };
                     replays.push(ReplayItem { tag, item });
                 }
-                None => replays.push(ReplayItem { tag: ReplayTag { job: id, position, dead_letter: None }, item }),
+                None => replays.push(ReplayItem {
+                    tag: ReplayTag {
+                        job: id,
+                        position,
+                        dead_letter: None,
+                    },
+                    item,
+                }),
             }
         }
         self.add_broken_to_dead_letters(subscriber, part, broken);
@@ -417,7 +599,10 @@ impl JobRegistry {
             part.count_settled(JobRecordOutcome::Skipped);
         }
         self.budget.adjust_usage(before, part.in_flight_bytes());
-        self.ledger.put(row::job_part_key(id, subscriber), row::encode_job_part(part, now));
+        self.ledger.put(
+            row::job_part_key(id, subscriber),
+            row::encode_job_part(part, now),
+        );
         job.updated_at = now;
         if job.state == JobState::Pending && !replays.is_empty() {
             job.state = JobState::Running;
@@ -427,7 +612,8 @@ impl JobRegistry {
         replays
     }
 
-    /// Buries what the filter cannot judge: it is not delivered, and nobody may decide in the filter's place.
+    /// Buries what the filter cannot judge: it is not delivered, and nobody may decide in the
+    /// filter's place.
     fn add_broken_to_dead_letters(
         &self,
         subscriber: &SubscriberId,
@@ -435,9 +621,19 @@ impl JobRegistry {
         broken: Vec<(OutboundRecord, String)>,
     ) {
         for (item, detail) in broken {
-            let failure = AttemptFailure { status: None, code: "filter_failed", detail, answer: bytes::Bytes::new() };
-            let burial =
-                NewDeadLetter { item, attempts: 0, failure, reason: GiveUpReason::Expression, is_halting: false };
+            let failure = AttemptFailure {
+                status: None,
+                code: "filter_failed",
+                detail,
+                answer: bytes::Bytes::new(),
+            };
+            let burial = NewDeadLetter {
+                item,
+                attempts: 0,
+                failure,
+                reason: GiveUpReason::Expression,
+                is_halting: false,
+            };
             self.letters.add(subscriber, burial);
             part.count_settled(JobRecordOutcome::Failed);
         }
@@ -449,7 +645,8 @@ impl JobRegistry {
         self.settle_record(subscriber, tag, JobRecordOutcome::Delivered);
     }
 
-    /// Notes that a record of a job failed for good once more, after [`DeadLetters::bury`] was told.
+    /// Notes that a record of a job failed for good once more, after [`DeadLetters::bury`] was
+    /// told.
     pub fn failed(&self, subscriber: &SubscriberId, tag: ReplayTag) {
         self.settle_record(subscriber, tag, JobRecordOutcome::Failed);
     }
@@ -458,17 +655,25 @@ impl JobRegistry {
         let now = self.clock.wall();
         let mut book = self.lock();
         // What comes of a cancelled job's last attempts is counted nowhere.
-        let Some(job) = book.jobs.get_mut(&tag.job) else { return };
-        let Some(part) = job.parts.get_mut(subscriber) else { return };
+        let Some(job) = book.jobs.get_mut(&tag.job) else {
+            return;
+        };
+        let Some(part) = job.parts.get_mut(subscriber) else {
+            return;
+        };
         let before = part.in_flight_bytes();
         if !part.settle_position(tag.position, settled) {
             return;
         }
         self.budget.adjust_usage(before, part.in_flight_bytes());
         if part.needs_reading() {
-            self.notices.post(StageRequest::ReplaysAvailable(subscriber.clone()));
+            self.notices
+                .post(StageRequest::ReplaysAvailable(subscriber.clone()));
         }
-        self.ledger.put(row::job_part_key(tag.job, subscriber), row::encode_job_part(part, now));
+        self.ledger.put(
+            row::job_part_key(tag.job, subscriber),
+            row::encode_job_part(part, now),
+        );
         job.updated_at = now;
         self.finish_done_parts(&mut book, tag.job);
     }
@@ -476,21 +681,36 @@ impl JobRegistry {
     /// Notes that what was handed out to `subscriber` and is not settled is to be handed out again.
     pub fn lost(&self, subscriber: &SubscriberId) {
         let mut book = self.lock();
-        let at_work = book.jobs.values_mut().filter(|job| !job.state.is_finished());
+        let at_work = book
+            .jobs
+            .values_mut()
+            .filter(|job| !job.state.is_finished());
         for part in at_work.filter_map(|job| job.parts.get_mut(subscriber)) {
             self.budget.adjust_usage(part.in_flight_bytes(), 0);
             part.requeue_in_flight();
-            self.notices.post(StageRequest::ReplaysAvailable(subscriber.clone()));
+            self.notices
+                .post(StageRequest::ReplaysAvailable(subscriber.clone()));
         }
     }
 
     /// Ends the job `id` where, or altogether if, there is nothing left to do.
     fn finish_done_parts(&self, book: &mut JobTable, id: u64) {
-        let Some(job) = book.jobs.get_mut(&id).filter(|job| !job.state.is_finished()) else { return };
-        let is_done = |subscriber: &&SubscriberId| job.parts.get(*subscriber).is_some_and(JobPart::is_done);
+        let Some(job) = book
+            .jobs
+            .get_mut(&id)
+            .filter(|job| !job.state.is_finished())
+        else {
+            return;
+        };
+        let is_done =
+            |subscriber: &&SubscriberId| job.parts.get(*subscriber).is_some_and(JobPart::is_done);
         let done: Vec<_> = job.parts.keys().filter(is_done).cloned().collect();
         for subscriber in &done {
-            if let JobScope::Records { resolves: Some(letter), .. } = job.scope {
+            if let JobScope::Records {
+                resolves: Some(letter),
+                ..
+            } = job.scope
+            {
                 self.letters.remove_delivered_range(subscriber, letter);
             }
             self.end_part(job, subscriber);
@@ -502,9 +722,15 @@ impl JobRegistry {
         }
     }
 
-    /// Ends what `job` does at `subscriber`; dead letters that it has not settled are free for others.
+    /// Ends what `job` does at `subscriber`; dead letters that it has not settled are free for
+    /// others.
     fn end_part(&self, job: &mut RecoveryJob, subscriber: &SubscriberId) {
-        self.budget.adjust_usage(job.parts.get(subscriber).map_or(0, JobPart::in_flight_bytes), 0);
+        self.budget.adjust_usage(
+            job.parts
+                .get(subscriber)
+                .map_or(0, JobPart::in_flight_bytes),
+            0,
+        );
         let unsettled = job.end_part(subscriber);
         self.letters.release_from_job(subscriber, unsettled, job.id);
         self.ledger.remove(row::job_part_key(job.id, subscriber));
@@ -521,8 +747,8 @@ impl JobRegistry {
     }
 }
 
-/// Notes that `job` has the dead letters which `part` has met and not settled. Gives the job that has one of them already, if
-/// there is one.
+/// Notes that `job` has the dead letters which `part` has met and not settled. Gives the job that
+/// has one of them already, if there is one.
 fn claim_letters(
     letters: &DeadLetterStore,
     job: &RecoveryJob,
@@ -531,13 +757,18 @@ fn claim_letters(
 ) -> Option<u64> {
     match &job.scope {
         JobScope::Letters { .. } => {
-            let taken: Vec<_> =
-                part.unsettled().map(|position| letters.claim_for_job(subscriber, position, job.id)).collect();
+            let taken: Vec<_> = part
+                .unsettled()
+                .map(|position| letters.claim_for_job(subscriber, position, job.id))
+                .collect();
             taken.into_iter().find_map(|taken| taken.err()?)
         }
-        JobScope::Records { resolves: Some(letter), .. } => {
-            letters.claim_range_for_job(subscriber, *letter, job.id).err()?
-        }
+        JobScope::Records {
+            resolves: Some(letter),
+            ..
+        } => letters
+            .claim_range_for_job(subscriber, *letter, job.id)
+            .err()?,
         JobScope::Records { resolves: None, .. } => None,
     }
 }

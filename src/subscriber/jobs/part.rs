@@ -1,5 +1,5 @@
-//! What one job has done and has to do at one subscriber, as a pure state machine: which records are to be looked at next, which
-//! are on their way, and which are settled.
+//! What one job has done and has to do at one subscriber, as a pure state machine: which records
+//! are to be looked at next, which are on their way, and which are settled.
 //!
 //! ```text
 //!  looked at, and settled or      not yet looked at
@@ -10,15 +10,16 @@
 //!  unsettled = waiting (met before a restart, to be read again) + out (with the subscriber), 64 at most
 //! ```
 //!
-//! What is stored of it (`read_to`, the unsettled, the counts) is enough to go on with: after a restart the unsettled are
-//! delivered again, and nothing is counted twice. A record that takes long does not hold up those behind it.
+//! What is stored of it (`read_to`, the unsettled, the counts) is enough to go on with: after a
+//! restart the unsettled are delivered again, and nothing is counted twice. A record that takes
+//! long does not hold up those behind it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::Position;
 
-/// Records of one job that are with a subscriber and not settled, at most. Enough to keep its attempts busy, few enough that
-/// a job of a million records costs no memory.
+/// Records of one job that are with a subscriber and not settled, at most. Enough to keep its
+/// attempts busy, few enough that a job of a million records costs no memory.
 pub const UNSETTLED_MAX: usize = 64;
 
 /// What became of a record.
@@ -73,7 +74,11 @@ pub(super) enum JobStep {
     /// These, which were met before.
     Reread(Vec<Position>),
     /// What is wanted from here on, before `end`: `room` of it at most.
-    ReadOn { from: Position, end: Position, room: usize },
+    ReadOn {
+        from: Position,
+        end: Position,
+        room: usize,
+    },
 }
 
 /// Where a record stands, and how many bytes it has.
@@ -92,7 +97,8 @@ pub(crate) struct JobPart {
 }
 
 impl JobPart {
-    /// A part that has to look at everything from `from` to before `end`, and finds `total` there if that is known.
+    /// A part that has to look at everything from `from` to before `end`, and finds `total` there
+    /// if that is known.
     pub(crate) fn new(from: Position, end: Position, expected_total: Option<u64>) -> Self {
         let read_to = from.min(end);
         Self {
@@ -160,7 +166,11 @@ impl JobPart {
     /// How many records it has in all, once that is known.
     pub(crate) fn total(&self) -> Option<u64> {
         let met = self.counts.settled_total() + (self.waiting.len() + self.in_flight.len()) as u64;
-        if self.is_fully_read() { Some(met) } else { self.expected_total.map(|total| total.max(met)) }
+        if self.is_fully_read() {
+            Some(met)
+        } else {
+            self.expected_total.map(|total| total.max(met))
+        }
     }
 
     pub(super) fn is_fully_read(&self) -> bool {
@@ -177,11 +187,16 @@ impl JobPart {
             return Some(JobStep::Reread(self.waiting.iter().copied().collect()));
         }
         let room = UNSETTLED_MAX.saturating_sub(self.in_flight.len());
-        (room > 0 && !self.is_fully_read()).then_some(JobStep::ReadOn { from: self.read_to, end: self.end, room })
+        (room > 0 && !self.is_fully_read()).then_some(JobStep::ReadOn {
+            from: self.read_to,
+            end: self.end,
+            room,
+        })
     }
 
-    /// Of `found`, with the bytes of each, what is to be delivered: it counts as handed out. What was asked for with
-    /// [`Step::Again`], stands before `read_to` and was not found is skipped. Nothing comes of what does not wait any more.
+    /// Of `found`, with the bytes of each, what is to be delivered: it counts as handed out. What
+    /// was asked for with [`Step::Again`], stands before `read_to` and was not found is skipped.
+    /// Nothing comes of what does not wait any more.
     pub(super) fn accept_reread(
         &mut self,
         asked: &[Position],
@@ -201,9 +216,14 @@ impl JobPart {
         handed_out
     }
 
-    /// Takes what was `found`, with the bytes of each, between `from` and `read_to`: it counts as handed out. Says whether it was: nothing comes of a
-    /// step that is not the next one any more.
-    pub(super) fn accept_read(&mut self, from: Position, found: &[SizedPosition], read_to: Position) -> bool {
+    /// Takes what was `found`, with the bytes of each, between `from` and `read_to`: it counts as
+    /// handed out. Says whether it was: nothing comes of a step that is not the next one any more.
+    pub(super) fn accept_read(
+        &mut self,
+        from: Position,
+        found: &[SizedPosition],
+        read_to: Position,
+    ) -> bool {
         let is_next = from == self.read_to && self.waiting.is_empty();
         if is_next {
             self.read_to = read_to.min(self.end);
@@ -218,7 +238,11 @@ impl JobPart {
     }
 
     /// Counts what became of the record at `position`; says whether it was one that is on its way.
-    pub(super) fn settle_position(&mut self, position: Position, settled: JobRecordOutcome) -> bool {
+    pub(super) fn settle_position(
+        &mut self,
+        position: Position,
+        settled: JobRecordOutcome,
+    ) -> bool {
         let was_out = self.in_flight.remove(&position).is_some();
         if was_out {
             self.counts.count_outcome(settled);
@@ -233,7 +257,8 @@ impl JobPart {
 
     /// Whoever had what is on its way has it no more: it is to be read again.
     pub(super) fn requeue_in_flight(&mut self) {
-        self.waiting.extend(std::mem::take(&mut self.in_flight).into_keys());
+        self.waiting
+            .extend(std::mem::take(&mut self.in_flight).into_keys());
     }
 }
 
@@ -254,25 +279,42 @@ mod tests {
     impl JobPartModel {
         fn new(wanted: &BTreeSet<u64>, end: u64) -> Self {
             let part = JobPart::new(Position::FIRST, Position::new(end), None);
-            Self { wanted: wanted.clone(), part, counted: BTreeMap::new() }
+            Self {
+                wanted: wanted.clone(),
+                part,
+                counted: BTreeMap::new(),
+            }
         }
 
-        /// Does the next step as a reader would that finds at most `most`; gives what is handed out.
+        /// Does the next step as a reader would that finds at most `most`; gives what is handed
+        /// out.
         fn step(&mut self, most: usize) -> Vec<Position> {
             match self.part.next_step() {
                 None => Vec::new(),
                 Some(JobStep::Reread(asked)) => {
-                    // As a reader that had no more room for bytes: what it did not come to waits on.
+                    // As a reader that had no more room for bytes: what it did not come to waits
+                    // on.
                     let read_to = asked.get(most).map_or(Position::new(400), |next| *next);
                     self.part.accept_reread(&asked, &weighed(&asked), read_to)
                 }
                 Some(JobStep::ReadOn { from, end, room }) => {
                     assert!(room <= UNSETTLED_MAX);
                     let ahead = self.wanted.range(from.get()..end.get());
-                    let found: Vec<_> = ahead.take(room.min(most)).copied().map(Position::new).collect();
+                    let found: Vec<_> = ahead
+                        .take(room.min(most))
+                        .copied()
+                        .map(Position::new)
+                        .collect();
                     let is_all = found.len() < room.min(most);
-                    let read_to = found.last().filter(|_| !is_all).map_or(end, |last| last.plus(1));
-                    if self.part.accept_read(from, &weighed(&found), read_to) { found } else { Vec::new() }
+                    let read_to = found
+                        .last()
+                        .filter(|_| !is_all)
+                        .map_or(end, |last| last.plus(1));
+                    if self.part.accept_read(from, &weighed(&found), read_to) {
+                        found
+                    } else {
+                        Vec::new()
+                    }
                 }
             }
         }
@@ -286,14 +328,21 @@ mod tests {
         /// What a restart leaves: what is stored.
         fn restart(&mut self) {
             let unsettled: Vec<_> = self.part.unsettled().collect();
-            self.part =
-                JobPart::from_store(self.part.reading_range(), unsettled, self.part.counts(), self.part.expected());
+            self.part = JobPart::from_store(
+                self.part.reading_range(),
+                unsettled,
+                self.part.counts(),
+                self.part.expected(),
+            );
         }
     }
 
     /// Each as large as its number.
     fn weighed(positions: &[Position]) -> Vec<SizedPosition> {
-        positions.iter().map(|position| (*position, position.get() as usize)).collect()
+        positions
+            .iter()
+            .map(|position| (*position, position.get() as usize))
+            .collect()
     }
 
     #[derive(Clone, Debug)]
@@ -361,19 +410,44 @@ mod tests {
     #[test]
     fn what_was_read_for_a_step_that_is_over_is_not_handed_out() {
         let mut part = JobPart::new(Position::new(1), Position::new(9), None);
-        assert!(part.accept_read(Position::new(1), &weighed(&[Position::new(2)]), Position::new(3)));
+        assert!(part.accept_read(
+            Position::new(1),
+            &weighed(&[Position::new(2)]),
+            Position::new(3)
+        ));
         assert!(
-            !part.accept_read(Position::new(1), &weighed(&[Position::new(2)]), Position::new(3)),
+            !part.accept_read(
+                Position::new(1),
+                &weighed(&[Position::new(2)]),
+                Position::new(3)
+            ),
             "it was read before"
         );
         part.requeue_in_flight();
-        assert_eq!(part.next_step(), Some(JobStep::Reread(vec![Position::new(2)])));
+        assert_eq!(
+            part.next_step(),
+            Some(JobStep::Reread(vec![Position::new(2)]))
+        );
         assert!(
-            !part.accept_read(Position::new(3), &weighed(&[Position::new(4)]), Position::new(9)),
+            !part.accept_read(
+                Position::new(3),
+                &weighed(&[Position::new(4)]),
+                Position::new(9)
+            ),
             "what was lost is first"
         );
-        assert_eq!(part.accept_reread(&[Position::new(2)], &[], Position::new(3)), [], "it is nowhere any more");
-        assert_eq!(part.counts(), JobCounts { skipped: 1, ..JobCounts::default() });
+        assert_eq!(
+            part.accept_reread(&[Position::new(2)], &[], Position::new(3)),
+            [],
+            "it is nowhere any more"
+        );
+        assert_eq!(
+            part.counts(),
+            JobCounts {
+                skipped: 1,
+                ..JobCounts::default()
+            }
+        );
     }
 
     #[test]

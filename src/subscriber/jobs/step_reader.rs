@@ -1,4 +1,5 @@
-//! Reading what a job delivers again: records of the journal, a page at a time. Everything here blocks.
+//! Reading what a job delivers again: records of the journal, a page at a time. Everything here
+//! blocks.
 
 use std::sync::Arc;
 
@@ -7,7 +8,9 @@ use crate::event::{Position, Record, Timestamp};
 use crate::journal::{Journal, JournalFrame, JournalReadError};
 use crate::subscriber::OutboundRecord;
 use crate::subscriber::dead_letters::{DeadLetterCause, Filter};
-use crate::subscription::{InterestMatch, Pattern, SubscriberInterest, pattern::is_internal_record};
+use crate::subscription::{
+    InterestMatch, Pattern, SubscriberInterest, pattern::is_internal_record,
+};
 
 /// Frames that one step looks through at most, so that the thread is given to others between steps.
 const FRAMES_MAX: usize = 64;
@@ -35,16 +38,27 @@ pub(super) struct ReplayFilter {
 }
 
 impl ReplayFilter {
-    /// What of `interest` one of `patterns` admits. Where the subscription begins does not matter: who asks for a time that
-    /// lies before it wants what happened then.
+    /// What of `interest` one of `patterns` admits. Where the subscription begins does not matter:
+    /// who asks for a time that lies before it wants what happened then.
     pub(super) fn new(interest: &SubscriberInterest, patterns: Vec<Pattern>) -> Self {
-        Self { interest: SubscriberInterest { from: Position::FIRST, ..interest.clone() }, patterns }
+        Self {
+            interest: SubscriberInterest {
+                from: Position::FIRST,
+                ..interest.clone()
+            },
+            patterns,
+        }
     }
 
     fn match_item(&self, item: &OutboundRecord) -> InterestMatch {
         let record = &item.record;
-        let admits =
-            |pattern: &Pattern| pattern.admits(record.entity.kind(), &record.event_type, is_internal_record(record));
+        let admits = |pattern: &Pattern| {
+            pattern.admits(
+                record.entity.kind(),
+                &record.event_type,
+                is_internal_record(record),
+            )
+        };
         if self.patterns.is_empty() || self.patterns.iter().any(admits) {
             self.interest.match_record(item.position, record)
         } else {
@@ -71,7 +85,8 @@ pub(super) enum StepSource {
     },
 }
 
-/// Does `step` of a job, up to the record with which it would have more than `bytes_max` bytes, but with one at least.
+/// Does `step` of a job, up to the record with which it would have more than `bytes_max` bytes, but
+/// with one at least.
 ///
 /// # Errors
 /// Those of the journal.
@@ -83,19 +98,31 @@ pub(super) fn read_step(
 ) -> Result<StepRecords, JournalReadError> {
     let mut pages = JournalItems::new(journal);
     match (step, what) {
-        // They were wanted once; whether they are still is not asked again, as it is not of a delivery under way.
-        (JobStep::Reread(positions), StepSource::Records(_)) => pages.read_items(positions.iter().copied(), bytes_max),
+        // They were wanted once; whether they are still is not asked again, as it is not of a
+        // delivery under way.
+        (JobStep::Reread(positions), StepSource::Records(_)) => {
+            pages.read_items(positions.iter().copied(), bytes_max)
+        }
         (JobStep::Reread(_), StepSource::Letters { found, .. }) => {
             pages.read_items(found.iter().map(|(position, _)| *position), bytes_max)
         }
         (JobStep::ReadOn { from, end, room }, StepSource::Records(wanted)) => {
             scan_records(&mut pages, (*from, *end), (*room, bytes_max), wanted)
         }
-        (JobStep::ReadOn { .. }, StepSource::Letters { found, read_to, filter, interest }) => {
+        (
+            JobStep::ReadOn { .. },
+            StepSource::Letters {
+                found,
+                read_to,
+                filter,
+                interest,
+            },
+        ) => {
             let mut read = StepRecords::starting_at(*read_to);
             for (position, cause) in found {
                 let item = pages.read_item(*position)?;
-                let asked = item.filter(|item| filter.admits_record(&item.record, item.received_at));
+                let asked =
+                    item.filter(|item| filter.admits_record(&item.record, item.received_at));
                 let Some(item) = asked else { continue };
                 if !read.has_room(&item, bytes_max) {
                     read.read_to = *position;
@@ -136,7 +163,13 @@ fn scan_records(
 
 impl StepRecords {
     const fn starting_at(read_to: Position) -> Self {
-        Self { wanted: Vec::new(), broken: Vec::new(), unwanted: Vec::new(), read_to, bytes: 0 }
+        Self {
+            wanted: Vec::new(),
+            broken: Vec::new(),
+            unwanted: Vec::new(),
+            read_to,
+            bytes: 0,
+        }
     }
 
     fn has_room(&self, item: &OutboundRecord, bytes_max: usize) -> bool {
@@ -153,10 +186,18 @@ impl StepRecords {
         self.broken.push((item, why));
     }
 
-    /// Adds the record of a dead letter. One that the filter failed at is judged again: that it was repaired is why somebody
-    /// tries again.
-    fn add_dead_letter(&mut self, item: OutboundRecord, cause: DeadLetterCause, interest: &SubscriberInterest) {
-        let filter = interest.filter.as_ref().filter(|_| cause == DeadLetterCause::Expression);
+    /// Adds the record of a dead letter. One that the filter failed at is judged again: that it was
+    /// repaired is why somebody tries again.
+    fn add_dead_letter(
+        &mut self,
+        item: OutboundRecord,
+        cause: DeadLetterCause,
+        interest: &SubscriberInterest,
+    ) {
+        let filter = interest
+            .filter
+            .as_ref()
+            .filter(|_| cause == DeadLetterCause::Expression);
         match filter.map(|filter| filter.admits(&item.record)) {
             None | Some(Ok(true)) => self.add_deliverable(item),
             Some(Ok(false)) => self.unwanted.push(item.position),
@@ -169,7 +210,8 @@ impl StepRecords {
     }
 }
 
-/// The first position whose request was received at `time` or later, or `end`: times never go backwards along the journal.
+/// The first position whose request was received at `time` or later, or `end`: times never go
+/// backwards along the journal.
 ///
 /// # Errors
 /// Those of the journal.
@@ -183,7 +225,9 @@ pub(super) fn find_position_at(
         let middle = low + (high - low) / 2;
         let frame = read_journal_frame(journal, Position::new(middle))?;
         // Neighbours mostly share a frame: the search goes on outside of it.
-        let entries = frame.entries.partition_point(|entry| entry.received_at < time) as u64;
+        let entries = frame
+            .entries
+            .partition_point(|entry| entry.received_at < time) as u64;
         match frame.first.get() + entries {
             first if entries == 0 => high = first,
             after if after == frame.end().get() => low = after,
@@ -193,8 +237,13 @@ pub(super) fn find_position_at(
     Ok(Position::new(low.min(end.get())))
 }
 
-fn read_journal_frame(journal: &dyn Journal, position: Position) -> Result<Arc<JournalFrame>, JournalReadError> {
-    journal.read(position)?.ok_or(JournalReadError::Corrupt(position))
+fn read_journal_frame(
+    journal: &dyn Journal,
+    position: Position,
+) -> Result<Arc<JournalFrame>, JournalReadError> {
+    journal
+        .read(position)?
+        .ok_or(JournalReadError::Corrupt(position))
 }
 
 /// Records, of which neighbours mostly share a frame.
@@ -206,7 +255,11 @@ struct JournalItems<'a> {
 
 impl<'a> JournalItems<'a> {
     fn new(journal: &'a dyn Journal) -> Self {
-        Self { journal, frame: None, frames_read: 0 }
+        Self {
+            journal,
+            frame: None,
+            frames_read: 0,
+        }
     }
 
     fn read_items(
@@ -216,7 +269,9 @@ impl<'a> JournalItems<'a> {
     ) -> Result<StepRecords, JournalReadError> {
         let mut read = StepRecords::starting_at(Position::new(u64::MAX));
         for position in positions {
-            let Some(item) = self.read_item(position)? else { continue };
+            let Some(item) = self.read_item(position)? else {
+                continue;
+            };
             if !read.has_room(&item, bytes_max) {
                 read.read_to = position;
                 break;
@@ -230,19 +285,34 @@ impl<'a> JournalItems<'a> {
     ///
     /// # Errors
     /// Those of the journal.
-    fn read_item(&mut self, position: Position) -> Result<Option<OutboundRecord>, JournalReadError> {
-        let held = match self.frame.take().filter(|frame| frame.entry(position).is_some()) {
+    fn read_item(
+        &mut self,
+        position: Position,
+    ) -> Result<Option<OutboundRecord>, JournalReadError> {
+        let held = match self
+            .frame
+            .take()
+            .filter(|frame| frame.entry(position).is_some())
+        {
             Some(frame) => frame,
             None => {
                 self.frames_read += 1;
                 read_journal_frame(self.journal, position)?
             }
         };
-        let entry = held.entry(position).ok_or(JournalReadError::Corrupt(position))?;
-        let record = Record::decode(&entry.bytes).map_err(|_| JournalReadError::Corrupt(position))?;
+        let entry = held
+            .entry(position)
+            .ok_or(JournalReadError::Corrupt(position))?;
+        let record =
+            Record::decode(&entry.bytes).map_err(|_| JournalReadError::Corrupt(position))?;
         let received_at = entry.received_at;
         self.frame = Some(held);
         let sequence = record.sequence;
-        Ok(sequence.map(|sequence| OutboundRecord { position, sequence, received_at, record: Arc::new(record) }))
+        Ok(sequence.map(|sequence| OutboundRecord {
+            position,
+            sequence,
+            received_at,
+            record: Arc::new(record),
+        }))
     }
 }

@@ -32,9 +32,17 @@ impl SubscriberCounters {
     pub(in crate::subscriber) fn encode(&self) -> Vec<u8> {
         let time = |time: Option<Timestamp>| time.map_or(0, Timestamp::as_micros).cast_unsigned();
         let times = [time(self.last_success_at), time(self.failing_since)];
-        let numbers = [self.delivered, self.failed, self.dropped, times[0], times[1]];
+        let numbers = [
+            self.delivered,
+            self.failed,
+            self.dropped,
+            times[0],
+            times[1],
+        ];
         let mut value = vec![FORMAT];
-        numbers.iter().for_each(|number| value.extend_from_slice(&number.to_be_bytes()));
+        numbers
+            .iter()
+            .for_each(|number| value.extend_from_slice(&number.to_be_bytes()));
         value
     }
 
@@ -48,15 +56,27 @@ impl SubscriberCounters {
             let micros = rest.number()?.cast_signed();
             Some((micros != 0).then(|| Timestamp::from_micros(micros)))
         };
-        Some(Self { delivered, failed, dropped, last_success_at: time()?, failing_since: time()? })
+        Some(Self {
+            delivered,
+            failed,
+            dropped,
+            last_success_at: time()?,
+            failing_since: time()?,
+        })
     }
 }
 
 impl DeliveryTables {
     /// What is counted of every subscriber.
-    pub(in crate::subscriber) fn counters(&self) -> Result<Vec<(SubscriberId, SubscriberCounters)>, StoreWriteError> {
-        let decode = |(key, value): (RowKey, Vec<u8>)| Some((key.subscriber()?, SubscriberCounters::decode(&value)?));
+    pub(in crate::subscriber) fn counters(
+        &self,
+    ) -> Result<Vec<(SubscriberId, SubscriberCounters)>, StoreWriteError> {
+        let decode = |(key, value): (RowKey, Vec<u8>)| {
+            Some((key.subscriber()?, SubscriberCounters::decode(&value)?))
+        };
         let rows = self.scan(&RowKey::from_tag(TableTag::Counters), None, usize::MAX)?;
-        rows.into_iter().map(|row| decode(row).ok_or_else(malformed_row)).collect()
+        rows.into_iter()
+            .map(|row| decode(row).ok_or_else(malformed_row))
+            .collect()
     }
 }

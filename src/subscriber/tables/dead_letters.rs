@@ -13,7 +13,9 @@ use super::{DeliveryTables, RowDecoder, RowKey, TableTag, malformed_row};
 use crate::event::{EntityKey, Kind as EntityKind, Position, Timestamp};
 use crate::journal::StoreWriteError;
 use crate::subscriber::SubscriberId;
-use crate::subscriber::dead_letters::{DeadLetter, DeadLetterCause, DeadLetterSubject, FailedDelivery};
+use crate::subscriber::dead_letters::{
+    DeadLetter, DeadLetterCause, DeadLetterSubject, FailedDelivery,
+};
 
 const FORMAT: u8 = 1;
 /// In place of a number that none has: where the next one is.
@@ -57,34 +59,51 @@ struct DroppedRangeRow {
 
 impl DeliveryTables {
     /// The dead letter `id`.
-    pub(in crate::subscriber) fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, StoreWriteError> {
+    pub(in crate::subscriber) fn dead_letter(
+        &self,
+        id: u64,
+    ) -> Result<Option<DeadLetter>, StoreWriteError> {
         if id == NEXT_ID_SLOT {
             return Ok(None);
         }
         let value = self.get(&dead_letter_key(id))?;
-        value.map(|value| decode_dead_letter(id, &value).ok_or_else(malformed_row)).transpose()
+        value
+            .map(|value| decode_dead_letter(id, &value).ok_or_else(malformed_row))
+            .transpose()
     }
 
-    /// The first `limit` dead letters that are numbered above `after`, in the order of their numbers.
+    /// The first `limit` dead letters that are numbered above `after`, in the order of their
+    /// numbers.
     pub(in crate::subscriber) fn dead_letters(
         &self,
         after: u64,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreWriteError> {
         // What is at 0 is none.
-        let rows = self.scan(&RowKey::from_tag(TableTag::DeadLetter), Some(&dead_letter_key(after)), limit)?;
+        let rows = self.scan(
+            &RowKey::from_tag(TableTag::DeadLetter),
+            Some(&dead_letter_key(after)),
+            limit,
+        )?;
         rows.iter()
             .map(|(key, value)| {
-                dead_letter_id(key).and_then(|id| decode_dead_letter(id, value)).ok_or_else(malformed_row)
+                dead_letter_id(key)
+                    .and_then(|id| decode_dead_letter(id, value))
+                    .ok_or_else(malformed_row)
             })
             .collect()
     }
 
     /// The number that the next one of `tag` gets, for those that are numbered.
     pub(in crate::subscriber) fn next_id(&self, tag: TableTag) -> Result<u64, StoreWriteError> {
-        let Some(value) = self.get(&next_id_key(tag))? else { return Ok(1) };
+        let Some(value) = self.get(&next_id_key(tag))? else {
+            return Ok(1);
+        };
         let mut rest = RowDecoder::new(&value);
-        let next = rest.read_byte().filter(|format| *format == FORMAT).and_then(|_| rest.number());
+        let next = rest
+            .read_byte()
+            .filter(|format| *format == FORMAT)
+            .and_then(|_| rest.number());
         next.ok_or_else(malformed_row)
     }
 }
@@ -113,10 +132,19 @@ pub(in crate::subscriber) fn encode_next_id(next: u64) -> Vec<u8> {
 
 pub(in crate::subscriber) fn encode_dead_letter(letter: &DeadLetter) -> Vec<u8> {
     let (position, one, many) = match &letter.subject {
-        DeadLetterSubject::Event(delivery) => (delivery.position, Some(to_failed_delivery_row(delivery)), None),
-        DeadLetterSubject::Range { first, last, count } => {
-            (*first, None, Some(DroppedRangeRow { last: last.get(), count: *count }))
-        }
+        DeadLetterSubject::Event(delivery) => (
+            delivery.position,
+            Some(to_failed_delivery_row(delivery)),
+            None,
+        ),
+        DeadLetterSubject::Range { first, last, count } => (
+            *first,
+            None,
+            Some(DroppedRangeRow {
+                last: last.get(),
+                count: *count,
+            }),
+        ),
     };
     let stored = DeadLetterRow {
         subscriber: letter.subscriber.to_string(),
@@ -127,7 +155,8 @@ pub(in crate::subscriber) fn encode_dead_letter(letter: &DeadLetter) -> Vec<u8> 
         many,
     };
     let mut bytes = vec![FORMAT];
-    serde_json::to_writer(&mut bytes, &stored).expect("its members have JSON texts, and a Vec takes every write");
+    serde_json::to_writer(&mut bytes, &stored)
+        .expect("its members have JSON texts, and a Vec takes every write");
     bytes
 }
 
@@ -150,14 +179,20 @@ fn to_failed_delivery_row(delivery: &FailedDelivery) -> FailedDeliveryRow {
 }
 
 fn decode_dead_letter(id: u64, bytes: &[u8]) -> Option<DeadLetter> {
-    let (&FORMAT, json) = bytes.split_first()? else { return None };
+    let (&FORMAT, json) = bytes.split_first()? else {
+        return None;
+    };
     let stored: DeadLetterRow = serde_json::from_slice(json).ok()?;
     let position = Position::new(stored.position);
     let subject = match (stored.one, stored.many) {
-        (Some(one), None) => DeadLetterSubject::Event(Box::new(from_failed_delivery_row(position, one)?)),
-        (None, Some(DroppedRangeRow { last, count })) => {
-            DeadLetterSubject::Range { first: position, last: Position::new(last), count }
+        (Some(one), None) => {
+            DeadLetterSubject::Event(Box::new(from_failed_delivery_row(position, one)?))
         }
+        (None, Some(DroppedRangeRow { last, count })) => DeadLetterSubject::Range {
+            first: position,
+            last: Position::new(last),
+            count,
+        },
         (Some(_), Some(_)) | (None, None) => return None,
     };
     Some(DeadLetter {
@@ -209,13 +244,25 @@ mod tests {
         };
         let subject = DeadLetterSubject::Event(Box::new(delivery));
         let (subscriber, at) = (SubscriberId::Webhook(4), Timestamp::from_micros(3));
-        DeadLetter { id: 5, subscriber, cause: DeadLetterCause::Exhausted, at, subject }
+        DeadLetter {
+            id: 5,
+            subscriber,
+            cause: DeadLetterCause::Exhausted,
+            at,
+            subject,
+        }
     }
 
     #[test]
     fn the_bytes_of_dead_letters_never_change() {
-        assert_eq!(hex::encode(dead_letter_key(5).as_bytes()), "040000000000000005");
-        assert_eq!(hex::encode(next_id_key(TableTag::DeadLetter).as_bytes()), "040000000000000000");
+        assert_eq!(
+            hex::encode(dead_letter_key(5).as_bytes()),
+            "040000000000000005"
+        );
+        assert_eq!(
+            hex::encode(next_id_key(TableTag::DeadLetter).as_bytes()),
+            "040000000000000000"
+        );
         assert_eq!(hex::encode(encode_next_id(6)), "010000000000000006");
         let one = concat!(
             "\u{1}",
@@ -224,19 +271,38 @@ mod tests {
             r#""attempts":8,"last_at":2,"status":503,"code":"status","detail":"the answer was 503","#,
             r#""answer":"down","halts":true}}"#
         );
-        assert_eq!(String::from_utf8(encode_dead_letter(&sample())).expect("text"), one);
+        assert_eq!(
+            String::from_utf8(encode_dead_letter(&sample())).expect("text"),
+            one
+        );
         assert_eq!(decode_dead_letter(5, one.as_bytes()), Some(sample()));
-        let subject = DeadLetterSubject::Range { first: Position::new(2), last: Position::new(8), count: 5 };
-        let letter =
-            DeadLetter { subscriber: SubscriberId::AutoReply, cause: DeadLetterCause::Expired, subject, ..sample() };
+        let subject = DeadLetterSubject::Range {
+            first: Position::new(2),
+            last: Position::new(8),
+            count: 5,
+        };
+        let letter = DeadLetter {
+            subscriber: SubscriberId::AutoReply,
+            cause: DeadLetterCause::Expired,
+            subject,
+            ..sample()
+        };
         let many = "\u{1}{\"subscriber\":\"auto_reply\",\"reason\":\"expired\",\"at\":3,\"position\":2,\"many\":{\"last\":8,\"count\":5}}";
-        assert_eq!(String::from_utf8(encode_dead_letter(&letter)).expect("text"), many);
+        assert_eq!(
+            String::from_utf8(encode_dead_letter(&letter)).expect("text"),
+            many
+        );
         assert_eq!(decode_dead_letter(5, many.as_bytes()), Some(letter));
     }
 
     #[test]
     fn what_is_no_dead_letter_of_this_format_is_not_read() {
-        for bytes in [&b""[..], b"\x01", b"\x01{}", b"\x02{\"subscriber\":\"auto_reply\"}"] {
+        for bytes in [
+            &b""[..],
+            b"\x01",
+            b"\x01{}",
+            b"\x02{\"subscriber\":\"auto_reply\"}",
+        ] {
             assert_eq!(decode_dead_letter(5, bytes), None);
         }
         let mut newer = encode_dead_letter(&sample());

@@ -57,12 +57,16 @@ struct RecordWorkRow {
 }
 
 impl DeliveryTables {
-    /// All jobs, in the order of their numbers. Parts that a crash left of one that is over are left out.
+    /// All jobs, in the order of their numbers. Parts that a crash left of one that is over are
+    /// left out.
     pub(in crate::subscriber) fn jobs(&self) -> Result<Vec<RecoveryJob>, StoreWriteError> {
         let mut jobs: Vec<RecoveryJob> = Vec::new();
         for (key, value) in self.scan(&RowKey::from_tag(TableTag::Job), None, usize::MAX)? {
             let mut rest = RowDecoder::new(key.as_bytes());
-            let id = rest.read_byte().and_then(|_| rest.number()).ok_or_else(malformed_row)?;
+            let id = rest
+                .read_byte()
+                .and_then(|_| rest.number())
+                .ok_or_else(malformed_row)?;
             if id == 0 {
                 continue;
             }
@@ -70,9 +74,15 @@ impl DeliveryTables {
                 jobs.push(decode_job(id, &value).ok_or_else(malformed_row)?);
                 continue;
             }
-            let subscriber = rest.text().and_then(|text| SubscriberId::parse(&text)).ok_or_else(malformed_row)?;
+            let subscriber = rest
+                .text()
+                .and_then(|text| SubscriberId::parse(&text))
+                .ok_or_else(malformed_row)?;
             let (part, updated_at) = decode_job_part(&value).ok_or_else(malformed_row)?;
-            if let Some(job) = jobs.last_mut().filter(|job| job.id == id && !job.state.is_finished()) {
+            if let Some(job) = jobs
+                .last_mut()
+                .filter(|job| job.id == id && !job.state.is_finished())
+            {
                 job.updated_at = job.updated_at.max(updated_at);
                 job.parts.insert(subscriber, part);
             }
@@ -94,18 +104,40 @@ pub(in crate::subscriber) fn job_part_key(id: u64, subscriber: &SubscriberId) ->
 /// The job without its parts.
 pub(in crate::subscriber) fn encode_job(job: &RecoveryJob) -> Vec<u8> {
     let (letters, records) = match &job.scope {
-        JobScope::Letters { filter, before } => (Some(to_dead_letter_work_row(filter, *before)), None),
-        JobScope::Records { since, until, patterns, resolves } => {
+        JobScope::Letters { filter, before } => {
+            (Some(to_dead_letter_work_row(filter, *before)), None)
+        }
+        JobScope::Records {
+            since,
+            until,
+            patterns,
+            resolves,
+        } => {
             let [since, until] = [since, until].map(|time| time.map(Timestamp::as_micros));
-            let events = patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect();
-            (None, Some(RecordWorkRow { since, until, events, resolves: *resolves }))
+            let events = patterns
+                .iter()
+                .map(|pattern| pattern.as_str().to_owned())
+                .collect();
+            (
+                None,
+                Some(RecordWorkRow {
+                    since,
+                    until,
+                    events,
+                    resolves: *resolves,
+                }),
+            )
         }
     };
     let reason = match &job.state {
         JobState::Cancelled { reason } => reason.clone(),
         JobState::Pending | JobState::Running | JobState::Completed => None,
     };
-    let JobCounts { delivered, failed, skipped } = job.ended;
+    let JobCounts {
+        delivered,
+        failed,
+        skipped,
+    } = job.ended;
     let stored = RecoveryJobRow {
         kind: job.kind.as_str().to_owned(),
         subscriber: job.subscriber.as_ref().map(ToString::to_string),
@@ -120,7 +152,8 @@ pub(in crate::subscriber) fn encode_job(job: &RecoveryJob) -> Vec<u8> {
         skipped,
     };
     let mut bytes = vec![FORMAT];
-    serde_json::to_writer(&mut bytes, &stored).expect("its members have JSON texts, and a Vec takes every write");
+    serde_json::to_writer(&mut bytes, &stored)
+        .expect("its members have JSON texts, and a Vec takes every write");
     bytes
 }
 
@@ -137,62 +170,113 @@ fn to_dead_letter_work_row(filter: &Filter, before: u64) -> DeadLetterWorkRow {
 }
 
 fn decode_job(id: u64, bytes: &[u8]) -> Option<RecoveryJob> {
-    let (&FORMAT, json) = bytes.split_first()? else { return None };
+    let (&FORMAT, json) = bytes.split_first()? else {
+        return None;
+    };
     let stored: RecoveryJobRow = serde_json::from_slice(json).ok()?;
     let subscriber = match stored.subscriber {
         Some(text) => Some(SubscriberId::parse(&text)?),
         None => None,
     };
     let work = match (stored.letters, stored.records) {
-        (Some(letters), None) => {
-            JobScope::Letters { before: letters.before, filter: to_dead_letter_filter(letters, subscriber.clone())? }
-        }
-        (None, Some(RecordWorkRow { since, until, events, resolves })) => {
-            let patterns = events.iter().map(|text| Pattern::from_store(text)).collect::<Option<_>>()?;
+        (Some(letters), None) => JobScope::Letters {
+            before: letters.before,
+            filter: to_dead_letter_filter(letters, subscriber.clone())?,
+        },
+        (
+            None,
+            Some(RecordWorkRow {
+                since,
+                until,
+                events,
+                resolves,
+            }),
+        ) => {
+            let patterns = events
+                .iter()
+                .map(|text| Pattern::from_store(text))
+                .collect::<Option<_>>()?;
             let [since, until] = [since, until].map(|time| time.map(Timestamp::from_micros));
-            JobScope::Records { since, until, patterns, resolves }
+            JobScope::Records {
+                since,
+                until,
+                patterns,
+                resolves,
+            }
         }
         (Some(_), Some(_)) | (None, None) => return None,
     };
     Some(RecoveryJob {
         id,
-        kind: JobKind::NAMED.iter().find(|(name, _)| *name == stored.kind)?.1,
+        kind: JobKind::NAMED
+            .iter()
+            .find(|(name, _)| *name == stored.kind)?
+            .1,
         subscriber,
         scope: work,
         state: parse_job_state(&stored.state, stored.reason)?,
         created_at: Timestamp::from_micros(stored.created_at),
         updated_at: Timestamp::from_micros(stored.updated_at),
-        ended: JobCounts { delivered: stored.delivered, failed: stored.failed, skipped: stored.skipped },
+        ended: JobCounts {
+            delivered: stored.delivered,
+            failed: stored.failed,
+            skipped: stored.skipped,
+        },
         parts: std::collections::BTreeMap::new(),
     })
 }
 
 fn parse_job_state(name: &str, reason: Option<String>) -> Option<JobState> {
-    let all = [JobState::Pending, JobState::Running, JobState::Completed, JobState::Cancelled { reason }];
+    let all = [
+        JobState::Pending,
+        JobState::Running,
+        JobState::Completed,
+        JobState::Cancelled { reason },
+    ];
     all.into_iter().find(|state| state.as_str() == name)
 }
 
-fn to_dead_letter_filter(letters: DeadLetterWorkRow, subscriber: Option<SubscriberId>) -> Option<Filter> {
+fn to_dead_letter_filter(
+    letters: DeadLetterWorkRow,
+    subscriber: Option<SubscriberId>,
+) -> Option<Filter> {
     Some(Filter {
         subscriber,
         event: letters.event,
-        kind: letters.kind.map(|kind| EntityKind::from_store(&kind).ok_or(())).transpose().ok()?,
+        kind: letters
+            .kind
+            .map(|kind| EntityKind::from_store(&kind).ok_or(()))
+            .transpose()
+            .ok()?,
         entity: letters.entity,
         since: letters.since.map(Timestamp::from_micros),
         until: letters.until.map(Timestamp::from_micros),
-        cause: letters.reason.map(|reason| DeadLetterCause::parse(&reason).ok_or(())).transpose().ok()?,
+        cause: letters
+            .reason
+            .map(|reason| DeadLetterCause::parse(&reason).ok_or(()))
+            .transpose()
+            .ok()?,
     })
 }
 
 /// What a job does at one subscriber; something of it was settled last at `updated_at`.
 pub(in crate::subscriber) fn encode_job_part(part: &JobPart, updated_at: Timestamp) -> Vec<u8> {
     let ((read_to, end), counts) = (part.reading_range(), part.counts());
-    let fixed = [read_to.get(), end.get(), counts.delivered, counts.failed, counts.skipped];
+    let fixed = [
+        read_to.get(),
+        end.get(),
+        counts.delivered,
+        counts.failed,
+        counts.skipped,
+    ];
     let mut bytes = vec![FORMAT];
-    fixed.iter().for_each(|number| bytes.extend_from_slice(&number.to_be_bytes()));
+    fixed
+        .iter()
+        .for_each(|number| bytes.extend_from_slice(&number.to_be_bytes()));
     bytes.extend_from_slice(&updated_at.as_micros().to_be_bytes());
     bytes.extend_from_slice(&part.expected().unwrap_or(NOT_KNOWN).to_be_bytes());
-    part.unsettled().for_each(|position| bytes.extend_from_slice(&position.get().to_be_bytes()));
+    part.unsettled()
+        .for_each(|position| bytes.extend_from_slice(&position.get().to_be_bytes()));
     bytes
 }
 
@@ -201,14 +285,21 @@ fn decode_job_part(bytes: &[u8]) -> Option<(JobPart, Timestamp)> {
     rest.read_byte().filter(|format| *format == FORMAT)?;
     let mut number = || rest.number();
     let reading = (Position::new(number()?), Position::new(number()?));
-    let counts = JobCounts { delivered: number()?, failed: number()?, skipped: number()? };
+    let counts = JobCounts {
+        delivered: number()?,
+        failed: number()?,
+        skipped: number()?,
+    };
     let updated_at = Timestamp::from_micros(number()?.cast_signed());
     let total = Some(number()?).filter(|total| *total != NOT_KNOWN);
     let mut unsettled = Vec::new();
     while !rest.remaining().is_empty() {
         unsettled.push(Position::new(rest.number()?));
     }
-    Some((JobPart::from_store(reading, unsettled, counts, total), updated_at))
+    Some((
+        JobPart::from_store(reading, unsettled, counts, total),
+        updated_at,
+    ))
 }
 
 #[cfg(test)]
@@ -216,19 +307,30 @@ mod tests {
     use super::*;
 
     fn sample() -> RecoveryJob {
-        let filter = Filter { subscriber: Some(SubscriberId::Webhook(4)), ..Filter::default() };
+        let filter = Filter {
+            subscriber: Some(SubscriberId::Webhook(4)),
+            ..Filter::default()
+        };
         RecoveryJob {
             id: 3,
             kind: JobKind::Recover,
             subscriber: Some(SubscriberId::Webhook(4)),
             scope: JobScope::Letters {
-                filter: Filter { since: Some(Timestamp::from_micros(1)), kind: Some(EntityKind::Ticket), ..filter },
+                filter: Filter {
+                    since: Some(Timestamp::from_micros(1)),
+                    kind: Some(EntityKind::Ticket),
+                    ..filter
+                },
                 before: 9,
             },
             state: JobState::Running,
             created_at: Timestamp::from_micros(2),
             updated_at: Timestamp::from_micros(3),
-            ended: JobCounts { delivered: 1, failed: 2, skipped: 3 },
+            ended: JobCounts {
+                delivered: 1,
+                failed: 2,
+                skipped: 3,
+            },
             parts: std::collections::BTreeMap::new(),
         }
     }
@@ -237,38 +339,69 @@ mod tests {
     fn the_bytes_of_jobs_never_change() {
         assert_eq!(hex::encode(job_key(3).as_bytes()), "050000000000000003");
         let part_key = job_part_key(3, &SubscriberId::AutoReply);
-        assert_eq!(hex::encode(part_key.as_bytes()), format!("050000000000000003{}0001", hex::encode("auto_reply")));
+        assert_eq!(
+            hex::encode(part_key.as_bytes()),
+            format!("050000000000000003{}0001", hex::encode("auto_reply"))
+        );
         let letters = concat!(
             "\u{1}",
             r#"{"kind":"recover","subscriber":"webhook:4","letters":{"before":9,"event":null,"kind":"ticket","#,
             r#""entity":null,"since":1,"until":null,"reason":null},"state":"running","reason":null,"#,
             r#""created_at":2,"updated_at":3,"delivered":1,"failed":2,"skipped":3}"#
         );
-        assert_eq!(String::from_utf8(encode_job(&sample())).expect("text"), letters);
+        assert_eq!(
+            String::from_utf8(encode_job(&sample())).expect("text"),
+            letters
+        );
         assert_eq!(decode_job(3, letters.as_bytes()), Some(sample()));
         let pattern = Pattern::from_store("ticket:*").expect("a pattern");
-        let work = JobScope::Records { since: None, until: None, patterns: vec![pattern], resolves: Some(7) };
-        let state = JobState::Cancelled { reason: Some("gone".into()) };
-        let replay = RecoveryJob { kind: JobKind::Replay, subscriber: None, scope: work, state, ..sample() };
+        let work = JobScope::Records {
+            since: None,
+            until: None,
+            patterns: vec![pattern],
+            resolves: Some(7),
+        };
+        let state = JobState::Cancelled {
+            reason: Some("gone".into()),
+        };
+        let replay = RecoveryJob {
+            kind: JobKind::Replay,
+            subscriber: None,
+            scope: work,
+            state,
+            ..sample()
+        };
         let records = concat!(
             "\u{1}",
             r#"{"kind":"replay","subscriber":null,"records":{"since":null,"until":null,"events":["ticket:*"],"#,
             r#""resolves":7},"state":"cancelled","reason":"gone","created_at":2,"updated_at":3,"#,
             r#""delivered":1,"failed":2,"skipped":3}"#
         );
-        assert_eq!(String::from_utf8(encode_job(&replay)).expect("text"), records);
+        assert_eq!(
+            String::from_utf8(encode_job(&replay)).expect("text"),
+            records
+        );
         assert_eq!(decode_job(3, records.as_bytes()), Some(replay));
     }
 
     #[test]
     fn the_bytes_of_parts_never_change() {
-        let counts = JobCounts { delivered: 3, failed: 4, skipped: 5 };
+        let counts = JobCounts {
+            delivered: 3,
+            failed: 4,
+            skipped: 5,
+        };
         let reading = (Position::new(1), Position::new(2));
         let part = JobPart::from_store(reading, [Position::new(8), Position::new(9)], counts, None);
-        let numbers = [1_u64, 2, 3, 4, 5, 6, u64::MAX, 8, 9].map(|number| format!("{number:016x}")).concat();
+        let numbers = [1_u64, 2, 3, 4, 5, 6, u64::MAX, 8, 9]
+            .map(|number| format!("{number:016x}"))
+            .concat();
         let bytes = encode_job_part(&part, Timestamp::from_micros(6));
         assert_eq!(hex::encode(&bytes), format!("01{numbers}"));
-        assert_eq!(decode_job_part(&bytes), Some((part, Timestamp::from_micros(6))));
+        assert_eq!(
+            decode_job_part(&bytes),
+            Some((part, Timestamp::from_micros(6)))
+        );
         let of_one = JobPart::for_record(Position::new(7));
         assert_eq!(
             decode_job_part(&encode_job_part(&of_one, Timestamp::default())),

@@ -28,7 +28,10 @@ const STATUS_FLAG: u8 = 4;
 pub(in crate::subscriber) fn lane_key(subscriber: &SubscriberId, lane: &LaneKey) -> RowKey {
     let key = RowKey::for_subscriber(TableTag::Lane, subscriber);
     match lane {
-        LaneKey::Entity(entity) => key.with_byte(ENTITY).text(entity.kind().as_str()).text(entity.id()),
+        LaneKey::Entity(entity) => key
+            .with_byte(ENTITY)
+            .text(entity.kind().as_str())
+            .text(entity.id()),
         LaneKey::Record(position) => key.with_byte(RECORD).number(position.get()),
     }
 }
@@ -36,8 +39,16 @@ pub(in crate::subscriber) fn lane_key(subscriber: &SubscriberId, lane: &LaneKey)
 /// The value of a lane's row that is written at `now`.
 #[must_use]
 pub(in crate::subscriber) fn encode_lane(row: &LaneRow, now: Timestamp) -> Vec<u8> {
-    let LaneRow { key: _, position, sequence, attempts, counted_time: counted, wait, is_halted, last_failure: last } =
-        row;
+    let LaneRow {
+        key: _,
+        position,
+        sequence,
+        attempts,
+        counted_time: counted,
+        wait,
+        is_halted,
+        last_failure: last,
+    } = row;
     let counted = u64::try_from(counted.as_micros()).unwrap_or(u64::MAX);
     let due = now.saturating_add(*wait).as_micros();
     let status = last.as_ref().and_then(|(status, _)| *status);
@@ -45,12 +56,22 @@ pub(in crate::subscriber) fn encode_lane(row: &LaneRow, now: Timestamp) -> Vec<u
     flags |= if last.is_some() { FAILED_FLAG } else { 0 };
     flags |= if status.is_some() { STATUS_FLAG } else { 0 };
     let mut value = vec![FORMAT];
-    for number in [position.get(), *sequence, u64::from(*attempts), counted, due.cast_unsigned()] {
+    for number in [
+        position.get(),
+        *sequence,
+        u64::from(*attempts),
+        counted,
+        due.cast_unsigned(),
+    ] {
         value.extend_from_slice(&number.to_be_bytes());
     }
     value.push(flags);
     value.extend_from_slice(&u64::from(status.unwrap_or_default()).to_be_bytes());
-    value.extend_from_slice(last.as_ref().map(|(_, code)| code.as_bytes()).unwrap_or_default());
+    value.extend_from_slice(
+        last.as_ref()
+            .map(|(_, code)| code.as_bytes())
+            .unwrap_or_default(),
+    );
     value
 }
 
@@ -66,7 +87,9 @@ fn decode_lane(key: &RowKey, value: &[u8], now: Timestamp) -> Option<LaneRow> {
     let attempts = u32::try_from(rest.number()?).ok()?;
     let counted = Duration::from_micros(rest.number()?);
     let due = rest.number()?.cast_signed();
-    let wait = Duration::from_micros(u64::try_from(due.saturating_sub(now.as_micros())).unwrap_or_default());
+    let wait = Duration::from_micros(
+        u64::try_from(due.saturating_sub(now.as_micros())).unwrap_or_default(),
+    );
     let flags = rest.read_byte()?;
     let status = u16::try_from(rest.number()?).ok()?;
     let code = std::str::from_utf8(rest.remaining()).ok()?;
@@ -91,7 +114,9 @@ fn decode_lane_key(key: &RowKey) -> Option<LaneKey> {
     match rest.read_byte()? {
         ENTITY => {
             let kind = Kind::from_store(&rest.text()?)?;
-            EntityKey::try_new(kind, &rest.text()?).ok().map(LaneKey::Entity)
+            EntityKey::try_new(kind, &rest.text()?)
+                .ok()
+                .map(LaneKey::Entity)
         }
         RECORD => Some(LaneKey::Record(Position::new(rest.number()?))),
         _ => None,
@@ -105,15 +130,26 @@ impl DeliveryTables {
         subscriber: &SubscriberId,
         now: Timestamp,
     ) -> Result<Vec<LaneRow>, StoreWriteError> {
-        let rows = self.scan(&RowKey::for_subscriber(TableTag::Lane, subscriber), None, usize::MAX)?;
-        rows.iter().map(|(key, value)| decode_lane(key, value, now).ok_or_else(malformed_row)).collect()
+        let rows = self.scan(
+            &RowKey::for_subscriber(TableTag::Lane, subscriber),
+            None,
+            usize::MAX,
+        )?;
+        rows.iter()
+            .map(|(key, value)| decode_lane(key, value, now).ok_or_else(malformed_row))
+            .collect()
     }
 
     /// Those who have stopped lanes.
-    pub(in crate::subscriber) fn lane_owners(&self) -> Result<BTreeSet<SubscriberId>, StoreWriteError> {
+    pub(in crate::subscriber) fn lane_owners(
+        &self,
+    ) -> Result<BTreeSet<SubscriberId>, StoreWriteError> {
         let mut owners = BTreeSet::new();
         let mut after: Option<RowKey> = None;
-        while let Some((key, _)) = self.scan(&RowKey::from_tag(TableTag::Lane), after.as_ref(), 1)?.pop() {
+        while let Some((key, _)) = self
+            .scan(&RowKey::from_tag(TableTag::Lane), after.as_ref(), 1)?
+            .pop()
+        {
             let owner = key.subscriber().ok_or_else(malformed_row)?;
             // The rest of its lanes need not be looked at.
             after = Some(RowKey::for_subscriber(TableTag::Lane, &owner).with_byte(u8::MAX));

@@ -10,9 +10,10 @@
 //! | 5 | job u64, subscriber | what the job has done there |
 //! | 6 | subscriber | what is counted of it: see `counters` |
 //!
-//! Every key ends with the number u16 of a part, and every value begins with a byte of flags (1 = last part): no value of a
-//! tree may be large, and a dead letter may be. Integers are big-endian. A text is written with 0 as `0, 255` and ended by
-//! `0, 1`, so that no key is the beginning of another's.
+//! Every key ends with the number u16 of a part, and every value begins with a byte of flags (1 =
+//! last part): no value of a tree may be large, and a dead letter may be. Integers are big-endian.
+//! A text is written with 0 as `0, 255` and ended by `0, 1`, so that no key is the beginning of
+//! another's.
 
 mod counters;
 pub(super) mod dead_letters;
@@ -184,7 +185,10 @@ impl DeliveryTables {
     /// # Errors
     /// Those of the store.
     pub fn open(store: Arc<DataStore>) -> Result<Self, StoreWriteError> {
-        Ok(Self { tree: store.tree(TREE)?, store })
+        Ok(Self {
+            tree: store.tree(TREE)?,
+            store,
+        })
     }
 
     /// The value under `key`.
@@ -193,10 +197,14 @@ impl DeliveryTables {
     /// Those of the store.
     pub fn get(&self, key: &RowKey) -> Result<Option<Vec<u8>>, StoreWriteError> {
         let rows = self.scan(key, None, 1)?;
-        Ok(rows.into_iter().find(|(found, _)| found == key).map(|(_, value)| value))
+        Ok(rows
+            .into_iter()
+            .find(|(found, _)| found == key)
+            .map(|(_, value)| value))
     }
 
-    /// The first `limit` rows whose keys begin with `prefix` and come after `after`, in the order of their keys.
+    /// The first `limit` rows whose keys begin with `prefix` and come after `after`, in the order
+    /// of their keys.
     ///
     /// # Errors
     /// Those of the store.
@@ -223,7 +231,9 @@ impl DeliveryTables {
                 begun = Some((key.clone(), Vec::new()));
             }
             // Parts behind the last one are what a longer value left.
-            let Some((_, value)) = begun.as_mut().filter(|(begun, _)| *begun == key) else { continue };
+            let Some((_, value)) = begun.as_mut().filter(|(begun, _)| *begun == key) else {
+                continue;
+            };
             value.extend_from_slice(bytes);
             if flags & LAST_CHUNK_FLAG != 0 {
                 whole.extend(begun.take());
@@ -236,11 +246,19 @@ impl DeliveryTables {
     pub(super) fn put(&self, key: &RowKey, value: &[u8]) -> Result<(), StoreWriteError> {
         let parts = value.chunks(VALUE_MAX_BYTES - CHUNK_FLAGS_BYTES);
         // What is empty has a part too.
-        let mut parts = parts.chain(value.is_empty().then_some(&[][..])).zip(0_u16..).peekable();
+        let mut parts = parts
+            .chain(value.is_empty().then_some(&[][..]))
+            .zip(0_u16..)
+            .peekable();
         let mut next = 0;
         while let Some((part, number)) = parts.next() {
-            let flags = if parts.peek().is_none() { LAST_CHUNK_FLAG } else { 0 };
-            self.tree.insert(key.to_chunk_key(number), [&[flags], part].concat())?;
+            let flags = if parts.peek().is_none() {
+                LAST_CHUNK_FLAG
+            } else {
+                0
+            };
+            self.tree
+                .insert(key.to_chunk_key(number), [&[flags], part].concat())?;
             next = number + 1;
         }
         self.remove_chunks(key, next)
@@ -252,7 +270,11 @@ impl DeliveryTables {
     }
 
     /// Removes everything that begins with `prefix` but what is to `stay`. Nothing is synced.
-    pub(super) fn remove_prefix(&self, prefix: &RowKey, stay: impl Fn(&RowKey) -> bool) -> Result<(), StoreWriteError> {
+    pub(super) fn remove_prefix(
+        &self,
+        prefix: &RowKey,
+        stay: impl Fn(&RowKey) -> bool,
+    ) -> Result<(), StoreWriteError> {
         for key in self.tree.scan_prefix(&prefix.0).keys() {
             let key = key?;
             if !stay(&split_chunk_key(&key)?.0) {
@@ -268,13 +290,18 @@ impl DeliveryTables {
     }
 
     fn remove_chunks(&self, key: &RowKey, from: u16) -> Result<(), StoreWriteError> {
-        let rows = self.tree.range(key.to_chunk_key(from)..=key.to_chunk_key(u16::MAX));
-        rows.keys().try_for_each(|key| self.tree.remove(key?).map(drop))
+        let rows = self
+            .tree
+            .range(key.to_chunk_key(from)..=key.to_chunk_key(u16::MAX));
+        rows.keys()
+            .try_for_each(|key| self.tree.remove(key?).map(drop))
     }
 }
 
 fn split_chunk_key(bytes: &[u8]) -> Result<(RowKey, u16), StoreWriteError> {
-    let (key, part) = bytes.split_last_chunk::<CHUNK_NUMBER_BYTES>().ok_or_else(malformed_row)?;
+    let (key, part) = bytes
+        .split_last_chunk::<CHUNK_NUMBER_BYTES>()
+        .ok_or_else(malformed_row)?;
     Ok((RowKey(key.to_vec()), u16::from_be_bytes(*part)))
 }
 
@@ -327,11 +354,23 @@ mod tests {
             rows.put(&key(1), &value).expect("puts");
             assert_eq!(rows.get(&key(1)).expect("reads"), Some(value));
         }
-        assert!(rows.tree.iter().values().all(|value| value.expect("reads").len() <= VALUE_MAX_BYTES));
+        assert!(
+            rows.tree
+                .iter()
+                .values()
+                .all(|value| value.expect("reads").len() <= VALUE_MAX_BYTES)
+        );
         rows.put(&key(2), b"two").expect("puts");
-        let all = rows.scan(&RowKey::from_tag(TableTag::DeadLetter), None, 9).expect("reads");
+        let all = rows
+            .scan(&RowKey::from_tag(TableTag::DeadLetter), None, 9)
+            .expect("reads");
         assert_eq!(all, [(key(1), long(3)), (key(2), b"two".to_vec())]);
-        assert_eq!(rows.scan(&RowKey::from_tag(TableTag::DeadLetter), Some(&key(1)), 9).expect("reads").len(), 1);
+        assert_eq!(
+            rows.scan(&RowKey::from_tag(TableTag::DeadLetter), Some(&key(1)), 9)
+                .expect("reads")
+                .len(),
+            1
+        );
         rows.remove(&key(1)).expect("removes");
         assert_eq!(rows.get(&key(1)).expect("reads"), None);
         assert_eq!(rows.tree.len(), 1);
@@ -350,15 +389,33 @@ mod tests {
     fn lanes_are_read_back_by_their_owner_with_the_time_that_is_left() {
         let (_folder, rows) = rows();
         let owner = |number| SubscriberId::Webhook(number);
-        let lanes = [lane(ticket("a")), lane(ticket("a/b")), lane(LaneKey::Record(Position::new(7)))];
+        let lanes = [
+            lane(ticket("a")),
+            lane(ticket("a/b")),
+            lane(LaneKey::Record(Position::new(7))),
+        ];
         for lane in &lanes {
-            rows.put(&lane_key(&owner(1), &lane.key), &encode_lane(lane, NOW)).expect("puts");
+            rows.put(&lane_key(&owner(1), &lane.key), &encode_lane(lane, NOW))
+                .expect("puts");
         }
-        rows.put(&lane_key(&owner(10), &lanes[0].key), &encode_lane(&lanes[0], NOW)).expect("puts");
+        rows.put(
+            &lane_key(&owner(10), &lanes[0].key),
+            &encode_lane(&lanes[0], NOW),
+        )
+        .expect("puts");
         assert_eq!(rows.lane_rows(&owner(1), NOW).expect("reads"), lanes);
         let later = NOW.saturating_add(Duration::from_secs(1));
-        assert_eq!(rows.lane_rows(&owner(10), later).expect("reads")[0].wait, Duration::ZERO);
-        assert_eq!(rows.lane_owners().expect("reads").into_iter().collect::<Vec<_>>(), [owner(1), owner(10)]);
+        assert_eq!(
+            rows.lane_rows(&owner(10), later).expect("reads")[0].wait,
+            Duration::ZERO
+        );
+        assert_eq!(
+            rows.lane_owners()
+                .expect("reads")
+                .into_iter()
+                .collect::<Vec<_>>(),
+            [owner(1), owner(10)]
+        );
         rows.remove_prefix(&RowKey::for_subscriber(TableTag::Lane, &owner(1)), |key| {
             *key == lane_key(&owner(1), &ticket("a"))
         })
@@ -373,24 +430,55 @@ mod tests {
         let four = SubscriberId::Webhook(4);
         let lanes = [
             lane(ticket("a")),
-            LaneRow { is_halted: false, last_failure: None, ..lane(LaneKey::Record(Position::new(9))) },
+            LaneRow {
+                is_halted: false,
+                last_failure: None,
+                ..lane(LaneKey::Record(Position::new(9)))
+            },
         ];
-        rows.put(&RowKey::from_tag(TableTag::DispatcherCursor), &read_states::encode_cursor(Position::new(258)))
-            .expect("puts");
-        rows.put(&RowKey::for_subscriber(TableTag::ReadState, &four), &ReadStateRow::Behind(Position::new(3)).encode())
-            .expect("puts");
-        rows.put(&RowKey::for_subscriber(TableTag::ReadState, &SubscriberId::AutoReply), &ReadStateRow::Live.encode())
-            .expect("puts");
+        rows.put(
+            &RowKey::from_tag(TableTag::DispatcherCursor),
+            &read_states::encode_cursor(Position::new(258)),
+        )
+        .expect("puts");
+        rows.put(
+            &RowKey::for_subscriber(TableTag::ReadState, &four),
+            &ReadStateRow::Behind(Position::new(3)).encode(),
+        )
+        .expect("puts");
+        rows.put(
+            &RowKey::for_subscriber(TableTag::ReadState, &SubscriberId::AutoReply),
+            &ReadStateRow::Live.encode(),
+        )
+        .expect("puts");
         for lane in &lanes {
-            rows.put(&lane_key(&four, &lane.key), &encode_lane(lane, NOW)).expect("puts");
+            rows.put(&lane_key(&four, &lane.key), &encode_lane(lane, NOW))
+                .expect("puts");
         }
-        let counters =
-            SubscriberCounters { delivered: 1, failed: 2, dropped: 3, last_success_at: Some(NOW), failing_since: None };
-        rows.put(&RowKey::for_subscriber(TableTag::Counters, &four), &counters.encode()).expect("puts");
-        let row =
-            |row: Result<(sled::IVec, sled::IVec), _>| row.map(|(key, value)| (hex::encode(key), hex::encode(value)));
-        let found: Vec<_> = rows.tree.iter().map(|found| row(found).expect("reads")).collect();
-        let found: Vec<_> = found.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let counters = SubscriberCounters {
+            delivered: 1,
+            failed: 2,
+            dropped: 3,
+            last_success_at: Some(NOW),
+            failing_since: None,
+        };
+        rows.put(
+            &RowKey::for_subscriber(TableTag::Counters, &four),
+            &counters.encode(),
+        )
+        .expect("puts");
+        let row = |row: Result<(sled::IVec, sled::IVec), _>| {
+            row.map(|(key, value)| (hex::encode(key), hex::encode(value)))
+        };
+        let found: Vec<_> = rows
+            .tree
+            .iter()
+            .map(|found| row(found).expect("reads"))
+            .collect();
+        let found: Vec<_> = found
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect();
         let expected = [
             ("010000", "01010000000000000102"),
             ("026175746f5f7265706c7900010000", "010100"),
@@ -410,8 +498,10 @@ mod tests {
         ];
         assert_eq!(found, expected);
         assert_eq!(rows.cursor().expect("reads"), Some(Position::new(258)));
-        let places =
-            [(SubscriberId::AutoReply, ReadStateRow::Live), (four.clone(), ReadStateRow::Behind(Position::new(3)))];
+        let places = [
+            (SubscriberId::AutoReply, ReadStateRow::Live),
+            (four.clone(), ReadStateRow::Behind(Position::new(3))),
+        ];
         assert_eq!(rows.read_states().expect("reads"), places);
         assert_eq!(rows.counters().expect("reads"), [(four, counters)]);
     }

@@ -22,7 +22,9 @@ impl ReadStateRow {
     pub(in crate::subscriber) fn encode(self) -> Vec<u8> {
         match self {
             Self::Live => vec![FORMAT, LIVE],
-            Self::Behind(position) => [&[FORMAT, BEHIND][..], &position.get().to_be_bytes()].concat(),
+            Self::Behind(position) => {
+                [&[FORMAT, BEHIND][..], &position.get().to_be_bytes()].concat()
+            }
         }
     }
 
@@ -48,13 +50,21 @@ impl DeliveryTables {
             Some(_) | None => None,
         };
         let value = self.get(&RowKey::from_tag(TableTag::DispatcherCursor))?;
-        value.map(|value| decode(value).ok_or_else(malformed_row)).transpose()
+        value
+            .map(|value| decode(value).ok_or_else(malformed_row))
+            .transpose()
     }
 
     /// Where every subscriber is.
-    pub(in crate::subscriber) fn read_states(&self) -> Result<Vec<(SubscriberId, ReadStateRow)>, StoreWriteError> {
-        let decode = |(key, value): (RowKey, Vec<u8>)| Some((key.subscriber()?, ReadStateRow::decode(&value)?));
+    pub(in crate::subscriber) fn read_states(
+        &self,
+    ) -> Result<Vec<(SubscriberId, ReadStateRow)>, StoreWriteError> {
+        let decode = |(key, value): (RowKey, Vec<u8>)| {
+            Some((key.subscriber()?, ReadStateRow::decode(&value)?))
+        };
         let rows = self.scan(&RowKey::from_tag(TableTag::ReadState), None, usize::MAX)?;
-        rows.into_iter().map(|row| decode(row).ok_or_else(malformed_row)).collect()
+        rows.into_iter()
+            .map(|row| decode(row).ok_or_else(malformed_row))
+            .collect()
     }
 }

@@ -1,16 +1,19 @@
-//! Filters and transforms: CEL expressions that say which events are wanted, and what is sent of them.
+//! Filters and transforms: CEL expressions that say which events are wanted, and what is sent of
+//! them.
 //!
 //! ```text
 //! text ──parse──> AST ──check──> known names, bounded depth, patterns of matches() compiled
 //!                  └──meter──> every part that costs something reports it ──evaluate──> value, or broken off
 //! ```
 //!
-//! An expression sees the members of the delivery's body: `event`, `timestamp` (a string), `user_id`, `data`, `entity`, `late`.
-//! CEL always ends, but a short expression can ask for more time and memory than a node has; so each evaluation has a budget.
-//! It grows with what is read of the event, and no faster.
+//! An expression sees the members of the delivery's body: `event`, `timestamp` (a string),
+//! `user_id`, `data`, `entity`, `late`. CEL always ends, but a short expression can ask for more
+//! time and memory than a node has; so each evaluation has a budget. It grows with what is read of
+//! the event, and no faster.
 //!
-//! Whole numbers of JSON up to 64 bits keep every digit. Numbers with a fraction or an exponent, and longer ones, are
-//! doubles here: they keep about 15 digits, and a transform writes `1.50` as `1.5`. A body without a transform keeps all.
+//! Whole numbers of JSON up to 64 bits keep every digit. Numbers with a fraction or an exponent,
+//! and longer ones, are doubles here: they keep about 15 digits, and a transform writes `1.50` as
+//! `1.5`. A body without a transform keeps all.
 
 mod check;
 mod meter;
@@ -34,7 +37,8 @@ pub const EXPRESSION_MAX_BYTES: usize = 4_096;
 /// The longest body that a transform makes, in bytes.
 pub const BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// CEL without the library of optional values, whose macros can make a long program of a short text.
+/// CEL without the library of optional values, whose macros can make a long program of a short
+/// text.
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(meter::metered_env()));
 
 /// An expression that is refused, and where it is wrong.
@@ -91,12 +95,19 @@ impl Filter {
     /// Whether it lets `record` through.
     ///
     /// # Errors
-    /// [`Failed`] when it cannot say: something is missing, or what it comes to is neither true nor false.
+    /// [`Failed`] when it cannot say: something is missing, or what it comes to is neither true nor
+    /// false.
     pub fn admits(&self, record: &Record) -> Result<bool, EvaluationError> {
         self.0.evaluate(record, |value| {
-            let verdict = value.downcast_ref::<CelBool>().map(|verdict| *verdict.inner());
-            verdict
-                .ok_or_else(|| EvaluationError(format!("comes to a {}, not to true or false", value.get_type().name())))
+            let verdict = value
+                .downcast_ref::<CelBool>()
+                .map(|verdict| *verdict.inner());
+            verdict.ok_or_else(|| {
+                EvaluationError(format!(
+                    "comes to a {}, not to true or false",
+                    value.get_type().name()
+                ))
+            })
         })
     }
 }
@@ -116,8 +127,8 @@ impl TransformExpression {
         &self.0.text
     }
 
-    /// The body that it makes for `record`: one JSON text, in which the members of objects stand in the order of their names,
-    /// so that every attempt sends the same.
+    /// The body that it makes for `record`: one JSON text, in which the members of objects stand in
+    /// the order of their names, so that every attempt sends the same.
     ///
     /// # Errors
     /// [`Failed`] when it makes none.
@@ -142,14 +153,16 @@ impl CompiledExpression {
                 Ok(context)
             };
             meter::run_within_budget(&self.patterns, read, |context| {
-                let value =
-                    Value::resolve_val(&self.metered, &context).map_err(|error| self.describe_failure(&error))?;
+                let value = Value::resolve_val(&self.metered, &context)
+                    .map_err(|error| self.describe_failure(&error))?;
                 then(value.as_ref())
             })
         });
         evaluated.unwrap_or_else(|broken| {
             Err(EvaluationError(match broken {
-                MeterError::OverBudget => "takes too much time or memory for this event, and was broken off".to_owned(),
+                MeterError::OverBudget => {
+                    "takes too much time or memory for this event, and was broken off".to_owned()
+                }
                 MeterError::Panicked => "could not be evaluated".to_owned(),
             }))
         })
@@ -157,25 +170,46 @@ impl CompiledExpression {
 
     /// What is said of `error`: what the expression asked for, never what it found.
     fn describe_failure(&self, error: &ExecutionError) -> EvaluationError {
-        let own = |name: &str| if self.text.contains(name) { format!(" {name:?}") } else { String::new() };
+        let own = |name: &str| {
+            if self.text.contains(name) {
+                format!(" {name:?}")
+            } else {
+                String::new()
+            }
+        };
         EvaluationError(match error {
             ExecutionError::NoSuchKey(key) => {
-                format!("there is no member{}; use has() for what can be missing", own(key))
+                format!(
+                    "there is no member{}; use has() for what can be missing",
+                    own(key)
+                )
             }
             ExecutionError::NoSuchOverload(overload) => {
                 let types = overload.argument_types().join(", ");
                 let function = overload.function().trim_matches(['_', '@']);
                 format!("{function:?} cannot be applied to {types}")
             }
-            ExecutionError::UnexpectedType { got, want } => format!("a {got} stands where a {want} was expected"),
+            ExecutionError::UnexpectedType { got, want } => {
+                format!("a {got} stands where a {want} was expected")
+            }
             ExecutionError::UndeclaredReference(name) => format!("there is no{}", own(name)),
-            ExecutionError::IndexOutOfBounds(_) => "a list has fewer items than the expression asks for".to_owned(),
-            ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "divides by zero".to_owned(),
+            ExecutionError::IndexOutOfBounds(_) => {
+                "a list has fewer items than the expression asks for".to_owned()
+            }
+            ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
+                "divides by zero".to_owned()
+            }
             ExecutionError::Overflow(..) => "a number became too large".to_owned(),
-            ExecutionError::DuplicateKey(_) => "makes an object with two members of one name".to_owned(),
-            ExecutionError::ValuesNotComparable(..) => "compares what cannot be compared".to_owned(),
+            ExecutionError::DuplicateKey(_) => {
+                "makes an object with two members of one name".to_owned()
+            }
+            ExecutionError::ValuesNotComparable(..) => {
+                "compares what cannot be compared".to_owned()
+            }
             ExecutionError::UnsupportedKeyType(_) => "uses as a name what cannot be one".to_owned(),
-            ExecutionError::FunctionError { function, .. } => format!("{function}() cannot take what it was given"),
+            ExecutionError::FunctionError { function, .. } => {
+                format!("{function}() cannot take what it was given")
+            }
             // Foreign and growing; what others say can hold values of the event.
             _ => "an operation cannot be applied to what it was given".to_owned(),
         })

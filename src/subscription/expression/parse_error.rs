@@ -1,6 +1,7 @@
 //! What the parser finds wrong with the form of an expression, in the words of those who write one.
 
-/// What a syntax error of the parser begins with; what it says beyond that lists the tokens of its grammar.
+/// What a syntax error of the parser begins with; what it says beyond that lists the tokens of its
+/// grammar.
 const SYNTAX_ERROR_PREFIX: &str = "Syntax error: ";
 /// The longest message that is shown, in characters.
 const SHOWN_CHARS: usize = 300;
@@ -8,17 +9,34 @@ const SHOWN_CHARS: usize = 300;
 const TOKEN_CHARS: usize = 40;
 
 /// Operators of other languages, each with what it is here.
-const FOREIGN_OPERATORS: [(&str, &str); 5] = [("=", "=="), ("&", "&&"), ("|", "||"), ("===", "=="), ("!==", "!=")];
+const FOREIGN_OPERATORS: [(&str, &str); 5] = [
+    ("=", "=="),
+    ("&", "&&"),
+    ("|", "||"),
+    ("===", "=="),
+    ("!==", "!="),
+];
 
-/// What is wrong with `text` where the parser stopped with `message`: at `line` and `column`, both from 1.
-pub(super) fn describe_parse_error(text: &str, (line, column): (usize, usize), message: &str) -> String {
+/// What is wrong with `text` where the parser stopped with `message`: at `line` and `column`, both
+/// from 1.
+pub(super) fn describe_parse_error(
+    text: &str,
+    (line, column): (usize, usize),
+    message: &str,
+) -> String {
     if !message.starts_with(SYNTAX_ERROR_PREFIX) {
         return message.chars().take(SHOWN_CHARS).collect();
     }
     let of_line = text.split('\n').nth(line - 1).unwrap_or_default();
-    let rest = of_line.char_indices().nth(column - 1).map_or("", |(at, _)| &of_line[at..]);
+    let rest = of_line
+        .char_indices()
+        .nth(column - 1)
+        .map_or("", |(at, _)| &of_line[at..]);
     let found = first_token(rest.trim_end());
-    let foreign = FOREIGN_OPERATORS.iter().find(|(spelt, _)| *spelt == found).map(|(_, meant)| *meant);
+    let foreign = FOREIGN_OPERATORS
+        .iter()
+        .find(|(spelt, _)| *spelt == found)
+        .map(|(_, meant)| *meant);
     match (found.as_str(), foreign) {
         ("", _) => "ends too early".to_owned(),
         (found, Some(meant)) => format!("unexpected {found:?}, did you mean {meant:?}?"),
@@ -27,9 +45,12 @@ pub(super) fn describe_parse_error(text: &str, (line, column): (usize, usize), m
     }
 }
 
-/// The first thing in `rest`: a word, a number, a string, or an operator. Of a string without an end, its quotation mark.
+/// The first thing in `rest`: a word, a number, a string, or an operator. Of a string without an
+/// end, its quotation mark.
 fn first_token(rest: &str) -> String {
-    let Some(first) = rest.chars().next() else { return String::new() };
+    let Some(first) = rest.chars().next() else {
+        return String::new();
+    };
     let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
     let is_operator = |c: char| "=!<>&|".contains(c);
     let taken = match first {
@@ -51,9 +72,18 @@ mod tests {
             ("data.name ==", "line 1, column 13: ends too early"),
             ("data.a == (1 + 2", "line 1, column 17: ends too early"),
             ("late &&\n", "line 2, column 1: ends too early"),
-            ("data.tags.exists(tag, ", "line 1, column 23: ends too early"),
-            ("data.a = 1", r#"line 1, column 8: unexpected "=", did you mean "=="?"#),
-            ("late & true", r#"line 1, column 6: unexpected "&", did you mean "&&"?"#),
+            (
+                "data.tags.exists(tag, ",
+                "line 1, column 23: ends too early",
+            ),
+            (
+                "data.a = 1",
+                r#"line 1, column 8: unexpected "=", did you mean "=="?"#,
+            ),
+            (
+                "late & true",
+                r#"line 1, column 6: unexpected "&", did you mean "&&"?"#,
+            ),
             ("late and true", r#"line 1, column 6: unexpected "and""#),
             ("late)", r#"line 1, column 5: unexpected ")""#),
             ("* late", r#"line 1, column 1: unexpected "*""#),
@@ -71,11 +101,16 @@ mod tests {
     fn no_mistake_is_told_in_the_words_of_a_grammar() {
         let whole = "has(data.a) ? [1, 2].map(x, x > 1, {'k': x}) : data[\"b\"].size() == -1.5e3";
         for end in (1..whole.len()).filter(|end| whole.is_char_boundary(*end)) {
-            for text in [whole[..end].to_owned(), format!("{} ) {}", &whole[..end], &whole[end..])] {
+            for text in [
+                whole[..end].to_owned(),
+                format!("{} ) {}", &whole[..end], &whole[end..]),
+            ] {
                 if let Err(error) = Filter::compile(&text) {
                     let said = error.to_string();
                     assert!(
-                        !said.contains("expecting") && !said.contains("EOF") && !said.contains("input '"),
+                        !said.contains("expecting")
+                            && !said.contains("EOF")
+                            && !said.contains("input '"),
                         "{said}"
                     );
                 }

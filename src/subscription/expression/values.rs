@@ -43,8 +43,10 @@ pub(super) fn read_variable<'v>(
                 ("id", text(record.entity.id())),
                 ("sequence", sequence),
             ];
-            let members: HashMap<_, _> =
-                members.into_iter().map(|(name, value)| (CelMapKey::from(name), value)).collect();
+            let members: HashMap<_, _> = members
+                .into_iter()
+                .map(|(name, value)| (CelMapKey::from(name), value))
+                .collect();
             Box::new(CelMap::from(members))
         }
     })
@@ -53,11 +55,16 @@ pub(super) fn read_variable<'v>(
 fn value_from_json<'v>(json: &'v str, name: &str) -> Result<BoxedValue<'v>, EvaluationError> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     // What serde_json says can hold parts of the event.
-    let cannot = |_| EvaluationError(format!("{name} holds a number, a text or a depth that no expression can"));
+    let cannot = |_| {
+        EvaluationError(format!(
+            "{name} holds a number, a text or a depth that no expression can"
+        ))
+    };
     JsonVisitor.deserialize(&mut deserializer).map_err(cannot)
 }
 
-/// A whole number, which is unsigned only where it has to be, so that `n == 1` and `n + 1` mean what they say.
+/// A whole number, which is unsigned only where it has to be, so that `n == 1` and `n + 1` mean
+/// what they say.
 fn integer_value<'v>(number: u64) -> BoxedValue<'v> {
     match i64::try_from(number) {
         Ok(number) => Box::new(CelInt::from(number)),
@@ -132,7 +139,10 @@ impl<'v> Visitor<'v> for JsonVisitor {
         let mut map = HashMap::new();
         while let Some(name) = members.next_key::<std::borrow::Cow<'v, str>>()? {
             meter::spend_text(name.len());
-            map.insert(CelMapKey::String(CelString::from(name)), members.next_value_seed(Self)?);
+            map.insert(
+                CelMapKey::String(CelString::from(name)),
+                members.next_value_seed(Self)?,
+            );
         }
         Ok(Box::new(CelMap::from(map)))
     }
@@ -156,9 +166,14 @@ fn write_value(json: &mut Vec<u8>, value: &(dyn Val + '_)) -> Result<(), Evaluat
         write_json(json, number.inner());
     } else if let Some(number) = value.downcast_ref::<CelUInt>() {
         write_json(json, number.inner());
-    } else if let Some(number) = value.downcast_ref::<CelDouble>().map(|number| *number.inner()) {
+    } else if let Some(number) = value
+        .downcast_ref::<CelDouble>()
+        .map(|number| *number.inner())
+    {
         if !number.is_finite() {
-            return Err(EvaluationError("makes a number that is infinite or none, which JSON has not".to_owned()));
+            return Err(EvaluationError(
+                "makes a number that is infinite or none, which JSON has not".to_owned(),
+            ));
         }
         write_json(json, &number);
     } else if let Some(bytes) = value.downcast_ref::<CelBytes<'_>>() {
@@ -168,10 +183,14 @@ fn write_value(json: &mut Vec<u8>, value: &(dyn Val + '_)) -> Result<(), Evaluat
     } else if value.downcast_ref::<CelNull>().is_some() {
         json.extend_from_slice(b"null");
     } else {
-        return Err(EvaluationError(format!("makes a {}, which JSON has not", value.get_type().name())));
+        return Err(EvaluationError(format!(
+            "makes a {}, which JSON has not",
+            value.get_type().name()
+        )));
     }
     let fits = json.len() <= BODY_MAX_BYTES;
-    fits.then_some(()).ok_or_else(|| EvaluationError(format!("makes a body of more than {BODY_MAX_BYTES} bytes")))
+    fits.then_some(())
+        .ok_or_else(|| EvaluationError(format!("makes a body of more than {BODY_MAX_BYTES} bytes")))
 }
 
 fn write_list(json: &mut Vec<u8>, list: &CelList<'_>) -> Result<(), EvaluationError> {
@@ -187,9 +206,15 @@ fn write_list(json: &mut Vec<u8>, list: &CelList<'_>) -> Result<(), EvaluationEr
 }
 
 fn write_map(json: &mut Vec<u8>, map: &CelMap<'_>) -> Result<(), EvaluationError> {
-    let members: BTreeMap<String, _> = map.inner().iter().map(|(key, value)| (member_name(key), value)).collect();
+    let members: BTreeMap<String, _> = map
+        .inner()
+        .iter()
+        .map(|(key, value)| (member_name(key), value))
+        .collect();
     if members.len() < map.inner().len() {
-        return Err(EvaluationError("makes an object with two members of one name".to_owned()));
+        return Err(EvaluationError(
+            "makes an object with two members of one name".to_owned(),
+        ));
     }
     json.push(b'{');
     for (at, (name, value)) in members.into_iter().enumerate() {
@@ -215,5 +240,6 @@ fn member_name(key: &CelMapKey<'_>) -> String {
 }
 
 fn write_json(json: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
-    serde_json::to_writer(json, value).expect("a Vec takes every write, and texts and numbers have a JSON text");
+    serde_json::to_writer(json, value)
+        .expect("a Vec takes every write, and texts and numbers have a JSON text");
 }

@@ -4,8 +4,11 @@ use hookyard::config::Secret;
 use hookyard::edge::leads::{EVENTS, signature::sign_lead_body};
 use serde_json::{Value, json};
 
-use super::{INCOMING, body, data, ground, new_customer, new_lead, refusal, request, send, send_any, timeline};
-use crate::yard::run;
+use super::{
+    INCOMING, body, data, ground, new_customer, new_lead, refusal, request, send, send_any,
+    timeline,
+};
+use crate::test_node::run;
 
 #[test]
 fn a_missing_field_is_named_in_the_words_of_the_contract() {
@@ -13,7 +16,13 @@ fn a_missing_field_is_named_in_the_words_of_the_contract() {
         let ground = ground(&[]);
         let yard = ground.start().await;
         let id = new_lead(&yard).await;
-        let answer = send(&yard, &format!("lead/{id}/status/update"), "lead_status_update", json!({})).await;
+        let answer = send(
+            &yard,
+            &format!("lead/{id}/status/update"),
+            "lead_status_update",
+            json!({}),
+        )
+        .await;
         let fault = json!({"field": "data.lead_status", "detail": "lead_status is required"});
         let expected = json!({"detail": "lead_status is required", "code": "validation_failed", "errors": [fault]});
         assert_eq!((answer.status, &answer.body), (400, &expected));
@@ -28,18 +37,49 @@ fn what_does_not_exist_is_not_found() {
         let ground = ground(&[]);
         let yard = ground.start().await;
         let lead = new_lead(&yard).await;
-        for id in ["9999", "0", "x", "-1", "1.0", "%31x", "99999999999999999999999"] {
-            let answer = send(&yard, &format!("lead/{id}/memo/add"), "lead_memo_add", json!({"content": "x"})).await;
-            assert_eq!(refusal(&answer), (404, "not_found", "Lead not found"), "{id}");
+        for id in [
+            "9999",
+            "0",
+            "x",
+            "-1",
+            "1.0",
+            "%31x",
+            "99999999999999999999999",
+        ] {
+            let answer = send(
+                &yard,
+                &format!("lead/{id}/memo/add"),
+                "lead_memo_add",
+                json!({"content": "x"}),
+            )
+            .await;
+            assert_eq!(
+                refusal(&answer),
+                (404, "not_found", "Lead not found"),
+                "{id}"
+            );
         }
         // A lead's id is no pre-lead's.
-        let answer = send(&yard, &format!("pre-lead/{lead}/update"), "pre_lead_update", json!({})).await;
+        let answer = send(
+            &yard,
+            &format!("pre-lead/{lead}/update"),
+            "pre_lead_update",
+            json!({}),
+        )
+        .await;
         assert_eq!(refusal(&answer), (404, "not_found", "Pre-lead not found"));
         let answer = send_any(&yard, "lead_discard", json!({"lead_id": 9999})).await;
         assert_eq!(refusal(&answer), (404, "not_found", "Lead not found"));
-        for who in [json!({"customer_id": 9999}), json!({"customer_code": "C-9"}), json!({"customer_id": lead})] {
+        for who in [
+            json!({"customer_id": 9999}),
+            json!({"customer_code": "C-9"}),
+            json!({"customer_id": lead}),
+        ] {
             let mut order = json!({"order_id": 1, "amount": 5, "currency": "EUR"});
-            order.as_object_mut().expect("an object").extend(who.as_object().expect("an object").clone());
+            order
+                .as_object_mut()
+                .expect("an object")
+                .extend(who.as_object().expect("an object").clone());
             assert_eq!(
                 refusal(&send_any(&yard, "order_created", order).await),
                 (404, "not_found", "Customer not found")
@@ -48,9 +88,16 @@ fn what_does_not_exist_is_not_found() {
         let id = new_customer(&yard, "C-1").await;
         new_customer(&yard, "C-2").await;
         let torn = json!({"customer_id": id, "customer_code": "C-2", "order_id": 1, "amount": 5, "currency": "EUR"});
-        assert_eq!(refusal(&send_any(&yard, "order_created", torn).await).0, 404, "an id and a code of two customers");
+        assert_eq!(
+            refusal(&send_any(&yard, "order_created", torn).await).0,
+            404,
+            "an id and a code of two customers"
+        );
         let nowhere = yard.answer(request(&yard, "lead/1/delete", "{}")).await;
-        assert_eq!(refusal(&nowhere), (404, "not_found", "there is nothing at this path"));
+        assert_eq!(
+            refusal(&nowhere),
+            (404, "not_found", "there is nothing at this path")
+        );
         yard.stop().await;
     });
 }
@@ -60,12 +107,24 @@ fn a_path_takes_its_own_event_only() {
     run(async {
         let ground = ground(&[]);
         let yard = ground.start().await;
-        let answer = send(&yard, "lead/create", "new_inquiry", json!({"first_name": "x", "phone": "1"})).await;
-        assert_eq!(refusal(&answer), (400, "validation_failed", "event must be new_lead here"));
+        let answer = send(
+            &yard,
+            "lead/create",
+            "new_inquiry",
+            json!({"first_name": "x", "phone": "1"}),
+        )
+        .await;
+        assert_eq!(
+            refusal(&answer),
+            (400, "validation_failed", "event must be new_lead here")
+        );
         let answer = send_any(&yard, "lead_deleted", json!({})).await;
         let detail = refusal(&answer).2;
         assert_eq!(answer.body["errors"][0]["field"], "event");
-        assert!(EVENTS.iter().all(|event| detail.contains(event.name)), "{detail}");
+        assert!(
+            EVENTS.iter().all(|event| detail.contains(event.name)),
+            "{detail}"
+        );
         assert_eq!(yard.get("/api/v1/events").await.body["total"], 0);
         yard.stop().await;
     });
@@ -76,19 +135,41 @@ fn bodies_and_methods_that_cannot_be_taken() {
     run(async {
         let ground = ground(&[("server.body_limit_bytes", "2048")]);
         let yard = ground.start().await;
-        for (text, code) in
-            [("{", "invalid_json"), ("[]", "invalid_json"), ("", "invalid_json"), ("{}", "validation_failed")]
-        {
+        for (text, code) in [
+            ("{", "invalid_json"),
+            ("[]", "invalid_json"),
+            ("", "invalid_json"),
+            ("{}", "validation_failed"),
+        ] {
             let answer = yard.answer(request(&yard, "lead/create", text)).await;
-            assert_eq!((answer.status, answer.body["code"].as_str()), (400, Some(code)), "{text:?}");
+            assert_eq!(
+                (answer.status, answer.body["code"].as_str()),
+                (400, Some(code)),
+                "{text:?}"
+            );
         }
-        let large = body("new_lead", &json!({"first_name": "x".repeat(3_000), "phone": "1"}));
-        assert_eq!(refusal(&yard.answer(request(&yard, "", &large)).await).1, "body_too_large");
-        let form =
-            yard.client.post(format!("{}{INCOMING}", yard.base)).header("content-type", "text/plain").body("a=b");
-        assert_eq!(refusal(&yard.answer(form).await).1, "unsupported_media_type");
+        let large = body(
+            "new_lead",
+            &json!({"first_name": "x".repeat(3_000), "phone": "1"}),
+        );
+        assert_eq!(
+            refusal(&yard.answer(request(&yard, "", &large)).await).1,
+            "body_too_large"
+        );
+        let form = yard
+            .client
+            .post(format!("{}{INCOMING}", yard.base))
+            .header("content-type", "text/plain")
+            .body("a=b");
+        assert_eq!(
+            refusal(&yard.answer(form).await).1,
+            "unsupported_media_type"
+        );
         let read = yard.get(&format!("{INCOMING}/lead/create")).await;
-        assert_eq!((refusal(&read).0, read.header("allow")), (405, Some("POST")));
+        assert_eq!(
+            (refusal(&read).0, read.header("allow")),
+            (405, Some("POST"))
+        );
         yard.stop().await;
     });
 }
@@ -98,7 +179,13 @@ fn a_disabled_source_has_no_endpoints() {
     run(async {
         let ground = ground(&[("sources.leads.enabled", "false")]);
         let yard = ground.start().await;
-        let answer = send(&yard, "lead/create", "new_lead", json!({"first_name": "x", "phone": "1"})).await;
+        let answer = send(
+            &yard,
+            "lead/create",
+            "new_lead",
+            json!({"first_name": "x", "phone": "1"}),
+        )
+        .await;
         assert_eq!(refusal(&answer).0, 404);
         yard.stop().await;
     });
@@ -120,9 +207,11 @@ fn with_secrets_only_what_was_signed_is_taken() {
             })
         };
         let signature = sign_lead_body(&Secret::new("new"), text.as_bytes());
-        for good in
-            [signature.clone(), format!("sha256={signature}"), sign_lead_body(&Secret::new("old"), text.as_bytes())]
-        {
+        for good in [
+            signature.clone(),
+            format!("sha256={signature}"),
+            sign_lead_body(&Secret::new("old"), text.as_bytes()),
+        ] {
             assert!(data(&sent(Some(good), text).await)["lead_id"].is_u64());
         }
         let wrong = [
@@ -134,9 +223,19 @@ fn with_secrets_only_what_was_signed_is_taken() {
         for signature in wrong {
             let answer = sent(signature.clone(), text).await;
             let expected = json!({"detail": "Invalid signature", "code": "invalid_signature"});
-            assert_eq!((answer.status, &answer.body), (401, &expected), "{signature:?}");
+            assert_eq!(
+                (answer.status, &answer.body),
+                (401, &expected),
+                "{signature:?}"
+            );
         }
-        assert_eq!(sent(Some(signature), &text.replace("\\u00f6", "ö")).await.status, 401, "other bytes, same meaning");
+        assert_eq!(
+            sent(Some(signature), &text.replace("\\u00f6", "ö"))
+                .await
+                .status,
+            401,
+            "other bytes, same meaning"
+        );
         let total = yard.get("/api/v1/events").await.body["total"].clone();
         assert_eq!(total, json!(3));
         yard.stop().await;
@@ -150,9 +249,19 @@ fn a_validation_error_names_every_wrong_field() {
         let yard = ground.start().await;
         let text = r#"{"event": "new_lead", "source": "", "data": {"email": "nobody", "priority": "urgent", "expected_value": -5}}"#;
         let answer = yard.answer(request(&yard, "lead/create", text)).await;
-        let fields: Vec<_> =
-            answer.body["errors"].as_array().expect("a list").iter().map(|fault| fault["field"].clone()).collect();
-        let expected = ["source", "data.email", "data.priority", "data.expected_value", "data.first_name"];
+        let fields: Vec<_> = answer.body["errors"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|fault| fault["field"].clone())
+            .collect();
+        let expected = [
+            "source",
+            "data.email",
+            "data.priority",
+            "data.expected_value",
+            "data.first_name",
+        ];
         assert_eq!(fields, expected.map(Value::from));
         assert_eq!(answer.body["detail"], "source must not be empty");
         yard.stop().await;

@@ -1,5 +1,5 @@
-//! The examples of the contract's source document: each request as it stands there, each answer as it stands there but for
-//! the ids, which are those of this store.
+//! The examples of the contract's source document: each request as it stands there, each answer as
+//! it stands there but for the ids, which are those of this store.
 
 /// One endpoint's example.
 pub struct ContractExample {

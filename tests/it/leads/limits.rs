@@ -7,29 +7,46 @@ use hookyard::edge::leads::signature::sign_lead_body;
 use serde_json::json;
 
 use super::{body, ground, refusal, request, send};
-use crate::yard::run;
+use crate::test_node::run;
 
 #[test]
 fn each_address_has_its_share_and_every_answer_says_what_is_left() {
     run(async {
-        let mut ground = ground(&[("sources.leads.rate_per_minute", "3"), ("server.trusted_proxies", "127.0.0.1")]);
+        let mut ground = ground(&[
+            ("sources.leads.rate_per_minute", "3"),
+            ("server.trusted_proxies", "127.0.0.1"),
+        ]);
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
         let text = body("new_lead", &json!({"phone": "1"}));
         let from = |address: &str| {
-            yard.answer(request(&yard, "lead/create", &text).header("x-forwarded-for", address.to_owned()))
+            yard.answer(
+                request(&yard, "lead/create", &text).header("x-forwarded-for", address.to_owned()),
+            )
         };
         for left in ["2", "1", "0"] {
             let answer = from("192.0.2.1").await;
             assert_eq!(answer.status, 400, "refused requests count too");
             assert_eq!(
-                (answer.header("ratelimit-limit"), answer.header("ratelimit-remaining")),
+                (
+                    answer.header("ratelimit-limit"),
+                    answer.header("ratelimit-remaining")
+                ),
                 (Some("3"), Some(left))
             );
         }
         let refused = from("192.0.2.1").await;
-        assert_eq!((refusal(&refused).0, refusal(&refused).1), (429, "rate_limited"));
-        assert_eq!((refused.header("retry-after"), refused.header("ratelimit-remaining")), (Some("60"), Some("0")));
+        assert_eq!(
+            (refusal(&refused).0, refusal(&refused).1),
+            (429, "rate_limited")
+        );
+        assert_eq!(
+            (
+                refused.header("retry-after"),
+                refused.header("ratelimit-remaining")
+            ),
+            (Some("60"), Some("0"))
+        );
         assert_eq!(from("192.0.2.2").await.status, 400, "another address");
         clock.advance(Duration::from_secs(60));
         assert_eq!(from("192.0.2.1").await.status, 400);
@@ -41,24 +58,41 @@ fn each_address_has_its_share_and_every_answer_says_what_is_left() {
 #[test]
 fn forgers_use_nothing_of_a_signed_senders_share() {
     run(async {
-        let ground = ground(&[("sources.leads.rate_per_minute", "2"), ("sources.leads.secrets", "hush")]);
+        let ground = ground(&[
+            ("sources.leads.rate_per_minute", "2"),
+            ("sources.leads.secrets", "hush"),
+        ]);
         let yard = ground.start().await;
         let text = body("new_lead", &json!({"first_name": "x", "phone": "1"}));
         let signed_as = |signature: String| {
-            yard.answer(request(&yard, "lead/create", &text).header("x-webhook-signature", signature))
+            yard.answer(
+                request(&yard, "lead/create", &text).header("x-webhook-signature", signature),
+            )
         };
         for _ in 0..3 {
-            for forged in [yard.answer(request(&yard, "lead/create", &text)).await, signed_as("00".repeat(32)).await] {
-                assert_eq!((forged.status, forged.header("ratelimit-limit")), (401, None));
+            for forged in [
+                yard.answer(request(&yard, "lead/create", &text)).await,
+                signed_as("00".repeat(32)).await,
+            ] {
+                assert_eq!(
+                    (forged.status, forged.header("ratelimit-limit")),
+                    (401, None)
+                );
             }
         }
         let signature = sign_lead_body(&Secret::new("hush"), text.as_bytes());
         for left in ["1", "0"] {
             let answer = signed_as(signature.clone()).await;
-            assert_eq!((answer.status, answer.header("ratelimit-remaining")), (200, Some(left)));
+            assert_eq!(
+                (answer.status, answer.header("ratelimit-remaining")),
+                (200, Some(left))
+            );
         }
         let refused = signed_as(signature).await;
-        assert_eq!((refused.status, refused.header("ratelimit-remaining")), (429, Some("0")));
+        assert_eq!(
+            (refused.status, refused.header("ratelimit-remaining")),
+            (429, Some("0"))
+        );
         yard.stop().await;
     });
 }
@@ -68,8 +102,17 @@ fn without_a_limit_nothing_is_said_of_it() {
     run(async {
         let ground = ground(&[]);
         let yard = ground.start().await;
-        let answer = send(&yard, "lead/create", "new_lead", json!({"first_name": "x", "phone": "1"})).await;
-        assert_eq!((answer.status, answer.header("ratelimit-limit")), (200, None));
+        let answer = send(
+            &yard,
+            "lead/create",
+            "new_lead",
+            json!({"first_name": "x", "phone": "1"}),
+        )
+        .await;
+        assert_eq!(
+            (answer.status, answer.header("ratelimit-limit")),
+            (200, None)
+        );
         yard.stop().await;
     });
 }

@@ -13,21 +13,29 @@ mod states;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
-use crate::yard::{Answer, Gate, Ground};
+use crate::test_node::{TestAnswer, TestClient, TestEnv};
 
 /// Where the endpoints are.
 pub const INCOMING: &str = "/api/v1/webhooks/incoming";
 
-/// A ground with the leads contract: no limit on rates, no secrets, and the configuration keys given.
-pub fn ground(keys: &[(&str, &str)]) -> Ground {
-    let mut ground = Ground::new(&[("sources.leads.enabled", "true"), ("sources.leads.rate_per_minute", "0")]);
+/// A ground with the leads contract: no limit on rates, no secrets, and the configuration keys
+/// given.
+pub fn ground(keys: &[(&str, &str)]) -> TestEnv {
+    let mut ground = TestEnv::new(&[
+        ("sources.leads.enabled", "true"),
+        ("sources.leads.rate_per_minute", "0"),
+    ]);
     keys.iter().for_each(|(key, value)| ground.set(key, value));
     ground
 }
 
 /// An unsigned request with this body, to a path under [`INCOMING`].
-pub fn request(gate: &Gate, path: &str, body: &str) -> RequestBuilder {
-    let slash = if path.is_empty() || path.starts_with('/') { "" } else { "/" };
+pub fn request(gate: &TestClient, path: &str, body: &str) -> RequestBuilder {
+    let slash = if path.is_empty() || path.starts_with('/') {
+        ""
+    } else {
+        "/"
+    };
     gate.client
         .post(format!("{}{INCOMING}{slash}{path}", gate.base))
         .header("content-type", "application/json")
@@ -39,74 +47,109 @@ pub fn body(event: &str, data: &Value) -> String {
     json!({"event": event, "source": "crm", "data": data}).to_string()
 }
 
-pub async fn send(gate: &Gate, path: &str, event: &str, data: Value) -> Answer {
+pub async fn send(gate: &TestClient, path: &str, event: &str, data: Value) -> TestAnswer {
     gate.answer(request(gate, path, &body(event, &data))).await
 }
 
 /// Like [`send`], at a time of the sender's own.
-pub async fn send_at(gate: &Gate, path: &str, event: &str, at: &str, data: Value) -> Answer {
+pub async fn send_at(
+    gate: &TestClient,
+    path: &str,
+    event: &str,
+    at: &str,
+    data: Value,
+) -> TestAnswer {
     let body = json!({"event": event, "source": "crm", "timestamp": at, "data": data});
     gate.answer(request(gate, path, &body.to_string())).await
 }
 
 /// Like [`send`], by the path that takes every event.
-pub async fn send_any(gate: &Gate, event: &str, data: Value) -> Answer {
+pub async fn send_any(gate: &TestClient, event: &str, data: Value) -> TestAnswer {
     send(gate, "", event, data).await
 }
 
 /// The answer's `data`, which is a success.
-pub fn data(answer: &Answer) -> &Value {
-    assert_eq!((answer.status, &answer.body["status"]), (200, &json!("success")), "{answer:?}");
+pub fn data(answer: &TestAnswer) -> &Value {
+    assert_eq!(
+        (answer.status, &answer.body["status"]),
+        (200, &json!("success")),
+        "{answer:?}"
+    );
     &answer.body["data"]
 }
 
 /// What the answer is refused as: status, code and detail.
-pub fn refusal(answer: &Answer) -> (u16, &str, &str) {
-    let text = |name: &str| answer.body[name].as_str().unwrap_or_else(|| panic!("no {name} in {answer:?}"));
+pub fn refusal(answer: &TestAnswer) -> (u16, &str, &str) {
+    let text = |name: &str| {
+        answer.body[name]
+            .as_str()
+            .unwrap_or_else(|| panic!("no {name} in {answer:?}"))
+    };
     (answer.status, text("code"), text("detail"))
 }
 
 /// A new pre-lead's id.
-pub async fn new_pre_lead(gate: &Gate) -> u64 {
-    let answer = send(gate, "pre-lead/create", "new_inquiry", json!({"first_name": "John", "phone": "1"})).await;
+pub async fn new_pre_lead(gate: &TestClient) -> u64 {
+    let answer = send(
+        gate,
+        "pre-lead/create",
+        "new_inquiry",
+        json!({"first_name": "John", "phone": "1"}),
+    )
+    .await;
     data(&answer)["pre_lead_id"].as_u64().expect("a number")
 }
 
 /// A new lead's id.
-pub async fn new_lead(gate: &Gate) -> u64 {
-    let answer = send(gate, "lead/create", "new_lead", json!({"first_name": "Robert", "phone": "1"})).await;
+pub async fn new_lead(gate: &TestClient) -> u64 {
+    let answer = send(
+        gate,
+        "lead/create",
+        "new_lead",
+        json!({"first_name": "Robert", "phone": "1"}),
+    )
+    .await;
     data(&answer)["lead_id"].as_u64().expect("a number")
 }
 
 /// The id of a new lead that is won.
-pub async fn won_lead(gate: &Gate) -> u64 {
+pub async fn won_lead(gate: &TestClient) -> u64 {
     let lead = json!({"first_name": "Robert", "phone": "1", "lead_status": "won"});
-    data(&send(gate, "lead/create", "new_lead", lead).await)["lead_id"].as_u64().expect("a number")
+    data(&send(gate, "lead/create", "new_lead", lead).await)["lead_id"]
+        .as_u64()
+        .expect("a number")
 }
 
 /// A new customer's id, under the code `code`.
-pub async fn new_customer(gate: &Gate, code: &str) -> u64 {
+pub async fn new_customer(gate: &TestClient, code: &str) -> u64 {
     let lead_id = won_lead(gate).await;
     let answer = convert_lead(gate, lead_id, Some(code)).await;
     data(&answer)["customer_id"].as_u64().expect("a number")
 }
 
-pub async fn convert_lead(gate: &Gate, lead_id: u64, code: Option<&str>) -> Answer {
+pub async fn convert_lead(gate: &TestClient, lead_id: u64, code: Option<&str>) -> TestAnswer {
     let path = format!("lead/{lead_id}/convert");
     send(gate, &path, "lead_convert", json!({"customer_code": code})).await
 }
 
 /// The state of an entity as the admin reads it.
-pub async fn state(gate: &Gate, kind: &str, id: u64) -> Value {
+pub async fn state(gate: &TestClient, kind: &str, id: u64) -> Value {
     let answer = gate.get(&format!("/api/v1/entities/{kind}/{id}")).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.body["state"].clone()
 }
 
 /// The timeline of an entity, oldest first; of at most 100 events.
-pub async fn timeline(gate: &Gate, kind: &str, id: u64) -> Vec<Value> {
-    let answer = gate.get(&format!("/api/v1/entities/{kind}/{id}/timeline?page_size=100")).await;
-    let mut items = answer.body["items"].as_array().unwrap_or_else(|| panic!("{answer:?}")).clone();
+pub async fn timeline(gate: &TestClient, kind: &str, id: u64) -> Vec<Value> {
+    let answer = gate
+        .get(&format!(
+            "/api/v1/entities/{kind}/{id}/timeline?page_size=100"
+        ))
+        .await;
+    let mut items = answer.body["items"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{answer:?}"))
+        .clone();
     items.reverse();
     items
 }

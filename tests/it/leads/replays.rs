@@ -1,16 +1,20 @@
-//! A repeated request with an idempotency key is answered like the first, whatever has happened since.
+//! A repeated request with an idempotency key is answered like the first, whatever has happened
+//! since.
 
 use serde_json::json;
 
-use super::{body, data, ground, new_lead, new_pre_lead, refusal, request, send, state, timeline, won_lead};
-use crate::yard::{Answer, Gate, run, run_together};
+use super::{
+    body, data, ground, new_lead, new_pre_lead, refusal, request, send, state, timeline, won_lead,
+};
+use crate::test_node::{TestAnswer, TestClient, run, run_together};
 
-async fn keyed(gate: &Gate, key: &str, path: &str, body: &str) -> Answer {
-    gate.answer(request(gate, path, body).header("idempotency-key", key)).await
+async fn keyed(gate: &TestClient, key: &str, path: &str, body: &str) -> TestAnswer {
+    gate.answer(request(gate, path, body).header("idempotency-key", key))
+        .await
 }
 
 /// That `again` is what `first` was, and says that it is.
-fn assert_replay(first: &Answer, again: &Answer) {
+fn assert_replay(first: &TestAnswer, again: &TestAnswer) {
     assert_eq!((again.status, &again.body), (200, &first.body));
     assert_eq!(again.header("idempotent-replay"), Some("true"));
     assert_eq!(first.header("idempotent-replay"), None);
@@ -31,17 +35,40 @@ fn a_repeat_is_answered_like_the_first_also_after_a_restart() {
         let path = format!("lead/{id}/status/update");
         let status = body("lead_status_update", &json!({"lead_status": "won"}));
         let changed = keyed(&yard, "k-2", &path, &status).await;
-        data(&send(&yard, &path, "lead_status_update", json!({"lead_status": "lost"})).await);
+        data(
+            &send(
+                &yard,
+                &path,
+                "lead_status_update",
+                json!({"lead_status": "lost"}),
+            )
+            .await,
+        );
         assert_replay(&changed, &keyed(&yard, "k-2", &path, &status).await);
-        assert_replay(&changed, &keyed(&yard, "k-2", &format!("{path}/"), &status).await);
-        data(&send(&yard, &format!("lead/{id}/discard"), "lead_discard", json!({})).await);
+        assert_replay(
+            &changed,
+            &keyed(&yard, "k-2", &format!("{path}/"), &status).await,
+        );
+        data(
+            &send(
+                &yard,
+                &format!("lead/{id}/discard"),
+                "lead_discard",
+                json!({}),
+            )
+            .await,
+        );
         yard.stop().await;
         let yard = ground.start().await;
         assert_replay(&created, &keyed(&yard, "k-1", "lead/create", &create).await);
         assert_replay(&changed, &keyed(&yard, "k-2", &path, &status).await);
         assert_eq!(state(&yard, "lead", id).await["lead_status"], "lost");
         assert_eq!(timeline(&yard, "lead", id).await.len(), 4);
-        assert_eq!(yard.get("/api/v1/entities/lead").await.body["total"], 1, "no second lead");
+        assert_eq!(
+            yard.get("/api/v1/entities/lead").await.body["total"],
+            1,
+            "no second lead"
+        );
         yard.stop().await;
     });
 }
@@ -55,7 +82,10 @@ fn another_path_or_body_under_the_same_key_is_refused() {
         let memo = body("lead_memo_add", &json!({"content": "a"}));
         data(&keyed(&yard, "k", &format!("lead/{one}/memo/add"), &memo).await);
         let changed = body("lead_memo_add", &json!({"content": "b"}));
-        for (path, body) in [(format!("lead/{other}/memo/add"), &memo), (format!("lead/{one}/memo/add"), &changed)] {
+        for (path, body) in [
+            (format!("lead/{other}/memo/add"), &memo),
+            (format!("lead/{one}/memo/add"), &changed),
+        ] {
             let answer = keyed(&yard, "k", &path, body).await;
             let said = "the idempotency key was used before with another path or body";
             assert_eq!(refusal(&answer), (409, "idempotency_key_reused", said));
@@ -73,12 +103,34 @@ fn repeats_at_once_make_one_lead() {
         let id = new_pre_lead(&yard).await;
         let repeat = || {
             let gate = yard.gate.clone();
-            async move { keyed(&gate, "k", &format!("pre-lead/{id}/convert"), &body("pre_lead_convert", &json!({}))).await }
+            async move {
+                keyed(
+                    &gate,
+                    "k",
+                    &format!("pre-lead/{id}/convert"),
+                    &body("pre_lead_convert", &json!({})),
+                )
+                .await
+            }
         };
         let answers = run_together((0..16).map(|_| repeat())).await;
-        let first = answers.iter().find(|answer| answer.header("idempotent-replay").is_none()).expect("a first one");
-        assert!(answers.iter().all(|answer| answer.status == 200 && answer.body == first.body), "{answers:#?}");
-        assert_eq!(answers.iter().filter(|answer| answer.header("idempotent-replay").is_some()).count(), 15);
+        let first = answers
+            .iter()
+            .find(|answer| answer.header("idempotent-replay").is_none())
+            .expect("a first one");
+        assert!(
+            answers
+                .iter()
+                .all(|answer| answer.status == 200 && answer.body == first.body),
+            "{answers:#?}"
+        );
+        assert_eq!(
+            answers
+                .iter()
+                .filter(|answer| answer.header("idempotent-replay").is_some())
+                .count(),
+            15
+        );
         yard.stop().await;
     });
 }
@@ -91,15 +143,26 @@ fn a_generated_code_is_replayed_and_a_refused_request_leaves_its_key_free() {
         let lead = new_lead(&yard).await;
         let convert = body("lead_convert", &json!({}));
         let path = format!("lead/{lead}/convert");
-        assert_eq!(refusal(&keyed(&yard, "k", &path, &convert).await).1, "not_won");
+        assert_eq!(
+            refusal(&keyed(&yard, "k", &path, &convert).await).1,
+            "not_won"
+        );
         data(
-            &send(&yard, &format!("lead/{lead}/status/update"), "lead_status_update", json!({"lead_status": "won"}))
-                .await,
+            &send(
+                &yard,
+                &format!("lead/{lead}/status/update"),
+                "lead_status_update",
+                json!({"lead_status": "won"}),
+            )
+            .await,
         );
         let converted = keyed(&yard, "k", &path, &convert).await;
         assert_replay(&converted, &keyed(&yard, "k", &path, &convert).await);
         let other = won_lead(&yard).await;
-        assert_eq!(refusal(&keyed(&yard, "k", &format!("lead/{other}/convert"), &convert).await).0, 409);
+        assert_eq!(
+            refusal(&keyed(&yard, "k", &format!("lead/{other}/convert"), &convert).await).0,
+            409
+        );
         yard.stop().await;
     });
 }
@@ -129,7 +192,15 @@ fn repeats_at_once_of_what_is_refused_are_all_refused_alike() {
         let ground = ground(&[]);
         let yard = ground.start().await;
         let id = new_lead(&yard).await;
-        data(&send(&yard, &format!("lead/{id}/discard"), "lead_discard", json!({})).await);
+        data(
+            &send(
+                &yard,
+                &format!("lead/{id}/discard"),
+                "lead_discard",
+                json!({}),
+            )
+            .await,
+        );
         let repeat = || {
             let gate = yard.gate.clone();
             let memo = body("lead_memo_add", &json!({"content": "a"}));
@@ -137,8 +208,14 @@ fn repeats_at_once_of_what_is_refused_are_all_refused_alike() {
         };
         for _round in 0..5 {
             let answers = run_together((0..16).map(|_| repeat())).await;
-            let codes: Vec<_> = answers.iter().map(|answer| (answer.status, answer.body["code"].clone())).collect();
-            assert!(codes.iter().all(|code| *code == (409, json!("closed"))), "{codes:?}");
+            let codes: Vec<_> = answers
+                .iter()
+                .map(|answer| (answer.status, answer.body["code"].clone()))
+                .collect();
+            assert!(
+                codes.iter().all(|code| *code == (409, json!("closed"))),
+                "{codes:?}"
+            );
         }
         yard.stop().await;
     });

@@ -4,21 +4,25 @@ use serde_json::{Value, json};
 
 use super::examples::{ContractExample, EXAMPLES};
 use super::{data, ground, new_customer, request, send, send_any, state, timeline};
-use crate::yard::{Answer, Gate, run};
+use crate::test_node::{TestAnswer, TestClient, run};
 
 fn example(path: &str) -> &'static ContractExample {
-    EXAMPLES.iter().find(|example| example.path == path).expect("an example")
+    EXAMPLES
+        .iter()
+        .find(|example| example.path == path)
+        .expect("an example")
 }
 
-async fn play(gate: &Gate, path: &str, id: u64) -> Answer {
+async fn play(gate: &TestClient, path: &str, id: u64) -> TestAnswer {
     let example = example(path);
     let id = id.to_string();
     let path = path.replace("{pre_lead_id}", &id).replace("{lead_id}", &id);
     gate.answer(request(gate, &path, example.request)).await
 }
 
-/// The id of an entity on which the example of `path` comes out as it does there; 0 if it begins one.
-async fn prepare(gate: &Gate, path: &str) -> u64 {
+/// The id of an entity on which the example of `path` comes out as it does there; 0 if it begins
+/// one.
+async fn prepare(gate: &TestClient, path: &str) -> u64 {
     if path.contains("{pre_lead_id}") {
         let answer = play(gate, "pre-lead/create", 0).await;
         return data(&answer)["pre_lead_id"].as_u64().expect("a number");
@@ -33,14 +37,22 @@ async fn prepare(gate: &Gate, path: &str) -> u64 {
     }
     if path.contains("convert") {
         let status = json!({"lead_status": "won"});
-        data(&send(gate, &format!("lead/{id}/status/update"), "lead_status_update", status).await);
+        data(
+            &send(
+                gate,
+                &format!("lead/{id}/status/update"),
+                "lead_status_update",
+                status,
+            )
+            .await,
+        );
     }
     id
 }
 
-/// That `answered` is, letter by letter, what stands in `example` but for its spaces and for the numbers of the ids, of which
-/// `id` is the one that was asked for.
-fn check(example: &ContractExample, answered: &Answer, id: u64) {
+/// That `answered` is, letter by letter, what stands in `example` but for its spaces and for the
+/// numbers of the ids, of which `id` is the one that was asked for.
+fn check(example: &ContractExample, answered: &TestAnswer, id: u64) {
     assert_eq!(answered.status, 200, "{}: {answered:?}", example.path);
     // No text in the examples has these in it.
     let mut expected = example.answer.replace("\": ", "\":").replace(", \"", ",\"");
@@ -48,13 +60,29 @@ fn check(example: &ContractExample, answered: &Answer, id: u64) {
     let members = shown["data"].as_object().expect("an object");
     for (name, value) in members.iter().filter(|(name, _)| name.ends_with("_id")) {
         let is_asked_for = example.path.contains(&format!("{{{name}}}"));
-        let found = answered.body["data"][name].as_u64().unwrap_or_else(|| panic!("no number {name} in {answered:?}"));
+        let found = answered.body["data"][name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no number {name} in {answered:?}"));
         assert!(!is_asked_for || found == id, "{answered:?}");
-        expected = expected.replace(&format!("\"{name}\":{value}"), &format!("\"{name}\":{found}"));
+        expected = expected.replace(
+            &format!("\"{name}\":{value}"),
+            &format!("\"{name}\":{found}"),
+        );
     }
-    assert_eq!(answered.text, expected, "nothing more and nothing less, and in that order");
-    assert!(answered.header("x-event-id").is_some_and(|id| id.starts_with("evt_")), "{answered:?}");
-    assert!(answered.header("x-entity-sequence").is_some(), "{answered:?}");
+    assert_eq!(
+        answered.text, expected,
+        "nothing more and nothing less, and in that order"
+    );
+    assert!(
+        answered
+            .header("x-event-id")
+            .is_some_and(|id| id.starts_with("evt_")),
+        "{answered:?}"
+    );
+    assert!(
+        answered.header("x-entity-sequence").is_some(),
+        "{answered:?}"
+    );
 }
 
 #[test]
@@ -78,12 +106,17 @@ fn each_example_is_taken_by_its_name_too() {
         for example in &EXAMPLES {
             let id = prepare(&yard, example.path).await;
             let mut body: Value = serde_json::from_str(example.request).expect("JSON");
-            for name in
-                ["pre_lead_id", "lead_id"].into_iter().filter(|name| example.path.contains(&format!("{{{name}}}")))
+            for name in ["pre_lead_id", "lead_id"]
+                .into_iter()
+                .filter(|name| example.path.contains(&format!("{{{name}}}")))
             {
                 body["data"][name] = json!(id.to_string());
             }
-            check(example, &yard.answer(request(&yard, "", &body.to_string())).await, id);
+            check(
+                example,
+                &yard.answer(request(&yard, "", &body.to_string())).await,
+                id,
+            );
         }
         yard.stop().await;
     });
@@ -95,12 +128,22 @@ fn the_slash_at_the_end_may_be_there_or_not() {
         let ground = ground(&[]);
         let yard = ground.start().await;
         for path in ["pre-lead/create/", "/"] {
-            let answer = yard.answer(request(&yard, path, example("pre-lead/create").request)).await;
+            let answer = yard
+                .answer(request(&yard, path, example("pre-lead/create").request))
+                .await;
             assert_eq!(answer.status, 200, "{path:?}: {answer:?}");
         }
         let id = prepare(&yard, "lead/{lead_id}/memo/add").await;
         let path = format!("lead/{id}/memo/add/");
-        data(&yard.answer(request(&yard, &path, example("lead/{lead_id}/memo/add").request)).await);
+        data(
+            &yard
+                .answer(request(
+                    &yard,
+                    &path,
+                    example("lead/{lead_id}/memo/add").request,
+                ))
+                .await,
+        );
         yard.stop().await;
     });
 }
@@ -111,7 +154,8 @@ fn orders_and_payments_are_counted_by_id_and_by_code() {
         let ground = ground(&[]);
         let yard = ground.start().await;
         let id = new_customer(&yard, "CUST-XYZ-001").await;
-        let order = json!({"customer_id": id, "order_id": "o-1", "amount": 100.10, "currency": "EUR"});
+        let order =
+            json!({"customer_id": id, "order_id": "o-1", "amount": 100.10, "currency": "EUR"});
         let answer = send_any(&yard, "order_created", order).await;
         let expected = |message: &str| {
             let data = format!(r#"{{"customer_id":{id},"customer_code":"CUST-XYZ-001"}}"#);
@@ -123,10 +167,24 @@ fn orders_and_payments_are_counted_by_id_and_by_code() {
         assert_eq!(answer.text, expected("Payment recorded successfully"));
         let state = state(&yard, "customer", id).await;
         assert_eq!(state["balance"], json!({"EUR": "-19.9"}), "paid in advance");
-        assert_eq!((&state["order_count"], &state["payment_count"]), (&json!(1), &json!(1)));
+        assert_eq!(
+            (&state["order_count"], &state["payment_count"]),
+            (&json!(1), &json!(1))
+        );
         assert_eq!(state["last_payment"]["payment_id"], "7");
-        let types: Vec<_> = timeline(&yard, "customer", id).await.iter().map(|item| item["type"].clone()).collect();
-        assert_eq!(types, ["customer.created", "customer.order_created", "customer.payment_received"]);
+        let types: Vec<_> = timeline(&yard, "customer", id)
+            .await
+            .iter()
+            .map(|item| item["type"].clone())
+            .collect();
+        assert_eq!(
+            types,
+            [
+                "customer.created",
+                "customer.order_created",
+                "customer.payment_received"
+            ]
+        );
         yard.stop().await;
     });
 }

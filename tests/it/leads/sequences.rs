@@ -1,11 +1,12 @@
-//! Whatever is sent in whatever order, each entity's events are numbered without a gap, and what was refused left nothing.
+//! Whatever is sent in whatever order, each entity's events are numbered without a gap, and what
+//! was refused left nothing.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
 use super::{ground, new_lead, new_pre_lead, send, send_any, state, timeline};
-use crate::yard::{Answer, Gate, run};
+use crate::test_node::{TestAnswer, TestClient, run};
 
 /// What is sent to which of the entities there are.
 #[derive(Clone, Debug)]
@@ -17,46 +18,137 @@ struct RandomRequest {
 
 /// The paths under an entity's, with an event and its data, and data that cannot be taken.
 fn templates() -> Vec<(&'static str, &'static str, &'static str, Value, Value)> {
-    let (email, status) = (json!({"email": "nobody"}), json!({"lead_status": "converted"}));
+    let (email, status) = (
+        json!({"email": "nobody"}),
+        json!({"lead_status": "converted"}),
+    );
     let (empty, won) = (json!({}), json!({"lead_status": "won"}));
-    let (contact, memo) = (json!({"first_name": "A", "is_primary": true}), json!({"content": "m"}));
+    let (contact, memo) = (
+        json!({"first_name": "A", "is_primary": true}),
+        json!({"content": "m"}),
+    );
     let activity = json!({"activity_type": "call", "title": "t"});
     vec![
-        ("pre-lead", "update", "pre_lead_update", json!({"city": "Lyon"}), email.clone()),
-        ("pre-lead", "contact/add", "pre_lead_contact_add", contact.clone(), empty.clone()),
-        ("pre-lead", "memo/add", "pre_lead_memo_add", memo.clone(), empty.clone()),
-        ("pre-lead", "status/update", "pre_lead_status_update", won.clone(), status.clone()),
-        ("pre-lead", "discard", "pre_lead_discard", empty.clone(), json!({"reason": 5})),
-        ("pre-lead", "convert", "pre_lead_convert", empty.clone(), json!({"priority": "no"})),
-        ("lead", "update", "lead_update", json!({"lead_status": "lost"}), email),
-        ("lead", "contact/add", "lead_contact_add", contact, empty.clone()),
+        (
+            "pre-lead",
+            "update",
+            "pre_lead_update",
+            json!({"city": "Lyon"}),
+            email.clone(),
+        ),
+        (
+            "pre-lead",
+            "contact/add",
+            "pre_lead_contact_add",
+            contact.clone(),
+            empty.clone(),
+        ),
+        (
+            "pre-lead",
+            "memo/add",
+            "pre_lead_memo_add",
+            memo.clone(),
+            empty.clone(),
+        ),
+        (
+            "pre-lead",
+            "status/update",
+            "pre_lead_status_update",
+            won.clone(),
+            status.clone(),
+        ),
+        (
+            "pre-lead",
+            "discard",
+            "pre_lead_discard",
+            empty.clone(),
+            json!({"reason": 5}),
+        ),
+        (
+            "pre-lead",
+            "convert",
+            "pre_lead_convert",
+            empty.clone(),
+            json!({"priority": "no"}),
+        ),
+        (
+            "lead",
+            "update",
+            "lead_update",
+            json!({"lead_status": "lost"}),
+            email,
+        ),
+        (
+            "lead",
+            "contact/add",
+            "lead_contact_add",
+            contact,
+            empty.clone(),
+        ),
         ("lead", "memo/add", "lead_memo_add", memo, empty.clone()),
-        ("lead", "activity/add", "lead_activity_add", activity, empty.clone()),
+        (
+            "lead",
+            "activity/add",
+            "lead_activity_add",
+            activity,
+            empty.clone(),
+        ),
         ("lead", "status/update", "lead_status_update", won, status),
-        ("lead", "qualified-profile/update", "lead_qualified_profile_update", empty.clone(), json!({"budget": "x"})),
-        ("lead", "discard", "lead_discard", empty.clone(), json!({"reason": 5})),
-        ("lead", "convert", "lead_convert", empty, json!({"credit_limit": -1})),
+        (
+            "lead",
+            "qualified-profile/update",
+            "lead_qualified_profile_update",
+            empty.clone(),
+            json!({"budget": "x"}),
+        ),
+        (
+            "lead",
+            "discard",
+            "lead_discard",
+            empty.clone(),
+            json!({"reason": 5}),
+        ),
+        (
+            "lead",
+            "convert",
+            "lead_convert",
+            empty,
+            json!({"credit_limit": -1}),
+        ),
     ]
 }
 
 fn any_sent() -> impl Strategy<Value = Vec<RandomRequest>> {
-    let sent = (0..14_usize, 0..6_usize, prop::bool::weighted(0.8))
-        .prop_map(|(template, entity, is_valid)| RandomRequest { template, entity, is_valid });
+    let sent = (0..14_usize, 0..6_usize, prop::bool::weighted(0.8)).prop_map(
+        |(template, entity, is_valid)| RandomRequest {
+            template,
+            entity,
+            is_valid,
+        },
+    );
     prop::collection::vec(sent, 1..40)
 }
 
-async fn send_one(gate: &Gate, sent: &RandomRequest, pre_leads: &[u64], leads: &[u64]) -> Answer {
+async fn send_one(
+    gate: &TestClient,
+    sent: &RandomRequest,
+    pre_leads: &[u64],
+    leads: &[u64],
+) -> TestAnswer {
     let templates = templates();
     let (kind, path, event, valid, wrong) = &templates[sent.template];
     let ids = if *kind == "lead" { leads } else { pre_leads };
     // One beyond the last is an entity that does not exist.
-    let id = ids.get(sent.entity % (ids.len() + 1)).copied().unwrap_or(u64::MAX);
+    let id = ids
+        .get(sent.entity % (ids.len() + 1))
+        .copied()
+        .unwrap_or(u64::MAX);
     let data = if sent.is_valid { valid } else { wrong };
     send(gate, &format!("{kind}/{id}/{path}"), event, data.clone()).await
 }
 
 /// Sends all, and gives how many events were taken in.
-async fn play(gate: &Gate, all: &[RandomRequest]) -> (u64, [Vec<u64>; 3]) {
+async fn play(gate: &TestClient, all: &[RandomRequest]) -> (u64, [Vec<u64>; 3]) {
     let (mut pre_leads, mut leads, mut customers) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..2 {
         pre_leads.push(new_pre_lead(gate).await);
@@ -81,7 +173,10 @@ async fn play(gate: &Gate, all: &[RandomRequest]) -> (u64, [Vec<u64>; 3]) {
             taken += 1;
             let order = json!({"customer_id": id, "order_id": "o", "amount": 1, "currency": "EUR"});
             for _ in 0..2 {
-                assert_eq!(send_any(gate, "order_created", order.clone()).await.status, 200);
+                assert_eq!(
+                    send_any(gate, "order_created", order.clone()).await.status,
+                    200
+                );
             }
             taken += 1;
         }
@@ -91,7 +186,11 @@ async fn play(gate: &Gate, all: &[RandomRequest]) -> (u64, [Vec<u64>; 3]) {
 
 #[test]
 fn no_sequence_of_requests_makes_a_gap() {
-    let config = Config { cases: 8, failure_persistence: None, ..Config::default() };
+    let config = Config {
+        cases: 8,
+        failure_persistence: None,
+        ..Config::default()
+    };
     let checked = TestRunner::new(config).run(&any_sent(), |all| {
         run(async {
             let ground = ground(&[]);
@@ -101,18 +200,35 @@ fn no_sequence_of_requests_makes_a_gap() {
             let mut found = 0;
             for (kind, ids) in ["pre_lead", "lead", "customer"].into_iter().zip(&entities) {
                 for id in ids {
-                    let numbers: Vec<_> =
-                        timeline(&yard, kind, *id).await.iter().map(|item| item["sequence"].as_u64()).collect();
-                    assert_eq!(numbers, (1..=numbers.len() as u64).map(Some).collect::<Vec<_>>(), "{kind} {id}");
+                    let numbers: Vec<_> = timeline(&yard, kind, *id)
+                        .await
+                        .iter()
+                        .map(|item| item["sequence"].as_u64())
+                        .collect();
+                    assert_eq!(
+                        numbers,
+                        (1..=numbers.len() as u64).map(Some).collect::<Vec<_>>(),
+                        "{kind} {id}"
+                    );
                     found += numbers.len() as u64;
                     states.push((kind, *id, state(&yard, kind, *id).await));
                 }
             }
-            assert_eq!((found, yard.get("/api/v1/events").await.body["total"].as_u64()), (taken, Some(taken)));
+            assert_eq!(
+                (
+                    found,
+                    yard.get("/api/v1/events").await.body["total"].as_u64()
+                ),
+                (taken, Some(taken))
+            );
             yard.stop().await;
             let yard = ground.start().await;
             for (kind, id, before) in states {
-                assert_eq!(state(&yard, kind, id).await, before, "{kind} {id} after a restart");
+                assert_eq!(
+                    state(&yard, kind, id).await,
+                    before,
+                    "{kind} {id} after a restart"
+                );
             }
             yard.stop().await;
         });

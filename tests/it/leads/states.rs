@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{body, data, ground, new_lead, new_pre_lead, request, send, send_at, state, timeline};
-use crate::yard::run;
+use crate::test_node::run;
 
 #[test]
 fn an_update_changes_what_it_gives_and_leaves_the_rest() {
@@ -12,9 +12,18 @@ fn an_update_changes_what_it_gives_and_leaves_the_rest() {
         let yard = ground.start().await;
         let id = new_lead(&yard).await;
         let path = format!("lead/{id}/update");
-        let first = json!({"city": "Chicago", "notes": "a", "assigned_to": 3, "unheard_of": [1, 2]});
+        let first =
+            json!({"city": "Chicago", "notes": "a", "assigned_to": 3, "unheard_of": [1, 2]});
         data(&send(&yard, &path, "lead_update", first).await);
-        data(&send(&yard, &path, "lead_update", json!({"notes": "b", "city": null, "phone": ""})).await);
+        data(
+            &send(
+                &yard,
+                &path,
+                "lead_update",
+                json!({"notes": "b", "city": null, "phone": ""}),
+            )
+            .await,
+        );
         let state = state(&yard, "lead", id).await;
         let expected = [
             ("first_name", json!("Robert")),
@@ -32,7 +41,11 @@ fn an_update_changes_what_it_gives_and_leaves_the_rest() {
         }
         assert!(state.get("unheard_of").is_none());
         let kept = &timeline(&yard, "lead", id).await[1]["data"];
-        assert_eq!(kept["unheard_of"], json!([1, 2]), "what is not known stays in the payload");
+        assert_eq!(
+            kept["unheard_of"],
+            json!([1, 2]),
+            "what is not known stays in the payload"
+        );
         yard.stop().await;
     });
 }
@@ -45,17 +58,39 @@ fn late_is_decided_for_each_field() {
         let id = new_lead(&yard).await;
         let path = format!("lead/{id}/update");
         let (early, late) = ("2024-01-02T00:00:00Z", "2024-01-01T00:00:00+00:00");
-        send_at(&yard, &path, "lead_update", early, json!({"city": "Lyon", "lead_status": "won"})).await;
+        send_at(
+            &yard,
+            &path,
+            "lead_update",
+            early,
+            json!({"city": "Lyon", "lead_status": "won"}),
+        )
+        .await;
         let fields = json!({"city": "Paris", "country": "France", "lead_status": "contacted"});
         let answer = send_at(&yard, &path, "lead_update", late, fields).await;
-        assert_eq!(answer.header("x-entity-sequence"), Some("3"), "late, and recorded");
+        assert_eq!(
+            answer.header("x-entity-sequence"),
+            Some("3"),
+            "late, and recorded"
+        );
         let state = state(&yard, "lead", id).await;
-        assert_eq!((&state["city"], &state["country"]), (&json!("Lyon"), &json!("France")));
+        assert_eq!(
+            (&state["city"], &state["country"]),
+            (&json!("Lyon"), &json!("France"))
+        );
         assert_eq!(state["lead_status"], "won");
-        let history: Vec<_> =
-            state["status_history"].as_array().expect("a list").iter().map(|e| &e["status"]).collect();
+        let history: Vec<_> = state["status_history"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|e| &e["status"])
+            .collect();
         assert_eq!(history, ["contacted", "won"], "by the events' own times");
-        let late: Vec<_> = timeline(&yard, "lead", id).await.iter().map(|item| item["late"].clone()).collect();
+        let late: Vec<_> = timeline(&yard, "lead", id)
+            .await
+            .iter()
+            .map(|item| item["late"].clone())
+            .collect();
         assert_eq!(late, [json!(false), json!(false), json!(true)]);
         yard.stop().await;
     });
@@ -68,13 +103,17 @@ fn a_status_has_its_own_date_in_the_history() {
         let yard = ground.start().await;
         let id = new_lead(&yard).await;
         let path = format!("lead/{id}/status/update");
-        let status =
-            json!({"lead_status": "negotiation", "remarks": "price", "status_date": "2024-01-25T10:00:00+01:00"});
+        let status = json!({"lead_status": "negotiation", "remarks": "price", "status_date": "2024-01-25T10:00:00+01:00"});
         let answer = send(&yard, &path, "lead_status_update", status).await;
-        assert_eq!(data(&answer), &json!({"lead_id": id, "old_status": "new", "new_status": "negotiation"}));
-        let entry =
-            json!({"status": "negotiation", "remarks": "price", "at": "2024-01-25T09:00:00.000Z", "who": "crm"});
-        assert_eq!(state(&yard, "lead", id).await["status_history"], json!([entry]));
+        assert_eq!(
+            data(&answer),
+            &json!({"lead_id": id, "old_status": "new", "new_status": "negotiation"})
+        );
+        let entry = json!({"status": "negotiation", "remarks": "price", "at": "2024-01-25T09:00:00.000Z", "who": "crm"});
+        assert_eq!(
+            state(&yard, "lead", id).await["status_history"],
+            json!([entry])
+        );
         yard.stop().await;
     });
 }
@@ -88,12 +127,19 @@ fn money_keeps_every_digit_of_the_bytes_that_were_sent() {
         for (sent, kept) in [
             ("100000.00", "100000.00"),
             ("0.10", "0.10"),
-            ("123456789012345678.123456789012345678", "123456789012345678.123456789012345678"),
+            (
+                "123456789012345678.123456789012345678",
+                "123456789012345678.123456789012345678",
+            ),
             ("1.0E7", "10000000"),
             ("-0.0", "0.0"),
         ] {
-            let body = format!(r#"{{"event": "lead_update", "source": "erp", "data": {{"expected_value": {sent}}}}}"#);
-            let answer = yard.answer(request(&yard, &format!("lead/{id}/update"), &body)).await;
+            let body = format!(
+                r#"{{"event": "lead_update", "source": "erp", "data": {{"expected_value": {sent}}}}}"#
+            );
+            let answer = yard
+                .answer(request(&yard, &format!("lead/{id}/update"), &body))
+                .await;
             assert_eq!(answer.status, 200, "{answer:?}");
             assert_eq!(state(&yard, "lead", id).await["expected_value"], kept);
         }
@@ -110,7 +156,8 @@ fn one_contact_is_primary_and_the_newest_items_are_kept() {
         let path = format!("pre-lead/{id}/contact/add");
         let mut ids = Vec::new();
         for (name, is_primary) in [("Ada", true), ("Ben", false), ("Cat", true), ("Dan", false)] {
-            let contact = json!({"first_name": name, "is_primary": is_primary, "designation": "CTO"});
+            let contact =
+                json!({"first_name": name, "is_primary": is_primary, "designation": "CTO"});
             let answer = send(&yard, &path, "pre_lead_contact_add", contact).await;
             ids.push(data(&answer)["contact_id"].as_u64().expect("a number"));
         }
@@ -121,11 +168,15 @@ fn one_contact_is_primary_and_the_newest_items_are_kept() {
             .iter()
             .map(|c| (c["first_name"].clone(), c["is_primary"].clone()))
             .collect();
-        let expected =
-            [("Ben", false), ("Cat", true), ("Dan", false)].map(|(name, primary)| (json!(name), json!(primary)));
+        let expected = [("Ben", false), ("Cat", true), ("Dan", false)]
+            .map(|(name, primary)| (json!(name), json!(primary)));
         assert_eq!(shown, expected);
         assert_eq!(contacts[0]["contact_id"], json!(ids[1]));
-        assert_eq!(timeline(&yard, "pre_lead", id).await.len(), 5, "older ones stay in the timeline");
+        assert_eq!(
+            timeline(&yard, "pre_lead", id).await.len(),
+            5,
+            "older ones stay in the timeline"
+        );
         yard.stop().await;
     });
 }
@@ -143,8 +194,12 @@ fn the_qualified_profile_keeps_its_id_and_what_it_is_not_told_anew() {
         let second = send(&yard, &path, name, json!({"company": "XYZ Inc."})).await;
         assert_eq!(data(&second)["profile_id"], first);
         let profile = state(&yard, "lead", id).await["qualified_profile"].clone();
-        let found = ["profile_id", "company", "budget", "mode"].map(|member| profile[member].clone());
-        assert_eq!(found, [first, json!("XYZ Inc."), json!("150000.5"), Value::Null]);
+        let found =
+            ["profile_id", "company", "budget", "mode"].map(|member| profile[member].clone());
+        assert_eq!(
+            found,
+            [first, json!("XYZ Inc."), json!("150000.5"), Value::Null]
+        );
         yard.stop().await;
     });
 }
@@ -159,8 +214,16 @@ fn escapes_and_repeated_members_are_read_as_json_has_them() {
         let answer = yard.answer(request(&yard, "lead/create", body)).await;
         let id = data(&answer)["lead_id"].as_u64().expect("a number");
         let state = state(&yard, "lead", id).await;
-        assert_eq!((&state["first_name"], &state["city"]), (&json!("Jörg 😀 \"q\""), &json!("Zürich")));
-        let event = yard.get(&format!("/api/v1/events/{}", answer.header("x-event-id").expect("set"))).await;
+        assert_eq!(
+            (&state["first_name"], &state["city"]),
+            (&json!("Jörg 😀 \"q\""), &json!("Zürich"))
+        );
+        let event = yard
+            .get(&format!(
+                "/api/v1/events/{}",
+                answer.header("x-event-id").expect("set")
+            ))
+            .await;
         assert_eq!(event.body["type"], "lead.created");
         yard.stop().await;
     });
@@ -174,9 +237,24 @@ fn a_time_far_ahead_counts_as_the_time_of_receipt() {
         let yard = ground.start().await;
         let id = new_lead(&yard).await;
         let path = format!("lead/{id}/update");
-        send_at(&yard, &path, "lead_update", "2099-01-01T00:00:00Z", json!({"city": "Lyon"})).await;
+        send_at(
+            &yard,
+            &path,
+            "lead_update",
+            "2099-01-01T00:00:00Z",
+            json!({"city": "Lyon"}),
+        )
+        .await;
         clock.advance(std::time::Duration::from_secs(1));
-        data(&yard.answer(request(&yard, &path, &body("lead_update", &json!({"city": "Nice"})))).await);
+        data(
+            &yard
+                .answer(request(
+                    &yard,
+                    &path,
+                    &body("lead_update", &json!({"city": "Nice"})),
+                ))
+                .await,
+        );
         assert_eq!(state(&yard, "lead", id).await["city"], "Nice");
         yard.stop().await;
     });

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::{expected, ground, publish, subscribe};
 use crate::failures::{DiskFailure, FailurePlace, until_readyz_is};
-use crate::receiver::{Receiver, Reply, ReplyLatch};
-use crate::yard::{expect_soon, run};
+use crate::receiver::{ReceiverReply, ReplyLatch, TestReceiver};
+use crate::test_node::{expect_soon, run};
 
 /// Elsewhere a restart lost what was waiting to be tried again.
 #[test]
@@ -13,12 +13,17 @@ fn a_restart_keeps_what_waits_to_be_tried_again_and_repeats_nothing() {
     run(async {
         let ground = ground(&[("delivery.retry_schedule_s", "0.2,0.2,0.2,0.2,0.2")]);
         let yard = ground.start().await;
-        let receiver = Receiver::start(|arrival| Reply::Status(if arrival.sequence() == 2 { 503 } else { 200 })).await;
+        let receiver = TestReceiver::start(|arrival| {
+            ReceiverReply::Status(if arrival.sequence() == 2 { 503 } else { 200 })
+        })
+        .await;
         subscribe(&yard, &receiver.url("/"), json!({})).await;
         publish(&yard, 50, 4).await;
-        receiver.wait_until(|seen| seen.accepted.len() == 50 && seen.attempts.len() == 100).await;
+        receiver
+            .wait_until(|seen| seen.accepted.len() == 50 && seen.attempts.len() == 100)
+            .await;
         yard.stop().await;
-        receiver.set_script(|_| Reply::Status(200));
+        receiver.set_script(|_| ReceiverReply::Status(200));
         let yard = ground.start().await;
         receiver.accepted(200).await;
         assert_eq!(receiver.log().check_complete(&expected(50, 4)), 0);
@@ -26,7 +31,8 @@ fn a_restart_keeps_what_waits_to_be_tried_again_and_repeats_nothing() {
     });
 }
 
-/// A cursor alone would have to stay before the first that waits, and what others have got beyond it would come again.
+/// A cursor alone would have to stay before the first that waits, and what others have got beyond
+/// it would come again.
 #[test]
 fn a_stop_in_order_with_much_that_waits_repeats_nothing() {
     run(async {
@@ -34,9 +40,11 @@ fn a_stop_in_order_with_much_that_waits_repeats_nothing() {
         let yard = ground.start().await;
         let latch = ReplyLatch::default();
         let held = latch.clone();
-        let receiver = Receiver::start(move |arrival| match (arrival.entity().as_str(), arrival.sequence()) {
-            ("task/0", 1) => Reply::Status(200).held_by(&held),
-            _ => Reply::Status(200),
+        let receiver = TestReceiver::start(move |arrival| {
+            match (arrival.entity().as_str(), arrival.sequence()) {
+                ("task/0", 1) => ReceiverReply::Status(200).held_by(&held),
+                _ => ReceiverReply::Status(200),
+            }
         })
         .await;
         subscribe(&yard, &receiver.url("/"), json!({"concurrency": 2})).await;
@@ -58,18 +66,27 @@ fn a_stop_in_order_with_much_that_waits_repeats_nothing() {
 #[test]
 fn a_kill_with_thousands_of_stopped_lanes_loses_none_and_swaps_none() {
     run(async {
-        let ground = ground(&[("delivery.retry_schedule_s", "2,2,2,2,2,2,2,2,2,2"), ("server.workers", "1")]);
+        let ground = ground(&[
+            ("delivery.retry_schedule_s", "2,2,2,2,2,2,2,2,2,2"),
+            ("server.workers", "1"),
+        ]);
         let mut process = ground.start_process().await;
-        let receiver = Receiver::start(|_| Reply::Status(500)).await;
+        let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
         subscribe(&process, &receiver.url("/"), json!({})).await;
         publish(&process, 2000, 3).await;
-        receiver.wait_until(|seen| seen.attempts.len() == 2000).await;
+        receiver
+            .wait_until(|seen| seen.attempts.len() == 2000)
+            .await;
         process.kill();
-        receiver.set_script(|_| Reply::Status(200));
+        receiver.set_script(|_| ReceiverReply::Status(200));
         let process = ground.start_process().await;
         publish(&process, 2000, 1).await;
         receiver.accepted(8000).await;
-        assert_eq!(receiver.log().check_complete(&expected(2000, 4)), 0, "what was refused is no repeat");
+        assert_eq!(
+            receiver.log().check_complete(&expected(2000, 4)),
+            0,
+            "what was refused is no repeat"
+        );
         drop(process);
     });
 }
@@ -82,9 +99,13 @@ fn a_kill_in_the_middle_of_deliveries_repeats_few_and_loses_none() {
         let latch = ReplyLatch::default();
         let (held, mut count) = (latch.clone(), 0);
         // The last ones stay unanswered when the node is killed.
-        let receiver = Receiver::start(move |_| {
+        let receiver = TestReceiver::start(move |_| {
             count += 1;
-            if count > 300 { Reply::Status(200).held_by(&held) } else { Reply::Status(200) }
+            if count > 300 {
+                ReceiverReply::Status(200).held_by(&held)
+            } else {
+                ReceiverReply::Status(200)
+            }
         })
         .await;
         subscribe(&process, &receiver.url("/"), json!({})).await;
@@ -108,7 +129,10 @@ fn a_store_that_fails_to_note_what_was_delivered_is_opened_again_and_nothing_is_
         let mut ground = ground(&[]);
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
-        let receiver = Receiver::start(|arrival| Reply::Status(if arrival.before < 2 { 500 } else { 200 })).await;
+        let receiver = TestReceiver::start(|arrival| {
+            ReceiverReply::Status(if arrival.before < 2 { 500 } else { 200 })
+        })
+        .await;
         subscribe(&yard, &receiver.url("/"), json!({})).await;
         publish(&yard, 30, 5).await;
         receiver.wait_for_requests(50).await;

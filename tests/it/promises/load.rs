@@ -1,10 +1,11 @@
-//! Subscribers that fall far behind and catch up while events go on coming: no gap, no repeat, and bounded room.
+//! Subscribers that fall far behind and catch up while events go on coming: no gap, no repeat, and
+//! bounded room.
 
 use serde_json::json;
 
 use super::{expected, ground, publish, subscribe};
-use crate::receiver::{Receiver, Reply};
-use crate::yard::{run, run_together};
+use crate::receiver::{ReceiverReply, TestReceiver};
+use crate::test_node::{run, run_together};
 
 #[test]
 fn one_that_was_down_for_thousands_of_events_gets_each_once_while_more_are_coming() {
@@ -19,7 +20,10 @@ fn one_that_was_down_for_thousands_of_events_gets_each_once_while_more_are_comin
             ),
         ];
         let yard = ground(&keys).start().await;
-        let (receiver, witness) = (Receiver::accept_all().await, Receiver::accept_all().await);
+        let (receiver, witness) = (
+            TestReceiver::accept_all().await,
+            TestReceiver::accept_all().await,
+        );
         receiver.stop().await;
         let subscription = subscribe(&yard, &receiver.url("/"), json!({})).await;
         subscribe(&yard, &witness.url("/"), json!({})).await;
@@ -54,10 +58,17 @@ fn one_that_was_down_for_thousands_of_events_gets_each_once_while_more_are_comin
 #[test]
 fn a_slow_one_turns_behind_and_live_again_and_again_without_gap_or_repeat() {
     run(async {
-        let keys = [("delivery.window_events", "8"), ("delivery.concurrency", "2")];
+        let keys = [
+            ("delivery.window_events", "8"),
+            ("delivery.concurrency", "2"),
+        ];
         let yard = ground(&keys).start().await;
-        let receiver = Receiver::start(|arrival| {
-            Reply::Status(if arrival.before == 0 && arrival.sequence() % 7 == 0 { 500 } else { 200 })
+        let receiver = TestReceiver::start(|arrival| {
+            ReceiverReply::Status(if arrival.before == 0 && arrival.sequence() % 7 == 0 {
+                500
+            } else {
+                200
+            })
         })
         .await;
         subscribe(&yard, &receiver.url("/"), json!({})).await;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::test_node::{TestClient, TestEnv, expect_soon};
 use crate::webhooks;
-use crate::yard::{Gate, Ground, expect_soon};
 
 mod changes;
 mod crashes;
@@ -23,10 +23,11 @@ const PUBLISHER: &str = "test-publisher";
 /// The most events of one list.
 const LIST_MAX: usize = 1000;
 
-/// A ground for a node that takes in published events and may call this machine. It retries soon and often, always after the
-/// same pauses, and never interrupts a subscriber, unless `keys` say otherwise.
-pub fn ground(keys: &[(&str, &str)]) -> Ground {
-    let mut ground = Ground::new(&[]);
+/// A ground for a node that takes in published events and may call this machine. It retries soon
+/// and often, always after the same pauses, and never interrupts a subscriber, unless `keys` say
+/// otherwise.
+pub fn ground(keys: &[(&str, &str)]) -> TestEnv {
+    let mut ground = TestEnv::new(&[]);
     let often = ["0.02"; 50].join(",");
     for (key, value) in [
         ("sources.crm.enabled", "true"),
@@ -51,7 +52,7 @@ pub struct TestSubscription {
 }
 
 /// Subscribes `url` to everything published; `more` has other members of the subscription.
-pub async fn subscribe(gate: &Gate, url: &str, more: Value) -> TestSubscription {
+pub async fn subscribe(gate: &TestClient, url: &str, more: Value) -> TestSubscription {
     let mut body = json!({"url": url, "events": ["*"]});
     for (name, value) in more.as_object().expect("an object") {
         body[name] = value.clone();
@@ -59,33 +60,42 @@ pub async fn subscribe(gate: &Gate, url: &str, more: Value) -> TestSubscription 
     let answer = webhooks::create(gate, &body).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let made = answer.body;
-    let (id, secret) = (made["id"].as_u64().expect("an id"), made["secret"].as_str().expect("a secret").to_owned());
+    let (id, secret) = (
+        made["id"].as_u64().expect("an id"),
+        made["secret"].as_str().expect("a secret").to_owned(),
+    );
     TestSubscription { id, secret, made }
 }
 
 impl TestSubscription {
     /// What is counted of its deliveries.
-    pub async fn stats(&self, gate: &Gate) -> Value {
+    pub async fn stats(&self, gate: &TestClient) -> Value {
         webhooks::show(gate, &format!("/{}", self.id)).await.body["stats"].clone()
     }
 
     /// Asks until `is_so` of its stats.
-    pub async fn wait_until_stats(&self, gate: &Gate, is_so: impl Fn(&Value) -> bool) {
+    pub async fn wait_until_stats(&self, gate: &TestClient, is_so: impl Fn(&Value) -> bool) {
         expect_soon(async { while !is_so(&self.stats(gate).await) {} }).await;
     }
 
-    pub async fn change(&self, gate: &Gate, body: Value) {
+    pub async fn change(&self, gate: &TestClient, body: Value) {
         let answer = webhooks::change(gate, &format!("/{}", self.id), &body).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    pub async fn run_action(&self, gate: &Gate, action: &str) {
+    pub async fn run_action(&self, gate: &TestClient, action: &str) {
         let answer = webhooks::act(gate, &format!("/{}/{action}", self.id)).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    pub async fn delete(&self, gate: &Gate) {
-        let answer = gate.answer(webhooks::request(gate, Method::DELETE, &format!("/{}", self.id))).await;
+    pub async fn delete(&self, gate: &TestClient) {
+        let answer = gate
+            .answer(webhooks::request(
+                gate,
+                Method::DELETE,
+                &format!("/{}", self.id),
+            ))
+            .await;
         assert_eq!(answer.status, 204, "{answer:?}");
     }
 }
@@ -95,20 +105,30 @@ pub fn task(id: usize) -> Value {
     json!({"event": "task.created", "data": {"task_id": id}})
 }
 
-/// Publishes `events`, at most 1,000, all of which must be accepted. An error when there was no answer.
-pub async fn try_publish(gate: &Gate, events: &[Value]) -> reqwest::Result<()> {
-    let request = gate.client.post(format!("{}/api/v1/events", gate.base)).bearer_auth(PUBLISHER);
-    let request = request.header("content-type", "application/json").body(json!(events).to_string());
+/// Publishes `events`, at most 1,000, all of which must be accepted. An error when there was no
+/// answer.
+pub async fn try_publish(gate: &TestClient, events: &[Value]) -> reqwest::Result<()> {
+    let request = gate
+        .client
+        .post(format!("{}/api/v1/events", gate.base))
+        .bearer_auth(PUBLISHER);
+    let request = request
+        .header("content-type", "application/json")
+        .body(json!(events).to_string());
     let answer = request.send().await?;
     let (status, text) = (answer.status(), answer.text().await?);
     let body: Value = serde_json::from_str(&text).expect("JSON");
-    assert_eq!((status.as_u16(), &body["accepted"]), (202, &json!(events.len())), "{text}");
+    assert_eq!(
+        (status.as_u16(), &body["accepted"]),
+        (202, &json!(events.len())),
+        "{text}"
+    );
     Ok(())
 }
 
-/// Publishes `each` events of each of the tasks 0 to `entities`, the entities taking turns. Gives the entities as deliveries
-/// name them, and how many events each has.
-pub async fn publish(gate: &Gate, entities: usize, each: usize) -> BTreeMap<String, u64> {
+/// Publishes `each` events of each of the tasks 0 to `entities`, the entities taking turns. Gives
+/// the entities as deliveries name them, and how many events each has.
+pub async fn publish(gate: &TestClient, entities: usize, each: usize) -> BTreeMap<String, u64> {
     let events: Vec<_> = (0..each).flat_map(|_| (0..entities).map(task)).collect();
     for list in events.chunks(LIST_MAX) {
         try_publish(gate, list).await.expect("an answer");
@@ -118,7 +138,9 @@ pub async fn publish(gate: &Gate, entities: usize, each: usize) -> BTreeMap<Stri
 
 /// What [`publish`] gives.
 pub fn expected(entities: usize, each: usize) -> BTreeMap<String, u64> {
-    (0..entities).map(|id| (format!("task/{id}"), each as u64)).collect()
+    (0..entities)
+        .map(|id| (format!("task/{id}"), each as u64))
+        .collect()
 }
 
 /// A number from 0 to below `below` that depends on the others only.

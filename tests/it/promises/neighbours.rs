@@ -3,28 +3,36 @@
 use serde_json::json;
 
 use super::{expected, ground, publish, subscribe};
-use crate::receiver::{Receiver, Reply};
-use crate::yard::run;
+use crate::receiver::{ReceiverReply, TestReceiver};
+use crate::test_node::run;
 
 #[test]
 fn a_subscriber_beside_those_that_hang_drip_and_are_not_there_gets_everything() {
     run(async {
-        let yard = ground(&[("delivery.window_events", "64"), ("delivery.timeout_s", "300")]).start().await;
-        let hanging = Receiver::start(|_| Reply::Hang).await;
-        let dripping = Receiver::start(|_| Reply::Drip(200)).await;
-        let gone = Receiver::accept_all().await;
+        let yard = ground(&[
+            ("delivery.window_events", "64"),
+            ("delivery.timeout_s", "300"),
+        ])
+        .start()
+        .await;
+        let hanging = TestReceiver::start(|_| ReceiverReply::Hang).await;
+        let dripping = TestReceiver::start(|_| ReceiverReply::Drip(200)).await;
+        let gone = TestReceiver::accept_all().await;
         gone.stop().await;
         for receiver in [&hanging, &dripping, &gone] {
             subscribe(&yard, &receiver.url("/"), json!({})).await;
         }
-        let healthy = Receiver::accept_all().await;
+        let healthy = TestReceiver::accept_all().await;
         subscribe(&yard, &healthy.url("/"), json!({})).await;
         publish(&yard, 100, 30).await;
         healthy.accepted(3000).await;
         assert_eq!(healthy.log().check_complete(&expected(100, 30)), 0);
         for receiver in [&hanging, &dripping] {
             let held = receiver.arrivals().len();
-            assert!((1..=2).contains(&held), "{held} places held by one that never answered");
+            assert!(
+                (1..=2).contains(&held),
+                "{held} places held by one that never answered"
+            );
         }
         assert_eq!(yard.get("/readyz").await.status, 200);
         yard.stop().await;
@@ -34,14 +42,19 @@ fn a_subscriber_beside_those_that_hang_drip_and_are_not_there_gets_everything() 
 #[test]
 fn all_places_taken_by_those_that_hang_come_free_in_turn() {
     run(async {
-        let yard = ground(&[("delivery.attempts_max", "2"), ("delivery.timeout_s", "0.2")]).start().await;
+        let yard = ground(&[
+            ("delivery.attempts_max", "2"),
+            ("delivery.timeout_s", "0.2"),
+        ])
+        .start()
+        .await;
         let mut hanging = Vec::new();
         for _ in 0..4 {
-            let receiver = Receiver::start(|_| Reply::Hang).await;
+            let receiver = TestReceiver::start(|_| ReceiverReply::Hang).await;
             subscribe(&yard, &receiver.url("/"), json!({})).await;
             hanging.push(receiver);
         }
-        let healthy = Receiver::accept_all().await;
+        let healthy = TestReceiver::accept_all().await;
         subscribe(&yard, &healthy.url("/"), json!({})).await;
         publish(&yard, 5, 2).await;
         healthy.accepted(10).await;
@@ -56,11 +69,14 @@ fn all_places_taken_by_those_that_hang_come_free_in_turn() {
 fn one_of_five_that_fails_repeats_nothing_to_the_other_four() {
     run(async {
         let yard = ground(&[]).start().await;
-        let failing = Receiver::start(|arrival| Reply::Status(if arrival.before < 2 { 500 } else { 200 })).await;
+        let failing = TestReceiver::start(|arrival| {
+            ReceiverReply::Status(if arrival.before < 2 { 500 } else { 200 })
+        })
+        .await;
         subscribe(&yard, &failing.url("/"), json!({})).await;
         let mut healthy = Vec::new();
         for _ in 0..4 {
-            let receiver = Receiver::accept_all().await;
+            let receiver = TestReceiver::accept_all().await;
             subscribe(&yard, &receiver.url("/"), json!({})).await;
             healthy.push(receiver);
         }

@@ -1,28 +1,36 @@
-//! One entity's events come in their order and once each, whatever fails; nobody waits for another entity.
+//! One entity's events come in their order and once each, whatever fails; nobody waits for another
+//! entity.
 
 use std::collections::HashSet;
 
 use serde_json::json;
 
 use super::{draw_number, expected, ground, publish, subscribe, task, try_publish};
-use crate::receiver::{Receiver, Reply, ReplyLatch};
-use crate::yard::{expect_soon, run, run_together};
+use crate::receiver::{ReceiverReply, ReplyLatch, TestReceiver};
+use crate::test_node::{expect_soon, run, run_together};
 
 #[test]
 fn each_entity_s_events_come_in_order_and_once_though_a_third_of_the_attempts_fail() {
     run(async {
         let yard = ground(&[]).start().await;
-        let receiver = Receiver::start(|arrival| match draw_number(1, arrival.id(), arrival.before, 6) {
-            0 => Reply::Status(500),
-            1 => Reply::Close,
-            _ => Reply::Status(200),
-        })
-        .await;
+        let receiver =
+            TestReceiver::start(
+                |arrival| match draw_number(1, arrival.id(), arrival.before, 6) {
+                    0 => ReceiverReply::Status(500),
+                    1 => ReceiverReply::Close,
+                    _ => ReceiverReply::Status(200),
+                },
+            )
+            .await;
         subscribe(&yard, &receiver.url("/"), json!({})).await;
         let gates = [yard.gate.clone(), yard.gate.clone(), yard.gate.clone()];
         run_together(gates.map(|gate| async move { publish(&gate, 20, 10).await })).await;
         receiver.accepted(600).await;
-        assert_eq!(receiver.log().check_complete(&expected(20, 30)), 0, "none twice");
+        assert_eq!(
+            receiver.log().check_complete(&expected(20, 30)),
+            0,
+            "none twice"
+        );
         assert!(receiver.arrivals().len() > 700, "some failed");
         yard.stop().await;
     });
@@ -34,10 +42,13 @@ fn a_delivery_has_the_event_s_id_at_every_attempt_and_in_every_place() {
         let yard = ground(&[]).start().await;
         let flaky = |times: usize| {
             move |arrival: &crate::receiver::ReceiverRequest| {
-                Reply::Status(if arrival.before < times { 503 } else { 200 })
+                ReceiverReply::Status(if arrival.before < times { 503 } else { 200 })
             }
         };
-        let (one, other) = (Receiver::start(flaky(3)).await, Receiver::start(flaky(1)).await);
+        let (one, other) = (
+            TestReceiver::start(flaky(3)).await,
+            TestReceiver::start(flaky(1)).await,
+        );
         subscribe(&yard, &one.url("/"), json!({})).await;
         subscribe(&yard, &other.url("/"), json!({})).await;
         publish(&yard, 4, 5).await;
@@ -53,7 +64,11 @@ fn a_delivery_has_the_event_s_id_at_every_attempt_and_in_every_place() {
         for (receiver, attempts) in [(&one, 4), (&other, 2)] {
             let seen = receiver.log();
             assert_eq!(seen.accepted, stored);
-            assert!(seen.attempts.values().all(|times| *times == attempts), "{:?}", seen.attempts);
+            assert!(
+                seen.attempts.values().all(|times| *times == attempts),
+                "{:?}",
+                seen.attempts
+            );
             seen.check_complete(&expected(4, 5));
         }
         yard.stop().await;
@@ -66,16 +81,26 @@ fn an_entity_whose_event_is_not_answered_or_refused_holds_up_no_other() {
         let yard = ground(&[]).start().await;
         let latch = ReplyLatch::default();
         let held = latch.clone();
-        let receiver = Receiver::start(move |arrival| match (arrival.entity().as_str(), arrival.sequence()) {
-            ("task/0", 1) => Reply::Status(200).held_by(&held),
-            ("task/1", 2) if arrival.before < 3 => Reply::Status(500),
-            _ => Reply::Status(200),
+        let receiver = TestReceiver::start(move |arrival| {
+            match (arrival.entity().as_str(), arrival.sequence()) {
+                ("task/0", 1) => ReceiverReply::Status(200).held_by(&held),
+                ("task/1", 2) if arrival.before < 3 => ReceiverReply::Status(500),
+                _ => ReceiverReply::Status(200),
+            }
         })
         .await;
         subscribe(&yard, &receiver.url("/"), json!({})).await;
         publish(&yard, 10, 10).await;
         receiver.accepted(90).await;
-        assert_eq!(receiver.log().arrivals.iter().filter(|arrival| arrival.entity() == "task/0").count(), 1);
+        assert_eq!(
+            receiver
+                .log()
+                .arrivals
+                .iter()
+                .filter(|arrival| arrival.entity() == "task/0")
+                .count(),
+            1
+        );
         latch.open();
         receiver.accepted(100).await;
         assert_eq!(receiver.log().check_complete(&expected(10, 10)), 0);
@@ -89,10 +114,10 @@ fn without_order_an_event_that_fails_holds_up_none_of_its_entity() {
         let yard = ground(&[]).start().await;
         let latch = ReplyLatch::default();
         let held = latch.clone();
-        let receiver = Receiver::start(move |arrival| match arrival.sequence() {
-            1 => Reply::Status(200).held_by(&held),
-            2 if arrival.before == 0 => Reply::Status(500),
-            _ => Reply::Status(200),
+        let receiver = TestReceiver::start(move |arrival| match arrival.sequence() {
+            1 => ReceiverReply::Status(200).held_by(&held),
+            2 if arrival.before == 0 => ReceiverReply::Status(500),
+            _ => ReceiverReply::Status(200),
         })
         .await;
         subscribe(&yard, &receiver.url("/"), json!({"ordering": "none"})).await;
@@ -104,19 +129,30 @@ fn without_order_an_event_that_fails_holds_up_none_of_its_entity() {
     });
 }
 
-/// What is refused for good is a dead letter, and the entity goes on (`skip`) or stands still until that is dealt with (`halt`).
+/// What is refused for good is a dead letter, and the entity goes on (`skip`) or stands still until
+/// that is dealt with (`halt`).
 #[test]
 fn a_dead_letter_is_passed_over_or_waited_for() {
     run(async {
         let yard = ground(&[]).start().await;
-        let refusing =
-            |arrival: &crate::receiver::ReceiverRequest| Reply::Status(if arrival.sequence() == 2 { 400 } else { 200 });
-        let (skip, halt) = (Receiver::start(refusing).await, Receiver::start(refusing).await);
+        let refusing = |arrival: &crate::receiver::ReceiverRequest| {
+            ReceiverReply::Status(if arrival.sequence() == 2 { 400 } else { 200 })
+        };
+        let (skip, halt) = (
+            TestReceiver::start(refusing).await,
+            TestReceiver::start(refusing).await,
+        );
         subscribe(&yard, &skip.url("/"), json!({"on_exhausted": "skip"})).await;
         let halting = subscribe(&yard, &halt.url("/"), json!({"on_exhausted": "halt"})).await;
         publish(&yard, 2, 4).await;
         skip.accepted(6).await;
-        let sequences = |receiver: &Receiver| receiver.log().accepted_sequences().into_values().collect::<Vec<_>>();
+        let sequences = |receiver: &TestReceiver| {
+            receiver
+                .log()
+                .accepted_sequences()
+                .into_values()
+                .collect::<Vec<_>>()
+        };
         assert_eq!(sequences(&skip), [[1, 3, 4], [1, 3, 4]]);
         let path = format!("/api/v1/dead-letters?webhook_id={}", halting.id);
         let letters = expect_soon(async {
@@ -129,9 +165,11 @@ fn a_dead_letter_is_passed_over_or_waited_for() {
         })
         .await;
         assert_eq!(sequences(&halt), [[1], [1]]);
-        halt.set_script(|_| Reply::Status(200));
+        halt.set_script(|_| ReceiverReply::Status(200));
         for letter in letters["items"].as_array().expect("items") {
-            let answer = yard.post(&format!("/api/v1/dead-letters/{}/retry", letter["id"])).await;
+            let answer = yard
+                .post(&format!("/api/v1/dead-letters/{}/retry", letter["id"]))
+                .await;
             assert!((200..300).contains(&answer.status), "{answer:?}");
         }
         halt.accepted(8).await;
@@ -144,7 +182,7 @@ fn a_dead_letter_is_passed_over_or_waited_for() {
 fn only_what_is_subscribed_to_is_delivered_and_nothing_from_before() {
     run(async {
         let yard = ground(&[]).start().await;
-        let receiver = Receiver::accept_all().await;
+        let receiver = TestReceiver::accept_all().await;
         publish(&yard, 3, 2).await;
         let kinds = json!({"events": ["person.*", "task.completed"], "filter": "has(data.wanted) && data.wanted"});
         subscribe(&yard, &receiver.url("/"), kinds).await;
@@ -160,11 +198,22 @@ fn only_what_is_subscribed_to_is_delivered_and_nothing_from_before() {
         ];
         try_publish(&yard, &events).await.expect("an answer");
         receiver.accepted(4).await;
-        let mut came: Vec<_> =
-            receiver.arrivals().iter().map(|arrival| (arrival.event(), arrival.sequence())).collect();
+        let mut came: Vec<_> = receiver
+            .arrivals()
+            .iter()
+            .map(|arrival| (arrival.event(), arrival.sequence()))
+            .collect();
         came.sort();
-        let wanted = [("person.created", 1), ("person.deleted", 3), ("task.completed", 4), ("task.completed", 5)];
-        assert_eq!(came, wanted.map(|(event, sequence)| (event.to_owned(), sequence)));
+        let wanted = [
+            ("person.created", 1),
+            ("person.deleted", 3),
+            ("task.completed", 4),
+            ("task.completed", 5),
+        ];
+        assert_eq!(
+            came,
+            wanted.map(|(event, sequence)| (event.to_owned(), sequence))
+        );
         yard.stop().await;
     });
 }

@@ -1,4 +1,5 @@
-//! Random histories of publishing, failing, crashing and coming back, against a simple model of who must have seen what.
+//! Random histories of publishing, failing, crashing and coming back, against a simple model of who
+//! must have seen what.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,13 +8,14 @@ use serde_json::{Value, json};
 
 use super::{PUBLISHER, TestSubscription, draw_number, ground, subscribe};
 use crate::commands::send_signal;
-use crate::receiver::{Receiver, Reply};
+use crate::receiver::{ReceiverReply, TestReceiver};
+use crate::test_node::{NodeProcess, TestClient, TestEnv, expect_soon, run};
 use crate::webhooks;
-use crate::yard::{Gate, Ground, NodeProcess, expect_soon, run};
 
 const ENTITIES: u64 = 6;
 
-/// More than anything here takes, and less than what a test waits for in general, so that what is missing is told.
+/// More than anything here takes, and less than what a test waits for in general, so that what is
+/// missing is told.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What was published: for each entity the names of its events, in their order.
@@ -21,7 +23,7 @@ type PublishedModel = BTreeMap<String, Vec<&'static str>>;
 
 /// A subscriber, and what the model says of it.
 struct ModelledSubscriber {
-    receiver: Receiver,
+    receiver: TestReceiver,
     /// The one event that it wants, if it does not want all.
     wanted: Option<&'static str>,
     /// How many events each entity had when it was subscribed.
@@ -35,7 +37,7 @@ struct ModelledSubscriber {
 
 struct RandomHistory {
     seed: u64,
-    ground: Ground,
+    ground: TestEnv,
     process: NodeProcess,
     model: PublishedModel,
     followers: Vec<ModelledSubscriber>,
@@ -57,7 +59,15 @@ impl RandomHistory {
             ("delivery.breaker.open_max_s", "0.2"),
         ]);
         let process = ground.start_process().await;
-        Self { seed, ground, process, model: PublishedModel::new(), followers: Vec::new(), steps: 0, kills: 0 }
+        Self {
+            seed,
+            ground,
+            process,
+            model: PublishedModel::new(),
+            followers: Vec::new(),
+            steps: 0,
+            kills: 0,
+        }
     }
 
     fn draw(&self, what: &str, below: u64) -> u64 {
@@ -80,17 +90,26 @@ impl RandomHistory {
 
     /// Subscribes a new follower, which fails by the seed.
     async fn follow(&mut self) {
-        let (seed, share) = (self.seed + self.followers.len() as u64, self.draw("share", 3));
-        let receiver = Receiver::start(move |arrival| match draw_number(seed, arrival.id(), arrival.before, 10) {
-            draw if draw < share => Reply::Status(503),
-            9 if arrival.before == 0 => Reply::Close,
-            _ => Reply::Status(200),
+        let (seed, share) = (
+            self.seed + self.followers.len() as u64,
+            self.draw("share", 3),
+        );
+        let receiver = TestReceiver::start(move |arrival| {
+            match draw_number(seed, arrival.id(), arrival.before, 10) {
+                draw if draw < share => ReceiverReply::Status(503),
+                9 if arrival.before == 0 => ReceiverReply::Close,
+                _ => ReceiverReply::Status(200),
+            }
         })
         .await;
         let wanted = [None, Some("task.completed")][self.draw("wanted", 2) as usize];
         let events = json!({"events": [wanted.unwrap_or("*")]});
         let subscription = subscribe(&self.process, &receiver.url("/"), events).await;
-        let since = self.model.iter().map(|(entity, events)| (entity.clone(), events.len())).collect();
+        let since = self
+            .model
+            .iter()
+            .map(|(entity, events)| (entity.clone(), events.len()))
+            .collect();
         self.followers.push(ModelledSubscriber {
             receiver,
             wanted,
@@ -106,10 +125,17 @@ impl RandomHistory {
     fn list(&mut self) -> Vec<Value> {
         let mut list = Vec::new();
         for number in 0..=self.draw("length", 60) as usize {
-            let draw = |what: &str, below| draw_number(self.seed, &format!("{what} {number}"), self.steps, below);
-            let (entity, name) =
-                (draw("entity", ENTITIES), ["task.created", "task.completed"][draw("name", 2) as usize]);
-            self.model.entry(format!("task/{entity}")).or_default().push(name);
+            let draw = |what: &str, below| {
+                draw_number(self.seed, &format!("{what} {number}"), self.steps, below)
+            };
+            let (entity, name) = (
+                draw("entity", ENTITIES),
+                ["task.created", "task.completed"][draw("name", 2) as usize],
+            );
+            self.model
+                .entry(format!("task/{entity}"))
+                .or_default()
+                .push(name);
             let key = format!("{}-{number}", self.steps);
             list.push(json!({"event": name, "data": {"task_id": entity}, "idempotency_key": key}));
         }
@@ -150,8 +176,14 @@ impl RandomHistory {
 
     async fn pause_or_resume(&mut self) {
         let which = self.draw("who", self.followers.len() as u64) as usize;
-        let ModelledSubscriber { subscription, is_paused, .. } = &mut self.followers[which];
-        subscription.run_action(&self.process, if *is_paused { "resume" } else { "pause" }).await;
+        let ModelledSubscriber {
+            subscription,
+            is_paused,
+            ..
+        } = &mut self.followers[which];
+        subscription
+            .run_action(&self.process, if *is_paused { "resume" } else { "pause" })
+            .await;
         *is_paused = !*is_paused;
     }
 
@@ -171,7 +203,8 @@ impl RandomHistory {
     /// Lets those who are up get everything, so that what follows begins at rest.
     async fn catch_up(&self) {
         let is_served = |follower: &ModelledSubscriber| follower.is_up && !follower.is_paused;
-        for number in (0..self.followers.len()).filter(|number| is_served(&self.followers[*number])) {
+        for number in (0..self.followers.len()).filter(|number| is_served(&self.followers[*number]))
+        {
             self.has_all(number).await;
         }
     }
@@ -181,11 +214,17 @@ impl RandomHistory {
         let ModelledSubscriber { receiver, .. } = &self.followers[number];
         let expected = self.followers[number].expected(&self.model);
         let total = expected.values().map(Vec::len).sum();
-        if tokio::time::timeout(PATIENCE, receiver.accepted(total)).await.is_err() {
+        if tokio::time::timeout(PATIENCE, receiver.accepted(total))
+            .await
+            .is_err()
+        {
             let got = receiver.log().accepted_sequences();
             let state = webhooks::show(&self.process, "").await.text;
             let letters = self.process.get("/api/v1/dead-letters").await.text;
-            panic!("follower {number} of seed {}: {expected:?} but {got:?}\n{state}\n{letters}", self.seed);
+            panic!(
+                "follower {number} of seed {}: {expected:?} but {got:?}\n{state}\n{letters}",
+                self.seed
+            );
         }
         expected
     }
@@ -197,14 +236,22 @@ impl RandomHistory {
                 follower.receiver.restart().await;
             }
             if follower.is_paused {
-                follower.subscription.run_action(&self.process, "resume").await;
+                follower
+                    .subscription
+                    .run_action(&self.process, "resume")
+                    .await;
             }
         }
         for (number, follower) in self.followers.iter().enumerate() {
             let expected = self.has_all(number).await;
             let seen = follower.receiver.log();
             let repeats = seen.check_order(&Default::default());
-            assert_eq!(seen.accepted_sequences(), expected, "follower {number} of seed {}", self.seed);
+            assert_eq!(
+                seen.accepted_sequences(),
+                expected,
+                "follower {number} of seed {}",
+                self.seed
+            );
             assert!(
                 repeats == 0 || self.kills > 0 || follower.was_down,
                 "{repeats} repeats without a crash, seed {}",
@@ -220,8 +267,10 @@ impl ModelledSubscriber {
         let mut expected = BTreeMap::new();
         for (entity, events) in model {
             let since = self.since.get(entity).copied().unwrap_or_default();
-            let wanted =
-                (1..).zip(events).skip(since).filter(|(_, name)| self.wanted.is_none_or(|wanted| wanted == **name));
+            let wanted = (1..)
+                .zip(events)
+                .skip(since)
+                .filter(|(_, name)| self.wanted.is_none_or(|wanted| wanted == **name));
             let sequences: Vec<u64> = wanted.map(|(sequence, _)| sequence).collect();
             if !sequences.is_empty() {
                 expected.insert(entity.clone(), sequences);
@@ -232,12 +281,20 @@ impl ModelledSubscriber {
 }
 
 /// Publishes a list that may have been published before, in whole or in part.
-async fn send(gate: &Gate, list: &[Value]) -> reqwest::Result<()> {
-    let request = gate.client.post(format!("{}/api/v1/events", gate.base)).bearer_auth(PUBLISHER);
-    let request = request.header("content-type", "application/json").body(json!(list).to_string());
+async fn send(gate: &TestClient, list: &[Value]) -> reqwest::Result<()> {
+    let request = gate
+        .client
+        .post(format!("{}/api/v1/events", gate.base))
+        .bearer_auth(PUBLISHER);
+    let request = request
+        .header("content-type", "application/json")
+        .body(json!(list).to_string());
     let text = expect_soon(request.send()).await?.text().await?;
     let body: Value = serde_json::from_str(&text).expect("JSON");
-    let taken = body["accepted"].as_u64().zip(body["duplicates"].as_u64()).map(|(new, known)| new + known);
+    let taken = body["accepted"]
+        .as_u64()
+        .zip(body["duplicates"].as_u64())
+        .map(|(new, known)| new + known);
     assert_eq!(taken, Some(list.len() as u64), "{text}");
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Every style of signing, verified by what is not ours: the Standard Webhooks library, and the primitives themselves.
+//! Every style of signing, verified by what is not ours: the Standard Webhooks library, and the
+//! primitives themselves.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,9 +11,9 @@ use sha2::Sha256;
 use standardwebhooks::Webhook;
 
 use super::{TestSubscription, ground, subscribe, task, try_publish};
-use crate::receiver::{Receiver, ReceiverRequest};
+use crate::receiver::{ReceiverRequest, TestReceiver};
+use crate::test_node::run;
 use crate::webhooks;
-use crate::yard::run;
 
 fn hmac(secret: &str, body: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("a key");
@@ -22,7 +23,10 @@ fn hmac(secret: &str, body: &[u8]) -> String {
 
 fn headers(arrival: &ReceiverRequest) -> HeaderMap {
     let parsed = arrival.headers.iter().map(|(name, value)| {
-        (HeaderName::from_bytes(name.as_bytes()).expect("a name"), HeaderValue::from_str(value).expect("a value"))
+        (
+            HeaderName::from_bytes(name.as_bytes()).expect("a name"),
+            HeaderValue::from_str(value).expect("a value"),
+        )
     });
     parsed.collect()
 }
@@ -33,7 +37,10 @@ fn is_standard(secret: &str, arrival: &ReceiverRequest) -> bool {
         true => Webhook::new(secret),
         false => Webhook::from_bytes(secret.as_bytes().to_vec()),
     };
-    webhook.expect("a secret").verify(&arrival.body, &headers(arrival)).is_ok()
+    webhook
+        .expect("a secret")
+        .verify(&arrival.body, &headers(arrival))
+        .is_ok()
 }
 
 fn is_crm(secret: &str, arrival: &ReceiverRequest) -> bool {
@@ -41,25 +48,48 @@ fn is_crm(secret: &str, arrival: &ReceiverRequest) -> bool {
 }
 
 fn is_hub(secret: &str, arrival: &ReceiverRequest) -> bool {
-    arrival.header("x-hub-signature-256") == Some(format!("sha256={}", hmac(secret, &arrival.body)).as_str())
+    arrival.header("x-hub-signature-256")
+        == Some(format!("sha256={}", hmac(secret, &arrival.body)).as_str())
 }
 
 fn is_v1a(subscription: &TestSubscription, arrival: &ReceiverRequest) -> bool {
-    let key = subscription.made["public_key"].as_str().expect("a key").strip_prefix("whpk_").expect("its prefix");
-    let key = STANDARD.decode(key).expect("base64").try_into().expect("32 bytes");
+    let key = subscription.made["public_key"]
+        .as_str()
+        .expect("a key")
+        .strip_prefix("whpk_")
+        .expect("its prefix");
+    let key = STANDARD
+        .decode(key)
+        .expect("base64")
+        .try_into()
+        .expect("32 bytes");
     let given = arrival.header("webhook-signature").expect("signatures");
-    let given = given.split(' ').find_map(|one| one.strip_prefix("v1a,")).expect("one of v1a");
-    let signature = Signature::from_slice(&STANDARD.decode(given).expect("base64")).expect("64 bytes");
+    let given = given
+        .split(' ')
+        .find_map(|one| one.strip_prefix("v1a,"))
+        .expect("one of v1a");
+    let signature =
+        Signature::from_slice(&STANDARD.decode(given).expect("base64")).expect("64 bytes");
     let time = arrival.header("webhook-timestamp").expect("a time");
-    let signed = [arrival.id().as_bytes(), b".", time.as_bytes(), b".", &arrival.body].concat();
-    VerifyingKey::from_bytes(&key).expect("a key").verify_strict(&signed, &signature).is_ok()
+    let signed = [
+        arrival.id().as_bytes(),
+        b".",
+        time.as_bytes(),
+        b".",
+        &arrival.body,
+    ]
+    .concat();
+    VerifyingKey::from_bytes(&key)
+        .expect("a key")
+        .verify_strict(&signed, &signature)
+        .is_ok()
 }
 
 #[test]
 fn each_style_verifies_with_the_subscription_s_own_keys_only() {
     run(async {
         let yard = ground(&[]).start().await;
-        let receiver = Receiver::accept_all().await;
+        let receiver = TestReceiver::accept_all().await;
         let all = json!({"signing": ["crm", "standard", "hub", "v1a"]});
         let made = subscribe(&yard, &receiver.url("/made"), all.clone()).await;
         let mut given = all;
@@ -69,18 +99,37 @@ fn each_style_verifies_with_the_subscription_s_own_keys_only() {
         try_publish(&yard, &[task(1)]).await.expect("an answer");
         receiver.wait_for_requests(3).await;
         let arrivals = receiver.arrivals();
-        let of = |path: &str| arrivals.iter().find(|arrival| arrival.path == path).expect("it came");
+        let of = |path: &str| {
+            arrivals
+                .iter()
+                .find(|arrival| arrival.path == path)
+                .expect("it came")
+        };
         for (subscription, other, path) in [(&made, &given, "/made"), (&given, &made, "/given")] {
             let arrival = of(path);
             for is_signed in [is_standard, is_crm, is_hub] {
-                assert!(is_signed(&subscription.secret, arrival) && !is_signed(&other.secret, arrival), "{arrival:?}");
+                assert!(
+                    is_signed(&subscription.secret, arrival) && !is_signed(&other.secret, arrival),
+                    "{arrival:?}"
+                );
             }
-            assert!(is_v1a(subscription, arrival) && !is_v1a(other, arrival), "{arrival:?}");
+            assert!(
+                is_v1a(subscription, arrival) && !is_v1a(other, arrival),
+                "{arrival:?}"
+            );
         }
         let arrival = of("/plain");
-        assert!(is_crm(&plain.secret, arrival) && is_standard(&plain.secret, arrival), "the styles when none is said");
+        assert!(
+            is_crm(&plain.secret, arrival) && is_standard(&plain.secret, arrival),
+            "the styles when none is said"
+        );
         assert_eq!(arrival.header("x-hub-signature-256"), None);
-        assert!(!arrival.header("webhook-signature").expect("there").contains("v1a"));
+        assert!(
+            !arrival
+                .header("webhook-signature")
+                .expect("there")
+                .contains("v1a")
+        );
         yard.stop().await;
     });
 }
@@ -89,15 +138,21 @@ fn each_style_verifies_with_the_subscription_s_own_keys_only() {
 fn after_a_rotation_both_secrets_verify_and_a_retry_has_a_new_time_and_signature() {
     run(async {
         let yard = ground(&[]).start().await;
-        let receiver = Receiver::accept_all().await;
+        let receiver = TestReceiver::accept_all().await;
         let subscription = subscribe(&yard, &receiver.url("/"), json!({})).await;
         let rotated = webhooks::act(&yard, &format!("/{}/rotate-secret", subscription.id)).await;
-        let new = rotated.body["secret"].as_str().expect("shown once").to_owned();
+        let new = rotated.body["secret"]
+            .as_str()
+            .expect("shown once")
+            .to_owned();
         try_publish(&yard, &[task(1)]).await.expect("an answer");
         receiver.accepted(1).await;
         let arrival = receiver.arrivals()[0].clone();
         assert!(is_standard(&subscription.secret, &arrival) && is_standard(&new, &arrival));
-        assert!(is_crm(&new, &arrival) && !is_crm(&subscription.secret, &arrival), "that style has room for one");
+        assert!(
+            is_crm(&new, &arrival) && !is_crm(&subscription.secret, &arrival),
+            "that style has room for one"
+        );
         yard.stop().await;
     });
 }
@@ -106,23 +161,49 @@ fn after_a_rotation_both_secrets_verify_and_a_retry_has_a_new_time_and_signature
 fn a_delivery_says_what_happened_to_whom_and_when() {
     run(async {
         let yard = ground(&[]).start().await;
-        let receiver = Receiver::accept_all().await;
-        let subscription = subscribe(&yard, &receiver.url("/hook?a=b"), json!({"headers": {"X-Tenant": "7"}})).await;
-        let transform = json!({"transform": "{'what': event, 'n': data.n}", "signing": ["standard"]});
+        let receiver = TestReceiver::accept_all().await;
+        let subscription = subscribe(
+            &yard,
+            &receiver.url("/hook?a=b"),
+            json!({"headers": {"X-Tenant": "7"}}),
+        )
+        .await;
+        let transform =
+            json!({"transform": "{'what': event, 'n': data.n}", "signing": ["standard"]});
         let transformed = subscribe(&yard, &receiver.url("/transformed"), transform).await;
         let event = r#"[{"event": "organisation.created", "user_id": 12, "timestamp": "2025-10-18T09:43:12.442Z", "data": {"organisation_id": 51, "n": 1.50}}]"#;
-        let request = yard.client.post(format!("{}/api/v1/events", yard.base)).bearer_auth(super::PUBLISHER);
-        let answer = yard.answer(request.header("content-type", "application/json").body(event)).await;
+        let request = yard
+            .client
+            .post(format!("{}/api/v1/events", yard.base))
+            .bearer_auth(super::PUBLISHER);
+        let answer = yard
+            .answer(
+                request
+                    .header("content-type", "application/json")
+                    .body(event),
+            )
+            .await;
         assert_eq!(answer.status, 202, "{answer:?}");
         receiver.wait_for_requests(2).await;
         let arrivals = receiver.arrivals();
-        let of = |path: &str| arrivals.iter().find(|arrival| arrival.path == path).expect("it came");
+        let of = |path: &str| {
+            arrivals
+                .iter()
+                .find(|arrival| arrival.path == path)
+                .expect("it came")
+        };
         let arrival = of("/hook?a=b");
         let body = r#"{"event":"organisation.created","timestamp":"2025-10-18T09:43:12.442Z","user_id":12,"data":{"organisation_id": 51, "n": 1.50},"entity":{"kind":"organisation","id":"51","sequence":1},"late":false}"#;
-        assert_eq!(String::from_utf8_lossy(&arrival.body), body, "what the source sent is not touched");
+        assert_eq!(
+            String::from_utf8_lossy(&arrival.body),
+            body,
+            "what the source sent is not touched"
+        );
         let id = subscription.id.to_string();
         let agent = format!("Hookyard/{}", env!("CARGO_PKG_VERSION"));
-        let event_id = answer.body["events"][0]["event_id"].as_str().expect("an id");
+        let event_id = answer.body["events"][0]["event_id"]
+            .as_str()
+            .expect("an id");
         for (name, value) in [
             ("content-type", "application/json"),
             ("x-webhook-id", &id),
@@ -135,9 +216,16 @@ fn a_delivery_says_what_happened_to_whom_and_when() {
         ] {
             assert_eq!(arrival.header(name), Some(value), "{name}");
         }
-        assert!(arrival.header("traceparent").is_some_and(|trace| trace.len() == 55 && trace.starts_with("00-")));
+        assert!(
+            arrival
+                .header("traceparent")
+                .is_some_and(|trace| trace.len() == 55 && trace.starts_with("00-"))
+        );
         let arrival = of("/transformed");
-        assert_eq!(arrival.json(), json!({"what": "organisation.created", "n": 1.5}));
+        assert_eq!(
+            arrival.json(),
+            json!({"what": "organisation.created", "n": 1.5})
+        );
         assert_eq!((arrival.id(), arrival.sequence()), (event_id, 1));
         assert!(is_standard(&transformed.secret, arrival));
         assert_eq!(arrival.header("x-webhook-signature"), None);

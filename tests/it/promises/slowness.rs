@@ -1,28 +1,55 @@
-//! Answers that drip, never end, or ask for patience: what is seen to hurt others who deliver webhooks.
+//! Answers that drip, never end, or ask for patience: what is seen to hurt others who deliver
+//! webhooks.
 
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::{expected, ground, publish, subscribe};
-use crate::receiver::{Receiver, Reply};
-use crate::yard::run;
+use crate::receiver::{ReceiverReply, TestReceiver};
+use crate::test_node::run;
 
 /// Elsewhere such an answer outlived the timeout, since that ended with the head.
 #[test]
 fn an_answer_that_drips_is_ended_by_the_timeout_and_tried_again() {
     run(async {
         let yard = ground(&[("delivery.timeout_s", "0.3")]).start().await;
-        let receiver =
-            Receiver::start(|arrival| if arrival.before == 0 { Reply::Drip(200) } else { Reply::Status(200) }).await;
+        let receiver = TestReceiver::start(|arrival| {
+            if arrival.before == 0 {
+                ReceiverReply::Drip(200)
+            } else {
+                ReceiverReply::Status(200)
+            }
+        })
+        .await;
         let subscription = subscribe(&yard, &receiver.url("/"), json!({})).await;
         publish(&yard, 3, 2).await;
         receiver.accepted(6).await;
-        assert_eq!((receiver.log().check_complete(&expected(3, 2)), receiver.arrivals().len()), (0, 12));
-        let deliveries = yard.get(&format!("/api/v1/webhooks/{}/deliveries?page_size=100", subscription.id)).await.body;
-        let codes: Vec<_> =
-            deliveries["items"].as_array().expect("items").iter().map(|row| row["code"].clone()).collect();
-        assert_eq!(codes.iter().filter(|code| **code == "timeout").count(), 6, "{codes:?}");
+        assert_eq!(
+            (
+                receiver.log().check_complete(&expected(3, 2)),
+                receiver.arrivals().len()
+            ),
+            (0, 12)
+        );
+        let deliveries = yard
+            .get(&format!(
+                "/api/v1/webhooks/{}/deliveries?page_size=100",
+                subscription.id
+            ))
+            .await
+            .body;
+        let codes: Vec<_> = deliveries["items"]
+            .as_array()
+            .expect("items")
+            .iter()
+            .map(|row| row["code"].clone())
+            .collect();
+        assert_eq!(
+            codes.iter().filter(|code| **code == "timeout").count(),
+            6,
+            "{codes:?}"
+        );
         yard.stop().await;
     });
 }
@@ -32,11 +59,20 @@ fn an_answer_that_drips_is_ended_by_the_timeout_and_tried_again() {
 fn an_answer_without_an_end_is_read_to_its_first_16_kib_and_counts_by_its_status() {
     run(async {
         let yard = ground(&[]).start().await;
-        let receiver = Receiver::start(|arrival| Reply::Endless(if arrival.before == 0 { 500 } else { 200 })).await;
+        let receiver = TestReceiver::start(|arrival| {
+            ReceiverReply::Endless(if arrival.before == 0 { 500 } else { 200 })
+        })
+        .await;
         subscribe(&yard, &receiver.url("/"), json!({})).await;
         publish(&yard, 4, 2).await;
         receiver.accepted(8).await;
-        assert_eq!((receiver.log().check_complete(&expected(4, 2)), receiver.arrivals().len()), (0, 16));
+        assert_eq!(
+            (
+                receiver.log().check_complete(&expected(4, 2)),
+                receiver.arrivals().len()
+            ),
+            (0, 16)
+        );
         yard.stop().await;
     });
 }
@@ -48,18 +84,22 @@ fn a_rate_limit_is_kept() {
         let yard = ground(&[]).start().await;
         let times = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
         let noting = std::sync::Arc::clone(&times);
-        let receiver = Receiver::start(move |_| {
+        let receiver = TestReceiver::start(move |_| {
             #[expect(clippy::disallowed_methods, reason = "a rate is about time")]
             noting.lock().push(Instant::now());
-            Reply::Status(200)
+            ReceiverReply::Status(200)
         })
         .await;
         subscribe(&yard, &receiver.url("/"), json!({"rate_limit": 40})).await;
         publish(&yard, 30, 2).await;
         receiver.accepted(60).await;
         let times = times.lock().clone();
-        // The first few may come at once; an attempt may be on its way a little longer than the one before it.
-        assert!(times[59] - times[0] >= Duration::from_secs_f64(56.0 / 40.0) - Duration::from_millis(50));
+        // The first few may come at once; an attempt may be on its way a little longer than the one
+        // before it.
+        assert!(
+            times[59] - times[0]
+                >= Duration::from_secs_f64(56.0 / 40.0) - Duration::from_millis(50)
+        );
         yard.stop().await;
     });
 }
@@ -69,17 +109,28 @@ fn a_rate_limit_is_kept() {
 fn what_asks_to_come_again_later_is_left_alone_until_then() {
     run(async {
         let yard = ground(&[]).start().await;
-        let receiver = Receiver::start(|arrival| match (arrival.entity().as_str(), arrival.before) {
-            ("task/0", 0) => Reply::retry_after(429, 3600),
-            ("task/1", 0) => Reply::retry_after(503, 1),
-            _ => Reply::Status(200),
-        })
-        .await;
+        let receiver =
+            TestReceiver::start(
+                |arrival| match (arrival.entity().as_str(), arrival.before) {
+                    ("task/0", 0) => ReceiverReply::retry_after(429, 3600),
+                    ("task/1", 0) => ReceiverReply::retry_after(503, 1),
+                    _ => ReceiverReply::Status(200),
+                },
+            )
+            .await;
         subscribe(&yard, &receiver.url("/"), json!({})).await;
         publish(&yard, 4, 3).await;
-        // The schedule alone would have tried the first one fifty times in the second that the other one asked for.
+        // The schedule alone would have tried the first one fifty times in the second that the
+        // other one asked for.
         receiver.accepted(9).await;
-        assert_eq!(receiver.arrivals().iter().filter(|arrival| arrival.entity() == "task/0").count(), 1);
+        assert_eq!(
+            receiver
+                .arrivals()
+                .iter()
+                .filter(|arrival| arrival.entity() == "task/0")
+                .count(),
+            1
+        );
         yard.stop().await;
     });
 }
@@ -88,18 +139,21 @@ fn what_asks_to_come_again_later_is_left_alone_until_then() {
 fn a_redirect_is_not_followed_and_not_an_acceptance() {
     run(async {
         let yard = ground(&[]).start().await;
-        let elsewhere = Receiver::accept_all().await;
+        let elsewhere = TestReceiver::accept_all().await;
         let url = elsewhere.url("/");
-        let receiver = Receiver::start(move |arrival| match arrival.before {
-            0 => Reply::redirect(&url),
-            1 => Reply::BreakOff(200),
-            _ => Reply::Status(204),
+        let receiver = TestReceiver::start(move |arrival| match arrival.before {
+            0 => ReceiverReply::redirect(&url),
+            1 => ReceiverReply::BreakOff(200),
+            _ => ReceiverReply::Status(204),
         })
         .await;
         subscribe(&yard, &receiver.url("/"), json!({})).await;
         publish(&yard, 1, 2).await;
         receiver.accepted(2).await;
-        assert_eq!((receiver.arrivals().len(), elsewhere.arrivals().len()), (6, 0));
+        assert_eq!(
+            (receiver.arrivals().len(), elsewhere.arrivals().len()),
+            (6, 0)
+        );
         yard.stop().await;
     });
 }

@@ -10,25 +10,46 @@ use crate::edge::fault::FieldError;
 use crate::provider::RequestView;
 
 pub(super) fn check_c2s(config: &C2sConfig, request: &RequestView<'_>) -> [TrialFinding; 2] {
-    let given = request.header("x-webhook-token").unwrap_or_default().as_bytes();
-    let is_known = config.tokens.iter().any(|token| !token.is_empty() && token.matches(given));
+    let given = request
+        .header("x-webhook-token")
+        .unwrap_or_default()
+        .as_bytes();
+    let is_known = config
+        .tokens
+        .iter()
+        .any(|token| !token.is_empty() && token.matches(given));
     let mut text = format_line("x-webhook-token", describe_proof(is_known));
     if !config.ip_allowlist.is_empty() {
-        text += &format_line("address", "not looked at; a node takes calls from sources.c2s.ip_allowlist only");
+        text += &format_line(
+            "address",
+            "not looked at; a node takes calls from sources.c2s.ip_allowlist only",
+        );
     }
     let decoding = match decode_c2s_request(&Bytes::copy_from_slice(request.body)) {
-        Ok(Events::Single(event)) => {
-            event.map_or_else(|faults| Error::InvalidFields(faults).into(), |event| describe_event(&event))
+        Ok(Events::Single(event)) => event.map_or_else(
+            |faults| Error::InvalidFields(faults).into(),
+            |event| describe_event(&event),
+        ),
+        Ok(Events::Batch(events)) => {
+            describe_events(&events.into_iter().map(describe_member).collect::<Vec<_>>())
         }
-        Ok(Events::Batch(events)) => describe_events(&events.into_iter().map(describe_member).collect::<Vec<_>>()),
         Err(error) => error.into(),
     };
-    [TrialFinding { is_good: is_known, text }, decoding]
+    [
+        TrialFinding {
+            is_good: is_known,
+            text,
+        },
+        decoding,
+    ]
 }
 
 fn describe_event(event: &C2sEvent) -> TrialFinding {
     TrialFinding::passed(format_lines(&[
-        ("entity", &format!("{} {}", event.entity.kind(), event.entity.id())),
+        (
+            "entity",
+            &format!("{} {}", event.entity.kind(), event.entity.id()),
+        ),
         ("key", "its lead_id and its time"),
         ("time", &event.at.to_string()),
     ]))
@@ -36,6 +57,13 @@ fn describe_event(event: &C2sEvent) -> TrialFinding {
 
 fn describe_member(event: Result<C2sEvent, Vec<FieldError>>) -> Result<String, Vec<String>> {
     event
-        .map(|event| format!("{} {} at {}", event.entity.kind(), event.entity.id(), event.at))
+        .map(|event| {
+            format!(
+                "{} {} at {}",
+                event.entity.kind(),
+                event.entity.id(),
+                event.at
+            )
+        })
         .map_err(|faults| faults.into_iter().map(|fault| fault.detail).collect())
 }

@@ -11,36 +11,78 @@ use crate::edge::error::Error;
 use crate::edge::raw_json;
 use crate::provider::RequestView;
 
-pub(super) fn check_crm(config: &CrmConfig, admin_token: &Secret, request: &RequestView<'_>) -> [TrialFinding; 2] {
-    let given = request.header("authorization").and_then(parse_bearer_token).unwrap_or_default().as_bytes();
+pub(super) fn check_crm(
+    config: &CrmConfig,
+    admin_token: &Secret,
+    request: &RequestView<'_>,
+) -> [TrialFinding; 2] {
+    let given = request
+        .header("authorization")
+        .and_then(parse_bearer_token)
+        .unwrap_or_default()
+        .as_bytes();
     let mut tokens = std::iter::once(admin_token).chain(&config.tokens);
     let is_known = tokens.any(|token| !token.is_empty() && token.matches(given));
-    let verification = TrialFinding { is_good: is_known, text: format_line("authorization", describe_proof(is_known)) };
-    [verification, decode_events(config, request).unwrap_or_else(TrialFinding::from)]
+    let verification = TrialFinding {
+        is_good: is_known,
+        text: format_line("authorization", describe_proof(is_known)),
+    };
+    [
+        verification,
+        decode_events(config, request).unwrap_or_else(TrialFinding::from),
+    ]
 }
 
 /// The token of a header's value; the scheme's case does not matter.
 fn parse_bearer_token(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case("bearer ").then(|| token.trim_ascii())
+    scheme
+        .eq_ignore_ascii_case("bearer ")
+        .then(|| token.trim_ascii())
 }
 
 fn decode_events(config: &CrmConfig, request: &RequestView<'_>) -> Result<TrialFinding, Error> {
-    let (events, body) = (BusEventCatalogue::new(config), Bytes::copy_from_slice(request.body));
+    let (events, body) = (
+        BusEventCatalogue::new(config),
+        Bytes::copy_from_slice(request.body),
+    );
     let json = text(&body)?;
-    let key = request.header("idempotency-key").or_else(|| request.header("x-idempotency-key")).map(str::as_bytes);
+    let key = request
+        .header("idempotency-key")
+        .or_else(|| request.header("x-idempotency-key"))
+        .map(str::as_bytes);
     if !json.trim_ascii_start().starts_with('[') {
-        return Ok(describe_command(&decode_bus_event(&events, &body, json, key, Span::none())?));
+        return Ok(describe_command(&decode_bus_event(
+            &events,
+            &body,
+            json,
+            key,
+            Span::none(),
+        )?));
     }
-    let raw_json::RawItems { first, count } =
-        raw_json::items(json, PUBLISHED_EVENTS_MAX).map_err(|error| Error::from_json_error(&error))?;
+    let raw_json::RawItems { first, count } = raw_json::items(json, PUBLISHED_EVENTS_MAX)
+        .map_err(|error| Error::from_json_error(&error))?;
     if !(1..=PUBLISHED_EVENTS_MAX).contains(&count) {
-        return Ok(TrialFinding::failed(format!("a list holds 1 to {PUBLISHED_EVENTS_MAX} events, not {count}")));
+        return Ok(TrialFinding::failed(format!(
+            "a list holds 1 to {PUBLISHED_EVENTS_MAX} events, not {count}"
+        )));
     }
     let member = |json: &str| match decode_bus_event(&events, &body, json, None, Span::none()) {
-        Ok(found) => Ok(format!("{} of {} {}", found.event_type, found.entity.kind(), found.entity.id())),
-        Err(Error::InvalidFields(faults)) => Err(faults.into_iter().map(|fault| fault.detail).collect()),
+        Ok(found) => Ok(format!(
+            "{} of {} {}",
+            found.event_type,
+            found.entity.kind(),
+            found.entity.id()
+        )),
+        Err(Error::InvalidFields(faults)) => {
+            Err(faults.into_iter().map(|fault| fault.detail).collect())
+        }
         Err(error) => Err(vec![error.to_string()]),
     };
-    Ok(describe_events(&first.into_iter().map(|item| member(item.get())).collect::<Vec<_>>()))
+    Ok(describe_events(
+        &first
+            .into_iter()
+            .map(|item| member(item.get()))
+            .collect::<Vec<_>>(),
+    ))
 }

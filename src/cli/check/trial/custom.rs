@@ -1,36 +1,53 @@
 //! A request against a configured source.
 
-use super::{NO_KEY, TrialFinding, check_subscription, describe_missing_time, format_line, format_lines};
+use super::{
+    NO_KEY, TrialFinding, check_subscription, describe_missing_time, format_line, format_lines,
+};
 use crate::config::CustomSourceConfig;
 use crate::event::Timestamp;
-use crate::provider::{ProviderHandshake, Reply, RequestDocument, RequestView, VerificationOutcome};
+use crate::provider::{
+    ProviderHandshake, Reply, RequestDocument, RequestView, VerificationOutcome,
+};
 
 pub(super) fn check_custom(
     custom: &CustomSourceConfig,
     request: &RequestView<'_>,
     now: Timestamp,
 ) -> [TrialFinding; 2] {
-    let subscribes = matches!(custom.source.signing.handshake(), ProviderHandshake::Subscription);
+    let subscribes = matches!(
+        custom.source.signing.handshake(),
+        ProviderHandshake::Subscription
+    );
     if request.method == "GET" && subscribes {
         return check_subscription(request, &custom.verify_token);
     }
     let explanation = custom.source.explain(request, now);
-    let verification =
-        TrialFinding { is_good: explanation.verdict == VerificationOutcome::Verified, text: explanation.to_string() };
+    let verification = TrialFinding {
+        is_good: explanation.verdict == VerificationOutcome::Verified,
+        text: explanation.to_string(),
+    };
     [verification, decode_event(custom, request)]
 }
 
 fn decode_event(custom: &CustomSourceConfig, request: &RequestView<'_>) -> TrialFinding {
     let document = match RequestDocument::parse(request) {
         Ok(document) => document,
-        Err(wrong) => return TrialFinding { is_good: false, text: format_line("reason", wrong) },
+        Err(wrong) => {
+            return TrialFinding {
+                is_good: false,
+                text: format_line("reason", wrong),
+            };
+        }
     };
     if let Some(reply) = custom.source.answer_handshake(&document) {
         let answer = match reply {
             Reply::Challenge(_) => "a question for a challenge, which is the answer; no event",
             Reply::Pong => "a ping; no event",
         };
-        return TrialFinding { is_good: true, text: format_line("handshake", answer) };
+        return TrialFinding {
+            is_good: true,
+            text: format_line("handshake", answer),
+        };
     }
     // A person may see what a node would only read after it has verified the request.
     match custom.source.fields.extract(request, &document) {
@@ -40,12 +57,20 @@ fn decode_event(custom: &CustomSourceConfig, request: &RequestView<'_>) -> Trial
                 ("entity", &format!("{} {}", custom.kind, found.entity)),
                 ("event", &format!("{}.{}", custom.name, found.event)),
                 ("key", found.idempotency_key.as_deref().unwrap_or(NO_KEY)),
-                ("time", &found.occurred_at.map_or_else(describe_missing_time, |at| at.to_string())),
+                (
+                    "time",
+                    &found
+                        .occurred_at
+                        .map_or_else(describe_missing_time, |at| at.to_string()),
+                ),
             ]),
         },
         Err(lost) => TrialFinding {
             is_good: false,
-            text: lost.iter().map(|lost| format_line(lost.field, &lost.problem)).collect(),
+            text: lost
+                .iter()
+                .map(|lost| format_line(lost.field, &lost.problem))
+                .collect(),
         },
     }
 }

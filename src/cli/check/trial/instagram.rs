@@ -1,4 +1,5 @@
-//! A request against Instagram's contract: the updates of one call. Its handshake is that of every subscription.
+//! A request against Instagram's contract: the updates of one call. Its handshake is that of every
+//! subscription.
 
 use bytes::Bytes;
 use tracing::Span;
@@ -12,15 +13,20 @@ use crate::provider::RequestView;
 
 const SIGNATURE: &str = "x-hub-signature-256";
 
-pub(super) fn check_instagram(config: &InstagramConfig, request: &RequestView<'_>) -> [TrialFinding; 2] {
+pub(super) fn check_instagram(
+    config: &InstagramConfig,
+    request: &RequestView<'_>,
+) -> [TrialFinding; 2] {
     let given = request.header(SIGNATURE).unwrap_or_default().as_bytes();
     let body = signature::verify_instagram_body(
         &SignatureVerifier::new(&config.app_secrets),
         &Bytes::copy_from_slice(request.body),
         given,
     );
-    let verification =
-        TrialFinding { is_good: body.is_some(), text: format_line(SIGNATURE, describe_proof(body.is_some())) };
+    let verification = TrialFinding {
+        is_good: body.is_some(),
+        text: format_line(SIGNATURE, describe_proof(body.is_some())),
+    };
     let decoding = match body.map(|body| decode_instagram_call(&body, &Span::none())) {
         Some(Ok(updates)) => TrialFinding::passed(describe_updates(&updates)),
         Some(Err(error)) => error.into(),
@@ -31,6 +37,11 @@ pub(super) fn check_instagram(config: &InstagramConfig, request: &RequestView<'_
 
 fn describe_updates(updates: &[Command]) -> String {
     let first = updates.iter().take(SHOWN_MAX);
-    let first = first.map(|update| format_line("event", format!("{} of {}", update.event_type, update.entity.id())));
+    let first = first.map(|update| {
+        format_line(
+            "event",
+            format!("{} of {}", update.event_type, update.entity.id()),
+        )
+    });
     format_line("updates", updates.len()) + &first.collect::<String>()
 }

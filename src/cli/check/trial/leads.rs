@@ -2,11 +2,14 @@
 
 use bytes::Bytes;
 
-use super::{NO_KEY, TrialFinding, describe_missing_time, describe_proof, format_line, format_lines, not_decoded};
+use super::{
+    NO_KEY, TrialFinding, describe_missing_time, describe_proof, format_line, format_lines,
+    not_decoded,
+};
 use crate::config::LeadsConfig;
 use crate::edge::leads::{
-    BASE, DecodedLeadEvent, EVENTS, LeadEvent, LeadEventSubject, LeadEventTarget, LeadRequestContext,
-    decode_lead_event, signature,
+    BASE, DecodedLeadEvent, EVENTS, LeadEvent, LeadEventSubject, LeadEventTarget,
+    LeadRequestContext, decode_lead_event, signature,
 };
 use crate::edge::signature::{SignatureVerifier, VerifiedBody};
 use crate::provider::RequestView;
@@ -22,8 +25,14 @@ pub(super) fn check_leads(config: &LeadsConfig, request: &RequestView<'_>) -> [T
         true => "none is needed, as the source has no secrets",
         false => describe_proof(body.is_some()),
     };
-    let verification = TrialFinding { is_good: body.is_some(), text: format_line("signature", word) };
-    [verification, body.map_or_else(not_decoded, |body| decode_lead(request, &body))]
+    let verification = TrialFinding {
+        is_good: body.is_some(),
+        text: format_line("signature", word),
+    };
+    [
+        verification,
+        body.map_or_else(not_decoded, |body| decode_lead(request, &body)),
+    ]
 }
 
 fn decode_lead(request: &RequestView<'_>, body: &VerifiedBody) -> TrialFinding {
@@ -32,13 +41,25 @@ fn decode_lead(request: &RequestView<'_>, body: &VerifiedBody) -> TrialFinding {
             "there is nothing of leads at this path; it is {BASE}, or one of those under it"
         ));
     };
-    let number = id.filter(|id| id.bytes().all(|byte| byte.is_ascii_digit())).and_then(|id| id.parse().ok());
-    if event.is_some_and(|event| matches!(event.subject, LeadEventSubject::Known(_))) && number.is_none() {
-        return TrialFinding::failed("the id in the path is no number, so there is nobody of that id");
+    let number = id
+        .filter(|id| id.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|id| id.parse().ok());
+    if event.is_some_and(|event| matches!(event.subject, LeadEventSubject::Known(_)))
+        && number.is_none()
+    {
+        return TrialFinding::failed(
+            "the id in the path is no number, so there is nobody of that id",
+        );
     }
     // A node would make one at random for a customer that is given none.
-    let given = LeadRequestContext { event, id: number, new_customer_code: || Some(String::new()) };
-    decode_lead_event(body, given).map_or_else(TrialFinding::from, |decoded| describe_decoded(&decoded, request))
+    let given = LeadRequestContext {
+        event,
+        id: number,
+        new_customer_code: || Some(String::new()),
+    };
+    decode_lead_event(body, given).map_or_else(TrialFinding::from, |decoded| {
+        describe_decoded(&decoded, request)
+    })
 }
 
 fn describe_decoded(decoded: &DecodedLeadEvent, request: &RequestView<'_>) -> TrialFinding {
@@ -51,13 +72,20 @@ fn describe_decoded(decoded: &DecodedLeadEvent, request: &RequestView<'_>) -> Tr
         ("entity", &entity),
         ("event", decoded.event.event_type),
         ("key", request.header("idempotency-key").unwrap_or(NO_KEY)),
-        ("time", &decoded.at.map_or_else(describe_missing_time, |at| at.to_string())),
+        (
+            "time",
+            &decoded
+                .at
+                .map_or_else(describe_missing_time, |at| at.to_string()),
+        ),
     ]))
 }
 
 fn parse_address(url: &str) -> Option<LeadsAddress<'_>> {
     let url = url.split(['?', '#']).next()?;
-    let path = url.split_once("://").map_or(Some(url), |(_, rest)| rest.find('/').map(|at| &rest[at..]))?;
+    let path = url
+        .split_once("://")
+        .map_or(Some(url), |(_, rest)| rest.find('/').map(|at| &rest[at..]))?;
     let path = path.strip_suffix('/').unwrap_or(path).strip_prefix(BASE)?;
     if path.is_empty() {
         return Some((None, None));
@@ -80,7 +108,8 @@ mod tests {
     fn a_path_says_which_event_it_takes_and_whom_it_is_for() {
         let read = |path: &str| {
             let url = format!("https://h{path}");
-            parse_address(&url).map(|(event, id)| (event.map(|event| event.name), id.map(str::to_owned)))
+            parse_address(&url)
+                .map(|(event, id)| (event.map(|event| event.name), id.map(str::to_owned)))
         };
         assert_eq!(read(BASE), Some((None, None)));
         for event in &EVENTS {
@@ -91,7 +120,13 @@ mod tests {
                 assert_eq!(read(&path), Some((Some(event.name), id.clone())), "{path}");
             }
         }
-        for path in ["", "/", "/x", "/api/v1/webhooks/incomings", "/api/v1/webhooks/incoming/lead/7/8/update"] {
+        for path in [
+            "",
+            "/",
+            "/x",
+            "/api/v1/webhooks/incomings",
+            "/api/v1/webhooks/incoming/lead/7/8/update",
+        ] {
             assert_eq!(read(path), None, "{path}");
         }
     }

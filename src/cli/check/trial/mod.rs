@@ -1,5 +1,5 @@
-//! A request against a source, without a node: whether it verifies, and apart from that, what would be read from it. One file
-//! for each source.
+//! A request against a source, without a node: whether it verifies, and apart from that, what would
+//! be read from it. One file for each source.
 
 use std::fmt::Display;
 use std::fs;
@@ -51,34 +51,66 @@ pub(super) struct RequestTrial<'a> {
 
 impl RequestTrial<'_> {
     /// Reports on the request; an error unless it verifies and decodes.
-    pub(super) fn run(&self, config: &Config, out: &mut impl Write) -> Result<(), crate::cli::CliError> {
-        let file =
-            fs::read(self.request).map_err(|error| RequestTrialError::Unreadable(self.request.to_owned(), error))?;
+    pub(super) fn run(
+        &self,
+        config: &Config,
+        out: &mut impl Write,
+    ) -> Result<(), crate::cli::CliError> {
+        let file = fs::read(self.request)
+            .map_err(|error| RequestTrialError::Unreadable(self.request.to_owned(), error))?;
         let raw = CapturedRequest::parse(&file)
             .map_err(|wrong| RequestTrialError::Malformed(self.request.to_owned(), wrong))?;
-        let url = self.url.map_or_else(|| called_url(config, &raw), str::to_owned);
+        let url = self
+            .url
+            .map_or_else(|| called_url(config, &raw), str::to_owned);
         let request = raw.to_view(&url);
         let now = self.at.unwrap_or_else(|| SystemClock::default().wall());
         let target = self.find_target(config)?;
         let [verification, decoding] = target.check_request(config, &request, now);
-        writeln!(out, "source        {} ({})", self.source, target.contract_name())?;
-        writeln!(out, "request       {} {url}, {} bytes", raw.method, raw.body.len())?;
+        writeln!(
+            out,
+            "source        {} ({})",
+            self.source,
+            target.contract_name()
+        )?;
+        writeln!(
+            out,
+            "request       {} {url}, {} bytes",
+            raw.method,
+            raw.body.len()
+        )?;
         for (name, half) in [("verification", &verification), ("decoding", &decoding)] {
             let word = if half.is_good { "ok" } else { "failed" };
             write!(out, "{name:<13} {word}\n{}", half.text)?;
         }
-        if verification.is_good && decoding.is_good { Ok(()) } else { Err(RequestTrialError::Refused.into()) }
+        if verification.is_good && decoding.is_good {
+            Ok(())
+        } else {
+            Err(RequestTrialError::Refused.into())
+        }
     }
 
     fn find_target<'c>(&self, config: &'c Config) -> Result<TrialTarget<'c>, RequestTrialError> {
         let custom = &config.sources.custom;
-        let built_in = BUILT_IN.into_iter().find(|(name, _)| *name == self.source).map(|(_, target)| target);
-        let found =
-            built_in.or_else(|| custom.iter().find(|custom| *custom.name == *self.source).map(TrialTarget::Custom));
+        let built_in = BUILT_IN
+            .into_iter()
+            .find(|(name, _)| *name == self.source)
+            .map(|(_, target)| target);
+        let found = built_in.or_else(|| {
+            custom
+                .iter()
+                .find(|custom| *custom.name == *self.source)
+                .map(TrialTarget::Custom)
+        });
         found.ok_or_else(|| {
-            let known =
-                BUILT_IN.into_iter().map(|(name, _)| name).chain(custom.iter().map(|custom| custom.name.as_str()));
-            RequestTrialError::NoSource { name: self.source.to_owned(), known: known.map(str::to_owned).collect() }
+            let known = BUILT_IN
+                .into_iter()
+                .map(|(name, _)| name)
+                .chain(custom.iter().map(|custom| custom.name.as_str()));
+            RequestTrialError::NoSource {
+                name: self.source.to_owned(),
+                known: known.map(str::to_owned).collect(),
+            }
         })
     }
 }
@@ -114,7 +146,12 @@ impl TrialTarget<'_> {
         }
     }
 
-    fn check_request(self, config: &Config, request: &RequestView<'_>, now: Timestamp) -> [TrialFinding; 2] {
+    fn check_request(
+        self,
+        config: &Config,
+        request: &RequestView<'_>,
+        now: Timestamp,
+    ) -> [TrialFinding; 2] {
         let sources = &config.sources;
         let [verification, decoding] = match self {
             Self::Support => support::check_support(&sources.support, request, now),
@@ -139,47 +176,82 @@ struct TrialFinding {
 
 impl TrialFinding {
     fn passed(text: String) -> Self {
-        Self { is_good: true, text }
+        Self {
+            is_good: true,
+            text,
+        }
     }
 
     fn failed(reason: impl Display) -> Self {
-        Self { is_good: false, text: format_line("reason", reason) }
+        Self {
+            is_good: false,
+            text: format_line("reason", reason),
+        }
     }
 }
 
 impl From<edge::error::Error> for TrialFinding {
     /// What a node would answer, with every wrong field.
     fn from(error: edge::error::Error) -> Self {
-        let edge::error::Error::InvalidFields(faults) = error else { return Self::failed(error) };
-        Self { is_good: false, text: faults.iter().map(|fault| format_line("reason", &fault.detail)).collect() }
+        let edge::error::Error::InvalidFields(faults) = error else {
+            return Self::failed(error);
+        };
+        Self {
+            is_good: false,
+            text: faults
+                .iter()
+                .map(|fault| format_line("reason", &fault.detail))
+                .collect(),
+        }
     }
 }
 
-/// Why nothing of `request` would be read by a contract that takes JSON by POST; `None` if it would be.
+/// Why nothing of `request` would be read by a contract that takes JSON by POST; `None` if it would
+/// be.
 fn find_unreadable(request: &RequestView<'_>) -> Option<TrialFinding> {
     if request.method != "POST" {
-        return Some(TrialFinding::failed("the method is not POST, which alone is taken"));
+        return Some(TrialFinding::failed(
+            "the method is not POST, which alone is taken",
+        ));
     }
     let mut headers = HeaderMap::new();
-    let content_type = request.headers.iter().find(|(name, _)| *name == "content-type");
+    let content_type = request
+        .headers
+        .iter()
+        .find(|(name, _)| *name == "content-type");
     if let Some(Ok(value)) = content_type.map(|(_, value)| HeaderValue::from_bytes(value)) {
         headers.insert(CONTENT_TYPE, value);
     }
-    body::check_json_content_type(&headers).err().map(TrialFinding::from)
+    body::check_json_content_type(&headers)
+        .err()
+        .map(TrialFinding::from)
 }
 
 /// A GET that wants to know whether the address is ours.
 fn check_subscription(request: &RequestView<'_>, token: &Secret) -> [TrialFinding; 2] {
     let verification = match subscribe(request.query(), token.expose()) {
-        Ok(_) => TrialFinding::passed(format_line("token", "hub.verify_token is the configured one")),
+        Ok(_) => TrialFinding::passed(format_line(
+            "token",
+            "hub.verify_token is the configured one",
+        )),
         Err(wrong) => TrialFinding::failed(wrong),
     };
-    [verification, TrialFinding::passed(format_line("handshake", "a subscription; its challenge is the answer"))]
+    [
+        verification,
+        TrialFinding::passed(format_line(
+            "handshake",
+            "a subscription; its challenge is the answer",
+        )),
+    ]
 }
 
 /// What is said of a header that has to prove who the sender is.
 fn describe_proof(is_good: bool) -> &'static str {
-    if is_good { "fits" } else { "is missing or does not fit" }
+    if is_good {
+        "fits"
+    } else {
+        "is missing or does not fit"
+    }
 }
 
 /// Only a body whose signature fits is decoded, here as in a node.
@@ -189,26 +261,42 @@ fn not_decoded() -> TrialFinding {
 
 fn describe_command(command: &Command) -> TrialFinding {
     TrialFinding::passed(format_lines(&[
-        ("entity", &format!("{} {}", command.entity.kind(), command.entity.id())),
+        (
+            "entity",
+            &format!("{} {}", command.entity.kind(), command.entity.id()),
+        ),
         ("event", &command.event_type),
         ("key", command.idempotency_key.as_deref().unwrap_or(NO_KEY)),
-        ("time", &command.at.map_or_else(describe_missing_time, |at| at.to_string())),
+        (
+            "time",
+            &command
+                .at
+                .map_or_else(describe_missing_time, |at| at.to_string()),
+        ),
     ]))
 }
 
-/// A list of events, each shown or with what is wrong with it. A node takes those that are valid, if any is.
+/// A list of events, each shown or with what is wrong with it. A node takes those that are valid,
+/// if any is.
 fn describe_events(events: &[Result<String, Vec<String>>]) -> TrialFinding {
     let wrong = events.iter().filter(|event| event.is_err()).count();
-    let mut text = format_line("events", format!("{}, of which {wrong} would be refused", events.len()));
+    let mut text = format_line(
+        "events",
+        format!("{}, of which {wrong} would be refused", events.len()),
+    );
     for (index, event) in events.iter().enumerate().take(SHOWN_MAX) {
         text += &match event {
             Ok(event) => format_line("event", format!("[{index}] {event}")),
-            Err(problems) => {
-                problems.iter().map(|problem| format_line("reason", format!("[{index}] {problem}"))).collect()
-            }
+            Err(problems) => problems
+                .iter()
+                .map(|problem| format_line("reason", format!("[{index}] {problem}")))
+                .collect(),
         };
     }
-    TrialFinding { is_good: wrong < events.len(), text }
+    TrialFinding {
+        is_good: wrong < events.len(),
+        text,
+    }
 }
 
 const NO_KEY: &str = "none, so no event is a duplicate";
@@ -222,7 +310,10 @@ fn format_line(name: &str, text: impl Display) -> String {
 }
 
 fn format_lines(lines: &[(&str, &str)]) -> String {
-    lines.iter().map(|(name, text)| format_line(name, text)).collect()
+    lines
+        .iter()
+        .map(|(name, text)| format_line(name, text))
+        .collect()
 }
 
 /// The URL that the sender called, as a node would find it out.
@@ -231,5 +322,6 @@ fn called_url(config: &Config, raw: &CapturedRequest<'_>) -> String {
         return raw.target.to_owned();
     }
     let base = config.server.public_url.clone();
-    base.unwrap_or_else(|| format!("http://{}", raw.header("host").unwrap_or_default())) + raw.target
+    base.unwrap_or_else(|| format!("http://{}", raw.header("host").unwrap_or_default()))
+        + raw.target
 }

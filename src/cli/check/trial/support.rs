@@ -9,18 +9,30 @@ use crate::edge::support::{self, SupportRequestContext};
 use crate::event::{Timestamp, find_members};
 use crate::provider::RequestView;
 
-pub(super) fn check_support(config: &SupportConfig, request: &RequestView<'_>, now: Timestamp) -> [TrialFinding; 2] {
+pub(super) fn check_support(
+    config: &SupportConfig,
+    request: &RequestView<'_>,
+    now: Timestamp,
+) -> [TrialFinding; 2] {
     let header = |name| request.header(name);
     let in_body = || {
-        let [timestamp] = find_members(std::str::from_utf8(request.body).ok()?, ["timestamp"]).ok()?;
+        let [timestamp] =
+            find_members(std::str::from_utf8(request.body).ok()?, ["timestamp"]).ok()?;
         serde_json::from_str::<String>(timestamp?.get()).ok()
     };
-    let timestamp = header("x-crm-timestamp").map(str::to_owned).or_else(in_body).unwrap_or_default();
+    let timestamp = header("x-crm-timestamp")
+        .map(str::to_owned)
+        .or_else(in_body)
+        .unwrap_or_default();
     let body = Bytes::copy_from_slice(request.body);
     let key = header("x-crm-api-key").unwrap_or_default().as_bytes();
-    let is_known = config.api_keys.iter().any(|known| !known.is_empty() && known.matches(key));
+    let is_known = config
+        .api_keys
+        .iter()
+        .any(|known| !known.is_empty() && known.matches(key));
     let signature = header("x-crm-signature").unwrap_or_default().as_bytes();
-    let verified = SignatureVerifier::new(&config.secrets).verify(&body, timestamp.as_bytes(), signature);
+    let verified =
+        SignatureVerifier::new(&config.secrets).verify(&body, timestamp.as_bytes(), signature);
     let at = Timestamp::parse(&timestamp);
     let is_fresh = at.is_some_and(|at| at.distance(now) <= config.tolerance);
     let verification = TrialFinding {
@@ -28,7 +40,10 @@ pub(super) fn check_support(config: &SupportConfig, request: &RequestView<'_>, n
         text: format_lines(&[
             ("x-crm-api-key", describe_proof(is_known)),
             ("x-crm-signature", describe_proof(verified.is_some())),
-            ("time", &at.map_or_else(|| "not RFC 3339".to_owned(), |at| at.to_string())),
+            (
+                "time",
+                &at.map_or_else(|| "not RFC 3339".to_owned(), |at| at.to_string()),
+            ),
             ("time is near", if is_fresh { "yes" } else { "no" }),
         ]),
     };
@@ -45,7 +60,9 @@ fn decode_event(
     body: &VerifiedBody,
     at: Option<Timestamp>,
 ) -> TrialFinding {
-    let idempotency_key = request.header("idempotency-key").or_else(|| request.header("x-idempotency-key"));
+    let idempotency_key = request
+        .header("idempotency-key")
+        .or_else(|| request.header("x-idempotency-key"));
     let given = SupportRequestContext {
         idempotency_key: idempotency_key.map(str::as_bytes),
         at,

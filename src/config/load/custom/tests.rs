@@ -16,8 +16,12 @@ fn loaded(text: &str, env: CustomSourceEnv<'_>) -> Result<Config, Vec<String>> {
     let path = folder.path().join("h.toml");
     fs::write(&path, text).expect("the folder is writable");
     let prefix = format!("{}/", folder.path().display());
-    load_config(Some(&path), env.iter().copied().chain([TOKEN]))
-        .map_err(|problems| problems.iter().map(|problem| problem.to_string().replace(&prefix, "")).collect())
+    load_config(Some(&path), env.iter().copied().chain([TOKEN])).map_err(|problems| {
+        problems
+            .iter()
+            .map(|problem| problem.to_string().replace(&prefix, ""))
+            .collect()
+    })
 }
 
 fn problems(text: &str) -> Vec<String> {
@@ -30,16 +34,27 @@ fn source(text: &str, env: CustomSourceEnv<'_>) -> CustomSourceConfig {
 }
 
 const STRIPE: &str = "[[sources.custom]]\nname = \"billing\"\npreset = \"stripe\"\n";
-const PLANT: &str =
-    "[[sources.custom]]\nname = \"plant\"\nsecrets = [\"hush\"]\nentity = \"/id\"\nevent = \"X-Event\"\n";
+const PLANT: &str = "[[sources.custom]]\nname = \"plant\"\nsecrets = [\"hush\"]\nentity = \"/id\"\nevent = \"X-Event\"\n";
 
 #[test]
 fn a_preset_needs_little_and_every_key_can_be_set() {
-    let billing = source(&format!("{STRIPE}secrets = [\"whsec_a\", \"whsec_b\"]"), &[]);
-    assert_eq!((billing.name.as_str(), billing.kind.as_str()), ("billing", "custom:billing"));
+    let billing = source(
+        &format!("{STRIPE}secrets = [\"whsec_a\", \"whsec_b\"]"),
+        &[],
+    );
+    assert_eq!(
+        (billing.name.as_str(), billing.kind.as_str()),
+        ("billing", "custom:billing")
+    );
     assert!(billing.enabled && billing.rate_per_minute == 0);
-    assert_eq!((billing.source.keys.len(), billing.source.tolerance), (2, USUAL_TOLERANCE));
-    assert_eq!(billing.source.fields.entity.to_string(), "at /data/object/id");
+    assert_eq!(
+        (billing.source.keys.len(), billing.source.tolerance),
+        (2, USUAL_TOLERANCE)
+    );
+    assert_eq!(
+        billing.source.fields.entity.to_string(),
+        "at /data/object/id"
+    );
     assert!(!billing.source.fields.needs_time);
     let all = format!(
         "{STRIPE}secrets = [\"whsec_a\"]\nenabled = false\nrate_per_minute = 7\ntolerance_s = 0.5\nentity = \"/a~1b\"\n\
@@ -49,8 +64,14 @@ fn a_preset_needs_little_and_every_key_can_be_set() {
     assert!(!billing.enabled && billing.rate_per_minute == 7);
     assert_eq!(billing.source.tolerance, Duration::from_millis(500));
     let fields = billing.source.fields;
-    assert_eq!((fields.entity.to_string(), fields.event.to_string()), ("at /a~1b".into(), "in header x-topic".into()));
-    assert_eq!(fields.occurred_at.map(|at| at.to_string()).as_deref(), Some("in header x-at"));
+    assert_eq!(
+        (fields.entity.to_string(), fields.event.to_string()),
+        ("at /a~1b".into(), "in header x-topic".into())
+    );
+    assert_eq!(
+        fields.occurred_at.map(|at| at.to_string()).as_deref(),
+        Some("in header x-at")
+    );
     assert!(fields.needs_time);
 }
 
@@ -76,27 +97,52 @@ fn a_scheme_of_ones_own_is_a_table() {
     assert_eq!(plant.source.tolerance, Duration::from_secs(60));
     let own = |scheme: &str| source(&format!("{PLANT}{scheme}"), &[]).source;
     let plain = own("[sources.custom.scheme]\nheader = \"X-Sig\"\nalgorithm = \"hmac-sha256\"");
-    let expected = SignatureScheme::for_body("x-sig", "", SignatureAlgorithm::HmacSha256, SignatureEncoding::Hex);
-    assert!(matches!(&plain.signing, SourceSigning::Own(scheme) if *scheme == expected), "{:?}", plain.signing);
+    let expected = SignatureScheme::for_body(
+        "x-sig",
+        "",
+        SignatureAlgorithm::HmacSha256,
+        SignatureEncoding::Hex,
+    );
+    assert!(
+        matches!(&plain.signing, SourceSigning::Own(scheme) if *scheme == expected),
+        "{:?}",
+        plain.signing
+    );
     assert!(plain.tolerance.is_zero());
-    let token = own("scheme = { header = \"Authorization\", algorithm = \"token\", prefix = \"Bearer \" }");
-    assert!(matches!(token.signing, SourceSigning::Own(SignatureScheme::Token { .. })));
+    let token =
+        own("scheme = { header = \"Authorization\", algorithm = \"token\", prefix = \"Bearer \" }");
+    assert!(matches!(
+        token.signing,
+        SourceSigning::Own(SignatureScheme::Token { .. })
+    ));
 }
 
 #[test]
 fn secrets_and_every_other_key_can_come_from_the_environment() {
     let env = [
-        ("HOOKYARD_SOURCES__CUSTOM__MY_SHOP__SECRETS", "whsec_a,whsec_b"),
+        (
+            "HOOKYARD_SOURCES__CUSTOM__MY_SHOP__SECRETS",
+            "whsec_a,whsec_b",
+        ),
         ("HOOKYARD_SOURCES__CUSTOM__MY_SHOP__ENABLED", "false"),
         ("HOOKYARD_SOURCES__CUSTOM__MY_SHOP__TOLERANCE_S", "0"),
     ];
     let shop = source(&STRIPE.replace("billing", "my-shop"), &env);
-    assert_eq!((shop.name.as_str(), shop.source.keys.len(), shop.enabled), ("my-shop", 2, false));
+    assert_eq!(
+        (shop.name.as_str(), shop.source.keys.len(), shop.enabled),
+        ("my-shop", 2, false)
+    );
     assert!(shop.source.tolerance.is_zero());
-    let odd = source(&STRIPE.replace("billing", "a__b-"), &[("HOOKYARD_SOURCES__CUSTOM__A__B___SECRETS", "whsec_a")]);
+    let odd = source(
+        &STRIPE.replace("billing", "a__b-"),
+        &[("HOOKYARD_SOURCES__CUSTOM__A__B___SECRETS", "whsec_a")],
+    );
     assert_eq!(odd.source.keys.len(), 1);
-    let wrong =
-        loaded(STRIPE, &[("HOOKYARD_SOURCES__CUSTOM__BILING__SECRETS", "whsec_a")]).expect_err("no such source");
+    let wrong = loaded(
+        STRIPE,
+        &[("HOOKYARD_SOURCES__CUSTOM__BILING__SECRETS", "whsec_a")],
+    )
+    .expect_err("no such source");
     assert!(
         wrong[1]
             .ends_with("the nearest is `sources.custom.billing.secrets` (HOOKYARD_SOURCES__CUSTOM__BILLING__SECRETS)"),
@@ -108,7 +154,11 @@ fn secrets_and_every_other_key_can_come_from_the_environment() {
 fn a_problem_says_where_it_is_and_what_was_expected() {
     let billing = |line: &str| format!("{STRIPE}secrets = [\"whsec_a\"]\n{line}");
     let plant = |line: &str| format!("{PLANT}{line}");
-    let scheme = |text: &str| plant(&format!("scheme = {{ header = \"X-Sig\", algorithm = \"hmac-sha256\", {text} }}"));
+    let scheme = |text: &str| {
+        plant(&format!(
+            "scheme = {{ header = \"X-Sig\", algorithm = \"hmac-sha256\", {text} }}"
+        ))
+    };
     let table = [
         (
             billing("entitty = \"/id\""),
@@ -158,7 +208,10 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
             plant("preset = \"github\"\ntolerance_s = 5"),
             "h.toml:7: sources.custom.plant.tolerance_s: has no use: this sender signs no time that could be compared",
         ),
-        (plant("preset = \"pipedrive\""), "h.toml:3: sources.custom.plant.secrets: expected user:password"),
+        (
+            plant("preset = \"pipedrive\""),
+            "h.toml:3: sources.custom.plant.secrets: expected user:password",
+        ),
         (
             plant("preset = \"svix\"").replace("hush", "not base64"),
             "h.toml:3: sources.custom.plant.secrets: expected whsec_ or whpk_ and base64",
@@ -223,8 +276,14 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
             "[sources.custom]\nname = \"billing\"".into(),
             "h.toml:1: sources.custom: expected tables, each under [[sources.custom]]",
         ),
-        ("sources.custom = [1]".into(), "h.toml:1: sources.custom: expected a table, found a whole number"),
-        ("[[sources.custum]]".into(), "h.toml:1: unknown key `sources.custum`; the nearest is `sources.custom`"),
+        (
+            "sources.custom = [1]".into(),
+            "h.toml:1: sources.custom: expected a table, found a whole number",
+        ),
+        (
+            "[[sources.custum]]".into(),
+            "h.toml:1: unknown key `sources.custum`; the nearest is `sources.custom`",
+        ),
         (
             STRIPE.into(),
             "h.toml:1: sources.custom.billing.secrets: missing: set what the sender shows you here or in HOOKYARD_SOURCES__CUSTOM__BILLING__SECRETS",
@@ -241,16 +300,28 @@ fn what_a_preset_has_no_default_for_is_asked_for() {
     let how = "missing: the preset shopify has no default for it; set a JSON pointer such as /data/id, or the name of a header";
     assert_eq!(
         problems(text),
-        [format!("h.toml:1: sources.custom.shop.entity: {how}"), format!("h.toml:1: sources.custom.shop.event: {how}")]
+        [
+            format!("h.toml:1: sources.custom.shop.entity: {how}"),
+            format!("h.toml:1: sources.custom.shop.event: {how}")
+        ]
     );
 }
 
 #[test]
 fn a_name_is_one_sources_alone() {
-    for name in ["support", "ticket", "message", "subscriber", "custom", "c2s_lead", "none"] {
+    for name in [
+        "support",
+        "ticket",
+        "message",
+        "subscriber",
+        "custom",
+        "c2s_lead",
+        "none",
+    ] {
         let text = format!("{}secrets = [\"a\"]", STRIPE.replace("billing", name));
-        let expected =
-            format!("h.toml:2: sources.custom.name: {name:?} is the name of something built in; choose another");
+        let expected = format!(
+            "h.toml:2: sources.custom.name: {name:?} is the name of something built in; choose another"
+        );
         assert_eq!(problems(&text), [expected]);
     }
     let twice = format!(
@@ -258,8 +329,7 @@ fn a_name_is_one_sources_alone() {
         STRIPE.replace("billing", "a-b"),
         STRIPE.replace("billing", "a_b")
     );
-    let expected =
-        "h.toml:6: sources.custom.name: \"a_b\" is the name of another configured source, or differs only in - and _";
+    let expected = "h.toml:6: sources.custom.name: \"a_b\" is the name of another configured source, or differs only in - and _";
     assert_eq!(problems(&twice), [expected]);
 }
 
@@ -276,7 +346,10 @@ fn all_problems_of_a_source_are_reported_at_once() {
     let problems = problems(text);
     assert_eq!(problems.len(), starts.len(), "{problems:#?}");
     for (problem, start) in problems.iter().zip(starts) {
-        assert!(problem.starts_with(start) && !problem.contains("hunter2"), "{problem}");
+        assert!(
+            problem.starts_with(start) && !problem.contains("hunter2"),
+            "{problem}"
+        );
     }
 }
 
@@ -286,36 +359,69 @@ fn a_tool_and_a_closed_source_need_no_secrets() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("h.toml");
     fs::write(&path, STRIPE).expect("the folder is writable");
-    let config = ConfigDraft::from_toml(Some(&path), Vec::<(String, String)>::new()).finish(ConfigPurpose::Tool);
-    assert!(config.expect("valid").sources.custom[0].source.keys.is_empty());
+    let config = ConfigDraft::from_toml(Some(&path), Vec::<(String, String)>::new())
+        .finish(ConfigPurpose::Tool);
+    assert!(
+        config.expect("valid").sources.custom[0]
+            .source
+            .keys
+            .is_empty()
+    );
 }
 
 #[test]
 fn the_documented_example_is_a_valid_one() {
     let defaults = include_str!("../../../../config/default.toml");
-    let example: Vec<_> = defaults.lines().filter_map(|line| line.strip_prefix("#   ")).collect();
+    let example: Vec<_> = defaults
+        .lines()
+        .filter_map(|line| line.strip_prefix("#   "))
+        .collect();
     let mut config = loaded(&example.join("\n"), &[]).expect("valid");
-    let names: Vec<_> = config.sources.custom.iter().map(|custom| custom.name.as_str()).collect();
+    let names: Vec<_> = config
+        .sources
+        .custom
+        .iter()
+        .map(|custom| custom.name.as_str())
+        .collect();
     assert_eq!(names, ["billing", "pages", "plant"]);
     let plant = config.sources.custom.pop().expect("a source").source;
     assert_eq!(plant.tolerance, Duration::from_secs(60));
     let billing = config.sources.custom.swap_remove(0);
-    assert_eq!((billing.enabled, billing.rate_per_minute, billing.source.tolerance), (true, 0, USUAL_TOLERANCE));
+    assert_eq!(
+        (
+            billing.enabled,
+            billing.rate_per_minute,
+            billing.source.tolerance
+        ),
+        (true, 0, USUAL_TOLERANCE)
+    );
 }
 
 #[test]
 fn a_public_url_is_one_that_paths_can_be_put_behind() {
-    let url = |text: &str| loaded(&format!("server.public_url = {text:?}"), &[]).map(|config| config.server.public_url);
+    let url = |text: &str| {
+        loaded(&format!("server.public_url = {text:?}"), &[]).map(|config| config.server.public_url)
+    };
     for (text, expected) in [
         ("", None),
-        ("https://hooks.example.com", Some("https://hooks.example.com")),
+        (
+            "https://hooks.example.com",
+            Some("https://hooks.example.com"),
+        ),
         ("http://10.0.0.1:8080/", Some("http://10.0.0.1:8080")),
         ("https://[::1]/crm/hooks/", Some("https://[::1]/crm/hooks")),
     ] {
         assert_eq!(url(text), Ok(expected.map(str::to_owned)), "{text}");
     }
-    for text in ["hooks.example.com", "ftp://x", "https://", "https:///x", "https://x?a", "https://u@x", "https://a b"]
-    {
+    for text in [
+        "hooks.example.com",
+        "ftp://x",
+        "https://",
+        "https:///x",
+        "https://x?a",
+        "https://u@x",
+        "https://a b",
+    ] {
         let expected = format!(
             "h.toml:1: server.public_url: expected http:// or https:// and a host, without query and fragment, found {text:?}"
         );

@@ -16,8 +16,17 @@ fn new_code() -> Option<String> {
 fn decode_text(name: Option<&str>, body: &str) -> Result<DecodedLeadEvent, Error> {
     let body = VerifiedBody::unsigned(Bytes::from(body.to_owned()));
     let event = name.map(|name| LeadEvent::from_wire_name(name).expect("an event"));
-    let id = event.is_some_and(|event| matches!(event.subject, LeadEventSubject::Known(_))).then_some(7);
-    decode_lead_event(&body, LeadRequestContext { event, id, new_customer_code: new_code })
+    let id = event
+        .is_some_and(|event| matches!(event.subject, LeadEventSubject::Known(_)))
+        .then_some(7);
+    decode_lead_event(
+        &body,
+        LeadRequestContext {
+            event,
+            id,
+            new_customer_code: new_code,
+        },
+    )
 }
 
 fn envelope(event: &str, data: &Value) -> String {
@@ -31,9 +40,10 @@ fn decode_data(event: &str, data: Value) -> Result<DecodedLeadEvent, Error> {
 /// The field and the detail of each fault.
 fn faults(decoded: Result<DecodedLeadEvent, Error>) -> Vec<(String, String)> {
     match decoded {
-        Err(Error::InvalidFields(faults)) => {
-            faults.into_iter().map(|fault| (fault.field.into_owned(), fault.detail)).collect()
-        }
+        Err(Error::InvalidFields(faults)) => faults
+            .into_iter()
+            .map(|fault| (fault.field.into_owned(), fault.detail))
+            .collect(),
         other => panic!("expected faults: {other:?}"),
     }
 }
@@ -47,24 +57,40 @@ fn fault(event: &str, data: Value) -> (String, String) {
 /// It was answered with a 500.
 #[test]
 fn half_a_surrogate_in_the_name_of_a_member_is_a_fault_of_data() {
-    let body = r#"{"event":"new_lead","source":"x","data":{"\ud800":1,"first_name":"A","phone":"1"}}"#;
-    let expected = ("data".to_owned(), "data must have names of valid Unicode text".to_owned());
+    let body =
+        r#"{"event":"new_lead","source":"x","data":{"\ud800":1,"first_name":"A","phone":"1"}}"#;
+    let expected = (
+        "data".to_owned(),
+        "data must have names of valid Unicode text".to_owned(),
+    );
     for path in [None, Some("new_lead")] {
-        assert_eq!(faults(decode_text(path, body)), std::slice::from_ref(&expected), "{path:?}");
+        assert_eq!(
+            faults(decode_text(path, body)),
+            std::slice::from_ref(&expected),
+            "{path:?}"
+        );
     }
 }
 
 #[test]
 fn the_source_is_any_text_that_is_not_empty() {
     let of = |source: &str| {
-        let body = format!(r#"{{"event":"new_lead","source":{source},"data":{{"first_name":"A","phone":"1"}}}}"#);
+        let body = format!(
+            r#"{{"event":"new_lead","source":{source},"data":{{"first_name":"A","phone":"1"}}}}"#
+        );
         decode_text(None, &body)
     };
     for source in [r#"" ""#, r#""crm""#, r#""\t""#] {
         assert!(of(source).is_ok(), "{source}");
     }
-    for (source, detail) in [(r#""""#, "source must not be empty"), ("null", "source is required")] {
-        assert_eq!(faults(of(source)), [("source".to_owned(), detail.to_owned())]);
+    for (source, detail) in [
+        (r#""""#, "source must not be empty"),
+        ("null", "source is required"),
+    ] {
+        assert_eq!(
+            faults(of(source)),
+            [("source".to_owned(), detail.to_owned())]
+        );
     }
 }
 
@@ -72,43 +98,133 @@ fn the_source_is_any_text_that_is_not_empty() {
 fn a_missing_field_is_named_as_the_contract_names_it() {
     let cases = [
         ("lead_status_update", json!({}), "lead_status"),
-        ("pre_lead_status_update", json!({"lead_status": null}), "lead_status"),
+        (
+            "pre_lead_status_update",
+            json!({"lead_status": null}),
+            "lead_status",
+        ),
         ("lead_contact_add", json!({"last_name": "x"}), "first_name"),
         ("pre_lead_memo_add", json!({"title": "x"}), "content"),
         ("lead_activity_add", json!({"title": "x"}), "activity_type"),
-        ("lead_activity_add", json!({"activity_type": "call"}), "title"),
+        (
+            "lead_activity_add",
+            json!({"activity_type": "call"}),
+            "title",
+        ),
         ("new_lead", json!({"phone": "1"}), "first_name"),
     ];
     for (event, data, name) in cases {
-        assert_eq!(fault(event, data), (format!("data.{name}"), format!("{name} is required")), "{event}");
+        assert_eq!(
+            fault(event, data),
+            (format!("data.{name}"), format!("{name} is required")),
+            "{event}"
+        );
     }
-    let said = fault("new_inquiry", json!({"first_name": "John", "email": "", "phone": null}));
-    assert_eq!(said, ("data.email".into(), "email or phone is required".into()));
+    let said = fault(
+        "new_inquiry",
+        json!({"first_name": "John", "email": "", "phone": null}),
+    );
+    assert_eq!(
+        said,
+        ("data.email".into(), "email or phone is required".into())
+    );
 }
 
 #[test]
 fn values_are_those_of_the_lists() {
     let cases = [
-        ("lead_update", json!({"lead_status": "discarded"}), "data.lead_status"),
-        ("lead_status_update", json!({"lead_status": "converted"}), "data.lead_status"),
-        ("pre_lead_update", json!({"source": "television"}), "data.source"),
-        ("lead_update", json!({"priority": "urgent"}), "data.priority"),
+        (
+            "lead_update",
+            json!({"lead_status": "discarded"}),
+            "data.lead_status",
+        ),
+        (
+            "lead_status_update",
+            json!({"lead_status": "converted"}),
+            "data.lead_status",
+        ),
+        (
+            "pre_lead_update",
+            json!({"source": "television"}),
+            "data.source",
+        ),
+        (
+            "lead_update",
+            json!({"priority": "urgent"}),
+            "data.priority",
+        ),
         ("pre_lead_convert", json!({"priority": ""}), "data.priority"),
-        ("lead_memo_add", json!({"content": "x", "memo_type": "letter"}), "data.memo_type"),
-        ("lead_activity_add", json!({"activity_type": "walk", "title": "x"}), "data.activity_type"),
-        ("lead_contact_add", json!({"first_name": "x", "email": "nobody"}), "data.email"),
-        ("lead_contact_add", json!({"first_name": " "}), "data.first_name"),
+        (
+            "lead_memo_add",
+            json!({"content": "x", "memo_type": "letter"}),
+            "data.memo_type",
+        ),
+        (
+            "lead_activity_add",
+            json!({"activity_type": "walk", "title": "x"}),
+            "data.activity_type",
+        ),
+        (
+            "lead_contact_add",
+            json!({"first_name": "x", "email": "nobody"}),
+            "data.email",
+        ),
+        (
+            "lead_contact_add",
+            json!({"first_name": " "}),
+            "data.first_name",
+        ),
         ("lead_update", json!({"first_name": ""}), "data.first_name"),
-        ("lead_update", json!({"expected_value": -1}), "data.expected_value"),
-        ("lead_convert", json!({"credit_limit": "100"}), "data.credit_limit"),
-        ("lead_convert", json!({"customer_code": ""}), "data.customer_code"),
-        ("lead_status_update", json!({"lead_status": "won", "status_date": "soon"}), "data.status_date"),
-        ("lead_activity_add", json!({"activity_type": "call", "title": "x", "scheduled_at": 5}), "data.scheduled_at"),
-        ("order_created", json!({"order_id": 1, "amount": 1, "currency": "EUR"}), "data.customer_id"),
-        ("order_created", json!({"customer_id": 1, "amount": 1, "currency": "EUR"}), "data.order_id"),
-        ("order_created", json!({"customer_id": 1, "order_id": 1, "currency": "EUR"}), "data.amount"),
-        ("payment_received", json!({"customer_id": 1, "payment_id": 1, "amount": 1}), "data.currency"),
-        ("payment_received", json!({"customer_id": 1, "payment_id": 1, "amount": 1, "currency": "€"}), "data.currency"),
+        (
+            "lead_update",
+            json!({"expected_value": -1}),
+            "data.expected_value",
+        ),
+        (
+            "lead_convert",
+            json!({"credit_limit": "100"}),
+            "data.credit_limit",
+        ),
+        (
+            "lead_convert",
+            json!({"customer_code": ""}),
+            "data.customer_code",
+        ),
+        (
+            "lead_status_update",
+            json!({"lead_status": "won", "status_date": "soon"}),
+            "data.status_date",
+        ),
+        (
+            "lead_activity_add",
+            json!({"activity_type": "call", "title": "x", "scheduled_at": 5}),
+            "data.scheduled_at",
+        ),
+        (
+            "order_created",
+            json!({"order_id": 1, "amount": 1, "currency": "EUR"}),
+            "data.customer_id",
+        ),
+        (
+            "order_created",
+            json!({"customer_id": 1, "amount": 1, "currency": "EUR"}),
+            "data.order_id",
+        ),
+        (
+            "order_created",
+            json!({"customer_id": 1, "order_id": 1, "currency": "EUR"}),
+            "data.amount",
+        ),
+        (
+            "payment_received",
+            json!({"customer_id": 1, "payment_id": 1, "amount": 1}),
+            "data.currency",
+        ),
+        (
+            "payment_received",
+            json!({"customer_id": 1, "payment_id": 1, "amount": 1, "currency": "€"}),
+            "data.currency",
+        ),
         (
             "payment_received",
             json!({"customer_id": "x", "payment_id": 1, "amount": 1, "currency": "EUR"}),
@@ -125,13 +241,30 @@ fn values_are_those_of_the_lists() {
 
 #[test]
 fn every_wrong_field_is_named_envelope_and_data_alike() {
-    let body = r#"{"event": "lead_update", "source": "", "timestamp": "now", "data": {"lead_status": 1}}"#;
+    let body =
+        r#"{"event": "lead_update", "source": "", "timestamp": "now", "data": {"lead_status": 1}}"#;
     let said = faults(decode_text(Some("new_lead"), body));
     let fields: Vec<_> = said.iter().map(|(field, _)| field.as_str()).collect();
-    assert_eq!(fields, ["event", "source", "timestamp", "data.lead_status", "data.first_name", "data.email"]);
+    assert_eq!(
+        fields,
+        [
+            "event",
+            "source",
+            "timestamp",
+            "data.lead_status",
+            "data.first_name",
+            "data.email"
+        ]
+    );
     assert_eq!(said[0].1, "event must be new_lead here");
-    for (data, detail) in [("", "data is required"), (r#", "data": []"#, "data must be an object, not a list")] {
-        let said = faults(decode_text(Some("new_lead"), &format!(r#"{{"event": "new_lead", "source": "x"{data}}}"#)));
+    for (data, detail) in [
+        ("", "data is required"),
+        (r#", "data": []"#, "data must be an object, not a list"),
+    ] {
+        let said = faults(decode_text(
+            Some("new_lead"),
+            &format!(r#"{{"event": "new_lead", "source": "x"{data}}}"#),
+        ));
         assert_eq!(said, [("data".to_owned(), detail.to_owned())]);
     }
 }
@@ -139,43 +272,92 @@ fn every_wrong_field_is_named_envelope_and_data_alike() {
 #[test]
 fn the_common_path_takes_each_event_and_the_id_from_its_data() {
     for id in [json!(12), json!("12")] {
-        let body = envelope("lead_memo_add", &json!({"lead_id": id, "content": "x", "pre_lead_id": 5}));
+        let body = envelope(
+            "lead_memo_add",
+            &json!({"lead_id": id, "content": "x", "pre_lead_id": 5}),
+        );
         let decoded = decode_text(None, &body).expect("valid");
-        assert_eq!(decoded.target, LeadEventTarget::Known(EntityKey::from_number(Kind::Lead, 12)));
+        assert_eq!(
+            decoded.target,
+            LeadEventTarget::Known(EntityKey::from_number(Kind::Lead, 12))
+        );
     }
-    let said = faults(decode_text(None, &envelope("lead_memo_add", &json!({"content": "x"}))));
-    assert_eq!(said, [("data.lead_id".to_owned(), "lead_id is required".to_owned())]);
-    let said = faults(decode_text(None, &envelope("pre_lead_discard", &json!({"pre_lead_id": "x1"}))));
-    assert_eq!(said, [("data.pre_lead_id".to_owned(), "pre_lead_id must be a whole number".to_owned())]);
+    let said = faults(decode_text(
+        None,
+        &envelope("lead_memo_add", &json!({"content": "x"})),
+    ));
+    assert_eq!(
+        said,
+        [("data.lead_id".to_owned(), "lead_id is required".to_owned())]
+    );
+    let said = faults(decode_text(
+        None,
+        &envelope("pre_lead_discard", &json!({"pre_lead_id": "x1"})),
+    ));
+    assert_eq!(
+        said,
+        [(
+            "data.pre_lead_id".to_owned(),
+            "pre_lead_id must be a whole number".to_owned()
+        )]
+    );
     let said = faults(decode_text(None, &envelope("lead_deleted", &json!({}))));
     let (field, detail) = &said[0];
     assert_eq!(field, "event");
-    assert!(EVENTS.iter().all(|event| detail.contains(event.name)), "{detail}");
+    assert!(
+        EVENTS.iter().all(|event| detail.contains(event.name)),
+        "{detail}"
+    );
 }
 
 #[test]
 fn a_customer_is_named_by_its_id_or_its_code() {
     let order = |who: Value| {
         let mut data = json!({"order_id": "o-1", "amount": 10.50, "currency": "eur"});
-        data.as_object_mut().expect("an object").extend(who.as_object().expect("an object").clone());
-        decode_text(None, &envelope("order_created", &data)).expect("valid").target
+        data.as_object_mut()
+            .expect("an object")
+            .extend(who.as_object().expect("an object").clone());
+        decode_text(None, &envelope("order_created", &data))
+            .expect("valid")
+            .target
     };
     let customer = |id| LeadEventTarget::Known(EntityKey::from_number(Kind::Customer, id));
     assert_eq!(order(json!({"customer_id": 5})), customer(5));
-    assert_eq!(order(json!({"customer_code": "C-1"})), LeadEventTarget::Code("C-1".into()));
-    assert_eq!(order(json!({"customer_id": "5", "customer_code": "C-1"})), customer(5));
+    assert_eq!(
+        order(json!({"customer_code": "C-1"})),
+        LeadEventTarget::Code("C-1".into())
+    );
+    assert_eq!(
+        order(json!({"customer_id": "5", "customer_code": "C-1"})),
+        customer(5)
+    );
 }
 
 #[test]
 fn the_time_of_a_status_is_its_own() {
-    let at = |body: &str| decode_text(Some("lead_status_update"), body).expect("valid").at.map(|at| at.to_string());
-    let body = |members: &str, date: &str| {
-        format!(r#"{{"event": "lead_status_update", "source": "x", "data": {{"lead_status": "won"{date}}}{members}}}"#)
+    let at = |body: &str| {
+        decode_text(Some("lead_status_update"), body)
+            .expect("valid")
+            .at
+            .map(|at| at.to_string())
     };
-    let (timestamp, date) =
-        (r#", "timestamp": "2024-02-01T00:00:00Z""#, r#", "status_date": "2024-01-25T10:00:00+01:00""#);
-    assert_eq!(at(&body(timestamp, date)).as_deref(), Some("2024-01-25T09:00:00.000Z"));
-    assert_eq!(at(&body(timestamp, "")).as_deref(), Some("2024-02-01T00:00:00.000Z"));
+    let body = |members: &str, date: &str| {
+        format!(
+            r#"{{"event": "lead_status_update", "source": "x", "data": {{"lead_status": "won"{date}}}{members}}}"#
+        )
+    };
+    let (timestamp, date) = (
+        r#", "timestamp": "2024-02-01T00:00:00Z""#,
+        r#", "status_date": "2024-01-25T10:00:00+01:00""#,
+    );
+    assert_eq!(
+        at(&body(timestamp, date)).as_deref(),
+        Some("2024-01-25T09:00:00.000Z")
+    );
+    assert_eq!(
+        at(&body(timestamp, "")).as_deref(),
+        Some("2024-02-01T00:00:00.000Z")
+    );
     assert_eq!(at(&body("", "")), None);
 }
 
@@ -183,7 +365,8 @@ fn the_time_of_a_status_is_its_own() {
 fn a_customer_code_is_claimed_given_or_made() {
     let code = |data| {
         let decoded = decode_data("lead_convert", data).expect("valid");
-        let EntityAction::Lead(lead::LeadAction::Convert { customer_code, .. }) = decoded.action else {
+        let EntityAction::Lead(lead::LeadAction::Convert { customer_code, .. }) = decoded.action
+        else {
             panic!("a conversion")
         };
         assert_eq!(
@@ -193,7 +376,10 @@ fn a_customer_code_is_claimed_given_or_made() {
         );
         customer_code.to_string()
     };
-    assert_eq!(code(json!({"customer_code": "CUST-XYZ-001"})), "CUST-XYZ-001");
+    assert_eq!(
+        code(json!({"customer_code": "CUST-XYZ-001"})),
+        "CUST-XYZ-001"
+    );
     assert_eq!(code(json!({"customer_code": null})), "CUST-TEST");
 }
 
@@ -201,21 +387,42 @@ fn a_customer_code_is_claimed_given_or_made() {
 fn of_members_with_one_name_the_last_counts_also_when_escaped() {
     let body = r#"{"event": "x", "source": "crm", "data": {}, "data": {"first_name": "A", "phone": "1", "f\u0069rst_name": "J\u00f6rg"}, "event": "new_inquiry"}"#;
     let decoded = decode_text(Some("new_inquiry"), body).expect("valid");
-    let EntityAction::PreLead(pre_lead::PreLeadAction::Prospect(sales::ProspectAction::Create { fields })) =
-        decoded.action
+    let EntityAction::PreLead(pre_lead::PreLeadAction::Prospect(sales::ProspectAction::Create {
+        fields,
+    })) = decoded.action
     else {
         panic!("a creation")
     };
-    assert_eq!(fields.get(&sales::SalesField::FirstName), Some(&sales::Value::Text("Jörg".into())));
+    assert_eq!(
+        fields.get(&sales::SalesField::FirstName),
+        Some(&sales::Value::Text("Jörg".into()))
+    );
 }
 
 #[test]
 fn what_is_no_object_is_refused() {
-    for body in ["", "[]", "{", "null", "{\"event\": \"new_lead\"} x", "\u{feff}{}"] {
-        assert!(matches!(decode_text(None, body), Err(Error::InvalidJson(_))), "{body}");
+    for body in [
+        "",
+        "[]",
+        "{",
+        "null",
+        "{\"event\": \"new_lead\"} x",
+        "\u{feff}{}",
+    ] {
+        assert!(
+            matches!(decode_text(None, body), Err(Error::InvalidJson(_))),
+            "{body}"
+        );
     }
     let bytes = VerifiedBody::unsigned(Bytes::from_static(b"{\"event\": \"\xff\"}"));
-    let decoded = decode_lead_event(&bytes, LeadRequestContext { event: None, id: None, new_customer_code: new_code });
+    let decoded = decode_lead_event(
+        &bytes,
+        LeadRequestContext {
+            event: None,
+            id: None,
+            new_customer_code: new_code,
+        },
+    );
     assert!(matches!(decoded, Err(Error::InvalidJson(_))));
 }
 

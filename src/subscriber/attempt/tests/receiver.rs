@@ -45,7 +45,8 @@ impl Drop for AttemptReceiver {
 }
 
 impl AttemptReceiver {
-    /// A receiver on loopback that does `acts`, one to each request, and the last of them ever after.
+    /// A receiver on loopback that does `acts`, one to each request, and the last of them ever
+    /// after.
     pub(super) async fn start(acts: &[ReceiverAction]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -57,7 +58,11 @@ impl AttemptReceiver {
                 tokio::spawn(serve(stream, Arc::clone(&own), Arc::clone(&acts)));
             }
         });
-        Self { address, seen, serving }
+        Self {
+            address,
+            seen,
+            serving,
+        }
     }
 
     pub(super) fn url(&self) -> String {
@@ -86,14 +91,27 @@ async fn serve(mut stream: TcpStream, seen: Arc<SeenRequests>, acts: Arc<[Receiv
             requests.push(request);
             requests.len()
         };
-        let act = acts.get(number - 1).or(acts.last()).expect("at least one").clone();
+        let act = acts
+            .get(number - 1)
+            .or(acts.last())
+            .expect("at least one")
+            .clone();
         match act {
-            ReceiverAction::Answer(answer) => stream.write_all(answer.as_bytes()).await.expect("the caller reads"),
+            ReceiverAction::Answer(answer) => stream
+                .write_all(answer.as_bytes())
+                .await
+                .expect("the caller reads"),
             ReceiverAction::Close(answer) => {
-                return stream.write_all(answer.as_bytes()).await.expect("the caller reads");
+                return stream
+                    .write_all(answer.as_bytes())
+                    .await
+                    .expect("the caller reads");
             }
             ReceiverAction::Hang(answer) => {
-                stream.write_all(answer.as_bytes()).await.expect("the caller reads");
+                stream
+                    .write_all(answer.as_bytes())
+                    .await
+                    .expect("the caller reads");
                 // Until the caller goes away.
                 let _ = stream.read(&mut [0; 1]).await;
                 return;
@@ -126,8 +144,12 @@ async fn read(stream: &mut TcpStream) -> Option<String> {
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some(head) = text.find("\r\n\r\n") {
-            let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
-            if bytes.len() >= head + 4 + length.map_or(0, |length| length.parse().expect("a number")) {
+            let length = text
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "));
+            if bytes.len()
+                >= head + 4 + length.map_or(0, |length| length.parse().expect("a number"))
+            {
                 return Some(text);
             }
         }

@@ -6,10 +6,18 @@ use crate::config::ExhaustionPolicy;
 use crate::subscriber::attempt::AttemptOutcome;
 
 fn delivery(profile: DeliveryPolicy) -> SubscriberDelivery {
-    SubscriberDelivery::new(Arc::new(profile), Position::FIRST, vec![], None, 7, Duration::ZERO)
+    SubscriberDelivery::new(
+        Arc::new(profile),
+        Position::FIRST,
+        vec![],
+        None,
+        7,
+        Duration::ZERO,
+    )
 }
 
-/// Records met at once, each of an entity: the first is at the position that the reader has reached.
+/// Records met at once, each of an entity: the first is at the position that the reader has
+/// reached.
 fn met(delivery: &SubscriberDelivery, records: &[(u64, u64)]) -> DeliveryInput {
     let first = delivery.read_to();
     let place = |n: usize| first.get() + n as u64;
@@ -26,7 +34,12 @@ fn met(delivery: &SubscriberDelivery, records: &[(u64, u64)]) -> DeliveryInput {
 /// Tickets, positions and numbers of the attempts among `effects`.
 fn attempts(effects: &[DeliveryEffect]) -> Vec<(AttemptId, u64, u32)> {
     let attempt = |effect: &DeliveryEffect| match effect {
-        DeliveryEffect::Attempt { ticket, item, attempt, .. } => Some((*ticket, item.position.get(), *attempt)),
+        DeliveryEffect::Attempt {
+            ticket,
+            item,
+            attempt,
+            ..
+        } => Some((*ticket, item.position.get(), *attempt)),
         _ => None,
     };
     effects.iter().filter_map(attempt).collect()
@@ -39,7 +52,10 @@ fn ended(ticket: AttemptId, outcome: AttemptOutcome) -> DeliveryInput {
 fn caught_up(entity: u64, items: Vec<(u64, u64)>, end: Option<u64>) -> DeliveryInput {
     let lane = LaneKey::Entity(super::model::entity(entity));
     let through = items.last().map_or(0, |(_, sequence)| *sequence);
-    let met = |(position, sequence)| MatchedRecord { item: item(position, entity, sequence), filter_error: None };
+    let met = |(position, sequence)| MatchedRecord {
+        item: item(position, entity, sequence),
+        filter_error: None,
+    };
     DeliveryInput::LaneCaughtUp {
         lane,
         items: items.into_iter().map(met).collect(),
@@ -50,7 +66,9 @@ fn caught_up(entity: u64, items: Vec<(u64, u64)>, end: Option<u64>) -> DeliveryI
 
 fn kept(effects: &[DeliveryEffect]) -> Vec<(u64, u64, u32, Duration)> {
     let row = |effect: &DeliveryEffect| match effect {
-        DeliveryEffect::StoreRow(row) => Some((row.position.get(), row.sequence, row.attempts, row.wait)),
+        DeliveryEffect::StoreRow(row) => {
+            Some((row.position.get(), row.sequence, row.attempts, row.wait))
+        }
         _ => None,
     };
     effects.iter().filter_map(row).collect()
@@ -58,7 +76,11 @@ fn kept(effects: &[DeliveryEffect]) -> Vec<(u64, u64, u32, Duration)> {
 
 fn calm() -> DeliveryPolicy {
     let mut profile = profile();
-    (profile.breaker.consecutive, profile.breaker.failure_rate, profile.retries.jitter) = (0, 0.0, 0.0);
+    (
+        profile.breaker.consecutive,
+        profile.breaker.failure_rate,
+        profile.retries.jitter,
+    ) = (0, 0.0, 0.0);
     profile
 }
 
@@ -67,8 +89,17 @@ fn it_begins_with_two_attempts_and_dares_one_more_with_each_success() {
     let mut delivery = delivery(calm());
     let records: Vec<_> = (1..=10).map(|entity| (entity, 1)).collect();
     let first = attempts(&delivery.step(met(&delivery, &records), seconds(0)));
-    assert_eq!(first.iter().map(|(_, position, _)| *position).collect::<Vec<_>>(), [1, 2]);
-    assert_eq!(attempts(&delivery.step(ended(first[0].0, AttemptOutcome::Accepted), seconds(1))).len(), 2);
+    assert_eq!(
+        first
+            .iter()
+            .map(|(_, position, _)| *position)
+            .collect::<Vec<_>>(),
+        [1, 2]
+    );
+    assert_eq!(
+        attempts(&delivery.step(ended(first[0].0, AttemptOutcome::Accepted), seconds(1))).len(),
+        2
+    );
     assert_eq!(delivery.running_count(), 3);
     assert_eq!(
         attempts(&delivery.step(ended(first[1].0, failed(None)), seconds(1))).len(),
@@ -79,9 +110,15 @@ fn it_begins_with_two_attempts_and_dares_one_more_with_each_success() {
 
 #[test]
 fn an_entity_that_has_much_does_not_keep_others_waiting() {
-    let mut delivery = delivery(DeliveryPolicy { concurrency: 1, ..calm() });
+    let mut delivery = delivery(DeliveryPolicy {
+        concurrency: 1,
+        ..calm()
+    });
     let mut order = Vec::new();
-    let mut next = attempts(&delivery.step(met(&delivery, &[(1, 1), (1, 2), (1, 3), (2, 1), (3, 1)]), seconds(0)));
+    let mut next = attempts(&delivery.step(
+        met(&delivery, &[(1, 1), (1, 2), (1, 3), (2, 1), (3, 1)]),
+        seconds(0),
+    ));
     while let Some((ticket, position, _)) = next.pop() {
         order.push(position);
         next = attempts(&delivery.step(ended(ticket, AttemptOutcome::Accepted), seconds(1)));
@@ -93,16 +130,35 @@ fn an_entity_that_has_much_does_not_keep_others_waiting() {
 #[test]
 fn while_paused_nothing_begins_but_what_is_under_way_ends() {
     let mut delivery = delivery(calm());
-    let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (1, 2), (2, 1), (3, 1)]), seconds(0)));
-    let paused = DeliveryPolicy { state: SubscriptionState::Paused { reason: None }, ..calm() };
+    let first = attempts(&delivery.step(
+        met(&delivery, &[(1, 1), (1, 2), (2, 1), (3, 1)]),
+        seconds(0),
+    ));
+    let paused = DeliveryPolicy {
+        state: SubscriptionState::Paused { reason: None },
+        ..calm()
+    };
     delivery.step(DeliveryInput::PolicyChanged(Arc::new(paused)), seconds(1));
-    assert!(!delivery.can_begin(first[0].0) && !delivery.can_read() && delivery.next_due_at().is_none());
-    assert!(delivery.step(ended(first[0].0, AttemptOutcome::Accepted), seconds(2)).is_empty());
-    assert_eq!(kept(&delivery.step(ended(first[1].0, failed(None)), seconds(2))), [(3, 1, 1, seconds(5))]);
+    assert!(
+        !delivery.can_begin(first[0].0) && !delivery.can_read() && delivery.next_due_at().is_none()
+    );
+    assert!(
+        delivery
+            .step(ended(first[0].0, AttemptOutcome::Accepted), seconds(2))
+            .is_empty()
+    );
+    assert_eq!(
+        kept(&delivery.step(ended(first[1].0, failed(None)), seconds(2))),
+        [(3, 1, 1, seconds(5))]
+    );
     assert!(delivery.step(DeliveryInput::Tick, seconds(500)).is_empty());
     assert_eq!(delivery.oldest_unsettled(), Some(Position::new(2)));
     let resumed = delivery.step(DeliveryInput::PolicyChanged(Arc::new(calm())), seconds(500));
-    assert_eq!(attempts(&resumed).len(), 2, "as many at once as in the beginning");
+    assert_eq!(
+        attempts(&resumed).len(),
+        2,
+        "as many at once as in the beginning"
+    );
 }
 
 /// A delivery whose breaker is open since second 1, with more to deliver; and its profile.
@@ -110,9 +166,17 @@ fn interrupted() -> (SubscriberDelivery, DeliveryPolicy) {
     let mut profile = calm();
     profile.breaker.consecutive = 1;
     let mut delivery = delivery(profile.clone());
-    let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (2, 1), (3, 1), (4, 1)]), seconds(0)));
+    let first = attempts(&delivery.step(
+        met(&delivery, &[(1, 1), (2, 1), (3, 1), (4, 1)]),
+        seconds(0),
+    ));
     let opened = delivery.step(ended(first[0].0, failed(None)), seconds(1));
-    assert!(opened.iter().any(|effect| matches!(effect, DeliveryEffect::BreakerOpened { .. })), "{opened:?}");
+    assert!(
+        opened
+            .iter()
+            .any(|effect| matches!(effect, DeliveryEffect::BreakerOpened { .. })),
+        "{opened:?}"
+    );
     delivery.step(ended(first[1].0, failed(None)), seconds(1));
     assert!(delivery.step(DeliveryInput::Tick, seconds(2)).is_empty());
     (delivery, profile)
@@ -122,14 +186,34 @@ fn interrupted() -> (SubscriberDelivery, DeliveryPolicy) {
 fn one_that_is_resumed_begins_anew_whatever_its_breaker_was_at() {
     for is_probing in [false, true] {
         let (mut delivery, profile) = interrupted();
-        let probe = if is_probing { attempts(&delivery.step(DeliveryInput::Probe, seconds(3))) } else { Vec::new() };
+        let probe = if is_probing {
+            attempts(&delivery.step(DeliveryInput::Probe, seconds(3)))
+        } else {
+            Vec::new()
+        };
         assert_eq!(probe.len(), usize::from(is_probing));
-        let paused = DeliveryPolicy { state: SubscriptionState::Paused { reason: None }, ..profile.clone() };
-        assert!(delivery.step(DeliveryInput::PolicyChanged(Arc::new(paused)), seconds(4)).is_empty());
+        let paused = DeliveryPolicy {
+            state: SubscriptionState::Paused { reason: None },
+            ..profile.clone()
+        };
+        assert!(
+            delivery
+                .step(DeliveryInput::PolicyChanged(Arc::new(paused)), seconds(4))
+                .is_empty()
+        );
         let resumed = delivery.step(DeliveryInput::PolicyChanged(Arc::new(profile)), seconds(4));
-        assert!(matches!(resumed[0], DeliveryEffect::BreakerClosed), "{resumed:?}");
-        assert_eq!((attempts(&resumed).len(), delivery.running_count()), (2 - probe.len(), 2));
-        assert_eq!((delivery.status().breaker, delivery.status().failing_for), (DeliveryBreakerState::Closed, None));
+        assert!(
+            matches!(resumed[0], DeliveryEffect::BreakerClosed),
+            "{resumed:?}"
+        );
+        assert_eq!(
+            (attempts(&resumed).len(), delivery.running_count()),
+            (2 - probe.len(), 2)
+        );
+        assert_eq!(
+            (delivery.status().breaker, delivery.status().failing_for),
+            (DeliveryBreakerState::Closed, None)
+        );
     }
 }
 
@@ -137,9 +221,13 @@ fn one_that_is_resumed_begins_anew_whatever_its_breaker_was_at() {
 fn the_probe_of_before_a_pause_decides_nothing_for_the_one_after_it() {
     let (mut delivery, profile) = interrupted();
     let probe = attempts(&delivery.step(DeliveryInput::Probe, seconds(3)));
-    let paused = DeliveryPolicy { state: SubscriptionState::Paused { reason: None }, ..profile.clone() };
+    let paused = DeliveryPolicy {
+        state: SubscriptionState::Paused { reason: None },
+        ..profile.clone()
+    };
     delivery.step(DeliveryInput::PolicyChanged(Arc::new(paused)), seconds(4));
-    let resumed = attempts(&delivery.step(DeliveryInput::PolicyChanged(Arc::new(profile)), seconds(4)));
+    let resumed =
+        attempts(&delivery.step(DeliveryInput::PolicyChanged(Arc::new(profile)), seconds(4)));
     delivery.step(ended(resumed[0].0, failed(None)), seconds(5));
     delivery.step(DeliveryInput::Probe, seconds(20));
     assert_eq!(
@@ -148,7 +236,10 @@ fn the_probe_of_before_a_pause_decides_nothing_for_the_one_after_it() {
         "a page is read first"
     );
     delivery.step(caught_up(1, vec![(1, 1)], Some(5)), seconds(20));
-    assert_eq!((delivery.running_count(), delivery.status().breaker), (2, DeliveryBreakerState::HalfOpen));
+    assert_eq!(
+        (delivery.running_count(), delivery.status().breaker),
+        (2, DeliveryBreakerState::HalfOpen)
+    );
     delivery.step(ended(probe[0].0, AttemptOutcome::Accepted), seconds(21));
     assert_eq!(delivery.status().breaker, DeliveryBreakerState::HalfOpen);
 }
@@ -157,10 +248,19 @@ fn the_probe_of_before_a_pause_decides_nothing_for_the_one_after_it() {
 fn one_that_is_said_to_answer_again_is_tried_at_once() {
     let (mut delivery, _) = interrupted();
     let probe = attempts(&delivery.step(DeliveryInput::Probe, seconds(3)));
-    assert_eq!((probe.len(), delivery.status().breaker), (1, DeliveryBreakerState::HalfOpen));
-    assert!(delivery.step(DeliveryInput::Probe, seconds(3)).is_empty(), "one only");
+    assert_eq!(
+        (probe.len(), delivery.status().breaker),
+        (1, DeliveryBreakerState::HalfOpen)
+    );
+    assert!(
+        delivery.step(DeliveryInput::Probe, seconds(3)).is_empty(),
+        "one only"
+    );
     let closed = delivery.step(ended(probe[0].0, AttemptOutcome::Accepted), seconds(3));
-    assert!(matches!(closed[0], DeliveryEffect::BreakerClosed), "{closed:?}");
+    assert!(
+        matches!(closed[0], DeliveryEffect::BreakerClosed),
+        "{closed:?}"
+    );
     assert_eq!(attempts(&closed).len(), 1);
 }
 
@@ -169,13 +269,28 @@ fn what_the_filter_fails_on_is_buried_in_its_turn_and_says_nothing_of_the_subscr
     let mut profile = profile();
     profile.breaker.consecutive = 1;
     let mut delivery = delivery(profile);
-    let broken = MatchedRecord { item: item(2, 1, 2), filter_error: Some("no such member".to_owned()) };
+    let broken = MatchedRecord {
+        item: item(2, 1, 2),
+        filter_error: Some("no such member".to_owned()),
+    };
     let items = vec![
-        MatchedRecord { item: item(1, 1, 1), filter_error: None },
+        MatchedRecord {
+            item: item(1, 1, 1),
+            filter_error: None,
+        },
         broken,
-        MatchedRecord { item: item(3, 1, 3), filter_error: None },
+        MatchedRecord {
+            item: item(3, 1, 3),
+            filter_error: None,
+        },
     ];
-    let first = attempts(&delivery.step(DeliveryInput::RecordsMatched { items, end: Position::new(4) }, seconds(0)));
+    let first = attempts(&delivery.step(
+        DeliveryInput::RecordsMatched {
+            items,
+            end: Position::new(4),
+        },
+        seconds(0),
+    ));
     let effects = delivery.step(ended(first[0].0, AttemptOutcome::Accepted), seconds(1));
     let buried = |effect: &DeliveryEffect| {
         matches!(effect, DeliveryEffect::DeadLetter { item, attempts: 0, failure, reason: GiveUpReason::Expression, replay: None, is_halting: false }
@@ -190,34 +305,97 @@ fn what_the_filter_fails_on_is_buried_in_its_turn_and_says_nothing_of_the_subscr
 fn a_lane_that_stopped_goes_on_from_the_timeline_until_it_has_reached_the_reader() {
     let mut delivery = delivery(calm());
     let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (2, 1), (1, 2)]), seconds(0)));
-    assert_eq!(kept(&delivery.step(ended(first[0].0, failed(None)), seconds(1))), [(1, 1, 1, seconds(5))]);
+    assert_eq!(
+        kept(&delivery.step(ended(first[0].0, failed(None)), seconds(1))),
+        [(1, 1, 1, seconds(5))]
+    );
     delivery.step(ended(first[1].0, AttemptOutcome::Accepted), seconds(1));
-    assert_eq!(delivery.window_room().0, profile().bounds.window_events, "nothing of it stays in memory");
-    assert!(delivery.step(met(&delivery, &[(1, 3)]), seconds(2)).is_empty(), "only noted");
-    assert_eq!((delivery.next_due_at(), delivery.oldest_unsettled()), (Some(seconds(6)), None));
+    assert_eq!(
+        delivery.window_room().0,
+        profile().bounds.window_events,
+        "nothing of it stays in memory"
+    );
+    assert!(
+        delivery
+            .step(met(&delivery, &[(1, 3)]), seconds(2))
+            .is_empty(),
+        "only noted"
+    );
+    assert_eq!(
+        (delivery.next_due_at(), delivery.oldest_unsettled()),
+        (Some(seconds(6)), None)
+    );
     let due = delivery.step(DeliveryInput::Tick, seconds(6));
-    assert!(matches!(&due[..], [DeliveryEffect::CatchUp { from_sequence: 1, .. }]), "{due:?}");
+    assert!(
+        matches!(
+            &due[..],
+            [DeliveryEffect::CatchUp {
+                from_sequence: 1,
+                ..
+            }]
+        ),
+        "{due:?}"
+    );
     let again = delivery.step(caught_up(1, vec![(1, 1), (3, 2)], None), seconds(6));
-    assert_eq!(attempts(&again).iter().map(|(_, position, n)| (*position, *n)).collect::<Vec<_>>(), [(1, 2)]);
-    let second = delivery.step(ended(attempts(&again)[0].0, AttemptOutcome::Accepted), seconds(7));
-    let page = delivery.step(ended(attempts(&second)[0].0, AttemptOutcome::Accepted), seconds(8));
-    assert!(matches!(&page[..], [DeliveryEffect::CatchUp { from_sequence: 3, .. }]), "{page:?}");
+    assert_eq!(
+        attempts(&again)
+            .iter()
+            .map(|(_, position, n)| (*position, *n))
+            .collect::<Vec<_>>(),
+        [(1, 2)]
+    );
+    let second = delivery.step(
+        ended(attempts(&again)[0].0, AttemptOutcome::Accepted),
+        seconds(7),
+    );
+    let page = delivery.step(
+        ended(attempts(&second)[0].0, AttemptOutcome::Accepted),
+        seconds(8),
+    );
+    assert!(
+        matches!(
+            &page[..],
+            [DeliveryEffect::CatchUp {
+                from_sequence: 3,
+                ..
+            }]
+        ),
+        "{page:?}"
+    );
     // The timeline has a fifth record, which the reader has not met.
     let third = delivery.step(caught_up(1, vec![(4, 3), (5, 4)], Some(6)), seconds(8));
-    let last = delivery.step(ended(attempts(&third)[0].0, AttemptOutcome::Accepted), seconds(9));
-    assert!(matches!(&last[..], [DeliveryEffect::RemoveRow(_)]), "{last:?}");
+    let last = delivery.step(
+        ended(attempts(&third)[0].0, AttemptOutcome::Accepted),
+        seconds(9),
+    );
+    assert!(
+        matches!(&last[..], [DeliveryEffect::RemoveRow(_)]),
+        "{last:?}"
+    );
     assert!(delivery.is_idle());
-    assert_eq!(attempts(&delivery.step(met(&delivery, &[(1, 4)]), seconds(9))).len(), 1, "an ordinary lane again");
+    assert_eq!(
+        attempts(&delivery.step(met(&delivery, &[(1, 4)]), seconds(9))).len(),
+        1,
+        "an ordinary lane again"
+    );
 }
 
 #[test]
 fn what_is_under_way_for_a_whole_round_gets_a_row_and_holds_the_cursor_no_more() {
     let mut delivery = delivery(calm());
     let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (1, 2), (2, 1)]), seconds(0)));
-    assert!(delivery.step(DeliveryInput::CheckpointStarted, seconds(1)).is_empty(), "it may be done by the next");
+    assert!(
+        delivery
+            .step(DeliveryInput::CheckpointStarted, seconds(1))
+            .is_empty(),
+        "it may be done by the next"
+    );
     assert_eq!(delivery.oldest_unsettled(), Some(Position::new(1)));
     delivery.step(ended(first[1].0, AttemptOutcome::Accepted), seconds(1));
-    assert_eq!(kept(&delivery.step(DeliveryInput::CheckpointStarted, seconds(2))), [(1, 1, 0, Duration::ZERO)]);
+    assert_eq!(
+        kept(&delivery.step(DeliveryInput::CheckpointStarted, seconds(2))),
+        [(1, 1, 0, Duration::ZERO)]
+    );
     assert_eq!(delivery.oldest_unsettled(), None);
     let second = attempts(&delivery.step(ended(first[0].0, AttemptOutcome::Accepted), seconds(3)));
     assert_eq!(
@@ -225,9 +403,16 @@ fn what_is_under_way_for_a_whole_round_gets_a_row_and_holds_the_cursor_no_more()
         [(2, 2, 0, Duration::ZERO)],
         "out of date"
     );
-    assert!(delivery.step(DeliveryInput::CheckpointStarted, seconds(5)).is_empty());
+    assert!(
+        delivery
+            .step(DeliveryInput::CheckpointStarted, seconds(5))
+            .is_empty()
+    );
     let last = delivery.step(ended(second[0].0, AttemptOutcome::Accepted), seconds(6));
-    assert!(matches!(&last[..], [DeliveryEffect::RemoveRow(_)]), "{last:?}");
+    assert!(
+        matches!(&last[..], [DeliveryEffect::RemoveRow(_)]),
+        "{last:?}"
+    );
 }
 
 #[test]
@@ -235,21 +420,43 @@ fn while_the_breaker_is_open_nothing_is_attempted_and_then_one_probe_decides() {
     let mut profile = calm();
     (profile.breaker.consecutive, profile.concurrency) = (2, 2);
     let mut delivery = delivery(profile);
-    let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (2, 1), (3, 1), (4, 1)]), seconds(0)));
+    let first = attempts(&delivery.step(
+        met(&delivery, &[(1, 1), (2, 1), (3, 1), (4, 1)]),
+        seconds(0),
+    ));
     delivery.step(ended(first[0].0, failed(None)), seconds(0));
     let opened = delivery.step(ended(first[1].0, failed(None)), seconds(0));
-    assert!(opened.iter().any(|effect| matches!(effect, DeliveryEffect::BreakerOpened { failure_rate: 1.0 })));
-    assert!(delivery.step(DeliveryInput::Tick, seconds(29)).is_empty(), "the retries are due, and wait");
-    assert_eq!((delivery.next_due_at(), delivery.can_read()), (Some(seconds(30)), false));
+    assert!(
+        opened
+            .iter()
+            .any(|effect| matches!(effect, DeliveryEffect::BreakerOpened { failure_rate: 1.0 }))
+    );
+    assert!(
+        delivery.step(DeliveryInput::Tick, seconds(29)).is_empty(),
+        "the retries are due, and wait"
+    );
+    assert_eq!(
+        (delivery.next_due_at(), delivery.can_read()),
+        (Some(seconds(30)), false)
+    );
     let probe = attempts(&delivery.step(DeliveryInput::Tick, seconds(30)));
-    assert_eq!((probe.len(), delivery.status().breaker), (1, DeliveryBreakerState::HalfOpen));
+    assert_eq!(
+        (probe.len(), delivery.status().breaker),
+        (1, DeliveryBreakerState::HalfOpen)
+    );
     assert!(delivery.can_begin(probe[0].0) && delivery.next_due_at().is_none());
     // It found no place among all subscribers' attempts in time: another is the probe.
-    delivery.step(DeliveryInput::AttemptWithdrawn { ticket: probe[0].0 }, seconds(31));
+    delivery.step(
+        DeliveryInput::AttemptWithdrawn { ticket: probe[0].0 },
+        seconds(31),
+    );
     assert!(!delivery.can_begin(probe[0].0));
     let probe: Vec<_> = delivery.running.keys().copied().collect();
     let closed = delivery.step(ended(probe[0], AttemptOutcome::Accepted), seconds(32));
-    assert!(matches!(closed[0], DeliveryEffect::BreakerClosed), "{closed:?}");
+    assert!(
+        matches!(closed[0], DeliveryEffect::BreakerClosed),
+        "{closed:?}"
+    );
 }
 
 #[test]
@@ -262,47 +469,101 @@ fn when_only_far_retries_are_left_the_reader_finds_a_record_to_probe_with() {
     delivery.step(ended(first[0].0, failed(None)), seconds(0));
     delivery.step(DeliveryInput::Tick, seconds(30));
     assert!(delivery.can_read());
-    assert_eq!(attempts(&delivery.step(met(&delivery, &[(2, 1), (3, 1)]), seconds(31))).len(), 1);
+    assert_eq!(
+        attempts(&delivery.step(met(&delivery, &[(2, 1), (3, 1)]), seconds(31))).len(),
+        1
+    );
 }
 
 #[test]
 fn an_answer_that_it_is_gone_buries_and_disables() {
     let mut delivery = delivery(calm());
     let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (2, 1), (3, 1)]), seconds(0)));
-    let effects = delivery.step(ended(first[0].0, AttemptOutcome::Gone { failure: failure("status") }), seconds(1));
+    let effects = delivery.step(
+        ended(
+            first[0].0,
+            AttemptOutcome::Gone {
+                failure: failure("status"),
+            },
+        ),
+        seconds(1),
+    );
     let is_right = matches!(
         &effects[..],
-        [DeliveryEffect::DeadLetter { attempts: 1, reason: GiveUpReason::Refused, .. }, DeliveryEffect::Disable { .. }]
+        [
+            DeliveryEffect::DeadLetter {
+                attempts: 1,
+                reason: GiveUpReason::Refused,
+                ..
+            },
+            DeliveryEffect::Disable { .. }
+        ]
     );
     assert!(is_right, "{effects:?}");
     assert!(
-        delivery.step(ended(first[1].0, AttemptOutcome::Accepted), seconds(2)).is_empty(),
+        delivery
+            .step(ended(first[1].0, AttemptOutcome::Accepted), seconds(2))
+            .is_empty(),
         "nothing begins any more"
     );
-    let AbandonedDelivery { from, rows, replays } = delivery.abandon();
-    assert_eq!((from, rows.len(), replays.len()), (Some(Position::new(3)), 0, 0));
+    let AbandonedDelivery {
+        from,
+        rows,
+        replays,
+    } = delivery.abandon();
+    assert_eq!(
+        (from, rows.len(), replays.len()),
+        (Some(Position::new(3)), 0, 0)
+    );
     assert!(delivery.is_idle());
 }
 
 #[test]
 fn who_fails_for_too_long_without_one_success_is_disabled() {
-    let profile = DeliveryPolicy { disable_after: seconds(100), ..calm() };
-    let mut delivery =
-        SubscriberDelivery::new(Arc::new(profile), Position::FIRST, vec![], Some(seconds(60)), 7, seconds(1_000));
+    let profile = DeliveryPolicy {
+        disable_after: seconds(100),
+        ..calm()
+    };
+    let mut delivery = SubscriberDelivery::new(
+        Arc::new(profile),
+        Position::FIRST,
+        vec![],
+        Some(seconds(60)),
+        7,
+        seconds(1_000),
+    );
     let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (2, 1)]), seconds(1_000)));
     let early = delivery.step(ended(first[0].0, failed(None)), seconds(1_039));
-    assert!(!early.iter().any(|effect| matches!(effect, DeliveryEffect::Disable { .. })));
+    assert!(
+        !early
+            .iter()
+            .any(|effect| matches!(effect, DeliveryEffect::Disable { .. }))
+    );
     let late = delivery.step(ended(first[1].0, failed(None)), seconds(1_040));
-    assert!(matches!(late.last(), Some(DeliveryEffect::Disable { .. })), "{late:?}");
+    assert!(
+        matches!(late.last(), Some(DeliveryEffect::Disable { .. })),
+        "{late:?}"
+    );
     assert_eq!(delivery.status().failing_for, Some(seconds(100)));
 }
 
 #[test]
 fn a_dead_letter_lets_its_entity_go_on_or_halts_it_as_is_wanted() {
-    for (on_exhausted, halts) in [(ExhaustionPolicy::Skip, false), (ExhaustionPolicy::Halt, true)] {
-        let mut delivery = delivery(DeliveryPolicy { on_exhausted, ..calm() });
+    for (on_exhausted, halts) in [
+        (ExhaustionPolicy::Skip, false),
+        (ExhaustionPolicy::Halt, true),
+    ] {
+        let mut delivery = delivery(DeliveryPolicy {
+            on_exhausted,
+            ..calm()
+        });
         let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (1, 2)]), seconds(0)));
-        let refused = ended(first[0].0, AttemptOutcome::PermanentFailure { failure: failure("status") });
+        let refused = ended(
+            first[0].0,
+            AttemptOutcome::PermanentFailure {
+                failure: failure("status"),
+            },
+        );
         let effects = delivery.step(refused, seconds(1));
         let is_buried = matches!(effects[0], DeliveryEffect::DeadLetter { attempts: 1, reason: GiveUpReason::Refused, is_halting, .. } if is_halting == halts);
         assert!(is_buried, "{effects:?}");
@@ -314,7 +575,16 @@ fn a_dead_letter_lets_its_entity_go_on_or_halts_it_as_is_wanted() {
             );
             let key = LaneKey::Entity(super::model::entity(1));
             let released = delivery.step(DeliveryInput::LaneReleased { key }, seconds(9));
-            assert!(matches!(&released[..], [DeliveryEffect::CatchUp { from_sequence: 2, .. }]), "{released:?}");
+            assert!(
+                matches!(
+                    &released[..],
+                    [DeliveryEffect::CatchUp {
+                        from_sequence: 2,
+                        ..
+                    }]
+                ),
+                "{released:?}"
+            );
         }
     }
 }
@@ -323,11 +593,28 @@ fn a_dead_letter_lets_its_entity_go_on_or_halts_it_as_is_wanted() {
 fn a_record_of_a_job_takes_its_turn_between_two_of_its_entity() {
     let mut delivery = delivery(calm());
     let first = attempts(&delivery.step(met(&delivery, &[(1, 1), (1, 2)]), seconds(0)));
-    let tag = ReplayTag { job: 4, position: Position::new(90), dead_letter: Some(2) };
-    let replay = ReplayItem { tag, item: item(90, 1, 90) };
-    assert!(delivery.step(DeliveryInput::ReplaysAdded(vec![replay]), seconds(0)).is_empty(), "there is one under way");
+    let tag = ReplayTag {
+        job: 4,
+        position: Position::new(90),
+        dead_letter: Some(2),
+    };
+    let replay = ReplayItem {
+        tag,
+        item: item(90, 1, 90),
+    };
+    assert!(
+        delivery
+            .step(DeliveryInput::ReplaysAdded(vec![replay]), seconds(0))
+            .is_empty(),
+        "there is one under way"
+    );
     let job = attempts(&delivery.step(ended(first[0].0, AttemptOutcome::Accepted), seconds(1)));
-    assert_eq!(job.iter().map(|(_, position, _)| *position).collect::<Vec<_>>(), [90]);
+    assert_eq!(
+        job.iter()
+            .map(|(_, position, _)| *position)
+            .collect::<Vec<_>>(),
+        [90]
+    );
     let second = attempts(&delivery.step(ended(job[0].0, failed(None)), seconds(1)));
     assert_eq!(second[0].1, 2, "between its attempts the lane goes on");
     delivery.step(ended(second[0].0, AttemptOutcome::Accepted), seconds(2));
@@ -343,30 +630,56 @@ fn a_record_of_a_job_takes_its_turn_between_two_of_its_entity() {
 
 #[test]
 fn a_cancelled_job_drops_what_is_not_under_way() {
-    let mut delivery = delivery(DeliveryPolicy { concurrency: 1, ..calm() });
+    let mut delivery = delivery(DeliveryPolicy {
+        concurrency: 1,
+        ..calm()
+    });
     let replay = |n| ReplayItem {
-        tag: ReplayTag { job: 4, position: Position::new(n), dead_letter: None },
+        tag: ReplayTag {
+            job: 4,
+            position: Position::new(n),
+            dead_letter: None,
+        },
         item: item(n, n, 1),
     };
-    let first = attempts(&delivery.step(DeliveryInput::ReplaysAdded(vec![replay(5), replay(6)]), seconds(0)));
+    let first = attempts(&delivery.step(
+        DeliveryInput::ReplaysAdded(vec![replay(5), replay(6)]),
+        seconds(0),
+    ));
     delivery.step(DeliveryInput::JobCancelled { job: 4 }, seconds(0));
-    assert!(delivery.step(ended(first[0].0, failed(None)), seconds(1)).is_empty());
+    assert!(
+        delivery
+            .step(ended(first[0].0, failed(None)), seconds(1))
+            .is_empty()
+    );
     assert!(delivery.is_idle());
 }
 
 #[test]
 fn attempts_begin_no_faster_than_the_limit() {
-    let mut delivery = delivery(DeliveryPolicy { rate_limit: std::num::NonZeroU32::new(2), ..calm() });
+    let mut delivery = delivery(DeliveryPolicy {
+        rate_limit: std::num::NonZeroU32::new(2),
+        ..calm()
+    });
     let records: Vec<_> = (1..=5).map(|entity| (entity, 1)).collect();
-    assert_eq!(attempts(&delivery.step(met(&delivery, &records), seconds(10))).len(), 1);
+    assert_eq!(
+        attempts(&delivery.step(met(&delivery, &records), seconds(10))).len(),
+        1
+    );
     assert_eq!(delivery.next_due_at(), Some(Duration::from_millis(10_500)));
-    assert_eq!(attempts(&delivery.step(DeliveryInput::Tick, Duration::from_millis(10_499))).len(), 0);
-    assert_eq!(attempts(&delivery.step(DeliveryInput::Tick, Duration::from_millis(10_500))).len(), 1);
+    assert_eq!(
+        attempts(&delivery.step(DeliveryInput::Tick, Duration::from_millis(10_499))).len(),
+        0
+    );
+    assert_eq!(
+        attempts(&delivery.step(DeliveryInput::Tick, Duration::from_millis(10_500))).len(),
+        1
+    );
 }
 
 #[test]
 fn a_stopped_lane_takes_a_few_hundred_bytes() {
-    let bytes =
-        size_of::<(LaneKey, super::super::lane::DeliveryLane)>() + size_of::<((Duration, u64), AttemptSource)>();
+    let bytes = size_of::<(LaneKey, super::super::lane::DeliveryLane)>()
+        + size_of::<((Duration, u64), AttemptSource)>();
     assert!(bytes <= 448, "{bytes}");
 }

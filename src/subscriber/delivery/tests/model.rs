@@ -1,5 +1,5 @@
-//! A world for one delivery: a journal, a ledger, and a subscriber that remembers all it was sent. It performs the effects
-//! as the shell does, and with each of them checks the promises.
+//! A world for one delivery: a journal, a ledger, and a subscriber that remembers all it was sent.
+//! It performs the effects as the shell does, and with each of them checks the promises.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,7 +35,8 @@ pub(super) struct ModelLedger {
     rows: BTreeMap<LaneKey, (LaneRow, Duration)>,
     cursor: u64,
     buried: BTreeSet<u64>,
-    /// What was settled when it was written, of what had been met one round before: that never comes again.
+    /// What was settled when it was written, of what had been met one round before: that never
+    /// comes again.
     done: BTreeSet<u64>,
 }
 
@@ -119,25 +120,52 @@ pub(super) fn entity(number: u64) -> EntityKey {
 pub(super) fn item(position: u64, number: u64, sequence: u64) -> OutboundRecord {
     let record = Record {
         sequence: Some(sequence),
-        ..Record::new("test", entity(number), "status.changed", Timestamp::from_micros(0))
+        ..Record::new(
+            "test",
+            entity(number),
+            "status.changed",
+            Timestamp::from_micros(0),
+        )
     };
     let received_at = Timestamp::from_micros(0);
-    OutboundRecord { position: Position::new(position), sequence, received_at, record: Arc::new(record) }
+    OutboundRecord {
+        position: Position::new(position),
+        sequence,
+        received_at,
+        record: Arc::new(record),
+    }
 }
 
 pub(super) fn failure(code: &'static str) -> AttemptFailure {
-    AttemptFailure { status: Some(500), code, detail: String::new(), answer: Bytes::new() }
+    AttemptFailure {
+        status: Some(500),
+        code,
+        detail: String::new(),
+        answer: Bytes::new(),
+    }
 }
 
 pub(super) fn failed(retry_after: Option<u64>) -> AttemptOutcome {
-    AttemptOutcome::TransientFailure { failure: failure("status"), retry_after: retry_after.map(seconds) }
+    AttemptOutcome::TransientFailure {
+        failure: failure("status"),
+        retry_after: retry_after.map(seconds),
+    }
 }
 
 impl DeliveryModel {
     pub(super) fn new(profile: DeliveryPolicy) -> Self {
-        let delivery =
-            SubscriberDelivery::new(Arc::new(profile.clone()), Position::FIRST, vec![], None, 1, Duration::ZERO);
-        let ledger = ModelLedger { cursor: 1, ..ModelLedger::default() };
+        let delivery = SubscriberDelivery::new(
+            Arc::new(profile.clone()),
+            Position::FIRST,
+            vec![],
+            None,
+            1,
+            Duration::ZERO,
+        );
+        let ledger = ModelLedger {
+            cursor: 1,
+            ..ModelLedger::default()
+        };
         Self {
             now: Duration::ZERO,
             profile,
@@ -164,8 +192,14 @@ impl DeliveryModel {
     }
 
     pub(super) fn append(&mut self, number: u64, class: RecordClass) {
-        let sequence = self.journal.iter().filter(|(item, _)| item.record.entity == entity(number)).count() as u64 + 1;
-        self.journal.push((item(self.journal.len() as u64 + 1, number, sequence), class));
+        let sequence = self
+            .journal
+            .iter()
+            .filter(|(item, _)| item.record.entity == entity(number))
+            .count() as u64
+            + 1;
+        self.journal
+            .push((item(self.journal.len() as u64 + 1, number, sequence), class));
     }
 
     pub(super) fn journal_end(&self) -> u64 {
@@ -175,10 +209,19 @@ impl DeliveryModel {
     fn judge(&self, item: &OutboundRecord, class: RecordClass) -> Option<MatchedRecord> {
         let item = item.clone();
         match class {
-            RecordClass::Wanted => Some(MatchedRecord { item, filter_error: None }),
-            RecordClass::Sometimes => self.wants_sometimes.then_some(MatchedRecord { item, filter_error: None }),
+            RecordClass::Wanted => Some(MatchedRecord {
+                item,
+                filter_error: None,
+            }),
+            RecordClass::Sometimes => self.wants_sometimes.then_some(MatchedRecord {
+                item,
+                filter_error: None,
+            }),
             RecordClass::Unwanted => None,
-            RecordClass::Broken => Some(MatchedRecord { item, filter_error: Some("no such member".to_owned()) }),
+            RecordClass::Broken => Some(MatchedRecord {
+                item,
+                filter_error: Some("no such member".to_owned()),
+            }),
         }
     }
 
@@ -191,36 +234,66 @@ impl DeliveryModel {
         let count = count.min(self.delivery.window_room().0);
         let met: Vec<_> = self.journal[from..].iter().take(count).collect();
         let end = Position::new((from + met.len()) as u64 + 1);
-        let items = met.into_iter().filter_map(|(item, class)| self.judge(item, *class)).collect();
+        let items = met
+            .into_iter()
+            .filter_map(|(item, class)| self.judge(item, *class))
+            .collect();
         self.step(DeliveryInput::RecordsMatched { items, end });
     }
 
-    /// Answers the catch-up that was asked for first, with a page of `count`, as the timeline was then or is now.
+    /// Answers the catch-up that was asked for first, with a page of `count`, as the timeline was
+    /// then or is now.
     pub(super) fn catch_up(&mut self, count: usize, is_fresh: bool) {
         if self.readings.is_empty() {
             return;
         }
         let (lane, from, end_then) = self.readings.remove(0);
-        let end = if is_fresh { self.journal_end() } else { end_then };
+        let end = if is_fresh {
+            self.journal_end()
+        } else {
+            end_then
+        };
         let of_lane = |item: &OutboundRecord| match &lane {
-            LaneKey::Entity(key) => item.record.entity == *key && item.sequence >= from && item.position.get() < end,
+            LaneKey::Entity(key) => {
+                item.record.entity == *key && item.sequence >= from && item.position.get() < end
+            }
             LaneKey::Record(position) => item.position == *position,
         };
-        let page: Vec<_> = self.journal.iter().filter(|(item, _)| of_lane(item)).take(count + 1).collect();
+        let page: Vec<_> = self
+            .journal
+            .iter()
+            .filter(|(item, _)| of_lane(item))
+            .take(count + 1)
+            .collect();
         let is_last = page.len() <= count;
         let page = &page[..page.len().min(count)];
         let through = page.last().map_or(from - 1, |(item, _)| item.sequence);
-        let items = page.iter().filter_map(|(item, class)| self.judge(item, *class)).collect();
+        let items = page
+            .iter()
+            .filter_map(|(item, class)| self.judge(item, *class))
+            .collect();
         let end = match &lane {
             LaneKey::Entity(_) => is_last.then_some(Position::new(end)),
             LaneKey::Record(position) => Some(position.plus(1)),
         };
-        self.step(DeliveryInput::LaneCaughtUp { lane, items, through, end });
+        self.step(DeliveryInput::LaneCaughtUp {
+            lane,
+            items,
+            through,
+            end,
+        });
     }
 
     /// Ends one of the attempts under way.
     pub(super) fn end(&mut self, which: usize, outcome: AttemptOutcome) {
-        let Some(ticket) = self.flights.keys().copied().nth(which % self.flights.len().max(1)) else { return };
+        let Some(ticket) = self
+            .flights
+            .keys()
+            .copied()
+            .nth(which % self.flights.len().max(1))
+        else {
+            return;
+        };
         let flight = self.flights.remove(&ticket).expect("it is under way");
         match &outcome {
             AttemptOutcome::Accepted => {
@@ -229,7 +302,10 @@ impl DeliveryModel {
                     self.settle(flight.position);
                 }
             }
-            AttemptOutcome::TransientFailure { retry_after: Some(pause), .. } if !flight.is_replay => {
+            AttemptOutcome::TransientFailure {
+                retry_after: Some(pause),
+                ..
+            } if !flight.is_replay => {
                 self.least.insert(flight.position, self.now + *pause);
             }
             AttemptOutcome::TransientFailure { .. }
@@ -245,7 +321,10 @@ impl DeliveryModel {
         if is_heard && self.delivery.running[&AttemptId(ticket)].pass == BreakerPass::Probe {
             self.open_until = self.now + self.profile.breaker.open;
         }
-        self.step(DeliveryInput::AttemptEnded { ticket: AttemptId(ticket), outcome });
+        self.step(DeliveryInput::AttemptEnded {
+            ticket: AttemptId(ticket),
+            outcome,
+        });
     }
 
     /// Somebody asks for an attempt.
@@ -255,9 +334,18 @@ impl DeliveryModel {
     }
 
     pub(super) fn withdraw(&mut self, which: usize) {
-        let Some(ticket) = self.flights.keys().copied().nth(which % self.flights.len().max(1)) else { return };
+        let Some(ticket) = self
+            .flights
+            .keys()
+            .copied()
+            .nth(which % self.flights.len().max(1))
+        else {
+            return;
+        };
         self.flights.remove(&ticket);
-        self.step(DeliveryInput::AttemptWithdrawn { ticket: AttemptId(ticket) });
+        self.step(DeliveryInput::AttemptWithdrawn {
+            ticket: AttemptId(ticket),
+        });
     }
 
     pub(super) fn advance(&mut self, by: Duration) {
@@ -266,7 +354,8 @@ impl DeliveryModel {
     }
 
     pub(super) fn edit(&mut self, change: impl FnOnce(&mut DeliveryPolicy), wants_sometimes: bool) {
-        let was_active = !std::mem::take(&mut self.is_over) && self.profile.state == SubscriptionState::Active;
+        let was_active =
+            !std::mem::take(&mut self.is_over) && self.profile.state == SubscriptionState::Active;
         change(&mut self.profile);
         self.wants_sometimes = wants_sometimes;
         if !was_active && self.profile.state == SubscriptionState::Active {
@@ -277,14 +366,20 @@ impl DeliveryModel {
 
     pub(super) fn replay(&mut self, which: usize, job: u64) {
         let settled: Vec<_> = self.accepted.union(&self.ledger.buried).copied().collect();
-        let Some(position) = settled.get(which % settled.len().max(1)).copied() else { return };
+        let Some(position) = settled.get(which % settled.len().max(1)).copied() else {
+            return;
+        };
         if self.replays.contains_key(&position) {
             return;
         }
         let job = self.number_of(job);
         self.replays.insert(position, job);
         let item = self.journal[position as usize - 1].0.clone();
-        let tag = ReplayTag { job, position: Position::new(position), dead_letter: None };
+        let tag = ReplayTag {
+            job,
+            position: Position::new(position),
+            dead_letter: None,
+        };
         self.step(DeliveryInput::ReplaysAdded(vec![ReplayItem { tag, item }]));
     }
 
@@ -301,14 +396,21 @@ impl DeliveryModel {
 
     pub(super) fn release(&mut self) {
         if let Some(entity) = self.halted.pop_first() {
-            self.step(DeliveryInput::LaneReleased { key: LaneKey::Entity(entity) });
+            self.step(DeliveryInput::LaneReleased {
+                key: LaneKey::Entity(entity),
+            });
         }
     }
 
-    /// A round of the ledger, of which `stage` of 3 parts reach the disk: rows, the cursor, removals.
+    /// A round of the ledger, of which `stage` of 3 parts reach the disk: rows, the cursor,
+    /// removals.
     pub(super) fn round(&mut self, stage: u8) {
         self.step(DeliveryInput::CheckpointStarted);
-        let cursor = self.delivery.oldest_unsettled().unwrap_or(self.delivery.read_to()).get();
+        let cursor = self
+            .delivery
+            .oldest_unsettled()
+            .unwrap_or(self.delivery.read_to())
+            .get();
         if stage >= 1 {
             self.disk.rows.extend(self.ledger.rows.clone());
             self.disk.buried.clone_from(&self.ledger.buried);
@@ -331,7 +433,10 @@ impl DeliveryModel {
     pub(super) fn crash(&mut self, down: Duration) {
         self.now += down;
         self.ledger = self.disk.clone();
-        let restored = |(row, due): &(LaneRow, Duration)| LaneRow { wait: due.saturating_sub(self.now), ..row.clone() };
+        let restored = |(row, due): &(LaneRow, Duration)| LaneRow {
+            wait: due.saturating_sub(self.now),
+            ..row.clone()
+        };
         let rows: Vec<_> = self.ledger.rows.values().map(restored).collect();
         let halted = |row: &LaneRow| match &row.key {
             LaneKey::Entity(key) => row.is_halted.then(|| key.clone()),
@@ -339,7 +444,14 @@ impl DeliveryModel {
         };
         self.halted = rows.iter().filter_map(halted).collect();
         let cursor = Position::new(self.ledger.cursor);
-        self.delivery = SubscriberDelivery::new(Arc::new(self.profile.clone()), cursor, rows, None, 1, self.now);
+        self.delivery = SubscriberDelivery::new(
+            Arc::new(self.profile.clone()),
+            cursor,
+            rows,
+            None,
+            1,
+            self.now,
+        );
         self.flights.clear();
         self.readings.clear();
         self.settled.clear();
@@ -371,24 +483,49 @@ impl DeliveryModel {
 
     fn perform(&mut self, effect: DeliveryEffect) {
         match effect {
-            DeliveryEffect::Attempt { ticket, item, attempt, is_replay } => {
-                self.attempted(ticket, &item, attempt, is_replay)
-            }
-            DeliveryEffect::CatchUp { lane, from_sequence } => {
-                self.readings.push((lane, from_sequence, self.journal_end()))
-            }
+            DeliveryEffect::Attempt {
+                ticket,
+                item,
+                attempt,
+                is_replay,
+            } => self.attempted(ticket, &item, attempt, is_replay),
+            DeliveryEffect::CatchUp {
+                lane,
+                from_sequence,
+            } => self
+                .readings
+                .push((lane, from_sequence, self.journal_end())),
             DeliveryEffect::StoreRow(row) => {
                 let due = self.now + row.wait;
                 self.ledger.rows.insert(row.key.clone(), (row, due));
             }
             DeliveryEffect::RemoveRow(key) => {
-                assert!(self.ledger.rows.remove(&key).is_some(), "there was no row of {key:?}")
+                assert!(
+                    self.ledger.rows.remove(&key).is_some(),
+                    "there was no row of {key:?}"
+                )
             }
-            DeliveryEffect::DeadLetter { item, replay: Some(_), .. } => {
-                self.replays.remove(&item.position.get()).expect("it was asked for");
+            DeliveryEffect::DeadLetter {
+                item,
+                replay: Some(_),
+                ..
+            } => {
+                self.replays
+                    .remove(&item.position.get())
+                    .expect("it was asked for");
             }
-            DeliveryEffect::DeadLetter { item, is_halting, reason, attempts, replay: None, .. } => {
-                assert_eq!(is_halting, self.profile.on_exhausted == ExhaustionPolicy::Halt && self.is_ordered());
+            DeliveryEffect::DeadLetter {
+                item,
+                is_halting,
+                reason,
+                attempts,
+                replay: None,
+                ..
+            } => {
+                assert_eq!(
+                    is_halting,
+                    self.profile.on_exhausted == ExhaustionPolicy::Halt && self.is_ordered()
+                );
                 let most = self.profile.retries.schedule.len() as u32 + 1;
                 assert!(
                     attempts <= most && (reason != GiveUpReason::Exhausted || attempts == most),
@@ -401,9 +538,9 @@ impl DeliveryModel {
                 }
             }
             // One of a job that was cancelled while it was under way says nothing of another job's.
-            DeliveryEffect::ReplayDelivered(tag) => {
-                self.replays.retain(|at, job| *at != tag.position.get() || *job != tag.job)
-            }
+            DeliveryEffect::ReplayDelivered(tag) => self
+                .replays
+                .retain(|at, job| *at != tag.position.get() || *job != tag.job),
             DeliveryEffect::BreakerOpened { failure_rate } => {
                 assert!((0.0..=1.0).contains(&failure_rate));
                 self.open_until = self.now + self.profile.breaker.open;
@@ -430,57 +567,131 @@ impl DeliveryModel {
     }
 
     /// The promises about an attempt.
-    fn attempted(&mut self, ticket: AttemptId, item: &OutboundRecord, attempt: u32, is_replay: bool) {
+    fn attempted(
+        &mut self,
+        ticket: AttemptId,
+        item: &OutboundRecord,
+        attempt: u32,
+        is_replay: bool,
+    ) {
         let (position, entity) = (item.position.get(), &item.record.entity);
-        let is_of_job = matches!(self.delivery.running[&ticket].source, AttemptSource::Replay(_));
-        assert_eq!(is_replay, is_of_job, "it says of itself whether a job brings it again");
-        assert!(self.profile.state == SubscriptionState::Active && !self.is_over, "attempt while nothing is delivered");
-        assert!(self.now >= self.open_until, "attempt while the breaker is open");
-        assert!(attempt as usize <= self.profile.retries.schedule.len() + 1, "attempt {attempt}");
-        assert!(self.flights.len() < self.profile.concurrency + 1, "too many at once");
+        let is_of_job = matches!(
+            self.delivery.running[&ticket].source,
+            AttemptSource::Replay(_)
+        );
+        assert_eq!(
+            is_replay, is_of_job,
+            "it says of itself whether a job brings it again"
+        );
+        assert!(
+            self.profile.state == SubscriptionState::Active && !self.is_over,
+            "attempt while nothing is delivered"
+        );
+        assert!(
+            self.now >= self.open_until,
+            "attempt while the breaker is open"
+        );
+        assert!(
+            attempt as usize <= self.profile.retries.schedule.len() + 1,
+            "attempt {attempt}"
+        );
+        assert!(
+            self.flights.len() < self.profile.concurrency + 1,
+            "too many at once"
+        );
         for other in self.flights.values() {
             let other = &self.journal[other.position as usize - 1].0;
-            let is_same =
-                if self.is_ordered() { other.record.entity == *entity } else { other.position == item.position };
+            let is_same = if self.is_ordered() {
+                other.record.entity == *entity
+            } else {
+                other.position == item.position
+            };
             assert!(!is_same, "two attempts at once in the lane of {entity}");
         }
         if !is_replay {
             assert!(!self.halted.contains(entity), "{entity} stands still");
-            assert!(self.least.get(&position).is_none_or(|least| *least <= self.now), "asked to come later");
-            assert!(!self.disk.done.contains(&position), "{position} was settled long ago");
-            assert!(!self.settled_now.contains(&position), "{position} was settled in this life");
+            assert!(
+                self.least
+                    .get(&position)
+                    .is_none_or(|least| *least <= self.now),
+                "asked to come later"
+            );
+            assert!(
+                !self.disk.done.contains(&position),
+                "{position} was settled long ago"
+            );
+            assert!(
+                !self.settled_now.contains(&position),
+                "{position} was settled in this life"
+            );
             let class = self.journal[position as usize - 1].1;
-            assert!(matches!(class, RecordClass::Wanted | RecordClass::Sometimes), "{class:?} is attempted");
+            assert!(
+                matches!(class, RecordClass::Wanted | RecordClass::Sometimes),
+                "{class:?} is attempted"
+            );
         }
         if !is_replay && self.is_ordered() {
             let settled = self.settled.get(entity).copied().unwrap_or_default();
-            assert!(item.sequence > settled, "{entity} goes back from {settled} to {}", item.sequence);
+            assert!(
+                item.sequence > settled,
+                "{entity} goes back from {settled} to {}",
+                item.sequence
+            );
             for (before, class) in &self.journal {
                 let is_before = before.record.entity == *entity && before.sequence < item.sequence;
                 let is_owed = matches!(class, RecordClass::Wanted | RecordClass::Broken);
                 let is_skipped = is_before && is_owed && !self.is_settled(before.position.get());
-                assert!(!is_skipped, "{entity}: {} before {}", item.sequence, before.sequence);
+                assert!(
+                    !is_skipped,
+                    "{entity}: {} before {}",
+                    item.sequence, before.sequence
+                );
             }
         }
         self.attempts += 1;
-        self.flights.insert(ticket.0, ModelAttempt { position, is_replay });
+        self.flights.insert(
+            ticket.0,
+            ModelAttempt {
+                position,
+                is_replay,
+            },
+        );
     }
 
-    /// Whatever is owed of what was met is covered: the ledger's rows and what holds the cursor vouch for it.
+    /// Whatever is owed of what was met is covered: the ledger's rows and what holds the cursor
+    /// vouch for it.
     fn check(&self) {
         let (events, _) = self.delivery.lanes.queued_size();
-        assert!(events <= self.profile.bounds.window_events + CONCURRENCY_MAX, "{events} in memory");
-        let cursor = self.delivery.oldest_unsettled().unwrap_or(self.delivery.read_to());
+        assert!(
+            events <= self.profile.bounds.window_events + CONCURRENCY_MAX,
+            "{events} in memory"
+        );
+        let cursor = self
+            .delivery
+            .oldest_unsettled()
+            .unwrap_or(self.delivery.read_to());
         assert!(cursor <= self.delivery.read_to());
         for (item, class) in &self.journal {
-            let is_owed =
-                matches!(class, RecordClass::Wanted | RecordClass::Broken) && !self.is_settled(item.position.get());
+            let is_owed = matches!(class, RecordClass::Wanted | RecordClass::Broken)
+                && !self.is_settled(item.position.get());
             if !is_owed || item.position >= cursor {
                 continue;
             }
-            let rows = [LaneKey::Entity(item.record.entity.clone()), LaneKey::Record(item.position)];
-            let is_covered = |key| self.ledger.rows.get(key).is_some_and(|(row, _)| row.sequence <= item.sequence);
-            assert!(rows.iter().any(is_covered), "nothing vouches for {}", item.position);
+            let rows = [
+                LaneKey::Entity(item.record.entity.clone()),
+                LaneKey::Record(item.position),
+            ];
+            let is_covered = |key| {
+                self.ledger
+                    .rows
+                    .get(key)
+                    .is_some_and(|(row, _)| row.sequence <= item.sequence)
+            };
+            assert!(
+                rows.iter().any(is_covered),
+                "nothing vouches for {}",
+                item.position
+            );
         }
     }
 
@@ -493,12 +704,18 @@ impl DeliveryModel {
                 self.catch_up(3, true);
             } else if !self.flights.is_empty() {
                 self.end(0, AttemptOutcome::Accepted);
-            } else if self.delivery.is_idle() && self.delivery.read_to().get() == self.journal_end() {
+            } else if self.delivery.is_idle() && self.delivery.read_to().get() == self.journal_end()
+            {
                 break;
             } else if !self.halted.is_empty() {
                 self.release();
-            } else if !self.delivery.can_read() || self.delivery.read_to().get() == self.journal_end() {
-                let due = self.delivery.next_due_at().expect("what is owed has a time");
+            } else if !self.delivery.can_read()
+                || self.delivery.read_to().get() == self.journal_end()
+            {
+                let due = self
+                    .delivery
+                    .next_due_at()
+                    .expect("what is owed has a time");
                 let pause = due.saturating_sub(self.now);
                 self.advance(pause);
             }
@@ -506,8 +723,20 @@ impl DeliveryModel {
         assert!(self.delivery.is_idle(), "{:?}", self.delivery.status());
         assert!(self.ledger.rows.is_empty(), "{:?}", self.ledger.rows);
         assert!(self.replays.is_empty(), "{:?}", self.replays);
-        assert_eq!(self.delivery.window_room(), (self.profile.bounds.window_events, self.profile.bounds.window_bytes));
-        assert_eq!((self.delivery.lanes.stored_lane_count(), self.delivery.lanes.stopped_lane_count()), (0, 0));
+        assert_eq!(
+            self.delivery.window_room(),
+            (
+                self.profile.bounds.window_events,
+                self.profile.bounds.window_bytes
+            )
+        );
+        assert_eq!(
+            (
+                self.delivery.lanes.stored_lane_count(),
+                self.delivery.lanes.stopped_lane_count()
+            ),
+            (0, 0)
+        );
         for (item, class) in &self.journal {
             let position = item.position.get();
             let is_owed = matches!(class, RecordClass::Wanted | RecordClass::Broken);

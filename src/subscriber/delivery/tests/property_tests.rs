@@ -1,5 +1,6 @@
-//! Random histories: records, failures of all sorts, pauses, edits, jobs and crashes in any order. The world checks the
-//! promises at each step; in the end everything is let through, and all that is owed has to have arrived.
+//! Random histories: records, failures of all sorts, pauses, edits, jobs and crashes in any order.
+//! The world checks the promises at each step; in the end everything is let through, and all that
+//! is owed has to have arrived.
 
 use proptest::prelude::*;
 
@@ -70,11 +71,24 @@ fn live(world: &mut DeliveryModel, op: HistoryStep, wants: &mut bool) {
         HistoryStep::CatchUp(count, is_fresh) => world.catch_up(count, is_fresh),
         HistoryStep::Accept(n) => world.end(n, AttemptOutcome::Accepted),
         HistoryStep::Fail(n, pause) => world.end(n, failed(pause)),
-        HistoryStep::Refuse(n) => world.end(n, AttemptOutcome::PermanentFailure { failure: failure("status") }),
-        HistoryStep::Garble(n) => {
-            world.end(n, AttemptOutcome::PermanentFailure { failure: failure("transform_failed") })
-        }
-        HistoryStep::Gone(n) => world.end(n, AttemptOutcome::Gone { failure: failure("status") }),
+        HistoryStep::Refuse(n) => world.end(
+            n,
+            AttemptOutcome::PermanentFailure {
+                failure: failure("status"),
+            },
+        ),
+        HistoryStep::Garble(n) => world.end(
+            n,
+            AttemptOutcome::PermanentFailure {
+                failure: failure("transform_failed"),
+            },
+        ),
+        HistoryStep::Gone(n) => world.end(
+            n,
+            AttemptOutcome::Gone {
+                failure: failure("status"),
+            },
+        ),
         HistoryStep::Withdraw(n) => world.withdraw(n),
         HistoryStep::Advance(by) => world.advance(Duration::from_secs(by)),
         HistoryStep::Due => {
@@ -89,7 +103,11 @@ fn live(world: &mut DeliveryModel, op: HistoryStep, wants: &mut bool) {
             world.crash(Duration::from_secs(down));
         }
         HistoryStep::Pause(is_paused) => {
-            let state = if is_paused { SubscriptionState::Paused { reason: None } } else { SubscriptionState::Active };
+            let state = if is_paused {
+                SubscriptionState::Paused { reason: None }
+            } else {
+                SubscriptionState::Active
+            };
             world.edit(|profile| profile.state = state, *wants);
         }
         HistoryStep::Probe => world.probe(),
@@ -98,10 +116,16 @@ fn live(world: &mut DeliveryModel, op: HistoryStep, wants: &mut bool) {
             world.edit(|_| (), sometimes);
         }
         HistoryStep::Halt(halts) => {
-            let on_exhausted = if halts { ExhaustionPolicy::Halt } else { ExhaustionPolicy::Skip };
+            let on_exhausted = if halts {
+                ExhaustionPolicy::Halt
+            } else {
+                ExhaustionPolicy::Skip
+            };
             world.edit(|profile| profile.on_exhausted = on_exhausted, *wants);
         }
-        HistoryStep::Concurrency(count) => world.edit(|profile| profile.concurrency = count, *wants),
+        HistoryStep::Concurrency(count) => {
+            world.edit(|profile| profile.concurrency = count, *wants)
+        }
         HistoryStep::Replay(n, job) => world.replay(n, job),
         HistoryStep::Cancel(job) => world.cancel(job),
         HistoryStep::Release => world.release(),

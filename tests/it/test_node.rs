@@ -1,4 +1,5 @@
-//! A node to test against: in this process with clock, faults and fingerprints of the test's own, or as the real binary.
+//! A node to test against: in this process with clock, faults and fingerprints of the test's own,
+//! or as the real binary.
 
 use std::future::Future;
 use std::io::{self, BufRead, BufReader};
@@ -34,18 +35,24 @@ pub fn run<F: Future>(test: F) -> F::Output {
 }
 
 /// A data folder and what a node is started with; survives the nodes that use it.
-pub struct Ground {
+pub struct TestEnv {
     pub folder: TempDir,
     pub deps: NodeDeps,
     keys: Vec<(String, String)>,
     file: Option<PathBuf>,
 }
 
-impl Ground {
-    /// Fresh, with no limits on rates, and with the configuration keys given, such as `("router.idle_timeout_s", "0.1")`.
+impl TestEnv {
+    /// Fresh, with no limits on rates, and with the configuration keys given, such as
+    /// `("router.idle_timeout_s", "0.1")`.
     pub fn new(keys: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut ground = Self { folder, deps: NodeDeps::default(), keys: Vec::new(), file: None };
+        let mut ground = Self {
+            folder,
+            deps: NodeDeps::default(),
+            keys: Vec::new(),
+            file: None,
+        };
         ground.set("server.bind", "127.0.0.1:0");
         ground.set("server.workers", "2");
         ground.set("admin.token", TOKEN);
@@ -53,13 +60,24 @@ impl Ground {
         ground.set("sources.support.api_keys", API_KEY);
         ground.set("sources.support.secrets", SECRET);
         ground.set("sources.support.rate_per_minute", "0");
-        ground.set("store.path", ground.store_path().to_str().expect("a readable path").to_owned().as_str());
+        ground.set(
+            "store.path",
+            ground
+                .store_path()
+                .to_str()
+                .expect("a readable path")
+                .to_owned()
+                .as_str(),
+        );
         keys.iter().for_each(|(key, value)| ground.set(key, value));
         ground
     }
 
     pub fn set(&mut self, key: &str, value: &str) {
-        self.keys.push((format!("HOOKYARD_{}", key.replace('.', "__").to_uppercase()), value.to_owned()));
+        self.keys.push((
+            format!("HOOKYARD_{}", key.replace('.', "__").to_uppercase()),
+            value.to_owned(),
+        ));
     }
 
     /// Gives the node a configuration file of this text too, below the keys that are set.
@@ -71,7 +89,9 @@ impl Ground {
 
     /// Makes the node's clock stand still at [`START`] until it is moved.
     pub fn with_manual_clock(&mut self) -> Arc<ManualClock> {
-        let clock = Arc::new(ManualClock::starting_at(Timestamp::parse(START).expect("a time")));
+        let clock = Arc::new(ManualClock::starting_at(
+            Timestamp::parse(START).expect("a time"),
+        ));
         self.deps.clock = Arc::clone(&clock) as Arc<dyn Clock>;
         clock
     }
@@ -91,10 +111,15 @@ impl Ground {
         load_config(self.file.as_deref(), self.keys.clone()).expect("a valid configuration")
     }
 
-    pub async fn start(&self) -> Yard {
-        let node = Node::start(self.config(), self.deps.clone()).await.expect("the node starts");
-        let gate = Gate::new(format!("http://{}", node.address()), Arc::clone(&self.deps.clock));
-        Yard { gate, node }
+    pub async fn start(&self) -> TestNode {
+        let node = Node::start(self.config(), self.deps.clone())
+            .await
+            .expect("the node starts");
+        let gate = TestClient::new(
+            format!("http://{}", node.address()),
+            Arc::clone(&self.deps.clock),
+        );
+        TestNode { gate, node }
     }
 
     /// Starts the real binary on this folder and waits until it is ready.
@@ -102,7 +127,11 @@ impl Ground {
         let port = free_port();
         let mut child = Command::new(env!("CARGO_BIN_EXE_hookyard"))
             .arg("serve")
-            .args(self.file.iter().flat_map(|file| [Path::new("--config"), file.as_path()]))
+            .args(
+                self.file
+                    .iter()
+                    .flat_map(|file| [Path::new("--config"), file.as_path()]),
+            )
             .env("HOOKYARD_TELEMETRY__LEVEL", "info")
             .envs(self.keys.clone())
             .env("HOOKYARD_SERVER__BIND", format!("127.0.0.1:{port}"))
@@ -110,10 +139,15 @@ impl Ground {
             .stdout(Stdio::null())
             .spawn()
             .expect("the binary starts");
-        let mut log = BufReader::new(child.stderr.take().expect("a pipe")).lines().map(|line| line.expect("text"));
+        let mut log = BufReader::new(child.stderr.take().expect("a pipe"))
+            .lines()
+            .map(|line| line.expect("text"));
         let mut seen = Vec::new();
         // Nothing may be read beyond that line: the next one may never come.
-        while !seen.last().is_some_and(|line: &String| line.contains("node ready")) {
+        while !seen
+            .last()
+            .is_some_and(|line: &String| line.contains("node ready"))
+        {
             seen.push(log.next().unwrap_or_else(|| panic!("not ready: {seen:#?}")));
         }
         // The pipe is emptied for as long as the process lives, or its log would stop it.
@@ -121,8 +155,15 @@ impl Ground {
             seen.extend(log);
             seen
         });
-        let gate = Gate::new(format!("http://127.0.0.1:{port}"), Arc::clone(&self.deps.clock));
-        NodeProcess { gate, child, log: Some(log) }
+        let gate = TestClient::new(
+            format!("http://127.0.0.1:{port}"),
+            Arc::clone(&self.deps.clock),
+        );
+        NodeProcess {
+            gate,
+            child,
+            log: Some(log),
+        }
     }
 }
 
@@ -144,16 +185,27 @@ where
     outputs
 }
 
-/// Waits for what must come, so that a test whose promise is broken fails instead of waiting for ever.
+/// Waits for what must come, so that a test whose promise is broken fails instead of waiting for
+/// ever.
 pub async fn expect_soon<F: Future>(what: F) -> F::Output {
     const PATIENCE: Duration = Duration::from_secs(60);
-    tokio::time::timeout(PATIENCE, what).await.expect("it never came")
+    tokio::time::timeout(PATIENCE, what)
+        .await
+        .expect("it never came")
 }
 
 /// `id` as it may stand in a path.
 pub fn encode_id(id: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    id.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    id.bytes()
+        .map(|byte| {
+            if plain(byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
 }
 
 /// A disk that hangs: while it is shut, no commit gets past its sync.
@@ -176,7 +228,8 @@ impl DiskGate {
         self.opened.notify_all();
     }
 
-    /// Shuts it, sends what `request` is, and returns it still running when its event is on its way to the disk.
+    /// Shuts it, sends what `request` is, and returns it still running when its event is on its way
+    /// to the disk.
     pub async fn hold_request<T: 'static>(
         &self,
         request: impl Future<Output = T> + 'static,
@@ -185,13 +238,17 @@ impl DiskGate {
         let mut puts = self.puts.subscribe();
         puts.borrow_and_update();
         let running = actix_rt::spawn(request);
-        expect_soon(puts.changed()).await.expect("the sender is our own");
+        expect_soon(puts.changed())
+            .await
+            .expect("the sender is our own");
         running
     }
 
     /// Returns when a commit is being held.
     pub async fn wait_until_held(&self) {
-        expect_soon(self.held.subscribe().wait_for(|held| *held > 0)).await.expect("the sender is our own");
+        expect_soon(self.held.subscribe().wait_for(|held| *held > 0))
+            .await
+            .expect("the sender is our own");
     }
 }
 
@@ -215,28 +272,28 @@ impl FailureInjector for DiskGate {
 }
 
 /// A node in this process.
-pub struct Yard {
-    pub gate: Gate,
+pub struct TestNode {
+    pub gate: TestClient,
     pub node: Node,
 }
 
-impl Yard {
+impl TestNode {
     pub async fn stop(self) {
         self.node.stop().await.expect("the node stops in order");
     }
 }
 
-impl std::ops::Deref for Yard {
-    type Target = Gate;
+impl std::ops::Deref for TestNode {
+    type Target = TestClient;
 
-    fn deref(&self) -> &Gate {
+    fn deref(&self) -> &TestClient {
         &self.gate
     }
 }
 
 /// A node in a process of its own; killed when dropped.
 pub struct NodeProcess {
-    pub gate: Gate,
+    pub gate: TestClient,
     pub child: Child,
     log: Option<thread::JoinHandle<Vec<String>>>,
 }
@@ -251,7 +308,11 @@ impl NodeProcess {
     /// Kills it, and gives all that it logged.
     pub fn kill_and_read_log(mut self) -> Vec<String> {
         self.kill();
-        self.log.take().expect("only taken here").join().expect("it reads lines")
+        self.log
+            .take()
+            .expect("only taken here")
+            .join()
+            .expect("it reads lines")
     }
 }
 
@@ -264,16 +325,16 @@ impl Drop for NodeProcess {
 }
 
 impl std::ops::Deref for NodeProcess {
-    type Target = Gate;
+    type Target = TestClient;
 
-    fn deref(&self) -> &Gate {
+    fn deref(&self) -> &TestClient {
         &self.gate
     }
 }
 
 /// A running node, as its senders and its admin see it. Cheap to clone.
 #[derive(Clone)]
-pub struct Gate {
+pub struct TestClient {
     pub base: String,
     pub client: Client,
     clock: Arc<dyn Clock>,
@@ -281,7 +342,7 @@ pub struct Gate {
 
 /// An answer, read whole.
 #[derive(Debug)]
-pub struct Answer {
+pub struct TestAnswer {
     pub status: u16,
     pub headers: reqwest::header::HeaderMap,
     /// The body as it came.
@@ -289,31 +350,47 @@ pub struct Answer {
     pub body: Value,
 }
 
-impl Answer {
+impl TestAnswer {
     async fn read(response: Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.expect("a body");
         let body = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.clone()));
-        Self { status, headers, text, body }
+        Self {
+            status,
+            headers,
+            text,
+            body,
+        }
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(|value| value.to_str().expect("text"))
+        self.headers
+            .get(name)
+            .map(|value| value.to_str().expect("text"))
     }
 
     pub fn sequence(&self) -> u64 {
-        self.body["entity"]["sequence"].as_u64().unwrap_or_else(|| panic!("no sequence in {self:?}"))
+        self.body["entity"]["sequence"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no sequence in {self:?}"))
     }
 
     pub fn event_id(&self) -> String {
-        self.body["event_id"].as_str().unwrap_or_else(|| panic!("no event id in {self:?}")).to_owned()
+        self.body["event_id"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no event id in {self:?}"))
+            .to_owned()
     }
 }
 
-impl Gate {
+impl TestClient {
     fn new(base: String, clock: Arc<dyn Clock>) -> Self {
         let client = Client::builder().no_proxy().build().expect("a client");
-        Self { base, client, clock }
+        Self {
+            base,
+            client,
+            clock,
+        }
     }
 
     /// A signed request with this body, as the contract's headers want it.
@@ -323,44 +400,72 @@ impl Gate {
             .post(format!("{}{SUPPORT}", self.base))
             .header("content-type", "application/json")
             .header("x-crm-api-key", API_KEY)
-            .header("x-crm-signature", sign_support_body(&Secret::new(SECRET), body.as_bytes(), &timestamp))
+            .header(
+                "x-crm-signature",
+                sign_support_body(&Secret::new(SECRET), body.as_bytes(), &timestamp),
+            )
             .header("x-crm-timestamp", timestamp)
             .header("idempotency-key", key)
             .body(body.to_owned())
     }
 
     /// Sends one event; an error when there was no answer.
-    pub async fn try_send(&self, ticket: &str, key: &str, event: &str, data: Value) -> reqwest::Result<Answer> {
+    pub async fn try_send(
+        &self,
+        ticket: &str,
+        key: &str,
+        event: &str,
+        data: Value,
+    ) -> reqwest::Result<TestAnswer> {
         let body = json!({"event": event, "support_uid": ticket, "data": data}).to_string();
-        Ok(Answer::read(self.signed_request(&body, key).send().await?).await)
+        Ok(TestAnswer::read(self.signed_request(&body, key).send().await?).await)
     }
 
-    pub async fn send(&self, ticket: &str, key: &str, event: &str, data: Value) -> Answer {
-        self.try_send(ticket, key, event, data).await.expect("an answer")
+    pub async fn send(&self, ticket: &str, key: &str, event: &str, data: Value) -> TestAnswer {
+        self.try_send(ticket, key, event, data)
+            .await
+            .expect("an answer")
     }
 
     /// Sends a message whose id and text are its key.
-    pub async fn message(&self, ticket: &str, key: &str) -> Answer {
-        self.send(ticket, key, "message.created", json!({"message_id": key, "text": key})).await
+    pub async fn message(&self, ticket: &str, key: &str) -> TestAnswer {
+        self.send(
+            ticket,
+            key,
+            "message.created",
+            json!({"message_id": key, "text": key}),
+        )
+        .await
     }
 
-    pub async fn answer(&self, request: RequestBuilder) -> Answer {
-        Answer::read(request.send().await.expect("an answer")).await
+    pub async fn answer(&self, request: RequestBuilder) -> TestAnswer {
+        TestAnswer::read(request.send().await.expect("an answer")).await
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
-        self.answer(self.client.get(format!("{}{path}", self.base)).bearer_auth(TOKEN)).await
+    pub async fn get(&self, path: &str) -> TestAnswer {
+        self.answer(
+            self.client
+                .get(format!("{}{path}", self.base))
+                .bearer_auth(TOKEN),
+        )
+        .await
     }
 
-    pub async fn post(&self, path: &str) -> Answer {
-        self.answer(self.client.post(format!("{}{path}", self.base)).bearer_auth(TOKEN)).await
+    pub async fn post(&self, path: &str) -> TestAnswer {
+        self.answer(
+            self.client
+                .post(format!("{}{path}", self.base))
+                .bearer_auth(TOKEN),
+        )
+        .await
     }
 
     /// The whole timeline of a ticket, oldest first.
     pub async fn fetch_timeline(&self, ticket: &str) -> Vec<Value> {
         let mut items = Vec::new();
         for page in 1.. {
-            let path = format!("/api/v1/entities/ticket/{ticket}/timeline?page={page}&page_size=100");
+            let path =
+                format!("/api/v1/entities/ticket/{ticket}/timeline?page={page}&page_size=100");
             let answer = self.get(&path).await;
             if answer.status == 404 {
                 break;

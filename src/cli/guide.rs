@@ -1,0 +1,36 @@
+//! `hookyard guide`: the guides in a terminal, as the Markdown they are written in.
+
+use std::io::Write;
+
+use clap::builder::PossibleValuesParser;
+
+use crate::edge::docs::guide::GUIDES;
+
+/// Print a guide, or the list of them
+///
+/// The guides are part of the binary, so they are those of this version. A running node shows them
+/// at /docs/guide/.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  hookyard guide subscribe | less")]
+pub(super) struct GuideCommand {
+    /// The guide to print; without it, the list with a line on each
+    #[arg(value_parser = PossibleValuesParser::new(GUIDES.map(|guide| guide.topic)))]
+    topic: Option<String>,
+}
+
+impl GuideCommand {
+    pub(super) fn run(self, out: &mut impl Write) -> Result<(), super::CliError> {
+        match GUIDES
+            .iter()
+            .find(|guide| Some(guide.topic) == self.topic.as_deref())
+        {
+            Some(guide) => out.write_all(guide.markdown.as_bytes())?,
+            None => {
+                for guide in GUIDES {
+                    writeln!(out, "{:<10} {}", guide.topic, guide.summary)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

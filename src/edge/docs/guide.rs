@@ -1,0 +1,284 @@
+//! Guides: the longer documents that the binary carries. A browser gets them as pages, others as
+//! the Markdown they are written in.
+
+use actix_web::http::header::{ACCEPT, HeaderValue, LOCATION, VARY};
+use actix_web::{HttpRequest, HttpResponse};
+use pulldown_cmark::{CowStr, Event, HeadingLevel, LinkType, Options, Parser, Tag, TagEnd, html};
+
+use super::file_response;
+use crate::edge::context::RequestContext;
+use crate::edge::error::Error;
+
+/// One document, and the line that a list shows of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Guide {
+    /// Its name in paths and on the command line.
+    pub topic: &'static str,
+    /// One line about what it answers.
+    pub summary: &'static str,
+    /// The document itself.
+    pub markdown: &'static str,
+}
+
+/// All guides, in the order of lists. A new one is its file and a line here.
+pub const GUIDES: [Guide; 4] = [
+    Guide {
+        topic: "receive",
+        summary: "Each source of events: its requests and answers, signatures, idempotency, and refused requests",
+        markdown: include_str!("guide/receive.md"),
+    },
+    Guide {
+        topic: "subscribe",
+        summary: "Subscriptions, filters and transforms, verifying deliveries, retries, dead letters and replays",
+        markdown: include_str!("guide/subscribe.md"),
+    },
+    Guide {
+        topic: "operate",
+        summary: "Running a node: secrets, proxies, sizing, upgrades, recovery, encryption, and its log lines",
+        markdown: include_str!("guide/operate.md"),
+    },
+    Guide {
+        topic: "benchmark",
+        summary: "What was measured, how, and how to measure it on your own machine",
+        markdown: include_str!("guide/benchmark.md"),
+    },
+];
+
+const PAGE: &str = include_str!("guide.html");
+
+/// `GET /docs/guide/`
+pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let request = &context.request;
+    if !wants_markdown(request) && !request.path().ends_with('/') {
+        return Ok(redirect("guide/"));
+    }
+    Ok(respond(request, &list_guides()))
+}
+
+/// `GET /docs/guide/{topic}`
+pub(in crate::edge) async fn page(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+    let path: String = context.parse_path()?;
+    let topic = path.trim_end_matches(".md");
+    let guide = GUIDES.iter().find(|guide| guide.topic == topic);
+    let guide = guide.ok_or_else(|| {
+        Error::not_found("there is no guide of this name; /docs/guide/ lists them")
+    })?;
+
+    let request = &context.request;
+    // The links between guides are relative to the path without a slash.
+    if !wants_markdown(request) && request.path().ends_with('/') {
+        return Ok(redirect(&format!("../{topic}")));
+    }
+    Ok(respond(request, guide.markdown))
+}
+
+/// The list of guides as Markdown.
+fn list_guides() -> String {
+    let mut list = "# Guides\n\n".to_owned();
+    for Guide { topic, summary, .. } in GUIDES {
+        list += &format!("- [{topic}]({topic}.md): {summary}\n");
+    }
+    list
+}
+
+fn wants_markdown(request: &HttpRequest) -> bool {
+    let accept = request
+        .headers()
+        .get(ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    accept.contains("text/markdown") || request.path().trim_end_matches('/').ends_with(".md")
+}
+
+fn redirect(target: &str) -> HttpResponse {
+    HttpResponse::PermanentRedirect()
+        .insert_header((LOCATION, target))
+        .finish()
+}
+
+fn respond(request: &HttpRequest, markdown: &str) -> HttpResponse {
+    let mut response = if wants_markdown(request) {
+        file_response("text/markdown; charset=utf-8", markdown.as_bytes().to_vec())
+    } else {
+        file_response(
+            "text/html; charset=utf-8",
+            render_page(markdown).into_bytes(),
+        )
+    };
+    response
+        .headers_mut()
+        .insert(VARY, HeaderValue::from_static("accept"));
+    response
+}
+
+/// A heading's level, its text, and the name by which links lead to it.
+type Heading = (HeadingLevel, String, String);
+
+/// `markdown` as a page with a table of contents.
+fn render_page(markdown: &str) -> String {
+    let mut events: Vec<_> = Parser::new_ext(markdown, Options::ENABLE_TABLES)
+        .map(to_page_link)
+        .collect();
+    let headings = name_headings(&mut events);
+    let title = headings
+        .first()
+        .map(|(_, text, _)| Event::Text(CowStr::from(text.clone())));
+
+    let page = PAGE.replacen("%TITLE%", &to_html(title), 1);
+    let page = page.replacen("%CONTENTS%", &to_html(contents_of(&headings)), 1);
+    page.replacen("%BODY%", &to_html(events), 1)
+}
+
+fn to_html<'e>(events: impl IntoIterator<Item = Event<'e>>) -> String {
+    let mut text = String::new();
+    html::push_html(&mut text, events.into_iter());
+    text
+}
+
+/// Leads a link to another guide's file to its page.
+fn to_page_link(event: Event<'_>) -> Event<'_> {
+    match event {
+        Event::Start(Tag::Link {
+            link_type,
+            dest_url,
+            title,
+            id,
+        }) if !dest_url.contains("://") => {
+            let dest_url = CowStr::from(dest_url.replacen(".md", "", 1));
+            Event::Start(Tag::Link {
+                link_type,
+                dest_url,
+                title,
+                id,
+            })
+        }
+        other => other,
+    }
+}
+
+/// Gives each heading in `events` a name made of its text.
+fn name_headings(events: &mut [Event<'_>]) -> Vec<Heading> {
+    let mut headings = Vec::new();
+    for start in 0..events.len() {
+        let Event::Start(Tag::Heading { level, .. }) = events[start] else {
+            continue;
+        };
+        let inside = events[start..]
+            .iter()
+            .take_while(|event| !matches!(event, Event::End(TagEnd::Heading(_))));
+        let text: String = inside
+            .filter_map(|event| match event {
+                Event::Text(text) | Event::Code(text) => Some(text.as_ref()),
+                _ => None,
+            })
+            .collect();
+        let name = slug(&text);
+        if let Event::Start(Tag::Heading { id, .. }) = &mut events[start] {
+            *id = Some(CowStr::from(name.clone()));
+        }
+        headings.push((level, text, name));
+    }
+    headings
+}
+
+/// The name that GitHub, too, gives a heading of this text.
+fn slug(text: &str) -> String {
+    let text = text.to_lowercase().replace(' ', "-");
+    text.chars()
+        .filter(|character| character.is_alphanumeric() || matches!(character, '-' | '_'))
+        .collect()
+}
+
+/// A list of links to the sections.
+fn contents_of(headings: &[Heading]) -> Vec<Event<'static>> {
+    let mut events = vec![Event::Start(Tag::List(None))];
+    for (_, text, name) in headings
+        .iter()
+        .filter(|(level, ..)| *level == HeadingLevel::H2)
+    {
+        let (dest_url, text) = (CowStr::from(format!("#{name}")), CowStr::from(text.clone()));
+        let (title, id) = (CowStr::from(""), CowStr::from(""));
+        events.extend([
+            Event::Start(Tag::Item),
+            Event::Start(Tag::Link {
+                link_type: LinkType::Inline,
+                dest_url,
+                title,
+                id,
+            }),
+            Event::Text(text),
+            Event::End(TagEnd::Link),
+            Event::End(TagEnd::Item),
+        ]);
+    }
+    events.push(Event::End(TagEnd::List(false)));
+    events
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn headings(markdown: &str) -> Vec<Heading> {
+        name_headings(&mut Parser::new_ext(markdown, Options::ENABLE_TABLES).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_page_has_contents_names_for_headings_and_links_to_pages() {
+        let page = render_page(
+            "# A `b` & c\n\n## Log lines\n\n[other](subscribe.md#a-b)\n\n|x|\n|-|\n|<y>|\n",
+        );
+        assert!(page.contains("<title>A b &amp; c</title>"), "{page}");
+        for part in [
+            "<a href=\"#log-lines\">Log lines</a>",
+            "<h2 id=\"log-lines\">",
+            "<a href=\"subscribe#a-b\">other</a>",
+            "<table>",
+        ] {
+            assert!(page.contains(part), "no {part} in {page}");
+        }
+        for place in ["%TITLE%", "%CONTENTS%", "%BODY%"] {
+            assert!(!page.contains(place), "{place} was left");
+        }
+    }
+
+    #[test]
+    fn every_link_in_a_guide_leads_somewhere() {
+        for guide in GUIDES {
+            let names: Vec<_> = headings(guide.markdown)
+                .into_iter()
+                .map(|(_, _, name)| name)
+                .collect();
+            assert_eq!(
+                names.iter().collect::<BTreeSet<_>>().len(),
+                names.len(),
+                "{}: {names:?}",
+                guide.topic
+            );
+            for event in Parser::new_ext(guide.markdown, Options::ENABLE_TABLES) {
+                let Event::Start(Tag::Link { dest_url, .. }) = event else {
+                    continue;
+                };
+                let (path, section) = dest_url.split_once('#').unwrap_or((&dest_url, ""));
+                let target = match path {
+                    "" => Some(&guide),
+                    _ => GUIDES
+                        .iter()
+                        .find(|other| path.strip_suffix(".md") == Some(other.topic)),
+                };
+                let leads = match target {
+                    Some(target) => {
+                        section.is_empty()
+                            || headings(target.markdown)
+                                .iter()
+                                .any(|(.., name)| name == section)
+                    }
+                    None => path.starts_with("https://"),
+                };
+                assert!(leads, "{}: {dest_url}", guide.topic);
+            }
+        }
+    }
+}
