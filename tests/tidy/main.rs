@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 mod imports;
+mod log_lines;
 mod map;
 mod source;
 mod words;
