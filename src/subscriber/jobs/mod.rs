@@ -112,7 +112,9 @@ impl JobRegistry {
             rows.jobs()?.into_iter().map(|job| (job.id, job)).collect();
         for job in jobs.values().filter(|job| !job.state.is_finished()) {
             for (subscriber, part) in &job.parts {
-                claim_letters(&letters, job, subscriber, part);
+                // A dead letter that is gone, or held by another job, is settled when its record is
+                // read again.
+                let _ = claim_letters(&letters, job, subscriber, part);
                 notices.post(StageRequest::ReplaysAvailable(subscriber.clone()));
             }
         }
@@ -301,8 +303,12 @@ impl JobRegistry {
             parts,
         };
         for (subscriber, part) in &job.parts {
-            if let Some(earlier) = claim_letters(&self.letters, &job, subscriber, part) {
-                return Ok(earlier);
+            match claim_letters(&self.letters, &job, subscriber, part) {
+                Ok(()) => {}
+                Err(Some(earlier)) => return Ok(earlier),
+                // Removed since it was looked up. A job that never held it must not wait for it:
+                // after a restart the job would take it for delivered.
+                Err(None) => return Err(JobError::NoDeadLetter),
             }
             self.ledger.put(
                 row::job_part_key(id, subscriber),
@@ -559,8 +565,25 @@ impl JobRegistry {
             .iter()
             .map(|item| (item.position, item.memory_bytes()))
             .collect();
+        // The job still holds the dead letters of the positions it reads again: discarding such a
+        // dead letter is refused. One that is gone was therefore removed by a delivery, and a crash
+        // came before the job's row said so.
+        let was_delivered = |position: Position| match &job.scope {
+            JobScope::Letters { before, .. } => {
+                let record = (position, position.plus(1));
+                let left = self
+                    .letters
+                    .recovery_candidates(subscriber, record, *before, 1);
+                left.is_empty()
+            }
+            JobScope::Records { .. } => false,
+        };
+        let gone = match step {
+            JobStep::Reread(_) => JobRecordOutcome::Delivered,
+            JobStep::ReadOn { .. } => JobRecordOutcome::Skipped,
+        };
         let accepted = match step {
-            JobStep::Reread(asked) => part.accept_reread(asked, &found, read_to),
+            JobStep::Reread(asked) => part.accept_reread(asked, &found, read_to, was_delivered),
             JobStep::ReadOn { from, .. } if part.accept_read(*from, &found, read_to) => {
                 found.into_iter().map(|(position, _)| position).collect()
             }
@@ -573,8 +596,12 @@ impl JobRegistry {
         {
             let position = item.position;
             match is_letters.then(|| self.letters.claim_for_job(subscriber, position, id)) {
-                // It went meanwhile, or another job has it.
-                Some(Err(_)) => drop(part.settle_position(position, JobRecordOutcome::Skipped)),
+                Some(Err(holder)) => {
+                    // Another job delivers it, or the dead letter was removed while its record was
+                    // being read.
+                    let outcome = holder.map_or(gone, |_| JobRecordOutcome::Skipped);
+                    part.settle_position(position, outcome);
+                }
                 Some(Ok(letter)) => {
                     let tag = ReplayTag {
                         job: id,
@@ -595,7 +622,11 @@ impl JobRegistry {
         }
         self.add_broken_to_dead_letters(subscriber, part, broken);
         for position in unwanted {
-            self.letters.remove_delivered(subscriber, position);
+            // A dead letter that another job holds is that job's to settle; if it vanished, the
+            // other job would take it for delivered.
+            if self.letters.claim_for_job(subscriber, position, id).is_ok() {
+                self.letters.remove_delivered(subscriber, position);
+            }
             part.count_settled(JobRecordOutcome::Skipped);
         }
         self.budget.adjust_usage(before, part.in_flight_bytes());
@@ -639,8 +670,11 @@ impl JobRegistry {
         }
     }
 
-    /// Notes that a record of a job was delivered: a dead letter of it is dealt with.
+    /// Notes that a record of a job was delivered; the record's dead letter is removed.
     pub fn record_delivered(&self, subscriber: &SubscriberId, tag: ReplayTag) {
+        // A checkpoint may be taken between the two. This order keeps the position in the job's
+        // row, so that the job counts it after a crash; the other order would leave a dead letter
+        // that its job has settled.
         self.letters.remove_delivered(subscriber, tag.position);
         self.settle_record(subscriber, tag, JobRecordOutcome::Delivered);
     }
@@ -747,28 +781,25 @@ impl JobRegistry {
     }
 }
 
-/// Notes that `job` has the dead letters which `part` has met and not settled. Gives the job that
-/// has one of them already, if there is one.
+/// Claims for `job` the dead letters of the positions that `part` has not settled.
+///
+/// # Errors
+/// The other job that holds one of them; `None` if one of them is gone. The rest is claimed.
 fn claim_letters(
     letters: &DeadLetterStore,
     job: &RecoveryJob,
     subscriber: &SubscriberId,
     part: &JobPart,
-) -> Option<u64> {
+) -> Result<(), Option<u64>> {
     match &job.scope {
-        JobScope::Letters { .. } => {
-            let taken: Vec<_> = part
-                .unsettled()
-                .map(|position| letters.claim_for_job(subscriber, position, job.id))
-                .collect();
-            taken.into_iter().find_map(|taken| taken.err()?)
-        }
+        JobScope::Letters { .. } => part.unsettled().fold(Ok(()), |claimed, position| {
+            let this = letters.claim_for_job(subscriber, position, job.id);
+            claimed.and(this.map(drop))
+        }),
         JobScope::Records {
             resolves: Some(letter),
             ..
-        } => letters
-            .claim_range_for_job(subscriber, *letter, job.id)
-            .err()?,
-        JobScope::Records { resolves: None, .. } => None,
+        } => letters.claim_range_for_job(subscriber, *letter, job.id),
+        JobScope::Records { resolves: None, .. } => Ok(()),
     }
 }

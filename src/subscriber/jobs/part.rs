@@ -194,14 +194,16 @@ impl JobPart {
         })
     }
 
-    /// Of `found`, with the bytes of each, what is to be delivered: it counts as handed out. What
-    /// was asked for with [`Step::Again`], stands before `read_to` and was not found is skipped.
-    /// Nothing comes of what does not wait any more.
+    /// Returns the positions among `found` (with the bytes of each record) that are to be
+    /// delivered; they count as handed out. A position of a [`JobStep::Reread`] before `read_to`
+    /// that was not found is settled: as delivered if `was_delivered` says so, else as skipped.
+    /// Positions that do not wait any more are ignored.
     pub(super) fn accept_reread(
         &mut self,
         asked: &[Position],
         found: &[SizedPosition],
         read_to: Position,
+        was_delivered: impl Fn(Position) -> bool,
     ) -> Vec<Position> {
         let mut handed_out = Vec::new();
         let read = asked.iter().copied().filter(|position| *position < read_to);
@@ -209,6 +211,8 @@ impl JobPart {
             if let Some((_, bytes)) = found.iter().find(|(found, _)| *found == position) {
                 self.in_flight.insert(position, *bytes);
                 handed_out.push(position);
+            } else if was_delivered(position) {
+                self.counts.count_outcome(JobRecordOutcome::Delivered);
             } else {
                 self.counts.count_outcome(JobRecordOutcome::Skipped);
             }
@@ -295,7 +299,8 @@ mod tests {
                     // As a reader that had no more room for bytes: what it did not come to waits
                     // on.
                     let read_to = asked.get(most).map_or(Position::new(400), |next| *next);
-                    self.part.accept_reread(&asked, &weighed(&asked), read_to)
+                    self.part
+                        .accept_reread(&asked, &weighed(&asked), read_to, |_| false)
                 }
                 Some(JobStep::ReadOn { from, end, room }) => {
                     assert!(room <= UNSETTLED_MAX);
@@ -437,7 +442,7 @@ mod tests {
             "what was lost is first"
         );
         assert_eq!(
-            part.accept_reread(&[Position::new(2)], &[], Position::new(3)),
+            part.accept_reread(&[Position::new(2)], &[], Position::new(3), |_| false),
             [],
             "it is nowhere any more"
         );

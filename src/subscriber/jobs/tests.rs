@@ -280,6 +280,62 @@ async fn a_job_goes_on_after_a_restart_with_what_was_not_settled() {
     assert!(scene.next(&ONE).await.is_empty());
 }
 
+/// The job had counted such a record as skipped.
+#[tokio::test]
+async fn a_record_whose_dead_letter_went_before_the_crash_counts_as_delivered() {
+    let scene = JobFixture::new(10).await;
+    for position in [1, 2, 4] {
+        scene.letters.add(&ONE, burial(position, "A"));
+    }
+    let id = scene
+        .jobs
+        .retry_dead_letters(Filter::default())
+        .await
+        .expect("taken on")
+        .id;
+    let out = scene.next(&ONE).await;
+    assert_eq!(out.len(), 3);
+    // The checkpoint came between the removal of the dead letter and the change of the job's row.
+    scene.letters.remove_delivered(&ONE, out[0].tag.position);
+    scene.ground.ledger.settled().await.expect("writes");
+    let scene = scene.restart().await;
+    assert_eq!(scene.deliver_all(&ONE).await, [2, 4]);
+    assert_eq!(scene.shown(id), ("completed", Some(3), delivered(3)));
+    assert_eq!(scene.letters.count(&ONE), 0);
+}
+
+/// Its dead letter is renewed under another cause, so it is not gone.
+#[tokio::test]
+async fn a_record_that_failed_again_before_the_crash_does_not_count_as_delivered() {
+    let scene = JobFixture::new(10).await;
+    scene.letters.add(&ONE, burial(1, "A"));
+    let filter = Filter {
+        cause: Some(DeadLetterCause::Exhausted),
+        ..Filter::default()
+    };
+    let id = scene
+        .jobs
+        .retry_dead_letters(filter)
+        .await
+        .expect("taken on")
+        .id;
+    assert_eq!(scene.next(&ONE).await.len(), 1);
+    let refused = NewDeadLetter {
+        reason: GiveUpReason::Refused,
+        ..burial(1, "A")
+    };
+    scene.letters.add(&ONE, refused);
+    scene.ground.ledger.settled().await.expect("writes");
+    let scene = scene.restart().await;
+    assert!(scene.next(&ONE).await.is_empty());
+    let counts = JobCounts {
+        skipped: 1,
+        ..JobCounts::default()
+    };
+    assert_eq!(scene.shown(id), ("completed", Some(1), counts));
+    assert_eq!(scene.letters.count(&ONE), 1);
+}
+
 #[tokio::test]
 async fn what_an_actor_lost_is_handed_out_again() {
     let scene = JobFixture::new(10).await;
