@@ -82,7 +82,7 @@ impl SubscriberActor {
                 DeliveryEffect::StoreRow(row) => Some(self.stage.wall().saturating_add(row.wait)),
                 _ => None,
             });
-            call.append(&self.stage.deps.call_log, next);
+            call.append_to_log(&self.stage.deps.call_log, next);
         }
         self.effects.extend(effects);
         while let Some(effect) = self.effects.pop_front() {
