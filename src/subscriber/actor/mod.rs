@@ -249,7 +249,7 @@ impl SubscriberActor {
                     .announcer
                     .announce_exhausted(id, &burial, number, replay.map(|tag| tag.job));
                 if let Some(tag) = replay {
-                    means.recovery.jobs.failed(id, tag);
+                    means.recovery.jobs.record_failed(id, tag);
                 }
             }
             DeliveryEffect::ReplayDelivered(tag) => means.recovery.jobs.record_delivered(id, tag),
@@ -298,7 +298,7 @@ impl SubscriberActor {
             match stage.deps.recovery.jobs.take_replays(&id, &interest).await {
                 Ok(replays) if replays.is_empty() => {}
                 // Its actor is gone, and the next one has to be given them.
-                Ok(_) if inbox.is_closed() => stage.deps.recovery.jobs.lost(&id),
+                Ok(_) if inbox.is_closed() => stage.deps.recovery.jobs.requeue_in_flight(&id),
                 Ok(replays) => {
                     inbox.push_message(ActorMessage::Input(DeliveryInput::ReplaysAdded(replays)))
                 }
