@@ -205,13 +205,13 @@ impl SubscriberActor {
         let (id, means) = (&self.id, &self.stage.deps);
         match effect {
             DeliveryEffect::Attempt {
-                ticket,
+                attempt_id,
                 item,
                 attempt,
                 is_replay,
             } => {
                 self.queued_attempts.push_back((
-                    ticket,
+                    attempt_id,
                     item,
                     AttemptNumber { attempt, is_replay },
                 ));
