@@ -2,11 +2,16 @@
 //! delivery waits for the disk.
 //!
 //! ```text
-//! round   dead letters ── lanes, jobs ── sync ── places ── dispatcher's cursor ── removals ── sync
+//! checkpoint   put dead letters, counters, lanes ── remove dead letters ── put jobs ── sync ──┐
+//!              ┌──────────────────────────────────────────────────────────────────────────────┘
+//!              └─ put read states, dispatcher's cursor ── remove other rows ── sync
 //! ```
 //!
-//! In this order a crash anywhere repeats at most what came after the last round, and loses
-//! nothing: no cursor passes a record before what is still owed of it has a row on the disk.
+//! In this order a crash anywhere repeats at most the deliveries after the last checkpoint, and
+//! loses nothing. No cursor passes a record before everything pending of it has a row on the disk.
+//! No job counts a record as settled on the disk while the record's dead letter is still there: the
+//! job would never come back to that dead letter. A job that finds its dead letter gone after a
+//! crash counts the record as delivered.
 
 use std::collections::BTreeMap;
 
@@ -204,6 +209,12 @@ impl DeliveryCheckpoint {
     pub(super) fn write(&self, rows: &DeliveryTables) -> Result<(), StoreWriteError> {
         let mut is_synced = true;
         for tag in WRITE_ORDER {
+            // After a crash nobody would remove the dead letter of a record that its job has
+            // settled.
+            if tag == TableTag::Job {
+                let mut removed = self.removed_keys().filter(|key| is_dead_letter(key));
+                removed.try_for_each(|key| rows.remove(key))?;
+            }
             let is_cursor = matches!(tag, TableTag::ReadState | TableTag::DispatcherCursor);
             if is_cursor && !is_synced {
                 rows.sync()?;
@@ -214,16 +225,19 @@ impl DeliveryCheckpoint {
                 is_synced &= is_cursor;
             }
         }
-        let removed = self.rows.iter().filter(|(_, value)| value.is_none());
-        removed
-            .map(|(key, _)| key)
-            .try_for_each(|key| rows.remove(key))?;
+        let mut removed = self.removed_keys().filter(|key| !is_dead_letter(key));
+        removed.try_for_each(|key| rows.remove(key))?;
         for prefix in &self.removed_prefixes {
             rows.remove_prefix(prefix, |key| {
                 self.rows.get(key).is_some_and(Option::is_some)
             })?;
         }
         rows.sync()
+    }
+
+    fn removed_keys(&self) -> impl Iterator<Item = &RowKey> {
+        let removed = self.rows.iter().filter(|(_, value)| value.is_none());
+        removed.map(|(key, _)| key)
     }
 
     fn rows_tagged(&self, tag: TableTag) -> impl Iterator<Item = (&RowKey, &Vec<u8>)> {
@@ -233,6 +247,10 @@ impl DeliveryCheckpoint {
             .take_while(move |(key, _)| key.has_prefix(&RowKey::from_tag(tag)));
         rows.filter_map(|(key, value)| Some((key, value.as_ref()?)))
     }
+}
+
+fn is_dead_letter(key: &RowKey) -> bool {
+    key.has_prefix(&RowKey::from_tag(TableTag::DeadLetter))
 }
 
 #[cfg(test)]
@@ -321,6 +339,30 @@ mod tests {
                 .expect("reads")
                 .is_none()
         );
+    }
+
+    /// A kill between the two had left the dead letter for ever: its job had settled the record and
+    /// never came back to it.
+    #[test]
+    fn no_job_has_settled_a_record_on_the_disk_while_the_dead_letter_is_still_there() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let faults = Arc::new(SyncFailpoint(AtomicU32::new(u32::MAX)));
+        let store =
+            DataStore::open(folder.path(), 1 << 20, Arc::clone(&faults) as _).expect("opens");
+        let rows = DeliveryTables::open(store).expect("opens");
+        let (letter, job) = (key(TableTag::DeadLetter), key(TableTag::Job));
+        rows.put(&letter, &[1]).expect("puts");
+
+        let buffer = CheckpointBuffer::default();
+        buffer.remove(letter.clone());
+        buffer.put(job.clone(), vec![2]);
+        buffer.set_cursor(Position::new(9));
+        let checkpoint = buffer.take_checkpoint().expect("something");
+        faults.0.store(0, Ordering::SeqCst);
+        checkpoint.write(&rows).expect_err("the disk is gone");
+
+        assert_eq!(rows.get(&job).expect("reads"), Some(vec![2]));
+        assert_eq!(rows.get(&letter).expect("reads"), None);
     }
 
     #[test]

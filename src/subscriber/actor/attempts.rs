@@ -25,13 +25,13 @@ impl SubscriberActor {
             let Some(turn) = self.stage.deps.permits.try_acquire(&self.inbox) else {
                 return;
             };
-            let Some((ticket, item, which)) = self.queued_attempts.pop_front() else {
+            let Some((attempt_id, item, which)) = self.queued_attempts.pop_front() else {
                 return;
             };
-            if self.delivery.can_begin(ticket) {
-                self.begin_attempt(turn, ticket, item, which);
+            if self.delivery.can_begin(attempt_id) {
+                self.begin_attempt(turn, attempt_id, item, which);
             } else {
-                self.step_delivery(DeliveryInput::AttemptWithdrawn { ticket });
+                self.step_delivery(DeliveryInput::AttemptWithdrawn { attempt_id });
             }
         }
         self.inbox.return_permits();
@@ -40,7 +40,7 @@ impl SubscriberActor {
     fn begin_attempt(
         &mut self,
         turn: AttemptPermit,
-        ticket: AttemptId,
+        attempt_id: AttemptId,
         item: OutboundRecord,
         which: AttemptNumber,
     ) {
@@ -50,11 +50,14 @@ impl SubscriberActor {
             let (outcome, call) = contain_attempt_panic(made).await;
             drop(turn);
             inbox.push_message(ActorMessage::AttemptFinished(
-                DeliveryInput::AttemptEnded { ticket, outcome },
+                DeliveryInput::AttemptEnded {
+                    attempt_id,
+                    outcome,
+                },
                 call,
             ));
         });
-        self.running.insert(ticket, AbortOnDropTask(task));
+        self.running.insert(attempt_id, AbortOnDropTask(task));
     }
 
     pub(super) fn finish_attempt(
@@ -62,8 +65,12 @@ impl SubscriberActor {
         input: DeliveryInput,
         call: Option<Box<AttemptLogEntry>>,
     ) {
-        if let DeliveryInput::AttemptEnded { ticket, outcome } = &input {
-            self.running.remove(ticket);
+        if let DeliveryInput::AttemptEnded {
+            attempt_id,
+            outcome,
+        } = &input
+        {
+            self.running.remove(attempt_id);
             let (now, is_success) = (self.stage.wall(), outcome.failure().is_none());
             self.stage.update_counters(&self.id, |counters| {
                 if is_success {
@@ -82,7 +89,7 @@ impl SubscriberActor {
                 DeliveryEffect::StoreRow(row) => Some(self.stage.wall().saturating_add(row.wait)),
                 _ => None,
             });
-            call.append(&self.stage.deps.call_log, next);
+            call.append_to_log(&self.stage.deps.call_log, next);
         }
         self.effects.extend(effects);
         while let Some(effect) = self.effects.pop_front() {

@@ -205,13 +205,13 @@ impl SubscriberActor {
         let (id, means) = (&self.id, &self.stage.deps);
         match effect {
             DeliveryEffect::Attempt {
-                ticket,
+                attempt_id,
                 item,
                 attempt,
                 is_replay,
             } => {
                 self.queued_attempts.push_back((
-                    ticket,
+                    attempt_id,
                     item,
                     AttemptNumber { attempt, is_replay },
                 ));
@@ -249,7 +249,7 @@ impl SubscriberActor {
                     .announcer
                     .announce_exhausted(id, &burial, number, replay.map(|tag| tag.job));
                 if let Some(tag) = replay {
-                    means.recovery.jobs.failed(id, tag);
+                    means.recovery.jobs.record_failed(id, tag);
                 }
             }
             DeliveryEffect::ReplayDelivered(tag) => means.recovery.jobs.record_delivered(id, tag),
@@ -298,7 +298,7 @@ impl SubscriberActor {
             match stage.deps.recovery.jobs.take_replays(&id, &interest).await {
                 Ok(replays) if replays.is_empty() => {}
                 // Its actor is gone, and the next one has to be given them.
-                Ok(_) if inbox.is_closed() => stage.deps.recovery.jobs.lost(&id),
+                Ok(_) if inbox.is_closed() => stage.deps.recovery.jobs.requeue_in_flight(&id),
                 Ok(replays) => {
                     inbox.push_message(ActorMessage::Input(DeliveryInput::ReplaysAdded(replays)))
                 }
