@@ -181,7 +181,7 @@ impl AccountRegistry {
 
     /// Says why the store has to be opened anew, once a write failed.
     #[must_use]
-    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+    pub fn watch_failure(&self) -> watch::Receiver<Option<String>> {
         self.failed.subscribe()
     }
 

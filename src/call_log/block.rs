@@ -11,7 +11,7 @@
 //! class  0 = incoming, refused; 1 = incoming, successful; 2 = outgoing, failed; 3 = outgoing, successful
 //! ```
 
-use super::row::{Direction, Entry};
+use super::row::{CallDirection, CallEntry};
 use super::varint;
 use crate::journal::VALUE_MAX_BYTES;
 
@@ -36,10 +36,10 @@ const CLASSES: usize = 4;
 pub(super) struct CallClass(u8);
 
 impl CallClass {
-    pub(super) fn from_entry(entry: &Entry<'_>) -> Self {
+    pub(super) fn from_entry(entry: &CallEntry<'_>) -> Self {
         let outgoing = match entry.direction {
-            Direction::Incoming => 0,
-            Direction::Outgoing => 2,
+            CallDirection::Incoming => 0,
+            CallDirection::Outgoing => 2,
         };
         Self(outgoing + u8::from(entry.is_successful()))
     }
@@ -48,11 +48,11 @@ impl CallClass {
         (usize::from(byte) < CLASSES).then_some(Self(byte))
     }
 
-    pub(super) fn direction(self) -> Direction {
+    pub(super) fn direction(self) -> CallDirection {
         if self.0 & 2 == 0 {
-            Direction::Incoming
+            CallDirection::Incoming
         } else {
-            Direction::Outgoing
+            CallDirection::Outgoing
         }
     }
 
@@ -63,14 +63,14 @@ impl CallClass {
 
 /// Which rows a list holds; what is `None` is not asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
+pub struct CallFilter {
     /// Who called whom.
-    pub direction: Option<Direction>,
+    pub direction: Option<CallDirection>,
     /// Whether it was answered with a status of success.
     pub is_successful: Option<bool>,
 }
 
-impl Filter {
+impl CallFilter {
     pub(super) fn passes(self, class: CallClass) -> bool {
         self.direction
             .is_none_or(|wanted| wanted == class.direction())
@@ -99,7 +99,7 @@ impl ClassCounts {
     }
 
     /// The rows that pass `filter`.
-    pub(super) fn count_passing(self, filter: Filter) -> u64 {
+    pub(super) fn count_passing(self, filter: CallFilter) -> u64 {
         let passes = |class: u8| filter.passes(CallClass(class));
         self.0
             .iter()
@@ -342,12 +342,12 @@ pub(super) mod tests {
     #[test]
     fn a_class_is_who_called_whom_and_with_what_success() {
         for (status, direction, number) in [
-            (Some(404), Direction::Incoming, 0),
-            (Some(202), Direction::Incoming, 1),
-            (None, Direction::Outgoing, 2),
-            (Some(200), Direction::Outgoing, 3),
+            (Some(404), CallDirection::Incoming, 0),
+            (Some(202), CallDirection::Incoming, 1),
+            (None, CallDirection::Outgoing, 2),
+            (Some(200), CallDirection::Outgoing, 3),
         ] {
-            let class = CallClass::from_entry(&Entry {
+            let class = CallClass::from_entry(&CallEntry {
                 status,
                 direction,
                 ..entry(0)
@@ -357,8 +357,8 @@ pub(super) mod tests {
                 (number, direction, number % 2 == 1)
             );
         }
-        let broken = Entry {
-            direction: Direction::Outgoing,
+        let broken = CallEntry {
+            direction: CallDirection::Outgoing,
             code: Some("broken_off"),
             ..entry(200)
         };

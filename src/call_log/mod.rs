@@ -34,10 +34,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tracing::error;
 
-pub use block::Filter;
+pub use block::CallFilter;
 pub use page_reader::{CallPage, CallReadError};
 pub use redact::REDACTED;
-pub use row::{CallRow, Direction, EVENT_IDS_MAX, Entry};
+pub use row::{CallDirection, CallEntry, CallRow, EVENT_IDS_MAX};
 
 use block::{BlockSummary, CallClass};
 use ring::BlockRing;
@@ -145,10 +145,10 @@ impl CallLog {
     /// slow for the log.
     pub fn append<'h>(
         &self,
-        entry: &Entry<'_>,
+        entry: &CallEntry<'_>,
         headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
     ) {
-        let is_refused = entry.direction == Direction::Incoming && !entry.is_successful();
+        let is_refused = entry.direction == CallDirection::Incoming && !entry.is_successful();
         let kind = if is_refused {
             RingKind::Refused
         } else {
@@ -169,7 +169,7 @@ impl CallLog {
     /// [`Unavailable`] when the store fails.
     pub async fn list_calls(
         self: &Arc<Self>,
-        filter: Filter,
+        filter: CallFilter,
         places: Range<u64>,
     ) -> Result<CallPage, CallReadError> {
         self.read_blocking(move |log| {
@@ -182,14 +182,14 @@ impl CallLog {
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails.
-    pub async fn list_of(
+    pub async fn list_deliveries(
         self: &Arc<Self>,
         source: String,
-        filter: Filter,
+        filter: CallFilter,
         places: Range<u64>,
     ) -> Result<CallPage, CallReadError> {
         let list = move |log: &Self| {
-            page_reader::list_of(
+            page_reader::read_delivery_page(
                 &log.shared,
                 &log.tree,
                 &log.tallies,
@@ -205,7 +205,7 @@ impl CallLog {
     ///
     /// # Errors
     /// [`Unavailable`] when the store fails.
-    pub async fn get(self: &Arc<Self>, id: u64) -> Result<Option<CallRow>, CallReadError> {
+    pub async fn get_call(self: &Arc<Self>, id: u64) -> Result<Option<CallRow>, CallReadError> {
         self.read_blocking(move |log| page_reader::read_row(&log.shared, &log.tree, id))
             .await
     }
@@ -215,13 +215,13 @@ impl CallLog {
     ///
     /// # Errors
     /// [`Unavailable::Ended`] when the store fails first.
-    pub async fn settled(&self) -> Result<(), CallReadError> {
+    pub async fn flush(&self) -> Result<(), CallReadError> {
         self.wait_written_up_to(self.shared.request_flush()).await
     }
 
     /// Becomes `Some` with the reason when the store failed; nothing is written after that.
     #[must_use]
-    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+    pub fn watch_failure(&self) -> watch::Receiver<Option<String>> {
         self.failed.clone()
     }
 
@@ -269,7 +269,7 @@ impl CallLog {
         &self,
         said: impl Future<Output = T>,
     ) -> Result<(), CallReadError> {
-        let mut failed = self.failed();
+        let mut failed = self.watch_failure();
         tokio::select! {
             biased;
             _ = said => Ok(()),

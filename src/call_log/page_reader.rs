@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::block::{self, EncodedRow, Filter};
+use super::block::{self, CallFilter, EncodedRow};
 use super::ring::BlockRef;
 use super::ring_pair::RingPair;
-use super::row::{self, CallRow, Direction};
+use super::row::{self, CallDirection, CallRow};
 use super::tally_cache::{SourceHash, TallyCache};
 use super::writer::CallBuffer;
 
@@ -43,7 +43,7 @@ pub enum CallReadError {
 pub(super) fn read_page(
     shared: &CallBuffer,
     tree: &sled::Tree,
-    filter: Filter,
+    filter: CallFilter,
     places: Range<u64>,
 ) -> Result<CallPage, CallReadError> {
     let count = places.end.saturating_sub(places.start).max(1);
@@ -72,16 +72,16 @@ pub(super) fn read_page(
 /// Deliveries to `source` that pass `filter`: the rows at `places`, newest first. Of blocks whose
 /// tally is known only those are read that the page lies in; no summary says whose rows a block
 /// has, so that all others are read once.
-pub(super) fn list_of(
+pub(super) fn read_delivery_page(
     shared: &CallBuffer,
     tree: &sled::Tree,
     tallies: &TallyCache,
     source: &str,
-    filter: Filter,
+    filter: CallFilter,
     places: Range<u64>,
 ) -> Result<CallPage, CallReadError> {
-    let filter = Filter {
-        direction: Some(Direction::Outgoing),
+    let filter = CallFilter {
+        direction: Some(CallDirection::Outgoing),
         ..filter
     };
     let source = row::truncate_source(source);
@@ -92,7 +92,7 @@ pub(super) fn list_of(
     };
     // Deliveries are all in one ring, in which newer blocks have newer rows.
     let blocks = shared.with_rings(|rings| {
-        rings.all_blocks(Filter {
+        rings.all_blocks(CallFilter {
             is_successful: None,
             ..filter
         })
@@ -115,7 +115,8 @@ pub(super) fn list_of(
                 tallies.insert(first, &slots);
             }
             let passing = slots.iter().rev().filter(|slot| filter.passes(slot.class));
-            for slot in passing.filter(|slot| row::source(slot.row) == Some(source.as_bytes())) {
+            for slot in passing.filter(|slot| row::peek_source(slot.row) == Some(source.as_bytes()))
+            {
                 if places.contains(&page.total) {
                     page.items.push(decode_found_row(slot)?);
                 }

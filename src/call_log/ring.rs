@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::block::{BlockBuilder, BlockSummary, CallClass, ClassCounts, FITS_BYTES, Filter};
+use super::block::{BlockBuilder, BlockSummary, CallClass, CallFilter, ClassCounts, FITS_BYTES};
 
 /// A block is sealed when its rows take this much: compressed, that is well below one value of the
 /// store.
@@ -112,12 +112,12 @@ impl BlockRing {
     }
 
     /// How many rows pass `filter`.
-    pub(super) fn total(&self, filter: Filter) -> u64 {
+    pub(super) fn total_rows(&self, filter: CallFilter) -> u64 {
         self.rows_above(0, filter)
     }
 
     /// How many rows pass `filter` in blocks of which every id is `id` or higher.
-    pub(super) fn rows_above(&self, id: u64, filter: Filter) -> u64 {
+    pub(super) fn rows_above(&self, id: u64, filter: CallFilter) -> u64 {
         let index = self
             .blocks
             .partition_point(|block| block.summary.first < id);
@@ -126,13 +126,13 @@ impl BlockRing {
     }
 
     /// How many rows pass `filter` in blocks of which some id is `id` or higher.
-    pub(super) fn rows_touching(&self, id: u64, filter: Filter) -> u64 {
+    pub(super) fn rows_touching(&self, id: u64, filter: CallFilter) -> u64 {
         let index = self.blocks.partition_point(|block| block.summary.last < id);
         let open = self.open.rows > 0 && self.open.summary.last >= id;
         self.rows_since(index, open, filter)
     }
 
-    fn rows_since(&self, index: usize, with_open: bool, filter: Filter) -> u64 {
+    fn rows_since(&self, index: usize, with_open: bool, filter: CallFilter) -> u64 {
         let sealed = self
             .blocks
             .get(index)
@@ -147,7 +147,7 @@ impl BlockRing {
     }
 
     /// The blocks with an id from `from` to before `to`, and with rows that pass `filter`.
-    pub(super) fn blocks_within(&self, from: u64, to: u64, filter: Filter) -> Vec<BlockRef> {
+    pub(super) fn blocks_within(&self, from: u64, to: u64, filter: CallFilter) -> Vec<BlockRef> {
         let begin = self
             .blocks
             .partition_point(|block| block.summary.last < from);
@@ -219,7 +219,7 @@ impl BlockRing {
         let first = block.summary.first;
         if self.open.rows > 0 && self.open.summary.first == first {
             self.open_written =
-                usize::try_from(block.summary.counts.count_passing(Filter::default()))
+                usize::try_from(block.summary.counts.count_passing(CallFilter::default()))
                     .unwrap_or(usize::MAX);
             return;
         }
@@ -292,7 +292,7 @@ impl BlockRing {
     }
 
     fn evict_oldest(&mut self) {
-        while self.total(Filter::default()) > self.rows_max {
+        while self.total_rows(CallFilter::default()) > self.rows_max {
             let Some(oldest) = self.blocks.pop_front() else {
                 return;
             };

@@ -11,7 +11,7 @@
 //!   certain     │ `skipped` rows in what touches it │ in the blocks above it
 //! ```
 
-use super::block::{CallClass, Filter};
+use super::block::{CallClass, CallFilter};
 use super::ring::{BlockRef, BlockRing, DirtyBlock};
 
 /// Which ring a row goes to.
@@ -74,9 +74,9 @@ impl RingPair {
     }
 
     /// How to read `count` rows, at least one, that pass `filter`, after the `skipped` newest ones.
-    pub(super) fn plan_page(&self, filter: Filter, skipped: u64, count: u64) -> PagePlan {
+    pub(super) fn plan_page(&self, filter: CallFilter, skipped: u64, count: u64) -> PagePlan {
         let sum = |of: &dyn Fn(&BlockRing) -> u64| self.rings.iter().map(of).sum::<u64>();
-        let total = sum(&|ring| ring.total(filter));
+        let total = sum(&|ring| ring.total_rows(filter));
         let to = find_lowest(self.next, |id| {
             sum(&|ring| ring.rows_touching(id, filter)) <= skipped
         });
@@ -98,7 +98,7 @@ impl RingPair {
     }
 
     /// All blocks with rows that pass `filter`, newest first within each ring.
-    pub(super) fn all_blocks(&self, filter: Filter) -> Vec<BlockRef> {
+    pub(super) fn all_blocks(&self, filter: CallFilter) -> Vec<BlockRef> {
         self.rings
             .iter()
             .flat_map(|ring| ring.blocks_within(0, self.next, filter).into_iter().rev())
@@ -109,7 +109,7 @@ impl RingPair {
     pub(super) fn blocks_holding(&self, id: u64) -> Vec<BlockRef> {
         self.rings
             .iter()
-            .flat_map(|ring| ring.blocks_within(id, id.saturating_add(1), Filter::default()))
+            .flat_map(|ring| ring.blocks_within(id, id.saturating_add(1), CallFilter::default()))
             .collect()
     }
 
@@ -163,28 +163,28 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::block;
-    use super::super::row::Direction;
+    use super::super::row::CallDirection;
     use super::*;
 
-    const FILTERS: [Filter; 5] = [
-        Filter {
+    const FILTERS: [CallFilter; 5] = [
+        CallFilter {
             direction: None,
             is_successful: None,
         },
-        Filter {
-            direction: Some(Direction::Incoming),
+        CallFilter {
+            direction: Some(CallDirection::Incoming),
             is_successful: None,
         },
-        Filter {
-            direction: Some(Direction::Outgoing),
+        CallFilter {
+            direction: Some(CallDirection::Outgoing),
             is_successful: Some(false),
         },
-        Filter {
+        CallFilter {
             direction: None,
             is_successful: Some(true),
         },
-        Filter {
-            direction: Some(Direction::Incoming),
+        CallFilter {
+            direction: Some(CallDirection::Incoming),
             is_successful: Some(false),
         },
     ];
@@ -258,7 +258,7 @@ mod tests {
         }
 
         /// Ids of the page, and the total.
-        fn page(&self, filter: Filter, skipped: u64, count: u64) -> (Vec<u64>, u64) {
+        fn page(&self, filter: CallFilter, skipped: u64, count: u64) -> (Vec<u64>, u64) {
             let plan = self.rings.plan_page(filter, skipped, count);
             let mut ids = Vec::new();
             for wanted in plan.blocks {
@@ -285,11 +285,11 @@ mod tests {
         }
 
         /// Ids of the rows that pass `filter` and should be there, newest first.
-        fn expected(&self, filter: Filter) -> Vec<u64> {
+        fn expected(&self, filter: CallFilter) -> Vec<u64> {
             let mut expected = Vec::new();
             for kind in RingKind::ALL {
-                let there =
-                    self.rings.rings[usize::from(kind.number())].total(Filter::default()) as usize;
+                let there = self.rings.rings[usize::from(kind.number())]
+                    .total_rows(CallFilter::default()) as usize;
                 let rows: Vec<_> = self
                     .pushed
                     .iter()
@@ -353,7 +353,7 @@ mod tests {
                 stored.extend(block::split_rows(*first, &body).expect("a body").iter().map(|slot| slot.id));
             }
             stored.sort_unstable_by(|a, b| b.cmp(a));
-            prop_assert_eq!(stored, model.expected(Filter::default()));
+            prop_assert_eq!(stored, model.expected(CallFilter::default()));
         }
     }
 
@@ -374,7 +374,7 @@ mod tests {
         }
         for skipped in [0, 5_000, 123_456, 205_000] {
             let blocks = rings
-                .plan_page(Filter::default(), skipped, 100)
+                .plan_page(CallFilter::default(), skipped, 100)
                 .blocks
                 .len();
             assert!((1..=6).contains(&blocks), "{blocks} at {skipped}");

@@ -59,14 +59,14 @@ const _: () = assert!(ROW_MAX_BYTES + 64 < VALUE_MAX_BYTES);
 
 /// Who called whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
+pub enum CallDirection {
     /// A sender called this node.
     Incoming,
     /// This node called a subscriber.
     Outgoing,
 }
 
-impl Direction {
+impl CallDirection {
     /// Its name on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -80,11 +80,11 @@ impl Direction {
 /// One exchange, as it is told to the log. What is too long is cut, see the row's headers and
 /// answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry<'a> {
+pub struct CallEntry<'a> {
     /// When it began.
     pub at: Timestamp,
     /// Who called whom.
-    pub direction: Direction,
+    pub direction: CallDirection,
     /// The configured source that was called, or the subscriber.
     pub source: &'a str,
     /// The HTTP method.
@@ -115,7 +115,7 @@ pub struct Entry<'a> {
     pub next_attempt_at: Option<Timestamp>,
 }
 
-impl Entry<'_> {
+impl CallEntry<'_> {
     pub(super) fn is_successful(&self) -> bool {
         is_success(self.status) && self.code.is_none()
     }
@@ -129,7 +129,7 @@ pub struct CallRow {
     /// When it began.
     pub at: Timestamp,
     /// Who called whom.
-    pub direction: Direction,
+    pub direction: CallDirection,
     /// The configured source that was called, or the subscriber.
     pub source: String,
     /// The HTTP method.
@@ -197,7 +197,7 @@ mod tag {
 /// Appends the bytes of `entry`, called with `headers` (names in lower case), to `out`, at most
 /// [`ROW_MAX_BYTES`] of them.
 pub(super) fn encode_row<'h>(
-    entry: &Entry<'_>,
+    entry: &CallEntry<'_>,
     headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
     out: &mut Vec<u8>,
 ) {
@@ -262,7 +262,7 @@ pub(super) fn encode_row<'h>(
 }
 
 /// The source of the row in `bytes`, without reading the rest.
-pub(super) fn source(mut bytes: &[u8]) -> Option<&[u8]> {
+pub(super) fn peek_source(mut bytes: &[u8]) -> Option<&[u8]> {
     while let Some((tag, rest)) = bytes.split_first() {
         bytes = rest;
         let value = varint::take_prefixed_bytes(&mut bytes)?;
@@ -279,7 +279,7 @@ pub(super) fn truncate_source(source: &str) -> Cow<'_, str> {
 }
 
 /// Reads the row `id` from its bytes; `None` if they are not those of one.
-pub(super) fn decode_row(id: u64, direction: Direction, mut bytes: &[u8]) -> Option<CallRow> {
+pub(super) fn decode_row(id: u64, direction: CallDirection, mut bytes: &[u8]) -> Option<CallRow> {
     let mut row = CallRow {
         id,
         at: Timestamp::default(),
@@ -435,10 +435,10 @@ pub(super) mod tests {
     use super::*;
 
     /// A call that was answered with `status`.
-    pub(in crate::call_log) fn entry(status: u16) -> Entry<'static> {
-        Entry {
+    pub(in crate::call_log) fn entry(status: u16) -> CallEntry<'static> {
+        CallEntry {
             at: Timestamp::from_micros(1_733_308_200_000_000),
-            direction: Direction::Incoming,
+            direction: CallDirection::Incoming,
             source: "support",
             method: "POST",
             path: "/hooks/",
@@ -461,7 +461,7 @@ pub(super) mod tests {
     }
 
     fn encoded<'h>(
-        entry: &Entry<'_>,
+        entry: &CallEntry<'_>,
         headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
     ) -> Vec<u8> {
         let mut out = Vec::new();
@@ -471,14 +471,14 @@ pub(super) mod tests {
     }
 
     fn read(bytes: &[u8]) -> CallRow {
-        decode_row(7, Direction::Incoming, bytes).expect("a row")
+        decode_row(7, CallDirection::Incoming, bytes).expect("a row")
     }
 
     /// Stores outlive versions: if these bytes change, the format number has to.
     #[test]
     fn the_bytes_of_a_row_never_change() {
         let ids = [id(7, 300), id(7, 299), id(8, 1)];
-        let entry = Entry {
+        let entry = CallEntry {
             path: "/h?token=s3cret",
             status: Some(409),
             code: Some("duplicate_event"),
@@ -526,7 +526,7 @@ pub(super) mod tests {
         let ids: Vec<_> = (1..5_000)
             .map(|n| id(7, 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(n)))
             .collect();
-        let large = Entry {
+        let large = CallEntry {
             source: &long,
             method: &long,
             path: &long,
@@ -563,7 +563,7 @@ pub(super) mod tests {
     fn a_batch_keeps_the_ids_of_all_its_events() {
         let ids: Vec<_> = (1..=1_200).map(|n| id(7, 5_000_000 + n)).collect();
         let row = read(&encoded(
-            &Entry {
+            &CallEntry {
                 event_ids: &ids,
                 ..entry(200)
             },
@@ -576,13 +576,13 @@ pub(super) mod tests {
     fn a_field_from_the_future_is_refused() {
         let mut bytes = encoded(&entry(200), []);
         put_field(&mut bytes, 200, b"?");
-        assert_eq!(decode_row(7, Direction::Incoming, &bytes), None);
+        assert_eq!(decode_row(7, CallDirection::Incoming, &bytes), None);
     }
 
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode_row(7, Direction::Incoming, &bytes);
+            let _ = decode_row(7, CallDirection::Incoming, &bytes);
         }
 
         #[test]
@@ -591,7 +591,7 @@ pub(super) mod tests {
             micros in any::<u32>(), answer in prop::collection::vec(any::<u8>(), 0..2_048),
         ) {
             let ids: Vec<_> = positions.iter().map(|(incarnation, position)| id(*incarnation, *position)).collect();
-            let entry = Entry {
+            let entry = CallEntry {
                 status, event_ids: &ids, duration: Duration::from_micros(micros.into()), answer: Some(&answer), ..entry(0)
             };
             let row = read(&encoded(&entry, []));

@@ -11,8 +11,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::block::{EncodedRow, Filter};
-use super::row::{self, Direction};
+use super::block::{CallFilter, EncodedRow};
+use super::row::{self, CallDirection};
 
 /// Stands for a subscriber's name. Two names that shared one would only spoil the number of pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,15 +35,15 @@ impl BlockTally {
         let mut counts = BTreeMap::<SourceHash, [u32; 2]>::new();
         for slot in slots
             .iter()
-            .filter(|slot| slot.class.direction() == Direction::Outgoing)
+            .filter(|slot| slot.class.direction() == CallDirection::Outgoing)
         {
-            let name = SourceHash::from_source(row::source(slot.row).unwrap_or_default());
+            let name = SourceHash::from_source(row::peek_source(slot.row).unwrap_or_default());
             counts.entry(name).or_default()[usize::from(slot.class.is_successful())] += 1;
         }
         Self(counts.into_iter().collect())
     }
 
-    fn count_passing(&self, name: SourceHash, filter: Filter) -> u64 {
+    fn count_passing(&self, name: SourceHash, filter: CallFilter) -> u64 {
         let Ok(place) = self.0.binary_search_by_key(&name, |(name, _)| *name) else {
             return 0;
         };
@@ -67,7 +67,7 @@ impl TallyCache {
         &self,
         first: u64,
         name: SourceHash,
-        filter: Filter,
+        filter: CallFilter,
     ) -> Option<u64> {
         self.lock()
             .get(&first)

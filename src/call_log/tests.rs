@@ -17,7 +17,7 @@ const BOUNDS: CallLogLimits = CallLogLimits {
     rows_max: 1_000,
     refused_rows_max: 100,
 };
-const ALL: Filter = Filter {
+const ALL: CallFilter = CallFilter {
     direction: None,
     is_successful: None,
 };
@@ -37,7 +37,7 @@ fn open(folder: &Path) -> Arc<CallLog> {
 
 fn append(log: &CallLog, status: u16, source: &str) {
     log.append(
-        &Entry {
+        &CallEntry {
             source,
             ..entry(status)
         },
@@ -45,7 +45,7 @@ fn append(log: &CallLog, status: u16, source: &str) {
     );
 }
 
-async fn list(log: &Arc<CallLog>, filter: Filter) -> (Vec<CallRow>, u64) {
+async fn list(log: &Arc<CallLog>, filter: CallFilter) -> (Vec<CallRow>, u64) {
     let page = log.list_calls(filter, 0..100).await.expect("readable");
     (page.items, page.total)
 }
@@ -87,13 +87,13 @@ async fn a_row_is_seen_as_soon_as_it_is_appended() {
             (number, number.to_string().as_str(), number)
         );
         assert_eq!(
-            log.get(number).await.expect("readable").as_ref(),
+            log.get_call(number).await.expect("readable").as_ref(),
             Some(&rows[0])
         );
     }
-    assert_eq!(log.get(0).await.expect("readable"), None);
-    assert_eq!(log.get(151).await.expect("readable"), None);
-    let refused = Filter {
+    assert_eq!(log.get_call(0).await.expect("readable"), None);
+    assert_eq!(log.get_call(151).await.expect("readable"), None);
+    let refused = CallFilter {
         is_successful: Some(false),
         ..ALL
     };
@@ -116,20 +116,20 @@ async fn the_deliveries_of_one_subscriber_are_found_among_all_others() {
         append(&log, 202, "webhook:4");
         let status = if number % 2 == 0 { 500 } else { 200 };
         let attempt = Some(number as u32);
-        let delivery = Entry {
-            direction: Direction::Outgoing,
+        let delivery = CallEntry {
+            direction: CallDirection::Outgoing,
             source: name(number),
             attempt,
             ..entry(status)
         };
         log.append(&delivery, []);
         if number % 100 == 0 {
-            log.settled().await.expect("writes");
+            log.flush().await.expect("writes");
         }
     }
     let attempts = async |filter, skipped, count| {
         let page = log
-            .list_of("webhook:4".into(), filter, skipped..skipped + count)
+            .list_deliveries("webhook:4".into(), filter, skipped..skipped + count)
             .await
             .expect("readable");
         (
@@ -147,7 +147,7 @@ async fn the_deliveries_of_one_subscriber_are_found_among_all_others() {
     );
     assert_eq!(attempts(ALL, 98, 3).await, (vec![6, 3], 100));
     assert_eq!(attempts(ALL, 100, 3).await, (vec![], 100));
-    let failed = Filter {
+    let failed = CallFilter {
         is_successful: Some(false),
         ..ALL
     };
@@ -159,15 +159,18 @@ async fn the_deliveries_of_one_subscriber_are_found_among_all_others() {
     );
     let long = format!("forward:{}", "x".repeat(64));
     log.append(
-        &Entry {
-            direction: Direction::Outgoing,
+        &CallEntry {
+            direction: CallDirection::Outgoing,
             source: &long,
             ..entry(200)
         },
         [],
     );
     assert_eq!(
-        log.list_of(long, ALL, 0..9).await.expect("readable").total,
+        log.list_deliveries(long, ALL, 0..9)
+            .await
+            .expect("readable")
+            .total,
         1,
         "its name is cut in both"
     );
@@ -182,21 +185,21 @@ async fn a_page_of_one_subscriber_is_a_page_of_all_deliveries_without_the_others
         let source = format!("webhook:{}", number * number % 7);
         let status = if number % 5 < 2 { 500 } else { 200 };
         log.append(
-            &Entry {
-                direction: Direction::Outgoing,
+            &CallEntry {
+                direction: CallDirection::Outgoing,
                 source: &source,
                 ..entry(status)
             },
             [],
         );
         if number % 400 == 0 {
-            log.settled().await.expect("writes");
+            log.flush().await.expect("writes");
         }
         if number % 500 != 499 {
             continue;
         }
         for is_successful in [None, Some(true), Some(false)] {
-            let filter = Filter {
+            let filter = CallFilter {
                 is_successful,
                 ..ALL
             };
@@ -213,7 +216,7 @@ async fn a_page_of_one_subscriber_is_a_page_of_all_deliveries_without_the_others
                     .collect();
                 for (skipped, count) in [(0, 10), (7, 1), (60, 30), (0, 1_000), (999, 1)] {
                     let page = log
-                        .list_of(source.into(), filter, skipped..skipped + count)
+                        .list_deliveries(source.into(), filter, skipped..skipped + count)
                         .await
                         .expect("readable");
                     let wanted = expected.iter().skip(skipped as usize).take(count as usize);
@@ -235,8 +238,8 @@ async fn refused_calls_never_push_out_others_and_the_oldest_go_first() {
     let log = open(folder.path());
     append(&log, 202, "good");
     log.append(
-        &Entry {
-            direction: Direction::Outgoing,
+        &CallEntry {
+            direction: CallDirection::Outgoing,
             source: "delivery",
             ..entry(500)
         },
@@ -245,12 +248,12 @@ async fn refused_calls_never_push_out_others_and_the_oldest_go_first() {
     for number in 0..5_000 {
         append(&log, 401, &number.to_string());
         if number % 1_000 == 0 {
-            log.settled().await.expect("writes");
+            log.flush().await.expect("writes");
         }
     }
     let (rows, total) = list(
         &log,
-        Filter {
+        CallFilter {
             is_successful: Some(false),
             ..ALL
         },
@@ -260,8 +263,8 @@ async fn refused_calls_never_push_out_others_and_the_oldest_go_first() {
     assert_eq!(rows[0].source, "4999");
     let outgoing = list(
         &log,
-        Filter {
-            direction: Some(Direction::Outgoing),
+        CallFilter {
+            direction: Some(CallDirection::Outgoing),
             ..ALL
         },
     )
@@ -271,7 +274,7 @@ async fn refused_calls_never_push_out_others_and_the_oldest_go_first() {
         sources(
             &list(
                 &log,
-                Filter {
+                CallFilter {
                     is_successful: Some(true),
                     ..ALL
                 }
@@ -282,11 +285,11 @@ async fn refused_calls_never_push_out_others_and_the_oldest_go_first() {
         ["good"]
     );
     assert_eq!(
-        log.get(3).await.expect("readable"),
+        log.get_call(3).await.expect("readable"),
         None,
         "the first refused call is gone"
     );
-    log.settled().await.expect("writes");
+    log.flush().await.expect("writes");
     log.close();
     // Blocks and summaries of what is there, and the mark.
     assert!(
@@ -320,7 +323,7 @@ async fn after_a_kill_what_was_written_is_there_and_no_number_comes_again() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let log = open(folder.path());
     (0..90).for_each(|_| append(&log, 202, "written"));
-    log.settled().await.expect("writes");
+    log.flush().await.expect("writes");
     let written = list(&log, ALL).await.0;
     append(&log, 202, "seen, and perhaps lost");
     let seen = list(&log, ALL).await.0[0].clone();
@@ -371,9 +374,9 @@ async fn an_opening_without_rows_writes_nothing() {
     disk.fails.store(true, Ordering::SeqCst);
     let log = open_with(folder.path(), BOUNDS, disk);
     assert_eq!(list(&log, ALL).await.1, 1);
-    log.settled().await.expect("there is nothing to write");
+    log.flush().await.expect("there is nothing to write");
     log.close();
-    assert_eq!(*log.failed().borrow(), None);
+    assert_eq!(*log.watch_failure().borrow(), None);
 }
 
 #[tokio::test]
@@ -440,13 +443,13 @@ async fn a_stuck_disk_blocks_nobody_and_costs_bounded_memory() {
         Arc::clone(&disk) as Arc<dyn FailureInjector>,
     );
     append(&log, 202, "first");
-    log.settled().await.expect("writes");
+    log.flush().await.expect("writes");
     disk.hang(true);
     (0..UNWRITTEN_MAX + 500).for_each(|_| append(&log, 202, "s"));
     let full = list(&log, ALL).await.1;
     assert_eq!(full, 1 + UNWRITTEN_MAX, "the rest was dropped");
     disk.hang(false);
-    log.settled().await.expect("writes");
+    log.flush().await.expect("writes");
     append(&log, 202, "after");
     let (rows, total) = list(&log, ALL).await;
     assert_eq!((rows[0].source.as_str(), total), ("after", full + 1));
@@ -469,7 +472,7 @@ async fn nobody_sees_a_row_before_the_mark_of_this_opening_is_written() {
     let seen = tokio::time::timeout(std::time::Duration::from_secs(1), log.list_calls(ALL, 0..1));
     assert!(seen.await.is_err(), "it was seen");
     disk.hang(false);
-    log.settled().await.expect("writes");
+    log.flush().await.expect("writes");
     assert_eq!(list(&log, ALL).await.1, 1);
     log.close();
 }
@@ -506,11 +509,11 @@ async fn a_failing_disk_is_told_and_takes_nothing_more() {
         Arc::clone(&disk) as Arc<dyn FailureInjector>,
     );
     append(&log, 202, "s");
-    log.settled().await.expect("writes");
+    log.flush().await.expect("writes");
     disk.fails.store(true, Ordering::SeqCst);
     append(&log, 202, "s");
-    assert!(matches!(log.settled().await, Err(CallReadError::Ended)));
-    let mut failed = log.failed();
+    assert!(matches!(log.flush().await, Err(CallReadError::Ended)));
+    let mut failed = log.watch_failure();
     let reason = failed
         .wait_for(Option::is_some)
         .await
@@ -528,7 +531,7 @@ async fn a_log_whose_bytes_were_changed_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let log = open(folder.path());
     append(&log, 202, "s");
-    log.settled().await.expect("writes");
+    log.flush().await.expect("writes");
     log.close();
     log.tree
         .insert(block::summary_key(0, 1), b"\x09")

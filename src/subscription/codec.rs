@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{
-    DeliveryOrdering, Filter, Pattern, SigningSecrets, SigningStyle, Subscription, SubscriptionId,
-    SubscriptionOpenError, SubscriptionState, TransformExpression,
+    DeliveryOrdering, FilterExpression, Pattern, SigningSecrets, SigningStyle, Subscription,
+    SubscriptionId, SubscriptionOpenError, SubscriptionState, TransformExpression,
 };
 use crate::config::{ExhaustionPolicy, Secret};
 use crate::event::{Position, Timestamp};
@@ -164,7 +164,7 @@ fn from_stored(id: SubscriptionId, stored: StoredSubscription) -> Option<Subscri
     let filter = stored
         .filter
         .as_deref()
-        .map(Filter::compile)
+        .map(FilterExpression::compile)
         .transpose()
         .ok()?;
     let transform = stored
@@ -255,7 +255,7 @@ mod tests {
                 reason: Some("moving".into()),
             },
             description: Some("HubSpot".into()),
-            filter: Some(Filter::compile("late").expect("an expression")),
+            filter: Some(FilterExpression::compile("late").expect("an expression")),
             transform: Some(TransformExpression::compile("data").expect("an expression")),
             ordering: DeliveryOrdering::None,
             concurrency: Some(4),

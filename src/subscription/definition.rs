@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::expression::{Filter, TransformExpression};
+use super::expression::{FilterExpression, TransformExpression};
 use super::pattern::Pattern;
 use super::secrets::SigningSecrets;
 use crate::config::{ExhaustionPolicy, Secret};
@@ -84,8 +84,8 @@ pub struct Subscription {
     /// A note for people.
     pub description: Option<String>,
     /// Which of those.
-    pub filter: Option<Filter>,
-    /// What makes the body; `None` means that it is [`super::envelope::body`].
+    pub filter: Option<FilterExpression>,
+    /// What makes the body; `None` means that it is [`super::envelope::encode_envelope`].
     pub transform: Option<TransformExpression>,
     /// In which order events are delivered.
     pub ordering: DeliveryOrdering,

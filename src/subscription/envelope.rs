@@ -31,7 +31,7 @@ pub(super) struct EnvelopeParts<'a> {
 
 /// The body of a delivery of `record`: one JSON object without line breaks of its own.
 #[must_use]
-pub fn body(record: &Record) -> Vec<u8> {
+pub fn encode_envelope(record: &Record) -> Vec<u8> {
     with_envelope_parts(record, |parts| {
         let mut body = Vec::with_capacity(parts.data.len() + AROUND_BYTES);
         write_envelope(&mut body, record, parts)
@@ -111,7 +111,7 @@ mod tests {
     }
 
     fn text(record: &Record) -> String {
-        String::from_utf8(body(record)).expect("UTF-8")
+        String::from_utf8(encode_envelope(record)).expect("UTF-8")
     }
 
     #[test]

@@ -6,9 +6,9 @@ pub enum EventNamePattern<'a> {
     /// Every event.
     All,
     /// Those whose names begin so, the dot included.
-    Under(&'a str),
+    Prefix(&'a str),
     /// The one of that name.
-    Named(&'a str),
+    Exact(&'a str),
 }
 
 /// The kind of the entities whose events the node makes of itself.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::definition::{SubscriptionId, SubscriptionState};
 use super::event_names::EventNamePattern;
 use super::pattern::is_internal_record;
-use super::registry::{Entry, SubscriptionSnapshot};
+use super::registry::{SubscriptionEntry, SubscriptionSnapshot};
 use crate::event::{Kind, Record};
 
 /// The patterns of all subscriptions that are owed anything, by the kind that they are limited to.
@@ -55,7 +55,7 @@ impl PatternIndex {
         found
     }
 
-    fn add_subscription(&mut self, entry: &Entry) {
+    fn add_subscription(&mut self, entry: &SubscriptionEntry) {
         let id = entry.subscription.id;
         match entry.subscription.state {
             SubscriptionState::Active | SubscriptionState::Paused { .. } => {}
@@ -65,10 +65,10 @@ impl PatternIndex {
             let wanted = self.by_kind.entry(pattern.kind()).or_default();
             let ids = match pattern.name_pattern() {
                 EventNamePattern::All => &mut wanted.all,
-                EventNamePattern::Under(beginning) => {
+                EventNamePattern::Prefix(beginning) => {
                     wanted.prefixes.entry(beginning.into()).or_default()
                 }
-                EventNamePattern::Named(name) => wanted.exact.entry(name.into()).or_default(),
+                EventNamePattern::Exact(name) => wanted.exact.entry(name.into()).or_default(),
             };
             ids.push(id);
         }
@@ -147,7 +147,7 @@ mod tests {
             });
             let known: SubscriptionSnapshot = subscriptions.collect();
             let record = record(source, kind, event);
-            let wants = |entry: &&std::sync::Arc<Entry>| {
+            let wants = |entry: &&std::sync::Arc<SubscriptionEntry>| {
                 let is_owed = !matches!(entry.subscription.state, SubscriptionState::Disabled { .. });
                 let admits = |pattern: &super::super::Pattern| {
                     pattern.admits(record.entity.kind(), &record.event_type, is_internal_record(&record))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::definition::Subscription;
-use super::expression::Filter;
+use super::expression::FilterExpression;
 use super::pattern::{Pattern, is_internal_record};
 use crate::event::{Position, Record};
 
@@ -13,7 +13,7 @@ pub struct SubscriberInterest {
     /// The events, by name and kind.
     pub patterns: Arc<[Pattern]>,
     /// Which of those.
-    pub filter: Option<Filter>,
+    pub filter: Option<FilterExpression>,
     /// From which record on.
     pub from: Position,
 }
@@ -72,7 +72,7 @@ mod tests {
     use crate::subscription::sample_subscription;
 
     fn interest(filter: Option<&str>) -> SubscriberInterest {
-        let filter = filter.map(|text| Filter::compile(text).expect("an expression"));
+        let filter = filter.map(|text| FilterExpression::compile(text).expect("an expression"));
         SubscriberInterest::from_subscription(&Subscription {
             filter,
             from: Position::new(5),

@@ -22,12 +22,12 @@ pub use definition::{
     DeliveryOrdering, SharedSubscription, SigningStyle, Subscription, SubscriptionId,
     SubscriptionState,
 };
-pub use expression::{CompileError, Filter, TransformExpression};
+pub use expression::{CompileError, FilterExpression, TransformExpression};
 pub use index::PatternIndex;
 pub use interest::{InterestMatch, SubscriberInterest};
 pub use pattern::Pattern;
 pub use registry::{
-    Entry, SubscriptionChangeError, SubscriptionOpenError, SubscriptionRegistry,
+    SubscriptionChangeError, SubscriptionEntry, SubscriptionOpenError, SubscriptionRegistry,
     SubscriptionSnapshot,
 };
 pub use secrets::SigningSecrets;

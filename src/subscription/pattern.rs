@@ -148,9 +148,9 @@ impl Pattern {
     pub fn name_pattern(&self) -> EventNamePattern<'_> {
         let events = &self.text[self.start..];
         match events.strip_suffix('*') {
-            None => EventNamePattern::Named(events),
+            None => EventNamePattern::Exact(events),
             Some("") => EventNamePattern::All,
-            Some(beginning) => EventNamePattern::Under(beginning),
+            Some(beginning) => EventNamePattern::Prefix(beginning),
         }
     }
 
@@ -161,8 +161,8 @@ impl Pattern {
         self.kind.is_none_or(|wanted| wanted == kind)
             && match self.name_pattern() {
                 EventNamePattern::All => !is_own || self.kind.is_some(),
-                EventNamePattern::Under(beginning) => event_type.starts_with(beginning),
-                EventNamePattern::Named(name) => event_type == name,
+                EventNamePattern::Prefix(beginning) => event_type.starts_with(beginning),
+                EventNamePattern::Exact(name) => event_type == name,
             }
     }
 }

@@ -70,7 +70,7 @@ pub enum SubscriptionChangeError {
 
 /// A subscription, and what follows from it.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct SubscriptionEntry {
     /// The definition.
     pub subscription: SharedSubscription,
     /// What it is interested in.
@@ -80,23 +80,23 @@ pub struct Entry {
 /// All subscriptions at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct SubscriptionSnapshot {
-    by_id: BTreeMap<SubscriptionId, Arc<Entry>>,
+    by_id: BTreeMap<SubscriptionId, Arc<SubscriptionEntry>>,
 }
 
 impl SubscriptionSnapshot {
     /// The subscription `id`.
     #[must_use]
-    pub fn get(&self, id: SubscriptionId) -> Option<&Arc<Entry>> {
+    pub fn get(&self, id: SubscriptionId) -> Option<&Arc<SubscriptionEntry>> {
         self.by_id.get(&id)
     }
 
     /// All of them, the one made last first.
-    pub fn newest_first(&self) -> impl ExactSizeIterator<Item = &Arc<Entry>> {
+    pub fn newest_first(&self) -> impl ExactSizeIterator<Item = &Arc<SubscriptionEntry>> {
         self.by_id.values().rev()
     }
 
     /// All of them, by number.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Entry>> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<SubscriptionEntry>> {
         self.by_id.values()
     }
 
@@ -117,7 +117,7 @@ impl SubscriptionSnapshot {
         let interest = Arc::new(SubscriberInterest::from_subscription(&subscription));
         self.by_id.insert(
             subscription.id,
-            Arc::new(Entry {
+            Arc::new(SubscriptionEntry {
                 subscription,
                 interest,
             }),
@@ -202,7 +202,7 @@ impl SubscriptionRegistry {
 
     /// Says why the store has to be opened anew, once a write failed.
     #[must_use]
-    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+    pub fn watch_failure(&self) -> watch::Receiver<Option<String>> {
         self.failed.subscribe()
     }
 
@@ -321,7 +321,7 @@ mod tests {
     use super::*;
     use crate::config::Secret;
     use crate::failpoints::NoFailures;
-    use crate::subscription::{Filter, sample_subscription};
+    use crate::subscription::{FilterExpression, sample_subscription};
 
     fn open(folder: &Path) -> SubscriptionRegistry {
         let store = DataStore::open(folder, 1 << 20, Arc::new(NoFailures)).expect("opens");
@@ -377,7 +377,7 @@ mod tests {
         let before = subscriptions.snapshot();
         let changed = subscriptions.change(1, |subscription| {
             subscription.id = 7;
-            subscription.filter = Some(Filter::compile("late").expect("an expression"));
+            subscription.filter = Some(FilterExpression::compile("late").expect("an expression"));
         });
         assert_eq!(changed.expect("there").id, 1);
         assert_eq!(*changes.borrow(), 2);
@@ -443,7 +443,9 @@ mod tests {
             panic!("it fits")
         };
         assert!(found > max && max == DEFINITION_MAX_BYTES);
-        assert!(subscriptions.snapshot().is_empty() && subscriptions.failed().borrow().is_none());
+        assert!(
+            subscriptions.snapshot().is_empty() && subscriptions.watch_failure().borrow().is_none()
+        );
         assert_eq!(subscriptions.create(any).expect("room").id, 1);
     }
 }

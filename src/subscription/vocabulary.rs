@@ -76,11 +76,11 @@ impl EventVocabulary {
             .map(|(source, _)| source.as_str());
         match events {
             EventNamePattern::All => names.next().is_some() || sources.next().is_some(),
-            EventNamePattern::Under(beginning) => {
+            EventNamePattern::Prefix(beginning) => {
                 names.any(|name| name.starts_with(beginning))
                     || sources.any(|source| beginning.starts_with(source))
             }
-            EventNamePattern::Named(name) => {
+            EventNamePattern::Exact(name) => {
                 names.any(|known| known == name)
                     || sources.any(|source| name.len() > source.len() && name.starts_with(source))
             }

@@ -8,7 +8,7 @@ use reqwest::header::HeaderMap;
 use super::super::SubscriberId;
 use super::AttemptContext;
 use super::client::RESPONSE_READ_MAX_BYTES;
-use crate::call_log::{CallLog, Direction, Entry, REDACTED};
+use crate::call_log::{CallDirection, CallEntry, CallLog, REDACTED};
 use crate::event::{EventId, Timestamp};
 
 /// The longest beginning of an answer that is logged, in bytes.
@@ -74,9 +74,9 @@ impl AttemptLogEntry {
 
     /// Adds its row to `log`; there is another attempt at `next_attempt_at`, if there is one.
     pub fn append(&self, log: &CallLog, next_attempt_at: Option<Timestamp>) {
-        let entry = Entry {
+        let entry = CallEntry {
             at: self.at,
-            direction: Direction::Outgoing,
+            direction: CallDirection::Outgoing,
             source: &self.source,
             method: "POST",
             path: &self.path,

@@ -60,7 +60,7 @@ pub struct EvaluationError(pub String);
 
 /// Says which events are wanted. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Filter(Arc<CompiledExpression>);
+pub struct FilterExpression(Arc<CompiledExpression>);
 
 /// Makes the body of a delivery. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -77,7 +77,7 @@ struct CompiledExpression {
     reads: Vec<&'static str>,
 }
 
-impl Filter {
+impl FilterExpression {
     /// Reads `text`.
     ///
     /// # Errors
@@ -116,7 +116,7 @@ impl TransformExpression {
     /// Reads `text`.
     ///
     /// # Errors
-    /// As [`Filter::compile`].
+    /// As [`FilterExpression::compile`].
     pub fn compile(text: &str) -> Result<Self, CompileError> {
         check::compile_expression(text).map(|program| Self(Arc::new(program)))
     }
@@ -132,7 +132,7 @@ impl TransformExpression {
     ///
     /// # Errors
     /// [`Failed`] when it makes none.
-    pub fn body(&self, record: &Record) -> Result<Vec<u8>, EvaluationError> {
+    pub fn render_body(&self, record: &Record) -> Result<Vec<u8>, EvaluationError> {
         self.0.evaluate(record, values::value_to_json)
     }
 }

@@ -64,7 +64,7 @@ fn first_token(rest: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Filter;
+    use super::super::FilterExpression;
 
     #[test]
     fn a_mistake_is_told_by_what_stands_where_it_is() {
@@ -92,7 +92,7 @@ mod tests {
             ("\"ä\" == data.ö", r#"line 1, column 13: unexpected "ö""#),
             ("data.a == #1", r##"line 1, column 11: unexpected "#""##),
         ] {
-            let error = Filter::compile(text).expect_err(text);
+            let error = FilterExpression::compile(text).expect_err(text);
             assert_eq!(error.to_string(), said, "{text}");
         }
     }
@@ -105,7 +105,7 @@ mod tests {
                 whole[..end].to_owned(),
                 format!("{} ) {}", &whole[..end], &whole[end..]),
             ] {
-                if let Err(error) = Filter::compile(&text) {
+                if let Err(error) = FilterExpression::compile(&text) {
                     let said = error.to_string();
                     assert!(
                         !said.contains("expecting")

@@ -22,15 +22,15 @@ fn acme() -> Record {
     )
 }
 
-fn filter(text: &str) -> Filter {
-    Filter::compile(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+fn filter(text: &str) -> FilterExpression {
+    FilterExpression::compile(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 fn made(text: &str, record: &Record) -> Result<String, EvaluationError> {
     let transform =
         TransformExpression::compile(text).unwrap_or_else(|error| panic!("{text}: {error}"));
     transform
-        .body(record)
+        .render_body(record)
         .map(|body| String::from_utf8(body).expect("UTF-8"))
 }
 
@@ -184,7 +184,7 @@ fn what_is_wrong_with_an_expression_is_said_with_its_place() {
         ("Thing{a: 1} == 1", 1, 6, r#"there is no type "Thing""#),
         ("has(data)", 1, 5, "invalid argument to has() macro"),
     ] {
-        let error = Filter::compile(text).expect_err(text);
+        let error = FilterExpression::compile(text).expect_err(text);
         assert_eq!(
             (error.line, error.column),
             (line, column),
@@ -194,7 +194,7 @@ fn what_is_wrong_with_an_expression_is_said_with_its_place() {
     }
     let long = format!("late{}", " || late".repeat(EXPRESSION_MAX_BYTES / 8));
     assert!(
-        Filter::compile(&long)
+        FilterExpression::compile(&long)
             .expect_err("too long")
             .detail
             .contains("longer than 4096 bytes")
@@ -206,7 +206,7 @@ fn what_is_wrong_with_an_expression_is_said_with_its_place() {
         "optional.of(1)",
         "data.optMap(x, x)",
     ] {
-        assert!(Filter::compile(text).is_err(), "{text}");
+        assert!(FilterExpression::compile(text).is_err(), "{text}");
     }
 }
 
@@ -412,7 +412,7 @@ fn depth_is_refused_before_it_is_met() {
     ];
     // The parser's own words for it were shown, which are those of a library's innards.
     for shape in [shapes[0], shapes[2]] {
-        let error = Filter::compile(&shape(200)).expect_err("too deep");
+        let error = FilterExpression::compile(&shape(200)).expect_err("too deep");
         assert_eq!(
             error.to_string(),
             "line 1, column 1: is nested more than 64 deep"
@@ -422,7 +422,7 @@ fn depth_is_refused_before_it_is_met() {
         let deepest = (0..64)
             .rev()
             .map(shape)
-            .find_map(|text| Filter::compile(&text).ok())
+            .find_map(|text| FilterExpression::compile(&text).ok())
             .expect("some depth is fine");
         let small = std::thread::Builder::new().stack_size(1024 * 1024);
         let evaluated = small.spawn(move || deepest.admits(&acme()));
@@ -433,9 +433,9 @@ fn depth_is_refused_before_it_is_met() {
             .take_while(|text| text.len() <= EXPRESSION_MAX_BYTES)
             .last()
             .expect("one");
-        let _ = Filter::compile(&fits);
+        let _ = FilterExpression::compile(&fits);
     }
-    let _ = Filter::compile(&many("{", EXPRESSION_MAX_BYTES));
+    let _ = FilterExpression::compile(&many("{", EXPRESSION_MAX_BYTES));
     let deep = record(&format!("{}{}", many("[", 5_000), many("]", 5_000)));
     assert!(filter("data == 1").admits(&deep).is_err());
     assert_eq!(filter("late").admits(&deep), Ok(false));
