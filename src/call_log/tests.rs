@@ -1,5 +1,5 @@
-//! The log over a real store: what is seen at once, what survives, and what happens when the disk
-//! does not keep up.
+//! Tests of the call log over a real store: visibility of new rows, survival of a crash, and a disk
+//! that is slow or fails.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use super::row::tests::entry;
 use super::*;
 use crate::failpoints::{Failpoint, FailureInjector, NoFailures};
 
-const BOUNDS: CallLogLimits = CallLogLimits {
+const LIMITS: CallLogLimits = CallLogLimits {
     rows_max: 1_000,
     refused_rows_max: 100,
 };
@@ -24,15 +24,15 @@ const ALL: CallFilter = CallFilter {
 
 fn open_with(
     folder: &Path,
-    bounds: CallLogLimits,
-    faults: Arc<dyn FailureInjector>,
+    limits: CallLogLimits,
+    failure_injector: Arc<dyn FailureInjector>,
 ) -> Arc<CallLog> {
-    let store = DataStore::open(folder, 1 << 20, faults).expect("opens");
-    CallLog::open(store, bounds).expect("opens")
+    let store = DataStore::open(folder, 1 << 20, failure_injector).expect("opens");
+    CallLog::open(store, limits).expect("opens")
 }
 
 fn open(folder: &Path) -> Arc<CallLog> {
-    open_with(folder, BOUNDS, Arc::new(NoFailures))
+    open_with(folder, LIMITS, Arc::new(NoFailures))
 }
 
 fn append(log: &CallLog, status: u16, source: &str) {
@@ -54,8 +54,8 @@ fn sources(rows: &[CallRow]) -> Vec<&str> {
     rows.iter().map(|row| row.source.as_str()).collect()
 }
 
-/// What `kill -9` leaves: the files as they are, of a store that goes on.
-fn killed(folder: &Path) -> TempDir {
+/// Copies the files of a running store, as `kill -9` would leave them.
+fn copy_as_killed(folder: &Path) -> TempDir {
     let copy = tempfile::tempdir().expect("a temporary folder");
     copy_all(folder, copy.path());
     copy
@@ -327,7 +327,7 @@ async fn after_a_kill_what_was_written_is_there_and_no_number_comes_again() {
     let written = list(&log, ALL).await.0;
     append(&log, 202, "seen, and perhaps lost");
     let seen = list(&log, ALL).await.0[0].clone();
-    let killed = killed(folder.path());
+    let killed = copy_as_killed(folder.path());
     log.close();
 
     let log = open(killed.path());
@@ -347,14 +347,14 @@ async fn after_a_kill_what_was_written_is_there_and_no_number_comes_again() {
     log.close();
 }
 
-/// Nothing but the mark was on the disk: the next life began with number 1 again.
+/// A fixed bug: with nothing but the mark on the disk, the next opening began with id 1 again.
 #[tokio::test]
 async fn a_kill_before_anything_was_written_repeats_no_number() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let log = open(folder.path());
     append(&log, 202, "seen");
     let seen = list(&log, ALL).await.0[0].id;
-    let killed = killed(folder.path());
+    let killed = copy_as_killed(folder.path());
     let log_of_the_next = open(killed.path());
     append(&log_of_the_next, 202, "new");
     assert!(list(&log_of_the_next, ALL).await.0[0].id > seen);
@@ -362,7 +362,7 @@ async fn a_kill_before_anything_was_written_repeats_no_number() {
     log.close();
 }
 
-/// An opening that changed the files would make sled write its snapshot anew at the next one.
+/// An opening that changes the files makes sled rewrite its snapshot at the next opening.
 #[tokio::test]
 async fn an_opening_without_rows_writes_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -372,7 +372,7 @@ async fn an_opening_without_rows_writes_nothing() {
     drop(log);
     let disk = Arc::new(FaultyDisk::default());
     disk.fails.store(true, Ordering::SeqCst);
-    let log = open_with(folder.path(), BOUNDS, disk);
+    let log = open_with(folder.path(), LIMITS, disk);
     assert_eq!(list(&log, ALL).await.1, 1);
     log.flush().await.expect("there is nothing to write");
     log.close();
@@ -390,7 +390,7 @@ async fn a_bound_that_was_lowered_holds_from_the_next_start() {
         folder.path(),
         CallLogLimits {
             rows_max: 100,
-            ..BOUNDS
+            ..LIMITS
         },
         Arc::new(NoFailures),
     );
@@ -433,13 +433,13 @@ impl FailureInjector for FaultyDisk {
 async fn a_stuck_disk_blocks_nobody_and_costs_bounded_memory() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let disk = Arc::new(FaultyDisk::default());
-    let bounds = CallLogLimits {
+    let limits = CallLogLimits {
         rows_max: 1_000_000,
-        ..BOUNDS
+        ..LIMITS
     };
     let log = open_with(
         folder.path(),
-        bounds,
+        limits,
         Arc::clone(&disk) as Arc<dyn FailureInjector>,
     );
     append(&log, 202, "first");
@@ -456,8 +456,8 @@ async fn a_stuck_disk_blocks_nobody_and_costs_bounded_memory() {
     log.close();
 }
 
-/// Otherwise a crash at that moment would let its number come again. Time stands still while
-/// anything is being read.
+/// Otherwise the id could be used again after a crash at that moment. The paused time stands still
+/// while a read is running.
 #[tokio::test(start_paused = true)]
 async fn nobody_sees_a_row_before_the_mark_of_this_opening_is_written() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -465,7 +465,7 @@ async fn nobody_sees_a_row_before_the_mark_of_this_opening_is_written() {
     disk.hang(true);
     let log = open_with(
         folder.path(),
-        BOUNDS,
+        LIMITS,
         Arc::clone(&disk) as Arc<dyn FailureInjector>,
     );
     append(&log, 202, "s");
@@ -477,7 +477,7 @@ async fn nobody_sees_a_row_before_the_mark_of_this_opening_is_written() {
     log.close();
 }
 
-/// A thread that began late took rows of the meantime for written.
+/// A fixed bug: a thread that began late took rows that were appended before for written.
 #[tokio::test]
 async fn rows_from_before_the_thread_began_are_written_too() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -485,14 +485,14 @@ async fn rows_from_before_the_thread_began_are_written_too() {
     disk.hang(true);
     let log = open_with(
         folder.path(),
-        BOUNDS,
+        LIMITS,
         Arc::clone(&disk) as Arc<dyn FailureInjector>,
     );
     append(&log, 202, "early");
     let ended = log.shared.request_flush();
     disk.hang(false);
     log.wait_written_up_to(ended).await.expect("writes");
-    let killed = killed(folder.path());
+    let killed = copy_as_killed(folder.path());
     log.close();
     let log = open(killed.path());
     assert_eq!(sources(&list(&log, ALL).await.0), ["early"]);
@@ -500,12 +500,12 @@ async fn rows_from_before_the_thread_began_are_written_too() {
 }
 
 #[tokio::test]
-async fn a_failing_disk_is_told_and_takes_nothing_more() {
+async fn a_failing_disk_is_reported_and_takes_no_more_rows() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let disk = Arc::new(FaultyDisk::default());
     let log = open_with(
         folder.path(),
-        BOUNDS,
+        LIMITS,
         Arc::clone(&disk) as Arc<dyn FailureInjector>,
     );
     append(&log, 202, "s");
@@ -517,9 +517,9 @@ async fn a_failing_disk_is_told_and_takes_nothing_more() {
     let reason = failed
         .wait_for(Option::is_some)
         .await
-        .expect("told")
+        .expect("reported")
         .clone();
-    assert!(reason.is_some_and(|reason| reason.contains("exchange log failed")));
+    assert!(reason.is_some_and(|reason| reason.contains("call log failed")));
     let total = list(&log, ALL).await.1;
     append(&log, 202, "s");
     assert_eq!(list(&log, ALL).await.1, total);
@@ -537,13 +537,13 @@ async fn a_log_whose_bytes_were_changed_is_refused() {
         .insert(block::summary_key(0, 1), b"\x09")
         .expect("writes");
     assert!(matches!(
-        CallLog::open(Arc::clone(&log._store), BOUNDS),
+        CallLog::open(Arc::clone(&log._store), LIMITS),
         Err(CallLogOpenError::Corrupt(1))
     ));
     log.tree.remove(block::summary_key(0, 1)).expect("writes");
     log.tree.insert(block::MARK, b"?").expect("writes");
     assert!(matches!(
-        CallLog::open(Arc::clone(&log._store), BOUNDS),
+        CallLog::open(Arc::clone(&log._store), LIMITS),
         Err(CallLogOpenError::Corrupt(_))
     ));
 }
