@@ -21,7 +21,7 @@ struct StoredAccount {
     webhook_secret: String,
     access_token: Option<String>,
     auto_reply: Option<StoredAutoReply>,
-    /// Microseconds since 1970, UTC.
+    /// Time in microseconds since 1970, UTC.
     created_at: i64,
     /// Position of the first record. Accounts written before deliveries existed lack it.
     #[serde(default, skip_serializing_if = "is_first")]
