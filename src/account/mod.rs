@@ -191,14 +191,14 @@ impl AccountRegistry {
     /// [`AccountChangeError`]; only [`AccountChangeError::OutcomeUnknown`] may have changed the store.
     pub fn create(&self, account: Account) -> Result<Arc<Account>, AccountChangeError> {
         let _change_guard = self.change_lock.lock();
-        let known = self.snapshot();
-        if known.get(&account.id).is_some() {
+        let snapshot = self.snapshot();
+        if snapshot.get(&account.id).is_some() {
             return Err(AccountChangeError::Exists(account.id));
         }
-        if known.by_id.len() >= self.accounts_max {
-            return Err(AccountChangeError::TooMany(known.by_id.len()));
+        if snapshot.by_id.len() >= self.accounts_max {
+            return Err(AccountChangeError::TooMany(snapshot.by_id.len()));
         }
-        self.persist(&known, account)
+        self.persist(&snapshot, account)
     }
 
     /// Applies `change` to the account `id`, and returns when the result is on the disk. Blocks.
@@ -211,10 +211,10 @@ impl AccountRegistry {
         change: impl FnOnce(&mut Account),
     ) -> Result<Arc<Account>, AccountChangeError> {
         let _change_guard = self.change_lock.lock();
-        let known = self.snapshot();
-        let mut account = Account::clone(known.get(id).ok_or(AccountChangeError::NotFound)?);
+        let snapshot = self.snapshot();
+        let mut account = Account::clone(snapshot.get(id).ok_or(AccountChangeError::NotFound)?);
         change(&mut account);
-        self.persist(&known, account)
+        self.persist(&snapshot, account)
     }
 
     /// Removes the account `id`, and returns when the removal is on the disk. Blocks.
@@ -223,24 +223,24 @@ impl AccountRegistry {
     /// [`AccountChangeError::NotFound`] and [`AccountChangeError::OutcomeUnknown`].
     pub fn remove(&self, id: &str) -> Result<(), AccountChangeError> {
         let _change_guard = self.change_lock.lock();
-        let mut known = AccountSnapshot::clone(&self.snapshot());
-        known.get(id).ok_or(AccountChangeError::NotFound)?;
+        let mut snapshot = AccountSnapshot::clone(&self.snapshot());
+        snapshot.get(id).ok_or(AccountChangeError::NotFound)?;
 
         // Disk first: nobody may act on a change that a crash can undo.
         self.definitions
             .remove(id)
             .map_err(|error| self.report_write_failure(error))?;
-        known.remove(id);
-        self.publish(known);
+        snapshot.remove(id);
+        self.publish(snapshot);
         Ok(())
     }
 
     fn persist(
         &self,
-        known: &AccountSnapshot,
+        snapshot: &AccountSnapshot,
         account: Account,
     ) -> Result<Arc<Account>, AccountChangeError> {
-        let claimed = known
+        let claimed = snapshot
             .find_by_business_account(&account.instagram_account_id)
             .filter(|other| other.id != account.id);
         if let Some(other) = claimed {
@@ -255,15 +255,15 @@ impl AccountRegistry {
             .map_err(|error| self.report_write_failure(error))?;
 
         // The old version goes first, since its business account may have changed.
-        let (mut known, account) = (known.clone(), Arc::new(account));
-        known.remove(&account.id);
-        known.insert(Arc::clone(&account));
-        self.publish(known);
+        let (mut snapshot, account) = (snapshot.clone(), Arc::new(account));
+        snapshot.remove(&account.id);
+        snapshot.insert(Arc::clone(&account));
+        self.publish(snapshot);
         Ok(account)
     }
 
-    fn publish(&self, known: AccountSnapshot) {
-        *self.snapshot.write() = Arc::new(known);
+    fn publish(&self, snapshot: AccountSnapshot) {
+        *self.snapshot.write() = Arc::new(snapshot);
     }
 
     /// Reports that memory and disk may differ, which only reopening the store resolves.

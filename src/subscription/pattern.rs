@@ -64,7 +64,7 @@ pub enum PatternError {
     /// No event of any source can match the pattern.
     #[error("{text:?} matches no known event{}", format_suggestion(.nearest.as_deref()))]
     MatchesNothing {
-        /// Refused pattern, in full.
+        /// Full text of the refused pattern.
         text: String,
         /// Similar pattern that matches known events.
         nearest: Option<String>,

@@ -71,7 +71,7 @@ pub enum SubscriptionChangeError {
 /// Subscription with the interest that its definition yields.
 #[derive(Clone, Debug)]
 pub struct SubscriptionEntry {
-    /// Definition of the subscription.
+    /// Definition as it stands in the store.
     pub subscription: SharedSubscription,
     /// Selection of the records to deliver.
     pub interest: Arc<SubscriberInterest>,
@@ -216,16 +216,16 @@ impl SubscriptionRegistry {
         build: impl FnOnce(SubscriptionId) -> Subscription,
     ) -> Result<SharedSubscription, SubscriptionChangeError> {
         let mut next_id = self.next_id.lock();
-        let known = self.snapshot();
-        if known.len() >= self.subscriptions_max {
-            return Err(SubscriptionChangeError::TooMany(known.len()));
+        let snapshot = self.snapshot();
+        if snapshot.len() >= self.subscriptions_max {
+            return Err(SubscriptionChangeError::TooMany(snapshot.len()));
         }
 
         let subscription = Subscription {
             id: *next_id,
             ..build(*next_id)
         };
-        let stored = self.persist(&known, subscription)?;
+        let stored = self.persist(&snapshot, subscription)?;
         *next_id += 1;
         Ok(stored)
     }
@@ -240,11 +240,11 @@ impl SubscriptionRegistry {
         change: impl FnOnce(&mut Subscription),
     ) -> Result<SharedSubscription, SubscriptionChangeError> {
         let _change_guard = self.next_id.lock();
-        let known = self.snapshot();
-        let entry = known.get(id).ok_or(SubscriptionChangeError::NotFound)?;
+        let snapshot = self.snapshot();
+        let entry = snapshot.get(id).ok_or(SubscriptionChangeError::NotFound)?;
         let mut subscription = Subscription::clone(&entry.subscription);
         change(&mut subscription);
-        self.persist(&known, Subscription { id, ..subscription })
+        self.persist(&snapshot, Subscription { id, ..subscription })
     }
 
     /// Removes the subscription `id`, and returns when the removal is on the disk. Blocks.
@@ -253,8 +253,8 @@ impl SubscriptionRegistry {
     /// [`SubscriptionChangeError::NotFound`] and [`SubscriptionChangeError::OutcomeUnknown`].
     pub fn remove(&self, id: SubscriptionId) -> Result<(), SubscriptionChangeError> {
         let next_id = self.next_id.lock();
-        let mut known = SubscriptionSnapshot::clone(&self.snapshot());
-        known
+        let mut snapshot = SubscriptionSnapshot::clone(&self.snapshot());
+        snapshot
             .by_id
             .remove(&id)
             .ok_or(SubscriptionChangeError::NotFound)?;
@@ -269,13 +269,13 @@ impl SubscriptionRegistry {
         self.definitions
             .remove(&id.to_string())
             .map_err(|error| self.report_write_failure(error))?;
-        self.publish(known);
+        self.publish(snapshot);
         Ok(())
     }
 
     fn persist(
         &self,
-        known: &SubscriptionSnapshot,
+        snapshot: &SubscriptionSnapshot,
         subscription: Subscription,
     ) -> Result<SharedSubscription, SubscriptionChangeError> {
         let value = codec::encode_subscription(&subscription);
@@ -291,14 +291,14 @@ impl SubscriptionRegistry {
             .put(&subscription.id.to_string(), &value)
             .map_err(|error| self.report_write_failure(error))?;
 
-        let (mut known, subscription) = (known.clone(), Arc::new(subscription));
-        known.insert(Arc::clone(&subscription));
-        self.publish(known);
+        let (mut snapshot, subscription) = (snapshot.clone(), Arc::new(subscription));
+        snapshot.insert(Arc::clone(&subscription));
+        self.publish(snapshot);
         Ok(subscription)
     }
 
-    fn publish(&self, known: SubscriptionSnapshot) {
-        *self.snapshot.write() = Arc::new(known);
+    fn publish(&self, snapshot: SubscriptionSnapshot) {
+        *self.snapshot.write() = Arc::new(snapshot);
         self.changes.send_modify(|changes| *changes += 1);
     }
 

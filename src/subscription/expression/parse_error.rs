@@ -3,7 +3,7 @@
 /// Prefix of the parser's syntax errors. The rest of such a message lists tokens of its grammar,
 /// which helps nobody.
 const SYNTAX_ERROR_PREFIX: &str = "Syntax error: ";
-/// Longest message, in characters.
+/// Longest message about a syntax error, in characters.
 const SHOWN_CHARS: usize = 300;
 /// Longest part of an expression that a message quotes, in characters.
 const TOKEN_CHARS: usize = 40;
