@@ -48,7 +48,8 @@ pub enum AccountOpenError {
     Unreadable(#[from] DefinitionError),
     /// A later version wrote an account.
     #[error(
-        "account {id} has format {found}, which this version does not read; start the version that wrote it"
+        "account {id} has format {found}, which this version does not read; \
+         start the version that wrote it"
     )]
     Format {
         /// Id of the unreadable account.
@@ -188,7 +189,8 @@ impl AccountRegistry {
     /// Adds `account`, and returns when it is on the disk. Blocks.
     ///
     /// # Errors
-    /// [`AccountChangeError`]; only [`AccountChangeError::OutcomeUnknown`] may have changed the store.
+    /// [`AccountChangeError`]; only [`AccountChangeError::OutcomeUnknown`] may have changed the
+    /// store.
     pub fn create(&self, account: Account) -> Result<Arc<Account>, AccountChangeError> {
         let _change_guard = self.change_lock.lock();
         let snapshot = self.snapshot();

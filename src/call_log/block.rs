@@ -4,7 +4,7 @@
 //! key      value
 //! 1 | ring u8 | first id u64 BE   block, at most 12 KiB: format u8 = 1 | flags u8 | body
 //!                                 flags 1 = lz4, with its size as u32 LE before the body
-//! 2 | ring u8 | first id u64 BE   summary: format u8 = 1 | last id u64 BE | 4 × rows of a class u32 BE
+//! 2 | ring u8 | first id u64 BE   summary: format u8 = 1 | last id u64 BE | 4 × u32 BE, rows of a class
 //! 3                               mark: format u8 = 1 | 1 = closed in order | next id u64 BE
 //!
 //! body   for each row: id as a varint difference to the row before (the first: to the key)
@@ -132,7 +132,8 @@ impl BlockSummary {
         out
     }
 
-    /// Decodes the summary of the block that begins with `first`. Returns `None` for malformed bytes.
+    /// Decodes the summary of the block that begins with `first`. Returns `None` for malformed
+    /// bytes.
     pub(super) fn decode(first: u64, value: &[u8]) -> Option<Self> {
         let (format, rest) = value.split_first()?;
         let (last, counts) = rest.split_first_chunk()?;
@@ -230,8 +231,8 @@ pub(super) struct EncodedRow<'a> {
     pub(super) row: &'a [u8],
 }
 
-/// Splits the body of the block that begins with `first` into its rows, oldest first. Returns `None`
-/// for malformed bytes.
+/// Splits the body of the block that begins with `first` into its rows, oldest first. Returns
+/// `None` for malformed bytes.
 pub(super) fn split_rows(first: u64, mut body: &[u8]) -> Option<Vec<EncodedRow<'_>>> {
     let (mut rows, mut id) = (Vec::new(), first);
     while !body.is_empty() {

@@ -5,7 +5,8 @@
 //!  append ──encode──lock──┤                 ├─ sealed, or 1 s old ──> writer thread ──> sled tree
 //!                         └─> refused ring ─┘ oldest block evicted         │
 //!                                │                                     summaries
-//!  list, get ──plan by summaries ┴─ then blocks are read without the lock
+//!  list_calls, ──plan by summaries┴─ then blocks are read without the lock
+//!  get_call
 //! ```
 //!
 //! Rows are a record for people, not a promise: appending never waits for the disk and never fails.

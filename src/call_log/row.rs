@@ -1,8 +1,8 @@
 //! One row of the call log, as it is written and as it is read back, and its bytes.
 //!
 //! A row is a sequence of fields, each a tag byte, a varint length and as many bytes. Tags never
-//! change their meaning. An absent field is not written. A reader refuses a row with an unknown tag.
-//! The id and the direction of a row are in the block that holds it.
+//! change their meaning. An absent field is not written. A reader refuses a row with an unknown
+//! tag. The id and the direction of a row are in the block that holds it.
 //!
 //! | tag | field | bytes |
 //! |---|---|---|

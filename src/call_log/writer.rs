@@ -142,7 +142,8 @@ impl CallBuffer {
         self.state.lock()
     }
 
-    /// Waits until the rings are dirty or the call log is to close. Returns `true` if they are dirty.
+    /// Waits until the rings are dirty or the call log is to close. Returns `true` if they are
+    /// dirty.
     fn wait_for_work(&self) -> bool {
         let idle = |state: &mut CallBufferState| !state.is_dirty && !state.is_closed;
         let mut state = self.lock_state();

@@ -11,7 +11,8 @@ use super::pattern::is_internal_record;
 use super::registry::{SubscriptionEntry, SubscriptionSnapshot};
 use crate::event::{Kind, Record};
 
-/// Patterns of all subscriptions that are not disabled, by the kind to which the pattern is limited.
+/// Patterns of all subscriptions that are not disabled, by the kind to which the pattern is
+/// limited.
 #[derive(Clone, Debug, Default)]
 pub struct PatternIndex {
     by_kind: HashMap<Option<Kind>, KindPatterns>,
@@ -152,11 +153,11 @@ mod tests {
             let known: SubscriptionSnapshot = subscriptions.collect();
             let record = record(source, kind, event);
             let wants = |entry: &&std::sync::Arc<SubscriptionEntry>| {
-                let is_owed = !matches!(entry.subscription.state, SubscriptionState::Disabled { .. });
+                let is_enabled = !matches!(entry.subscription.state, SubscriptionState::Disabled { .. });
                 let admits = |pattern: &super::super::Pattern| {
                     pattern.admits(record.entity.kind(), &record.event_type, is_internal_record(&record))
                 };
-                is_owed && entry.interest.patterns.iter().any(admits)
+                is_enabled && entry.interest.patterns.iter().any(admits)
             };
             let asked: Vec<_> = known.iter().filter(wants).map(|entry| entry.subscription.id).collect();
             prop_assert_eq!(PatternIndex::new(&known).candidates(&record), asked);

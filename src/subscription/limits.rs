@@ -69,8 +69,8 @@ pub fn is_valid_header_name(name: &str) -> bool {
     (1..=HEADER_NAME_MAX_BYTES).contains(&name.len()) && name.bytes().all(is_token)
 }
 
-/// Tells if `value` is a valid value of a header: up to [`HEADER_VALUE_MAX_BYTES`] of visible ASCII,
-/// with blanks and tabs only between them.
+/// Tells if `value` is a valid value of a header: up to [`HEADER_VALUE_MAX_BYTES`] of visible
+/// ASCII, with blanks and tabs only between them.
 #[must_use]
 pub fn is_valid_header_value(value: &str) -> bool {
     let is_visible = |byte: u8| byte.is_ascii_graphic() || byte == b' ' || byte == b'\t';

@@ -121,8 +121,8 @@ impl Pattern {
             .ok_or_else(unknown)
     }
 
-    /// Parses a stored pattern, which may name events that are no longer known. Returns `None` for a
-    /// malformed pattern.
+    /// Parses a stored pattern, which may name events that are no longer known. Returns `None` for
+    /// a malformed pattern.
     #[must_use]
     pub fn from_store(text: &str) -> Option<Self> {
         let (kind, events) = split_kind(text);

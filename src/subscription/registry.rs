@@ -28,7 +28,8 @@ pub enum SubscriptionOpenError {
     Unreadable(#[from] DefinitionError),
     /// A later version wrote a subscription.
     #[error(
-        "subscription {id} has format {found}, which this version does not read; start the version that wrote it"
+        "subscription {id} has format {found}, which this version does not read; \
+         start the version that wrote it"
     )]
     Format {
         /// Id of the unreadable subscription.
@@ -52,7 +53,8 @@ pub enum SubscriptionChangeError {
     TooMany(usize),
     /// The encoded subscription is too large for one value of the store.
     #[error(
-        "the subscription needs {found} bytes, and at most {max} are kept; shorten its expressions, headers or events"
+        "the subscription needs {found} bytes, and at most {max} are kept; \
+         shorten its expressions, headers or events"
     )]
     TooLarge {
         /// Size of the subscription, in bytes.
@@ -192,8 +194,8 @@ impl SubscriptionRegistry {
         Arc::clone(&self.snapshot.read())
     }
 
-    /// Watches the number of changes. A change is visible in [`SubscriptionRegistry::snapshot`] before
-    /// it is counted.
+    /// Watches the number of changes. A change is visible in [`SubscriptionRegistry::snapshot`]
+    /// before it is counted.
     #[must_use]
     pub fn watch_changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -205,12 +207,12 @@ impl SubscriptionRegistry {
         self.failed.subscribe()
     }
 
-    /// Adds the subscription that `build` returns for its new id, and returns when it is on the disk.
-    /// Blocks.
+    /// Adds the subscription that `build` returns for its new id, and returns when it is on the
+    /// disk. Blocks.
     ///
     /// # Errors
-    /// [`SubscriptionChangeError`]; only [`SubscriptionChangeError::OutcomeUnknown`] may have changed
-    /// the store.
+    /// [`SubscriptionChangeError`]; only [`SubscriptionChangeError::OutcomeUnknown`] may have
+    /// changed the store.
     pub fn create(
         &self,
         build: impl FnOnce(SubscriptionId) -> Subscription,
@@ -230,7 +232,8 @@ impl SubscriptionRegistry {
         Ok(stored)
     }
 
-    /// Applies `change` to the subscription `id`, and returns when the result is on the disk. Blocks.
+    /// Applies `change` to the subscription `id`, and returns when the result is on the disk.
+    /// Blocks.
     ///
     /// # Errors
     /// The same as [`SubscriptionRegistry::create`], and [`SubscriptionChangeError::NotFound`].

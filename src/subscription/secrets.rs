@@ -49,9 +49,9 @@ impl SigningSecrets {
         }
     }
 
-    /// Replaces the current secret by `chosen`, or by a generated secret. The current secret stays in
-    /// force for `overlap` from `now`. Secrets that were replaced earlier end at once: at most two
-    /// secrets are in force.
+    /// Replaces the current secret by `chosen`, or by a generated secret. The current secret stays
+    /// in force for `overlap` from `now`. Secrets that were replaced earlier end at once: at most
+    /// two secrets are in force.
     pub fn rotate(&mut self, chosen: Option<Secret>, now: Timestamp, overlap: Duration) {
         let new = chosen.unwrap_or_else(generate_secret);
         let replaced = std::mem::replace(&mut self.current, new);

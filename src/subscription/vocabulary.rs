@@ -109,8 +109,8 @@ impl EventVocabulary {
         nearest_name(text, self.suggestible_patterns())
     }
 
-    /// Returns the patterns that people write: each name with and without its kind, prefixes of names,
-    /// and whole kinds.
+    /// Returns the patterns that people write: each name with and without its kind, prefixes of
+    /// names, and whole kinds.
     fn suggestible_patterns(&self) -> BTreeSet<String> {
         let mut patterns = BTreeSet::new();
         for (name, kind) in &self.names {

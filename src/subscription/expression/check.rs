@@ -283,9 +283,9 @@ impl ExpressionChecker<'_> {
         })
     }
 
-    /// Compiles the pattern of a call of `matches`, and replaces the pattern by its number. Compiling
-    /// a pattern takes longer than most evaluations, and a pattern from an event could take very
-    /// long.
+    /// Compiles the pattern of a call of `matches`, and replaces the pattern by its number.
+    /// Compiling a pattern takes longer than most evaluations, and a pattern from an event could
+    /// take very long.
     fn compile_matches(
         &mut self,
         id: u64,
@@ -458,8 +458,8 @@ fn is_name(node: &IdedExpr, name: &str) -> bool {
     matches!(&node.expr, Expr::Ident(ident) if ident == name)
 }
 
-/// Tells if the parser's macro made `node`: the accumulator itself, whose name no text can write, or
-/// a call that takes it.
+/// Tells if the parser's macro made `node`: the accumulator itself, whose name no text can write,
+/// or a call that takes it.
 fn uses_accumulator(node: &IdedExpr, accumulator: &str) -> bool {
     match &node.expr {
         Expr::Call(call) => call

@@ -7,11 +7,11 @@
 //! of the outer loop. The same budget bounds memory.
 //!
 //! Reading the event costs the same units, from a budget of its own. The evaluation may spend
-//! [`EVALUATION_BUDGET`] and a few times the units that reading took. So an expression can pass over
-//! a large body once and send it on, but not pass over the whole body for each part of it.
+//! [`EVALUATION_BUDGET`] and a few times the units that reading took. So an expression can pass
+//! over a large body once and send it on, but not pass over the whole body for each part of it.
 //!
-//! An abort unwinds instead of returning an error, because `||`, `&&` and `exists` ignore errors and
-//! would go on.
+//! An abort unwinds instead of returning an error, because `||`, `&&` and `exists` ignore errors
+//! and would go on.
 
 use std::cell::{Cell, RefCell};
 use std::panic;
@@ -43,7 +43,8 @@ const BYTES_PER_UNIT: usize = 16;
 /// Function that reports the value of a part. No text can call it, because of the `@`.
 pub(super) const REPORT_FUNCTION: &str = "@report";
 
-/// Function that matches a text against a compiled pattern. No text can call it, because of the `@`.
+/// Function that matches a text against a compiled pattern. No text can call it, because of the
+/// `@`.
 pub(super) const MATCHES_FUNCTION: &str = "@matches";
 
 thread_local! {
@@ -161,8 +162,8 @@ fn spend_value(value: &(dyn Val + '_)) {
     }
 }
 
-/// Matches a text against the compiled pattern with the given number. Spends first: matching takes at
-/// most the product of both lengths.
+/// Matches a text against the compiled pattern with the given number. Spends first: matching takes
+/// at most the product of both lengths.
 fn match_pattern<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let [text, number] = &arguments[..] else {
         return Err(ExecutionError::MissingArgumentOrTarget);

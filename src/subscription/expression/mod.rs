@@ -3,13 +3,13 @@
 //!
 //! ```text
 //! text ──parse──> AST ──check──> known names, bounded depth, patterns of matches() compiled
-//!                  └──meter──> each part reports its cost ──evaluate──> value, or abort over budget
+//!                  └──meter──> each part reports its cost ──evaluate──> value, or over budget
 //! ```
 //!
 //! An expression reads the members of the standard body: `event`, `timestamp` (a string),
-//! `user_id`, `data`, `entity`, `late`. Every CEL expression terminates, but a short one can ask for
-//! more time and memory than a node has. So each evaluation has a budget, which grows only with the
-//! size of the variables that the expression reads.
+//! `user_id`, `data`, `entity`, `late`. Every CEL expression terminates, but a short one can ask
+//! for more time and memory than a node has. So each evaluation has a budget, which grows only with
+//! the size of the variables that the expression reads.
 //!
 //! Whole numbers of JSON up to 64 bits keep every digit. Other numbers (longer, with a fraction or
 //! with an exponent) become doubles: they keep about 15 digits, and a transform writes `1.50` as
@@ -96,8 +96,8 @@ impl FilterExpression {
     /// Tells if the filter selects `record`.
     ///
     /// # Errors
-    /// [`EvaluationError`] when a member is missing, the value is neither true nor false, or the budget
-    /// is exceeded.
+    /// [`EvaluationError`] when a member is missing, the value is neither true nor false, or the
+    /// budget is exceeded.
     pub fn admits(&self, record: &Record) -> Result<bool, EvaluationError> {
         self.0.evaluate(record, |value| {
             let is_selected = value.downcast_ref::<CelBool>().map(|value| *value.inner());

@@ -69,7 +69,7 @@ mod tests {
     use super::super::FilterExpression;
 
     #[test]
-    fn a_mistake_is_told_by_what_stands_where_it_is() {
+    fn a_syntax_error_quotes_the_text_at_its_position() {
         for (text, expected) in [
             ("data.name ==", "line 1, column 13: ends too early"),
             ("data.a == (1 + 2", "line 1, column 17: ends too early"),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn no_mistake_is_told_in_the_words_of_a_grammar() {
+    fn no_syntax_error_names_tokens_of_the_grammar() {
         let whole = "has(data.a) ? [1, 2].map(x, x > 1, {'k': x}) : data[\"b\"].size() == -1.5e3";
         for end in (1..whole.len()).filter(|end| whole.is_char_boundary(*end)) {
             for text in [
@@ -108,12 +108,12 @@ mod tests {
                 format!("{} ) {}", &whole[..end], &whole[end..]),
             ] {
                 if let Err(error) = FilterExpression::compile(&text) {
-                    let said = error.to_string();
+                    let message = error.to_string();
                     assert!(
-                        !said.contains("expecting")
-                            && !said.contains("EOF")
-                            && !said.contains("input '"),
-                        "{said}"
+                        !message.contains("expecting")
+                            && !message.contains("EOF")
+                            && !message.contains("input '"),
+                        "{message}"
                     );
                 }
             }

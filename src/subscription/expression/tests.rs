@@ -346,8 +346,8 @@ fn an_expression_that_asks_for_too_much_is_broken_off() {
     );
 }
 
-/// A fixed bug: one thread evaluates all filters, and at a tenth of a second each, a few such filters
-/// held up all deliveries.
+/// A fixed bug: one thread evaluates all filters, and at a tenth of a second each, a few such
+/// filters held up all deliveries.
 #[test]
 fn a_loop_in_a_loop_over_a_list_of_middling_length_is_broken_off() {
     let items = |count: usize| {
