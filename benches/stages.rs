@@ -1,4 +1,4 @@
-//! Criterion benches of single stages: verify, decode, decide, commit, the exchange log, and a
+//! Criterion benches of single stages: verify, decode, decide, commit, the call log, and a
 //! subscriber's lanes.
 //!
 //! `cargo bench --bench stages`
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use hookyard::call_log::{self, CallLog, CallLogLimits, Direction, Filter};
+use hookyard::call_log::{self, CallDirection, CallFilter, CallLog, CallLogLimits};
 use hookyard::clock::SystemClock;
 use hookyard::config::{self, Secret, UnknownEntityPolicy};
 use hookyard::edge::leads;
@@ -130,7 +130,8 @@ fn subscriptions(criterion: &mut Criterion) {
             bencher.iter(|| black_box(index.candidates(&record)));
         });
     }
-    let filter = subscription::Filter::compile(r#"data.source == "email""#).expect("an expression");
+    let filter = subscription::FilterExpression::compile(r#"data.source == "email""#)
+        .expect("an expression");
     let transform =
         subscription::TransformExpression::compile(r#"{"text": data.first_name + " wrote"}"#)
             .expect("an expression");
@@ -138,16 +139,16 @@ fn subscriptions(criterion: &mut Criterion) {
         bencher.iter(|| black_box(filter.admits(&record)))
     });
     group.bench_function("transform", |bencher| {
-        bencher.iter(|| black_box(transform.body(&record)))
+        bencher.iter(|| black_box(transform.render_body(&record)))
     });
     group.bench_function("body", |bencher| {
-        bencher.iter(|| black_box(subscription::envelope::body(&record)))
+        bencher.iter(|| black_box(subscription::envelope::encode_envelope(&record)))
     });
     // What a whole megabyte may cost before it is broken off.
     let items = vec!["1"; 500_000].join(",");
     record.payload = format!(r#"{{"data": [{items}]}}"#).into();
-    let costly =
-        subscription::Filter::compile("data.all(x, data.all(y, x == y))").expect("an expression");
+    let costly = subscription::FilterExpression::compile("data.all(x, data.all(y, x == y))")
+        .expect("an expression");
     group.sample_size(10);
     group.bench_function("filter, broken off", |bencher| {
         bencher.iter(|| black_box(costly.admits(&record)))
@@ -414,12 +415,12 @@ const HEADERS: [(&str, &[u8]); 9] = [
     ("idempotency-key", b"5f0c7c9e-1d3b-4d5c-9a76-0c9f0e6d8b11"),
 ];
 
-fn append_call(log: &CallLog, number: u64, direction: Direction) {
+fn append_call(log: &CallLog, number: u64, direction: CallDirection) {
     let answer = format!(
         r#"{{"status":"accepted","event_id":"evt_3f9a2c41_{number}","entity":{{"kind":"ticket","id":"SUP-{}","sequence":7}}}}"#,
         number % 1000
     );
-    let entry = call_log::Entry {
+    let entry = call_log::CallEntry {
         at: Timestamp::from_micros(1_733_308_200_000_000 + 40 * number.cast_signed()),
         direction,
         source: "support",
@@ -446,7 +447,7 @@ fn append_call(log: &CallLog, number: u64, direction: Direction) {
 /// What a row costs the request that it is of, and what pages of a log with a million rows cost.
 fn append_calls(criterion: &mut Criterion) {
     const ROWS: u64 = 1_000_000;
-    const ALL: Filter = Filter {
+    const ALL: CallFilter = CallFilter {
         direction: None,
         is_successful: None,
     };
@@ -463,7 +464,7 @@ fn append_calls(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
-    let settle = || runtime.block_on(log.settled()).expect("the disk works");
+    let settle = || runtime.block_on(log.flush()).expect("the disk works");
     let mut group = criterion.benchmark_group("exchange");
     let mut number = 0;
     group.throughput(Throughput::Elements(1_000));
@@ -473,7 +474,7 @@ fn append_calls(criterion: &mut Criterion) {
             |()| {
                 for _ in 0..1_000 {
                     number += 1;
-                    append_call(&log, number, Direction::Incoming);
+                    append_call(&log, number, CallDirection::Incoming);
                 }
             },
             BatchSize::PerIteration,
@@ -485,9 +486,9 @@ fn append_calls(criterion: &mut Criterion) {
             &log,
             number,
             if number % 200 == 0 {
-                Direction::Outgoing
+                CallDirection::Outgoing
             } else {
-                Direction::Incoming
+                CallDirection::Incoming
             },
         );
         if number % 10_000 == 0 {
@@ -496,8 +497,8 @@ fn append_calls(criterion: &mut Criterion) {
     }
     settle();
     group.throughput(Throughput::Elements(100));
-    let outgoing = Filter {
-        direction: Some(Direction::Outgoing),
+    let outgoing = CallFilter {
+        direction: Some(CallDirection::Outgoing),
         ..ALL
     };
     for (name, filter, skipped) in [
@@ -520,7 +521,7 @@ fn append_calls(criterion: &mut Criterion) {
     }
     let page = || {
         runtime
-            .block_on(log.list_of("support".into(), ALL, 3_000..3_100))
+            .block_on(log.list_deliveries("support".into(), ALL, 3_000..3_100))
             .expect("readable")
     };
     group.bench_function("page of 100 of one subscriber's deliveries", |bencher| {

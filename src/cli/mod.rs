@@ -110,7 +110,7 @@ enum CliError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
-    App(#[from] crate::app::Error),
+    App(#[from] crate::app::NodeError),
     #[error(transparent)]
     Dev(#[from] dev_mode::DevModeError),
     #[error(transparent)]

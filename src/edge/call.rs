@@ -18,7 +18,7 @@ use super::sliding_window::RateQuota;
 use super::source::CallSource;
 use super::state::Edge;
 use super::{body, undrained};
-use crate::call_log::{Direction, EVENT_IDS_MAX, Entry, REDACTED};
+use crate::call_log::{CallDirection, CallEntry, EVENT_IDS_MAX, REDACTED};
 use crate::event::EventId;
 
 /// The longest id that is taken over from a sender.
@@ -155,9 +155,9 @@ impl IncomingCall {
         let duration = self.began.map_or(Duration::ZERO, |began| {
             edge.clock.monotonic().saturating_sub(began)
         });
-        let entry = Entry {
+        let entry = CallEntry {
             at: edge.clock.wall().saturating_sub(duration),
-            direction: Direction::Incoming,
+            direction: CallDirection::Incoming,
             source: self.source.as_str(),
             method: request.method().as_str(),
             path: request.path(),
@@ -176,7 +176,7 @@ impl IncomingCall {
             event_type: None,
             next_attempt_at: None,
         };
-        core.exchange.append(
+        core.call_log.append(
             &entry,
             logged_headers(request, &self.redacted_headers.borrow()),
         );

@@ -20,7 +20,7 @@ pub struct NodeCore {
     /// Answers readers.
     pub reads: ProjectionReader,
     /// The log of calls and deliveries.
-    pub exchange: Arc<CallLog>,
+    pub call_log: Arc<CallLog>,
     /// Knows who has which business account.
     pub accounts: Arc<AccountRegistry>,
     /// Knows who wants which events.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::client::ServerCallOutcome;
 use super::lanes::StepFailureCount;
 use super::steps::{EnrichmentStep, StepCall};
-use crate::call_log::{CallLog, Direction, Entry};
+use crate::call_log::{CallDirection, CallEntry, CallLog};
 use crate::config;
 use crate::event::{EventId, Record, Timestamp};
 
@@ -33,9 +33,9 @@ impl LoggedStepCall<'_> {
         id: EventId,
     ) {
         let url = url_template(self.call.step, config);
-        let entry = Entry {
+        let entry = CallEntry {
             at: self.at,
-            direction: Direction::Outgoing,
+            direction: CallDirection::Outgoing,
             source: &record.source,
             method: if self.call.body.is_some() {
                 "POST"

@@ -181,7 +181,7 @@ impl EnrichmentRun<'_> {
             duration,
         };
         made.append_to_log(
-            &self.shared.exchange,
+            &self.shared.call_log,
             &self.shared.config,
             &self.event.record,
             self.id(),

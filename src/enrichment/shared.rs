@@ -46,7 +46,7 @@ pub struct EnrichmentDeps {
     /// Where is noted what is done.
     pub store: Arc<DataStore>,
     /// What is told of each call.
-    pub exchange: Arc<CallLog>,
+    pub call_log: Arc<CallLog>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -56,7 +56,7 @@ pub(super) struct EnrichmentContext {
     pub(super) config: config::EnrichmentConfig,
     pub(super) caller: EnrichmentClient,
     pub(super) rows: ProgressTable,
-    pub(super) exchange: Arc<CallLog>,
+    pub(super) call_log: Arc<CallLog>,
     pub(super) router: Arc<Router>,
     pub(super) reads: ProjectionReader,
     pub(super) clock: Arc<dyn Clock>,
@@ -74,13 +74,13 @@ impl EnrichmentContext {
             router,
             reads,
             store,
-            exchange,
+            call_log,
             clock,
         } = parts;
         Ok(Self {
             caller: EnrichmentClient::new(config)?,
             rows: ProgressTable::open(&store)?,
-            exchange,
+            call_log,
             config: config.clone(),
             router,
             reads,

@@ -685,7 +685,7 @@ fn a_list_of_a_thousand_takes_two_commits_at_most() {
             awaited: 1_001,
             ..CountingDisk::default()
         });
-        ground.deps.faults = Arc::clone(&disk) as Arc<dyn FailureInjector>;
+        ground.deps.failure_injector = Arc::clone(&disk) as Arc<dyn FailureInjector>;
         let yard = ground.start().await;
         let minutes = (0..1_000).map(|n| {
             let time = format!(

@@ -1,4 +1,4 @@
-//! The exchange log: every call of a source is a row, also a refused one, and no row holds a
+//! The call log: every call of a source is a row, also a refused one, and no row holds a
 //! secret.
 
 use hookyard::config::Secret;

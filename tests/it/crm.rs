@@ -653,7 +653,7 @@ fn a_list_of_which_the_fate_is_not_known_is_to_be_sent_again_as_a_whole() {
 }
 
 #[test]
-fn the_exchange_log_names_the_events_of_a_list_and_no_token() {
+fn the_call_log_names_the_events_of_a_list_and_no_token() {
     run(async {
         let ground = test_env();
         let yard = ground.start().await;

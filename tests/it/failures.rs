@@ -58,7 +58,7 @@ impl DiskFailure {
     /// Puts new trouble, none so far, under the nodes of `ground`.
     pub fn install(ground: &mut TestEnv) -> Arc<Self> {
         let trouble = Arc::new(Self::default());
-        ground.deps.faults = Arc::clone(&trouble) as Arc<dyn FailureInjector>;
+        ground.deps.failure_injector = Arc::clone(&trouble) as Arc<dyn FailureInjector>;
         trouble
     }
 

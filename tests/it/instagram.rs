@@ -670,7 +670,7 @@ fn a_call_of_which_the_fate_is_not_known_is_to_be_sent_again() {
 }
 
 #[test]
-fn the_exchange_log_names_the_events_and_neither_secrets_nor_what_was_written() {
+fn the_call_log_names_the_events_and_neither_secrets_nor_what_was_written() {
     run(async {
         let ground = ground(&[]);
         let yard = ground.start().await;

@@ -19,7 +19,7 @@ use crate::store_opening::run_tool;
 use crate::test_node::{SECRET, TestAnswer, TestClient, TestEnv, run};
 
 /// Rebuilds the store of `ground`, on a thread of its own since it blocks.
-pub fn rebuild(ground: &TestEnv) -> Result<RebuildSummary, app::Error> {
+pub fn rebuild(ground: &TestEnv) -> Result<RebuildSummary, app::NodeError> {
     let config = ground.config();
     std::thread::spawn(move || app::rebuild_store(&config))
         .join()

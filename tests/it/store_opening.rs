@@ -536,7 +536,7 @@ fn a_start_that_fails_leaves_nothing_running() {
                 panic!("damaged")
             };
             assert!(
-                matches!(error, hookyard::app::Error::Projection(_)),
+                matches!(error, hookyard::app::NodeError::Projection(_)),
                 "attempt {attempt}: {error:?}"
             );
         }

@@ -99,7 +99,7 @@ impl TestEnv {
     /// Puts a dam, open at first, before the disk.
     pub fn with_disk_gate(&mut self) -> Arc<DiskGate> {
         let dam = Arc::new(DiskGate::default());
-        self.deps.faults = Arc::clone(&dam) as Arc<dyn FailureInjector>;
+        self.deps.failure_injector = Arc::clone(&dam) as Arc<dyn FailureInjector>;
         dam
     }
 

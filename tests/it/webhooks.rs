@@ -448,7 +448,7 @@ fn a_member_that_is_nearly_one_is_refused_and_others_are_passed_over() {
             )]
         );
         let events = json!({"events": ["custom:shop:*"]});
-        let missing = "events[0] cannot be followed: there is no kind \"custom:shop\"; a [[sources.custom]] with the name \"shop\" makes it";
+        let missing = "events[0] cannot be followed: unknown kind \"custom:shop\"; a [[sources.custom]] with the name \"shop\" defines it";
         assert_eq!(
             field_errors(&change(&yard, "/1", &events).await),
             [("events[0]", missing)]

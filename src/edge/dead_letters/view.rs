@@ -132,8 +132,8 @@ pub(super) async fn render_payload(
         SubscriberId::Forward(_) | SubscriberId::Replies(_) | SubscriberId::AutoReply => None,
     };
     let body = match transform {
-        Some(transform) => transform.body(&stored.record).ok(),
-        None => Some(envelope::body(&stored.record)),
+        Some(transform) => transform.render_body(&stored.record).ok(),
+        None => Some(envelope::encode_envelope(&stored.record)),
     };
     let text = body.and_then(|body| String::from_utf8(body).ok());
     Ok(text.and_then(|text| RawValue::from_string(text).ok()))

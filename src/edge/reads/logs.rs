@@ -13,15 +13,15 @@ use super::super::answer;
 use super::super::context::RequestContext;
 use super::super::error::Error;
 use super::super::list::ListPage;
-use crate::call_log::{CallRow, Direction, Filter};
+use crate::call_log::{CallDirection, CallFilter, CallRow};
 use crate::event::Timestamp;
 use crate::projection::PageRequest;
 
 const PARAMETERS: [&str; 4] = ["direction", "is_successful", "page", "page_size"];
 
-const DIRECTIONS: [(&str, Direction); 2] = [
-    (Direction::Incoming.as_str(), Direction::Incoming),
-    (Direction::Outgoing.as_str(), Direction::Outgoing),
+const DIRECTIONS: [(&str, CallDirection); 2] = [
+    (CallDirection::Incoming.as_str(), CallDirection::Incoming),
+    (CallDirection::Outgoing.as_str(), CallDirection::Outgoing),
 ];
 
 /// One exchange, as lists show it.
@@ -64,7 +64,7 @@ struct CallLogBody {
 pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let (filter, page) = parse_log_filter(context)?;
     let core = context.edge.core()?;
-    let found = core.exchange.list_calls(filter, page.places()).await?;
+    let found = core.call_log.list_calls(filter, page.places()).await?;
     let items = found.items.iter().map(call_log_item).collect();
     Ok(answer::uncached_json(
         StatusCode::OK,
@@ -86,8 +86,8 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
     let row = context
         .edge
         .core()?
-        .exchange
-        .get(number)
+        .call_log
+        .get_call(number)
         .await?
         .ok_or_else(no_such_log)?;
     Ok(answer::uncached_json(
@@ -96,10 +96,10 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
     ))
 }
 
-fn parse_log_filter(context: &RequestContext) -> Result<(Filter, PageRequest), Error> {
+fn parse_log_filter(context: &RequestContext) -> Result<(CallFilter, PageRequest), Error> {
     let mut parameters = context.parameters(&PARAMETERS);
     let page = parameters.page_request();
-    let filter = Filter {
+    let filter = CallFilter {
         direction: parameters.one_of("direction", &DIRECTIONS),
         is_successful: parameters.one_of("is_successful", &[("true", true), ("false", false)]),
     };

@@ -100,7 +100,7 @@ pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpRe
     let subscription = find_subscription(&core, &id)?;
     let profile = DeliveryPolicy::from_subscription(&subscription, &context.edge.config.delivery);
     let AttemptReport { outcome, call } = core.subscribers.caller().send_ping(&profile).await;
-    call.append_to_log(&core.exchange, None);
+    call.append_to_log(&core.call_log, None);
     let failure = outcome.failure();
     if failure.is_none() {
         core.subscribers

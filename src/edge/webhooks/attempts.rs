@@ -13,7 +13,7 @@ use super::super::error::Error;
 use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::find_subscription;
-use crate::call_log::{CallRow, Filter};
+use crate::call_log::{CallFilter, CallRow};
 use crate::event::{Kind, Timestamp};
 use crate::projection::StoredRecord;
 use crate::subscriber::SubscriberId;
@@ -51,13 +51,13 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
     let (is_successful, page) = parameters.finish((is_successful, page))?;
     let core = context.edge.core()?;
     let subscriber = SubscriberId::Webhook(find_subscription(&core, &id)?.id);
-    let filter = Filter {
+    let filter = CallFilter {
         is_successful,
-        ..Filter::default()
+        ..CallFilter::default()
     };
     let rows = core
-        .exchange
-        .list_of(subscriber.to_string(), filter, page.places())
+        .call_log
+        .list_deliveries(subscriber.to_string(), filter, page.places())
         .await?;
     let mut delivered = Vec::with_capacity(rows.items.len());
     for row in &rows.items {

@@ -27,8 +27,8 @@ use crate::subscription::limits::{
 };
 use crate::subscription::secrets::{ROTATION_OVERLAP, ROTATION_OVERLAP_MAX};
 use crate::subscription::{
-    CompileError, DeliveryOrdering, EventVocabulary, Filter, Pattern, SigningSecrets, SigningStyle,
-    Subscription, SubscriptionId, SubscriptionState, TransformExpression,
+    CompileError, DeliveryOrdering, EventVocabulary, FilterExpression, Pattern, SigningSecrets,
+    SigningStyle, Subscription, SubscriptionId, SubscriptionState, TransformExpression,
 };
 
 /// As short as a pause or a timeout of the configuration may be, in seconds.
@@ -114,7 +114,7 @@ pub(super) struct SubscriptionInput {
     secret: Option<Secret>,
     is_active: Option<bool>,
     description: PatchField<String>,
-    filter: PatchField<Filter>,
+    filter: PatchField<FilterExpression>,
     transform: PatchField<TransformExpression>,
     ordering: PatchField<DeliveryOrdering>,
     concurrency: PatchField<usize>,
@@ -180,7 +180,7 @@ impl SubscriptionInput {
             description: read_patch_field(description, |raw| {
                 self::read_description(raw, &mut faults)
             }),
-            filter: read_expression("filter", filter, Filter::compile, &mut faults),
+            filter: read_expression("filter", filter, FilterExpression::compile, &mut faults),
             transform: read_expression(
                 "transform",
                 transform,

@@ -15,7 +15,7 @@ use super::state::Edge;
 use super::{answer, body};
 use crate::entity::Rejection;
 use crate::subscription::{
-    Entry, SharedSubscription, Subscription, SubscriptionChangeError, SubscriptionId,
+    SharedSubscription, Subscription, SubscriptionChangeError, SubscriptionEntry, SubscriptionId,
 };
 
 pub(super) mod actions;
@@ -43,7 +43,7 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
     let (activity, page) = parameters.finish((activity, page))?;
     let core = context.edge.core()?;
     let known = core.subscriptions.snapshot();
-    let wanted = |entry: &&Arc<Entry>| {
+    let wanted = |entry: &&Arc<SubscriptionEntry>| {
         activity.is_none_or(|wanted| wanted == is_active(&entry.subscription))
     };
     let wanted: Vec<_> = known.newest_first().filter(wanted).collect();

@@ -8,7 +8,7 @@ use reqwest::header::HeaderMap;
 use super::super::SubscriberId;
 use super::client::RESPONSE_READ_MAX_BYTES;
 use super::context::AttemptContext;
-use crate::call_log::{CallLog, Direction, Entry, REDACTED};
+use crate::call_log::{CallDirection, CallEntry, CallLog, REDACTED};
 use crate::event::{EventId, Timestamp};
 
 /// Bytes of a response that are logged at most.
@@ -75,9 +75,9 @@ impl AttemptLogEntry {
     /// Appends the entry to `log`. The next attempt is due at `next_attempt_at`; `None` if there is
     /// no other.
     pub fn append_to_log(&self, log: &CallLog, next_attempt_at: Option<Timestamp>) {
-        let entry = Entry {
+        let entry = CallEntry {
             at: self.at,
-            direction: Direction::Outgoing,
+            direction: CallDirection::Outgoing,
             source: &self.source,
             method: "POST",
             path: &self.path,

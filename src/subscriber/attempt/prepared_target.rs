@@ -127,10 +127,10 @@ impl PreparedTarget {
         match &self.target {
             DeliveryTarget::Webhook(subscription) => match &subscription.transform {
                 Some(transform) => transform
-                    .body(&item.record)
+                    .render_body(&item.record)
                     .map(Bytes::from)
                     .map_err(|failed| transform_error(&failed)),
-                None => Ok(envelope::body(&item.record).into()),
+                None => Ok(envelope::encode_envelope(&item.record).into()),
             },
             DeliveryTarget::Forward { account, .. } => {
                 forward::build_forward_body(account, &item.record)

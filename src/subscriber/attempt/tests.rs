@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::resolver::LookupFuture;
 use super::*;
 use crate::account::Account;
-use crate::call_log::{CallLog, CallLogLimits, Filter};
+use crate::call_log::{CallFilter, CallLog, CallLogLimits};
 use crate::clock::ManualClock;
 use crate::config::{Secret, load_config};
 use crate::event::{EntityKey, Kind, Position, Record};
@@ -793,7 +793,7 @@ async fn the_call_log_is_told_of_an_attempt_and_of_no_secret() {
         assert!(!format!("{:?}", made.outcome).contains("s3cret"));
     }
     let page = log
-        .list_of("webhook:4".into(), Filter::default(), 0..9)
+        .list_deliveries("webhook:4".into(), CallFilter::default(), 0..9)
         .await
         .expect("readable");
     let [second, first] = &page.items[..] else {

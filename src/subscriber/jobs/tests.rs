@@ -7,7 +7,7 @@ use crate::clock::ManualClock;
 use crate::event::{EntityKey, Kind as EntityKind, Record};
 use crate::journal::{JournalLimits, JournalSubmission, RecordDraft, SledJournal, await_fence};
 use crate::subscriber::dead_letters::tests::{DeadLetterTestEnv, new_letter};
-use crate::subscription::Filter as Expression;
+use crate::subscription::FilterExpression;
 
 const ONE: SubscriberId = SubscriberId::Webhook(1);
 const OTHER: SubscriberId = SubscriberId::Webhook(2);
@@ -621,7 +621,7 @@ async fn a_filter_that_was_repaired_decides_again_about_what_it_failed_at() {
         .expect("taken on")
         .id;
     let filter = Some(
-        Expression::compile("event == 'status.changed' && entity.id == '2'")
+        FilterExpression::compile("event == 'status.changed' && entity.id == '2'")
             .expect("an expression"),
     );
     let interest = SubscriberInterest {
