@@ -264,7 +264,18 @@ impl FieldErrors {
     }
 }
 
-/// `raw`, unless it is null: optional fields may be null instead of absent.
+/// Member of a change request: absent (keep the value), null (take the default), or a new value.
+pub(super) type PatchField<T> = Option<Option<T>>;
+
+/// Reads a member of a change request with `read`, unless the member is absent or null.
+pub(super) fn read_patch_field<T>(
+    raw: Option<&RawValue>,
+    read: impl FnOnce(&RawValue) -> T,
+) -> PatchField<T> {
+    raw.map(|raw| non_null(Some(raw)).map(read))
+}
+
+/// Returns `raw` unless it is null: an optional field may be null instead of absent.
 #[must_use]
 pub fn non_null(raw: Option<&RawValue>) -> Option<&RawValue> {
     raw.filter(|raw| raw.get() != "null")

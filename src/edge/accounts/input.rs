@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use super::super::error::Error;
-use super::super::fields::{FieldErrors, non_null};
+use super::super::fields::{FieldErrors, PatchField, non_null, read_patch_field};
 use super::super::raw_json;
 use crate::account::Account;
 use crate::config::{
@@ -25,18 +25,15 @@ const INSTAGRAM_ID_MAX_BYTES: usize = 100;
 const SECRET_MAX_BYTES: usize = 128;
 const TOKEN_MAX_BYTES: usize = 1_000;
 
-/// Left out, null, or there.
-type AccountPatchField<T> = Option<Option<T>>;
-
 /// What a request says of an account, checked.
 #[derive(Debug)]
 pub(super) struct AccountInput {
     account_id: Option<String>,
     instagram_account_id: Option<String>,
-    crm_webhook_url: AccountPatchField<String>,
-    webhook_secret: AccountPatchField<Secret>,
-    access_token: AccountPatchField<Secret>,
-    auto_reply: AccountPatchField<AutoReply>,
+    crm_webhook_url: PatchField<String>,
+    webhook_secret: PatchField<Secret>,
+    access_token: PatchField<Secret>,
+    auto_reply: PatchField<AutoReply>,
 }
 
 impl AccountInput {
@@ -146,13 +143,6 @@ impl AccountInput {
             account.auto_reply = reply;
         }
     }
-}
-
-fn read_patch_field<T>(
-    raw: Option<&RawValue>,
-    read: impl FnOnce(&RawValue) -> T,
-) -> AccountPatchField<T> {
-    raw.map(|raw| non_null(Some(raw)).map(read))
 }
 
 /// A name that a path can hold; that of the path where there is one.

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde_json::value::RawValue;
 
 use super::super::error::Error;
-use super::super::fields::{FieldErrors, non_null};
+use super::super::fields::{FieldErrors, PatchField, non_null, read_patch_field};
 use super::super::state::Edge;
 use super::super::{raw_json, suggest};
 use super::activity::{pause, resume};
@@ -84,9 +84,6 @@ const READ_ONLY_MEMBERS: [&str; 8] = [
 ];
 /// What a request to rotate a secret may say.
 const ROTATION_MEMBERS: [&str; 2] = ["overlap_h", "secret"];
-
-/// Left out, null, or there.
-type PatchField<T> = Option<Option<T>>;
 
 /// What members are judged by.
 #[derive(Clone, Copy, Debug)]
@@ -349,10 +346,6 @@ impl SecretRotation {
             non_null(secret).and_then(|raw| self::read_secret("secret", raw, None, &mut faults));
         faults.finish(Self { secret, overlap })
     }
-}
-
-fn read_patch_field<T>(raw: Option<&RawValue>, read: impl FnOnce(&RawValue) -> T) -> PatchField<T> {
-    raw.map(|raw| non_null(Some(raw)).map(read))
 }
 
 /// A member that has no default: needed of a new subscription, and never null.
