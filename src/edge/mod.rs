@@ -21,6 +21,7 @@ mod admin;
 mod answer;
 mod api;
 mod available_events;
+mod blocking;
 pub mod body;
 pub mod c2s;
 mod call;

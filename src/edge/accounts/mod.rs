@@ -1,16 +1,13 @@
 //! `/api/v1/accounts`: which business accounts there are and what becomes of their messages. For
 //! the admin.
 
-use std::sync::Arc;
-
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
+use super::blocking::run_blocking;
 use super::context::RequestContext;
 use super::error::Error;
-use super::gate::NodeCore;
 use super::list::ListPage;
 use super::{answer, body};
 use crate::account::{Account, AccountChangeError};
@@ -60,9 +57,7 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, E
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
     let known = context.edge.core()?.accounts.snapshot();
-    let account = known
-        .get(&id)
-        .ok_or_else(|| account_error(AccountChangeError::NotFound))?;
+    let account = known.get(&id).ok_or(AccountChangeError::NotFound)?;
     Ok(answer::uncached_json(
         StatusCode::OK,
         &AccountView::new(account, &context.edge),
@@ -117,39 +112,32 @@ async fn read_account_input(
     )
 }
 
-/// Does what waits for the disk where waiting disturbs nobody.
-async fn run_blocking<T: Send + 'static>(
-    core: Arc<NodeCore>,
-    work: impl FnOnce(&NodeCore) -> Result<T, AccountChangeError> + Send + 'static,
-) -> Result<T, Error> {
-    let done = spawn_blocking(move || work(&core)).await;
-    done.map_err(|_| Error::Internal)?.map_err(account_error)
-}
-
-fn account_error(refused: AccountChangeError) -> Error {
-    let message = refused.to_string();
-    match refused {
-        AccountChangeError::NotFound => Error::NotFound(message),
-        AccountChangeError::Exists(_) => {
-            Error::Rejected(Rejection::conflict("account_exists", message))
-        }
-        AccountChangeError::Claimed { .. } => {
-            Error::Rejected(Rejection::conflict("instagram_account_claimed", message))
-        }
-        AccountChangeError::TooMany(_) => {
-            Error::Rejected(Rejection::conflict("too_many_accounts", message))
-        }
-        AccountChangeError::OutcomeUnknown(error) => {
-            error!(
-                error = &error as &dyn std::error::Error,
-                "account could not be written"
-            );
-            Error::Rejected(Rejection {
-                status: 503,
-                code: "unavailable",
-                message,
-                member: None,
-            })
+impl From<AccountChangeError> for Error {
+    fn from(error: AccountChangeError) -> Self {
+        let message = error.to_string();
+        match error {
+            AccountChangeError::NotFound => Error::NotFound(message),
+            AccountChangeError::Exists(_) => {
+                Error::Rejected(Rejection::conflict("account_exists", message))
+            }
+            AccountChangeError::Claimed { .. } => {
+                Error::Rejected(Rejection::conflict("instagram_account_claimed", message))
+            }
+            AccountChangeError::TooMany(_) => {
+                Error::Rejected(Rejection::conflict("too_many_accounts", message))
+            }
+            AccountChangeError::OutcomeUnknown(source) => {
+                error!(
+                    error = &source as &dyn std::error::Error,
+                    "account could not be written"
+                );
+                Error::Rejected(Rejection {
+                    status: 503,
+                    code: "unavailable",
+                    message,
+                    member: None,
+                })
+            }
         }
     }
 }

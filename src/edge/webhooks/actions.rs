@@ -9,6 +9,7 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 use tracing::info;
 
+use super::super::blocking::run_blocking;
 use super::super::context::RequestContext;
 use super::super::error::Error;
 use super::super::{answer, body};
@@ -16,7 +17,7 @@ use super::activity::{pause, resume};
 use super::input::SecretRotation;
 use super::stats::SubscriptionStatsView;
 use super::view::SubscriptionView;
-use super::{find_subscription, run_blocking, subscription_response};
+use super::{find_subscription, subscription_response};
 use crate::subscriber::SubscriberId;
 use crate::subscriber::attempt::AttemptReport;
 use crate::subscriber::delivery_policy::DeliveryPolicy;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
+use super::blocking::run_blocking;
 use super::context::RequestContext;
 use super::error::Error;
 use super::gate::NodeCore;
@@ -135,7 +135,7 @@ pub(super) fn find_subscription(core: &NodeCore, id: &str) -> Result<SharedSubsc
     let known = core.subscriptions.snapshot();
     let entry = number
         .and_then(|number| known.get(number))
-        .ok_or_else(|| subscription_error(SubscriptionChangeError::NotFound))?;
+        .ok_or(SubscriptionChangeError::NotFound)?;
     Ok(Arc::clone(&entry.subscription))
 }
 
@@ -151,40 +151,32 @@ async fn subscription_response(
     )
 }
 
-/// Does what waits for the disk where waiting disturbs nobody.
-async fn run_blocking<T: Send + 'static>(
-    core: Arc<NodeCore>,
-    work: impl FnOnce(&NodeCore) -> Result<T, SubscriptionChangeError> + Send + 'static,
-) -> Result<T, Error> {
-    let done = spawn_blocking(move || work(&core)).await;
-    done.map_err(|_| Error::Internal)?
-        .map_err(subscription_error)
-}
-
-fn subscription_error(refused: SubscriptionChangeError) -> Error {
-    let message = refused.to_string();
-    match refused {
-        SubscriptionChangeError::NotFound => Error::NotFound(message),
-        SubscriptionChangeError::TooMany(_) => {
-            Error::Rejected(Rejection::conflict("too_many_subscriptions", message))
-        }
-        SubscriptionChangeError::TooLarge { .. } => Error::Rejected(Rejection {
-            status: 400,
-            code: "subscription_too_large",
-            message,
-            member: None,
-        }),
-        SubscriptionChangeError::OutcomeUnknown(error) => {
-            error!(
-                error = &error as &dyn std::error::Error,
-                "subscription could not be written"
-            );
-            Error::Rejected(Rejection {
-                status: 503,
-                code: "unavailable",
+impl From<SubscriptionChangeError> for Error {
+    fn from(error: SubscriptionChangeError) -> Self {
+        let message = error.to_string();
+        match error {
+            SubscriptionChangeError::NotFound => Error::NotFound(message),
+            SubscriptionChangeError::TooMany(_) => {
+                Error::Rejected(Rejection::conflict("too_many_subscriptions", message))
+            }
+            SubscriptionChangeError::TooLarge { .. } => Error::Rejected(Rejection {
+                status: 400,
+                code: "subscription_too_large",
                 message,
                 member: None,
-            })
+            }),
+            SubscriptionChangeError::OutcomeUnknown(source) => {
+                error!(
+                    error = &source as &dyn std::error::Error,
+                    "subscription could not be written"
+                );
+                Error::Rejected(Rejection {
+                    status: 503,
+                    code: "unavailable",
+                    message,
+                    member: None,
+                })
+            }
         }
     }
 }
