@@ -133,6 +133,14 @@ impl QueryParameters {
     }
 }
 
+/// Parses a whole number in its only spelling: `007` and `+7` are none, so that each resource has
+/// one path.
+pub(super) fn parse_number(text: &str) -> Option<u64> {
+    text.parse::<u64>()
+        .ok()
+        .filter(|number| number.to_string() == text)
+}
+
 fn shorten_name(name: &str) -> String {
     name.chars()
         .filter(|c| !c.is_control())

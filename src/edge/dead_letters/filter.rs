@@ -6,8 +6,8 @@ use serde_json::value::RawValue;
 
 use super::super::error::Error;
 use super::super::fields::{FieldErrors, non_null};
-use super::super::query::QueryParameters;
-use crate::event::{Kind, Timestamp};
+use super::super::query::{QueryParameters, parse_number};
+use crate::event::Kind;
 use crate::subscriber::SubscriberId;
 use crate::subscriber::dead_letters::{DeadLetterCause, Filter};
 
@@ -66,10 +66,7 @@ pub(super) fn filter_from_query(parameters: &mut QueryParameters) -> Filter {
 /// The subscription that `webhook_id` of a query names.
 pub(in crate::edge) fn parse_webhook_id(parameters: &mut QueryParameters) -> Option<SubscriberId> {
     let text = parameters.take_text("webhook_id")?;
-    let number = text
-        .parse::<u64>()
-        .ok()
-        .filter(|number| number.to_string() == text);
+    let number = parse_number(&text);
     if number.is_none() {
         parameters.add_error("webhook_id", NO_WEBHOOK);
     }
@@ -116,8 +113,8 @@ pub(super) fn filter_from_body(json: &str) -> Result<Filter, Error> {
             &mut faults,
         ),
         entity,
-        since: time("since", member("since"), &mut faults),
-        until: time("until", member("until"), &mut faults),
+        since: faults.read_optional_time("since", member("since")),
+        until: faults.read_optional_time("until", member("until")),
         cause: check_parsed(
             "reason",
             cause.map(|name| {
@@ -130,10 +127,6 @@ pub(super) fn filter_from_body(json: &str) -> Result<Filter, Error> {
         ),
     };
     faults.finish(filter)
-}
-
-fn time(name: &'static str, raw: Option<&RawValue>, faults: &mut FieldErrors) -> Option<Timestamp> {
-    faults.read_optional_time(name, raw)
 }
 
 /// What was read of a member that was given, or the note of what it has to be.
@@ -152,6 +145,7 @@ fn check_parsed<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Timestamp;
 
     fn wrong(error: Error) -> Vec<String> {
         let Error::InvalidFields(faults) = error else {

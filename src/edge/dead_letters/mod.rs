@@ -11,6 +11,7 @@ use super::error::Error;
 use super::gate::NodeCore;
 use super::jobs::{accepted_job_response, job_error};
 use super::list::ListPage;
+use super::query::parse_number;
 use super::{answer, body};
 use crate::entity::Rejection;
 use crate::subscriber::dead_letters::{DiscardOutcome, Filter, ListedDeadLetter};
@@ -152,12 +153,8 @@ async fn find_dead_letter(core: &NodeCore, id: &str) -> Result<ListedDeadLetter,
         .ok_or_else(no_such_dead_letter)
 }
 
-/// The number in a path. One number has one spelling: `007` is none.
 fn parse_dead_letter_id(id: &str) -> Result<u64, Error> {
-    id.parse::<u64>()
-        .ok()
-        .filter(|number| number.to_string() == id)
-        .ok_or_else(no_such_dead_letter)
+    parse_number(id).ok_or_else(no_such_dead_letter)
 }
 
 fn no_such_dead_letter() -> Error {

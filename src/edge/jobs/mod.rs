@@ -10,6 +10,7 @@ use super::context::RequestContext;
 use super::dead_letters::filter::parse_webhook_id;
 use super::error::Error;
 use super::list::ListPage;
+use super::query::parse_number;
 use crate::entity::Rejection;
 use crate::subscriber::jobs::{JobError, JobState, RecoveryJob};
 
@@ -70,13 +71,8 @@ pub(super) async fn cancel(context: &mut RequestContext) -> Result<HttpResponse,
     Ok(answer::uncached_json(StatusCode::OK, &JobView::new(&job)))
 }
 
-/// The number in a path. One number has one spelling: `007` is none.
 fn parse_job_id(id: &str) -> Result<u64, Error> {
-    let number = id
-        .parse::<u64>()
-        .ok()
-        .filter(|number| number.to_string() == id);
-    number.ok_or_else(|| job_error(JobError::NotFound))
+    parse_number(id).ok_or_else(|| job_error(JobError::NotFound))
 }
 
 /// The answer that `job` was taken on.

@@ -13,6 +13,7 @@ use super::super::answer;
 use super::super::context::RequestContext;
 use super::super::error::Error;
 use super::super::list::ListPage;
+use super::super::query::parse_number;
 use crate::call_log::{CallRow, Direction, Filter};
 use crate::event::Timestamp;
 use crate::projection::PageRequest;
@@ -77,12 +78,7 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
     let no_such_log = || Error::not_found("there is no such row in the log, or no more");
-    // One row has one spelling: `+7` and `007` are none.
-    let number = id
-        .parse::<u64>()
-        .ok()
-        .filter(|number| number.to_string() == id)
-        .ok_or_else(no_such_log)?;
+    let number = parse_number(&id).ok_or_else(no_such_log)?;
     let row = context
         .edge
         .core()?

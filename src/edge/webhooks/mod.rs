@@ -11,12 +11,11 @@ use super::context::RequestContext;
 use super::error::Error;
 use super::gate::NodeCore;
 use super::list::ListPage;
+use super::query::parse_number;
 use super::state::Edge;
 use super::{answer, body};
 use crate::entity::Rejection;
-use crate::subscription::{
-    Entry, SharedSubscription, Subscription, SubscriptionChangeError, SubscriptionId,
-};
+use crate::subscription::{Entry, SharedSubscription, Subscription, SubscriptionChangeError};
 
 pub(super) mod actions;
 mod activity;
@@ -126,14 +125,10 @@ pub(super) async fn remove(context: &mut RequestContext) -> Result<HttpResponse,
     Ok(HttpResponse::new(StatusCode::NO_CONTENT))
 }
 
-/// The subscription whose number `id` is in the path. One number has one spelling: `007` is none.
+/// Returns the subscription with the number `id`.
 pub(super) fn find_subscription(core: &NodeCore, id: &str) -> Result<SharedSubscription, Error> {
-    let number = id
-        .parse::<SubscriptionId>()
-        .ok()
-        .filter(|number| number.to_string() == id);
     let known = core.subscriptions.snapshot();
-    let entry = number
+    let entry = parse_number(id)
         .and_then(|number| known.get(number))
         .ok_or(SubscriptionChangeError::NotFound)?;
     Ok(Arc::clone(&entry.subscription))
