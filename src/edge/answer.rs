@@ -47,6 +47,12 @@ pub(super) fn uncached_json(status: StatusCode, body: &impl Serialize) -> HttpRe
     response
 }
 
+/// Answers a reader with 200 and `body`; the answer is never cached.
+#[must_use]
+pub(super) fn ok_json(body: &impl Serialize) -> HttpResponse {
+    uncached_json(StatusCode::OK, body)
+}
+
 /// A time as a number of seconds, whole if it can be.
 #[must_use]
 pub(super) fn seconds_as_number(time: Duration) -> Number {

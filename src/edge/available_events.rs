@@ -2,7 +2,6 @@
 //! its delivery.
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
@@ -11,6 +10,7 @@ use super::answer;
 use super::context::RequestContext;
 use super::docs::endpoint::{EndpointAccess, EndpointDoc};
 use super::error::Error;
+use super::list::ListPage;
 use crate::config::{Config, CustomSourceConfig, DeclaredBusEvent};
 use crate::event::{Kind, catalogue};
 use crate::provider::FieldLocator;
@@ -53,9 +53,7 @@ struct DeliveryExample {
 pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     context.refuse_parameters()?;
     let items = list_available_events(&context.edge.config);
-    let total = items.len();
-    let list = json!({"items": items, "total": total, "page": 1, "page_size": total, "pages": 1});
-    Ok(answer::uncached_json(StatusCode::OK, &list))
+    Ok(answer::ok_json(&ListPage::whole(items)))
 }
 
 fn list_available_events(config: &Config) -> Vec<AvailableEvent> {

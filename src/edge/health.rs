@@ -22,13 +22,10 @@ struct HealthReport<'a> {
 
 /// Says that the process answers, whatever state its store is in.
 pub(super) async fn alive(request: HttpRequest, payload: Payload) -> HttpResponse {
-    let response = answer::uncached_json(
-        StatusCode::OK,
-        &HealthReport {
-            status: "ok",
-            reason: None,
-        },
-    );
+    let response = answer::ok_json(&HealthReport {
+        status: "ok",
+        reason: None,
+    });
     undrained::hold_undrained(&request, payload.into_inner(), response)
 }
 
@@ -43,13 +40,10 @@ pub(super) async fn ready(
 
 fn readiness_response(edge: &Edge) -> HttpResponse {
     let Some(reason) = edge.gate.closed_reason() else {
-        return answer::uncached_json(
-            StatusCode::OK,
-            &HealthReport {
-                status: "ready",
-                reason: None,
-            },
-        );
+        return answer::ok_json(&HealthReport {
+            status: "ready",
+            reason: None,
+        });
     };
     let health = HealthReport {
         status: "not_ready",

@@ -28,8 +28,7 @@ pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse,
         members.into_account(core.reads.answered_end().await?, context.edge.clock.wall())?;
     let account = run_blocking(core, move |core| core.accounts.create(account)).await?;
     info!(account = account.id, "account made");
-    Ok(answer::uncached_json(
-        StatusCode::OK,
+    Ok(answer::ok_json(
         &AccountView::new(&account, &context.edge).with_secret(),
     ))
 }
@@ -46,10 +45,7 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
         .select(&accounts)
         .map(|account| AccountView::new(account, &context.edge))
         .collect();
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &ListPage::new(items, total, page),
-    ))
+    Ok(answer::ok_json(&ListPage::new(items, total, page)))
 }
 
 /// `GET /api/v1/accounts/{account_id}`
@@ -58,10 +54,7 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, E
     context.refuse_parameters()?;
     let known = context.edge.core()?.accounts.snapshot();
     let account = known.get(&id).ok_or(AccountChangeError::NotFound)?;
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &AccountView::new(account, &context.edge),
-    ))
+    Ok(answer::ok_json(&AccountView::new(account, &context.edge)))
 }
 
 /// `PUT /api/v1/accounts/{account_id}`
@@ -76,14 +69,11 @@ pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse,
     let account = run_blocking(core, move |core| core.accounts.change(&id, change)).await?;
     info!(account = account.id, "account changed");
     let view = AccountView::new(&account, &context.edge);
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &if is_new_secret {
-            view.with_secret()
-        } else {
-            view
-        },
-    ))
+    Ok(answer::ok_json(&if is_new_secret {
+        view.with_secret()
+    } else {
+        view
+    }))
 }
 
 /// `DELETE /api/v1/accounts/{account_id}`

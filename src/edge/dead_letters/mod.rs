@@ -39,10 +39,7 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
         .iter()
         .map(|found| DeadLetterView::new(found, core.reads.incarnation()))
         .collect();
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &ListPage::new(items, found.total, page),
-    ))
+    Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
 }
 
 /// `GET /api/v1/dead-letters/{dead_letter_id}`
@@ -52,8 +49,7 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, E
     let core = context.edge.core()?;
     let found = find_dead_letter(&core, &id).await?;
     let payload = view::render_payload(&found, &core).await?;
-    Ok(answer::uncached_json(
-        StatusCode::OK,
+    Ok(answer::ok_json(
         &DeadLetterView::new(&found, core.reads.incarnation()).with_payload(payload),
     ))
 }
@@ -139,10 +135,7 @@ pub(super) async fn discard_all(context: &mut RequestContext) -> Result<HttpResp
         .discard_matching(filter)
         .await?;
     info!(discarded, "dead letters discarded");
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &json!({"discarded": discarded}),
-    ))
+    Ok(answer::ok_json(&json!({"discarded": discarded})))
 }
 
 async fn find_dead_letter(core: &NodeCore, id: &str) -> Result<ListedDeadLetter, Error> {

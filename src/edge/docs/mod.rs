@@ -29,7 +29,7 @@ const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src '
 
 /// `GET /openapi.json`
 pub(super) async fn openapi(_context: &mut RequestContext) -> Result<HttpResponse, Error> {
-    Ok(answer::uncached_json(StatusCode::OK, &spec()))
+    Ok(answer::ok_json(&spec()))
 }
 
 /// `GET /docs`

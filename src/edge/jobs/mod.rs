@@ -36,10 +36,11 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
                 .is_none_or(|subscriber| job.subscriber.as_ref() == Some(subscriber))
     });
     let items = page.select(&jobs).map(JobView::new).collect();
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &ListPage::new(items, jobs.len() as u64, page),
-    ))
+    Ok(answer::ok_json(&ListPage::new(
+        items,
+        jobs.len() as u64,
+        page,
+    )))
 }
 
 /// `GET /api/v1/jobs/{job_id}`
@@ -53,7 +54,7 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, E
         .jobs()
         .get(parse_job_id(&id)?)
         .ok_or_else(|| job_error(JobError::NotFound))?;
-    Ok(answer::uncached_json(StatusCode::OK, &JobView::new(&job)))
+    Ok(answer::ok_json(&JobView::new(&job)))
 }
 
 /// `POST /api/v1/jobs/{job_id}/cancel`
@@ -68,7 +69,7 @@ pub(super) async fn cancel(context: &mut RequestContext) -> Result<HttpResponse,
         .await
         .map_err(job_error)?;
     info!(job = job.id, "job cancelled");
-    Ok(answer::uncached_json(StatusCode::OK, &JobView::new(&job)))
+    Ok(answer::ok_json(&JobView::new(&job)))
 }
 
 fn parse_job_id(id: &str) -> Result<u64, Error> {

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -56,10 +55,7 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
             items.push(entity_view(key, core.reads.incarnation(), &first, &last));
         }
     }
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &ListPage::new(items, found.total, page),
-    ))
+    Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
 }
 
 /// `GET /api/v1/entities/{kind}/{id}`
@@ -76,7 +72,7 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
         &history.last,
     );
     entity.state = Some(render_state(&key, &history, &context.edge, &core)?);
-    Ok(answer::uncached_json(StatusCode::OK, &entity))
+    Ok(answer::ok_json(&entity))
 }
 
 /// `GET /api/v1/entities/{kind}/{id}/timeline`
@@ -95,10 +91,7 @@ pub(in crate::edge) async fn timeline(context: &mut RequestContext) -> Result<Ht
         .iter()
         .map(|stored| timeline_entry(core.reads.incarnation(), stored))
         .collect();
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &ListPage::new(items, found.total, page),
-    ))
+    Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
 }
 
 fn entity_view<'a>(

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -81,10 +80,7 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
         .iter()
         .map(|view| event_view(core.reads.incarnation(), view))
         .collect();
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &ListPage::new(items, found.total, page),
-    ))
+    Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
 }
 
 /// `GET /api/v1/events/{event_id}`
@@ -93,10 +89,10 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
     context.refuse_parameters()?;
     let core = context.edge.core()?;
     let (_, view) = find_event(&core, &id).await?;
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &event_view(core.reads.incarnation(), &view),
-    ))
+    Ok(answer::ok_json(&event_view(
+        core.reads.incarnation(),
+        &view,
+    )))
 }
 
 /// The event with the public id `id`.

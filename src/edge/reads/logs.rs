@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -67,10 +66,7 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
     let core = context.edge.core()?;
     let found = core.exchange.list_calls(filter, page.places()).await?;
     let items = found.items.iter().map(call_log_item).collect();
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &ListPage::new(items, found.total, page),
-    ))
+    Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
 }
 
 /// `GET /api/v1/webhooks/logs/{log_id}`
@@ -86,10 +82,7 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
         .get(number)
         .await?
         .ok_or_else(no_such_log)?;
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &call_log_details(&row),
-    ))
+    Ok(answer::ok_json(&call_log_details(&row)))
 }
 
 fn parse_log_filter(context: &RequestContext) -> Result<(Filter, PageRequest), Error> {

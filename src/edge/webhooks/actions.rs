@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use serde::Serialize;
 use tracing::info;
 
@@ -42,8 +41,7 @@ pub(in crate::edge) async fn rotate(context: &mut RequestContext) -> Result<Http
         "secret of subscription replaced"
     );
     let stats = SubscriptionStatsView::load(id, &core).await;
-    Ok(answer::uncached_json(
-        StatusCode::OK,
+    Ok(answer::ok_json(
         &SubscriptionView::new(&rotated, stats, now).with_secret(),
     ))
 }
@@ -117,5 +115,5 @@ pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpRe
             .filter(|answer| !answer.is_empty())
             .map(|answer| String::from_utf8_lossy(answer)),
     };
-    Ok(answer::uncached_json(StatusCode::OK, &tested))
+    Ok(answer::ok_json(&tested))
 }

@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use serde::Serialize;
 
 use super::super::answer;
@@ -69,10 +68,7 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
         .zip(&delivered)
         .map(|(row, stored)| attempt_view(row, stored.as_ref()))
         .collect();
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &ListPage::new(items, rows.total, page),
-    ))
+    Ok(answer::ok_json(&ListPage::new(items, rows.total, page)))
 }
 
 /// What was delivered, if the store still has it.

@@ -51,10 +51,11 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
         let stats = SubscriptionStatsView::load(entry.subscription.id, &core).await;
         items.push(SubscriptionView::new(&entry.subscription, stats, now));
     }
-    Ok(answer::uncached_json(
-        StatusCode::OK,
-        &ListPage::new(items, wanted.len() as u64, page),
-    ))
+    Ok(answer::ok_json(&ListPage::new(
+        items,
+        wanted.len() as u64,
+        page,
+    )))
 }
 
 /// `POST /api/v1/webhooks`
@@ -74,8 +75,7 @@ pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse,
     let made = run_blocking(Arc::clone(&core), made).await?;
     info!(subscription = made.id, "subscription made");
     let stats = SubscriptionStatsView::load(made.id, &core).await;
-    Ok(answer::uncached_json(
-        StatusCode::OK,
+    Ok(answer::ok_json(
         &SubscriptionView::new(&made, stats, now).with_secret(),
     ))
 }
@@ -140,10 +140,11 @@ async fn subscription_response(
     edge: &Edge,
 ) -> HttpResponse {
     let stats = SubscriptionStatsView::load(subscription.id, core).await;
-    answer::uncached_json(
-        StatusCode::OK,
-        &SubscriptionView::new(subscription, stats, edge.clock.wall()),
-    )
+    answer::ok_json(&SubscriptionView::new(
+        subscription,
+        stats,
+        edge.clock.wall(),
+    ))
 }
 
 impl From<SubscriptionChangeError> for Error {
