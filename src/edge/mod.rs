@@ -31,6 +31,7 @@ mod context;
 pub mod crm;
 mod dead_letters;
 pub mod docs;
+mod entity_reference;
 pub mod error;
 pub mod fault;
 pub mod fields;

@@ -5,6 +5,7 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 
 use super::answer::{self, ENTITY_SEQUENCE, EVENT_ID};
+use super::entity_reference::EntityReference;
 use super::error::Error;
 use super::gate::NodeCore;
 use super::state::Edge;
@@ -46,25 +47,7 @@ pub(super) fn public_event_id(core: &NodeCore, position: Position) -> EventId {
 struct AcceptedEvent<'a> {
     status: &'static str,
     event_id: &'a str,
-    entity: AcceptedEntity<'a>,
-}
-
-/// The entity of an accepted event, as answers show it.
-#[derive(Serialize)]
-pub(super) struct AcceptedEntity<'a> {
-    kind: &'static str,
-    id: &'a str,
-    sequence: Option<u64>,
-}
-
-impl<'a> AcceptedEntity<'a> {
-    pub(super) fn new(entity: &'a EntityKey, sequence: Option<u64>) -> Self {
-        Self {
-            kind: entity.kind().as_str(),
-            id: entity.id(),
-            sequence,
-        }
-    }
+    entity: EntityReference<'a>,
 }
 
 /// The answer that an event was taken in: `word` (such as `accepted`), its id and what it is of its
@@ -81,7 +64,7 @@ pub(super) fn accepted_response(
     let body = AcceptedEvent {
         status: word,
         event_id: &id,
-        entity: AcceptedEntity::new(entity, sequence),
+        entity: EntityReference::new(entity, sequence),
     };
     let mut response = answer::json_response(status, &body);
     set_event_headers(&mut response, event_id, sequence);

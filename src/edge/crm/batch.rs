@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::super::call::IncomingCall;
+use super::super::entity_reference::EntityReference;
 use super::super::error::Error;
 use super::super::fault::FieldError;
 use super::super::fields::FieldErrors;
@@ -37,7 +38,7 @@ struct PublishSummary<'a> {
 struct PublishedEvent<'a> {
     index: usize,
     event_id: String,
-    entity: submit::AcceptedEntity<'a>,
+    entity: EntityReference<'a>,
 }
 
 /// Something wrong with one event; `field` is null when it is wrong as a whole.
@@ -217,7 +218,7 @@ fn batch_response(
             .map(|(index, event_id, entity, sequence)| PublishedEvent {
                 index: *index,
                 event_id: event_id.to_string(),
-                entity: submit::AcceptedEntity::new(entity, *sequence),
+                entity: EntityReference::new(entity, *sequence),
             })
             .collect(),
         errors,

@@ -3,9 +3,10 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::super::entity_reference::EntityReference;
 use super::super::error::Error;
 use super::super::gate::NodeCore;
-use crate::event::{EventId, Kind, StoreIncarnation, Timestamp};
+use crate::event::{EventId, StoreIncarnation, Timestamp};
 use crate::subscriber::SubscriberId;
 use crate::subscriber::dead_letters::{DeadLetterSubject, ListedDeadLetter};
 use crate::subscription::envelope;
@@ -20,7 +21,7 @@ pub(super) struct DeadLetterView<'a> {
     at: Timestamp,
     event_id: Option<String>,
     event: Option<&'a str>,
-    entity: Option<DeadLetterEntity<'a>>,
+    entity: Option<EntityReference<'a>>,
     received_at: Option<Timestamp>,
     attempts: Option<u32>,
     last_attempt_at: Option<Timestamp>,
@@ -33,13 +34,6 @@ pub(super) struct DeadLetterView<'a> {
     job_id: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<Option<Box<RawValue>>>,
-}
-
-#[derive(Serialize)]
-struct DeadLetterEntity<'a> {
-    kind: Kind,
-    id: &'a str,
-    sequence: u64,
 }
 
 /// The events that one about many is about.
@@ -81,11 +75,7 @@ impl<'a> DeadLetterView<'a> {
             at: letter.at,
             event_id: one.map(|one| event_id(one.event)),
             event: one.map(|one| one.event_type.as_str()),
-            entity: one.map(|one| DeadLetterEntity {
-                kind: one.entity.kind(),
-                id: one.entity.id(),
-                sequence: one.sequence,
-            }),
+            entity: one.map(|one| EntityReference::new(&one.entity, Some(one.sequence))),
             received_at: one.map(|one| one.received_at),
             attempts: one.map(|one| one.attempts),
             last_attempt_at: one.filter(|one| one.attempts > 0).map(|one| one.last_at),

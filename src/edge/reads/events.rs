@@ -8,11 +8,12 @@ use serde_json::value::RawValue;
 
 use super::super::answer;
 use super::super::context::RequestContext;
+use super::super::entity_reference::EntityReference;
 use super::super::error::Error;
 use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::stored_event_id;
-use crate::event::{EventId, Kind, StoreIncarnation, Timestamp};
+use crate::event::{EventId, StoreIncarnation, Timestamp};
 use crate::projection::{EventFilter, EventView, PageRequest, ProjectionPage, Status};
 
 const PARAMETERS: [&str; 9] = [
@@ -32,7 +33,7 @@ struct ReceivedEventView<'a> {
     event_id: String,
     source: &'a str,
     r#type: &'a str,
-    entity: EventEntity<'a>,
+    entity: EntityReference<'a>,
     status: &'static str,
     code: Option<u16>,
     error_message: Option<&'a str>,
@@ -40,13 +41,6 @@ struct ReceivedEventView<'a> {
     processing_at: Timestamp,
     processed_at: Option<Timestamp>,
     payload: Option<Cow<'a, RawValue>>,
-}
-
-#[derive(Serialize)]
-struct EventEntity<'a> {
-    kind: Kind,
-    id: &'a str,
-    sequence: Option<u64>,
 }
 
 /// What `status` asks for. No reader ever sees an event before it is decided, so one of the names
@@ -151,11 +145,10 @@ fn event_view(incarnation: StoreIncarnation, view: &EventView) -> ReceivedEventV
         event_id: stored_event_id(incarnation, &view.event).to_string(),
         source: &received.source,
         r#type: &received.event_type,
-        entity: EventEntity {
-            kind: received.entity.kind(),
-            id: received.entity.id(),
-            sequence: received.sequence.or(decided.record.sequence),
-        },
+        entity: EntityReference::new(
+            &received.entity,
+            received.sequence.or(decided.record.sequence),
+        ),
         status: match view.status {
             Status::Processing => "processing",
             Status::Completed => "completed",

@@ -8,12 +8,13 @@ use serde::Serialize;
 
 use super::super::answer;
 use super::super::context::RequestContext;
+use super::super::entity_reference::EntityReference;
 use super::super::error::Error;
 use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::find_subscription;
 use crate::call_log::{CallRow, Filter};
-use crate::event::{Kind, Timestamp};
+use crate::event::Timestamp;
 use crate::projection::StoredRecord;
 use crate::subscriber::SubscriberId;
 
@@ -23,7 +24,7 @@ struct AttemptView<'a> {
     id: u64,
     event: Option<&'a str>,
     event_id: Option<String>,
-    entity: Option<AttemptEntity<'a>>,
+    entity: Option<EntityReference<'a>>,
     attempt: Option<u32>,
     status: Option<u16>,
     code: Option<&'a str>,
@@ -32,13 +33,6 @@ struct AttemptView<'a> {
     answer: Option<Cow<'a, str>>,
     at: Timestamp,
     next_attempt_at: Option<Timestamp>,
-}
-
-#[derive(Serialize)]
-struct AttemptEntity<'a> {
-    kind: Kind,
-    id: &'a str,
-    sequence: Option<u64>,
 }
 
 /// `GET /api/v1/webhooks/{id}/deliveries`
@@ -87,11 +81,7 @@ fn attempt_view<'a>(row: &'a CallRow, stored: Option<&'a StoredRecord>) -> Attem
         id: row.id,
         event: row.event_type.as_deref(),
         event_id: row.event_ids.first().map(ToString::to_string),
-        entity: record.map(|record| AttemptEntity {
-            kind: record.entity.kind(),
-            id: record.entity.id(),
-            sequence: record.sequence,
-        }),
+        entity: record.map(|record| EntityReference::new(&record.entity, record.sequence)),
         attempt: row.attempt,
         status: row.status,
         code: row.code.as_deref(),
