@@ -65,6 +65,12 @@ pub(super) fn seconds_as_number(time: Duration) -> Number {
         .unwrap_or_else(|| 0.into())
 }
 
+/// A time as a number of milliseconds with microseconds behind the point.
+#[must_use]
+pub(super) fn as_milliseconds(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1_000.0
+}
+
 /// Sets header `name`, unless `value` cannot stand in one.
 pub(super) fn set_header(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {

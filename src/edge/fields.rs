@@ -13,6 +13,8 @@ use crate::event::{ID_MAX_BYTES, InvalidId, Timestamp, check_id, find_members};
 
 /// The most faults that one answer lists; a body of a megabyte could have a hundred thousand.
 const FIELD_ERRORS_MAX: usize = 100;
+/// Characters of an unknown name that an answer repeats.
+const SHOWN_NAME_CHARS_MAX: usize = 64;
 
 /// All that was found wrong so far.
 ///
@@ -39,9 +41,8 @@ impl FieldErrors {
         known: &[&str],
     ) {
         for name in given.filter(|name| !known.contains(&name.as_str())) {
-            let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
             self.add(
-                shown,
+                shorten_name(name),
                 format!("is not a member here, these are: {}", known.join(", ")),
             );
         }
@@ -262,6 +263,14 @@ impl FieldErrors {
             }
         }
     }
+}
+
+/// Shortens a name that a sender chose to what an answer may repeat of it.
+pub(super) fn shorten_name(name: &str) -> String {
+    name.chars()
+        .filter(|c| !c.is_control())
+        .take(SHOWN_NAME_CHARS_MAX)
+        .collect()
 }
 
 /// Member of a change request: absent (keep the value), null (take the default), or a new value.

@@ -3,7 +3,7 @@
 use actix_web::web::Query;
 
 use super::error::Error;
-use super::fields::FieldErrors;
+use super::fields::{FieldErrors, shorten_name};
 use crate::event::{Kind, Timestamp};
 use crate::projection::PageRequest;
 
@@ -14,8 +14,6 @@ const PAGE_SIZE_MAX: u64 = 100;
 /// The last page that may be asked for; far enough for any list, near enough that no product
 /// overflows.
 const PAGE_MAX: u64 = u32::MAX as u64;
-/// How much of an unknown parameter's name is repeated to its sender.
-const NAME_MAX_CHARS: usize = 64;
 
 /// The parameters of one request, and what is wrong with them.
 #[derive(Debug)]
@@ -139,13 +137,6 @@ pub(super) fn parse_number(text: &str) -> Option<u64> {
     text.parse::<u64>()
         .ok()
         .filter(|number| number.to_string() == text)
-}
-
-fn shorten_name(name: &str) -> String {
-    name.chars()
-        .filter(|c| !c.is_control())
-        .take(NAME_MAX_CHARS)
-        .collect()
 }
 
 #[cfg(test)]

@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 
 use serde::de::IgnoredAny;
 
-use super::fields::FieldErrors;
+use super::fields::{FieldErrors, shorten_name};
 use crate::suggest::nearest_member;
 
 /// The most names that are looked at; a body of a megabyte could have a hundred thousand.
 const CHECKED_NAMES_MAX: usize = 200;
-/// The longest name that is shown, in characters.
-const SHOWN_CHARS: usize = 64;
 
 /// Notes each member of the object `json` that is nearly one of `known`, the members of `whole`;
 /// those in `shown` are members of answers, which may be sent back as they came.
@@ -27,13 +25,8 @@ pub(super) fn refuse(
         |name: &&String| !known.contains(&name.as_str()) && !shown.contains(&name.as_str());
     for name in given.keys().filter(is_other).take(CHECKED_NAMES_MAX) {
         if let Some(meant) = nearest_member(name, known) {
-            let name: String = name
-                .chars()
-                .filter(|c| !c.is_control())
-                .take(SHOWN_CHARS)
-                .collect();
             faults.add(
-                name,
+                shorten_name(name),
                 format!("is no member of {whole}, did you mean {meant}?"),
             );
         }

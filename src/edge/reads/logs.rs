@@ -106,7 +106,7 @@ fn call_log_item(row: &CallRow) -> CallLogItem<'_> {
         status: row.status,
         code: row.code.as_deref(),
         is_successful: row.is_successful(),
-        duration_ms: row.duration.as_micros() as f64 / 1_000.0,
+        duration_ms: answer::as_milliseconds(row.duration),
         client_address: row.client,
         event_ids: event_ids(row),
     }

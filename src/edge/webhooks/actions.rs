@@ -110,7 +110,7 @@ pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpRe
         status: call.status(),
         code: failure.map(|failure| failure.code),
         detail: failure.map(|failure| failure.detail.as_str()),
-        duration_ms: call.duration().as_micros() as f64 / 1_000.0,
+        duration_ms: answer::as_milliseconds(call.duration()),
         answer: Some(call.answer())
             .filter(|answer| !answer.is_empty())
             .map(|answer| String::from_utf8_lossy(answer)),

@@ -86,7 +86,7 @@ fn attempt_view<'a>(row: &'a CallRow, stored: Option<&'a StoredRecord>) -> Attem
         status: row.status,
         code: row.code.as_deref(),
         is_successful: row.is_successful(),
-        duration_ms: row.duration.as_micros() as f64 / 1_000.0,
+        duration_ms: answer::as_milliseconds(row.duration),
         answer: row.answer.as_deref().map(String::from_utf8_lossy),
         at: row.at,
         next_attempt_at: row.next_attempt_at,
