@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::projection::PageRequest;
 
-/// Items of one page with the place of the page in its list.
+/// Items of one page, with the number of the page and the size of the whole list.
 #[derive(Debug, Serialize)]
 pub(super) struct ListPage<T> {
     items: Vec<T>,

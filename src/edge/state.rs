@@ -20,16 +20,17 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::subscription::EventVocabulary;
 
-/// State that all handlers share.
+/// State of one HTTP server, shared by all its worker threads.
 pub struct Edge {
     pub(super) config: Arc<Config>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) gate: Gate,
-    failures: RateLimiter<IpAddr>,
+    /// Failed authentications of each client network.
+    auth_failures: RateLimiter<IpAddr>,
     support: SupportSource,
     leads: LeadsSource,
     pub(super) configured: Vec<Configured>,
-    published: BusEventCatalogue,
+    bus_events: BusEventCatalogue,
     instagram: InstagramSource,
     c2s: C2sSource,
     vocabulary: EventVocabulary,
@@ -44,14 +45,14 @@ impl std::fmt::Debug for Edge {
 }
 
 impl Edge {
-    /// An edge that sends what it takes in through `gate`.
+    /// Builds the checks of each source from `config`; accepted events pass through `gate`.
     #[must_use]
     pub fn new(config: Arc<Config>, clock: Arc<dyn Clock>, gate: Gate) -> Self {
-        let failures = RateLimiter::new(config.server.auth_failures_per_minute);
+        let auth_failures = RateLimiter::new(config.server.auth_failures_per_minute);
         let support = SupportSource::new(&config.sources.support);
         let leads = LeadsSource::new(&config.sources.leads);
         let configured = config.sources.custom.iter().map(Configured::new).collect();
-        let published = BusEventCatalogue::new(&config.sources.crm);
+        let bus_events = BusEventCatalogue::new(&config.sources.crm);
         let instagram = InstagramSource::new(&config.sources.instagram);
         let c2s = C2sSource::new(&config.sources.c2s);
         let vocabulary = EventVocabulary::new(&config.sources);
@@ -59,11 +60,11 @@ impl Edge {
             config,
             clock,
             gate,
-            failures,
+            auth_failures,
             support,
             leads,
             configured,
-            published,
+            bus_events,
             instagram,
             c2s,
             vocabulary,
@@ -79,7 +80,7 @@ impl Edge {
     }
 
     pub(super) fn bus_events(&self) -> &BusEventCatalogue {
-        &self.published
+        &self.bus_events
     }
 
     pub(super) fn instagram(&self) -> &InstagramSource {
@@ -109,10 +110,10 @@ impl Edge {
         client_address::resolve_client_address(request, &self.config.server.trusted_proxies)
     }
 
-    /// Counts a failed authentication of the client of `request`: `error`, unless that client
-    /// failed too often.
+    /// Counts a failed authentication against the client of `request`. Returns `error`, or
+    /// [`Error::RateLimited`] once the client has failed too often.
     pub(super) fn count_failure(&self, request: &HttpRequest, error: Error) -> Error {
-        let counted = self.failures.admit(
+        let counted = self.auth_failures.admit(
             client_address::client_network(self.client(request)),
             self.clock.monotonic(),
         );
