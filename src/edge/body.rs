@@ -1,5 +1,5 @@
-//! Reading a request's body: within a size, within a time, and without copying one that came in one
-//! piece.
+//! Reader of request bodies, bounded in size and time; a body that arrives in one piece is not
+//! copied.
 
 use std::error::Error as StdError;
 use std::future::{Future, poll_fn};
@@ -16,37 +16,38 @@ use bytes::{Bytes, BytesMut};
 
 use super::error::Error;
 
-/// What a body may be.
+/// Limits of a request's body.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
-    /// The most bytes.
+    /// Largest accepted size in bytes.
     pub bytes_max: usize,
-    /// The longest it may take to arrive, from the first byte to the last.
+    /// Longest time for the whole body to arrive.
     pub timeout: Duration,
 }
 
-/// Refuses a request that says itself that its body is too large.
+/// Checks the `Content-Length` of `request` before its body is read.
 ///
 /// # Errors
 /// [`Error::BodyTooLarge`].
-pub fn check_declared_length(request: &HttpRequest, bounds: BodyLimits) -> Result<(), Error> {
-    let too_large = declared_length(request).is_some_and(|length| length > bounds.bytes_max as u64);
-    if too_large {
+pub fn check_declared_length(request: &HttpRequest, limits: BodyLimits) -> Result<(), Error> {
+    let is_too_large =
+        declared_length(request).is_some_and(|length| length > limits.bytes_max as u64);
+    if is_too_large {
         Err(Error::BodyTooLarge {
-            limit: bounds.bytes_max,
+            limit: limits.bytes_max,
         })
     } else {
         Ok(())
     }
 }
 
-/// The media type of a `Content-Type` header, without its parameters; `None` if there is no such
+/// Returns the media type of the `Content-Type` header without its parameters; `None` without the
 /// header.
 #[must_use]
 pub fn media_type(headers: &HeaderMap) -> Option<&[u8]> {
-    let given = headers.get(CONTENT_TYPE)?;
+    let content_type = headers.get(CONTENT_TYPE)?;
     Some(
-        given
+        content_type
             .as_bytes()
             .split(|byte| *byte == b';')
             .next()
@@ -55,15 +56,19 @@ pub fn media_type(headers: &HeaderMap) -> Option<&[u8]> {
     )
 }
 
-/// Refuses what is not JSON by any of its names; no content type counts as JSON.
+/// Checks that the content type is JSON: `application/json`, `…+json`, or none.
 ///
 /// # Errors
 /// [`Error::UnsupportedMediaType`].
 pub fn check_json_content_type(headers: &HeaderMap) -> Result<(), Error> {
-    let is_json = media_type(headers).is_none_or(|given| {
-        let suffix = given.len().checked_sub(5).map(|start| &given[start..]);
-        given.eq_ignore_ascii_case(b"application/json")
-            || given.len() > 5 && suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json"))
+    let is_json = media_type(headers).is_none_or(|media_type| {
+        let suffix = media_type
+            .len()
+            .checked_sub(5)
+            .map(|start| &media_type[start..]);
+        media_type.eq_ignore_ascii_case(b"application/json")
+            || media_type.len() > 5
+                && suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json"))
     });
     if is_json {
         Ok(())
@@ -72,10 +77,10 @@ pub fn check_json_content_type(headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
-/// The text of a JSON body.
+/// Decodes a JSON body as text.
 ///
 /// # Errors
-/// [`Error::InvalidJson`] when it is not UTF-8.
+/// [`Error::InvalidJson`] if the body is not UTF-8.
 pub fn text(body: &[u8]) -> Result<&str, Error> {
     str::from_utf8(body).map_err(|_| Error::InvalidJson("body is not UTF-8".into()))
 }
@@ -83,31 +88,32 @@ pub fn text(body: &[u8]) -> Result<&str, Error> {
 /// Reads the whole body of `request`.
 ///
 /// # Errors
-/// [`Error::BodyTooLarge`] as soon as that is known, [`Error::RequestTimeout`], or
+/// [`Error::BodyTooLarge`] as soon as the limit is passed, [`Error::RequestTimeout`], or
 /// [`Error::BodyIncomplete`].
 pub async fn read_body(
     request: &HttpRequest,
     payload: &mut Payload,
-    bounds: BodyLimits,
+    limits: BodyLimits,
 ) -> Result<Bytes, Error> {
-    check_declared_length(request, bounds)?;
-    read_within_timeout(bounds, pin!(BodyStream::new(payload))).await
+    check_declared_length(request, limits)?;
+    read_within_timeout(limits, pin!(BodyStream::new(payload))).await
 }
 
-async fn read_within_timeout<B>(bounds: BodyLimits, body: Pin<&mut B>) -> Result<Bytes, Error>
+async fn read_within_timeout<B>(limits: BodyLimits, body: Pin<&mut B>) -> Result<Bytes, Error>
 where
     B: MessageBody,
     B::Error: Into<Box<dyn StdError>>,
 {
-    let mut reading = pin!(collect_pieces(body, bounds.bytes_max));
-    // Most bodies came with their head; only one that did not is worth a timer.
+    let mut reading = pin!(collect_pieces(body, limits.bytes_max));
+    // Most bodies arrive together with the head; a timer is set only for the others.
     let ready = poll_fn(|context| match reading.as_mut().poll(context) {
         Poll::Ready(body) => Poll::Ready(Some(body)),
         Poll::Pending => Poll::Ready(None),
     });
+
     match ready.await {
         Some(body) => body,
-        None => tokio::time::timeout(bounds.timeout, reading)
+        None => tokio::time::timeout(limits.timeout, reading)
             .await
             .unwrap_or(Err(Error::RequestTimeout)),
     }
@@ -127,7 +133,7 @@ where
     let mut joined = BytesMut::with_capacity((first.len() + second.len()) * 2);
     joined.extend_from_slice(&first);
     joined.extend_from_slice(&second);
-    // The pieces share memory with the connection's read buffer: let it go.
+    // The pieces share memory with the connection's read buffer, which is free after this.
     drop((first, second));
     while let Some(piece) = next_piece(&mut body, joined.len(), bytes_max).await? {
         joined.extend_from_slice(&piece);
@@ -135,7 +141,7 @@ where
     Ok(joined.freeze())
 }
 
-/// The next piece of a body of which `read` bytes are there.
+/// Reads the next piece of a body of which `read` bytes have arrived.
 async fn next_piece<B>(
     body: &mut Pin<&mut B>,
     read: usize,
@@ -153,7 +159,7 @@ where
     }
 }
 
-/// The length that a request says its body has.
+/// Returns the `Content-Length` of `request`.
 pub(super) fn declared_length(request: &HttpRequest) -> Option<u64> {
     request
         .headers()
@@ -175,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: BodyLimits = BodyLimits {
+    const LIMITS: BodyLimits = BodyLimits {
         bytes_max: 6,
         timeout: Duration::from_secs(15),
     };
@@ -225,7 +231,7 @@ mod tests {
     }
 
     async fn read_pieces(pieces: impl IntoIterator<Item = BodyPiece>) -> Result<Bytes, Error> {
-        read_within_timeout(BOUNDS, pin!(PiecewiseBody::new(pieces))).await
+        read_within_timeout(LIMITS, pin!(PiecewiseBody::new(pieces))).await
     }
 
     #[tokio::test]
@@ -257,7 +263,7 @@ mod tests {
             .await
             .expect_err("too slow");
         assert!(matches!(error, Error::RequestTimeout));
-        assert_eq!(started.elapsed(), BOUNDS.timeout);
+        assert_eq!(started.elapsed(), LIMITS.timeout);
     }
 
     #[tokio::test]
@@ -273,7 +279,7 @@ mod tests {
         let request = TestRequest::default()
             .insert_header((CONTENT_LENGTH, "7"))
             .to_http_request();
-        let error = read_body(&request, &mut Payload::None, BOUNDS)
+        let error = read_body(&request, &mut Payload::None, LIMITS)
             .await
             .expect_err("too large");
         assert!(matches!(error, Error::BodyTooLarge { limit: 6 }));

@@ -1,14 +1,14 @@
-//! One wrong field of a request, as answers name it.
+//! Wrong fields of a request, as answers list them.
 
 use std::borrow::Cow;
 
 use serde::Serialize;
 
-/// One wrong field.
+/// Wrong field of a request, with its problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// Its path, such as `data.status`.
+    /// Path of the field, such as `data.status`.
     pub field: Cow<'static, str>,
-    /// The problem, for a person. Never holds what was sent.
+    /// Problem in words. Never repeats the value that was sent.
     pub detail: String,
 }

@@ -1,5 +1,5 @@
-//! What makes a request a repeat of another: its idempotency key, and what it must have in common
-//! with the first.
+//! Idempotency of requests: the key, and the fingerprint that a repeated request must share with
+//! the first.
 
 use std::str;
 
@@ -15,34 +15,34 @@ use super::gate::NodeCore;
 use crate::event::{ID_MAX_BYTES, Position, Record, check_id};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// Says that an answer is that of an earlier request.
+/// Header of an answer that repeats the answer to an earlier request.
 const IDEMPOTENT_REPLAY: HeaderName = HeaderName::from_static("idempotent-replay");
 
-/// The key of a request, if it has one.
+/// Reads the `Idempotency-Key` header, if the request has one.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a key that cannot be one.
+/// [`Error::InvalidFields`] for a malformed key.
 pub(super) fn parse_idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Error> {
-    let Some(given) = headers.get(IDEMPOTENCY_KEY) else {
+    let Some(header) = headers.get(IDEMPOTENCY_KEY) else {
         return Ok(None);
     };
-    let key = str::from_utf8(given.as_bytes())
+    let key = str::from_utf8(header.as_bytes())
         .ok()
         .filter(|key| check_id(key).is_ok());
-    let mut faults = FieldErrors::default();
+    let mut errors = FieldErrors::default();
     if key.is_none() {
         let problem =
             format!("must have 1 to {ID_MAX_BYTES} bytes of UTF-8 and no control characters");
-        faults.add("Idempotency-Key", problem);
+        errors.add("Idempotency-Key", problem);
     }
-    faults.finish(key.map(str::to_owned))
+    errors.finish(key.map(str::to_owned))
 }
 
-/// What a request with the same key must have in common: the path, in either of its spellings, and
-/// the body.
+/// Hashes what requests with the same key must share: the path, without a slash at its end, and the
+/// body.
 pub(super) fn request_fingerprint(request: &HttpRequest, body: &Bytes) -> [u8; 32] {
     let path = request.path().trim_end_matches('/');
-    // No path has a zero byte in it.
+    // A path contains no zero byte, so path and body cannot run into each other.
     Sha256::new()
         .chain_update(path)
         .chain_update([0])
@@ -51,11 +51,12 @@ pub(super) fn request_fingerprint(request: &HttpRequest, body: &Bytes) -> [u8; 3
         .into()
 }
 
-/// The record at `position`, of the first request with the key, if that was the same as this one,
-/// of which `fingerprint` is.
+/// Loads the record at `position`, made by the first request with the key, and compares that
+/// request with this one by `fingerprint`.
 ///
 /// # Errors
-/// [`Error::KeyReused`] if it was another, or those of reading it.
+/// [`Error::IdempotencyKeyReused`] if the requests differ, or [`Error::Unavailable`] if the record
+/// cannot be read.
 pub(super) async fn load_first_record(
     core: &NodeCore,
     position: Position,
@@ -74,7 +75,7 @@ pub(super) async fn load_first_record(
     }
 }
 
-/// Says in `response` that it is the answer to an earlier request.
+/// Marks `response` as the repeated answer to an earlier request.
 pub(super) fn mark_replay(response: &mut HttpResponse) {
     answer::set_header(response.headers_mut(), IDEMPOTENT_REPLAY, "true");
 }
