@@ -1,4 +1,4 @@
-//! Which dead letters a request is about: the same members in a query and in a body.
+//! Filter of dead letters, with the same members in a query and in a body.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::event::Kind;
 use crate::subscriber::SubscriberId;
 use crate::subscriber::dead_letters::{DeadLetterCause, Filter};
 
-/// The members.
+/// Members of the filter, in a body or a query.
 const FILTER_MEMBERS: [&str; 8] = [
     "webhook_id",
     "subscriber",
@@ -23,24 +23,24 @@ const FILTER_MEMBERS: [&str; 8] = [
     "reason",
 ];
 
-/// The parameters of a list.
+/// Parameters of the list of dead letters.
 pub(super) const LIST_PARAMETERS: [&str; 10] = {
     let [a, b, c, d, e, f, g, h] = FILTER_MEMBERS;
     [a, b, c, d, e, f, g, h, "page", "page_size"]
 };
 
-/// The parameters where many are discarded.
+/// Parameters of the endpoint that discards many dead letters.
 pub(super) const DISCARD_PARAMETERS: [&str; 9] = {
     let [a, b, c, d, e, f, g, h] = FILTER_MEMBERS;
     [a, b, c, d, e, f, g, h, "all"]
 };
 
-const NO_WEBHOOK: &str = "must be the number of a subscription";
+const NO_WEBHOOK: &str = "must be the id of a subscription";
 const NO_SUBSCRIBER: &str =
     "must be webhook:<id>, forward:<account>, replies:<account> or auto_reply";
-const OTHER_SUBSCRIBER: &str = "must not name another than webhook_id does";
+const OTHER_SUBSCRIBER: &str = "must name the same subscriber as webhook_id";
 
-/// The filter in a query.
+/// Reads the filter from a query.
 pub(super) fn filter_from_query(parameters: &mut QueryParameters) -> Filter {
     let webhook = parse_webhook_id(parameters);
     let subscriber = parameters.take_text("subscriber").and_then(|text| {
@@ -63,7 +63,7 @@ pub(super) fn filter_from_query(parameters: &mut QueryParameters) -> Filter {
     }
 }
 
-/// The subscription that `webhook_id` of a query names.
+/// Reads the parameter `webhook_id` of a query as a subscriber.
 pub(in crate::edge) fn parse_webhook_id(parameters: &mut QueryParameters) -> Option<SubscriberId> {
     let text = parameters.take_text("webhook_id")?;
     let number = parse_number(&text);
@@ -73,23 +73,23 @@ pub(in crate::edge) fn parse_webhook_id(parameters: &mut QueryParameters) -> Opt
     number.map(SubscriberId::Webhook)
 }
 
-/// The filter in a body; an empty one asks for all. A member that is none of these is refused: one
-/// that is misspelt would mean more than was meant.
+/// Parses the filter in a body; an empty body matches all dead letters. Unknown members are refused,
+/// since an ignored, misspelt member would match more than the caller meant.
 ///
 /// # Errors
-/// [`Error::InvalidJson`], or [`Error::Invalid`] with every wrong member.
+/// [`Error::InvalidJson`], or [`Error::InvalidFields`] with every wrong member.
 pub(super) fn filter_from_body(json: &str) -> Result<Filter, Error> {
     let json = if json.trim_ascii().is_empty() {
         "{}"
     } else {
         json
     };
-    let given: BTreeMap<String, &RawValue> =
+    let members: BTreeMap<String, &RawValue> =
         serde_json::from_str(json).map_err(|error| Error::from_json_error(&error))?;
-    let mut faults = FieldErrors::default();
-    faults.add_unknown_members(given.keys(), &FILTER_MEMBERS);
-    let member = |name: &str| non_null(given.get(name).copied());
-    let mut text = |name| faults.read_optional_text(name, member(name));
+    let mut errors = FieldErrors::default();
+    errors.add_unknown_members(members.keys(), &FILTER_MEMBERS);
+    let member = |name: &str| non_null(members.get(name).copied());
+    let mut text = |name| errors.read_optional_text(name, member(name));
     let (event, entity) = (text("event"), text("entity"));
     let (subscriber, kind, cause) = (text("subscriber"), text("kind"), text("reason"));
     let webhook = member("webhook_id").map(|raw| {
@@ -99,10 +99,10 @@ pub(super) fn filter_from_body(json: &str) -> Result<Filter, Error> {
         )
     });
     let subscriber = subscriber.map(|text| (SubscriberId::parse(&text), NO_SUBSCRIBER));
-    let webhook = check_parsed("webhook_id", webhook, &mut faults);
-    let subscriber = check_parsed("subscriber", subscriber, &mut faults);
+    let webhook = check_parsed("webhook_id", webhook, &mut errors);
+    let subscriber = check_parsed("subscriber", subscriber, &mut errors);
     if webhook.is_some() && subscriber.is_some() && webhook != subscriber {
-        faults.add("subscriber", OTHER_SUBSCRIBER);
+        errors.add("subscriber", OTHER_SUBSCRIBER);
     }
     let filter = Filter {
         subscriber: webhook.or(subscriber),
@@ -110,34 +110,34 @@ pub(super) fn filter_from_body(json: &str) -> Result<Filter, Error> {
         kind: check_parsed(
             "kind",
             kind.map(|name| (Kind::parse(&name), "must be a kind of entity")),
-            &mut faults,
+            &mut errors,
         ),
         entity,
-        since: faults.read_optional_time("since", member("since")),
-        until: faults.read_optional_time("until", member("until")),
+        since: errors.read_optional_time("since", member("since")),
+        until: errors.read_optional_time("until", member("until")),
         cause: check_parsed(
             "reason",
             cause.map(|name| {
                 (
                     DeadLetterCause::parse(&name),
-                    "must be a reason of dead letters",
+                    "must be a known reason of dead letters",
                 )
             }),
-            &mut faults,
+            &mut errors,
         ),
     };
-    faults.finish(filter)
+    errors.finish(filter)
 }
 
-/// What was read of a member that was given, or the note of what it has to be.
+/// Returns the parsed value of a member, or records the text that says what it must be.
 fn check_parsed<T>(
     name: &'static str,
-    read: Option<(Option<T>, &str)>,
-    faults: &mut FieldErrors,
+    parsed: Option<(Option<T>, &str)>,
+    errors: &mut FieldErrors,
 ) -> Option<T> {
-    let (value, expected) = read?;
+    let (value, expected) = parsed?;
     if value.is_none() {
-        faults.add(name, expected);
+        errors.add(name, expected);
     }
     value
 }
@@ -148,12 +148,12 @@ mod tests {
     use crate::event::Timestamp;
 
     fn wrong(error: Error) -> Vec<String> {
-        let Error::InvalidFields(faults) = error else {
+        let Error::InvalidFields(errors) = error else {
             panic!("{error}")
         };
-        faults
+        errors
             .into_iter()
-            .map(|fault| fault.field.into_owned())
+            .map(|error| error.field.into_owned())
             .collect()
     }
 
@@ -202,7 +202,7 @@ mod tests {
         );
     }
 
-    /// `{"webhok_id": 4}` would deliver everything again, to everybody.
+    /// An ignored `{"webhok_id": 4}` would deliver every dead letter of every subscription again.
     #[test]
     fn a_misspelt_member_is_no_wish_for_all() {
         assert_eq!(

@@ -1,5 +1,4 @@
-//! `/api/v1/dead-letters`: what could not be delivered, to look at, to deliver again and to
-//! discard. For the admin.
+//! `/api/v1/dead-letters`: the admin's interface to dead letters: list, retry, discard.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -22,13 +21,14 @@ mod view;
 
 use view::DeadLetterView;
 
-/// `GET /api/v1/dead-letters`
+/// Handles `GET /api/v1/dead-letters`: lists dead letters, newest first.
 pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let mut parameters = context.parameters(&filter::LIST_PARAMETERS);
     let page = parameters.page_request();
     let filter = filter::filter_from_query(&mut parameters);
     let (filter, page) = parameters.finish((filter, page))?;
     let core = context.edge.core()?;
+
     let found = core
         .subscribers
         .dead_letters()
@@ -42,7 +42,7 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
     Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
 }
 
-/// `GET /api/v1/dead-letters/{dead_letter_id}`
+/// Handles `GET /api/v1/dead-letters/{dead_letter_id}`: shows a dead letter.
 pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
@@ -54,7 +54,7 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, E
     ))
 }
 
-/// `POST /api/v1/dead-letters/{dead_letter_id}/retry`
+/// Handles `POST /api/v1/dead-letters/{dead_letter_id}/retry`: delivers a dead letter again.
 pub(super) async fn retry(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
@@ -64,15 +64,11 @@ pub(super) async fn retry(context: &mut RequestContext) -> Result<HttpResponse, 
         .retry_dead_letter(parse_dead_letter_id(&id)?)
         .await
         .map_err(job_error)?;
-    info!(
-        dead_letter = id,
-        job = job.id,
-        "dead letter is delivered again"
-    );
+    info!(dead_letter = id, job = job.id, "dead letter retry started");
     Ok(accepted_job_response(&job))
 }
 
-/// `POST /api/v1/dead-letters/retry`
+/// Handles `POST /api/v1/dead-letters/retry`: delivers the matching dead letters again.
 pub(super) async fn retry_all(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let body = context.read_json().await?;
     let filter = filter::filter_from_body(body::text(&body)?)?;
@@ -87,12 +83,12 @@ pub(super) async fn retry_all(context: &mut RequestContext) -> Result<HttpRespon
     info!(
         job = job.id,
         total = job.total(),
-        "dead letters are delivered again"
+        "dead letter retry started"
     );
     Ok(accepted_job_response(&job))
 }
 
-/// `DELETE /api/v1/dead-letters/{dead_letter_id}`
+/// Handles `DELETE /api/v1/dead-letters/{dead_letter_id}`: discards a dead letter.
 pub(super) async fn discard(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
@@ -118,15 +114,16 @@ pub(super) async fn discard(context: &mut RequestContext) -> Result<HttpResponse
     }
 }
 
-/// `DELETE /api/v1/dead-letters`
+/// Handles `DELETE /api/v1/dead-letters`: discards the matching dead letters.
 pub(super) async fn discard_all(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let mut parameters = context.parameters(&filter::DISCARD_PARAMETERS);
     let is_all = parameters.one_of("all", &[("true", true)]).is_some();
     let filter = filter::filter_from_query(&mut parameters);
     if filter == Filter::default() && !is_all {
-        parameters.add_error("all", "must be true where nothing else says which");
+        parameters.add_error("all", "must be true if no other parameter is given");
     }
     let filter = parameters.finish(filter)?;
+
     let discarded = context
         .edge
         .core()?

@@ -1,5 +1,4 @@
-//! `/api/v1/jobs`: what is delivered again and how far that is; and the two kinds of it that are
-//! about one subscription. For the admin.
+//! `/api/v1/jobs`: the admin's interface to redelivery jobs and their progress.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -22,13 +21,14 @@ use view::JobView;
 
 const PARAMETERS: [&str; 4] = ["state", "webhook_id", "page", "page_size"];
 
-/// `GET /api/v1/jobs`
+/// Handles `GET /api/v1/jobs`: lists jobs, newest first.
 pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let mut parameters = context.parameters(&PARAMETERS);
     let page = parameters.page_request();
     let state = parameters.one_of("state", &JobState::NAMES.map(|name| (name, name)));
     let subscriber = parse_webhook_id(&mut parameters);
     let (state, subscriber, page) = parameters.finish((state, subscriber, page))?;
+
     let jobs = context.edge.core()?.subscribers.jobs().list_jobs(|job| {
         state.is_none_or(|state| state == job.state.as_str())
             && subscriber
@@ -43,7 +43,7 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
     )))
 }
 
-/// `GET /api/v1/jobs/{job_id}`
+/// Handles `GET /api/v1/jobs/{job_id}`: shows a job.
 pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
@@ -57,7 +57,7 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, E
     Ok(answer::ok_json(&JobView::new(&job)))
 }
 
-/// `POST /api/v1/jobs/{job_id}/cancel`
+/// Handles `POST /api/v1/jobs/{job_id}/cancel`: cancels a job.
 pub(super) async fn cancel(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     let job = context
@@ -76,22 +76,22 @@ fn parse_job_id(id: &str) -> Result<u64, Error> {
     parse_number(id).ok_or_else(|| job_error(JobError::NotFound))
 }
 
-/// The answer that `job` was taken on.
+/// Builds the answer 202 for a job that was started.
 pub(super) fn accepted_job_response(job: &RecoveryJob) -> HttpResponse {
     answer::uncached_json(StatusCode::ACCEPTED, &JobView::new(job))
 }
 
-pub(super) fn job_error(refused: JobError) -> Error {
-    let message = refused.to_string();
-    match refused {
+pub(super) fn job_error(error: JobError) -> Error {
+    let message = error.to_string();
+    match error {
         JobError::NoDeadLetter | JobError::NotFound => Error::NotFound(message),
         JobError::Finished => Error::Rejected(Rejection::conflict("job_is_over", message)),
         JobError::TooMany(_) => Error::Rejected(Rejection::conflict("too_many_jobs", message)),
         JobError::Unavailable(unavailable) => unavailable.into(),
-        JobError::Journal(error) => {
+        JobError::Journal(source) => {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "journal could not be read"
+                error = &source as &dyn std::error::Error,
+                "journal read failed"
             );
             Error::Unavailable
         }

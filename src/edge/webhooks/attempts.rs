@@ -1,5 +1,5 @@
-//! `GET /api/v1/webhooks/{id}/deliveries`: the attempts at deliveries to a subscription, out of the
-//! log of calls.
+//! `GET /api/v1/webhooks/{id}/deliveries`: the delivery attempts of a subscription, from the call
+//! log.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ use crate::event::Timestamp;
 use crate::projection::StoredRecord;
 use crate::subscriber::SubscriberId;
 
-/// One attempt.
+/// Delivery attempt, as answers show it.
 #[derive(Serialize)]
 struct AttemptView<'a> {
     id: u64,
@@ -35,13 +35,14 @@ struct AttemptView<'a> {
     next_attempt_at: Option<Timestamp>,
 }
 
-/// `GET /api/v1/webhooks/{id}/deliveries`
+/// Handles `GET /api/v1/webhooks/{id}/deliveries`: lists delivery attempts, newest first.
 pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     let mut parameters = context.parameters(&["is_successful", "page", "page_size"]);
     let page = parameters.page_request();
     let is_successful = parameters.one_of("is_successful", &[("true", true), ("false", false)]);
     let (is_successful, page) = parameters.finish((is_successful, page))?;
+
     let core = context.edge.core()?;
     let subscriber = SubscriberId::Webhook(find_subscription(&core, &id)?.id);
     let filter = Filter {
@@ -49,9 +50,10 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
         ..Filter::default()
     };
     let rows = core
-        .exchange
+        .call_log
         .list_of(subscriber.to_string(), filter, page.places())
         .await?;
+
     let mut delivered = Vec::with_capacity(rows.items.len());
     for row in &rows.items {
         delivered.push(delivered_record(row, &core).await?);
@@ -65,13 +67,16 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
     Ok(answer::ok_json(&ListPage::new(items, rows.total, page)))
 }
 
-/// What was delivered, if the store still has it.
+/// Loads the delivered record, if it belongs to this store and still exists.
 async fn delivered_record(row: &CallRow, core: &NodeCore) -> Result<Option<StoredRecord>, Error> {
-    let ours = row
+    let event_id = row
         .event_ids
         .first()
         .filter(|id| id.incarnation() == core.reads.incarnation());
-    let Some(id) = ours else { return Ok(None) };
+    let Some(id) = event_id else {
+        return Ok(None);
+    };
+
     Ok(core.reads.await_record(id.position()).await?)
 }
 

@@ -1,4 +1,4 @@
-//! `/api/v1/webhooks`: the subscriptions, that is, who gets which events. For the admin.
+//! `/api/v1/webhooks`: the admin's interface to subscriptions.
 
 use std::sync::Arc;
 
@@ -31,56 +31,58 @@ use input::{SubscriptionInput, SubscriptionRules};
 use stats::SubscriptionStatsView;
 use view::SubscriptionView;
 
-/// What `is_active` asks for.
+/// Values of the parameter `is_active`.
 const ACTIVITY: [(&str, bool); 2] = [("true", true), ("false", false)];
 
-/// `GET /api/v1/webhooks`
+/// Handles `GET /api/v1/webhooks`: lists subscriptions, newest first.
 pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let mut parameters = context.parameters(&["is_active", "page", "page_size"]);
     let page = parameters.page_request();
     let activity = parameters.one_of("is_active", &ACTIVITY);
     let (activity, page) = parameters.finish((activity, page))?;
     let core = context.edge.core()?;
+
     let known = core.subscriptions.snapshot();
-    let wanted = |entry: &&Arc<Entry>| {
-        activity.is_none_or(|wanted| wanted == is_active(&entry.subscription))
+    let matches = |entry: &&Arc<Entry>| {
+        activity.is_none_or(|activity| activity == is_active(&entry.subscription))
     };
-    let wanted: Vec<_> = known.newest_first().filter(wanted).collect();
+    let found: Vec<_> = known.newest_first().filter(matches).collect();
+
     let (mut items, now) = (Vec::new(), context.edge.clock.wall());
-    for entry in page.select(&wanted) {
+    for entry in page.select(&found) {
         let stats = SubscriptionStatsView::load(entry.subscription.id, &core).await;
         items.push(SubscriptionView::new(&entry.subscription, stats, now));
     }
     Ok(answer::ok_json(&ListPage::new(
         items,
-        wanted.len() as u64,
+        found.len() as u64,
         page,
     )))
 }
 
-/// `POST /api/v1/webhooks`
+/// Handles `POST /api/v1/webhooks`: creates a subscription.
 pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let body = context.read_json().await?;
-    let members = SubscriptionInput::parse(
+    let input = SubscriptionInput::parse(
         body::text(&body)?,
         None,
         SubscriptionRules::new(&context.edge),
     )?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
     let from = core.reads.answered_end().await?;
-    let made = move |core: &NodeCore| {
+    let create = move |core: &NodeCore| {
         core.subscriptions
-            .create(|id| members.into_subscription(id, from, now))
+            .create(|id| input.into_subscription(id, from, now))
     };
-    let made = run_blocking(Arc::clone(&core), made).await?;
-    info!(subscription = made.id, "subscription made");
-    let stats = SubscriptionStatsView::load(made.id, &core).await;
+    let created = run_blocking(Arc::clone(&core), create).await?;
+    info!(subscription = created.id, "subscription created");
+    let stats = SubscriptionStatsView::load(created.id, &core).await;
     Ok(answer::ok_json(
-        &SubscriptionView::new(&made, stats, now).with_secret(),
+        &SubscriptionView::new(&created, stats, now).with_secret(),
     ))
 }
 
-/// `GET /api/v1/webhooks/{id}`
+/// Handles `GET /api/v1/webhooks/{id}`: shows a subscription.
 pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
@@ -89,18 +91,18 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, E
     Ok(subscription_response(&subscription, &core, &context.edge).await)
 }
 
-/// `PUT /api/v1/webhooks/{id}`
+/// Handles `PUT /api/v1/webhooks/{id}`: changes a subscription.
 pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     let body = context.read_json().await?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
     let known = find_subscription(&core, &id)?;
-    let members = SubscriptionInput::parse(
+    let input = SubscriptionInput::parse(
         body::text(&body)?,
         Some(&known),
         SubscriptionRules::new(&context.edge),
     )?;
-    let from = if members.activates() {
+    let from = if input.activates() {
         core.reads.answered_end().await?
     } else {
         known.from
@@ -108,20 +110,20 @@ pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse,
     let id = known.id;
     let change = move |core: &NodeCore| {
         core.subscriptions
-            .change(id, |known| members.apply_to(known, from, now))
+            .change(id, |known| input.apply_to(known, from, now))
     };
     let changed = run_blocking(Arc::clone(&core), change).await?;
     info!(subscription = id, "subscription changed");
     Ok(subscription_response(&changed, &core, &context.edge).await)
 }
 
-/// `DELETE /api/v1/webhooks/{id}`
+/// Handles `DELETE /api/v1/webhooks/{id}`: deletes a subscription.
 pub(super) async fn remove(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
     let id = find_subscription(&core, &id)?.id;
     run_blocking(core, move |core| core.subscriptions.remove(id)).await?;
-    info!(subscription = id, "subscription removed");
+    info!(subscription = id, "subscription deleted");
     Ok(HttpResponse::new(StatusCode::NO_CONTENT))
 }
 
@@ -164,7 +166,7 @@ impl From<SubscriptionChangeError> for Error {
             SubscriptionChangeError::OutcomeUnknown(source) => {
                 error!(
                     error = &source as &dyn std::error::Error,
-                    "subscription could not be written"
+                    "subscription write failed"
                 );
                 Error::Rejected(Rejection {
                     status: 503,
