@@ -1,5 +1,4 @@
-//! `/api/v1/accounts`: which business accounts there are and what becomes of their messages. For
-//! the admin.
+//! `/api/v1/accounts`: the admin's interface to Instagram business accounts.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -20,20 +19,20 @@ mod view;
 use input::AccountInput;
 use view::AccountView;
 
-/// `POST /api/v1/accounts`
+/// Handles `POST /api/v1/accounts`: creates an account.
 pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse, Error> {
-    let members = read_account_input(context, None).await?;
+    let input = read_account_input(context, None).await?;
     let core = context.edge.core()?;
     let account =
-        members.into_account(core.reads.answered_end().await?, context.edge.clock.wall())?;
+        input.into_account(core.reads.answered_end().await?, context.edge.clock.wall())?;
     let account = run_blocking(core, move |core| core.accounts.create(account)).await?;
-    info!(account = account.id, "account made");
+    info!(account = account.id, "account created");
     Ok(answer::ok_json(
         &AccountView::new(&account, &context.edge).with_secret(),
     ))
 }
 
-/// `GET /api/v1/accounts`
+/// Handles `GET /api/v1/accounts`: lists accounts, newest first.
 pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let mut parameters = context.parameters(&["page", "page_size"]);
     let page = parameters.page_request();
@@ -48,7 +47,7 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
     Ok(answer::ok_json(&ListPage::new(items, total, page)))
 }
 
-/// `GET /api/v1/accounts/{account_id}`
+/// Handles `GET /api/v1/accounts/{account_id}`: shows an account.
 pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
@@ -57,15 +56,15 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, E
     Ok(answer::ok_json(&AccountView::new(account, &context.edge)))
 }
 
-/// `PUT /api/v1/accounts/{account_id}`
+/// Handles `PUT /api/v1/accounts/{account_id}`: changes an account.
 pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
-    let members = read_account_input(context, Some(&id)).await?;
-    let replacement = members.make_replacement_secret()?;
+    let input = read_account_input(context, Some(&id)).await?;
+    let replacement = input.make_replacement_secret()?;
     let is_new_secret = replacement.is_some();
     let core = context.edge.core()?;
     let from = core.reads.answered_end().await?;
-    let change = move |account: &mut Account| members.apply_to(account, replacement, from);
+    let change = move |account: &mut Account| input.apply_to(account, replacement, from);
     let account = run_blocking(core, move |core| core.accounts.change(&id, change)).await?;
     info!(account = account.id, "account changed");
     let view = AccountView::new(&account, &context.edge);
@@ -76,16 +75,16 @@ pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse,
     }))
 }
 
-/// `DELETE /api/v1/accounts/{account_id}`
+/// Handles `DELETE /api/v1/accounts/{account_id}`: deletes an account.
 pub(super) async fn remove(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     let (core, removed) = (context.edge.core()?, id.clone());
     run_blocking(core, move |core| core.accounts.remove(&removed)).await?;
-    info!(account = id, "account removed");
+    info!(account = id, "account deleted");
     Ok(HttpResponse::new(StatusCode::NO_CONTENT))
 }
 
-/// What the body of a request of the admin gives, for the account `id` or for a new one.
+/// Reads the body of a request for the account `id`, or for a new account.
 async fn read_account_input(
     context: &mut RequestContext,
     id: Option<&str>,
@@ -119,7 +118,7 @@ impl From<AccountChangeError> for Error {
             AccountChangeError::OutcomeUnknown(source) => {
                 error!(
                     error = &source as &dyn std::error::Error,
-                    "account could not be written"
+                    "account write failed"
                 );
                 Error::Rejected(Rejection {
                     status: 503,

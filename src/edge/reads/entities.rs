@@ -1,4 +1,4 @@
-//! `GET /api/v1/entities/…`: the entities of a kind, one with its state, and the timeline of one.
+//! `GET /api/v1/entities/…`: the entities of a kind, the state of an entity, and its timeline.
 
 use std::borrow::Cow;
 
@@ -41,7 +41,7 @@ struct TimelineEntry<'a> {
     data: Option<Cow<'a, RawValue>>,
 }
 
-/// `GET /api/v1/entities/{kind}`
+/// Handles `GET /api/v1/entities/{kind}`: lists entities, newest first.
 pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let kind: String = context.parse_path()?;
     let kind = parse_kind(&kind)?;
@@ -50,7 +50,7 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
     let found = core.reads.entities(kind, page).await?;
     let mut items = Vec::with_capacity(found.items.len());
     for key in &found.items {
-        // An entity that went between the two reads is left out.
+        // An entity that was removed between the two reads is left out.
         if let Some((first, last)) = core.reads.first_and_last(key).await? {
             items.push(entity_view(key, core.reads.incarnation(), &first, &last));
         }
@@ -58,7 +58,7 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
     Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
 }
 
-/// `GET /api/v1/entities/{kind}/{id}`
+/// Handles `GET /api/v1/entities/{kind}/{id}`: shows an entity with its state.
 pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let (kind, id): (String, String) = context.parse_path()?;
     let key = parse_entity_key(&kind, &id)?;
@@ -75,7 +75,7 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
     Ok(answer::ok_json(&entity))
 }
 
-/// `GET /api/v1/entities/{kind}/{id}/timeline`
+/// Handles `GET /api/v1/entities/{kind}/{id}/timeline`: lists the events of an entity.
 pub(in crate::edge) async fn timeline(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let (kind, id): (String, String) = context.parse_path()?;
     let key = parse_entity_key(&kind, &id)?;
@@ -121,17 +121,17 @@ fn render_state(
     };
     let state =
         entity::restore_state(key.kind(), &history.snapshot_and_tail, limits).map_err(|error| {
-            tracing::error!(entity = %key, %error, "state could not be restored");
+            tracing::error!(entity = %key, %error, "entity state could not be restored");
             Error::Internal
         })?;
-    // Whose a conversation is can change after its last event, so no event says it.
+    // The account of a conversation can change after its last event, so it is looked up now.
     if let entity::EntityState::Conversation(conversation) = &state {
         let known = core.accounts.snapshot();
         let account = conversation
             .business_account()
             .and_then(|business| known.find_by_business_account(business));
-        let shown = conversation.to_json_of_account(account.map(|account| account.id.as_str()));
-        return to_raw_value(&shown).map_err(|_| Error::Internal);
+        let json = conversation.to_json_of_account(account.map(|account| account.id.as_str()));
+        return to_raw_value(&json).map_err(|_| Error::Internal);
     }
     Ok(state.to_raw_json())
 }
@@ -161,7 +161,7 @@ fn parse_kind(name: &str) -> Result<Kind, Error> {
     Kind::parse(name).ok_or_else(|| {
         let names = Kind::BUILT_IN.map(Kind::as_str).join(", ");
         Error::not_found(format!(
-            "there is no such kind of entity, these are: {names}, and custom:<name> for each name configured"
+            "there is no such kind of entity; known: {names}, and custom:<name> for each configured name"
         ))
     })
 }

@@ -1,4 +1,4 @@
-//! `GET /api/v1/events` and `/api/v1/events/{event_id}`: what became of each accepted event.
+//! `GET /api/v1/events` and `/api/v1/events/{event_id}`: accepted events with their outcomes.
 
 use std::borrow::Cow;
 
@@ -43,8 +43,8 @@ struct ReceivedEventView<'a> {
     payload: Option<Cow<'a, RawValue>>,
 }
 
-/// What `status` asks for. No reader ever sees an event before it is decided, so one of the names
-/// finds nothing.
+/// Value of the parameter `status`. Readers see events only after the decision, so `received` finds
+/// nothing.
 #[derive(Clone, Copy)]
 enum StatusFilter {
     Undecided,
@@ -58,7 +58,7 @@ const STATUSES: [(&str, StatusFilter); 4] = [
     ("failed", StatusFilter::Decided(Status::Failed)),
 ];
 
-/// `GET /api/v1/events`
+/// Handles `GET /api/v1/events`: lists events, newest first.
 pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let (filter, page) = parse_event_filter(context)?;
     let core = context.edge.core()?;
@@ -77,7 +77,7 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
     Ok(answer::ok_json(&ListPage::new(items, found.total, page)))
 }
 
-/// `GET /api/v1/events/{event_id}`
+/// Handles `GET /api/v1/events/{event_id}`: shows an event.
 pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
@@ -89,27 +89,30 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
     )))
 }
 
-/// The event with the public id `id`.
+/// Finds the event with the public id `id`.
 ///
 /// # Errors
-/// [`Error::NotFound`] for an id that is malformed, of another store, or of no event.
+/// [`Error::NotFound`] for an id that is malformed, of another store, or of no event, and
+/// [`Error::Unavailable`] if the projection cannot be read.
 pub(super) async fn find_event(core: &NodeCore, id: &str) -> Result<(EventId, EventView), Error> {
     let no_such_event = || Error::not_found("there is no such event");
-    let ours = |id: &EventId| id.incarnation() == core.reads.incarnation();
-    let id = EventId::parse(id).filter(ours).ok_or_else(no_such_event)?;
+    let is_of_store = |id: &EventId| id.incarnation() == core.reads.incarnation();
+    let id = EventId::parse(id)
+        .filter(is_of_store)
+        .ok_or_else(no_such_event)?;
     let view = core
         .reads
         .event(id.position())
         .await?
         .ok_or_else(no_such_event)?;
-    // An event has one id: a further attempt at one is found under that one's.
+    // A reprocessing is found only under the id of the first attempt.
     if view.event.record.reprocesses.is_some() {
         return Err(no_such_event());
     }
     Ok((id, view))
 }
 
-/// The filter that a query asks for; `None` when it can find nothing.
+/// Parses the filter of a query; `None` for a filter that finds nothing.
 fn parse_event_filter(
     context: &RequestContext,
 ) -> Result<(Option<EventFilter>, PageRequest), Error> {
@@ -128,11 +131,12 @@ fn parse_event_filter(
         since: parameters.time("since"),
         until: parameters.time("until"),
     };
+
     let finds_nothing = matches!(status, Some(StatusFilter::Undecided));
     parameters.finish(((!finds_nothing).then_some(filter), page))
 }
 
-/// An event as it was received, with the outcome of the newest attempt at it.
+/// Shows an event as received, with the outcome of its newest attempt.
 fn event_view(incarnation: StoreIncarnation, view: &EventView) -> ReceivedEventView<'_> {
     let received = &view.event.record;
     let decided = view.resolution.as_ref().unwrap_or(&view.event);
@@ -157,7 +161,7 @@ fn event_view(incarnation: StoreIncarnation, view: &EventView) -> ReceivedEventV
         code: failure.map(|failure| failure.code),
         error_message: failure.map(|failure| failure.message.as_str()),
         received_at: view.event.received_at,
-        // What owes more is being processed from its own decision on.
+        // Processing of a pending event began with its own decision.
         processing_at: if received.pending {
             received.decided_at
         } else {

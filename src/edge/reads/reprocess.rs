@@ -1,8 +1,8 @@
-//! `POST /api/v1/events/{event_id}/reprocess`: one more attempt at an event that failed, from its
-//! stored payload.
+//! `POST /api/v1/events/{event_id}/reprocess`: another attempt at a failed event, from its stored
+//! payload.
 //!
-//! Each source says for itself what another attempt is: the same command again, or more work on an
-//! event that was applied.
+//! Each source defines its own attempt: the support contract submits the same command again, and
+//! Contact2Sale reopens the enrichment of an applied event.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -20,8 +20,8 @@ use crate::event::{EventId, Record};
 use crate::projection::{EventView, Status};
 use crate::router::Refusal;
 
-/// Answers as the first request of the event was: 202, with the event's own id, and the number that
-/// it has now.
+/// Handles `POST /api/v1/events/{event_id}/reprocess`. The answer is 202 with the event's own id and
+/// its present number.
 pub(in crate::edge) async fn run(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
@@ -30,12 +30,14 @@ pub(in crate::edge) async fn run(context: &mut RequestContext) -> Result<HttpRes
         return Err(Error::NotFailed);
     }
     let command = reprocess_command(id, &view, &context.edge, context.call.span().clone())?;
+
     let entity = command.entity.clone();
     let outcome = core
         .router
         .submit_command(command)
         .await
         .map_err(|refusal| reprocess_error(refusal, id))?;
+
     let sequence = outcome.sequence.or(view.event.record.sequence);
     Ok(submit::accepted_response(
         StatusCode::ACCEPTED,
@@ -46,7 +48,8 @@ pub(in crate::edge) async fn run(context: &mut RequestContext) -> Result<HttpRes
     ))
 }
 
-/// The command of one more attempt. Its time stays what it was: an attempt makes nothing newer.
+/// Builds the command of another attempt. The event keeps its time, so that the attempt does not
+/// overwrite newer values.
 fn reprocess_command(
     id: EventId,
     view: &EventView,
@@ -59,11 +62,11 @@ fn reprocess_command(
     } else if record.source == c2s::SOURCE.as_str() {
         edge.c2s().reopen_command(record, span)
     } else {
-        tracing::error!(source = record.source, event_id = %id, "event of an unknown source cannot be reprocessed");
+        tracing::error!(source = record.source, event_id = %id, "reprocessing refused: the source of the event supports none");
         return Err(Error::Internal);
     };
-    // The claim of this attempt: two requests at once make one attempt, and no sender's key can be
-    // the same.
+    // Key of this attempt, so that two requests at once make one attempt. Keys of senders contain no
+    // control characters, so this key differs from all of them.
     let key = format!("\u{1}reprocess:{id}:{}", view.later_records);
     Ok(Command {
         at: Some(record.at),
@@ -73,15 +76,15 @@ fn reprocess_command(
     })
 }
 
-/// A support event's command again, by the rules of today.
+/// Decodes the command of a support event again, by the present configuration.
 fn support_command(record: &Record, edge: &Edge, span: Span) -> Result<Command, Error> {
-    let given = SupportRequestContext {
-        // Replaced later: a key with a control character is refused where keys come from outside.
+    let request = SupportRequestContext {
+        // Placeholder, replaced by the caller: the decoder refuses the control character of its key.
         idempotency_key: Some(b"reprocess"),
         at: Some(record.at),
         unknown_entity: edge.support().unknown_entity(),
     };
-    support::decode_support_event(&VerifiedBody::from_store(record), given, span)
+    support::decode_support_event(&VerifiedBody::from_store(record), request, span)
 }
 
 fn reprocess_error(refusal: Refusal, id: EventId) -> Error {
