@@ -3,21 +3,21 @@
 use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
 
-use super::error::Error;
+use super::error::ApiError;
 use super::state::Edge;
 use crate::config::Secret;
 
 /// Checks that `request` carries the admin's token.
 ///
 /// # Errors
-/// [`Error::Unauthorized`], or [`Error::RateLimited`] when its client failed too often.
-pub(super) fn authorize(request: &HttpRequest, edge: &Edge) -> Result<(), Error> {
+/// [`ApiError::Unauthorized`], or [`ApiError::RateLimited`] when its client failed too often.
+pub(super) fn authorize(request: &HttpRequest, edge: &Edge) -> Result<(), ApiError> {
     let token = request_token(request);
     if token.is_some_and(|token| token_matches(&edge.config.admin.token, token)) {
         return Ok(());
     }
 
-    Err(edge.count_failure(request, Error::Unauthorized))
+    Err(edge.count_auth_failure(request, ApiError::Unauthorized))
 }
 
 /// Checks that `request` carries the admin's token or one of `tokens`. All tokens are compared even
@@ -29,7 +29,7 @@ pub(super) fn authorize_any(
     request: &HttpRequest,
     edge: &Edge,
     tokens: &[Secret],
-) -> Result<(), Error> {
+) -> Result<(), ApiError> {
     let token = request_token(request).unwrap_or_default();
     let accepted = std::iter::once(&edge.config.admin.token).chain(tokens);
     let matching = accepted
@@ -39,7 +39,7 @@ pub(super) fn authorize_any(
     if matching > 0 {
         Ok(())
     } else {
-        Err(edge.count_failure(request, Error::Unauthorized))
+        Err(edge.count_auth_failure(request, ApiError::Unauthorized))
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::answer;
 use super::context::RequestContext;
 use super::docs::endpoint::{EndpointAccess, EndpointDoc};
-use super::error::Error;
+use super::error::ApiError;
 use super::list::ListPage;
 use crate::config::{Config, CustomSourceConfig, DeclaredBusEvent};
 use crate::event::{Kind, catalogue};
@@ -50,7 +50,7 @@ struct DeliveryExample {
 
 /// Handles `GET /api/v1/webhooks/events/available`. The list is one page, since its length is
 /// bounded by the catalogue and the configuration.
-pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     context.refuse_parameters()?;
     let items = list_available_events(&context.edge.config);
     Ok(answer::ok_json(&ListPage::whole(items)))

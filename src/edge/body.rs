@@ -14,7 +14,7 @@ use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use bytes::{Bytes, BytesMut};
 
-use super::error::Error;
+use super::error::ApiError;
 
 /// Limits of a request's body.
 #[derive(Clone, Copy, Debug)]
@@ -28,12 +28,12 @@ pub struct BodyLimits {
 /// Checks the `Content-Length` of `request` before its body is read.
 ///
 /// # Errors
-/// [`Error::BodyTooLarge`].
-pub fn check_declared_length(request: &HttpRequest, limits: BodyLimits) -> Result<(), Error> {
+/// [`ApiError::BodyTooLarge`].
+pub fn check_declared_length(request: &HttpRequest, limits: BodyLimits) -> Result<(), ApiError> {
     let is_too_large =
         declared_length(request).is_some_and(|length| length > limits.bytes_max as u64);
     if is_too_large {
-        Err(Error::BodyTooLarge {
+        Err(ApiError::BodyTooLarge {
             limit: limits.bytes_max,
         })
     } else {
@@ -59,8 +59,8 @@ pub fn media_type(headers: &HeaderMap) -> Option<&[u8]> {
 /// Checks that the content type is JSON: `application/json`, `…+json`, or none.
 ///
 /// # Errors
-/// [`Error::UnsupportedMediaType`].
-pub fn check_json_content_type(headers: &HeaderMap) -> Result<(), Error> {
+/// [`ApiError::UnsupportedMediaType`].
+pub fn check_json_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let is_json = media_type(headers).is_none_or(|media_type| {
         let suffix = media_type
             .len()
@@ -73,33 +73,33 @@ pub fn check_json_content_type(headers: &HeaderMap) -> Result<(), Error> {
     if is_json {
         Ok(())
     } else {
-        Err(Error::UnsupportedMediaType)
+        Err(ApiError::UnsupportedMediaType)
     }
 }
 
 /// Decodes a JSON body as text.
 ///
 /// # Errors
-/// [`Error::InvalidJson`] if the body is not UTF-8.
-pub fn text(body: &[u8]) -> Result<&str, Error> {
-    str::from_utf8(body).map_err(|_| Error::InvalidJson("body is not UTF-8".into()))
+/// [`ApiError::InvalidJson`] if the body is not UTF-8.
+pub fn body_text(body: &[u8]) -> Result<&str, ApiError> {
+    str::from_utf8(body).map_err(|_| ApiError::InvalidJson("body is not UTF-8".into()))
 }
 
 /// Reads the whole body of `request`.
 ///
 /// # Errors
-/// [`Error::BodyTooLarge`] as soon as the limit is passed, [`Error::RequestTimeout`], or
-/// [`Error::BodyIncomplete`].
+/// [`ApiError::BodyTooLarge`] as soon as the limit is passed, [`ApiError::RequestTimeout`], or
+/// [`ApiError::BodyIncomplete`].
 pub async fn read_body(
     request: &HttpRequest,
     payload: &mut Payload,
     limits: BodyLimits,
-) -> Result<Bytes, Error> {
+) -> Result<Bytes, ApiError> {
     check_declared_length(request, limits)?;
     read_within_timeout(limits, pin!(BodyStream::new(payload))).await
 }
 
-async fn read_within_timeout<B>(limits: BodyLimits, body: Pin<&mut B>) -> Result<Bytes, Error>
+async fn read_within_timeout<B>(limits: BodyLimits, body: Pin<&mut B>) -> Result<Bytes, ApiError>
 where
     B: MessageBody,
     B::Error: Into<Box<dyn StdError>>,
@@ -115,11 +115,11 @@ where
         Some(body) => body,
         None => tokio::time::timeout(limits.timeout, reading)
             .await
-            .unwrap_or(Err(Error::RequestTimeout)),
+            .unwrap_or(Err(ApiError::RequestTimeout)),
     }
 }
 
-async fn collect_pieces<B>(mut body: Pin<&mut B>, bytes_max: usize) -> Result<Bytes, Error>
+async fn collect_pieces<B>(mut body: Pin<&mut B>, bytes_max: usize) -> Result<Bytes, ApiError>
 where
     B: MessageBody,
     B::Error: Into<Box<dyn StdError>>,
@@ -146,7 +146,7 @@ async fn next_piece<B>(
     body: &mut Pin<&mut B>,
     read: usize,
     bytes_max: usize,
-) -> Result<Option<Bytes>, Error>
+) -> Result<Option<Bytes>, ApiError>
 where
     B: MessageBody,
     B::Error: Into<Box<dyn StdError>>,
@@ -154,8 +154,8 @@ where
     match poll_fn(|context| body.as_mut().poll_next(context)).await {
         None => Ok(None),
         Some(Ok(piece)) if read + piece.len() <= bytes_max => Ok(Some(piece)),
-        Some(Ok(_)) => Err(Error::BodyTooLarge { limit: bytes_max }),
-        Some(Err(_)) => Err(Error::BodyIncomplete),
+        Some(Ok(_)) => Err(ApiError::BodyTooLarge { limit: bytes_max }),
+        Some(Err(_)) => Err(ApiError::BodyIncomplete),
     }
 }
 
@@ -230,7 +230,7 @@ mod tests {
         }
     }
 
-    async fn read_pieces(pieces: impl IntoIterator<Item = BodyPiece>) -> Result<Bytes, Error> {
+    async fn read_pieces(pieces: impl IntoIterator<Item = BodyPiece>) -> Result<Bytes, ApiError> {
         read_within_timeout(LIMITS, pin!(PiecewiseBody::new(pieces))).await
     }
 
@@ -250,7 +250,7 @@ mod tests {
                 .await
                 .expect_err("too large");
             assert!(
-                matches!(error, Error::BodyTooLarge { limit: 6 }),
+                matches!(error, ApiError::BodyTooLarge { limit: 6 }),
                 "{pieces:?}"
             );
         }
@@ -262,7 +262,7 @@ mod tests {
         let error = read_pieces([BodyPiece::Bytes("ab"), BodyPiece::Never])
             .await
             .expect_err("too slow");
-        assert!(matches!(error, Error::RequestTimeout));
+        assert!(matches!(error, ApiError::RequestTimeout));
         assert_eq!(started.elapsed(), LIMITS.timeout);
     }
 
@@ -271,7 +271,7 @@ mod tests {
         let error = read_pieces([BodyPiece::Bytes("ab"), BodyPiece::Broken])
             .await
             .expect_err("broken off");
-        assert!(matches!(error, Error::BodyIncomplete));
+        assert!(matches!(error, ApiError::BodyIncomplete));
     }
 
     #[tokio::test]
@@ -282,6 +282,6 @@ mod tests {
         let error = read_body(&request, &mut Payload::None, LIMITS)
             .await
             .expect_err("too large");
-        assert!(matches!(error, Error::BodyTooLarge { limit: 6 }));
+        assert!(matches!(error, ApiError::BodyTooLarge { limit: 6 }));
     }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tracing::Span;
 
 use super::answer::{self, EVENT_ID, REQUEST_ID};
-use super::error::Error;
+use super::error::ApiError;
 use super::sliding_window::RateQuota;
 use super::source::CallSource;
 use super::state::Edge;
@@ -98,11 +98,11 @@ impl IncomingCall {
         request: &HttpRequest,
         payload: Payload,
         edge: &Edge,
-        result: Result<HttpResponse, Error>,
+        result: Result<HttpResponse, ApiError>,
         quota: Option<RateQuota>,
     ) -> HttpResponse {
-        let quota = quota.filter(|_| !matches!(result, Err(Error::RateLimited(_))));
-        let code = result.as_ref().err().map(Error::code);
+        let quota = quota.filter(|_| !matches!(result, Err(ApiError::RateLimited(_))));
+        let code = result.as_ref().err().map(ApiError::code);
 
         let mut response = match result {
             Ok(response) => {
@@ -110,7 +110,7 @@ impl IncomingCall {
                 response
             }
             Err(error) => {
-                let client = edge.client(request);
+                let client = edge.client_address(request);
                 tracing::info!(parent: &self.span, code = error.code(), %client, "request refused");
                 HttpResponse::from_error(error)
             }
@@ -168,7 +168,7 @@ impl IncomingCall {
             status: Some(response.status().as_u16()),
             code,
             duration,
-            client: Some(edge.client(request)),
+            client: Some(edge.client_address(request)),
             event_ids: &self.event_ids.borrow(),
             body_bytes: body::declared_length(request),
             answer: answer

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::call::IncomingCall;
-use super::error::Error;
+use super::error::ApiError;
 use super::query::QueryParameters;
 use super::sliding_window::RateQuota;
 use super::source::CallSource;
@@ -52,7 +52,7 @@ impl CallerCheck {
 /// Builds the route to `handler` behind `caller_check`.
 pub(super) fn route<H>(caller_check: CallerCheck, handler: H) -> Route
 where
-    H: AsyncFn(&mut RequestContext) -> Result<HttpResponse, Error> + Clone + 'static,
+    H: AsyncFn(&mut RequestContext) -> Result<HttpResponse, ApiError> + Clone + 'static,
 {
     web::route().to(
         move |request: HttpRequest, payload: web::Payload, edge: Data<Edge>| {
@@ -79,7 +79,7 @@ impl RequestContext {
         let call = IncomingCall::begin(&request, source);
         if let CallSource::Configured { index, .. } = source {
             // Set before any check, so that a refused call does not log the secret either.
-            edge.configured[index]
+            edge.configured_sources[index]
                 .redacted_header
                 .iter()
                 .for_each(|name| call.redact_header(name.clone()));
@@ -93,7 +93,7 @@ impl RequestContext {
         }
     }
 
-    fn check_caller(&self, caller_check: CallerCheck) -> Result<(), Error> {
+    fn check_caller(&self, caller_check: CallerCheck) -> Result<(), ApiError> {
         match caller_check {
             CallerCheck::ByHandler(_) => Ok(()),
             CallerCheck::Admin => admin::authorize(&self.request, &self.edge),
@@ -104,7 +104,7 @@ impl RequestContext {
         }
     }
 
-    fn end(self, result: Result<HttpResponse, Error>) -> HttpResponse {
+    fn end(self, result: Result<HttpResponse, ApiError>) -> HttpResponse {
         let Self {
             request,
             payload,
@@ -119,15 +119,15 @@ impl RequestContext {
     ///
     /// # Errors
     /// As for [`body::read_body`].
-    pub(super) async fn read_body(&mut self) -> Result<Bytes, Error> {
+    pub(super) async fn read_body(&mut self) -> Result<Bytes, ApiError> {
         body::read_body(&self.request, &mut self.payload, self.edge.body_limits()).await
     }
 
     /// Reads the whole body, which is JSON unless it is empty.
     ///
     /// # Errors
-    /// As for [`body::read_body`], and [`Error::UnsupportedMediaType`].
-    pub(super) async fn read_json(&mut self) -> Result<Bytes, Error> {
+    /// As for [`body::read_body`], and [`ApiError::UnsupportedMediaType`].
+    pub(super) async fn read_json(&mut self) -> Result<Bytes, ApiError> {
         let body = self.read_body().await?;
         if !body.is_empty() {
             body::check_json_content_type(self.request.headers())?;
@@ -138,12 +138,12 @@ impl RequestContext {
     /// Decodes the variable parts of the path: one text, or a tuple of texts in their order.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the parts do not fit `T`.
-    pub(super) fn parse_path<T: DeserializeOwned>(&self) -> Result<T, Error> {
+    /// [`ApiError::NotFound`] if the parts do not fit `T`.
+    pub(super) fn parse_path<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         self.request
             .match_info()
             .load()
-            .map_err(|_| Error::nothing_here())
+            .map_err(|_| ApiError::nothing_here())
     }
 
     /// Reads the parameters of the query; others than `known` become errors.
@@ -154,14 +154,14 @@ impl RequestContext {
     /// Refuses a query that has any parameter.
     ///
     /// # Errors
-    /// [`Error::InvalidFields`] with every parameter.
-    pub(super) fn refuse_parameters(&self) -> Result<(), Error> {
+    /// [`ApiError::InvalidFields`] with every parameter.
+    pub(super) fn refuse_parameters(&self) -> Result<(), ApiError> {
         self.parameters(&[]).finish(())
     }
 
     /// Counts a failed authentication against the caller. Returns `error`, or
-    /// [`Error::RateLimited`] once the caller has failed too often.
-    pub(super) fn count_failure(&self, error: Error) -> Error {
-        self.edge.count_failure(&self.request, error)
+    /// [`ApiError::RateLimited`] once the caller has failed too often.
+    pub(super) fn count_auth_failure(&self, error: ApiError) -> ApiError {
+        self.edge.count_auth_failure(&self.request, error)
     }
 }

@@ -11,7 +11,7 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 
 use super::answer::{self, EVENT_ID};
-use super::fault::FieldError;
+use super::field_error::FieldError;
 use super::methods::MethodSet;
 use super::sliding_window::{RateQuota, ceil_seconds};
 use crate::call_log;
@@ -24,7 +24,7 @@ use crate::subscriber::dead_letters;
 
 /// Error of a request. Its `Display` text is the answer's `detail`.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ApiError {
     /// Body that exceeds the limit.
     #[error("body is larger than {limit} bytes")]
     BodyTooLarge {
@@ -142,7 +142,7 @@ struct ErrorBody<'a> {
     member: Option<BTreeMap<&'static str, u64>>,
 }
 
-impl Error {
+impl ApiError {
     /// Table of all errors: HTTP status and stable code.
     fn status_and_code(&self) -> (u16, &'static str) {
         match self {
@@ -292,14 +292,14 @@ impl Error {
     }
 }
 
-impl From<ProjectionReadError> for Error {
+impl From<ProjectionReadError> for ApiError {
     fn from(error: ProjectionReadError) -> Self {
         tracing::warn!(%error, "projection read failed");
         Self::Unavailable
     }
 }
 
-impl From<call_log::CallReadError> for Error {
+impl From<call_log::CallReadError> for ApiError {
     fn from(error: call_log::CallReadError) -> Self {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
@@ -309,7 +309,7 @@ impl From<call_log::CallReadError> for Error {
     }
 }
 
-impl From<dead_letters::DeadLetterReadError> for Error {
+impl From<dead_letters::DeadLetterReadError> for ApiError {
     fn from(error: dead_letters::DeadLetterReadError) -> Self {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
@@ -319,7 +319,7 @@ impl From<dead_letters::DeadLetterReadError> for Error {
     }
 }
 
-impl ResponseError for Error {
+impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         StatusCode::from_u16(self.status_and_code().0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
@@ -350,7 +350,7 @@ mod tests {
     use super::*;
     use crate::event::StoreIncarnation;
 
-    async fn render_error(error: Error) -> (u16, HeaderMap, Value) {
+    async fn render_error(error: ApiError) -> (u16, HeaderMap, Value) {
         let response = error.error_response();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = to_bytes(response.into_body())
@@ -365,7 +365,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_error_has_one_shape() {
-        let (status, headers, body) = render_error(Error::InvalidSignature).await;
+        let (status, headers, body) = render_error(ApiError::InvalidSignature).await;
         assert_eq!(status, 401);
         assert_eq!(
             headers.get("content-type").expect("set"),
@@ -381,7 +381,7 @@ mod tests {
             field: field.into(),
             detail: format!("{field} is required"),
         };
-        let (status, _, body) = render_error(Error::InvalidFields(vec![
+        let (status, _, body) = render_error(ApiError::InvalidFields(vec![
             field_error("support_uid"),
             field_error("data.status"),
         ]))
@@ -405,13 +405,13 @@ mod tests {
             remaining: 0,
             reset: Duration::from_millis(1_200),
         };
-        let quarantined = Error::Quarantined {
+        let quarantined = ApiError::Quarantined {
             retry_after: Duration::from_millis(2_500),
         };
         let cases = [
-            (Error::Unauthorized, 401, "www-authenticate", "Bearer"),
+            (ApiError::Unauthorized, 401, "www-authenticate", "Bearer"),
             (
-                Error::MethodNotAllowed {
+                ApiError::MethodNotAllowed {
                     allow: MethodSet::POST,
                 },
                 405,
@@ -419,23 +419,28 @@ mod tests {
                 "POST",
             ),
             (
-                Error::Duplicate { first },
+                ApiError::Duplicate { first },
                 409,
                 "location",
                 "/api/v1/events/evt_00000007_9",
             ),
             (
-                Error::Duplicate { first },
+                ApiError::Duplicate { first },
                 409,
                 "x-event-id",
                 "evt_00000007_9",
             ),
-            (Error::RateLimited(quota), 429, "retry-after", "2"),
-            (Error::RateLimited(quota), 429, "ratelimit-limit", "100"),
-            (Error::RateLimited(quota), 429, "ratelimit-remaining", "0"),
-            (Error::RateLimited(quota), 429, "ratelimit-reset", "2"),
-            (Error::Overloaded, 503, "retry-after", "1"),
-            (Error::Unavailable, 503, "retry-after", "1"),
+            (ApiError::RateLimited(quota), 429, "retry-after", "2"),
+            (ApiError::RateLimited(quota), 429, "ratelimit-limit", "100"),
+            (
+                ApiError::RateLimited(quota),
+                429,
+                "ratelimit-remaining",
+                "0",
+            ),
+            (ApiError::RateLimited(quota), 429, "ratelimit-reset", "2"),
+            (ApiError::Overloaded, 503, "retry-after", "1"),
+            (ApiError::Unavailable, 503, "retry-after", "1"),
             (quarantined, 503, "retry-after", "3"),
         ];
         for (error, status, name, value) in cases {
@@ -449,7 +454,7 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_outcome_says_how_to_retry() {
         let (status, _, body) =
-            render_error(Error::from_refusal(Refusal::Unknown, |_| unreachable!())).await;
+            render_error(ApiError::from_refusal(Refusal::Unknown, |_| unreachable!())).await;
         assert_eq!((status, body["code"].as_str()), (503, Some("unavailable")));
         assert!(
             body["detail"]

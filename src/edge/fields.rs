@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::error::Error;
-use super::fault::FieldError;
+use super::error::ApiError;
+use super::field_error::FieldError;
 use crate::event::{ID_MAX_BYTES, InvalidId, Timestamp, check_id, find_members};
 
 /// Wrong fields that one answer lists at most; a body of a megabyte could have a hundred thousand.
@@ -50,17 +50,17 @@ impl FieldErrors {
     /// Returns `value` if no field was wrong.
     ///
     /// # Errors
-    /// [`Error::InvalidFields`] with every wrong field.
-    pub fn finish<T>(self, value: T) -> Result<T, Error> {
+    /// [`ApiError::InvalidFields`] with every wrong field.
+    pub fn finish<T>(self, value: T) -> Result<T, ApiError> {
         if self.0.is_empty() {
             Ok(value)
         } else {
-            Err(Error::InvalidFields(self.0))
+            Err(ApiError::InvalidFields(self.0))
         }
     }
 
     /// Reads a required string, which may be empty.
-    pub fn text(&mut self, field: &'static str, raw: Option<&RawValue>) -> String {
+    pub fn read_text(&mut self, field: &'static str, raw: Option<&RawValue>) -> String {
         let Some(raw) = raw else {
             self.add(field, "is required");
             return String::new();
@@ -75,9 +75,9 @@ impl FieldErrors {
     }
 
     /// Reads a required string that is not empty.
-    pub fn name(&mut self, field: &'static str, raw: Option<&RawValue>) -> String {
+    pub fn read_nonempty_text(&mut self, field: &'static str, raw: Option<&RawValue>) -> String {
         let before = self.0.len();
-        let name = self.text(field, raw);
+        let name = self.read_text(field, raw);
         if name.is_empty() && self.0.len() == before {
             self.add(field, "must not be empty");
         }
@@ -85,9 +85,9 @@ impl FieldErrors {
     }
 
     /// Reads a required id of an entity or of an idempotency key.
-    pub fn id(&mut self, field: &'static str, raw: Option<&RawValue>) -> String {
+    pub fn read_id(&mut self, field: &'static str, raw: Option<&RawValue>) -> String {
         let before = self.0.len();
-        let id = self.text(field, raw);
+        let id = self.read_text(field, raw);
         if self.0.len() == before
             && let Err(InvalidId) = check_id(&id)
         {
@@ -107,7 +107,7 @@ impl FieldErrors {
         names: &[&str],
     ) -> String {
         let before = self.0.len();
-        let name = self.text(field, raw);
+        let name = self.read_text(field, raw);
         if self.0.len() == before && !names.contains(&name.as_str()) {
             self.add(field, format!("must be one of {}", names.join(", ")));
         }
@@ -115,7 +115,7 @@ impl FieldErrors {
     }
 
     /// Reads a required whole number from `least` to `most`, both included.
-    pub fn number(
+    pub fn read_number(
         &mut self,
         field: &'static str,
         raw: Option<&RawValue>,
@@ -144,7 +144,7 @@ impl FieldErrors {
         field: &'static str,
         raw: Option<&RawValue>,
     ) -> Option<String> {
-        non_null(raw).map(|raw| self.text(field, Some(raw)))
+        non_null(raw).map(|raw| self.read_text(field, Some(raw)))
     }
 
     /// Reads an optional boolean; absent or null means `false`.
@@ -209,7 +209,7 @@ impl FieldErrors {
 
     /// Reads an optional list of at most `items_max` strings of 1 to `bytes_max` bytes; absent means
     /// empty.
-    pub fn texts(
+    pub fn read_text_list(
         &mut self,
         field: &'static str,
         raw: Option<&RawValue>,
@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_fault_says_what_was_expected_and_what_was_found() {
-        let text = |json| error(json, |errors, raw| drop(errors.text("f", raw)));
+        let text = |json| error(json, |errors, raw| drop(errors.read_text("f", raw)));
         assert_eq!(text(r#""x""#), None);
         assert_eq!(
             text("1").as_deref(),
@@ -360,7 +360,7 @@ mod tests {
         );
         let score = |json| {
             error(json, |errors, raw| {
-                assert!(errors.number("f", raw, 1, 5) <= 5)
+                assert!(errors.read_number("f", raw, 1, 5) <= 5)
             })
         };
         assert_eq!(score("5"), None);
@@ -398,10 +398,14 @@ mod tests {
     #[test]
     fn each_item_of_a_list_is_judged() {
         let mut errors = FieldErrors::default();
-        errors.texts("tags", Some(raw(r#"["a", 1, "", "bbbb"]"#)), 10, 3);
+        errors.read_text_list("tags", Some(raw(r#"["a", 1, "", "bbbb"]"#)), 10, 3);
         let fields: Vec<_> = errors.0.iter().map(|error| error.field.as_ref()).collect();
         assert_eq!(fields, ["tags[1]", "tags[2]", "tags[3]"]);
-        let list = |json| error(json, |errors, raw| drop(errors.texts("tags", raw, 1, 3)));
+        let list = |json| {
+            error(json, |errors, raw| {
+                drop(errors.read_text_list("tags", raw, 1, 3))
+            })
+        };
         assert_eq!(
             list(r#""a""#).as_deref(),
             Some("tags must be a list of strings, not a string")
@@ -416,7 +420,7 @@ mod tests {
     fn the_list_of_faults_is_bounded() {
         let mut errors = FieldErrors::default();
         (0..FIELD_ERRORS_MAX * 2).for_each(|_| errors.add("f", "is wrong"));
-        let Err(Error::InvalidFields(errors)) = errors.finish(()) else {
+        let Err(ApiError::InvalidFields(errors)) = errors.finish(()) else {
             panic!("there are errors")
         };
         assert_eq!(errors.len(), FIELD_ERRORS_MAX);

@@ -37,7 +37,7 @@ impl fmt::Debug for NodeCore {
 
 /// Holder of the current [`NodeCore`]. Cheap to clone; all clones are the same gate.
 #[derive(Clone, Debug)]
-pub struct Gate(Arc<RwLock<GateState>>);
+pub struct CoreGate(Arc<RwLock<GateState>>);
 
 #[derive(Debug)]
 enum GateState {
@@ -45,13 +45,13 @@ enum GateState {
     Closed { reason: String },
 }
 
-impl Default for Gate {
+impl Default for CoreGate {
     fn default() -> Self {
         Self::closed("the node is starting")
     }
 }
 
-impl Gate {
+impl CoreGate {
     /// Makes a gate that is closed for `reason` until it is opened.
     #[must_use]
     pub fn closed(reason: impl Into<String>) -> Self {
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn all_clones_are_the_same_gate() {
-        let gate = Gate::default();
+        let gate = CoreGate::default();
         let clone = gate.clone();
         assert!(clone.current().is_none());
         gate.close("the disk is full");

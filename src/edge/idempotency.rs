@@ -9,7 +9,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::answer;
-use super::error::Error;
+use super::error::ApiError;
 use super::fields::FieldErrors;
 use super::gate::NodeCore;
 use crate::event::{ID_MAX_BYTES, Position, Record, check_id};
@@ -21,8 +21,8 @@ const IDEMPOTENT_REPLAY: HeaderName = HeaderName::from_static("idempotent-replay
 /// Reads the `Idempotency-Key` header, if the request has one.
 ///
 /// # Errors
-/// [`Error::InvalidFields`] for a malformed key.
-pub(super) fn parse_idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Error> {
+/// [`ApiError::InvalidFields`] for a malformed key.
+pub(super) fn parse_idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let Some(header) = headers.get(IDEMPOTENCY_KEY) else {
         return Ok(None);
     };
@@ -55,23 +55,23 @@ pub(super) fn request_fingerprint(request: &HttpRequest, body: &Bytes) -> [u8; 3
 /// request with this one by `fingerprint`.
 ///
 /// # Errors
-/// [`Error::IdempotencyKeyReused`] if the requests differ, or [`Error::Unavailable`] if the record
+/// [`ApiError::IdempotencyKeyReused`] if the requests differ, or [`ApiError::Unavailable`] if the record
 /// cannot be read.
 pub(super) async fn load_first_record(
     core: &NodeCore,
     position: Position,
     fingerprint: Option<[u8; 32]>,
-) -> Result<Record, Error> {
+) -> Result<Record, ApiError> {
     let first = core
         .reads
         .await_record(position)
         .await?
-        .ok_or(Error::Unavailable)?
+        .ok_or(ApiError::Unavailable)?
         .record;
     if first.request_hash == fingerprint {
         Ok(first)
     } else {
-        Err(Error::IdempotencyKeyReused)
+        Err(ApiError::IdempotencyKeyReused)
     }
 }
 

@@ -32,7 +32,7 @@ mod dead_letters;
 pub mod docs;
 mod entity_reference;
 pub mod error;
-pub mod fault;
+pub mod field_error;
 pub mod fields;
 mod gate;
 mod health;
@@ -60,7 +60,7 @@ mod tests;
 mod undrained;
 mod webhooks;
 
-pub use gate::{Gate, NodeCore};
+pub use gate::{CoreGate, NodeCore};
 pub use state::Edge;
 
 /// Blocking threads of each worker. Handlers never block; these threads serve reads and definition

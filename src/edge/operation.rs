@@ -7,7 +7,7 @@ use actix_web::{HttpResponse, Route};
 
 use super::context::{self, CallerCheck, RequestContext};
 use super::docs::endpoint::EndpointDoc;
-use super::error::Error;
+use super::error::ApiError;
 use super::methods::MethodSet;
 use super::source::CallSource;
 use crate::config::Config;
@@ -59,7 +59,7 @@ impl ApiEndpoint {
         description: impl Fn() -> EndpointDoc + 'static,
     ) -> Self
     where
-        H: AsyncFn(&mut RequestContext) -> Result<HttpResponse, Error> + Clone + 'static,
+        H: AsyncFn(&mut RequestContext) -> Result<HttpResponse, ApiError> + Clone + 'static,
     {
         self.undescribed(methods, caller_check, handler)
             .described(description)
@@ -73,7 +73,7 @@ impl ApiEndpoint {
         handler: H,
     ) -> Self
     where
-        H: AsyncFn(&mut RequestContext) -> Result<HttpResponse, Error> + Clone + 'static,
+        H: AsyncFn(&mut RequestContext) -> Result<HttpResponse, ApiError> + Clone + 'static,
     {
         self.routed(methods, caller_check.source(), move || {
             context::route(caller_check, handler.clone())

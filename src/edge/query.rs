@@ -2,7 +2,7 @@
 
 use actix_web::web::Query;
 
-use super::error::Error;
+use super::error::ApiError;
 use super::fields::{FieldErrors, shorten_name};
 use crate::event::{Kind, Timestamp};
 use crate::projection::PageRequest;
@@ -109,8 +109,8 @@ impl QueryParameters {
     /// Returns `value` if no parameter was wrong.
     ///
     /// # Errors
-    /// [`Error::InvalidFields`] with every wrong parameter.
-    pub(super) fn finish<T>(self, value: T) -> Result<T, Error> {
+    /// [`ApiError::InvalidFields`] with every wrong parameter.
+    pub(super) fn finish<T>(self, value: T) -> Result<T, ApiError> {
         self.errors.finish(value)
     }
 
@@ -151,8 +151,8 @@ mod tests {
             .map_err(fields)
     }
 
-    fn fields(error: Error) -> Vec<String> {
-        let Error::InvalidFields(faults) = error else {
+    fn fields(error: ApiError) -> Vec<String> {
+        let ApiError::InvalidFields(faults) = error else {
             panic!("{error}")
         };
         faults

@@ -22,7 +22,7 @@ pub struct RawItems<'a> {
 /// # Errors
 /// The error of `serde_json`: [`serde_json::Error::is_data`] is true for JSON that is no list, and
 /// false for text that is no JSON.
-pub fn items(json: &str, most: usize) -> Result<RawItems<'_>, serde_json::Error> {
+pub fn first_items(json: &str, most: usize) -> Result<RawItems<'_>, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let items = deserializer.deserialize_seq(FirstItemsVisitor { most })?;
     deserializer.end()?;
@@ -62,7 +62,7 @@ impl<'a> Visitor<'a> for FirstItemsVisitor {
 /// Parses an id given as a string or as a whole number: `7` and `"7"` are the same id. `None` for any
 /// other value and for an invalid id.
 #[must_use]
-pub fn id(raw: &RawValue) -> Option<String> {
+pub fn parse_id(raw: &RawValue) -> Option<String> {
     let text = raw.get();
     let id = if text.starts_with('"') {
         serde_json::from_str(text).ok()?
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn items_are_counted_beyond_what_is_kept() {
         let read = |json, most| {
-            items(json, most).map(|items| {
+            first_items(json, most).map(|items| {
                 (
                     items.first.iter().map(|raw| raw.get().to_owned()).collect(),
                     items.count,
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn an_id_is_one_thing_however_it_is_spelt() {
-        let id = |json| id(serde_json::from_str(json).expect("JSON"));
+        let id = |json| parse_id(serde_json::from_str(json).expect("JSON"));
         for (json, text) in [
             ("7", "7"),
             (r#""7""#, "7"),

@@ -4,7 +4,7 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Resource, Route};
 
 use super::context::{self, CallerCheck, RequestContext};
-use super::error::Error;
+use super::error::ApiError;
 use super::methods::MethodSet;
 use super::operation::ApiEndpoint;
 use super::source::CallSource;
@@ -84,14 +84,14 @@ fn add_endpoint(service: &mut ServiceConfig, endpoint: &ApiEndpoint, path: &str,
 
 /// Answers 405 for methods that a path of `source` does not take.
 fn method_not_allowed(source: CallSource, allow: MethodSet) -> Route {
-    let refuse = async move |_: &mut RequestContext| Err(Error::MethodNotAllowed { allow });
+    let refuse = async move |_: &mut RequestContext| Err(ApiError::MethodNotAllowed { allow });
     context::route(CallerCheck::ByHandler(source), refuse)
 }
 
 /// Answers 404 for every path outside the table.
 pub(super) fn not_found() -> Route {
-    let refuse = async |_: &mut RequestContext| -> Result<HttpResponse, Error> {
-        Err(Error::nothing_here())
+    let refuse = async |_: &mut RequestContext| -> Result<HttpResponse, ApiError> {
+        Err(ApiError::nothing_here())
     };
     context::route(CallerCheck::ByHandler(CallSource::Nobody), refuse)
 }

@@ -25,7 +25,7 @@ impl VerifiedBody {
 
     /// Returns the bytes of the body.
     #[must_use]
-    pub fn body(&self) -> &Bytes {
+    pub fn bytes(&self) -> &Bytes {
         &self.0
     }
 }

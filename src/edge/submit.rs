@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::answer::{self, ENTITY_SEQUENCE, EVENT_ID};
 use super::entity_reference::EntityReference;
-use super::error::Error;
+use super::error::ApiError;
 use super::gate::NodeCore;
 use super::state::Edge;
 use crate::entity::Command;
@@ -15,12 +15,12 @@ use crate::event::{EntityKey, EventId, Position};
 /// Submits `command` to the router, and answers with `status` when its record is durable.
 ///
 /// # Errors
-/// The refusal of the router, as [`Error::from_refusal`] converts it, or [`Error::Unavailable`].
+/// The refusal of the router, as [`ApiError::from_refusal`] converts it, or [`ApiError::Unavailable`].
 pub(super) async fn submit_command(
     edge: &Edge,
     command: Command,
     status: StatusCode,
-) -> Result<HttpResponse, Error> {
+) -> Result<HttpResponse, ApiError> {
     let core = edge.core()?;
     let entity = command.entity.clone();
     let event_id = |position| public_event_id(&core, position);
@@ -29,7 +29,7 @@ pub(super) async fn submit_command(
         .router
         .submit_command(command)
         .await
-        .map_err(|refusal| Error::from_refusal(refusal, event_id))?;
+        .map_err(|refusal| ApiError::from_refusal(refusal, event_id))?;
 
     Ok(accepted_response(
         status,

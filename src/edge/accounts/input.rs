@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::fields::{FieldErrors, PatchField, non_null, read_patch_field};
 use super::super::raw_json;
 use crate::account::Account;
@@ -42,13 +42,13 @@ impl AccountInput {
     /// forwarded to.
     ///
     /// # Errors
-    /// [`Error::InvalidJson`], or [`Error::InvalidFields`] with every wrong member.
+    /// [`ApiError::InvalidJson`], or [`ApiError::InvalidFields`] with every wrong member.
     pub(super) fn parse(
         json: &str,
         id: Option<&str>,
         cooldown: Duration,
         allow_targets: &[IpNet],
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, ApiError> {
         let names = [
             "account_id",
             "instagram_account_id",
@@ -58,7 +58,7 @@ impl AccountInput {
             "auto_reply",
         ];
         let [account_id, instagram_account_id, url, secret, token, reply] =
-            find_members(json, names).map_err(|error| Error::from_json_error(&error))?;
+            find_members(json, names).map_err(|error| ApiError::from_json_error(&error))?;
         let mut errors = FieldErrors::default();
 
         let input = Self {
@@ -86,12 +86,12 @@ impl AccountInput {
     /// none. Its messages are forwarded from position `from` on.
     ///
     /// # Errors
-    /// [`Error::Internal`] if the operating system provides no random bytes.
-    pub(super) fn into_account(self, from: Position, now: Timestamp) -> Result<Account, Error> {
+    /// [`ApiError::Internal`] if the operating system provides no random bytes.
+    pub(super) fn into_account(self, from: Position, now: Timestamp) -> Result<Account, ApiError> {
         Ok(Account {
             id: self.account_id.map_or_else(generate_account_id, Ok)?,
             // Parsing requires this member of a new account.
-            instagram_account_id: self.instagram_account_id.ok_or(Error::Internal)?,
+            instagram_account_id: self.instagram_account_id.ok_or(ApiError::Internal)?,
             crm_webhook_url: self.crm_webhook_url.flatten(),
             webhook_secret: self
                 .webhook_secret
@@ -108,7 +108,7 @@ impl AccountInput {
     ///
     /// # Errors
     /// As for [`AccountInput::into_account`].
-    pub(super) fn make_replacement_secret(&self) -> Result<Option<Secret>, Error> {
+    pub(super) fn make_replacement_secret(&self) -> Result<Option<Secret>, ApiError> {
         matches!(self.webhook_secret, Some(None))
             .then(generate_secret)
             .transpose()
@@ -182,7 +182,7 @@ fn read_instagram_account_id(
         }
         return None;
     };
-    let id = raw_json::id(raw).filter(|id| id.len() <= INSTAGRAM_ID_MAX_BYTES);
+    let id = raw_json::parse_id(raw).filter(|id| id.len() <= INSTAGRAM_ID_MAX_BYTES);
     if id.is_none() {
         errors
             .add(NAME, format!("must be an id of 1 to {INSTAGRAM_ID_MAX_BYTES} bytes, as a string or a whole number"));
@@ -191,7 +191,7 @@ fn read_instagram_account_id(
 }
 
 fn read_webhook_url(raw: &RawValue, allow_targets: &[IpNet], errors: &mut FieldErrors) -> String {
-    let url = errors.text("crm_webhook_url", Some(raw));
+    let url = errors.read_text("crm_webhook_url", Some(raw));
     if raw.get().starts_with('"') {
         let parsed = Url::parse(&url).ok().filter(|_| is_web_url(&url));
         // The addresses of a host name are checked at each connection.
@@ -218,7 +218,7 @@ fn read_secret(
     bytes_max: usize,
     errors: &mut FieldErrors,
 ) -> Secret {
-    let secret = Secret::new(errors.text(name, Some(raw)));
+    let secret = Secret::new(errors.read_text(name, Some(raw)));
     let text = secret.expose();
     let fits =
         (1..=bytes_max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -239,7 +239,7 @@ fn read_auto_reply(raw: &RawValue, cooldown: Duration, errors: &mut FieldErrors)
         cooldown,
     };
     if raw_json::is_object(raw) {
-        reply.text = errors.text("auto_reply.text", text);
+        reply.text = errors.read_text("auto_reply.text", text);
     }
     let has_control = reply
         .text
@@ -270,22 +270,22 @@ fn parse_cooldown(raw: &RawValue) -> Option<Duration> {
         .then(|| Duration::from_millis((seconds * 1_000.0).round() as u64))
 }
 
-fn generate_account_id() -> Result<String, Error> {
+fn generate_account_id() -> Result<String, ApiError> {
     Ok(format!("acc_{}", hex::encode(random_bytes::<12>()?)))
 }
 
-fn generate_secret() -> Result<Secret, Error> {
+fn generate_secret() -> Result<Secret, ApiError> {
     Ok(Secret::new(format!(
         "whsec_{}",
         STANDARD.encode(random_bytes::<32>()?)
     )))
 }
 
-fn random_bytes<const N: usize>() -> Result<[u8; N], Error> {
+fn random_bytes<const N: usize>() -> Result<[u8; N], ApiError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| {
         tracing::error!(%error, "operating system provided no random bytes");
-        Error::Internal
+        ApiError::Internal
     })?;
     Ok(bytes)
 }

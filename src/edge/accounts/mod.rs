@@ -6,7 +6,7 @@ use tracing::{error, info};
 
 use super::blocking::run_blocking;
 use super::context::RequestContext;
-use super::error::Error;
+use super::error::ApiError;
 use super::list::ListPage;
 use super::{answer, body};
 use crate::account::{Account, AccountChangeError};
@@ -20,7 +20,7 @@ use input::AccountInput;
 use view::AccountView;
 
 /// Handles `POST /api/v1/accounts`: creates an account.
-pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let input = read_account_input(context, None).await?;
     let core = context.edge.core()?;
     let account =
@@ -33,7 +33,7 @@ pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse,
 }
 
 /// Handles `GET /api/v1/accounts`: lists accounts, newest first.
-pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let mut parameters = context.parameters(&["page", "page_size"]);
     let page = parameters.page_request();
     let page = parameters.finish(page)?;
@@ -48,7 +48,7 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
 }
 
 /// Handles `GET /api/v1/accounts/{account_id}`: shows an account.
-pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
     let known = context.edge.core()?.accounts.snapshot();
@@ -57,7 +57,7 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, E
 }
 
 /// Handles `PUT /api/v1/accounts/{account_id}`: changes an account.
-pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let input = read_account_input(context, Some(&id)).await?;
     let replacement = input.make_replacement_secret()?;
@@ -76,7 +76,7 @@ pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse,
 }
 
 /// Handles `DELETE /api/v1/accounts/{account_id}`: deletes an account.
-pub(super) async fn remove(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn remove(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let (core, removed) = (context.edge.core()?, id.clone());
     run_blocking(core, move |core| core.accounts.remove(&removed)).await?;
@@ -88,39 +88,39 @@ pub(super) async fn remove(context: &mut RequestContext) -> Result<HttpResponse,
 async fn read_account_input(
     context: &mut RequestContext,
     id: Option<&str>,
-) -> Result<AccountInput, Error> {
+) -> Result<AccountInput, ApiError> {
     let body = context.read_body().await?;
     body::check_json_content_type(context.request.headers())?;
     let config = &context.edge.config;
     let cooldown = config.sources.instagram.auto_reply.cooldown;
     AccountInput::parse(
-        body::text(&body)?,
+        body::body_text(&body)?,
         id,
         cooldown,
         &config.delivery.allow_targets,
     )
 }
 
-impl From<AccountChangeError> for Error {
+impl From<AccountChangeError> for ApiError {
     fn from(error: AccountChangeError) -> Self {
         let message = error.to_string();
         match error {
-            AccountChangeError::NotFound => Error::NotFound(message),
+            AccountChangeError::NotFound => ApiError::NotFound(message),
             AccountChangeError::Exists(_) => {
-                Error::Rejected(Rejection::conflict("account_exists", message))
+                ApiError::Rejected(Rejection::conflict("account_exists", message))
             }
             AccountChangeError::Claimed { .. } => {
-                Error::Rejected(Rejection::conflict("instagram_account_claimed", message))
+                ApiError::Rejected(Rejection::conflict("instagram_account_claimed", message))
             }
             AccountChangeError::TooMany(_) => {
-                Error::Rejected(Rejection::conflict("too_many_accounts", message))
+                ApiError::Rejected(Rejection::conflict("too_many_accounts", message))
             }
             AccountChangeError::OutcomeUnknown(source) => {
                 error!(
                     error = &source as &dyn std::error::Error,
                     "account write failed"
                 );
-                Error::Rejected(Rejection {
+                ApiError::Rejected(Rejection {
                     status: 503,
                     code: "unavailable",
                     message,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::fields::{FieldErrors, non_null};
 use super::super::query::{QueryParameters, parse_number};
 use crate::event::Kind;
@@ -77,15 +77,15 @@ pub(in crate::edge) fn parse_webhook_id(parameters: &mut QueryParameters) -> Opt
 /// since an ignored, misspelt member would match more than the caller meant.
 ///
 /// # Errors
-/// [`Error::InvalidJson`], or [`Error::InvalidFields`] with every wrong member.
-pub(super) fn filter_from_body(json: &str) -> Result<Filter, Error> {
+/// [`ApiError::InvalidJson`], or [`ApiError::InvalidFields`] with every wrong member.
+pub(super) fn filter_from_body(json: &str) -> Result<Filter, ApiError> {
     let json = if json.trim_ascii().is_empty() {
         "{}"
     } else {
         json
     };
     let members: BTreeMap<String, &RawValue> =
-        serde_json::from_str(json).map_err(|error| Error::from_json_error(&error))?;
+        serde_json::from_str(json).map_err(|error| ApiError::from_json_error(&error))?;
     let mut errors = FieldErrors::default();
     errors.add_unknown_members(members.keys(), &FILTER_MEMBERS);
     let member = |name: &str| non_null(members.get(name).copied());
@@ -147,8 +147,8 @@ mod tests {
     use super::*;
     use crate::event::Timestamp;
 
-    fn wrong(error: Error) -> Vec<String> {
-        let Error::InvalidFields(errors) = error else {
+    fn wrong(error: ApiError) -> Vec<String> {
+        let ApiError::InvalidFields(errors) = error else {
             panic!("{error}")
         };
         errors
@@ -221,7 +221,10 @@ mod tests {
             ),
             ["subscriber"]
         );
-        assert!(matches!(filter_from_body("[]"), Err(Error::InvalidJson(_))));
+        assert!(matches!(
+            filter_from_body("[]"),
+            Err(ApiError::InvalidJson(_))
+        ));
         let mut parameters =
             QueryParameters::parse("webhook_id=4&subscriber=webhook:5", &LIST_PARAMETERS);
         let read = filter_from_query(&mut parameters);

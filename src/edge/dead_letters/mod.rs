@@ -6,7 +6,7 @@ use serde_json::json;
 use tracing::info;
 
 use super::context::RequestContext;
-use super::error::Error;
+use super::error::ApiError;
 use super::gate::NodeCore;
 use super::jobs::{accepted_job_response, job_error};
 use super::list::ListPage;
@@ -22,7 +22,7 @@ mod view;
 use view::DeadLetterView;
 
 /// Handles `GET /api/v1/dead-letters`: lists dead letters, newest first.
-pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let mut parameters = context.parameters(&filter::LIST_PARAMETERS);
     let page = parameters.page_request();
     let filter = filter::filter_from_query(&mut parameters);
@@ -43,7 +43,7 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
 }
 
 /// Handles `GET /api/v1/dead-letters/{dead_letter_id}`: shows a dead letter.
-pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
     let core = context.edge.core()?;
@@ -55,7 +55,7 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, E
 }
 
 /// Handles `POST /api/v1/dead-letters/{dead_letter_id}/retry`: delivers a dead letter again.
-pub(super) async fn retry(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn retry(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
     let job = core
@@ -69,9 +69,9 @@ pub(super) async fn retry(context: &mut RequestContext) -> Result<HttpResponse, 
 }
 
 /// Handles `POST /api/v1/dead-letters/retry`: delivers the matching dead letters again.
-pub(super) async fn retry_all(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn retry_all(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let body = context.read_json().await?;
-    let filter = filter::filter_from_body(body::text(&body)?)?;
+    let filter = filter::filter_from_body(body::body_text(&body)?)?;
     let job = context
         .edge
         .core()?
@@ -89,7 +89,7 @@ pub(super) async fn retry_all(context: &mut RequestContext) -> Result<HttpRespon
 }
 
 /// Handles `DELETE /api/v1/dead-letters/{dead_letter_id}`: discards a dead letter.
-pub(super) async fn discard(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn discard(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
     match core
@@ -106,7 +106,7 @@ pub(super) async fn discard(context: &mut RequestContext) -> Result<HttpResponse
         DiscardOutcome::InJob(job) => {
             let message =
                 format!("job {job} is delivering it again; cancel the job first, or wait for it");
-            Err(Error::Rejected(Rejection::conflict(
+            Err(ApiError::Rejected(Rejection::conflict(
                 "retry_in_progress",
                 message,
             )))
@@ -115,7 +115,7 @@ pub(super) async fn discard(context: &mut RequestContext) -> Result<HttpResponse
 }
 
 /// Handles `DELETE /api/v1/dead-letters`: discards the matching dead letters.
-pub(super) async fn discard_all(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn discard_all(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let mut parameters = context.parameters(&filter::DISCARD_PARAMETERS);
     let is_all = parameters.one_of("all", &[("true", true)]).is_some();
     let filter = filter::filter_from_query(&mut parameters);
@@ -135,7 +135,7 @@ pub(super) async fn discard_all(context: &mut RequestContext) -> Result<HttpResp
     Ok(answer::ok_json(&json!({"discarded": discarded})))
 }
 
-async fn find_dead_letter(core: &NodeCore, id: &str) -> Result<ListedDeadLetter, Error> {
+async fn find_dead_letter(core: &NodeCore, id: &str) -> Result<ListedDeadLetter, ApiError> {
     core.subscribers
         .dead_letters()
         .get(parse_dead_letter_id(id)?)
@@ -143,10 +143,10 @@ async fn find_dead_letter(core: &NodeCore, id: &str) -> Result<ListedDeadLetter,
         .ok_or_else(no_such_dead_letter)
 }
 
-fn parse_dead_letter_id(id: &str) -> Result<u64, Error> {
+fn parse_dead_letter_id(id: &str) -> Result<u64, ApiError> {
     parse_number(id).ok_or_else(no_such_dead_letter)
 }
 
-fn no_such_dead_letter() -> Error {
-    Error::not_found("there is no such dead letter")
+fn no_such_dead_letter() -> ApiError {
+    ApiError::not_found("there is no such dead letter")
 }

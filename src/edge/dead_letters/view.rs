@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::super::entity_reference::EntityReference;
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::gate::NodeCore;
 use crate::event::{EventId, StoreIncarnation, Timestamp};
 use crate::subscriber::SubscriberId;
@@ -109,7 +109,7 @@ impl<'a> DeadLetterView<'a> {
 pub(super) async fn render_payload(
     found: &ListedDeadLetter,
     core: &NodeCore,
-) -> Result<Option<Box<RawValue>>, Error> {
+) -> Result<Option<Box<RawValue>>, ApiError> {
     let DeadLetterSubject::Event(delivery) = &found.letter.subject else {
         return Ok(None);
     };

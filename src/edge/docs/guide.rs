@@ -7,7 +7,7 @@ use pulldown_cmark::{CowStr, Event, HeadingLevel, LinkType, Options, Parser, Tag
 
 use super::file_response;
 use crate::edge::context::RequestContext;
-use crate::edge::error::Error;
+use crate::edge::error::ApiError;
 
 /// Guide with the line that a list shows for it.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +47,7 @@ pub const GUIDES: [Guide; 4] = [
 const PAGE: &str = include_str!("guide.html");
 
 /// Handles `GET /docs/guide/`: lists the guides.
-pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let request = &context.request;
     if !wants_markdown(request) && !request.path().ends_with('/') {
         return Ok(redirect("guide/"));
@@ -56,12 +56,13 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
 }
 
 /// Handles `GET /docs/guide/{topic}`: shows a guide as HTML or Markdown.
-pub(in crate::edge) async fn page(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(in crate::edge) async fn page(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let path: String = context.parse_path()?;
     let topic = path.trim_end_matches(".md");
     let guide = GUIDES.iter().find(|guide| guide.topic == topic);
-    let guide = guide
-        .ok_or_else(|| Error::not_found("there is no such guide; /docs/guide/ lists all guides"))?;
+    let guide = guide.ok_or_else(|| {
+        ApiError::not_found("there is no such guide; /docs/guide/ lists all guides")
+    })?;
 
     let request = &context.request;
     // The links between guides are relative to the path without a slash.

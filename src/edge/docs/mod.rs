@@ -10,14 +10,14 @@ use bytes::Bytes;
 
 use super::answer;
 use super::context::RequestContext;
-use super::error::Error;
+use super::error::ApiError;
 
 mod assets;
 pub(in crate::edge) mod endpoint;
 pub mod guide;
 mod spec;
 
-pub use spec::spec;
+pub use spec::build_openapi;
 
 const INDEX: &str = include_str!("index.html");
 const INITIALIZER: &str = include_str!("initializer.js");
@@ -29,12 +29,12 @@ const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Handles `GET /openapi.json`: answers the OpenAPI description.
-pub(super) async fn openapi(_context: &mut RequestContext) -> Result<HttpResponse, Error> {
-    Ok(answer::ok_json(&spec()))
+pub(super) async fn openapi(_context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
+    Ok(answer::ok_json(&build_openapi()))
 }
 
 /// Handles `GET /docs`: shows Swagger UI.
-pub(super) async fn page(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn page(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     if context.request.path().ends_with('/') {
         return Ok(file_response("text/html; charset=utf-8", INDEX));
     }
@@ -47,9 +47,9 @@ pub(super) async fn page(context: &mut RequestContext) -> Result<HttpResponse, E
 }
 
 /// Handles `GET /docs/{file}`: answers a file of Swagger UI.
-pub(super) async fn asset(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn asset(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let name: String = context.parse_path()?;
-    asset_response(&name).ok_or_else(Error::nothing_here)
+    asset_response(&name).ok_or_else(ApiError::nothing_here)
 }
 
 fn asset_response(name: &str) -> Option<HttpResponse> {

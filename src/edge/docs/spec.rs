@@ -101,7 +101,7 @@ const KEY_HEADERS: [KeyHeader; 6] = [
 
 /// Builds the OpenAPI description of every endpoint, enabled or not.
 #[must_use]
-pub fn spec() -> OpenApi {
+pub fn build_openapi() -> OpenApi {
     let mut paths = Paths::new();
     for endpoint in api::endpoints(&[]) {
         let path = endpoint.documented_path();
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn every_operation_has_an_example_its_tag_and_an_id_of_its_own() {
-        let spec = serde_json::to_value(spec()).expect("JSON");
+        let spec = serde_json::to_value(build_openapi()).expect("JSON");
         assert_eq!(spec["openapi"], "3.1.0");
         let tags: Vec<_> = TAGS.iter().map(|(name, _)| json!([name])).collect();
         let mut ids = BTreeSet::new();
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn every_scheme_that_is_asked_for_is_described() {
-        let spec = serde_json::to_value(spec()).expect("JSON");
+        let spec = serde_json::to_value(build_openapi()).expect("JSON");
         let schemes = spec["components"]["securitySchemes"]
             .as_object()
             .expect("schemes");
@@ -278,7 +278,7 @@ mod tests {
     }
 
     fn operations() -> Vec<(String, Value)> {
-        let spec = serde_json::to_value(spec()).expect("JSON");
+        let spec = serde_json::to_value(build_openapi()).expect("JSON");
         let paths = spec["paths"].as_object().expect("paths").clone();
         let operations = paths.into_iter().flat_map(|(path, item)| {
             let item = item.as_object().expect("operations").clone();

@@ -7,7 +7,7 @@ use tracing::info;
 use super::answer;
 use super::context::RequestContext;
 use super::dead_letters::filter::parse_webhook_id;
-use super::error::Error;
+use super::error::ApiError;
 use super::list::ListPage;
 use super::query::parse_number;
 use crate::entity::Rejection;
@@ -22,7 +22,7 @@ use view::JobView;
 const PARAMETERS: [&str; 4] = ["state", "webhook_id", "page", "page_size"];
 
 /// Handles `GET /api/v1/jobs`: lists jobs, newest first.
-pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let mut parameters = context.parameters(&PARAMETERS);
     let page = parameters.page_request();
     let state = parameters.one_of("state", &JobState::NAMES.map(|name| (name, name)));
@@ -44,7 +44,7 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
 }
 
 /// Handles `GET /api/v1/jobs/{job_id}`: shows a job.
-pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
     let job = context
@@ -58,7 +58,7 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, E
 }
 
 /// Handles `POST /api/v1/jobs/{job_id}/cancel`: cancels a job.
-pub(super) async fn cancel(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn cancel(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let job = context
         .edge
@@ -72,7 +72,7 @@ pub(super) async fn cancel(context: &mut RequestContext) -> Result<HttpResponse,
     Ok(answer::ok_json(&JobView::new(&job)))
 }
 
-fn parse_job_id(id: &str) -> Result<u64, Error> {
+fn parse_job_id(id: &str) -> Result<u64, ApiError> {
     parse_number(id).ok_or_else(|| job_error(JobError::NotFound))
 }
 
@@ -81,19 +81,19 @@ pub(super) fn accepted_job_response(job: &RecoveryJob) -> HttpResponse {
     answer::uncached_json(StatusCode::ACCEPTED, &JobView::new(job))
 }
 
-pub(super) fn job_error(error: JobError) -> Error {
+pub(super) fn job_error(error: JobError) -> ApiError {
     let message = error.to_string();
     match error {
-        JobError::NoDeadLetter | JobError::NotFound => Error::NotFound(message),
-        JobError::Finished => Error::Rejected(Rejection::conflict("job_is_over", message)),
-        JobError::TooMany(_) => Error::Rejected(Rejection::conflict("too_many_jobs", message)),
+        JobError::NoDeadLetter | JobError::NotFound => ApiError::NotFound(message),
+        JobError::Finished => ApiError::Rejected(Rejection::conflict("job_is_over", message)),
+        JobError::TooMany(_) => ApiError::Rejected(Rejection::conflict("too_many_jobs", message)),
         JobError::Unavailable(unavailable) => unavailable.into(),
         JobError::Journal(source) => {
             tracing::warn!(
                 error = &source as &dyn std::error::Error,
                 "journal read failed"
             );
-            Error::Unavailable
+            ApiError::Unavailable
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use tracing::info;
 
 use super::super::context::RequestContext;
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::fields::FieldErrors;
 use super::super::state::Edge;
 use super::super::{body, webhooks};
@@ -20,13 +20,15 @@ use crate::subscription::limits::EVENTS_MAX;
 use crate::subscription::pattern::PATTERN_MAX_BYTES;
 
 /// Handles `POST /api/v1/webhooks/{id}/recover`: delivers the dead letters of a time range again.
-pub(in crate::edge) async fn recover(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(in crate::edge) async fn recover(
+    context: &mut RequestContext,
+) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let body = context.read_json().await?;
     let core = context.edge.core()?;
     let id = webhooks::find_subscription(&core, &id)?.id;
     let RedeliveryRequest { since, until, .. } =
-        RedeliveryRequest::parse(body::text(&body)?, &RECOVER_MEMBERS, &context.edge)?;
+        RedeliveryRequest::parse(body::body_text(&body)?, &RECOVER_MEMBERS, &context.edge)?;
     let job = core
         .subscribers
         .jobs()
@@ -38,7 +40,9 @@ pub(in crate::edge) async fn recover(context: &mut RequestContext) -> Result<Htt
 }
 
 /// Handles `POST /api/v1/webhooks/{id}/replay`: delivers all events of a time range again.
-pub(in crate::edge) async fn replay(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(in crate::edge) async fn replay(
+    context: &mut RequestContext,
+) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let body = context.read_json().await?;
     let core = context.edge.core()?;
@@ -47,7 +51,7 @@ pub(in crate::edge) async fn replay(context: &mut RequestContext) -> Result<Http
         since,
         until,
         events,
-    } = RedeliveryRequest::parse(body::text(&body)?, &REPLAY_MEMBERS, &context.edge)?;
+    } = RedeliveryRequest::parse(body::body_text(&body)?, &REPLAY_MEMBERS, &context.edge)?;
     let jobs = core.subscribers.jobs();
     let job = jobs
         .replay_events(SubscriberId::Webhook(id), Some(since), until, events)
@@ -73,10 +77,10 @@ impl RedeliveryRequest {
     /// Parses `json`, which may have the members `known` only.
     ///
     /// # Errors
-    /// [`Error::InvalidJson`], or [`Error::InvalidFields`] with every wrong member.
-    fn parse(json: &str, known: &[&str], edge: &Edge) -> Result<Self, Error> {
+    /// [`ApiError::InvalidJson`], or [`ApiError::InvalidFields`] with every wrong member.
+    fn parse(json: &str, known: &[&str], edge: &Edge) -> Result<Self, ApiError> {
         let members: BTreeMap<String, &RawValue> =
-            serde_json::from_str(json).map_err(|error| Error::from_json_error(&error))?;
+            serde_json::from_str(json).map_err(|error| ApiError::from_json_error(&error))?;
         let [since, until, events] = REPLAY_MEMBERS.map(|name| members.get(name).copied());
         let mut errors = FieldErrors::default();
 
@@ -94,7 +98,7 @@ impl RedeliveryRequest {
             errors.add("until", "must be later than since");
         }
 
-        let texts = errors.texts("events", events, EVENTS_MAX, PATTERN_MAX_BYTES);
+        let texts = errors.read_text_list("events", events, EVENTS_MAX, PATTERN_MAX_BYTES);
         let mut patterns = Vec::new();
         for (index, text) in texts
             .iter()

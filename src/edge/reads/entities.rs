@@ -8,7 +8,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::super::answer;
 use super::super::context::RequestContext;
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::super::state::Edge;
@@ -42,7 +42,7 @@ struct TimelineEntry<'a> {
 }
 
 /// Handles `GET /api/v1/entities/{kind}`: lists entities, newest first.
-pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let kind: String = context.parse_path()?;
     let kind = parse_kind(&kind)?;
     let page = parse_page_request(context)?;
@@ -59,7 +59,7 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
 }
 
 /// Handles `GET /api/v1/entities/{kind}/{id}`: shows an entity with its state.
-pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let (kind, id): (String, String) = context.parse_path()?;
     let key = parse_entity_key(&kind, &id)?;
     context.refuse_parameters()?;
@@ -76,7 +76,9 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
 }
 
 /// Handles `GET /api/v1/entities/{kind}/{id}/timeline`: lists the events of an entity.
-pub(in crate::edge) async fn timeline(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(in crate::edge) async fn timeline(
+    context: &mut RequestContext,
+) -> Result<HttpResponse, ApiError> {
     let (kind, id): (String, String) = context.parse_path()?;
     let key = parse_entity_key(&kind, &id)?;
     let page = parse_page_request(context)?;
@@ -115,14 +117,14 @@ fn render_state(
     history: &EntityHistory,
     edge: &Edge,
     core: &NodeCore,
-) -> Result<Box<RawValue>, Error> {
+) -> Result<Box<RawValue>, ApiError> {
     let limits = entity::StateLimits {
         items_max: edge.config.entity.items_max,
     };
     let state =
         entity::restore_state(key.kind(), &history.snapshot_and_tail, limits).map_err(|error| {
             tracing::error!(entity = %key, %error, "entity state could not be restored");
-            Error::Internal
+            ApiError::Internal
         })?;
     // The account of a conversation can change after its last event, so it is looked up now.
     if let entity::EntityState::Conversation(conversation) = &state {
@@ -131,7 +133,7 @@ fn render_state(
             .business_account()
             .and_then(|business| known.find_by_business_account(business));
         let json = conversation.to_json_of_account(account.map(|account| account.id.as_str()));
-        return to_raw_value(&json).map_err(|_| Error::Internal);
+        return to_raw_value(&json).map_err(|_| ApiError::Internal);
     }
     Ok(state.to_raw_json())
 }
@@ -151,25 +153,25 @@ fn timeline_entry(incarnation: StoreIncarnation, stored: &StoredRecord) -> Timel
     }
 }
 
-fn parse_page_request(context: &RequestContext) -> Result<PageRequest, Error> {
+fn parse_page_request(context: &RequestContext) -> Result<PageRequest, ApiError> {
     let mut parameters = context.parameters(&["page", "page_size"]);
     let page = parameters.page_request();
     parameters.finish(page)
 }
 
-fn parse_kind(name: &str) -> Result<Kind, Error> {
+fn parse_kind(name: &str) -> Result<Kind, ApiError> {
     Kind::parse(name).ok_or_else(|| {
         let names = Kind::BUILT_IN.map(Kind::as_str).join(", ");
-        Error::not_found(format!(
+        ApiError::not_found(format!(
             "there is no such kind of entity; known: {names}, and custom:<name> for each configured name"
         ))
     })
 }
 
-fn parse_entity_key(kind: &str, id: &str) -> Result<EntityKey, Error> {
+fn parse_entity_key(kind: &str, id: &str) -> Result<EntityKey, ApiError> {
     EntityKey::try_new(parse_kind(kind)?, id).map_err(|_| no_such_entity())
 }
 
-fn no_such_entity() -> Error {
-    Error::not_found("there is no such entity")
+fn no_such_entity() -> ApiError {
+    ApiError::not_found("there is no such entity")
 }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::super::answer;
 use super::super::context::RequestContext;
 use super::super::entity_reference::EntityReference;
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::stored_event_id;
@@ -59,7 +59,7 @@ const STATUSES: [(&str, StatusFilter); 4] = [
 ];
 
 /// Handles `GET /api/v1/events`: lists events, newest first.
-pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let (filter, page) = parse_event_filter(context)?;
     let core = context.edge.core()?;
     let found = match filter {
@@ -78,7 +78,7 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
 }
 
 /// Handles `GET /api/v1/events/{event_id}`: shows an event.
-pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
     let core = context.edge.core()?;
@@ -92,10 +92,13 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
 /// Finds the event with the public id `id`.
 ///
 /// # Errors
-/// [`Error::NotFound`] for an id that is malformed, of another store, or of no event, and
-/// [`Error::Unavailable`] if the projection cannot be read.
-pub(super) async fn find_event(core: &NodeCore, id: &str) -> Result<(EventId, EventView), Error> {
-    let no_such_event = || Error::not_found("there is no such event");
+/// [`ApiError::NotFound`] for an id that is malformed, of another store, or of no event, and
+/// [`ApiError::Unavailable`] if the projection cannot be read.
+pub(super) async fn find_event(
+    core: &NodeCore,
+    id: &str,
+) -> Result<(EventId, EventView), ApiError> {
+    let no_such_event = || ApiError::not_found("there is no such event");
     let is_of_store = |id: &EventId| id.incarnation() == core.reads.incarnation();
     let id = EventId::parse(id)
         .filter(is_of_store)
@@ -115,7 +118,7 @@ pub(super) async fn find_event(core: &NodeCore, id: &str) -> Result<(EventId, Ev
 /// Parses the filter of a query; `None` for a filter that finds nothing.
 fn parse_event_filter(
     context: &RequestContext,
-) -> Result<(Option<EventFilter>, PageRequest), Error> {
+) -> Result<(Option<EventFilter>, PageRequest), ApiError> {
     let mut parameters = context.parameters(&PARAMETERS);
     let page = parameters.page_request();
     let status = parameters.one_of("status", &STATUSES);

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::super::answer;
 use super::super::context::RequestContext;
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::list::ListPage;
 use super::super::query::parse_number;
 use crate::call_log::{CallRow, Direction, Filter};
@@ -61,7 +61,7 @@ struct CallLogBody {
 }
 
 /// Handles `GET /api/v1/webhooks/logs`: lists calls, newest first.
-pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let (filter, page) = parse_log_filter(context)?;
     let core = context.edge.core()?;
     let found = core.call_log.list_calls(filter, page.places()).await?;
@@ -70,11 +70,11 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
 }
 
 /// Handles `GET /api/v1/webhooks/logs/{log_id}`: shows a call.
-pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
     let no_such_log =
-        || Error::not_found("there is no such row in the call log, or it was deleted");
+        || ApiError::not_found("there is no such row in the call log, or it was deleted");
     let number = parse_number(&id).ok_or_else(no_such_log)?;
     let row = context
         .edge
@@ -86,7 +86,7 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
     Ok(answer::ok_json(&call_log_details(&row)))
 }
 
-fn parse_log_filter(context: &RequestContext) -> Result<(Filter, PageRequest), Error> {
+fn parse_log_filter(context: &RequestContext) -> Result<(Filter, PageRequest), ApiError> {
     let mut parameters = context.parameters(&PARAMETERS);
     let page = parameters.page_request();
     let filter = Filter {

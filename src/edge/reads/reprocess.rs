@@ -9,7 +9,7 @@ use actix_web::http::StatusCode;
 use tracing::Span;
 
 use super::super::context::RequestContext;
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::signature::VerifiedBody;
 use super::super::state::Edge;
 use super::super::support::{self, SupportRequestContext};
@@ -22,12 +22,12 @@ use crate::router::Refusal;
 
 /// Handles `POST /api/v1/events/{event_id}/reprocess`. The answer is 202 with the event's own id and
 /// its present number.
-pub(in crate::edge) async fn run(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(in crate::edge) async fn run(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
     let (id, view) = events::find_event(&core, &id).await?;
     if view.status != Status::Failed {
-        return Err(Error::NotFailed);
+        return Err(ApiError::NotFailed);
     }
     let command = reprocess_command(id, &view, &context.edge, context.call.span().clone())?;
 
@@ -55,7 +55,7 @@ fn reprocess_command(
     view: &EventView,
     edge: &Edge,
     span: Span,
-) -> Result<Command, Error> {
+) -> Result<Command, ApiError> {
     let record = &view.event.record;
     let command = if record.source == support::SOURCE.as_str() {
         support_command(record, edge, span)?
@@ -63,7 +63,7 @@ fn reprocess_command(
         edge.c2s().reopen_command(record, span)
     } else {
         tracing::error!(source = record.source, event_id = %id, "reprocessing refused: the source of the event supports none");
-        return Err(Error::Internal);
+        return Err(ApiError::Internal);
     };
     // Key of this attempt, so that two requests at once make one attempt. Keys of senders contain no
     // control characters, so this key differs from all of them.
@@ -77,7 +77,7 @@ fn reprocess_command(
 }
 
 /// Decodes the command of a support event again, by the present configuration.
-fn support_command(record: &Record, edge: &Edge, span: Span) -> Result<Command, Error> {
+fn support_command(record: &Record, edge: &Edge, span: Span) -> Result<Command, ApiError> {
     let request = SupportRequestContext {
         // Placeholder, replaced by the caller: the decoder refuses the control character of its key.
         idempotency_key: Some(b"reprocess"),
@@ -87,9 +87,9 @@ fn support_command(record: &Record, edge: &Edge, span: Span) -> Result<Command, 
     support::decode_support_event(&VerifiedBody::from_store(record), request, span)
 }
 
-fn reprocess_error(refusal: Refusal, id: EventId) -> Error {
+fn reprocess_error(refusal: Refusal, id: EventId) -> ApiError {
     match refusal {
-        Refusal::Duplicate { .. } => Error::ReprocessInProgress,
-        other => Error::from_refusal(other, |position| EventId::new(id.incarnation(), position)),
+        Refusal::Duplicate { .. } => ApiError::ReprocessInProgress,
+        other => ApiError::from_refusal(other, |position| EventId::new(id.incarnation(), position)),
     }
 }

@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::super::blocking::run_blocking;
 use super::super::context::RequestContext;
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::{answer, body};
 use super::activity::{pause_subscription, resume_subscription};
 use super::input::SecretRotation;
@@ -21,12 +21,14 @@ use crate::subscriber::attempt::AttemptReport;
 use crate::subscriber::delivery_policy::DeliveryPolicy;
 
 /// Handles `POST /api/v1/webhooks/{id}/rotate-secret`: replaces the signing secret.
-pub(in crate::edge) async fn rotate(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(in crate::edge) async fn rotate(
+    context: &mut RequestContext,
+) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let body = context.read_json().await?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
     let id = find_subscription(&core, &id)?.id;
-    let SecretRotation { secret, overlap } = SecretRotation::parse(body::text(&body)?)?;
+    let SecretRotation { secret, overlap } = SecretRotation::parse(body::body_text(&body)?)?;
 
     let rotated = run_blocking(Arc::clone(&core), move |core| {
         core.subscriptions.change(id, |subscription| {
@@ -48,7 +50,7 @@ pub(in crate::edge) async fn rotate(context: &mut RequestContext) -> Result<Http
 }
 
 /// Handles `POST /api/v1/webhooks/{id}/pause`: keeps events until the subscription is resumed.
-pub(in crate::edge) async fn pause(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(in crate::edge) async fn pause(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
     let id = find_subscription(&core, &id)?.id;
@@ -65,7 +67,9 @@ pub(in crate::edge) async fn pause(context: &mut RequestContext) -> Result<HttpR
 }
 
 /// Handles `POST /api/v1/webhooks/{id}/resume`: delivers again.
-pub(in crate::edge) async fn resume(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(in crate::edge) async fn resume(
+    context: &mut RequestContext,
+) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
     let id = find_subscription(&core, &id)?.id;
@@ -96,7 +100,7 @@ struct PingResult<'a> {
 
 /// Handles `POST /api/v1/webhooks/{id}/test`: sends a ping, which is not retried. An accepted ping
 /// lets an open circuit breaker try a delivery at once.
-pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
     let subscription = find_subscription(&core, &id)?;

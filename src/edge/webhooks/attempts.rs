@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::super::answer;
 use super::super::context::RequestContext;
 use super::super::entity_reference::EntityReference;
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::find_subscription;
@@ -36,7 +36,7 @@ struct AttemptView<'a> {
 }
 
 /// Handles `GET /api/v1/webhooks/{id}/deliveries`: lists delivery attempts, newest first.
-pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let mut parameters = context.parameters(&["is_successful", "page", "page_size"]);
     let page = parameters.page_request();
@@ -68,7 +68,10 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
 }
 
 /// Loads the delivered record, if it belongs to this store and still exists.
-async fn delivered_record(row: &CallRow, core: &NodeCore) -> Result<Option<StoredRecord>, Error> {
+async fn delivered_record(
+    row: &CallRow,
+    core: &NodeCore,
+) -> Result<Option<StoredRecord>, ApiError> {
     let event_id = row
         .event_ids
         .first()

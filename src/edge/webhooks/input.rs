@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use serde_json::value::RawValue;
 
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::fields::{FieldErrors, PatchField, non_null, read_patch_field};
 use super::super::state::Edge;
 use super::super::{raw_json, suggest};
@@ -127,14 +127,14 @@ impl SubscriptionInput {
     /// Parses `json` as a change of `known`, or for a new subscription.
     ///
     /// # Errors
-    /// [`Error::InvalidJson`], or [`Error::InvalidFields`] with every wrong member.
+    /// [`ApiError::InvalidJson`], or [`ApiError::InvalidFields`] with every wrong member.
     pub(super) fn parse(
         json: &str,
         known: Option<&Subscription>,
         rules: SubscriptionRules<'_>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, ApiError> {
         let members = find_members(json, SUBSCRIPTION_MEMBERS)
-            .map_err(|error| Error::from_json_error(&error))?;
+            .map_err(|error| ApiError::from_json_error(&error))?;
         let [
             url,
             events,
@@ -187,12 +187,13 @@ impl SubscriptionInput {
                 read_choice("ordering", raw, &ORDERINGS, &mut errors)
             }),
             concurrency: read_patch_field(concurrency, |raw| {
-                errors.number("concurrency", Some(raw), 1, CONCURRENCY_MAX.unsigned_abs()) as usize
+                errors.read_number("concurrency", Some(raw), 1, CONCURRENCY_MAX.unsigned_abs())
+                    as usize
             }),
             signing: read_patch_field(signing, |raw| read_styles(raw, &mut errors)),
             headers: read_patch_field(custom, |raw| headers::read_headers(raw, known, &mut errors)),
             rate_limit: read_patch_field(rate_limit, |raw| {
-                let number = errors.number("rate_limit", Some(raw), 1, RATE_LIMIT_MAX);
+                let number = errors.read_number("rate_limit", Some(raw), 1, RATE_LIMIT_MAX);
                 u32::try_from(number)
                     .ok()
                     .and_then(NonZeroU32::new)
@@ -320,14 +321,14 @@ impl SecretRotation {
     ///
     /// # Errors
     /// As for [`SubscriptionInput::parse`].
-    pub(super) fn parse(json: &str) -> Result<Self, Error> {
+    pub(super) fn parse(json: &str) -> Result<Self, ApiError> {
         let json = if json.trim_ascii().is_empty() {
             "{}"
         } else {
             json
         };
-        let [overlap, secret] =
-            find_members(json, ROTATION_MEMBERS).map_err(|error| Error::from_json_error(&error))?;
+        let [overlap, secret] = find_members(json, ROTATION_MEMBERS)
+            .map_err(|error| ApiError::from_json_error(&error))?;
         let mut errors = FieldErrors::default();
         suggest::refuse_misspelt_members(json, &ROTATION_MEMBERS, &[], "a rotation", &mut errors);
         let hours_max = ROTATION_OVERLAP_MAX.as_secs() / 3_600;
@@ -361,7 +362,7 @@ fn read_required<T>(
 }
 
 fn read_url(raw: &RawValue, allow_targets: &[IpNet], errors: &mut FieldErrors) -> String {
-    let url = errors.text("url", Some(raw));
+    let url = errors.read_text("url", Some(raw));
     if is_text(raw)
         && let Err(refused) = target_address::check_target_url(&url, allow_targets)
     {
@@ -376,7 +377,7 @@ fn read_patterns(
     errors: &mut FieldErrors,
 ) -> Vec<Pattern> {
     const NAME: &str = "events";
-    let Ok(items) = raw_json::items(raw.get(), EVENTS_MAX) else {
+    let Ok(items) = raw_json::first_items(raw.get(), EVENTS_MAX) else {
         errors.add(NAME, "must be a list of names and patterns");
         return Vec::new();
     };
@@ -409,7 +410,7 @@ fn read_secret(
     known: Option<&Subscription>,
     errors: &mut FieldErrors,
 ) -> Option<Secret> {
-    let secret = Secret::new(errors.text(name, Some(raw)));
+    let secret = Secret::new(errors.read_text(name, Some(raw)));
     let text = secret.expose();
     if !is_text(raw) || known.is_some() && text.contains(REDACTED) {
         return None;
@@ -437,7 +438,7 @@ fn is_base64_key(encoded: &str) -> bool {
 }
 
 fn read_description(raw: &RawValue, errors: &mut FieldErrors) -> String {
-    let text = errors.text("description", Some(raw));
+    let text = errors.read_text("description", Some(raw));
     if text.len() > DESCRIPTION_MAX_BYTES {
         errors.add(
             "description",
@@ -508,7 +509,7 @@ fn read_styles(raw: &RawValue, errors: &mut FieldErrors) -> Vec<SigningStyle> {
 
 fn read_schedule(raw: &RawValue, errors: &mut FieldErrors) -> Vec<Duration> {
     const NAME: &str = "retry_schedule_s";
-    let Some(items) = raw_json::items(raw.get(), RETRIES_MAX)
+    let Some(items) = raw_json::first_items(raw.get(), RETRIES_MAX)
         .ok()
         .filter(|items| items.count <= RETRIES_MAX)
     else {

@@ -8,7 +8,7 @@ use tracing::{error, info};
 
 use super::blocking::run_blocking;
 use super::context::RequestContext;
-use super::error::Error;
+use super::error::ApiError;
 use super::gate::NodeCore;
 use super::list::ListPage;
 use super::query::parse_number;
@@ -35,7 +35,7 @@ use view::SubscriptionView;
 const ACTIVITY: [(&str, bool); 2] = [("true", true), ("false", false)];
 
 /// Handles `GET /api/v1/webhooks`: lists subscriptions, newest first.
-pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let mut parameters = context.parameters(&["is_active", "page", "page_size"]);
     let page = parameters.page_request();
     let activity = parameters.one_of("is_active", &ACTIVITY);
@@ -61,10 +61,10 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, E
 }
 
 /// Handles `POST /api/v1/webhooks`: creates a subscription.
-pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let body = context.read_json().await?;
     let input = SubscriptionInput::parse(
-        body::text(&body)?,
+        body::body_text(&body)?,
         None,
         SubscriptionRules::new(&context.edge),
     )?;
@@ -83,7 +83,7 @@ pub(super) async fn create(context: &mut RequestContext) -> Result<HttpResponse,
 }
 
 /// Handles `GET /api/v1/webhooks/{id}`: shows a subscription.
-pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     context.refuse_parameters()?;
     let core = context.edge.core()?;
@@ -92,13 +92,13 @@ pub(super) async fn show(context: &mut RequestContext) -> Result<HttpResponse, E
 }
 
 /// Handles `PUT /api/v1/webhooks/{id}`: changes a subscription.
-pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let body = context.read_json().await?;
     let (core, now) = (context.edge.core()?, context.edge.clock.wall());
     let known = find_subscription(&core, &id)?;
     let input = SubscriptionInput::parse(
-        body::text(&body)?,
+        body::body_text(&body)?,
         Some(&known),
         SubscriptionRules::new(&context.edge),
     )?;
@@ -118,7 +118,7 @@ pub(super) async fn change(context: &mut RequestContext) -> Result<HttpResponse,
 }
 
 /// Handles `DELETE /api/v1/webhooks/{id}`: deletes a subscription.
-pub(super) async fn remove(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn remove(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
     let id = find_subscription(&core, &id)?.id;
@@ -128,7 +128,7 @@ pub(super) async fn remove(context: &mut RequestContext) -> Result<HttpResponse,
 }
 
 /// Returns the subscription with the number `id`.
-pub(super) fn find_subscription(core: &NodeCore, id: &str) -> Result<SharedSubscription, Error> {
+pub(super) fn find_subscription(core: &NodeCore, id: &str) -> Result<SharedSubscription, ApiError> {
     let known = core.subscriptions.snapshot();
     let entry = parse_number(id)
         .and_then(|number| known.get(number))
@@ -149,15 +149,15 @@ async fn subscription_response(
     ))
 }
 
-impl From<SubscriptionChangeError> for Error {
+impl From<SubscriptionChangeError> for ApiError {
     fn from(error: SubscriptionChangeError) -> Self {
         let message = error.to_string();
         match error {
-            SubscriptionChangeError::NotFound => Error::NotFound(message),
+            SubscriptionChangeError::NotFound => ApiError::NotFound(message),
             SubscriptionChangeError::TooMany(_) => {
-                Error::Rejected(Rejection::conflict("too_many_subscriptions", message))
+                ApiError::Rejected(Rejection::conflict("too_many_subscriptions", message))
             }
-            SubscriptionChangeError::TooLarge { .. } => Error::Rejected(Rejection {
+            SubscriptionChangeError::TooLarge { .. } => ApiError::Rejected(Rejection {
                 status: 400,
                 code: "subscription_too_large",
                 message,
@@ -168,7 +168,7 @@ impl From<SubscriptionChangeError> for Error {
                     error = &source as &dyn std::error::Error,
                     "subscription write failed"
                 );
-                Error::Rejected(Rejection {
+                ApiError::Rejected(Rejection {
                     status: 503,
                     code: "unavailable",
                     message,
