@@ -226,7 +226,10 @@ pub(super) fn describe() -> EndpointDoc {
     let example = catalogue::find_entry("organisation.created").map(built_in_event);
     let items = json!({"items": [example], "total": 1, "page": 1, "page_size": 1, "pages": 1});
     EndpointDoc::new("Event bus", "List all known events")
-        .about("Each event has the name that its source uses, a sentence on when it happens, and the body of a delivery as an example.")
+        .about(
+            "Each event has the name that its source uses, a sentence on when it \
+            happens, and the body of a delivery as an example.",
+        )
         .access(EndpointAccess::Admin)
         .free(&["data", "kind", "source", "wire_name", "user_id"])
         .answers(200, "All known events.", items)

@@ -64,8 +64,8 @@ impl IncomingCall {
         }
     }
 
-    /// Records the events made of this call for the call log. The event in the answer's `X-Event-Id`
-    /// is recorded by [`IncomingCall::end`].
+    /// Records the events made of this call for the call log. The event in the answer's
+    /// `X-Event-Id` is recorded by [`IncomingCall::end`].
     pub(super) fn note_events(&self, events: impl IntoIterator<Item = EventId>) {
         let mut recorded = self.event_ids.borrow_mut();
         for event in events {
@@ -78,8 +78,8 @@ impl IncomingCall {
         }
     }
 
-    /// Keeps the value of the header `name` out of the call log, for a secret that the log would not
-    /// recognise by the header's name.
+    /// Keeps the value of the header `name` out of the call log, for a secret that the log would
+    /// not recognise by the header's name.
     pub(super) fn redact_header(&self, name: HeaderName) {
         self.redacted_headers.borrow_mut().push(name);
     }

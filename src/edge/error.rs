@@ -263,8 +263,8 @@ impl ApiError {
         (self.status_and_code().0 == 503).then_some(1)
     }
 
-    /// Returns true if the rest of the body stays unread, so that the next request on the connection
-    /// could not be found.
+    /// Returns true if the rest of the body stays unread, so that the next request on the
+    /// connection could not be found.
     const fn closes_connection(&self) -> bool {
         matches!(
             self,

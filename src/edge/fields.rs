@@ -17,8 +17,9 @@ const SHOWN_NAME_CHARS_MAX: usize = 64;
 
 /// Collector of the wrong fields of a request.
 ///
-/// Each reader takes a field's path and its raw value. It returns the value, or a placeholder if the
-/// value is wrong. Placeholders never get out, since [`FieldErrors::finish`] then returns the errors.
+/// Each reader takes a field's path and its raw value. It returns the value, or a placeholder if
+/// the value is wrong. Placeholders never get out, since [`FieldErrors::finish`] then returns the
+/// errors.
 #[derive(Debug, Default)]
 pub struct FieldErrors(Vec<FieldError>);
 
@@ -32,8 +33,8 @@ impl FieldErrors {
         }
     }
 
-    /// Records each name of `names` that is not in `known`. For requests in which an ignored, misspelt
-    /// filter would select more than the caller meant.
+    /// Records each name of `names` that is not in `known`. For requests in which an ignored,
+    /// misspelt filter would select more than the caller meant.
     pub fn add_unknown_members<'a>(
         &mut self,
         names: impl Iterator<Item = &'a String>,
@@ -197,8 +198,8 @@ impl FieldErrors {
         }
     }
 
-    /// Records an error and returns `false` if a member of the object `json` has an invalid name: JSON
-    /// can escape half a surrogate pair, which is no Unicode text.
+    /// Records an error and returns `false` if a member of the object `json` has an invalid name:
+    /// JSON can escape half a surrogate pair, which is no Unicode text.
     pub fn check_member_names(&mut self, field: &'static str, json: &str) -> bool {
         let is_readable = find_members(json, []).is_ok();
         if !is_readable {
@@ -207,8 +208,8 @@ impl FieldErrors {
         is_readable
     }
 
-    /// Reads an optional list of at most `items_max` strings of 1 to `bytes_max` bytes; absent means
-    /// empty.
+    /// Reads an optional list of at most `items_max` strings of 1 to `bytes_max` bytes; absent
+    /// means empty.
     pub fn read_text_list(
         &mut self,
         field: &'static str,

@@ -83,8 +83,8 @@ impl CoreGate {
         self.set_state(GateState::Open(core));
     }
 
-    /// Closes the gate for `reason`, which `/readyz` shows. Requests already being handled keep their
-    /// core.
+    /// Closes the gate for `reason`, which `/readyz` shows. Requests already being handled keep
+    /// their core.
     pub fn close(&self, reason: impl Into<String>) {
         self.set_state(GateState::Closed {
             reason: reason.into(),

@@ -55,8 +55,8 @@ pub(super) fn request_fingerprint(request: &HttpRequest, body: &Bytes) -> [u8; 3
 /// request with this one by `fingerprint`.
 ///
 /// # Errors
-/// [`ApiError::IdempotencyKeyReused`] if the requests differ, or [`ApiError::Unavailable`] if the record
-/// cannot be read.
+/// [`ApiError::IdempotencyKeyReused`] if the requests differ, or [`ApiError::Unavailable`] if the
+/// record cannot be read.
 pub(super) async fn load_first_record(
     core: &NodeCore,
     position: Position,

@@ -37,8 +37,8 @@ impl MethodSet {
         Self(self.0 | other.0)
     }
 
-    /// Returns the method under which the OpenAPI description lists an operation; `HEAD` is implied by
-    /// `GET`.
+    /// Returns the method under which the OpenAPI description lists an operation; `HEAD` is implied
+    /// by `GET`.
     pub(super) fn documented(self) -> HttpMethod {
         match self {
             Self::PUT => HttpMethod::Put,

@@ -14,8 +14,8 @@ use crate::config::Config;
 
 /// Path of the API with its operations.
 pub(super) struct ApiEndpoint {
-    /// Prefix of the path that neighbours in the table share; empty for most. A request with another
-    /// prefix skips all of them at the cost of one comparison.
+    /// Prefix of the path that neighbours in the table share; empty for most. A request with
+    /// another prefix skips all of them at the cost of one comparison.
     pub(super) scope: &'static str,
     /// Rest of the path, in actix-web's pattern language.
     pub(super) path: Cow<'static, str>,

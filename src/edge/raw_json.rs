@@ -59,8 +59,8 @@ impl<'a> Visitor<'a> for FirstItemsVisitor {
     }
 }
 
-/// Parses an id given as a string or as a whole number: `7` and `"7"` are the same id. `None` for any
-/// other value and for an invalid id.
+/// Parses an id given as a string or as a whole number: `7` and `"7"` are the same id. `None` for
+/// any other value and for an invalid id.
 #[must_use]
 pub fn parse_id(raw: &RawValue) -> Option<String> {
     let text = raw.get();

@@ -58,8 +58,8 @@ impl SignatureVerifier {
         self.0.is_empty()
     }
 
-    /// Returns `body` if `signature` is the hex digest of `body` followed by `tail` under one of the
-    /// secrets. All secrets are tried even after a match, so that the time taken says nothing.
+    /// Returns `body` if `signature` is the hex digest of `body` followed by `tail` under one of
+    /// the secrets. All secrets are tried even after a match, so that the time taken says nothing.
     #[must_use]
     pub fn verify(&self, body: &Bytes, tail: &[u8], signature: &[u8]) -> Option<VerifiedBody> {
         let mut digest = [0; 32];

@@ -15,7 +15,8 @@ use crate::event::{EntityKey, EventId, Position};
 /// Submits `command` to the router, and answers with `status` when its record is durable.
 ///
 /// # Errors
-/// The refusal of the router, as [`ApiError::from_refusal`] converts it, or [`ApiError::Unavailable`].
+/// The refusal of the router, as [`ApiError::from_refusal`] converts it, or
+/// [`ApiError::Unavailable`].
 pub(super) async fn submit_command(
     edge: &Edge,
     command: Command,

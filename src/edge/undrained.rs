@@ -1,10 +1,10 @@
 //! Unread rest of a chunked body, held until the answer is sent so that the server then closes the
 //! connection.
 //!
-//! A chunked body has no known end. If the payload is dropped unread, actix-http 3 keeps reading for
-//! the end without a timer: a sender that stops in the middle would hold its connection for ever.
-//! While the payload is held, the body counts as unfinished, and actix-http closes the connection
-//! after the answer.
+//! A chunked body has no known end. If the payload is dropped unread, actix-http 3 keeps reading
+//! for the end without a timer: a sender that stops in the middle would hold its connection for
+//! ever. While the payload is held, the body counts as unfinished, and actix-http closes the
+//! connection after the answer.
 
 use std::error::Error as StdError;
 use std::pin::Pin;

@@ -82,8 +82,8 @@ impl AccountInput {
         errors.finish(input)
     }
 
-    /// Builds the new account, created at `now`, with a generated id and secret if the request gives
-    /// none. Its messages are forwarded from position `from` on.
+    /// Builds the new account, created at `now`, with a generated id and secret if the request
+    /// gives none. Its messages are forwarded from position `from` on.
     ///
     /// # Errors
     /// [`ApiError::Internal`] if the operating system provides no random bytes.
@@ -114,9 +114,9 @@ impl AccountInput {
             .transpose()
     }
 
-    /// Applies the given members to `account`; absent members keep their values. `new_secret` is the
-    /// result of [`AccountInput::make_replacement_secret`]. A changed business account counts `from`
-    /// that position on.
+    /// Applies the given members to `account`; absent members keep their values. `new_secret` is
+    /// the result of [`AccountInput::make_replacement_secret`]. A changed `instagram_account_id`
+    /// takes effect from position `from` on.
     pub(super) fn apply_to(
         self,
         account: &mut Account,
@@ -184,8 +184,13 @@ fn read_instagram_account_id(
     };
     let id = raw_json::parse_id(raw).filter(|id| id.len() <= INSTAGRAM_ID_MAX_BYTES);
     if id.is_none() {
-        errors
-            .add(NAME, format!("must be an id of 1 to {INSTAGRAM_ID_MAX_BYTES} bytes, as a string or a whole number"));
+        errors.add(
+            NAME,
+            format!(
+                "must be an id of 1 to {INSTAGRAM_ID_MAX_BYTES} bytes, as a \
+                string or a whole number"
+            ),
+        );
     }
     id
 }
@@ -198,7 +203,8 @@ fn read_webhook_url(raw: &RawValue, allow_targets: &[IpNet], errors: &mut FieldE
         match parsed.map(|parsed| target_address::check_target_host(&parsed, allow_targets)) {
             None => {
                 let problem = format!(
-                    "must be an http or https URL of at most {URL_MAX_BYTES} bytes, without a user name"
+                    "must be an http or https URL of at most {URL_MAX_BYTES} bytes, without a \
+                    user name"
                 );
                 errors.add("crm_webhook_url", problem);
             }

@@ -47,26 +47,49 @@ fn add_body_refusals(endpoint: EndpointDoc) -> EndpointDoc {
         .refuses_bodies()
         .refuses_field(
             "crm_webhook_url",
-            "crm_webhook_url must be an http or https URL of at most 500 bytes, without a user name",
+            "crm_webhook_url must be an http or https URL of at most 500 bytes, without \
+                a user name",
         )
         .refuses_field(
             "crm_webhook_url",
-            "crm_webhook_url must lead to a public address: 127.0.0.1 is a loopback address, and delivery.allow_targets does not name it",
+            "crm_webhook_url must lead to a public address: 127.0.0.1 is a loopback \
+                address, and delivery.allow_targets does not name it",
         )
-        .refuses(409, "instagram_account_claimed", "account acc_xyz789 has this instagram_account_id already")
+        .refuses(
+            409,
+            "instagram_account_claimed",
+            "account acc_xyz789 has this instagram_account_id already",
+        )
 }
 
 pub(in crate::edge) fn create() -> EndpointDoc {
     add_body_refusals(EndpointDoc::new(TAG, "Create an account"))
-        .about(format!("Only this answer shows `webhook_secret`. Members that are absent or null take their defaults. {ABOUT_TOKENS}"))
+        .about(format!(
+            "Only this answer shows `webhook_secret`. Members that are absent or \
+            null take their defaults. {ABOUT_TOKENS}"
+        ))
         .access(EndpointAccess::Admin)
         .takes("account", example_request())
         .requires(&["instagram_account_id"])
         .answers(200, "The account, with its secret.", account_with_secret())
-        .refuses(409, "account_exists", "there is an account acc_xyz789 already")
-        .refuses(409, "too_many_accounts", "there are 1000 accounts already; sources.instagram.accounts_max allows no more")
+        .refuses(
+            409,
+            "account_exists",
+            "there is an account acc_xyz789 already",
+        )
+        .refuses(
+            409,
+            "too_many_accounts",
+            "there are 1000 accounts already; \
+            sources.instagram.accounts_max allows no more",
+        )
         .refuses_when_not_ready()
-        .refuses(503, "unavailable", "it is not known whether the account was stored, look at it and try again")
+        .refuses(
+            503,
+            "unavailable",
+            "it is not known whether the account was stored, look at \
+            it and try again",
+        )
 }
 
 pub(in crate::edge) fn list() -> EndpointDoc {
@@ -88,7 +111,9 @@ pub(in crate::edge) fn show() -> EndpointDoc {
 
 pub(in crate::edge) fn change() -> EndpointDoc {
     add_body_refusals(add_id_parameter(EndpointDoc::new(TAG, "Change an account")))
-        .about(format!("Changes only the members given; null means the default. Null in `webhook_secret` generates a new secret, which the answer shows. {ABOUT_TOKENS}"))
+        .about(format!("Changes only the members given; null means the default. Null in \
+            `webhook_secret` generates a new secret, which the answer shows. \
+            {ABOUT_TOKENS}"))
         .takes("change", json!({"crm_webhook_url": "https://crm.example/hooks/instagram", "access_token": TOKEN}))
         .answers(200, "The account.", account())
 }

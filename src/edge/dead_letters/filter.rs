@@ -73,8 +73,8 @@ pub(in crate::edge) fn parse_webhook_id(parameters: &mut QueryParameters) -> Opt
     number.map(SubscriberId::Webhook)
 }
 
-/// Parses the filter in a body; an empty body matches all dead letters. Unknown members are refused,
-/// since an ignored, misspelt member would match more than the caller meant.
+/// Parses the filter in a body; an empty body matches all dead letters. Unknown members are
+/// refused, since an ignored, misspelt member would match more than the caller meant.
 ///
 /// # Errors
 /// [`ApiError::InvalidJson`], or [`ApiError::InvalidFields`] with every wrong member.

@@ -46,15 +46,40 @@ fn add_filter_parameters(endpoint: EndpointDoc, reason: &str) -> EndpointDoc {
         .query("webhook_id", "Only dead letters of this subscription.", 1)
         .query(
             "subscriber",
-            "Only dead letters of this subscriber: `webhook:1`, `forward:acc_1`, `replies:acc_1` or `auto_reply`.",
+            "Only dead letters of this subscriber: `webhook:1`, `forward:acc_1`, \
+                `replies:acc_1` or `auto_reply`.",
             "webhook:1",
         )
-        .query("event", "Only dead letters of events with this name.", "status.changed")
-        .query("kind", "Only dead letters of entities of this kind.", "ticket")
-        .query("entity", "Only dead letters of entities with this id.", "SUP-1042")
-        .query("since", "Received at this time or later (RFC 3339).", "2020-01-01T00:00:00Z")
-        .query("until", "Received before this time (RFC 3339).", "2099-01-01T00:00:00Z")
-        .query("reason", "exhausted, too_old, refused, expression, expired or disabled.", reason)
+        .query(
+            "event",
+            "Only dead letters of events with this name.",
+            "status.changed",
+        )
+        .query(
+            "kind",
+            "Only dead letters of entities of this kind.",
+            "ticket",
+        )
+        .query(
+            "entity",
+            "Only dead letters of entities with this id.",
+            "SUP-1042",
+        )
+        .query(
+            "since",
+            "Received at this time or later (RFC 3339).",
+            "2020-01-01T00:00:00Z",
+        )
+        .query(
+            "until",
+            "Received before this time (RFC 3339).",
+            "2099-01-01T00:00:00Z",
+        )
+        .query(
+            "reason",
+            "exhausted, too_old, refused, expression, expired or disabled.",
+            reason,
+        )
         .refuses_field("webhook_id", "webhook_id must be the id of a subscription")
 }
 
@@ -90,15 +115,29 @@ pub(in crate::edge) fn show() -> EndpointDoc {
 }
 
 pub(in crate::edge) fn retry() -> EndpointDoc {
-    add_job_answer(add_id_parameter(EndpointDoc::new(TAG, "Deliver a dead letter again")))
-        .about("Sends the same `webhook-id`, and `X-Hookyard-Replay: true`. If a job is already delivering the dead letter, the answer shows that job. A dead letter that fails again stays a dead letter.")
+    add_job_answer(add_id_parameter(EndpointDoc::new(
+        TAG,
+        "Deliver a dead letter again",
+    )))
+    .about(
+        "Sends the same `webhook-id`, and `X-Hookyard-Replay: true`. If a job is \
+            already delivering the dead letter, the answer shows that job. A dead letter \
+            that fails again stays a dead letter.",
+    )
 }
 
 pub(in crate::edge) fn retry_all() -> EndpointDoc {
     add_job_answer(EndpointDoc::new(TAG, "Deliver dead letters again"))
-        .about("Delivers all dead letters that match the members given, in order for each entity; without members, all dead letters. A dead letter of many events can only be retried by its id.")
+        .about(
+            "Delivers all dead letters that match the members given, in order for each \
+            entity; without members, all dead letters. A dead letter of many events can \
+            only be retried by its id.",
+        )
         .access(EndpointAccess::Admin)
-        .takes("filter", json!({"webhook_id": 1, "event": "status.changed", "since": "2025-12-04T00:00:00Z"}))
+        .takes(
+            "filter",
+            json!({"webhook_id": 1, "event": "status.changed", "since": "2025-12-04T00:00:00Z"}),
+        )
         .or_nothing()
         .requires(&[])
         .refuses_bodies()
@@ -119,8 +158,15 @@ pub(in crate::edge) fn discard() -> EndpointDoc {
 
 pub(in crate::edge) fn discard_all() -> EndpointDoc {
     add_filter_parameters(EndpointDoc::new(TAG, "Discard dead letters"), "expired")
-        .about("Discards all dead letters that match the parameters and that no job is delivering. Without other parameters, `all=true` is required.")
+        .about(
+            "Discards all dead letters that match the parameters and that no job is \
+            delivering. Without other parameters, `all=true` is required.",
+        )
         .access(EndpointAccess::Admin)
-        .answers(200, "The number of discarded dead letters.", json!({"discarded": 12}))
+        .answers(
+            200,
+            "The number of discarded dead letters.",
+            json!({"discarded": 12}),
+        )
         .refuses_when_not_ready()
 }

@@ -283,7 +283,8 @@ impl EndpointDoc {
         )
     }
 
-    /// Adds the refusals of every endpoint that accepts events: overload, quarantine, no open store.
+    /// Adds the refusals of every endpoint that accepts events: overload, quarantine, no open
+    /// store.
     pub(in crate::edge) fn refuses_when_busy(self) -> Self {
         self.refuses(503, "overloaded", "the node is overloaded, retry later")
             .refuses(

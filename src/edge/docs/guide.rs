@@ -24,17 +24,20 @@ pub struct Guide {
 pub const GUIDES: [Guide; 4] = [
     Guide {
         topic: "receive",
-        summary: "Each source of events: its requests and answers, signatures, idempotency, and refused requests",
+        summary: "Each source of events: its requests and answers, signatures, idempotency, \
+            and refused requests",
         markdown: include_str!("guide/receive.md"),
     },
     Guide {
         topic: "subscribe",
-        summary: "Subscriptions, filters and transforms, verifying deliveries, retries, dead letters and replays",
+        summary: "Subscriptions, filters and transforms, verifying deliveries, retries, dead \
+            letters and replays",
         markdown: include_str!("guide/subscribe.md"),
     },
     Guide {
         topic: "operate",
-        summary: "Running a node: secrets, proxies, sizing, upgrades, recovery, encryption, and its log lines",
+        summary: "Running a node: secrets, proxies, sizing, upgrades, recovery, encryption, \
+            and its log lines",
         markdown: include_str!("guide/operate.md"),
     },
     Guide {

@@ -1,5 +1,5 @@
-//! `POST /api/v1/webhooks/{id}/recover` and `…/replay`: start jobs that deliver the failed events, or
-//! all events, of a time range again.
+//! `POST /api/v1/webhooks/{id}/recover` and `…/replay`: start jobs that deliver the failed events,
+//! or all events, of a time range again.
 
 use std::collections::BTreeMap;
 

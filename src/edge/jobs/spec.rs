@@ -21,11 +21,14 @@ pub(in crate::edge) fn job(kind: &str) -> Value {
 
 /// Adds the answers of every endpoint that starts a job.
 pub(in crate::edge) fn add_job_answer(endpoint: EndpointDoc) -> EndpointDoc {
-    endpoint.answers(202, "The job that was started.", job("retry")).refuses(
-        409,
-        "too_many_jobs",
-        "1000 jobs are not over yet; wait for them or cancel some, delivery.jobs_max allows no more",
-    )
+    endpoint
+        .answers(202, "The job that was started.", job("retry"))
+        .refuses(
+            409,
+            "too_many_jobs",
+            "1000 jobs are not over yet; wait for them or cancel some, \
+            delivery.jobs_max allows no more",
+        )
 }
 
 fn add_id_parameter(endpoint: EndpointDoc) -> EndpointDoc {
@@ -88,17 +91,30 @@ pub(in crate::edge) fn cancel() -> EndpointDoc {
 }
 
 pub(in crate::edge) fn recover() -> EndpointDoc {
-    add_webhook_parameter(EndpointDoc::new(TAG, "Deliver failed events of a time range again"))
-        .about(
-            "Delivers the subscription's dead letters of events received from `since` (included) to `until` (excluded, optional).",
-        )
-        .takes("time", time())
+    add_webhook_parameter(EndpointDoc::new(
+        TAG,
+        "Deliver failed events of a time range again",
+    ))
+    .about(
+        "Delivers the subscription's dead letters of events received from `since` \
+                (included) to `until` (excluded, optional).",
+    )
+    .takes("time", time())
 }
 
 pub(in crate::edge) fn replay() -> EndpointDoc {
     let mut with_events = time();
     with_events["events"] = json!(["ticket:*", "lead.*"]);
-    add_webhook_parameter(EndpointDoc::new(TAG, "Deliver all events of a time range again"))
-        .about("Delivers all events received from `since` (included) to `until` (excluded, optional) that match the subscription as it is now, also events older than the subscription. `events` limits the replay to events that match one of its patterns. Each delivery keeps its `webhook-id`, by which a receiver recognises duplicates.")
-        .takes("time and events", with_events)
+    add_webhook_parameter(EndpointDoc::new(
+        TAG,
+        "Deliver all events of a time range again",
+    ))
+    .about(
+        "Delivers all events received from `since` (included) to `until` (excluded, \
+            optional) that match the subscription as it is now, also events older than \
+            the subscription. `events` limits the replay to events that match one of its \
+            patterns. Each delivery keeps its `webhook-id`, by which a receiver \
+            recognises duplicates.",
+    )
+    .takes("time and events", with_events)
 }

@@ -163,7 +163,8 @@ fn parse_kind(name: &str) -> Result<Kind, ApiError> {
     Kind::parse(name).ok_or_else(|| {
         let names = Kind::BUILT_IN.map(Kind::as_str).join(", ");
         ApiError::not_found(format!(
-            "there is no such kind of entity; known: {names}, and custom:<name> for each configured name"
+            "there is no such kind of entity; known: {names}, and custom:<name> for \
+                each configured name"
         ))
     })
 }

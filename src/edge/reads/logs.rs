@@ -1,5 +1,5 @@
-//! `GET /api/v1/webhooks/logs` and `/api/v1/webhooks/logs/{log_id}`: the call log, with accepted and
-//! refused calls of every source, and deliveries.
+//! `GET /api/v1/webhooks/logs` and `/api/v1/webhooks/logs/{log_id}`: the call log, with accepted
+//! and refused calls of every source, and deliveries.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -32,7 +32,8 @@ impl EventRef {
     }
 }
 
-/// Returns the public id of the event in `stored`. A reprocessing keeps the id of the first attempt.
+/// Returns the public id of the event in `stored`. A reprocessing keeps the id of the first
+/// attempt.
 fn stored_event_id(incarnation: StoreIncarnation, stored: &StoredRecord) -> EventId {
     EventId::new(
         incarnation,

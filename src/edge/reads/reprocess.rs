@@ -20,8 +20,8 @@ use crate::event::{EventId, Record};
 use crate::projection::{EventView, Status};
 use crate::router::Refusal;
 
-/// Handles `POST /api/v1/events/{event_id}/reprocess`. The answer is 202 with the event's own id and
-/// its present number.
+/// Handles `POST /api/v1/events/{event_id}/reprocess`. The answer is 202 with the event's own id
+/// and its present number.
 pub(in crate::edge) async fn run(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
@@ -62,11 +62,12 @@ fn reprocess_command(
     } else if record.source == c2s::SOURCE.as_str() {
         edge.c2s().reopen_command(record, span)
     } else {
-        tracing::error!(source = record.source, event_id = %id, "reprocessing refused: the source of the event supports none");
+        tracing::error!(source = record.source, event_id = %id, "reprocessing refused: the source of \
+            the event supports none");
         return Err(ApiError::Internal);
     };
-    // Key of this attempt, so that two requests at once make one attempt. Keys of senders contain no
-    // control characters, so this key differs from all of them.
+    // Key of this attempt, so that two requests at once make one attempt. Keys of senders contain
+    // no control characters, so this key differs from all of them.
     let key = format!("\u{1}reprocess:{id}:{}", view.later_records);
     Ok(Command {
         at: Some(record.at),
@@ -79,7 +80,8 @@ fn reprocess_command(
 /// Decodes the command of a support event again, by the present configuration.
 fn support_command(record: &Record, edge: &Edge, span: Span) -> Result<Command, ApiError> {
     let request = SupportRequestContext {
-        // Placeholder, replaced by the caller: the decoder refuses the control character of its key.
+        // Placeholder, replaced by the caller: the decoder refuses the control character of its
+        // key.
         idempotency_key: Some(b"reprocess"),
         at: Some(record.at),
         unknown_entity: edge.support().unknown_entity(),

@@ -215,8 +215,8 @@ impl SubscriptionInput {
         self.is_active == Some(true)
     }
 
-    /// Builds the new subscription `id`, created at `now`, with deliveries of the events from `from`
-    /// on.
+    /// Builds the new subscription `id`, created at `now`, with deliveries of the events from
+    /// `from` on.
     pub(super) fn into_subscription(
         self,
         id: SubscriptionId,
@@ -258,8 +258,8 @@ impl SubscriptionInput {
         created
     }
 
-    /// Applies the given members to `subscription` at `now`; absent members keep their values. If the
-    /// change activates a disabled subscription, its deliveries begin at `from`.
+    /// Applies the given members to `subscription` at `now`; absent members keep their values. If
+    /// the change activates a disabled subscription, its deliveries begin at `from`.
     pub(super) fn apply_to(self, subscription: &mut Subscription, from: Position, now: Timestamp) {
         match self.is_active {
             Some(true) => resume_subscription(subscription, from),
@@ -402,8 +402,8 @@ fn read_patterns(
     patterns
 }
 
-/// Reads a secret chosen by the caller. Returns `None` for a masked secret, as answers show it, which
-/// keeps the stored secret.
+/// Reads a secret chosen by the caller. Returns `None` for a masked secret, as answers show it,
+/// which keeps the stored secret.
 fn read_secret(
     name: &'static str,
     raw: &RawValue,

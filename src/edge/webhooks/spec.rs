@@ -95,9 +95,21 @@ fn add_id_parameter(endpoint: EndpointDoc) -> EndpointDoc {
 fn add_body_refusals(endpoint: EndpointDoc) -> EndpointDoc {
     endpoint
         .refuses_bodies()
-        .refuses_field("events[0]", "events[0] is no valid pattern: \"lead.creatd\" matches no known event; did you mean \"lead.created\"?")
-        .refuses_field("filters", "filters is no member of a subscription, did you mean filter?")
-        .refuses(400, "subscription_too_large", "the subscription needs 13000 bytes, and at most 12000 are kept; shorten its expressions, headers or events")
+        .refuses_field(
+            "events[0]",
+            "events[0] is no valid pattern: \"lead.creatd\" matches no \
+            known event; did you mean \"lead.created\"?",
+        )
+        .refuses_field(
+            "filters",
+            "filters is no member of a subscription, did you mean filter?",
+        )
+        .refuses(
+            400,
+            "subscription_too_large",
+            "the subscription needs 13000 bytes, and at \
+            most 12000 are kept; shorten its expressions, headers or events",
+        )
 }
 
 /// Adds the refusal of a write whose outcome is unknown.
@@ -115,7 +127,8 @@ pub(in crate::edge) fn create() -> EndpointDoc {
         "Create a subscription",
     )))
     .about(format!(
-        "Delivers events accepted from now on. {MEMBERS}\n\n{SECRETS} Without `secret`, the node generates one."
+        "Delivers events accepted from now on. {MEMBERS}\n\n{SECRETS} Without \
+            `secret`, the node generates one."
     ))
     .access(EndpointAccess::Admin)
     .takes("a subscription", example_request())
@@ -174,37 +187,75 @@ pub(in crate::edge) fn remove() -> EndpointDoc {
 }
 
 pub(in crate::edge) fn rotate() -> EndpointDoc {
-    add_change_refusals(add_id_parameter(EndpointDoc::new(TAG, "Rotate the secret of a subscription")))
-        .about("Without `secret`, the node generates one. For `overlap_h` hours (default 24, at most 168) deliveries are signed with both secrets.")
-        .refuses_bodies()
-        .takes("rotation", json!({"overlap_h": 24}))
-        .or_nothing()
-        .answers(200, "The subscription, with its new secret.", example_with_secret())
-        .refuses_field("overlap_h", "overlap_h must be a number from 0 to 168")
+    add_change_refusals(add_id_parameter(EndpointDoc::new(
+        TAG,
+        "Rotate the secret of a subscription",
+    )))
+    .about(
+        "Without `secret`, the node generates one. For `overlap_h` hours (default \
+            24, at most 168) deliveries are signed with both secrets.",
+    )
+    .refuses_bodies()
+    .takes("rotation", json!({"overlap_h": 24}))
+    .or_nothing()
+    .answers(
+        200,
+        "The subscription, with its new secret.",
+        example_with_secret(),
+    )
+    .refuses_field("overlap_h", "overlap_h must be a number from 0 to 168")
 }
 
 pub(in crate::edge) fn pause() -> EndpointDoc {
-    add_change_refusals(add_id_parameter(EndpointDoc::new(TAG, "Pause a subscription")))
-        .about("Events are kept until the subscription is resumed, for at most `delivery.hold_days`. A disabled subscription stays disabled.")
-        .answers(200, "The subscription.", example_subscription())
+    add_change_refusals(add_id_parameter(EndpointDoc::new(
+        TAG,
+        "Pause a subscription",
+    )))
+    .about(
+        "Events are kept until the subscription is resumed, for at most \
+            `delivery.hold_days`. A disabled subscription stays disabled.",
+    )
+    .answers(200, "The subscription.", example_subscription())
 }
 
 pub(in crate::edge) fn resume() -> EndpointDoc {
-    add_change_refusals(add_id_parameter(EndpointDoc::new(TAG, "Resume a subscription")))
-        .about("Events kept during a pause are delivered first. A disabled subscription continues with events accepted from now on. If the circuit breaker is open, one delivery is tried at once.")
-        .answers(200, "The subscription.", example_subscription())
+    add_change_refusals(add_id_parameter(EndpointDoc::new(
+        TAG,
+        "Resume a subscription",
+    )))
+    .about(
+        "Events kept during a pause are delivered first. A disabled subscription \
+            continues with events accepted from now on. If the circuit breaker is open, \
+            one delivery is tried at once.",
+    )
+    .answers(200, "The subscription.", example_subscription())
 }
 
 pub(in crate::edge) fn test() -> EndpointDoc {
     add_id_parameter(EndpointDoc::new(TAG, "Send a test event to a subscription"))
-        .about("Sends a signed event `ping` in any state of the subscription, and shows the answer of its target. An accepted ping lets an open circuit breaker try a delivery at once. `code` is a failure code of deliveries.")
+        .about(
+            "Sends a signed event `ping` in any state of the subscription, and shows \
+            the answer of its target. An accepted ping lets an open circuit breaker try a \
+            delivery at once. `code` is a failure code of deliveries.",
+        )
         .answers(200, "The answer of the target.", example_ping())
 }
 
 pub(in crate::edge) fn deliveries() -> EndpointDoc {
-    add_id_parameter(EndpointDoc::new(TAG, "List the delivery attempts of a subscription, newest first"))
-        .about("Read from the call log, which keeps a bounded number of rows. `next_attempt_at` is set on the newest attempt of a delivery that will be retried.")
-        .query("is_successful", "true: only calls answered with 2xx. false: only the others.", "true")
-        .paged()
-        .answers(200, "One page of the list.", page(&attempt()))
+    add_id_parameter(EndpointDoc::new(
+        TAG,
+        "List the delivery attempts of a subscription, newest first",
+    ))
+    .about(
+        "Read from the call log, which keeps a bounded number of rows. \
+            `next_attempt_at` is set on the newest attempt of a delivery that will be \
+            retried.",
+    )
+    .query(
+        "is_successful",
+        "true: only calls answered with 2xx. false: only the others.",
+        "true",
+    )
+    .paged()
+    .answers(200, "One page of the list.", page(&attempt()))
 }
