@@ -159,7 +159,7 @@ fn decode_target(
                 (Some(id), _) => decode_known_entity(Kind::Customer, Some(id), faults),
                 // A wrong code is noted where the rest of the data is read.
                 (None, Some(code)) => Some(LeadEventTarget::Code(
-                    FieldErrors::default().id("data.customer_code", Some(code)),
+                    FieldErrors::default().read_id("data.customer_code", Some(code)),
                 )),
                 (None, None) => {
                     faults.add("data.customer_id", "or customer_code is required");
