@@ -274,7 +274,7 @@ mod tests {
             let call = IncomingCall::begin(&request, CallSource::Contract(SUPPORT));
             assert_eq!(call.id == given, taken, "{given}");
         }
-        let long = "x".repeat(ID_MAX_BYTES + 1);
+        let long = "x".repeat(REQUEST_ID_MAX_BYTES + 1);
         let request = TestRequest::default()
             .insert_header((REQUEST_ID, long))
             .to_http_request();

@@ -184,6 +184,7 @@ impl ApiError {
         }
     }
 
+    /// Returns the stable code, the member `code` of the answer.
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.status_and_code().1
