@@ -262,17 +262,17 @@ mod tests {
 
     #[test]
     fn a_sane_id_is_taken_over_and_any_other_replaced() {
-        for (given, taken) in [
+        for (sent, taken) in [
             ("req-42.a:b/c", true),
             ("with space", false),
             ("quote\"", false),
             ("", false),
         ] {
             let request = TestRequest::default()
-                .insert_header((REQUEST_ID, given))
+                .insert_header((REQUEST_ID, sent))
                 .to_http_request();
             let call = IncomingCall::begin(&request, CallSource::Contract(SUPPORT));
-            assert_eq!(call.id == given, taken, "{given}");
+            assert_eq!(call.id == sent, taken, "{sent}");
         }
         let long = "x".repeat(REQUEST_ID_MAX_BYTES + 1);
         let request = TestRequest::default()
@@ -294,11 +294,11 @@ mod tests {
         let request = request.to_http_request();
         let call = IncomingCall::begin(&request, CallSource::Contract(SUPPORT));
         call.redact_header(HeaderName::from_static("x-opens"));
-        let concealed = call.redacted_headers.borrow();
-        let mut told: Vec<_> = logged_headers(&request, &concealed).collect();
-        told.sort_unstable();
+        let redacted = call.redacted_headers.borrow();
+        let mut logged: Vec<_> = logged_headers(&request, &redacted).collect();
+        logged.sort_unstable();
         assert_eq!(
-            told,
+            logged,
             [("x-else", &b"a"[..]), ("x-opens", REDACTED.as_bytes())]
         );
     }

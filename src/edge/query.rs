@@ -152,12 +152,12 @@ mod tests {
     }
 
     fn fields(error: ApiError) -> Vec<String> {
-        let ApiError::InvalidFields(faults) = error else {
+        let ApiError::InvalidFields(errors) = error else {
             panic!("{error}")
         };
-        faults
+        errors
             .into_iter()
-            .map(|fault| fault.field.into_owned())
+            .map(|error| error.field.into_owned())
             .collect()
     }
 

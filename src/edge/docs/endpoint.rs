@@ -250,14 +250,14 @@ impl EndpointDoc {
         )
     }
 
-    /// Adds the refusal of more than `most` calls of the sort `what` per minute.
-    pub(in crate::edge) fn limits(self, most: u32, what: &str) -> Self {
+    /// Adds the refusal of more than `most` calls per minute; `calls` describes the calls.
+    pub(in crate::edge) fn limits(self, most: u32, calls: &str) -> Self {
         let detail = format!("rate limit of {most} requests per minute exceeded");
         let example = json!({"detail": detail, "code": "rate_limited"});
         self.answer(
             429,
-            &format!("rate_limited: {what}"),
-            &format!("{what}: {detail}"),
+            &format!("rate_limited: {calls}"),
+            &format!("{calls}: {detail}"),
             Some(example),
             &[],
         )

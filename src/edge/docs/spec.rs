@@ -220,9 +220,8 @@ mod tests {
         }
     }
 
-    /// The only calls that need say no more than their path does are reads, removals and those that
-    /// do something to what the path names; those that may be called either way are told from those
-    /// that may not.
+    /// Calls without a body are reads, removals and actions on the resource in the path. A body that
+    /// may be left out is marked as optional.
     #[test]
     fn what_takes_a_body_says_so_and_how_a_wrong_one_is_refused() {
         let mut optional = Vec::new();
@@ -321,8 +320,8 @@ mod tests {
             let is_for_anyone =
                 operation["tags"][0] == "Node" || name.ends_with("/events/available");
             let is_handshake = operation["responses"]["200"]["content"]["text/plain"].is_object();
-            // What senders and publishers send are events; of what the admin alone may do, one
-            // thing makes an event go its way.
+            // Senders and publishers post events; of the admin's own endpoints only `reprocess` submits
+            // an event.
             let is_the_admins = operation["security"] == json!([{"admin_token": []}]);
             let takes_in =
                 name.starts_with("post ") && (!is_the_admins || name.ends_with("/reprocess"));
@@ -386,21 +385,24 @@ mod tests {
 
     #[test]
     fn what_a_sender_cannot_see_in_an_example_is_said() {
-        let said = |wanted: &str| {
+        let operations_with = |text: &str| {
             let operations = operations()
                 .into_iter()
-                .filter(|(_, operation)| operation.to_string().contains(wanted));
+                .filter(|(_, operation)| operation.to_string().contains(text));
             operations.map(|(name, _)| name).collect::<Vec<_>>()
         };
-        assert_eq!(said("microseconds"), ["post /api/v1/webhooks/c2s"]);
+        assert_eq!(
+            operations_with("microseconds"),
+            ["post /api/v1/webhooks/c2s"]
+        );
         let late = "keeps its newer status";
         assert!(
-            said(late)
+            operations_with(late)
                 .iter()
                 .all(|name| name.ends_with("/status/update"))
-                && said(late).len() == 2
+                && operations_with(late).len() == 2
         );
-        let by_address = said("/64 network");
+        let by_address = operations_with("/64 network");
         for path in [
             "/in/{name}",
             "/api/v1/webhooks/c2s",

@@ -140,8 +140,8 @@ mod tests {
         };
         let masked = read_changes(r#"{"x-key": "…", "X-Gone": "…", "X-New": "2"}"#, &known);
         let other = replace_headers(&known.headers, read_changes(r#"{"X-Key": "new"}"#, &known));
-        let made = replace_headers(&other, masked);
-        let shown: Vec<_> = made
+        let replaced = replace_headers(&other, masked);
+        let shown: Vec<_> = replaced
             .iter()
             .map(|(name, value)| (name.as_str(), value.expose()))
             .collect();
