@@ -28,7 +28,7 @@ pub use store_session::RebuildSummary;
 use store_session::{NodeSetup, StoreSession};
 
 use crate::config::Config;
-use crate::edge::{self, Edge, Gate};
+use crate::edge::{self, CoreGate, Edge};
 use crate::error_chain;
 
 /// First pause before a failed store is opened again. Each further pause is twice as long, up to

@@ -20,8 +20,8 @@ use tracing::Span;
 
 use super::call::IncomingCall;
 use super::context::RequestContext;
-use super::error::Error;
-use super::fault::FieldError;
+use super::error::ApiError;
+use super::field_error::FieldError;
 use super::gate::NodeCore;
 use super::state::Edge;
 use super::{answer, body, client_address, submit};
@@ -57,7 +57,7 @@ struct IndexedFieldError {
 }
 
 /// Takes events in.
-pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse, Error> {
+pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let RequestContext {
         request,
         payload,
@@ -66,24 +66,24 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
         quota,
     } = context;
     let c2s = edge.c2s();
-    let client = edge.client(request);
+    let client = edge.client_address(request);
     body::check_declared_length(request, edge.body_limits())?;
     if !c2s.is_allowed_address(client) {
-        return Err(Error::Forbidden);
+        return Err(ApiError::Forbidden);
     }
     if !c2s.has_valid_token(request.headers()) {
-        return Err(edge.count_failure(request, Error::InvalidToken));
+        return Err(edge.count_auth_failure(request, ApiError::InvalidToken));
     }
     let admitted = c2s.callers.admit(
         client_address::client_network(client),
         edge.clock.monotonic(),
     );
-    *quota = admitted.map_err(Error::RateLimited)?;
+    *quota = admitted.map_err(ApiError::RateLimited)?;
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     body::check_json_content_type(request.headers())?;
     match decode_c2s_request(&body)? {
         C2sRequest::Single(event) => {
-            submit_single_event(event.map_err(Error::InvalidFields)?, edge, call.span()).await
+            submit_single_event(event.map_err(ApiError::InvalidFields)?, edge, call.span()).await
         }
         C2sRequest::Batch(events) => submit_batch(events, edge, call).await,
     }
@@ -93,13 +93,13 @@ async fn submit_single_event(
     event: C2sEvent,
     edge: &Edge,
     span: &Span,
-) -> Result<HttpResponse, Error> {
+) -> Result<HttpResponse, ApiError> {
     let core = edge.core()?;
     let lead = lead_fingerprint(&event);
     edge.c2s()
         .leads
         .take_token(lead, edge.clock.monotonic())
-        .map_err(Error::RateLimited)?;
+        .map_err(ApiError::RateLimited)?;
     let outcome = core
         .router
         .submit_command(edge.c2s().receive_command(event, span))
@@ -116,7 +116,7 @@ async fn submit_batch(
     events: Vec<Result<C2sEvent, Vec<FieldError>>>,
     edge: &Edge,
     call: &IncomingCall,
-) -> Result<HttpResponse, Error> {
+) -> Result<HttpResponse, ApiError> {
     if events.iter().all(Result::is_err) {
         return Err(no_valid_event_error(events));
     }
@@ -170,7 +170,7 @@ async fn submit_batch(
 }
 
 /// The refusal of a list without any valid event, with the place of each fault in it.
-fn no_valid_event_error(events: Vec<Result<C2sEvent, Vec<FieldError>>>) -> Error {
+fn no_valid_event_error(events: Vec<Result<C2sEvent, Vec<FieldError>>>) -> ApiError {
     let mut faults = super::fields::FieldErrors::default();
     for (index, fault) in events.into_iter().enumerate().flat_map(|(index, event)| {
         let of_event = event.err().unwrap_or_default();
@@ -185,7 +185,7 @@ fn no_valid_event_error(events: Vec<Result<C2sEvent, Vec<FieldError>>>) -> Error
     }
     match faults.finish(()) {
         Err(error) => error,
-        Ok(()) => Error::Internal,
+        Ok(()) => ApiError::Internal,
     }
 }
 
@@ -219,7 +219,7 @@ impl C2sSummary {
         &mut self,
         core: &NodeCore,
         outcome: Result<CommandOutcome, Refusal>,
-    ) -> Result<Option<CommandOutcome>, Error> {
+    ) -> Result<Option<CommandOutcome>, ApiError> {
         match outcome {
             Ok(outcome) => {
                 self.processed += 1;
@@ -229,7 +229,7 @@ impl C2sSummary {
                 self.duplicates += 1;
                 Ok(None)
             }
-            Err(refusal) => Err(Error::from_refusal(refusal, |position| {
+            Err(refusal) => Err(ApiError::from_refusal(refusal, |position| {
                 submit::public_event_id(core, position)
             })),
         }

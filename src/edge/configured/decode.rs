@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use tracing::Span;
 
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::fields::FieldErrors;
 use super::super::raw_json;
 use crate::config::CustomSourceConfig;
@@ -21,14 +21,14 @@ use crate::provider::{DocumentFormat, RequestDocument, VerifiedRequest};
 /// under `span`.
 ///
 /// # Errors
-/// [`Error::Invalid`] with every field that was not found.
+/// [`ApiError::Invalid`] with every field that was not found.
 pub(super) fn decode_configured_event(
     custom: &CustomSourceConfig,
     verified: &VerifiedRequest<'_, '_>,
     document: &RequestDocument<'_>,
     body: Bytes,
     span: Span,
-) -> Result<Command, Error> {
+) -> Result<Command, ApiError> {
     let mut faults = FieldErrors::default();
     let found = custom.source.extract(verified, document).map_err(|lost| {
         lost.into_iter()
@@ -36,11 +36,11 @@ pub(super) fn decode_configured_event(
     });
     let fields = top_level_fields(document.json(), &mut faults);
     let Ok(found) = faults.finish(found)? else {
-        return Err(Error::Internal);
+        return Err(ApiError::Internal);
     };
     // Its id was checked when it was found.
     let Ok(entity) = EntityKey::try_new(custom.kind, &found.entity) else {
-        return Err(Error::Internal);
+        return Err(ApiError::Internal);
     };
     let action = EntityAction::Generic(Generic::Merge { fields });
     let shape = match document.format() {

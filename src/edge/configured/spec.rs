@@ -97,6 +97,6 @@ pub(in crate::edge) fn subscription() -> EndpointDoc {
         .answers_text(200, "The challenge.", "1158201444")
         .refuses(403, "forbidden", "hub.verify_token is missing or not the configured one")
         .refuses(404, "not_found", "there is nothing at this path")
-        .refuses(405, "method_not_allowed", "method is not allowed here")
+        .refuses(405, "method_not_allowed", "method is not allowed on this path")
         .limits_failures()
 }

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::super::call::IncomingCall;
-use super::super::error::Error;
-use super::super::fault::FieldError;
+use super::super::entity_reference::EntityReference;
+use super::super::error::ApiError;
+use super::super::field_error::FieldError;
 use super::super::fields::FieldErrors;
 use super::super::gate::NodeCore;
 use super::super::state::Edge;
@@ -37,7 +38,7 @@ struct PublishSummary<'a> {
 struct PublishedEvent<'a> {
     index: usize,
     event_id: String,
-    entity: submit::AcceptedEntity<'a>,
+    entity: EntityReference<'a>,
 }
 
 /// Something wrong with one event; `field` is null when it is wrong as a whole.
@@ -60,17 +61,17 @@ struct BatchItem {
 /// repeats no event.
 ///
 /// # Errors
-/// [`Error::Invalid`] when there are no events, too many, or none that is valid;
-/// [`Error::Overloaded`] or [`Error::Unknown`] when that became of any of them.
+/// [`ApiError::Invalid`] when there are no events, too many, or none that is valid;
+/// [`ApiError::Overloaded`] or [`ApiError::Unknown`] when that became of any of them.
 pub(super) async fn publish_batch(
     edge: &Edge,
     body: &Bytes,
     text: &str,
     key: Option<&[u8]>,
     call: &IncomingCall,
-) -> Result<HttpResponse, Error> {
-    let raw_json::RawItems { first, count } = raw_json::items(text, PUBLISHED_EVENTS_MAX)
-        .map_err(|error| Error::from_json_error(&error))?;
+) -> Result<HttpResponse, ApiError> {
+    let raw_json::RawItems { first, count } = raw_json::first_items(text, PUBLISHED_EVENTS_MAX)
+        .map_err(|error| ApiError::from_json_error(&error))?;
     let mut faults = FieldErrors::default();
     if !(1..=PUBLISHED_EVENTS_MAX).contains(&count) {
         faults.add(
@@ -115,9 +116,9 @@ pub(super) async fn publish_batch(
 }
 
 /// What is wrong with the event at `index`.
-fn batch_item_errors(index: usize, error: Error) -> Vec<BatchItemError> {
+fn batch_item_errors(index: usize, error: ApiError) -> Vec<BatchItemError> {
     match error {
-        Error::InvalidFields(faults) => {
+        ApiError::InvalidFields(faults) => {
             let wrong = |fault: FieldError| BatchItemError {
                 index,
                 field: Some(fault.field.into_owned()),
@@ -125,14 +126,14 @@ fn batch_item_errors(index: usize, error: Error) -> Vec<BatchItemError> {
             };
             faults.into_iter().map(wrong).collect()
         }
-        Error::UnknownEvent(_) => {
+        ApiError::UnknownEvent(_) => {
             vec![BatchItemError {
                 index,
                 field: Some("event".into()),
                 detail: error.to_string(),
             }]
         }
-        Error::InvalidJson(_) => {
+        ApiError::InvalidJson(_) => {
             vec![BatchItemError {
                 index,
                 field: None,
@@ -147,7 +148,7 @@ fn batch_item_errors(index: usize, error: Error) -> Vec<BatchItemError> {
     }
 }
 
-fn no_valid_event_error(errors: Vec<BatchItemError>) -> Error {
+fn no_valid_event_error(errors: Vec<BatchItemError>) -> ApiError {
     let fault = |wrong: BatchItemError| {
         let (index, dot) = (wrong.index, if wrong.field.is_some() { "." } else { "" });
         FieldError {
@@ -155,7 +156,7 @@ fn no_valid_event_error(errors: Vec<BatchItemError>) -> Error {
             detail: wrong.detail,
         }
     };
-    Error::InvalidFields(
+    ApiError::InvalidFields(
         errors
             .into_iter()
             .take(BATCH_ERRORS_MAX)
@@ -171,7 +172,7 @@ fn batch_response(
     places: &[(usize, EntityKey)],
     outcomes: Vec<Result<CommandOutcome, Refusal>>,
     mut errors: Vec<BatchItemError>,
-) -> Result<HttpResponse, Error> {
+) -> Result<HttpResponse, ApiError> {
     let event_id = |position| submit::public_event_id(core, position);
     // What was stored is named even if the rest makes the call fail.
     call.note_events(
@@ -191,7 +192,7 @@ fn batch_response(
             // Of these nobody can say that the rest of the list is settled: the whole of it is to
             // be sent again.
             Err(refusal @ (Refusal::Overloaded | Refusal::Unknown)) => {
-                return Err(Error::from_refusal(refusal, event_id));
+                return Err(ApiError::from_refusal(refusal, event_id));
             }
             Err(
                 refusal @ (Refusal::Rejected(_)
@@ -200,7 +201,7 @@ fn batch_response(
             ) => {
                 errors.extend(batch_item_errors(
                     *index,
-                    Error::from_refusal(refusal, event_id),
+                    ApiError::from_refusal(refusal, event_id),
                 ));
             }
         }
@@ -217,7 +218,7 @@ fn batch_response(
             .map(|(index, event_id, entity, sequence)| PublishedEvent {
                 index: *index,
                 event_id: event_id.to_string(),
-                entity: submit::AcceptedEntity::new(entity, *sequence),
+                entity: EntityReference::new(entity, *sequence),
             })
             .collect(),
         errors,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use tracing::Span;
 
-use super::super::error::Error;
+use super::super::error::ApiError;
 use super::super::fields::{FieldErrors, non_null};
 use super::super::raw_json;
 use super::super::source::CRM;
@@ -96,17 +96,17 @@ impl BusEvent {
 /// the last one counts; unknown ones stay in the payload, which is `json` as it was received.
 ///
 /// # Errors
-/// [`Error::InvalidJson`], [`Error::UnknownEvent`], or [`Error::Invalid`] with every wrong field.
+/// [`ApiError::InvalidJson`], [`ApiError::UnknownEvent`], or [`ApiError::Invalid`] with every wrong field.
 pub fn decode_bus_event(
     events: &BusEventCatalogue,
     body: &Bytes,
     json: &str,
     key: Option<&[u8]>,
     span: Span,
-) -> Result<Command, Error> {
+) -> Result<Command, ApiError> {
     let names = ["event", "user_id", "timestamp", "idempotency_key", "data"];
     let [event, user_id, timestamp, own_key, data] =
-        find_members(json, names).map_err(|error| Error::from_json_error(&error))?;
+        find_members(json, names).map_err(|error| ApiError::from_json_error(&error))?;
     let mut faults = FieldErrors::default();
     let event = decode_event_name(events, event, &mut faults)?;
     check_user_id(user_id, &mut faults);
@@ -122,9 +122,9 @@ pub fn decode_bus_event(
     faults.finish(())?;
     // Each of them noted a fault if it is missing.
     let (Some(event), Some(id)) = (event, id) else {
-        return Err(Error::Internal);
+        return Err(ApiError::Internal);
     };
-    let entity = EntityKey::try_new(event.kind, &id).map_err(|_| Error::Internal)?;
+    let entity = EntityKey::try_new(event.kind, &id).map_err(|_| ApiError::Internal)?;
     let action = EntityAction::Generic(event.into_action(fields));
     let payload = body.slice_ref(json.as_bytes());
     Ok(Command {
@@ -139,20 +139,20 @@ fn decode_event_name(
     events: &BusEventCatalogue,
     raw: Option<&RawValue>,
     faults: &mut FieldErrors,
-) -> Result<Option<BusEvent>, Error> {
+) -> Result<Option<BusEvent>, ApiError> {
     let Some(raw) = raw.filter(|raw| raw.get().starts_with('"')) else {
-        faults.text("event", raw);
+        faults.read_text("event", raw);
         return Ok(None);
     };
     let name: Option<String> = serde_json::from_str(raw.get()).ok();
     let found = name.and_then(|name| events.find_event(&name));
     found
         .map(Some)
-        .ok_or_else(|| Error::UnknownEvent(events.event_names()))
+        .ok_or_else(|| ApiError::UnknownEvent(events.event_names()))
 }
 
 fn check_user_id(raw: Option<&RawValue>, faults: &mut FieldErrors) {
-    if non_null(raw).is_some_and(|raw| raw_json::id(raw).is_none()) {
+    if non_null(raw).is_some_and(|raw| raw_json::parse_id(raw).is_none()) {
         faults.add("user_id", "must be a whole number or a string");
     }
 }
@@ -163,7 +163,7 @@ pub(super) fn decode_idempotency_key(
     faults: &mut FieldErrors,
 ) -> Option<String> {
     let Some(given) = given else {
-        return non_null(own).map(|own| faults.id("idempotency_key", Some(own)));
+        return non_null(own).map(|own| faults.read_id("idempotency_key", Some(own)));
     };
     let key = str::from_utf8(given)
         .ok()
@@ -205,7 +205,7 @@ fn decode_entity_id(event: BusEvent, data: &RawValue, faults: &mut FieldErrors) 
             return None;
         }
     };
-    let id = raw_json::id(raw);
+    let id = raw_json::parse_id(raw);
     if id.is_none() {
         let problem = format!(
             "must be a whole number or a string, of 1 to {ID_MAX_BYTES} bytes without control characters"
@@ -250,7 +250,7 @@ mod tests {
         })
     }
 
-    fn decoded(json: &str) -> Result<Command, Error> {
+    fn decoded(json: &str) -> Result<Command, ApiError> {
         let body = Bytes::copy_from_slice(json.as_bytes());
         decode_bus_event(
             &catalogue(),
@@ -262,7 +262,7 @@ mod tests {
     }
 
     fn wrong(json: &serde_json::Value) -> Vec<String> {
-        let Err(Error::InvalidFields(faults)) = decoded(&json.to_string()) else {
+        let Err(ApiError::InvalidFields(faults)) = decoded(&json.to_string()) else {
             panic!("it is valid: {json}")
         };
         faults.into_iter().map(|fault| fault.detail).collect()

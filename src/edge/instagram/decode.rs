@@ -15,8 +15,8 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tracing::Span;
 
-use super::super::body::text;
-use super::super::error::Error;
+use super::super::body::body_text;
+use super::super::error::ApiError;
 use super::super::fields::{FieldErrors, non_null};
 use super::super::raw_json::{self, RawItems};
 use super::super::signature::VerifiedBody;
@@ -33,11 +33,11 @@ const UNKNOWN_ACCOUNT: &str = "0";
 /// Decodes `body` into commands that are logged under `span`, in the order of the call.
 ///
 /// # Errors
-/// [`Error::InvalidJson`], or [`Error::Invalid`] for a call that is not Instagram's or holds more
+/// [`ApiError::InvalidJson`], or [`ApiError::Invalid`] for a call that is not Instagram's or holds more
 /// than 1,000 updates or entries.
-pub fn decode_instagram_call(body: &VerifiedBody, span: &Span) -> Result<Vec<Command>, Error> {
-    let [object, entry] = find_members(text(body.body())?, ["object", "entry"])
-        .map_err(|error| Error::from_json_error(&error))?;
+pub fn decode_instagram_call(body: &VerifiedBody, span: &Span) -> Result<Vec<Command>, ApiError> {
+    let [object, entry] = find_members(body_text(body.bytes())?, ["object", "entry"])
+        .map_err(|error| ApiError::from_json_error(&error))?;
     let mut faults = FieldErrors::default();
     faults.read_one_of("object", object, &[SOURCE.as_str()]);
     let entries = optional_items(entry).unwrap_or_else(|| {
@@ -69,7 +69,7 @@ pub fn decode_instagram_call(body: &VerifiedBody, span: &Span) -> Result<Vec<Com
     faults.finish(())?;
     updates
         .iter()
-        .map(|update| update_command(body.body(), update, span))
+        .map(|update| update_command(body.bytes(), update, span))
         .collect()
 }
 
@@ -91,7 +91,7 @@ fn collect_entry_updates<'a>(entry: &'a RawValue, updates: &mut Vec<InstagramUpd
     let is_readable = read.is_ok();
     let [id, time, messaging, changes] = read.unwrap_or_default();
     let (account, time) = (
-        id.and_then(raw_json::id),
+        id.and_then(raw_json::parse_id),
         time.and_then(item::parse_item_time),
     );
     let (messaging, changes) = (optional_items(messaging), optional_items(changes));
@@ -147,14 +147,14 @@ fn optional_items(raw: Option<&RawValue>) -> Option<RawItems<'_>> {
     let Some(raw) = non_null(raw) else {
         return Some(NO_ITEMS);
     };
-    raw_json::items(raw.get(), UPDATES_MAX).ok()
+    raw_json::first_items(raw.get(), UPDATES_MAX).ok()
 }
 
 fn update_command(
     body: &Bytes,
     update: &InstagramUpdate<'_>,
     span: &Span,
-) -> Result<Command, Error> {
+) -> Result<Command, ApiError> {
     let unknown = || MessagingItem::unknown(update.account.as_deref().unwrap_or(UNKNOWN_ACCOUNT));
     let made;
     let item = match &update.item {
@@ -165,7 +165,7 @@ fn update_command(
         }
     };
     // Both ids were checked to be short enough.
-    let entity = item.between.key().map_err(|_| Error::Internal)?;
+    let entity = item.between.key().map_err(|_| ApiError::Internal)?;
     let key = match &item.mid {
         Some(mid) => format!("{}:{mid}", item.kind.key_prefix()),
         None => format!(
@@ -210,7 +210,7 @@ mod tests {
 
     use super::*;
 
-    fn decoded(body: impl Into<String>) -> Result<Vec<Command>, Error> {
+    fn decoded(body: impl Into<String>) -> Result<Vec<Command>, ApiError> {
         decode_instagram_call(
             &VerifiedBody::unsigned(Bytes::from(body.into())),
             &Span::none(),

@@ -2,8 +2,8 @@
 
 use serde_json::value::RawValue;
 
-use super::super::body::text;
-use super::super::error::Error;
+use super::super::body::body_text;
+use super::super::error::ApiError;
 use super::super::fields::{FieldErrors, non_null};
 use super::super::signature::VerifiedBody;
 use super::catalogue::{EVENTS, LeadEvent, LeadEventSubject, id_member_path};
@@ -53,15 +53,15 @@ pub struct DecodedLeadEvent {
 /// which is the body as it was received.
 ///
 /// # Errors
-/// [`Error::InvalidJson`], or [`Error::Invalid`] with every wrong field.
+/// [`ApiError::InvalidJson`], or [`ApiError::Invalid`] with every wrong field.
 pub fn decode_lead_event(
     body: &VerifiedBody,
     given: LeadRequestContext,
-) -> Result<DecodedLeadEvent, Error> {
-    let text = text(body.body())?;
+) -> Result<DecodedLeadEvent, ApiError> {
+    let text = body_text(body.bytes())?;
     let [event, source, timestamp, data] =
         find_members(text, ["event", "source", "timestamp", "data"])
-            .map_err(|error| Error::from_json_error(&error))?;
+            .map_err(|error| ApiError::from_json_error(&error))?;
     let mut faults = FieldErrors::default();
     let event = decode_event_name(given.event, event, &mut faults);
     let who = values::read_label(&mut faults, "source", source);
@@ -75,7 +75,7 @@ pub fn decode_lead_event(
                 sender: &who,
                 new_customer_code: given.new_customer_code,
             };
-            let wish = (event.read)(&data, &mut faults).map_err(|_| Error::Internal)?;
+            let wish = (event.read)(&data, &mut faults).map_err(|_| ApiError::Internal)?;
             target.map(|target| (event, target, wish))
         }
         _ => None,
@@ -90,7 +90,7 @@ pub fn decode_lead_event(
             at,
             unique_key: code,
         },
-    ) = read.ok_or(Error::Internal)?;
+    ) = read.ok_or(ApiError::Internal)?;
     Ok(DecodedLeadEvent {
         event,
         target,
@@ -111,7 +111,7 @@ fn decode_event_name(
         let names = EVENTS.map(|event| event.name);
         return LeadEvent::from_wire_name(&faults.read_one_of("event", raw, &names));
     };
-    let name = faults.text("event", raw);
+    let name = faults.read_text("event", raw);
     if raw.is_some_and(|raw| raw.get().starts_with('"')) && name != expected.name {
         faults.add("event", format!("must be {} here", expected.name));
     }
@@ -135,8 +135,8 @@ fn decode_target(
     id: Option<u64>,
     data: &str,
     faults: &mut FieldErrors,
-) -> Result<Option<LeadEventTarget>, Error> {
-    let not_object = |_| Error::Internal;
+) -> Result<Option<LeadEventTarget>, ApiError> {
+    let not_object = |_| ApiError::Internal;
     Ok(match (event.subject, id) {
         (LeadEventSubject::New(kind), _) => Some(LeadEventTarget::New(kind)),
         (LeadEventSubject::Known(kind), Some(id)) => {
@@ -159,7 +159,7 @@ fn decode_target(
                 (Some(id), _) => decode_known_entity(Kind::Customer, Some(id), faults),
                 // A wrong code is noted where the rest of the data is read.
                 (None, Some(code)) => Some(LeadEventTarget::Code(
-                    FieldErrors::default().id("data.customer_code", Some(code)),
+                    FieldErrors::default().read_id("data.customer_code", Some(code)),
                 )),
                 (None, None) => {
                     faults.add("data.customer_id", "or customer_code is required");
@@ -180,8 +180,8 @@ fn decode_known_entity(
 }
 
 /// The same faults in the words of this contract, which calls a member of `data` by its name alone.
-fn strip_data_prefix(error: Error) -> Error {
-    let Error::InvalidFields(mut faults) = error else {
+fn strip_data_prefix(error: ApiError) -> ApiError {
+    let ApiError::InvalidFields(mut faults) = error else {
         return error;
     };
     for fault in &mut faults {
@@ -189,13 +189,13 @@ fn strip_data_prefix(error: Error) -> Error {
             fault.detail = detail.to_owned();
         }
     }
-    Error::InvalidFields(faults)
+    ApiError::InvalidFields(faults)
 }
 
 /// The answer to a path whose id is none that was ever given.
-pub(super) fn no_such_entity(kind: Kind) -> Error {
+pub(super) fn no_such_entity(kind: Kind) -> ApiError {
     // Ids begin with 1; the kind alone words the answer.
-    Error::Rejected(entity::reject_absent(&EntityKey::from_number(kind, 0)))
+    ApiError::Rejected(entity::reject_absent(&EntityKey::from_number(kind, 0)))
 }
 
 #[cfg(test)]

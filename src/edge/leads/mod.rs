@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 
 use super::call::IncomingCall;
 use super::context::RequestContext;
-use super::error::Error;
+use super::error::ApiError;
 use super::gate::NodeCore;
 use super::{answer, body, client_address, idempotency, submit};
 use crate::entity::{Command, RejectionPolicy};
@@ -50,7 +50,7 @@ const CODE_BYTES: usize = 8;
 pub(super) async fn receive(
     event: Option<&'static LeadEvent>,
     context: &mut RequestContext,
-) -> Result<HttpResponse, Error> {
+) -> Result<HttpResponse, ApiError> {
     let RequestContext {
         request,
         payload,
@@ -59,12 +59,12 @@ pub(super) async fn receive(
         quota,
     } = context;
     let (headers, leads) = (request.headers(), edge.leads());
-    let caller = client_address::client_network(edge.client(request));
+    let caller = client_address::client_network(edge.client_address(request));
     let admit = || {
         leads
             .callers
             .admit(caller, edge.clock.monotonic())
-            .map_err(Error::RateLimited)
+            .map_err(ApiError::RateLimited)
     };
     let is_signed = !leads.verifier.is_empty();
     if !is_signed {
@@ -74,11 +74,12 @@ pub(super) async fn receive(
     let signature = headers.get(SIGNATURE).map(HeaderValue::as_bytes);
     if is_signed && signature.is_none() {
         // What shows no signature is not worth the memory of its body.
-        return Err(edge.count_failure(request, Error::InvalidBodySignature));
+        return Err(edge.count_auth_failure(request, ApiError::InvalidBodySignature));
     }
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     let body = signature::verify_lead_body(&leads.verifier, body, signature);
-    let body = body.ok_or_else(|| edge.count_failure(request, Error::InvalidBodySignature))?;
+    let body =
+        body.ok_or_else(|| edge.count_auth_failure(request, ApiError::InvalidBodySignature))?;
     if is_signed {
         *quota = admit()?;
     }
@@ -99,7 +100,7 @@ pub(super) async fn receive(
     let command = Command {
         at: decoded.at,
         idempotency_key,
-        request_hash: Some(idempotency::request_fingerprint(request, body.body())),
+        request_hash: Some(idempotency::request_fingerprint(request, body.bytes())),
         may_create: matches!(decoded.target, LeadEventTarget::New(_)),
         on_rejection: RejectionPolicy::Answer,
         unique_key: decoded.unique_key,
@@ -109,14 +110,14 @@ pub(super) async fn receive(
             entity,
             decoded.action,
             event.event_type,
-            body.body().clone(),
+            body.bytes().clone(),
         )
     };
     submit_lead_event(&core, command, event, call).await
 }
 
 /// The entity that its path names; a 404 for what cannot be one.
-fn parse_path_id(request: &HttpRequest, event: &LeadEvent) -> Result<Option<u64>, Error> {
+fn parse_path_id(request: &HttpRequest, event: &LeadEvent) -> Result<Option<u64>, ApiError> {
     let LeadEventSubject::Known(kind) = event.subject else {
         return Ok(None);
     };
@@ -130,7 +131,10 @@ fn parse_path_id(request: &HttpRequest, event: &LeadEvent) -> Result<Option<u64>
 }
 
 /// The entity that `decoded` is for.
-async fn resolve_entity(core: &NodeCore, decoded: &DecodedLeadEvent) -> Result<EntityKey, Error> {
+async fn resolve_entity(
+    core: &NodeCore,
+    decoded: &DecodedLeadEvent,
+) -> Result<EntityKey, ApiError> {
     match &decoded.target {
         LeadEventTarget::New(kind) => Ok(core.router.allocate_entity_key(*kind)),
         LeadEventTarget::Known(key) => Ok(key.clone()),
@@ -146,7 +150,7 @@ async fn submit_lead_event(
     command: Command,
     event: &LeadEvent,
     call: &IncomingCall,
-) -> Result<HttpResponse, Error> {
+) -> Result<HttpResponse, ApiError> {
     let (request, message) = (command.request_hash, event.message);
     match core.router.submit_command(command).await {
         Ok(outcome) => {
@@ -163,7 +167,7 @@ async fn submit_lead_event(
         Err(Refusal::Duplicate { position, .. }) => {
             replay_response(core, position, request, message).await
         }
-        Err(refusal) => Err(Error::from_refusal(refusal, |position| {
+        Err(refusal) => Err(ApiError::from_refusal(refusal, |position| {
             submit::public_event_id(core, position)
         })),
     }
@@ -175,7 +179,7 @@ async fn replay_response(
     position: Position,
     request: Option<[u8; 32]>,
     message: &'static str,
-) -> Result<HttpResponse, Error> {
+) -> Result<HttpResponse, ApiError> {
     let first = idempotency::load_first_record(core, position, request).await?;
     let mut response = success_response(message, &first.answer)?;
     submit::set_event_headers(
@@ -187,7 +191,7 @@ async fn replay_response(
     Ok(response)
 }
 
-fn success_response(message: &'static str, data: &Bytes) -> Result<HttpResponse, Error> {
+fn success_response(message: &'static str, data: &Bytes) -> Result<HttpResponse, ApiError> {
     #[derive(Serialize)]
     struct LeadsSuccessBody<'a> {
         status: &'static str,
@@ -195,7 +199,7 @@ fn success_response(message: &'static str, data: &Bytes) -> Result<HttpResponse,
         data: &'a RawValue,
     }
     // Each event of this contract is answered by its entity, in JSON.
-    let data = serde_json::from_slice(data).map_err(|_| Error::Internal)?;
+    let data = serde_json::from_slice(data).map_err(|_| ApiError::Internal)?;
     Ok(answer::json_response(
         StatusCode::OK,
         &LeadsSuccessBody {
