@@ -58,7 +58,7 @@ impl Node {
 
         // Listen first: opening a large store takes seconds, and /readyz answers meanwhile.
         let (listener, address) = bind_listener(&config.server.bind)?;
-        let gate = Gate::closed("the store is being opened");
+        let gate = CoreGate::closed("the store is being opened");
         let edge = Edge::new(Arc::clone(&config), Arc::clone(&deps.clock), gate.clone());
         let server = edge::serve(Arc::new(edge), listener)?;
         let handle = server.handle();
@@ -172,7 +172,7 @@ fn bind_listener(bind: &str) -> Result<(TcpListener, SocketAddr), NodeError> {
 async fn keep_session_open(
     setup: NodeSetup,
     mut session: StoreSession,
-    gate: Gate,
+    gate: CoreGate,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), NodeError> {
     loop {
@@ -202,7 +202,7 @@ async fn keep_session_open(
 /// before.
 async fn reopen_store(
     setup: &NodeSetup,
-    gate: &Gate,
+    gate: &CoreGate,
     stopping: &mut watch::Receiver<bool>,
 ) -> Option<StoreSession> {
     let mut pause = REOPEN_PAUSE_MIN;

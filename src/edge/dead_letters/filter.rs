@@ -1,4 +1,4 @@
-//! Filter of dead letters, with the same members in a query and in a body.
+//! DeadLetterFilter of dead letters, with the same members in a query and in a body.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ const NO_SUBSCRIBER: &str =
 const OTHER_SUBSCRIBER: &str = "must name the same subscriber as webhook_id";
 
 /// Reads the filter from a query.
-pub(super) fn filter_from_query(parameters: &mut QueryParameters) -> Filter {
+pub(super) fn filter_from_query(parameters: &mut QueryParameters) -> DeadLetterFilter {
     let webhook = parse_webhook_id(parameters);
     let subscriber = parameters.take_text("subscriber").and_then(|text| {
         let subscriber = SubscriberId::parse(&text);
@@ -78,7 +78,7 @@ pub(in crate::edge) fn parse_webhook_id(parameters: &mut QueryParameters) -> Opt
 ///
 /// # Errors
 /// [`ApiError::InvalidJson`], or [`ApiError::InvalidFields`] with every wrong member.
-pub(super) fn filter_from_body(json: &str) -> Result<Filter, ApiError> {
+pub(super) fn filter_from_body(json: &str) -> Result<DeadLetterFilter, ApiError> {
     let json = if json.trim_ascii().is_empty() {
         "{}"
     } else {

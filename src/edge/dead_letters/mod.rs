@@ -82,7 +82,7 @@ pub(super) async fn retry_all(context: &mut RequestContext) -> Result<HttpRespon
         .map_err(job_error)?;
     info!(
         job = job.id,
-        total = job.total(),
+        total = job.total_records(),
         "dead letter retry started"
     );
     Ok(accepted_job_response(&job))
@@ -119,7 +119,7 @@ pub(super) async fn discard_all(context: &mut RequestContext) -> Result<HttpResp
     let mut parameters = context.parameters(&filter::DISCARD_PARAMETERS);
     let is_all = parameters.one_of("all", &[("true", true)]).is_some();
     let filter = filter::filter_from_query(&mut parameters);
-    if filter == Filter::default() && !is_all {
+    if filter == DeadLetterFilter::default() && !is_all {
         parameters.add_error("all", "must be true if no other parameter is given");
     }
     let filter = parameters.finish(filter)?;

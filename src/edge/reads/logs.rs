@@ -13,7 +13,7 @@ use super::super::context::RequestContext;
 use super::super::error::ApiError;
 use super::super::list::ListPage;
 use super::super::query::parse_number;
-use crate::call_log::{CallRow, Direction, Filter};
+use crate::call_log::{CallDirection, CallFilter, CallRow};
 use crate::event::Timestamp;
 use crate::projection::PageRequest;
 
@@ -80,13 +80,13 @@ pub(in crate::edge) async fn show(context: &mut RequestContext) -> Result<HttpRe
         .edge
         .core()?
         .call_log
-        .get(number)
+        .get_call(number)
         .await?
         .ok_or_else(no_such_log)?;
     Ok(answer::ok_json(&call_log_details(&row)))
 }
 
-fn parse_log_filter(context: &RequestContext) -> Result<(Filter, PageRequest), ApiError> {
+fn parse_log_filter(context: &RequestContext) -> Result<(CallFilter, PageRequest), ApiError> {
     let mut parameters = context.parameters(&PARAMETERS);
     let page = parameters.page_request();
     let filter = CallFilter {

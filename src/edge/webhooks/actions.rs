@@ -106,7 +106,7 @@ pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpRe
     let subscription = find_subscription(&core, &id)?;
     let policy = DeliveryPolicy::from_subscription(&subscription, &context.edge.config.delivery);
     let AttemptReport { outcome, call } = core.subscribers.caller().send_ping(&policy).await;
-    call.append(&core.call_log, None);
+    call.append_to_log(&core.call_log, None);
 
     let failure = outcome.failure();
     if failure.is_none() {

@@ -13,7 +13,7 @@ use super::super::error::ApiError;
 use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::find_subscription;
-use crate::call_log::{CallRow, Filter};
+use crate::call_log::{CallRow, CallFilter};
 use crate::event::Timestamp;
 use crate::projection::StoredRecord;
 use crate::subscriber::SubscriberId;
@@ -51,7 +51,7 @@ pub(in crate::edge) async fn list(context: &mut RequestContext) -> Result<HttpRe
     };
     let rows = core
         .call_log
-        .list_of(subscriber.to_string(), filter, page.places())
+        .list_deliveries(subscriber.to_string(), filter, page.places())
         .await?;
 
     let mut delivered = Vec::with_capacity(rows.items.len());

@@ -176,7 +176,7 @@ impl SubscriptionInput {
             secret: non_null(secret).and_then(|raw| read_secret("secret", raw, known, &mut errors)),
             is_active: non_null(is_active).map(|raw| errors.read_flag("is_active", Some(raw))),
             description: read_patch_field(description, |raw| read_description(raw, &mut errors)),
-            filter: read_expression("filter", filter, Filter::compile, &mut errors),
+            filter: read_expression("filter", filter, FilterExpression::compile, &mut errors),
             transform: read_expression(
                 "transform",
                 transform,

@@ -15,7 +15,7 @@ use super::query::parse_number;
 use super::state::Edge;
 use super::{answer, body};
 use crate::entity::Rejection;
-use crate::subscription::{Entry, SharedSubscription, Subscription, SubscriptionChangeError};
+use crate::subscription::{SharedSubscription, Subscription, SubscriptionChangeError, SubscriptionEntry};
 
 pub(super) mod actions;
 mod activity;
@@ -43,7 +43,7 @@ pub(super) async fn list(context: &mut RequestContext) -> Result<HttpResponse, A
     let core = context.edge.core()?;
 
     let known = core.subscriptions.snapshot();
-    let matches = |entry: &&Arc<Entry>| {
+    let matches = |entry: &&Arc<SubscriptionEntry>| {
         activity.is_none_or(|activity| activity == is_active(&entry.subscription))
     };
     let found: Vec<_> = known.newest_first().filter(matches).collect();
