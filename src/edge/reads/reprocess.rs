@@ -62,8 +62,11 @@ fn reprocess_command(
     } else if record.source == c2s::SOURCE.as_str() {
         edge.c2s().reopen_command(record, span)
     } else {
-        tracing::error!(source = record.source, event_id = %id, "reprocessing refused: the source of \
-            the event supports none");
+        tracing::error!(
+            source = record.source,
+            event_id = %id,
+            "event source supports no reprocessing"
+        );
         return Err(ApiError::Internal);
     };
     // Key of this attempt, so that two requests at once make one attempt. Keys of senders contain

@@ -170,13 +170,17 @@ pub(in crate::edge) fn show() -> EndpointDoc {
 }
 
 pub(in crate::edge) fn change() -> EndpointDoc {
-    add_change_refusals(add_body_refusals(add_id_parameter(EndpointDoc::new(TAG, "Change a subscription"))))
+    let endpoint = add_id_parameter(EndpointDoc::new(TAG, "Change a subscription"));
+    add_change_refusals(add_body_refusals(endpoint))
         .about(format!(
-            "Changes only the members given; null means the default. A new `secret` replaces the old one at \
-             once; null or the masked secret keeps it, and `…` keeps the value of a header. `is_active` \
-             pauses or resumes the subscription.\n\n{MEMBERS}"
+            "Changes only the members given; null means the default. A new `secret` replaces \
+             the old one at once; null or the masked secret keeps it, and `…` keeps the value \
+             of a header. `is_active` pauses or resumes the subscription.\n\n{MEMBERS}"
         ))
-        .takes("change", json!({"events": ["organisation.*"], "filter": "has(data.name)"}))
+        .takes(
+            "change",
+            json!({"events": ["organisation.*"], "filter": "has(data.name)"}),
+        )
         .answers(200, "The subscription.", example_subscription())
 }
 
