@@ -1,5 +1,4 @@
-//! An entity of which nothing is known but its fields: of each field the newest value counts, by
-//! the events' own times.
+//! Entity without rules of its own: for each field the newest value wins, by event time.
 //!
 //! ```text
 //! at 10:00 {"name": "Acme", "city": "Lyon"}    at 09:00 {"city": "Paris", "size": 12} (late for `city` only)
@@ -15,52 +14,51 @@ use serde_json::value::RawValue;
 use super::decision::{AcceptedChange, DecisionContext, EntityDecision, Rejection, StateLimits};
 use super::timed_value::{TimedValue, UnixMicros};
 
-/// The longest text of a value that a state keeps, in bytes; of a longer one it keeps `null`, and
-/// the event the rest.
+/// Longest JSON text of a value in a state, in bytes. A longer value is kept as `null`; the event
+/// still has it.
 const VALUE_MAX_BYTES: usize = 16 * 1024;
-/// The deepest value that a state keeps; of a deeper one it keeps `null`. Readers' parsers stop at
-/// a depth of their own, usual ones at 100 or more, and the value stands a few levels deep already.
+/// Deepest nesting of a value in a state; a deeper value is kept as `null`. Usual JSON parsers stop
+/// at a depth of 100 or more, and the value already stands a few levels deep in an answer.
 const DEPTH_MAX: usize = 64;
-/// The longest name of a field that a state keeps.
+/// Longest name of a field in a state, in bytes; a longer field is ignored.
 pub(in crate::entity) const NAME_MAX_BYTES: usize = 256;
 
-/// The field that says that the entity was deleted.
+/// Field that marks the entity as deleted.
 const DELETED: &str = "deleted";
 
-/// What an event asks for.
+/// Input of a decision on a generic entity.
 #[derive(Clone, Debug)]
 pub enum GenericAction {
-    /// Takes over these fields.
+    /// Sets the fields of the event.
     Merge {
-        /// Each field's name and JSON text.
+        /// Name and JSON text of each field.
         fields: Vec<(String, JsonText)>,
     },
-    /// Takes over these fields and says that the entity is gone.
+    /// Sets the fields and marks the entity as deleted.
     Delete {
-        /// Each field's name and JSON text.
+        /// Name and JSON text of each field.
         fields: Vec<(String, JsonText)>,
     },
-    /// Takes over these fields of an entity that begins: if it was deleted before, it is there
-    /// again.
+    /// Sets the fields of a new entity, and removes an earlier mark of deletion.
     Create {
-        /// Each field's name and JSON text.
+        /// Name and JSON text of each field.
         fields: Vec<(String, JsonText)>,
     },
-    /// Takes over these fields and says that something has become true of the entity.
+    /// Sets the fields and one more field to `true`.
     Mark {
-        /// The field that says so, such as `completed`.
+        /// Field to set to `true`, such as `completed`.
         name: &'static str,
-        /// Each field's name and JSON text.
+        /// Name and JSON text of each field.
         fields: Vec<(String, JsonText)>,
     },
 }
 
-/// The text of a JSON value, kept as it was sent, so that no digit of a number is lost.
+/// JSON text of a value exactly as it was sent, so that no digit of a number is lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JsonText(Arc<str>);
 
 impl JsonText {
-    /// The text of `raw`; `null` if it is too long or too deep for a state.
+    /// Text of `raw`; `null` if it is too long or too deeply nested for a state.
     #[must_use]
     pub fn from_raw(raw: &RawValue) -> Self {
         let fits = raw.get().len() <= VALUE_MAX_BYTES && nesting_depth(raw.get()) <= DEPTH_MAX;
@@ -72,7 +70,7 @@ impl JsonText {
     }
 }
 
-/// How many lists and objects of the JSON text `json` lie in each other, where that is most.
+/// Returns the deepest nesting of lists and objects in the JSON text `json`.
 fn nesting_depth(json: &str) -> usize {
     let (mut open, mut most) = (0_usize, 0);
     let mut bytes = json.bytes();
@@ -90,7 +88,7 @@ fn nesting_depth(json: &str) -> usize {
     most
 }
 
-/// Goes behind the quote that ends a string.
+/// Advances behind the closing quote of a string.
 fn skip_string(bytes: &mut std::str::Bytes<'_>) {
     while let Some(byte) = bytes.next() {
         match byte {
@@ -114,18 +112,18 @@ impl<'de> Deserialize<'de> for JsonText {
     }
 }
 
-/// The fields, each with the time of the event that gave it.
+/// Fields, each with the time of the event that set it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GenericState {
     fields: BTreeMap<Arc<str>, TimedValue<JsonText>>,
 }
 
-/// The fields that an event set.
+/// Fields set by one event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GenericChange {
     at: UnixMicros,
     set: BTreeMap<Arc<str>, JsonText>,
-    /// How many of its fields were older than what the entity had.
+    /// Number of the event's fields that were older than the state.
     #[serde(default, skip_serializing_if = "is_zero")]
     late: usize,
 }
@@ -134,10 +132,10 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// Takes over each field that is not older than what the entity has. Never refuses.
+/// Accepts each field that is not older than the state.
 ///
 /// # Errors
-/// None; the signature is that of every kind.
+/// None; the signature is common to all kinds.
 pub fn decide(
     state: &GenericState,
     action: &GenericAction,
@@ -160,7 +158,7 @@ pub fn decide(
         late: 0,
     };
     let mut room = context.limits.items_max.saturating_sub(state.fields.len());
-    // The node's own word comes first, so that it has room.
+    // The node's own field comes first, so that the sender's fields cannot use up its room.
     for (name, value) in mark.iter().chain(fields) {
         let known = state.fields.get(name.as_str());
         if known.is_some_and(|field| field.is_late(at)) {
@@ -179,7 +177,7 @@ pub fn decide(
     }))
 }
 
-/// `3 fields set`, and how many were too old.
+/// Summary line of a timeline: `3 fields set`, and the number of late fields.
 #[must_use]
 pub fn summary(change: &GenericChange) -> String {
     let set = match change.set.len() {
@@ -194,7 +192,7 @@ pub fn summary(change: &GenericChange) -> String {
 }
 
 impl GenericState {
-    /// Makes `change` part of the state.
+    /// Copies `change` into the state.
     pub fn apply(&mut self, change: &GenericChange, _limits: StateLimits) {
         for (name, value) in &change.set {
             self.fields.insert(
@@ -204,7 +202,7 @@ impl GenericState {
         }
     }
 
-    /// The fields by their names.
+    /// Values of the fields by name.
     #[must_use]
     pub fn to_json(&self) -> impl Serialize {
         self.fields
@@ -340,7 +338,7 @@ mod tests {
         assert_eq!(state.to_json()["note"], json!(null));
     }
 
-    /// A state with such a value could not be read by most parsers.
+    /// Most JSON parsers could not read a state with such a value.
     #[test]
     fn what_nests_too_deep_is_null() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));

@@ -1,15 +1,15 @@
-//! The entity: one actor for each ticket, lead, customer …, which decides its events one after
-//! another.
+//! Entity actor: one for each ticket, lead, customer and so on; it decides on the entity's events
+//! one after another.
 //!
 //! ```text
-//!  Apply ──> stamp times ──> decide ──> apply to the state in memory ──> submit to the journal ──> next Apply
-//!                                                                             │ commit
-//!                                                                             └──> reply
+//!  ApplyCommand ──> stamp times ──> decide ──> apply to the state ──> submit to the journal ──> next command
+//!                                              in memory                    │ commit
+//!                                                                           └──> reply
 //! ```
 //!
-//! The actor does not wait for the commit: records leave it in the order in which it handled their
-//! events, and each reply leaves when its record is durable. A panic in here ends this actor only;
-//! the router starts it anew from the journal.
+//! The actor does not wait for the commit. Records leave it in the order in which it handled their
+//! events, and a reply leaves when its record is durable. A panic ends this actor only; the router
+//! then restores the entity from the journal.
 
 pub mod c2s_lead;
 mod command;
@@ -48,28 +48,30 @@ use crate::journal::{Journal, JournalClosed, JournalSubmission, RecordDraft, Sub
 use crate::panics::PanicContainment;
 use crate::projection::{PendingSnapshots, SnapshotAndTail};
 
-/// How far ahead of the node's clock an event's own time may be; further ahead, it counts as the
-/// receive time, or one wrong clock would make everything after it late.
+/// Tolerance for event times ahead of the node's clock. A later time is replaced by the receive
+/// time; otherwise one wrong clock would make all later events of the entity late.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
 
-/// A snapshot is due when the records since the last one outweigh it, and at least this much.
+/// Minimum of change bytes between two snapshots. A snapshot is due when the changes since the last
+/// one outweigh it and exceed this minimum.
 const SNAPSHOT_MIN_BYTES: usize = 16 * 1024;
 
-/// Messages handled at a stretch before the other actors of the thread get a turn: actix empties a
-/// mailbox otherwise.
+/// Messages that an actor handles before it yields the thread; without a limit actix empties the
+/// whole mailbox while the thread's other actors wait.
 pub const MESSAGES_PER_TURN: u32 = 64;
 
-/// What an entity calls with what became of its event, once that is durable. Dropped uncalled when
-/// nobody can know.
+/// Receives the outcome of a command once it is durable. Dropped without a call when the outcome is
+/// unknown.
 pub type Reply = Box<dyn FnOnce(Result<CommandOutcome, UnrecordedOutcome>) + Send>;
 
-/// Asks an entity to decide one event.
+/// Message that makes an entity decide on one event.
 pub struct ApplyCommand {
-    /// The event.
+    /// Event to decide on, decoded.
     pub command: Command,
-    /// Whether nobody else holds the key that it claims for ever; `true` if it claims none.
+    /// False if another entity holds the unique key that the command claims; true if it claims
+    /// none.
     pub unique_key_is_free: bool,
-    /// Called when what became of it is durable.
+    /// Receives the outcome once it is durable.
     pub reply: Reply,
 }
 
@@ -77,23 +79,23 @@ impl Message for ApplyCommand {
     type Result = ();
 }
 
-/// What all entities of a node share.
+/// Dependencies that all entities of a node share.
 pub struct EntityDeps {
-    /// Where records go.
+    /// Journal that the records go to.
     pub journal: Arc<dyn Journal>,
-    /// Where states are offered.
+    /// Snapshots that wait for the projection to write them.
     pub pending_snapshots: Arc<PendingSnapshots>,
-    /// The time.
+    /// Clock for receive times and timeouts.
     pub clock: Arc<dyn Clock>,
-    /// What tests make fail.
+    /// Failure injection of the tests; inactive in production.
     pub failure_injector: Arc<dyn FailureInjector>,
-    /// Bounds of a state.
+    /// Limits of every entity's state.
     pub limits: StateLimits,
-    /// The ids that the node gives.
+    /// Allocator of ids across all entities.
     pub ids: IdAllocator,
 }
 
-/// The state that `past` makes.
+/// Restores a state from its snapshot and the records after it.
 ///
 /// # Errors
 /// [`RestoreError`] when the snapshot or a record cannot be read.
@@ -107,7 +109,7 @@ pub fn restore_state(
     state::replay_changes(kind, snapshot, changes, limits)
 }
 
-/// The actor of one entity.
+/// Actor that owns the state of one entity.
 pub struct EntityActor {
     key: EntityKey,
     state: EntityState,
@@ -121,16 +123,16 @@ pub struct EntityActor {
 }
 
 impl EntityActor {
-    /// The entity `key` as `past` leaves it.
+    /// Restores the entity `key` from its snapshot and the records after it.
     ///
     /// # Errors
-    /// [`RestoreError`] when its snapshot or a record cannot be read.
+    /// [`RestoreError`] when the snapshot or a record cannot be read.
     pub fn restore(
         key: EntityKey,
         past: &SnapshotAndTail,
         surroundings: Arc<EntityDeps>,
     ) -> Result<Self, RestoreError> {
-        // What an earlier life offered may hold a record that was never written.
+        // A snapshot offered before a crash may contain a record that was never written.
         surroundings.pending_snapshots.withdraw(&key);
         let state = restore_state(key.kind(), past, surroundings.limits)?;
         let (included, snapshot_bytes) = past
@@ -162,23 +164,23 @@ impl EntityActor {
         })
     }
 
-    /// Starts the actor on this thread, with room for `capacity` waiting messages.
+    /// Starts the actor on the current thread with a mailbox of `capacity` messages.
     #[must_use]
     pub fn open(self, capacity: usize) -> Addr<Self> {
-        // Set before anything is sent: an actor's own `started` comes later, and the default is 16.
+        // Set before any message is sent: `started` runs later, and the default capacity is 16.
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(capacity);
             self
         })
     }
 
-    /// What the router may know of the actor while it runs.
+    /// Counters that the router reads while the actor runs.
     #[must_use]
     pub fn progress(&self) -> &Arc<EntityProgress> {
         &self.progress
     }
 
-    /// Whether it has no record yet.
+    /// Returns true if the entity has no record yet.
     #[must_use]
     pub fn is_absent(&self) -> bool {
         self.sequence == 0
@@ -190,8 +192,7 @@ impl EntityActor {
             unique_key_is_free: code_is_free,
             reply,
         } = message;
-        // A test's fault here is a panic; there is nothing at this point that could fail with an
-        // error.
+        // Tests make this failpoint panic. Its error is ignored: no step here could fail with one.
         let _ = self
             .deps
             .failure_injector
@@ -248,7 +249,8 @@ impl EntityActor {
             }
         };
         if submitted.is_err() {
-            // The store is being opened anew, and this state may hold a record that it does not.
+            // The store is being reopened, and this state may contain a record that the store does
+            // not.
             ctx.stop();
         }
     }
@@ -279,8 +281,8 @@ impl EntityActor {
         };
         let mut drafts = vec![self.draft_record(&record)];
         for birth in births {
-            // A change that panics must never reach the disk: there is no actor yet that it could
-            // end.
+            // Try the first change of the new entity here: a change that panics must never reach
+            // the disk, where it would make every restore panic.
             EntityState::new(birth.key.kind())
                 .apply(&EntityChange::from_birth(&birth), self.deps.limits);
             drafts.push(self.draft_record(&record_spawned(birth, &record)));
@@ -314,7 +316,7 @@ impl EntityActor {
         self.submit_drafts(drafts, record, reply)
     }
 
-    /// Tells the sender of an event that it is refused, or records that it failed.
+    /// Answers with the rejection, or records the event as failed, as the command's policy says.
     fn reject_command(
         &self,
         rejection: Rejection,
@@ -336,7 +338,8 @@ impl EntityActor {
         self.submit_drafts(vec![draft], record, reply)
     }
 
-    /// Answers an event that leaves no record, after everything that it was decided on is durable.
+    /// Answers an event that leaves no record, once all records that the decision rests on are
+    /// durable.
     fn answer_unrecorded(
         &self,
         denial: UnrecordedOutcome,
@@ -357,7 +360,8 @@ impl EntityActor {
         })
     }
 
-    /// Before the record is submitted, so that the projection cannot pass it first.
+    /// Offers a snapshot if one is due. It must be offered before the record is submitted, or the
+    /// projection could pass that record first.
     fn offer_snapshot(&mut self) {
         let due = self.bytes_since_snapshot > self.snapshot_bytes.max(SNAPSHOT_MIN_BYTES);
         if !due {
@@ -366,7 +370,7 @@ impl EntityActor {
         let state = self.state.to_snapshot();
         self.snapshot_bytes = state.len();
         self.bytes_since_snapshot = 0;
-        // Declined when too many wait: the next one comes when as much again has happened.
+        // A full queue declines the offer; the next one follows after as many bytes again.
         self.deps
             .pending_snapshots
             .offer(&self.key, self.sequence, state);
@@ -381,7 +385,7 @@ impl EntityActor {
         }
     }
 
-    /// Sends `drafts`, the first of them that of `record`, on their way together.
+    /// Submits `drafts` to the journal as one unit; the first draft is that of `record`.
     fn submit_drafts(
         &self,
         drafts: Vec<RecordDraft>,
@@ -422,7 +426,7 @@ impl EntityActor {
     }
 }
 
-/// What is recorded of `command` before it is known what it does.
+/// Builds the record of `command` without the effect of the decision.
 fn record_command(command: Command, at: Timestamp, now: Timestamp) -> Record {
     let (concludes, failure) = match command.resolves {
         Some(EventResolution { event, failure }) => (Some(event), failure),
@@ -447,7 +451,7 @@ fn record_command(command: Command, at: Timestamp, now: Timestamp) -> Record {
     }
 }
 
-/// The first record of an entity that begins with `cause`.
+/// Builds the first record of an entity that the event in `cause` spawns.
 fn record_spawned(birth: SpawnedEntity, cause: &Record) -> Record {
     Record {
         decided_at: cause.decided_at,
@@ -460,7 +464,7 @@ fn record_spawned(birth: SpawnedEntity, cause: &Record) -> Record {
     }
 }
 
-/// The number that is the id of an entity whose ids the node gives.
+/// Returns the id as a number, for kinds whose ids the node allocates.
 fn allocated_number(key: &EntityKey) -> Option<u64> {
     key.kind()
         .has_allocated_ids()
@@ -474,7 +478,7 @@ fn answer_to_json(answer: Option<serde_json::Value>) -> Bytes {
         .unwrap_or_default()
 }
 
-/// Why an event that begins nothing is refused by an entity that does not exist.
+/// Rejection of an event that may not create its entity, when that entity does not exist.
 #[must_use]
 pub fn reject_absent(key: &EntityKey) -> Rejection {
     Rejection::not_found(match key.kind() {

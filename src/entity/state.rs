@@ -1,7 +1,7 @@
-//! The state of an entity of any kind: each function hands over to the kind's own.
+//! State, action and change of an entity of any kind; each method dispatches to the kind's module.
 //!
-//! A snapshot is a format byte and the kind's JSON; a change is the kind's JSON alone, since its
-//! record has a format.
+//! A snapshot is a format byte and the kind's JSON. A change is the kind's JSON alone, since its
+//! record has a format byte already.
 
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -12,37 +12,37 @@ use super::decision::{
 use super::{c2s_lead, conversation, customer, generic, lead, pre_lead, ticket};
 use crate::event::Kind;
 
-/// The format of the snapshots written; others are refused.
+/// Format byte of the snapshots written; every other format is refused.
 const SNAPSHOT_FORMAT: u8 = 1;
 
-/// Makes the common types of all kinds from the list of them. The module of a kind has a `State`
-/// with `apply` and `to_json`, an `Action`, a `Change`, and the functions `decide` and `summary`.
+/// Generates the common enums from the list of kinds. The module of a kind has a state with `apply`
+/// and `to_json`, an action, a change, and the functions `decide` and `summary`.
 macro_rules! kinds {
     (
         $states:ident, $actions:ident, $changes:ident;
         $($(#[$doc:meta])* $variant:ident($module:ident, $state:ident, $action:ident, $change:ident) = $kinds:pat,)+
     ) => {
-        /// Everything that is known of one entity.
+        /// State of one entity, by its kind.
         #[allow(clippy::large_enum_variant, reason = "one for each actor, moved only when that begins")]
         #[derive(Clone, Debug, PartialEq)]
         pub enum $states {
             $($(#[$doc])* $variant($module::$state),)+
         }
 
-        /// What is asked of an entity.
+        /// Input of a decision, by the entity's kind.
         #[derive(Clone, Debug)]
         pub enum $actions {
             $($(#[$doc])* $variant($module::$action),)+
         }
 
-        /// What one event did to an entity.
+        /// Effect of one event on an entity, by the entity's kind.
         #[derive(Clone, Debug, PartialEq)]
         pub enum $changes {
             $($(#[$doc])* $variant($module::$change),)+
         }
 
         impl $states {
-            /// The state of an entity of `kind` before its first event.
+            /// State of an entity of `kind` before its first event.
             #[must_use]
             pub fn new(kind: Kind) -> Self {
                 match kind {
@@ -50,11 +50,11 @@ macro_rules! kinds {
                 }
             }
 
-            /// What `action` does to this entity. Changes nothing by itself.
+            /// Decides on `action`. Changes nothing by itself.
             ///
             /// # Errors
-            /// [`Rejection`] when the entity cannot take the event, such as one about a part of it
-            /// that does not exist.
+            /// [`Rejection`] when the entity cannot accept the event, for example an event about a
+            /// message that does not exist.
             pub fn decide(&self, action: &$actions, context: &DecisionContext<'_>) -> Result<EntityDecision<$changes>, Rejection> {
                 match (self, action) {
                     $((Self::$variant(state), $actions::$variant(action)) => {
@@ -64,7 +64,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// Makes `change` part of the state.
+            /// Copies `change` into the state.
             pub fn apply(&mut self, change: &$changes, limits: StateLimits) {
                 match (self, change) {
                     $((Self::$variant(state), $changes::$variant(change)) => state.apply(change, limits),)+
@@ -84,7 +84,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// The state as the API shows it, with the digits of its numbers.
+            /// State in the form of the API, with the digits of its numbers kept.
             #[must_use]
             pub fn to_raw_json(&self) -> Box<RawValue> {
                 match self {
@@ -95,7 +95,7 @@ macro_rules! kinds {
         }
 
         impl $changes {
-            /// The change as its record holds it.
+            /// Encodes the change as its record holds it.
             #[must_use]
             pub fn encode(&self) -> Vec<u8> {
                 match self {
@@ -103,10 +103,11 @@ macro_rules! kinds {
                 }
             }
 
-            /// Reads what [`Change::encode`] wrote.
+            /// Decodes a change that [`Self::encode`] wrote.
             ///
             /// # Errors
-            /// When `bytes` are not a change of `kind`, or one that only a newer version knows.
+            /// When `bytes` are no change of `kind`, or contain an effect that only a newer version
+            /// knows.
             pub fn decode(kind: Kind, bytes: &[u8]) -> Result<Self, serde_json::Error> {
                 match kind {
                     $($kinds => serde_json::from_slice(bytes).map(Self::$variant),)+
@@ -124,19 +125,19 @@ macro_rules! kinds {
 
 kinds! {
     EntityState, EntityAction, EntityChange;
-    /// Of a support ticket.
+    /// Support ticket, implemented in [`ticket`]
     Ticket(ticket, TicketState, TicketAction, TicketChange) = Kind::Ticket,
-    /// Of a pre-lead.
+    /// Inquiry before a lead, implemented in [`pre_lead`]
     PreLead(pre_lead, PreLeadState, PreLeadAction, PreLeadChange) = Kind::PreLead,
-    /// Of a lead.
+    /// Possible customer, implemented in [`lead`]
     Lead(lead, LeadState, LeadAction, LeadChange) = Kind::Lead,
-    /// Of a customer.
+    /// Converted lead, implemented in [`customer`]
     Customer(customer, CustomerState, CustomerAction, CustomerChange) = Kind::Customer,
-    /// Of a conversation.
+    /// Instagram conversation, implemented in [`conversation`]
     Conversation(conversation, ConversationState, ConversationAction, ConversationChange) = Kind::Conversation,
-    /// Of a lead of Contact2Sale.
+    /// Lead of Contact2Sale, implemented in [`c2s_lead`]
     C2sLead(c2s_lead, C2sLeadState, C2sLeadAction, C2sLeadChange) = Kind::C2sLead,
-    /// Of whatever has fields of which the last writer wins.
+    /// Kinds with plain fields only, implemented in [`generic`]
     Generic(generic, GenericState, GenericAction, GenericChange) = Kind::Organisation
         | Kind::Person
         | Kind::Task
@@ -146,7 +147,7 @@ kinds! {
 }
 
 impl EntityChange {
-    /// The change that the entity of `birth` begins with.
+    /// First change of the entity `spawned`.
     #[must_use]
     pub fn from_birth(birth: &SpawnedEntity) -> Self {
         Self::decode(birth.key.kind(), &birth.change)
@@ -166,41 +167,41 @@ impl<C> EntityDecision<C> {
     }
 }
 
-/// Stored bytes that no state can be made from.
+/// Failure to make a state from stored bytes.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// Another version wrote the snapshot.
+    /// Snapshot of another version of the program.
     #[error(
         "snapshot has format {found}, this version reads {SNAPSHOT_FORMAT}: start the version that wrote it"
     )]
     Format {
-        /// Its format byte.
+        /// Format byte of the snapshot.
         found: u8,
     },
-    /// The snapshot is empty, or not what its kind writes.
+    /// Snapshot that is empty, or not in the form of its kind.
     #[error("snapshot of a {kind} cannot be read")]
     Snapshot {
-        /// Whose snapshot it should be.
+        /// Kind of the entity that was to be restored.
         kind: Kind,
-        /// What is wrong with its JSON.
+        /// Error of the JSON decoder.
         #[source]
         source: serde_json::Error,
     },
-    /// A change is not what its kind writes, or was written by a newer version.
+    /// Change that is not in the form of its kind, or that a newer version wrote.
     #[error("change {number} of a {kind} cannot be read")]
     Change {
-        /// Whose change it should be.
+        /// Kind of the entity that was to be restored.
         kind: Kind,
-        /// Its place among the changes after the snapshot, from 1.
+        /// Index of the change after the snapshot, from 1.
         number: usize,
-        /// What is wrong with its JSON.
+        /// Error of the JSON decoder.
         #[source]
         source: serde_json::Error,
     },
 }
 
 impl EntityState {
-    /// The bytes from which [`State::from_snapshot`] makes the same state.
+    /// Encodes the state; [`Self::from_snapshot`] restores it.
     #[must_use]
     pub fn to_snapshot(&self) -> Vec<u8> {
         let mut bytes = vec![SNAPSHOT_FORMAT];
@@ -209,7 +210,7 @@ impl EntityState {
         bytes
     }
 
-    /// Reads what [`State::snapshot`] wrote.
+    /// Restores a state from the bytes that [`Self::to_snapshot`] wrote.
     ///
     /// # Errors
     /// [`RestoreError::Format`] or [`RestoreError::Snapshot`].
@@ -223,7 +224,7 @@ impl EntityState {
     }
 }
 
-/// The state that results from `snapshot` (or from nothing) and the `changes` made since, in their
+/// Restores a state from `snapshot`, or from an empty state, and the `changes` after it in their
 /// order.
 ///
 /// # Errors
@@ -249,12 +250,12 @@ pub(super) fn replay_changes<'a>(
     Ok(state)
 }
 
-/// One plain sentence on the change in a record, without the text of messages.
+/// Summary line of a timeline for the change in a record, without the text of messages.
 #[must_use]
 pub fn summarize_change(kind: Kind, change: &[u8]) -> String {
     match EntityChange::decode(kind, change) {
         Ok(change) => change.summary(),
-        // A timeline with one unreadable row is of more use than none.
+        // A timeline with one line unexplained is more useful than no timeline.
         Err(_) => "recorded".into(),
     }
 }
@@ -270,13 +271,13 @@ pub(in crate::entity) mod tests {
     const LIMITS: StateLimits = StateLimits { items_max: 3 };
 
     impl EntityState {
-        /// The state as the API shows it.
+        /// State in the form of the API.
         pub(in crate::entity) fn to_json(&self) -> Value {
             serde_json::from_str(self.to_raw_json().get()).expect("JSON")
         }
     }
 
-    /// What entity 7 in `state` says to `action` of the moment `at`.
+    /// Decides on `action` of the time `at`, for entity 7 in `state`.
     pub(in crate::entity) fn ask(
         state: &EntityState,
         at: i64,

@@ -1,5 +1,5 @@
-//! The end of an event: its claims are taken or given back, its room too, and who waits is
-//! answered.
+//! Completion of an event: confirms or releases its claims, frees its permits, and answers its
+//! sender.
 
 use tokio::sync::oneshot;
 
@@ -8,19 +8,19 @@ use super::claims::{ClaimHolder, KeyClaim};
 use super::refusal::Refusal;
 use crate::entity::{CommandOutcome, UnrecordedOutcome};
 
-/// What an event holds until it is answered: its permit, its claims, and who waits.
+/// Claims and permits that an event holds until it is answered, and the channel for the answer.
 pub(super) struct EventCompletion {
     pub(super) claim: Option<KeyClaim>,
     pub(super) code: Option<KeyClaim>,
     pub(super) reply: oneshot::Sender<Result<CommandOutcome, Refusal>>,
     pub(super) permit: EventPermit,
-    /// The permit among those of its entity, once that is found.
+    /// Permit from the budget of its entity, acquired by the supervisor.
     pub(super) share: Option<EventPermit>,
 }
 
 impl EventCompletion {
-    /// What became of the event is durable: its claims are taken, or given back, before the answer
-    /// leaves.
+    /// Completes an event whose outcome is durable. Claims are settled before the answer leaves, so
+    /// that a repetition sent after the answer finds them.
     pub(super) fn complete(self, said: Result<CommandOutcome, UnrecordedOutcome>) {
         let outcome = match said {
             Ok(outcome) => outcome,
@@ -39,20 +39,22 @@ impl EventCompletion {
             claim.confirm(taken);
         }
         if let Some(code) = self.code {
-            // A code is found in the record of the entity that holds it, which comes last.
+            // The unique key stands in the record of the spawned entity, which is the last.
             code.confirm(ClaimHolder {
                 position: outcome.last,
                 ..taken
             });
         }
-        // The room is given back before the answer, so that whoever reads the answer finds it.
+        // Free the permits before the answer, so that a client that has the answer finds room for
+        // its next event.
         drop((self.permit, self.share));
-        // Nobody waits when the sender has given up.
+        // The channel is closed if the client disconnected.
         let _ = self.reply.send(Ok(outcome));
     }
 
     pub(super) fn refuse(self, refusal: Refusal) {
-        // If its event may be stored, who waits for the key must not take it.
+        // After an unknown outcome the event may be stored, so its keys must not be freed for the
+        // waiters.
         if refusal != Refusal::Unknown {
             [self.claim, self.code]
                 .into_iter()
@@ -60,7 +62,7 @@ impl EventCompletion {
                 .for_each(KeyClaim::release);
         }
         drop((self.permit, self.share));
-        // Nobody waits when the sender has given up.
+        // The channel is closed if the client disconnected.
         let _ = self.reply.send(Err(refusal));
     }
 }

@@ -1,10 +1,9 @@
-//! The router: admits events, keeps duplicates out, and brings each event to the actor of its
-//! entity.
+//! Router: admits events, detects duplicates, and sends each event to the actor of its entity.
 //!
 //! ```text
-//!  edge ──submit──> permit ──> claim ──> shard's Supervisor ──> Entity
-//!    ^                                                            │
-//!    └───────────────────── outcome, once durable ────────────────┘
+//!  edge ──submit──> permit ──> claim ──> Supervisor of the shard ──> EntityActor
+//!    ^                                                                   │
+//!    └───────────────────── outcome, once durable ───────────────────────┘
 //! ```
 
 mod admission;
@@ -35,25 +34,25 @@ use crate::entity::{Command, CommandOutcome, EntityDeps};
 use crate::event::{EntityKey, FingerprintFn, InternedName, Kind, Position};
 use crate::projection::{Projection, ProjectionReadError};
 
-/// Threads of one shard that read the store for entities that are being loaded.
+/// Threads of one shard that read the store to load entities.
 const LOADING_THREADS: usize = 2;
 
-/// The name under which codes are claimed.
+/// Source name under which unique keys are claimed.
 const UNIQUE_KEY_SOURCE: InternedName = InternedName::from_static("code");
 
-/// What the router is made with, besides its configuration.
+/// Dependencies of the router besides its configuration.
 pub struct RouterDeps {
-    /// What entities share.
+    /// Dependencies that all entities share.
     pub surroundings: Arc<EntityDeps>,
-    /// The projection of this opening.
+    /// Projection of the open store.
     pub projection: Arc<Projection>,
-    /// How keys become fingerprints.
+    /// Hash function for the keys of claims.
     pub fingerprint: FingerprintFn,
-    /// How long keys are remembered.
+    /// Idempotency window of each source.
     pub windows: IdempotencyWindows,
 }
 
-/// The door to the entities, for one opening of the store.
+/// Entry to all entities, for as long as the store stays open.
 pub struct Router {
     shards: Vec<Addr<Supervisor>>,
     arbiters: Mutex<Vec<Arbiter>>,
@@ -61,7 +60,7 @@ pub struct Router {
     claims: Arc<ClaimTable>,
     unique_key_claims: Arc<ClaimTable>,
     surroundings: Arc<EntityDeps>,
-    /// The most events, and the most bytes of events, of one batch that go together.
+    /// Maximum of events, and of their bytes, that one batch has in flight at a time.
     batch_slice_max: (usize, usize),
     durable_end: watch::Receiver<Position>,
     written: watch::Receiver<Position>,
@@ -127,12 +126,13 @@ impl Router {
             });
             let (surroundings, reads, written) =
                 (Arc::clone(&deps), reads.clone(), written.clone());
-            // As many messages as there are permits: what is admitted finds room.
+            // The mailbox holds as many messages as there are permits, so an admitted event always
+            // fits.
             let capacity = config.in_flight_events_max;
             let (begun, wait) = std::sync::mpsc::channel();
             let make = move |ctx: &mut Context<Supervisor>| {
                 ctx.set_mailbox_capacity(capacity);
-                // The other end waits below.
+                // The receiver waits below, on the thread of `start`.
                 let _ = begun.send(());
                 Supervisor::new(
                     bounds,
@@ -145,24 +145,25 @@ impl Router {
             router
                 .shards
                 .push(Supervisor::start_in_arbiter(&arbiter.handle(), make));
-            // Until then its mailbox holds 16, and a batch that comes first would be refused. It
-            // fails only if that thread panicked, which sending to it tells.
+            // Wait until the supervisor has started: until then its mailbox holds 16 messages, and
+            // a batch that comes first would be refused. The wait fails only if that thread
+            // panicked; the first message to it then fails, too.
             let _ = wait.recv();
             router.arbiters.get_mut().push(arbiter);
         }
         router
     }
 
-    /// A new entity of `kind`, under an id that nothing had before.
+    /// Allocates the key of a new entity of `kind`.
     #[must_use]
     pub fn allocate_entity_key(&self, kind: Kind) -> EntityKey {
         EntityKey::from_number(kind, self.surroundings.ids.allocate_id())
     }
 
-    /// The entity that holds `code` for ever; waits for an event on its way that claims it.
+    /// Returns the entity that holds `unique_key`; waits for an event in flight that claims it.
     ///
     /// # Errors
-    /// [`Unavailable`] when the store fails.
+    /// [`ProjectionReadError`] when the store fails.
     pub async fn find_unique_key_holder(
         &self,
         code: &str,
@@ -172,12 +173,12 @@ impl Router {
             .await
     }
 
-    /// Takes one event in, and answers when it is durable.
+    /// Submits one event and returns its outcome once it is durable.
     ///
-    /// The event goes on when this future is dropped.
+    /// The event continues when this future is dropped.
     ///
     /// # Errors
-    /// [`Refusal`]; only after [`Refusal::Unknown`] can the event be stored nevertheless.
+    /// [`Refusal`]. Only after [`Refusal::Unknown`] can the event be stored nevertheless.
     pub async fn submit_command(&self, command: Command) -> Result<CommandOutcome, Refusal> {
         let permit = self
             .admission
@@ -188,10 +189,11 @@ impl Router {
         self.await_outcome(event).await
     }
 
-    /// Takes the events of one batch in, those of one entity in their order, and answers when all
-    /// are settled: for each event what [`Router::submit`] answers. Nothing of it is waited for
-    /// before all of it is on its way, unless it is larger than one entity's share of the room;
-    /// then it goes in slices.
+    /// Submits the events of one batch and returns their outcomes in the same order, each as
+    /// [`Router::submit_command`] would. Events of one entity stay in order.
+    ///
+    /// All events are in flight before the first outcome is awaited. A batch larger than one
+    /// entity's share of the permits is cut into slices, one after another.
     pub async fn submit_batch(
         &self,
         commands: Vec<Command>,
@@ -212,7 +214,8 @@ impl Router {
                 .iter()
                 .any(|outcome| matches!(outcome, Err(Refusal::Overloaded | Refusal::Unknown)))
             {
-                // Repeating the call would apply these after what comes later.
+                // Stop here: the sender will repeat the batch, and would then apply the refused
+                // events after the rest.
                 outcomes.extend(rest.by_ref().map(|_| Err(Refusal::Overloaded)));
             }
         }
@@ -255,7 +258,7 @@ impl Router {
         Ok(())
     }
 
-    /// Claims what `command` claims and sends it to its entity.
+    /// Claims the keys of `command` and sends it to its shard.
     async fn send_command(
         &self,
         command: Command,
@@ -311,8 +314,8 @@ impl Router {
         }
     }
 
-    /// What becomes of an event that was sent. One whose key another one holds is sent again when
-    /// that is refused.
+    /// Waits for the outcome of a sent event. An event whose key another event held is sent again
+    /// when that event frees the key.
     async fn await_outcome(&self, mut event: SubmittedEvent) -> Result<CommandOutcome, Refusal> {
         loop {
             match event {
@@ -335,7 +338,7 @@ impl Router {
         }
     }
 
-    /// Claims `code` for ever; `None` when somebody else holds it.
+    /// Claims `unique_key` for ever; `None` when another entity holds it.
     async fn claim_unique_key(&self, code: &str) -> Result<Option<KeyClaim>, ProjectionReadError> {
         loop {
             match self
@@ -349,19 +352,20 @@ impl Router {
                     if let Ok(ClaimOutcome::Taken(_)) = other.await {
                         return Ok(None);
                     }
-                    // Whoever was before us was refused or failed: the code may be free now.
+                    // The other event was refused or failed, so the key may be free now.
                 }
                 Err(KeyClaimError::Unavailable(error)) => return Err(error),
             }
         }
     }
 
-    /// Ends the supervisors and all entities. Blocks until their threads have ended.
+    /// Stops the supervisors and all entities. Blocks until their threads have ended.
     pub fn stop(&self) {
         let arbiters = std::mem::take(&mut *self.arbiters.lock());
         for arbiter in arbiters {
             arbiter.stop();
-            // A panic there has been logged by the hook; what it held is gone either way.
+            // The panic hook has logged a panic of that thread; there is no more to do about it
+            // here.
             let _ = arbiter.join();
         }
     }
@@ -373,10 +377,10 @@ impl Router {
     }
 }
 
-/// An event after it was sent.
+/// Event after the attempt to send it.
 enum SubmittedEvent {
     Refused(Refusal),
-    /// Another event with its key is on its way.
+    /// Another event with the same key is in flight.
     Repeated {
         first: oneshot::Receiver<ClaimOutcome>,
         command: Box<Command>,
@@ -400,7 +404,7 @@ fn unknown_refusal(error: &ProjectionReadError) -> Refusal {
     Refusal::Unknown
 }
 
-/// One shard serves small machines best; a larger one gets another for each four cores.
+/// Defaults to one shard for each four cores: small machines work best with one.
 fn shard_count(configured: usize) -> usize {
     if configured > 0 {
         return configured;

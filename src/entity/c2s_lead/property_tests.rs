@@ -1,4 +1,4 @@
-//! What holds for every sequence of events, whatever their times.
+//! Properties of every sequence of events of a Contact2Sale lead, whatever their times.
 
 use std::collections::BTreeMap;
 
@@ -37,8 +37,8 @@ fn any_action() -> impl Strategy<Value = C2sLeadAction> {
     ]
 }
 
-/// The live state after `actions`, the stored change of each that was accepted, and the instants
-/// that were applied.
+/// Returns the live state after `actions`, the stored change of each accepted action, and the
+/// applied times.
 fn live(
     actions: &[C2sLeadAction],
     limits: StateLimits,
@@ -47,7 +47,7 @@ fn live(
     let (mut stored, mut applied) = (Vec::new(), Vec::new());
     for action in actions {
         let at = match action {
-            // What is sent for later than 9 counts as 9.
+            // A time after 9 is too far ahead and counts as 9.
             C2sLeadAction::Received { updated_at, .. } => {
                 (*updated_at).min(Timestamp::from_micros(9))
             }

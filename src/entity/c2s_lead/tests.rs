@@ -1,4 +1,4 @@
-//! What single events do to a lead.
+//! Effects of single events on a Contact2Sale lead.
 
 use serde_json::json;
 
@@ -68,7 +68,7 @@ fn the_newest_event_s_fields_count_and_a_late_one_only_fills_gaps() {
 #[test]
 fn an_instant_is_applied_once_even_if_it_is_taken_for_another_time() {
     let mut state = AnyState::new(Kind::C2sLead);
-    // Sent as 900, which is too far ahead: it counts as received at 20.
+    // Sent as 900, too far ahead of the clock: it counts as received at 20.
     take(&mut state, 20, &received(900, &json!({"a": 1})));
     assert!(matches!(
         ask(&state, 25, &received(900, &json!({"a": 2}))),

@@ -1,5 +1,5 @@
-//! A conversation of a business account with one counterpart: its newest messages and what became
-//! of them.
+//! Conversation of an Instagram business account with one counterpart: its newest messages,
+//! reactions and read receipts.
 
 mod action;
 mod apply;

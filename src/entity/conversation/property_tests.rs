@@ -1,4 +1,5 @@
-//! What holds for every sequence of updates, whatever their times; and some sequences in full.
+//! Properties of every sequence of updates of a conversation, whatever their times; and some
+//! sequences in full.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -79,7 +80,7 @@ fn reply() -> ConversationUpdate {
     ConversationUpdate::Reply { automatic: None }
 }
 
-/// An automatic reply to the message `id`, with a cool-down of so many microseconds.
+/// Automatic reply to the message `id`, with a cool-down in microseconds.
 fn answer(id: &str, cooldown: u64) -> ConversationUpdate {
     let automatic = AutomaticReply {
         message_id: id.into(),
@@ -90,7 +91,8 @@ fn answer(id: &str, cooldown: u64) -> ConversationUpdate {
     }
 }
 
-/// The live state after those of `updates` that were not refused, and the stored change of each.
+/// Returns the live state after all `updates` that were not rejected, and the stored change of
+/// each.
 fn live(
     updates: &[(i64, ConversationUpdate)],
     limits: StateLimits,
@@ -105,7 +107,7 @@ fn live(
     (conversation, stored)
 }
 
-/// The same, and the code of each refusal.
+/// The same with the code of each rejection.
 fn told(
     updates: &[(i64, ConversationUpdate)],
     limits: StateLimits,
@@ -305,7 +307,7 @@ fn no_message_has_two_automatic_replies_and_some_have_none() {
     );
 }
 
-/// What is shown of a reply comes with its echo.
+/// The state shows a reply only when its echo arrives.
 #[test]
 fn a_reply_alone_shows_nothing() {
     let updates = [(1, message("a", "a")), (2, reply()), (3, answer("a", 5))];
@@ -335,7 +337,7 @@ fn a_state_shows_its_two_sides() {
     assert_eq!(state, expected);
 }
 
-/// Stores outlive versions: what is written today is read for ever.
+/// Stores outlive versions: bytes written today must stay readable.
 #[test]
 fn the_bytes_of_a_change_never_change() {
     let (_, stored) = live(&[(7, message("a", "hi")), (8, reaction("a", None))], LIMITS);
@@ -367,7 +369,7 @@ fn the_bytes_of_a_change_never_change() {
     );
 }
 
-/// Few different ids and times, so that updates meet.
+/// Few different ids and times, so that updates collide.
 fn any_update() -> impl Strategy<Value = ConversationUpdate> {
     let id = || (0..6_u8).prop_map(|n| format!("m-{n}"));
     prop_oneof![
@@ -431,7 +433,7 @@ proptest! {
         }
     }
 
-    /// The times of replies are the node's, which never go back.
+    /// Replies carry the node's times, which never go back.
     #[test]
     fn automatic_replies_keep_their_distance_and_meet_no_message_twice(
         updates in prop::collection::vec(any_update(), 0..60), cooldown in 0..9_u64,
@@ -450,7 +452,7 @@ proptest! {
             let Some(id) = effect["reply"]["answers"].as_str() else { continue };
             let at = change["at"].as_u64().expect("a time");
             prop_assert!(last.is_none_or(|last| at - last >= cooldown));
-            // What is answered before it came is not remembered.
+            // A reply before its message is not remembered.
             prop_assert!(!known.contains(id) || answered.insert(id.to_owned()), "{} twice", id);
             last = Some(at);
         }

@@ -1,5 +1,5 @@
-//! What a customer ordered and paid: counts, and totals for each currency, with each order and
-//! payment counted once.
+//! Books of a customer: counts of orders and payments, and totals for each currency; each order and
+//! each payment counts once.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -14,19 +14,19 @@ use crate::entity::fingerprint::{ItemFingerprint, packed};
 use crate::entity::timed_value::UnixMicros;
 use crate::event::Timestamp;
 
-/// How many orders, and how many payments, of one customer are told from new ones: at 8 bytes each
-/// they fit in little memory, and no sender repeats one after so many others.
+/// Number of remembered order ids, and of payment ids, of one customer. At 8 bytes each they need
+/// little memory, and no sender repeats an order after so many others.
 const REMEMBERED_MAX: usize = 10_000;
-/// More currencies than there are in the world.
+/// Maximum of currencies of one customer: more than there are in the world.
 const CURRENCIES_MAX: usize = 200;
 
-/// A currency by its three letters, in upper case. The default is none, and stands in for one that
-/// could not be read.
+/// Currency by its three letters, in upper case. The default is no currency; it stands in for an
+/// unreadable code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CurrencyCode([u8; 3]);
 
 impl CurrencyCode {
-    /// The currency `code`, such as `EUR` or `eur`; `None` if that is not three letters of ASCII.
+    /// Parses a code such as `EUR` or `eur`; `None` if it is not three ASCII letters.
     #[must_use]
     pub fn parse(code: &str) -> Option<Self> {
         let letters: [u8; 3] = code.as_bytes().try_into().ok()?;
@@ -59,37 +59,37 @@ impl<'de> Deserialize<'de> for CurrencyCode {
     }
 }
 
-/// One order or payment.
+/// Order or payment as the event states it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Its id in the sender's system.
+    /// Id in the sender's system; a repeated id is a duplicate.
     pub id: Arc<str>,
-    /// How much it is.
+    /// Amount with the digits that were sent.
     pub amount: Decimal,
-    /// Of what.
+    /// Currency of the amount, ISO 4217.
     pub currency: CurrencyCode,
 }
 
-/// What an order or a payment did to its book.
+/// Effect of an order or payment on its book.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::entity) struct BookPosting {
     pub(in crate::entity) entry: Entry,
     at: UnixMicros,
-    /// The new total in its currency.
+    /// New total in the entry's currency.
     total: Decimal,
-    /// It is older than the last one.
+    /// True if a newer entry is already in the book.
     #[serde(default)]
     pub(in crate::entity) late: bool,
 }
 
-/// All orders, or all payments, of one customer.
+/// Book of all orders, or of all payments, of one customer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct PostingBook {
     count: u64,
     totals: BTreeMap<CurrencyCode, Decimal>,
     last: Option<(UnixMicros, Entry)>,
-    /// The ids of the newest [`REMEMBERED_MAX`].
+    /// Fingerprints of the newest [`REMEMBERED_MAX`] ids.
     #[serde(with = "packed")]
     remembered: VecDeque<ItemFingerprint>,
 }
@@ -141,7 +141,7 @@ impl PostingBook {
     }
 }
 
-/// Orders and payments.
+/// Both books of a customer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(in crate::entity) struct CustomerBooks {
@@ -158,10 +158,11 @@ impl CustomerBooks {
         self.payments.contains_id(id)
     }
 
-    /// What a new order does.
+    /// Computes the effect of a new order.
     ///
     /// # Errors
-    /// [`Rejection`] when a total would have too many digits, or there are too many currencies.
+    /// [`Rejection`] when a total would have too many digits, or there would be too many
+    /// currencies.
     pub(in crate::entity) fn plan_order(
         &self,
         entry: &Entry,
@@ -179,10 +180,10 @@ impl CustomerBooks {
         Ok(posting)
     }
 
-    /// What a new payment does.
+    /// Computes the effect of a new payment.
     ///
     /// # Errors
-    /// As for an order.
+    /// [`Rejection`] as in [`Self::plan_order`].
     pub(in crate::entity) fn plan_payment(
         &self,
         entry: &Entry,
@@ -226,7 +227,7 @@ impl CustomerBooks {
         self.payments.apply(posting);
     }
 
-    /// Adds the books as the API shows them to `shown`; a balance below zero means that more was
+    /// Adds the books to `shown` in the form of the API. A negative balance means that more was
     /// paid than ordered.
     pub(in crate::entity) fn add_to_json(&self, shown: &mut Map<String, Json>) {
         let Self { orders, payments } = self;

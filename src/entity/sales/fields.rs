@@ -1,5 +1,5 @@
-//! The plain fields of what is sold to whom: of each the newest value counts, by the events' own
-//! times.
+//! Plain fields of pre-leads, leads and customers: for each field the newest value wins, by event
+//! time.
 //!
 //! ```text
 //! 10:00 {"city": "Lyon", "notes": "…"}       09:00 {"city": "Paris", "phone": "…"} (late for `city` only)
@@ -17,24 +17,24 @@ use super::decimal::Decimal;
 use super::field_names::SalesField;
 use crate::entity::timed_value::{TimedValue, UnixMicros};
 
-/// The value of a field.
+/// Value of a field, by type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Value {
-    /// Words.
+    /// Text as the sender wrote it.
     Text(Arc<str>),
-    /// The number of something in the sender's system.
+    /// Id in the sender's system, such as `industry_id`.
     Number(u64),
-    /// An amount.
+    /// Amount with the digits that were sent.
     Money(Decimal),
 }
 
-/// The fields that an event gives.
+/// Fields that an event sets, with their new values.
 pub type SalesValues = BTreeMap<SalesField, Value>;
 
 impl Value {
-    /// As a state shows it: an amount is a string, since many a reader makes a binary fraction of a
-    /// number.
+    /// Form in a state: an amount is a string, since many JSON readers turn a number into a binary
+    /// fraction.
     fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Text(text) => json!(text),
@@ -43,7 +43,7 @@ impl Value {
         }
     }
 
-    /// As an event has it: an amount is a number with its digits.
+    /// Form in an event: an amount is a number with all its digits.
     fn to_wire(&self) -> Box<RawValue> {
         match self {
             Self::Text(text) => to_raw_value(text),
@@ -54,12 +54,12 @@ impl Value {
     }
 }
 
-/// Fields, each with the time of the event that gave its value.
+/// Fields, each with the time of the event that set it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(in crate::entity) struct TimedFields(BTreeMap<SalesField, TimedValue<Value>>);
 
-/// Which fields of an event take effect; the others are older than what is there.
+/// Fields of an event that take effect, and those that are older than the state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::entity) struct SalesEdit {
     pub(in crate::entity) at: UnixMicros,
@@ -70,7 +70,7 @@ pub(in crate::entity) struct SalesEdit {
 }
 
 impl TimedFields {
-    /// The words in a field.
+    /// Returns the text of a field; `None` if it has no value or one of another type.
     pub(in crate::entity) fn text(&self, member: SalesField) -> Option<&Arc<str>> {
         match self.0.get(&member).map(|field| &field.value) {
             Some(Value::Text(text)) => Some(text),
@@ -78,7 +78,7 @@ impl TimedFields {
         }
     }
 
-    /// What of `given` takes effect when it is of the moment `at`.
+    /// Splits `values` of the event time `at` into those that take effect and those that are late.
     pub(in crate::entity) fn plan_edit(&self, given: &SalesValues, at: UnixMicros) -> SalesEdit {
         let is_late =
             |member: &SalesField| self.0.get(member).is_some_and(|field| field.is_late(at));
@@ -93,7 +93,7 @@ impl TimedFields {
         }
     }
 
-    /// Makes `edit` part of the fields.
+    /// Copies `edit` into the fields.
     pub(in crate::entity) fn apply(&mut self, edit: &SalesEdit) {
         for (member, value) in &edit.set {
             self.0
@@ -101,7 +101,7 @@ impl TimedFields {
         }
     }
 
-    /// Those of `members` that have a value, with their times.
+    /// Returns those of `members` that have a value, with their times.
     pub(in crate::entity) fn restrict_to(&self, members: &[SalesField]) -> Self {
         let known = members
             .iter()
@@ -109,7 +109,7 @@ impl TimedFields {
         Self(known.collect())
     }
 
-    /// Each of `members` as a state shows it, null where there is nothing.
+    /// Returns all `members` in the form of a state; a field without value is null.
     pub(in crate::entity) fn to_json(
         &self,
         members: &[SalesField],
@@ -126,7 +126,7 @@ impl TimedFields {
             .collect()
     }
 
-    /// The fields as an event has them.
+    /// Returns the fields in the form of an event.
     pub(in crate::entity) fn to_wire(&self) -> BTreeMap<&'static str, Box<RawValue>> {
         self.0
             .iter()

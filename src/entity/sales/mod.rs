@@ -1,8 +1,8 @@
-//! What pre-leads, leads and customers are made of.
+//! Parts shared by pre-leads, leads and customers.
 //!
 //! ```text
 //!  pre_lead ──convert──> lead ──convert (won)──> customer
-//!  └──── Prospect ──────────┘                    └ Fields, Books
+//!  └──── ProspectState ─────┘                    └ TimedFields, CustomerBooks
 //! ```
 
 mod books;
@@ -46,7 +46,7 @@ use serde_json::{Value as Json, json};
 
 use super::decision::{AcceptedChange, DecisionContext, Rejection};
 
-/// The answer of the entity that decides: its id under `name`, and what is `said` besides.
+/// Builds the answer of the deciding entity: its id under `id_member`, and the other `members`.
 pub(super) fn build_answer(
     name: &'static str,
     context: &DecisionContext<'_>,
@@ -65,14 +65,14 @@ pub(super) fn build_answer(
     ))
 }
 
-/// The id of the entity that decides, as a number.
+/// Id of the deciding entity, as a JSON number.
 pub(super) fn own_id(context: &DecisionContext<'_>) -> Json {
     let id = context.key.id();
     id.parse::<u64>()
         .map_or_else(|_| json!(id), |number| json!(number))
 }
 
-/// What `change` answers when nothing of it can be late.
+/// Accepts `change` in time, with `answer`.
 pub(super) fn accept_with_answer<C>(change: C, answer: Option<Json>) -> AcceptedChange<C> {
     AcceptedChange {
         answer,
@@ -80,12 +80,13 @@ pub(super) fn accept_with_answer<C>(change: C, answer: Option<Json>) -> Accepted
     }
 }
 
-/// Why an entity that is closed takes no event.
+/// Rejection of an event for a closed entity.
 pub(super) fn reject_closed(what: &'static str) -> Rejection {
     Rejection::conflict("closed", format!("{what} and takes no further change"))
 }
 
-/// Why a second conversion is refused: `member` says what the first one made.
+/// Rejection of a second conversion; `member` of the answer holds the `id` of the entity that the
+/// first one created.
 pub(super) fn reject_already_converted(
     what: &'static str,
     member: &'static str,
@@ -99,7 +100,7 @@ pub(super) fn reject_already_converted(
     }
 }
 
-/// The payload of an entity's first event: its fields as an event has them, and `ids` besides.
+/// Payload of a spawned entity's first event: its fields in the form of an event, and `ids`.
 pub(super) fn spawned_payload(
     event: &'static str,
     fields: &TimedFields,

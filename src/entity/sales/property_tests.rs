@@ -1,4 +1,4 @@
-//! What holds for every sequence of events of pre-leads, leads and customers, whatever their times.
+//! Properties of every sequence of events of pre-leads, leads and customers, whatever their times.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::entity::state::{self, EntityState, replay_changes};
 use crate::entity::{EntityAction, EntityChange, customer, lead, pre_lead, sales};
 use crate::event::{EntityKey, InternedName, Kind, Timestamp};
 
-/// An entity that lives: its state, what was stored of it, and what was begun by it.
+/// Model of a live entity: its state, its stored changes, and the entities it spawned.
 struct LiveEntityModel {
     key: EntityKey,
     state: EntityState,
@@ -85,7 +85,7 @@ impl LiveEntityModel {
         self.state.to_json()
     }
 
-    /// Replays what was stored, with a snapshot after `cut` changes, and compares.
+    /// Replays the stored changes, with a snapshot after `cut` of them, and compares the states.
     fn check_replay(&self, cut: usize) -> Result<(), TestCaseError> {
         let kind = self.key.kind();
         let (before, after) = self.stored.split_at(cut % (self.stored.len() + 1));
@@ -374,8 +374,8 @@ proptest! {
     }
 }
 
-/// An amount of at most 6 digits after the point as a whole number: arithmetic of another kind than
-/// the one that is tested.
+/// Amount of at most 6 digits after the point as a whole number: another arithmetic than the tested
+/// one.
 fn millionths(text: &str) -> i128 {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     format!("{whole}{fraction:0<6}").parse().expect("digits")

@@ -1,14 +1,15 @@
-//! What pre-leads and leads have in common: fields with a status, its history, contacts and memos.
+//! Part common to pre-leads and leads: fields with a status, the status history, contacts and
+//! memos.
 //!
 //! | event | is late for | when its time is before that of |
 //! |---|---|---|
 //! | created, updated | a field | the field's value |
 //! | status changed | the status | the status |
-//! | contact added | who is primary | the contact that is |
+//! | contact added | the primary contact | the choice of the primary contact |
 //! | memo added | nothing | |
 //!
-//! What is late leaves that value as it is; a contact and a line of the history are added all the
-//! same.
+//! A late event leaves that value unchanged; its contact, or its line in the status history, is
+//! added nevertheless.
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use super::status::{NEW, StatusEntry, StatusHistory};
 use crate::entity::decision::{DecisionContext, StateLimits};
 use crate::entity::timed_value::{TimedValue, UnixMicros};
 
-/// An event that pre-leads and leads have in common; `who` is the system that sent it.
+/// Event common to pre-leads and leads; `who` is the system that sent it.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
     missing_docs,
@@ -51,7 +52,7 @@ pub enum ProspectAction {
     },
 }
 
-/// The part of a state.
+/// Part of the state that pre-leads and leads have in common.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(in crate::entity) struct ProspectState {
@@ -61,7 +62,8 @@ pub(in crate::entity) struct ProspectState {
     pub(in crate::entity) status_history: StatusHistory,
 }
 
-/// What one event did. `keep` is the bound of the collection that was in force.
+/// Effect of one event on the common part. `keep` is the bound of the collection at the time of the
+/// decision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::entity) enum ProspectStep {
@@ -79,7 +81,7 @@ pub(in crate::entity) enum ProspectStep {
     },
     ContactAdded {
         contact: NumberedItem<SalesContact>,
-        /// It becomes the primary one.
+        /// The contact becomes the primary contact.
         takes_over: bool,
         keep: usize,
     },
@@ -89,8 +91,8 @@ pub(in crate::entity) enum ProspectStep {
     },
 }
 
-/// What was decided: the step, whether something was late, and what the answer says besides the
-/// entity's id.
+/// Result of a decision: the step, its lateness, and the members of the answer besides the entity's
+/// id.
 pub(in crate::entity) struct ProspectDecision {
     pub(in crate::entity) step: ProspectStep,
     pub(in crate::entity) late: bool,
@@ -98,8 +100,7 @@ pub(in crate::entity) struct ProspectDecision {
 }
 
 impl ProspectState {
-    /// What `action` does. Never refuses: whether anything may be done at all is for the kind to
-    /// say.
+    /// Decides on `action`. Never rejects: the kind has checked before that the entity is open.
     pub(in crate::entity) fn decide(
         &self,
         action: &ProspectAction,
@@ -177,7 +178,8 @@ impl ProspectState {
         }
     }
 
-    /// The last status, which no later event can take back: when it is discarded or converted.
+    /// Last step of an entity that is discarded or converted: its final status, which no later
+    /// event can change.
     pub(in crate::entity) fn close_with_status(
         last: &'static str,
         remarks: Option<Arc<str>>,
@@ -197,15 +199,15 @@ impl ProspectState {
         }
     }
 
-    /// The status that counts.
+    /// Current status; [`NEW`] until an event sets one.
     pub(in crate::entity) fn status(&self) -> &str {
         self.fields
             .text(SalesField::LeadStatus)
             .map_or(NEW, |status| status)
     }
 
-    /// Makes `step` part of it. A collection is cut to the bound that was in force, or to that of
-    /// `limits` if it is lower.
+    /// Copies `step` into the state. A collection is cut to the bound that was in force at the
+    /// decision, or to that of `limits` if it is lower.
     pub(in crate::entity) fn apply(&mut self, step: &ProspectStep, limits: StateLimits) {
         let bound = |keep: usize| keep.min(limits.items_max);
         match step {
@@ -234,7 +236,7 @@ impl ProspectState {
         }
     }
 
-    /// The part as the API shows it; `members` are the kind's fields.
+    /// Common part in the form of the API; `members` are the kind's fields.
     pub(in crate::entity) fn to_json(&self, members: &[SalesField]) -> Map<String, Json> {
         let mut shown = self.fields.to_json(members);
         shown.insert(SalesField::LeadStatus.as_str().into(), json!(self.status()));
@@ -256,7 +258,7 @@ impl ProspectState {
     }
 }
 
-/// One plain sentence on `step`, without what people wrote or who they are.
+/// Summary line of a timeline for `step`, without personal data and texts of people.
 pub(in crate::entity) fn summarize_step(step: &ProspectStep) -> String {
     match step {
         ProspectStep::Created(_) => "created".into(),
@@ -281,7 +283,7 @@ pub(in crate::entity) fn summarize_step(step: &ProspectStep) -> String {
     }
 }
 
-/// Which fields `edit` set, and how many came too late.
+/// Lists the names of the fields set, and counts the late ones.
 pub(in crate::entity) fn summarize_edit(edit: &SalesEdit) -> String {
     let names: Vec<_> = edit.set.keys().map(|member| member.as_str()).collect();
     let set = if names.is_empty() {

@@ -1,15 +1,13 @@
-//! Parts of the answers of pre-leads, leads and customers.
+//! Members of the answers of pre-leads, leads and customers.
 
 use serde_json::Value as Json;
 
-/// What an answer says besides the id of the entity that decides. The order of its members is the
-/// contract's.
+/// Members of an answer besides the id of the deciding entity. The contract fixes their order.
 #[derive(Debug)]
 pub(in crate::entity) enum AnswerMembers {
-    /// An item was added to the entity: the name of its id, and the id. It stands before the
-    /// entity's.
+    /// Id of an added item, by the name of its member. It stands before the entity's id.
     Added(&'static str, u64),
-    /// What holds for the entity now, which stands behind its id.
+    /// Members that stand behind the entity's id.
     Now(Vec<(&'static str, Json)>),
 }
 

@@ -1,4 +1,4 @@
-//! The rules of pre-leads, leads and customers, one by one.
+//! Rules of pre-leads, leads and customers, one by one.
 
 use serde_json::{Value as Json, json};
 
@@ -102,7 +102,7 @@ fn answer(state: &mut EntityState, at: i64, action: &EntityAction) -> Json {
     take(state, at, action).answer.expect("an answer")
 }
 
-/// Like [`take`], with ids above `highest`.
+/// Like [`apply_action`], with ids above `highest`.
 fn take_after(
     highest: u64,
     state: &mut EntityState,
@@ -183,7 +183,7 @@ fn a_new_primary_contact_takes_over_unless_it_is_older() {
             .map(|c| c["first_name"].clone())
             .collect::<Vec<_>>()
     };
-    // Each question draws its ids anew in these tests, so a test in which ids meet draws them
+    // [`decide_at`] always starts with the same ids, so a test with several ids allocates them
     // itself.
     let mut next = 0;
     let mut add = |state: &mut EntityState, at, name, is_primary| {
@@ -422,7 +422,7 @@ fn summaries_name_no_one_and_quote_nothing() {
     );
 }
 
-/// Stores hold these for ever: a change of their spelling needs a reader for the old one.
+/// Stores hold these bytes for ever: a new form needs a reader for this one.
 #[test]
 fn changes_are_stored_as_they_always_were() {
     let value = Value::Money(Decimal::parse("50000.00").expect("a number"));

@@ -1,11 +1,11 @@
-//! The 12 events of a support ticket, decoded.
+//! Events of a support ticket, decoded: 12 event types.
 
 use serde_json::Value;
 
 use crate::event::Timestamp;
 
-/// One event of a support ticket. Every required member is there; an optional one is `None` when
-/// absent or null.
+/// Event of a support ticket. Every required member is present; an optional member is `None` when
+/// it is absent or null.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
     missing_docs,
@@ -66,11 +66,11 @@ pub enum TicketAction {
     },
 }
 
-/// The names that `status.changed` takes.
+/// Values that `status.changed` accepts.
 pub const STATUSES: [&str; 6] = ["new", "open", "pending", "on_hold", "resolved", "closed"];
-/// The names that `priority.changed` takes.
+/// Values that `priority.changed` accepts.
 pub const PRIORITIES: [&str; 4] = ["low", "normal", "high", "urgent"];
-/// The 12 event names, in the order of the catalogue.
+/// Names of the 12 events, in the order of the catalogue.
 pub const EVENTS: [&str; 12] = [
     "message.created",
     "message.updated",

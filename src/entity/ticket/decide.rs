@@ -1,4 +1,4 @@
-//! From an event to its outcome: the rules of a ticket.
+//! Rules of a ticket: from an event to its change.
 //!
 //! | event | is late when its time is before that of |
 //! |---|---|
@@ -26,10 +26,10 @@ use crate::entity::fingerprint::ItemFingerprint;
 use crate::entity::timed_value::UnixMicros;
 use crate::event::{EventFailure, Timestamp};
 
-/// Whether the event is late, and what it does.
+/// Lateness of an event, and its effect.
 type TimedEffect = (bool, TicketEffect);
 
-/// What `action` does to the ticket `state`.
+/// Decides on `action` for the ticket `state`.
 ///
 /// # Errors
 /// [`Rejection`] with status 404 for an update or a deletion of a message that does not exist.
@@ -46,14 +46,13 @@ pub fn decide(
 }
 
 impl TicketState {
-    /// What `action` does to this ticket, given the event's own time `at`. Changes nothing by
-    /// itself.
+    /// Computes the change that `action` of the event time `at` causes. Changes nothing by itself.
     ///
-    /// Of more tags than a ticket holds (1,000), the first in order are taken; an edit never pushes
-    /// out a tag that is there.
+    /// A ticket holds at most 1,000 tags: of a longer list the first in order are kept, and an edit
+    /// never pushes out a tag of the ticket.
     ///
     /// # Errors
-    /// [`Failure`] with code 404 for an update or a deletion of a message that does not exist.
+    /// [`EventFailure`] with code 404 for an update or a deletion of a message that does not exist.
     pub fn decide_change(
         &self,
         action: &TicketAction,
@@ -164,7 +163,8 @@ impl TicketState {
         Ok(TicketChange { at, late, effect })
     }
 
-    /// The verdict `on` the message, or that it was pushed out; `None` if there never was one.
+    /// Returns the result of `effect_on` for the message, or [`TicketEffect::PushedOut`]; `None` if
+    /// the message never existed.
     fn judge_message(
         &self,
         message_id: &str,
@@ -264,7 +264,7 @@ fn normalize_tags(tags: &[String]) -> Vec<Arc<str>> {
     sorted.into_iter().take(TAGS_MAX).map(share_text).collect()
 }
 
-/// Removes first, so a tag that is both removed and added is there.
+/// Removes before it adds, so a tag that is both removed and added stays.
 fn edit_tags(tags: &[Arc<str>], added: &[String], removed: &[String]) -> Vec<Arc<str>> {
     let removed: BTreeSet<&str> = removed.iter().map(String::as_str).collect();
     let mut result: BTreeSet<Arc<str>> = tags

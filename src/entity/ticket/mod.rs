@@ -1,4 +1,4 @@
-//! A support ticket: its state, what it decides and how a decision changes it.
+//! Support ticket: its events, its state, and the rules between them.
 
 mod action;
 mod apply;

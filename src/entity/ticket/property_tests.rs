@@ -1,4 +1,4 @@
-//! What holds for every sequence of events, whatever their times.
+//! Properties of every sequence of ticket events, whatever their times.
 
 use std::slice;
 
@@ -11,7 +11,7 @@ use crate::entity::state::tests::ask_within;
 use crate::entity::state::{self, replay_changes};
 use crate::event::{Kind, Timestamp};
 
-/// Few different ids, texts and times, so that events meet.
+/// Few different ids, texts and times, so that events collide.
 fn any_id() -> impl Strategy<Value = String> {
     (0..8_u8).prop_map(|n| format!("id-{n}"))
 }
@@ -73,8 +73,8 @@ fn any_limits() -> impl Strategy<Value = StateLimits> {
     (0..5_usize).prop_map(|items_max| StateLimits { items_max })
 }
 
-/// Two events for one field, the first of which leaves nothing behind once the second is there; and
-/// what must come before.
+/// Two events for one field, the second of which replaces the first completely, and the events that
+/// must come before.
 fn any_rivals() -> impl Strategy<Value = (Vec<TicketAction>, TicketAction, TicketAction)> {
     fn rivals<S: Strategy<Value = TicketAction>>(
         one: fn() -> S,
@@ -143,7 +143,7 @@ fn any_rivals() -> impl Strategy<Value = (Vec<TicketAction>, TicketAction, Ticke
     ]
 }
 
-/// The live state after `events`, and the stored change of each event that did not fail.
+/// Returns the live state after `events`, and the stored change of each event that did not fail.
 fn live(
     events: &[(Timestamp, TicketAction)],
     limits: StateLimits,

@@ -1,4 +1,4 @@
-//! What each event does to a ticket, and when it is too late.
+//! Effect of each event on a ticket, and its lateness.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::event::{EventFailure, Kind, Timestamp};
 
 const LIMITS: StateLimits = StateLimits { items_max: 3 };
 
-/// Decides and applies, as a live entity does; answers the change.
+/// Decides and applies, as a live entity does; returns the change.
 fn take(ticket: &mut TicketState, at: i64, action: &TicketAction) -> TicketChange {
     take_within(LIMITS, ticket, at, action)
 }
@@ -283,8 +283,7 @@ fn every_event_changes_its_member_and_no_other() {
 
 #[test]
 fn an_older_event_changes_nothing_and_one_of_the_same_time_is_not_late() {
-    // The events that come before, one more for the same field, and whether that one can be seen in
-    // the state.
+    // Events before, one more event for the same field, and true if the state shows that event.
     let cases: Vec<(Vec<TicketAction>, TicketAction, bool)> = vec![
         (vec![status("open")], status("closed"), true),
         (vec![priority("low")], priority("high"), true),
@@ -331,7 +330,7 @@ fn an_older_event_changes_nothing_and_one_of_the_same_time_is_not_late() {
                 visible,
                 "{before:?}, {event:?} at {at}"
             );
-            // It counts from now on, also where it cannot be seen.
+            // The event counts from now on, even if the state does not show it.
             assert!(
                 take(&mut ticket, at - 1, &event).late(),
                 "{before:?}, {event:?} at {at}"
@@ -440,7 +439,7 @@ fn the_newest_items_are_kept_and_the_others_still_known() {
 #[test]
 fn what_was_pushed_out_longest_ago_is_forgotten() {
     let mut ticket = TicketState::default();
-    // 3 are kept and 24 remembered, so of 28 the first is unknown.
+    // 3 are kept and 24 remembered, so the first of 28 is unknown.
     for n in 0..28 {
         take(&mut ticket, n, &created(&format!("m-{n}"), "a"));
     }
@@ -465,7 +464,7 @@ fn a_ticket_holds_a_thousand_tags() {
     assert_eq!(ticket.tags.value.len(), 1_000);
     assert_eq!(summary(&change), "tags changed to a list of 1000");
 
-    // An addition never pushes out a tag that is there, even one that sorts after it.
+    // An added tag never pushes out a tag of the ticket, even one that sorts after it.
     let full = ticket.to_json();
     take(&mut ticket, 2, &edit(&["a"], &[]));
     assert_eq!(ticket.to_json(), full);
@@ -510,7 +509,7 @@ fn a_raised_bound_brings_back_nothing_that_was_decided_without() {
     assert_eq!(replayed, live);
 }
 
-/// A time as the API shows it has milliseconds; stored that way, the older of two such events would
+/// The API shows times in milliseconds. Stored in milliseconds, the older of two such events would
 /// win after a restart.
 #[test]
 fn events_microseconds_apart_are_told_apart_after_a_restart() {
@@ -524,8 +523,8 @@ fn events_microseconds_apart_are_told_apart_after_a_restart() {
     assert!(take(&mut restored, 1_499, &status("closed")).late());
 }
 
-/// Stores outlive versions: what these bytes hold has to stay readable, and a new version should
-/// write the same.
+/// Stores outlive versions: these bytes must stay readable, and a new version should write the
+/// same.
 #[test]
 fn the_bytes_of_a_change_never_change() {
     let mut ticket = TicketState::default();
@@ -652,6 +651,6 @@ fn members_from_the_future_are_passed_over_and_missing_ones_take_their_first_val
     let change =
         r#"{"at":1,"why":"?","effect":{"message_text":{"message_id":"m","text":"t","lang":"uk"}}}"#;
     assert!(serde_json::from_str::<TicketChange>(change).is_ok());
-    // An effect that is not understood must not be lost silently.
+    // An unknown effect must cause an error, not be skipped.
     assert!(serde_json::from_str::<TicketChange>(r#"{"at":1,"effect":{"mood":"calm"}}"#).is_err());
 }
