@@ -79,7 +79,7 @@ impl StoreSession {
             config,
             deps: seams,
         } = parts;
-        let surroundings = Arc::new(EntityDeps {
+        let entity_deps = Arc::new(EntityDeps {
             journal: Arc::clone(&log) as Arc<dyn Journal>,
             pending_snapshots: Arc::clone(projection.pending_snapshots()),
             clock: Arc::clone(&seams.clock),
@@ -92,7 +92,7 @@ impl StoreSession {
         let router = Router::start(
             &config.router,
             router::RouterDeps {
-                surroundings,
+                entity_deps,
                 projection: Arc::clone(&projection),
                 fingerprint: seams.fingerprint,
                 windows: idempotency_windows(config),

@@ -202,7 +202,7 @@ impl Error {
             Refusal::Rejected(rejection) => Self::Rejected(rejection),
             // Only kinds that remember what they applied say so, and their contracts answer for
             // themselves.
-            Refusal::Known { .. } => Self::Internal,
+            Refusal::AlreadyApplied { .. } => Self::Internal,
             Refusal::Overloaded => Self::Overloaded,
             Refusal::Quarantined { retry_after } => Self::Quarantined { retry_after },
             Refusal::Unknown => Self::OutcomeUnknown,

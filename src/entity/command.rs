@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::EntityAction;
 use super::decision::Rejection;
+use super::state::EntityAction;
 use crate::event::{EntityKey, EventFailure, InternedName, PayloadShape, Position, Timestamp};
 
 /// Authentic, decoded event on its way to its entity.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::decision::{AcceptedChange, DecisionContext, EntityDecision, Rejection, StateLimits};
-use super::sales::{self, BookPosting, CUSTOMER_FIELDS, CustomerBooks, Entry, TimedFields};
+use super::sales::{self, BookEntry, BookPosting, CUSTOMER_FIELDS, CustomerBooks, TimedFields};
 use super::timed_value::UnixMicros;
 
 /// Input of a decision on a customer.
@@ -22,9 +22,9 @@ pub struct CustomerAction {
 #[derive(Clone, Debug, PartialEq)]
 pub enum CustomerEvent {
     /// Order by the customer, counted once by its id.
-    Ordered(Entry),
+    Ordered(BookEntry),
     /// Payment by the customer, counted once by its id.
-    Paid(Entry),
+    Paid(BookEntry),
 }
 
 /// State of a customer: the fields from its lead, and its books.

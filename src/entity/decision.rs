@@ -72,7 +72,7 @@ impl<'a> DecisionIds<'a> {
 
     /// Returns an id that was never allocated before.
     #[must_use]
-    pub fn id(&self) -> u64 {
+    pub fn allocate_id(&self) -> u64 {
         let id = self.ids.allocate_id();
         self.highest.set(self.highest.get().max(Some(id)));
         id
@@ -127,13 +127,13 @@ impl<C> AcceptedChange<C> {
             change,
             late,
             answer,
-            spawned: births,
+            spawned,
         } = self;
         AcceptedChange {
             change: wrap(change),
             late,
             answer,
-            spawned: births,
+            spawned,
         }
     }
 }
@@ -229,7 +229,7 @@ mod tests {
         let ids = IdAllocator::starting_after(41);
         let draw = DecisionIds::new(&ids);
         assert_eq!(draw.highest_id(), None);
-        assert_eq!([draw.id(), draw.id()], [42, 43]);
+        assert_eq!([draw.allocate_id(), draw.allocate_id()], [42, 43]);
         assert_eq!((draw.highest_id(), ids.allocate_id()), (Some(43), 44));
     }
 }

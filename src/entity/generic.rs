@@ -142,15 +142,15 @@ pub fn decide(
     context: &DecisionContext<'_>,
 ) -> Result<EntityDecision<GenericChange>, Rejection> {
     let at = UnixMicros::from(context.at);
-    let said = |name: &str, truth: &str| Some((name.to_owned(), JsonText(truth.into())));
+    let marked = |name: &str, truth: &str| Some((name.to_owned(), JsonText(truth.into())));
     let (fields, mark) = match action {
         GenericAction::Merge { fields } => (fields, None),
-        GenericAction::Delete { fields } => (fields, said(DELETED, "true")),
+        GenericAction::Delete { fields } => (fields, marked(DELETED, "true")),
         GenericAction::Create { fields } if state.fields.contains_key(DELETED) => {
-            (fields, said(DELETED, "false"))
+            (fields, marked(DELETED, "false"))
         }
         GenericAction::Create { fields } => (fields, None),
-        GenericAction::Mark { name, fields } => (fields, said(name, "true")),
+        GenericAction::Mark { name, fields } => (fields, marked(name, "true")),
     };
     let mut change = GenericChange {
         at,
@@ -217,8 +217,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::entity::state::tests::take;
-    use crate::entity::{self, EntityState as AnyState};
+    use crate::entity::state::tests::apply_action;
+    use crate::entity::{self, EntityState};
     use crate::event::Kind;
 
     fn fields(text: &str) -> Vec<(String, JsonText)> {
@@ -238,22 +238,22 @@ mod tests {
 
     #[test]
     fn of_each_field_the_newest_value_counts() {
-        let mut state = AnyState::new(Kind::Person);
+        let mut state = EntityState::new(Kind::Person);
         assert!(
-            !take(
+            !apply_action(
                 &mut state,
                 10,
                 &merge(r#"{"name": "Acme", "city": "Lyon"}"#)
             )
             .late
         );
-        assert!(take(&mut state, 9, &merge(r#"{"city": "Paris", "size": 12}"#)).late);
+        assert!(apply_action(&mut state, 9, &merge(r#"{"city": "Paris", "size": 12}"#)).late);
         assert_eq!(
             state.to_json(),
             json!({"name": "Acme", "city": "Lyon", "size": 12})
         );
         assert!(
-            !take(&mut state, 10, &merge(r#"{"city": "Nice"}"#)).late,
+            !apply_action(&mut state, 10, &merge(r#"{"city": "Nice"}"#)).late,
             "an equal time is not late"
         );
         assert_eq!(state.to_json()["city"], "Nice");
@@ -261,9 +261,9 @@ mod tests {
 
     #[test]
     fn a_deletion_is_seen_and_can_be_taken_back() {
-        let mut state = AnyState::new(Kind::Person);
-        take(&mut state, 1, &merge(r#"{"name": "Acme"}"#));
-        take(
+        let mut state = EntityState::new(Kind::Person);
+        apply_action(&mut state, 1, &merge(r#"{"name": "Acme"}"#));
+        apply_action(
             &mut state,
             2,
             &entity::EntityAction::Generic(GenericAction::Delete {
@@ -275,7 +275,7 @@ mod tests {
             json!({"name": "Acme", "deleted": 0}),
             "the sender's own word wins"
         );
-        take(
+        apply_action(
             &mut state,
             3,
             &entity::EntityAction::Generic(GenericAction::Delete { fields: Vec::new() }),
@@ -285,25 +285,25 @@ mod tests {
 
     #[test]
     fn what_was_deleted_is_there_again_when_it_is_created_later() {
-        let mut state = AnyState::new(Kind::Person);
+        let mut state = EntityState::new(Kind::Person);
         let create = || {
             entity::EntityAction::Generic(GenericAction::Create {
                 fields: fields(r#"{"name": "Acme"}"#),
             })
         };
-        take(&mut state, 2, &create());
+        apply_action(&mut state, 2, &create());
         assert_eq!(state.to_json(), json!({"name": "Acme"}));
-        take(
+        apply_action(
             &mut state,
             3,
             &entity::EntityAction::Generic(GenericAction::Delete { fields: Vec::new() }),
         );
         assert!(
-            take(&mut state, 1, &create()).late,
+            apply_action(&mut state, 1, &create()).late,
             "it began before it was deleted"
         );
         assert_eq!(state.to_json(), json!({"name": "Acme", "deleted": true}));
-        take(&mut state, 4, &create());
+        apply_action(&mut state, 4, &create());
         assert_eq!(state.to_json(), json!({"name": "Acme", "deleted": false}));
     }
 
@@ -315,21 +315,21 @@ mod tests {
                 fields: fields(text),
             })
         };
-        let mut state = AnyState::new(Kind::Task);
-        take(&mut state, 1, &mark("{}"));
+        let mut state = EntityState::new(Kind::Task);
+        apply_action(&mut state, 1, &mark("{}"));
         assert_eq!(state.to_json(), json!({"completed": true}));
-        take(&mut state, 2, &mark(r#"{"completed": "by Ada"}"#));
+        apply_action(&mut state, 2, &mark(r#"{"completed": "by Ada"}"#));
         assert_eq!(state.to_json(), json!({"completed": "by Ada"}));
     }
 
     #[test]
     fn digits_are_kept_and_what_is_too_long_is_null() {
-        let mut state = AnyState::new(Kind::Task);
+        let mut state = EntityState::new(Kind::Task);
         let long = format!(
             r#"{{"price": 50000.00, "id": 12345678901234567890123, "note": "{}"}}"#,
             "x".repeat(20_000)
         );
-        take(&mut state, 1, &merge(&long));
+        apply_action(&mut state, 1, &merge(&long));
         let snapshot = String::from_utf8(state.to_snapshot()[1..].to_vec()).expect("JSON");
         assert!(
             snapshot.contains("50000.00") && snapshot.contains("12345678901234567890123"),
@@ -361,14 +361,14 @@ mod tests {
 
     #[test]
     fn fields_beyond_the_limit_are_left_out() {
-        let mut state = AnyState::new(Kind::Task);
+        let mut state = EntityState::new(Kind::Task);
         let many: Vec<_> = (0..9).map(|n| format!(r#""f{n}": {n}"#)).collect();
-        take(&mut state, 1, &merge(&format!("{{{}}}", many.join(","))));
+        apply_action(&mut state, 1, &merge(&format!("{{{}}}", many.join(","))));
         assert_eq!(
             state.to_json().as_object().map(serde_json::Map::len),
             Some(3)
         );
-        take(&mut state, 2, &merge(r#"{"f0": "new", "g": 1}"#));
+        apply_action(&mut state, 2, &merge(r#"{"f0": "new", "g": 1}"#));
         assert_eq!(state.to_json(), json!({"f0": "new", "f1": 1, "f2": 2}));
     }
 }

@@ -148,9 +148,9 @@ pub fn decide(
             let ProspectDecision {
                 step,
                 late,
-                answer: said,
+                answer: members,
             } = state.prospect.decide(action, context);
-            let answer = sales::build_answer(ID_MEMBER, context, said);
+            let answer = sales::build_answer(ID_MEMBER, context, members);
             AcceptedChange {
                 late,
                 answer,
@@ -174,7 +174,7 @@ pub fn decide(
             )
         }
         LeadAction::AddActivity(activity) => {
-            let id = context.ids.id();
+            let id = context.ids.allocate_id();
             let activity = NumberedItem {
                 id,
                 at: UnixMicros::from(context.at),
@@ -186,7 +186,11 @@ pub fn decide(
             };
             sales::accept_with_answer(
                 effect,
-                sales::build_answer(ID_MEMBER, context, AnswerMembers::Added("activity_id", id)),
+                sales::build_answer(
+                    ID_MEMBER,
+                    context,
+                    AnswerMembers::AddedItem("activity_id", id),
+                ),
             )
         }
         LeadAction::UpdateProfile { fields } => state.update_profile(fields, context),
@@ -201,22 +205,22 @@ pub fn decide(
 impl LeadState {
     fn update_profile(
         &self,
-        given: &SalesValues,
+        values: &SalesValues,
         context: &DecisionContext<'_>,
     ) -> AcceptedChange<LeadEffect> {
         let at = UnixMicros::from(context.at);
         let (profile_id, edit) = match &self.qualified_profile {
-            Some(profile) => (profile.profile_id, profile.fields.plan_edit(given, at)),
+            Some(profile) => (profile.profile_id, profile.fields.plan_edit(values, at)),
             None => (
-                context.ids.id(),
-                TimedFields::default().plan_edit(given, at),
+                context.ids.allocate_id(),
+                TimedFields::default().plan_edit(values, at),
             ),
         };
         let late = !edit.late.is_empty();
         let answer = sales::build_answer(
             ID_MEMBER,
             context,
-            AnswerMembers::Now(vec![("profile_id", json!(profile_id))]),
+            AnswerMembers::AfterId(vec![("profile_id", json!(profile_id))]),
         );
         AcceptedChange {
             late,
@@ -228,7 +232,7 @@ impl LeadState {
     fn convert(
         &self,
         customer_code: &Arc<str>,
-        given: &SalesValues,
+        values: &SalesValues,
         context: &DecisionContext<'_>,
     ) -> Result<AcceptedChange<LeadEffect>, Rejection> {
         if self.prospect.status() != WON {
@@ -243,9 +247,9 @@ impl LeadState {
                 "customer_code is taken by another customer",
             ));
         }
-        let customer_id = context.ids.id();
+        let customer_id = context.ids.allocate_id();
         let mut fields = self.prospect.fields.restrict_to(&CUSTOMER_FIELDS);
-        let edit = fields.plan_edit(given, UnixMicros::from(context.at));
+        let edit = fields.plan_edit(values, UnixMicros::from(context.at));
         let late = !edit.late.is_empty();
         fields.apply(&edit);
         let ids = [
@@ -253,7 +257,7 @@ impl LeadState {
             ("customer_code", json!(customer_code)),
             (ID_MEMBER, sales::own_id(context)),
         ];
-        let birth = SpawnedEntity {
+        let spawned = SpawnedEntity {
             key: EntityKey::from_number(Kind::Customer, customer_id),
             event_type: "customer.created",
             payload: sales::spawned_payload("lead_convert", &fields, &ids),
@@ -264,15 +268,15 @@ impl LeadState {
             )),
             unique_key: Some(customer_code.as_ref().to_owned()),
         };
-        let said = vec![
+        let members = vec![
             ("customer_id", json!(customer_id)),
             ("customer_code", json!(customer_code)),
         ];
-        let answer = sales::build_answer(ID_MEMBER, context, AnswerMembers::Now(said));
+        let answer = sales::build_answer(ID_MEMBER, context, AnswerMembers::AfterId(members));
         Ok(AcceptedChange {
             late,
             answer,
-            spawned: vec![birth],
+            spawned: vec![spawned],
             ..AcceptedChange::new(LeadEffect::Converted { customer_id })
         })
     }

@@ -62,7 +62,7 @@ pub const MESSAGES_PER_TURN: u32 = 64;
 
 /// Receives the outcome of a command once it is durable. Dropped without a call when the outcome is
 /// unknown.
-pub type Reply = Box<dyn FnOnce(Result<CommandOutcome, UnrecordedOutcome>) + Send>;
+pub type ReplyCallback = Box<dyn FnOnce(Result<CommandOutcome, UnrecordedOutcome>) + Send>;
 
 /// Message that makes an entity decide on one event.
 pub struct ApplyCommand {
@@ -72,7 +72,7 @@ pub struct ApplyCommand {
     /// none.
     pub unique_key_is_free: bool,
     /// Receives the outcome once it is durable.
-    pub reply: Reply,
+    pub reply: ReplyCallback,
 }
 
 impl Message for ApplyCommand {
@@ -101,11 +101,12 @@ pub struct EntityDeps {
 /// [`RestoreError`] when the snapshot or a record cannot be read.
 pub fn restore_state(
     kind: Kind,
-    past: &SnapshotAndTail,
+    stored: &SnapshotAndTail,
     limits: StateLimits,
 ) -> Result<EntityState, RestoreError> {
-    let snapshot = past.snapshot.as_ref().map(|(_, bytes)| bytes.as_slice());
-    let changes = past.tail.iter().map(|stored| stored.record.change.as_ref());
+    let snapshot = stored.snapshot.as_ref().map(|(_, bytes)| bytes.as_slice());
+    let changes = stored.tail.iter().map(|item| item.record.change.as_ref());
+
     state::replay_changes(kind, snapshot, changes, limits)
 }
 
@@ -129,44 +130,38 @@ impl EntityActor {
     /// [`RestoreError`] when the snapshot or a record cannot be read.
     pub fn restore(
         key: EntityKey,
-        past: &SnapshotAndTail,
-        surroundings: Arc<EntityDeps>,
+        stored: &SnapshotAndTail,
+        deps: Arc<EntityDeps>,
     ) -> Result<Self, RestoreError> {
         // A snapshot offered before a crash may contain a record that was never written.
-        surroundings.pending_snapshots.withdraw(&key);
-        let state = restore_state(key.kind(), past, surroundings.limits)?;
-        let (included, snapshot_bytes) = past
-            .snapshot
-            .as_ref()
-            .map_or((0, 0), |(sequence, bytes)| (*sequence, bytes.len()));
+        deps.pending_snapshots.withdraw(&key);
+
+        let state = restore_state(key.kind(), stored, deps.limits)?;
+        let (snapshot_sequence, snapshot_bytes) = match &stored.snapshot {
+            Some((sequence, bytes)) => (*sequence, bytes.len()),
+            None => (0, 0),
+        };
+        let last = stored.tail.last();
+        let changes = stored.tail.iter().map(|item| item.record.change.len());
+
         Ok(Self {
             state,
-            sequence: past
-                .tail
-                .last()
-                .and_then(|stored| stored.record.sequence)
-                .unwrap_or(included),
+            sequence: last
+                .and_then(|item| item.record.sequence)
+                .unwrap_or(snapshot_sequence),
             snapshot_bytes,
             progress: Arc::default(),
-            received_at: past
-                .tail
-                .last()
-                .map(|stored| stored.received_at)
-                .unwrap_or_default(),
-            bytes_since_snapshot: past
-                .tail
-                .iter()
-                .map(|stored| stored.record.change.len())
-                .sum(),
+            received_at: last.map(|item| item.received_at).unwrap_or_default(),
+            bytes_since_snapshot: changes.sum(),
             messages_handled: 0,
             key,
-            deps: surroundings,
+            deps,
         })
     }
 
     /// Starts the actor on the current thread with a mailbox of `capacity` messages.
     #[must_use]
-    pub fn open(self, capacity: usize) -> Addr<Self> {
+    pub fn start_with_capacity(self, capacity: usize) -> Addr<Self> {
         // Set before any message is sent: `started` runs later, and the default capacity is 16.
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(capacity);
@@ -189,14 +184,17 @@ impl EntityActor {
     fn handle_command(&mut self, message: ApplyCommand, ctx: &mut actix::Context<Self>) {
         let ApplyCommand {
             command,
-            unique_key_is_free: code_is_free,
+            unique_key_is_free,
             reply,
         } = message;
+
         // Tests make this failpoint panic. Its error is ignored: no step here could fail with one.
         let _ = self
             .deps
             .failure_injector
             .evaluate(Failpoint::Decide(&self.key));
+
+        // Input: the times, and the context of the decision.
         let now = self.deps.clock.wall();
         self.received_at = self.received_at.max(now);
         let at = match command.at {
@@ -205,47 +203,44 @@ impl EntityActor {
         };
         let span = command.span.clone();
         let _entered = span.enter();
-        let surroundings = Arc::clone(&self.deps);
+        let deps = Arc::clone(&self.deps);
         let context = DecisionContext {
             key: &self.key,
             source: command.source,
             at,
             received_at: self.received_at,
-            unique_key_is_free: code_is_free,
-            limits: surroundings.limits,
-            ids: DecisionIds::new(&surroundings.ids),
+            unique_key_is_free,
+            limits: deps.limits,
+            ids: DecisionIds::new(&deps.ids),
         };
-        let verdict = if self.is_absent() && !command.may_create {
+
+        // Decision: by the kind's rules; it changes nothing by itself.
+        let decision = if self.is_absent() && !command.may_create {
             Err(reject_absent(&self.key))
         } else {
             self.state.decide(&command.action, &context)
         };
-        let drawn = context.ids.highest_id();
-        let submitted = match verdict {
-            Err(rejection) => self.reject_command(
-                rejection,
-                command.on_rejection,
-                record_command(command, at, now),
-                reply,
-            ),
-            Ok(EntityDecision::AlreadyApplied(answer)) => self.answer_unrecorded(
-                UnrecordedOutcome::AlreadyApplied(answer_to_json(answer)),
-                reply,
-            ),
+        let highest_id = context.ids.highest_id();
+
+        // Effect: a record on its way to the journal, or an answer.
+        let policy = command.on_rejection;
+        let submitted = match decision {
+            Err(rejection) => {
+                let record = record_command(command, at, now);
+                self.reject_command(rejection, policy, record, reply)
+            }
+            Ok(EntityDecision::AlreadyApplied(answer)) => {
+                let outcome = UnrecordedOutcome::AlreadyApplied(answer_to_json(answer));
+                self.answer_unrecorded(outcome, reply)
+            }
             Ok(EntityDecision::RecordOnly) => {
                 let record = record_command(command, at, now);
                 let draft = self.draft_record(&record);
                 self.submit_drafts(vec![draft], record, reply)
             }
-            Ok(EntityDecision::Accept(acceptance)) => {
-                let refusal = command.on_rejection;
-                self.accept_change(
-                    acceptance,
-                    drawn,
-                    record_command(command, at, now),
-                    refusal,
-                    reply,
-                )
+            Ok(EntityDecision::Accept(accepted)) => {
+                let record = record_command(command, at, now);
+                self.accept_change(accepted, highest_id, record, policy, reply)
             }
         };
         if submitted.is_err() {
@@ -257,18 +252,18 @@ impl EntityActor {
 
     fn accept_change(
         &mut self,
-        acceptance: AcceptedChange<EntityChange>,
-        drawn: Option<u64>,
+        accepted: AcceptedChange<EntityChange>,
+        highest_id: Option<u64>,
         command: Record,
-        refusal: RejectionPolicy,
-        reply: Reply,
+        policy: RejectionPolicy,
+        reply: ReplyCallback,
     ) -> Result<(), JournalClosed> {
         let AcceptedChange {
             change,
             late,
             answer,
-            spawned: births,
-        } = acceptance;
+            spawned,
+        } = accepted;
         let sequence = self.sequence + 1;
         let own_id = allocated_number(&self.key).filter(|_| sequence == 1);
         let record = Record {
@@ -276,21 +271,22 @@ impl EntityActor {
             late,
             change: change.encode().into(),
             answer: answer_to_json(answer),
-            highest_id: drawn.max(own_id),
+            highest_id: highest_id.max(own_id),
             ..command
         };
+
         let mut drafts = vec![self.draft_record(&record)];
-        for birth in births {
+        for entity in spawned {
             // Try the first change of the new entity here: a change that panics must never reach
             // the disk, where it would make every restore panic.
-            EntityState::new(birth.key.kind())
-                .apply(&EntityChange::from_birth(&birth), self.deps.limits);
-            drafts.push(self.draft_record(&record_spawned(birth, &record)));
+            EntityState::new(entity.key.kind())
+                .apply(&EntityChange::from_spawned(&entity), self.deps.limits);
+            drafts.push(self.draft_record(&record_spawned(entity, &record)));
         }
-        if drafts
-            .iter()
-            .any(|draft| draft.bytes.len() > RECORD_MAX_BYTES)
-        {
+
+        // Check the size before the change is applied: the journal accepts no larger record.
+        let is_too_large = |draft: &RecordDraft| draft.bytes.len() > RECORD_MAX_BYTES;
+        if drafts.iter().any(is_too_large) {
             let message =
                 format!("the event would be more than {RECORD_MAX_BYTES} bytes as it is recorded");
             let unchanged = Record {
@@ -301,13 +297,11 @@ impl EntityActor {
                 highest_id: None,
                 ..record
             };
-            return self.reject_command(
-                Rejection::conflict("too_large", message),
-                refusal,
-                unchanged,
-                reply,
-            );
+            let rejection = Rejection::conflict("too_large", message);
+            return self.reject_command(rejection, policy, unchanged, reply);
         }
+
+        // Apply before the commit: the next command is decided on this state.
         self.state.apply(&change, self.deps.limits);
         self.sequence = sequence;
         debug!(entity = %self.key, sequence, late, "event decided");
@@ -320,15 +314,22 @@ impl EntityActor {
     fn reject_command(
         &self,
         rejection: Rejection,
-        refusal: RejectionPolicy,
+        policy: RejectionPolicy,
         command: Record,
-        reply: Reply,
+        reply: ReplyCallback,
     ) -> Result<(), JournalClosed> {
-        if refusal == RejectionPolicy::Answer {
+        if policy == RejectionPolicy::Answer {
             return self.answer_unrecorded(UnrecordedOutcome::Rejected(rejection), reply);
         }
+
         let Record { event_type, .. } = &command;
-        warn!(entity = %self.key, event_type, code = rejection.status, "event cannot be applied");
+        warn!(
+            entity = %self.key,
+            event_type,
+            status = rejection.status,
+            reason = rejection.code,
+            "event rejected by its entity; stored as failed"
+        );
         let record = Record {
             failure: Some(rejection.to_failure()),
             pending: false,
@@ -342,16 +343,17 @@ impl EntityActor {
     /// durable.
     fn answer_unrecorded(
         &self,
-        denial: UnrecordedOutcome,
-        reply: Reply,
+        outcome: UnrecordedOutcome,
+        reply: ReplyCallback,
     ) -> Result<(), JournalClosed> {
         if self.progress.in_flight_count() == 0 {
-            reply(Err(denial));
+            reply(Err(outcome));
             return Ok(());
         }
+
         let settle = Box::new(move |settled: SubmissionResult| {
             if settled.is_ok() {
-                reply(Err(denial));
+                reply(Err(outcome));
             }
         });
         self.deps.journal.submit(JournalSubmission {
@@ -363,10 +365,11 @@ impl EntityActor {
     /// Offers a snapshot if one is due. It must be offered before the record is submitted, or the
     /// projection could pass that record first.
     fn offer_snapshot(&mut self) {
-        let due = self.bytes_since_snapshot > self.snapshot_bytes.max(SNAPSHOT_MIN_BYTES);
-        if !due {
+        let is_due = self.bytes_since_snapshot > self.snapshot_bytes.max(SNAPSHOT_MIN_BYTES);
+        if !is_due {
             return;
         }
+
         let state = self.state.to_snapshot();
         self.snapshot_bytes = state.len();
         self.bytes_since_snapshot = 0;
@@ -390,23 +393,26 @@ impl EntityActor {
         &self,
         drafts: Vec<RecordDraft>,
         record: Record,
-        reply: Reply,
+        reply: ReplyCallback,
     ) -> Result<(), JournalClosed> {
-        let others = drafts.len() as u64 - 1;
+        let spawned_count = drafts.len() as u64 - 1;
         let Record {
             sequence,
             failure,
             answer,
             ..
         } = record;
-        let (flight, key) = (Arc::clone(&self.progress), self.key.clone());
-        let (offers, span) = (Arc::clone(&self.deps.pending_snapshots), Span::current());
-        flight.note_submitted();
+        let (progress, key) = (Arc::clone(&self.progress), self.key.clone());
+        let pending_snapshots = Arc::clone(&self.deps.pending_snapshots);
+        let span = Span::current();
+
+        // Count before submitting: the commit thread may settle the record at once.
+        progress.note_submitted();
         let settle = Box::new(move |settled: SubmissionResult| match settled {
             Ok(position) => {
                 span.in_scope(|| debug!(%position, "event durable"));
-                let last = position.plus(others);
-                flight.note_durable(last);
+                let last = position.plus(spawned_count);
+                progress.note_durable(last);
                 reply(Ok(CommandOutcome {
                     position,
                     last,
@@ -416,8 +422,9 @@ impl EntityActor {
                 }));
             }
             Err(_) => {
-                offers.withdraw(&key);
-                flight.note_diverged();
+                // The offered snapshot may contain the refused record.
+                pending_snapshots.withdraw(&key);
+                progress.note_diverged();
             }
         });
         self.deps
@@ -428,7 +435,7 @@ impl EntityActor {
 
 /// Builds the record of `command` without the effect of the decision.
 fn record_command(command: Command, at: Timestamp, now: Timestamp) -> Record {
-    let (concludes, failure) = match command.resolves {
+    let (resolves, failure) = match command.resolves {
         Some(EventResolution { event, failure }) => (Some(event), failure),
         None => (None, None),
     };
@@ -441,7 +448,7 @@ fn record_command(command: Command, at: Timestamp, now: Timestamp) -> Record {
         shape: command.shape,
         request_hash: command.request_hash,
         pending: command.pending,
-        resolves: concludes,
+        resolves,
         ..Record::new(
             command.source.as_str(),
             command.entity,
@@ -452,15 +459,20 @@ fn record_command(command: Command, at: Timestamp, now: Timestamp) -> Record {
 }
 
 /// Builds the first record of an entity that the event in `cause` spawns.
-fn record_spawned(birth: SpawnedEntity, cause: &Record) -> Record {
+fn record_spawned(spawned: SpawnedEntity, cause: &Record) -> Record {
     Record {
         decided_at: cause.decided_at,
-        highest_id: allocated_number(&birth.key),
+        highest_id: allocated_number(&spawned.key),
         sequence: Some(1),
-        payload: birth.payload,
-        change: birth.change.into(),
-        unique_key: birth.unique_key,
-        ..Record::new(cause.source.clone(), birth.key, birth.event_type, cause.at)
+        payload: spawned.payload,
+        change: spawned.change.into(),
+        unique_key: spawned.unique_key,
+        ..Record::new(
+            cause.source.clone(),
+            spawned.key,
+            spawned.event_type,
+            cause.at,
+        )
     }
 }
 
@@ -499,10 +511,11 @@ impl Handler<ApplyCommand> for EntityActor {
     fn handle(&mut self, message: ApplyCommand, ctx: &mut Self::Context) {
         let _contained = PanicContainment::begin();
         if self.progress.has_diverged() {
-            error!(entity = %self.key, "entity out of step with its journal, starting it anew");
+            error!(entity = %self.key, "entity state diverged from its journal; restarting it");
             ctx.stop();
             return;
         }
+
         self.handle_command(message, ctx);
         self.progress.note_handled();
         self.messages_handled += 1;

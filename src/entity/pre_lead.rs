@@ -87,9 +87,9 @@ pub fn decide(
             let ProspectDecision {
                 step,
                 late,
-                answer: said,
+                answer: members,
             } = state.prospect.decide(action, context);
-            let answer = sales::build_answer(ID_MEMBER, context, said);
+            let answer = sales::build_answer(ID_MEMBER, context, members);
             AcceptedChange {
                 late,
                 answer,
@@ -133,25 +133,25 @@ impl PreLeadState {
 
     fn convert(
         &self,
-        given: &SalesValues,
+        values: &SalesValues,
         who: &Arc<str>,
         context: &DecisionContext<'_>,
     ) -> AcceptedChange<PreLeadChange> {
-        let lead_id = context.ids.id();
+        let lead_id = context.ids.allocate_id();
         let mut prospect = ProspectState {
             status_history: Default::default(),
             ..self.prospect.clone()
         };
         let edit = prospect
             .fields
-            .plan_edit(given, UnixMicros::from(context.at));
+            .plan_edit(values, UnixMicros::from(context.at));
         let late = !edit.late.is_empty();
         prospect.fields.apply(&edit);
         let ids = [
             ("lead_id", json!(lead_id)),
             (ID_MEMBER, sales::own_id(context)),
         ];
-        let birth = SpawnedEntity {
+        let spawned = SpawnedEntity {
             key: EntityKey::from_number(Kind::Lead, lead_id),
             event_type: "lead.created",
             payload: sales::spawned_payload("new_lead", &prospect.fields, &ids),
@@ -166,12 +166,12 @@ impl PreLeadState {
         let answer = sales::build_answer(
             ID_MEMBER,
             context,
-            AnswerMembers::Now(vec![("lead_id", json!(lead_id))]),
+            AnswerMembers::AfterId(vec![("lead_id", json!(lead_id))]),
         );
         AcceptedChange {
             late,
             answer,
-            spawned: vec![birth],
+            spawned: vec![spawned],
             ..AcceptedChange::new(change)
         }
     }

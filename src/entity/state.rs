@@ -23,7 +23,7 @@ macro_rules! kinds {
         $($(#[$doc:meta])* $variant:ident($module:ident, $state:ident, $action:ident, $change:ident) = $kinds:pat,)+
     ) => {
         /// State of one entity, by its kind.
-        #[allow(clippy::large_enum_variant, reason = "one for each actor, moved only when that begins")]
+        #[allow(clippy::large_enum_variant, reason = "one per actor, moved once")]
         #[derive(Clone, Debug, PartialEq)]
         pub enum $states {
             $($(#[$doc])* $variant($module::$state),)+
@@ -58,7 +58,7 @@ macro_rules! kinds {
             pub fn decide(&self, action: &$actions, context: &DecisionContext<'_>) -> Result<EntityDecision<$changes>, Rejection> {
                 match (self, action) {
                     $((Self::$variant(state), $actions::$variant(action)) => {
-                        $module::decide(state, action, context).map(|verdict| verdict.map($changes::$variant))
+                        $module::decide(state, action, context).map(|decision| decision.map($changes::$variant))
                     })+
                     _ => Err(Rejection::not_found(format!("a {} takes no such event", context.key.kind()))),
                 }
@@ -68,7 +68,7 @@ macro_rules! kinds {
             pub fn apply(&mut self, change: &$changes, limits: StateLimits) {
                 match (self, change) {
                     $((Self::$variant(state), $changes::$variant(change)) => state.apply(change, limits),)+
-                    _ => unreachable!("a change is made or read by the kind of its state"),
+                    _ => unreachable!("a change is made or decoded by the kind of its state"),
                 }
             }
 
@@ -149,9 +149,9 @@ kinds! {
 impl EntityChange {
     /// First change of the entity `spawned`.
     #[must_use]
-    pub fn from_birth(birth: &SpawnedEntity) -> Self {
-        Self::decode(birth.key.kind(), &birth.change)
-            .expect("the kind of its key wrote it just now")
+    pub fn from_spawned(spawned: &SpawnedEntity) -> Self {
+        Self::decode(spawned.key.kind(), &spawned.change)
+            .expect("the kind of its key has just encoded it")
     }
 }
 
@@ -172,14 +172,15 @@ impl<C> EntityDecision<C> {
 pub enum RestoreError {
     /// Snapshot of another version of the program.
     #[error(
-        "snapshot has format {found}, this version reads {SNAPSHOT_FORMAT}: start the version that wrote it"
+        "snapshot has format {found}; this version reads {SNAPSHOT_FORMAT} \
+         (start the version that wrote it)"
     )]
     Format {
         /// Format byte of the snapshot.
         found: u8,
     },
     /// Snapshot that is empty, or not in the form of its kind.
-    #[error("snapshot of a {kind} cannot be read")]
+    #[error("snapshot of a {kind} cannot be decoded")]
     Snapshot {
         /// Kind of the entity that was to be restored.
         kind: Kind,
@@ -188,7 +189,7 @@ pub enum RestoreError {
         source: serde_json::Error,
     },
     /// Change that is not in the form of its kind, or that a newer version wrote.
-    #[error("change {number} of a {kind} cannot be read")]
+    #[error("change {number} after the snapshot of a {kind} cannot be decoded")]
     Change {
         /// Kind of the entity that was to be restored.
         kind: Kind,
@@ -278,15 +279,15 @@ pub(in crate::entity) mod tests {
     }
 
     /// Decides on `action` of the time `at`, for entity 7 in `state`.
-    pub(in crate::entity) fn ask(
+    pub(in crate::entity) fn decide_at(
         state: &EntityState,
         at: i64,
         action: &EntityAction,
     ) -> Result<EntityDecision<EntityChange>, Rejection> {
-        ask_within(LIMITS, state, Timestamp::from_micros(at), action)
+        decide_within(LIMITS, state, Timestamp::from_micros(at), action)
     }
 
-    pub(in crate::entity) fn ask_within(
+    pub(in crate::entity) fn decide_within(
         limits: StateLimits,
         state: &EntityState,
         at: Timestamp,
@@ -306,12 +307,12 @@ pub(in crate::entity) mod tests {
     }
 
     /// Decides and applies, as a live entity does.
-    pub(in crate::entity) fn take(
+    pub(in crate::entity) fn apply_action(
         state: &mut EntityState,
         at: i64,
         action: &EntityAction,
     ) -> AcceptedChange<EntityChange> {
-        match ask(state, at, action) {
+        match decide_at(state, at, action) {
             Ok(EntityDecision::Accept(acceptance)) => {
                 state.apply(&acceptance.change, LIMITS);
                 acceptance
@@ -325,7 +326,7 @@ pub(in crate::entity) mod tests {
             status: "open".into(),
             reason: None,
         });
-        take(&mut EntityState::new(Kind::Ticket), 5, &action).change
+        apply_action(&mut EntityState::new(Kind::Ticket), 5, &action).change
     }
 
     #[test]
@@ -336,7 +337,7 @@ pub(in crate::entity) mod tests {
             status: "closed".into(),
             reason: None,
         });
-        let late = |at| take(&mut state.clone(), at, &action).late;
+        let late = |at| apply_action(&mut state.clone(), at, &action).late;
         assert_eq!([late(4), late(5), late(6)], [true, false, false]);
     }
 

@@ -88,7 +88,7 @@ impl IdempotencyWindows {
 
     /// Window of the keys of `source`.
     #[must_use]
-    pub fn of(&self, source: &str) -> Duration {
+    pub fn window_of(&self, source: &str) -> Duration {
         self.0
             .iter()
             .find(|(name, _)| name.as_str() == source)
@@ -140,8 +140,8 @@ pub(super) struct KeyClaim {
     settled: bool,
 }
 
+/// State of a key that is not free.
 enum ClaimProbe {
-    Granted,
     Taken(ClaimHolder),
     Pending(oneshot::Receiver<ClaimOutcome>),
 }
@@ -179,7 +179,7 @@ impl ClaimTable {
     }
 
     fn new(
-        past: ClaimHistory,
+        history: ClaimHistory,
         reads: ProjectionReader,
         clock: Arc<dyn Clock>,
         fingerprint: FingerprintFn,
@@ -187,7 +187,7 @@ impl ClaimTable {
         let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
         Arc::new(Self {
             stripes,
-            history: past,
+            history,
             reads,
             clock,
             fingerprint,
@@ -208,11 +208,13 @@ impl ClaimTable {
             source,
             key: key.into(),
         };
+
         match self.probe_or_claim(fingerprint, &name) {
-            ClaimProbe::Taken(taken) => return Err(KeyClaimError::Taken(taken)),
-            ClaimProbe::Pending(outcome) => return Err(KeyClaimError::Pending(outcome)),
-            ClaimProbe::Granted => {}
+            Some(ClaimProbe::Taken(holder)) => return Err(KeyClaimError::Taken(holder)),
+            Some(ClaimProbe::Pending(outcome)) => return Err(KeyClaimError::Pending(outcome)),
+            None => {}
         }
+
         // The key is pending from here on, so that a second event waits while this one reads the
         // store.
         let claim = KeyClaim {
@@ -221,11 +223,12 @@ impl ClaimTable {
             key: name,
             settled: false,
         };
+
         match self.find_earlier_holder(fingerprint, &claim.key).await {
             Ok(None) => Ok(claim),
-            Ok(Some(taken)) => {
-                claim.concede_to(taken);
-                Err(KeyClaimError::Taken(taken))
+            Ok(Some(holder)) => {
+                claim.concede_to(holder);
+                Err(KeyClaimError::Taken(holder))
             }
             Err(error) => Err(KeyClaimError::Unavailable(error)),
         }
@@ -245,7 +248,7 @@ impl ClaimTable {
         };
         match self.probe(fingerprint, &name) {
             // A key that is not in memory is in the projection, or free.
-            None | Some(ClaimProbe::Granted) => {
+            None => {
                 return self.reads.unique_key_holder_as_written(key).await;
             }
             Some(ClaimProbe::Taken(_)) => {}
@@ -255,26 +258,27 @@ impl ClaimTable {
         self.reads.unique_key_holder(key).await
     }
 
-    fn probe_or_claim(&self, fingerprint: u64, name: &ClaimKey) -> ClaimProbe {
+    /// Claims the key in memory if it is free there, and returns `None`; otherwise its state.
+    fn probe_or_claim(&self, fingerprint: u64, name: &ClaimKey) -> Option<ClaimProbe> {
         let now = self.clock.wall();
         let mut stripe = self.stripe(fingerprint);
         stripe.forget_archived(self.archived_end());
         let slots = stripe.slots.entry(fingerprint).or_default();
-        let met = slots.iter().position(|slot| slot.key == *name);
-        if let Some(met) = met {
-            match &mut slots[met].state {
+
+        if let Some(index) = slots.iter().position(|slot| slot.key == *name) {
+            match &mut slots[index].state {
                 KeyClaimState::Pending(waiting) => {
-                    let (tell, outcome) = oneshot::channel();
-                    waiting.push(tell);
-                    return ClaimProbe::Pending(outcome);
+                    let (waiter, outcome) = oneshot::channel();
+                    waiting.push(waiter);
+                    return Some(ClaimProbe::Pending(outcome));
                 }
                 KeyClaimState::Taken { by, claimed_at }
                     if self.is_claim_valid(name, *claimed_at, now) =>
                 {
-                    return ClaimProbe::Taken(*by);
+                    return Some(ClaimProbe::Taken(*by));
                 }
                 KeyClaimState::Taken { .. } => {
-                    slots.remove(met);
+                    slots.remove(index);
                 }
             }
         }
@@ -282,10 +286,10 @@ impl ClaimTable {
             key: name.clone(),
             state: KeyClaimState::Pending(Vec::new()),
         });
-        ClaimProbe::Granted
+        None
     }
 
-    /// Looks up the state of the key without claiming it.
+    /// Looks up the state of the key without claiming it; `None` if no event holds it in memory.
     fn probe(&self, fingerprint: u64, name: &ClaimKey) -> Option<ClaimProbe> {
         let mut stripe = self.stripe(fingerprint);
         let slot = stripe
@@ -296,8 +300,8 @@ impl ClaimTable {
         match &mut slot.state {
             KeyClaimState::Taken { by, .. } => Some(ClaimProbe::Taken(*by)),
             KeyClaimState::Pending(waiting) => {
-                let (tell, outcome) = oneshot::channel();
-                waiting.push(tell);
+                let (waiter, outcome) = oneshot::channel();
+                waiting.push(waiter);
                 Some(ClaimProbe::Pending(outcome))
             }
         }
@@ -316,7 +320,7 @@ impl ClaimTable {
     fn is_claim_valid(&self, name: &ClaimKey, claimed_at: Timestamp, now: Timestamp) -> bool {
         match &self.history {
             ClaimHistory::IdempotencyKeys { windows, .. } => {
-                claimed_at.saturating_add(windows.of(&name.source)) > now
+                claimed_at.saturating_add(windows.window_of(&name.source)) > now
             }
             ClaimHistory::UniqueKeys { .. } => true,
         }
@@ -366,9 +370,9 @@ impl ClaimTable {
             if !self.is_claim_valid(name, stored.received_at, now) {
                 break;
             }
-            let same = stored.record.source == name.source.as_str()
+            let is_same_key = stored.record.source == name.source.as_str()
                 && stored.record.idempotency_key.as_deref() == Some(&name.key);
-            if same {
+            if is_same_key {
                 return Ok(Some(ClaimHolder {
                     position,
                     sequence: stored.record.sequence,
@@ -387,34 +391,35 @@ impl ClaimTable {
     fn end_claim(
         &self,
         claim: &KeyClaim,
-        taken: Option<ClaimHolder>,
+        holder: Option<ClaimHolder>,
     ) -> Vec<oneshot::Sender<ClaimOutcome>> {
         let claimed_at = self.clock.wall();
         let mut stripe = self.stripe(claim.fingerprint);
         let Some(slots) = stripe.slots.get_mut(&claim.fingerprint) else {
             return Vec::new();
         };
-        let Some(ours) = slots.iter().position(|slot| slot.key == claim.key) else {
+        let Some(index) = slots.iter().position(|slot| slot.key == claim.key) else {
             return Vec::new();
         };
-        let hold = match taken {
+
+        let old_state = match holder {
             Some(by) => {
-                let hold = std::mem::replace(
-                    &mut slots[ours].state,
+                let old_state = std::mem::replace(
+                    &mut slots[index].state,
                     KeyClaimState::Taken { by, claimed_at },
                 );
                 stripe.taken.push_back((by.position, claim.fingerprint));
-                hold
+                old_state
             }
             None => {
-                let hold = slots.swap_remove(ours).state;
+                let old_state = slots.swap_remove(index).state;
                 if slots.is_empty() {
                     stripe.slots.remove(&claim.fingerprint);
                 }
-                hold
+                old_state
             }
         };
-        match hold {
+        match old_state {
             KeyClaimState::Pending(waiting) => waiting,
             KeyClaimState::Taken { .. } => Vec::new(),
         }
@@ -433,7 +438,10 @@ impl ClaimStripe {
             let Some(slots) = self.slots.get_mut(&fingerprint) else {
                 continue;
             };
-            slots.retain(|slot| !matches!(slot.state, KeyClaimState::Taken { by, .. } if by.position == position));
+            slots.retain(|slot| match slot.state {
+                KeyClaimState::Taken { by, .. } => by.position != position,
+                KeyClaimState::Pending(_) => true,
+            });
             if slots.is_empty() {
                 self.slots.remove(&fingerprint);
             }
@@ -443,10 +451,10 @@ impl ClaimStripe {
 
 impl KeyClaim {
     /// Marks the key as taken: the event that carries the claim is durable.
-    pub(super) fn confirm(mut self, taken: ClaimHolder) {
+    pub(super) fn confirm(mut self, holder: ClaimHolder) {
         self.settled = true;
-        let waiting = self.table.end_claim(&self, Some(taken));
-        notify_waiters(waiting, ClaimOutcome::Taken(taken));
+        let waiting = self.table.end_claim(&self, Some(holder));
+        notify_waiters(waiting, ClaimOutcome::Taken(holder));
     }
 
     /// Frees the key: the event that carries the claim was refused, and a waiter may claim it.
@@ -457,10 +465,10 @@ impl KeyClaim {
     }
 
     /// Ends the claim in favour of an older event that holds the key.
-    fn concede_to(mut self, taken: ClaimHolder) {
+    fn concede_to(mut self, holder: ClaimHolder) {
         self.settled = true;
         let waiting = self.table.end_claim(&self, None);
-        notify_waiters(waiting, ClaimOutcome::Taken(taken));
+        notify_waiters(waiting, ClaimOutcome::Taken(holder));
     }
 }
 
@@ -474,9 +482,9 @@ impl Drop for KeyClaim {
     }
 }
 
-fn notify_waiters(waiting: Vec<oneshot::Sender<ClaimOutcome>>, fate: ClaimOutcome) {
+fn notify_waiters(waiting: Vec<oneshot::Sender<ClaimOutcome>>, outcome: ClaimOutcome) {
     for waiter in waiting {
         // A waiter whose request has ended needs no message.
-        let _ = waiter.send(fate);
+        let _ = waiter.send(outcome);
     }
 }

@@ -11,43 +11,44 @@ use crate::entity::{CommandOutcome, UnrecordedOutcome};
 /// Claims and permits that an event holds until it is answered, and the channel for the answer.
 pub(super) struct EventCompletion {
     pub(super) claim: Option<KeyClaim>,
-    pub(super) code: Option<KeyClaim>,
+    pub(super) unique_key_claim: Option<KeyClaim>,
     pub(super) reply: oneshot::Sender<Result<CommandOutcome, Refusal>>,
     pub(super) permit: EventPermit,
     /// Permit from the budget of its entity, acquired by the supervisor.
-    pub(super) share: Option<EventPermit>,
+    pub(super) entity_permit: Option<EventPermit>,
 }
 
 impl EventCompletion {
     /// Completes an event whose outcome is durable. Claims are settled before the answer leaves, so
     /// that a repetition sent after the answer finds them.
-    pub(super) fn complete(self, said: Result<CommandOutcome, UnrecordedOutcome>) {
-        let outcome = match said {
+    pub(super) fn complete(self, result: Result<CommandOutcome, UnrecordedOutcome>) {
+        let outcome = match result {
             Ok(outcome) => outcome,
             Err(UnrecordedOutcome::Rejected(rejection)) => {
                 return self.refuse(Refusal::Rejected(rejection));
             }
             Err(UnrecordedOutcome::AlreadyApplied(answer)) => {
-                return self.refuse(Refusal::Known { answer });
+                return self.refuse(Refusal::AlreadyApplied { answer });
             }
         };
-        let taken = ClaimHolder {
+
+        let holder = ClaimHolder {
             position: outcome.position,
             sequence: outcome.sequence,
         };
         if let Some(claim) = self.claim {
-            claim.confirm(taken);
+            claim.confirm(holder);
         }
-        if let Some(code) = self.code {
+        if let Some(unique_key_claim) = self.unique_key_claim {
             // The unique key stands in the record of the spawned entity, which is the last.
-            code.confirm(ClaimHolder {
+            unique_key_claim.confirm(ClaimHolder {
                 position: outcome.last,
-                ..taken
+                ..holder
             });
         }
         // Free the permits before the answer, so that a client that has the answer finds room for
         // its next event.
-        drop((self.permit, self.share));
+        drop((self.permit, self.entity_permit));
         // The channel is closed if the client disconnected.
         let _ = self.reply.send(Ok(outcome));
     }
@@ -56,12 +57,12 @@ impl EventCompletion {
         // After an unknown outcome the event may be stored, so its keys must not be freed for the
         // waiters.
         if refusal != Refusal::Unknown {
-            [self.claim, self.code]
+            [self.claim, self.unique_key_claim]
                 .into_iter()
                 .flatten()
                 .for_each(KeyClaim::release);
         }
-        drop((self.permit, self.share));
+        drop((self.permit, self.entity_permit));
         // The channel is closed if the client disconnected.
         let _ = self.reply.send(Err(refusal));
     }

@@ -58,7 +58,7 @@ impl CrashTracker {
 
     /// Returns true if `entity` crashed recently, so that records of its last run may still be on
     /// their way to the disk.
-    pub(super) fn has_crashed_lately(&self, entity: &EntityKey) -> bool {
+    pub(super) fn has_crashed_recently(&self, entity: &EntityKey) -> bool {
         self.entities.contains_key(entity)
     }
 
@@ -114,9 +114,9 @@ mod tests {
         );
         assert_eq!(crashes.quarantine_left(&other, seconds(70)), None);
         assert_eq!(crashes.quarantine_left(&entity, seconds(94)), None);
-        assert!(crashes.has_crashed_lately(&entity));
+        assert!(crashes.has_crashed_recently(&entity));
         crashes.forget_expired(seconds(200));
-        assert!(!crashes.has_crashed_lately(&entity));
+        assert!(!crashes.has_crashed_recently(&entity));
     }
 
     fn ticket(id: &str) -> EntityKey {

@@ -43,7 +43,7 @@ const UNIQUE_KEY_SOURCE: InternedName = InternedName::from_static("code");
 /// Dependencies of the router besides its configuration.
 pub struct RouterDeps {
     /// Dependencies that all entities share.
-    pub surroundings: Arc<EntityDeps>,
+    pub entity_deps: Arc<EntityDeps>,
     /// Projection of the open store.
     pub projection: Arc<Projection>,
     /// Hash function for the keys of claims.
@@ -59,7 +59,7 @@ pub struct Router {
     admission: Arc<AdmissionControl>,
     claims: Arc<ClaimTable>,
     unique_key_claims: Arc<ClaimTable>,
-    surroundings: Arc<EntityDeps>,
+    entity_deps: Arc<EntityDeps>,
     /// Maximum of events, and of their bytes, that one batch has in flight at a time.
     batch_slice_max: (usize, usize),
     durable_end: watch::Receiver<Position>,
@@ -70,13 +70,14 @@ pub struct Router {
 impl Router {
     /// Starts the supervisors, each on a thread of its own. Needs a running actix system.
     #[must_use]
-    pub fn start(config: &config::RouterConfig, parts: RouterDeps) -> Self {
+    pub fn start(config: &config::RouterConfig, deps: RouterDeps) -> Self {
         let RouterDeps {
-            surroundings: deps,
+            entity_deps,
             projection,
             fingerprint,
             windows,
-        } = parts;
+        } = deps;
+
         let shards = shard_count(config.shards);
         let bounds = ShardBounds {
             entity_events: (config.in_flight_events_max / 4).clamp(1, config.mailbox_capacity),
@@ -90,6 +91,7 @@ impl Router {
             quarantine: config.quarantine,
         };
         let (reads, written) = (projection.reader(), projection.written());
+
         let mut router = Self {
             shards: Vec::new(),
             arbiters: Mutex::default(),
@@ -101,21 +103,22 @@ impl Router {
                 Arc::clone(projection.claim_archive()),
                 windows,
                 reads.clone(),
-                Arc::clone(&deps.clock),
+                Arc::clone(&entity_deps.clock),
                 fingerprint,
             ),
             unique_key_claims: ClaimTable::for_unique_keys(
                 written.clone(),
                 reads.clone(),
-                Arc::clone(&deps.clock),
+                Arc::clone(&entity_deps.clock),
                 fingerprint,
             ),
-            surroundings: Arc::clone(&deps),
+            entity_deps: Arc::clone(&entity_deps),
             batch_slice_max: (bounds.entity_events, bounds.entity_bytes),
-            durable_end: deps.journal.durable_end(),
+            durable_end: entity_deps.journal.durable_end(),
             written: written.clone(),
             lag_max: config.projection_lag_max,
         };
+
         for _ in 0..shards {
             let arbiter = Arbiter::with_tokio_rt(|| {
                 tokio::runtime::Builder::new_current_thread()
@@ -124,27 +127,22 @@ impl Router {
                     .build()
                     .expect("a thread's runtime needs only memory and an epoll handle")
             });
-            let (surroundings, reads, written) =
-                (Arc::clone(&deps), reads.clone(), written.clone());
+            let deps = Arc::clone(&entity_deps);
+            let (reads, written) = (reads.clone(), written.clone());
+
             // The mailbox holds as many messages as there are permits, so an admitted event always
             // fits.
             let capacity = config.in_flight_events_max;
-            let (begun, wait) = std::sync::mpsc::channel();
-            let make = move |ctx: &mut Context<Supervisor>| {
+            let (started, wait) = std::sync::mpsc::channel();
+            let build_supervisor = move |ctx: &mut Context<Supervisor>| {
                 ctx.set_mailbox_capacity(capacity);
                 // The receiver waits below, on the thread of `start`.
-                let _ = begun.send(());
-                Supervisor::new(
-                    bounds,
-                    surroundings,
-                    reads,
-                    written,
-                    CrashTracker::new(budget),
-                )
+                let _ = started.send(());
+                Supervisor::new(bounds, deps, reads, written, CrashTracker::new(budget))
             };
-            router
-                .shards
-                .push(Supervisor::start_in_arbiter(&arbiter.handle(), make));
+            let address = Supervisor::start_in_arbiter(&arbiter.handle(), build_supervisor);
+            router.shards.push(address);
+
             // Wait until the supervisor has started: until then its mailbox holds 16 messages, and
             // a batch that comes first would be refused. The wait fails only if that thread
             // panicked; the first message to it then fails, too.
@@ -157,7 +155,7 @@ impl Router {
     /// Allocates the key of a new entity of `kind`.
     #[must_use]
     pub fn allocate_entity_key(&self, kind: Kind) -> EntityKey {
-        EntityKey::from_number(kind, self.surroundings.ids.allocate_id())
+        EntityKey::from_number(kind, self.entity_deps.ids.allocate_id())
     }
 
     /// Returns the entity that holds `unique_key`; waits for an event in flight that claims it.
@@ -166,10 +164,10 @@ impl Router {
     /// [`ProjectionReadError`] when the store fails.
     pub async fn find_unique_key_holder(
         &self,
-        code: &str,
+        unique_key: &str,
     ) -> Result<Option<EntityKey>, ProjectionReadError> {
         self.unique_key_claims
-            .find_holder(UNIQUE_KEY_SOURCE, code)
+            .find_holder(UNIQUE_KEY_SOURCE, unique_key)
             .await
     }
 
@@ -185,6 +183,7 @@ impl Router {
             .try_admit(command.payload.len())
             .ok_or(Refusal::Overloaded)?;
         self.check_lag()?;
+
         let event = self.send_command(command, permit, None).await;
         self.await_outcome(event).await
     }
@@ -200,20 +199,22 @@ impl Router {
     ) -> Vec<Result<CommandOutcome, Refusal>> {
         let mut outcomes = Vec::with_capacity(commands.len());
         let mut rest = commands.into_iter().peekable();
+        let (events_max, bytes_max) = self.batch_slice_max;
         while rest.peek().is_some() {
+            // A slice has at least one event, however large.
             let (mut slice, mut bytes) = (Vec::new(), 0);
             while let Some(command) = rest.next_if(|command| {
                 bytes += command.payload.len();
-                slice.is_empty()
-                    || slice.len() < self.batch_slice_max.0 && bytes <= self.batch_slice_max.1
+                slice.is_empty() || slice.len() < events_max && bytes <= bytes_max
             }) {
                 slice.push(command);
             }
             outcomes.extend(self.submit_slice(slice).await);
-            if outcomes
-                .iter()
-                .any(|outcome| matches!(outcome, Err(Refusal::Overloaded | Refusal::Unknown)))
-            {
+
+            let is_retryable = |outcome: &Result<_, _>| {
+                matches!(outcome, Err(Refusal::Overloaded | Refusal::Unknown))
+            };
+            if outcomes.iter().any(is_retryable) {
                 // Stop here: the sender will repeat the batch, and would then apply the refused
                 // events after the rest.
                 outcomes.extend(rest.by_ref().map(|_| Err(Refusal::Overloaded)));
@@ -230,16 +231,17 @@ impl Router {
         let Some(permits) = admitted else {
             return vec![Err(Refusal::Overloaded); commands.len()];
         };
-        let list = Arc::new(BatchRefusals::default());
-        let mut under_way = Vec::with_capacity(commands.len());
+
+        // Send all before waiting for any, so that one commit can take them together.
+        let batch_refusals = Arc::new(BatchRefusals::default());
+        let mut submitted = Vec::with_capacity(commands.len());
         for (command, permit) in commands.into_iter().zip(permits) {
-            under_way.push(
-                self.send_command(command, permit, Some(Arc::clone(&list)))
-                    .await,
-            );
+            let refusals = Some(Arc::clone(&batch_refusals));
+            submitted.push(self.send_command(command, permit, refusals).await);
         }
-        let mut outcomes = Vec::with_capacity(under_way.len());
-        for event in under_way {
+
+        let mut outcomes = Vec::with_capacity(submitted.len());
+        for event in submitted {
             outcomes.push(self.await_outcome(event).await);
         }
         outcomes
@@ -252,7 +254,11 @@ impl Router {
             .get()
             .saturating_sub(self.written.borrow().get());
         if lag > self.lag_max {
-            warn!(lag, "reads are too far behind, refusing events");
+            warn!(
+                lag,
+                limit = self.lag_max,
+                "projection lag over limit; answering 503"
+            );
             return Err(Refusal::Overloaded);
         }
         Ok(())
@@ -263,13 +269,13 @@ impl Router {
         &self,
         command: Command,
         permit: EventPermit,
-        list: Option<Arc<BatchRefusals>>,
+        batch_refusals: Option<Arc<BatchRefusals>>,
     ) -> SubmittedEvent {
         let claim = match &command.idempotency_key {
             Some(key) => match self.claims.claim_key(command.source, key).await {
                 Ok(claim) => Some(claim),
-                Err(KeyClaimError::Taken(taken)) => {
-                    return SubmittedEvent::Refused(duplicate_refusal(taken));
+                Err(KeyClaimError::Taken(holder)) => {
+                    return SubmittedEvent::Refused(duplicate_refusal(holder));
                 }
                 Err(KeyClaimError::Pending(first)) => {
                     return SubmittedEvent::Repeated {
@@ -284,28 +290,29 @@ impl Router {
             },
             None => None,
         };
-        let code = match &command.unique_key {
-            Some(code) => match self.claim_unique_key(code).await {
+        let unique_key_claim = match &command.unique_key {
+            Some(unique_key) => match self.claim_unique_key(unique_key).await {
                 Ok(claim) => claim,
                 Err(error) => return SubmittedEvent::Refused(unknown_refusal(&error)),
             },
             None => None,
         };
-        let code_is_free = command.unique_key.is_none() || code.is_some();
+        let unique_key_is_free = command.unique_key.is_none() || unique_key_claim.is_some();
+
         let (reply, outcome) = oneshot::channel();
         let completion = EventCompletion {
             claim,
-            code,
+            unique_key_claim,
             reply,
             permit,
-            share: None,
+            entity_permit: None,
         };
         let shard = &self.shards[self.shard_index(&command.entity)];
         match shard.try_send(DeliverCommand {
             command,
-            unique_key_is_free: code_is_free,
+            unique_key_is_free,
             completion,
-            batch_refusals: list,
+            batch_refusals,
             room_waits_left: ROOM_WAITS_MAX,
         }) {
             Ok(()) => SubmittedEvent::Sent(outcome),
@@ -328,7 +335,7 @@ impl Router {
                     command,
                     permit,
                 } => match first.await {
-                    Ok(ClaimOutcome::Taken(taken)) => return Err(duplicate_refusal(taken)),
+                    Ok(ClaimOutcome::Taken(holder)) => return Err(duplicate_refusal(holder)),
                     Ok(ClaimOutcome::Freed) => {
                         event = self.send_command(*command, permit, None).await
                     }
@@ -339,11 +346,14 @@ impl Router {
     }
 
     /// Claims `unique_key` for ever; `None` when another entity holds it.
-    async fn claim_unique_key(&self, code: &str) -> Result<Option<KeyClaim>, ProjectionReadError> {
+    async fn claim_unique_key(
+        &self,
+        unique_key: &str,
+    ) -> Result<Option<KeyClaim>, ProjectionReadError> {
         loop {
             match self
                 .unique_key_claims
-                .claim_key(UNIQUE_KEY_SOURCE, code)
+                .claim_key(UNIQUE_KEY_SOURCE, unique_key)
                 .await
             {
                 Ok(claim) => return Ok(Some(claim)),
@@ -389,17 +399,17 @@ enum SubmittedEvent {
     Sent(oneshot::Receiver<Result<CommandOutcome, Refusal>>),
 }
 
-fn duplicate_refusal(first: ClaimHolder) -> Refusal {
+fn duplicate_refusal(holder: ClaimHolder) -> Refusal {
     Refusal::Duplicate {
-        position: first.position,
-        sequence: first.sequence,
+        position: holder.position,
+        sequence: holder.sequence,
     }
 }
 
 fn unknown_refusal(error: &ProjectionReadError) -> Refusal {
     error!(
         error = error as &dyn std::error::Error,
-        "cannot look up a key"
+        "key lookup in the store failed; answering 503"
     );
     Refusal::Unknown
 }

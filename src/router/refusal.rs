@@ -11,7 +11,7 @@ use crate::event::Position;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// The source has used the idempotency key before, within its window.
-    #[error("the idempotency key was used before, by the event at position {position}")]
+    #[error("idempotency key already used by the event at position {position}")]
     Duplicate {
         /// Position of the first event's record.
         position: Position,
@@ -22,22 +22,22 @@ pub enum Refusal {
     #[error("{}", .0.message)]
     Rejected(Rejection),
     /// The entity had applied the event before. Nothing changed.
-    #[error("the entity knows the event already")]
-    Known {
+    #[error("event already applied by its entity")]
+    AlreadyApplied {
         /// Answer to the sender as JSON, possibly empty.
         answer: Bytes,
     },
     /// No permit is free, or the projection lags too far behind. Nothing changed.
-    #[error("too many events are on their way")]
+    #[error("too many events in flight, or projection lag over limit")]
     Overloaded,
     /// The entity crashed repeatedly and takes no events for a while.
-    #[error("the entity crashed too often and rests for {retry_after:?}")]
+    #[error("entity crashed repeatedly and is quarantined for {retry_after:?}")]
     Quarantined {
         /// Remaining duration of the quarantine.
         retry_after: Duration,
     },
     /// The store failed or the entity crashed, so it is unknown if the event was stored. A
     /// repetition with the same key finds out.
-    #[error("it is not known whether the event was stored")]
+    #[error("outcome unknown; the event may have been stored")]
     Unknown,
 }

@@ -172,31 +172,33 @@ impl Supervisor {
         if deliver.follows_refused_command() {
             return deliver.refuse(Refusal::Overloaded);
         }
+
         // Queue behind the events that already wait: one of them may be for the same entity.
         let is_new = !self.entities.contains_key(&key);
         let is_full = self.entities.len() >= self.bounds.live_entities;
         if is_new && (!self.waiting_for_room.is_empty() || is_full && !self.evict_one()) {
             return self.wait_for_room(deliver, ctx);
         }
+
+        // A permit of the entity's own budget, so that one busy entity cannot take all permits.
         let bounds = self.bounds;
         let entry = self
             .entities
             .entry(key.clone())
             .or_insert_with(|| SupervisedEntity::new(bounds));
-        let Some(share) = entry.admission.try_admit(deliver.command.payload.len()) else {
+        let Some(permit) = entry.admission.try_admit(deliver.command.payload.len()) else {
             return deliver.refuse(Refusal::Overloaded);
         };
-        deliver.completion.share = Some(share);
+        deliver.completion.entity_permit = Some(permit);
+
         match &mut entry.stage {
             // A newly allocated id has no records to load.
             EntityStage::Absent if key.kind().has_allocated_ids() && deliver.command.may_create => {
                 entry.stage = EntityStage::Loading(VecDeque::from([deliver]));
-                let begun = EntityActor::restore(
-                    key.clone(),
-                    &SnapshotAndTail::default(),
-                    Arc::clone(&self.deps),
-                );
-                self.deliver_waiting(&key, begun.map_err(|error| error.to_string()));
+                let nothing_stored = SnapshotAndTail::default();
+                let restored =
+                    EntityActor::restore(key.clone(), &nothing_stored, Arc::clone(&self.deps));
+                self.deliver_waiting(&key, restored.map_err(|error| error.to_string()));
             }
             EntityStage::Absent => {
                 entry.stage = EntityStage::Loading(VecDeque::from([deliver]));
@@ -214,16 +216,16 @@ impl Supervisor {
     /// Queues an event of an absent entity while the shard is full, until the projection makes a
     /// live entity evictable or the event has waited too often.
     fn wait_for_room(&mut self, mut deliver: DeliverCommand, ctx: &mut Context<Self>) {
-        let Some(patience) = deliver.room_waits_left.checked_sub(1) else {
+        let Some(waits_left) = deliver.room_waits_left.checked_sub(1) else {
             return deliver.refuse(Refusal::Overloaded);
         };
-        deliver.room_waits_left = patience;
+        deliver.room_waits_left = waits_left;
         self.waiting_for_room.push_back(deliver);
         if self.waiting_for_room.len() == 1 {
             self.reads.request_write();
             ctx.run_later(ROOM_INTERVAL, |supervisor, ctx| {
-                let crowded = std::mem::take(&mut supervisor.waiting_for_room);
-                crowded
+                let waiting = std::mem::take(&mut supervisor.waiting_for_room);
+                waiting
                     .into_iter()
                     .for_each(|deliver| supervisor.deliver_command(deliver, ctx));
             });
@@ -232,10 +234,10 @@ impl Supervisor {
 
     fn handle_crash(&mut self, key: EntityKey, ctx: &mut Context<Self>) {
         let Some(quarantine) = self.crashes.note_crash(&key, self.now()) else {
-            warn!(entity = %key, "entity crashed, starting it anew from the journal");
+            warn!(entity = %key, "entity crashed; restoring it from the journal");
             return self.load_entity(key, ctx);
         };
-        error!(entity = %key, ?quarantine, "entity crashed too often and is quarantined");
+        error!(entity = %key, ?quarantine, "entity crashed repeatedly and is quarantined");
         self.refuse_waiting(
             &key,
             &Refusal::Quarantined {
@@ -264,12 +266,14 @@ impl Supervisor {
             return self.to_load.push_back(key);
         }
         self.loading += 1;
-        let behind_fence = self.crashes.has_crashed_lately(&key);
-        let (reads, surroundings) = (self.reads.clone(), Arc::clone(&self.deps));
+
+        let needs_fence = self.crashes.has_crashed_recently(&key);
+        let (reads, deps) = (self.reads.clone(), Arc::clone(&self.deps));
         let entity = key.clone();
         let loading = async move {
-            if behind_fence {
-                let end = await_fence(surroundings.journal.as_ref())
+            // After a crash, records of the former actor may still be in flight: load behind them.
+            if needs_fence {
+                let end = await_fence(deps.journal.as_ref())
                     .await
                     .map_err(|error| error.to_string())?;
                 reads
@@ -277,30 +281,32 @@ impl Supervisor {
                     .await
                     .map_err(|error| error.to_string())?;
             }
-            let mut past = reads
+
+            let mut stored = reads
                 .snapshot_and_tail_as_written(&entity)
                 .await
                 .map_err(|error| error.to_string())?;
-            if past.is_empty() && entity.kind().has_allocated_ids() {
+            if stored.is_empty() && entity.kind().has_allocated_ids() {
                 // Another entity may just have spawned it. Its record is durable, but perhaps not
                 // yet projected.
                 reads
                     .await_answered_written()
                     .await
                     .map_err(|error| error.to_string())?;
-                past = reads
+                stored = reads
                     .snapshot_and_tail_as_written(&entity)
                     .await
                     .map_err(|error| error.to_string())?;
             }
-            let restored =
-                panics::contain_panic(|| EntityActor::restore(entity, &past, surroundings));
+
+            // A panic over the stored bytes must end this loading only, not the supervisor.
+            let restored = panics::contain_panic(|| EntityActor::restore(entity, &stored, deps));
             restored?.map_err(|error| error.to_string())
         };
-        let arrive = move |loaded, supervisor: &mut Self, ctx: &mut Context<Self>| {
+        let finish = move |loaded, supervisor: &mut Self, ctx: &mut Context<Self>| {
             supervisor.finish_loading(&key, loaded, ctx)
         };
-        ctx.spawn(loading.into_actor(self).map(arrive));
+        ctx.spawn(loading.into_actor(self).map(finish));
     }
 
     fn finish_loading(
@@ -322,13 +328,14 @@ impl Supervisor {
         let entity = match loaded {
             Ok(entity) => entity,
             Err(reason) => {
-                error!(entity = %key, %reason, "entity cannot be loaded");
+                error!(entity = %key, error = %reason, "entity failed to load; answering 503");
                 // Count the failure as a crash, so that an entity that never loads ends in
                 // quarantine instead of occupying the disk.
                 self.crashes.note_crash(key, now);
                 return self.refuse_waiting(key, &Refusal::Unknown);
             }
         };
+
         let Some(
             entry @ SupervisedEntity {
                 stage: EntityStage::Loading(_),
@@ -338,6 +345,7 @@ impl Supervisor {
         else {
             return;
         };
+
         // The node itself creates entities of such a kind, possibly in the next moment. So an
         // absent one must not stay in memory.
         if entity.is_absent()
@@ -347,20 +355,22 @@ impl Supervisor {
             self.entities.swap_remove(key);
             return;
         }
-        let flight = Arc::clone(entity.progress());
-        let address = entity.open(self.bounds.entity_events);
+
+        let progress = Arc::clone(entity.progress());
+        let address = entity.start_with_capacity(self.bounds.entity_events);
         let live = LiveEntity {
             address,
-            progress: flight,
+            progress,
             sent: 0,
             last_used: now,
             referenced: true,
         };
+
         let loading = std::mem::replace(&mut entry.stage, EntityStage::Live(live));
         if let (EntityStage::Loading(waiting), EntityStage::Live(live)) =
             (loading, &mut entry.stage)
         {
-            debug!(entity = %key, waiting = waiting.len(), "entity spawned");
+            debug!(entity = %key, waiting = waiting.len(), "entity started");
             waiting
                 .into_iter()
                 .for_each(|deliver| live.send_command(deliver, now));
@@ -372,7 +382,7 @@ impl Supervisor {
     /// entities are all in recent use must still accept a new one.
     fn evict_one(&mut self) -> bool {
         let written = *self.written.borrow();
-        let mut used_lately = None;
+        let mut recently_used = None;
         for _ in 0..EVICTION_PROBES_MAX.min(self.entities.len() * 2) {
             self.clock_hand = (self.clock_hand + 1) % self.entities.len();
             let Some(live) = self
@@ -390,20 +400,22 @@ impl Supervisor {
                 self.entities.swap_remove_index(self.clock_hand);
                 return true;
             }
-            used_lately.get_or_insert(self.clock_hand);
+            recently_used.get_or_insert(self.clock_hand);
         }
-        used_lately.is_some_and(|index| self.entities.swap_remove_index(index).is_some())
+        recently_used.is_some_and(|index| self.entities.swap_remove_index(index).is_some())
     }
 
     fn passivate_idle(&mut self) {
         let (now, written, timeout) =
             (self.now(), *self.written.borrow(), self.bounds.idle_timeout);
         let before = self.entities.len();
+
         let stays =
             |live: &mut LiveEntity| live.last_used + timeout > now || !live.is_evictable(written);
         self.entities
             .retain(|_, entry| entry.as_live_mut().is_none_or(stays));
         self.crashes.forget_expired(now);
+
         if self.entities.len() < before {
             debug!(
                 passivated = before - self.entities.len(),
@@ -452,20 +464,21 @@ impl LiveEntity {
     fn send_command(&mut self, deliver: DeliverCommand, now: Duration) {
         let DeliverCommand {
             command,
-            unique_key_is_free: code_is_free,
+            unique_key_is_free,
             completion,
             ..
         } = deliver;
         self.last_used = now;
         self.referenced = true;
-        let reply = Box::new(move |said| completion.complete(said));
+
+        let reply = Box::new(move |result| completion.complete(result));
         // The mailbox has room for all events that the entity may have in flight. If it closed just
         // now, dropping the completion tells the sender that the outcome is unknown.
         if self
             .address
             .try_send(ApplyCommand {
                 command,
-                unique_key_is_free: code_is_free,
+                unique_key_is_free,
                 reply,
             })
             .is_ok()
@@ -478,8 +491,8 @@ impl LiveEntity {
     /// its messages (or has ended), no record is in flight, and all its durable records are
     /// projected.
     fn is_evictable(&self, written: Position) -> bool {
-        let handled = self.sent == self.progress.handled_count() || !self.address.connected();
-        handled && self.progress.in_flight_count() == 0 && self.progress.durable_end() <= written
+        let is_idle = self.sent == self.progress.handled_count() || !self.address.connected();
+        is_idle && self.progress.in_flight_count() == 0 && self.progress.durable_end() <= written
     }
 }
 

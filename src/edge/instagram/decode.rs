@@ -165,7 +165,7 @@ fn update_command(
         }
     };
     // Both ids were checked to be short enough.
-    let entity = item.between.key().map_err(|_| Error::Internal)?;
+    let entity = item.between.entity_key().map_err(|_| Error::Internal)?;
     let key = match &item.mid {
         Some(mid) => format!("{}:{mid}", item.kind.key_prefix()),
         None => format!(

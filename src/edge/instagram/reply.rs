@@ -18,7 +18,7 @@ use super::super::{admin, answer, body, idempotency, raw_json, submit};
 use super::item::PARTICIPANT_MAX_BYTES;
 use crate::account::AccountChangeError;
 use crate::config::REPLY_MAX_BYTES;
-use crate::entity::conversation::Reply;
+use crate::entity::conversation::ConversationReply;
 use crate::entity::{Command, RejectionPolicy};
 use crate::event::{EntityKey, Position, find_members};
 use crate::router::Refusal;
@@ -47,7 +47,7 @@ pub(in crate::edge) async fn reply(context: &mut RequestContext) -> Result<HttpR
     let account = known
         .get(&account_id)
         .ok_or_else(|| Error::NotFound(AccountChangeError::NotFound.to_string()))?;
-    let reply = Reply {
+    let reply = ConversationReply {
         account_id,
         recipient_id,
         text,

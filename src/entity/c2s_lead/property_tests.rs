@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::*;
 use crate::entity::state::replay_changes;
-use crate::entity::state::tests::ask_within;
-use crate::entity::{self, EntityState as AnyState, StateLimits};
+use crate::entity::state::tests::decide_within;
+use crate::entity::{self, EntityState, StateLimits};
 use crate::event::Kind;
 
 fn any_fields() -> impl Strategy<Value = Vec<(String, JsonText)>> {
@@ -42,8 +42,8 @@ fn any_action() -> impl Strategy<Value = C2sLeadAction> {
 fn live(
     actions: &[C2sLeadAction],
     limits: StateLimits,
-) -> (AnyState, Vec<Vec<u8>>, Vec<Timestamp>) {
-    let mut lead = AnyState::new(Kind::C2sLead);
+) -> (EntityState, Vec<Vec<u8>>, Vec<Timestamp>) {
+    let mut lead = EntityState::new(Kind::C2sLead);
     let (mut stored, mut applied) = (Vec::new(), Vec::new());
     for action in actions {
         let at = match action {
@@ -54,7 +54,7 @@ fn live(
             C2sLeadAction::Enriched { of, .. } | C2sLeadAction::Failed { of, .. } => *of,
             C2sLeadAction::Reopened => Timestamp::default(),
         };
-        let said = ask_within(
+        let said = decide_within(
             limits,
             &lead,
             at,

@@ -34,7 +34,7 @@ impl ConversationParties {
     ///
     /// # Errors
     /// [`InvalidId`] when the two ids are too long together, or hold control characters.
-    pub fn key(&self) -> Result<EntityKey, InvalidId> {
+    pub fn entity_key(&self) -> Result<EntityKey, InvalidId> {
         let counterpart = self.counterpart.as_deref().unwrap_or(UNKNOWN_COUNTERPART);
         EntityKey::try_new(
             Kind::Conversation,

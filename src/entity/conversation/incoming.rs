@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::action::MessageType;
-use super::change::ConversationEffect;
-use crate::entity::EntityChange;
+use super::change::{ConversationChange, ConversationEffect};
 use crate::event::{Kind, Record};
 
 /// Event type of a received message, and of a deletion.
@@ -36,14 +35,12 @@ impl IncomingMessage {
         {
             return None;
         }
-        let Ok(EntityChange::Conversation(change)) =
-            EntityChange::decode(Kind::Conversation, &record.change)
-        else {
-            return None;
-        };
+
+        let change: ConversationChange = serde_json::from_slice(&record.change).ok()?;
         let ConversationEffect::Message(content) = change.effect else {
             return None;
         };
+
         // The conversation's id names the counterpart first. The counterpart must be the sender
         // here.
         let business = record

@@ -12,7 +12,7 @@ use super::{
     ReactionLabel, summary,
 };
 use crate::entity::decision::{EntityDecision, StateLimits};
-use crate::entity::state::tests::ask_within;
+use crate::entity::state::tests::decide_within;
 use crate::entity::state::{self, replay_changes};
 use crate::event::{Kind, Timestamp};
 
@@ -124,7 +124,7 @@ fn told(
             update: update.clone(),
         });
         let at = Timestamp::from_micros(*at);
-        match ask_within(limits, &conversation, at, &action) {
+        match decide_within(limits, &conversation, at, &action) {
             Ok(EntityDecision::Accept(accepted)) => {
                 conversation.apply(&accepted.change, limits);
                 stored.push(accepted.change.encode());

@@ -16,7 +16,7 @@ pub const REPLY_EVENT: &str = "message.reply";
 
 /// Payload of a reply's record. A member that is added later needs a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reply {
+pub struct ConversationReply {
     /// Configured account that sends the message.
     pub account_id: String,
     /// Instagram's id of the recipient.
@@ -27,7 +27,7 @@ pub struct Reply {
     pub is_automatic: bool,
 }
 
-impl Reply {
+impl ConversationReply {
     /// Reads the payload of a record; `None` if it is not that of a reply.
     #[must_use]
     pub fn from_payload(payload: &[u8]) -> Option<Self> {
@@ -48,7 +48,7 @@ impl Reply {
             business: business.into(),
             counterpart: Some(self.recipient_id.as_str().into()),
         };
-        let entity = between.key()?;
+        let entity = between.entity_key()?;
         let action = entity::EntityAction::Conversation(ConversationAction {
             between,
             update: ConversationUpdate::Reply { automatic },

@@ -61,7 +61,7 @@ impl<'de> Deserialize<'de> for CurrencyCode {
 
 /// Order or payment as the event states it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct BookEntry {
     /// Id in the sender's system; a repeated id is a duplicate.
     pub id: Arc<str>,
     /// Amount with the digits that were sent.
@@ -73,7 +73,7 @@ pub struct Entry {
 /// Effect of an order or payment on its book.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::entity) struct BookPosting {
-    pub(in crate::entity) entry: Entry,
+    pub(in crate::entity) entry: BookEntry,
     at: UnixMicros,
     /// New total in the entry's currency.
     total: Decimal,
@@ -88,7 +88,7 @@ pub(in crate::entity) struct BookPosting {
 struct PostingBook {
     count: u64,
     totals: BTreeMap<CurrencyCode, Decimal>,
-    last: Option<(UnixMicros, Entry)>,
+    last: Option<(UnixMicros, BookEntry)>,
     /// Fingerprints of the newest [`REMEMBERED_MAX`] ids.
     #[serde(with = "packed")]
     remembered: VecDeque<ItemFingerprint>,
@@ -103,7 +103,7 @@ impl PostingBook {
         self.totals.get(&currency).copied().unwrap_or_default()
     }
 
-    fn plan_posting(&self, entry: &Entry, at: UnixMicros) -> Option<BookPosting> {
+    fn plan_posting(&self, entry: &BookEntry, at: UnixMicros) -> Option<BookPosting> {
         let total = match self.totals.get(&entry.currency) {
             Some(total) => total.checked_add(entry.amount)?,
             None => entry.amount,
@@ -135,7 +135,7 @@ impl PostingBook {
     }
 
     fn last_to_json(&self, id_name: &'static str) -> Json {
-        self.last.as_ref().map_or(Json::Null, |(at, Entry { id, amount, currency })| {
+        self.last.as_ref().map_or(Json::Null, |(at, BookEntry { id, amount, currency })| {
             json!({ id_name: id, "amount": amount, "currency": currency, "at": Timestamp::from(*at) })
         })
     }
@@ -165,7 +165,7 @@ impl CustomerBooks {
     /// currencies.
     pub(in crate::entity) fn plan_order(
         &self,
-        entry: &Entry,
+        entry: &BookEntry,
         at: UnixMicros,
     ) -> Result<BookPosting, Rejection> {
         let posting = self
@@ -186,7 +186,7 @@ impl CustomerBooks {
     /// [`Rejection`] as in [`Self::plan_order`].
     pub(in crate::entity) fn plan_payment(
         &self,
-        entry: &Entry,
+        entry: &BookEntry,
         at: UnixMicros,
     ) -> Result<BookPosting, Rejection> {
         let posting = self
@@ -277,9 +277,9 @@ fn reject_too_large() -> Rejection {
 mod tests {
     use super::*;
 
-    fn entry(id: &str, amount: &str, currency: &str) -> Entry {
+    fn entry(id: &str, amount: &str, currency: &str) -> BookEntry {
         let (amount, currency) = (Decimal::parse(amount), CurrencyCode::parse(currency));
-        Entry {
+        BookEntry {
             id: id.into(),
             amount: amount.expect("a number"),
             currency: currency.expect("three letters"),

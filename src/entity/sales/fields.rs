@@ -20,7 +20,7 @@ use crate::entity::timed_value::{TimedValue, UnixMicros};
 /// Value of a field, by type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Value {
+pub enum SalesValue {
     /// Text as the sender wrote it.
     Text(Arc<str>),
     /// Id in the sender's system, such as `industry_id`.
@@ -30,9 +30,9 @@ pub enum Value {
 }
 
 /// Fields that an event sets, with their new values.
-pub type SalesValues = BTreeMap<SalesField, Value>;
+pub type SalesValues = BTreeMap<SalesField, SalesValue>;
 
-impl Value {
+impl SalesValue {
     /// Form in a state: an amount is a string, since many JSON readers turn a number into a binary
     /// fraction.
     fn to_json(&self) -> serde_json::Value {
@@ -57,7 +57,7 @@ impl Value {
 /// Fields, each with the time of the event that set it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(in crate::entity) struct TimedFields(BTreeMap<SalesField, TimedValue<Value>>);
+pub(in crate::entity) struct TimedFields(BTreeMap<SalesField, TimedValue<SalesValue>>);
 
 /// Fields of an event that take effect, and those that are older than the state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,16 +73,16 @@ impl TimedFields {
     /// Returns the text of a field; `None` if it has no value or one of another type.
     pub(in crate::entity) fn text(&self, member: SalesField) -> Option<&Arc<str>> {
         match self.0.get(&member).map(|field| &field.value) {
-            Some(Value::Text(text)) => Some(text),
-            Some(Value::Number(_) | Value::Money(_)) | None => None,
+            Some(SalesValue::Text(text)) => Some(text),
+            Some(SalesValue::Number(_) | SalesValue::Money(_)) | None => None,
         }
     }
 
     /// Splits `values` of the event time `at` into those that take effect and those that are late.
-    pub(in crate::entity) fn plan_edit(&self, given: &SalesValues, at: UnixMicros) -> SalesEdit {
+    pub(in crate::entity) fn plan_edit(&self, values: &SalesValues, at: UnixMicros) -> SalesEdit {
         let is_late =
             |member: &SalesField| self.0.get(member).is_some_and(|field| field.is_late(at));
-        let (late, set): (SalesValues, SalesValues) = given
+        let (late, set): (SalesValues, SalesValues) = values
             .iter()
             .map(|(member, value)| (*member, value.clone()))
             .partition(|(member, _)| is_late(member));
@@ -145,10 +145,10 @@ mod tests {
     }
 
     fn given(city: &str, notes: Option<&str>) -> SalesValues {
-        let notes = notes.map(|notes| (SalesField::Notes, Value::Text(notes.into())));
+        let notes = notes.map(|notes| (SalesField::Notes, SalesValue::Text(notes.into())));
         notes
             .into_iter()
-            .chain([(SalesField::City, Value::Text(city.into()))])
+            .chain([(SalesField::City, SalesValue::Text(city.into()))])
             .collect()
     }
 
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn an_amount_is_a_string_in_a_state_and_a_number_in_an_event() {
-        let money = Value::Money(Decimal::parse("50000.00").expect("a number"));
+        let money = SalesValue::Money(Decimal::parse("50000.00").expect("a number"));
         let mut fields = TimedFields::default();
         fields.apply(&fields.plan_edit(&SalesValues::from([(SalesField::Budget, money)]), at(1)));
         assert_eq!(fields.to_json(&[SalesField::Budget])["budget"], "50000.00");

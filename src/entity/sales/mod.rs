@@ -5,6 +5,7 @@
 //!  └──── ProspectState ─────┘                    └ TimedFields, CustomerBooks
 //! ```
 
+mod answer;
 mod books;
 mod decimal;
 mod field_names;
@@ -13,27 +14,26 @@ mod items;
 #[cfg(test)]
 mod property_tests;
 mod prospect;
-mod said;
 mod status;
 #[cfg(test)]
 mod tests;
 
+pub(super) use answer::AnswerMembers;
+pub use books::{BookEntry, CurrencyCode};
 pub(super) use books::{BookPosting, CustomerBooks};
-pub use books::{CurrencyCode, Entry};
 pub use decimal::{Decimal, FRACTION_DIGITS_MAX, WHOLE_DIGITS_MAX};
 pub use field_names::{
     CUSTOMER_FIELDS, CUSTOMER_TERM_FIELDS, LEAD_FIELDS, LEAD_TERM_FIELDS, PRE_LEAD_FIELDS,
     PROFILE_FIELDS, SalesField,
 };
 pub(super) use fields::{SalesEdit, TimedFields};
-pub use fields::{SalesValues, Value};
+pub use fields::{SalesValue, SalesValues};
 pub(super) use items::{NewestItems, NumberedItem};
 pub use items::{SalesActivity, SalesContact, SalesMemo};
 pub use prospect::ProspectAction;
 pub(super) use prospect::{
     ProspectDecision, ProspectState, ProspectStep, summarize_edit, summarize_step,
 };
-pub(super) use said::AnswerMembers;
 pub use status::STATUSES;
 pub(super) use status::{CONVERTED, DISCARDED, LOST, WON};
 
@@ -48,17 +48,18 @@ use super::decision::{AcceptedChange, DecisionContext, Rejection};
 
 /// Builds the answer of the deciding entity: its id under `id_member`, and the other `members`.
 pub(super) fn build_answer(
-    name: &'static str,
+    id_member: &'static str,
     context: &DecisionContext<'_>,
-    said: AnswerMembers,
+    members: AnswerMembers,
 ) -> Option<Json> {
-    let own = (name, own_id(context));
-    let members = match said {
-        AnswerMembers::Added(item, id) => vec![(item, json!(id)), own],
-        AnswerMembers::Now(members) => std::iter::once(own).chain(members).collect(),
+    let own = (id_member, own_id(context));
+
+    let ordered = match members {
+        AnswerMembers::AddedItem(item, id) => vec![(item, json!(id)), own],
+        AnswerMembers::AfterId(members) => std::iter::once(own).chain(members).collect(),
     };
     Some(Json::Object(
-        members
+        ordered
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect(),

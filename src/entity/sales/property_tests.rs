@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::{
-    CurrencyCode, Decimal, Entry, LEAD_FIELDS, PRE_LEAD_FIELDS, STATUSES, SalesActivity,
-    SalesContact, SalesField, SalesMemo, SalesValues, Value,
+    BookEntry, CurrencyCode, Decimal, LEAD_FIELDS, PRE_LEAD_FIELDS, STATUSES, SalesActivity,
+    SalesContact, SalesField, SalesMemo, SalesValue, SalesValues,
 };
 use crate::entity::decision::{
     AcceptedChange, DecisionContext, DecisionIds, EntityDecision, IdAllocator, Rejection,
@@ -39,12 +39,12 @@ impl LiveEntityModel {
         }
     }
 
-    fn born(birth: &SpawnedEntity, limits: StateLimits) -> Self {
+    fn from_spawned(spawned: &SpawnedEntity, limits: StateLimits) -> Self {
         let mut live = Self {
-            key: birth.key.clone(),
-            ..Self::new(birth.key.kind(), limits)
+            key: spawned.key.clone(),
+            ..Self::new(spawned.key.kind(), limits)
         };
-        live.apply(&EntityChange::from_birth(birth));
+        live.apply(&EntityChange::from_spawned(spawned));
         live
     }
 
@@ -53,7 +53,7 @@ impl LiveEntityModel {
         self.stored.push(change.encode());
     }
 
-    fn ask(
+    fn decide_and_apply(
         &mut self,
         ids: &IdAllocator,
         at: Timestamp,
@@ -68,17 +68,15 @@ impl LiveEntityModel {
             limits: self.limits,
             ids: DecisionIds::new(ids),
         };
-        let verdict = self.state.decide(action, &context)?;
+        let decision = self.state.decide(action, &context)?;
         if let EntityDecision::Accept(AcceptedChange {
-            change,
-            spawned: births,
-            ..
-        }) = &verdict
+            change, spawned, ..
+        }) = &decision
         {
             self.apply(change);
-            self.spawned.extend(births.iter().cloned());
+            self.spawned.extend(spawned.iter().cloned());
         }
-        Ok(verdict)
+        Ok(decision)
     }
 
     fn shown(&self) -> Json {
@@ -125,11 +123,11 @@ fn any_amount() -> impl Strategy<Value = Decimal> {
 fn any_given(members: &'static [SalesField]) -> impl Strategy<Value = SalesValues> {
     let value = |member: SalesField| match member {
         SalesField::LeadStatus => prop::sample::select(&STATUSES[..])
-            .prop_map(|status| Value::Text(status.into()))
+            .prop_map(|status| SalesValue::Text(status.into()))
             .boxed(),
-        SalesField::ExpectedValue => any_amount().prop_map(Value::Money).boxed(),
-        SalesField::AssignedTo => any::<u64>().prop_map(Value::Number).boxed(),
-        _ => any_text().prop_map(Value::Text).boxed(),
+        SalesField::ExpectedValue => any_amount().prop_map(SalesValue::Money).boxed(),
+        SalesField::AssignedTo => any::<u64>().prop_map(SalesValue::Number).boxed(),
+        _ => any_text().prop_map(SalesValue::Text).boxed(),
     };
     let one =
         prop::sample::select(members).prop_flat_map(move |member| (Just(member), value(member)));
@@ -198,7 +196,7 @@ fn any_of_lead() -> impl Strategy<Value = EntityAction> {
 fn any_of_customer() -> impl Strategy<Value = EntityAction> {
     let currency = prop::sample::select(&["EUR", "USD"][..])
         .prop_map(|code| CurrencyCode::parse(code).expect("three"));
-    let entry = (0..12_u8, any_amount(), currency).prop_map(|(id, amount, currency)| Entry {
+    let entry = (0..12_u8, any_amount(), currency).prop_map(|(id, amount, currency)| BookEntry {
         id: id.to_string().into(),
         amount,
         currency,
@@ -263,8 +261,8 @@ proptest! {
         for (at, action) in &events {
             let before = pre_lead.shown();
             let closed = before["lead_status"] == "discarded" || before["lead_status"] == "converted";
-            let said = pre_lead.ask(&ids, *at, action);
-            prop_assert_eq!(said.is_err(), closed, "only the closed ones refuse, and they refuse everything");
+            let decision = pre_lead.decide_and_apply(&ids, *at, action);
+            prop_assert_eq!(decision.is_err(), closed, "only the closed ones refuse, and they refuse everything");
             if closed {
                 prop_assert_eq!(pre_lead.shown(), before);
             }
@@ -272,14 +270,14 @@ proptest! {
         pre_lead.check_replay(cut)?;
         check_collections(&pre_lead.shown(), limits)?;
         prop_assert_eq!(pre_lead.spawned.len(), usize::from(!pre_lead.shown()["lead_id"].is_null()));
-        for birth in &pre_lead.spawned {
-            let mut lead = LiveEntityModel::born(birth, limits);
+        for spawned in &pre_lead.spawned {
+            let mut lead = LiveEntityModel::from_spawned(spawned, limits);
             let (was, is) = (pre_lead.shown(), lead.shown());
             prop_assert_eq!(&is["contacts"], &was["contacts"]);
             prop_assert_eq!(&is["memos"], &was["memos"]);
             prop_assert_eq!(&is["pre_lead_id"], &json!(7));
             for (at, action) in &more {
-                let _ = lead.ask(&ids, *at, action);
+                let _ = lead.decide_and_apply(&ids, *at, action);
             }
             lead.check_replay(cut)?;
         }
@@ -293,16 +291,16 @@ proptest! {
         let mut lead = LiveEntityModel::new(Kind::Lead, limits);
         let mut profiles = BTreeSet::new();
         for (at, action) in &events {
-            let _ = lead.ask(&ids, *at, action);
+            let _ = lead.decide_and_apply(&ids, *at, action);
             profiles.extend(lead.shown()["qualified_profile"]["profile_id"].as_u64());
         }
         lead.check_replay(cut)?;
         check_collections(&lead.shown(), limits)?;
         prop_assert!(profiles.len() <= 1, "a lead has one profile: {:?}", profiles);
         prop_assert_eq!(lead.spawned.len(), usize::from(!lead.shown()["customer_id"].is_null()));
-        for birth in &lead.spawned {
-            prop_assert_eq!(birth.unique_key.as_deref(), Some("C-1"));
-            LiveEntityModel::born(birth, limits).check_replay(0)?;
+        for spawned in &lead.spawned {
+            prop_assert_eq!(spawned.unique_key.as_deref(), Some("C-1"));
+            LiveEntityModel::from_spawned(spawned, limits).check_replay(0)?;
         }
     }
 
@@ -318,9 +316,9 @@ proptest! {
                 customer::CustomerEvent::Ordered(entry) => (0, entry),
                 customer::CustomerEvent::Paid(entry) => (1, entry),
             };
-            let said = customer.ask(&ids, *at, action).expect("small");
+            let decision = customer.decide_and_apply(&ids, *at, action).expect("small");
             let is_new = seen.insert((book, entry.id.clone()));
-            prop_assert_eq!(matches!(said, EntityDecision::Accept(_)), is_new);
+            prop_assert_eq!(matches!(decision, EntityDecision::Accept(_)), is_new);
             if is_new {
                 let sum = sums[book].entry(entry.currency.to_string()).or_default();
                 *sum = (sum.0 + 1, sum.1 + millionths(&entry.amount.to_string()));
@@ -356,7 +354,7 @@ proptest! {
         let after = |order: [usize; 2]| {
             let mut lead = LiveEntityModel::new(Kind::Lead, limits);
             for index in order {
-                lead.ask(&IdAllocator::starting_after(100), events[index].0, &events[index].1).expect("taken");
+                lead.decide_and_apply(&IdAllocator::starting_after(100), events[index].0, &events[index].1).expect("taken");
             }
             lead.state
         };

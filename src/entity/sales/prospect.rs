@@ -16,10 +16,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
+use super::answer::AnswerMembers;
 use super::field_names::SalesField;
-use super::fields::{SalesEdit, SalesValues, TimedFields, Value};
+use super::fields::{SalesEdit, SalesValue, SalesValues, TimedFields};
 use super::items::{ContactList, NewestItems, NumberedItem, SalesContact, SalesMemo};
-use super::said::AnswerMembers;
 use super::status::{NEW, StatusEntry, StatusHistory};
 use crate::entity::decision::{DecisionContext, StateLimits};
 use crate::entity::timed_value::{TimedValue, UnixMicros};
@@ -115,8 +115,8 @@ impl ProspectState {
             ProspectAction::Update { fields, who } => {
                 let edit = self.fields.plan_edit(fields, at);
                 let entry = match fields.get(&SalesField::LeadStatus) {
-                    Some(Value::Text(status)) => Some(status_entry(status, None, at, who)),
-                    Some(Value::Number(_) | Value::Money(_)) | None => None,
+                    Some(SalesValue::Text(status)) => Some(status_entry(status, None, at, who)),
+                    Some(SalesValue::Number(_) | SalesValue::Money(_)) | None => None,
                 };
                 let late = !edit.late.is_empty();
                 decision_without_answer(ProspectStep::Updated { edit, entry, keep }, late)
@@ -128,7 +128,7 @@ impl ProspectState {
             } => {
                 let edit = self.fields.plan_edit(&status_values(lead_status), at);
                 let late = !edit.late.is_empty();
-                let said = vec![
+                let members = vec![
                     ("old_status", json!(self.status())),
                     ("new_status", json!(lead_status)),
                 ];
@@ -138,7 +138,7 @@ impl ProspectState {
                     keep,
                 };
                 ProspectDecision {
-                    answer: AnswerMembers::Now(said),
+                    answer: AnswerMembers::AfterId(members),
                     ..decision_without_answer(step, late)
                 }
             }
@@ -146,7 +146,7 @@ impl ProspectState {
                 contact,
                 is_primary,
             } => {
-                let id = context.ids.id();
+                let id = context.ids.allocate_id();
                 let late = *is_primary && self.contacts.primary.is_late(at);
                 let contact = NumberedItem {
                     id,
@@ -159,19 +159,19 @@ impl ProspectState {
                     keep,
                 };
                 ProspectDecision {
-                    answer: AnswerMembers::Added("contact_id", id),
+                    answer: AnswerMembers::AddedItem("contact_id", id),
                     ..decision_without_answer(step, late)
                 }
             }
             ProspectAction::AddMemo { memo } => {
-                let id = context.ids.id();
+                let id = context.ids.allocate_id();
                 let memo = NumberedItem {
                     id,
                     at,
                     item: memo.clone(),
                 };
                 ProspectDecision {
-                    answer: AnswerMembers::Added("memo_id", id),
+                    answer: AnswerMembers::AddedItem("memo_id", id),
                     ..decision_without_answer(ProspectStep::MemoAdded { memo, keep }, false)
                 }
             }
@@ -306,7 +306,7 @@ fn decision_without_answer(step: ProspectStep, late: bool) -> ProspectDecision {
 }
 
 fn status_values(status: &Arc<str>) -> SalesValues {
-    SalesValues::from([(SalesField::LeadStatus, Value::Text(Arc::clone(status)))])
+    SalesValues::from([(SalesField::LeadStatus, SalesValue::Text(Arc::clone(status)))])
 }
 
 fn status_entry(

@@ -71,7 +71,7 @@ pub const STATUSES: [&str; 6] = ["new", "open", "pending", "on_hold", "resolved"
 /// Values that `priority.changed` accepts.
 pub const PRIORITIES: [&str; 4] = ["low", "normal", "high", "urgent"];
 /// Names of the 12 events, in the order of the catalogue.
-pub const EVENTS: [&str; 12] = [
+pub const EVENT_NAMES: [&str; 12] = [
     "message.created",
     "message.updated",
     "message.deleted",

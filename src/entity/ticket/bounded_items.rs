@@ -44,12 +44,12 @@ impl<T> BoundedItems<T> {
     }
 
     /// Returns the newest item for which `is_match` is true.
-    pub(super) fn find(&self, is: impl Fn(&T) -> bool) -> Option<&T> {
-        self.items.iter().rev().find(|item| is(item))
+    pub(super) fn find(&self, is_match: impl Fn(&T) -> bool) -> Option<&T> {
+        self.items.iter().rev().find(|item| is_match(item))
     }
 
-    pub(super) fn find_mut(&mut self, is: impl Fn(&T) -> bool) -> Option<&mut T> {
-        self.items.iter_mut().rev().find(|item| is(item))
+    pub(super) fn find_mut(&mut self, is_match: impl Fn(&T) -> bool) -> Option<&mut T> {
+        self.items.iter_mut().rev().find(|item| is_match(item))
     }
 
     /// Returns true if the collection remembers `fingerprint` of an item that was pushed out. The

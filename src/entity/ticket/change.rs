@@ -26,7 +26,7 @@ pub struct TicketChange {
 impl TicketChange {
     /// Returns true if the event was older than the state, so that the change has no effect.
     #[must_use]
-    pub const fn late(&self) -> bool {
+    pub const fn is_late(&self) -> bool {
         self.late
     }
 }

@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::TicketAction;
+use super::action::TicketAction;
 use super::author::MessageAuthor;
 use super::bounded_items::FingerprintSource;
 use super::change::{TicketChange, TicketEffect, TicketItemKind};
@@ -20,7 +20,7 @@ use super::state::{
     SlaBreach, TAGS_MAX, TicketAssignee, TicketAttachment, TicketMessage, TicketRating, TicketState,
 };
 use crate::entity::decision::{
-    AcceptedChange, DecisionContext, EntityDecision as Said, Rejection, StateLimits,
+    AcceptedChange, DecisionContext, EntityDecision, Rejection, StateLimits,
 };
 use crate::entity::fingerprint::ItemFingerprint;
 use crate::entity::timed_value::UnixMicros;
@@ -37,10 +37,10 @@ pub fn decide(
     state: &TicketState,
     action: &TicketAction,
     context: &DecisionContext<'_>,
-) -> Result<Said<TicketChange>, Rejection> {
+) -> Result<EntityDecision<TicketChange>, Rejection> {
     let change = state.decide_change(action, context.at, context.limits)?;
-    Ok(Said::Accept(AcceptedChange {
-        late: change.late(),
+    Ok(EntityDecision::Accept(AcceptedChange {
+        late: change.is_late(),
         ..AcceptedChange::new(change)
     }))
 }
@@ -68,7 +68,7 @@ impl TicketState {
                 author,
                 is_internal,
             } => self
-                .judge_message(message_id, |message| judge_text(message, text, at))
+                .message_effect(message_id, |message| text_effect(message, text, at))
                 .unwrap_or_else(|| {
                     let author = author.as_ref().and_then(MessageAuthor::new);
                     let (message_id, text) = (share_text(message_id), share_text(text));
@@ -84,13 +84,13 @@ impl TicketState {
                     )
                 }),
             TicketAction::MessageUpdated { message_id, text } => self
-                .judge_message(message_id, |message| judge_text(message, text, at))
+                .message_effect(message_id, |message| text_effect(message, text, at))
                 .ok_or_else(|| missing_message_failure(message_id))?,
             TicketAction::MessageDeleted {
                 message_id,
                 reason: _,
             } => self
-                .judge_message(message_id, |message| {
+                .message_effect(message_id, |message| {
                     let message_id = Arc::clone(&message.message_id);
                     (
                         message.deleted.is_late(at),
@@ -122,9 +122,9 @@ impl TicketState {
                 self.priority.is_late(at),
                 TicketEffect::Priority(share_text(priority)),
             ),
-            TicketAction::TagsReplaced { tags } => self.judge_tags(at, || normalize_tags(tags)),
+            TicketAction::TagsReplaced { tags } => self.tags_effect(at, || normalize_tags(tags)),
             TicketAction::TagsEdited { added, removed } => {
-                self.judge_tags(at, || edit_tags(&self.tags.value, added, removed))
+                self.tags_effect(at, || edit_tags(&self.tags.value, added, removed))
             }
             TicketAction::CategoryChanged { category } => (
                 self.category.is_late(at),
@@ -142,9 +142,9 @@ impl TicketState {
                     url: share_optional_text(url),
                     size: *size,
                 };
-                self.judge_attachment(attachment, at, keep)
+                self.attachment_effect(attachment, at, keep)
             }
-            TicketAction::SlaBreached { policy, due_at } => self.judge_breach(
+            TicketAction::SlaBreached { policy, due_at } => self.breach_effect(
                 SlaBreach {
                     policy: share_text(policy),
                     due_at: due_at.map(UnixMicros::from),
@@ -165,16 +165,16 @@ impl TicketState {
 
     /// Returns the result of `effect_on` for the message, or [`TicketEffect::PushedOut`]; `None` if
     /// the message never existed.
-    fn judge_message(
+    fn message_effect(
         &self,
         message_id: &str,
-        on: impl FnOnce(&TicketMessage) -> TimedEffect,
+        effect_on: impl FnOnce(&TicketMessage) -> TimedEffect,
     ) -> Option<TimedEffect> {
         if let Some(message) = self
             .messages
             .find(|message| *message.message_id == *message_id)
         {
-            return Some(on(message));
+            return Some(effect_on(message));
         }
         self.messages
             .has_forgotten(|| ItemFingerprint::from_parts(&[message_id.as_bytes()]))
@@ -189,7 +189,7 @@ impl TicketState {
             })
     }
 
-    fn judge_attachment(
+    fn attachment_effect(
         &self,
         attachment: TicketAttachment,
         at: UnixMicros,
@@ -216,7 +216,7 @@ impl TicketState {
         (false, TicketEffect::AttachmentAdded { attachment, keep })
     }
 
-    fn judge_breach(&self, breach: SlaBreach, at: UnixMicros, keep: usize) -> TimedEffect {
+    fn breach_effect(&self, breach: SlaBreach, at: UnixMicros, keep: usize) -> TimedEffect {
         if let Some(known) = self.sla_breaches.find(|known| known.value == breach) {
             return (known.is_late(at), TicketEffect::BreachRepeated { breach });
         }
@@ -232,7 +232,7 @@ impl TicketState {
         (false, TicketEffect::BreachAdded { breach, keep })
     }
 
-    fn judge_tags(&self, at: UnixMicros, result: impl FnOnce() -> Vec<Arc<str>>) -> TimedEffect {
+    fn tags_effect(&self, at: UnixMicros, result: impl FnOnce() -> Vec<Arc<str>>) -> TimedEffect {
         let late = self.tags.is_late(at);
         (
             late,
@@ -241,7 +241,7 @@ impl TicketState {
     }
 }
 
-fn judge_text(message: &TicketMessage, text: &str, at: UnixMicros) -> TimedEffect {
+fn text_effect(message: &TicketMessage, text: &str, at: UnixMicros) -> TimedEffect {
     let message_id = Arc::clone(&message.message_id);
     (
         message.text.is_late(at),

@@ -13,7 +13,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-pub use action::{EVENTS, PRIORITIES, STATUSES, TicketAction};
+pub use action::{EVENT_NAMES, PRIORITIES, STATUSES, TicketAction};
 pub use change::TicketChange;
 pub use decide::decide;
 pub use state::TicketState;

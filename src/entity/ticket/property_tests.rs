@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{STATUSES, TicketAction, summary};
 use crate::entity::decision::{EntityDecision, StateLimits};
-use crate::entity::state::tests::ask_within;
+use crate::entity::state::tests::decide_within;
 use crate::entity::state::{self, replay_changes};
 use crate::event::{Kind, Timestamp};
 
@@ -152,7 +152,8 @@ fn live(
     let mut stored = Vec::new();
     for (at, action) in events {
         let action = crate::entity::EntityAction::Ticket(action.clone());
-        if let Ok(EntityDecision::Accept(acceptance)) = ask_within(limits, &ticket, *at, &action) {
+        if let Ok(EntityDecision::Accept(acceptance)) = decide_within(limits, &ticket, *at, &action)
+        {
             ticket.apply(&acceptance.change, limits);
             stored.push(acceptance.change.encode());
         }
@@ -234,7 +235,7 @@ proptest! {
             prop_assert!(!summary(&change).is_empty());
             let before = ticket.clone();
             ticket.apply(&change, limits);
-            prop_assert!(!change.late() || ticket == before);
+            prop_assert!(!change.is_late() || ticket == before);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::event::{EventFailure, Kind, Timestamp};
 const LIMITS: StateLimits = StateLimits { items_max: 3 };
 
 /// Decides and applies, as a live entity does; returns the change.
-fn take(ticket: &mut TicketState, at: i64, action: &TicketAction) -> TicketChange {
+fn apply_action(ticket: &mut TicketState, at: i64, action: &TicketAction) -> TicketChange {
     take_within(LIMITS, ticket, at, action)
 }
 
@@ -272,11 +272,11 @@ fn every_event_changes_its_member_and_no_other() {
         expected[member] = value;
         let changes: Vec<TicketChange> = (0..)
             .zip(&events)
-            .map(|(at, event)| take(&mut ticket, at, event))
+            .map(|(at, event)| apply_action(&mut ticket, at, event))
             .collect();
         assert_eq!(ticket.to_json(), expected, "{events:?}");
         let last = changes.last().expect("a case has events");
-        assert!(!last.late(), "{events:?}");
+        assert!(!last.is_late(), "{events:?}");
         assert_eq!(summary(last), sentence);
     }
 }
@@ -311,18 +311,21 @@ fn an_older_event_changes_nothing_and_one_of_the_same_time_is_not_late() {
     for (before, event, visible) in cases {
         let mut ticket = TicketState::default();
         for earlier in &before {
-            take(&mut ticket, 100, earlier);
+            apply_action(&mut ticket, 100, earlier);
         }
         let (seen, untouched) = (ticket.clone(), ticket.to_json());
 
         let mut late = seen.clone();
-        assert!(take(&mut late, 99, &event).late(), "{before:?}, {event:?}");
+        assert!(
+            apply_action(&mut late, 99, &event).is_late(),
+            "{before:?}, {event:?}"
+        );
         assert_eq!(late, seen, "{before:?}, {event:?}");
 
         for at in [100, 101] {
             let mut ticket = seen.clone();
             assert!(
-                !take(&mut ticket, at, &event).late(),
+                !apply_action(&mut ticket, at, &event).is_late(),
                 "{before:?}, {event:?} at {at}"
             );
             assert_eq!(
@@ -332,7 +335,7 @@ fn an_older_event_changes_nothing_and_one_of_the_same_time_is_not_late() {
             );
             // The event counts from now on, even if the state does not show it.
             assert!(
-                take(&mut ticket, at - 1, &event).late(),
+                apply_action(&mut ticket, at - 1, &event).is_late(),
                 "{before:?}, {event:?} at {at}"
             );
         }
@@ -343,9 +346,9 @@ fn an_older_event_changes_nothing_and_one_of_the_same_time_is_not_late() {
 fn one_field_makes_no_event_late_for_another() {
     let mut ticket = TicketState::default();
     let (newest, oldest) = (1_000, 10);
-    take(&mut ticket, newest, &created("m-1", "a"));
-    take(&mut ticket, newest, &attached("f-1", "a"));
-    take(&mut ticket, newest, &breached("p", Some(1)));
+    apply_action(&mut ticket, newest, &created("m-1", "a"));
+    apply_action(&mut ticket, newest, &attached("f-1", "a"));
+    apply_action(&mut ticket, newest, &breached("p", Some(1)));
     let others = [
         status("open"),
         priority("low"),
@@ -360,24 +363,27 @@ fn one_field_makes_no_event_late_for_another() {
         deleted("m-1"),
     ];
     for event in others {
-        assert!(!take(&mut ticket, oldest, &event).late(), "{event:?}");
+        assert!(
+            !apply_action(&mut ticket, oldest, &event).is_late(),
+            "{event:?}"
+        );
     }
 }
 
 #[test]
 fn a_deleted_message_stays_deleted_whatever_happens_to_its_text() {
     let mut ticket = TicketState::default();
-    take(&mut ticket, 5, &created("m", "a"));
-    take(&mut ticket, 6, &deleted("m"));
-    take(&mut ticket, 7, &updated("m", "b"));
-    take(&mut ticket, 8, &created("m", "c"));
+    apply_action(&mut ticket, 5, &created("m", "a"));
+    apply_action(&mut ticket, 6, &deleted("m"));
+    apply_action(&mut ticket, 7, &updated("m", "b"));
+    apply_action(&mut ticket, 8, &created("m", "c"));
     assert_eq!(ticket.to_json()["messages"], json!([shown("m", "c", true)]));
 }
 
 #[test]
 fn a_message_that_does_not_exist_is_a_failure() {
     let mut ticket = TicketState::default();
-    take(&mut ticket, 1, &created("m-1", "a"));
+    apply_action(&mut ticket, 1, &created("m-1", "a"));
     let expected = EventFailure {
         code: 404,
         message: "message m-9 does not exist".into(),
@@ -390,9 +396,9 @@ fn a_message_that_does_not_exist_is_a_failure() {
 fn the_newest_items_are_kept_and_the_others_still_known() {
     let mut ticket = TicketState::default();
     for n in 0..5 {
-        take(&mut ticket, n, &created(&format!("m-{n}"), "a"));
-        take(&mut ticket, n, &attached(&format!("f-{n}"), "a"));
-        take(&mut ticket, n, &breached("p", Some(n)));
+        apply_action(&mut ticket, n, &created(&format!("m-{n}"), "a"));
+        apply_action(&mut ticket, n, &attached(&format!("f-{n}"), "a"));
+        apply_action(&mut ticket, n, &breached("p", Some(n)));
     }
     let shown = ticket.to_json();
     let ids = |list: &str, id: &str| -> Vec<Value> {
@@ -431,7 +437,7 @@ fn the_newest_items_are_kept_and_the_others_still_known() {
         ),
     ];
     for (event, sentence) in about_old_ones {
-        assert_eq!(summary(&take(&mut ticket, 99, &event)), sentence);
+        assert_eq!(summary(&apply_action(&mut ticket, 99, &event)), sentence);
         assert_eq!(ticket, before, "{event:?}");
     }
 }
@@ -441,7 +447,7 @@ fn what_was_pushed_out_longest_ago_is_forgotten() {
     let mut ticket = TicketState::default();
     // 3 are kept and 24 remembered, so the first of 28 is unknown.
     for n in 0..28 {
-        take(&mut ticket, n, &created(&format!("m-{n}"), "a"));
+        apply_action(&mut ticket, n, &created(&format!("m-{n}"), "a"));
     }
     assert_eq!(ticket.messages.sizes(), (3, 24));
     assert_eq!(refuse(&ticket, &updated("m-0", "b")).code, 404);
@@ -456,7 +462,7 @@ fn what_was_pushed_out_longest_ago_is_forgotten() {
 fn a_ticket_holds_a_thousand_tags() {
     let many: Vec<String> = (0..1_200).map(|n| format!("t-{n:04}")).collect();
     let mut ticket = TicketState::default();
-    let change = take(
+    let change = apply_action(
         &mut ticket,
         1,
         &TicketAction::TagsReplaced { tags: many.clone() },
@@ -466,9 +472,9 @@ fn a_ticket_holds_a_thousand_tags() {
 
     // An added tag never pushes out a tag of the ticket, even one that sorts after it.
     let full = ticket.to_json();
-    take(&mut ticket, 2, &edit(&["a"], &[]));
+    apply_action(&mut ticket, 2, &edit(&["a"], &[]));
     assert_eq!(ticket.to_json(), full);
-    take(&mut ticket, 3, &edit(&["a", "b"], &["t-0999"]));
+    apply_action(&mut ticket, 3, &edit(&["a", "b"], &["t-0999"]));
     assert_eq!(ticket.tags.value.len(), 1_000);
     assert_eq!(&*ticket.tags.value[0], "a");
 }
@@ -500,7 +506,7 @@ fn a_lowered_bound_holds_for_what_was_decided_under_a_higher_one() {
 fn a_raised_bound_brings_back_nothing_that_was_decided_without() {
     let mut live = TicketState::default();
     let changes: Vec<TicketChange> = (0..40)
-        .map(|n| take(&mut live, n, &created(&format!("m-{n}"), "a")))
+        .map(|n| apply_action(&mut live, n, &created(&format!("m-{n}"), "a")))
         .collect();
     let mut replayed = TicketState::default();
     changes
@@ -514,13 +520,13 @@ fn a_raised_bound_brings_back_nothing_that_was_decided_without() {
 #[test]
 fn events_microseconds_apart_are_told_apart_after_a_restart() {
     let mut live = TicketState::default();
-    take(&mut live, 1_500, &status("open"));
+    apply_action(&mut live, 1_500, &status("open"));
     let bytes = state::EntityState::Ticket(live).to_snapshot();
     let restored = state::EntityState::from_snapshot(Kind::Ticket, &bytes).expect("readable");
     let state::EntityState::Ticket(mut restored) = restored else {
         panic!("a ticket")
     };
-    assert!(take(&mut restored, 1_499, &status("closed")).late());
+    assert!(apply_action(&mut restored, 1_499, &status("closed")).is_late());
 }
 
 /// Stores outlive versions: these bytes must stay readable, and a new version should write the

@@ -6,11 +6,11 @@ use serde_json::Value as Json;
 #[derive(Debug)]
 pub(in crate::entity) enum AnswerMembers {
     /// Id of an added item, by the name of its member. It stands before the entity's id.
-    Added(&'static str, u64),
+    AddedItem(&'static str, u64),
     /// Members that stand behind the entity's id.
-    Now(Vec<(&'static str, Json)>),
+    AfterId(Vec<(&'static str, Json)>),
 }
 
 impl AnswerMembers {
-    pub(in crate::entity) const NONE: Self = Self::Now(Vec::new());
+    pub(in crate::entity) const NONE: Self = Self::AfterId(Vec::new());
 }
