@@ -107,6 +107,7 @@ pub fn decide(
             (posting.late, CustomerEffect::Paid(posting))
         }
     };
+
     Ok(EntityDecision::Accept(AcceptedChange {
         late,
         answer,
@@ -135,14 +136,14 @@ impl CustomerState {
     /// State in the form of the API.
     #[must_use]
     pub fn to_json(&self) -> impl Serialize {
-        let mut shown = self.fields.to_json(&CUSTOMER_FIELDS);
+        let mut json = self.fields.to_json(&CUSTOMER_FIELDS);
         let ids: [(&str, Json); 2] = [
             ("customer_code", json!(self.customer_code)),
             ("lead_id", json!(self.lead_id)),
         ];
-        shown.extend(ids.map(|(name, value)| (name.to_owned(), value)));
-        self.books.add_to_json(&mut shown);
-        shown
+        json.extend(ids.map(|(name, value)| (name.to_owned(), value)));
+        self.books.add_to_json(&mut json);
+        json
     }
 }
 

@@ -204,22 +204,6 @@ impl Rejection {
     }
 }
 
-impl From<EventFailure> for Rejection {
-    fn from(failure: EventFailure) -> Self {
-        let code = if failure.code == 404 {
-            "not_found"
-        } else {
-            "rejected"
-        };
-        Self {
-            status: failure.code,
-            code,
-            message: failure.message,
-            member: None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -52,6 +52,7 @@ pub(in crate::entity) mod packed {
         if !rest.is_empty() {
             return Err(D::Error::custom("expected fingerprints of 8 bytes"));
         }
+
         Ok(chunks
             .iter()
             .map(|bytes| ItemFingerprint(u64::from_be_bytes(*bytes)))

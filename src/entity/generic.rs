@@ -1,8 +1,8 @@
 //! Entity without rules of its own: for each field the newest value wins, by event time.
 //!
 //! ```text
-//! at 10:00 {"name": "Acme", "city": "Lyon"}    at 09:00 {"city": "Paris", "size": 12} (late for `city` only)
-//!          └──────────> name: Acme, city: Lyon, size: 12 <────────────┘
+//! at 10:00 {"name": "Acme", "city": "Lyon"}    at 09:00 {"city": "Paris", "size": 12}
+//!          └──────────> name: Acme, city: Lyon, size: 12 <────────────┘ (late for `city` only)
 //! ```
 
 use std::collections::BTreeMap;
@@ -74,6 +74,7 @@ impl JsonText {
 fn nesting_depth(json: &str) -> usize {
     let (mut open, mut most) = (0_usize, 0);
     let mut bytes = json.bytes();
+
     while let Some(byte) = bytes.next() {
         match byte {
             b'[' | b'{' => {
@@ -85,6 +86,7 @@ fn nesting_depth(json: &str) -> usize {
             _ => {}
         }
     }
+
     most
 }
 
@@ -158,6 +160,7 @@ pub fn decide(
         late: 0,
     };
     let mut room = context.limits.items_max.saturating_sub(state.fields.len());
+
     // The node's own field comes first, so that the sender's fields cannot use up its room.
     for (name, value) in mark.iter().chain(fields) {
         let known = state.fields.get(name.as_str());
@@ -171,6 +174,7 @@ pub fn decide(
         }
     }
     let late = change.late > 0;
+
     Ok(EntityDecision::Accept(AcceptedChange {
         late,
         ..AcceptedChange::new(change)

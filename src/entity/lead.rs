@@ -143,7 +143,8 @@ pub fn decide(
     if state.discarded.is_some() {
         return Err(sales::reject_closed("Lead is discarded"));
     }
-    let acceptance = match action {
+
+    let accepted = match action {
         LeadAction::Prospect(action) => {
             let ProspectDecision {
                 step,
@@ -199,7 +200,8 @@ pub fn decide(
             fields,
         } => state.convert(customer_code, fields, context)?,
     };
-    Ok(EntityDecision::Accept(acceptance.map(LeadChange)))
+
+    Ok(EntityDecision::Accept(accepted.map(LeadChange)))
 }
 
 impl LeadState {
@@ -222,6 +224,7 @@ impl LeadState {
             context,
             AnswerMembers::AfterId(vec![("profile_id", json!(profile_id))]),
         );
+
         AcceptedChange {
             late,
             answer,
@@ -247,6 +250,7 @@ impl LeadState {
                 "customer_code is taken by another customer",
             ));
         }
+
         let customer_id = context.ids.allocate_id();
         let mut fields = self.prospect.fields.restrict_to(&CUSTOMER_FIELDS);
         let edit = fields.plan_edit(values, UnixMicros::from(context.at));
@@ -273,6 +277,7 @@ impl LeadState {
             ("customer_code", json!(customer_code)),
         ];
         let answer = sales::build_answer(ID_MEMBER, context, AnswerMembers::AfterId(members));
+
         Ok(AcceptedChange {
             late,
             answer,
@@ -329,7 +334,7 @@ impl LeadState {
             }) => (json!(reason), json!(loss_reason)),
             None => (Json::Null, Json::Null),
         };
-        let mut shown = self.prospect.to_json(&LEAD_FIELDS);
+        let mut json = self.prospect.to_json(&LEAD_FIELDS);
         let members = [
             ("activities", json!(activities)),
             (
@@ -343,16 +348,16 @@ impl LeadState {
             ("pre_lead_id", json!(self.pre_lead_id)),
             ("customer_id", json!(self.customer_id)),
         ];
-        shown.extend(members.map(|(name, value)| (name.to_owned(), value)));
-        shown
+        json.extend(members.map(|(name, value)| (name.to_owned(), value)));
+        json
     }
 }
 
 impl QualifiedProfile {
     fn to_json(&self) -> Json {
-        let mut shown = self.fields.to_json(&PROFILE_FIELDS);
-        shown.insert("profile_id".into(), json!(self.profile_id));
-        Json::Object(shown)
+        let mut json = self.fields.to_json(&PROFILE_FIELDS);
+        json.insert("profile_id".into(), json!(self.profile_id));
+        Json::Object(json)
     }
 }
 

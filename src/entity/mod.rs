@@ -2,9 +2,9 @@
 //! one after another.
 //!
 //! ```text
-//!  ApplyCommand ──> stamp times ──> decide ──> apply to the state ──> submit to the journal ──> next command
-//!                                              in memory                    │ commit
-//!                                                                           └──> reply
+//!  ApplyCommand ──> stamp times ──> decide ──> apply in memory ──> submit to journal ──> next one
+//!                                                                    │ commit
+//!                                                                    └──> reply
 //! ```
 //!
 //! The actor does not wait for the commit. Records leave it in the order in which it handled their
@@ -243,6 +243,7 @@ impl EntityActor {
                 self.accept_change(accepted, highest_id, record, policy, reply)
             }
         };
+
         if submitted.is_err() {
             // The store is being reopened, and this state may contain a record that the store does
             // not.
@@ -356,6 +357,7 @@ impl EntityActor {
                 reply(Err(outcome));
             }
         });
+
         self.deps.journal.submit(JournalSubmission {
             drafts: Vec::new(),
             settle,
@@ -427,6 +429,7 @@ impl EntityActor {
                 progress.note_diverged();
             }
         });
+
         self.deps
             .journal
             .submit(JournalSubmission { drafts, settle })

@@ -82,7 +82,7 @@ pub fn decide(
     context: &DecisionContext<'_>,
 ) -> Result<EntityDecision<PreLeadChange>, Rejection> {
     state.check_not_ended(action)?;
-    let acceptance = match action {
+    let accepted = match action {
         PreLeadAction::Prospect(action) => {
             let ProspectDecision {
                 step,
@@ -111,7 +111,8 @@ pub fn decide(
         }
         PreLeadAction::Convert { fields, who } => state.convert(fields, who, context),
     };
-    Ok(EntityDecision::Accept(acceptance))
+
+    Ok(EntityDecision::Accept(accepted))
 }
 
 impl PreLeadState {
@@ -168,6 +169,7 @@ impl PreLeadState {
             context,
             AnswerMembers::AfterId(vec![("lead_id", json!(lead_id))]),
         );
+
         AcceptedChange {
             late,
             answer,
@@ -192,12 +194,12 @@ impl PreLeadState {
             Some(PreLeadEnd::Converted { lead_id }) => (Json::Null, json!(lead_id)),
             None => (Json::Null, Json::Null),
         };
-        let mut shown = self.prospect.to_json(&PRE_LEAD_FIELDS);
-        shown.extend([
+        let mut json = self.prospect.to_json(&PRE_LEAD_FIELDS);
+        json.extend([
             ("reason".to_owned(), reason),
             ("lead_id".to_owned(), lead_id),
         ]);
-        shown
+        json
     }
 }
 

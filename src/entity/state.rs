@@ -20,7 +20,10 @@ const SNAPSHOT_FORMAT: u8 = 1;
 macro_rules! kinds {
     (
         $states:ident, $actions:ident, $changes:ident;
-        $($(#[$doc:meta])* $variant:ident($module:ident, $state:ident, $action:ident, $change:ident) = $kinds:pat,)+
+        $(
+            $(#[$doc:meta])*
+            $variant:ident($module:ident, $state:ident, $action:ident, $change:ident) = $kinds:pat,
+        )+
     ) => {
         /// State of one entity, by its kind.
         #[allow(clippy::large_enum_variant, reason = "one per actor, moved once")]
@@ -55,19 +58,29 @@ macro_rules! kinds {
             /// # Errors
             /// [`Rejection`] when the entity cannot accept the event, for example an event about a
             /// message that does not exist.
-            pub fn decide(&self, action: &$actions, context: &DecisionContext<'_>) -> Result<EntityDecision<$changes>, Rejection> {
+            pub fn decide(
+                &self,
+                action: &$actions,
+                context: &DecisionContext<'_>,
+            ) -> Result<EntityDecision<$changes>, Rejection> {
                 match (self, action) {
                     $((Self::$variant(state), $actions::$variant(action)) => {
-                        $module::decide(state, action, context).map(|decision| decision.map($changes::$variant))
+                        let decision = $module::decide(state, action, context)?;
+                        Ok(decision.map($changes::$variant))
                     })+
-                    _ => Err(Rejection::not_found(format!("a {} takes no such event", context.key.kind()))),
+                    _ => {
+                        let message = format!("a {} takes no such event", context.key.kind());
+                        Err(Rejection::not_found(message))
+                    }
                 }
             }
 
             /// Copies `change` into the state.
             pub fn apply(&mut self, change: &$changes, limits: StateLimits) {
                 match (self, change) {
-                    $((Self::$variant(state), $changes::$variant(change)) => state.apply(change, limits),)+
+                    $((Self::$variant(state), $changes::$variant(change)) => {
+                        state.apply(change, limits)
+                    })+
                     _ => unreachable!("a change is made or decoded by the kind of its state"),
                 }
             }
@@ -134,7 +147,8 @@ kinds! {
     /// Converted lead, implemented in [`customer`]
     Customer(customer, CustomerState, CustomerAction, CustomerChange) = Kind::Customer,
     /// Instagram conversation, implemented in [`conversation`]
-    Conversation(conversation, ConversationState, ConversationAction, ConversationChange) = Kind::Conversation,
+    Conversation(conversation, ConversationState, ConversationAction, ConversationChange) =
+        Kind::Conversation,
     /// Lead of Contact2Sale, implemented in [`c2s_lead`]
     C2sLead(c2s_lead, C2sLeadState, C2sLeadAction, C2sLeadChange) = Kind::C2sLead,
     /// Kinds with plain fields only, implemented in [`generic`]
@@ -158,9 +172,7 @@ impl EntityChange {
 impl<C> EntityDecision<C> {
     fn map<D>(self, wrap: impl FnOnce(C) -> D) -> EntityDecision<D> {
         match self {
-            Self::Accept(acceptance) => {
-                EntityDecision::Accept(AcceptedChange::map(acceptance, wrap))
-            }
+            Self::Accept(accepted) => EntityDecision::Accept(AcceptedChange::map(accepted, wrap)),
             Self::RecordOnly => EntityDecision::RecordOnly,
             Self::AlreadyApplied(answer) => EntityDecision::AlreadyApplied(answer),
         }
@@ -248,6 +260,7 @@ pub(super) fn replay_changes<'a>(
         })?;
         state.apply(&change, limits);
     }
+
     Ok(state)
 }
 
@@ -313,9 +326,9 @@ pub(in crate::entity) mod tests {
         action: &EntityAction,
     ) -> AcceptedChange<EntityChange> {
         match decide_at(state, at, action) {
-            Ok(EntityDecision::Accept(acceptance)) => {
-                state.apply(&acceptance.change, LIMITS);
-                acceptance
+            Ok(EntityDecision::Accept(accepted)) => {
+                state.apply(&accepted.change, LIMITS);
+                accepted
             }
             other => panic!("not accepted: {other:?}"),
         }

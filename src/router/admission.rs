@@ -66,6 +66,7 @@ impl AdmissionControl {
             self.events.give_back(1);
             return None;
         }
+
         Some(EventPermit {
             admission: Arc::clone(self),
             bytes,

@@ -2,10 +2,10 @@
 //! entity.
 //!
 //! ```text
-//!           claim_key()          committed
-//!  (free) ──────────> Pending ───────────> Taken ──passed by the projection──> archive ──window over──> (free)
-//!                        │ refused, or lost with its event
-//!                        └──────> (free)
+//!        claim_key()         committed         projected           window over
+//!  (free) ────────> Pending ───────────> Taken ─────────> archive ─────────────> (free)
+//!                      │ refused, or lost with its event
+//!                      └──────> (free)
 //! ```
 //!
 //! There are two tables. Idempotency keys are free again after the window of their source. Unique
@@ -246,6 +246,7 @@ impl ClaimTable {
             source,
             key: key.into(),
         };
+
         match self.probe(fingerprint, &name) {
             // A key that is not in memory is in the projection, or free.
             None => {
@@ -255,6 +256,7 @@ impl ClaimTable {
             // If that event fails, the projection's table shows the key as free.
             Some(ClaimProbe::Pending(outcome)) => drop(outcome.await),
         }
+
         self.reads.unique_key_holder(key).await
     }
 
@@ -282,6 +284,7 @@ impl ClaimTable {
                 }
             }
         }
+
         slots.push(ClaimSlot {
             key: name.clone(),
             state: KeyClaimState::Pending(Vec::new()),
@@ -297,6 +300,7 @@ impl ClaimTable {
             .get_mut(&fingerprint)?
             .iter_mut()
             .find(|slot| slot.key == *name)?;
+
         match &mut slot.state {
             KeyClaimState::Taken { by, .. } => Some(ClaimProbe::Taken(*by)),
             KeyClaimState::Pending(waiting) => {
@@ -363,6 +367,7 @@ impl ClaimTable {
             }
         };
         let now = self.clock.wall();
+
         for position in positions.into_iter().rev() {
             let Some(stored) = self.reads.await_record(position).await? else {
                 continue;
@@ -379,6 +384,7 @@ impl ClaimTable {
                 }));
             }
         }
+
         Ok(None)
     }
 
@@ -398,6 +404,7 @@ impl ClaimTable {
         let Some(slots) = stripe.slots.get_mut(&claim.fingerprint) else {
             return Vec::new();
         };
+
         let Some(index) = slots.iter().position(|slot| slot.key == claim.key) else {
             return Vec::new();
         };
@@ -419,6 +426,7 @@ impl ClaimTable {
                 old_state
             }
         };
+
         match old_state {
             KeyClaimState::Pending(waiting) => waiting,
             KeyClaimState::Taken { .. } => Vec::new(),

@@ -200,6 +200,7 @@ impl Router {
         let mut outcomes = Vec::with_capacity(commands.len());
         let mut rest = commands.into_iter().peekable();
         let (events_max, bytes_max) = self.batch_slice_max;
+
         while rest.peek().is_some() {
             // A slice has at least one event, however large.
             let (mut slice, mut bytes) = (Vec::new(), 0);
@@ -220,6 +221,7 @@ impl Router {
                 outcomes.extend(rest.by_ref().map(|_| Err(Refusal::Overloaded)));
             }
         }
+
         outcomes
     }
 
@@ -235,6 +237,7 @@ impl Router {
         // Send all before waiting for any, so that one commit can take them together.
         let batch_refusals = Arc::new(BatchRefusals::default());
         let mut submitted = Vec::with_capacity(commands.len());
+
         for (command, permit) in commands.into_iter().zip(permits) {
             let refusals = Some(Arc::clone(&batch_refusals));
             submitted.push(self.send_command(command, permit, refusals).await);
@@ -261,6 +264,7 @@ impl Router {
             );
             return Err(Refusal::Overloaded);
         }
+
         Ok(())
     }
 
@@ -308,6 +312,7 @@ impl Router {
             entity_permit: None,
         };
         let shard = &self.shards[self.shard_index(&command.entity)];
+
         match shard.try_send(DeliverCommand {
             command,
             unique_key_is_free,

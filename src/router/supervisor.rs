@@ -2,11 +2,11 @@
 //! restarts crashed ones.
 //!
 //! ```text
-//!              first event                  loaded
-//!  (absent) ───────────────> Loading ────────────────────> Live ──idle, nothing in flight──> (absent)
-//!                               ^                            │
-//!                               │  fence, then load          │ its mailbox is closed: it panicked
-//!                               └────────────────────────────┘
+//!              first event               loaded
+//!  (absent) ───────────────> Loading ──────────────────> Live ──idle, none in flight──> (absent)
+//!                               ^                          │
+//!                               │  fence, then load        │ its mailbox is closed: it panicked
+//!                               └──────────────────────────┘
 //! ```
 //!
 //! actix does not restart an actor that panicked: its mailbox closes, and the next event detects
@@ -14,6 +14,7 @@
 //! successor behind a fence, that is, after those records are durable and projected.
 
 use std::collections::{HashSet, VecDeque};
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ const LOADING_MAX: usize = 16;
 pub(super) const ROOM_WAITS_MAX: u8 = 100;
 const ROOM_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Limits of one shard.
+/// Limits of one shard, derived from the router's configuration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ShardBounds {
     /// Events of one entity between request and answer; also the capacity of its mailbox.
@@ -117,8 +118,8 @@ pub(super) struct BatchRefusals(Mutex<HashSet<EntityKey>>);
 
 impl DeliverCommand {
     fn refuse(self, refusal: Refusal) {
-        if let Some(BatchRefusals(refused)) = self.batch_refusals.as_deref() {
-            refused.lock().insert(self.command.entity.clone());
+        if let Some(BatchRefusals(entities)) = self.batch_refusals.as_deref() {
+            entities.lock().insert(self.command.entity.clone());
         }
         self.completion.refuse(refusal);
     }
@@ -126,7 +127,7 @@ impl DeliverCommand {
     fn follows_refused_command(&self) -> bool {
         self.batch_refusals
             .as_deref()
-            .is_some_and(|BatchRefusals(refused)| refused.lock().contains(&self.command.entity))
+            .is_some_and(|BatchRefusals(entities)| entities.lock().contains(&self.command.entity))
     }
 }
 
@@ -144,6 +145,7 @@ impl Supervisor {
     ) -> Self {
         let entities = IndexMap::new();
         let (to_load, waiting_for_room) = (VecDeque::new(), VecDeque::new());
+
         Self {
             bounds,
             deps,
@@ -221,6 +223,7 @@ impl Supervisor {
         };
         deliver.room_waits_left = waits_left;
         self.waiting_for_room.push_back(deliver);
+
         if self.waiting_for_room.len() == 1 {
             self.reads.request_write();
             ctx.run_later(ROOM_INTERVAL, |supervisor, ctx| {
@@ -237,13 +240,10 @@ impl Supervisor {
             warn!(entity = %key, "entity crashed; restoring it from the journal");
             return self.load_entity(key, ctx);
         };
+
         error!(entity = %key, ?quarantine, "entity crashed repeatedly and is quarantined");
-        self.refuse_waiting(
-            &key,
-            &Refusal::Quarantined {
-                retry_after: quarantine,
-            },
-        );
+        let retry_after = quarantine;
+        self.refuse_waiting(&key, &Refusal::Quarantined { retry_after });
     }
 
     /// Removes an entity and refuses its waiting events.
@@ -265,43 +265,14 @@ impl Supervisor {
         if self.loading >= LOADING_MAX {
             return self.to_load.push_back(key);
         }
+
         self.loading += 1;
-
         let needs_fence = self.crashes.has_crashed_recently(&key);
-        let (reads, deps) = (self.reads.clone(), Arc::clone(&self.deps));
-        let entity = key.clone();
+        let (reads, deps, entity) = (self.reads.clone(), Arc::clone(&self.deps), key.clone());
         let loading = async move {
-            // After a crash, records of the former actor may still be in flight: load behind them.
-            if needs_fence {
-                let end = await_fence(deps.journal.as_ref())
-                    .await
-                    .map_err(|error| error.to_string())?;
-                reads
-                    .await_written(end)
-                    .await
-                    .map_err(|error| error.to_string())?;
-            }
-
-            let mut stored = reads
-                .snapshot_and_tail_as_written(&entity)
+            load_from_store(entity, reads, deps, needs_fence)
                 .await
-                .map_err(|error| error.to_string())?;
-            if stored.is_empty() && entity.kind().has_allocated_ids() {
-                // Another entity may just have spawned it. Its record is durable, but perhaps not
-                // yet projected.
-                reads
-                    .await_answered_written()
-                    .await
-                    .map_err(|error| error.to_string())?;
-                stored = reads
-                    .snapshot_and_tail_as_written(&entity)
-                    .await
-                    .map_err(|error| error.to_string())?;
-            }
-
-            // A panic over the stored bytes must end this loading only, not the supervisor.
-            let restored = panics::contain_panic(|| EntityActor::restore(entity, &stored, deps));
-            restored?.map_err(|error| error.to_string())
+                .map_err(|error| error.to_string())
         };
         let finish = move |loaded, supervisor: &mut Self, ctx: &mut Context<Self>| {
             supervisor.finish_loading(&key, loaded, ctx)
@@ -383,6 +354,7 @@ impl Supervisor {
     fn evict_one(&mut self) -> bool {
         let written = *self.written.borrow();
         let mut recently_used = None;
+
         for _ in 0..EVICTION_PROBES_MAX.min(self.entities.len() * 2) {
             self.clock_hand = (self.clock_hand + 1) % self.entities.len();
             let Some(live) = self
@@ -402,6 +374,7 @@ impl Supervisor {
             }
             recently_used.get_or_insert(self.clock_hand);
         }
+
         recently_used.is_some_and(|index| self.entities.swap_remove_index(index).is_some())
     }
 
@@ -426,6 +399,32 @@ impl Supervisor {
     }
 }
 
+/// Restores `entity` from its snapshot and the records after it.
+async fn load_from_store(
+    entity: EntityKey,
+    reads: ProjectionReader,
+    deps: Arc<EntityDeps>,
+    needs_fence: bool,
+) -> Result<EntityActor, Box<dyn Error>> {
+    // After a crash, records of the former actor may still be in flight: load behind them.
+    if needs_fence {
+        let end = await_fence(deps.journal.as_ref()).await?;
+        reads.await_written(end).await?;
+    }
+
+    let mut stored = reads.snapshot_and_tail_as_written(&entity).await?;
+    if stored.is_empty() && entity.kind().has_allocated_ids() {
+        // Another entity may just have spawned it. Its record is durable, but perhaps not yet
+        // projected.
+        reads.await_answered_written().await?;
+        stored = reads.snapshot_and_tail_as_written(&entity).await?;
+    }
+
+    // A panic over the stored bytes must end this loading only, not the supervisor.
+    let restored = panics::contain_panic(|| EntityActor::restore(entity, &stored, deps))?;
+    Ok(restored?)
+}
+
 impl SupervisedEntity {
     fn new(bounds: ShardBounds) -> Self {
         Self {
@@ -440,6 +439,7 @@ impl SupervisedEntity {
         let EntityStage::Loading(waiting) = &mut self.stage else {
             return true;
         };
+
         for deliver in std::mem::take(waiting) {
             if deliver.command.may_create {
                 waiting.push_back(deliver);
@@ -449,6 +449,7 @@ impl SupervisedEntity {
                     .refuse(Refusal::Rejected(rejection.clone()));
             }
         }
+
         !waiting.is_empty()
     }
 

@@ -2,8 +2,8 @@
 //! repetition arrives.
 //!
 //! ```text
-//!   <= floor: counts as applied      remembered, at most 10,000      newer: applied only if remembered
-//! ───────────────┤───────•──•────•───────────────•──•───────────────────────────────────────────────>
+//!   <= floor: counts as applied    remembered, at most 10,000    newer: applied only if remembered
+//! ───────────────┤───────•──•────•───────────────•──•────────────────────────────────────────────>
 //! ```
 //!
 //! Beyond the limit the oldest times are dropped, and the newest dropped time becomes the floor. An

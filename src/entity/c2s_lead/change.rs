@@ -35,7 +35,7 @@ pub struct C2sReceivedFields {
     /// Name of the action in Contact2Sale, such as `lead.created`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) hook_action: Option<Arc<str>>,
-    /// Fields that take effect.
+    /// Fields that take effect, with their new values.
     pub(super) set: BTreeMap<Arc<str>, JsonText>,
     /// True if a newer event had been applied before.
     #[serde(default, skip_serializing_if = "is_false")]

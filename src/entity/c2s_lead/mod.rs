@@ -156,6 +156,7 @@ fn select_fields(
         room -= usize::from(is_new);
         set.insert(name.as_str().into(), value.clone());
     }
+
     set
 }
 

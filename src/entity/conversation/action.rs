@@ -46,7 +46,7 @@ impl ConversationParties {
 /// Kind of update, with its content.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ConversationUpdate {
-    /// Message from either side.
+    /// Message from either side of the conversation.
     Message {
         /// Instagram's id of the message.
         message_id: String,
@@ -73,7 +73,7 @@ pub enum ConversationUpdate {
         /// Instagram's id of the reacting person.
         sender_id: String,
         /// New reaction; `None` for a withdrawal.
-        given: Option<ReactionLabel>,
+        reaction: Option<ReactionLabel>,
     },
     /// Read receipt of the counterpart.
     Read {

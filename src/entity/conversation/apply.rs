@@ -20,7 +20,9 @@ impl ConversationState {
         if change.late {
             return;
         }
+
         let (at, bound) = (change.at, change.keep.min(limits.items_max));
+
         match &change.effect {
             ConversationEffect::Message(content) => self.put_message(content, at, bound),
             ConversationEffect::Deleted(message_id) => self.delete_message(message_id, at, bound),
@@ -94,6 +96,7 @@ impl ConversationState {
                 is_answered,
             },
         );
+
         keep_newest(&mut self.messages, bound);
     }
 
@@ -103,6 +106,7 @@ impl ConversationState {
             message.deleted = TimedValue::from_event(true, at);
             return;
         }
+
         // The message may still arrive: updates of one conversation can overtake each other on
         // their way to the node.
         self.gone.retain(|(gone, _)| gone != message_id);

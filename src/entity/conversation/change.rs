@@ -1,8 +1,7 @@
 //! Effect of an update on a conversation, with every decision resolved, so that a replay needs no
 //! rules.
 //!
-//! Stored as JSON, for example
-//! `{"at":1762597800000000,"between":{"business":"9","counterpart":"1"},"effect":{"deleted":"m-1"}}`.
+//! Stored as JSON, for example `{"at":1762597800000000,"keep":100,"effect":{"deleted":"m-1"}}`.
 //! A member added later needs a default. An effect that this version does not know makes the change
 //! unreadable: to skip it would lose it.
 

@@ -45,6 +45,7 @@ pub fn decide(
         keep: context.limits.items_max,
         effect,
     };
+
     Ok(EntityDecision::Accept(AcceptedChange {
         late,
         ..AcceptedChange::new(change)
@@ -61,7 +62,7 @@ fn check_automatic_reply(
         message_id,
         cooldown,
     } = automatic;
-    let refused = |code, reason: &str| {
+    let reject = |code, reason: &str| {
         Err(Rejection::conflict(
             code,
             format!("message {message_id} {reason}"),
@@ -71,20 +72,21 @@ fn check_automatic_reply(
     // cool-down alone decides then.
     if let Some(message) = state.find_message(message_id) {
         if message.content.is_echo {
-            return refused("echo", "was written by the account itself");
+            return reject("echo", "was written by the account itself");
         }
         if message.is_answered {
-            return refused("answered", "has had its automatic reply");
+            return reject("answered", "has had its automatic reply");
         }
         if message.deleted.value {
-            return refused("deleted", "was taken back");
+            return reject("deleted", "was taken back");
         }
     }
-    let rests = state
+
+    let is_cooling_down = state
         .answered_at
         .is_some_and(|last| now < Timestamp::from(last).saturating_add(*cooldown));
-    if rests {
-        refused("cooldown", "came too soon after the last automatic reply")
+    if is_cooling_down {
+        reject("cooldown", "came too soon after the last automatic reply")
     } else {
         Ok(())
     }
@@ -133,7 +135,7 @@ fn derive_effect(
         ConversationUpdate::Reaction {
             message_id,
             sender_id,
-            given,
+            reaction,
         } => {
             let (message_id, sender_id) = (message_id.as_str().into(), sender_id.as_str().into());
             let mut known = state.reactions.iter();
@@ -145,7 +147,7 @@ fn derive_effect(
                 ConversationEffect::Reaction {
                     message_id,
                     sender_id,
-                    given: given.clone(),
+                    given: reaction.clone(),
                 },
             )
         }

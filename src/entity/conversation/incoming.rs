@@ -49,6 +49,7 @@ impl IncomingMessage {
             .strip_prefix("conv_")?
             .strip_prefix(&*content.sender_id)?
             .strip_prefix('_')?;
+
         (!content.is_echo).then(|| Self {
             business: business.into(),
             message_id: content.message_id,

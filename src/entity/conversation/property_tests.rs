@@ -36,14 +36,14 @@ fn deleted(id: &str) -> ConversationUpdate {
 }
 
 fn reaction(id: &str, reaction: Option<&str>) -> ConversationUpdate {
-    let given = reaction.map(|reaction| ReactionLabel {
+    let reaction = reaction.map(|reaction| ReactionLabel {
         reaction: Some(reaction.into()),
         emoji: None,
     });
     ConversationUpdate::Reaction {
         message_id: id.into(),
         sender_id: "1".into(),
-        given,
+        reaction,
     }
 }
 
@@ -97,7 +97,7 @@ fn live(
     updates: &[(i64, ConversationUpdate)],
     limits: StateLimits,
 ) -> (state::EntityState, Vec<Vec<u8>>) {
-    let (conversation, stored, refused) = told(updates, limits);
+    let (conversation, stored, refused) = live_with_rejections(updates, limits);
     assert!(
         refused
             .iter()
@@ -108,7 +108,7 @@ fn live(
 }
 
 /// The same with the code of each rejection.
-fn told(
+fn live_with_rejections(
     updates: &[(i64, ConversationUpdate)],
     limits: StateLimits,
 ) -> (state::EntityState, Vec<Vec<u8>>, Vec<&'static str>) {
@@ -141,7 +141,7 @@ fn told(
 }
 
 fn refused(updates: &[(i64, ConversationUpdate)]) -> Vec<&'static str> {
-    told(updates, LIMITS).2
+    live_with_rejections(updates, LIMITS).2
 }
 
 fn shown(updates: &[(i64, ConversationUpdate)]) -> Value {
@@ -331,7 +331,8 @@ fn a_reply_alone_shows_nothing() {
 fn a_state_shows_its_two_sides() {
     let state = shown(&[(1, ConversationUpdate::Other)]);
     let expected = json!({
-        "account_id": null, "instagram_account_id": "9", "participants": ["1", "9"], "messages": [], "reactions": [],
+        "account_id": null, "instagram_account_id": "9", "participants": ["1", "9"],
+        "messages": [], "reactions": [],
         "read": null,
     });
     assert_eq!(state, expected);
@@ -375,7 +376,8 @@ fn any_update() -> impl Strategy<Value = ConversationUpdate> {
     prop_oneof![
         4 => (id(), "[a-c]").prop_map(|(id, text)| message(&id, &text)),
         2 => id().prop_map(|id| deleted(&id)),
-        2 => (id(), prop::option::of("[a-c]")).prop_map(|(id, given)| reaction(&id, given.as_deref())),
+        2 => (id(), prop::option::of("[a-c]"))
+            .prop_map(|(id, given)| reaction(&id, given.as_deref())),
         1 => prop::option::of(0..9_i64).prop_map(read),
         1 => Just(ConversationUpdate::Other),
         1 => Just(reply()),
@@ -395,33 +397,71 @@ fn any_limits() -> impl Strategy<Value = StateLimits> {
 proptest! {
     #[test]
     fn a_snapshot_at_any_point_and_what_came_later_make_the_live_state(
-        updates in any_updates(), cut in any::<prop::sample::Index>(), limits in any_limits(),
+        updates in any_updates(),
+        cut in any::<prop::sample::Index>(),
+        limits in any_limits(),
     ) {
         let (conversation, stored) = live(&updates, limits);
         let (before, after) = stored.split_at(cut.index(stored.len() + 1));
-        let early = replay_changes(Kind::Conversation, None, before.iter().map(Vec::as_slice), limits).expect("readable");
+        let early = replay_changes(
+            Kind::Conversation,
+            None,
+            before.iter().map(Vec::as_slice),
+            limits,
+        )
+        .expect("readable");
         let later = after.iter().map(Vec::as_slice);
-        let restored = replay_changes(Kind::Conversation, Some(&early.to_snapshot()), later, limits).expect("readable");
+        let restored = replay_changes(
+            Kind::Conversation,
+            Some(&early.to_snapshot()),
+            later,
+            limits,
+        )
+        .expect("readable");
         prop_assert_eq!(&restored, &conversation);
         prop_assert_eq!(restored.to_json(), conversation.to_json());
     }
 
     #[test]
-    fn no_state_outgrows_its_limits_and_no_message_is_there_twice(updates in any_updates(), limits in any_limits()) {
-        let (state::EntityState::Conversation(conversation), _) = live(&updates, limits) else { panic!("a conversation") };
-        for length in [conversation.messages.len(), conversation.gone.len(), conversation.reactions.len()] {
+    fn no_state_outgrows_its_limits_and_no_message_is_there_twice(
+        updates in any_updates(),
+        limits in any_limits(),
+    ) {
+        let (state::EntityState::Conversation(conversation), _) = live(&updates, limits) else {
+            panic!("a conversation")
+        };
+        for length in [
+            conversation.messages.len(),
+            conversation.gone.len(),
+            conversation.reactions.len(),
+        ] {
             prop_assert!(length <= limits.items_max);
         }
-        prop_assert!(conversation.messages.iter().is_sorted_by_key(|message| message.at));
-        let mut ids: Vec<_> = conversation.messages.iter().map(|message| &message.content.message_id).collect();
+        prop_assert!(
+            conversation
+                .messages
+                .iter()
+                .is_sorted_by_key(|message| message.at)
+        );
+        let mut ids: Vec<_> = conversation
+            .messages
+            .iter()
+            .map(|message| &message.content.message_id)
+            .collect();
         ids.sort();
         prop_assert!(ids.windows(2).all(|pair| pair[0] != pair[1]));
-        prop_assert!(conversation.gone.iter().all(|(gone, _)| conversation.find_message(gone).is_none()));
+        prop_assert!(
+            conversation
+                .gone
+                .iter()
+                .all(|(gone, _)| conversation.find_message(gone).is_none())
+        );
     }
 
     #[test]
     fn updates_of_different_times_make_one_state_in_any_order(
-        updates in prop::collection::vec(any_update(), 0..6), seed in any::<u64>(),
+        updates in prop::collection::vec(any_update(), 0..6),
+        seed in any::<u64>(),
     ) {
         let limits = StateLimits { items_max: 100 };
         let mut updates: Vec<_> = (1..).zip(updates).collect();
@@ -436,24 +476,35 @@ proptest! {
     /// Replies carry the node's times, which never go back.
     #[test]
     fn automatic_replies_keep_their_distance_and_meet_no_message_twice(
-        updates in prop::collection::vec(any_update(), 0..60), cooldown in 0..9_u64,
+        updates in prop::collection::vec(any_update(), 0..60),
+        cooldown in 0..9_u64,
     ) {
         let limits = StateLimits { items_max: 100 };
         let updates = (0..).zip(updates).map(|(at, update)| match update {
-            ConversationUpdate::Reply { automatic: Some(AutomaticReply { message_id, .. }) } => (at, answer(&message_id, cooldown)),
+            ConversationUpdate::Reply {
+                automatic: Some(AutomaticReply { message_id, .. }),
+            } => (at, answer(&message_id, cooldown)),
             other => (at, other),
         });
         let stored = live(&updates.collect::<Vec<_>>(), limits).1;
-        let changes = stored.iter().map(|bytes| serde_json::from_slice::<Value>(bytes).expect("JSON"));
+        let changes = stored
+            .iter()
+            .map(|bytes| serde_json::from_slice::<Value>(bytes).expect("JSON"));
         let (mut known, mut answered, mut last) = (HashSet::new(), HashSet::new(), None);
         for change in changes {
             let effect = &change["effect"];
             known.extend(effect["message"]["message_id"].as_str().map(str::to_owned));
-            let Some(id) = effect["reply"]["answers"].as_str() else { continue };
+            let Some(id) = effect["reply"]["answers"].as_str() else {
+                continue;
+            };
             let at = change["at"].as_u64().expect("a time");
             prop_assert!(last.is_none_or(|last| at - last >= cooldown));
             // A reply before its message is not remembered.
-            prop_assert!(!known.contains(id) || answered.insert(id.to_owned()), "{} twice", id);
+            prop_assert!(
+                !known.contains(id) || answered.insert(id.to_owned()),
+                "{} twice",
+                id
+            );
             last = Some(at);
         }
     }
@@ -461,7 +512,12 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
         let _ = replay_changes(Kind::Conversation, Some(&bytes), std::iter::empty(), LIMITS);
-        let _ = replay_changes(Kind::Conversation, None, std::iter::once(bytes.as_slice()), LIMITS);
+        let _ = replay_changes(
+            Kind::Conversation,
+            None,
+            std::iter::once(bytes.as_slice()),
+            LIMITS,
+        );
         let _ = state::summarize_change(Kind::Conversation, &bytes);
     }
 }

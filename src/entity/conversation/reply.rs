@@ -54,6 +54,7 @@ impl ConversationReply {
             update: ConversationUpdate::Reply { automatic },
         });
         let payload = serde_json::to_vec(self).expect("its members have JSON texts");
+
         Ok(Command {
             shape: PayloadShape::Bare,
             ..Command::new(SOURCE, entity, action, REPLY_EVENT, Bytes::from(payload))

@@ -81,12 +81,15 @@ impl ConversationState {
             .and_then(|between| between.counterpart.as_deref())
             .into_iter()
             .chain(self.business_account());
+        let messages = self.messages.iter().map(ConversationMessage::to_json);
+        let reactions = self.reactions.iter().filter_map(MessageReaction::to_json);
+
         json!({
             "account_id": account_id,
             "instagram_account_id": self.business_account(),
             "participants": participants.collect::<Vec<_>>(),
-            "messages": self.messages.iter().map(ConversationMessage::to_json).collect::<Vec<_>>(),
-            "reactions": self.reactions.iter().filter_map(MessageReaction::to_json).collect::<Vec<_>>(),
+            "messages": messages.collect::<Vec<_>>(),
+            "reactions": reactions.collect::<Vec<_>>(),
             "read": self.read.value.as_ref().map(ReadMarker::to_json),
         })
     }

@@ -109,6 +109,7 @@ impl PostingBook {
             None => entry.amount,
         };
         let late = self.last.as_ref().is_some_and(|(last, _)| at < *last);
+
         Some(BookPosting {
             entry: entry.clone(),
             at,
@@ -135,8 +136,14 @@ impl PostingBook {
     }
 
     fn last_to_json(&self, id_name: &'static str) -> Json {
-        self.last.as_ref().map_or(Json::Null, |(at, BookEntry { id, amount, currency })| {
-            json!({ id_name: id, "amount": amount, "currency": currency, "at": Timestamp::from(*at) })
+        let Some((at, entry)) = &self.last else {
+            return Json::Null;
+        };
+        json!({
+            id_name: entry.id,
+            "amount": entry.amount,
+            "currency": entry.currency,
+            "at": Timestamp::from(*at),
         })
     }
 }
@@ -177,6 +184,7 @@ impl CustomerBooks {
             posting.total,
             self.payments.total_in(entry.currency),
         )?;
+
         Ok(posting)
     }
 
@@ -198,6 +206,7 @@ impl CustomerBooks {
             self.orders.total_in(entry.currency),
             posting.total,
         )?;
+
         Ok(posting)
     }
 
@@ -216,6 +225,7 @@ impl CustomerBooks {
             let problem = format!("a customer has at most {CURRENCIES_MAX} currencies");
             return Err(Rejection::conflict("too_many_currencies", problem));
         }
+
         Ok(())
     }
 
@@ -227,38 +237,35 @@ impl CustomerBooks {
         self.payments.apply(posting);
     }
 
-    /// Adds the books to `shown` in the form of the API. A negative balance means that more was
+    /// Adds the books to `json` in the form of the API. A negative balance means that more was
     /// paid than ordered.
-    pub(in crate::entity) fn add_to_json(&self, shown: &mut Map<String, Json>) {
+    pub(in crate::entity) fn add_to_json(&self, json: &mut Map<String, Json>) {
         let Self { orders, payments } = self;
         let currencies = orders.totals.keys().chain(payments.totals.keys());
         let balance: BTreeMap<_, _> = currencies
             .map(|currency| {
-                (
-                    currency,
-                    orders
-                        .total_in(*currency)
-                        .checked_sub(payments.total_in(*currency)),
-                )
+                let ordered = orders.total_in(*currency);
+                let paid = payments.total_in(*currency);
+                (currency, ordered.checked_sub(paid))
             })
             .collect();
+        let time_of_last = |book: &PostingBook| {
+            let time = book.last.as_ref().map(|(at, _)| Timestamp::from(*at));
+            json!(time)
+        };
+
         let members = [
             ("order_count", json!(orders.count)),
             ("order_total", json!(orders.totals)),
-            (
-                "last_order_at",
-                json!(orders.last.as_ref().map(|(at, _)| Timestamp::from(*at))),
-            ),
+            ("last_order_at", time_of_last(orders)),
             ("payment_count", json!(payments.count)),
             ("paid_total", json!(payments.totals)),
-            (
-                "last_payment_at",
-                json!(payments.last.as_ref().map(|(at, _)| Timestamp::from(*at))),
-            ),
+            ("last_payment_at", time_of_last(payments)),
             ("last_payment", payments.last_to_json("payment_id")),
             ("balance", json!(balance)),
         ];
-        shown.extend(members.map(|(name, value)| (name.to_owned(), value)));
+
+        json.extend(members.map(|(name, value)| (name.to_owned(), value)));
     }
 }
 

@@ -43,6 +43,7 @@ impl Decimal {
         let scale = u8::try_from(scale.max(0))
             .ok()
             .filter(|scale| usize::from(*scale) <= FRACTION_DIGITS_MAX)?;
+
         Some(Self {
             units: sign * units,
             scale,
@@ -210,12 +211,24 @@ mod tests {
     proptest! {
         #[test]
         fn adding_and_taking_away_gives_back_the_value(
-            units in any::<[i64; 2]>(), scales in [0..=18_u8, 0..=18_u8],
+            units in any::<[i64; 2]>(),
+            scales in [0..=18_u8, 0..=18_u8],
         ) {
-            let [a, b] = [0, 1].map(|i| Decimal { units: units[i].into(), scale: scales[i] });
-            let back = a.checked_add(b).expect("fits").checked_sub(b).expect("fits");
+            let [a, b] = [0, 1].map(|i| Decimal {
+                units: units[i].into(),
+                scale: scales[i],
+            });
+            let back = a
+                .checked_add(b)
+                .expect("fits")
+                .checked_sub(b)
+                .expect("fits");
             prop_assert_eq!(back.checked_sub(a).expect("fits").units, 0);
-            prop_assert_eq!(Decimal::parse(&a.to_string()), Some(a), "what is shown is read back");
+            prop_assert_eq!(
+                Decimal::parse(&a.to_string()),
+                Some(a),
+                "what is shown is read back"
+            );
         }
 
         #[test]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Declares all fields with their names, which are the same on the wire and in the store.
-macro_rules! members {
+macro_rules! sales_fields {
     ($($variant:ident = $name:literal,)+) => {
         /// Field of a pre-lead, lead or customer, under its name on the wire.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ macro_rules! members {
     };
 }
 
-members! {
+sales_fields! {
     FirstName = "first_name",
     LastName = "last_name",
     Email = "email",

@@ -2,8 +2,8 @@
 //! time.
 //!
 //! ```text
-//! 10:00 {"city": "Lyon", "notes": "…"}       09:00 {"city": "Paris", "phone": "…"} (late for `city` only)
-//!       └────────> city: Lyon, notes: …, phone: … <────────┘
+//! 10:00 {"city": "Lyon", "notes": "…"}       09:00 {"city": "Paris", "phone": "…"}
+//!       └────────> city: Lyon, notes: …, phone: … <────────┘ (late for `city` only)
 //! ```
 
 use std::collections::BTreeMap;
@@ -86,6 +86,7 @@ impl TimedFields {
             .iter()
             .map(|(member, value)| (*member, value.clone()))
             .partition(|(member, _)| is_late(member));
+
         SalesEdit {
             at,
             set,
@@ -114,7 +115,7 @@ impl TimedFields {
         &self,
         members: &[SalesField],
     ) -> Map<String, serde_json::Value> {
-        let shown = |member: &SalesField| {
+        let value_to_json = |member: &SalesField| {
             self.0
                 .get(member)
                 .map(|field| field.value.to_json())
@@ -122,7 +123,7 @@ impl TimedFields {
         };
         members
             .iter()
-            .map(|member| (member.as_str().to_owned(), shown(member)))
+            .map(|member| (member.as_str().to_owned(), value_to_json(member)))
             .collect()
     }
 

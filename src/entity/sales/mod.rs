@@ -58,6 +58,7 @@ pub(super) fn build_answer(
         AnswerMembers::AddedItem(item, id) => vec![(item, json!(id)), own],
         AnswerMembers::AfterId(members) => std::iter::once(own).chain(members).collect(),
     };
+
     Some(Json::Object(
         ordered
             .into_iter()
@@ -113,12 +114,14 @@ pub(super) fn spawned_payload(
         data: &'a BTreeMap<&'static str, Box<RawValue>>,
     }
     let mut data = fields.to_wire();
+
     for (name, id) in ids {
         data.insert(
             name,
             to_raw_value(id).expect("numbers and texts have a JSON text"),
         );
     }
+
     serde_json::to_vec(&SpawnedEnvelope { event, data: &data })
         .expect("the keys are strings")
         .into()

@@ -192,6 +192,7 @@ impl ProspectState {
             set: status_values(&last.into()),
             late: Vec::new(),
         };
+
         ProspectStep::StatusChanged {
             edit,
             entry: status_entry(&last.into(), remarks, at, who),
@@ -238,10 +239,10 @@ impl ProspectState {
 
     /// Common part in the form of the API; `members` are the kind's fields.
     pub(in crate::entity) fn to_json(&self, members: &[SalesField]) -> Map<String, Json> {
-        let mut shown = self.fields.to_json(members);
-        shown.insert(SalesField::LeadStatus.as_str().into(), json!(self.status()));
-        shown.insert("contacts".into(), json!(self.contacts.to_json()));
-        shown.insert(
+        let mut json = self.fields.to_json(members);
+        json.insert(SalesField::LeadStatus.as_str().into(), json!(self.status()));
+        json.insert("contacts".into(), json!(self.contacts.to_json()));
+        json.insert(
             "memos".into(),
             json!(
                 self.memos
@@ -250,11 +251,11 @@ impl ProspectState {
                     .collect::<Vec<_>>()
             ),
         );
-        shown.insert(
+        json.insert(
             "status_history".into(),
             json!(self.status_history.to_json()),
         );
-        shown
+        json
     }
 }
 
@@ -291,6 +292,7 @@ pub(in crate::entity) fn summarize_edit(edit: &SalesEdit) -> String {
     } else {
         format!("changed {}", names.join(", "))
     };
+
     match edit.late.len() {
         0 => set,
         late => format!("{set}; {late} older than what was there"),

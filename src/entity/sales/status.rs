@@ -56,12 +56,14 @@ impl StatusHistory {
 
     /// History in the form of the API.
     pub(in crate::entity) fn to_json(&self) -> Vec<Value> {
-        let shown = |StatusEntry {
-                         status,
-                         remarks,
-                         at,
-                         who,
-                     }: &StatusEntry| json!({ "status": status, "remarks": remarks, "at": Timestamp::from(*at), "who": who });
-        self.0.iter().map(shown).collect()
+        let entry_to_json = |entry: &StatusEntry| {
+            json!({
+                "status": entry.status,
+                "remarks": entry.remarks,
+                "at": Timestamp::from(entry.at),
+                "who": entry.who,
+            })
+        };
+        self.0.iter().map(entry_to_json).collect()
     }
 }

@@ -66,9 +66,9 @@ pub enum TicketAction {
     },
 }
 
-/// Values that `status.changed` accepts.
+/// Statuses that a `status.changed` event may set.
 pub const STATUSES: [&str; 6] = ["new", "open", "pending", "on_hold", "resolved", "closed"];
-/// Values that `priority.changed` accepts.
+/// Priorities that a `priority.changed` event may set.
 pub const PRIORITIES: [&str; 4] = ["low", "normal", "high", "urgent"];
 /// Names of the 12 events, in the order of the catalogue.
 pub const EVENT_NAMES: [&str; 12] = [

@@ -17,8 +17,10 @@ impl TicketState {
         if change.late {
             return;
         }
+
         let at = change.at;
         let bound = |keep: usize| keep.min(limits.items_max);
+
         match &change.effect {
             TicketEffect::Status(status) => {
                 self.status = TimedValue::from_event(Arc::clone(status), at)

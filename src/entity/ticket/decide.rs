@@ -24,7 +24,7 @@ use crate::entity::decision::{
 };
 use crate::entity::fingerprint::ItemFingerprint;
 use crate::entity::timed_value::UnixMicros;
-use crate::event::{EventFailure, Timestamp};
+use crate::event::Timestamp;
 
 /// Lateness of an event, and its effect.
 type TimedEffect = (bool, TicketEffect);
@@ -52,13 +52,13 @@ impl TicketState {
     /// never pushes out a tag of the ticket.
     ///
     /// # Errors
-    /// [`EventFailure`] with code 404 for an update or a deletion of a message that does not exist.
+    /// [`Rejection`] with status 404 for an update or a deletion of a message that does not exist.
     pub fn decide_change(
         &self,
         action: &TicketAction,
         at: Timestamp,
         limits: StateLimits,
-    ) -> Result<TicketChange, EventFailure> {
+    ) -> Result<TicketChange, Rejection> {
         let at = UnixMicros::from(at);
         let keep = limits.items_max;
         let (late, effect) = match action {
@@ -85,7 +85,7 @@ impl TicketState {
                 }),
             TicketAction::MessageUpdated { message_id, text } => self
                 .message_effect(message_id, |message| text_effect(message, text, at))
-                .ok_or_else(|| missing_message_failure(message_id))?,
+                .ok_or_else(|| reject_missing_message(message_id))?,
             TicketAction::MessageDeleted {
                 message_id,
                 reason: _,
@@ -97,7 +97,7 @@ impl TicketState {
                         TicketEffect::MessageDeleted { message_id },
                     )
                 })
-                .ok_or_else(|| missing_message_failure(message_id))?,
+                .ok_or_else(|| reject_missing_message(message_id))?,
             TicketAction::StatusChanged { status, reason: _ } => (
                 self.status.is_late(at),
                 TicketEffect::Status(share_text(status)),
@@ -160,6 +160,7 @@ impl TicketState {
                 (self.rating.is_late(at), TicketEffect::Rating(rating))
             }
         };
+
         Ok(TicketChange { at, late, effect })
     }
 
@@ -176,6 +177,7 @@ impl TicketState {
         {
             return Some(effect_on(message));
         }
+
         self.messages
             .has_forgotten(|| ItemFingerprint::from_parts(&[message_id.as_bytes()]))
             .then(|| {
@@ -213,6 +215,7 @@ impl TicketState {
                 },
             );
         }
+
         (false, TicketEffect::AttachmentAdded { attachment, keep })
     }
 
@@ -229,6 +232,7 @@ impl TicketState {
                 },
             );
         }
+
         (false, TicketEffect::BreachAdded { breach, keep })
     }
 
@@ -252,11 +256,8 @@ fn text_effect(message: &TicketMessage, text: &str, at: UnixMicros) -> TimedEffe
     )
 }
 
-fn missing_message_failure(message_id: &str) -> EventFailure {
-    EventFailure {
-        code: 404,
-        message: format!("message {message_id} does not exist"),
-    }
+fn reject_missing_message(message_id: &str) -> Rejection {
+    Rejection::not_found(format!("message {message_id} does not exist"))
 }
 
 fn normalize_tags(tags: &[String]) -> Vec<Arc<str>> {
@@ -272,12 +273,14 @@ fn edit_tags(tags: &[Arc<str>], added: &[String], removed: &[String]) -> Vec<Arc
         .filter(|tag| !removed.contains(&***tag))
         .cloned()
         .collect();
+
     for tag in added {
         if result.len() >= TAGS_MAX {
             break;
         }
         result.insert(share_text(tag));
     }
+
     result.into_iter().collect()
 }
 

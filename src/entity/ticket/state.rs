@@ -100,15 +100,19 @@ impl TicketState {
     /// arrival.
     #[must_use]
     pub fn to_json(&self) -> Value {
+        let messages = self.messages.iter().map(TicketMessage::to_json);
+        let attachments = self.attachments.iter().map(|item| item.value.to_json());
+        let breaches = self.sla_breaches.iter().map(|item| item.value.to_json());
+
         json!({
             "status": self.status.value,
             "priority": self.priority.value,
             "category": self.category.value,
             "assignee": self.assignee.value.as_ref().map(TicketAssignee::to_json),
             "tags": self.tags.value,
-            "messages": self.messages.iter().map(TicketMessage::to_json).collect::<Vec<_>>(),
-            "attachments": self.attachments.iter().map(|attachment| attachment.value.to_json()).collect::<Vec<_>>(),
-            "sla_breaches": self.sla_breaches.iter().map(|breach| breach.value.to_json()).collect::<Vec<_>>(),
+            "messages": messages.collect::<Vec<_>>(),
+            "attachments": attachments.collect::<Vec<_>>(),
+            "sla_breaches": breaches.collect::<Vec<_>>(),
             "rating": self.rating.value.as_ref().map(TicketRating::to_json),
         })
     }

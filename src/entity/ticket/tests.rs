@@ -3,18 +3,18 @@
 use serde_json::{Value, json};
 
 use super::{TicketAction, TicketChange, TicketState, summary};
-use crate::entity::decision::StateLimits;
+use crate::entity::decision::{Rejection, StateLimits};
 use crate::entity::state;
-use crate::event::{EventFailure, Kind, Timestamp};
+use crate::event::{Kind, Timestamp};
 
 const LIMITS: StateLimits = StateLimits { items_max: 3 };
 
 /// Decides and applies, as a live entity does; returns the change.
 fn apply_action(ticket: &mut TicketState, at: i64, action: &TicketAction) -> TicketChange {
-    take_within(LIMITS, ticket, at, action)
+    apply_within(LIMITS, ticket, at, action)
 }
 
-fn take_within(
+fn apply_within(
     limits: StateLimits,
     ticket: &mut TicketState,
     at: i64,
@@ -27,7 +27,7 @@ fn take_within(
     change
 }
 
-fn refuse(ticket: &TicketState, action: &TicketAction) -> EventFailure {
+fn refuse(ticket: &TicketState, action: &TicketAction) -> Rejection {
     ticket
         .decide_change(action, Timestamp::from_micros(0), LIMITS)
         .expect_err("the event cannot be taken")
@@ -384,10 +384,7 @@ fn a_deleted_message_stays_deleted_whatever_happens_to_its_text() {
 fn a_message_that_does_not_exist_is_a_failure() {
     let mut ticket = TicketState::default();
     apply_action(&mut ticket, 1, &created("m-1", "a"));
-    let expected = EventFailure {
-        code: 404,
-        message: "message m-9 does not exist".into(),
-    };
+    let expected = Rejection::not_found("message m-9 does not exist");
     assert_eq!(refuse(&ticket, &updated("m-9", "b")), expected);
     assert_eq!(refuse(&ticket, &deleted("m-9")), expected);
 }
@@ -450,7 +447,7 @@ fn what_was_pushed_out_longest_ago_is_forgotten() {
         apply_action(&mut ticket, n, &created(&format!("m-{n}"), "a"));
     }
     assert_eq!(ticket.messages.sizes(), (3, 24));
-    assert_eq!(refuse(&ticket, &updated("m-0", "b")).code, 404);
+    assert_eq!(refuse(&ticket, &updated("m-0", "b")).status, 404);
     assert!(
         ticket
             .decide_change(&updated("m-1", "b"), Timestamp::from_micros(99), LIMITS)
@@ -487,7 +484,7 @@ fn a_lowered_bound_holds_for_what_was_decided_under_a_higher_one() {
     events.extend([updated("m-0", "b"), deleted("m-9"), deleted("m-1")]);
     let changes: Vec<TicketChange> = (0..)
         .zip(&events)
-        .map(|(at, event)| take_within(generous, &mut live, at, event))
+        .map(|(at, event)| apply_within(generous, &mut live, at, event))
         .collect();
 
     let mut replayed = TicketState::default();
@@ -594,7 +591,7 @@ fn the_bytes_of_a_change_never_change() {
         ),
     ];
     for (event, effect) in golden {
-        let change = take_within(small, &mut ticket, 1_733_308_200_000_001, &event);
+        let change = apply_within(small, &mut ticket, 1_733_308_200_000_001, &event);
         let json = format!(r#"{{"at":1733308200000001,"effect":{effect}}}"#);
         assert_eq!(serde_json::to_string(&change).expect("writable"), json);
         assert_eq!(
@@ -602,7 +599,7 @@ fn the_bytes_of_a_change_never_change() {
             change
         );
     }
-    let late = take_within(small, &mut ticket, -1, &tags(&["z"]));
+    let late = apply_within(small, &mut ticket, -1, &tags(&["z"]));
     assert_eq!(
         serde_json::to_string(&late).expect("writable"),
         r#"{"at":-1,"late":true,"effect":{"tags":[]}}"#
@@ -628,7 +625,7 @@ fn the_bytes_of_a_snapshot_never_change() {
         rated(4, None),
     ];
     for (at, event) in (1..).zip(&events) {
-        take_within(small, &mut ticket, at, event);
+        apply_within(small, &mut ticket, at, event);
     }
     let golden = concat!(
         r#"{"status":{"value":"open","at":4},"priority":{"value":"normal"},"category":{"value":null},"#,
