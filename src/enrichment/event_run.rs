@@ -240,7 +240,7 @@ impl EnrichmentRun<'_> {
                         () = sleep_until(Instant::now() + RESUBMIT_INTERVAL) => {}
                     }
                 }
-                Err(refusal @ (Refusal::Rejected(_) | Refusal::Known { .. })) => {
+                Err(refusal @ (Refusal::Rejected(_) | Refusal::AlreadyApplied { .. })) => {
                     error!(event_id = %self.id(), %refusal, "conclusion of an enrichment was refused");
                     return Ok(EnrichmentOutcome::Gone);
                 }

@@ -15,7 +15,9 @@ use super::SubscriberId;
 use super::delivery_policy::{DeliveryLimits, DeliveryPolicy, DeliveryTarget, RetryPolicy};
 use crate::account::{Account, AccountSnapshot};
 use crate::config::{AutoReply, Config};
-use crate::entity::conversation::{IncomingMessage, RECEIVED_EVENT, REPLY_EVENT, Reply};
+use crate::entity::conversation::{
+    ConversationReply, IncomingMessage, RECEIVED_EVENT, REPLY_EVENT,
+};
 use crate::event::{Position, Record};
 use crate::subscription::{DeliveryOrdering, SubscriptionState};
 
@@ -171,7 +173,7 @@ impl AccountRecipients {
     }
 
     fn reply_recipient(&self, record: &Record) -> Option<SubscriberId> {
-        let reply = Reply::from_payload(&record.payload)?;
+        let reply = ConversationReply::from_payload(&record.payload)?;
         self.accounts.get(&reply.account_id)?;
         Some(SubscriberId::Replies(reply.account_id.into()))
     }
@@ -330,7 +332,7 @@ mod tests {
     fn a_reply_goes_out_by_the_account_that_it_was_asked_of() {
         let recipients = recipients(&[]);
         let of = |account: &str| {
-            let reply = Reply {
+            let reply = ConversationReply {
                 account_id: account.into(),
                 recipient_id: "1".into(),
                 text: "Hi".into(),

@@ -175,7 +175,7 @@ async fn submit_with_retries(router: Arc<Router>, command: Command) {
             }
             // The store failed: what follows from that is found out by all.
             Err(Refusal::Unknown) => return,
-            Err(refusal @ (Refusal::Rejected(_) | Refusal::Known { .. })) => {
+            Err(refusal @ (Refusal::Rejected(_) | Refusal::AlreadyApplied { .. })) => {
                 error!(event = %command.event_type, %refusal, "event about a subscriber was refused");
                 return;
             }

@@ -10,7 +10,7 @@ use tracing::debug;
 use super::accounts::AccountRecipients;
 use super::attempt::AttemptOutcome;
 use super::{AttemptFailure, OutboundRecord};
-use crate::entity::conversation::{AutomaticReply, IncomingMessage, Reply};
+use crate::entity::conversation::{AutomaticReply, ConversationReply, IncomingMessage};
 use crate::entity::{Command, RejectionPolicy};
 use crate::event::EventId;
 use crate::router::{Refusal, Router};
@@ -31,7 +31,9 @@ pub async fn attempt(
         return AttemptOutcome::Accepted;
     };
     match router.submit_command(command).await {
-        Ok(_) | Err(Refusal::Duplicate { .. } | Refusal::Known { .. }) => AttemptOutcome::Accepted,
+        Ok(_) | Err(Refusal::Duplicate { .. } | Refusal::AlreadyApplied { .. }) => {
+            AttemptOutcome::Accepted
+        }
         Err(Refusal::Rejected(rejection)) => {
             debug!(%event_id, code = rejection.code, "no automatic reply");
             AttemptOutcome::Accepted
@@ -48,7 +50,7 @@ fn build_reply_command(
 ) -> Option<Command> {
     let message = IncomingMessage::from_record(&item.record)?;
     let (account, auto_reply) = recipients.auto_reply(&message)?;
-    let reply = Reply {
+    let reply = ConversationReply {
         account_id: account.id.clone(),
         recipient_id: message.sender_id.to_string(),
         text: auto_reply.text.clone(),

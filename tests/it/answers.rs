@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_rt::task::spawn_blocking;
 use hookyard::config::Secret;
 use hookyard::edge::support::signature::sign_support_body;
-use hookyard::entity::ticket::EVENTS;
+use hookyard::entity::ticket::EVENT_NAMES;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -275,7 +275,7 @@ fn each_of_the_12_events_changes_its_member_of_the_state_and_no_other() {
         });
         let story = story();
         assert!(
-            EVENTS
+            EVENT_NAMES
                 .iter()
                 .all(|event| story.iter().any(|(told, ..)| told == event))
         );
@@ -955,7 +955,10 @@ fn an_unknown_event_is_told_the_names_of_all_12() {
             let answer = yard.send("S", "k-1", event, json!({})).await;
             assert_eq!(code(&answer), (400, "unknown_event"), "{event}");
             let detail = answer.body["detail"].as_str().expect("a sentence");
-            assert!(EVENTS.iter().all(|name| detail.contains(name)), "{detail}");
+            assert!(
+                EVENT_NAMES.iter().all(|name| detail.contains(name)),
+                "{detail}"
+            );
         }
         assert_eq!(
             yard.message("S", "k-1").await.sequence(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookyard::clock::{Clock, ManualClock};
-use hookyard::entity::ticket::EVENTS;
+use hookyard::entity::ticket::EVENT_NAMES;
 use hookyard::event::{Kind, Timestamp};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
@@ -1020,7 +1020,7 @@ fn a_list_has_no_fields_to_keep_and_is_an_event_all_the_same() {
 /// not tell them apart.
 #[test]
 fn no_source_is_named_like_something_built_in() {
-    let words = EVENTS
+    let words = EVENT_NAMES
         .iter()
         .filter_map(|event| event.split('.').next())
         .chain(Kind::BUILT_IN.map(Kind::as_str));

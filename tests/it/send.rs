@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use hookyard::entity::ticket::EVENTS;
+use hookyard::entity::ticket::EVENT_NAMES;
 use hookyard::event::catalogue;
 use serde_json::{Value, json};
 
@@ -384,7 +384,7 @@ fn every_sample_of_a_ticket_is_accepted_and_applied() {
                 &[&base, words].concat(),
             ))
         };
-        for (sequence, event) in (1..).zip(EVENTS) {
+        for (sequence, event) in (1..).zip(EVENT_NAMES) {
             let (code, output, error) = send(&[event]);
             assert_eq!(code, Some(0), "{event}: {output}{error}");
             let answer: Value =
@@ -402,7 +402,7 @@ fn every_sample_of_a_ticket_is_accepted_and_applied() {
             .iter()
             .map(|entry| entry["type"].clone())
             .collect();
-        assert_eq!(types, EVENTS);
+        assert_eq!(types, EVENT_NAMES);
         assert_eq!(
             process.get("/api/v1/events?status=failed").await.body["total"],
             0

@@ -225,7 +225,7 @@ impl C2sSummary {
                 self.processed += 1;
                 Ok(Some(outcome))
             }
-            Err(Refusal::Known { .. }) => {
+            Err(Refusal::AlreadyApplied { .. }) => {
                 self.duplicates += 1;
                 Ok(None)
             }

@@ -196,7 +196,7 @@ fn batch_response(
             }
             Err(
                 refusal @ (Refusal::Rejected(_)
-                | Refusal::Known { .. }
+                | Refusal::AlreadyApplied { .. }
                 | Refusal::Quarantined { .. }),
             ) => {
                 errors.extend(batch_item_errors(

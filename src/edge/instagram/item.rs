@@ -207,7 +207,7 @@ fn parse_reaction(raw: &RawValue, sender: &str) -> Option<MessagingItemContent> 
     let update = parse_message_id(raw).map(|message_id| ConversationUpdate::Reaction {
         message_id,
         sender_id,
-        given,
+        reaction: given,
     });
     Some((
         MessagingItemKind::Reaction,

@@ -18,7 +18,7 @@ use super::super::{admin, answer, body, idempotency, raw_json, submit};
 use super::item::PARTICIPANT_MAX_BYTES;
 use crate::account::AccountChangeError;
 use crate::config::REPLY_MAX_BYTES;
-use crate::entity::conversation::Reply;
+use crate::entity::conversation::ConversationReply;
 use crate::entity::{Command, RejectionPolicy};
 use crate::event::{EntityKey, Position, find_members};
 use crate::router::Refusal;

@@ -10,7 +10,7 @@ use super::values::{
     read_optional_line, read_optional_prose, read_prose, read_reference,
 };
 use crate::entity::sales::{
-    self, CUSTOMER_TERM_FIELDS, CurrencyCode, Entry, LEAD_FIELDS, LEAD_TERM_FIELDS,
+    self, BookEntry, CUSTOMER_TERM_FIELDS, CurrencyCode, LEAD_FIELDS, LEAD_TERM_FIELDS,
     PRE_LEAD_FIELDS, PROFILE_FIELDS, STATUSES, SalesActivity, SalesContact, SalesField, SalesMemo,
     SalesValues,
 };
@@ -353,7 +353,7 @@ fn read_ledger_entry(
     id: Option<&RawValue>,
     data: &LeadEventData<'_>,
     faults: &mut FieldErrors,
-) -> Result<Entry, serde_json::Error> {
+) -> Result<BookEntry, serde_json::Error> {
     let [amount, currency] = find_members(data.json, ["amount", "currency"])?;
     let id = read_reference(faults, path, id);
     let amount = read_amount(faults, "data.amount", amount);
@@ -364,7 +364,7 @@ fn read_ledger_entry(
         }
         CurrencyCode::default()
     });
-    Ok(Entry {
+    Ok(BookEntry {
         id,
         amount,
         currency,

@@ -163,7 +163,7 @@ async fn submit_lead_event(
             submit::set_event_headers(&mut response, id, outcome.sequence);
             Ok(response)
         }
-        Err(Refusal::Known { answer }) => success_response(message, &answer),
+        Err(Refusal::AlreadyApplied { answer }) => success_response(message, &answer),
         Err(Refusal::Duplicate { position, .. }) => {
             replay_response(core, position, request, message).await
         }

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::super::fields::{FieldErrors, non_null};
 use super::email::is_email;
 use crate::entity::sales::{
-    Decimal, FRACTION_DIGITS_MAX, STATUSES, SalesField, SalesValues, Value, WHOLE_DIGITS_MAX,
+    Decimal, FRACTION_DIGITS_MAX, STATUSES, SalesField, SalesValue, SalesValues, WHOLE_DIGITS_MAX,
 };
 use crate::event::find_members;
 
@@ -108,18 +108,22 @@ pub(super) fn read_members<const N: usize>(
     Ok(given.collect())
 }
 
-fn read_value(member: SalesField, raw: &RawValue, faults: &mut FieldErrors) -> Value {
+fn read_value(member: SalesField, raw: &RawValue, faults: &mut FieldErrors) -> SalesValue {
     let path = member.path();
     match field_type(member) {
-        LeadFieldType::Name => Value::Text(read_name(faults, path, Some(raw))),
-        LeadFieldType::Line => Value::Text(read_limited_text(faults, path, raw, LINE_MAX_BYTES)),
-        LeadFieldType::Prose => Value::Text(read_limited_text(faults, path, raw, PROSE_MAX_BYTES)),
-        LeadFieldType::Email => Value::Text(read_email(faults, path, raw)),
+        LeadFieldType::Name => SalesValue::Text(read_name(faults, path, Some(raw))),
+        LeadFieldType::Line => {
+            SalesValue::Text(read_limited_text(faults, path, raw, LINE_MAX_BYTES))
+        }
+        LeadFieldType::Prose => {
+            SalesValue::Text(read_limited_text(faults, path, raw, PROSE_MAX_BYTES))
+        }
+        LeadFieldType::Email => SalesValue::Text(read_email(faults, path, raw)),
         LeadFieldType::OneOf(names) => {
-            Value::Text(faults.read_one_of(path, Some(raw), names).into())
+            SalesValue::Text(faults.read_one_of(path, Some(raw), names).into())
         }
         LeadFieldType::Reference if raw.get().starts_with('"') => {
-            Value::Text(read_limited_text(faults, path, raw, LINE_MAX_BYTES))
+            SalesValue::Text(read_limited_text(faults, path, raw, LINE_MAX_BYTES))
         }
         LeadFieldType::Reference => Value::Number(faults.read_number(path, Some(raw), 0, u64::MAX)),
         LeadFieldType::Money => Value::Money(read_amount(faults, path, Some(raw))),
@@ -430,7 +434,7 @@ mod tests {
         );
         assert_eq!(
             given.expect("an object"),
-            SalesValues::from([(SalesField::Country, Value::Text("France".into()))])
+            SalesValues::from([(SalesField::Country, SalesValue::Text("France".into()))])
         );
     }
 }

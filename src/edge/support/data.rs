@@ -11,7 +11,7 @@ const TAGS_MAX: usize = 1_000;
 /// The longest tag, in bytes.
 const TAG_MAX_BYTES: usize = 256;
 
-/// Reads the data of the event `event`, which is one of [`crate::entity::ticket::EVENTS`]; what is
+/// Reads the data of the event `event`, which is one of [`crate::entity::ticket::EVENT_NAMES`]; what is
 /// wrong goes to `faults`. `None` for another event, or for data that is no object.
 pub(super) fn decode_ticket_data(
     event: &str,

@@ -12,7 +12,7 @@ use super::super::signature::VerifiedBody;
 use super::super::source::SUPPORT;
 use super::data;
 use crate::config::UnknownEntityPolicy;
-use crate::entity::ticket::EVENTS;
+use crate::entity::ticket::EVENT_NAMES;
 use crate::entity::{Command, EntityAction};
 use crate::event::find_members;
 use crate::event::{EntityKey, ID_MAX_BYTES, Kind, Timestamp, check_id};
@@ -98,7 +98,7 @@ fn decode_event_name(
     };
     // Escapes are rare in names: compare without unescaping first.
     let quoted = raw.get().trim_matches('"');
-    let known = |name: &str| EVENTS.into_iter().find(|event| *event == name);
+    let known = |name: &str| EVENT_NAMES.into_iter().find(|event| *event == name);
     let unescaped = || serde_json::from_str::<String>(raw.get()).ok();
     known(quoted)
         .or_else(|| known(&unescaped()?))

@@ -18,17 +18,17 @@ pub fn data(event: &str) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entity::ticket::{EVENTS, PRIORITIES, STATUSES};
+    use crate::entity::ticket::{EVENT_NAMES, PRIORITIES, STATUSES};
 
     #[test]
     fn every_event_has_a_sample() {
         assert!(
             catalogue::of(SUPPORT.as_str())
                 .map(|entry| entry.name)
-                .eq(EVENTS)
+                .eq(EVENT_NAMES)
         );
         assert!(
-            EVENTS
+            EVENT_NAMES
                 .iter()
                 .all(|event| data(event).is_some_and(|data| data.is_object()))
         );

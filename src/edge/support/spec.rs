@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
 use super::samples;
-use crate::entity::ticket::EVENTS;
+use crate::entity::ticket::EVENT_NAMES;
 
 const ABOUT: &str = "\
 One event of one ticket. It is answered when it is on the disk; the ticket's events are numbered in the order in which they \
@@ -42,7 +42,7 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
             "{random}",
         )
         .requires(&["event", "support_uid"]);
-    let endpoint = EVENTS.iter().fold(endpoint, |endpoint, event| {
+    let endpoint = EVENT_NAMES.iter().fold(endpoint, |endpoint, event| {
         let body = json!({
             "event": event,
             "support_uid": "SUP-1042",
@@ -62,7 +62,7 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
         .refuses(
             400,
             "unknown_event",
-            &format!("event must be one of {}", EVENTS.join(", ")),
+            &format!("event must be one of {}", EVENT_NAMES.join(", ")),
         )
         .refuses_field("data.status", "data.status is required")
         .refuses(

@@ -21,7 +21,7 @@ use super::super::AttemptFailure;
 use super::classify::{AttemptError, NO_MESSAGE, NO_TOKEN, STATUS};
 use super::outcome::AttemptOutcome;
 use crate::config::Secret;
-use crate::entity::conversation::Reply;
+use crate::entity::conversation::ConversationReply;
 use crate::event::Record;
 
 /// Characters of an error's message that are shown at most: enough for one sentence.
@@ -68,7 +68,7 @@ pub(super) fn build_reply_body(
     struct GraphText<'a> {
         text: &'a str,
     }
-    let reply = Reply::from_payload(&record.payload);
+    let reply = ConversationReply::from_payload(&record.payload);
     let reply = reply.ok_or_else(|| AttemptError {
         code: NO_MESSAGE,
         detail: "event is not a reply".into(),

@@ -395,7 +395,7 @@ fn of_members_with_one_name_the_last_counts_also_when_escaped() {
     };
     assert_eq!(
         fields.get(&sales::SalesField::FirstName),
-        Some(&sales::Value::Text("Jörg".into()))
+        Some(&sales::SalesValue::Text("Jörg".into()))
     );
 }
 

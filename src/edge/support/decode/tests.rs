@@ -100,7 +100,7 @@ fn samples() -> [(&'static str, Value, &'static [&'static str]); 12] {
 
 #[test]
 fn each_of_the_twelve_events_is_decoded_from_what_it_requires() {
-    for ((event, data, _), name) in samples().into_iter().zip(EVENTS) {
+    for ((event, data, _), name) in samples().into_iter().zip(EVENT_NAMES) {
         let text = body(event, data).to_string();
         let command = decoded(&text, None).expect("valid");
         assert_eq!((event, command.event_type.as_ref()), (name, name));
@@ -380,7 +380,11 @@ fn an_event_that_is_not_in_the_catalogue_is_answered_with_the_catalogue() {
     for event in ["status.change", "STATUS.CHANGED", ""] {
         let error = decoded(&body(event, json!({})).to_string(), None).expect_err("unknown");
         assert_eq!(error.code(), "unknown_event");
-        assert!(EVENTS.iter().all(|name| error.to_string().contains(name)));
+        assert!(
+            EVENT_NAMES
+                .iter()
+                .all(|name| error.to_string().contains(name))
+        );
     }
     let escaped = body("status.changed", json!({"status": "new"}))
         .to_string()
