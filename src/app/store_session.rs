@@ -198,7 +198,7 @@ impl StoreSession {
 
     /// Returns with the reason when anything that rests on the store has failed.
     pub(super) async fn wait_for_failure(&self) -> String {
-        let (mut log, mut projection) = (self.log.failed(), self.projection.failed());
+        let (mut log, mut projection) = (self.log.watch_failure(), self.projection.watch_failure());
         let mut exchange = self.exchange.failed();
         let mut accounts = self.core.accounts.failed();
         let mut subscriptions = self.core.subscriptions.failed();
@@ -212,7 +212,7 @@ impl StoreSession {
         let enrichment = async {
             match &self.enrichment {
                 Some(enrichment) => ended(
-                    enrichment.failed().wait_for(Option::is_some).await,
+                    enrichment.watch_failure().wait_for(Option::is_some).await,
                     "enrichment",
                 ),
                 None => std::future::pending().await,
@@ -243,7 +243,7 @@ impl StoreSession {
             enrichment,
             store,
         } = self;
-        let failed = log.failed();
+        let failed = log.watch_failure();
         let end = move || {
             if let Some(enrichment) = enrichment {
                 enrichment.stop(patience);

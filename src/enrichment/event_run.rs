@@ -9,11 +9,11 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use super::breaker::ServerBreakerDecision;
-use super::call_log;
+use super::call_log_entry::LoggedStepCall;
 use super::client::ServerCallOutcome;
+use super::context::{EnrichmentContext, EnrichmentError};
 use super::lanes::{EnrichmentOutcome, StepFailureCount};
 use super::progress_table::ProgressTable;
-use super::shared::{EnrichmentContext, EnrichmentError};
 use super::steps::{
     self, EnrichmentProgress, EnrichmentStep, EnrichmentSubject, NextEnrichmentStep, StepCall,
 };
@@ -172,7 +172,7 @@ impl EnrichmentRun<'_> {
             .send_call(call, &self.id().to_string(), at)
             .await;
         let duration = clock.monotonic().saturating_sub(began);
-        let made = call_log::LoggedStepCall {
+        let made = LoggedStepCall {
             call,
             tries,
             answer: &answer,

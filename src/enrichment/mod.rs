@@ -20,18 +20,18 @@ use tokio::sync::{oneshot, watch};
 use tracing::error;
 
 use crate::config;
-use shared::EnrichmentContext;
-pub use shared::{EnrichmentDeps, EnrichmentError};
+use context::EnrichmentContext;
+pub use context::{EnrichmentDeps, EnrichmentError};
 use worker::EnrichmentWorker;
 
 mod breaker;
-mod call_log;
+mod call_log_entry;
 mod client;
+mod context;
 mod cpf;
 mod event_run;
 mod lanes;
 mod progress_table;
-mod shared;
 mod steps;
 mod worker;
 
@@ -103,7 +103,7 @@ impl EnrichmentStage {
 
     /// Why it failed, once it has; closed when its thread ended.
     #[must_use]
-    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+    pub fn watch_failure(&self) -> watch::Receiver<Option<String>> {
         self.failed.clone()
     }
 

@@ -7,10 +7,10 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::context::{EnrichmentContext, EnrichmentError};
 use super::event_run;
 use super::lanes::{EnrichmentOutcome, LeadLanes};
 use super::progress_table::ProgressTable;
-use super::shared::{EnrichmentContext, EnrichmentError};
 use crate::entity::c2s_lead::{RECEIVED_EVENT, SOURCE};
 use crate::event::{EntityKey, Position, Record};
 use crate::projection::{ProjectionReadError, StoredRecord};

@@ -351,7 +351,7 @@ impl EntityActor {
                 reply(Err(denial));
             }
         });
-        self.deps.journal.submit(JournalSubmission {
+        self.deps.journal.append(JournalSubmission {
             drafts: Vec::new(),
             settle,
         })
@@ -418,7 +418,7 @@ impl EntityActor {
         });
         self.deps
             .journal
-            .submit(JournalSubmission { drafts, settle })
+            .append(JournalSubmission { drafts, settle })
     }
 }
 

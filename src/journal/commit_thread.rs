@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::error;
 
-use super::frame::{self, Entry, JournalFrame};
-use super::recent::{JournalLimits, RecentFrames};
+use super::frame::{self, FrameEntry, JournalFrame};
+use super::recent_frames::{JournalLimits, RecentFrames};
 use super::store::DataStore;
 use super::submission::{JournalSubmission, RecordDraft, SequenceError, SubmissionResult};
 use crate::clock::Clock;
@@ -111,7 +111,7 @@ impl CommitThread {
                     // Actors stamp before they queue, and several threads queue: the log's order
                     // has the last word.
                     self.received_at = self.received_at.max(draft.received_at);
-                    entries.push(Entry {
+                    entries.push(FrameEntry {
                         received_at: self.received_at,
                         bytes: draft.bytes.into(),
                     });
@@ -140,7 +140,7 @@ impl CommitThread {
         Ok(())
     }
 
-    fn write_frames(&mut self, entries: Vec<Entry>) -> Result<(), sled::Error> {
+    fn write_frames(&mut self, entries: Vec<FrameEntry>) -> Result<(), sled::Error> {
         if entries.is_empty() {
             return Ok(());
         }

@@ -37,7 +37,7 @@ mod flag {
 
 /// One record of a frame, still encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct FrameEntry {
     /// When the event's request was received; never goes backwards along the journal.
     pub received_at: Timestamp,
     /// The encoded [`Record`](crate::event::Record).
@@ -52,7 +52,7 @@ pub struct JournalFrame {
     /// When the commit was written.
     pub committed_at: Timestamp,
     /// The records, in order; at least one.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<FrameEntry>,
 }
 
 impl JournalFrame {
@@ -64,7 +64,7 @@ impl JournalFrame {
 
     /// The record at `position`, if this frame holds it.
     #[must_use]
-    pub fn entry(&self, position: Position) -> Option<&Entry> {
+    pub fn entry(&self, position: Position) -> Option<&FrameEntry> {
         let index = position.get().checked_sub(self.first.get())?;
         self.entries.get(usize::try_from(index).ok()?)
     }
@@ -109,7 +109,7 @@ impl JournalFrame {
             if length > body.len() {
                 return None;
             }
-            entries.push(Entry {
+            entries.push(FrameEntry {
                 received_at,
                 bytes: body.split_to(length),
             });
@@ -147,7 +147,7 @@ pub(super) fn ends_commit(value: &[u8]) -> bool {
 pub(super) fn gather_frames(
     first: Position,
     committed_at: Timestamp,
-    entries: Vec<Entry>,
+    entries: Vec<FrameEntry>,
 ) -> Vec<JournalFrame> {
     let mut frames: Vec<JournalFrame> = Vec::new();
     let mut room = 0;
@@ -241,12 +241,12 @@ mod tests {
 
     use super::*;
 
-    fn entry(size: usize, seed: u8) -> Entry {
+    fn entry(size: usize, seed: u8) -> FrameEntry {
         // A cheap generator: compressible or not does not matter, whole or not does.
         let bytes: Vec<u8> = (0..size)
             .map(|i| (i as u8).wrapping_mul(31).wrapping_add(seed) ^ (i >> 7) as u8)
             .collect();
-        Entry {
+        FrameEntry {
             received_at: Timestamp::from_micros(i64::from(seed)),
             bytes: bytes.into(),
         }
@@ -327,13 +327,13 @@ mod tests {
         fn a_commit_is_read_back_as_it_was_and_no_value_is_too_large(
             sizes in prop::collection::vec(prop_oneof![0_usize..2_000, 0_usize..60_000], 1..60), first in 1_u64..u64::MAX / 2,
         ) {
-            let entries: Vec<Entry> = sizes.iter().enumerate().map(|(i, size)| entry(*size, i as u8)).collect();
+            let entries: Vec<FrameEntry> = sizes.iter().enumerate().map(|(i, size)| entry(*size, i as u8)).collect();
             let frames = gather_frames(Position::new(first), Timestamp::from_micros(5), entries.clone());
             let values = encode_frames(&frames);
             prop_assert!(values.iter().all(|(_, value)| value.len() <= VALUE_MAX_BYTES));
             prop_assert!(values.is_sorted_by(|a, b| a.0 < b.0));
             prop_assert_eq!(read_back(&values), frames.clone());
-            let all: Vec<Entry> = frames.iter().flat_map(|frame| frame.entries.clone()).collect();
+            let all: Vec<FrameEntry> = frames.iter().flat_map(|frame| frame.entries.clone()).collect();
             prop_assert_eq!(all, entries);
             prop_assert!(frames.windows(2).all(|pair| pair[0].end() == pair[1].first));
         }

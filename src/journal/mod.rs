@@ -11,7 +11,7 @@ mod commit_thread;
 mod definitions;
 mod frame;
 mod preflight;
-mod recent;
+mod recent_frames;
 mod seal;
 mod sled_journal;
 mod store;
@@ -22,8 +22,8 @@ use tokio::sync::oneshot;
 use crate::event::Position;
 
 pub use definitions::{DEFINITION_MAX_BYTES, DefinitionError, DefinitionTree};
-pub use frame::{Entry, JournalFrame, VALUE_MAX_BYTES};
-pub use recent::JournalLimits;
+pub use frame::{FrameEntry, JournalFrame, VALUE_MAX_BYTES};
+pub use recent_frames::JournalLimits;
 pub use seal::SealError;
 pub use sled_journal::SledJournal;
 pub use store::{DataStore, StoreOpenError, StoreWriteError};
@@ -44,7 +44,7 @@ pub async fn await_fence(journal: &dyn Journal) -> Result<Position, JournalClose
             let _ = passed.send(position);
         }
     });
-    journal.submit(JournalSubmission {
+    journal.append(JournalSubmission {
         drafts: Vec::new(),
         settle: on_settled,
     })?;

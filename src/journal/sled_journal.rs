@@ -10,7 +10,7 @@ use tracing::error;
 
 use super::commit_thread::CommitThread;
 use super::frame::{self, JournalFrame};
-use super::recent::{JournalLimits, RecentFrames};
+use super::recent_frames::{JournalLimits, RecentFrames};
 use super::store::{DataStore, StoreOpenError};
 use super::submission::{Journal, JournalClosed, JournalReadError, JournalSubmission};
 use crate::clock::Clock;
@@ -94,7 +94,7 @@ impl SledJournal {
 
     /// Becomes `Some` with the reason when the store failed; nothing is written after that.
     #[must_use]
-    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+    pub fn watch_failure(&self) -> watch::Receiver<Option<String>> {
         self.failed.clone()
     }
 
@@ -117,7 +117,7 @@ impl SledJournal {
 }
 
 impl Journal for SledJournal {
-    fn submit(&self, submission: JournalSubmission) -> Result<(), JournalClosed> {
+    fn append(&self, submission: JournalSubmission) -> Result<(), JournalClosed> {
         let queue = self.queue.read();
         match queue.as_ref().ok_or(JournalClosed)?.try_send(submission) {
             Ok(()) => Ok(()),
@@ -135,7 +135,10 @@ impl Journal for SledJournal {
         self.durable_end.clone()
     }
 
-    fn read(&self, position: Position) -> Result<Option<Arc<JournalFrame>>, JournalReadError> {
+    fn read_frame_at(
+        &self,
+        position: Position,
+    ) -> Result<Option<Arc<JournalFrame>>, JournalReadError> {
         if position >= *self.durable_end.borrow() {
             return Ok(None);
         }
@@ -145,7 +148,7 @@ impl Journal for SledJournal {
         read_frame(&self.tree, position).map(|frame| Some(Arc::new(frame)))
     }
 
-    fn recent(&self, position: Position) -> Option<Arc<JournalFrame>> {
+    fn recent_frame_at(&self, position: Position) -> Option<Arc<JournalFrame>> {
         // Frames are kept there before they are durable.
         (position < *self.durable_end.borrow())
             .then(|| self.recent.find_frame(position))
@@ -277,16 +280,16 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (store, log) = open(folder.path());
         for sequence in 1..=3 {
-            log.submit(submission(sequence, 30_000)).expect("open");
+            log.append(submission(sequence, 30_000)).expect("open");
         }
         assert_eq!(await_fence(log.as_ref()).await, Ok(Position::new(4)));
         log.close();
-        assert!(log.submit(submission(4, 1)).is_err());
+        assert!(log.append(submission(4, 1)).is_err());
         drop((store, log));
 
         let (_store, log) = open(folder.path());
         let frame = log
-            .read(Position::new(3))
+            .read_frame_at(Position::new(3))
             .expect("reads")
             .expect("is there");
         assert_eq!(
@@ -294,7 +297,11 @@ mod tests {
             vec![3; 30_000]
         );
         assert_eq!(await_fence(log.as_ref()).await, Ok(Position::new(4)));
-        assert!(log.read(Position::new(4)).expect("reads").is_none());
+        assert!(
+            log.read_frame_at(Position::new(4))
+                .expect("reads")
+                .is_none()
+        );
         assert!(
             std::fs::read_dir(folder.path().join("log/blobs"))
                 .is_ok_and(|mut dir| dir.next().is_none())
@@ -307,9 +314,9 @@ mod tests {
     async fn an_unfinished_commit_at_the_end_is_dropped() {
         let folder = tempfile::tempdir().expect("a folder");
         let (store, log) = open(folder.path());
-        log.submit(submission(1, 10)).expect("open");
+        log.append(submission(1, 10)).expect("open");
         await_fence(log.as_ref()).await.expect("open");
-        let entries = vec![frame::Entry {
+        let entries = vec![frame::FrameEntry {
             received_at: Timestamp::default(),
             bytes: vec![7; 100_000].into(),
         }];
@@ -334,11 +341,11 @@ mod tests {
     async fn a_record_that_does_not_follow_the_last_one_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let (_store, log) = open(folder.path());
-        log.submit(submission(1, 10)).expect("open");
+        log.append(submission(1, 10)).expect("open");
         let (settled, wait) = tokio::sync::oneshot::channel();
         let mut repeated = submission(1, 10);
         repeated.settle = Box::new(move |outcome| settled.send(outcome).expect("someone waits"));
-        log.submit(repeated).expect("open");
+        log.append(repeated).expect("open");
         let refusal = wait.await.expect("settled").expect_err("refused");
         assert_eq!((refusal.last, refusal.found), (1, 1));
         assert_eq!(await_fence(log.as_ref()).await, Ok(Position::new(2)));

@@ -70,7 +70,7 @@ pub trait Journal: Send + Sync + 'static {
     /// # Errors
     /// [`Closed`] when the store failed or is being closed; nothing of the submission is written
     /// then.
-    fn submit(&self, submission: JournalSubmission) -> Result<(), JournalClosed>;
+    fn append(&self, submission: JournalSubmission) -> Result<(), JournalClosed>;
 
     /// The position after the newest durable record, and every change of it.
     fn durable_end(&self) -> watch::Receiver<Position>;
@@ -79,11 +79,14 @@ pub trait Journal: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`ReadError`] when the store fails or holds something that is no frame.
-    fn read(&self, position: Position) -> Result<Option<Arc<JournalFrame>>, JournalReadError>;
+    fn read_frame_at(
+        &self,
+        position: Position,
+    ) -> Result<Option<Arc<JournalFrame>>, JournalReadError>;
 
     /// The frame that holds `position`, if it is among the newest, which are in memory: for those
     /// who must not wait.
-    fn recent(&self, position: Position) -> Option<Arc<JournalFrame>>;
+    fn recent_frame_at(&self, position: Position) -> Option<Arc<JournalFrame>>;
 
     /// The store's incarnation, a part of every event id.
     fn incarnation(&self) -> StoreIncarnation;

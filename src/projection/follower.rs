@@ -14,7 +14,7 @@ use tracing::error;
 use super::claim_archive::ClaimArchive;
 use super::reader::{ProjectionReadError, ProjectionReader};
 use super::row_buffer::RowBuffer;
-use super::shared::{PROJECTION_TREE, ProjectionSignals};
+use super::signals::{PROJECTION_TREE, ProjectionSignals};
 use super::snapshot::PendingSnapshots;
 use crate::clock::Clock;
 use crate::error_chain;
@@ -176,7 +176,7 @@ impl Projection {
 
     /// Becomes `Some` with the reason when the projection cannot go on.
     #[must_use]
-    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+    pub fn watch_failure(&self) -> watch::Receiver<Option<String>> {
         self.failed.clone()
     }
 
@@ -335,7 +335,7 @@ impl JournalFollower {
     fn project_some(&mut self) -> Result<bool, ProjectionError> {
         let enough = self.position().plus(RECORDS_MAX);
         while self.index.dirty_rows() < DIRTY_ROWS_MAX && self.position() < enough {
-            let Some(frame) = self.journal.read(self.position())? else {
+            let Some(frame) = self.journal.read_frame_at(self.position())? else {
                 return Ok(false);
             };
             let mut position = self.position();
@@ -364,7 +364,7 @@ impl JournalFollower {
             .end()
             .max(self.first_position_since(self.claim_horizon())?);
         while position < cursor {
-            let Some(frame) = self.journal.read(position)? else {
+            let Some(frame) = self.journal.read_frame_at(position)? else {
                 break;
             };
             while let Some((entry, record)) =
@@ -388,7 +388,7 @@ impl JournalFollower {
         let (mut low, mut high) = (Position::FIRST.get(), self.position().get());
         while low < high {
             let middle = Position::new(low + (high - low) / 2);
-            let frame = self.journal.read(middle)?;
+            let frame = self.journal.read_frame_at(middle)?;
             let entry = frame.as_ref().and_then(|frame| frame.entry(middle));
             if entry.is_some_and(|entry| entry.received_at < moment) {
                 low = middle.get() + 1;

@@ -19,15 +19,15 @@ mod keys;
 mod page;
 mod reader;
 mod row_buffer;
-mod shared;
+mod signals;
 mod snapshot;
 
 pub use claim_archive::ClaimArchive;
 pub use follower::{Projection, ProjectionError, ProjectionLimits};
 pub use page::{PageRequest, ProjectionPage, items_at};
 pub use reader::{
-    EntityHistory, EventFilter, EventView, ProjectionReadError, ProjectionReader, SnapshotAndTail,
-    Status, StoredRecord, TimelinePage,
+    EntityHistory, EventFilter, EventStatus, EventView, ProjectionReadError, ProjectionReader,
+    SnapshotAndTail, StoredRecord, TimelinePage,
 };
 pub use snapshot::PendingSnapshots;
 

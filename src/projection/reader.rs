@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, broadcast, watch};
 use super::event_blocks::{BLOCK_EVENTS, EventBlock, EventMark, EventSlot};
 use super::page::{PageRequest, ProjectionPage};
 use super::row_buffer::{self, CHUNK_RECORDS, NameTable, OTHER_NAME};
-use super::shared::ProjectionSignals;
+use super::signals::ProjectionSignals;
 use super::{keys, snapshot};
 use crate::event::{
     EntityKey, Kind, Position, Record, StoreIncarnation, Timestamp, fingerprint_key,
@@ -58,7 +58,7 @@ impl SnapshotAndTail {
 
 /// How far an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub enum EventStatus {
     /// Applied to its entity; a later event says how it ends.
     Processing,
     /// Applied to its entity.
@@ -73,7 +73,7 @@ pub struct EventView {
     /// The event as it was first stored.
     pub event: StoredRecord,
     /// How far it is.
-    pub status: Status,
+    pub status: EventStatus,
     /// The newest record that tried it again or ended it, if any did.
     pub resolution: Option<StoredRecord>,
     /// How many records tried it again or ended it.
@@ -92,7 +92,7 @@ pub struct EventFilter {
     /// The entity's id.
     pub entity: Option<String>,
     /// How far it is.
-    pub status: Option<Status>,
+    pub status: Option<EventStatus>,
     /// Received at this moment or later.
     pub since: Option<Timestamp>,
     /// Received before this moment.
@@ -457,7 +457,7 @@ struct ProjectionView {
 
 impl ProjectionView {
     fn find_record(&self, position: Position) -> Result<Option<StoredRecord>, ProjectionReadError> {
-        let frame = self.journal.read(position)?;
+        let frame = self.journal.read_frame_at(position)?;
         frame
             .map(|frame| decode_stored(&frame, position))
             .transpose()
@@ -564,7 +564,7 @@ impl ProjectionView {
                 .as_ref()
                 .is_none_or(|frame| frame.entry(position).is_none())
             {
-                frame = self.journal.read(position)?;
+                frame = self.journal.read_frame_at(position)?;
             }
             let held =
                 frame
@@ -732,7 +732,7 @@ impl ProjectionView {
         if !has_failed && !event.record.pending {
             return Ok(EventView {
                 event,
-                status: Status::Completed,
+                status: EventStatus::Completed,
                 resolution: None,
                 later_records: 0,
             });
@@ -751,9 +751,9 @@ impl ProjectionView {
             ..
         } = &resolution.as_ref().unwrap_or(&event).record;
         let status = match (failure, owes) {
-            (Some(_), _) => Status::Failed,
-            (None, true) => Status::Processing,
-            (None, false) => Status::Completed,
+            (Some(_), _) => EventStatus::Failed,
+            (None, true) => EventStatus::Processing,
+            (None, false) => EventStatus::Completed,
         };
         let later_records = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
         Ok(EventView {
@@ -880,9 +880,9 @@ impl SlotFilter {
             kind: number(filter.kind.map(Kind::as_str))?,
             id: filter.entity.as_deref().map(|id| fingerprint_key("", id)),
             mark: filter.status.map(|status| match status {
-                Status::Processing => EventMark::Processing,
-                Status::Completed => EventMark::Completed,
-                Status::Failed => EventMark::Failed,
+                EventStatus::Processing => EventMark::Processing,
+                EventStatus::Completed => EventMark::Completed,
+                EventStatus::Failed => EventMark::Failed,
             }),
             since: filter.since,
             until: filter.until,

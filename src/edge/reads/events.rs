@@ -14,7 +14,7 @@ use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::stored_event_id;
 use crate::event::{EventId, Kind, StoreIncarnation, Timestamp};
-use crate::projection::{EventFilter, EventView, PageRequest, ProjectionPage, Status};
+use crate::projection::{EventFilter, EventStatus, EventView, PageRequest, ProjectionPage};
 
 const PARAMETERS: [&str; 9] = [
     "source",
@@ -55,14 +55,14 @@ struct EventEntity<'a> {
 #[derive(Clone, Copy)]
 enum StatusFilter {
     Undecided,
-    Decided(Status),
+    Decided(EventStatus),
 }
 
 const STATUSES: [(&str, StatusFilter); 4] = [
     ("received", StatusFilter::Undecided),
-    ("processing", StatusFilter::Decided(Status::Processing)),
-    ("completed", StatusFilter::Decided(Status::Completed)),
-    ("failed", StatusFilter::Decided(Status::Failed)),
+    ("processing", StatusFilter::Decided(EventStatus::Processing)),
+    ("completed", StatusFilter::Decided(EventStatus::Completed)),
+    ("failed", StatusFilter::Decided(EventStatus::Failed)),
 ];
 
 /// `GET /api/v1/events`
@@ -150,7 +150,7 @@ fn event_view(incarnation: StoreIncarnation, view: &EventView) -> ReceivedEventV
         .record
         .failure
         .as_ref()
-        .filter(|_| view.status == Status::Failed);
+        .filter(|_| view.status == EventStatus::Failed);
     ReceivedEventView {
         event_id: stored_event_id(incarnation, &view.event).to_string(),
         source: &received.source,
@@ -161,9 +161,9 @@ fn event_view(incarnation: StoreIncarnation, view: &EventView) -> ReceivedEventV
             sequence: received.sequence.or(decided.record.sequence),
         },
         status: match view.status {
-            Status::Processing => "processing",
-            Status::Completed => "completed",
-            Status::Failed => "failed",
+            EventStatus::Processing => "processing",
+            EventStatus::Completed => "completed",
+            EventStatus::Failed => "failed",
         },
         code: failure.map(|failure| failure.code),
         error_message: failure.map(|failure| failure.message.as_str()),
@@ -174,7 +174,7 @@ fn event_view(incarnation: StoreIncarnation, view: &EventView) -> ReceivedEventV
         } else {
             decided.record.decided_at
         },
-        processed_at: (view.status != Status::Processing).then_some(decided.committed_at),
+        processed_at: (view.status != EventStatus::Processing).then_some(decided.committed_at),
         payload: received.payload_json(),
     }
 }

@@ -17,7 +17,7 @@ use super::super::{c2s, submit};
 use super::events;
 use crate::entity::Command;
 use crate::event::{EventId, Record};
-use crate::projection::{EventView, Status};
+use crate::projection::{EventStatus, EventView};
 use crate::router::Refusal;
 
 /// Answers as the first request of the event was: 202, with the event's own id, and the number that
@@ -26,7 +26,7 @@ pub(in crate::edge) async fn run(context: &mut RequestContext) -> Result<HttpRes
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
     let (id, view) = events::find_event(&core, &id).await?;
-    if view.status != Status::Failed {
+    if view.status != EventStatus::Failed {
         return Err(Error::NotFailed);
     }
     let command = reprocess_command(id, &view, &context.edge, context.call.span().clone())?;

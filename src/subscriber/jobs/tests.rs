@@ -35,7 +35,7 @@ impl JobFixture {
     async fn filled(self, records: u64) -> Self {
         let scene = self;
         for number in 1..=records {
-            scene.log.submit(submission(number)).expect("open");
+            scene.log.append(submission(number)).expect("open");
         }
         assert_eq!(
             await_fence(scene.log.as_ref()).await,
