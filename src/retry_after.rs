@@ -12,7 +12,8 @@ use crate::event::Timestamp;
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
 /// Returns the pause that the header value `value` asks for at `now`, at most [`RETRY_AFTER_MAX`];
-/// `None` if it is malformed. The value is a number of seconds or a date (RFC 9110, section 10.2.3).
+/// `None` if it is malformed. The value is a number of seconds or a date (RFC 9110, section
+/// 10.2.3).
 pub(crate) fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,8 +1,8 @@
 //! "Did you mean …?": finds the known name that is closest to an unknown one, by edit distance
 //! (Damerau-Levenshtein: inserted, deleted, substituted and swapped letters).
 
-/// Largest edit distance at which a request member counts as a misspelling of a known member. Small,
-/// because such a request is refused.
+/// Largest edit distance at which a request member counts as a misspelling of a known member.
+/// Small, because such a request is refused.
 const MEMBER_EDIT_DISTANCE_MAX: usize = 2;
 
 /// Shortest prefix, in characters, that counts as an abbreviation of a member's name.
@@ -20,8 +20,8 @@ pub(crate) fn nearest_name<T: AsRef<str>>(
     })
 }
 
-/// Like [`nearest_name`], for keys with dots. A key that is right except for its section also counts;
-/// the wrong section adds 1 to the distance.
+/// Like [`nearest_name`], for keys with dots. A key that is right except for its section also
+/// counts; the wrong section adds 1 to the distance.
 pub(crate) fn nearest_key<'a>(
     unknown: &str,
     known: impl IntoIterator<Item = &'a str>,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::kind::Kind;
 
-/// Longest id or idempotency key that is accepted, in bytes: long enough for an id like a URL, short
-/// enough for an index key.
+/// Longest id or idempotency key that is accepted, in bytes: long enough for an id like a URL,
+/// short enough for an index key.
 pub const ID_MAX_BYTES: usize = 256;
 
 /// Error for an id that is empty, too long, or contains control characters.
@@ -17,7 +17,8 @@ pub struct InvalidId;
 /// Checks the rules for ids and idempotency keys that come from outside.
 ///
 /// # Errors
-/// [`InvalidId`] when `text` is empty, longer than [`ID_MAX_BYTES`], or contains a control character.
+/// [`InvalidId`] when `text` is empty, longer than [`ID_MAX_BYTES`], or contains a control
+/// character.
 pub fn check_id(text: &str) -> Result<(), InvalidId> {
     let fits =
         !text.is_empty() && text.len() <= ID_MAX_BYTES && !text.chars().any(char::is_control);

@@ -1,5 +1,5 @@
-//! Interned names, for the few names that the configuration defines and the whole program uses. They
-//! stay in memory until the process ends.
+//! Interned names, for the few names that the configuration defines and the whole program uses.
+//! They stay in memory until the process ends.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,5 +1,5 @@
-//! Finds members of a JSON object by name, in one pass, and leaves them unparsed, so that the caller
-//! can check each member on its own.
+//! Finds members of a JSON object by name, in one pass, and leaves them unparsed, so that the
+//! caller can check each member on its own.
 
 use std::fmt;
 
@@ -13,8 +13,8 @@ use serde_json::value::RawValue;
 /// memory, however deeply they nest.
 ///
 /// # Errors
-/// The error of `serde_json`. Its method [`serde_json::Error::is_data`] returns `true` for valid JSON
-/// that is not an object, and `false` for invalid JSON.
+/// The error of `serde_json`. Its method [`serde_json::Error::is_data`] returns `true` for valid
+/// JSON that is not an object, and `false` for invalid JSON.
 pub fn find_members<'a, const N: usize>(
     json: &'a str,
     names: [&'static str; N],

@@ -57,10 +57,11 @@ impl Kind {
         Self::Interaction,
     ];
 
-    /// Interns the kind `custom:<name>`; `None` if `name` is not 1 to 64 characters of a–z, 0–9, `_`
-    /// and `-`.
+    /// Interns the kind `custom:<name>`; `None` if `name` is not 1 to 64 characters of a–z, 0–9,
+    /// `_` and `-`.
     ///
-    /// The name stays in memory for ever, so call this only for names that are configured or stored.
+    /// The name stays in memory for ever, so call this only for names that are configured or
+    /// stored.
     #[must_use]
     pub fn intern_custom(name: &str) -> Option<Self> {
         let plain = |byte: u8| {

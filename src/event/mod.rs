@@ -1,4 +1,5 @@
-//! Vocabulary of all stages: times, names, positions, and the record that an accepted event becomes.
+//! Vocabulary of all stages: times, names, positions, and the record that an accepted event
+//! becomes.
 
 pub mod catalogue;
 mod fingerprint;

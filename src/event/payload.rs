@@ -18,8 +18,8 @@ enum FormField<'a> {
     Many(Vec<Cow<'a, str>>),
 }
 
-/// Converts a form (`application/x-www-form-urlencoded`, WHATWG URL standard, 5.1) into the text of a
-/// JSON object. Each field becomes a string; a field that occurs several times becomes a list of
+/// Converts a form (`application/x-www-form-urlencoded`, WHATWG URL standard, 5.1) into the text of
+/// a JSON object. Each field becomes a string; a field that occurs several times becomes a list of
 /// strings.
 #[must_use]
 pub fn form_to_json(form: &[u8]) -> String {
@@ -40,7 +40,8 @@ pub fn form_to_json(form: &[u8]) -> String {
 }
 
 impl Record {
-    /// Returns the payload as JSON; `None` if it is not JSON, which happens only in a damaged store.
+    /// Returns the payload as JSON; `None` if it is not JSON, which happens only in a damaged
+    /// store.
     #[must_use]
     pub fn payload_json(&self) -> Option<Cow<'_, RawValue>> {
         match self.shape {

@@ -1,8 +1,8 @@
 //! Record that an accepted event becomes, and its encoding.
 //!
 //! A record is a sequence of fields. Each field is a tag byte, a varint length and that many bytes.
-//! Tags keep their meaning for ever. A field without a value is not written. A record with an unknown
-//! tag is rejected.
+//! Tags keep their meaning for ever. A field without a value is not written. A record with an
+//! unknown tag is rejected.
 //!
 //! | tag | field | bytes |
 //! |---|---|---|

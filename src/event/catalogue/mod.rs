@@ -1,4 +1,5 @@
-//! Catalogue of all events that the node itself knows, by the names that readers and subscribers use.
+//! Catalogue of all events that the node itself knows, by the names that readers and subscribers
+//! use.
 
 mod entry;
 mod event_list;
