@@ -167,7 +167,7 @@ impl StoreSession {
             router,
             reads,
             store,
-            exchange,
+            call_log: exchange,
             clock,
         };
         EnrichmentStage::start(&config.sources.c2s.enrichment, rests_on)

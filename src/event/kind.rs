@@ -23,7 +23,7 @@ pub enum Kind {
     Lead,
     /// Customer, which a won lead becomes.
     Customer,
-    /// Lead that Contact2Sale reported.
+    /// Lead that Contact2Sale has reported.
     C2sLead,
     /// Conversation of a business account with one counterpart.
     Conversation,

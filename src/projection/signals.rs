@@ -1,4 +1,4 @@
-//! Signals between readers and the projection's thread, and the name of the tree.
+//! Signals between readers and the projection's thread.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -6,27 +6,26 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::event::Position;
 
-/// The tree of everything derived.
-pub(super) const PROJECTION_TREE: &str = "projection";
-
-/// Events owed again of which one who listens need not have heard, before it is told that it missed
-/// some.
+/// Number of reopened events that a slow listener can lag behind, before the channel drops the
+/// oldest and reports the loss.
 const REOPENED_MAX: usize = 1_024;
 
-/// What readers and the thread say to each other.
+/// Requests of readers to the projection's thread, and its notifications.
 pub(super) struct ProjectionSignals {
-    /// Readers wait for everything before this position.
-    pub(super) wanted: AtomicU64,
+    /// Position before which all records must be written as soon as possible, because readers wait.
+    pub(super) requested_end: AtomicU64,
+    /// `true` once the thread must catch up a last time and end.
     pub(super) stopping: AtomicBool,
+    /// Wakes the thread after a change of the fields above.
     pub(super) wake: Notify,
-    /// Events that are owed again.
+    /// Events that are pending again after they were resolved.
     pub(super) reopened: broadcast::Sender<Position>,
 }
 
 impl Default for ProjectionSignals {
     fn default() -> Self {
         Self {
-            wanted: AtomicU64::default(),
+            requested_end: AtomicU64::default(),
             stopping: AtomicBool::default(),
             wake: Notify::default(),
             reopened: broadcast::Sender::new(REOPENED_MAX),
@@ -35,9 +34,12 @@ impl Default for ProjectionSignals {
 }
 
 impl ProjectionSignals {
-    /// Asks for everything before `position` to be written now.
+    /// Requests that all records before `position` are written now.
     pub(super) fn request_write(&self, position: Position) {
-        if self.wanted.fetch_max(position.get(), Ordering::AcqRel) < position.get() {
+        let previous = self
+            .requested_end
+            .fetch_max(position.get(), Ordering::AcqRel);
+        if previous < position.get() {
             self.wake.notify_one();
         }
     }

@@ -1,4 +1,4 @@
-//! What comes next for which event, and what answers say.
+//! Tests of the order of steps and of the parsing of answers.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ fn subject(customer: &Value) -> EnrichmentSubject {
 fn url(next: NextEnrichmentStep) -> String {
     match next {
         NextEnrichmentStep::Call(StepCall { url, .. }) => url,
-        NextEnrichmentStep::Conclude => "done".into(),
+        NextEnrichmentStep::Resolve => "done".into(),
     }
 }
 
@@ -62,7 +62,7 @@ fn a_cpf_in_the_event_needs_no_lookup() {
     assert_eq!(next_url(&progress), "done");
 }
 
-/// In a URL such as `http://l/people/{email}/cpf` they reached `http://l/cpf`.
+/// In a URL such as `http://l/people/{email}/cpf` such values reached `http://l/cpf`.
 #[test]
 fn what_would_walk_up_in_a_path_is_no_address_and_no_number() {
     let config = config("http://l/people/{email}{phone}/cpf", false);
@@ -114,7 +114,7 @@ fn without_one_it_is_looked_up_by_e_mail_then_by_phone() {
     progress.record(EnrichmentStep::LookupByPhone, "");
     assert_eq!(
         (next_step(&subject, &progress, &config), progress.person()),
-        (NextEnrichmentStep::Conclude, None),
+        (NextEnrichmentStep::Resolve, None),
         "nobody, and no message"
     );
 }
@@ -142,9 +142,9 @@ fn what_is_not_there_is_not_looked_up() {
     );
     let payload =
         json!({"lead_id": 7, "attributes": {"customer": {"cpf": 52_998_224_725_u64}}}).to_string();
-    let among = EnrichmentSubject::from_payload(payload.as_bytes());
+    let in_attributes = EnrichmentSubject::from_payload(payload.as_bytes());
     assert_eq!(
-        url(next_step(&among, &progress, &config("", true))),
+        url(next_step(&in_attributes, &progress, &config("", true))),
         "http://p/52998224725"
     );
 }
@@ -180,7 +180,7 @@ fn the_message_is_made_of_what_is_known() {
     assert_eq!(text.len(), MESSAGE_MAX_BYTES);
     assert_eq!(
         next_step(&subject(&customer), &progress, &self::config("", false)),
-        NextEnrichmentStep::Conclude,
+        NextEnrichmentStep::Resolve,
         "nobody to reply to"
     );
 }
