@@ -210,23 +210,37 @@ mod tests {
     proptest! {
         /// At most one probe runs at a time, and no other call is permitted while it runs.
         #[test]
-        fn there_is_never_more_than_one_probe(steps in prop::collection::vec((0_u64..20, 0..4_u8), 1..200)) {
+        fn there_is_never_more_than_one_probe(
+            steps in prop::collection::vec((0_u64..20, 0..4_u8), 1..200),
+        ) {
             let mut breaker = ServerBreaker::new(POLICY);
             let (mut now, mut probing) = (0, false);
-            for (pause, what) in steps {
+            for (pause, action) in steps {
                 now += pause;
-                match what {
+                match action {
                     0 | 1 => match breaker.try_acquire(seconds(now)) {
                         ServerBreakerDecision::Go(ServerCallPermit::Probe) => {
                             prop_assert!(!probing);
                             probing = true;
                         }
-                        ServerBreakerDecision::Go(ServerCallPermit::Ordinary) => prop_assert!(!probing),
-                        ServerBreakerDecision::Wait(wait) => prop_assert!(!wait.is_zero() && wait <= POLICY.open),
+                        ServerBreakerDecision::Go(ServerCallPermit::Ordinary) => {
+                            prop_assert!(!probing);
+                        }
+                        ServerBreakerDecision::Wait(wait) => {
+                            prop_assert!(!wait.is_zero() && wait <= POLICY.open);
+                        }
                     },
                     _ => {
-                        let pass = if probing { ServerCallPermit::Probe } else { ServerCallPermit::Ordinary };
-                        if what == 2 { breaker.record_success(pass) } else { breaker.record_failure(pass, seconds(now)) }
+                        let permit = if probing {
+                            ServerCallPermit::Probe
+                        } else {
+                            ServerCallPermit::Ordinary
+                        };
+                        if action == 2 {
+                            breaker.record_success(permit);
+                        } else {
+                            breaker.record_failure(permit, seconds(now));
+                        }
                         probing = false;
                     }
                 }

@@ -112,7 +112,11 @@ mod tests {
     proptest! {
         /// Check digits exist to detect a single wrong digit.
         #[test]
-        fn one_wrong_digit_is_noticed(nine in prop::collection::vec(0..10_u32, 9), place in 0..11_usize, by in 1..10_u32) {
+        fn one_wrong_digit_is_noticed(
+            nine in prop::collection::vec(0..10_u32, 9),
+            place in 0..11_usize,
+            by in 1..10_u32,
+        ) {
             let mut digits = nine;
             digits.push(compute_check_digit(&digits));
             digits.push(compute_check_digit(&digits));

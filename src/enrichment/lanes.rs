@@ -350,7 +350,9 @@ mod tests {
         /// at a time, and none is lost.
         #[test]
         fn each_lead_s_events_are_done_once_and_in_order(
-            owner in prop::collection::vec(0_u64..4, 1..60), ends in prop::collection::vec(0..5_u8, 1..60), width in 1..5_usize,
+            owner in prop::collection::vec(0_u64..4, 1..60),
+            ends in prop::collection::vec(0..5_u8, 1..60),
+            width in 1..5_usize,
         ) {
             let mut lanes = LeadLanes::default();
             for (lead_of, position) in owner.iter().zip(1..) {
@@ -360,11 +362,15 @@ mod tests {
             let mut finished: Vec<(EntityKey, u64)> = Vec::new();
             let mut now = NOW;
             for step in 0.. {
-                while running.len() < width && let Some((lead, position, _)) = lanes.start_next(now) {
+                while running.len() < width
+                    && let Some((lead, position, _)) = lanes.start_next(now)
+                {
                     prop_assert!(running.iter().all(|(other, _)| *other != lead));
                     running.push((lead, position.get()));
                 }
-                let Some((lead, position)) = (!running.is_empty()).then(|| running.swap_remove(step % running.len())) else {
+                let ended = (!running.is_empty())
+                    .then(|| running.swap_remove(step % running.len()));
+                let Some((lead, position)) = ended else {
                     let Some(due) = lanes.next_due() else { break };
                     now = due;
                     continue;
@@ -379,7 +385,8 @@ mod tests {
             }
             prop_assert_eq!(finished.len(), owner.len());
             for number in 0..4 {
-                let of_lead: Vec<_> = finished.iter().filter(|(key, _)| *key == lead(number)).map(|(_, p)| *p).collect();
+                let of_lead = finished.iter().filter(|(key, _)| *key == lead(number));
+                let of_lead: Vec<_> = of_lead.map(|(_, position)| *position).collect();
                 prop_assert!(of_lead.is_sorted_by(|a, b| a < b));
             }
             prop_assert!(lanes.lanes.is_empty());

@@ -3,7 +3,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | position u64, step u8 = 0, part u16 = 0 | header, end of the written records at the start, u64 |
+//! | position u64, step u8 = 0, part u16 = 0 | header, position at which the work started, u64 |
 //! | position u64, step u8, part u16 | header, a part of the step's result |
 //!
 //! The position is that of the event. The header is format u8 = 1 and flags u8 (1 = last part).

@@ -5,7 +5,8 @@
 //! key    first position u64 BE | chunk u16 BE
 //! value  format u8 = 1 | flags u8 | a chunk of the body, at most 12 KiB in all
 //! flags  1 = body is lz4 (u32 LE size first), 2 = last chunk of the frame, 4 = last of the commit
-//! body   committed_at i64 BE µs | count u32 BE | count × (received_at i64 BE µs | length u32 BE | record)
+//! body   committed_at i64 BE µs | count u32 BE | count × entry
+//! entry  received_at i64 BE µs | length u32 BE | record
 //! ```
 //!
 //! A commit is one or more frames at increasing positions. A commit without its last chunk was
@@ -327,21 +328,28 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn a_commit_is_read_back_as_it_was_and_no_value_is_too_large(
-            sizes in prop::collection::vec(prop_oneof![0_usize..2_000, 0_usize..60_000], 1..60), first in 1_u64..u64::MAX / 2,
+            sizes in prop::collection::vec(prop_oneof![0_usize..2_000, 0_usize..60_000], 1..60),
+            first in 1_u64..u64::MAX / 2,
         ) {
-            let entries: Vec<FrameEntry> = sizes.iter().enumerate().map(|(i, size)| entry(*size, i as u8)).collect();
-            let frames = gather_frames(Position::new(first), Timestamp::from_micros(5), entries.clone());
+            let numbered = sizes.iter().enumerate();
+            let entries: Vec<FrameEntry> =
+                numbered.map(|(i, size)| entry(*size, i as u8)).collect();
+            let committed_at = Timestamp::from_micros(5);
+            let frames = gather_frames(Position::new(first), committed_at, entries.clone());
             let values = encode_frames(&frames);
             prop_assert!(values.iter().all(|(_, value)| value.len() <= VALUE_MAX_BYTES));
             prop_assert!(values.is_sorted_by(|a, b| a.0 < b.0));
             prop_assert_eq!(read_back(&values), frames.clone());
-            let all: Vec<FrameEntry> = frames.iter().flat_map(|frame| frame.entries.clone()).collect();
+            let all: Vec<FrameEntry> =
+                frames.iter().flat_map(|frame| frame.entries.clone()).collect();
             prop_assert_eq!(all, entries);
             prop_assert!(frames.windows(2).all(|pair| pair[0].end() == pair[1].first));
         }
 
         #[test]
-        fn arbitrary_bytes_never_panic(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..4)) {
+        fn arbitrary_bytes_never_panic(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..4),
+        ) {
             let _ = decode_frame(Position::FIRST, chunks);
         }
     }

@@ -4,7 +4,7 @@
 //! sled 0.34 writes its log in segments. Each segment begins with a header:
 //!
 //! ```text
-//! crc32 u32 LE | lsn i64 LE | stable lsn i64 LE      crc over both numbers; all three stored inverted
+//! crc32 u32 LE | lsn i64 LE | stable lsn i64 LE    crc over both numbers; all stored inverted
 //! ```
 //!
 //! A segment that was never used begins with zeros.

@@ -10,7 +10,8 @@
 //! again.
 //!
 //! ```text
-//! part   format u8 = 1 | newest receive time i64 BE µs | n × (fingerprint u64 BE | position u64 BE)
+//! part   format u8 = 1 | newest receive time i64 BE µs | n × claim
+//! claim  fingerprint u64 BE | position u64 BE
 //! ```
 
 use std::collections::HashMap;
