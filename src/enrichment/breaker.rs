@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_in_a_row_open_it_and_an_answer_between_them_does_not() {
+    fn consecutive_failures_open_the_breaker_and_a_success_between_them_resets_it() {
         let mut breaker = ServerBreaker::new(POLICY);
         for _ in 0..5 {
             breaker.record_failure(ServerCallPermit::Ordinary, seconds(1));
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn when_the_time_is_over_one_probe_goes_and_decides() {
+    fn after_the_open_time_one_probe_is_permitted_and_decides() {
         let mut breaker = opened();
         assert_eq!(
             breaker.try_acquire(seconds(40)),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_before_it_opened_says_nothing_later() {
+    fn outcomes_of_calls_from_before_the_opening_are_ignored() {
         let mut breaker = opened();
         breaker.record_success(ServerCallPermit::Ordinary);
         assert_eq!(

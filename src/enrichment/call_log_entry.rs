@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_what_lies_between_the_server_and_the_query() {
+    fn a_path_lies_between_the_server_and_the_query() {
         let table = [
             ("https://people.example/v1/{cpf}", "/v1/{cpf}"),
             (

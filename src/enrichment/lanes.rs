@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_a_reader_still_sees_is_not_done_twice_but_one_opened_again_is() {
+    fn an_event_that_a_reader_still_sees_is_not_run_twice_but_a_reopened_event_is() {
         let mut lanes = LeadLanes::default();
         lanes.add_event(&lead(7), at(5), at(6));
         assert_eq!(started(&mut lanes, NOW), Some(5));
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_is_looked_for_later() {
+    fn events_without_room_are_read_again_later() {
         let mut lanes = LeadLanes::default();
         (1..=300).for_each(|position| assert!(lanes.add_event(&lead(7), at(position), at(999))));
         assert_eq!(lanes.lanes[&lead(7)].waiting.len(), LANE_EVENTS_MAX);

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_is_read_back_and_forgotten_when_the_event_is() {
+    fn finished_steps_are_read_back_and_removed_with_their_event() {
         let (_folder, table) = open_table();
         let event = Position::new(7);
         let person = format!(r#"{{"name": "{}"}}"#, "x".repeat(30_000));
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_work_began_stays() {
+    fn the_recorded_start_does_not_change() {
         let (_folder, table) = open_table();
         let begin = |written| {
             table
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_was_cut_off_was_not_done() {
+    fn a_step_without_its_last_part_is_not_done() {
         let (_folder, table) = open_table();
         let event = Position::new(7);
         table

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_told_from_what_is_no_json() {
+    fn json_that_is_no_object_is_told_from_invalid_json() {
         for json in ["[]", "1", "null", r#""text""#] {
             assert!(
                 find_members(json, ["a"]).expect_err("no object").is_data(),
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_costs_no_stack() {
+    fn deep_nesting_uses_no_stack() {
         let json = format!(
             r#"{{"x": {}{}, "a": 1}}"#,
             "[".repeat(200_000),

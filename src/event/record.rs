@@ -455,7 +455,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(
+        fn encoded_records_are_decoded_unchanged(
             micros in any::<i64>(),
             id in "[^\\p{Cc}]{1,60}",
             sequence in any::<Option<u64>>(),

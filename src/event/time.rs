@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_rfc_3339_is_refused() {
+    fn text_that_is_not_rfc_3339_is_rejected() {
         for text in [
             "",
             "yesterday",

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_of_a_store_that_was_always_sealed_holds_a_secret() {
+    fn no_file_of_a_store_that_was_always_encrypted_contains_a_secret() {
         for (key, is_readable) in [(None, true), (key(7), false)] {
             let folder = tempfile::tempdir().expect("a temporary folder");
             let definitions = open(folder.path(), key.as_ref()).expect("opens");
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_set_later_seals_what_is_there() {
+    fn a_key_that_is_set_later_encrypts_the_stored_values() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         open(folder.path(), None)
             .expect("opens")

@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_committed_is_read_after_reopening_and_positions_go_on() {
+    async fn committed_records_are_read_after_reopening_and_positions_continue() {
         let folder = tempfile::tempdir().expect("a folder");
         let (store, log) = open(folder.path());
         for sequence in 1..=3 {

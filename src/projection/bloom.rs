@@ -52,7 +52,7 @@ mod tests {
     use crate::event::fingerprint_key;
 
     #[test]
-    fn what_was_put_in_is_never_denied_and_what_was_not_seldom_claimed() {
+    fn inserted_items_are_always_found_and_other_items_seldom() {
         let mut filter = BloomFilter::with_item_capacity(10_000);
         let key = |n: u32| fingerprint_key("support", &n.to_string());
         (0..10_000).for_each(|n| filter.insert(key(n)));

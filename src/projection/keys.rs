@@ -180,7 +180,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn keys_sort_as_what_they_name(
+        fn keys_sort_in_the_order_of_their_values(
             a in "[^\\p{Cc}]{1,9}",
             b in "[^\\p{Cc}]{1,9}",
             m in any::<u32>(),

@@ -444,7 +444,7 @@ mod tests {
 
     /// Quotes take two bytes in JSON: a row of them had become larger than a value.
     #[test]
-    fn the_row_of_names_fits_a_value_whatever_they_are() {
+    fn the_row_of_names_fits_a_value_for_any_names() {
         let mut names = NameTable::default();
         let numbers: Vec<u16> = (0..200)
             .map(|n| names.number_or_add(&format!("{}{n}", "\"\\".repeat(120))))

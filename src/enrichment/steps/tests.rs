@@ -64,7 +64,7 @@ fn a_cpf_in_the_event_needs_no_lookup() {
 
 /// In a URL such as `http://l/people/{email}/cpf` such values reached `http://l/cpf`.
 #[test]
-fn what_would_walk_up_in_a_path_is_no_address_and_no_number() {
+fn dots_that_would_change_the_url_path_are_neither_address_nor_number() {
     let config = config("http://l/people/{email}{phone}/cpf", false);
     let lookup = |customer: &Value| {
         url(next_step(
@@ -91,7 +91,7 @@ fn what_would_walk_up_in_a_path_is_no_address_and_no_number() {
 }
 
 #[test]
-fn without_one_it_is_looked_up_by_e_mail_then_by_phone() {
+fn a_missing_cpf_is_looked_up_by_e_mail_then_by_phone() {
     let config = config(LOOKUP, true);
     let subject =
         subject(&json!({"cpf": "529.982.247-24", "email": " ana+1@b.c ", "phone": "+55 11"}));
@@ -120,7 +120,7 @@ fn without_one_it_is_looked_up_by_e_mail_then_by_phone() {
 }
 
 #[test]
-fn what_is_not_there_is_not_looked_up() {
+fn missing_values_are_not_looked_up() {
     let progress = EnrichmentProgress::default();
     let by = |lookup: &str, customer: Value| {
         url(next_step(
@@ -150,7 +150,7 @@ fn what_is_not_there_is_not_looked_up() {
 }
 
 #[test]
-fn the_message_is_made_of_what_is_known() {
+fn the_message_contains_the_known_values() {
     let config = config("", true);
     let mut progress = EnrichmentProgress::default();
     progress.record(
@@ -186,7 +186,7 @@ fn the_message_is_made_of_what_is_known() {
 }
 
 #[test]
-fn answers_are_read_by_what_was_asked() {
+fn answers_are_parsed_by_their_step() {
     let lookup = |body: &str| parse_answer(EnrichmentStep::LookupByEmail, Some(body.as_bytes()));
     assert_eq!(
         lookup(r#"{"cpf": "529.982.247-25"}"#).as_deref(),

@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_node_makes_of_itself_has_no_source() {
+    fn only_events_that_the_node_creates_have_no_source() {
         for entry in all_entries() {
             assert_eq!(
                 entry.source.is_none(),
