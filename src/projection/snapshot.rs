@@ -20,7 +20,7 @@ const LAST_PART: u8 = 1;
 const HEADER_BYTES: usize = 2;
 /// Memory for pending snapshots, in bytes. Offers beyond it are declined, and the entity offers
 /// again later.
-const WAITING_MAX_BYTES: usize = 32 * 1024 * 1024;
+const OFFERED_MAX_BYTES: usize = 32 * 1024 * 1024;
 /// Largest state that is decompressed, in bytes: a guard against corrupt sizes. The collections of
 /// a state are bounded, so real states are far smaller.
 const STATE_MAX_BYTES: usize = 1024 * 1024 * 1024;
@@ -45,7 +45,7 @@ impl PendingSnapshots {
         let mut offered = self.0.lock();
 
         // A state larger than the bound is accepted when it is the only one, or it would never be.
-        let full = offered.bytes > 0 && offered.bytes + state.len() > WAITING_MAX_BYTES;
+        let full = offered.bytes > 0 && offered.bytes + state.len() > OFFERED_MAX_BYTES;
         if full || offered.states.contains_key(entity) {
             return false;
         }
