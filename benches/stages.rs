@@ -388,7 +388,7 @@ fn commit(criterion: &mut Criterion) {
                     let (settled, wait) = std::sync::mpsc::channel();
                     let settle =
                         Box::new(move |outcome| settled.send(outcome).expect("someone waits"));
-                    log.submit(JournalSubmission { drafts, settle })
+                    log.append(JournalSubmission { drafts, settle })
                         .expect("open");
                     wait.recv().expect("settled").expect("in sequence");
                 },

@@ -104,7 +104,7 @@ fn list_available_events(config: &Config) -> Vec<AvailableEvent> {
         .collect()
 }
 
-fn built_in_event(entry: catalogue::Entry) -> AvailableEvent {
+fn built_in_event(entry: catalogue::CatalogueEntry) -> AvailableEvent {
     let data =
         serde_json::from_str(entry.data).expect("a test of the catalogue parses all examples");
     let user_id = (entry.source == Some(catalogue::CRM_SOURCE)).then_some(EXAMPLE_USER);

@@ -432,7 +432,7 @@ impl EntityActor {
 
         self.deps
             .journal
-            .submit(JournalSubmission { drafts, settle })
+            .append(JournalSubmission { drafts, settle })
     }
 }
 

@@ -7,7 +7,7 @@ use super::OutboundRecord;
 use super::delivery::MatchedRecord;
 use super::subscriber_set::SubscriberMatcher;
 use crate::event::{Position, Record, Timestamp};
-use crate::journal::{Entry, Journal, JournalFrame, JournalReadError};
+use crate::journal::{FrameEntry, Journal, JournalFrame, JournalReadError};
 use crate::projection::StoredRecord;
 use crate::subscription::InterestMatch;
 
@@ -142,7 +142,7 @@ impl MatchedBatch {
 
 /// The record of `entry`; `None` for one that failed, which is nobody's.
 pub(super) fn decode_entry(
-    entry: &Entry,
+    entry: &FrameEntry,
     position: Position,
 ) -> Result<Option<OutboundRecord>, JournalReadError> {
     let record = Record::decode(&entry.bytes).map_err(|_| JournalReadError::Corrupt(position))?;
@@ -172,7 +172,7 @@ pub(super) fn read_matching(
         if position >= end || read.items.len() >= room.events || read.bytes >= room.bytes {
             break;
         }
-        let Some(frame) = journal.read(position)? else {
+        let Some(frame) = journal.read_frame_at(position)? else {
             break;
         };
         read.scan_frame(&frame, position, wanted, room)?;

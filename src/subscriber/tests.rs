@@ -146,7 +146,7 @@ impl StageTestEnv {
             bytes: record.encode(),
         };
         self.log
-            .submit(JournalSubmission {
+            .append(JournalSubmission {
                 drafts: vec![draft],
                 settle: Box::new(|_| ()),
             })

@@ -163,7 +163,7 @@ fn fill(ground: &TestEnv, count: u64) -> impl Fn(u64) -> String + use<> {
             received_at: now,
             bytes: record.encode(),
         };
-        log.submit(JournalSubmission {
+        log.append(JournalSubmission {
             drafts: vec![draft],
             settle: Box::new(|_| ()),
         })

@@ -7,7 +7,7 @@ use super::data::JsonObject;
 use crate::config::Config;
 use crate::edge::{crm, instagram, leads, support};
 use crate::entity::{c2s_lead, conversation};
-use crate::event::catalogue::{self, Entry};
+use crate::event::catalogue::{self, CatalogueEntry};
 use crate::suggest::nearest_name;
 
 /// An event that an outside sender can send.
@@ -54,7 +54,7 @@ impl SenderContract {
     }
 
     /// By what `entry` is sent; `None` for what the node makes itself.
-    fn from_catalogue(entry: &Entry) -> Option<Self> {
+    fn from_catalogue(entry: &CatalogueEntry) -> Option<Self> {
         let of_leads = leads::EVENTS
             .iter()
             .find(|event| event.event_type == entry.name)
@@ -91,7 +91,7 @@ impl SenderContract {
 }
 
 impl SendableEvent {
-    fn from_catalogue(entry: &Entry) -> Option<Self> {
+    fn from_catalogue(entry: &CatalogueEntry) -> Option<Self> {
         Some(Self {
             name: entry.name,
             source: SenderContract::from_catalogue(entry)?,

@@ -35,8 +35,8 @@ impl BusEventCatalogue {
     /// What `config` allows.
     #[must_use]
     pub fn new(config: &config::CrmConfig) -> Self {
-        let built_in =
-            catalogue::of(CRM.as_str()).filter_map(|entry| Some((entry.name, entry.kind?)));
+        let built_in = catalogue::entries_of_source(CRM.as_str())
+            .filter_map(|entry| Some((entry.name, entry.kind?)));
         let mut events: Vec<BusEvent> = built_in
             .map(|(name, kind)| BusEvent::new(name, kind))
             .collect();

@@ -48,14 +48,14 @@ struct ReceivedEventView<'a> {
 #[derive(Clone, Copy)]
 enum StatusFilter {
     Undecided,
-    Decided(Status),
+    Decided(EventStatus),
 }
 
 const STATUSES: [(&str, StatusFilter); 4] = [
     ("received", StatusFilter::Undecided),
-    ("processing", StatusFilter::Decided(Status::Processing)),
-    ("completed", StatusFilter::Decided(Status::Completed)),
-    ("failed", StatusFilter::Decided(Status::Failed)),
+    ("processing", StatusFilter::Decided(EventStatus::Processing)),
+    ("completed", StatusFilter::Decided(EventStatus::Completed)),
+    ("failed", StatusFilter::Decided(EventStatus::Failed)),
 ];
 
 /// Handles `GET /api/v1/events`: lists events, newest first.
@@ -147,7 +147,7 @@ fn event_view(incarnation: StoreIncarnation, view: &EventView) -> ReceivedEventV
         .record
         .failure
         .as_ref()
-        .filter(|_| view.status == Status::Failed);
+        .filter(|_| view.status == EventStatus::Failed);
     ReceivedEventView {
         event_id: stored_event_id(incarnation, &view.event).to_string(),
         source: &received.source,
@@ -157,9 +157,9 @@ fn event_view(incarnation: StoreIncarnation, view: &EventView) -> ReceivedEventV
             received.sequence.or(decided.record.sequence),
         ),
         status: match view.status {
-            Status::Processing => "processing",
-            Status::Completed => "completed",
-            Status::Failed => "failed",
+            EventStatus::Processing => "processing",
+            EventStatus::Completed => "completed",
+            EventStatus::Failed => "failed",
         },
         code: failure.map(|failure| failure.code),
         error_message: failure.map(|failure| failure.message.as_str()),
@@ -170,7 +170,7 @@ fn event_view(incarnation: StoreIncarnation, view: &EventView) -> ReceivedEventV
         } else {
             decided.record.decided_at
         },
-        processed_at: (view.status != Status::Processing).then_some(decided.committed_at),
+        processed_at: (view.status != EventStatus::Processing).then_some(decided.committed_at),
         payload: received.payload_json(),
     }
 }

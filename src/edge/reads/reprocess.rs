@@ -17,7 +17,7 @@ use super::super::{c2s, submit};
 use super::events;
 use crate::entity::Command;
 use crate::event::{EventId, Record};
-use crate::projection::{EventView, Status};
+use crate::projection::{EventStatus, EventView};
 use crate::router::Refusal;
 
 /// Handles `POST /api/v1/events/{event_id}/reprocess`. The answer is 202 with the event's own id

@@ -11,7 +11,7 @@ use crate::event::catalogue;
 /// The sample `data` of `event`, or `None` if there is no such event.
 #[must_use]
 pub fn data(event: &str) -> Option<Value> {
-    let entry = catalogue::of(SUPPORT.as_str()).find(|entry| entry.name == event)?;
+    let entry = catalogue::entries_of_source(SUPPORT.as_str()).find(|entry| entry.name == event)?;
     Some(serde_json::from_str(entry.data).expect("a test of the catalogue parses every example"))
 }
 
@@ -23,7 +23,7 @@ mod tests {
     #[test]
     fn every_event_has_a_sample() {
         assert!(
-            catalogue::of(SUPPORT.as_str())
+            catalogue::entries_of_source(SUPPORT.as_str())
                 .map(|entry| entry.name)
                 .eq(EVENT_NAMES)
         );

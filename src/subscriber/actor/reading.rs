@@ -54,7 +54,7 @@ impl SubscriberActor {
             if from >= self.stage.position.get() {
                 return self.go_live();
             }
-            let Some(frame) = self.stage.deps.journal.recent(from) else {
+            let Some(frame) = self.stage.deps.journal.recent_frame_at(from) else {
                 return self.spawn_journal_read(from);
             };
             let mut read = MatchedBatch::default();

@@ -227,7 +227,7 @@ impl Dispatcher {
             self.stage.position.set(end);
             return Ok(false);
         }
-        match self.stage.deps.journal.recent(from) {
+        match self.stage.deps.journal.recent_frame_at(from) {
             Some(frame) => {
                 self.dispatch_frame(&frame)
                     .map_err(ProjectionReadError::from)?;
@@ -235,7 +235,7 @@ impl Dispatcher {
             }
             None => {
                 let journal = Arc::clone(&self.stage.deps.journal);
-                self.frame_read = Some(spawn_blocking(move || journal.read(from)));
+                self.frame_read = Some(spawn_blocking(move || journal.read_frame_at(from)));
                 Ok(false)
             }
         }

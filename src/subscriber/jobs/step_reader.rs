@@ -240,7 +240,7 @@ fn read_journal_frame(
     position: Position,
 ) -> Result<Arc<JournalFrame>, JournalReadError> {
     journal
-        .read(position)?
+        .read_frame_at(position)?
         .ok_or(JournalReadError::Corrupt(position))
 }
 
