@@ -17,7 +17,7 @@ use crate::config::{DevKey, DevSecrets, DevSecretsError, Secret};
 pub(super) enum DevModeError {
     #[error("cannot read {path}")]
     Read { path: PathBuf, source: io::Error },
-    #[error("{path} cannot be used; delete it to have new secrets made")]
+    #[error("{path} cannot be used; delete it to generate new secrets")]
     Invalid {
         path: PathBuf,
         source: DevSecretsError,
@@ -214,7 +214,7 @@ mod tests {
         fs::write(secrets_path(folder.path()), "admin").expect("writable");
         let error = read_secrets(folder.path()).expect_err("broken").to_string();
         assert!(
-            error.ends_with("dev-secrets.toml cannot be used; delete it to have new secrets made"),
+            error.ends_with("dev-secrets.toml cannot be used; delete it to generate new secrets"),
             "{error}"
         );
     }

@@ -1,4 +1,4 @@
-//! What an operator can set: the sections of the TOML file, each key with its reason. Defaults
+//! Operator's settings: one struct for each section of the TOML file. Defaults and their reasons
 //! stand in `config/default.toml`.
 
 mod c2s;

@@ -359,8 +359,8 @@ fn no_secret_no_signature_and_no_message_is_in_any_row() {
 fn junk_does_not_push_out_good_rows() {
     run(async {
         let ground = TestEnv::new(&[
-            ("calls.refused_rows_max", "20"),
-            ("calls.rows_max", "10"),
+            ("call_log.refused_rows_max", "20"),
+            ("call_log.rows_max", "10"),
             ("server.auth_failures_per_minute", "100"),
         ]);
         let yard = ground.start().await;

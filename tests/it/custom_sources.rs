@@ -1036,7 +1036,7 @@ fn no_source_is_named_like_something_built_in() {
             .expect_err("taken")
             .to_string();
         assert!(
-            problems.contains("is the name of something built in"),
+            problems.contains("is a reserved name"),
             "{name}: {problems}"
         );
     }
