@@ -317,7 +317,7 @@ impl ConfigDraft {
 }
 
 /// Returns the environment variable that sets `key`.
-pub(super) fn env_variable_name(key: &str) -> String {
+pub(crate) fn env_variable_name(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
 }
 

@@ -26,6 +26,7 @@ pub use delivery::{
 };
 pub use dev::{DEV_KEYS, DevKey, DevSecrets, DevSecretsError};
 pub use draft::ConfigDraft;
+pub(crate) use draft::env_variable_name;
 pub use instagram::{
     AutoReply, COOLDOWN_MAX_S, InstagramConfig, REPLY_MAX_BYTES, URL_MAX_BYTES, is_web_url,
 };

@@ -422,13 +422,13 @@ fn a_support_event_can_be_checked_too() {
         ),
         (Some(1), "failed", "ok")
     );
-    assert_eq!(line(&report, "x-crm-api-key"), "is missing or does not fit");
+    assert_eq!(line(&report, "x-crm-api-key"), "missing or wrong");
     let (code, report, _) = bench.check(
         "support",
         request("test-key"),
         &["--at", "2025-12-04T10:36:00Z"],
     );
-    assert_eq!((code, line(&report, "time is near")), (Some(1), "no"));
+    assert_eq!((code, line(&report, "time is recent")), (Some(1), "no"));
 }
 
 /// A request to `path`, in JSON, with `headers` of which each line has its end.
@@ -456,13 +456,13 @@ fn an_event_of_a_lead_is_checked_by_its_path_and_its_signature() {
         (line(&report, "entity"), line(&report, "event")),
         ("lead 7", "lead.updated")
     );
-    assert_eq!(line(&report, "signature"), "fits");
+    assert_eq!(line(&report, "signature"), "valid");
 
     let (code, report, _) = bench.check("leads", post(path, "", body), &[]);
     assert_eq!((code, halves(&report)), (Some(1), ("failed", "failed")));
     assert_eq!(
         line(&report, "reason"),
-        "only a body whose signature fits is decoded"
+        "not decoded, because the signature is wrong"
     );
     for (path, reason) in [
         (
@@ -474,7 +474,7 @@ fn an_event_of_a_lead_is_checked_by_its_path_and_its_signature() {
             "/api/v1/webhooks/incoming/lead/x/update",
             "the id in the path is no number",
         ),
-        ("/incoming", "there is nothing of leads at this path"),
+        ("/incoming", "not a path of leads"),
     ] {
         let (code, report, _) = bench.check("leads", post(path, &signature, body), &[]);
         assert_eq!(
@@ -499,7 +499,7 @@ fn an_event_of_a_lead_is_checked_by_its_path_and_its_signature() {
     );
     assert_eq!(
         line(&report, "signature"),
-        "none is needed, as the source has no secrets"
+        "not required: the source has no secrets"
     );
 }
 
@@ -588,7 +588,7 @@ fn updates_and_the_handshake_of_instagram_are_checked() {
     let (code, report, _) = bench.check("instagram", handshake("hunter2"), &[]);
     assert_eq!(
         (code, line(&report, "handshake")),
-        (Some(0), "a subscription; its challenge is the answer")
+        (Some(0), "a subscription; a node returns the challenge")
     );
     assert_eq!(bench.check("instagram", handshake("other"), &[]).0, Some(1));
 }
@@ -647,7 +647,7 @@ fn what_cannot_be_checked_is_said() {
         (code, error.as_str()),
         (
             Some(1),
-            "error: there is no source \"biling\"; there are support, leads, c2s, instagram, crm, billing\n"
+            "error: unknown source \"biling\"; the sources are support, leads, c2s, instagram, crm, billing\n"
         )
     );
     let (code, _, error) = bench.check("billing", "{}", &[]);
@@ -655,7 +655,7 @@ fn what_cannot_be_checked_is_said() {
         (code, error.as_str()),
         (
             Some(1),
-            "error: request.http is no request: there is no empty line, which ends the headers\n"
+            "error: request.http is not an HTTP request: no empty line after the headers\n"
         )
     );
     let vector = vectors()

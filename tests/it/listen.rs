@@ -187,9 +187,7 @@ fn a_swap_and_a_wrong_signature_make_it_fail() {
             (&json!(1), &json!(1), Some(1))
         );
         assert!(
-            error.contains(
-                "of 3 deliveries, 1 came out of order and 1 had a wrong signature or none"
-            ),
+            error.contains("3 deliveries: 1 out of order, 1 with a wrong signature or none"),
             "{error}"
         );
     });

@@ -1,4 +1,4 @@
-//! What is sent for which words, source by source, without a node.
+//! Tests of the requests that `send` builds, source by source, without a node.
 
 use clap::Parser;
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ fn made(words: &[&str], env: &[(&str, &str)]) -> Result<SignedEventRequest, Send
         .build_request(&config)
 }
 
-/// Path, headers and body of what is sent.
+/// Returns path, request and body for the arguments `words`.
 fn sent(words: &[&str]) -> (String, SignedEventRequest, Value) {
     let request = made(words, &ENV).unwrap_or_else(|error| panic!("{words:?}: {error}"));
     let body = serde_json::from_slice(&request.body).expect("JSON");
