@@ -1,5 +1,4 @@
-//! Accounts: what the admin is answered, what is shown of them and what never, and that they
-//! outlive the node.
+//! Accounts: answers of the admin API, hidden secrets, and durability.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -65,7 +64,7 @@ fn full() -> Value {
     })
 }
 
-/// What every answer after the first shows of it.
+/// Account as every answer after the first shows it.
 fn shown() -> Value {
     let mut account = full();
     let members = account.as_object_mut().expect("an object");
@@ -257,7 +256,7 @@ fn every_wrong_member_is_named_and_nothing_is_kept() {
                 json!({"instagram_account_id": "1", "crm_webhook_url": "http://2130706433/x"}),
                 "crm_webhook_url",
             ),
-            // As it is for a subscription: it leads to loopback whatever a resolver says.
+            // Refused as for a subscription: the name is loopback whatever a resolver answers.
             (
                 json!({"instagram_account_id": "1", "crm_webhook_url": "http://api.localhost:9000/x"}),
                 "crm_webhook_url",
@@ -441,7 +440,7 @@ fn accounts_are_listed_in_pages_and_bounded_in_number() {
     });
 }
 
-/// The accounts of a node by their names, as it shows them.
+/// Returns the accounts of a node by name, as the node shows them.
 async fn accounts(gate: &TestClient) -> Value {
     show(gate, "?page_size=100").await.body["items"].clone()
 }
@@ -498,7 +497,7 @@ fn accounts_outlive_a_restart_a_kill_and_a_rebuild() {
     });
 }
 
-/// Whom the conversation of the story belongs to.
+/// Returns the account that the story's conversation belongs to.
 async fn owner(yard: &TestNode) -> Value {
     state(yard).await["account_id"].clone()
 }
@@ -561,7 +560,7 @@ fn after_a_failed_sync_the_store_is_opened_again_and_tells_what_it_holds() {
         let yard = ground.start().await;
         trouble.fail(FailurePlace::Sync, 1);
         assert_eq!(code(&create(&yard, &full()).await), (503, "unavailable"));
-        // It is in the file by then, but nobody could vouch for it before it was read again.
+        // The account is in the file by then, but is trusted only after it was read again.
         let mut polls = tokio::time::interval(Duration::from_millis(2));
         let shown = async {
             while show(&yard, "").await.body["total"] != 1 {

@@ -1,4 +1,4 @@
-//! The support contract's answers, one by one.
+//! Answers of the support contract, one by one.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -17,17 +17,17 @@ use crate::test_node::{
     run,
 };
 
-/// Longer than any bound of a node in these tests; only a broken one lets a socket wait for it.
+/// Longer than any limit of a node in these tests; only a broken node lets a socket wait so long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A request as the contract wants it, of which every part can be made wrong.
+/// Request of the contract, in which every part can be made wrong.
 #[derive(Clone)]
 struct TicketRequest<'a> {
     api_key: Option<&'a str>,
     secret: &'a str,
-    /// What is signed.
+    /// Time that is signed.
     timestamp: &'a str,
-    /// Whether what is signed is sent as a header as well.
+    /// True if the signed time is sent as a header as well.
     in_header: bool,
     content_type: Option<&'a str>,
     key: Option<(&'a str, &'a str)>,
@@ -77,7 +77,7 @@ impl TicketRequest<'_> {
     }
 }
 
-/// The body of an event of ticket `S` that is accepted.
+/// Body of an event of ticket `S` that is accepted.
 fn pending() -> Value {
     json!({"event": "status.changed", "support_uid": "S", "data": {"status": "pending"}})
 }
@@ -111,7 +111,7 @@ fn connect(gate: &TestClient) -> TcpStream {
     stream
 }
 
-/// Sends `bytes` and nothing more, and reads until the node closes the connection.
+/// Sends `bytes` and reads until the node closes the connection.
 pub async fn raw(gate: &TestClient, bytes: String) -> String {
     let mut stream = connect(gate);
     let talk = move || {
@@ -155,8 +155,8 @@ fn an_accepted_event_is_answered_with_its_number_and_can_be_read() {
     });
 }
 
-/// Each event with its data, the one member of the state that it changes, that member's new value,
-/// and its summary.
+/// Each event with its data, the state member that it changes, the member's new value, and the
+/// event's summary.
 fn story() -> Vec<(&'static str, Value, &'static str, Value, &'static str)> {
     let message = |text, deleted| {
         let author = json!({"name": "Ada"});
@@ -566,7 +566,7 @@ fn the_timestamp_comes_in_the_header_or_in_the_body_and_the_header_wins() {
             body["timestamp"] = timestamp.into();
             body
         };
-        // An old time of the event is no stale request: the header says when it was signed.
+        // An old event time does not make a request stale: the header has the time of signing.
         let both = TicketRequest::new(&with_timestamp("2025-12-01T00:00:00Z"));
         assert_eq!(both.send(&yard).await.status, 202);
         let in_body = |timestamp| TicketRequest {
@@ -590,7 +590,7 @@ fn the_timestamp_comes_in_the_header_or_in_the_body_and_the_header_wins() {
             code(&in_body("noon").send(&yard).await),
             (401, "stale_timestamp")
         );
-        // Its characters count, after the escapes of JSON.
+        // The limit counts characters after JSON's escapes are decoded.
         let escaped = with_timestamp(START)
             .to_string()
             .replace("2025-", r"\u0032025\u002d");
@@ -711,8 +711,8 @@ fn the_idempotency_key_comes_in_a_header_or_in_the_body_and_the_header_wins() {
     });
 }
 
-/// One request with everything wrong, put right check by check: the answer is always that of the
-/// first check that fails.
+/// Corrects a request with every part wrong, check by check: the answer is always that of the first
+/// failing check.
 #[test]
 fn checks_are_made_in_the_contracts_order() {
     run(async {
@@ -1003,7 +1003,7 @@ fn a_body_over_the_limit_is_refused_as_soon_as_that_is_known() {
             answer.starts_with("HTTP/1.1 413 ") && answer.contains(r#""code":"body_too_large""#)
         };
 
-        // No byte of the body is sent in the first, and no end of it in the second.
+        // The first request sends no byte of its body, the second no end of it.
         let declared = raw(&yard, format!("{head}Content-Length: 1025\r\n\r\n")).await;
         assert!(too_large(&declared), "{declared}");
         let chunks = format!("200\r\n{0}\r\n200\r\n{0}\r\n1\r\nx\r\n", "x".repeat(512));
@@ -1298,8 +1298,7 @@ fn a_body_that_trickles_in_is_cut_off_as_a_whole() {
                 format!("POST {SUPPORT} HTTP/1.1\r\nHost: h\r\nX-CRM-API-Key: {API_KEY}\r\n");
             stream.write_all(format!("{head}Content-Length: 4000\r\n\r\n").as_bytes())?;
             let mut answer = [0; 12];
-            // Each byte follows the one before within the time that a whole request has; all of
-            // them never do.
+            // Each byte arrives within the limit of a whole request; all of them together never do.
             for _ in 0..4000 {
                 stream.write_all(b"x")?;
                 match stream.read_exact(&mut answer) {
@@ -1389,7 +1388,7 @@ fn a_ticket_may_have_any_id_and_is_read_under_it_percent_encoded() {
             .map(|item| item["id"].clone())
             .collect();
         assert_eq!(listed, ids.into_iter().rev().collect::<Vec<_>>());
-        // A client tidies such a path; the node takes it as it is.
+        // A client would normalize such a path; the node takes the path as it is.
         for id in [".", ".."] {
             assert_eq!(yard.message(id, id).await.sequence(), 1);
             let path = format!("/api/v1/entities/ticket/{}", encode_id(id));

@@ -1,5 +1,5 @@
-//! Lead events of Contact2Sale: single and in lists, each applied once, in order, and answered as
-//! the contract says.
+//! Lead events of Contact2Sale: single or in lists, applied once, in order, and answered as the
+//! contract says.
 
 use std::io;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::test_node::{
 pub const C2S: &str = "/api/v1/webhooks/c2s";
 pub const C2S_TOKEN: &str = "test-webhook-token";
 
-/// A ground with the source enabled and without limits on rates, and with the keys given.
+/// Environment with the source enabled, without rate limits, and with the configuration `keys`.
 pub fn ground(keys: &[(&str, &str)]) -> TestEnv {
     let own = [
         ("sources.c2s.enabled", "true"),
@@ -47,7 +47,7 @@ async fn send_text(gate: &TestClient, body: &str) -> TestAnswer {
         .await
 }
 
-/// An event of `lead_id` at `minute` past ten.
+/// Event of `lead_id` at `minute` past ten.
 pub fn event(lead_id: impl Into<Value>, minute: u32) -> Value {
     let updated_at = format!("2025-01-20T10:{minute:02}:00Z");
     let customer = json!({"name": format!("Ana {minute}"), "email": "ana@example.com"});
@@ -55,7 +55,7 @@ pub fn event(lead_id: impl Into<Value>, minute: u32) -> Value {
     json!({"lead_id": lead_id, "updated_at": updated_at, "hook_action": "lead.updated", "customer": customer})
 }
 
-/// What an answer of 200 counts.
+/// Counters in an answer of 200.
 fn summary(received: u32, processed: u32, duplicates: u32) -> Value {
     let failed = received - processed - duplicates;
     assert_eq!(failed, 0, "a list of errors is needed");
@@ -78,7 +78,7 @@ pub async fn lead(gate: &TestClient, id: &str) -> Value {
     answer.body
 }
 
-/// The first hundred items of a lead's timeline, oldest first.
+/// Returns the first hundred items of a lead's timeline, oldest first.
 pub async fn timeline(gate: &TestClient, id: &str) -> Vec<Value> {
     let answer = gate
         .get(&format!(
@@ -93,7 +93,7 @@ pub async fn timeline(gate: &TestClient, id: &str) -> Vec<Value> {
     items
 }
 
-/// The eight checks of the source document's own script.
+/// Runs the eight checks of the script in the source document.
 #[test]
 fn the_documented_script_runs_green() {
     run(async {
@@ -477,7 +477,7 @@ fn a_duplicate_is_known_after_a_crash() {
     });
 }
 
-/// An event from the future is taken for one of now, or every true one after it would be late.
+/// An event from the future counts as one of now; otherwise every later true event would be late.
 #[test]
 fn a_time_far_ahead_makes_nothing_else_late_and_is_a_duplicate_of_itself() {
     run(async {
@@ -543,8 +543,8 @@ fn a_lead_s_bucket_empties_and_fills_up_and_duplicates_take_nothing() {
     });
 }
 
-/// Its third event was refused each time, since the two duplicates before it held the tokens that
-/// they gave back.
+/// Regression: the third event was refused each time, because the two duplicates before it held
+/// tokens that they returned later.
 #[test]
 fn a_list_longer_than_a_bucket_is_completed_by_sending_it_again() {
     run(async {
@@ -651,8 +651,7 @@ fn only_listed_addresses_may_call_also_behind_a_proxy() {
     });
 }
 
-/// A disk that stands still until as many events were decided as are asked for, and counts its
-/// syncs.
+/// Disk that blocks until the requested number of events was decided, and counts its syncs.
 #[derive(Default)]
 struct CountingDisk {
     state: Mutex<(usize, usize)>,
@@ -667,7 +666,8 @@ impl FailureInjector for CountingDisk {
             state.0 += 1;
             self.decided.notify_all();
         }
-        // The store itself syncs before there is a journal, and the projection beside it.
+        // Only the journal's thread: the store syncs before there is a journal, and so does the
+        // projection.
         if matches!(point, Failpoint::Sync) && thread::current().name() == Some("journal") {
             state.1 += 1;
             self.decided
@@ -702,7 +702,8 @@ fn a_list_of_a_thousand_takes_two_commits_at_most() {
         while disk.state.lock().0 < 1_000 {
             tokio::task::yield_now().await;
         }
-        // It says that all before it are on their way, and needs no commit of its own.
+        // A duplicate confirms that all events before it are in flight, and needs no commit of its
+        // own.
         let (duplicate, batch) =
             tokio::join!(expect_soon(send(&yard, &list[999])), expect_soon(batch));
         assert_eq!(duplicate.body, summary(1, 0, 1));
@@ -765,7 +766,7 @@ fn a_list_that_found_no_room_is_to_be_sent_again_and_has_taken_no_tokens() {
     });
 }
 
-/// What was durable of a list counts as duplicates when the rest of it failed with the store.
+/// The durable part of a list counts as duplicates after the rest failed with the store.
 #[test]
 fn a_list_that_a_crash_cut_off_is_completed_by_sending_it_again() {
     run(async {
@@ -781,7 +782,7 @@ fn a_list_that_a_crash_cut_off_is_completed_by_sending_it_again() {
             });
             tokio::task::yield_now().await;
             process.kill();
-            // There may have been an answer or none.
+            // Ignored: the request may or may not have been answered.
             let _ = expect_soon(under_way).await.expect("no panic");
         }
         let yard = ground.start().await;
@@ -821,7 +822,7 @@ fn what_was_sent_never_comes_back_in_a_refusal() {
     });
 }
 
-/// The whole state again, from the journal alone.
+/// Rebuilds the whole state from the journal alone.
 #[test]
 fn a_rebuilt_node_knows_the_same() {
     run(async {

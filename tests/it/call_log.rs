@@ -1,5 +1,4 @@
-//! The exchange log: every call of a source is a row, also a refused one, and no row holds a
-//! secret.
+//! The call log: every call of a source is a row, refused calls too, and no row contains a secret.
 
 use hookyard::config::Secret;
 use hookyard::edge::support::signature::sign_support_body;
@@ -23,7 +22,7 @@ fn items(list: &Value) -> &Vec<Value> {
     list["items"].as_array().expect("items")
 }
 
-/// All rows, newest first.
+/// Returns all rows, newest first.
 async fn all(gate: &TestClient) -> Vec<Value> {
     let mut rows = Vec::new();
     for page in 1.. {
@@ -47,7 +46,7 @@ async fn newest(gate: &TestClient) -> Value {
     gate.get(&format!("{LOGS}/{id}")).await.body
 }
 
-/// A call that is refused, since nobody knows its key.
+/// Call with an unknown key, which is refused.
 fn junk(gate: &TestClient) -> RequestBuilder {
     gate.client
         .post(format!("{}{SUPPORT}", gate.base))
@@ -205,7 +204,7 @@ fn lists_are_filtered_and_come_in_pages_newest_first() {
     run(async {
         let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
-        // Every third call is refused: the two rings alternate.
+        // Every third call is refused, so the two rings alternate.
         for number in 1..=30 {
             let status = if number % 3 == 0 {
                 yard.answer(junk(&yard)).await.status
@@ -412,8 +411,8 @@ fn rows_survive_a_restart_and_a_rebuild() {
     });
 }
 
-/// Rows of the last moments may be gone, but what is left is as it was, and no number that was seen
-/// comes again.
+/// Rows of the last moments may be lost; the others are unchanged, and no seen number is used
+/// again.
 #[test]
 fn a_kill_costs_the_last_rows_at_most() {
     run(async {
@@ -451,8 +450,8 @@ fn a_kill_costs_the_last_rows_at_most() {
     });
 }
 
-/// A method that a source's path does not take was nobody's call, so its sender's operator never
-/// found it.
+/// Regression: a call with a method that the path does not accept was attributed to no source, so
+/// the operator could not find it.
 #[test]
 fn a_method_that_a_source_does_not_take_is_logged_as_its_call() {
     run(async {

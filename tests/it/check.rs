@@ -1,4 +1,4 @@
-//! `hookyard check --source`: a request from a file against a source, with the real binary and no
+//! `hookyard check --source`: a captured request against a source, with the real binary and no
 //! node.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use hookyard::config::Secret;
 use serde::Deserialize;
 use tempfile::TempDir;
 
-/// One of `vectors.json`.
+/// Entry of `vectors.json`.
 #[derive(Deserialize)]
 struct CheckVector {
     preset: String,
@@ -53,7 +53,7 @@ impl CheckVector {
         form.unwrap_or_else(|| self.body.clone())
     }
 
-    /// The request as it went over the wire, with line ends of the head as given.
+    /// Returns the request as sent, with `line_end` after each line of the head.
     fn raw(&self, line_end: &str) -> String {
         let mut head = vec![
             format!("POST /in/{} HTTP/1.1", self.preset),
@@ -70,7 +70,7 @@ impl CheckVector {
         format!("{}{line_end}{line_end}{}", head.join(line_end), self.body())
     }
 
-    /// What no report may show: the secret, unless it happens to be part of the body, and the right
+    /// Texts that no report may show: the secret, unless the body contains it, and the right
     /// signature.
     fn hidden(&self) -> impl Iterator<Item = &str> {
         let of_signature = |name: &str| {
@@ -86,7 +86,7 @@ impl CheckVector {
         signatures.chain(secret)
     }
 
-    /// When it was signed, as its headers spell it.
+    /// Time of signing, as spelled in the headers.
     fn time(&self) -> Option<String> {
         let named = self
             .headers
@@ -104,7 +104,7 @@ impl CheckVector {
     }
 }
 
-/// A folder with a configuration of one source, and what checks requests there.
+/// Folder with the configuration of one source, in which `check` runs.
 struct CheckFolder(TempDir);
 
 impl CheckFolder {
@@ -127,7 +127,7 @@ impl CheckFolder {
         ))
     }
 
-    /// Exit code, report, and what went wrong.
+    /// Returns exit code, report and errors.
     fn check(
         &self,
         source: &str,
@@ -431,7 +431,7 @@ fn a_support_event_can_be_checked_too() {
     assert_eq!((code, line(&report, "time is recent")), (Some(1), "no"));
 }
 
-/// A request to `path`, in JSON, with `headers` of which each line has its end.
+/// JSON request to `path` with `headers`, each of which includes its line end.
 fn post(path: &str, headers: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\nHost: h\nContent-Type: application/json\n{headers}\n{body}")
 }

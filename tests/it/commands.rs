@@ -1,4 +1,4 @@
-//! The binary's commands, run as a person would.
+//! The binary's commands, run as a person would run them.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -17,7 +17,7 @@ use crate::test_node::{SUPPORT, TOKEN, TestClient, TestEnv, expect_soon, run};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_hookyard");
 
-/// `program` as it would start in `folder` from a terminal in which nothing is set.
+/// Command for `program` as started in `folder` from a terminal with an empty environment.
 pub fn command_in(program: impl AsRef<Path>, folder: &Path) -> Command {
     let mut command = Command::new(program.as_ref());
     command
@@ -33,7 +33,7 @@ pub fn hookyard(folder: &Path, words: &[&str]) -> Command {
     command
 }
 
-/// Its exit code, and what it wrote to its output and for its errors.
+/// Returns exit code, standard output and standard error.
 pub fn output_of(command: &mut Command) -> (Option<i32>, String, String) {
     let Output {
         status,
@@ -182,7 +182,7 @@ fn serve_without_secrets_names_each_key_and_its_variable() {
     assert!(!folder.path().join("hookyard-data").exists());
 }
 
-/// A development node, and the two lines that it gave to paste; killed when dropped.
+/// Development node with the two lines that it printed to paste; killed when dropped.
 pub struct DevNode {
     child: Child,
     pub send: String,
@@ -214,7 +214,7 @@ impl DevNode {
         }
     }
 
-    /// Its ticket, by the very line that it printed, or in its place where there is no curl.
+    /// Reads the ticket with the printed line, or with a client where there is no curl.
     async fn ticket(&self, folder: &Path) -> Value {
         let has_curl =
             output_of(command_in("sh", folder).args(["-c", "command -v curl"])).0 == Some(0);
@@ -242,7 +242,7 @@ impl DevNode {
 
 impl Drop for DevNode {
     fn drop(&mut self) {
-        // It may have ended already.
+        // Ignored: the node may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -302,8 +302,8 @@ fn the_first_development_start_makes_secrets_and_prints_lines_that_work() {
     });
 }
 
-/// The program's own path was printed as it was, so the line broke in a folder with a space in its
-/// name.
+/// Regression: the program's own path was printed unquoted, so the line failed in a folder with a
+/// space in its name.
 #[test]
 fn the_printed_lines_work_in_folders_with_any_name() {
     run(async {
@@ -347,7 +347,7 @@ fn development_is_for_this_machine_only() {
     assert!(!folder.path().join("hookyard-data").exists());
 }
 
-/// Sends messages to a ticket of its own, one after another, until one is not accepted.
+/// Sends messages to a ticket, one after another, until one is not accepted.
 async fn send_until_it_ends(
     gate: TestClient,
     ticket: String,
@@ -441,7 +441,7 @@ fn what_is_on_its_way_when_a_node_stops_is_answered() {
         dam.wait_until_held().await;
         let address = yard.node.address();
         let stopping = actix_rt::spawn(yard.stop());
-        // The stop has begun when nobody is let in any more.
+        // The stop has begun when connections are refused.
         expect_soon(async { while TcpStream::connect(address).await.is_ok() {} }).await;
         dam.open();
         assert_eq!(expect_soon(waiting).await.expect("no panic").sequence(), 1);

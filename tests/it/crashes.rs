@@ -1,4 +1,4 @@
-//! Entities that crash, are let go of, and come back: alone, with their state, and with their next
+//! Entities that crash, are passivated, and come back: alone, with their state, and with their next
 //! number.
 
 use std::ops::RangeInclusive;
@@ -13,12 +13,12 @@ use crate::failures::{DiskFailure, begin, check_timeline, outputs, run_all, with
 use crate::rebuild::rebuild;
 use crate::test_node::{TestAnswer, TestClient, TestEnv, run};
 
-/// Message ids, which are idempotency keys too.
+/// Message ids, which are also idempotency keys.
 fn keys(ticket: &str, numbers: RangeInclusive<u64>) -> Vec<String> {
     numbers.map(|number| format!("{ticket}-{number}")).collect()
 }
 
-/// A message to be sent in a task of its own.
+/// Message that is sent in a task of its own.
 fn message(
     gate: &TestClient,
     ticket: &str,
@@ -110,8 +110,7 @@ fn other_entities_do_not_notice_a_crash() {
     });
 }
 
-/// The successor must not be loaded before the records that the crashed entity had submitted are
-/// durable.
+/// The successor may load only after the crashed entity's submitted records are durable.
 #[test]
 fn a_crash_with_records_on_their_way_loses_and_repeats_no_number() {
     run(async {
@@ -132,7 +131,7 @@ fn a_crash_with_records_on_their_way_loses_and_repeats_no_number() {
         trouble.crash_entity("SUP-1", 1);
         assert_eq!(within(yard.message("SUP-1", "SUP-1-7")).await.status, 503);
         let successors = begin([7, 8, 9].map(|n| message(&yard, "SUP-1", &format!("SUP-1-{n}"))));
-        // A ticket of its own says when the requests before it have been routed.
+        // An accepted event of another ticket proves that the requests before it were routed.
         let other = tokio::spawn(message(&yard, "SUP-2", "SUP-2-1"));
         trouble.wait_until_decided("SUP-2", 1).await;
         trouble.release_syncs();
@@ -157,8 +156,8 @@ fn a_crash_with_records_on_their_way_loses_and_repeats_no_number() {
     });
 }
 
-/// Whatever was in the mailbox at a crash is answered 503 and sent again; large texts make
-/// snapshots due meanwhile.
+/// Requests in the mailbox at a crash are answered 503 and sent again; large texts trigger
+/// snapshots meanwhile.
 #[test]
 fn crashes_under_load_lose_and_repeat_nothing() {
     run(async {
@@ -311,7 +310,8 @@ fn an_entity_with_records_on_their_way_is_not_let_go_and_a_new_one_finds_no_plac
                 "of {ticket}: {answer:?}"
             );
         }
-        // A read returns when the projection has passed all, so now they can go.
+        // A read returns when the projection has passed all records, so the entities can be
+        // passivated.
         assert_eq!(state(&yard, "SUP-1").await.status, 200);
         assert_eq!(within(yard.message("SUP-5", "SUP-5-1")).await.sequence(), 1);
         for ticket in tickets {
@@ -328,8 +328,8 @@ fn an_entity_with_records_on_their_way_is_not_let_go_and_a_new_one_finds_no_plac
     });
 }
 
-/// Entities go as soon as they may: one sender finds out whether that is before their last record
-/// can be loaded again, several whether others being loaded disturb it.
+/// Entities are passivated as soon as possible. One sender tests loading right after the last
+/// record; several senders test loads that run at the same time.
 #[test]
 fn entities_that_come_and_go_all_the_time_lose_and_repeat_no_number() {
     for (senders, live_max) in [(1, "1"), (6, "3")] {
@@ -359,7 +359,7 @@ fn entities_that_come_and_go_all_the_time_lose_and_repeat_no_number() {
     }
 }
 
-/// Sends the message `number`; nothing but a lack of room may refuse it.
+/// Sends message `number`; only a lack of room may refuse it.
 async fn until_there_is_room(gate: &TestClient, ticket: &str, number: u64) {
     loop {
         let answer = within(gate.message(ticket, &format!("{ticket}-{number}"))).await;
@@ -367,13 +367,13 @@ async fn until_there_is_room(gate: &TestClient, ticket: &str, number: u64) {
             return assert_eq!(answer.sequence(), number, "of {ticket}");
         }
         assert_eq!(class(&answer), (503, &json!("overloaded")), "of {ticket}");
-        // What is durable is projected when this returns, and so can go.
+        // Durable records are projected when this returns, so the entity can be passivated.
         state(gate, ticket).await;
     }
 }
 
-/// Looking at 64 entities that all had been used since the last look, the router had refused the
-/// newcomer.
+/// Regression: the router looked at 64 entities, all used since the last look, and refused the new
+/// one.
 #[test]
 fn a_new_entity_finds_a_place_although_all_live_ones_were_used_lately() {
     run(async {
@@ -429,8 +429,8 @@ fn an_entity_with_snapshots_is_the_same_after_it_was_let_go_after_a_restart_and_
         };
         make_it_go(&yard, "SUP-2-1").await;
         assert_eq!(state(&yard, "SUP-1").await.body, before);
-        // Decided from the state that was loaded: the message is known, and another one would have
-        // failed.
+        // Decided from the loaded state: the message is known; with another id the change would
+        // fail.
         let data = json!({"message_id": "SUP-1-90", "text": "changed"});
         assert_eq!(
             yard.send("SUP-1", "edit-1", "message.updated", data)
@@ -473,9 +473,9 @@ fn an_entity_with_snapshots_is_the_same_after_it_was_let_go_after_a_restart_and_
     });
 }
 
-/// How many parts of snapshots the stopped node's store holds.
+/// Counts the snapshot parts in the stopped node's store.
 pub fn snapshot_rows(ground: &TestEnv) -> usize {
-    /// The tag of their keys.
+    /// Tag of snapshot keys.
     const SNAPSHOT: u8 = 3;
     let store = DataStore::open(&ground.store_path(), 1 << 20, Arc::new(NoFailures))
         .expect("the node has stopped");
@@ -486,8 +486,8 @@ pub fn snapshot_rows(ground: &TestEnv) -> usize {
         .count()
 }
 
-/// Each message beyond the first few had been refused: the mailbox of an entity that begins was
-/// small until its first turn.
+/// Regression: each message beyond the first few was refused, because a new entity's mailbox was
+/// small until its first poll.
 #[test]
 fn the_first_events_of_an_entity_may_come_all_at_once() {
     run(async {
@@ -518,7 +518,7 @@ fn the_first_events_of_an_entity_may_come_all_at_once() {
     });
 }
 
-/// An event that its sender gives up on is decided all the same, and its retry learns of it.
+/// An event whose sender disconnects is decided all the same, and a retry finds it.
 #[test]
 fn a_retry_after_a_crash_and_a_lost_connection_is_stored_once() {
     run(async {

@@ -1,5 +1,5 @@
-//! The CRM's event bus: what publishers are answered, one event at a time and in lists, and what
-//! becomes of their events.
+//! The CRM's event bus: answers to publishers, for single events and lists, and the results of
+//! their events.
 
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ fn code(answer: &TestAnswer) -> (u16, &str) {
     )
 }
 
-/// An event of organisation `id` that sets its field `n`.
+/// Event of organisation `id` that sets its field `n`.
 fn updated(id: u64, n: usize) -> Value {
     json!({"event": "organisation.updated", "data": {"organisation_id": id, "n": n}})
 }
@@ -62,7 +62,7 @@ fn keyed(mut event: Value, key: &str) -> Value {
     event
 }
 
-/// The payload that the CRM's own guide shows, to the letter.
+/// Payload of the CRM's own guide, unchanged.
 const FROM_THE_GUIDE: &str = r#"{
   "event": "organisation.created",
   "timestamp": "2025-10-18T09:43:12.442Z",
@@ -610,7 +610,7 @@ fn every_event_there_is_can_be_listed_with_an_example() {
                 .status,
             401
         );
-        // What is listed as published can be published.
+        // Every event listed as published can be published.
         assert!(
             items.iter().all(|item| item["example"]["data"].is_object()),
             "{items:#?}"

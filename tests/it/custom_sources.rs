@@ -1,5 +1,5 @@
-//! Configured sources: each preset's requests as its provider signs them, and every answer that
-//! they get.
+//! Configured sources: requests of each preset, signed as by the provider, and every answer to
+//! them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use crate::senders::{
 };
 use crate::test_node::{TestAnswer, TestClient, TestEnv, TestNode, encode_id, run, run_together};
 
-/// A body in which the defaults of every preset find something.
+/// Body in which the default locators of every preset find a value.
 const BODY: &str = r#"{"id": "m1", "type": "thing.happened", "data": {"object": {"id": "cus_1"}}, "repository": {"full_name": "o/r"}, "issue": {"number": 7}}"#;
 const FORM: &str = "id=m1&type=thing.happened";
 
-/// A node with every preset under its own name, and further tables.
+/// Node with a source for every preset, under the preset's name, and with the tables `more`.
 fn ground(more: &str) -> (TestEnv, Arc<ManualClock>) {
     let mut ground = TestEnv::new(&[]);
     let clock = ground.with_manual_clock();
@@ -63,7 +63,7 @@ async fn post(gate: &TestClient, path: &str, headers: &SenderHeaders, body: &str
     gate.answer(request).await
 }
 
-/// Sends `body` signed as `preset` does it, at the clock's time.
+/// Sends `body` signed as by `preset`, at the clock's time.
 async fn send(
     gate: &TestClient,
     clock: &ManualClock,
@@ -143,7 +143,7 @@ fn a_freshly_signed_request_of_each_preset_is_taken_and_with_another_body_it_is_
                 clock.wall(),
             );
             let forged = post(&yard, &path, &headers, &body.replace("m1", "m3")).await;
-            // Basic credentials vouch for whoever has them, not for what is sent.
+            // Basic credentials authenticate the sender, not the body.
             let expected = if preset == "pipedrive" {
                 (200, "")
             } else {
@@ -257,7 +257,7 @@ fn a_repeated_key_is_answered_with_the_first_event_across_a_restart() {
         let (ground, clock) = ground("");
         let yard = ground.start().await;
         let first = send(&yard, &clock, "github", BODY, "d1").await;
-        // The same delivery, as if it were about another issue.
+        // The same delivery id with the content of another issue.
         let other = BODY.replace("\"number\": 7", "\"number\": 8");
         let check = async |yard: &TestNode| {
             for body in [BODY, &other] {
@@ -288,7 +288,7 @@ fn a_repeated_key_is_answered_with_the_first_event_across_a_restart() {
     });
 }
 
-/// The secret stands in no file: it comes from the environment of the process.
+/// The secret is in no file: it comes from the environment of the process.
 #[test]
 fn an_acknowledged_event_survives_a_kill_of_the_real_node() {
     run(async {
@@ -433,7 +433,7 @@ fn a_form_is_kept_as_it_was_sent_and_read_as_an_object() {
         let (ground, clock) = ground("");
         let yard = ground.start().await;
         let sms = "id=SM%C3%BC1&type=sms.received&Body=a+b";
-        // What is signed is the decoded form.
+        // The decoded form is signed.
         let url = format!("{}/in/twilio", yard.base);
         let mut headers = signed(
             "twilio",
@@ -711,8 +711,7 @@ fn an_address_has_so_many_requests_a_minute_and_forgers_use_none_of_them() {
     });
 }
 
-/// A body was read to its end, or for as long as that may take, before anyone looked for a
-/// signature.
+/// Regression: a body was read to its end before its signature was looked for.
 #[test]
 fn what_shows_no_signature_is_refused_before_its_body_is_there() {
     run(async {
@@ -1016,8 +1015,8 @@ fn a_list_has_no_fields_to_keep_and_is_an_event_all_the_same() {
     });
 }
 
-/// What begins a built-in event's name, or names a kind, may not name a source: subscribers could
-/// not tell them apart.
+/// The first word of a built-in event and the name of a kind may not name a source: subscribers
+/// could not tell their events apart.
 #[test]
 fn no_source_is_named_like_something_built_in() {
     let words = EVENTS
@@ -1049,7 +1048,7 @@ fn the_example_of_a_delivery_is_what_its_source_would_take() {
         let yard = ground.start().await;
         let answer = yard.get("/api/v1/webhooks/events/available").await;
         let items = answer.body["items"].as_array().expect("a list");
-        // Twilio sends forms, of which deliveries show the fields.
+        // Twilio sends forms, whose fields the deliveries show.
         for (preset, _) in PRESETS
             .into_iter()
             .filter(|(preset, _)| *preset != "twilio")

@@ -1,5 +1,5 @@
-//! What failed for good is listed with its reason, and one command delivers it once what was wrong
-//! is repaired.
+//! Deliveries that failed for good are listed with their reason, and one command delivers them
+//! after a repair.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::test_node::{TOKEN, TestAnswer, TestClient, TestEnv, expect_soon, run}
 
 const LETTERS: &str = "/api/v1/dead-letters";
 
-/// A ground on which a delivery fails for good after three attempts.
+/// Environment in which a delivery fails for good after three attempts.
 fn impatient() -> TestEnv {
     ground(&[("delivery.retry_schedule_s", "0.01,0.01")])
 }
@@ -35,7 +35,7 @@ pub async fn post(gate: &TestClient, path: &str, body: Value) -> TestAnswer {
     ask(gate, Method::POST, path, Some(body)).await
 }
 
-/// What stands at `path` as soon as it is as it has to be.
+/// Polls `path` until the answer satisfies the condition, and returns it.
 pub async fn poll_until(
     gate: &TestClient,
     path: &str,
@@ -59,7 +59,7 @@ pub async fn letters(gate: &TestClient, count: usize) -> Vec<Value> {
     listed["items"].as_array().expect("a list").clone()
 }
 
-/// The job that `answer` tells of, once it is over.
+/// Waits for the end of the job in `answer`, and returns the job.
 async fn wait_for_job(gate: &TestClient, answer: &TestAnswer) -> Value {
     assert_eq!(answer.status, 202, "{answer:?}");
     let path = format!("/api/v1/jobs/{}", answer.body["id"]);
@@ -73,7 +73,7 @@ fn counts(job: &Value) -> [&Value; 5] {
     ["state", "total", "delivered", "failed", "skipped"].map(|name| &job[name])
 }
 
-/// What came of one entity, accepted or not, as its numbers among its events.
+/// Sequences of one entity's deliveries, accepted or not.
 fn sequences(receiver: &TestReceiver, entity: &str) -> Vec<u64> {
     receiver
         .arrivals()
@@ -258,8 +258,7 @@ fn a_discarded_dead_letter_lets_its_entity_go_on_also_after_a_restart() {
             (&json!(2), &json!(2))
         );
 
-        // While it is paused there is nobody to be told: it has to be found out at the next
-        // beginning.
+        // A paused subscriber gets no message about it and must notice at the next start.
         ask(
             &yard,
             Method::POST,
@@ -291,8 +290,8 @@ fn a_discarded_dead_letter_lets_its_entity_go_on_also_after_a_restart() {
     });
 }
 
-/// The answer says that the dead letter is gone, and a crash comes before anybody could note that
-/// its entity goes on.
+/// The answer confirms the discarded dead letter; a crash follows before the entity's release is
+/// persisted.
 #[test]
 fn an_entity_does_not_wait_for_a_dead_letter_that_a_crash_left_discarded() {
     run(async {
@@ -307,7 +306,7 @@ fn an_entity_does_not_wait_for_a_dead_letter_that_a_crash_left_discarded() {
         .await;
         send(&process, &["A"], 1, 2).await;
         let first = letters(&process, 1).await.remove(0);
-        // What is stored then says that the entity waits.
+        // The store then says that the entity waits.
         poll_until(&process, "/api/v1/webhooks/1", |shown| {
             shown["stats"]["stopped_lanes"] == json!(1)
         })
@@ -380,7 +379,7 @@ fn a_cancelled_job_leaves_what_it_had_not_begun() {
     run(async {
         let yard = impatient().start().await;
         let receiver = TestReceiver::start(|_| ReceiverReply::Status(500)).await;
-        // One attempt at once, so that the others have not begun.
+        // One attempt at a time, so the other deliveries have not started.
         subscribe(&yard, receiver.url("/hook"), json!({"concurrency": 1})).await;
         send(&yard, &["A", "B", "C"], 1, 1).await;
         letters(&yard, 3).await;
@@ -417,7 +416,7 @@ fn a_cancelled_job_leaves_what_it_had_not_begun() {
         );
         latch.open();
         letters(&yard, 2).await;
-        // Whatever comes next would come after what the job had left.
+        // Further deliveries would come after those that the job left.
         send(&yard, &["D"], 1, 1).await;
         receiver.accepted(2).await;
         assert_eq!(receiver.arrivals().len(), 11);
@@ -425,8 +424,8 @@ fn a_cancelled_job_leaves_what_it_had_not_begun() {
     });
 }
 
-/// The process is killed while a job is at work: it goes on with what was not settled, and nothing
-/// stays a dead letter.
+/// The process is killed while a job runs: the job continues with the unsettled deliveries, and no
+/// dead letter remains.
 #[test]
 fn a_job_goes_on_after_the_node_was_killed() {
     run(async {
@@ -474,7 +473,7 @@ fn what_failed_of_a_time_is_recovered_and_nothing_else() {
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
         let receiver = TestReceiver::start(failing_for("ticket/A")).await;
-        // Refused at once: with this clock nothing is ever tried again.
+        // Fails at once: with this clock nothing is ever retried.
         receiver.set_script(|arrival| {
             ReceiverReply::Status(if arrival.entity() == "ticket/B" {
                 200
@@ -632,8 +631,8 @@ fn wishes_that_name_nothing_are_refused() {
         let not_there = [
             (Method::GET, format!("{LETTERS}/7"), None),
             (Method::GET, format!("{LETTERS}/007"), None),
-            // Where letters are numbered from 1, 0 is what the store keeps the next number under:
-            // it was a 503.
+            // Regression: letters are numbered from 1, and the store keeps the next number under 0;
+            // reading it was a 503.
             (Method::GET, format!("{LETTERS}/0"), None),
             (Method::DELETE, format!("{LETTERS}/0"), None),
             (Method::POST, format!("{LETTERS}/0/retry"), None),
@@ -655,8 +654,7 @@ fn wishes_that_name_nothing_are_refused() {
         for (method, path, body) in not_there {
             assert_eq!(ask(&yard, method, &path, body).await.status, 404, "{path}");
         }
-        // A member that is passed over would mean more than was meant: everything until now, or all
-        // events.
+        // An ignored member would widen the request: everything until now, or all events.
         for (what, member) in [
             ("replay", "untill"),
             ("replay", "event"),

@@ -1,5 +1,5 @@
-//! What is accepted reaches its subscribers: in each entity's order, across crashes, and also when
-//! a subscriber is behind.
+//! Accepted events reach their subscribers: in each entity's order, across crashes, and also when a
+//! subscriber is behind.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,7 +9,7 @@ use crate::failures::{DiskFailure, FailurePlace, send_until_known, until_readyz_
 use crate::receiver::{ReceiverReply, TestReceiver};
 use crate::test_node::{TOKEN, TestClient, TestEnv, expect_soon, run, run_together};
 
-/// A ground whose nodes may call receivers on this machine, and try again soon.
+/// Environment whose nodes may call receivers on this machine and retry soon.
 pub fn ground(keys: &[(&str, &str)]) -> TestEnv {
     let mut ground = TestEnv::new(&[
         ("delivery.allow_targets", "127.0.0.0/8"),
@@ -24,7 +24,8 @@ pub fn ground(keys: &[(&str, &str)]) -> TestEnv {
     ground
 }
 
-/// Subscribes `url` to the events of tickets, with these members besides; gives the subscription.
+/// Subscribes `url` to the events of tickets, with the members `more`, and returns the
+/// subscription.
 pub async fn subscribe(gate: &TestClient, url: String, more: Value) -> Value {
     let mut definition = json!({"url": url, "events": ["ticket:*"]});
     definition
@@ -43,7 +44,7 @@ pub async fn subscribe(gate: &TestClient, url: String, more: Value) -> Value {
     answer.body
 }
 
-/// Sends `count` messages of each of `tickets`, those of one in their order, from number `from` on.
+/// Sends `count` messages of each of `tickets`, numbered from `from`; those of one ticket in order.
 pub async fn send(gate: &TestClient, tickets: &[&str], from: u64, count: u64) {
     let each = tickets.iter().map(|ticket| {
         let (gate, ticket) = (gate.clone(), (*ticket).to_owned());
@@ -110,7 +111,7 @@ fn deliveries_go_on_where_they_were_when_the_node_stops_in_order() {
         subscribe(&yard, receiver.url("/hook"), json!({})).await;
         send(&yard, &TICKETS, 1, 10).await;
         receiver.accepted(40).await;
-        // What comes while nobody listens is owed.
+        // Events without a reachable subscriber form a backlog.
         receiver.stop().await;
         send(&yard, &TICKETS, 11, 10).await;
         yard.stop().await;
@@ -122,8 +123,8 @@ fn deliveries_go_on_where_they_were_when_the_node_stops_in_order() {
     });
 }
 
-/// A kill at any moment repeats at most what was delivered since the last round, under the same
-/// ids, and loses nothing.
+/// A kill repeats at most the deliveries since the last checkpoint, with the same ids, and loses
+/// nothing.
 #[test]
 fn a_killed_node_loses_nothing_and_repeats_little() {
     run(async {
@@ -142,7 +143,7 @@ fn a_killed_node_loses_nothing_and_repeats_little() {
     });
 }
 
-/// What is noted of deliveries fails with the store, and what was not noted is delivered again.
+/// Checkpoints fail with the store, and unrecorded deliveries are repeated.
 #[test]
 fn a_store_that_fails_while_things_are_delivered_loses_nothing() {
     run(async {
@@ -169,8 +170,8 @@ fn a_store_that_fails_while_things_are_delivered_loses_nothing() {
     });
 }
 
-/// Whoever was behind gets everything exactly once, also at the moment at which it comes to the end
-/// while more is coming.
+/// A subscriber that was behind gets everything exactly once, even at the moment at which it
+/// catches up while more events arrive.
 #[test]
 fn a_subscriber_that_was_behind_misses_and_repeats_nothing_when_it_joins() {
     run(async {
@@ -231,8 +232,8 @@ fn what_a_deleted_subscription_was_owed_is_gone() {
     });
 }
 
-/// 410 says that nobody wants anything any more: what is owed then is one dead letter, and what
-/// comes later is not owed.
+/// 410 Gone disables the subscriber: its backlog becomes one dead letter, and later events are not
+/// delivered.
 #[test]
 fn a_subscriber_that_is_gone_is_disabled_and_what_it_was_owed_is_one_dead_letter() {
     run(async {
@@ -288,7 +289,7 @@ fn an_event_that_fails_for_good_is_announced_but_never_the_delivery_of_that_news
         )
         .await;
         send(&yard, &["A"], 1, 1).await;
-        // The ticket's event and the news of its failure, each tried twice.
+        // The ticket's event and the event about its failure, each attempted twice.
         receiver.wait_for_requests(4).await;
         send(&yard, &["B"], 1, 1).await;
         receiver.wait_for_requests(8).await;
@@ -316,7 +317,7 @@ fn an_event_that_fails_for_good_is_announced_but_never_the_delivery_of_that_news
     });
 }
 
-/// Everything that is delivered is over the wire before this returns.
+/// All deliveries are on the wire before this returns.
 #[test]
 fn stopping_waits_for_attempts_that_are_under_way() {
     run(async {

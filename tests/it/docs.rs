@@ -1,4 +1,4 @@
-//! The description of the API: it is what the node does, and a person can try it in a browser.
+//! The description of the API: it matches the node, and a person can try it in a browser.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::senders::{DESCRIBED, sha256};
 use crate::test_node::{API_KEY, SECRET, TOKEN, TestEnv, TestNode, run};
 use crate::{c2s, dead_letters, deliveries, leads};
 
-/// What stands for a part of a path, found out on the way.
+/// Values of path parameters, found on the way.
 type KnownPathParameters = BTreeMap<String, String>;
 
 struct DescribedOperation {
@@ -23,10 +23,10 @@ struct DescribedOperation {
     spec: Value,
 }
 
-/// The token of a publisher.
+/// Bearer token of a publisher.
 pub const PUBLISHER: &str = "test-publisher";
 
-/// Every source that is described answers.
+/// Keys that enable every described source.
 pub const ENABLED: [(&str, &str); 8] = [
     ("sources.leads.enabled", "true"),
     ("sources.leads.secrets", SECRET),
@@ -42,7 +42,7 @@ async fn spec_of(yard: &TestNode) -> Value {
     yard.get("/openapi.json").await.body
 }
 
-/// The operations, those that make something before those that read it, those that remove it last.
+/// Operations: those that create first, those that delete last.
 fn operations(spec: &Value) -> Vec<DescribedOperation> {
     let mut operations: Vec<_> = spec["paths"]
         .as_object()
@@ -67,7 +67,7 @@ fn operations(spec: &Value) -> Vec<DescribedOperation> {
 }
 
 impl DescribedOperation {
-    /// The bodies that it is described with; one empty one if it takes none.
+    /// Described bodies of the operation; one empty body if it takes none.
     fn bodies(&self) -> Vec<Option<Value>> {
         let examples = self
             .spec
@@ -107,7 +107,7 @@ impl DescribedOperation {
         url.to_string()
     }
 
-    /// The request with what its security schemes ask for.
+    /// Request with the credentials of its security schemes.
     fn request(
         &self,
         yard: &TestNode,
@@ -120,7 +120,7 @@ impl DescribedOperation {
             .client
             .request(self.method.clone(), self.url(yard, known));
         request = request.header("Idempotency-Key", format!("{}-{number}", self.path));
-        // Any of the requirements will do: each has its turn.
+        // Any of the requirements suffices; each is used in turn.
         let alternatives = self.spec["security"]
             .as_array()
             .map(Vec::as_slice)
@@ -170,7 +170,7 @@ impl DescribedOperation {
     }
 }
 
-/// What of `value` is not as `schema` says; references lead into `spec`.
+/// Describes the first mismatch of `value` and `schema`; references point into `spec`.
 fn misfit(spec: &Value, schema: &Value, value: &Value) -> Option<String> {
     if let Some(name) = schema["$ref"].as_str() {
         return misfit(
@@ -197,7 +197,7 @@ fn misfit(spec: &Value, schema: &Value, value: &Value) -> Option<String> {
         Some("boolean") => value.is_boolean(),
         _ => true,
     };
-    // An example cannot say what may also be null.
+    // An example cannot show that a value may also be null.
     if !fits && !value.is_null() {
         return Some(format!("{value} is no {}", schema["type"]));
     }
@@ -222,7 +222,7 @@ fn misfit(spec: &Value, schema: &Value, value: &Value) -> Option<String> {
     members.chain(items).next()
 }
 
-/// A pre-lead and a won lead, on which each of their operations succeeds once.
+/// Creates a pre-lead and a won lead, on which each of their operations succeeds once.
 async fn fresh_leads(yard: &TestNode) -> KnownPathParameters {
     let mut known = KnownPathParameters::new();
     for (name, path, event) in [
@@ -242,7 +242,8 @@ async fn fresh_leads(yard: &TestNode) -> KnownPathParameters {
     known
 }
 
-/// A dead letter of the first subscription, and a job that waits, since its subscription is paused.
+/// Creates a dead letter of the first subscription, and a job that waits because its subscription
+/// is paused.
 async fn something_failed(yard: &TestNode, receiver: &TestReceiver) -> KnownPathParameters {
     let id = deliveries::subscribe(yard, receiver.url("/hook"), json!({})).await["id"].clone();
     assert_eq!(id, json!(1), "the examples are about the first one");
@@ -266,12 +267,13 @@ fn every_operation_answers_its_own_examples_as_described() {
         let mut ground = c2s::ground(&ENABLED);
         ground.write_file(DESCRIBED);
         ground.set("delivery.allow_targets", "127.0.0.0/8");
-        // Everything fails, and jobs are waited for: nothing may be held back for it.
+        // Everything fails and jobs are awaited, so the circuit breaker must not hold deliveries
+        // back.
         ground.set("delivery.breaker.consecutive", "0");
         ground.set("delivery.breaker.failure_rate", "0");
         let yard = ground.start().await;
         let spec = spec_of(&yard).await;
-        // An event that failed can be shown and reprocessed.
+        // A failed event can be shown and reprocessed.
         let failed = yard
             .send(
                 "SUP-404",
@@ -287,7 +289,7 @@ fn every_operation_answers_its_own_examples_as_described() {
         for operation in operations(&spec) {
             let mut succeeded = false;
             if operation.method == Method::DELETE {
-                // What was delivered again above has failed again.
+                // The events that were delivered again above have failed again.
                 dead_letters::poll_until(&yard, "/api/v1/jobs?state=running", |jobs| {
                     jobs["total"] == json!(0)
                 })
@@ -324,7 +326,7 @@ fn every_operation_answers_its_own_examples_as_described() {
                         misfit(&spec, schema, &answer).map(|misfit| format!("{name}: {misfit}")),
                     ),
                 }
-                // What is sent is what the request is described as.
+                // The sent body matches the described request.
                 let taken = &operation.spec["requestBody"]["content"]["application/json"]["schema"];
                 let misfit = body.as_ref().and_then(|body| misfit(&spec, taken, body));
                 wrong.extend(misfit.map(|misfit| format!("{name}: {misfit}")));

@@ -1,4 +1,4 @@
-//! Once in: one source and idempotency key is accepted once within its window.
+//! Idempotency: one source and idempotency key is accepted once within its window.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use tokio::net::TcpStream;
 
 use crate::test_node::{TestAnswer, TestClient, TestEnv, run, run_together};
 
-/// The longest that a key is remembered by default.
+/// Default time for which a key is remembered.
 const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// That all of `answers` but one are duplicates of that one, whose event id this gives.
+/// Asserts that all of `answers` but one are duplicates of that one, and returns its event id.
 fn one_accepted(answers: &[TestAnswer]) -> String {
     let (accepted, refused): (Vec<_>, Vec<_>) =
         answers.iter().partition(|answer| answer.status == 202);
@@ -56,7 +56,7 @@ fn later_message(
     async move { gate.message(&ticket, &key).await }
 }
 
-/// How many events there are in all.
+/// Returns the number of all events.
 async fn events(gate: &TestClient) -> u64 {
     gate.get("/api/v1/events").await.body["total"]
         .as_u64()
@@ -139,8 +139,8 @@ fn a_duplicate_is_known_after_a_restart() {
     });
 }
 
-/// Puts `count` events with the keys `k-1`, `k-2` … into the journal of `ground`, as a node would,
-/// but without HTTP.
+/// Appends `count` events with the keys `k-1`, `k-2` … to the journal of `test_env`, as a node
+/// would, but without HTTP.
 fn fill(ground: &TestEnv, count: u64) -> impl Fn(u64) -> String + use<> {
     let store =
         DataStore::open(&ground.store_path(), 64 << 20, Arc::new(NoFailures)).expect("opens");
@@ -330,7 +330,7 @@ fn an_event_that_failed_holds_its_key() {
     });
 }
 
-/// One HTTP worker, so that whatever was sent before a request that is answered has been read, too.
+/// Environment with one HTTP worker: an answer proves that all requests sent before were read.
 fn env_with_one_worker() -> TestEnv {
     TestEnv::new(&[("server.workers", "1")])
 }
@@ -376,7 +376,7 @@ fn an_event_whose_request_was_given_up_holds_its_key_and_is_stored_once() {
                 .await
                 .await
                 .expect("runs");
-            // A reset, which makes the server drop what it was doing for this connection.
+            // A reset, which makes the server drop its work for this connection.
             connection.set_zero_linger().expect("a connected socket");
             drop(connection);
             assert_eq!(yard.get("/healthz").await.status, 200);
@@ -401,14 +401,14 @@ fn message(key: &str) -> String {
     json!({"event": "message.created", "support_uid": "T", "data": {"message_id": key, "text": key}}).to_string()
 }
 
-/// Connects and sends; nothing is read.
+/// Connects and sends, without reading an answer.
 async fn connection_with((address, bytes): (String, Vec<u8>)) -> TcpStream {
     let mut connection = TcpStream::connect(address).await.expect("connects");
     connection.write_all(&bytes).await.expect("is written");
     connection
 }
 
-/// Where `request` goes, and its bytes on the wire.
+/// Address of `request` and its bytes on the wire.
 fn raw(gate: &TestClient, request: reqwest::Request) -> (String, Vec<u8>) {
     let address = gate
         .base

@@ -1,4 +1,4 @@
-//! Durable accept and nothing lost: the real binary, killed at any moment.
+//! Durable accept without loss: the real binary, killed at any moment.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use crate::test_node::{
     NodeProcess, TOKEN, TestAnswer, TestClient, TestEnv, count_blobs, run, run_together,
 };
 
-/// Where an event is, as its answer or the timeline says.
+/// Position of an event, from its answer or the timeline.
 #[derive(Clone, Debug, PartialEq)]
 struct DurableEventPlace {
     ticket: String,
@@ -18,12 +18,12 @@ struct DurableEventPlace {
     event_id: String,
 }
 
-/// What the senders know.
+/// Knowledge of the senders about their events.
 #[derive(Default)]
 struct DurabilityLedger {
-    /// By key.
+    /// Acknowledged events by key.
     acknowledged: BTreeMap<String, DurableEventPlace>,
-    /// Sent, but the connection ended before an answer: key and ticket.
+    /// Sent events without an answer, because the connection ended: ticket by key.
     unanswered: BTreeMap<String, String>,
 }
 
@@ -34,14 +34,14 @@ impl DurabilityLedger {
     }
 }
 
-/// What is sent, and how much of it at most.
+/// Size and number of the events to send.
 #[derive(Clone, Copy)]
 struct LoadProfile {
     senders: usize,
-    /// By each sender in each life of the process.
+    /// Events of each sender in each life of the process.
     events: usize,
     tickets: usize,
-    /// Each so many events, one of 300 KB.
+    /// Interval at which an event of 300 KB is sent.
     large_each: Option<usize>,
 }
 
@@ -89,7 +89,7 @@ impl LoadProfile {
         ledger
     }
 
-    /// Has all senders send, and kills `process` as soon as it has acknowledged `after` events.
+    /// Runs all senders, and kills `process` as soon as it has acknowledged `after` events.
     async fn kill_under_load(
         self,
         mut process: NodeProcess,
@@ -102,7 +102,7 @@ impl LoadProfile {
         let senders = actix_rt::spawn(run_together(senders.collect::<Vec<_>>()));
         let mut acknowledged = count.subscribe();
         drop(count);
-        // An error when all senders have ended before, which is looked at below.
+        // An error means that all senders ended before, which is checked below.
         let _ = acknowledged.wait_for(|count| *count >= after).await;
         process.kill();
         let mut ledger = DurabilityLedger::default();
@@ -132,7 +132,7 @@ fn noise(bytes: usize, seed: u64) -> String {
     text
 }
 
-/// Where the event was put, or `None` when the process ended first.
+/// Sends an event and returns its position; `None` when the process ended first.
 async fn send_acknowledged(
     gate: &TestClient,
     ticket: &str,
@@ -145,7 +145,7 @@ async fn send_acknowledged(
         if response.status() == 503 {
             let refusal = response.text().await.ok()?;
             assert!(refusal.contains("overloaded"), "{key}: {refusal}");
-            // No room for another entity: one can go when reads have caught up with it.
+            // No room for another entity: one can be passivated when the projection has caught up.
             let list = gate
                 .client
                 .get(format!("{}/api/v1/entities/ticket", gate.base));
@@ -153,7 +153,7 @@ async fn send_acknowledged(
             continue;
         }
         assert_eq!(response.status(), 202, "{key}: {response:?}");
-        // The status and headers alone are the promise: the body may be cut off by the kill.
+        // Only status and headers are the promise: the kill may cut off the body.
         let header = |name: &str| response.headers()[name].to_str().expect("text").to_owned();
         let sequence = header("x-entity-sequence").parse().expect("a number");
         let place = DurableEventPlace {
@@ -161,14 +161,14 @@ async fn send_acknowledged(
             sequence,
             event_id: header("x-event-id"),
         };
-        // Read to its end, so that the connection serves again.
+        // Read to its end, so that the connection can be reused.
         let _ = response.bytes().await;
         return Some(place);
     }
 }
 
-/// Every stored event by its key, after checking that each ticket's numbers have no gap and no key
-/// comes twice.
+/// Returns every stored event by key, after checking that each ticket's numbers have no gap and no
+/// key occurs twice.
 async fn read_stored_events(
     gate: &TestClient,
     load: LoadProfile,
@@ -203,8 +203,8 @@ fn assert_duplicate(answer: &TestAnswer, key: &str, place: &DurableEventPlace) {
     );
 }
 
-/// Sends every event again whose sender got no answer: it is stored then if it was not before.
-/// Gives where all are.
+/// Sends every unanswered event again, which stores the event if it was not stored, and returns all
+/// positions.
 async fn resend_unanswered(
     gate: &TestClient,
     load: LoadProfile,
@@ -233,8 +233,8 @@ async fn assert_all_duplicates(gate: &TestClient, known: &BTreeMap<String, Durab
     }
 }
 
-/// Kills a process once for each of `kills`, after so many acknowledgements, and sees after each
-/// restart that everything acknowledged in any life is where its answer said.
+/// Kills a process once for each of `kills`, after that many acknowledgements. Checks after each
+/// restart that every event acknowledged in any life has the position of its answer.
 fn assert_nothing_lost(keys: &[(&str, &str)], load: LoadProfile, kills: &[usize]) {
     run(async {
         let ground = TestEnv::new(keys);
@@ -286,8 +286,7 @@ fn assert_nothing_lost(keys: &[(&str, &str)], load: LoadProfile, kills: &[usize]
 #[test]
 fn an_answer_leaves_only_after_its_event_was_synced() {
     run(async {
-        // One HTTP worker, so that whatever was sent before a request that is answered has been
-        // read, too.
+        // One HTTP worker: an answer proves that all requests sent before were read.
         let mut ground = TestEnv::new(&[("server.workers", "1")]);
         let dam = ground.with_disk_gate();
         let yard = ground.start().await;
@@ -345,8 +344,8 @@ fn nothing_acknowledged_is_lost_among_large_bodies() {
     assert_nothing_lost(&[], load, &[20, 75, 5, 130]);
 }
 
-/// What was acknowledged in the last moments may be gone, but only from the end, and what is left
-/// is whole.
+/// Events acknowledged in the last moments may be lost, but only from the end, and the rest is
+/// whole.
 #[test]
 fn a_kill_leaves_no_gap_when_syncs_are_made_at_intervals() {
     run(async {

@@ -17,7 +17,7 @@ use crate::test_node::{TestClient, TestEnv, expect_soon, run};
 
 const CPF: &str = "529.982.247-25";
 
-/// A request as the server saw it.
+/// Request as the server received it.
 #[derive(Clone, Debug)]
 struct ServerRequest {
     method: String,
@@ -26,13 +26,13 @@ struct ServerRequest {
     body: String,
 }
 
-/// What the server does with a request.
+/// Reaction of the server to a request.
 #[derive(Clone, Debug)]
 enum ServerReply {
     TestAnswer(u16, &'static str, String),
-    /// Begins an answer and never ends it.
+    /// Starts an answer and never ends it.
     Drip,
-    /// Answers when it is told to.
+    /// Answers when the test releases it.
     Hold,
 }
 
@@ -46,7 +46,7 @@ fn status(status: u16) -> ServerReply {
 
 type ServerScript = Box<dyn Fn(&ServerRequest, usize) -> ServerReply + Send>;
 
-/// A server whose answers a test decides.
+/// Server whose answers a test decides.
 #[derive(Clone)]
 struct ScriptedServer {
     base: String,
@@ -69,14 +69,14 @@ impl ScriptedServer {
         actix_rt::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let server = serving.clone();
-                // A caller that gives up is no fault of the test's.
+                // Ignored: a caller that disconnects is part of the test.
                 actix_rt::spawn(async move { drop(server.serve(stream).await) });
             }
         });
         server
     }
 
-    /// One that finds the person, and takes what is posted.
+    /// Starts a server that finds the person and accepts every posted message.
     async fn start_friendly() -> Self {
         Self::start(|asked, _| match asked.path.as_str() {
             "/reply" => status(204),
@@ -120,7 +120,7 @@ impl ScriptedServer {
             headers,
             body: String::from_utf8(body).expect("text"),
         };
-        // How often this path was asked for before.
+        // Number of earlier requests for this path.
         let before = self.count(&asked.path);
         let reply = self.script.lock().as_ref().expect("a script")(&asked, before);
         self.asked.send_modify(|all| all.push(asked));
@@ -160,7 +160,7 @@ impl ScriptedServer {
             .collect()
     }
 
-    /// Waits until `path` was asked for `count` times.
+    /// Waits until `path` was requested `count` times.
     async fn wait_for_requests(&self, path: &str, count: usize) {
         let mut asked = self.asked.subscribe();
         let enough = |all: &Vec<ServerRequest>| {
@@ -171,7 +171,7 @@ impl ScriptedServer {
             .expect("the sender is our own");
     }
 
-    /// A ground whose events are enriched by this server, without retries but those in `keys`.
+    /// Environment whose events are enriched by this server, with only the retries in `keys`.
     fn test_env(&self, keys: &[(&str, &str)]) -> TestEnv {
         let mut ground = ground(&[]);
         for (key, value) in [
@@ -204,7 +204,7 @@ fn with_cpf(lead_id: &str, minute: u32) -> Value {
     event(lead_id, minute, &json!({"name": "Ana", "cpf": CPF}))
 }
 
-/// Sends an event and gives its id.
+/// Sends an event and returns its id.
 async fn send_accepted(gate: &TestClient, event: &Value) -> String {
     let answer = send(gate, event).await;
     assert_eq!(answer.body["processed"], 1, "{answer:?}");
@@ -218,7 +218,7 @@ async fn show_lead(gate: &TestClient, id: &str) -> Value {
     gate.get(&format!("/api/v1/events/{id}")).await.body
 }
 
-/// The event once it is not processing any more.
+/// Waits until the event is no longer processing, and returns it.
 async fn wait_until_settled(gate: &TestClient, id: &str) -> Value {
     expect_soon(async {
         loop {
@@ -687,7 +687,7 @@ fn while_a_breaker_is_open_nothing_is_tried_and_nothing_counted() {
         let clock = ground.with_manual_clock();
         let yard = ground.start().await;
         let id = send_accepted(&yard, &with_cpf("7", 0)).await;
-        // The pause before the second try passes by a clock that stands still otherwise.
+        // Moves the clock, which otherwise stands still, past the pause before the second attempt.
         expect_soon(async {
             while server.count(PERSON) < 2 {
                 assert_eq!(outcome(&show_lead(&yard, &id).await), ("processing", ""));
@@ -842,7 +842,7 @@ fn many_leads_at_once_are_all_enriched_once_each_in_its_order() {
     run(async {
         let known = Mutex::new(HashSet::new());
         let server = ScriptedServer::start(move |asked, before| match asked.path.as_str() {
-            // The first try of each event fails.
+            // The first attempt of each event fails.
             "/reply"
                 if known
                     .lock()

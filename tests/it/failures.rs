@@ -1,5 +1,5 @@
-//! A store that fails: whoever waits is told, the node opens it again by itself, and what was
-//! acknowledged is there.
+//! A failing store: waiting requests are answered, the node reopens the store by itself, and
+//! acknowledged events are there.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -18,36 +18,36 @@ use tokio::task::JoinHandle;
 
 use crate::test_node::{TestAnswer, TestClient, TestEnv, run};
 
-/// Long enough for anything on a busy machine; whatever takes longer is stuck.
+/// Long enough for everything on a busy machine; a longer wait means that the node hangs.
 const STUCK: Duration = Duration::from_secs(60);
 
-/// A place at which the store is made to fail.
+/// Operation of the store that is made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailurePlace {
     Put,
     Flush,
     Sync,
-    /// The sync of a round in which is noted what was delivered. Rounds come by themselves, so the
-    /// other places are those of everybody else: a test knows who comes by next.
+    /// Sync of a checkpoint of deliveries. Checkpoints happen by themselves, so the other places
+    /// exclude them: a test knows which operation comes next.
     Checkpoint,
 }
 
-/// Failures that a test plays while the node runs.
+/// Failures that a test injects while the node runs.
 #[derive(Default)]
 pub struct DiskFailure {
     script: Mutex<FailureScript>,
     released: Condvar,
-    /// How many events of each ticket were about to be decided.
+    /// Number of events of each ticket that were about to be decided.
     decided: watch::Sender<HashMap<String, u64>>,
-    /// How many threads stand at a held sync.
+    /// Number of threads that wait at a held sync.
     held: watch::Sender<usize>,
-    /// How often the store was made to fail.
+    /// Number of injected failures.
     played: watch::Sender<u32>,
 }
 
 #[derive(Default)]
 struct FailureScript {
-    /// Passes that are let through before the failures begin.
+    /// Operations that succeed before the failures begin.
     spared: u32,
     failing: Option<(FailurePlace, u32)>,
     crashes: HashMap<String, u32>,
@@ -55,35 +55,35 @@ struct FailureScript {
 }
 
 impl DiskFailure {
-    /// Puts new trouble, none so far, under the nodes of `ground`.
+    /// Installs an injector without failures in the nodes of `test_env`.
     pub fn install(ground: &mut TestEnv) -> Arc<Self> {
         let trouble = Arc::new(Self::default());
         ground.deps.faults = Arc::clone(&trouble) as Arc<dyn FailureInjector>;
         trouble
     }
 
-    /// The next `times` passes of `place` fail.
+    /// Fails the next `times` operations at `place`.
     pub fn fail(&self, place: FailurePlace, times: u32) {
         self.fail_after(place, 0, times);
     }
 
-    /// Of the next passes of `place`, `spared` work and then `times` fail.
+    /// Lets the next `spared` operations at `place` succeed, then fails `times` operations.
     pub fn fail_after(&self, place: FailurePlace, spared: u32, times: u32) {
         let mut script = self.script();
         (script.failing, script.spared) = (Some((place, times)), spared);
     }
 
-    /// Nothing fails any more.
+    /// Ends all failures.
     pub fn heal(&self) {
         self.script().failing = None;
     }
 
-    /// How often the store was made to fail.
+    /// Returns the number of injected failures.
     pub fn played_count(&self) -> u32 {
         *self.played.borrow()
     }
 
-    /// Waits until the store was made to fail `times` times.
+    /// Waits until `times` failures were injected.
     pub async fn until_played(&self, times: u32) {
         let mut played = self.played.subscribe();
         within(played.wait_for(|played| *played >= times))
@@ -91,12 +91,12 @@ impl DiskFailure {
             .expect("the sender lives as long as this");
     }
 
-    /// The next `times` events of `ticket` crash its entity.
+    /// Crashes the entity of `ticket` at its next `times` events.
     pub fn crash_entity(&self, ticket: &str, times: u32) {
         self.script().crashes.insert(ticket.to_owned(), times);
     }
 
-    /// Every sync waits from now on, until [`Trouble::release_syncs`].
+    /// Blocks every sync from now on, until [`DiskFailure::release_syncs`].
     pub fn hold_syncs(&self) {
         self.script().hold_syncs = true;
     }
@@ -106,7 +106,7 @@ impl DiskFailure {
         self.released.notify_all();
     }
 
-    /// Waits until `events` events of `ticket` reached their entity, over all its lives.
+    /// Waits until `events` events of `ticket` reached its entity, over all its incarnations.
     pub async fn wait_until_decided(&self, ticket: &str, events: u64) {
         let mut decided = self.decided.subscribe();
         let reached =
@@ -116,7 +116,7 @@ impl DiskFailure {
             .expect("the sender lives as long as this");
     }
 
-    /// Waits until a thread stands at a held sync.
+    /// Waits until a thread is blocked at a held sync.
     pub async fn wait_for_held_sync(&self) {
         let mut held = self.held.subscribe();
         within(held.wait_for(|held| *held > 0))
@@ -148,7 +148,7 @@ impl DiskFailure {
 
     fn wait_while_held(&self) {
         self.held.send_modify(|held| *held += 1);
-        // Bounded, so that a test that failed meanwhile ends.
+        // Bounded, so that a failed test still ends.
         self.released
             .wait_while_for(&mut self.script(), |script| script.hold_syncs, STUCK);
         self.held.send_modify(|held| *held -= 1);
@@ -192,14 +192,14 @@ impl FailureInjector for DiskFailure {
     }
 }
 
-/// What `future` gives; panics when it is stuck.
+/// Returns the output of `future`; panics after [`STUCK`].
 pub async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(STUCK, future)
         .await
         .expect("it is stuck")
 }
 
-/// Runs `futures` at the same time; their outputs come in the same order.
+/// Runs `futures` at the same time and returns their outputs in the same order.
 pub async fn run_all<F>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output>
 where
     F: Future + Send + 'static,
@@ -208,7 +208,7 @@ where
     outputs(begin(futures)).await
 }
 
-/// Begins all `futures`; see [`outputs`].
+/// Spawns all `futures`; [`join_all`] waits for them.
 pub fn begin<F>(futures: impl IntoIterator<Item = F>) -> Vec<JoinHandle<F::Output>>
 where
     F: Future + Send + 'static,
@@ -217,7 +217,7 @@ where
     futures.into_iter().map(tokio::spawn).collect()
 }
 
-/// Waits for what was begun.
+/// Waits for spawned tasks and returns their outputs.
 pub async fn outputs<T>(tasks: Vec<JoinHandle<T>>) -> Vec<T> {
     let mut outputs = Vec::with_capacity(tasks.len());
     for task in tasks {
@@ -241,8 +241,8 @@ pub async fn until_readyz_is(gate: &TestClient, status: u16) -> TestAnswer {
     .await
 }
 
-/// Sends the message `key` until it is known to be stored: `Some` with the answer that accepted it,
-/// or `None` when a request that was answered with 503 had stored it.
+/// Sends the message `key` until it is known to be stored. Returns the answer that accepted it, or
+/// `None` if a request answered with 503 had stored it.
 pub async fn send_until_known(gate: &TestClient, ticket: &str, key: &str) -> Option<TestAnswer> {
     loop {
         let answer = gate.message(ticket, key).await;
@@ -256,8 +256,8 @@ pub async fn send_until_known(gate: &TestClient, ticket: &str, key: &str) -> Opt
     }
 }
 
-/// Checks that the ticket holds exactly the messages `keys`, numbered without a gap, and each where
-/// its 202 said.
+/// Checks that the ticket contains exactly the messages `keys`, numbered without a gap, each at the
+/// position of its 202.
 pub async fn check_timeline<'a>(
     gate: &TestClient,
     ticket: &str,
@@ -347,8 +347,8 @@ fn after_one_failure_of_any_operation_the_node_opens_its_store_again_and_state_j
     }
 }
 
-/// The node had called itself ready between two failures, since a store that takes nothing can be
-/// opened all the same.
+/// Regression: the node called itself ready between two failures, because a store that accepts no
+/// write can still be opened.
 #[test]
 fn while_the_store_keeps_failing_the_node_says_why_it_is_not_ready_and_once_it_heals_the_node_is_ready_by_itself()
  {
@@ -430,7 +430,7 @@ fn an_event_whose_values_were_written_in_part_is_not_there() {
     });
 }
 
-/// `/readyz` had said that something derived could not be written, and not why.
+/// Regression: `/readyz` reported that a projection table could not be written, but not the cause.
 #[test]
 fn a_failure_that_only_the_projection_meets_is_told_with_its_cause_and_survived_too() {
     run(async {
@@ -438,7 +438,7 @@ fn a_failure_that_only_the_projection_meets_is_told_with_its_cause_and_survived_
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let mut accepted = vec![yard.message("SUP-1", "k-1").await];
-        // Nothing more is written, so the next sync is the one of the projection's checkpoint.
+        // Nothing more is written, so the next sync is that of the projection's checkpoint.
         trouble.fail(FailurePlace::Sync, u32::MAX);
         let not_ready = until_readyz_is(&yard, 503).await;
         let reason = not_ready.body["reason"].as_str().expect("a reason");
@@ -478,7 +478,7 @@ fn all_that_wait_at_a_failure_are_answered_also_those_that_wait_for_the_outcome_
         trouble.release_syncs();
         let answers = outputs(requests).await;
         assert_eq!(trouble.played_count(), 1);
-        // Those that came to the gate after the store was open again were accepted.
+        // Requests that arrived after the store was reopened were accepted.
         assert!(
             answers
                 .iter()
@@ -523,7 +523,7 @@ fn several_failures_in_a_row_under_load_lose_and_repeat_nothing() {
             }
         }));
         let mut failures = 0;
-        // Two at once are a failure of the store that had just been opened again.
+        // Two failures at once include one of the store that was just reopened.
         for (place, times) in [
             (FailurePlace::Put, 1),
             (FailurePlace::Sync, 2),
@@ -565,7 +565,7 @@ fn a_node_stops_while_its_store_is_failing_and_what_it_acknowledged_is_there_at_
             if let Some(status) = wait_for_readyz {
                 until_readyz_is(&yard, status).await;
             }
-            // Stopping may report the failure; what matters is that it ends.
+            // Ignored: stopping may report the failure, but must end.
             let _ = within(yard.node.stop()).await;
 
             trouble.heal();
@@ -583,8 +583,8 @@ fn a_node_stops_while_its_store_is_failing_and_what_it_acknowledged_is_there_at_
     }
 }
 
-/// The store that was being opened when the stop came had never been closed, and its folder stayed
-/// in use.
+/// Regression: a store that was being reopened when the stop came was never closed, and its folder
+/// stayed in use.
 #[test]
 fn a_node_that_is_stopped_while_it_opens_its_store_again_leaves_the_folder_free() {
     run(async {
@@ -592,7 +592,7 @@ fn a_node_that_is_stopped_while_it_opens_its_store_again_leaves_the_folder_free(
         let trouble = DiskFailure::install(&mut ground);
         let yard = ground.start().await;
         let accepted = yard.message("SUP-1", "k-1").await;
-        // Half a commit is left, so opening removes it and syncs, where it is held.
+        // Half a commit is left, so opening removes it and syncs, and that sync is held.
         let data = json!({"message_id": "k-2", "text": noise(50_000)});
         trouble.fail_after(FailurePlace::Put, 2, 1);
         trouble.hold_syncs();
@@ -604,7 +604,7 @@ fn a_node_that_is_stopped_while_it_opens_its_store_again_leaves_the_folder_free(
         );
         trouble.wait_for_held_sync().await;
         let stop = actix_rt::spawn(yard.node.stop());
-        // The server is gone when nobody listens any more; then the stop has reached the store.
+        // The server is gone when connections are refused; then the stop has reached the store.
         let gone =
             within(async { while yard.gate.client.get(&yard.gate.base).send().await.is_ok() {} });
         gone.await;
@@ -623,9 +623,9 @@ fn a_node_that_is_stopped_while_it_opens_its_store_again_leaves_the_folder_free(
 /// Set for the process that may mount.
 const MAY_MOUNT: &str = "HOOKYARD_TEST_MAY_MOUNT";
 
-/// On a real file system without room. Mounting takes rights, so the test runs itself again in a
-/// mount namespace of its own; nothing of it is left then, however it ends. Where the system
-/// permits no such namespace (some containers), a message says that this test was left out.
+/// Real file system without room. Mounting requires privileges, so the test runs itself again in a
+/// mount namespace of its own, which leaves nothing behind. Where the system permits no such
+/// namespace (some containers), the test is skipped with a message.
 #[test]
 fn a_full_disk_is_told_and_survived_and_all_that_was_acknowledged_is_there() {
     if std::env::var_os(MAY_MOUNT).is_some() {
@@ -727,7 +727,7 @@ async fn fill_a_disk() {
     yard.stop().await;
 }
 
-/// Checks that the first event of the ticket `SUP-n` is the one that the n-th answer is about.
+/// Checks that the first event of the ticket `SUP-n` is the event of the n-th answer.
 async fn all_are_there(gate: &TestClient, accepted: &[TestAnswer]) {
     for (number, answer) in accepted.iter().enumerate() {
         let timeline = gate.fetch_timeline(&format!("SUP-{number}")).await;
@@ -740,7 +740,7 @@ async fn all_are_there(gate: &TestClient, accepted: &[TestAnswer]) {
     }
 }
 
-/// Text that does not become smaller when it is compressed.
+/// Text that does not compress.
 pub fn noise(bytes: usize) -> String {
     let mut state = 7_u64;
     let letters = std::iter::repeat_with(|| {

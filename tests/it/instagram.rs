@@ -1,5 +1,5 @@
-//! Instagram's contract: the handshake, signed calls with many updates, and the conversations that
-//! they make.
+//! Instagram's contract: the handshake, signed calls with many updates, and the resulting
+//! conversations.
 
 use hookyard::config::Secret;
 use hookyard::edge::instagram::signature::sign_instagram_body;
@@ -47,12 +47,12 @@ pub async fn call(gate: &TestClient, body: &Value) -> TestAnswer {
         .await
 }
 
-/// A call with `items` for the business account.
+/// Call with `items` for the business account.
 pub fn with(items: &[Value]) -> Value {
     json!({"object": "instagram", "entry": [{"id": BUSINESS, "time": 1_762_597_800_000_u64, "messaging": items}]})
 }
 
-/// What the customer did `second` seconds after the beginning of the story.
+/// Update by the customer, `second` seconds after the start of the story.
 pub fn item(second: u64, member: &str, value: Value) -> Value {
     let timestamp = 1_762_597_800_000 + second * 1_000;
     json!({"sender": {"id": CUSTOMER}, "recipient": {"id": BUSINESS}, "timestamp": timestamp, member: value})
@@ -101,7 +101,7 @@ fn counts(answer: &TestAnswer) -> [u64; 3] {
     })
 }
 
-/// The seed's message, as Instagram sends it.
+/// Message of the contract's source document, as Instagram sends it.
 const FROM_THE_SEED: &str = r#"{"object": "instagram", "entry": [{"id": "0987654321", "time": 1762597800000, "messaging": [
   {"sender": {"id": "1234567890"}, "recipient": {"id": "0987654321"}, "timestamp": 1762597800000,
    "message": {"mid": "mid_abc123", "text": "Hello! When will my order ship?"}}]}]}"#;
@@ -437,7 +437,7 @@ fn a_call_of_1000_keeps_its_order_and_one_more_is_too_many() {
             (code(&many), total(&yard).await),
             ((400, "validation_failed"), 0)
         );
-        // Over two entries, as two accounts of one app make them; the second also has changes.
+        // Over two entries, as from two accounts of one app; the second also has changes.
         let (first, second) = items[..1_000].split_at(400);
         let (second, changes) = second.split_at(500);
         let changes: Vec<_> = changes

@@ -1,4 +1,4 @@
-//! What is bounded, and how overload is answered.
+//! Limits, and the answers to overload.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn code(answer: &TestAnswer) -> (u16, &str) {
     )
 }
 
-/// `Retry-After`, and the limit, what remains of it and when it is whole again.
+/// Returns `Retry-After`, the limit, its remainder and the time of its reset.
 fn quota(answer: &TestAnswer) -> [Option<&str>; 4] {
     [
         "retry-after",
@@ -26,7 +26,7 @@ fn quota(answer: &TestAnswer) -> [Option<&str>; 4] {
     .map(|name| answer.header(name))
 }
 
-/// A request with `header` set to `value`.
+/// Request with `header` set to `value`.
 fn with(
     request: RequestBuilder,
     gate: &TestClient,
@@ -45,7 +45,7 @@ fn body(ticket: &str) -> String {
         .to_string()
 }
 
-/// A request that fails authentication.
+/// Request that fails authentication.
 fn forged(gate: &TestClient) -> RequestBuilder {
     with(
         gate.signed_request(&body("S"), "forged"),
@@ -221,8 +221,7 @@ fn behind_a_trusted_proxy_failures_are_counted_for_the_client_it_names() {
             ("203.0.113.9", 401),
             ("203.0.113.9", 429),
             ("203.0.113.10", 401),
-            // What stands left of it is the client's own claim; what stands right of it are
-            // proxies.
+            // Left of the client's address are its own claims, right of it the proxies.
             ("203.0.113.77, 203.0.113.9, 10.0.0.2", 429),
             ("203.0.113.9, 203.0.113.11", 401),
             ("2001:db8::1", 401),
@@ -302,8 +301,8 @@ fn without_the_admins_token_nothing_is_read() {
     });
 }
 
-/// Sends events all at once and returns when `refused` of them have been refused: those, and the
-/// others still on their way.
+/// Sends events at once until `refused` of them were refused. Returns those, and the others, which
+/// are still in flight.
 async fn send_until_refused(
     gate: &TestClient,
     events: impl IntoIterator<Item = (String, String)>,
@@ -338,7 +337,7 @@ async fn send_until_refused(
     (without_room, waiting)
 }
 
-/// What became of the events that were let through.
+/// Waits for the admitted events.
 async fn accepted(waiting: JoinSet<((String, String), TestAnswer)>) -> Vec<(String, String)> {
     let answers = expect_soon(waiting.join_all()).await;
     answers
@@ -404,7 +403,7 @@ fn one_entity_holds_at_most_a_quarter_of_the_room() {
         dam.close();
         let busy = (0..16).map(|number| ("busy".to_owned(), format!("busy-{number}")));
         let (refused, few) = send_until_refused(&yard, busy, 12).await;
-        // All but a quarter is there for the others.
+        // All but a quarter is available for the other entities.
         let (_, many) = send_until_refused(&yard, to_many_tickets(20), 8).await;
         dam.open();
         assert_eq!(
@@ -475,7 +474,7 @@ fn the_bytes_on_their_way_are_bounded_too() {
                 503
             );
         }
-        // Who fails authentication takes no room, and is told so.
+        // A request that fails authentication takes no room and is answered 401.
         clock.advance(Duration::from_secs(1));
         assert_eq!(expect_soon(yard.answer(forged(&yard))).await.status, 401);
         dam.open();
@@ -501,7 +500,7 @@ fn a_sender_that_gives_up_frees_its_room_only_when_its_event_is_settled() {
             "what was given up is still on its way"
         );
         dam.open();
-        // A stop ends when all that was taken in is settled.
+        // A stop ends when all admitted events are settled.
         yard.stop().await;
         let yard = ground.start().await;
         assert_eq!(

@@ -1,4 +1,4 @@
-//! `hookyard listen`, run as a person would, and sent to as a node would.
+//! `hookyard listen`: run as a person would run it, and called as by a node.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -20,12 +20,12 @@ const SECRET: &str = "hush";
 
 const LISTEN: [&str; 4] = ["listen", "--bind", "127.0.0.1:0", "--json"];
 
-/// A listener that prints JSON; killed when dropped.
+/// Listener that prints JSON; killed when dropped.
 struct ListenProcess {
     child: Child,
-    /// What it prints, read on a thread of its own: the test has connections to tend.
+    /// Printed lines, read on a thread of their own because the test serves connections.
     lines: mpsc::UnboundedReceiver<String>,
-    /// Its first line.
+    /// First printed line of the listener.
     greeting: Value,
     client: Client,
 }
@@ -49,7 +49,7 @@ impl ListenProcess {
             .lines()
             .map(|line| line.expect("text"));
         let (sender, lines) = mpsc::unbounded_channel();
-        // The test may have seen enough.
+        // Ignored: the test may have ended.
         thread::spawn(move || printed.for_each(|line| drop(sender.send(line))));
         let client = Client::builder().no_proxy().build().expect("a client");
         let mut listener = Self {
@@ -67,7 +67,7 @@ impl ListenProcess {
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"))
     }
 
-    /// A delivery of an event of ticket T-1, signed with `secret` as `crm` is.
+    /// Delivery of an event of ticket T-1, signed with `secret` in the style `crm`.
     fn delivery(&self, sequence: u64, secret: &str) -> reqwest::RequestBuilder {
         let entity = json!({"kind": "ticket", "id": "T-1", "sequence": sequence});
         let body = json!({"event": "message.created", "entity": entity, "late": false}).to_string();
@@ -95,7 +95,8 @@ impl ListenProcess {
             .as_u16()
     }
 
-    /// Ends it as Ctrl-C does; gives its last line, exit code and errors.
+    /// Stops the listener with SIGINT, as Ctrl-C does, and returns its last line, exit code and
+    /// errors.
     async fn end(mut self) -> (Value, Option<i32>, String) {
         send_signal(&self.child, "INT");
         let summary = self.line().await;
@@ -121,7 +122,7 @@ impl ListenProcess {
 
 impl Drop for ListenProcess {
     fn drop(&mut self) {
-        // It may have ended already.
+        // Ignored: the listener may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -476,7 +477,7 @@ fn what_a_killed_listener_left_the_next_one_takes_over_whatever_was_killed() {
             let (code, output, error) = output_of(&mut hookyard(folder.path(), &words));
             assert_eq!(code, Some(0), "{output}{error}");
         };
-        // What nothing listens on any more once the test has seen that it was free.
+        // A free port, on which nothing listens after the test found it.
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .and_then(|free| free.local_addr())
             .expect("a port");
@@ -507,7 +508,7 @@ fn what_a_killed_listener_left_the_next_one_takes_over_whatever_was_killed() {
                 (&json!(1), &json!(is_second))
             );
             send();
-            // The one before may come again: whoever is killed may not have answered it.
+            // The last delivery may be repeated: a killed listener may not have answered it.
             let (mut next, last) = (None, number + came);
             while next.is_none_or(|next| next <= last) {
                 let line = listener.line().await;
@@ -524,7 +525,7 @@ fn what_a_killed_listener_left_the_next_one_takes_over_whatever_was_killed() {
                 next = Some(sequence + 1);
             }
             number = last;
-            // Dropped, it is killed.
+            // Dropping the listener kills it.
         }
     });
 }

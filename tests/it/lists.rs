@@ -1,4 +1,4 @@
-//! Lists of events: those of one entity are applied in the list's order, whatever room there is.
+//! Lists of events: the events of one entity are applied in the list's order, even without room.
 
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ async fn last(gate: &TestClient, id: u64) -> Value {
         .clone()
 }
 
-/// The second event of an entity that waited for a place in memory had found one first.
+/// Regression: the second event of an entity that waited for a place in memory found one first.
 #[test]
 fn an_entity_that_waits_for_a_place_keeps_its_order() {
     run(async {
@@ -47,7 +47,7 @@ fn an_entity_that_waits_for_a_place_keeps_its_order() {
             .await;
         let fill: Vec<_> = (1..=130).map(|id| updated(id, 0)).collect();
         assert_eq!(publish(&yard, &fill).await.status, 202);
-        // What the projection has passed may leave memory.
+        // Entities that the projection has passed may leave memory.
         yard.get("/api/v1/events").await;
         let mut list: Vec<_> = (1..=66).map(|id| updated(id, 1)).collect();
         list.extend([updated(1_000, 1), updated(1_000, 2), updated(1_000, 3)]);
@@ -57,8 +57,8 @@ fn an_entity_that_waits_for_a_place_keeps_its_order() {
     });
 }
 
-/// Only the first events of a list that was refused for want of room had been refused: sent again,
-/// they came after the others.
+/// Regression: only the first events of a list without room were refused; sent again, they came
+/// after the others.
 #[test]
 fn a_list_larger_than_the_room_and_sent_again_ends_as_its_last_event_says() {
     run(async {
@@ -72,7 +72,7 @@ fn a_list_larger_than_the_room_and_sent_again_ends_as_its_last_event_says() {
                 event
             })
             .collect();
-        // The first slice finds room; what follows meets whatever is left while others come and go.
+        // The first slice finds room; later slices compete with other requests.
         let gate = yard.gate.clone();
         let held = dam
             .hold_request(async move { gate.message("S", "k").await })

@@ -1,4 +1,4 @@
-//! Per-entity order: numbers without gaps, late events that overwrite nothing newer.
+//! Order of each entity: numbers without gaps, and late events that overwrite nothing newer.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::test_node::{START, TestAnswer, TestClient, TestEnv, run, run_together};
 
-/// An accepted event, and when it was sent and answered by the test's own count.
+/// Accepted event, with the moments of sending and answering on the test's own counter.
 struct AcceptedMessage {
     ticket: String,
     key: String,
@@ -23,7 +23,7 @@ struct AcceptedMessage {
     answered: u64,
 }
 
-/// Senders of messages that note what happened before what.
+/// Senders of messages that record the order of sending and answering.
 #[derive(Clone)]
 struct MessageSenders {
     gate: TestClient,
@@ -38,7 +38,7 @@ impl MessageSenders {
         }
     }
 
-    /// The same count of moments, at a node that was started again.
+    /// Returns senders with the same counter, for a restarted node.
     fn at_node(&self, gate: &TestClient) -> Self {
         Self {
             gate: gate.clone(),
@@ -66,8 +66,8 @@ impl MessageSenders {
         }
     }
 
-    /// `connections` senders at once, each sending `events` one after another to `tickets` tickets
-    /// in turn.
+    /// Runs `connections` senders at once, each of which sends `events` one after another to
+    /// `tickets` tickets in turn.
     async fn send_all(
         &self,
         name: &str,
@@ -80,7 +80,7 @@ impl MessageSenders {
             async move {
                 let mut accepted = Vec::new();
                 for event in 0..events {
-                    // Each begins at another ticket, so that every ticket has several senders at
+                    // Each sender starts at another ticket, so every ticket has several senders at
                     // any time.
                     let ticket = format!("SUP-{}", (connection + event) % tickets);
                     accepted.push(
@@ -96,8 +96,8 @@ impl MessageSenders {
     }
 }
 
-/// That the numbers of each ticket's events are 1, 2, 3 …, that no two which did not overlap were
-/// swapped, and that the timelines tell the same as the answers.
+/// Asserts that each ticket's events are numbered 1, 2, 3 …, that no two events that did not
+/// overlap were swapped, and that the timelines agree with the answers.
 async fn assert_in_order(gate: &TestClient, accepted: &[AcceptedMessage]) {
     let mut tickets: BTreeMap<&str, Vec<&AcceptedMessage>> = BTreeMap::new();
     for event in accepted {
@@ -192,8 +192,8 @@ fn a_hot_ticket_is_numbered_without_gaps() {
     });
 }
 
-/// A new actor's mailbox had 16 places until its thread came round to it, so the rest of a burst
-/// was answered with 503.
+/// Regression: a new actor's mailbox had 16 places until its first poll, so the rest of a burst was
+/// answered with 503.
 #[test]
 fn a_burst_at_a_ticket_that_is_being_loaded_is_taken_whole() {
     run(async {
@@ -232,7 +232,7 @@ fn events_of_one_entity_stay_in_order_across_a_restart() {
     });
 }
 
-/// With room for one entity, each event of the one ticket pushes the other out.
+/// With room for one entity, each event of one ticket evicts the other.
 #[test]
 fn an_entity_that_went_and_came_back_goes_on_where_it_was() {
     run(async {
@@ -268,8 +268,8 @@ fn an_entity_that_went_and_came_back_goes_on_where_it_was() {
     });
 }
 
-/// Reads, which waits until all that is durable is projected and its entity can go; then sends. The
-/// entity that is to go may be about to end its turn all the same: then the answer is "come again".
+/// Reads, which waits until all durable records are projected and their entity can be passivated;
+/// then sends. The entity may still be busy: then the answer is 503 and the message is sent again.
 async fn message_when_there_is_room(gate: &TestClient, ticket: &str, key: &str) -> TestAnswer {
     loop {
         gate.get("/api/v1/entities/ticket").await;
@@ -281,7 +281,7 @@ async fn message_when_there_is_room(gate: &TestClient, ticket: &str, key: &str) 
 }
 
 async fn event_at(gate: &TestClient, ticket: &str, event: &str, data: Value, at: &str) {
-    // Whatever differs between two events makes another key.
+    // Every difference between two events makes another key.
     let key = format!("{ticket} {event} {data} {at}");
     let body =
         json!({"event": event, "support_uid": ticket, "timestamp": at, "data": data}).to_string();
@@ -289,7 +289,7 @@ async fn event_at(gate: &TestClient, ticket: &str, event: &str, data: Value, at:
     assert_eq!(answer.status, 202, "{answer:?}");
 }
 
-/// Whether the newest event of `ticket` is late, and its own time as the timeline shows it.
+/// Returns the `late` flag of the newest event of `ticket`, and its own time from the timeline.
 async fn newest(gate: &TestClient, ticket: &str) -> (bool, String) {
     let timeline = gate.fetch_timeline(ticket).await;
     let item = timeline.last().expect("an event");
@@ -306,10 +306,10 @@ async fn state(gate: &TestClient, ticket: &str) -> Value {
         .clone()
 }
 
-/// Makes the data of an event that gives the field this value.
+/// Creates the data of an event that sets the field to this value.
 type FieldEventData = fn(&str) -> Value;
 
-/// Each field's event, where the state shows the field, and three values for it.
+/// Event of each field, position of the field in the state, and three values.
 const FIELDS: [(&str, FieldEventData, &str, [&str; 3]); 8] = [
     (
         "status.changed",
@@ -368,8 +368,8 @@ fn an_event_older_than_its_field_is_recorded_late_and_rolls_nothing_back() {
         ground.with_manual_clock();
         let yard = ground.start().await;
         for (n, (event, gives, path, [first, older, equal])) in FIELDS.into_iter().enumerate() {
-            // Each field's times are before those of all fields so far: only its own make an event
-            // late.
+            // The times of each field are before those of all earlier fields: only the field's own
+            // time makes an event late.
             let (at, before) = (
                 format!("2025-12-04T10:{:02}:30.000Z", 20 - n),
                 format!("2025-12-04T10:{:02}:29.999Z", 20 - n),
@@ -468,7 +468,7 @@ fn an_event_more_than_300_s_ahead_counts_as_sent_when_it_was_received() {
     });
 }
 
-/// A clock that is put wherever a test wants it, backwards too.
+/// Clock that a test can set, backwards too.
 struct SettableClock(AtomicI64);
 
 impl SettableClock {
@@ -478,13 +478,13 @@ impl SettableClock {
         clock
     }
 
-    /// Puts it `seconds` after [`START`].
+    /// Sets the clock to `seconds` after [`START`].
     fn set_seconds(&self, seconds: i64) {
         self.0.store(seconds, Ordering::SeqCst);
     }
 }
 
-/// The moment `seconds` after [`START`].
+/// Returns the moment `seconds` after [`START`].
 fn moment(seconds: i64) -> Timestamp {
     let start = Timestamp::parse(START).expect("a time");
     Timestamp::from_micros(start.as_micros() + seconds * 1_000_000)
@@ -500,7 +500,7 @@ impl Clock for SettableClock {
     }
 }
 
-/// When each event of the journal was received, in the journal's order.
+/// Returns the time of receipt of each event, in the journal's order.
 async fn received(gate: &TestClient) -> Vec<Timestamp> {
     let mut times = Vec::new();
     for page in 1.. {
@@ -528,7 +528,7 @@ fn a_clock_that_jumps_back_takes_no_receive_time_with_it() {
         let mut ground = TestEnv::new(&[]);
         let clock = SettableClock::install(&mut ground);
         let yard = ground.start().await;
-        // The clock at each event, and the greatest seen so far.
+        // Clock at each event, and the greatest value so far.
         for (n, seconds) in [0, 20, -100, 5].into_iter().enumerate() {
             clock.set_seconds(seconds);
             yard.message(&format!("T-{n}"), &format!("k-{n}")).await;
@@ -539,7 +539,7 @@ fn a_clock_that_jumps_back_takes_no_receive_time_with_it() {
         let yard = ground.start().await;
         for (n, seconds) in [-250, 21, 3].into_iter().enumerate() {
             clock.set_seconds(seconds);
-            // A ticket that does not know of the later time, and one that does.
+            // One ticket without the later time, and one with it.
             for ticket in ["NEW", "T-1"] {
                 yard.message(ticket, &format!("{ticket}-{n}")).await;
             }

@@ -1,4 +1,4 @@
-//! What the admin reads: entities, timelines, events, reprocessing.
+//! Reads of the admin API: entities, timelines, events, reprocessing.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn list(gate: &TestClient, path: &str) -> Value {
     answer.body
 }
 
-/// The member `name` of each item of a list.
+/// Returns the member `name` of each item of a list.
 fn each(list: &Value, name: &str) -> Vec<Value> {
     list["items"]
         .as_array()
@@ -30,8 +30,8 @@ fn each(list: &Value, name: &str) -> Vec<Value> {
         .collect()
 }
 
-/// `items`, `total`, `page`, `page_size` and `pages` of the lists at `path`, all pages of it,
-/// checked against each other.
+/// Returns `items`, `total`, `page`, `page_size` and `pages` of all pages at `path`, checked
+/// against each other.
 async fn all_pages(gate: &TestClient, path: &str, page_size: u64, name: &str) -> Vec<Value> {
     let mut items = Vec::new();
     let first = list(gate, &format!("{path}?page_size={page_size}")).await;
@@ -98,7 +98,8 @@ fn lists_come_in_pages_newest_first() {
                     .event_id(),
             ));
         }
-        // A further event makes its ticket no newer: the list is by the event that each began with.
+        // A further event does not move its ticket: the list is ordered by each ticket's first
+        // event.
         ids.push(yard.message("S-2", "k-6").await.event_id().into());
         ids.reverse();
         for page_size in [1, 2, 5, 100] {
@@ -121,7 +122,7 @@ fn a_long_timeline_and_many_events_are_listed_without_gaps() {
     run(async {
         let ground = TestEnv::new(&[]);
         let yard = ground.start().await;
-        // More than one row of a timeline (64) and more than one block of events (512) hold.
+        // More events than one row of a timeline (64) and one block of events (512) hold.
         fill(&yard, 600).await;
         let sequences =
             all_pages(&yard, "/api/v1/entities/ticket/S/timeline", 100, "sequence").await;
@@ -406,7 +407,7 @@ fn nothing_is_shown_that_is_not_durable() {
         let gate = yard.gate.clone();
         waiting.spawn(async move { gate.message("S", "k-3").await });
         dam.wait_until_held().await;
-        // More is on its way behind the commit that is held.
+        // More events are in flight behind the held commit.
         for ticket in ["S", "T"] {
             let gate = yard.gate.clone();
             waiting.spawn(async move { gate.message(ticket, &format!("k-{ticket}")).await });
@@ -417,7 +418,7 @@ fn nothing_is_shown_that_is_not_durable() {
         for (path, before) in paths.iter().zip(&before) {
             assert_eq!(list(&yard, path).await, *before, "{path}");
         }
-        // Only its end: the incarnation before it may begin with the same digit.
+        // Only its end differs for sure: the earlier incarnation may begin with the same digit.
         let next = format!(
             "{}_3",
             first
@@ -547,7 +548,7 @@ fn a_failed_event_is_reprocessed_under_its_own_id_until_it_succeeds() {
         );
         assert_eq!(list(&yard, "/api/v1/events").await["total"], 2);
 
-        // Older than the update, which so is still news when it is tried again.
+        // Older than the update, so the update is still news when it is reprocessed.
         let created = json!({
             "event": "message.created", "support_uid": "S", "timestamp": "2025-12-04T10:00:00Z",
             "data": {"message_id": "m", "text": "before"},
@@ -648,7 +649,7 @@ fn reprocess_requests_at_once_make_one_new_record() {
             (accepted[0].sequence(), accepted[0].event_id()),
             (2, failed.clone())
         );
-        // Which of the two depends on whether it looked before or after the first was done.
+        // The answer depends on the order of the two requests.
         let known = [(409, "reprocess_in_progress"), (409, "not_failed")];
         assert!(
             refused.iter().all(|answer| known.contains(&code(answer))),
@@ -660,9 +661,8 @@ fn reprocess_requests_at_once_make_one_new_record() {
     });
 }
 
-/// The event's own time was read anew from its payload at each attempt. One that had been too far
-/// ahead to be believed when it was received then was not, and the attempt overwrote what was
-/// newer.
+/// Regression: the event's own time was read again from its payload at each attempt. A time that
+/// was too far ahead at receipt was accepted later, and the attempt overwrote newer data.
 #[test]
 fn an_attempt_at_an_event_makes_it_no_newer_than_it_was() {
     run(async {
@@ -704,8 +704,8 @@ fn an_attempt_at_an_event_makes_it_no_newer_than_it_was() {
     });
 }
 
-/// A sender's key in the form of the node's own claims kept its failed event from ever being
-/// reprocessed.
+/// Regression: a sender's key in the form of the node's own claims prevented the reprocessing of
+/// its failed event.
 #[test]
 fn no_senders_key_stands_in_the_way_of_reprocessing() {
     run(async {

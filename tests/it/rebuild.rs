@@ -1,4 +1,4 @@
-//! Rebuilding what is derived from the journal: every read says the same as before.
+//! Rebuilding the projection from the journal: every read has the same answer as before.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::failures::{begin, noise, outputs};
 use crate::store_opening::run_tool;
 use crate::test_node::{SECRET, TestAnswer, TestClient, TestEnv, run};
 
-/// Rebuilds the store of `ground`, on a thread of its own since it blocks.
+/// Rebuilds the store of `test_env`, on its own thread because the call blocks.
 pub fn rebuild(ground: &TestEnv) -> Result<RebuildSummary, app::Error> {
     let config = ground.config();
     std::thread::spawn(move || app::rebuild_store(&config))
@@ -26,19 +26,19 @@ pub fn rebuild(ground: &TestEnv) -> Result<RebuildSummary, app::Error> {
         .expect("no panic in it")
 }
 
-/// A stopped node's folder with a bit of everything, and all that its readers were told.
+/// Folder of a stopped node with every kind of record, and the answers of all reads.
 struct RecordedStore {
     ground: TestEnv,
     told: BTreeMap<String, Value>,
-    /// What was accepted, by key.
+    /// Accepted events by key.
     accepted: Vec<(&'static str, TestAnswer)>,
 }
 
-/// More than one page of a list has.
+/// More than one page of a list.
 const TICKETS: u64 = 130;
-/// More than one block of events and several snapshots' worth.
+/// More than one block of events, and several snapshots.
 const LONG: u64 = 600;
-/// Of the other records, see [`live_through`].
+/// Other records, see [`send_history`].
 const OTHERS: u64 = 9;
 
 impl RecordedStore {
@@ -60,7 +60,7 @@ impl RecordedStore {
         }
     }
 
-    /// What a rebuild reads and finds.
+    /// Expected result of a rebuild.
     fn expected_summary(&self) -> RebuildSummary {
         RebuildSummary {
             records: TICKETS + LONG + OTHERS,
@@ -68,8 +68,7 @@ impl RecordedStore {
         }
     }
 
-    /// Starts a node and compares what it tells its readers, and whether it knows the keys, with
-    /// what there was.
+    /// Starts a node and compares its reads and known keys with the recorded ones.
     fn assert_unchanged(&self) {
         run(async {
             let yard = self.ground.start().await;
@@ -96,7 +95,7 @@ impl RecordedStore {
         });
     }
 
-    /// Changes the rows of what is derived while no node runs.
+    /// Changes the projection's rows while no node runs.
     fn change(&self, change: impl FnOnce(&DataStore)) {
         let store = DataStore::open(&self.ground.store_path(), 1 << 20, Arc::new(NoFailures))
             .expect("the node has stopped");
@@ -105,7 +104,7 @@ impl RecordedStore {
     }
 }
 
-/// Many tickets and a long one; failed, reprocessed and late events.
+/// Sends many tickets and a long one, with failed, reprocessed and late events.
 async fn send_history(gate: &TestClient, clock: &ManualClock) -> Vec<(&'static str, TestAnswer)> {
     let accepted = |answer: TestAnswer| {
         assert_eq!(answer.status, 202, "{answer:?}");
@@ -182,7 +181,7 @@ async fn send_history(gate: &TestClient, clock: &ManualClock) -> Vec<(&'static s
     ]
 }
 
-/// A change of status that was signed before what the ticket has already seen.
+/// Sends a change of status that was signed before the ticket's newest event.
 async fn sent_late(
     gate: &TestClient,
     clock: &ManualClock,
@@ -211,7 +210,7 @@ async fn sent_late(
     .await
 }
 
-/// What all readers are told, by path.
+/// Reads all paths and returns the answers by path.
 async fn read_everything(gate: &TestClient) -> BTreeMap<String, Value> {
     let middle = Timestamp::parse(crate::test_node::START)
         .expect("a time")
@@ -310,15 +309,14 @@ fn a_rebuild_replaces_what_was_derived_wrongly() {
     history.assert_unchanged();
 }
 
-/// A crash within a rebuild: what was derived is gone, and of what was derived anew some rows are
-/// there.
+/// A crash within a rebuild: the old rows are gone, and some new rows are there.
 #[test]
 fn a_rebuild_that_was_cut_short_is_finished_by_the_next_start() {
     let history = RecordedStore::new();
     history.change(|store| store.drop_tree("projection").expect("drops"));
     history.assert_unchanged();
     history.change(|store| {
-        /// Its row is written last.
+        /// Key of the row that is written last.
         const CURSOR: &[u8] = &[1];
         let tree = store.tree("projection").expect("a tree");
         tree.remove(CURSOR).expect("removes").expect("was there");

@@ -1,5 +1,5 @@
-//! What leaves for Instagram and for an account's CRM: messages forwarded, replies in the order of
-//! their conversation, automatic ones once; and the endpoint that replies are asked for by.
+//! Deliveries to Instagram and to an account's CRM: forwarded messages, replies in the order of
+//! their conversation, automatic replies once, and the endpoint that requests replies.
 
 use std::collections::BTreeSet;
 
@@ -169,7 +169,7 @@ fn a_repeated_key_is_answered_as_the_first_time_and_never_for_something_else() {
             (other.status, &other.body["conversation_id"]),
             (202, &json!("conv_1234567890_777"))
         );
-        // Without one, each is a reply of its own.
+        // Without a key, each request is a reply of its own.
         let free = [reply(&yard, "Hi").await, reply(&yard, "Hi").await];
         assert_ne!(free[0].body["delivery_id"], free[1].body["delivery_id"]);
         let at_once = (0..16).map(|_| {
@@ -256,7 +256,7 @@ fn replies_are_asked_for_by_publishers_and_the_admin_of_accounts_that_there_are(
         );
         assert_eq!(timeline(&yard).await.len(), 1);
         yard.stop().await;
-        // The tokens of a source that is off open nothing.
+        // The tokens of a disabled source are not accepted.
         let ground = crate::instagram::ground(&[("sources.crm.tokens", PUBLISHER)]);
         let yard = ground.start().await;
         open(&yard, json!({})).await;
@@ -268,7 +268,7 @@ fn replies_are_asked_for_by_publishers_and_the_admin_of_accounts_that_there_are(
     });
 }
 
-/// Asks until `is_enough` of what `path` shows.
+/// Polls `path` until the answer satisfies `is_enough`.
 async fn poll_until(gate: &TestClient, path: &str, is_enough: impl Fn(&Value) -> bool) -> Value {
     expect_soon(async {
         loop {
@@ -287,7 +287,7 @@ async fn dead_letters(gate: &TestClient, subscriber: &str, count: usize) -> Vec<
     items(&poll_until(gate, &path, |list| items(list).len() == count).await)
 }
 
-/// A node that sends replies to `graph` and messages to `crm`, and tries again quickly.
+/// Node that sends replies to `graph` and messages to `crm`, and retries soon.
 fn delivering(graph: &TestReceiver, crm: Option<&TestReceiver>, keys: &[(&str, &str)]) -> TestEnv {
     let (graph, crm) = (
         graph.url("/v23.0"),
@@ -301,14 +301,14 @@ fn delivering(graph: &TestReceiver, crm: Option<&TestReceiver>, keys: &[(&str, &
             "sources.instagram.retry_schedule_s",
             "0.01,0.01,0.01,0.01,0.01",
         ),
-        // Of a server that is down for a moment nothing is to be learnt here.
+        // No breaker: short outages of the server are part of the test.
         ("delivery.breaker.consecutive", "0"),
         ("delivery.breaker.failure_rate", "0"),
     ];
     publishing_env(&[&own, keys].concat())
 }
 
-/// The Graph API, to which everything is sent.
+/// Receiver in the role of the Graph API.
 async fn graph() -> TestReceiver {
     TestReceiver::start(|_| sent()).await
 }
@@ -326,7 +326,7 @@ fn failed(status: u16, code: u16) -> ReceiverReply {
     ReceiverReply::TestAnswer(status, Vec::new(), body.to_string())
 }
 
-/// The recipient and the text of a call of the Graph API.
+/// Returns recipient and text of a call of the Graph API.
 fn told(arrival: &ReceiverRequest) -> (String, String) {
     let body = arrival.json();
     let text = |pointer: &str| {
@@ -338,7 +338,7 @@ fn told(arrival: &ReceiverRequest) -> (String, String) {
     (text("/recipient/id"), text("/message/text"))
 }
 
-/// What the Graph API has sent, in its order.
+/// Returns the accepted calls of the Graph API, in order.
 fn was_sent(graph: &TestReceiver) -> Vec<(String, String)> {
     let seen = graph.log();
     let answered = seen.happened.iter().filter_map(|happened| match happened {
@@ -348,7 +348,7 @@ fn was_sent(graph: &TestReceiver) -> Vec<(String, String)> {
     answered.collect()
 }
 
-/// The message `mid` of the person `sender`.
+/// Message `mid` of the person `sender`.
 fn written(sender: &str, second: u64, mid: &str) -> Value {
     let mut message = message(second, mid, mid);
     message["sender"]["id"] = sender.into();
@@ -401,7 +401,7 @@ fn a_message_is_forwarded_to_the_last_byte_and_signed() {
             arrival.header("x-webhook-signature").is_none()
                 && arrival.header("authorization").is_none()
         );
-        // An image without words, half a second later; an account without an address of its own.
+        // An image without text, half a second later; an account without a URL of its own.
         let mut image = message(1, "m-2", "");
         image["timestamp"] = 1_762_597_801_500_u64.into();
         image["message"] = json!({"mid": "m-2", "attachments": [{"type": "image", "payload": {"url": "https://x/i"}}]});
@@ -469,7 +469,7 @@ fn only_what_somebody_wrote_to_an_account_is_forwarded() {
         call(&yard, &of_another).await;
         call(&yard, &with(&[message(6, "m-2", "Bye")])).await;
         crm.accepted(2).await;
-        // In one lane, so what is not there by now never comes.
+        // All in one lane, so a missing message will not arrive later.
         let messages: Vec<_> = crm
             .arrivals()
             .iter()
@@ -507,7 +507,7 @@ fn a_crm_that_knows_nobody_is_not_asked_again_and_one_that_is_away_is() {
             .collect();
         let expected = [
             &["m-401"][..],
-            // The pauses are over when it is back.
+            // The pauses are over when the server is back.
             &["m-500"; 4],
             // The first attempt, and one after each of the five pauses.
             &["m-never"; 6],
@@ -534,7 +534,7 @@ fn a_crm_that_knows_nobody_is_not_asked_again_and_one_that_is_away_is() {
 #[test]
 fn replies_leave_in_the_order_of_their_conversation_whatever_the_graph_api_does() {
     run(async {
-        // Each call fails twice before it succeeds, one way or the other.
+        // Each call fails twice before it succeeds, in different ways.
         let graph = TestReceiver::start(|arrival| match arrival.before {
             0 => ReceiverReply::Status(503),
             1 => failed(400, 613),
@@ -568,7 +568,7 @@ fn replies_leave_in_the_order_of_their_conversation_whatever_the_graph_api_does(
                 .into_iter()
                 .filter(|(recipient, _)| recipient == person);
             let mut texts: Vec<_> = sent.map(|(_, text)| text).collect();
-            // What was sent as the node stopped may be sent again.
+            // A call during the node's stop may be repeated.
             texts.dedup();
             let expected: Vec<_> = (0..10)
                 .map(|number| format!("{person}: {number}"))
@@ -654,8 +654,8 @@ fn a_reply_that_cannot_be_sent_is_a_dead_letter_that_says_why() {
     });
 }
 
-/// Two conversations of one account whose automatic replies have a long cool-down; attempts come
-/// one after another, so that a reply in the second tells that the first is done with.
+/// Two conversations of one account with a long cool-down of automatic replies. Attempts are
+/// sequential, so a reply in the second conversation proves that the first is settled.
 #[test]
 fn an_automatic_reply_is_sent_once_and_not_again_within_its_cool_down() {
     run(async {
@@ -703,7 +703,7 @@ fn an_automatic_reply_is_sent_once_and_not_again_within_its_cool_down() {
             (&replies[0]["data"], &replies[0]["summary"]),
             (&data, &json!("automatic reply to message m-1"))
         );
-        // What someone says in person does not wait for the machine.
+        // A reply by a person does not wait for the automatic one.
         reply(&yard, "In person.").await;
         graph.accepted(3).await;
         yard.stop().await;
@@ -803,7 +803,7 @@ fn a_kill_between_message_and_reply_makes_no_second_automatic_reply() {
         graph
             .wait_until(|seen| people.iter().all(|person| ids_of(seen, person).len() == 1))
             .await;
-        // Asked for again, as Instagram does that was not answered.
+        // Sent again, as by Instagram without an answer.
         call(&process, &with(&messages)).await;
         call(&process, &with(&[written("140", 99, "m-140")])).await;
         graph
@@ -830,7 +830,7 @@ fn a_kill_between_message_and_reply_makes_no_second_automatic_reply() {
     });
 }
 
-/// The ids under which `person` was sent something.
+/// Returns the ids of the calls for `person`.
 fn ids_of(seen: &ReceiverLog, person: &str) -> BTreeSet<String> {
     let sent = seen
         .arrivals

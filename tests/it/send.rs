@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::commands::{folder, hookyard, output_of};
 use crate::test_node::{NodeProcess, TestEnv, run};
 
-/// The sources beside support, as a node and a sender of this test have them.
+/// Sources beside support, as configured for the node and the sender.
 const SOURCES: &str = "\
 [sources.leads]
 enabled = true
@@ -29,7 +29,7 @@ tokens = [\"test-publisher\"]
 events = [\"invoice.paid\"]
 ";
 
-/// Events of the catalogue that the node makes itself.
+/// Events of the catalogue that the node itself creates.
 const OWN: [&str; 8] = [
     "customer.created",
     "message.reply",
@@ -41,13 +41,13 @@ const OWN: [&str; 8] = [
     "breaker.closed",
 ];
 
-/// A node that takes events of every source, and who sends them.
+/// Node that accepts events of every source, and its sender.
 struct SendFixture {
     ground: TestEnv,
     process: NodeProcess,
 }
 
-/// What a sender was told.
+/// Output of the command.
 struct CommandOutput {
     code: Option<i32>,
     output: String,
@@ -87,7 +87,7 @@ impl SendFixture {
         }
     }
 
-    /// Sends what is to be stored; gives the body of the answer.
+    /// Sends an event that must be stored, and returns the body of the answer.
     fn stored(&self, words: &[&str]) -> Value {
         let CommandOutput {
             code,
@@ -131,8 +131,7 @@ fn every_event_that_comes_from_outside_is_sent_and_accepted() {
             .collect();
         assert_eq!(all.len(), 12 + 18 + 1 + 7 + 13);
         for event in all.iter().copied().chain(["invoice.paid"]) {
-            // Each event of a lead has one of its own to change, as it would close or convert
-            // another's.
+            // Each event gets a lead of its own, because some events close or convert the lead.
             let made = match event {
                 "pre_lead.created" | "lead.created" => None,
                 _ if event.starts_with("pre_lead.") => Some(("pre_lead.created", "pre_lead_id")),
@@ -449,7 +448,7 @@ fn send_says_what_is_missing_when_nobody_listens_or_nothing_can_be_signed() {
         "{error}"
     );
 
-    // Bound and not listened on by anyone else for as long as this test holds it.
+    // Bound by this test and not listened on.
     let taken = std::net::UdpSocket::bind("127.0.0.1:0")
         .expect("a free port")
         .local_addr()

@@ -1,5 +1,5 @@
-//! Opening a data folder: what is not as a node left it is refused before anything is touched, and
-//! what can be mended is.
+//! Opening a data folder: damage is refused before anything is changed, and repairable states are
+//! repaired.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,12 +17,12 @@ use serde_json::json;
 use crate::failures::{check_timeline, noise, within};
 use crate::test_node::{TestClient, TestEnv, run};
 
-/// A stopped node's folder with the tickets SUP-1 and SUP-2, `events` messages of each, and with a
+/// Folder of a stopped node with the tickets SUP-1 and SUP-2, `events` messages of each, and a
 /// snapshot of its log.
 fn filled_env(events: u64) -> TestEnv {
     let ground = TestEnv::new(&[]);
     add(&ground, 1, events);
-    // sled writes one whenever it opens a log that has something in it.
+    // sled writes a snapshot whenever it opens a log with content.
     run(async { ground.start().await.stop().await });
     ground
 }
@@ -41,7 +41,7 @@ fn add(ground: &TestEnv, first: u64, last: u64) {
     });
 }
 
-/// Checks what [`add`] sent, up to number `last`.
+/// Checks the messages of [`add`], up to number `last`.
 async fn all_are_there(gate: &TestClient, last: u64) {
     for ticket in ["SUP-1", "SUP-2"] {
         let keys: Vec<_> = (1..=last)
@@ -52,7 +52,7 @@ async fn all_are_there(gate: &TestClient, last: u64) {
     }
 }
 
-/// Why a node does not start on `ground`: the error with all its causes.
+/// Returns the error of starting a node on `test_env`, with its chain.
 fn refusal(ground: &TestEnv) -> String {
     run(async {
         match within(Node::start(ground.config(), ground.deps.clone())).await {
@@ -67,7 +67,8 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// Every file under `folder` with its bytes; our lock is no part of the store.
+/// Returns every file under `folder` with its bytes, except our lock file, which is not part of the
+/// store.
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).expect("a folder") {
@@ -81,8 +82,8 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// Checks that the folder of `ground` is refused with an error that has all of `told`, twice over,
-/// and stays as it is.
+/// Checks that starting on the folder of `test_env` fails twice with an error that contains all of
+/// `told`, and that the folder is unchanged.
 fn assert_refused(ground: &TestEnv, told: &[&str]) {
     let before = files(&ground.store_path());
     for attempt in 1..=2 {
@@ -127,7 +128,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The snapshot files of the log in the data folder `store`.
+/// Returns the snapshot files of the log in the data folder `store`.
 fn snapshots(store: &Path) -> Vec<PathBuf> {
     let log = fs::read_dir(store.join("log")).expect("a folder");
     let paths = log.map(|entry| entry.expect("an entry").path());
@@ -247,7 +248,7 @@ fn a_log_whose_files_were_emptied_or_overwritten_is_refused() {
     }
 }
 
-/// Its only content is what the store is opened with anyway.
+/// The file's only content is known anyway when the store is opened.
 #[test]
 fn an_emptied_conf_is_written_again() {
     let ground = filled_env(2);
@@ -355,7 +356,7 @@ fn a_store_in_use_is_refused_to_others_and_goes_on() {
     });
 }
 
-/// Runs a command of the binary on the store of `ground`.
+/// Runs a command of the binary on the store of `test_env`.
 pub fn run_tool(ground: &TestEnv, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_hookyard"))
         .args(arguments)
@@ -423,11 +424,11 @@ fn a_snapshot_of_the_log_that_cannot_be_used_is_set_aside_and_all_events_are_the
     }
 }
 
-/// What an abrupt stop of a machine can leave: the snapshot reached the disk, the end of the log
-/// did not.
+/// An abrupt stop of a machine can leave this state: the snapshot reached the disk, the end of the
+/// log did not.
 #[test]
 fn a_snapshot_that_is_ahead_of_its_log_is_set_aside_and_the_log_counts() {
-    // Large events before and after the state that the log goes back to; 25 fill a segment.
+    // Large events before and after the state that the log returns to; 25 fill a segment.
     for (before, after) in [(0, 3), (0, 100), (80, 3), (80, 80)] {
         let ground = filled_env(5);
         add_large(&ground, 1, before);
@@ -468,7 +469,7 @@ fn a_snapshot_that_is_ahead_of_its_log_is_set_aside_and_the_log_counts() {
     }
 }
 
-/// Sends the events from number `first` to `last` of a ticket whose events are large.
+/// Sends the events from number `first` to `last` of a ticket with large events.
 fn add_large(ground: &TestEnv, first: u64, last: u64) {
     run(async {
         let yard = ground.start().await;
@@ -495,7 +496,7 @@ fn a_folder_in_which_no_log_was_begun_is_begun_again() {
     let file = ground.store_path().join("FORMAT");
     let begun = fs::read_to_string(&file).expect("text");
     assert!(begun.contains("log-begun = true"), "{begun}");
-    // What a crash between the first FORMAT and the first sync leaves.
+    // State after a crash between the first FORMAT and the first sync.
     fs::write(
         &file,
         begun.replace("log-begun = true", "log-begun = false"),
@@ -517,7 +518,7 @@ fn nobody_else_can_look_into_the_data_folder() {
     assert_eq!(mode(&ground.store_path()), 0o700);
 }
 
-/// What had been started already kept the store, so that the next try found it in use.
+/// Regression: the started threads kept the store open, so the next start found it in use.
 #[test]
 fn a_start_that_fails_leaves_nothing_running() {
     let ground = filled_env(1);
@@ -525,7 +526,7 @@ fn a_start_that_fails_leaves_nothing_running() {
         {
             let store = DataStore::open(&ground.store_path(), 1 << 20, Arc::new(NoFailures))
                 .expect("opens");
-            // A cursor beyond the journal's end.
+            // Cursor beyond the journal's end.
             let tree = store.tree("projection").expect("a tree");
             tree.insert([1_u8], &br#"{"position": 999, "births": {}}"#[..])
                 .expect("puts");
@@ -551,7 +552,7 @@ fn a_damaged_call_log_is_begun_anew_and_keeps_no_event_from_being_served() {
             DataStore::open(&ground.store_path(), 1 << 20, Arc::new(NoFailures)).expect("opens");
         let tree = store.tree("exchange").expect("a tree");
         assert!(!tree.is_empty(), "there were calls");
-        // The summary of a block, and no summary.
+        // Damaged summary of a block.
         tree.insert([2_u8, 0, 0, 0, 0, 0, 0, 0, 0, 9], &b"?"[..])
             .expect("puts");
         store.sync().expect("syncs");

@@ -1,5 +1,4 @@
-//! A node to test against: in this process with clock, faults and fingerprints of the test's own,
-//! or as the real binary.
+//! Node under test: in this process with the test's own clock and failures, or as the real binary.
 
 use std::future::Future;
 use std::io::{self, BufRead, BufReader};
@@ -26,7 +25,7 @@ pub const SECRET: &str = "test-secret";
 pub const TOKEN: &str = "test-token";
 pub const SUPPORT: &str = "/api/v0/crm/webhooks/support/";
 
-/// Where a clock that is moved by hand begins.
+/// Start of a manual clock.
 pub const START: &str = "2025-12-04T10:30:00.000Z";
 
 /// Runs `test` in an actix system, as the binary does.
@@ -34,7 +33,7 @@ pub fn run<F: Future>(test: F) -> F::Output {
     actix_rt::System::new().block_on(test)
 }
 
-/// A data folder and what a node is started with; survives the nodes that use it.
+/// Data folder and start options of a node; outlives the nodes that use it.
 pub struct TestEnv {
     pub folder: TempDir,
     pub deps: NodeDeps,
@@ -43,7 +42,7 @@ pub struct TestEnv {
 }
 
 impl TestEnv {
-    /// Fresh, with no limits on rates, and with the configuration keys given, such as
+    /// Creates an empty folder without rate limits and with the configuration keys given, such as
     /// `("router.idle_timeout_s", "0.1")`.
     pub fn new(keys: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -80,14 +79,14 @@ impl TestEnv {
         ));
     }
 
-    /// Gives the node a configuration file of this text too, below the keys that are set.
+    /// Adds a configuration file with this text; the keys that are set override it.
     pub fn write_file(&mut self, text: &str) {
         let path = self.folder.path().join("hookyard.toml");
         std::fs::write(&path, text).expect("writable");
         self.file = Some(path);
     }
 
-    /// Makes the node's clock stand still at [`START`] until it is moved.
+    /// Stops the node's clock at [`START`] until a test moves it.
     pub fn with_manual_clock(&mut self) -> Arc<ManualClock> {
         let clock = Arc::new(ManualClock::starting_at(
             Timestamp::parse(START).expect("a time"),
@@ -96,7 +95,7 @@ impl TestEnv {
         clock
     }
 
-    /// Puts a dam, open at first, before the disk.
+    /// Installs a gate before the disk, open at first.
     pub fn with_disk_gate(&mut self) -> Arc<DiskGate> {
         let dam = Arc::new(DiskGate::default());
         self.deps.faults = Arc::clone(&dam) as Arc<dyn FailureInjector>;
@@ -143,14 +142,14 @@ impl TestEnv {
             .lines()
             .map(|line| line.expect("text"));
         let mut seen = Vec::new();
-        // Nothing may be read beyond that line: the next one may never come.
+        // Stops reading after that line: the next line may never come.
         while !seen
             .last()
             .is_some_and(|line: &String| line.contains("node ready"))
         {
             seen.push(log.next().unwrap_or_else(|| panic!("not ready: {seen:#?}")));
         }
-        // The pipe is emptied for as long as the process lives, or its log would stop it.
+        // The pipe is read for as long as the process lives; a full pipe would block the process.
         let log = thread::spawn(move || {
             seen.extend(log);
             seen
@@ -172,7 +171,7 @@ fn free_port() -> u16 {
     listener.local_addr().expect("bound").port()
 }
 
-/// Runs all of `tasks` at once and gives what each came to, in their order.
+/// Runs all `tasks` at once and returns their results in order.
 pub async fn run_together<T: Future + 'static>(tasks: impl IntoIterator<Item = T>) -> Vec<T::Output>
 where
     T::Output: 'static,
@@ -185,8 +184,7 @@ where
     outputs
 }
 
-/// Waits for what must come, so that a test whose promise is broken fails instead of waiting for
-/// ever.
+/// Waits for an expected result; a broken promise fails the test instead of blocking it for ever.
 pub async fn expect_soon<F: Future>(what: F) -> F::Output {
     const PATIENCE: Duration = Duration::from_secs(60);
     tokio::time::timeout(PATIENCE, what)
@@ -194,7 +192,7 @@ pub async fn expect_soon<F: Future>(what: F) -> F::Output {
         .expect("it never came")
 }
 
-/// `id` as it may stand in a path.
+/// Percent-encodes `id` for a path.
 pub fn encode_id(id: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     id.bytes()
@@ -208,13 +206,13 @@ pub fn encode_id(id: &str) -> String {
         .collect()
 }
 
-/// A disk that hangs: while it is shut, no commit gets past its sync.
+/// Disk that hangs: while the gate is shut, no commit gets past its sync.
 #[derive(Default)]
 pub struct DiskGate {
     is_shut: Mutex<bool>,
     opened: Condvar,
     held: watch::Sender<u32>,
-    /// Values that were about to be put into the store, of which each belongs to a commit.
+    /// Number of values that were about to be written to the store; each belongs to a commit.
     puts: watch::Sender<u64>,
 }
 
@@ -228,8 +226,8 @@ impl DiskGate {
         self.opened.notify_all();
     }
 
-    /// Shuts it, sends what `request` is, and returns it still running when its event is on its way
-    /// to the disk.
+    /// Shuts the gate, sends `request`, and returns the running request when its event is about to
+    /// be written.
     pub async fn hold_request<T: 'static>(
         &self,
         request: impl Future<Output = T> + 'static,
@@ -244,7 +242,7 @@ impl DiskGate {
         running
     }
 
-    /// Returns when a commit is being held.
+    /// Waits until a commit is being held.
     pub async fn wait_until_held(&self) {
         expect_soon(self.held.subscribe().wait_for(|held| *held > 0))
             .await
@@ -257,7 +255,7 @@ impl FailureInjector for DiskGate {
         if matches!(point, Failpoint::Put) {
             self.puts.send_modify(|puts| *puts += 1);
         }
-        // The projection syncs too; what it waits for is none of the journal's business.
+        // Only the journal's thread: the projection syncs too, but does not delay the journal.
         if !matches!(point, Failpoint::Sync) || thread::current().name() != Some("journal") {
             return Ok(());
         }
@@ -271,7 +269,7 @@ impl FailureInjector for DiskGate {
     }
 }
 
-/// A node in this process.
+/// Node in this process, with the test's own clock and failures.
 pub struct TestNode {
     pub gate: TestClient,
     pub node: Node,
@@ -291,7 +289,7 @@ impl std::ops::Deref for TestNode {
     }
 }
 
-/// A node in a process of its own; killed when dropped.
+/// Node in a process of its own; killed when dropped.
 pub struct NodeProcess {
     pub gate: TestClient,
     pub child: Child,
@@ -299,13 +297,13 @@ pub struct NodeProcess {
 }
 
 impl NodeProcess {
-    /// `kill -9`
+    /// Kills the process with SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().expect("it was running");
         self.child.wait().expect("it was a child");
     }
 
-    /// Kills it, and gives all that it logged.
+    /// Kills the process and returns its log lines.
     pub fn kill_and_read_log(mut self) -> Vec<String> {
         self.kill();
         self.log
@@ -318,7 +316,7 @@ impl NodeProcess {
 
 impl Drop for NodeProcess {
     fn drop(&mut self) {
-        // It may have ended already.
+        // Ignored: the process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -332,7 +330,7 @@ impl std::ops::Deref for NodeProcess {
     }
 }
 
-/// A running node, as its senders and its admin see it. Cheap to clone.
+/// Client of a running node, in the roles of its senders and its admin. Cheap to clone.
 #[derive(Clone)]
 pub struct TestClient {
     pub base: String,
@@ -340,12 +338,12 @@ pub struct TestClient {
     clock: Arc<dyn Clock>,
 }
 
-/// An answer, read whole.
+/// Answer that was read completely.
 #[derive(Debug)]
 pub struct TestAnswer {
     pub status: u16,
     pub headers: reqwest::header::HeaderMap,
-    /// The body as it came.
+    /// Body as received.
     pub text: String,
     pub body: Value,
 }
@@ -393,7 +391,7 @@ impl TestClient {
         }
     }
 
-    /// A signed request with this body, as the contract's headers want it.
+    /// Signed request with this body and the headers of the contract.
     pub fn signed_request(&self, body: &str, key: &str) -> RequestBuilder {
         let timestamp = self.clock.wall().to_string();
         self.client
@@ -409,7 +407,7 @@ impl TestClient {
             .body(body.to_owned())
     }
 
-    /// Sends one event; an error when there was no answer.
+    /// Sends one event; fails when there was no answer.
     pub async fn try_send(
         &self,
         ticket: &str,
@@ -460,7 +458,7 @@ impl TestClient {
         .await
     }
 
-    /// The whole timeline of a ticket, oldest first.
+    /// Returns the whole timeline of a ticket, oldest first.
     pub async fn fetch_timeline(&self, ticket: &str) -> Vec<Value> {
         let mut items = Vec::new();
         for page in 1.. {
@@ -481,7 +479,7 @@ impl TestClient {
     }
 }
 
-/// Files under `folder` that sled put aside as blobs; a store has none, ever.
+/// Counts the blobs that sled put beside the log under `folder`; a store must have none.
 pub fn count_blobs(folder: &Path) -> usize {
     std::fs::read_dir(folder.join("log/blobs")).map_or(0, Iterator::count)
 }

@@ -1,5 +1,4 @@
-//! Subscriptions: what the admin is answered, what is shown of them and what never, and that they
-//! outlive the node.
+//! Subscriptions: answers of the admin API, hidden secrets, and durability.
 
 use std::time::Duration;
 
@@ -72,12 +71,12 @@ fn fields(answer: &TestAnswer) -> Vec<&str> {
         .collect()
 }
 
-/// A subscription without anything that can be left out.
+/// Subscription without any optional member.
 fn plain_subscription() -> Value {
     json!({"url": "https://crm.example/hook", "events": ["*"]})
 }
 
-/// One with everything that can be said.
+/// Subscription with every member.
 fn full_subscription() -> Value {
     json!({
         "url": "https://crm.example/hook?tenant=7", "events": ["ticket:*", "lead.*", "organisation.created"],
@@ -695,7 +694,7 @@ fn a_secret_is_replaced_and_the_old_one_holds_for_a_while() {
             code(&yard.answer(typed).await),
             (415, "unsupported_media_type")
         );
-        // As tools declare it that are asked to post, with nothing behind it.
+        // As declared by tools that send a POST without a body.
         let form = |path: &str| {
             let url = format!("{}/api/v1{path}", yard.base);
             let empty = yard
@@ -933,7 +932,7 @@ fn a_subscription_that_never_reached_the_store_is_not_shown() {
     });
 }
 
-/// A ground whose node may call receivers of this machine.
+/// Environment whose node may call receivers on this machine.
 fn nearby_env() -> TestEnv {
     TestEnv::new(&[("delivery.allow_targets", "127.0.0.0/8")])
 }
@@ -949,7 +948,7 @@ async fn subscribe(gate: &TestClient, receiver: &TestReceiver, members: &Value) 
     made.body
 }
 
-/// Asks for `path` until `is_it` what is wanted.
+/// Polls `path` until the answer satisfies `is_it`.
 async fn poll_until(gate: &TestClient, path: &str, is_it: impl Fn(&Value) -> bool) -> Value {
     let mut polls = tokio::time::interval(Duration::from_millis(5));
     let asking = async {
@@ -964,7 +963,7 @@ async fn poll_until(gate: &TestClient, path: &str, is_it: impl Fn(&Value) -> boo
     expect_soon(asking).await
 }
 
-/// The texts of the messages that came to `receiver`.
+/// Returns the texts of the messages that `receiver` got.
 fn texts(receiver: &TestReceiver) -> Vec<String> {
     let text = |body: Value| body["data"]["text"].as_str().expect("a text").to_owned();
     receiver

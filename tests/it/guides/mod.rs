@@ -1,4 +1,4 @@
-//! The guides and the README: served, printed, and true. Their commands and snippets are run as a
+//! The guides and the README: served, printed, and true. Their commands and snippets run as a
 //! person would paste them.
 
 use std::fs;
@@ -20,7 +20,7 @@ const OPERATE: &str = include_str!("../../../src/edge/docs/guide/operate.md");
 
 const VECTORS: &str = include_str!("../vectors.json");
 
-/// The code blocks of `language` in `markdown`, in their order.
+/// Returns the code blocks of `language` in `markdown`, in order.
 fn blocks<'m>(markdown: &'m str, language: &str) -> Vec<&'m str> {
     let start = format!("```{language}\n");
     markdown
@@ -41,8 +41,8 @@ fn has(program: &str) -> bool {
     is_there
 }
 
-/// A development node, and a shell in its folder that has `hookyard` on its path and fails where a
-/// request is refused.
+/// Development node, and a shell in its folder that has `hookyard` on its path and fails on refused
+/// requests.
 struct Terminal {
     folder: TempDir,
     node: DevNode,
@@ -62,7 +62,7 @@ impl Terminal {
         Self { folder, node }
     }
 
-    /// Runs `blocks` as one script, without what would go on for ever.
+    /// Runs `blocks` as one script, without commands that never end.
     fn run(&self, blocks: &[&str]) -> String {
         let address = self
             .node
@@ -170,7 +170,7 @@ until admin $API/dead-letters | grep '"total":1'; do :; done
     );
 }
 
-/// A published vector of Standard Webhooks, signed with an HMAC.
+/// Published vector of Standard Webhooks, signed with an HMAC.
 fn vector() -> Value {
     let all: Value = serde_json::from_str(VECTORS).expect("JSON");
     let standard = all["vectors"]
@@ -181,9 +181,9 @@ fn vector() -> Value {
     standard.expect("one of Standard Webhooks").clone()
 }
 
-/// Runs `program` on `check`, beside a file `name` with `snippet`: what it prints for the vector as
-/// published, with another body, too late, too early, without headers, and beside another secret's
-/// signature.
+/// Runs `program` on `check`, with `snippet` in a file `name` beside it. Returns its output for the
+/// published vector, another body, a time too late and too early, no headers, and the signature of
+/// another secret.
 fn verdicts(program: &str, (name, snippet): (&str, &str), check: &str) -> String {
     let folder = folder();
     fs::write(folder.path().join(name), snippet).expect("writable");
@@ -356,7 +356,7 @@ fn a_guide_is_a_page_for_browsers_and_markdown_for_others() {
                 .3
                 .contains("- [operate](operate.md): ")
         );
-        // Links are relative to these.
+        // Folders that the links are relative to.
         for (path, target) in [
             ("/docs/guide", "guide/"),
             ("/docs/guide/operate/", "../operate"),
@@ -397,7 +397,7 @@ fn the_command_lists_the_guides_and_prints_one() {
     );
 }
 
-/// The log lines of the guide had to be looked for by hand when they were reworded.
+/// The guide's log lines had to be searched for by hand after each rewording.
 #[test]
 fn the_log_lines_of_the_guide_are_those_of_the_code() {
     let section = OPERATE.split("## Log lines\n").nth(1).expect("the section");

@@ -1,4 +1,4 @@
-//! A pre-lead becomes a lead and a lead a customer: once, and as one step with what they become.
+//! A pre-lead becomes a lead and a lead a customer: once, and atomically with the new entity.
 
 use std::collections::BTreeSet;
 
@@ -88,7 +88,7 @@ fn the_lead_has_what_the_pre_lead_had_and_begins_its_own_timeline() {
             (&first["data"]["lead_id"], &first["data"]["first_name"]),
             (&json!(lead_id), &json!("John"))
         );
-        // The new lead goes on like any other.
+        // The new lead accepts events like any other.
         let answer = send(
             &yard,
             &format!("lead/{lead_id}/memo/add"),
@@ -301,8 +301,7 @@ fn the_log_of_calls_names_both_events_of_a_conversion() {
     });
 }
 
-/// Creates and converts pre-leads until the process is gone; gives the ids that were answered, by
-/// what they are.
+/// Creates and converts pre-leads until the process is gone; returns the answered ids by kind.
 async fn create_and_convert(gate: TestClient) -> Vec<(&'static str, u64)> {
     let mut seen = Vec::new();
     loop {
@@ -334,7 +333,7 @@ async fn create_and_convert(gate: TestClient) -> Vec<(&'static str, u64)> {
     }
 }
 
-/// All ids of a kind that the node lists.
+/// Returns all ids of a kind that the node lists.
 async fn listed(gate: &TestClient, kind: &str) -> BTreeSet<u64> {
     let mut ids = BTreeSet::new();
     for page in 1.. {
@@ -373,7 +372,7 @@ fn killed_at_any_moment_no_pre_lead_is_converted_without_its_lead_and_no_id_come
                     .collect::<Vec<_>>(),
             );
             let senders = actix_rt::spawn(senders);
-            // So many conversions are there before the kill.
+            // Number of conversions before the kill.
             let before = seen.iter().filter(|(kind, _)| *kind == "lead").count();
             expect_soon(async {
                 while listed(&process.gate, "lead").await.len() < before + enough {}
@@ -428,8 +427,8 @@ fn killed_at_any_moment_no_pre_lead_is_converted_without_its_lead_and_no_id_come
     });
 }
 
-/// The record of the new lead was larger than any reader took, and the store could never be opened
-/// again.
+/// Regression: the record of the new lead was larger than any reader accepts, and the store could
+/// not be opened again.
 #[test]
 fn a_conversion_too_large_to_be_recorded_is_refused_and_leaves_everything_as_it_was() {
     run(async {
@@ -477,7 +476,7 @@ fn a_conversion_too_large_to_be_recorded_is_refused_and_leaves_everything_as_it_
     });
 }
 
-/// What was answered but not yet synced was not found.
+/// Regression: an answered but unsynced event was not found.
 #[test]
 fn with_interval_sync_what_was_answered_is_there_for_the_next_request() {
     run(async {

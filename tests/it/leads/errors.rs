@@ -59,7 +59,7 @@ fn what_does_not_exist_is_not_found() {
                 "{id}"
             );
         }
-        // A lead's id is no pre-lead's.
+        // The id of a lead is not an id of a pre-lead.
         let answer = send(
             &yard,
             &format!("pre-lead/{lead}/update"),
@@ -196,7 +196,7 @@ fn with_secrets_only_what_was_signed_is_taken() {
     run(async {
         let ground = ground(&[("sources.leads.secrets", "old,new")]);
         let yard = ground.start().await;
-        // A repeated member and escapes: the bytes are signed, not what they mean.
+        // Repeated members and escapes: the signature covers the bytes, not their meaning.
         let text = r#"{"event": "new_lead", "source": "crm", "signature": "junk", "data": 1,
             "data": {"first_name": "J\u00f6rg ☎", "phone": "1"}}"#;
         let sent = |signature: Option<String>, text: &str| {

@@ -1,4 +1,4 @@
-//! So many requests a minute from each address, and every answer says how many are left.
+//! The rate limit of each address, and the remaining requests in every answer.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ fn each_address_has_its_share_and_every_answer_says_what_is_left() {
     });
 }
 
-/// Whoever called from a sender's address used its requests up without any secret.
+/// Regression: anyone who called from a sender's address used up its requests without a secret.
 #[test]
 fn forgers_use_nothing_of_a_signed_senders_share() {
     run(async {

@@ -1,4 +1,4 @@
-//! Requests at once: one of them is first, and the others are told so.
+//! Concurrent requests: one of them is first, and the others get its result or a conflict.
 
 use std::collections::BTreeSet;
 
@@ -146,7 +146,7 @@ fn of_leads_that_want_one_code_at_once_one_gets_it() {
                     .all(|answer| refusal(answer).1 == "customer_code_taken"),
                 "{refused:#?}"
             );
-            // Who came too late can take another one.
+            // The loser of the race can convert another one.
             let loser = leads
                 .iter()
                 .find(|id| data(made[0])["lead_id"] != json!(id))

@@ -1,5 +1,4 @@
-//! A repeated request with an idempotency key is answered like the first, whatever has happened
-//! since.
+//! A repeated request with an idempotency key gets the first answer again, even after later events.
 
 use serde_json::json;
 
@@ -13,7 +12,7 @@ async fn keyed(gate: &TestClient, key: &str, path: &str, body: &str) -> TestAnsw
         .await
 }
 
-/// That `again` is what `first` was, and says that it is.
+/// Asserts that `again` equals `first` and is marked as a replay.
 fn assert_replay(first: &TestAnswer, again: &TestAnswer) {
     assert_eq!((again.status, &again.body), (200, &first.body));
     assert_eq!(again.header("idempotent-replay"), Some("true"));
@@ -185,7 +184,7 @@ fn a_key_that_is_none_is_refused() {
     });
 }
 
-/// Who waited for the outcome of the first one was told that nobody knew it.
+/// Regression: requests that waited for the outcome of the first one were told that it was unknown.
 #[test]
 fn repeats_at_once_of_what_is_refused_are_all_refused_alike() {
     run(async {

@@ -1,4 +1,4 @@
-//! Every example of the source document is taken and answered as it stands there.
+//! Every example of the source document is accepted and answered as it stands there.
 
 use serde_json::{Value, json};
 
@@ -20,8 +20,8 @@ async fn play(gate: &TestClient, path: &str, id: u64) -> TestAnswer {
     gate.answer(request(gate, &path, example.request)).await
 }
 
-/// The id of an entity on which the example of `path` comes out as it does there; 0 if it begins
-/// one.
+/// Returns the id of an entity on which the example of `path` has the documented result; 0 if the
+/// example creates the entity.
 async fn prepare(gate: &TestClient, path: &str) -> u64 {
     if path.contains("{pre_lead_id}") {
         let answer = play(gate, "pre-lead/create", 0).await;
@@ -50,11 +50,11 @@ async fn prepare(gate: &TestClient, path: &str) -> u64 {
     id
 }
 
-/// That `answered` is, letter by letter, what stands in `example` but for its spaces and for the
-/// numbers of the ids, of which `id` is the one that was asked for.
+/// Asserts that `answered` equals the `example` letter by letter, except for spaces and the numbers
+/// of ids, of which `id` is the requested one.
 fn check(example: &ContractExample, answered: &TestAnswer, id: u64) {
     assert_eq!(answered.status, 200, "{}: {answered:?}", example.path);
-    // No text in the examples has these in it.
+    // No text in the examples contains these characters.
     let mut expected = example.answer.replace("\": ", "\":").replace(", \"", ",\"");
     let shown: Value = serde_json::from_str(example.answer).expect("JSON");
     let members = shown["data"].as_object().expect("an object");

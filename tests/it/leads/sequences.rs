@@ -1,5 +1,5 @@
-//! Whatever is sent in whatever order, each entity's events are numbered without a gap, and what
-//! was refused left nothing.
+//! Random requests in random order: each entity's events are numbered without a gap, and refused
+//! requests change nothing.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{ground, new_lead, new_pre_lead, send, send_any, state, timeline};
 use crate::test_node::{TestAnswer, TestClient, run};
 
-/// What is sent to which of the entities there are.
+/// Request to one of the existing entities.
 #[derive(Clone, Debug)]
 struct RandomRequest {
     template: usize,
@@ -16,7 +16,7 @@ struct RandomRequest {
     is_valid: bool,
 }
 
-/// The paths under an entity's, with an event and its data, and data that cannot be taken.
+/// Paths under an entity's path, each with an event, valid data, and invalid data.
 fn templates() -> Vec<(&'static str, &'static str, &'static str, Value, Value)> {
     let (email, status) = (
         json!({"email": "nobody"}),
@@ -138,7 +138,7 @@ async fn send_one(
     let templates = templates();
     let (kind, path, event, valid, wrong) = &templates[sent.template];
     let ids = if *kind == "lead" { leads } else { pre_leads };
-    // One beyond the last is an entity that does not exist.
+    // An index beyond the last one is an entity that does not exist.
     let id = ids
         .get(sent.entity % (ids.len() + 1))
         .copied()
@@ -147,7 +147,7 @@ async fn send_one(
     send(gate, &format!("{kind}/{id}/{path}"), event, data.clone()).await
 }
 
-/// Sends all, and gives how many events were taken in.
+/// Sends all requests and returns the number of accepted events.
 async fn play(gate: &TestClient, all: &[RandomRequest]) -> (u64, [Vec<u64>; 3]) {
     let (mut pre_leads, mut leads, mut customers) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! What becomes of the fields, the collections and the money, as the admin reads them.
+//! Fields, collections and amounts of the states, as the admin API shows them.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Subscriptions that are changed, paused, disabled or deleted while deliveries are under way.
+//! Subscriptions that are changed, paused, disabled or deleted while deliveries are in flight.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::receiver::{ReceiverReply, ReplyLatch, TestReceiver};
 use crate::test_node::{expect_soon, run};
 use crate::webhooks;
 
-/// Elsewhere what was owed to a deleted one failed for ever.
+/// In another product, the backlog of a deleted subscription failed for ever.
 #[test]
 fn a_deleted_subscription_gets_nothing_more_though_deliveries_were_under_way_and_owed() {
     run(async {
@@ -21,7 +21,7 @@ fn a_deleted_subscription_gets_nothing_more_though_deliveries_were_under_way_and
         let subscription = subscribe(&yard, &receiver.url("/"), json!({})).await;
         subscribe(&yard, &witness.url("/"), json!({})).await;
         publish(&yard, 10, 2).await;
-        // A new subscriber is sent two at once.
+        // A new subscriber gets two concurrent attempts (slow start).
         receiver.wait_for_requests(2).await;
         subscription.delete(&yard).await;
         latch.open();

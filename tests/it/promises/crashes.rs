@@ -1,4 +1,4 @@
-//! A node that is stopped or killed goes on where it was: everything owed is delivered, in order.
+//! A node that is stopped or killed resumes: its whole backlog is delivered, in order.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::failures::{DiskFailure, FailurePlace, until_readyz_is};
 use crate::receiver::{ReceiverReply, ReplyLatch, TestReceiver};
 use crate::test_node::{expect_soon, run};
 
-/// Elsewhere a restart lost what was waiting to be tried again.
+/// In another product, a restart lost the deliveries that waited for a retry.
 #[test]
 fn a_restart_keeps_what_waits_to_be_tried_again_and_repeats_nothing() {
     run(async {
@@ -31,8 +31,8 @@ fn a_restart_keeps_what_waits_to_be_tried_again_and_repeats_nothing() {
     });
 }
 
-/// A cursor alone would have to stay before the first that waits, and what others have got beyond
-/// it would come again.
+/// A cursor alone would stay before the first waiting delivery, and later deliveries of other
+/// entities would be repeated.
 #[test]
 fn a_stop_in_order_with_much_that_waits_repeats_nothing() {
     run(async {
@@ -62,7 +62,7 @@ fn a_stop_in_order_with_much_that_waits_repeats_nothing() {
     });
 }
 
-/// Elsewhere a kill lost the outcome of 222 of 300 accepted messages.
+/// In another product, a kill lost the outcome of 222 of 300 accepted messages.
 #[test]
 fn a_kill_with_thousands_of_stopped_lanes_loses_none_and_swaps_none() {
     run(async {
@@ -98,7 +98,7 @@ fn a_kill_in_the_middle_of_deliveries_repeats_few_and_loses_none() {
         let mut process = ground.start_process().await;
         let latch = ReplyLatch::default();
         let (held, mut count) = (latch.clone(), 0);
-        // The last ones stay unanswered when the node is killed.
+        // The last deliveries are unanswered when the node is killed.
         let receiver = TestReceiver::start(move |_| {
             count += 1;
             if count > 300 {
@@ -112,7 +112,7 @@ fn a_kill_in_the_middle_of_deliveries_repeats_few_and_loses_none() {
         publish(&process, 100, 10).await;
         receiver.wait_for_requests(301).await;
         process.kill();
-        // Those that were held are answered too, though nobody listens any more.
+        // The held deliveries are answered too, although the sender is gone.
         let arrived = receiver.arrivals().len();
         latch.open();
         let process = ground.start_process().await;

@@ -1,5 +1,5 @@
-//! Subscribers that fall far behind and catch up while events go on coming: no gap, no repeat, and
-//! bounded room.
+//! Subscribers that fall far behind and catch up while more events arrive: no gap, no repeat, and
+//! bounded memory.
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ fn one_that_was_down_for_thousands_of_events_gets_each_once_while_more_are_comin
         let keys = [
             ("delivery.window_events", "64"),
             ("delivery.stopped_lanes_max", "100"),
-            // Longer than this can take: what was there while it was down is not exhausted.
+            // Longer than the test: deliveries of the downtime must not be exhausted.
             (
                 "delivery.retry_schedule_s",
                 "0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5",
@@ -30,7 +30,7 @@ fn one_that_was_down_for_thousands_of_events_gets_each_once_while_more_are_comin
         publish(&yard, 400, 10).await;
         witness.accepted(4000).await;
         let stats = subscription.stats(&yard).await;
-        // What is in memory when the bound is reached may stop lanes too.
+        // Deliveries in memory when the bound is reached may still stop lanes.
         assert!(stats["stopped_lanes"].as_u64() <= Some(100 + 64), "{stats}");
         assert!(stats["waiting"].as_u64() <= Some(64), "{stats}");
         assert!(stats["behind"].as_u64() > Some(0), "{stats}");
@@ -76,7 +76,7 @@ fn a_slow_one_turns_behind_and_live_again_and_again_without_gap_or_repeat() {
         for burst in 1..=20 {
             publish(&yard, 5, burst).await;
             total += 5 * burst;
-            // Some bursts come while it is still behind, some when it has caught up.
+            // Some bursts arrive while the subscriber is behind, others after it has caught up.
             if burst % 3 == 0 {
                 receiver.accepted(total).await;
             }

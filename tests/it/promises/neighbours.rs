@@ -1,4 +1,4 @@
-//! A subscriber that is dead, slow, or both delays no other and no ingest.
+//! A subscriber that is dead, slow, or both delays no other subscriber and no ingest.
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
-//! One entity's events come in their order and once each, whatever fails; nobody waits for another
-//! entity.
+//! Events of one entity arrive in order and once each, despite failures; no entity waits for
+//! another.
 
 use std::collections::HashSet;
 
@@ -129,8 +129,8 @@ fn without_order_an_event_that_fails_holds_up_none_of_its_entity() {
     });
 }
 
-/// What is refused for good is a dead letter, and the entity goes on (`skip`) or stands still until
-/// that is dealt with (`halt`).
+/// A permanently refused event is a dead letter, and the entity continues (`skip`) or waits until
+/// the dead letter is resolved (`halt`).
 #[test]
 fn a_dead_letter_is_passed_over_or_waited_for() {
     run(async {

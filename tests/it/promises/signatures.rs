@@ -1,5 +1,5 @@
-//! Every style of signing, verified by what is not ours: the Standard Webhooks library, and the
-//! primitives themselves.
+//! Every signature style, verified by independent code: the Standard Webhooks library, and the bare
+//! algorithms.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -31,7 +31,7 @@ fn headers(arrival: &ReceiverRequest) -> HeaderMap {
     parsed.collect()
 }
 
-/// Whether Standard Webhooks' own library takes it.
+/// Tells if the library of Standard Webhooks accepts the delivery.
 fn is_standard(secret: &str, arrival: &ReceiverRequest) -> bool {
     let webhook = match secret.starts_with("whsec_") {
         true => Webhook::new(secret),

@@ -1,5 +1,5 @@
-//! Answers that drip, never end, or ask for patience: what is seen to hurt others who deliver
-//! webhooks.
+//! Answers that drip, never end, or ask for a later retry: failures known from other webhook
+//! senders.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use super::{expected, ground, publish, subscribe};
 use crate::receiver::{ReceiverReply, TestReceiver};
 use crate::test_node::run;
 
-/// Elsewhere such an answer outlived the timeout, since that ended with the head.
+/// In another product, the timeout ended with the head, so such an answer outlived it.
 #[test]
 fn an_answer_that_drips_is_ended_by_the_timeout_and_tried_again() {
     run(async {
@@ -54,7 +54,7 @@ fn an_answer_that_drips_is_ended_by_the_timeout_and_tried_again() {
     });
 }
 
-/// Elsewhere four of 400 MB took a gigabyte.
+/// In another product, four answers of 400 MB took a gigabyte.
 #[test]
 fn an_answer_without_an_end_is_read_to_its_first_16_kib_and_counts_by_its_status() {
     run(async {
@@ -77,7 +77,7 @@ fn an_answer_without_an_end_is_read_to_its_first_16_kib_and_counts_by_its_status
     });
 }
 
-/// Elsewhere the limit was stored and never enforced.
+/// In another product, the limit was stored and never enforced.
 #[test]
 fn a_rate_limit_is_kept() {
     run(async {
@@ -94,8 +94,8 @@ fn a_rate_limit_is_kept() {
         publish(&yard, 30, 2).await;
         receiver.accepted(60).await;
         let times = times.lock().clone();
-        // The first few may come at once; an attempt may be on its way a little longer than the one
-        // before it.
+        // The first deliveries may be concurrent; an attempt may take a little longer than the one
+        // before.
         assert!(
             times[59] - times[0]
                 >= Duration::from_secs_f64(56.0 / 40.0) - Duration::from_millis(50)
@@ -104,7 +104,7 @@ fn a_rate_limit_is_kept() {
     });
 }
 
-/// Elsewhere what was asked for was not waited for: 6 s instead of 60.
+/// In another product, `Retry-After` was not honoured: 6 s instead of 60.
 #[test]
 fn what_asks_to_come_again_later_is_left_alone_until_then() {
     run(async {
@@ -120,8 +120,8 @@ fn what_asks_to_come_again_later_is_left_alone_until_then() {
             .await;
         subscribe(&yard, &receiver.url("/"), json!({})).await;
         publish(&yard, 4, 3).await;
-        // The schedule alone would have tried the first one fifty times in the second that the
-        // other one asked for.
+        // The schedule alone would allow fifty attempts within the second that the other subscriber
+        // asked for.
         receiver.accepted(9).await;
         assert_eq!(
             receiver
