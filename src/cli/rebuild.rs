@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_there_is_no_store_none_is_made() {
+    fn a_missing_store_is_not_created() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("data");
         let error = check_store(&path).expect_err("no store").to_string();
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_a_thing_has_its_own_name() {
+    fn counts_use_singular_and_plural() {
         assert_eq!(format_count(1_u64, "entity", "entities"), "1 entity");
         assert_eq!(format_count(0_u64, "entity", "entities"), "0 entities");
     }

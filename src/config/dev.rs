@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn written_secrets_are_read_back() {
         let read = DevSecrets::parse(&made().to_toml()).expect("just written");
         assert!(read.is_complete());
         for key in &DEV_KEYS {

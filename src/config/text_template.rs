@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn template_errors_name_the_problem() {
         for text in ["{", "a}", "{x", "}{", "{x}}"] {
             assert_eq!(
                 filled(text).expect_err("unbalanced"),

@@ -472,7 +472,7 @@ fn an_event_of_a_lead_is_checked_by_its_path_and_its_signature() {
         ("/api/v1/webhooks/incoming", "lead_id is required"),
         (
             "/api/v1/webhooks/incoming/lead/x/update",
-            "the id in the path is no number",
+            "the id in the path is not a number",
         ),
         ("/incoming", "not a path of leads"),
     ] {

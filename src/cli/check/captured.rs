@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_told() {
+    fn malformed_files_are_refused_with_the_reason() {
         let table = [
             ("", CapturedRequestError::NoEnd),
             ("POST / HTTP/1.1\nHost: h\n", CapturedRequestError::NoEnd),

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_says_whose_it_is_and_which() {
+    fn a_delivery_names_its_entity_and_sequence() {
         let body = r#"{"event": "a.b", "entity": {"kind": "ticket", "id": "T-1", "sequence": 3}, "late": true}"#;
         let delivery = read(&[("webhook-id", "evt_1"), ("x-entity-sequence", "3")], body);
         assert_eq!(
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transformed_one_says_less_and_anything_else_nothing() {
+    fn a_transformed_delivery_names_less_and_any_other_body_nothing() {
         let transformed = read(
             &[
                 ("webhook-id", "evt_1"),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_would_obey_is_not_shown() {
+    fn control_characters_are_not_shown() {
         let long = "x".repeat(300);
         let delivery = read(&[("webhook-id", &long)], r#"{"event": "a\u001b[2J\nb"}"#);
         assert_eq!(delivery.event.as_deref(), Some("a\u{fffd}[2J\u{fffd}b"));

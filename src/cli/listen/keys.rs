@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn each_style_that_is_there_is_checked_by_itself() {
+    fn each_signature_style_is_checked_separately() {
         let hub = format!("sha256={OF_BODY}");
         let all = [
             &standard(HUSH)[..],
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_signatures_it_says_how_many_fit() {
+    fn several_signatures_are_counted_with_the_valid_ones() {
         let both = format!("{HUSH} {DECODED} {V1A}");
         assert_eq!(
             describe_checks(&keys(&["hush"], &[PUBLIC]), &standard(&both), 0),
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_of_long_ago_is_stale_and_a_wrong_one_is_wrong_at_any_age() {
+    fn an_old_signature_is_stale_and_a_wrong_one_is_wrong_at_any_age() {
         assert_eq!(
             describe_checks(&keys(&["hush"], &[]), &standard(HUSH), 300),
             "standard ok"

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn each_of_an_entity_after_the_other_is_in_order_whatever_the_first_is() {
+    fn consecutive_sequences_are_in_order_from_any_first_one() {
         let mut order = OrderTracker::default();
         assert!(
             [7, 8, 9]
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_accepted_before_is_a_repeat_and_what_was_overtaken_a_swap() {
+    fn accepted_sequences_are_repeats_and_overtaken_ones_are_swaps() {
         let mut order = OrderTracker::default();
         for (sequence, mark) in [
             (1, OrderMark::InOrder),
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_comes_again_as_the_next_attempt() {
+    fn a_refused_delivery_counts_as_the_next_attempt() {
         let mut order = OrderTracker::default();
         for attempt in 1..=3 {
             assert_eq!(
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_brought_again_is_never_out_of_order_and_puts_nothing_else_out_of_it() {
+    fn replayed_deliveries_are_never_out_of_order_and_do_not_affect_the_order() {
         let mut order = OrderTracker::default();
         let again = |order: &mut OrderTracker, sequence| {
             let arrived = order.record_arrival("e", sequence, true);
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_comes_while_an_earlier_one_is_being_answered_is_early() {
+    fn a_delivery_is_early_while_an_earlier_one_is_being_answered() {
         let mut order = OrderTracker::default();
         order.record_arrival("e", 1, false);
         assert_eq!(
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn entities_are_forgotten_beyond_a_bound() {
+    fn the_number_of_tracked_entities_is_bounded() {
         let mut order = OrderTracker {
             entities_max: 2,
             ..OrderTracker::default()

@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_what_came_and_what_is_to_be_said_of_it() {
+    fn a_line_shows_the_delivery_and_its_remarks() {
         let started = "10:30:00.123Z 200 message.created        ticket/T-1 #5          ";
         for (mark, remark) in [
             (OrderMark::InOrder, ""),
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_gets_the_same_in_json() {
+    fn the_json_output_has_the_same_content() {
         let json = line(OrderMark::Swap(7), 2, ListenOutcome::Answered(503)).to_json();
         let expected = json!({
             "at": "2025-12-04T10:30:00.123Z", "status": 503, "webhook_id": "evt_1", "event": "message.created",

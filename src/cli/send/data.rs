@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_touched_stays_as_it_was_written() {
+    fn untouched_members_keep_their_spelling() {
         let mut data: JsonObject =
             r#"{"b": 50000.00, "a": {"x":  1e2}}"#.parse().expect("an object");
         data.fill("c", None, || 1.into());
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_plain_number_is_an_id_that_is_one() {
+    fn only_a_plain_number_becomes_a_numeric_id() {
         for (text, is_number) in [
             ("51", true),
             ("051", false),

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_an_error_that_tells_a_closed_source_from_others() {
+    fn the_error_of_a_refusal_tells_if_the_source_is_disabled() {
         let refused = |status, body: &str| {
             report(&NodeAnswer {
                 status,
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_without_tls_is_told_from_none() {
+    async fn a_server_without_tls_is_told_apart_from_no_server() {
         use tokio::io::AsyncWriteExt;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await

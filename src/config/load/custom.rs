@@ -82,7 +82,7 @@ impl ConfigDraft {
             };
             let key = format!("{}.secrets", table.section);
             let detail = format!(
-                "missing: set the sender's secret key_origin or in {}",
+                "missing: set the sender's secret here or in {}",
                 env_variable_name(&key)
             );
             self.problems

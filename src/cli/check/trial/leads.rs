@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_says_which_event_it_takes_and_whom_it_is_for() {
+    fn a_path_names_its_event_and_entity() {
         let read = |path: &str| {
             let url = format!("https://h{path}");
             parse_address(&url)
