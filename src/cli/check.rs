@@ -74,7 +74,8 @@ fn describe_warning(config: &Config) -> &'static str {
     match list_sources(config).is_empty() {
         false => "",
         true => {
-            "warning: no source is enabled, so every webhook gets 404; set sources.support.enabled = true\n"
+            "warning: no source is enabled, so every webhook gets 404; set \
+             sources.support.enabled = true\n"
         }
     }
 }

@@ -27,7 +27,8 @@ pub(super) enum DevModeError {
     #[error(transparent)]
     Random(#[from] secret::RandomBytesError),
     #[error(
-        "--dev listens on this machine only, but server.bind is {bind}; use 127.0.0.1, or leave out --dev"
+        "--dev listens on this machine only, but server.bind is {bind}; use 127.0.0.1, or leave \
+         out --dev"
     )]
     NotLoopback { bind: String },
 }

@@ -87,7 +87,8 @@ impl ServeCommand {
         writeln!(out, "send an event:\n  {send}\n")?;
         writeln!(
             out,
-            "read the ticket back:\n  curl -H \"Authorization: Bearer {token}\" {url}/api/v1/entities/ticket/{SAMPLE_TICKET}\n"
+            "read the ticket back:\n  curl -H \"Authorization: Bearer {token}\" \
+             {url}/api/v1/entities/ticket/{SAMPLE_TICKET}\n"
         )?;
         out.flush()
     }

@@ -85,7 +85,12 @@ pub(super) struct ListenCommand {
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = parse_delay)]
     delay: Duration,
     /// Status of all answers that do not fail
-    #[arg(long, value_name = "STATUS", default_value = "200", value_parser = clap::value_parser!(u16).range(200..=599))]
+    #[arg(
+        long,
+        value_name = "STATUS",
+        default_value = "200",
+        value_parser = clap::value_parser!(u16).range(200..=599)
+    )]
     status: u16,
     /// Print JSON, one object per line
     #[arg(long)]
@@ -147,15 +152,18 @@ pub(super) enum ListenError {
     #[error("invalid key")]
     Key(#[from] VerificationKeyError),
     #[error(
-        "subscribing requires the node's admin token: start `hookyard serve --dev` in this folder first, name the node's \
-         configuration with --config, or give --token"
+        "subscribing requires the node's admin token: start `hookyard serve --dev` in this \
+         folder first, name the node's configuration with --config, or give --token"
     )]
     NoToken,
     #[error("cannot subscribe")]
     Subscribe(#[source] registration::RegistrationError),
     #[error("cannot set up the receiver")]
     Setup(#[source] io::Error),
-    #[error("{}: {swaps} out of order, {wrong} with a wrong signature or none", format_count(*.deliveries, "delivery", "deliveries"))]
+    #[error(
+        "{}: {swaps} out of order, {wrong} with a wrong signature or none",
+        format_count(*.deliveries, "delivery", "deliveries")
+    )]
     Found {
         deliveries: u64,
         swaps: u64,
@@ -205,7 +213,9 @@ impl ListenCommand {
         let taken_over = match &node {
             Some(node) => tokio::select! {
                 () = stop_signals.wait() => return Ok(()),
-                found = node.take_over(&request, || print_waiting(node)) => found.map_err(ListenError::Subscribe)?,
+                found = node.take_over(&request, || print_waiting(node)) => {
+                    found.map_err(ListenError::Subscribe)?
+                }
             },
             None => None,
         };
@@ -316,7 +326,12 @@ impl ListenCommand {
             writeln!(
                 out,
                 "{}",
-                json!({"listening": url, "subscription": subscription, "taken_over": is_taken_over, "seed": seed})
+                json!({
+                    "listening": url,
+                    "subscription": subscription,
+                    "taken_over": is_taken_over,
+                    "seed": seed,
+                })
             )?;
             return out.flush();
         }
@@ -335,7 +350,8 @@ impl ListenCommand {
         if is_taken_over {
             writeln!(
                 out,
-                "taken over from an earlier listener: undelivered events follow when their next attempt is due"
+                "taken over from an earlier listener: undelivered events follow when their next \
+                 attempt is due"
             )?;
         }
         if context.keys.is_empty() {
@@ -451,14 +467,16 @@ async fn remove_registration(node: &NodeClient, id: u64) {
     match node.unsubscribe(id).await {
         Ok(()) if is_owed => {
             print_notice(&format!(
-                "subscription {id} removed with its undelivered events; --keep leaves them for the next listener"
+                "subscription {id} removed with its undelivered events; --keep leaves them for \
+                 the next listener"
             ));
         }
         Ok(()) => {}
         Err(error) => {
             let reason = error_chain::format_error_chain(&error);
             print_notice(&format!(
-                "subscription {id} of {} could not be removed: {reason}; the next listener at this address takes the subscription over",
+                "subscription {id} of {} could not be removed: {reason}; the next listener at \
+                 this address takes the subscription over",
                 node.base()
             ));
         }

@@ -30,7 +30,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub(in crate::cli) enum RegistrationError {
     #[error(
-        "no node answers at {url}; start one with `hookyard serve --dev`, or name another with --subscribe"
+        "no node answers at {url}; start one with `hookyard serve --dev`, or name another with \
+         --subscribe"
     )]
     Unreachable { url: String, source: reqwest::Error },
     #[error("the node answered {status}: {detail}")]

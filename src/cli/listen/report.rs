@@ -200,8 +200,16 @@ impl ReportTotals {
             wrongly_signed,
         } = self;
         json!({"summary": {
-            "deliveries": deliveries, "events": events, "entities": entities, "refused": refused, "given_up": given_up,
-            "repeats": repeats, "again": again, "gaps": gaps, "swaps": swaps, "wrongly_signed": wrongly_signed,
+            "deliveries": deliveries,
+            "events": events,
+            "entities": entities,
+            "refused": refused,
+            "given_up": given_up,
+            "repeats": repeats,
+            "again": again,
+            "gaps": gaps,
+            "swaps": swaps,
+            "wrongly_signed": wrongly_signed,
         }})
     }
 

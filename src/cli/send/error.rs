@@ -13,14 +13,15 @@ pub(in crate::cli) enum SendCommandError {
     #[error(transparent)]
     Unknown(#[from] event::UnknownEventError),
     #[error(
-        "signing this event requires {}: start `hookyard serve --dev` in this folder first, name the node's configuration \
-         with --config, or set {}",
+        "signing this event requires {}: start `hookyard serve --dev` in this folder first, name \
+         the node's configuration with --config, or set {}",
         .0.join(" and "),
         .0.iter().map(|key| env_variable_name(key)).collect::<Vec<_>>().join(" and ")
     )]
     NoSecrets(&'static [&'static str]),
     #[error(
-        "{event} needs an existing {kind}: give its id with --entity, as returned for {kind}.created"
+        "{event} needs an existing {kind}: give its id with --entity, as returned for \
+         {kind}.created"
     )]
     NoEntity {
         event: &'static str,
@@ -34,7 +35,8 @@ pub(in crate::cli) enum SendCommandError {
         known_by: &'static str,
     },
     #[error(
-        "no node answers at {url}; start one with `hookyard serve --dev`, or name another with --url"
+        "no node answers at {url}; start one with `hookyard serve --dev`, or name another with \
+         --url"
     )]
     Unreachable { url: String, source: reqwest::Error },
     #[error("the server at {url} does not speak TLS; try http://")]
@@ -42,7 +44,8 @@ pub(in crate::cli) enum SendCommandError {
     #[error("sending the event or reading the answer failed; the event may have been accepted")]
     Broken(#[from] reqwest::Error),
     #[error(
-        "the node answered {status}: it has no endpoint for events of {source_name}; is sources.{source_name}.enabled set?"
+        "the node answered {status}: it has no endpoint for events of {source_name}; is \
+         sources.{source_name}.enabled set?"
     )]
     Closed {
         status: StatusCode,

@@ -34,7 +34,8 @@ pub(in crate::cli) enum UnknownEventError {
     #[error("unknown event {0:?}; `hookyard send --help` lists all of them")]
     Far(String),
     #[error(
-        "unknown event {name:?}, the nearest is `{nearest}`; `hookyard send --help` lists all of them"
+        "unknown event {name:?}, the nearest is `{nearest}`; `hookyard send --help` lists all of \
+         them"
     )]
     Near { name: String, nearest: &'static str },
     #[error("`{0}` cannot be sent: the node itself creates it")]
@@ -76,10 +77,11 @@ impl SenderContract {
         match self {
             Self::Support => "--entity: the ticket [default: SUP-1042]",
             Self::Leads(_) => {
-                "--entity: the number in the answer to its created event; a customer's code will do too"
+                "--entity: the id returned by its created event, or a customer's code"
             }
             Self::C2s => {
-                "--entity: the lead_id; --data: the whole event; no --key, because --at identifies the event"
+                "--entity: the lead_id; --data: the whole event; no --key, because --at \
+                 identifies the event"
             }
             Self::Instagram => {
                 "--entity: who writes to the account; --data: the messaging item; --key: the mid"

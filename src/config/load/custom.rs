@@ -417,7 +417,8 @@ impl ConfigDraft {
                     format!("the preset {} has no default for it; ", preset.name)
                 });
                 let detail = format!(
-                    "missing: {preset_note}set a JSON pointer such as /data/id, or the name of a header"
+                    "missing: {preset_note}set a JSON pointer such as /data/id, or the name of a \
+                     header"
                 );
                 self.report_problem(table, name, detail);
             }
