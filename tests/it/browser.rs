@@ -12,7 +12,7 @@ use crate::c2s;
 use crate::docs::ENABLED;
 use crate::instagram::APP_SECRET;
 use crate::senders::DESCRIBED;
-use crate::test_node::{API_KEY, SECRET, TOKEN, expect_soon, run};
+use crate::test_node::{API_KEY, SECRET, TOKEN, expect_soon, run_async};
 
 /// Headless browser in a session of its own.
 struct BrowserSession {
@@ -157,12 +157,12 @@ const TRY_ONE: &str = r"
 #[test]
 #[ignore = "needs Chromium and chromedriver"]
 fn every_endpoint_can_be_tried_on_the_page() {
-    run(async {
-        let mut ground = c2s::ground(&ENABLED);
-        ground.write_file(DESCRIBED);
-        let yard = ground.start().await;
+    run_async(async {
+        let mut test_env = c2s::test_env(&ENABLED);
+        test_env.write_file(DESCRIBED);
+        let node = test_env.start().await;
         let browser = BrowserSession::start().await;
-        browser.open(&format!("{}/docs/", yard.base)).await;
+        browser.open(&format!("{}/docs/", node.base)).await;
         let secrets = json!({
             "admin_token": TOKEN, "support_api_key": API_KEY, "support_signature": SECRET, "configured_signature": SECRET,
             "instagram_signature": APP_SECRET, "leads_signature": SECRET, "c2s_token": c2s::C2S_TOKEN,
@@ -174,7 +174,7 @@ fn every_endpoint_can_be_tried_on_the_page() {
             let Some(one) = one else { break };
             tried.push(one);
         }
-        let spec = yard.get("/openapi.json").await.body;
+        let spec = node.get("/openapi.json").await.body;
         let paths = spec["paths"].as_object().expect("paths");
         let operations: usize = paths
             .values()
@@ -215,6 +215,6 @@ fn every_endpoint_can_be_tried_on_the_page() {
             .expect("on the page");
         assert_eq!(lead.2, 200, "and those of leads");
         drop(browser);
-        yard.stop().await;
+        node.stop().await;
     });
 }

@@ -218,7 +218,7 @@ fn every_vector_verifies_as_a_raw_request() {
 }
 
 #[test]
-fn what_would_be_read_is_reported_apart_from_whether_it_verifies() {
+fn decoding_and_verification_are_reported_separately() {
     let bench = CheckFolder::new(
         "[[sources.custom]]\nname = \"billing\"\npreset = \"stripe\"\nsecrets = [\"whsec_test_secret\"]\n",
     );
@@ -305,7 +305,7 @@ fn a_request_that_would_be_taken_is_a_success() {
 }
 
 #[test]
-fn the_clock_the_url_and_the_end_of_the_file_are_told_of() {
+fn the_report_explains_clock_url_and_end_of_file() {
     let vectors = vectors();
     let find = |preset: &str, version: Option<&str>| {
         vectors
@@ -357,7 +357,7 @@ fn the_clock_the_url_and_the_end_of_the_file_are_told_of() {
 }
 
 #[test]
-fn handshakes_are_told_from_events() {
+fn handshakes_are_told_apart_from_events() {
     let intercom = vectors()
         .into_iter()
         .find(|vector| vector.preset == "intercom")
@@ -640,7 +640,7 @@ fn events_of_the_bus_are_checked_one_by_one() {
 }
 
 #[test]
-fn what_cannot_be_checked_is_said() {
+fn uncheckable_requests_are_reported() {
     let bench = CheckFolder::new("[[sources.custom]]\nname = \"billing\"\npreset = \"stripe\"\n");
     let (code, _, error) = bench.check("biling", "POST / HTTP/1.1\n\n", &[]);
     assert_eq!(

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::receiver::{ReceiverReply, TestReceiver};
 use crate::senders::{DESCRIBED, sha256};
-use crate::test_node::{API_KEY, SECRET, TOKEN, TestEnv, TestNode, run};
+use crate::test_node::{API_KEY, SECRET, TOKEN, TestEnv, TestNode, run_async};
 use crate::{c2s, dead_letters, deliveries, leads};
 
 /// Values of path parameters, found on the way.
@@ -38,8 +38,8 @@ pub const ENABLED: [(&str, &str); 8] = [
     ("sources.instagram.verify_token", "my-verify-token"),
 ];
 
-async fn spec_of(yard: &TestNode) -> Value {
-    yard.get("/openapi.json").await.body
+async fn spec_of(node: &TestNode) -> Value {
+    node.get("/openapi.json").await.body
 }
 
 /// Operations: those that create first, those that delete last.
@@ -84,7 +84,7 @@ impl DescribedOperation {
         )
     }
 
-    fn url(&self, yard: &TestNode, known: &KnownPathParameters) -> String {
+    fn url(&self, node: &TestNode, known: &KnownPathParameters) -> String {
         let mut path = self.path.clone();
         let mut query = Vec::new();
         for parameter in self.spec["parameters"].as_array().into_iter().flatten() {
@@ -103,22 +103,22 @@ impl DescribedOperation {
             }
         }
         let url =
-            reqwest::Url::parse_with_params(&format!("{}{path}", yard.base), query).expect("a URL");
+            reqwest::Url::parse_with_params(&format!("{}{path}", node.base), query).expect("a URL");
         url.to_string()
     }
 
     /// Request with the credentials of its security schemes.
     fn request(
         &self,
-        yard: &TestNode,
+        node: &TestNode,
         known: &KnownPathParameters,
         body: Option<&Value>,
         number: usize,
     ) -> RequestBuilder {
         let text = body.map(Value::to_string).unwrap_or_default();
-        let mut request = yard
+        let mut request = node
             .client
-            .request(self.method.clone(), self.url(yard, known));
+            .request(self.method.clone(), self.url(node, known));
         request = request.header("Idempotency-Key", format!("{}-{number}", self.path));
         // Any of the requirements suffices; each is used in turn.
         let alternatives = self.spec["security"]
@@ -223,7 +223,7 @@ fn misfit(spec: &Value, schema: &Value, value: &Value) -> Option<String> {
 }
 
 /// Creates a pre-lead and a won lead, on which each of their operations succeeds once.
-async fn fresh_leads(yard: &TestNode) -> KnownPathParameters {
+async fn fresh_leads(node: &TestNode) -> KnownPathParameters {
     let mut known = KnownPathParameters::new();
     for (name, path, event) in [
         ("pre_lead_id", "pre-lead/create", "new_inquiry"),
@@ -235,8 +235,8 @@ async fn fresh_leads(yard: &TestNode) -> KnownPathParameters {
         }
         let body = json!({"event": event, "source": "crm", "data": data}).to_string();
         let signature = hex::encode(sha256(SECRET.as_bytes(), &body));
-        let request = leads::request(yard, path, &body).header("X-Webhook-Signature", signature);
-        let answer = yard.answer(request).await;
+        let request = leads::request(node, path, &body).header("X-Webhook-Signature", signature);
+        let answer = node.send_request(request).await;
         known.insert(name.to_owned(), answer.body["data"][name].to_string());
     }
     known
@@ -244,16 +244,16 @@ async fn fresh_leads(yard: &TestNode) -> KnownPathParameters {
 
 /// Creates a dead letter of the first subscription, and a job that waits because its subscription
 /// is paused.
-async fn something_failed(yard: &TestNode, receiver: &TestReceiver) -> KnownPathParameters {
-    let id = deliveries::subscribe(yard, receiver.url("/hook"), json!({})).await["id"].clone();
+async fn something_failed(node: &TestNode, receiver: &TestReceiver) -> KnownPathParameters {
+    let id = deliveries::subscribe(node, receiver.url("/hook"), json!({})).await["id"].clone();
     assert_eq!(id, json!(1), "the examples are about the first one");
-    yard.message("SUP-1042", "dead letter").await;
-    let letters = dead_letters::letters(yard, 1).await;
-    let id = deliveries::subscribe(yard, receiver.url("/hook"), json!({"is_active": false})).await
+    node.send_message("SUP-1042", "dead letter").await;
+    let letters = dead_letters::wait_for_letters(node, 1).await;
+    let id = deliveries::subscribe(node, receiver.url("/hook"), json!({"is_active": false})).await
         ["id"]
         .clone();
     let replay = format!("/api/v1/webhooks/{id}/replay");
-    let job = dead_letters::post(yard, &replay, json!({"since": "2020-01-01T00:00:00Z"})).await;
+    let job = dead_letters::post(node, &replay, json!({"since": "2020-01-01T00:00:00Z"})).await;
     assert_eq!(job.status, 202, "{job:?}");
     KnownPathParameters::from([
         ("dead_letter_id".to_owned(), letters[0]["id"].to_string()),
@@ -263,18 +263,18 @@ async fn something_failed(yard: &TestNode, receiver: &TestReceiver) -> KnownPath
 
 #[test]
 fn every_operation_answers_its_own_examples_as_described() {
-    run(async {
-        let mut ground = c2s::ground(&ENABLED);
-        ground.write_file(DESCRIBED);
-        ground.set("delivery.allow_targets", "127.0.0.0/8");
+    run_async(async {
+        let mut test_env = c2s::test_env(&ENABLED);
+        test_env.write_file(DESCRIBED);
+        test_env.set("delivery.allow_targets", "127.0.0.0/8");
         // Everything fails and jobs are awaited, so the circuit breaker must not hold deliveries
         // back.
-        ground.set("delivery.breaker.consecutive", "0");
-        ground.set("delivery.breaker.failure_rate", "0");
-        let yard = ground.start().await;
-        let spec = spec_of(&yard).await;
+        test_env.set("delivery.breaker.consecutive", "0");
+        test_env.set("delivery.breaker.failure_rate", "0");
+        let node = test_env.start().await;
+        let spec = spec_of(&node).await;
         // A failed event can be shown and reprocessed.
-        let failed = yard
+        let failed = node
             .send(
                 "SUP-404",
                 "failed",
@@ -284,22 +284,22 @@ fn every_operation_answers_its_own_examples_as_described() {
             .await;
         let mut known = KnownPathParameters::from([("event_id".to_owned(), failed.event_id())]);
         let receiver = TestReceiver::start(|_| ReceiverReply::Status(401)).await;
-        known.extend(something_failed(&yard, &receiver).await);
+        known.extend(something_failed(&node, &receiver).await);
         let mut wrong = Vec::new();
         for operation in operations(&spec) {
             let mut succeeded = false;
             if operation.method == Method::DELETE {
                 // The events that were delivered again above have failed again.
-                dead_letters::poll_until(&yard, "/api/v1/jobs?state=running", |jobs| {
+                dead_letters::poll_until(&node, "/api/v1/jobs?state=running", |jobs| {
                     jobs["total"] == json!(0)
                 })
                 .await;
             }
-            known.extend(fresh_leads(&yard).await);
+            known.extend(fresh_leads(&node).await);
             for (number, body) in operation.bodies().iter().enumerate() {
                 let name = format!("{} {} #{number}", operation.method, operation.path);
-                let sent = yard
-                    .answer(operation.request(&yard, &known, body.as_ref(), number))
+                let sent = node
+                    .send_request(operation.request(&node, &known, body.as_ref(), number))
                     .await;
                 let media_type = sent
                     .header("content-type")
@@ -340,16 +340,16 @@ fn every_operation_answers_its_own_examples_as_described() {
             }
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
-        yard.stop().await;
+        node.stop().await;
     });
 }
 
 #[test]
 fn the_command_prints_what_the_node_serves() {
-    run(async {
-        let yard = TestEnv::new(&[]).start().await;
-        let served = spec_of(&yard).await;
-        yard.stop().await;
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
+        let served = spec_of(&node).await;
+        node.stop().await;
         let printed = std::process::Command::new(env!("CARGO_BIN_EXE_hookyard"))
             .arg("openapi")
             .output()
@@ -363,10 +363,10 @@ fn the_command_prints_what_the_node_serves() {
 
 #[test]
 fn the_page_and_its_files_are_in_the_binary() {
-    run(async {
-        let yard = TestEnv::new(&[]).start().await;
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
         let get = async |path: &str| {
-            let answer = reqwest::get(format!("{}{path}", yard.base))
+            let answer = reqwest::get(format!("{}{path}", node.base))
                 .await
                 .expect("answered");
             let media_type = answer.headers()["content-type"]
@@ -401,6 +401,6 @@ fn the_page_and_its_files_are_in_the_binary() {
             ),
             (404, json!("not_found"))
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::commands::{DevNode, folder, hookyard, output_of, send_signal};
 use crate::receiver::{ReceiverReply, TestReceiver};
-use crate::test_node::{expect_soon, run};
+use crate::test_node::{expect_soon, run_async};
 
 const SECRET: &str = "hush";
 
@@ -130,7 +130,7 @@ impl Drop for ListenProcess {
 
 #[test]
 fn deliveries_in_order_are_verified_printed_and_summed_up() {
-    run(async {
+    run_async(async {
         let mut listener = ListenProcess::start(&["--secret", SECRET]).await;
         for sequence in [1, 2, 2, 4] {
             assert_eq!(listener.deliver(sequence).await, 200);
@@ -163,7 +163,7 @@ fn deliveries_in_order_are_verified_printed_and_summed_up() {
 
 #[test]
 fn a_swap_and_a_wrong_signature_make_it_fail() {
-    run(async {
+    run_async(async {
         let mut listener = ListenProcess::start(&["--secret", SECRET]).await;
         listener.deliver(2).await;
         listener.deliver(1).await;
@@ -195,8 +195,8 @@ fn a_swap_and_a_wrong_signature_make_it_fail() {
 }
 
 #[test]
-fn it_fails_as_many_as_it_is_told_to_and_the_same_ones_with_the_same_seed() {
-    run(async {
+fn the_listener_fails_the_configured_share_and_the_same_attempts_with_the_same_seed() {
+    run_async(async {
         let mut runs = Vec::new();
         for seed in ["7", "7", "8"] {
             let listener =
@@ -216,8 +216,8 @@ fn it_fails_as_many_as_it_is_told_to_and_the_same_ones_with_the_same_seed() {
 }
 
 #[test]
-fn what_its_sender_does_not_wait_for_is_not_accepted() {
-    run(async {
+fn a_delivery_whose_sender_disconnects_is_not_accepted() {
+    run_async(async {
         let mut listener = ListenProcess::start(&["--delay", "3600"]).await;
         let impatient = listener
             .delivery(1, SECRET)
@@ -237,8 +237,8 @@ fn what_its_sender_does_not_wait_for_is_not_accepted() {
 }
 
 #[test]
-fn a_body_beyond_the_limit_and_what_is_not_posted_are_refused() {
-    run(async {
+fn large_bodies_and_other_methods_are_refused() {
+    run_async(async {
         let listener = ListenProcess::start(&[]).await;
         let url = listener.greeting["listening"].as_str().expect("an address");
         let large = listener
@@ -268,14 +268,14 @@ fn a_body_beyond_the_limit_and_what_is_not_posted_are_refused() {
 
 #[test]
 fn it_subscribes_takes_the_secret_and_unsubscribes() {
-    run(async {
+    run_async(async {
         let node = TestReceiver::start(|call| match call.method.as_str() {
-            "POST" => ReceiverReply::TestAnswer(
+            "POST" => ReceiverReply::Full(
                 200,
                 Vec::new(),
                 json!({"id": 4, "secret": SECRET, "public_key": null}).to_string(),
             ),
-            "GET" => ReceiverReply::TestAnswer(
+            "GET" => ReceiverReply::Full(
                 200,
                 Vec::new(),
                 json!({"items": [], "pages": 0}).to_string(),
@@ -346,10 +346,10 @@ fn it_subscribes_takes_the_secret_and_unsubscribes() {
 }
 
 #[test]
-fn without_a_node_or_a_token_or_a_port_it_says_what_to_do() {
-    run(async {
+fn without_a_node_a_token_or_a_port_the_error_says_what_to_do() {
+    run_async(async {
         let node = TestReceiver::start(|_| {
-            ReceiverReply::TestAnswer(401, Vec::new(), r#"{"detail": "no such token"}"#.to_owned())
+            ReceiverReply::Full(401, Vec::new(), r#"{"detail": "no such token"}"#.to_owned())
         })
         .await;
         let folder = folder();
@@ -384,7 +384,7 @@ fn without_a_node_or_a_token_or_a_port_it_says_what_to_do() {
 
 #[test]
 fn a_node_a_listener_and_a_sender_work_together_without_any_configuration() {
-    run(async {
+    run_async(async {
         let folder = folder();
         let mut serve = hookyard(folder.path(), &["serve", "--dev"]);
         let dev = DevNode::start(serve.env(
@@ -452,8 +452,8 @@ fn a_node_a_listener_and_a_sender_work_together_without_any_configuration() {
 }
 
 #[test]
-fn what_a_killed_listener_left_the_next_one_takes_over_whatever_was_killed() {
-    run(async {
+fn the_next_listener_takes_over_the_subscription_of_a_killed_one() {
+    run_async(async {
         let folder = folder();
         let mut serve = hookyard(folder.path(), &["serve", "--dev"]);
         serve.env("HOOKYARD_DELIVERY__RETRY_SCHEDULE_S", ["0.1"; 20].join(","));

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::test_node::{expect_soon, run};
+use crate::test_node::{expect_soon, run_async};
 
 /// Request as it was received.
 #[derive(Clone, Debug)]
@@ -86,7 +86,7 @@ pub enum ReceiverReply {
     /// Answers with this status and nothing else.
     Status(u16),
     /// Answers with this status, these headers and this body.
-    TestAnswer(u16, Vec<(&'static str, String)>, String),
+    Full(u16, Vec<(&'static str, String)>, String),
     /// Sends the inner reply after the latch is opened.
     Held(ReplyLatch, Box<ReceiverReply>),
     /// Sends nothing and keeps the connection open until the other side closes it.
@@ -104,7 +104,7 @@ pub enum ReceiverReply {
 impl ReceiverReply {
     /// Answers 429 or 503 with a `Retry-After`.
     pub fn retry_after(status: u16, seconds: u64) -> Self {
-        Self::TestAnswer(
+        Self::Full(
             status,
             vec![("retry-after", seconds.to_string())],
             String::new(),
@@ -112,7 +112,7 @@ impl ReceiverReply {
     }
 
     pub fn redirect(location: &str) -> Self {
-        Self::TestAnswer(302, vec![("location", location.to_owned())], String::new())
+        Self::Full(302, vec![("location", location.to_owned())], String::new())
     }
 
     /// Wraps the reply so that it is sent after `latch` is opened.
@@ -358,7 +358,7 @@ impl TestReceiver {
     }
 
     /// Waits until this many different `webhook-id`s were accepted.
-    pub async fn accepted(&self, count: usize) {
+    pub async fn wait_for_accepted(&self, count: usize) {
         self.wait_until(|seen| seen.accepted.len() >= count).await;
     }
 }
@@ -459,9 +459,7 @@ impl ReceiverReply {
     /// incomplete in a way that callers may judge differently.
     fn status(&self) -> Option<u16> {
         match self {
-            Self::Status(status) | Self::TestAnswer(status, ..) | Self::Endless(status) => {
-                Some(*status)
-            }
+            Self::Status(status) | Self::Full(status, ..) | Self::Endless(status) => Some(*status),
             Self::Held(..) | Self::Hang | Self::Drip(_) | Self::Close | Self::BreakOff(_) => None,
         }
     }
@@ -474,7 +472,7 @@ impl ReceiverReply {
                 to.write_all(format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n").as_bytes())
                     .await?
             }
-            Self::TestAnswer(status, headers, body) => {
+            Self::Full(status, headers, body) => {
                 let headers: String = headers
                     .iter()
                     .map(|(name, value)| format!("{name}: {value}\r\n"))
@@ -580,20 +578,18 @@ fn client() -> reqwest::Client {
 }
 
 #[test]
-fn a_receiver_answers_by_its_script_and_remembers_what_came() {
-    run(async {
+fn a_receiver_answers_by_its_script_and_records_all_requests() {
+    run_async(async {
         let latch = ReplyLatch::default();
         let held = latch.clone();
         let receiver =
             TestReceiver::start(
                 move |arrival| match (arrival.path.as_str(), arrival.before) {
                     ("/flaky", 0) => ReceiverReply::Status(500),
-                    ("/held", _) => ReceiverReply::TestAnswer(
-                        201,
-                        vec![("x-y", "z".to_owned())],
-                        "late".to_owned(),
-                    )
-                    .held_by(&held),
+                    ("/held", _) => {
+                        ReceiverReply::Full(201, vec![("x-y", "z".to_owned())], "late".to_owned())
+                            .held_by(&held)
+                    }
                     ("/close", _) => ReceiverReply::Close,
                     ("/cut", _) => ReceiverReply::BreakOff(200),
                     _ => ReceiverReply::Status(200),
@@ -628,7 +624,7 @@ fn a_receiver_answers_by_its_script_and_remembers_what_came() {
             waiting.await.expect("no panic").expect("an answer"),
             (201, "late".to_owned())
         );
-        receiver.accepted(2).await;
+        receiver.wait_for_accepted(2).await;
         assert_eq!(
             receiver
                 .log()
@@ -644,7 +640,7 @@ fn a_receiver_answers_by_its_script_and_remembers_what_came() {
 
 #[test]
 fn a_stopped_receiver_refuses_connections_and_comes_back_at_its_address() {
-    run(async {
+    run_async(async {
         let (receiver, client) = (TestReceiver::accept_all().await, client());
         let url = receiver.url("/");
         assert!(deliver(&client, &url, 1).await.is_ok());
@@ -666,7 +662,7 @@ fn a_stopped_receiver_refuses_connections_and_comes_back_at_its_address() {
 #[test]
 #[should_panic(expected = "e/1 2 came before that")]
 fn an_overtaking_is_noticed() {
-    run(async {
+    run_async(async {
         let receiver = TestReceiver::start(|arrival| {
             ReceiverReply::Status(if arrival.sequence() == 1 { 500 } else { 200 })
         })

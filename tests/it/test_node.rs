@@ -29,7 +29,7 @@ pub const SUPPORT: &str = "/api/v0/crm/webhooks/support/";
 pub const START: &str = "2025-12-04T10:30:00.000Z";
 
 /// Runs `test` in an actix system, as the binary does.
-pub fn run<F: Future>(test: F) -> F::Output {
+pub fn run_async<F: Future>(test: F) -> F::Output {
     actix_rt::System::new().block_on(test)
 }
 
@@ -46,30 +46,31 @@ impl TestEnv {
     /// `("router.idle_timeout_s", "0.1")`.
     pub fn new(keys: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut ground = Self {
+        let mut test_env = Self {
             folder,
             deps: NodeDeps::default(),
             keys: Vec::new(),
             file: None,
         };
-        ground.set("server.bind", "127.0.0.1:0");
-        ground.set("server.workers", "2");
-        ground.set("admin.token", TOKEN);
-        ground.set("sources.support.enabled", "true");
-        ground.set("sources.support.api_keys", API_KEY);
-        ground.set("sources.support.secrets", SECRET);
-        ground.set("sources.support.rate_per_minute", "0");
-        ground.set(
+        test_env.set("server.bind", "127.0.0.1:0");
+        test_env.set("server.workers", "2");
+        test_env.set("admin.token", TOKEN);
+        test_env.set("sources.support.enabled", "true");
+        test_env.set("sources.support.api_keys", API_KEY);
+        test_env.set("sources.support.secrets", SECRET);
+        test_env.set("sources.support.rate_per_minute", "0");
+        test_env.set(
             "store.path",
-            ground
+            test_env
                 .store_path()
                 .to_str()
                 .expect("a readable path")
                 .to_owned()
                 .as_str(),
         );
-        keys.iter().for_each(|(key, value)| ground.set(key, value));
-        ground
+        keys.iter()
+            .for_each(|(key, value)| test_env.set(key, value));
+        test_env
     }
 
     pub fn set(&mut self, key: &str, value: &str) {
@@ -114,11 +115,14 @@ impl TestEnv {
         let node = Node::start(self.config(), self.deps.clone())
             .await
             .expect("the node starts");
-        let gate = TestClient::new(
+        let client = TestClient::new(
             format!("http://{}", node.address()),
             Arc::clone(&self.deps.clock),
         );
-        TestNode { gate, node }
+        TestNode {
+            api: client,
+            inner: node,
+        }
     }
 
     /// Starts the real binary on this folder and waits until it is ready.
@@ -154,12 +158,12 @@ impl TestEnv {
             seen.extend(log);
             seen
         });
-        let gate = TestClient::new(
+        let client = TestClient::new(
             format!("http://127.0.0.1:{port}"),
             Arc::clone(&self.deps.clock),
         );
         NodeProcess {
-            gate,
+            api: client,
             child,
             log: Some(log),
         }
@@ -271,13 +275,13 @@ impl FailureInjector for DiskGate {
 
 /// Node in this process, with the test's own clock and failures.
 pub struct TestNode {
-    pub gate: TestClient,
-    pub node: Node,
+    pub api: TestClient,
+    pub inner: Node,
 }
 
 impl TestNode {
     pub async fn stop(self) {
-        self.node.stop().await.expect("the node stops in order");
+        self.inner.stop().await.expect("the node stops in order");
     }
 }
 
@@ -285,13 +289,13 @@ impl std::ops::Deref for TestNode {
     type Target = TestClient;
 
     fn deref(&self) -> &TestClient {
-        &self.gate
+        &self.api
     }
 }
 
 /// Node in a process of its own; killed when dropped.
 pub struct NodeProcess {
-    pub gate: TestClient,
+    pub api: TestClient,
     pub child: Child,
     log: Option<thread::JoinHandle<Vec<String>>>,
 }
@@ -326,7 +330,7 @@ impl std::ops::Deref for NodeProcess {
     type Target = TestClient;
 
     fn deref(&self) -> &TestClient {
-        &self.gate
+        &self.api
     }
 }
 
@@ -426,7 +430,7 @@ impl TestClient {
     }
 
     /// Sends a message whose id and text are its key.
-    pub async fn message(&self, ticket: &str, key: &str) -> TestAnswer {
+    pub async fn send_message(&self, ticket: &str, key: &str) -> TestAnswer {
         self.send(
             ticket,
             key,
@@ -436,12 +440,12 @@ impl TestClient {
         .await
     }
 
-    pub async fn answer(&self, request: RequestBuilder) -> TestAnswer {
+    pub async fn send_request(&self, request: RequestBuilder) -> TestAnswer {
         TestAnswer::read(request.send().await.expect("an answer")).await
     }
 
     pub async fn get(&self, path: &str) -> TestAnswer {
-        self.answer(
+        self.send_request(
             self.client
                 .get(format!("{}{path}", self.base))
                 .bearer_auth(TOKEN),
@@ -450,7 +454,7 @@ impl TestClient {
     }
 
     pub async fn post(&self, path: &str) -> TestAnswer {
-        self.answer(
+        self.send_request(
             self.client
                 .post(format!("{}{path}", self.base))
                 .bearer_auth(TOKEN),

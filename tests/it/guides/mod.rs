@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::commands::{BINARY, DevNode, command_in, folder, hookyard, output_of};
-use crate::test_node::{TestEnv, run};
+use crate::test_node::{TestEnv, run_async};
 
 mod verify;
 
@@ -282,8 +282,8 @@ fn the_rust_of_the_guide_verifies_a_published_delivery() {
 
 #[test]
 fn a_guide_is_a_page_for_browsers_and_markdown_for_others() {
-    run(async {
-        let yard = TestEnv::new(&[]).start().await;
+    run_async(async {
+        let node = TestEnv::new(&[]).start().await;
         let client = Client::builder()
             .no_proxy()
             .redirect(redirect::Policy::none())
@@ -291,7 +291,7 @@ fn a_guide_is_a_page_for_browsers_and_markdown_for_others() {
             .expect("a client");
         let get = async |path: &str, accept: &str| {
             let request = client
-                .get(format!("{}{path}", yard.base))
+                .get(format!("{}{path}", node.base))
                 .header(ACCEPT, accept);
             let answer = request.send().await.expect("an answer");
             let header = |name| {
@@ -373,7 +373,7 @@ fn a_guide_is_a_page_for_browsers_and_markdown_for_others() {
             "{}",
             unknown.3
         );
-        yard.stop().await;
+        node.stop().await;
     });
 }
 

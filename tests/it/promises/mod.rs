@@ -25,8 +25,8 @@ const LIST_MAX: usize = 1000;
 
 /// Environment of a node that accepts published events and may call this machine. The node retries
 /// soon and often, without jitter, and has no circuit breaker, unless `keys` differ.
-pub fn ground(keys: &[(&str, &str)]) -> TestEnv {
-    let mut ground = TestEnv::new(&[]);
+pub fn test_env(keys: &[(&str, &str)]) -> TestEnv {
+    let mut test_env = TestEnv::new(&[]);
     let often = ["0.02"; 50].join(",");
     for (key, value) in [
         ("sources.crm.enabled", "true"),
@@ -37,10 +37,11 @@ pub fn ground(keys: &[(&str, &str)]) -> TestEnv {
         ("delivery.breaker.consecutive", "0"),
         ("delivery.breaker.failure_rate", "0"),
     ] {
-        ground.set(key, value);
+        test_env.set(key, value);
     }
-    keys.iter().for_each(|(key, value)| ground.set(key, value));
-    ground
+    keys.iter()
+        .for_each(|(key, value)| test_env.set(key, value));
+    test_env
 }
 
 /// Subscription as returned by its creation.
@@ -51,12 +52,12 @@ pub struct TestSubscription {
 }
 
 /// Subscribes `url` to all published events; `more` has other members of the subscription.
-pub async fn subscribe(gate: &TestClient, url: &str, more: Value) -> TestSubscription {
+pub async fn subscribe(client: &TestClient, url: &str, more: Value) -> TestSubscription {
     let mut body = json!({"url": url, "events": ["*"]});
     for (name, value) in more.as_object().expect("an object") {
         body[name] = value.clone();
     }
-    let answer = webhooks::create(gate, &body).await;
+    let answer = webhooks::create(client, &body).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let made = answer.body;
     let (id, secret) = (
@@ -68,29 +69,29 @@ pub async fn subscribe(gate: &TestClient, url: &str, more: Value) -> TestSubscri
 
 impl TestSubscription {
     /// Returns the counters of the subscription's deliveries.
-    pub async fn stats(&self, gate: &TestClient) -> Value {
-        webhooks::show(gate, &format!("/{}", self.id)).await.body["stats"].clone()
+    pub async fn stats(&self, client: &TestClient) -> Value {
+        webhooks::show(client, &format!("/{}", self.id)).await.body["stats"].clone()
     }
 
     /// Polls the stats until they satisfy `is_so`.
-    pub async fn wait_until_stats(&self, gate: &TestClient, is_so: impl Fn(&Value) -> bool) {
-        expect_soon(async { while !is_so(&self.stats(gate).await) {} }).await;
+    pub async fn wait_until_stats(&self, client: &TestClient, is_so: impl Fn(&Value) -> bool) {
+        expect_soon(async { while !is_so(&self.stats(client).await) {} }).await;
     }
 
-    pub async fn change(&self, gate: &TestClient, body: Value) {
-        let answer = webhooks::change(gate, &format!("/{}", self.id), &body).await;
+    pub async fn change(&self, client: &TestClient, body: Value) {
+        let answer = webhooks::change(client, &format!("/{}", self.id), &body).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    pub async fn run_action(&self, gate: &TestClient, action: &str) {
-        let answer = webhooks::act(gate, &format!("/{}/{action}", self.id)).await;
+    pub async fn run_action(&self, client: &TestClient, action: &str) {
+        let answer = webhooks::act(client, &format!("/{}/{action}", self.id)).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    pub async fn delete(&self, gate: &TestClient) {
-        let answer = gate
-            .answer(webhooks::request(
-                gate,
+    pub async fn delete(&self, client: &TestClient) {
+        let answer = client
+            .send_request(webhooks::request(
+                client,
                 Method::DELETE,
                 &format!("/{}", self.id),
             ))
@@ -106,10 +107,10 @@ pub fn task(id: usize) -> Value {
 
 /// Publishes `events`, at most 1,000, all of which must be accepted. Fails when there was no
 /// answer.
-pub async fn try_publish(gate: &TestClient, events: &[Value]) -> reqwest::Result<()> {
-    let request = gate
+pub async fn try_publish(client: &TestClient, events: &[Value]) -> reqwest::Result<()> {
+    let request = client
         .client
-        .post(format!("{}/api/v1/events", gate.base))
+        .post(format!("{}/api/v1/events", client.base))
         .bearer_auth(PUBLISHER);
     let request = request
         .header("content-type", "application/json")
@@ -127,10 +128,10 @@ pub async fn try_publish(gate: &TestClient, events: &[Value]) -> reqwest::Result
 
 /// Publishes `each` events of each of the tasks 0 to `entities`, the entities in turn. Returns the
 /// entities as deliveries name them, with their number of events.
-pub async fn publish(gate: &TestClient, entities: usize, each: usize) -> BTreeMap<String, u64> {
+pub async fn publish(client: &TestClient, entities: usize, each: usize) -> BTreeMap<String, u64> {
     let events: Vec<_> = (0..each).flat_map(|_| (0..entities).map(task)).collect();
     for list in events.chunks(LIST_MAX) {
-        try_publish(gate, list).await.expect("an answer");
+        try_publish(client, list).await.expect("an answer");
     }
     expected(entities, each)
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{PUBLISHER, TestSubscription, draw_number, ground, subscribe};
+use super::{PUBLISHER, TestSubscription, draw_number, subscribe, test_env};
 use crate::commands::send_signal;
 use crate::receiver::{ReceiverReply, TestReceiver};
-use crate::test_node::{NodeProcess, TestClient, TestEnv, expect_soon, run};
+use crate::test_node::{NodeProcess, TestClient, TestEnv, expect_soon, run_async};
 use crate::webhooks;
 
 const ENTITIES: u64 = 6;
@@ -37,7 +37,7 @@ struct ModelledSubscriber {
 
 struct RandomHistory {
     seed: u64,
-    ground: TestEnv,
+    test_env: TestEnv,
     process: NodeProcess,
     model: PublishedModel,
     followers: Vec<ModelledSubscriber>,
@@ -49,7 +49,7 @@ impl RandomHistory {
     async fn start(seed: u64) -> Self {
         // Short pauses at first, then more than any downtime: no delivery may be exhausted.
         let schedule = [&["0.05"; 5][..], &["1"; 45]].concat().join(",");
-        let ground = ground(&[
+        let test_env = test_env(&[
             ("server.workers", "1"),
             ("delivery.retry_schedule_s", &schedule),
             ("delivery.dead_letter_after_h", "24"),
@@ -58,10 +58,10 @@ impl RandomHistory {
             ("delivery.breaker.open_s", "0.1"),
             ("delivery.breaker.open_max_s", "0.2"),
         ]);
-        let process = ground.start_process().await;
+        let process = test_env.start_process().await;
         Self {
             seed,
-            ground,
+            test_env,
             process,
             model: PublishedModel::new(),
             followers: Vec::new(),
@@ -150,8 +150,8 @@ impl RandomHistory {
     /// Kills the node while it receives a list, and sends the list again.
     async fn publish_and_kill(&mut self) {
         let list = self.list();
-        let (gate, sent) = (self.process.gate.clone(), list.clone());
-        let sending = actix_rt::spawn(async move { send(&gate, &sent).await });
+        let (client, sent) = (self.process.api.clone(), list.clone());
+        let sending = actix_rt::spawn(async move { send(&client, &sent).await });
         for _ in 0..self.draw("moment", 200) {
             tokio::task::yield_now().await;
         }
@@ -164,14 +164,14 @@ impl RandomHistory {
     async fn restart(&mut self) {
         self.process.kill();
         self.kills += 1;
-        self.process = self.ground.start_process().await;
+        self.process = self.test_env.start_process().await;
     }
 
     /// Stops the node in order, and starts it again.
     async fn terminate(&mut self) {
         send_signal(&self.process.child, "TERM");
         self.process.child.wait().expect("a child");
-        self.process = self.ground.start_process().await;
+        self.process = self.test_env.start_process().await;
     }
 
     async fn pause_or_resume(&mut self) {
@@ -214,7 +214,7 @@ impl RandomHistory {
         let ModelledSubscriber { receiver, .. } = &self.followers[number];
         let expected = self.followers[number].expected(&self.model);
         let total = expected.values().map(Vec::len).sum();
-        if tokio::time::timeout(PATIENCE, receiver.accepted(total))
+        if tokio::time::timeout(PATIENCE, receiver.wait_for_accepted(total))
             .await
             .is_err()
         {
@@ -281,10 +281,10 @@ impl ModelledSubscriber {
 }
 
 /// Publishes a list that may have been published before, in whole or in part.
-async fn send(gate: &TestClient, list: &[Value]) -> reqwest::Result<()> {
-    let request = gate
+async fn send(client: &TestClient, list: &[Value]) -> reqwest::Result<()> {
+    let request = client
         .client
-        .post(format!("{}/api/v1/events", gate.base))
+        .post(format!("{}/api/v1/events", client.base))
         .bearer_auth(PUBLISHER);
     let request = request
         .header("content-type", "application/json")
@@ -300,8 +300,8 @@ async fn send(gate: &TestClient, list: &[Value]) -> reqwest::Result<()> {
 }
 
 #[test]
-fn every_subscriber_gets_what_the_model_says_through_crashes_failures_and_outages() {
-    run(async {
+fn every_subscriber_gets_the_modelled_events_through_crashes_failures_and_outages() {
+    run_async(async {
         for seed in [1, 2, 8] {
             let mut history = RandomHistory::start(seed).await;
             history.follow().await;
