@@ -1,4 +1,4 @@
-//! Criterion benches of single stages: verify, decode, decide, commit, the call log, and a
+//! Criterion benchmarks of single stages: verify, decode, decide, commit, the call log, and a
 //! subscriber's lanes.
 //!
 //! `cargo bench --bench stages`
@@ -86,8 +86,8 @@ fn verify_and_decode(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What it costs to find who wants an event that one of `count` subscriptions does, and to judge
-/// whether it is theirs.
+/// Cost of finding the subscribers of an event that one of `count` subscriptions wants, and of
+/// evaluating its filter.
 fn subscriptions(criterion: &mut Criterion) {
     let at = Timestamp::from_micros(0);
     let subscription = |id: u64, events: &str| Subscription {
@@ -144,7 +144,7 @@ fn subscriptions(criterion: &mut Criterion) {
     group.bench_function("body", |bencher| {
         bencher.iter(|| black_box(subscription::envelope::encode_envelope(&record)))
     });
-    // What a whole megabyte may cost before it is broken off.
+    // Cost of a transform over a whole megabyte until the meter stops it.
     let items = vec!["1"; 500_000].join(",");
     record.payload = format!(r#"{{"data": [{items}]}}"#).into();
     let costly = subscription::FilterExpression::compile("data.all(x, data.all(y, x == y))")
@@ -156,8 +156,8 @@ fn subscriptions(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What one call with `count` messages costs at Instagram's door, and a list of as many events at
-/// the bus's.
+/// Cost of decoding a call with `count` messages for Instagram, and a list of as many events for
+/// the bus.
 fn batches(criterion: &mut Criterion) {
     let secret = Secret::new("hush");
     let verifier = SignatureVerifier::new(std::slice::from_ref(&secret));
@@ -217,8 +217,7 @@ fn batches(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What signing one delivery costs, in the two styles that subscriptions have of themselves and in
-/// all four.
+/// Cost of signing one delivery, in the two default styles and in all four.
 fn sign_deliveries(criterion: &mut Criterion) {
     let body = body();
     let mut secrets = SigningSecrets::new(None);
@@ -363,7 +362,7 @@ fn record(sequence: u64) -> RecordDraft {
     }
 }
 
-/// What one commit of 1, 16 or 128 records costs, from the queue to the disk and back.
+/// Cost of one commit of 1, 16 or 128 records, from the queue to the disk and back.
 fn commit(criterion: &mut Criterion) {
     let folder = tempfile::tempdir_in("target").expect("a folder on the disk");
     let store = DataStore::open(folder.path(), 64 << 20, Arc::new(NoFailures)).expect("opens");
@@ -444,7 +443,7 @@ fn append_call(log: &CallLog, number: u64, direction: CallDirection) {
     log.append(&entry, HEADERS);
 }
 
-/// What a row costs the request that it is of, and what pages of a log with a million rows cost.
+/// Cost of a row for the request that writes it, and of pages of a log with a million rows.
 fn append_calls(criterion: &mut Criterion) {
     const ROWS: u64 = 1_000_000;
     const ALL: CallFilter = CallFilter {
@@ -480,7 +479,7 @@ fn append_calls(criterion: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
-    // A few among many go the other way, so that a page of them lies in many blocks.
+    // A few calls have the other direction, so a page of them spans many blocks.
     for number in 0..ROWS + ROWS / 10 {
         append_call(
             &log,
@@ -531,8 +530,8 @@ fn append_calls(criterion: &mut Criterion) {
     log.close();
 }
 
-/// What a record costs a subscriber that accepts everything, from being met to being settled, and
-/// one whose every lane stops.
+/// Cost of a record from matching to settling, for a subscriber that accepts everything and for one
+/// whose lanes all stop.
 fn lanes(criterion: &mut Criterion) {
     const RECORDS: u64 = 1_000;
     let profile = Arc::new(delivery_policy());
@@ -624,7 +623,7 @@ fn delivery_policy() -> DeliveryPolicy {
             dead_letter_after: delivery.dead_letter_after,
         },
         on_exhausted: delivery.on_exhausted,
-        // Every lane is to stop, none to wait for a probe.
+        // No breaker: every lane must stop, none wait for a probe.
         breaker: config::BreakerConfig {
             consecutive: 0,
             failure_rate: 0.0,

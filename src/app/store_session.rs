@@ -407,8 +407,8 @@ fn idempotency_windows(config: &Config) -> IdempotencyWindows {
 
 fn call_log_limits(config: &Config) -> call_log::CallLogLimits {
     call_log::CallLogLimits {
-        rows_max: config.calls.rows_max,
-        refused_rows_max: config.calls.refused_rows_max,
+        rows_max: config.call_log.rows_max,
+        refused_rows_max: config.call_log.refused_rows_max,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `hookyard openapi`: the description of the API, for tools that make clients or pages of it.
+//! `hookyard openapi`: prints the description of the API, for tools that generate clients or pages.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! A request against the CRM's event bus: one event, or a list of them.
+//! Checks a request against the CRM's event bus: one event, or a list of events.
 
 use bytes::Bytes;
 use tracing::Span;
@@ -16,13 +16,13 @@ pub(super) fn check_crm(
     admin_token: &Secret,
     request: &RequestView<'_>,
 ) -> [TrialFinding; 2] {
-    let given = request
+    let presented = request
         .header("authorization")
         .and_then(parse_bearer_token)
         .unwrap_or_default()
         .as_bytes();
     let mut tokens = std::iter::once(admin_token).chain(&config.tokens);
-    let is_known = tokens.any(|token| !token.is_empty() && token.matches(given));
+    let is_known = tokens.any(|token| !token.is_empty() && token.matches(presented));
     let verification = TrialFinding {
         is_good: is_known,
         text: format_line("authorization", describe_proof(is_known)),
@@ -33,7 +33,7 @@ pub(super) fn check_crm(
     ]
 }
 
-/// The token of a header's value; the scheme's case does not matter.
+/// Returns the token of an `Authorization` value. The scheme is case-insensitive (RFC 9110).
 fn parse_bearer_token(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme
