@@ -6,7 +6,7 @@ use super::{
 use crate::config::CustomSourceConfig;
 use crate::event::Timestamp;
 use crate::provider::{
-    ProviderHandshake, Reply, RequestDocument, RequestView, VerificationOutcome,
+    HandshakeReply, ProviderHandshake, RequestDocument, RequestView, VerificationOutcome,
 };
 
 pub(super) fn check_custom(
@@ -23,7 +23,7 @@ pub(super) fn check_custom(
     }
     let explanation = custom.source.explain(request, now);
     let verification = TrialFinding {
-        is_good: explanation.verdict == VerificationOutcome::Verified,
+        is_good: explanation.outcome == VerificationOutcome::Verified,
         text: explanation.to_string(),
     };
     [verification, decode_event(custom, request)]
@@ -41,8 +41,10 @@ fn decode_event(custom: &CustomSourceConfig, request: &RequestView<'_>) -> Trial
     };
     if let Some(reply) = custom.source.answer_handshake(&document) {
         let answer = match reply {
-            Reply::Challenge(_) => "a question for a challenge, which is the answer; no event",
-            Reply::Pong => "a ping; no event",
+            HandshakeReply::Challenge(_) => {
+                "a question for a challenge, which is the answer; no event"
+            }
+            HandshakeReply::Pong => "a ping; no event",
         };
         return TrialFinding {
             is_good: true,

@@ -1,5 +1,5 @@
-//! One configured source, ready to take requests: what it is, its limit, and the header that stays
-//! out of the call log.
+//! One configured source: its configuration, its rate limit, and the header that the call log
+//! redacts.
 
 use std::net::IpAddr;
 
@@ -9,17 +9,18 @@ use super::super::rate_limiter::RateLimiter;
 use crate::config::CustomSourceConfig;
 use crate::provider::ProviderHandshake;
 
-/// One configured source, ready to take requests.
+/// Configured source, ready to verify and limit requests.
 #[derive(Debug)]
-pub(in crate::edge) struct Configured {
+pub(in crate::edge) struct ConfiguredSource {
     pub(super) custom: CustomSourceConfig,
     pub(super) limiter: RateLimiter<IpAddr>,
-    /// A header that may hold a secret without its name saying so.
+    /// Header with the signature or secret, whose name alone may not tell the call log to redact
+    /// it.
     pub(in crate::edge) redacted_header: Option<HeaderName>,
 }
 
-impl Configured {
-    /// The source that `custom` describes.
+impl ConfiguredSource {
+    /// Prepares the source that `custom` describes.
     pub(in crate::edge) fn new(custom: &CustomSourceConfig) -> Self {
         let redacted_header = custom
             .source
@@ -33,12 +34,13 @@ impl Configured {
         }
     }
 
-    /// Meta subscribes with a `GET` where there is a verify token to show.
-    pub(in crate::edge) fn subscribes(custom: &CustomSourceConfig) -> bool {
-        let knows = matches!(
+    /// Returns true if the source answers Meta's handshake by `GET`: its preset has that handshake,
+    /// and a verify token is configured.
+    pub(in crate::edge) fn has_subscription_handshake(custom: &CustomSourceConfig) -> bool {
+        let has_handshake = matches!(
             custom.source.signing.handshake(),
             ProviderHandshake::Subscription
         );
-        knows && !custom.verify_token.is_empty()
+        has_handshake && !custom.verify_token.is_empty()
     }
 }
