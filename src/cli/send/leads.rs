@@ -7,7 +7,7 @@ use super::data::{JsonObject, parse_id};
 use super::error::SendCommandError;
 use super::request::{EventOptions, SignedEventRequest, to_json};
 use crate::config::{LeadsConfig, Secret};
-use crate::edge::leads::{BASE, LeadEvent, LeadEventSubject, signature};
+use crate::edge::leads::{BASE_PATH, LeadEvent, LeadEventSubject, signature};
 
 #[derive(Serialize)]
 struct LeadsSendBody {
@@ -50,9 +50,10 @@ fn event_path(
     event: &LeadEvent,
     data: &mut JsonObject,
 ) -> Result<String, SendCommandError> {
-    let path = event
-        .path
-        .map_or_else(|| BASE.to_owned(), |path| format!("{BASE}/{path}"));
+    let path = event.path.map_or_else(
+        || BASE_PATH.to_owned(),
+        |path| format!("{BASE_PATH}/{path}"),
+    );
     let name = wanted.event.name;
     match (event.subject, &wanted.entity) {
         (LeadEventSubject::New(_) | LeadEventSubject::Customer, None) => Ok(path),

@@ -1,4 +1,4 @@
-//! The `data` of the 18 events: what each requires, member by member.
+//! Readers of the member `data` of the 18 events, each with the members that its event requires.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::super::fields::{FieldErrors, non_null};
 use super::values::{
-    check_email_or_phone, read_amount, read_members as fields, read_name, read_optional_email,
+    check_email_or_phone, read_amount, read_members, read_name, read_optional_email,
     read_optional_line, read_optional_prose, read_prose, read_reference,
 };
 use crate::entity::sales::{
@@ -20,27 +20,27 @@ use crate::event::{Timestamp, find_members};
 const MEMO_TYPES: [&str; 5] = ["general", "follow_up", "meeting", "call", "email"];
 const ACTIVITY_TYPES: [&str; 5] = ["call", "email", "meeting", "task", "note"];
 
-/// What a reader is given.
+/// Data of one event, as a reader gets it.
 pub(super) struct LeadEventData<'a> {
-    /// The text of an object.
+    /// JSON text of an object.
     pub(super) json: &'a str,
-    /// The system that sent it.
+    /// Name of the sending system, for the histories.
     pub(super) sender: &'a Arc<str>,
-    /// Makes a code for a customer that is given none; `None` without randomness.
+    /// Generates a customer code if the request gives none; `None` without randomness.
     pub(super) new_customer_code: fn() -> Option<String>,
 }
 
-/// What a reader makes of it.
+/// Action that a reader makes of the data.
 pub(super) struct LeadEventAction {
     pub(super) action: EntityAction,
-    /// The event's own time, where its data has one.
+    /// The event's own time, if its data has one.
     pub(super) at: Option<Timestamp>,
-    /// What is to be claimed for ever.
+    /// Unique key that the event claims permanently: the code of a new customer.
     pub(super) unique_key: Option<String>,
 }
 
-/// Reads the data of one event; what is wrong goes to the faults. An error is one of the node's,
-/// since the data was found to be an object before.
+/// Reader of the data of one event. Wrong members become field errors. A `serde_json` error is an
+/// internal one, since the data was found to be an object before.
 pub(super) type LeadDataReader =
     fn(&LeadEventData<'_>, &mut FieldErrors) -> Result<LeadEventAction, serde_json::Error>;
 
@@ -68,16 +68,16 @@ pub(super) fn pre_lead_create(
     data: &LeadEventData<'_>,
     faults: &mut FieldErrors,
 ) -> LeadDataResult {
-    let fields = fields(data.json, &PRE_LEAD_FIELDS, faults)?;
+    let fields = read_members(data.json, &PRE_LEAD_FIELDS, faults)?;
     Ok(pre_lead_action(create_action(fields, data, faults)?))
 }
 
 pub(super) fn lead_create(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
-    let fields = fields(data.json, &LEAD_FIELDS, faults)?;
+    let fields = read_members(data.json, &LEAD_FIELDS, faults)?;
     Ok(lead_action(create_action(fields, data, faults)?))
 }
 
-/// Someone new has a name, and a way to be reached.
+/// A new pre-lead or lead needs a first name and an e-mail address or phone number.
 fn create_action(
     fields: SalesValues,
     data: &LeadEventData<'_>,
@@ -98,7 +98,7 @@ pub(super) fn pre_lead_update(
     data: &LeadEventData<'_>,
     faults: &mut FieldErrors,
 ) -> LeadDataResult {
-    let fields = fields(data.json, &PRE_LEAD_FIELDS, faults)?;
+    let fields = read_members(data.json, &PRE_LEAD_FIELDS, faults)?;
     Ok(pre_lead_action(sales::ProspectAction::Update {
         fields,
         who: Arc::clone(data.sender),
@@ -106,7 +106,7 @@ pub(super) fn pre_lead_update(
 }
 
 pub(super) fn lead_update(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
-    let fields = fields(data.json, &LEAD_FIELDS, faults)?;
+    let fields = read_members(data.json, &LEAD_FIELDS, faults)?;
     Ok(lead_action(sales::ProspectAction::Update {
         fields,
         who: Arc::clone(data.sender),
@@ -250,7 +250,7 @@ pub(super) fn pre_lead_convert(
     data: &LeadEventData<'_>,
     faults: &mut FieldErrors,
 ) -> LeadDataResult {
-    let fields = fields(data.json, &LEAD_TERM_FIELDS, faults)?;
+    let fields = read_members(data.json, &LEAD_TERM_FIELDS, faults)?;
     Ok(bare_action(EntityAction::PreLead(
         pre_lead::PreLeadAction::Convert {
             fields,
@@ -295,7 +295,7 @@ pub(super) fn lead_activity(data: &LeadEventData<'_>, faults: &mut FieldErrors) 
 }
 
 pub(super) fn lead_profile(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
-    let fields = fields(data.json, &PROFILE_FIELDS, faults)?;
+    let fields = read_members(data.json, &PROFILE_FIELDS, faults)?;
     Ok(bare_action(EntityAction::Lead(
         lead::LeadAction::UpdateProfile { fields },
     )))
@@ -303,12 +303,11 @@ pub(super) fn lead_profile(data: &LeadEventData<'_>, faults: &mut FieldErrors) -
 
 pub(super) fn lead_convert(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
     let [customer_code] = find_members(data.json, ["customer_code"])?;
-    let fields = fields(data.json, &CUSTOMER_TERM_FIELDS, faults)?;
+    let fields = read_members(data.json, &CUSTOMER_TERM_FIELDS, faults)?;
     let code = match non_null(customer_code) {
         Some(code) => faults.id("data.customer_code", Some(code)),
-        None => {
-            (data.new_customer_code)().ok_or_else(|| serde::ser::Error::custom("no randomness"))?
-        }
+        None => (data.new_customer_code)()
+            .ok_or_else(|| serde::ser::Error::custom("the system has no randomness"))?,
     };
     let action = EntityAction::Lead(lead::LeadAction::Convert {
         customer_code: code.as_str().into(),

@@ -8,13 +8,13 @@ use super::{
 };
 use crate::config::LeadsConfig;
 use crate::edge::leads::{
-    BASE, DecodedLeadEvent, EVENTS, LeadEvent, LeadEventSubject, LeadEventTarget,
+    BASE_PATH, DecodedLeadEvent, LEAD_EVENTS, LeadEvent, LeadEventSubject, LeadEventTarget,
     LeadRequestContext, decode_lead_event, signature,
 };
 use crate::edge::signature::{SignatureVerifier, VerifiedBody};
 use crate::provider::RequestView;
 
-/// What a path under [`BASE`] says: the event that it takes, if it is one only, and the id in it.
+/// What a path under [`BASE_PATH`] says: the event that it takes, if it is one only, and the id in it.
 type LeadsAddress<'a> = (Option<&'static LeadEvent>, Option<&'a str>);
 
 pub(super) fn check_leads(config: &LeadsConfig, request: &RequestView<'_>) -> [TrialFinding; 2] {
@@ -38,7 +38,7 @@ pub(super) fn check_leads(config: &LeadsConfig, request: &RequestView<'_>) -> [T
 fn decode_lead(request: &RequestView<'_>, body: &VerifiedBody) -> TrialFinding {
     let Some((event, id)) = parse_address(request.url) else {
         return TrialFinding::failed(format!(
-            "there is nothing of leads at this path; it is {BASE}, or one of those under it"
+            "there is nothing of leads at this path; it is {BASE_PATH}, or one of those under it"
         ));
     };
     let number = id
@@ -86,12 +86,15 @@ fn parse_address(url: &str) -> Option<LeadsAddress<'_>> {
     let path = url
         .split_once("://")
         .map_or(Some(url), |(_, rest)| rest.find('/').map(|at| &rest[at..]))?;
-    let path = path.strip_suffix('/').unwrap_or(path).strip_prefix(BASE)?;
+    let path = path
+        .strip_suffix('/')
+        .unwrap_or(path)
+        .strip_prefix(BASE_PATH)?;
     if path.is_empty() {
         return Some((None, None));
     }
     let path = path.strip_prefix('/')?;
-    EVENTS.iter().find_map(|event| {
+    LEAD_EVENTS.iter().find_map(|event| {
         let Some((before, after)) = event.path?.split_once("{id}") else {
             return (event.path == Some(path)).then_some((Some(event), None));
         };
@@ -111,12 +114,12 @@ mod tests {
             parse_address(&url)
                 .map(|(event, id)| (event.map(|event| event.name), id.map(str::to_owned)))
         };
-        assert_eq!(read(BASE), Some((None, None)));
-        for event in &EVENTS {
+        assert_eq!(read(BASE_PATH), Some((None, None)));
+        for event in &LEAD_EVENTS {
             let Some(path) = event.path else { continue };
             let id = path.contains("{id}").then(|| "7".to_owned());
             for end in ["", "/", "?a=b"] {
-                let path = format!("{BASE}/{}{end}", path.replace("{id}", "7"));
+                let path = format!("{BASE_PATH}/{}{end}", path.replace("{id}", "7"));
                 assert_eq!(read(&path), Some((Some(event.name), id.clone())), "{path}");
             }
         }

@@ -1,4 +1,4 @@
-//! What is taken, and what each refusal says.
+//! Tests of the decoder: accepted bodies, and the field errors of the others.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ fn new_code() -> Option<String> {
     Some("CUST-TEST".to_owned())
 }
 
-/// Decodes `body` for the path of the event `name`, or for the common one.
+/// Decodes `body` for the path of the event `name`, or for the common path.
 fn decode_text(name: Option<&str>, body: &str) -> Result<DecodedLeadEvent, Error> {
     let body = VerifiedBody::unsigned(Bytes::from(body.to_owned()));
     let event = name.map(|name| LeadEvent::from_wire_name(name).expect("an event"));
@@ -37,7 +37,7 @@ fn decode_data(event: &str, data: Value) -> Result<DecodedLeadEvent, Error> {
     decode_text(Some(event), &envelope(event, &data))
 }
 
-/// The field and the detail of each fault.
+/// Returns the field and the detail of each field error.
 fn faults(decoded: Result<DecodedLeadEvent, Error>) -> Vec<(String, String)> {
     match decoded {
         Err(Error::InvalidFields(faults)) => faults
@@ -54,7 +54,7 @@ fn fault(event: &str, data: Value) -> (String, String) {
     faults.remove(0)
 }
 
-/// It was answered with a 500.
+/// Such a body was once answered with a 500.
 #[test]
 fn half_a_surrogate_in_the_name_of_a_member_is_a_fault_of_data() {
     let body =
@@ -305,7 +305,7 @@ fn the_common_path_takes_each_event_and_the_id_from_its_data() {
     let (field, detail) = &said[0];
     assert_eq!(field, "event");
     assert!(
-        EVENTS.iter().all(|event| detail.contains(event.name)),
+        LEAD_EVENTS.iter().all(|event| detail.contains(event.name)),
         "{detail}"
     );
 }
@@ -434,13 +434,18 @@ proptest! {
 
     #[test]
     fn any_data_is_decoded_or_refused_without_an_internal_error(
-        event in prop::sample::select(&EVENTS[..]), name in "[a-z_]{1,14}",
+        event in prop::sample::select(&LEAD_EVENTS[..]), name in "[a-z_]{1,14}",
         value in prop_oneof![
-            any::<f64>().prop_map(|n| json!(n)), any::<String>().prop_map(|s| json!(s)), any::<bool>().prop_map(|b| json!(b)),
+            any::<f64>().prop_map(|n| json!(n)),
+            any::<String>().prop_map(|s| json!(s)),
+            any::<bool>().prop_map(|b| json!(b)),
             Just(json!(null)), Just(json!([1])), Just(json!({"a": {}})),
         ],
     ) {
-        let data = json!({ name: value.clone(), "first_name": value, "lead_status": value, "email": value, "amount": value });
+        let data = json!({
+            name: value.clone(), "first_name": value, "lead_status": value, "email": value,
+            "amount": value,
+        });
         for path in [Some(event.name), None] {
             if path.is_some() && event.path.is_none() {
                 continue;
