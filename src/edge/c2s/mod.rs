@@ -1,15 +1,18 @@
-//! The C2S contract: `POST /api/v1/webhooks/c2s`, one event or a list of them, its checks in their
-//! order, and its answers.
+//! Contact2Sale contract: handler of `POST /api/v1/webhooks/c2s`, for one event or a list, with its
+//! checks in order, and the answers.
 //!
 //! ```text
-//! size ─> address ─> token ─> rate limit ─> JSON ─> each event: fields ─> lead's bucket ─> duplicate ─> stored ─> 200
-//!  413      403       401        429       415, 400              400          429          counted       503
+//! size ─> address ─> token ─> rate limit ─> JSON ─> each event, as below ─> 200
+//!  413      403       401        429       415, 400
+//!
+//!            fields ─> lead's token bucket ─> duplicate ─> stored
+//!             400             429              counted       503
 //! ```
 //!
-//! In a list each event stands by itself: what is wrong with one is said in `errors`, and the
-//! others are taken. Only a list of which no event is valid is refused as a whole, like a single
-//! event. A duplicate is known by its lead, which remembers the instants that it has applied, so it
-//! is one for ever.
+//! The events of a list are independent: `errors` names each invalid event, and the valid ones are
+//! accepted. Only a list without any valid event is refused as a whole, like a single invalid
+//! event. The lead remembers the instants that it has applied, so a duplicate is recognised without
+//! a time limit.
 
 use std::sync::Arc;
 
@@ -27,17 +30,17 @@ use super::state::Edge;
 use super::{answer, body, client_address, submit};
 use crate::entity::CommandOutcome;
 use crate::router::Refusal;
-use callers::lead_fingerprint;
+use source::lead_fingerprint;
 
-pub(super) mod callers;
 mod decode;
 mod lead_buckets;
+pub(super) mod source;
 pub(super) mod spec;
 
 pub use crate::entity::c2s_lead::SOURCE;
 pub use decode::{BATCH_MAX, C2sEvent, C2sRequest, decode_c2s_request};
 
-/// What became of the events of one request.
+/// Answer to one request: how many of its events were applied.
 #[derive(Debug, Serialize)]
 struct C2sSummary {
     status: &'static str,
@@ -48,7 +51,7 @@ struct C2sSummary {
     errors: Vec<IndexedFieldError>,
 }
 
-/// What is wrong with one event of a list.
+/// Field error of one event of a list.
 #[derive(Debug, Serialize)]
 struct IndexedFieldError {
     index: usize,
@@ -56,7 +59,7 @@ struct IndexedFieldError {
     fault: FieldError,
 }
 
-/// Takes events in.
+/// Receives one event or a list of events.
 pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse, Error> {
     let RequestContext {
         request,
@@ -67,6 +70,8 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     } = context;
     let c2s = edge.c2s();
     let client = edge.client(request);
+
+    // Refuse strangers before reading the body: an unauthenticated request must not cost memory.
     body::check_declared_length(request, edge.body_limits())?;
     if !c2s.is_allowed_address(client) {
         return Err(Error::Forbidden);
@@ -79,6 +84,7 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
         edge.clock.monotonic(),
     );
     *quota = admitted.map_err(Error::RateLimited)?;
+
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     body::check_json_content_type(request.headers())?;
     match decode_c2s_request(&body)? {
@@ -100,13 +106,16 @@ async fn submit_single_event(
         .leads
         .take_token(lead, edge.clock.monotonic())
         .map_err(Error::RateLimited)?;
+
     let outcome = core
         .router
         .submit_command(edge.c2s().receive_command(event, span))
         .await;
+    // Only an applied event uses up a token of its lead.
     if outcome.is_err() {
         edge.c2s().leads.return_token(lead, edge.clock.monotonic());
     }
+
     let mut summary = C2sSummary::new(1);
     let accepted = summary.count_outcome(&core, outcome)?;
     Ok(summary.into_response(&core, accepted))
@@ -120,6 +129,7 @@ async fn submit_batch(
     if events.iter().all(Result::is_err) {
         return Err(no_valid_event_error(events));
     }
+
     let core = edge.core()?;
     let mut summary = C2sSummary::new(events.len());
     let mut waiting = Vec::new();
@@ -129,17 +139,20 @@ async fn submit_batch(
             Err(faults) => summary.add_failure(index, faults),
         }
     }
+
     let mut accepted = None;
-    // Duplicates give their tokens back, so that a list that is longer than a bucket is completed
-    // by sending it again: each pass takes what these tokens allow, until one takes nothing.
+    // Each pass submits the events whose leads have tokens, and duplicates return their tokens. So
+    // a list that is longer than a bucket is completed when it is sent again. The loop ends with a
+    // pass that submits nothing.
     loop {
         let pass = edge.c2s().take_tokens(waiting, &*edge.clock);
         let commands = pass
-            .taken
+            .admitted
             .into_iter()
             .map(|event| edge.c2s().receive_command(event, call.span()))
             .collect();
         let outcomes = core.router.submit_batch(commands).await;
+
         call.note_events(
             outcomes
                 .iter()
@@ -154,22 +167,25 @@ async fn submit_batch(
         {
             edge.c2s().leads.return_token(*lead, edge.clock.monotonic());
         }
+
         for outcome in outcomes {
             accepted = summary.count_outcome(&core, outcome)?.or(accepted);
         }
+
         waiting = pass.refused;
         if waiting.is_empty() || pass.leads.is_empty() {
             break;
         }
     }
+
     for (index, _) in waiting {
         summary.add_failure(index, edge.c2s().no_token_error());
     }
-    summary.errors.sort_by_key(|fault| fault.index);
+    summary.errors.sort_by_key(|error| error.index);
     Ok(summary.into_response(&core, accepted))
 }
 
-/// The refusal of a list without any valid event, with the place of each fault in it.
+/// Returns the refusal of a list without any valid event; each field error has the event's index.
 fn no_valid_event_error(events: Vec<Result<C2sEvent, Vec<FieldError>>>) -> Error {
     let mut faults = super::fields::FieldErrors::default();
     for (index, fault) in events.into_iter().enumerate().flat_map(|(index, event)| {
@@ -210,11 +226,11 @@ impl C2sSummary {
         );
     }
 
-    /// Counts what became of one event, and gives what was accepted.
+    /// Counts the outcome of one event, and returns it if the event was applied.
     ///
     /// # Errors
-    /// When it is not known or not so yet: the whole request is to be repeated, which finds what
-    /// was taken as duplicates.
+    /// The error of the whole request if the outcome is unknown or the node is overloaded. The
+    /// sender repeats the request, and the events that were applied then count as duplicates.
     fn count_outcome(
         &mut self,
         core: &NodeCore,
@@ -235,7 +251,7 @@ impl C2sSummary {
         }
     }
 
-    /// The answer; it names the event if `accepted` is the only one.
+    /// Builds the answer; its headers name `accepted` if that is the only applied event.
     fn into_response(self, core: &Arc<NodeCore>, accepted: Option<CommandOutcome>) -> HttpResponse {
         let mut response = answer::json_response(StatusCode::OK, &self);
         if let Some(CommandOutcome {

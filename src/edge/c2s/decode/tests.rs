@@ -1,4 +1,4 @@
-//! What bodies decode into, and what is said of wrong ones.
+//! Tests of the decoder: accepted bodies, and the field errors of the others.
 
 use super::*;
 
