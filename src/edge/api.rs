@@ -6,7 +6,7 @@
 
 use actix_web::web;
 
-use super::configured::custom::Configured;
+use super::configured::source::ConfiguredSource;
 use super::context::{Admission, RequestContext};
 use super::methods::MethodSet;
 use super::operation::ApiEndpoint;
@@ -60,19 +60,19 @@ pub(super) fn endpoints(custom: &[CustomSourceConfig]) -> Vec<ApiEndpoint> {
 
 /// One path for any event, and one for each event that has its own.
 fn leads() -> impl Iterator<Item = ApiEndpoint> {
-    let any = ApiEndpoint::within(leads::BASE, "").on(
+    let any = ApiEndpoint::within(leads::BASE_PATH, "").on(
         POST,
         BY_LEADS,
         async |context: &mut RequestContext| leads::receive(None, context).await,
         leads::spec::any_event,
     );
-    let each = leads::EVENTS.iter().filter_map(|event| {
+    let each = leads::LEAD_EVENTS.iter().filter_map(|event| {
         let path = event
             .path?
             .replace("{id}", &format!("{{{}}}", event.id_name()));
         let receive =
             async move |context: &mut RequestContext| leads::receive(Some(event), context).await;
-        let endpoint = ApiEndpoint::within(leads::BASE, format!("/{path}"));
+        let endpoint = ApiEndpoint::within(leads::BASE_PATH, format!("/{path}"));
         Some(endpoint.on(POST, BY_LEADS, receive, move || {
             leads::spec::one_event(event)
         }))
@@ -104,7 +104,7 @@ fn configured(custom: &[CustomSourceConfig]) -> impl Iterator<Item = ApiEndpoint
             let endpoint =
                 ApiEndpoint::new(configured::PATH.replace("{name}", custom.name.as_str()));
             let endpoint = endpoint.undescribed(POST, admission, receive);
-            if Configured::subscribes(custom) {
+            if ConfiguredSource::has_subscription_handshake(custom) {
                 endpoint.undescribed(GET, admission, subscribe)
             } else {
                 endpoint

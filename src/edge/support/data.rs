@@ -1,4 +1,5 @@
-//! The `data` of the 12 support events: what each requires, member by member.
+//! Readers of the member `data` of the 12 support events, each with the members that its event
+//! requires.
 
 use serde_json::value::RawValue;
 
@@ -6,19 +7,19 @@ use super::super::fields::{FieldErrors, non_null};
 use crate::entity::ticket::{PRIORITIES, STATUSES, TicketAction};
 use crate::event::find_members;
 
-/// The most tags that one event names.
+/// Most tags in one list of an event.
 const TAGS_MAX: usize = 1_000;
-/// The longest tag, in bytes.
+/// Longest tag, in bytes of UTF-8.
 const TAG_MAX_BYTES: usize = 256;
 
-/// Reads the data of the event `event`, which is one of [`crate::entity::ticket::EVENTS`]; what is
-/// wrong goes to `faults`. `None` for another event, or for data that is no object.
+/// Decodes the data of `event`, which is one of the ticket's event names. Wrong members are added
+/// to `faults`. `None` for another event, or for data that is no object.
 pub(super) fn decode_ticket_data(
     event: &str,
     data: Option<&RawValue>,
     faults: &mut FieldErrors,
 ) -> Option<TicketAction> {
-    // Nothing in it is required for `agent.unassigned`, so it may be missing as a whole there.
+    // `agent.unassigned` requires no member, so its data may be absent.
     let json = match non_null(data) {
         None if event == "agent.unassigned" => "{}",
         None => {
@@ -27,6 +28,7 @@ pub(super) fn decode_ticket_data(
         }
         Some(data) => data.get(),
     };
+
     let reader = find_reader(event)?;
     if !json.starts_with('{') {
         faults.add("data", "must be an object");
@@ -35,8 +37,7 @@ pub(super) fn decode_ticket_data(
     if !faults.check_member_names("data", json) {
         return None;
     }
-    // The text was found to be JSON when the body was read, and is an object: nothing is left to go
-    // wrong.
+    // `json` is known to be a JSON object, so this cannot fail.
     reader(json, faults).ok()
 }
 
@@ -132,7 +133,7 @@ fn priority_changed(
     })
 }
 
-/// `tags` is the whole list; with it, `added` and `removed` say nothing new.
+/// Decodes `tags`, the whole list; if it is present, `added` and `removed` are only checked.
 fn tags_updated(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
     let [tags, added, removed] = find_members(data, ["tags", "added", "removed"])?;
     if non_null(tags)
