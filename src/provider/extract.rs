@@ -61,39 +61,30 @@ impl FieldLocators {
     ) -> Result<ExtractedFields, Vec<ExtractionError>> {
         let mut errors = Vec::new();
         let mut read_id = |field, locator: &FieldLocator| {
-            let found = locator
-                .find_text(request, document)
-                .map_err(|error| describe_lookup_error(error, locator));
-            let found = found.and_then(|text| {
-                check_id(&text)
-                    .map(|()| text)
-                    .map_err(|_| describe_invalid_id(locator))
-            });
-            found
-                .map_err(|problem| errors.push(ExtractionError { field, problem }))
+            let id = extract_id(locator, request, document);
+            id.map_err(|problem| errors.push(ExtractionError { field, problem }))
                 .ok()
         };
+
         let entity = read_id("entity", &self.entity);
         let event = read_id("event", &self.event);
         let idempotency_key = self
             .idempotency_key
             .as_ref()
             .and_then(|locator| read_id("idempotency_key", locator));
-        if event.as_deref().is_some_and(|event| !is_event_name(event)) {
+        let is_invalid_name = event.as_deref().is_some_and(|event| !is_event_name(event));
+        if is_invalid_name {
             errors.push(ExtractionError {
                 field: "event",
                 problem: describe_invalid_name(&self.event),
             });
         }
-        let occurred_at = self
-            .extract_time(request, document)
-            .unwrap_or_else(|problem| {
-                errors.push(ExtractionError {
-                    field: "occurred_at",
-                    problem,
-                });
-                None
-            });
+        let occurred_at = self.extract_time(request, document);
+        let occurred_at = occurred_at.unwrap_or_else(|problem| {
+            let field = "occurred_at";
+            errors.push(ExtractionError { field, problem });
+            None
+        });
 
         match (entity, event, errors.is_empty()) {
             (Some(entity), Some(event), true) => Ok(ExtractedFields {
@@ -121,6 +112,20 @@ impl FieldLocators {
             Err(FieldLookupError::Absent) if !self.needs_time => Ok(None),
             Err(error) => Err(describe_lookup_error(error, locator)),
         }
+    }
+}
+
+fn extract_id(
+    locator: &FieldLocator,
+    request: &RequestView<'_>,
+    document: &RequestDocument<'_>,
+) -> Result<String, String> {
+    let text = locator
+        .find_text(request, document)
+        .map_err(|error| describe_lookup_error(error, locator))?;
+    match check_id(&text) {
+        Ok(()) => Ok(text),
+        Err(_) => Err(describe_invalid_id(locator)),
     }
 }
 

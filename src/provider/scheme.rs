@@ -145,12 +145,14 @@ impl SignatureScheme {
                         .map(|name| require_header(request, name))
                         .transpose()
                 };
+
+                let value = require_header(request, header)?;
+                let malformed =
+                    || ClaimError::malformed(header, describe_expected(prefix, *encoding));
                 let signatures =
-                    split_signatures(require_header(request, header)?, prefix, *encoding)
-                        .ok_or_else(|| {
-                            ClaimError::malformed(header, describe_expected(prefix, *encoding))
-                        })?;
+                    split_signatures(value, prefix, *encoding).ok_or_else(malformed)?;
                 let (time, id) = (optional(timestamp_header)?, optional(id_header)?);
+
                 Ok(SignatureClaim {
                     header,
                     proofs: vec![SignatureSet {
@@ -163,18 +165,19 @@ impl SignatureScheme {
                 })
             }
             Self::Token { header, prefix } => {
-                let token = strip_prefix_ignore_case(require_header(request, header)?, prefix)
-                    .ok_or_else(|| {
-                        ClaimError::malformed(header, format!("`{prefix}` and a token"))
-                    })?;
+                let value = require_header(request, header)?;
+                let malformed = || ClaimError::malformed(header, format!("`{prefix}` and a token"));
+                let token = strip_prefix_ignore_case(value, prefix).ok_or_else(malformed)?;
                 Ok(token_claim(header, token.as_bytes().to_vec()))
             }
             Self::Basic { header } => {
-                let login = strip_prefix_ignore_case(require_header(request, header)?, "basic ")
-                    .and_then(|text| SignatureEncoding::Base64.decode(text.trim()));
-                let expected =
+                let value = require_header(request, header)?;
+                let malformed =
                     || ClaimError::malformed(header, "`Basic ` and user:password in base64");
-                Ok(token_claim(header, login.ok_or_else(expected)?))
+                let login = strip_prefix_ignore_case(value, "basic ")
+                    .and_then(|text| SignatureEncoding::Base64.decode(text.trim()))
+                    .ok_or_else(malformed)?;
+                Ok(token_claim(header, login))
             }
         }
     }

@@ -79,7 +79,7 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     if !c2s.has_valid_token(request.headers()) {
         return Err(edge.count_failure(request, Error::InvalidToken));
     }
-    let admitted = c2s.callers.admit(
+    let admitted = c2s.client_limiter.admit(
         client_address::client_network(client),
         edge.clock.monotonic(),
     );
@@ -100,20 +100,17 @@ async fn submit_single_event(
     edge: &Edge,
     span: &Span,
 ) -> Result<HttpResponse, Error> {
-    let core = edge.core()?;
+    let (core, c2s) = (edge.core()?, edge.c2s());
     let lead = lead_fingerprint(&event);
-    edge.c2s()
-        .leads
-        .take_token(lead, edge.clock.monotonic())
-        .map_err(Error::RateLimited)?;
+    let token = c2s.lead_buckets.take_token(lead, edge.clock.monotonic());
+    token.map_err(Error::RateLimited)?;
 
-    let outcome = core
-        .router
-        .submit_command(edge.c2s().receive_command(event, span))
-        .await;
+    let command = c2s.receive_command(event, span);
+    let outcome = core.router.submit_command(command).await;
     // Only an applied event uses up a token of its lead.
     if outcome.is_err() {
-        edge.c2s().leads.return_token(lead, edge.clock.monotonic());
+        let now = edge.clock.monotonic();
+        c2s.lead_buckets.return_token(lead, now);
     }
 
     let mut summary = C2sSummary::new(1);
@@ -130,7 +127,7 @@ async fn submit_batch(
         return Err(no_valid_event_error(events));
     }
 
-    let core = edge.core()?;
+    let (core, c2s) = (edge.core()?, edge.c2s());
     let mut summary = C2sSummary::new(events.len());
     let mut waiting = Vec::new();
     for (index, event) in events.into_iter().enumerate() {
@@ -145,27 +142,21 @@ async fn submit_batch(
     // a list that is longer than a bucket is completed when it is sent again. The loop ends with a
     // pass that submits nothing.
     loop {
-        let pass = edge.c2s().take_tokens(waiting, &*edge.clock);
+        let pass = c2s.take_tokens(waiting, &*edge.clock);
         let commands = pass
             .admitted
             .into_iter()
-            .map(|event| edge.c2s().receive_command(event, call.span()))
+            .map(|event| c2s.receive_command(event, call.span()))
             .collect();
         let outcomes = core.router.submit_batch(commands).await;
 
-        call.note_events(
-            outcomes
-                .iter()
-                .flatten()
-                .map(|outcome| submit::public_event_id(&core, outcome.position)),
-        );
-        for (lead, _) in pass
-            .leads
-            .iter()
-            .zip(&outcomes)
-            .filter(|(_, outcome)| outcome.is_err())
-        {
-            edge.c2s().leads.return_token(*lead, edge.clock.monotonic());
+        let applied = outcomes.iter().flatten();
+        call.note_events(applied.map(|outcome| submit::public_event_id(&core, outcome.position)));
+        for (lead, outcome) in pass.leads.iter().zip(&outcomes) {
+            if outcome.is_err() {
+                let now = edge.clock.monotonic();
+                c2s.lead_buckets.return_token(*lead, now);
+            }
         }
 
         for outcome in outcomes {
@@ -179,7 +170,7 @@ async fn submit_batch(
     }
 
     for (index, _) in waiting {
-        summary.add_failure(index, edge.c2s().no_token_error());
+        summary.add_failure(index, c2s.no_token_error());
     }
     summary.errors.sort_by_key(|error| error.index);
     Ok(summary.into_response(&core, accepted))

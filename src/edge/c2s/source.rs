@@ -24,8 +24,8 @@ const TOKEN_HEADER: &str = "x-webhook-token";
 #[derive(Debug)]
 pub(in crate::edge) struct C2sSource {
     config: config::C2sConfig,
-    pub(super) callers: RateLimiter<IpAddr>,
-    pub(super) leads: LeadTokenBuckets,
+    pub(super) client_limiter: RateLimiter<IpAddr>,
+    pub(super) lead_buckets: LeadTokenBuckets,
 }
 
 /// Result of one pass over the events of a list.
@@ -42,14 +42,10 @@ impl C2sSource {
     /// Prepares the source that `config` describes.
     #[must_use]
     pub(in crate::edge) fn new(config: &config::C2sConfig) -> Self {
-        let (callers, leads) = (
-            RateLimiter::new(config.rate_per_minute),
-            LeadTokenBuckets::new(config.lead_rate_per_minute),
-        );
         Self {
             config: config.clone(),
-            callers,
-            leads,
+            client_limiter: RateLimiter::new(config.rate_per_minute),
+            lead_buckets: LeadTokenBuckets::new(config.lead_rate_per_minute),
         }
     }
 
@@ -128,7 +124,8 @@ impl C2sSource {
         let mut empty = HashSet::new();
         for (index, event) in events {
             let lead = lead_fingerprint(&event);
-            if empty.contains(&lead) || self.leads.take_token(lead, clock.monotonic()).is_err() {
+            let now = clock.monotonic();
+            if empty.contains(&lead) || self.lead_buckets.take_token(lead, now).is_err() {
                 empty.insert(lead);
                 pass.refused.push((index, event));
             } else {

@@ -48,7 +48,7 @@ pub(super) async fn receive(
     } = context;
     let ConfiguredSource {
         custom,
-        limiter,
+        client_limiter,
         redacted_header: _,
     } = &edge.configured[index];
 
@@ -73,7 +73,7 @@ pub(super) async fn receive(
         verified.map_err(|refusal| edge.count_failure(request, Error::Unverified(refusal)))?;
 
     let client = client_address::client_network(edge.client(request));
-    *quota = limiter
+    *quota = client_limiter
         .admit(client, edge.clock.monotonic())
         .map_err(Error::RateLimited)?;
 

@@ -13,7 +13,7 @@ use crate::provider::ProviderHandshake;
 #[derive(Debug)]
 pub(in crate::edge) struct ConfiguredSource {
     pub(super) custom: CustomSourceConfig,
-    pub(super) limiter: RateLimiter<IpAddr>,
+    pub(super) client_limiter: RateLimiter<IpAddr>,
     /// Header with the signature or secret, whose name alone may not tell the call log to redact
     /// it.
     pub(in crate::edge) redacted_header: Option<HeaderName>,
@@ -29,7 +29,7 @@ impl ConfiguredSource {
             .and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok());
         Self {
             custom: custom.clone(),
-            limiter: RateLimiter::new(custom.rate_per_minute),
+            client_limiter: RateLimiter::new(custom.rate_per_minute),
             redacted_header,
         }
     }

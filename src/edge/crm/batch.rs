@@ -83,18 +83,12 @@ pub(super) async fn publish_batch(
 
     let (mut valid, mut errors) = (Vec::new(), Vec::new());
     for (index, item) in first.into_iter().enumerate() {
-        match decode_bus_event(
-            edge.bus_events(),
-            body,
-            item.get(),
-            None,
-            call.span().clone(),
-        ) {
+        let span = call.span().clone();
+        match decode_bus_event(edge.bus_events(), body, item.get(), None, span) {
             Ok(mut command) => {
+                let own_key = command.idempotency_key.take();
                 let indexed = |key: &String| format!("{key}\u{1}{index}");
-                command.idempotency_key = command
-                    .idempotency_key
-                    .or_else(|| key.as_ref().map(indexed));
+                command.idempotency_key = own_key.or_else(|| key.as_ref().map(indexed));
                 valid.push(BatchItem {
                     index,
                     entity: command.entity.clone(),

@@ -116,25 +116,9 @@ pub(super) fn parse_item(raw: &RawValue, account: Option<&str>) -> Option<Messag
         referral,
     ] = find_members(raw.get(), names).ok()?;
     let (sender, recipient) = (parse_participant(sender)?, parse_participant(recipient)?);
-    let [message, reaction, postback, read, referral] =
-        [message, reaction, postback, read, referral]
-            .map(|part| part.filter(|part| raw_json::is_object(part)));
-
-    let (kind, mid, update) = message
-        .and_then(|part| parse_message(part, &sender))
-        .or_else(|| parse_reaction(reaction?, &sender))
-        .or_else(|| {
-            Some((
-                MessagingItemKind::Postback,
-                parse_message_id(postback?),
-                ConversationUpdate::Other,
-            ))
-        })
-        .or_else(|| Some((MessagingItemKind::Read, None, parse_read_receipt(read?))))
-        .or_else(|| {
-            referral.map(|_| (MessagingItemKind::Referral, None, ConversationUpdate::Other))
-        })
-        .unwrap_or((MessagingItemKind::Unknown, None, ConversationUpdate::Other));
+    let parts = [message, reaction, postback, read, referral]
+        .map(|part| part.filter(|part| raw_json::is_object(part)));
+    let (kind, mid, update) = parse_content(parts, &sender);
 
     // An item that the account itself caused, such as an echo, has the account as its sender.
     let is_own =
@@ -163,7 +147,33 @@ pub(super) fn parse_item_time(raw: &RawValue) -> Option<Timestamp> {
     parse_moment(&raw_json::id(raw)?)
 }
 
+/// Kind, identifying message id, and change of the conversation.
 type MessagingItemContent = (MessagingItemKind, Option<String>, ConversationUpdate);
+
+/// Parses the content of an item: the first of its parts that has the form of its kind.
+fn parse_content(
+    [message, reaction, postback, read, referral]: [Option<&RawValue>; 5],
+    sender: &str,
+) -> MessagingItemContent {
+    if let Some(content) = message.and_then(|part| parse_message(part, sender)) {
+        return content;
+    }
+    if let Some(content) = reaction.and_then(|part| parse_reaction(part, sender)) {
+        return content;
+    }
+    if let Some(part) = postback {
+        let mid = parse_message_id(part);
+        return (MessagingItemKind::Postback, mid, ConversationUpdate::Other);
+    }
+    if let Some(part) = read {
+        return (MessagingItemKind::Read, None, parse_read_receipt(part));
+    }
+    let kind = match referral {
+        Some(_) => MessagingItemKind::Referral,
+        None => MessagingItemKind::Unknown,
+    };
+    (kind, None, ConversationUpdate::Other)
+}
 
 /// Parses a message; `None` if it has no id, without which no later item can refer to it.
 fn parse_message(raw: &RawValue, sender: &str) -> Option<MessagingItemContent> {
@@ -172,7 +182,7 @@ fn parse_message(raw: &RawValue, sender: &str) -> Option<MessagingItemContent> {
         ["mid", "text", "attachments", "is_echo", "is_deleted"],
     )
     .ok()?;
-    let message_id = self::parse_text(id).filter(|mid| check_id(mid).is_ok())?;
+    let message_id = parse_text(id).filter(|mid| check_id(mid).is_ok())?;
     let is_true = |raw: Option<&RawValue>| raw.is_some_and(|raw| raw.get() == "true");
     let is_echo = is_true(is_echo);
     let kind = if is_echo {
@@ -184,11 +194,11 @@ fn parse_message(raw: &RawValue, sender: &str) -> Option<MessagingItemContent> {
         // A deletion has the id of the deleted message, so the id cannot be its idempotency key.
         return Some((kind, None, ConversationUpdate::Deleted { message_id }));
     }
-    let attachments = self::parse_attachments(attachments);
+    let attachments = parse_attachments(attachments);
     let update = ConversationUpdate::Message {
         message_id: message_id.clone(),
         sender_id: sender.to_owned(),
-        text: self::parse_text(text),
+        text: parse_text(text),
         message_type: MessageType::from_attachment(
             attachments.first().map(|attachment| &*attachment.r#type),
         ),

@@ -64,7 +64,7 @@ fn lead_action(action: sales::ProspectAction) -> LeadEventAction {
     bare_action(EntityAction::Lead(lead::LeadAction::Prospect(action)))
 }
 
-pub(super) fn pre_lead_create(
+pub(super) fn read_pre_lead_create(
     data: &LeadEventData<'_>,
     faults: &mut FieldErrors,
 ) -> LeadDataResult {
@@ -72,7 +72,10 @@ pub(super) fn pre_lead_create(
     Ok(pre_lead_action(create_action(fields, data, faults)?))
 }
 
-pub(super) fn lead_create(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_lead_create(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     let fields = read_members(data.json, &LEAD_FIELDS, faults)?;
     Ok(lead_action(create_action(fields, data, faults)?))
 }
@@ -94,7 +97,7 @@ fn create_action(
     Ok(sales::ProspectAction::Create { fields })
 }
 
-pub(super) fn pre_lead_update(
+pub(super) fn read_pre_lead_update(
     data: &LeadEventData<'_>,
     faults: &mut FieldErrors,
 ) -> LeadDataResult {
@@ -105,7 +108,10 @@ pub(super) fn pre_lead_update(
     }))
 }
 
-pub(super) fn lead_update(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_lead_update(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     let fields = read_members(data.json, &LEAD_FIELDS, faults)?;
     Ok(lead_action(sales::ProspectAction::Update {
         fields,
@@ -113,7 +119,7 @@ pub(super) fn lead_update(data: &LeadEventData<'_>, faults: &mut FieldErrors) ->
     }))
 }
 
-pub(super) fn pre_lead_discard(
+pub(super) fn read_pre_lead_discard(
     data: &LeadEventData<'_>,
     faults: &mut FieldErrors,
 ) -> LeadDataResult {
@@ -127,7 +133,10 @@ pub(super) fn pre_lead_discard(
     )))
 }
 
-pub(super) fn lead_discard(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_lead_discard(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     let [reason, loss_reason] = find_members(data.json, ["reason", "loss_reason"])?;
     Ok(bare_action(EntityAction::Lead(lead::LeadAction::Discard {
         reason: read_optional_prose(faults, "data.reason", reason),
@@ -136,14 +145,17 @@ pub(super) fn lead_discard(data: &LeadEventData<'_>, faults: &mut FieldErrors) -
     })))
 }
 
-pub(super) fn pre_lead_contact(
+pub(super) fn read_pre_lead_contact(
     data: &LeadEventData<'_>,
     faults: &mut FieldErrors,
 ) -> LeadDataResult {
     contact_action(data, faults).map(pre_lead_action)
 }
 
-pub(super) fn lead_contact(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_lead_contact(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     contact_action(data, faults).map(lead_action)
 }
 
@@ -182,11 +194,14 @@ fn contact_action(
     })
 }
 
-pub(super) fn pre_lead_memo(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_pre_lead_memo(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     memo_action(data, faults).map(pre_lead_action)
 }
 
-pub(super) fn lead_memo(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_lead_memo(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
     memo_action(data, faults).map(lead_action)
 }
 
@@ -208,7 +223,7 @@ fn memo_action(
     Ok(sales::ProspectAction::AddMemo { memo })
 }
 
-pub(super) fn pre_lead_status(
+pub(super) fn read_pre_lead_status(
     data: &LeadEventData<'_>,
     faults: &mut FieldErrors,
 ) -> LeadDataResult {
@@ -219,7 +234,10 @@ pub(super) fn pre_lead_status(
     })
 }
 
-pub(super) fn lead_status(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_lead_status(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     let (action, at) = status_action(data, faults)?;
     Ok(LeadEventAction {
         at,
@@ -246,7 +264,7 @@ fn status_action(
     ))
 }
 
-pub(super) fn pre_lead_convert(
+pub(super) fn read_pre_lead_convert(
     data: &LeadEventData<'_>,
     faults: &mut FieldErrors,
 ) -> LeadDataResult {
@@ -259,7 +277,10 @@ pub(super) fn pre_lead_convert(
     )))
 }
 
-pub(super) fn lead_activity(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_lead_activity(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     let names = [
         "activity_type",
         "title",
@@ -294,14 +315,20 @@ pub(super) fn lead_activity(data: &LeadEventData<'_>, faults: &mut FieldErrors) 
     )))
 }
 
-pub(super) fn lead_profile(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_lead_profile(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     let fields = read_members(data.json, &PROFILE_FIELDS, faults)?;
     Ok(bare_action(EntityAction::Lead(
         lead::LeadAction::UpdateProfile { fields },
     )))
 }
 
-pub(super) fn lead_convert(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_lead_convert(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     let [customer_code] = find_members(data.json, ["customer_code"])?;
     let fields = read_members(data.json, &CUSTOMER_TERM_FIELDS, faults)?;
     let code = match non_null(customer_code) {
@@ -319,13 +346,13 @@ pub(super) fn lead_convert(data: &LeadEventData<'_>, faults: &mut FieldErrors) -
     })
 }
 
-pub(super) fn order(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_order(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
     let [order_id] = find_members(data.json, ["order_id"])?;
     let entry = read_ledger_entry("data.order_id", order_id, data, faults)?;
     customer_action(customer::CustomerEvent::Ordered(entry), data, faults)
 }
 
-pub(super) fn payment(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_payment(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
     let [payment_id] = find_members(data.json, ["payment_id"])?;
     let entry = read_ledger_entry("data.payment_id", payment_id, data, faults)?;
     customer_action(customer::CustomerEvent::Paid(entry), data, faults)

@@ -137,7 +137,9 @@ fn decode_target(
     data: &str,
     faults: &mut FieldErrors,
 ) -> Result<Option<LeadEventTarget>, Error> {
-    let not_object = |_| Error::Internal;
+    // `data` is known to be an object, so the lookup of a member cannot fail.
+    let internal = |_| Error::Internal;
+
     Ok(match (event.subject, id) {
         (LeadEventSubject::New(kind), _) => Some(LeadEventTarget::New(kind)),
         (LeadEventSubject::Known(kind), Some(id)) => {
@@ -145,7 +147,7 @@ fn decode_target(
         }
         (LeadEventSubject::Known(kind), None) => {
             let [pre_lead_id, lead_id] =
-                find_members(data, ["pre_lead_id", "lead_id"]).map_err(not_object)?;
+                find_members(data, ["pre_lead_id", "lead_id"]).map_err(internal)?;
             let raw = if kind == Kind::PreLead {
                 pre_lead_id
             } else {
@@ -155,7 +157,7 @@ fn decode_target(
         }
         (LeadEventSubject::Customer, _) => {
             let [id, code] =
-                find_members(data, ["customer_id", "customer_code"]).map_err(not_object)?;
+                find_members(data, ["customer_id", "customer_code"]).map_err(internal)?;
             match (non_null(id), non_null(code)) {
                 (Some(id), _) => decode_known_entity(Kind::Customer, Some(id), faults),
                 // The reader of the data checks the code too, and adds the field error.

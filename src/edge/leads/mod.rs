@@ -63,7 +63,7 @@ pub(super) async fn receive(
     let caller = client_address::client_network(edge.client(request));
     let admit = || {
         leads
-            .callers
+            .client_limiter
             .admit(caller, edge.clock.monotonic())
             .map_err(Error::RateLimited)
     };

@@ -11,7 +11,7 @@ use crate::config;
 #[derive(Debug)]
 pub(in crate::edge) struct LeadsSource {
     pub(super) verifier: SignatureVerifier,
-    pub(super) callers: RateLimiter<IpAddr>,
+    pub(super) client_limiter: RateLimiter<IpAddr>,
 }
 
 impl LeadsSource {
@@ -20,7 +20,7 @@ impl LeadsSource {
     pub(in crate::edge) fn new(config: &config::LeadsConfig) -> Self {
         Self {
             verifier: SignatureVerifier::new(&config.secrets),
-            callers: RateLimiter::new(config.rate_per_minute),
+            client_limiter: RateLimiter::new(config.rate_per_minute),
         }
     }
 }

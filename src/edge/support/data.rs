@@ -45,23 +45,23 @@ type TicketDataReader = fn(&str, &mut FieldErrors) -> Result<TicketAction, serde
 
 fn find_reader(event: &str) -> Option<TicketDataReader> {
     Some(match event {
-        "message.created" => message_created,
-        "message.updated" => message_updated,
-        "message.deleted" => message_deleted,
-        "status.changed" => status_changed,
-        "agent.assigned" => agent_assigned,
-        "agent.unassigned" => agent_unassigned,
-        "priority.changed" => priority_changed,
-        "tags.updated" => tags_updated,
-        "category.changed" => category_changed,
-        "attachment.added" => attachment_added,
-        "sla.breached" => sla_breached,
-        "rating.submitted" => rating_submitted,
+        "message.created" => read_message_created,
+        "message.updated" => read_message_updated,
+        "message.deleted" => read_message_deleted,
+        "status.changed" => read_status_changed,
+        "agent.assigned" => read_agent_assigned,
+        "agent.unassigned" => read_agent_unassigned,
+        "priority.changed" => read_priority_changed,
+        "tags.updated" => read_tags_updated,
+        "category.changed" => read_category_changed,
+        "attachment.added" => read_attachment_added,
+        "sla.breached" => read_sla_breached,
+        "rating.submitted" => read_rating_submitted,
         _ => return None,
     })
 }
 
-fn message_created(
+fn read_message_created(
     data: &str,
     faults: &mut FieldErrors,
 ) -> Result<TicketAction, serde_json::Error> {
@@ -75,7 +75,7 @@ fn message_created(
     })
 }
 
-fn message_updated(
+fn read_message_updated(
     data: &str,
     faults: &mut FieldErrors,
 ) -> Result<TicketAction, serde_json::Error> {
@@ -86,7 +86,7 @@ fn message_updated(
     })
 }
 
-fn message_deleted(
+fn read_message_deleted(
     data: &str,
     faults: &mut FieldErrors,
 ) -> Result<TicketAction, serde_json::Error> {
@@ -97,7 +97,10 @@ fn message_deleted(
     })
 }
 
-fn status_changed(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+fn read_status_changed(
+    data: &str,
+    faults: &mut FieldErrors,
+) -> Result<TicketAction, serde_json::Error> {
     let [status, reason] = find_members(data, ["status", "reason"])?;
     Ok(TicketAction::StatusChanged {
         status: faults.read_one_of("data.status", status, &STATUSES),
@@ -105,7 +108,10 @@ fn status_changed(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, 
     })
 }
 
-fn agent_assigned(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+fn read_agent_assigned(
+    data: &str,
+    faults: &mut FieldErrors,
+) -> Result<TicketAction, serde_json::Error> {
     let [agent_id, agent_name] = find_members(data, ["agent_id", "agent_name"])?;
     Ok(TicketAction::AgentAssigned {
         agent_id: faults.id("data.agent_id", agent_id),
@@ -113,7 +119,7 @@ fn agent_assigned(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, 
     })
 }
 
-fn agent_unassigned(
+fn read_agent_unassigned(
     data: &str,
     faults: &mut FieldErrors,
 ) -> Result<TicketAction, serde_json::Error> {
@@ -123,7 +129,7 @@ fn agent_unassigned(
     })
 }
 
-fn priority_changed(
+fn read_priority_changed(
     data: &str,
     faults: &mut FieldErrors,
 ) -> Result<TicketAction, serde_json::Error> {
@@ -134,7 +140,10 @@ fn priority_changed(
 }
 
 /// Decodes `tags`, the whole list; if it is present, `added` and `removed` are only checked.
-fn tags_updated(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+fn read_tags_updated(
+    data: &str,
+    faults: &mut FieldErrors,
+) -> Result<TicketAction, serde_json::Error> {
     let [tags, added, removed] = find_members(data, ["tags", "added", "removed"])?;
     if non_null(tags)
         .or(non_null(added))
@@ -153,7 +162,7 @@ fn tags_updated(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, se
     })
 }
 
-fn category_changed(
+fn read_category_changed(
     data: &str,
     faults: &mut FieldErrors,
 ) -> Result<TicketAction, serde_json::Error> {
@@ -163,7 +172,7 @@ fn category_changed(
     })
 }
 
-fn attachment_added(
+fn read_attachment_added(
     data: &str,
     faults: &mut FieldErrors,
 ) -> Result<TicketAction, serde_json::Error> {
@@ -177,7 +186,10 @@ fn attachment_added(
     })
 }
 
-fn sla_breached(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+fn read_sla_breached(
+    data: &str,
+    faults: &mut FieldErrors,
+) -> Result<TicketAction, serde_json::Error> {
     let [policy, due_at] = find_members(data, ["policy", "due_at"])?;
     Ok(TicketAction::SlaBreached {
         policy: faults.name("data.policy", policy),
@@ -185,7 +197,7 @@ fn sla_breached(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, se
     })
 }
 
-fn rating_submitted(
+fn read_rating_submitted(
     data: &str,
     faults: &mut FieldErrors,
 ) -> Result<TicketAction, serde_json::Error> {
