@@ -266,7 +266,7 @@ mod tests {
         )
     }
 
-    fn wrong(json: &serde_json::Value) -> Vec<String> {
+    fn error_details(json: &serde_json::Value) -> Vec<String> {
         let Err(Error::InvalidFields(faults)) = decoded(&json.to_string()) else {
             panic!("it is valid: {json}")
         };
@@ -310,11 +310,14 @@ mod tests {
             "idempotency_key must have 1 to 256 bytes and no control characters",
             "data must be an object, not a list",
         ];
-        assert_eq!(wrong(&all), expected);
-        assert_eq!(wrong(&json!({})), ["event is required", "data is required"]);
-        let no_id = wrong(&json!({"event": "task.created", "data": {"title": "x"}}));
+        assert_eq!(error_details(&all), expected);
+        assert_eq!(
+            error_details(&json!({})),
+            ["event is required", "data is required"]
+        );
+        let no_id = error_details(&json!({"event": "task.created", "data": {"title": "x"}}));
         assert_eq!(no_id, ["data.task_id is required, or data.id"]);
-        let bad_id = wrong(&json!({"event": "task.created", "data": {"task_id": 1.5}}));
+        let bad_id = error_details(&json!({"event": "task.created", "data": {"task_id": 1.5}}));
         assert!(
             bad_id[0].starts_with("data.task_id must be a whole number or a string"),
             "{bad_id:?}"

@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn the_counterpart_is_whoever_is_not_the_account() {
+    fn the_counterpart_is_the_participant_that_is_not_the_account() {
         let sides = |item: MessagingItem| {
             format!(
                 "{}/{}",
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn participants_that_would_not_fit_into_an_id_are_nobody() {
+    fn an_item_with_an_invalid_participant_is_not_parsed() {
         let long = "1".repeat(PARTICIPANT_MAX_BYTES + 1);
         for id in [
             json!(long),

@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    fn wrong(recipient_id: &Value, text: &Value) -> Vec<String> {
+    fn error_details(recipient_id: &Value, text: &Value) -> Vec<String> {
         let body = json!({"recipient_id": recipient_id, "text": text}).to_string();
         let Err(Error::InvalidFields(faults)) = parse_reply(&body) else {
             panic!("it is valid: {body}")
@@ -186,9 +186,16 @@ mod tests {
             "\u{7}".into(),
             "a\tb".into(),
         ] {
-            assert_eq!(wrong(&json!("1"), &json!(text)), [expected], "{text:?}");
+            assert_eq!(
+                error_details(&json!("1"), &json!(text)),
+                [expected],
+                "{text:?}"
+            );
         }
-        assert_eq!(wrong(&json!("1"), &json!("")), ["text must not be empty"]);
+        assert_eq!(
+            error_details(&json!("1"), &json!("")),
+            ["text must not be empty"]
+        );
         let Err(Error::InvalidFields(faults)) =
             parse_reply(r#"{"recipient_id": "1", "text": "\ud800"}"#)
         else {
@@ -210,7 +217,7 @@ mod tests {
             json!({}),
         ] {
             assert_eq!(
-                wrong(&id, &json!(null)),
+                error_details(&id, &json!(null)),
                 [recipient, "text must be a string, not null"],
                 "{id}"
             );

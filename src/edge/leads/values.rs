@@ -326,8 +326,8 @@ mod tests {
         serde_json::from_str(json).expect("JSON")
     }
 
-    /// The detail of the fault that reading `json` as `member` makes, or nothing.
-    fn fault(member: SalesField, json: &str) -> Option<String> {
+    /// Returns the detail of the field error of `json` as the value of `member`, if it has one.
+    fn error_detail(member: SalesField, json: &str) -> Option<String> {
         let mut faults = FieldErrors::default();
         read_value(member, raw(json), &mut faults);
         match faults.finish(()) {
@@ -338,21 +338,21 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_address_takes_the_earlier_one_back() {
-        assert_eq!(fault(SalesField::Email, "\"\""), None);
+    fn an_empty_address_removes_the_earlier_one() {
+        assert_eq!(error_detail(SalesField::Email, "\"\""), None);
         assert_eq!(
-            fault(SalesField::Email, "\"nobody\"").as_deref(),
+            error_detail(SalesField::Email, "\"nobody\"").as_deref(),
             Some("data.email must be an e-mail address")
         );
         assert_eq!(
-            fault(SalesField::Email, "7").as_deref(),
+            error_detail(SalesField::Email, "7").as_deref(),
             Some("data.email must be a string, not a number")
         );
     }
 
     #[test]
     fn amounts_are_numbers_of_bounded_length_and_not_negative() {
-        let money = |json| fault(SalesField::ExpectedValue, json);
+        let money = |json| error_detail(SalesField::ExpectedValue, json);
         for good in [
             "0",
             "50000.00",
@@ -379,11 +379,11 @@ mod tests {
 
     #[test]
     fn a_reference_is_a_number_or_a_name() {
-        assert_eq!(fault(SalesField::AssignedTo, "5"), None);
-        assert_eq!(fault(SalesField::AssignedTo, "\"agent-5\""), None);
+        assert_eq!(error_detail(SalesField::AssignedTo, "5"), None);
+        assert_eq!(error_detail(SalesField::AssignedTo, "\"agent-5\""), None);
         assert!(
-            fault(SalesField::AssignedTo, "5.5").is_some()
-                && fault(SalesField::AssignedTo, "[]").is_some()
+            error_detail(SalesField::AssignedTo, "5.5").is_some()
+                && error_detail(SalesField::AssignedTo, "[]").is_some()
         );
         let mut faults = FieldErrors::default();
         assert_eq!(
@@ -413,7 +413,7 @@ mod tests {
 
     #[test]
     fn long_texts_are_refused_by_their_bytes() {
-        let text = |member, length| fault(member, &format!("\"{}\"", "x".repeat(length)));
+        let text = |member, length| error_detail(member, &format!("\"{}\"", "x".repeat(length)));
         assert_eq!(text(SalesField::City, LINE_MAX_BYTES), None);
         assert_eq!(
             text(SalesField::City, LINE_MAX_BYTES + 1).as_deref(),
