@@ -20,7 +20,7 @@ pub use store_session::RebuildSummary;
 use store_session::{NodeSetup, StoreSession};
 
 use crate::config::Config;
-use crate::edge::{self, Edge, Gate};
+use crate::edge::{self, CoreGate, Edge};
 use crate::error_chain;
 
 /// The first pause before a failed store is opened again; doubled each time, up to the longest.
@@ -44,7 +44,7 @@ impl Node {
     pub async fn start(config: Config, seams: NodeDeps) -> Result<Self, Error> {
         let config = Arc::new(config);
         let (listener, address) = bind_listener(&config.server.bind)?;
-        let gate = Gate::closed("the store is being opened");
+        let gate = CoreGate::closed("the store is being opened");
         let edge = Arc::new(Edge::new(
             Arc::clone(&config),
             Arc::clone(&seams.clock),
@@ -159,7 +159,7 @@ fn bind_listener(bind: &str) -> Result<(TcpListener, SocketAddr), Error> {
 async fn keep_session_open(
     parts: NodeSetup,
     mut opening: StoreSession,
-    gate: Gate,
+    gate: CoreGate,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), Error> {
     loop {
@@ -185,7 +185,7 @@ async fn keep_session_open(
 /// Opens the store again as soon as that works; `None` when the node is to stop before.
 async fn reopen_store(
     parts: &NodeSetup,
-    gate: &Gate,
+    gate: &CoreGate,
     stopping: &mut watch::Receiver<bool>,
 ) -> Option<StoreSession> {
     let mut pause = REOPEN_FIRST;

@@ -128,7 +128,7 @@ impl StoreSession {
             accounts,
             subscriptions,
             subscribers,
-            exchange: Arc::clone(&exchange),
+            call_log: Arc::clone(&exchange),
         };
         let (core, enrichment) = (Arc::new(core), None);
         let mut opening = Self {

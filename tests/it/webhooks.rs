@@ -448,7 +448,7 @@ fn a_member_that_is_nearly_one_is_refused_and_others_are_passed_over() {
             )]
         );
         let events = json!({"events": ["custom:shop:*"]});
-        let missing = "events[0] cannot be followed: there is no kind \"custom:shop\"; a [[sources.custom]] with the name \"shop\" makes it";
+        let missing = "events[0] is no valid pattern: there is no kind \"custom:shop\"; a [[sources.custom]] with the name \"shop\" makes it";
         assert_eq!(
             field_errors(&change(&yard, "/1", &events).await),
             [("events[0]", missing)]
@@ -593,7 +593,7 @@ fn a_number_has_one_spelling_and_shadows_no_other_path() {
         assert_eq!(show(&yard, "/logs").await.status, 200);
         assert_eq!(
             show(&yard, "/logs/1").await.body["detail"],
-            "there is no such row in the log, or no more"
+            "there is no such row in the call log, or it was deleted"
         );
         assert_eq!(show(&yard, "/events/available").await.status, 200);
         assert_eq!(
@@ -1261,7 +1261,7 @@ fn no_secret_of_a_subscription_is_ever_logged() {
         );
         let log = process.kill_and_read_log();
         assert!(
-            log.iter().any(|line| line.contains("subscription made")),
+            log.iter().any(|line| line.contains("subscription created")),
             "the log was read"
         );
         let told: Vec<_> = log.iter().filter(|line| line.contains("hush")).collect();

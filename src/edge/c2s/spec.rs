@@ -69,7 +69,7 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
             "unauthorized",
             "X-Webhook-Token is missing or not valid",
         )
-        .refuses(403, "forbidden", "this address may not call here")
+        .refuses(403, "forbidden", "client address is not on the allow list")
         .limits(
             600,
             "Requests of one address (for IPv6, of its /64 network)",

@@ -332,7 +332,7 @@ pub(super) fn read_lead_convert(
     let [customer_code] = find_members(data.json, ["customer_code"])?;
     let fields = read_members(data.json, &CUSTOMER_TERM_FIELDS, faults)?;
     let code = match non_null(customer_code) {
-        Some(code) => faults.id("data.customer_code", Some(code)),
+        Some(code) => faults.read_id("data.customer_code", Some(code)),
         None => (data.new_customer_code)()
             .ok_or_else(|| serde::ser::Error::custom("the system has no randomness"))?,
     };
@@ -365,7 +365,7 @@ fn customer_action(
 ) -> LeadDataResult {
     let [code] = find_members(data.json, ["customer_code"])?;
     let customer_code =
-        non_null(code).map(|code| faults.id("data.customer_code", Some(code)).into());
+        non_null(code).map(|code| faults.read_id("data.customer_code", Some(code)).into());
     Ok(bare_action(EntityAction::Customer(
         customer::CustomerAction {
             customer_code,

@@ -121,7 +121,7 @@ fn read_value(member: SalesField, raw: &RawValue, faults: &mut FieldErrors) -> V
         LeadFieldType::Reference if raw.get().starts_with('"') => {
             Value::Text(read_limited_text(faults, path, raw, LINE_MAX_BYTES))
         }
-        LeadFieldType::Reference => Value::Number(faults.number(path, Some(raw), 0, u64::MAX)),
+        LeadFieldType::Reference => Value::Number(faults.read_number(path, Some(raw), 0, u64::MAX)),
         LeadFieldType::Money => Value::Money(read_amount(faults, path, Some(raw))),
     }
 }
@@ -213,7 +213,7 @@ fn read_limited_text(
     raw: &RawValue,
     bytes_max: usize,
 ) -> Arc<str> {
-    let text = faults.text(path, Some(raw));
+    let text = faults.read_text(path, Some(raw));
     if text.len() > bytes_max {
         faults.add(path, format!("must have at most {bytes_max} bytes"));
     }
@@ -222,7 +222,7 @@ fn read_limited_text(
 
 /// Reads an e-mail address, or an empty string, which removes the address.
 fn read_email(faults: &mut FieldErrors, path: &'static str, raw: &RawValue) -> Arc<str> {
-    let text = faults.text(path, Some(raw));
+    let text = faults.read_text(path, Some(raw));
     if !text.is_empty() && !is_email(&text) {
         faults.add(path, "must be an e-mail address");
     }
@@ -301,10 +301,10 @@ pub(super) fn read_reference(
 ) -> Arc<str> {
     match non_null(raw) {
         Some(raw) if raw.get().starts_with(|c: char| c.is_ascii_digit()) => faults
-            .number(path, Some(raw), 0, u64::MAX)
+            .read_number(path, Some(raw), 0, u64::MAX)
             .to_string()
             .into(),
-        raw => faults.id(path, raw).into(),
+        raw => faults.read_id(path, raw).into(),
     }
 }
 
@@ -320,7 +320,7 @@ fn unquote(raw: &RawValue) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::error::Error;
+    use crate::edge::error::ApiError;
 
     fn raw(json: &str) -> &RawValue {
         serde_json::from_str(json).expect("JSON")
@@ -332,7 +332,7 @@ mod tests {
         read_value(member, raw(json), &mut faults);
         match faults.finish(()) {
             Ok(()) => None,
-            Err(Error::InvalidFields(faults)) => Some(faults[0].detail.clone()),
+            Err(ApiError::InvalidFields(faults)) => Some(faults[0].detail.clone()),
             Err(other) => panic!("{other}"),
         }
     }

@@ -80,7 +80,7 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
         .refuses(
             401,
             "invalid_signature",
-            "X-CRM-Signature is missing or not that of this body and timestamp",
+            "X-CRM-Signature is missing or does not match this body and timestamp",
         )
         .refuses(
             401,

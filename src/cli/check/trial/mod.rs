@@ -190,10 +190,10 @@ impl TrialFinding {
     }
 }
 
-impl From<edge::error::Error> for TrialFinding {
+impl From<edge::error::ApiError> for TrialFinding {
     /// What a node would answer, with every wrong field.
-    fn from(error: edge::error::Error) -> Self {
-        let edge::error::Error::InvalidFields(faults) = error else {
+    fn from(error: edge::error::ApiError) -> Self {
+        let edge::error::ApiError::InvalidFields(faults) = error else {
             return Self::failed(error);
         };
         Self {

@@ -13,7 +13,7 @@ fn new_code() -> Option<String> {
 }
 
 /// Decodes `body` for the path of the event `name`, or for the common path.
-fn decode_text(name: Option<&str>, body: &str) -> Result<DecodedLeadEvent, Error> {
+fn decode_text(name: Option<&str>, body: &str) -> Result<DecodedLeadEvent, ApiError> {
     let body = VerifiedBody::unsigned(Bytes::from(body.to_owned()));
     let event = name.map(|name| LeadEvent::from_wire_name(name).expect("an event"));
     let id = event
@@ -33,14 +33,14 @@ fn envelope(event: &str, data: &Value) -> String {
     json!({"event": event, "source": "crm", "data": data}).to_string()
 }
 
-fn decode_data(event: &str, data: Value) -> Result<DecodedLeadEvent, Error> {
+fn decode_data(event: &str, data: Value) -> Result<DecodedLeadEvent, ApiError> {
     decode_text(Some(event), &envelope(event, &data))
 }
 
 /// Returns the field and the detail of each field error.
-fn field_errors(decoded: Result<DecodedLeadEvent, Error>) -> Vec<(String, String)> {
+fn field_errors(decoded: Result<DecodedLeadEvent, ApiError>) -> Vec<(String, String)> {
     match decoded {
-        Err(Error::InvalidFields(faults)) => faults
+        Err(ApiError::InvalidFields(faults)) => faults
             .into_iter()
             .map(|fault| (fault.field.into_owned(), fault.detail))
             .collect(),
@@ -410,7 +410,7 @@ fn what_is_no_object_is_refused() {
         "\u{feff}{}",
     ] {
         assert!(
-            matches!(decode_text(None, body), Err(Error::InvalidJson(_))),
+            matches!(decode_text(None, body), Err(ApiError::InvalidJson(_))),
             "{body}"
         );
     }
@@ -423,7 +423,7 @@ fn what_is_no_object_is_refused() {
             new_customer_code: new_code,
         },
     );
-    assert!(matches!(decoded, Err(Error::InvalidJson(_))));
+    assert!(matches!(decoded, Err(ApiError::InvalidJson(_))));
 }
 
 proptest! {
@@ -451,7 +451,7 @@ proptest! {
                 continue;
             }
             if let Err(error) = decode_text(path, &envelope(event.name, &data)) {
-                prop_assert!(matches!(error, Error::InvalidFields(_)), "{}", error);
+                prop_assert!(matches!(error, ApiError::InvalidFields(_)), "{}", error);
             }
         }
     }
