@@ -6,7 +6,7 @@
 
 use actix_web::web;
 
-use super::configured::custom::Configured;
+use super::configured::source::ConfiguredSource;
 use super::context::{CallerCheck, RequestContext};
 use super::methods::MethodSet;
 use super::operation::ApiEndpoint;
@@ -59,19 +59,19 @@ pub(super) fn endpoints(custom: &[CustomSourceConfig]) -> Vec<ApiEndpoint> {
 
 /// Endpoints of the leads contract: one path for any event, and a path for each event that has one.
 fn leads_endpoints() -> impl Iterator<Item = ApiEndpoint> {
-    let any_event = ApiEndpoint::within(leads::BASE, "").on(
+    let any_event = ApiEndpoint::within(leads::BASE_PATH, "").on(
         POST,
         BY_LEADS,
         async |context: &mut RequestContext| leads::receive(None, context).await,
         leads::spec::any_event,
     );
-    let each_event = leads::EVENTS.iter().filter_map(|event| {
+    let each_event = leads::LEAD_EVENTS.iter().filter_map(|event| {
         let path = event
             .path?
             .replace("{id}", &format!("{{{}}}", event.id_name()));
         let receive =
             async move |context: &mut RequestContext| leads::receive(Some(event), context).await;
-        let endpoint = ApiEndpoint::within(leads::BASE, format!("/{path}"));
+        let endpoint = ApiEndpoint::within(leads::BASE_PATH, format!("/{path}"));
         Some(endpoint.on(POST, BY_LEADS, receive, move || {
             leads::spec::one_event(event)
         }))
@@ -103,7 +103,7 @@ fn custom_endpoints(custom: &[CustomSourceConfig]) -> impl Iterator<Item = ApiEn
             let endpoint =
                 ApiEndpoint::new(configured::PATH.replace("{name}", custom.name.as_str()));
             let endpoint = endpoint.undescribed(POST, caller_check, receive);
-            if Configured::subscribes(custom) {
+            if ConfiguredSource::has_subscription_handshake(custom) {
                 endpoint.undescribed(GET, caller_check, subscribe)
             } else {
                 endpoint

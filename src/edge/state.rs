@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 
-use super::c2s::callers::C2sSource;
-use super::configured::custom::Configured;
+use super::c2s::source::C2sSource;
+use super::configured::source::ConfiguredSource;
 use super::crm::decode::BusEventCatalogue;
 use super::error::ApiError;
 use super::gate::{CoreGate, NodeCore};
-use super::instagram::app::InstagramSource;
-use super::leads::callers::LeadsSource;
+use super::instagram::source::InstagramSource;
+use super::leads::source::LeadsSource;
 use super::rate_limiter::RateLimiter;
-use super::support::senders::SupportSource;
+use super::support::source::SupportSource;
 use super::{body, client_address};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -29,7 +29,7 @@ pub struct Edge {
     auth_failures: RateLimiter<IpAddr>,
     support: SupportSource,
     leads: LeadsSource,
-    pub(super) configured_sources: Vec<Configured>,
+    pub(super) configured_sources: Vec<ConfiguredSource>,
     bus_events: BusEventCatalogue,
     instagram: InstagramSource,
     c2s: C2sSource,
@@ -51,7 +51,12 @@ impl Edge {
         let auth_failures = RateLimiter::new(config.server.auth_failures_per_minute);
         let support = SupportSource::new(&config.sources.support);
         let leads = LeadsSource::new(&config.sources.leads);
-        let configured_sources = config.sources.custom.iter().map(Configured::new).collect();
+        let configured_sources = config
+            .sources
+            .custom
+            .iter()
+            .map(ConfiguredSource::new)
+            .collect();
         let bus_events = BusEventCatalogue::new(&config.sources.crm);
         let instagram = InstagramSource::new(&config.sources.instagram);
         let c2s = C2sSource::new(&config.sources.c2s);

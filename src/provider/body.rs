@@ -1,5 +1,4 @@
-//! A body as what its content type says it is: JSON, or a form, which is looked into as if it were
-//! a JSON object.
+//! Body of a request, parsed by its content type: JSON, or a form converted to a JSON object.
 
 use std::borrow::Cow;
 
@@ -8,23 +7,23 @@ use serde_json::value::RawValue;
 use super::request::RequestView;
 use crate::event::form_to_json;
 
-/// What a body is written in.
+/// Format of a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DocumentFormat {
-    /// By any of its names; also if nothing is said.
+    /// `application/json`, a media type that ends in `+json`, or no content type at all.
     Json,
-    /// `application/x-www-form-urlencoded`.
+    /// URL-encoded form, of the type `application/x-www-form-urlencoded`.
     Form,
 }
 
 impl DocumentFormat {
-    /// What `content_type` stands for; `None` if that is not taken.
+    /// Returns the format that `content_type` names; `None` if it is not supported.
     #[must_use]
     pub fn from_content_type(content_type: Option<&str>) -> Option<Self> {
-        let Some(given) = content_type else {
+        let Some(content_type) = content_type else {
             return Some(Self::Json);
         };
-        let essence = given
+        let essence = content_type
             .split(';')
             .next()
             .unwrap_or_default()
@@ -38,7 +37,7 @@ impl DocumentFormat {
         }
     }
 
-    /// What `request` says that its body is written in; `None` if that is not taken.
+    /// Returns the format that the content type of `request` names; `None` if it is not supported.
     #[must_use]
     pub fn from_request(request: &RequestView<'_>) -> Option<Self> {
         match request
@@ -46,32 +45,32 @@ impl DocumentFormat {
             .iter()
             .find(|(name, _)| *name == "content-type")
         {
-            Some((_, given)) => Self::from_content_type(Some(std::str::from_utf8(given).ok()?)),
+            Some((_, value)) => Self::from_content_type(Some(std::str::from_utf8(value).ok()?)),
             None => Self::from_content_type(None),
         }
     }
 }
 
-/// Why a body cannot be looked into. Repeats nothing of what was sent.
+/// Reason why a body cannot be parsed. The text repeats nothing of the body.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
-    /// Neither JSON nor a form.
+    /// The content type is neither JSON nor a form.
     #[error("Content-Type must be application/json or application/x-www-form-urlencoded")]
     MediaType,
-    /// Not text.
+    /// The body is not valid UTF-8.
     #[error("body is not UTF-8")]
     NotUtf8,
-    /// Not JSON, found out there.
+    /// The body is not valid JSON; the error was found at this place.
     #[error("body is not valid JSON at line {line} column {column}")]
     NotJson {
-        /// Counted from 1.
+        /// Line of the error, counted from 1.
         line: usize,
-        /// Counted from 1.
+        /// Column of the error, counted from 1.
         column: usize,
     },
 }
 
-/// A body that can be looked into.
+/// Parsed body of one request.
 #[derive(Clone, Debug)]
 pub struct RequestDocument<'r> {
     json: Cow<'r, RawValue>,
@@ -79,10 +78,10 @@ pub struct RequestDocument<'r> {
 }
 
 impl<'r> RequestDocument<'r> {
-    /// The body of `request`.
+    /// Parses the body of `request`.
     ///
     /// # Errors
-    /// [`Undecodable`].
+    /// [`DocumentError`] for another format or for malformed content.
     pub fn parse(request: &RequestView<'r>) -> Result<Self, DocumentError> {
         let format = DocumentFormat::from_request(request).ok_or(DocumentError::MediaType)?;
         let not_json = |error: serde_json::Error| DocumentError::NotJson {
@@ -101,13 +100,13 @@ impl<'r> RequestDocument<'r> {
         Ok(Self { json, format })
     }
 
-    /// It as JSON.
+    /// Returns the body as JSON; a form is an object of its fields.
     #[must_use]
     pub fn json(&self) -> &RawValue {
         &self.json
     }
 
-    /// What it came as.
+    /// Returns the format in which the body was sent.
     #[must_use]
     pub fn format(&self) -> DocumentFormat {
         self.format

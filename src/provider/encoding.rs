@@ -1,23 +1,23 @@
-//! How a signature's bytes are spelt in a header.
+//! Text encodings of the bytes of a signature in a header.
 
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-/// Padding is taken and not missed: senders disagree on it, and it says nothing.
+/// Base64 padding is optional: senders disagree on it, and it carries no information.
 const RELAXED: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, RELAXED);
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, RELAXED);
 
-/// The spelling of bytes as text.
+/// Encoding of bytes as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignatureEncoding {
-    /// Two digits a byte, in either case.
+    /// Two hexadecimal digits for each byte, in either case.
     Hex,
-    /// RFC 4648, section 4.
+    /// Base64 with the standard alphabet (RFC 4648, section 4).
     Base64,
-    /// RFC 4648, section 5.
+    /// Base64 with the URL-safe alphabet (RFC 4648, section 5).
     Base64Url,
 }
 
@@ -29,7 +29,7 @@ impl SignatureEncoding {
         ("base64url", Self::Base64Url),
     ];
 
-    /// The bytes that `text` spells, if it does.
+    /// Decodes `text`; `None` if it is not in this encoding.
     #[must_use]
     pub fn decode(self, text: &str) -> Option<Vec<u8>> {
         match self {
@@ -39,7 +39,7 @@ impl SignatureEncoding {
         }
     }
 
-    /// How `bytes` are spelt.
+    /// Encodes `bytes` as text; base64 with padding.
     #[must_use]
     pub fn encode(self, bytes: &[u8]) -> String {
         match self {

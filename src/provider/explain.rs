@@ -1,39 +1,39 @@
-//! How a verification went, for the person who set it up: what was found and compared. Never a
-//! secret, nor the signature that would have been right.
+//! Report of one verification for `hookyard check`: what was found and compared. The report never
+//! holds a secret or the expected signature.
 
 use std::fmt;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::claim_error::ClaimError;
 use super::moment;
-use super::no_claim::ClaimError;
 use super::request::RequestView;
 use super::signature_claim::{SignatureClaim, VerificationError};
 use super::source::WebhookSource;
 use crate::event::Timestamp;
 
-/// What came out.
+/// Result of the verification of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VerificationOutcome {
-    /// Signed by a holder of a key, and lately.
+    /// A signature matches one of the keys, and its time is within the tolerance.
     Verified,
-    /// Nothing that could be compared.
+    /// The request has no signature that could be compared.
     Unclaimed(ClaimError),
-    /// Compared and refused.
+    /// No signature matches, or the signed time is outside the tolerance.
     Refused(VerificationError),
 }
 
-/// A verification in words.
+/// Result of one verification with the lines that explain it.
 #[derive(Clone, Debug)]
 pub struct VerificationReport {
-    /// What came out.
-    pub verdict: VerificationOutcome,
+    /// Result that the lines explain.
+    pub outcome: VerificationOutcome,
     lines: Vec<(&'static str, String)>,
 }
 
 impl WebhookSource {
-    /// Verifies `request` as [`Source::verify`] does, and says how.
+    /// Verifies `request` as [`WebhookSource::verify`] does, and reports each step.
     #[must_use]
     pub fn explain(&self, request: &RequestView<'_>, now: Timestamp) -> VerificationReport {
         let claim = match self.signing.read_claim(request) {
@@ -41,30 +41,30 @@ impl WebhookSource {
             Err(reason) => {
                 return VerificationReport {
                     lines: vec![("reason", reason.to_string())],
-                    verdict: VerificationOutcome::Unclaimed(reason),
+                    outcome: VerificationOutcome::Unclaimed(reason),
                 };
             }
         };
         let mut lines = describe_claim(&claim);
         lines.push(("keys", self.keys.len().to_string()));
-        let verdict = match claim.check(&self.keys, self.tolerance, now) {
+        let outcome = match claim.check(&self.keys, self.tolerance, now) {
             Ok(()) => VerificationOutcome::Verified,
             Err(refusal) => VerificationOutcome::Refused(refusal),
         };
         if let Some(time) = claim.time {
             lines.push(("time", describe_time(time, self.tolerance, now)));
         }
-        if let VerificationOutcome::Refused(refusal) = &verdict {
+        if let VerificationOutcome::Refused(refusal) = &outcome {
             lines.push(("reason", refusal.to_string()));
             let hint = self
                 .suggest_cause(*refusal, request, now)
                 .or_else(|| url_hint(&claim, *refusal));
             lines.extend(hint.map(|hint| ("hint", hint.to_owned())));
         }
-        VerificationReport { verdict, lines }
+        VerificationReport { outcome, lines }
     }
 
-    /// What is probably wrong.
+    /// Probable reason for `refusal`, if one of the usual mistakes explains it.
     fn suggest_cause(
         &self,
         refusal: VerificationError,
@@ -74,15 +74,19 @@ impl WebhookSource {
         if self.keys.is_empty() {
             return Some("the source has no secret yet");
         }
+
+        // Editors add a line end to a saved request file; the sender did not sign it.
         let body = request.body.strip_suffix(b"\n")?;
         let body = body.strip_suffix(b"\r").unwrap_or(body);
-        let shorter = RequestView {
+        let trimmed = RequestView {
             body,
             ..request.clone()
         };
-        let fits = self.verify(&shorter, now).is_ok();
-        (refusal == VerificationError::InvalidSignature && fits).then_some(
-            "it fits without the line end at the end of the file, which an editor may have added",
+        let is_valid_trimmed = self.verify(&trimmed, now).is_ok();
+
+        (refusal == VerificationError::InvalidSignature && is_valid_trimmed).then_some(
+            "the signature matches without the line end at the end of the file; \
+             an editor may have added it",
         )
     }
 }
@@ -91,7 +95,7 @@ fn url_hint(claim: &SignatureClaim<'_>, refusal: VerificationError) -> Option<&'
     let is_signed = refusal == VerificationError::InvalidSignature
         && claim.layout.to_string().contains("{url}");
     is_signed.then_some(
-        "the URL is signed too: it has to be the one that the sender called, to the letter",
+        "the URL is signed too: it must equal the URL that the sender called, byte for byte",
     )
 }
 
@@ -99,12 +103,12 @@ fn describe_claim(claim: &SignatureClaim<'_>) -> Vec<(&'static str, String)> {
     let mut lines = vec![("header", claim.header.to_owned())];
     for proof in &claim.proofs {
         let count = proof.signatures.len();
-        let what = if count == 1 {
+        let compared = if count == 1 {
             "1 to compare".to_owned()
         } else {
             format!("{count} to compare")
         };
-        lines.push(("signature", format!("{}, {what}", proof.algorithm)));
+        lines.push(("signature", format!("{}, {compared}", proof.algorithm)));
     }
     if !claim.signed.is_empty() {
         let signed = claim.signed.concat();
@@ -123,8 +127,8 @@ fn describe_time(time: &str, tolerance: Duration, now: Timestamp) -> String {
     };
     let side = if at <= now { "ago" } else { "ahead" };
     let limit = match tolerance.is_zero() {
-        true => "any is taken".to_owned(),
-        false => format!("{} s are taken", tolerance.as_secs_f64()),
+        true => "any time is accepted".to_owned(),
+        false => format!("up to {} s are accepted", tolerance.as_secs_f64()),
     };
     format!("{at}, {} s {side}; {limit}", at.distance(now).as_secs())
 }

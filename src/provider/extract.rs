@@ -1,4 +1,4 @@
-//! What Hookyard wants to know of every event, found where the source's fields say.
+//! Extraction of the fields that every event needs: entity, event name, idempotency key and time.
 
 use super::body::RequestDocument;
 use super::locator::{FieldLocator, FieldLookupError};
@@ -6,101 +6,94 @@ use super::moment;
 use super::request::RequestView;
 use crate::event::{ID_MAX_BYTES, Timestamp, check_id};
 
-/// The longest name of an event.
+/// Longest accepted name of an event.
 const NAME_MAX_BYTES: usize = 128;
 
-/// Where the fields of a source's requests stand.
+/// Location of each field in the requests of a source.
 #[derive(Clone, Debug)]
 pub struct FieldLocators {
-    /// The id of the entity that an event is about.
+    /// Location of the id of the entity that the event is about.
     pub entity: FieldLocator,
-    /// The event's name.
+    /// Location of the event's name.
     pub event: FieldLocator,
-    /// What tells an event from every other; without one, no event is a duplicate.
+    /// Location of the idempotency key; without one, no event counts as a duplicate.
     pub idempotency_key: Option<FieldLocator>,
-    /// When it happened.
+    /// Location of the event's own time.
     pub occurred_at: Option<FieldLocator>,
-    /// Whether an event without that time is wrong. A preset's own place is only tried: not every
-    /// event has it.
+    /// Refuses an event without the time. False for the default location of a preset, since not
+    /// every event has a time there.
     pub needs_time: bool,
 }
 
-/// What was found.
+/// Fields of one event, as they were found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExtractedFields {
-    /// The entity's id.
+    /// Id of the entity, 1 to 256 bytes.
     pub entity: String,
-    /// The event's name, as its sender spells it.
+    /// Name of the event, as the sender spells it.
     pub event: String,
-    /// The idempotency key.
+    /// Idempotency key, if the source has one.
     pub idempotency_key: Option<String>,
-    /// When it happened.
+    /// Time of the event, if it was found.
     pub occurred_at: Option<Timestamp>,
 }
 
-/// A field that was not found, or cannot be what it is for.
+/// A field that is missing or malformed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExtractionError {
-    /// Its name in the configuration.
+    /// Name of the field in the configuration.
     pub field: &'static str,
-    /// What is wrong, as the end of a sentence that begins with the name. Repeats nothing of what
-    /// was sent.
+    /// Problem with the field, as the end of a sentence that begins with its name. Repeats nothing
+    /// of the request.
     pub problem: String,
 }
 
 impl FieldLocators {
-    /// Finds every field.
+    /// Extracts every field from `request` and `document`, its parsed body.
     ///
     /// # Errors
-    /// All that were not found, in the order of the fields; never empty.
+    /// One error for each field that is missing or malformed, in the order of the fields; never
+    /// empty.
     pub fn extract(
         &self,
         request: &RequestView<'_>,
         document: &RequestDocument<'_>,
     ) -> Result<ExtractedFields, Vec<ExtractionError>> {
-        let mut lost = Vec::new();
-        let mut id = |field, locator: &FieldLocator| {
-            let found = locator
-                .find_text(request, document)
-                .map_err(|missed| describe_lookup_error(missed, locator));
-            let found = found.and_then(|text| {
-                check_id(&text)
-                    .map(|()| text)
-                    .map_err(|_| not_an_id(locator))
-            });
-            found
-                .map_err(|problem| lost.push(ExtractionError { field, problem }))
+        let mut errors = Vec::new();
+        let mut read_id = |field, locator: &FieldLocator| {
+            let id = extract_id(locator, request, document);
+            id.map_err(|problem| errors.push(ExtractionError { field, problem }))
                 .ok()
         };
-        let entity = id("entity", &self.entity);
-        let event = id("event", &self.event);
+
+        let entity = read_id("entity", &self.entity);
+        let event = read_id("event", &self.event);
         let idempotency_key = self
             .idempotency_key
             .as_ref()
-            .and_then(|locator| id("idempotency_key", locator));
-        if event.as_deref().is_some_and(|event| !may_be_a_name(event)) {
-            lost.push(ExtractionError {
+            .and_then(|locator| read_id("idempotency_key", locator));
+        let is_invalid_name = event.as_deref().is_some_and(|event| !is_event_name(event));
+        if is_invalid_name {
+            errors.push(ExtractionError {
                 field: "event",
-                problem: not_a_name(&self.event),
+                problem: describe_invalid_name(&self.event),
             });
         }
-        let occurred_at = self
-            .extract_time(request, document)
-            .unwrap_or_else(|problem| {
-                lost.push(ExtractionError {
-                    field: "occurred_at",
-                    problem,
-                });
-                None
-            });
-        match (entity, event, lost.is_empty()) {
+        let occurred_at = self.extract_time(request, document);
+        let occurred_at = occurred_at.unwrap_or_else(|problem| {
+            let field = "occurred_at";
+            errors.push(ExtractionError { field, problem });
+            None
+        });
+
+        match (entity, event, errors.is_empty()) {
             (Some(entity), Some(event), true) => Ok(ExtractedFields {
                 entity,
                 event,
                 idempotency_key,
                 occurred_at,
             }),
-            _ => Err(lost),
+            _ => Err(errors),
         }
     }
 
@@ -117,34 +110,49 @@ impl FieldLocators {
                 format!("({locator}) must be RFC 3339, Unix seconds or Unix milliseconds")
             }),
             Err(FieldLookupError::Absent) if !self.needs_time => Ok(None),
-            Err(missed) => Err(describe_lookup_error(missed, locator)),
+            Err(error) => Err(describe_lookup_error(error, locator)),
         }
     }
 }
 
-fn describe_lookup_error(missed: FieldLookupError, locator: &FieldLocator) -> String {
-    match missed {
+fn extract_id(
+    locator: &FieldLocator,
+    request: &RequestView<'_>,
+    document: &RequestDocument<'_>,
+) -> Result<String, String> {
+    let text = locator
+        .find_text(request, document)
+        .map_err(|error| describe_lookup_error(error, locator))?;
+    match check_id(&text) {
+        Ok(()) => Ok(text),
+        Err(_) => Err(describe_invalid_id(locator)),
+    }
+}
+
+fn describe_lookup_error(error: FieldLookupError, locator: &FieldLocator) -> String {
+    match error {
         FieldLookupError::Absent => format!("is not {locator}"),
         FieldLookupError::Other => format!("({locator}) must be a string or a number"),
     }
 }
 
-/// Names of events stand in headers, where only printable ASCII may, and in lists of patterns,
-/// where a space ends one and `*` stands for any.
-fn may_be_a_name(event: &str) -> bool {
+/// Returns true if `event` can be sent in a header, which takes printable ASCII only, and named in
+/// a list of patterns, where a space separates patterns and `*` is a wildcard.
+fn is_event_name(event: &str) -> bool {
     event.len() <= NAME_MAX_BYTES
         && event
             .bytes()
             .all(|byte| byte.is_ascii_graphic() && byte != b'*')
 }
 
-fn not_a_name(locator: &FieldLocator) -> String {
+fn describe_invalid_name(locator: &FieldLocator) -> String {
     format!(
-        "({locator}) must have 1 to {NAME_MAX_BYTES} printable ASCII characters, without spaces and `*`"
+        "({locator}) must have 1 to {NAME_MAX_BYTES} printable ASCII characters, \
+         without spaces and `*`"
     )
 }
 
-fn not_an_id(locator: &FieldLocator) -> String {
+fn describe_invalid_id(locator: &FieldLocator) -> String {
     format!("({locator}) must have 1 to {ID_MAX_BYTES} bytes and no control characters")
 }
 
@@ -179,10 +187,10 @@ mod tests {
             body: body.as_bytes(),
         };
         let document = RequestDocument::parse(&request).expect("JSON");
-        let say = |lost: ExtractionError| format!("{} {}", lost.field, lost.problem);
+        let sentence = |error: ExtractionError| format!("{} {}", error.field, error.problem);
         fields
             .extract(&request, &document)
-            .map_err(|lost| lost.into_iter().map(say).collect())
+            .map_err(|errors| errors.into_iter().map(sentence).collect())
     }
 
     #[test]
@@ -200,7 +208,7 @@ mod tests {
 
     #[test]
     fn every_field_that_is_not_there_is_named_with_its_place() {
-        let lost = extract(&fields("X-At", true), &[], r#"{"data": {"id": null}}"#)
+        let errors = extract(&fields("X-At", true), &[], r#"{"data": {"id": null}}"#)
             .expect_err("nothing is there");
         let expected = [
             "entity is not at /data/id",
@@ -208,20 +216,20 @@ mod tests {
             "idempotency_key is not at /id",
             "occurred_at is not in header x-at",
         ];
-        assert_eq!(lost, expected);
+        assert_eq!(errors, expected);
     }
 
     #[test]
     fn what_is_there_and_cannot_be_it_is_not_repeated() {
         let body = r#"{"id": {"secret": 1}, "data": {"id": "a\u0000b"}, "at": "soon"}"#;
-        let lost =
+        let errors =
             extract(&fields("/at", false), &[("x-topic", "t")], body).expect_err("nothing fits");
         let expected = [
             "entity (at /data/id) must have 1 to 256 bytes and no control characters",
             "idempotency_key (at /id) must be a string or a number",
             "occurred_at (at /at) must be RFC 3339, Unix seconds or Unix milliseconds",
         ];
-        assert_eq!(lost, expected);
+        assert_eq!(errors, expected);
     }
 
     #[test]
@@ -238,8 +246,9 @@ mod tests {
         for name in ["orders/paid", "~!", &longest] {
             assert_eq!(named(name).as_deref(), Ok(name));
         }
-        let problem =
-            "event (at /type) must have 1 to 128 printable ASCII characters, without spaces and `*`".to_owned();
+        let problem = "event (at /type) must have 1 to 128 printable ASCII characters, \
+             without spaces and `*`"
+            .to_owned();
         for name in [
             "order paid",
             "order.*",

@@ -1,17 +1,16 @@
-//! HMAC (RFC 2104): the one computation behind every signature with a shared secret, of requests
-//! and of deliveries.
+//! HMAC (RFC 2104), used for every signature with a shared secret, of requests and of deliveries.
 
 use hmac::digest::{KeyInit, Output};
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 
-/// HMAC with SHA-1, which is still sound within it.
+/// HMAC with SHA-1, which is still secure inside HMAC.
 pub(super) type HmacSha1 = Hmac<Sha1>;
 pub(super) type HmacSha256 = Hmac<Sha256>;
 pub(super) type HmacSha512 = Hmac<Sha512>;
 
-/// A secret set up to sign with, once instead of for each message. Never shown.
+/// HMAC state prepared from a secret once, and cloned for each message. Never shown.
 #[derive(Clone)]
 pub(crate) struct HmacKey<M = HmacSha256>(M);
 
@@ -20,7 +19,7 @@ impl<M: Mac + KeyInit + Clone> HmacKey<M> {
         Self(<M as Mac>::new_from_slice(secret).expect("HMAC takes keys of any length"))
     }
 
-    /// The tag of `pieces`, one after the other.
+    /// Computes the tag over `pieces` in their order.
     pub(crate) fn tag(&self, pieces: &[impl AsRef<[u8]>]) -> Output<M> {
         let mut mac = self.0.clone();
         pieces.iter().for_each(|piece| mac.update(piece.as_ref()));

@@ -1,5 +1,5 @@
-//! The keys that a source is configured with, and the one comparison of a signature with what a key
-//! makes of a request.
+//! Verification keys of a source, and the only place that compares a signature with an expected
+//! one.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,20 +12,20 @@ use zeroize::Zeroizing;
 use super::encoding::SignatureEncoding;
 use super::hmac::{HmacKey, HmacSha1, HmacSha256, HmacSha512};
 
-/// What turns signed content and a key into a signature.
+/// Algorithm that makes a signature from a key and the signed content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignatureAlgorithm {
-    /// RFC 2104 with SHA-1, which is still sound within HMAC.
+    /// HMAC (RFC 2104) with SHA-1, which is still secure inside HMAC.
     HmacSha1,
-    /// RFC 2104 with SHA-256.
+    /// HMAC (RFC 2104) with SHA-256.
     HmacSha256,
-    /// RFC 2104 with SHA-512.
+    /// HMAC (RFC 2104) with SHA-512.
     HmacSha512,
-    /// RFC 8032.
+    /// Ed25519, a public-key signature (RFC 8032).
     Ed25519,
-    /// The SHA-256 of the secret followed by the content: HubSpot's first two versions.
+    /// SHA-256 of the secret followed by the content, in HubSpot's versions 1 and 2.
     Sha256,
-    /// The secret itself, sent along.
+    /// The secret itself, sent in a header.
     Token,
 }
 
@@ -42,18 +42,18 @@ impl fmt::Display for SignatureAlgorithm {
     }
 }
 
-/// A configured secret that is not what its scheme needs. Says what is needed, never what was
-/// given.
+/// A configured secret that its scheme cannot use. The text names the expected form and never
+/// repeats the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {0}")]
 pub struct VerificationKeyError(pub(super) &'static str);
 
-/// A secret, or a public key, ready to verify with. Wiped when dropped, never shown.
+/// Secret or public key of a source. Wiped from memory when dropped, and never shown.
 #[derive(Clone)]
 pub enum VerificationKey {
-    /// What both sides know.
+    /// Secret that sender and receiver share.
     Secret(Zeroizing<Vec<u8>>),
-    /// What anyone may know.
+    /// Public half of the sender's Ed25519 key pair.
     Public(Box<VerifyingKey>),
 }
 
@@ -64,21 +64,21 @@ impl fmt::Debug for VerificationKey {
 }
 
 impl VerificationKey {
-    /// The characters of `text` as they are.
+    /// Key of the bytes of `text` as they are.
     ///
     /// # Errors
-    /// [`BadKey`] if there are none: an empty secret would open to anyone.
+    /// [`VerificationKeyError`] for a blank secret, which would let anyone in.
     pub fn from_secret(text: &str) -> Result<Self, VerificationKeyError> {
         if text.trim().is_empty() {
-            return Err(VerificationKeyError("a secret, not an empty one"));
+            return Err(VerificationKeyError("a secret that is not empty"));
         }
         Ok(Self::Secret(Zeroizing::new(text.as_bytes().to_vec())))
     }
 
-    /// `user:password`.
+    /// Key of a login in the form `user:password`.
     ///
     /// # Errors
-    /// [`BadKey`] for anything without a colon.
+    /// [`VerificationKeyError`] for a text without a colon or with an empty password.
     pub fn from_login(text: &str) -> Result<Self, VerificationKeyError> {
         match text.split_once(':') {
             Some((_, password)) if !password.is_empty() => Self::from_secret(text),
@@ -86,10 +86,11 @@ impl VerificationKey {
         }
     }
 
-    /// An Ed25519 public key: 32 bytes in base64, with or without `whpk_` before them.
+    /// Key of an Ed25519 public key: 32 bytes in base64, with or without `whpk_` before them.
     ///
     /// # Errors
-    /// [`BadKey`] for anything else, also for a point that would accept forged signatures.
+    /// [`VerificationKeyError`] for any other text, and for a weak key, which would accept forged
+    /// signatures.
     pub fn from_public(text: &str) -> Result<Self, VerificationKeyError> {
         const EXPECTED: VerificationKeyError = VerificationKeyError(
             "an Ed25519 public key: 32 bytes in base64, with or without whpk_ before them",
@@ -109,11 +110,11 @@ impl VerificationKey {
         key.map(|key| Self::Public(Box::new(key))).ok_or(EXPECTED)
     }
 
-    /// A key of the Standard Webhooks: `whsec_` and base64, or `whpk_` and base64. Bare base64 is
-    /// taken for the former.
+    /// Key of a Standard Webhooks secret (`whsec_` and base64, or base64 alone) or public key
+    /// (`whpk_` and base64).
     ///
     /// # Errors
-    /// [`BadKey`] for anything else.
+    /// [`VerificationKeyError`] for any other text.
     pub fn from_standard(text: &str) -> Result<Self, VerificationKeyError> {
         if text.starts_with("whpk_") || text.starts_with("whsk_") {
             return Self::from_public(text);
@@ -125,8 +126,8 @@ impl VerificationKey {
         Ok(Self::Secret(Zeroizing::new(bytes)))
     }
 
-    /// Whether one of `signatures` is that of `signed` under this key, in time that tells nothing
-    /// but how many there are.
+    /// Returns true if one of `signatures` is the signature of `signed` under this key. With a
+    /// secret, the time taken depends only on the number of signatures.
     pub(super) fn matches_any(
         &self,
         algorithm: SignatureAlgorithm,
@@ -148,7 +149,7 @@ impl VerificationKey {
             (SignatureAlgorithm::Ed25519, Self::Public(key)) => {
                 return verify_ed25519(key, &signed.concat(), signatures);
             }
-            // A source may have keys of both sorts while its sender moves from one to the other.
+            // A source has keys of both kinds while its sender moves from one to the other.
             (SignatureAlgorithm::Ed25519, Self::Secret(_)) | (_, Self::Public(_)) => {
                 return Choice::from(0);
             }
@@ -156,7 +157,9 @@ impl VerificationKey {
         let expected = Zeroizing::new(expected);
         signatures
             .iter()
-            .fold(Choice::from(0), |fits, given| fits | expected.ct_eq(given))
+            .fold(Choice::from(0), |is_match, signature| {
+                is_match | expected.ct_eq(signature)
+            })
     }
 }
 
@@ -169,13 +172,13 @@ fn hash_with_secret(secret: &[u8], signed: &[Cow<'_, [u8]>]) -> Vec<u8> {
         .to_vec()
 }
 
-/// Nothing here is secret, so the first signature that fits is enough.
+/// Stops at the first valid signature: a public key holds no secret that timing could reveal.
 fn verify_ed25519(key: &VerifyingKey, message: &[u8], signatures: &[Vec<u8>]) -> Choice {
-    let fits = |given: &Vec<u8>| {
-        Signature::from_slice(given)
+    let is_valid = |bytes: &Vec<u8>| {
+        Signature::from_slice(bytes)
             .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok())
     };
-    Choice::from(u8::from(signatures.iter().any(fits)))
+    Choice::from(u8::from(signatures.iter().any(is_valid)))
 }
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
-//! Where in a request a field stands: behind a JSON pointer, in a header, or where its preset's own
-//! rule finds it.
+//! Location of a field in a request: a JSON pointer into the body, a header, or a rule of a preset.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,39 +11,39 @@ use super::request::RequestView;
 
 const HEADER_MAX_BYTES: usize = 128;
 
-/// Text that is neither a pointer nor a header's name.
+/// A text that is neither a JSON pointer nor a header name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected a JSON pointer such as /data/id, or the name of a header")]
 pub struct FieldLocatorError;
 
-/// Where a field stands.
+/// Location of one field in a request.
 #[derive(Clone, Debug)]
 pub enum FieldLocator {
-    /// In the body.
+    /// Pointer into the JSON body.
     Pointer(JsonPointer),
-    /// In the header of this name (lower case).
+    /// Name of a header, in lower case.
     Header(Cow<'static, str>),
-    /// Where a preset's rule finds it; the text describes it for a person.
+    /// Rule of a preset, with the location in words for error texts.
     Rule(&'static str, fn(&RequestDocument<'_>) -> Option<String>),
 }
 
 impl FieldLocator {
-    /// A pointer that is known to be good.
+    /// Locator of a pointer that is known to be valid.
     #[must_use]
     pub const fn pointer(text: &'static str) -> Self {
         Self::Pointer(JsonPointer::from_static(text))
     }
 
-    /// The header `name`, which is in lower case.
+    /// Locator of the header `name`, which is in lower case.
     #[must_use]
     pub const fn header(name: &'static str) -> Self {
         Self::Header(Cow::Borrowed(name))
     }
 
-    /// Reads a pointer, if `text` begins with `/`, or else the name of a header.
+    /// Parses a pointer if `text` begins with `/`, else the name of a header.
     ///
     /// # Errors
-    /// [`BadLocator`].
+    /// [`FieldLocatorError`] for a malformed pointer or header name.
     pub fn parse(text: &str) -> Result<Self, FieldLocatorError> {
         if text.starts_with('/') {
             return JsonPointer::parse(text)
@@ -56,10 +55,10 @@ impl FieldLocator {
             .ok_or(FieldLocatorError)
     }
 
-    /// The field's text.
+    /// Finds the text of the field.
     ///
     /// # Errors
-    /// What is wrong, as the end of a sentence that begins with the field's name.
+    /// [`FieldLookupError`] if the field is absent or of another type.
     pub(super) fn find_text(
         &self,
         request: &RequestView<'_>,
@@ -77,16 +76,16 @@ impl FieldLocator {
     }
 }
 
-/// Why there is no text at a place.
+/// Reason why a locator finds no text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FieldLookupError {
-    /// There is nothing, or null.
+    /// The field is missing or null.
     Absent,
-    /// There is something that is neither a string nor a number.
+    /// The field is neither a string nor a number.
     Other,
 }
 
-/// The text of a string, or the digits of a number as they were sent.
+/// Returns the text of a string, or the digits of a number as they were sent.
 pub(super) fn parse_text_value(value: Option<&RawValue>) -> Result<String, FieldLookupError> {
     let value = value
         .map(RawValue::get)
@@ -99,12 +98,12 @@ pub(super) fn parse_text_value(value: Option<&RawValue>) -> Result<String, Field
     }
 }
 
-/// `text` in lower case, if it may name a header (RFC 9110, section 5.6.2).
+/// Returns `text` in lower case if it is a valid header name (RFC 9110, section 5.6.2).
 #[must_use]
 pub fn parse_header_name(text: &str) -> Option<String> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    let fits = (1..=HEADER_MAX_BYTES).contains(&text.len()) && text.bytes().all(is_token);
-    fits.then(|| text.to_ascii_lowercase())
+    let is_name = (1..=HEADER_MAX_BYTES).contains(&text.len()) && text.bytes().all(is_token);
+    is_name.then(|| text.to_ascii_lowercase())
 }
 
 impl fmt::Display for FieldLocator {

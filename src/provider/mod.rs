@@ -1,18 +1,28 @@
-//! How senders prove who they are, and where their requests hold what matters: pure, without
-//! socket, store or clock.
+//! Signature schemes of senders and the fields of their requests; pure functions without socket,
+//! store or clock.
 //!
 //! ```text
-//!  Request ──claim──> Claim ──check──> Verified ──document──> Document ──extract──> entity, event, key, time
-//!             │          │                           │                     │
-//!       which header,  every key, in          JSON, or a form       pointers and headers,
-//!       what is signed constant time          as a JSON object      the preset's or one's own
+//! RequestView
+//!   │ read_claim       header of the signature, and the content that it covers
+//!   v
+//! SignatureClaim
+//!   │ check            every key, in constant time; then the signed time
+//!   v
+//! VerifiedRequest
+//!   │ parse_document   JSON, or a form as a JSON object
+//!   v
+//! RequestDocument
+//!   │ extract          by pointers and headers of the preset or the configuration
+//!   v
+//! ExtractedFields      entity, event name, idempotency key, time
 //! ```
 //!
-//! A sender is known by a [`Preset`] (one file each in `presets/`) or described by a [`Scheme`].
-//! Both make a [`Claim`] of a request, which is all that verification looks at; so each of them is
-//! a table or a short function, and none compares anything itself.
+//! A sender has a [`ProviderPreset`] (one file each in `presets/`) or is described by a
+//! [`SignatureScheme`]. Either one reads a [`SignatureClaim`] from a request. Only
+//! [`SignatureClaim::check`] compares signatures, so a preset is a table or a short function.
 
 mod body;
+mod claim_error;
 mod encoding;
 mod explain;
 mod extract;
@@ -21,7 +31,6 @@ mod hmac;
 mod key;
 mod locator;
 mod moment;
-mod no_claim;
 mod pointer;
 pub mod presets;
 mod request;
@@ -32,14 +41,14 @@ mod source;
 
 pub(crate) use self::hmac::HmacKey;
 pub use body::{DocumentError, DocumentFormat, RequestDocument};
+pub use claim_error::ClaimError;
 pub use encoding::SignatureEncoding;
 pub use explain::{VerificationOutcome, VerificationReport};
 pub use extract::{ExtractedFields, ExtractionError, FieldLocators};
-pub use handshake::{ProviderHandshake, Reply, VerifyTokenError, subscribe};
+pub use handshake::{HandshakeReply, ProviderHandshake, VerifyTokenError, verify_subscription};
 pub use key::{SignatureAlgorithm, VerificationKey, VerificationKeyError};
 pub use locator::{FieldLocator, FieldLocatorError, parse_header_name};
 pub use moment::parse_moment;
-pub use no_claim::ClaimError;
 pub use pointer::JsonPointer;
 pub use presets::{ProviderPreset, find_preset};
 pub use request::RequestView;

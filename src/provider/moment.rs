@@ -1,14 +1,14 @@
-//! Times as senders spell them: RFC 3339, Unix seconds, or Unix milliseconds.
+//! Parser for the time formats of senders: RFC 3339, Unix seconds, or Unix milliseconds.
 
 use crate::event::Timestamp;
 
-/// From here on a number counts milliseconds: as seconds it would be in the year 5138, as
-/// milliseconds in 1973.
+/// Smallest number that counts as milliseconds. In seconds it would be the year 5138, in
+/// milliseconds it is 1973.
 const MILLISECONDS_FROM: i64 = 100_000_000_000;
-/// Beyond this a number is no time: the year 5138 in milliseconds.
-const END: i64 = 100_000_000_000_000;
+/// Smallest number that is no time any more: the year 5138 in milliseconds.
+const MILLISECONDS_END: i64 = 100_000_000_000_000;
 
-/// Reads a time in any of the spellings; a number may have a fraction. `None` for anything else.
+/// Parses a time in any of the three formats; a number may have a fraction. `None` for other text.
 #[must_use]
 pub fn parse_moment(text: &str) -> Option<Timestamp> {
     Timestamp::parse(text).or_else(|| parse_number(text))
@@ -20,7 +20,10 @@ fn parse_number(text: &str) -> Option<Timestamp> {
     if !digits(whole) || !digits(fraction) {
         return None;
     }
-    let whole: i64 = whole.parse().ok().filter(|whole| *whole < END)?;
+    let whole: i64 = whole
+        .parse()
+        .ok()
+        .filter(|whole| *whole < MILLISECONDS_END)?;
     if whole >= MILLISECONDS_FROM {
         return Some(Timestamp::from_micros(whole * 1_000));
     }

@@ -1,7 +1,6 @@
-//! JSON pointers (RFC 6901) that find a value without building the document, and leave it as its
-//! sender spelt it.
+//! JSON pointers (RFC 6901) that find a value in JSON text without building a document.
 //!
-//! Numbers keep their digits that way: an id beyond 64 bits is not rounded into somebody else's.
+//! The value keeps its spelling, so an id beyond 64 bits is not rounded into another id.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,18 +8,18 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// A pointer into a JSON document.
+/// JSON pointer (RFC 6901), valid by construction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JsonPointer(Cow<'static, str>);
 
 impl JsonPointer {
-    /// A pointer that is known to be good.
+    /// Pointer of a text that is known to be valid.
     #[must_use]
     pub const fn from_static(text: &'static str) -> Self {
         Self(Cow::Borrowed(text))
     }
 
-    /// Reads a pointer; `None` unless it begins with `/` and each `~` in it is followed by 0 or 1.
+    /// Parses a pointer; `None` unless it begins with `/` and each `~` is followed by 0 or 1.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let escapes = text
@@ -30,13 +29,14 @@ impl JsonPointer {
         (text.starts_with('/') && escapes).then(|| Self(Cow::Owned(text.to_owned())))
     }
 
-    /// The value that it points to in `json`. Of members with one name the last one counts.
+    /// Returns the value in `json` that the pointer names; `None` if there is none. Of members with
+    /// the same name the last one counts.
     #[must_use]
     pub fn resolve<'a>(&self, json: &'a RawValue) -> Option<&'a RawValue> {
         self.0.split('/').skip(1).try_fold(json, |value, step| {
             let name = step.replace("~1", "/").replace("~0", "~");
             let mut deserializer = serde_json::Deserializer::from_str(value.get());
-            // An error means a value that has no parts.
+            // An error means that the value is neither an object nor a list.
             PointerStep(&name)
                 .deserialize(&mut deserializer)
                 .ok()
@@ -51,7 +51,7 @@ impl fmt::Display for JsonPointer {
     }
 }
 
-/// One step down: into the member of that name, or the item of that number.
+/// One step of a pointer: into the member of that name, or the item of that index.
 struct PointerStep<'n>(&'n str);
 
 impl<'a> DeserializeSeed<'a> for PointerStep<'_> {

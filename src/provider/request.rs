@@ -1,31 +1,30 @@
-//! A request as its sender made it: what signatures are computed over, before anything of it is
-//! believed.
+//! View of an unverified request: the bytes over which signatures are computed.
 
 use std::fmt;
 
-/// A view of one request.
+/// One request as its sender made it, not yet verified.
 #[derive(Clone)]
 pub struct RequestView<'r> {
-    /// `POST`, mostly.
+    /// Method in capitals; mostly `POST`.
     pub method: &'r str,
-    /// The whole URL that the sender called, with its query: some sign it.
+    /// Whole URL that the sender called, with its query. Some schemes sign it.
     pub url: &'r str,
-    /// The headers in their order, names in lower case.
+    /// Headers in the order received, with names in lower case.
     pub headers: Vec<(&'r str, &'r [u8])>,
-    /// The body's bytes as they came.
+    /// Bytes of the body as they were received.
     pub body: &'r [u8],
 }
 
 impl<'r> RequestView<'r> {
-    /// The value of the first header `name` (lower case) as text, without spaces around it; `None`
-    /// also if it is not UTF-8.
+    /// Returns the value of the first header `name` (in lower case), without surrounding spaces;
+    /// `None` if there is none or it is not UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'r str> {
-        let (_, value) = self.headers.iter().find(|(given, _)| *given == name)?;
+        let (_, value) = self.headers.iter().find(|(known, _)| *known == name)?;
         std::str::from_utf8(value).ok().map(str::trim_ascii)
     }
 
-    /// What stands between `?` and the end of the URL; empty without one.
+    /// Returns the query of the URL, without `?` and fragment; empty if there is none.
     #[must_use]
     pub fn query(&self) -> &'r str {
         let without_fragment = self.url.split('#').next().unwrap_or_default();
@@ -35,7 +34,7 @@ impl<'r> RequestView<'r> {
     }
 }
 
-/// Says how large it is: headers hold credentials, and bodies are nobody's business.
+/// Shows sizes only: headers hold credentials, and bodies hold personal data.
 impl fmt::Debug for RequestView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -1,51 +1,51 @@
-//! A way of signing that a table describes: which header, which algorithm, over what. Most presets
-//! are one, and so is a scheme of one's own.
+//! Signature schemes that data alone describes: header, algorithm, encoding, signed content. Most
+//! presets have one, and a configured source without a preset has one too.
 
 use std::borrow::Cow;
 
+use super::claim_error::ClaimError;
 use super::encoding::SignatureEncoding;
 use super::key::{SignatureAlgorithm, VerificationKey, VerificationKeyError};
-use super::no_claim::ClaimError;
 use super::request::RequestView;
 use super::signature_claim::{SIGNATURES_MAX, SignatureClaim, SignatureSet, SignedContentLayout};
 use super::signed_template::{SignedContentPart, SignedTemplate};
 
-/// How a sender signs.
+/// Description of the credential in a sender's requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignatureScheme {
     /// A signature in a header.
     Signature {
-        /// The header, in lower case.
+        /// Name of the header, in lower case.
         header: Cow<'static, str>,
-        /// What stands before the signature.
+        /// Text before each signature, such as `sha256=`; may be empty.
         prefix: Cow<'static, str>,
-        /// HMAC or Ed25519.
+        /// Algorithm of the signature: an HMAC or Ed25519.
         algorithm: SignatureAlgorithm,
-        /// The signature's spelling.
+        /// Encoding of the signature's bytes in the header.
         encoding: SignatureEncoding,
-        /// What is signed.
+        /// Template of the signed content.
         signed: SignedTemplate,
-        /// The header with the time, if that is signed.
+        /// Header with the time, in lower case, if the time is signed.
         timestamp_header: Option<Cow<'static, str>>,
-        /// The header with the id, if that is signed.
+        /// Header with the id, in lower case, if the id is signed.
         id_header: Option<Cow<'static, str>>,
     },
-    /// The secret itself in a header.
+    /// The secret itself, sent in a header.
     Token {
-        /// The header, in lower case.
+        /// Name of the header, in lower case.
         header: Cow<'static, str>,
-        /// What stands before the secret, such as `Bearer `.
+        /// Text before the secret, such as `Bearer `; may be empty.
         prefix: Cow<'static, str>,
     },
-    /// `Authorization: Basic`, or the same in another header.
+    /// Basic authentication, in `Authorization` or in another header.
     Basic {
-        /// The header, in lower case.
+        /// Name of the header, in lower case.
         header: Cow<'static, str>,
     },
 }
 
 impl SignatureScheme {
-    /// A signature over the body alone, in `encoding` after `prefix`.
+    /// Scheme of a signature over the body alone, in `encoding` after `prefix`.
     #[must_use]
     pub const fn for_body(
         header: &'static str,
@@ -64,7 +64,8 @@ impl SignatureScheme {
         }
     }
 
-    /// An HMAC-SHA256 over what `signed` makes of time and body.
+    /// Scheme of an HMAC-SHA256 over the parts `signed`, among them the time in
+    /// `timestamp_header`.
     #[must_use]
     pub const fn with_timestamp(
         header: &'static str,
@@ -84,11 +85,11 @@ impl SignatureScheme {
         }
     }
 
-    /// Reads one of its secrets.
+    /// Parses one configured secret as a key of this scheme.
     ///
     /// # Errors
-    /// [`BadKey`] if it is not what the algorithm needs.
-    pub fn key(&self, text: &str) -> Result<VerificationKey, VerificationKeyError> {
+    /// [`VerificationKeyError`] if the algorithm cannot use the secret.
+    pub fn parse_key(&self, text: &str) -> Result<VerificationKey, VerificationKeyError> {
         match self {
             Self::Signature {
                 algorithm: SignatureAlgorithm::Ed25519,
@@ -99,7 +100,7 @@ impl SignatureScheme {
         }
     }
 
-    /// The header that proves who sends, in lower case.
+    /// Name of the header with the signature or secret, in lower case.
     #[must_use]
     pub fn header(&self) -> &str {
         match self {
@@ -109,7 +110,7 @@ impl SignatureScheme {
         }
     }
 
-    /// Whether the time is part of what is signed.
+    /// Returns true if the signed content includes a time.
     #[must_use]
     pub fn has_timestamp(&self) -> bool {
         matches!(
@@ -121,10 +122,10 @@ impl SignatureScheme {
         )
     }
 
-    /// What `request` claims.
+    /// Reads the signature claim of `request`, without checking it.
     ///
     /// # Errors
-    /// [`NoClaim`] if a header is missing or malformed.
+    /// [`ClaimError`] if a header is missing or malformed.
     pub fn read_claim<'r>(
         &'r self,
         request: &RequestView<'r>,
@@ -144,12 +145,14 @@ impl SignatureScheme {
                         .map(|name| require_header(request, name))
                         .transpose()
                 };
+
+                let value = require_header(request, header)?;
+                let malformed =
+                    || ClaimError::malformed(header, describe_expected(prefix, *encoding));
                 let signatures =
-                    split_signatures(require_header(request, header)?, prefix, *encoding)
-                        .ok_or_else(|| {
-                            ClaimError::malformed(header, describe_expected(prefix, *encoding))
-                        })?;
+                    split_signatures(value, prefix, *encoding).ok_or_else(malformed)?;
                 let (time, id) = (optional(timestamp_header)?, optional(id_header)?);
+
                 Ok(SignatureClaim {
                     header,
                     proofs: vec![SignatureSet {
@@ -162,24 +165,25 @@ impl SignatureScheme {
                 })
             }
             Self::Token { header, prefix } => {
-                let given = strip_prefix_ignore_case(require_header(request, header)?, prefix)
-                    .ok_or_else(|| {
-                        ClaimError::malformed(header, format!("`{prefix}` and a token"))
-                    })?;
-                Ok(token_claim(header, given.as_bytes().to_vec()))
+                let value = require_header(request, header)?;
+                let malformed = || ClaimError::malformed(header, format!("`{prefix}` and a token"));
+                let token = strip_prefix_ignore_case(value, prefix).ok_or_else(malformed)?;
+                Ok(token_claim(header, token.as_bytes().to_vec()))
             }
             Self::Basic { header } => {
-                let given = strip_prefix_ignore_case(require_header(request, header)?, "basic ")
-                    .and_then(|text| SignatureEncoding::Base64.decode(text.trim()));
-                let expected =
+                let value = require_header(request, header)?;
+                let malformed =
                     || ClaimError::malformed(header, "`Basic ` and user:password in base64");
-                Ok(token_claim(header, given.ok_or_else(expected)?))
+                let login = strip_prefix_ignore_case(value, "basic ")
+                    .and_then(|text| SignatureEncoding::Base64.decode(text.trim()))
+                    .ok_or_else(malformed)?;
+                Ok(token_claim(header, login))
             }
         }
     }
 }
 
-/// The header `name` of `request`.
+/// Returns the header `name` of `request` as text, or [`ClaimError::NoHeader`].
 pub(super) fn require_header<'r>(
     request: &RequestView<'r>,
     name: &str,
@@ -189,10 +193,10 @@ pub(super) fn require_header<'r>(
         .ok_or_else(|| ClaimError::NoHeader(name.to_owned()))
 }
 
-fn token_claim<'r>(header: &'r str, given: Vec<u8>) -> SignatureClaim<'r> {
+fn token_claim<'r>(header: &'r str, token: Vec<u8>) -> SignatureClaim<'r> {
     let proof = SignatureSet {
         algorithm: SignatureAlgorithm::Token,
-        signatures: vec![given],
+        signatures: vec![token],
     };
     SignatureClaim {
         header,
@@ -203,23 +207,23 @@ fn token_claim<'r>(header: &'r str, given: Vec<u8>) -> SignatureClaim<'r> {
     }
 }
 
-/// The signatures in a header's `value`: one, or several after each other with commas between, each
-/// with its prefix.
+/// Decodes the signatures in the `value` of a header: one, or several separated by commas, each
+/// after `prefix`.
 fn split_signatures(
     value: &str,
     prefix: &str,
     encoding: SignatureEncoding,
 ) -> Option<Vec<Vec<u8>>> {
-    let one = |text: &str| encoding.decode(strip_prefix_ignore_case(text.trim(), prefix)?);
+    let decode = |text: &str| encoding.decode(strip_prefix_ignore_case(text.trim(), prefix)?);
     let signatures: Vec<_> = value
         .split(',')
-        .filter_map(one)
+        .filter_map(decode)
         .take(SIGNATURES_MAX)
         .collect();
     (!signatures.is_empty()).then_some(signatures)
 }
 
-/// `value` after `prefix`, in whichever case that is.
+/// Returns the rest of `value` after `prefix`, which may be in upper or lower case.
 fn strip_prefix_ignore_case<'v>(value: &'v str, prefix: &str) -> Option<&'v str> {
     let (start, rest) = value.split_at_checked(prefix.len())?;
     start.eq_ignore_ascii_case(prefix).then_some(rest)

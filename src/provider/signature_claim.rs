@@ -1,4 +1,4 @@
-//! What a request says of itself, and whether that is true.
+//! Claim of a request to be signed, and its check against the keys of the source.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,25 +11,25 @@ use super::moment;
 use super::signed_template::SignedTemplate;
 use crate::event::Timestamp;
 
-/// The most signatures of one request that are looked at. Senders add one for each secret while
-/// they rotate, so two or three; each costs a comparison, and with Ed25519 a verification.
+/// Most signatures of one request that are compared. A sender that rotates secrets sends two or
+/// three; each one costs a comparison, and with Ed25519 a verification.
 pub(super) const SIGNATURES_MAX: usize = 8;
 
-/// Signatures of one sort.
+/// Signatures that one algorithm made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignatureSet {
-    /// What they were made with.
+    /// Algorithm that made the signatures.
     pub algorithm: SignatureAlgorithm,
-    /// Their bytes, at most 8 of them.
+    /// Decoded bytes of each signature, at most 8 signatures.
     pub signatures: Vec<Vec<u8>>,
 }
 
-/// How signed content is made up, for a person: `{timestamp}.{body}`.
+/// Layout of the signed content in words, such as `{timestamp}.{body}`.
 #[derive(Clone, Copy, Debug)]
 pub enum SignedContentLayout<'r> {
-    /// As this text says.
+    /// Layout of a preset, as fixed text.
     Fixed(&'static str),
-    /// As this template says.
+    /// Layout of a configured or tabular scheme.
     Template(&'r SignedTemplate),
 }
 
@@ -42,53 +42,55 @@ impl fmt::Display for SignedContentLayout<'_> {
     }
 }
 
-/// What a request claims: that one of these signatures is of this content, made at this time.
+/// Claim that one of these signatures was made over this content, at this time. Not yet checked.
 #[derive(Clone, Debug)]
 pub struct SignatureClaim<'r> {
-    /// The header that the signatures stand in.
+    /// Name of the header with the signatures.
     pub header: &'r str,
-    /// The signatures.
+    /// Signatures of the request, grouped by algorithm.
     pub proofs: Vec<SignatureSet>,
-    /// How the signed content is made up.
+    /// Layout of the signed content, for reports.
     pub layout: SignedContentLayout<'r>,
-    /// The signed content, in the pieces that it is made up of.
+    /// Signed content, in parts that follow each other.
     pub signed: Vec<Cow<'r, [u8]>>,
-    /// When it was signed, as the sender spells it, if that is part of the signed content.
+    /// Time of the signature as the sender spells it, if the signed content includes a time.
     pub time: Option<&'r str>,
 }
 
-/// Why a request is refused; one for every failure of a kind.
+/// Reason why a request is refused. It does not tell what part of a signature is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerificationError {
-    /// No signature, or none that fits.
-    #[error("the signature is missing or not that of this request")]
+    /// No signature, or none that matches.
+    #[error("signature is missing or does not match this request")]
     InvalidSignature,
-    /// Signed by a holder of a key, but too long ago or ahead.
-    #[error("the signed time is too far from this machine's clock")]
+    /// A valid signature whose time is outside the tolerance.
+    #[error("signed timestamp is outside the tolerance of this node's clock")]
     StaleTimestamp,
 }
 
 impl SignatureClaim<'_> {
-    /// Compares it with every one of `keys`, whichever fits, then its time with `now`. A
-    /// `tolerance` of zero means that the time does not matter.
+    /// Compares the signatures with every key, also after a match, so that the time taken does not
+    /// tell which key matched; then compares the signed time with `now`. A `tolerance` of zero
+    /// accepts any time.
     ///
     /// # Errors
-    /// [`Refusal`]; the time is judged only of what a holder of a key has signed.
+    /// [`VerificationError`]; [`VerificationError::StaleTimestamp`] only after a valid signature.
     pub fn check(
         &self,
         keys: &[VerificationKey],
         tolerance: Duration,
         now: Timestamp,
     ) -> Result<(), VerificationError> {
-        let mut fits = Choice::from(0);
+        let mut is_match = Choice::from(0);
         for key in keys {
             for proof in &self.proofs {
-                fits |= key.matches_any(proof.algorithm, &self.signed, &proof.signatures);
+                is_match |= key.matches_any(proof.algorithm, &self.signed, &proof.signatures);
             }
         }
-        if !bool::from(fits) {
+        if !bool::from(is_match) {
             return Err(VerificationError::InvalidSignature);
         }
+
         let is_fresh =
             |time| moment::parse_moment(time).is_some_and(|at| at.distance(now) <= tolerance);
         match self.time {

@@ -1,29 +1,29 @@
-//! What a signature covers, written as a template: `{timestamp}.{body}`.
+//! Template of the content that a signature covers, such as `{timestamp}.{body}`.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use super::no_claim::ClaimError;
+use super::claim_error::ClaimError;
 use super::request::RequestView;
 
-/// One piece of a template.
+/// One part of the signed content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignedContentPart {
-    /// These very characters.
+    /// Characters of the template itself.
     Literal(Cow<'static, str>),
-    /// The body's bytes as they came.
+    /// Bytes of the body as they were received.
     Body,
-    /// The text of the timestamp header.
+    /// Value of the timestamp header, as text.
     Timestamp,
-    /// The text of the id header.
+    /// Value of the id header, as text.
     Id,
-    /// The method, in capitals.
+    /// Method of the request, in capitals.
     Method,
-    /// The whole URL.
+    /// Whole URL that the sender called.
     Url,
 }
 
-/// The placeholders and what they stand for.
+/// Names of the placeholders, each with its part.
 const PLACEHOLDERS: [(&str, SignedContentPart); 5] = [
     ("body", SignedContentPart::Body),
     ("timestamp", SignedContentPart::Timestamp),
@@ -32,43 +32,44 @@ const PLACEHOLDERS: [(&str, SignedContentPart); 5] = [
     ("url", SignedContentPart::Url),
 ];
 
-/// What is wrong with a template.
+/// Reason why a template is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignedTemplateError {
-    /// A placeholder that there is not, or a brace that is not closed.
+    /// The template has an unknown placeholder or an unbalanced brace.
     #[error(
-        "expected text with {{body}}, {{timestamp}}, {{id}}, {{method}} or {{url}} in it, and no other braces"
+        "expected text with {{body}}, {{timestamp}}, {{id}}, {{method}} or {{url}} in it, \
+         and no other braces"
     )]
     Placeholder,
-    /// A template without the body.
-    #[error("expected {{body}} in it, without which any body would fit the signature")]
+    /// The template does not cover the body.
+    #[error("expected {{body}} in it, since the signature must cover the body")]
     NoBody,
 }
 
-/// The signed content, piece by piece.
+/// Parts of the signed content, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedTemplate(Cow<'static, [SignedContentPart]>);
 
 impl SignedTemplate {
-    /// The body and nothing else.
+    /// Template of a signature over the body alone.
     pub const BODY: Self = Self::from_static(&[SignedContentPart::Body]);
 
-    /// A template that is known to be good.
+    /// Template of parts that are known to include the body.
     #[must_use]
     pub const fn from_static(parts: &'static [SignedContentPart]) -> Self {
         Self(Cow::Borrowed(parts))
     }
 
-    /// Reads a template.
+    /// Parses a template.
     ///
     /// # Errors
-    /// [`BadTemplate`].
+    /// [`SignedTemplateError`] for unknown placeholders, unbalanced braces, or no `{body}`.
     pub fn parse(text: &str) -> Result<Self, SignedTemplateError> {
         let mut parts = Vec::new();
         let mut rest = text;
-        while let Some((before, from)) = rest.split_once('{') {
+        while let Some((before, placeholder)) = rest.split_once('{') {
             push_literal(&mut parts, before)?;
-            let (name, after) = from
+            let (name, after) = placeholder
                 .split_once('}')
                 .ok_or(SignedTemplateError::Placeholder)?;
             let known = PLACEHOLDERS.iter().find(|(known, _)| *known == name);
@@ -84,24 +85,24 @@ impl SignedTemplate {
         }
     }
 
-    /// Whether `part` is in it.
+    /// Returns true if the template contains `part`.
     #[must_use]
     pub fn has_part(&self, part: &SignedContentPart) -> bool {
         self.0.contains(part)
     }
 
-    /// The content that it stands for in `request`; `timestamp` and `id` are the values of those
-    /// headers.
+    /// Fills the template with the parts of `request`; `timestamp` and `id` are the values of those
+    /// two headers.
     pub(super) fn fill<'r>(
         &self,
         request: &RequestView<'r>,
         timestamp: Option<&'r str>,
         id: Option<&'r str>,
     ) -> Result<Vec<Cow<'r, [u8]>>, ClaimError> {
-        let header = |value: Option<&'r str>, what: &'static str| {
+        let header = |value: Option<&'r str>, missing: &'static str| {
             value
                 .map(|text| Cow::Borrowed(text.as_bytes()))
-                .ok_or(ClaimError::NoHeader(what.to_owned()))
+                .ok_or(ClaimError::NoHeader(missing.to_owned()))
         };
         let piece = |part: &SignedContentPart| match part {
             SignedContentPart::Literal(text) => Ok(Cow::Owned(text.as_bytes().to_vec())),

@@ -1,45 +1,44 @@
-//! One configured source: how its sender signs, with which keys, and where its requests hold what
-//! matters.
+//! One configured source: its signature scheme, its keys, and the location of its fields.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::body::{DocumentError, RequestDocument};
+use super::claim_error::ClaimError;
 use super::extract::{ExtractedFields, ExtractionError, FieldLocators};
-use super::handshake::{ProviderHandshake, Reply};
+use super::handshake::{HandshakeReply, ProviderHandshake};
 use super::key::{VerificationKey, VerificationKeyError};
-use super::no_claim::ClaimError;
 use super::presets::ProviderPreset;
 use super::request::RequestView;
 use super::scheme::SignatureScheme;
 use super::signature_claim::{SignatureClaim, VerificationError};
 use crate::event::Timestamp;
 
-/// How a sender signs.
+/// Signature scheme of a sender.
 #[derive(Clone, Debug)]
 pub enum SourceSigning {
-    /// As this preset knows.
+    /// Scheme of a known provider.
     Preset(&'static ProviderPreset),
-    /// As described.
+    /// Scheme that the configuration describes.
     Own(SignatureScheme),
 }
 
 impl SourceSigning {
-    /// Reads one of its secrets.
+    /// Parses one configured secret as a key of this scheme.
     ///
     /// # Errors
-    /// [`BadKey`] if it is not what the scheme needs.
-    pub fn key(&self, text: &str) -> Result<VerificationKey, VerificationKeyError> {
+    /// [`VerificationKeyError`] if the scheme cannot use the secret.
+    pub fn parse_key(&self, text: &str) -> Result<VerificationKey, VerificationKeyError> {
         match self {
-            Self::Preset(preset) => preset.key(text),
-            Self::Own(scheme) => scheme.key(text),
+            Self::Preset(preset) => preset.parse_key(text),
+            Self::Own(scheme) => scheme.parse_key(text),
         }
     }
 
-    /// What `request` claims.
+    /// Reads the signature claim of `request`, without checking it.
     ///
     /// # Errors
-    /// [`NoClaim`].
+    /// [`ClaimError`] if a header is missing or malformed, or the body is not covered.
     pub fn read_claim<'r>(
         &'r self,
         request: &RequestView<'r>,
@@ -50,15 +49,15 @@ impl SourceSigning {
         }
     }
 
-    /// Whether a header that a signature needs is not there, which can be told by the head of a
-    /// request alone.
+    /// Returns true if a header that the signature needs is missing. The headers alone decide it,
+    /// so that such a request is refused before its body is read.
     #[must_use]
     pub fn is_header_missing(&self, head: &RequestView<'_>) -> bool {
         matches!(self.read_claim(head), Err(ClaimError::NoHeader(_)))
     }
 
-    /// The header in which a scheme of one's own has its proof, under whatever name; those of
-    /// presets say in their names what they are.
+    /// Header in which a configured scheme has its signature or secret, so that the call log can
+    /// redact it; `None` for a preset, whose header names are known to the redaction.
     #[must_use]
     pub fn scheme_header(&self) -> Option<&str> {
         match self {
@@ -67,7 +66,7 @@ impl SourceSigning {
         }
     }
 
-    /// How its provider shakes hands.
+    /// Handshake of the provider; none for a configured scheme.
     #[must_use]
     pub fn handshake(&self) -> ProviderHandshake {
         match self {
@@ -86,28 +85,29 @@ impl fmt::Display for SourceSigning {
     }
 }
 
-/// A configured source.
+/// One configured source, ready to verify requests and to find their fields.
 #[derive(Clone, Debug)]
 pub struct WebhookSource {
-    /// How its sender signs.
+    /// Signature scheme of the sender.
     pub signing: SourceSigning,
-    /// Every active key.
+    /// Active keys; a request may be signed with any of them.
     pub keys: Vec<VerificationKey>,
-    /// How far a signed time may be from the clock, either way; zero switches that off.
+    /// Largest distance between the signed time and the clock, either way; zero accepts any time.
     pub tolerance: Duration,
-    /// Where its fields stand.
+    /// Location of each field in a request.
     pub fields: FieldLocators,
 }
 
-/// A request that a holder of a key has signed. Only such a one is decoded.
+/// A request with a valid signature. Only a verified request can be decoded.
 #[derive(Clone, Debug)]
 pub struct VerifiedRequest<'a, 'r>(&'a RequestView<'r>);
 
 impl WebhookSource {
-    /// `request`, if it is signed with one of the keys, and lately.
+    /// Verifies that `request` is signed with one of the keys, at a time within the tolerance of
+    /// `now`.
     ///
     /// # Errors
-    /// [`Refusal`]: the same for every failure of a kind.
+    /// [`VerificationError`], which does not tell what part of the signature is wrong.
     pub fn verify<'a, 'r>(
         &self,
         request: &'a RequestView<'r>,
@@ -121,10 +121,10 @@ impl WebhookSource {
         Ok(VerifiedRequest(request))
     }
 
-    /// What an event came to, that `verified` brought in `document`.
+    /// Extracts the fields of the event in `document`, the body of `verified`.
     ///
     /// # Errors
-    /// Every field that was not found.
+    /// One [`ExtractionError`] for each field that is missing or malformed.
     pub fn extract(
         &self,
         verified: &VerifiedRequest<'_, '_>,
@@ -133,21 +133,21 @@ impl WebhookSource {
         self.fields.extract(verified.0, document)
     }
 
-    /// What is answered to `document` if it is no event but a handshake.
+    /// Returns the reply to `document` if it is a signed handshake and no event.
     #[must_use]
-    pub fn answer_handshake(&self, document: &RequestDocument<'_>) -> Option<Reply> {
+    pub fn answer_handshake(&self, document: &RequestDocument<'_>) -> Option<HandshakeReply> {
         match self.signing.handshake() {
-            ProviderHandshake::Signed(read) => read(document),
+            ProviderHandshake::Signed(recognise) => recognise(document),
             ProviderHandshake::None | ProviderHandshake::Subscription => None,
         }
     }
 }
 
 impl<'r> VerifiedRequest<'_, 'r> {
-    /// Its body, to be looked into.
+    /// Parses the body of the verified request.
     ///
     /// # Errors
-    /// [`Undecodable`].
+    /// [`DocumentError`] for another format or for malformed content.
     pub fn parse_document(&self) -> Result<RequestDocument<'r>, DocumentError> {
         RequestDocument::parse(self.0)
     }

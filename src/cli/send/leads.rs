@@ -7,7 +7,7 @@ use super::data::{JsonObject, parse_id};
 use super::error::SendCommandError;
 use super::request::{EventOptions, SignedEventRequest, to_json};
 use crate::config::{LeadsConfig, Secret};
-use crate::edge::leads::{BASE, LeadEvent, LeadEventSubject, signature};
+use crate::edge::leads::{BASE_PATH, LeadEvent, LeadEventSubject, signature};
 
 #[derive(Serialize)]
 struct LeadsSendBody {

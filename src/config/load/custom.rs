@@ -324,7 +324,7 @@ impl ConfigDraft {
                 return Ok(None);
             };
             signing
-                .key(secret.expose())
+                .parse_key(secret.expose())
                 .map(Some)
                 .map_err(|bad| bad.to_string())
         })

@@ -1,4 +1,4 @@
-//! From a body to the events in it, each judged by itself, with every wrong field named.
+//! Decoder of a body into its events, each decoded by itself, or with every wrong field named.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,10 +17,10 @@ use crate::entity::c2s_lead::C2sLeadAction;
 use crate::entity::generic::JsonText;
 use crate::event::{EntityKey, ID_MAX_BYTES, Kind, Timestamp, find_members};
 
-/// The most events in one request.
+/// Most events in one request.
 pub const BATCH_MAX: usize = 1_000;
 
-/// The fields that a state has before any others, should there be no room for all.
+/// Fields that a state keeps before any others, if there is no room for all.
 const LEADING_FIELDS: [&str; 5] = [
     "lead_id",
     "updated_at",
@@ -29,35 +29,35 @@ const LEADING_FIELDS: [&str; 5] = [
     "attributes",
 ];
 
-/// The most other fields of one event that are looked at; a state keeps no more by default.
+/// Most other fields of one event that are kept; a state keeps no more by default.
 const OTHER_FIELDS_MAX: usize = 1_000;
 
-/// One event that can be sent to its entity.
+/// One valid event, ready to be submitted to its entity.
 #[derive(Debug)]
 pub struct C2sEvent {
-    /// Its lead.
+    /// Lead of the event, as an entity.
     pub entity: EntityKey,
-    /// What it asks for.
+    /// Action that the lead decides on.
     pub action: C2sLeadAction,
-    /// Its own time.
+    /// Time of the event: its `updated_at`.
     pub at: Timestamp,
-    /// Its JSON text as it was received.
+    /// JSON text of the event as it was received.
     pub payload: Bytes,
 }
 
-/// The events of one request, each as it was judged.
+/// Events of one request, each valid or with its field errors.
 #[derive(Debug)]
 pub enum C2sRequest {
-    /// One object.
+    /// A body that is one event.
     Single(Result<C2sEvent, Vec<FieldError>>),
-    /// A list of 1 to [`BATCH_MAX`] of them.
+    /// A list of 1 to [`BATCH_MAX`] events.
     Batch(Vec<Result<C2sEvent, Vec<FieldError>>>),
 }
 
-/// Decodes `body`. Of members with one name the last one counts; unknown ones are kept.
+/// Decodes `body`. Of members with the same name the last one counts; unknown members are kept.
 ///
 /// # Errors
-/// [`ApiError::InvalidJson`], or [`ApiError::Invalid`] for a list that is empty or too long.
+/// [`ApiError::InvalidJson`], or [`ApiError::InvalidFields`] for a list that is empty or too long.
 pub fn decode_c2s_request(body: &Bytes) -> Result<C2sRequest, ApiError> {
     let text = body_text(body)?;
     if !text.trim_ascii_start().starts_with('[') {
@@ -90,11 +90,11 @@ pub fn decode_c2s_request(body: &Bytes) -> Result<C2sRequest, ApiError> {
     ))
 }
 
-/// The event in `raw`, a part of `body`.
+/// Decodes the event in `raw`, a part of `body`.
 fn decode_c2s_event(raw: &RawValue, body: &Bytes) -> Result<C2sEvent, Vec<FieldError>> {
     let mut faults = FieldErrors::default();
-    let read = decode_c2s_members(raw, &mut faults);
-    match (faults.finish(()), read) {
+    let decoded = decode_c2s_members(raw, &mut faults);
+    match (faults.finish(()), decoded) {
         (Ok(()), Some((entity, action, at))) => Ok(C2sEvent {
             entity,
             action,
@@ -102,7 +102,7 @@ fn decode_c2s_event(raw: &RawValue, body: &Bytes) -> Result<C2sEvent, Vec<FieldE
             payload: body.slice_ref(raw.get().as_bytes()),
         }),
         (Err(ApiError::InvalidFields(faults)), _) => Err(faults),
-        // Whatever cannot be read has noted a fault.
+        // Unreachable: an event that cannot be decoded has a field error.
         (Ok(()) | Err(_), _) => Err(vec![FieldError {
             field: "event".into(),
             detail: "event cannot be read".into(),
@@ -124,12 +124,16 @@ fn decode_c2s_members(
     let hook_action_text = faults.read_optional_text("hook_action", hook_action);
     faults.check_optional_object("customer", customer);
     let (entity, updated_at) = (EntityKey::try_new(Kind::C2sLead, &id?).ok()?, updated_at?);
-    // Shown as every time is, and also where it came with the attributes.
-    let shown = serde_json::value::to_raw_value(&updated_at).ok()?;
-    let named =
-        LEADING_FIELDS
-            .into_iter()
-            .zip([lead_id, Some(&shown), hook_action, customer, attributes]);
+
+    // The state shows the time in the common format, also if it came in the attributes.
+    let updated_at_text = serde_json::value::to_raw_value(&updated_at).ok()?;
+    let named = LEADING_FIELDS.into_iter().zip([
+        lead_id,
+        Some(&updated_at_text),
+        hook_action,
+        customer,
+        attributes,
+    ]);
     let named = named.filter_map(|(name, raw)| Some((name.to_owned(), JsonText::from_raw(raw?))));
     let others = others
         .into_iter()
@@ -142,7 +146,7 @@ fn decode_c2s_members(
     Some((entity, action, updated_at))
 }
 
-/// The lead's id: a text, or a number as its digits, so that `7` and `"7"` are one.
+/// Decodes the lead's id: a string, or the digits of a number, so that `7` and `"7"` are one lead.
 fn decode_lead_id(raw: Option<&RawValue>, faults: &mut FieldErrors) -> Option<String> {
     let Some(raw) = non_null(raw) else {
         faults.add("lead_id", "is required");
@@ -161,7 +165,7 @@ fn decode_lead_id(raw: Option<&RawValue>, faults: &mut FieldErrors) -> Option<St
     id
 }
 
-/// The event's own time, beside the attributes or else among them.
+/// Decodes the event's own time: `updated_at` at the top level, else in `attributes`.
 fn decode_updated_at(
     raw: Option<&RawValue>,
     attributes: Option<&RawValue>,
@@ -176,16 +180,16 @@ fn decode_updated_at(
     {
         return None;
     }
-    let among =
+    let nested =
         attributes.and_then(|attributes| find_members(attributes.get(), ["updated_at"]).ok());
-    let [among] = among.unwrap_or_default();
-    if non_null(among).is_none() {
+    let [nested] = nested.unwrap_or_default();
+    if non_null(nested).is_none() {
         faults.add("updated_at", "is required");
     }
-    faults.read_optional_time("attributes.updated_at", among)
+    faults.read_optional_time("attributes.updated_at", nested)
 }
 
-/// The members of an event, unparsed: those of [`FIRST`], and the others by name.
+/// Members of an event as raw JSON: those of [`LEADING_FIELDS`], and the others by name.
 struct C2sMembers<'a> {
     first: [Option<&'a RawValue>; LEADING_FIELDS.len()],
     others: BTreeMap<Cow<'a, str>, &'a RawValue>,
@@ -212,8 +216,8 @@ impl<'de> Visitor<'de> for C2sMembersVisitor {
             others: BTreeMap::new(),
         };
         while let Some(MemberName(name)) = map.next_key()? {
-            match LEADING_FIELDS.iter().position(|wanted| *wanted == name) {
-                Some(place) => found.first[place] = Some(map.next_value()?),
+            match LEADING_FIELDS.iter().position(|known| *known == name) {
+                Some(index) => found.first[index] = Some(map.next_value()?),
                 None if found.others.len() < OTHER_FIELDS_MAX
                     || found.others.contains_key(&name) =>
                 {
@@ -226,7 +230,7 @@ impl<'de> Visitor<'de> for C2sMembersVisitor {
     }
 }
 
-/// A member's name, copied only if it has escapes.
+/// Name of a member, copied only if it has escapes.
 #[derive(serde::Deserialize)]
 struct MemberName<'a>(#[serde(borrow)] Cow<'a, str>);
 

@@ -1,4 +1,4 @@
-//! A token bucket for each lead, so that one that changes all the time is slowed down alone.
+//! A token bucket for each lead, so that a lead with too many events slows down alone.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -8,14 +8,14 @@ use parking_lot::Mutex;
 use super::super::sliding_window::RateQuota;
 use crate::token_bucket::{TokenBucket, TokenRate};
 
-/// The most buckets that are remembered, a few MiB. Beyond it the fullest one is forgotten, which
+/// Most buckets in memory, a few MiB. Beyond that, the bucket that is full first is dropped, which
 /// loses least.
 const BUCKETS_MAX: usize = 65_536;
 
-/// How long an empty bucket takes to fill up.
+/// Time that an empty bucket takes to fill up.
 const REFILL_TIME: Duration = Duration::from_secs(60);
 
-/// The buckets of all leads, each known by a fingerprint of its lead.
+/// Token buckets of all leads, by the fingerprint of the lead.
 #[derive(Debug)]
 pub(super) struct LeadTokenBuckets {
     per_minute: u32,
@@ -23,7 +23,7 @@ pub(super) struct LeadTokenBuckets {
 }
 
 impl LeadTokenBuckets {
-    /// Buckets of `per_minute` tokens; 0 means that nothing is limited.
+    /// Creates buckets of `per_minute` tokens; 0 means no limit.
     pub(super) fn new(per_minute: u32) -> Self {
         Self {
             per_minute,
@@ -31,28 +31,27 @@ impl LeadTokenBuckets {
         }
     }
 
-    /// Takes a token of `lead`.
+    /// Takes a token from the bucket of `lead`.
     ///
     /// # Errors
-    /// What there is to say of an empty bucket; its `reset` is how long to wait until there is a
-    /// token.
+    /// The quota of an empty bucket; its `reset` is the time until the next token.
     pub(super) fn take_token(&self, lead: u64, now: Duration) -> Result<(), RateQuota> {
         self.with_table(|table, per_minute| table.take_token(lead, per_minute, now))
             .unwrap_or(Ok(()))
     }
 
-    /// Gives back a token of `lead` that was not used after all.
+    /// Returns an unused token to the bucket of `lead`.
     pub(super) fn return_token(&self, lead: u64, now: Duration) {
         self.with_table(|table, per_minute| table.return_token(lead, per_minute, now));
     }
 
-    fn with_table<T>(&self, act: impl FnOnce(&mut BucketTable, u32) -> T) -> Option<T> {
+    fn with_table<T>(&self, action: impl FnOnce(&mut BucketTable, u32) -> T) -> Option<T> {
         let mut table = self.table.lock();
-        (self.per_minute > 0).then(|| act(&mut table, self.per_minute))
+        (self.per_minute > 0).then(|| action(&mut table, self.per_minute))
     }
 }
 
-/// At most `capacity` buckets, each findable by lead and by when it is full again.
+/// Table of at most `capacity` buckets, indexed by lead and by the time at which each is full.
 #[derive(Debug)]
 struct BucketTable {
     capacity: usize,
@@ -70,7 +69,7 @@ impl BucketTable {
     }
 
     fn take_token(&mut self, lead: u64, per_minute: u32, now: Duration) -> Result<(), RateQuota> {
-        let rate = rate(per_minute);
+        let rate = token_rate(per_minute);
         let mut bucket = self.buckets.get(&lead).copied().unwrap_or_default();
         let wait = bucket.next_token_at(rate).saturating_sub(now);
         if !wait.is_zero() {
@@ -87,7 +86,7 @@ impl BucketTable {
 
     fn return_token(&mut self, lead: u64, per_minute: u32, now: Duration) {
         if let Some(mut bucket) = self.buckets.get(&lead).copied() {
-            bucket.give_token_back(rate(per_minute));
+            bucket.give_token_back(token_rate(per_minute));
             self.set_full_at(lead, bucket, now);
         }
     }
@@ -96,7 +95,7 @@ impl BucketTable {
         if let Some(before) = self.buckets.remove(&lead) {
             self.by_time.remove(&(before.full_at(), lead));
         }
-        // A full bucket is as good as none.
+        // A full bucket need not be stored: a missing bucket counts as full.
         if bucket.full_at() <= now {
             return;
         }
@@ -111,9 +110,9 @@ impl BucketTable {
     }
 }
 
-/// A bucket of `per_minute` tokens that fills up within a minute. The division rounds down, so that
-/// a full bucket never lacks its last token.
-fn rate(per_minute: u32) -> TokenRate {
+/// Returns the rate of a bucket of `per_minute` tokens that fills up within a minute. The division
+/// rounds down, so that a full bucket never lacks its last token.
+fn token_rate(per_minute: u32) -> TokenRate {
     let interval = REFILL_TIME / per_minute;
     TokenRate {
         interval,
@@ -189,7 +188,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_table_stays_within_its_bound(takes in prop::collection::vec((0_u64..40, 0_u64..3_000), 1..200)) {
+        fn the_table_stays_within_its_bound(
+            takes in prop::collection::vec((0_u64..40, 0_u64..3_000), 1..200),
+        ) {
             let mut table = BucketTable::new(8);
             let mut now = 0;
             for (lead, pause) in takes {

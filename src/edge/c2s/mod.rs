@@ -1,15 +1,18 @@
-//! The C2S contract: `POST /api/v1/webhooks/c2s`, one event or a list of them, its checks in their
-//! order, and its answers.
+//! Contact2Sale contract: handler of `POST /api/v1/webhooks/c2s`, for one event or a list, with its
+//! checks in order, and the answers.
 //!
 //! ```text
-//! size ─> address ─> token ─> rate limit ─> JSON ─> each event: fields ─> lead's bucket ─> duplicate ─> stored ─> 200
-//!  413      403       401        429       415, 400              400          429          counted       503
+//! size ─> address ─> token ─> rate limit ─> JSON ─> each event, as below ─> 200
+//!  413      403       401        429       415, 400
+//!
+//!            fields ─> lead's token bucket ─> duplicate ─> stored
+//!             400             429              counted       503
 //! ```
 //!
-//! In a list each event stands by itself: what is wrong with one is said in `errors`, and the
-//! others are taken. Only a list of which no event is valid is refused as a whole, like a single
-//! event. A duplicate is known by its lead, which remembers the instants that it has applied, so it
-//! is one for ever.
+//! The events of a list are independent: `errors` names each invalid event, and the valid ones are
+//! accepted. Only a list without any valid event is refused as a whole, like a single invalid
+//! event. The lead remembers the instants that it has applied, so a duplicate is recognised without
+//! a time limit.
 
 use std::sync::Arc;
 
@@ -27,17 +30,17 @@ use super::state::Edge;
 use super::{answer, body, client_address, submit};
 use crate::entity::CommandOutcome;
 use crate::router::Refusal;
-use callers::lead_fingerprint;
+use source::lead_fingerprint;
 
-pub(super) mod callers;
 mod decode;
 mod lead_buckets;
+pub(super) mod source;
 pub(super) mod spec;
 
 pub use crate::entity::c2s_lead::SOURCE;
 pub use decode::{BATCH_MAX, C2sEvent, C2sRequest, decode_c2s_request};
 
-/// What became of the events of one request.
+/// Answer to one request: how many of its events were applied.
 #[derive(Debug, Serialize)]
 struct C2sSummary {
     status: &'static str,
@@ -48,7 +51,7 @@ struct C2sSummary {
     errors: Vec<IndexedFieldError>,
 }
 
-/// What is wrong with one event of a list.
+/// Field error of one event of a list.
 #[derive(Debug, Serialize)]
 struct IndexedFieldError {
     index: usize,
@@ -56,7 +59,7 @@ struct IndexedFieldError {
     fault: FieldError,
 }
 
-/// Takes events in.
+/// Receives one event or a list of events.
 pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let RequestContext {
         request,
@@ -67,6 +70,8 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     } = context;
     let c2s = edge.c2s();
     let client = edge.client_address(request);
+
+    // Refuse strangers before reading the body: an unauthenticated request must not cost memory.
     body::check_declared_length(request, edge.body_limits())?;
     if !c2s.is_allowed_address(client) {
         return Err(ApiError::Forbidden);
@@ -74,11 +79,12 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     if !c2s.has_valid_token(request.headers()) {
         return Err(edge.count_auth_failure(request, ApiError::InvalidToken));
     }
-    let admitted = c2s.callers.admit(
+    let admitted = c2s.client_limiter.admit(
         client_address::client_network(client),
         edge.clock.monotonic(),
     );
     *quota = admitted.map_err(ApiError::RateLimited)?;
+
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     body::check_json_content_type(request.headers())?;
     match decode_c2s_request(&body)? {
@@ -94,19 +100,19 @@ async fn submit_single_event(
     edge: &Edge,
     span: &Span,
 ) -> Result<HttpResponse, ApiError> {
-    let core = edge.core()?;
+    let (core, c2s) = (edge.core()?, edge.c2s());
     let lead = lead_fingerprint(&event);
-    edge.c2s()
-        .leads
-        .take_token(lead, edge.clock.monotonic())
-        .map_err(ApiError::RateLimited)?;
-    let outcome = core
-        .router
-        .submit_command(edge.c2s().receive_command(event, span))
-        .await;
+    let token = c2s.lead_buckets.take_token(lead, edge.clock.monotonic());
+    token.map_err(ApiError::RateLimited)?;
+
+    let command = c2s.receive_command(event, span);
+    let outcome = core.router.submit_command(command).await;
+    // Only an applied event uses up a token of its lead.
     if outcome.is_err() {
-        edge.c2s().leads.return_token(lead, edge.clock.monotonic());
+        let now = edge.clock.monotonic();
+        c2s.lead_buckets.return_token(lead, now);
     }
+
     let mut summary = C2sSummary::new(1);
     let accepted = summary.count_outcome(&core, outcome)?;
     Ok(summary.into_response(&core, accepted))
@@ -120,7 +126,8 @@ async fn submit_batch(
     if events.iter().all(Result::is_err) {
         return Err(no_valid_event_error(events));
     }
-    let core = edge.core()?;
+
+    let (core, c2s) = (edge.core()?, edge.c2s());
     let mut summary = C2sSummary::new(events.len());
     let mut waiting = Vec::new();
     for (index, event) in events.into_iter().enumerate() {
@@ -129,47 +136,47 @@ async fn submit_batch(
             Err(faults) => summary.add_failure(index, faults),
         }
     }
+
     let mut accepted = None;
-    // Duplicates give their tokens back, so that a list that is longer than a bucket is completed
-    // by sending it again: each pass takes what these tokens allow, until one takes nothing.
+    // Each pass submits the events whose leads have tokens, and duplicates return their tokens. So
+    // a list that is longer than a bucket is completed when it is sent again. The loop ends with a
+    // pass that submits nothing.
     loop {
-        let pass = edge.c2s().take_tokens(waiting, &*edge.clock);
+        let pass = c2s.take_tokens(waiting, &*edge.clock);
         let commands = pass
-            .taken
+            .admitted
             .into_iter()
-            .map(|event| edge.c2s().receive_command(event, call.span()))
+            .map(|event| c2s.receive_command(event, call.span()))
             .collect();
         let outcomes = core.router.submit_batch(commands).await;
-        call.note_events(
-            outcomes
-                .iter()
-                .flatten()
-                .map(|outcome| submit::public_event_id(&core, outcome.position)),
-        );
-        for (lead, _) in pass
-            .leads
-            .iter()
-            .zip(&outcomes)
-            .filter(|(_, outcome)| outcome.is_err())
-        {
-            edge.c2s().leads.return_token(*lead, edge.clock.monotonic());
+
+        let applied = outcomes.iter().flatten();
+        call.note_events(applied.map(|outcome| submit::public_event_id(&core, outcome.position)));
+        for (lead, outcome) in pass.leads.iter().zip(&outcomes) {
+            if outcome.is_err() {
+                let now = edge.clock.monotonic();
+                c2s.lead_buckets.return_token(*lead, now);
+            }
         }
+
         for outcome in outcomes {
             accepted = summary.count_outcome(&core, outcome)?.or(accepted);
         }
+
         waiting = pass.refused;
         if waiting.is_empty() || pass.leads.is_empty() {
             break;
         }
     }
+
     for (index, _) in waiting {
-        summary.add_failure(index, edge.c2s().no_token_error());
+        summary.add_failure(index, c2s.no_token_error());
     }
-    summary.errors.sort_by_key(|fault| fault.index);
+    summary.errors.sort_by_key(|error| error.index);
     Ok(summary.into_response(&core, accepted))
 }
 
-/// The refusal of a list without any valid event, with the place of each fault in it.
+/// Returns the refusal of a list without any valid event; each field error has the event's index.
 fn no_valid_event_error(events: Vec<Result<C2sEvent, Vec<FieldError>>>) -> ApiError {
     let mut faults = super::fields::FieldErrors::default();
     for (index, fault) in events.into_iter().enumerate().flat_map(|(index, event)| {
@@ -210,11 +217,11 @@ impl C2sSummary {
         );
     }
 
-    /// Counts what became of one event, and gives what was accepted.
+    /// Counts the outcome of one event, and returns it if the event was applied.
     ///
     /// # Errors
-    /// When it is not known or not so yet: the whole request is to be repeated, which finds what
-    /// was taken as duplicates.
+    /// The error of the whole request if the outcome is unknown or the node is overloaded. The
+    /// sender repeats the request, and the events that were applied then count as duplicates.
     fn count_outcome(
         &mut self,
         core: &NodeCore,
@@ -235,7 +242,7 @@ impl C2sSummary {
         }
     }
 
-    /// The answer; it names the event if `accepted` is the only one.
+    /// Builds the answer; its headers name `accepted` if that is the only applied event.
     fn into_response(self, core: &Arc<NodeCore>, accepted: Option<CommandOutcome>) -> HttpResponse {
         let mut response = answer::json_response(StatusCode::OK, &self);
         if let Some(CommandOutcome {

@@ -1,5 +1,5 @@
-//! From a verified request of a configured source to a command: its top-level members become the
-//! entity's fields.
+//! Decoder of a verified request of a configured source into a command: the top-level members of
+//! the body become the entity's fields.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,16 +12,16 @@ use super::super::error::ApiError;
 use super::super::fields::FieldErrors;
 use super::super::raw_json;
 use crate::config::CustomSourceConfig;
-use crate::entity::generic::{GenericAction as Generic, JsonText};
+use crate::entity::generic::{GenericAction, JsonText};
 use crate::entity::{Command, EntityAction};
 use crate::event::{EntityKey, PayloadShape};
 use crate::provider::{DocumentFormat, RequestDocument, VerifiedRequest};
 
-/// The event that `verified` brings to `custom` with `document`, the content of `body`; logged
-/// under `span`.
+/// Decodes the event of a `verified` request to `custom` into a command that is logged under
+/// `span`. `document` is the parsed `body`.
 ///
 /// # Errors
-/// [`ApiError::Invalid`] with every field that was not found.
+/// [`ApiError::InvalidFields`] with every field that is missing or malformed.
 pub(super) fn decode_configured_event(
     custom: &CustomSourceConfig,
     verified: &VerifiedRequest<'_, '_>,
@@ -30,19 +30,21 @@ pub(super) fn decode_configured_event(
     span: Span,
 ) -> Result<Command, ApiError> {
     let mut faults = FieldErrors::default();
-    let found = custom.source.extract(verified, document).map_err(|lost| {
-        lost.into_iter()
-            .for_each(|lost| faults.add(lost.field, lost.problem));
+    let found = custom.source.extract(verified, document).map_err(|errors| {
+        errors
+            .into_iter()
+            .for_each(|error| faults.add(error.field, error.problem));
     });
     let fields = top_level_fields(document.json(), &mut faults);
     let Ok(found) = faults.finish(found)? else {
         return Err(ApiError::Internal);
     };
-    // Its id was checked when it was found.
+
+    // The id was checked when it was extracted.
     let Ok(entity) = EntityKey::try_new(custom.kind, &found.entity) else {
         return Err(ApiError::Internal);
     };
-    let action = EntityAction::Generic(Generic::Merge { fields });
+    let action = EntityAction::Generic(GenericAction::Merge { fields });
     let shape = match document.format() {
         DocumentFormat::Json => PayloadShape::Bare,
         DocumentFormat::Form => PayloadShape::Form,
@@ -58,14 +60,13 @@ pub(super) fn decode_configured_event(
     })
 }
 
-/// The members of `json`, if it is an object; of those with one name the last one. Other JSON has
-/// no fields to keep: it is in the event.
+/// Returns the members of `json` if it is an object; of members with the same name the last one.
+/// Other JSON gives the entity no fields, and is kept in the event only.
 fn top_level_fields(json: &RawValue, faults: &mut FieldErrors) -> Vec<(String, JsonText)> {
     if !raw_json::is_object(json) || !faults.check_member_names("body", json.get()) {
         return Vec::new();
     }
-    // The text was found to be JSON when the document was read, and its names are text: nothing is
-    // left to go wrong.
+    // `json` is known to be an object with valid names, so this cannot fail.
     let members: BTreeMap<Cow<'_, str>, &RawValue> =
         serde_json::from_str(json.get()).unwrap_or_default();
     members
@@ -96,7 +97,7 @@ mod tests {
         assert!(names(r#"[{"a": 1}]"#).is_empty() && names("7").is_empty());
     }
 
-    /// The entity was left without any field, and nobody told.
+    /// Such an event once left the entity without any fields, and without an error.
     #[test]
     fn half_a_surrogate_in_a_name_is_a_fault_of_the_body() {
         let mut faults = FieldErrors::default();

@@ -1,11 +1,15 @@
-//! Configured sources: `POST /in/{name}`, its checks in their order, and its answers.
+//! Configured sources: handlers of `POST /in/{name}` and its handshake by `GET`, with their checks
+//! in order, and the answers.
 //!
 //! ```text
-//! size ─> signature, time ─> rate limit ─> type ─> handshake? ─> fields ─> duplicate? ─> stored ─> 200
-//!  413          401             429      415, 400      200         400        200         503
+//! size ─> signature, time ─> rate limit ─> type ─> handshake? ─> fields ─┐
+//!  413          401             429      415, 400      200         400    │
+//!   ┌─────────────────────────────────────────────────────────────────────┘
+//!   └─> duplicate? ─> stored ─> 200
+//!           200         503
 //! ```
 //!
-//! The limit is counted after the signature, so that nobody who shares a sender's address can use
+//! The rate limit comes after the signature, so that a stranger at the sender's address cannot use
 //! it up.
 
 use actix_web::http::StatusCode;
@@ -18,19 +22,19 @@ use super::error::ApiError;
 use super::state::Edge;
 use super::{answer, body, client_address, submit};
 use crate::entity::Command;
-use crate::provider::{Reply, RequestView, VerificationError as Refused, subscribe};
+use crate::provider::{HandshakeReply, RequestView, VerificationError, verify_subscription};
 use crate::router::Refusal;
 
-pub(super) mod custom;
 mod decode;
+pub(super) mod source;
 pub(super) mod spec;
 
-use custom::Configured;
+use source::ConfiguredSource;
 
-/// Paths of the sources, each with its own name.
+/// Path of every configured source, by its name.
 pub(super) const PATH: &str = "/in/{name}";
 
-/// Takes one event of the source at `index` in, or shakes hands.
+/// Receives one event of the source at `index`, or answers a signed handshake.
 pub(super) async fn receive(
     index: usize,
     context: &mut RequestContext,
@@ -42,11 +46,12 @@ pub(super) async fn receive(
         call,
         quota,
     } = context;
-    let Configured {
+    let ConfiguredSource {
         custom,
-        limiter,
+        client_limiter,
         redacted_header: _,
     } = &edge.configured_sources[index];
+
     body::check_declared_length(request, edge.body_limits())?;
     let url = request_url(request, edge.config.server.public_url.as_deref());
     if custom
@@ -54,24 +59,29 @@ pub(super) async fn receive(
         .signing
         .is_header_missing(&to_provider_request(request, &url, b""))
     {
-        // What shows no signature is not worth the memory of its body.
-        return Err(
-            edge.count_auth_failure(request, ApiError::Unverified(Refused::InvalidSignature))
-        );
+        // Refuse before reading the body: an unsigned request must not cost memory.
+        return Err(edge.count_auth_failure(
+            request,
+            ApiError::Unverified(VerificationError::InvalidSignature),
+        ));
     }
+
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     let view = to_provider_request(request, &url, &body);
     let verified = custom.source.verify(&view, edge.clock.wall());
     let verified = verified
         .map_err(|refusal| edge.count_auth_failure(request, ApiError::Unverified(refusal)))?;
+
     let client = client_address::client_network(edge.client_address(request));
-    *quota = limiter
+    *quota = client_limiter
         .admit(client, edge.clock.monotonic())
         .map_err(ApiError::RateLimited)?;
+
     let document = verified.parse_document().map_err(ApiError::Undecodable)?;
     if let Some(reply) = custom.source.answer_handshake(&document) {
         return Ok(handshake_response(reply));
     }
+
     let command = decode::decode_configured_event(
         custom,
         &verified,
@@ -82,7 +92,7 @@ pub(super) async fn receive(
     submit_configured_event(edge, command).await
 }
 
-/// Answers a subscription to the source at `index` with its challenge.
+/// Answers Meta's handshake with the source at `index` by sending the challenge back.
 pub(super) async fn subscription(
     index: usize,
     context: &mut RequestContext,
@@ -91,13 +101,13 @@ pub(super) async fn subscription(
         .custom
         .verify_token
         .expose();
-    let challenge = subscribe(context.request.query_string(), verify_token);
+    let challenge = verify_subscription(context.request.query_string(), verify_token);
     challenge
         .map(text_response)
-        .map_err(|wrong| context.count_auth_failure(ApiError::WrongVerifyToken(wrong)))
+        .map_err(|error| context.count_auth_failure(ApiError::WrongVerifyToken(error)))
 }
 
-/// Sends `command` on its way, and answers when it, or the one that it repeats, is durable.
+/// Submits `command`, and answers once its event, or the event that it repeats, is durable.
 async fn submit_configured_event(edge: &Edge, command: Command) -> Result<HttpResponse, ApiError> {
     let core = edge.core()?;
     let entity = command.entity.clone();
@@ -111,7 +121,7 @@ async fn submit_configured_event(edge: &Edge, command: Command) -> Result<HttpRe
             done.sequence,
         )),
         Err(Refusal::Duplicate { position, sequence }) => {
-            // The first event with this key may have been another entity's.
+            // The first event with this key may belong to another entity.
             let first = core
                 .reads
                 .await_record(position)
@@ -129,8 +139,8 @@ async fn submit_configured_event(edge: &Edge, command: Command) -> Result<HttpRe
     }
 }
 
-/// The URL that the sender called: `public_url`, or else what the request itself says, and the path
-/// as it was received.
+/// Returns the URL that the sender called: `public_url`, or else scheme and host of the request,
+/// and the path and query as they were received.
 fn request_url(request: &HttpRequest, public_url: Option<&str>) -> String {
     let path = request
         .uri()
@@ -139,7 +149,7 @@ fn request_url(request: &HttpRequest, public_url: Option<&str>) -> String {
     if let Some(base) = public_url {
         return format!("{base}{path}");
     }
-    // Not the connection info, which believes X-Forwarded-Host of anyone.
+    // Do not use actix's connection info, which trusts X-Forwarded-Host from any client.
     let scheme = if request.app_config().secure() {
         "https"
     } else {
@@ -176,10 +186,12 @@ struct PongResponse {
     status: &'static str,
 }
 
-fn handshake_response(reply: Reply) -> HttpResponse {
+fn handshake_response(reply: HandshakeReply) -> HttpResponse {
     match reply {
-        Reply::Challenge(challenge) => text_response(challenge),
-        Reply::Pong => answer::json_response(StatusCode::OK, &PongResponse { status: "pong" }),
+        HandshakeReply::Challenge(challenge) => text_response(challenge),
+        HandshakeReply::Pong => {
+            answer::json_response(StatusCode::OK, &PongResponse { status: "pong" })
+        }
     }
 }
 

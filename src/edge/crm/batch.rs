@@ -1,4 +1,4 @@
-//! A list of published events: each stands by itself, and the answer says what became of which.
+//! Publication of a list of events, which are independent: the answer gives the outcome of each.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -18,9 +18,9 @@ use crate::entity::{Command, CommandOutcome};
 use crate::event::{EntityKey, EventId};
 use crate::router::Refusal;
 
-/// The most events of one list.
+/// Most events of one list.
 pub const PUBLISHED_EVENTS_MAX: usize = 1_000;
-/// The most faults that the refusal of a whole list names.
+/// Most field errors in the refusal of a whole list.
 const BATCH_ERRORS_MAX: usize = 100;
 
 #[derive(Serialize)]
@@ -41,7 +41,7 @@ struct PublishedEvent<'a> {
     entity: EntityReference<'a>,
 }
 
-/// Something wrong with one event; `field` is null when it is wrong as a whole.
+/// Error of one event; `field` is null if the event as a whole is invalid.
 #[derive(Serialize)]
 struct BatchItemError {
     index: usize,
@@ -49,20 +49,21 @@ struct BatchItemError {
     detail: String,
 }
 
-/// A valid event of the list and its place there.
+/// A valid event of the list and its index.
 struct BatchItem {
     index: usize,
     entity: EntityKey,
     command: Command,
 }
 
-/// Takes the list `text` in, which is all of `body`. A key that came outside of it becomes one for
-/// each event that has none of its own: the key and the event's place, so that repeating the call
-/// repeats no event.
+/// Publishes the list `text`, the whole of `body`. An idempotency `key` from a header applies to
+/// each event without a key of its own, together with the event's index: a repeated call then
+/// publishes no event twice.
 ///
 /// # Errors
-/// [`ApiError::Invalid`] when there are no events, too many, or none that is valid;
-/// [`ApiError::Overloaded`] or [`ApiError::Unknown`] when that became of any of them.
+/// [`ApiError::InvalidFields`] for an empty list, too many events, or no valid event;
+/// [`ApiError::Overloaded`] or [`ApiError::OutcomeUnknown`] if this is the outcome of one of the
+/// events.
 pub(super) async fn publish_batch(
     edge: &Edge,
     body: &Bytes,
@@ -81,19 +82,15 @@ pub(super) async fn publish_batch(
     }
     let key = super::decode::decode_idempotency_key(key, None, &mut faults);
     faults.finish(())?;
+
     let (mut valid, mut errors) = (Vec::new(), Vec::new());
     for (index, item) in first.into_iter().enumerate() {
-        match decode_bus_event(
-            edge.bus_events(),
-            body,
-            item.get(),
-            None,
-            call.span().clone(),
-        ) {
+        let span = call.span().clone();
+        match decode_bus_event(edge.bus_events(), body, item.get(), None, span) {
             Ok(mut command) => {
-                let place = |key: &String| format!("{key}\u{1}{index}");
-                command.idempotency_key =
-                    command.idempotency_key.or_else(|| key.as_ref().map(place));
+                let own_key = command.idempotency_key.take();
+                let indexed = |key: &String| format!("{key}\u{1}{index}");
+                command.idempotency_key = own_key.or_else(|| key.as_ref().map(indexed));
                 valid.push(BatchItem {
                     index,
                     entity: command.entity.clone(),
@@ -106,16 +103,17 @@ pub(super) async fn publish_batch(
     if valid.is_empty() {
         return Err(no_valid_event_error(errors));
     }
+
     let core = edge.core()?;
-    let (places, commands): (Vec<_>, Vec<_>) = valid
+    let (targets, commands): (Vec<_>, Vec<_>) = valid
         .into_iter()
         .map(|valid| ((valid.index, valid.entity), valid.command))
         .unzip();
     let outcomes = core.router.submit_batch(commands).await;
-    batch_response(&core, call, count, &places, outcomes, errors)
+    batch_response(&core, call, count, &targets, outcomes, errors)
 }
 
-/// What is wrong with the event at `index`.
+/// Converts the error of the event at `index` into members of the answer.
 fn batch_item_errors(index: usize, error: ApiError) -> Vec<BatchItemError> {
     match error {
         ApiError::InvalidFields(faults) => {
@@ -169,28 +167,29 @@ fn batch_response(
     core: &NodeCore,
     call: &IncomingCall,
     received: usize,
-    places: &[(usize, EntityKey)],
+    targets: &[(usize, EntityKey)],
     outcomes: Vec<Result<CommandOutcome, Refusal>>,
     mut errors: Vec<BatchItemError>,
 ) -> Result<HttpResponse, ApiError> {
     let event_id = |position| submit::public_event_id(core, position);
-    // What was stored is named even if the rest makes the call fail.
+    // The call log names the stored events also if the call fails.
     call.note_events(
         outcomes
             .iter()
             .flatten()
             .map(|outcome| event_id(outcome.position)),
     );
+
     let mut accepted: Vec<(usize, EventId, &EntityKey, Option<u64>)> = Vec::new();
     let mut duplicates = 0;
-    for ((index, entity), outcome) in places.iter().zip(outcomes) {
+    for ((index, entity), outcome) in targets.iter().zip(outcomes) {
         match outcome {
             Ok(outcome) => {
                 accepted.push((*index, event_id(outcome.position), entity, outcome.sequence))
             }
             Err(Refusal::Duplicate { .. }) => duplicates += 1,
-            // Of these nobody can say that the rest of the list is settled: the whole of it is to
-            // be sent again.
+            // The outcome of the list is incomplete, so the publisher must send the whole list
+            // again; the stored events then count as duplicates.
             Err(refusal @ (Refusal::Overloaded | Refusal::Unknown)) => {
                 return Err(ApiError::from_refusal(refusal, event_id));
             }

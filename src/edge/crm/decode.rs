@@ -1,4 +1,4 @@
-//! From one published event to a command, with every wrong field named.
+//! Decoder of one published event into a command, or every wrong field.
 
 use std::collections::BTreeMap;
 use std::str;
@@ -18,21 +18,21 @@ use crate::event::{
     EntityKey, ID_MAX_BYTES, InternedName, Kind, catalogue, check_id, find_members,
 };
 
-/// The events that can be published: the built-in ones and those that the configuration declares.
+/// Events that can be published: the built-in ones and those that the configuration declares.
 #[derive(Debug)]
 pub struct BusEventCatalogue(Vec<BusEvent>);
 
-/// One of them.
+/// One event type that can be published.
 #[derive(Clone, Copy, Debug)]
 struct BusEvent {
     name: &'static str,
     kind: Kind,
-    /// The member of its data that names its entity, such as `organisation_id`.
+    /// Member of the data with the entity's id, such as `organisation_id`.
     id_member: &'static str,
 }
 
 impl BusEventCatalogue {
-    /// What `config` allows.
+    /// Collects the built-in events and those that `config` declares.
     #[must_use]
     pub fn new(config: &config::CrmConfig) -> Self {
         let built_in = catalogue::entries_of_source(CRM.as_str())
@@ -66,11 +66,11 @@ impl BusEventCatalogue {
 
 impl BusEvent {
     fn new(name: &'static str, kind: Kind) -> Self {
-        let what = name.split('.').next().unwrap_or(name);
+        let subject = name.split('.').next().unwrap_or(name);
         Self {
             name,
             kind,
-            id_member: InternedName::intern(&format!("{what}_id")).as_str(),
+            id_member: InternedName::intern(&format!("{subject}_id")).as_str(),
         }
     }
 
@@ -92,11 +92,13 @@ impl BusEvent {
 }
 
 /// Decodes `json`, a part of `body`, into a command that is logged under `span`. `key` is the
-/// idempotency key if it came outside of it; it wins over the event's own. Of members with one name
-/// the last one counts; unknown ones stay in the payload, which is `json` as it was received.
+/// idempotency key of a header, which takes precedence over the event's own key. Of members with
+/// the same name the last one counts. Unknown members stay in the payload, which is `json` as it
+/// was received.
 ///
 /// # Errors
-/// [`ApiError::InvalidJson`], [`ApiError::UnknownEvent`], or [`ApiError::Invalid`] with every wrong field.
+/// [`ApiError::InvalidJson`], [`ApiError::UnknownEvent`], or [`ApiError::InvalidFields`] with every
+/// wrong field.
 pub fn decode_bus_event(
     events: &BusEventCatalogue,
     body: &Bytes,
@@ -107,11 +109,12 @@ pub fn decode_bus_event(
     let names = ["event", "user_id", "timestamp", "idempotency_key", "data"];
     let [event, user_id, timestamp, own_key, data] =
         find_members(json, names).map_err(|error| ApiError::from_json_error(&error))?;
+
     let mut faults = FieldErrors::default();
     let event = decode_event_name(events, event, &mut faults)?;
     check_user_id(user_id, &mut faults);
     let at = faults.read_optional_time("timestamp", timestamp);
-    let key = self::decode_idempotency_key(key, own_key, &mut faults);
+    let idempotency_key = decode_idempotency_key(key, own_key, &mut faults);
     let data = decode_data_object(data, &mut faults);
     let id = event
         .zip(data)
@@ -120,7 +123,8 @@ pub fn decode_bus_event(
         .map(|data| decode_fields(data, &mut faults))
         .unwrap_or_default();
     faults.finish(())?;
-    // Each of them noted a fault if it is missing.
+
+    // A missing part has added a field error, so it cannot be missing after `finish`.
     let (Some(event), Some(id)) = (event, id) else {
         return Err(ApiError::Internal);
     };
@@ -129,7 +133,7 @@ pub fn decode_bus_event(
     let payload = body.slice_ref(json.as_bytes());
     Ok(Command {
         at,
-        idempotency_key: key,
+        idempotency_key,
         span,
         ..Command::new(CRM, entity, action, event.name, payload)
     })
@@ -158,19 +162,20 @@ fn check_user_id(raw: Option<&RawValue>, faults: &mut FieldErrors) {
 }
 
 pub(super) fn decode_idempotency_key(
-    given: Option<&[u8]>,
+    header: Option<&[u8]>,
     own: Option<&RawValue>,
     faults: &mut FieldErrors,
 ) -> Option<String> {
-    let Some(given) = given else {
+    let Some(header) = header else {
         return non_null(own).map(|own| faults.read_id("idempotency_key", Some(own)));
     };
-    let key = str::from_utf8(given)
+    let key = str::from_utf8(header)
         .ok()
         .filter(|key| check_id(key).is_ok());
     if key.is_none() {
         let problem = format!(
-            "(header Idempotency-Key) must have 1 to {ID_MAX_BYTES} bytes of UTF-8 and no control characters"
+            "(header Idempotency-Key) must have 1 to {ID_MAX_BYTES} bytes of UTF-8 \
+             and no control characters"
         );
         faults.add("idempotency_key", problem);
     }
@@ -189,10 +194,9 @@ fn decode_data_object<'a>(
     raw_json::is_object(raw).then_some(raw)
 }
 
-/// The entity's id: under the name of its kind, else plainly `id`.
+/// Decodes the entity's id: the member named after its kind, else `id`.
 fn decode_entity_id(event: BusEvent, data: &RawValue, faults: &mut FieldErrors) -> Option<String> {
-    // The text was found to be JSON when the body was read, and is an object: nothing is left to go
-    // wrong.
+    // `data` is known to be a JSON object, so this cannot fail.
     let [own, plain] = find_members(data.get(), [event.id_member, "id"]).unwrap_or_default();
     let (member, raw) = match (non_null(own), non_null(plain)) {
         (Some(own), _) => (event.id_member, own),
@@ -208,7 +212,8 @@ fn decode_entity_id(event: BusEvent, data: &RawValue, faults: &mut FieldErrors) 
     let id = raw_json::parse_id(raw);
     if id.is_none() {
         let problem = format!(
-            "must be a whole number or a string, of 1 to {ID_MAX_BYTES} bytes without control characters"
+            "must be a whole number or a string, of 1 to {ID_MAX_BYTES} bytes \
+             without control characters"
         );
         faults.add(format!("data.{member}"), problem);
     }
@@ -261,7 +266,7 @@ mod tests {
         )
     }
 
-    fn wrong(json: &serde_json::Value) -> Vec<String> {
+    fn error_details(json: &serde_json::Value) -> Vec<String> {
         let Err(ApiError::InvalidFields(faults)) = decoded(&json.to_string()) else {
             panic!("it is valid: {json}")
         };
@@ -295,7 +300,9 @@ mod tests {
 
     #[test]
     fn every_wrong_field_is_named() {
-        let all = json!({"event": 1, "user_id": [], "timestamp": "soon", "idempotency_key": "", "data": []});
+        let all = json!({
+            "event": 1, "user_id": [], "timestamp": "soon", "idempotency_key": "", "data": [],
+        });
         let expected = [
             "event must be a string, not a number",
             "user_id must be a whole number or a string",
@@ -303,11 +310,14 @@ mod tests {
             "idempotency_key must have 1 to 256 bytes and no control characters",
             "data must be an object, not a list",
         ];
-        assert_eq!(wrong(&all), expected);
-        assert_eq!(wrong(&json!({})), ["event is required", "data is required"]);
-        let no_id = wrong(&json!({"event": "task.created", "data": {"title": "x"}}));
+        assert_eq!(error_details(&all), expected);
+        assert_eq!(
+            error_details(&json!({})),
+            ["event is required", "data is required"]
+        );
+        let no_id = error_details(&json!({"event": "task.created", "data": {"title": "x"}}));
         assert_eq!(no_id, ["data.task_id is required, or data.id"]);
-        let bad_id = wrong(&json!({"event": "task.created", "data": {"task_id": 1.5}}));
+        let bad_id = error_details(&json!({"event": "task.created", "data": {"task_id": 1.5}}));
         assert!(
             bad_id[0].starts_with("data.task_id must be a whole number or a string"),
             "{bad_id:?}"

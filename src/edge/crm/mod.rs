@@ -1,5 +1,5 @@
-//! The CRM's event bus: `POST /api/v1/events`, one event or a list of them, from publishers with a
-//! bearer token.
+//! Event bus of the CRM: handler of `POST /api/v1/events`, for one event or a list, from publishers
+//! with a bearer token.
 //!
 //! ```text
 //! size ─> token ─> JSON, fields ─> duplicate ─> stored ─> 202
@@ -24,7 +24,7 @@ pub use decode::{BusEventCatalogue, decode_bus_event};
 
 const IDEMPOTENCY_KEYS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
 
-/// Takes one event in, or a list of them.
+/// Receives one event or a list of events.
 pub(super) async fn publish(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let RequestContext {
         request,
@@ -34,11 +34,13 @@ pub(super) async fn publish(context: &mut RequestContext) -> Result<HttpResponse
         quota: _,
     } = context;
     let headers = request.headers();
+
+    // Authenticate before reading the body: a stranger's request must not cost memory.
     body::check_declared_length(request, edge.body_limits())?;
-    // Known publishers only: nobody else's body is worth memory.
     admin::authorize_any(request, edge, &edge.config.sources.crm.tokens)?;
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     body::check_json_content_type(headers)?;
+
     let key = IDEMPOTENCY_KEYS
         .iter()
         .find_map(|name| headers.get(*name))

@@ -1,4 +1,4 @@
-//! What the description of the API says of the CRM's event bus.
+//! OpenAPI endpoint of the CRM's event bus.
 
 use serde_json::{Value, json};
 
@@ -6,15 +6,19 @@ use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
 use crate::event::catalogue;
 
 const ABOUT: &str = "\
-One event, or a list of at most 1,000, from a publisher (with a token of `[sources.crm]`) or the admin. The entity is named by \
-`data.<kind>_id` or `data.id`. An `idempotency_key` (or the header `Idempotency-Key`) makes a repeated event a 409 that names \
-the first.\n\n\
-In a list each event stands by itself: the answer says which were accepted, which came before and what is wrong with the \
-others. The list is refused as a whole when none is valid. After a 503, send all of it again.";
+One event, or a list of at most 1,000, from a publisher (with a token of `[sources.crm]`) or the \
+admin. `data.<kind>_id` or `data.id` names the entity. With an `idempotency_key` (or the header \
+`Idempotency-Key`) a repeated event gets a 409 that names the first event.\n\n\
+The events of a list are independent: the answer names the accepted events, the number of \
+duplicates, and the errors of the others. The list is refused as a whole if no event is valid. \
+After a 503, send the whole list again.";
 
 const HEADERS: &[(&str, &str)] = &[
-    ("X-Event-Id", "The event's id, of a single one."),
-    ("X-Entity-Sequence", "Its number among the entity's events."),
+    ("X-Event-Id", "Id of the event, if exactly one was stored."),
+    (
+        "X-Entity-Sequence",
+        "Sequence number of the event in its entity.",
+    ),
 ];
 
 pub(in crate::edge) fn publish() -> EndpointDoc {
@@ -27,7 +31,7 @@ pub(in crate::edge) fn publish() -> EndpointDoc {
         .requires(&["event", "data"])
         .header(
             "Idempotency-Key",
-            "The publisher's own name for the event.",
+            "The publisher's own id of the event.",
             "6f1c2a90-0001",
         );
     let endpoint =
@@ -40,7 +44,10 @@ pub(in crate::edge) fn publish() -> EndpointDoc {
     let created = catalogue::find_entry("organisation.created")
         .map(|entry| data(&entry))
         .unwrap_or_default();
-    let known = json!({"event": "organisation.created", "user_id": 12, "idempotency_key": "org-51-1", "data": created});
+    let known = json!({
+        "event": "organisation.created", "user_id": 12, "idempotency_key": "org-51-1",
+        "data": created,
+    });
     let wrong = json!({"event": "task.completed", "data": {"title": "Call back"}});
     let endpoint = endpoint.takes("list of events", json!([known, known, wrong]));
     let entity = json!({"kind": "organisation", "id": "51", "sequence": 3});
@@ -48,14 +55,16 @@ pub(in crate::edge) fn publish() -> EndpointDoc {
     let several = json!({
         "status": "accepted", "received": 3, "accepted": 1, "duplicates": 1, "failed": 1,
         "events": [{"index": 0, "event_id": "evt_3f9a2c41_1042", "entity": entity}],
-        "errors": [{"index": 2, "field": "data.task_id", "detail": "data.task_id is required, or data.id"}],
+        "errors": [{
+            "index": 2, "field": "data.task_id", "detail": "data.task_id is required, or data.id",
+        }],
     });
     let names: Vec<_> = catalogue::entries_of_source(catalogue::CRM_SOURCE)
         .map(|entry| entry.name)
         .collect();
     endpoint
         .answers_with(202, "The event is stored.", single, HEADERS)
-        .answers(202, "What became of each event of a list.", several)
+        .answers(202, "Outcome of each event of the list.", several)
         .refuses_bodies()
         .refuses(
             400,

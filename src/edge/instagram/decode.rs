@@ -1,11 +1,12 @@
-//! From a verified call to commands, one for each update in it.
+//! Decoder of a verified call into commands, one for each update.
 //!
 //! ```text
-//! {"object": "instagram", "entry": [{"id", "time", "messaging": [item, …], "changes": [{"field", "value"}, …]}, …]}
+//! {"object": "instagram",
+//!  "entry": [{"id", "time", "messaging": [item, …], "changes": [{"field", "value"}, …]}, …]}
 //! ```
 //!
-//! Whatever is in an entry is kept. One that holds something else, or cannot be read at all, is an
-//! update as a whole.
+//! Nothing in an entry is lost: an entry with other content, or one that cannot be parsed, is kept
+//! as one update as a whole.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -25,16 +26,16 @@ use crate::entity::conversation::{self, SOURCE};
 use crate::entity::{Command, EntityAction};
 use crate::event::{PayloadShape, Timestamp, find_members};
 
-/// The most updates of one call, and the most entries.
+/// Most updates of one call, and most entries.
 const UPDATES_MAX: usize = 1_000;
-/// What stands in a conversation's id for an account that is not known.
+/// Account in a conversation's id if the account is not known.
 const UNKNOWN_ACCOUNT: &str = "0";
 
 /// Decodes `body` into commands that are logged under `span`, in the order of the call.
 ///
 /// # Errors
-/// [`ApiError::InvalidJson`], or [`ApiError::Invalid`] for a call that is not Instagram's or holds more
-/// than 1,000 updates or entries.
+/// [`ApiError::InvalidJson`], or [`ApiError::InvalidFields`] for a call that is not Instagram's or
+/// holds more than 1,000 updates or entries.
 pub fn decode_instagram_call(body: &VerifiedBody, span: &Span) -> Result<Vec<Command>, ApiError> {
     let [object, entry] = find_members(body_text(body.bytes())?, ["object", "entry"])
         .map_err(|error| ApiError::from_json_error(&error))?;
@@ -56,6 +57,7 @@ pub fn decode_instagram_call(body: &VerifiedBody, span: &Span) -> Result<Vec<Com
             ),
         );
     }
+
     let (mut updates, mut count) = (Vec::new(), 0);
     for entry in entries.first {
         count += collect_entry_updates(entry, &mut updates);
@@ -67,50 +69,52 @@ pub fn decode_instagram_call(body: &VerifiedBody, span: &Span) -> Result<Vec<Com
         );
     }
     faults.finish(())?;
+
     updates
         .iter()
         .map(|update| update_command(body.bytes(), update, span))
         .collect()
 }
 
-/// One update, and what is known of it from around it.
+/// One update, with the account and time of its entry.
 struct InstagramUpdate<'a> {
-    /// The whole of it, as it is kept.
+    /// JSON text of the whole update, as it is stored.
     payload: &'a RawValue,
-    /// The account that it was sent for.
+    /// Id of the entry's account, if it has one.
     account: Option<String>,
-    /// When the call was put together.
+    /// Time at which Instagram made the entry.
     time: Option<Timestamp>,
-    /// What it says, where it is of a conversation with someone.
+    /// Decoded item, if the update belongs to a conversation between two participants.
     item: Option<MessagingItem>,
 }
 
-/// Adds the updates of `entry`, as long as there is room, and says how many it has.
+/// Adds the updates of `entry`, up to the limit of a call, and returns how many it has.
 fn collect_entry_updates<'a>(entry: &'a RawValue, updates: &mut Vec<InstagramUpdate<'a>>) -> usize {
-    let read = find_members(entry.get(), ["id", "time", "messaging", "changes"]);
-    let is_readable = read.is_ok();
-    let [id, time, messaging, changes] = read.unwrap_or_default();
+    let members = find_members(entry.get(), ["id", "time", "messaging", "changes"]);
+    let is_object = members.is_ok();
+    let [id, time, messaging, changes] = members.unwrap_or_default();
     let (account, time) = (
         id.and_then(raw_json::parse_id),
         time.and_then(item::parse_item_time),
     );
     let (messaging, changes) = (optional_items(messaging), optional_items(changes));
-    let is_odd = !is_readable || messaging.is_none() || changes.is_none();
+    let is_malformed = !is_object || messaging.is_none() || changes.is_none();
     let (messaging, changes) = (messaging.unwrap_or(NO_ITEMS), changes.unwrap_or(NO_ITEMS));
     let count = messaging.count + changes.count;
-    let is_whole = is_odd || count == 0 && has_other_members(entry);
+    let is_whole = is_malformed || count == 0 && has_other_members(entry);
+
     let messaging = messaging
         .first
         .into_iter()
         .map(|item| (item, item::parse_item(item, account.as_deref())));
     let changes = changes.first.into_iter().map(|change| {
-        // Some updates come as changes of a field, of which the value is what else would be an
-        // item.
+        // The value of a change may be a messaging item.
         let [value] = find_members(change.get(), ["value"]).unwrap_or_default();
-        let read =
+        let parsed =
             value.and_then(|value| Some((value, item::parse_item(value, account.as_deref())?)));
-        read.map_or((change, None), |(value, item)| (value, Some(item)))
+        parsed.map_or((change, None), |(value, item)| (value, Some(item)))
     });
+
     let room = UPDATES_MAX.saturating_sub(updates.len());
     let all = is_whole
         .then_some((entry, None))
@@ -127,22 +131,22 @@ fn collect_entry_updates<'a>(entry: &'a RawValue, updates: &mut Vec<InstagramUpd
     count + usize::from(is_whole)
 }
 
-/// Whether an entry, an object, says anything beside whose it is and when it was made.
+/// Returns true if `entry`, an object, has members besides those of every entry.
 fn has_other_members(entry: &RawValue) -> bool {
     let all: BTreeMap<Cow<'_, str>, &RawValue> =
         serde_json::from_str(entry.get()).unwrap_or_default();
-    let is_frame = |name: &str| ["id", "time", "messaging", "changes"].contains(&name);
+    let is_standard = |name: &str| ["id", "time", "messaging", "changes"].contains(&name);
     all.iter()
-        .any(|(name, value)| !is_frame(name) && value.get() != "null")
+        .any(|(name, value)| !is_standard(name) && value.get() != "null")
 }
 
-/// A list that is not there.
+/// Value of an absent list.
 const NO_ITEMS: RawItems<'static> = RawItems {
     first: Vec::new(),
     count: 0,
 };
 
-/// The items of an optional list; `None` for what is no list.
+/// Returns the items of an optional list; `None` if the value is no list.
 fn optional_items(raw: Option<&RawValue>) -> Option<RawItems<'_>> {
     let Some(raw) = non_null(raw) else {
         return Some(NO_ITEMS);
@@ -156,17 +160,18 @@ fn update_command(
     span: &Span,
 ) -> Result<Command, ApiError> {
     let unknown = || MessagingItem::unknown(update.account.as_deref().unwrap_or(UNKNOWN_ACCOUNT));
-    let made;
+    let unknown_item;
     let item = match &update.item {
         Some(item) => item,
         None => {
-            made = unknown();
-            &made
+            unknown_item = unknown();
+            &unknown_item
         }
     };
-    // Both ids were checked to be short enough.
+
+    // The length of both ids was checked when the item was parsed.
     let entity = item.between.key().map_err(|_| ApiError::Internal)?;
-    let key = match &item.mid {
+    let idempotency_key = match &item.mid {
         Some(mid) => format!("{}:{mid}", item.kind.key_prefix()),
         None => format!(
             "{}#{}",
@@ -174,6 +179,7 @@ fn update_command(
             update_digest(entity.id(), update.payload)
         ),
     };
+
     let action = conversation::ConversationAction {
         between: item.between.clone(),
         update: item.update.clone(),
@@ -181,7 +187,7 @@ fn update_command(
     let payload = body.slice_ref(update.payload.get().as_bytes());
     Ok(Command {
         at: item.at.or(update.time),
-        idempotency_key: Some(key),
+        idempotency_key: Some(idempotency_key),
         shape: PayloadShape::Bare,
         span: span.clone(),
         ..Command::new(
@@ -194,8 +200,8 @@ fn update_command(
     })
 }
 
-/// What tells an update without an id of its own from others: the hash of its conversation and of
-/// all that it says.
+/// Identifies an update without an id of its own: the SHA-256 of its conversation and its JSON
+/// text, in hex.
 fn update_digest(conversation: &str, payload: &RawValue) -> String {
     let hash = Sha256::new()
         .chain_update(conversation)
@@ -217,13 +223,17 @@ mod tests {
         )
     }
 
-    fn of_items(items: Value) -> Vec<Command> {
-        let body = json!({"object": "instagram", "entry": [{"id": "9", "time": 1_762_597_800_000_u64, "messaging": items}]});
+    fn decode_items(items: Value) -> Vec<Command> {
+        let entry = json!({"id": "9", "time": 1_762_597_800_000_u64, "messaging": items});
+        let body = json!({"object": "instagram", "entry": [entry]});
         decoded(body.to_string()).expect("valid")
     }
 
     fn item(member: &str, value: Value) -> Value {
-        json!({"sender": {"id": "1"}, "recipient": {"id": "9"}, "timestamp": 1_762_597_800_123_u64, member: value})
+        json!({
+            "sender": {"id": "1"}, "recipient": {"id": "9"},
+            "timestamp": 1_762_597_800_123_u64, member: value,
+        })
     }
 
     fn named(command: &Command) -> (&str, &str) {
@@ -232,8 +242,11 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_name_and_its_key() {
-        let echo = json!({"sender": {"id": "9"}, "recipient": {"id": "1"}, "message": {"mid": "m", "is_echo": true}});
-        let commands = of_items(json!([
+        let echo = json!({
+            "sender": {"id": "9"}, "recipient": {"id": "1"},
+            "message": {"mid": "m", "is_echo": true},
+        });
+        let commands = decode_items(json!([
             item("message", json!({"mid": "m", "text": "hi"})),
             echo,
             item(
@@ -261,16 +274,16 @@ mod tests {
         assert_eq!(commands.len(), expected.len());
         for (command, (name, key)) in commands.iter().zip(expected) {
             assert_eq!(named(command), (name, "conv_1_9"));
-            let given = command.idempotency_key.as_deref().expect("a key");
+            let found = command.idempotency_key.as_deref().expect("a key");
             assert!(
-                given.starts_with(key) && (given == key) == key.contains(':'),
-                "{name}: {given}"
+                found.starts_with(key) && (found == key) == key.contains(':'),
+                "{name}: {found}"
             );
         }
     }
 
     #[test]
-    fn what_belongs_to_nobody_is_unknown_and_never_refused() {
+    fn an_update_without_participants_is_unknown_and_never_refused() {
         let body = json!({"object": "instagram", "entry": [
             {"id": 9, "messaging": [7, {"sender": {"id": "1"}}, null], "changes": [
                 {"field": "comments", "value": {"id": "c"}},
@@ -302,10 +315,10 @@ mod tests {
         );
     }
 
-    /// Entries of another shape made the call fail for ever, or were dropped with a 200.
+    /// Entries of another shape once made the call fail for ever, or were dropped with a 200.
     #[test]
     fn an_entry_that_holds_something_else_is_kept_as_a_whole() {
-        let of_entry = |entry: &str| {
+        let decode_entry = |entry: &str| {
             let commands = decoded(format!(r#"{{"object": "instagram", "entry": [{entry}]}}"#))
                 .expect("valid");
             commands
@@ -328,7 +341,7 @@ mod tests {
             ("7", "conv_0_0"),
         ] {
             assert_eq!(
-                of_entry(entry),
+                decode_entry(entry),
                 [(id.to_owned(), Bytes::from(entry.to_owned()))],
                 "{entry}"
             );
@@ -338,14 +351,15 @@ mod tests {
             r#"{"id": "9", "messaging": [], "standby": null}"#,
             "{}",
         ] {
-            assert!(of_entry(entry).is_empty(), "{entry} says nothing");
+            assert!(decode_entry(entry).is_empty(), "{entry} says nothing");
         }
-        let both = of_entry(r#"{"id": "9", "messaging": 7, "changes": [{"field": "comments"}]}"#);
+        let both =
+            decode_entry(r#"{"id": "9", "messaging": 7, "changes": [{"field": "comments"}]}"#);
         assert_eq!(both.len(), 2);
         assert_eq!(both[1].1, r#"{"field": "comments"}"#);
     }
 
-    /// Those beyond the 1,000th were dropped with a 200.
+    /// Entries beyond the 1,000th were once dropped with a 200.
     #[test]
     fn a_call_of_too_many_entries_is_refused() {
         let body = |count: usize, entry: Value| {
@@ -425,7 +439,7 @@ mod tests {
         let at = |timestamp: Value| {
             let mut item = item("read", json!({}));
             item["timestamp"] = timestamp;
-            of_items(json!([item]))[0].at.map(|at| at.to_string())
+            decode_items(json!([item]))[0].at.map(|at| at.to_string())
         };
         assert_eq!(
             at(json!(1_762_597_800_123_u64)).as_deref(),

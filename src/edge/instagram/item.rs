@@ -1,4 +1,4 @@
-//! One messaging item: who it is between, when it was, and what it says.
+//! Parser of one messaging item: its participants, time, kind and content.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -11,15 +11,16 @@ use crate::entity::conversation::{
 use crate::event::{Timestamp, check_id, find_members};
 use crate::provider::parse_moment;
 
-/// The longest id of a participant, so that two of them fit into the id of a conversation.
+/// Longest id of a participant: two of them fit into the id of a conversation.
 pub(super) const PARTICIPANT_MAX_BYTES: usize = 100;
-/// The most attachments of one message that a state keeps, and the longest of their addresses.
+/// Most attachments of one message that a state keeps.
 const ATTACHMENTS_MAX: usize = 20;
+/// Longest URL of an attachment that a state keeps.
 const URL_MAX_BYTES: usize = 4_096;
-/// The longest word, such as the name of a reaction, that a state keeps.
+/// Longest word that a state keeps, such as the name of a reaction.
 const WORD_MAX_BYTES: usize = 64;
 
-/// What sort of item it is.
+/// Kind of a messaging item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MessagingItemKind {
     Message,
@@ -32,7 +33,7 @@ pub(super) enum MessagingItemKind {
 }
 
 impl MessagingItemKind {
-    /// Its name in the catalogue.
+    /// Type of the event in the catalogue.
     pub(super) const fn event_type(self) -> &'static str {
         match self {
             Self::Message => "message.received",
@@ -45,7 +46,7 @@ impl MessagingItemKind {
         }
     }
 
-    /// Its name in idempotency keys, which are stored: it never changes.
+    /// Prefix of the idempotency key. Keys are stored, so the prefix must never change.
     pub(super) const fn key_prefix(self) -> &'static str {
         match self {
             Self::Message => "message",
@@ -59,19 +60,19 @@ impl MessagingItemKind {
     }
 }
 
-/// An item, read.
+/// One messaging item of a conversation, parsed.
 #[derive(Debug)]
 pub(super) struct MessagingItem {
     pub(super) kind: MessagingItemKind,
     pub(super) between: ConversationParties,
     pub(super) at: Option<Timestamp>,
-    /// The id under which it is known as the same again; `None` where all that it says is.
+    /// Message id that identifies the item when it is repeated; `None` if its whole content does.
     pub(super) mid: Option<String>,
     pub(super) update: ConversationUpdate,
 }
 
 impl MessagingItem {
-    /// What could not be read, of the account `business`.
+    /// Item of the account `business` that stands for an update that could not be parsed.
     pub(super) fn unknown(business: &str) -> Self {
         let business = if is_participant_id(business) {
             business
@@ -92,8 +93,7 @@ impl MessagingItem {
     }
 }
 
-/// Reads the item `raw` of an entry of `account`; `None` if it is not of a conversation between
-/// two.
+/// Parses the item `raw` of an entry of `account`; `None` if it has no sender or recipient.
 pub(super) fn parse_item(raw: &RawValue, account: Option<&str>) -> Option<MessagingItem> {
     let names = [
         "sender",
@@ -116,25 +116,11 @@ pub(super) fn parse_item(raw: &RawValue, account: Option<&str>) -> Option<Messag
         referral,
     ] = find_members(raw.get(), names).ok()?;
     let (sender, recipient) = (parse_participant(sender)?, parse_participant(recipient)?);
-    let [message, reaction, postback, read, referral] =
-        [message, reaction, postback, read, referral]
-            .map(|part| part.filter(|part| raw_json::is_object(part)));
-    let (kind, mid, update) = message
-        .and_then(|part| parse_message(part, &sender))
-        .or_else(|| parse_reaction(reaction?, &sender))
-        .or_else(|| {
-            Some((
-                MessagingItemKind::Postback,
-                parse_message_id(postback?),
-                ConversationUpdate::Other,
-            ))
-        })
-        .or_else(|| Some((MessagingItemKind::Read, None, parse_read_receipt(read?))))
-        .or_else(|| {
-            referral.map(|_| (MessagingItemKind::Referral, None, ConversationUpdate::Other))
-        })
-        .unwrap_or((MessagingItemKind::Unknown, None, ConversationUpdate::Other));
-    // What the account itself did comes with the account as its sender.
+    let parts = [message, reaction, postback, read, referral]
+        .map(|part| part.filter(|part| raw_json::is_object(part)));
+    let (kind, mid, update) = parse_content(parts, &sender);
+
+    // An item that the account itself caused, such as an echo, has the account as its sender.
     let is_own =
         kind == MessagingItemKind::Echo || account == Some(&sender) && account != Some(&recipient);
     let (business, counterpart) = if is_own {
@@ -142,6 +128,7 @@ pub(super) fn parse_item(raw: &RawValue, account: Option<&str>) -> Option<Messag
     } else {
         (recipient, sender)
     };
+
     let between = ConversationParties {
         business: business.into(),
         counterpart: Some(counterpart.into()),
@@ -155,21 +142,47 @@ pub(super) fn parse_item(raw: &RawValue, account: Option<&str>) -> Option<Messag
     })
 }
 
-/// A time in milliseconds or seconds since 1970, as a number or as its digits, or one of RFC 3339.
+/// Parses a time: Unix milliseconds or seconds, as a number or a string of digits, or RFC 3339.
 pub(super) fn parse_item_time(raw: &RawValue) -> Option<Timestamp> {
     parse_moment(&raw_json::parse_id(raw)?)
 }
 
+/// Kind, identifying message id, and change of the conversation.
 type MessagingItemContent = (MessagingItemKind, Option<String>, ConversationUpdate);
 
-/// `None` for a message without an id, which nobody could refer to.
+/// Parses the content of an item: the first of its parts that has the form of its kind.
+fn parse_content(
+    [message, reaction, postback, read, referral]: [Option<&RawValue>; 5],
+    sender: &str,
+) -> MessagingItemContent {
+    if let Some(content) = message.and_then(|part| parse_message(part, sender)) {
+        return content;
+    }
+    if let Some(content) = reaction.and_then(|part| parse_reaction(part, sender)) {
+        return content;
+    }
+    if let Some(part) = postback {
+        let mid = parse_message_id(part);
+        return (MessagingItemKind::Postback, mid, ConversationUpdate::Other);
+    }
+    if let Some(part) = read {
+        return (MessagingItemKind::Read, None, parse_read_receipt(part));
+    }
+    let kind = match referral {
+        Some(_) => MessagingItemKind::Referral,
+        None => MessagingItemKind::Unknown,
+    };
+    (kind, None, ConversationUpdate::Other)
+}
+
+/// Parses a message; `None` if it has no id, without which no later item can refer to it.
 fn parse_message(raw: &RawValue, sender: &str) -> Option<MessagingItemContent> {
     let [id, text, attachments, is_echo, is_deleted] = find_members(
         raw.get(),
         ["mid", "text", "attachments", "is_echo", "is_deleted"],
     )
     .ok()?;
-    let message_id = self::parse_text(id).filter(|mid| check_id(mid).is_ok())?;
+    let message_id = parse_text(id).filter(|mid| check_id(mid).is_ok())?;
     let is_true = |raw: Option<&RawValue>| raw.is_some_and(|raw| raw.get() == "true");
     let is_echo = is_true(is_echo);
     let kind = if is_echo {
@@ -178,14 +191,14 @@ fn parse_message(raw: &RawValue, sender: &str) -> Option<MessagingItemContent> {
         MessagingItemKind::Message
     };
     if is_true(is_deleted) {
-        // It has the id of the message that it takes back, so that id does not tell it from that.
+        // A deletion has the id of the deleted message, so the id cannot be its idempotency key.
         return Some((kind, None, ConversationUpdate::Deleted { message_id }));
     }
-    let attachments = self::parse_attachments(attachments);
+    let attachments = parse_attachments(attachments);
     let update = ConversationUpdate::Message {
         message_id: message_id.clone(),
         sender_id: sender.to_owned(),
-        text: self::parse_text(text),
+        text: parse_text(text),
         message_type: MessageType::from_attachment(
             attachments.first().map(|attachment| &*attachment.r#type),
         ),
@@ -198,8 +211,8 @@ fn parse_message(raw: &RawValue, sender: &str) -> Option<MessagingItemContent> {
 fn parse_reaction(raw: &RawValue, sender: &str) -> Option<MessagingItemContent> {
     let [_, action, reaction, emoji] =
         find_members(raw.get(), ["mid", "action", "reaction", "emoji"]).ok()?;
-    let is_taken_back = parse_text(action).as_deref() == Some("unreact");
-    let given = (!is_taken_back).then(|| ReactionLabel {
+    let is_removed = parse_text(action).as_deref() == Some("unreact");
+    let given = (!is_removed).then(|| ReactionLabel {
         reaction: parse_word(reaction),
         emoji: parse_word(emoji),
     });
@@ -288,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_counterpart_is_whoever_is_not_the_account() {
+    fn the_counterpart_is_the_participant_that_is_not_the_account() {
         let sides = |item: MessagingItem| {
             format!(
                 "{}/{}",
@@ -296,10 +309,16 @@ mod tests {
                 item.between.business
             )
         };
-        let from = |sender: &str, recipient: &str, message: serde_json::Value| json!({"sender": {"id": sender}, "recipient": {"id": recipient}, "message": message});
+        let from = |sender: &str, recipient: &str, message: serde_json::Value| {
+            let (sender, recipient) = (json!({"id": sender}), json!({"id": recipient}));
+            json!({"sender": sender, "recipient": recipient, "message": message})
+        };
         let received = from("1", "9", json!({"mid": "m"}));
         let echo = from("9", "1", json!({"mid": "m", "is_echo": true}));
-        let own = json!({"sender": {"id": "9"}, "recipient": {"id": "1"}, "reaction": {"mid": "m", "action": "react"}});
+        let own = json!({
+            "sender": {"id": "9"}, "recipient": {"id": "1"},
+            "reaction": {"mid": "m", "action": "react"},
+        });
         for (json, account) in [
             (&received, Some("9")),
             (&received, None),
@@ -345,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn participants_that_would_not_fit_into_an_id_are_nobody() {
+    fn an_item_with_an_invalid_participant_is_not_parsed() {
         let long = "1".repeat(PARTICIPANT_MAX_BYTES + 1);
         for id in [
             json!(long),

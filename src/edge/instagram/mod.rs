@@ -1,14 +1,14 @@
-//! Instagram's messages: `GET /webhooks/instagram`, the handshake, and `POST`, up to 1,000 updates
-//! a call; and the replies to them.
+//! Instagram contract: the handshake by `GET /webhooks/instagram`, up to 1,000 updates in one
+//! `POST`, and the replies to messages.
 //!
 //! ```text
 //! size ─> signature ─> JSON ─> each update stored, or known already ─> 200
 //!  413       401     415, 400              503
 //! ```
 //!
-//! An answer other than 2xx makes Instagram send the whole call again, and in the end switch the
-//! subscription off. So nothing in a call is refused for what it says: what is not understood is
-//! kept as `message.unknown`.
+//! After an answer other than 2xx Instagram sends the whole call again, and at last disables the
+//! subscription. So no update is refused for its content: an update that cannot be decoded is kept
+//! as `message.unknown`.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
@@ -25,18 +25,18 @@ use crate::entity::{CommandOutcome, Rejection};
 use crate::event::EventId;
 use crate::router::Refusal;
 
-pub(super) mod app;
 mod decode;
 mod item;
 mod reply;
 pub mod signature;
+pub(super) mod source;
 pub(super) mod spec;
 
 pub use crate::entity::conversation::SOURCE;
 pub use decode::decode_instagram_call;
 pub(super) use reply::reply;
 
-const SIGNATURE: &str = "x-hub-signature-256";
+const SIGNATURE_HEADER: &str = "x-hub-signature-256";
 
 #[derive(Serialize)]
 struct InstagramSummary {
@@ -46,7 +46,7 @@ struct InstagramSummary {
     duplicates: usize,
 }
 
-/// Answers the handshake with which Meta makes sure that the address is ours.
+/// Answers Meta's handshake, which proves that the operator controls this address.
 pub(super) async fn verify(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     challenge_response(&context.request, context.edge.instagram())
         .map_err(|error| context.count_auth_failure(error))
@@ -54,22 +54,24 @@ pub(super) async fn verify(context: &mut RequestContext) -> Result<HttpResponse,
 
 fn challenge_response(
     request: &HttpRequest,
-    instagram: &app::InstagramSource,
+    instagram: &source::InstagramSource,
 ) -> Result<HttpResponse, ApiError> {
     let parameters = Query::<Vec<(String, String)>>::from_query(request.query_string());
     let parameters = parameters.map(Query::into_inner).unwrap_or_default();
     let find = |name: &str| {
         parameters
             .iter()
-            .find(|(given, _)| given == name)
+            .find(|(known, _)| known == name)
             .map(|(_, value)| value.as_str())
     };
+
     let expected = &instagram.config.verify_token;
-    // An empty token is one that was never set: it opens nothing.
-    let is_ours = find("hub.verify_token").is_some_and(|given| expected.matches(given.as_bytes()))
+    // An empty token was never configured, and must not match an empty parameter.
+    let is_valid_token = find("hub.verify_token")
+        .is_some_and(|token| expected.matches(token.as_bytes()))
         && !expected.is_empty();
-    let challenge =
-        find("hub.challenge").filter(|_| is_ours && find("hub.mode") == Some("subscribe"));
+    let is_subscription = find("hub.mode") == Some("subscribe");
+    let challenge = find("hub.challenge").filter(|_| is_valid_token && is_subscription);
     let Some(challenge) = challenge else {
         let message =
             "hub.mode, hub.verify_token or hub.challenge is missing or not valid".to_owned();
@@ -80,6 +82,7 @@ fn challenge_response(
             member: None,
         }));
     };
+
     let mut response =
         HttpResponse::with_body(StatusCode::OK, challenge.to_owned()).map_into_boxed_body();
     response.headers_mut().insert(
@@ -89,7 +92,7 @@ fn challenge_response(
     Ok(response)
 }
 
-/// Takes updates in.
+/// Receives one call with its updates.
 pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let RequestContext {
         request,
@@ -101,14 +104,15 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     let headers = request.headers();
     body::check_declared_length(request, edge.body_limits())?;
     let signature = headers
-        .get(SIGNATURE)
+        .get(SIGNATURE_HEADER)
         .map(HeaderValue::as_bytes)
         .filter(|value| signature::is_well_formed(value));
-    // What shows no signature is not worth the memory of its body.
+    // Refuse before reading the body: an unsigned request must not cost memory.
     let signature = signature.ok_or_else(|| edge.count_auth_failure(request, signature_error()))?;
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     let body = signature::verify_instagram_body(&edge.instagram().verifier, &body, signature);
     let body = body.ok_or_else(|| edge.count_auth_failure(request, signature_error()))?;
+
     body::check_json_content_type(headers)?;
     let commands = decode_instagram_call(&body, call.span())?;
     let core = edge.core()?;
@@ -117,7 +121,7 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
 }
 
 fn signature_error() -> ApiError {
-    let message = "X-Hub-Signature-256 is missing or not that of this body".to_owned();
+    let message = "X-Hub-Signature-256 is missing or does not match this body".to_owned();
     ApiError::Rejected(Rejection {
         status: 401,
         code: "invalid_signature",
@@ -126,19 +130,21 @@ fn signature_error() -> ApiError {
     })
 }
 
-/// 200 when every update is durable; else what kept one from it, so that the call is sent again.
+/// Answers 200 if every update is durable; else with the first refusal, so that Instagram sends the
+/// call again.
 fn summary_response(
     core: &NodeCore,
     call: &IncomingCall,
     outcomes: Vec<Result<CommandOutcome, Refusal>>,
 ) -> Result<HttpResponse, ApiError> {
-    // What was stored is named even if the rest makes the call fail.
+    // The call log names the stored events also if the call fails.
     call.note_events(
         outcomes
             .iter()
             .flatten()
             .map(|outcome| submit::public_event_id(core, outcome.position)),
     );
+
     let received = outcomes.len();
     let mut accepted: Vec<(EventId, Option<u64>)> = Vec::new();
     for outcome in outcomes {
@@ -155,6 +161,7 @@ fn summary_response(
             }
         }
     }
+
     let duplicates = received - accepted.len();
     let body = InstagramSummary {
         status: "accepted",

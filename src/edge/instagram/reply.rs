@@ -1,10 +1,12 @@
-//! `POST /api/v1/accounts/{account_id}/messages`: asks for a message to somebody, for a publisher
-//! or the admin.
+//! Handler of `POST /api/v1/accounts/{account_id}/messages`: a publisher or the admin sends a
+//! message to an Instagram user.
 //!
 //! ```text
-//! size ─> token ─> JSON, fields ─> account ─> repeated? ─> stored ─> 202, and sent as soon as it is its turn
-//!  413     401      415, 400         404      202, 409      503
+//! size ─> token ─> JSON, fields ─> account ─> duplicate? ─> stored ─> 202
+//!  413     401      415, 400         404      202, 409       503
 //! ```
+//!
+//! The delivery stage then sends the message, in the order of the conversation.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -23,7 +25,7 @@ use crate::entity::{Command, RejectionPolicy};
 use crate::event::{EntityKey, Position, find_members};
 use crate::router::Refusal;
 
-/// Takes a message to somebody in.
+/// Receives one message to an Instagram user.
 pub(in crate::edge) async fn reply(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let account_id: String = context.parse_path()?;
     let RequestContext {
@@ -36,15 +38,17 @@ pub(in crate::edge) async fn reply(context: &mut RequestContext) -> Result<HttpR
     body::check_declared_length(request, edge.body_limits())?;
     let crm = &edge.config.sources.crm;
     admin::authorize_any(request, edge, if crm.enabled { &crm.tokens } else { &[] })?;
+
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     body::check_json_content_type(request.headers())?;
-    // Two accounts may use one key, as they need not know of each other.
-    let key = idempotency::parse_idempotency_key(request.headers())?
+    // Accounts are independent, so that two of them may use the same key.
+    let idempotency_key = idempotency::parse_idempotency_key(request.headers())?
         .map(|key| format!("reply:{account_id}:{key}"));
     let (recipient_id, text) = parse_reply(body::body_text(&body)?)?;
+
     let core = edge.core()?;
-    let known = core.accounts.snapshot();
-    let account = known
+    let accounts = core.accounts.snapshot();
+    let account = accounts
         .get(&account_id)
         .ok_or_else(|| ApiError::NotFound(AccountChangeError::NotFound.to_string()))?;
     let reply = Reply {
@@ -53,12 +57,12 @@ pub(in crate::edge) async fn reply(context: &mut RequestContext) -> Result<HttpR
         text,
         is_automatic: false,
     };
-    // Both ids were checked to be short enough.
+    // The length of both ids was checked before.
     let command = reply
         .to_command(&account.instagram_account_id, None)
         .map_err(|_| ApiError::Internal)?;
     let command = Command {
-        idempotency_key: key,
+        idempotency_key,
         request_hash: Some(idempotency::request_fingerprint(request, &body)),
         on_rejection: RejectionPolicy::Answer,
         span: call.span().clone(),
@@ -67,7 +71,7 @@ pub(in crate::edge) async fn reply(context: &mut RequestContext) -> Result<HttpR
     submit_reply(&core, command).await
 }
 
-/// The recipient and the text that `json` gives.
+/// Parses the recipient and the text in `json`.
 fn parse_reply(json: &str) -> Result<(String, String), ApiError> {
     let [recipient_id, text] = find_members(json, ["recipient_id", "text"])
         .map_err(|error| ApiError::from_json_error(&error))?;
@@ -92,7 +96,8 @@ fn parse_reply(json: &str) -> Result<(String, String), ApiError> {
     let is_blank = !text.is_empty() && text.trim().is_empty();
     if is_blank || text.len() > REPLY_MAX_BYTES || has_control {
         let problem = format!(
-            "must say something in at most {REPLY_MAX_BYTES} bytes, without control characters but line ends"
+            "must have 1 to {REPLY_MAX_BYTES} bytes, not only spaces, \
+             and no control characters except line ends"
         );
         faults.add("text", problem);
     }
@@ -108,7 +113,7 @@ struct AcceptedReply<'a> {
 }
 
 async fn submit_reply(core: &NodeCore, command: Command) -> Result<HttpResponse, ApiError> {
-    let (conversation, request) = (command.entity.clone(), command.request_hash);
+    let (conversation, request_hash) = (command.entity.clone(), command.request_hash);
     match core.router.submit_command(command).await {
         Ok(outcome) => Ok(accepted_reply_response(
             core,
@@ -117,7 +122,7 @@ async fn submit_reply(core: &NodeCore, command: Command) -> Result<HttpResponse,
             outcome.sequence,
         )),
         Err(Refusal::Duplicate { position, .. }) => {
-            let first = idempotency::load_first_record(core, position, request).await?;
+            let first = idempotency::load_first_record(core, position, request_hash).await?;
             let mut response =
                 accepted_reply_response(core, position, &first.entity, first.sequence);
             idempotency::mark_replay(&mut response);
@@ -154,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    fn wrong(recipient_id: &Value, text: &Value) -> Vec<String> {
+    fn error_details(recipient_id: &Value, text: &Value) -> Vec<String> {
         let body = json!({"recipient_id": recipient_id, "text": text}).to_string();
         let Err(ApiError::InvalidFields(faults)) = parse_reply(&body) else {
             panic!("it is valid: {body}")
@@ -172,7 +177,8 @@ mod tests {
                 ("7".to_owned(), text.to_owned())
             );
         }
-        let expected = "text must say something in at most 1000 bytes, without control characters but line ends";
+        let expected = "text must have 1 to 1000 bytes, not only spaces, \
+                        and no control characters except line ends";
         for text in [
             format!("{longest}x"),
             "é".repeat(501),
@@ -180,9 +186,16 @@ mod tests {
             "\u{7}".into(),
             "a\tb".into(),
         ] {
-            assert_eq!(wrong(&json!("1"), &json!(text)), [expected], "{text:?}");
+            assert_eq!(
+                error_details(&json!("1"), &json!(text)),
+                [expected],
+                "{text:?}"
+            );
         }
-        assert_eq!(wrong(&json!("1"), &json!("")), ["text must not be empty"]);
+        assert_eq!(
+            error_details(&json!("1"), &json!("")),
+            ["text must not be empty"]
+        );
         let Err(ApiError::InvalidFields(faults)) =
             parse_reply(r#"{"recipient_id": "1", "text": "\ud800"}"#)
         else {
@@ -204,7 +217,7 @@ mod tests {
             json!({}),
         ] {
             assert_eq!(
-                wrong(&id, &json!(null)),
+                error_details(&id, &json!(null)),
                 [recipient, "text must be a string, not null"],
                 "{id}"
             );

@@ -1,5 +1,5 @@
-//! The signature of Instagram's calls: `sha256=` and the hex HMAC-SHA256 of the body's bytes, under
-//! the app's secret.
+//! Signature of Instagram's calls: `sha256=` and the hex HMAC-SHA256 of the body's bytes, with the
+//! app's secret.
 
 use bytes::Bytes;
 
@@ -8,25 +8,28 @@ use crate::config::Secret;
 
 const PREFIX: &str = "sha256=";
 
-/// Signs `body` as `X-Hub-Signature-256` wants it.
+/// Signs `body` for the header `X-Hub-Signature-256`.
 #[must_use]
 pub fn sign_instagram_body(secret: &Secret, body: &[u8]) -> String {
     format!("{PREFIX}{}", signature::hmac_sha256_hex(secret, body, b""))
 }
 
-/// `body`, if the header's value `given` is its signature under one of the secrets of `verifier`.
+/// Returns `body` as verified if `signature`, the header's value, matches under one of the secrets
+/// of `verifier`.
 #[must_use]
 pub fn verify_instagram_body(
     verifier: &SignatureVerifier,
     body: &Bytes,
-    given: &[u8],
+    signature: &[u8],
 ) -> Option<VerifiedBody> {
-    verifier.verify(body, b"", given.strip_prefix(PREFIX.as_bytes())?)
+    verifier.verify(body, b"", signature.strip_prefix(PREFIX.as_bytes())?)
 }
 
-/// Whether `given` can be a signature at all.
-pub(super) fn is_well_formed(given: &[u8]) -> bool {
-    let digits = given.strip_prefix(PREFIX.as_bytes()).unwrap_or_default();
+/// Returns true if `signature` has the form of a signature, valid or not.
+pub(super) fn is_well_formed(signature: &[u8]) -> bool {
+    let digits = signature
+        .strip_prefix(PREFIX.as_bytes())
+        .unwrap_or_default();
     digits.len() == 64 && digits.iter().all(u8::is_ascii_hexdigit)
 }
 

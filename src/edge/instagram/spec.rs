@@ -1,4 +1,4 @@
-//! What the description of the API says of Instagram's webhook.
+//! OpenAPI endpoints of the Instagram contract.
 
 use serde_json::{Value, json};
 
@@ -7,46 +7,66 @@ use crate::entity::conversation;
 use crate::event::catalogue;
 
 const ABOUT: &str = "\
-Up to 1,000 updates. A call is answered with 200 once each of them is on the disk or known already, and with 503 when that \
-is not so: Instagram sends it again then. What is not understood is kept as `message.unknown`.";
+Up to 1,000 updates. The answer is 200 once each update is on the disk or known as a duplicate, \
+and 503 otherwise, after which Instagram sends the call again. An update that cannot be decoded is \
+kept as `message.unknown`.";
 
 const HEADERS: &[(&str, &str)] = &[
-    ("X-Event-Id", "The event's id, of a single update."),
-    ("X-Entity-Sequence", "Its number in its conversation."),
+    (
+        "X-Event-Id",
+        "Id of the event, if the call stored exactly one.",
+    ),
+    (
+        "X-Entity-Sequence",
+        "Sequence number of the event in its conversation.",
+    ),
 ];
 
 const ABOUT_REPLIES: &str = "\
-From a publisher (with a token of `[sources.crm]`) or the admin. The answer comes once the message is on the disk; it is sent in \
-the order of its conversation, and again while Instagram cannot be reached. `delivery_id` is the id of its event, \
-`message.reply`. Instagram takes replies for 24 hours after somebody wrote.\n\n\
-With an `Idempotency-Key` a request can be repeated safely for 24 hours: it is answered as the first one was.";
+A publisher (with a token of `[sources.crm]`) or the admin sends a message. The answer comes once \
+the message is on the disk. Messages of one conversation are sent in order, and retried while \
+Instagram cannot be reached. `delivery_id` is the id of the event `message.reply`. Instagram \
+accepts replies for 24 hours after the user's last message.\n\n\
+With an `Idempotency-Key` a request can be repeated safely for 24 hours: the answer to the first \
+request is repeated.";
 
 const REPLY_HEADERS: &[(&str, &str)] = &[
     (
         "X-Event-Id",
-        "The event's id, which is that of the delivery.",
+        "Id of the event, which is also the id of the delivery.",
     ),
-    ("X-Entity-Sequence", "Its number in its conversation."),
+    (
+        "X-Entity-Sequence",
+        "Sequence number of the event in its conversation.",
+    ),
     (
         "Idempotent-Replay",
-        "`true` where the request had come before.",
+        "`true` if the answer repeats the answer to an earlier request.",
     ),
 ];
 
 pub(in crate::edge) fn receive() -> EndpointDoc {
-    let data = |entry: &catalogue::CatalogueEntry| {
-        serde_json::from_str::<Value>(entry.data).unwrap_or_default()
-    };
-    let endpoint = EndpointDoc::new("Instagram", "Take in updates of conversations")
+    let data =
+        |entry: &catalogue::Entry| serde_json::from_str::<Value>(entry.data).unwrap_or_default();
+    let endpoint = EndpointDoc::new("Instagram", "Receive updates of conversations")
         .about(ABOUT)
         .access(EndpointAccess::Signed(&["instagram_signature"]))
         .requires(&["object", "entry"]);
     let sent = catalogue::entries_of_source(conversation::SOURCE.as_str())
         .filter(|entry| entry.name != conversation::REPLY_EVENT);
     let endpoint = sent.fold(endpoint, |endpoint, entry| {
-        let list = if entry.wire_name.is_some() { "messaging" } else { "changes" };
-        let body = json!({"object": "instagram", "entry": [{"id": "0987654321", "time": 1_762_597_800_000_u64, list: [data(&entry)]}]});
-        endpoint.takes(entry.name, body)
+        let list = if entry.wire_name.is_some() {
+            "messaging"
+        } else {
+            "changes"
+        };
+        let update = json!({
+            "id": "0987654321", "time": 1_762_597_800_000_u64, list: [data(&entry)],
+        });
+        endpoint.takes(
+            entry.name,
+            json!({"object": "instagram", "entry": [update]}),
+        )
     });
     let accepted = json!({"status": "accepted", "received": 1, "accepted": 1, "duplicates": 0});
     endpoint
@@ -56,38 +76,53 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
         .refuses(
             401,
             "invalid_signature",
-            "X-Hub-Signature-256 is missing or not that of this body",
+            "X-Hub-Signature-256 is missing or does not match this body",
         )
         .refuses_when_busy()
 }
 
 pub(in crate::edge) fn verify() -> EndpointDoc {
-    EndpointDoc::new("Instagram", "Answer the handshake")
-        .about("Meta calls it when a subscription is made. The answer is the challenge alone, as text.")
+    EndpointDoc::new("Instagram", "Answer Meta's handshake")
+        .about(
+            "Meta calls this endpoint when a subscription is created. \
+             The answer is the challenge alone, as text.",
+        )
         .query("hub.mode", "Always subscribe.", "subscribe")
-        .query("hub.verify_token", "`verify_token` of `[sources.instagram]`.", "my-verify-token")
-        .query("hub.challenge", "What is given back.", "1158201444")
+        .query(
+            "hub.verify_token",
+            "`verify_token` of `[sources.instagram]`.",
+            "my-verify-token",
+        )
+        .query(
+            "hub.challenge",
+            "Text that the answer repeats.",
+            "1158201444",
+        )
         .answers_text(200, "The challenge.", "1158201444")
-        .refuses(403, "forbidden", "hub.mode, hub.verify_token or hub.challenge is missing or not valid")
+        .refuses(
+            403,
+            "forbidden",
+            "hub.mode, hub.verify_token or hub.challenge is missing or not valid",
+        )
         .limits_failures()
 }
 
 pub(in crate::edge) fn reply() -> EndpointDoc {
     let accepted = json!({
-        "status": "accepted", "delivery_id": "evt_3f9a2c41_1042", "conversation_id": "conv_1234567890_0987654321",
-        "sequence": 3,
+        "status": "accepted", "delivery_id": "evt_3f9a2c41_1042",
+        "conversation_id": "conv_1234567890_0987654321", "sequence": 3,
     });
-    EndpointDoc::new("Instagram", "Send a message to somebody")
+    EndpointDoc::new("Instagram", "Send a message to an Instagram user")
         .about(ABOUT_REPLIES)
         .access(EndpointAccess::Publisher)
         .part(
             "account_id",
-            "The account that it is sent for.",
+            "Id of the account that sends the message.",
             "acc_xyz789",
         )
         .header(
             "Idempotency-Key",
-            "The sender's own name for the message.",
+            "The sender's own id of the message.",
             "order-1042-shipped",
         )
         .takes(
@@ -97,7 +132,7 @@ pub(in crate::edge) fn reply() -> EndpointDoc {
         .requires(&["recipient_id", "text"])
         .answers_with(
             202,
-            "The message is stored, and sent when it is its turn.",
+            "The message is stored and will be sent in order.",
             accepted,
             REPLY_HEADERS,
         )

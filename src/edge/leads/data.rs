@@ -1,4 +1,4 @@
-//! The `data` of the 18 events: what each requires, member by member.
+//! Readers of the member `data` of the 18 events, each with the members that its event requires.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::super::fields::{FieldErrors, non_null};
 use super::values::{
-    check_email_or_phone, read_amount, read_members as fields, read_name, read_optional_email,
+    check_email_or_phone, read_amount, read_members, read_name, read_optional_email,
     read_optional_line, read_optional_prose, read_prose, read_reference,
 };
 use crate::entity::sales::{
@@ -20,27 +20,27 @@ use crate::event::{Timestamp, find_members};
 const MEMO_TYPES: [&str; 5] = ["general", "follow_up", "meeting", "call", "email"];
 const ACTIVITY_TYPES: [&str; 5] = ["call", "email", "meeting", "task", "note"];
 
-/// What a reader is given.
+/// Data of one event, as a reader gets it.
 pub(super) struct LeadEventData<'a> {
-    /// The text of an object.
+    /// JSON text of an object.
     pub(super) json: &'a str,
-    /// The system that sent it.
+    /// Name of the sending system, for the histories.
     pub(super) sender: &'a Arc<str>,
-    /// Makes a code for a customer that is given none; `None` without randomness.
+    /// Generates a customer code if the request gives none; `None` without randomness.
     pub(super) new_customer_code: fn() -> Option<String>,
 }
 
-/// What a reader makes of it.
+/// Action that a reader makes of the data.
 pub(super) struct LeadEventAction {
     pub(super) action: EntityAction,
-    /// The event's own time, where its data has one.
+    /// The event's own time, if its data has one.
     pub(super) at: Option<Timestamp>,
-    /// What is to be claimed for ever.
+    /// Unique key that the event claims permanently: the code of a new customer.
     pub(super) unique_key: Option<String>,
 }
 
-/// Reads the data of one event; what is wrong goes to the faults. An error is one of the node's,
-/// since the data was found to be an object before.
+/// Reader of the data of one event. Wrong members become field errors. A `serde_json` error is an
+/// internal one, since the data was found to be an object before.
 pub(super) type LeadDataReader =
     fn(&LeadEventData<'_>, &mut FieldErrors) -> Result<LeadEventAction, serde_json::Error>;
 
@@ -64,20 +64,23 @@ fn lead_action(action: sales::ProspectAction) -> LeadEventAction {
     bare_action(EntityAction::Lead(lead::LeadAction::Prospect(action)))
 }
 
-pub(super) fn pre_lead_create(
+pub(super) fn read_pre_lead_create(
     data: &LeadEventData<'_>,
     faults: &mut FieldErrors,
 ) -> LeadDataResult {
-    let fields = fields(data.json, &PRE_LEAD_FIELDS, faults)?;
+    let fields = read_members(data.json, &PRE_LEAD_FIELDS, faults)?;
     Ok(pre_lead_action(create_action(fields, data, faults)?))
 }
 
-pub(super) fn lead_create(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
-    let fields = fields(data.json, &LEAD_FIELDS, faults)?;
+pub(super) fn read_lead_create(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
+    let fields = read_members(data.json, &LEAD_FIELDS, faults)?;
     Ok(lead_action(create_action(fields, data, faults)?))
 }
 
-/// Someone new has a name, and a way to be reached.
+/// A new pre-lead or lead needs a first name and an e-mail address or phone number.
 fn create_action(
     fields: SalesValues,
     data: &LeadEventData<'_>,
@@ -94,26 +97,29 @@ fn create_action(
     Ok(sales::ProspectAction::Create { fields })
 }
 
-pub(super) fn pre_lead_update(
+pub(super) fn read_pre_lead_update(
     data: &LeadEventData<'_>,
     faults: &mut FieldErrors,
 ) -> LeadDataResult {
-    let fields = fields(data.json, &PRE_LEAD_FIELDS, faults)?;
+    let fields = read_members(data.json, &PRE_LEAD_FIELDS, faults)?;
     Ok(pre_lead_action(sales::ProspectAction::Update {
         fields,
         who: Arc::clone(data.sender),
     }))
 }
 
-pub(super) fn lead_update(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
-    let fields = fields(data.json, &LEAD_FIELDS, faults)?;
+pub(super) fn read_lead_update(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
+    let fields = read_members(data.json, &LEAD_FIELDS, faults)?;
     Ok(lead_action(sales::ProspectAction::Update {
         fields,
         who: Arc::clone(data.sender),
     }))
 }
 
-pub(super) fn pre_lead_discard(
+pub(super) fn read_pre_lead_discard(
     data: &LeadEventData<'_>,
     faults: &mut FieldErrors,
 ) -> LeadDataResult {
@@ -127,7 +133,10 @@ pub(super) fn pre_lead_discard(
     )))
 }
 
-pub(super) fn lead_discard(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_lead_discard(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     let [reason, loss_reason] = find_members(data.json, ["reason", "loss_reason"])?;
     Ok(bare_action(EntityAction::Lead(lead::LeadAction::Discard {
         reason: read_optional_prose(faults, "data.reason", reason),
@@ -136,14 +145,17 @@ pub(super) fn lead_discard(data: &LeadEventData<'_>, faults: &mut FieldErrors) -
     })))
 }
 
-pub(super) fn pre_lead_contact(
+pub(super) fn read_pre_lead_contact(
     data: &LeadEventData<'_>,
     faults: &mut FieldErrors,
 ) -> LeadDataResult {
     contact_action(data, faults).map(pre_lead_action)
 }
 
-pub(super) fn lead_contact(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_lead_contact(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     contact_action(data, faults).map(lead_action)
 }
 
@@ -182,11 +194,14 @@ fn contact_action(
     })
 }
 
-pub(super) fn pre_lead_memo(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_pre_lead_memo(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     memo_action(data, faults).map(pre_lead_action)
 }
 
-pub(super) fn lead_memo(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_lead_memo(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
     memo_action(data, faults).map(lead_action)
 }
 
@@ -208,7 +223,7 @@ fn memo_action(
     Ok(sales::ProspectAction::AddMemo { memo })
 }
 
-pub(super) fn pre_lead_status(
+pub(super) fn read_pre_lead_status(
     data: &LeadEventData<'_>,
     faults: &mut FieldErrors,
 ) -> LeadDataResult {
@@ -219,7 +234,10 @@ pub(super) fn pre_lead_status(
     })
 }
 
-pub(super) fn lead_status(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_lead_status(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     let (action, at) = status_action(data, faults)?;
     Ok(LeadEventAction {
         at,
@@ -246,11 +264,11 @@ fn status_action(
     ))
 }
 
-pub(super) fn pre_lead_convert(
+pub(super) fn read_pre_lead_convert(
     data: &LeadEventData<'_>,
     faults: &mut FieldErrors,
 ) -> LeadDataResult {
-    let fields = fields(data.json, &LEAD_TERM_FIELDS, faults)?;
+    let fields = read_members(data.json, &LEAD_TERM_FIELDS, faults)?;
     Ok(bare_action(EntityAction::PreLead(
         pre_lead::PreLeadAction::Convert {
             fields,
@@ -259,7 +277,10 @@ pub(super) fn pre_lead_convert(
     )))
 }
 
-pub(super) fn lead_activity(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_lead_activity(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     let names = [
         "activity_type",
         "title",
@@ -294,21 +315,26 @@ pub(super) fn lead_activity(data: &LeadEventData<'_>, faults: &mut FieldErrors) 
     )))
 }
 
-pub(super) fn lead_profile(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
-    let fields = fields(data.json, &PROFILE_FIELDS, faults)?;
+pub(super) fn read_lead_profile(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
+    let fields = read_members(data.json, &PROFILE_FIELDS, faults)?;
     Ok(bare_action(EntityAction::Lead(
         lead::LeadAction::UpdateProfile { fields },
     )))
 }
 
-pub(super) fn lead_convert(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_lead_convert(
+    data: &LeadEventData<'_>,
+    faults: &mut FieldErrors,
+) -> LeadDataResult {
     let [customer_code] = find_members(data.json, ["customer_code"])?;
-    let fields = fields(data.json, &CUSTOMER_TERM_FIELDS, faults)?;
+    let fields = read_members(data.json, &CUSTOMER_TERM_FIELDS, faults)?;
     let code = match non_null(customer_code) {
         Some(code) => faults.read_id("data.customer_code", Some(code)),
-        None => {
-            (data.new_customer_code)().ok_or_else(|| serde::ser::Error::custom("no randomness"))?
-        }
+        None => (data.new_customer_code)()
+            .ok_or_else(|| serde::ser::Error::custom("the system has no randomness"))?,
     };
     let action = EntityAction::Lead(lead::LeadAction::Convert {
         customer_code: code.as_str().into(),
@@ -320,13 +346,13 @@ pub(super) fn lead_convert(data: &LeadEventData<'_>, faults: &mut FieldErrors) -
     })
 }
 
-pub(super) fn order(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_order(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
     let [order_id] = find_members(data.json, ["order_id"])?;
     let entry = read_ledger_entry("data.order_id", order_id, data, faults)?;
     customer_action(customer::CustomerEvent::Ordered(entry), data, faults)
 }
 
-pub(super) fn payment(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
+pub(super) fn read_payment(data: &LeadEventData<'_>, faults: &mut FieldErrors) -> LeadDataResult {
     let [payment_id] = find_members(data.json, ["payment_id"])?;
     let entry = read_ledger_entry("data.payment_id", payment_id, data, faults)?;
     customer_action(customer::CustomerEvent::Paid(entry), data, faults)

@@ -1,4 +1,4 @@
-//! From a verified body to what it asks of whom, with every wrong field named.
+//! Decoder of a verified body: its event, target and action, or every wrong field.
 
 use serde_json::value::RawValue;
 
@@ -6,101 +6,101 @@ use super::super::body::body_text;
 use super::super::error::ApiError;
 use super::super::fields::{FieldErrors, non_null};
 use super::super::signature::VerifiedBody;
-use super::catalogue::{EVENTS, LeadEvent, LeadEventSubject, id_member_path};
+use super::catalogue::{LEAD_EVENTS, LeadEvent, LeadEventSubject, id_member_path};
 use super::data::{LeadEventAction, LeadEventData};
 use super::values;
 use crate::entity::{self, EntityAction};
 use crate::event::{EntityKey, Kind, Timestamp, find_members};
 
-/// What is known of a request beside its body.
+/// Parts of a request beside its body.
 #[derive(Clone, Copy, Debug)]
 pub struct LeadRequestContext {
-    /// The event that its path takes; `None` for the path that takes all.
+    /// Event that the path accepts; `None` for the path that accepts all.
     pub event: Option<&'static LeadEvent>,
-    /// The entity that its path names.
+    /// Id of the entity in the path, if the path has one.
     pub id: Option<u64>,
-    /// Makes a code for a customer that is given none; `None` without randomness.
+    /// Generates a customer code if the request gives none; `None` without randomness.
     pub new_customer_code: fn() -> Option<String>,
 }
 
-/// Whom an event is for.
+/// Entity to which a decoded event applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeadEventTarget {
-    /// An entity that begins with it.
+    /// A new entity, which the event creates.
     New(Kind),
-    /// One that is known by its id.
+    /// An existing entity, named by its id.
     Known(EntityKey),
-    /// The customer with this code.
+    /// The customer that holds this code.
     Code(String),
 }
 
-/// A decoded event.
+/// Event of one request, decoded and valid in form.
 #[derive(Clone, Debug)]
 pub struct DecodedLeadEvent {
-    /// Which one it is.
+    /// Entry of the event in the table.
     pub event: &'static LeadEvent,
-    /// Whom it is for.
+    /// Entity to which the event applies.
     pub target: LeadEventTarget,
-    /// What it asks for.
+    /// Action that the entity decides on.
     pub action: EntityAction,
-    /// Its own time, if it has one.
+    /// The event's own time, if the body gives one.
     pub at: Option<Timestamp>,
-    /// What it claims for ever.
+    /// Unique key that the event claims permanently: the code of a new customer.
     pub unique_key: Option<String>,
 }
 
-/// Decodes `body`. Of members with one name the last one counts; unknown ones stay in the payload,
-/// which is the body as it was received.
+/// Decodes `body`. Of members with the same name the last one counts. Unknown members stay in the
+/// payload, which is the body as it was received.
 ///
 /// # Errors
-/// [`ApiError::InvalidJson`], or [`ApiError::Invalid`] with every wrong field.
+/// [`ApiError::InvalidJson`], or [`ApiError::InvalidFields`] with every wrong field.
 pub fn decode_lead_event(
     body: &VerifiedBody,
-    given: LeadRequestContext,
+    context: LeadRequestContext,
 ) -> Result<DecodedLeadEvent, ApiError> {
     let text = body_text(body.bytes())?;
     let [event, source, timestamp, data] =
         find_members(text, ["event", "source", "timestamp", "data"])
             .map_err(|error| ApiError::from_json_error(&error))?;
+
     let mut faults = FieldErrors::default();
-    let event = decode_event_name(given.event, event, &mut faults);
-    let who = values::read_label(&mut faults, "source", source);
+    let event = decode_event_name(context.event, event, &mut faults);
+    let sender = values::read_label(&mut faults, "source", source);
     let timestamp = faults.read_optional_time("timestamp", timestamp);
     let data = decode_data_object(data, &mut faults);
-    let read = match (event, data) {
+
+    let decoded = match (event, data) {
         (Some(event), Some(json)) => {
-            let target = decode_target(event, given.id, json, &mut faults)?;
+            let target = decode_target(event, context.id, json, &mut faults)?;
             let data = LeadEventData {
                 json,
-                sender: &who,
-                new_customer_code: given.new_customer_code,
+                sender: &sender,
+                new_customer_code: context.new_customer_code,
             };
-            let wish = (event.read)(&data, &mut faults).map_err(|_| ApiError::Internal)?;
-            target.map(|target| (event, target, wish))
+            let action = (event.read)(&data, &mut faults).map_err(|_| ApiError::Internal)?;
+            target.map(|target| (event, target, action))
         }
         _ => None,
     };
-    let read = faults.finish(read).map_err(strip_data_prefix)?;
-    // Whatever is missing here was noted as a fault.
-    let (
-        event,
-        target,
-        LeadEventAction {
-            action,
-            at,
-            unique_key: code,
-        },
-    ) = read.ok_or(ApiError::Internal)?;
+    let decoded = faults.finish(decoded).map_err(strip_data_prefix)?;
+
+    // A missing part has added a field error, so it cannot be missing after `finish`.
+    let (event, target, action) = decoded.ok_or(ApiError::Internal)?;
+    let LeadEventAction {
+        action,
+        at,
+        unique_key,
+    } = action;
     Ok(DecodedLeadEvent {
         event,
         target,
         action,
         at: at.or(timestamp),
-        unique_key: code,
+        unique_key,
     })
 }
 
-/// The event that the body names, which is the one that its path takes.
+/// Decodes the event name of the body, which must be `expected` if the path accepts one event only.
 fn decode_event_name(
     expected: Option<&'static LeadEvent>,
     raw: Option<&RawValue>,
@@ -108,14 +108,14 @@ fn decode_event_name(
 ) -> Option<&'static LeadEvent> {
     let raw = non_null(raw);
     let Some(expected) = expected else {
-        let names = EVENTS.map(|event| event.name);
+        let names = LEAD_EVENTS.map(|event| event.name);
         return LeadEvent::from_wire_name(&faults.read_one_of("event", raw, &names));
     };
     let name = faults.read_text("event", raw);
     if raw.is_some_and(|raw| raw.get().starts_with('"')) && name != expected.name {
         faults.add("event", format!("must be {} here", expected.name));
     }
-    // What else is wrong can be said even if the event is another one.
+    // Go on with the path's event, so that the answer also names the other wrong fields.
     Some(expected)
 }
 
@@ -129,14 +129,17 @@ fn decode_data_object<'a>(data: Option<&'a RawValue>, faults: &mut FieldErrors) 
         .then(|| data.get())
 }
 
-/// Whom `event` is for, by its path or by `data`; `None`, and noted, if neither says so.
+/// Decodes the target of `event` from the path's `id` or from `data`; `None`, with a field error,
+/// if neither names an entity.
 fn decode_target(
     event: &LeadEvent,
     id: Option<u64>,
     data: &str,
     faults: &mut FieldErrors,
 ) -> Result<Option<LeadEventTarget>, ApiError> {
-    let not_object = |_| ApiError::Internal;
+    // `data` is known to be an object, so the lookup of a member cannot fail.
+    let internal = |_| ApiError::Internal;
+
     Ok(match (event.subject, id) {
         (LeadEventSubject::New(kind), _) => Some(LeadEventTarget::New(kind)),
         (LeadEventSubject::Known(kind), Some(id)) => {
@@ -144,7 +147,7 @@ fn decode_target(
         }
         (LeadEventSubject::Known(kind), None) => {
             let [pre_lead_id, lead_id] =
-                find_members(data, ["pre_lead_id", "lead_id"]).map_err(not_object)?;
+                find_members(data, ["pre_lead_id", "lead_id"]).map_err(internal)?;
             let raw = if kind == Kind::PreLead {
                 pre_lead_id
             } else {
@@ -154,10 +157,10 @@ fn decode_target(
         }
         (LeadEventSubject::Customer, _) => {
             let [id, code] =
-                find_members(data, ["customer_id", "customer_code"]).map_err(not_object)?;
+                find_members(data, ["customer_id", "customer_code"]).map_err(internal)?;
             match (non_null(id), non_null(code)) {
                 (Some(id), _) => decode_known_entity(Kind::Customer, Some(id), faults),
-                // A wrong code is noted where the rest of the data is read.
+                // The reader of the data checks the code too, and adds the field error.
                 (None, Some(code)) => Some(LeadEventTarget::Code(
                     FieldErrors::default().read_id("data.customer_code", Some(code)),
                 )),
@@ -179,7 +182,7 @@ fn decode_known_entity(
     Some(LeadEventTarget::Known(EntityKey::from_number(kind, id)))
 }
 
-/// The same faults in the words of this contract, which calls a member of `data` by its name alone.
+/// Words the details as this contract does, which names a member of `data` without the prefix.
 fn strip_data_prefix(error: ApiError) -> ApiError {
     let ApiError::InvalidFields(mut faults) = error else {
         return error;
@@ -192,9 +195,9 @@ fn strip_data_prefix(error: ApiError) -> ApiError {
     ApiError::InvalidFields(faults)
 }
 
-/// The answer to a path whose id is none that was ever given.
+/// Returns the 404 for an id that was never allocated.
 pub(super) fn no_such_entity(kind: Kind) -> ApiError {
-    // Ids begin with 1; the kind alone words the answer.
+    // The answer depends on the kind only. Ids begin with 1, so that 0 names no entity.
     ApiError::Rejected(entity::reject_absent(&EntityKey::from_number(kind, 0)))
 }
 

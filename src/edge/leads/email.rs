@@ -1,15 +1,15 @@
-//! Which texts can be e-mail addresses.
+//! Syntax check of e-mail addresses.
 
-/// The longest address that can be mailed to (RFC 5321, 4.5.3.1).
+/// Longest address that mail can be sent to (RFC 5321, section 4.5.3.1).
 const EMAIL_MAX_BYTES: usize = 254;
 
-/// Whether `text` can be an address: what the mail system says of it later is not known here.
+/// Returns true if `text` has the form of an e-mail address. The mailbox need not exist.
 pub(super) fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else {
         return false;
     };
     let forbidden = |c: char| c.is_whitespace() || c.is_control() || "@()<>[],;:\\\"".contains(c);
-    // Beyond ASCII there are marks besides letters in names of many languages.
+    // Any character beyond ASCII is accepted: many languages need marks besides letters.
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || !c.is_ascii() && !forbidden(c);
     let is_label = |label: &str| {
         !label.is_empty()

@@ -1,16 +1,16 @@
-//! The leads contract: `POST /api/v1/webhooks/incoming` and the 16 paths under it, their checks in
-//! their order, and the answers.
+//! Leads contract: handlers of `POST /api/v1/webhooks/incoming` and the 16 paths under it, with
+//! their checks in order, and the answers.
 //!
 //! ```text
 //! size ─> signature ─> rate limit ─> JSON, fields ─> duplicate ─> entity ─> stored ─> 200
 //!  413       401          429         415, 400       200, 409    404, 409    503
 //! ```
 //!
-//! The limit is counted after the signature, so that nobody who shares a sender's address can use
-//! it up. Without secrets there is none to look at, and the limit comes first.
+//! The rate limit comes after the signature, so that a stranger at the sender's address cannot use
+//! it up. If the source has no secrets, no signature is checked and the rate limit comes first.
 //!
-//! A repeated `Idempotency-Key` is answered as the first request was, without asking the entity
-//! again.
+//! A request with a repeated `Idempotency-Key` gets the answer of the first request; the entity
+//! does not see it.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderValue;
@@ -28,25 +28,26 @@ use crate::entity::{Command, RejectionPolicy};
 use crate::event::{EntityKey, Kind, Position};
 use crate::router::Refusal;
 
-pub(super) mod callers;
 mod catalogue;
 mod data;
 mod decode;
 mod email;
 pub mod signature;
+pub(super) mod source;
 pub(super) mod spec;
 mod values;
 
 pub use super::source::LEADS as SOURCE;
-pub use catalogue::{BASE, EVENTS, LeadEvent, LeadEventSubject};
+pub use catalogue::{BASE_PATH, LEAD_EVENTS, LeadEvent, LeadEventSubject};
 pub use decode::{DecodedLeadEvent, LeadEventTarget, LeadRequestContext, decode_lead_event};
 
-const SIGNATURE: &str = "x-webhook-signature";
+const SIGNATURE_HEADER: &str = "x-webhook-signature";
 
-/// Random bytes in the code of a customer that is given none: no two of a billion meet by chance.
+/// Random bytes in a generated customer code: 64 bits, so that two of a billion codes do not
+/// collide.
 const CODE_BYTES: usize = 8;
 
-/// Takes one event in: `event`, or any if the path takes all.
+/// Receives one event: `event`, or any event if the path accepts all.
 pub(super) async fn receive(
     event: Option<&'static LeadEvent>,
     context: &mut RequestContext,
@@ -62,18 +63,20 @@ pub(super) async fn receive(
     let caller = client_address::client_network(edge.client_address(request));
     let admit = || {
         leads
-            .callers
+            .client_limiter
             .admit(caller, edge.clock.monotonic())
             .map_err(ApiError::RateLimited)
     };
+
     let is_signed = !leads.verifier.is_empty();
     if !is_signed {
         *quota = admit()?;
     }
+
     body::check_declared_length(request, edge.body_limits())?;
-    let signature = headers.get(SIGNATURE).map(HeaderValue::as_bytes);
+    let signature = headers.get(SIGNATURE_HEADER).map(HeaderValue::as_bytes);
     if is_signed && signature.is_none() {
-        // What shows no signature is not worth the memory of its body.
+        // Refuse before reading the body: an unsigned request must not cost memory.
         return Err(edge.count_auth_failure(request, ApiError::InvalidBodySignature));
     }
     let body = body::read_body(request, payload, edge.body_limits()).await?;
@@ -83,6 +86,7 @@ pub(super) async fn receive(
     if is_signed {
         *quota = admit()?;
     }
+
     body::check_json_content_type(headers)?;
     let id = event.map_or(Ok(None), |event| parse_path_id(request, event))?;
     let idempotency_key = idempotency::parse_idempotency_key(headers)?;
@@ -94,6 +98,7 @@ pub(super) async fn receive(
             new_customer_code,
         },
     )?;
+
     let core = edge.core()?;
     let entity = resolve_entity(&core, &decoded).await?;
     let event = decoded.event;
@@ -116,7 +121,7 @@ pub(super) async fn receive(
     submit_lead_event(&core, command, event, call).await
 }
 
-/// The entity that its path names; a 404 for what cannot be one.
+/// Parses the entity's id in the path; an id that cannot exist is a 404.
 fn parse_path_id(request: &HttpRequest, event: &LeadEvent) -> Result<Option<u64>, ApiError> {
     let LeadEventSubject::Known(kind) = event.subject else {
         return Ok(None);
@@ -130,7 +135,8 @@ fn parse_path_id(request: &HttpRequest, event: &LeadEvent) -> Result<Option<u64>
     number.map(Some).ok_or_else(|| decode::no_such_entity(kind))
 }
 
-/// The entity that `decoded` is for.
+/// Resolves the target of `decoded` to an entity: a new one, the named one, or the holder of the
+/// code.
 async fn resolve_entity(
     core: &NodeCore,
     decoded: &DecodedLeadEvent,
@@ -151,12 +157,13 @@ async fn submit_lead_event(
     event: &LeadEvent,
     call: &IncomingCall,
 ) -> Result<HttpResponse, ApiError> {
-    let (request, message) = (command.request_hash, event.message);
+    let (request_hash, message) = (command.request_hash, event.message);
     match core.router.submit_command(command).await {
         Ok(outcome) => {
             let id = submit::public_event_id(core, outcome.position);
             if event.is_conversion() {
-                // The first record of what it made is written together with it, right behind it.
+                // The entity that a conversion creates has its first record at the next position,
+                // in the same commit.
                 call.note_events([id, submit::public_event_id(core, outcome.position.plus(1))]);
             }
             let mut response = success_response(message, &outcome.answer)?;
@@ -165,7 +172,7 @@ async fn submit_lead_event(
         }
         Err(Refusal::AlreadyApplied { answer }) => success_response(message, &answer),
         Err(Refusal::Duplicate { position, .. }) => {
-            replay_response(core, position, request, message).await
+            replay_response(core, position, request_hash, message).await
         }
         Err(refusal) => Err(ApiError::from_refusal(refusal, |position| {
             submit::public_event_id(core, position)
@@ -173,14 +180,14 @@ async fn submit_lead_event(
     }
 }
 
-/// The answer that the request of the record at `position` was given, if this one is the same.
+/// Repeats the answer to the request whose record is at `position`, if `request_hash` is the same.
 async fn replay_response(
     core: &NodeCore,
     position: Position,
-    request: Option<[u8; 32]>,
+    request_hash: Option<[u8; 32]>,
     message: &'static str,
 ) -> Result<HttpResponse, ApiError> {
-    let first = idempotency::load_first_record(core, position, request).await?;
+    let first = idempotency::load_first_record(core, position, request_hash).await?;
     let mut response = success_response(message, &first.answer)?;
     submit::set_event_headers(
         &mut response,
@@ -198,7 +205,7 @@ fn success_response(message: &'static str, data: &Bytes) -> Result<HttpResponse,
         message: &'static str,
         data: &'a RawValue,
     }
-    // Each event of this contract is answered by its entity, in JSON.
+    // The entity answers each event of this contract with JSON text.
     let data = serde_json::from_slice(data).map_err(|_| ApiError::Internal)?;
     Ok(answer::json_response(
         StatusCode::OK,
@@ -210,7 +217,7 @@ fn success_response(message: &'static str, data: &Bytes) -> Result<HttpResponse,
     ))
 }
 
-/// A code for a customer that was given none.
+/// Generates a customer code; `None` if the system has no randomness.
 fn new_customer_code() -> Option<String> {
     let mut bytes = [0; CODE_BYTES];
     getrandom::fill(&mut bytes).ok()?;

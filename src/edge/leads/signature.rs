@@ -1,5 +1,5 @@
-//! The signature of a request: hex HMAC-SHA256 of the body's bytes, with or without `sha256=`
-//! before it; none is needed as long as there are no secrets.
+//! Signature of the leads contract: hex HMAC-SHA256 of the body's bytes, with or without the prefix
+//! `sha256=`. A source without secrets checks no signature.
 
 use bytes::Bytes;
 
@@ -8,14 +8,14 @@ use crate::config::Secret;
 
 const PREFIX: &[u8] = b"sha256=";
 
-/// Signs `body`, as `X-Webhook-Signature` wants it.
+/// Signs `body` for the header `X-Webhook-Signature`; the result has no prefix.
 #[must_use]
 pub fn sign_lead_body(secret: &Secret, body: &[u8]) -> String {
     signature::hmac_sha256_hex(secret, body, b"")
 }
 
-/// `body`, if `signature` is that of it under one of the secrets of `verifier`, or if that has
-/// none.
+/// Returns `body` as verified if `signature` matches under one of the secrets of `verifier`, or if
+/// `verifier` has no secrets.
 #[must_use]
 pub fn verify_lead_body(
     verifier: &SignatureVerifier,

@@ -1,51 +1,57 @@
-//! What the description of the API says of the leads contract.
+//! OpenAPI endpoints of the leads contract.
 
 use serde_json::{Value, json};
 
 use super::super::docs::endpoint::{EndpointAccess, EndpointDoc};
-use super::catalogue::{EVENTS, LeadEvent, LeadEventSubject};
+use super::catalogue::{LEAD_EVENTS, LeadEvent, LeadEventSubject};
 use crate::event::{Kind, catalogue};
 
 const TAG: &str = "Leads";
 
 const ABOUT: &str = "\
-Decided and stored before it is answered. The signature is needed if the source has secrets, and not looked at if it has none. \
-A request with the `Idempotency-Key` of an earlier one is answered as that one was, with `Idempotent-Replay: true`.";
+The event is decided and stored before the answer. The signature is required if the source has \
+secrets, and ignored if it has none. A request with the `Idempotency-Key` of an earlier request \
+gets the answer of that request again, with `Idempotent-Replay: true`.";
 
 const ABOUT_ALL: &str = "\
-Takes each of the 18 events by its name, with the id of the pre-lead, lead or customer in `data` (a customer's code will do \
-instead). Orders and payments come this way only; one that came before counts once, by its id.";
+Accepts each of the 18 events by its name, with the id of the pre-lead, lead or customer in \
+`data`; a customer may be named by its code instead. Orders and payments are accepted at this path \
+only. An order or payment with a repeated id counts once.";
 
 const ABOUT_STATUS: &str = "\
-`new_status` repeats what was sent. An update that is older (by `status_date`, else `timestamp`) than the status that the \
-entity has is recorded as late: it enters the history, and the entity keeps its newer status.";
+`new_status` repeats the status of the request. An update that is older (by `status_date`, else \
+`timestamp`) than the current status is recorded as late: it enters the history, and the entity \
+keeps its newer status.";
 
 const HEADERS: &[(&str, &str)] = &[
-    ("X-Event-Id", "The event's id."),
-    ("X-Entity-Sequence", "Its number among the entity's events."),
+    ("X-Event-Id", "Id of the event."),
+    (
+        "X-Entity-Sequence",
+        "Sequence number of the event in its entity.",
+    ),
     (
         "Idempotent-Replay",
-        "`true` if this is the answer to an earlier request.",
+        "`true` if the answer repeats the answer to an earlier request.",
     ),
     (
         "RateLimit-Limit",
-        "Requests a minute for this address (for IPv6, its /64 network).",
+        "Limit of requests a minute for this address (for IPv6, its /64 network).",
     ),
-    ("RateLimit-Remaining", "How many are left now."),
+    ("RateLimit-Remaining", "Requests that are left now."),
     (
         "RateLimit-Reset",
-        "Seconds until the oldest of the minute no longer counts.",
+        "Seconds until the oldest request leaves the window.",
     ),
 ];
 
-/// The path that takes every event.
+/// Endpoint that accepts every event.
 pub(in crate::edge) fn any_event() -> EndpointDoc {
-    let all = EndpointDoc::new(TAG, "Take in any event of a pre-lead, lead or customer");
+    let all = EndpointDoc::new(TAG, "Receive any event of a pre-lead, lead or customer");
     let all = add_common_answers(all, &format!("{ABOUT_ALL}\n\n{ABOUT}"));
-    let all = EVENTS.iter().fold(all, |endpoint, event| {
+    let all = LEAD_EVENTS.iter().fold(all, |endpoint, event| {
         endpoint.takes(event.name, body(event, true))
     });
-    let names = EVENTS.map(|event| event.name).join(", ");
+    let names = LEAD_EVENTS.map(|event| event.name).join(", ");
     let all = all
         .answers_with(
             200,
@@ -55,12 +61,12 @@ pub(in crate::edge) fn any_event() -> EndpointDoc {
         )
         .answers(
             200,
-            "The same of a pre-lead.",
+            "The event of a pre-lead is stored.",
             answer("Pre-lead created successfully", json!({"pre_lead_id": 789})),
         )
         .answers(
             200,
-            "The same of a customer.",
+            "The event of a customer is stored.",
             answer(
                 "Order recorded successfully",
                 json!({"customer_id": 789, "customer_code": "CUST-0042"}),
@@ -71,10 +77,10 @@ pub(in crate::edge) fn any_event() -> EndpointDoc {
     add_conflicts(all, None)
 }
 
-/// A path that takes only `event`.
+/// Endpoint that accepts only `event`.
 pub(in crate::edge) fn one_event(event: &LeadEvent) -> EndpointDoc {
     let id = event.id_name();
-    let found = match event.subject {
+    let not_found = match event.subject {
         LeadEventSubject::Known(Kind::PreLead) => Some("Pre-lead not found"),
         LeadEventSubject::Known(_) | LeadEventSubject::Customer => Some("Lead not found"),
         LeadEventSubject::New(_) => None,
@@ -88,16 +94,16 @@ pub(in crate::edge) fn one_event(event: &LeadEvent) -> EndpointDoc {
             HEADERS,
         )
         .refuses_field("event", &format!("event must be {} here", event.name));
-    let Some(not_found) = found else {
+    let Some(not_found) = not_found else {
         return add_key_reused(endpoint);
     };
     let endpoint = endpoint
-        .part(id, "The number that the node gave it.", 789)
+        .part(id, "Id that the node allocated to the entity.", 789)
         .refuses(404, "not_found", not_found);
     add_conflicts(endpoint, Some(event))
 }
 
-/// What there is to say of `event` alone, and of all of them.
+/// Description of the endpoint of `event`.
 fn about(event: &LeadEvent) -> String {
     if event.name.ends_with("_status_update") {
         format!("{ABOUT_STATUS}\n\n{ABOUT}")
@@ -106,24 +112,28 @@ fn about(event: &LeadEvent) -> String {
     }
 }
 
-/// What all of them have in common.
+/// Adds the parameters and answers that all endpoints of the contract share.
 fn add_common_answers(endpoint: EndpointDoc, about: &str) -> EndpointDoc {
     endpoint
         .about(about)
         .access(EndpointAccess::Signed(&["leads_signature"]))
         .header(
             "Idempotency-Key",
-            "The sender's own name for the request, if it may be repeated. On this page `{random}` is a new one each time.",
+            "The sender's own id of the request, if it may be repeated. \
+             This page replaces `{random}` with a new value for each request.",
             "{random}",
         )
         .requires(&["event", "source", "data"])
         .refuses_bodies()
         .refuses(401, "invalid_signature", "Invalid signature")
-        .limits(100, "Requests of one address (for IPv6, of its /64 network)")
+        .limits(
+            100,
+            "Requests of one address (for IPv6, of its /64 network)",
+        )
         .refuses_when_busy()
 }
 
-/// The conflicts of `event`, or of any.
+/// Adds the conflicts (409) of `event`, or of all events.
 fn add_conflicts(endpoint: EndpointDoc, event: Option<&LeadEvent>) -> EndpointDoc {
     let endpoint = add_key_reused(endpoint).refuses(
         409,
@@ -156,14 +166,14 @@ fn add_key_reused(endpoint: EndpointDoc) -> EndpointDoc {
     )
 }
 
-/// Its name as a person would say it: `Lead status update`.
+/// Summary of the event for people, such as `Lead status update`.
 fn summary(event: &LeadEvent) -> String {
     let words = event.name.replace("pre_lead", "pre-lead").replace('_', " ");
     let (first, rest) = words.split_at(1);
     first.to_uppercase() + rest
 }
 
-/// A request; with the id in its data where the path has none.
+/// Example request; `with_id` adds the entity's id to its data.
 fn body(event: &LeadEvent, with_id: bool) -> Value {
     let example = catalogue::find_entry(event.event_type)
         .and_then(|entry| serde_json::from_str(entry.data).ok());
@@ -182,7 +192,7 @@ fn answer(message: &str, data: Value) -> Value {
     json!({"status": "success", "message": message, "data": data})
 }
 
-/// The `data` of the answer to `event`, about the entity whose id is called `id`.
+/// Example `data` of the answer to `event`; `id` is the name of the entity's id.
 fn sample_answer_data(event: &LeadEvent, id: &'static str) -> Value {
     match event.name {
         "pre_lead_contact_add" | "lead_contact_add" => json!({"contact_id": 456, id: 789}),

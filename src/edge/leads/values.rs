@@ -1,4 +1,4 @@
-//! The values of fields on the wire: what each may be.
+//! Readers of single values in requests, with the type and limits of each field.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::entity::sales::{
 };
 use crate::event::find_members;
 
-/// The most bytes of a name, a number, a line: far more than any has, few enough for a thousand
-/// contacts in a state.
+/// Most bytes of a name, number or other single line: far more than real values have, and few
+/// enough for a thousand contacts in a state.
 const LINE_MAX_BYTES: usize = 1_000;
-/// The most bytes of what people write.
+/// Most bytes of a text that people write, such as a memo: 64 KiB.
 const PROSE_MAX_BYTES: usize = 65_536;
 
 const SOURCES: [&str; 10] = [
@@ -32,16 +32,16 @@ const SOURCES: [&str; 10] = [
 ];
 const PRIORITIES: [&str; 4] = ["low", "medium", "high", "critical"];
 
-/// What a field holds.
+/// Type of a field's value.
 #[derive(Clone, Copy)]
 enum LeadFieldType {
-    /// A name that is not blank.
+    /// A single line that is not blank.
     Name,
     Line,
     Prose,
     Email,
     OneOf(&'static [&'static str]),
-    /// The number or name of something in the sender's system.
+    /// Number or name of an object in the sender's system.
     Reference,
     Money,
 }
@@ -91,21 +91,21 @@ const fn field_type(member: SalesField) -> LeadFieldType {
     }
 }
 
-/// The fields among `wanted` that `data`, an object, gives; null gives nothing.
+/// Reads the members `fields` of `data`, an object; a null member counts as absent.
 ///
 /// # Errors
-/// `serde_json`'s, which an object cannot bring about.
+/// The error of `serde_json` if `data` is no object.
 pub(super) fn read_members<const N: usize>(
     data: &str,
-    wanted: &[SalesField; N],
+    fields: &[SalesField; N],
     faults: &mut FieldErrors,
 ) -> Result<SalesValues, serde_json::Error> {
-    let found = find_members(data, wanted.map(SalesField::as_str))?;
-    let given = wanted
+    let found = find_members(data, fields.map(SalesField::as_str))?;
+    let values = fields
         .iter()
         .zip(found)
         .filter_map(|(member, raw)| Some((*member, read_value(*member, non_null(raw)?, faults))));
-    Ok(given.collect())
+    Ok(values.collect())
 }
 
 fn read_value(member: SalesField, raw: &RawValue, faults: &mut FieldErrors) -> SalesValue {
@@ -130,7 +130,7 @@ fn read_value(member: SalesField, raw: &RawValue, faults: &mut FieldErrors) -> S
     }
 }
 
-/// A required text of one line that is not blank.
+/// Reads a required single line that is not blank.
 pub(super) fn read_name(
     faults: &mut FieldErrors,
     path: &'static str,
@@ -139,7 +139,7 @@ pub(super) fn read_name(
     read_required_text(faults, path, raw, LINE_MAX_BYTES)
 }
 
-/// A required text of one line that is not empty, though it may be blank: the sender's business.
+/// Reads a required single line that is not empty; it may be blank.
 pub(super) fn read_label(
     faults: &mut FieldErrors,
     path: &'static str,
@@ -148,7 +148,7 @@ pub(super) fn read_label(
     read_text_unless(str::is_empty, faults, path, raw, LINE_MAX_BYTES)
 }
 
-/// A required text that is not blank.
+/// Reads a required long text that is not blank.
 pub(super) fn read_prose(
     faults: &mut FieldErrors,
     path: &'static str,
@@ -157,7 +157,7 @@ pub(super) fn read_prose(
     read_required_text(faults, path, raw, PROSE_MAX_BYTES)
 }
 
-/// An optional text of one line.
+/// Reads an optional single line.
 pub(super) fn read_optional_line(
     faults: &mut FieldErrors,
     path: &'static str,
@@ -166,7 +166,7 @@ pub(super) fn read_optional_line(
     non_null(raw).map(|raw| read_limited_text(faults, path, raw, LINE_MAX_BYTES))
 }
 
-/// An optional text.
+/// Reads an optional long text.
 pub(super) fn read_optional_prose(
     faults: &mut FieldErrors,
     path: &'static str,
@@ -175,7 +175,7 @@ pub(super) fn read_optional_prose(
     non_null(raw).map(|raw| read_limited_text(faults, path, raw, PROSE_MAX_BYTES))
 }
 
-/// An optional e-mail address.
+/// Reads an optional e-mail address.
 pub(super) fn read_optional_email(
     faults: &mut FieldErrors,
     path: &'static str,
@@ -224,7 +224,7 @@ fn read_limited_text(
     text.into()
 }
 
-/// An address, or nothing at all, which takes back an earlier one.
+/// Reads an e-mail address, or an empty string, which removes the address.
 fn read_email(faults: &mut FieldErrors, path: &'static str, raw: &RawValue) -> Arc<str> {
     let text = faults.read_text(path, Some(raw));
     if !text.is_empty() && !is_email(&text) {
@@ -233,19 +233,19 @@ fn read_email(faults: &mut FieldErrors, path: &'static str, raw: &RawValue) -> A
     text.into()
 }
 
-/// Notes it if neither an address nor a number is given.
+/// Adds a field error if neither an e-mail address nor a phone number is given.
 pub(super) fn check_email_or_phone(
     faults: &mut FieldErrors,
     email: Option<&RawValue>,
     phone: Option<&RawValue>,
 ) {
-    let is_given = |raw| non_null(raw).is_some_and(|raw| raw.get() != "\"\"");
-    if !is_given(email) && !is_given(phone) {
+    let is_present = |raw| non_null(raw).is_some_and(|raw| raw.get() != "\"\"");
+    if !is_present(email) && !is_present(phone) {
         faults.add("data.email", "or phone is required");
     }
 }
 
-/// A required amount, not below zero.
+/// Reads a required amount of money, not negative.
 pub(super) fn read_amount(
     faults: &mut FieldErrors,
     path: &'static str,
@@ -267,14 +267,17 @@ pub(super) fn read_amount(
         Some(amount) => return amount,
         None => faults.add(
             path,
-            format!("must have at most {WHOLE_DIGITS_MAX} digits before the point and {FRACTION_DIGITS_MAX} after it"),
+            format!(
+                "must have at most {WHOLE_DIGITS_MAX} digits before the point \
+                 and {FRACTION_DIGITS_MAX} after it"
+            ),
         ),
     }
     Decimal::default()
 }
 
-/// A number, or a string of digits: the id of an entity. `None`, and noted, if it is missing or
-/// neither.
+/// Reads the id of an entity: a whole number or a string of digits. `None`, with a field error, for
+/// any other value.
 pub(super) fn read_entity_id(
     faults: &mut FieldErrors,
     path: &'static str,
@@ -290,11 +293,11 @@ pub(super) fn read_entity_id(
         faults.add(path, "must be a whole number");
         return None;
     }
-    // Digits that fit in no number are the id of nothing, like any other that was never given.
+    // Digits beyond 64 bits name no entity, like any other id that was never allocated.
     Some(text.parse().unwrap_or(u64::MAX))
 }
 
-/// The id of something in the sender's system: a string, or a number as it is written.
+/// Reads the id of an object in the sender's system: a string, or a whole number.
 pub(super) fn read_reference(
     faults: &mut FieldErrors,
     path: &'static str,
@@ -327,8 +330,8 @@ mod tests {
         serde_json::from_str(json).expect("JSON")
     }
 
-    /// The detail of the fault that reading `json` as `member` makes, or nothing.
-    fn fault(member: SalesField, json: &str) -> Option<String> {
+    /// Returns the detail of the field error of `json` as the value of `member`, if it has one.
+    fn error_detail(member: SalesField, json: &str) -> Option<String> {
         let mut faults = FieldErrors::default();
         read_value(member, raw(json), &mut faults);
         match faults.finish(()) {
@@ -339,21 +342,21 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_address_takes_the_earlier_one_back() {
-        assert_eq!(fault(SalesField::Email, "\"\""), None);
+    fn an_empty_address_removes_the_earlier_one() {
+        assert_eq!(error_detail(SalesField::Email, "\"\""), None);
         assert_eq!(
-            fault(SalesField::Email, "\"nobody\"").as_deref(),
+            error_detail(SalesField::Email, "\"nobody\"").as_deref(),
             Some("data.email must be an e-mail address")
         );
         assert_eq!(
-            fault(SalesField::Email, "7").as_deref(),
+            error_detail(SalesField::Email, "7").as_deref(),
             Some("data.email must be a string, not a number")
         );
     }
 
     #[test]
     fn amounts_are_numbers_of_bounded_length_and_not_negative() {
-        let money = |json| fault(SalesField::ExpectedValue, json);
+        let money = |json| error_detail(SalesField::ExpectedValue, json);
         for good in [
             "0",
             "50000.00",
@@ -372,19 +375,19 @@ mod tests {
             Some("data.expected_value must be a number")
         );
         for long in ["1000000000000000000", "0.0000000000000000001", "1e400"] {
-            let said =
+            let expected =
                 "data.expected_value must have at most 18 digits before the point and 18 after it";
-            assert_eq!(money(long).as_deref(), Some(said), "{long}");
+            assert_eq!(money(long).as_deref(), Some(expected), "{long}");
         }
     }
 
     #[test]
     fn a_reference_is_a_number_or_a_name() {
-        assert_eq!(fault(SalesField::AssignedTo, "5"), None);
-        assert_eq!(fault(SalesField::AssignedTo, "\"agent-5\""), None);
+        assert_eq!(error_detail(SalesField::AssignedTo, "5"), None);
+        assert_eq!(error_detail(SalesField::AssignedTo, "\"agent-5\""), None);
         assert!(
-            fault(SalesField::AssignedTo, "5.5").is_some()
-                && fault(SalesField::AssignedTo, "[]").is_some()
+            error_detail(SalesField::AssignedTo, "5.5").is_some()
+                && error_detail(SalesField::AssignedTo, "[]").is_some()
         );
         let mut faults = FieldErrors::default();
         assert_eq!(
@@ -414,7 +417,7 @@ mod tests {
 
     #[test]
     fn long_texts_are_refused_by_their_bytes() {
-        let text = |member, length| fault(member, &format!("\"{}\"", "x".repeat(length)));
+        let text = |member, length| error_detail(member, &format!("\"{}\"", "x".repeat(length)));
         assert_eq!(text(SalesField::City, LINE_MAX_BYTES), None);
         assert_eq!(
             text(SalesField::City, LINE_MAX_BYTES + 1).as_deref(),
@@ -425,16 +428,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_null_is_not_given() {
+    fn a_null_member_counts_as_absent() {
         let mut faults = FieldErrors::default();
-        let given = read_members(
+        let values = read_members(
             r#"{"city": null, "country": "France", "other": 1}"#,
             &crate::entity::sales::LEAD_FIELDS,
             &mut faults,
         );
         assert_eq!(
-            given.expect("an object"),
-            SalesValues::from([(SalesField::Country, SalesValue::Text("France".into()))])
+            values.expect("an object"),
+            SalesValues::from([(SalesField::Country, Value::Text("France".into()))])
         );
     }
 }

@@ -1,4 +1,5 @@
-//! The `data` of the 12 support events: what each requires, member by member.
+//! Readers of the member `data` of the 12 support events, each with the members that its event
+//! requires.
 
 use serde_json::value::RawValue;
 
@@ -6,19 +7,19 @@ use super::super::fields::{FieldErrors, non_null};
 use crate::entity::ticket::{PRIORITIES, STATUSES, TicketAction};
 use crate::event::find_members;
 
-/// The most tags that one event names.
+/// Most tags in one list of an event.
 const TAGS_MAX: usize = 1_000;
-/// The longest tag, in bytes.
+/// Longest tag, in bytes of UTF-8.
 const TAG_MAX_BYTES: usize = 256;
 
-/// Reads the data of the event `event`, which is one of [`crate::entity::ticket::EVENT_NAMES`]; what is
-/// wrong goes to `faults`. `None` for another event, or for data that is no object.
+/// Decodes the data of `event`, which is one of the ticket's event names. Wrong members are added
+/// to `faults`. `None` for another event, or for data that is no object.
 pub(super) fn decode_ticket_data(
     event: &str,
     data: Option<&RawValue>,
     faults: &mut FieldErrors,
 ) -> Option<TicketAction> {
-    // Nothing in it is required for `agent.unassigned`, so it may be missing as a whole there.
+    // `agent.unassigned` requires no member, so its data may be absent.
     let json = match non_null(data) {
         None if event == "agent.unassigned" => "{}",
         None => {
@@ -27,6 +28,7 @@ pub(super) fn decode_ticket_data(
         }
         Some(data) => data.get(),
     };
+
     let reader = find_reader(event)?;
     if !json.starts_with('{') {
         faults.add("data", "must be an object");
@@ -35,8 +37,7 @@ pub(super) fn decode_ticket_data(
     if !faults.check_member_names("data", json) {
         return None;
     }
-    // The text was found to be JSON when the body was read, and is an object: nothing is left to go
-    // wrong.
+    // `json` is known to be a JSON object, so this cannot fail.
     reader(json, faults).ok()
 }
 
@@ -44,23 +45,23 @@ type TicketDataReader = fn(&str, &mut FieldErrors) -> Result<TicketAction, serde
 
 fn find_reader(event: &str) -> Option<TicketDataReader> {
     Some(match event {
-        "message.created" => message_created,
-        "message.updated" => message_updated,
-        "message.deleted" => message_deleted,
-        "status.changed" => status_changed,
-        "agent.assigned" => agent_assigned,
-        "agent.unassigned" => agent_unassigned,
-        "priority.changed" => priority_changed,
-        "tags.updated" => tags_updated,
-        "category.changed" => category_changed,
-        "attachment.added" => attachment_added,
-        "sla.breached" => sla_breached,
-        "rating.submitted" => rating_submitted,
+        "message.created" => read_message_created,
+        "message.updated" => read_message_updated,
+        "message.deleted" => read_message_deleted,
+        "status.changed" => read_status_changed,
+        "agent.assigned" => read_agent_assigned,
+        "agent.unassigned" => read_agent_unassigned,
+        "priority.changed" => read_priority_changed,
+        "tags.updated" => read_tags_updated,
+        "category.changed" => read_category_changed,
+        "attachment.added" => read_attachment_added,
+        "sla.breached" => read_sla_breached,
+        "rating.submitted" => read_rating_submitted,
         _ => return None,
     })
 }
 
-fn message_created(
+fn read_message_created(
     data: &str,
     faults: &mut FieldErrors,
 ) -> Result<TicketAction, serde_json::Error> {
@@ -74,7 +75,7 @@ fn message_created(
     })
 }
 
-fn message_updated(
+fn read_message_updated(
     data: &str,
     faults: &mut FieldErrors,
 ) -> Result<TicketAction, serde_json::Error> {
@@ -85,7 +86,7 @@ fn message_updated(
     })
 }
 
-fn message_deleted(
+fn read_message_deleted(
     data: &str,
     faults: &mut FieldErrors,
 ) -> Result<TicketAction, serde_json::Error> {
@@ -96,7 +97,10 @@ fn message_deleted(
     })
 }
 
-fn status_changed(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+fn read_status_changed(
+    data: &str,
+    faults: &mut FieldErrors,
+) -> Result<TicketAction, serde_json::Error> {
     let [status, reason] = find_members(data, ["status", "reason"])?;
     Ok(TicketAction::StatusChanged {
         status: faults.read_one_of("data.status", status, &STATUSES),
@@ -104,7 +108,10 @@ fn status_changed(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, 
     })
 }
 
-fn agent_assigned(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+fn read_agent_assigned(
+    data: &str,
+    faults: &mut FieldErrors,
+) -> Result<TicketAction, serde_json::Error> {
     let [agent_id, agent_name] = find_members(data, ["agent_id", "agent_name"])?;
     Ok(TicketAction::AgentAssigned {
         agent_id: faults.read_id("data.agent_id", agent_id),
@@ -112,7 +119,7 @@ fn agent_assigned(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, 
     })
 }
 
-fn agent_unassigned(
+fn read_agent_unassigned(
     data: &str,
     faults: &mut FieldErrors,
 ) -> Result<TicketAction, serde_json::Error> {
@@ -122,7 +129,7 @@ fn agent_unassigned(
     })
 }
 
-fn priority_changed(
+fn read_priority_changed(
     data: &str,
     faults: &mut FieldErrors,
 ) -> Result<TicketAction, serde_json::Error> {
@@ -132,8 +139,11 @@ fn priority_changed(
     })
 }
 
-/// `tags` is the whole list; with it, `added` and `removed` say nothing new.
-fn tags_updated(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+/// Decodes `tags`, the whole list; if it is present, `added` and `removed` are only checked.
+fn read_tags_updated(
+    data: &str,
+    faults: &mut FieldErrors,
+) -> Result<TicketAction, serde_json::Error> {
     let [tags, added, removed] = find_members(data, ["tags", "added", "removed"])?;
     if non_null(tags)
         .or(non_null(added))
@@ -152,7 +162,7 @@ fn tags_updated(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, se
     })
 }
 
-fn category_changed(
+fn read_category_changed(
     data: &str,
     faults: &mut FieldErrors,
 ) -> Result<TicketAction, serde_json::Error> {
@@ -162,7 +172,7 @@ fn category_changed(
     })
 }
 
-fn attachment_added(
+fn read_attachment_added(
     data: &str,
     faults: &mut FieldErrors,
 ) -> Result<TicketAction, serde_json::Error> {
@@ -176,7 +186,10 @@ fn attachment_added(
     })
 }
 
-fn sla_breached(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, serde_json::Error> {
+fn read_sla_breached(
+    data: &str,
+    faults: &mut FieldErrors,
+) -> Result<TicketAction, serde_json::Error> {
     let [policy, due_at] = find_members(data, ["policy", "due_at"])?;
     Ok(TicketAction::SlaBreached {
         policy: faults.read_nonempty_text("data.policy", policy),
@@ -184,7 +197,7 @@ fn sla_breached(data: &str, faults: &mut FieldErrors) -> Result<TicketAction, se
     })
 }
 
-fn rating_submitted(
+fn read_rating_submitted(
     data: &str,
     faults: &mut FieldErrors,
 ) -> Result<TicketAction, serde_json::Error> {

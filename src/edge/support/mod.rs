@@ -1,9 +1,12 @@
-//! The support contract: `POST /api/v0/crm/webhooks/support/`, its checks in their order, and its
-//! answers.
+//! Support contract: handler of `POST /api/v0/crm/webhooks/support/`, with its checks in order, and
+//! the answers.
 //!
 //! ```text
-//! size ─> API key ─> signature ─> timestamp ─> rate limit ─> JSON, fields ─> duplicate ─> stored ─> 202
-//!  413      401         401          401          429         415, 400         409          503
+//! size ─> API key ─> signature ─> timestamp ─> rate limit ─┐
+//!  413      401         401          401          429       │
+//!   ┌───────────────────────────────────────────────────────┘
+//!   └─> JSON, fields ─> duplicate ─> stored ─> 202
+//!         415, 400         409         503
 //! ```
 
 use actix_web::HttpResponse;
@@ -17,8 +20,8 @@ use super::{body, submit};
 mod data;
 mod decode;
 pub mod samples;
-pub(super) mod senders;
 pub mod signature;
+pub(super) mod source;
 pub(super) mod spec;
 
 pub use super::source::SUPPORT as SOURCE;
@@ -26,7 +29,7 @@ pub use decode::{SupportRequestContext, decode_support_event};
 
 const IDEMPOTENCY_KEYS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
 
-/// Takes one event in.
+/// Receives one event of a ticket.
 pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse, ApiError> {
     let RequestContext {
         request,
@@ -37,17 +40,20 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
     } = context;
     let headers = request.headers();
     let support = edge.support();
+
+    // Check the API key before reading the body: a stranger's request must not cost memory.
     body::check_declared_length(request, edge.body_limits())?;
-    // Known senders only: nobody else's body is worth memory.
     let key = support
         .check_api_key(headers)
         .map_err(|error| edge.count_auth_failure(request, error))?;
     let body = body::read_body(request, payload, edge.body_limits()).await?;
     let authentic = support.authenticate(key, headers, body, edge.clock.wall());
     let authentic = authentic.map_err(|error| edge.count_auth_failure(request, error))?;
+    // Only authentic requests use up the sender's rate limit.
     *quota = support.admit(authentic.key, edge.clock.monotonic())?;
+
     body::check_json_content_type(headers)?;
-    let given = SupportRequestContext {
+    let context = SupportRequestContext {
         idempotency_key: IDEMPOTENCY_KEYS
             .iter()
             .find_map(|name| headers.get(*name))
@@ -55,6 +61,6 @@ pub(super) async fn receive(context: &mut RequestContext) -> Result<HttpResponse
         at: Some(authentic.at),
         unknown_entity: support.unknown_entity(),
     };
-    let command = decode_support_event(&authentic.body, given, call.span().clone())?;
+    let command = decode_support_event(&authentic.body, context, call.span().clone())?;
     submit::submit_command(edge, command, StatusCode::ACCEPTED).await
 }

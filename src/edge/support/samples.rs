@@ -1,17 +1,17 @@
-//! One sample of the `data` of each event, for the description of the API.
+//! Sample `data` of each event, for the OpenAPI description.
 //!
-//! They are those of the catalogue, and tell one story: the message that is created is the one that
-//! is updated and deleted later.
+//! The samples come from the catalogue and fit together: one message is created, updated and
+//! deleted.
 
 use serde_json::Value;
 
 use super::super::source::SUPPORT;
 use crate::event::catalogue;
 
-/// The sample `data` of `event`, or `None` if there is no such event.
+/// Returns the sample `data` of `event`; `None` if there is no such event.
 #[must_use]
-pub fn data(event: &str) -> Option<Value> {
-    let entry = catalogue::entries_of_source(SUPPORT.as_str()).find(|entry| entry.name == event)?;
+pub fn sample_data(event: &str) -> Option<Value> {
+    let entry = catalogue::of(SUPPORT.as_str()).find(|entry| entry.name == event)?;
     Some(serde_json::from_str(entry.data).expect("a test of the catalogue parses every example"))
 }
 
@@ -30,13 +30,13 @@ mod tests {
         assert!(
             EVENT_NAMES
                 .iter()
-                .all(|event| data(event).is_some_and(|data| data.is_object()))
+                .all(|event| sample_data(event).is_some_and(|data| data.is_object()))
         );
     }
 
     #[test]
     fn the_samples_use_names_that_exist() {
-        let member = |event, name: &str| data(event).expect("an event")[name].clone();
+        let member = |event, name: &str| sample_data(event).expect("an event")[name].clone();
         assert!(
             STATUSES
                 .iter()

@@ -1,4 +1,4 @@
-//! What the description of the API says of the support contract.
+//! OpenAPI endpoint of the support contract.
 
 use serde_json::json;
 
@@ -7,25 +7,31 @@ use super::samples;
 use crate::entity::ticket::EVENT_NAMES;
 
 const ABOUT: &str = "\
-One event of one ticket. It is answered when it is on the disk; the ticket's events are numbered in the order in which they \
-were accepted.\n\n\
-`X-CRM-Timestamp` is an RFC 3339 time near the node's clock; without that header the body's `timestamp` is what was signed. \
-`Idempotency-Key` (or `X-Idempotency-Key`, or `idempotency_key` in the body) is required: the same key again is a 409 that names \
-the first event.";
+One event of one ticket. The answer comes once the event is on the disk. The events of a ticket \
+are numbered in the order in which they were accepted.\n\n\
+`X-CRM-Timestamp` is an RFC 3339 time near the node's clock; without this header the body's \
+`timestamp` is signed. `Idempotency-Key` (or `X-Idempotency-Key`, or `idempotency_key` in the \
+body) is required: a repeated key gets a 409 that names the first event.";
 
 const HEADERS: &[(&str, &str)] = &[
-    ("X-Event-Id", "The event's id."),
-    ("X-Entity-Sequence", "Its number among the ticket's events."),
-    ("RateLimit-Limit", "Requests a minute for this API key."),
-    ("RateLimit-Remaining", "How many are left now."),
+    ("X-Event-Id", "Id of the event."),
+    (
+        "X-Entity-Sequence",
+        "Sequence number of the event in its ticket.",
+    ),
+    (
+        "RateLimit-Limit",
+        "Limit of requests a minute for this API key.",
+    ),
+    ("RateLimit-Remaining", "Requests that are left now."),
     (
         "RateLimit-Reset",
-        "Seconds until the oldest of the minute no longer counts.",
+        "Seconds until the oldest request leaves the window.",
     ),
 ];
 
 pub(in crate::edge) fn receive() -> EndpointDoc {
-    let endpoint = EndpointDoc::new("Support", "Take in an event of a ticket")
+    let endpoint = EndpointDoc::new("Support", "Receive an event of a ticket")
         .about(ABOUT)
         .access(EndpointAccess::Signed(&[
             "support_api_key",
@@ -33,12 +39,13 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
         ]))
         .header(
             "X-CRM-Timestamp",
-            "When the request was signed (RFC 3339).",
+            "Time at which the request was signed (RFC 3339).",
             "2025-12-04T10:30:00.000Z",
         )
         .header(
             "Idempotency-Key",
-            "The sender's own name for the event. On this page `{random}` is a new one each time.",
+            "The sender's own id of the event. \
+             This page replaces `{random}` with a new value for each request.",
             "{random}",
         )
         .requires(&["event", "support_uid"]);
@@ -46,7 +53,7 @@ pub(in crate::edge) fn receive() -> EndpointDoc {
         let body = json!({
             "event": event,
             "support_uid": "SUP-1042",
-            "data": samples::data(event),
+            "data": samples::sample_data(event),
             "actor": {"id": "op-7", "name": "Grace"},
         });
         endpoint.takes(*event, body)

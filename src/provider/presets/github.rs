@@ -1,6 +1,7 @@
-//! GitHub. An entity is an issue or pull request, `octo/repo#7`, or else the repository.
+//! GitHub signs the body. The entity is an issue or pull request, `octo/repo#7`, else the
+//! repository.
 
-use super::{PresetFields, PresetSigning, ProviderPreset};
+use super::preset::{PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::body::RequestDocument;
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;

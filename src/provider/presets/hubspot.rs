@@ -1,27 +1,28 @@
-//! HubSpot, in the three versions of its signature.
+//! HubSpot, with the three versions of its signature.
 //!
-//! | version | headers | made of |
+//! | version | headers | signature |
 //! |---|---|---|
 //! | v1 | `X-HubSpot-Signature`, `-Version: v1` | SHA-256 of secret, body |
 //! | v2 | `X-HubSpot-Signature`, `-Version: v2` | SHA-256 of secret, method, URL, body |
-//! | v3 | `X-HubSpot-Signature-v3`, `X-HubSpot-Request-Timestamp` | HMAC-SHA256 of method, URL, body, time |
+//! | v3 | `X-HubSpot-Signature-v3`, `-Request-Timestamp` | HMAC-SHA256 of method, URL, body, time |
 //!
-//! Where a request has the third it counts, since only that covers a time; a request that has the
-//! time of the third must have that, or somebody took it away.
+//! If a request has version 3, only that signature counts, since it alone covers a time. A request
+//! with the time header of version 3 but without its signature is refused as a downgrade.
 //!
-//! The earlier two are no HMAC: who saw one request knows the hash of that followed by padding and
-//! by anything else (length extension). The padding begins with the byte 0x80 behind a whole
-//! character, and no UTF-8 has that, so they are believed of JSON only. A form would take the
-//! padding for a part of its last value, and `Content-Type` is not signed.
+//! Versions 1 and 2 are plain hashes, open to length extension: from one observed request an
+//! attacker computes the hash of its content followed by padding and by anything else. The padding
+//! begins with the byte 0x80, which is not valid UTF-8 there, so a JSON body proves that nothing
+//! was added. A form would accept the padding as part of its last value, and `Content-Type` is not
+//! signed.
 
 use std::borrow::Cow;
 
-use super::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use super::preset::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use crate::provider::body::{DocumentFormat, RequestDocument};
+use crate::provider::claim_error::ClaimError;
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::{SignatureAlgorithm, VerificationKey};
-use crate::provider::no_claim::ClaimError;
 use crate::provider::request::RequestView;
 use crate::provider::scheme::require_header;
 use crate::provider::signature_claim::{SignatureClaim, SignatureSet, SignedContentLayout};
@@ -42,8 +43,8 @@ const TIMESTAMP: &str = "x-hubspot-request-timestamp";
 const EARLIER: &str = "x-hubspot-signature";
 const VERSION: &str = "x-hubspot-signature-version";
 
-/// The escapes that HubSpot undoes in a URL before it signs that (v3).
-const UNDONE: [(&str, char); 11] = [
+/// Percent-escapes that HubSpot decodes in the URL before it signs version 3.
+const DECODED_ESCAPES: [(&str, char); 11] = [
     ("%3A", ':'),
     ("%2F", '/'),
     ("%3F", '?'),
@@ -58,7 +59,7 @@ const UNDONE: [(&str, char); 11] = [
 ];
 
 fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
-    let has = |wanted| request.headers.iter().any(|(name, _)| *name == wanted);
+    let has = |header| request.headers.iter().any(|(name, _)| *name == header);
     if has(V3) {
         return claim_v3(request);
     }
@@ -96,6 +97,7 @@ fn claim_earlier<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, Cl
     if !RequestDocument::parse(request)
         .is_ok_and(|document| document.format() == DocumentFormat::Json)
     {
+        // An extended body is never valid JSON, but may be a valid form.
         return Err(ClaimError::Extensible);
     }
     let (layout, signed): (_, Vec<Cow<'r, [u8]>>) = match require_header(request, VERSION)? {
@@ -133,10 +135,10 @@ fn decode_escapes(url: &str) -> Cow<'_, [u8]> {
         plain.push_str(&rest[..at]);
         rest = &rest[at..];
         let escape = rest.get(..3).unwrap_or(rest);
-        let undone = UNDONE
+        let decoded = DECODED_ESCAPES
             .iter()
             .find(|(known, _)| known.eq_ignore_ascii_case(escape));
-        let (text, length) = undone.map_or(('%', 1), |(_, character)| (*character, 3));
+        let (text, length) = decoded.map_or(('%', 1), |(_, character)| (*character, 3));
         plain.push(text);
         rest = &rest[length..];
     }

@@ -1,10 +1,10 @@
-//! Intercom. Signs the body with the app's client secret; its `ping` only asks whether anyone is
-//! there.
+//! Intercom signs the body with the app's client secret. Its `ping` tests the endpoint and is no
+//! event.
 
-use super::{PresetFields, PresetSigning, ProviderPreset};
+use super::preset::{PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::body::RequestDocument;
 use crate::provider::encoding::SignatureEncoding;
-use crate::provider::handshake::{self, ProviderHandshake, Reply};
+use crate::provider::handshake::{self, HandshakeReply, ProviderHandshake};
 use crate::provider::key::SignatureAlgorithm;
 use crate::provider::scheme::SignatureScheme;
 
@@ -21,6 +21,6 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     handshake: ProviderHandshake::Signed(ping),
 };
 
-fn ping(document: &RequestDocument<'_>) -> Option<Reply> {
-    (handshake::text_at(document, "/topic")? == "ping").then_some(Reply::Pong)
+fn ping(document: &RequestDocument<'_>) -> Option<HandshakeReply> {
+    (handshake::find_text(document, "/topic")? == "ping").then_some(HandshakeReply::Pong)
 }

@@ -1,7 +1,7 @@
-//! Meta: Facebook, Instagram and WhatsApp. Signs the body with the app secret and subscribes with a
-//! verify token.
+//! Meta (Facebook, Instagram, WhatsApp) signs the body with the app secret and makes a handshake
+//! with a verify token.
 
-use super::{PresetFields, PresetSigning, ProviderPreset};
+use super::preset::{PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::SignatureAlgorithm;

@@ -1,8 +1,8 @@
-//! Pipedrive. Signs nothing; sends the user and password that the webhook was created with.
+//! Pipedrive signs nothing. It sends the user and password with which the webhook was created.
 
 use std::borrow::Cow;
 
-use super::{PresetFields, PresetSigning, ProviderPreset};
+use super::preset::{PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::scheme::SignatureScheme;
 

@@ -1,6 +1,6 @@
-//! Shopify. Signs the body with the app's client secret, in base64.
+//! Shopify signs the body with the app's client secret, in base64.
 
-use super::{PresetFields, PresetSigning, ProviderPreset};
+use super::preset::{PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::SignatureAlgorithm;

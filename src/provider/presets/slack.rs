@@ -1,11 +1,11 @@
-//! Slack. Signs a version, the time and the body; asks for a challenge when the URL is entered.
+//! Slack signs a version, the time and the body. It sends a challenge when the URL is configured.
 
 use std::borrow::Cow;
 
-use super::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use super::preset::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use crate::provider::body::RequestDocument;
 use crate::provider::encoding::SignatureEncoding;
-use crate::provider::handshake::{self, ProviderHandshake, Reply};
+use crate::provider::handshake::{self, HandshakeReply, ProviderHandshake};
 use crate::provider::scheme::SignatureScheme;
 use crate::provider::signed_template::SignedContentPart;
 
@@ -28,6 +28,6 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
     handshake: ProviderHandshake::Signed(url_verification),
 };
 
-fn url_verification(document: &RequestDocument<'_>) -> Option<Reply> {
+fn url_verification(document: &RequestDocument<'_>) -> Option<HandshakeReply> {
     handshake::find_challenge(document, "/type", "url_verification", "/challenge")
 }

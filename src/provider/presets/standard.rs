@@ -1,12 +1,12 @@
-//! Standard Webhooks. One header holds the signatures: `v1,…` (HMAC) and `v1a,…` (Ed25519), with
-//! spaces between.
+//! Standard Webhooks: one header holds the signatures `v1,…` (HMAC) and `v1a,…` (Ed25519),
+//! separated by spaces.
 
-use super::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use super::preset::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use crate::provider::claim_error::ClaimError;
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::{SignatureAlgorithm, VerificationKey};
 use crate::provider::locator::FieldLocator;
-use crate::provider::no_claim::ClaimError;
 use crate::provider::request::RequestView;
 use crate::provider::scheme::require_header;
 use crate::provider::signature_claim::{
@@ -35,7 +35,7 @@ const HEADERS: StandardHeaderNames = StandardHeaderNames {
     signature: "webhook-signature",
 };
 
-/// The names of the three headers, which Svix spells in its own way.
+/// Names of the three headers; Svix has names of its own.
 pub(super) struct StandardHeaderNames {
     pub(super) id: &'static str,
     pub(super) timestamp: &'static str,
@@ -48,7 +48,7 @@ impl StandardHeaderNames {
         request: &RequestView<'r>,
     ) -> Result<SignatureClaim<'r>, ClaimError> {
         let header = |name: &'static str| require_header(request, name);
-        let given = header(self.signature)?;
+        let signatures = header(self.signature)?;
         let (id, time) = (header(self.id)?, header(self.timestamp)?);
         let proofs: Vec<_> = [
             ("v1", SignatureAlgorithm::HmacSha256),
@@ -57,7 +57,7 @@ impl StandardHeaderNames {
         .into_iter()
         .map(|(version, algorithm)| SignatureSet {
             algorithm,
-            signatures: decode_signatures(given, version),
+            signatures: decode_signatures(signatures, version),
         })
         .filter(|proof| !proof.signatures.is_empty())
         .collect();
@@ -83,12 +83,13 @@ impl StandardHeaderNames {
     }
 }
 
-fn decode_signatures(given: &str, version: &str) -> Vec<Vec<u8>> {
-    let versions = given
+fn decode_signatures(header: &str, version: &str) -> Vec<Vec<u8>> {
+    let versioned = header
         .split_ascii_whitespace()
         .filter_map(|item| item.split_once(','));
-    let ours = versions.filter(|(given, _)| *given == version);
-    ours.filter_map(|(_, text)| SignatureEncoding::Base64.decode(text))
+    versioned
+        .filter(|(name, _)| *name == version)
+        .filter_map(|(_, text)| SignatureEncoding::Base64.decode(text))
         .take(SIGNATURES_MAX)
         .collect()
 }

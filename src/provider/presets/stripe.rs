@@ -1,12 +1,12 @@
-//! Stripe. One header holds the time and the signatures: `t=1492774577,v1=…,v1=…`, several while a
-//! secret is rolled. The key is the whole `whsec_…`, not what it spells.
+//! Stripe: one header holds the time and the signatures, `t=1492774577,v1=…,v1=…`; several during a
+//! rotation. The key is the text `whsec_…` as it is, not its decoded base64.
 
-use super::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use super::preset::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use crate::provider::claim_error::ClaimError;
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::{SignatureAlgorithm, VerificationKey};
 use crate::provider::locator::FieldLocator;
-use crate::provider::no_claim::ClaimError;
 use crate::provider::request::RequestView;
 use crate::provider::scheme::require_header;
 use crate::provider::signature_claim::{
@@ -32,9 +32,9 @@ pub(super) static PRESET: ProviderPreset = ProviderPreset {
 };
 
 fn claim<'r>(request: &RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError> {
-    let given = require_header(request, HEADER)?;
+    let value = require_header(request, HEADER)?;
     let items = || {
-        given
+        value
             .split(',')
             .filter_map(|item| item.trim().split_once('='))
     };

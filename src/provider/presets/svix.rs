@@ -1,7 +1,7 @@
-//! Svix: Standard Webhooks under the names that its headers had before there was a standard.
+//! Svix: Standard Webhooks with the header names that Svix used before the standard.
 
+use super::preset::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use super::standard::StandardHeaderNames;
-use super::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::VerificationKey;
 use crate::provider::locator::FieldLocator;

@@ -1,25 +1,25 @@
-//! Twilio. Signs the URL it called, and of the body either every field, if that is a form, or its
-//! hash, which then stands in the URL as `bodySHA256`.
+//! Twilio signs the URL and, for a form, every field. Another body is covered by its hash, which
+//! the URL holds as `bodySHA256`.
 
 use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{PresetFields, PresetSigning, ProviderPreset};
+use super::preset::{PresetFields, PresetSigning, ProviderPreset};
 use crate::provider::body::DocumentFormat;
+use crate::provider::claim_error::ClaimError;
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::key::{SignatureAlgorithm, VerificationKey};
-use crate::provider::no_claim::ClaimError;
 use crate::provider::request::RequestView;
 use crate::provider::scheme::require_header;
 use crate::provider::signature_claim::{SignatureClaim, SignatureSet, SignedContentLayout};
 
 const HEADER: &str = "x-twilio-signature";
 
-/// The most fields of a form that are sorted for a sender who has proved nothing yet; Twilio sends
-/// some dozens.
+/// Most fields of a form that are sorted before the sender is authenticated. Twilio sends some
+/// dozens.
 const FIELDS_MAX: usize = 1_000;
 
 pub(super) static PRESET: ProviderPreset = ProviderPreset {
@@ -66,19 +66,20 @@ fn body_hash<'r>(request: &RequestView<'r>) -> Option<Cow<'r, str>> {
         .map(|(_, hash)| hash)
 }
 
-fn check_hash(given: &str, body: &[u8]) -> Result<(), ClaimError> {
-    let given = SignatureEncoding::Hex
-        .decode(given)
+fn check_hash(hash: &str, body: &[u8]) -> Result<(), ClaimError> {
+    let expected = SignatureEncoding::Hex
+        .decode(hash)
         .ok_or(ClaimError::OtherBody)?;
-    let is_ours = bool::from(Sha256::digest(body).ct_eq(given.as_slice()));
-    if is_ours {
+    let is_match = bool::from(Sha256::digest(body).ct_eq(expected.as_slice()));
+    if is_match {
         Ok(())
     } else {
         Err(ClaimError::OtherBody)
     }
 }
 
-/// Every name and value one after the other, in their order, each pair once.
+/// Returns the names and values of the form as Twilio signs them: sorted, without separators, each
+/// pair once.
 fn sort_fields(body: &[u8]) -> Result<String, ClaimError> {
     let mut fields: Vec<_> = form_urlencoded::parse(body).take(FIELDS_MAX + 1).collect();
     if fields.len() > FIELDS_MAX {

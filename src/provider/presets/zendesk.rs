@@ -1,7 +1,7 @@
-//! Zendesk. Signs the time, spelt as ISO 8601, and the body; the secret counts as it is shown,
-//! although it looks like base64.
+//! Zendesk signs the time, in ISO 8601, and the body. The key is the text of the secret as it is,
+//! although the secret looks like base64.
 
-use super::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
+use super::preset::{PresetFields, PresetSigning, ProviderPreset, USUAL_TOLERANCE};
 use crate::provider::encoding::SignatureEncoding;
 use crate::provider::handshake::ProviderHandshake;
 use crate::provider::scheme::SignatureScheme;

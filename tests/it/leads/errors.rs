@@ -1,7 +1,7 @@
 //! Each refusal of the contract, to the letter, and that it changes nothing.
 
 use hookyard::config::Secret;
-use hookyard::edge::leads::{EVENTS, signature::sign_lead_body};
+use hookyard::edge::leads::{LEAD_EVENTS, signature::sign_lead_body};
 use serde_json::{Value, json};
 
 use super::{
@@ -124,7 +124,7 @@ fn a_path_takes_its_own_event_only() {
         let detail = refusal(&answer).2;
         assert_eq!(answer.body["errors"][0]["field"], "event");
         assert!(
-            EVENTS.iter().all(|event| detail.contains(event.name)),
+            LEAD_EVENTS.iter().all(|event| detail.contains(event.name)),
             "{detail}"
         );
         assert_eq!(node.get("/api/v1/events").await.body["total"], 0);

@@ -6,7 +6,7 @@ use super::{
 use crate::config::CustomSourceConfig;
 use crate::event::Timestamp;
 use crate::provider::{
-    ProviderHandshake, Reply, RequestDocument, RequestView, VerificationOutcome,
+    HandshakeReply, ProviderHandshake, RequestDocument, RequestView, VerificationOutcome,
 };
 
 pub(super) fn check_custom(
@@ -23,7 +23,7 @@ pub(super) fn check_custom(
     }
     let explanation = custom.source.explain(request, now);
     let verification = TrialFinding {
-        is_good: explanation.verdict == VerificationOutcome::Verified,
+        is_good: explanation.outcome == VerificationOutcome::Verified,
         text: explanation.to_string(),
     };
     [verification, decode_event(custom, request)]

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::config::LeadsConfig;
 use crate::edge::leads::{
-    BASE, DecodedLeadEvent, EVENTS, LeadEvent, LeadEventSubject, LeadEventTarget,
+    BASE_PATH, DecodedLeadEvent, LEAD_EVENTS, LeadEvent, LeadEventSubject, LeadEventTarget,
     LeadRequestContext, decode_lead_event, signature,
 };
 use crate::edge::signature::{SignatureVerifier, VerifiedBody};
@@ -85,12 +85,15 @@ fn parse_address(url: &str) -> Option<LeadsAddress<'_>> {
     let path = url
         .split_once("://")
         .map_or(Some(url), |(_, rest)| rest.find('/').map(|at| &rest[at..]))?;
-    let path = path.strip_suffix('/').unwrap_or(path).strip_prefix(BASE)?;
+    let path = path
+        .strip_suffix('/')
+        .unwrap_or(path)
+        .strip_prefix(BASE_PATH)?;
     if path.is_empty() {
         return Some((None, None));
     }
     let path = path.strip_prefix('/')?;
-    EVENTS.iter().find_map(|event| {
+    LEAD_EVENTS.iter().find_map(|event| {
         let Some((before, after)) = event.path?.split_once("{id}") else {
             return (event.path == Some(path)).then_some((Some(event), None));
         };
@@ -110,12 +113,12 @@ mod tests {
             parse_address(&url)
                 .map(|(event, id)| (event.map(|event| event.name), id.map(str::to_owned)))
         };
-        assert_eq!(read(BASE), Some((None, None)));
-        for event in &EVENTS {
+        assert_eq!(read(BASE_PATH), Some((None, None)));
+        for event in &LEAD_EVENTS {
             let Some(path) = event.path else { continue };
             let id = path.contains("{id}").then(|| "7".to_owned());
             for end in ["", "/", "?a=b"] {
-                let path = format!("{BASE}/{}{end}", path.replace("{id}", "7"));
+                let path = format!("{BASE_PATH}/{}{end}", path.replace("{id}", "7"));
                 assert_eq!(read(&path), Some((Some(event.name), id.clone())), "{path}");
             }
         }

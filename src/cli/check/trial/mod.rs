@@ -14,7 +14,7 @@ use crate::config::{Config, CustomSourceConfig, Secret};
 use crate::edge::{self, body};
 use crate::entity::{Command, c2s_lead};
 use crate::event::Timestamp;
-use crate::provider::{RequestView, subscribe};
+use crate::provider::{RequestView, verify_subscription};
 
 mod c2s;
 mod crm;
@@ -230,7 +230,7 @@ fn find_unreadable(request: &RequestView<'_>) -> Option<TrialFinding> {
 
 /// Checks a subscription handshake: a GET that proves that we own the address.
 fn check_subscription(request: &RequestView<'_>, token: &Secret) -> [TrialFinding; 2] {
-    let verification = match subscribe(request.query(), token.expose()) {
+    let verification = match verify_subscription(request.query(), token.expose()) {
         Ok(_) => TrialFinding::passed(format_line(
             "token",
             "hub.verify_token is the configured one",

@@ -242,7 +242,7 @@ fn a_problem_says_where_it_is_and_what_was_expected() {
         ),
         (
             scheme("signed = \"{url}\""),
-            "h.toml:6: sources.custom.plant.scheme.signed: expected {body} in it, without which any body would fit the signature, found \"{url}\"",
+            "h.toml:6: sources.custom.plant.scheme.signed: expected {body} in it, since the signature must cover the body, found \"{url}\"",
         ),
         (
             scheme("signed = \"{timestamp}{body}\""),
@@ -340,7 +340,7 @@ fn all_problems_of_a_source_are_reported_at_once() {
         "h.toml:2: sources.custom.name: expected",
         "h.toml:4: sources.custom.#1.entity: expected",
         "h.toml:5: unknown key `colour`",
-        "h.toml:6: sources.custom.#1.secrets: expected a secret, not an empty one",
+        "h.toml:6: sources.custom.#1.secrets: expected a secret that is not empty",
     ];
     let problems = problems(text);
     assert_eq!(problems.len(), starts.len(), "{problems:#?}");

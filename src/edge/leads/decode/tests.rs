@@ -1,4 +1,4 @@
-//! What is taken, and what each refusal says.
+//! Tests of the decoder: accepted bodies, and the field errors of the others.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ fn new_code() -> Option<String> {
     Some("CUST-TEST".to_owned())
 }
 
-/// Decodes `body` for the path of the event `name`, or for the common one.
+/// Decodes `body` for the path of the event `name`, or for the common path.
 fn decode_text(name: Option<&str>, body: &str) -> Result<DecodedLeadEvent, ApiError> {
     let body = VerifiedBody::unsigned(Bytes::from(body.to_owned()));
     let event = name.map(|name| LeadEvent::from_wire_name(name).expect("an event"));
@@ -37,8 +37,8 @@ fn decode_data(event: &str, data: Value) -> Result<DecodedLeadEvent, ApiError> {
     decode_text(Some(event), &envelope(event, &data))
 }
 
-/// The field and the detail of each fault.
-fn faults(decoded: Result<DecodedLeadEvent, ApiError>) -> Vec<(String, String)> {
+/// Returns the field and the detail of each field error.
+fn field_errors(decoded: Result<DecodedLeadEvent, ApiError>) -> Vec<(String, String)> {
     match decoded {
         Err(ApiError::InvalidFields(faults)) => faults
             .into_iter()
@@ -48,13 +48,13 @@ fn faults(decoded: Result<DecodedLeadEvent, ApiError>) -> Vec<(String, String)> 
     }
 }
 
-fn fault(event: &str, data: Value) -> (String, String) {
-    let mut faults = faults(decode_data(event, data));
+fn only_field_error(event: &str, data: Value) -> (String, String) {
+    let mut faults = field_errors(decode_data(event, data));
     assert_eq!(faults.len(), 1, "{faults:?}");
     faults.remove(0)
 }
 
-/// It was answered with a 500.
+/// Such a body was once answered with a 500.
 #[test]
 fn half_a_surrogate_in_the_name_of_a_member_is_a_fault_of_data() {
     let body =
@@ -65,7 +65,7 @@ fn half_a_surrogate_in_the_name_of_a_member_is_a_fault_of_data() {
     );
     for path in [None, Some("new_lead")] {
         assert_eq!(
-            faults(decode_text(path, body)),
+            field_errors(decode_text(path, body)),
             std::slice::from_ref(&expected),
             "{path:?}"
         );
@@ -88,7 +88,7 @@ fn the_source_is_any_text_that_is_not_empty() {
         ("null", "source is required"),
     ] {
         assert_eq!(
-            faults(of(source)),
+            field_errors(of(source)),
             [("source".to_owned(), detail.to_owned())]
         );
     }
@@ -115,12 +115,12 @@ fn a_missing_field_is_named_as_the_contract_names_it() {
     ];
     for (event, data, name) in cases {
         assert_eq!(
-            fault(event, data),
+            only_field_error(event, data),
             (format!("data.{name}"), format!("{name} is required")),
             "{event}"
         );
     }
-    let said = fault(
+    let said = only_field_error(
         "new_inquiry",
         json!({"first_name": "John", "email": "", "phone": null}),
     );
@@ -232,7 +232,7 @@ fn values_are_those_of_the_lists() {
         ),
     ];
     for (event, data, field) in cases {
-        let (found, detail) = fault(event, data.clone());
+        let (found, detail) = only_field_error(event, data.clone());
         assert_eq!(found, field, "{event} {data}: {detail}");
         let name = field.trim_start_matches("data.");
         assert!(detail.starts_with(name), "{detail}");
@@ -243,7 +243,7 @@ fn values_are_those_of_the_lists() {
 fn every_wrong_field_is_named_envelope_and_data_alike() {
     let body =
         r#"{"event": "lead_update", "source": "", "timestamp": "now", "data": {"lead_status": 1}}"#;
-    let said = faults(decode_text(Some("new_lead"), body));
+    let said = field_errors(decode_text(Some("new_lead"), body));
     let fields: Vec<_> = said.iter().map(|(field, _)| field.as_str()).collect();
     assert_eq!(
         fields,
@@ -261,7 +261,7 @@ fn every_wrong_field_is_named_envelope_and_data_alike() {
         ("", "data is required"),
         (r#", "data": []"#, "data must be an object, not a list"),
     ] {
-        let said = faults(decode_text(
+        let said = field_errors(decode_text(
             Some("new_lead"),
             &format!(r#"{{"event": "new_lead", "source": "x"{data}}}"#),
         ));
@@ -282,7 +282,7 @@ fn the_common_path_takes_each_event_and_the_id_from_its_data() {
             LeadEventTarget::Known(EntityKey::from_number(Kind::Lead, 12))
         );
     }
-    let said = faults(decode_text(
+    let said = field_errors(decode_text(
         None,
         &envelope("lead_memo_add", &json!({"content": "x"})),
     ));
@@ -290,7 +290,7 @@ fn the_common_path_takes_each_event_and_the_id_from_its_data() {
         said,
         [("data.lead_id".to_owned(), "lead_id is required".to_owned())]
     );
-    let said = faults(decode_text(
+    let said = field_errors(decode_text(
         None,
         &envelope("pre_lead_discard", &json!({"pre_lead_id": "x1"})),
     ));
@@ -301,11 +301,11 @@ fn the_common_path_takes_each_event_and_the_id_from_its_data() {
             "pre_lead_id must be a whole number".to_owned()
         )]
     );
-    let said = faults(decode_text(None, &envelope("lead_deleted", &json!({}))));
+    let said = field_errors(decode_text(None, &envelope("lead_deleted", &json!({}))));
     let (field, detail) = &said[0];
     assert_eq!(field, "event");
     assert!(
-        EVENTS.iter().all(|event| detail.contains(event.name)),
+        LEAD_EVENTS.iter().all(|event| detail.contains(event.name)),
         "{detail}"
     );
 }
@@ -434,13 +434,18 @@ proptest! {
 
     #[test]
     fn any_data_is_decoded_or_refused_without_an_internal_error(
-        event in prop::sample::select(&EVENTS[..]), name in "[a-z_]{1,14}",
+        event in prop::sample::select(&LEAD_EVENTS[..]), name in "[a-z_]{1,14}",
         value in prop_oneof![
-            any::<f64>().prop_map(|n| json!(n)), any::<String>().prop_map(|s| json!(s)), any::<bool>().prop_map(|b| json!(b)),
+            any::<f64>().prop_map(|n| json!(n)),
+            any::<String>().prop_map(|s| json!(s)),
+            any::<bool>().prop_map(|b| json!(b)),
             Just(json!(null)), Just(json!([1])), Just(json!({"a": {}})),
         ],
     ) {
-        let data = json!({ name: value.clone(), "first_name": value, "lead_status": value, "email": value, "amount": value });
+        let data = json!({
+            name: value.clone(), "first_name": value, "lead_status": value, "email": value,
+            "amount": value,
+        });
         for path in [Some(event.name), None] {
             if path.is_some() && event.path.is_none() {
                 continue;

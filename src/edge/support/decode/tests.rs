@@ -1,4 +1,4 @@
-//! Tables of the 12 events: what is taken, and what is wrong with what is not.
+//! Tests of the decoder: accepted bodies of the 12 events, and the field errors of the others.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::edge::support::signature::sign_support_body;
 use crate::entity::ticket;
 use crate::entity::ticket::TicketAction::*;
 
-/// Stands for a member that is left out.
+/// Marker of a member that the test leaves out.
 const ABSENT: &str = "(absent)";
 
 fn verified(body: &str) -> VerifiedBody {
@@ -117,7 +117,7 @@ fn each_of_the_twelve_events_is_decoded_from_what_it_requires() {
     }
 }
 
-/// It was answered with a 500.
+/// Such a body was once answered with a 500.
 #[test]
 fn half_a_surrogate_in_the_name_of_a_member_is_a_fault_of_data() {
     for (event, data, _) in samples() {
@@ -350,8 +350,10 @@ fn every_wrong_field_is_named_at_once() {
         wrong_fields("{}"),
         ["event", "support_uid", "idempotency_key", "data"]
     );
-    let text = json!({"event": "message.created", "support_uid": 7, "idempotency_key": "a\nb", "timestamp": "now",
-        "actor": "me", "data": {"text": []}});
+    let text = json!({
+        "event": "message.created", "support_uid": 7, "idempotency_key": "a\nb",
+        "timestamp": "now", "actor": "me", "data": {"text": []},
+    });
     let fields = [
         "support_uid",
         "idempotency_key",

@@ -1,5 +1,5 @@
-//! Callers of the C2S contract: known by a token and an address, and limited by that address and by
-//! the leads they write of.
+//! Authentication and rate limits of the C2S contract: token and address list, and limits for each
+//! address and each lead.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -18,38 +18,34 @@ use crate::entity::c2s_lead::{self, RECEIVED_EVENT, SOURCE};
 use crate::entity::{Command, EntityAction};
 use crate::event::{PayloadShape, Record, fingerprint_key};
 
-const TOKEN: &str = "x-webhook-token";
+const TOKEN_HEADER: &str = "x-webhook-token";
 
-/// Rules that callers and their requests have to meet.
+/// C2S source, ready to authenticate and limit requests.
 #[derive(Debug)]
 pub(in crate::edge) struct C2sSource {
     config: config::C2sConfig,
-    pub(super) callers: RateLimiter<IpAddr>,
-    pub(super) leads: LeadTokenBuckets,
+    pub(super) client_limiter: RateLimiter<IpAddr>,
+    pub(super) lead_buckets: LeadTokenBuckets,
 }
 
 /// Result of one pass over the events of a list.
 pub(super) struct BatchPass {
-    /// Those that got a token.
-    pub(super) taken: Vec<C2sEvent>,
-    /// Their leads.
+    /// Events that got a token.
+    pub(super) admitted: Vec<C2sEvent>,
+    /// Fingerprint of the lead of each admitted event.
     pub(super) leads: Vec<u64>,
-    /// Those that got none, in their order.
+    /// Events that got no token, with their index, in order.
     pub(super) refused: Vec<(usize, C2sEvent)>,
 }
 
 impl C2sSource {
-    /// The rules of `config`.
+    /// Prepares the source that `config` describes.
     #[must_use]
     pub(in crate::edge) fn new(config: &config::C2sConfig) -> Self {
-        let (callers, leads) = (
-            RateLimiter::new(config.rate_per_minute),
-            LeadTokenBuckets::new(config.lead_rate_per_minute),
-        );
         Self {
             config: config.clone(),
-            callers,
-            leads,
+            client_limiter: RateLimiter::new(config.rate_per_minute),
+            lead_buckets: LeadTokenBuckets::new(config.lead_rate_per_minute),
         }
     }
 
@@ -75,8 +71,8 @@ impl C2sSource {
         }
     }
 
-    /// The command that opens the failed event of `record` anew: its enrichment begins again, or,
-    /// without any, it is completed.
+    /// Builds the command that reopens the failed event of `record`: its enrichment starts again,
+    /// or the event is completed if enrichment is off.
     pub(in crate::edge) fn reopen_command(&self, record: &Record, span: Span) -> Command {
         let action = EntityAction::C2sLead(c2s_lead::C2sLeadAction::Reopened);
         Command {
@@ -95,43 +91,46 @@ impl C2sSource {
     }
 
     pub(super) fn is_allowed_address(&self, client: IpAddr) -> bool {
-        let listed = &self.config.ip_allowlist;
-        listed.is_empty() || listed.iter().any(|network| network.contains(&client))
+        let allowlist = &self.config.ip_allowlist;
+        allowlist.is_empty() || allowlist.iter().any(|network| network.contains(&client))
     }
 
-    /// Compares the token of a request with all configured ones, whichever fits.
+    /// Returns true if the request has a configured token. All tokens are compared, also after a
+    /// match, so that the time taken does not tell which one matched.
     pub(super) fn has_valid_token(&self, headers: &HeaderMap) -> bool {
-        let given = headers
-            .get(TOKEN)
-            .map(|given| given.as_bytes())
+        let token = headers
+            .get(TOKEN_HEADER)
+            .map(|value| value.as_bytes())
             .unwrap_or_default();
-        let fits =
-            |found, token: &config::Secret| found | (token.matches(given) && !token.is_empty());
-        self.config.tokens.iter().fold(false, fits)
+        let compare = |is_match, configured: &config::Secret| {
+            is_match | (configured.matches(token) && !configured.is_empty())
+        };
+        self.config.tokens.iter().fold(false, compare)
     }
 
-    /// Takes a token for each of `events`, as far as there are any. A lead of which one got none
-    /// gets none in this pass any more, so that its events stay in order even if a token comes up
-    /// meanwhile.
+    /// Takes a token for each of `events` whose lead has one left. After one event of a lead gets
+    /// no token, later events of that lead get none in this pass either: even if a token becomes
+    /// free meanwhile, the events of a lead stay in order.
     pub(super) fn take_tokens(
         &self,
         events: Vec<(usize, C2sEvent)>,
         clock: &dyn Clock,
     ) -> BatchPass {
         let mut pass = BatchPass {
-            taken: Vec::new(),
+            admitted: Vec::new(),
             leads: Vec::new(),
             refused: Vec::new(),
         };
         let mut empty = HashSet::new();
         for (index, event) in events {
             let lead = lead_fingerprint(&event);
-            if empty.contains(&lead) || self.leads.take_token(lead, clock.monotonic()).is_err() {
+            let now = clock.monotonic();
+            if empty.contains(&lead) || self.lead_buckets.take_token(lead, now).is_err() {
                 empty.insert(lead);
                 pass.refused.push((index, event));
             } else {
                 pass.leads.push(lead);
-                pass.taken.push(event);
+                pass.admitted.push(event);
             }
         }
         pass
@@ -149,7 +148,7 @@ impl C2sSource {
     }
 }
 
-/// Number of the lead of `event` among the buckets.
+/// Returns the fingerprint under which the lead of `event` has its bucket.
 pub(super) fn lead_fingerprint(event: &C2sEvent) -> u64 {
     fingerprint_key("", event.entity.id())
 }

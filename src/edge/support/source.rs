@@ -1,5 +1,5 @@
-//! Senders of the support contract: known by an API key and a signature, each key with a limit of
-//! its own.
+//! Authentication and rate limit of the support contract: API key, signature and timestamp, and a
+//! limit for each API key.
 
 use parking_lot::Mutex;
 use std::str;
@@ -15,30 +15,30 @@ use super::decode;
 use crate::config;
 use crate::event::Timestamp;
 
-const API_KEY: &str = "x-crm-api-key";
-const SIGNATURE: &str = "x-crm-signature";
-const TIMESTAMP: &str = "x-crm-timestamp";
+const API_KEY_HEADER: &str = "x-crm-api-key";
+const SIGNATURE_HEADER: &str = "x-crm-signature";
+const TIMESTAMP_HEADER: &str = "x-crm-timestamp";
 
-/// Rules that senders have to meet.
+/// Support source, ready to authenticate and limit requests.
 #[derive(Debug)]
 pub(in crate::edge) struct SupportSource {
     config: config::SupportConfig,
     verifier: SignatureVerifier,
-    /// One for each API key; `None` without a limit.
+    /// Window of each API key; `None` without a limit.
     windows: Vec<Option<Mutex<SlidingWindow>>>,
 }
 
-/// A request that proved who sent it.
+/// Request with a valid API key, signature and timestamp.
 pub(super) struct AuthenticatedRequest {
     pub(super) body: VerifiedBody,
-    /// Time at which its sender signed it.
+    /// Time at which the sender signed the request.
     pub(super) at: Timestamp,
-    /// Place of its API key among the configured ones.
+    /// Index of the API key among the configured ones.
     pub(super) key: usize,
 }
 
 impl SupportSource {
-    /// The rules of `config`.
+    /// Prepares the source that `config` describes.
     #[must_use]
     pub(in crate::edge) fn new(config: &config::SupportConfig) -> Self {
         let window = || SlidingWindow::try_new(config.rate_per_minute).map(Mutex::new);
@@ -49,14 +49,14 @@ impl SupportSource {
         }
     }
 
-    /// Fate of an event of a ticket that does not exist.
+    /// Policy for an event of a ticket that does not exist.
     #[must_use]
     pub(in crate::edge) fn unknown_entity(&self) -> config::UnknownEntityPolicy {
         self.config.unknown_entity
     }
 
     pub(super) fn check_api_key(&self, headers: &HeaderMap) -> Result<usize, ApiError> {
-        let api_key = headers.get(API_KEY).ok_or(ApiError::InvalidApiKey)?;
+        let api_key = headers.get(API_KEY_HEADER).ok_or(ApiError::InvalidApiKey)?;
         self.find_api_key(api_key.as_bytes())
             .ok_or(ApiError::InvalidApiKey)
     }
@@ -69,21 +69,26 @@ impl SupportSource {
         now: Timestamp,
     ) -> Result<AuthenticatedRequest, ApiError> {
         let signature = headers
-            .get(SIGNATURE)
+            .get(SIGNATURE_HEADER)
             .ok_or(ApiError::InvalidSignature)?
             .as_bytes();
-        let in_body;
-        let timestamp = match headers.get(TIMESTAMP) {
+
+        // Without the header, the body's own timestamp was signed.
+        let body_timestamp;
+        let timestamp = match headers.get(TIMESTAMP_HEADER) {
             Some(timestamp) => timestamp.as_bytes(),
             None => {
-                in_body = decode::unverified_timestamp(&body).ok_or(ApiError::InvalidSignature)?;
-                in_body.as_bytes()
+                body_timestamp =
+                    decode::unverified_timestamp(&body).ok_or(ApiError::InvalidSignature)?;
+                body_timestamp.as_bytes()
             }
         };
+
         let body = self
             .verifier
             .verify(&body, timestamp, signature)
             .ok_or(ApiError::InvalidSignature)?;
+
         let at = str::from_utf8(timestamp)
             .ok()
             .and_then(Timestamp::parse)
@@ -94,7 +99,8 @@ impl SupportSource {
         Ok(AuthenticatedRequest { body, at, key })
     }
 
-    /// Place of `candidate` among the API keys. All are compared, whichever fits.
+    /// Returns the index of the API key `candidate`. All keys are compared, also after a match, so
+    /// that the time taken does not tell which one matched.
     fn find_api_key(&self, candidate: &[u8]) -> Option<usize> {
         let mut found = None;
         for (index, key) in self.config.api_keys.iter().enumerate() {
@@ -105,13 +111,16 @@ impl SupportSource {
         found
     }
 
-    /// Asks the window of API key `key` for room; there is no quota to tell where there is no
-    /// limit.
+    /// Counts one request in the window of the API key at index `key`; returns the quota, or `None`
+    /// without a limit.
+    ///
+    /// # Errors
+    /// [`ApiError::RateLimited`] if the window is full.
     pub(super) fn admit(&self, key: usize, now: Duration) -> Result<Option<RateQuota>, ApiError> {
         let Some(window) = &self.windows[key] else {
             return Ok(None);
         };
-        let answer = window.lock().admit(now);
-        answer.map(Some).map_err(ApiError::RateLimited)
+        let quota = window.lock().admit(now);
+        quota.map(Some).map_err(ApiError::RateLimited)
     }
 }

@@ -1,5 +1,5 @@
-//! Callers of the leads contract: known by a signature, if there are secrets, and limited by their
-//! address.
+//! Authentication and rate limit of the leads contract: a signature if the source has secrets, and
+//! a limit for each client address.
 
 use std::net::IpAddr;
 
@@ -7,20 +7,20 @@ use super::super::rate_limiter::RateLimiter;
 use super::super::signature::SignatureVerifier;
 use crate::config;
 
-/// Rules that callers have to meet.
+/// Leads source, ready to verify and limit requests.
 #[derive(Debug)]
 pub(in crate::edge) struct LeadsSource {
     pub(super) verifier: SignatureVerifier,
-    pub(super) callers: RateLimiter<IpAddr>,
+    pub(super) client_limiter: RateLimiter<IpAddr>,
 }
 
 impl LeadsSource {
-    /// The rules of `config`.
+    /// Prepares the source that `config` describes.
     #[must_use]
     pub(in crate::edge) fn new(config: &config::LeadsConfig) -> Self {
         Self {
             verifier: SignatureVerifier::new(&config.secrets),
-            callers: RateLimiter::new(config.rate_per_minute),
+            client_limiter: RateLimiter::new(config.rate_per_minute),
         }
     }
 }

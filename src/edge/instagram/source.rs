@@ -1,9 +1,9 @@
-//! The Instagram app whose updates are taken in: its verify token and its secrets.
+//! Settings of the Instagram app: its verify token, and its secrets ready to verify with.
 
 use super::super::signature::SignatureVerifier;
 use crate::config;
 
-/// The app as the configuration has it, with its secrets keyed.
+/// Instagram source, ready to verify requests.
 #[derive(Debug)]
 pub(in crate::edge) struct InstagramSource {
     pub(super) config: config::InstagramConfig,
@@ -11,7 +11,7 @@ pub(in crate::edge) struct InstagramSource {
 }
 
 impl InstagramSource {
-    /// The app of `config`.
+    /// Prepares the source that `config` describes.
     #[must_use]
     pub(in crate::edge) fn new(config: &config::InstagramConfig) -> Self {
         Self {

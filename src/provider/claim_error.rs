@@ -1,0 +1,41 @@
+//! Reasons why no signature claim can be read from a request.
+
+/// Reason why no signature claim can be read from a request. Only the operator sees it; the sender
+/// is told no more than that the request is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimError {
+    /// A required header is missing or is not valid UTF-8.
+    #[error("header {0} is missing")]
+    NoHeader(String),
+    /// A header does not hold a value of the expected form.
+    #[error("header {0} does not hold {1}")]
+    Malformed(String, String),
+    /// The body does not have the hash that the signed URL gives.
+    #[error("body does not match bodySHA256 in the URL")]
+    OtherBody,
+    /// The signature does not cover the body.
+    #[error(
+        "signature does not cover the body, which is neither a form \
+         nor hashed as bodySHA256 in the URL"
+    )]
+    UnsignedBody,
+    /// The body may be the product of a length-extension attack, which needs one signed request
+    /// and no secret.
+    #[error(
+        "signature without HMAC is open to length extension, only a JSON body is accepted with it"
+    )]
+    Extensible,
+    /// The request has a header of a newer signature version, but not that signature.
+    #[error("header {0} belongs to a newer signature version, whose signature is missing")]
+    Downgraded(String),
+    /// The form has more fields than any provider sends.
+    #[error("form has too many fields")]
+    TooManyFields,
+}
+
+impl ClaimError {
+    /// Returns the error for a `header` that does not hold `expected`.
+    pub(super) fn malformed(header: &str, expected: impl Into<String>) -> Self {
+        Self::Malformed(header.to_owned(), expected.into())
+    }
+}

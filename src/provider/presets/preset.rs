@@ -1,0 +1,90 @@
+//! Preset of one provider: signature scheme, tolerance, handshake and default fields.
+
+use std::time::Duration;
+
+use crate::provider::claim_error::ClaimError;
+use crate::provider::handshake::ProviderHandshake;
+use crate::provider::key::{VerificationKey, VerificationKeyError};
+use crate::provider::locator::FieldLocator;
+use crate::provider::request::RequestView;
+use crate::provider::scheme::SignatureScheme;
+use crate::provider::signature_claim::SignatureClaim;
+
+/// Tolerance that most providers recommend for a signed time: 300 s, enough for the transport and
+/// for the difference of two clocks.
+pub(super) const USUAL_TOLERANCE: Duration = Duration::from_secs(300);
+
+/// Preset of one provider: its signature scheme, handshake and default fields.
+#[derive(Debug)]
+pub struct ProviderPreset {
+    /// Name of the preset in the configuration.
+    pub name: &'static str,
+    pub(super) signing: PresetSigning,
+    /// Largest distance between the signed time and the clock; `None` if no time is signed.
+    pub tolerance: Option<Duration>,
+    /// Default location of each field, where all events of the provider have it in common.
+    pub defaults: PresetFields,
+    /// Handshake that the provider makes.
+    pub handshake: ProviderHandshake,
+}
+
+/// Signature scheme of a preset.
+#[derive(Debug)]
+pub(super) enum PresetSigning {
+    /// Scheme that data alone describes.
+    Scheme(SignatureScheme),
+    /// Scheme with its own functions for keys and claims.
+    Own {
+        key: fn(&str) -> Result<VerificationKey, VerificationKeyError>,
+        claim: for<'r> fn(&RequestView<'r>) -> Result<SignatureClaim<'r>, ClaimError>,
+    },
+}
+
+/// Default location of each field; `None` where the configuration must give one.
+#[derive(Debug)]
+pub struct PresetFields {
+    /// Location of the id of the entity.
+    pub entity: Option<FieldLocator>,
+    /// Location of the event's name.
+    pub event: Option<FieldLocator>,
+    /// Location of the idempotency key.
+    pub idempotency_key: Option<FieldLocator>,
+    /// Location of the event's time, which not every event has.
+    pub occurred_at: Option<FieldLocator>,
+}
+
+impl PresetFields {
+    pub(super) const NONE: Self = Self {
+        entity: None,
+        event: None,
+        idempotency_key: None,
+        occurred_at: None,
+    };
+}
+
+impl ProviderPreset {
+    /// Parses one configured secret as a key of this preset.
+    ///
+    /// # Errors
+    /// [`VerificationKeyError`] if it is not of the form that the provider issues.
+    pub fn parse_key(&self, text: &str) -> Result<VerificationKey, VerificationKeyError> {
+        match &self.signing {
+            PresetSigning::Scheme(scheme) => scheme.parse_key(text),
+            PresetSigning::Own { key, .. } => key(text),
+        }
+    }
+
+    /// Reads the signature claim of `request`, without checking it.
+    ///
+    /// # Errors
+    /// [`ClaimError`] if the signature, or a header that it covers, is missing or malformed.
+    pub fn read_claim<'r>(
+        &'static self,
+        request: &RequestView<'r>,
+    ) -> Result<SignatureClaim<'r>, ClaimError> {
+        match &self.signing {
+            PresetSigning::Scheme(scheme) => scheme.read_claim(request),
+            PresetSigning::Own { claim, .. } => claim(request),
+        }
+    }
+}
