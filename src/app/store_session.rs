@@ -95,7 +95,7 @@ impl StoreSession {
             ids: entity::IdAllocator::starting_after(projection.highest_id()),
         };
         let router_deps = router::RouterDeps {
-            surroundings: Arc::new(entity_deps),
+            deps: Arc::new(entity_deps),
             projection: Arc::clone(&projection),
             fingerprint: deps.fingerprint,
             windows: idempotency_windows(config),
@@ -200,12 +200,12 @@ impl StoreSession {
 
     /// Returns with the reason when any stage that uses the store has failed.
     pub(super) async fn wait_for_failure(&self) -> String {
-        let mut journal = self.journal.failed();
-        let mut projection = self.projection.failed();
+        let mut journal = self.journal.watch_failure();
+        let mut projection = self.projection.watch_failure();
         let mut call_log = self.call_log.watch_failure();
         let mut accounts = self.core.accounts.watch_failure();
         let mut subscriptions = self.core.subscriptions.watch_failure();
-        let mut subscribers = self.core.subscribers.failed();
+        let mut subscribers = self.core.subscribers.watch_failure();
         let reason_of = |failure: Result<watch::Ref<'_, Option<String>>, _>, stage: &str| {
             failure
                 .ok()
@@ -216,7 +216,7 @@ impl StoreSession {
             let Some(enrichment) = &self.enrichment else {
                 return std::future::pending().await;
             };
-            let mut failure = enrichment.failed();
+            let mut failure = enrichment.watch_failure();
             reason_of(failure.wait_for(Option::is_some).await, "enrichment")
         };
 
@@ -245,7 +245,7 @@ impl StoreSession {
             enrichment,
             store,
         } = self;
-        let failure = journal.failed();
+        let failure = journal.watch_failure();
 
         let end = move || {
             if let Some(enrichment) = enrichment {

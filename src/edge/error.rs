@@ -201,7 +201,7 @@ impl ApiError {
             },
             Refusal::Rejected(rejection) => Self::Rejected(rejection),
             // The contracts whose entities refuse in this way answer it themselves.
-            Refusal::Known { .. } => Self::Internal,
+            Refusal::AlreadyApplied { .. } => Self::Internal,
             Refusal::Overloaded => Self::Overloaded,
             Refusal::Quarantined { retry_after } => Self::Quarantined { retry_after },
             Refusal::Unknown => Self::OutcomeUnknown,

@@ -260,7 +260,7 @@ impl EnrichmentRun<'_> {
                         () = sleep_until(Instant::now() + RESUBMIT_INTERVAL) => {}
                     }
                 }
-                Err(refusal @ (Refusal::Rejected(_) | Refusal::Known { .. })) => {
+                Err(refusal @ (Refusal::Rejected(_) | Refusal::AlreadyApplied { .. })) => {
                     error!(
                         event_id = %self.id(),
                         error = &refusal as &dyn std::error::Error,

@@ -26,7 +26,7 @@ pub(in crate::edge) async fn run(context: &mut RequestContext) -> Result<HttpRes
     let id: String = context.parse_path()?;
     let core = context.edge.core()?;
     let (id, view) = events::find_event(&core, &id).await?;
-    if view.status != Status::Failed {
+    if view.status != EventStatus::Failed {
         return Err(ApiError::NotFailed);
     }
     let command = reprocess_command(id, &view, &context.edge, context.call.span().clone())?;

@@ -34,7 +34,7 @@ impl JobFixture {
     async fn filled(self, records: u64) -> Self {
         let fixture = self;
         for number in 1..=records {
-            fixture.log.submit(submission(number)).expect("open");
+            fixture.log.append(submission(number)).expect("open");
         }
         assert_eq!(
             await_fence(fixture.log.as_ref()).await,
