@@ -819,10 +819,15 @@ fn claim_letters(
     part: &JobPart,
 ) -> Result<(), Option<u64>> {
     match &job.scope {
-        JobScope::Letters { .. } => part.unsettled().fold(Ok(()), |claimed, position| {
-            let this = dead_letters.claim_for_job(subscriber, position, job.id);
-            claimed.and(this.map(drop))
-        }),
+        JobScope::Letters { .. } => {
+            // All of them are claimed, even if one cannot be.
+            let mut claimed = Ok(());
+            for position in part.unsettled() {
+                let claim = dead_letters.claim_for_job(subscriber, position, job.id);
+                claimed = claimed.and(claim.map(drop));
+            }
+            claimed
+        }
         JobScope::Records {
             resolves: Some(letter),
             ..
