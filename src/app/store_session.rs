@@ -202,7 +202,7 @@ impl StoreSession {
         let mut exchange = self.exchange.failed();
         let mut accounts = self.core.accounts.failed();
         let mut subscriptions = self.core.subscriptions.failed();
-        let mut subscribers = self.core.subscribers.failed();
+        let mut subscribers = self.core.subscribers.watch_failure();
         let ended = |failed: Result<tokio::sync::watch::Ref<'_, Option<String>>, _>, what: &str| {
             failed
                 .ok()

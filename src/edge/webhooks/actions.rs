@@ -99,7 +99,8 @@ pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpRe
     let core = context.edge.core()?;
     let subscription = find_subscription(&core, &id)?;
     let profile = DeliveryPolicy::from_subscription(&subscription, &context.edge.config.delivery);
-    let AttemptReport { outcome, call } = core.subscribers.caller().send_ping(&profile).await;
+    let AttemptReport { outcome, call } =
+        core.subscribers.attempt_sender().send_ping(&profile).await;
     call.append(&core.exchange, None);
     let failure = outcome.failure();
     if failure.is_none() {

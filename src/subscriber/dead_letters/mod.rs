@@ -483,7 +483,7 @@ impl DeadLetterStore {
     /// [`Unavailable::Ended`] when the store fails first.
     pub(super) async fn flush(&self) -> Result<(), DeadLetterReadError> {
         self.checkpoints
-            .settled()
+            .flush()
             .await
             .map_err(|_| DeadLetterReadError::Ended)
     }

@@ -258,7 +258,7 @@ async fn a_job_goes_on_after_a_restart_with_what_was_not_settled() {
     out[1..]
         .iter()
         .for_each(|replay| scene.jobs.record_delivered(&ONE, replay.tag));
-    scene.ground.ledger.settled().await.expect("writes");
+    scene.ground.ledger.flush().await.expect("writes");
     let scene = scene.restart().await;
     assert_eq!(
         scene
@@ -274,7 +274,7 @@ async fn a_job_goes_on_after_a_restart_with_what_was_not_settled() {
     let all = wanted(1..=300);
     assert_eq!(rest, [&all[..1], &all[64..]].concat());
     assert_eq!(scene.shown(id), ("completed", Some(200), delivered(200)));
-    scene.ground.ledger.settled().await.expect("writes");
+    scene.ground.ledger.flush().await.expect("writes");
     let scene = scene.restart().await;
     assert_eq!(scene.shown(id), ("completed", Some(200), delivered(200)));
     assert!(scene.next(&ONE).await.is_empty());
