@@ -2,12 +2,16 @@
 //! for the disk.
 //!
 //! ```text
-//! one checkpoint   dead letters ── counters, lanes, jobs ── sync ── read states ── dispatcher's cursor ── removals ── sync
+//! checkpoint   put dead letters, counters, lanes ── remove dead letters ── put jobs ── sync ──┐
+//!              ┌──────────────────────────────────────────────────────────────────────────────┘
+//!              └─ put read states, dispatcher's cursor ── remove other rows ── sync
 //! ```
 //!
 //! With this order, a crash at any point repeats at most the deliveries since the last checkpoint,
 //! and loses none: no cursor passes a record before every pending delivery of it has a row on the
-//! disk.
+//! disk. No job counts a record as settled on the disk while the record's dead letter is still
+//! there, or the job would never come back to that dead letter. A job that finds its dead letter
+//! gone after a crash counts the record as delivered.
 
 use std::collections::BTreeMap;
 
@@ -205,6 +209,13 @@ impl DeliveryCheckpoint {
     pub(super) fn write(&self, tables: &DeliveryTables) -> Result<(), StoreWriteError> {
         let mut is_synced = true;
         for tag in WRITE_ORDER {
+            // Dead letters go before the jobs that have settled their records: after a crash
+            // between the two, nothing else would remove them.
+            if tag == TableTag::Job {
+                let mut removed = self.removed_keys().filter(|key| is_dead_letter(key));
+                removed.try_for_each(|key| tables.remove(key))?;
+            }
+
             // A cursor declares earlier deliveries settled, so their rows must be on the disk first.
             let is_cursor = matches!(tag, TableTag::ReadState | TableTag::DispatcherCursor);
             if is_cursor && !is_synced {
@@ -217,11 +228,9 @@ impl DeliveryCheckpoint {
             }
         }
 
-        // Removals come last: until the cursors are written, a crash may need the removed rows.
-        let removed_rows = self.rows.iter().filter(|(_, value)| value.is_none());
-        removed_rows
-            .map(|(key, _)| key)
-            .try_for_each(|key| tables.remove(key))?;
+        // Other removals come last: until the cursors are written, a crash may need these rows.
+        let mut removed = self.removed_keys().filter(|key| !is_dead_letter(key));
+        removed.try_for_each(|key| tables.remove(key))?;
         for prefix in &self.removed_prefixes {
             tables.remove_prefix(prefix, |key| {
                 self.rows.get(key).is_some_and(Option::is_some)
@@ -229,6 +238,11 @@ impl DeliveryCheckpoint {
         }
 
         tables.sync()
+    }
+
+    fn removed_keys(&self) -> impl Iterator<Item = &RowKey> {
+        let removed = self.rows.iter().filter(|(_, value)| value.is_none());
+        removed.map(|(key, _)| key)
     }
 
     fn put_rows(&self, tag: TableTag) -> impl Iterator<Item = (&RowKey, &Vec<u8>)> {
@@ -239,6 +253,10 @@ impl DeliveryCheckpoint {
             .take_while(move |(key, _)| key.has_prefix(&prefix));
         rows.filter_map(|(key, value)| Some((key, value.as_ref()?)))
     }
+}
+
+fn is_dead_letter(key: &RowKey) -> bool {
+    key.has_prefix(&RowKey::from_tag(TableTag::DeadLetter))
 }
 
 #[cfg(test)]
@@ -331,6 +349,30 @@ mod tests {
                 .expect("reads")
                 .is_none()
         );
+    }
+
+    /// A kill between the two writes had left the dead letter for ever: its job had settled the record
+    /// and never came back to it.
+    #[test]
+    fn no_job_has_settled_a_record_on_the_disk_while_the_dead_letter_is_still_there() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let failpoint = Arc::new(SyncFailpoint(AtomicU32::new(u32::MAX)));
+        let store =
+            DataStore::open(folder.path(), 1 << 20, Arc::clone(&failpoint) as _).expect("opens");
+        let tables = DeliveryTables::open(store).expect("opens");
+        let (dead_letter, job) = (key(TableTag::DeadLetter), key(TableTag::Job));
+        tables.put(&dead_letter, &[1]).expect("puts");
+
+        let buffer = CheckpointBuffer::default();
+        buffer.remove(dead_letter.clone());
+        buffer.put(job.clone(), vec![2]);
+        buffer.set_cursor(Position::new(9));
+        let checkpoint = buffer.take_checkpoint().expect("something");
+        failpoint.0.store(0, Ordering::SeqCst);
+        checkpoint.write(&tables).expect_err("the disk is gone");
+
+        assert_eq!(tables.get(&job).expect("reads"), Some(vec![2]));
+        assert_eq!(tables.get(&dead_letter).expect("reads"), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::subscription::{
     DeliveryOrdering, Pattern, SigningSecrets, SigningStyle, Subscription, SubscriptionState,
 };
 use attempt::AttemptOutcome;
-use dead_letters::{DeadLetterSubject, Filter};
+use dead_letters::{DeadLetterFilter, DeadLetterSubject};
 
 const SHORT: Duration = Duration::from_secs(30);
 
@@ -244,9 +244,9 @@ impl RunningStage {
     async fn dead_letter(&self, id: &SubscriberId) -> DeadLetterSubject {
         let dead_letters = &self.stage.deps.recovery.dead_letters;
         self.until(|_| dead_letters.count(id) > 0).await;
-        let filter = Filter {
+        let filter = DeadLetterFilter {
             subscriber: Some(id.clone()),
-            ..Filter::default()
+            ..DeadLetterFilter::default()
         };
         dead_letters
             .list(filter, 0..1)
@@ -662,7 +662,7 @@ fn an_account_that_is_created_again_under_its_name_inherits_nothing() {
             Arc::clone(&running.stage.deps.recovery.dead_letters),
         );
         env.write("T-1", "status.changed").await;
-        dead_letters.add(&id, super::dead_letters::tests::burial(1, "T-1"));
+        dead_letters.add(&id, super::dead_letters::tests::new_letter(1, "T-1"));
         env.accounts.remove("a").expect("there");
         env.accounts.create(account(2)).expect("room");
         running.until(|_| dead_letters.count(&id) == 0).await;

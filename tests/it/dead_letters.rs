@@ -609,7 +609,7 @@ fn a_job_waits_for_a_subscriber_that_is_paused_and_ends_with_one_that_is_deleted
         let job = wait_for_job(&yard, &job).await;
         assert_eq!(
             (&job["state"], &job["reason"]),
-            (&json!("cancelled"), &json!("the subscriber is gone"))
+            (&json!("cancelled"), &json!("the subscriber was deleted"))
         );
         letters(&yard, 0).await;
         let states = yard.get("/api/v1/jobs?state=completed").await.body;

@@ -9,7 +9,7 @@ use super::super::fields::{FieldErrors, non_null};
 use super::super::query::QueryParameters;
 use crate::event::{Kind, Timestamp};
 use crate::subscriber::SubscriberId;
-use crate::subscriber::dead_letters::{DeadLetterCause, Filter};
+use crate::subscriber::dead_letters::{DeadLetterCause, DeadLetterFilter};
 
 /// The members.
 const FILTER_MEMBERS: [&str; 8] = [
@@ -41,7 +41,7 @@ const NO_SUBSCRIBER: &str =
 const OTHER_SUBSCRIBER: &str = "must not name another than webhook_id does";
 
 /// The filter in a query.
-pub(super) fn filter_from_query(parameters: &mut QueryParameters) -> Filter {
+pub(super) fn filter_from_query(parameters: &mut QueryParameters) -> DeadLetterFilter {
     let webhook = parse_webhook_id(parameters);
     let subscriber = parameters.take_text("subscriber").and_then(|text| {
         let subscriber = SubscriberId::parse(&text);
@@ -52,7 +52,7 @@ pub(super) fn filter_from_query(parameters: &mut QueryParameters) -> Filter {
         }
         subscriber
     });
-    Filter {
+    DeadLetterFilter {
         subscriber: webhook.or(subscriber),
         event: parameters.take_text("event"),
         kind: parameters.kind("kind"),
@@ -81,7 +81,7 @@ pub(in crate::edge) fn parse_webhook_id(parameters: &mut QueryParameters) -> Opt
 ///
 /// # Errors
 /// [`Error::InvalidJson`], or [`Error::Invalid`] with every wrong member.
-pub(super) fn filter_from_body(json: &str) -> Result<Filter, Error> {
+pub(super) fn filter_from_body(json: &str) -> Result<DeadLetterFilter, Error> {
     let json = if json.trim_ascii().is_empty() {
         "{}"
     } else {
@@ -107,7 +107,7 @@ pub(super) fn filter_from_body(json: &str) -> Result<Filter, Error> {
     if webhook.is_some() && subscriber.is_some() && webhook != subscriber {
         faults.add("subscriber", OTHER_SUBSCRIBER);
     }
-    let filter = Filter {
+    let filter = DeadLetterFilter {
         subscriber: webhook.or(subscriber),
         event,
         kind: check_parsed(
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_body_and_a_query_mean_the_same() {
-        let filter = Filter {
+        let filter = DeadLetterFilter {
             subscriber: Some(SubscriberId::Webhook(4)),
             event: Some("status.changed".into()),
             kind: Some(Kind::Ticket),
@@ -184,11 +184,11 @@ mod tests {
         assert_eq!(filter_from_body(body).expect("all are right"), filter);
         assert_eq!(
             filter_from_body(" ").expect("nothing is asked for"),
-            Filter::default()
+            DeadLetterFilter::default()
         );
-        let agreeing = Filter {
+        let agreeing = DeadLetterFilter {
             subscriber: Some(SubscriberId::Webhook(4)),
-            ..Filter::default()
+            ..DeadLetterFilter::default()
         };
         assert_eq!(
             filter_from_body(r#"{"webhook_id": 4, "subscriber": "webhook:4"}"#).expect("one"),
@@ -198,9 +198,9 @@ mod tests {
             QueryParameters::parse("webhook_id=4&subscriber=webhook:4", &LIST_PARAMETERS);
         let read = filter_from_query(&mut parameters);
         assert_eq!(parameters.finish(read).expect("one"), agreeing);
-        let forward = Filter {
+        let forward = DeadLetterFilter {
             subscriber: Some(SubscriberId::Forward("acc_1".into())),
-            ..Filter::default()
+            ..DeadLetterFilter::default()
         };
         assert_eq!(
             filter_from_body(r#"{"subscriber": "forward:acc_1", "event": null}"#).expect("right"),

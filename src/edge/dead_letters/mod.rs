@@ -13,7 +13,7 @@ use super::jobs::{accepted_job_response, job_error};
 use super::list::ListPage;
 use super::{answer, body};
 use crate::entity::Rejection;
-use crate::subscriber::dead_letters::{DiscardOutcome, Filter, ListedDeadLetter};
+use crate::subscriber::dead_letters::{DeadLetterFilter, DiscardOutcome, ListedDeadLetter};
 
 pub(super) mod filter;
 pub(super) mod spec;
@@ -89,7 +89,7 @@ pub(super) async fn retry_all(context: &mut RequestContext) -> Result<HttpRespon
         .map_err(job_error)?;
     info!(
         job = job.id,
-        total = job.total(),
+        total = job.total_records(),
         "dead letters are delivered again"
     );
     Ok(accepted_job_response(&job))
@@ -126,7 +126,7 @@ pub(super) async fn discard_all(context: &mut RequestContext) -> Result<HttpResp
     let mut parameters = context.parameters(&filter::DISCARD_PARAMETERS);
     let is_all = parameters.one_of("all", &[("true", true)]).is_some();
     let filter = filter::filter_from_query(&mut parameters);
-    if filter == Filter::default() && !is_all {
+    if filter == DeadLetterFilter::default() && !is_all {
         parameters.add_error("all", "must be true where nothing else says which");
     }
     let filter = parameters.finish(filter)?;

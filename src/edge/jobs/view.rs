@@ -43,7 +43,7 @@ impl<'a> JobView<'a> {
                 )
                 | None => None,
             },
-            total: job.total(),
+            total: job.total_records(),
             done: counts.settled_total(),
             delivered: counts.delivered,
             failed: counts.failed,

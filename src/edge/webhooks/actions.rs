@@ -101,7 +101,7 @@ pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpRe
     let profile = DeliveryPolicy::from_subscription(&subscription, &context.edge.config.delivery);
     let AttemptReport { outcome, call } =
         core.subscribers.attempt_sender().send_ping(&profile).await;
-    call.append(&core.exchange, None);
+    call.append_to_log(&core.exchange, None);
     let failure = outcome.failure();
     if failure.is_none() {
         core.subscribers

@@ -90,7 +90,7 @@ impl SubscriberActor {
                 DeliveryEffect::StoreRow(row) => Some(self.stage.wall().saturating_add(row.wait)),
                 _ => None,
             });
-            log_entry.append(&self.stage.deps.call_log, next_attempt_at);
+            log_entry.append_to_log(&self.stage.deps.call_log, next_attempt_at);
         }
 
         self.perform_effects(effects);

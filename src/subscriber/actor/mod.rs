@@ -258,7 +258,7 @@ impl SubscriberActor {
                 deps.announcer
                     .announce_exhausted(id, &dead_letter, number, job);
                 if let Some(tag) = replay {
-                    deps.recovery.jobs.failed(id, tag);
+                    deps.recovery.jobs.record_failed(id, tag);
                 }
             }
             DeliveryEffect::ReplayDelivered(tag) => deps.recovery.jobs.record_delivered(id, tag),
@@ -301,7 +301,7 @@ impl SubscriberActor {
             match stage.deps.recovery.jobs.take_replays(&id, &interest).await {
                 Ok(replays) if replays.is_empty() => {}
                 // This actor is gone, so the jobs must hand the records to the next one.
-                Ok(_) if inbox.is_closed() => stage.deps.recovery.jobs.lost(&id),
+                Ok(_) if inbox.is_closed() => stage.deps.recovery.jobs.requeue_in_flight(&id),
                 Ok(replays) => {
                     inbox.push_message(ActorMessage::Input(DeliveryInput::ReplaysAdded(replays)))
                 }

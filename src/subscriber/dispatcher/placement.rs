@@ -132,7 +132,7 @@ impl Dispatcher {
             SubscriptionState::Paused { .. } => self.suspend_subscriber(id, from),
             SubscriptionState::Disabled { .. } => return,
         }
-        stage.deps.recovery.jobs.lost(id);
+        stage.deps.recovery.jobs.requeue_in_flight(id);
     }
 
     /// Pauses a subscriber without an actor; its records from `from` on stay pending.
@@ -257,7 +257,7 @@ impl Dispatcher {
         let ReadState::Behind(from) = inbox.read_state() else {
             return;
         };
-        stage.deps.recovery.jobs.lost(id);
+        stage.deps.recovery.jobs.requeue_in_flight(id);
 
         let (now, crashes) = (stage.now(), self.crashes.entry(id.clone()).or_default());
         if !crashes.note_crash(now, CRASHES_MAX, CRASHES_WINDOW) {

@@ -19,7 +19,7 @@ use super::row_key::{RowKey, TableTag};
 use crate::event::{Kind as EntityKind, Position, Timestamp};
 use crate::journal::StoreWriteError;
 use crate::subscriber::SubscriberId;
-use crate::subscriber::dead_letters::{DeadLetterCause, Filter};
+use crate::subscriber::dead_letters::{DeadLetterCause, DeadLetterFilter};
 use crate::subscriber::jobs::{JobCounts, JobKind, JobPart, JobScope, JobState, RecoveryJob};
 use crate::subscription::Pattern;
 
@@ -166,7 +166,7 @@ pub(in crate::subscriber) fn encode_job(job: &RecoveryJob) -> Vec<u8> {
     bytes
 }
 
-fn to_dead_letter_work_row(filter: &Filter, before: u64) -> DeadLetterWorkRow {
+fn to_dead_letter_work_row(filter: &DeadLetterFilter, before: u64) -> DeadLetterWorkRow {
     DeadLetterWorkRow {
         before,
         event: filter.event.clone(),
@@ -248,8 +248,8 @@ fn parse_job_state(name: &str, reason: Option<String>) -> Option<JobState> {
 fn to_dead_letter_filter(
     letters: DeadLetterWorkRow,
     subscriber: Option<SubscriberId>,
-) -> Option<Filter> {
-    Some(Filter {
+) -> Option<DeadLetterFilter> {
+    Some(DeadLetterFilter {
         subscriber,
         event: letters.event,
         kind: letters
@@ -284,7 +284,7 @@ pub(in crate::subscriber) fn encode_job_part(part: &JobPart, updated_at: Timesta
         .iter()
         .for_each(|number| bytes.extend_from_slice(&number.to_be_bytes()));
     bytes.extend_from_slice(&updated_at.as_micros().to_be_bytes());
-    bytes.extend_from_slice(&part.expected().unwrap_or(UNKNOWN_TOTAL).to_be_bytes());
+    bytes.extend_from_slice(&part.expected_total().unwrap_or(UNKNOWN_TOTAL).to_be_bytes());
     part.unsettled()
         .for_each(|position| bytes.extend_from_slice(&position.get().to_be_bytes()));
     bytes
@@ -317,16 +317,16 @@ mod tests {
     use super::*;
 
     fn sample() -> RecoveryJob {
-        let filter = Filter {
+        let filter = DeadLetterFilter {
             subscriber: Some(SubscriberId::Webhook(4)),
-            ..Filter::default()
+            ..DeadLetterFilter::default()
         };
         RecoveryJob {
             id: 3,
             kind: JobKind::Recover,
             subscriber: Some(SubscriberId::Webhook(4)),
             scope: JobScope::Letters {
-                filter: Filter {
+                filter: DeadLetterFilter {
                     since: Some(Timestamp::from_micros(1)),
                     kind: Some(EntityKind::Ticket),
                     ..filter
