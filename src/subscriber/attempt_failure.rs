@@ -1,4 +1,4 @@
-//! The description of a failed attempt, as dead letters, the call log and the admin API show it.
+//! Description of a failed attempt, as dead letters, the call log and the admin API show it.
 
 use bytes::Bytes;
 

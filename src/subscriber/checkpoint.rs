@@ -292,7 +292,7 @@ mod tests {
         }
     }
 
-    /// A buffer with something of everything.
+    /// Buffer with a change in each table.
     fn filled_buffer() -> CheckpointBuffer {
         let buffer = CheckpointBuffer::default();
         buffer.set_cursor(Position::new(9));

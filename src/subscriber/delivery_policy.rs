@@ -39,11 +39,13 @@ pub enum DeliveryTarget {
 /// Schedule of the retries of one delivery.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
-    /// Pauses before the second attempt, the third, and so on; the last one repeats.
+    /// Pauses before the second attempt, the third, and so on. After the attempt that follows the last
+    /// pause, the delivery becomes a dead letter.
     pub schedule: Arc<[Duration]>,
     /// Largest random deviation of a pause, as a fraction of it (0 to 1), either way.
     pub jitter: f64,
-    /// Time after the first attempt at which retries end; pauses of the breaker do not count.
+    /// Time after the first attempt at which retries end. Time in which no attempt was possible does
+    /// not count.
     pub dead_letter_after: Duration,
 }
 
@@ -85,9 +87,9 @@ pub struct DeliveryLimits {
     pub window_events: usize,
     /// Bound of the bytes of records in memory.
     pub window_bytes: usize,
-    /// Bound of lanes that wait for a retry; above it the subscriber falls behind.
+    /// Bound of lanes that wait for a retry; when it is reached, the subscriber falls behind.
     pub stopped_lanes_max: usize,
-    /// Bound of dead letters; above it nothing is read for the subscriber.
+    /// Bound of dead letters; when it is reached, nothing is read for the subscriber.
     pub dead_letters_max: u64,
 }
 

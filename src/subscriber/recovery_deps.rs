@@ -1,4 +1,4 @@
-//! The services that the dead letters and the recovery jobs share with the delivery stage.
+//! Services that the dead letters and the recovery jobs share with the delivery stage.
 
 use std::sync::Arc;
 

@@ -78,7 +78,7 @@ pub(super) enum DormantState {
 pub(super) enum DispatcherTask {
     /// The actor of this subscriber panicked.
     ActorCrashed(SubscriberId),
-    /// A response or the failure time demands to disable this subscriber, with the reason.
+    /// The subscriber answered 410 Gone or failed for too long; carries the reason.
     Disable(SubscriberId, String),
     /// The backlog of a disabled subscriber is counted.
     BacklogCounted(SubscriberId, Option<DroppedRange>),
@@ -294,7 +294,6 @@ impl DeliveryStage {
     /// Resets the inbox of a crashed actor, so that its successor reads again from the last
     /// checkpoint on, or from the oldest record that the actor held.
     pub(super) fn mark_crashed(&self, id: &SubscriberId, inbox: &SubscriberInbox) {
-        // The rows of stopped lanes are those of the last checkpoint, so its cursor fits them.
         let stored_cursor = match (inbox.read_state(), inbox.stored_read_state()) {
             (ReadState::Behind(_), Some(ReadState::Behind(from))) => from,
             (ReadState::Live | ReadState::Behind(_), _) => self.checkpoint_cursor.get(),

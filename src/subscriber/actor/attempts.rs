@@ -32,7 +32,8 @@ impl SubscriberActor {
                 return;
             };
 
-            // The breaker or the rate limit may have closed while the attempt waited for a permit.
+            // While the attempt waited for a permit, the subscriber may have been paused, or its breaker
+            // opened.
             if self.delivery.can_begin(ticket) {
                 self.begin_attempt(permit, ticket, item, number);
             } else {

@@ -132,7 +132,6 @@ impl SubscriberActor {
 
     /// Processes everything in the inbox, and then whatever is due by now.
     fn process_inbox(&mut self) {
-        // Messages first: an ended attempt frees room for the records.
         for message in self.inbox.take_messages() {
             self.handle_message(message);
         }
@@ -142,7 +141,6 @@ impl SubscriberActor {
         }
         self.step_delivery(DeliveryInput::Tick);
 
-        // Attempts before reads: a read asks how much room the delivery has left.
         self.begin_attempts();
         self.read_ahead();
         self.report_dropped();
