@@ -28,16 +28,16 @@ impl SubscriberActor {
             let Some(permit) = permits.try_acquire(self.inbox.permits()) else {
                 return;
             };
-            let Some((ticket, item, number)) = self.queued_attempts.pop_front() else {
+            let Some((attempt_id, item, number)) = self.queued_attempts.pop_front() else {
                 return;
             };
 
             // While the attempt waited for a permit, the subscriber may have been paused, or its breaker
             // opened.
-            if self.delivery.can_begin(ticket) {
-                self.begin_attempt(permit, ticket, item, number);
+            if self.delivery.can_begin(attempt_id) {
+                self.begin_attempt(permit, attempt_id, item, number);
             } else {
-                self.step_delivery(DeliveryInput::AttemptWithdrawn { ticket });
+                self.step_delivery(DeliveryInput::AttemptWithdrawn { attempt_id });
             }
         }
         self.inbox.permits().return_unused();
@@ -46,7 +46,7 @@ impl SubscriberActor {
     fn begin_attempt(
         &mut self,
         permit: AttemptPermit,
-        ticket: AttemptId,
+        attempt_id: AttemptId,
         item: OutboundRecord,
         number: AttemptNumber,
     ) {
@@ -56,11 +56,14 @@ impl SubscriberActor {
             let (outcome, log_entry) = contain_attempt_panic(attempt).await;
             drop(permit);
             inbox.push_message(ActorMessage::AttemptFinished(
-                DeliveryInput::AttemptEnded { ticket, outcome },
+                DeliveryInput::AttemptEnded {
+                    attempt_id,
+                    outcome,
+                },
                 log_entry,
             ));
         });
-        self.running.insert(ticket, AbortOnDropTask(task));
+        self.running.insert(attempt_id, AbortOnDropTask(task));
     }
 
     /// Counts the outcome, steps the delivery, and logs the attempt together with the time of the
@@ -70,8 +73,12 @@ impl SubscriberActor {
         input: DeliveryInput,
         log_entry: Option<Box<AttemptLogEntry>>,
     ) {
-        if let DeliveryInput::AttemptEnded { ticket, outcome } = &input {
-            self.running.remove(ticket);
+        if let DeliveryInput::AttemptEnded {
+            attempt_id,
+            outcome,
+        } = &input
+        {
+            self.running.remove(attempt_id);
             let (now, is_success) = (self.stage.wall(), outcome.failure().is_none());
             self.stage.update_counters(&self.id, |counters| {
                 if is_success {

@@ -209,13 +209,13 @@ impl SubscriberActor {
         let (id, deps) = (&self.id, &self.stage.deps);
         match effect {
             DeliveryEffect::Attempt {
-                ticket,
+                attempt_id,
                 item,
                 attempt,
                 is_replay,
             } => {
                 let number = AttemptNumber { attempt, is_replay };
-                self.queued_attempts.push_back((ticket, item, number));
+                self.queued_attempts.push_back((attempt_id, item, number));
             }
             DeliveryEffect::CatchUp {
                 lane,

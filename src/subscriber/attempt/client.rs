@@ -67,8 +67,8 @@ impl DeliveryClients {
                 .referer(false)
                 .connect_timeout(CONNECT_TIMEOUT)
                 .pool_idle_timeout(IDLE_TIMEOUT)
-                // Many subscribers may share a host. With fewer idle connections than attempts, each
-                // attempt would close the connection of another.
+                // Many subscribers may share a host. With fewer idle connections than attempts,
+                // each attempt would close the connection of another.
                 .pool_max_idle_per_host(config.attempts_max)
                 .build()
         };
@@ -79,8 +79,8 @@ impl DeliveryClients {
         })
     }
 
-    /// Posts `request` within `limit`, which covers connecting, sending and reading. Returns the part
-    /// of the response that arrived, with an error if it is not complete.
+    /// Posts `request` within `limit`, which covers connecting, sending and reading. Returns the
+    /// part of the response that arrived, with an error if it is not complete.
     pub(super) async fn post_request(
         &self,
         delivery: DeliveryRequest,

@@ -1,4 +1,4 @@
-//! Builds replies of an account for Instagram's Graph API and refines outcomes by its error numbers.
+//! Builds replies for Instagram's Graph API, and refines outcomes by the API's error numbers.
 //!
 //! The API answers most errors with 400 or 403, transient errors too; the error's number tells them
 //! apart:

@@ -1,10 +1,10 @@
-//! Makes one attempt at a delivery: builds the body, signs it, posts it and classifies the response.
+//! Makes one attempt at a delivery: builds, signs and posts the request, classifies the response.
 //!
 //! ```text
 //!  policy ──prepared_target──┐
-//!                            ├─> request ──client──> subscriber   (resolver: public addresses only)
-//!  record ──body, signing────┘                          │
-//!                             outcome <──classify── response ──> log_entry ──> call log
+//!                            ├─> request ──client──> subscriber    (resolver: public addresses)
+//!  record ──body, signing────┘                           │
+//!                              outcome <──classify── response ──> log_entry ──> call log
 //! ```
 
 mod classify;

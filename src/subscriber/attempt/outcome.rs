@@ -1,4 +1,4 @@
-//! The outcome of one attempt, as the delivery's state machine is told it.
+//! The outcome of one attempt, as the delivery receives it.
 
 use std::time::Duration;
 

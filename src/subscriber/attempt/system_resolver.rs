@@ -192,12 +192,12 @@ mod tests {
             Ok(Vec::new())
         };
         let system = SystemResolver::with_resolve_fn(Arc::new(ask), 1);
-        let place = Arc::clone(&system.permits)
+        let permit = Arc::clone(&system.permits)
             .acquire_owned()
             .await
             .expect("open");
         drop(poll_once(system.find_addresses("given.up")).await);
-        drop(place);
+        drop(permit);
         assert!(
             system
                 .find_addresses("another")

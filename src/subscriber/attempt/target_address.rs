@@ -2,8 +2,8 @@
 //! `delivery.allow_targets`.
 //!
 //! An IPv6 address with an embedded IPv4 address leads to that IPv4 address, so both have to be
-//! allowed. The ranges are those of IANA's registries of special-purpose addresses (RFC 6890 and its
-//! updates).
+//! allowed. The ranges are those of IANA's registries of special-purpose addresses (RFC 6890 and
+//! its updates).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -24,8 +24,8 @@ pub struct DeadLetterFilter {
 }
 
 impl DeadLetterFilter {
-    /// Returns true if `letter` matches. A dead letter of a range has no single event: it matches if
-    /// the filter names no event, kind or entity, and its own time is compared.
+    /// Returns true if `letter` matches. A dead letter of a range has no single event: it matches
+    /// if the filter names no event, kind or entity, and its own time is compared.
     #[must_use]
     pub fn admits(&self, letter: &DeadLetter) -> bool {
         let is_match = match &letter.subject {

@@ -1,5 +1,7 @@
-//! Index of all dead letters in memory: counts them, finds the dead letter of a record, and iterates
-//! over those of a subscriber in the order of their events.
+//! Index of all dead letters in memory.
+//!
+//! It counts dead letters, finds the one of a record, and iterates over those of a subscriber in
+//! the order of their events.
 //!
 //! An entry takes about a hundred bytes; the rest of a dead letter is only on the disk.
 

@@ -76,7 +76,7 @@ impl From<GiveUpReason> for DeadLetterCause {
 pub struct DeadLetter {
     /// Number of the dead letter, from 1; never reused.
     pub id: u64,
-    /// Subscriber of the delivery.
+    /// Subscriber that the delivery was for.
     pub subscriber: SubscriberId,
     /// Cause of the last failure.
     pub cause: DeadLetterCause,
@@ -97,8 +97,8 @@ pub enum DeadLetterSubject {
         first: Position,
         /// Position of the last record.
         last: Position,
-        /// Upper bound of the number of deliveries: the filter was not applied to all records of the
-        /// range.
+        /// Upper bound of the number of deliveries: the filter was not applied to all records of
+        /// the range.
         count: u64,
     },
 }
@@ -112,7 +112,7 @@ pub struct FailedDelivery {
     pub event: Position,
     /// Name of the event type.
     pub event_type: String,
-    /// Entity of the event.
+    /// Entity that the event belongs to.
     pub entity: EntityKey,
     /// Number of the record among its entity's records.
     pub sequence: u64,
@@ -150,8 +150,8 @@ pub struct NewDeadLetter {
 }
 
 impl NewDeadLetter {
-    /// Converts to the data that is kept, at `now`. `earlier` attempts were made before, for the dead
-    /// letter that this one renews.
+    /// Converts to the data that is kept, at `now`. `earlier` attempts were made before, for the
+    /// dead letter that this one renews.
     pub(super) fn into_failed_delivery(self, earlier: u32, now: Timestamp) -> FailedDelivery {
         let Self {
             item,

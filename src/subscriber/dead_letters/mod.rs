@@ -57,7 +57,7 @@ pub enum DeadLetterReadError {
     /// The store failed, or holds a malformed row.
     #[error("cannot read dead letters")]
     Store(#[from] StoreWriteError),
-    /// The node is stopping.
+    /// The node stops before the read has ended.
     #[error("read cancelled, the node is stopping")]
     Cancelled,
 }
@@ -182,8 +182,8 @@ impl DeadLetterStore {
         count: u64,
     ) -> u64 {
         let mut index = self.lock();
-        let subscriber_letters = index.subscriber_mut(subscriber);
-        let open = subscriber_letters
+        let owned = index.subscriber_mut(subscriber);
+        let open = owned
             .ranges
             .values()
             .find(|range| range.cause == cause && range.job.is_none())
@@ -246,24 +246,22 @@ impl DeadLetterStore {
         };
         self.lock()
             .subscriber(subscriber)
-            .is_some_and(|subscriber_letters| subscriber_letters.is_lane_halted(entity))
+            .is_some_and(|owned| owned.is_lane_halted(entity))
     }
 
     /// Removes the dead letters of all subscribers for which `known` is false.
     pub fn retain(&self, known: impl Fn(&SubscriberId) -> bool) {
         let mut index = self.lock();
-        index
-            .by_subscriber
-            .retain(|subscriber, subscriber_letters| {
-                let is_known = known(subscriber);
-                if !is_known {
-                    let entries = subscriber_letters.entries.values().map(|entry| entry.id);
-                    entries
-                        .chain(subscriber_letters.ranges.keys().copied())
-                        .for_each(|id| self.checkpoints.remove(dead_letter_key(id)));
-                }
-                is_known
-            });
+        index.by_subscriber.retain(|subscriber, owned| {
+            let is_known = known(subscriber);
+            if !is_known {
+                let entries = owned.entries.values().map(|entry| entry.id);
+                entries
+                    .chain(owned.ranges.keys().copied())
+                    .for_each(|id| self.checkpoints.remove(dead_letter_key(id)));
+            }
+            is_known
+        });
     }
 
     /// Returns the dead letters that pass `filter`, at the indexes in `range`, counted from the
@@ -320,8 +318,8 @@ impl DeadLetterStore {
         Ok(discarded)
     }
 
-    /// Discards all dead letters that pass `filter` and that no job holds. Returns their number once
-    /// the removals are on the disk.
+    /// Discards all dead letters that pass `filter` and that no job holds. Returns their number
+    /// once the removals are on the disk.
     ///
     /// # Errors
     /// The store fails; some of the dead letters may be gone nevertheless.
@@ -367,8 +365,8 @@ impl DeadLetterStore {
         .await
     }
 
-    /// Returns at most `limit` dead letters of `subscriber` with ids below `before` and records from
-    /// `from` to before `end`, in the order of their records.
+    /// Returns at most `limit` dead letters of `subscriber` with ids below `before` and records
+    /// from `from` to before `end`, in the order of their records.
     pub(super) fn recovery_candidates(
         &self,
         subscriber: &SubscriberId,
@@ -377,10 +375,10 @@ impl DeadLetterStore {
         limit: usize,
     ) -> Vec<RecoveryCandidate> {
         let index = self.lock();
-        let Some(subscriber_letters) = index.subscriber(subscriber).filter(|_| from < end) else {
+        let Some(owned) = index.subscriber(subscriber).filter(|_| from < end) else {
             return Vec::new();
         };
-        let older = subscriber_letters
+        let older = owned
             .entries
             .range(from..end)
             .filter(|(_, entry)| entry.id < before);
@@ -408,8 +406,8 @@ impl DeadLetterStore {
         job: u64,
     ) -> Result<u64, Option<u64>> {
         let mut index = self.lock();
-        let subscriber_letters = index.by_subscriber.get_mut(subscriber).ok_or(None)?;
-        let entry = subscriber_letters.entries.get_mut(&position).ok_or(None)?;
+        let owned = index.by_subscriber.get_mut(subscriber).ok_or(None)?;
+        let entry = owned.entries.get_mut(&position).ok_or(None)?;
         try_claim(&mut entry.job, job).map(|()| entry.id)
     }
 
@@ -424,39 +422,37 @@ impl DeadLetterStore {
         job: u64,
     ) -> Result<(), Option<u64>> {
         let mut index = self.lock();
-        let subscriber_letters = index.by_subscriber.get_mut(subscriber).ok_or(None)?;
-        try_claim(
-            &mut subscriber_letters.ranges.get_mut(&id).ok_or(None)?.job,
-            job,
-        )
+        let owned = index.by_subscriber.get_mut(subscriber).ok_or(None)?;
+        try_claim(&mut owned.ranges.get_mut(&id).ok_or(None)?.job, job)
     }
 
-    /// Releases the claims of `job`, which has ended, on the dead letters of `positions` and on its
-    /// range.
-    pub(super) fn release_from_job(
+    /// Releases the claims of `job` on the dead letters of the records at `positions`.
+    pub(super) fn release_positions(
         &self,
         subscriber: &SubscriberId,
         positions: impl IntoIterator<Item = Position>,
         job: u64,
     ) {
         let mut index = self.lock();
-        let Some(subscriber_letters) = index.by_subscriber.get_mut(subscriber) else {
+        let Some(owned) = index.by_subscriber.get_mut(subscriber) else {
             return;
         };
         for position in positions {
-            if let Some(entry) = subscriber_letters
-                .entries
-                .get_mut(&position)
-                .filter(|entry| entry.job == Some(job))
-            {
+            let entry = owned.entries.get_mut(&position);
+            if let Some(entry) = entry.filter(|entry| entry.job == Some(job)) {
                 entry.job = None;
             }
         }
-        for range in subscriber_letters
-            .ranges
-            .values_mut()
-            .filter(|range| range.job == Some(job))
-        {
+    }
+
+    /// Releases the claims of `job` on dead letters of ranges.
+    pub(super) fn release_ranges(&self, subscriber: &SubscriberId, job: u64) {
+        let mut index = self.lock();
+        let Some(owned) = index.by_subscriber.get_mut(subscriber) else {
+            return;
+        };
+        let ranges = owned.ranges.values_mut();
+        for range in ranges.filter(|range| range.job == Some(job)) {
             range.job = None;
         }
     }
@@ -464,10 +460,8 @@ impl DeadLetterStore {
     /// Removes the dead letter of a record that was delivered after all.
     pub(super) fn remove_delivered(&self, subscriber: &SubscriberId, position: Position) {
         let mut index = self.lock();
-        let subscriber_letters = index.by_subscriber.get_mut(subscriber);
-        if let Some(entry) =
-            subscriber_letters.and_then(|subscriber_letters| subscriber_letters.remove(position))
-        {
+        let owned = index.by_subscriber.get_mut(subscriber);
+        if let Some(entry) = owned.and_then(|owned| owned.remove(position)) {
             self.remove_row(&mut index, subscriber, entry.id, entry.halted_entity);
         }
     }
@@ -476,10 +470,8 @@ impl DeadLetterStore {
     /// letters of their own.
     pub(super) fn remove_delivered_range(&self, subscriber: &SubscriberId, id: u64) {
         let mut index = self.lock();
-        let subscriber_letters = index.by_subscriber.get_mut(subscriber);
-        if let Some(range) =
-            subscriber_letters.and_then(|subscriber_letters| subscriber_letters.ranges.remove(&id))
-        {
+        let owned = index.by_subscriber.get_mut(subscriber);
+        if let Some(range) = owned.and_then(|owned| owned.ranges.remove(&id)) {
             self.remove_row(&mut index, subscriber, range.id, None);
         }
     }
@@ -525,19 +517,15 @@ impl DeadLetterStore {
 
     fn discard_letter(&self, letter: &DeadLetter) -> DiscardOutcome {
         let mut index = self.lock();
-        let Some(subscriber_letters) = index.by_subscriber.get_mut(&letter.subscriber) else {
+        let Some(owned) = index.by_subscriber.get_mut(&letter.subscriber) else {
             return DiscardOutcome::NotFound;
         };
         let (job, halts) = match &letter.subject {
-            DeadLetterSubject::Event(delivery) => {
-                match subscriber_letters.entries.get(&delivery.position) {
-                    Some(entry) if entry.id == letter.id => {
-                        (entry.job, entry.halted_entity.clone())
-                    }
-                    Some(_) | None => return DiscardOutcome::NotFound,
-                }
-            }
-            DeadLetterSubject::Range { .. } => match subscriber_letters.ranges.get(&letter.id) {
+            DeadLetterSubject::Event(delivery) => match owned.entries.get(&delivery.position) {
+                Some(entry) if entry.id == letter.id => (entry.job, entry.halted_entity.clone()),
+                Some(_) | None => return DiscardOutcome::NotFound,
+            },
+            DeadLetterSubject::Range { .. } => match owned.ranges.get(&letter.id) {
                 Some(range) => (range.job, None),
                 None => return DiscardOutcome::NotFound,
             },
@@ -549,10 +537,8 @@ impl DeadLetterStore {
         }
 
         match &letter.subject {
-            DeadLetterSubject::Event(delivery) => {
-                drop(subscriber_letters.remove(delivery.position))
-            }
-            DeadLetterSubject::Range { .. } => drop(subscriber_letters.ranges.remove(&letter.id)),
+            DeadLetterSubject::Event(delivery) => drop(owned.remove(delivery.position)),
+            DeadLetterSubject::Range { .. } => drop(owned.ranges.remove(&letter.id)),
         }
         self.remove_row(&mut index, &letter.subscriber, letter.id, halts);
         DiscardOutcome::Gone
@@ -606,17 +592,14 @@ impl DeadLetterStore {
     )]
     fn claiming_job(&self, letter: &DeadLetter) -> Option<Option<u64>> {
         let index = self.lock();
-        let subscriber_letters = index.subscriber(&letter.subscriber)?;
+        let owned = index.subscriber(&letter.subscriber)?;
         match &letter.subject {
-            DeadLetterSubject::Event(delivery) => subscriber_letters
+            DeadLetterSubject::Event(delivery) => owned
                 .entries
                 .get(&delivery.position)
                 .filter(|entry| entry.id == letter.id)
                 .map(|entry| entry.job),
-            DeadLetterSubject::Range { .. } => subscriber_letters
-                .ranges
-                .get(&letter.id)
-                .map(|range| range.job),
+            DeadLetterSubject::Range { .. } => owned.ranges.get(&letter.id).map(|range| range.job),
         }
     }
 
@@ -624,8 +607,8 @@ impl DeadLetterStore {
         self: &Arc<Self>,
         read: impl FnOnce(&Self) -> Result<T, DeadLetterReadError> + Send + 'static,
     ) -> Result<T, DeadLetterReadError> {
-        // The reader has to see all earlier dead letters. No id may be shown that a crash could give
-        // to another dead letter.
+        // The reader has to see all earlier dead letters. No id may be shown that a crash could
+        // give to another dead letter.
         self.flush().await?;
         let _permit = self
             .reader_permits

@@ -396,7 +396,7 @@ async fn all_that_is_asked_for_is_discarded_but_what_a_job_has() {
     letters.add(&OTHER, new_letter(1, "A"));
     letters
         .claim_for_job(&ONE, Position::new(2), 7)
-        .expect("nobody has it");
+        .expect("no job holds it");
     assert_eq!(
         letters.claim_for_job(&ONE, Position::new(2), 8),
         Err(Some(7))

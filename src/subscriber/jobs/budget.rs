@@ -43,8 +43,8 @@ impl ReplayBudget {
         }
     }
 
-    /// Reserves bytes for the next read of a part of `subscriber`; `is_idle` if the part has no record
-    /// in flight. `None` if it has to wait until its records are settled, or for a
+    /// Reserves bytes for the next read of a part of `subscriber`; `is_idle` if the part has no
+    /// record in flight. `None` if it has to wait until its records are settled, or for a
     /// [`StageRequest::ReplaysAvailable`].
     pub(super) fn reserve_page(
         &self,
@@ -167,7 +167,7 @@ mod tests {
                 let largest_of_each: usize = parts.values().filter_map(|part| part.iter().max()).sum();
                 prop_assert_eq!(budget.bytes(), out);
                 prop_assert!(out <= MAX + largest_of_each);
-                prop_assert!(budget.lock().waiting.is_empty() || out > MAX / 2, "somebody waits, and there is room");
+                prop_assert!(budget.lock().waiting.is_empty() || out > MAX / 2, "a subscriber waits although there is room");
             }
             prop_assert_eq!(budget.bytes(), 0);
         }

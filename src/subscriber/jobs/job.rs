@@ -11,7 +11,7 @@ use crate::subscription::Pattern;
 /// Kind of job that an operator requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobKind {
-    /// Delivers dead letters again.
+    /// Delivers dead letters again that a filter chooses.
     Retry,
     /// Delivers the dead letters of the events of a time again.
     Recover,
@@ -41,7 +41,7 @@ impl JobKind {
 /// Records that a job delivers again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobScope {
-    /// Records of dead letters.
+    /// Records of the dead letters that match a filter.
     Letters {
         /// Criteria of the dead letters.
         filter: DeadLetterFilter,
@@ -61,14 +61,14 @@ pub enum JobScope {
     },
 }
 
-/// State of a job.
+/// State of a job, as the API shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobState {
     /// No record was handed out yet.
     Pending,
     /// At least one record was handed out.
     Running,
-    /// All records are settled.
+    /// All records of the job are settled.
     Completed,
     /// The job was ended before all records were settled.
     Cancelled {

@@ -1,9 +1,11 @@
 //! Jobs: deliver dead letters, or all events of a time, again at an operator's request.
 //!
 //! ```text
-//!  API ──> job ── part for each subscriber ──ReplaysAvailable──> stage ──take_replays──> at most 64 records ──> subscriber's delivery
-//!            │                                                                                                  │
-//!            └── counts <── record_delivered / record_failed (the dead letter is removed or renewed) <──────────┘
+//!  API ──> job ──> part for each subscriber ──ReplaysAvailable──> stage
+//!                    ^                                             │ take_replays, at most 64
+//!                    │                                             v
+//!                    └── record_delivered, record_failed ── subscriber's delivery
+//!                        (dead letter removed or renewed)
 //! ```
 //!
 //! A record that is delivered again keeps its `webhook-id`. After a restart a job goes on with the
@@ -30,7 +32,7 @@ pub(crate) use part::JobPart;
 use super::checkpoint::CheckpointBuffer;
 use super::dead_letters::{
     DeadLetterCause, DeadLetterFilter, DeadLetterReadError, DeadLetterStore, DeadLetterSubject,
-    ListedDeadLetter, NewDeadLetter,
+    ListedDeadLetter, NewDeadLetter, RecoveryCandidate,
 };
 use super::delivery::{GiveUpReason, ReplayItem, ReplayTag};
 use super::stage_requests::{StageRequest, StageRequestQueue};
@@ -137,8 +139,8 @@ impl JobRegistry {
         }))
     }
 
-    /// Starts a job that delivers the dead letter `id` again. If a job holds it already, that job is
-    /// returned.
+    /// Starts a job that delivers the dead letter `id` again. If a job holds it already, that job
+    /// is returned.
     ///
     /// # Errors
     /// There is no such dead letter, there are too many jobs, or the store fails.
@@ -397,7 +399,7 @@ impl JobRegistry {
     }
 
     /// Ends the parts of all subscribers for which `known` is false.
-    pub fn retain_subscribers(&self, known: impl Fn(&SubscriberId) -> bool) {
+    pub(crate) fn retain_subscribers(&self, known: impl Fn(&SubscriberId) -> bool) {
         let mut table = self.lock();
         for job in table
             .jobs
@@ -425,17 +427,17 @@ impl JobRegistry {
         }
     }
 
-    /// Hands out the next records of all jobs of `subscriber`, whose current interest is `interest`.
-    /// At most [`UNSETTLED_MAX`] records of a job are in flight, and at most
+    /// Hands out the next records of all jobs of `subscriber`, whose current interest is
+    /// `interest`. At most [`UNSETTLED_MAX`] records of a job are in flight, and at most
     /// `delivery.jobs_bytes_max` bytes of all jobs; beyond that each job has one record.
     ///
-    /// Called after [`StageRequest::ReplaysAvailable`] and when the subscriber resumes, but not while
-    /// it is paused. The caller reports each record by [`Self::record_delivered`] or
+    /// Called after [`StageRequest::ReplaysAvailable`] and when the subscriber resumes, but not
+    /// while it is paused. The caller reports each record by [`Self::record_delivered`] or
     /// [`Self::record_failed`], or gives all of them back by [`Self::requeue_in_flight`].
     ///
     /// # Errors
     /// The journal cannot be read.
-    pub async fn take_replays(
+    pub(crate) async fn take_replays(
         &self,
         subscriber: &SubscriberId,
         interest: &SubscriberInterest,
@@ -515,32 +517,28 @@ impl JobRegistry {
         let (candidates, read_to) = match step {
             JobStep::Reread(positions) => {
                 let find_one = |position: &Position| {
-                    self.dead_letters.recovery_candidates(
-                        subscriber,
-                        (*position, position.plus(1)),
-                        before,
-                        1,
-                    )
+                    let record = (*position, position.plus(1));
+                    self.dead_letters
+                        .recovery_candidates(subscriber, record, before, 1)
                 };
-                (
-                    positions.iter().flat_map(find_one).collect::<Vec<_>>(),
-                    Position::FIRST,
-                )
+                let found: Vec<_> = positions.iter().flat_map(find_one).collect();
+                (found, Position::FIRST)
             }
             JobStep::ReadOn { from, end, room } => {
-                let found =
-                    self.dead_letters
-                        .recovery_candidates(subscriber, (*from, *end), before, *room);
-                let last = found
-                    .last()
-                    .filter(|_| found.len() == *room)
-                    .map(|last| last.position.plus(1));
-                (found, last.unwrap_or(*end))
+                let range = (*from, *end);
+                let found = self
+                    .dead_letters
+                    .recovery_candidates(subscriber, range, before, *room);
+                let is_full = found.len() == *room;
+                let last = found.last().filter(|_| is_full);
+                let read_to = last.map_or(*end, |last| last.position.plus(1));
+                (found, read_to)
             }
         };
-        let matching = candidates
-            .into_iter()
-            .filter(|found| filter.cause.is_none_or(|cause| cause == found.cause));
+
+        let matches =
+            |found: &RecoveryCandidate| filter.cause.is_none_or(|cause| cause == found.cause);
+        let matching = candidates.into_iter().filter(matches);
         (
             matching
                 .map(|found| (found.position, found.cause))
@@ -579,9 +577,9 @@ impl JobRegistry {
             .map(|item| (item.position, item.memory_bytes()))
             .collect();
 
-        // The job holds the dead letters of the positions that it reads again, so nobody may discard
-        // them. A dead letter that is gone was removed by a delivery, and a crash came before the
-        // job's row counted it.
+        // The job holds the dead letters of the positions that it reads again, so nobody may
+        // discard them. A dead letter that is gone was removed by a delivery, and a crash came
+        // before the job's row counted it.
         let was_delivered = |position: Position| match &job.scope {
             JobScope::Letters { before, .. } => {
                 let record = (position, position.plus(1));
@@ -597,7 +595,15 @@ impl JobRegistry {
             JobStep::ReadOn { .. } => JobRecordOutcome::Skipped,
         };
         let accepted = match step {
-            JobStep::Reread(asked) => part.accept_reread(asked, &found, read_to, was_delivered),
+            JobStep::Reread(asked) => {
+                let accepted = part.accept_reread(asked, &found, read_to, was_delivered);
+                // A dead letter that the job skips is free to be discarded or retried again.
+                let is_skipped =
+                    |position: &&Position| is_letters && !part.is_unsettled(**position);
+                let skipped = asked.iter().filter(is_skipped).copied();
+                self.dead_letters.release_positions(subscriber, skipped, id);
+                accepted
+            }
             JobStep::ReadOn { from, .. } if part.accept_read(*from, &found, read_to) => {
                 found.into_iter().map(|(position, _)| position).collect()
             }
@@ -611,36 +617,34 @@ impl JobRegistry {
             .filter(|item| accepted.contains(&item.position))
         {
             let position = item.position;
-            match is_letters.then(|| self.dead_letters.claim_for_job(subscriber, position, id)) {
-                Some(Err(holder)) => {
-                    // Another job delivers the record, or the dead letter was removed during the
-                    // read.
-                    let outcome = holder.map_or(outcome_if_gone, |_| JobRecordOutcome::Skipped);
-                    part.settle_position(position, outcome);
-                }
-                Some(Ok(letter)) => {
+            let claim = match job.scope {
+                JobScope::Letters { .. } => self
+                    .dead_letters
+                    .claim_for_job(subscriber, position, id)
+                    .map(Some),
+                JobScope::Records { .. } => Ok(None),
+            };
+            match claim {
+                Ok(dead_letter) => {
                     let tag = ReplayTag {
                         job: id,
                         position,
-                        dead_letter: Some(letter),
+                        dead_letter,
                     };
                     replays.push(ReplayItem { tag, item });
                 }
-                None => replays.push(ReplayItem {
-                    tag: ReplayTag {
-                        job: id,
-                        position,
-                        dead_letter: None,
-                    },
-                    item,
-                }),
+                // Another job delivers the record, or the dead letter was removed during the read.
+                Err(holder) => {
+                    let outcome = holder.map_or(outcome_if_gone, |_| JobRecordOutcome::Skipped);
+                    part.settle_position(position, outcome);
+                }
             }
         }
 
         self.add_broken_to_dead_letters(subscriber, part, broken);
         for position in unwanted {
-            // A dead letter that another job holds is settled by that job: if it vanished, the other
-            // job would count it as delivered.
+            // A dead letter that another job holds is settled by that job: if it vanished, the
+            // other job would count it as delivered.
             if self
                 .dead_letters
                 .claim_for_job(subscriber, position, id)
@@ -692,7 +696,7 @@ impl JobRegistry {
     }
 
     /// Notes that a record of a job was delivered; the record's dead letter is removed.
-    pub fn record_delivered(&self, subscriber: &SubscriberId, tag: ReplayTag) {
+    pub(crate) fn record_delivered(&self, subscriber: &SubscriberId, tag: ReplayTag) {
         // A checkpoint may be taken between the two. This order keeps the position in the job's
         // row, so that the job counts it after a crash; the other order would leave a dead letter
         // that its job has settled.
@@ -700,9 +704,9 @@ impl JobRegistry {
         self.settle_record(subscriber, tag, JobRecordOutcome::Delivered);
     }
 
-    /// Notes that a record of a job failed for good once more. The caller has renewed its dead letter
-    /// by [`DeadLetterStore::add`] before.
-    pub fn record_failed(&self, subscriber: &SubscriberId, tag: ReplayTag) {
+    /// Notes that a record of a job failed for good once more. The caller has renewed its dead
+    /// letter by [`DeadLetterStore::add`] before.
+    pub(crate) fn record_failed(&self, subscriber: &SubscriberId, tag: ReplayTag) {
         self.settle_record(subscriber, tag, JobRecordOutcome::Failed);
     }
 
@@ -733,9 +737,9 @@ impl JobRegistry {
         self.finish_done_parts(&mut table, tag.job);
     }
 
-    /// Puts all records in flight to `subscriber` back, so that they are handed out again: its actor
-    /// has ended.
-    pub fn requeue_in_flight(&self, subscriber: &SubscriberId) {
+    /// Puts all records in flight to `subscriber` back, so that they are handed out again: its
+    /// actor has ended.
+    pub(crate) fn requeue_in_flight(&self, subscriber: &SubscriberId) {
         let mut table = self.lock();
         let unfinished = table
             .jobs
@@ -788,7 +792,8 @@ impl JobRegistry {
         );
         let unsettled = job.end_part(subscriber);
         self.dead_letters
-            .release_from_job(subscriber, unsettled, job.id);
+            .release_positions(subscriber, unsettled, job.id);
+        self.dead_letters.release_ranges(subscriber, job.id);
         self.checkpoints.remove(job_part_key(job.id, subscriber));
     }
 

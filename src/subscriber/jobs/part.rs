@@ -10,8 +10,8 @@
 //! ```
 //!
 //! The stored members are `read_to`, `end`, the unsettled positions and the counts. After a restart
-//! the unsettled records are delivered again, and no record is counted twice. A slow record does not
-//! hold up the records behind it.
+//! the unsettled records are delivered again, and no record is counted twice. A slow record does
+//! not hold up the records behind it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,7 @@ pub const UNSETTLED_MAX: usize = 64;
 /// Outcome of one record of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobRecordOutcome {
-    /// The record was delivered.
+    /// The subscriber accepted the record.
     Delivered,
     /// The delivery failed for good.
     Failed,
@@ -35,7 +35,7 @@ pub enum JobRecordOutcome {
 /// Numbers of settled records by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JobCounts {
-    /// Number of delivered records.
+    /// Number of records that were delivered.
     pub delivered: u64,
     /// Number of records that failed for good.
     pub failed: u64,
@@ -133,7 +133,7 @@ impl JobPart {
         }
     }
 
-    /// Returns `read_to` and `end`.
+    /// Returns the positions `read_to` and `end`, both exclusive.
     pub(crate) const fn reading_range(&self) -> (Position, Position) {
         (self.read_to, self.end)
     }
@@ -141,6 +141,11 @@ impl JobPart {
     /// Returns the positions that were read and are not settled.
     pub(crate) fn unsettled(&self) -> impl Iterator<Item = Position> {
         self.waiting.iter().chain(self.in_flight.keys()).copied()
+    }
+
+    /// True if the record at `position` was read and is not settled.
+    pub(super) fn is_unsettled(&self, position: Position) -> bool {
+        self.waiting.contains(&position) || self.in_flight.contains_key(&position)
     }
 
     /// Bytes of all records in flight.

@@ -1,4 +1,4 @@
-//! Reads the records that a job delivers again from the journal, page by page. All functions block.
+//! Reads the records that a job delivers again from the journal. All functions block.
 
 use std::sync::Arc;
 
@@ -17,7 +17,6 @@ const FRAMES_MAX: usize = 64;
 /// Records found by one step.
 #[derive(Debug)]
 pub(super) struct StepRecords {
-    /// Records to be delivered.
     pub(super) deliverable: Vec<OutboundRecord>,
     /// Records on which the subscription's filter fails, each with the error.
     pub(super) broken: Vec<(OutboundRecord, String)>,

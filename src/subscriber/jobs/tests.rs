@@ -18,8 +18,7 @@ const LIMITS: JournalLimits = JournalLimits {
     sync_interval: None,
 };
 
-/// A journal with records of tickets, each received a second after the one before, and what rests
-/// on it.
+/// A journal with records of tickets, received one second apart, with dead letters and jobs.
 struct JobFixture {
     env: DeadLetterTestEnv,
     log: Arc<SledJournal>,
@@ -48,7 +47,7 @@ impl JobFixture {
         Self::within(env, 1 << 20)
     }
 
-    /// With `bytes_max` bytes of records in_flight at once.
+    /// Creates a fixture whose jobs have at most `bytes_max` bytes in flight.
     fn within(env: DeadLetterTestEnv, bytes_max: usize) -> Self {
         let clock = Arc::new(ManualClock::starting_at(Timestamp::default()));
         let log = SledJournal::open(Arc::clone(&env.store), LIMITS, clock).expect("opens");
@@ -70,7 +69,7 @@ impl JobFixture {
         }
     }
 
-    /// The process ends and begins again.
+    /// Ends the process and starts it again.
     async fn restart(self) -> Self {
         let Self {
             env,
@@ -90,7 +89,7 @@ impl JobFixture {
             .expect("reads")
     }
 
-    /// Delivers all that comes, and says where it stood.
+    /// Delivers all records of the jobs and returns their positions.
     async fn deliver_all(&self, subscriber: &SubscriberId) -> Vec<u64> {
         let mut delivered = Vec::new();
         loop {
@@ -116,7 +115,7 @@ fn received_at(number: u64) -> Timestamp {
     Timestamp::from_micros(number.cast_signed() * 1_000_000)
 }
 
-/// Every third is of a failed event, which has no sequence.
+/// Returns a submission; every third is a failed event, which has no sequence.
 fn submission(number: u64) -> JournalSubmission {
     let entity = EntityKey::try_new(EntityKind::Ticket, &number.to_string()).expect("valid");
     let name = if number.is_multiple_of(2) {
@@ -143,7 +142,7 @@ fn submission(number: u64) -> JournalSubmission {
 
 fn everything() -> SubscriberInterest {
     let patterns = [Pattern::from_store("*").expect("a pattern")].into();
-    // A subscription that was made only now: what is asked for came before it.
+    // The subscription is newer than the events that are requested.
     SubscriberInterest {
         patterns,
         filter: None,
@@ -263,7 +262,7 @@ async fn a_job_goes_on_after_a_restart_with_what_was_not_settled() {
         .expect("taken on")
         .id;
     let in_flight = fixture.take_replays(&ONE).await;
-    // The first takes long, and those behind it don't wait for it.
+    // The first record is slow; the records behind it do not wait.
     in_flight[1..]
         .iter()
         .for_each(|replay| fixture.jobs.record_delivered(&ONE, replay.tag));
@@ -321,7 +320,8 @@ async fn a_record_whose_dead_letter_went_before_the_crash_counts_as_delivered() 
     assert_eq!(fixture.dead_letters.count(&ONE), 0);
 }
 
-/// Its dead letter is renewed under another cause, so it is not gone.
+/// The dead letter is renewed with another cause, so it is not gone. The job had kept its claim on
+/// it for ever.
 #[tokio::test]
 async fn a_record_that_failed_again_before_the_crash_does_not_count_as_delivered() {
     let fixture = JobFixture::new(10).await;
@@ -350,7 +350,8 @@ async fn a_record_that_failed_again_before_the_crash_does_not_count_as_delivered
         ..JobCounts::default()
     };
     assert_eq!(fixture.summary_of(id), ("completed", Some(1), counts));
-    assert_eq!(fixture.dead_letters.count(&ONE), 1);
+    let kept = fixture.dead_letters.get(1).await.expect("reads");
+    assert_eq!(kept.expect("stays").job, None, "the job holds it no more");
 }
 
 #[tokio::test]
@@ -473,7 +474,7 @@ async fn a_dead_letter_goes_when_it_is_delivered_and_is_renewed_when_it_fails() 
         .await
         .expect("reads")
         .expect("stays");
-    assert_eq!(found.job, None, "nobody is at it any more");
+    assert_eq!(found.job, None, "no job holds it any more");
 }
 
 #[tokio::test]
@@ -595,7 +596,7 @@ async fn a_cancelled_job_leaves_its_dead_letters_to_others() {
         .expect("reads")
         .expect("is there");
     assert_eq!(left.job, None, "others may have it");
-    // An attempt that was under way came through: its dead letter is dealt with all the same.
+    // The attempt under way succeeds after the cancellation: its dead letter is removed all the same.
     fixture.jobs.record_delivered(&ONE, in_flight[1].tag);
     assert_eq!(
         (fixture.summary_of(id).2, fixture.dead_letters.count(&ONE)),
