@@ -557,10 +557,10 @@ fn lanes(criterion: &mut Criterion) {
             now,
         ));
         while let Some(effect) = effects.pop_front() {
-            if let DeliveryEffect::Attempt { ticket, .. } = effect {
+            if let DeliveryEffect::Attempt { attempt_id, .. } = effect {
                 effects.extend(delivery.step(
                     DeliveryInput::AttemptEnded {
-                        ticket,
+                        attempt_id,
                         outcome: outcome.clone(),
                     },
                     now,

@@ -7,10 +7,12 @@ use crate::subscriber::{AttemptFailure, OutboundRecord};
 
 /// Action that the shell of a delivery performs.
 #[derive(Debug)]
-pub(crate) enum DeliveryEffect {
+pub enum DeliveryEffect {
     /// Makes an attempt; [`super::DeliveryInput::AttemptEnded`] reports its outcome.
     Attempt {
+        /// Identifier for the report of the outcome.
         attempt_id: AttemptId,
+        /// Record that the attempt delivers.
         item: OutboundRecord,
         /// Number of the attempt at this record, from 1.
         attempt: u32,
@@ -33,6 +35,7 @@ pub(crate) enum DeliveryEffect {
     DeadLetter {
         /// Record that was not delivered.
         item: OutboundRecord,
+        /// Number of attempts that were made.
         attempts: u32,
         /// Failure of the last attempt, or of the filter.
         failure: AttemptFailure,

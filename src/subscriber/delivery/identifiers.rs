@@ -13,11 +13,12 @@ pub enum LaneKey {
 
 /// Identifier of an attempt under way, unique within one delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct AttemptId(pub(crate) u64);
+pub struct AttemptId(pub u64);
 
 /// Identifier of a record that a job delivers again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ReplayTag {
+pub struct ReplayTag {
+    /// Id of the job that delivers the record.
     pub job: u64,
     /// Position of the record; a job delivers each record once.
     pub position: Position,

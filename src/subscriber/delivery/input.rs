@@ -10,7 +10,8 @@ use crate::subscriber::delivery_policy::DeliveryPolicy;
 
 /// A record that matches the subscriber's interest, or on which its filter failed.
 #[derive(Clone, Debug)]
-pub(crate) struct MatchedRecord {
+pub struct MatchedRecord {
+    /// Record that is to be delivered.
     pub item: OutboundRecord,
     /// Error of the filter, if it failed: the record becomes a dead letter once it is the head of
     /// its lane.
@@ -19,15 +20,16 @@ pub(crate) struct MatchedRecord {
 
 /// A record that a job delivers again.
 #[derive(Clone, Debug)]
-pub(crate) struct ReplayItem {
+pub struct ReplayItem {
     /// Job and position, which the effects return once the record is settled.
     pub tag: ReplayTag,
+    /// Record that is to be delivered.
     pub item: OutboundRecord,
 }
 
 /// Event that changes the state of a delivery.
 #[derive(Debug)]
-pub(crate) enum DeliveryInput {
+pub enum DeliveryInput {
     /// The reader has matched all records before `end`.
     RecordsMatched {
         /// Matching records, in the order of the journal.
@@ -35,15 +37,22 @@ pub(crate) enum DeliveryInput {
         /// Position after the last record that was read.
         end: Position,
     },
+    /// An attempt ended with this outcome.
     AttemptEnded {
+        /// Identifier of the attempt that ended.
         attempt_id: AttemptId,
+        /// Outcome that the response gave.
         outcome: AttemptOutcome,
     },
     /// An attempt was not begun: while it waited for a permit the breaker opened, the subscriber
     /// was paused, or the node began to stop. It is scheduled again.
-    AttemptWithdrawn { attempt_id: AttemptId },
+    AttemptWithdrawn {
+        /// Identifier of the attempt to be scheduled again.
+        attempt_id: AttemptId,
+    },
     /// Records of a lane, as [`super::DeliveryEffect::CatchUp`] requested.
     LaneCaughtUp {
+        /// Lane whose records were read.
         lane: LaneKey,
         /// Matching records of the page, in order. Records that the reader has not reached yet are
         /// ignored.
@@ -59,9 +68,15 @@ pub(crate) enum DeliveryInput {
     /// A job hands out records to be delivered again.
     ReplaysAdded(Vec<ReplayItem>),
     /// A job was cancelled: its records that are not under way are dropped.
-    JobCancelled { job: u64 },
+    JobCancelled {
+        /// Id of the cancelled job, from 1.
+        job: u64,
+    },
     /// The dead letter that halted a lane was delivered or discarded.
-    LaneReleased { key: LaneKey },
+    LaneReleased {
+        /// Lane that is released and goes on.
+        key: LaneKey,
+    },
     /// The subscriber's definition or the configuration changed.
     PolicyChanged(Arc<DeliveryPolicy>),
     /// An operator asks for an attempt now: an open breaker lets a probe through.

@@ -7,7 +7,8 @@ use crate::event::Position;
 
 /// A lane as it is stored while it has unsettled records.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LaneRow {
+pub struct LaneRow {
+    /// Identifier of the stored lane, by entity or position.
     pub key: LaneKey,
     /// Position before which no record of the lane is unsettled: that of the head, if it is known.
     pub position: Position,

@@ -38,11 +38,10 @@ mod subscriber_delivery;
 mod tests;
 
 pub use breaker::DeliveryBreakerState;
-pub(crate) use effect::DeliveryEffect;
-pub use identifiers::LaneKey;
-pub(crate) use identifiers::{AttemptId, ReplayTag};
-pub(crate) use input::{DeliveryInput, MatchedRecord, ReplayItem};
-pub(crate) use lane_row::LaneRow;
+pub use effect::DeliveryEffect;
+pub use identifiers::{AttemptId, LaneKey, ReplayTag};
+pub use input::{DeliveryInput, MatchedRecord, ReplayItem};
+pub use lane_row::LaneRow;
 pub use retry::GiveUpReason;
 pub use status::DeliveryStatus;
-pub(crate) use subscriber_delivery::SubscriberDelivery;
+pub use subscriber_delivery::SubscriberDelivery;

@@ -25,7 +25,8 @@ pub struct DeliveryStatus {
 impl SubscriberDelivery {
     /// True if the attempt may still begin after it had to wait for a permit. If false, the shell
     /// answers with [`super::DeliveryInput::AttemptWithdrawn`].
-    pub(crate) fn can_begin(&self, attempt_id: AttemptId) -> bool {
+    #[must_use]
+    pub fn can_begin(&self, attempt_id: AttemptId) -> bool {
         let Some(running) = self.running.get(&attempt_id) else {
             return false;
         };
@@ -33,17 +34,20 @@ impl SubscriberDelivery {
     }
 
     /// Position of the oldest unsettled record without a row; the cursor must not pass it.
-    pub(crate) fn oldest_unsettled(&self) -> Option<Position> {
+    #[must_use]
+    pub fn oldest_unsettled(&self) -> Option<Position> {
         self.lanes.oldest_unsettled()
     }
 
     /// Position after the last record that the reader has matched.
-    pub(crate) fn read_to(&self) -> Position {
+    #[must_use]
+    pub fn read_to(&self) -> Position {
         self.read_to
     }
 
     /// Number of records, and bytes, that still fit into the window.
-    pub(crate) fn window_room(&self) -> (usize, usize) {
+    #[must_use]
+    pub fn window_room(&self) -> (usize, usize) {
         let ((events, bytes), bounds) = (self.lanes.queued_size(), &self.policy.bounds);
         (
             bounds.window_events.saturating_sub(events),
@@ -52,14 +56,16 @@ impl SubscriberDelivery {
     }
 
     /// Approximate memory of the waiting records, in bytes.
-    pub(crate) fn queued_bytes(&self) -> usize {
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
         self.lanes.queued_size().1
     }
 
     /// True if the reader may read on: there is room in the window, not too many lanes have rows,
     /// and attempts are let through. With an open breaker the reader goes on only if a probe may
     /// begin and no record is there for it.
-    pub(crate) fn can_read(&self) -> bool {
+    #[must_use]
+    pub fn can_read(&self) -> bool {
         let (events, bytes) = self.window_room();
         let has_room = events > 0
             && bytes > 0
@@ -77,7 +83,8 @@ impl SubscriberDelivery {
 
     /// True if the delivery holds no state but [`DeliveryStatus::failing_for`]. It can then be
     /// dropped and created again with the next record.
-    pub(crate) fn is_idle(&self) -> bool {
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
         let is_empty = self.lanes.is_empty() && self.replays.is_empty() && self.running.is_empty();
         is_empty
             && self.breaker.state() == DeliveryBreakerState::Closed
@@ -86,7 +93,8 @@ impl SubscriberDelivery {
 
     /// Time for the next [`super::DeliveryInput::Tick`], if no other input comes first. A time in
     /// the past means at once.
-    pub(crate) fn next_due_at(&self) -> Option<Duration> {
+    #[must_use]
+    pub fn next_due_at(&self) -> Option<Duration> {
         if !self.is_active() {
             return None;
         }
@@ -105,7 +113,8 @@ impl SubscriberDelivery {
     }
 
     /// Returns a snapshot for statistics.
-    pub(crate) fn status(&self) -> DeliveryStatus {
+    #[must_use]
+    pub fn status(&self) -> DeliveryStatus {
         DeliveryStatus {
             breaker: self.breaker.state(),
             running: self.running.len(),

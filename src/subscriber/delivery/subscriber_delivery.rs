@@ -23,7 +23,7 @@ use crate::subscription::{DeliveryOrdering, SubscriptionState};
 
 /// State machine of the delivery to one subscriber.
 #[derive(Debug)]
-pub(crate) struct SubscriberDelivery {
+pub struct SubscriberDelivery {
     pub(super) policy: Arc<DeliveryPolicy>,
     /// Time of the last step.
     pub(super) now: Duration,
@@ -58,7 +58,8 @@ impl SubscriberDelivery {
     /// Restores a delivery from its stored `rows`; the reader goes on at `read_to`. `failing_for`
     /// is the time without a success, if the last attempts failed. `seed` is the seed of the
     /// jitter.
-    pub(crate) fn new(
+    #[must_use]
+    pub fn new(
         policy: Arc<DeliveryPolicy>,
         read_to: Position,
         rows: Vec<LaneRow>,
@@ -102,7 +103,7 @@ impl SubscriberDelivery {
     /// Applies `input` at `now` and returns the effects to be performed, in order. All effects, and
     /// the new [`Self::oldest_unsettled`], have to be in the checkpoint buffer before the next
     /// checkpoint is taken: only together do they cover every unsettled record.
-    pub(crate) fn step(&mut self, input: DeliveryInput, now: Duration) -> Vec<DeliveryEffect> {
+    pub fn step(&mut self, input: DeliveryInput, now: Duration) -> Vec<DeliveryEffect> {
         self.now = self.now.max(now);
         let mut effects = Vec::new();
         match input {
