@@ -487,7 +487,7 @@ impl DeadLetterStore {
     /// [`DeadLetterReadError::Ended`] if the store fails or the stage stops first.
     pub(super) async fn flush(&self) -> Result<(), DeadLetterReadError> {
         self.checkpoints
-            .settled()
+            .flush()
             .await
             .map_err(|_| DeadLetterReadError::Ended)
     }

@@ -266,7 +266,7 @@ async fn a_job_goes_on_after_a_restart_with_what_was_not_settled() {
     in_flight[1..]
         .iter()
         .for_each(|replay| fixture.jobs.record_delivered(&ONE, replay.tag));
-    fixture.env.checkpoints.settled().await.expect("writes");
+    fixture.env.checkpoints.flush().await.expect("writes");
     let fixture = fixture.restart().await;
     assert_eq!(
         fixture
@@ -285,7 +285,7 @@ async fn a_job_goes_on_after_a_restart_with_what_was_not_settled() {
         fixture.summary_of(id),
         ("completed", Some(200), delivered(200))
     );
-    fixture.env.checkpoints.settled().await.expect("writes");
+    fixture.env.checkpoints.flush().await.expect("writes");
     let fixture = fixture.restart().await;
     assert_eq!(
         fixture.summary_of(id),
@@ -313,7 +313,7 @@ async fn a_record_whose_dead_letter_went_before_the_crash_counts_as_delivered() 
     fixture
         .dead_letters
         .remove_delivered(&ONE, in_flight[0].tag.position);
-    fixture.env.checkpoints.settled().await.expect("writes");
+    fixture.env.checkpoints.flush().await.expect("writes");
     let fixture = fixture.restart().await;
     assert_eq!(fixture.deliver_all(&ONE).await, [2, 4]);
     assert_eq!(fixture.summary_of(id), ("completed", Some(3), delivered(3)));
@@ -342,7 +342,7 @@ async fn a_record_that_failed_again_before_the_crash_does_not_count_as_delivered
         ..new_letter(1, "A")
     };
     fixture.dead_letters.add(&ONE, refused);
-    fixture.env.checkpoints.settled().await.expect("writes");
+    fixture.env.checkpoints.flush().await.expect("writes");
     let fixture = fixture.restart().await;
     assert!(fixture.take_replays(&ONE).await.is_empty());
     let counts = JobCounts {
