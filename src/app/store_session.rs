@@ -95,7 +95,7 @@ impl StoreSession {
             ids: entity::IdAllocator::starting_after(projection.highest_id()),
         };
         let router_deps = router::RouterDeps {
-            deps: Arc::new(entity_deps),
+            entity_deps: Arc::new(entity_deps),
             projection: Arc::clone(&projection),
             fingerprint: deps.fingerprint,
             windows: idempotency_windows(config),

@@ -358,7 +358,7 @@ impl EntityActor {
             }
         });
 
-        self.deps.journal.submit(JournalSubmission {
+        self.deps.journal.append(JournalSubmission {
             drafts: Vec::new(),
             settle,
         })

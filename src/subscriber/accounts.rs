@@ -336,7 +336,7 @@ mod tests {
     fn a_reply_goes_out_by_the_account_that_it_names() {
         let recipients = recipients(&[]);
         let reply_of = |account: &str| {
-            let reply = Reply {
+            let reply = ConversationReply {
                 account_id: account.into(),
                 recipient_id: "1".into(),
                 text: "Hi".into(),

@@ -11,7 +11,7 @@ use super::accounts::AccountRecipients;
 use super::attempt::AttemptOutcome;
 use super::attempt_failure::AttemptFailure;
 use super::outbound_record::OutboundRecord;
-use crate::entity::conversation::{AutomaticReply, IncomingMessage, Reply};
+use crate::entity::conversation::{AutomaticReply, ConversationReply, IncomingMessage};
 use crate::entity::{Command, RejectionPolicy};
 use crate::event::EventId;
 use crate::router::{Refusal, Router};

@@ -686,7 +686,7 @@ fn a_list_of_a_thousand_takes_two_commits_at_most() {
             awaited: 1_001,
             ..CountingDisk::default()
         });
-        test_env.deps.faults = Arc::clone(&disk) as Arc<dyn FailureInjector>;
+        test_env.deps.failure_injector = Arc::clone(&disk) as Arc<dyn FailureInjector>;
         let node = test_env.start().await;
         let minutes = (0..1_000).map(|n| {
             let time = format!(

@@ -58,7 +58,7 @@ impl DiskFailure {
     /// Installs an injector without failures in the nodes of `test_env`.
     pub fn install(test_env: &mut TestEnv) -> Arc<Self> {
         let disk_failure = Arc::new(Self::default());
-        test_env.deps.faults = Arc::clone(&disk_failure) as Arc<dyn FailureInjector>;
+        test_env.deps.failure_injector = Arc::clone(&disk_failure) as Arc<dyn FailureInjector>;
         disk_failure
     }
 

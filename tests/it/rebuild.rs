@@ -19,7 +19,7 @@ use crate::store_opening::run_tool;
 use crate::test_node::{SECRET, TestAnswer, TestClient, TestEnv, run_async};
 
 /// Rebuilds the store of `test_env`, on its own thread because the call blocks.
-pub fn rebuild(test_env: &TestEnv) -> Result<RebuildSummary, app::Error> {
+pub fn rebuild(test_env: &TestEnv) -> Result<RebuildSummary, app::NodeError> {
     let config = test_env.config();
     std::thread::spawn(move || app::rebuild_store(&config))
         .join()

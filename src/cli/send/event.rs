@@ -54,7 +54,7 @@ impl SenderContract {
     }
 
     /// Finds the contract of `entry`; `None` for events of the node itself.
-    fn from_catalogue(entry: &Entry) -> Option<Self> {
+    fn from_catalogue(entry: &CatalogueEntry) -> Option<Self> {
         let of_leads = leads::LEAD_EVENTS
             .iter()
             .find(|event| event.event_type == entry.name)

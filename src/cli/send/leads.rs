@@ -50,9 +50,10 @@ fn event_path(
     event: &LeadEvent,
     data: &mut JsonObject,
 ) -> Result<String, SendCommandError> {
-    let path = event
-        .path
-        .map_or_else(|| BASE.to_owned(), |path| format!("{BASE}/{path}"));
+    let path = event.path.map_or_else(
+        || BASE_PATH.to_owned(),
+        |path| format!("{BASE_PATH}/{path}"),
+    );
     let name = options.event.name;
     match (event.subject, &options.entity) {
         (LeadEventSubject::New(_) | LeadEventSubject::Customer, None) => Ok(path),

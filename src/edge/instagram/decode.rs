@@ -170,7 +170,7 @@ fn update_command(
     };
 
     // The length of both ids was checked when the item was parsed.
-    let entity = item.between.key().map_err(|_| ApiError::Internal)?;
+    let entity = item.between.entity_key().map_err(|_| ApiError::Internal)?;
     let idempotency_key = match &item.mid {
         Some(mid) => format!("{}:{mid}", item.kind.key_prefix()),
         None => format!(

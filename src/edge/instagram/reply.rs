@@ -51,7 +51,7 @@ pub(in crate::edge) async fn reply(context: &mut RequestContext) -> Result<HttpR
     let account = accounts
         .get(&account_id)
         .ok_or_else(|| ApiError::NotFound(AccountChangeError::NotFound.to_string()))?;
-    let reply = Reply {
+    let reply = ConversationReply {
         account_id,
         recipient_id,
         text,

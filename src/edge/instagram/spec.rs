@@ -46,8 +46,9 @@ const REPLY_HEADERS: &[(&str, &str)] = &[
 ];
 
 pub(in crate::edge) fn receive() -> EndpointDoc {
-    let data =
-        |entry: &catalogue::Entry| serde_json::from_str::<Value>(entry.data).unwrap_or_default();
+    let data = |entry: &catalogue::CatalogueEntry| {
+        serde_json::from_str::<Value>(entry.data).unwrap_or_default()
+    };
     let endpoint = EndpointDoc::new("Instagram", "Receive updates of conversations")
         .about(ABOUT)
         .access(EndpointAccess::Signed(&["instagram_signature"]))

@@ -125,8 +125,10 @@ fn read_value(member: SalesField, raw: &RawValue, faults: &mut FieldErrors) -> S
         LeadFieldType::Reference if raw.get().starts_with('"') => {
             SalesValue::Text(read_limited_text(faults, path, raw, LINE_MAX_BYTES))
         }
-        LeadFieldType::Reference => Value::Number(faults.read_number(path, Some(raw), 0, u64::MAX)),
-        LeadFieldType::Money => Value::Money(read_amount(faults, path, Some(raw))),
+        LeadFieldType::Reference => {
+            SalesValue::Number(faults.read_number(path, Some(raw), 0, u64::MAX))
+        }
+        LeadFieldType::Money => SalesValue::Money(read_amount(faults, path, Some(raw))),
     }
 }
 
@@ -437,7 +439,7 @@ mod tests {
         );
         assert_eq!(
             values.expect("an object"),
-            SalesValues::from([(SalesField::Country, Value::Text("France".into()))])
+            SalesValues::from([(SalesField::Country, SalesValue::Text("France".into()))])
         );
     }
 }

@@ -14,7 +14,7 @@ use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::stored_event_id;
 use crate::event::{EventId, StoreIncarnation, Timestamp};
-use crate::projection::{EventFilter, EventView, PageRequest, ProjectionPage, EventStatus};
+use crate::projection::{EventFilter, EventStatus, EventView, PageRequest, ProjectionPage};
 
 const PARAMETERS: [&str; 9] = [
     "source",

@@ -106,7 +106,7 @@ fn decode_event_name(
     let unescaped = || serde_json::from_str::<String>(raw.get()).ok();
     known(quoted)
         .or_else(|| known(&unescaped()?))
-        .ok_or_else(|| ApiError::UnknownEvent(EVENTS.join(", ")))
+        .ok_or_else(|| ApiError::UnknownEvent(EVENT_NAMES.join(", ")))
 }
 
 fn decode_idempotency_key(

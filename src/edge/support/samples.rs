@@ -11,7 +11,7 @@ use crate::event::catalogue;
 /// Returns the sample `data` of `event`; `None` if there is no such event.
 #[must_use]
 pub fn sample_data(event: &str) -> Option<Value> {
-    let entry = catalogue::of(SUPPORT.as_str()).find(|entry| entry.name == event)?;
+    let entry = catalogue::entries_of_source(SUPPORT.as_str()).find(|entry| entry.name == event)?;
     Some(serde_json::from_str(entry.data).expect("a test of the catalogue parses every example"))
 }
 

@@ -105,7 +105,8 @@ pub(in crate::edge) async fn test(context: &mut RequestContext) -> Result<HttpRe
     let core = context.edge.core()?;
     let subscription = find_subscription(&core, &id)?;
     let policy = DeliveryPolicy::from_subscription(&subscription, &context.edge.config.delivery);
-    let AttemptReport { outcome, call } = core.subscribers.caller().send_ping(&policy).await;
+    let AttemptReport { outcome, call } =
+        core.subscribers.attempt_sender().send_ping(&policy).await;
     call.append_to_log(&core.call_log, None);
 
     let failure = outcome.failure();

@@ -13,7 +13,7 @@ use super::super::error::ApiError;
 use super::super::gate::NodeCore;
 use super::super::list::ListPage;
 use super::find_subscription;
-use crate::call_log::{CallRow, CallFilter};
+use crate::call_log::{CallFilter, CallRow};
 use crate::event::Timestamp;
 use crate::projection::StoredRecord;
 use crate::subscriber::SubscriberId;

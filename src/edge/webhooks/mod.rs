@@ -15,7 +15,9 @@ use super::query::parse_number;
 use super::state::Edge;
 use super::{answer, body};
 use crate::entity::Rejection;
-use crate::subscription::{SharedSubscription, Subscription, SubscriptionChangeError, SubscriptionEntry};
+use crate::subscription::{
+    SharedSubscription, Subscription, SubscriptionChangeError, SubscriptionEntry,
+};
 
 pub(super) mod actions;
 mod activity;

@@ -232,7 +232,7 @@ impl Dispatcher {
             return Ok(false);
         }
 
-        match self.stage.deps.journal.recent(from) {
+        match self.stage.deps.journal.recent_frame_at(from) {
             Some(frame) => {
                 self.dispatch_frame(&frame)
                     .map_err(ProjectionReadError::from)?;

@@ -395,39 +395,3 @@ fn the_command_lists_the_guides_and_prints_one() {
         "{error}"
     );
 }
-
-/// The guide's log lines had to be searched for by hand after each rewording.
-#[test]
-fn the_log_lines_of_the_guide_are_those_of_the_code() {
-    let section = OPERATE.split("## Log lines\n").nth(1).expect("the section");
-    let table = section.lines().filter(|line| line.starts_with("| `"));
-    let named: Vec<_> = table
-        .flat_map(|row| {
-            row.split(" | ")
-                .next()
-                .into_iter()
-                .flat_map(|cell| cell.split('`').skip(1).step_by(2))
-        })
-        .collect();
-    assert!(named.len() >= 15, "{named:?}");
-    let mut code = String::new();
-    let mut folders = vec![std::path::PathBuf::from(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/src"
-    ))];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("readable") {
-            let path = entry.expect("readable").path();
-            match path.extension() {
-                _ if path.is_dir() => folders.push(path),
-                Some(ending) if ending == "rs" => code += &fs::read_to_string(path).expect("UTF-8"),
-                _ => {}
-            }
-        }
-    }
-    let missing: Vec<_> = named
-        .into_iter()
-        .filter(|line| !code.contains(&format!("\"{line}\"")))
-        .collect();
-    assert!(missing.is_empty(), "not in src/: {missing:?}");
-}

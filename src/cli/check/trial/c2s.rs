@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::{TrialFinding, describe_events, describe_proof, format_line, format_lines};
 use crate::config::C2sConfig;
 use crate::edge::c2s::{C2sEvent, C2sRequest, decode_c2s_request};
-use crate::edge::error::Error;
-use crate::edge::fault::FieldError;
+use crate::edge::error::ApiError;
+use crate::edge::field_error::FieldError;
 use crate::provider::RequestView;
 
 pub(super) fn check_c2s(config: &C2sConfig, request: &RequestView<'_>) -> [TrialFinding; 2] {
@@ -27,7 +27,7 @@ pub(super) fn check_c2s(config: &C2sConfig, request: &RequestView<'_>) -> [Trial
     }
     let decoding = match decode_c2s_request(&Bytes::copy_from_slice(request.body)) {
         Ok(C2sRequest::Single(event)) => event.map_or_else(
-            |faults| Error::InvalidFields(faults).into(),
+            |faults| ApiError::InvalidFields(faults).into(),
             |event| describe_event(&event),
         ),
         Ok(C2sRequest::Batch(events)) => {

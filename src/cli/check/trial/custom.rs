@@ -41,8 +41,8 @@ fn decode_event(custom: &CustomSourceConfig, request: &RequestView<'_>) -> Trial
     };
     if let Some(reply) = custom.source.answer_handshake(&document) {
         let answer = match reply {
-            Reply::Challenge(_) => "a challenge, which a node returns; no event",
-            Reply::Pong => "a ping; no event",
+            HandshakeReply::Challenge(_) => "a challenge, which a node returns; no event",
+            HandshakeReply::Pong => "a ping; no event",
         };
         return TrialFinding {
             is_good: true,

@@ -14,7 +14,7 @@ use crate::edge::leads::{
 use crate::edge::signature::{SignatureVerifier, VerifiedBody};
 use crate::provider::RequestView;
 
-/// Event and id of a path under [`BASE`]. The generic endpoint has neither.
+/// Event and id of a path under [`BASE_PATH`]. The generic endpoint has neither.
 type LeadsAddress<'a> = (Option<&'static LeadEvent>, Option<&'a str>);
 
 pub(super) fn check_leads(config: &LeadsConfig, request: &RequestView<'_>) -> [TrialFinding; 2] {
@@ -39,7 +39,7 @@ pub(super) fn check_leads(config: &LeadsConfig, request: &RequestView<'_>) -> [T
 fn decode_lead(request: &RequestView<'_>, body: &VerifiedBody) -> TrialFinding {
     let Some((event, id)) = parse_address(request.url) else {
         return TrialFinding::failed(format!(
-            "not a path of leads; the paths are {BASE} and those below it"
+            "not a path of leads; the paths are {BASE_PATH} and those below it"
         ));
     };
     let number = id

@@ -193,10 +193,10 @@ impl TrialFinding {
     }
 }
 
-impl From<edge::error::Error> for TrialFinding {
+impl From<edge::error::ApiError> for TrialFinding {
     /// Shows the answer of a node; invalid fields get a line each.
-    fn from(error: edge::error::Error) -> Self {
-        let edge::error::Error::InvalidFields(faults) = error else {
+    fn from(error: edge::error::ApiError) -> Self {
+        let edge::error::ApiError::InvalidFields(faults) = error else {
             return Self::failed(error);
         };
         Self {
